@@ -1,0 +1,271 @@
+"""
+Clone KVM machines on this host
+===============================
+
+The execution module on a KVM host: it clones, starts, stops and destroys locally and
+looks up addresses. A door: every function is one call into ``saltext.kvmclone``.
+
+Enrolling a clone as a minion involves the master and is the runner's work
+(``salt-run kvmclone.create``); here a create ends at ``addressed``.
+
+:depends: libvirt-python, lxml; paramiko to reach guests over ssh
+"""
+
+from __future__ import annotations
+
+import saltext.kvmclone
+from salt.exceptions import CommandExecutionError
+
+saltext.kvmclone.refresh()
+
+from saltext.kvmclone import doors
+from saltext.kvmclone.errors import KvmCloneError
+
+try:
+    from saltext.kvmclone import cloud_files, host, names, operations, pipeline
+    from saltext.kvmclone import remote as wire
+
+    MISSING = "" if host.available() else doors.missing_package("libvirt-python")
+except ImportError as error:
+    MISSING = doors.missing(error)
+
+__virtualname__ = "kvm_clone"
+
+
+def __virtual__():
+    return (False, MISSING) if MISSING else __virtualname__
+
+
+def _request(name, profile, keys):
+    """The request that the arguments, the pillar and this host's cloud files describe."""
+    keys = {key: value for key, value in keys.items() if not key.startswith("__")}
+    if profile:
+        keys["profile"] = profile
+    request, secrets = cloud_files.read(__opts__, __pillar__).resolve_inline(name, keys)
+    return request, secrets
+
+
+def _host(url=None):
+    return operations.LocalHost(
+        url or __salt__["config.get"]("kvm_clone:url", "qemu:///system"), label=__opts__["id"]
+    )
+
+
+def _answered(work):
+    """Run one library call; its refusal or failure becomes the failure of the job."""
+    try:
+        return work()
+    except KvmCloneError as error:
+        raise CommandExecutionError(str(error)) from error
+
+
+def plan(name, profile=None, **keys):
+    """
+    Show exactly what ``create`` would do; nothing is written.
+
+    name
+        Name of the clone.
+    profile
+        Name of a profile in this host's cloud files or pillar.
+    keys
+        Any profile key (``base_domain=``, ``clone_strategy=`` …); overrides the profile's.
+
+    Answers with PLAN: the fate of each disk, the changes, and every conflict.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.plan web1 base_domain=debian12 clone_strategy=quick
+    """
+
+    def work():
+        request, _secrets = _request(name, profile, keys)
+        return _host(request.url).plan(request)
+
+    return _answered(work)
+
+
+def create(name, profile=None, start=True, **keys):
+    """
+    Clone a machine on this host.
+
+    name
+        Name of the clone.
+    profile
+        Name of a profile in this host's cloud files or pillar.
+    start
+        False leaves the clone off.
+    keys
+        Any profile key; overrides the profile's.
+
+    Answers with CLONE at stage ``addressed``, or ``cloned`` with ``start=False``. On any
+    failure nothing is left behind, unless ``on_failure`` says otherwise.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.create web1 profile=centos7
+        salt kvm01 kvm_clone.create web1 base_domain=debian12 clone_strategy=quick start=False
+    """
+
+    def work():
+        request, secrets = _request(name, profile, keys)
+        outcome = pipeline.create(_host(request.url), request, secrets, start=start)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.as_dict()
+
+    return _answered(work)
+
+
+def destroy(name, force=False, url=None):
+    """
+    Destroy a clone, with its NVRAM and only those volumes that its record lists.
+
+    name
+        Name of the clone.
+    force
+        Remove a domain that is not one of our clones too. Of such a domain only the
+        definition goes: every disk stays.
+    url
+        libvirt URI, where it is not ``qemu:///system``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.destroy web1
+    """
+    return _answered(lambda: _host(url).destroy(names.check(name), force).as_dict())
+
+
+def start(name, url=None):
+    """
+    Start a clone; one that runs already stays as it is.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.start web1
+    """
+    return _answered(lambda: _host(url).power(names.check(name), "start").as_dict())
+
+
+def stop(name, url=None):
+    """
+    Shut a clone down; after a minute it is switched off.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.stop web1
+    """
+    return _answered(lambda: _host(url).power(names.check(name), "stop").as_dict())
+
+
+def reboot(name, url=None):
+    """
+    Reboot a clone, or start one that is off.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.reboot web1
+    """
+    return _answered(lambda: _host(url).power(names.check(name), "reboot").as_dict())
+
+
+def show(name, url=None):
+    """
+    One clone as it is now (CLONE).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.show web1
+    """
+    return _answered(lambda: _host(url).show(names.check(name)).as_dict())
+
+
+def list_clones(url=None):
+    """
+    Every clone on this host (a list of CLONE); foreign domains are not listed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.list_clones
+    """
+    return _answered(lambda: [clone.as_dict() for clone in _host(url).list_clones()])
+
+
+def addresses(name, url=None):
+    """
+    The addresses that a running clone has now, best first.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.addresses web1
+    """
+    return _answered(lambda: _host(url).show(names.check(name)).as_dict()["addresses"])
+
+
+def exists(name, url=None):
+    """
+    Whether a domain of that name exists, a clone of ours or not.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.exists web1
+    """
+    return _answered(lambda: _host(url).exists(names.check(name)))
+
+
+def wait_for_address(name, timeout=600, ip_source=None, url=None):
+    """
+    Wait until a running clone has an address, and answer with it.
+
+    name
+        Name of the clone.
+    timeout
+        Hard deadline in seconds.
+    ip_source
+        ``ip-learning``, ``qemu-agent`` or ``auto``; default: as it was created.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.wait_for_address web1 timeout=60
+    """
+    return _answered(
+        lambda: _host(url).address_of(names.check(name), float(timeout), ip_source or "")
+    )
+
+
+def remote(operation, arguments, url="qemu:///system"):
+    """
+    Serve the runner on the master: one operation, its errors as data. Meant for
+    ``salt-run kvmclone.…``, not for hands.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.remote list_clones '{}'
+    """
+    answer = wire.serve(__opts__, operation, arguments, url)
+    if "error" in answer:
+        __context__["retcode"] = 1
+    return answer

@@ -1,0 +1,149 @@
+"""
+Declare KVM clones
+==================
+
+States for the KVM host itself: ``salt kvm01 state.apply``, or masterless with
+``salt-call --local``. A clone is complete at ``addressed``; enrolling it as a minion needs
+the master and is the runner's work.
+
+.. code-block:: yaml
+
+    web1:
+      kvm_clone.present:
+        - base_domain: debian12
+        - clone_strategy: quick
+        - running: true
+"""
+
+from __future__ import annotations
+
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "kvm_clone"
+
+
+def __virtual__():
+    if "kvm_clone.create" not in __salt__:
+        return (
+            False,
+            "The execution module kvm_clone is not loaded here. Ask it why: "
+            "salt-call --local sys.list_functions kvm_clone",
+        )
+    return __virtualname__
+
+
+def present(name, profile=None, running=True, **keys):
+    """
+    Make sure that a clone exists, and runs or not.
+
+    name
+        Name of the clone.
+    profile
+        Name of a profile in this host's cloud files or pillar.
+    running
+        False wants it shut off.
+    keys
+        Any profile key; overrides the profile's.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 state.single kvm_clone.present web1 base_domain=debian12
+    """
+    clone = _find(name)
+    if clone is not None:
+        return (running_ if running else stopped)(name)
+    keys = {key: value for key, value in keys.items() if not key.startswith("__")}
+    if __opts__["test"]:
+        plan = __salt__["kvm_clone.plan"](name, profile=profile, **keys)
+        if plan["conflicts"]:
+            return _answer(name, False, " ".join(plan["conflicts"]))
+        return _answer(name, None, f"'{name}' would be cloned.", {"clone": _delta(None, plan)})
+    try:
+        clone = __salt__["kvm_clone.create"](name, profile=profile, start=running, **keys)
+    except CommandExecutionError as error:
+        return _answer(name, False, str(error))
+    return _answer(name, True, f"'{name}' was cloned.", {"clone": _delta(None, clone)})
+
+
+def absent(name, force=False):
+    """
+    Make sure that there is no such clone. A domain that is not one of our clones is left
+    alone and makes the state fail.
+
+    name
+        Name of the clone.
+    force
+        Remove a foreign domain's definition too; its disks stay.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 state.single kvm_clone.absent web1
+    """
+    try:
+        if not __salt__["kvm_clone.exists"](name):
+            return _answer(name, True, f"'{name}' is not there.")
+        if __opts__["test"]:
+            return _answer(name, None, f"'{name}' would be destroyed.")
+        clone = __salt__["kvm_clone.destroy"](name, force=force)
+    except CommandExecutionError as error:
+        return _answer(name, False, str(error))
+    return _answer(name, True, f"'{name}' was destroyed.", {"clone": _delta(clone, None)})
+
+
+def running_(name):
+    """
+    Make sure that a clone runs.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 state.single kvm_clone.running web1
+    """
+    return _powered(name, "running", "start")
+
+
+def stopped(name):
+    """
+    Make sure that a clone is shut off.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 state.single kvm_clone.stopped web1
+    """
+    return _powered(name, "shutoff", "stop")
+
+
+__func_alias__ = {"running_": "running"}
+
+
+def _powered(name, wanted, action):
+    try:
+        state = __salt__["kvm_clone.show"](name)["state"]
+        if state == wanted:
+            return _answer(name, True, f"'{name}' is {wanted}.")
+        changes = {"state": _delta(state, wanted)}
+        if __opts__["test"]:
+            return _answer(name, None, f"'{name}' would be {wanted}.", changes)
+        __salt__[f"kvm_clone.{action}"](name)
+    except CommandExecutionError as error:
+        return _answer(name, False, str(error))
+    return _answer(name, True, f"'{name}' is {wanted}.", changes)
+
+
+def _find(name):
+    return __salt__["kvm_clone.show"](name) if __salt__["kvm_clone.exists"](name) else None
+
+
+def _delta(old, new):
+    return {"old": old, "new": new}
+
+
+def _answer(name, result, comment, changes=None):
+    return {"name": name, "result": result, "comment": comment, "changes": changes or {}}

@@ -1,0 +1,74 @@
+"""
+kvm_clone: cloning KVM machines and turning the clones into Salt minions.
+
+The doors (``_modules``, ``_runners``, ``_states``, ``_clouds``) import everything from
+here, however they were installed: synced by Salt, through ``module_dirs``, from a wheel
+or from an editable checkout.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+__version__ = "0.1.0"
+
+_DOORS = ("modules", "runners", "states", "clouds")
+
+
+def _stamp() -> dict[str, int]:
+    """Every file of the library with the time of its last change."""
+    stamps: dict[str, int] = {}
+    for folder, _folders, files in os.walk(os.path.dirname(os.path.abspath(__file__))):
+        for file in files:
+            if file.endswith(".py"):
+                path = os.path.join(folder, file)
+                stamps[path] = os.stat(path).st_mtime_ns
+    return stamps
+
+
+_loaded = _stamp()
+
+
+def refresh() -> None:
+    """
+    Drop the library from memory when its files changed since they were loaded.
+
+    A daemon keeps a library module that it imported before a sync while it reloads the
+    plugin: new door, old library. Each door calls this before its other imports.
+    """
+    global _loaded
+    try:
+        current = _stamp()
+    except OSError:  # a sync is replacing the files right now; the next load sees them whole
+        return
+    if current == _loaded:
+        return
+    _loaded = current
+    for name in [name for name in sys.modules if name.startswith(__name__ + ".")]:
+        package, _, child = name.rpartition(".")
+        sys.modules.pop(name)
+        # "from saltext.kvmclone import plan" would otherwise still find the old module here.
+        parent = sys.modules.get(package)
+        if parent is not None and hasattr(parent, child):
+            delattr(parent, child)
+    importlib.invalidate_caches()
+
+
+def loader_dirs() -> dict[str, list[str]]:
+    """
+    Where Salt's loader finds the doors: the value of the ``salt.loader`` entry point.
+
+    :return: Folders by kind of door, from the installed package, or from the checkout that
+        an editable install points to.
+    """
+    here = os.path.dirname(os.path.abspath(__file__))
+    checkout = os.path.abspath(os.path.join(here, os.pardir, os.pardir, os.pardir))
+    found: dict[str, list[str]] = {}
+    for kind in _DOORS:
+        for folder in (os.path.join(here, kind), os.path.join(checkout, "_" + kind)):
+            if os.path.isdir(folder):
+                found[kind] = [folder]
+                break
+    return found

@@ -1,0 +1,240 @@
+"""
+Providers and profiles: checked all at once, looked up in salt-cloud's order.
+
+Pure: it is handed sections that somebody else has read (``cloud_files.py``) and gives a
+:class:`Catalogue`, from which a profile is resolved into a
+:class:`~saltext.kvmclone.request.Request`. Which keys there are, and what becomes of each,
+stands in :data:`KEYS`.
+
+A value is looked up in the arguments, then the profile, then its provider, then the cloud
+file; mappings from several of these are merged key by key, everything else is replaced.
+That is what salt-cloud does for a machine (``salt.cloud.Cloud.vm_config``), and also how
+it merges a section with the one it ``extends``.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from saltext.kvmclone import names, resolution, schema
+from saltext.kvmclone.checks import (
+    MISSING,
+    Keys,
+    Problem,
+    Section,
+    checked_arguments,
+    error_for,
+    merge,
+    shown,
+    visible,
+)
+from saltext.kvmclone.errors import ConfigError
+from saltext.kvmclone.request import Request, Secrets
+from saltext.kvmclone.schema import Fate, Place
+from saltext.kvmclone.sections import DRIVER, Profile, assemble
+
+__all__ = ["KEYS", "Catalogue", "Place", "Problem", "Profile", "Section", "build", "resolve_inline"]
+
+#: Every known key by its name: the list of what is honoured, ignored and refused.
+KEYS = schema.KEYS
+
+
+def _read_text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """
+    All checked providers and profiles of the libvirt driver.
+
+    :param providers: Keys of each provider, with those of the providers that it extends.
+    :param profiles: The profiles by name.
+    :param cloud_file: Keys for everything, from the cloud file itself.
+    :param others: Profiles of other drivers, by name, with that driver.
+    :param warnings: One sentence for each key that is ignored.
+    :param read_file: Gives the text of a file; raises ``OSError``.
+    :param fetch: Gives what an ``sdb://`` URI stands for; raises :class:`ConfigError`.
+    """
+
+    providers: Mapping[str, Keys] = field(default_factory=dict, repr=False)
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    cloud_file: Keys = field(default_factory=dict, repr=False)
+    others: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    read_file: Callable[[str], str] = _read_text
+    fetch: Callable[[str], Any] = resolution.no_sdb
+
+    def profile_names(self) -> list[str]:
+        """The names of all profiles, sorted."""
+        return sorted(self.profiles)
+
+    def describe(self) -> dict[str, Any]:
+        """
+        Providers and profiles as plain data for people, without anything secret:
+        ``{"profiles": {NAME: {"provider", "place", KEY…}}, "providers": {NAME: {KEY…}}}``.
+        """
+        return {
+            "profiles": {
+                name: {**visible(profile.keys), "provider": profile.provider}
+                | {"place": profile.place}
+                for name, profile in sorted(self.profiles.items())
+            },
+            "providers": {name: visible(keys) for name, keys in sorted(self.providers.items())},
+        }
+
+    def resolve(
+        self, profile_name: str, name: str, overrides: Mapping[str, Any] | None = None
+    ) -> tuple[Request, Secrets]:
+        """
+        The clone that a profile describes.
+
+        :param profile_name: Name of the profile.
+        :param name: Name of the clone.
+        :param overrides: Profile keys given as arguments; they win over the profile.
+            Names that begin with ``__`` are Salt's own and are passed over.
+        :raises InvalidName: The clone cannot have this name.
+        :raises SecretInArgument: A secret was given as an argument.
+        :raises ConfigError: Unknown profile, wrong argument, unreadable key file.
+        """
+        names.check(name)
+        arguments = checked_arguments(overrides or {})
+        profile = self._profile(profile_name)
+        provider = str(arguments.pop("provider", None) or profile.provider).partition(":")[0]
+        keys = merge(merge(self.cloud_file, self._provider(provider)), profile.keys)
+        return self._request(name, merge(keys, arguments), profile.name, provider, profile.place)
+
+    def resolve_inline(self, name: str, keys: Mapping[str, Any]) -> tuple[Request, Secrets]:
+        """
+        The clone that arguments describe, with or without a profile.
+
+        :param name: Name of the clone.
+        :param keys: Profile keys; ``profile`` names the profile that they override,
+            ``provider`` a provider. Without either the daemon is ``qemu:///system``.
+        :raises InvalidName: And the others of :meth:`resolve`.
+        """
+        remaining = dict(keys)
+        profile = remaining.pop("profile", None)
+        if profile:
+            return self.resolve(profile, name, remaining)
+        names.check(name)
+        arguments = checked_arguments(remaining)
+        provider = str(arguments.pop("provider", None) or "").partition(":")[0]
+        below = merge(self.cloud_file, self._provider(provider)) if provider else self.cloud_file
+        return self._request(name, merge(below, arguments), "", provider, "arguments")
+
+    def resolve_machine(self, machine: Mapping[str, Any]) -> tuple[Request, Secrets]:
+        """
+        The clone that salt-cloud's core asks a driver for.
+
+        :param machine: What the core hands over (``vm_``): cloud file, provider, profile
+            and map merged in its own way, with much that is the core's own business;
+            only known keys are taken from it. They come from files, not from a command
+            line, so secrets are in order here.
+        """
+        name = names.check(machine.get("name"))
+        keys = {
+            key: copy.deepcopy(value)
+            for key, value in machine.items()
+            if key in KEYS and KEYS[key].fate in (Fate.HONOURED, Fate.CARRIED)
+        }
+        profile = str(machine.get("profile") or "")
+        provider = str(machine.get("provider") or "").partition(":")[0]
+        return self._request(name, keys, profile, provider, "salt-cloud")
+
+    def _profile(self, name: str) -> Profile:
+        if name in self.profiles:
+            return self.profiles[name]
+        if name in self.others:
+            raise ConfigError(
+                f"The profile {name!r} belongs to the driver {self.others[name]!r}.",
+                f"Use salt-cloud for it, or name a profile with a {DRIVER} provider.",
+            )
+        raise ConfigError(f"There is no profile {name!r}.", _nearby(name, self.profiles))
+
+    def _provider(self, name: str) -> Keys:
+        if name not in self.providers:
+            raise ConfigError(f"There is no provider {name!r}.", _nearby(name, self.providers))
+        return self.providers[name]
+
+    def _request(
+        self, name: str, keys: Keys, profile: str, provider: str, place: str
+    ) -> tuple[Request, Secrets]:
+        section = profile or name
+        if not keys.get("base_domain"):
+            raise error_for([Problem(place, section, "base_domain", MISSING["base_domain"])])
+        typed, faults = resolution.typed(keys, KEYS, self.fetch)
+        if faults:
+            raise error_for(
+                Problem(place, section, key, f"{shown(KEYS[key], value)} is not {expected}")
+                for key, value, expected in faults
+            )
+        try:
+            return resolution.request_and_secrets(name, typed, profile, provider, self.read_file)
+        except (OSError, ValueError) as exc:
+            problem = Problem(place, section, "private_key", f"cannot be read: {exc}")
+            raise error_for([problem]) from exc
+
+
+def resolve_inline(
+    name: str, keys: Mapping[str, Any], catalogue: Catalogue | None = None
+) -> tuple[Request, Secrets]:
+    """
+    :meth:`Catalogue.resolve_inline`, also where nothing is configured at all.
+
+    :param catalogue: Where profiles and providers are found; None for nowhere.
+    """
+    return (catalogue or Catalogue()).resolve_inline(name, keys)
+
+
+def build(
+    sections: Sequence[Section],
+    cloud_file: Mapping[str, Any] | None = None,
+    *,
+    cloud_place: str = "/etc/salt/cloud",
+    problems: Sequence[Problem] = (),
+    read_file: Callable[[str], str] = _read_text,
+    fetch: Callable[[str], Any] = resolution.no_sdb,
+) -> Catalogue:
+    """
+    The catalogue of everything that was configured.
+
+    :param sections: All providers and profiles, from all places, in any order.
+    :param cloud_file: Contents of /etc/salt/cloud, of which only known keys are used.
+    :param cloud_place: The path to call it by.
+    :param problems: What already went wrong while the sections were read.
+    :param read_file: Gives the text of a login key's file; raises ``OSError``.
+    :param fetch: Gives what an ``sdb://`` URI stands for; raises :class:`ConfigError`.
+    :raises ConfigError: Everything that is wrong, at once.
+    """
+    contents = dict(cloud_file or {})
+    assembled = assemble(sections, contents, cloud_place)
+    if problems or assembled.problems:
+        raise error_for([*problems, *assembled.problems])
+    usable = {
+        name: value
+        for name, value in contents.items()
+        if name in KEYS and Place.GLOBAL in KEYS[name].places and KEYS[name].fate is Fate.HONOURED
+    }
+    return Catalogue(
+        assembled.providers,
+        assembled.profiles,
+        usable,
+        assembled.others,
+        tuple(assembled.warnings),
+        read_file,
+        fetch,
+    )
+
+
+def _nearby(name: Any, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(str(name), known, n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Known are: {', '.join(known)}." if known else "None is configured."

@@ -1,0 +1,97 @@
+"""
+What the doors share: turning the library's answers and errors into Salt's.
+
+``salt-run`` shows a failure correctly only when the answer carries ``retcode`` *and* the
+runner's ``__context__`` does. A stray ``TypeError`` would be shown as "Passed invalid
+arguments" with exit code 0. :func:`runner_function` takes care of both.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError, HostError, KvmCloneError
+
+if TYPE_CHECKING:  # a door must load, and say so, where a package is missing
+    from .pipeline import Outcome
+
+log = logging.getLogger(__name__)
+
+Answer = dict[str, Any]
+
+
+#: Where a module comes from, when its name is not the package's.
+_PACKAGES = {"libvirt": "libvirt-python", "yaml": "PyYAML", "jinja2": "Jinja2"}
+
+
+def missing(error: ImportError) -> str:
+    """What ``__virtual__`` says when the library cannot be imported."""
+    module = (error.name or str(error)).partition(".")[0]
+    return missing_package(_PACKAGES.get(module, module))
+
+
+def missing_package(package: str) -> str:
+    """One sentence that names a missing Python package and the line that installs it."""
+    return (
+        f"kvm_clone needs the Python package '{package}', which is not installed here. "
+        f"Install it: salt-pip install {package}"
+    )
+
+
+def clones(outcomes: Iterable[Outcome]) -> Answer:
+    """``{"clones": {NAME: CLONE}, "retcode"}``; CONTRACT.md, shapes of answers."""
+    outcomes = list(outcomes)
+    failed = any(outcome.error is not None for outcome in outcomes)
+    return {
+        "clones": {outcome.name: outcome.as_dict() for outcome in outcomes},
+        "retcode": int(failed),
+    }
+
+
+def runner_function(function: Callable[..., Answer]) -> Callable[..., Answer]:
+    """
+    Make a public runner function honest about failure.
+
+    Whatever goes wrong becomes ``{"error": {"type", "message", "hint"}, "retcode": 1}``,
+    and the exit code of ``salt-run`` follows. Arguments that the function does not take
+    are an error of ours too, with the right ones named.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Answer:
+        kwargs = {key: value for key, value in kwargs.items() if not key.startswith("__")}
+        try:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise ConfigError(
+                    f"kvmclone.{_public(function)}: {error}.",
+                    f"salt-run sys.runner_doc kvmclone.{_public(function)}",
+                ) from error
+            answer = function(*args, **kwargs)
+        except KvmCloneError as error:
+            answer = {"error": error.as_dict(), "retcode": 1}
+        except Exception as error:
+            # The last line of defence: Salt would show this with exit code 0.
+            log.exception("kvmclone.%s", _public(function))
+            fault = HostError(
+                f"An unexpected fault in kvmclone.{_public(function)}: {error!r}",
+                "The traceback is in the master's log. Please report it.",
+            )
+            answer = {"error": fault.as_dict(), "retcode": 1}
+        if answer.get("retcode"):
+            function.__globals__["__context__"]["retcode"] = answer["retcode"]
+        return answer
+
+    # Salt would follow it to the inner signature and answer a mistyped keyword with null.
+    del wrapper.__wrapped__  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _public(function: Callable[..., Any]) -> str:
+    return function.__name__.rstrip("_")

@@ -1,0 +1,193 @@
+"""
+One family of errors; each one says what to do next.
+
+Every refusal and every failure that a user can meet is a :class:`KvmCloneError`. It
+carries three things: a *type* (the class name, stable, for scripts), a *message* (what
+happened) and a *hint* (what to type next). Doors turn it into an error of the job; the
+runner shows it as ``{"type", "message", "hint"}``. Code branches on the class or on
+:attr:`KvmCloneError.type`, never on the text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class KvmCloneError(Exception):
+    """
+    The root of the family.
+
+    :param message: What happened, one sentence, with the names involved.
+    :param hint: What the operator should do or type next.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def type(self) -> str:
+        """The stable name of this error: the class it was raised as."""
+        return type(self).__name__
+
+    def as_dict(self) -> dict[str, Any]:
+        """The shape that CONTRACT.md fixes for an ``error``."""
+        return {"type": self.type, "message": self.message, "hint": self.hint}
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" + (f" Hint: {self.hint}" if self.hint else "")
+
+
+# --- what the user wrote ------------------------------------------------------------
+
+
+class InvalidName(KvmCloneError):
+    """A clone name that the naming rules refuse."""
+
+
+class ConfigError(KvmCloneError):
+    """One or more problems in providers, profiles or arguments, all listed at once."""
+
+
+class SecretInArgument(KvmCloneError):
+    """A secret was typed as an argument and now stands in the job cache."""
+
+
+class MissingPackage(KvmCloneError):
+    """A Python package that this operation needs is not installed."""
+
+
+# --- what the host says -------------------------------------------------------------
+
+
+class HostUnreachable(KvmCloneError):
+    """The libvirt daemon, or the minion on the KVM host, does not answer."""
+
+
+class HostError(KvmCloneError):
+    """
+    libvirt refused or failed for a reason that we have no better name for.
+
+    :param code: libvirt's error number (``virErrorNumber``); what callers branch on.
+    """
+
+    def __init__(self, message: str, hint: str = "", code: int = 0) -> None:
+        super().__init__(message, hint)
+        self.code = code
+
+
+class NotFound(KvmCloneError):
+    """There is no domain of that name."""
+
+
+class ForeignDomain(KvmCloneError):
+    """A domain of that name exists and is not one of our clones."""
+
+
+class AlreadyExists(KvmCloneError):
+    """
+    The clone is already there; carries it.
+
+    :param clone: The CLONE, as :meth:`saltext.kvmclone.clone.Clone.as_dict` gives it.
+    """
+
+    def __init__(self, message: str, hint: str = "", clone: dict[str, Any] | None = None) -> None:
+        super().__init__(message, hint)
+        self.clone = clone
+
+    def as_dict(self) -> dict[str, Any]:
+        answer = super().as_dict()
+        if self.clone is not None:
+            answer["clone"] = self.clone
+        return answer
+
+
+class CreateInProgress(KvmCloneError):
+    """Another worker is making, or has left half-made, a clone of that name."""
+
+
+class PlanRefused(KvmCloneError):
+    """The plan has conflicts; all of them are in the message."""
+
+
+class CloneInUse(KvmCloneError):
+    """Something else stands on a disk of this clone."""
+
+
+class PoolFull(KvmCloneError):
+    """The storage pool has no room for what the plan needs."""
+
+
+# --- what the guest does ------------------------------------------------------------
+
+
+class GuestStopped(KvmCloneError):
+    """The guest crashed or shut off while we waited for it."""
+
+
+class AddressTimeout(KvmCloneError):
+    """No usable address within ``wait_for_ip_timeout``."""
+
+
+class ChannelError(KvmCloneError):
+    """The guest cannot be talked to: no connection, or it died."""
+
+
+class LoginFailed(ChannelError):
+    """The guest answered and refused the login."""
+
+
+class WrongGuest(KvmCloneError):
+    """The machine at that address is not the clone."""
+
+
+class CommandFailed(KvmCloneError):
+    """A command in the guest ended with a failure."""
+
+
+class DeployFailed(KvmCloneError):
+    """The deploy script, or starting the minion, failed in the guest."""
+
+
+# --- what the master finds ----------------------------------------------------------
+
+
+class KeyConflict(KvmCloneError):
+    """Another key is already known for that minion id."""
+
+
+class MinionTimeout(KvmCloneError):
+    """The minion never answered ``test.version``."""
+
+
+class VerificationFailed(KvmCloneError):
+    """A minion answered, but it is not the machine that we made."""
+
+
+class Unsealable(KvmCloneError):
+    """A sealed message that this host cannot open, or that was meant for another."""
+
+
+def _family() -> dict[str, type[KvmCloneError]]:
+    members: dict[str, type[KvmCloneError]] = {}
+    todo: list[type[KvmCloneError]] = [KvmCloneError]
+    while todo:
+        member = todo.pop()
+        members[member.__name__] = member
+        todo.extend(member.__subclasses__())
+    return members
+
+
+def from_dict(data: dict[str, Any]) -> KvmCloneError:
+    """
+    The error that :meth:`KvmCloneError.as_dict` described, on the other side of a job.
+
+    :param data: ``{"type", "message", "hint"}``; an unknown type becomes a
+        :class:`HostError`, so that a newer host can still be understood.
+    """
+    cls = _family().get(str(data.get("type")), HostError)
+    error = cls(str(data.get("message", "")), str(data.get("hint", "")))
+    if isinstance(error, AlreadyExists):
+        error.clone = data.get("clone")
+    return error

@@ -1,0 +1,407 @@
+"""
+One libvirt daemon: connecting, domains, networks, the guest agent.
+
+Together with :mod:`.volumes` the only room that imports libvirt. Every call goes through
+:meth:`Host.call`, which counts it and turns a libvirt error into one of ours that keeps
+the error number; nobody else ever reads libvirt's texts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import domain_xml, ownership
+from .errors import HostError, HostUnreachable, MissingPackage, NotFound
+from .guest.agent import AgentError
+
+try:
+    import libvirt
+except ImportError:  # a master needs none: its hosts do the work
+    libvirt = None
+
+log = logging.getLogger(__name__)
+
+#: Error numbers of libvirt that somebody branches on (``virErrorNumber``).
+NO_SUPPORT = 3
+OPERATION_FAILED = 9
+SYSTEM_ERROR = 38
+NO_DOMAIN = 42
+AUTH_FAILED = 45
+NO_STORAGE_POOL = 49
+NO_STORAGE_VOL = 50
+OPERATION_INVALID = 55
+AUTH_UNAVAILABLE = 79
+NO_DOMAIN_METADATA = 80
+AGENT_UNRESPONSIVE = 86
+
+#: ``virDomainState`` in the words of CONTRACT.md; a guest that is still shutting down runs.
+STATES = {
+    0: "running",
+    1: "running",
+    2: "running",
+    3: "paused",
+    4: "running",
+    5: "shutoff",
+    6: "crashed",
+    7: "pmsuspended",
+}
+
+
+def available() -> bool:
+    """Whether libvirt-python is installed here."""
+    return libvirt is not None
+
+
+def is_local(url: str) -> bool:
+    """Whether a libvirt URI names the daemon of this very machine and its real disks."""
+    parts = urlsplit(url)
+    return parts.scheme in ("qemu", "qemu+unix") and not parts.netloc
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A DHCP lease of one of libvirt's networks; ``expires`` is seconds since the epoch."""
+
+    mac: str
+    address: str
+    prefix: int
+    family: str
+    expires: float
+    client_id: str
+
+
+@dataclass(frozen=True)
+class AgentInterface:
+    """An interface as the guest agent lists it; addresses are ``(address, prefix, family)``."""
+
+    name: str
+    mac: str
+    addresses: tuple[tuple[str, int, str], ...]
+
+
+class Host:
+    """
+    A connection to one libvirt daemon; use it as a context manager, one per operation.
+
+    :param url: libvirt URI, ``qemu:///system`` or ``qemu+ssh://…``.
+    :raises MissingPackage: libvirt-python is not installed.
+    :raises HostUnreachable: The daemon does not answer or refuses us.
+    """
+
+    def __init__(self, url: str) -> None:
+        if libvirt is None:
+            raise MissingPackage(
+                f"libvirt-python is not installed here, so '{url}' cannot be driven from here.",
+                "Install it: salt-pip install libvirt-python   (Debian: apt install "
+                "python3-libvirt). Or set 'host:' in the provider to the minion on the KVM host.",
+            )
+        self.url = url
+        self.calls = 0
+        # Without a handler libvirt-python prints every error to stderr.
+        libvirt.registerErrorHandler(lambda _context, error: log.debug("libvirt: %s", error), None)
+        try:
+            self.connection = libvirt.open(url)
+        except libvirt.libvirtError as error:
+            raise _unreachable(url, error) from error
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; a broken one closes too."""
+        try:
+            self.connection.close()
+        except libvirt.libvirtError as error:
+            log.debug("closing %s: %s", self.url, error)
+
+    @property
+    def local(self) -> bool:
+        """Whether the daemon's files are ours to read: its machine is this one and we are root."""
+        return is_local(self.url) and os.geteuid() == 0
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """
+        One libvirt call, counted.
+
+        :raises HostError: libvirt's error, with its number in ``code``.
+        """
+        self.calls += 1
+        try:
+            return function(*arguments)
+        except libvirt.libvirtError as error:
+            raise HostError(
+                f"libvirt at {self.url}: {error.get_error_message()}",
+                "Look at the log of libvirtd on that host: journalctl -u libvirtd",
+                code=error.get_error_code(),
+            ) from error
+
+    def node_name(self) -> str:
+        """The KVM host's own name."""
+        return str(self.call(self.connection.getHostname))
+
+    # --- domains --------------------------------------------------------------------
+
+    def find(self, name: str) -> DomainHandle | None:
+        """The domain of that name, None where there is none."""
+        with absent(NO_DOMAIN):
+            return DomainHandle(self, self.call(self.connection.lookupByName, name))
+        return None
+
+    def domain(self, name: str) -> DomainHandle:
+        """
+        The domain of that name.
+
+        :raises NotFound: There is none.
+        """
+        found = self.find(name)
+        if found is None:
+            raise NotFound(
+                f"There is no domain '{name}' at {self.url}.",
+                f"See what is there: virsh -c {self.url} list --all",
+            )
+        return found
+
+    def domains(self) -> list[DomainHandle]:
+        """Every domain of the host."""
+        return [
+            DomainHandle(self, domain) for domain in self.call(self.connection.listAllDomains, 0)
+        ]
+
+    def define(self, xml: str, validate: bool) -> DomainHandle:
+        """
+        Define a domain. A name that is taken under another uuid fails with
+        :data:`OPERATION_FAILED`, so that a definition also serves as the lock on its name.
+
+        :param validate: Hold the XML against libvirt's schema first.
+        """
+        flags = libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0
+        return DomainHandle(self, self.call(self.connection.defineXMLFlags, xml, flags))
+
+    # --- networks -------------------------------------------------------------------
+
+    def leases(self, network: str, mac: str) -> list[Lease]:
+        """
+        DHCP leases that a libvirt network gave to a MAC address.
+
+        :return: Empty also where the network is gone or keeps no leases.
+        """
+        try:
+            found = self.call(self.connection.networkLookupByName, network)
+            rows = self.call(found.DHCPLeases, mac)
+        except HostError as error:
+            log.debug("no leases of %s: %s", network, error.message)
+            return []
+        return [
+            Lease(
+                mac=(row.get("mac") or mac).lower(),
+                address=row["ipaddr"],
+                prefix=int(row.get("prefix") or 0),
+                family="ipv4" if row.get("type") == libvirt.VIR_IP_ADDR_TYPE_IPV4 else "ipv6",
+                expires=float(row.get("expirytime") or 0),
+                client_id=row.get("clientid") or "",
+            )
+            for row in rows
+        ]
+
+
+class DomainHandle:
+    """One domain; every method is one libvirt call unless it says otherwise."""
+
+    def __init__(self, host: Host, raw: Any) -> None:
+        self.host = host
+        self.raw = raw
+
+    @property
+    def name(self) -> str:
+        return str(self.raw.name())
+
+    @property
+    def uuid(self) -> str:
+        return str(self.raw.UUIDString())
+
+    def definition(self) -> str:
+        """The definition as the next start will use it, console passwords included."""
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        return str(self.host.call(self.raw.XMLDesc, flags))
+
+    def live(self) -> str:
+        """The XML as it runs now; it also tells whether the agent is connected."""
+        return str(self.host.call(self.raw.XMLDesc, 0))
+
+    def state(self) -> str:
+        """libvirt's state in the words of CONTRACT.md."""
+        return STATES.get(self.host.call(self.raw.state)[0], "running")
+
+    def is_saved(self) -> bool:
+        """Whether a memory image of the domain waits to be restored."""
+        try:
+            return bool(self.host.call(self.raw.hasManagedSaveImage, 0))
+        except HostError as error:
+            if error.code == NO_SUPPORT:
+                return False
+            raise
+
+    def record(self) -> ownership.Record | None:
+        """Our record, None for a foreign domain."""
+        with absent(NO_DOMAIN_METADATA):
+            xml = self.host.call(
+                self.raw.metadata,
+                libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+                ownership.NAMESPACE,
+                libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+            )
+            return ownership.from_xml(xml, self.uuid)
+        return None
+
+    def save_record(self, record: ownership.Record) -> None:
+        """Write the record into the definition, and into the running domain too."""
+        flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        if self.state() != "shutoff":
+            flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+        self._set_metadata(record, flags)
+
+    def save_record_offline(self, record: ownership.Record) -> None:
+        """Write the record of a domain that is known not to run: one call instead of two."""
+        self._set_metadata(record, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+
+    def _set_metadata(self, record: ownership.Record, flags: int) -> None:
+        self.host.call(
+            self.raw.setMetadata,
+            libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+            ownership.to_xml(record),
+            ownership.PREFIX,
+            ownership.NAMESPACE,
+            flags,
+        )
+
+    def start(self) -> None:
+        """Boot the domain."""
+        self.host.call(self.raw.create)
+
+    def shut_down(self) -> None:
+        """Ask the guest to shut down."""
+        self.host.call(self.raw.shutdown)
+
+    def reboot(self) -> None:
+        """Ask the guest to reboot."""
+        self.host.call(self.raw.reboot, 0)
+
+    def power_off(self) -> None:
+        """Stop the domain at once; one that is off already stays so."""
+        with absent(OPERATION_INVALID):
+            self.host.call(self.raw.destroy)
+
+    def set_autostart(self, on: bool) -> None:
+        """Start the domain with the host, or not."""
+        self.host.call(self.raw.setAutostart, 1 if on else 0)
+
+    def undefine(self, with_nvram: bool) -> None:
+        """
+        Remove the definition with everything that libvirt keeps for it.
+
+        :param with_nvram: Delete the variable store too.
+        """
+        flags = (
+            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        )
+        flags |= (
+            libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if with_nvram else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+        )
+        try:
+            self.host.call(self.raw.undefineFlags, flags)
+        except HostError as error:
+            if error.code not in (NO_SUPPORT, 8):  # 8: a flag this driver does not know
+                raise
+            self.host.call(self.raw.undefine)
+
+    def agent_connected(self) -> bool:
+        """Whether a guest agent has opened its end of the channel."""
+        return domain_xml.read(self.live()).agent_connected
+
+    def agent(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """
+        One command for the guest agent, as :class:`.guest.agent.AgentChannel` wants it.
+
+        :param timeout: Seconds to wait for the answer.
+        :raises AgentError: The agent does not answer, or refuses the command.
+        """
+        import libvirt_qemu  # noqa: PLC0415 - a part of libvirt-python, absent like it
+
+        command = str(request.get("execute", ""))
+        try:
+            answer = self.host.call(
+                libvirt_qemu.qemuAgentCommand, self.raw, json.dumps(request), max(1, int(timeout)), 0
+            )
+        except HostError as error:
+            kind = "unresponsive" if error.code == AGENT_UNRESPONSIVE else "refused"
+            raise AgentError(kind, f"{command}: {error.message}") from error
+        reply: dict[str, Any] = json.loads(answer)
+        return reply
+
+    def agent_interfaces(self) -> list[AgentInterface]:
+        """
+        The guest's interfaces, as its agent lists them.
+
+        :raises HostError: There is no agent, or it does not answer.
+        """
+        found = self.host.call(
+            self.raw.interfaceAddresses, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT, 0
+        )
+        return [
+            AgentInterface(
+                name=name,
+                mac=(value.get("hwaddr") or "").lower(),
+                addresses=tuple(
+                    (
+                        entry["addr"],
+                        int(entry.get("prefix") or 0),
+                        "ipv4" if entry["type"] == libvirt.VIR_IP_ADDR_TYPE_IPV4 else "ipv6",
+                    )
+                    for entry in value.get("addrs") or ()
+                ),
+            )
+            for name, value in (found or {}).items()
+        ]
+
+
+@contextmanager
+def absent(code: int) -> Iterator[None]:
+    """Take a libvirt error with this number as "it is not there"."""
+    try:
+        yield
+    except HostError as error:
+        if error.code != code:
+            raise
+
+
+def _unreachable(url: str, error: Any) -> HostUnreachable:
+    code = error.get_error_code()
+    message = f"Cannot connect to libvirt at '{url}': {error.get_error_message()}"
+    hint = f"Try it by hand: virsh -c '{url}' list"
+    if is_local(url) and os.geteuid() != 0 and code in (SYSTEM_ERROR, AUTH_FAILED, AUTH_UNAVAILABLE):
+        hint = (
+            "This process is not root (a packaged Salt master runs as user 'salt'). Set 'host:' in "
+            "the provider to the minion on this machine, or add the user to the group 'libvirt': "
+            "usermod -aG libvirt salt"
+        )
+    elif is_local(url):
+        hint = "Is libvirtd running? systemctl start libvirtd   (or: libvirtd -d)"
+    return HostUnreachable(message, hint)

@@ -1,0 +1,141 @@
+"""
+Minion keys on the master: making a pair, accepting it, taking it back.
+
+One path for every door. A key is only ever removed where its fingerprint is ours, and
+an id that already has another key is refused before anything is cloned. Salt 3008 keeps
+keys in a cache that need not be files; 3006 and 3007 keep files in ``pki_dir``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import salt.cache
+import salt.key
+import salt.utils.crypt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from .errors import KeyConflict
+
+ACCEPTED = "minions"
+
+
+@dataclass(frozen=True, repr=False)
+class KeyPair:
+    """A minion's key pair, PEM. The private half exists nowhere else on the master."""
+
+    private: str
+    public: str
+
+    def __repr__(self) -> str:
+        return "KeyPair(…)"
+
+
+def generate(bits: int) -> KeyPair:
+    """
+    Make a key pair as Salt's minions read it.
+
+    :param bits: Size of the RSA modulus (``keysize``), at least 2048.
+    """
+    key = rsa.generate_private_key(public_exponent=65537, key_size=max(2048, bits))
+    return KeyPair(
+        private=key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        ).decode(),
+        public=key.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode(),
+    )
+
+
+class MinionKeys:
+    """
+    The master's minion keys.
+
+    :param opts: The master's configuration.
+    """
+
+    def __init__(self, opts: Mapping[str, Any]) -> None:
+        self.opts = opts
+
+    def fingerprint(self, public: str) -> str:
+        """The fingerprint of a public key, as ``salt-key -f`` shows it."""
+        finger: str = salt.utils.crypt.pem_finger(
+            key=public.strip().encode(), sum_type=self.opts.get("hash_type", "sha256")
+        )
+        return finger
+
+    def known(self, minion_id: str) -> dict[str, list[str]]:
+        """Public keys that the master holds for an id, by state (``minions``, ``minions_pre`` …)."""
+        with salt.key.get_key(self.opts) as store:
+            found = store.key_str(minion_id)
+        return {
+            state: [key for value in keys.values() for key in _several(value)]
+            for state, keys in found.items()
+        }
+
+    def accepted(self, minion_id: str) -> str:
+        """The accepted public key of an id, empty where there is none."""
+        keys = self.known(minion_id).get(ACCEPTED, [])
+        return keys[0] if keys else ""
+
+    def require_free(self, minion_id: str) -> None:
+        """
+        :raises KeyConflict: The master holds a key for that id in any state.
+        """
+        held = {state for state, keys in self.known(minion_id).items() if keys}
+        if held:
+            raise KeyConflict(
+                f"The master already has a key for '{minion_id}' ({', '.join(sorted(held))}); "
+                "nothing was cloned.",
+                f"If that minion is gone: salt-key -d {minion_id}   Else choose another name.",
+            )
+
+    def accept(self, minion_id: str, public: str) -> None:
+        """
+        Accept exactly this public key for the id, before its minion starts.
+
+        :raises KeyConflict: Another key was accepted meanwhile.
+        """
+        accepted = self.accepted(minion_id)
+        if accepted and self.fingerprint(accepted) != self.fingerprint(public):
+            raise KeyConflict(
+                f"Another key was accepted for '{minion_id}' meanwhile; it was left alone.",
+                f"Look at it: salt-key -f {minion_id}",
+            )
+        driver = self.opts.get("keys.cache_driver")
+        if driver:
+            store = salt.cache.Cache(self.opts, driver=driver)
+            store.store("keys", minion_id, {"pub": public, "state": "accepted"})
+            return
+        path = os.path.join(self.opts["pki_dir"], ACCEPTED, minion_id)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        with os.fdopen(descriptor, "w", encoding="ascii") as target:
+            target.write(public)
+
+    def remove(self, minion_id: str, fingerprint: str) -> bool:
+        """
+        Remove the key with this fingerprint, in whatever state; any other key stays.
+
+        :return: Whether one was removed.
+        """
+        doomed = {
+            state: [minion_id]
+            for state, keys in self.known(minion_id).items()
+            if any(self.fingerprint(key) == fingerprint for key in keys)
+        }
+        if not doomed or not fingerprint:
+            return False
+        with salt.key.get_key(self.opts) as store:
+            store.delete_key(match_dict=doomed)
+        return True
+
+
+def _several(value: Any) -> list[str]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

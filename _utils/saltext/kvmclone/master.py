@@ -1,0 +1,215 @@
+"""
+The master's side of everything: which hosts there are, where a clone is, many at once.
+
+The runner and the salt-cloud driver are thin doors over this room. It reads the
+configuration once, speaks to hosts through :class:`.operations.KvmHost`, and answers
+with :class:`.pipeline.Outcome`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import salt.utils.event
+
+from . import cloud_files, names, pipeline
+from .clone import Clone
+from .enrolment import Enroller
+from .errors import ConfigError, HostUnreachable, KvmCloneError, NotFound
+from .keys import MinionKeys
+from .operations import KvmHost, LocalHost
+from .pipeline import Outcome
+from .remote import RemoteHost
+from .request import Request, Secrets
+
+log = logging.getLogger(__name__)
+
+#: Clones that are made at the same time by one command; each boots a guest.
+AT_ONCE = 8
+
+DEFAULT_URL = "qemu:///system"
+
+
+class Master:
+    """
+    Everything that one runner call needs.
+
+    :param opts: The master's configuration.
+    :raises ConfigError: The providers and profiles have problems; all of them are named.
+    """
+
+    def __init__(self, opts: Mapping[str, Any]) -> None:
+        self.opts = opts
+        self.catalogue = cloud_files.read(opts)
+        self.keys = MinionKeys(opts)
+        self.enroller = Enroller(opts, self.keys)
+
+    # --- hosts ------------------------------------------------------------------------
+
+    def host(self, minion_id: str, url: str) -> KvmHost:
+        """The KVM host that a provider means: its minion, or ``url`` driven from here."""
+        return RemoteHost(self.opts, minion_id, url) if minion_id else LocalHost(url)
+
+    def hosts(self) -> list[tuple[str, KvmHost]]:
+        """Every host of the configuration once, with the name to call it by."""
+        found: dict[tuple[str, str], None] = {}
+        for keys in self.catalogue.providers.values():
+            found[(str(keys.get("host") or ""), str(keys.get("url") or DEFAULT_URL))] = None
+        return [(minion or url, self.host(minion, url)) for minion, url in found]
+
+    # --- making -----------------------------------------------------------------------
+
+    def resolve(
+        self, profile: str, name: str, overrides: Mapping[str, Any]
+    ) -> tuple[Request, Secrets, KvmHost]:
+        """
+        The request of one clone and the host that will make it.
+
+        :raises InvalidName: And the others of :meth:`.config.Catalogue.resolve`.
+        """
+        request, secrets = self.catalogue.resolve(profile, name, overrides)
+        return request, secrets, self.host(request.host, request.url)
+
+    def plan(self, profile: str, name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """PLAN of one clone."""
+        request, _secrets, host = self.resolve(profile, name, overrides)
+        return host.plan(request)
+
+    def create(
+        self, profile: str, wanted: Sequence[str], overrides: Mapping[str, Any]
+    ) -> list[Outcome]:
+        """
+        Make clones, several at once; each succeeds or fails by itself.
+
+        :param wanted: Their names. All are resolved before the first is made.
+        :raises ConfigError: Something about profile, names or arguments; nothing was made.
+        """
+        if not wanted:
+            raise ConfigError(
+                "No name was given.", f"salt-run kvmclone.create {profile} NAME [NAME…]"
+            )
+        twice = {name for name in wanted if list(wanted).count(name) > 1}
+        if twice:
+            raise ConfigError(f"Named twice: {', '.join(sorted(twice))}.", "Name each clone once.")
+        resolved = [self.resolve(profile, name, overrides) for name in wanted]
+
+        def one(item: tuple[Request, Secrets, KvmHost]) -> Outcome:
+            request, secrets, host = item
+            started = time.monotonic()
+            outcome = pipeline.create(
+                host, request, secrets, self.enroller, self._watcher(request)
+            )
+            if outcome.error is not None:
+                elapsed = time.monotonic() - started
+                where = request.host or request.url
+                reached = {"stage": outcome.stage, "error": outcome.error.type}
+                self._fire(request.name, "failed", request.profile, where, elapsed, **reached)
+            return outcome
+
+        if len(resolved) == 1:
+            return [one(resolved[0])]
+        with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(resolved))) as pool:
+            return list(pool.map(one, resolved))
+
+    # --- living -----------------------------------------------------------------------
+
+    def find(self, name: str) -> tuple[KvmHost, Clone]:
+        """
+        The host that holds a clone, and the clone.
+
+        :raises NotFound: No host has it.
+        :raises HostUnreachable: No host has it, but one did not answer.
+        """
+        names.check(name)
+        down: list[str] = []
+        missing: KvmCloneError | None = None
+        for label, host in self.hosts():
+            try:
+                return host, host.show(name)
+            except NotFound as error:
+                missing = error
+            except HostUnreachable as error:
+                down.append(f"{label}: {error.message}")
+        if down:
+            raise HostUnreachable(
+                f"'{name}' is on no host that answers; not asked: {'; '.join(down)}",
+                "Repeat this when the host is back.",
+            )
+        raise missing or NotFound(
+            f"There is no clone '{name}'.", "See what there is: salt-run kvmclone.list"
+        )
+
+    def destroy(self, name: str, force: bool = False) -> Outcome:
+        """Destroy one clone, then remove its key: exactly the one on its record."""
+        try:
+            host, clone = self.find(name)
+            destroyed = host.destroy(name, force)
+            self.keys.remove(clone.minion.id or name, clone.minion.fingerprint)
+        except KvmCloneError as error:
+            return Outcome(name, "", None, error)
+        self._fire(name, "destroyed", clone.profile, clone.host, 0.0)
+        return Outcome(name, destroyed.stage, destroyed)
+
+    def power(self, name: str, action: str) -> Outcome:
+        """``start``, ``stop`` or ``reboot`` one clone."""
+        return self._on_clone(name, lambda host, _clone: host.power(name, action))
+
+    def show(self, name: str) -> Outcome:
+        """One clone as it is now."""
+        return self._on_clone(name, lambda _host, clone: clone)
+
+    def _on_clone(self, name: str, work: Callable[[KvmHost, Clone], Clone]) -> Outcome:
+        try:
+            clone = work(*self.find(name))
+        except KvmCloneError as error:
+            return Outcome(name, "", None, error)
+        return Outcome(name, clone.stage, clone)
+
+    def listing(self) -> dict[str, Any]:
+        """Every clone of every host; a host that fails is named, the others still list."""
+        answer: dict[str, Any] = {"clones": {}, "retcode": 0}
+        for label, host in self.hosts():
+            try:
+                answer["clones"] |= {clone.name: clone.as_dict() for clone in host.list_clones()}
+            except KvmCloneError as error:
+                answer.setdefault("unreachable", {})[label] = error.as_dict()
+                answer["retcode"] = 1
+        return answer
+
+    # --- telling ----------------------------------------------------------------------
+
+    def _watcher(self, request: Request) -> pipeline.Watcher:
+        def watch(stage: str, elapsed: float, clone: Clone) -> None:
+            self._fire(request.name, stage, request.profile, clone.host, elapsed)
+            _progress(request.name, stage, elapsed, clone)
+
+        return watch
+
+    def _fire(
+        self, name: str, word: str, profile: str, host: str, elapsed: float, **more: Any
+    ) -> None:
+        """Fire ``salt/kvm_clone/NAME/WORD`` on the master's bus."""
+        data = {"name": name, "host": host, "profile": profile, "stage": word, "elapsed": elapsed}
+        with salt.utils.event.get_master_event(
+            self.opts, self.opts["sock_dir"], listen=False
+        ) as bus:
+            if not bus.fire_event({**data, **more}, f"salt/kvm_clone/{name}/{word}"):
+                log.warning("the event %s of %s could not be fired", word, name)
+
+
+def _progress(name: str, stage: str, elapsed: float, clone: Clone) -> None:
+    """One line per stage for a person at a terminal; scripts see the answer alone."""
+    if not sys.stderr.isatty():
+        return
+    detail = {
+        "cloned": f"from {clone.base} ({clone.strategy})",
+        "addressed": clone.address,
+        "ready": f"test.version {clone.minion.version}",
+    }.get(stage, "")
+    print(f"{name}: {stage:<10}{elapsed:6.1f} s  {detail}".rstrip(), file=sys.stderr, flush=True)
+

@@ -1,0 +1,77 @@
+"""
+Which names a clone may have.
+
+Pure. The name becomes a libvirt domain, part of volume file names, a host name and a
+minion id, so it is held against the strictest of these before anything happens.
+"""
+
+from __future__ import annotations
+
+import re
+
+from saltext.kvmclone.errors import InvalidName
+
+#: Longest name, in characters; the limit of a DNS name.
+LONGEST_NAME = 253
+
+#: Longest part between two dots, in characters; the limit of a DNS label.
+LONGEST_LABEL = 63
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+
+_RULE = (
+    "A name is made of letters, digits, dots and hyphens; each part between dots begins "
+    f"with a letter or digit and has at most {LONGEST_LABEL} characters, "
+    f"{LONGEST_NAME} in all."
+)
+
+
+def check(name: object) -> str:
+    """
+    The name itself, once it is known to be usable.
+
+    :param name: What the user gave; anything but text means that YAML or the command
+        line has already turned it into something else.
+    :raises InvalidName: With the first reason found.
+    """
+    if not isinstance(name, str):
+        raise InvalidName(
+            f"The name {name!r} was read as {_described(name)}, not as text.",
+            'Quote it: name: "007" in YAML, name=\'"007"\' on the command line.',
+        )
+    if not name:
+        raise InvalidName("The name is empty.", _RULE)
+    if len(name) > LONGEST_NAME:
+        raise InvalidName(
+            f"The name {name[:40]!r}... has {len(name)} characters, {LONGEST_NAME} are possible.",
+            _RULE,
+        )
+    for label in name.split("."):
+        if not label:
+            raise InvalidName(f"The name {name!r} has an empty part between its dots.", _RULE)
+        if not _LABEL.fullmatch(label):
+            raise InvalidName(f"The name {name!r} cannot be used: {_fault(label)}.", _RULE)
+        if len(label) > LONGEST_LABEL:
+            raise InvalidName(
+                f"The part {label[:40]!r}... of the name has {len(label)} characters, "
+                f"{LONGEST_LABEL} are possible.",
+                _RULE,
+            )
+    return name
+
+
+def _described(value: object) -> str:
+    """What YAML made of it, in the words of its documentation."""
+    if value is None:
+        return "nothing (null)"
+    words = {bool: "a boolean", int: "an integer", float: "a number with a fraction"}
+    words |= {list: "a list", dict: "a mapping"}
+    return words.get(type(value), f"a {type(value).__name__}")
+
+
+def _fault(label: str) -> str:
+    """Why this part of a name is refused."""
+    if label.startswith("-"):
+        return "a part begins with '-'"
+    stranger = next(character for character in label if not _LABEL.fullmatch("a" + character))
+    return f"it contains {stranger!r}"

@@ -1,0 +1,253 @@
+"""
+The record that a clone carries in its own ``<metadata>``.
+
+Pure. The record is the journal and the title deed: it is written into the definition
+*before* anything else exists and lists every file that is about to be made. A volume is
+deleted only if a record lists it, and a record counts only in the domain whose uuid it
+names, since other tools copy foreign metadata into their copies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lxml import etree
+
+NAMESPACE = "urn:saltext:kvmclone:1"
+PREFIX = "kvmclone"
+SCHEMA = "1"
+
+STAGES = ("planned", "cloned", "booted", "addressed", "enrolled", "ready")
+DESTROYING = "destroying"
+
+
+@dataclass(frozen=True)
+class BaseDisk:
+    """
+    What a base's disk was when the clone was made.
+
+    :param path: The file.
+    :param size: Bytes that it held (its allocation).
+    :param modified: Time of its last change, seconds since the epoch.
+    """
+
+    target: str
+    path: str
+    size: int
+    modified: float
+
+
+@dataclass(frozen=True)
+class Volume:
+    """
+    One file that was made for the clone, and may be deleted with it.
+
+    :param target: The disk it serves (``vda``), or ``nvram``.
+    :param strategy: How it was made: ``overlay``, ``copy`` …
+    """
+
+    target: str
+    path: str
+    format: str
+    strategy: str
+
+
+@dataclass(frozen=True)
+class Worker:
+    """
+    Who is making the clone.
+
+    :param host: Host name of the machine it runs on.
+    :param boot: That machine's boot id.
+    :param pid: Its process id there.
+    :param started: Start time of that process, clock ticks since boot.
+    :param token: A random word that only this create knows.
+    """
+
+    host: str = ""
+    boot: str = ""
+    pid: int = 0
+    started: int = 0
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Minion:
+    """The minion on the clone, as far as it was enrolled; see CLONE in CONTRACT.md."""
+
+    id: str = ""
+    version: str = ""
+    fingerprint: str = ""
+    verified_by: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """
+    Everything we know about a clone and cannot read from libvirt.
+
+    :param uuid: Uuid of the domain that this record speaks of.
+    :param stage: One of :data:`STAGES` or :data:`DESTROYING`.
+    :param request: Digest of the request, to tell a repeated create from another one.
+    :param created: Time of the create, seconds since the epoch.
+    :param expires: When the clone counts as expired, likewise; 0 for never.
+    :param ip_source: Where its address is looked up.
+    :param identity: ``reset`` once the guest has an identity of its own, else empty.
+    :param address: The address that was last reported.
+    :param timings: Seconds each stage took.
+    """
+
+    uuid: str
+    base: str
+    base_uuid: str
+    strategy: str
+    profile: str = ""
+    stage: str = "planned"
+    request: str = ""
+    created: float = 0.0
+    expires: float = 0.0
+    ip_source: str = "auto"
+    identity: str = ""
+    address: str = ""
+    worker: Worker = Worker()
+    minion: Minion = Minion()
+    base_disks: tuple[BaseDisk, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    tags: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def at(self, stage: str, **timings: float) -> Record:
+        """This record, moved to ``stage`` with the given timings added."""
+        return replace(self, stage=stage, timings={**self.timings, **timings})
+
+    def owns(self, path: str) -> bool:
+        """Whether this record lists the file."""
+        return any(volume.path == path for volume in self.volumes)
+
+
+_SCALARS: dict[str, type] = {
+    "uuid": str, "stage": str, "profile": str, "strategy": str, "request": str,
+    "created": float, "expires": float, "ip_source": str, "identity": str, "address": str,
+}  # fmt: skip
+
+
+def to_xml(record: Record) -> str:
+    """The record as ``setMetadata`` takes it: libvirt adds the namespace itself."""
+    return etree.tostring(_element(record), encoding="unicode")
+
+
+def embed(definition: etree._Element, record: Record) -> None:
+    """Put the record into a domain definition, replacing one that is there."""
+    metadata = definition.find("metadata")
+    if metadata is None:
+        metadata = etree.SubElement(definition, "metadata")
+    for old in metadata.findall(f"{{{NAMESPACE}}}clone"):
+        metadata.remove(old)
+    metadata.append(_qualified(_element(record)))
+
+
+def from_definition(definition: etree._Element) -> Record | None:
+    """
+    The record in a domain definition, if it has one that counts.
+
+    :param definition: The parsed ``<domain>``.
+    :return: None where there is no record, or where it names another domain's uuid.
+    """
+    element = definition.find(f"./metadata/{{{NAMESPACE}}}clone")
+    if element is None:
+        return None
+    uuid = (definition.findtext("uuid") or "").strip()
+    record = _from_element(element)
+    return record if record.uuid == uuid else None
+
+
+def from_xml(xml: str, uuid: str) -> Record | None:
+    """
+    The record in what ``metadata()`` returned.
+
+    :param xml: The metadata element's text.
+    :param uuid: Uuid of the domain it was read from; another one makes the record void.
+    """
+    record = _from_element(etree.fromstring(xml.encode(), etree.XMLParser(resolve_entities=False)))
+    return record if record.uuid == uuid else None
+
+
+# --- XML ----------------------------------------------------------------------------
+
+
+def _element(record: Record) -> etree._Element:
+    root = etree.Element("clone", schema=SCHEMA)
+    for name in _SCALARS:
+        value = getattr(record, name)
+        if value:
+            root.set(name, str(value))
+    base = etree.SubElement(root, "base", name=record.base, uuid=record.base_uuid)
+    for disk in record.base_disks:
+        _child(base, "disk", disk)
+    _child(root, "worker", record.worker)
+    if record.minion.id:
+        _child(root, "minion", record.minion)
+    for volume in record.volumes:
+        _child(root, "volume", volume)
+    for stage, seconds in record.timings.items():
+        etree.SubElement(root, "timing", stage=stage, seconds=f"{seconds:.3f}")
+    for tag, values in (("tag", record.tags), ("warning", record.warnings)):
+        for value in values:
+            etree.SubElement(root, tag).text = value
+    return root
+
+
+def _child(parent: etree._Element, tag: str, value: Any) -> None:
+    element = etree.SubElement(parent, tag)
+    for name in value.__dataclass_fields__:
+        element.set(name, str(getattr(value, name)))
+
+
+def _qualified(element: etree._Element) -> etree._Element:
+    copy = etree.Element(f"{{{NAMESPACE}}}{element.tag}", nsmap={PREFIX: NAMESPACE})
+    copy.attrib.update(element.attrib)
+    copy.text = element.text
+    for child in element:
+        copy.append(_qualified(child))
+    return copy
+
+
+def _local(element: etree._Element) -> str:
+    return etree.QName(element).localname
+
+
+def _read(cls: type, element: etree._Element) -> Any:
+    convert: dict[str, type] = {"int": int, "float": float, "str": str}
+    values = {
+        name: convert[cls.__dataclass_fields__[name].type](value)
+        for name, value in element.attrib.items()
+        if name in cls.__dataclass_fields__
+    }
+    return cls(**values)
+
+
+def _from_element(root: etree._Element) -> Record:
+    values: dict[str, Any] = {
+        name: convert(root.get(name, convert())) for name, convert in _SCALARS.items()
+    }
+    children: dict[str, list[etree._Element]] = {}
+    for child in root:
+        children.setdefault(_local(child), []).append(child)
+    base = children.get("base", [etree.Element("base")])[0]
+    return Record(
+        base=base.get("name", ""),
+        base_uuid=base.get("uuid", ""),
+        base_disks=tuple(_read(BaseDisk, disk) for disk in base),
+        worker=_read(Worker, children["worker"][0]) if "worker" in children else Worker(),
+        minion=_read(Minion, children["minion"][0]) if "minion" in children else Minion(),
+        volumes=tuple(_read(Volume, volume) for volume in children.get("volume", [])),
+        timings={
+            timing.get("stage", ""): float(timing.get("seconds", 0))
+            for timing in children.get("timing", [])
+        },
+        tags=tuple(tag.text or "" for tag in children.get("tag", [])),
+        warnings=tuple(warning.text or "" for warning in children.get("warning", [])),
+        **values,
+    )

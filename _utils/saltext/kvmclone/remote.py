@@ -1,0 +1,219 @@
+"""
+The host interface spoken over Salt jobs: both ends of one wire.
+
+On the master, :class:`RemoteHost` is a :class:`.operations.KvmHost` whose every method is
+one job for ``kvm_clone.remote`` on the KVM host's minion. On the minion, :func:`serve`
+answers it. Errors travel as data, so that the master can branch on their type; secrets
+travel sealed to the minion's own public key, and the published job holds ciphertext only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import salt.client
+import salt.exceptions
+
+from . import clone as clone_module
+from . import errors, request as request_module, sealed
+from .clone import Clone
+from .errors import HostUnreachable, KvmCloneError, Unsealable
+from .guest.minion import Enrolment
+from .keys import MinionKeys
+from .operations import KvmHost, LocalHost
+from .ownership import Minion
+from .request import Deploy, Login, Request
+
+FUNCTION = "kvm_clone.remote"
+
+#: Seconds without a sign of life from the minion; a job that still runs is waited for.
+JOB_TIMEOUT = 20
+
+
+class RemoteHost:
+    """
+    A KVM host that is reached through its minion.
+
+    :param opts: The master's configuration.
+    :param minion_id: The minion on the KVM host.
+    :param url: libvirt URI as seen *from that host*.
+    """
+
+    def __init__(self, opts: Mapping[str, Any], minion_id: str, url: str) -> None:
+        self.opts = opts
+        self.minion_id = minion_id
+        self.url = url
+
+    def plan(self, request: Request) -> dict[str, Any]:
+        answer: dict[str, Any] = self._call("plan", request=_for_host(request))
+        return answer
+
+    def clone(self, request: Request, token: str = "") -> Clone:
+        return self._clone("clone", request=_for_host(request), token=token)
+
+    def boot(self, name: str) -> Clone:
+        return self._clone("boot", name=name)
+
+    def wait_for_address(self, request: Request) -> Clone:
+        return self._clone("wait_for_address", request=_for_host(request))
+
+    def bootstrap(self, request: Request, enrolment: Enrolment) -> Clone:
+        public = MinionKeys(self.opts).accepted(self.minion_id)
+        if not public:
+            raise HostUnreachable(
+                f"The master has no accepted key for the KVM host '{self.minion_id}'.",
+                f"Accept it: salt-key -a {self.minion_id}",
+            )
+        bundle = sealed.seal(
+            public,
+            enrolment.to_bytes(),
+            sealed.associated_data(request.name, request.minion_id),
+        )
+        return self._clone("bootstrap", request=_for_host(request), bundle=bundle)
+
+    def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
+        plain = dataclasses.asdict(minion)
+        return self._clone("complete", name=name, minion=plain, timings=timings)
+
+    def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
+        return self._clone("destroy", name=name, force=force, token=token)
+
+    def power(self, name: str, action: str) -> Clone:
+        return self._clone("power", name=name, action=action)
+
+    def show(self, name: str) -> Clone:
+        return self._clone("show", name=name)
+
+    def list_clones(self) -> list[Clone]:
+        return [clone_module.from_dict(item) for item in self._call("list_clones")]
+
+    def _clone(self, operation: str, **arguments: Any) -> Clone:
+        return clone_module.from_dict(self._call(operation, **arguments))
+
+    def _call(self, operation: str, **arguments: Any) -> Any:
+        """
+        One job.
+
+        :raises HostUnreachable: The minion does not answer, or lacks our module.
+        :raises KvmCloneError: What the host raised.
+        """
+        try:
+            with salt.client.get_local_client(mopts=self.opts) as client:
+                answers = client.cmd(
+                    self.minion_id,
+                    FUNCTION,
+                    kwarg={"operation": operation, "arguments": arguments, "url": self.url},
+                    tgt_type="list",
+                    timeout=JOB_TIMEOUT,
+                    full_return=True,
+                )
+        except salt.exceptions.SaltClientError as error:
+            raise HostUnreachable(
+                f"The job for '{self.minion_id}' could not be published: {error}",
+                "Is the master running, and does this user own it? salt-run manage.status",
+            ) from error
+        answer = (answers.get(self.minion_id) or {}) if isinstance(answers, dict) else {}
+        returned = answer.get("ret") if isinstance(answer, dict) else None
+        if isinstance(returned, dict) and "error" in returned:
+            raise errors.from_dict(returned["error"])
+        if isinstance(returned, dict) and "answer" in returned:
+            return returned["answer"]
+        if not returned:
+            raise HostUnreachable(
+                f"The minion '{self.minion_id}' on the KVM host does not answer.",
+                f"Ask it: salt {self.minion_id} test.ping   On the host: "
+                "systemctl status salt-minion",
+            )
+        raise HostUnreachable(
+            f"The minion '{self.minion_id}' cannot do this: {str(returned)[:300]}",
+            f"Bring our modules there: salt {self.minion_id} saltutil.sync_all   Then: "
+            f"salt {self.minion_id} kvm_clone.list_clones",
+        )
+
+
+def _for_host(request: Request) -> dict[str, Any]:
+    """
+    The request as the host needs it: without what is put into the guest (that travels
+    sealed), so that nothing of it stands in the job cache.
+    """
+    deploy = Deploy(
+        enabled=request.deploy.enabled,
+        bootstrap=request.deploy.bootstrap,
+        append_domain=request.deploy.append_domain,
+    )
+    login: Login = dataclasses.replace(request.login, private_key="")
+    return dataclasses.replace(request, deploy=deploy, login=login).as_dict()
+
+
+# --- the other end ------------------------------------------------------------------
+
+
+def serve(
+    opts: Mapping[str, Any], operation: str, arguments: Mapping[str, Any], url: str
+) -> dict[str, Any]:
+    """
+    Do on this host what a :class:`RemoteHost` asks.
+
+    :param opts: This minion's configuration.
+    :param operation: A method of :class:`.operations.KvmHost`.
+    :param arguments: Its arguments, plain.
+    :param url: libvirt URI as seen from here.
+    :return: ``{"answer": …}``, or ``{"error": {"type", "message", "hint"}}``.
+    """
+    host = LocalHost(url, label=str(opts.get("id", "")))
+    try:
+        if operation not in _SERVED:
+            raise HostUnreachable(
+                f"This host does not know the operation '{operation}'.",
+                "Its modules are older than the master's: salt '*' saltutil.sync_all",
+            )
+        return {"answer": _plain(_SERVED[operation](host, opts, arguments))}
+    except KvmCloneError as error:
+        return {"error": error.as_dict()}
+
+
+def _plain(answer: Any) -> Any:
+    if isinstance(answer, Clone):
+        return answer.as_dict()
+    if isinstance(answer, list):
+        return [item.as_dict() for item in answer]
+    return answer
+
+
+def _request(arguments: Mapping[str, Any]) -> Request:
+    return request_module.from_dict(arguments["request"])
+
+
+def _bootstrap(host: KvmHost, opts: Mapping[str, Any], arguments: Mapping[str, Any]) -> Clone:
+    request = _request(arguments)
+    path = os.path.join(opts["pki_dir"], "minion.pem")
+    try:
+        with open(path, encoding="ascii") as source:
+            private = source.read()
+    except OSError as error:
+        raise Unsealable(f"This minion's own key '{path}' cannot be read: {error.strerror}.") from error
+    bundle = sealed.unseal(
+        private,
+        arguments["bundle"],
+        sealed.associated_data(request.name, request.minion_id),
+    )
+    return host.bootstrap(request, Enrolment.from_bytes(bundle))
+
+
+_Served = Callable[[KvmHost, Mapping[str, Any], Mapping[str, Any]], Any]
+
+_SERVED: dict[str, _Served] = {
+    "plan": lambda host, _opts, a: host.plan(_request(a)),
+    "clone": lambda host, _opts, a: host.clone(_request(a), a["token"]),
+    "boot": lambda host, _opts, a: host.boot(a["name"]),
+    "wait_for_address": lambda host, _opts, a: host.wait_for_address(_request(a)),
+    "bootstrap": _bootstrap,
+    "complete": lambda host, _opts, a: host.complete(a["name"], Minion(**a["minion"]), a["timings"]),
+    "destroy": lambda host, _opts, a: host.destroy(a["name"], a["force"], a["token"]),
+    "power": lambda host, _opts, a: host.power(a["name"], a["action"]),
+    "show": lambda host, _opts, a: host.show(a["name"]),
+    "list_clones": lambda host, _opts, _a: host.list_clones(),
+}

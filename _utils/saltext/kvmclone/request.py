@@ -1,0 +1,199 @@
+"""
+What one clone is asked to be: the typed result of resolving a profile.
+
+Pure: neither Salt nor libvirt. A :class:`Request` travels from the configuration to the
+plan and, as plain data, over a Salt job to another host. It never holds a secret;
+those live in :class:`Secrets`, which has no plain form and no readable ``repr``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Wait:
+    """
+    How long and how often to look for the address.
+
+    :param timeout: Hard deadline, seconds (``wait_for_ip_timeout``).
+    :param interval: Pause between two looks, seconds (``wait_for_ip_interval``); None
+        leaves it to us, which is short enough to notice an address within half a second.
+    :param multiplier: Factor by which the pause grows (``wait_for_ip_interval_multiplier``).
+    """
+
+    timeout: float = 600.0
+    interval: float | None = None
+    multiplier: float = 1.0
+
+
+@dataclass(frozen=True)
+class Login:
+    """
+    How to enter the guest; the secrets are in :class:`Secrets`.
+
+    :param username: ``ssh_username``.
+    :param port: ``ssh_port``.
+    :param sudo: Run commands through sudo (default: the user is not root).
+    :param tty: Ask for a terminal for sudo commands (``tty``).
+    :param private_key: Path of the private key *on the master* (or on the host itself,
+        where the profile is the host's own); never its contents.
+    """
+
+    username: str = "root"
+    port: int = 22
+    sudo: bool = False
+    tty: bool = True
+    private_key: str = ""
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """
+    What is put into the guest and run there. Paths are those of the machine that read
+    the profile (the master's, for the runner).
+
+    :param enabled: ``deploy``; False ends a create at ``addressed``.
+    :param bootstrap: ``auto | ssh | agent | keys | none``.
+    :param script: Name or path of the deploy script; empty where the profile names none.
+    :param command: ``deploy_command``, literal; empty for ``sh DIR/deploy.sh``.
+    :param script_args: Text appended to the command.
+    :param script_env: Environment of the script.
+    :param inline_script: Commands run after the deploy script.
+    :param preflight_cmds: Commands run before it.
+    :param file_map: Local path to path in the guest.
+    :param minion: Minion configuration to write.
+    :param grains: Static grains to write.
+    :param append_domain: Domain appended to the minion id.
+    :param keysize: Bits of the minion's key.
+    :param start_action: Salt function called once the minion answers; empty for none.
+    """
+
+    enabled: bool = True
+    bootstrap: str = "auto"
+    script: str = ""
+    command: str = ""
+    script_args: str = ""
+    script_env: dict[str, str] = field(default_factory=dict)
+    inline_script: tuple[str, ...] = ()
+    preflight_cmds: tuple[str, ...] = ()
+    file_map: dict[str, str] = field(default_factory=dict)
+    minion: dict[str, Any] = field(default_factory=dict)
+    grains: dict[str, Any] = field(default_factory=dict)
+    append_domain: str = ""
+    keysize: int = 4096
+    start_action: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """
+    One clone, as asked for. Sizes are bytes, times are seconds.
+
+    :param name: Name of the clone's domain; also its minion id unless ``append_domain``.
+    :param base_domain: Name of the domain to clone.
+    :param profile: Name of the profile, empty where the keys came inline.
+    :param provider: Name of the provider, empty likewise.
+    :param url: libvirt URI of the daemon that does the work.
+    :param host: Minion id of the KVM host; empty: whoever resolved this drives ``url``.
+    :param clone_strategy: ``full`` or ``quick``.
+    :param ip_source: ``auto | ip-learning | qemu-agent``.
+    :param validate_xml: Let libvirt check the definition against its schema.
+    :param pool: Storage pool for the clone's volumes; empty: each source volume's own.
+    :param cpus: Number of virtual CPUs, None for the base's.
+    :param memory: Memory in bytes, None for the base's.
+    :param description: Text for the domain, None for "Cloned from BASE".
+    :param autostart: Start with the host; None leaves libvirt's default (no).
+    :param tags: Words recorded with the clone.
+    :param ttl: Seconds until the clone counts as expired, None for never.
+    :param reset_identity: Give the guest an identity of its own.
+    :param on_failure: ``destroy | stop | keep``.
+    :param later: Profile keys that this version carries but cannot act on yet; the plan
+        refuses them by name.
+    """
+
+    name: str
+    base_domain: str
+    profile: str = ""
+    provider: str = ""
+    url: str = "qemu:///system"
+    host: str = ""
+    clone_strategy: str = "full"
+    ip_source: str = "auto"
+    validate_xml: bool = True
+    pool: str = ""
+    cpus: int | None = None
+    memory: int | None = None
+    description: str | None = None
+    autostart: bool | None = None
+    tags: tuple[str, ...] = ()
+    ttl: float | None = None
+    reset_identity: bool = True
+    on_failure: str = "destroy"
+    wait: Wait = Wait()
+    login: Login = Login()
+    deploy: Deploy = Deploy()
+    later: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def minion_id(self) -> str:
+        """The minion id: the name, with ``append_domain`` where it is not there yet."""
+        domain = self.deploy.append_domain.strip(".")
+        if not domain or self.name.endswith("." + domain):
+            return self.name
+        return f"{self.name}.{domain}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for a job, without secrets; :func:`from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+    def digest(self) -> str:
+        """A short word that is equal exactly for equal requests."""
+        text = json.dumps(self.as_dict(), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def from_dict(data: dict[str, Any]) -> Request:
+    """
+    The request that :meth:`Request.as_dict` wrote. Fields that a newer sender added are
+    dropped, so that a host one version behind still understands the rest.
+    """
+
+    def known(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+        names = {f.name: f for f in dataclasses.fields(cls)}
+        return {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in values.items()
+            if key in names
+        }
+
+    values = known(Request, data)
+    for key, cls in (("wait", Wait), ("login", Login), ("deploy", Deploy)):
+        if isinstance(values.get(key), dict):
+            values[key] = cls(**known(cls, values[key]))
+    return Request(**values)
+
+
+@dataclass(frozen=True, repr=False)
+class Secrets:
+    """
+    What must never be seen: in no argument, return, event, log line or process list.
+
+    :param password: Login password.
+    :param sudo_password: Password for sudo.
+    :param private_key: Contents of the login key, PEM or OpenSSH.
+    """
+
+    password: str = ""
+    sudo_password: str = ""
+    private_key: str = ""
+
+    def __repr__(self) -> str:
+        held = [f.name for f in dataclasses.fields(self) if getattr(self, f.name)]
+        return f"Secrets({', '.join(held)})"
+
+    __str__ = __repr__

@@ -1,0 +1,186 @@
+"""
+From merged keys to a typed request.
+
+Pure. The keys were checked one by one where they were written; here they are given their
+types, ``sdb://`` references are replaced, and the result is laid out as a
+:class:`~saltext.kvmclone.request.Request`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from saltext.kvmclone import schema
+from saltext.kvmclone.errors import ConfigError
+from saltext.kvmclone.request import Deploy, Login, Request, Secrets, Wait
+from saltext.kvmclone.schema import Fate, Key
+
+#: Salt's own defaults, which its clouds hand to every machine.
+DEFAULT_PORT = 22
+DEFAULT_USER = "root"
+
+# RSA keys below this are refused by Salt, which silently makes a longer one instead.
+_SHORTEST_KEY = 2048
+
+
+def is_reference(value: Any) -> bool:
+    """Whether a value stands in an sdb store, so that only its URI is known so far."""
+    return isinstance(value, str) and value.startswith("sdb://")
+
+
+def holds_reference(value: Any) -> bool:
+    """Whether an sdb reference stands anywhere in a value."""
+    if isinstance(value, Mapping):
+        return any(holds_reference(content) for content in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(holds_reference(item) for item in value)
+    return is_reference(value)
+
+
+def is_private_key(value: Any) -> bool:
+    """Whether this is a private key itself, where a path to one is meant."""
+    return isinstance(value, str) and "PRIVATE KEY" in value
+
+
+def no_sdb(uri: str) -> Any:
+    """Stands in for a store where there is none."""
+    raise ConfigError(
+        f"{uri} cannot be read here: no sdb profiles are known.",
+        "Configure the sdb profile on the machine that reads the profile.",
+    )
+
+
+def _dereferenced(value: Any, fetch: Callable[[str], Any]) -> Any:
+    if is_reference(value):
+        return fetch(value)
+    if isinstance(value, Mapping):
+        return {name: _dereferenced(content, fetch) for name, content in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_dereferenced(item, fetch) for item in value]
+    return value
+
+
+def typed(
+    keys: Mapping[str, Any], known: Mapping[str, Key], fetch: Callable[[str], Any]
+) -> tuple[dict[str, Any], list[tuple[str, Any, str]]]:
+    """
+    The keys that matter, with their types.
+
+    :param keys: Merged keys as they were written.
+    :param known: The table of keys.
+    :param fetch: Gives what an ``sdb://`` URI stands for.
+    :return: The typed values, and ``(key, value as written, expected)`` for each that is
+        wrong: what an sdb store held, or what merging two sections made.
+    """
+    values: dict[str, Any] = {}
+    faults = []
+    for name, written in keys.items():
+        key = known.get(name)
+        # An empty value in YAML means "as if it were not there".
+        if key is None or written is None or key.fate not in (Fate.HONOURED, Fate.CARRIED):
+            continue
+        value = _dereferenced(written, fetch)
+        try:
+            values[name] = key.kind.parse(value)
+        except ValueError:
+            # The reference, not what it stands for: that may be a secret.
+            faults.append((name, written, key.kind.expected))
+    return values, faults
+
+
+def request_and_secrets(
+    name: str,
+    values: Mapping[str, Any],
+    profile: str,
+    provider: str,
+    read_file: Callable[[str], str],
+) -> tuple[Request, Secrets]:
+    """
+    Lay typed values out as a request.
+
+    :param name: Checked name of the clone.
+    :param values: As :func:`typed` gives them; ``base_domain`` is among them.
+    :param profile: Name of the profile, or empty.
+    :param provider: Name of the provider, or empty.
+    :param read_file: Gives the text of the login key's file.
+    :raises OSError: The login key cannot be read.
+    """
+    later = _later(values)
+    simple = (
+        "url host clone_strategy ip_source validate_xml pool cpus memory description "
+        "autostart tags ttl reset_identity on_failure"
+    )
+    request = Request(
+        name=name,
+        base_domain=values["base_domain"],
+        profile=profile,
+        provider=provider,
+        wait=_wait(values),
+        login=_login(values),
+        deploy=_deploy(values, profile, provider),
+        later=later,
+        **{key: values[key] for key in simple.split() if key in values and key not in later},
+    )
+    private_key = values.get("private_key", "")
+    if private_key and not is_private_key(private_key):
+        private_key = read_file(private_key)
+    secrets = Secrets(values.get("password", ""), values.get("sudo_password", ""), private_key)
+    return request, secrets
+
+
+def _later(values: Mapping[str, Any]) -> dict[str, Any]:
+    carried = {key.name for key in schema.TABLE if key.fate is Fate.CARRIED}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        # False, or an empty list, asks for nothing that could not be done.
+        if (name in carried and value) or value in schema.LATER_VALUES.get(name, ())
+    }
+
+
+def _wait(values: Mapping[str, Any]) -> Wait:
+    return Wait(
+        timeout=values.get("wait_for_ip_timeout", Wait.timeout),
+        interval=values.get("wait_for_ip_interval", Wait.interval),
+        multiplier=values.get("wait_for_ip_interval_multiplier", Wait.multiplier),
+    )
+
+
+def _login(values: Mapping[str, Any]) -> Login:
+    username = values.get("ssh_username", DEFAULT_USER)
+    private_key = values.get("private_key", "")
+    return Login(
+        username=username,
+        port=values.get("ssh_port", DEFAULT_PORT),
+        sudo=values.get("sudo", username != "root"),
+        tty=values.get("tty", True),
+        private_key="" if is_private_key(private_key) else private_key,
+    )
+
+
+def _deploy(values: Mapping[str, Any], profile: str, provider: str) -> Deploy:
+    minion = dict(values.get("minion", {}))
+    minion.pop("id", None)
+    grains = dict(minion.pop("grains", None) or {})
+    grains.update(values.get("grains", {}))
+    if "master_finger" in values:
+        minion.setdefault("master_finger", values["master_finger"])
+    if profile and values.get("enable_cloud_grains", True):
+        # As salt-cloud does: targets such as -G salt-cloud:profile:NAME go on working.
+        origin = {"driver": "libvirt", "provider": f"{provider}:libvirt", "profile": profile}
+        minion["grains"] = {"salt-cloud": origin}
+    domain = values.get("append_domain") or minion.get("append_domain") or ""
+    if not domain and values.get("use_fqdn"):
+        domain = values.get("domain", "")
+    simple = "bootstrap script script_args script_env inline_script preflight_cmds file_map"
+    return Deploy(
+        enabled=values.get("deploy", True),
+        command=values.get("deploy_command", ""),
+        minion=minion,
+        grains=grains,
+        append_domain=str(domain),
+        keysize=max(values.get("keysize", Deploy.keysize), _SHORTEST_KEY),
+        start_action=values.get("start_action", ""),
+        **{key: values[key] for key in simple.split() if key in values},
+    )

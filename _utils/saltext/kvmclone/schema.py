@@ -1,0 +1,251 @@
+"""
+Every key of a provider or profile, and what becomes of it.
+
+Pure; a table. It holds the keys that CONTRACT.md promises and every other key that
+salt-cloud (3006 to 3008) reads for a machine, so that a configuration written for salt-cloud meets
+no unknown key here. Read it through :data:`saltext.kvmclone.config.KEYS`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from saltext.kvmclone import values
+from saltext.kvmclone.values import Kind
+
+
+class Fate(Enum):
+    """What becomes of a key."""
+
+    HONOURED = "honoured"
+    #: Belongs to a later stage: checked and carried along; the plan refuses it by name.
+    CARRIED = "carried"
+    #: Read by salt-cloud, without a use here: a warning.
+    IGNORED = "ignored"
+    #: Ignoring it would make something else than what was asked for: an error.
+    REFUSED = "refused"
+
+
+class Place(Enum):
+    """Where a key may be written."""
+
+    PROVIDER = "a provider"
+    PROFILE = "a profile"
+    #: /etc/salt/cloud itself.
+    GLOBAL = "the cloud file"
+
+
+EVERYWHERE = frozenset(Place)
+SECTIONS = frozenset({Place.PROVIDER, Place.PROFILE})
+PROVIDERS = frozenset({Place.PROVIDER})
+PROFILES = frozenset({Place.PROFILE})
+
+
+@dataclass(frozen=True)
+class Key:
+    """
+    One key.
+
+    :param name: As it is written.
+    :param fate: What becomes of it.
+    :param kind: Which values it takes.
+    :param places: Where it may be written. What a profile may hold may also be given as
+        an argument.
+    :param secret: The value is a secret: refused as an argument, never shown.
+    :param visible: The value may be shown in messages and in lists of profiles.
+    :param word: For an ignored or refused key: why, and what to do instead.
+    :param harmless: Values of a refused or ignored key that ask for nothing, and that
+        are therefore passed over in silence.
+    """
+
+    name: str
+    fate: Fate
+    kind: Kind[Any]
+    places: frozenset[Place] = EVERYWHERE
+    secret: bool = False
+    visible: bool = True
+    word: str = ""
+    harmless: tuple[Any, ...] = (None,)
+
+
+def _honoured(name: str, kind: Kind[Any], places: frozenset[Place] = EVERYWHERE) -> Key:
+    return Key(name, Fate.HONOURED, kind, places)
+
+
+def _secret(name: str) -> Key:
+    return Key(name, Fate.HONOURED, values.TEXT, secret=True, visible=False)
+
+
+def _carried(name: str, kind: Kind[Any], places: frozenset[Place] = SECTIONS) -> Key:
+    return Key(name, Fate.CARRIED, kind, places)
+
+
+def _ignored(name: str, word: str, *harmless: Any) -> Key:
+    return Key(name, Fate.IGNORED, values.ANYTHING, word=word, harmless=(None, *harmless))
+
+
+def _refused(
+    name: str, word: str, harmless: tuple[Any, ...] = (None, False, ""), secret: bool = False
+) -> Key:
+    return Key(
+        name,
+        Fate.REFUSED,
+        values.ANYTHING,
+        secret=secret,
+        visible=not secret,
+        word=word,
+        harmless=harmless,
+    )
+
+
+_DISK = values.record(
+    size=values.DISK_SIZE,
+    pool=values.WORD,
+    strategy=values.choice("full", "quick"),
+    action=values.choice("clone", "share", "skip"),
+)
+_NETWORK = values.record(network=values.WORD, bridge=values.WORD, model=values.WORD, mac=values.MAC)
+_PICK = values.record(cidr=values.CIDR, interface=values.WORD, family=values.choice("ipv4", "ipv6"))
+
+_NO_WINDOWS = "Windows guests are not bootstrapped; set deploy: false"
+_NO_GATEWAY = "the host that made the clone talks to it; name the KVM host's minion in host:"
+_NO_MASTER = "only minions are installed; install a master with a state once the minion answers"
+_SALTIFY = "belongs to the saltify driver"
+_OWN_SSH = "connections are made by this project's own ssh client"
+_FOUND = "the address is found by ip_source"
+
+#: Every key, in the order in which ``describe`` shows them.
+TABLE: tuple[Key, ...] = (
+    # Which daemon, which base
+    _honoured("driver", values.WORD, PROVIDERS),
+    _honoured("provider", values.WORD, PROFILES),
+    _honoured("extends", values.WORD, SECTIONS),
+    _honoured("url", values.WORD, SECTIONS),
+    _honoured("host", values.WORD, SECTIONS),
+    _honoured("validate_xml", values.BOOLEAN),
+    _honoured("pool", values.WORD, SECTIONS),
+    _honoured("base_domain", values.WORD),
+    _honoured("clone_strategy", values.choice("full", "quick")),
+    # The machine
+    _honoured("cpus", values.integer(1, 4096), SECTIONS),
+    _honoured("memory", values.MEMORY, SECTIONS),
+    _honoured("description", values.TEXT, SECTIONS),
+    _honoured("autostart", values.BOOLEAN, SECTIONS),
+    _honoured("tags", values.TEXTS, SECTIONS),
+    _honoured("ttl", values.DURATION, SECTIONS),
+    _honoured("on_failure", values.choice("destroy", "stop", "keep"), SECTIONS),
+    # The address; ip_source holds two words of a later stage (see LATER_VALUES)
+    _honoured("ip_source", values.choice("ip-learning", "qemu-agent", "auto", "arp", "reserve")),
+    _honoured("wait_for_ip_timeout", values.DURATION),
+    _honoured("wait_for_ip_interval", values.DURATION),
+    _honoured("wait_for_ip_interval_multiplier", values.FACTOR),
+    # Entering the guest
+    _honoured("ssh_username", values.WORD),
+    _honoured("ssh_port", values.PORT),
+    _honoured("sudo", values.BOOLEAN),
+    _honoured("tty", values.BOOLEAN),
+    _secret("password"),
+    _secret("sudo_password"),
+    # A path on the master, or the key itself: only the latter is a secret, and config.py
+    # tells them apart.
+    Key("private_key", Fate.HONOURED, values.TEXT, visible=False),
+    # What is put into the guest and run there
+    _honoured("deploy", values.BOOLEAN),
+    _honoured("bootstrap", values.choice("auto", "ssh", "agent", "keys", "none"), SECTIONS),
+    _honoured("reset_identity", values.BOOLEAN, SECTIONS),
+    _honoured("script", values.TEXT),
+    _honoured("script_args", values.TEXT),
+    Key("script_env", Fate.HONOURED, values.ENVIRONMENT, visible=False),
+    _honoured("deploy_command", values.TEXT),
+    _honoured("preflight_cmds", values.TEXTS),
+    _honoured("inline_script", values.TEXTS),
+    _honoured("file_map", values.PATHS),
+    _honoured("minion", values.MAPPING),
+    _honoured("grains", values.MAPPING),
+    _honoured("enable_cloud_grains", values.BOOLEAN),
+    _honoured("master_finger", values.TEXT),
+    _honoured("append_domain", values.WORD),
+    _honoured("use_fqdn", values.BOOLEAN),
+    _honoured("domain", values.WORD),
+    _honoured("keysize", values.integer(1024, 16384)),
+    _honoured("start_action", values.TEXT),
+    # Of a later stage
+    _carried("disks", values.mapping_of("disk", _DISK)),
+    _carried("networks", values.list_of(_NETWORK)),
+    _carried("address", values.ADDRESS),
+    _carried("pick", _PICK),
+    _carried("protect", values.BOOLEAN),
+    _carried("hosts", values.TEXTS),
+    _carried("placement", values.either(values.WORD, values.MAPPING)),
+    # What salt-cloud reads besides, and what we can do without
+    _ignored("os", "salt-cloud itself takes script instead"),
+    _ignored("key_filename", "the libvirt driver takes private_key"),
+    _ignored("ssh_keyfile", "the libvirt driver takes private_key"),
+    _ignored("ssh_agent", _OWN_SSH + "; use private_key"),
+    _ignored("delete_sshkeys", "host keys are bound to the clone, not to its address"),
+    _ignored("known_hosts_file", "host keys are always checked, in a store of our own"),
+    _ignored("file_transport", _OWN_SSH, "sftp"),
+    _ignored("use_sftp", _OWN_SSH, True),
+    _ignored("display_ssh_output", "output of the guest goes to the log"),
+    _ignored("wait_for_passwd_maxtries", "a login is tried until the guest's ssh answers"),
+    _ignored("hard_timeout", _OWN_SSH),
+    _ignored("tmp_dir", "the folder is of our own making; name /tmp/.saltcloud in deploy_command"),
+    _ignored("keep_tmp", "the folder in the guest is always removed", False),
+    _ignored("show_deploy_args", "answers never hold what was deployed", False),
+    _ignored("force_minion_config", "the minion's configuration is always written", True),
+    _ignored("sync_after_install", "use startup_states or start_action"),
+    _ignored("update_cachedir", "no cache is kept; libvirt is asked"),
+    _ignored("diff_cache_events", "no cache is kept; libvirt is asked"),
+    _ignored("cache_event_strip_fields", "no cache is kept; libvirt is asked"),
+    _ignored("userdata_template", "a libvirt domain has no user data"),
+    _ignored("ssh_host", _FOUND),
+    _ignored("salt_host", _FOUND),
+    _ignored("ssh_interface", _FOUND + "; use pick"),
+    _ignored("salt_interface", _FOUND + "; use pick"),
+    _ignored("remove_config_on_destroy", _SALTIFY),
+    _ignored("shutdown_on_destroy", _SALTIFY),
+    _ignored("wake_on_lan_mac", _SALTIFY),
+    _ignored("wol_sender_node", _SALTIFY),
+    _ignored("wol_boot_wait", _SALTIFY),
+    # What would make something else than what was asked for
+    _refused("make_master", _NO_MASTER),
+    _refused("make_minion", "set deploy: false for a machine without a minion", (None, True)),
+    _refused("make_syndic", _NO_MASTER),
+    _refused("master", _NO_MASTER + "; the minion's master stands in minion: {master: ...}"),
+    _refused("master_conf", _NO_MASTER),
+    _refused("master_pub", _NO_MASTER),
+    _refused("master_pem", _NO_MASTER, secret=True),
+    _refused("preseed_minion_keys", _NO_MASTER, secret=True),
+    _refused("local_master", _NO_MASTER, (None, False, True)),
+    _refused("master_sign_pub_file", "send the file with file_map"),
+    _refused("minion_conf", "write it as minion:"),
+    _refused("pub_key", "each clone gets a key pair of its own"),
+    _refused("priv_key", "each clone gets a key pair of its own", secret=True),
+    _refused("gateway", _NO_GATEWAY),
+    _refused("ssh_gateway", _NO_GATEWAY),
+    _refused("ssh_gateway_port", _NO_GATEWAY),
+    _refused("ssh_gateway_user", _NO_GATEWAY),
+    _refused("ssh_gateway_key", _NO_GATEWAY),
+    _refused("ssh_gateway_private_key", _NO_GATEWAY),
+    _refused("ssh_gateway_password", _NO_GATEWAY, secret=True),
+    _refused("ssh_gateway_command", _NO_GATEWAY),
+    _refused("win_installer", _NO_WINDOWS),
+    _refused("win_username", _NO_WINDOWS),
+    _refused("win_password", _NO_WINDOWS, secret=True),
+    _refused("use_winrm", _NO_WINDOWS),
+    _refused("winrm_port", _NO_WINDOWS),
+    _refused("winrm_use_ssl", _NO_WINDOWS, (None, True)),
+    _refused("winrm_verify_ssl", _NO_WINDOWS, (None, True)),
+    _refused("win_delay_start", _NO_WINDOWS),
+    _refused("win_install_dir", _NO_WINDOWS),
+    _refused("smb_port", _NO_WINDOWS),
+    _refused("port_timeout", _NO_WINDOWS),
+)
+
+#: Values of an honoured key that belong to a later stage.
+LATER_VALUES: dict[str, tuple[str, ...]] = {"ip_source": ("arp", "reserve")}
+
+#: Every known key by its name.
+KEYS: dict[str, Key] = {key.name: key for key in TABLE}

@@ -1,0 +1,310 @@
+"""
+Sections held against each other: duplicates, ``extends``, providers, required keys.
+
+Pure. Everything is looked at before anything is refused, so that the user sees all
+problems of all files in one answer. Sections of other drivers are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from saltext.kvmclone.checks import (
+    MISSING,
+    Keys,
+    Problem,
+    Section,
+    advice_on,
+    fault_of,
+    merge,
+)
+from saltext.kvmclone.schema import KEYS, Fate, Place
+
+#: The only driver whose providers are ours.
+DRIVER = "libvirt"
+
+# A provider that names none of these cannot be reached; the first is what to ask for.
+_WAYS_TO_A_HOST = ("url", "host", "hosts")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """
+    A checked profile.
+
+    :param name: Its name.
+    :param provider: Name of its provider, without the driver.
+    :param keys: Its keys, with those of the profiles that it extends.
+    :param place: Where it was read.
+    """
+
+    name: str
+    provider: str
+    keys: Keys = field(repr=False)  # may hold a password
+    place: str
+
+
+@dataclass
+class Assembled:
+    """
+    What came of a set of sections; complete only where there are no problems.
+
+    :param providers: Our providers by name, with what they extend.
+    :param profiles: Our profiles by name, with what they extend.
+    :param others: Profiles of other drivers, by name, with that driver.
+    :param problems: All that is wrong.
+    :param warnings: One sentence for each key that is ignored.
+    """
+
+    providers: dict[str, Keys] = field(default_factory=dict, repr=False)
+    profiles: dict[str, Profile] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One mapping under one name; a provider has one for each of its drivers."""
+
+    name: str
+    keys: Keys = field(repr=False)
+    place: str
+
+
+def assemble(
+    sections: Sequence[Section], cloud_file: Mapping[str, Any], cloud_place: str
+) -> Assembled:
+    """
+    Check all sections and bring them together.
+
+    :param sections: In the order in which they were read.
+    :param cloud_file: Contents of the cloud file; only keys known here are looked at.
+    :param cloud_place: What to call it.
+    """
+    return _Assembly(sections, cloud_file, cloud_place).run()
+
+
+class _Assembly:
+    """One run over one set of sections."""
+
+    def __init__(
+        self, sections: Sequence[Section], cloud_file: Mapping[str, Any], cloud_place: str
+    ) -> None:
+        self.result = Assembled()
+        self.cloud_file = cloud_file
+        self.cloud_place = cloud_place
+        self._doubles: list[tuple[Section, Section]] = []
+        self.sections = self._unique(sections)
+        self.providers = self._provider_entries()
+        self.profiles = self._profile_entries()
+        self._checked: set[int] = set()
+
+    def run(self) -> Assembled:
+        for name, value in self.cloud_file.items():
+            if fault := self._cloud_file_fault(name, value):
+                self._problem(self.cloud_place, "", name, fault)
+        for entries in self.providers.values():
+            for entry in entries.values():
+                self._provider(entry)
+        for entry in self.profiles.values():
+            self._profile(entry)
+        for first, second in self._doubles:
+            if self._is_ours(first) or self._is_ours(second):
+                text = f"is defined differently in {first.place}; expected one definition"
+                self._problem(second.place, second.name, "", text)
+        return self.result
+
+    def _problem(self, place: str, section: str, key: str, text: str) -> None:
+        self.result.problems.append(Problem(place, section, key, text))
+
+    @staticmethod
+    def _cloud_file_fault(name: Any, value: Any) -> str:
+        # Salt mixes the whole master configuration with this file, and other drivers
+        # have their keys in it: only what we would use is looked at.
+        key = KEYS.get(name) if isinstance(name, str) else None
+        if key is None or Place.GLOBAL not in key.places or key.fate is not Fate.HONOURED:
+            return ""
+        return fault_of(name, value, Place.GLOBAL)
+
+    # --- the sections by name ---------------------------------------------------------
+
+    def _unique(self, sections: Sequence[Section]) -> list[Section]:
+        first: dict[tuple[Place, str], Section] = {}
+        for section in sections:
+            if not isinstance(section.name, str):
+                shown = str(section.name)
+                text = f"its name {section.name!r} is not text (quote it)"
+                self._problem(section.place, shown, "", text)
+                continue
+            known = first.setdefault((section.kind, section.name), section)
+            if known is not section and known.keys != section.keys:
+                self._doubles.append((known, section))
+        return list(first.values())
+
+    def _is_ours(self, section: Section) -> bool:
+        """Whether a section is, or may be, of our driver."""
+        entries = section.keys if isinstance(section.keys, list) else [section.keys]
+        for keys in entries:
+            if not isinstance(keys, Mapping):
+                return True
+            if section.kind is Place.PROVIDER:
+                driver = keys.get("driver") or _driver_extended(keys)
+            else:
+                driver = self._provider_named(str(keys.get("provider")))[1]
+            if driver in (DRIVER, "", None):
+                return True
+        return False
+
+    def _provider_entries(self) -> dict[str, dict[str, _Entry]]:
+        found: dict[str, dict[str, _Entry]] = {}
+        for section in self.sections:
+            if section.kind is not Place.PROVIDER:
+                continue
+            contents = section.keys if isinstance(section.keys, list) else [section.keys]
+            entries = found.setdefault(section.name, {})
+            for keys in contents:
+                if not isinstance(keys, Mapping):
+                    self._not_a_mapping(section)
+                    continue
+                driver = keys.get("driver") or _driver_extended(keys) or ""
+                if driver in entries:
+                    text = f"has two entries for the driver {driver!r}; expected one"
+                    self._problem(section.place, section.name, "", text)
+                entries[str(driver)] = _Entry(section.name, dict(keys), section.place)
+        return found
+
+    def _profile_entries(self) -> dict[str, _Entry]:
+        found = {}
+        for section in self.sections:
+            if section.kind is not Place.PROFILE:
+                continue
+            if isinstance(section.keys, Mapping):
+                found[section.name] = _Entry(section.name, dict(section.keys), section.place)
+            else:
+                self._not_a_mapping(section)
+        return found
+
+    def _not_a_mapping(self, section: Section) -> None:
+        text = f"holds {type(section.keys).__name__}; expected a mapping (KEY: VALUE lines)"
+        if section.keys is None:
+            text = "is empty; expected a mapping (KEY: VALUE lines, indented)"
+        self._problem(section.place, section.name, "", text)
+
+    # --- providers --------------------------------------------------------------------
+
+    def _provider(self, entry: _Entry) -> None:
+        chain = self._chain(entry, self._provider_extended)
+        if chain is None or _lookup(chain, "driver") != DRIVER:
+            return
+        for link in chain:
+            self._check_keys(link, Place.PROVIDER)
+        keys = _merged(chain)
+        if not any(keys.get(way) for way in _WAYS_TO_A_HOST):
+            self._problem(entry.place, entry.name, "url", MISSING["url"])
+        self.result.providers[entry.name] = keys
+
+    def _provider_extended(self, extends: str) -> _Entry | None:
+        name, _, driver = extends.partition(":")
+        entries = self.providers.get(name, {})
+        if driver:
+            return entries.get(driver)
+        return next(iter(entries.values())) if len(entries) == 1 else None
+
+    # --- profiles ---------------------------------------------------------------------
+
+    def _profile(self, entry: _Entry) -> None:
+        chain = self._chain(entry, self.profiles.get)
+        if chain is None:
+            return
+        provider = _lookup(chain, "provider")
+        if provider is None:
+            self._problem(entry.place, entry.name, "provider", MISSING["provider"])
+            return
+        alias, driver = self._provider_named(str(provider))
+        if driver is None:
+            self._problem(entry.place, entry.name, "provider", self._no_provider(provider, alias))
+            return
+        if driver != DRIVER:
+            self.result.others[entry.name] = driver
+            return
+        for link in chain:
+            self._check_keys(link, Place.PROFILE)
+        keys = _merged(chain)
+        below = merge(self.cloud_file, self.result.providers.get(alias, {}))
+        if not merge(below, keys).get("base_domain"):
+            self._problem(entry.place, entry.name, "base_domain", MISSING["base_domain"])
+        self.result.profiles[entry.name] = Profile(entry.name, alias, keys, entry.place)
+
+    def _provider_named(self, provider: str) -> tuple[str, str | None]:
+        """The provider's own name and its driver, None where there is no such provider."""
+        alias, _, driver = provider.partition(":")
+        drivers = [
+            str(found)
+            for entry in self.providers.get(alias, {}).values()
+            if (chain := self._chain(entry, self._provider_extended, quiet=True))
+            and (found := _lookup(chain, "driver"))
+        ]
+        if driver:
+            return alias, driver if driver in drivers else None
+        # Without a driver salt-cloud takes the first one under the name.
+        return alias, drivers[0] if drivers else None
+
+    def _no_provider(self, provider: Any, alias: str) -> str:
+        if alias in self.providers:
+            return f"the provider {provider!r} has no driver; expected driver: {DRIVER} in it"
+        known = ", ".join(sorted(self.result.providers))
+        expected = f"one of {known}" if known else f"a provider with driver: {DRIVER}"
+        return f"there is no provider {provider!r}; expected {expected}"
+
+    # --- both -------------------------------------------------------------------------
+
+    def _chain(
+        self, entry: _Entry, find: Callable[[str], _Entry | None], quiet: bool = False
+    ) -> list[_Entry] | None:
+        """The entry, what it extends, and so on; None, with a problem, where that fails."""
+        chain = [entry]
+        while (extends := chain[-1].keys.get("extends")) is not None:
+            link = chain[-1]
+            extended = find(extends) if isinstance(extends, str) else None
+            text = ""
+            if extended is None:
+                text = f"there is no section {extends!r} to extend"
+            elif extended in chain:
+                text = f"{extends!r} extends this section in turn"
+            if extended is None or text:
+                if not quiet:
+                    self._problem(link.place, link.name, "extends", text)
+                return None
+            chain.append(extended)
+        return chain
+
+    def _check_keys(self, entry: _Entry, place: Place) -> None:
+        if id(entry) in self._checked:
+            return
+        self._checked.add(id(entry))
+        for name, value in entry.keys.items():
+            if fault := fault_of(name, value, place):
+                self._problem(entry.place, entry.name, str(name), fault)
+            elif advice := advice_on(name, value):
+                warning = Problem(entry.place, entry.name, str(name), advice)
+                self.result.warnings.append(str(warning))
+
+
+def _driver_extended(keys: Mapping[str, Any]) -> str:
+    """The driver that a provider gets from ``extends: NAME:DRIVER``."""
+    return str(keys.get("extends") or "").partition(":")[2]
+
+
+def _lookup(chain: Sequence[_Entry], key: str) -> Any:
+    return next((link.keys[key] for link in chain if link.keys.get(key) is not None), None)
+
+
+def _merged(chain: Sequence[_Entry]) -> Keys:
+    keys: Keys = {}
+    for link in reversed(chain):
+        keys = merge(keys, link.keys)
+    keys.pop("extends", None)
+    return keys

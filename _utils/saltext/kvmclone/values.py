@@ -1,0 +1,262 @@
+"""
+Single values of a configuration: what is accepted, and what it means.
+
+Pure. Each :class:`Kind` says in words what it expects and turns one YAML value into the
+type that the rest of the library works with: sizes in bytes, times in seconds. YAML has
+already decided between text, numbers and booleans; where it decided against the user's
+intent (``password: 12345``) the words tell him to quote.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+_UNITS = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgtp]?)(i?b)?", re.IGNORECASE)
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([smhdw]?)", re.IGNORECASE)
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
+
+# Beyond any size in bytes or time in seconds; keeps arithmetic away from overflows.
+_LARGEST = 1e18
+
+#: Bytes in one MiB.
+MIB = 1024**2
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """
+    One sort of value.
+
+    :param expected: What a right value looks like; stands in error messages after
+        "expected".
+    :param parse: Turns the YAML value into the typed one, or raises ``ValueError``; the
+        text of the error is not shown, ``expected`` is.
+    """
+
+    expected: str
+    parse: Callable[[Any], T]
+
+
+def _refuse() -> ValueError:
+    return ValueError("not of this kind")
+
+
+def _parse_anything(value: Any) -> Any:
+    return value
+
+
+def _parse_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _refuse()
+    return value
+
+
+def _parse_word(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or value != value.strip():
+        raise _refuse()
+    if any(character in value for character in "\n\r\0"):
+        raise _refuse()
+    return value
+
+
+def _parse_boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _refuse()
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    # bool is an int to Python, and .inf and .nan are floats to YAML; neither is meant.
+    is_numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_numeric and -_LARGEST < value < _LARGEST
+
+
+def _parse_bytes(value: Any, unit_of_a_number: int) -> int:
+    if _is_number(value):
+        size = int(value * unit_of_a_number)
+    elif isinstance(value, str) and (match := _SIZE.fullmatch(value.strip())):
+        amount, unit, suffix = match.groups()
+        if not unit and suffix and suffix.lower() == "ib":
+            raise _refuse()
+        if not unit and not suffix:
+            # A quoted number means what the bare number means.
+            return _parse_bytes(float(amount), unit_of_a_number)
+        size = int(float(amount) * 1024 ** (_UNITS[unit.lower()] if unit else 0))
+    else:
+        raise _refuse()
+    if size < 1:
+        raise _refuse()
+    return size
+
+
+def _parse_memory(value: Any) -> int:
+    return _parse_bytes(value, MIB)
+
+
+def _parse_disk_size(value: Any) -> int:
+    return _parse_bytes(value, 1)
+
+
+def _parse_duration(value: Any) -> float:
+    if _is_number(value):
+        seconds = float(value)
+    elif isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+        seconds = float(match[1]) * _SECONDS[match[2].lower()]
+    else:
+        raise _refuse()
+    if seconds <= 0:
+        raise _refuse()
+    return seconds
+
+
+def _parse_factor(value: Any) -> float:
+    if not _is_number(value) or value <= 0:
+        raise _refuse()
+    return float(value)
+
+
+def _parse_mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise _refuse()
+    return dict(value)
+
+
+def _parse_paths(value: Any) -> dict[str, str]:
+    if not all(isinstance(path, str) and path for path in _parse_mapping(value).values()):
+        raise _refuse()
+    return dict(value)
+
+
+def _parse_environment(value: Any) -> dict[str, str]:
+    def variable(content: Any) -> str:
+        if isinstance(content, str) or _is_number(content):
+            return str(content)
+        raise _refuse()
+
+    return {key: variable(content) for key, content in _parse_mapping(value).items()}
+
+
+def _parse_texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,) if value else ()
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise _refuse()
+    return tuple(value)
+
+
+def _parse_address(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _refuse()
+    return str(ipaddress.ip_address(value))
+
+
+def _parse_cidr(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _refuse()
+    return str(ipaddress.ip_network(value, strict=False))
+
+
+def _parse_mac(value: Any) -> str:
+    # Unquoted, YAML reads some MAC addresses as numbers to the base of 60.
+    if not isinstance(value, str) or not _MAC.fullmatch(value):
+        raise _refuse()
+    return value.lower()
+
+
+def integer(lowest: int, highest: int) -> Kind[int]:
+    """A whole number between two bounds, both included."""
+
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _refuse()
+        if not lowest <= value <= highest:
+            raise _refuse()
+        return value
+
+    return Kind(f"a whole number from {lowest} to {highest}", parse)
+
+
+def choice(*words: str) -> Kind[str]:
+    """One of a few words."""
+
+    def parse(value: Any) -> str:
+        if value not in words:
+            raise _refuse()
+        return str(value)
+
+    return Kind(f"one of {', '.join(words)}", parse)
+
+
+def record(**fields: Kind[Any]) -> Kind[dict[str, Any]]:
+    """A mapping of which every key is known; all of them may be absent."""
+    words = "; ".join(f"{name}: {kind.expected}" for name, kind in fields.items())
+
+    def parse(value: Any) -> dict[str, Any]:
+        values = _parse_mapping(value)
+        if unknown := set(values) - set(fields):
+            raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+        return {name: fields[name].parse(content) for name, content in values.items()}
+
+    return Kind(f"a mapping of ({words})", parse)
+
+
+def mapping_of(name: str, kind: Kind[T]) -> Kind[dict[str, T]]:
+    """
+    A mapping whose keys the user chooses.
+
+    :param name: What the keys stand for, for the message.
+    """
+
+    def parse(value: Any) -> dict[str, T]:
+        return {key: kind.parse(content) for key, content in _parse_mapping(value).items()}
+
+    return Kind(f"a mapping from each {name} to {kind.expected}", parse)
+
+
+def list_of(kind: Kind[T]) -> Kind[list[T]]:
+    """A list whose items are all of one kind."""
+
+    def parse(value: Any) -> list[T]:
+        if not isinstance(value, (list, tuple)):
+            raise _refuse()
+        return [kind.parse(item) for item in value]
+
+    return Kind(f"a list, each item {kind.expected}", parse)
+
+
+def either(first: Kind[Any], second: Kind[Any]) -> Kind[Any]:
+    """A value of one kind or else of the other."""
+
+    def parse(value: Any) -> Any:
+        try:
+            return first.parse(value)
+        except ValueError:
+            return second.parse(value)
+
+    return Kind(f"{first.expected}, or {second.expected}", parse)
+
+
+ANYTHING: Kind[Any] = Kind("anything", _parse_anything)
+TEXT = Kind("text (quote it)", _parse_text)
+WORD = Kind("text on one line, not empty (quote it)", _parse_word)
+BOOLEAN = Kind("true or false, without quotes", _parse_boolean)
+PORT = integer(1, 65535)
+MEMORY = Kind("a size such as 2GiB, or a number of MiB", _parse_memory)
+DISK_SIZE = Kind("a size such as 20GiB, or a number of bytes", _parse_disk_size)
+DURATION = Kind("a time such as 90s, 15m, 12h or 1d, or a number of seconds", _parse_duration)
+FACTOR = Kind("a number above 0", _parse_factor)
+MAPPING = Kind("a mapping (KEY: VALUE lines, keys as text)", _parse_mapping)
+PATHS = Kind("a mapping from local path to path in the guest", _parse_paths)
+ENVIRONMENT = Kind("a mapping from variable to text or number", _parse_environment)
+TEXTS = Kind("a list of texts (quote each)", _parse_texts)
+ADDRESS = Kind("an IP address such as 192.168.122.50", _parse_address)
+CIDR = Kind("a network such as 192.168.122.0/24", _parse_cidr)
+MAC = Kind('a MAC address such as "52:54:00:12:34:56" (quote it)', _parse_mac)

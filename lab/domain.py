@@ -1,0 +1,115 @@
+"""The XML of the lab's base machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
+
+from lab.image import Boot
+
+#: Debian's OVMF build: the code is shared and read-only, each machine has its own variables.
+OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+
+#: Fast under emulation: nothing to probe that is not there, one card called eth0.
+CMDLINE = (
+    "console=ttyS0 quiet net.ifnames=0 nokaslr mitigations=off audit=0 no_timer_check "
+    "tsc=reliable random.trust_cpu=on panic=5"
+)
+ROOT_CMDLINE = "lab.root root=/dev/vda rw fsck.mode=skip systemd.show_status=0"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One disk of a base; ``path`` is there already."""
+
+    path: Path
+    fmt: str
+    device: str = "disk"
+    serial: str | None = None
+
+    def xml(self, index: int) -> str:
+        letter = chr(ord("a") + index)
+        if self.device == "cdrom":
+            target, extra = f"<target dev='sd{letter}' bus='scsi'/>", "<readonly/>"
+        else:
+            target, extra = f"<target dev='vd{letter}' bus='virtio'/>", ""
+        if self.serial:
+            extra += f"<serial>{escape(self.serial)}</serial>"
+        return (
+            f"<disk type='file' device='{self.device}'>"
+            f"<driver name='qemu' type='{self.fmt}'/>"
+            f"<source file={quoteattr(str(self.path))}/>{target}{extra}</disk>"
+        )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A base machine; :meth:`xml` writes it down for libvirt."""
+
+    name: str
+    kind: str  # kvm | qemu
+    boot: Boot
+    network: str
+    disks: Sequence[Disk]
+    cmdline: str
+    memory_mib: int
+    console: Path
+    vcpus: int = 1
+    agent: bool = False
+    nvram: Path | None = None
+    devices: str = ""
+    interfaces: int = 1
+    metadata: str = field(default="")
+
+    def xml(self) -> str:
+        cards = (
+            f"<interface type='network'><source network={quoteattr(self.network)}/>"
+            "<model type='virtio'/></interface>"
+        ) * self.interfaces
+        agent = (
+            "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+            if self.agent
+            else ""
+        )
+        firmware = (
+            f"<loader readonly='yes' type='pflash'>{OVMF_CODE}</loader>"
+            f"<nvram template='{OVMF_VARS}'>{escape(str(self.nvram))}</nvram>"
+            if self.nvram
+            else ""
+        )
+        disks = "".join(disk.xml(index) for index, disk in enumerate(self.disks))
+        cpu = "<cpu mode='host-passthrough'/>" if self.kind == "kvm" else ""
+        return f"""<domain type='{self.kind}'>
+  <name>{escape(self.name)}</name>
+  <memory unit='MiB'>{self.memory_mib}</memory>
+  <vcpu>{self.vcpus}</vcpu>
+  {self.metadata}
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    {firmware}
+    <kernel>{escape(str(self.boot.kernel))}</kernel>
+    <initrd>{escape(str(self.boot.initrd))}</initrd>
+    <cmdline>{escape(self.cmdline)}</cmdline>
+  </os>
+  <features><acpi/></features>
+  {cpu}
+  <on_poweroff>destroy</on_poweroff>
+  <on_reboot>restart</on_reboot>
+  <on_crash>destroy</on_crash>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    {disks}
+    <controller type='scsi' model='virtio-scsi'/>
+    {cards}
+    <serial type='pty'><log file={quoteattr(str(self.console))} append='off'/></serial>
+    <console type='pty'/>
+    {agent}
+    <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+    <memballoon model='none'/>
+    {self.devices}
+  </devices>
+</domain>
+"""

@@ -1,0 +1,245 @@
+"""The guests' images, built once and kept in the cache: kernel, initramfs, Debian disk.
+
+Guests boot a kernel given to them directly, so no boot loader and no partition table is needed,
+and neither mounting nor loop devices: ``mke2fs -d`` fills the file system from a folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.common import CACHE, PASSWORD, LabError, run, step, write
+
+RECIPES = Path(__file__).resolve().parent / "guest"
+SUITE = "bookworm"
+SALT = "salt>=3008,<3009"
+DISK_SIZE = "3G"
+
+#: Drivers that the guests' initramfs loads; file systems and packet sockets are built in.
+MODULES = (
+    ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "virtio_balloon")
+    + ("virtio_scsi", "sd_mod", "sr_mod", "isofs", "autofs4", "qemu_fw_cfg")
+    + ("button", "evdev")
+)
+DEBIAN_PACKAGES = (
+    ("systemd-sysv", "openssh-server", "qemu-guest-agent", "python3-minimal", "python3-venv")
+    + ("iproute2", "dbus", "udev", "ca-certificates", "sudo", "procps")
+)
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What a domain needs for a direct kernel boot."""
+
+    kernel: Path
+    initrd: Path
+
+
+def boot_files() -> Boot:
+    """Debian's cloud kernel, and the initramfs with the tiny system in it."""
+    folder = _cached("boot", ["init", "udhcpc.script"], repr(MODULES), _build_boot)
+    return Boot(folder / "vmlinuz", folder / "initrd")
+
+
+def debian(fmt: str = "qcow2") -> Path:
+    """A Debian disk with sshd, the guest agent and an installed, idle Salt minion."""
+    folder = _cached(
+        "debian",
+        ["customize.sh"],
+        repr((SUITE, SALT, DISK_SIZE, PASSWORD, DEBIAN_PACKAGES)),
+        _build_debian,
+    )
+    return folder / f"disk.{fmt}"
+
+
+def _cached(name: str, files: list[str], extra: str, build: Callable[[Path], None]) -> Path:
+    """The folder that ``build`` filled for exactly this recipe; older ones of the name go."""
+    digest = hashlib.sha256((extra + inspect.getsource(build)).encode())
+    for file in files:
+        digest.update((RECIPES / file).read_bytes())
+    images = CACHE / "images"
+    folder = images / f"{name}-{digest.hexdigest()[:12]}"
+    if folder.is_dir():
+        return folder
+    images.mkdir(parents=True, exist_ok=True)
+    # Built beside its place and renamed when complete: what is there is whole.
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=images) as scratch, step(
+        f"building the guest image '{name}' (kept in {images})"
+    ):
+        result = Path(scratch) / "result"
+        result.mkdir()
+        build(result)
+        for old in images.glob(f"{name}-*"):
+            shutil.rmtree(old)
+        result.rename(folder)
+    return folder
+
+
+# --- kernel and initramfs -----------------------------------------------------------------------
+
+
+def _build_boot(result: Path) -> None:
+    work = result.parent
+    with step("  fetching and unpacking Debian's cloud kernel"):
+        package = _fetch_kernel(work)
+        run(["dpkg-deb", "-x", package, work / "kernel"])
+    shutil.copy(next((work / "kernel/boot").glob("vmlinuz-*")), result / "vmlinuz")
+    modules = next((work / "kernel/lib/modules").iterdir())
+    root = work / "initrd"
+    busybox = Path("/bin/busybox")
+    _install(busybox, root / "bin/busybox", 0o755)
+    _install(RECIPES / "init", root / "init", 0o755)
+    _install(RECIPES / "udhcpc.script", root / "etc/udhcpc.script", 0o755)
+    write(root / "etc/modules", "\n".join(MODULES) + "\n")
+    _install_modules(modules, root / "lib/modules" / modules.name)
+    # Not compressed: under emulation unpacking costs more than reading.
+    names = "\0".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
+    archive = subprocess.run(
+        ["cpio", "--null", "--create", "--format=newc", "--quiet", "--owner=0:0"],
+        input=names.encode(),
+        stdout=subprocess.PIPE,
+        cwd=root,
+        check=True,
+    ).stdout
+    (result / "initrd").write_bytes(archive)
+
+
+def _fetch_kernel(work: Path) -> Path:
+    download = work / "deb"
+    download.mkdir()
+
+    def fetch() -> None:
+        depends = run(["apt-cache", "depends", "--important", "linux-image-cloud-amd64"])
+        image = next(
+            line.split()[-1]
+            for line in depends.splitlines()
+            if "Depends: linux-image-" in line
+        )
+        run(["apt-get", "download", image], cwd=download)
+
+    try:
+        fetch()
+    except (LabError, StopIteration):  # no package lists, or stale ones
+        run(["apt-get", "update"])
+        fetch()
+    return next(download.glob("*.deb"))
+
+
+def _install_modules(source: Path, target: Path) -> None:
+    """Copy the modules that we load and all that they need, then index them for modprobe."""
+    version, base = source.name, source.parents[2]
+    run(["depmod", "-b", base, version])  # the package carries no index
+    for module in MODULES:
+        shown = run(
+            ["modprobe", "--dirname", base, "--set-version", version]
+            + ["--show-depends", "--ignore-install", module]
+        )
+        for line in shown.splitlines():
+            if line.startswith("insmod "):
+                file = Path(line.split()[1])
+                _install(file, target / file.relative_to(source), 0o644)
+    for index in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
+        _install(source / index, target / index, 0o644)
+    run(["depmod", "-b", target.parents[2], version])
+
+
+def _install(source: Path, target: Path, mode: int) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, target)
+    target.chmod(mode)
+
+
+# --- the Debian disk ----------------------------------------------------------------------------
+
+
+def _build_debian(result: Path) -> None:
+    work = result.parent
+    root = work / "root"
+    wheels = work / "wheels"
+    with step("  debootstrap, and Salt's wheels beside it"):
+        building = subprocess.Popen(
+            [CACHE / "venv/bin/python", "-m", "pip", "wheel", "--quiet", "--no-input"]
+            + ["--wheel-dir", str(wheels), SALT],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            include = ",".join(DEBIAN_PACKAGES)
+            run(
+                ["debootstrap", "--variant=minbase", f"--include={include}", SUITE, root]
+                + _mirror()
+            )
+        except BaseException:
+            building.kill()
+            building.wait()
+            raise
+        _, errors = building.communicate()
+        if building.returncode:
+            raise LabError("pip wheel failed:\n" + "\n".join(errors.splitlines()[-25:]))
+    with step("  installing Salt into it and trimming its boot"):
+        shutil.move(wheels, root / "wheels")
+        _install(RECIPES / "customize.sh", root / "customize.sh", 0o755)
+        run(
+            ["chroot", root, "/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+            + ["HOME=/root", "LC_ALL=C.UTF-8", f"PASSWORD={PASSWORD}", "/customize.sh"]
+        )
+        shutil.rmtree(root / "wheels")
+        (root / "customize.sh").unlink()
+    with step("  making the disks"):
+        raw = result / "disk.raw"
+        # Everything is laid out now: a lazily made file system would be finished by each clone
+        # at its first boot, at the cost of its overlay.
+        run(
+            ["mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=0,lazy_journal_init=0"]
+            + ["-L", "root", "-d", root, raw, DISK_SIZE]
+        )
+        run(["qemu-img", "convert", "-O", "qcow2", raw, result / "disk.qcow2"])
+
+
+def _mirror() -> list[str]:
+    """The mirror that this machine's apt uses; nothing (debootstrap's own) if it names none."""
+    shown = run(["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI) $(CREATED_BY)"])
+    for line in shown.splitlines():
+        codename, uri, kind = line.split()
+        if codename == SUITE and kind == "Packages":
+            return [uri]
+    return []
+
+
+# --- copies for a lab ---------------------------------------------------------------------------
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """A copy that takes no more room than its source, shared where the file system can."""
+    run(["cp", "--reflink=auto", "--sparse=always", source, target])
+
+
+def make_disk(path: Path, fmt: str, size: str, backing: Path | None = None) -> None:
+    """An empty disk, or an overlay over ``backing`` (a qcow2)."""
+    command: list[str | Path] = ["qemu-img", "create", "-q", "-f", fmt]
+    if backing is not None:
+        command += ["-b", backing, "-F", "qcow2", path]
+    else:
+        command += [path, size]
+    run(command)
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """Files made inside get this mask."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)

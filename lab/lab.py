@@ -1,0 +1,399 @@
+"""The scratch world: a network, a pool and base machines of its own, gone without a trace.
+
+Nothing that was on the machine before is touched. What a lab made is written into ``lab.json`` in
+its scratch folder as it is made, so that :func:`clean` can remove it even after a crash.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from xml.etree import ElementTree
+
+import libvirt
+
+from lab import image, libvirtd
+from lab.common import (
+    LIBVIRT_URI,
+    SCRATCH_ROOT,
+    LabError,
+    process_start,
+    read_json,
+    run,
+    say,
+    wait_until,
+    write_json,
+)
+from lab.domain import CMDLINE, OVMF_VARS, ROOT_CMDLINE, Disk, Machine
+from lab.salt import end_processes
+
+NAME = "kvmclone-"
+
+
+@contextmanager
+def connection() -> Iterator[libvirt.virConnect]:
+    """A connection of one's own, closed again; libvirt's habit of printing errors is off."""
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    conn = libvirt.open(LIBVIRT_URI)
+    try:
+        yield conn
+    finally:
+        conn.close()
+
+
+class Lab:
+    """Use as a context manager, or call :meth:`close`; both may happen more than once."""
+
+    def __init__(self) -> None:
+        libvirtd.require_root()
+        clean()
+        token = secrets.token_hex(2)
+        self.name = NAME + token
+        self.folder = SCRATCH_ROOT / self.name
+        self.network = self.name
+        self.pool = self.name
+        self.bridge = f"vkc{token}"
+        self.pool_path = self.folder / "pool"
+        self._state: dict[str, Any] = {
+            "pid": os.getpid(),
+            "start": process_start(os.getpid()),
+            "kept": False,
+            "domains": [],
+        }
+        boot = image.boot_files()
+        self.folder.mkdir(mode=0o755)
+        self._save()
+        try:
+            for part in ("pool", "boot", "console", "nvram"):
+                (self.folder / part).mkdir(mode=0o755)
+            self.boot = image.Boot(self.folder / "boot/vmlinuz", self.folder / "boot/initrd")
+            shutil.copy(boot.kernel, self.boot.kernel)
+            shutil.copy(boot.initrd, self.boot.initrd)
+            libvirtd.ensure()
+            self.domain_type = libvirtd.domain_type(boot.kernel, boot.initrd)
+            with connection() as conn:
+                self.subnet = self._make_network(conn)
+                self._make_pool(conn)
+        except BaseException:
+            self.close()
+            raise
+
+    # --- bases ---------------------------------------------------------------------------------
+
+    def debian_base(
+        self,
+        name: str,
+        fmt: str = "qcow2",
+        *,
+        agent: bool = True,
+        memory_mib: int = 512,
+        vcpus: int = 1,
+        devices: str = "",
+    ) -> str:
+        """Define (and leave off) a Debian machine with sshd, Salt and, if wanted, an agent."""
+        disk = self.pool_path / f"{name}.{fmt}"
+        image.copy_sparse(image.debian(fmt), disk)
+        return self.define(
+            Machine(
+                name,
+                self.domain_type,
+                self.boot,
+                self.network,
+                [Disk(disk, fmt)],
+                f"{CMDLINE} {ROOT_CMDLINE}",
+                memory_mib,
+                self.folder / f"console/{name}.log",
+                vcpus=vcpus,
+                agent=agent,
+                devices=devices,
+            )
+        )
+
+    def tiny_base(
+        self,
+        name: str,
+        fmt: str = "qcow2",
+        *,
+        disks: int | Sequence[str] = 1,
+        size: str = "64M",
+        chain: int = 0,
+        cdrom: bool = False,
+        uefi: bool = False,
+        agent: bool = False,
+        interfaces: int = 1,
+        options: str = "",
+        devices: str = "",
+    ) -> str:
+        """Define a machine that is up within seconds and has no disk system, only disks.
+
+        ``disks``: how many, or a list of formats; ``chain``: that many backing files below the
+        first disk; ``options``: ``tiny.nodhcp``, ``tiny.poweroff=SECONDS`` (see ``guest/init``).
+        """
+        formats = [fmt] * disks if isinstance(disks, int) else list(disks)
+        made = []
+        for index, one in enumerate(formats):
+            path = self.pool_path / f"{name}-{index}.{one}"
+            backing = None
+            if index == 0:
+                for level in range(chain):
+                    below = self.pool_path / f"{name}-{index}-below{level}.qcow2"
+                    image.make_disk(below, "qcow2", size, backing)
+                    backing = below
+            image.make_disk(path, one, size, backing)
+            made.append(Disk(path, one, serial=f"{name}-{index}"[:20]))
+        if cdrom:
+            media = self.pool_path / "shared.iso"
+            if not media.exists():
+                media.write_bytes(b"shared by all clones" * 1024)
+            made.append(Disk(media, "raw", device="cdrom"))
+        nvram = None
+        if uefi:
+            nvram = self.folder / f"nvram/{name}.fd"
+            shutil.copy(OVMF_VARS, nvram)
+        return self.define(
+            Machine(
+                name,
+                self.domain_type,
+                self.boot,
+                self.network,
+                made,
+                f"{CMDLINE} {options}".strip(),
+                128 if not uefi else 256,
+                self.folder / f"console/{name}.log",
+                agent=agent,
+                nvram=nvram,
+                interfaces=interfaces,
+                devices=devices,
+            )
+        )
+
+    def define(self, machine: Machine | str) -> str:
+        """Define a domain and remember it as ours; never takes over one that is there."""
+        xml = machine if isinstance(machine, str) else machine.xml()
+        name = ElementTree.fromstring(xml).findtext("name") or ""
+        with connection() as conn:
+            if name in [domain.name() for domain in conn.listAllDomains()]:
+                raise LabError(f"a domain called {name!r} is there already, and it is not the lab's")
+            self._state["domains"].append(name)
+            self._save()
+            conn.defineXML(xml)
+        return name
+
+    # --- watching guests -----------------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        with connection() as conn:
+            conn.lookupByName(name).create()
+
+    def stop(self, name: str) -> None:
+        """Pull the plug."""
+        with connection() as conn, suppress(libvirt.libvirtError):
+            conn.lookupByName(name).destroy()
+
+    def lease(self, name: str) -> str | None:
+        """The address that the network's DHCP server gave to a domain."""
+        with connection() as conn:
+            found = conn.lookupByName(name).interfaceAddresses(
+                libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
+            )
+        for card in found.values():
+            for address in card["addrs"] or []:
+                return str(address["addr"])
+        return None
+
+    def wait_for_lease(self, name: str, timeout: float = 180) -> str:
+        hint = f"console: {self.folder}/console/{name}.log"
+        return str(wait_until(lambda: self.lease(name), f"a lease of {name}", timeout, hint=hint))
+
+    def agent(self, name: str, execute: str, **arguments: Any) -> Any:
+        """One guest agent command; ``None`` while the agent does not answer."""
+        words = json.dumps({"execute": execute, "arguments": arguments})
+        done = subprocess.run(
+            ["virsh", "-c", LIBVIRT_URI, "qemu-agent-command", name, words, "--timeout", "3"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        return json.loads(done.stdout)["return"] if done.returncode == 0 else None
+
+    def wait_for_agent(self, name: str, timeout: float = 180) -> None:
+        wait_until(
+            lambda: self.agent(name, "guest-ping") is not None, f"the agent of {name}", timeout
+        )
+
+    def console(self, name: str) -> str:
+        """What a base's serial console showed since its last start."""
+        path = self.folder / f"console/{name}.log"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    # --- what else belongs to this lab -----------------------------------------------------------
+
+    def own_domain(self, *names: str) -> None:
+        """These are ours too (clones with disks in our pool are, without being told)."""
+        self._state["domains"].extend(names)
+        self._save()
+
+    def keep(self) -> None:
+        """Outlive this process; ``python -m lab clean --all`` removes it."""
+        self._state["kept"] = True
+        self._save()
+
+    @property
+    def gateway(self) -> str:
+        """This machine's address on the network: where guests find the master."""
+        return str(self.subnet[1])
+
+    def close(self) -> None:
+        if not self._state["kept"]:
+            _remove(self.folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- making it -----------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        if self.folder.is_dir():
+            write_json(self.folder / "lab.json", self._state)
+
+    def _make_network(self, conn: libvirt.virConnect) -> ipaddress.IPv4Network:
+        last: Exception | None = None
+        for subnet in _free_subnets(conn):
+            xml = f"""<network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.0'>
+  <name>{self.network}</name>
+  <bridge name='{self.bridge}' stp='off' delay='0'/>
+  <forward mode='nat'/>
+  <ip address='{subnet[1]}' prefix='24'>
+    <dhcp><range start='{subnet[100]}' end='{subnet[199]}'/></dhcp>
+  </ip>
+  <!-- Nothing that a guest asks leaves this machine; and no 3 s of pinging before each lease. -->
+  <dnsmasq:options>
+    <dnsmasq:option value='no-resolv'/>
+    <dnsmasq:option value='no-ping'/>
+  </dnsmasq:options>
+</network>"""
+            network = conn.networkDefineXML(xml)
+            try:
+                network.create()
+            except libvirt.libvirtError as error:  # somebody took the subnet meanwhile
+                network.undefine()
+                last = error
+            else:
+                return subnet
+        raise LabError(f"no 192.168.x.0/24 is free for the lab's network (last: {last})")
+
+    def _make_pool(self, conn: libvirt.virConnect) -> None:
+        xml = (
+            f"<pool type='dir'><name>{self.pool}</name>"
+            f"<target><path>{self.pool_path}</path></target></pool>"
+        )
+        conn.storagePoolDefineXML(xml).create()
+
+
+def _free_subnets(conn: libvirt.virConnect) -> Iterator[ipaddress.IPv4Network]:
+    """A few /24 networks that neither this machine nor any libvirt network uses."""
+    taken = []
+    for route in json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"])):
+        with suppress(ValueError):  # "default"
+            taken.append(ipaddress.IPv4Network(route["dst"], strict=False))
+    for network in conn.listAllNetworks():
+        for ip in ElementTree.fromstring(network.XMLDesc()).findall("ip"):
+            with suppress(ValueError):
+                mask = ip.get("prefix") or ip.get("netmask") or "24"
+                taken.append(ipaddress.IPv4Network(f"{ip.get('address')}/{mask}", strict=False))
+    thirds = list(range(130, 250))
+    secrets.SystemRandom().shuffle(thirds)
+    for third in thirds:
+        subnet = ipaddress.IPv4Network(f"192.168.{third}.0/24")
+        if not any(subnet.overlaps(other) for other in taken if other.prefixlen):
+            yield subnet
+
+
+# --- removing ------------------------------------------------------------------------------------
+
+
+def clean(everything: bool = False) -> list[str]:
+    """Remove the labs whose process is gone; with ``everything`` those that were kept, too."""
+    gone = []
+    for folder in sorted(SCRATCH_ROOT.glob(f"{NAME}*")):
+        state = read_json(folder / "lab.json")
+        if not state or _lives(state) or (state["kept"] and not everything):
+            continue
+        say(f"   removing the leftover lab {folder.name}")
+        _remove(folder)
+        gone.append(folder.name)
+    if not gone and not _others():
+        libvirtd.release()
+    return gone
+
+
+def _lives(state: dict[str, Any]) -> bool:
+    return process_start(int(state["pid"])) == state["start"]
+
+
+def _others() -> list[Path]:
+    """Labs that still need the daemon: alive or kept."""
+    states = ((f, read_json(f / "lab.json")) for f in SCRATCH_ROOT.glob(f"{NAME}*"))
+    return [folder for folder, state in states if state and (state["kept"] or _lives(state))]
+
+
+def _remove(folder: Path) -> None:
+    """Take a lab away, in the order in which its parts lean on each other."""
+    state = read_json(folder / "lab.json")
+    if not state:
+        return
+    end_processes(folder.name, folder)
+    if libvirtd.answers():
+        with connection() as conn:
+            _remove_from_libvirt(conn, folder, set(state["domains"]))
+    shutil.rmtree(folder, ignore_errors=True)
+    if not _others():
+        libvirtd.release()
+
+
+def _remove_from_libvirt(conn: libvirt.virConnect, folder: Path, names: set[str]) -> None:
+    flags = (
+        libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+    )
+    for domain in conn.listAllDomains():
+        # A name alone is not enough: it may have gone and come back as somebody else's.
+        xml = domain.XMLDesc()
+        if f"{folder}/" not in xml and f"'{folder.name}'" not in xml:
+            if domain.name() in names:
+                say(f"   leaving the domain {domain.name()} alone: it has nothing of this lab's")
+            continue
+        with suppress(libvirt.libvirtError):
+            domain.destroy()
+        with suppress(libvirt.libvirtError):  # a transient one went with its destruction
+            domain.undefineFlags(flags)
+    for network in conn.listAllNetworks():
+        if network.name() == folder.name:
+            with suppress(libvirt.libvirtError):
+                network.destroy()
+            network.undefine()
+    for pool in conn.listAllStoragePools():
+        target = ElementTree.fromstring(pool.XMLDesc()).findtext("target/path") or ""
+        if Path(target).is_relative_to(folder):
+            with suppress(libvirt.libvirtError):
+                pool.destroy()
+            pool.undefine()

@@ -1,0 +1,194 @@
+"""A libvirt daemon to work with: the one that runs already, or one that we start and stop.
+
+Ours is stopped when the last lab that lives goes; a daemon that was there is never touched.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.common import (
+    CACHE,
+    LIBVIRT_URI,
+    LabError,
+    boot_id,
+    process_start,
+    read_json,
+    run,
+    say,
+    wait_until,
+    write_json,
+)
+
+QEMU = "/usr/bin/qemu-system-x86_64"
+KVM = Path("/dev/kvm")
+#: Says that the running daemon is ours, and what to put back when it goes.
+MARKER = Path("/run/kvmclone-libvirtd.json")
+LOCK = Path("/run/kvmclone-libvirtd.lock")
+PIDFILE = Path("/run/libvirtd.pid")
+LOGPIDFILE = Path("/run/virtlogd.pid")
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Two labs that start at once must not start two daemons, nor stop each other's."""
+    with LOCK.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def answers() -> bool:
+    """Whether a daemon answers on this machine."""
+    done = subprocess.run(
+        ["virsh", "-c", LIBVIRT_URI, "version", "--daemon"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return done.returncode == 0
+
+
+def ensure() -> None:
+    """Make sure that a daemon answers."""
+    with _locked():
+        if answers():
+            if not read_json(MARKER) and _kvm_trap():
+                say(f"warning: QEMU's user may not open {KVM}; libvirtd will be very slow")
+            return
+        _start()
+
+
+def _start() -> None:
+    put_back: dict[str, int] = {}
+    if _kvm_trap():
+        # QEMU's user may not open a /dev/kvm that root can open. libvirt then probes QEMU anew at
+        # every single call: defining a domain takes minutes. Debian's own owner and mode cure it;
+        # the answers of earlier probes must go as well.
+        status = KVM.stat()
+        put_back = {"mode": stat.S_IMODE(status.st_mode), "gid": status.st_gid}
+        os.chown(KVM, -1, pwd.getpwnam("libvirt-qemu").pw_gid)
+        KVM.chmod(0o660)
+        shutil.rmtree("/var/cache/libvirt/qemu/capabilities", ignore_errors=True)
+    pids: dict[str, int] = {}
+    write_json(MARKER, {"pids": pids, "kvm": put_back})
+    for daemon, pidfile in (("virtlogd", LOGPIDFILE), ("libvirtd", PIDFILE)):
+        if process_start(_pid(pidfile)) is not None:
+            continue
+        run([daemon, "-d", "-p", pidfile])
+        pid = wait_until(lambda f=pidfile: _pid(f), f"{daemon} to start", 10)  # type: ignore[misc]
+        pids[daemon] = pid
+        write_json(MARKER, {"pids": pids, "kvm": put_back})
+    wait_until(answers, "libvirtd to answer", 60, hint="see /var/log/libvirt/libvirtd.log")
+
+
+def release() -> None:
+    """Stop the daemon if it is ours and nothing uses it any more (the caller asks that of labs)."""
+    with _locked():
+        marker = read_json(MARKER)
+        if not marker:
+            return
+        if answers() and run(["virsh", "-c", LIBVIRT_URI, "list", "--name"]).strip():
+            return  # somebody else's domain runs under it
+        for daemon in ("libvirtd", "virtlogd"):
+            pid = int(marker["pids"].get(daemon, 0))
+            if pid and _is(pid, daemon):
+                os.kill(pid, signal.SIGTERM)
+                wait_until(lambda p=pid: process_start(p) is None, f"{daemon} to end", 20)  # type: ignore[misc]
+        if marker["kvm"]:
+            os.chown(KVM, -1, int(marker["kvm"]["gid"]))
+            KVM.chmod(int(marker["kvm"]["mode"]))
+        MARKER.unlink()
+
+
+def _pid(pidfile: Path) -> int:
+    try:
+        return int(pidfile.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
+def _is(pid: int, program: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip() == program
+    except OSError:
+        return False
+
+
+def _kvm_trap() -> bool:
+    """``/dev/kvm`` works for root but not for the user that QEMU runs as."""
+    try:
+        descriptor = os.open(KVM, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    os.close(descriptor)
+    return not _qemu_user_opens_kvm()
+
+
+def _qemu_user_opens_kvm() -> bool:
+    user = pwd.getpwnam("libvirt-qemu")
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    status = KVM.stat()
+    if status.st_uid == user.pw_uid:
+        need = stat.S_IRUSR | stat.S_IWUSR
+    elif status.st_gid in groups:
+        need = stat.S_IRGRP | stat.S_IWGRP
+    else:
+        need = stat.S_IROTH | stat.S_IWOTH
+    return status.st_mode & need == need
+
+
+def domain_type(kernel: Path, initrd: Path) -> str:
+    """``kvm`` where a guest really boots under it, else ``qemu`` (slow, but runs anywhere).
+
+    That ``/dev/kvm`` can be opened says little: under some hypervisors a guest never gets
+    anywhere. So boot the tiny guest once; the answer holds until this machine boots again.
+    """
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return "qemu"
+    memory = CACHE / "domain-type.json"
+    known = read_json(memory)
+    if known.get("boot_id") == boot_id():
+        return str(known["type"])
+    answer = "kvm" if _boots_under_kvm(kernel, initrd) else "qemu"
+    write_json(memory, {"boot_id": boot_id(), "type": answer})
+    return answer
+
+
+def _boots_under_kvm(kernel: Path, initrd: Path) -> bool:
+    command = [QEMU, "-accel", "kvm", "-m", "256", "-nodefaults", "-no-user-config", "-no-reboot"]
+    command += ["-display", "none", "-serial", "stdio", "-kernel", str(kernel)]
+    command += ["-initrd", str(initrd), "-append", "console=ttyS0 quiet tiny.nodhcp"]
+    guest = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert guest.stdout is not None
+    os.set_blocking(guest.stdout.fileno(), False)
+    seen = b""
+    deadline = time.monotonic() + 8
+    try:
+        while time.monotonic() < deadline and guest.poll() is None:
+            seen += guest.stdout.read() or b""
+            if b"TINY-UP" in seen:
+                return True
+            time.sleep(0.1)
+        return False
+    finally:
+        guest.kill()
+        guest.wait()
+
+
+def require_root() -> None:
+    """The lab makes networks and daemons; say so at once rather than half-way."""
+    if os.geteuid() != 0:
+        raise LabError("the lab needs root: it makes networks, starts daemons and builds images")

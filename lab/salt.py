@@ -1,0 +1,352 @@
+"""A Salt master and minions in a scratch folder, on free ports, next to whatever else runs here.
+
+    with Lab() as lab, SaltWorld(lab.folder / "salt", address=lab.gateway, owner=lab.name) as salt:
+        salt.add_minion("kvm01")
+        salt.run("test.arg", 1)            # salt-run
+        salt.salt("kvm01", "test.ping")    # salt
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from lab.common import CACHE, CHECKOUT, LabError, process_start, run, wait_until, write
+
+#: Every process of a Salt world carries this in its environment, and so does what it starts.
+#: Salt's jobs leave their process group and session, so there is no other way to find them again.
+MARK = "KVMCLONE_LAB"
+
+
+@dataclass
+class Answer:
+    """What a Salt command said."""
+
+    retcode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def data(self) -> Any:
+        """The answer to ``--out=json``; several documents (``salt``'s minions) are merged."""
+        decoder, text, merged = json.JSONDecoder(), self.stdout.strip(), None
+        while text:
+            try:
+                value, end = decoder.raw_decode(text)
+            except ValueError as error:
+                raise LabError(f"not JSON: {self.stdout}\n{self.stderr}") from error
+            merged = {**merged, **value} if isinstance(merged, dict) else value
+            text = text[end:].strip()
+        return merged
+
+
+@dataclass
+class Daemon:
+    """A salt-master or salt-minion that we started."""
+
+    name: str
+    conf: Path
+    log: Path
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+
+class SaltWorld:
+    """A master (started at once) and the minions that :meth:`add_minion` gives it.
+
+    ``venv`` decides the Salt line (``CACHE / "venv-3006"``); ``modules`` is what ``module_dirs``
+    names on both sides, empty for tests of a synced or installed project; ``user`` is whom the
+    master, and the commands on it, run as.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        address: str = "127.0.0.1",
+        owner: str | None = None,
+        venv: Path | None = None,
+        modules: Sequence[Path] = (CHECKOUT,),
+        user: str = "root",
+        master: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.address = address
+        self.owner = owner or f"salt-{secrets.token_hex(4)}"
+        self.venv = venv or CACHE / "venv"
+        self.modules = [str(path) for path in modules]
+        self.user = user
+        self.publish_port, self.ret_port = _free_ports(address, 2)
+        self.conf = folder / "conf"
+        self.minions: dict[str, Daemon] = {}
+        self.master = Daemon("master", self.conf, folder / "log/master")
+        for part in ("conf", "log", "srv/salt", "srv/pillar", "pki/master/minions"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        for kind in ("providers", "profiles", "deploy", "maps"):
+            (self.conf / f"cloud.{kind}.d").mkdir(exist_ok=True)
+        (folder / "pki").chmod(0o700)
+        config = self._paths("master") | {
+            "user": user,
+            "interface": address,
+            "publish_port": self.publish_port,
+            "ret_port": self.ret_port,
+            "worker_threads": 3,
+            "file_roots": {"base": [str(folder / "srv/salt")]},
+            "pillar_roots": {"base": [str(folder / "srv/pillar")]},
+            **(master or {}),
+        }
+        write(self.conf / "master", _yaml(config))
+        write(self.conf / "cloud", "# salt-cloud's main file\n")
+        if user != "root":
+            run(["chown", "-R", f"{user}:", folder])
+        try:
+            self.start_master()
+        except BaseException:
+            self.close()
+            raise
+
+    # --- daemons -------------------------------------------------------------------------------
+
+    def start_master(self) -> None:
+        self._start(self.master, "salt-master")
+        for port in (self.publish_port, self.ret_port):
+            self._wait(self.master, lambda p=port: _listens(self.address, p), "to listen")  # type: ignore[misc]
+
+    def add_minion(self, name: str = "kvm01", config: Mapping[str, Any] | None = None) -> None:
+        """Start a minion whose key the master knows already; returns when it answers."""
+        home = self.folder / "minions" / name
+        daemon = Daemon(name, home, self.folder / f"log/{name}")
+        (home / "pki").mkdir(parents=True, mode=0o700)
+        settings = self._paths(name) | {
+            "user": "root",
+            "id": name,
+            "pki_dir": str(home / "pki"),
+            "master": self.address,
+            "master_port": self.ret_port,
+            "publish_port": self.publish_port,
+            "enable_fqdns_grains": False,  # they ask the name server once per address
+            "acceptance_wait_time": 1,
+            "recon_default": 100,
+            "recon_max": 1000,
+            **(config or {}),
+        }
+        write(home / "minion", _yaml(settings))
+        private, public = home / "pki/minion.pem", home / "pki/minion.pub"
+        with ExitStack() as stack:
+            stack.callback(os.umask, os.umask(0o077))
+            run(["openssl", "genrsa", "-out", private, "2048"])
+        run(["openssl", "rsa", "-in", private, "-pubout", "-out", public])
+        accepted = self.folder / "pki/master/minions" / name
+        shutil.copy(public, accepted)
+        if self.user != "root":
+            shutil.chown(accepted, self.user)
+        self.minions[name] = daemon
+        self.start_minion(name)
+
+    def start_minion(self, name: str = "kvm01") -> None:
+        daemon = self.minions[name]
+        known = daemon.log.stat().st_size if daemon.log.exists() else 0
+
+        def ready() -> bool:
+            if not daemon.log.exists():
+                return False
+            with daemon.log.open("rb") as log:
+                log.seek(known)
+                return b"Minion is ready to receive requests" in log.read()
+
+        self._start(daemon, "salt-minion")
+        self._wait(daemon, ready, "to be ready")
+        self._wait(daemon, lambda: self.salt(name, "test.ping").retcode == 0, "to answer a ping")
+
+    def stop_minion(self, name: str = "kvm01") -> None:
+        self._stop(self.minions[name])
+
+    def close(self) -> None:
+        """Stop everything; the folder stays (it is the lab's, or the test's)."""
+        for daemon in [*self.minions.values(), self.master]:
+            self._stop(daemon)
+        end_processes(self.owner, self.folder)
+
+    def _start(self, daemon: Daemon, program: str) -> None:
+        daemon.log.parent.mkdir(parents=True, exist_ok=True)
+        with daemon.log.with_suffix(".out").open("ab") as output:
+            daemon.process = subprocess.Popen(
+                [self.venv / "bin" / program, "-c", daemon.conf, "-l", "warning"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                env=self._environment(daemon.name),
+                start_new_session=True,
+            )
+
+    def _wait(self, daemon: Daemon, check: Any, what: str) -> None:
+        def checked() -> Any:
+            assert daemon.process is not None
+            if daemon.process.poll() is not None:
+                raise LabError(f"{daemon.name} ended ({daemon.process.returncode}): {daemon.log}")
+            return check()
+
+        wait_until(checked, f"{daemon.name} {what}", 90, hint=f"its log: {daemon.log}")
+
+    def _stop(self, daemon: Daemon) -> None:
+        end_processes(f"{self.owner}:{daemon.name}", daemon.conf)
+        if daemon.process is not None:
+            daemon.process.wait()
+            daemon.process = None
+
+    # --- commands ------------------------------------------------------------------------------
+
+    def command(self, program: str, *words: Any) -> list[str]:
+        """The full command line of a Salt program on this master."""
+        runas = [] if self.user == "root" else ["runuser", "-u", self.user, "--"]
+        return [*runas, str(self.venv / "bin" / program), "-c", str(self.conf), *map(str, words)]
+
+    def execute(self, command: Sequence[str], timeout: float = 600) -> Answer:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env=self._environment("command"),
+            timeout=timeout,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def run(self, function: str, *arguments: Any, timeout: float = 600) -> Answer:
+        """``salt-run FUNCTION ARGUMENTS``"""
+        return self.execute(
+            self.command("salt-run", "--out=json", "-l", "error", function, *arguments), timeout
+        )
+
+    def salt(self, target: str, function: str, *arguments: Any, timeout: float = 60) -> Answer:
+        """``salt TARGET FUNCTION ARGUMENTS``"""
+        words = ["--out=json", "-l", "error", "-t", int(timeout), target, function, *arguments]
+        return self.execute(self.command("salt", *words), timeout + 60)
+
+    def cloud(self, *words: Any, timeout: float = 600) -> Answer:
+        """``salt-cloud WORDS``"""
+        return self.execute(self.command("salt-cloud", "--out=json", "-l", "error", *words), timeout)
+
+    def call(self, minion: str, function: str, *arguments: Any, timeout: float = 600) -> Answer:
+        """``salt-call FUNCTION ARGUMENTS`` on one of the minions here."""
+        words = [str(self.venv / "bin/salt-call"), "-c", str(self.minions[minion].conf)]
+        words += ["--out=json", "-l", "error", function, *map(str, arguments)]
+        return self.execute(words, timeout)
+
+    def _environment(self, part: str) -> dict[str, str]:
+        """Nothing of whoever calls that would change what Salt loads; no third-party warnings."""
+        dropped = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+        kept = {key: value for key, value in os.environ.items() if key not in dropped}
+        return kept | {MARK: f"{self.owner}:{part}", "PYTHONWARNINGS": "ignore"}
+
+    # --- configuration -------------------------------------------------------------------------
+
+    def write_cloud(self, kind: str, file: str, content: Mapping[str, Any] | str) -> Path:
+        """A file in ``cloud.KIND.d``: ``providers``, ``profiles``, ``maps`` or ``deploy``."""
+        text = content if isinstance(content, str) else _yaml(content)
+        path = write(self.conf / f"cloud.{kind}.d" / file, text, 0o600)
+        if self.user != "root":
+            shutil.chown(path, self.user)
+        return path
+
+    def _paths(self, name: str) -> dict[str, Any]:
+        place = self.folder / "state" / name
+        place.mkdir(parents=True, exist_ok=True)
+        return {
+            "root_dir": str(place),
+            "pki_dir": str(self.folder / "pki" / name),
+            "cachedir": str(place / "cache"),
+            "sock_dir": str(place / "run"),
+            "extension_modules": str(place / "cache/extmods"),
+            "pidfile": str(place / "salt.pid"),
+            "log_file": str(self.folder / "log" / name),
+            "log_level_logfile": "info",
+            "module_dirs": self.modules,
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def end_processes(mark: str, conf: Path) -> None:
+    """End what is marked ``mark`` or ``mark:…``, and Salt with a ``-c`` in ``conf``.
+
+    Politely, and after a while not. Salt's own processes need the second sign: they write their
+    titles over the environment that ``/proc`` shows (and over that of whatever they fork).
+    """
+    for number, patience in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 5.0)):
+        found = _marked(mark, conf)
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if all(process_start(pid) != start for pid, start in found.items()):
+                break
+            time.sleep(0.05)
+        if not _marked(mark, conf):
+            return
+
+
+def _marked(mark: str, conf: Path) -> dict[int, int | None]:
+    environment = re.compile(rb"(^|\0)%s=%s(:|\0|$)" % (MARK.encode(), re.escape(mark).encode()))
+    title = re.compile(rb"/salt-[a-z]+[\0 ]-c[\0 ]%s([/\0 ]|$)" % re.escape(str(conf)).encode())
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            ours = title.search((folder / "cmdline").read_bytes()) or environment.search(
+                (folder / "environ").read_bytes()
+            )
+        except OSError:
+            continue
+        start = process_start(int(folder.name))
+        if ours and start is not None:
+            found[int(folder.name)] = start
+    return found
+
+
+def _yaml(data: Mapping[str, Any]) -> str:
+    return str(yaml.safe_dump(dict(data), sort_keys=False))
+
+
+def _free_ports(address: str, number: int) -> list[int]:
+    with ExitStack() as stack:
+        ports = []
+        for _ in range(number):
+            probe = stack.enter_context(socket.socket())
+            probe.bind((address, 0))
+            ports.append(int(probe.getsockname()[1]))
+        return ports
+
+
+def _listens(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((address, port)) == 0

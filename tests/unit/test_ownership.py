@@ -1,0 +1,68 @@
+"""The record survives libvirt's metadata, and counts only in its own domain."""
+
+from __future__ import annotations
+
+import string
+
+from hypothesis import given
+from hypothesis import strategies as st
+from saltext.kvmclone import domain_xml, ownership
+from saltext.kvmclone.ownership import BaseDisk, Minion, Record, Volume, Worker
+
+UUID = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+WORD = st.text(string.printable.strip() + " äß<&\"'", max_size=20).map(str.strip)
+SECONDS = st.floats(0, 2e9).map(lambda value: round(value, 3))
+
+RECORDS = st.builds(
+    Record,
+    uuid=st.just(UUID),
+    base=WORD,
+    base_uuid=WORD,
+    strategy=st.sampled_from(["full", "quick"]),
+    profile=WORD,
+    stage=st.sampled_from(ownership.STAGES),
+    request=WORD,
+    created=SECONDS,
+    expires=SECONDS,
+    ip_source=st.sampled_from(["auto", "ip-learning"]),
+    identity=st.sampled_from(["", "reset"]),
+    address=WORD,
+    worker=st.builds(Worker, WORD, WORD, st.integers(0, 2**22), st.integers(0, 2**40), WORD),
+    minion=st.builds(Minion, WORD.filter(bool), WORD, WORD, WORD),
+    base_disks=st.lists(
+        st.builds(BaseDisk, WORD, WORD, st.integers(0, 2**50), SECONDS), max_size=3
+    ).map(tuple),
+    volumes=st.lists(st.builds(Volume, WORD, WORD, WORD, WORD), max_size=3).map(tuple),
+    tags=st.lists(WORD.filter(bool), max_size=3).map(tuple),
+    warnings=st.lists(WORD.filter(bool), max_size=3).map(tuple),
+    timings=st.dictionaries(st.sampled_from(ownership.STAGES), SECONDS),
+)
+
+
+@given(record=RECORDS)
+def test_a_record_is_read_back_as_it_was_written(record: Record) -> None:
+    assert ownership.from_xml(ownership.to_xml(record), UUID) == record
+
+
+@given(record=RECORDS)
+def test_a_record_in_a_definition_is_read_back_as_it_was_written(record: Record) -> None:
+    root = domain_xml.parse(f"<domain><name>x</name><uuid>{UUID}</uuid></domain>")
+    ownership.embed(root, record)
+    again = domain_xml.parse(domain_xml.serialize(root))
+    assert ownership.from_definition(again) == record
+
+
+def test_a_copied_record_does_not_count_in_the_copy() -> None:
+    record = Record(uuid=UUID, base="base", base_uuid="x", strategy="quick")
+    other = "00000000-0000-4000-8000-000000000000"
+    assert ownership.from_xml(ownership.to_xml(record), other) is None
+    root = domain_xml.parse(f"<domain><name>copy</name><uuid>{other}</uuid></domain>")
+    ownership.embed(root, record)
+    assert ownership.from_definition(root) is None
+
+
+def test_only_listed_files_are_owned() -> None:
+    volume = Volume("vda", "/pool/web1-vda.qcow2", "qcow2", "overlay")
+    record = Record(uuid=UUID, base="b", base_uuid="x", strategy="quick", volumes=(volume,))
+    assert record.owns("/pool/web1-vda.qcow2")
+    assert not record.owns("/pool/base.qcow2")

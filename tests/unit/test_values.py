@@ -1,0 +1,158 @@
+"""Promises about single values: which are accepted, and what they mean."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saltext.kvmclone import values
+
+EVERY_KIND = [
+    values.TEXT,
+    values.WORD,
+    values.BOOLEAN,
+    values.PORT,
+    values.MEMORY,
+    values.DISK_SIZE,
+    values.DURATION,
+    values.FACTOR,
+    values.MAPPING,
+    values.PATHS,
+    values.ENVIRONMENT,
+    values.TEXTS,
+    values.ADDRESS,
+    values.CIDR,
+    values.MAC,
+    values.choice("full", "quick"),
+    values.record(size=values.DISK_SIZE),
+    values.mapping_of("disk", values.WORD),
+    values.list_of(values.WORD),
+    values.either(values.PORT, values.WORD),
+]
+
+YAML = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.expected)
+@given(value=YAML)
+def test_whatever_yaml_holds_a_kind_answers_or_refuses_with_a_value_error(
+    kind: values.Kind[Any], value: Any
+) -> None:
+    with contextlib.suppress(ValueError):
+        kind.parse(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        ("2GiB", 2 * 1024**3),
+        ("2 GiB", 2 * 1024**3),
+        ("2G", 2 * 1024**3),
+        ("512MiB", 512 * 1024**2),
+        ("1.5GiB", 3 * 1024**3 // 2),
+        ("64k", 65536),
+        ("1048576B", 1048576),
+    ],
+)
+def test_a_size_with_a_unit_means_the_same_for_memory_and_disks(written: str, size: int) -> None:
+    assert values.MEMORY.parse(written) == size
+    assert values.DISK_SIZE.parse(written) == size
+
+
+@given(st.integers(1, 2**40))
+def test_a_bare_number_is_mebibytes_of_memory_and_bytes_of_disk(number: int) -> None:
+    assert values.MEMORY.parse(number) == number * 1024**2
+    assert values.DISK_SIZE.parse(number) == number
+
+
+@pytest.mark.parametrize("value", [10**400, "9" * 400, 1e300])
+@pytest.mark.parametrize("kind", [values.MEMORY, values.DURATION, values.FACTOR])
+def test_an_absurdly_large_number_is_refused(kind: values.Kind[Any], value: Any) -> None:
+    with pytest.raises(ValueError):
+        kind.parse(value)
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "", "GiB", "-2GiB", "2 GB of", "2iB", None, []])
+def test_what_is_no_size_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError):
+        values.MEMORY.parse(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("12h", 43200.0),
+        ("90s", 90.0),
+        ("15m", 900.0),
+        ("1d", 86400.0),
+        ("2w", 1209600.0),
+        ("30", 30.0),
+        (30, 30.0),
+        (0.5, 0.5),
+    ],
+)
+def test_a_duration_is_given_in_seconds(written: Any, seconds: float) -> None:
+    assert values.DURATION.parse(written) == seconds
+
+
+@pytest.mark.parametrize("value", [0, -1, True, float("nan"), float("inf"), "soon", "1y"])
+def test_what_is_no_duration_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError):
+        values.DURATION.parse(value)
+
+
+@pytest.mark.parametrize("value", ["yes", "no", "true", 1, 0, None])
+def test_a_boolean_is_only_what_yaml_itself_calls_one(value: Any) -> None:
+    with pytest.raises(ValueError):
+        values.BOOLEAN.parse(value)
+
+
+@pytest.mark.parametrize("value", [12345, True, None, 1.5, ["a"]])
+def test_text_that_yaml_made_a_number_is_refused_with_the_advice_to_quote_it(value: Any) -> None:
+    with pytest.raises(ValueError):
+        values.TEXT.parse(value)
+    assert "quote" in values.TEXT.expected
+
+
+def test_a_boolean_is_no_whole_number() -> None:
+    with pytest.raises(ValueError):
+        values.integer(0, 5).parse(True)
+
+
+@pytest.mark.parametrize("value", ["", " ", "a\nb", " a", "a ", "a\0"])
+def test_a_word_stands_on_one_line_without_blanks_around_it(value: str) -> None:
+    with pytest.raises(ValueError):
+        values.WORD.parse(value)
+
+
+def test_a_single_text_counts_as_a_list_of_one() -> None:
+    assert values.TEXTS.parse("apt update") == ("apt update",)
+    assert values.TEXTS.parse(["a", "b"]) == ("a", "b")
+
+
+def test_a_number_in_an_environment_becomes_text_but_a_boolean_does_not() -> None:
+    assert values.ENVIRONMENT.parse({"PORT": 80}) == {"PORT": "80"}
+    with pytest.raises(ValueError):
+        values.ENVIRONMENT.parse({"DEBUG": True})
+
+
+def test_a_record_refuses_an_unknown_key_and_a_wrong_value_inside_it() -> None:
+    disk = values.record(size=values.DISK_SIZE, strategy=values.choice("full", "quick"))
+    assert disk.parse({"size": "1GiB"}) == {"size": 1024**3}
+    for wrong in ({"sise": "1GiB"}, {"strategy": "quik"}, "1GiB"):
+        with pytest.raises(ValueError):
+            disk.parse(wrong)
+
+
+def test_addresses_and_networks_are_written_in_one_way() -> None:
+    assert values.ADDRESS.parse("FE80::0001") == "fe80::1"
+    assert values.CIDR.parse("192.168.122.7/24") == "192.168.122.0/24"
+    assert values.MAC.parse("52:54:00:AB:CD:EF") == "52:54:00:ab:cd:ef"
