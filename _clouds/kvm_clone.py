@@ -13,8 +13,9 @@ The file is not called ``libvirt.py``, so that ``import libvirt`` cannot mean it
 
 from __future__ import annotations
 
-import saltext.kvmclone
 from salt.exceptions import SaltCloudExecutionFailure, SaltCloudSystemExit
+
+import saltext.kvmclone
 
 saltext.kvmclone.refresh()
 

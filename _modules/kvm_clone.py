@@ -13,8 +13,9 @@ Enrolling a clone as a minion involves the master and is the runner's work
 
 from __future__ import annotations
 
-import saltext.kvmclone
 from salt.exceptions import CommandExecutionError
+
+import saltext.kvmclone
 
 saltext.kvmclone.refresh()
 

@@ -33,10 +33,6 @@ __virtualname__ = "kvmclone"
 __func_alias__ = {"list_": "list"}
 
 
-def __virtual__():
-    return (False, MISSING) if MISSING else __virtualname__
-
-
 @doors.runner_function
 def create(profile, *names, name=None, **overrides):
     """
@@ -77,7 +73,8 @@ def plan(profile, name, **overrides):
         salt-run kvmclone.plan centos7 my-centos7-clone
     """
     answer = master.Master(__opts__).plan(profile, name, overrides)
-    return {"plans": {name: answer}, "retcode": int(bool(answer["conflicts"]))}
+    failed = "error" in answer or bool(answer["conflicts"])
+    return {"plans": {str(name): answer}, "retcode": int(failed)}
 
 
 @doors.runner_function

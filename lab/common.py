@@ -40,7 +40,7 @@ def step(what: str) -> Iterator[None]:
 
 
 def run(
-    command: Sequence[str | Path],
+    command: Sequence[object],
     *,
     input: str | bytes | None = None,
     env: Mapping[str, str] | None = None,
@@ -109,9 +109,7 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
 
 
-def wait_until(
-    check: Any, what: str, timeout: float, interval: float = 0.1, hint: str = ""
-) -> Any:
+def wait_until(check: Any, what: str, timeout: float, interval: float = 0.1, hint: str = "") -> Any:
     """Call ``check`` until it answers something true, and return that."""
     deadline = time.monotonic() + timeout
     while True:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +29,12 @@ MODULES = (
     + ("button", "evdev")
 )
 DEBIAN_PACKAGES = (
-    ("systemd-sysv", "openssh-server", "qemu-guest-agent", "python3-minimal", "python3-venv")
-    + ("iproute2", "dbus", "udev", "ca-certificates", "sudo", "procps")
-)
+    "systemd-sysv",
+    "openssh-server",
+    "qemu-guest-agent",
+    "python3-minimal",
+    "python3-venv",
+) + ("iproute2", "dbus", "udev", "ca-certificates", "sudo", "procps")
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ def _cached(name: str, files: list[str], extra: str, build: Callable[[Path], Non
         return folder
     images.mkdir(parents=True, exist_ok=True)
     # Built beside its place and renamed when complete: what is there is whole.
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=images) as scratch, step(
-        f"building the guest image '{name}' (kept in {images})"
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{name}-", dir=images) as scratch,
+        step(f"building the guest image '{name}' (kept in {images})"),
     ):
         result = Path(scratch) / "result"
         result.mkdir()
@@ -120,9 +122,7 @@ def _fetch_kernel(work: Path) -> Path:
     def fetch() -> None:
         depends = run(["apt-cache", "depends", "--important", "linux-image-cloud-amd64"])
         image = next(
-            line.split()[-1]
-            for line in depends.splitlines()
-            if "Depends: linux-image-" in line
+            line.split()[-1] for line in depends.splitlines() if "Depends: linux-image-" in line
         )
         run(["apt-get", "download", image], cwd=download)
 
@@ -167,7 +167,7 @@ def _build_debian(result: Path) -> None:
     wheels = work / "wheels"
     with step("  debootstrap, and Salt's wheels beside it"):
         building = subprocess.Popen(
-            [CACHE / "venv/bin/python", "-m", "pip", "wheel", "--quiet", "--no-input"]
+            [str(CACHE / "venv/bin/python"), "-m", "pip", "wheel", "--quiet", "--no-input"]
             + ["--wheel-dir", str(wheels), SALT],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -227,19 +227,9 @@ def copy_sparse(source: Path, target: Path) -> None:
 
 def make_disk(path: Path, fmt: str, size: str, backing: Path | None = None) -> None:
     """An empty disk, or an overlay over ``backing`` (a qcow2)."""
-    command: list[str | Path] = ["qemu-img", "create", "-q", "-f", fmt]
+    command: list[object] = ["qemu-img", "create", "-q", "-f", fmt]
     if backing is not None:
         command += ["-b", backing, "-F", "qcow2", path]
     else:
         command += [path, size]
     run(command)
-
-
-@contextmanager
-def umask(mask: int) -> Iterator[None]:
-    """Files made inside get this mask."""
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)

@@ -1,7 +1,7 @@
 """The scratch world: a network, a pool and base machines of its own, gone without a trace.
 
 Nothing that was on the machine before is touched. What a lab made is written into ``lab.json`` in
-its scratch folder as it is made, so that :func:`clean` can remove it even after a crash.
+its scratch folder as it is made, so that ``leftovers.clean`` can remove it even after a crash.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from xml.etree import ElementTree
 
 import libvirt
@@ -27,27 +26,14 @@ from lab.common import (
     SCRATCH_ROOT,
     LabError,
     process_start,
-    read_json,
     run,
-    say,
     wait_until,
     write_json,
 )
 from lab.domain import CMDLINE, OVMF_VARS, ROOT_CMDLINE, Disk, Machine
-from lab.salt import end_processes
+from lab.leftovers import NAME, clean, connection, remove
 
-NAME = "kvmclone-"
-
-
-@contextmanager
-def connection() -> Iterator[libvirt.virConnect]:
-    """A connection of one's own, closed again; libvirt's habit of printing errors is off."""
-    libvirt.registerErrorHandler(lambda *_: None, None)
-    conn = libvirt.open(LIBVIRT_URI)
-    try:
-        yield conn
-    finally:
-        conn.close()
+__all__ = ["Lab", "clean", "connection"]
 
 
 class Lab:
@@ -182,7 +168,9 @@ class Lab:
         name = ElementTree.fromstring(xml).findtext("name") or ""
         with connection() as conn:
             if name in [domain.name() for domain in conn.listAllDomains()]:
-                raise LabError(f"a domain called {name!r} is there already, and it is not the lab's")
+                raise LabError(
+                    f"a domain called {name!r} is there already, and it is not the lab's"
+                )
             self._state["domains"].append(name)
             self._save()
             conn.defineXML(xml)
@@ -254,9 +242,9 @@ class Lab:
 
     def close(self) -> None:
         if not self._state["kept"]:
-            _remove(self.folder)
+            remove(self.folder)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Lab:
         return self
 
     def __exit__(
@@ -324,76 +312,3 @@ def _free_subnets(conn: libvirt.virConnect) -> Iterator[ipaddress.IPv4Network]:
         subnet = ipaddress.IPv4Network(f"192.168.{third}.0/24")
         if not any(subnet.overlaps(other) for other in taken if other.prefixlen):
             yield subnet
-
-
-# --- removing ------------------------------------------------------------------------------------
-
-
-def clean(everything: bool = False) -> list[str]:
-    """Remove the labs whose process is gone; with ``everything`` those that were kept, too."""
-    gone = []
-    for folder in sorted(SCRATCH_ROOT.glob(f"{NAME}*")):
-        state = read_json(folder / "lab.json")
-        if not state or _lives(state) or (state["kept"] and not everything):
-            continue
-        say(f"   removing the leftover lab {folder.name}")
-        _remove(folder)
-        gone.append(folder.name)
-    if not gone and not _others():
-        libvirtd.release()
-    return gone
-
-
-def _lives(state: dict[str, Any]) -> bool:
-    return process_start(int(state["pid"])) == state["start"]
-
-
-def _others() -> list[Path]:
-    """Labs that still need the daemon: alive or kept."""
-    states = ((f, read_json(f / "lab.json")) for f in SCRATCH_ROOT.glob(f"{NAME}*"))
-    return [folder for folder, state in states if state and (state["kept"] or _lives(state))]
-
-
-def _remove(folder: Path) -> None:
-    """Take a lab away, in the order in which its parts lean on each other."""
-    state = read_json(folder / "lab.json")
-    if not state:
-        return
-    end_processes(folder.name, folder)
-    if libvirtd.answers():
-        with connection() as conn:
-            _remove_from_libvirt(conn, folder, set(state["domains"]))
-    shutil.rmtree(folder, ignore_errors=True)
-    if not _others():
-        libvirtd.release()
-
-
-def _remove_from_libvirt(conn: libvirt.virConnect, folder: Path, names: set[str]) -> None:
-    flags = (
-        libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-        | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-        | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-        | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-    )
-    for domain in conn.listAllDomains():
-        # A name alone is not enough: it may have gone and come back as somebody else's.
-        xml = domain.XMLDesc()
-        if f"{folder}/" not in xml and f"'{folder.name}'" not in xml:
-            if domain.name() in names:
-                say(f"   leaving the domain {domain.name()} alone: it has nothing of this lab's")
-            continue
-        with suppress(libvirt.libvirtError):
-            domain.destroy()
-        with suppress(libvirt.libvirtError):  # a transient one went with its destruction
-            domain.undefineFlags(flags)
-    for network in conn.listAllNetworks():
-        if network.name() == folder.name:
-            with suppress(libvirt.libvirtError):
-                network.destroy()
-            network.undefine()
-    for pool in conn.listAllStoragePools():
-        target = ElementTree.fromstring(pool.XMLDesc()).findtext("target/path") or ""
-        if Path(target).is_relative_to(folder):
-            with suppress(libvirt.libvirtError):
-                pool.destroy()
-            pool.undefine()

@@ -8,13 +8,13 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
-import shutil
 import signal
 import stat
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from lab.common import (
@@ -70,23 +70,22 @@ def ensure() -> None:
 
 
 def _start() -> None:
-    put_back: dict[str, int] = {}
+    # A daemon of ours that crashed left its marker: what it says about /dev/kvm still holds.
+    put_back: dict[str, int] = read_json(MARKER).get("kvm", {})
     if _kvm_trap():
         # QEMU's user may not open a /dev/kvm that root can open. libvirt then probes QEMU anew at
-        # every single call: defining a domain takes minutes. Debian's own owner and mode cure it;
-        # the answers of earlier probes must go as well.
+        # every single call: defining a domain takes minutes. Debian's own owner and mode cure it.
         status = KVM.stat()
         put_back = {"mode": stat.S_IMODE(status.st_mode), "gid": status.st_gid}
         os.chown(KVM, -1, pwd.getpwnam("libvirt-qemu").pw_gid)
         KVM.chmod(0o660)
-        shutil.rmtree("/var/cache/libvirt/qemu/capabilities", ignore_errors=True)
     pids: dict[str, int] = {}
     write_json(MARKER, {"pids": pids, "kvm": put_back})
     for daemon, pidfile in (("virtlogd", LOGPIDFILE), ("libvirtd", PIDFILE)):
         if process_start(_pid(pidfile)) is not None:
             continue
         run([daemon, "-d", "-p", pidfile])
-        pid = wait_until(lambda f=pidfile: _pid(f), f"{daemon} to start", 10)  # type: ignore[misc]
+        pid = wait_until(partial(_pid, pidfile), f"{daemon} to start", 10)
         pids[daemon] = pid
         write_json(MARKER, {"pids": pids, "kvm": put_back})
     wait_until(answers, "libvirtd to answer", 60, hint="see /var/log/libvirt/libvirtd.log")
@@ -104,7 +103,7 @@ def release() -> None:
             pid = int(marker["pids"].get(daemon, 0))
             if pid and _is(pid, daemon):
                 os.kill(pid, signal.SIGTERM)
-                wait_until(lambda p=pid: process_start(p) is None, f"{daemon} to end", 20)  # type: ignore[misc]
+                wait_until(partial(_gone, pid), f"{daemon} to end", 20)
         if marker["kvm"]:
             os.chown(KVM, -1, int(marker["kvm"]["gid"]))
             KVM.chmod(int(marker["kvm"]["mode"]))
@@ -116,6 +115,10 @@ def _pid(pidfile: Path) -> int:
         return int(pidfile.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return 0
+
+
+def _gone(pid: int) -> bool:
+    return process_start(pid) is None
 
 
 def _is(pid: int, program: str) -> bool:

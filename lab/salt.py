@@ -1,9 +1,9 @@
 """A Salt master and minions in a scratch folder, on free ports, next to whatever else runs here.
 
-    with Lab() as lab, SaltWorld(lab.folder / "salt", address=lab.gateway, owner=lab.name) as salt:
-        salt.add_minion("kvm01")
-        salt.run("test.arg", 1)            # salt-run
-        salt.salt("kvm01", "test.ping")    # salt
+with Lab() as lab, SaltWorld(lab.folder / "salt", address=lab.gateway, owner=lab.name) as salt:
+    salt.add_minion("kvm01")
+    salt.run("test.arg", 1)            # salt-run
+    salt.salt("kvm01", "test.ping")    # salt
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
@@ -124,7 +125,7 @@ class SaltWorld:
     def start_master(self) -> None:
         self._start(self.master, "salt-master")
         for port in (self.publish_port, self.ret_port):
-            self._wait(self.master, lambda p=port: _listens(self.address, p), "to listen")  # type: ignore[misc]
+            self._wait(self.master, partial(_listens, self.address, port), "to listen")
 
     def add_minion(self, name: str = "kvm01", config: Mapping[str, Any] | None = None) -> None:
         """Start a minion whose key the master knows already; returns when it answers."""
@@ -177,9 +178,9 @@ class SaltWorld:
 
     def close(self) -> None:
         """Stop everything; the folder stays (it is the lab's, or the test's)."""
+        end_processes(self.owner, self.folder)
         for daemon in [*self.minions.values(), self.master]:
             self._stop(daemon)
-        end_processes(self.owner, self.folder)
 
     def _start(self, daemon: Daemon, program: str) -> None:
         daemon.log.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +191,7 @@ class SaltWorld:
                 stdout=output,
                 stderr=output,
                 cwd="/",
-                env=self._environment(daemon.name),
+                env=self.environment(daemon.name),
                 start_new_session=True,
             )
 
@@ -208,6 +209,9 @@ class SaltWorld:
         if daemon.process is not None:
             daemon.process.wait()
             daemon.process = None
+        # One that was killed leaves these, and the next may think that it runs already.
+        for pidfile in (self.folder / "state" / daemon.name).glob("*.pid"):
+            pidfile.unlink()
 
     # --- commands ------------------------------------------------------------------------------
 
@@ -223,7 +227,7 @@ class SaltWorld:
             capture_output=True,
             text=True,
             cwd="/",
-            env=self._environment("command"),
+            env=self.environment("command"),
             timeout=timeout,
             check=False,
         )
@@ -242,7 +246,9 @@ class SaltWorld:
 
     def cloud(self, *words: Any, timeout: float = 600) -> Answer:
         """``salt-cloud WORDS``"""
-        return self.execute(self.command("salt-cloud", "--out=json", "-l", "error", *words), timeout)
+        return self.execute(
+            self.command("salt-cloud", "--out=json", "-l", "error", *words), timeout
+        )
 
     def call(self, minion: str, function: str, *arguments: Any, timeout: float = 600) -> Answer:
         """``salt-call FUNCTION ARGUMENTS`` on one of the minions here."""
@@ -250,7 +256,7 @@ class SaltWorld:
         words += ["--out=json", "-l", "error", function, *map(str, arguments)]
         return self.execute(words, timeout)
 
-    def _environment(self, part: str) -> dict[str, str]:
+    def environment(self, part: str) -> dict[str, str]:
         """Nothing of whoever calls that would change what Salt loads; no third-party warnings."""
         dropped = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
         kept = {key: value for key, value in os.environ.items() if key not in dropped}
@@ -270,7 +276,8 @@ class SaltWorld:
         place = self.folder / "state" / name
         place.mkdir(parents=True, exist_ok=True)
         return {
-            "root_dir": str(place),
+            # Salt puts this before every path that does not lie in it, so it must hold them all.
+            "root_dir": str(self.folder),
             "pki_dir": str(self.folder / "pki" / name),
             "cachedir": str(place / "cache"),
             "sock_dir": str(place / "run"),
@@ -281,7 +288,7 @@ class SaltWorld:
             "module_dirs": self.modules,
         }
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> SaltWorld:
         return self
 
     def __exit__(
@@ -296,27 +303,36 @@ class SaltWorld:
 def end_processes(mark: str, conf: Path) -> None:
     """End what is marked ``mark`` or ``mark:…``, and Salt with a ``-c`` in ``conf``.
 
-    Politely, and after a while not. Salt's own processes need the second sign: they write their
-    titles over the environment that ``/proc`` shows (and over that of whatever they fork).
+    Salt's own processes need the second sign: they write their titles over the environment that
+    ``/proc`` shows (and over that of whatever they fork). The leaders are asked and get to end
+    their children; a minion takes its time over that, so after a moment nobody is asked.
     """
-    for number, patience in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 5.0)):
+    found = _marked(mark, conf)
+    for pid in found:
+        with suppress(ProcessLookupError):
+            if os.getsid(pid) == pid:
+                os.kill(pid, signal.SIGTERM)
+    _wait_gone(found, 2)
+    for _ in range(3):  # what is killed may just have started another
         found = _marked(mark, conf)
         for pid in found:
             with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            if all(process_start(pid) != start for pid, start in found.items()):
-                break
-            time.sleep(0.05)
-        if not _marked(mark, conf):
+                os.kill(pid, signal.SIGKILL)
+        _wait_gone(found, 5)
+
+
+def _wait_gone(found: Mapping[int, int | None], patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if all(process_start(pid) != start for pid, start in found.items()):
             return
+        time.sleep(0.05)
 
 
 def _marked(mark: str, conf: Path) -> dict[int, int | None]:
     environment = re.compile(rb"(^|\0)%s=%s(:|\0|$)" % (MARK.encode(), re.escape(mark).encode()))
     title = re.compile(rb"/salt-[a-z]+[\0 ]-c[\0 ]%s([/\0 ]|$)" % re.escape(str(conf)).encode())
-    found = {}
+    found: dict[int, int | None] = {}
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from saltext.kvmclone import domain_xml
 from saltext.kvmclone.domain_rewrite import Identity, NewDisk, Sizing, path_for, rewrite
 from saltext.kvmclone.errors import PlanRefused
@@ -83,8 +84,9 @@ def test_metadata_of_others_is_kept() -> None:
 
 
 def test_nothing_is_injected_that_was_not_asked_for() -> None:
-    xml = rewrite(domain("<interface type='network'><source network='default'/></interface>"),
-                  identity(1), ()).xml
+    xml = rewrite(
+        domain("<interface type='network'><source network='default'/></interface>"), identity(1), ()
+    ).xml
     assert "filterref" not in xml
 
 

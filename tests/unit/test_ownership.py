@@ -6,6 +6,7 @@ import string
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from saltext.kvmclone import domain_xml, ownership
 from saltext.kvmclone.ownership import BaseDisk, Minion, Record, Volume, Worker
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from saltext.kvmclone import plan
 from saltext.kvmclone.errors import PlanRefused
 from saltext.kvmclone.plan import ClonePlan, HostFacts, PoolFacts, VolumeFacts
@@ -26,6 +27,10 @@ FACTS = HostFacts(
 )
 QUICK = Request(name="web1", base_domain="base", clone_strategy="quick")
 FULL = replace(QUICK, clone_strategy="full")
+
+
+def disk_xml(kind: str, inside: str, device: str = "disk") -> str:
+    return f"<disk type='{kind}' device='{device}'>{inside}<target dev='vdc'/></disk>"
 
 
 def fates(made: ClonePlan) -> dict[str, str]:
@@ -117,19 +122,18 @@ def test_all_reasons_are_given_at_once() -> None:
 @pytest.mark.parametrize(
     ("disk", "word"),
     [
-        ("<disk type='block' device='disk'><source dev='/dev/sdb'/><target dev='vdc'/></disk>", "block"),
-        ("<disk type='network' device='disk'><source protocol='rbd'/><target dev='vdc'/></disk>",
-         "network"),
-        ("<disk type='block' device='lun'><source dev='/dev/sdb'/><target dev='sdc'/></disk>", "lun"),
-        ("<disk type='file' device='disk'><driver type='vmdk'/><source file='/x'/>"
-         "<target dev='vdc'/></disk>", "vmdk"),
-        ("<disk type='file' device='disk'><source file='/x'><encryption format='luks'/></source>"
-         "<target dev='vdc'/></disk>", "encrypted"),
+        (disk_xml("block", "<source dev='/dev/sdb'/>"), "block"),
+        (disk_xml("network", "<source protocol='rbd'/>"), "network"),
+        (disk_xml("block", "<source dev='/dev/sdb'/>", device="lun"), "lun"),
+        (disk_xml("file", "<driver type='vmdk'/><source file='/x'/>"), "vmdk"),
+        (disk_xml("file", "<source file='/x'><encryption format='luks'/></source>"), "encrypted"),
     ],
-)  # fmt: skip
+)
 def test_a_disk_that_cannot_be_cloned_is_refused_and_never_shared(disk: str, word: str) -> None:
-    facts = replace(FACTS, base_xml=BASE.replace("<interface type='network'>",
-                                                 disk + "<interface type='network'>", 1))
+    facts = replace(
+        FACTS,
+        base_xml=BASE.replace("<interface type='network'>", disk + "<interface type='network'>", 1),
+    )
     made = plan.compute(facts, QUICK)
     assert len(made.conflicts) == 1
     assert word in made.conflicts[0]

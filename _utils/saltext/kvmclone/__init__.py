@@ -38,14 +38,12 @@ def refresh() -> None:
     A daemon keeps a library module that it imported before a sync while it reloads the
     plugin: new door, old library. Each door calls this before its other imports.
     """
-    global _loaded
     try:
         current = _stamp()
     except OSError:  # a sync is replacing the files right now; the next load sees them whole
         return
     if current == _loaded:
         return
-    _loaded = current
     for name in [name for name in sys.modules if name.startswith(__name__ + ".")]:
         package, _, child = name.rpartition(".")
         sys.modules.pop(name)
@@ -54,6 +52,8 @@ def refresh() -> None:
         if parent is not None and hasattr(parent, child):
             delattr(parent, child)
     importlib.invalidate_caches()
+    # This file too: its version, and where the package lies now. It takes the new stamp.
+    importlib.reload(sys.modules[__name__])
 
 
 def loader_dirs() -> dict[str, list[str]]:

@@ -12,10 +12,10 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .clone import Address
-from .domain_xml import Domain
-from .errors import HostError
-from .host import DomainHandle, Lease
+from saltext.kvmclone.clone import Address
+from saltext.kvmclone.domain_xml import Domain
+from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.host import DomainHandle, Lease
 
 LEASE = "lease"
 AGENT = "agent"
@@ -53,9 +53,7 @@ def look(handle: DomainHandle, domain: Domain, ip_source: str) -> tuple[Sighting
         known = {sighting.address.address for sighting in found}
         found += [sighting for sighting in seen if sighting.address.address not in known]
     order = {interface.mac: number for number, interface in enumerate(domain.interfaces)}
-    return tuple(
-        sorted(found, key=lambda s: (order[s.address.mac], s.address.family != "ipv4"))
-    )
+    return tuple(sorted(found, key=lambda s: (order[s.address.mac], s.address.family != "ipv4")))
 
 
 def usable(address: str) -> bool:

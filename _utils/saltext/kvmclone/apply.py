@@ -14,8 +14,8 @@ import shutil
 import time
 from dataclasses import dataclass, replace
 
-from . import domain_xml, ownership, volumes
-from .errors import (
+from saltext.kvmclone import domain_xml, ownership, volumes
+from saltext.kvmclone.errors import (
     CloneInUse,
     CreateInProgress,
     ForeignDomain,
@@ -23,8 +23,8 @@ from .errors import (
     KvmCloneError,
     PlanRefused,
 )
-from .host import OPERATION_FAILED, DomainHandle, Host
-from .plan import ClonePlan
+from saltext.kvmclone.host import OPERATION_FAILED, DomainHandle, Host
+from saltext.kvmclone.plan import ClonePlan
 
 log = logging.getLogger(__name__)
 

@@ -12,14 +12,20 @@ import logging
 import time
 from dataclasses import dataclass
 
-from . import addresses, domain_xml
-from .addresses import Sighting
-from .domain_xml import Domain
-from .errors import AddressTimeout, ChannelError, CommandFailed, GuestStopped, HostError
-from .guest import identity
-from .guest.agent import AgentChannel
-from .host import DomainHandle
-from .request import Request, Wait
+from saltext.kvmclone import addresses, domain_xml
+from saltext.kvmclone.addresses import Sighting
+from saltext.kvmclone.domain_xml import Domain
+from saltext.kvmclone.errors import (
+    AddressTimeout,
+    ChannelError,
+    CommandFailed,
+    GuestStopped,
+    HostError,
+)
+from saltext.kvmclone.guest import identity
+from saltext.kvmclone.guest.agent import AgentChannel
+from saltext.kvmclone.host import DomainHandle
+from saltext.kvmclone.request import Request, Wait
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +50,13 @@ class Arrival:
     What waiting found.
 
     :param sightings: Every usable address, best first.
-    :param identity_reset: The guest was given an identity of its own on the way.
+    :param host_keys: The ssh host keys that an identity reset on the way gave it; empty
+        where there was none.
     :param warnings: What the operator should know.
     """
 
     sightings: tuple[Sighting, ...]
-    identity_reset: bool = False
+    host_keys: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -88,7 +95,7 @@ def arrive(handle: DomainHandle, request: Request, reset_done: bool) -> Arrival:
     """
     pace = Pace(request.wait)
     wanted = request.reset_identity and not reset_done
-    was_reset = False
+    host_keys: tuple[str, ...] = ()
     warnings: list[str] = []
     first_seen = 0.0
     stale: dict[str, str] = {}
@@ -100,22 +107,17 @@ def arrive(handle: DomainHandle, request: Request, reset_done: bool) -> Arrival:
         now = time.monotonic()
         if wanted and domain.agent_connected:
             wanted = False
-            problem = _reset(handle, request.name)
-            if problem:
-                warnings.append(problem)
-            else:
-                was_reset = True
+            host_keys = _reset(handle, request.name, warnings)
+            if host_keys:
                 stale = {sighting.address.address: sighting.mark for sighting in found}
                 stale_until = time.monotonic() + RENEWAL_GRACE
             continue
         if found:
             first_seen = first_seen or now
-            waits_for_agent = (
-                wanted and domain.has_agent_channel and now < first_seen + AGENT_GRACE
-            )
-            renewed = found[0].mark != stale.get(found[0].address.address, None)
+            waits_for_agent = wanted and domain.has_agent_channel and now < first_seen + AGENT_GRACE
+            renewed = found[0].mark != stale.get(found[0].address.address)
             if not waits_for_agent and (renewed or now >= stale_until):
-                return Arrival(found, was_reset, tuple(warnings))
+                return Arrival(found, host_keys, tuple(warnings))
         if not pace.rest():
             raise _timeout(handle, domain, request)
 
@@ -134,23 +136,33 @@ def await_renewal(handle: DomainHandle, request: Request, before: tuple[Sighting
         _require_running(handle, domain)
         found = addresses.look(handle, domain, request.ip_source)
         if found:
-            renewed = found[0].mark != stale.get(found[0].address.address, None)
+            renewed = found[0].mark != stale.get(found[0].address.address)
             if renewed or time.monotonic() > pace.started + RENEWAL_GRACE:
-                return Arrival(found, True)
+                return Arrival(found)
         if not pace.rest():
             raise _timeout(handle, domain, request)
 
 
-def _reset(handle: DomainHandle, name: str) -> str:
-    """Reset the identity over the agent; a problem is returned, in words, as a warning."""
+def _reset(handle: DomainHandle, name: str, warnings: list[str]) -> tuple[str, ...]:
+    """
+    Reset the identity over the agent.
+
+    :param warnings: Told where that was not possible.
+    :return: The guest's new ssh host keys; empty where it was not reset.
+    """
     try:
         with AgentChannel(handle.agent) as channel:
-            identity.reset(channel, name)
+            usable, why = channel.usable()
+            if not usable:
+                warnings.append(f"The identity was not reset over the guest agent: {why}.")
+                return ()
+            done = identity.reset(channel, name)
             identity.rejoin_network(channel)
     except (ChannelError, CommandFailed) as error:
         log.warning("%s: identity not reset over the agent: %s", name, error)
-        return f"The identity was not reset over the guest agent: {error.message}"
-    return ""
+        warnings.append(f"The identity was not reset over the guest agent: {error.message}")
+        return ()
+    return tuple(key.line for key in done.host_keys)
 
 
 def _require_running(handle: DomainHandle, domain: Domain) -> None:

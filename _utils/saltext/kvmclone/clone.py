@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from .ownership import Minion
+from saltext.kvmclone.ownership import Minion
 
 
 @dataclass(frozen=True)

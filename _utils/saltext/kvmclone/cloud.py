@@ -13,13 +13,13 @@ from typing import Any
 
 import salt.utils.event
 
-from . import names, pipeline
-from .cloud_files import read
-from .enrolment import Enroller
-from .errors import KvmCloneError
-from .keys import KeyPair, MinionKeys
-from .master import DEFAULT_URL, Master
-from .pipeline import Outcome
+from saltext.kvmclone import names, pipeline
+from saltext.kvmclone.cloud_files import read
+from saltext.kvmclone.enrolment import Enroller
+from saltext.kvmclone.errors import KvmCloneError
+from saltext.kvmclone.keys import KeyPair, MinionKeys
+from saltext.kvmclone.master import DEFAULT_URL, Master
+from saltext.kvmclone.pipeline import Outcome
 
 #: libvirt's states in the words that salt-cloud's own maps understand.
 STATES = {"shutoff": "stopped", "pmsuspended": "suspended"}

@@ -15,8 +15,8 @@ from typing import Any
 
 from lxml import etree
 
-from . import domain_xml, ownership
-from .domain_xml import parse, serialize, text
+from saltext.kvmclone import domain_xml, ownership
+from saltext.kvmclone.domain_xml import parse, serialize, text
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from .errors import PlanRefused
+from saltext.kvmclone.errors import PlanRefused
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 

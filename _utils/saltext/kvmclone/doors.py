@@ -14,10 +14,10 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError, HostError, KvmCloneError
+from saltext.kvmclone.errors import ConfigError, HostError, KvmCloneError, MissingPackage
 
 if TYPE_CHECKING:  # a door must load, and say so, where a package is missing
-    from .pipeline import Outcome
+    from saltext.kvmclone.pipeline import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,11 @@ _PACKAGES = {"libvirt": "libvirt-python", "yaml": "PyYAML", "jinja2": "Jinja2"}
 def missing(error: ImportError) -> str:
     """What ``__virtual__`` says when the library cannot be imported."""
     module = (error.name or str(error)).partition(".")[0]
+    if module == "saltext":
+        return (
+            f"The library of kvm_clone is not complete here ({error}). Bring all of it: "
+            "salt-run saltutil.sync_all   and on a minion: salt-call saltutil.sync_all"
+        )
     return missing_package(_PACKAGES.get(module, module))
 
 
@@ -58,7 +63,9 @@ def runner_function(function: Callable[..., Answer]) -> Callable[..., Answer]:
 
     Whatever goes wrong becomes ``{"error": {"type", "message", "hint"}, "retcode": 1}``,
     and the exit code of ``salt-run`` follows. Arguments that the function does not take
-    are an error of ours too, with the right ones named.
+    are an error of ours too, with the right ones named. The runner's ``MISSING`` says what
+    it cannot load; it is offered all the same, since Salt would answer an absent runner
+    with exit code 0.
     """
     signature = inspect.signature(function)
 
@@ -66,6 +73,8 @@ def runner_function(function: Callable[..., Answer]) -> Callable[..., Answer]:
     def wrapper(*args: Any, **kwargs: Any) -> Answer:
         kwargs = {key: value for key, value in kwargs.items() if not key.startswith("__")}
         try:
+            if function.__globals__["MISSING"]:
+                raise MissingPackage(function.__globals__["MISSING"])
             try:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
@@ -89,7 +98,7 @@ def runner_function(function: Callable[..., Answer]) -> Callable[..., Answer]:
         return answer
 
     # Salt would follow it to the inner signature and answer a mistyped keyword with null.
-    del wrapper.__wrapped__  # type: ignore[attr-defined]
+    del wrapper.__wrapped__
     return wrapper
 
 

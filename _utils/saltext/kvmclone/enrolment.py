@@ -14,14 +14,14 @@ from typing import Any
 
 import jinja2
 import yaml
+from saltext.kvmclone.guest.minion import Enrolment, GuestFile
 
-from . import keys as keys_module
-from . import minions
-from .errors import ConfigError
-from .guest.minion import Enrolment, GuestFile
-from .keys import KeyPair, MinionKeys
-from .ownership import Minion
-from .request import Request, Secrets
+from saltext.kvmclone import keys as keys_module
+from saltext.kvmclone import minions
+from saltext.kvmclone.errors import ConfigError
+from saltext.kvmclone.keys import KeyPair, MinionKeys
+from saltext.kvmclone.ownership import Minion
+from saltext.kvmclone.request import Request, Secrets
 
 #: Salt's own bootstrap script, which takes ``-c DIR``.
 BOOTSTRAP = "bootstrap-salt"
@@ -116,9 +116,7 @@ class Enroller:
                 template = jinja2.Environment(  # noqa: S701 - a shell script, not HTML
                     undefined=jinja2.StrictUndefined, keep_trailing_newline=True
                 ).from_string(source.read())
-            return template.render(
-                vm=machine, opts=self.opts, minion=yaml.safe_dump(dict(config))
-            )
+            return template.render(vm=machine, opts=self.opts, minion=yaml.safe_dump(dict(config)))
         except (OSError, UnicodeError, jinja2.TemplateError) as error:
             raise ConfigError(
                 f"The deploy script '{path}' cannot be rendered: {error}",
@@ -137,7 +135,9 @@ class Enroller:
 
 
 def _find_script(name: str, folders: list[str]) -> str:
-    candidates = [os.path.join(folder, name) for folder in ([""] if os.path.isabs(name) else folders)]
+    candidates = [
+        os.path.join(folder, name) for folder in ([""] if os.path.isabs(name) else folders)
+    ]
     for candidate in candidates:
         for path in (candidate, candidate + ".sh"):
             if os.path.isfile(path):

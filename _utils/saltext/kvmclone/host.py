@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,12 +19,19 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import domain_xml, ownership
-from .errors import HostError, HostUnreachable, MissingPackage, NotFound
-from .guest.agent import AgentError
+from saltext.kvmclone import domain_xml, ownership
+from saltext.kvmclone.errors import (
+    ChannelError,
+    HostError,
+    HostUnreachable,
+    MissingPackage,
+    NotFound,
+)
+from saltext.kvmclone.guest.agent import AgentError
 
 try:
     import libvirt
+    import libvirt_qemu
 except ImportError:  # a master needs none: its hosts do the work
     libvirt = None
 
@@ -323,7 +331,9 @@ class DomainHandle:
             | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
         )
         flags |= (
-            libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if with_nvram else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+            libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+            if with_nvram
+            else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
         )
         try:
             self.host.call(self.raw.undefineFlags, flags)
@@ -336,25 +346,32 @@ class DomainHandle:
         """Whether a guest agent has opened its end of the channel."""
         return domain_xml.read(self.live()).agent_connected
 
-    def agent(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+    def agent(self, request: dict[str, Any], timeout: float) -> Any:
         """
-        One command for the guest agent, as :class:`.guest.agent.AgentChannel` wants it.
+        One request for the guest agent, as :class:`.guest.agent.AgentChannel` wants it.
 
+        :param request: ``{"execute": …, "arguments": …}``.
         :param timeout: Seconds to wait for the answer.
-        :raises AgentError: The agent does not answer, or refuses the command.
+        :return: The answer's ``return`` value.
+        :raises AgentError: The agent refused the request.
+        :raises ChannelError: There is no agent, or it does not answer.
         """
-        import libvirt_qemu  # noqa: PLC0415 - a part of libvirt-python, absent like it
-
-        command = str(request.get("execute", ""))
         try:
             answer = self.host.call(
-                libvirt_qemu.qemuAgentCommand, self.raw, json.dumps(request), max(1, int(timeout)), 0
+                libvirt_qemu.qemuAgentCommand,
+                self.raw,
+                json.dumps(request),
+                max(1, math.ceil(timeout)),
+                0,
             )
         except HostError as error:
-            kind = "unresponsive" if error.code == AGENT_UNRESPONSIVE else "refused"
-            raise AgentError(kind, f"{command}: {error.message}") from error
-        reply: dict[str, Any] = json.loads(answer)
-        return reply
+            if error.code in (AGENT_UNRESPONSIVE, OPERATION_INVALID):
+                raise ChannelError(
+                    f"The guest agent of '{self.name}' does not answer.",
+                    "In the guest: systemctl status qemu-guest-agent",
+                ) from error
+            raise AgentError(_agent_error_class(error), error.message) from error
+        return json.loads(answer)["return"]
 
     def agent_interfaces(self) -> list[AgentInterface]:
         """
@@ -392,11 +409,23 @@ def absent(code: int) -> Iterator[None]:
             raise
 
 
+def _agent_error_class(error: HostError) -> str:
+    """
+    What the agent calls its refusal. libvirt passes it on in its message only, and gives
+    every agent error the same number; an unknown one is no reason to guess.
+    """
+    return "CommandNotFound" if "CommandNotFound" in error.message else "GenericError"
+
+
 def _unreachable(url: str, error: Any) -> HostUnreachable:
     code = error.get_error_code()
     message = f"Cannot connect to libvirt at '{url}': {error.get_error_message()}"
     hint = f"Try it by hand: virsh -c '{url}' list"
-    if is_local(url) and os.geteuid() != 0 and code in (SYSTEM_ERROR, AUTH_FAILED, AUTH_UNAVAILABLE):
+    if (
+        is_local(url)
+        and os.geteuid() != 0
+        and code in (SYSTEM_ERROR, AUTH_FAILED, AUTH_UNAVAILABLE)
+    ):
         hint = (
             "This process is not root (a packaged Salt master runs as user 'salt'). Set 'host:' in "
             "the provider to the minion on this machine, or add the user to the group 'libvirt': "

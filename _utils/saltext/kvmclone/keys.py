@@ -19,7 +19,7 @@ import salt.utils.crypt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from .errors import KeyConflict
+from saltext.kvmclone.errors import KeyConflict
 
 ACCEPTED = "minions"
 
@@ -72,7 +72,7 @@ class MinionKeys:
         return finger
 
     def known(self, minion_id: str) -> dict[str, list[str]]:
-        """Public keys that the master holds for an id, by state (``minions``, ``minions_pre`` …)."""
+        """Public keys that the master holds for an id, by state (``minions`` …)."""
         with salt.key.get_key(self.opts) as store:
             found = store.key_str(minion_id)
         return {

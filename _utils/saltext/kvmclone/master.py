@@ -8,6 +8,7 @@ with :class:`.pipeline.Outcome`.
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import time
@@ -17,15 +18,16 @@ from typing import Any
 
 import salt.utils.event
 
-from . import cloud_files, names, pipeline
-from .clone import Clone
-from .enrolment import Enroller
-from .errors import ConfigError, HostUnreachable, KvmCloneError, NotFound
-from .keys import MinionKeys
-from .operations import KvmHost, LocalHost
-from .pipeline import Outcome
-from .remote import RemoteHost
-from .request import Request, Secrets
+from saltext.kvmclone import cloud_files, names, pipeline
+from saltext.kvmclone.clone import Clone
+from saltext.kvmclone.config import Catalogue
+from saltext.kvmclone.enrolment import Enroller
+from saltext.kvmclone.errors import ConfigError, HostUnreachable, KvmCloneError, NotFound
+from saltext.kvmclone.keys import MinionKeys
+from saltext.kvmclone.operations import KvmHost, LocalHost
+from saltext.kvmclone.pipeline import Outcome
+from saltext.kvmclone.remote import RemoteHost
+from saltext.kvmclone.request import Request, Secrets
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +42,21 @@ class Master:
     Everything that one runner call needs.
 
     :param opts: The master's configuration.
-    :raises ConfigError: The providers and profiles have problems; all of them are named.
     """
 
     def __init__(self, opts: Mapping[str, Any]) -> None:
         self.opts = opts
-        self.catalogue = cloud_files.read(opts)
         self.keys = MinionKeys(opts)
         self.enroller = Enroller(opts, self.keys)
+
+    @functools.cached_property
+    def catalogue(self) -> Catalogue:
+        """
+        Providers and profiles, read when they are first needed.
+
+        :raises ConfigError: They have problems; all of them are named.
+        """
+        return cloud_files.read(self.opts)
 
     # --- hosts ------------------------------------------------------------------------
 
@@ -65,7 +74,7 @@ class Master:
     # --- making -----------------------------------------------------------------------
 
     def resolve(
-        self, profile: str, name: str, overrides: Mapping[str, Any]
+        self, profile: str, name: Any, overrides: Mapping[str, Any]
     ) -> tuple[Request, Secrets, KvmHost]:
         """
         The request of one clone and the host that will make it.
@@ -75,50 +84,56 @@ class Master:
         request, secrets = self.catalogue.resolve(profile, name, overrides)
         return request, secrets, self.host(request.host, request.url)
 
-    def plan(self, profile: str, name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """PLAN of one clone."""
-        request, _secrets, host = self.resolve(profile, name, overrides)
-        return host.plan(request)
+    def plan(self, profile: str, name: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """PLAN of one clone; where it cannot even be planned, the name with the error."""
+        try:
+            request, _secrets, host = self.resolve(profile, name, overrides)
+            return host.plan(request)
+        except KvmCloneError as error:
+            return Outcome(str(name), "", None, error).as_dict()
 
     def create(
-        self, profile: str, wanted: Sequence[str], overrides: Mapping[str, Any]
+        self, profile: str, wanted: Sequence[Any], overrides: Mapping[str, Any]
     ) -> list[Outcome]:
         """
         Make clones, several at once; each succeeds or fails by itself.
 
-        :param wanted: Their names. All are resolved before the first is made.
-        :raises ConfigError: Something about profile, names or arguments; nothing was made.
+        :param wanted: Their names.
+        :raises ConfigError: No name, or one of them twice; nothing was made.
         """
         if not wanted:
             raise ConfigError(
                 "No name was given.", f"salt-run kvmclone.create {profile} NAME [NAME…]"
             )
-        twice = {name for name in wanted if list(wanted).count(name) > 1}
+        twice = sorted({str(name) for name in wanted if list(wanted).count(name) > 1})
         if twice:
-            raise ConfigError(f"Named twice: {', '.join(sorted(twice))}.", "Name each clone once.")
-        resolved = [self.resolve(profile, name, overrides) for name in wanted]
+            raise ConfigError(f"Named twice: {', '.join(twice)}.", "Name each clone once.")
 
-        def one(item: tuple[Request, Secrets, KvmHost]) -> Outcome:
-            request, secrets, host = item
-            started = time.monotonic()
-            outcome = pipeline.create(
-                host, request, secrets, self.enroller, self._watcher(request)
-            )
-            if outcome.error is not None:
-                elapsed = time.monotonic() - started
-                where = request.host or request.url
-                reached = {"stage": outcome.stage, "error": outcome.error.type}
-                self._fire(request.name, "failed", request.profile, where, elapsed, **reached)
-            return outcome
+        def one(name: Any) -> Outcome:
+            return self._create(profile, name, overrides)
 
-        if len(resolved) == 1:
-            return [one(resolved[0])]
-        with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(resolved))) as pool:
-            return list(pool.map(one, resolved))
+        if len(wanted) == 1:
+            return [one(wanted[0])]
+        with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(wanted))) as pool:
+            return list(pool.map(one, wanted))
+
+    def _create(self, profile: str, name: Any, overrides: Mapping[str, Any]) -> Outcome:
+        started = time.monotonic()
+        try:
+            request, secrets, host = self.resolve(profile, name, overrides)
+        except KvmCloneError as error:
+            return Outcome(str(name), "", None, error)
+        outcome = pipeline.create(host, request, secrets, self.enroller, self._watcher(request))
+        if outcome.error is not None:
+            elapsed = time.monotonic() - started
+            where = request.host or request.url
+            reached = {"stage": outcome.stage, "error": outcome.error.type}
+            self._fire(request.name, "failed", request.profile, where, elapsed, **reached)
+        return outcome
 
     # --- living -----------------------------------------------------------------------
 
-    def find(self, name: str) -> tuple[KvmHost, Clone]:
+    def find(self, name: Any) -> tuple[KvmHost, Clone]:
         """
         The host that holds a clone, and the clone.
 
@@ -144,31 +159,31 @@ class Master:
             f"There is no clone '{name}'.", "See what there is: salt-run kvmclone.list"
         )
 
-    def destroy(self, name: str, force: bool = False) -> Outcome:
+    def destroy(self, name: Any, force: bool = False) -> Outcome:
         """Destroy one clone, then remove its key: exactly the one on its record."""
         try:
             host, clone = self.find(name)
             destroyed = host.destroy(name, force)
             self.keys.remove(clone.minion.id or name, clone.minion.fingerprint)
         except KvmCloneError as error:
-            return Outcome(name, "", None, error)
+            return Outcome(str(name), "", None, error)
         self._fire(name, "destroyed", clone.profile, clone.host, 0.0)
         return Outcome(name, destroyed.stage, destroyed)
 
-    def power(self, name: str, action: str) -> Outcome:
+    def power(self, name: Any, action: str) -> Outcome:
         """``start``, ``stop`` or ``reboot`` one clone."""
         return self._on_clone(name, lambda host, _clone: host.power(name, action))
 
-    def show(self, name: str) -> Outcome:
+    def show(self, name: Any) -> Outcome:
         """One clone as it is now."""
         return self._on_clone(name, lambda _host, clone: clone)
 
-    def _on_clone(self, name: str, work: Callable[[KvmHost, Clone], Clone]) -> Outcome:
+    def _on_clone(self, name: Any, work: Callable[[KvmHost, Clone], Clone]) -> Outcome:
         try:
             clone = work(*self.find(name))
         except KvmCloneError as error:
-            return Outcome(name, "", None, error)
-        return Outcome(name, clone.stage, clone)
+            return Outcome(str(name), "", None, error)
+        return Outcome(clone.name, clone.stage, clone)
 
     def listing(self) -> dict[str, Any]:
         """Every clone of every host; a host that fails is named, the others still list."""
@@ -212,4 +227,3 @@ def _progress(name: str, stage: str, elapsed: float, clone: Clone) -> None:
         "ready": f"test.version {clone.minion.version}",
     }.get(stage, "")
     print(f"{name}: {stage:<10}{elapsed:6.1f} s  {detail}".rstrip(), file=sys.stderr, flush=True)
-

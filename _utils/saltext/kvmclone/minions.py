@@ -17,7 +17,7 @@ import salt.client
 import salt.exceptions
 import salt.utils.event
 
-from .errors import MinionTimeout, VerificationFailed
+from saltext.kvmclone.errors import MinionTimeout, VerificationFailed
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-from . import addresses, apply, arrival, bootstrap, domain_xml, ownership, plan, volumes
-from .clone import Address, Clone, CloneDisk
-from .errors import AlreadyExists, CreateInProgress, ForeignDomain
-from .guest.minion import Enrolment
-from .host import DomainHandle, Host
-from .ownership import Minion, Record, Worker
-from .request import Request, Wait
+from saltext.kvmclone.guest.minion import Enrolment
+
+from saltext.kvmclone import (
+    addresses,
+    apply,
+    arrival,
+    bootstrap,
+    domain_xml,
+    ownership,
+    plan,
+    volumes,
+)
+from saltext.kvmclone.clone import Address, Clone, CloneDisk
+from saltext.kvmclone.errors import AlreadyExists, CreateInProgress, ForeignDomain
+from saltext.kvmclone.host import DomainHandle, Host
+from saltext.kvmclone.ownership import Minion, Record, Worker
+from saltext.kvmclone.request import Request, Wait
 
 T = TypeVar("T")
 
@@ -85,9 +95,7 @@ class LocalHost:
     # --- making -----------------------------------------------------------------------
 
     def plan(self, request: Request) -> dict[str, Any]:
-        return self._connected(
-            lambda host: plan.compute(_facts(host, request), request).as_dict()
-        )
+        return self._connected(lambda host: plan.compute(_facts(host, request), request).as_dict())
 
     def clone(self, request: Request, token: str = "") -> Clone:
         return self._connected(lambda host: self._clone(host, request, token))
@@ -141,8 +149,10 @@ class LocalHost:
             handle, record = _ours(host, request.name)
             found = arrival.arrive(handle, request, record.identity == "reset")
             warnings = [*record.warnings, *found.warnings]
-            if found.identity_reset:
-                record = replace(record, identity="reset")
+            if found.host_keys:
+                record = replace(record, identity="reset", host_keys=found.host_keys)
+            elif _keeps_base_identity(request, record):
+                warnings.append(arrival.NO_RESET)
             record = replace(record, address=found.address, warnings=tuple(warnings))
             record = record.at("addressed", addressed=time.monotonic() - started)
             handle.save_record(record)
@@ -177,7 +187,9 @@ class LocalHost:
         def work(host: Host) -> Clone:
             handle = host.domain(name)
             record = handle.record()
-            before = self._show(host, handle, record) if record else _foreign(handle, self._host(host))
+            before = (
+                self._show(host, handle, record) if record else _foreign(handle, self._host(host))
+            )
             kept = apply.destroy(host, handle, force, token)
             return replace(
                 before,
@@ -377,6 +389,12 @@ def _drifted(host: Host, record: Record) -> bool:
         if now is None or now.modified != disk.modified:
             return True
     return False
+
+
+def _keeps_base_identity(request: Request, record: Record) -> bool:
+    """Whether nothing later in this create can still reset the identity."""
+    bootstraps = request.deploy.enabled and request.deploy.bootstrap != "none"
+    return request.reset_identity and record.identity != "reset" and not bootstraps
 
 
 def _worker(token: str) -> Worker:

@@ -95,6 +95,7 @@ class Record:
     :param ip_source: Where its address is looked up.
     :param identity: ``reset`` once the guest has an identity of its own, else empty.
     :param address: The address that was last reported.
+    :param host_keys: The guest's ssh host keys, ``TYPE BASE64``, where they are known.
     :param timings: Seconds each stage took.
     """
 
@@ -116,6 +117,7 @@ class Record:
     volumes: tuple[Volume, ...] = ()
     tags: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    host_keys: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
 
     def at(self, stage: str, **timings: float) -> Record:
@@ -131,6 +133,9 @@ _SCALARS: dict[str, type] = {
     "uuid": str, "stage": str, "profile": str, "strategy": str, "request": str,
     "created": float, "expires": float, "ip_source": str, "identity": str, "address": str,
 }  # fmt: skip
+
+#: Lists of words, one element each.
+_LISTS = {"tag": "tags", "warning": "warnings", "host_key": "host_keys"}
 
 
 def to_xml(record: Record) -> str:
@@ -193,8 +198,8 @@ def _element(record: Record) -> etree._Element:
         _child(root, "volume", volume)
     for stage, seconds in record.timings.items():
         etree.SubElement(root, "timing", stage=stage, seconds=f"{seconds:.3f}")
-    for tag, values in (("tag", record.tags), ("warning", record.warnings)):
-        for value in values:
+    for tag, name in _LISTS.items():
+        for value in getattr(record, name):
             etree.SubElement(root, tag).text = value
     return root
 
@@ -247,7 +252,9 @@ def _from_element(root: etree._Element) -> Record:
             timing.get("stage", ""): float(timing.get("seconds", 0))
             for timing in children.get("timing", [])
         },
-        tags=tuple(tag.text or "" for tag in children.get("tag", [])),
-        warnings=tuple(warning.text or "" for warning in children.get("warning", [])),
         **values,
+        **{
+            name: tuple(child.text or "" for child in children.get(tag, []))
+            for tag, name in _LISTS.items()
+        },
     )

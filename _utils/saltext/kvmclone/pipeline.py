@@ -17,11 +17,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .clone import Clone
-from .errors import HostError, KvmCloneError
-from .operations import KvmHost
-from .ownership import Minion
-from .request import Request, Secrets
+from saltext.kvmclone.clone import Clone
+from saltext.kvmclone.errors import HostError, KvmCloneError
+from saltext.kvmclone.operations import KvmHost
+from saltext.kvmclone.ownership import Minion
+from saltext.kvmclone.request import Request, Secrets
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,8 @@ class _Create:
         self.host = host
         self.request = request
         self.secrets = secrets
-        self.master = master if request.deploy.enabled else None
+        enrols = request.deploy.enabled and request.deploy.bootstrap != "none"
+        self.master = master if enrols else None
         self.watcher = watcher
         self.start = start
         self.token = secrets_module.token_hex(8)
@@ -197,7 +198,9 @@ class _Create:
             try:
                 self.master.remove(self.request.minion_id, self.fingerprint)
             except (KvmCloneError, OSError) as problem:
-                problems.append(f"The key of '{self.request.minion_id}' could not be removed: {problem}")
+                problems.append(
+                    f"The key of '{self.request.minion_id}' could not be removed: {problem}"
+                )
         if self.clone is not None:
             try:
                 self._on_failure(self.clone.name)

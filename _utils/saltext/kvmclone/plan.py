@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import domain_xml, ownership
-from .domain_rewrite import Identity, NewDisk, Sizing, path_for, rewrite
-from .domain_xml import Disk, Domain
-from .errors import PlanRefused
-from .request import Request
+from saltext.kvmclone import domain_xml, ownership
+from saltext.kvmclone.domain_rewrite import Identity, NewDisk, Sizing, path_for, rewrite
+from saltext.kvmclone.domain_xml import Disk, Domain
+from saltext.kvmclone.errors import PlanRefused
+from saltext.kvmclone.request import Request
 
 GENERATED = "<generated>"
 
@@ -113,6 +113,9 @@ class PlannedDisk:
     source_backing: str = ""
 
 
+_SHOWN_OF_A_DISK = ("target", "action", "reason", "source", "destination", "format", "bytes")
+
+
 @dataclass(frozen=True)
 class ClonePlan:
     """
@@ -156,15 +159,7 @@ class ClonePlan:
             "name": self.request.name,
             "base": self.base,
             "strategy": self.request.clone_strategy,
-            "disks": [
-                {
-                    key: getattr(disk, key)
-                    for key in (
-                        "target", "action", "reason", "source", "destination", "format", "bytes",
-                    )  # fmt: skip
-                }
-                for disk in self.disks
-            ],
+            "disks": [{key: getattr(disk, key) for key in _SHOWN_OF_A_DISK} for disk in self.disks],
             "changes": self.changes,
             "warnings": list(self.warnings),
             "conflicts": list(self.conflicts),

@@ -16,16 +16,17 @@ from typing import Any
 
 import salt.client
 import salt.exceptions
+from saltext.kvmclone.guest.minion import Enrolment
 
-from . import clone as clone_module
-from . import errors, request as request_module, sealed
-from .clone import Clone
-from .errors import HostUnreachable, KvmCloneError, Unsealable
-from .guest.minion import Enrolment
-from .keys import MinionKeys
-from .operations import KvmHost, LocalHost
-from .ownership import Minion
-from .request import Deploy, Login, Request
+from saltext.kvmclone import clone as clone_module
+from saltext.kvmclone import errors, sealed
+from saltext.kvmclone import request as request_module
+from saltext.kvmclone.clone import Clone
+from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, Unsealable
+from saltext.kvmclone.keys import MinionKeys
+from saltext.kvmclone.operations import KvmHost, LocalHost
+from saltext.kvmclone.ownership import Minion
+from saltext.kvmclone.request import Deploy, Login, Request
 
 FUNCTION = "kvm_clone.remote"
 
@@ -70,7 +71,7 @@ class RemoteHost:
         bundle = sealed.seal(
             public,
             enrolment.to_bytes(),
-            sealed.associated_data(request.name, request.minion_id),
+            sealed.purpose(request.name, request.minion_id),
         )
         return self._clone("bootstrap", request=_for_host(request), bundle=bundle)
 
@@ -194,11 +195,13 @@ def _bootstrap(host: KvmHost, opts: Mapping[str, Any], arguments: Mapping[str, A
         with open(path, encoding="ascii") as source:
             private = source.read()
     except OSError as error:
-        raise Unsealable(f"This minion's own key '{path}' cannot be read: {error.strerror}.") from error
+        raise Unsealable(
+            f"This minion's own key '{path}' cannot be read: {error.strerror}."
+        ) from error
     bundle = sealed.unseal(
         private,
         arguments["bundle"],
-        sealed.associated_data(request.name, request.minion_id),
+        sealed.purpose(request.name, request.minion_id),
     )
     return host.bootstrap(request, Enrolment.from_bytes(bundle))
 
@@ -211,7 +214,9 @@ _SERVED: dict[str, _Served] = {
     "boot": lambda host, _opts, a: host.boot(a["name"]),
     "wait_for_address": lambda host, _opts, a: host.wait_for_address(_request(a)),
     "bootstrap": _bootstrap,
-    "complete": lambda host, _opts, a: host.complete(a["name"], Minion(**a["minion"]), a["timings"]),
+    "complete": lambda host, _opts, a: host.complete(
+        a["name"], Minion(**a["minion"]), a["timings"]
+    ),
     "destroy": lambda host, _opts, a: host.destroy(a["name"], a["force"], a["token"]),
     "power": lambda host, _opts, a: host.power(a["name"], a["action"]),
     "show": lambda host, _opts, a: host.show(a["name"]),

@@ -134,7 +134,6 @@ TABLE: tuple[Key, ...] = (
     _honoured("description", values.TEXT, SECTIONS),
     _honoured("autostart", values.BOOLEAN, SECTIONS),
     _honoured("tags", values.TEXTS, SECTIONS),
-    _honoured("ttl", values.DURATION, SECTIONS),
     _honoured("on_failure", values.choice("destroy", "stop", "keep"), SECTIONS),
     # The address; ip_source holds two words of a later stage (see LATER_VALUES)
     _honoured("ip_source", values.choice("ip-learning", "qemu-agent", "auto", "arp", "reserve")),
@@ -177,6 +176,7 @@ TABLE: tuple[Key, ...] = (
     _carried("address", values.ADDRESS),
     _carried("pick", _PICK),
     _carried("protect", values.BOOLEAN),
+    _carried("ttl", values.DURATION),
     _carried("hosts", values.TEXTS),
     _carried("placement", values.either(values.WORD, values.MAPPING)),
     # What salt-cloud reads besides, and what we can do without

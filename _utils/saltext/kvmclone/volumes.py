@@ -16,9 +16,9 @@ from typing import Any
 
 from lxml import etree
 
-from .errors import HostError, PoolFull
-from .host import NO_STORAGE_POOL, NO_STORAGE_VOL, Host, absent
-from .plan import PlannedDisk, PoolFacts, VolumeFacts
+from saltext.kvmclone.errors import HostError, PoolFull
+from saltext.kvmclone.host import NO_STORAGE_POOL, NO_STORAGE_VOL, Host, absent
+from saltext.kvmclone.plan import PlannedDisk, PoolFacts, VolumeFacts
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +222,9 @@ def _copy(source: int, target: int, start: int, end: int) -> None:
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
-            done = os.pwrite(target, os.pread(source, min(PIECE, end - position), position), position)
+            done = os.pwrite(
+                target, os.pread(source, min(PIECE, end - position), position), position
+            )
         if done == 0:
             raise OSError(errno.EIO, "the source became shorter while it was copied")
         position += done

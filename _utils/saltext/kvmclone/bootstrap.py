@@ -1,0 +1,148 @@
+"""
+Into the guest: choosing the channel, making sure it is the right machine, enrolling it.
+
+Runs on the host that made the clone, so a guest behind that host's NAT is reached too.
+Before anything secret is sent over ssh the guest must prove that it is the clone; the
+agent's socket is the domain's own and needs no proof.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from saltext.kvmclone.guest.minion import Enrolment
+
+from saltext.kvmclone import addresses, arrival, domain_xml
+from saltext.kvmclone.addresses import Sighting
+from saltext.kvmclone.errors import ChannelError
+from saltext.kvmclone.guest import identity, minion, ssh
+from saltext.kvmclone.guest.agent import AgentChannel
+from saltext.kvmclone.guest.channel import Channel, PublicKey
+from saltext.kvmclone.host import DomainHandle
+from saltext.kvmclone.ownership import Minion, Record
+from saltext.kvmclone.request import Request
+
+#: Seconds for sshd to answer, once the guest has its address.
+SSH_TIMEOUT = 120.0
+
+UNVERIFIED = "The guest could not show its uuid, so only its address says that it is the clone."
+FIRST_CONTACT = "The guest's ssh host key was recorded at first contact: nothing vouches for it."
+
+
+def bootstrap(
+    handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment
+) -> Record:
+    """
+    Make the running guest a minion.
+
+    :return: The record, with the minion and what was learned on the way.
+    :raises ChannelError: The guest cannot be entered; LoginFailed, WrongGuest likewise.
+    :raises DeployFailed: The script, or starting the minion, failed.
+    """
+    way = request.deploy.bootstrap
+    warnings: list[str] = []
+    agent = None if way == "ssh" else _agent(handle, way, warnings)
+    if agent is not None:
+        with agent:
+            if _wants_reset(request, record):
+                record = _reset(agent, handle, record, request)
+            minion.enrol(agent, enrolment)
+    else:
+        record = _over_ssh(handle, record, request, enrolment, warnings)
+    return replace(
+        record,
+        minion=Minion(id=enrolment.minion_id, fingerprint=enrolment.fingerprint),
+        warnings=(*record.warnings, *warnings),
+    )
+
+
+def _wants_reset(request: Request, record: Record) -> bool:
+    return request.reset_identity and record.identity != "reset"
+
+
+def _agent(handle: DomainHandle, way: str, warnings: list[str]) -> AgentChannel | None:
+    """The agent's channel; None where ssh shall serve instead."""
+    if not domain_xml.read(handle.live()).agent_connected:
+        if way == "agent":
+            raise ChannelError(
+                f"'{handle.name}' has no connected guest agent.",
+                "Install and enable qemu-guest-agent in the base and give it the channel "
+                "org.qemu.guest_agent.0, or use 'bootstrap: ssh'.",
+            )
+        return None
+    channel = AgentChannel(handle.agent)
+    usable, why = channel.usable()
+    if usable:
+        return channel
+    if way == "agent":
+        raise ChannelError(
+            f"'{handle.name}' cannot be enrolled over its agent: {why}.",
+            "Allow these commands in the base (qemu-ga's configuration), or use 'bootstrap: ssh'.",
+        )
+    warnings.append(f"Went over ssh, since {why}.")
+    return None
+
+
+def _reset(channel: Channel, handle: DomainHandle, record: Record, request: Request) -> Record:
+    """Reset the identity and wait until the guest has its address under the new one."""
+    before = _sightings(handle, record)
+    keys = tuple(key.line for key in identity.reset(channel, handle.name).host_keys)
+    identity.rejoin_network(channel)
+    found = arrival.await_renewal(handle, request, before)
+    return replace(record, identity="reset", address=found.address, host_keys=keys)
+
+
+def _sightings(handle: DomainHandle, record: Record) -> tuple[Sighting, ...]:
+    return addresses.look(handle, domain_xml.read(handle.live()), record.ip_source)
+
+
+def _over_ssh(
+    handle: DomainHandle,
+    record: Record,
+    request: Request,
+    enrolment: Enrolment,
+    warnings: list[str],
+) -> Record:
+    deadline = time.monotonic() + SSH_TIMEOUT
+    if not record.host_keys:
+        warnings.append(FIRST_CONTACT)
+    channel = _enter(record, request, enrolment, deadline, warnings)
+    with channel:
+        if _wants_reset(request, record):
+            record = _reset(channel, handle, record, request)
+        else:
+            minion.enrol(channel, enrolment)
+            return replace(record, host_keys=record.host_keys or (channel.host_key.line,))
+    # The guest is another machine to the network now, with keys that we made ourselves.
+    with _enter(record, request, enrolment, deadline, warnings) as channel:
+        minion.enrol(channel, enrolment)
+    return record
+
+
+def _enter(
+    record: Record,
+    request: Request,
+    enrolment: Enrolment,
+    deadline: float,
+    warnings: list[str],
+) -> ssh.SshChannel:
+    """
+    A verified connection to the guest.
+
+    :raises WrongGuest: The machine there is not the clone; it was sent nothing.
+    """
+    channel = ssh.connect(
+        record.address,
+        request.login,
+        enrolment.secrets,
+        deadline=deadline,
+        host_keys=[PublicKey.from_line(line) for line in record.host_keys] or None,
+    )
+    try:
+        if identity.verify_guest(channel, record.uuid) != "dmi" and UNVERIFIED not in warnings:
+            warnings.append(UNVERIFIED)
+    except BaseException:
+        channel.close()
+        raise
+    return channel

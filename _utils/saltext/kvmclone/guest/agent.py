@@ -1,0 +1,204 @@
+"""
+The QEMU guest agent as a channel: no network, no password, root from the start.
+
+libvirt is somebody else's business: the channel is handed a callable that takes one
+agent request and gives its return value, and raises :class:`AgentError` where the agent
+answered with an error.
+"""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import time
+from collections.abc import Callable
+from typing import Any
+
+from saltext.kvmclone import errors
+from saltext.kvmclone.guest.channel import Result, ShellFiles, timed_out, with_path
+
+#: One agent request and the seconds it may take, to its return value. Raises
+#: :class:`AgentError`, or :class:`errors.ChannelError` where the agent is not connected.
+Command = Callable[[dict[str, Any], float], Any]
+
+#: Bytes per message. 128 KiB works, 256 KiB hung until the timeout; base64 adds a third.
+CHUNK = 48 * 1024
+
+#: Without these there is no channel.
+NEEDED = (
+    "guest-exec",
+    "guest-exec-status",
+    "guest-file-open",
+    "guest-file-write",
+    "guest-file-close",
+)
+
+#: Seconds for one message: the agent answers within milliseconds, or not at all.
+MESSAGE_TIMEOUT = 15.0
+_PAUSE_FIRST, _PAUSE_GROWTH, _PAUSE_MOST = 0.02, 1.5, 0.25
+
+
+class AgentError(Exception):
+    """
+    The agent answered with an error.
+
+    :param error_class: The agent's word, for example ``CommandNotFound``.
+    :param message: Its sentence (``desc``).
+    """
+
+    def __init__(self, error_class: str, message: str) -> None:
+        super().__init__(f"{error_class}: {message}")
+        self.error_class = error_class
+        self.message = message
+
+    @property
+    def disabled(self) -> bool:
+        """The command is unknown to this agent, or its configuration forbids it."""
+        text = self.message.lower()
+        return self.error_class in ("CommandNotFound", "CommandDisabled") or (
+            "has been disabled" in text or "not allowed" in text
+        )
+
+
+class AgentChannel(ShellFiles):
+    """
+    A channel through the guest agent. Making it sends nothing.
+
+    :param command: How to speak to the agent; see :data:`Command`.
+    """
+
+    name = "agent"
+
+    def __init__(self, command: Command) -> None:
+        self._command = command
+
+    def __enter__(self) -> AgentChannel:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is held: the connection is the caller's."""
+
+    def usable(self) -> tuple[bool, str]:
+        """
+        Whether this agent lets us do what we need.
+
+        :returns: Yes or no, and why not: one phrase, empty for yes.
+        """
+        try:
+            info = self._command({"execute": "guest-info"}, MESSAGE_TIMEOUT)
+        except AgentError as exc:
+            return False, f"the guest agent refused guest-info: {exc.message}"
+        except errors.ChannelError as exc:
+            return False, exc.message
+        allowed = {
+            entry["name"]
+            for entry in info.get("supported_commands", ())
+            if entry.get("enabled", False)
+        }
+        missing = [command for command in NEEDED if command not in allowed]
+        if missing:
+            return False, "the guest agent's configuration disables " + ", ".join(missing)
+        return True, ""
+
+    def run(
+        self,
+        command: str,
+        *,
+        timeout: float,
+        stdin: bytes | None = None,
+        as_root: bool = True,
+    ) -> Result:
+        """See :meth:`~saltext.kvmclone.guest.channel.Channel.run`; always as root."""
+        deadline = time.monotonic() + timeout
+        if stdin is None or len(stdin) <= CHUNK:
+            return self._execute(command, stdin or b"", deadline)
+        spool = self._spool(stdin, deadline)
+        # The shell opens the spool and removes it at once, so nothing is left behind
+        # even where the command never ends.
+        q = shlex.quote(spool)
+        return self._execute(
+            f"exec <{q} && rm -f {q} || exit 1\n{command}", b"", deadline, label=command
+        )
+
+    def _spool(self, data: bytes, deadline: float) -> str:
+        """Put what is too long for one message into a private file of the guest."""
+        # /run is memory: what passes through never reaches the clone's disk.
+        made = self._execute(
+            "umask 077; mktemp /run/kvm-clone.XXXXXX || mktemp /tmp/kvm-clone.XXXXXX",
+            b"",
+            deadline,
+        )
+        spool = made.output.strip()
+        if made.status or not spool.startswith("/"):
+            raise errors.ChannelError(
+                "the guest has no room for a temporary file", "Look at /run and /tmp of the guest."
+            )
+        handle = self._ask("guest-file-open", {"path": spool, "mode": "w"})
+        try:
+            sent = 0
+            while sent < len(data):
+                if time.monotonic() > deadline:
+                    raise timed_out(f"sending {len(data)} bytes")
+                chunk = base64.b64encode(data[sent : sent + CHUNK]).decode()
+                answer = self._ask("guest-file-write", {"handle": handle, "buf-b64": chunk})
+                if answer["count"] <= 0:
+                    raise errors.ChannelError(
+                        "the guest agent writes no more bytes", "Is the guest's disk full?"
+                    )
+                sent += answer["count"]
+        finally:
+            self._ask("guest-file-close", {"handle": handle})
+        return spool
+
+    def _execute(self, command: str, stdin: bytes, deadline: float, *, label: str = "") -> Result:
+        arguments: dict[str, Any] = {
+            "path": "/bin/sh",
+            "arg": ["-c", with_path(command)],
+            "capture-output": True,
+        }
+        if stdin:
+            arguments["input-data"] = base64.b64encode(stdin).decode()
+        pid = self._ask("guest-exec", arguments)["pid"]
+        pause = _PAUSE_FIRST
+        while True:
+            status = self._ask("guest-exec-status", {"pid": pid})
+            if status["exited"]:
+                break
+            if time.monotonic() + pause > deadline:
+                self._kill(pid)
+                raise timed_out(label or command)
+            time.sleep(pause)
+            pause = min(pause * _PAUSE_GROWTH, _PAUSE_MOST)
+        code = status.get("exitcode")
+        return Result(
+            status=128 + int(status.get("signal", 0)) if code is None else int(code),
+            output=_decoded(status.get("out-data")),
+            error=_decoded(status.get("err-data")),
+        )
+
+    def _kill(self, pid: int) -> None:
+        try:
+            self._ask("guest-exec", {"path": "/bin/sh", "arg": ["-c", f"kill {int(pid)}"]})
+        except errors.ChannelError:
+            pass  # The timeout is the news; that it cannot be killed either adds nothing.
+
+    def _ask(self, execute: str, arguments: dict[str, Any]) -> Any:
+        try:
+            return self._command({"execute": execute, "arguments": arguments}, MESSAGE_TIMEOUT)
+        except AgentError as exc:
+            if exc.disabled:
+                raise errors.ChannelError(
+                    f"the guest agent's configuration disables {execute}",
+                    "Allow it in the base (qemu-ga block-rpcs, allow-rpcs), or use bootstrap: ssh.",
+                ) from exc
+            raise errors.ChannelError(
+                f"the guest agent refused {execute}: {exc.message}",
+                "Is the guest still up? Otherwise use bootstrap: ssh.",
+            ) from exc
+
+
+def _decoded(data: str | None) -> str:
+    return base64.b64decode(data).decode("utf-8", "replace") if data else ""

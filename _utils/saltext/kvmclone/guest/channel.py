@@ -1,0 +1,220 @@
+"""
+What a step may ask of a guest, whichever way it is reached.
+
+A channel runs commands and moves small files; the ssh and the agent channel differ in
+how, never in what. Under emulation each command costs 50 to 100 ms, so steps send one
+script that does much rather than many that do little.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from saltext.kvmclone import errors
+
+#: sshd and the agent start commands with very different, sometimes empty, PATHs.
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: Seconds for moving one small file.
+FILE_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    How a command ended.
+
+    :param status: Exit status; 128 + N where signal N ended it.
+    :param output: Standard output, decoded (undecodable bytes replaced).
+    :param error: Standard error; empty where a terminal merged both into ``output``.
+    """
+
+    status: int
+    output: str
+    error: str
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """
+    The public half of an ssh host key.
+
+    :param type: As in a known_hosts line, for example ``ssh-ed25519``.
+    :param blob: The key, base64.
+    """
+
+    type: str
+    blob: str
+
+    @classmethod
+    def from_line(cls, line: str) -> PublicKey:
+        """
+        Read ``TYPE BLOB [COMMENT]``, as in ``ssh_host_*_key.pub``.
+
+        :raises ValueError: The line is none.
+        """
+        words = line.split()
+        if len(words) < 2:
+            raise ValueError(f"not a public key: {line!r}")
+        try:
+            base64.b64decode(words[1], validate=True)
+        except binascii.Error as exc:
+            raise ValueError(f"not a public key: {line!r}") from exc
+        return cls(words[0], words[1])
+
+    @property
+    def line(self) -> str:
+        """``TYPE BLOB``, ready for a known_hosts line behind the host's name."""
+        return f"{self.type} {self.blob}"
+
+    @property
+    def fingerprint(self) -> str:
+        """``SHA256:…``, as ``ssh-keygen -l`` prints it."""
+        digest = hashlib.sha256(base64.b64decode(self.blob)).digest()
+        return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+class Channel(Protocol):
+    """
+    A way into one guest. Use it as a context manager, or call :meth:`close`.
+
+    Every operation ends within its timeout. Common errors:
+    :class:`~errors.ChannelError` where the guest cannot be talked to (any more),
+    :class:`~errors.CommandFailed` where it can and the operation did not succeed.
+    """
+
+    @property
+    def name(self) -> str:
+        """``ssh`` or ``agent``."""
+
+    def run(
+        self,
+        command: str,
+        *,
+        timeout: float,
+        stdin: bytes | None = None,
+        as_root: bool = True,
+    ) -> Result:
+        """
+        Run a command with ``/bin/sh`` and wait for it.
+
+        :param command: Shell text. Never holds a secret: it shows in the process list.
+        :param timeout: Seconds until the command counts as hanging.
+        :param stdin: What it reads; secrets travel here. None: nothing.
+        :param as_root: Through sudo where the login needs it.
+        :raises errors.CommandFailed: It did not end in time. Any exit status is a
+            :class:`Result`, not an error; see :func:`check`.
+        """
+
+    def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
+        """
+        Put a file in place at once, as root; it has its mode before its content.
+
+        :param path: Absolute path in the guest; its folder exists.
+        """
+
+    def read(self, path: str) -> bytes:
+        """The content of a file, read as root."""
+
+    def close(self) -> None:
+        """Give back what the channel holds; may be called twice."""
+
+    def __enter__(self) -> Channel: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class ShellFiles:
+    """Files by way of a channel's own :meth:`Channel.run`: one command per file."""
+
+    def run(
+        self,
+        command: str,
+        *,
+        timeout: float,
+        stdin: bytes | None = None,
+        as_root: bool = True,
+    ) -> Result:
+        """See :meth:`Channel.run`."""
+        raise NotImplementedError
+
+    def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
+        """See :meth:`Channel.write`."""
+        result = self.run(
+            f"p={shlex.quote(path)}; umask 077; "
+            '[ ! -d "$p" ] && t=$(mktemp "$p.XXXXXX") || exit 1; '
+            f'chmod {mode:04o} "$t" && cat >"$t" && mv -f "$t" "$p" || '
+            '{ s=$?; rm -f "$t"; exit $s; }',
+            timeout=FILE_TIMEOUT,
+            stdin=data,
+        )
+        check(result, f"writing {path}")
+
+    def read(self, path: str) -> bytes:
+        """See :meth:`Channel.read`."""
+        # base64, because a channel's output is text and may have crossed a terminal.
+        result = self.run(f"base64 < {shlex.quote(path)}", timeout=FILE_TIMEOUT)
+        check(result, f"reading {path}")
+        return base64.b64decode(result.output)
+
+
+def check(result: Result, what: str, hint: str = "", secrets: Iterable[str] = ()) -> Result:
+    """
+    The result, if the command succeeded.
+
+    :param what: What was being done, for the message: ``writing /etc/hostname``.
+    :param hint: What to do about a failure.
+    :param secrets: Values to strike out of the output that the message quotes.
+    :raises errors.CommandFailed: It did not; the message ends with its last output.
+    """
+    if result.status == 0:
+        return result
+    said = tail(result, secrets)
+    raise errors.CommandFailed(
+        f"{what} in the guest failed with exit status {result.status}"
+        + (f": {said}" if said else ""),
+        hint or "Log in to the guest and try the same by hand.",
+    )
+
+
+def tail(result: Result, secrets: Iterable[str] = (), lines: int = 20) -> str:
+    """The last lines that a command said, error stream last, secrets struck out."""
+    said = [
+        line.rstrip()
+        for stream in (result.output, result.error)
+        for line in stream.splitlines()
+        if line.strip()
+    ]
+    return redact("\n".join(said[-lines:]), secrets)
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """
+    The text without the secrets: each value, and each line of a key, becomes ``***``.
+    """
+    for secret in secrets:
+        for part in {secret, *secret.splitlines()}:
+            # The frame of a PEM block is no secret and short words hit innocent text.
+            if len(part) >= 4 and not part.startswith("-----"):
+                text = text.replace(part, "***")
+    return text
+
+
+def timed_out(command: str) -> errors.CommandFailed:
+    """The error for a command that did not end within its timeout."""
+    first = next(iter(command.strip().splitlines()), "a command")[:60]
+    return errors.CommandFailed(
+        f"a command in the guest did not end in time: {first}",
+        "Look at the guest's load and console.",
+    )
+
+
+def with_path(command: str) -> str:
+    """The command with a PATH on which the system's own tools are found."""
+    return f"PATH={PATH}; export PATH; {command}"

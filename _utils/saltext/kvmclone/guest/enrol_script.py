@@ -1,0 +1,171 @@
+"""
+What an enrolment carries into the guest, and the shell that puts it in place there.
+
+Everything travels as one tar archive on the input of one command: one round trip, and
+no secret in a command line or an environment. The folder it is unpacked in is removed
+by the same shell, however it ends.
+"""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import shlex
+import tarfile
+from collections.abc import Iterable, Mapping
+
+MARK = "kvm-clone: "
+
+#: Sourced from the archive by the shell that removes the folder.
+RUN = ".run"
+
+#: Where the base's own configuration stays as it is, ours is read after all of it.
+DROP_IN = "zzz-kvm-clone.conf"
+
+_OPEN = r"""
+say() { printf 'kvm-clone: %s\n' "$*"; }
+umask 077
+if [ -L "$d" ]; then say "refused it is a symbolic link"; exit 1; fi
+if [ -e "$d" ]; then
+    owner=$(stat -c %u "$d") || exit 1
+    if [ ! -d "$d" ] || { [ "$owner" != 0 ] && [ "$owner" != "${SUDO_UID:-$(id -u)}" ]; }; then
+        say "refused it exists and belongs to uid $owner"; exit 1
+    fi
+    rm -rf -- "$d" || exit 1
+fi
+mkdir -m 700 "$d" || { say "refused it cannot be made"; exit 1; }
+trap 'rm -rf -- "$d"' EXIT
+trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
+tar -xf - -C "$d" || { say "failed unpack $?"; exit 1; }
+"""
+
+_RUN_HEAD = r"""
+HOME=${HOME:-/root}; export HOME
+cd "$HOME" 2>/dev/null || cd /
+log=$d/.output
+: >"$log"
+
+# stage NAME FILE: the output goes to a file, since a daemon that is started here would
+# hold the channel's stream open; in the background, so that a trap is not kept waiting.
+stage() {
+    sh "$2" >>"$log" 2>&1 </dev/null &
+    wait $!
+    status=$?
+    if [ "$status" != 0 ]; then say "failed $1 $status"; fi
+    return "$status"
+}
+
+# The script says what the log ends with; its own end, in the case of a failure.
+finish() { tail -n 40 "$log" | tail -c 16384; exit "$1"; }
+"""
+
+_INSTALL = r"""
+umask 022
+c=/etc/salt p=/etc/salt/pki/minion
+mkdir -p "$c/minion.d" "$p" && chmod 700 "$p" || { say "failed install $?"; finish 1; }
+umask 077
+rm -f "$p/minion.pem" "$p/minion.pub" "$p/minion_master.pub"
+{
+    cat "$d/minion.pem" >"$p/minion.pem" && chmod 400 "$p/minion.pem" &&
+    cat "$d/minion" >"$c/minion.d/DROP_IN" && chmod 640 "$c/minion.d/DROP_IN" &&
+    umask 022 &&
+    cat "$d/minion.pub" >"$p/minion.pub" &&
+    cat "$d/minion_id" >"$c/minion_id" &&
+    { [ ! -e "$d/grains" ] || cat "$d/grains" >"$c/grains"; } &&
+    { [ ! -e "$d/master_sign.pub" ] || cat "$d/master_sign.pub" >"$p/master_sign.pub"; }
+} 2>>"$log" || { say "failed install $?"; finish 1; }
+
+unit=
+for folder in /etc /lib /usr/lib; do
+    if [ -e "$folder/systemd/system/salt-minion.service" ]; then unit=1; fi
+done
+wanted=/etc/systemd/system/multi-user.target.wants/salt-minion.service
+if [ -n "$unit" ] && [ -d /run/systemd/system ]; then
+    [ -e "$wanted" ] || systemctl --quiet --no-reload enable salt-minion.service >>"$log" 2>&1
+    # Not waited for: the minion takes seconds to come up, and its answer is what counts.
+    systemctl --no-block restart salt-minion.service >>"$log" 2>&1 && say "started systemd"
+elif [ -x /etc/init.d/salt-minion ]; then
+    /etc/init.d/salt-minion restart >>"$log" 2>&1 </dev/null && say "started init"
+else
+    salt-minion -d >>"$log" 2>&1 </dev/null && say "started daemon"
+fi || { say "failed start $?"; finish 1; }
+"""
+
+#: Whether the guest has a minion, and what /etc/salt/grains holds.
+PROBE = r"""
+found=
+for file in /etc/systemd/system /lib/systemd/system /usr/lib/systemd/system; do
+    if [ -e "$file/salt-minion.service" ]; then found=1; fi
+done
+if [ -x /etc/init.d/salt-minion ] || command -v salt-minion >/dev/null; then found=1; fi
+[ -n "$found" ] || exit 0
+echo 'kvm-clone: minion'
+if [ -s /etc/salt/grains ]; then cat /etc/salt/grains; fi
+"""
+
+
+def command(folder: str) -> str:
+    """The command that unpacks its input into the folder and sources :data:`RUN`."""
+    return f'd={shlex.quote(folder)}\n{_OPEN}. "$d/{RUN}"\n'
+
+
+def run_deploy(preflight: int, inline: int, targets: Iterable[tuple[str, str, int]]) -> str:
+    """
+    :data:`RUN` where a script does the work.
+
+    :param preflight: Number of commands before it (``.preflight-0`` …).
+    :param inline: Number of commands after it; these may fail.
+    :param targets: Extra files: name in the archive, path in the guest, mode.
+    """
+    lines = [_RUN_HEAD, *_placing(targets)]
+    lines += [f'stage preflight-{i} "$d/.preflight-{i}" || finish 1' for i in range(preflight)]
+    lines.append('stage deploy "$d/.deploy" || finish 1')
+    lines += _ending(inline)
+    return "\n".join(lines)
+
+
+def run_install(preflight: int, inline: int, targets: Iterable[tuple[str, str, int]]) -> str:
+    """:data:`RUN` where the guest has its minion already; parameters likewise."""
+    lines = [_RUN_HEAD, *_placing(targets)]
+    lines += [f'stage preflight-{i} "$d/.preflight-{i}" || finish 1' for i in range(preflight)]
+    lines.append(_INSTALL.replace("DROP_IN", DROP_IN))
+    lines += _ending(inline)
+    return "\n".join(lines)
+
+
+def _placing(targets: Iterable[tuple[str, str, int]]) -> list[str]:
+    lines = []
+    for source, path, mode in targets:
+        q = shlex.quote(path)
+        parent = shlex.quote(posixpath.dirname(path) or "/")
+        lines.append(
+            f'{{ ( umask 022; mkdir -p {parent} ) && cat "$d/{source}" >{q} && '
+            f'chmod {mode:04o} {q}; }} 2>>"$log" || {{ say failed file {q}; finish 1; }}'
+        )
+    return lines
+
+
+def _ending(inline: int) -> list[str]:
+    return [
+        *(f'stage inline-{i} "$d/.inline-{i}"' for i in range(inline)),
+        "say end",
+        "finish 0",
+    ]
+
+
+def archive(members: Mapping[str, tuple[bytes, int]]) -> bytes:
+    """
+    A tar archive that every tar reads without a word.
+
+    :param members: Name to content and mode.
+    """
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, (content, mode) in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            info.mode = mode
+            # In the guest's past whatever its clock says, and not suspiciously old.
+            info.mtime = 1_000_000_000
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()

@@ -1,0 +1,250 @@
+"""
+The shell script that gives a guest an identity of its own.
+
+One script and one round trip, since under emulation every process costs 20 ms and every
+exec of a channel more; hence builtins wherever they do. It runs on dash, bash and
+busybox. Each step says ``kvm-clone: done NAME``, ``skipped NAME why`` or ``failed NAME
+why``, and the script ends with ``kvm-clone: end``.
+
+Files that exist are written in place, so that owner, mode and SELinux label stay.
+``ROOT`` is a folder that stands for ``/``, for tests.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from saltext.kvmclone.guest.hostkeys import HostKey
+
+MARK = "kvm-clone: "
+
+_FUNCTIONS = r"""
+set -u
+umask 022
+R=${ROOT-}
+say() { printf 'kvm-clone: %s\n' "$*"; }
+done_() { say "done $*"; }
+skip() { say "skipped $*"; }
+fail() { say "failed $*"; }
+
+# put FILE TEXT
+put() {
+    if [ -e "$1" ]; then printf '%s\n' "$2" >"$1"; return; fi
+    printf '%s\n' "$2" >"$1" || return
+    if command -v restorecon >/dev/null; then restorecon "$1"; fi
+}
+
+# clear STEP WHY-NOT PATH…
+clear() {
+    step=$1 why=$2 found=
+    shift 2
+    for path; do
+        if [ -e "$path" ] || [ -L "$path" ]; then found=1; break; fi
+    done
+    if [ -z "$found" ]; then skip "$step" "$why"
+    elif rm -rf -- "$@"; then done_ "$step"
+    else fail "$step" "the files cannot be removed"; fi
+}
+
+systemd() { [ -d "$R/run/systemd/system" ]; }
+
+machine_id() {
+    own=$R/etc/machine-id dbus=$R/var/lib/dbus/machine-id
+    if [ ! -e "$own" ]; then skip machine_id "the guest has no /etc/machine-id"
+    elif put "$own" "$MACHINE_ID"; then done_ machine_id
+    else fail machine_id "/etc/machine-id cannot be written"; fi
+    # systemd-machine-id-setup would copy an old one back over the new.
+    if [ -L "$dbus" ]; then skip dbus_machine_id "it is a link"
+    elif [ ! -e "$dbus" ]; then skip dbus_machine_id "the guest has none"
+    elif put "$dbus" "$MACHINE_ID"; then done_ dbus_machine_id
+    else fail dbus_machine_id "/var/lib/dbus/machine-id cannot be written"; fi
+}
+
+host_name() {
+    OLD=
+    if [ -e "$R/etc/hostname" ]; then read -r OLD <"$R/etc/hostname" || :; fi
+    if [ -z "$OLD" ]; then read -r OLD <"$R/proc/sys/kernel/hostname" || :; fi
+    if put "$R/etc/hostname" "$NAME" && printf '%s' "$NAME" >"$R/proc/sys/kernel/hostname"
+    then done_ hostname
+    else fail hostname "it cannot be set"; fi
+}
+
+hosts() {
+    file=$R/etc/hosts text= known= was=${OLD%%.*}
+    if [ ! -e "$file" ]; then skip hosts "the guest has no /etc/hosts"; return; fi
+    case $was in localhost|'') was=' ' ;; esac
+    set -f
+    while IFS= read -r line || [ -n "$line" ]; do
+        changed= words=
+        case $line in
+        '#'*) ;;
+        *)
+            for word in $line; do
+                case $word in
+                "$was") word=$SHORT changed=1 ;;
+                "$was".*)
+                    case $NAME in *.*) word=$NAME ;; *) word=$NAME.${word#*.} ;; esac
+                    changed=1 ;;
+                esac
+                if [ "$word" = "$NAME" ]; then known=1; fi
+                words="$words${words:+ }$word"
+            done ;;
+        esac
+        if [ -n "$changed" ]; then line=$words; fi
+        text="$text$line
+"
+    done <"$file"
+    set +f
+    if [ -z "$known" ]; then
+        text="${text}127.0.1.1 $NAME"
+        if [ "$SHORT" != "$NAME" ]; then text="$text $SHORT"; fi
+        text="$text
+"
+    fi
+    if printf '%s' "$text" >"$file"; then done_ hosts
+    else fail hosts "/etc/hosts cannot be written"; fi
+}
+
+ssh_host_keys() {
+    folder=$R/etc/ssh any=
+    for file in "$folder"/ssh_host_*_key "$R/usr/sbin/sshd" "$R/usr/local/sbin/sshd"; do
+        if [ -e "$file" ]; then any=1; break; fi
+    done
+    if [ -z "$any" ] || [ ! -d "$folder" ]; then
+        skip ssh_host_keys "the guest has no ssh server"; return
+    fi
+    for kind in ed25519 ecdsa rsa; do
+        file=$folder/ssh_host_${kind}_key
+        if [ ! -e "$file" ] && [ "$kind" != ed25519 ]; then continue; fi
+        eval "private=\$PRIVATE_$kind public=\$PUBLIC_$kind"
+        umask 077
+        put "$file" "$private"; bad=$?
+        umask 022
+        if [ "$bad" = 0 ] && put "$file.pub" "$public"; then say "key $kind"
+        else fail ssh_host_keys "$file cannot be written"; return; fi
+    done
+    # Nobody makes DSA keys any more, and certificates vouch for the keys of the base.
+    rm -f "$folder"/ssh_host_dsa_key "$folder"/ssh_host_dsa_key.pub "$folder"/ssh_host_*-cert.pub
+    done_ ssh_host_keys
+    elsewhere=$(grep -his '^[[:space:]]*HostKey[[:space:]]' "$folder/sshd_config" \
+        "$folder"/sshd_config.d/*.conf | grep -v '/etc/ssh/ssh_host_[a-z0-9]*_key')
+    if [ -n "$elsewhere" ]; then
+        skip ssh_other_keys "sshd_config names keys elsewhere, they are still the base's"
+    fi
+    sshd_reload
+}
+
+sshd_reload() {
+    for file in "$R/run/sshd.pid" "$R/var/run/sshd.pid"; do
+        pid= comm=
+        if [ -r "$file" ]; then read -r pid <"$file"; fi
+        if [ -n "$pid" ] && [ -r "$R/proc/$pid/comm" ]; then read -r comm <"$R/proc/$pid/comm"; fi
+        if [ "$comm" = sshd ] && kill -HUP "$pid"; then done_ sshd_reload; return; fi
+    done
+    if ! systemd; then skip sshd_reload "sshd does not run"; return; fi
+    # An sshd that is just starting may have read the old keys: the reload waits for it.
+    for unit in ssh sshd; do
+        for folder in etc lib usr/lib; do
+            if [ -e "$R/$folder/systemd/system/$unit.service" ]; then
+                systemctl --no-block try-reload-or-restart "$unit.service"
+                done_ sshd_reload; return
+            fi
+        done
+    done
+    skip sshd_reload "sshd does not run"
+}
+
+salt_identity() {
+    unit=
+    for folder in etc lib usr/lib; do
+        if [ -e "$R/$folder/systemd/system/salt-minion.service" ]; then unit=1; fi
+    done
+    if [ -z "$unit" ] && [ ! -e "$R/etc/salt" ] && [ ! -e "$R/etc/init.d/salt-minion" ]; then
+        skip salt_identity "the guest has no Salt"; return
+    fi
+    # Also cancels a start that is still queued in a booting guest.
+    if [ -n "$unit" ] && systemd; then systemctl stop salt-minion.service
+    elif [ -x "$R/etc/init.d/salt-minion" ]; then "$R/etc/init.d/salt-minion" stop
+    fi >/dev/null 2>&1
+    rm -rf -- "$R"/etc/salt/minion_id "$R"/etc/salt/pki/minion/* "$R"/var/cache/salt/minion/* ||
+        { fail salt_identity "the files cannot be removed"; return; }
+    for file in $(grep -ls '^id:' "$R"/etc/salt/minion "$R"/etc/salt/minion.d/*.conf); do
+        sed -i 's/^id:/# kvm_clone: id:/' "$file" ||
+            { fail salt_identity "$file cannot be written"; return; }
+    done
+    done_ salt_identity
+}
+
+dhcp_state() {
+    clear dhcp_state "no client has left any" \
+        "$R"/var/lib/dhcp/*.lease* "$R"/var/lib/dhclient/*.lease* \
+        "$R"/var/lib/dhcpcd/*.lease* "$R"/var/lib/dhcpcd/duid "$R"/var/lib/dhcpcd/secret \
+        "$R"/etc/dhcpcd.duid "$R"/etc/dhcpcd.secret "$R"/var/db/dhcpcd/* \
+        "$R"/var/lib/NetworkManager/*.lease "$R"/var/lib/NetworkManager/secret_key \
+        "$R"/var/lib/wicked/* "$R"/run/systemd/netif/leases/*
+}
+
+random_seed() {
+    if [ -w "$R/dev/urandom" ]; then printf '%s' "$ENTROPY" >"$R/dev/urandom"; fi
+    clear random_seed "the guest keeps none" \
+        "$R"/var/lib/systemd/random-seed "$R"/var/lib/urandom/random-seed \
+        "$R"/var/lib/random-seed "$R"/var/lib/seedrng/* "$R"/boot/loader/random-seed \
+        "$R"/boot/efi/loader/random-seed "$R"/efi/loader/random-seed
+}
+
+cloud_init() {
+    if [ ! -d "$R/var/lib/cloud" ]; then skip cloud_init "the guest has none"; return; fi
+    # While it runs it would undo us: wait for its result, a minute at most.
+    tries=0
+    while [ -d "$R/run/cloud-init" ] && [ ! -e "$R/run/cloud-init/result.json" ] &&
+        [ ! -e "$R/run/cloud-init/disabled" ] && [ ! -e "$R/etc/cloud/cloud-init.disabled" ] &&
+        [ "$tries" -lt 120 ]; do
+        tries=$((tries + 1)); sleep 0.5
+    done
+    # A new instance gets new host keys and another name, over those that we give it here.
+    if [ -d "$R/etc/cloud/cloud.cfg.d" ]; then
+        put "$R/etc/cloud/cloud.cfg.d/99-kvm-clone.cfg" \
+            "preserve_hostname: true
+ssh_deletekeys: false"
+    fi
+    clear cloud_init "it has no instance" "$R"/var/lib/cloud/instance \
+        "$R"/var/lib/cloud/instances/* "$R"/var/lib/cloud/data/* "$R"/var/lib/cloud/sem/*
+}
+
+main() {
+    cloud_init
+    machine_id
+    host_name
+    hosts
+    ssh_host_keys
+    salt_identity
+    dhcp_state
+    random_seed
+    say end
+}
+main </dev/null
+"""
+
+
+def text(hostname: str, machine_id: str, keys: Iterable[HostKey], entropy: str) -> str:
+    """
+    The whole script. It holds private keys: it travels as input, never in a command line.
+
+    :param hostname: The name to give.
+    :param machine_id: 32 hexadecimal digits.
+    :param keys: Host keys; those of kinds that the guest has are put in place.
+    :param entropy: Random text to stir into the guest's pool, which every clone of a
+        base would otherwise begin alike.
+    """
+    values = {
+        "MACHINE_ID": machine_id,
+        "NAME": hostname,
+        "SHORT": hostname.partition(".")[0],
+        "ENTROPY": entropy,
+    }
+    for key in keys:
+        values[f"PRIVATE_{key.kind}"] = key.private.rstrip("\n")
+        values[f"PUBLIC_{key.kind}"] = f"{key.public.line} root@{hostname}"
+    settings = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+    return settings + _FUNCTIONS

@@ -1,0 +1,126 @@
+"""
+Talking a command past sudo: the password in, the input after it, the output clean.
+
+sudo reads its password from the same stream as the command reads its input, and only
+sometimes asks for one. Guessing puts a password into a command's input, or a key into
+sudo's prompt. So nothing is sent before it is asked for: sudo's prompt is a word of
+ours (``-p``), and the command's shell says another word as soon as it runs as root.
+
+A terminal (``tty``, for ``requiretty``) adds that input is echoed, cut into lines of
+4096 bytes and searched for control characters, and has no end. Hence ``stty raw -echo``
+before sudo, and ``head -c`` which knows how much will come.
+"""
+
+from __future__ import annotations
+
+import secrets as random_words
+import shlex
+
+from saltext.kvmclone import errors
+from saltext.kvmclone.guest.channel import Result
+
+
+class Plain:
+    """
+    No sudo: the input goes out at once.
+
+    :param stdin: What the command reads.
+    :ivar finished: Nothing more will be sent.
+    :ivar ends_stream: The stream is to be shut down then.
+    """
+
+    ends_stream = True
+
+    def __init__(self, stdin: bytes) -> None:
+        self._stdin = stdin
+        self.finished = False
+
+    def reply(self, output: bytearray, error: bytearray) -> bytes:
+        """What to send now."""
+        if self.finished:
+            return b""
+        self.finished = True
+        return self._stdin
+
+    def result(self, status: int, output: bytes, error: bytes) -> Result:
+        """The command's result, from what was read in all."""
+        return Result(status, output.decode("utf-8", "replace"), error.decode("utf-8", "replace"))
+
+
+class Dialogue:
+    """
+    A command through sudo.
+
+    :param command: Shell text to run as root.
+    :param stdin: What it reads.
+    :param password: For sudo, if it asks; empty for none.
+    :param tty: Whether there will be a terminal.
+    :ivar command: What to execute instead.
+    :ivar finished: Nothing more will be sent.
+    :ivar ends_stream: The stream is to be shut down then.
+    """
+
+    def __init__(self, command: str, stdin: bytes, password: str, *, tty: bool) -> None:
+        word = random_words.token_hex(8)
+        self._prompt, self._root = f"kvm-clone-asks-{word}:", f"kvm-clone-root-{word}"
+        self._stdin, self._password = stdin, password
+        self._asked = False
+        self.finished = False
+        script = f"printf '%s\\n' {self._root}; "
+        if tty:
+            feed = f"head -c {len(stdin)} |" if stdin else "</dev/null"
+            script += f"{feed} /bin/sh -c {shlex.quote(command)}"
+        else:
+            script += command
+        self.command = f"exec sudo -S -p {self._prompt} -- /bin/sh -c {shlex.quote(script)}"
+        if tty:
+            self.command = f"stty raw -echo && {self.command}"
+        # Shutting down a terminal's stream would end the session; `head` knows the end.
+        self.ends_stream = not tty
+
+    def reply(self, output: bytearray, error: bytearray) -> bytes:
+        """
+        What to send now.
+
+        :raises errors.LoginFailed: sudo asks for a password that we do not have, or
+            asks again.
+        """
+        if self.finished:
+            return b""
+        if self._root.encode() in output:
+            self.finished = True
+            return self._stdin
+        prompt = self._prompt.encode()
+        asked = error.count(prompt) + output.count(prompt)
+        if asked > (1 if self._asked else 0):
+            if self._asked:
+                raise errors.LoginFailed(
+                    "sudo in the guest refused the password",
+                    "Check sudo_password (without one, password is tried) in the profile.",
+                )
+            if not self._password:
+                raise errors.LoginFailed(
+                    "sudo in the guest asks for a password and there is none",
+                    "Set sudo_password in the profile, or allow NOPASSWD in the base.",
+                )
+            self._asked = True
+            return self._password.encode() + b"\n"
+        return b""
+
+    def result(self, status: int, output: bytes, error: bytes) -> Result:
+        """
+        The command's own result, without what sudo and we said before it.
+
+        :raises errors.LoginFailed: sudo never ran the command.
+        """
+        root, prompt = self._root.encode(), self._prompt.encode()
+        before, found, after = output.partition(root)
+        if not found:
+            said = (before + error).replace(prompt, b"").decode("utf-8", "replace").strip()
+            raise errors.LoginFailed(
+                f"sudo in the guest did not run the command: {said[-300:] or 'no word why'}",
+                "May the user run everything by sudo? With requiretty in sudoers set tty: true.",
+            )
+        after = after.lstrip(b"\r").removeprefix(b"\n")
+        error = error.replace(prompt, b"")
+        return Result(status, after.decode("utf-8", "replace"), error.decode("utf-8", "replace"))

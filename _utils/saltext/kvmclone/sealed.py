@@ -1,0 +1,87 @@
+"""
+Sealing: what only the master knows, readable by one host alone.
+
+A random AES-256-GCM key encrypts the data and is itself wrapped with RSA-OAEP-SHA256 for
+the host minion's own public key (RSA alone holds 190 bytes). Clone name and minion id are
+bound in as associated data, so that a token serves for the one clone it was made for.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from saltext.kvmclone.errors import Unsealable
+
+VERSION = 1
+
+_NONCE_BYTES = 12
+
+
+def purpose(name: str, minion_id: str) -> bytes:
+    """What a token is bound to: the clone's name and the minion id, unambiguously joined."""
+    return json.dumps([VERSION, name, minion_id]).encode()
+
+
+def seal(public_pem: str, data: bytes, associated: bytes) -> str:
+    """
+    Encrypt for the holder of a private key.
+
+    :param public_pem: The host minion's public key.
+    :param associated: What the token is bound to; the same is needed to open it.
+    :raises Unsealable: That is no RSA public key.
+    """
+    try:
+        public = serialization.load_pem_public_key(public_pem.encode())
+    except ValueError as error:
+        raise Unsealable(
+            "The host minion's public key cannot be read.", "Look at it: salt-key -p HOST"
+        ) from error
+    if not isinstance(public, rsa.RSAPublicKey):
+        raise Unsealable("The host minion's key is no RSA key, so nothing can be sealed for it.")
+    key = AESGCM.generate_key(bit_length=256)
+    nonce = os.urandom(_NONCE_BYTES)
+    parts = {
+        "v": VERSION,
+        "key": _text(public.encrypt(key, _oaep())),
+        "nonce": _text(nonce),
+        "data": _text(AESGCM(key).encrypt(nonce, data, associated)),
+    }
+    return _text(json.dumps(parts).encode())
+
+
+def unseal(private_pem: str, token: str, associated: bytes) -> bytes:
+    """
+    Open what :func:`seal` made.
+
+    :raises Unsealable: The token is damaged, was made for another host or another clone.
+    """
+    try:
+        private = serialization.load_pem_private_key(private_pem.encode(), password=None)
+        parts = json.loads(base64.b64decode(token, validate=True))
+        if parts["v"] != VERSION or not isinstance(private, rsa.RSAPrivateKey):
+            raise ValueError("version")
+        key = private.decrypt(base64.b64decode(parts["key"]), _oaep())
+        return AESGCM(key).decrypt(
+            base64.b64decode(parts["nonce"]), base64.b64decode(parts["data"]), associated
+        )
+    except (ValueError, TypeError, KeyError, InvalidTag, binascii.Error) as error:
+        raise Unsealable(
+            "The sealed message cannot be opened on this host.",
+            "Was this minion's key changed? Accept it anew on the master: salt-key -f HOST",
+        ) from error
+
+
+def _oaep() -> padding.OAEP:
+    return padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,41 @@
+"""``python -m lab COMMAND``: what the Makefile calls."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from lab import image, libvirtd
+from lab.common import LabError, say
+from lab.demo import Demo
+from lab.lab import clean
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("images", help="build the guests' images, if they are not there yet")
+    demo = commands.add_parser("demo", help="clone a machine, make it a minion, destroy it")
+    demo.add_argument("--keep", action="store_true", help="leave it running")
+    removing = commands.add_parser("clean", help="remove what dead labs left")
+    removing.add_argument("--all", action="store_true", help="and labs that were kept")
+    arguments = parser.parse_args()
+    try:
+        libvirtd.require_root()
+        if arguments.command == "demo":
+            return Demo(arguments.keep or os.environ.get("KEEP", "") not in ("", "0")).play()
+        if arguments.command == "clean":
+            gone = clean(everything=arguments.all)
+            say(f"removed: {', '.join(gone)}" if gone else "nothing to remove")
+            return 0
+        image.boot_files()
+        print(image.debian().parent)
+    except LabError as error:
+        say(f"!! {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

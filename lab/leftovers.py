@@ -1,0 +1,100 @@
+"""Taking labs away: one that ends, and what was left by one that crashed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import libvirt
+
+from lab import libvirtd
+from lab.common import LIBVIRT_URI, SCRATCH_ROOT, process_start, read_json, say
+from lab.salt import end_processes
+
+#: Scratch folder, network and pool of a lab are all called this and four digits.
+NAME = "kvmclone-"
+
+
+@contextmanager
+def connection() -> Iterator[libvirt.virConnect]:
+    """A connection of one's own, closed again; libvirt's habit of printing errors is off."""
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    conn = libvirt.open(LIBVIRT_URI)
+    try:
+        yield conn
+    finally:
+        conn.close()
+
+
+def clean(everything: bool = False) -> list[str]:
+    """Remove the labs whose process is gone; with ``everything`` those that were kept, too."""
+    gone = []
+    for folder in sorted(SCRATCH_ROOT.glob(f"{NAME}*")):
+        state = read_json(folder / "lab.json")
+        if not state or _lives(state) or (state["kept"] and not everything):
+            continue
+        say(f"   removing the leftover lab {folder.name}")
+        remove(folder)
+        gone.append(folder.name)
+    if not gone and not _others():
+        libvirtd.release()
+    return gone
+
+
+def _lives(state: dict[str, Any]) -> bool:
+    return bool(process_start(int(state["pid"])) == state["start"])
+
+
+def _others() -> list[Path]:
+    """Labs that still need the daemon: alive or kept."""
+    states = ((f, read_json(f / "lab.json")) for f in SCRATCH_ROOT.glob(f"{NAME}*"))
+    return [folder for folder, state in states if state and (state["kept"] or _lives(state))]
+
+
+def remove(folder: Path) -> None:
+    """Take a lab away, in the order in which its parts lean on each other."""
+    state = read_json(folder / "lab.json")
+    if not state:
+        return
+    end_processes(folder.name, folder)
+    if libvirtd.answers():
+        with connection() as conn:
+            _remove_from_libvirt(conn, folder, set(state["domains"]))
+    shutil.rmtree(folder, ignore_errors=True)
+    if not _others():
+        libvirtd.release()
+
+
+def _remove_from_libvirt(conn: libvirt.virConnect, folder: Path, names: set[str]) -> None:
+    flags = (
+        libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+    )
+    for domain in conn.listAllDomains():
+        # A name alone is not enough: it may have gone and come back as somebody else's.
+        xml = domain.XMLDesc()
+        if f"{folder}/" not in xml and f"'{folder.name}'" not in xml:
+            if domain.name() in names:
+                say(f"   leaving the domain {domain.name()} alone: it has nothing of this lab's")
+            continue
+        with suppress(libvirt.libvirtError):
+            domain.destroy()
+        with suppress(libvirt.libvirtError):  # a transient one went with its destruction
+            domain.undefineFlags(flags)
+    for network in conn.listAllNetworks():
+        if network.name() == folder.name:
+            with suppress(libvirt.libvirtError):
+                network.destroy()
+            network.undefine()
+    for pool in conn.listAllStoragePools():
+        target = ElementTree.fromstring(pool.XMLDesc()).findtext("target/path") or ""
+        if Path(target).is_relative_to(folder):
+            with suppress(libvirt.libvirtError):
+                pool.destroy()
+            pool.undefine()

@@ -1,0 +1,34 @@
+"""What the integration tests share: one lab, and a Salt world beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab.lab import Lab
+from lab.salt import SaltWorld
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A libvirtd to work with, a network and a pool; all gone afterwards."""
+    with Lab() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def salt(lab: Lab, request: pytest.FixtureRequest) -> Iterator[SaltWorld]:
+    """A master and the KVM host's minion ``kvm01``, with the checkout in ``module_dirs``."""
+    folder = lab.folder / f"salt-{request.module.__name__.rpartition('.')[2]}"
+    with SaltWorld(folder, address=lab.gateway, owner=lab.name) as world:
+        configure(world)
+        world.add_minion("kvm01")
+        yield world
+
+
+def configure(world: SaltWorld, **profile: str | bool) -> None:
+    """A provider that works through ``kvm01``, and a profile ``tiny`` of it."""
+    world.write_cloud("providers", "kvm.conf", {"kvm": {"driver": "libvirt", "host": "kvm01"}})
+    keys = {"provider": "kvm", "base_domain": "base-tiny", "deploy": False, **profile}
+    world.write_cloud("profiles", "tiny.conf", {"tiny": keys})
