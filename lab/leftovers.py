@@ -40,8 +40,7 @@ def clean(everything: bool = False) -> list[str]:
         say(f"   removing the leftover lab {folder.name}")
         remove(folder)
         gone.append(folder.name)
-    if not gone and not _others():
-        libvirtd.release()
+    libvirtd.release(needed=_needed)
     return gone
 
 
@@ -49,10 +48,10 @@ def _lives(state: dict[str, Any]) -> bool:
     return bool(process_start(int(state["pid"])) == state["start"])
 
 
-def _others() -> list[Path]:
-    """Labs that still need the daemon: alive or kept."""
-    states = ((f, read_json(f / "lab.json")) for f in SCRATCH_ROOT.glob(f"{NAME}*"))
-    return [folder for folder, state in states if state and (state["kept"] or _lives(state))]
+def _needed() -> bool:
+    """Whether a lab, alive or kept, still needs the daemon."""
+    states = (read_json(folder / "lab.json") for folder in SCRATCH_ROOT.glob(f"{NAME}*"))
+    return any(state and (state["kept"] or _lives(state)) for state in states)
 
 
 def remove(folder: Path) -> None:
@@ -61,12 +60,11 @@ def remove(folder: Path) -> None:
     if not state:
         return
     end_processes(folder.name, folder)
-    if libvirtd.answers():
-        with connection() as conn:
-            _remove_from_libvirt(conn, folder, set(state["domains"]))
+    libvirtd.ensure()  # a crash may have taken it, and what it defined would come back with it
+    with connection() as conn:
+        _remove_from_libvirt(conn, folder, set(state["domains"]))
     shutil.rmtree(folder, ignore_errors=True)
-    if not _others():
-        libvirtd.release()
+    libvirtd.release(needed=_needed)
 
 
 def _remove_from_libvirt(conn: libvirt.virConnect, folder: Path, names: set[str]) -> None:

@@ -12,7 +12,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -91,11 +91,11 @@ def _start() -> None:
     wait_until(answers, "libvirtd to answer", 60, hint="see /var/log/libvirt/libvirtd.log")
 
 
-def release() -> None:
-    """Stop the daemon if it is ours and nothing uses it any more (the caller asks that of labs)."""
+def release(needed: Callable[[], bool]) -> None:
+    """Stop the daemon if it is ours, and neither a lab nor a foreign domain needs it any more."""
     with _locked():
         marker = read_json(MARKER)
-        if not marker:
+        if not marker or needed():
             return
         if answers() and run(["virsh", "-c", LIBVIRT_URI, "list", "--name"]).strip():
             return  # somebody else's domain runs under it

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import salt.loader
-
-from lab.common import LIBVIRT_URI
-from lab.lab import Lab
-from saltext.kvmclone.operations import LocalHost
+from lab.common import LIBVIRT_URI, run
+from lab.lab import Lab, connection
 from tests.functional.world import Salt, World, minion_opts, quick
+
+from saltext.kvmclone.operations import LocalHost
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +55,44 @@ def clone_of(world: World, host: LocalHost) -> Callable[..., str]:
     return make
 
 
+@pytest.fixture(scope="session")
+def tiny_filesystem(lab: Lab) -> Iterator[str]:
+    """A storage pool on a file system of 16 MiB of its own; its name is also its folder's."""
+    name = f"{lab.name}-small"
+    folder = lab.folder / name
+    folder.mkdir(mode=0o755)
+    run(["mount", "-t", "tmpfs", "-o", "size=16M", "tmpfs", folder])
+    try:
+        with connection() as conn:
+            pool = conn.storagePoolDefineXML(
+                f"<pool type='dir'><name>{name}</name><target><path>{folder}</path></target></pool>"
+            )
+            pool.create()
+        yield name
+        with connection() as conn:
+            pool = conn.storagePoolLookupByName(name)
+            pool.destroy()
+            pool.undefine()
+    finally:
+        run(["umount", folder])
+
+
 @pytest.fixture
-def make_salt(tmp_path: Path) -> Callable[..., Salt]:
+def small_pool(lab: Lab, world: World, tiny_filesystem: str) -> Iterator[str]:
+    """The pool of 16 MiB, empty; it is emptied again after the clones of the test are gone."""
+    with connection() as conn:
+        conn.storagePoolLookupByName(tiny_filesystem).refresh()
+    yield tiny_filesystem
+    for path in (lab.folder / tiny_filesystem).iterdir():
+        path.unlink()
+
+
+@pytest.fixture(scope="session")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Salt]:
     """Loads the plugins from the checkout into a minion's loader; keywords are its opts."""
 
     def make(**extra: Any) -> Salt:
-        opts = minion_opts(tmp_path)
+        opts = minion_opts(tmp_path_factory.mktemp("minion"))
         opts.update(extra)
         functions = salt.loader.minion_mods(opts, context={})
         states = salt.loader.states(opts, functions, {}, None, context={})
@@ -70,12 +101,13 @@ def make_salt(tmp_path: Path) -> Callable[..., Salt]:
     return make
 
 
-@pytest.fixture
-def salt_minion(make_salt: Callable[..., Salt]) -> Salt:
-    return make_salt()
+@pytest.fixture(scope="session")
+def salt_minion(load: Callable[..., Salt]) -> Salt:
+    """What a user of the minion ``kvm01`` calls."""
+    return load()
 
 
-@pytest.fixture
-def salt_test_mode(make_salt: Callable[..., Salt]) -> Salt:
+@pytest.fixture(scope="session")
+def salt_dry(load: Callable[..., Salt]) -> Salt:
     """The same with ``test=True``."""
-    return make_salt(test=True)
+    return load(test=True)

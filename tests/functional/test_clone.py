@@ -6,8 +6,6 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-
-from saltext.kvmclone.operations import LocalHost
 from tests.functional.world import (
     World,
     full,
@@ -17,6 +15,8 @@ from tests.functional.world import (
     same_content,
     sha256,
 )
+
+from saltext.kvmclone.operations import LocalHost
 
 MIB = 2**20
 

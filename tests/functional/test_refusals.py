@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-
 from lab.lab import connection
+from salt.exceptions import CommandExecutionError
+from tests.functional.world import Salt, World, full, quick
+
 from saltext.kvmclone.errors import (
     AlreadyExists,
     HostError,
@@ -18,7 +20,7 @@ from saltext.kvmclone.errors import (
     PlanRefused,
 )
 from saltext.kvmclone.operations import LocalHost
-from tests.functional.world import Salt, World, full, quick
+from saltext.kvmclone.request import Request
 
 
 @contextmanager
@@ -41,12 +43,12 @@ BAD_NAMES = ["a/b", "a\nb", "-rf", "x" * 300, "<x>", "", "a b", "ä", "a..b", 7,
 @pytest.mark.parametrize("name", BAD_NAMES, ids=lambda name: repr(name)[:12])
 @pytest.mark.parametrize("function", ["create", "plan", "destroy", "start", "show"])
 def test_a_bad_name_is_refused_before_anything_happens(
-    salt_loaded: Salt, function: str, name: object
+    salt_minion: Salt, function: str, name: object
 ) -> None:
     keys = {"base_domain": "there-is-none"} if function in ("create", "plan") else {}
     # An url that cannot be reached: had anything been asked, this would be another error.
-    with pytest.raises(salt_loaded.error, match=InvalidName.__name__):
-        salt_loaded(f"kvm_clone.{function}", name, url="qemu+tcp://127.0.0.1:1/system", **keys)
+    with pytest.raises(CommandExecutionError, match=InvalidName.__name__):
+        salt_minion(f"kvm_clone.{function}", name, url="qemu+tcp://127.0.0.1:1/system", **keys)
 
 
 def test_a_missing_base_is_named(world: World, host: LocalHost) -> None:
@@ -57,7 +59,7 @@ def test_a_missing_base_is_named(world: World, host: LocalHost) -> None:
 @pytest.mark.guest
 @pytest.mark.parametrize("make", [quick, full])
 def test_a_running_base_is_refused_with_the_way_to_stop_it(
-    world: World, host: LocalHost, base: str, make: Callable[..., quick]
+    world: World, host: LocalHost, base: str, make: Callable[..., Request]
 ) -> None:
     world.lab.start(base)
     with refused(world, PlanRefused, "is running", f"virsh shutdown {base}"):
@@ -118,7 +120,7 @@ def test_a_clone_that_is_there_already_is_told_so_without_its_base(
 @pytest.mark.parametrize("known", [True, False], ids=["known to libvirt", "put there by hand"])
 @pytest.mark.parametrize("make", [quick, full])
 def test_a_volume_that_is_there_already_is_never_overwritten(
-    world: World, host: LocalHost, base: str, make: Callable[..., quick], known: bool
+    world: World, host: LocalHost, base: str, make: Callable[..., Request], known: bool
 ) -> None:
     name = world.name()
     taken = world.lab.pool_path / f"{name}-vda.qcow2"

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import libvirt
 import pytest
-
 from lab.lab import connection
+from tests.functional.world import World, full, quick
+
 from saltext.kvmclone import apply, pipeline, volumes
 from saltext.kvmclone.errors import CreateInProgress, HostError, KvmCloneError, PoolFull
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.plan import PlannedDisk
 from saltext.kvmclone.request import Request
-from tests.functional.world import World, full, quick
 
 
 class Fault(Exception):
@@ -206,9 +206,7 @@ def test_of_two_workers_one_gets_the_name_and_the_other_leaves_it_alone(
     assert world.disks(name)[0].exists()
 
 
-def test_a_boot_that_fails_takes_the_clone_back(
-    world: World, host: LocalHost, base: str
-) -> None:
+def test_a_boot_that_fails_takes_the_clone_back(world: World, host: LocalHost, base: str) -> None:
     name = world.name()
     outcome = pipeline.create(_losing_its_disk(host), quick(name, base))
     assert isinstance(outcome.error, HostError)
@@ -252,9 +250,7 @@ def _losing_its_disk(host: LocalHost) -> LocalHost:
     return Losing(host.url)
 
 
-def fill_before(
-    monkeypatch: pytest.MonkeyPatch, target: str, folder: Path, leave: int
-) -> None:
+def fill_before(monkeypatch: pytest.MonkeyPatch, target: str, folder: Path, leave: int) -> None:
     """Let somebody else's file fill the pool just before the disk of that target is made."""
     real = volumes.create
 
@@ -265,5 +261,3 @@ def fill_before(
         real(host, disk)
 
     monkeypatch.setattr(volumes, "create", create)
-
-

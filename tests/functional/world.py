@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 
 import libvirt
 import salt.config
-
 from lab.common import CHECKOUT
 from lab.lab import Lab, connection
+
 from saltext.kvmclone import ownership
 from saltext.kvmclone.request import Request
 
@@ -67,6 +67,14 @@ class World:
         with connection() as conn:
             active = conn.lookupByName(name).isActive()
         return "running" if active else "shutoff"
+
+    def secure_xml(self, name: str) -> str:
+        with connection() as conn:
+            return str(conn.lookupByName(name).XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))
+
+    def autostart(self, name: str) -> bool:
+        with connection() as conn:
+            return bool(conn.lookupByName(name).autostart())
 
     def record(self, name: str) -> ownership.Record | None:
         """The clone's own record, read past the code under test's connection."""

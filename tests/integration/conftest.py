@@ -29,6 +29,8 @@ def salt(lab: Lab, request: pytest.FixtureRequest) -> Iterator[SaltWorld]:
 
 def configure(world: SaltWorld, **profile: str | bool) -> None:
     """A provider that works through ``kvm01``, and a profile ``tiny`` of it."""
-    world.write_cloud("providers", "kvm.conf", {"kvm": {"driver": "libvirt", "host": "kvm01"}})
+    # With a url Salt's own driver would take it too, where there still is one.
+    provider = {"driver": "libvirt", "host": "kvm01", "url": "qemu:///system"}
+    world.write_cloud("providers", "kvm.conf", {"kvm": provider})
     keys = {"provider": "kvm", "base_domain": "base-tiny", "deploy": False, **profile}
     world.write_cloud("profiles", "tiny.conf", {"tiny": keys})

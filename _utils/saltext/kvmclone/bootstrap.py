@@ -11,14 +11,13 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from saltext.kvmclone.guest.minion import Enrolment
-
 from saltext.kvmclone import addresses, arrival, domain_xml
 from saltext.kvmclone.addresses import Sighting
 from saltext.kvmclone.errors import ChannelError
 from saltext.kvmclone.guest import identity, minion, ssh
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.channel import Channel, PublicKey
+from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.host import DomainHandle
 from saltext.kvmclone.ownership import Minion, Record
 from saltext.kvmclone.request import Request
@@ -47,7 +46,7 @@ def bootstrap(
         with agent:
             if _wants_reset(request, record):
                 record = _reset(agent, handle, record, request)
-            minion.enrol(agent, enrolment)
+            warnings += minion.enrol(agent, enrolment).warnings
     else:
         record = _over_ssh(handle, record, request, enrolment, warnings)
     return replace(
@@ -112,11 +111,11 @@ def _over_ssh(
         if _wants_reset(request, record):
             record = _reset(channel, handle, record, request)
         else:
-            minion.enrol(channel, enrolment)
+            warnings += minion.enrol(channel, enrolment).warnings
             return replace(record, host_keys=record.host_keys or (channel.host_key.line,))
     # The guest is another machine to the network now, with keys that we made ourselves.
     with _enter(record, request, enrolment, deadline, warnings) as channel:
-        minion.enrol(channel, enrolment)
+        warnings += minion.enrol(channel, enrolment).warnings
     return record
 
 

@@ -183,7 +183,7 @@ def _disks(root: etree._Element, disks: dict[str, NewDisk], out: Rewritten) -> N
         out.change(f"disk {new.target}", source.get("file"), new.path)
         source.set("file", new.path)
         for attribute in ("index", "startupPolicy"):
-            source.attrib.pop(attribute, None)
+            _drop(source, attribute)
         driver = element.find("driver")
         if driver is None:
             driver = etree.Element("driver", name="qemu")
@@ -225,7 +225,7 @@ def _interfaces(root: etree._Element, macs: tuple[str, ...], out: Rewritten) -> 
                     parameters.attrib.pop(attribute)
         source = element.find("source")
         if source is not None:
-            source.attrib.pop("portid", None)
+            _drop(source, "portid")
 
 
 def _character_devices(root: etree._Element, base: str, name: str, out: Rewritten) -> None:
@@ -245,7 +245,7 @@ def _character_devices(root: etree._Element, base: str, name: str, out: Rewritte
             for log in element.findall("log"):
                 _own_path(log, "file", label + " log", base, name, out)
             if kind == "pty":
-                element.attrib.pop("tty", None)
+                _drop(element, "tty")
                 for source in element.findall("source"):
                     _remove(source)
 
@@ -279,7 +279,7 @@ def _graphics(root: etree._Element, base: str, name: str, out: Rewritten) -> Non
     for number, element in enumerate(root.findall("./devices/graphics")):
         label = f"graphics {number}"
         for attribute in ("port", "tlsPort", "websocket"):
-            value = element.attrib.pop(attribute, None)
+            value = _drop(element, attribute)
             if value is not None and value != "-1":
                 out.change(f"{label} {attribute}", value, "auto")
         kind = element.get("type", "")
@@ -351,7 +351,7 @@ def _sizing(root: etree._Element, sizing: Sizing, out: Rewritten) -> None:
                 "remove <topology>/<vcpus> from the base."
             )
         out.change("cpus", int(vcpu.text or 1), sizing.cpus)
-        vcpu.attrib.pop("current", None)
+        _drop(vcpu, "current")
         vcpu.text = str(sizing.cpus)
     if sizing.memory is not None:
         if root.find("./cpu/numa") is not None:
@@ -366,6 +366,14 @@ def _sizing(root: etree._Element, sizing: Sizing, out: Rewritten) -> None:
 
 
 # --- helpers ------------------------------------------------------------------------
+
+
+def _drop(element: etree._Element, attribute: str) -> str | None:
+    """Remove an attribute, if it is there; answers with what it was."""
+    value = element.get(attribute)
+    if value is not None:
+        del element.attrib[attribute]
+    return value
 
 
 def _remove(element: etree._Element) -> None:

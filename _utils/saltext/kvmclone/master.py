@@ -65,11 +65,16 @@ class Master:
         return RemoteHost(self.opts, minion_id, url) if minion_id else LocalHost(url)
 
     def hosts(self) -> list[tuple[str, KvmHost]]:
-        """Every host of the configuration once, with the name to call it by."""
-        found: dict[tuple[str, str], None] = {}
-        for keys in self.catalogue.providers.values():
-            found[(str(keys.get("host") or ""), str(keys.get("url") or DEFAULT_URL))] = None
-        return [(minion or url, self.host(minion, url)) for minion, url in found]
+        """
+        Every host of the configuration once, with the name to call it by. Those behind a
+        minion come first: a daemon that two providers name is then known by its minion.
+        """
+        found = {
+            (str(keys.get("host") or ""), str(keys.get("url") or DEFAULT_URL))
+            for keys in self.catalogue.providers.values()
+        }
+        ordered = sorted(found, key=lambda pair: (not pair[0], pair))
+        return [(minion or url, self.host(minion, url)) for minion, url in ordered]
 
     # --- making -----------------------------------------------------------------------
 
@@ -190,7 +195,8 @@ class Master:
         answer: dict[str, Any] = {"clones": {}, "retcode": 0}
         for label, host in self.hosts():
             try:
-                answer["clones"] |= {clone.name: clone.as_dict() for clone in host.list_clones()}
+                for clone in host.list_clones():
+                    answer["clones"].setdefault(clone.name, clone.as_dict())
             except KvmCloneError as error:
                 answer.setdefault("unreachable", {})[label] = error.as_dict()
                 answer["retcode"] = 1

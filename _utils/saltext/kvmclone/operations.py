@@ -16,8 +16,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-from saltext.kvmclone.guest.minion import Enrolment
-
 from saltext.kvmclone import (
     addresses,
     apply,
@@ -30,6 +28,7 @@ from saltext.kvmclone import (
 )
 from saltext.kvmclone.clone import Address, Clone, CloneDisk
 from saltext.kvmclone.errors import AlreadyExists, CreateInProgress, ForeignDomain
+from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import Minion, Record, Worker
 from saltext.kvmclone.request import Request, Wait
@@ -125,12 +124,7 @@ class LocalHost:
                 f"Look: salt-run kvmclone.show {request.name}   Remove it: "
                 f"salt-run kvmclone.destroy {request.name}",
             )
-        raise AlreadyExists(
-            f"'{request.name}' exists already, made from '{record.base}', at stage "
-            f"'{record.stage}'.",
-            f"Choose another name, or remove it first: salt-run kvmclone.destroy {request.name}",
-            clone=clone.as_dict(),
-        )
+        raise already_exists(clone)
 
     def boot(self, name: str) -> Clone:
         def work(host: Host) -> Clone:
@@ -309,6 +303,15 @@ class LocalHost:
             warnings=record.warnings,
             timings=record.timings,
         )
+
+
+def already_exists(clone: Clone) -> AlreadyExists:
+    """The error that says a clone is there, and carries it."""
+    return AlreadyExists(
+        f"'{clone.name}' exists already, made from '{clone.base}', at stage '{clone.stage}'.",
+        f"Choose another name, or remove it first: salt-run kvmclone.destroy {clone.name}",
+        clone=clone.as_dict(),
+    )
 
 
 def _ours(host: Host, name: str) -> tuple[DomainHandle, Record]:

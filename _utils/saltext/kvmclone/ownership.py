@@ -223,11 +223,11 @@ def _local(element: etree._Element) -> str:
     return etree.QName(element).localname
 
 
-def _read(cls: type, element: etree._Element) -> Any:
+def _read(cls: Any, element: etree._Element) -> Any:
     convert: dict[str, type] = {"int": int, "float": float, "str": str}
     values = {
         name: convert[cls.__dataclass_fields__[name].type](value)
-        for name, value in element.attrib.items()
+        for name, value in ((str(key), value) for key, value in element.attrib.items())
         if name in cls.__dataclass_fields__
     }
     return cls(**values)
@@ -240,6 +240,8 @@ def _from_element(root: etree._Element) -> Record:
     children: dict[str, list[etree._Element]] = {}
     for child in root:
         children.setdefault(_local(child), []).append(child)
+    for tag, name in _LISTS.items():
+        values[name] = tuple(child.text or "" for child in children.get(tag, []))
     base = children.get("base", [etree.Element("base")])[0]
     return Record(
         base=base.get("name", ""),
@@ -253,8 +255,4 @@ def _from_element(root: etree._Element) -> Record:
             for timing in children.get("timing", [])
         },
         **values,
-        **{
-            name: tuple(child.text or "" for child in children.get(tag, []))
-            for tag, name in _LISTS.items()
-        },
     )

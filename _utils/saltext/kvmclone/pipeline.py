@@ -18,8 +18,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from saltext.kvmclone.clone import Clone
-from saltext.kvmclone.errors import HostError, KvmCloneError
-from saltext.kvmclone.operations import KvmHost
+from saltext.kvmclone.errors import (
+    ForeignDomain,
+    HostError,
+    KeyConflict,
+    KvmCloneError,
+    NotFound,
+)
+from saltext.kvmclone.operations import KvmHost, already_exists
 from saltext.kvmclone.ownership import Minion
 from saltext.kvmclone.request import Request, Secrets
 
@@ -149,7 +155,7 @@ class _Create:
     def _through_the_stages(self) -> None:
         request, host = self.request, self.host
         if self.master is not None:
-            self.master.require_free(request.minion_id)
+            self._require_free(self.master)
         self._reach("cloned", lambda: host.clone(request, self.token))
         if not self.start:
             return
@@ -163,6 +169,20 @@ class _Create:
             self._reach("booted", lambda: host.boot(request.name))
             self._reach("addressed", lambda: host.wait_for_address(request))
         self._enrol(self.master, pair)
+
+    def _require_free(self, master: MasterSide) -> None:
+        """
+        :raises AlreadyExists: The clone is there, and the key is its own; carries it.
+        :raises KeyConflict: The master knows the id from elsewhere.
+        """
+        try:
+            master.require_free(self.request.minion_id)
+        except KeyConflict as conflict:
+            try:
+                clone = self.host.show(self.request.name)
+            except (NotFound, ForeignDomain):
+                raise conflict from None
+            raise already_exists(clone) from conflict
 
     def _enrol(self, master: MasterSide, pair: Future[KeyPair]) -> None:
         request, host = self.request, self.host

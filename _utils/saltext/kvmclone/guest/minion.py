@@ -29,7 +29,7 @@ DEPLOY_TIMEOUT = 1800.0
 PROBE_TIMEOUT = 30.0
 
 #: salt-cloud's folder; its documentation has profiles that name it in deploy_command.
-SALT_CLOUD_FOLDER = "/tmp/.saltcloud"  # noqa: S108 - the guest's, made 0700 or refused
+SALT_CLOUD_FOLDER = "/tmp/.saltcloud"
 _NAMES_FOLDER = re.compile(re.escape(SALT_CLOUD_FOLDER) + r"(?![\w.-])")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_VARIABLE = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)

@@ -1,0 +1,243 @@
+"""The library works however it got in, on every Salt line: synced, by module_dirs, by pip."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.common import CHECKOUT, wait_until
+from lab.lab import Lab
+from lab.salt import Answer, SaltWorld
+from tests.integration import installs
+from tests.integration.conftest import configure
+
+WAYS = [
+    ("3008", "sync"),
+    ("3008", "module_dirs"),
+    ("3008", "wheel"),
+    ("3008", "editable"),
+    ("3007", "sync"),
+    ("3007", "wheel"),
+    ("3006", "sync"),
+    ("3006", "wheel"),
+]
+
+SYNCED = (*installs.DOORS, "_utils")
+
+WHERE_IS_THE_DRIVER = """
+import sys
+import salt.config
+import salt.loader
+clouds = salt.loader.clouds(salt.config.cloud_config(sys.argv[1]))
+print(clouds["libvirt.list_nodes"].__code__.co_filename)
+"""
+
+REACT = """
+look:
+  runner.kvmclone.show:
+    - args:
+      - a_b
+"""
+
+FIRE_AND_WAIT = """
+import json
+import sys
+import time
+import salt.config
+import salt.utils.event
+opts = salt.config.master_config(sys.argv[1])
+with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus:
+    bus.fire_event({}, "test/look")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        event = bus.get_event(wait=1, tag="salt/run", full=True)
+        if event and event["data"].get("fun") == "runner.kvmclone.show" and event["tag"][-4:] == "/ret":
+            print(json.dumps(event["data"]["return"]))
+            break
+"""  # noqa: E501
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    return installs.wheel(installs.export(folder / "project"), folder)
+
+
+@pytest.fixture(scope="module", params=WAYS, ids="-".join)
+def world(
+    request: pytest.FixtureRequest, lab: Lab, wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SaltWorld]:
+    """A master and the minion ``kvm01``, which have our library in one of the ways."""
+    line, way = request.param
+    scratch = tmp_path_factory.mktemp(way)
+    venv = installs.cached(line)
+    if way in ("wheel", "editable"):
+        venv = installs.environment(scratch / "venv", venv)
+    if way == "wheel":
+        installs.install(venv, wheel)
+    elif way == "editable":
+        project = installs.export(scratch / "project")
+        installs.install(venv, "--no-build-isolation", "--editable", project)
+    with SaltWorld(
+        lab.folder / f"salt-{line}-{way}",
+        address=lab.gateway,
+        owner=lab.name,
+        venv=venv,
+        modules=(CHECKOUT,) if way == "module_dirs" else (),
+    ) as made:
+        configure(made)
+        if way == "sync":
+            installs.export(made.folder / "srv/salt", SYNCED)
+        made.add_minion("kvm01")
+        if way == "sync":
+            sync(made)
+        yield made
+
+
+def sync(world: SaltWorld) -> None:
+    """What the installation manual says, on the minion and on the master."""
+    for answer in (
+        world.salt("kvm01", "saltutil.sync_all"),
+        world.run("saltutil.sync_all"),
+    ):
+        assert answer.retcode == 0, answer
+    # The minion reads its modules anew in its own time.
+    known = lambda: world.salt("kvm01", "sys.list_functions", "kvm_clone").data["kvm01"]  # noqa: E731
+    wait_until(known, "the synced module", 20)
+
+
+def error_of(answer: Answer) -> dict[str, str]:
+    """The error that a failed runner call must carry."""
+    assert answer.retcode == 1, answer
+    assert answer.data["retcode"] == 1
+    clones = answer.data.get("clones") or {"": answer.data}
+    (holder,) = clones.values()
+    error: dict[str, str] = holder["error"]
+    assert set(error) == {"type", "message", "hint"}
+    return error
+
+
+def test_the_execution_module_answers(world: SaltWorld) -> None:
+    answer = world.salt("kvm01", "kvm_clone.list_clones")
+    assert answer.retcode == 0, answer
+    assert isinstance(answer.data["kvm01"], list)
+
+
+def test_the_states_load(world: SaltWorld) -> None:
+    answer = world.salt("kvm01", "sys.list_state_functions", "kvm_clone")
+    assert set(answer.data["kvm01"]) == {
+        f"kvm_clone.{function}" for function in ("present", "absent", "running", "stopped")
+    }
+
+
+def test_the_runner_answers(world: SaltWorld) -> None:
+    answer = world.run("kvmclone.profiles")
+    assert answer.retcode == 0, answer
+    assert answer.data["profiles"]["tiny"]["provider"] == "kvm"
+
+
+def test_a_failure_of_the_runner_is_one(world: SaltWorld) -> None:
+    error = error_of(world.run("kvmclone.show", "nosuch"))
+    assert error["type"] == "NotFound"
+    assert "nosuch" in error["message"]
+    assert error["hint"]
+
+
+def test_a_mistyped_keyword_is_an_error(world: SaltWorld) -> None:
+    error = error_of(world.run("kvmclone.profiles", "verbos=true"))
+    assert error["type"] == "ConfigError"
+    assert "verbos" in error["message"]
+
+
+def test_a_failure_on_the_host_fails_the_job(world: SaltWorld) -> None:
+    answer = world.salt("kvm01", "kvm_clone.show", "nosuch")
+    assert answer.retcode != 0
+    assert "NotFound" in answer.data["kvm01"]
+
+
+def test_our_cloud_driver_is_the_one_that_loads(world: SaltWorld) -> None:
+    python = str(world.venv / "bin/python")
+    where = world.execute([python, "-c", WHERE_IS_THE_DRIVER, str(world.conf / "cloud")])
+    assert Path(where.stdout.strip()).name == "kvm_clone.py", where
+
+
+def test_salt_cloud_lists_through_it(world: SaltWorld) -> None:
+    providers = world.cloud("--list-providers")
+    assert list(providers.data["kvm"]) == ["libvirt"], providers
+    query = world.cloud("-Q")
+    assert query.retcode == 0, query
+
+
+# --- a newer library under a daemon that lives on -------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def daemons(lab: Lab) -> Iterator[SaltWorld]:
+    """A minion that works in threads and a master with a reactor: both keep what they imported."""
+    master = {"reactor": [{"test/look": [str(lab.folder / "look.sls")]}]}
+    (lab.folder / "look.sls").write_text(REACT, encoding="utf-8")
+    with SaltWorld(
+        lab.folder / "salt-daemons",
+        address=lab.gateway,
+        owner=lab.name,
+        venv=installs.cached("3008"),
+        modules=(),
+        master={**master, "reactor_refresh_interval": 1},
+    ) as made:
+        configure(made)
+        installs.export(made.folder / "srv/salt", SYNCED)
+        made.add_minion("kvm01", {"multiprocessing": False})
+        sync(made)
+        yield made
+
+
+def reacted(world: SaltWorld) -> str:
+    """What the reactor's runner says to a name that cannot be one."""
+    python = str(world.venv / "bin/python")
+    answer = world.execute([python, "-c", FIRE_AND_WAIT, str(world.conf / "master")])
+    assert answer.stdout, answer
+    return str(json.loads(answer.stdout)["clones"]["a_b"]["error"]["message"])
+
+
+def test_daemons_take_up_a_newer_library_without_a_restart(daemons: SaltWorld) -> None:
+    def minion_says() -> str:
+        return str(daemons.salt("kvm01", "kvm_clone.show", "a_b").data["kvm01"])
+
+    assert "cannot be used" in minion_says()
+    assert "cannot be used" in reacted(daemons)
+
+    library = daemons.folder / "srv/salt/_utils/saltext/kvmclone"
+    names = library / "names.py"
+    text = names.read_text(encoding="utf-8").replace("cannot be used", "{VERDICT}")
+    assert "{VERDICT}" in text
+    # A new file, a changed one that needs it, and one in the middle that did not change.
+    names.write_text(
+        text.replace(
+            "from saltext.kvmclone.errors",
+            "from saltext.kvmclone.verdict import VERDICT\nfrom saltext.kvmclone.errors",
+        ),
+        encoding="utf-8",
+    )
+    (library / "verdict.py").write_text('VERDICT = "is of no use"\n', encoding="utf-8")
+    sync(daemons)
+
+    assert "is of no use" in wait_until(
+        lambda: (said := minion_says()) and "is of no use" in said and said, "the new words", 20
+    )
+    assert "is of no use" in wait_until(
+        lambda: (said := reacted(daemons)) and "is of no use" in said and said, "the new words", 20
+    )
+
+
+def test_what_was_removed_from_the_library_does_not_linger(daemons: SaltWorld) -> None:
+    """After the test above: back to the library as it is, and the extra file gone."""
+    shutil.rmtree(daemons.folder / "srv/salt/_utils")
+    installs.export(daemons.folder / "srv/salt", ("_utils",))
+    sync(daemons)
+    answer = daemons.salt("kvm01", "kvm_clone.show", "a_b").data["kvm01"]
+    assert "cannot be used" in answer
