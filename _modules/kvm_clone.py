@@ -2,11 +2,9 @@
 Clone KVM machines on this host
 ===============================
 
-The execution module on a KVM host: it clones, starts, stops and destroys locally and
-looks up addresses. A door: every function is one call into ``saltext.kvmclone``.
-
-Enrolling a clone as a minion involves the master and is the runner's work
-(``salt-run kvmclone.create``); here a create ends at ``addressed``.
+The execution module on a KVM host. A door: every function is one call into
+``saltext.kvmclone``. A create ends at ``addressed`` here; enrolling the clone as a minion
+involves the master and is the runner's work (``salt-run kvmclone.create``).
 
 :depends: libvirt-python, lxml; paramiko to reach guests over ssh
 """
@@ -42,8 +40,7 @@ def _request(name, profile, keys):
     keys = {key: value for key, value in keys.items() if not key.startswith("__")}
     if profile:
         keys["profile"] = profile
-    request, secrets = cloud_files.read(__opts__, __pillar__).resolve_inline(name, keys)
-    return request, secrets
+    return cloud_files.read(__opts__, __pillar__).resolve_inline(name, keys)
 
 
 def _host(url=None):
@@ -53,7 +50,7 @@ def _host(url=None):
 
 
 def _answered(work):
-    """Run one library call; its refusal or failure becomes the failure of the job."""
+    """One library call; its refusal or failure becomes the failure of the job."""
     try:
         return work()
     except KvmCloneError as error:
@@ -64,14 +61,8 @@ def plan(name, profile=None, **keys):
     """
     Show exactly what ``create`` would do; nothing is written.
 
-    name
-        Name of the clone.
-    profile
-        Name of a profile in this host's cloud files or pillar.
-    keys
-        Any profile key (``base_domain=``, ``clone_strategy=`` …); overrides the profile's.
-
-    Answers with PLAN: the fate of each disk, the changes, and every conflict.
+    Takes what ``create`` takes. Answers with PLAN: the fate of each disk, the changes, and
+    every conflict.
 
     CLI Example:
 
@@ -91,17 +82,14 @@ def create(name, profile=None, start=True, **keys):
     """
     Clone a machine on this host.
 
-    name
-        Name of the clone.
     profile
         Name of a profile in this host's cloud files or pillar.
     start
-        False leaves the clone off.
+        False leaves the clone off, at ``cloned``.
     keys
         Any profile key; overrides the profile's.
 
-    Answers with CLONE at stage ``addressed``, or ``cloned`` with ``start=False``. On any
-    failure nothing is left behind, unless ``on_failure`` says otherwise.
+    Answers with CLONE. A failure leaves nothing behind, unless ``on_failure`` says otherwise.
 
     CLI Example:
 
@@ -125,13 +113,8 @@ def destroy(name, force=False, url=None):
     """
     Destroy a clone, with its NVRAM and only those volumes that its record lists.
 
-    name
-        Name of the clone.
     force
-        Remove a domain that is not one of our clones too. Of such a domain only the
-        definition goes: every disk stays.
-    url
-        libvirt URI, where it is not ``qemu:///system``.
+        Remove a domain that is not one of our clones too: its definition, none of its disks.
 
     CLI Example:
 
@@ -237,8 +220,6 @@ def wait_for_address(name, timeout=600, ip_source=None, url=None):
     """
     Wait until a running clone has an address, and answer with it.
 
-    name
-        Name of the clone.
     timeout
         Hard deadline in seconds.
     ip_source
@@ -257,8 +238,7 @@ def wait_for_address(name, timeout=600, ip_source=None, url=None):
 
 def remote(operation, arguments, url="qemu:///system"):
     """
-    Serve the runner on the master: one operation, its errors as data. Meant for
-    ``salt-run kvmclone.…``, not for hands.
+    Serve ``salt-run kvmclone.…`` on the master: one operation, its errors as data.
 
     CLI Example:
 

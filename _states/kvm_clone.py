@@ -51,16 +51,15 @@ def present(name, profile=None, running=True, **keys):
 
         salt kvm01 state.single kvm_clone.present web1 base_domain=debian12
     """
-    clone = _find(name)
-    if clone is not None:
-        return (running_ if running else stopped)(name)
     keys = {key: value for key, value in keys.items() if not key.startswith("__")}
-    if __opts__["test"]:
-        plan = __salt__["kvm_clone.plan"](name, profile=profile, **keys)
-        if plan["conflicts"]:
-            return _answer(name, False, " ".join(plan["conflicts"]))
-        return _answer(name, None, f"'{name}' would be cloned.", {"clone": _delta(None, plan)})
     try:
+        if _find(name) is not None:
+            return (running_ if running else stopped)(name)
+        if __opts__["test"]:
+            plan = __salt__["kvm_clone.plan"](name, profile=profile, **keys)
+            if plan["conflicts"]:
+                return _answer(name, False, " ".join(plan["conflicts"]))
+            return _answer(name, None, f"'{name}' would be cloned.", {"clone": _delta(None, plan)})
         clone = __salt__["kvm_clone.create"](name, profile=profile, start=running, **keys)
     except CommandExecutionError as error:
         return _answer(name, False, str(error))
@@ -87,6 +86,8 @@ def absent(name, force=False):
         if not __salt__["kvm_clone.exists"](name):
             return _answer(name, True, f"'{name}' is not there.")
         if __opts__["test"]:
+            if not force:
+                __salt__["kvm_clone.show"](name)  # refuses a foreign one
             return _answer(name, None, f"'{name}' would be destroyed.")
         clone = __salt__["kvm_clone.destroy"](name, force=force)
     except CommandExecutionError as error:
@@ -131,10 +132,10 @@ def _powered(name, wanted, action):
         changes = {"state": _delta(state, wanted)}
         if __opts__["test"]:
             return _answer(name, None, f"'{name}' would be {wanted}.", changes)
-        __salt__[f"kvm_clone.{action}"](name)
+        state = __salt__[f"kvm_clone.{action}"](name)["state"]
     except CommandExecutionError as error:
         return _answer(name, False, str(error))
-    return _answer(name, True, f"'{name}' is {wanted}.", changes)
+    return _answer(name, state == wanted, f"'{name}' is {state}.", changes)
 
 
 def _find(name):

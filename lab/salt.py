@@ -106,6 +106,9 @@ class SaltWorld:
             "publish_port": self.publish_port,
             "ret_port": self.ret_port,
             "worker_threads": 3,
+            # How long ``salt`` waits by default; 5 s is short for a guest under emulation.
+            "timeout": 30,
+            "gather_job_timeout": 30,
             "file_roots": {"base": [str(folder / "srv/salt")]},
             "pillar_roots": {"base": [str(folder / "srv/pillar")]},
             **(master or {}),

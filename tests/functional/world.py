@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,43 @@ class World:
             if "console" not in path.parts
         )
         return domains, files
+
+    def overlay(self, backing: Path, path: Path) -> None:
+        """An overlay made by hand, behind libvirt's back."""
+        words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", backing, path]
+        subprocess.run(words, check=True)
+
+    def copy_of(self, name: str) -> str:
+        """What virt-clone does with a shared disk: name and uuid new, metadata and disk kept."""
+        xml = self.xml(name)
+        made = self.name("copy")
+        for tag, value in (("name", made), ("uuid", str(uuid.uuid4()))):
+            element = xml.find(tag)
+            assert element is not None
+            element.text = value
+        for interface in xml.findall("./devices/interface"):
+            mac = interface.find("mac")
+            assert mac is not None
+            interface.remove(mac)
+        return self.lab.define(ElementTree.tostring(xml, encoding="unicode"))
+
+    def attach(self, name: str, path: Path, target: str) -> None:
+        """Give a machine that is off one disk more, by hand."""
+        with connection() as conn:
+            conn.lookupByName(name).attachDeviceFlags(
+                f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+                f"<source file='{path}'/><target dev='{target}' bus='virtio'/></disk>",
+                libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+            )
+
+    def detach(self, name: str, target: str) -> None:
+        """Take a disk out of a machine that is off, by hand."""
+        disk = self.xml(name).find(f"./devices/disk/target[@dev='{target}']/..")
+        assert disk is not None
+        with connection() as conn:
+            conn.lookupByName(name).detachDeviceFlags(
+                ElementTree.tostring(disk, encoding="unicode"), libvirt.VIR_DOMAIN_AFFECT_CONFIG
+            )
 
     def refresh(self) -> None:
         """Let libvirt look at the pool's folder again."""

@@ -17,6 +17,9 @@ Runner = Callable[..., dict[str, Any]]
 #: Salt's loader puts this into a runner's globals, here as there.
 __context__: dict[str, Any] = {}
 
+#: What the runner could not import: a sentence, or nothing.
+MISSING = ""
+
 
 @pytest.fixture(autouse=True)
 def context() -> Iterator[dict[str, Any]]:
@@ -104,8 +107,13 @@ def test_the_error_names_the_argument_and_the_function_as_the_user_knows_it() ->
 
 
 @pytest.mark.parametrize("fault", [ValueError("boom"), TypeError("boom"), KeyError("boom")])
-def test_a_fault_of_ours_is_not_success(fault: Exception, context: dict[str, Any]) -> None:
+def test_a_fault_of_ours_is_not_success(
+    fault: Exception, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[tuple[object, ...]] = []
+    monkeypatch.setattr(doors.log, "exception", lambda *words: logged.append(words))
     answer = failing(fault)()
+    assert len(logged) == 1
     assert answer["error"]["type"] == "HostError"
     assert "boom" in answer["error"]["message"]
     assert "log" in answer["error"]["hint"]
@@ -125,6 +133,17 @@ def test_salt_sees_the_name_and_the_documentation_but_not_the_signature_below() 
         inspect.Parameter.VAR_POSITIONAL,
         inspect.Parameter.VAR_KEYWORD,
     ]
+
+
+def test_a_runner_that_lacks_a_package_says_so_before_all_else(
+    monkeypatch: pytest.MonkeyPatch, context: dict[str, Any]
+) -> None:
+    sentence = doors.missing_package("lxml")
+    monkeypatch.setitem(globals(), "MISSING", sentence)
+    answer = greet(loudly=True)
+    assert answer["error"]["type"] == "MissingPackage"
+    assert answer["error"]["message"] == sentence
+    assert answer["retcode"] == context["retcode"] == 1
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,12 @@ DOORS = sorted(
 PURE = (
     "checks",
     "clone",
+    "codes",
     "config",
     "domain_rewrite",
     "domain_xml",
     "errors",
+    "facts",
     "names",
     "ownership",
     "plan",

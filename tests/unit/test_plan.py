@@ -9,7 +9,8 @@ import pytest
 
 from saltext.kvmclone import plan
 from saltext.kvmclone.errors import PlanRefused
-from saltext.kvmclone.plan import ClonePlan, HostFacts, PoolFacts, VolumeFacts
+from saltext.kvmclone.facts import HostFacts, PoolFacts, VolumeFacts
+from saltext.kvmclone.plan import ClonePlan
 from saltext.kvmclone.request import Request
 
 BASE = (Path(__file__).parent.parent / "data" / "full_base.xml").read_text()

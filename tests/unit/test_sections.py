@@ -342,7 +342,6 @@ def test_every_honoured_key_reaches_the_request() -> None:
         "description": "x",
         "autostart": True,
         "tags": ["x"],
-        "ttl": "1h",
         "on_failure": "keep",
         "ip_source": "qemu-agent",
         "wait_for_ip_timeout": 5,

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from saltext.kvmclone.clone import Address
 from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import HostError
-from saltext.kvmclone.host import DomainHandle, Lease
+from saltext.kvmclone.facts import Lease
+from saltext.kvmclone.host import DomainHandle
 
 LEASE = "lease"
 AGENT = "agent"

@@ -15,23 +15,18 @@ import time
 from dataclasses import dataclass, replace
 
 from saltext.kvmclone import domain_xml, ownership, volumes
+from saltext.kvmclone.codes import OPERATION_FAILED, XML_INVALID_SCHEMA
 from saltext.kvmclone.errors import (
     CloneInUse,
     CreateInProgress,
     ForeignDomain,
     HostError,
     KvmCloneError,
-    PlanRefused,
 )
-from saltext.kvmclone.host import OPERATION_FAILED, DomainHandle, Host
+from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.plan import ClonePlan
 
 log = logging.getLogger(__name__)
-
-#: ``VIR_ERR_STORAGE_VOL_EXIST``: somebody else made that volume.
-VOLUME_EXISTS = 90
-#: ``VIR_ERR_XML_INVALID_SCHEMA``.
-INVALID_SCHEMA = 91
 
 
 def apply(host: Host, plan: ClonePlan) -> tuple[DomainHandle, ownership.Record]:
@@ -50,17 +45,15 @@ def apply(host: Host, plan: ClonePlan) -> tuple[DomainHandle, ownership.Record]:
     try:
         for disk in plan.disks:
             if disk.destination:
-                made.append(disk.destination)
-                _create_volume(host, plan, disk.destination, made)
+                volumes.create(host, disk, made)
         if plan.nvram:
-            _copy_nvram(*plan.nvram)
+            _copy_nvram(*plan.nvram, made)
         if plan.request.autostart is not None:
             handle.set_autostart(plan.request.autostart)
         record = plan.record.at("cloned", cloned=time.monotonic() - started)
         handle.save_record_offline(record)
     except BaseException as error:
-        undone = _undo(host, handle, plan, made)
-        log.info("%s: undone after %r: %s", plan.request.name, error, undone)
+        _undo(host, handle, made, error)
         raise
     return handle, record
 
@@ -72,7 +65,7 @@ def _define(host: Host, plan: ClonePlan) -> DomainHandle:
     try:
         return host.define(domain_xml.serialize(root), plan.request.validate_xml)
     except HostError as error:
-        if error.code == INVALID_SCHEMA:
+        if error.code == XML_INVALID_SCHEMA:
             raise HostError(
                 f"libvirt's schema refuses the definition of '{name}': {error.message}",
                 "If the base itself is known to work, set 'validate_xml: no' in the provider.",
@@ -86,39 +79,44 @@ def _define(host: Host, plan: ClonePlan) -> DomainHandle:
         raise
 
 
-def _create_volume(host: Host, plan: ClonePlan, path: str, made: list[str]) -> None:
-    disk = next(disk for disk in plan.disks if disk.destination == path)
-    try:
-        volumes.create(host, disk)
-    except HostError as error:
-        if error.code == VOLUME_EXISTS:
-            made.remove(path)  # not ours to undo
-            raise PlanRefused(
-                f"The volume '{path}' appeared while '{plan.request.name}' was made; it is not "
-                "ours to overwrite.",
-                f"Look at it, then: virsh vol-delete {path}",
-            ) from error
-        raise
+def _copy_nvram(source: str, destination: str, made: list[str]) -> None:
+    """
+    Copy the variable store; a base that never booted has none yet, and libvirt makes it.
 
-
-def _copy_nvram(source: str, destination: str) -> None:
-    """Copy the variable store; a base that never booted has none yet, and libvirt makes it."""
-    if not os.path.exists(source):
-        return
+    :param made: Gets the copy's path as soon as it exists.
+    """
     try:
-        shutil.copyfile(source, destination)
-        shutil.copymode(source, destination)
+        with open(source, "rb") as original, open(destination, "xb") as copy:
+            made.append(destination)
+            shutil.copyfileobj(original, copy)
+            shutil.copymode(source, destination)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not os.path.exists(source):
+            return
         raise HostError(
-            f"Copying the NVRAM '{source}' to '{destination}' failed: {error.strerror}."
+            f"Copying the NVRAM '{source}' to '{destination}' failed: {error.strerror}.",
+            "Look at that folder; nothing was overwritten.",
         ) from error
 
 
-def _undo(host: Host, handle: DomainHandle, plan: ClonePlan, made: list[str]) -> list[str]:
-    """Take back, last first, what an unfinished apply made; says what it did."""
-    undone = [path for path in reversed(made) if volumes.delete(host, path)]
-    handle.undefine(with_nvram=plan.nvram is not None)
-    return [*undone, f"domain {plan.request.name}"]
+def _undo(host: Host, handle: DomainHandle, made: list[str], error: BaseException) -> None:
+    """
+    Take back, last first, what an unfinished apply made. What cannot be taken back keeps
+    the definition, and with it the journal, for a later destroy; ``error`` then says so.
+    """
+    name = handle.name
+    try:
+        undone = [path for path in reversed(made) if volumes.delete(host, path)]
+        handle.undefine(with_nvram=False)  # the copy is among those deleted
+    except KvmCloneError as problem:
+        log.error("%s: not undone: %s", name, problem)
+        if isinstance(error, KvmCloneError):
+            error.hint = (
+                f"{error.hint} Taking it back failed too: {problem.message} Repeat that: "
+                f"salt-run kvmclone.destroy {name}"
+            ).strip()
+    else:
+        log.info("%s: undone after %r: %s", name, error, undone)
 
 
 # --- destroying ---------------------------------------------------------------------

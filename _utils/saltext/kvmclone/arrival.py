@@ -143,6 +143,33 @@ def await_renewal(handle: DomainHandle, request: Request, before: tuple[Sighting
             raise _timeout(handle, domain, request)
 
 
+def _holds(
+    handle: DomainHandle, sighting: Sighting, stale: dict[str, str], renewal_is_over: bool
+) -> bool:
+    """
+    Whether the guest really has this address now.
+
+    After an identity reset over the agent the old lease is still on the books, and a busy
+    host may take long to hand out the new one. So the guest itself is asked.
+
+    :param stale: Addresses and marks from before the reset; empty without one.
+    """
+    if not stale:
+        return True
+    renewed = stale.get(sighting.address.address) != sighting.mark
+    if not renewed and not renewal_is_over:
+        return False
+    try:
+        told = {
+            address
+            for interface in handle.agent_interfaces()
+            for address, _prefix, _family in interface.addresses
+        }
+    except HostError:  # it went away again; the books are all there is
+        return renewed
+    return sighting.address.address in told
+
+
 def _reset(handle: DomainHandle, name: str, warnings: list[str]) -> tuple[str, ...]:
     """
     Reset the identity over the agent.

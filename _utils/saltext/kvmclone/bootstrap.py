@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from saltext.kvmclone import addresses, arrival, domain_xml
 from saltext.kvmclone.addresses import Sighting
-from saltext.kvmclone.errors import ChannelError
+from saltext.kvmclone.errors import ChannelError, LoginFailed, WrongGuest
 from saltext.kvmclone.guest import identity, minion, ssh
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.channel import Channel, PublicKey
@@ -24,6 +24,9 @@ from saltext.kvmclone.request import Request
 
 #: Seconds for sshd to answer, once the guest has its address.
 SSH_TIMEOUT = 120.0
+
+#: Seconds for one attempt to find it again after its identity was reset.
+REENTRY_TIMEOUT = 15.0
 
 UNVERIFIED = "The guest could not show its uuid, so only its address says that it is the clone."
 FIRST_CONTACT = "The guest's ssh host key was recorded at first contact: nothing vouches for it."
@@ -45,7 +48,10 @@ def bootstrap(
     if agent is not None:
         with agent:
             if _wants_reset(request, record):
-                record = _reset(agent, handle, record, request)
+                before = _sightings(handle, record)
+                record = _reset(agent, handle.name, record)
+                found = arrival.await_renewal(handle, request, before)
+                record = replace(record, address=found.address)
             warnings += minion.enrol(agent, enrolment).warnings
     else:
         record = _over_ssh(handle, record, request, enrolment, warnings)
@@ -83,13 +89,11 @@ def _agent(handle: DomainHandle, way: str, warnings: list[str]) -> AgentChannel 
     return None
 
 
-def _reset(channel: Channel, handle: DomainHandle, record: Record, request: Request) -> Record:
-    """Reset the identity and wait until the guest has its address under the new one."""
-    before = _sightings(handle, record)
-    keys = tuple(key.line for key in identity.reset(channel, handle.name).host_keys)
+def _reset(channel: Channel, name: str, record: Record) -> Record:
+    """Reset the identity and let the guest ask for an address under its new one."""
+    keys = tuple(key.line for key in identity.reset(channel, name).host_keys)
     identity.rejoin_network(channel)
-    found = arrival.await_renewal(handle, request, before)
-    return replace(record, identity="reset", address=found.address, host_keys=keys)
+    return replace(record, identity="reset", host_keys=keys)
 
 
 def _sightings(handle: DomainHandle, record: Record) -> tuple[Sighting, ...]:
@@ -109,14 +113,44 @@ def _over_ssh(
     channel = _enter(record, request, enrolment, deadline, warnings)
     with channel:
         if _wants_reset(request, record):
-            record = _reset(channel, handle, record, request)
+            before = _sightings(handle, record)
+            record = _reset(channel, handle.name, record)
         else:
             warnings += minion.enrol(channel, enrolment).warnings
             return replace(record, host_keys=record.host_keys or (channel.host_key.line,))
     # The guest is another machine to the network now, with keys that we made ourselves.
-    with _enter(record, request, enrolment, deadline, warnings) as channel:
+    channel, record = _reenter(handle, record, request, enrolment, before, warnings)
+    with channel:
         warnings += minion.enrol(channel, enrolment).warnings
     return record
+
+
+def _reenter(
+    handle: DomainHandle,
+    record: Record,
+    request: Request,
+    enrolment: Enrolment,
+    before: tuple[Sighting, ...],
+    warnings: list[str],
+) -> tuple[ssh.SshChannel, Record]:
+    """
+    Find the guest again under its new identity.
+
+    The old lease stays on the books for a while, so an address that does not answer as
+    the clone is looked up again until the time for ssh is over.
+    """
+    deadline = time.monotonic() + SSH_TIMEOUT
+    while True:
+        found = arrival.await_renewal(handle, request, before)
+        record = replace(record, address=found.address)
+        attempt = min(deadline, time.monotonic() + REENTRY_TIMEOUT)
+        try:
+            return _enter(record, request, enrolment, attempt, warnings), record
+        except LoginFailed:
+            raise
+        except (ChannelError, WrongGuest):
+            if time.monotonic() >= deadline:
+                raise
 
 
 def _enter(

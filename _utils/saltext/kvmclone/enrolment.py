@@ -14,11 +14,11 @@ from typing import Any
 
 import jinja2
 import yaml
-from saltext.kvmclone.guest.minion import Enrolment, GuestFile
 
 from saltext.kvmclone import keys as keys_module
 from saltext.kvmclone import minions
 from saltext.kvmclone.errors import ConfigError
+from saltext.kvmclone.guest.minion import Enrolment, GuestFile
 from saltext.kvmclone.keys import KeyPair, MinionKeys
 from saltext.kvmclone.ownership import Minion
 from saltext.kvmclone.request import Request, Secrets

@@ -14,12 +14,23 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
 from saltext.kvmclone import domain_xml, ownership
+from saltext.kvmclone.codes import (
+    AGENT_UNRESPONSIVE,
+    AUTH_FAILED,
+    AUTH_UNAVAILABLE,
+    INVALID_ARG,
+    NO_DOMAIN,
+    NO_DOMAIN_METADATA,
+    NO_SUPPORT,
+    OPERATION_INVALID,
+    STATES,
+    SYSTEM_ERROR,
+)
 from saltext.kvmclone.errors import (
     ChannelError,
     HostError,
@@ -27,6 +38,7 @@ from saltext.kvmclone.errors import (
     MissingPackage,
     NotFound,
 )
+from saltext.kvmclone.facts import AgentInterface, Lease
 from saltext.kvmclone.guest.agent import AgentError
 
 try:
@@ -36,31 +48,6 @@ except ImportError:  # a master needs none: its hosts do the work
     libvirt = None
 
 log = logging.getLogger(__name__)
-
-#: Error numbers of libvirt that somebody branches on (``virErrorNumber``).
-NO_SUPPORT = 3
-OPERATION_FAILED = 9
-SYSTEM_ERROR = 38
-NO_DOMAIN = 42
-AUTH_FAILED = 45
-NO_STORAGE_POOL = 49
-NO_STORAGE_VOL = 50
-OPERATION_INVALID = 55
-AUTH_UNAVAILABLE = 79
-NO_DOMAIN_METADATA = 80
-AGENT_UNRESPONSIVE = 86
-
-#: ``virDomainState`` in the words of CONTRACT.md; a guest that is still shutting down runs.
-STATES = {
-    0: "running",
-    1: "running",
-    2: "running",
-    3: "paused",
-    4: "running",
-    5: "shutoff",
-    6: "crashed",
-    7: "pmsuspended",
-}
 
 
 def available() -> bool:
@@ -72,27 +59,6 @@ def is_local(url: str) -> bool:
     """Whether a libvirt URI names the daemon of this very machine and its real disks."""
     parts = urlsplit(url)
     return parts.scheme in ("qemu", "qemu+unix") and not parts.netloc
-
-
-@dataclass(frozen=True)
-class Lease:
-    """A DHCP lease of one of libvirt's networks; ``expires`` is seconds since the epoch."""
-
-    mac: str
-    address: str
-    prefix: int
-    family: str
-    expires: float
-    client_id: str
-
-
-@dataclass(frozen=True)
-class AgentInterface:
-    """An interface as the guest agent lists it; addresses are ``(address, prefix, family)``."""
-
-    name: str
-    mac: str
-    addresses: tuple[tuple[str, int, str], ...]
 
 
 class Host:
@@ -302,9 +268,14 @@ class DomainHandle:
         """Boot the domain."""
         self.host.call(self.raw.create)
 
+    def resume(self) -> None:
+        """Let a paused domain go on."""
+        self.host.call(self.raw.resume)
+
     def shut_down(self) -> None:
-        """Ask the guest to shut down."""
-        self.host.call(self.raw.shutdown)
+        """Ask the guest to shut down; one that is off already stays so."""
+        with absent(OPERATION_INVALID):
+            self.host.call(self.raw.shutdown)
 
     def reboot(self) -> None:
         """Ask the guest to reboot."""
@@ -338,7 +309,7 @@ class DomainHandle:
         try:
             self.host.call(self.raw.undefineFlags, flags)
         except HostError as error:
-            if error.code not in (NO_SUPPORT, 8):  # 8: a flag this driver does not know
+            if error.code not in (NO_SUPPORT, INVALID_ARG):  # a flag this driver does not know
                 raise
             self.host.call(self.raw.undefine)
 

@@ -24,7 +24,7 @@ from saltext.kvmclone import (
     domain_xml,
     ownership,
     plan,
-    volumes,
+    survey,
 )
 from saltext.kvmclone.clone import Address, Clone, CloneDisk
 from saltext.kvmclone.errors import AlreadyExists, CreateInProgress, ForeignDomain
@@ -94,30 +94,32 @@ class LocalHost:
     # --- making -----------------------------------------------------------------------
 
     def plan(self, request: Request) -> dict[str, Any]:
-        return self._connected(lambda host: plan.compute(_facts(host, request), request).as_dict())
+        return self._connected(
+            lambda host: plan.compute(survey.facts(host, request), request).as_dict()
+        )
 
     def clone(self, request: Request, token: str = "") -> Clone:
         return self._connected(lambda host: self._clone(host, request, token))
 
     def _clone(self, host: Host, request: Request, token: str) -> Clone:
-        facts = _facts(host, request)
-        if facts.taken:
-            self._refuse_existing(host, request)
+        existing = host.find(request.name)
+        if existing is not None:
+            self._refuse_existing(host, request, existing)
+        facts = survey.facts(host, request)
         worker = _worker(token or secrets.token_hex(8))
         handle, record = apply.apply(host, plan.compute(facts, request, worker))
         return self._answer(host, handle, record, state="shutoff", definition="")
 
-    def _refuse_existing(self, host: Host, request: Request) -> None:
+    def _refuse_existing(self, host: Host, request: Request, handle: DomainHandle) -> None:
         """
-        :raises AlreadyExists: The clone is there and complete; carries it.
+        :raises AlreadyExists: The clone is there with all its disks; carries it.
         :raises CreateInProgress: It is there and was left half-made.
         """
-        handle = host.domain(request.name)
         record = handle.record()
         if record is None:
             return  # foreign; the plan refuses it together with everything else
         clone = self._show(host, handle, record)
-        if record.stage in ("planned", "cloned", ownership.DESTROYING) or clone.state == "crashed":
+        if record.stage in ("planned", ownership.DESTROYING) or clone.state == "crashed":
             raise CreateInProgress(
                 f"'{request.name}' exists at stage '{record.stage}': another create is at work on "
                 "it, or one was interrupted.",
@@ -197,8 +199,11 @@ class LocalHost:
     def power(self, name: str, action: str) -> Clone:
         def work(host: Host) -> Clone:
             handle, record = _ours(host, name)
-            running = handle.state() != "shutoff"
-            if action == "start" and not running:
+            state = handle.state()
+            running = state != "shutoff"
+            if action == "start" and state == "paused":
+                handle.resume()
+            elif action == "start" and not running:
                 handle.start()
             elif action == "stop" and running:
                 _stop(handle, time.monotonic() + 60)
@@ -253,7 +258,7 @@ class LocalHost:
 
     def _show(self, host: Host, handle: DomainHandle, record: Record) -> Clone:
         clone = self._answer(host, handle, record)
-        return replace(clone, drift=_drifted(host, record))
+        return replace(clone, drift=survey.drifted(host, record))
 
     def _answer(
         self,
@@ -346,54 +351,6 @@ def _foreign(handle: DomainHandle, label: str) -> Clone:
     )
 
 
-def _facts(host: Host, request: Request) -> plan.HostFacts:
-    """Ask the host everything that planning one clone needs; changes nothing."""
-    base = host.domain(request.base_domain)
-    definition = base.definition()
-    domain = domain_xml.read(definition)
-    found: dict[str, plan.VolumeFacts] = {}
-    pools: dict[str, plan.PoolFacts] = {}
-    existing: set[str] = set()
-    for disk in domain.disks:
-        if not plan.is_cloned(disk):
-            continue
-        volume = volumes.find(host, disk.path)
-        if volume is None:
-            continue
-        found[disk.path] = volume
-        name = request.pool or volume.pool
-        if name not in pools:
-            known = volumes.pool(host, name)
-            if known is None:
-                continue
-            pools[name] = known
-        wanted = plan.volume_name(request.name, disk, request.clone_strategy)
-        if pools[name].active and volumes.exists(host, name, wanted):
-            existing.add(os.path.join(pools[name].path, wanted))
-    nvram = plan.nvram_path(domain, request.name)
-    if nvram and host.local and os.path.exists(nvram):
-        existing.add(nvram)
-    return plan.HostFacts(
-        base_xml=definition,
-        base_state=base.state(),
-        base_saved=base.is_saved(),
-        local=host.local,
-        taken=host.find(request.name) is not None,
-        volumes=found,
-        pools=pools,
-        existing=frozenset(existing),
-    )
-
-
-def _drifted(host: Host, record: Record) -> bool:
-    """Whether a disk of the base changed since the clone was made from it."""
-    for disk in record.base_disks:
-        now = volumes.find(host, disk.path)
-        if now is None or now.modified != disk.modified:
-            return True
-    return False
-
-
 def _keeps_base_identity(request: Request, record: Record) -> bool:
     """Whether nothing later in this create can still reset the identity."""
     bootstraps = request.deploy.enabled and request.deploy.bootstrap != "none"
@@ -410,10 +367,13 @@ def _worker(token: str) -> Worker:
 
 
 def _stop(handle: DomainHandle, deadline: float) -> None:
-    """Ask the guest to shut down, and switch it off when it does not in time."""
-    handle.shut_down()
-    while time.monotonic() < deadline:
+    """Ask the guest to shut down, again in case it was still booting; at last switch it off."""
+    ask_at = 0.0
+    while (now := time.monotonic()) < deadline:
         if handle.state() == "shutoff":
             return
+        if now >= ask_at:
+            handle.shut_down()
+            ask_at = now + 8
         time.sleep(0.2)
     handle.power_off()

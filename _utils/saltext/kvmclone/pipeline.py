@@ -130,6 +130,9 @@ class _Create:
         watcher: Watcher,
         start: bool,
     ) -> None:
+        if master is None:  # nobody here bootstraps, whatever the profile says
+            deploy = dataclasses.replace(request.deploy, enabled=False)
+            request = dataclasses.replace(request, deploy=deploy)
         self.host = host
         self.request = request
         self.secrets = secrets

@@ -13,14 +13,14 @@ import os.path
 import random
 import time
 import uuid as uuid_module
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from saltext.kvmclone import domain_xml, ownership
 from saltext.kvmclone.domain_rewrite import Identity, NewDisk, Sizing, path_for, rewrite
 from saltext.kvmclone.domain_xml import Disk, Domain
 from saltext.kvmclone.errors import PlanRefused
+from saltext.kvmclone.facts import HostFacts
 from saltext.kvmclone.request import Request
 
 GENERATED = "<generated>"
@@ -30,62 +30,6 @@ FORMATS = ("qcow2", "raw")
 
 #: Pool types whose volumes are files in a folder.
 FILE_POOLS = ("dir", "fs", "netfs")
-
-
-@dataclass(frozen=True)
-class VolumeFacts:
-    """
-    A source volume, as libvirt describes it. Sizes are bytes.
-
-    :param pool: Name of the pool it lies in.
-    :param allocation: What it occupies, and what a copy will.
-    :param backing: Path of its own backing file, empty where it has none.
-    :param modified: Time of its last change, seconds since the epoch.
-    """
-
-    path: str
-    pool: str
-    format: str
-    capacity: int
-    allocation: int
-    backing: str = ""
-    modified: float = 0.0
-
-
-@dataclass(frozen=True)
-class PoolFacts:
-    """A storage pool; ``available`` is bytes, ``path`` its folder."""
-
-    name: str
-    type: str
-    path: str
-    active: bool
-    available: int
-
-
-@dataclass(frozen=True)
-class HostFacts:
-    """
-    What the host says about the base and about the place the clone will take.
-
-    :param base_xml: Inactive, secure definition of the base.
-    :param base_state: libvirt's state of the base, ``shutoff`` for a usable one.
-    :param base_saved: The base has a saved memory image.
-    :param local: Files of the host can be read and written directly.
-    :param taken: A domain of the clone's name exists.
-    :param volumes: The base's disks by path; a disk that no pool knows is missing.
-    :param pools: Pools by name: those of the volumes and the one asked for.
-    :param existing: Files that already stand where the plan would put new ones.
-    """
-
-    base_xml: str
-    base_state: str = "shutoff"
-    base_saved: bool = False
-    local: bool = True
-    taken: bool = False
-    volumes: Mapping[str, VolumeFacts] = field(default_factory=dict)
-    pools: Mapping[str, PoolFacts] = field(default_factory=dict)
-    existing: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

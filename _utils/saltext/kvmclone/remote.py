@@ -16,13 +16,13 @@ from typing import Any
 
 import salt.client
 import salt.exceptions
-from saltext.kvmclone.guest.minion import Enrolment
 
 from saltext.kvmclone import clone as clone_module
 from saltext.kvmclone import errors, sealed
 from saltext.kvmclone import request as request_module
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, Unsealable
+from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.operations import KvmHost, LocalHost
 from saltext.kvmclone.ownership import Minion

@@ -16,9 +16,11 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone.errors import HostError, PoolFull
-from saltext.kvmclone.host import NO_STORAGE_POOL, NO_STORAGE_VOL, Host, absent
-from saltext.kvmclone.plan import PlannedDisk, PoolFacts, VolumeFacts
+from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL, STORAGE_VOL_EXIST
+from saltext.kvmclone.errors import HostError, KvmCloneError, PlanRefused, PoolFull
+from saltext.kvmclone.facts import PoolFacts, VolumeFacts
+from saltext.kvmclone.host import Host, absent
+from saltext.kvmclone.plan import PlannedDisk
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +47,13 @@ def find(host: Host, path: str) -> VolumeFacts | None:
         return None
     root = etree.fromstring(host.call(raw.XMLDesc, 0).encode())
     holder = host.call(raw.storagePoolLookupByVolume)
-    _kind, capacity, allocation = host.call(raw.info)
     target_format = root.find("./target/format")
     return VolumeFacts(
         path=path,
         pool=str(holder.name()),
         format=target_format.get("type", "") if target_format is not None else "",
-        capacity=int(capacity),
-        allocation=int(allocation),
+        capacity=int(root.findtext("./capacity") or 0),  # libvirt always writes bytes
+        allocation=int(root.findtext("./allocation") or 0),
         backing=(root.findtext("./backingStore/path") or "").strip(),
         modified=float(root.findtext("./target/timestamps/mtime") or 0.0),
     )
@@ -85,39 +86,54 @@ def pool(host: Host, name: str) -> PoolFacts | None:
     )
 
 
-def exists(host: Host, pool_name: str, volume: str) -> bool:
-    """Whether the pool holds a volume of that name."""
-    with absent(NO_STORAGE_VOL):
-        raw = host.call(host.connection.storagePoolLookupByName, pool_name)
-        host.call(raw.storageVolLookupByName, volume)
-        return True
-    return False
+def exists(host: Host, path: str) -> bool:
+    """Whether something stands at ``path``, also where libvirt has not noticed it yet."""
+    return os.path.lexists(path) if host.local else _lookup(host, path) is not None
 
 
-def create(host: Host, disk: PlannedDisk) -> None:
+def create(host: Host, disk: PlannedDisk, made: list[str]) -> None:
     """
     Make the volume of one planned disk.
 
+    :param made: Holds the volume's path for as long as there may be something of ours to
+        take back. Where libvirt refuses, it cleaned up by itself, and a file that stands
+        there is somebody else's.
+    :raises PlanRefused: The file is there already.
     :raises PoolFull: The pool ran out of room.
-    :raises HostError: libvirt refused; nothing is left behind that it made itself.
+    :raises HostError: libvirt refused for another reason.
     """
     raw_pool = host.call(host.connection.storagePoolLookupByName, disk.pool)
-    if disk.action == "overlay":
-        host.call(raw_pool.createXML, _xml(disk, backing=True), 0)
-        return
-    if host.local and not disk.source_backing and os.access(disk.source, os.R_OK):
-        # Ten times faster than the daemon's own copy, and as sparse as the source.
-        host.call(raw_pool.createXML, _xml(disk), 0)
-        _fill(disk)
-        return
-    source = host.call(host.connection.storageVolLookupByPath, disk.source)
+    # Ten times faster than the daemon's own copy, and as sparse as the source.
+    fill = (
+        disk.action == "copy"
+        and host.local
+        and not disk.source_backing
+        and os.access(disk.source, os.R_OK)
+    )
+    made.append(disk.destination)
     try:
-        host.call(raw_pool.createXMLFrom, _xml(disk), source, 0)
+        if disk.action == "overlay" or fill:
+            host.call(raw_pool.createXML, _xml(disk), 0)
+        else:
+            source = host.call(host.connection.storageVolLookupByPath, disk.source)
+            host.call(raw_pool.createXMLFrom, _xml(disk), source, 0)
     except HostError as error:
-        available = host.call(raw_pool.info)[3]
-        if available < disk.bytes // 20 + 2**20:
-            raise _full(disk) from error
-        raise
+        made.remove(disk.destination)
+        raise _refusal(host, raw_pool, disk, error) from error
+    if fill:
+        _fill(disk)
+
+
+def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> KvmCloneError:
+    """What libvirt's refusal to make a volume means."""
+    host.call(raw_pool.refresh, 0)
+    if error.code == STORAGE_VOL_EXIST or _lookup(host, disk.destination) is not None:
+        return PlanRefused(
+            f"The volume '{disk.destination}' appeared meanwhile; it is not ours to overwrite.",
+            f"Look at it, then: virsh vol-delete {disk.destination}",
+        )
+    available = host.call(raw_pool.info)[3]
+    return _full(disk) if available < disk.bytes + 2**20 else error
 
 
 def delete(host: Host, path: str) -> bool:
@@ -165,7 +181,7 @@ def stand_on(host: Host, paths: Iterable[str]) -> dict[str, list[str]]:
 # --- making -------------------------------------------------------------------------
 
 
-def _xml(disk: PlannedDisk, backing: bool = False) -> str:
+def _xml(disk: PlannedDisk) -> str:
     root = etree.Element("volume")
     etree.SubElement(root, "name").text = disk.volume
     etree.SubElement(root, "capacity", unit="bytes").text = str(disk.capacity)
@@ -173,7 +189,10 @@ def _xml(disk: PlannedDisk, backing: bool = False) -> str:
     etree.SubElement(root, "allocation").text = "0"
     target = etree.SubElement(root, "target")
     etree.SubElement(target, "format", type=disk.format)
-    if backing:
+    if disk.format == "qcow2":
+        # Without it libvirt writes the format of QEMU 0.10.
+        etree.SubElement(target, "compat").text = "1.1"
+    if disk.action == "overlay":
         store = etree.SubElement(root, "backingStore")
         etree.SubElement(store, "path").text = disk.source
         etree.SubElement(store, "format", type=disk.source_format)

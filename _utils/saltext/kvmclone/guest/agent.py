@@ -180,8 +180,10 @@ class AgentChannel(ShellFiles):
         )
 
     def _kill(self, pid: int) -> None:
+        # The shell waits for its child before it looks at signals, so the child first.
+        script = f"kill $(cat /proc/{int(pid)}/task/{int(pid)}/children) {int(pid)}"
         try:
-            self._ask("guest-exec", {"path": "/bin/sh", "arg": ["-c", f"kill {int(pid)}"]})
+            self._ask("guest-exec", {"path": "/bin/sh", "arg": ["-c", with_path(script)]})
         except errors.ChannelError:
             pass  # The timeout is the news; that it cannot be killed either adds nothing.
 

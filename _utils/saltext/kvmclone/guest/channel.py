@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -198,12 +199,12 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     """
     The text without the secrets: each value, and each line of a key, becomes ``***``.
     """
-    for secret in secrets:
-        for part in {secret, *secret.splitlines()}:
-            # The frame of a PEM block is no secret and short words hit innocent text.
-            if len(part) >= 4 and not part.startswith("-----"):
-                text = text.replace(part, "***")
-    return text
+    parts = {part for secret in secrets for part in (secret, *secret.splitlines())}
+    for part in sorted(parts, key=len, reverse=True):
+        # The frame of a PEM block is no secret, and short words hit innocent text.
+        if len(part) >= 4 and not part.startswith("-----"):
+            text = text.replace(part, "***")
+    return re.sub(r"\*{3}(\s*\*{3})+", "***", text)
 
 
 def timed_out(command: str) -> errors.CommandFailed:

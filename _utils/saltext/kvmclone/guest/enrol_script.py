@@ -3,7 +3,8 @@ What an enrolment carries into the guest, and the shell that puts it in place th
 
 Everything travels as one tar archive on the input of one command: one round trip, and
 no secret in a command line or an environment. The folder it is unpacked in is removed
-by the same shell, however it ends.
+by the same shell, however it ends. ``KVM_CLONE_ROOT`` is a folder that stands for ``/``
+where the minion's files go, for tests.
 """
 
 from __future__ import annotations
@@ -55,13 +56,14 @@ stage() {
     return "$status"
 }
 
-# The script says what the log ends with; its own end, in the case of a failure.
-finish() { tail -n 40 "$log" | tail -c 16384; exit "$1"; }
+# finish STATUS: what follows this line is the scripts' output and no word of ours.
+finish() { say output; tail -n 40 "$log" | tail -c 16384; exit "$1"; }
 """
 
 _INSTALL = r"""
 umask 022
-c=/etc/salt p=/etc/salt/pki/minion
+R=${KVM_CLONE_ROOT-}
+c=$R/etc/salt p=$R/etc/salt/pki/minion
 mkdir -p "$c/minion.d" "$p" && chmod 700 "$p" || { say "failed install $?"; finish 1; }
 umask 077
 rm -f "$p/minion.pem" "$p/minion.pub" "$p/minion_master.pub"
@@ -76,16 +78,16 @@ rm -f "$p/minion.pem" "$p/minion.pub" "$p/minion_master.pub"
 } 2>>"$log" || { say "failed install $?"; finish 1; }
 
 unit=
-for folder in /etc /lib /usr/lib; do
-    if [ -e "$folder/systemd/system/salt-minion.service" ]; then unit=1; fi
+for folder in etc lib usr/lib; do
+    if [ -e "$R/$folder/systemd/system/salt-minion.service" ]; then unit=1; fi
 done
-wanted=/etc/systemd/system/multi-user.target.wants/salt-minion.service
-if [ -n "$unit" ] && [ -d /run/systemd/system ]; then
+wanted=$R/etc/systemd/system/multi-user.target.wants/salt-minion.service
+if [ -n "$unit" ] && [ -d "$R/run/systemd/system" ]; then
     [ -e "$wanted" ] || systemctl --quiet --no-reload enable salt-minion.service >>"$log" 2>&1
     # Not waited for: the minion takes seconds to come up, and its answer is what counts.
     systemctl --no-block restart salt-minion.service >>"$log" 2>&1 && say "started systemd"
-elif [ -x /etc/init.d/salt-minion ]; then
-    /etc/init.d/salt-minion restart >>"$log" 2>&1 </dev/null && say "started init"
+elif [ -x "$R/etc/init.d/salt-minion" ]; then
+    "$R/etc/init.d/salt-minion" restart >>"$log" 2>&1 </dev/null && say "started init"
 else
     salt-minion -d >>"$log" 2>&1 </dev/null && say "started daemon"
 fi || { say "failed start $?"; finish 1; }
@@ -93,14 +95,14 @@ fi || { say "failed start $?"; finish 1; }
 
 #: Whether the guest has a minion, and what /etc/salt/grains holds.
 PROBE = r"""
-found=
-for file in /etc/systemd/system /lib/systemd/system /usr/lib/systemd/system; do
-    if [ -e "$file/salt-minion.service" ]; then found=1; fi
+R=${KVM_CLONE_ROOT-} found=
+for folder in etc lib usr/lib; do
+    if [ -e "$R/$folder/systemd/system/salt-minion.service" ]; then found=1; fi
 done
-if [ -x /etc/init.d/salt-minion ] || command -v salt-minion >/dev/null; then found=1; fi
+if [ -x "$R/etc/init.d/salt-minion" ] || command -v salt-minion >/dev/null; then found=1; fi
 [ -n "$found" ] || exit 0
 echo 'kvm-clone: minion'
-if [ -s /etc/salt/grains ]; then cat /etc/salt/grains; fi
+if [ -s "$R/etc/salt/grains" ]; then cat "$R/etc/salt/grains"; fi
 """
 
 

@@ -299,14 +299,13 @@ def _report(result: Result, enrolment: Enrolment, folder: str, warnings: list[st
     :raises errors.DeployFailed: They tell of a failure, or are missing.
     """
     hidden = enrolment.hidden()
-    words: list[list[str]] = []
-    other: list[str] = []
-    for line in result.output.splitlines():
-        if line.startswith(enrol_script.MARK):
-            words.append(line[len(enrol_script.MARK) :].strip().split(" ", 2))
-        else:
-            other.append(line)
-    said = Result(result.status, "\n".join(other), result.error)
+    ours, _, output = result.output.partition(enrol_script.MARK + "output\n")
+    words = [
+        line[len(enrol_script.MARK) :].strip().split(" ", 2)
+        for line in ours.splitlines()
+        if line.startswith(enrol_script.MARK)
+    ]
+    said = Result(result.status, output, result.error)
     how = "script"
     for word in words:
         if word[0] == "refused":

@@ -7,7 +7,7 @@ busybox. Each step says ``kvm-clone: done NAME``, ``skipped NAME why`` or ``fail
 why``, and the script ends with ``kvm-clone: end``.
 
 Files that exist are written in place, so that owner, mode and SELinux label stay.
-``ROOT`` is a folder that stands for ``/``, for tests.
+``KVM_CLONE_ROOT`` is a folder that stands for ``/``, for tests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MARK = "kvm-clone: "
 _FUNCTIONS = r"""
 set -u
 umask 022
-R=${ROOT-}
+R=${KVM_CLONE_ROOT-}
 say() { printf 'kvm-clone: %s\n' "$*"; }
 done_() { say "done $*"; }
 skip() { say "skipped $*"; }
@@ -82,12 +82,18 @@ hosts() {
         *)
             for word in $line; do
                 case $word in
-                "$was") word=$SHORT changed=1 ;;
+                "$was")
+                    word=$SHORT changed=1
+                    # The first name of a line is the full one, for `hostname -f`.
+                    case " $words " in
+                    *" $NAME "*) ;;
+                    *) if [ "$SHORT" != "$NAME" ]; then word="$NAME $SHORT"; fi ;;
+                    esac ;;
                 "$was".*)
                     case $NAME in *.*) word=$NAME ;; *) word=$NAME.${word#*.} ;; esac
                     changed=1 ;;
                 esac
-                if [ "$word" = "$NAME" ]; then known=1; fi
+                case "$word " in "$NAME "*) known=1 ;; esac
                 words="$words${words:+ }$word"
             done ;;
         esac

@@ -36,14 +36,14 @@ _TRANSPORT_LOG = "saltext.kvmclone.guest.ssh.transport"
 
 #: Seconds between two knocks at a port that refuses.
 KNOCK = 0.1
-#: Seconds between two logins to an sshd that hangs up: each counts against the user.
-RELOGIN = 1.0
 #: Seconds for sshd's greeting and key exchange once the port is open.
 GREETING_TIMEOUT = 30.0
 #: Seconds for the answer to a login.
 LOGIN_TIMEOUT = 30.0
 #: Seconds during which an sshd that hangs up on a login may still be starting.
 STARTING = 20.0
+#: Seconds during which an sshd may still show the keys that it is just being told to drop.
+RELOADING = 3.0
 #: Seconds for output that follows the exit of a command. A daemon that the command
 #: started may hold the stream open for ever.
 LINGER = 0.3
@@ -57,10 +57,6 @@ _KEY_TYPES = {
     "ecdsa-sha2-nistp521": ("ecdsa-sha2-nistp521",),
     "ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256"),
 }
-
-
-class _NotReady(Exception):
-    """sshd is not there, or not done starting: knock again."""
 
 
 def connect(
@@ -98,12 +94,12 @@ def connect(
     where = f"{login.username}@{address} port {login.port}"
     key = _load_key(secrets.private_key, passphrase) if secrets.private_key else None
     wanted = None if host_keys is None else list(host_keys)
-    hung_up_first: float | None = None
+    patience: dict[type[_NotReady], float] = {}
     while True:
         try:
             transport = _greet(address, login.port, deadline, wanted)
             try:
-                seen = _host_key(transport, wanted, where)
+                seen = _host_key(transport, wanted)
                 _log_in(transport, login, secrets, key, where)
             except BaseException:
                 transport.close()
@@ -111,24 +107,59 @@ def connect(
             return SshChannel(transport, seen, login, secrets, where)
         except _NotReady as exc:
             now = time.monotonic()
-            if isinstance(exc, _HungUp):
-                hung_up_first = hung_up_first or now
-                if now - hung_up_first > STARTING:
-                    raise errors.LoginFailed(
-                        f"the guest hangs up on the login {where}: {exc}",
-                        "Read the guest's log: journalctl -u ssh.",
-                    ) from exc
-            if now + KNOCK >= deadline:
-                raise errors.ChannelError(
-                    f"no ssh login as {where} before the deadline; last: {exc}",
-                    "Does sshd start in the base, and does a firewall let this machine in? "
-                    "With qemu-guest-agent in the base, bootstrap: agent needs neither.",
-                ) from exc
-            time.sleep(RELOGIN if isinstance(exc, _HungUp) else KNOCK)
+            last = patience.setdefault(type(exc), now + exc.patience)
+            if now > min(last, deadline - exc.pause):
+                raise exc.final(where) from exc
+            time.sleep(exc.pause)
+
+
+class _NotReady(Exception):
+    """
+    sshd is not there, or not done starting: knock again.
+
+    :cvar pause: Seconds until then.
+    :cvar patience: Seconds for which this may go on.
+    """
+
+    pause = KNOCK
+    patience = float("inf")
+
+    def final(self, where: str) -> errors.KvmCloneError:
+        """The error, if it stays like this."""
+        return errors.ChannelError(
+            f"no ssh login as {where} before the deadline; last: {self}",
+            "Does sshd start in the base, and does a firewall let this machine in? "
+            "With qemu-guest-agent in the base, bootstrap: agent needs neither.",
+        )
 
 
 class _HungUp(_NotReady):
     """The server closed the connection during the login, or said it is booting."""
+
+    # Each attempt counts against the user.
+    pause = 1.0
+    patience = STARTING
+
+    def final(self, where: str) -> errors.KvmCloneError:
+        """See :meth:`_NotReady.final`."""
+        return errors.LoginFailed(
+            f"the guest hangs up on the login {where}: {self}",
+            "Read the guest's log: journalctl -u ssh.",
+        )
+
+
+class _OtherKey(_NotReady):
+    """The machine shows a host key that is none of the clone's."""
+
+    pause = 0.5
+    patience = RELOADING
+
+    def final(self, where: str) -> errors.KvmCloneError:
+        """See :meth:`_NotReady.final`."""
+        return errors.WrongGuest(
+            f"the machine at {where} shows the host key {self}, which is none of the clone's",
+            "Another machine holds that address; give the clone its own: ip_source: reserve.",
+        )
 
 
 def _greet(address: str, port: int, deadline: float, wanted: list[PublicKey] | None) -> Any:
@@ -181,16 +212,11 @@ def _prefer(transport: Any, wanted: list[PublicKey] | None) -> None:
         options.key_types = first + [name for name in options.key_types if name not in first]
 
 
-def _host_key(transport: Any, wanted: list[PublicKey] | None, where: str) -> PublicKey:
+def _host_key(transport: Any, wanted: list[PublicKey] | None) -> PublicKey:
     shown = transport.get_remote_server_key()
     seen = PublicKey(shown.get_name(), base64.b64encode(shown.asbytes()).decode())
     if wanted is not None and seen not in wanted:
-        transport.close()
-        raise errors.WrongGuest(
-            f"the machine at {where} shows the host key {seen.fingerprint}, "
-            "which is none of the clone's",
-            "Another machine holds that address; give the clone its own: ip_source: reserve.",
-        )
+        raise _OtherKey(seen.fingerprint)
     return seen
 
 

@@ -1,0 +1,175 @@
+"""How much a quick clone costs beyond the libvirt calls that it cannot do without.
+
+One run, three ways, taken in turns so that a noisy machine troubles all alike:
+
+* *naive*: read the base, create the overlay, define the clone; nothing else. No record, no
+  journal, no check: a crash between two of them leaves what nobody owns.
+* *same effect*: the calls that a journaled clone needs, made by hand: the name and the volume are
+  looked up, the definition carries its record, the overlay is made, the record is closed.
+* *ours*: :meth:`LocalHost.clone`, with all its checks and the whole plan.
+
+All three open a connection of their own, as ``LocalHost`` does. Run it with ``make bench``, or in
+the checkout with ``.cache/venv/bin/python -m bench.quick_clone [ROUNDS]``. It leaves nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import libvirt
+from lab.common import LIBVIRT_URI
+from lab.lab import Lab, connection
+
+from saltext.kvmclone import domain_xml, ownership
+from saltext.kvmclone.operations import LocalHost
+from saltext.kvmclone.request import Request
+
+GOAL = 1.3
+
+
+class Bench:
+    """One base in one pool, and the three ways to clone it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.base = lab.tiny_base("bench-base")
+        self.source = lab.pool_path / "bench-base-0.qcow2"
+        self.number = 0
+        self.host = LocalHost(LIBVIRT_URI, label="bench")
+        with connection() as conn:
+            conn.storagePoolLookupByName(lab.pool).refresh()
+            self.planned = conn.lookupByName(self.base).XMLDesc()
+        self.record = ownership.Record(uuid="", base=self.base, base_uuid="", strategy="quick")
+
+    # --- the three ways ------------------------------------------------------------------------
+
+    def naive(self, name: str) -> None:
+        with connection() as conn:
+            xml = conn.lookupByName(self.base).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            pool = conn.storagePoolLookupByName(self.lab.pool)
+            pool.createXML(self._volume_xml(name))
+            conn.defineXMLFlags(self._definition(xml, name), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+
+    def same_effect(self, name: str) -> None:
+        with connection() as conn:
+            base = conn.lookupByName(self.base)
+            xml = base.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+            assert not base.isActive()
+            assert not base.hasManagedSaveImage()
+            try:
+                conn.lookupByName(name)
+                raise AssertionError(name)
+            except libvirt.libvirtError:
+                pass
+            volume = conn.storageVolLookupByPath(str(self.source))
+            assert volume.XMLDesc()
+            pool = volume.storagePoolLookupByVolume()
+            assert pool.info()[3]
+            domain = conn.defineXMLFlags(
+                self._definition(xml, name, journal=True), libvirt.VIR_DOMAIN_DEFINE_VALIDATE
+            )
+            pool.createXML(self._volume_xml(name))
+            domain.setMetadata(
+                libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+                ownership.to_xml(self.record),
+                ownership.PREFIX,
+                ownership.NAMESPACE,
+                libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+            )
+
+    def ours(self, name: str) -> None:
+        self.host.clone(
+            Request(name=name, base_domain=self.base, clone_strategy="quick"), token="bench"
+        )
+
+    # --- their parts ---------------------------------------------------------------------------
+
+    def _definition(self, xml: str, name: str, journal: bool = False) -> str:
+        root = domain_xml.parse(xml)
+        for tag, value in (("name", name), ("uuid", str(uuid.uuid4()))):
+            element = root.find(tag)
+            assert element is not None
+            element.text = value
+        for path in ("./devices/interface/mac", "./devices/disk/serial"):
+            for element in root.findall(path):
+                element.getparent().remove(element)
+        source = root.find("./devices/disk/source")
+        assert source is not None
+        source.set("file", str(self._path(name)))
+        if journal:
+            ownership.embed(root, self.record)
+        return domain_xml.serialize(root)
+
+    def _volume_xml(self, name: str) -> str:
+        return f"""<volume><name>{self._path(name).name}</name>
+<capacity>{64 * 2**20}</capacity><allocation>0</allocation>
+<target><format type='qcow2'/><compat>1.1</compat></target>
+<backingStore><path>{self.source}</path><format type='qcow2'/></backingStore></volume>"""
+
+    def _path(self, name: str) -> Path:
+        return self.lab.pool_path / f"{name}-vda.qcow2"
+
+    # --- measuring -----------------------------------------------------------------------------
+
+    def once(self, way: Callable[[str], None]) -> float:
+        """Milliseconds of one clone, made and removed."""
+        self.number += 1
+        name = f"bench-{self.number}"
+        start = time.perf_counter()
+        way(name)
+        elapsed = time.perf_counter() - start
+        with connection() as conn:
+            conn.lookupByName(name).undefine()
+            conn.storageVolLookupByPath(str(self._path(name))).delete()
+        return elapsed * 1000
+
+    def rounds(self, count: int) -> list[float]:
+        """Medians of the three ways, in milliseconds."""
+        ways = [self.naive, self.same_effect, self.ours]
+        times: list[list[float]] = [[] for _ in ways]
+        for turn in range(count + 1):
+            for index, way in enumerate(ways):
+                taken = self.once(way)
+                if turn:  # the first round warms up
+                    times[index].append(taken)
+        return [statistics.median(one) for one in times]
+
+    def fill_pool(self, count: int) -> None:
+        for number in range(count):
+            (self.lab.pool_path / f"other-{number}.raw").write_bytes(b"")
+        with connection() as conn:
+            conn.storagePoolLookupByName(self.lab.pool).refresh()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rounds", nargs="?", type=int, default=30)
+    parser.add_argument("--volumes", type=int, default=500, help="others in the pool, second row")
+    arguments = parser.parse_args()
+
+    print(f"quick clone, median of {arguments.rounds} rounds in turns, milliseconds\n")
+    print(f"{'volumes':>8} {'naive':>7} {'same effect':>12} {'ours':>7}", end="")
+    print(f" {'/ naive':>8} {'/ same':>7} {'calls':>6}")
+    ratios = []
+    with Lab() as lab:
+        bench = Bench(lab)
+        for volumes in (1, arguments.volumes):
+            if volumes > 1:
+                bench.fill_pool(volumes)
+            naive, same, ours = bench.rounds(arguments.rounds)
+            ratios.append(ours / same)
+            print(f"{volumes:>8} {naive:>7.1f} {same:>12.1f} {ours:>7.1f}", end="")
+            print(f" {ours / naive:>8.2f} {ours / same:>7.2f} {bench.host.calls:>6}")
+    held = max(ratios) <= GOAL
+    print(f"\nGoal: at most {GOAL} times the calls that it needs: {'held' if held else 'MISSED'}.")
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""A user of this machine and an sshd for it, for the time of the tests."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.functional.guest.sshd import PASSWORD, USER, Sshd
+
+
+@pytest.fixture(scope="session")
+def account() -> Iterator[str]:
+    """An ordinary user of this machine, for the time of the tests."""
+    if os.geteuid() != 0 or not shutil.which("sudo") or not os.path.exists("/usr/sbin/sshd"):
+        pytest.skip("needs root, sudo and sshd")
+    try:
+        pwd.getpwnam(USER)
+    except KeyError:
+        subprocess.run(["useradd", "-m", "-s", "/bin/sh", USER], check=True)
+    subprocess.run(["chpasswd"], input=f"{USER}:{PASSWORD}\n", text=True, check=True)
+    yield USER
+    # sshd's last session of the user may still be closing.
+    for _ in range(50):
+        done = subprocess.run(["userdel", "-r", USER], capture_output=True, check=False)
+        if done.returncode != 8:
+            break
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, account: str) -> Iterator[Sshd]:
+    server = Sshd(tmp_path)
+    tmp_path.chmod(0o755)
+    yield server
+    server.stop()

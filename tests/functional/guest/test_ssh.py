@@ -1,0 +1,420 @@
+"""The ssh channel against a real sshd and a real sudo."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from tests.functional.guest.sshd import PASSWORD, USER, Sshd, free_port
+
+from saltext.kvmclone import errors
+from saltext.kvmclone.guest import hostkeys, ssh
+from saltext.kvmclone.guest.channel import check
+from saltext.kvmclone.request import Login, Secrets
+
+pytest.importorskip("paramiko")
+
+
+def key_text(key, style: str = "openssh", passphrase: str = "") -> tuple[str, str]:
+    """A private key as text, and its authorized_keys line."""
+    formats = {
+        "openssh": serialization.PrivateFormat.OpenSSH,
+        "pkcs1": serialization.PrivateFormat.TraditionalOpenSSL,
+        "pkcs8": serialization.PrivateFormat.PKCS8,
+    }
+    lock = (
+        serialization.BestAvailableEncryption(passphrase.encode())
+        if passphrase
+        else serialization.NoEncryption()
+    )
+    private = key.private_bytes(serialization.Encoding.PEM, formats[style], lock)
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return private.decode(), public.decode()
+
+
+@pytest.fixture
+def root(sshd: Sshd) -> Iterator[ssh.SshChannel]:
+    """A channel as root, by key."""
+    private, public = key_text(ed25519.Ed25519PrivateKey.generate())
+    sshd.authorize(public)
+    sshd.start()
+    with ssh.connect(
+        "127.0.0.1",
+        Login("root", sshd.port),
+        Secrets(private_key=private),
+        deadline=time.monotonic() + 20,
+    ) as channel:
+        yield channel
+
+
+@pytest.fixture
+def enter(sshd: Sshd) -> Callable[..., ssh.SshChannel]:
+    """Log in with a password as the ordinary user."""
+
+    def enter(password: str = PASSWORD, wait: float = 15, **options) -> ssh.SshChannel:
+        keywords = {k: options.pop(k) for k in ("host_keys",) if k in options}
+        secrets = Secrets(password=password, sudo_password=options.pop("sudo_password", ""))
+        return ssh.connect(
+            "127.0.0.1",
+            Login(USER, sshd.port, **options),
+            secrets,
+            deadline=time.monotonic() + wait,
+            **keywords,
+        )
+
+    return enter
+
+
+# --- getting in -------------------------------------------------------------------------
+
+
+def test_a_password_opens_the_door(sshd, enter):
+    sshd.start()
+    with enter() as channel:
+        assert channel.run("id -un", timeout=10, as_root=False).output.strip() == USER
+
+
+def test_a_password_opens_the_door_in_a_dialogue_too(sshd, enter):
+    sshd.options |= {"PasswordAuthentication": "no", "KbdInteractiveAuthentication": "yes"}
+    sshd.start()
+    with enter() as channel:
+        assert channel.run("true", timeout=10).status == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "style"),
+    [
+        (lambda: rsa.generate_private_key(65537, 2048), "openssh"),
+        (lambda: rsa.generate_private_key(65537, 2048), "pkcs1"),
+        (lambda: rsa.generate_private_key(65537, 2048), "pkcs8"),
+        (lambda: ec.generate_private_key(ec.SECP256R1()), "pkcs1"),
+        (lambda: ec.generate_private_key(ec.SECP384R1()), "pkcs8"),
+        (ed25519.Ed25519PrivateKey.generate, "openssh"),
+        (ed25519.Ed25519PrivateKey.generate, "pkcs8"),
+    ],
+    ids=["rsa", "rsa-pem", "rsa-pkcs8", "ecdsa-pem", "ecdsa384-pkcs8", "ed25519", "ed25519-pkcs8"],
+)
+def test_every_kind_of_key_opens_the_door(sshd, make, style):
+    private, public = key_text(make(), style)
+    sshd.authorize(public)
+    sshd.start()
+    login, deadline = Login("root", sshd.port), time.monotonic() + 15
+    with ssh.connect(
+        "127.0.0.1", login, Secrets(private_key=private), deadline=deadline
+    ) as channel:
+        assert channel.run("id -u", timeout=10).output.strip() == "0"
+
+
+def test_a_key_with_a_passphrase_needs_it(sshd):
+    private, public = key_text(ed25519.Ed25519PrivateKey.generate(), passphrase="open sesame")
+    sshd.authorize(public)
+    sshd.start()
+    login, secrets = Login("root", sshd.port), Secrets(private_key=private)
+    deadline = time.monotonic() + 15
+    with ssh.connect(
+        "127.0.0.1", login, secrets, deadline=deadline, passphrase="open sesame"
+    ) as channel:
+        assert channel.run("true", timeout=10).status == 0
+    with pytest.raises(errors.LoginFailed, match="passphrase"):
+        ssh.connect("127.0.0.1", login, secrets, deadline=deadline)
+
+
+def test_a_refused_key_leaves_the_password(sshd, enter):
+    sshd.start()
+    private, _ = key_text(ed25519.Ed25519PrivateKey.generate())
+    with ssh.connect(
+        "127.0.0.1",
+        Login(USER, sshd.port),
+        Secrets(password=PASSWORD, private_key=private),
+        deadline=time.monotonic() + 15,
+    ) as channel:
+        assert channel.run("true", timeout=10).status == 0
+
+
+def test_a_wrong_password_fails_at_once_and_is_not_repeated(sshd, enter):
+    sshd.start()
+    started = time.monotonic()
+    with pytest.raises(errors.LoginFailed) as caught:
+        enter(password="wrong canary")
+    assert time.monotonic() - started < 8
+    assert sshd.log.count("Failed password") == 1
+    assert "wrong canary" not in str(caught.value)
+
+
+def test_neither_key_nor_password_is_an_error_that_says_so(sshd, enter, monkeypatch):
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    sshd.start()
+    with pytest.raises(errors.LoginFailed, match="neither a key nor a password"):
+        enter(password="")
+
+
+def test_an_sshd_that_comes_up_later_is_noticed_within_half_a_second(sshd, enter):
+    ready: list[float] = []
+
+    def later() -> None:
+        time.sleep(1.5)
+        sshd.start()
+        sshd.wait()
+        ready.append(time.monotonic())
+
+    starter = threading.Thread(target=later)
+    starter.start()
+    with enter() as channel:
+        connected = time.monotonic()
+        channel.close()
+    starter.join()
+    assert connected - ready[0] < 1.0
+
+
+@pytest.mark.parametrize("kind", ["nobody listens", "somebody listens and says nothing"])
+def test_waiting_ends_at_the_deadline(kind):
+    port = free_port()
+    listener = socket.create_server(("127.0.0.1", port)) if "somebody" in kind else None
+    started = time.monotonic()
+    with pytest.raises(errors.ChannelError, match="before the deadline"):
+        ssh.connect("127.0.0.1", Login("root", port), Secrets(password="x"), deadline=started + 1.5)
+    assert 1.2 < time.monotonic() - started < 3.5
+    if listener:
+        listener.close()
+
+
+def test_without_paramiko_the_error_names_the_line_that_installs_it(monkeypatch):
+    monkeypatch.setattr(ssh, "paramiko", None)
+    with pytest.raises(errors.MissingPackage) as caught:
+        ssh.connect("127.0.0.1", Login(), Secrets(password="x"), deadline=0)
+    assert "salt-pip install paramiko" in caught.value.hint
+
+
+# --- whose door it is -------------------------------------------------------------------
+
+
+def test_the_host_key_seen_at_first_contact_is_recorded(sshd, enter):
+    sshd.start()
+    with enter() as channel:
+        assert channel.host_key in sshd.host_keys
+        shown = subprocess.run(
+            ["ssh-keygen", "-lf", "-"],
+            input=channel.host_key.line,
+            text=True,
+            capture_output=True,
+            check=True,
+        ).stdout
+        assert channel.host_key.fingerprint in shown
+
+
+@pytest.mark.parametrize("index", [0, 1, 2], ids=["ed25519", "ecdsa", "rsa"])
+def test_an_expected_host_key_of_any_kind_is_asked_for(sshd, enter, index):
+    sshd.start()
+    with enter(host_keys=[sshd.host_keys[index]]) as channel:
+        assert channel.host_key == sshd.host_keys[index]
+
+
+def test_another_host_key_is_refused_before_the_password_is_sent(sshd, enter):
+    sshd.start()
+    with pytest.raises(errors.WrongGuest) as caught:
+        enter(host_keys=[key.public for key in hostkeys.generate()])
+    assert "reserve" in caught.value.hint
+    assert "password" not in sshd.log
+
+
+def test_an_sshd_that_is_just_being_given_its_new_keys_is_waited_for(sshd, enter):
+    fresh = hostkeys.generate()
+    sshd.start()
+    sshd.wait()
+
+    def replace() -> None:
+        for key in fresh:
+            (sshd.folder / f"host_{key.kind}").write_text(key.private)
+        sshd.process.send_signal(signal.SIGHUP)
+
+    later = threading.Timer(1.0, replace)
+    later.start()
+    with enter(host_keys=[key.public for key in fresh]) as channel:
+        assert channel.host_key == fresh[0].public
+    later.join()
+
+
+# --- commands ---------------------------------------------------------------------------
+
+
+def test_a_command_gives_its_status_output_and_error(root):
+    result = root.run("echo out; echo err >&2; exit 3", timeout=10)
+    assert (result.status, result.output, result.error) == (3, "out\n", "err\n")
+
+
+def test_many_commands_need_one_connection(root, sshd):
+    for _ in range(12):
+        root.run("true", timeout=10)
+    root.write(f"{sshd.folder}/file", b"x")
+    assert sshd.log.count("Accepted publickey") == 1
+
+
+def test_input_and_output_may_both_be_large(root):
+    data = os.urandom(1_500_000).hex().encode()
+    result = root.run("tee /dev/stderr", timeout=60, stdin=data)
+    assert result.output.encode() == data
+    assert result.error.encode() == data
+
+
+def test_no_input_means_the_end_of_input(root):
+    assert root.run("cat; echo end", timeout=10).output == "end\n"
+
+
+def test_a_command_that_hangs_ends_in_time(root):
+    started = time.monotonic()
+    with pytest.raises(errors.CommandFailed, match="did not end in time: sleep 60"):
+        root.run("sleep 60", timeout=0.7)
+    assert time.monotonic() - started < 2
+    assert root.run("echo still here", timeout=10).output == "still here\n"
+
+
+def test_a_daemon_that_keeps_the_stream_open_holds_nobody_up(root):
+    started = time.monotonic()
+    result = root.run("sleep 5 & echo started", timeout=10)
+    assert result.output == "started\n"
+    assert time.monotonic() - started < 2
+
+
+def test_a_command_that_a_signal_ends_is_a_failure_of_the_command(root):
+    assert root.run("kill -9 $$", timeout=10).status >= 128
+
+
+def test_a_lost_connection_is_a_channel_error(root, sshd):
+    killer = threading.Timer(0.5, lambda: [os.kill(pid, 9) for pid in sshd.sessions()])
+    killer.start()
+    with pytest.raises(errors.ChannelError):
+        root.run("sleep 20", timeout=15)
+    with pytest.raises(errors.ChannelError):
+        root.run("true", timeout=5)
+
+
+# --- files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 300_000])
+def test_a_file_arrives_as_it_was_sent_and_comes_back(root, tmp_path, size):
+    data = os.urandom(size)
+    path = tmp_path / "it's a file"
+    root.write(str(path), data, 0o640)
+    assert path.read_bytes() == data
+    assert path.stat().st_mode & 0o7777 == 0o640
+    assert root.read(str(path)) == data
+    assert [entry.name for entry in tmp_path.iterdir() if "it's a file." in entry.name] == []
+
+
+def test_a_file_that_cannot_be_written_is_an_error(root, tmp_path):
+    with pytest.raises(errors.CommandFailed, match="writing"):
+        root.write(f"{tmp_path}/absent/file", b"x")
+    with pytest.raises(errors.CommandFailed, match="reading"):
+        root.read(f"{tmp_path}/absent")
+
+
+# --- sudo -------------------------------------------------------------------------------
+
+RULES = {
+    "nopasswd": f"{USER} ALL=(ALL) NOPASSWD: ALL\n",
+    "password": f"{USER} ALL=(ALL) ALL\nDefaults:{USER} timestamp_timeout=0\n",
+    "remembered": f"{USER} ALL=(ALL) ALL\nDefaults:{USER} timestamp_type=global\n",
+}
+TERMINALS = {
+    "plain": "",
+    "use_pty": f"Defaults:{USER} use_pty\n",
+    "requiretty": f"Defaults:{USER} requiretty\n",
+}
+
+
+@pytest.fixture
+def sudoers() -> Iterator[Callable[[str], None]]:
+    path = Path("/etc/sudoers.d/kvmclone-test")
+
+    def rule(text: str) -> None:
+        path.touch(0o440)
+        path.write_text(text)
+        subprocess.run(["visudo", "-cqf", path], check=True)
+
+    yield rule
+    path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("terminal", TERMINALS)
+@pytest.mark.parametrize("tty", [True, False], ids=["tty", "notty"])
+@pytest.mark.parametrize("rule", RULES)
+def test_sudo_runs_commands_and_moves_files(sshd, enter, sudoers, tmp_path, rule, tty, terminal):
+    if terminal == "requiretty" and not tty:
+        pytest.skip("has a test of its own")
+    sudoers(RULES[rule] + TERMINALS[terminal])
+    sshd.start()
+    with enter(sudo=True, tty=tty) as channel:
+        assert channel.run("id -u", timeout=20).output == "0\n"
+        assert channel.run("id -un", timeout=20, as_root=False).output == f"{USER}\n"
+        assert channel.run("cat; exit 7", timeout=20).status == 7
+        # Bytes that a terminal would echo, cut or take as a command.
+        data = bytes(range(256)) * 40 + b"x" * 300_000 + b"\x03\x04\r\n"
+        path = tmp_path / "file"
+        channel.write(str(path), data, 0o600)
+        assert path.read_bytes() == data
+        assert path.stat().st_uid == 0
+        assert channel.read(str(path)) == data
+        result = channel.run("cat; echo after", timeout=20, stdin=b"line one\nline two\n")
+        assert result.output == "line one\nline two\nafter\n"
+
+
+@pytest.mark.parametrize("tty", [True, False], ids=["tty", "notty"])
+@pytest.mark.parametrize("rule", RULES)
+def test_the_sudo_password_shows_nowhere(sshd, enter, sudoers, rule, tty):
+    sudoers(RULES[rule])
+    sshd.start()
+    with enter(sudo=True, tty=tty) as channel:
+        result = channel.run(
+            "cat; env; cat /proc/[0-9]*/cmdline | tr '\\0' ' '", timeout=20, stdin=b"payload\n"
+        )
+    assert result.output.startswith("payload\n")
+    assert PASSWORD not in result.output + result.error + sshd.log
+
+
+def test_a_sudo_password_of_its_own_is_used(sshd, enter, sudoers):
+    sudoers(RULES["password"])
+    sshd.start()
+    with (
+        enter(sudo=True, tty=False, sudo_password="wrong canary") as channel,
+        pytest.raises(errors.LoginFailed, match="refused the password") as caught,
+    ):
+        channel.run("true", timeout=20)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tty", [True, False], ids=["tty", "notty"])
+def test_sudo_that_is_not_allowed_says_so(sshd, enter, sudoers, tty):
+    sudoers("# nothing\n")
+    sshd.start()
+    with enter(sudo=True, tty=tty) as channel, pytest.raises(errors.LoginFailed) as caught:
+        channel.run("true", timeout=20)
+    assert "sudo" in caught.value.message
+
+
+def test_requiretty_without_a_terminal_names_the_way_out(sshd, enter, sudoers):
+    sudoers(RULES["nopasswd"] + TERMINALS["requiretty"])
+    sshd.start()
+    with enter(sudo=True, tty=False) as channel, pytest.raises(errors.LoginFailed) as caught:
+        channel.run("true", timeout=20)
+    assert re.search("tty: true", caught.value.hint)
+
+
+def test_a_failing_command_is_quoted_without_its_secrets(root):
+    result = root.run("echo some words; echo the hunter2secret >&2; exit 4", timeout=10)
+    with pytest.raises(errors.CommandFailed, match="exit status 4") as caught:
+        check(result, "trying", secrets=["hunter2secret"])
+    assert "some words" in caught.value.message
+    assert "hunter2secret" not in caught.value.message

@@ -1,0 +1,188 @@
+"""The agent channel: long inputs in pieces, patience with limits, and clear refusals."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+import time
+from typing import Any
+
+import pytest
+
+from saltext.kvmclone import errors
+from saltext.kvmclone.guest import agent
+from saltext.kvmclone.guest.agent import AgentChannel, AgentError
+
+
+class LocalAgent:
+    """
+    Speaks as the guest agent does and runs the commands here, with faults to order.
+
+    :ivar disabled: Commands that its configuration forbids.
+    :ivar longest: Bytes of the longest request so far.
+    """
+
+    def __init__(self) -> None:
+        self.disabled: set[str] = set()
+        self.names: list[str] = []
+        self.longest = 0
+        self.running: dict[int, tuple[subprocess.Popen[bytes], io.BytesIO]] = {}
+        self.files: dict[int, Any] = {}
+
+    def __call__(self, request: dict[str, Any], timeout: float) -> Any:
+        name = request["execute"]
+        self.names.append(name)
+        self.longest = max(self.longest, len(json.dumps(request)))
+        if name in self.disabled:
+            raise AgentError("CommandNotFound", f"Command {name} has been disabled")
+        return getattr(self, name.replace("-", "_"))(**_words(request.get("arguments", {})))
+
+    def guest_info(self) -> Any:
+        commands = [*agent.NEEDED, "guest-ping"]
+        return {
+            "supported_commands": [
+                {"name": name, "enabled": name not in self.disabled} for name in commands
+            ]
+        }
+
+    def guest_exec(
+        self, path: str, arg: list[str], input_data: str = "", capture_output: bool = False
+    ) -> Any:
+        process = subprocess.Popen(
+            [path, *arg], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self.running[process.pid] = process, io.BytesIO(base64.b64decode(input_data))
+        return {"pid": process.pid}
+
+    def guest_exec_status(self, pid: int) -> Any:
+        process, data = self.running[pid]
+        try:
+            out, err = process.communicate(data.read() or None, timeout=0.01)
+        except subprocess.TimeoutExpired:
+            return {"exited": False}
+        answer: dict[str, Any] = {"exited": True}
+        if process.returncode < 0:
+            answer["signal"] = -process.returncode
+        else:
+            answer["exitcode"] = process.returncode
+        for key, stream in (("out-data", out), ("err-data", err)):
+            if stream:
+                answer[key] = base64.b64encode(stream).decode()
+        return answer
+
+    def guest_file_open(self, path: str, mode: str) -> int:
+        file = open(path, mode + "b")
+        self.files[file.fileno()] = file
+        return file.fileno()
+
+    def guest_file_write(self, handle: int, buf_b64: str) -> Any:
+        return {"count": self.files[handle].write(base64.b64decode(buf_b64)), "eof": False}
+
+    def guest_file_close(self, handle: int) -> Any:
+        self.files.pop(handle).close()
+        return {}
+
+
+def _words(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {key.replace("-", "_"): value for key, value in arguments.items()}
+
+
+@pytest.fixture
+def local() -> LocalAgent:
+    return LocalAgent()
+
+
+@pytest.fixture
+def channel(local: LocalAgent) -> AgentChannel:
+    return AgentChannel(local)
+
+
+def test_a_command_gives_its_status_output_and_error(channel):
+    result = channel.run("echo out; echo err >&2; exit 3", timeout=10)
+    assert (result.status, result.output, result.error) == (3, "out\n", "err\n")
+
+
+def test_a_command_that_a_signal_ends_says_which(channel):
+    assert channel.run("kill -9 $$", timeout=10).status == 128 + 9
+
+
+@pytest.mark.parametrize("size", [0, 5, agent.CHUNK, agent.CHUNK + 1, 400_000])
+def test_input_of_any_length_arrives_in_messages_that_the_agent_survives(channel, local, size):
+    data = os.urandom(size)
+    result = channel.run("base64", timeout=20, stdin=data)
+    assert base64.b64decode(result.output) == data
+    assert local.longest < 128 * 1024
+
+
+def test_nothing_of_a_long_input_is_left_behind_even_by_a_command_that_fails(channel):
+    def spools() -> set[str]:
+        return {name for name in os.listdir("/run") if name.startswith("kvm-clone.")}
+
+    before = spools()
+    assert channel.run("head -c 1 >/dev/null; exit 1", timeout=10, stdin=b"x" * 200_000).status == 1
+    assert spools() == before
+
+
+def test_a_file_arrives_with_its_mode_and_comes_back(channel, tmp_path):
+    path, data = tmp_path / "it's", os.urandom(200_000)
+    channel.write(str(path), data, 0o640)
+    assert path.read_bytes() == data == channel.read(str(path))
+    assert path.stat().st_mode & 0o7777 == 0o640
+    assert os.listdir(tmp_path) == ["it's"]
+
+
+def test_a_command_that_hangs_ends_in_time_and_is_killed(channel, local):
+    started = time.monotonic()
+    with pytest.raises(errors.CommandFailed, match=r"did not end in time: sleep 77; true"):
+        channel.run("sleep 77; true", timeout=0.5)
+    assert time.monotonic() - started < 2
+    first = next(iter(local.running.values()))[0]
+    assert first.wait(5) != 0
+
+
+def test_a_short_command_does_not_wait_for_a_long_pause(channel):
+    started = time.monotonic()
+    channel.run("true", timeout=10)
+    assert time.monotonic() - started < 0.3
+
+
+def test_an_agent_that_allows_everything_is_usable(channel):
+    assert channel.usable() == (True, "")
+
+
+@pytest.mark.parametrize("command", agent.NEEDED)
+def test_a_forbidden_command_is_named(channel, local, command):
+    local.disabled = {command}
+    usable, why = channel.usable()
+    assert not usable
+    assert why.endswith(f"disables {command}")
+    with pytest.raises(errors.ChannelError, match=f"disables {command} ") as caught:
+        channel.run("cat", timeout=5, stdin=b"x" * 100_000)
+    assert "ssh" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("error_class", "message", "disabled"),
+    [
+        ("CommandNotFound", "The command guest-exec has not been found", True),
+        (
+            "CommandDisabled",
+            "Command guest-exec has been disabled: the command is not allowed",
+            True,
+        ),
+        ("GenericError", "The command guest-exec has been disabled for this instance", True),
+        ("GenericError", "Invalid parameter 'pid'", False),
+    ],
+)
+def test_a_forbidden_command_is_recognised_from_old_and_new_agents(error_class, message, disabled):
+    assert AgentError(error_class, message).disabled is disabled
+
+
+def test_an_agent_that_is_not_there_is_unusable_and_says_why():
+    def nobody(request: dict[str, Any], timeout: float) -> Any:
+        raise errors.ChannelError("the guest agent is not connected")
+
+    assert AgentChannel(nobody).usable() == (False, "the guest agent is not connected")

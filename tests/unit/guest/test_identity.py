@@ -1,0 +1,288 @@
+"""The identity reset, run for real on a folder by every shell that is here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from saltext.kvmclone import errors
+from saltext.kvmclone.guest import hostkeys, identity
+from saltext.kvmclone.guest.channel import Result
+
+KEYS = hostkeys.generate()
+
+
+def outcome(done: identity.Reset) -> dict[str, str]:
+    return {step.name: step.outcome for step in done.steps}
+
+
+def reset(guest, name="new-name", **options) -> identity.Reset:
+    return identity.reset(guest, name, keys=KEYS, **options)
+
+
+def test_a_bare_guest_says_for_each_step_why_there_is_nothing_to_do(guest):
+    done = reset(guest)
+    skipped = {step.name: step.why for step in done.steps if step.outcome == "skipped"}
+    assert set(skipped) == {
+        "cloud_init",
+        "machine_id",
+        "dbus_machine_id",
+        "hosts",
+        "ssh_host_keys",
+        "salt_identity",
+        "dhcp_state",
+        "random_seed",
+    }
+    assert all(skipped.values())
+    assert outcome(done)["hostname"] == "done"
+    assert done.host_keys == ()
+
+
+def test_the_whole_reset_is_one_command(guest):
+    reset(guest)
+    assert guest.calls == 1
+
+
+# --- machine-id -------------------------------------------------------------------------
+
+
+def test_machine_id_and_its_dbus_copy_are_new_and_equal(guest):
+    guest.put("/etc/machine-id", "0" * 32 + "\n", 0o444)
+    guest.put("/var/lib/dbus/machine-id", "0" * 32 + "\n")
+    done = reset(guest)
+    assert guest.text("/etc/machine-id") == guest.text("/var/lib/dbus/machine-id")
+    assert guest.text("/etc/machine-id") == done.machine_id + "\n" != "0" * 32 + "\n"
+    assert (guest.root / "etc/machine-id").stat().st_mode & 0o777 == 0o444
+
+
+def test_two_resets_give_two_machine_ids(guest):
+    guest.put("/etc/machine-id", "x\n")
+    assert reset(guest).machine_id != reset(guest).machine_id
+
+
+def test_a_dbus_machine_id_that_is_a_link_stays_one(guest):
+    guest.put("/etc/machine-id", "x\n")
+    (guest.root / "var/lib/dbus").mkdir(parents=True)
+    link = guest.root / "var/lib/dbus/machine-id"
+    link.symlink_to(guest.root / "etc/machine-id")
+    assert outcome(reset(guest))["dbus_machine_id"] == "skipped"
+    assert link.is_symlink()
+
+
+# --- host name --------------------------------------------------------------------------
+
+
+def test_the_host_name_is_set_and_takes_the_old_one_s_place_in_hosts(guest):
+    guest.put("/etc/hostname", "base\n")
+    guest.put(
+        "/etc/hosts",
+        "127.0.0.1\tlocalhost\n# base is a comment\n127.0.1.1\tbase.example.org base\n"
+        "10.0.0.7 database base2 * # a glob\n\n::1 localhost",
+    )
+    reset(guest, "web1")
+    assert guest.text("/etc/hostname") == "web1\n"
+    assert guest.text("/proc/sys/kernel/hostname") == "web1"
+    assert guest.text("/etc/hosts").splitlines() == [
+        "127.0.0.1\tlocalhost",
+        "# base is a comment",
+        "127.0.1.1 web1.example.org web1",
+        "10.0.0.7 database base2 * # a glob",
+        "",
+        "::1 localhost",
+    ]
+
+
+@pytest.mark.parametrize("line", ["127.0.1.1 base", "127.0.1.1 base.old.org base"])
+def test_a_full_name_stands_first_in_its_line(guest, line):
+    guest.put("/etc/hostname", "base\n")
+    guest.put("/etc/hosts", line + "\n")
+    reset(guest, "web1.example.org")
+    assert guest.text("/etc/hosts") == "127.0.1.1 web1.example.org web1\n"
+
+
+def test_a_guest_called_localhost_keeps_its_localhost(guest):
+    guest.put("/etc/hostname", "localhost\n")
+    guest.put("/etc/hosts", "127.0.0.1 localhost localhost.localdomain\n")
+    reset(guest, "web1")
+    assert guest.text("/etc/hosts") == (
+        "127.0.0.1 localhost localhost.localdomain\n127.0.1.1 web1\n"
+    )
+
+
+def test_repeating_a_reset_adds_nothing_to_hosts(guest):
+    guest.put("/etc/hosts", "127.0.0.1 localhost\n")
+    reset(guest, "web1.example.org")
+    once = guest.text("/etc/hosts")
+    reset(guest, "web1.example.org")
+    assert guest.text("/etc/hosts") == once
+
+
+def test_a_name_too_long_for_the_kernel_is_cut_to_its_first_label(guest):
+    name = "a" * 40 + "." + "b" * 40
+    reset(guest, name)
+    assert guest.text("/etc/hostname") == "a" * 40 + "\n"
+
+
+# --- ssh host keys ----------------------------------------------------------------------
+
+
+def test_the_kinds_of_host_keys_that_exist_are_replaced_and_ed25519_added(guest):
+    for name in ("rsa_key", "rsa_key.pub", "dsa_key", "dsa_key.pub", "rsa_key-cert.pub"):
+        guest.put(f"/etc/ssh/ssh_host_{name}", "old", 0o600)
+    done = reset(guest)
+    assert sorted(os.listdir(guest.root / "etc/ssh")) == [
+        "ssh_host_ed25519_key",
+        "ssh_host_ed25519_key.pub",
+        "ssh_host_rsa_key",
+        "ssh_host_rsa_key.pub",
+    ]
+    assert [key.type for key in done.host_keys] == ["ssh-ed25519", "ssh-rsa"]
+    for kind, key in zip(("ed25519", "rsa"), done.host_keys, strict=True):
+        path = guest.root / f"etc/ssh/ssh_host_{kind}_key"
+        assert path.stat().st_mode & 0o777 == 0o600
+        shown = subprocess.run(
+            ["ssh-keygen", "-y", "-f", path], capture_output=True, text=True, check=True
+        )
+        assert shown.stdout.split()[:2] == [key.type, key.blob]
+        assert guest.text(f"/etc/ssh/ssh_host_{kind}_key.pub").startswith(key.line)
+
+
+def test_a_guest_without_ssh_server_gets_no_host_keys(guest):
+    guest.put("/etc/ssh/ssh_config", "")
+    assert outcome(reset(guest))["ssh_host_keys"] == "skipped"
+    assert os.listdir(guest.root / "etc/ssh") == ["ssh_config"]
+
+
+def test_host_keys_elsewhere_are_pointed_out(guest):
+    guest.put("/etc/ssh/ssh_host_rsa_key", "old")
+    guest.put("/etc/ssh/sshd_config", "# HostKey /x\n  hostkey /etc/other/key\n")
+    assert outcome(reset(guest))["ssh_other_keys"] == "skipped"
+    guest.put("/etc/ssh/sshd_config", "HostKey /etc/ssh/ssh_host_rsa_key\n")
+    assert "ssh_other_keys" not in outcome(reset(guest))
+
+
+def test_a_running_sshd_is_told_once_the_keys_are_there(guest):
+    guest.put("/etc/ssh/ssh_host_rsa_key", "old")
+    with subprocess.Popen(["sleep", "30"]) as sshd:
+        guest.put("/run/sshd.pid", f"{sshd.pid}\n")
+        guest.put(f"/proc/{sshd.pid}/comm", "sshd\n")
+        assert outcome(reset(guest))["sshd_reload"] == "done"
+        assert sshd.wait(5) == -1  # SIGHUP
+
+
+def test_a_stale_pid_file_hits_nobody(guest):
+    guest.put("/etc/ssh/ssh_host_rsa_key", "old")
+    with subprocess.Popen(["sleep", "30"]) as other:
+        guest.put("/run/sshd.pid", f"{other.pid}\n")
+        guest.put(f"/proc/{other.pid}/comm", "sleep\n")
+        assert outcome(reset(guest))["sshd_reload"] == "skipped"
+        assert other.poll() is None
+        other.kill()
+
+
+def test_an_sshd_that_is_starting_is_reloaded_by_systemd(guest):
+    guest.put("/etc/ssh/ssh_host_rsa_key", "old")
+    guest.put("/lib/systemd/system/ssh.service")
+    (guest.root / "run/systemd/system").mkdir(parents=True)
+    reset(guest)
+    assert guest.services == ["systemctl --no-block try-reload-or-restart ssh.service"]
+
+
+# --- Salt -------------------------------------------------------------------------------
+
+
+def test_a_foreign_minion_is_stopped_and_forgotten_but_not_its_configuration(guest):
+    (guest.root / "run/systemd/system").mkdir(parents=True)
+    guest.put("/lib/systemd/system/salt-minion.service")
+    guest.put("/etc/salt/minion_id", "base\n")
+    for name in ("minion.pem", "minion.pub", "minion_master.pub"):
+        guest.put(f"/etc/salt/pki/minion/{name}", "old")
+    guest.put("/var/cache/salt/minion/proc/1", "old")
+    guest.put("/etc/salt/minion", "master: there\nid: base\n# id: comment\n")
+    guest.put("/etc/salt/minion.d/x.conf", "id: base\nnested:\n  id: stays\n")
+    guest.put("/etc/salt/minion.d/y.conf", "log_level: info\n")
+    assert outcome(reset(guest))["salt_identity"] == "done"
+    assert guest.services == ["systemctl stop salt-minion.service"]
+    assert not guest.has("/etc/salt/minion_id")
+    assert os.listdir(guest.root / "etc/salt/pki/minion") == []
+    assert os.listdir(guest.root / "var/cache/salt/minion") == []
+    assert guest.text("/etc/salt/minion") == "master: there\n# kvm_clone: id: base\n# id: comment\n"
+    assert guest.text("/etc/salt/minion.d/x.conf") == (
+        "# kvm_clone: id: base\nnested:\n  id: stays\n"
+    )
+    assert guest.text("/etc/salt/minion.d/y.conf") == "log_level: info\n"
+
+
+# --- the rest ---------------------------------------------------------------------------
+
+
+def test_dhcp_leases_random_seed_and_cloud_instance_go(guest):
+    for path in (
+        "/var/lib/dhcp/dhclient.eth0.leases",
+        "/var/lib/NetworkManager/internal-x-eth0.lease",
+        "/run/systemd/netif/leases/2",
+        "/var/lib/systemd/random-seed",
+        "/var/lib/cloud/instances/i-1/obj.pkl",
+        "/var/lib/cloud/data/instance-id",
+    ):
+        guest.put(path, "old")
+    (guest.root / "etc/cloud/cloud.cfg.d").mkdir(parents=True)
+    (guest.root / "var/lib/cloud/instance").symlink_to("/nowhere")
+    done = outcome(reset(guest))
+    assert [done[name] for name in ("dhcp_state", "random_seed", "cloud_init")] == ["done"] * 3
+    files = [f for _, _, names in os.walk(guest.root / "var/lib") for f in names]
+    assert files == []
+    assert not guest.has("/var/lib/cloud/instance")
+    assert "ssh_deletekeys: false" in guest.text("/etc/cloud/cloud.cfg.d/99-kvm-clone.cfg")
+
+
+def test_a_step_that_cannot_be_done_fails_the_reset_and_is_named(guest):
+    (guest.root / "etc/hostname").mkdir(parents=True)
+    with pytest.raises(errors.CommandFailed, match="hostname: it cannot be set"):
+        reset(guest)
+
+
+def test_a_script_that_breaks_off_is_no_success_and_shows_no_key():
+    class Broken:
+        name = "agent"
+
+        def run(self, command, **_):
+            return Result(0, "kvm-clone: done machine_id\n" + KEYS[0].private, "")
+
+    with pytest.raises(errors.CommandFailed) as caught:
+        identity.reset(Broken(), "x", keys=KEYS)
+    assert KEYS[0].private.splitlines()[1] not in str(caught.value)
+
+
+# --- which machine it is ----------------------------------------------------------------
+
+UUID = "01234567-89ab-cdef-0123-456789abcdef"
+
+
+class Dmi:
+    name = "ssh"
+
+    def __init__(self, shown: str) -> None:
+        self.shown = shown
+
+    def run(self, command, **_):
+        return Result(0, self.shown, "")
+
+
+@pytest.mark.parametrize(
+    "shown", [UUID, UUID.upper(), "67452301-ab89-efcd-0123-456789abcdef"], ids=["", "upper", "le"]
+)
+def test_the_clone_is_recognised_by_its_firmware_uuid_in_either_byte_order(shown):
+    assert identity.verify_guest(Dmi(shown + "\n"), UUID) == "dmi"
+
+
+def test_another_machine_is_refused_with_a_way_out():
+    with pytest.raises(errors.WrongGuest) as caught:
+        identity.verify_guest(Dmi("11111111-89ab-cdef-0123-456789abcdef\n"), UUID)
+    assert "reserve" in caught.value.hint
+
+
+def test_a_machine_without_firmware_table_cannot_be_verified():
+    assert identity.verify_guest(Dmi(""), UUID) == "unverifiable"

@@ -1,0 +1,365 @@
+"""Enrolment: what lands in the guest, what runs there, and what never shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+import subprocess
+
+import pytest
+import yaml
+
+from saltext.kvmclone import errors
+from saltext.kvmclone.guest import minion
+from saltext.kvmclone.guest.minion import Enrolment, GuestFile
+from saltext.kvmclone.request import Secrets
+
+PEM = """-----BEGIN RSA PRIVATE KEY-----
+canarykeyline1
+canarykeyline2
+-----END RSA PRIVATE KEY-----
+"""
+
+ENROLMENT = Enrolment(
+    minion_id="web1",
+    minion_config={"master": "192.168.16.1", "master_port": 5506},
+    grains={"clones-are-awesome": True},
+    private_key_pem=PEM,
+    public_key_pem="public\n",
+    fingerprint="aa:bb",
+    secrets=Secrets("canary-password", "canary-sudo", "canary-login-key"),
+)
+
+
+def scripted(text: str, **fields) -> Enrolment:
+    return dataclasses.replace(ENROLMENT, script_text=text, script_named=True, **fields)
+
+
+@pytest.fixture
+def minion_guest(guest):
+    """A guest that has a minion of systemd's."""
+    guest.put("/usr/lib/systemd/system/salt-minion.service")
+    (guest.root / "run/systemd/system").mkdir(parents=True)
+    return guest
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_in_tmp():
+    before = set(os.listdir("/tmp"))
+    yield
+    left = {name for name in set(os.listdir("/tmp")) - before if name.startswith(".saltcloud")}
+    assert left == set()
+
+
+# --- a guest that has its minion --------------------------------------------------------
+
+
+def test_an_installed_minion_gets_its_identity_and_is_started(minion_guest):
+    minion_guest.put("/etc/salt/minion", "master: other\n")
+    minion_guest.put("/etc/salt/pki/minion/minion_master.pub", "other master")
+    report = minion.enrol(minion_guest, dataclasses.replace(ENROLMENT, master_sign_pub="sign\n"))
+    assert report == minion.Report("systemd")
+    assert minion_guest.text("/etc/salt/minion_id") == "web1\n"
+    assert minion_guest.text("/etc/salt/pki/minion/minion.pem") == PEM
+    assert minion_guest.text("/etc/salt/pki/minion/minion.pub") == "public\n"
+    assert minion_guest.text("/etc/salt/pki/minion/master_sign.pub") == "sign\n"
+    assert not minion_guest.has("/etc/salt/pki/minion/minion_master.pub")
+    assert yaml.safe_load(minion_guest.text("/etc/salt/grains")) == ENROLMENT.grains
+    assert minion_guest.text("/etc/salt/minion") == "master: other\n"
+    drop_in = yaml.safe_load(minion_guest.text("/etc/salt/minion.d/zzz-kvm-clone.conf"))
+    assert drop_in == {"master": "192.168.16.1", "master_port": 5506, "id": "web1"}
+    assert minion_guest.services == [
+        "systemctl --quiet --no-reload enable salt-minion.service",
+        "systemctl --no-block restart salt-minion.service",
+    ]
+
+
+def test_the_private_key_is_for_root_alone(minion_guest):
+    minion.enrol(minion_guest, ENROLMENT)
+    folder = minion_guest.root / "etc/salt/pki/minion"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "minion.pem").stat().st_mode & 0o777 == 0o400
+
+
+def test_enrolling_again_replaces_the_key(minion_guest):
+    minion.enrol(minion_guest, ENROLMENT)
+    minion.enrol(minion_guest, dataclasses.replace(ENROLMENT, private_key_pem="second\n"))
+    assert minion_guest.text("/etc/salt/pki/minion/minion.pem") == "second\n"
+
+
+def test_it_takes_two_commands(minion_guest):
+    minion.enrol(minion_guest, ENROLMENT)
+    assert minion_guest.calls == 2
+
+
+def test_an_enabled_minion_is_not_enabled_again(minion_guest):
+    minion_guest.put("/etc/systemd/system/multi-user.target.wants/salt-minion.service")
+    minion.enrol(minion_guest, ENROLMENT)
+    assert minion_guest.services == ["systemctl --no-block restart salt-minion.service"]
+
+
+def test_without_systemd_the_init_script_starts_it(guest):
+    script = guest.put("/etc/init.d/salt-minion", f"#!/bin/sh\necho $1 >{guest.root}/init\n", 0o755)
+    assert script.exists()
+    assert minion.enrol(guest, ENROLMENT).how == "init"
+    assert guest.text("/init") == "restart\n"
+
+
+def test_a_minion_that_does_not_start_is_a_failure(minion_guest):
+    minion_guest.tool("systemctl", 5)
+    with pytest.raises(errors.DeployFailed, match="starting the salt-minion"):
+        minion.enrol(minion_guest, ENROLMENT)
+
+
+@pytest.mark.parametrize(
+    ("own", "merged", "warned"),
+    [
+        ("role: db\nclones-are-awesome: false\n", {"role": "db", "clones-are-awesome": True}, 0),
+        ("- not\n- grains\n", {"clones-are-awesome": True}, 1),
+        ("a: [broken", {"clones-are-awesome": True}, 1),
+    ],
+)
+def test_the_base_s_own_grains_stay_where_they_can_be_read(minion_guest, own, merged, warned):
+    minion_guest.put("/etc/salt/grains", own)
+    report = minion.enrol(minion_guest, ENROLMENT)
+    assert yaml.safe_load(minion_guest.text("/etc/salt/grains")) == merged
+    assert len(report.warnings) == warned
+
+
+def test_without_grains_the_base_s_own_are_not_touched(minion_guest):
+    minion_guest.put("/etc/salt/grains", "role: db\n")
+    minion.enrol(minion_guest, dataclasses.replace(ENROLMENT, grains={}))
+    assert minion_guest.text("/etc/salt/grains") == "role: db\n"
+
+
+def test_keys_never_runs_a_script_even_where_one_is_named(minion_guest):
+    report = minion.enrol(minion_guest, scripted("exit 9", bootstrap="keys"))
+    assert report.how == "systemd"
+
+
+def test_none_does_nothing(guest):
+    assert minion.enrol(guest, dataclasses.replace(ENROLMENT, bootstrap="none")).how == "none"
+    assert guest.calls == 0
+
+
+# --- a guest that needs a script --------------------------------------------------------
+
+
+def test_has_minion_tells_the_two_apart(minion_guest):
+    assert minion.has_minion(minion_guest)
+
+
+@pytest.fixture
+def empty(guest):
+    (guest.tools / "salt-minion").unlink()
+    if any(os.access(f"{p}/salt-minion", os.X_OK) for p in ("/usr/bin", "/usr/local/bin")):
+        pytest.skip("this machine has a salt-minion of its own")
+    return guest
+
+
+@pytest.mark.parametrize("bootstrap", ["auto", "keys"])
+def test_neither_minion_nor_script_is_an_error_that_says_what_to_do(empty, bootstrap):
+    assert not minion.has_minion(empty)
+    with pytest.raises(errors.DeployFailed) as caught:
+        minion.enrol(empty, dataclasses.replace(ENROLMENT, bootstrap=bootstrap))
+    assert "Install Salt in the base" in caught.value.hint
+
+
+def test_an_unnamed_script_runs_where_there_is_no_minion(empty):
+    enrolment = dataclasses.replace(ENROLMENT, script_text=f"touch {empty.root}/ran\n")
+    assert minion.enrol(empty, enrolment).how == "script"
+    assert empty.has("/ran")
+
+
+# --- the deploy script's surroundings ---------------------------------------------------
+
+
+def test_the_script_finds_its_files_beside_it(guest):
+    script = f'cp -a "$(dirname "$0")" {guest.root}/copy; echo "$0 $*" >{guest.root}/args\n'
+    minion.enrol(guest, scripted(script, script_args="-F 'two words' \"$((1+1))\""))
+    copy = guest.root / "copy"
+    assert copy.stat().st_mode & 0o777 == 0o700
+    assert yaml.safe_load((copy / "minion").read_text()) == {
+        "master": "192.168.16.1",
+        "master_port": 5506,
+        "id": "web1",
+    }
+    assert (copy / "minion.pem").read_text() == PEM
+    assert (copy / "minion.pem").stat().st_mode & 0o777 == 0o600
+    assert (copy / "minion.pub").read_text() == "public\n"
+    assert yaml.safe_load((copy / "grains").read_text()) == ENROLMENT.grains
+    zero, _, args = guest.text("/args").strip().partition(" ")
+    assert zero.startswith("/tmp/.saltcloud-")
+    assert zero.endswith("/deploy.sh")
+    assert args == "-F two words 2"
+
+
+def test_only_salt_s_own_script_is_told_the_folder(guest):
+    script = f'echo "$0 $*" >{guest.root}/args\n'
+    minion.enrol(guest, scripted(script, is_bootstrap_script=True, script_args="-F"))
+    zero, *rest = guest.text("/args").split()
+    assert rest == ["-c", os.path.dirname(zero), "-F"]
+    minion.enrol(guest, scripted(script, script_args="-F"))
+    assert guest.text("/args").split()[1:] == ["-F"]
+
+
+def test_the_documented_deploy_command_works_literally(guest):
+    command = "sh /tmp/.saltcloud/deploy.sh"
+    minion.enrol(guest, scripted(f'echo "$0" >{guest.root}/ran\n', deploy_command=command))
+    assert guest.text("/ran") == "/tmp/.saltcloud/deploy.sh\n"
+    assert not os.path.lexists("/tmp/.saltcloud")
+
+
+def test_a_command_that_only_looks_like_it_gets_a_folder_of_our_own(guest):
+    enrolment = scripted("", deploy_command="echo /tmp/.saltcloud-x/deploy.sh")
+    assert minion.enrol(guest, enrolment).output == "/tmp/.saltcloud-x/deploy.sh"
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "foreign"])
+def test_a_folder_that_somebody_else_put_there_is_refused_and_left_alone(guest, kind, tmp_path):
+    path = "/tmp/.saltcloud"
+    if kind == "link":
+        os.symlink(tmp_path, path)
+    elif kind == "file":
+        open(path, "w").close()
+    else:
+        os.mkdir(path)
+        os.chown(path, 4242, 4242)
+    try:
+        with pytest.raises(errors.DeployFailed, match="not ours"):
+            minion.enrol(guest, scripted("exit 0", deploy_command=f"sh {path}/deploy.sh"))
+        assert os.path.lexists(path)
+    finally:
+        os.rmdir(path) if kind == "foreign" else os.unlink(path)
+
+
+def test_our_own_folder_from_an_earlier_attempt_is_replaced(guest):
+    os.mkdir("/tmp/.saltcloud")
+    open("/tmp/.saltcloud/stale", "w").close()
+    script = "test ! -e /tmp/.saltcloud/stale"
+    minion.enrol(guest, scripted(script, deploy_command="sh /tmp/.saltcloud/deploy.sh"))
+
+
+def test_the_environment_reaches_the_script_whatever_it_holds(guest):
+    value = 'it\'s $HOME `id` "x"\nsecond line'
+    script = f'printf %s "$ODD" >{guest.root}/value\n'
+    minion.enrol(guest, scripted(script, script_env={"ODD": value}))
+    assert guest.text("/value") == value
+
+
+@pytest.mark.parametrize("name", ["A-B", "1A", "A B", "A;id", ""])
+def test_a_name_that_is_no_variable_is_refused_before_anything_is_sent(guest, name):
+    with pytest.raises(errors.DeployFailed, match="script_env"):
+        minion.enrol(guest, scripted("exit 0", script_env={name: "x"}))
+    assert guest.calls == 0
+
+
+def test_commands_run_before_and_after_in_order(guest):
+    log = shlex.quote(f"{guest.root}/log")
+    enrolment = scripted(
+        f"echo deploy >>{log}",
+        preflight_cmds=(f"echo one >>{log}", f"echo 'two' >>{log}"),
+        inline_script=(f"echo three >>{log}",),
+    )
+    assert minion.enrol(guest, enrolment).warnings == ()
+    assert guest.text("/log").split() == ["one", "two", "deploy", "three"]
+
+
+def test_a_preflight_command_that_fails_ends_it(guest):
+    enrolment = scripted(f"touch {guest.root}/ran", preflight_cmds=("true", "echo no room; exit 4"))
+    with pytest.raises(errors.DeployFailed, match="status 4") as caught:
+        minion.enrol(guest, enrolment)
+    assert "no room" in caught.value.message
+    assert not guest.has("/ran")
+
+
+def test_an_inline_command_that_fails_is_a_warning(guest):
+    report = minion.enrol(guest, scripted("true", inline_script=("exit 3", "echo last")))
+    assert report.warnings == ("inline_script: 'exit 3' ended with exit status 3.",)
+    assert report.output == "last"
+
+
+def test_files_arrive_whole_with_their_mode_in_folders_that_are_made(guest):
+    data = bytes(range(256)) * 500
+    path = f"{guest.root}/new folder/it's"
+    minion.enrol(guest, scripted("true", files=(GuestFile(path, data, 0o750),)))
+    assert (guest.root / "new folder/it's").read_bytes() == data
+    assert (guest.root / "new folder/it's").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_file_that_cannot_be_written_names_file_map(guest):
+    enrolment = scripted("true", files=(GuestFile("/proc/nowhere/file", b"x"),))
+    with pytest.raises(errors.DeployFailed, match="file_map: /proc/nowhere/file"):
+        minion.enrol(guest, enrolment)
+
+
+# --- failures ---------------------------------------------------------------------------
+
+
+def test_a_script_that_fails_shows_its_last_lines(guest):
+    with pytest.raises(errors.DeployFailed, match="exit status 7") as caught:
+        minion.enrol(guest, scripted("seq 1 500; echo the reason >&2; exit 7"))
+    lines = caught.value.message.splitlines()
+    assert lines[-1] == "the reason"
+    assert len(lines) == 21
+
+
+def test_a_script_cannot_speak_in_our_name(guest):
+    script = "echo 'kvm-clone: failed start 1'; echo 'kvm-clone: output'; echo 'kvm-clone: x'"
+    assert minion.enrol(guest, scripted(script)).how == "script"
+
+
+def test_a_daemon_that_a_script_leaves_behind_holds_nobody_up(guest):
+    done = minion.enrol(guest, scripted("sleep 30 & echo $!"), timeout=10)
+    subprocess.run(["kill", done.output], check=True)
+
+
+def test_no_secret_is_in_a_message_a_report_or_a_repr(guest):
+    script = (
+        'cat "$(dirname "$0")/minion.pem"; echo canary-password canary-sudo canary-login-key'
+        " $API_TOKEN; exit $STATUS"
+    )
+    env = {"API_TOKEN": "canary-token", "STATUS": "0"}
+    enrolment = scripted(script, script_env=env)
+    report = minion.enrol(guest, enrolment)
+    with pytest.raises(errors.DeployFailed) as caught:
+        minion.enrol(guest, dataclasses.replace(enrolment, script_env={**env, "STATUS": "1"}))
+    for text in (repr(report), str(caught.value), repr(enrolment)):
+        assert "canary" not in text
+
+
+def test_no_secret_is_in_a_command_line(guest):
+    texts = []
+    run = guest.run
+    guest.run = lambda command, **options: texts.append(command) or run(command, **options)
+    minion.enrol(guest, scripted("true", script_env={"X": "canary-env"}))
+    assert "canary" not in "".join(texts)
+
+
+# --- the journey ------------------------------------------------------------------------
+
+
+def test_an_enrolment_survives_the_journey():
+    enrolment = scripted(
+        "#!/bin/sh\n",
+        script_env={"A": "b"},
+        preflight_cmds=("x",),
+        inline_script=("y", "z"),
+        files=(GuestFile("/a", bytes(range(256)), 0o600),),
+    )
+    assert Enrolment.from_bytes(enrolment.to_bytes()) == enrolment
+
+
+def test_what_a_newer_sender_added_is_dropped():
+    plain = json.loads(ENROLMENT.to_bytes())
+    plain["later"] = 1
+    plain["secrets"]["later"] = 2
+    assert Enrolment.from_bytes(json.dumps(plain).encode()) == ENROLMENT
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"null"])
+def test_something_else_is_no_enrolment(data):
+    with pytest.raises(ValueError):
+        Enrolment.from_bytes(data)
