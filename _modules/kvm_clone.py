@@ -36,7 +36,7 @@ def __virtual__():
 
 
 def _request(name, profile, keys):
-    """The request that the arguments, the pillar and this host's cloud files describe."""
+    """The request that arguments, pillar and this host's cloud files describe."""
     keys = {key: value for key, value in keys.items() if not key.startswith("__")}
     if profile:
         keys["profile"] = profile
@@ -44,9 +44,7 @@ def _request(name, profile, keys):
 
 
 def _host(url=None):
-    return operations.LocalHost(
-        url or __salt__["config.get"]("kvm_clone:url", "qemu:///system"), label=__opts__["id"]
-    )
+    return operations.LocalHost(url or "qemu:///system", label=__opts__["id"])
 
 
 def _answered(work):
@@ -140,7 +138,7 @@ def start(name, url=None):
 
 def stop(name, url=None):
     """
-    Shut a clone down; after a minute it is switched off.
+    Shut a clone down; after a minute, switch it off.
 
     CLI Example:
 

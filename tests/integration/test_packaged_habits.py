@@ -35,7 +35,8 @@ print(repr(store.accepted("web1")))
 def error_of(answer: dict[str, Any]) -> dict[str, str]:
     """The one error of a runner's answer."""
     assert answer["retcode"] == 1
-    (holder,) = [*answer.get("clones", answer.get("plans", {"": answer})).values()]
+    holders: dict[str, Any] = answer.get("clones") or answer.get("plans") or {"": answer}
+    (holder,) = holders.values()
     error: dict[str, str] = holder["error"]
     return error
 
@@ -52,7 +53,7 @@ def base(lab: Lab) -> str:
 def unprivileged(lab: Lab, base: str) -> Iterator[SaltWorld]:
     """A master as a package sets it up, and the minion of the KVM host, which is root."""
     venv = installs.cached("3008")
-    reach = ["runuser", "-u", USER, "--", "test", "-x", venv / "bin/salt-run"]
+    reach = ["runuser", "-u", USER, "--", "test", "-x", str(venv / "bin/salt-run")]
     if subprocess.run(reach, check=False).returncode:
         pytest.skip(f"user {USER} cannot walk to {venv}: set KVMCLONE_CACHE to a public folder")
     with SaltWorld(
@@ -246,9 +247,9 @@ def saltext_virt() -> Path:
     """The wheel of the other extension in the namespace ``saltext``; downloaded once."""
     folder = CACHE / "wheels"
     if not list(folder.glob("saltext_virt-*.whl")):
-        pip = [installs.cached("3008") / "bin/python", "-m", "pip", "download", "--quiet"]
+        pip = [str(installs.cached("3008") / "bin/python"), "-m", "pip", "download", "--quiet"]
         done = subprocess.run(
-            [*pip, "--no-deps", "--dest", folder, "saltext-virt"],
+            [*pip, "--no-deps", "--dest", str(folder), "saltext-virt"],
             capture_output=True,
             text=True,
             check=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,11 +101,11 @@ def world(
 
 def sync(world: SaltWorld) -> None:
     """What the installation manual says, on the minion and on the master."""
-    for answer in (
-        world.salt("kvm01", "saltutil.sync_all"),
-        world.run("saltutil.sync_all"),
-    ):
-        assert answer.retcode == 0, answer
+    with ThreadPoolExecutor() as both:
+        minion = both.submit(world.salt, "kvm01", "saltutil.sync_all")
+        master = both.submit(world.run, "saltutil.sync_all")
+    for done in (minion, master):
+        assert done.result().retcode == 0, done.result()
     # The minion reads its modules anew in its own time.
     known = lambda: world.salt("kvm01", "sys.list_functions", "kvm_clone").data["kvm01"]  # noqa: E731
     wait_until(known, "the synced module", 20)

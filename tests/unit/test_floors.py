@@ -14,6 +14,8 @@ CHECKOUT = Path(__file__).parents[2]
 PACKAGE = "saltext.kvmclone"
 LIBRARY = CHECKOUT / "_utils/saltext/kvmclone"
 
+GUEST = LIBRARY / "guest"
+
 FILES = sorted(LIBRARY.rglob("*.py"))
 DOORS = sorted(
     path
@@ -96,8 +98,14 @@ def test_only_host_and_volumes_import_libvirt() -> None:
     assert users <= {"host", "volumes"}
 
 
-def test_only_the_ssh_channel_imports_paramiko() -> None:
-    assert {path.name for path in [*FILES, *DOORS] if "paramiko" in roots(path)} == {"ssh.py"}
+def test_only_the_guests_rooms_import_paramiko() -> None:
+    users = {path.parent for path in [*FILES, *DOORS] if "paramiko" in roots(path)}
+    assert users == {GUEST}
+
+
+def test_the_guests_rooms_know_neither_salt_nor_libvirt() -> None:
+    for path in GUEST.glob("*.py"):
+        assert not roots(path) & {"salt", "libvirt", "libvirt_qemu"}, path
 
 
 @pytest.mark.parametrize("name", PURE)

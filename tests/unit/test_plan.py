@@ -89,7 +89,7 @@ def test_two_plans_are_two_machines() -> None:
     [
         (replace(FACTS, base_state="running"), "virsh shutdown base"),
         (replace(FACTS, base_saved=True), "managedsave-remove"),
-        (replace(FACTS, taken=True), "not a clone of ours"),
+        (replace(FACTS, taken=True), "exists already; choose another name"),
         (replace(FACTS, volumes={}), "no active storage pool"),
         (replace(FACTS, pools={}), "virsh pool-list"),
         (replace(FACTS, existing=frozenset({"/pool/web1-vda.qcow2"})), "virsh vol-delete"),

@@ -232,10 +232,7 @@ def _owned(disks: tuple[PlannedDisk, ...], nvram: str) -> tuple[ownership.Volume
 def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[str]:
     conflicts = []
     if facts.taken:
-        conflicts.append(
-            f"A domain named '{request.name}' exists already and is not a clone of ours; "
-            "choose another name."
-        )
+        conflicts.append(f"A domain named '{request.name}' exists already; choose another name.")
     if facts.base_state != "shutoff":
         conflicts.append(
             f"The base '{base.name}' is {facts.base_state}; its disks change while they are "

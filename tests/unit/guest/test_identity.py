@@ -193,9 +193,24 @@ def test_an_sshd_that_is_starting_is_reloaded_by_systemd(guest):
 # --- Salt -------------------------------------------------------------------------------
 
 
-def test_a_foreign_minion_is_stopped_and_forgotten_but_not_its_configuration(guest):
+@pytest.mark.parametrize(
+    ("sign", "asked"),
+    [
+        ("/etc/systemd/system/multi-user.target.wants/salt-minion.service", 1),
+        ("/sys/fs/cgroup/system.slice/salt-minion.service", 1),
+        ("/elsewhere", 0),
+    ],
+    ids=["enabled", "running", "idle"],
+)
+def test_a_minion_that_runs_or_will_is_stopped(guest, sign, asked):
     (guest.root / "run/systemd/system").mkdir(parents=True)
     guest.put("/lib/systemd/system/salt-minion.service")
+    guest.put(sign)
+    assert outcome(reset(guest))["salt_identity"] == "done"
+    assert guest.services == ["systemctl stop salt-minion.service"] * asked
+
+
+def test_a_foreign_minion_is_forgotten_but_not_its_configuration(guest):
     guest.put("/etc/salt/minion_id", "base\n")
     for name in ("minion.pem", "minion.pub", "minion_master.pub"):
         guest.put(f"/etc/salt/pki/minion/{name}", "old")
@@ -204,7 +219,6 @@ def test_a_foreign_minion_is_stopped_and_forgotten_but_not_its_configuration(gue
     guest.put("/etc/salt/minion.d/x.conf", "id: base\nnested:\n  id: stays\n")
     guest.put("/etc/salt/minion.d/y.conf", "log_level: info\n")
     assert outcome(reset(guest))["salt_identity"] == "done"
-    assert guest.services == ["systemctl stop salt-minion.service"]
     assert not guest.has("/etc/salt/minion_id")
     assert os.listdir(guest.root / "etc/salt/pki/minion") == []
     assert os.listdir(guest.root / "var/cache/salt/minion") == []

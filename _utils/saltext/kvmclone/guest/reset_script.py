@@ -35,14 +35,22 @@ put() {
     if command -v restorecon >/dev/null; then restorecon "$1"; fi
 }
 
+# any PATH…: whether one of them is there
+any() {
+    for path; do
+        if [ -e "$path" ] || [ -L "$path" ]; then return 0; fi
+    done
+    return 1
+}
+
+# drop PATH…: no process where there is nothing to remove
+drop() { if any "$@"; then rm -rf -- "$@"; fi; }
+
 # clear STEP WHY-NOT PATH…
 clear() {
-    step=$1 why=$2 found=
+    step=$1 why=$2
     shift 2
-    for path; do
-        if [ -e "$path" ] || [ -L "$path" ]; then found=1; break; fi
-    done
-    if [ -z "$found" ]; then skip "$step" "$why"
+    if ! any "$@"; then skip "$step" "$why"
     elif rm -rf -- "$@"; then done_ "$step"
     else fail "$step" "the files cannot be removed"; fi
 }
@@ -113,11 +121,9 @@ hosts() {
 }
 
 ssh_host_keys() {
-    folder=$R/etc/ssh any=
-    for file in "$folder"/ssh_host_*_key "$R/usr/sbin/sshd" "$R/usr/local/sbin/sshd"; do
-        if [ -e "$file" ]; then any=1; break; fi
-    done
-    if [ -z "$any" ] || [ ! -d "$folder" ]; then
+    folder=$R/etc/ssh
+    if [ ! -d "$folder" ] || ! any "$folder"/ssh_host_*_key "$R"/usr/*bin/sshd \
+        "$R"/usr/local/*bin/sshd; then
         skip ssh_host_keys "the guest has no ssh server"; return
     fi
     for kind in ed25519 ecdsa rsa; do
@@ -131,10 +137,16 @@ ssh_host_keys() {
         else fail ssh_host_keys "$file cannot be written"; return; fi
     done
     # Nobody makes DSA keys any more, and certificates vouch for the keys of the base.
-    rm -f "$folder"/ssh_host_dsa_key "$folder"/ssh_host_dsa_key.pub "$folder"/ssh_host_*-cert.pub
+    drop "$folder"/ssh_host_dsa_key "$folder"/ssh_host_dsa_key.pub "$folder"/ssh_host_*-cert.pub
     done_ ssh_host_keys
-    elsewhere=$(grep -his '^[[:space:]]*HostKey[[:space:]]' "$folder/sshd_config" \
-        "$folder"/sshd_config.d/*.conf | grep -v '/etc/ssh/ssh_host_[a-z0-9]*_key')
+    elsewhere=
+    for path in $(grep -hisE '^[[:space:]]*HostKey[[:space:]]' "$folder/sshd_config" \
+        "$folder"/sshd_config.d/*.conf); do
+        case $path in
+        [Hh][Oo][Ss][Tt][Kk][Ee][Yy] | */etc/ssh/ssh_host_*_key) ;;
+        *) elsewhere=1 ;;
+        esac
+    done
     if [ -n "$elsewhere" ]; then
         skip ssh_other_keys "sshd_config names keys elsewhere, they are still the base's"
     fi
@@ -169,11 +181,19 @@ salt_identity() {
     if [ -z "$unit" ] && [ ! -e "$R/etc/salt" ] && [ ! -e "$R/etc/init.d/salt-minion" ]; then
         skip salt_identity "the guest has no Salt"; return
     fi
-    # Also cancels a start that is still queued in a booting guest.
-    if [ -n "$unit" ] && systemd; then systemctl stop salt-minion.service
+    # Also cancels a start that is still queued in a booting guest, whose systemd is slow
+    # to answer: so it is asked only where the minion runs or will.
+    if [ -n "$unit" ] && systemd; then
+        if any "$R"/etc/systemd/system/*.wants/salt-minion.service \
+            "$R"/usr/lib/systemd/system/*.wants/salt-minion.service \
+            "$R"/lib/systemd/system/*.wants/salt-minion.service \
+            "$R"/sys/fs/cgroup/system.slice/salt-minion.service \
+            "$R"/sys/fs/cgroup/systemd/system.slice/salt-minion.service; then
+            systemctl stop salt-minion.service
+        fi
     elif [ -x "$R/etc/init.d/salt-minion" ]; then "$R/etc/init.d/salt-minion" stop
     fi >/dev/null 2>&1
-    rm -rf -- "$R"/etc/salt/minion_id "$R"/etc/salt/pki/minion/* "$R"/var/cache/salt/minion/* ||
+    drop "$R"/etc/salt/minion_id "$R"/etc/salt/pki/minion/* "$R"/var/cache/salt/minion/* ||
         { fail salt_identity "the files cannot be removed"; return; }
     for file in $(grep -ls '^id:' "$R"/etc/salt/minion "$R"/etc/salt/minion.d/*.conf); do
         sed -i 's/^id:/# kvm_clone: id:/' "$file" ||

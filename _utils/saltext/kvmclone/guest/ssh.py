@@ -9,7 +9,6 @@ in :mod:`saltext.kvmclone.guest.sudo`.
 from __future__ import annotations
 
 import base64
-import io
 import logging
 import select
 import socket
@@ -17,11 +16,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-
 from saltext.kvmclone import errors
-from saltext.kvmclone.guest import sudo
+from saltext.kvmclone.guest import loginkey, sudo
 from saltext.kvmclone.guest.channel import PublicKey, Result, ShellFiles, timed_out, with_path
 from saltext.kvmclone.request import Login, Secrets
 
@@ -92,7 +88,7 @@ def connect(
             "Install it on the machine that talks to the guest: salt-pip install paramiko",
         )
     where = f"{login.username}@{address} port {login.port}"
-    key = _load_key(secrets.private_key, passphrase) if secrets.private_key else None
+    key = loginkey.load(secrets.private_key, passphrase) if secrets.private_key else None
     wanted = None if host_keys is None else list(host_keys)
     patience: dict[type[_NotReady], float] = {}
     while True:
@@ -134,7 +130,7 @@ class _NotReady(Exception):
 
 
 class _HungUp(_NotReady):
-    """The server closed the connection during the login, or said it is booting."""
+    """The server closed the connection during the login."""
 
     # Each attempt counts against the user.
     pause = 1.0
@@ -146,6 +142,12 @@ class _HungUp(_NotReady):
             f"the guest hangs up on the login {where}: {self}",
             "Read the guest's log: journalctl -u ssh.",
         )
+
+
+class _Booting(_NotReady):
+    """The server lets nobody in yet, with the right password neither (pam_nologin)."""
+
+    pause = 1.0
 
 
 class _OtherKey(_NotReady):
@@ -242,7 +244,7 @@ def _log_in(transport: Any, login: Login, secrets: Secrets, key: Any, where: str
         try:
             attempt()
         except paramiko.AuthenticationException as exc:
-            _still_booting(transport, exc)
+            _not_the_password(transport, exc)
         except (paramiko.SSHException, EOFError, OSError) as exc:
             raise _HungUp(str(exc) or type(exc).__name__) from exc
         if transport.is_authenticated():
@@ -255,47 +257,15 @@ def _log_in(transport: Any, login: Login, secrets: Secrets, key: Any, where: str
     )
 
 
-def _still_booting(transport: Any, exc: Exception) -> None:
-    """pam_nologin turns users away, correct password or not, until the guest is up."""
+def _not_the_password(transport: Any, exc: Exception) -> None:
+    """Whether a refusal has another reason than what we showed; then knock again."""
     handler = getattr(transport, "auth_handler", None)
     said = getattr(handler, "banner", None) or b""
     text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-    if not transport.is_active() or "booting up" in text or "not permitted to log in" in text:
-        raise _HungUp(text.strip() or str(exc)) from exc
-
-
-def _load_key(text: str, passphrase: str) -> Any:
-    """
-    The login key in paramiko's own class. By way of `cryptography`, since paramiko
-    reads neither every PEM (PKCS#8) nor guesses the type.
-    """
-    secret = passphrase.encode() or None
-    data = text.strip().encode() + b"\n"
-    hint = "private_key must name an unencrypted RSA, ECDSA or Ed25519 key, PEM or OpenSSH."
-    try:
-        if b"OPENSSH PRIVATE KEY" in data:
-            key: Any = serialization.load_ssh_private_key(data, secret)
-        else:
-            key = serialization.load_pem_private_key(data, secret)
-    except Exception as exc:  # Several kinds, over several versions of cryptography.
-        raise errors.LoginFailed(
-            "the private key cannot be read: it is damaged, of an unknown kind, or has a "
-            "passphrase that we do not have",
-            hint,
-        ) from exc
-    for kind, cls in (
-        (rsa.RSAPrivateKey, paramiko.RSAKey),
-        (ec.EllipticCurvePrivateKey, paramiko.ECDSAKey),
-        (ed25519.Ed25519PrivateKey, paramiko.Ed25519Key),
-    ):
-        if isinstance(key, kind):
-            plain = key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.OpenSSH,
-                serialization.NoEncryption(),
-            )
-            return cls.from_private_key(io.StringIO(plain.decode()))
-    raise errors.LoginFailed(f"a private key of type {type(key).__name__} is not supported", hint)
+    if "booting up" in text or "not permitted to log in" in text:
+        raise _Booting(text.strip()) from exc
+    if not transport.is_active():
+        raise _HungUp(str(exc)) from exc
 
 
 class SshChannel(ShellFiles):

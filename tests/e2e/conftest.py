@@ -1,0 +1,145 @@
+"""What the end-to-end tests share: a lab, a Salt world, and an ear on the master's bus."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import salt.config
+import salt.utils.event
+from lab.common import PASSWORD
+from lab.demo import DEPLOY_SCRIPT
+from lab.lab import Lab, connection
+from lab.salt import SaltWorld
+
+BASE = "e2e-base"
+BARE = "e2e-bare"
+
+
+class Machines:
+    """Everything of the lab that a create could leave behind."""
+
+    def __init__(self, lab: Lab, salt: SaltWorld) -> None:
+        self.lab = lab
+        self.salt = salt
+
+    def left(self) -> dict[str, set[str]]:
+        """Domains of the lab, files of its pool, and the keys that the master holds."""
+        with connection() as libvirtd:
+            domains = {domain.name() for domain in libvirtd.listAllDomains()}
+        keys = self.salt.folder / "pki/master"
+        return {
+            "domains": {name for name in domains if name.startswith("e2e-")},
+            "files": {path.name for path in Path(self.lab.pool_path).iterdir()},
+            "keys": {path.name for path in keys.glob("minions*/*")},
+        }
+
+
+class Ear:
+    """Everything that is said on the master's bus while it listens."""
+
+    def __init__(self, world: SaltWorld) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self._opts = salt.config.master_config(str(world.conf / "master"))
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> Ear:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._over.set()
+        self._thread.join(10)
+
+    def tags(self, prefix: str) -> list[str]:
+        """The tags below a prefix, in the order in which they came."""
+        return [tag for tag, _data in self.events if tag.startswith(prefix)]
+
+    def _listen(self) -> None:
+        with salt.utils.event.get_master_event(
+            self._opts, self._opts["sock_dir"], listen=True
+        ) as bus:
+            while not self._over.is_set():
+                event = bus.get_event(wait=0.5, full=True)
+                if event:
+                    self.events.append((event["tag"], event["data"]))
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A libvirtd with two Debian bases: one with a guest agent, one without."""
+    with Lab() as made:
+        made.debian_base(BASE)
+        made.debian_base(BARE, agent=False)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def salt_world(lab: Lab) -> Iterator[SaltWorld]:
+    """A master and ``kvm01``, with the profiles that the tests name."""
+    with SaltWorld(lab.folder / "salt", address=lab.gateway, owner=lab.name) as world:
+        world.write_cloud(
+            "providers",
+            "kvm.conf",
+            {
+                "local-kvm": {"driver": "libvirt", "url": "qemu:///system", "host": "kvm01"},
+                "direct-kvm": {"driver": "libvirt", "url": "qemu:///system"},
+            },
+        )
+        minion = {"master": world.address, "master_port": world.ret_port}
+        common = {"provider": "local-kvm", "clone_strategy": "quick", "minion": minion}
+        documented = f"""\
+centos7:
+  provider: local-kvm             # required
+  base_domain: {BASE}    # required: the domain to clone
+  ip_source: ip-learning
+  ssh_username: root
+  password: {PASSWORD}
+  clone_strategy: quick
+  deploy_command: sh /tmp/.saltcloud/deploy.sh
+  script_args: -F
+  grains: {{clones-are-awesome: true}}
+  minion: {{master: {world.address}, master_port: {world.ret_port}}}
+  script: place-and-start
+  bootstrap: ssh
+"""
+        world.write_cloud("profiles", "documented.conf", documented)
+        world.write_cloud("deploy", "place-and-start.sh", DEPLOY_SCRIPT)
+        world.write_cloud(
+            "profiles",
+            "others.conf",
+            {
+                "agent": {**common, "provider": "direct-kvm", "base_domain": BASE},
+                "sudo": {
+                    **common,
+                    "base_domain": BARE,
+                    "ssh_username": "lab",
+                    "password": PASSWORD,
+                    "sudo_password": PASSWORD,
+                },
+                "wrong": {
+                    **common,
+                    "base_domain": BARE,
+                    "ssh_username": "root",
+                    "password": "not-the-password",
+                },
+            },
+        )
+        world.add_minion("kvm01")
+        yield world
+
+
+@pytest.fixture
+def machines(lab: Lab, salt_world: SaltWorld) -> Machines:
+    return Machines(lab, salt_world)
+
+
+@pytest.fixture
+def ear(salt_world: SaltWorld) -> Iterator[Ear]:
+    listening = Ear(salt_world)
+    with listening:
+        yield listening

@@ -1,0 +1,148 @@
+"""From one command to test.version, with real Debian guests."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from lab.common import PASSWORD
+from lab.lab import connection
+from lab.salt import SaltWorld
+from tests.e2e.conftest import Ear, Machines
+
+pytestmark = pytest.mark.guest
+
+STAGES = ["cloned", "booted", "addressed", "enrolled", "ready"]
+
+
+def uuid_of(name: str) -> str:
+    with connection() as libvirtd:
+        return str(libvirtd.lookupByName(name).UUIDString())
+
+
+def test_the_documented_profile_makes_a_minion_and_destroy_leaves_nothing(
+    salt_world: SaltWorld, machines: Machines, ear: Ear
+) -> None:
+    before = machines.left()
+    made = salt_world.run("kvmclone.create", "centos7", "e2e-web1")
+    assert made.retcode == 0, made.stdout
+    clone = made.data["clones"]["e2e-web1"]
+    assert clone["stage"] == "ready"
+    assert clone["minion"]["verified_by"] == "uuid"
+    assert clone["uuid"] == uuid_of("e2e-web1")
+    assert list(clone["timings"]) == STAGES
+
+    assert salt_world.salt("e2e-web1", "test.version").data == {
+        "e2e-web1": clone["minion"]["version"]
+    }
+    assert salt_world.salt("e2e-web1", "grains.get", "clones-are-awesome").data == {
+        "e2e-web1": True
+    }
+    told = salt_world.salt("e2e-web1", "network.ip_addrs").data["e2e-web1"]
+    assert told == [clone["address"]]
+    assert salt_world.salt("e2e-web1", "file.directory_exists", "/tmp/.saltcloud").data == {
+        "e2e-web1": False
+    }
+    listed = salt_world.run("kvmclone.list")
+    assert listed.data["clones"]["e2e-web1"]["stage"] == "ready"
+
+    again = salt_world.run("kvmclone.create", "centos7", "e2e-web1")
+    assert again.retcode == 1
+    error = again.data["clones"]["e2e-web1"]["error"]
+    assert error["type"] == "AlreadyExists"
+    assert error["clone"]["uuid"] == clone["uuid"]
+
+    gone = salt_world.run("kvmclone.destroy", "e2e-web1")
+    assert gone.retcode == 0, gone.stdout
+    assert machines.left() == before
+
+    time.sleep(1)  # the bus is not in a hurry
+    assert ear.tags("salt/kvm_clone/e2e-web1/") == [
+        f"salt/kvm_clone/e2e-web1/{stage}" for stage in [*STAGES, "failed", "destroyed"]
+    ]
+    data = dict(ear.events)["salt/kvm_clone/e2e-web1/ready"]
+    assert {"name", "host", "profile", "stage", "elapsed"} <= set(data)
+
+
+def test_no_password_and_no_key_is_said_on_the_bus_or_kept_in_the_job_cache(
+    salt_world: SaltWorld, ear: Ear
+) -> None:
+    made = salt_world.run("kvmclone.create", "sudo", "e2e-quiet")
+    try:
+        assert made.retcode == 0, made.stdout
+        said = json.dumps(ear.events, default=str)
+        kept = [made.stdout, made.stderr, said]
+        for path in salt_world.folder.rglob("*"):
+            wanted = "cache" in path.parts or "log" in path.parts or "jobs" in path.parts
+            if wanted and path.is_file():
+                kept.append(path.read_bytes().decode(errors="replace"))
+        assert len(kept) > 10, "the job cache and the logs were found"
+        assert not [text for text in kept if PASSWORD in text]
+        assert not [text for text in kept if "PRIVATE KEY" in text]
+    finally:
+        salt_world.run("kvmclone.destroy", "e2e-quiet")
+
+
+def test_two_clones_of_an_agentless_base_become_two_machines(
+    salt_world: SaltWorld, machines: Machines
+) -> None:
+    before = machines.left()
+    names = ["e2e-one", "e2e-two"]
+    results = [salt_world.run("kvmclone.create", "sudo", name) for name in names]
+    try:
+        assert [result.retcode for result in results] == [0, 0], results
+        clones = [r.data["clones"][n] for r, n in zip(results, names, strict=True)]
+        assert len({clone["address"] for clone in clones}) == 2
+        for command in (
+            "cat /etc/machine-id",
+            "cat /etc/ssh/ssh_host_ed25519_key.pub",
+            "hostname",
+        ):
+            answers = [salt_world.salt(name, "cmd.run", command).data[name] for name in names]
+            assert len(set(answers)) == 2, command
+        assert answers == names
+    finally:
+        gone = salt_world.run("kvmclone.destroy", *names)
+    assert gone.retcode == 0
+    assert machines.left() == before
+
+
+def test_the_master_drives_a_url_itself_and_needs_neither_ssh_nor_password(
+    salt_world: SaltWorld, machines: Machines
+) -> None:
+    before = machines.left()
+    made = salt_world.run("kvmclone.create", "agent", "e2e-direct")
+    assert made.retcode == 0, made.stdout
+    assert made.data["clones"]["e2e-direct"]["minion"]["verified_by"] == "uuid"
+    assert salt_world.run("kvmclone.destroy", "e2e-direct").retcode == 0
+    assert machines.left() == before
+
+
+def test_a_wrong_password_is_one_clear_error_and_leaves_nothing(
+    salt_world: SaltWorld, machines: Machines
+) -> None:
+    before = machines.left()
+    made = salt_world.run("kvmclone.create", "wrong", "e2e-wrong")
+    assert made.retcode == 1
+    failed = made.data["clones"]["e2e-wrong"]
+    assert failed["error"]["type"] == "LoginFailed"
+    assert failed["error"]["hint"]
+    assert failed["stage"] == "addressed"
+    assert "not-the-password" not in made.stdout + made.stderr
+    assert machines.left() == before
+
+
+def test_a_key_of_somebody_else_stops_the_create_before_anything_is_made(
+    salt_world: SaltWorld, machines: Machines
+) -> None:
+    foreign = salt_world.folder / "pki/master/minions/e2e-taken"
+    foreign.write_text((salt_world.folder / "pki/master/minions/kvm01").read_text())
+    try:
+        before = machines.left()
+        made = salt_world.run("kvmclone.create", "agent", "e2e-taken")
+        assert made.retcode == 1
+        assert made.data["clones"]["e2e-taken"]["error"]["type"] == "KeyConflict"
+        assert machines.left() == before
+    finally:
+        foreign.unlink()
