@@ -76,7 +76,10 @@ def _remove_from_libvirt(conn: libvirt.virConnect, folder: Path, names: set[str]
     )
     for domain in conn.listAllDomains():
         # A name alone is not enough: it may have gone and come back as somebody else's.
-        xml = domain.XMLDesc()
+        try:
+            xml = domain.XMLDesc()
+        except libvirt.libvirtError:  # another lab's, gone since it was listed
+            continue
         if f"{folder}/" not in xml and f"'{folder.name}'" not in xml:
             if domain.name() in names:
                 say(f"   leaving the domain {domain.name()} alone: it has nothing of this lab's")

@@ -20,7 +20,7 @@ mkdir -p "$cache"
 # the UEFI tests. Names, not files, are looked up: a machine set up by hand is respected.
 packages="libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils ovmf
     dnsmasq-base iptables nftables iproute2
-    busybox-static cpio kmod debootstrap e2fsprogs openssh-client openssl
+    busybox-static cpio kmod debootstrap e2fsprogs openssh-client openssh-server sudo openssl
     python3 python3-dev python3-venv libvirt-dev pkg-config gcc libc6-dev git"
 
 say() { printf '%s\n' "setup: $*"; }

@@ -45,10 +45,13 @@ class Enroller:
         """See :func:`.keys.generate`."""
         return keys_module.generate(bits)
 
-    def accept(self, minion_id: str, public: str) -> str:
-        """Accept the public key; answers with its fingerprint."""
-        self.keys.accept(minion_id, public)
+    def fingerprint(self, public: str) -> str:
+        """See :meth:`.keys.MinionKeys.fingerprint`."""
         return self.keys.fingerprint(public)
+
+    def accept(self, minion_id: str, public: str) -> None:
+        """See :meth:`.keys.MinionKeys.accept`."""
+        self.keys.accept(minion_id, public)
 
     def remove(self, minion_id: str, fingerprint: str) -> bool:
         """See :meth:`.keys.MinionKeys.remove`."""

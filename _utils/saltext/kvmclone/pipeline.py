@@ -8,6 +8,7 @@ is said only after ``test.version`` came back from the machine that was made.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import secrets as secrets_module
@@ -19,8 +20,9 @@ from typing import Any, Protocol
 
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.errors import (
+    CreateInProgress,
     ForeignDomain,
-    HostError,
+    HostUnreachable,
     KeyConflict,
     KvmCloneError,
     NotFound,
@@ -51,8 +53,11 @@ class MasterSide(Protocol):
     def generate(self, bits: int) -> KeyPair:
         """Make a key pair."""
 
-    def accept(self, minion_id: str, public: str) -> str:
-        """Accept the public key; answers with its fingerprint."""
+    def fingerprint(self, public: str) -> str:
+        """The fingerprint of a public key."""
+
+    def accept(self, minion_id: str, public: str) -> None:
+        """Accept exactly this public key."""
 
     def remove(self, minion_id: str, fingerprint: str) -> bool:
         """Take exactly that key back."""
@@ -142,6 +147,8 @@ class _Create:
         self.start = start
         self.token = secrets_module.token_hex(8)
         self.stage = ""
+        #: The host was asked to clone, so something may exist even without an answer.
+        self.asked = False
         self.clone: Clone | None = None
         self.fingerprint = ""
 
@@ -151,7 +158,7 @@ class _Create:
         except KvmCloneError as error:
             return Outcome(self.request.name, self.stage, self.clone, self._roll_back(error))
         except BaseException as error:  # Ctrl-C, or a fault of ours: take back, then let it fly
-            self._roll_back(HostError(repr(error)))
+            self._roll_back(HostUnreachable(repr(error)))
             raise
         return Outcome(self.request.name, self.stage, self.clone)
 
@@ -159,6 +166,7 @@ class _Create:
         request, host = self.request, self.host
         if self.master is not None:
             self._require_free(self.master)
+        self.asked = True
         self._reach("cloned", lambda: host.clone(request, self.token))
         if not self.start:
             return
@@ -192,7 +200,8 @@ class _Create:
         keys = pair.result()
         enrolment = master.enrolment(request, self.secrets, keys)
         # Accepted before the minion starts: its first knock is then answered at once.
-        self.fingerprint = master.accept(request.minion_id, keys.public)
+        self.fingerprint = master.fingerprint(keys.public)
+        master.accept(request.minion_id, keys.public)
         self._reach("enrolled", lambda: host.bootstrap(request, enrolment))
 
         started = time.monotonic()
@@ -224,15 +233,22 @@ class _Create:
                 problems.append(
                     f"The key of '{self.request.minion_id}' could not be removed: {problem}"
                 )
-        if self.clone is not None:
-            try:
+        try:
+            if self.clone is not None:
                 self._on_failure(self.clone.name)
-            except KvmCloneError as problem:
-                problems.append(f"'{self.request.name}' could not be taken back: {problem.message}")
+            elif self.asked and isinstance(error, HostUnreachable):
+                # The answer was lost, not necessarily the clone. The token names ours alone.
+                self._take_back_unseen()
+        except KvmCloneError as problem:
+            problems.append(f"'{self.request.name}' could not be taken back: {problem.message}")
         if problems:
             error.hint = " ".join([error.hint, *problems]).strip()
             log.error("%s: %s", self.request.name, error)
         return error
+
+    def _take_back_unseen(self) -> None:
+        with contextlib.suppress(NotFound, ForeignDomain, CreateInProgress):
+            self.host.destroy(self.request.name, token=self.token)
 
     def _on_failure(self, name: str) -> None:
         if self.request.on_failure == "destroy":

@@ -75,7 +75,7 @@ def unseal(private_pem: str, token: str, associated: bytes) -> bytes:
     except (ValueError, TypeError, KeyError, InvalidTag, binascii.Error) as error:
         raise Unsealable(
             "The sealed message cannot be opened on this host.",
-            "Was this minion's key changed? Accept it anew on the master: salt-key -f HOST",
+            "Was this minion's key changed? On the master: salt-key -d HOST, then salt-key -a HOST",
         ) from error
 
 

@@ -28,6 +28,9 @@ from saltext.kvmclone.request import Secrets
 DEPLOY_TIMEOUT = 1800.0
 PROBE_TIMEOUT = 30.0
 
+#: What salt-cloud configures for a new minion where the profile says nothing.
+DEFAULTS = {"master": "salt", "log_level": "info", "hash_type": "sha256"}
+
 #: salt-cloud's folder; its documentation has profiles that name it in deploy_command.
 SALT_CLOUD_FOLDER = "/tmp/.saltcloud"
 _NAMES_FOLDER = re.compile(re.escape(SALT_CLOUD_FOLDER) + r"(?![\w.-])")
@@ -224,8 +227,11 @@ def _members(
     grains = enrolment.grains
     if installed and grains:
         grains = _merged(installed, grains, warnings)
+    # A minion that the base has keeps what the base configures; a new one has nothing yet.
+    defaults = DEFAULTS if installed is None else {}
+    config = {**defaults, **enrolment.minion_config, "id": enrolment.minion_id}
     members = {
-        "minion": (_yaml({**enrolment.minion_config, "id": enrolment.minion_id}), 0o600),
+        "minion": (_yaml(config), 0o600),
         "minion.pem": (enrolment.private_key_pem.encode(), 0o600),
         "minion.pub": (enrolment.public_key_pem.encode(), 0o644),
     }

@@ -1,0 +1,10 @@
+"""``python -m bench``: every measurement, each in a run of its own."""
+
+from __future__ import annotations
+
+import sys
+
+from bench import first_answer, quick_clone
+
+if __name__ == "__main__":
+    sys.exit(quick_clone.main() or first_answer.main())

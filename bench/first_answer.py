@@ -1,0 +1,126 @@
+"""From create to ``test.version``, against what the guest itself needs for it.
+
+The guest's own time: an overlay of the same base is booted by hand, entered over ssh as soon
+as it has its address, given a key and the few files that a minion needs, and its minion is
+started. Nothing else can be left out. Then ``salt-run kvmclone.create`` does the whole.
+Both in one run, in turns; a machine that is busy with other things spoils the difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+
+import paramiko
+import salt.config
+import yaml
+from lab.common import PASSWORD, wait_until
+from lab.lab import Lab, connection
+from lab.salt import SaltWorld
+
+from saltext.kvmclone import keys, minions
+from saltext.kvmclone.keys import MinionKeys
+
+#: Seconds that a create may take on top of the guest's own time.
+GOAL = 10.0
+
+
+def guests_own_time(lab: Lab, world: SaltWorld, name: str) -> float:
+    """Seconds from starting a prepared guest to the answer of its minion."""
+    opts = salt.config.master_config(str(world.conf / "master"))
+    lab.debian_base(name)
+    pair = keys.generate(4096)
+    MinionKeys(opts).accept(name, pair.public)
+    with connection() as libvirtd:
+        uuid = libvirtd.lookupByName(name).UUIDString()
+    config = {"id": name, "master": world.address, "master_port": world.ret_port}
+    script = (
+        "mkdir -p /etc/salt/pki/minion; umask 077\n"
+        f"cat >/etc/salt/pki/minion/minion.pem <<'E'\n{pair.private}E\n"
+        f"cat >/etc/salt/pki/minion/minion.pub <<'E'\n{pair.public}E\n"
+        f"cat >/etc/salt/minion <<'E'\n{yaml.safe_dump(config)}E\n"
+        "systemctl start --no-block salt-minion\n"
+    )
+    started = time.monotonic()
+    lab.start(name)
+    address = lab.wait_for_lease(name)
+    client = paramiko.SSHClient()
+    client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+    wait_until(lambda: _connects(client, address), "ssh", 60)
+    stdin, stdout, _stderr = client.exec_command("sh -s")
+    stdin.write(script)
+    stdin.channel.shutdown_write()
+    stdout.channel.recv_exit_status()
+    client.close()
+    minions.verify(opts, name, uuid)
+    elapsed = time.monotonic() - started
+    lab.stop(name)
+    return elapsed
+
+
+def _connects(client: paramiko.SSHClient, address: str) -> bool:
+    try:
+        client.connect(
+            address,
+            username="root",
+            password=PASSWORD,
+            timeout=3,
+            look_for_keys=False,
+            allow_agent=False,
+        )
+    except (OSError, paramiko.SSHException):
+        return False
+    return True
+
+
+def created(world: SaltWorld, name: str) -> tuple[float, dict[str, float]]:
+    """Seconds until ``salt-run kvmclone.create`` returned, and what it says of its stages."""
+    started = time.monotonic()
+    answer = world.run("kvmclone.create", "deb", name)
+    elapsed = time.monotonic() - started
+    clone = answer.data["clones"][name]
+    if answer.retcode:
+        raise SystemExit(f"the create failed: {clone['error']}")
+    world.run("kvmclone.destroy", name)
+    return elapsed, clone["timings"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=2)
+    rounds = parser.parse_args(sys.argv[1:]).rounds
+    own: list[float] = []
+    ours: list[float] = []
+    with Lab() as lab, SaltWorld(lab.folder / "salt", address=lab.gateway, owner=lab.name) as world:
+        lab.debian_base("bench-base")
+        world.write_cloud(
+            "providers",
+            "kvm.conf",
+            {"kvm": {"driver": "libvirt", "url": "qemu:///system", "host": "kvm01"}},
+        )
+        profile = {
+            "provider": "kvm",
+            "base_domain": "bench-base",
+            "clone_strategy": "quick",
+            "password": PASSWORD,
+            "minion": {"master": world.address, "master_port": world.ret_port},
+        }
+        world.write_cloud("profiles", "deb.conf", {"deb": profile})
+        world.add_minion("kvm01")
+        print(f"\nfrom create to test.version, {rounds} rounds in turns, seconds\n")
+        for number in range(rounds):
+            own.append(guests_own_time(lab, world, f"bench-own{number}"))
+            elapsed, timings = created(world, f"bench-clone{number}")
+            ours.append(elapsed)
+            stages = "  ".join(f"{stage} {seconds:.1f}" for stage, seconds in timings.items())
+            print(f"  guest alone {own[-1]:6.1f}   create {elapsed:6.1f}   ({stages})")
+    difference = statistics.median(ours) - statistics.median(own)
+    print(f"\ncreate takes {difference:.1f} s more than the guest itself (goal: {GOAL:g})")
+    print(f"ratio {statistics.median(ours) / statistics.median(own):.2f}")
+    return int(difference > GOAL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
