@@ -2,9 +2,8 @@
 Clone KVM machines on this host
 ===============================
 
-The execution module on a KVM host. A door: every function is one call into
-``saltext.kvmclone``. A create ends at ``addressed`` here; enrolling the clone as a minion
-involves the master and is the runner's work (``salt-run kvmclone.create``).
+The execution module on a KVM host: every function is one call into ``saltext.kvmclone``.
+A create ends at ``addressed`` here; enrolling is the runner's (``salt-run kvmclone.create``).
 
 :depends: libvirt-python, lxml; paramiko to reach guests over ssh
 """

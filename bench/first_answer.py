@@ -16,10 +16,10 @@ import time
 import paramiko
 import salt.config
 import yaml
+
 from lab.common import PASSWORD, wait_until
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
-
 from saltext.kvmclone import keys, minions
 from saltext.kvmclone.keys import MinionKeys
 

@@ -23,9 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import libvirt
+
 from lab.common import LIBVIRT_URI
 from lab.lab import Lab, connection
-
 from saltext.kvmclone import domain_xml, ownership
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Request

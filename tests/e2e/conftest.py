@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import salt.config
 import salt.utils.event
+
 from lab.common import PASSWORD
 from lab.demo import DEPLOY_SCRIPT
 from lab.lab import Lab, connection

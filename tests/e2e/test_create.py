@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+
 from lab.common import PASSWORD
 from lab.lab import connection
 from lab.salt import SaltWorld
@@ -84,15 +85,15 @@ def test_no_password_and_no_key_is_said_on_the_bus_or_kept_in_the_job_cache(
         salt_world.run("kvmclone.destroy", "e2e-quiet")
 
 
-def test_two_clones_of_an_agentless_base_become_two_machines(
+def test_two_clones_of_an_agentless_base_booted_at_once_become_two_machines(
     salt_world: SaltWorld, machines: Machines
 ) -> None:
     before = machines.left()
     names = ["e2e-one", "e2e-two"]
-    results = [salt_world.run("kvmclone.create", "sudo", name) for name in names]
+    made = salt_world.run("kvmclone.create", "sudo", *names)
     try:
-        assert [result.retcode for result in results] == [0, 0], results
-        clones = [r.data["clones"][n] for r, n in zip(results, names, strict=True)]
+        assert made.retcode == 0, made.stdout
+        clones = [made.data["clones"][name] for name in names]
         assert len({clone["address"] for clone in clones}) == 2
         for command in (
             "cat /etc/machine-id",

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import salt.loader
+
 from lab.common import LIBVIRT_URI, run
 from lab.lab import Lab, connection
-from tests.functional.world import Salt, World, minion_opts, quick
-
 from saltext.kvmclone.operations import LocalHost
+from tests.functional.world import Salt, World, minion_opts, quick
 
 
 @pytest.fixture(scope="session")

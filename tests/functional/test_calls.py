@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import libvirt
 import pytest
-from tests.functional.world import World, quick
 
 from saltext.kvmclone import codes
 from saltext.kvmclone.operations import LocalHost
+from tests.functional.world import World, quick
 
 #: What a quick clone of one disk may ask of libvirt, connecting not counted.
 MOST = 16

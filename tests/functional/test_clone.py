@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
+
+from saltext.kvmclone.operations import LocalHost
 from tests.functional.world import (
     World,
     full,
@@ -15,8 +17,6 @@ from tests.functional.world import (
     same_content,
     sha256,
 )
-
-from saltext.kvmclone.operations import LocalHost
 
 MIB = 2**20
 

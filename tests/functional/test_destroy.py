@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab.lab import connection
-from tests.functional.world import World, full, quick
 
+from lab.lab import connection
 from saltext.kvmclone import volumes
 from saltext.kvmclone.errors import CloneInUse, ForeignDomain, HostError, NotFound
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
+from tests.functional.world import World, full, quick
 
 CloneOf = Callable[..., str]
 

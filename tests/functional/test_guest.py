@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from salt.exceptions import CommandExecutionError
+
 from lab.common import wait_until
 from lab.lab import connection
-from salt.exceptions import CommandExecutionError
-from tests.functional.world import Salt, World, full, quick
-
 from saltext.kvmclone import pipeline
 from saltext.kvmclone.errors import AddressTimeout, GuestStopped
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Wait
+from tests.functional.world import Salt, World, full, quick
 
 pytestmark = pytest.mark.guest
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from lab.lab import connection
 from salt.exceptions import CommandExecutionError
-from tests.functional.world import Salt, World, full, quick
 
+from lab.lab import connection
 from saltext.kvmclone.errors import (
     AlreadyExists,
     HostError,
@@ -21,6 +20,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Request
+from tests.functional.world import Salt, World, full, quick
 
 
 @contextmanager

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from lab.lab import connection
-from tests.functional.world import World, full, quick
 
+from lab.lab import connection
 from saltext.kvmclone import apply, pipeline, volumes
 from saltext.kvmclone.errors import CreateInProgress, HostError, KvmCloneError, PoolFull
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.plan import PlannedDisk
 from saltext.kvmclone.request import Request
+from tests.functional.world import World, full, quick
 
 
 class Fault(Exception):

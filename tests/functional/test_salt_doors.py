@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from salt.exceptions import CommandExecutionError
-from tests.functional.world import Salt, World, minion_config, quick
 
 from saltext.kvmclone.operations import LocalHost
+from tests.functional.world import Salt, World, minion_config, quick
 
 URL = "qemu+tcp://127.0.0.1:1/system"
 

@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 
 import libvirt
 import salt.config
+
 from lab.common import CHECKOUT
 from lab.lab import Lab, connection
-
 from saltext.kvmclone import ownership
 from saltext.kvmclone.request import Request
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from lab.lab import Lab
 from lab.salt import SaltWorld
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from lab.common import CACHE, run
 from lab.lab import Lab
 from lab.salt import SaltWorld

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from lab.common import CHECKOUT, wait_until, write
 from lab.lab import Lab
 from lab.salt import Answer, SaltWorld

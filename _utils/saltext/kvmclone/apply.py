@@ -224,13 +224,11 @@ def destroy(
 def _used_by_others(host: Host, handle: DomainHandle) -> dict[str, str]:
     """Files that other domains use, with the name of one that does."""
     used: dict[str, str] = {}
-    for other in host.domains():
-        if other.uuid == handle.uuid:
+    for definition in host.each_domain(lambda other: other.definition()):
+        domain = domain_xml.read(definition)
+        if domain.uuid == handle.uuid:
             continue
-        domain = domain_xml.read(other.definition())
-        for path in [disk.path for disk in domain.disks] + [
-            domain.nvram.path if domain.nvram else ""
-        ]:
-            if path:
-                used[path] = other.name
+        paths = [disk.path for disk in domain.disks]
+        paths.append(domain.nvram.path if domain.nvram else "")
+        used.update({path: domain.name for path in paths if path})
     return used

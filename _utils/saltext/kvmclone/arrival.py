@@ -124,7 +124,7 @@ def arrive(handle: DomainHandle, request: Request, reset_done: bool) -> Arrival:
 
 def await_renewal(handle: DomainHandle, request: Request, before: tuple[Sighting, ...]) -> Arrival:
     """
-    Wait for the address after an identity reset that went over ssh.
+    Wait for the address, after an identity reset for the renewed one.
 
     :param before: The sightings from before the reset; they count again only after
         :data:`RENEWAL_GRACE` seconds, for guests whose address does not depend on it.

@@ -25,8 +25,11 @@ from saltext.kvmclone.request import Request
 #: Seconds for sshd to answer, once the guest has its address.
 SSH_TIMEOUT = 120.0
 
-#: Seconds for one attempt to find it again after its identity was reset.
-REENTRY_TIMEOUT = 15.0
+#: Seconds for one attempt, after which its address is looked up again.
+ATTEMPT_TIMEOUT = 20.0
+
+#: Seconds that another machine may hold the clone's address.
+WRONG_GUEST_PATIENCE = 45.0
 
 UNVERIFIED = "The guest could not show its uuid, so only its address says that it is the clone."
 FIRST_CONTACT = "The guest's ssh host key was recorded at first contact: nothing vouches for it."
@@ -107,25 +110,23 @@ def _over_ssh(
     enrolment: Enrolment,
     warnings: list[str],
 ) -> Record:
-    deadline = time.monotonic() + SSH_TIMEOUT
     if not record.host_keys:
         warnings.append(FIRST_CONTACT)
-    channel = _enter(record, request, enrolment, deadline, warnings)
+    channel, record = _reach(handle, record, request, enrolment, (), warnings)
     with channel:
-        if _wants_reset(request, record):
-            before = _sightings(handle, record)
-            record = _reset(channel, handle.name, record)
-        else:
+        if not _wants_reset(request, record):
             warnings += minion.enrol(channel, enrolment).warnings
             return replace(record, host_keys=record.host_keys or (channel.host_key.line,))
+        before = _sightings(handle, record)
+        record = _reset(channel, handle.name, record)
     # The guest is another machine to the network now, with keys that we made ourselves.
-    channel, record = _reenter(handle, record, request, enrolment, before, warnings)
+    channel, record = _reach(handle, record, request, enrolment, before, warnings)
     with channel:
         warnings += minion.enrol(channel, enrolment).warnings
     return record
 
 
-def _reenter(
+def _reach(
     handle: DomainHandle,
     record: Record,
     request: Request,
@@ -134,22 +135,31 @@ def _reenter(
     warnings: list[str],
 ) -> tuple[ssh.SshChannel, Record]:
     """
-    Find the guest again under its new identity.
+    Find the guest and enter it.
 
-    The old lease stays on the books for a while, so an address that does not answer as
-    the clone is looked up again until the time for ssh is over.
+    Its address may be another's for a while: an old lease stays on the books after a
+    reset, and clones that boot at once with one machine-id share an address until the
+    first of them is reset. So a machine that does not answer, or not as the clone, is
+    looked up again, for a while.
+
+    :param before: Sightings from before a reset, which are stale now.
+    :raises WrongGuest: Another machine holds the address for good.
     """
-    deadline = time.monotonic() + SSH_TIMEOUT
+    started = time.monotonic()
     while True:
         found = arrival.await_renewal(handle, request, before)
         record = replace(record, address=found.address)
-        attempt = min(deadline, time.monotonic() + REENTRY_TIMEOUT)
+        attempt = min(started + SSH_TIMEOUT, time.monotonic() + ATTEMPT_TIMEOUT)
         try:
             return _enter(record, request, enrolment, attempt, warnings), record
         except LoginFailed:
             raise
-        except (ChannelError, WrongGuest):
-            if time.monotonic() >= deadline:
+        except WrongGuest:
+            if time.monotonic() >= started + WRONG_GUEST_PATIENCE:
+                raise
+            time.sleep(1.0)
+        except ChannelError:
+            if time.monotonic() >= started + SSH_TIMEOUT:
                 raise
 
 

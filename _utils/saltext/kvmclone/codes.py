@@ -10,9 +10,7 @@ from __future__ import annotations
 NO_SUPPORT = 3
 INVALID_ARG = 8
 OPERATION_FAILED = 9
-SYSTEM_ERROR = 38
 NO_DOMAIN = 42
-AUTH_FAILED = 45
 NO_STORAGE_POOL = 49
 NO_STORAGE_VOL = 50
 OPERATION_INVALID = 55
@@ -20,7 +18,6 @@ NO_DOMAIN_METADATA = 80
 AGENT_UNRESPONSIVE = 86
 STORAGE_VOL_EXIST = 90
 XML_INVALID_SCHEMA = 92
-AUTH_UNAVAILABLE = 94
 
 #: ``virDomainState`` in the words of CONTRACT.md; a guest that is still shutting down runs.
 STATES = {

@@ -12,24 +12,22 @@ import json
 import logging
 import math
 import os
+import pwd
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from saltext.kvmclone import domain_xml, ownership
 from saltext.kvmclone.codes import (
     AGENT_UNRESPONSIVE,
-    AUTH_FAILED,
-    AUTH_UNAVAILABLE,
     INVALID_ARG,
     NO_DOMAIN,
     NO_DOMAIN_METADATA,
     NO_SUPPORT,
     OPERATION_INVALID,
     STATES,
-    SYSTEM_ERROR,
 )
 from saltext.kvmclone.errors import (
     ChannelError,
@@ -48,6 +46,8 @@ except ImportError:  # a master needs none: its hosts do the work
     libvirt = None
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def available() -> bool:
@@ -151,11 +151,13 @@ class Host:
             )
         return found
 
-    def domains(self) -> list[DomainHandle]:
-        """Every domain of the host."""
-        return [
-            DomainHandle(self, domain) for domain in self.call(self.connection.listAllDomains, 0)
-        ]
+    def each_domain(self, look: Callable[[DomainHandle], T]) -> list[T]:
+        """What ``look`` tells of every domain; one that vanishes meanwhile is left out."""
+        told: list[T] = []
+        for raw in self.call(self.connection.listAllDomains, 0):
+            with absent(NO_DOMAIN):
+                told.append(look(DomainHandle(self, raw)))
+        return told
 
     def define(self, xml: str, validate: bool) -> DomainHandle:
         """
@@ -389,18 +391,15 @@ def _agent_error_class(error: HostError) -> str:
 
 
 def _unreachable(url: str, error: Any) -> HostUnreachable:
-    code = error.get_error_code()
     message = f"Cannot connect to libvirt at '{url}': {error.get_error_message()}"
     hint = f"Try it by hand: virsh -c '{url}' list"
-    if (
-        is_local(url)
-        and os.geteuid() != 0
-        and code in (SYSTEM_ERROR, AUTH_FAILED, AUTH_UNAVAILABLE)
-    ):
+    if is_local(url) and os.geteuid() != 0:
+        # The numbers differ by how the host guards the socket: file mode, polkit, no D-Bus.
+        user = pwd.getpwuid(os.geteuid()).pw_name
         hint = (
-            "This process is not root (a packaged Salt master runs as user 'salt'). Set 'host:' in "
-            "the provider to the minion on this machine, or add the user to the group 'libvirt': "
-            "usermod -aG libvirt salt"
+            f"This process runs as '{user}', not root, as a packaged Salt master does. Set 'host:' "
+            "in the provider to the minion on this machine, or let the user in: "
+            f"usermod -aG libvirt {user}"
         )
     elif is_local(url):
         hint = "Is libvirtd running? systemctl start libvirtd   (or: libvirtd -d)"

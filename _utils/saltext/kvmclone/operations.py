@@ -224,8 +224,11 @@ class LocalHost:
 
     def list_clones(self) -> list[Clone]:
         def work(host: Host) -> list[Clone]:
-            pairs = [(handle, handle.record()) for handle in host.domains()]
-            return [self._show(host, handle, record) for handle, record in pairs if record]
+            def shown(handle: DomainHandle) -> Clone | None:
+                record = handle.record()
+                return self._show(host, handle, record) if record else None
+
+            return [clone for clone in host.each_domain(shown) if clone]
 
         return sorted(self._connected(work), key=lambda clone: clone.name)
 

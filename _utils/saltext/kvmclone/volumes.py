@@ -171,10 +171,11 @@ def stand_on(host: Host, paths: Iterable[str]) -> dict[str, list[str]]:
         except HostError as error:
             log.warning("storage pool %s cannot be refreshed: %s", raw_pool.name(), error.message)
         for volume in host.call(raw_pool.listAllVolumes, 0):
-            root = etree.fromstring(host.call(volume.XMLDesc, 0).encode())
-            backing = (root.findtext("./backingStore/path") or "").strip()
-            if backing in wanted:
-                found.setdefault(backing, []).append(str(volume.path()))
+            with absent(NO_STORAGE_VOL):  # it may have been deleted since it was listed
+                root = etree.fromstring(host.call(volume.XMLDesc, 0).encode())
+                backing = (root.findtext("./backingStore/path") or "").strip()
+                if backing in wanted:
+                    found.setdefault(backing, []).append(str(volume.path()))
     return found
 
 

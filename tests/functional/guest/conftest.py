@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.functional.guest.sshd import PASSWORD, USER, Sshd
 
 

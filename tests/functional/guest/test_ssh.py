@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from tests.functional.guest.sshd import PASSWORD, USER, Sshd, free_port
 
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest import hostkeys, ssh
 from saltext.kvmclone.guest.channel import check
 from saltext.kvmclone.request import Login, Secrets
+from tests.functional.guest.sshd import PASSWORD, USER, Sshd, free_port
 
 pytest.importorskip("paramiko")
 

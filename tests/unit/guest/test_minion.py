@@ -184,6 +184,8 @@ def test_the_script_finds_its_files_beside_it(guest):
     assert yaml.safe_load((copy / "minion").read_text()) == {
         "master": "192.168.16.1",
         "master_port": 5506,
+        "log_level": "info",
+        "hash_type": "sha256",
         "id": "web1",
     }
     assert (copy / "minion.pem").read_text() == PEM
