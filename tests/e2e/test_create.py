@@ -85,38 +85,49 @@ def test_no_password_and_no_key_is_said_on_the_bus_or_kept_in_the_job_cache(
         salt_world.run("kvmclone.destroy", "e2e-quiet")
 
 
-def test_two_clones_of_an_agentless_base_booted_at_once_become_two_machines(
+def identities(world: SaltWorld, name: str) -> list[str]:
+    """What makes a guest one machine, as its minion tells it; the host name comes last."""
+    commands = ["cat /etc/machine-id", "cat /etc/ssh/ssh_host_ed25519_key.pub", "hostname"]
+    return [world.salt(name, "cmd.run", command).data[name] for command in commands]
+
+
+def test_two_clones_made_by_one_command_are_two_machines(
     salt_world: SaltWorld, machines: Machines
 ) -> None:
     before = machines.left()
     names = ["e2e-one", "e2e-two"]
-    made = salt_world.run("kvmclone.create", "sudo", *names)
+    made = salt_world.run("kvmclone.create", "agent", *names)
     try:
         assert made.retcode == 0, made.stdout
         clones = [made.data["clones"][name] for name in names]
+        assert [clone["minion"]["verified_by"] for clone in clones] == ["uuid", "uuid"]
         assert len({clone["address"] for clone in clones}) == 2
-        for command in (
-            "cat /etc/machine-id",
-            "cat /etc/ssh/ssh_host_ed25519_key.pub",
-            "hostname",
-        ):
-            answers = [salt_world.salt(name, "cmd.run", command).data[name] for name in names]
-            assert len(set(answers)) == 2, command
-        assert answers == names
+        one, two = (identities(salt_world, name) for name in names)
+        assert not set(one) & set(two)
+        assert [one[-1], two[-1]] == names
     finally:
         gone = salt_world.run("kvmclone.destroy", *names)
     assert gone.retcode == 0
     assert machines.left() == before
 
 
-def test_the_master_drives_a_url_itself_and_needs_neither_ssh_nor_password(
+def test_clones_of_a_base_without_an_agent_become_machines_of_their_own_over_ssh(
     salt_world: SaltWorld, machines: Machines
 ) -> None:
     before = machines.left()
-    made = salt_world.run("kvmclone.create", "agent", "e2e-direct")
-    assert made.retcode == 0, made.stdout
-    assert made.data["clones"]["e2e-direct"]["minion"]["verified_by"] == "uuid"
-    assert salt_world.run("kvmclone.destroy", "e2e-direct").retcode == 0
+    names = ["e2e-first", "e2e-second"]
+    made = [salt_world.run("kvmclone.create", "sudo", name) for name in names]
+    try:
+        assert [answer.retcode for answer in made] == [0, 0], made
+        clones = [a.data["clones"][name] for a, name in zip(made, names, strict=True)]
+        assert len({clone["address"] for clone in clones}) == 2
+        assert any("first contact" in warning for warning in clones[0]["warnings"])
+        first, second = (identities(salt_world, name) for name in names)
+        assert not set(first) & set(second)
+        assert [first[-1], second[-1]] == names
+    finally:
+        gone = salt_world.run("kvmclone.destroy", *names)
+    assert gone.retcode == 0
     assert machines.left() == before
 
 

@@ -147,8 +147,12 @@ def _reach(
     """
     started = time.monotonic()
     while True:
-        found = arrival.await_renewal(handle, request, before)
-        record = replace(record, address=found.address)
+        if before:
+            record = replace(record, address=arrival.await_renewal(handle, request, before).address)
+        elif seen := _sightings(handle, record):
+            # The lease may meanwhile stand under the MAC address of a clone with the same
+            # machine-id; then the address that was found first is the one to try.
+            record = replace(record, address=seen[0].address.address)
         attempt = min(started + SSH_TIMEOUT, time.monotonic() + ATTEMPT_TIMEOUT)
         try:
             return _enter(record, request, enrolment, attempt, warnings), record
