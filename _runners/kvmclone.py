@@ -78,14 +78,12 @@ def plan(profile, name, **overrides):
 
 
 @doors.runner_function
-def destroy(*names, force=False):
+def destroy(*names):
     """
     Destroy clones: the domain, its NVRAM, the volumes on its record, and its minion key.
 
-    names
-        One name or several.
-    force
-        Remove a domain that is not one of our clones too; all its disks stay.
+    A domain that is not one of our clones is refused; on its host,
+    ``kvm_clone.destroy NAME force=True`` removes its definition and keeps its disks.
 
     CLI Example:
 
@@ -94,7 +92,7 @@ def destroy(*names, force=False):
         salt-run kvmclone.destroy my-centos7-clone
     """
     side = master.Master(__opts__)
-    return doors.clones(side.destroy(name, force) for name in _some(names))
+    return doors.clones(side.destroy(name) for name in _some(names))
 
 
 @doors.runner_function

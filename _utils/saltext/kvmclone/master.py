@@ -22,7 +22,13 @@ from saltext.kvmclone import cloud_files, names, pipeline
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.config import Catalogue
 from saltext.kvmclone.enrolment import Enroller
-from saltext.kvmclone.errors import ConfigError, HostUnreachable, KvmCloneError, NotFound
+from saltext.kvmclone.errors import (
+    ConfigError,
+    ForeignDomain,
+    HostUnreachable,
+    KvmCloneError,
+    NotFound,
+)
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.operations import KvmHost, LocalHost
 from saltext.kvmclone.pipeline import Outcome
@@ -143,32 +149,47 @@ class Master:
         The host that holds a clone, and the clone.
 
         :raises NotFound: No host has it.
+        :raises ForeignDomain: A domain has that name and is not one of ours.
+        :raises ConfigError: Several hosts have one of that name.
         :raises HostUnreachable: No host has it, but one did not answer.
         """
         names.check(name)
+        found: dict[str, tuple[str, KvmHost, Clone]] = {}
         down: list[str] = []
-        missing: KvmCloneError | None = None
+        foreign: ForeignDomain | None = None
         for label, host in self.hosts():
             try:
-                return host, host.show(name)
-            except NotFound as error:
-                missing = error
+                clone = host.show(name)
+                found.setdefault(clone.uuid, (label, host, clone))
+            except NotFound:
+                continue
+            except ForeignDomain as error:
+                foreign = error
             except HostUnreachable as error:
                 down.append(f"{label}: {error.message}")
+        if len(found) > 1:
+            labels = sorted(label for label, _host, _clone in found.values())
+            raise ConfigError(
+                f"'{name}' exists on several hosts: {', '.join(labels)}.",
+                f"Say it to the one you mean: salt {labels[0]} kvm_clone.show {name}",
+            )
+        if found:
+            _label, host, clone = next(iter(found.values()))
+            return host, clone
+        if foreign is not None:
+            raise foreign
         if down:
             raise HostUnreachable(
                 f"'{name}' is on no host that answers; not asked: {'; '.join(down)}",
                 "Repeat this when the host is back.",
             )
-        raise missing or NotFound(
-            f"There is no clone '{name}'.", "See what there is: salt-run kvmclone.list"
-        )
+        raise NotFound(f"There is no clone '{name}'.", "See what there is: salt-run kvmclone.list")
 
-    def destroy(self, name: Any, force: bool = False) -> Outcome:
+    def destroy(self, name: Any) -> Outcome:
         """Destroy one clone, then remove its key: exactly the one on its record."""
         try:
             host, clone = self.find(name)
-            destroyed = host.destroy(name, force)
+            destroyed = host.destroy(name)
             self.keys.remove(clone.minion.id or name, clone.minion.fingerprint)
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
