@@ -18,6 +18,7 @@ import salt.exceptions
 import salt.utils.event
 
 from saltext.kvmclone.errors import MinionTimeout, VerificationFailed
+from saltext.kvmclone.guest.identity import same_machine
 
 log = logging.getLogger(__name__)
 
@@ -121,17 +122,10 @@ def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:
             f"Ask it yourself: salt {minion_id} test.version",
         )
     told = answer.get("grains.get")
-    told = told.strip().lower() if isinstance(told, str) else ""
-    if told and told not in (uuid.lower(), _byte_swapped(uuid)):
+    same = same_machine(told.strip(), uuid) if isinstance(told, str) else None
+    if same is False:
         raise VerificationFailed(
             f"'{minion_id}' answered from the machine {told}, and the clone is {uuid}.",
             "Another machine holds the clone's key or id. Destroy the clone and find that machine.",
         )
-    return Verified(version, "uuid" if told else "key")
-
-
-def _byte_swapped(uuid: str) -> str:
-    """The same uuid as firmware before SMBIOS 2.6 shows it: its first three fields reversed."""
-    first, second, third, *rest = uuid.lower().split("-")
-    swapped = [bytes.fromhex(field)[::-1].hex() for field in (first, second, third)]
-    return "-".join([*swapped, *rest])
+    return Verified(version, "uuid" if same else "key")

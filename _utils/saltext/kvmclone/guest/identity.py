@@ -201,16 +201,26 @@ def verify_guest(channel: Channel, uuid: str) -> str:
     shown = result.output.strip()
     if not shown:
         return "unverifiable"
-    expected = uuids.UUID(uuid)
-    try:
-        seen = uuids.UUID(shown)
-    except ValueError:
+    same = same_machine(shown, uuid)
+    if same is None:
         return "unverifiable"
-    # Older kernels and SMBIOS tables show the first three fields with swapped bytes.
-    if seen in (expected, uuids.UUID(bytes_le=expected.bytes)):
+    if same:
         return "dmi"
     raise errors.WrongGuest(
-        f"the machine that answered has the uuid {seen}, the clone has {expected}",
-        "Clones that share a machine-id share an address, and another one answered. Use "
-        "ip_source: reserve, or install qemu-guest-agent in the base.",
+        f"the machine that answered has the uuid {shown}, the clone has {uuid}",
+        "Clones that share a machine-id share an address, and another one answered. Make them one "
+        "after the other, or install qemu-guest-agent in the base.",
     )
+
+
+def same_machine(shown: str, uuid: str) -> bool | None:
+    """
+    Whether the uuid that a guest shows is that of a domain; None where it is no uuid.
+
+    Older kernels and SMBIOS tables show the first three fields with swapped bytes.
+    """
+    expected = uuids.UUID(uuid)
+    try:
+        return uuids.UUID(shown) in (expected, uuids.UUID(bytes_le=expected.bytes))
+    except ValueError:
+        return None

@@ -1,0 +1,40 @@
+"""``ready`` is said only of the machine that was made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from saltext.kvmclone import minions
+from saltext.kvmclone.errors import VerificationFailed
+
+UUID = "00112233-4455-6677-8899-aabbccddeeff"
+
+
+@pytest.mark.parametrize(
+    ("grain", "by"),
+    [
+        (UUID, "uuid"),
+        (UUID.upper(), "uuid"),
+        ("33221100-5544-7766-8899-aabbccddeeff", "uuid"),
+        ("", "key"),
+        (None, "key"),
+        ("Not Settable", "key"),
+    ],
+)
+def test_the_uuid_grain_says_how_far_the_answer_goes(grain: Any, by: str) -> None:
+    answer = {"test.version": "3008.3", "grains.get": grain}
+    assert minions._judge(answer, "web1", UUID) == minions.Verified("3008.3", by)
+
+
+def test_an_answer_from_another_machine_is_a_failure() -> None:
+    answer = {"test.version": "3008.3", "grains.get": "ffffffff-4455-6677-8899-aabbccddeeff"}
+    with pytest.raises(VerificationFailed):
+        minions._judge(answer, "web1", UUID)
+
+
+@pytest.mark.parametrize("answer", [None, "nonsense", {}, {"test.version": False}])
+def test_an_answer_that_is_none_is_a_failure(answer: Any) -> None:
+    with pytest.raises(VerificationFailed):
+        minions._judge(answer, "web1", UUID)
