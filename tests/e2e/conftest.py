@@ -114,6 +114,12 @@ centos7:
             "profiles",
             "others.conf",
             {
+                "cloud": {
+                    **common,
+                    "provider": "direct-kvm",
+                    "base_domain": BASE,
+                    "password": PASSWORD,
+                },
                 "agent": {**common, "provider": "direct-kvm", "base_domain": BASE},
                 "sudo": {
                     **common,

@@ -158,3 +158,20 @@ def test_a_key_of_somebody_else_stops_the_create_before_anything_is_made(
         assert machines.left() == before
     finally:
         foreign.unlink()
+
+
+def test_salt_cloud_makes_and_destroys_the_same_machine(
+    salt_world: SaltWorld, machines: Machines
+) -> None:
+    before = machines.left()
+    made = salt_world.cloud("-p", "cloud", "e2e-cloud")
+    assert made.retcode == 0, made.stdout + made.stderr
+    assert "PRIVATE KEY" not in made.stdout
+    assert PASSWORD not in made.stdout
+    answer = salt_world.salt("e2e-cloud", "grains.get", "uuid").data
+    assert answer == {"e2e-cloud": uuid_of("e2e-cloud")}
+    asked = salt_world.cloud("-Q").data
+    assert asked["direct-kvm"]["libvirt"]["e2e-cloud"]["state"] == "running"
+    gone = salt_world.cloud("-y", "-d", "e2e-cloud")
+    assert gone.retcode == 0, gone.stdout + gone.stderr
+    assert machines.left() == before

@@ -24,6 +24,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.guest import identity
 from saltext.kvmclone.guest.agent import AgentChannel
+from saltext.kvmclone.guest.identity import Reset
 from saltext.kvmclone.host import DomainHandle
 from saltext.kvmclone.request import Request, Wait
 
@@ -50,12 +51,13 @@ class Arrival:
     What waiting found.
 
     :param sightings: Every usable address, best first.
-    :param host_keys: The ssh host keys that an identity reset on the way gave it; empty
-        where there was none.
+    :param identity_reset: The guest was given an identity of its own on the way.
+    :param host_keys: The ssh host keys that it was given then.
     :param warnings: What the operator should know.
     """
 
     sightings: tuple[Sighting, ...]
+    identity_reset: bool = False
     host_keys: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -84,6 +86,37 @@ class Pace:
         return True
 
 
+class _Renewal:
+    """
+    Which addresses a guest really holds after its identity was reset.
+
+    The old lease stays on the books, and a busy host takes long to hand out the new one.
+    So an old sighting counts again only after :data:`RENEWAL_GRACE`, for guests whose
+    address does not depend on their identity; and where there is an agent it is asked.
+
+    :param before: What was seen just before the network was restarted.
+    """
+
+    def __init__(self, before: tuple[Sighting, ...]) -> None:
+        self._stale = {sighting.address.address: sighting.mark for sighting in before}
+        self._over = time.monotonic() + RENEWAL_GRACE
+
+    def current(
+        self, handle: DomainHandle, domain: Domain, found: tuple[Sighting, ...]
+    ) -> tuple[Sighting, ...]:
+        """Those of the sightings that hold now."""
+        over = time.monotonic() >= self._over
+        fresh = tuple(s for s in found if over or self._stale.get(s.address.address) != s.mark)
+        if not fresh or not domain.agent_connected:
+            return fresh
+        try:
+            interfaces = handle.agent_interfaces()
+        except HostError:  # busy; it is asked again at the next look
+            return ()
+        told = {address for interface in interfaces for address, _, _ in interface.addresses}
+        return tuple(sighting for sighting in fresh if sighting.address.address in told)
+
+
 def arrive(handle: DomainHandle, request: Request, reset_done: bool) -> Arrival:
     """
     Wait for the guest's address; reset its identity over the agent on the way.
@@ -95,101 +128,71 @@ def arrive(handle: DomainHandle, request: Request, reset_done: bool) -> Arrival:
     """
     pace = Pace(request.wait)
     wanted = request.reset_identity and not reset_done
-    host_keys: tuple[str, ...] = ()
+    done: Reset | None = None
+    renewal: _Renewal | None = None
     warnings: list[str] = []
     first_seen = 0.0
-    stale: dict[str, str] = {}
-    stale_until = 0.0
     while True:
         domain = domain_xml.read(handle.live())
         _require_running(handle, domain)
-        found = addresses.look(handle, domain, request.ip_source)
-        now = time.monotonic()
         if wanted and domain.agent_connected:
             wanted = False
-            host_keys = _reset(handle, request.name, warnings)
-            if host_keys:
-                stale = {sighting.address.address: sighting.mark for sighting in found}
-                stale_until = time.monotonic() + RENEWAL_GRACE
-            continue
+            done, renewal = _reset(handle, domain, request, warnings)
+        found = addresses.look(handle, domain, request.ip_source)
+        if renewal:
+            found = renewal.current(handle, domain, found)
         if found:
+            now = time.monotonic()
             first_seen = first_seen or now
-            waits_for_agent = wanted and domain.has_agent_channel and now < first_seen + AGENT_GRACE
-            renewed = found[0].mark != stale.get(found[0].address.address)
-            if not waits_for_agent and (renewed or now >= stale_until):
-                return Arrival(found, host_keys, tuple(warnings))
+            if not (wanted and domain.has_agent_channel and now < first_seen + AGENT_GRACE):
+                keys = tuple(key.line for key in done.host_keys) if done else ()
+                return Arrival(found, done is not None, keys, tuple(warnings))
         if not pace.rest():
             raise _timeout(handle, domain, request)
 
 
 def await_renewal(handle: DomainHandle, request: Request, before: tuple[Sighting, ...]) -> Arrival:
     """
-    Wait for the address, after an identity reset for the renewed one.
+    Wait for the address that the guest has after an identity reset.
 
-    :param before: The sightings from before the reset; they count again only after
-        :data:`RENEWAL_GRACE` seconds, for guests whose address does not depend on it.
+    :param before: What was seen just before its network was restarted.
     """
     pace = Pace(request.wait)
-    stale = {sighting.address.address: sighting.mark for sighting in before}
+    renewal = _Renewal(before)
     while True:
         domain = domain_xml.read(handle.live())
         _require_running(handle, domain)
-        found = addresses.look(handle, domain, request.ip_source)
+        seen = addresses.look(handle, domain, request.ip_source)
+        found = renewal.current(handle, domain, seen)
         if found:
-            renewed = found[0].mark != stale.get(found[0].address.address)
-            if renewed or time.monotonic() > pace.started + RENEWAL_GRACE:
-                return Arrival(found)
+            return Arrival(found)
         if not pace.rest():
             raise _timeout(handle, domain, request)
 
 
-def _holds(
-    handle: DomainHandle, sighting: Sighting, stale: dict[str, str], renewal_is_over: bool
-) -> bool:
-    """
-    Whether the guest really has this address now.
-
-    After an identity reset over the agent the old lease is still on the books, and a busy
-    host may take long to hand out the new one. So the guest itself is asked.
-
-    :param stale: Addresses and marks from before the reset; empty without one.
-    """
-    if not stale:
-        return True
-    renewed = stale.get(sighting.address.address) != sighting.mark
-    if not renewed and not renewal_is_over:
-        return False
-    try:
-        told = {
-            address
-            for interface in handle.agent_interfaces()
-            for address, _prefix, _family in interface.addresses
-        }
-    except HostError:  # it went away again; the books are all there is
-        return renewed
-    return sighting.address.address in told
-
-
-def _reset(handle: DomainHandle, name: str, warnings: list[str]) -> tuple[str, ...]:
+def _reset(
+    handle: DomainHandle, domain: Domain, request: Request, warnings: list[str]
+) -> tuple[Reset | None, _Renewal | None]:
     """
     Reset the identity over the agent.
 
     :param warnings: Told where that was not possible.
-    :return: The guest's new ssh host keys; empty where it was not reset.
+    :return: What was done and how to tell the new address; None where it was not.
     """
     try:
         with AgentChannel(handle.agent) as channel:
             usable, why = channel.usable()
             if not usable:
                 warnings.append(f"The identity was not reset over the guest agent: {why}.")
-                return ()
-            done = identity.reset(channel, name)
+                return None, None
+            done = identity.reset(channel, request.name)
+            before = addresses.look(handle, domain, request.ip_source)
             identity.rejoin_network(channel)
     except (ChannelError, CommandFailed) as error:
-        log.warning("%s: identity not reset over the agent: %s", name, error)
+        log.warning("%s: identity not reset over the agent: %s", request.name, error)
         warnings.append(f"The identity was not reset over the guest agent: {error.message}")
-        return ()
-    return tuple(key.line for key in done.host_keys)
+        return None, None
+    return done, _Renewal(before)
 
 
 def _require_running(handle: DomainHandle, domain: Domain) -> None:

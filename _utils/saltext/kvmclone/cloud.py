@@ -3,20 +3,21 @@ salt-cloud's way of asking, in our words: what the driver's functions call.
 
 salt-cloud's core makes the minion's key pair and accepts it on the master before it calls
 the driver, and removes it by what the driver's ``destroy`` answers. So here the pair is
-taken as given, and never removed by us.
+taken as given, and taken back only where the create fails.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
+import salt.config
 import salt.utils.event
 
-from saltext.kvmclone import names, pipeline
-from saltext.kvmclone.cloud_files import read
+from saltext.kvmclone import ownership, pipeline
 from saltext.kvmclone.enrolment import Enroller
-from saltext.kvmclone.errors import KvmCloneError
+from saltext.kvmclone.errors import KvmCloneError, NotFound
 from saltext.kvmclone.keys import KeyPair, MinionKeys
 from saltext.kvmclone.master import DEFAULT_URL, Master
 from saltext.kvmclone.pipeline import Outcome
@@ -44,10 +45,6 @@ class GivenPair(Enroller):
     def generate(self, bits: int) -> KeyPair:
         return self.pair
 
-    def remove(self, minion_id: str, fingerprint: str) -> bool:
-        """The core removes what it accepted."""
-        return False
-
 
 def configured_provider(opts: Mapping[str, Any], active: str) -> Any:
     """The configured provider that is active, or False: then salt-cloud leaves us out."""
@@ -58,6 +55,16 @@ def configured_provider(opts: Mapping[str, Any], active: str) -> Any:
     return False
 
 
+def master_side(opts: Mapping[str, Any]) -> Master:
+    """
+    The master that salt-cloud works for. salt-cloud's own configuration will not do: it
+    has another cache folder, and with it not the key that publishing a job takes.
+    """
+    folder = os.path.dirname(str(opts["conf_file"]))
+    path = str(opts.get("master_config") or os.path.join(folder, "master"))
+    return Master(salt.config.master_config(path))
+
+
 def create(opts: Mapping[str, Any], machine: Mapping[str, Any]) -> Outcome:
     """
     Make the machine that salt-cloud's core asks for.
@@ -66,10 +73,11 @@ def create(opts: Mapping[str, Any], machine: Mapping[str, Any]) -> Outcome:
     """
     name = str(machine.get("name", ""))
     try:
-        request, secrets = read(opts).resolve_machine(machine)
+        side = master_side(opts)
+        request, secrets = side.catalogue.resolve_machine(machine)
         pair = KeyPair(str(machine.get("priv_key") or ""), str(machine.get("pub_key") or ""))
-        enroller = GivenPair(opts, pair) if pair.private else Enroller(opts, MinionKeys(opts))
-        host = Master(opts).host(request.host, request.url)
+        enroller = GivenPair(side.opts, pair) if pair.private else side.enroller
+        host = side.host(request.host, request.url)
     except KvmCloneError as error:
         return Outcome(name, "", None, error)
     about = {
@@ -86,11 +94,18 @@ def create(opts: Mapping[str, Any], machine: Mapping[str, Any]) -> Outcome:
 
 
 def destroy(opts: Mapping[str, Any], name: str) -> Outcome:
-    """Destroy one clone; its key is the core's to remove."""
+    """
+    Destroy one clone; its key is the core's to remove.
+
+    A machine that is gone already counts as destroyed: where two providers name one
+    daemon, salt-cloud asks for each of them.
+    """
     try:
-        host, _clone = Master(opts).find(names.check(name))
+        host, _clone = master_side(opts).find(name)
         _fire(opts, name, "destroying", {"name": name})
         gone = host.destroy(name)
+    except NotFound:
+        return Outcome(name, ownership.DESTROYING)
     except KvmCloneError as error:
         return Outcome(name, "", None, error)
     _fire(opts, name, "destroyed", {"name": name})
@@ -104,7 +119,7 @@ def list_nodes(opts: Mapping[str, Any], active: str, full: bool = False) -> dict
     :param active: The active provider, ``ALIAS`` or ``ALIAS:libvirt``.
     :param full: With the whole CLONE as well.
     """
-    side = Master(opts)
+    side = master_side(opts)
     alias = active.partition(":")[0]
     keys = side.catalogue.providers.get(alias, {})
     host = side.host(str(keys.get("host") or ""), str(keys.get("url") or DEFAULT_URL))

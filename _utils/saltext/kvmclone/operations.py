@@ -145,7 +145,7 @@ class LocalHost:
             handle, record = _ours(host, request.name)
             found = arrival.arrive(handle, request, record.identity == "reset")
             warnings = [*record.warnings, *found.warnings]
-            if found.host_keys:
+            if found.identity_reset:
                 record = replace(record, identity="reset", host_keys=found.host_keys)
             elif _keeps_base_identity(request, record):
                 warnings.append(arrival.NO_RESET)

@@ -160,7 +160,7 @@ class _OtherKey(_NotReady):
         """See :meth:`_NotReady.final`."""
         return errors.WrongGuest(
             f"the machine at {where} shows the host key {self}, which is none of the clone's",
-            "Another machine holds that address; give the clone its own: ip_source: reserve.",
+            "Another machine holds that address. See who: ip neigh; then try again.",
         )
 
 
