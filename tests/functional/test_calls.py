@@ -6,6 +6,8 @@ import libvirt
 import pytest
 
 from saltext.kvmclone import codes
+from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
 from tests.functional.world import World, quick
 
@@ -64,3 +66,19 @@ def test_the_numbers_are_libvirts_own(name: str) -> None:
         "running": libvirt.VIR_DOMAIN_RUNNING,
     }
     assert all(codes.STATES[number] == word for word, number in words.items())
+
+
+def test_an_error_whose_number_libvirt_forgot_keeps_it(host: LocalHost) -> None:
+    with Host(host.url) as connected:
+
+        def forgetful(name: str) -> None:
+            try:
+                connected.connection.lookupByName(name)
+            except libvirt.libvirtError as error:
+                error.err = None  # what freeing another libvirt object just then does
+                raise
+
+        with pytest.raises(HostError) as raised:
+            connected.call(forgetful, "no-such-domain")
+    assert raised.value.code == codes.NO_DOMAIN
+    assert "no-such-domain" in raised.value.message

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import pwd
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -49,6 +50,16 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: The last error of this thread, as it happened. libvirt-python asks for it only when it raises;
+#: if Python frees an old libvirt object in between, the exception has neither number nor text.
+_heard = threading.local()
+
+
+def _hear(_context: Any, error: tuple[Any, ...]) -> None:
+    """libvirt's error handler; without one libvirt-python prints every error to stderr."""
+    _heard.error = (error[0], error[2])
+    log.debug("libvirt: %s", error)
+
 
 def available() -> bool:
     """Whether libvirt-python is installed here."""
@@ -79,8 +90,7 @@ class Host:
             )
         self.url = url
         self.calls = 0
-        # Without a handler libvirt-python prints every error to stderr.
-        libvirt.registerErrorHandler(lambda _context, error: log.debug("libvirt: %s", error), None)
+        libvirt.registerErrorHandler(_hear, None)
         try:
             self.connection = libvirt.open(url)
         except libvirt.libvirtError as error:
@@ -116,13 +126,17 @@ class Host:
         :raises HostError: libvirt's error, with its number in ``code``.
         """
         self.calls += 1
+        _heard.error = None
         try:
             return function(*arguments)
         except libvirt.libvirtError as error:
+            code, message = error.get_error_code(), error.get_error_message()
+            if code is None and _heard.error is not None:
+                code, message = _heard.error
             raise HostError(
-                f"libvirt at {self.url}: {error.get_error_message()}",
+                f"libvirt at {self.url}: {message}",
                 "Look at the log of libvirtd on that host: journalctl -u libvirtd",
-                code=error.get_error_code(),
+                code=code or 0,
             ) from error
 
     def node_name(self) -> str:
@@ -383,10 +397,7 @@ def absent(code: int) -> Iterator[None]:
 
 
 def _agent_error_class(error: HostError) -> str:
-    """
-    What the agent calls its refusal. libvirt passes it on in its message only, and gives
-    every agent error the same number; an unknown one is no reason to guess.
-    """
+    """What the agent calls its refusal; libvirt passes that on in its message only."""
     return "CommandNotFound" if "CommandNotFound" in error.message else "GenericError"
 
 
