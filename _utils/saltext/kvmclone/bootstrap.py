@@ -177,7 +177,7 @@ def _enter(
     """
     A verified connection to the guest.
 
-    :raises WrongGuest: The machine there is not the clone; it was sent nothing.
+    :raises WrongGuest: The machine there is not the clone; it saw the login and nothing else.
     """
     channel = ssh.connect(
         record.address,

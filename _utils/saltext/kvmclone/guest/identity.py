@@ -73,11 +73,6 @@ class Rejoin:
     why: str = ""
 
 
-def generate_host_keys() -> tuple[HostKey, ...]:
-    """Fresh host keys for :func:`reset`; takes some tenths of a second."""
-    return hostkeys.generate()
-
-
 def reset(
     channel: Channel,
     hostname: str,
