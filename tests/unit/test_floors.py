@@ -29,7 +29,6 @@ PURE = (
     "clone",
     "codes",
     "config",
-    "domain_rewrite",
     "domain_xml",
     "errors",
     "facts",
@@ -38,6 +37,12 @@ PURE = (
     "plan",
     "request",
     "resolution",
+    "rewrite",
+    "rewrite.devices",
+    "rewrite.disks",
+    "rewrite.firmware",
+    "rewrite.interfaces",
+    "rewrite.outcome",
     "schema",
     "sections",
     "values",
@@ -45,7 +50,7 @@ PURE = (
 WORLD = {"salt", "libvirt", "libvirt_qemu", "paramiko", "socket", "subprocess"}
 
 LONGEST_FILE = 420
-LONGEST_DOOR = 250
+LONGEST_DOOR = 300
 
 
 def module_name(path: Path) -> str:

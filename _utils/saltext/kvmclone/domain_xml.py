@@ -1,7 +1,7 @@
 """
 What makes a domain itself: reading libvirt's domain XML into facts.
 
-Pure: lxml only. Nothing here decides; :mod:`.domain_rewrite` changes the XML and
+Pure: lxml only. Nothing here decides; :mod:`.rewrite` changes the XML and
 :mod:`.plan` decides about disks. The parser resolves no entities and loads nothing
 from outside, since a definition may come from a hostile hand.
 """

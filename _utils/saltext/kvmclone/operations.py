@@ -21,6 +21,7 @@ from saltext.kvmclone import (
     apply,
     arrival,
     bootstrap,
+    dismantle,
     domain_xml,
     ownership,
     plan,
@@ -186,7 +187,7 @@ class LocalHost:
             before = (
                 self._show(host, handle, record) if record else _foreign(handle, self._host(host))
             )
-            kept = apply.destroy(host, handle, force, token)
+            kept = dismantle.destroy(host, handle, force, token)
             return replace(
                 before,
                 stage=ownership.DESTROYING,

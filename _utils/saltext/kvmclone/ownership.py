@@ -21,6 +21,9 @@ SCHEMA = "1"
 STAGES = ("planned", "cloned", "booted", "addressed", "enrolled", "ready")
 DESTROYING = "destroying"
 
+#: How far a volume is. Before the call that makes it, it is marked as being made.
+WANTED, MAKING, MADE = "wanted", "making", "made"
+
 
 @dataclass(frozen=True)
 class BaseDisk:
@@ -45,18 +48,24 @@ class Volume:
 
     :param target: The disk it serves (``vda``), or ``nvram``.
     :param strategy: How it was made: ``overlay``, ``copy`` …
+    :param state: How far it is: one of :data:`WANTED`, :data:`MAKING`, :data:`MADE`. A
+        file that stands at the path of a wanted volume is somebody else's.
+    :param capacity: Bytes that the guest sees, 0 where it does not matter; tells a half-made
+        volume of ours from a file that somebody put in its place.
     """
 
     target: str
     path: str
     format: str
     strategy: str
+    state: str = "made"
+    capacity: int = 0
 
 
 @dataclass(frozen=True)
 class Worker:
     """
-    Who is making the clone.
+    Who is making the clone, or destroying it: the process that drives all its stages.
 
     :param host: Host name of the machine it runs on.
     :param boot: That machine's boot id.
@@ -89,6 +98,8 @@ class Record:
 
     :param uuid: Uuid of the domain that this record speaks of.
     :param stage: One of :data:`STAGES` or :data:`DESTROYING`.
+    :param goal: The stage at which the create is complete.
+    :param failed: Why a create that failed was kept (``on_failure: stop|keep``).
     :param request: Digest of the request, to tell a repeated create from another one.
     :param created: Time of the create, seconds since the epoch.
     :param expires: When the clone counts as expired, likewise; 0 for never.
@@ -105,6 +116,8 @@ class Record:
     strategy: str
     profile: str = ""
     stage: str = "planned"
+    goal: str = "addressed"
+    failed: str = ""
     request: str = ""
     created: float = 0.0
     expires: float = 0.0
@@ -124,13 +137,19 @@ class Record:
         """This record, moved to ``stage`` with the given timings added."""
         return replace(self, stage=stage, timings={**self.timings, **timings})
 
+    @property
+    def complete(self) -> bool:
+        """Whether the create reached what it was to reach."""
+        return self.stage in STAGES and STAGES.index(self.stage) >= STAGES.index(self.goal)
+
     def owns(self, path: str) -> bool:
         """Whether this record lists the file."""
         return any(volume.path == path for volume in self.volumes)
 
 
 _SCALARS: dict[str, type] = {
-    "uuid": str, "stage": str, "profile": str, "strategy": str, "request": str,
+    "uuid": str, "stage": str, "goal": str, "failed": str, "profile": str, "strategy": str,
+    "request": str,
     "created": float, "expires": float, "ip_source": str, "identity": str, "address": str,
 }  # fmt: skip
 

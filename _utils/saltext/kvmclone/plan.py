@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from saltext.kvmclone import domain_xml, ownership
-from saltext.kvmclone.domain_rewrite import Identity, NewDisk, Sizing, path_for, rewrite
 from saltext.kvmclone.domain_xml import Disk, Domain
 from saltext.kvmclone.errors import PlanRefused
 from saltext.kvmclone.facts import HostFacts
 from saltext.kvmclone.request import Request
+from saltext.kvmclone.rewrite import Identity, NewDisk, Sizing, path_for, rewrite
 
 GENERATED = "<generated>"
 

@@ -90,6 +90,40 @@ class Deploy:
 
 
 @dataclass(frozen=True)
+class DiskWish:
+    """
+    What the profile wants for one disk (``disks:``).
+
+    :param size: Bytes the guest shall see, None for the source's size.
+    :param pool: Storage pool, empty for the one it would take otherwise.
+    :param strategy: ``full`` or ``quick``, empty for the clone's own.
+    :param action: ``clone | share | skip``, empty for what is decided without a wish.
+    """
+
+    size: int | None = None
+    pool: str = ""
+    strategy: str = ""
+    action: str = ""
+
+
+@dataclass(frozen=True)
+class NetworkWish:
+    """
+    What the profile wants for one interface (``networks:``).
+
+    :param network: libvirt network, or empty.
+    :param bridge: Bridge of the host, or empty.
+    :param model: Model of the card, empty for the one that is replaced, else ``virtio``.
+    :param mac: MAC address, empty for a fresh one.
+    """
+
+    network: str = ""
+    bridge: str = ""
+    model: str = ""
+    mac: str = ""
+
+
+@dataclass(frozen=True)
 class Request:
     """
     One clone, as asked for. Sizes are bytes, times are seconds.
@@ -110,6 +144,9 @@ class Request:
     :param autostart: Start with the host; None leaves libvirt's default (no).
     :param tags: Words recorded with the clone.
     :param ttl: Seconds until the clone counts as expired, None for never.
+    :param disks: Wishes by target (``vda``).
+    :param networks: Interfaces that replace the base's in order; more are added.
+    :param protect: Make the base's disks read-only and mark the base.
     :param reset_identity: Give the guest an identity of its own.
     :param on_failure: ``destroy | stop | keep``.
     :param later: Profile keys that this version carries but cannot act on yet; the plan
@@ -132,6 +169,9 @@ class Request:
     autostart: bool | None = None
     tags: tuple[str, ...] = ()
     ttl: float | None = None
+    disks: dict[str, DiskWish] = field(default_factory=dict)
+    networks: tuple[NetworkWish, ...] = ()
+    protect: bool = False
     reset_identity: bool = True
     on_failure: str = "destroy"
     wait: Wait = Wait()
@@ -175,6 +215,12 @@ def from_dict(data: dict[str, Any]) -> Request:
     for key, cls in (("wait", Wait), ("login", Login), ("deploy", Deploy)):
         if isinstance(values.get(key), dict):
             values[key] = cls(**known(cls, values[key]))
+    values["disks"] = {
+        target: DiskWish(**known(DiskWish, wish)) for target, wish in data.get("disks", {}).items()
+    }
+    values["networks"] = tuple(
+        NetworkWish(**known(NetworkWish, wish)) for wish in data.get("networks", ())
+    )
     return Request(**values)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from saltext.kvmclone import schema
 from saltext.kvmclone.errors import ConfigError
-from saltext.kvmclone.request import Deploy, Login, Request, Secrets, Wait
+from saltext.kvmclone.request import Deploy, DiskWish, Login, NetworkWish, Request, Secrets, Wait
 from saltext.kvmclone.schema import Fate, Key
 
 #: Salt's own defaults, which its clouds hand to every machine.
@@ -109,7 +109,7 @@ def request_and_secrets(
     later = _later(values)
     simple = (
         "url host clone_strategy ip_source validate_xml pool cpus memory description "
-        "autostart tags ttl reset_identity on_failure"
+        "autostart tags ttl protect reset_identity on_failure"
     )
     request = Request(
         name=name,
@@ -119,6 +119,8 @@ def request_and_secrets(
         wait=_wait(values),
         login=_login(values),
         deploy=_deploy(values, profile, provider),
+        disks={target: DiskWish(**wish) for target, wish in values.get("disks", {}).items()},
+        networks=tuple(NetworkWish(**wish) for wish in values.get("networks", ())),
         later=later,
         **{key: values[key] for key in simple.split() if key in values and key not in later},
     )

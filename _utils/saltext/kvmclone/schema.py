@@ -134,6 +134,9 @@ TABLE: tuple[Key, ...] = (
     _honoured("description", values.TEXT, SECTIONS),
     _honoured("autostart", values.BOOLEAN, SECTIONS),
     _honoured("tags", values.TEXTS, SECTIONS),
+    _honoured("disks", values.mapping_of("disk", _DISK), SECTIONS),
+    _honoured("networks", values.list_of(_NETWORK), SECTIONS),
+    _honoured("protect", values.BOOLEAN, SECTIONS),
     _honoured("on_failure", values.choice("destroy", "stop", "keep"), SECTIONS),
     # The address; ip_source holds two words of a later stage (see LATER_VALUES)
     _honoured("ip_source", values.choice("ip-learning", "qemu-agent", "auto", "arp", "reserve")),
@@ -171,11 +174,8 @@ TABLE: tuple[Key, ...] = (
     _honoured("keysize", values.integer(1024, 16384)),
     _honoured("start_action", values.TEXT),
     # Of a later stage
-    _carried("disks", values.mapping_of("disk", _DISK)),
-    _carried("networks", values.list_of(_NETWORK)),
     _carried("address", values.ADDRESS),
     _carried("pick", _PICK),
-    _carried("protect", values.BOOLEAN),
     _carried("ttl", values.DURATION),
     _carried("hosts", values.TEXTS),
     _carried("placement", values.either(values.WORD, values.MAPPING)),

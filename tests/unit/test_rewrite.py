@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saltext.kvmclone import domain_xml
-from saltext.kvmclone.domain_rewrite import Identity, NewDisk, Sizing, path_for, rewrite
 from saltext.kvmclone.errors import PlanRefused
+from saltext.kvmclone.rewrite import Identity, NewDisk, Sizing, path_for, rewrite
 
 DATA = Path(__file__).parent.parent / "data"
 BASE = (DATA / "full_base.xml").read_text()
