@@ -6,7 +6,7 @@ PYTEST := $(PYTHON) -m pytest
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-all demo demo-clean test test-fast lint format bench clean distclean
+.PHONY: help setup setup-all demo demo-clean test test-fast sweep lint format bench clean distclean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +29,9 @@ test: setup-all ## every layer, with real guests (under 20 minutes on 2 cores)
 
 test-fast: setup ## the layers that need no guest (under 2 minutes)
 	$(PYTEST) -m 'not guest' tests/unit tests/functional $(ARGS)
+
+sweep: setup ## kill worker and libvirtd at every point (an hour); the figures go into docs/
+	PYTHONPATH=_utils:. $(PYTHON) -m tests.sweep --write $(ARGS)
 
 lint: setup ## style, format and types
 	$(PYTHON) -m ruff check .

@@ -20,7 +20,7 @@ from saltext.kvmclone import doors
 from saltext.kvmclone.errors import KvmCloneError
 
 try:
-    from saltext.kvmclone import cloud_files, host, names, operations, pipeline
+    from saltext.kvmclone import cloud_files, collect, host, names, operations, pipeline
     from saltext.kvmclone import remote as wire
 
     MISSING = "" if host.available() else doors.missing_package("libvirt-python")
@@ -99,6 +99,53 @@ def create(name, profile=None, start=True, **keys):
     def work():
         request, secrets = _request(name, profile, keys)
         outcome = pipeline.create(_host(request.url), request, secrets, start=start)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.as_dict()
+
+    return _answered(work)
+
+
+def adjust(name, profile=None, test=False, **keys):
+    """
+    Make a clone that is there what its profile and the given keys ask for: cpus, memory,
+    disk sizes (never smaller), description, tags, autostart. What takes a reboot is said.
+
+    test
+        Only look. Answers ``{"changes": {KEY: {old, new}}, "refused": […], "notes": […]}``;
+        where anything is refused, nothing is changed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.adjust web1 base_domain=debian12 memory=2GiB test=True
+    """
+
+    def work():
+        request, _secrets = _request(name, profile, keys)
+        return _host(request.url).adjust(request, dry=test).as_dict()
+
+    return _answered(work)
+
+
+def resume(name, url=None):
+    """
+    Go on with a create that failed and was kept (``on_failure: keep|stop``), or that was
+    interrupted, where it stopped. The profile is read again: mend it first.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.resume web1
+    """
+
+    def work():
+        def resolve(item):
+            return _request(name, item.profile, item.overrides)
+
+        outcome = pipeline.resume(_host(url), names.check(name), resolve)
         if outcome.error is not None:
             raise outcome.error
         return outcome.as_dict()
@@ -231,6 +278,90 @@ def wait_for_address(name, timeout=600, ip_source=None, url=None):
     return _answered(
         lambda: _host(url).address_of(names.check(name), float(timeout), ip_source or "")
     )
+
+
+def gc(name=None, apply=False, force=False, url=None):
+    """
+    List what interrupted creates and destroys left on this host; with ``apply``, remove it.
+
+    Only what is on record, and only where the process that made it is gone.
+
+    name
+        Only this clone.
+    force
+        With ``name``: also where that process ran on another machine.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.gc
+        salt kvm01 kvm_clone.gc apply=True
+    """
+
+    def work():
+        only = names.check(name) if name is not None else ""
+        return [item.as_dict() for item in collect.collect(_host(url), only, apply, force)]
+
+    return _answered(work)
+
+
+def tree(url=None):
+    """
+    The bases on this host, the clones that stand on them, their disks and what changed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.tree
+    """
+    return _answered(lambda: _host(url).tree())
+
+
+def doctor(url=None):
+    """
+    What is not as it should be on this host, worst first, each with the next command to
+    type. A healthy host answers with an empty list.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.doctor
+    """
+    return _answered(lambda: _host(url).doctor())
+
+
+def adopt(name, base_domain=None, url=None):
+    """
+    Make a clone of Salt's old libvirt driver ("Cloned from BASE") one of ours. Only disks
+    that are its own beyond doubt will be deleted with it.
+
+    base_domain
+        Its base, where the description does not say so.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.adopt oldclone
+    """
+    return _answered(lambda: _host(url).adopt(names.check(name), base_domain or "").as_dict())
+
+
+def unprotect(base_domain, url=None):
+    """
+    Make the disks of a base writable again that ``protect: true`` made read-only; refused
+    while quick clones stand on them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.unprotect debian12
+    """
+    return _answered(lambda: _host(url).unprotect(base_domain))
 
 
 def remote(operation, arguments, url="qemu:///system"):

@@ -22,7 +22,7 @@ from saltext.kvmclone import doors
 from saltext.kvmclone.errors import ConfigError
 
 try:
-    from saltext.kvmclone import master
+    from saltext.kvmclone import master, names
 
     MISSING = ""
 except ImportError as error:
@@ -78,9 +78,15 @@ def plan(profile, name, **overrides):
 
 
 @doors.runner_function
-def destroy(*names):
+def destroy(*names, name=None, force=False):
     """
     Destroy clones: the domain, its NVRAM, the volumes on its record, and its minion key.
+
+    A key that an earlier clone of that name left behind is removed as well, if it is one
+    that we accepted.
+
+    force
+        Remove the key also where a host does not answer that may have the clone.
 
     A domain that is not one of our clones is refused; on its host,
     ``kvm_clone.destroy NAME force=True`` removes its definition and keeps its disks.
@@ -92,11 +98,27 @@ def destroy(*names):
         salt-run kvmclone.destroy my-centos7-clone
     """
     side = master.Master(__opts__)
-    return doors.clones(side.destroy(name) for name in _some(names))
+    return doors.clones(side.destroy(one, force) for one in _some(names, name))
 
 
 @doors.runner_function
-def start(*names):
+def resume(*names, name=None):
+    """
+    Go on with creates that failed and were kept (``on_failure: keep|stop``), or that were
+    interrupted, where they stopped. The profile is read again: mend it first.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmclone.resume my-centos7-clone
+    """
+    side = master.Master(__opts__)
+    return doors.clones(side.resume(one) for one in _some(names, name))
+
+
+@doors.runner_function
+def start(*names, name=None):
     """
     Start clones; one that runs already stays as it is.
 
@@ -107,11 +129,11 @@ def start(*names):
         salt-run kvmclone.start my-centos7-clone
     """
     side = master.Master(__opts__)
-    return doors.clones(side.power(name, "start") for name in _some(names))
+    return doors.clones(side.power(one, "start") for one in _some(names, name))
 
 
 @doors.runner_function
-def stop(*names):
+def stop(*names, name=None):
     """
     Shut clones down; after a minute they are switched off.
 
@@ -122,11 +144,11 @@ def stop(*names):
         salt-run kvmclone.stop my-centos7-clone
     """
     side = master.Master(__opts__)
-    return doors.clones(side.power(name, "stop") for name in _some(names))
+    return doors.clones(side.power(one, "stop") for one in _some(names, name))
 
 
 @doors.runner_function
-def reboot(*names):
+def reboot(*names, name=None):
     """
     Reboot clones; one that is off is started.
 
@@ -137,11 +159,11 @@ def reboot(*names):
         salt-run kvmclone.reboot my-centos7-clone
     """
     side = master.Master(__opts__)
-    return doors.clones(side.power(name, "reboot") for name in _some(names))
+    return doors.clones(side.power(one, "reboot") for one in _some(names, name))
 
 
 @doors.runner_function
-def show(*names):
+def show(*names, name=None):
     """
     Clones as they are now.
 
@@ -152,7 +174,7 @@ def show(*names):
         salt-run kvmclone.show my-centos7-clone
     """
     side = master.Master(__opts__)
-    return doors.clones(side.show(name) for name in _some(names))
+    return doors.clones(side.show(one) for one in _some(names, name))
 
 
 @doors.runner_function
@@ -172,6 +194,66 @@ def list_():
 
 
 @doors.runner_function
+def gc(name=None, apply=False, force=False):
+    """
+    List what interrupted creates and destroys left on the configured hosts, and keys of
+    minions that never came to be; with ``apply``, remove it.
+
+    Only what is on record, and only where the process that made it is gone.
+
+    name
+        Only this clone.
+    force
+        With ``name``: also where that process ran on another machine, so that nobody here
+        can tell whether it still runs.
+
+    Answers ``{"leftovers": [{"name", "kind", "path", "reason", "removed"}], "retcode"}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmclone.gc
+        salt-run kvmclone.gc apply=True
+    """
+    only = names.check(name) if name is not None else ""
+    return master.Master(__opts__).gc(only, apply, force)
+
+
+@doors.runner_function
+def tree():
+    """
+    The bases of every configured host with the clones made from them: disks, backing files,
+    sizes, and whether a base changed since. A person at a terminal sees it drawn as well.
+
+    Answers ``{"bases": {BASE: {"clones", "disks", "drift"}}, "retcode"}``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmclone.tree
+        salt-run kvmclone.tree --out=json
+    """
+    return master.Master(__opts__).tree()
+
+
+@doors.runner_function
+def doctor():
+    """
+    What is not as it should be on the configured hosts, worst first, each with the next
+    command to type. ``retcode`` is 1 where there is more than notes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmclone.doctor
+    """
+    return master.Master(__opts__).doctor()
+
+
+@doors.runner_function
 def profiles():
     """
     The profiles and providers of this master, checked, without their secrets.
@@ -185,8 +267,9 @@ def profiles():
     return {**master.Master(__opts__).catalogue.describe(), "retcode": 0}
 
 
-def _some(names):
-    """The names given; none at all is a mistake worth a word."""
-    if not names:
+def _some(several, one=None):
+    """The names given, however; none at all is a mistake worth a word."""
+    several = [*several, *([one] if one is not None else [])]
+    if not several:
         raise ConfigError("No name was given.", "See what there is: salt-run kvmclone.list")
-    return names
+    return several

@@ -21,6 +21,8 @@ from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "kvm_clone"
 
+_GENERATED = "<generated>"
+
 
 def __virtual__():
     if "kvm_clone.create" not in __salt__:
@@ -54,16 +56,63 @@ def present(name, profile=None, running=True, **keys):
     keys = {key: value for key, value in keys.items() if not key.startswith("__")}
     try:
         if _find(name) is not None:
-            return (running_ if running else stopped)(name)
+            return _kept(name, profile, running, keys)
         if __opts__["test"]:
             plan = __salt__["kvm_clone.plan"](name, profile=profile, **keys)
             if plan["conflicts"]:
                 return _answer(name, False, " ".join(plan["conflicts"]))
-            return _answer(name, None, f"'{name}' would be cloned.", {"clone": _delta(None, plan)})
+            clone = _expected(plan, profile, running)
+            return _answer(name, None, f"'{name}' would be cloned.", {"clone": _delta(None, clone)})
         clone = __salt__["kvm_clone.create"](name, profile=profile, start=running, **keys)
     except CommandExecutionError as error:
         return _answer(name, False, str(error))
     return _answer(name, True, f"'{name}' was cloned.", {"clone": _delta(None, clone)})
+
+
+def _kept(name, profile, running, keys):
+    """A clone that is there: what differs from the request is mended, and its power."""
+    found = __salt__["kvm_clone.adjust"](name, profile=profile, test=__opts__["test"], **keys)
+    if found["refused"]:
+        return _answer(name, False, f"'{name}' exists. " + " ".join(found["refused"]))
+    answer = (running_ if running else stopped)(name)
+    if not found["changes"]:
+        return answer
+    would = "would be" if __opts__["test"] else "was"
+    words = [f"'{name}' {would} adjusted.", *found["notes"], answer["comment"]]
+    result = answer["result"]
+    if result is True and __opts__["test"]:
+        result = None
+    return _answer(name, result, " ".join(words), {**found["changes"], **answer["changes"]})
+
+
+def _expected(plan, profile, running):
+    """CLONE as a create would report it, ``<generated>`` where only making it tells."""
+    return {
+        "name": plan["name"],
+        "uuid": _GENERATED,
+        "host": __opts__["id"],
+        "base": plan["base"],
+        "profile": profile or "",
+        "strategy": plan["strategy"],
+        "state": "running" if running else "shutoff",
+        "stage": "addressed" if running else "cloned",
+        "address": _GENERATED if running else "",
+        "addresses": _GENERATED if running else [],
+        "disks": [
+            {
+                "target": disk["target"],
+                "path": disk["destination"],
+                "format": disk["format"],
+                "strategy": disk["action"],
+            }
+            for disk in plan["disks"]
+            if disk["destination"]
+        ],
+        "minion": {"id": "", "version": "", "fingerprint": "", "verified_by": ""},
+        "warnings": plan["warnings"],
+        "drift": False,
+        "timings": _GENERATED,
+    }
 
 
 def absent(name, force=False):

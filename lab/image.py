@@ -225,6 +225,24 @@ def copy_sparse(source: Path, target: Path) -> None:
     run(["cp", "--reflink=auto", "--sparse=always", source, target])
 
 
+def changed(source: Path, target: Path, fmt: str, change: Callable[[Path], None]) -> None:
+    """A copy of a raw disk in which ``change`` was let loose on the mounted file system."""
+    raw = target.with_name(f".{target.name}.raw")
+    root = target.with_name(f".{target.name}.root")
+    copy_sparse(source, raw)
+    root.mkdir()
+    try:
+        run(["mount", "-o", "loop", raw, root])
+        try:
+            change(root)
+        finally:
+            run(["umount", root])
+        run(["qemu-img", "convert", "-f", "raw", "-O", fmt, raw, target])
+    finally:
+        root.rmdir()
+        raw.unlink()
+
+
 def make_disk(path: Path, fmt: str, size: str, backing: Path | None = None) -> None:
     """An empty disk, or an overlay over ``backing`` (a qcow2)."""
     command: list[object] = ["qemu-img", "create", "-q", "-f", fmt]

@@ -12,8 +12,9 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 from xml.etree import ElementTree
@@ -84,10 +85,17 @@ class Lab:
         memory_mib: int = 512,
         vcpus: int = 1,
         devices: str = "",
+        change: Callable[[Path], None] | None = None,
     ) -> str:
-        """Define (and leave off) a Debian machine with sshd, Salt and, if wanted, an agent."""
+        """Define (and leave off) a Debian machine with sshd, Salt and, if wanted, an agent.
+
+        ``change``: called with the folder where its file system is mounted, to make another of it.
+        """
         disk = self.pool_path / f"{name}.{fmt}"
-        image.copy_sparse(image.debian(fmt), disk)
+        if change is None:
+            image.copy_sparse(image.debian(fmt), disk)
+        else:
+            image.changed(image.debian("raw"), disk, fmt, change)
         return self.define(
             Machine(
                 name,

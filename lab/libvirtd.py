@@ -91,6 +91,31 @@ def _start() -> None:
     wait_until(answers, "libvirtd to answer", 60, hint="see /var/log/libvirt/libvirtd.log")
 
 
+def is_ours() -> bool:
+    """Whether the daemon that runs is one that a lab started."""
+    return bool(_ours())
+
+
+def _ours() -> int:
+    pid = int(read_json(MARKER).get("pids", {}).get("libvirtd", 0))
+    return pid if pid and _is(pid, "libvirtd") else 0
+
+
+def crash() -> None:
+    """
+    Let our daemon die at once and come back, as under a supervisor.
+
+    :raises LabError: The daemon that runs is not ours to kill.
+    """
+    with _locked():
+        pid = _ours()
+        if not pid:
+            raise LabError("the libvirtd that runs here is not the lab's, so it is not killed")
+        os.kill(pid, signal.SIGKILL)
+        wait_until(partial(_gone, pid), "libvirtd to end", 20)
+        _start()
+
+
 def release(needed: Callable[[], bool]) -> None:
     """Stop the daemon if it is ours, and neither a lab nor a foreign domain needs it any more."""
     with _locked():

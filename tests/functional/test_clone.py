@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from saltext.kvmclone import workers
 from saltext.kvmclone.operations import LocalHost
 from tests.functional.world import (
     World,
@@ -220,11 +221,12 @@ def test_a_clone_of_a_clone_has_a_record_of_its_own(
 
 
 def test_the_record_says_what_was_made(world: World, host: LocalHost, base: str) -> None:
-    clone = host.clone(quick(world.name(), base, profile="web", tags=("a", "b")), "word")
+    worker = workers.this_process("word")
+    clone = host.clone(quick(world.name(), base, profile="web", tags=("a", "b")), worker)
     record = world.record(clone.name)
     assert record is not None
     assert (record.stage, record.base, record.profile) == ("cloned", base, "web")
-    assert record.worker.token == "word"
+    assert record.worker == worker
     assert record.tags == ("a", "b")
     assert [volume.path for volume in record.volumes] == [disk.path for disk in clone.disks]
     assert clone.stage == "cloned"

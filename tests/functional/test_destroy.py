@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from lab.lab import connection
@@ -238,6 +239,28 @@ def test_a_running_clone_is_stopped_first(
 ) -> None:
     name = clone_of(base)
     host.boot(name)
+    host.destroy(name)
+    assert not world.exists(name)
+
+
+@pytest.mark.guest
+def test_a_clone_that_was_undefined_while_it_runs_is_shown_and_keeps_its_disks(
+    world: World, host: LocalHost, base: str, clone_of: CloneOf
+) -> None:
+    name = clone_of(base)
+    host.boot(name)
+    with connection() as conn:
+        domain = conn.lookupByName(name)
+        xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE)
+        domain.undefine()
+    assert name in [clone.name for clone in host.list_clones()]
+    assert host.unfinished() is not None
+    with pytest.raises(HostError, match="undefined by hand") as info:
+        host.destroy(name)
+    assert "virsh define" in info.value.hint
+    assert world.state(name) == "running"
+    with connection() as conn:
+        conn.defineXML(xml)
     host.destroy(name)
     assert not world.exists(name)
 

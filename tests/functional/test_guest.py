@@ -17,6 +17,7 @@ from saltext.kvmclone import pipeline
 from saltext.kvmclone.errors import AddressTimeout, GuestStopped
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Wait
+from saltext.kvmclone.watching import Watch
 from tests.functional.world import Salt, World, full, quick
 
 pytestmark = pytest.mark.guest
@@ -193,10 +194,10 @@ def test_an_interrupted_wait_leaves_nothing(
 ) -> None:
     before = world.footprint()
 
-    def interrupt(_seconds: float) -> None:
+    def interrupt(_watch: Watch) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("saltext.kvmclone.arrival.time.sleep", interrupt)
+    monkeypatch.setattr(Watch, "rest", interrupt)
     with pytest.raises(KeyboardInterrupt):
         pipeline.create(host, quick(world.name(), base))
     assert world.footprint() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -169,6 +170,48 @@ def test_a_pool_that_is_too_small_is_seen_by_the_plan(
     assert "MiB free" in conflict
     with refused(world, PlanRefused, "MiB free", "clone_strategy: quick"):
         host.clone(request)
+
+
+def test_room_that_somebody_took_meanwhile_is_seen_by_the_plan(
+    world: World, host: LocalHost, small_pool: str
+) -> None:
+    base = world.base(fmt="raw", disks=2)
+    for index in (0, 1):
+        world.filled(base, index, mebibytes=6)
+    request = full(world.name(), base, pool=small_pool)
+    assert host.plan(request)["conflicts"] == []
+    # Behind libvirt's back: what it last counted as free is not free any more.
+    (world.lab.folder / small_pool / "competing").write_bytes(b"x" * 8 * 2**20)
+    with refused(world, PlanRefused, "8 MiB free and the copies need 12 MiB"):
+        host.clone(request)
+
+
+def test_what_a_chain_occupies_is_counted_whole(
+    world: World, host: LocalHost, small_pool: str
+) -> None:
+    base = world.base(chain=2)
+    for number, path in enumerate(world.lab.pool_path.glob(f"{base}-0*")):
+        words = ["qemu-io", "-f", "qcow2", "-c", f"write -P {number} {number * 8}M 7M", str(path)]
+        subprocess.run(words, check=True, capture_output=True)
+    with refused(world, PlanRefused, "MiB free and the copies need 2"):
+        host.clone(full(world.name(), base, pool=small_pool))
+
+
+def test_a_pool_that_is_no_folder_is_refused_as_a_destination(
+    world: World, host: LocalHost, base: str
+) -> None:
+    name = f"{world.lab.name}-scsi-{world.token}"
+    with connection() as conn:
+        conn.storagePoolDefineXML(
+            f"<pool type='logical'><name>{name}</name><source><name>none</name></source>"
+            "<target><path>/dev/none</path></target></pool>"
+        )
+    try:
+        with refused(world, PlanRefused, "type 'logical'", "directory pool"):
+            host.clone(quick(world.name(), base, pool=name))
+    finally:
+        with connection() as conn:
+            conn.storagePoolLookupByName(name).undefine()
 
 
 def test_an_unreachable_host_says_how_to_try_it_by_hand(world: World) -> None:

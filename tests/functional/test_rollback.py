@@ -10,10 +10,17 @@ import libvirt
 import pytest
 
 from lab.lab import connection
-from saltext.kvmclone import apply, pipeline, volumes
-from saltext.kvmclone.errors import CreateInProgress, HostError, KvmCloneError, PoolFull
+from saltext.kvmclone import apply, pipeline, volumes, workers
+from saltext.kvmclone.errors import (
+    AlreadyExists,
+    CreateInProgress,
+    HostError,
+    KvmCloneError,
+    PoolFull,
+)
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.operations import LocalHost
+from saltext.kvmclone.ownership import Record
 from saltext.kvmclone.plan import PlannedDisk
 from saltext.kvmclone.request import Request
 from tests.functional.world import World, full, quick
@@ -29,10 +36,11 @@ def fault_at_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, BaseExcepti
     real = volumes.create
 
     def arrange(target: str, error: BaseException) -> None:
-        def create(host: Host, disk: PlannedDisk, made: list[str]) -> None:
-            real(host, disk, made)
+        def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
+            done = real(host, disk, exists)
             if disk.target == target:
                 raise error
+            return done
 
         monkeypatch.setattr(volumes, "create", create)
 
@@ -77,11 +85,15 @@ def test_a_fault_at_any_step_leaves_nothing(
 def test_a_fault_while_the_record_is_closed_leaves_nothing(
     world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_arguments: object) -> None:
-        raise Fault
+    real = DomainHandle.save_record_offline
+
+    def save(handle: DomainHandle, record: Record) -> None:
+        if record.stage == "cloned":
+            raise Fault
+        real(handle, record)
 
     before = world.footprint()
-    monkeypatch.setattr(DomainHandle, "save_record_offline", fail)
+    monkeypatch.setattr(DomainHandle, "save_record_offline", save)
     with pytest.raises(Fault):
         host.clone(quick(world.name(), base))
     assert world.footprint() == before
@@ -94,10 +106,11 @@ def test_a_rollback_that_cannot_finish_still_shows_the_first_error(
     name = world.name()
     real = volumes.create
 
-    def create(opened: Host, disk: PlannedDisk, made: list[str]) -> None:
-        real(opened, disk, made)
+    def create(opened: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
+        done = real(opened, disk, exists)
         if disk.target == "vdb":
             raise HostError("the first error", "its hint")
+        return done
 
     def delete(_host: Host, _path: str) -> bool:
         raise HostError("the storage went away")
@@ -169,12 +182,12 @@ def test_a_volume_that_appears_meanwhile_is_left_alone(
     taken = world.lab.pool_path / f"{name}-vdb.qcow2"
     real = volumes.create
 
-    def create(opened: Host, disk: PlannedDisk, made: list[str]) -> None:
+    def create(opened: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
         if disk.target == "vdb":
             taken.write_bytes(b"somebody's data")
             if known:
                 world.refresh()
-        real(opened, disk, made)
+        return real(opened, disk, exists)
 
     monkeypatch.setattr(volumes, "create", create)
     with pytest.raises(KvmCloneError, match=str(taken)) as info:
@@ -193,12 +206,12 @@ def test_of_two_workers_one_gets_the_name_and_the_other_leaves_it_alone(
 
     def define_second(opened: Host, plan: object) -> DomainHandle:
         monkeypatch.setattr(apply, "_define", real)
-        LocalHost(host.url).clone(quick(name, base), "the other")
+        LocalHost(host.url).clone(quick(name, base), workers.this_process("the other"))
         return real(opened, plan)
 
     monkeypatch.setattr(apply, "_define", define_second)
-    with pytest.raises(CreateInProgress):
-        host.clone(quick(name, base), "mine")
+    with pytest.raises(AlreadyExists):
+        host.clone(quick(name, base), workers.this_process("mine"))
     record = world.record(name)
     assert record is not None
     assert record.worker.token == "the other"
@@ -231,7 +244,7 @@ def test_a_rollback_does_not_touch_a_clone_that_changed_hands(
     world: World, host: LocalHost, base: str
 ) -> None:
     name = world.name()
-    host.clone(quick(name, base), "theirs")
+    host.clone(quick(name, base), workers.this_process("theirs"))
     with pytest.raises(CreateInProgress):
         host.destroy(name, token="mine")
     assert world.disks(name)[0].exists()
@@ -254,10 +267,10 @@ def fill_before(monkeypatch: pytest.MonkeyPatch, target: str, folder: Path, leav
     """Let somebody else's file fill the pool just before the disk of that target is made."""
     real = volumes.create
 
-    def create(host: Host, disk: PlannedDisk, made: list[str]) -> None:
+    def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
         if disk.target == target:
             room = os.statvfs(folder)
             (folder / "competing").write_bytes(b"x" * (room.f_bavail * room.f_frsize - leave))
-        real(host, disk, made)
+        return real(host, disk, exists)
 
     monkeypatch.setattr(volumes, "create", create)

@@ -139,7 +139,7 @@ def test_present_in_test_mode_shows_the_plan_and_writes_nothing(
     before = world.footprint()
     answer = salt_dry.state("kvm_clone.present", world.name(), **_keys(base))
     assert answer["result"] is None
-    assert answer["changes"]["clone"]["new"]["disks"][0]["action"] == "overlay"
+    assert answer["changes"]["clone"]["new"]["disks"][0]["strategy"] == "overlay"
     assert world.footprint() == before
 
 
@@ -211,6 +211,8 @@ def test_running_and_stopped_do_what_they_say(
 
     started = salt_minion.state("kvm_clone.running", name)
     assert started["result"] is True
+    # Its first boot: from now on it has an address.
+    assert salt_minion("kvm_clone.show", name)["stage"] == "addressed"
     assert started["changes"] == {"state": {"old": "shutoff", "new": "running"}}
     assert salt_minion.state("kvm_clone.running", name)["changes"] == {}
     assert salt_dry.state("kvm_clone.stopped", name)["result"] is None

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from saltext.kvmclone import addresses
+from saltext.kvmclone import addresses, neighbours
+from saltext.kvmclone.addresses import Sighting, Wanted
+from saltext.kvmclone.clone import Address
+from saltext.kvmclone.domain_xml import Domain, Interface
 from saltext.kvmclone.facts import Lease
+from saltext.kvmclone.neighbours import Neighbour
+from saltext.kvmclone.request import Pick
+from saltext.kvmclone.reservation import Reservation
 
 
 @pytest.mark.parametrize("address", ["192.168.122.5", "10.0.0.1", "2001:db8::1", "fd00::5"])
@@ -38,3 +44,83 @@ def test_each_card_and_each_family_has_its_own_lease() -> None:
         lease("192.168.122.7", 10, "52:54:00:00:00:02"),
     ]
     assert addresses.latest(rows) == rows
+
+
+# --- which one counts ---------------------------------------------------------------------------
+
+ONE, TWO = "52:54:00:00:00:01", "52:54:00:00:00:02"
+DOMAIN = Domain(
+    name="web1",
+    uuid="",
+    disks=(),
+    interfaces=(Interface("network", "default", ONE), Interface("bridge", "br0", TWO)),
+    nvram=None,
+    has_agent_channel=True,
+    agent_connected=True,
+    memory=0,
+    cpus=1,
+    description="",
+)
+
+
+def sighting(address: str, mac: str = ONE, interface: str = "eth0") -> Sighting:
+    family = "ipv6" if ":" in address else "ipv4"
+    return Sighting(Address(interface, mac, address, 24, family, "agent"), "")
+
+
+SEEN = (
+    sighting("192.168.122.5"),
+    sighting("2001:db8::5"),
+    sighting("10.9.0.7", TWO, "eth1"),
+)
+
+
+@pytest.mark.parametrize(
+    ("pick", "expected"),
+    [
+        (Pick(), ["192.168.122.5", "2001:db8::5", "10.9.0.7"]),
+        (Pick(cidr="10.9.0.0/16"), ["10.9.0.7"]),
+        (Pick(cidr="2001:db8::/32"), ["2001:db8::5"]),
+        (Pick(family="ipv6"), ["2001:db8::5"]),
+        (Pick(family="ipv4"), ["192.168.122.5", "10.9.0.7"]),
+        (Pick(interface="eth1"), ["10.9.0.7"]),  # as the guest calls it
+        (Pick(interface="br0"), ["10.9.0.7"]),  # what it is connected to
+        (Pick(interface="52:54:00:00:00:02"), ["10.9.0.7"]),
+        (Pick(interface="eth0", family="ipv4"), ["192.168.122.5"]),
+        (Pick(interface="eth1", family="ipv6"), []),
+        (Pick(cidr="203.0.113.0/24"), []),
+    ],
+)
+def test_pick_says_which_of_several_counts(pick: Pick, expected: list[str]) -> None:
+    found = Wanted(pick).among(SEEN, DOMAIN)
+    assert [one.address.address for one in found] == expected
+
+
+def test_what_counts_comes_first_and_the_rest_stays() -> None:
+    found = Wanted(Pick(cidr="10.9.0.0/16")).first(SEEN, DOMAIN)
+    assert [one.address.address for one in found] == ["10.9.0.7", "192.168.122.5", "2001:db8::5"]
+
+
+def test_of_a_clone_with_a_reservation_no_other_address_counts() -> None:
+    reserved = (Reservation("default", ONE, "192.168.122.5"),)
+    wanted = addresses.wanted_of(Pick(), reserved)
+    assert [one.address.address for one in wanted.among(SEEN, DOMAIN)] == ["192.168.122.5"]
+    assert addresses.wanted_of(Pick()) == Wanted()
+
+
+# --- the kernel's ARP table ---------------------------------------------------------------------
+
+ARP = """\
+IP address       HW type     Flags       HW address            Mask     Device
+192.168.122.5    0x1         0x2         52:54:00:AA:00:01     *        virbr0
+192.168.122.6    0x1         0x0         00:00:00:00:00:00     *        virbr0
+192.168.122.7    0x1         0x6         52:54:00:aa:00:02     *        br0
+"""
+
+
+def test_only_complete_entries_of_the_arp_table_count() -> None:
+    assert neighbours.parse(ARP) == [
+        Neighbour("52:54:00:aa:00:01", "192.168.122.5"),
+        Neighbour("52:54:00:aa:00:02", "192.168.122.7"),
+    ]
+    assert neighbours.parse("") == []

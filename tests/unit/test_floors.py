@@ -25,32 +25,48 @@ DOORS = sorted(
 
 #: Rooms that compute and nothing else: tested without Salt, libvirt or a network.
 PURE = (
+    "cards",
+    "census",
     "checks",
     "clone",
     "codes",
     "config",
+    "disks",
     "domain_xml",
+    "drawing",
     "errors",
     "facts",
+    "findings",
+    "image_header",
     "names",
     "ownership",
     "plan",
     "request",
     "resolution",
     "rewrite",
+    "rewrite.consoles",
     "rewrite.devices",
     "rewrite.disks",
     "rewrite.firmware",
+    "rewrite.graphics",
+    "rewrite.identity",
     "rewrite.interfaces",
     "rewrite.outcome",
+    "rewrite.remains",
+    "rewrite.scope",
+    "rewrite.security",
+    "rewrite.sizing",
+    "room",
     "schema",
     "sections",
+    "sources",
     "values",
 )
 WORLD = {"salt", "libvirt", "libvirt_qemu", "paramiko", "socket", "subprocess"}
 
 LONGEST_FILE = 420
-LONGEST_DOOR = 300
+#: Of a door only the code counts: what its functions promise may take as much room as it needs.
+LONGEST_DOOR = 150
 
 
 def module_name(path: Path) -> str:
@@ -147,4 +163,11 @@ def test_a_reader_takes_each_file_in_one_sitting(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOORS, ids=lambda path: path.parent.name)
 def test_a_door_is_thin(path: Path) -> None:
-    assert lines(path) < LONGEST_DOOR
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    words = sum(
+        node.body[0].end_lineno - node.body[0].lineno + 1  # type: ignore[operator]
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.FunctionDef)) and ast.get_docstring(node) is not None
+    )
+    code = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    assert len(code) - words < LONGEST_DOOR

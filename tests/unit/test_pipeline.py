@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -11,6 +11,8 @@ from saltext.kvmclone import pipeline
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.errors import (
     AddressTimeout,
+    AlreadyExists,
+    CreateInProgress,
     DeployFailed,
     ForeignDomain,
     HostUnreachable,
@@ -20,7 +22,8 @@ from saltext.kvmclone.errors import (
     NotFound,
     PlanRefused,
 )
-from saltext.kvmclone.ownership import Minion
+from saltext.kvmclone.leftovers import Unfinished
+from saltext.kvmclone.ownership import ALIVE, DEAD, ELSEWHERE, Minion, Work, Worker
 from saltext.kvmclone.request import Deploy, Request, Secrets
 
 REQUEST = Request(name="web1", base_domain="base")
@@ -35,26 +38,51 @@ class FaultyHost:
     there: bool = False
     asked: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    busy: list[KvmCloneError] = field(default_factory=list)
+    left_at: str = "cloned"
+    announced: Minion = Minion()
+    url: str = "test:///default"
 
     def _step(self, step: str, stage: str) -> Clone:
         self.asked.append(step)
         if step == self.fails:
             raise self.fault
-        return Clone("web1", "uuid-1", "kvm01", "base", "", "quick", "running", stage)
+        return self._clone(stage)
+
+    @staticmethod
+    def _clone(stage: str) -> Clone:
+        state = "shutoff" if stage == "cloned" else "running"
+        return Clone("web1", "uuid-1", "kvm01", "base", "", "quick", state, stage)
 
     def plan(self, request: Request) -> dict[str, Any]:
         return {}
 
-    def clone(self, request: Request, token: str = "") -> Clone:
-        self.tokens.append(token)
+    def clone(
+        self,
+        request: Request,
+        worker: Worker | None = None,
+        goal: str = "cloned",
+        digest: str = "",
+    ) -> Clone:
+        assert worker is not None
+        self.tokens.append(worker.token)
+        if self.busy:
+            raise self.busy.pop(0)
         made = self._step("clone", "cloned")
         self.there = True
         return made
 
+    def take_over(self, name: str, token: str, worker: Worker) -> Clone:
+        self.asked.append("take_over")
+        self.there = True
+        left = Minion("web1", fingerprint="finger of the dead")
+        return replace(self._clone(self.left_at), minion=left)
+
     def boot(self, name: str) -> Clone:
         return self._step("boot", "booted")
 
-    def wait_for_address(self, request: Request) -> Clone:
+    def wait_for_address(self, request: Request, minion: Minion = Minion()) -> Clone:
+        self.announced = minion
         return self._step("wait_for_address", "addressed")
 
     def bootstrap(self, request: Request, enrolment: Any) -> Clone:
@@ -71,16 +99,14 @@ class FaultyHost:
         self.there = False
         return destroyed
 
-    def power(self, name: str, action: str) -> Clone:
-        return self._step(action, "booted")
+    def keep(self, name: str, token: str, why: str, off: bool) -> Clone:
+        self.tokens.append(token)
+        return self._step("keep and switch off" if off else "keep", "booted")
 
     def show(self, name: str) -> Clone:
         if not self.there:
             raise NotFound("no such domain")
         return self._step("show", "ready")
-
-    def list_clones(self) -> list[Clone]:
-        return []
 
 
 @dataclass
@@ -90,6 +116,7 @@ class FaultyMaster:
     fails: str = ""
     fault: KvmCloneError = field(default_factory=lambda: MinionTimeout("no answer"))
     accepted: dict[str, str] = field(default_factory=dict)
+    settled: list[str] = field(default_factory=list)
 
     @dataclass(frozen=True)
     class Pair:
@@ -114,9 +141,13 @@ class FaultyMaster:
         self._step("accept")
 
     def remove(self, minion_id: str, fingerprint: str) -> bool:
-        assert self.accepted.get(minion_id) == fingerprint
+        if self.accepted.get(minion_id) != fingerprint:
+            return False
         del self.accepted[minion_id]
         return True
+
+    def settle(self, minion_id: str) -> None:
+        self.settled.append(minion_id)
 
     def enrolment(self, request: Request, secrets: Secrets, pair: Any) -> Any:
         self._step("enrolment")
@@ -188,6 +219,55 @@ def test_a_step_that_fails_on_the_master_leaves_neither_clone_nor_key(step: str)
     assert master.accepted == {}
 
 
+def test_the_key_goes_after_the_machine_that_would_knock_again() -> None:
+    order: list[str] = []
+
+    class Watched(FaultyHost):
+        def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
+            order.append("machine")
+            return super().destroy(name, force, token)
+
+    class Watching(FaultyMaster):
+        def remove(self, minion_id: str, fingerprint: str) -> bool:
+            order.append("key")
+            return super().remove(minion_id, fingerprint)
+
+        def settle(self, minion_id: str) -> None:
+            order.append("what knocked")
+
+    pipeline.create(Watched(), REQUEST, master=Watching("verify"))
+    assert order == ["machine", "key", "what knocked"]
+
+
+@pytest.mark.parametrize("on_failure", ["keep", "stop"])
+def test_a_clone_that_is_kept_keeps_its_key(on_failure: str) -> None:
+    host, master = FaultyHost(), FaultyMaster("verify")
+    pipeline.create(host, replace(REQUEST, on_failure=on_failure), master=master)
+    assert master.accepted == {"web1": "finger of public"}
+    assert host.there
+
+
+@pytest.mark.parametrize(
+    ("left_at", "asked"),
+    [
+        ("cloned", ["boot", "wait_for_address", "bootstrap", "complete"]),
+        ("addressed", ["bootstrap", "complete"]),
+        ("enrolled", ["complete"]),
+    ],
+)
+def test_a_kept_create_is_resumed_where_it_stopped(left_at: str, asked: list[str]) -> None:
+    host = FaultyHost(left_at=left_at)
+    work = Work(Worker(token="theirs"), DEAD, left_at, "ready", "")
+    item = Unfinished("web1", work, Minion(), (), failed="MinionTimeout: no answer")
+    master = FaultyMaster(accepted={"web1": "finger of the dead"})
+    host.unfinished = lambda name: [item]  # type: ignore[attr-defined]
+    outcome = pipeline.resume(host, "web1", lambda _: (REQUEST, Secrets()), master=master)
+    assert outcome.error is None
+    assert outcome.stage == "ready"
+    assert host.asked == ["take_over", *asked]
+    assert len(master.accepted) == 1
+
+
 def test_an_interrupt_takes_everything_back_and_goes_on() -> None:
     host, master = FaultyHost("bootstrap", KeyboardInterrupt()), FaultyMaster()
     with pytest.raises(KeyboardInterrupt):
@@ -216,7 +296,111 @@ def test_a_refused_plan_destroys_nothing() -> None:
     assert host.asked == ["clone"]
 
 
-def test_a_rollback_that_fails_is_told_with_the_error() -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "PAUSE", 0.01)
+    monkeypatch.setattr(pipeline, "PERSISTENCE", 0.2)
+
+
+def busy(life: str, stage: str, request: Request = REQUEST, goal: str = "ready") -> KvmCloneError:
+    """What a host says of another worker's clone."""
+    work = Work(Worker(host="kvm99", token="theirs"), life, stage, goal, request.digest())
+    return CreateInProgress("somebody is at work", work=asdict(work))
+
+
+def test_the_same_request_waits_and_gets_the_same_clone(impatient: None) -> None:
+    done = FaultyHost._clone("ready").as_dict()
+    host = FaultyHost(
+        busy=[busy(ALIVE, "planned"), busy(ALIVE, "booted"), AlreadyExists("there", clone=done)]
+    )
+    outcome = pipeline.create(host, REQUEST, master=FaultyMaster())
+    assert outcome.error is None
+    assert outcome.stage == "ready"
+    assert outcome.clone is not None
+    assert outcome.clone.uuid == "uuid-1"
+    assert host.asked == []
+
+
+def test_when_the_one_that_was_waited_for_fails_this_one_makes_it(impatient: None) -> None:
+    host = FaultyHost(busy=[busy(ALIVE, "booted")])
+    assert pipeline.create(host, REQUEST, master=FaultyMaster()).stage == "ready"
+    assert host.asked[0] == "clone"
+
+
+@pytest.mark.parametrize(
+    "at_work",
+    [
+        busy(ALIVE, "booted", replace(REQUEST, cpus=2)),
+        busy(ALIVE, "booted", goal="addressed"),
+        busy(ALIVE, "destroying"),
+        busy(ELSEWHERE, "booted"),
+        busy(DEAD, "booted", replace(REQUEST, cpus=2)),
+    ],
+    ids=["another request", "another goal", "a destroy", "unknown", "dead, another request"],
+)
+def test_whoever_cannot_wait_or_take_over_is_told_and_touches_nothing(
+    at_work: KvmCloneError,
+) -> None:
+    host = FaultyHost(busy=[at_work])
+    outcome = pipeline.create(host, REQUEST, master=FaultyMaster())
+    assert outcome.error is at_work
+    assert host.asked == []
+
+
+@pytest.mark.parametrize(
+    ("left_at", "asked"),
+    [
+        ("cloned", ["boot", "wait_for_address", "bootstrap", "complete"]),
+        ("booted", ["wait_for_address", "bootstrap", "complete"]),
+        ("addressed", ["bootstrap", "complete"]),
+        ("enrolled", ["complete"]),
+    ],
+)
+def test_a_dead_create_goes_on_where_it_stopped(left_at: str, asked: list[str]) -> None:
+    host = FaultyHost(busy=[busy(DEAD, left_at)], left_at=left_at)
+    master = FaultyMaster(accepted={"web1": "finger of the dead"})
+    outcome = pipeline.create(host, REQUEST, master=master)
+    assert outcome.error is None
+    assert outcome.stage == "ready"
+    assert host.asked == ["take_over", *asked]
+    # The key of the dead is used where the guest has it, and gone where it has not.
+    fingerprint = "finger of the dead" if left_at == "enrolled" else "finger of public"
+    assert master.accepted == {"web1": fingerprint}
+
+
+@pytest.mark.parametrize("left_at", ["planned", "destroying"])
+def test_what_died_before_there_was_a_clone_is_removed_and_made_anew(left_at: str) -> None:
+    host = FaultyHost(busy=[busy(DEAD, left_at)], there=True)
+    outcome = pipeline.create(host, REQUEST, master=FaultyMaster())
+    assert outcome.error is None
+    assert host.asked[:2] == ["destroy", "clone"]
+    assert host.tokens[1] == "theirs"
+
+
+def test_the_key_is_on_the_record_before_it_is_accepted() -> None:
+    host = FaultyHost()
+    pipeline.create(host, REQUEST, master=FaultyMaster())
+    assert host.announced == Minion("web1", fingerprint="finger of public")
+
+
+def test_a_host_that_is_back_soon_still_takes_the_clone_back(impatient: None) -> None:
+    class Restarting(FaultyHost):
+        down = 3
+
+        def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
+            self.down -= 1
+            if self.down:
+                raise HostUnreachable("libvirtd restarts")
+            return super().destroy(name, force, token)
+
+    host = Restarting("boot", AddressTimeout("no"))
+    outcome = pipeline.create(host, REQUEST)
+    assert isinstance(outcome.error, AddressTimeout)
+    assert "could not" not in outcome.error.hint
+    assert not host.there
+
+
+def test_a_rollback_that_fails_is_told_with_the_error(impatient: None) -> None:
     class Stuck(FaultyHost):
         def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
             raise HostUnreachable("the host went away")
@@ -228,7 +412,8 @@ def test_a_rollback_that_fails_is_told_with_the_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("on_failure", "asked"), [("destroy", "destroy"), ("stop", "off"), ("keep", "boot")]
+    ("on_failure", "asked"),
+    [("destroy", "destroy"), ("stop", "keep and switch off"), ("keep", "keep")],
 )
 def test_on_failure_decides_what_becomes_of_the_clone(on_failure: str, asked: str) -> None:
     host, master = FaultyHost("boot", AddressTimeout("no")), FaultyMaster()
@@ -239,7 +424,8 @@ def test_on_failure_decides_what_becomes_of_the_clone(on_failure: str, asked: st
 
 
 def test_a_clone_that_is_there_already_is_told_and_shown() -> None:
-    host = FaultyHost()
+    there = FaultyHost._clone("ready")
+    host = FaultyHost(busy=[AlreadyExists("it is there", clone=there.as_dict())])
     host.there = True
     outcome = pipeline.create(
         host, REQUEST, master=FaultyMaster("require_free", KeyConflict("taken"))

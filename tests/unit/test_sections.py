@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from saltext.kvmclone import config, schema
 from saltext.kvmclone.config import Catalogue, Place, Problem, Section, build
 from saltext.kvmclone.errors import ConfigError
-from saltext.kvmclone.request import Request
+from saltext.kvmclone.request import DiskWish, NetworkWish, Request, from_dict
 
 PROVIDER_PLACE = "/etc/salt/cloud.providers:1"
 PROFILE_PLACE = "/etc/salt/cloud.profiles:1"
@@ -298,25 +299,55 @@ def test_a_refused_key_that_asks_for_nothing_is_passed_over() -> None:
 
 
 def test_keys_of_a_later_stage_are_checked_and_carried() -> None:
+    request = resolved({"ttl": "12h", "placement": "free", "hosts": []})
+    assert request.later == {"ttl": 43200.0, "placement": "free"}
+    assert "key 'ttl': " in message_of(
+        provider("local-kvm", LOCAL), profile("a", {**BASE, "ttl": "soon"})
+    )
+
+
+def test_wishes_for_disks_and_networks_are_typed() -> None:
     request = resolved(
         {
-            "disks": {"vda": {"size": "20GiB", "strategy": "full"}},
-            "networks": [{"bridge": "br0", "mac": "52:54:00:AB:CD:EF"}],
-            "ip_source": "reserve",
-            "address": "192.168.122.50",
-            "protect": False,
+            "disks": {"vda": {"size": "20GiB", "strategy": "full"}, "vdb": {"action": "skip"}},
+            "networks": [{"bridge": "br0", "mac": "52:54:00:AB:CD:EF"}, {"network": "default"}],
+            "protect": True,
         }
     )
-    assert request.later == {
-        "disks": {"vda": {"size": 20 * 1024**3, "strategy": "full"}},
-        "networks": [{"bridge": "br0", "mac": "52:54:00:ab:cd:ef"}],
-        "ip_source": "reserve",
-        "address": "192.168.122.50",
+    assert request.later == {}
+    assert request.protect
+    assert request.disks == {
+        "vda": DiskWish(size=20 * 1024**3, strategy="full"),
+        "vdb": DiskWish(action="skip"),
     }
-    assert request.ip_source == "auto"
-    assert "key 'disks': " in message_of(
-        provider("local-kvm", LOCAL), profile("a", {**BASE, "disks": {"vda": {"sise": 1}}})
+    assert request.networks == (
+        NetworkWish(bridge="br0", mac="52:54:00:ab:cd:ef"),
+        NetworkWish(network="default"),
     )
+    assert from_dict(json.loads(json.dumps(request.as_dict()))) == request
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"disks": {"vda": {"sise": 1}}},
+        {"disks": {"vda": {"size": "big"}}},
+        {"disks": {"vda": {"size": 0}}},
+        {"disks": {"vda": {"action": "copy"}}},
+        {"disks": {"vda": {"strategy": "reflink"}}},
+        {"disks": ["vda"]},
+        {"networks": [{"network": "default", "bridge": "br0"}]},
+        {"networks": [{"model": "virtio"}]},
+        {"networks": [{"network": "default", "mac": "52:54:00:12:34"}]},
+        {"networks": [{"network": "default", "vlan": 7}]},
+        {"networks": {"network": "default"}},
+    ],
+    ids=str,
+)
+def test_a_wish_that_makes_no_sense_is_an_error_of_the_configuration(wrong: dict[str, Any]) -> None:
+    (key,) = wrong
+    said = message_of(provider("local-kvm", LOCAL), profile("a", {**BASE, **wrong}))
+    assert f"key '{key}': " in said
 
 
 def test_every_ignored_and_refused_key_says_why() -> None:
@@ -342,7 +373,12 @@ def test_every_honoured_key_reaches_the_request() -> None:
         "description": "x",
         "autostart": True,
         "tags": ["x"],
+        "disks": {"vda": {"action": "skip"}},
+        "networks": [{"network": "x"}],
+        "protect": True,
         "on_failure": "keep",
+        "address": "192.168.122.50",
+        "pick": {"family": "ipv4"},
         "ip_source": "qemu-agent",
         "wait_for_ip_timeout": 5,
         "wait_for_ip_interval": 5,
@@ -352,6 +388,8 @@ def test_every_honoured_key_reaches_the_request() -> None:
         "sudo": True,
         "tty": False,
         "private_key": "/x",
+        "private_key_passphrase": "x",
+        "ssh_agent": True,
         "deploy": False,
         "bootstrap": "ssh",
         "reset_identity": False,

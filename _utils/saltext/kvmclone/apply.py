@@ -2,8 +2,9 @@
 Doing what a plan says, and taking it back when a step fails.
 
 The definition is the journal. It is written first, with a record of every file that is
-about to be made; each step moves the record's stage; a failure undoes in reverse. The
-same record later says what :mod:`.dismantle` may delete.
+about to be made; the record says of each file how far it is, and is moved on *before* the
+call that makes the next one. So after a crash at any point it says exactly what may exist,
+and :mod:`.dismantle` may delete that and nothing else.
 """
 
 from __future__ import annotations
@@ -12,43 +13,101 @@ import logging
 import os
 import shutil
 import time
+from dataclasses import replace
 
-from saltext.kvmclone import domain_xml, ownership, volumes
+from saltext.kvmclone import dismantle, domain_xml, ownership, volumes
 from saltext.kvmclone.codes import OPERATION_FAILED, XML_INVALID_SCHEMA
-from saltext.kvmclone.errors import CreateInProgress, HostError, KvmCloneError
+from saltext.kvmclone.errors import (
+    CreateInProgress,
+    HostError,
+    HostUnreachable,
+    KvmCloneError,
+    PlanRefused,
+)
 from saltext.kvmclone.host import DomainHandle, Host
-from saltext.kvmclone.plan import ClonePlan
+from saltext.kvmclone.ownership import MADE, MAKING, BaseDisk, Record, Volume
+from saltext.kvmclone.plan import ClonePlan, PlannedDisk
 
 log = logging.getLogger(__name__)
 
 
-def apply(host: Host, plan: ClonePlan) -> tuple[DomainHandle, ownership.Record]:
+def apply(host: Host, plan: ClonePlan) -> tuple[DomainHandle, Record]:
     """
     Make the clone, shut off; on any failure nothing of it is left.
 
     :param plan: A plan without conflicts.
     :return: The domain and its record, at stage ``cloned``.
-    :raises PlanRefused: The plan has conflicts, or the name was taken meanwhile.
+    :raises PlanRefused: The plan has conflicts, or a file appeared meanwhile.
+    :raises CreateInProgress: The name was taken meanwhile.
     :raises KvmCloneError: A step failed; what was made is gone again.
     """
     plan.check()
     started = time.monotonic()
     handle = _define(host, plan)
-    made: list[str] = []
+    journal = _Journal(handle, plan.record)
     try:
         for disk in plan.disks:
             if disk.destination:
-                volumes.create(host, disk, made)
+                _make(host, disk, journal)
         if plan.nvram:
-            _copy_nvram(*plan.nvram, made)
+            _copy_nvram(*plan.nvram, journal)
+        _own_automatic_nvram(plan, journal)
+        _require_base_at_rest(host, plan)
         if plan.request.autostart is not None:
             handle.set_autostart(plan.request.autostart)
-        record = plan.record.at("cloned", cloned=time.monotonic() - started)
+        record = journal.record.at("cloned", cloned=time.monotonic() - started)
         handle.save_record_offline(record)
     except BaseException as error:
-        _undo(host, handle, made, error)
+        _undo(host, journal, error)
         raise
     return handle, record
+
+
+class _Journal:
+    """The record while files are made: each is marked before, and again when it is there."""
+
+    def __init__(self, handle: DomainHandle, record: Record) -> None:
+        self.handle = handle
+        self.record = record
+
+    def making(self, target: str) -> None:
+        """The file for ``target`` comes next."""
+        if self._volume(target).state != MAKING:  # the first was defined so
+            self._mark(target, state=MAKING)
+            self.save()
+
+    def made(self, target: str) -> None:
+        """It is there, and ours; saved with the next step."""
+        self._mark(target, state=MADE)
+
+    def not_made(self, target: str) -> None:
+        """It was refused: what stands there is somebody else's."""
+        self._mark(target, state=ownership.WANTED)
+
+    def done_by(self, target: str, strategy: str) -> None:
+        """How it was really made."""
+        self._mark(target, strategy=strategy)
+
+    def own(self, volume: Volume) -> None:
+        """One more file belongs to the clone."""
+        self.record = replace(self.record, volumes=(*self.record.volumes, volume))
+
+    def save(self) -> None:
+        self.handle.save_record_offline(self.record)
+
+    def _volume(self, target: str) -> Volume:
+        return next(volume for volume in self.record.volumes if volume.target == target)
+
+    def _mark(self, target: str, state: str = "", strategy: str = "") -> None:
+        self.record = replace(
+            self.record,
+            volumes=tuple(
+                replace(volume, state=state or volume.state, strategy=strategy or volume.strategy)
+                if volume.target == target
+                else volume
+                for volume in self.record.volumes
+            ),
+        )
 
 
 def _define(host: Host, plan: ClonePlan) -> DomainHandle:
@@ -72,35 +131,105 @@ def _define(host: Host, plan: ClonePlan) -> DomainHandle:
         raise
 
 
-def _copy_nvram(source: str, destination: str, made: list[str]) -> None:
+def _make(host: Host, disk: PlannedDisk, journal: _Journal) -> None:
+    journal.making(disk.target)
+    there = False
+
+    def exists() -> None:
+        nonlocal there
+        there = True
+        journal.made(disk.target)
+        if disk.action != "overlay":  # filling it takes a while; an overlay is ready
+            journal.save()
+
+    try:
+        done = volumes.create(host, disk, exists)
+    except HostUnreachable:
+        raise  # nobody knows whether it was made: it stays marked as being made
+    except KvmCloneError:
+        if not there:
+            journal.not_made(disk.target)
+        raise
+    if done != disk.action:
+        journal.done_by(disk.target, done)
+
+
+def _copy_nvram(source: str, destination: str, journal: _Journal) -> None:
     """
     Copy the variable store; a base that never booted has none yet, and libvirt makes it.
 
-    :param made: Gets the copy's path as soon as it exists.
+    The copy is written under a name that only this create knows and put in place whole, so
+    that a file at the destination is never half ours.
     """
+    if not os.path.exists(source):
+        journal.made("nvram")
+        return
+    journal.making("nvram")
+    draft = dismantle.draft_of(destination, journal.record)
     try:
-        with open(source, "rb") as original, open(destination, "xb") as copy:
-            made.append(destination)
+        with open(source, "rb") as original, open(draft, "xb") as copy:
             shutil.copyfileobj(original, copy)
-            shutil.copymode(source, destination)
+            shutil.copymode(source, draft)
+        os.link(draft, destination)
+        journal.made("nvram")
+        journal.save()
+        os.unlink(draft)
+    except FileExistsError as error:
+        journal.not_made("nvram")
+        raise PlanRefused(
+            f"The NVRAM file '{destination}' appeared meanwhile; it is not ours to overwrite.",
+            "Look at that file and move it away, then repeat the command.",
+        ) from error
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not os.path.exists(source):
-            return
         raise HostError(
             f"Copying the NVRAM '{source}' to '{destination}' failed: {error.strerror}.",
             "Look at that folder; nothing was overwritten.",
         ) from error
 
 
-def _undo(host: Host, handle: DomainHandle, made: list[str], error: BaseException) -> None:
+def _own_automatic_nvram(plan: ClonePlan, journal: _Journal) -> None:
+    """A variable store that libvirt chose a place for, and will make at the first boot."""
+    if plan.nvram or domain_xml.read(plan.xml).nvram is None:
+        return
+    chosen = domain_xml.read(journal.handle.definition()).nvram
+    if chosen and chosen.path and not journal.record.owns(chosen.path):
+        journal.own(Volume("nvram", chosen.path, "raw", "fresh"))
+
+
+def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
     """
-    Take back, last first, what an unfinished apply made. What cannot be taken back keeps
-    the definition, and with it the journal, for a later destroy; ``error`` then says so.
+    The plan found the base shut off; what was made of it counts only if it stayed so.
+
+    :raises PlanRefused: The base was started, or its disks changed, in the meantime.
     """
-    name = handle.name
+    base = host.find(plan.base)
+    state = base.state() if base else "shutoff"
+    changed = [
+        disk.path
+        for disk in plan.record.base_disks
+        if host.local and os.path.exists(disk.path) and _differs(disk)
+    ]
+    if state != "shutoff" or changed:
+        what = f"is {state} now" if state != "shutoff" else f"changed: {', '.join(changed)}"
+        raise PlanRefused(
+            f"The base '{plan.base}' {what}; '{plan.request.name}' was being made from it.",
+            f"Let the base rest, then repeat the command: virsh shutdown {plan.base}",
+        )
+
+
+def _differs(disk: BaseDisk) -> bool:
+    # libvirt writes nanoseconds in decimal; a float holds them to a quarter of a microsecond.
+    return abs(os.stat(disk.path).st_mtime - disk.modified) > 1e-5
+
+
+def _undo(host: Host, journal: _Journal, error: BaseException) -> None:
+    """
+    Take back what an unfinished apply made. What cannot be taken back keeps the definition,
+    and with it the journal, for :func:`dismantle.destroy`; ``error`` then says so.
+    """
+    name = journal.handle.name
     try:
-        undone = [path for path in reversed(made) if volumes.delete(host, path)]
-        handle.undefine(with_nvram=False)  # the copy is among those deleted
+        undone = dismantle.take_back(host, journal.handle, journal.record)
     except KvmCloneError as problem:
         log.error("%s: not undone: %s", name, problem)
         if isinstance(error, KvmCloneError):

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from saltext.kvmclone import addresses, domain_xml
-from saltext.kvmclone.addresses import Sighting
+from saltext.kvmclone.addresses import Search, Sighting, Wanted
+from saltext.kvmclone.codes import SHUTOFF_BECAUSE, STATES
 from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import (
     AddressTimeout,
@@ -21,17 +23,17 @@ from saltext.kvmclone.errors import (
     CommandFailed,
     GuestStopped,
     HostError,
+    HostUnreachable,
 )
 from saltext.kvmclone.guest import identity
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.identity import Reset
 from saltext.kvmclone.host import DomainHandle
-from saltext.kvmclone.request import Request, Wait
+from saltext.kvmclone.request import Request
+from saltext.kvmclone.reservation import Reservation
+from saltext.kvmclone.watching import Watch
 
 log = logging.getLogger(__name__)
-
-#: Pause between two looks where the profile names none, seconds.
-PAUSE = 0.2
 
 #: An agent that has not connected this long after the address appeared counts as absent.
 AGENT_GRACE = 6.0
@@ -67,25 +69,6 @@ class Arrival:
         return self.sightings[0].address.address
 
 
-class Pace:
-    """Pauses between looks, within a hard deadline."""
-
-    def __init__(self, wait: Wait) -> None:
-        self.started = time.monotonic()
-        self.deadline = self.started + wait.timeout
-        self._pause = PAUSE if wait.interval is None else wait.interval
-        self._multiplier = wait.multiplier
-
-    def rest(self) -> bool:
-        """Pause; False when the deadline has passed instead."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            return False
-        time.sleep(min(self._pause, left))
-        self._pause *= self._multiplier
-        return True
-
-
 class _Renewal:
     """
     Which addresses a guest really holds after its identity was reset.
@@ -95,10 +78,13 @@ class _Renewal:
     address does not depend on their identity; and where there is an agent it is asked.
 
     :param before: What was seen just before the network was restarted.
+    :param reserved: The address that the guest gets under any identity, empty for none.
     """
 
-    def __init__(self, before: tuple[Sighting, ...]) -> None:
-        self._stale = {sighting.address.address: sighting.mark for sighting in before}
+    def __init__(self, before: tuple[Sighting, ...], reserved: str = "") -> None:
+        self._stale = {
+            one.address.address: one.mark for one in before if one.address.address != reserved
+        }
         self._over = time.monotonic() + RENEWAL_GRACE
 
     def current(
@@ -117,103 +103,192 @@ class _Renewal:
         return tuple(sighting for sighting in fresh if sighting.address.address in told)
 
 
-def arrive(handle: DomainHandle, request: Request, reset_done: bool) -> Arrival:
+class _Wait:
+    """
+    One wait for an address: what is known of the guest, and of what was done to it.
+
+    :param watch: Ends the pauses.
+    :param wanted: Which address counts.
+    """
+
+    def __init__(
+        self, handle: DomainHandle, request: Request, watch: Watch, wanted: Wanted
+    ) -> None:
+        self.handle = handle
+        self.request = request
+        self.watch = watch
+        self.wanted = wanted
+        self.search = Search(handle, request.ip_source, wanted)
+        self.domain: Domain | None = None
+        self.renewal: _Renewal | None = None
+
+    def until(self, look: Callable[[Domain], Arrival | None]) -> Arrival:
+        """
+        Look at the guest until that yields something.
+
+        :raises GuestStopped: The guest crashed or shut off.
+        :raises AddressTimeout: Nothing in time; says what was tried.
+        :raises HostUnreachable: libvirt went away and did not come back in time.
+        """
+        while True:
+            try:
+                arrival = look(self._now())
+            except HostUnreachable as error:
+                log.warning("%s: %s", self.request.name, error.message)
+                self.watch.reconnect()
+                self.search.renew()
+                continue
+            if arrival is not None:
+                return arrival
+            if not self.watch.rest():
+                raise self._timeout()
+
+    def _now(self) -> Domain:
+        """The domain as it runs; asked only when something may have changed."""
+        if why := self.watch.ended():
+            raise _stopped(self.handle, f"shutoff ({why})")
+        if self.domain is None or self.watch.due():
+            # Together: an agent that connected is told with the state that it came up in.
+            self.domain = domain_xml.read(self.handle.live())
+            _require_running(self.handle)
+            self.search.renew()
+        return self.domain
+
+    def found(self, domain: Domain) -> tuple[Sighting, ...]:
+        """Every address that holds now, those that count first; empty while none counts."""
+        seen = self.search.look(domain)
+        if self.renewal is not None:
+            seen = self.renewal.current(self.handle, domain, seen)
+        if not self.wanted.among(seen, domain):
+            return ()
+        return self.wanted.first(seen, domain)
+
+    def _timeout(self) -> AddressTimeout:
+        request, url = self.request, self.handle.host.url
+        assert self.domain is not None
+        try:
+            state = self.handle.state()
+        except (HostError, HostUnreachable):
+            state = "unknown"
+        hints = [f"Look at its console: virsh -c {url} console {request.name}."]
+        if any(card.kind != "network" for card in self.domain.interfaces):
+            hints.append("On a bridge use 'ip_source: qemu-agent'.")
+        if self.wanted != Wanted():
+            hints.append(f"See all its addresses: salt-call kvm_clone.addresses {request.name}")
+        hints.append(
+            "Does the base get an address when it runs by itself? For a slow guest raise "
+            "'wait_for_ip_timeout'."
+        )
+        return AddressTimeout(
+            f"'{request.name}' ({state}) showed no address within {request.wait.timeout:g} s "
+            f"(ip_source: {request.ip_source}): {self.search.said(self.domain)}.",
+            " ".join(hints),
+        )
+
+
+def arrive(
+    handle: DomainHandle,
+    request: Request,
+    reset_done: bool,
+    reservations: tuple[Reservation, ...] = (),
+) -> Arrival:
     """
     Wait for the guest's address; reset its identity over the agent on the way.
 
-    :param request: Sources, waits, and whether the identity shall be reset.
+    A handle stays good although libvirtd is restarted meanwhile.
+
+    :param request: Sources, waits, which address counts, and whether the identity shall be reset.
     :param reset_done: It was reset in an earlier attempt.
+    :param reservations: What was reserved for it, from its record.
     :raises GuestStopped: The guest crashed or shut off.
     :raises AddressTimeout: No address in time; says what was tried.
     """
-    pace = Pace(request.wait)
-    wanted = request.reset_identity and not reset_done
+    wanted = addresses.wanted_of(request.pick, reservations)
+    resets = request.reset_identity and not reset_done
     done: Reset | None = None
-    renewal: _Renewal | None = None
     warnings: list[str] = []
     first_seen = 0.0
-    while True:
-        domain = domain_xml.read(handle.live())
-        _require_running(handle, domain)
-        if wanted and domain.agent_connected:
-            wanted = False
-            done, renewal = _reset(handle, domain, request, warnings)
-        found = addresses.look(handle, domain, request.ip_source)
-        if renewal:
-            found = renewal.current(handle, domain, found)
-        if found:
-            now = time.monotonic()
-            first_seen = first_seen or now
-            if not (wanted and domain.has_agent_channel and now < first_seen + AGENT_GRACE):
-                keys = tuple(key.line for key in done.host_keys) if done else ()
-                return Arrival(found, done is not None, keys, tuple(warnings))
-        if not pace.rest():
-            raise _timeout(handle, domain, request)
+
+    def look(domain: Domain) -> Arrival | None:
+        nonlocal resets, done, first_seen
+        if resets and domain.agent_connected:
+            done = _reset(wait, domain, warnings)
+            resets = False
+        found = wait.found(domain)
+        if not found:
+            return None
+        now = time.monotonic()
+        first_seen = first_seen or now
+        if resets and domain.has_agent_channel and now < first_seen + AGENT_GRACE:
+            return None
+        keys = tuple(key.line for key in done.host_keys) if done else ()
+        return Arrival(found, done is not None, keys, tuple(warnings))
+
+    with Watch(handle, request.wait) as watch:
+        wait = _Wait(handle, request, watch, wanted)
+        return wait.until(look)
 
 
-def await_renewal(handle: DomainHandle, request: Request, before: tuple[Sighting, ...]) -> Arrival:
+def await_renewal(
+    handle: DomainHandle,
+    request: Request,
+    before: tuple[Sighting, ...],
+    reservations: tuple[Reservation, ...] = (),
+) -> Arrival:
     """
     Wait for the address that the guest has after an identity reset.
 
     :param before: What was seen just before its network was restarted.
+    :param reservations: What was reserved for it, from its record.
     """
-    pace = Pace(request.wait)
-    renewal = _Renewal(before)
-    while True:
-        domain = domain_xml.read(handle.live())
-        _require_running(handle, domain)
-        seen = addresses.look(handle, domain, request.ip_source)
-        found = renewal.current(handle, domain, seen)
-        if found:
-            return Arrival(found)
-        if not pace.rest():
-            raise _timeout(handle, domain, request)
+    wanted = addresses.wanted_of(request.pick, reservations)
+    with Watch(handle, request.wait) as watch:
+        wait = _Wait(handle, request, watch, wanted)
+        wait.renewal = _Renewal(before, wanted.reserved)
+
+        def look(domain: Domain) -> Arrival | None:
+            found = wait.found(domain)
+            return Arrival(found) if found else None
+
+        return wait.until(look)
 
 
-def _reset(
-    handle: DomainHandle, domain: Domain, request: Request, warnings: list[str]
-) -> tuple[Reset | None, _Renewal | None]:
+def _reset(wait: _Wait, domain: Domain, warnings: list[str]) -> Reset | None:
     """
-    Reset the identity over the agent.
+    Reset the identity over the agent; from then on only a renewed address counts.
 
     :param warnings: Told where that was not possible.
-    :return: What was done and how to tell the new address; None where it was not.
+    :return: What was done; None where nothing was.
     """
+    name = wait.request.name
     try:
-        with AgentChannel(handle.agent) as channel:
+        with AgentChannel(wait.handle.agent) as channel:
             usable, why = channel.usable()
             if not usable:
                 warnings.append(f"The identity was not reset over the guest agent: {why}.")
-                return None, None
-            done = identity.reset(channel, request.name)
-            before = addresses.look(handle, domain, request.ip_source)
+                return None
+            done = identity.reset(channel, name)
+            before = wait.search.look(domain)
             identity.rejoin_network(channel)
     except (ChannelError, CommandFailed) as error:
-        log.warning("%s: identity not reset over the agent: %s", request.name, error)
+        log.warning("%s: identity not reset over the agent: %s", name, error)
         warnings.append(f"The identity was not reset over the guest agent: {error.message}")
-        return None, None
-    return done, _Renewal(before)
+        return None
+    wait.renewal = _Renewal(before, wait.wanted.reserved)
+    return done
 
 
-def _require_running(handle: DomainHandle, domain: Domain) -> None:
-    state = handle.state()
+def _require_running(handle: DomainHandle) -> None:
+    number, reason = handle.host.call(handle.raw.state)[:2]
+    state = STATES.get(number, "running")
+    if state == "shutoff" and reason in SHUTOFF_BECAUSE:
+        raise _stopped(handle, f"{state} ({SHUTOFF_BECAUSE[reason]})")
     if state in ("shutoff", "crashed"):
-        raise GuestStopped(
-            f"'{domain.name}' is {state}: the guest stopped while we waited for its address.",
-            f"Watch it boot: virsh -c {handle.host.url} start {domain.name} --console",
-        )
+        raise _stopped(handle, state)
 
 
-def _timeout(handle: DomainHandle, domain: Domain, request: Request) -> AddressTimeout:
-    tried = addresses.describe_search(handle, domain, request.ip_source)
-    try:
-        state = handle.state()
-    except HostError:
-        state = "unknown"
-    return AddressTimeout(
-        f"'{domain.name}' ({state}) showed no address within {request.wait.timeout:g} s "
-        f"(ip_source: {request.ip_source}): {tried}.",
-        "Does the base get an address when it runs by itself? Look at its console: "
-        f"virsh -c {handle.host.url} console {domain.name}. On a bridge use 'ip_source: "
-        "qemu-agent'. For a slow guest raise 'wait_for_ip_timeout'.",
+def _stopped(handle: DomainHandle, state: str) -> GuestStopped:
+    return GuestStopped(
+        f"'{handle.name}' is {state}: the guest stopped while we waited for its address.",
+        f"Watch it boot: virsh -c {handle.host.url} start {handle.name} --console",
     )

@@ -2,25 +2,40 @@
 Into the guest: choosing the channel, making sure it is the right machine, enrolling it.
 
 Runs on the host that made the clone, so a guest behind that host's NAT is reached too.
-Before anything secret is sent over ssh the guest must prove that it is the clone; the
-agent's socket is the domain's own and needs no proof.
+The agent's socket is the domain's own and needs no proof. Over ssh the guest must show a
+host key that is on the clone's record: one that we wrote, or that the agent told. The
+record is the clone's known_hosts, and goes with it. Without one there is a first contact
+(:mod:`.first_contact`); what that learns is on the record from then on.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 
-from saltext.kvmclone import addresses, arrival, domain_xml
+from saltext.kvmclone import addresses, arrival, dismantle, domain_xml, first_contact
 from saltext.kvmclone.addresses import Sighting
-from saltext.kvmclone.errors import ChannelError, LoginFailed, WrongGuest
-from saltext.kvmclone.guest import identity, minion, ssh
-from saltext.kvmclone.guest.agent import AgentChannel
+from saltext.kvmclone.errors import (
+    ChannelError,
+    CommandFailed,
+    ConfigError,
+    GuestStopped,
+    KeyConflict,
+    LoginFailed,
+    WrongGuest,
+)
+from saltext.kvmclone.first_contact import FirstContact
+from saltext.kvmclone.guest import hostkeys, identity, minion, ssh
+from saltext.kvmclone.guest.agent import HOW_TO_ALLOW, AgentChannel
 from saltext.kvmclone.guest.channel import Channel, PublicKey
 from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.host import DomainHandle
 from saltext.kvmclone.ownership import Minion, Record
-from saltext.kvmclone.request import Request
+from saltext.kvmclone.request import Request, Wait
+from saltext.kvmclone.watching import Watch
+
+log = logging.getLogger(__name__)
 
 #: Seconds for sshd to answer, once the guest has its address.
 SSH_TIMEOUT = 120.0
@@ -31,8 +46,10 @@ ATTEMPT_TIMEOUT = 20.0
 #: Seconds that another machine may hold the clone's address.
 WRONG_GUEST_PATIENCE = 45.0
 
+#: Seconds for the agent to connect, where there is no other way in.
+AGENT_TIMEOUT = 120.0
+
 UNVERIFIED = "The guest could not show its uuid, so only its address says that it is the clone."
-FIRST_CONTACT = "The guest's ssh host key was recorded at first contact: nothing vouches for it."
 
 
 def bootstrap(
@@ -41,155 +58,275 @@ def bootstrap(
     """
     Make the running guest a minion.
 
+    What is learned of the guest on the way is saved at once, so that a repeated attempt
+    knows it.
+
     :return: The record, with the minion and what was learned on the way.
     :raises ChannelError: The guest cannot be entered; LoginFailed, WrongGuest likewise.
     :raises DeployFailed: The script, or starting the minion, failed.
     """
-    way = request.deploy.bootstrap
-    warnings: list[str] = []
-    agent = None if way == "ssh" else _agent(handle, way, warnings)
-    if agent is not None:
-        with agent:
-            if _wants_reset(request, record):
-                before = _sightings(handle, record)
-                record = _reset(agent, handle.name, record)
-                found = arrival.await_renewal(handle, request, before)
-                record = replace(record, address=found.address)
-            warnings += minion.enrol(agent, enrolment).warnings
-    else:
-        record = _over_ssh(handle, record, request, enrolment, warnings)
-    return replace(
-        record,
-        minion=Minion(id=enrolment.minion_id, fingerprint=enrolment.fingerprint),
-        warnings=(*record.warnings, *warnings),
-    )
+    if request.deploy.bootstrap == "none":
+        return record
+    return _Bootstrap(handle, record, request, enrolment).run()
 
 
-def _wants_reset(request: Request, record: Record) -> bool:
-    return request.reset_identity and record.identity != "reset"
+def alone(handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment) -> Record:
+    """
+    The same on a KVM host by itself, for a clone that exists: nobody accepts its key.
 
-
-def _agent(handle: DomainHandle, way: str, warnings: list[str]) -> AgentChannel | None:
-    """The agent's channel; None where ssh shall serve instead."""
-    if not domain_xml.read(handle.live()).agent_connected:
-        if way == "agent":
-            raise ChannelError(
-                f"'{handle.name}' has no connected guest agent.",
-                "Install and enable qemu-guest-agent in the base and give it the channel "
-                "org.qemu.guest_agent.0, or use 'bootstrap: ssh'.",
-            )
-        return None
-    channel = AgentChannel(handle.agent)
-    usable, why = channel.usable()
-    if usable:
-        return channel
-    if way == "agent":
-        raise ChannelError(
-            f"'{handle.name}' cannot be enrolled over its agent: {why}.",
-            "Allow these commands in the base (qemu-ga's configuration), or use 'bootstrap: ssh'.",
+    :param enrolment: As :func:`.enrolment.on_this_host` makes it.
+    :raises ConfigError: There is nothing to do.
+    :raises GuestStopped: It does not run.
+    :raises CreateInProgress: Somebody is at work on it.
+    :raises KeyConflict: It is a minion already that has answered its master.
+    """
+    name = handle.name
+    if request.deploy.bootstrap == "none":
+        raise ConfigError(
+            f"The configuration of '{name}' says 'bootstrap: none', so there is nothing to do.",
+            f"Say how: salt-call kvm_clone.bootstrap {name} bootstrap=auto",
         )
-    warnings.append(f"Went over ssh, since {why}.")
-    return None
-
-
-def _reset(channel: Channel, name: str, record: Record) -> Record:
-    """Reset the identity and let the guest ask for an address under its new one."""
-    keys = tuple(key.line for key in identity.reset(channel, name).host_keys)
-    identity.rejoin_network(channel)
-    return replace(record, identity="reset", host_keys=keys)
-
-
-def _sightings(handle: DomainHandle, record: Record) -> tuple[Sighting, ...]:
-    return addresses.look(handle, domain_xml.read(handle.live()), record.ip_source)
-
-
-def _over_ssh(
-    handle: DomainHandle,
-    record: Record,
-    request: Request,
-    enrolment: Enrolment,
-    warnings: list[str],
-) -> Record:
-    if not record.host_keys:
-        warnings.append(FIRST_CONTACT)
-    channel, record = _reach(handle, record, request, enrolment, (), warnings)
-    with channel:
-        if not _wants_reset(request, record):
-            warnings += minion.enrol(channel, enrolment).warnings
-            return replace(record, host_keys=record.host_keys or (channel.host_key.line,))
-        before = _sightings(handle, record)
-        record = _reset(channel, handle.name, record)
-    # The guest is another machine to the network now, with keys that we made ourselves.
-    channel, record = _reach(handle, record, request, enrolment, before, warnings)
-    with channel:
-        warnings += minion.enrol(channel, enrolment).warnings
-    return record
-
-
-def _reach(
-    handle: DomainHandle,
-    record: Record,
-    request: Request,
-    enrolment: Enrolment,
-    before: tuple[Sighting, ...],
-    warnings: list[str],
-) -> tuple[ssh.SshChannel, Record]:
-    """
-    Find the guest and enter it.
-
-    Its address may be another's for a while: an old lease stays on the books after a
-    reset, and clones that boot at once with one machine-id share an address until the
-    first of them is reset. So a machine that does not answer, or not as the clone, is
-    looked up again, for a while.
-
-    :param before: Sightings from before a reset, which are stale now.
-    :raises WrongGuest: Another machine holds the address for good.
-    """
-    started = time.monotonic()
-    while True:
-        if before:
-            record = replace(record, address=arrival.await_renewal(handle, request, before).address)
-        elif seen := _sightings(handle, record):
-            # The lease may meanwhile stand under the MAC address of a clone with the same
-            # machine-id; then the address that was found first is the one to try.
-            record = replace(record, address=seen[0].address.address)
-        attempt = min(started + SSH_TIMEOUT, time.monotonic() + ATTEMPT_TIMEOUT)
-        try:
-            return _enter(record, request, enrolment, attempt, warnings), record
-        except LoginFailed:
-            raise
-        except WrongGuest:
-            if time.monotonic() >= started + WRONG_GUEST_PATIENCE:
-                raise
-            time.sleep(1.0)
-        except ChannelError:
-            if time.monotonic() >= started + SSH_TIMEOUT:
-                raise
-
-
-def _enter(
-    record: Record,
-    request: Request,
-    enrolment: Enrolment,
-    deadline: float,
-    warnings: list[str],
-) -> ssh.SshChannel:
-    """
-    A verified connection to the guest.
-
-    :raises WrongGuest: The machine there is not the clone; it saw the login and nothing else.
-    """
-    channel = ssh.connect(
-        record.address,
-        request.login,
-        enrolment.secrets,
-        deadline=deadline,
-        host_keys=[PublicKey.from_line(line) for line in record.host_keys] or None,
+    if not record.complete and not record.failed:
+        raise dismantle.in_progress(record, name)
+    if record.stage == "ready":
+        raise KeyConflict(
+            f"'{name}' is already the minion '{record.minion.id}' of a master that knows its key.",
+            "A new key would lock it out. For a new start make it anew: "
+            f"salt-run kvmclone.destroy {name}",
+        )
+    state = handle.state()
+    if state != "running":
+        raise GuestStopped(
+            f"'{name}' is {state}, so nothing can be put into it.",
+            f"Start it: salt-call kvm_clone.start {name}",
+        )
+    if record.failed:
+        # Kept for somebody to look at; with its minion it is complete, and nobody's leftover.
+        record = replace(record, failed="", goal="enrolled")
+    request = replace(request, ip_source=record.ip_source)
+    record = bootstrap(handle, record, request, enrolment)
+    master = enrolment.minion_config.get("master")
+    accept = (
+        f"No master has accepted the key of '{enrolment.minion_id}' yet. On {master}: "
+        f"salt-key -f {enrolment.minion_id} must show {enrolment.fingerprint}; then "
+        f"salt-key -a {enrolment.minion_id}"
     )
-    try:
-        if identity.verify_guest(channel, record.uuid) != "dmi" and UNVERIFIED not in warnings:
-            warnings.append(UNVERIFIED)
-    except BaseException:
-        channel.close()
-        raise
-    return channel
+    return replace(record, warnings=(*record.warnings, accept))
+
+
+class _Bootstrap:
+    """One bootstrap under way."""
+
+    def __init__(
+        self, handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment
+    ) -> None:
+        self.handle = handle
+        self.record = record
+        self.request = request
+        self.enrolment = enrolment
+
+    def run(self) -> Record:
+        """See :func:`bootstrap`."""
+        agent = self._agent()
+        if agent is None or not self._over_agent(agent):
+            self._over_ssh()
+        enrolled = Minion(id=self.enrolment.minion_id, fingerprint=self.enrolment.fingerprint)
+        return replace(self.record, minion=enrolled)
+
+    @property
+    def _must_be_agent(self) -> bool:
+        return self.request.deploy.bootstrap == "agent"
+
+    @property
+    def _wants_reset(self) -> bool:
+        return self.request.reset_identity and self.record.identity != "reset"
+
+    def _warn(self, *warnings: str) -> None:
+        fresh = tuple(text for text in warnings if text not in self.record.warnings)
+        self.record = replace(self.record, warnings=(*self.record.warnings, *fresh))
+
+    def _save(self) -> None:
+        self.handle.save_record(self.record)
+
+    # --- over the agent ---------------------------------------------------------------
+
+    def _agent(self) -> AgentChannel | None:
+        """The agent's channel; None where ssh shall serve instead."""
+        if self.request.deploy.bootstrap == "ssh":
+            return None
+        name = self.handle.name
+        if not self._agent_connects():
+            if self._must_be_agent:
+                raise ChannelError(
+                    f"'{name}' has no connected guest agent.",
+                    "Install and enable qemu-guest-agent in the base and give it the channel "
+                    "org.qemu.guest_agent.0, or use 'bootstrap: ssh'.",
+                )
+            return None
+        channel = AgentChannel(self.handle.agent)
+        usable, why = channel.usable()
+        if usable:
+            return channel
+        if self._must_be_agent:
+            raise ChannelError(f"'{name}' cannot be enrolled over its agent: {why}.", HOW_TO_ALLOW)
+        self._warn(f"Went over ssh, since {why}.")
+        return None
+
+    def _agent_connects(self) -> bool:
+        """Whether the guest's agent is connected, after giving it time where it may come."""
+        domain = domain_xml.read(self.handle.live())
+        if domain.agent_connected or not domain.has_agent_channel:
+            return domain.agent_connected
+        if self._wants_reset and not self._must_be_agent:
+            return False  # It was waited for already, in order to reset the identity.
+        patience = AGENT_TIMEOUT if self._must_be_agent else arrival.AGENT_GRACE
+        with Watch(self.handle, Wait(timeout=patience)) as watch:
+            while True:
+                if self.handle.agent_connected():
+                    return True
+                state = self.handle.state()
+                if state != "running":
+                    raise GuestStopped(
+                        f"'{domain.name}' is {state}: the guest stopped before its agent answered.",
+                        f"Watch it boot: virsh -c {self.handle.host.url} start {domain.name} "
+                        "--console",
+                    )
+                if not watch.rest():
+                    return False
+
+    def _over_agent(self, agent: AgentChannel) -> bool:
+        """
+        Do it over the agent.
+
+        :return: False where the agent failed and ssh may do what is left.
+        """
+        with agent:
+            try:
+                if self._wants_reset:
+                    before = self._sightings()
+                    self._reset(agent)
+                    self._await_renewal(before)
+                else:
+                    self._pin(hostkeys.over_agent(agent))
+            except (ChannelError, CommandFailed) as error:
+                return self._without_agent(error)
+            try:
+                self._enrol(agent)
+            except ChannelError as error:
+                if agent.lost:  # Half a deployment cannot be repeated blindly.
+                    raise
+                return self._without_agent(error)
+        return True
+
+    def _without_agent(self, error: ChannelError | CommandFailed) -> bool:
+        if self._must_be_agent:
+            raise error
+        log.warning("%s: %s", self.handle.name, error)
+        self._warn(f"Went over ssh, since the guest agent did not do: {error.message}")
+        return False
+
+    # --- what is done there -----------------------------------------------------------
+
+    def _reset(self, channel: Channel) -> None:
+        """Reset the identity and let the guest ask for an address under its new one."""
+        done = identity.reset(channel, self.handle.name)
+        self._warn(*done.warnings)
+        keys = tuple(key.line for key in done.host_keys)
+        self.record = replace(self.record, identity="reset", host_keys=keys)
+        self._save()
+        identity.rejoin_network(channel)
+
+    def _enrol(self, channel: Channel) -> None:
+        self._warn(*minion.enrol(channel, self.enrolment).warnings)
+
+    def _pin(self, keys: tuple[PublicKey, ...]) -> None:
+        """Put the guest's host keys on record; the agent's word wins over an older one."""
+        lines = tuple(key.line for key in keys)
+        if lines and set(lines) != set(self.record.host_keys):
+            self.record = replace(self.record, host_keys=lines)
+            self._save()
+
+    def _sightings(self) -> tuple[Sighting, ...]:
+        domain = domain_xml.read(self.handle.live())
+        return addresses.look(self.handle, domain, self.record.ip_source)
+
+    def _await_renewal(self, before: tuple[Sighting, ...]) -> None:
+        found = arrival.await_renewal(self.handle, self.request, before)
+        self.record = replace(self.record, address=found.address)
+
+    # --- over ssh ---------------------------------------------------------------------
+
+    def _over_ssh(self) -> None:
+        if domain_xml.read(self.handle.live()).agent_connected:
+            self._pin(hostkeys.over_agent(AgentChannel(self.handle.agent)))
+        with self._reach(()) as channel:
+            if not self._wants_reset:
+                self._enrol(channel)
+                return
+            before = self._sightings()
+            self._reset(channel)
+        # The guest is another machine to the network now, with keys that we made ourselves.
+        with self._reach(before) as channel:
+            self._enrol(channel)
+
+    def _reach(self, before: tuple[Sighting, ...]) -> ssh.SshChannel:
+        """
+        Find the guest and enter it.
+
+        Its address may be another's for a while: an old lease stays on the books after a
+        reset, and clones that boot at once with one machine-id share an address until the
+        first of them is reset. So a machine that does not answer, or not as the clone, is
+        looked up again, for a while.
+
+        :param before: Sightings from before a reset, which are stale now.
+        :raises WrongGuest: Another machine holds the address for good.
+        """
+        started = time.monotonic()
+        while True:
+            if before:
+                self._await_renewal(before)
+            elif seen := self._sightings():
+                # The lease may meanwhile stand under the MAC address of a clone with the same
+                # machine-id; then the address that was found first is the one to try.
+                self.record = replace(self.record, address=seen[0].address.address)
+            try:
+                return self._enter(min(started + SSH_TIMEOUT, time.monotonic() + ATTEMPT_TIMEOUT))
+            except LoginFailed:
+                raise
+            except WrongGuest:
+                if time.monotonic() >= started + WRONG_GUEST_PATIENCE:
+                    raise
+                time.sleep(1.0)
+            except ChannelError:
+                if time.monotonic() >= started + SSH_TIMEOUT:
+                    raise
+
+    def _enter(self, deadline: float) -> ssh.SshChannel:
+        """
+        A verified connection to the guest; its host key is on record then.
+
+        :raises WrongGuest: The machine there is not the clone.
+        """
+        known = [PublicKey.from_line(line) for line in self.record.host_keys]
+        contact = FirstContact(self.handle, self.record.address)
+        channel = ssh.connect(
+            self.record.address,
+            self.request.login,
+            self.enrolment.secrets,
+            deadline=deadline,
+            host_keys=known or None,
+            vet=contact.vet,
+        )
+        try:
+            shown = identity.verify_guest(
+                channel, self.record.uuid, first_contact.macs(self.handle)
+            )
+            if shown == "unverifiable":
+                self._warn(UNVERIFIED)
+            if not known:
+                self._warn(contact.warning(channel))
+                self._pin((channel.host_key,))
+        except BaseException:
+            channel.close()
+            raise
+        return channel

@@ -7,10 +7,12 @@ Pure, so that rooms that never import libvirt can tell its errors apart.
 from __future__ import annotations
 
 #: ``virErrorNumber``.
+INTERNAL_ERROR = 1
 NO_SUPPORT = 3
 INVALID_ARG = 8
 OPERATION_FAILED = 9
 NO_DOMAIN = 42
+NO_NETWORK = 43
 NO_STORAGE_POOL = 49
 NO_STORAGE_VOL = 50
 OPERATION_INVALID = 55
@@ -18,6 +20,35 @@ NO_DOMAIN_METADATA = 80
 AGENT_UNRESPONSIVE = 86
 STORAGE_VOL_EXIST = 90
 XML_INVALID_SCHEMA = 92
+
+#: ``virDomainXMLFlags``.
+XML_SECURE = 1
+XML_INACTIVE = 2
+
+#: ``virDomainModificationImpact``.
+AFFECT_LIVE = 1
+AFFECT_CONFIG = 2
+
+#: ``virDomainVcpuFlags``, ``virDomainMemoryModFlags``, ``virDomainBlockResizeFlags``.
+VCPU_MAXIMUM = 4
+MEMORY_MAXIMUM = 4
+BLOCK_RESIZE_BYTES = 1
+
+#: ``virDomainMetadataType``.
+METADATA_DESCRIPTION = 0
+METADATA_ELEMENT = 2
+
+#: ``virDomainUndefineFlagsValues``: with managed save image, snapshot and checkpoint metadata.
+UNDEFINE_WITH_EVERYTHING = 1 | 2 | 16
+UNDEFINE_NVRAM = 4
+UNDEFINE_KEEP_NVRAM = 8
+UNDEFINE_TPM = 32
+
+#: ``virDomainInterfaceAddressesSource``, ``virIPAddrType``.
+ADDRESSES_FROM_LEASES = 0
+ADDRESSES_FROM_AGENT = 1
+ADDRESSES_FROM_ARP = 2
+IPV4 = 0
 
 #: ``virDomainState`` in the words of CONTRACT.md; a guest that is still shutting down runs.
 STATES = {
@@ -30,3 +61,25 @@ STATES = {
     6: "crashed",
     7: "pmsuspended",
 }
+
+#: Why a domain is off (``virDomainShutoffReason``), where that says something.
+SHUTOFF_BECAUSE = {
+    1: "the guest powered off",
+    2: "somebody stopped it",
+    3: "its QEMU died",
+    4: "it was migrated away",
+    5: "it was saved",
+    6: "it failed to start",
+}
+
+#: ``virDomainEventID``; of a life's events (``virDomainEventType``) those that lead to its end.
+EVENT_LIFECYCLE = 0
+EVENT_AGENT_LIFECYCLE = 18
+EVENT_STOPPED = 5
+EVENT_SHUTDOWN = 6
+
+#: ``virNetworkUpdateCommand``, ``virNetworkUpdateSection``, ``virNetworkXMLFlags``.
+NETWORK_DELETE = 2
+NETWORK_ADD_LAST = 3
+NETWORK_DHCP_HOST = 4
+NETWORK_XML_INACTIVE = 1

@@ -15,6 +15,7 @@ it merges a section with the one it ``extends``.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,7 +108,11 @@ class Catalogue:
         profile = self._profile(profile_name)
         provider = str(arguments.pop("provider", None) or profile.provider).partition(":")[0]
         keys = merge(merge(self.cloud_file, self._provider(provider)), profile.keys)
-        return self._request(name, merge(keys, arguments), profile.name, provider, profile.place)
+        request, secrets = self._request(
+            name, merge(keys, arguments), profile.name, provider, profile.place
+        )
+        # A secret among them was refused above.
+        return dataclasses.replace(request, overrides=dict(overrides or {})), secrets
 
     def resolve_inline(self, name: str, keys: Mapping[str, Any]) -> tuple[Request, Secrets]:
         """
@@ -126,7 +131,8 @@ class Catalogue:
         arguments = checked_arguments(remaining)
         provider = str(arguments.pop("provider", None) or "").partition(":")[0]
         below = merge(self.cloud_file, self._provider(provider)) if provider else self.cloud_file
-        return self._request(name, merge(below, arguments), "", provider, "arguments")
+        request, secrets = self._request(name, merge(below, arguments), "", provider, "arguments")
+        return dataclasses.replace(request, overrides=remaining), secrets
 
     def resolve_machine(self, machine: Mapping[str, Any]) -> tuple[Request, Secrets]:
         """

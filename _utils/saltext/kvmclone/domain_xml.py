@@ -3,11 +3,14 @@ What makes a domain itself: reading libvirt's domain XML into facts.
 
 Pure: lxml only. Nothing here decides; :mod:`.rewrite` changes the XML and
 :mod:`.plan` decides about disks. The parser resolves no entities and loads nothing
-from outside, since a definition may come from a hostile hand.
+from outside, since a definition may come from a hostile hand; what libvirt and we could
+read in two ways is refused.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 
 from lxml import etree
@@ -34,6 +37,13 @@ class Disk:
     :param readonly: The guest cannot write it.
     :param shareable: Marked as meant for several guests at once.
     :param encrypted: Has an ``<encryption>`` element.
+    :param transient: What the guest writes is gone when it stops.
+    :param sliced: The guest sees only a piece of the image.
+    :param optional: The machine starts without the medium too (``startupPolicy``).
+    :param pool: Pool that a disk of kind ``volume`` names, ``volume`` its volume.
+    :param protocol: Protocol of a disk of kind ``network``.
+    :param backing: Paths that the definition itself says the image stands on, the last one
+        empty where it says that this is all; None where it leaves that to the image.
     """
 
     target: str
@@ -44,6 +54,13 @@ class Disk:
     readonly: bool
     shareable: bool
     encrypted: bool
+    transient: bool = False
+    sliced: bool = False
+    optional: bool = False
+    pool: str = ""
+    volume: str = ""
+    protocol: str = ""
+    backing: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,29 +113,93 @@ _MEMORY_UNITS = {
     "mb": 1000**2, "m": 1024**2, "mib": 1024**2,
     "gb": 1000**3, "g": 1024**3, "gib": 1024**3,
     "tb": 1000**4, "t": 1024**4, "tib": 1024**4,
+    "pb": 1000**5, "p": 1024**5, "pib": 1024**5,
+    "eb": 1000**6, "e": 1024**6, "eib": 1024**6,
 }  # fmt: skip
+
+_MEND = "Look at it with 'virsh dumpxml BASE' and mend it with 'virsh edit BASE'."
+
+#: What may stand before the root element, up to a DTD.
+_PROLOG = re.compile(r"\ufeff?(?:\s|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)
+
+#: Parts of a definition that may occur more than once; of all others libvirt reads the first.
+_REPEATED = {"sysinfo", "seclabel"}
+_REPEATED_IN_OS = {"boot", "initarg", "initenv"}
+
+#: Parts of a device that it has once. Character devices may have several sources.
+_ONCE = {
+    "backend", "cid", "driver", "mac", "mirror", "serial", "source", "target", "uuid", "wwn",
+}  # fmt: skip
+_SEVERAL_SOURCES = {"serial", "parallel", "console", "channel", "redirdev", "smartcard"}
 
 
 def parse(xml: str) -> etree._Element:
     """
-    Parse a domain definition, safely.
+    Parse a domain definition, safely. Comments and processing instructions are left out, as
+    libvirt reads over them.
 
     :param xml: The definition.
-    :raises PlanRefused: The text is no well-formed domain definition, or tries to define
-        entities.
+    :raises PlanRefused: The text is no well-formed domain definition, tries to define
+        entities, or could be read in two ways.
     """
+    prolog = _PROLOG.match(xml)
+    if prolog and xml.startswith("<!DOCTYPE", prolog.end()):
+        raise PlanRefused("The domain definition carries a DTD; definitions never need one.", _MEND)
     parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, remove_blank_text=False, huge_tree=False
+        encoding="utf-8",
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        remove_blank_text=False,
+        remove_comments=True,
+        remove_pis=True,
+        huge_tree=False,
     )
     try:
         root = etree.fromstring(xml.encode(), parser)
-    except etree.XMLSyntaxError as error:
-        raise PlanRefused(f"The domain definition is not well-formed XML: {error}.") from error
+    except (etree.XMLSyntaxError, UnicodeEncodeError) as error:
+        raise PlanRefused(
+            f"The domain definition is not well-formed XML: {error}.", _MEND
+        ) from error
     if root.tag != "domain":
-        raise PlanRefused(f"Expected a <domain> definition and found <{root.tag}>.")
-    if root.getroottree().docinfo.internalDTD is not None:
-        raise PlanRefused("The domain definition carries a DTD; definitions never need one.")
+        raise PlanRefused(f"Expected a <domain> definition and found <{root.tag}>.", _MEND)
+    _check_namespaces(root)
+    _check_repetition(root)
     return root
+
+
+def _check_namespaces(root: etree._Element) -> None:
+    """
+    libvirt sometimes looks at an element's name without its namespace, and sometimes not.
+    Its own extensions stand directly below the root, and foreign words in ``<metadata>``.
+    """
+    ours = [child for child in root if not str(child.tag).startswith(("{", "metadata"))]
+    inside = [element for child in ours for element in child.iter(etree.Element)]
+    for element in (root, *inside):
+        for name in (str(element.tag), *map(str, element.attrib)):
+            if name.startswith("{"):
+                raise PlanRefused(
+                    f"The domain definition uses the foreign name '{name}' inside of libvirt's "
+                    "own elements.",
+                    _MEND,
+                )
+
+
+def _check_repetition(root: etree._Element) -> None:
+    """Of two elements where one is meant libvirt would read another one than we change."""
+    _once(root, {str(child.tag) for child in root} - _REPEATED)
+    for part in root.findall("os"):
+        _once(part, {str(child.tag) for child in part} - _REPEATED_IN_OS)
+    for device in root.findall("./devices/*"):
+        _once(device, _ONCE - {"source"} if device.tag in _SEVERAL_SOURCES else _ONCE)
+
+
+def _once(element: etree._Element, names: set[str]) -> None:
+    for name, times in Counter(str(child.tag) for child in element).items():
+        if times > 1 and name in names:
+            raise PlanRefused(
+                f"<{element.tag}> has {times} <{name}> elements where there can be one.", _MEND
+            )
 
 
 def serialize(root: etree._Element) -> str:
@@ -132,12 +213,34 @@ def text(root: etree._Element, path: str) -> str:
     return (found.text or "").strip() if found is not None else ""
 
 
+def number(text: str | None, where: str) -> int:
+    """
+    A whole number of a definition; 0 where there is none.
+
+    :param text: As it stands there.
+    :param where: The element, for the error.
+    :raises PlanRefused: It is no number.
+    """
+    value = (text or "").strip()
+    if not value:
+        return 0
+    if not re.fullmatch(r"[0-9]{1,20}", value):
+        raise PlanRefused(f"<{where}> holds '{value}', which is no number.", _MEND)
+    return int(value)
+
+
 def bytes_of(element: etree._Element | None) -> int:
-    """Bytes that a libvirt size element (``<memory unit='KiB'>``) means; 0 without one."""
+    """
+    Bytes that a libvirt size element (``<memory unit='KiB'>``) means; 0 without one.
+
+    :raises PlanRefused: Its value is no number, or its unit none that libvirt knows.
+    """
     if element is None or not (element.text or "").strip():
         return 0
-    unit = _MEMORY_UNITS.get((element.get("unit") or "KiB").lower(), 1024)
-    return int((element.text or "0").strip()) * unit
+    unit = _MEMORY_UNITS.get((element.get("unit") or "KiB").lower())
+    if unit is None:
+        raise PlanRefused(f"<{element.tag}> has the unknown unit '{element.get('unit')}'.", _MEND)
+    return number(element.text, str(element.tag)) * unit
 
 
 def read(xml: str) -> Domain:
@@ -170,7 +273,7 @@ def facts(root: etree._Element) -> Domain:
             for target in channel.findall("target")
         ),
         memory=bytes_of(root.find("memory")),
-        cpus=int(text(root, "vcpu") or 1),
+        cpus=number(text(root, "vcpu"), "vcpu") or 1,
         description=text(root, "description"),
     )
 
@@ -181,17 +284,46 @@ def disk_of(element: etree._Element) -> Disk:
     driver = element.find("driver")
     target = element.find("target")
     kind = element.get("type", "file")
-    attribute = {"file": "file", "block": "dev", "dir": "dir"}.get(kind, "")
+    named: dict[str, str] = {}
+    if source is not None:
+        named = {str(key): str(value) for key, value in source.attrib.items()}
     return Disk(
         target=target.get("dev", "") if target is not None else "",
         device=element.get("device", "disk"),
         kind=kind,
-        path=(source.get(attribute, "") if attribute else "") if source is not None else "",
+        path=named.get(_PATHS.get(kind, ""), ""),
         format=(driver.get("type") if driver is not None else None) or "raw",
         readonly=element.find("readonly") is not None,
         shareable=element.find("shareable") is not None,
         encrypted=element.find(".//encryption") is not None,
+        transient=element.find("transient") is not None,
+        sliced=element.find("./source/slices") is not None,
+        optional=named.get("startupPolicy", "mandatory") != "mandatory",
+        pool=named.get("pool", "") if kind == "volume" else "",
+        volume=named.get("volume", "") if kind == "volume" else "",
+        protocol=named.get("protocol", "") if kind == "network" else "",
+        backing=_backing(element),
     )
+
+
+#: The attribute of ``<source>`` that holds the path, by the kind of disk.
+_PATHS = {"file": "file", "block": "dev", "dir": "dir"}
+
+
+def _backing(element: etree._Element) -> tuple[str, ...] | None:
+    """The chain that a disk element spells out."""
+    store = element.find("backingStore")
+    if store is None:
+        return None
+    paths = []
+    while store is not None:
+        source = store.find("source")
+        attribute = _PATHS.get(store.get("type", "file"), "")
+        # Over the network there is no path, and lxml has no empty attribute name.
+        named = source.get(attribute, "?") if source is not None and attribute else "?"
+        paths.append("" if source is None else named)
+        store = store.find("backingStore")
+    return tuple(paths)
 
 
 def interface_of(element: etree._Element) -> Interface:
@@ -208,16 +340,21 @@ def interface_of(element: etree._Element) -> Interface:
     )
 
 
+def makes_a_store(root: etree._Element) -> bool:
+    """Whether libvirt makes a variable store that the definition does not mention."""
+    loader = root.find("./os/loader")
+    if loader is not None and loader.get("stateless") == "yes":
+        return False
+    readonly_pflash = root.find("./os/loader[@readonly='yes'][@type='pflash']") is not None
+    firmware = root.find("./os[@firmware='efi']")
+    return firmware is not None or readonly_pflash
+
+
 def _nvram(root: etree._Element) -> Nvram | None:
-    """
-    The variable store, where the firmware has one. With ``firmware='efi'`` libvirt makes
-    one even where the definition does not mention it.
-    """
+    """The variable store, where the firmware has one."""
     element = root.find("./os/nvram")
     if element is None:
-        os_element = root.find("./os")
-        automatic = os_element is not None and os_element.get("firmware") == "efi"
-        return Nvram(path="", template="") if automatic else None
+        return Nvram(path="", template="") if makes_a_store(root) else None
     source = element.find("source")
     path = (source.get("file", "") if source is not None else element.text) or ""
     return Nvram(path=path.strip(), template=element.get("template", ""))

@@ -1,7 +1,7 @@
 """
-What a master prepares and checks for a new minion.
+What is prepared and checked for a new minion, on a master or on a KVM host by itself.
 
-:class:`Enroller` is the :class:`.pipeline.MasterSide`: it makes and accepts the key,
+:class:`Enroller` is the :class:`.master_side.MasterSide`: it makes and accepts the key,
 renders the deploy script, collects the files, and verifies the answer. What it collects
 leaves the master only sealed.
 """
@@ -17,7 +17,10 @@ import yaml
 
 from saltext.kvmclone import keys as keys_module
 from saltext.kvmclone import minions
+from saltext.kvmclone.clone import Clone
+from saltext.kvmclone.config import Catalogue
 from saltext.kvmclone.errors import ConfigError
+from saltext.kvmclone.guest import loginkey
 from saltext.kvmclone.guest.minion import Enrolment, GuestFile
 from saltext.kvmclone.keys import KeyPair, MinionKeys
 from saltext.kvmclone.ownership import Minion
@@ -57,6 +60,10 @@ class Enroller:
         """See :meth:`.keys.MinionKeys.remove`."""
         return self.keys.remove(minion_id, fingerprint)
 
+    def settle(self, minion_id: str) -> None:
+        """See :meth:`.keys.MinionKeys.settle`."""
+        self.keys.settle(minion_id)
+
     def verify(self, minion_id: str, uuid: str) -> Minion:
         """Wait for ``test.version`` from the machine with that uuid."""
         verified = minions.verify(self.opts, minion_id, uuid)
@@ -66,75 +73,148 @@ class Enroller:
         """See :func:`.minions.run`."""
         return minions.run(self.opts, minion_id, function)
 
+    def prepare(self, request: Request, secrets: Secrets) -> None:
+        """
+        Everything that can be wrong with what goes into the guest, before anything is made.
+
+        :raises ConfigError: A script or file of the profile cannot be read or rendered.
+        :raises LoginFailed: The login key cannot be read, or not with its passphrase.
+        """
+        prepare(self.opts, request, secrets)
+
     def enrolment(self, request: Request, secrets: Secrets, pair: Any) -> Enrolment:
         """
         Everything that goes into the guest.
 
         :raises ConfigError: A script or file of the profile cannot be read or rendered.
         """
-        deploy = request.deploy
-        config = {**deploy.minion, "id": request.minion_id}
-        script = self._script(request, config)
-        return Enrolment(
-            minion_id=request.minion_id,
-            minion_config=config,
-            grains=dict(deploy.grains),
-            private_key_pem=pair.private,
-            public_key_pem=pair.public,
-            fingerprint=self.keys.fingerprint(pair.public),
-            bootstrap=deploy.bootstrap,
-            script_text=script,
-            script_named=bool(deploy.script or deploy.command),
-            is_bootstrap_script=BOOTSTRAP in script,
-            deploy_command=deploy.command,
-            script_args=deploy.script_args,
-            script_env=dict(deploy.script_env),
-            preflight_cmds=deploy.preflight_cmds,
-            inline_script=deploy.inline_script,
-            files=tuple(_files(request)),
-            secrets=secrets,
+        return compose(self.opts, request, secrets, pair)
+
+
+def on_this_host(
+    opts: Mapping[str, Any],
+    catalogue: Catalogue,
+    clone: Clone,
+    profile: str = "",
+    keys: Mapping[str, Any] | None = None,
+) -> tuple[Request, Enrolment]:
+    """
+    What ``kvm_clone.bootstrap`` on a KVM host puts into a clone, of this host's own profile.
+
+    The key pair is made here, so that its fingerprint is known to whoever accepts it; the
+    private half stands nowhere but in the guest.
+
+    :param opts: This minion's configuration.
+    :param catalogue: Its providers and profiles, from its cloud files and its pillar.
+    :param clone: As it is.
+    :param profile: Name of the profile; empty for the one it was made from, if that is known
+        here.
+    :param keys: Profile keys given as arguments.
+    :raises ConfigError: They do not name the master, or a script cannot be read.
+    :raises LoginFailed: The login key cannot be read.
+    """
+    given = {name: value for name, value in (keys or {}).items() if not name.startswith("__")}
+    if not profile and clone.profile in catalogue.profiles:
+        profile = clone.profile
+    if profile:
+        given["profile"] = profile
+    request, secrets = catalogue.resolve_inline(clone.name, {"base_domain": clone.base, **given})
+    if not request.deploy.minion.get("master"):
+        raise ConfigError(
+            f"Nothing here says which master '{clone.name}' shall have.",
+            "Write it into the profile, on this host or in its pillar: minion: {master: ADDRESS}",
         )
+    prepare(opts, request, secrets)
+    return request, compose(opts, request, secrets, keys_module.generate(request.deploy.keysize))
 
-    def _script(self, request: Request, config: Mapping[str, Any]) -> str:
-        """The rendered deploy script; empty where none is found and none was named."""
-        name = request.deploy.script or BOOTSTRAP
-        path = _find_script(name, self._search_path())
-        if not path:
-            if request.deploy.script:
-                raise ConfigError(
-                    f"The deploy script '{name}' was not found in "
-                    f"{', '.join(self._search_path())}.",
-                    "Put it into cloud.deploy.d beside the master's configuration, or give its "
-                    "full path as 'script:'.",
-                )
-            return ""
-        machine = {
-            "name": request.name,
-            "profile": request.profile,
-            "provider": request.provider,
-            "driver": "libvirt",
-        }
-        try:
-            with open(path, encoding="utf-8") as source:
-                template = jinja2.Environment(  # noqa: S701 - a shell script, not HTML
-                    undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-                ).from_string(source.read())
-            return template.render(vm=machine, opts=self.opts, minion=yaml.safe_dump(dict(config)))
-        except (OSError, UnicodeError, jinja2.TemplateError) as error:
+
+def prepare(opts: Mapping[str, Any], request: Request, secrets: Secrets) -> None:
+    """See :meth:`Enroller.prepare`."""
+    if secrets.private_key:
+        loginkey.read(secrets.private_key, secrets.private_key_passphrase)
+    _script(opts, request, _configuration(request))
+    _files(request)
+
+
+def compose(opts: Mapping[str, Any], request: Request, secrets: Secrets, pair: Any) -> Enrolment:
+    """
+    Everything that goes into the guest.
+
+    :param opts: Configuration of the machine that read the profile; scripts see it.
+    :param pair: The minion's key pair.
+    :raises ConfigError: A script or file of the profile cannot be read or rendered.
+    """
+    deploy = request.deploy
+    config = _configuration(request)
+    script = _script(opts, request, config)
+    return Enrolment(
+        minion_id=request.minion_id,
+        minion_config=config,
+        grains=dict(deploy.grains),
+        private_key_pem=pair.private,
+        public_key_pem=pair.public,
+        fingerprint=MinionKeys(opts).fingerprint(pair.public),
+        bootstrap=deploy.bootstrap,
+        script_text=script,
+        script_named=bool(deploy.script or deploy.command),
+        is_bootstrap_script=BOOTSTRAP in script,
+        deploy_command=deploy.command,
+        script_args=deploy.script_args,
+        script_env=dict(deploy.script_env),
+        preflight_cmds=deploy.preflight_cmds,
+        inline_script=deploy.inline_script,
+        files=tuple(_files(request)),
+        secrets=secrets,
+    )
+
+
+def _configuration(request: Request) -> dict[str, Any]:
+    return {**request.deploy.minion, "id": request.minion_id}
+
+
+def _script(opts: Mapping[str, Any], request: Request, config: Mapping[str, Any]) -> str:
+    """The rendered deploy script; empty where none is needed, or found and none was named."""
+    if request.deploy.bootstrap == "keys":
+        return ""
+    name = request.deploy.script or BOOTSTRAP
+    folders = _search_path(opts)
+    path = _find_script(name, folders)
+    if not path:
+        if request.deploy.script:
             raise ConfigError(
-                f"The deploy script '{path}' cannot be rendered: {error}",
-                "In a script, 'vm', 'opts' and 'minion' are in reach; {% raw %} keeps braces.",
-            ) from error
+                f"The deploy script '{name}' was not found in {', '.join(folders)}.",
+                "Put it into cloud.deploy.d beside the configuration, or give its full path as "
+                "'script:'.",
+            )
+        return ""
+    machine = {
+        "name": request.name,
+        "profile": request.profile,
+        "provider": request.provider,
+        "driver": "libvirt",
+    }
+    try:
+        with open(path, encoding="utf-8") as source:
+            template = jinja2.Environment(  # noqa: S701 - a shell script, not HTML
+                undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+            ).from_string(source.read())
+        return template.render(vm=machine, opts=opts, minion=yaml.safe_dump(dict(config)))
+    except (OSError, UnicodeError, jinja2.TemplateError) as error:
+        raise ConfigError(
+            f"The deploy script '{path}' cannot be rendered: {error}",
+            "In a script, 'vm', 'opts' and 'minion' are in reach; {% raw %} keeps braces.",
+        ) from error
 
-    def _search_path(self) -> list[str]:
-        folder = os.path.dirname(str(self.opts.get("conf_file") or "/etc/salt/master"))
-        configured = self.opts.get("deploy_scripts_search_path") or ["cloud.deploy.d"]
-        if isinstance(configured, str):
-            configured = [configured]
-        import salt.cloud  # noqa: PLC0415 - only its folder is wanted, and only here
 
-        own = os.path.join(os.path.dirname(os.path.abspath(salt.cloud.__file__)), "deploy")
-        return [*(os.path.join(folder, entry) for entry in configured), own]
+def _search_path(opts: Mapping[str, Any]) -> list[str]:
+    folder = os.path.dirname(str(opts.get("conf_file") or "/etc/salt/master"))
+    configured = opts.get("deploy_scripts_search_path") or ["cloud.deploy.d"]
+    if isinstance(configured, str):
+        configured = [configured]
+    import salt.cloud  # noqa: PLC0415 - only its folder is wanted, and only here
+
+    own = os.path.join(os.path.dirname(os.path.abspath(salt.cloud.__file__)), "deploy")
+    return [*(os.path.join(folder, entry) for entry in configured), own]
 
 
 def _find_script(name: str, folders: list[str]) -> str:

@@ -10,6 +10,8 @@ runner shows it as ``{"type", "message", "hint"}``. Code branches on the class o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -77,6 +79,16 @@ class HostError(KvmCloneError):
         self.code = code
 
 
+@contextmanager
+def absent(code: int) -> Iterator[None]:
+    """Take a libvirt error with this number as "it is not there"."""
+    try:
+        yield
+    except HostError as error:
+        if error.code != code:
+            raise
+
+
 class NotFound(KvmCloneError):
     """There is no domain of that name."""
 
@@ -104,7 +116,25 @@ class AlreadyExists(KvmCloneError):
 
 
 class CreateInProgress(KvmCloneError):
-    """Another worker is making, or has left half-made, a clone of that name."""
+    """
+    Another worker is making or destroying a clone of that name, or left it half-made.
+
+    :param work: Whose work it is, plain (see :class:`saltext.kvmclone.ownership.Work`).
+    """
+
+    def __init__(self, message: str, hint: str = "", work: dict[str, Any] | None = None) -> None:
+        super().__init__(message, hint)
+        self.work = work
+
+    def as_dict(self) -> dict[str, Any]:
+        answer = super().as_dict()
+        if self.work is not None:
+            answer["work"] = self.work
+        return answer
+
+
+class KeptAfterFailure(KvmCloneError):
+    """An earlier create of that name failed and was kept, as ``on_failure`` wanted it."""
 
 
 class PlanRefused(KvmCloneError):
@@ -190,4 +220,6 @@ def from_dict(data: dict[str, Any]) -> KvmCloneError:
     error = cls(str(data.get("message", "")), str(data.get("hint", "")))
     if isinstance(error, AlreadyExists):
         error.clone = data.get("clone")
+    if isinstance(error, CreateInProgress):
+        error.work = data.get("work")
     return error

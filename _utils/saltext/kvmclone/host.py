@@ -8,37 +8,28 @@ the error number; nobody else ever reads libvirt's texts.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
 import pwd
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from saltext.kvmclone import domain_xml, ownership
-from saltext.kvmclone.codes import (
-    AGENT_UNRESPONSIVE,
-    INVALID_ARG,
-    NO_DOMAIN,
-    NO_DOMAIN_METADATA,
-    NO_SUPPORT,
-    OPERATION_INVALID,
-    STATES,
-)
+from saltext.kvmclone.codes import NO_DOMAIN
+from saltext.kvmclone.domain import DomainHandle
 from saltext.kvmclone.errors import (
-    ChannelError,
     HostError,
     HostUnreachable,
     MissingPackage,
     NotFound,
+    absent,
 )
-from saltext.kvmclone.facts import AgentInterface, Lease
-from saltext.kvmclone.guest.agent import AgentError
+
+__all__ = ["DomainHandle", "Host", "absent", "available", "is_local"]
 
 try:
     import libvirt
@@ -77,11 +68,12 @@ class Host:
     A connection to one libvirt daemon; use it as a context manager, one per operation.
 
     :param url: libvirt URI, ``qemu:///system`` or ``qemu+ssh://…``.
+    :param listen: Events will be waited for: without it, :meth:`listen` has to connect anew.
     :raises MissingPackage: libvirt-python is not installed.
     :raises HostUnreachable: The daemon does not answer or refuses us.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, listen: bool = False) -> None:
         if libvirt is None:
             raise MissingPackage(
                 f"libvirt-python is not installed here, so '{url}' cannot be driven from here.",
@@ -91,10 +83,16 @@ class Host:
         self.url = url
         self.calls = 0
         libvirt.registerErrorHandler(_hear, None)
+        if listen:
+            _loop_runs()
+        self._open()
+
+    def _open(self) -> None:
+        self._hears = _loop_process == os.getpid()
         try:
-            self.connection = libvirt.open(url)
+            self.connection = libvirt.open(self.url)
         except libvirt.libvirtError as error:
-            raise _unreachable(url, error) from error
+            raise _unreachable(self.url, error) from error
 
     def __enter__(self) -> Host:
         return self
@@ -133,11 +131,22 @@ class Host:
             code, message = error.get_error_code(), error.get_error_message()
             if code is None and _heard.error is not None:
                 code, message = _heard.error
+            if not self._alive():
+                raise HostUnreachable(
+                    f"The connection to libvirt at {self.url} was lost: {message}",
+                    "Is libvirtd running? systemctl status libvirtd   Then repeat the command.",
+                ) from error
             raise HostError(
                 f"libvirt at {self.url}: {message}",
                 "Look at the log of libvirtd on that host: journalctl -u libvirtd",
                 code=code or 0,
             ) from error
+
+    def _alive(self) -> bool:
+        try:
+            return bool(self.connection.isAlive())
+        except libvirt.libvirtError:
+            return False
 
     def node_name(self) -> str:
         """The KVM host's own name."""
@@ -183,222 +192,83 @@ class Host:
         flags = libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0
         return DomainHandle(self, self.call(self.connection.defineXMLFlags, xml, flags))
 
-    # --- networks -------------------------------------------------------------------
+    def agent_command(self, raw_domain: Any, text: str, timeout: float) -> Any:
+        """One request to a guest agent, as JSON, and its answer; ``timeout`` in seconds."""
+        seconds = max(1, math.ceil(timeout))
+        return self.call(libvirt_qemu.qemuAgentCommand, raw_domain, text, seconds, 0)
 
-    def leases(self, network: str, mac: str) -> list[Lease]:
-        """
-        DHCP leases that a libvirt network gave to a MAC address.
+    # --- events ---------------------------------------------------------------------
 
-        :return: Empty also where the network is gone or keeps no leases.
+    def listen(self) -> bool:
         """
+        Let libvirt's events reach us over this connection. One that was opened before the event
+        loop ran stays deaf, so such a one is opened anew: what came from it must be looked up
+        again.
+
+        :return: Whether events will come; without them somebody has to ask.
+        """
+        if not _loop_runs():
+            return False
+        if not self._hears:
+            self.reopen()
+        return True
+
+    def reopen(self) -> None:
+        """
+        Connect again; domains and networks that came from the old connection are void.
+
+        :raises HostUnreachable: The daemon does not answer.
+        """
+        self.close()
+        self._open()
+
+    def on_event(self, raw_domain: Any, event: int, hear: Callable[[int], None]) -> int:
+        """
+        Call ``hear`` with the number of what happened, from the event loop's thread.
+
+        :param event: ``virDomainEventID``.
+        :return: What :meth:`off_event` takes.
+        """
+
+        def heard(_connection: Any, _domain: Any, what: int, _detail: int, _opaque: Any) -> None:
+            hear(what)
+
+        register = self.connection.domainEventRegisterAny
+        return int(self.call(register, raw_domain, event, heard, None))
+
+    def off_event(self, number: int) -> None:
+        """Hear no more of it."""
+        self.call(self.connection.domainEventDeregisterAny, number)
+
+    def on_lost(self, hear: Callable[[], None]) -> None:
+        """Call ``hear`` when the connection breaks, from the event loop's thread."""
+        self.call(self.connection.registerCloseCallback, lambda *_: hear(), None)
+
+
+#: The process whose thread runs libvirt's event loop, 0 for none. A child forked from it
+#: inherits the registration and no thread: there no event ever comes, and none is waited for.
+_loop_process = 0
+_loop_lock = threading.Lock()
+
+
+def _loop_runs() -> bool:
+    """Whether events can come in this process; starts the loop in the first that asks."""
+    global _loop_process
+    with _loop_lock:
+        if not _loop_process:
+            _loop_process = os.getpid()
+            libvirt.virEventRegisterDefaultImpl()
+            threading.Thread(target=_run_loop, name="libvirt-events", daemon=True).start()
+        return _loop_process == os.getpid()
+
+
+def _run_loop() -> None:
+    while True:
         try:
-            found = self.call(self.connection.networkLookupByName, network)
-            rows = self.call(found.DHCPLeases, mac)
-        except HostError as error:
-            log.debug("no leases of %s: %s", network, error.message)
-            return []
-        return [
-            Lease(
-                mac=(row.get("mac") or mac).lower(),
-                address=row["ipaddr"],
-                prefix=int(row.get("prefix") or 0),
-                family="ipv4" if row.get("type") == libvirt.VIR_IP_ADDR_TYPE_IPV4 else "ipv6",
-                expires=float(row.get("expirytime") or 0),
-                client_id=row.get("clientid") or "",
-            )
-            for row in rows
-        ]
-
-
-class DomainHandle:
-    """One domain; every method is one libvirt call unless it says otherwise."""
-
-    def __init__(self, host: Host, raw: Any) -> None:
-        self.host = host
-        self.raw = raw
-
-    @property
-    def name(self) -> str:
-        return str(self.raw.name())
-
-    @property
-    def uuid(self) -> str:
-        return str(self.raw.UUIDString())
-
-    def definition(self) -> str:
-        """The definition as the next start will use it, console passwords included."""
-        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-        return str(self.host.call(self.raw.XMLDesc, flags))
-
-    def live(self) -> str:
-        """The XML as it runs now; it also tells whether the agent is connected."""
-        return str(self.host.call(self.raw.XMLDesc, 0))
-
-    def state(self) -> str:
-        """libvirt's state in the words of CONTRACT.md."""
-        return STATES.get(self.host.call(self.raw.state)[0], "running")
-
-    def is_saved(self) -> bool:
-        """Whether a memory image of the domain waits to be restored."""
-        try:
-            return bool(self.host.call(self.raw.hasManagedSaveImage, 0))
-        except HostError as error:
-            if error.code == NO_SUPPORT:
-                return False
-            raise
-
-    def record(self) -> ownership.Record | None:
-        """Our record, None for a foreign domain."""
-        with absent(NO_DOMAIN_METADATA):
-            xml = self.host.call(
-                self.raw.metadata,
-                libvirt.VIR_DOMAIN_METADATA_ELEMENT,
-                ownership.NAMESPACE,
-                libvirt.VIR_DOMAIN_AFFECT_CONFIG,
-            )
-            return ownership.from_xml(xml, self.uuid)
-        return None
-
-    def save_record(self, record: ownership.Record) -> None:
-        """Write the record into the definition, and into the running domain too."""
-        flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
-        if self.state() != "shutoff":
-            flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
-        self._set_metadata(record, flags)
-
-    def save_record_offline(self, record: ownership.Record) -> None:
-        """Write the record of a domain that is known not to run: one call instead of two."""
-        self._set_metadata(record, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
-
-    def _set_metadata(self, record: ownership.Record, flags: int) -> None:
-        self.host.call(
-            self.raw.setMetadata,
-            libvirt.VIR_DOMAIN_METADATA_ELEMENT,
-            ownership.to_xml(record),
-            ownership.PREFIX,
-            ownership.NAMESPACE,
-            flags,
-        )
-
-    def start(self) -> None:
-        """Boot the domain."""
-        self.host.call(self.raw.create)
-
-    def resume(self) -> None:
-        """Let a paused domain go on."""
-        self.host.call(self.raw.resume)
-
-    def shut_down(self) -> None:
-        """Ask the guest to shut down; one that is off already stays so."""
-        with absent(OPERATION_INVALID):
-            self.host.call(self.raw.shutdown)
-
-    def reboot(self) -> None:
-        """Ask the guest to reboot."""
-        self.host.call(self.raw.reboot, 0)
-
-    def power_off(self) -> None:
-        """Stop the domain at once; one that is off already stays so."""
-        with absent(OPERATION_INVALID):
-            self.host.call(self.raw.destroy)
-
-    def set_autostart(self, on: bool) -> None:
-        """Start the domain with the host, or not."""
-        self.host.call(self.raw.setAutostart, 1 if on else 0)
-
-    def undefine(self, with_nvram: bool) -> None:
-        """
-        Remove the definition with everything that libvirt keeps for it.
-
-        :param with_nvram: Delete the variable store too.
-        """
-        flags = (
-            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-            | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-        )
-        flags |= (
-            libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-            if with_nvram
-            else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-        )
-        try:
-            self.host.call(self.raw.undefineFlags, flags)
-        except HostError as error:
-            if error.code not in (NO_SUPPORT, INVALID_ARG):  # a flag this driver does not know
-                raise
-            self.host.call(self.raw.undefine)
-
-    def agent_connected(self) -> bool:
-        """Whether a guest agent has opened its end of the channel."""
-        return domain_xml.read(self.live()).agent_connected
-
-    def agent(self, request: dict[str, Any], timeout: float) -> Any:
-        """
-        One request for the guest agent, as :class:`.guest.agent.AgentChannel` wants it.
-
-        :param request: ``{"execute": …, "arguments": …}``.
-        :param timeout: Seconds to wait for the answer.
-        :return: The answer's ``return`` value.
-        :raises AgentError: The agent refused the request.
-        :raises ChannelError: There is no agent, or it does not answer.
-        """
-        try:
-            answer = self.host.call(
-                libvirt_qemu.qemuAgentCommand,
-                self.raw,
-                json.dumps(request),
-                max(1, math.ceil(timeout)),
-                0,
-            )
-        except HostError as error:
-            if error.code in (AGENT_UNRESPONSIVE, OPERATION_INVALID):
-                raise ChannelError(
-                    f"The guest agent of '{self.name}' does not answer.",
-                    "In the guest: systemctl status qemu-guest-agent",
-                ) from error
-            raise AgentError(_agent_error_class(error), error.message) from error
-        return json.loads(answer)["return"]
-
-    def agent_interfaces(self) -> list[AgentInterface]:
-        """
-        The guest's interfaces, as its agent lists them.
-
-        :raises HostError: There is no agent, or it does not answer.
-        """
-        found = self.host.call(
-            self.raw.interfaceAddresses, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT, 0
-        )
-        return [
-            AgentInterface(
-                name=name,
-                mac=(value.get("hwaddr") or "").lower(),
-                addresses=tuple(
-                    (
-                        entry["addr"],
-                        int(entry.get("prefix") or 0),
-                        "ipv4" if entry["type"] == libvirt.VIR_IP_ADDR_TYPE_IPV4 else "ipv6",
-                    )
-                    for entry in value.get("addrs") or ()
-                ),
-            )
-            for name, value in (found or {}).items()
-        ]
-
-
-@contextmanager
-def absent(code: int) -> Iterator[None]:
-    """Take a libvirt error with this number as "it is not there"."""
-    try:
-        yield
-    except HostError as error:
-        if error.code != code:
-            raise
-
-
-def _agent_error_class(error: HostError) -> str:
-    """What the agent calls its refusal; libvirt passes that on in its message only."""
-    return "CommandNotFound" if "CommandNotFound" in error.message else "GenericError"
+            libvirt.virEventRunDefaultImpl()
+        except libvirt.libvirtError as error:
+            log.warning("libvirt's event loop: %s", error)
+            time.sleep(1.0)
 
 
 def _unreachable(url: str, error: Any) -> HostUnreachable:

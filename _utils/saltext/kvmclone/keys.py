@@ -8,7 +8,9 @@ keys in a cache that need not be files; 3006 and 3007 keep files in ``pki_dir``.
 
 from __future__ import annotations
 
+import functools
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from saltext.kvmclone.errors import KeyConflict
 
-ACCEPTED = "minions"
+ACCEPTED, PENDING, DENIED = "minions", "minions_pre", "minions_denied"
+
+#: Where the master's own cache keeps which keys we accepted.
+BANK = "kvm_clone/keys"
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,21 +108,41 @@ class MinionKeys:
 
         :raises KeyConflict: Another key was accepted meanwhile.
         """
+        self._require_same(minion_id, public)
+        # Remembered first: so it can be taken back when even its clone is gone.
+        self._memory.store(BANK, minion_id, {"fingerprint": self.fingerprint(public)})
+        driver = self.opts.get("keys.cache_driver")
+        if driver:
+            store = salt.cache.Cache(self.opts, driver=driver)
+            store.store("keys", minion_id, {"pub": public, "state": "accepted"})
+            return
+        folder = os.path.join(self.opts["pki_dir"], ACCEPTED)
+        draft = os.path.join(self.opts["pki_dir"], f".{minion_id}.{secrets.token_hex(8)}")
+        with open(draft, "x", encoding="ascii", opener=_readable) as target:
+            target.write(public)
+        try:
+            # Whole or not at all, and never over a key that another create was faster with.
+            os.link(draft, os.path.join(folder, minion_id))
+        except FileExistsError:
+            self._require_same(minion_id, public)
+        finally:
+            os.unlink(draft)
+
+    def _require_same(self, minion_id: str, public: str) -> None:
         accepted = self.accepted(minion_id)
         if accepted and self.fingerprint(accepted) != self.fingerprint(public):
             raise KeyConflict(
                 f"Another key was accepted for '{minion_id}' meanwhile; it was left alone.",
                 f"Look at it: salt-key -f {minion_id}",
             )
-        driver = self.opts.get("keys.cache_driver")
-        if driver:
-            store = salt.cache.Cache(self.opts, driver=driver)
-            store.store("keys", minion_id, {"pub": public, "state": "accepted"})
-            return
-        path = os.path.join(self.opts["pki_dir"], ACCEPTED, minion_id)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        with os.fdopen(descriptor, "w", encoding="ascii") as target:
-            target.write(public)
+
+    @functools.cached_property
+    def _memory(self) -> Any:
+        return salt.cache.Cache(self.opts)
+
+    def remembered(self, minion_id: str) -> str:
+        """Fingerprint of the key that we accepted for an id and did not take back; or empty."""
+        return str((self._memory.fetch(BANK, minion_id) or {}).get("fingerprint", ""))
 
     def remove(self, minion_id: str, fingerprint: str) -> bool:
         """
@@ -134,7 +159,27 @@ class MinionKeys:
             return False
         with salt.key.get_key(self.opts) as store:
             store.delete_key(match_dict=doomed)
+        if self.remembered(minion_id) == fingerprint:
+            self._memory.flush(BANK, minion_id)
         return True
+
+    def settle(self, minion_id: str) -> None:
+        """
+        Delete keys under this id that were not accepted: a base's own minion may have knocked
+        under its new host name before it was given the key that counts.
+        """
+        waiting = {
+            state: [minion_id]
+            for state, keys in self.known(minion_id).items()
+            if keys and state in (PENDING, DENIED)
+        }
+        if waiting:
+            with salt.key.get_key(self.opts) as store:
+                store.delete_key(match_dict=waiting)
+
+
+def _readable(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o644)
 
 
 def _several(value: Any) -> list[str]:

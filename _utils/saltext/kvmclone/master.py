@@ -2,7 +2,7 @@
 The master's side of everything: which hosts there are, where a clone is, many at once.
 
 The runner and the salt-cloud driver are thin doors over this room. It reads the
-configuration once, speaks to hosts through :class:`.operations.KvmHost`, and answers
+configuration once, speaks to hosts through :class:`.kvm_host.KvmHost`, and answers
 with :class:`.pipeline.Outcome`.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import salt.utils.event
 
-from saltext.kvmclone import cloud_files, names, pipeline
+from saltext.kvmclone import cloud_files, collect, drawing, names, ownership, pipeline
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.config import Catalogue
 from saltext.kvmclone.enrolment import Enroller
@@ -30,7 +30,10 @@ from saltext.kvmclone.errors import (
     NotFound,
 )
 from saltext.kvmclone.keys import MinionKeys
-from saltext.kvmclone.operations import KvmHost, LocalHost
+from saltext.kvmclone.kvm_host import KvmHost
+from saltext.kvmclone.leftovers import Unfinished
+from saltext.kvmclone.operations import LocalHost
+from saltext.kvmclone.ownership import Minion
 from saltext.kvmclone.pipeline import Outcome
 from saltext.kvmclone.remote import RemoteHost
 from saltext.kvmclone.request import Request, Secrets
@@ -54,6 +57,7 @@ class Master:
         self.opts = opts
         self.keys = MinionKeys(opts)
         self.enroller = Enroller(opts, self.keys)
+        self.started = time.monotonic()
 
     @functools.cached_property
     def catalogue(self) -> Catalogue:
@@ -129,14 +133,19 @@ class Master:
             return list(pool.map(one, wanted))
 
     def _create(self, profile: str, name: Any, overrides: Mapping[str, Any]) -> Outcome:
-        started = time.monotonic()
         try:
             request, secrets, host = self.resolve(profile, name, overrides)
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
-        outcome = pipeline.create(host, request, secrets, self.enroller, self._watcher(request))
+        return self._told(
+            request,
+            pipeline.create(host, request, secrets, self.enroller, self._watcher(request)),
+        )
+
+    def _told(self, request: Request, outcome: Outcome) -> Outcome:
+        """The outcome, after a failure was told on the bus."""
         if outcome.error is not None:
-            elapsed = time.monotonic() - started
+            elapsed = time.monotonic() - self.started
             where = request.host or request.url
             reached = {"stage": outcome.stage, "error": outcome.error.type}
             self._fire(request.name, "failed", request.profile, where, elapsed, **reached)
@@ -185,16 +194,66 @@ class Master:
             )
         raise NotFound(f"There is no clone '{name}'.", "See what there is: salt-run kvmclone.list")
 
-    def destroy(self, name: Any) -> Outcome:
-        """Destroy one clone, then remove its key: exactly the one on its record."""
+    def destroy(self, name: Any, force: bool = False) -> Outcome:
+        """
+        Destroy one clone, then remove its key: exactly the one on its record.
+
+        A clone that is gone already may have left its key: that goes, too.
+
+        :param force: Also remove the key where a host that may have the clone is down.
+        """
         try:
             host, clone = self.find(name)
-            destroyed = host.destroy(name)
+            destroyed = collect.destroy(host, name)
             self.keys.remove(clone.minion.id or name, clone.minion.fingerprint)
+        except (NotFound, HostUnreachable) as error:
+            left = self._left_key(str(name)) if isinstance(error, NotFound) or force else None
+            return left or Outcome(str(name), "", None, error)
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
         self._fire(name, "destroyed", clone.profile, clone.host, 0.0)
         return Outcome(name, destroyed.stage, destroyed)
+
+    def _left_key(self, name: str) -> Outcome | None:
+        """Remove the key of a clone that cannot be found, if it is one that we accepted."""
+        if not self.keys.remove(name, self.keys.remembered(name)):
+            return None
+        warning = (
+            f"'{name}' was not found; its key was removed from the master. If it is on a host that "
+            "did not answer, destroy it there when that is back."
+        )
+        self._fire(name, "destroyed", "", "", 0.0)
+        gone = Clone(name, "", "", "", "", "", "", ownership.DESTROYING, warnings=(warning,))
+        return Outcome(name, gone.stage, gone)
+
+    def resume(self, name: Any) -> Outcome:
+        """Go on with a create that failed and was kept, or whose worker died."""
+        try:
+            host, clone = self.find(name)
+            request, _secrets = self._as_before(clone, {})
+
+            def resolve(item: Unfinished) -> tuple[Request, Secrets]:
+                return self._as_before(clone, item.overrides)
+
+            watcher = self._watcher(request)
+            outcome = pipeline.resume(host, name, resolve, self.enroller, watcher)
+        except KvmCloneError as error:
+            return Outcome(str(name), "", None, error)
+        return self._told(request, outcome)
+
+    def _as_before(self, clone: Clone, overrides: Mapping[str, Any]) -> tuple[Request, Secrets]:
+        """
+        What a clone was asked to be, as its profile says it now.
+
+        :raises ConfigError: It was made without a profile, so the master does not know.
+        """
+        if not clone.profile:
+            raise ConfigError(
+                f"'{clone.name}' was made without a profile, so the master does not know what it "
+                "was to become.",
+                f"On its host: salt {clone.host} kvm_clone.resume {clone.name}",
+            )
+        return self.catalogue.resolve(clone.profile, clone.name, overrides)
 
     def power(self, name: Any, action: str) -> Outcome:
         """``start``, ``stop`` or ``reboot`` one clone."""
@@ -213,15 +272,57 @@ class Master:
 
     def listing(self) -> dict[str, Any]:
         """Every clone of every host; a host that fails is named, the others still list."""
-        answer: dict[str, Any] = {"clones": {}, "retcode": 0}
+        told, failed = self._everywhere(lambda host: host.list_clones())
+        clones: dict[str, Any] = {}
+        for clone in (clone for some in told.values() for clone in some):
+            clones.setdefault(clone.name, clone.as_dict())
+        return _with_failures({"clones": clones, "retcode": 0}, failed)
+
+    # --- care -------------------------------------------------------------------------
+
+    def _everywhere(self, look: Callable[[KvmHost], Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What ``look`` tells of every host, and the error of each host that failed."""
+        told: dict[str, Any] = {}
+        failed: dict[str, Any] = {}
         for label, host in self.hosts():
             try:
-                for clone in host.list_clones():
-                    answer["clones"].setdefault(clone.name, clone.as_dict())
+                told[label] = look(host)
             except KvmCloneError as error:
-                answer.setdefault("unreachable", {})[label] = error.as_dict()
-                answer["retcode"] = 1
+                failed[label] = error.as_dict()
+        return told, failed
+
+    def gc(self, name: str, apply: bool, force: bool) -> dict[str, Any]:
+        """List, or remove, what dead workers left, with the keys of minions never finished."""
+
+        def remove_key(minion: Minion) -> bool:
+            return self.keys.remove(minion.id, minion.fingerprint)
+
+        told, failed = self._everywhere(
+            lambda host: collect.collect(host, name, apply, force, remove_key)
+        )
+        found = [leftover.as_dict() for some in told.values() for leftover in some]
+        stuck = apply and any(not item["removed"] for item in found)
+        return _with_failures({"leftovers": found, "retcode": int(stuck)}, failed, "errors")
+
+    def tree(self) -> dict[str, Any]:
+        """Bases and their clones over all hosts."""
+        told, failed = self._everywhere(lambda host: host.tree())
+        bases: dict[str, Any] = {}
+        for label, tree in told.items():
+            for base, branch in tree["bases"].items():
+                # Two hosts may each have a base of one name.
+                bases[base if base not in bases else f"{base} ({label})"] = branch
+        answer = _with_failures({"bases": bases, "retcode": 0}, failed)
+        if sys.stderr.isatty():
+            print(drawing.draw(answer), file=sys.stderr, flush=True)
         return answer
+
+    def doctor(self) -> dict[str, Any]:
+        """What is not as it should be, on every host; ``retcode`` 1 for more than notes."""
+        told, failed = self._everywhere(lambda host: host.doctor())
+        findings = [{"host": label, **item} for label, some in told.items() for item in some]
+        bad = any(item["level"] != "note" for item in findings)
+        return _with_failures({"findings": findings, "retcode": int(bad)}, failed)
 
     # --- telling ----------------------------------------------------------------------
 
@@ -242,6 +343,13 @@ class Master:
         ) as bus:
             if not bus.fire_event({**data, **more}, f"salt/kvm_clone/{name}/{word}"):
                 log.warning("the event %s of %s could not be fired", word, name)
+
+
+def _with_failures(
+    answer: dict[str, Any], failed: dict[str, Any], key: str = "unreachable"
+) -> dict[str, Any]:
+    """The answer with the hosts that failed, which make it a failure."""
+    return {**answer, key: failed, "retcode": 1} if failed else answer
 
 
 def _progress(name: str, stage: str, elapsed: float, clone: Clone) -> None:

@@ -1,74 +1,51 @@
 """
-What can be done with clones on one KVM host, each as one call.
+:class:`.kvm_host.KvmHost` over a libvirt connection: one operation, one connection.
 
-:class:`KvmHost` is the interface that every door and the pipeline speak;
-:class:`LocalHost` is it over a libvirt connection, :class:`.remote.RemoteHost` over Salt
-jobs. One connection per operation: Salt forks, and connections do not survive that.
+Salt forks, and connections do not survive that.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from saltext.kvmclone import (
-    addresses,
+    adjust,
+    adopt,
+    answers,
     apply,
     arrival,
     bootstrap,
     dismantle,
-    domain_xml,
-    ownership,
+    doctor,
+    leftovers,
+    lineage,
     plan,
+    protect,
     survey,
+    workers,
 )
-from saltext.kvmclone.clone import Address, Clone, CloneDisk
-from saltext.kvmclone.errors import AlreadyExists, CreateInProgress, ForeignDomain
+from saltext.kvmclone.adjust import Adjustment
+from saltext.kvmclone.clone import Clone
+from saltext.kvmclone.codes import OPERATION_INVALID
+from saltext.kvmclone.errors import (
+    AlreadyExists,
+    CreateInProgress,
+    ForeignDomain,
+    HostError,
+    KeptAfterFailure,
+    PlanRefused,
+)
 from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.host import DomainHandle, Host
-from saltext.kvmclone.ownership import Minion, Record, Worker
-from saltext.kvmclone.request import Request, Wait
+from saltext.kvmclone.leftovers import Unfinished
+from saltext.kvmclone.ownership import DESTROYING, Minion, Record, Worker
+from saltext.kvmclone.request import Deploy, Request, Wait
 
 T = TypeVar("T")
-
-
-class KvmHost(Protocol):
-    """One KVM host, wherever it is. Every method raises :class:`.errors.KvmCloneError`."""
-
-    def plan(self, request: Request) -> dict[str, Any]:
-        """PLAN of a request; writes nothing."""
-
-    def clone(self, request: Request, token: str = "") -> Clone:
-        """Make the clone, shut off, up to stage ``cloned``."""
-
-    def boot(self, name: str) -> Clone:
-        """First boot of a clone, up to stage ``booted``."""
-
-    def wait_for_address(self, request: Request) -> Clone:
-        """Up to stage ``addressed``; resets the identity over the agent on the way."""
-
-    def bootstrap(self, request: Request, enrolment: Enrolment) -> Clone:
-        """Put a minion into the guest, up to stage ``enrolled``."""
-
-    def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
-        """Note in the record that the clone is ``ready``."""
-
-    def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
-        """Destroy a clone; answers with what it was, and what was kept as warnings."""
-
-    def power(self, name: str, action: str) -> Clone:
-        """``start``, ``stop`` (ask the guest first), ``off`` (at once) or ``reboot``."""
-
-    def show(self, name: str) -> Clone:
-        """One clone, as it is now."""
-
-    def list_clones(self) -> list[Clone]:
-        """Every clone on the host."""
 
 
 class LocalHost:
@@ -99,51 +76,98 @@ class LocalHost:
             lambda host: plan.compute(survey.facts(host, request), request).as_dict()
         )
 
-    def clone(self, request: Request, token: str = "") -> Clone:
-        return self._connected(lambda host: self._clone(host, request, token))
-
-    def _clone(self, host: Host, request: Request, token: str) -> Clone:
-        existing = host.find(request.name)
-        if existing is not None:
-            self._refuse_existing(host, request, existing)
-        facts = survey.facts(host, request)
-        worker = _worker(token or secrets.token_hex(8))
-        handle, record = apply.apply(host, plan.compute(facts, request, worker))
-        return self._answer(host, handle, record, state="shutoff", definition="")
-
-    def _refuse_existing(self, host: Host, request: Request, handle: DomainHandle) -> None:
-        """
-        :raises AlreadyExists: The clone is there with all its disks; carries it.
-        :raises CreateInProgress: It is there and was left half-made.
-        """
-        record = handle.record()
-        if record is None:
-            return  # foreign; the plan refuses it together with everything else
-        clone = self._show(host, handle, record)
-        if record.stage in ("planned", ownership.DESTROYING) or clone.state == "crashed":
-            raise CreateInProgress(
-                f"'{request.name}' exists at stage '{record.stage}': another create is at work on "
-                "it, or one was interrupted.",
-                f"Look: salt-run kvmclone.show {request.name}   Remove it: "
-                f"salt-run kvmclone.destroy {request.name}",
+    def clone(
+        self,
+        request: Request,
+        worker: Worker | None = None,
+        goal: str = "cloned",
+        digest: str = "",
+    ) -> Clone:
+        def work(host: Host) -> Clone:
+            me = worker or workers.this_process()
+            self._refuse_existing(host, request.name)
+            planned = plan.compute(survey.facts(host, request), request, me)
+            record = replace(
+                planned.record,
+                goal=goal,
+                request=digest or request.digest(),
+                identity="" if request.reset_identity else "kept",
+                overrides=json.dumps(request.overrides) if request.overrides else "",
             )
-        raise already_exists(clone)
+            planned = replace(planned, record=record)
+            try:
+                if request.protect:
+                    planned.check()
+                    sources = [disk.source for disk in planned.disks if disk.destination]
+                    protect.protect(host, host.domain(planned.base), sources)
+                handle, record = apply.apply(host, planned)
+            except (PlanRefused, CreateInProgress):
+                # Another worker may have begun since we looked: it has more to say.
+                self._refuse_existing(host, request.name, me)
+                raise
+            return answers.made(host, handle, record, self.label)
+
+        return self._connected(work)
+
+    def _refuse_existing(self, host: Host, name: str, me: Worker | None = None) -> None:
+        """
+        :param me: The worker whose own leftovers are no reason.
+        :raises AlreadyExists: A clone of that name is there and complete; carries it.
+        :raises KeptAfterFailure: It failed, and was kept.
+        :raises CreateInProgress: Somebody is at work on it, or died at it.
+        """
+        handle = host.find(name)
+        record = handle.record() if handle else None
+        if handle is None or record is None:
+            return  # a foreign one is refused by the plan, together with everything else
+        if me is not None and record.worker.token == me.token:
+            return
+        if record.failed:
+            raise KeptAfterFailure(
+                f"An earlier create of '{name}' failed and was kept at stage '{record.stage}': "
+                f"{record.failed}",
+                f"Go on with it: salt-run kvmclone.resume {name}   Or remove it: "
+                f"salt-run kvmclone.destroy {name}",
+            )
+        if record.stage == DESTROYING or not record.complete:
+            raise dismantle.in_progress(record, name)
+        raise already_exists(answers.shown(host, handle, record, self.label))
+
+    def take_over(self, name: str, token: str, worker: Worker) -> Clone:
+        def work(host: Host) -> Clone:
+            with workers.turn(host.url, name):
+                handle, record = _ours(host, name)
+                if record.worker.token != token:
+                    raise dismantle.in_progress(record, name)
+                record = replace(record, worker=worker, failed="")
+                handle.save_record(record)
+            return answers.clone_of(host, handle, record, self.label)
+
+        return self._connected(work)
 
     def boot(self, name: str) -> Clone:
         def work(host: Host) -> Clone:
             started = time.monotonic()
             handle, record = _ours(host, name)
-            handle.start()
+            try:
+                handle.start()
+            except HostError as error:
+                # Somebody else was faster, or we ourselves before we were interrupted.
+                if error.code != OPERATION_INVALID or handle.state() != "running":
+                    raise
             record = record.at("booted", booted=time.monotonic() - started)
             handle.save_record(record)
-            return self._answer(host, handle, record, state="running")
+            return answers.clone_of(host, handle, record, self.label, state="running")
 
         return self._connected(work)
 
-    def wait_for_address(self, request: Request) -> Clone:
+    def wait_for_address(self, request: Request, minion: Minion = Minion()) -> Clone:
         def work(host: Host) -> Clone:
             started = time.monotonic()
             handle, record = _ours(host, request.name)
+            if minion != Minion():
+                record = replace(record, minion=minion)
+                handle.save_record(record)
             found = arrival.arrive(handle, request, record.identity == "reset")
             warnings = [*record.warnings, *found.warnings]
             if found.identity_reset:
@@ -154,7 +178,9 @@ class LocalHost:
             record = record.at("addressed", addressed=time.monotonic() - started)
             handle.save_record(record)
             sightings = tuple(sighting.address for sighting in found.sightings)
-            return self._answer(host, handle, record, state="running", known=sightings)
+            return answers.clone_of(
+                host, handle, record, self.label, state="running", known=sightings
+            )
 
         return self._connected(work)
 
@@ -165,7 +191,7 @@ class LocalHost:
             record = bootstrap.bootstrap(handle, record, request, enrolment)
             record = record.at("enrolled", enrolled=time.monotonic() - started)
             handle.save_record(record)
-            return self._answer(host, handle, record)
+            return answers.clone_of(host, handle, record, self.label)
 
         return self._connected(work)
 
@@ -174,7 +200,20 @@ class LocalHost:
             handle, record = _ours(host, name)
             record = replace(record, minion=minion).at("ready", **timings)
             handle.save_record(record)
-            return self._answer(host, handle, record)
+            return answers.clone_of(host, handle, record, self.label)
+
+        return self._connected(work)
+
+    def keep(self, name: str, token: str, why: str, off: bool) -> Clone:
+        def work(host: Host) -> Clone:
+            handle, record = _ours(host, name)
+            if record.worker.token != token:
+                raise dismantle.in_progress(record, name)
+            if off:
+                handle.power_off()
+            record = replace(record, failed=why)
+            handle.save_record(record)
+            return answers.clone_of(host, handle, record, self.label)
 
         return self._connected(work)
 
@@ -185,12 +224,14 @@ class LocalHost:
             handle = host.domain(name)
             record = handle.record()
             before = (
-                self._show(host, handle, record) if record else _foreign(handle, self._host(host))
+                answers.shown(host, handle, record, self.label)
+                if record
+                else answers.foreign(host, handle, self.label)
             )
             kept = dismantle.destroy(host, handle, force, token)
             return replace(
                 before,
-                stage=ownership.DESTROYING,
+                stage=DESTROYING,
                 state="shutoff",
                 warnings=(*before.warnings, *kept),
             )
@@ -202,6 +243,8 @@ class LocalHost:
             handle, record = _ours(host, name)
             state = handle.state()
             running = state != "shutoff"
+            if action == "start" and not running and record.stage == "cloned":
+                return self._first_start(name, record)
             if action == "start" and state == "paused":
                 handle.resume()
             elif action == "start" and not running:
@@ -212,12 +255,44 @@ class LocalHost:
                 handle.power_off()
             elif action == "reboot":
                 handle.reboot() if running else handle.start()
-            return self._show(host, handle, record)
+            return answers.shown(host, handle, record, self.label)
 
         return self._connected(work)
 
+    def _first_start(self, name: str, record: Record) -> Clone:
+        """A clone that was left off gets its identity and address when it boots at last."""
+        self.boot(name)
+        return self.wait_for_address(
+            Request(
+                name=name,
+                base_domain=record.base,
+                ip_source=record.ip_source,
+                reset_identity=record.identity != "kept",
+                deploy=Deploy(enabled=False),
+            )
+        )
+
     def show(self, name: str) -> Clone:
-        return self._connected(lambda host: self._show(host, *_ours(host, name)))
+        return self._connected(lambda host: answers.shown(host, *_ours(host, name), self.label))
+
+    def adjust(self, request: Request, dry: bool) -> Adjustment:
+        """
+        Make an existing clone what a request asks for, as far as that can be done.
+
+        :param dry: Only look.
+        :raises CreateInProgress: Its create has not come to its end.
+        """
+
+        def work(host: Host) -> Adjustment:
+            handle, record = _ours(host, request.name)
+            if record.failed or record.stage == DESTROYING or not record.complete:
+                self._refuse_existing(host, request.name)
+            found = adjust.compare(host, handle, record, request)
+            if not dry and not found.refused:
+                adjust.apply(found)
+            return found
+
+        return self._connected(work)
 
     def exists(self, name: str) -> bool:
         """Whether a domain of that name exists, ours or not."""
@@ -227,7 +302,7 @@ class LocalHost:
         def work(host: Host) -> list[Clone]:
             def shown(handle: DomainHandle) -> Clone | None:
                 record = handle.record()
-                return self._show(host, handle, record) if record else None
+                return answers.shown(host, handle, record, self.label) if record else None
 
             return [clone for clone in host.each_domain(shown) if clone]
 
@@ -255,63 +330,26 @@ class LocalHost:
 
         return self._connected(work)
 
-    # --- answers ----------------------------------------------------------------------
+    # --- care -------------------------------------------------------------------------
 
-    def _host(self, host: Host) -> str:
-        return self.label or host.node_name()
+    def unfinished(self, name: str = "") -> list[Unfinished]:
+        return self._connected(lambda host: leftovers.find(host, name))
 
-    def _show(self, host: Host, handle: DomainHandle, record: Record) -> Clone:
-        clone = self._answer(host, handle, record)
-        return replace(clone, drift=survey.drifted(host, record))
+    def tree(self) -> dict[str, Any]:
+        return self._connected(lambda host: lineage.tree(host).as_dict())
 
-    def _answer(
-        self,
-        host: Host,
-        handle: DomainHandle,
-        record: Record,
-        state: str = "",
-        known: tuple[Address, ...] | None = None,
-        definition: str | None = None,
-    ) -> Clone:
-        """CLONE from the record and what is already known; asks libvirt only for the rest."""
-        state = state or handle.state()
-        disks = [
-            CloneDisk(volume.target, volume.path, volume.format, volume.strategy)
-            for volume in record.volumes
-            if volume.target != "nvram"
-        ]
-        if definition is None:
-            domain = domain_xml.read(handle.live())
-            owned = {disk.path for disk in disks}
-            disks += [
-                CloneDisk(disk.target, disk.path, disk.format, "share")
-                for disk in domain.disks
-                if disk.path not in owned
-            ]
-            if known is None and state == "running":
-                seen = addresses.look(handle, domain, record.ip_source)
-                known = tuple(sighting.address for sighting in seen)
-        known = known or ()
-        current = {address.address for address in known}
-        address = record.address
-        if known and address not in current:
-            address = known[0].address
-        return Clone(
-            name=handle.name,
-            uuid=record.uuid,
-            host=self._host(host),
-            base=record.base,
-            profile=record.profile,
-            strategy=record.strategy,
-            state=state,
-            stage=record.stage,
-            address=address,
-            addresses=known,
-            disks=tuple(disks),
-            minion=record.minion,
-            warnings=record.warnings,
-            timings=record.timings,
-        )
+    def doctor(self) -> list[dict[str, Any]]:
+        return self._connected(lambda host: [f.as_dict() for f in doctor.examine(host)])
+
+    def adopt(self, name: str, base_domain: str = "") -> Clone:
+        def work(host: Host) -> Clone:
+            adopt.adopt(host, name, base_domain)
+            return answers.shown(host, *_ours(host, name), self.label)
+
+        return self._connected(work)
+
+    def unprotect(self, base_domain: str) -> list[str]:
+        return self._connected(lambda host: protect.unprotect(host, host.domain(base_domain)))
 
 
 def already_exists(clone: Clone) -> AlreadyExists:
@@ -340,34 +378,10 @@ def _ours(host: Host, name: str) -> tuple[DomainHandle, Record]:
     return handle, record
 
 
-def _foreign(handle: DomainHandle, label: str) -> Clone:
-    domain = domain_xml.read(handle.definition())
-    return Clone(
-        name=handle.name,
-        uuid=handle.uuid,
-        host=label,
-        base="",
-        profile="",
-        strategy="",
-        state=handle.state(),
-        stage="",
-        disks=tuple(CloneDisk(d.target, d.path, d.format, "share") for d in domain.disks),
-    )
-
-
 def _keeps_base_identity(request: Request, record: Record) -> bool:
     """Whether nothing later in this create can still reset the identity."""
     bootstraps = request.deploy.enabled and request.deploy.bootstrap != "none"
     return request.reset_identity and record.identity != "reset" and not bootstraps
-
-
-def _worker(token: str) -> Worker:
-    """This process, so that another one can tell later whether it still lives."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as source:
-        boot = source.read().strip()
-    with open("/proc/self/stat", encoding="ascii") as source:
-        started = int(source.read().rsplit(")", 1)[1].split()[19])
-    return Worker(socket.gethostname(), boot, os.getpid(), started, token)
 
 
 def _stop(handle: DomainHandle, deadline: float) -> None:

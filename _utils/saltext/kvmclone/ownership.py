@@ -16,10 +16,16 @@ from lxml import etree
 
 NAMESPACE = "urn:saltext:kvmclone:1"
 PREFIX = "kvmclone"
+
+#: The mark on a protected base; see :mod:`.protect`.
+BASE_NAMESPACE = "urn:saltext:kvmclone:base:1"
 SCHEMA = "1"
 
 STAGES = ("planned", "cloned", "booted", "addressed", "enrolled", "ready")
 DESTROYING = "destroying"
+
+#: What is known of a worker, see :func:`.workers.life`.
+ALIVE, DEAD, ELSEWHERE = "alive", "dead", "elsewhere"
 
 #: How far a volume is. Before the call that makes it, it is marked as being made.
 WANTED, MAKING, MADE = "wanted", "making", "made"
@@ -68,10 +74,11 @@ class Worker:
     Who is making the clone, or destroying it: the process that drives all its stages.
 
     :param host: Host name of the machine it runs on.
-    :param boot: That machine's boot id.
+    :param boot: That machine's boot id, and the number of its process namespace.
+    :param machine: That machine's machine-id.
     :param pid: Its process id there.
     :param started: Start time of that process, clock ticks since boot.
-    :param token: A random word that only this create knows.
+    :param token: A random word that only this piece of work knows.
     """
 
     host: str = ""
@@ -79,6 +86,27 @@ class Worker:
     pid: int = 0
     started: int = 0
     token: str = ""
+    machine: str = ""
+
+
+@dataclass(frozen=True)
+class Work:
+    """
+    Somebody's unfinished work on a clone, as its record tells it.
+
+    :param life: :data:`ALIVE`, :data:`DEAD` or :data:`ELSEWHERE`, seen from the KVM host.
+    """
+
+    worker: Worker
+    life: str
+    stage: str
+    goal: str
+    request: str
+
+
+def work_from_dict(data: dict[str, Any]) -> Work:
+    """The work that ``dataclasses.asdict`` made plain."""
+    return Work(**{**data, "worker": Worker(**data["worker"])})
 
 
 @dataclass(frozen=True)
@@ -100,11 +128,13 @@ class Record:
     :param stage: One of :data:`STAGES` or :data:`DESTROYING`.
     :param goal: The stage at which the create is complete.
     :param failed: Why a create that failed was kept (``on_failure: stop|keep``).
+    :param overrides: The keys that were given as arguments, as JSON, for a resume.
     :param request: Digest of the request, to tell a repeated create from another one.
     :param created: Time of the create, seconds since the epoch.
     :param expires: When the clone counts as expired, likewise; 0 for never.
     :param ip_source: Where its address is looked up.
-    :param identity: ``reset`` once the guest has an identity of its own, else empty.
+    :param identity: ``reset`` once the guest has an identity of its own, ``kept`` where it
+        shall keep its base's, else empty.
     :param address: The address that was last reported.
     :param host_keys: The guest's ssh host keys, ``TYPE BASE64``, where they are known.
     :param timings: Seconds each stage took.
@@ -118,6 +148,7 @@ class Record:
     stage: str = "planned"
     goal: str = "addressed"
     failed: str = ""
+    overrides: str = ""
     request: str = ""
     created: float = 0.0
     expires: float = 0.0
@@ -149,7 +180,7 @@ class Record:
 
 _SCALARS: dict[str, type] = {
     "uuid": str, "stage": str, "goal": str, "failed": str, "profile": str, "strategy": str,
-    "request": str,
+    "request": str, "overrides": str,
     "created": float, "expires": float, "ip_source": str, "identity": str, "address": str,
 }  # fmt: skip
 
@@ -261,6 +292,9 @@ def _from_element(root: etree._Element) -> Record:
         children.setdefault(_local(child), []).append(child)
     for tag, name in _LISTS.items():
         values[name] = tuple(child.text or "" for child in children.get(tag, []))
+    # Records of version 0.1 name no goal: what they reached was what they were to reach.
+    reached = values["stage"] if values["stage"] in STAGES[1:] else "cloned"
+    values["goal"] = values["goal"] or reached
     base = children.get("base", [etree.Element("base")])[0]
     return Record(
         base=base.get("name", ""),

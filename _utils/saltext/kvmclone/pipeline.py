@@ -1,7 +1,7 @@
 """
 One clone from request to minion: stages, progress, rollback. Every door comes through here.
 
-A create is a row of stages, each one call on a :class:`.operations.KvmHost`. On a host
+A create is a row of stages, each one call on a :class:`.kvm_host.KvmHost`. On a host
 alone it ends at ``addressed``; with a :class:`MasterSide` it goes on to ``ready``, which
 is said only after ``test.version`` came back from the machine that was made.
 """
@@ -11,15 +11,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import secrets as secrets_module
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from saltext.kvmclone import clone as clone_module
+from saltext.kvmclone import collect, ownership, workers
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.errors import (
+    AlreadyExists,
+    ConfigError,
     CreateInProgress,
     ForeignDomain,
     HostUnreachable,
@@ -27,49 +30,23 @@ from saltext.kvmclone.errors import (
     KvmCloneError,
     NotFound,
 )
-from saltext.kvmclone.operations import KvmHost, already_exists
-from saltext.kvmclone.ownership import Minion
+from saltext.kvmclone.kvm_host import KvmHost
+from saltext.kvmclone.leftovers import Unfinished
+from saltext.kvmclone.master_side import KeyPair, MasterSide
+from saltext.kvmclone.ownership import ALIVE, DEAD, DESTROYING, STAGES, Minion, Work
 from saltext.kvmclone.request import Request, Secrets
 
 log = logging.getLogger(__name__)
 
+#: Pause before a create looks again at one of the same name that is under way, seconds.
+PAUSE = 0.5
 
-class KeyPair(Protocol):
-    """A minion's key pair, PEM."""
+#: How much longer than for an address this one waits for a create of the same name, seconds.
+OTHERS_PATIENCE = 600.0
 
-    @property
-    def private(self) -> str: ...
-
-    @property
-    def public(self) -> str: ...
-
-
-class MasterSide(Protocol):
-    """What only a master can do for a new minion."""
-
-    def require_free(self, minion_id: str) -> None:
-        """Refuse an id that the master already has a key for."""
-
-    def generate(self, bits: int) -> KeyPair:
-        """Make a key pair."""
-
-    def fingerprint(self, public: str) -> str:
-        """The fingerprint of a public key."""
-
-    def accept(self, minion_id: str, public: str) -> None:
-        """Accept exactly this public key."""
-
-    def remove(self, minion_id: str, fingerprint: str) -> bool:
-        """Take exactly that key back."""
-
-    def enrolment(self, request: Request, secrets: Secrets, pair: KeyPair) -> Any:
-        """Everything that goes into the guest."""
-
-    def verify(self, minion_id: str, uuid: str) -> Minion:
-        """Wait for ``test.version`` from that machine."""
-
-    def start_action(self, minion_id: str, function: str) -> str:
-        """Run the profile's ``start_action``; a failure comes back in words."""
+#: How long a rollback goes on trying where the host does not answer (a libvirtd that is
+#: being restarted), seconds.
+PERSISTENCE = 15.0
 
 
 #: Told of every stage that is reached: the stage, the seconds it took, the clone so far.
@@ -114,6 +91,9 @@ def create(
     """
     Make one clone.
 
+    The same request while one runs waits for it and answers the same; where its worker
+    died, this one goes on with its work.
+
     :param host: The KVM host that makes it.
     :param secrets: Logins for the guest.
     :param master: Enrols it as a minion; None ends at ``addressed``.
@@ -121,6 +101,38 @@ def create(
     :param start: False leaves the clone off, at ``cloned``.
     """
     return _Create(host, request, secrets, master, watcher, start).run()
+
+
+def resume(
+    host: KvmHost,
+    name: str,
+    resolve: Callable[[Unfinished], tuple[Request, Secrets]],
+    master: MasterSide | None = None,
+    watcher: Watcher = _silent,
+) -> Outcome:
+    """
+    Go on with a create that failed and was kept, or whose worker died, where it stopped.
+
+    :param resolve: What the profile and the arguments of that time say now.
+    :raises ConfigError: There is nothing to resume.
+    """
+    found = host.unfinished(name)
+    if not found:
+        stage = host.show(name).stage
+        raise ConfigError(
+            f"There is nothing to resume: '{name}' is complete at stage '{stage}'.",
+            f"Look at it: salt-run kvmclone.show {name}",
+        )
+    item = found[0]
+    if item.work.goal == "ready" and master is None:
+        raise ConfigError(
+            f"'{name}' was to become a minion, which takes the master.",
+            f"There: salt-run kvmclone.resume {name}",
+        )
+    request, secrets = resolve(item)
+    start = item.work.goal != "cloned"
+    kept = item.work if item.failed else None
+    return _Create(host, request, secrets, master, watcher, start, kept).run()
 
 
 class _Create:
@@ -134,6 +146,7 @@ class _Create:
         master: MasterSide | None,
         watcher: Watcher,
         start: bool,
+        kept: Work | None = None,
     ) -> None:
         if master is None:  # nobody here bootstraps, whatever the profile says
             deploy = dataclasses.replace(request.deploy, enabled=False)
@@ -142,10 +155,12 @@ class _Create:
         self.request = request
         self.secrets = secrets
         enrols = request.deploy.enabled and request.deploy.bootstrap != "none"
-        self.master = master if enrols else None
+        self.master = master if enrols and start else None
         self.watcher = watcher
-        self.start = start
-        self.token = secrets_module.token_hex(8)
+        #: The create that failed and was kept, where this one goes on with it.
+        self.kept = kept
+        self.goal = "ready" if self.master else "addressed" if start else "cloned"
+        self.worker = workers.this_process()
         self.stage = ""
         #: The host was asked to clone, so something may exist even without an answer.
         self.asked = False
@@ -154,60 +169,147 @@ class _Create:
 
     def run(self) -> Outcome:
         try:
-            self._through_the_stages()
+            clone = self._through_the_stages()
         except KvmCloneError as error:
             return Outcome(self.request.name, self.stage, self.clone, self._roll_back(error))
         except BaseException as error:  # Ctrl-C, or a fault of ours: take back, then let it fly
             self._roll_back(HostUnreachable(repr(error)))
             raise
-        return Outcome(self.request.name, self.stage, self.clone)
+        return Outcome(self.request.name, clone.stage, clone)
 
-    def _through_the_stages(self) -> None:
+    def _through_the_stages(self) -> Clone:
         request, host = self.request, self.host
-        if self.master is not None:
+        if self.master is not None and self.kept is None:
             self._require_free(self.master)
         self.asked = True
-        self._reach("cloned", lambda: host.clone(request, self.token))
-        if not self.start:
-            return
-        if self.master is None:
-            self._reach("booted", lambda: host.boot(request.name))
-            self._reach("addressed", lambda: host.wait_for_address(request))
-            return
+        self.clone = self._begin()
+        if self.clone.stage == self.goal:
+            return self.clone
         # The key takes a second or two to make; the guest takes longer to boot.
         with ThreadPoolExecutor(max_workers=1) as pool:
-            pair = pool.submit(self.master.generate, request.deploy.keysize)
-            self._reach("booted", lambda: host.boot(request.name))
-            self._reach("addressed", lambda: host.wait_for_address(request))
-        self._enrol(self.master, pair)
+            pair = None
+            if self.master is not None and self._lacks("enrolled"):
+                pair = pool.submit(self.master.generate, request.deploy.keysize)
+            was_off = self.clone.state != "running"
+            if self._lacks("booted"):
+                self._reach("booted", lambda: host.boot(request.name))
+            elif was_off:
+                self.clone = host.power(request.name, "start")
+            if self._lacks("addressed") or (was_off and self._lacks("enrolled")):
+                minion = self._announced(pair)
+                self._reach("addressed", lambda: host.wait_for_address(request, minion))
+        if self.master is not None:
+            self._enrol(self.master, pair)
+        return self.clone
+
+    # --- beginning, or going on -------------------------------------------------------
 
     def _require_free(self, master: MasterSide) -> None:
         """
-        :raises AlreadyExists: The clone is there, and the key is its own; carries it.
-        :raises KeyConflict: The master knows the id from elsewhere.
+        :raises KeyConflict: The master knows the id, and not from a clone of this name: of
+            such a one the host itself says how far it is.
         """
         try:
             master.require_free(self.request.minion_id)
         except KeyConflict as conflict:
             try:
-                clone = self.host.show(self.request.name)
+                self.host.show(self.request.name)
             except (NotFound, ForeignDomain):
                 raise conflict from None
-            raise already_exists(clone) from conflict
 
-    def _enrol(self, master: MasterSide, pair: Future[KeyPair]) -> None:
+    def _begin(self) -> Clone:
+        """
+        The clone, as far as it is: just made, taken over, or finished by somebody else whom
+        the same was asked.
+        """
+        if self.kept is not None:
+            token = self.kept.worker.token
+            return self._take_over(self.host.take_over(self.request.name, token, self.worker))
+        waited = False
+        deadline = time.monotonic() + self.request.wait.timeout + OTHERS_PATIENCE
+        while True:
+            try:
+                self._reach("cloned", self._clone)
+                assert self.clone is not None
+                return self.clone
+            except AlreadyExists as error:
+                if not waited or error.clone is None:
+                    raise
+                return clone_module.from_dict(error.clone)
+            except CreateInProgress as busy:
+                if busy.work is None or time.monotonic() > deadline:
+                    raise
+                taken = self._follow(busy, ownership.work_from_dict(busy.work))
+                if taken is not None:
+                    return taken
+                waited = True
+
+    def _clone(self) -> Clone:
+        return self.host.clone(self.request, self.worker, self.goal, self.request.digest())
+
+    def _follow(self, busy: CreateInProgress, work: Work) -> Clone | None:
+        """
+        What to do about another worker: wait a moment, clear up after it, or go on with its
+        work.
+
+        :return: The clone where its work was taken over; None to ask the host again.
+        :raises CreateInProgress: It does something else, or nobody here can tell.
+        """
+        name, life = self.request.name, collect.life_of(work)
+        same = (work.request, work.goal) == (self.request.digest(), self.goal)
+        if life == ALIVE and same and work.stage != DESTROYING:
+            time.sleep(PAUSE)
+            return None
+        begun = work.stage not in ("planned", DESTROYING)
+        if life != DEAD or (begun and not same):
+            raise busy
+        with contextlib.suppress(NotFound, CreateInProgress):  # somebody else was faster
+            if begun:
+                return self._take_over(self.host.take_over(name, work.worker.token, self.worker))
+            self.host.destroy(name, token=work.worker.token)
+        return None
+
+    def _take_over(self, clone: Clone) -> Clone:
+        """Go on where a dead worker stopped; a key that it left accepted is not ours."""
+        self.stage, self.clone = clone.stage, clone
+        left = clone.minion.fingerprint
+        if left and self.master is not None:
+            if clone.stage == "enrolled":
+                self.fingerprint = left  # the minion in the guest has it
+            else:
+                self.master.remove(self.request.minion_id, left)
+        return clone
+
+    def _lacks(self, stage: str) -> bool:
+        return STAGES.index(self.stage) < STAGES.index(stage)
+
+    # --- towards a minion -------------------------------------------------------------
+
+    def _announced(self, pair: Future[KeyPair] | None) -> Minion:
+        """
+        What the record shall say of the minion before its key is accepted, so that after a
+        crash the key can be found.
+        """
+        if pair is None or self.master is None:
+            return Minion()
+        fingerprint = self.master.fingerprint(pair.result().public)
+        return Minion(id=self.request.minion_id, fingerprint=fingerprint)
+
+    def _enrol(self, master: MasterSide, pair: Future[KeyPair] | None) -> None:
         request, host = self.request, self.host
-        keys = pair.result()
-        enrolment = master.enrolment(request, self.secrets, keys)
-        # Accepted before the minion starts: its first knock is then answered at once.
-        self.fingerprint = master.fingerprint(keys.public)
-        master.accept(request.minion_id, keys.public)
-        self._reach("enrolled", lambda: host.bootstrap(request, enrolment))
+        if pair is not None:
+            keys = pair.result()
+            enrolment = master.enrolment(request, self.secrets, keys)
+            # Accepted before the minion starts: its first knock is then answered at once.
+            self.fingerprint = master.fingerprint(keys.public)
+            master.accept(request.minion_id, keys.public)
+            self._reach("enrolled", lambda: host.bootstrap(request, enrolment))
 
         started = time.monotonic()
         uuid = self.clone.uuid if self.clone else ""
         minion = master.verify(request.minion_id, uuid)
         minion = dataclasses.replace(minion, fingerprint=self.fingerprint)
+        master.settle(request.minion_id)
         timings = {"ready": time.monotonic() - started}
         self._reach("ready", lambda: host.complete(request.name, minion, timings))
         if request.deploy.start_action and self.clone:
@@ -223,35 +325,59 @@ class _Create:
         elapsed = self.clone.timings.get(stage, time.monotonic() - started)
         self.watcher(stage, elapsed, self.clone)
 
+    # --- and back ---------------------------------------------------------------------
+
     def _roll_back(self, error: KvmCloneError) -> KvmCloneError:
         """Take back what exists, as ``on_failure`` wants it; answers with the error to show."""
         problems = []
-        if self.fingerprint and self.master is not None:
+        try:
+            if self.clone is not None:
+                self._persist(lambda: self._on_failure(error))
+            elif self.asked and isinstance(error, HostUnreachable):
+                # The answer was lost, not necessarily the clone. The token names ours alone.
+                self._persist(self._take_back_unseen)
+        except KvmCloneError as problem:
+            problems.append(
+                f"'{self.request.name}' could not be taken back: {problem.message} Repeat that: "
+                f"salt-run kvmclone.gc {self.request.name} apply=True"
+            )
+        # After the machine: one that still ran would knock again. A kept one keeps its key,
+        # which is on its record and goes with it.
+        kept = self.clone is not None and self.request.on_failure != "destroy"
+        if self.fingerprint and self.master is not None and not kept:
             try:
                 self.master.remove(self.request.minion_id, self.fingerprint)
+                self.master.settle(self.request.minion_id)
             except (KvmCloneError, OSError) as problem:
                 problems.append(
                     f"The key of '{self.request.minion_id}' could not be removed: {problem}"
                 )
-        try:
-            if self.clone is not None:
-                self._on_failure(self.clone.name)
-            elif self.asked and isinstance(error, HostUnreachable):
-                # The answer was lost, not necessarily the clone. The token names ours alone.
-                self._take_back_unseen()
-        except KvmCloneError as problem:
-            problems.append(f"'{self.request.name}' could not be taken back: {problem.message}")
         if problems:
             error.hint = " ".join([error.hint, *problems]).strip()
             log.error("%s: %s", self.request.name, error)
         return error
 
+    @staticmethod
+    def _persist(work: Callable[[], object]) -> None:
+        """Try again while the host does not answer: a libvirtd that restarts is back soon."""
+        deadline = time.monotonic() + PERSISTENCE
+        while True:
+            try:
+                work()
+                return
+            except HostUnreachable:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(PAUSE)
+
     def _take_back_unseen(self) -> None:
         with contextlib.suppress(NotFound, ForeignDomain, CreateInProgress):
-            self.host.destroy(self.request.name, token=self.token)
+            self.host.destroy(self.request.name, token=self.worker.token)
 
-    def _on_failure(self, name: str) -> None:
-        if self.request.on_failure == "destroy":
-            self.host.destroy(name, token=self.token)
-        elif self.request.on_failure == "stop":
-            self.host.power(name, "off")
+    def _on_failure(self, error: KvmCloneError) -> None:
+        name, token, wish = self.request.name, self.worker.token, self.request.on_failure
+        if wish != "destroy":
+            self.host.keep(name, token, f"{error.type}: {error.message}", off=wish == "stop")
+            return
+        with contextlib.suppress(NotFound):  # a first attempt came through after all
+            self.host.destroy(name, token=token)

@@ -9,53 +9,26 @@ conflicts cannot be applied.
 from __future__ import annotations
 
 import json
-import os.path
-import random
+import os
 import time
 import uuid as uuid_module
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from saltext.kvmclone import domain_xml, ownership
-from saltext.kvmclone.domain_xml import Disk, Domain
+from saltext.kvmclone import cards as cards_module
+from saltext.kvmclone import disks as disks_module
+from saltext.kvmclone import domain_xml, ownership, room, sources
+from saltext.kvmclone.disks import PlannedDisk
+from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import PlanRefused
-from saltext.kvmclone.facts import HostFacts
+from saltext.kvmclone.facts import HostFacts, ImageFacts
 from saltext.kvmclone.request import Request
-from saltext.kvmclone.rewrite import Identity, NewDisk, Sizing, path_for, rewrite
+from saltext.kvmclone.rewrite import Identity, NewDisk, Rewritten, Sizing, path_for, rewrite
+from saltext.kvmclone.sources import Notes
+
+__all__ = ["GENERATED", "ClonePlan", "PlannedDisk", "compute", "nvram_path"]
 
 GENERATED = "<generated>"
-
-#: Formats that are tested from clone to boot.
-FORMATS = ("qcow2", "raw")
-
-#: Pool types whose volumes are files in a folder.
-FILE_POOLS = ("dir", "fs", "netfs")
-
-
-@dataclass(frozen=True)
-class PlannedDisk:
-    """
-    The fate of one disk.
-
-    :param action: ``overlay | copy | share``; ``skip`` where a conflict refuses the disk.
-    :param reason: Why, in words.
-    :param bytes: What will be written.
-    :param pool: Pool of the new volume, ``volume`` its name, ``capacity`` its size.
-    """
-
-    target: str
-    action: str
-    reason: str
-    source: str
-    destination: str = ""
-    format: str = ""
-    bytes: int = 0
-    pool: str = ""
-    volume: str = ""
-    capacity: int = 0
-    source_format: str = ""
-    source_backing: str = ""
-
 
 _SHOWN_OF_A_DISK = ("target", "action", "reason", "source", "destination", "format", "bytes")
 
@@ -116,22 +89,6 @@ class ClonePlan:
         return answer
 
 
-def is_cloned(disk: Disk) -> bool:
-    """Whether a disk gets a file of its own, as opposed to being shared or refused."""
-    return (
-        disk.device == "disk"
-        and disk.kind == "file"
-        and bool(disk.path)
-        and not (disk.readonly or disk.shareable or disk.encrypted)
-        and disk.format in FORMATS
-    )
-
-
-def volume_name(name: str, disk: Disk, strategy: str) -> str:
-    """Name of a clone's volume: ``NAME-vda.qcow2``. An overlay is always qcow2."""
-    return f"{name}-{disk.target}.{'qcow2' if strategy == 'quick' else disk.format}"
-
-
 def nvram_path(domain: Domain, name: str) -> str:
     """Path of the clone's own variable store, beside the base's; empty without one."""
     if domain.nvram is None or not domain.nvram.path:
@@ -151,33 +108,29 @@ def compute(
     :raises PlanRefused: The base's definition cannot even be read.
     """
     base = domain_xml.read(facts.base_xml)
-    conflicts = _base_conflicts(base, facts, request)
-    warnings: list[str] = []
-    disks = tuple(_decide(disk, facts, request, conflicts, warnings) for disk in base.disks)
-    _space(disks, facts, request, conflicts)
-
+    notes = Notes(_base_conflicts(base, facts, request), sources.chain_notes(facts, base.name))
+    disks = disks_module.decide(base.disks, facts, request, notes)
+    room.check(disks, facts, notes)
+    cards, made_up = cards_module.decide(base, facts, request, notes)
     nvram = nvram_path(base, request.name)
-    if nvram and not facts.local:
-        conflicts.append(
-            f"The base keeps UEFI variables in '{base.nvram.path if base.nvram else ''}', which "
-            "cannot be copied over a remote libvirt connection. Run the clone on that host: set "
-            "'host:' in the provider to its minion."
-        )
-    if nvram and nvram in facts.existing:
-        conflicts.append(f"The NVRAM file '{nvram}' exists already; move it away first.")
+    copied = _nvram(base, nvram, facts, notes)
     identity = Identity(
         name=request.name,
         uuid=str(uuid_module.uuid4()),
-        macs=tuple(_random_mac() for _ in base.interfaces),
+        macs=tuple(card.mac for card in cards),
         genid=str(uuid_module.uuid4()),
         nvram=nvram,
     )
     rewritten = rewrite(
         facts.base_xml,
         identity,
-        tuple(NewDisk(d.target, d.destination, d.format) for d in disks if d.destination),
+        tuple(NewDisk(d.target, d.destination, d.format) for d in disks if not d.stays),
         Sizing(request.cpus, request.memory, request.description),
+        cards,
     )
+    _note_changes(rewritten, disks, request)
+    conflicts = tuple(dict.fromkeys(notes.conflicts + rewritten.conflicts))
+    warnings = tuple(dict.fromkeys(notes.warnings + rewritten.warnings))
     now = time.time()
     record = ownership.Record(
         uuid=identity.uuid,
@@ -190,19 +143,10 @@ def compute(
         expires=now + request.ttl if request.ttl else 0.0,
         ip_source=request.ip_source,
         worker=worker,
-        base_disks=tuple(
-            ownership.BaseDisk(
-                disk.target,
-                disk.source,
-                facts.volumes[disk.source].allocation,
-                facts.volumes[disk.source].modified,
-            )
-            for disk in disks
-            if disk.source in facts.volumes and disk.action != "share"
-        ),
-        volumes=_owned(disks, nvram),
+        base_disks=_base_disks(disks, facts),
+        volumes=_owned(disks, nvram, copied, facts.nvram_size),
         tags=request.tags,
-        warnings=tuple(warnings + rewritten.warnings),
+        warnings=warnings,
     )
     return ClonePlan(
         request=request,
@@ -210,22 +154,91 @@ def compute(
         xml=rewritten.xml,
         record=record,
         disks=disks,
-        nvram=(base.nvram.path, nvram) if base.nvram and nvram else None,
+        nvram=(base.nvram.path, nvram) if base.nvram and copied else None,
         changes=rewritten.changes,
-        warnings=tuple(warnings + rewritten.warnings),
-        conflicts=tuple(conflicts + rewritten.conflicts),
-        generated=(identity.uuid, identity.genid, *identity.macs),
+        warnings=warnings,
+        conflicts=conflicts,
+        generated=(identity.uuid, identity.genid, *made_up),
     )
 
 
-def _owned(disks: tuple[PlannedDisk, ...], nvram: str) -> tuple[ownership.Volume, ...]:
+def _nvram(base: Domain, nvram: str, facts: HostFacts, notes: Notes) -> bool:
+    """Whether the variable store is copied; a fresh one is made by libvirt at the first boot."""
+    if not nvram or base.nvram is None:
+        return False
+    if nvram in facts.existing:
+        notes.conflicts.append(f"The NVRAM file '{nvram}' exists already; move it away first.")
+    if len(os.fsencode(os.path.basename(nvram))) > disks_module.LONGEST_NAME:
+        notes.conflicts.append(
+            f"The NVRAM file '{nvram}' would have a longer name than a file can have "
+            f"({disks_module.LONGEST_NAME} bytes). Choose a shorter name for the clone."
+        )
+    if facts.local:
+        return True
+    if _has_template(base, facts):
+        notes.warnings.append(
+            f"The UEFI variables of the base ('{base.nvram.path}') cannot be copied over a remote "
+            "libvirt connection: the clone begins with fresh ones from the template. If it needs "
+            "the base's boot entries, set 'host:' in the provider to the KVM host's minion."
+        )
+    else:
+        notes.conflicts.append(
+            f"The base keeps UEFI variables in '{base.nvram.path}', which cannot be copied over a "
+            "remote libvirt connection, and no template is known to make fresh ones from. Run the "
+            "clone on that host: set 'host:' in the provider to its minion."
+        )
+    return False
+
+
+def _has_template(base: Domain, facts: HostFacts) -> bool:
+    element = domain_xml.parse(facts.base_xml).find("./os")
+    chosen_by_libvirt = element is not None and element.get("firmware") == "efi"
+    return chosen_by_libvirt or bool(base.nvram and base.nvram.template)
+
+
+def _note_changes(out: Rewritten, disks: tuple[PlannedDisk, ...], request: Request) -> None:
+    """What the profile wishes and the definition does not tell."""
+    for disk in disks:
+        if disk.destination:
+            out.change(f"disk {disk.target} size", disk.source_capacity, disk.capacity)
+            if disk.pool != disk.source_pool:
+                out.change(f"disk {disk.target} pool", disk.source_pool or None, disk.pool)
+    if request.autostart is not None:
+        out.change("autostart", None, request.autostart)
+    out.change("tags", [], list(request.tags))
+
+
+def _base_disks(disks: tuple[PlannedDisk, ...], facts: HostFacts) -> tuple[ownership.BaseDisk, ...]:
+    """Every file that a cloned disk consists of: a change of any of them changes the clone."""
+
+    def told(target: str, image: ImageFacts) -> ownership.BaseDisk:
+        return ownership.BaseDisk(target, image.path, image.allocation, image.modified)
+
+    return tuple(
+        told(disk.target, image)
+        for disk in disks
+        if disk.destination
+        for image in (*facts.sources[disk.target].images, *facts.sources[disk.target].data)
+    )
+
+
+def _owned(
+    disks: tuple[PlannedDisk, ...], nvram: str, copied: bool, nvram_size: int
+) -> tuple[ownership.Volume, ...]:
+    """The files that will be made, in the order of their making; the first comes next."""
     owned = [
-        ownership.Volume(disk.target, disk.destination, disk.format, disk.action)
+        ownership.Volume(
+            disk.target, disk.destination, disk.format, disk.action, ownership.WANTED, disk.capacity
+        )
         for disk in disks
         if disk.destination
     ]
-    if nvram:
-        owned.append(ownership.Volume("nvram", nvram, "raw", "copy"))
+    if copied:
+        owned.append(ownership.Volume("nvram", nvram, "raw", "copy", ownership.WANTED, nvram_size))
+    if owned:
+        owned[0] = replace(owned[0], state=ownership.MAKING)
+    if nvram and not copied:
+        owned.append(ownership.Volume("nvram", nvram, "raw", "fresh"))
     return tuple(owned)
 
 
@@ -248,110 +261,3 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
             f"'{key}' is known but this version cannot act on it yet; take it out of the profile."
         )
     return conflicts
-
-
-def _decide(
-    disk: Disk, facts: HostFacts, request: Request, conflicts: list[str], warnings: list[str]
-) -> PlannedDisk:
-    """The fate of one disk; a refusal is added to ``conflicts``."""
-    shared = _shared(disk)
-    if shared:
-        if disk.shareable:
-            warnings.append(f"Disk {disk.target} '{disk.path}' is shared with the base.")
-        return PlannedDisk(disk.target, "share", shared, disk.path, format=disk.format)
-
-    refused = PlannedDisk(disk.target, "skip", "refused", disk.path, format=disk.format)
-    if not is_cloned(disk):
-        conflicts.append(_why_not(disk))
-        return refused
-    source = facts.volumes.get(disk.path)
-    if source is None:
-        folder = os.path.dirname(disk.path)
-        conflicts.append(
-            f"Disk {disk.target} '{disk.path}' lies in no active storage pool. "
-            f"Make one: virsh pool-create-as NAME dir --target {folder}"
-        )
-        return refused
-    pool = facts.pools.get(request.pool or source.pool)
-    if pool is None or not pool.active:
-        conflicts.append(
-            f"Storage pool '{request.pool or source.pool}' is not there or not started. "
-            f"See: virsh pool-list --all"
-        )
-        return refused
-    if pool.type not in FILE_POOLS:
-        conflicts.append(
-            f"Storage pool '{pool.name}' is of type '{pool.type}'; this version makes volumes "
-            f"in pools of type {', '.join(FILE_POOLS)}."
-        )
-        return refused
-
-    quick = request.clone_strategy == "quick"
-    name = volume_name(request.name, disk, request.clone_strategy)
-    destination = os.path.join(pool.path, name)
-    if destination in facts.existing:
-        conflicts.append(
-            f"The volume '{destination}' exists already and is not ours to overwrite. "
-            f"Look at it, then: virsh vol-delete {destination}"
-        )
-    return PlannedDisk(
-        target=disk.target,
-        action="overlay" if quick else "copy",
-        reason=f"clone_strategy is {request.clone_strategy}",
-        source=disk.path,
-        destination=destination,
-        format="qcow2" if quick else disk.format,
-        bytes=0 if quick else source.allocation,
-        pool=pool.name,
-        volume=name,
-        capacity=source.capacity,
-        source_format=disk.format,
-        source_backing=source.backing,
-    )
-
-
-def _shared(disk: Disk) -> str:
-    """Why a disk may be shared with the base; empty where it may not."""
-    if disk.device in ("cdrom", "floppy") and not disk.path and disk.kind == "file":
-        return "an empty drive"
-    if disk.device == "cdrom":
-        return "cdrom media are read-only"
-    if disk.readonly:
-        return "the disk is read-only"
-    if disk.shareable and disk.device == "disk":
-        return "the base marks it as shareable"
-    return ""
-
-
-def _why_not(disk: Disk) -> str:
-    where = f"Disk {disk.target}" + (f" '{disk.path}'" if disk.path else "")
-    if disk.encrypted:
-        return f"{where} is encrypted; this version cannot clone encrypted disks."
-    if disk.device != "disk":
-        return f"{where} is a {disk.device}, which two machines cannot write. Remove it first."
-    if disk.kind != "file":
-        return f"{where} is of type '{disk.kind}'; this version clones disks of type 'file'."
-    if disk.format not in FORMATS:
-        return f"{where} has format '{disk.format}'; this version clones {' and '.join(FORMATS)}."
-    return f"{where} has no source."
-
-
-def _space(
-    disks: tuple[PlannedDisk, ...], facts: HostFacts, request: Request, conflicts: list[str]
-) -> None:
-    needed: dict[str, int] = {}
-    for disk in disks:
-        if disk.bytes:
-            needed[disk.pool] = needed.get(disk.pool, 0) + disk.bytes
-    for name, wanted in needed.items():
-        available = facts.pools[name].available
-        if wanted > available:
-            conflicts.append(
-                f"Storage pool '{name}' has {available / 2**20:.0f} MiB free and the copies need "
-                f"{wanted / 2**20:.0f} MiB. Make room, or use 'clone_strategy: quick'."
-            )
-
-
-def _random_mac() -> str:
-    """A MAC address in the range that belongs to QEMU and KVM guests (52:54:00)."""
-    return "52:54:00:" + ":".join(f"{random.SystemRandom().randrange(256):02x}" for _ in range(3))

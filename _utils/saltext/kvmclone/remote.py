@@ -1,7 +1,7 @@
 """
 The host interface spoken over Salt jobs: both ends of one wire.
 
-On the master, :class:`RemoteHost` is a :class:`.operations.KvmHost` whose every method is
+On the master, :class:`RemoteHost` is a :class:`.kvm_host.KvmHost` whose every method is
 one job for ``kvm_clone.remote`` on the KVM host's minion. On the minion, :func:`serve`
 answers it. Errors travel as data, so that the master can branch on their type; secrets
 travel sealed to the minion's own public key, and the published job holds ciphertext only.
@@ -18,14 +18,16 @@ import salt.client
 import salt.exceptions
 
 from saltext.kvmclone import clone as clone_module
-from saltext.kvmclone import errors, sealed
+from saltext.kvmclone import errors, leftovers, sealed, workers
 from saltext.kvmclone import request as request_module
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, Unsealable
 from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.keys import MinionKeys
-from saltext.kvmclone.operations import KvmHost, LocalHost
-from saltext.kvmclone.ownership import Minion
+from saltext.kvmclone.kvm_host import KvmHost
+from saltext.kvmclone.leftovers import Unfinished
+from saltext.kvmclone.operations import LocalHost
+from saltext.kvmclone.ownership import Minion, Worker
 from saltext.kvmclone.request import Deploy, Login, Request
 
 FUNCTION = "kvm_clone.remote"
@@ -52,14 +54,30 @@ class RemoteHost:
         answer: dict[str, Any] = self._call("plan", request=_for_host(request))
         return answer
 
-    def clone(self, request: Request, token: str = "") -> Clone:
-        return self._clone("clone", request=_for_host(request), token=token)
+    def clone(
+        self,
+        request: Request,
+        worker: Worker | None = None,
+        goal: str = "cloned",
+        digest: str = "",
+    ) -> Clone:
+        return self._clone(
+            "clone",
+            request=_for_host(request),
+            worker=dataclasses.asdict(worker or workers.this_process()),
+            goal=goal,
+            digest=digest or request.digest(),
+        )
+
+    def take_over(self, name: str, token: str, worker: Worker) -> Clone:
+        return self._clone("take_over", name=name, token=token, worker=dataclasses.asdict(worker))
 
     def boot(self, name: str) -> Clone:
         return self._clone("boot", name=name)
 
-    def wait_for_address(self, request: Request) -> Clone:
-        return self._clone("wait_for_address", request=_for_host(request))
+    def wait_for_address(self, request: Request, minion: Minion = Minion()) -> Clone:
+        plain = dataclasses.asdict(minion)
+        return self._clone("wait_for_address", request=_for_host(request), minion=plain)
 
     def bootstrap(self, request: Request, enrolment: Enrolment) -> Clone:
         public = MinionKeys(self.opts).accepted(self.minion_id)
@@ -79,6 +97,9 @@ class RemoteHost:
         plain = dataclasses.asdict(minion)
         return self._clone("complete", name=name, minion=plain, timings=timings)
 
+    def keep(self, name: str, token: str, why: str, off: bool) -> Clone:
+        return self._clone("keep", name=name, token=token, why=why, off=off)
+
     def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
         return self._clone("destroy", name=name, force=force, token=token)
 
@@ -90,6 +111,24 @@ class RemoteHost:
 
     def list_clones(self) -> list[Clone]:
         return [clone_module.from_dict(item) for item in self._call("list_clones")]
+
+    def unfinished(self, name: str = "") -> list[Unfinished]:
+        return [leftovers.from_dict(item) for item in self._call("unfinished", name=name)]
+
+    def tree(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self._call("tree")
+        return answer
+
+    def doctor(self) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = self._call("doctor")
+        return answer
+
+    def adopt(self, name: str, base_domain: str = "") -> Clone:
+        return self._clone("adopt", name=name, base_domain=base_domain)
+
+    def unprotect(self, base_domain: str) -> list[str]:
+        answer: list[str] = self._call("unprotect", base_domain=base_domain)
+        return answer
 
     def _clone(self, operation: str, **arguments: Any) -> Clone:
         return clone_module.from_dict(self._call(operation, **arguments))
@@ -180,8 +219,8 @@ def _plain(answer: Any) -> Any:
     if isinstance(answer, Clone):
         return answer.as_dict()
     if isinstance(answer, list):
-        return [item.as_dict() for item in answer]
-    return answer
+        return [_plain(item) for item in answer]
+    return dataclasses.asdict(answer) if isinstance(answer, Unfinished) else answer
 
 
 def _request(arguments: Mapping[str, Any]) -> Request:
@@ -210,9 +249,17 @@ _Served = Callable[[KvmHost, Mapping[str, Any], Mapping[str, Any]], Any]
 
 _SERVED: dict[str, _Served] = {
     "plan": lambda host, _opts, a: host.plan(_request(a)),
-    "clone": lambda host, _opts, a: host.clone(_request(a), a["token"]),
+    "clone": lambda host, _opts, a: host.clone(
+        _request(a), Worker(**a["worker"]), a["goal"], a["digest"]
+    ),
+    "take_over": lambda host, _opts, a: host.take_over(
+        a["name"], a["token"], Worker(**a["worker"])
+    ),
     "boot": lambda host, _opts, a: host.boot(a["name"]),
-    "wait_for_address": lambda host, _opts, a: host.wait_for_address(_request(a)),
+    "wait_for_address": lambda host, _opts, a: host.wait_for_address(
+        _request(a), Minion(**a["minion"])
+    ),
+    "keep": lambda host, _opts, a: host.keep(a["name"], a["token"], a["why"], a["off"]),
     "bootstrap": _bootstrap,
     "complete": lambda host, _opts, a: host.complete(
         a["name"], Minion(**a["minion"]), a["timings"]
@@ -221,4 +268,9 @@ _SERVED: dict[str, _Served] = {
     "power": lambda host, _opts, a: host.power(a["name"], a["action"]),
     "show": lambda host, _opts, a: host.show(a["name"]),
     "list_clones": lambda host, _opts, _a: host.list_clones(),
+    "unfinished": lambda host, _opts, a: host.unfinished(a["name"]),
+    "tree": lambda host, _opts, _a: host.tree(),
+    "doctor": lambda host, _opts, _a: host.doctor(),
+    "adopt": lambda host, _opts, a: host.adopt(a["name"], a["base_domain"]),
+    "unprotect": lambda host, _opts, a: host.unprotect(a["base_domain"]),
 }

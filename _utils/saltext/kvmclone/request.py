@@ -42,6 +42,7 @@ class Login:
     :param tty: Ask for a terminal for sudo commands (``tty``).
     :param private_key: Path of the private key *on the master* (or on the host itself,
         where the profile is the host's own); never its contents.
+    :param ssh_agent: Try the keys of the ssh agent of the machine that talks to the guest.
     """
 
     username: str = "root"
@@ -49,6 +50,7 @@ class Login:
     sudo: bool = False
     tty: bool = True
     private_key: str = ""
+    ssh_agent: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,22 @@ class NetworkWish:
 
 
 @dataclass(frozen=True)
+class Pick:
+    """
+    Which of a guest's addresses to report and use (``pick:``); empty fields ask for nothing.
+
+    :param cidr: It lies in this network.
+    :param interface: The interface it is on: its name in the guest, its MAC address, or the
+        network or bridge that it is connected to.
+    :param family: ``ipv4`` or ``ipv6``.
+    """
+
+    cidr: str = ""
+    interface: str = ""
+    family: str = ""
+
+
+@dataclass(frozen=True)
 class Request:
     """
     One clone, as asked for. Sizes are bytes, times are seconds.
@@ -135,7 +153,9 @@ class Request:
     :param url: libvirt URI of the daemon that does the work.
     :param host: Minion id of the KVM host; empty: whoever resolved this drives ``url``.
     :param clone_strategy: ``full`` or ``quick``.
-    :param ip_source: ``auto | ip-learning | qemu-agent``.
+    :param ip_source: ``auto | ip-learning | qemu-agent | arp | reserve``.
+    :param address: The fixed address to assign with ``reserve``; empty for a free one.
+    :param pick: Which of its addresses to report and use.
     :param validate_xml: Let libvirt check the definition against its schema.
     :param pool: Storage pool for the clone's volumes; empty: each source volume's own.
     :param cpus: Number of virtual CPUs, None for the base's.
@@ -149,6 +169,8 @@ class Request:
     :param protect: Make the base's disks read-only and mark the base.
     :param reset_identity: Give the guest an identity of its own.
     :param on_failure: ``destroy | stop | keep``.
+    :param overrides: The keys that were given as arguments, as they were written; they are
+        kept with the clone, so that a create can be resumed.
     :param later: Profile keys that this version carries but cannot act on yet; the plan
         refuses them by name.
     """
@@ -161,6 +183,8 @@ class Request:
     host: str = ""
     clone_strategy: str = "full"
     ip_source: str = "auto"
+    address: str = ""
+    pick: Pick = Pick()
     validate_xml: bool = True
     pool: str = ""
     cpus: int | None = None
@@ -177,6 +201,7 @@ class Request:
     wait: Wait = Wait()
     login: Login = Login()
     deploy: Deploy = Deploy()
+    overrides: dict[str, Any] = field(default_factory=dict)
     later: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -212,7 +237,8 @@ def from_dict(data: dict[str, Any]) -> Request:
         }
 
     values = known(Request, data)
-    for key, cls in (("wait", Wait), ("login", Login), ("deploy", Deploy)):
+    parts = (("wait", Wait), ("login", Login), ("deploy", Deploy), ("pick", Pick))
+    for key, cls in parts:
         if isinstance(values.get(key), dict):
             values[key] = cls(**known(cls, values[key]))
     values["disks"] = {
@@ -232,11 +258,13 @@ class Secrets:
     :param password: Login password.
     :param sudo_password: Password for sudo.
     :param private_key: Contents of the login key, PEM or OpenSSH.
+    :param private_key_passphrase: Its passphrase; empty for none.
     """
 
     password: str = ""
     sudo_password: str = ""
     private_key: str = ""
+    private_key_passphrase: str = ""
 
     def __repr__(self) -> str:
         held = [f.name for f in dataclasses.fields(self) if getattr(self, f.name)]

@@ -13,7 +13,16 @@ from typing import Any
 
 from saltext.kvmclone import schema
 from saltext.kvmclone.errors import ConfigError
-from saltext.kvmclone.request import Deploy, DiskWish, Login, NetworkWish, Request, Secrets, Wait
+from saltext.kvmclone.request import (
+    Deploy,
+    DiskWish,
+    Login,
+    NetworkWish,
+    Pick,
+    Request,
+    Secrets,
+    Wait,
+)
 from saltext.kvmclone.schema import Fate, Key
 
 #: Salt's own defaults, which its clouds hand to every machine.
@@ -106,9 +115,8 @@ def request_and_secrets(
     :param read_file: Gives the text of the login key's file.
     :raises OSError: The login key cannot be read.
     """
-    later = _later(values)
     simple = (
-        "url host clone_strategy ip_source validate_xml pool cpus memory description "
+        "url host clone_strategy ip_source address validate_xml pool cpus memory description "
         "autostart tags ttl protect reset_identity on_failure"
     )
     request = Request(
@@ -116,18 +124,24 @@ def request_and_secrets(
         base_domain=values["base_domain"],
         profile=profile,
         provider=provider,
+        pick=Pick(**values.get("pick", {})),
         wait=_wait(values),
         login=_login(values),
         deploy=_deploy(values, profile, provider),
         disks={target: DiskWish(**wish) for target, wish in values.get("disks", {}).items()},
         networks=tuple(NetworkWish(**wish) for wish in values.get("networks", ())),
-        later=later,
-        **{key: values[key] for key in simple.split() if key in values and key not in later},
+        later=_later(values),
+        **{key: values[key] for key in simple.split() if key in values},
     )
     private_key = values.get("private_key", "")
     if private_key and not is_private_key(private_key):
         private_key = read_file(private_key)
-    secrets = Secrets(values.get("password", ""), values.get("sudo_password", ""), private_key)
+    secrets = Secrets(
+        values.get("password", ""),
+        values.get("sudo_password", ""),
+        private_key,
+        values.get("private_key_passphrase", ""),
+    )
     return request, secrets
 
 
@@ -137,7 +151,7 @@ def _later(values: Mapping[str, Any]) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value
         for name, value in values.items()
         # False, or an empty list, asks for nothing that could not be done.
-        if (name in carried and value) or value in schema.LATER_VALUES.get(name, ())
+        if name in carried and value
     }
 
 
@@ -158,6 +172,7 @@ def _login(values: Mapping[str, Any]) -> Login:
         sudo=values.get("sudo", username != "root"),
         tty=values.get("tty", True),
         private_key="" if is_private_key(private_key) else private_key,
+        ssh_agent=values.get("ssh_agent", False),
     )
 
 

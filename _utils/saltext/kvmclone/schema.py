@@ -106,7 +106,11 @@ _DISK = values.record(
     strategy=values.choice("full", "quick"),
     action=values.choice("clone", "share", "skip"),
 )
-_NETWORK = values.record(network=values.WORD, bridge=values.WORD, model=values.WORD, mac=values.MAC)
+_NETWORK = values.one_of_two(
+    values.record(network=values.WORD, bridge=values.WORD, model=values.WORD, mac=values.MAC),
+    "network",
+    "bridge",
+)
 _PICK = values.record(cidr=values.CIDR, interface=values.WORD, family=values.choice("ipv4", "ipv6"))
 
 _NO_WINDOWS = "Windows guests are not bootstrapped; set deploy: false"
@@ -138,8 +142,10 @@ TABLE: tuple[Key, ...] = (
     _honoured("networks", values.list_of(_NETWORK), SECTIONS),
     _honoured("protect", values.BOOLEAN, SECTIONS),
     _honoured("on_failure", values.choice("destroy", "stop", "keep"), SECTIONS),
-    # The address; ip_source holds two words of a later stage (see LATER_VALUES)
+    # The address
     _honoured("ip_source", values.choice("ip-learning", "qemu-agent", "auto", "arp", "reserve")),
+    _honoured("address", values.ADDRESS, SECTIONS),
+    _honoured("pick", _PICK, SECTIONS),
     _honoured("wait_for_ip_timeout", values.DURATION),
     _honoured("wait_for_ip_interval", values.DURATION),
     _honoured("wait_for_ip_interval_multiplier", values.FACTOR),
@@ -153,6 +159,8 @@ TABLE: tuple[Key, ...] = (
     # A path on the master, or the key itself: only the latter is a secret, and config.py
     # tells them apart.
     Key("private_key", Fate.HONOURED, values.TEXT, visible=False),
+    _secret("private_key_passphrase"),
+    _honoured("ssh_agent", values.BOOLEAN),
     # What is put into the guest and run there
     _honoured("deploy", values.BOOLEAN),
     _honoured("bootstrap", values.choice("auto", "ssh", "agent", "keys", "none"), SECTIONS),
@@ -174,8 +182,6 @@ TABLE: tuple[Key, ...] = (
     _honoured("keysize", values.integer(1024, 16384)),
     _honoured("start_action", values.TEXT),
     # Of a later stage
-    _carried("address", values.ADDRESS),
-    _carried("pick", _PICK),
     _carried("ttl", values.DURATION),
     _carried("hosts", values.TEXTS),
     _carried("placement", values.either(values.WORD, values.MAPPING)),
@@ -183,7 +189,6 @@ TABLE: tuple[Key, ...] = (
     _ignored("os", "salt-cloud itself takes script instead"),
     _ignored("key_filename", "the libvirt driver takes private_key"),
     _ignored("ssh_keyfile", "the libvirt driver takes private_key"),
-    _ignored("ssh_agent", _OWN_SSH + "; use private_key"),
     _ignored("delete_sshkeys", "host keys are bound to the clone, not to its address"),
     _ignored("known_hosts_file", "host keys are always checked, in a store of our own"),
     _ignored("file_transport", _OWN_SSH, "sftp"),
@@ -243,9 +248,6 @@ TABLE: tuple[Key, ...] = (
     _refused("smb_port", _NO_WINDOWS),
     _refused("port_timeout", _NO_WINDOWS),
 )
-
-#: Values of an honoured key that belong to a later stage.
-LATER_VALUES: dict[str, tuple[str, ...]] = {"ip_source": ("arp", "reserve")}
 
 #: Every known key by its name.
 KEYS: dict[str, Key] = {key.name: key for key in TABLE}

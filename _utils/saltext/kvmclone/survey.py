@@ -7,12 +7,19 @@ Reads only. What it finds is :class:`.facts.HostFacts`, plain data.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
-from saltext.kvmclone import domain_xml, plan, volumes
-from saltext.kvmclone.facts import HostFacts, PoolFacts, VolumeFacts
-from saltext.kvmclone.host import Host
+from saltext.kvmclone import disks, domain_xml, filesystems, images, plan, pools, volumes
+from saltext.kvmclone.codes import NO_NETWORK
+from saltext.kvmclone.domain_xml import Disk, Domain
+from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
+from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.ownership import Record
 from saltext.kvmclone.request import Request
+
+#: Every network device of this machine has a folder here.
+_DEVICES = "/sys/class/net"
 
 
 def facts(host: Host, request: Request) -> HostFacts:
@@ -20,39 +27,139 @@ def facts(host: Host, request: Request) -> HostFacts:
     base = host.domain(request.base_domain)
     definition = base.definition()
     domain = domain_xml.read(definition)
-    found: dict[str, VolumeFacts] = {}
-    pools: dict[str, PoolFacts] = {}
+    sources: dict[str, SourceFacts] = {}
+    known: dict[str, PoolFacts] = {}
     occupied: set[str] = set()
+    missing: set[str] = set()
+    copies = any(
+        disks.may_be_cloned(disk, request) and disks.strategy_of(disk, request) == "full"
+        for disk in domain.disks
+    )
     for disk in domain.disks:
-        if not plan.is_cloned(disk):
+        if not disks.may_be_cloned(disk, request):
+            if host.local and disk.path.startswith("/") and not os.path.exists(disk.path):
+                missing.add(disk.path)
             continue
-        volume = volumes.find(host, disk.path)
-        if volume is None:
-            continue
-        found[disk.path] = volume
-        name = request.pool or volume.pool
-        if name not in pools:
-            known = volumes.pool(host, name)
-            if known is None:
-                continue
-            pools[name] = known
-        wanted = plan.volume_name(request.name, disk, request.clone_strategy)
-        path = os.path.join(pools[name].path, wanted)
-        if pools[name].active and volumes.exists(host, path):
-            occupied.add(path)
+        source, holder = _source(host, disk, request)
+        sources[disk.target] = source
+        name = disks.pool_of(disk, request, source)
+        if name and name not in known:
+            at_hand = holder is not None and name == source.pool
+            found = (
+                pools.facts_of(host, holder, copies) if at_hand else pools.facts(host, name, copies)
+            )
+            if found is not None:
+                known[name] = found
+        if name in known and known[name].active:
+            path = os.path.join(known[name].path, disks.volume_name(disk, request))
+            if volumes.exists(host, path):
+                occupied.add(path)
     nvram = plan.nvram_path(domain, request.name)
-    if nvram and host.local and os.path.exists(nvram):
+    if nvram and volumes.exists(host, nvram):
         occupied.add(nvram)
     return HostFacts(
         base_xml=definition,
         base_state=base.state(),
         base_saved=base.is_saved(),
+        base_snapshots=_snapshots(host, base, sources),
         local=host.local,
         taken=host.find(request.name) is not None,
-        volumes=found,
-        pools=pools,
+        sources=sources,
+        pools=known,
         existing=frozenset(occupied),
+        missing=frozenset(missing),
+        networks=_networks(host, request),
+        bridges=_bridges(request) if host.local else {},
+        macs=_macs(host, request),
+        nvram_size=_nvram_size(host, domain),
     )
+
+
+def _source(host: Host, disk: Disk, request: Request) -> tuple[SourceFacts, Any | None]:
+    """What one disk of the base consists of, and libvirt's object of the pool that holds it."""
+    path = disk.path
+    if disk.kind == "volume":
+        path, problem = pools.path_of(host, disk.pool, disk.volume)
+        if problem or not path:
+            return SourceFacts(
+                asleep=disk.pool if problem == "asleep" else "",
+                unknown_pool=disk.pool if problem == "unknown" else "",
+            ), None
+    holder = pools.holder(host, path)
+    found, data, fault = images.chain(path, disk.format, _looking(host))
+    top = found[0]
+    filesystem, copies_on_write = "", True
+    if host.local and top.kind == "file" and disks.strategy_of(disk, request) == "full":
+        filesystem = filesystems.of(os.path.dirname(top.real)).id
+        copies_on_write = filesystems.copies_on_write(top.real)
+    source = SourceFacts(
+        images=found,
+        data=data,
+        fault=fault,
+        pool=str(holder.name()) if holder is not None else "",
+        asleep="" if holder is not None else pools.asleep(host, path),
+        filesystem=filesystem,
+        copies_on_write=copies_on_write,
+    )
+    return source, holder
+
+
+def _looking(host: Host) -> images.Look:
+    """How images of this host are looked at: as files where they are ours, else over libvirt."""
+
+    def look(path: str) -> ImageFacts:
+        if host.local:
+            try:
+                return images.look(path)
+            except PermissionError:  # a network file system that keeps root out
+                pass
+        return pools.look(host, path)
+
+    return look
+
+
+def _snapshots(host: Host, base: DomainHandle, sources: Mapping[str, SourceFacts]) -> int:
+    images = [image for source in sources.values() for image in source.images]
+    if len(images) == len(sources) and not any(image.header.snapshots for image in images):
+        return 0  # the common case: not even asked
+    return int(host.call(base.raw.snapshotNum, 0))
+
+
+def _networks(host: Host, request: Request) -> dict[str, bool]:
+    found: dict[str, bool] = {}
+    for name in dict.fromkeys(wish.network for wish in request.networks if wish.network):
+        with absent(NO_NETWORK):
+            network = host.call(host.connection.networkLookupByName, name)
+            found[name] = bool(host.call(network.isActive))
+    return found
+
+
+def _bridges(request: Request) -> dict[str, str]:
+    devices = os.listdir(_DEVICES)
+    found: dict[str, str] = {}
+    for name in {wish.bridge for wish in request.networks if wish.bridge}:
+        if name not in devices:
+            found[name] = "missing"
+        else:
+            is_bridge = os.path.isdir(os.path.join(_DEVICES, name, "bridge"))
+            found[name] = "bridge" if is_bridge else "other"
+    return found
+
+
+def _macs(host: Host, request: Request) -> dict[str, str]:
+    if not any(wish.mac for wish in request.networks):
+        return {}
+    domains = host.each_domain(lambda handle: domain_xml.read(handle.definition()))
+    return {card.mac: domain.name for domain in domains for card in domain.interfaces if card.mac}
+
+
+def _nvram_size(host: Host, domain: Domain) -> int:
+    if not (host.local and domain.nvram and domain.nvram.path):
+        return 0
+    try:
+        return os.path.getsize(domain.nvram.path)
+    except OSError:  # the base never booted
+        return 0
 
 
 def drifted(host: Host, record: Record) -> bool:

@@ -208,6 +208,18 @@ def record(**fields: Kind[Any]) -> Kind[dict[str, Any]]:
     return Kind(f"a mapping of ({words})", parse)
 
 
+def one_of_two(kind: Kind[dict[str, Any]], first: str, second: str) -> Kind[dict[str, Any]]:
+    """A record that has one of two fields, and not the other."""
+
+    def parse(value: Any) -> dict[str, Any]:
+        parsed = kind.parse(value)
+        if (first in parsed) == (second in parsed):
+            raise _refuse()
+        return parsed
+
+    return Kind(f"{kind.expected} with either {first} or {second}", parse)
+
+
 def mapping_of(name: str, kind: Kind[T]) -> Kind[dict[str, T]]:
     """
     A mapping whose keys the user chooses.

@@ -1,9 +1,8 @@
 """
 Storage: finding, making and deleting volumes.
 
-Together with :mod:`.host` the only room that imports libvirt. Lookups go by path
-(``storageVolLookupByPath``), so that a clone costs the same however many volumes the
-pool holds; only :func:`stand_on`, which destroying needs, walks.
+Lookups go by path (``storageVolLookupByPath``), so that a clone costs the same however many
+volumes the pool holds; only :func:`stand_on` walks.
 """
 
 from __future__ import annotations
@@ -11,21 +10,43 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL, STORAGE_VOL_EXIST
+from saltext.kvmclone import copying, images, ownership
+from saltext.kvmclone.codes import (
+    INTERNAL_ERROR,
+    NO_STORAGE_POOL,
+    NO_STORAGE_VOL,
+    OPERATION_INVALID,
+    STORAGE_VOL_EXIST,
+)
+from saltext.kvmclone.disks import BYTES, CONVERT, OVERLAY, PlannedDisk
 from saltext.kvmclone.errors import HostError, KvmCloneError, PlanRefused, PoolFull
-from saltext.kvmclone.facts import PoolFacts, VolumeFacts
+from saltext.kvmclone.facts import VolumeFacts
 from saltext.kvmclone.host import Host, absent
-from saltext.kvmclone.plan import PlannedDisk
+from saltext.kvmclone.image_header import QCOW2
 
 log = logging.getLogger(__name__)
 
-#: Data is copied in pieces of this many bytes.
-PIECE = 64 * 2**20
+#: libvirt goes on copying after its client died, and refreshes no pool meanwhile; so long do
+#: we wait for that, seconds.
+PATIENCE = 60.0
+
+
+def lookup(host: Host, path: str) -> Any | None:
+    """
+    libvirt's volume of the file at ``path``; None where no active pool holds it.
+
+    A file that was put into a pool's folder by hand is found after one refresh of that pool.
+    """
+    raw = _lookup(host, path)
+    if raw is None and refresh_folder(host, os.path.dirname(path)):
+        raw = _lookup(host, path)
+    return raw
 
 
 def _lookup(host: Host, path: str) -> Any | None:
@@ -35,14 +56,8 @@ def _lookup(host: Host, path: str) -> Any | None:
 
 
 def find(host: Host, path: str) -> VolumeFacts | None:
-    """
-    What libvirt knows of the file at ``path``; None where no active pool holds it.
-
-    A file that was put into a pool's folder by hand is found after one refresh of that pool.
-    """
-    raw = _lookup(host, path)
-    if raw is None and refresh_folder(host, os.path.dirname(path)):
-        raw = _lookup(host, path)
+    """What libvirt knows of the file at ``path``; None where no active pool holds it."""
+    raw = lookup(host, path)
     if raw is None:
         return None
     root = etree.fromstring(host.call(raw.XMLDesc, 0).encode())
@@ -62,28 +77,30 @@ def find(host: Host, path: str) -> VolumeFacts | None:
 def refresh_folder(host: Host, folder: str) -> bool:
     """Let the active pool over ``folder`` look at its files again; False without such a pool."""
     with absent(NO_STORAGE_POOL):
-        pool = host.call(host.connection.storagePoolLookupByTargetPath, folder)
-        host.call(pool.refresh, 0)
+        refresh(host, host.call(host.connection.storagePoolLookupByTargetPath, folder))
         return True
     return False
 
 
-def pool(host: Host, name: str) -> PoolFacts | None:
-    """The storage pool of that name, None where there is none."""
-    raw = None
-    with absent(NO_STORAGE_POOL):
-        raw = host.call(host.connection.storagePoolLookupByName, name)
-    if raw is None:
-        return None
-    root = etree.fromstring(host.call(raw.XMLDesc, 0).encode())
-    state, _capacity, _allocation, available = host.call(raw.info)
-    return PoolFacts(
-        name=name,
-        type=root.get("type", ""),
-        path=(root.findtext("./target/path") or "").strip(),
-        active=state == 2,
-        available=int(available),
-    )
+def refresh(host: Host, raw_pool: Any) -> None:
+    """
+    Let a pool look at its files again. libvirt refuses that, with no better number than
+    that of an internal error, while it makes a volume there for somebody; so ask again.
+    """
+    _patiently(lambda: host.call(raw_pool.refresh, 0), INTERNAL_ERROR)
+
+
+def _patiently(ask: Callable[[], Any], busy: int) -> None:
+    """Ask until the answer is not the error ``busy`` any more, or :data:`PATIENCE` ends."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            ask()
+            return
+        except HostError as error:
+            if error.code != busy or time.monotonic() > deadline:
+                raise
+        time.sleep(0.3)
 
 
 def exists(host: Host, path: str) -> bool:
@@ -91,49 +108,88 @@ def exists(host: Host, path: str) -> bool:
     return os.path.lexists(path) if host.local else _lookup(host, path) is not None
 
 
-def create(host: Host, disk: PlannedDisk, made: list[str]) -> None:
+def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
     """
     Make the volume of one planned disk.
 
-    :param made: Holds the volume's path for as long as there may be something of ours to
-        take back. Where libvirt refuses, it cleaned up by itself, and a file that stands
-        there is somebody else's.
+    :param exists: Called once, as soon as the volume is known to be there and ours, before
+        it is filled. Whatever fails before that, but for the connection itself, leaves
+        nothing of ours.
+    :return: What was really done: the plan's action, or ``copy`` where the kernel would not
+        share blocks.
     :raises PlanRefused: The file is there already.
     :raises PoolFull: The pool ran out of room.
     :raises HostError: libvirt refused for another reason.
     """
     raw_pool = host.call(host.connection.storagePoolLookupByName, disk.pool)
-    # Ten times faster than the daemon's own copy, and as sparse as the source.
-    fill = (
-        disk.action == "copy"
-        and host.local
-        and not disk.source_backing
-        and os.access(disk.source, os.R_OK)
-    )
-    made.append(disk.destination)
+    convert = disk.method == CONVERT and copying.can_convert()
+    if disk.method == CONVERT and not convert and not disk.source_pool:
+        raise HostError(
+            f"qemu-img, which reads '{disk.source}', is not installed on this host.",
+            "Install it: apt install qemu-utils   or: dnf install qemu-img",
+        )
     try:
-        if disk.action == "overlay" or fill:
-            host.call(raw_pool.createXML, _xml(disk), 0)
+        if disk.method in (OVERLAY, BYTES) or convert:
+            raw = host.call(raw_pool.createXML, _xml(disk), 0)
         else:
             source = host.call(host.connection.storageVolLookupByPath, disk.source)
-            host.call(raw_pool.createXMLFrom, _xml(disk), source, 0)
+            raw = host.call(raw_pool.createXMLFrom, _xml(disk), source, 0)
     except HostError as error:
-        made.remove(disk.destination)
         raise _refusal(host, raw_pool, disk, error) from error
-    if fill:
-        _fill(disk)
+    exists()
+    done = disk.action
+    if disk.method == BYTES:
+        done = _fill(disk)
+    elif convert:
+        _convert(disk)
+    if disk.grows and disk.format == QCOW2 and not convert:
+        host.call(raw.resize, disk.capacity, 0)
+    return done
 
 
 def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> KvmCloneError:
     """What libvirt's refusal to make a volume means."""
-    host.call(raw_pool.refresh, 0)
-    if error.code == STORAGE_VOL_EXIST or _lookup(host, disk.destination) is not None:
+    if not host.local:
+        refresh(host, raw_pool)
+    if error.code == STORAGE_VOL_EXIST or exists(host, disk.destination):
         return PlanRefused(
             f"The volume '{disk.destination}' appeared meanwhile; it is not ours to overwrite.",
             f"Look at it, then: virsh vol-delete {disk.destination}",
         )
-    available = host.call(raw_pool.info)[3]
+    available = _available(disk) if host.local else host.call(raw_pool.info)[3]
     return _full(disk) if available < disk.bytes + 2**20 else error
+
+
+def _available(disk: PlannedDisk) -> int:
+    room = os.statvfs(os.path.dirname(disk.destination))
+    return room.f_bavail * room.f_frsize
+
+
+def resembles(host: Host, volume: ownership.Volume) -> bool:
+    """
+    Whether the file at a volume's path could be what was being made when its worker died.
+
+    A copy has the capacity of its source until it is grown at the very end.
+    """
+    if host.local:
+        try:
+            found = images.look(volume.path)
+        except OSError:
+            return False
+        kind, form = found.kind, found.header.format
+        capacity = found.header.capacity if form == QCOW2 else found.size
+    else:
+        known = find(host, volume.path)
+        if known is None:
+            return False
+        kind, form, capacity = "file", known.format, known.capacity
+    if kind != "file":
+        return False
+    if volume.format == QCOW2:
+        exact = volume.strategy == "overlay"
+        fits = capacity == volume.capacity if exact else 0 < capacity <= volume.capacity
+        return form == QCOW2 and fits
+    return not volume.capacity or capacity <= volume.capacity
 
 
 def delete(host: Host, path: str) -> bool:
@@ -141,20 +197,32 @@ def delete(host: Host, path: str) -> bool:
     Delete the file at ``path``; the caller has made sure that it may.
 
     :return: False where there was none.
+    :raises HostError: libvirt is still at work on it after :data:`PATIENCE`, or refused.
     """
-    raw = _lookup(host, path)
-    if raw is None and refresh_folder(host, os.path.dirname(path)):
-        raw = _lookup(host, path)
+    # What libvirt is making, it knows; so what it does not know here is a file like any other.
+    raw = _lookup(host, path) if host.local else lookup(host, path)
     if raw is not None:
         with absent(NO_STORAGE_VOL):
-            host.call(raw.delete, 0)
+            _delete(host, raw, path)
             return True
         return False
     if host.local and os.path.isfile(path):
-        # Its pool is gone, the file is not.
         os.unlink(path)
         return True
     return False
+
+
+def _delete(host: Host, raw: Any, path: str) -> None:
+    try:
+        _patiently(lambda: host.call(raw.delete, 0), OPERATION_INVALID)
+    except HostError as error:
+        if error.code != OPERATION_INVALID:
+            raise
+        raise HostError(
+            f"libvirt is still writing '{path}', so it cannot be deleted yet.",
+            "Wait until 'virsh vol-info' no longer grows, then repeat the command.",
+            code=error.code,
+        ) from error
 
 
 def stand_on(host: Host, paths: Iterable[str]) -> dict[str, list[str]]:
@@ -193,61 +261,46 @@ def _xml(disk: PlannedDisk) -> str:
     if disk.format == "qcow2":
         # Without it libvirt writes the format of QEMU 0.10.
         etree.SubElement(target, "compat").text = "1.1"
-    if disk.action == "overlay":
+    if disk.method == OVERLAY:
         store = etree.SubElement(root, "backingStore")
-        etree.SubElement(store, "path").text = disk.source
+        etree.SubElement(store, "path").text = disk.source_real
         etree.SubElement(store, "format", type=disk.source_format)
     return etree.tostring(root, encoding="unicode")
 
 
-def _fill(disk: PlannedDisk) -> None:
-    """Copy the source's bytes into the new volume, holes as holes."""
+def _fill(disk: PlannedDisk) -> str:
+    """Give the new volume the bytes of its source; says how."""
     try:
-        with open(disk.source, "rb") as source, open(disk.destination, "r+b") as target:
-            size = os.fstat(source.fileno()).st_size
-            os.ftruncate(target.fileno(), 0)
-            os.ftruncate(target.fileno(), size)
-            for start, end in _data(source.fileno(), size):
-                _copy(source.fileno(), target.fileno(), start, end)
+        shared = disk.action == "reflink" and copying.share_blocks(
+            disk.source_real, disk.destination
+        )
+        if not shared:
+            copying.copy(disk.source_real, disk.destination)
+        if disk.grows and disk.format != QCOW2:
+            # libvirt would refuse a size beyond what is free, although nothing is written.
+            copying.grow(disk.destination, disk.capacity)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _full(disk) from error
-        raise HostError(
-            f"Copying '{disk.source}' to '{disk.destination}' failed: {error.strerror}."
-        ) from error
+        raise _unfinished(disk, str(error.strerror)) from error
+    return "reflink" if shared else "copy"
 
 
-def _data(descriptor: int, size: int) -> Iterable[tuple[int, int]]:
-    """The stretches of a file that hold data, as ``(start, end)``."""
-    position = 0
-    while position < size:
-        try:
-            start = os.lseek(descriptor, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole until the end
-                return
-            raise
-        end = os.lseek(descriptor, start, os.SEEK_HOLE)
-        yield start, end
-        position = end
+def _convert(disk: PlannedDisk) -> None:
+    """Let qemu-img write what the guest sees of the source, with all that it stands on."""
+    try:
+        copying.convert(disk.source_real, disk.source_format, disk.destination, disk.format)
+    except copying.ConvertFailed as error:
+        if _available(disk) < 8 * 2**20:  # it writes by the MiB
+            raise _full(disk) from error
+        raise _unfinished(disk, str(error)) from error
 
 
-def _copy(source: int, target: int, start: int, end: int) -> None:
-    position = start
-    while position < end:
-        try:
-            done = os.copy_file_range(
-                source, target, min(PIECE, end - position), position, position
-            )
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise
-            done = os.pwrite(
-                target, os.pread(source, min(PIECE, end - position), position), position
-            )
-        if done == 0:
-            raise OSError(errno.EIO, "the source became shorter while it was copied")
-        position += done
+def _unfinished(disk: PlannedDisk, why: str) -> HostError:
+    return HostError(
+        f"Copying '{disk.source}' to '{disk.destination}' failed: {why}.",
+        "Look at both files; what was written is taken back.",
+    )
 
 
 def _full(disk: PlannedDisk) -> PoolFull:

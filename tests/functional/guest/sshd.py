@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +52,10 @@ class Sshd:
         with (self.folder / "authorized_keys").open("a") as file:
             file.write(public.strip() + "\n")
 
-    def start(self) -> None:
+    def start(self, *before: str) -> None:
+        """
+        :param before: Words of a command that executes what follows them.
+        """
         settings = {
             "Port": str(self.port),
             "ListenAddress": "127.0.0.1",
@@ -70,8 +74,14 @@ class Sshd:
         (self.folder / "config").write_text("\n".join(lines) + "\n")
         os.makedirs("/run/sshd", exist_ok=True)
         self.process = subprocess.Popen(
-            ["/usr/sbin/sshd", "-D", "-f", self.folder / "config", "-E", self.folder / "log"]
+            [*before, "/usr/sbin/sshd", "-D", "-f", self.folder / "config"]
+            + ["-E", self.folder / "log"]
         )
+
+    @property
+    def connections(self) -> int:
+        """How many there were so far."""
+        return self.log.count("Connection from ")
 
     def wait(self) -> None:
         for _ in range(100):
@@ -89,7 +99,8 @@ class Sshd:
     def stop(self) -> None:
         if self.process is not None:
             for pid in self.sessions():
-                os.kill(pid, 9)
+                with suppress(ProcessLookupError):  # it has just ended by itself
+                    os.kill(pid, 9)
             self.process.terminate()
             self.process.wait(10)
             self.process = None

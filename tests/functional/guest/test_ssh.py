@@ -64,7 +64,7 @@ def enter(sshd: Sshd) -> Callable[..., ssh.SshChannel]:
     """Log in with a password as the ordinary user."""
 
     def enter(password: str = PASSWORD, wait: float = 15, **options) -> ssh.SshChannel:
-        keywords = {k: options.pop(k) for k in ("host_keys",) if k in options}
+        keywords = {k: options.pop(k) for k in ("host_keys", "vet") if k in options}
         secrets = Secrets(password=password, sudo_password=options.pop("sudo_password", ""))
         return ssh.connect(
             "127.0.0.1",
@@ -117,18 +117,90 @@ def test_every_kind_of_key_opens_the_door(sshd, make, style):
         assert channel.run("id -u", timeout=10).output.strip() == "0"
 
 
-def test_a_key_with_a_passphrase_needs_it(sshd):
-    private, public = key_text(ed25519.Ed25519PrivateKey.generate(), passphrase="open sesame")
+@pytest.mark.parametrize("style", ["openssh", "pkcs8", "pkcs1"])
+def test_a_key_with_a_passphrase_needs_it(sshd, style):
+    private, public = key_text(rsa.generate_private_key(65537, 2048), style, "open sesame")
     sshd.authorize(public)
     sshd.start()
-    login, secrets = Login("root", sshd.port), Secrets(private_key=private)
-    deadline = time.monotonic() + 15
-    with ssh.connect(
-        "127.0.0.1", login, secrets, deadline=deadline, passphrase="open sesame"
-    ) as channel:
+    login, deadline = Login("root", sshd.port), time.monotonic() + 15
+
+    def enter(passphrase: str) -> ssh.SshChannel:
+        secrets = Secrets(private_key=private, private_key_passphrase=passphrase)
+        return ssh.connect("127.0.0.1", login, secrets, deadline=deadline)
+
+    with enter("open sesame") as channel:
         assert channel.run("true", timeout=10).status == 0
-    with pytest.raises(errors.LoginFailed, match="passphrase"):
-        ssh.connect("127.0.0.1", login, secrets, deadline=deadline)
+        assert channel.entered_by == "key"
+    for wrong in ("", "canary"):
+        with pytest.raises(errors.LoginFailed, match="passphrase") as caught:
+            enter(wrong)
+        assert "private_key_passphrase" in caught.value.hint
+        assert "canary" not in str(caught.value)
+
+
+def test_a_passphrase_that_a_key_does_not_need_is_passed_over(sshd):
+    private, public = key_text(ed25519.Ed25519PrivateKey.generate())
+    sshd.authorize(public)
+    sshd.start()
+    secrets = Secrets(private_key=private, private_key_passphrase="none needed")
+    login, deadline = Login("root", sshd.port), time.monotonic() + 15
+    ssh.connect("127.0.0.1", login, secrets, deadline=deadline).close()
+
+
+@pytest.fixture
+def agent(tmp_path, monkeypatch) -> Iterator[Callable[..., list[str]]]:
+    """A real ssh agent; fill it with keys, it answers with their public halves."""
+    socket_path = tmp_path / "agent"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", socket_path], stdout=subprocess.DEVNULL)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
+    for _ in range(100):
+        if socket_path.exists():
+            break
+        time.sleep(0.02)
+
+    def hold(*keys) -> list[str]:
+        texts = [key_text(key) for key in keys]
+        for private, _public in texts:
+            subprocess.run(["ssh-add", "-q", "-"], input=private, text=True, check=True)
+        return [public for _private, public in texts]
+
+    yield hold
+    process.terminate()
+    process.wait(5)
+
+
+def test_the_ssh_agent_opens_the_door_where_it_is_asked_for(sshd, agent):
+    held = agent(rsa.generate_private_key(65537, 2048), ed25519.Ed25519PrivateKey.generate())
+    sshd.authorize(held[1])
+    sshd.start()
+    login = Login("root", sshd.port, ssh_agent=True)
+    with ssh.connect("127.0.0.1", login, Secrets(), deadline=time.monotonic() + 15) as channel:
+        assert channel.run("id -u", timeout=10).output == "0\n"
+        assert channel.entered_by == "ssh agent"
+    with pytest.raises(errors.LoginFailed, match="neither a key nor a password") as caught:
+        ssh.connect(
+            "127.0.0.1", Login("root", sshd.port), Secrets(), deadline=time.monotonic() + 15
+        )
+    assert "ssh_agent: true" in caught.value.hint
+
+
+def test_an_agent_with_many_keys_leaves_the_password_its_turn(sshd, agent):
+    agent(*(ed25519.Ed25519PrivateKey.generate() for _ in range(8)))
+    sshd.start()
+    login = Login(USER, sshd.port, ssh_agent=True)
+    secrets = Secrets(password=PASSWORD)
+    with ssh.connect("127.0.0.1", login, secrets, deadline=time.monotonic() + 15) as channel:
+        assert channel.entered_by == "password"
+
+
+@pytest.mark.parametrize("kind", ["no agent", "no key"])
+def test_an_agent_that_cannot_help_says_why(sshd, agent, monkeypatch, kind):
+    if kind == "no agent":
+        monkeypatch.delenv("SSH_AUTH_SOCK")
+    login = Login("root", sshd.port, ssh_agent=True)
+    with pytest.raises(errors.LoginFailed) as caught:
+        ssh.connect("127.0.0.1", login, Secrets(), deadline=time.monotonic() + 15)
+    assert ("SSH_AUTH_SOCK" if kind == "no agent" else "ssh-add") in str(caught.value)
 
 
 def test_a_refused_key_leaves_the_password(sshd, enter):
@@ -244,6 +316,46 @@ def test_an_sshd_that_is_just_being_given_its_new_keys_is_waited_for(sshd, enter
     with enter(host_keys=[key.public for key in fresh]) as channel:
         assert channel.host_key == fresh[0].public
     later.join()
+
+
+def test_whoever_is_met_first_is_vetted_before_the_login(sshd, enter):
+    sshd.start()
+    asked = []
+
+    def refuse(key) -> None:
+        asked.append(key)
+        raise errors.WrongGuest("it is another")
+
+    with pytest.raises(errors.WrongGuest):
+        enter(vet=refuse)
+    assert asked[0] in sshd.host_keys
+    assert "for kvmclone-test" not in sshd.log, "nobody tried to log in"
+    with enter(vet=refuse, host_keys=sshd.host_keys):
+        assert len(asked) == 1, "who is known needs no vetting"
+
+
+def test_a_key_that_opens_the_door_spares_the_password(sshd, enter):
+    private, public = key_text(ed25519.Ed25519PrivateKey.generate())
+    sshd.authorize(public)
+    sshd.start()
+    secrets = Secrets(password=PASSWORD, private_key=private)
+    with ssh.connect(
+        "127.0.0.1", Login("root", sshd.port), secrets, deadline=time.monotonic() + 15
+    ) as channel:
+        assert channel.entered_by == "key"
+    assert "password" not in sshd.log
+
+
+def test_the_host_keys_that_sshd_uses_are_read_in_the_guest(root, sshd, monkeypatch):
+    # `sshd -T` reads the machine's own configuration, so this one is given a voice.
+    tool = sshd.folder / "sshd"
+    tool.write_text(
+        f"#!/bin/sh\nfor k in ed25519 rsa; do echo hostkey {sshd.folder}/host_$k; done\n"
+    )
+    tool.chmod(0o755)
+    told = root.run(f"PATH={sshd.folder}:$PATH\n" + hostkeys._READ, timeout=20)
+    used, _, _ = told.output.partition("\n\n")
+    assert hostkeys._keys(used) == (sshd.host_keys[0], sshd.host_keys[2])
 
 
 # --- commands ---------------------------------------------------------------------------

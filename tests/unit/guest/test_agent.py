@@ -7,6 +7,7 @@ import io
 import json
 import os
 import subprocess
+import threading
 import time
 from typing import Any
 
@@ -23,12 +24,14 @@ class LocalAgent:
 
     :ivar disabled: Commands that its configuration forbids.
     :ivar longest: Bytes of the longest request so far.
+    :ivar silent_until: Until then it does not answer, on the clock of ``time.monotonic()``.
     """
 
     def __init__(self) -> None:
         self.disabled: set[str] = set()
         self.names: list[str] = []
         self.longest = 0
+        self.silent_until = 0.0
         self.running: dict[int, tuple[subprocess.Popen[bytes], io.BytesIO]] = {}
         self.files: dict[int, Any] = {}
 
@@ -36,6 +39,8 @@ class LocalAgent:
         name = request["execute"]
         self.names.append(name)
         self.longest = max(self.longest, len(json.dumps(request)))
+        if time.monotonic() < self.silent_until:
+            raise errors.ChannelError("the guest agent does not answer")
         if name in self.disabled:
             raise AgentError("CommandNotFound", f"Command {name} has been disabled")
         return getattr(self, name.replace("-", "_"))(**_words(request.get("arguments", {})))
@@ -58,6 +63,8 @@ class LocalAgent:
         return {"pid": process.pid}
 
     def guest_exec_status(self, pid: int) -> Any:
+        if pid not in self.running:
+            raise AgentError("GenericError", f"Invalid parameter 'pid': PID {pid} does not exist")
         process, data = self.running[pid]
         try:
             out, err = process.communicate(data.read() or None, timeout=0.01)
@@ -80,6 +87,9 @@ class LocalAgent:
 
     def guest_file_write(self, handle: int, buf_b64: str) -> Any:
         return {"count": self.files[handle].write(base64.b64decode(buf_b64)), "eof": False}
+
+    def guest_file_read(self, handle: int, count: int) -> Any:
+        return {"buf-b64": base64.b64encode(self.files[handle].read(count)).decode()}
 
     def guest_file_close(self, handle: int) -> Any:
         self.files.pop(handle).close()
@@ -179,6 +189,61 @@ def test_a_forbidden_command_is_named(channel, local, command):
 )
 def test_a_forbidden_command_is_recognised_from_old_and_new_agents(error_class, message, disabled):
     assert AgentError(error_class, message).disabled is disabled
+
+
+def test_the_way_to_allow_forbidden_commands_is_told(channel, local):
+    local.disabled = {"guest-exec"}
+    with pytest.raises(errors.ChannelError) as caught:
+        channel.run("true", timeout=5)
+    for word in ("BLACKLIST_RPC", "--block-rpcs", "--allow-rpcs", "bootstrap: ssh"):
+        assert word in caught.value.hint
+
+
+# --- an agent that goes away --------------------------------------------------------------
+
+
+def later(seconds: float, action) -> None:
+    threading.Timer(seconds, action).start()
+
+
+def test_an_agent_that_is_silent_for_a_moment_is_waited_for(channel, local):
+    later(0.2, lambda: setattr(local, "silent_until", time.monotonic() + 0.6))
+    assert channel.run("sleep 0.4; echo done", timeout=10).output == "done\n"
+    assert not channel.lost
+
+
+def test_an_agent_that_falls_silent_for_good_ends_the_wait(channel, local, monkeypatch):
+    monkeypatch.setattr(agent, "SILENCE", 0.5)
+    later(0.2, lambda: setattr(local, "silent_until", time.monotonic() + 60))
+    started = time.monotonic()
+    with pytest.raises(errors.ChannelError, match=r"fell silent during .*sleep 5") as caught:
+        channel.run("sleep 5", timeout=30)
+    assert time.monotonic() - started < 2
+    assert channel.lost
+    assert "bootstrap: ssh" in caught.value.hint
+
+
+def test_an_agent_that_is_restarted_in_the_middle_is_recognised(channel, local):
+    later(0.3, lambda: local.running.clear())
+    with pytest.raises(errors.ChannelError, match="was restarted and has forgotten") as caught:
+        channel.run("sleep 5", timeout=30)
+    assert channel.lost
+    assert "upgrade qemu-guest-agent" in caught.value.hint
+
+
+def test_what_an_agent_that_died_left_in_memory_goes_with_the_next_long_input(channel):
+    stale = "/run/kvm-clone.stale0"
+    with open(stale, "w", encoding="ascii") as file:
+        file.write("secret")
+    channel.run("cat >/dev/null", timeout=10, stdin=b"x" * 100_000)
+    assert not os.path.exists(stale)
+
+
+def test_a_file_is_fetched_where_commands_are_forbidden(channel, local, tmp_path):
+    local.disabled = {"guest-exec", "guest-exec-status"}
+    (tmp_path / "key.pub").write_text("ssh-ed25519 AAAA\n")
+    assert channel.fetch(str(tmp_path / "key.pub")) == b"ssh-ed25519 AAAA\n"
+    assert local.files == {}
 
 
 def test_an_agent_that_is_not_there_is_unusable_and_says_why():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 import pytest
 
 from saltext.kvmclone import errors
-from saltext.kvmclone.guest import hostkeys, identity
+from saltext.kvmclone.guest import hostkeys, identity, reset_script
 from saltext.kvmclone.guest.channel import Result
 
 KEYS = hostkeys.generate()
@@ -30,10 +31,14 @@ def test_a_bare_guest_says_for_each_step_why_there_is_nothing_to_do(guest):
         "machine_id",
         "dbus_machine_id",
         "hosts",
+        "machine_info",
         "ssh_host_keys",
         "salt_identity",
         "dhcp_state",
+        "network_cards",
+        "storage_names",
         "random_seed",
+        "journal",
     }
     assert all(skipped.values())
     assert outcome(done)["hostname"] == "done"
@@ -155,10 +160,26 @@ def test_a_guest_without_ssh_server_gets_no_host_keys(guest):
     assert os.listdir(guest.root / "etc/ssh") == ["ssh_config"]
 
 
-def test_host_keys_elsewhere_are_pointed_out(guest):
+def test_host_keys_elsewhere_are_replaced_too(guest):
+    for kind, type_ in (("ed25519", "ssh-ed25519"), ("rsa", "ssh-rsa")):
+        guest.put(f"/etc/other/{kind}", "old", 0o600)
+        guest.put(f"/etc/other/{kind}.pub", f"{type_} AAAA root@base\n")
+    guest.put("/etc/ssh/ssh_host_ed25519_key", "old")
+    guest.put("/etc/ssh/sshd_config", "HostKey /etc/other/ed25519\n  hostkey /etc/other/rsa\n")
+    done = reset(guest)
+    assert {key.type for key in done.host_keys} == {"ssh-ed25519", "ssh-rsa"}
+    assert guest.text("/etc/other/rsa") == KEYS[2].private.rstrip("\n") + "\n"
+    assert guest.text("/etc/other/ed25519.pub").startswith(KEYS[0].public.line)
+    assert done.warnings == ()
+
+
+def test_a_host_key_of_a_kind_that_nothing_tells_is_pointed_out(guest):
     guest.put("/etc/ssh/ssh_host_rsa_key", "old")
+    guest.put("/etc/other/key", "old")
     guest.put("/etc/ssh/sshd_config", "# HostKey /x\n  hostkey /etc/other/key\n")
-    assert outcome(reset(guest))["ssh_other_keys"] == "skipped"
+    done = reset(guest)
+    assert outcome(done)["ssh_other_keys"] == "skipped"
+    assert "/etc/other/key" in done.warnings[0]
     guest.put("/etc/ssh/sshd_config", "HostKey /etc/ssh/ssh_host_rsa_key\n")
     assert "ssh_other_keys" not in outcome(reset(guest))
 
@@ -229,13 +250,38 @@ def test_a_foreign_minion_is_forgotten_but_not_its_configuration(guest):
     assert guest.text("/etc/salt/minion.d/y.conf") == "log_level: info\n"
 
 
+def test_a_minion_s_keys_and_cache_are_found_where_its_configuration_puts_them(guest):
+    guest.put("/etc/salt/minion", "pki_dir: '/srv/pki'  # ours\ncachedir: /srv/cache\n")
+    for path in ("pki/minion.pem", "cache/grains.cache.p", "cache/proc/1", "cache/other"):
+        guest.put(f"/srv/{path}", "old")
+    assert outcome(reset(guest))["salt_identity"] == "done"
+    left = [f for _, _, names in os.walk(guest.root / "srv") for f in names]
+    assert left == ["other"]
+
+
+def test_a_master_s_signing_key_stays_and_its_cached_key_goes(guest):
+    for name in ("minion_master.pub", "master_sign.pub"):
+        guest.put(f"/etc/salt/pki/minion/{name}", "old")
+    reset(guest)
+    assert os.listdir(guest.root / "etc/salt/pki/minion") == ["master_sign.pub"]
+
+
+def test_a_salt_master_in_the_guest_is_pointed_out_and_left_alone(guest):
+    guest.put("/etc/salt/pki/master/master.pem", "old")
+    done = reset(guest)
+    assert "Salt master" in done.warnings[0]
+    assert guest.has("/etc/salt/pki/master/master.pem")
+
+
 # --- the rest ---------------------------------------------------------------------------
 
 
 def test_dhcp_leases_random_seed_and_cloud_instance_go(guest):
     for path in (
         "/var/lib/dhcp/dhclient.eth0.leases",
+        "/var/lib/dhcpcd/duid",
         "/var/lib/NetworkManager/internal-x-eth0.lease",
+        "/var/lib/NetworkManager/secret_key",
         "/run/systemd/netif/leases/2",
         "/var/lib/systemd/random-seed",
         "/var/lib/cloud/instances/i-1/obj.pkl",
@@ -250,6 +296,78 @@ def test_dhcp_leases_random_seed_and_cloud_instance_go(guest):
     assert files == []
     assert not guest.has("/var/lib/cloud/instance")
     assert "ssh_deletekeys: false" in guest.text("/etc/cloud/cloud.cfg.d/99-kvm-clone.cfg")
+
+
+def test_what_ties_the_network_to_the_cards_of_the_base_goes(guest):
+    guest.put("/etc/udev/rules.d/70-persistent-net.rules", "old")
+    guest.put("/etc/udev/rules.d/60-mine.rules", "mine")
+    card = guest.put("/etc/sysconfig/network-scripts/ifcfg-eth0", "DEVICE=eth0\nHWADDR=52:54:0\n")
+    assert outcome(reset(guest))["network_cards"] == "done"
+    assert os.listdir(guest.root / "etc/udev/rules.d") == ["60-mine.rules"]
+    assert card.read_text() == "DEVICE=eth0\n"
+
+
+def test_storage_servers_see_another_client(guest):
+    guest.put(
+        "/etc/iscsi/initiatorname.iscsi", "## c\nInitiatorName=iqn.1993-08.org.debian:01:ab\n"
+    )
+    guest.put("/etc/nvme/hostnqn", "nqn.2014-08.org.nvmexpress:uuid:old\n")
+    guest.put("/etc/nvme/hostid", "old\n")
+    assert outcome(reset(guest))["storage_names"] == "done"
+    name = guest.text("/etc/iscsi/initiatorname.iscsi")
+    assert re.fullmatch(r"## c\nInitiatorName=iqn\.1993-08\.org\.debian:01:[0-9a-f]{12}\n", name)
+    uuid = guest.text("/etc/nvme/hostid").strip()
+    assert len(uuid) == 36
+    assert guest.text("/etc/nvme/hostnqn").strip().endswith(uuid)
+
+
+def test_the_pretty_name_of_the_base_goes_and_the_rest_stays(guest):
+    guest.put("/etc/machine-info", "PRETTY_HOSTNAME=Base\nCHASSIS=vm\n")
+    assert outcome(reset(guest))["machine_info"] == "done"
+    assert guest.text("/etc/machine-info") == "CHASSIS=vm\n"
+
+
+def test_the_journal_goes_on_under_the_new_machine_id(guest):
+    (guest.root / "run/systemd/system").mkdir(parents=True)
+    guest.put("/run/log/journal/0123/system.journal")
+    assert outcome(reset(guest))["journal"] == "done"
+    assert guest.services == ["systemctl --no-block restart systemd-journald.service"]
+
+
+STEPS = re.search(r"main\(\) \{\n(.*)    say end\n\}", reset_script._FUNCTIONS, re.DOTALL)[
+    1
+].split()
+
+
+@pytest.mark.parametrize("last", STEPS)
+def test_a_reset_that_was_interrupted_after_any_step_can_be_repeated(guest, last, monkeypatch):
+    files = {
+        "/etc/hostname": "base\n",
+        "/etc/hosts": "127.0.0.1 localhost\n127.0.1.1 base\n",
+        "/etc/machine-id": "x\n",
+        "/etc/ssh/ssh_host_rsa_key": "old",
+        "/etc/salt/minion_id": "base\n",
+        "/etc/salt/minion": "id: base\n",
+        "/var/lib/cloud/instances/i/x": "old",
+        "/var/lib/systemd/random-seed": "old",
+    }
+    for path, text in files.items():
+        guest.put(path, text)
+    whole = reset_script._FUNCTIONS
+    monkeypatch.setattr(
+        reset_script, "_FUNCTIONS", whole.replace(f"    {last}\n", f"    {last}\n    kill -9 $$\n")
+    )
+    with pytest.raises(errors.CommandFailed):
+        reset(guest, "web1")
+    monkeypatch.setattr(reset_script, "_FUNCTIONS", whole)
+    done = reset(guest, "web1")
+    assert guest.text("/etc/hosts") == "127.0.0.1 localhost\n127.0.1.1 web1\n"
+    assert guest.text("/etc/hostname") == "web1\n"
+    assert guest.text("/etc/machine-id") == done.machine_id + "\n"
+    assert guest.text("/etc/ssh/ssh_host_rsa_key") == KEYS[2].private
+    assert guest.text("/etc/salt/minion") == "# kvm_clone: id: base\n"
+    assert not guest.has("/etc/salt/minion_id")
+    assert not guest.has("/var/lib/cloud/instances/i")
 
 
 def test_a_step_that_cannot_be_done_fails_the_reset_and_is_named(guest):
@@ -275,28 +393,57 @@ def test_a_script_that_breaks_off_is_no_success_and_shows_no_key():
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
 
 
+CARD = "52:54:00:12:34:56"
+WHO = "00:00:00:00:00:00\n{card}\n{uuid}\n"
+
+
 class Dmi:
+    """A machine that shows a uuid to root, or to everybody, and has one card."""
+
     name = "ssh"
 
-    def __init__(self, shown: str) -> None:
-        self.shown = shown
+    def __init__(self, shown: str, *, root_only: bool = False, card: str = CARD) -> None:
+        self.shown, self.root_only, self.card = shown, root_only, card
+        self.as_root: list[bool] = []
 
-    def run(self, command, **_):
-        return Result(0, self.shown, "")
+    def run(self, command, *, as_root=True, **_):
+        self.as_root.append(as_root)
+        uuid = f"uuid {self.shown}" if self.shown else "no uuid"
+        if self.shown and self.root_only and not as_root:
+            uuid = "uuid "
+        return Result(0, WHO.format(card=self.card, uuid=uuid), "")
 
 
 @pytest.mark.parametrize(
     "shown", [UUID, UUID.upper(), "67452301-ab89-efcd-0123-456789abcdef"], ids=["", "upper", "le"]
 )
 def test_the_clone_is_recognised_by_its_firmware_uuid_in_either_byte_order(shown):
-    assert identity.verify_guest(Dmi(shown + "\n"), UUID) == "dmi"
+    machine = Dmi(shown)
+    assert identity.verify_guest(machine, UUID) == "dmi"
+    assert machine.as_root == [False], "who is root needs no second look"
 
 
 def test_another_machine_is_refused_with_a_way_out():
     with pytest.raises(errors.WrongGuest) as caught:
-        identity.verify_guest(Dmi("11111111-89ab-cdef-0123-456789abcdef\n"), UUID)
+        identity.verify_guest(Dmi("11111111-89ab-cdef-0123-456789abcdef"), UUID)
     assert "qemu-guest-agent" in caught.value.hint
 
 
-def test_a_machine_without_firmware_table_cannot_be_verified():
+def test_sudo_gets_its_password_only_where_the_mac_address_is_the_clone_s():
+    machine = Dmi(UUID, root_only=True)
+    assert identity.verify_guest(machine, UUID, {CARD}) == "dmi"
+    assert machine.as_root == [False, True]
+    other = Dmi(UUID, root_only=True, card="52:54:00:ff:ff:ff")
+    with pytest.raises(errors.WrongGuest, match="MAC addresses 52:54:00:ff:ff:ff"):
+        identity.verify_guest(other, UUID, {CARD})
+    assert other.as_root == [False]
+
+
+def test_without_firmware_table_the_mac_address_speaks_or_nothing():
+    assert identity.verify_guest(Dmi(""), UUID, {CARD}) == "mac"
     assert identity.verify_guest(Dmi(""), UUID) == "unverifiable"
+
+
+def test_this_machine_is_asked_in_words_that_a_real_shell_understands(guest):
+    with pytest.raises(errors.WrongGuest):
+        identity.verify_guest(guest, UUID, {"52:54:00:00:00:01"})

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import subprocess
+import time
 
 import pytest
 import yaml
@@ -29,7 +30,7 @@ ENROLMENT = Enrolment(
     private_key_pem=PEM,
     public_key_pem="public\n",
     fingerprint="aa:bb",
-    secrets=Secrets("canary-password", "canary-sudo", "canary-login-key"),
+    secrets=Secrets("canary-password", "canary-sudo", "canary-login-key", "canary-passphrase"),
 )
 
 
@@ -137,6 +138,26 @@ def test_without_grains_the_base_s_own_are_not_touched(minion_guest):
 def test_keys_never_runs_a_script_even_where_one_is_named(minion_guest):
     report = minion.enrol(minion_guest, scripted("exit 9", bootstrap="keys"))
     assert report.how == "systemd"
+
+
+def test_keys_runs_nothing_of_the_profile_and_says_so(minion_guest):
+    enrolment = scripted(
+        "exit 9",
+        bootstrap="keys",
+        preflight_cmds=("exit 8",),
+        inline_script=(f"touch {minion_guest.root}/ran",),
+    )
+    report = minion.enrol(minion_guest, enrolment)
+    assert len(report.warnings) == 1
+    assert "preflight_cmds" in report.warnings[0]
+    assert not minion_guest.has("/ran")
+
+
+def test_a_base_that_keeps_its_keys_elsewhere_finds_those_that_count(minion_guest):
+    minion_guest.put("/etc/salt/minion", "pki_dir: /srv/pki\n")
+    minion.enrol(minion_guest, ENROLMENT)
+    drop_in = yaml.safe_load(minion_guest.text("/etc/salt/minion.d/zzz-kvm-clone.conf"))
+    assert drop_in["pki_dir"] == f"{minion_guest.root}/etc/salt/pki/minion"
 
 
 def test_none_does_nothing(guest):
@@ -318,12 +339,45 @@ def test_a_daemon_that_a_script_leaves_behind_holds_nobody_up(guest):
     subprocess.run(["kill", done.output], check=True)
 
 
+def test_a_script_that_hangs_ends_by_itself_and_leaves_nothing_although_nobody_waits(guest):
+    script = f'echo "$(dirname "$0")" >{guest.root}/folder; sleep 60'
+    with pytest.raises(errors.DeployFailed, match="within 1 s"):
+        Forgetful(guest).enrol(scripted(script))
+    folder = guest.text("/folder").strip()
+    assert os.path.exists(f"{folder}/minion.pem")
+    deadline = time.monotonic() + 8
+    while os.path.exists(folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+class Forgetful:
+    """What an ssh connection is to a command that hangs: it goes, and the command stays."""
+
+    name = "ssh"
+
+    def __init__(self, guest) -> None:
+        self.guest = guest
+
+    def enrol(self, enrolment) -> None:
+        minion.enrol(self, enrolment, timeout=1)
+
+    def run(self, command, *, timeout, stdin=None, as_root=True):
+        process = subprocess.Popen(
+            [*self.guest.shell, "-c", command], stdin=subprocess.PIPE, env=self.guest.environment
+        )
+        process.stdin.write(stdin)
+        process.stdin.close()
+        time.sleep(timeout)
+        raise errors.CommandFailed("it hangs")
+
+
 def test_no_secret_is_in_a_message_a_report_or_a_repr(guest):
     script = (
         'cat "$(dirname "$0")/minion.pem"; echo canary-password canary-sudo canary-login-key'
-        " $API_TOKEN; exit $STATUS"
+        " canary-passphrase $API_TOKEN $FROM_A_STORE; exit $STATUS"
     )
-    env = {"API_TOKEN": "canary-token", "STATUS": "0"}
+    env = {"API_TOKEN": "canary-token", "FROM_A_STORE": "canary-sdb-value", "STATUS": "0"}
     enrolment = scripted(script, script_env=env)
     report = minion.enrol(guest, enrolment)
     with pytest.raises(errors.DeployFailed) as caught:

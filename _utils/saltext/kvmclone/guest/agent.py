@@ -15,7 +15,13 @@ from collections.abc import Callable
 from typing import Any
 
 from saltext.kvmclone import errors
-from saltext.kvmclone.guest.channel import Result, ShellFiles, timed_out, with_path
+from saltext.kvmclone.guest.channel import (
+    Result,
+    ShellFiles,
+    first_line,
+    timed_out,
+    with_path,
+)
 
 #: One agent request and the seconds it may take, to its return value. Raises
 #: :class:`AgentError`, or :class:`errors.ChannelError` where the agent is not connected.
@@ -35,7 +41,17 @@ NEEDED = (
 
 #: Seconds for one message: the agent answers within milliseconds, or not at all.
 MESSAGE_TIMEOUT = 15.0
+#: Seconds that an agent may be silent while a command runs: it may be restarted by that very
+#: command, and a busy guest is slow.
+SILENCE = 30.0
 _PAUSE_FIRST, _PAUSE_GROWTH, _PAUSE_MOST = 0.02, 1.5, 0.25
+
+#: Distributions of the Red Hat family forbid these commands as shipped.
+HOW_TO_ALLOW = (
+    "Allow them in the base: take them out of BLACKLIST_RPC, or of --block-rpcs, or add them to "
+    "--allow-rpcs (/etc/sysconfig/qemu-ga; or block-rpcs, allow-rpcs in /etc/qemu/qemu-ga.conf), "
+    "and restart qemu-guest-agent. Or use 'bootstrap: ssh'."
+)
 
 
 class AgentError(Exception):
@@ -65,12 +81,14 @@ class AgentChannel(ShellFiles):
     A channel through the guest agent. Making it sends nothing.
 
     :param command: How to speak to the agent; see :data:`Command`.
+    :ivar lost: The agent was lost while a command ran: nobody knows how far that came.
     """
 
     name = "agent"
 
     def __init__(self, command: Command) -> None:
         self._command = command
+        self.lost = False
 
     def __enter__(self) -> AgentChannel:
         return self
@@ -123,11 +141,27 @@ class AgentChannel(ShellFiles):
             f"exec <{q} && rm -f {q} || exit 1\n{command}", b"", deadline, label=command
         )
 
+    def fetch(self, path: str) -> bytes:
+        """
+        The content of a small file, by the agent's own file commands: these may be allowed
+        where ``guest-exec`` is not.
+
+        :raises errors.ChannelError: There is no such file, or they are forbidden too.
+        """
+        handle = self._ask("guest-file-open", {"path": path, "mode": "r"})
+        try:
+            told = self._ask("guest-file-read", {"handle": handle, "count": CHUNK})
+        finally:
+            self._ask("guest-file-close", {"handle": handle})
+        return base64.b64decode(told["buf-b64"])
+
     def _spool(self, data: bytes, deadline: float) -> str:
         """Put what is too long for one message into a private file of the guest."""
-        # /run is memory: what passes through never reaches the clone's disk.
+        # /run is memory: what passes through never reaches the clone's disk. An agent that
+        # died halfway through an earlier attempt may have left a spool there.
         made = self._execute(
-            "umask 077; mktemp /run/kvm-clone.XXXXXX || mktemp /tmp/kvm-clone.XXXXXX",
+            "umask 077; rm -f /run/kvm-clone.*; "
+            "mktemp /run/kvm-clone.XXXXXX || mktemp /tmp/kvm-clone.XXXXXX",
             b"",
             deadline,
         )
@@ -163,8 +197,20 @@ class AgentChannel(ShellFiles):
             arguments["input-data"] = base64.b64encode(stdin).decode()
         pid = self._ask("guest-exec", arguments)["pid"]
         pause = _PAUSE_FIRST
+        heard = time.monotonic()
         while True:
-            status = self._ask("guest-exec-status", {"pid": pid})
+            try:
+                status = self._ask("guest-exec-status", {"pid": pid})
+                heard = time.monotonic()
+            except errors.ChannelError as exc:
+                refusal = exc.__cause__
+                if isinstance(refusal, AgentError):
+                    if refusal.disabled:
+                        raise
+                    raise self._lost(label or command, exc, restarted=True) from exc
+                if time.monotonic() > min(heard + SILENCE, deadline):
+                    raise self._lost(label or command, exc, restarted=False) from exc
+                status = {"exited": False}
             if status["exited"]:
                 break
             if time.monotonic() + pause > deadline:
@@ -177,6 +223,18 @@ class AgentChannel(ShellFiles):
             status=128 + int(status.get("signal", 0)) if code is None else int(code),
             output=_decoded(status.get("out-data")),
             error=_decoded(status.get("err-data")),
+        )
+
+    def _lost(
+        self, label: str, exc: errors.ChannelError, *, restarted: bool
+    ) -> errors.ChannelError:
+        """The error for a command whose end will never be known."""
+        self.lost = True
+        what = "was restarted and has forgotten" if restarted else "fell silent during"
+        return errors.ChannelError(
+            f"the guest agent {what} a command in the guest: {first_line(label)} ({exc.message})",
+            "Did the guest stop, or does the script restart or upgrade qemu-guest-agent? "
+            "systemd ends what an agent started together with it; then use 'bootstrap: ssh'.",
         )
 
     def _kill(self, pid: int) -> None:
@@ -194,7 +252,7 @@ class AgentChannel(ShellFiles):
             if exc.disabled:
                 raise errors.ChannelError(
                     f"the guest agent's configuration disables {execute}",
-                    "Allow it in the base (qemu-ga block-rpcs, allow-rpcs), or use bootstrap: ssh.",
+                    HOW_TO_ALLOW,
                 ) from exc
             raise errors.ChannelError(
                 f"the guest agent refused {execute}: {exc.message}",

@@ -207,11 +207,15 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     return re.sub(r"\*{3}(\s*\*{3})+", "***", text)
 
 
+def first_line(command: str) -> str:
+    """What to call a command in a message."""
+    return next(iter(command.strip().splitlines()), "a command")[:60]
+
+
 def timed_out(command: str) -> errors.CommandFailed:
     """The error for a command that did not end within its timeout."""
-    first = next(iter(command.strip().splitlines()), "a command")[:60]
     return errors.CommandFailed(
-        f"a command in the guest did not end in time: {first}",
+        f"a command in the guest did not end in time: {first_line(command)}",
         "Look at the guest's load and console.",
     )
 

@@ -10,6 +10,7 @@ where the minion's files go, for tests.
 from __future__ import annotations
 
 import io
+import math
 import posixpath
 import shlex
 import tarfile
@@ -35,8 +36,22 @@ if [ -e "$d" ]; then
     rm -rf -- "$d" || exit 1
 fi
 mkdir -m 700 "$d" || { say "refused it cannot be made"; exit 1; }
-trap 'rm -rf -- "$d"' EXIT
-trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
+child=
+# Deaf from then on, and `rm` too: systemd sends its signal twice to everything in a service
+# that it stops.
+trap 'trap "" HUP INT TERM; rm -rf -- "$d"' EXIT
+for signal in HUP INT TERM; do
+    trap 'trap "" HUP INT TERM; [ -z "$child" ] || stop; exit 143' "$signal"
+done
+# The stage with all that it started.
+stop() { kill -- "-$child" 2>/dev/null || kill "$child" 2>/dev/null; }
+# Whoever waits for us may be gone before we are done, and sshd tells nobody. What is in the
+# folder shall not stay for ever because a script hangs.
+self=$$ left=LIMIT
+{
+    while [ "$left" -gt 0 ] && kill -0 "$self"; do sleep 2; left=$((left - 2)); done
+    kill "$self"
+} </dev/null >/dev/null 2>&1 &
 tar -xf - -C "$d" || { say "failed unpack $?"; exit 1; }
 """
 
@@ -45,13 +60,18 @@ HOME=${HOME:-/root}; export HOME
 cd "$HOME" 2>/dev/null || cd /
 log=$d/.output
 : >"$log"
+group=
+if command -v setsid >/dev/null; then group=setsid; fi
 
 # stage NAME FILE: the output goes to a file, since a daemon that is started here would
 # hold the channel's stream open; in the background, so that a trap is not kept waiting.
 stage() {
-    sh "$2" >>"$log" 2>&1 </dev/null &
-    wait $!
+    $group sh "$2" >>"$log" 2>&1 </dev/null &
+    child=$!
+    wait "$child"
     status=$?
+    if [ "$status" -gt 128 ]; then stop; fi
+    child=
     if [ "$status" != 0 ]; then say "failed $1 $status"; fi
     return "$status"
 }
@@ -70,6 +90,10 @@ rm -f "$p/minion.pem" "$p/minion.pub" "$p/minion_master.pub"
 {
     cat "$d/minion.pem" >"$p/minion.pem" && chmod 400 "$p/minion.pem" &&
     cat "$d/minion" >"$c/minion.d/DROP_IN" && chmod 640 "$c/minion.d/DROP_IN" &&
+    # The base may have had its minion look for its keys elsewhere.
+    if grep -qs '^pki_dir:' "$c/minion" "$c/minion.d/"*.conf; then
+        printf 'pki_dir: %s\n' "$p" >>"$c/minion.d/DROP_IN"
+    fi &&
     umask 022 &&
     cat "$d/minion.pub" >"$p/minion.pub" &&
     cat "$d/minion_id" >"$c/minion_id" &&
@@ -106,9 +130,14 @@ if [ -s "$R/etc/salt/grains" ]; then cat "$R/etc/salt/grains"; fi
 """
 
 
-def command(folder: str) -> str:
-    """The command that unpacks its input into the folder and sources :data:`RUN`."""
-    return f'd={shlex.quote(folder)}\n{_OPEN}. "$d/{RUN}"\n'
+def command(folder: str, timeout: float) -> str:
+    """
+    The command that unpacks its input into the folder and sources :data:`RUN`.
+
+    :param timeout: Seconds after which it ends itself.
+    """
+    limited = _OPEN.replace("LIMIT", str(math.ceil(timeout)))
+    return f'd={shlex.quote(folder)}\n{limited}. "$d/{RUN}"\n'
 
 
 def run_deploy(preflight: int, inline: int, targets: Iterable[tuple[str, str, int]]) -> str:

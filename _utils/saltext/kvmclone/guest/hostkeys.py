@@ -1,16 +1,22 @@
 """
-SSH host keys, made on our side: ``ssh-keygen -A`` takes 2 to 7 s in a guest, and keys
-that we made are known before the guest shows them.
+SSH host keys: made on our side, or read where somebody else made them.
+
+``ssh-keygen -A`` takes 2 to 7 s in a guest, and keys that we made are known before the
+guest shows them. Keys that stay the guest's own are read over the agent, whose word needs
+no proof: its socket is the domain's.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from saltext.kvmclone.guest.channel import PublicKey
+from saltext.kvmclone import errors
+from saltext.kvmclone.guest.agent import AgentChannel
+from saltext.kvmclone.guest.channel import Channel, PublicKey
 
 RSA_BITS = 3072
 
@@ -58,3 +64,46 @@ def _pair(kind: str, key: _Private) -> HostKey:
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
     return HostKey(kind, private.decode(), PublicKey.from_line(public.decode()))
+
+
+#: sshd itself says which keys it uses; where it does not, those in their usual place.
+_READ = r"""
+for f in $(sshd -T 2>/dev/null | sed -n 's/^hostkey //p'); do
+    cat "$f.pub" 2>/dev/null || ssh-keygen -y -f "$f" </dev/null 2>/dev/null
+done
+echo
+cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null
+:
+"""
+
+
+def of_guest(channel: Channel) -> tuple[PublicKey, ...]:
+    """
+    The public host keys that the guest's sshd uses; empty where it has none.
+
+    :raises errors.ChannelError: The guest cannot be asked; CommandFailed likewise.
+    """
+    used, _, usual = channel.run(_READ, timeout=30.0).output.partition("\n\n")
+    return _keys(used) or _keys(usual)
+
+
+def over_agent(agent: AgentChannel) -> tuple[PublicKey, ...]:
+    """
+    The same over an agent that may forbid running commands; empty where it tells nothing.
+    """
+    with suppress(errors.ChannelError, errors.CommandFailed):
+        return of_guest(agent)
+    found: list[PublicKey] = []
+    for kind in ("ed25519", "ecdsa", "rsa"):
+        with suppress(errors.ChannelError):
+            text = agent.fetch(f"/etc/ssh/ssh_host_{kind}_key.pub").decode("utf-8", "replace")
+            found += _keys(text)
+    return tuple(found)
+
+
+def _keys(text: str) -> tuple[PublicKey, ...]:
+    found = []
+    for line in text.splitlines():
+        with suppress(ValueError):
+            found.append(PublicKey.from_line(line))
+    return tuple(dict.fromkeys(found))

@@ -8,9 +8,11 @@ one minion key. :func:`reset` ends that, :func:`rejoin_network` tells the DHCP s
 
 from __future__ import annotations
 
+import logging
+import re
 import secrets as random_words
 import uuid as uuids
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from saltext.kvmclone import errors
@@ -18,12 +20,18 @@ from saltext.kvmclone.guest import hostkeys, reset_script
 from saltext.kvmclone.guest.channel import Channel, PublicKey, check, tail
 from saltext.kvmclone.guest.hostkeys import HostKey
 
+log = logging.getLogger(__name__)
+
 #: Seconds for the reset: some for the work, most for a cloud-init or an old minion that
 #: is still busy.
 RESET_TIMEOUT = 180.0
 NETWORK_TIMEOUT = 60.0
 #: Longest name that Linux takes; a longer one is cut to its first label.
 _HOSTNAME_MOST = 64
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+#: What the loopback shows.
+_NO_CARDS = {"00:00:00:00:00:00"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,15 @@ class Reset:
     steps: tuple[Step, ...]
     host_keys: tuple[PublicKey, ...]
     machine_id: str
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the guest still shares with its base, one sentence each."""
+        return tuple(
+            f"Part of the base's identity is still in the guest: {step.why}."
+            for step in self.steps
+            if step.outcome == "skipped" and step.name in reset_script.REMAINS
+        )
 
 
 @dataclass(frozen=True)
@@ -93,7 +110,9 @@ def reset(
         hostname = hostname.partition(".")[0]
     machine_id = machine_id or uuids.uuid4().hex
     keys = hostkeys.generate() if keys is None else keys
-    script = reset_script.text(hostname, machine_id, keys, random_words.token_hex(64))
+    script = reset_script.text(
+        hostname, machine_id, keys, random_words.token_hex(64), str(uuids.uuid4())
+    )
     result = channel.run("exec /bin/sh -s", timeout=RESET_TIMEOUT, stdin=script.encode())
     hidden = [key.private for key in keys]
     check(result, "resetting the identity", secrets=hidden)
@@ -119,6 +138,14 @@ def reset(
             "the identity of the guest was not reset completely: "
             + ("; ".join(failed) or tail(result, hidden)),
             "Is a file system of the guest read-only or full? Else reset_identity: false.",
+        )
+    for step in steps:
+        log.info(
+            "%s: identity: %s %s%s",
+            hostname,
+            step.name,
+            step.outcome,
+            f": {step.why}" if step.why else "",
         )
     public = tuple(key.public for key in keys if key.kind in kinds)
     return Reset(tuple(steps), public, machine_id)
@@ -179,30 +206,52 @@ def rejoin_network(channel: Channel) -> Rejoin:
     return Rejoin("", why="neither networkd, NetworkManager nor ifupdown is in charge")
 
 
-def verify_guest(channel: Channel, uuid: str) -> str:
+# The uuid is for root alone, the MAC addresses are for everybody.
+_WHO = r"""
+cat /sys/class/net/*/address 2>/dev/null
+f=/sys/class/dmi/id/product_uuid
+if [ -e $f ]; then echo "uuid $(cat $f 2>/dev/null)"; else echo 'no uuid'; fi
+"""
+
+
+def verify_guest(channel: Channel, uuid: str, macs: Collection[str] = ()) -> str:
     """
     Make sure that the machine at the other end is the clone. Call this before anything
     secret beyond the login is sent.
 
+    Where only root may read the uuid and sudo stands before that, the machine must show one
+    of the clone's MAC addresses before sudo's password is sent.
+
     :param uuid: The domain's uuid.
-    :returns: ``dmi`` where the guest's firmware shows that uuid; ``unverifiable`` where
-        the guest has no firmware table to show.
-    :raises errors.WrongGuest: It shows another.
+    :param macs: The domain's MAC addresses, lower case.
+    :returns: ``dmi`` where the guest's firmware shows that uuid; ``mac`` where it has no
+        firmware table and only its MAC address speaks for it; ``unverifiable``.
+    :raises errors.WrongGuest: It is another machine.
     """
-    result = channel.run(
-        "f=/sys/class/dmi/id/product_uuid; [ -e $f ] || exit 0; cat $f", timeout=30.0
-    )
-    check(result, "reading the machine's uuid")
-    shown = result.output.strip()
-    if not shown:
-        return "unverifiable"
-    same = same_machine(shown, uuid)
-    if same is None:
-        return "unverifiable"
-    if same:
-        return "dmi"
-    raise errors.WrongGuest(
-        f"the machine that answered has the uuid {shown}, the clone has {uuid}",
+    known = ""
+    for as_root in (False, True):
+        result = channel.run(_WHO, timeout=30.0, as_root=as_root)
+        check(result, "reading the machine's uuid")
+        lines = result.output.lower().split("\n")
+        shown = next((line[5:].strip() for line in lines if line.startswith("uuid ")), "")
+        same = same_machine(shown, uuid) if shown else None
+        if same:
+            return "dmi"
+        if same is False:
+            raise _wrong(f"has the uuid {shown}, the clone has {uuid}")
+        cards = {line.strip() for line in lines if _MAC.fullmatch(line.strip())} - _NO_CARDS
+        if macs and cards and not as_root:
+            if cards.isdisjoint(macs):
+                raise _wrong(f"has the MAC addresses {', '.join(sorted(cards))}, none the clone's")
+            known = "mac"
+        if "no uuid" in lines:
+            break
+    return known or "unverifiable"
+
+
+def _wrong(what: str) -> errors.WrongGuest:
+    return errors.WrongGuest(
+        f"the machine that answered {what}",
         "Clones that share a machine-id share an address, and another one answered. Make them one "
         "after the other, or install qemu-guest-agent in the base.",
     )

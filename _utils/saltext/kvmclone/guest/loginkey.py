@@ -6,6 +6,7 @@ guess the type.
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
@@ -19,28 +20,58 @@ except ImportError:  # :func:`.ssh.connect` says so before it asks for a key.
     paramiko = None  # type: ignore[assignment]
 
 
-def load(text: str, passphrase: str) -> Any:
+_HINT = "private_key must name an RSA, ECDSA or Ed25519 key, PEM or OpenSSH."
+_HINT_LOCKED = (
+    "Set private_key_passphrase in the profile (or an sdb:// URI there), and try it by hand: "
+    "ssh-keygen -y -f KEYFILE"
+)
+
+
+def read(text: str, passphrase: str) -> Any:
     """
-    The login key in paramiko's own class.
+    The login key, in no need of paramiko; so a wrong passphrase can be told before anything
+    is cloned.
 
     :param text: PEM (PKCS#1, PKCS#8, SEC 1) or OpenSSH.
-    :param passphrase: Empty for none.
-    :raises errors.LoginFailed: It cannot be read.
+    :param passphrase: Empty for none; one that the key does not need is passed over.
+    :raises errors.LoginFailed: It cannot be read, or is of a kind that we do not know.
     """
-    secret = passphrase.encode() or None
     data = text.strip().encode() + b"\n"
-    hint = "private_key must name an unencrypted RSA, ECDSA or Ed25519 key, PEM or OpenSSH."
-    try:
-        if b"OPENSSH PRIVATE KEY" in data:
-            key: Any = serialization.load_ssh_private_key(data, secret)
-        else:
-            key = serialization.load_pem_private_key(data, secret)
-    except Exception as exc:  # Several kinds, over several versions of cryptography.
+    is_openssh = b"OPENSSH PRIVATE KEY" in data
+    load_key: Any = (
+        serialization.load_ssh_private_key if is_openssh else serialization.load_pem_private_key
+    )
+    key = None
+    # Without the passphrase first: cryptography objects to one that is not needed.
+    for secret in dict.fromkeys((None, passphrase.encode() or None)):
+        # Several kinds of errors, over several versions of cryptography.
+        with suppress(Exception):
+            key = load_key(data, secret)
+            break
+    if key is None and passphrase:
+        raise errors.LoginFailed(
+            "the private key cannot be read with this private_key_passphrase", _HINT_LOCKED
+        )
+    if key is None:
         raise errors.LoginFailed(
             "the private key cannot be read: it is damaged, of an unknown kind, or has a "
             "passphrase that we do not have",
-            hint,
-        ) from exc
+            f"{_HINT} Has it a passphrase? {_HINT_LOCKED}",
+        )
+    if not isinstance(
+        key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+    ):
+        raise errors.LoginFailed(
+            f"a private key of type {type(key).__name__} is not supported", _HINT
+        )
+    return key
+
+
+def load(text: str, passphrase: str) -> Any:
+    """
+    The login key in paramiko's own class; parameters and errors as of :func:`read`.
+    """
+    key = read(text, passphrase)
     for kind, cls in (
         (rsa.RSAPrivateKey, paramiko.RSAKey),
         (ec.EllipticCurvePrivateKey, paramiko.ECDSAKey),
@@ -53,4 +84,4 @@ def load(text: str, passphrase: str) -> Any:
                 serialization.NoEncryption(),
             )
             return cls.from_private_key(io.StringIO(plain.decode()))
-    raise errors.LoginFailed(f"a private key of type {type(key).__name__} is not supported", hint)
+    raise AssertionError("read() lets no other kind through")

@@ -68,7 +68,8 @@ class Enrolment:
     :param private_key_pem: The minion's private key.
     :param public_key_pem: The public half.
     :param fingerprint: Of the public half, as the master shows it.
-    :param bootstrap: ``auto | ssh | agent | keys | none``; ``keys``: never run a script.
+    :param bootstrap: ``auto | ssh | agent | keys | none``; ``keys`` runs nothing of the profile:
+        no script, no commands before or after it.
     :param script_text: The deploy script, rendered; empty for none.
     :param script_named: The profile asks for a script (or ``deploy_command``), so it is
         run even where the guest has a minion.
@@ -139,8 +140,14 @@ class Enrolment:
     def hidden(self) -> tuple[str, ...]:
         """Every value that no message may quote."""
         login = self.secrets
-        values = [self.private_key_pem, login.password, login.sudo_password, login.private_key]
-        values += [v for k, v in self.script_env.items() if _SECRET_VARIABLE.search(k)]
+        values = [self.private_key_pem, login.password, login.sudo_password]
+        values += [login.private_key, login.private_key_passphrase]
+        # Any of them may come from a store; a short one is more likely a word of the language.
+        values += [
+            str(value)
+            for name, value in self.script_env.items()
+            if _SECRET_VARIABLE.search(name) or len(str(value)) >= 8
+        ]
         return tuple(value for value in values if value)
 
 
@@ -181,7 +188,8 @@ def enrol(channel: Channel, enrolment: Enrolment, *, timeout: float = DEPLOY_TIM
         if installed is None and enrolment.bootstrap == "keys":
             raise errors.DeployFailed(
                 f"there is no salt-minion in the guest of '{enrolment.minion_id}' to give keys to",
-                "Install Salt in the base, or use another bootstrap than keys.",
+                "'bootstrap: keys' installs nothing. Install Salt in the base, or use "
+                "'bootstrap: auto' with a script.",
             )
         if installed is None and not enrolment.script_text:
             raise errors.DeployFailed(
@@ -189,12 +197,17 @@ def enrol(channel: Channel, enrolment: Enrolment, *, timeout: float = DEPLOY_TIM
                 "to install one",
                 "Install Salt in the base, or set script in the profile.",
             )
-    folder = _folder(enrolment)
     warnings: list[str] = []
+    if enrolment.bootstrap == "keys" and (enrolment.preflight_cmds or enrolment.inline_script):
+        enrolment = dataclasses.replace(enrolment, preflight_cmds=(), inline_script=())
+        warnings.append(
+            "bootstrap: keys runs nothing, so preflight_cmds and inline_script neither."
+        )
+    folder = _folder(enrolment)
     members = _members(enrolment, folder, installed, warnings)
     try:
         result = channel.run(
-            enrol_script.command(folder),
+            enrol_script.command(folder, timeout),
             timeout=timeout,
             stdin=enrol_script.archive(members),
         )

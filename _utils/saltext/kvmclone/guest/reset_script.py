@@ -19,6 +19,9 @@ from saltext.kvmclone.guest.hostkeys import HostKey
 
 MARK = "kvm-clone: "
 
+#: Steps that, where they are skipped, leave something of the base in place.
+REMAINS = ("ssh_other_keys", "salt_other_identity")
+
 _FUNCTIONS = r"""
 set -u
 umask 022
@@ -69,13 +72,26 @@ machine_id() {
     else fail dbus_machine_id "/var/lib/dbus/machine-id cannot be written"; fi
 }
 
-host_name() {
+# Before either file is touched; and /etc/hosts comes first, so that a reset that was
+# interrupted in between still finds the old name.
+old_name() {
     OLD=
     if [ -e "$R/etc/hostname" ]; then read -r OLD <"$R/etc/hostname" || :; fi
     if [ -z "$OLD" ]; then read -r OLD <"$R/proc/sys/kernel/hostname" || :; fi
+}
+
+host_name() {
     if put "$R/etc/hostname" "$NAME" && printf '%s' "$NAME" >"$R/proc/sys/kernel/hostname"
     then done_ hostname
     else fail hostname "it cannot be set"; fi
+}
+
+machine_info() {
+    file=$R/etc/machine-info
+    if ! grep -qs '^PRETTY_HOSTNAME=' "$file"; then
+        skip machine_info "no /etc/machine-info names the base"
+    elif sed -i '/^PRETTY_HOSTNAME=/d' "$file"; then done_ machine_info
+    else fail machine_info "/etc/machine-info cannot be written"; fi
 }
 
 hosts() {
@@ -120,8 +136,21 @@ hosts() {
     else fail hosts "/etc/hosts cannot be written"; fi
 }
 
+# host_key KIND FILE
+host_key() {
+    eval "private=\$PRIVATE_$1 public=\$PUBLIC_$1"
+    umask 077
+    put "$2" "$private"; bad=$?
+    umask 022
+    if [ "$bad" = 0 ] && put "$2.pub" "$public"; then say "key $1"; return; fi
+    fail ssh_host_keys "$2 cannot be written"; return 1
+}
+
 ssh_host_keys() {
     folder=$R/etc/ssh
+    if any "$R"/etc/dropbear/dropbear_*_host_key; then
+        skip ssh_other_keys "the host keys of its dropbear"
+    fi
     if [ ! -d "$folder" ] || ! any "$folder"/ssh_host_*_key "$R"/usr/*bin/sshd \
         "$R"/usr/local/*bin/sshd; then
         skip ssh_host_keys "the guest has no ssh server"; return
@@ -129,27 +158,27 @@ ssh_host_keys() {
     for kind in ed25519 ecdsa rsa; do
         file=$folder/ssh_host_${kind}_key
         if [ ! -e "$file" ] && [ "$kind" != ed25519 ]; then continue; fi
-        eval "private=\$PRIVATE_$kind public=\$PUBLIC_$kind"
-        umask 077
-        put "$file" "$private"; bad=$?
-        umask 022
-        if [ "$bad" = 0 ] && put "$file.pub" "$public"; then say "key $kind"
-        else fail ssh_host_keys "$file cannot be written"; return; fi
+        host_key "$kind" "$file" || return
     done
     # Nobody makes DSA keys any more, and certificates vouch for the keys of the base.
     drop "$folder"/ssh_host_dsa_key "$folder"/ssh_host_dsa_key.pub "$folder"/ssh_host_*-cert.pub
-    done_ ssh_host_keys
-    elsewhere=
-    for path in $(grep -hisE '^[[:space:]]*HostKey[[:space:]]' "$folder/sshd_config" \
+    # Keys that sshd is told to take from elsewhere.
+    for file in $(grep -hisE '^[[:space:]]*HostKey[[:space:]]' "$folder/sshd_config" \
         "$folder"/sshd_config.d/*.conf); do
-        case $path in
-        [Hh][Oo][Ss][Tt][Kk][Ee][Yy] | */etc/ssh/ssh_host_*_key) ;;
-        *) elsewhere=1 ;;
+        case $file in
+        [Hh][Oo][Ss][Tt][Kk][Ee][Yy] | /etc/ssh/ssh_host_*_key) continue ;;
+        esac
+        if [ ! -e "$R$file" ]; then continue; fi
+        type=
+        if [ -r "$R$file.pub" ]; then read -r type _ <"$R$file.pub"; fi
+        case $type in
+        ssh-ed25519) host_key ed25519 "$R$file" || return ;;
+        ecdsa-*) host_key ecdsa "$R$file" || return ;;
+        ssh-rsa) host_key rsa "$R$file" || return ;;
+        *) skip ssh_other_keys "the host key $file, whose kind no .pub file beside it tells" ;;
         esac
     done
-    if [ -n "$elsewhere" ]; then
-        skip ssh_other_keys "sshd_config names keys elsewhere, they are still the base's"
-    fi
+    done_ ssh_host_keys
     sshd_reload
 }
 
@@ -193,13 +222,30 @@ salt_identity() {
         fi
     elif [ -x "$R/etc/init.d/salt-minion" ]; then "$R/etc/init.d/salt-minion" stop
     fi >/dev/null 2>&1
-    drop "$R"/etc/salt/minion_id "$R"/etc/salt/pki/minion/* "$R"/var/cache/salt/minion/* ||
-        { fail salt_identity "the files cannot be removed"; return; }
+    pki=$(setting pki_dir) cache=$(setting cachedir)
+    set -- "$R"/etc/salt/minion_id "$R"/var/cache/salt/minion/*
+    for file in "$R"/etc/salt/pki/minion/* "$R${pki:-/nowhere}"/*; do
+        # A master's signing key is configuration: it does not say who the minion is.
+        case $file in *sign.pub) ;; *) set -- "$@" "$file" ;; esac
+    done
+    if [ -n "$cache" ]; then  # a folder of the operator's: only what is surely the minion's
+        set -- "$@" "$R$cache"/grains.cache.p "$R$cache"/proc "$R$cache"/minion_jobs
+    fi
+    drop "$@" || { fail salt_identity "the files cannot be removed"; return; }
     for file in $(grep -ls '^id:' "$R"/etc/salt/minion "$R"/etc/salt/minion.d/*.conf); do
         sed -i 's/^id:/# kvm_clone: id:/' "$file" ||
             { fail salt_identity "$file cannot be written"; return; }
     done
     done_ salt_identity
+    if any "$R"/etc/salt/pki/master/master.pem; then
+        skip salt_other_identity "the keys of a Salt master in /etc/salt/pki/master"
+    fi
+}
+
+# setting NAME: what the minion's configuration sets it to; the last file wins.
+setting() {
+    sed -n "s/^$1:[[:space:]]*//p" "$R"/etc/salt/minion "$R"/etc/salt/minion.d/*.conf 2>/dev/null |
+        tail -n 1 | tr -d "\"'" | sed -n 's,^\(/[^[:space:]#]*\).*,\1,p'
 }
 
 dhcp_state() {
@@ -208,7 +254,38 @@ dhcp_state() {
         "$R"/var/lib/dhcpcd/*.lease* "$R"/var/lib/dhcpcd/duid "$R"/var/lib/dhcpcd/secret \
         "$R"/etc/dhcpcd.duid "$R"/etc/dhcpcd.secret "$R"/var/db/dhcpcd/* \
         "$R"/var/lib/NetworkManager/*.lease "$R"/var/lib/NetworkManager/secret_key \
-        "$R"/var/lib/wicked/* "$R"/run/systemd/netif/leases/*
+        "$R"/var/lib/dhcpv6/dhcp6c_duid "$R"/var/lib/wicked/* "$R"/run/systemd/netif/leases/*
+}
+
+# What ties the guest's network to the cards of its base.
+network_cards() {
+    bound=$(grep -ls '^HWADDR=' "$R"/etc/sysconfig/network-scripts/ifcfg-*)
+    set -- "$R"/etc/udev/rules.d/*-persistent-net.rules
+    if ! any "$@" && [ -z "$bound" ]; then
+        skip network_cards "nothing names the cards of the base"; return
+    fi
+    drop "$@" || { fail network_cards "the udev rules cannot be removed"; return; }
+    for file in $bound; do
+        sed -i '/^HWADDR=/d' "$file" || { fail network_cards "$file cannot be written"; return; }
+    done
+    done_ network_cards
+}
+
+# Names by which a storage server knows its clients: two machines of one name spoil a disk.
+storage_names() {
+    iscsi=$R/etc/iscsi/initiatorname.iscsi nvme=$R/etc/nvme/hostnqn found= bad=
+    if grep -qs '^InitiatorName=.*:' "$iscsi"; then
+        found=1
+        sed -i "s/^\(InitiatorName=.*:\).*/\1${UUID##*-}/" "$iscsi" || bad=$iscsi
+    fi
+    if [ -e "$nvme" ]; then
+        found=1
+        put "$nvme" "nqn.2014-08.org.nvmexpress:uuid:$UUID" || bad=$nvme
+        put "$R/etc/nvme/hostid" "$UUID" || bad=$R/etc/nvme/hostid
+    fi
+    if [ -z "$found" ]; then skip storage_names "it has no iSCSI or NVMe name"
+    elif [ -n "$bad" ]; then fail storage_names "$bad cannot be written"
+    else done_ storage_names; fi
 }
 
 random_seed() {
@@ -238,22 +315,36 @@ ssh_deletekeys: false"
         "$R"/var/lib/cloud/instances/* "$R"/var/lib/cloud/data/* "$R"/var/lib/cloud/sem/*
 }
 
+# journald files its lines under the machine-id that it found when it started, and
+# journalctl shows those of the present one.
+journal() {
+    if ! systemd || ! any "$R"/run/log/journal/* "$R"/var/log/journal/*; then
+        skip journal "systemd keeps none"
+    elif systemctl --no-block restart systemd-journald.service; then done_ journal
+    else skip journal "systemd-journald cannot be restarted"; fi
+}
+
 main() {
     cloud_init
     machine_id
-    host_name
+    old_name
     hosts
+    host_name
+    machine_info
     ssh_host_keys
     salt_identity
     dhcp_state
+    network_cards
+    storage_names
     random_seed
+    journal
     say end
 }
 main </dev/null
 """
 
 
-def text(hostname: str, machine_id: str, keys: Iterable[HostKey], entropy: str) -> str:
+def text(hostname: str, machine_id: str, keys: Iterable[HostKey], entropy: str, uuid: str) -> str:
     """
     The whole script. It holds private keys: it travels as input, never in a command line.
 
@@ -262,12 +353,14 @@ def text(hostname: str, machine_id: str, keys: Iterable[HostKey], entropy: str) 
     :param keys: Host keys; those of kinds that the guest has are put in place.
     :param entropy: Random text to stir into the guest's pool, which every clone of a
         base would otherwise begin alike.
+    :param uuid: A random uuid, for names by which storage servers know the guest.
     """
     values = {
         "MACHINE_ID": machine_id,
         "NAME": hostname,
         "SHORT": hostname.partition(".")[0],
         "ENTROPY": entropy,
+        "UUID": uuid,
     }
     for key in keys:
         values[f"PRIVATE_{key.kind}"] = key.private.rstrip("\n")

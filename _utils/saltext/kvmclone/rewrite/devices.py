@@ -1,120 +1,147 @@
-"""Devices that belong to one machine: consoles, graphics, pieces of the host. Pure."""
+"""Devices that are a piece of the host, or that this version does not know. Pure."""
 
 from __future__ import annotations
 
 from lxml import etree
 
 from saltext.kvmclone.domain_xml import text
-from saltext.kvmclone.rewrite.outcome import Rewritten, drop, own_path, remove
+from saltext.kvmclone.rewrite.outcome import Rewritten, remove
+
+#: Devices that QEMU makes for each machine out of nothing.
+_OF_EACH = {
+    "controller", "emulator", "hub", "iommu", "memballoon", "nvram", "panic", "redirfilter",
+    "sound", "video", "watchdog",
+}  # fmt: skip
+
+#: Devices that are decided about elsewhere.
+_ELSEWHERE = {
+    "audio", "channel", "console", "disk", "graphics", "interface", "parallel", "redirdev", "rng",
+    "serial", "smartcard", "tpm",
+}  # fmt: skip
+
+_GUEST_MADE_INPUTS = ("tablet", "mouse", "keyboard")
 
 
-def character_devices(root: etree._Element, base: str, name: str, out: Rewritten) -> None:
-    counters: dict[str, int] = {}
-    for tag in ("serial", "parallel", "console", "channel", "redirdev", "smartcard", "rng"):
-        for element in root.findall(f"./devices/{tag}"):
-            number = counters.setdefault(tag, 0)
-            counters[tag] += 1
-            label = f"{tag} {number}"
-            backend = element.find("backend") if tag == "rng" else element
-            if backend is None:
-                continue
-            kind = backend.get("type", "") if tag != "rng" else backend.get("type", "unix")
-            for source in backend.findall("source"):
-                _character_source(source, kind, label, base, name, out)
-            # The first console repeats the first serial line: same path, same new path.
-            for log in element.findall("log"):
-                own_path(log, "file", label + " log", base, name, out)
-            if kind == "pty":
-                drop(element, "tty")
-                for source in element.findall("source"):
-                    remove(source)
-
-
-def _character_source(
-    source: etree._Element, kind: str, label: str, base: str, name: str, out: Rewritten
-) -> None:
-    mode = source.get("mode", "bind" if kind == "unix" else "connect")
-    if kind == "file":
-        own_path(source, "path", label, base, name, out)
-    elif kind == "unix" and mode == "bind":
-        if label.startswith("channel"):
-            # libvirt puts a channel's socket into the domain's own folder by itself.
-            out.change(label + " socket", source.get("path"), None)
-            remove(source)
-        else:
-            own_path(source, "path", label, base, name, out)
-    elif kind == "pipe" or (kind == "dev" and not source.get("path", "").endswith("/null")):
-        out.conflicts.append(
-            f"{label} uses '{source.get('path', '')}', which only one machine can hold; "
-            "remove it from the base first."
-        )
-    elif kind in ("tcp", "udp") and mode == "bind":
-        out.conflicts.append(
-            f"{label} listens on the fixed port {source.get('service', '?')}; "
-            "remove it from the base first."
-        )
-
-
-def graphics(root: etree._Element, base: str, name: str, out: Rewritten) -> None:
-    for number, element in enumerate(root.findall("./devices/graphics")):
-        label = f"graphics {number}"
-        for attribute in ("port", "tlsPort", "websocket"):
-            value = drop(element, attribute)
-            if value is not None and value != "-1":
-                out.change(f"{label} {attribute}", value, "auto")
-        kind = element.get("type", "")
-        listens = element.findall("listen")
-        on_socket = "socket" in element.attrib or any(
-            listen.get("type") in ("socket", "none") for listen in listens
-        )
-        if "socket" in element.attrib:
-            own_path(element, "socket", label, base, name, out)
-        for listen in listens:
-            if "socket" in listen.attrib:
-                out.change(f"{label} socket", listen.get("socket"), None)
-                listen.attrib.pop("socket")
-        if kind in ("vnc", "spice", "rdp") and not on_socket:
-            element.set("autoport", "yes")
-
-
-def host_devices(root: etree._Element, out: Rewritten) -> None:
-    for element in root.findall("./devices/hostdev"):
-        out.conflicts.append(
-            f"A {element.get('type', 'host')} device of the host (hostdev) belongs to one "
-            "machine; remove it from the base first."
-        )
-    for tag, word in (("shmem", "shared memory"), ("lease", "a lock lease")):
-        for _ in root.findall(f"./devices/{tag}"):
-            out.conflicts.append(f"The base has {word} (<{tag}>), shared with its other users.")
-    for element in root.findall("./devices/filesystem"):
-        source = element.find("source")
-        where = (source.get("dir") if source is not None else "") or element.get("type", "")
-        if element.find("readonly") is None:
-            out.conflicts.append(
-                f"The base mounts '{where}' writable (<filesystem>); clone and base would share "
-                "it. Make it <readonly/> or remove it first."
+def devices(root: etree._Element, out: Rewritten) -> None:
+    """Decide about every device that is neither disk, interface, console nor screen."""
+    for element in root.findall("./devices/*"):
+        decide = _FATES.get(str(element.tag))
+        if decide is not None:
+            decide(element, out)
+        elif element.tag not in _OF_EACH | _ELSEWHERE:
+            out.refuse(
+                element,
+                f"<{element.tag}> is a device that this version does not know; remove it from the "
+                "base first.",
             )
-        else:
-            out.warnings.append(f"Shares '{where}' read-only with its base (<filesystem>).")
-    for element in root.findall("./devices/memory"):
-        path = text(element, "./source/path")
-        if path:
-            out.conflicts.append(f"The base's memory device uses the file '{path}'.")
-    for cid in root.findall("./devices/vsock/cid"):
+    for serial in root.findall("./devices/controller/serial"):
+        out.change("controller serial", serial.text, None)
+        remove(serial)
+
+
+def _hostdev(element: etree._Element, out: Rewritten) -> None:
+    out.refuse(
+        element,
+        f"A {element.get('type', 'host')} device of the host (hostdev) belongs to one machine; "
+        "remove it from the base first.",
+    )
+
+
+def _shmem(element: etree._Element, out: Rewritten) -> None:
+    out.refuse(
+        element,
+        f"The base has shared memory '{element.get('name', '')}' (<shmem>), which the clone would "
+        "share with it and its other users; remove it from the base first.",
+    )
+
+
+def _lease(element: etree._Element, out: Rewritten) -> None:
+    out.refuse(
+        element,
+        f"The base has a lock lease '{text(element, 'key')}' (<lease>), which one machine can "
+        "hold; remove it from the base first.",
+    )
+
+
+def _filesystem(element: etree._Element, out: Rewritten) -> None:
+    source = element.find("source")
+    kind = element.get("type", "mount")
+    folder = source.get("dir", "") if source is not None else ""
+    if source is not None and source.get("socket"):
+        out.refuse(
+            element,
+            f"The base's <filesystem> is served on the socket '{source.get('socket')}', for one "
+            "machine; let libvirt start virtiofsd, or remove it first.",
+        )
+    elif kind != "mount" or not folder:
+        out.refuse(
+            element,
+            f"The base has a <filesystem> of type '{kind}'; only one of type 'mount' that is "
+            "<readonly/> can be taken along. Remove it first.",
+        )
+    elif element.find("readonly") is None:
+        out.refuse(
+            element,
+            f"The base mounts '{folder}' writable (<filesystem>); clone and base would share "
+            "it. Make it <readonly/> or remove it first.",
+        )
+    else:
+        out.kept.add(folder)
+        out.warn(f"Shares '{folder}' read-only with its base (<filesystem>).")
+
+
+def _memory(element: etree._Element, out: Rewritten) -> None:
+    path = text(element, "./source/path")
+    if path:
+        out.refuse(
+            element,
+            f"The base's memory device ({element.get('model', '')}) keeps its contents in '{path}'"
+            ", which clone and base would share; remove it from the base first.",
+        )
+    for uuid in element.findall("uuid"):
+        out.change("memory device uuid", uuid.text, None)
+        remove(uuid)
+
+
+def _vsock(element: etree._Element, out: Rewritten) -> None:
+    for cid in element.findall("cid"):
         if cid.get("address"):
             out.change("vsock cid", cid.get("address"), "auto")
         cid.attrib.clear()
         cid.set("auto", "yes")
 
 
-def security(root: etree._Element, out: Rewritten) -> None:
-    for element in root.findall("seclabel"):
-        if element.get("type") == "static":
-            out.conflicts.append(
-                f"The base has a fixed {element.get('model', 'security')} label; the clone could "
-                "open its disks. Make the <seclabel> dynamic first."
-            )
-            continue
-        for name in ("label", "imagelabel"):
-            for child in element.findall(name):
-                remove(child)
+def _input(element: etree._Element, out: Rewritten) -> None:
+    kind = element.get("type", "")
+    if kind in _GUEST_MADE_INPUTS:
+        return
+    source = element.find("source")
+    device = (source.get("dev") or source.get("evdev") or "") if source is not None else ""
+    out.refuse(
+        element,
+        f"The base takes the host's input device '{device}' (<input type='{kind}'>), which one "
+        "machine can hold; remove it from the base first.",
+    )
+
+
+def _crypto(element: etree._Element, out: Rewritten) -> None:
+    backend = element.find("backend")
+    model = backend.get("model", "") if backend is not None else ""
+    if model not in ("builtin", "lkcf"):
+        out.refuse(
+            element,
+            f"The base's <crypto> device uses '{model}', which this version does not know; remove "
+            "it from the base first.",
+        )
+
+
+_FATES = {
+    "hostdev": _hostdev,
+    "shmem": _shmem,
+    "lease": _lease,
+    "filesystem": _filesystem,
+    "memory": _memory,
+    "vsock": _vsock,
+    "input": _input,
+    "crypto": _crypto,
+}

@@ -4,31 +4,102 @@ from __future__ import annotations
 
 from lxml import etree
 
-from saltext.kvmclone.rewrite.outcome import Rewritten, remove
+from saltext.kvmclone import domain_xml
+from saltext.kvmclone.rewrite.outcome import Rewritten, drop, remove
+
+FRESH = (
+    "The clone starts with fresh UEFI variables: boot entries and keys that the base keeps in its "
+    "own are not there."
+)
 
 
 def firmware(root: etree._Element, path: str, out: Rewritten) -> None:
-    nvram = root.find("./os/nvram")
-    if nvram is not None:
-        kind = nvram.get("type", "file")
-        if kind != "file":
-            out.conflicts.append(f"NVRAM of type '{kind}' cannot be cloned; only a file can.")
-        source = nvram.find("source")
-        old = ((source.get("file") if source is not None else nvram.text) or "").strip()
-        if source is not None:
-            source.set("file", path)
-        else:
-            nvram.text = path
-        out.change("nvram", old or None, path)
-    for tpm in root.findall("./devices/tpm"):
-        backend = tpm.find("backend")
-        kind = backend.get("type", "") if backend is not None else ""
-        if kind != "emulator":
-            out.conflicts.append(f"TPM of type '{kind}' belongs to one machine; remove it first.")
-            continue
-        assert backend is not None
-        for source in backend.findall("source"):
-            remove(source)
-        out.warnings.append(
-            "The emulated TPM starts empty: secrets that the base sealed in its own are not there."
+    """
+    Decide about what the firmware reads and remembers.
+
+    :param path: The clone's own variable store; empty where libvirt is to choose one, which
+        then starts fresh.
+    """
+    _loader(root, out)
+    _store(root, path, out)
+    for number, element in enumerate(root.findall("./devices/tpm")):
+        _tpm(element, f"TPM {number}", out)
+    for table in root.findall("./os/acpi/table"):
+        out.warn(f"Shares the ACPI table '{(table.text or '').strip()}', a licence, with its base.")
+
+
+def _loader(root: etree._Element, out: Rewritten) -> None:
+    loader = root.find("./os/loader")
+    if loader is None or loader.get("type") != "pflash" or not (loader.text or "").strip():
+        return
+    if loader.get("readonly") != "yes" and loader.get("stateless") != "yes":
+        out.refuse(
+            loader,
+            f"The base's machine writes its firmware file '{(loader.text or '').strip()}' itself; "
+            "clone and base would share it. Set <loader readonly='yes'> and give the base an "
+            "<nvram> first.",
         )
+
+
+def _store(root: etree._Element, path: str, out: Rewritten) -> None:
+    other = root.find("./os/varstore")
+    if other is not None:
+        out.refuse(
+            other,
+            "The base keeps its UEFI variables in a <varstore>, which this version cannot clone; "
+            "use firmware with an <nvram> file.",
+        )
+        return
+    store = root.find("./os/nvram")
+    if store is None:
+        if domain_xml.makes_a_store(root):
+            if path:
+                made = etree.Element("nvram")
+                made.text = path
+                root.findall("os")[0].append(made)
+                out.change("nvram", None, path)
+            else:
+                out.warn(FRESH)
+        return
+    kind = store.get("type", "file")
+    if kind != "file":
+        out.refuse(
+            store,
+            f"NVRAM of type '{kind}' cannot be cloned, only a file can; keep the base's <nvram> "
+            "in a file.",
+        )
+        return
+    source = store.find("source")
+    old = (source.get("file", "") if source is not None else store.text or "").strip()
+    if path and source is not None:
+        source.set("file", path)
+    elif path:
+        store.text = path
+    else:
+        # Empty, libvirt names it after the clone and makes it from the template.
+        if source is not None:
+            remove(source)
+        drop(store, "type")
+        store.text = None
+        out.warn(FRESH)
+    out.change("nvram", old or None, path or None)
+
+
+def _tpm(element: etree._Element, label: str, out: Rewritten) -> None:
+    backend = element.find("backend")
+    kind = backend.get("type", "") if backend is not None else ""
+    if backend is None or kind != "emulator":
+        out.refuse(
+            element,
+            f"{label} of type '{kind}' belongs to one machine; remove it from the base or make "
+            "it an emulated one first.",
+        )
+        return
+    for source in backend.findall("source"):
+        out.change(f"{label} source", source.get("path") or source.get("file"), None)
+        remove(source)
+    for key in backend.findall("encryption"):
+        out.warn(f"{label} of the clone is encrypted with the base's secret '{key.get('secret')}'.")
+    out.warn(
+        "The emulated TPM starts empty: secrets that the base sealed in its own are not there."
+    )

@@ -1,0 +1,298 @@
+"""
+Adopting the clones that Salt's own libvirt driver made (up to Salt 3007).
+
+Those carry no record, only a description, and the driver shared with the base whatever it
+did not know how to copy. So ownership is proved file by file, and what cannot be proved to
+be the clone's own is listed as shared and stays for ever: a file too many is a nuisance, a
+file too few is somebody's data.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid as uuid_module
+from dataclasses import dataclass
+
+from lxml import etree
+
+from saltext.kvmclone import domain_xml, drift, gathering, ownership, volumes
+from saltext.kvmclone.census import Census, Identity
+from saltext.kvmclone.codes import NO_DOMAIN
+from saltext.kvmclone.domain_xml import Disk, Domain
+from saltext.kvmclone.errors import AlreadyExists, ForeignDomain
+from saltext.kvmclone.host import DomainHandle, Host, absent
+
+_DESCRIPTION = re.compile(r"Cloned from (.+)")
+
+#: ``NAME-UUID1.EXT``, as the driver named volumes; the uuid is of version 1, made from a clock.
+_NAMED = re.compile(
+    r"(?P<stem>.+)-(?P<uuid>[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})"
+    r"(?P<extension>\.[^.]+)?"
+)
+
+#: Seconds from the epoch of version 1 uuids, in 1582, to 1970.
+_UUID_EPOCH = 12219292800
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """
+    A domain that could be adopted.
+
+    :param volumes: Files that it would own.
+    :param shared: One sentence for each file that would stay on a destroy.
+    """
+
+    name: str
+    base: str
+    strategy: str
+    volumes: tuple[ownership.Volume, ...]
+    shared: tuple[str, ...]
+
+
+def candidates(host: Host, census: Census | None = None) -> list[Candidate]:
+    """
+    Domains that the old driver made and nobody has adopted, by name.
+
+    :param census: Where it was taken already.
+    """
+
+    def look(handle: DomainHandle) -> tuple[DomainHandle, etree._Element]:
+        return handle, domain_xml.parse(handle.definition())
+
+    found = []
+    for handle, root in host.each_domain(look):
+        base = _told_base(root)
+        if base and not _carries_record(root):
+            census = census or gathering.take(host)
+            domain = domain_xml.facts(root)
+            with absent(NO_DOMAIN):  # either machine may go meanwhile
+                found.append(_judge(host, census, handle.uuid, domain, host.find(base), base))
+    return sorted(found, key=lambda candidate: candidate.name)
+
+
+def adopt(host: Host, name: str, base_domain: str = "") -> ownership.Record:
+    """
+    Make an old clone one of ours, running or not: write a record into its definition.
+
+    :param base_domain: What it was cloned from, where its description does not say so.
+    :return: The record; its warnings name every file that stays on a destroy.
+    :raises NotFound: There is no such domain.
+    :raises AlreadyExists: It is a clone of ours already.
+    :raises ForeignDomain: Nothing says that it is a clone.
+    """
+    handle = host.domain(name)
+    if handle.record() is not None:
+        raise AlreadyExists(
+            f"'{name}' is a clone of kvm_clone already.",
+            f"Look at it: salt-run kvmclone.show {name}",
+        )
+    root = domain_xml.parse(handle.definition())
+    told = _told_base(root)
+    if not base_domain and (not told or _carries_record(root)):
+        reason = (
+            "it carries the record of another clone, so it is a copy of that"
+            if _carries_record(root)
+            else "its description does not say 'Cloned from BASE'"
+        )
+        raise ForeignDomain(
+            f"'{name}' does not look like a clone that salt-cloud made: {reason}.",
+            f"If you know what it was cloned from: salt-call kvm_clone.adopt {name} "
+            "base_domain=BASE",
+        )
+    base_name = base_domain or told
+    base = host.domain(base_domain) if base_domain else host.find(told)
+    domain = domain_xml.facts(root)
+    census = gathering.take(host)
+    judged = _judge(host, census, handle.uuid, domain, base, base_name)
+    record = ownership.Record(
+        uuid=handle.uuid,
+        base=base_name,
+        base_uuid=base.uuid if base is not None else "",
+        strategy=judged.strategy,
+        stage="addressed",
+        goal="addressed",
+        created=_created(judged),
+        base_disks=_base_disks(host, census, domain, base, judged),
+        volumes=judged.volumes,
+        warnings=(
+            f"Adopted {time.strftime('%Y-%m-%d %H:%M')}; whether the base changed before that is "
+            "not known.",
+            *judged.shared,
+        ),
+    )
+    handle.save_record(record)
+    return record
+
+
+def _told_base(root: etree._Element) -> str:
+    """The base that a description names; empty for another description."""
+    match = _DESCRIPTION.fullmatch(domain_xml.text(root, "description"))
+    return match[1].strip() if match else ""
+
+
+def _carries_record(root: etree._Element) -> bool:
+    return root.find(f"./metadata/{{{ownership.NAMESPACE}}}clone") is not None
+
+
+# --- whose is a file ----------------------------------------------------------------
+
+
+def _judge(
+    host: Host,
+    census: Census,
+    uuid: str,
+    domain: Domain,
+    base: DomainHandle | None,
+    base_name: str,
+) -> Candidate:
+    """Decide file by file what an old clone owns."""
+    base_facts = domain_xml.read(base.definition()) if base is not None else None
+    base_files = _files_of(census, base)
+    used = census.used_by_others(uuid)
+    owned: list[ownership.Volume] = []
+    shared: list[str] = []
+    originals: set[str] = set()
+    quick = False
+    for disk in domain.disks:
+        if not disk.path:
+            continue
+        key = census.identity(disk.path)
+        standing = census.standing_on([disk.path]).get(disk.path, [])
+        chain = census.chain(disk.path)
+        stands_on_base = bool(base_files & {census.identity(path) for path in chain})
+        why = ""
+        if disk.device != "disk":
+            why = f"the old driver copied no {disk.device}"
+        elif disk.kind != "file":
+            why = f"the old driver copied no disk of type '{disk.kind}'"
+        elif disk.readonly or disk.shareable:
+            why = "it is marked as shared"
+        elif key in base_files:
+            why = f"it belongs to the base '{base_name}'"
+        elif key in used:
+            why = f"'{used[key]}' uses it too"
+        elif standing:
+            why = f"other images stand on it: {', '.join(standing)}"
+        elif not _named_by_driver(domain.name, disk, base_facts, chain, originals):
+            why = "its name does not prove that it was made for this clone"
+        elif host.local and not os.path.isfile(disk.path):
+            why = "it is not there"
+        if why:
+            shared.append(f"'{disk.path}' stays on a destroy: {why}.")
+            continue
+        quick = quick or stands_on_base or (base is None and bool(chain))
+        owned.append(
+            ownership.Volume(
+                target=disk.target,
+                path=disk.path,
+                format=disk.format,
+                strategy="overlay" if chain else "copy",
+                state=ownership.MADE,
+            )
+        )
+    if domain.nvram and domain.nvram.path:
+        path = domain.nvram.path
+        key = census.identity(path)
+        alone = key not in used and key not in base_files
+        if alone and _named_after(domain.name, os.path.basename(path)):
+            owned.append(ownership.Volume("nvram", path, "raw", "copy", state=ownership.MADE))
+        else:
+            who = used.get(key)
+            shared.append(
+                f"'{path}' stays on a destroy: "
+                + (f"'{who}' uses it too." if who else "it is not named after this clone.")
+            )
+    return Candidate(
+        name=domain.name,
+        base=base_name,
+        strategy="quick" if quick else "full",
+        volumes=tuple(owned),
+        shared=tuple(shared),
+    )
+
+
+def _files_of(census: Census, base: DomainHandle | None) -> set[Identity]:
+    """Identities of all files of the base, down to the ends of their chains."""
+    paths = [use.path for use in census.uses if base is not None and use.uuid == base.uuid]
+    paths += [below for path in paths for below in census.chain(path)]
+    return {census.identity(path) for path in paths}
+
+
+def _named_by_driver(
+    name: str, disk: Disk, base: Domain | None, chain: list[str], seen: set[str]
+) -> bool:
+    """
+    Whether a file's name proves that it was made for this clone, as this disk of its base.
+
+    Either the driver's ``ORIGINAL-UUID.EXT``, ``ORIGINAL.EXT`` being the name of the base's
+    disk of the same target where that can still be known; or our own ``NAME-TARGET.EXT`` (a
+    record that was lost). Somebody may have attached the disk of another old clone, which
+    has such a name too.
+
+    :param seen: Originals that proved a disk already; each proves one.
+    """
+    file = os.path.basename(disk.path)
+    match = _NAMED.fullmatch(file)
+    originals = (
+        {os.path.basename(d.path) for d in base.disks if d.target == disk.target} if base else set()
+    )
+    if match:
+        original = match["stem"] + (match["extension"] or "")
+        known = originals | {os.path.basename(path) for path in chain[:1]}
+        if original in seen or (base is not None and original not in known):
+            return False
+        if base is not None and not originals:  # the base has no such disk
+            return False
+        seen.add(original)
+        return not known or original in known
+    ours = file == f"{name}-{disk.target}.{disk.format}"
+    return ours and bool(originals)
+
+
+def _named_after(name: str, file: str) -> bool:
+    """``NAME.fd``, ``NAME_VARS.fd``, ``NAME-…``: but not another machine's longer name."""
+    return re.fullmatch(rf"{re.escape(name)}(?:_VARS|-nvram)?(?:\.[A-Za-z0-9]+)?", file) is not None
+
+
+# --- the record ---------------------------------------------------------------------
+
+
+def _created(judged: Candidate) -> float:
+    """When the clone was made: its volumes' uuids tell; else now."""
+    matches = [_NAMED.fullmatch(os.path.basename(volume.path)) for volume in judged.volumes]
+    times = [uuid_module.UUID(match["uuid"]).time / 1e7 - _UUID_EPOCH for match in matches if match]
+    return round(min(times), 3) if times else time.time()
+
+
+def _base_disks(
+    host: Host, census: Census, domain: Domain, base: DomainHandle | None, judged: Candidate
+) -> tuple[ownership.BaseDisk, ...]:
+    """What the base's files are now: those the clone stands on, else the base's own disks."""
+    if judged.strategy == "quick":
+        chains = {v.target: census.chain(v.path) for v in judged.volumes if v.target != "nvram"}
+    elif base is not None:
+        facts = domain_xml.read(base.definition())
+        chains = {
+            disk.target: [disk.path, *census.chain(disk.path)]
+            for disk in facts.disks
+            if disk.path and disk.device == "disk" and not disk.readonly
+        }
+    else:
+        chains = {}
+    found = []
+    for target, paths in chains.items():
+        for path in paths:
+            modified = drift.modified(host, path)
+            if modified is not None:
+                found.append(ownership.BaseDisk(target, path, _size(host, path), modified))
+    return tuple(found)
+
+
+def _size(host: Host, path: str) -> int:
+    if host.local:
+        return os.stat(path).st_blocks * 512
+    volume = volumes.find(host, path)
+    return volume.allocation if volume is not None else 0

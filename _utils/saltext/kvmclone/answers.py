@@ -1,0 +1,114 @@
+"""
+CLONE, the answer of every door: put together from the record and from libvirt.
+
+Reads only, and asks libvirt no more than is not known yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from saltext.kvmclone import addresses, domain_xml, drift
+from saltext.kvmclone.clone import Address, Clone, CloneDisk
+from saltext.kvmclone.host import DomainHandle, Host
+from saltext.kvmclone.ownership import Record
+
+
+def made(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone:
+    """A clone that was made just now and is off: nothing need be asked."""
+    return _clone(host, handle, record, label, "shutoff", (), _own_disks(record))
+
+
+def shown(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone:
+    """A clone as it is now, and what changed in its base since it was made."""
+    clone = clone_of(host, handle, record, label)
+    changes = tuple(drift.changes(host, record))
+    failed = (f"The create failed and was kept: {record.failed}",) * bool(record.failed)
+    warnings = (*clone.warnings, *changes, *failed)
+    return replace(clone, drift=bool(changes), warnings=warnings)
+
+
+def clone_of(
+    host: Host,
+    handle: DomainHandle,
+    record: Record,
+    label: str,
+    state: str = "",
+    known: tuple[Address, ...] | None = None,
+) -> Clone:
+    """
+    A clone as it is now, without a look at its base.
+
+    :param label: What to call the host; empty for its own name.
+    :param state: libvirt's state, where it is known.
+    :param known: Its addresses, where they are known.
+    """
+    state = state or handle.state()
+    disks = _own_disks(record)
+    domain = domain_xml.read(handle.live())
+    owned = {disk.path for disk in disks}
+    shared = tuple(
+        CloneDisk(disk.target, disk.path, disk.format, "share")
+        for disk in domain.disks
+        if disk.path not in owned
+    )
+    if known is None:
+        known = ()
+        if state == "running":
+            seen = addresses.look(handle, domain, record.ip_source)
+            known = tuple(sighting.address for sighting in seen)
+    return _clone(host, handle, record, label, state, known, disks + shared)
+
+
+def foreign(host: Host, handle: DomainHandle, label: str) -> Clone:
+    """A domain that is not one of ours, in the same shape."""
+    domain = domain_xml.read(handle.definition())
+    return Clone(
+        name=handle.name,
+        uuid=handle.uuid,
+        host=label or host.node_name(),
+        base="",
+        profile="",
+        strategy="",
+        state=handle.state(),
+        stage="",
+        disks=tuple(CloneDisk(d.target, d.path, d.format, "share") for d in domain.disks),
+    )
+
+
+def _own_disks(record: Record) -> tuple[CloneDisk, ...]:
+    return tuple(
+        CloneDisk(volume.target, volume.path, volume.format, volume.strategy)
+        for volume in record.volumes
+        if volume.target != "nvram"
+    )
+
+
+def _clone(
+    host: Host,
+    handle: DomainHandle,
+    record: Record,
+    label: str,
+    state: str,
+    known: tuple[Address, ...],
+    disks: tuple[CloneDisk, ...],
+) -> Clone:
+    address = record.address
+    if known and address not in {item.address for item in known}:
+        address = known[0].address
+    return Clone(
+        name=handle.name,
+        uuid=record.uuid,
+        host=label or host.node_name(),
+        base=record.base,
+        profile=record.profile,
+        strategy=record.strategy,
+        state=state,
+        stage=record.stage,
+        address=address,
+        addresses=known,
+        disks=disks,
+        minion=record.minion,
+        warnings=record.warnings,
+        timings=record.timings,
+    )

@@ -1,0 +1,141 @@
+"""
+Who uses which file on a host, and which image stands on which: gathered once, asked often.
+
+What :mod:`.gathering` found. What could not be looked at is kept as a sentence and never
+passed over, since a destroy is decided by what is *not* here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+#: A file, whatever it is called: device and inode of a file, number of a block device, else
+#: (remote, or not there) its path.
+Identity = tuple[str, int, int] | str
+
+
+@dataclass(frozen=True)
+class Use:
+    """
+    One file that a domain uses, in any of its descriptions.
+
+    :param format: What the domain takes an image for (``qcow2``); empty where it is no disk.
+    """
+
+    domain: str
+    uuid: str
+    path: str
+    key: Identity
+    format: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """``image`` stands directly on ``below``."""
+
+    image: str
+    key: Identity
+    below: str
+    below_key: Identity
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A storage pool; ``path`` is its folder, for pools that are one."""
+
+    name: str
+    type: str
+    path: str
+    active: bool
+    raw: Any
+
+
+@dataclass(frozen=True)
+class Census:
+    """
+    What was found.
+
+    :param unchecked: One clause, without a full stop, for everything that could not be looked
+        at.
+    :param images: Paths of all volumes and image files that were seen in pools.
+    """
+
+    local: bool
+    uses: tuple[Use, ...] = ()
+    links: tuple[Link, ...] = ()
+    pools: tuple[Pool, ...] = ()
+    images: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    def identity(self, path: str) -> Identity:
+        """What the file at ``path`` is, by whatever name."""
+        return identity(path, self.local)
+
+    def standing_on(self, paths: Iterable[str]) -> dict[str, list[str]]:
+        """The images that stand directly on one of ``paths``; a path without any is missing."""
+        found: dict[str, list[str]] = {}
+        for path in dict.fromkeys(paths):
+            links = self._above.get(self.identity(path), [])
+            images = {link.key: link.image for link in reversed(links)}
+            if images:
+                found[path] = sorted(images.values())
+        return found
+
+    def used_by_others(self, uuid: str) -> dict[Identity, str]:
+        """Files that other domains than ``uuid`` use, with the name of one that does."""
+        return {use.key: use.domain for use in reversed(self.uses) if use.uuid != uuid}
+
+    def users(self, path: str) -> list[str]:
+        """Names of the domains that use the file."""
+        key = self.identity(path)
+        return sorted({use.domain for use in self.uses if use.key == key})
+
+    def chain(self, path: str) -> list[str]:
+        """The files below an image, nearest first; the image itself is not among them."""
+        found: dict[Identity, str] = {}
+        todo = [self.identity(path)]
+        while todo:
+            for link in self._below.get(todo.pop(0), []):
+                if link.below_key not in found:
+                    found[link.below_key] = link.below
+                    todo.append(link.below_key)
+        found.pop(self.identity(path), None)
+        return list(found.values())
+
+    @cached_property
+    def _above(self) -> dict[Identity, list[Link]]:
+        return _grouped((link.below_key, link) for link in self.links)
+
+    @cached_property
+    def _below(self) -> dict[Identity, list[Link]]:
+        return _grouped((link.key, link) for link in self.links)
+
+
+def _grouped(pairs: Iterable[tuple[Identity, Link]]) -> dict[Identity, list[Link]]:
+    grouped: dict[Identity, list[Link]] = {}
+    for key, link in pairs:
+        grouped.setdefault(key, []).append(link)
+    return grouped
+
+
+def identity(path: str, local: bool) -> Identity:
+    """
+    What the file at ``path`` is: the same for its symlinks, hard links and bind mounts.
+
+    :param local: The host's files are ours to look at.
+    """
+    if local:
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            pass
+        else:
+            if stat.S_ISBLK(status.st_mode):
+                return ("device", status.st_rdev, 0)
+            return ("file", status.st_dev, status.st_ino)
+    return os.path.normpath(path)

@@ -1,0 +1,114 @@
+"""
+Removing what interrupted work left behind, and going on where another worker died.
+
+Only where nobody can be at work any more: the worker's process is gone, which can be told
+on the machine that it ran on, or an operator says so by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from saltext.kvmclone import ownership, workers
+from saltext.kvmclone.clone import Clone
+from saltext.kvmclone.errors import ConfigError, CreateInProgress, KvmCloneError, NotFound
+from saltext.kvmclone.kvm_host import KvmHost
+from saltext.kvmclone.leftovers import Leftover, Unfinished
+from saltext.kvmclone.ownership import DEAD, ELSEWHERE, Minion, Work
+
+#: Removes a minion's key from the master, and says whether one was there.
+KeyRemover = Callable[[Minion], bool]
+
+#: A minion may have come up on it although its create never saw that.
+_IN_USE = "; a minion may run on it, so it is removed only by name"
+
+
+def life_of(work: Work) -> str:
+    """
+    Whether a worker still lives, as far as the KVM host *or this machine* can tell: a
+    runner's process lives on the master, which knows more about it than the KVM host.
+    """
+    return workers.life(work.worker) if work.life == ELSEWHERE else work.life
+
+
+def collect(
+    host: KvmHost,
+    name: str = "",
+    apply: bool = False,
+    force: bool = False,
+    remove_key: KeyRemover | None = None,
+) -> list[Leftover]:
+    """
+    List, or remove, what dead workers left on a host.
+
+    :param name: Only this clone.
+    :param apply: Remove it; False only lists.
+    :param force: With ``name``: also where the worker ran on another machine, so that
+        nobody here can tell whether it lives.
+    :param remove_key: Takes the key of a minion that never came to be back from the master.
+    :raises ConfigError: ``force`` without a name.
+    :raises CreateInProgress: The clone of that name has a worker that lives, or may live.
+    """
+    if force and not name:
+        raise ConfigError(
+            "force needs the name of one clone.", "salt-run kvmclone.gc NAME apply=True force=True"
+        )
+    found: list[Leftover] = []
+    for item in host.unfinished(name):
+        if item.failed:
+            continue  # kept by wish: destroy or resume it
+        life = life_of(item.work)
+        if life == DEAD or (life == ELSEWHERE and force):
+            may_be_used = item.work.stage == "enrolled" and not name
+            if apply and not may_be_used:
+                found += _remove(host, item, remove_key)
+            else:
+                found += _listed(item, remove_key, _IN_USE if may_be_used else "")
+        elif name:
+            piece = item.pieces[0]
+            raise CreateInProgress(
+                f"'{name}' is not a leftover: {piece.reason}.",
+                f"If nothing runs there any more: salt-run kvmclone.gc {name} apply=True force=True"
+                if life == ELSEWHERE
+                else f"Wait for it, or end it: kill {item.work.worker.pid}",
+            )
+    return found
+
+
+def _listed(item: Unfinished, remove_key: KeyRemover | None, word: str = "") -> list[Leftover]:
+    pieces = list(item.pieces)
+    if remove_key is not None and item.minion.fingerprint:
+        pieces.append(Leftover(item.name, "key", item.minion.id, item.pieces[0].reason))
+    return [dataclasses.replace(piece, reason=piece.reason + word) for piece in pieces]
+
+
+def _remove(host: KvmHost, item: Unfinished, remove_key: KeyRemover | None) -> list[Leftover]:
+    try:
+        host.destroy(item.name, token=item.work.worker.token)
+    except NotFound:
+        pass  # somebody else was faster: it is gone
+    except KvmCloneError as error:
+        return [
+            dataclasses.replace(piece, reason=f"{piece.reason}; not removed: {error.message}")
+            for piece in item.pieces
+        ]
+    removed = [dataclasses.replace(piece, removed=True) for piece in item.pieces]
+    if remove_key is not None and item.minion.fingerprint and remove_key(item.minion):
+        removed.append(Leftover(item.name, "key", item.minion.id, item.pieces[0].reason, True))
+    return removed
+
+
+def destroy(host: KvmHost, name: str, force: bool = False) -> Clone:
+    """
+    Destroy a clone, also one whose create died on this machine where the host cannot tell.
+
+    :raises KvmCloneError: What the host raised.
+    """
+    try:
+        return host.destroy(name, force)
+    except CreateInProgress as busy:
+        work = ownership.work_from_dict(busy.work) if busy.work else None
+        if work is None or life_of(work) != DEAD:
+            raise
+        return host.destroy(name, force, work.worker.token)

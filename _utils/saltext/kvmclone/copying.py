@@ -1,0 +1,169 @@
+"""
+Filling a new image with the contents of another, on this machine.
+
+No libvirt here: it made the file, and this room writes into it. Ten times faster than the
+daemon's own copy, as sparse as the source, and over with the process that asked for it.
+Until the last moment the new image keeps the header that libvirt gave it, so that a copy
+that was cut off still shows whose it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+
+#: Data is copied in pieces of this many bytes.
+PIECE = 64 * 2**20
+
+#: The front of an image, written last.
+FRONT = 65536
+
+#: ``FICLONE``.
+_SHARE_BLOCKS = 0x40049409
+
+#: What a kernel answers that cannot share these blocks, or not from here to there.
+_NOT_SHARED = {
+    errno.EOPNOTSUPP,
+    errno.EXDEV,
+    errno.EINVAL,
+    errno.ENOTTY,
+    errno.ENOSYS,
+    errno.EPERM,
+    errno.ETXTBSY,
+}
+
+_PR_SET_PDEATHSIG = 1
+
+
+class ConvertFailed(Exception):
+    """``qemu-img`` gave up; the text is its last line."""
+
+
+def share_blocks(source: str, target: str) -> bool:
+    """
+    Let ``target`` be ``source``, with all blocks shared until one of them is written.
+
+    :return: False where the kernel cannot; ``target`` is as it was then.
+    :raises OSError: Something else is wrong.
+    """
+    with open(source, "rb") as original, open(target, "r+b") as copy:
+        before = os.fstat(copy.fileno()).st_size
+        try:
+            fcntl.ioctl(copy.fileno(), _SHARE_BLOCKS, original.fileno())
+        except OSError as error:
+            if error.errno in _NOT_SHARED:
+                return False
+            raise
+        size = os.fstat(original.fileno()).st_size
+        if before > size:
+            os.ftruncate(copy.fileno(), size)
+        return True
+
+
+def copy(source: str, target: str) -> None:
+    """
+    Copy the bytes of a file or block device into an existing file, holes as holes.
+
+    :raises OSError: As the kernel says; ``ENOSPC`` where the file system is full.
+    """
+    with open(source, "rb") as original, open(target, "r+b") as new:
+        reading, writing = original.fileno(), new.fileno()
+        size = os.lseek(reading, 0, os.SEEK_END)  # a block device has no size of its own
+        os.ftruncate(writing, min(FRONT, size))
+        os.ftruncate(writing, size)
+        for start, end in _data(reading, size):
+            if end > FRONT:
+                _copy(reading, writing, max(start, FRONT), end)
+        front = os.pread(reading, min(FRONT, size), 0)
+        if front != os.pread(writing, len(front), 0):  # a hole stays one
+            os.pwrite(writing, front, 0)
+
+
+def grow(path: str, size: int) -> None:
+    """Make a raw image larger; the new room is a hole."""
+    if os.stat(path).st_size < size:
+        os.truncate(path, size)
+
+
+def can_convert() -> bool:
+    """Whether ``qemu-img`` is on this machine."""
+    return shutil.which("qemu-img") is not None
+
+
+def convert(source: str, source_format: str, target: str, target_format: str) -> None:
+    """
+    Write what a guest sees of an image, with everything it stands on, into an empty one.
+
+    :param target: Exists, is empty, and is at least as large as the guest's disk.
+    :raises ConvertFailed: With the last line that ``qemu-img`` wrote.
+    """
+    words = ["qemu-img", "convert", "-n", "--target-is-zero", "-f", source_format]
+    done = subprocess.run(
+        [*words, "-O", target_format, source, target],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+        preexec_fn=_die_with_parent,
+    )
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise ConvertFailed(said[-1] if said else f"exit code {done.returncode}")
+
+
+_LIBC = ctypes.CDLL(None)
+
+
+def _die_with_parent() -> None:
+    """A worker that is killed must not leave a writer behind on a file that gets deleted."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def _data(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """The stretches of a file that hold data, as ``(start, end)``."""
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(descriptor, position, os.SEEK_DATA)
+            end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole until the end
+                return
+            if error.errno == errno.EINVAL:  # a block device knows no holes
+                yield position, size
+                return
+            raise
+        yield start, end
+        position = end
+
+
+def _copy(source: int, target: int, start: int, end: int) -> None:
+    position = start
+    while position < end:
+        try:
+            done = os.copy_file_range(
+                source, target, min(PIECE, end - position), position, position
+            )
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            done = _copy_by_hand(source, target, min(PIECE, end - position), position)
+        if done == 0:
+            raise OSError(errno.EIO, "the source became shorter while it was copied")
+        position += done
+
+
+def _copy_by_hand(source: int, target: int, length: int, position: int) -> int:
+    """As ``copy_file_range``; blocks of nothing but zeros become holes (the target has none)."""
+    data = os.pread(source, min(length, 2**18), position)
+    if data.strip(b"\0"):
+        written = 0
+        while written < len(data):
+            written += os.pwrite(target, data[written:], position + written)
+    return len(data)

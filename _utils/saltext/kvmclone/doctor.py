@@ -1,0 +1,326 @@
+"""
+What is not as it should be on a host, worst first, each with the next command to type.
+
+Reads only. A healthy host gives an empty list.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from lxml import etree
+
+from saltext.kvmclone import adopt, domain_xml, drift, gathering, ownership, volumes, workers
+from saltext.kvmclone.census import Census, Identity
+from saltext.kvmclone.findings import Finding, in_order
+from saltext.kvmclone.host import DomainHandle, Host
+from saltext.kvmclone.ownership import DESTROYING, Record
+
+#: Volumes are called ``NAME-TARGET.FORMAT``.
+_LIKE_OURS = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9.-]*)-[fhsvx]d[a-z]{1,2}\.(?:qcow2|raw)")
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """A domain as it was seen; ``record`` is None for a foreign one."""
+
+    name: str
+    uuid: str
+    state: str
+    saved: bool
+    root: etree._Element
+    domain: domain_xml.Domain
+    record: Record | None
+
+
+def examine(host: Host) -> list[Finding]:
+    """Look at everything that concerns clones on a host."""
+    return in_order(list(_Examination(host).findings()))
+
+
+class _Examination:
+    def __init__(self, host: Host) -> None:
+        def look(handle: DomainHandle) -> _Machine:
+            root = domain_xml.parse(handle.definition())
+            return _Machine(
+                name=handle.name,
+                uuid=handle.uuid,
+                state=handle.state(),
+                saved=handle.is_saved(),
+                root=root,
+                domain=domain_xml.facts(root),
+                record=ownership.from_definition(root),
+            )
+
+        self.host = host
+        self.machines = host.each_domain(look)
+        self.census: Census = gathering.take(host)
+        self.by_uuid = {machine.uuid: machine for machine in self.machines}
+        self.by_name = {machine.name: machine for machine in self.machines}
+        self.clones = [
+            (machine, machine.record) for machine in self.machines if machine.record is not None
+        ]
+
+    def findings(self) -> Iterator[Finding]:
+        asleep = dict(self._disks_in_sleeping_pools())
+        for pool, names in asleep.items():
+            yield Finding(
+                "pool-inactive",
+                pool,
+                f"The storage pool '{pool}' is not running and holds disks of "
+                f"{_and(sorted(names))}.",
+                f"virsh -c {self.host.url} pool-start {pool}",
+            )
+        sleepers = {name for names in asleep.values() for name in names}
+        for machine, record in self.clones:
+            yield from self._work(machine, record)
+            yield from self._files(machine, record, machine.name in sleepers)
+            yield from self._drift(machine, record)
+        yield from self._bases()
+        yield from self._copies()
+        yield from self._strays()
+        yield from self._duplicate_macs()
+        yield from self._protected_without_base()
+        for candidate in adopt.candidates(self.host, self.census):
+            yield Finding(
+                "adoptable",
+                candidate.name,
+                f"'{candidate.name}' was cloned from '{candidate.base}' by an old salt-cloud and "
+                "is not ours yet.",
+                f"salt-call kvm_clone.adopt {candidate.name}",
+            )
+        for clause in self.census.unchecked:
+            yield Finding(
+                "not-checked",
+                "",
+                f"Not everything could be looked at: {clause}.",
+                f"virsh -c {self.host.url} pool-list --all",
+            )
+
+    # --- one clone ----------------------------------------------------------------------
+
+    def _work(self, machine: _Machine, record: Record) -> Iterator[Finding]:
+        """Creates and destroys that did not come to their end."""
+        name = machine.name
+        life = workers.life(record.worker)
+        unsure = f"; it may still go on, on '{record.worker.host}'"
+        unsure = unsure if life == ownership.ELSEWHERE else ""
+        if record.stage == DESTROYING:
+            if life != ownership.ALIVE:
+                yield Finding(
+                    "unfinished",
+                    name,
+                    f"The destroy of '{name}' is unfinished{unsure}.",
+                    f"salt-run kvmclone.destroy {name}",
+                )
+        elif record.failed:
+            yield Finding(
+                "failed",
+                name,
+                f"The create of '{name}' failed at stage '{record.stage}' and it was kept: "
+                f"{record.failed}",
+                f"salt-run kvmclone.destroy {name}",
+            )
+        elif not record.complete and life != ownership.ALIVE:
+            yield Finding(
+                "unfinished",
+                name,
+                f"The create of '{name}' is unfinished: it is at stage '{record.stage}' on its "
+                f"way to '{record.goal}'{unsure}.",
+                f"salt-run kvmclone.gc {name}",
+            )
+
+    def _files(self, machine: _Machine, record: Record, asleep: bool) -> Iterator[Finding]:
+        """Disks that are not there, and recorded files that are no disks any more."""
+        if record.stage in ("planned", DESTROYING):
+            return  # some of its files are not made yet, or gone already
+        name = machine.name
+        used = {use.key for use in self.census.uses if use.uuid == machine.uuid}
+        for path in [] if asleep else self._missing(machine, record):
+            yield Finding(
+                "disk-missing",
+                name,
+                f"'{name}' has no '{path}' any more and cannot start.",
+                f"Bring the file back from a backup, or: salt-run kvmclone.destroy {name}",
+            )
+        for volume in record.volumes:
+            if self.census.identity(volume.path) not in used and volumes.exists(
+                self.host, volume.path
+            ):
+                yield Finding(
+                    "volume-unused",
+                    name,
+                    f"'{volume.path}' was made for '{name}', which does not use it any more; a "
+                    "destroy will leave it.",
+                    f"Attach it again: virsh attach-disk {name} {volume.path} {volume.target} "
+                    f"--config   Or: virsh vol-delete {volume.path}",
+                )
+
+    def _missing(self, machine: _Machine, record: Record) -> list[str]:
+        if self.host.local:
+            paths = [d.path for d in machine.domain.disks if d.path and d.device == "disk"]
+            return [path for path in paths if not os.path.exists(path)]
+        used = {disk.path for disk in machine.domain.disks}
+        return [
+            volume.path
+            for volume in record.volumes
+            if volume.path in used and volumes.find(self.host, volume.path) is None
+        ]
+
+    def _drift(self, machine: _Machine, record: Record) -> Iterator[Finding]:
+        if record.stage == DESTROYING:
+            return
+        changes = drift.file_changes(self.host, record, self._base(record) is not None)
+        if not changes:
+            return
+        quick = record.strategy == "quick"
+        yield Finding(
+            "base-changed" if quick else "base-differs",
+            machine.name,
+            " ".join(changes),
+            f"Bring the base's files back from a backup, or save the clone's data and: "
+            f"salt-run kvmclone.destroy {machine.name}"
+            if quick
+            else f"salt-run kvmclone.show {machine.name}",
+        )
+
+    # --- bases --------------------------------------------------------------------------
+
+    def _base(self, record: Record) -> _Machine | None:
+        if record.base_uuid:
+            return self.by_uuid.get(record.base_uuid)
+        return self.by_name.get(record.base)
+
+    def _bases(self) -> Iterator[Finding]:
+        """Bases that write, or will write, under their quick clones."""
+        standing: dict[str, list[str]] = {}
+        for machine, record in self.clones:
+            base = self._base(record)
+            if base is not None and record.strategy == "quick" and record.stage != DESTROYING:
+                standing.setdefault(base.uuid, []).append(machine.name)
+        for uuid, names in standing.items():
+            base = self.by_uuid[uuid]
+            on_it = _and(sorted(names)) + (" stands on it." if len(names) == 1 else " stand on it.")
+            if base.state != "shutoff":
+                yield Finding(
+                    "base-running",
+                    base.name,
+                    f"The base '{base.name}' is {base.state} and writes its disks, while {on_it}",
+                    f"Stop it at once: virsh -c {self.host.url} destroy {base.name}",
+                )
+            elif base.saved:
+                yield Finding(
+                    "base-saved",
+                    base.name,
+                    f"The base '{base.name}' has a saved memory image: its next start will write "
+                    f"its disks, while {on_it}",
+                    f"virsh -c {self.host.url} managedsave-remove {base.name}",
+                )
+
+    def _protected_without_base(self) -> Iterator[Finding]:
+        """Files that nobody can write any more, and whose base, which knew why, is gone."""
+        if not self.host.local:
+            return
+        seen: set[Identity] = set()
+        for _machine, record in self.clones:
+            if self._base(record) is not None:
+                continue
+            for disk in record.base_disks:
+                key = self.census.identity(disk.path)
+                if key not in seen and _nobody_may_write(disk.path):
+                    seen.add(key)
+                    yield Finding(
+                        "protected-without-base",
+                        disk.path,
+                        f"'{disk.path}' is read-only, and its base '{record.base}' is gone.",
+                        f"If no clone stands on it (salt-run kvmclone.tree): chmod u+w {disk.path}",
+                    )
+
+    # --- the host -----------------------------------------------------------------------
+
+    def _disks_in_sleeping_pools(self) -> Iterator[tuple[str, set[str]]]:
+        for pool in self.census.pools:
+            if pool.active or not pool.path:
+                continue
+            names = {
+                machine.name
+                for machine, _record in self.clones
+                for disk in machine.domain.disks
+                if disk.pool == pool.name or os.path.dirname(disk.path) == pool.path
+            }
+            if names:
+                yield pool.name, names
+
+    def _copies(self) -> Iterator[Finding]:
+        for machine in self.machines:
+            element = machine.root.find(f"./metadata/{{{ownership.NAMESPACE}}}clone")
+            if element is None or machine.record is not None:
+                continue
+            original = self.by_uuid.get(element.get("uuid", ""))
+            whose = f"'{original.name}'" if original is not None else "a clone that is gone"
+            yield Finding(
+                "copied-record",
+                machine.name,
+                f"'{machine.name}' is a copy of {whose}, made by another tool; it is not ours and "
+                "is left alone.",
+                f"To get rid of it: virsh -c {self.host.url} undefine {machine.name}",
+            )
+
+    def _strays(self) -> Iterator[Finding]:
+        """Volumes named like ours that nobody needs; a hand-made undefine loses the journal."""
+        needed = {use.key for use in self.census.uses}
+        needed |= {link.below_key for link in self.census.links}
+        needed |= {
+            self.census.identity(path)
+            for _machine, record in self.clones
+            for path in (*_paths(record.volumes), *_paths(record.base_disks))
+        }
+        for path in self.census.images:
+            match = _LIKE_OURS.fullmatch(os.path.basename(path))
+            if match and self.census.identity(path) not in needed:
+                yield Finding(
+                    "volume-without-clone",
+                    path,
+                    f"'{path}' is named like a disk of a clone '{match['name']}', and no machine "
+                    "uses it.",
+                    f"If nobody needs it: virsh -c {self.host.url} vol-delete {path}",
+                )
+
+    def _duplicate_macs(self) -> Iterator[Finding]:
+        users: dict[str, set[str]] = {}
+        for machine in self.machines:
+            for interface in machine.domain.interfaces:
+                if interface.mac:
+                    users.setdefault(interface.mac, set()).add(machine.name)
+        for mac, names in users.items():
+            if len(names) > 1:
+                last = max(names)
+                yield Finding(
+                    "duplicate-mac",
+                    last,
+                    f"{_and(sorted(names))} have one MAC address, {mac}; their network will mix "
+                    "them up.",
+                    f"Remove its <mac> line, and libvirt makes a new one: virsh -c "
+                    f"{self.host.url} edit {last}",
+                )
+
+
+def _paths(files: Iterable[ownership.Volume | ownership.BaseDisk]) -> list[str]:
+    return [file.path for file in files]
+
+
+def _nobody_may_write(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) and not mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _and(names: list[str]) -> str:
+    quoted = [f"'{name}'" for name in names]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)

@@ -1,0 +1,212 @@
+"""
+One domain of a libvirt daemon: its definition, our record in it, its power, its agent.
+
+Every method is one call through :meth:`.host.Host.call`; libvirt's flags are the numbers of
+:mod:`.codes`, so that this room does not import libvirt.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from saltext.kvmclone import domain_xml, ownership
+from saltext.kvmclone.codes import (
+    ADDRESSES_FROM_AGENT,
+    AFFECT_CONFIG,
+    AFFECT_LIVE,
+    AGENT_UNRESPONSIVE,
+    INVALID_ARG,
+    IPV4,
+    METADATA_ELEMENT,
+    NO_DOMAIN_METADATA,
+    NO_SUPPORT,
+    OPERATION_INVALID,
+    STATES,
+    UNDEFINE_KEEP_NVRAM,
+    UNDEFINE_NVRAM,
+    UNDEFINE_TPM,
+    UNDEFINE_WITH_EVERYTHING,
+    XML_INACTIVE,
+    XML_SECURE,
+)
+from saltext.kvmclone.errors import ChannelError, HostError, absent
+from saltext.kvmclone.facts import AgentInterface
+from saltext.kvmclone.guest.agent import AgentError
+
+if TYPE_CHECKING:
+    from saltext.kvmclone.host import Host
+
+
+class DomainHandle:
+    """One domain; every method is one libvirt call unless it says otherwise."""
+
+    def __init__(self, host: Host, raw: Any) -> None:
+        self.host = host
+        self.raw = raw
+
+    @property
+    def name(self) -> str:
+        return str(self.raw.name())
+
+    @property
+    def uuid(self) -> str:
+        return str(self.raw.UUIDString())
+
+    def definition(self) -> str:
+        """The definition as the next start will use it, console passwords included."""
+        flags = XML_INACTIVE | XML_SECURE
+        return str(self.host.call(self.raw.XMLDesc, flags))
+
+    def live(self) -> str:
+        """The XML as it runs now; it also tells whether the agent is connected."""
+        return str(self.host.call(self.raw.XMLDesc, 0))
+
+    def state(self) -> str:
+        """libvirt's state in the words of CONTRACT.md."""
+        return STATES.get(self.host.call(self.raw.state)[0], "running")
+
+    def is_saved(self) -> bool:
+        """Whether a memory image of the domain waits to be restored."""
+        try:
+            return bool(self.host.call(self.raw.hasManagedSaveImage, 0))
+        except HostError as error:
+            if error.code == NO_SUPPORT:
+                return False
+            raise
+
+    def record(self) -> ownership.Record | None:
+        """Our record, None for a foreign domain."""
+        try:
+            return self._record(AFFECT_CONFIG)
+        except HostError as error:
+            if error.code != OPERATION_INVALID:
+                raise
+            # Transient: it was undefined while it runs. How it runs still has the record.
+            return self._record(AFFECT_LIVE)
+
+    def _record(self, flags: int) -> ownership.Record | None:
+        with absent(NO_DOMAIN_METADATA):
+            xml = self.host.call(self.raw.metadata, METADATA_ELEMENT, ownership.NAMESPACE, flags)
+            return ownership.from_xml(xml, self.uuid)
+        return None
+
+    def is_persistent(self) -> bool:
+        """Whether it has a definition, which outlives its run."""
+        return bool(self.host.call(self.raw.isPersistent))
+
+    def save_record(self, record: ownership.Record) -> None:
+        """Write the record into the definition, and into the running domain too."""
+        flags = AFFECT_CONFIG
+        if self.state() != "shutoff":
+            flags |= AFFECT_LIVE
+        self._set_metadata(record, flags)
+
+    def save_record_offline(self, record: ownership.Record) -> None:
+        """Write the record of a domain that is known not to run: one call instead of two."""
+        self._set_metadata(record, AFFECT_CONFIG)
+
+    def _set_metadata(self, record: ownership.Record, flags: int) -> None:
+        self.host.call(
+            self.raw.setMetadata,
+            METADATA_ELEMENT,
+            ownership.to_xml(record),
+            ownership.PREFIX,
+            ownership.NAMESPACE,
+            flags,
+        )
+
+    def start(self) -> None:
+        """Boot the domain."""
+        self.host.call(self.raw.create)
+
+    def resume(self) -> None:
+        """Let a paused domain go on."""
+        self.host.call(self.raw.resume)
+
+    def shut_down(self) -> None:
+        """Ask the guest to shut down; one that is off already stays so."""
+        with absent(OPERATION_INVALID):
+            self.host.call(self.raw.shutdown)
+
+    def reboot(self) -> None:
+        """Ask the guest to reboot."""
+        self.host.call(self.raw.reboot, 0)
+
+    def power_off(self) -> None:
+        """Stop the domain at once; one that is off already stays so."""
+        with absent(OPERATION_INVALID):
+            self.host.call(self.raw.destroy)
+
+    def set_autostart(self, on: bool) -> None:
+        """Start the domain with the host, or not."""
+        self.host.call(self.raw.setAutostart, 1 if on else 0)
+
+    def undefine(self, with_nvram: bool) -> None:
+        """
+        Remove the definition with everything that libvirt keeps for it.
+
+        :param with_nvram: Delete the variable store too.
+        """
+        flags = UNDEFINE_WITH_EVERYTHING | (UNDEFINE_NVRAM if with_nvram else UNDEFINE_KEEP_NVRAM)
+        for known in (flags | UNDEFINE_TPM, flags):
+            try:
+                self.host.call(self.raw.undefineFlags, known)
+                return
+            except HostError as error:
+                if error.code not in (NO_SUPPORT, INVALID_ARG):  # a flag this driver does not know
+                    raise
+        self.host.call(self.raw.undefine)
+
+    def agent_connected(self) -> bool:
+        """Whether a guest agent has opened its end of the channel."""
+        return domain_xml.read(self.live()).agent_connected
+
+    def agent(self, request: dict[str, Any], timeout: float) -> Any:
+        """
+        One request for the guest agent, as :class:`.guest.agent.AgentChannel` wants it.
+
+        :param request: ``{"execute": …, "arguments": …}``.
+        :param timeout: Seconds to wait for the answer.
+        :return: The answer's ``return`` value.
+        :raises AgentError: The agent refused the request.
+        :raises ChannelError: There is no agent, or it does not answer.
+        """
+        try:
+            answer = self.host.agent_command(self.raw, json.dumps(request), timeout)
+        except HostError as error:
+            if error.code in (AGENT_UNRESPONSIVE, OPERATION_INVALID):
+                raise ChannelError(
+                    f"The guest agent of '{self.name}' does not answer.",
+                    "In the guest: systemctl status qemu-guest-agent",
+                ) from error
+            raise AgentError(_agent_error_class(error), error.message) from error
+        return json.loads(answer)["return"]
+
+    def agent_interfaces(self) -> list[AgentInterface]:
+        """
+        The guest's interfaces, as its agent lists them.
+
+        :raises HostError: There is no agent, or it does not answer.
+        """
+        found = self.host.call(self.raw.interfaceAddresses, ADDRESSES_FROM_AGENT, 0)
+        return [
+            AgentInterface(
+                name=name,
+                mac=(value.get("hwaddr") or "").lower(),
+                addresses=tuple(
+                    (
+                        entry["addr"],
+                        int(entry.get("prefix") or 0),
+                        "ipv4" if entry["type"] == IPV4 else "ipv6",
+                    )
+                    for entry in value.get("addrs") or ()
+                ),
+            )
+            for name, value in (found or {}).items()
+        ]
+
+
+def _agent_error_class(error: HostError) -> str:
+    """What the agent calls its refusal; libvirt passes that on in its message only."""
+    return "CommandNotFound" if "CommandNotFound" in error.message else "GenericError"

@@ -1,0 +1,110 @@
+"""
+What changed in a base since a clone was made from it.
+
+For a quick clone, which stands on the base's files, a change means that its guest may read
+garbage; a full clone has its own copy, and only differs from what the base is now. Reads
+only, and costs a ``stat`` per file where the host is this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+from saltext.kvmclone import volumes
+from saltext.kvmclone.codes import NO_DOMAIN
+from saltext.kvmclone.host import DomainHandle, Host, absent
+from saltext.kvmclone.ownership import BaseDisk, Record
+
+#: Seconds by which one time may differ after it was written down as text and read again.
+_ROUNDING = 1e-5
+
+_DANGER = "the clone stands on it, and its guest may read garbage"
+_HARMLESS = "the clone has its own copy and does not see that"
+
+
+def changes(host: Host, record: Record) -> list[str]:
+    """
+    What changed in the base of a clone, one sentence each; empty where nothing did.
+
+    The base running right now counts for a quick clone only.
+    """
+    base = find_base(host, record)
+    found = file_changes(host, record, base is not None)
+    if record.strategy == "quick" and base is not None:
+        with absent(NO_DOMAIN):  # it may go meanwhile
+            state = base.state()
+            if state != "shutoff":
+                found.insert(
+                    0, f"The base '{base.name}' is {state} and writes its disks; {_DANGER}."
+                )
+    return found
+
+
+def file_changes(host: Host, record: Record, base_exists: bool) -> list[str]:
+    """What changed in the base's files alone; see :func:`changes`."""
+    quick = record.strategy == "quick"
+    effect = _DANGER if quick else _HARMLESS
+    found: list[str] = []
+    gone: list[str] = []
+    for disk in record.base_disks:
+        now = modified(host, disk.path)
+        if now is None:
+            gone.append(disk.path)
+        elif told := _difference(disk, now):
+            found.append(f"'{disk.path}' of the base '{record.base}' {told}; {effect}.")
+    if gone and len(gone) == len(record.base_disks) and not base_exists:
+        found.append(f"The base '{record.base}' is gone with its files; {_gone(quick)}.")
+    else:
+        found += [f"'{path}' of the base '{record.base}' is gone; {_gone(quick)}." for path in gone]
+    return found
+
+
+def drifted(host: Host, record: Record) -> bool:
+    """Whether anything changed in the base of a clone."""
+    return bool(changes(host, record))
+
+
+def modified(host: Host, path: str) -> float | None:
+    """
+    Time of a file's last change, seconds since the epoch.
+
+    :return: None where there is no such file; 0 where a change cannot be told, as of a
+        block device.
+    """
+    if host.local:
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        return status.st_mtime if stat.S_ISREG(status.st_mode) else 0.0
+    volume = volumes.find(host, path)
+    return volume.modified if volume is not None else None
+
+
+def find_base(host: Host, record: Record) -> DomainHandle | None:
+    """The base of a clone, also under a new name; None where it is gone."""
+    if not record.base_uuid:
+        return host.find(record.base)
+    with absent(NO_DOMAIN):
+        raw = host.call(host.connection.lookupByUUIDString, record.base_uuid)
+        return DomainHandle(host, raw)
+    return None
+
+
+def _difference(disk: BaseDisk, now: float) -> str:
+    """How a file differs from what the record says; empty where it does not."""
+    if not now or not disk.modified or abs(now - disk.modified) <= _ROUNDING:
+        return ""
+    if now < disk.modified:
+        return f"was replaced by one that was last changed {_time(now)}"
+    return f"was changed {_time(now)}"
+
+
+def _gone(quick: bool) -> str:
+    return "the clone stands on it and cannot run" if quick else _HARMLESS
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,128 @@
+"""
+The file systems under folders: how much room they have, and whether files can share blocks.
+
+Reads only, and only on this machine. Whether blocks can be shared is asked of the file
+system itself and never tried out, since planning writes nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import struct
+from dataclasses import dataclass
+
+MOUNTS = "/proc/self/mountinfo"
+
+#: ``XFS_IOC_FSGEOMETRY_V1``: every kernel with XFS knows it. ``flags`` stand at byte 92.
+_XFS_GEOMETRY = 0x80705864
+_XFS_GEOMETRY_LENGTH = 112
+_XFS_FLAGS_AT = 92
+_XFS_SHARES_BLOCKS = 1 << 20
+
+#: ``FS_IOC_GETFLAGS``, and the attribute ``C`` of ``chattr``.
+_GET_ATTRIBUTES = 0x80086601
+_NO_COPY_ON_WRITE = 0x00800000
+
+
+@dataclass(frozen=True)
+class Mount:
+    """
+    One line of mountinfo.
+
+    :param device: ``MAJOR:MINOR`` of the file system; equal for every mount of one.
+    """
+
+    point: str
+    device: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Filesystem:
+    """
+    The file system that holds a folder.
+
+    :param id: Equal for folders on one file system; empty where nothing is known.
+    :param shares_blocks: Files can share blocks until one of them is written (reflink).
+    """
+
+    id: str = ""
+    type: str = ""
+    available: int = 0
+    shares_blocks: bool = False
+
+
+def of(folder: str) -> Filesystem:
+    """
+    What is known about the file system of a folder of this machine.
+
+    :raises OSError: There is no such folder, or it cannot be looked at.
+    """
+    real = os.path.realpath(folder)
+    room = os.statvfs(real)
+    with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as source:
+        mount = covering(source.read(), real)
+    if mount is None:
+        return Filesystem(available=room.f_bavail * room.f_frsize)
+    return Filesystem(
+        id=mount.device,
+        type=mount.type,
+        available=room.f_bavail * room.f_frsize,
+        shares_blocks=mount.type == "btrfs" or (mount.type == "xfs" and _xfs_shares_blocks(real)),
+    )
+
+
+def covering(mounts: str, path: str) -> Mount | None:
+    """
+    The mount that holds a path: the longest mount point above it, of equal ones the last.
+
+    :param mounts: The text of ``/proc/self/mountinfo``.
+    :param path: An absolute path without symbolic links.
+    """
+    best: Mount | None = None
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        if len(fields) < 5 or not after:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and (best is None or len(point) >= len(best.point)):
+            best = Mount(point, fields[2], after.split(" ")[0])
+    return best
+
+
+def copies_on_write(path: str) -> bool:
+    """
+    False for a file, or a folder whose new files will be so, that btrfs overwrites in place
+    (``chattr +C``); two files can share blocks only where both are of one kind.
+    """
+    answer = bytearray(8)
+    if not _ask(path, _GET_ATTRIBUTES, answer):
+        return True
+    attributes: int = struct.unpack_from("=I", answer)[0]
+    return not attributes & _NO_COPY_ON_WRITE
+
+
+def _xfs_shares_blocks(folder: str) -> bool:
+    answer = bytearray(_XFS_GEOMETRY_LENGTH)
+    if not _ask(folder, _XFS_GEOMETRY, answer):
+        return False
+    flags: int = struct.unpack_from("=I", answer, _XFS_FLAGS_AT)[0]
+    return bool(flags & _XFS_SHARES_BLOCKS)
+
+
+def _ask(path: str, question: int, answer: bytearray) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.ioctl(descriptor, question, answer, True)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

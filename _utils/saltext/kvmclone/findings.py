@@ -1,0 +1,62 @@
+"""
+What a doctor can find, and how bad it is. Pure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+#: Data is at risk; something does not work or is left over; worth knowing.
+DANGER, PROBLEM, NOTE = "danger", "problem", "note"
+
+#: Every kind of finding with its level, worst first.
+KINDS = {
+    "base-running": DANGER,
+    "base-changed": DANGER,
+    "disk-missing": DANGER,
+    "base-saved": DANGER,
+    "pool-inactive": PROBLEM,
+    "duplicate-mac": PROBLEM,
+    "failed": PROBLEM,
+    "unfinished": PROBLEM,
+    "volume-unused": PROBLEM,
+    "volume-without-clone": PROBLEM,
+    "protected-without-base": PROBLEM,
+    "not-checked": PROBLEM,
+    "base-differs": NOTE,
+    "copied-record": NOTE,
+    "adoptable": NOTE,
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    One thing that is not as it should be.
+
+    :param kind: One of :data:`KINDS`; stable, for scripts.
+    :param name: The clone, base, pool or file that it is about.
+    :param hint: The next command to type.
+    """
+
+    kind: str
+    name: str
+    message: str
+    hint: str
+
+    @property
+    def level(self) -> str:
+        """``danger``, ``problem`` or ``note``."""
+        return KINDS[self.kind]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plain form, with the level."""
+        return {**dataclasses.asdict(self), "level": self.level}
+
+
+def in_order(found: list[Finding]) -> list[Finding]:
+    """Worst first, then by name."""
+    rank = {kind: number for number, kind in enumerate(KINDS)}
+    return sorted(found, key=lambda finding: (rank[finding.kind], finding.name))

@@ -1,0 +1,184 @@
+"""
+Storage as libvirt sees it: pools, what lies in them, and images of a remote host.
+
+Reads only. Lookups go by path, never by walking volumes, so that a clone costs the same
+however many a pool holds.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+from lxml import etree
+
+from saltext.kvmclone import filesystems, image_header, volumes
+from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL, NO_SUPPORT
+from saltext.kvmclone.disks import FILE_POOLS
+from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.facts import ImageFacts, PoolFacts
+from saltext.kvmclone.host import Host, absent
+from saltext.kvmclone.image_header import Header
+
+_INACTIVE = 1
+
+
+def facts(host: Host, name: str, fresh: bool) -> PoolFacts | None:
+    """The storage pool of that name, None where there is none; see :func:`facts_of`."""
+    raw = None
+    with absent(NO_STORAGE_POOL):
+        raw = host.call(host.connection.storagePoolLookupByName, name)
+    if raw is None:
+        return None
+    return facts_of(host, raw, fresh, bool(host.call(raw.isActive)))
+
+
+def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFacts:
+    """
+    A storage pool.
+
+    :param raw: libvirt's object.
+    :param fresh: How much is free must be true now; far away libvirt has to look at every
+        volume of the pool for that.
+    :param active: Whether it is started.
+    """
+    root = _read(host.call(raw.XMLDesc, 0))
+    found = PoolFacts(
+        name=str(raw.name()),
+        type=root.get("type", ""),
+        path=_target(root),
+        active=active,
+        available=int(root.findtext("./available") or 0),
+    )
+    if not (active and found.type in FILE_POOLS):
+        return found
+    if not host.local:
+        if not fresh:
+            return found
+        volumes.refresh(host, raw)
+        return replace(found, available=int(host.call(raw.info)[3]))
+    try:
+        below = filesystems.of(found.path)
+    except OSError:
+        return found
+    return replace(
+        found,
+        available=below.available,
+        filesystem=below.id,
+        shares_blocks=below.shares_blocks,
+        copies_on_write=not below.shares_blocks or filesystems.copies_on_write(found.path),
+    )
+
+
+def holder(host: Host, path: str) -> Any | None:
+    """libvirt's object of the active pool that holds the file; None where none does."""
+    with absent(NO_STORAGE_VOL):
+        raw = host.call(host.connection.storageVolLookupByPath, path)
+        return host.call(raw.storagePoolLookupByVolume)
+    with absent(NO_STORAGE_POOL):
+        # A file put there by hand, which libvirt has not noticed yet.
+        raw = host.call(host.connection.storagePoolLookupByTargetPath, os.path.dirname(path))
+        return raw if host.local or volumes.lookup(host, path) is not None else None
+    return None
+
+
+def asleep(host: Host, path: str) -> str:
+    """Name of a pool that is not started and would hold the file; empty where none would."""
+    folder = os.path.dirname(path)
+    for raw in host.call(host.connection.listAllStoragePools, _INACTIVE):
+        target = _target(_read(host.call(raw.XMLDesc, 0)))
+        same = target.rstrip("/") == folder.rstrip("/")
+        if target and (same or (host.local and _is_same(target, folder))):
+            return str(raw.name())
+    return ""
+
+
+def path_of(host: Host, pool: str, volume: str) -> tuple[str, str]:
+    """
+    Where a volume of a pool lies.
+
+    :return: Its path, and what is wrong with the pool: ``unknown`` or ``asleep``, empty
+        where nothing is. The path is empty where there is no such volume.
+    """
+    raw = None
+    with absent(NO_STORAGE_POOL):
+        raw = host.call(host.connection.storagePoolLookupByName, pool)
+    if raw is None:
+        return "", "unknown"
+    if not host.call(raw.isActive):
+        return "", "asleep"
+    for attempt in ("at once", "after a look at its folder"):
+        with absent(NO_STORAGE_VOL):
+            return str(host.call(host.call(raw.storageVolLookupByName, volume).path)), ""
+        if attempt == "at once":
+            volumes.refresh(host, raw)
+    return "", ""
+
+
+def look(host: Host, path: str) -> ImageFacts:
+    """One image, as libvirt tells it; for hosts whose files cannot be read from here."""
+    raw = volumes.lookup(host, path)
+    if raw is None:
+        return ImageFacts(path, "unseen", readable=False)
+    root = _read(host.call(raw.XMLDesc, 0))
+    kind = {"file": "file", "block": "block", "dir": "folder"}.get(root.get("type", ""), "special")
+    if kind not in ("file", "block"):
+        return ImageFacts(path, kind, readable=False)
+    capacity = int(root.findtext("./capacity") or 0)  # libvirt always writes bytes
+    physical = int(root.findtext("./physical") or capacity)
+    return ImageFacts(
+        path=path,
+        kind=kind,
+        real=path,
+        header=_header(host, raw) or _told(root, capacity),
+        size=physical,
+        allocation=int(root.findtext("./allocation") or 0),
+        modified=float(root.findtext("./target/timestamps/mtime") or 0.0) if kind == "file" else 0,
+        readable=False,
+    )
+
+
+def _header(host: Host, raw: Any) -> Header | None:
+    """What the first bytes of a volume say; None where libvirt cannot read them to us."""
+    data = b""
+    try:
+        stream = host.call(host.connection.newStream, 0)
+        host.call(raw.download, stream, 0, image_header.LENGTH, 0)
+        while piece := host.call(stream.recv, image_header.LENGTH):
+            data += piece
+        host.call(stream.finish)
+    except HostError as error:
+        if error.code == NO_SUPPORT:
+            return None
+        raise
+    return image_header.parse(data)
+
+
+def _told(root: etree._Element, capacity: int) -> Header:
+    """The same, as far as libvirt tells it."""
+    form = root.find("./target/format")
+    backing = (root.findtext("./backingStore/path") or "").strip()
+    backing_form = root.find("./backingStore/format")
+    return Header(
+        format=form.get("type", "") if form is not None else image_header.RAW,
+        capacity=capacity,
+        backing=backing,
+        backing_format=backing_form.get("type", "") if backing_form is not None else "",
+        plain=False,
+    )
+
+
+def _read(xml: str) -> etree._Element:
+    return etree.fromstring(xml.encode(), etree.XMLParser(resolve_entities=False))
+
+
+def _target(root: etree._Element) -> str:
+    return (root.findtext("./target/path") or "").strip()
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False

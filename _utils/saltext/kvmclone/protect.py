@@ -1,0 +1,255 @@
+"""
+Making a base's files read-only, so that no start of it can hurt the clones on top.
+
+QEMU runs without the right to write what file modes forbid, so a protected base cannot be
+started, while clones, which only read its files, run. The original modes stand in the
+base's own ``<metadata>``, written *before* any mode is changed and removed *after* all are
+back: wherever a crash falls, doing it again ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lxml import etree
+
+from saltext.kvmclone import gathering, image_links, ownership, workers
+from saltext.kvmclone.census import Identity, identity
+from saltext.kvmclone.codes import NO_DOMAIN_METADATA
+from saltext.kvmclone.errors import CloneInUse, HostError, PlanRefused
+from saltext.kvmclone.host import DomainHandle, Host, absent
+
+NAMESPACE = ownership.BASE_NAMESPACE
+PREFIX = "kvmclone-base"
+
+_ELEMENT = 2  # VIR_DOMAIN_METADATA_ELEMENT
+_CONFIG = 2  # VIR_DOMAIN_AFFECT_CONFIG
+
+#: Whoever changes the protection of any base takes this turn.
+_TURN = "protected bases"
+
+_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True)
+class ProtectedFile:
+    """``mode`` is what the file's permission bits were before."""
+
+    path: str
+    mode: int
+
+
+@dataclass(frozen=True)
+class Protection:
+    """
+    The mark on a protected base.
+
+    :param uuid: Uuid of the base; a mark that was copied into another domain is void.
+    :param since: When it was protected, seconds since the epoch.
+    """
+
+    uuid: str
+    since: float
+    files: tuple[ProtectedFile, ...]
+
+
+def protection(host: Host, base: DomainHandle) -> Protection | None:
+    """The mark on a base; None where it is not protected. One libvirt call."""
+    text = ""
+    with absent(NO_DOMAIN_METADATA):
+        text = host.call(base.raw.metadata, _ELEMENT, NAMESPACE, _CONFIG)
+    if not text:
+        return None
+    parser = etree.XMLParser(resolve_entities=False, no_network=True)
+    mark = _read(etree.fromstring(text.encode(), parser))
+    return mark if mark.uuid == base.uuid else None
+
+
+def protect(host: Host, base: DomainHandle, disk_paths: Iterable[str]) -> Protection:
+    """
+    Make the base's files read-only, down to the ends of their chains. Repeatable.
+
+    :param disk_paths: The base's disks, without what it shares (cdrom media).
+    :raises PlanRefused: The host's files are not in reach, the base runs, or a disk is no
+        regular file. Nothing was changed.
+    :raises HostError: A mode could not be changed; repeating is safe.
+    """
+    name = base.name
+    if not host.local:
+        raise PlanRefused(
+            f"The base '{name}' cannot be protected over '{host.url}': file modes are out of "
+            "reach from here.",
+            "Set 'host:' in the provider to the minion on the KVM host, or take 'protect' out "
+            "of the profile.",
+        )
+    if base.state() != "shutoff" or base.is_saved():
+        raise PlanRefused(
+            f"The base '{name}' cannot be protected while it runs or is saved: it would go on "
+            "writing the files that it has open.",
+            f"Shut it off first: virsh shutdown {name}   (saved: virsh managedsave-remove {name})",
+        )
+    paths = _with_chains(disk_paths, name)
+    with workers.turn(host.url, _TURN):  # another create must not take our modes for original
+        old = protection(host, base)
+        known = {file.path: file.mode for file in old.files} if old else {}
+        # A file that another protected base has, too, is read-only for that reason already.
+        others = _modes_elsewhere(host, base)
+        for path in paths:
+            if path not in known:
+                known[path] = others.get(os.path.realpath(path), _mode(path))
+        files = tuple(ProtectedFile(path, mode) for path, mode in known.items())
+        mark = Protection(base.uuid, old.since if old else time.time(), files)
+        if old != mark:
+            _write(host, base, mark)
+        for path in paths:
+            _change(path, remove=_WRITE)
+    return mark
+
+
+def unprotect(host: Host, base: DomainHandle) -> list[str]:
+    """
+    Give the base's files their modes back and remove the mark. Repeatable.
+
+    :return: The files that may be written again.
+    :raises CloneInUse: Quick clones stand on the base.
+    :raises PlanRefused: The host's files are not in reach.
+    """
+    mark = protection(host, base)
+    if mark is None:
+        return []
+    if not host.local:
+        raise PlanRefused(
+            f"The protection of '{base.name}' cannot be lifted over '{host.url}'.",
+            f"On the KVM host: salt-call kvm_clone.unprotect {base.name}",
+        )
+    with workers.turn(host.url, _TURN):
+        _require_unused(host, base, mark)
+        kept = _modes_elsewhere(host, base)
+        freed = []
+        for file in mark.files:
+            if os.path.realpath(file.path) not in kept and os.path.exists(file.path):
+                _change(file.path, add=file.mode & _WRITE)
+                freed.append(file.path)
+        with absent(NO_DOMAIN_METADATA):
+            host.call(base.raw.setMetadata, _ELEMENT, None, None, NAMESPACE, _CONFIG)
+    return freed
+
+
+def _require_unused(host: Host, base: DomainHandle, mark: Protection) -> None:
+    """
+    :raises CloneInUse: An image that is not the base's own stands on its files.
+    """
+    census = gathering.take(host)
+    own = {identity(file.path, True) for file in mark.files}
+    standing = census.standing_on(file.path for file in mark.files)
+    images = {
+        image for some in standing.values() for image in some if identity(image, True) not in own
+    }
+    if images:
+        named = {name for image in images for name in census.users(image)} - {base.name}
+        unnamed = {image for image in images if not census.users(image)}
+        raise CloneInUse(
+            f"The base '{base.name}' stays protected: quick clones stand on it: "
+            + ", ".join(sorted(named) + sorted(unnamed))
+            + ".",
+            "Destroy them first: salt-run kvmclone.destroy " + " ".join(sorted(named)),
+        )
+
+
+def _with_chains(disk_paths: Iterable[str], name: str) -> list[str]:
+    """The files themselves and everything that they stand on, each once."""
+    found: dict[Identity, str] = {}
+    todo = list(disk_paths)
+    while todo:
+        path = todo.pop(0)
+        key = identity(path, True)
+        if key in found:
+            continue
+        _require_regular(path, name)
+        found[key] = path
+        try:
+            todo += image_links.needs(path)
+        except image_links.Unreadable as error:
+            raise PlanRefused(
+                f"The base '{name}' cannot be protected: what '{path}' stands on is not known, "
+                f"since {error}.",
+                f"Look at it: qemu-img check {path}",
+            ) from error
+    return list(found.values())
+
+
+def _require_regular(path: str, name: str) -> None:
+    """
+    :raises PlanRefused: A mode on it would not last, or would not help.
+    """
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        raise PlanRefused(
+            f"The base '{name}' cannot be protected: '{path}': {error.strerror}.",
+            f"Look at its disks: virsh domblklist {name}",
+        ) from error
+    if not regular:
+        raise PlanRefused(
+            f"The base '{name}' cannot be protected: '{path}' is a device, whose mode is made "
+            "anew with every boot.",
+            "Take 'protect' out of the profile.",
+        )
+
+
+def _modes_elsewhere(host: Host, base: DomainHandle) -> dict[str, int]:
+    """Files that other protected bases have, with their original modes, by real path."""
+    uuid = base.uuid
+
+    def look(handle: DomainHandle) -> Protection | None:
+        return protection(host, handle) if handle.uuid != uuid else None
+
+    return {
+        os.path.realpath(file.path): file.mode
+        for mark in host.each_domain(look)
+        if mark is not None
+        for file in mark.files
+    }
+
+
+def _mode(path: str) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def _change(path: str, add: int = 0, remove: int = 0) -> None:
+    """Change the write bits and nothing else, since the rest may have been changed meanwhile."""
+    try:
+        old = _mode(path)
+        new = (old | add) & ~remove
+        if new != old:
+            os.chmod(path, new)
+    except OSError as error:
+        raise HostError(
+            f"The mode of '{path}' cannot be changed: {error.strerror}.",
+            f"Look at its file system, then repeat: findmnt -T {path}",
+        ) from error
+
+
+# --- the mark -----------------------------------------------------------------------
+
+
+def _write(host: Host, base: DomainHandle, mark: Protection) -> None:
+    root = etree.Element("protected", uuid=mark.uuid, since=repr(mark.since))
+    for file in mark.files:
+        etree.SubElement(root, "file", path=file.path, mode=f"{file.mode:04o}")
+    text = etree.tostring(root, encoding="unicode")
+    host.call(base.raw.setMetadata, _ELEMENT, text, PREFIX, NAMESPACE, _CONFIG)
+
+
+def _read(root: etree._Element) -> Protection:
+    return Protection(
+        uuid=root.get("uuid", ""),
+        since=float(root.get("since", 0)),
+        files=tuple(
+            ProtectedFile(child.get("path", ""), int(child.get("mode", "0"), 8)) for child in root
+        ),
+    )

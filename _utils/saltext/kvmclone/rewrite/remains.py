@@ -1,0 +1,138 @@
+"""
+The last look: what of the base is still in the definition. Pure.
+
+Every concern has spoken; this one trusts none of them. What still names the base, or a
+path of the host that nobody decided about, is a reason to refuse.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lxml import etree
+
+from saltext.kvmclone import domain_xml
+from saltext.kvmclone.rewrite.outcome import Rewritten, remove
+
+#: Places whose path every machine may read, or that the guest sees and the host does not.
+_READ_BY_ALL = {
+    "blkiotune/device/path", "devices/emulator", "devices/filesystem/binary@path",
+    "devices/filesystem/target@dir", "devices/graphics/gl@rendernode", "devices/graphics@xauth",
+    "devices/rng/backend", "devices/video/model/acceleration@rendernode", "os/acpi/table",
+    "os/dtb", "os/initrd", "os/kernel", "os/loader", "os/nvram@template", "os/shim",
+    "resource/partition", "sysinfo/entry@file",
+}  # fmt: skip
+
+#: Words for people and programs, which are not paths of the host.
+_WORDS = {"cmdline", "description", "entry", "initarg", "initenv", "name", "bootloader_args"}
+
+#: Where a word may be the base's name, and says so to the guest.
+_SPOKEN_TO_THE_GUEST = ("./os/cmdline", "./sysinfo/oemStrings/entry", "./sysinfo/entry")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What a base is known by: its name, and numbers that exist once in the world."""
+
+    name: str
+    uuids: tuple[str, ...]
+    macs: tuple[str, ...]
+
+
+def marks_of(root: etree._Element) -> Marks:
+    """The marks of a base, taken before it is rewritten."""
+    uuids = (_bare(root.findtext(tag) or "") for tag in ("uuid", "genid", "hwuuid"))
+    return Marks(
+        name=domain_xml.text(root, "name"),
+        uuids=tuple(uuid for uuid in uuids if re.fullmatch(r"[0-9a-f]{32}", uuid)),
+        macs=tuple(
+            mac
+            for element in root.findall("./devices/interface")
+            if (mac := domain_xml.interface_of(element).mac)
+        ),
+    )
+
+
+def paths_of(root: etree._Element) -> frozenset[str]:
+    """Every path that a definition names."""
+    return frozenset(value for _, _, value in _values(root) if value.startswith("/"))
+
+
+def forget(root: etree._Element, base: Marks, out: Rewritten) -> None:
+    """Leave out what others wrote about the base in its metadata, and about no other machine."""
+    for element in root.findall("./metadata/*"):
+        if any(_marked(value, base) for _, _, value in _values(element)):
+            out.warn(
+                f"Metadata of '{etree.QName(element).namespace}' names the base itself and is "
+                "left out."
+            )
+            remove(element)
+
+
+def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: Rewritten) -> None:
+    """
+    Refuse what still names the base, and paths of the host that nobody decided about.
+
+    :param new_paths: Where the clone's disks are; whoever chose these folders, chose them.
+    """
+    decided = new_paths | set(out.paths.values()) | out.kept
+    for element, place, value in _values(root):
+        if place.startswith(("metadata", "description")) or _is_settled(element, out):
+            continue
+        mark = _marked(value, base)
+        if mark and value not in new_paths:
+            out.conflicts.append(
+                f"'{value}' in <{place}> still holds {mark} of the base; change or remove it "
+                "there first."
+            )
+        elif (
+            value.startswith("/")
+            and value not in decided
+            and place not in _READ_BY_ALL
+            and not place.startswith(("devices/disk", "devices/interface", "os/nvram"))
+            and place.partition("@")[0].rpartition("/")[2] not in _WORDS
+        ):
+            out.conflicts.append(
+                f"'{value}' in <{place}> is a path of the host that this version does not know; "
+                "remove it from the base first."
+            )
+    for path in _SPOKEN_TO_THE_GUEST:
+        for element in root.findall(path):
+            if base.name in re.split(r"[\s=,:;/]+", element.text or ""):
+                out.warn(f"<{element.tag}> still says '{base.name}' to the guest: {element.text}")
+
+
+def _is_settled(element: etree._Element, out: Rewritten) -> bool:
+    return element in out.settled or any(above in out.settled for above in element.iterancestors())
+
+
+def _marked(value: str, base: Marks) -> str:
+    """Which mark of the base a value holds, in words; empty for none."""
+    bare = _bare(value)
+    if any(uuid in bare for uuid in base.uuids):
+        return "a uuid"
+    if any(mac in value.lower() for mac in base.macs):
+        return "a MAC address"
+    return ""
+
+
+def _bare(text: str) -> str:
+    return text.strip().lower().replace("-", "")
+
+
+def _values(root: etree._Element) -> Iterator[tuple[etree._Element, str, str]]:
+    """Every text and attribute: its element, its place (``devices/disk@type``), its value."""
+    todo = deque([(root, "")])
+    while todo:
+        element, place = todo.popleft()
+        if (element.text or "").strip():
+            yield element, place, (element.text or "").strip()
+        for attribute, value in element.attrib.items():
+            yield element, f"{place}@{attribute!s}", str(value).strip()
+        prefix = f"{place}/" if place else ""
+        todo.extend(
+            (child, f"{prefix}{child.tag}") for child in element.iterchildren(etree.Element)
+        )

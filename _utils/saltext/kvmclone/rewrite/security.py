@@ -1,0 +1,52 @@
+"""What fences one machine off from the others: labels and memory encryption. Pure."""
+
+from __future__ import annotations
+
+from lxml import etree
+
+from saltext.kvmclone.rewrite.outcome import Rewritten, remove
+
+#: Memory encryption that carries nothing of one guest.
+_PLAIN_LAUNCH = {"cbitpos", "reducedPhysBits", "policy"}
+
+
+def security(root: etree._Element, out: Rewritten) -> None:
+    """Decide about labels and launch security."""
+    for element in root.findall("seclabel"):
+        _seclabel(element, out)
+    for label in root.findall("./devices//seclabel/label"):
+        out.warn(f"A device keeps the fixed label '{label.text}' that its base's has.")
+    for element in root.findall("launchSecurity"):
+        _launch(element, out)
+
+
+def _seclabel(element: etree._Element, out: Rewritten) -> None:
+    kind = element.get("type", "dynamic")
+    if kind not in ("dynamic", "none"):
+        out.refuse(
+            element,
+            f"The base has a fixed {element.get('model', 'security')} label; the clone could "
+            "open its disks. Make the <seclabel> dynamic first.",
+        )
+        return
+    for name in ("label", "imagelabel"):
+        for child in element.findall(name):
+            out.change(f"seclabel {element.get('model', '')} {name}", child.text, None)
+            remove(child)
+
+
+def _launch(element: etree._Element, out: Rewritten) -> None:
+    kind = element.get("type", "")
+    for handle in element.findall("handle"):  # of the machine that runs
+        remove(handle)
+    if kind == "s390-pv" or (
+        kind == "sev" and not {str(child.tag) for child in element} - _PLAIN_LAUNCH
+    ):
+        return
+    parts = ", ".join(f"<{child.tag}>" for child in element if child.tag not in _PLAIN_LAUNCH)
+    out.refuse(
+        element,
+        f"The base's <launchSecurity type='{kind}'> is sealed to one machine"
+        + (f" ({parts})" if parts else "")
+        + "; remove it from the base first.",
+    )

@@ -1,0 +1,227 @@
+"""
+Whether what a disk consists of can be cloned, and what to say about it.
+
+Pure. The definition says what the guest sees; the image's own header says what the file
+is. Where the two differ, or where a copy or an overlay would not be the same disk, that is
+said here, before anything is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from saltext.kvmclone.domain_xml import Disk
+from saltext.kvmclone.facts import HostFacts, ImageFacts, SourceFacts
+from saltext.kvmclone.image_header import QCOW2, RAW
+
+#: Formats that are tested from clone to boot.
+FORMATS = (QCOW2, RAW)
+
+#: Disks that serve exactly one machine, whatever their definition says.
+ONE_OWNER = {
+    "nvme": "is a drive of the host, which one machine holds alone",
+    "vhostuser": "comes through a socket that serves one machine",
+    "vhostvdpa": "is a device of the host, which one machine holds alone",
+}
+
+
+_FOUND = {
+    "file": "a file",
+    "block": "a block device",
+    "folder": "a folder",
+    "special": "a pipe, socket or character device",
+    "unreadable": "unreadable",
+}
+
+
+@dataclass
+class Notes:
+    """Reasons to refuse, and what the user should know."""
+
+    conflicts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def label(disk: Disk) -> str:
+    """How messages name a disk: its target and where it comes from."""
+    source = disk.path or (f"{disk.pool}/{disk.volume}" if disk.volume else disk.protocol)
+    return f"Disk {disk.target or 'without a target'}" + (f" '{source}'" if source else "")
+
+
+def skipping(disk: Disk) -> str:
+    """The way out for a disk that cannot be cloned."""
+    return f"or leave it out of the clone: disks: {{{disk.target}: {{action: skip}}}}"
+
+
+def kind_refused(disk: Disk) -> str:
+    """Why a disk cannot be cloned whatever it consists of; empty where it may be."""
+    where, out = label(disk), skipping(disk)
+    if disk.kind in ONE_OWNER:
+        return f"{where} {ONE_OWNER[disk.kind]}. Give the base a disk of its own, {out}"
+    if disk.device == "lun":
+        return (
+            f"{where} is a lun: the guest speaks SCSI to the host's own device. Make it a "
+            f"device='disk' in the base, {out}"
+        )
+    if disk.kind == "network":
+        return (
+            f"{where} lies on the network (type 'network'), where this project cannot clone. "
+            f"Copy it into a pool: qemu-img convert, {out}"
+        )
+    if disk.kind == "dir":
+        return f"{where} is a folder (type 'dir') that the guest writes to. Remove it, {out}"
+    if disk.kind not in ("file", "block", "volume"):
+        return f"{where} is of type '{disk.kind}', which this project does not know, {out}"
+    if disk.encrypted:
+        return (
+            f"{where} is encrypted: a clone would need its secret, and share its key for ever. "
+            f"Encrypt inside the guest instead, {out}"
+        )
+    if disk.sliced:
+        return (
+            f"{where} shows only a slice of its image (<slices>). Copy the slice to an image of "
+            f"its own, {out}"
+        )
+    if disk.format not in FORMATS:
+        return (
+            f"{where} has format '{disk.format}'. Convert it first: qemu-img convert -O qcow2 "
+            f"{disk.path} NEW.qcow2, {out}"
+        )
+    if not (disk.path or disk.volume):
+        return f"{where} has no source, {out}"
+    return ""
+
+
+def judge(
+    disk: Disk, source: SourceFacts | None, quick: bool, facts: HostFacts, notes: Notes
+) -> bool:
+    """
+    Hold what was found against what the definition says.
+
+    :param quick: The clone will stand on the images instead of copying them.
+    :return: Whether there is an image to make a clone from.
+    """
+    where = label(disk)
+    if source is not None and source.asleep:
+        notes.conflicts.append(
+            f"{where} lies in storage pool '{source.asleep}', which is not started. "
+            f"Start it: virsh pool-start {source.asleep}"
+        )
+        return False
+    if source is not None and source.unknown_pool:
+        notes.conflicts.append(
+            f"{where} lies in a storage pool '{source.unknown_pool}' that is not there. "
+            "See: virsh pool-list --all"
+        )
+        return False
+    top = source.images[0] if source is not None and source.images else None
+    if source is None or top is None or top.kind in ("missing", "unseen"):
+        if facts.local:
+            notes.conflicts.append(f"{where} does not exist. Mend the base: virsh domblklist")
+        else:
+            notes.conflicts.append(
+                f"{where} lies in no active storage pool, and over a remote connection nothing "
+                "else can be read. Make one: virsh pool-create-as NAME dir --target FOLDER"
+            )
+        return False
+    wanted = "block" if disk.kind == "block" else "file"
+    if top.kind != wanted and not (disk.kind == "volume" and top.kind == "block"):
+        notes.conflicts.append(
+            f"{where} is {_FOUND[top.kind]} although the definition says "
+            f"type='{disk.kind}'. Mend the base's definition."
+        )
+        return False
+    if top.kind == "block" and not facts.local:
+        notes.conflicts.append(
+            f"{where} is a block device, which this project does not read over a remote "
+            "connection. Run the clone on that host: set 'host:' in the provider to its minion."
+        )
+        return False
+    if facts.base_state == "shutoff":  # else the plan speaks of that already
+        for image in source.images:
+            if image.written:
+                notes.conflicts.append(
+                    f"{where}: '{image.path}' is open for writing: another machine uses it. "
+                    f"Find it: fuser -v {image.path}"
+                )
+    return _header(disk, source, top, quick, notes) and _chain(disk, source, notes)
+
+
+def _header(disk: Disk, source: SourceFacts, top: ImageFacts, quick: bool, notes: Notes) -> bool:
+    where, header = label(disk), top.header
+    if disk.format == RAW:
+        if header.format != RAW:
+            notes.warnings.append(
+                f"{where} is defined as raw, but looks like {header.format}. The clone gets it as "
+                "the guest of the base sees it: raw. If that is wrong, mend the base's <driver>."
+            )
+        return True
+    if header.format != disk.format:
+        notes.conflicts.append(
+            f"{where} is defined as {disk.format}, but is {header.format}: the base itself cannot "
+            f"start from it. Mend its <driver>: virsh edit"
+        )
+        return False
+    fault = header.fault and f"cannot be read: {header.fault}"
+    if header.encrypted:
+        fault = "is encrypted by QEMU. Encrypt inside the guest instead"
+    elif header.corrupt:
+        fault = f"is marked as corrupt. Repair it first: qemu-img check -r all {top.path}"
+    elif header.data_file and quick:
+        fault = (
+            "keeps its data in another file (data_file), which libvirt does not guard. Use "
+            "'clone_strategy: full', which brings it together"
+        )
+    if fault:
+        notes.conflicts.append(f"{where} {fault}, {skipping(disk)}")
+        return False
+    if header.dirty:
+        notes.warnings.append(
+            f"{where} was not closed properly; QEMU repairs it when a machine starts from it. "
+            f"Sooner: qemu-img check -r leaks {top.path}"
+        )
+    if header.snapshots:
+        notes.warnings.append(
+            f"{where} holds {header.snapshots} internal snapshot(s). The clone begins with its "
+            "present state and has none of them."
+        )
+    return True
+
+
+def _chain(disk: Disk, source: SourceFacts, notes: Notes) -> bool:
+    where = label(disk)
+    if disk.format == RAW:
+        return True
+    if source.fault:
+        notes.conflicts.append(f"{where}: {source.fault}")
+        return False
+    found = [image.path for image in source.images[1:]]
+    if disk.backing is not None:
+        said = list(disk.backing)
+        ends = bool(said) and said[-1] == ""
+        said = said[:-1] if ends else said
+        if said != found[: len(said)] or (ends and len(said) != len(found)):
+            notes.conflicts.append(
+                f"{where}: the definition's <backingStore> ({', '.join(said) or 'none'}) is not "
+                f"what the image itself names ({', '.join(found) or 'none'}). Remove the element "
+                "or mend the image: qemu-img rebase"
+            )
+            return False
+    for above, image in zip(source.images, source.images[1:], strict=False):
+        if not above.header.backing_format and image.header.format != RAW:
+            notes.warnings.append(
+                f"{where}: '{above.path}' does not name the format of its backing file, and "
+                f"libvirt may refuse to start from it. Write it down: qemu-img rebase -u -F "
+                f"{image.header.format} -b {image.path} {above.path}"
+            )
+    return True
+
+
+def chain_notes(facts: HostFacts, base: str) -> list[str]:
+    """What to know about snapshots of the base that its clones will stand on."""
+    if not facts.base_snapshots:
+        return []
+    return [
+        f"'{base}' has {facts.base_snapshots} snapshot(s). Deleting, reverting or committing one "
+        "rewrites files that its quick clones stand on; the clone itself has none of them."
+    ]

@@ -1,0 +1,258 @@
+"""Promises about the doctor: what is wrong is found, worst first, with the next command to type."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from lab.common import LIBVIRT_URI
+from lab.lab import connection
+from saltext.kvmclone import doctor, protect
+from saltext.kvmclone.findings import KINDS, Finding
+from saltext.kvmclone.host import Host
+from saltext.kvmclone.operations import LocalHost
+from saltext.kvmclone.ownership import DESTROYING, Worker
+from tests.functional.test_adopt import old_clone
+from tests.functional.world import World
+
+CloneOf = Callable[..., str]
+
+#: A process that has ended, on this machine or on one that nobody can ask.
+NOBODY = Worker(host="elsewhere", boot="another", pid=2**22, started=1, token="x")
+
+
+@pytest.fixture
+def opened() -> Iterator[Host]:
+    with Host(LIBVIRT_URI) as host:
+        yield host
+
+
+def findings(world: World, host: Host) -> list[Finding]:
+    """What the doctor finds that is this test's."""
+    found = doctor.examine(host)
+    return [one for one in found if world.token in f"{one.name} {one.message}"]
+
+
+def the_finding(world: World, host: Host, kind: str) -> Finding:
+    """The only thing that is found, and that it is complete."""
+    (found,) = findings(world, host)
+    assert found.kind == kind
+    assert found.as_dict()["level"] == KINDS[kind]
+    assert found.message.endswith((".", "garbage"))
+    assert found.hint
+    return found
+
+
+def write_record(opened: Host, name: str, **changes: object) -> None:
+    handle = opened.domain(name)
+    record = handle.record()
+    assert record is not None
+    handle.save_record(replace(record, **changes))  # type: ignore[arg-type]
+
+
+def test_a_healthy_host_has_nothing(
+    world: World, opened: Host, host: LocalHost, clone_of: CloneOf
+) -> None:
+    base = world.base(disks=["qcow2", "raw"], cdrom=True, uefi=True, chain=1)
+    first = clone_of(base, "first")
+    for name in (
+        first,
+        clone_of(base, "full", clone_strategy="full"),
+        clone_of(first, "second"),
+    ):
+        write_record(opened, name, stage="addressed", goal="addressed")
+    protect.protect(opened, opened.domain(base), [str(disk) for disk in world.disks(base)])
+    assert findings(world, opened) == []
+
+
+@pytest.fixture
+def name(world: World, base: str, opened: Host, clone_of: CloneOf) -> str:
+    """A finished quick clone of the base."""
+    made = clone_of(base)
+    write_record(opened, made, stage="addressed", goal="addressed")
+    return made
+
+
+def test_a_changed_base_is_a_danger_for_a_quick_clone(
+    world: World, base: str, opened: Host, name: str
+) -> None:
+    os.utime(world.disks(base)[0])
+    found = the_finding(world, opened, "base-changed")
+    assert (found.name, found.level) == (name, "danger")
+
+
+def test_a_changed_base_is_a_note_for_a_full_clone(
+    world: World, base: str, opened: Host, clone_of: CloneOf
+) -> None:
+    made = clone_of(base, clone_strategy="full")
+    write_record(opened, made, stage="addressed", goal="addressed")
+    os.utime(world.disks(base)[0])
+    assert the_finding(world, opened, "base-differs").level == "note"
+
+
+@pytest.mark.guest
+def test_a_base_that_runs_or_is_saved_is_a_danger(
+    world: World, base: str, opened: Host, name: str
+) -> None:
+    stamp = world.disks(base)[0].stat()
+    world.lab.start(base)
+    os.utime(world.disks(base)[0], ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    found = the_finding(world, opened, "base-running")
+    assert found.name == base
+    assert name in found.message
+    with connection() as conn:
+        conn.lookupByName(base).managedSave()
+    os.utime(world.disks(base)[0], ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert "managedsave-remove" in the_finding(world, opened, "base-saved").hint
+
+
+def test_a_missing_disk_is_a_danger(world: World, opened: Host, name: str) -> None:
+    disk = world.disks(name)[0]
+    disk.unlink()
+    assert str(disk) in the_finding(world, opened, "disk-missing").message
+
+
+def test_a_failed_create_that_was_kept_is_found(world: World, opened: Host, name: str) -> None:
+    write_record(opened, name, stage="booted", failed="No address within 5 s.")
+    found = the_finding(world, opened, "failed")
+    assert "No address" in found.message
+    assert found.hint == f"salt-run kvmclone.destroy {name}"
+
+
+def test_a_create_that_nobody_goes_on_with_is_unfinished(
+    world: World, opened: Host, name: str
+) -> None:
+    write_record(opened, name, stage="booted", worker=NOBODY)
+    found = the_finding(world, opened, "unfinished")
+    assert found.hint == f"salt-run kvmclone.gc {name}"
+
+
+def test_a_destroy_that_stopped_midway_is_unfinished(world: World, opened: Host, name: str) -> None:
+    write_record(opened, name, stage=DESTROYING, worker=NOBODY)
+    assert "destroy" in the_finding(world, opened, "unfinished").hint
+
+
+def test_a_recorded_disk_that_was_detached_is_found(
+    world: World, opened: Host, clone_of: CloneOf
+) -> None:
+    made = clone_of(world.base(disks=2))
+    write_record(opened, made, stage="addressed", goal="addressed")
+    disk = world.disks(made)[1]
+    world.detach(made, "vdb")
+    assert str(disk) in the_finding(world, opened, "volume-unused").message
+
+
+def test_a_disk_whose_clone_was_undefined_by_hand_is_found(
+    world: World, opened: Host, name: str
+) -> None:
+    disk = world.disks(name)[0]
+    with connection() as conn:
+        conn.lookupByName(name).undefine()
+    found = the_finding(world, opened, "volume-without-clone")
+    assert found.name == str(disk)
+    assert name in found.message
+
+
+def test_such_a_disk_is_left_alone_where_others_stand_on_it(
+    world: World, opened: Host, name: str, clone_of: CloneOf
+) -> None:
+    second = clone_of(name, "second")
+    write_record(opened, second, stage="addressed", goal="addressed")
+    with connection() as conn:
+        conn.lookupByName(name).undefine()
+    assert findings(world, opened) == []
+
+
+def test_a_copy_by_another_tool_is_a_note(world: World, opened: Host, name: str) -> None:
+    copy = world.copy_of(name)
+    found = the_finding(world, opened, "copied-record")
+    assert (found.name, found.level) == (copy, "note")
+    assert name in found.message
+
+
+def test_an_old_clone_is_offered_for_adoption(world: World, base: str, opened: Host) -> None:
+    old = old_clone(world, base)
+    found = the_finding(world, opened, "adoptable")
+    assert found.hint == f"salt-call kvm_clone.adopt {old}"
+
+
+def test_a_pool_that_is_off_and_holds_a_clones_disk_is_found(
+    world: World, base: str, opened: Host, clone_of: CloneOf, small_pool: str
+) -> None:
+    made = clone_of(base, pool=small_pool)
+    write_record(opened, made, stage="addressed", goal="addressed")
+    with connection() as conn:
+        conn.storagePoolLookupByName(small_pool).destroy()
+    try:
+        found = the_finding(world, opened, "pool-inactive")
+    finally:
+        with connection() as conn:
+            conn.storagePoolLookupByName(small_pool).create()
+    assert found.hint.endswith(f"pool-start {small_pool}")
+
+
+def test_two_machines_with_one_mac_address_are_found(
+    world: World, base: str, opened: Host, name: str
+) -> None:
+    mac = world.xml(base).find("./devices/interface/mac")
+    xml = world.xml(name)
+    own = xml.find("./devices/interface/mac")
+    assert mac is not None
+    assert own is not None
+    own.set("address", mac.attrib["address"])
+    with connection() as conn:
+        conn.defineXML(ElementTree.tostring(xml, encoding="unicode"))
+    found = the_finding(world, opened, "duplicate-mac")
+    assert base in found.message
+    assert name in found.message
+
+
+def test_read_only_files_of_a_base_that_is_gone_are_found(
+    world: World, base: str, opened: Host, name: str
+) -> None:
+    disk = world.disks(base)[0]
+    protect.protect(opened, opened.domain(base), [str(disk)])
+    with connection() as conn:
+        conn.lookupByName(base).undefine()
+    assert the_finding(world, opened, "protected-without-base").name == str(disk)
+
+
+def test_an_image_that_cannot_be_read_is_told(world: World, base: str, opened: Host) -> None:
+    broken = world.lab.pool_path / f"broken-{world.token}.qcow2"
+    broken.write_bytes(world.disks(base)[0].read_bytes()[:20])
+    assert str(broken) in the_finding(world, opened, "not-checked").message
+
+
+def test_the_worst_comes_first(world: World, base: str, opened: Host, clone_of: CloneOf) -> None:
+    names = [clone_of(base, word) for word in ("a", "b", "c", "d")]
+    write_record(opened, names[0], stage="addressed", goal="addressed")
+    write_record(opened, names[1], stage="booted", goal="addressed", worker=NOBODY)
+    write_record(opened, names[2], stage="booted", goal="addressed", failed="No.")
+    write_record(opened, names[3], stage="addressed", goal="addressed")
+    world.disks(names[3])[0].unlink()
+    world.copy_of(names[0])
+    stray = world.lab.pool_path / f"stray-{world.token}-vda.qcow2"
+    shutil.copy(world.disks(base)[0], stray)
+    kinds = [one.kind for one in findings(world, opened)]
+    assert kinds == [
+        "disk-missing",
+        "failed",
+        "unfinished",
+        "volume-without-clone",
+        "copied-record",
+    ]
+
+
+def test_without_a_look_at_the_files_it_finds_the_same(
+    world: World, opened: Host, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.refresh()
+    monkeypatch.setattr(Host, "local", False)
+    assert findings(world, opened) == []
+    world.disks(name)[0].unlink()
+    assert the_finding(world, opened, "disk-missing").name == name

@@ -1,0 +1,165 @@
+"""Promises about noticing that a base changed under its clones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from lab.common import LIBVIRT_URI
+from lab.lab import connection
+from saltext.kvmclone import drift, ownership
+from saltext.kvmclone.host import Host
+from saltext.kvmclone.operations import LocalHost
+from tests.functional.world import World
+
+CloneOf = Callable[..., str]
+
+
+@pytest.fixture
+def opened() -> Iterator[Host]:
+    with Host(LIBVIRT_URI) as host:
+        yield host
+
+
+def record_of(world: World, name: str) -> ownership.Record:
+    record = world.record(name)
+    assert record is not None
+    return record
+
+
+@pytest.mark.parametrize("strategy", ["quick", "full"])
+def test_an_untouched_base_has_not_changed(
+    world: World, base: str, opened: Host, clone_of: CloneOf, strategy: str
+) -> None:
+    name = clone_of(base, clone_strategy=strategy)
+    assert drift.changes(opened, record_of(world, name)) == []
+    assert not drift.drifted(opened, record_of(world, name))
+
+
+@pytest.mark.parametrize(("strategy", "word"), [("quick", "garbage"), ("full", "own copy")])
+def test_a_written_base_is_noticed_and_what_it_means_is_said(
+    world: World, base: str, opened: Host, clone_of: CloneOf, strategy: str, word: str
+) -> None:
+    name = clone_of(base, clone_strategy=strategy)
+    disk = world.disks(base)[0]
+    os.utime(disk)
+    (told,) = drift.changes(opened, record_of(world, name))
+    assert str(disk) in told
+    assert base in told
+    assert word in told
+
+
+def test_a_base_that_an_older_file_replaced_is_noticed(
+    world: World, base: str, opened: Host, clone_of: CloneOf
+) -> None:
+    name = clone_of(base)
+    os.utime(world.disks(base)[0], (1e9, 1e9))
+    (told,) = drift.changes(opened, record_of(world, name))
+    assert "replaced" in told
+
+
+def test_every_file_that_the_record_names_is_looked_at(
+    world: World, opened: Host, clone_of: CloneOf
+) -> None:
+    base = world.base(chain=2)
+    record = record_of(world, clone_of(base))
+    below = world.disks(base)[0].with_name(f"{base}-0-below0.qcow2")
+    deepest = ownership.BaseDisk("vda", str(below), 0, below.stat().st_mtime)
+    record = replace(record, base_disks=(*record.base_disks, deepest))
+    assert drift.changes(opened, record) == []
+    os.utime(below)
+    assert str(below) in drift.changes(opened, record)[0]
+
+
+def test_changing_owner_or_mode_is_no_change(
+    world: World, base: str, opened: Host, clone_of: CloneOf
+) -> None:
+    name = clone_of(base)
+    disk = world.disks(base)[0]
+    disk.chmod(0o444)
+    shutil.chown(disk, "nobody")
+    assert drift.changes(opened, record_of(world, name)) == []
+
+
+def test_a_missing_file_is_noticed(world: World, opened: Host, clone_of: CloneOf) -> None:
+    base = world.base(disks=2)
+    name = clone_of(base)
+    world.disks(base)[1].unlink()
+    (told,) = drift.changes(opened, record_of(world, name))
+    assert str(world.disks(base)[1]) in told
+    assert "gone" in told
+
+
+def test_a_base_that_is_gone_with_its_files_is_one_sentence(
+    world: World, opened: Host, clone_of: CloneOf
+) -> None:
+    base = world.base(disks=2)
+    name = clone_of(base)
+    for disk in world.disks(base):
+        disk.unlink()
+    with connection() as conn:
+        conn.lookupByName(base).undefine()
+    (told,) = drift.changes(opened, record_of(world, name))
+    assert "gone with its files" in told
+
+
+def test_a_definition_that_went_without_its_files_is_no_change(
+    world: World, base: str, opened: Host, clone_of: CloneOf
+) -> None:
+    name = clone_of(base)
+    with connection() as conn:
+        conn.lookupByName(base).undefine()
+    assert drift.changes(opened, record_of(world, name)) == []
+
+
+def test_a_renamed_base_is_still_known(
+    world: World, base: str, opened: Host, clone_of: CloneOf
+) -> None:
+    record = record_of(world, clone_of(base))
+    renamed = world.name("renamed")
+    with connection() as conn:
+        conn.lookupByName(base).rename(renamed)
+    found = drift.find_base(opened, record)
+    assert found is not None
+    assert found.name == renamed
+
+
+def test_it_costs_two_calls_where_the_files_are_in_reach(
+    world: World, opened: Host, clone_of: CloneOf
+) -> None:
+    record = record_of(world, clone_of(world.base(disks=3)))
+    before = opened.calls
+    drift.changes(opened, record)
+    assert opened.calls - before <= 2
+
+
+def test_where_the_files_are_out_of_reach_libvirt_is_asked(
+    world: World,
+    base: str,
+    opened: Host,
+    clone_of: CloneOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = record_of(world, clone_of(base))
+    monkeypatch.setattr(Host, "local", False)
+    assert drift.changes(opened, record) == []
+    os.utime(world.disks(base)[0])
+    assert "changed" in drift.changes(opened, record)[0]
+
+
+@pytest.mark.guest
+def test_a_running_base_is_a_danger_for_quick_clones_only(
+    world: World, host: LocalHost, base: str, opened: Host, clone_of: CloneOf
+) -> None:
+    quick = clone_of(base, "quick")
+    full = clone_of(base, "full", clone_strategy="full")
+    stamp = world.disks(base)[0].stat()
+    world.lab.start(base)
+    os.utime(world.disks(base)[0], ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    (told,) = drift.changes(opened, record_of(world, quick))
+    assert "running" in told
+    assert drift.changes(opened, record_of(world, full)) == []

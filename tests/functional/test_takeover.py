@@ -1,0 +1,298 @@
+"""Promises about creates of one name: who makes it, who waits, who goes on, who keeps off."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from saltext.kvmclone import apply, collect, dismantle, pipeline, plan, survey, workers
+from saltext.kvmclone.errors import (
+    AlreadyExists,
+    CreateInProgress,
+    KeptAfterFailure,
+    KvmCloneError,
+)
+from saltext.kvmclone.host import Host
+from saltext.kvmclone.operations import LocalHost
+from saltext.kvmclone.ownership import DEAD, Worker
+from saltext.kvmclone.pipeline import Outcome
+from saltext.kvmclone.request import Request
+from tests.functional.world import World, full, quick
+
+
+@pytest.fixture
+def dead() -> Worker:
+    """A worker of this machine whose process has ended."""
+    with subprocess.Popen(["sleep", "60"]) as child:
+        started = workers._started(child.pid)
+        worker = replace(workers.this_process(), pid=child.pid, started=started)
+        child.kill()
+    assert workers.life(worker) == DEAD
+    return worker
+
+
+@pytest.fixture
+def away() -> Worker:
+    """A worker of a machine that we know nothing of."""
+    return replace(workers.this_process(), host="kvm99", boot="boot/1", machine="machine")
+
+
+def made(host: LocalHost, request: Request, worker: Worker, goal: str = "addressed") -> str:
+    """A clone as that worker left it: made, and not booted."""
+    host.clone(request, worker, goal, _asked(request).digest())
+    return request.name
+
+
+def _asked(request: Request) -> Request:
+    """The request as the pipeline of a host alone sees it."""
+    deploy = dataclasses.replace(request.deploy, enabled=False)
+    return dataclasses.replace(request, deploy=deploy)
+
+
+def half_made(host: LocalHost, request: Request, worker: Worker) -> str:
+    """A clone as that worker left it: defined, and not one disk there."""
+    with Host(host.url) as opened:
+        planned = plan.compute(survey.facts(opened, request), request, worker)
+        apply._define(opened, planned)
+    return request.name
+
+
+def test_a_create_that_died_before_its_disks_is_made_anew(
+    world: World, host: LocalHost, base: str, dead: Worker
+) -> None:
+    request = quick(world.name(), base)
+    half_made(host, request, dead)
+    outcome = pipeline.create(host, request, start=False)
+    assert outcome.error is None
+    assert outcome.stage == "cloned"
+    assert world.disks(request.name)[0].exists()
+
+
+@pytest.mark.guest
+def test_a_create_that_died_after_its_disks_goes_on(
+    world: World, host: LocalHost, base: str, dead: Worker
+) -> None:
+    request = quick(world.name(), base)
+    made(host, request, dead)
+    before = world.disks(request.name)[0].stat().st_ino
+    outcome = pipeline.create(host, request)
+    assert outcome.error is None
+    assert outcome.stage == "addressed"
+    assert world.disks(request.name)[0].stat().st_ino == before
+
+
+def test_what_another_request_left_half_done_is_not_taken_over(
+    world: World, host: LocalHost, base: str, dead: Worker
+) -> None:
+    request = quick(world.name(), base)
+    made(host, request, dead)
+    outcome = pipeline.create(host, replace(request, cpus=2))
+    assert isinstance(outcome.error, CreateInProgress)
+    assert f"kvmclone.gc {request.name} apply=True" in outcome.error.hint
+    assert world.disks(request.name)[0].exists()
+
+
+def test_a_worker_on_another_machine_is_never_taken_over(
+    world: World, host: LocalHost, base: str, away: Worker
+) -> None:
+    request = quick(world.name(), base)
+    made(host, request, away)
+    before = world.footprint()
+    outcome = pipeline.create(host, request)
+    assert isinstance(outcome.error, CreateInProgress)
+    assert "kvm99" in outcome.error.message
+    assert f"kvmclone.gc {request.name} apply=True force=True" in outcome.error.hint
+    with pytest.raises(CreateInProgress, match="kvm99"):
+        host.destroy(request.name)
+    with pytest.raises(CreateInProgress, match="not a leftover"):
+        collect.collect(host, request.name, apply=True)
+    assert world.footprint() == before
+
+    removed = collect.collect(host, request.name, apply=True, force=True)
+    assert [item.kind for item in removed] == ["domain", "volume"]
+    assert not world.exists(request.name)
+
+
+def test_force_never_removes_the_work_of_one_that_lives(
+    world: World, host: LocalHost, base: str
+) -> None:
+    request = quick(world.name(), base)
+    with subprocess.Popen(["sleep", "60"]) as child:
+        started = workers._started(child.pid)
+        alive = replace(workers.this_process(), pid=child.pid, started=started)
+        made(host, request, alive)
+        try:
+            with pytest.raises(CreateInProgress, match=f"process {child.pid} is at work") as info:
+                collect.collect(host, request.name, apply=True, force=True)
+            assert f"kill {child.pid}" in info.value.hint
+            with pytest.raises(CreateInProgress, match="is being made"):
+                host.destroy(request.name, force=True)
+        finally:
+            child.kill()
+    assert world.disks(request.name)[0].exists()
+
+
+def test_gc_without_a_name_takes_no_force(host: LocalHost) -> None:
+    with pytest.raises(KvmCloneError, match="name"):
+        collect.collect(host, force=True)
+
+
+def test_gc_lists_before_it_removes_and_leaves_finished_clones_alone(
+    world: World, host: LocalHost, base: str, dead: Worker, clone_of: Callable[..., str]
+) -> None:
+    finished = clone_of(base, "finished")
+    name = made(host, quick(world.name("left"), base), dead)
+    listed = collect.collect(host)
+    ours = [item for item in listed if item.name == name]
+    assert [(item.kind, item.removed) for item in ours] == [("domain", False), ("volume", False)]
+    assert ours[1].path == str(world.disks(name)[0])
+    assert "died" in ours[0].reason
+    assert not [item for item in listed if item.name == finished]
+    assert all(item.removed for item in collect.collect(host, name, apply=True))
+    assert not world.exists(name)
+    assert world.exists(finished)
+
+
+def test_of_two_that_take_over_one_does_and_nothing_is_lost(
+    world: World, host: LocalHost, base: str, dead: Worker
+) -> None:
+    name = made(host, quick(world.name(), base), dead)
+    one, other = workers.this_process(), workers.this_process()
+    host.take_over(name, dead.token, one)
+    with pytest.raises(CreateInProgress):
+        host.take_over(name, dead.token, other)
+    record = world.record(name)
+    assert record is not None
+    assert record.worker.token == one.token
+    assert world.disks(name)[0].exists()
+
+
+def test_a_worker_that_lost_its_clone_takes_nothing_back(
+    world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It slept, an operator forced its clone away, and another create has made the name anew."""
+    name = world.name()
+    real = apply._own_automatic_nvram
+
+    def replaced(*arguments: object) -> None:
+        monkeypatch.setattr(apply, "_own_automatic_nvram", real)
+        record = world.record(name)
+        assert record is not None
+        host.destroy(name, token=record.worker.token)
+        host.clone(quick(name, base))
+        raise KvmCloneError("the sleeper wakes and fails")
+
+    monkeypatch.setattr(apply, "_own_automatic_nvram", replaced)
+    with pytest.raises(KvmCloneError, match="the sleeper wakes"):
+        host.clone(full(name, base))
+    record = world.record(name)
+    assert record is not None
+    assert record.stage == "cloned"
+    assert world.disks(name)[0].exists()
+
+
+def test_a_complete_clone_says_so_and_shows_itself(
+    world: World, host: LocalHost, base: str, clone_of: Callable[..., str]
+) -> None:
+    name = clone_of(base)
+    outcome = pipeline.create(host, quick(name, base), start=False)
+    assert isinstance(outcome.error, AlreadyExists)
+    assert outcome.error.clone is not None
+    assert outcome.error.clone["stage"] == "cloned"
+
+
+def test_a_create_that_was_kept_tells_its_error_and_is_not_tried_again(
+    world: World, host: LocalHost, base: str
+) -> None:
+    request = quick(world.name(), base)
+    worker = workers.this_process()
+    made(host, request, worker)
+    host.keep(request.name, worker.token, "AddressTimeout: no address", off=True)
+    outcome = pipeline.create(host, request)
+    assert isinstance(outcome.error, KeptAfterFailure)
+    assert "AddressTimeout: no address" in outcome.error.message
+    assert f"kvmclone.resume {request.name}" in outcome.error.hint
+    assert not [item for item in collect.collect(host) if item.name == request.name]
+    host.destroy(request.name)
+    assert not world.exists(request.name)
+
+
+@pytest.mark.guest
+def test_two_that_ask_for_the_same_get_the_same_clone(
+    world: World, host: LocalHost, base: str
+) -> None:
+    request = quick(world.name(), base)
+    outcomes: list[Outcome] = []
+
+    def ask() -> None:
+        outcomes.append(pipeline.create(LocalHost(host.url, "kvm01"), request))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    clones = [outcome.clone for outcome in outcomes if outcome.clone]
+    assert len({clone.uuid for clone in clones}) == 1
+    assert len({clone.address for clone in clones}) == 1
+    assert {clone.stage for clone in clones} == {"addressed"}
+
+
+def test_one_that_asks_for_something_else_is_told_at_once(
+    world: World, host: LocalHost, base: str
+) -> None:
+    request = quick(world.name(), base)
+    with subprocess.Popen(["sleep", "60"]) as child:
+        started = workers._started(child.pid)
+        made(host, request, replace(workers.this_process(), pid=child.pid, started=started))
+        outcome = pipeline.create(host, replace(request, memory=2**28))
+        child.kill()
+    assert isinstance(outcome.error, CreateInProgress)
+    assert "is being made" in outcome.error.message
+
+
+def test_a_file_that_was_put_where_a_disk_would_have_come_is_kept(
+    world: World, host: LocalHost, dead: Worker
+) -> None:
+    """The worker died before it made them; somebody used the names meanwhile."""
+    base = world.base(disks=2)
+    name = half_made(host, quick(world.name(), base), dead)
+    files = [world.lab.pool_path / f"{name}-{target}.qcow2" for target in ("vda", "vdb")]
+    for file in files:
+        file.write_bytes(b"the only copy of something" * 1000)
+    listed = collect.collect(host, name)
+    assert [item.kind for item in listed] == ["domain"]
+    collect.collect(host, name, apply=True)
+    assert not world.exists(name)
+    assert all(file.read_bytes().startswith(b"the only copy") for file in files)
+
+
+def test_a_destroy_that_died_is_repeated(
+    world: World, host: LocalHost, dead: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = world.base(disks=2)
+    before = world.footprint()
+    request = quick(world.name(), base)
+    host.clone(request)
+
+    def die(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workers, "this_process", lambda token="": dead)
+        patched.setattr(dismantle, "_delete", die)
+        with pytest.raises(KeyboardInterrupt):
+            host.destroy(request.name)
+    record = world.record(request.name)
+    assert record is not None
+    assert record.stage == "destroying"
+    outcome = pipeline.create(host, request, start=False)
+    assert outcome.error is None, "a create clears what a dead destroy left, and goes on"
+    host.destroy(request.name)
+    assert world.footprint() == before

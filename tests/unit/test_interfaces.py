@@ -1,0 +1,131 @@
+"""A clone's interface takes nothing along that only its base may have."""
+
+from __future__ import annotations
+
+import pytest
+
+from saltext.kvmclone.rewrite import Identity, NewCard, Rewritten, rewrite
+
+MAC = "52:54:00:00:00:01"
+
+
+def rewritten(interfaces: str, *cards: NewCard) -> Rewritten:
+    xml = (
+        "<domain type='qemu'><name>base</name><uuid>11111111-2222-3333-4444-555555555555</uuid>"
+        f"<memory>1024</memory><vcpu>1</vcpu><devices>{interfaces}</devices></domain>"
+    )
+    identity = Identity("web1", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee", (MAC,))
+    return rewrite(xml, identity, (), cards=cards or (NewCard(MAC),))
+
+
+def interface(kind: str, inside: str = "", **attributes: str) -> str:
+    more = "".join(f" {name}='{value}'" for name, value in attributes.items())
+    return f"<interface type='{kind}'{more}><mac address='52:54:00:aa:bb:cc'/>{inside}</interface>"
+
+
+REFUSED = {
+    "hostdev": ("", "hostdev"),
+    "vhostuser": ("<source type='unix' path='/run/s' mode='client'/>", "vhostuser"),
+    "vdpa": ("<source dev='/dev/vhost-vdpa-0'/>", "vdpa"),
+    "vds": ("<source switchid='x'/>", "vds"),
+    "server": ("<source address='127.0.0.1' port='5555'/>", "server"),
+    "client": ("<source address='127.0.0.1' port='5555'/>", "client"),
+    "udp": ("<source address='127.0.0.1' port='5555'/>", "udp"),
+    "direct": ("<source dev='eth0' mode='passthrough'/>", "passthrough"),
+    "ethernet": ("<target dev='mytap0' managed='no'/>", "mytap0"),
+    "user": (
+        "<backend type='passt'/><portForward proto='tcp'><range start='2022' to='22'/>"
+        "</portForward>",
+        "2022",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_connection_that_only_one_machine_can_have_is_refused(kind: str) -> None:
+    inside, word = REFUSED[kind]
+    (conflict,) = rewritten(interface(kind, inside)).conflicts
+    assert word in conflict
+    assert "'networks'" in conflict
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_the_same_base_can_be_cloned_onto_another_network(kind: str) -> None:
+    inside, word = REFUSED[kind]
+    made = rewritten(interface(kind, inside, managed="yes"), NewCard(MAC, network="lan"))
+    assert made.conflicts == []
+    assert '<source network="lan"/>' in made.xml
+    assert word not in made.xml.partition("<interface")[2] or word == "user"
+    assert "managed" not in made.xml
+
+
+def test_a_fixed_address_on_the_hosts_side_is_refused() -> None:
+    inside = "<source><ip address='10.0.0.1' prefix='24'/></source>"
+    assert "fixed address" in rewritten(interface("ethernet", inside)).conflicts[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside"),
+    [
+        ("network", "<source network='default'/>"),
+        ("bridge", "<source bridge='br0'/>"),
+        ("user", ""),
+        ("user", "<backend type='passt' logFile='/var/log/base-passt.log'/>"),
+        ("direct", "<source dev='eth0' mode='bridge'/>"),
+        ("internal", "<source name='x'/>"),
+        ("mcast", "<source address='230.0.0.1' port='5555'/>"),
+        ("ethernet", "<target dev='vnet7'/>"),
+        ("null", ""),
+    ],
+)
+def test_a_connection_that_many_can_have_is_kept(kind: str, inside: str) -> None:
+    made = rewritten(interface(kind, inside))
+    assert made.conflicts == []
+    assert f'type="{kind}"' in made.xml
+    for stale in ("aa:bb:cc", "vnet7", "base-passt"):
+        assert stale not in made.xml
+
+
+def test_a_filter_is_kept_without_the_addresses_of_the_base() -> None:
+    inside = (
+        "<source network='default'/><filterref filter='clean-traffic'>"
+        "<parameter name='IP' value='10.9.8.7'/><parameter name='MAC' value='52:54:00:aa:bb:cc'/>"
+        "<parameter name='CTRL_IP_LEARNING' value='dhcp'/></filterref>"
+    )
+    made = rewritten(interface("network", inside))
+    assert made.conflicts == []
+    assert "10.9.8.7" not in made.xml
+    assert "CTRL_IP_LEARNING" in made.xml
+    assert made.changes["interface 0 filter IP"] == {"old": "10.9.8.7", "new": None}
+
+
+def test_what_the_guest_sees_of_a_card_stays_when_it_is_connected_anew() -> None:
+    inside = (
+        "<source bridge='br0'/><virtualport type='openvswitch'/><vlan><tag id='7'/></vlan>"
+        "<target dev='tap7'/><model type='e1000'/><boot order='2'/><alias name='ua-lan'/>"
+        "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>"
+    )
+    made = rewritten(interface("bridge", inside), NewCard(MAC, network="lan"))
+    for kept in ('<model type="e1000"/>', "<boot", "ua-lan", 'bus="0x01"'):
+        assert kept in made.xml
+    for stale in ("br0", "openvswitch", "vlan", "tap7"):
+        assert stale not in made.xml
+
+
+def test_another_model_gets_a_place_and_options_of_its_own() -> None:
+    inside = (
+        "<source network='a'/><model type='virtio'/><driver name='vhost' queues='4'/>"
+        "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>"
+    )
+    made = rewritten(interface("network", inside), NewCard(MAC, network="a", model="e1000e"))
+    assert "queues" not in made.xml
+    assert "<address" not in made.xml
+    assert '<model type="e1000e"/>' in made.xml
+
+
+def test_a_card_is_added_even_to_a_base_without_one() -> None:
+    made = rewritten("", NewCard(MAC, bridge="br0"))
+    assert (
+        f'<interface type="bridge"><mac address="{MAC}"/><source bridge="br0"/>'
+        '<model type="virtio"/></interface>'
+    ) in made.xml

@@ -1,0 +1,133 @@
+"""A worker is dead only where that is certain, and one process at a time has its turn."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from saltext.kvmclone import workers
+from saltext.kvmclone.errors import CreateInProgress, HostError
+from saltext.kvmclone.ownership import ALIVE, DEAD, ELSEWHERE
+
+URL = "test:///default"
+
+
+@pytest.fixture(autouse=True)
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(workers, "LOCKS", str(tmp_path))
+    return tmp_path
+
+
+def test_this_process_is_alive_and_has_a_word_of_its_own() -> None:
+    one, other = workers.this_process(), workers.this_process()
+    assert workers.life(one) == ALIVE
+    assert one.pid == os.getpid()
+    assert one.token != other.token
+    assert workers.this_process("given").token == "given"
+
+
+def test_a_process_that_ended_is_dead() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        started = workers._started(child.pid)
+        worker = replace(workers.this_process(), pid=child.pid, started=started)
+        assert workers.life(worker) == ALIVE
+        child.kill()
+        # Not yet waited for: a zombie works no more.
+        deadline = time.monotonic() + 5
+        while workers.life(worker) == ALIVE and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert workers.life(worker) == DEAD
+    assert workers.life(worker) == DEAD
+
+
+def test_another_process_that_got_the_same_pid_is_not_the_worker() -> None:
+    me = workers.this_process()
+    assert workers.life(replace(me, started=me.started - 1)) == DEAD
+
+
+def test_of_another_machine_nothing_is_known_from_here() -> None:
+    me = workers.this_process()
+    away = replace(me, host="elsewhere", boot="other/1", machine="other")
+    assert workers.life(away) == ELSEWHERE
+    # A machine that only has our name, or only our machine-id (a clone of it), is another.
+    assert workers.life(replace(away, host=me.host)) == ELSEWHERE
+    assert workers.life(replace(away, machine=me.machine)) == ELSEWHERE
+
+
+def test_of_another_container_nothing_is_known_from_here() -> None:
+    me = workers.this_process()
+    assert workers.life(replace(me, boot=me.boot.partition("/")[0] + "/1")) == ELSEWHERE
+
+
+def test_what_ran_before_this_machine_booted_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_machine", lambda: "0123456789abcdef")
+    worker = replace(workers.this_process(), boot="an-earlier-boot/4026531836")
+    assert workers.life(worker) == DEAD
+    monkeypatch.setattr(workers, "_machine", lambda: "")
+    assert workers.life(replace(worker, machine="")) == ELSEWHERE
+
+
+def test_one_at_a_time_has_its_turn() -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with workers.turn(URL, "web1"):
+            order.append("second")
+
+    with workers.turn(URL, "web1"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.2)
+        order.append("first")
+    thread.join(5)
+    assert order == ["first", "second"]
+
+
+def test_another_name_has_a_turn_of_its_own() -> None:
+    with workers.turn(URL, "web1"), workers.turn(URL, "web2"), workers.turn("test:///x", "web1"):
+        pass
+
+
+def test_waiting_for_a_turn_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 0.2)
+    with (
+        workers.turn(URL, "web1"),
+        pytest.raises(CreateInProgress, match="web1"),
+        workers.turn(URL, "web1"),
+    ):
+        pytest.fail("two had their turn")
+
+
+def test_a_turn_ends_with_the_process_that_had_it() -> None:
+    program = (
+        "import sys, time; sys.path.insert(0, '_utils')\n"
+        "from saltext.kvmclone import workers\n"
+        f"workers.LOCKS = {workers.LOCKS!r}\n"
+        f"with workers.turn({URL!r}, 'web1'):\n"
+        "    print('in', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"in\n"
+        child.kill()
+    with workers.turn(URL, "web1"):
+        pass
+
+
+def test_the_lock_is_no_way_to_write_elsewhere(locks: Path, tmp_path: Path) -> None:
+    with workers.turn(URL, "web1"):
+        lock = next(locks.iterdir())
+    lock.unlink()
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    lock.symlink_to(target)
+    with pytest.raises(HostError, match="lock"), workers.turn(URL, "web1"):
+        pytest.fail("a symbolic link was followed")
+    assert target.read_text() == "precious"
