@@ -11,9 +11,10 @@ import pytest
 
 from lab.common import LIBVIRT_URI
 from lab.lab import Lab
-from saltext.kvmclone.errors import ChannelError, DeployFailed
-from saltext.kvmclone.guest import minion
+from saltext.kvmclone.errors import ChannelError, CommandFailed, DeployFailed
+from saltext.kvmclone.guest import identity, minion
 from saltext.kvmclone.guest.agent import NEEDED
+from saltext.kvmclone.guest.channel import Channel
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Login, Request
 from tests.functional.bootstrapping import Guest, boot, until, without_salt
@@ -89,6 +90,28 @@ def test_an_agent_that_never_answers_is_passed_by_over_ssh(
     assert clone.stage == "enrolled"
     assert any("Went over ssh" in warning for warning in clone.warnings)
     guest.shell("pkill -CONT qemu-ga")
+
+
+def test_a_reset_that_the_agent_cannot_do_is_done_over_ssh(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where SELinux lets the agent run commands, and these change nothing."""
+    reset = identity.reset
+
+    def confined(channel: Channel, hostname: str) -> identity.Reset:
+        if channel.name == "agent":
+            raise CommandFailed("machine_id: /etc/machine-id cannot be written")
+        return reset(channel, hostname)
+
+    monkeypatch.setattr(identity, "reset", confined)
+    request = replace(guest.request, reset_identity=True)
+    with pytest.raises(CommandFailed, match="machine_id"):
+        guest.bootstrap("agent", request)
+    clone = guest.bootstrap("auto", request)
+    assert any("machine_id" in warning for warning in clone.warnings)
+    assert guest.record().identity == "reset"
+    assert guest.said("hostname") == guest.name
+    assert guest.said("hostname -I").split()[0] == clone.address
 
 
 def test_an_agent_that_comes_late_is_waited_for(guest: Guest) -> None:

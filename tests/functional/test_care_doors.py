@@ -57,7 +57,7 @@ def test_resume_goes_on_where_a_create_stopped(
     host.clone(wish, worker, "addressed")
     host.keep(name, worker.token, "AddressTimeout: none came", off=True)
     assert "AddressTimeout" in str(salt_minion("kvm_clone.show", name)["warnings"])
-    with pytest.raises(CommandExecutionError, match="KeptAfterFailure.*resume"):
+    with pytest.raises(CommandExecutionError, match=r"KeptAfterFailure.*resume"):
         salt_minion("kvm_clone.create", name, base_domain=base, clone_strategy="quick")
     clone = salt_minion("kvm_clone.resume", name)
     assert clone["stage"] == "addressed"
@@ -120,7 +120,7 @@ def test_an_old_clone_is_adopted_and_then_destroyed_with_its_own_disk(
     xml.find("./devices/disk/source").set("file", str(own))  # type: ignore[union-attr]
     world.lab.define(ElementTree.tostring(xml, encoding="unicode"))
 
-    with pytest.raises(CommandExecutionError, match="kvm_clone.adopt"):
+    with pytest.raises(CommandExecutionError, match=r"kvm_clone\.adopt"):
         salt_minion("kvm_clone.destroy", name)
     clone = salt_minion("kvm_clone.adopt", name)
     assert (clone["base"], clone["strategy"]) == (base, "quick")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
 
+import libvirt
 import pytest
 
+from lab.lab import connection
 from saltext.kvmclone import workers
 from saltext.kvmclone.operations import LocalHost
 from tests.functional.world import (
@@ -170,6 +174,40 @@ def test_uefi_variables_are_copied_and_leave_with_the_clone(world: World, host: 
     host.destroy(name)
     assert not own.exists()
     assert sha256(nvram) == content
+
+
+@pytest.mark.guest
+def test_uefi_variables_that_the_definition_does_not_mention_are_copied_too(
+    world: World, host: LocalHost
+) -> None:
+    """With ``firmware='efi'`` libvirt makes a store at the first boot and says so nowhere."""
+    base = world.base(uefi=True)
+    with connection() as conn:
+        domain = conn.lookupByName(base)
+        root = ElementTree.fromstring(domain.XMLDesc())
+        system = root.find("os")
+        assert system is not None
+        for tag in ("loader", "nvram"):
+            element = system.find(tag)
+            assert element is not None
+            system.remove(element)
+        system.set("firmware", "efi")
+        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        domain = conn.defineXML(ElementTree.tostring(root, encoding="unicode"))
+        domain.create()
+        domain.destroy()
+    folder = Path("/var/lib/libvirt/qemu/nvram")
+    name = world.name()
+    host.clone(quick(name, base))
+    store = folder / f"{name}_VARS.fd"
+    try:
+        assert store.read_bytes() == (folder / f"{base}_VARS.fd").read_bytes()
+        host.boot(name)
+        host.destroy(name)
+        assert not store.exists()
+        assert (folder / f"{base}_VARS.fd").exists()
+    finally:
+        (folder / f"{base}_VARS.fd").unlink()
 
 
 def test_nothing_that_identifies_the_base_is_left(world: World, host: LocalHost) -> None:

@@ -1,7 +1,7 @@
 """
 ``make sweep``: every fault at every point, and the figures of ``docs/reliability.md``.
 
-    python -m tests.sweep [--seed WORD] [--only KIND] [--write]
+    make sweep ARGS="--seed WORD --only create --fault calls --every 5"
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import random
 import sys
 import time
 import traceback
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab import libvirtd
@@ -23,6 +25,9 @@ from tests.sweep.faults import KINDS, Kind, Scene
 
 #: Random moments for each kind, besides every point.
 MOMENTS = 12
+
+#: How an operator mends what is left.
+WAYS = ("gc", "repeat")
 
 PAGE = CHECKOUT / "docs/reliability.md"
 BEGIN, END = "<!-- figures: make sweep -->", "<!-- end of figures -->"
@@ -38,6 +43,17 @@ class Row:
     runs: int = 0
     broken: int = 0
 
+    @contextmanager
+    def run(self, where: str) -> Iterator[None]:
+        """One try; what breaks the promise is told and counted."""
+        self.runs += 1
+        try:
+            yield
+        except AssertionError:
+            self.broken += 1
+            told = traceback.format_exc(limit=-2)
+            print(f"BROKEN: {self.what}, {self.fault}: {where}: {told}", file=sys.stderr)
+
     def __str__(self) -> str:
         return f"| {self.what} | {self.fault} | {self.points} | {self.runs} | {self.broken} |"
 
@@ -45,8 +61,9 @@ class Row:
 def main() -> int:
     words = argparse.ArgumentParser(prog="make sweep")
     words.add_argument("--seed", default=datetime.date.today().isoformat())
-    words.add_argument("--only", default="", help="kinds whose name contains this")
-    words.add_argument("--spare-libvirtd", action="store_true", help="others work with it, too")
+    words.add_argument("--only", default="", help="kinds of run whose name contains this")
+    words.add_argument("--fault", choices=sorted(FAULTS), action="append", help="default: all")
+    words.add_argument("--every", type=int, default=1, help="only every so many points")
     words.add_argument("--write", action="store_true", help="put the figures into the docs")
     given = words.parse_args()
     started = time.monotonic()
@@ -55,7 +72,9 @@ def main() -> int:
         for number, kind in enumerate(KINDS):
             if given.only in str(kind):
                 token = f"{lab.name[-4:]}s{number}"
-                rows += sweep(lab, kind, token, given.seed, given.spare_libvirtd)
+                for row in sweep(lab, kind, token, given):
+                    print(row, flush=True)
+                    rows.append(row)
     table = "\n".join(
         [
             f"Seed `{given.seed}`, {(time.monotonic() - started) / 60:.0f} minutes.",
@@ -65,56 +84,56 @@ def main() -> int:
             *map(str, rows),
         ]
     )
-    print(table)
     if given.write:
         write(PAGE, table)
     return 1 if any(row.broken for row in rows) else 0
 
 
-def sweep(lab: Lab, kind: Kind, token: str, seed: str, spare: bool) -> list[Row]:
-    """All faults for one kind of run."""
+def sweep(lab: Lab, kind: Kind, token: str, given: argparse.Namespace) -> Iterator[Row]:
+    """The chosen faults for one kind of run."""
     world = World(lab, token)
     try:
         scene = Scene(world, kind)
-        points = scene.points()
-        killed = Row(str(kind), "worker killed after each call", len(points))
-        for point in points:
-            for then in ("gc", "repeat"):
-                _try(
-                    killed,
-                    f"{point}, then {then}",
-                    lambda p=point, t=then: scene.fault("kill", p, t),
-                )
-        moments = Row(str(kind), "worker killed at random moments", MOMENTS)
-        whole = scene.kill_after(90, "gc")
-        chosen = random.Random(f"{seed} {kind}")
-        for number in range(MOMENTS):
-            moment = chosen.uniform(0.2, 1.0) * whole
-            then = ("gc", "repeat")[number % 2]
-            _try(
-                moments, f"{moment:.2f} s", lambda m=moment, t=then: scene.kill_after(m, t) and None
-            )
-        rows = [killed, moments]
-        if libvirtd.is_ours() and not spare:
-            daemon = Row(str(kind), "libvirtd killed and restarted after each call", len(points))
-            for point in points:
-                _try(daemon, point, lambda p=point: scene.fault("libvirtd", p, "gc"))
-            rows.append(daemon)
-        else:
-            print("libvirtd was not killed: it is not the lab's own, or to be spared")
-        return rows
+        points = scene.points()[:: given.every]
+        for name in given.fault or FAULTS:
+            yield FAULTS[name](scene, points, random.Random(f"{given.seed} {kind}"))
     finally:
         world.tidy()
 
 
-def _try(row: Row, where: str, run: object) -> None:
-    row.runs += 1
-    try:
-        run()  # type: ignore[operator]
-    except AssertionError:
-        row.broken += 1
-        told = traceback.format_exc(limit=-2)
-        print(f"BROKEN: {row.what}, {row.fault}: {where}: {told}", file=sys.stderr, flush=True)
+def kill_at_points(scene: Scene, points: list[str], _chosen: random.Random) -> Row:
+    """The worker dies after each call, and is mended in both ways."""
+    row = Row(str(scene.kind), "worker killed after each call", len(points))
+    for point in points:
+        for then in WAYS:
+            with row.run(f"{point}, then {then}"):
+                scene.fault("kill", point, then)
+    return row
+
+
+def kill_at_moments(scene: Scene, _points: list[str], chosen: random.Random) -> Row:
+    """The worker dies at any moment, inside libvirt's calls too."""
+    row = Row(str(scene.kind), "worker killed at random moments", MOMENTS)
+    whole = scene.kill_after(90, "gc")
+    for number in range(MOMENTS):
+        moment = chosen.uniform(0.2, 1.0) * whole
+        with row.run(f"{moment:.2f} s"):
+            scene.kill_after(moment, WAYS[number % 2])
+    return row
+
+
+def kill_libvirtd(scene: Scene, points: list[str], _chosen: random.Random) -> Row:
+    """The daemon dies after each call and comes back; the worker lives on."""
+    row = Row(str(scene.kind), "libvirtd killed and restarted after each call", len(points))
+    if not libvirtd.is_ours():
+        return replace(row, fault="libvirtd is not the lab's own here: not killed", points=0)
+    for point in points:
+        with row.run(point):
+            scene.fault("libvirtd", point, "gc")
+    return row
+
+
+FAULTS = {"calls": kill_at_points, "moments": kill_at_moments, "libvirtd": kill_libvirtd}
 
 
 def write(page: Path, table: str) -> None:

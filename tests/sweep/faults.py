@@ -17,11 +17,15 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lab.common import CHECKOUT, LIBVIRT_URI
+from lab.lab import connection
 from saltext.kvmclone import collect, pipeline
 from saltext.kvmclone.errors import AlreadyExists, NotFound
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Request
 from tests.functional.world import World, quick, sha256
+
+#: ``VIR_NETWORK_XML_INACTIVE``
+INACTIVE = 1
 
 #: Of a call that a run makes over and over (looking for an address), so many points count.
 OF_EACH = 6
@@ -36,17 +40,19 @@ class Kind:
     disks: tuple[str, ...] = ("qcow2",)
     uefi: bool = False
     start: bool = False
+    reserve: bool = False
 
     def __str__(self) -> str:
         firmware = " uefi" if self.uefi else ""
-        return f"{self.action} {self.strategy} {'+'.join(self.disks)}{firmware}" + (
-            " and boot" if self.start else ""
-        )
+        words = f"{self.action} {self.strategy} {'+'.join(self.disks)}{firmware}"
+        return words + " reserve" * self.reserve + " and boot" * self.start
 
 
 KINDS = (
     Kind("create", "quick", ("qcow2", "raw"), uefi=True),
     Kind("create", "full", ("raw", "qcow2"), uefi=True),
+    Kind("create", "quick", reserve=True),
+    Kind("destroy", "quick", reserve=True),
     Kind("create", "quick", start=True),
     Kind("create", "full", start=True),
     Kind("destroy", "quick", ("qcow2", "raw"), uefi=True),
@@ -63,13 +69,19 @@ class Scene:
         self.host = LocalHost(LIBVIRT_URI, label="kvm01")
         self.base = world.base(disks=list(kind.disks), uefi=kind.uefi)
         self.base_sums = self._base_sums()
-        self.before = world.footprint()
+        self.before = self._footprint()
 
     def _base_sums(self) -> list[str]:
         return [sha256(path) for path in self.world.disks(self.base)]
 
+    def _footprint(self) -> object:
+        with connection() as conn:
+            network = conn.networkLookupByName(self.world.lab.network)
+            return self.world.footprint(), network.XMLDesc(), network.XMLDesc(INACTIVE)
+
     def request(self, name: str) -> Request:
-        return quick(name, self.base, clone_strategy=self.kind.strategy)
+        source = "reserve" if self.kind.reserve else "auto"
+        return quick(name, self.base, clone_strategy=self.kind.strategy, ip_source=source)
 
     def points(self) -> list[str]:
         """Every point that a run passes; of repeated calls the first few and the last."""
@@ -129,7 +141,8 @@ class Scene:
         assert not any(item.removed for item in listed)
         finished = self.world.exists(name) and not listed
         if not finished:
-            self._exactly(name, [item.path for item in listed if item.path])
+            files = [item.path for item in listed if item.path.startswith("/")]
+            self._exactly(name, files)
             assert bool(listed) == self.world.exists(name)
             if self.kind.action == "create" and then == "repeat":
                 outcome = pipeline.create(self.host, self.request(name), start=self.kind.start)
@@ -142,7 +155,7 @@ class Scene:
                 assert {item.path for item in removed} == {item.path for item in listed}
                 assert all(item.removed for item in removed), removed
         self._end(name)
-        assert self.world.footprint() == self.before
+        assert self._footprint() == self.before
         assert self._base_sums() == self.base_sums
 
     def _left_unfinished(self, name: str) -> bool:

@@ -55,7 +55,12 @@ def clone_of(
     if known is None:
         known = ()
         if state == "running":
-            seen = addresses.look(handle, domain, record.ip_source)
+            seen = addresses.look(
+                handle,
+                domain,
+                record.ip_source,
+                addresses.wanted_of(record.pick, record.reservations),
+            )
             known = tuple(sighting.address for sighting in seen)
     return _clone(host, handle, record, label, state, known, disks + shared)
 

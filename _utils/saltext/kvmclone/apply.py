@@ -15,7 +15,7 @@ import shutil
 import time
 from dataclasses import replace
 
-from saltext.kvmclone import dismantle, domain_xml, ownership, volumes
+from saltext.kvmclone import dismantle, domain_xml, networks, ownership, volumes
 from saltext.kvmclone.codes import OPERATION_FAILED, XML_INVALID_SCHEMA
 from saltext.kvmclone.errors import (
     CreateInProgress,
@@ -27,6 +27,7 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import MADE, MAKING, BaseDisk, Record, Volume
 from saltext.kvmclone.plan import ClonePlan, PlannedDisk
+from saltext.kvmclone.reservation import Reservation
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ def apply(host: Host, plan: ClonePlan) -> tuple[DomainHandle, Record]:
         if plan.nvram:
             _copy_nvram(*plan.nvram, journal)
         _own_automatic_nvram(plan, journal)
+        for wanted in plan.record.reservations:
+            networks.reserve(host, wanted, plan.request, journal.reserving)
         _require_base_at_rest(host, plan)
         if plan.request.autostart is not None:
             handle.set_autostart(plan.request.autostart)
@@ -91,6 +94,11 @@ class _Journal:
     def own(self, volume: Volume) -> None:
         """One more file belongs to the clone."""
         self.record = replace(self.record, volumes=(*self.record.volumes, volume))
+
+    def reserving(self, reservation: Reservation) -> None:
+        """That address comes next, instead of the one before."""
+        self.record = replace(self.record, reservations=(reservation,))
+        self.save()
 
     def save(self) -> None:
         self.handle.save_record_offline(self.record)

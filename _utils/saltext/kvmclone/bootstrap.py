@@ -70,6 +70,16 @@ def bootstrap(
     return _Bootstrap(handle, record, request, enrolment).run()
 
 
+def told_host_keys(handle: DomainHandle) -> tuple[str, ...]:
+    """
+    The guest's ssh host keys in its agent's word, as a record has them; empty where it has no
+    agent, or that tells nothing.
+    """
+    if not handle.agent_connected():
+        return ()
+    return tuple(key.line for key in hostkeys.over_agent(AgentChannel(handle.agent)))
+
+
 def alone(handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment) -> Record:
     """
     The same on a KVM host by itself, for a clone that exists: nobody accepts its key.
@@ -103,7 +113,7 @@ def alone(handle: DomainHandle, record: Record, request: Request, enrolment: Enr
     if record.failed:
         # Kept for somebody to look at; with its minion it is complete, and nobody's leftover.
         record = replace(record, failed="", goal="enrolled")
-    request = replace(request, ip_source=record.ip_source)
+    request = replace(request, ip_source=record.ip_source, pick=record.pick)
     record = bootstrap(handle, record, request, enrolment)
     master = enrolment.minion_config.get("master")
     accept = (
@@ -207,7 +217,7 @@ class _Bootstrap:
                     self._reset(agent)
                     self._await_renewal(before)
                 else:
-                    self._pin(hostkeys.over_agent(agent))
+                    self._pin(told_host_keys(self.handle))
             except (ChannelError, CommandFailed) as error:
                 return self._without_agent(error)
             try:
@@ -231,17 +241,23 @@ class _Bootstrap:
         """Reset the identity and let the guest ask for an address under its new one."""
         done = identity.reset(channel, self.handle.name)
         self._warn(*done.warnings)
-        keys = tuple(key.line for key in done.host_keys)
-        self.record = replace(self.record, identity="reset", host_keys=keys)
+        # At once, so that a second attempt is let in: the guest shows these from now on.
+        self.record = replace(self.record, host_keys=tuple(key.line for key in done.host_keys))
         self._save()
-        identity.rejoin_network(channel)
+        rejoined = identity.rejoin_network(channel)
+        if not rejoined.how:
+            self._warn(
+                f"The guest's network was not restarted, since {rejoined.why}: it keeps its "
+                "old address until it reboots."
+            )
+        self.record = replace(self.record, identity="reset")
+        self._save()
 
     def _enrol(self, channel: Channel) -> None:
         self._warn(*minion.enrol(channel, self.enrolment).warnings)
 
-    def _pin(self, keys: tuple[PublicKey, ...]) -> None:
+    def _pin(self, lines: tuple[str, ...]) -> None:
         """Put the guest's host keys on record; the agent's word wins over an older one."""
-        lines = tuple(key.line for key in keys)
         if lines and set(lines) != set(self.record.host_keys):
             self.record = replace(self.record, host_keys=lines)
             self._save()
@@ -250,15 +266,22 @@ class _Bootstrap:
         domain = domain_xml.read(self.handle.live())
         return addresses.look(self.handle, domain, self.record.ip_source)
 
+    def _counting(self) -> tuple[Sighting, ...]:
+        """Those that the clone may be entered at."""
+        domain = domain_xml.read(self.handle.live())
+        wanted = addresses.wanted_of(self.request.pick, self.record.reservations)
+        return wanted.among(
+            addresses.look(self.handle, domain, self.record.ip_source, wanted), domain
+        )
+
     def _await_renewal(self, before: tuple[Sighting, ...]) -> None:
-        found = arrival.await_renewal(self.handle, self.request, before)
+        found = arrival.await_renewal(self.handle, self.request, before, self.record.reservations)
         self.record = replace(self.record, address=found.address)
 
     # --- over ssh ---------------------------------------------------------------------
 
     def _over_ssh(self) -> None:
-        if domain_xml.read(self.handle.live()).agent_connected:
-            self._pin(hostkeys.over_agent(AgentChannel(self.handle.agent)))
+        self._pin(told_host_keys(self.handle))
         with self._reach(()) as channel:
             if not self._wants_reset:
                 self._enrol(channel)
@@ -285,7 +308,7 @@ class _Bootstrap:
         while True:
             if before:
                 self._await_renewal(before)
-            elif seen := self._sightings():
+            elif seen := self._counting():
                 # The lease may meanwhile stand under the MAC address of a clone with the same
                 # machine-id; then the address that was found first is the one to try.
                 self.record = replace(self.record, address=seen[0].address.address)
@@ -325,7 +348,7 @@ class _Bootstrap:
                 self._warn(UNVERIFIED)
             if not known:
                 self._warn(contact.warning(channel))
-                self._pin((channel.host_key,))
+                self._pin((channel.host_key.line,))
         except BaseException:
             channel.close()
             raise

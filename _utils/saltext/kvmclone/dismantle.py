@@ -13,7 +13,7 @@ import logging
 import os
 from dataclasses import dataclass, replace
 
-from saltext.kvmclone import domain_xml, gathering, protect, volumes, workers
+from saltext.kvmclone import domain_xml, gathering, networks, protect, volumes, workers
 from saltext.kvmclone.census import Census
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.errors import (
@@ -210,6 +210,12 @@ def _delete(host: Host, handle: DomainHandle, mine: Record, paths: tuple[str, ..
         try:
             if host.local or path not in nvram:  # else libvirt deletes it with the definition
                 volumes.delete(host, path)
+        except KvmCloneError as error:
+            failed.append(error)
+    for reservation in mine.reservations:
+        _require_mine(handle, mine)
+        try:
+            networks.release(host, reservation)
         except KvmCloneError as error:
             failed.append(error)
     if failed:

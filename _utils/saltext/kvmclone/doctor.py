@@ -177,7 +177,7 @@ class _Examination:
         changes = drift.file_changes(self.host, record, self._base(record) is not None)
         if not changes:
             return
-        quick = record.strategy == "quick"
+        quick = record.stands_on_base()
         yield Finding(
             "base-changed" if quick else "base-differs",
             machine.name,
@@ -200,7 +200,7 @@ class _Examination:
         standing: dict[str, list[str]] = {}
         for machine, record in self.clones:
             base = self._base(record)
-            if base is not None and record.strategy == "quick" and record.stage != DESTROYING:
+            if base is not None and record.stands_on_base() and record.stage != DESTROYING:
                 standing.setdefault(base.uuid, []).append(machine.name)
         for uuid, names in standing.items():
             base = self.by_uuid[uuid]

@@ -19,6 +19,10 @@ from saltext.kvmclone.errors import PlanRefused
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
+#: Where libvirt makes a store that the definition does not mention; from version 10 on the
+#: definition mentions every one.
+AUTOMATIC_NVRAM = "/var/lib/libvirt/qemu/nvram/{}_VARS.fd"
+
 #: Stands in a shown plan where the definition holds a secret.
 HIDDEN = "<hidden>"
 
@@ -354,7 +358,9 @@ def _nvram(root: etree._Element) -> Nvram | None:
     """The variable store, where the firmware has one."""
     element = root.find("./os/nvram")
     if element is None:
-        return Nvram(path="", template="") if makes_a_store(root) else None
+        return (
+            Nvram(AUTOMATIC_NVRAM.format(text(root, "name")), "") if makes_a_store(root) else None
+        )
     source = element.find("source")
     path = (source.get("file", "") if source is not None else element.text) or ""
     return Nvram(path=path.strip(), template=element.get("template", ""))

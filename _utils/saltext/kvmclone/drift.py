@@ -28,11 +28,11 @@ def changes(host: Host, record: Record) -> list[str]:
     """
     What changed in the base of a clone, one sentence each; empty where nothing did.
 
-    The base running right now counts for a quick clone only.
+    The base running right now counts only where the clone stands on one of its disks.
     """
     base = find_base(host, record)
     found = file_changes(host, record, base is not None)
-    if record.strategy == "quick" and base is not None:
+    if record.stands_on_base() and base is not None:
         with absent(NO_DOMAIN):  # it may go meanwhile
             state = base.state()
             if state != "shutoff":
@@ -44,20 +44,24 @@ def changes(host: Host, record: Record) -> list[str]:
 
 def file_changes(host: Host, record: Record, base_exists: bool) -> list[str]:
     """What changed in the base's files alone; see :func:`changes`."""
-    quick = record.strategy == "quick"
-    effect = _DANGER if quick else _HARMLESS
     found: list[str] = []
-    gone: list[str] = []
+    gone: list[BaseDisk] = []
     for disk in record.base_disks:
         now = modified(host, disk.path)
         if now is None:
-            gone.append(disk.path)
+            gone.append(disk)
         elif told := _difference(disk, now):
+            effect = _DANGER if record.stands_on_base(disk.target) else _HARMLESS
             found.append(f"'{disk.path}' of the base '{record.base}' {told}; {effect}.")
     if gone and len(gone) == len(record.base_disks) and not base_exists:
-        found.append(f"The base '{record.base}' is gone with its files; {_gone(quick)}.")
+        effect = _gone(record.stands_on_base())
+        found.append(f"The base '{record.base}' is gone with its files; {effect}.")
     else:
-        found += [f"'{path}' of the base '{record.base}' is gone; {_gone(quick)}." for path in gone]
+        found += [
+            f"'{disk.path}' of the base '{record.base}' is gone; "
+            f"{_gone(record.stands_on_base(disk.target))}."
+            for disk in gone
+        ]
     return found
 
 
@@ -102,8 +106,8 @@ def _difference(disk: BaseDisk, now: float) -> str:
     return f"was changed {_time(now)}"
 
 
-def _gone(quick: bool) -> str:
-    return "the clone stands on it and cannot run" if quick else _HARMLESS
+def _gone(stands: bool) -> str:
+    return "the clone stands on it and cannot run" if stands else _HARMLESS
 
 
 def _time(seconds: float) -> str:

@@ -147,6 +147,7 @@ class HostFacts:
     bridges: Mapping[str, str] = field(default_factory=dict)
     macs: Mapping[str, str] = field(default_factory=dict)
     nvram_size: int = 0
+    dhcp: Mapping[str, NetworkFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from saltext.kvmclone import dismantle, ownership, workers
+from saltext.kvmclone import dismantle, networks, ownership, workers
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import DESTROYING, Minion, Work
 
@@ -23,8 +23,9 @@ class Leftover:
     One thing that may be removed; see ``gc`` in CONTRACT.md.
 
     :param name: The clone that it belongs to.
-    :param kind: ``domain``, ``volume``, ``nvram`` or ``key``.
-    :param path: Its file; for a key the minion id, for a domain nothing.
+    :param kind: ``domain``, ``volume``, ``nvram``, ``dhcp host`` or ``key``.
+    :param path: Its file; for a key the minion id, for a DHCP host entry its network, MAC and
+        address, for a domain nothing.
     :param reason: Why it is one.
     """
 
@@ -110,11 +111,16 @@ def _unfinished(host: Host, name: str, record: ownership.Record) -> Unfinished:
         Leftover(name, "nvram" if path in nvram | drafts else "volume", path, reason)
         for path in dismantle.files_of(host, record)
     ]
+    entries = [
+        Leftover(name, "dhcp host", f"{made.network} {made.mac} {made.address}", reason)
+        for made in record.reservations
+        if networks.holds(host, made)
+    ]
     return Unfinished(
         name=name,
         work=ownership.Work(worker, life, record.stage, record.goal, record.request),
         minion=record.minion,
-        pieces=(Leftover(name, "domain", "", reason), *files),
+        pieces=(Leftover(name, "domain", "", reason), *files, *entries),
         base=record.base,
         profile=record.profile,
         overrides=json.loads(record.overrides or "{}"),

@@ -216,6 +216,14 @@ def _lacking(now: NetworkFacts, wanted: Reservation) -> int:
     return flags
 
 
+def holds(host: Host, made: Reservation) -> bool:
+    """Whether a network has the host entry of a clone."""
+    now = facts(host, made.network)
+    return now is not None and any(
+        (entry.mac, entry.address) == (made.mac, made.address) for entry in now.entries
+    )
+
+
 # --- giving back --------------------------------------------------------------------
 
 

@@ -168,7 +168,7 @@ class LocalHost:
             if minion != Minion():
                 record = replace(record, minion=minion)
                 handle.save_record(record)
-            found = arrival.arrive(handle, request, record.identity == "reset")
+            found = arrival.arrive(handle, request, record.identity == "reset", record.reservations)
             warnings = [*record.warnings, *found.warnings]
             if found.identity_reset:
                 record = replace(record, identity="reset", host_keys=found.host_keys)
@@ -323,10 +323,11 @@ class LocalHost:
                 name=name,
                 base_domain=record.base,
                 ip_source=ip_source or record.ip_source,
+                pick=record.pick,
                 reset_identity=False,
                 wait=Wait(timeout=timeout),
             )
-            return arrival.arrive(handle, request, True).address
+            return arrival.arrive(handle, request, True, record.reservations).address
 
         return self._connected(work)
 

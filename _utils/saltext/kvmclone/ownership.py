@@ -14,6 +14,9 @@ from typing import Any
 
 from lxml import etree
 
+from saltext.kvmclone.request import Pick
+from saltext.kvmclone.reservation import Reservation
+
 NAMESPACE = "urn:saltext:kvmclone:1"
 PREFIX = "kvmclone"
 
@@ -159,6 +162,8 @@ class Record:
     minion: Minion = Minion()
     base_disks: tuple[BaseDisk, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+    pick: Pick = Pick()
     tags: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     host_keys: tuple[str, ...] = ()
@@ -172,6 +177,17 @@ class Record:
     def complete(self) -> bool:
         """Whether the create reached what it was to reach."""
         return self.stage in STAGES and STAGES.index(self.stage) >= STAGES.index(self.goal)
+
+    def stands_on_base(self, target: str = "") -> bool:
+        """
+        Whether the clone reads its base's disk as long as it lives, and must not see it change.
+
+        :param target: Of one disk (``vda``); of any, where it is empty.
+        """
+        return any(
+            volume.strategy == "overlay" and target in ("", volume.target)
+            for volume in self.volumes
+        )
 
     def owns(self, path: str) -> bool:
         """Whether this record lists the file."""
@@ -246,6 +262,10 @@ def _element(record: Record) -> etree._Element:
         _child(root, "minion", record.minion)
     for volume in record.volumes:
         _child(root, "volume", volume)
+    for reservation in record.reservations:
+        _child(root, "reservation", reservation)
+    if record.pick != Pick():
+        _child(root, "pick", record.pick)
     for stage, seconds in record.timings.items():
         etree.SubElement(root, "timing", stage=stage, seconds=f"{seconds:.3f}")
     for tag, name in _LISTS.items():
@@ -303,6 +323,8 @@ def _from_element(root: etree._Element) -> Record:
         worker=_read(Worker, children["worker"][0]) if "worker" in children else Worker(),
         minion=_read(Minion, children["minion"][0]) if "minion" in children else Minion(),
         volumes=tuple(_read(Volume, volume) for volume in children.get("volume", [])),
+        reservations=tuple(_read(Reservation, one) for one in children.get("reservation", [])),
+        pick=_read(Pick, children["pick"][0]) if "pick" in children else Pick(),
         timings={
             timing.get("stage", ""): float(timing.get("seconds", 0))
             for timing in children.get("timing", [])

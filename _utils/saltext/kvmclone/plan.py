@@ -17,7 +17,7 @@ from typing import Any
 
 from saltext.kvmclone import cards as cards_module
 from saltext.kvmclone import disks as disks_module
-from saltext.kvmclone import domain_xml, ownership, room, sources
+from saltext.kvmclone import domain_xml, ownership, reservation, room, sources
 from saltext.kvmclone.disks import PlannedDisk
 from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import PlanRefused
@@ -128,6 +128,10 @@ def compute(
         Sizing(request.cpus, request.memory, request.description),
         cards,
     )
+    fixed = reservation.decide(domain_xml.read(rewritten.xml).interfaces, facts.dhcp, request)
+    notes.conflicts.extend(fixed.conflicts)
+    if fixed.reservations:
+        rewritten.change("address", None, request.address or GENERATED)
     _note_changes(rewritten, disks, request)
     conflicts = tuple(dict.fromkeys(notes.conflicts + rewritten.conflicts))
     warnings = tuple(dict.fromkeys(notes.warnings + rewritten.warnings))
@@ -144,6 +148,8 @@ def compute(
         ip_source=request.ip_source,
         worker=worker,
         base_disks=_base_disks(disks, facts),
+        reservations=fixed.reservations,
+        pick=request.pick,
         volumes=_owned(disks, nvram, copied, facts.nvram_size),
         tags=request.tags,
         warnings=warnings,

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from saltext.kvmclone import disks, domain_xml, filesystems, images, plan, pools, volumes
+from saltext.kvmclone import disks, domain_xml, filesystems, images, networks, plan, pools, volumes
 from saltext.kvmclone.codes import NO_NETWORK
 from saltext.kvmclone.domain_xml import Disk, Domain
 from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
@@ -72,6 +72,7 @@ def facts(host: Host, request: Request) -> HostFacts:
         bridges=_bridges(request) if host.local else {},
         macs=_macs(host, request),
         nvram_size=_nvram_size(host, domain),
+        dhcp=networks.survey(host, request, domain.interfaces),
     )
 
 

@@ -79,8 +79,8 @@ class Rejoin:
     """
     How the network was restarted.
 
-    :param how: ``networkd``, ``NetworkManager`` or ``networking`` (ifupdown); empty where
-        it was not.
+    :param how: ``networkd``, ``NetworkManager``, or the service that it is: ``networking``
+        (ifupdown), ``dhcpcd`` …; empty where it was not.
     :param detached: It happens after a moment, when nobody listens any more.
     :param why: Why nothing was done.
     """
@@ -161,11 +161,19 @@ if [ -d /run/systemd/system ]; then
     elif [ -d /run/NetworkManager ] && systemctl -q is-active NetworkManager; then
         how=NetworkManager
         act='systemctl restart NetworkManager; nmcli networking off; nmcli networking on'
-    elif systemctl -q is-active networking; then
-        how=networking; act='systemctl restart networking'
+    else
+        for unit in networking dhcpcd wicked network; do
+            if systemctl -q is-active $unit; then
+                how=$unit; act="systemctl restart $unit"; break
+            fi
+        done
     fi
-elif [ -x /etc/init.d/networking ]; then
-    how=networking; act='/etc/init.d/networking restart'
+else
+    for unit in networking network dhcpcd; do
+        if [ -x /etc/init.d/$unit ]; then
+            how=$unit; act="/etc/init.d/$unit restart"; break
+        fi
+    done
 fi
 if [ -z "$how" ]; then echo 'kvm-clone: skipped'; exit 0; fi
 """
@@ -203,7 +211,7 @@ def rejoin_network(channel: Channel) -> Rejoin:
     ]
     if words and words[-1] != "skipped":
         return Rejoin(words[-1], detached)
-    return Rejoin("", why="neither networkd, NetworkManager nor ifupdown is in charge")
+    return Rejoin("", why="no service that is known here is in charge of it")
 
 
 # The uuid is for root alone, the MAC addresses are for everybody.

@@ -1,0 +1,142 @@
+"""
+What this minion asks of the master's reactor, kept where only root writes.
+
+An event is only a doorbell, so the request itself waits here until the master comes for it.
+One file each; the answers lie beside them for people. Neither Salt nor libvirt is needed, and
+nothing of it is checked here: the master judges.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from saltext.kvmclone.errors import ConfigError, HostError
+
+#: How many may wait for the master at the same time.
+MOST = 100
+
+#: How many answered ones are kept for people.
+KEPT = 50
+
+#: Longest file, bytes.
+LONGEST = 16 * 1024
+
+
+class Asking:
+    """
+    The folder of one minion.
+
+    :param cachedir: The minion's ``cachedir``.
+    """
+
+    def __init__(self, cachedir: str) -> None:
+        self.folder = os.path.join(cachedir, "kvm_clone", "asking")
+
+    def ask(self, bell: str, name: str, profile: str = "", keys: Mapping[str, Any] = {}) -> str:
+        """
+        Put a request where the master finds it.
+
+        :param bell: ``request`` or ``release``.
+        :return: Its token.
+        :raises ConfigError: Too many wait already, or it is too long.
+        """
+        if len(self.pending()) >= MOST:
+            raise ConfigError(
+                f"{MOST} requests of this minion wait for the master already.",
+                "See them: salt-call kvm_clone.asked   Does the master have a reactor for them?",
+            )
+        token = secrets.token_hex(16)
+        item = {"token": token, "bell": bell, "name": name, "at": time.time()}
+        if bell == "request":
+            item |= {"profile": profile, "keys": dict(keys)}
+        self._write(item)
+        return token
+
+    def pending(self) -> list[dict[str, Any]]:
+        """What waits for the master, oldest first."""
+        return [item for item in self._all() if not _is_settled(item)]
+
+    def all(self) -> list[dict[str, Any]]:
+        """Everything, with its answers, oldest first."""
+        return self._all()
+
+    def told(self, answers: Mapping[str, Any]) -> list[str]:
+        """
+        Note what the master said.
+
+        :param answers: By token: ``{"verdict", "reason", …}``.
+        :return: The tokens that are known here.
+        """
+        known = {str(item["token"]): item for item in self._all()}
+        heard = []
+        for token, answer in answers.items():
+            if token in known:
+                self._write({**known[token], "answer": answer, "told": time.time()})
+                heard.append(token)
+        settled = [item for item in self._all() if _is_settled(item)]
+        for item in settled[: max(0, len(settled) - KEPT)]:
+            os.unlink(self._path(item["token"]))
+        return heard
+
+    def _path(self, token: str) -> str:
+        return os.path.join(self._checked(), f"{token}.json")
+
+    def _checked(self) -> str:
+        """
+        The folder.
+
+        :raises HostError: Others than this process's user could write it.
+        """
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        status = os.lstat(self.folder)
+        mine = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+        if not stat.S_ISDIR(status.st_mode) or not mine:
+            raise HostError(
+                f"'{self.folder}' could be written by others, so nothing in it counts.",
+                f"Remove it: rm -r {self.folder}",
+            )
+        return self.folder
+
+    def _write(self, item: Mapping[str, Any]) -> None:
+        try:
+            text = json.dumps(item)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"That cannot be written down: {error}.", "Use plain values.") from error
+        if len(text) > LONGEST:
+            raise ConfigError("The request is too long.", f"At most {LONGEST} characters.")
+        path = self._path(str(item["token"]))
+        draft = f"{path}.{secrets.token_hex(4)}"
+        with open(draft, "x", encoding="utf-8", opener=_private) as target:
+            target.write(text)
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(draft, path)
+
+    def _all(self) -> list[dict[str, Any]]:
+        found = []
+        folder = self._checked()
+        for entry in os.listdir(folder):
+            if not entry.endswith(".json"):
+                continue
+            try:
+                with open(os.path.join(folder, entry), encoding="utf-8") as source:
+                    item = json.load(source)
+                if f"{item['token']}.json" == entry:
+                    found.append(item)
+            except (OSError, ValueError, TypeError, KeyError):  # half-written, or no file of ours
+                continue
+        return sorted(found, key=lambda item: float(item.get("at") or 0))
+
+
+def _is_settled(item: Mapping[str, Any]) -> bool:
+    return "answer" in item
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

@@ -1,0 +1,257 @@
+"""
+The master's book of bells that rang and of what came of each request; survives a restart.
+
+A folder under the master's ``cachedir`` that only its user can enter: a file for each bell that
+nobody has answered yet, one file with every request, and two locks. :meth:`Ledger.open` holds
+the first for a moment, the one worker (see :mod:`.porter`) holds the second while it works.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.policy import HOUR, Ask
+
+#: What becomes of a request. Alive are those that may have a machine.
+QUEUED, MAKING, MADE, FAILED, REFUSED, GONE = (
+    "queued", "making", "made", "failed", "refused", "gone",
+)  # fmt: skip
+ALIVE = (MAKING, MADE)
+OVER = (FAILED, REFUSED, GONE)
+
+#: Bells that may wait for an answer; a forged id each is not worth more.
+MOST_BELLS = 1000
+
+#: Requests that are over and still known, so that they are not taken for new ones.
+KEPT = 1000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    One request of one minion.
+
+    :param rule: The rule that it is counted under, see :attr:`.policy.Rule.key`.
+    :param asked: When the master first heard of it, seconds since the epoch.
+    :param begun: When its create began; 0 for not yet.
+    :param digest: Of the request that the create was made from.
+    :param uuid: Of the clone that came of it.
+    :param told: The minion knows how it ended.
+    """
+
+    token: str
+    minion_id: str
+    name: str
+    profile: str
+    keys: dict[str, Any] = field(default_factory=dict)
+    rule: str = ""
+    state: str = QUEUED
+    reason: str = ""
+    asked: float = 0.0
+    begun: float = 0.0
+    digest: str = ""
+    uuid: str = ""
+    address: str = ""
+    told: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will come of it."""
+        return self.state in OVER
+
+    def same_as(self, ask: Ask) -> bool:
+        """Whether the very same was asked for, perhaps under another token."""
+        mine = (self.minion_id, self.name, self.profile, self.keys)
+        return mine == (ask.minion_id, ask.name, ask.profile, dict(ask.keys))
+
+
+def new(ask: Ask, rule: str, state: str = QUEUED, reason: str = "") -> Entry:
+    """The entry for a request that was just heard of."""
+    return Entry(
+        ask.token, ask.minion_id, ask.name, ask.profile, dict(ask.keys), rule, state, reason,
+        time.time(),
+    )  # fmt: skip
+
+
+class Book:
+    """Every entry, open for reading and writing."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self.entries = entries
+
+    def heard(self, minion_id: str, token: str) -> Entry | None:
+        """The entry of a request, if it was heard of before."""
+        for entry in self.entries:
+            if (entry.minion_id, entry.token) == (minion_id, token):
+                return entry
+        return None
+
+    def current(self, name: str) -> Entry | None:
+        """The entry that has a name now: waiting, being made or made."""
+        for entry in self.entries:
+            if entry.name == name and not entry.over:
+                return entry
+        return None
+
+    def put(self, entry: Entry) -> Entry:
+        """Add an entry, or replace the one with its token."""
+        for number, old in enumerate(self.entries):
+            if (old.minion_id, old.token) == (entry.minion_id, entry.token):
+                self.entries[number] = entry
+                return entry
+        self.entries.append(entry)
+        return entry
+
+    def some(self, *states: str) -> list[Entry]:
+        """The entries in one of these states, oldest first."""
+        return [entry for entry in self.entries if entry.state in states]
+
+    def begun(self, rule: str) -> list[float]:
+        """When the creates of a rule began that count for its hour."""
+        return [entry.begun for entry in self.entries if entry.rule == rule and entry.begun]
+
+    def prune(self) -> None:
+        """Forget the oldest of those that are over and count for no limit."""
+        recent = time.time() - HOUR
+        old = [entry for entry in self.entries if entry.over and entry.begun < recent]
+        doomed = {id(entry) for entry in old[: max(0, len(old) - KEPT)]}
+        self.entries = [entry for entry in self.entries if id(entry) not in doomed]
+
+
+class Ledger:
+    """
+    The folder.
+
+    :param opts: The master's configuration.
+    """
+
+    def __init__(self, opts: Mapping[str, Any]) -> None:
+        self.folder = os.path.join(str(opts["cachedir"]), "kvm_clone", "reactor")
+        self.bells = os.path.join(self.folder, "bells")
+        os.makedirs(self.bells, mode=0o700, exist_ok=True)
+        status = os.lstat(self.folder)
+        if status.st_uid != os.geteuid():
+            raise HostError(
+                f"'{self.folder}' belongs to another user than this one.",
+                "Run this as the user that the master runs as.",
+            )
+        os.chmod(self.folder, 0o700)
+
+    # --- bells ------------------------------------------------------------------------
+
+    def ring(self, bell: str, about: str, after: float = 0.0, tries: int = 0) -> bool:
+        """
+        Note that a bell rang; ringing it twice is once.
+
+        :param about: A checked minion id, or name of a clone.
+        :param after: Not to be answered before this time.
+        :return: False where too many wait already.
+        """
+        path = os.path.join(self.bells, f"{bell}@{about}")
+        if not os.path.exists(path) and len(os.listdir(self.bells)) >= MOST_BELLS:
+            return False
+        _write(path, json.dumps({"after": after, "tries": tries}))
+        return True
+
+    def rung(self) -> list[tuple[str, str, float, int]]:
+        """Bells that nobody has answered: bell, about whom, not before when, how often tried."""
+        found = []
+        for entry in sorted(os.listdir(self.bells)):
+            bell, _, about = entry.partition("@")
+            try:
+                with open(os.path.join(self.bells, entry), encoding="utf-8") as source:
+                    told = json.load(source)
+                found.append((bell, about, float(told["after"]), int(told["tries"])))
+            except FileNotFoundError:
+                continue
+            except (ValueError, KeyError, TypeError):
+                found.append((bell, about, 0.0, 0))
+        return [item for item in found if item[1] and not item[1].endswith(".draft")]
+
+    def take(self, bell: str, about: str) -> None:
+        """The bell is being answered; if it rings again from now on, that is another time."""
+        try:
+            os.unlink(os.path.join(self.bells, f"{bell}@{about}"))
+        except FileNotFoundError:
+            pass
+
+    # --- requests ---------------------------------------------------------------------
+
+    @contextmanager
+    def open(self) -> Iterator[Book]:
+        """The book; what is changed in it is written when nothing went wrong."""
+        lock = _lock(os.path.join(self.folder, "lock"), wait=True)
+        try:
+            path = os.path.join(self.folder, "requests.json")
+            try:
+                with open(path, encoding="utf-8") as source:
+                    book = Book([_entry(item) for item in json.load(source)])
+            except FileNotFoundError:
+                book = Book([])
+            before = list(book.entries)
+            yield book
+            if book.entries != before:
+                book.prune()
+                _write(path, json.dumps([dataclasses.asdict(entry) for entry in book.entries]))
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    # --- the one worker ---------------------------------------------------------------
+
+    def hire(self) -> int | None:
+        """
+        The worker's lock: an open file that whoever has it may pass on, None where somebody
+        works already.
+        """
+        return _lock(os.path.join(self.folder, "worker"), wait=False)
+
+    def is_lock(self, descriptor: int) -> bool:
+        """Whether an inherited file descriptor is the worker's lock."""
+        try:
+            mine, there = os.fstat(descriptor), os.stat(os.path.join(self.folder, "worker"))
+        except OSError:
+            return False
+        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _entry(item: Mapping[str, Any]) -> Entry:
+    known = Entry.__dataclass_fields__
+    return Entry(**{key: value for key, value in item.items() if key in known})
+
+
+def _lock(path: str, wait: bool) -> int | None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _write(path: str, text: str) -> None:
+    """Whole or not at all, also when the machine goes down."""
+    draft = f"{path}.{secrets.token_hex(4)}.draft"
+    with open(draft, "x", encoding="utf-8", opener=_private) as target:
+        target.write(text)
+        target.flush()
+        os.fsync(target.fileno())
+    os.replace(draft, path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

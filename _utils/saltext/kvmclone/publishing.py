@@ -1,0 +1,232 @@
+"""
+What a KVM host tells others: to the mine, to the master's questions, to the reactor's bells.
+
+Reads only. It is also run as a program of its own by the beacon (:mod:`_beacons.kvm_clone`),
+so it imports neither Salt nor anything that does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from saltext.kvmclone import answers, drift
+from saltext.kvmclone.codes import NO_SUPPORT
+from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.host import DomainHandle, Host
+from saltext.kvmclone.ownership import DESTROYING, Record
+
+#: libvirt's word for "over all NUMA nodes" (``VIR_NODE_MEMORY_STATS_ALL_CELLS``).
+_ALL_CELLS = -1
+
+#: Why a domain is off: ``virDomainShutoffReason``, in words.
+_HOW = {
+    1: "it was shut down, by its guest or on request",
+    2: "it was switched off",
+    3: "it crashed",
+    4: "it was migrated away",
+    5: "its memory was saved",
+    6: "it could not be started",
+    7: "it was reverted to a snapshot",
+}
+
+#: Those of them that somebody meant to do.
+_MEANT = (4, 5, 7)
+
+
+# --- for the mine -------------------------------------------------------------------
+
+
+def published(url: str, label: str) -> dict[str, Any]:
+    """
+    What placement and other states need of a host: its clones, its memory, its pools.
+
+    Sizes are bytes.
+
+    :param label: What to call the host; empty for its own name.
+    """
+    with Host(url) as host:
+        info = host.call(host.connection.getInfo)
+        return {
+            "host": label or host.node_name(),
+            "cpus": int(info[2]),
+            "memory": {"total": int(info[1]) * 1024**2, "free": _free_memory(host)},
+            "pools": _pools(host),
+            "clones": {
+                handle.name: _published_clone(host, handle, record, label)
+                for handle, record in _clones(host)
+            },
+        }
+
+
+def addresses(url: str, profile: str, tag: str) -> dict[str, str]:
+    """
+    The addresses of the clones that run and have one, by name.
+
+    :param profile: Only those of this profile; empty for all.
+    :param tag: Only those with this tag; empty for all.
+    """
+    with Host(url) as host:
+        wanted = [
+            (handle, record)
+            for handle, record in _clones(host)
+            if (not profile or record.profile == profile) and (not tag or tag in record.tags)
+        ]
+        told = ((h.name, answers.clone_of(host, h, r, "").address, h.state()) for h, r in wanted)
+        return {name: address for name, address, state in told if address and state == "running"}
+
+
+def _published_clone(
+    host: Host, handle: DomainHandle, record: Record, label: str
+) -> dict[str, Any]:
+    clone = answers.clone_of(host, handle, record, label)
+    return {
+        "state": clone.state,
+        "stage": clone.stage,
+        "address": clone.address,
+        "base": clone.base,
+        "profile": clone.profile,
+        "tags": list(record.tags),
+        "minion": record.minion.id,
+        "expires": record.expires,
+    }
+
+
+def _free_memory(host: Host) -> int:
+    """Bytes that new guests could have: what is free, and what caches would give up."""
+    try:
+        told = host.call(host.connection.getMemoryStats, _ALL_CELLS, 0)
+    except HostError as error:
+        if error.code != NO_SUPPORT:
+            raise
+        return int(host.call(host.connection.getFreeMemory))
+    return 1024 * sum(int(told.get(key, 0)) for key in ("free", "buffers", "cached"))
+
+
+def _pools(host: Host) -> dict[str, dict[str, int]]:
+    """The pools that are started."""
+    found = {}
+    for raw in host.call(host.connection.listAllStoragePools, 0):
+        try:
+            state, capacity, _allocation, available = host.call(raw.info)
+        except HostError:  # it went meanwhile
+            continue
+        if state == 2:  # VIR_STORAGE_POOL_RUNNING
+            found[str(raw.name())] = {"capacity": int(capacity), "available": int(available)}
+    return found
+
+
+def _clones(host: Host) -> list[tuple[DomainHandle, Record]]:
+    found = host.each_domain(lambda handle: (handle, handle.record()))
+    return sorted(((h, r) for h, r in found if r is not None), key=lambda pair: pair[0].name)
+
+
+# --- for the master's questions -----------------------------------------------------
+
+
+def witness(url: str, names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, Any]:
+    """
+    What the host knows for certain of some machines.
+
+    :param names: Names of domains.
+    :param ids: Minion ids, which a clone's record may name.
+    :return: ``domains``: those names that any domain has; ``clones``: those that are ours, by
+        name, minion id, or because their time has passed.
+    """
+    wanted, minions = set(names), set(ids)
+    now = time.time()
+    domains: list[str] = []
+    clones: list[dict[str, Any]] = []
+
+    def look(handle: DomainHandle) -> None:
+        record = handle.record()
+        if handle.name in wanted:
+            domains.append(handle.name)
+        if record is None:
+            return
+        over = is_expired(record, now)
+        if over or handle.name in wanted or record.minion.id in minions:
+            clones.append(_told(handle, record, over))
+
+    with Host(url) as host:
+        host.each_domain(look)
+    return {"domains": sorted(domains), "clones": sorted(clones, key=lambda item: item["name"])}
+
+
+def _told(handle: DomainHandle, record: Record, over: bool) -> dict[str, Any]:
+    return {
+        "name": handle.name,
+        "uuid": record.uuid,
+        "stage": record.stage,
+        "complete": record.complete,
+        "request": record.request,
+        "expired": over,
+        "minion": record.minion.id,
+        "fingerprint": record.minion.fingerprint,
+    }
+
+
+def is_expired(record: Record, now: float) -> bool:
+    """Whether the clone's time has passed; one that is still being made is let finish."""
+    if not record.expires or record.expires > now:
+        return False
+    return record.complete or bool(record.failed) or record.stage == DESTROYING
+
+
+# --- for the bells ------------------------------------------------------------------
+
+
+def expired(url: str) -> list[str]:
+    """Names of the clones whose ``ttl`` has passed."""
+    now = time.time()
+    with Host(url) as host:
+        return [handle.name for handle, record in _clones(host) if is_expired(record, now)]
+
+
+def snapshot(url: str) -> dict[str, dict[str, Any]]:
+    """How every clone is, as :func:`changed` compares it, by uuid."""
+    with Host(url) as host:
+        return {
+            record.uuid: _snapped(host, handle, record)
+            for handle, record in _clones(host)
+            if record.complete and record.stage != DESTROYING
+        }
+
+
+def _snapped(host: Host, handle: DomainHandle, record: Record) -> dict[str, Any]:
+    state = handle.state()
+    # A base that merely runs for a moment is told, too: the clone stands on what it writes.
+    changes = drift.changes(host, record)
+    why = int(host.call(handle.raw.state, 0)[1]) if state == "shutoff" else 0
+    return {"name": handle.name, "state": state, "why": why, "base": record.base, "drift": changes}
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, str]]:
+    """
+    What happened between two snapshots that an operator wants to know. Pure.
+
+    :return: ``{"name", "what", "detail"}`` each; ``what`` is ``base`` or ``stopped``.
+    """
+    found = []
+    for uuid, clone in now.items():
+        old = before.get(uuid)
+        # Once: a base that goes on changing is no news.
+        if clone["drift"] and not (old and old["drift"]):
+            told = " ".join(clone["drift"])
+            found.append({"name": clone["name"], "what": "base", "detail": told})
+        if old is None or old["state"] not in ("running", "paused"):
+            continue
+        if clone["state"] == "crashed" or (
+            clone["state"] == "shutoff" and clone["why"] not in _MEANT
+        ):
+            detail = _HOW.get(clone["why"], "it crashed" if clone["state"] == "crashed" else "?")
+            found.append({"name": clone["name"], "what": "stopped", "detail": detail})
+    return found
+
+
+def main(url: str) -> None:
+    """Print a snapshot as JSON, for the beacon."""
+    json.dump(snapshot(url), sys.stdout)
