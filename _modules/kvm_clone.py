@@ -16,11 +16,19 @@ import saltext.kvmclone
 
 saltext.kvmclone.refresh()
 
-from saltext.kvmclone import doors
+from saltext.kvmclone import asking, doors, names, sworn
 from saltext.kvmclone.errors import KvmCloneError
 
 try:
-    from saltext.kvmclone import cloud_files, collect, host, names, operations, pipeline
+    from saltext.kvmclone import (
+        cloud_files,
+        collect,
+        enrolment,
+        host,
+        operations,
+        pipeline,
+        publishing,
+    )
     from saltext.kvmclone import remote as wire
 
     MISSING = "" if host.available() else doors.missing_package("libvirt-python")
@@ -31,7 +39,8 @@ __virtualname__ = "kvm_clone"
 
 
 def __virtual__():
-    return (False, MISSING) if MISSING else __virtualname__
+    # Also where libvirt is missing: any minion may ask for machines. The rest says what it lacks.
+    return __virtualname__
 
 
 def _request(name, profile, keys):
@@ -47,7 +56,14 @@ def _host(url=None):
 
 
 def _answered(work):
-    """One library call; its refusal or failure becomes the failure of the job."""
+    """One library call on a KVM host; its refusal or failure becomes the failure of the job."""
+    if MISSING:
+        raise CommandExecutionError(MISSING)
+    return _anywhere(work)
+
+
+def _anywhere(work):
+    """The same on any minion."""
     try:
         return work()
     except KvmCloneError as error:
@@ -125,6 +141,38 @@ def adjust(name, profile=None, test=False, **keys):
     def work():
         request, _secrets = _request(name, profile, keys)
         return _host(request.url).adjust(request, dry=test).as_dict()
+
+    return _answered(work)
+
+
+def bootstrap(name, profile=None, url=None, **keys):
+    """
+    Put a minion into a clone that runs, without the master's help: its key pair is made here,
+    and waits on the master to be accepted. ``salt-run kvmclone.create`` does all of it.
+
+    profile
+        Name of a profile in this host's cloud files or pillar; default: the clone's own.
+    keys
+        Any profile key; ``minion: {master: …}`` must be among them or in the profile.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.bootstrap web1 minion='{master: 192.168.16.1}'
+    """
+
+    def work():
+        here = _host(url)
+        given = {key: value for key, value in keys.items() if not key.startswith("__")}
+        request, enrolled = enrolment.on_this_host(
+            __opts__,
+            cloud_files.read(__opts__, __pillar__),
+            here.show(names.check(name)),
+            profile or "",
+            given,
+        )
+        return here.bootstrap_alone(request, enrolled).as_dict()
 
     return _answered(work)
 
@@ -374,7 +422,168 @@ def remote(operation, arguments, url="qemu:///system"):
 
         salt kvm01 kvm_clone.remote list_clones '{}'
     """
-    answer = wire.serve(__opts__, operation, arguments, url)
+    answer = _answered(lambda: wire.serve(__opts__, operation, arguments, url))
     if "error" in answer:
         __context__["retcode"] = 1
     return answer
+
+
+# --- asking the master's reactor, see reactor/README.md
+
+
+def ask(name, profile, **keys):
+    """
+    Ask the master for a machine. The request waits here until the master fetches it; what
+    its policy does not allow is refused. On any minion.
+
+    keys
+        ``cpus``, ``memory`` and ``ttl``, as far as the policy allows them.
+
+    Answers with the token of the request; see ``kvm_clone.asked`` for what came of it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call kvm_clone.ask ci01-build7 ci-runner ttl=2h
+    """
+
+    def work():
+        keys_given = {key: value for key, value in keys.items() if not key.startswith("__")}
+        return asking.Asking(__opts__).ask("request", names.check(name), profile, keys_given)
+
+    token = _anywhere(work)
+    __salt__["event.send"]("kvm_clone/request", {"name": name})
+    return token
+
+
+def release(name):
+    """
+    Give a machine back: one that this minion asked for, or itself. It is destroyed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call kvm_clone.release ci01-build7
+    """
+    token = _anywhere(lambda: asking.Asking(__opts__).ask("release", names.check(name)))
+    __salt__["event.send"]("kvm_clone/release", {"name": name})
+    return token
+
+
+def asked():
+    """
+    What this minion asked for, and what the master said to it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call kvm_clone.asked
+    """
+    return _anywhere(lambda: asking.Asking(__opts__).all())
+
+
+def pending(challenge=None):
+    """
+    What this minion asks for and the master has not answered. The master calls it when a bell
+    rang.
+
+    challenge
+        Given by the master, so that nobody else can answer in this minion's name.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt ci01 kvm_clone.pending
+    """
+    return _anywhere(
+        lambda: sworn.answer(
+            __opts__, "kvm_clone.pending", challenge, asking.Asking(__opts__).pending()
+        )
+    )
+
+
+def told(answers):
+    """
+    Note what the master said to requests of this minion. The master calls it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt ci01 kvm_clone.told '{}'
+    """
+    return _anywhere(lambda: asking.Asking(__opts__).told(answers))
+
+
+def witness(names=(), ids=(), url="qemu:///system", challenge=None):
+    """
+    What this KVM host knows for certain of some machines, and whose ``ttl`` has passed. The
+    master calls it when a bell rang.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.witness names='[web1]'
+    """
+    return _answered(
+        lambda: sworn.answer(
+            __opts__, "kvm_clone.witness", challenge, publishing.witness(url, names, ids)
+        )
+    )
+
+
+# --- for the mine, and for the schedule
+
+
+def published(url="qemu:///system"):
+    """
+    What placement and other states need of this host: clones with their addresses, free
+    memory, pools. For ``mine_functions``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.published
+    """
+    return _answered(lambda: publishing.published(url, __opts__["id"]))
+
+
+def published_addresses(profile=None, tag=None, url="qemu:///system"):
+    """
+    The addresses of the clones that run here, by name. For ``mine_functions``.
+
+    profile
+        Only clones of this profile.
+    tag
+        Only clones with this tag.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.published_addresses tag=web
+    """
+    return _answered(lambda: publishing.addresses(url, profile or "", tag or ""))
+
+
+def ring_expired(url="qemu:///system"):
+    """
+    Ring ``kvm_clone/expired`` where the ``ttl`` of a clone here has passed; the master then
+    looks for itself. For the ``schedule:``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.ring_expired
+    """
+    over = _answered(lambda: publishing.expired(url))
+    if over:
+        __salt__["event.send"]("kvm_clone/expired", {"clones": over})
+    return over

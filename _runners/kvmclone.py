@@ -22,7 +22,7 @@ from saltext.kvmclone import doors
 from saltext.kvmclone.errors import ConfigError
 
 try:
-    from saltext.kvmclone import master, names
+    from saltext.kvmclone import doorbell, master, names, porter
 
     MISSING = ""
 except ImportError as error:
@@ -265,6 +265,62 @@ def profiles():
         salt-run kvmclone.profiles
     """
     return {**master.Master(__opts__).catalogue.describe(), "retcode": 0}
+
+
+@doors.runner_function
+def answer_doorbell(bell, who):
+    """
+    For the reactor: note that a bell rang, and return. Nothing of the event is obeyed; what is
+    wanted is heard from the minion itself, and held against ``kvm_clone: reactor:`` in the
+    master's configuration. See ``reactor/README.md``.
+
+    bell
+        ``request``, ``release``, ``expired``, ``start`` or ``destroyed``.
+    who
+        The minion that is said to have rung; for ``destroyed`` the clone's name.
+
+    A refusal is logged, and told as the event ``salt/kvm_clone/refused``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmclone.answer_doorbell request ci01
+    """
+    return doorbell.answer(__opts__, bell, who)
+
+
+@doors.runner_function
+def work_off():
+    """
+    Answer every bell that rang and make what was asked for, until nothing is left. The
+    doorbell starts this by itself; call it to go on after the master's machine went down, or
+    let the master's ``schedule:`` do so.
+
+    Answers ``{"done": NUMBER}``, or ``{"busy": true}`` where another process is at it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmclone.work_off
+    """
+    return porter.work_off(__opts__)
+
+
+@doors.runner_function
+def asked():
+    """
+    What minions asked for by event, and what came of it: ``queued``, ``making``, ``made``,
+    ``failed``, ``refused`` or ``gone``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmclone.asked
+    """
+    return porter.asked(__opts__)
 
 
 def _some(several, one=None):

@@ -130,6 +130,9 @@ class FaultyMaster:
     def require_free(self, minion_id: str) -> None:
         self._step("require_free")
 
+    def prepare(self, request: Request, secrets: Secrets) -> None:
+        self._step("prepare")
+
     def generate(self, bits: int) -> Pair:
         return self.Pair()
 
@@ -266,6 +269,12 @@ def test_a_kept_create_is_resumed_where_it_stopped(left_at: str, asked: list[str
     assert outcome.stage == "ready"
     assert host.asked == ["take_over", *asked]
     assert len(master.accepted) == 1
+
+
+def test_what_cannot_work_is_found_before_anything_is_made() -> None:
+    host, master = FaultyHost(), FaultyMaster("prepare")
+    assert pipeline.create(host, REQUEST, master=master).error is master.fault
+    assert host.asked == []
 
 
 def test_an_interrupt_takes_everything_back_and_goes_on() -> None:

@@ -1,8 +1,8 @@
 """
 kvm_clone: cloning KVM machines and turning the clones into Salt minions.
 
-The doors (``_modules``, ``_runners``, ``_states``, ``_clouds``) import everything from
-here, however they were installed: synced by Salt, through ``module_dirs``, from a wheel
+The doors (``_modules``, ``_runners``, ``_states``, ``_clouds``, ``_beacons``) import everything
+from here, however they were installed: synced by Salt, through ``module_dirs``, from a wheel
 or from an editable checkout.
 """
 
@@ -14,7 +14,7 @@ import sys
 
 __version__ = "0.1.0"
 
-_DOORS = ("modules", "runners", "states", "clouds")
+_DOORS = ("modules", "runners", "states", "clouds", "beacons")
 
 
 def _stamp() -> dict[str, int]:

@@ -268,8 +268,9 @@ def _reset(wait: _Wait, domain: Domain, warnings: list[str]) -> Reset | None:
                 warnings.append(f"The identity was not reset over the guest agent: {why}.")
                 return None
             done = identity.reset(channel, name)
+            warnings.extend(done.warnings)
             before = wait.search.look(domain)
-            identity.rejoin_network(channel)
+            warnings.extend(identity.rejoin_network(channel).warnings)
     except (ChannelError, CommandFailed) as error:
         log.warning("%s: identity not reset over the agent: %s", name, error)
         warnings.append(f"The identity was not reset over the guest agent: {error.message}")

@@ -2,8 +2,8 @@
 What this minion asks of the master's reactor, kept where only root writes.
 
 An event is only a doorbell, so the request itself waits here until the master comes for it.
-One file each; the answers lie beside them for people. Neither Salt nor libvirt is needed, and
-nothing of it is checked here: the master judges.
+One file each; the answers lie beside them for people. Neither Salt nor libvirt is needed. What
+is checked here is a courtesy: the master judges.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from saltext.kvmclone.errors import ConfigError, HostError
+from saltext.kvmclone.policy import OVERRIDABLE
 
 #: How many may wait for the master at the same time.
 MOST = 100
@@ -32,11 +33,11 @@ class Asking:
     """
     The folder of one minion.
 
-    :param cachedir: The minion's ``cachedir``.
+    :param opts: The minion's configuration.
     """
 
-    def __init__(self, cachedir: str) -> None:
-        self.folder = os.path.join(cachedir, "kvm_clone", "asking")
+    def __init__(self, opts: Mapping[str, Any]) -> None:
+        self.folder = os.path.join(str(opts["cachedir"]), "kvm_clone", "asking")
 
     def ask(self, bell: str, name: str, profile: str = "", keys: Mapping[str, Any] = {}) -> str:
         """
@@ -44,8 +45,13 @@ class Asking:
 
         :param bell: ``request`` or ``release``.
         :return: Its token.
-        :raises ConfigError: Too many wait already, or it is too long.
+        :raises ConfigError: A key that no policy can allow; too many wait; it is too long.
         """
+        if strange := sorted(set(keys) - set(OVERRIDABLE)):
+            raise ConfigError(
+                f"An event cannot set {', '.join(strange)}; only {', '.join(OVERRIDABLE)}.",
+                "Write it into the profile, on the master.",
+            )
         if len(self.pending()) >= MOST:
             raise ConfigError(
                 f"{MOST} requests of this minion wait for the master already.",
@@ -107,7 +113,9 @@ class Asking:
         try:
             text = json.dumps(item)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"That cannot be written down: {error}.", "Use plain values.") from error
+            raise ConfigError(
+                f"That cannot be written down: {error}.", "Use plain values."
+            ) from error
         if len(text) > LONGEST:
             raise ConfigError("The request is too long.", f"At most {LONGEST} characters.")
         path = self._path(str(item["token"]))

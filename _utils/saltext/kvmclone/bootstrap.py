@@ -244,12 +244,7 @@ class _Bootstrap:
         # At once, so that a second attempt is let in: the guest shows these from now on.
         self.record = replace(self.record, host_keys=tuple(key.line for key in done.host_keys))
         self._save()
-        rejoined = identity.rejoin_network(channel)
-        if not rejoined.how:
-            self._warn(
-                f"The guest's network was not restarted, since {rejoined.why}: it keeps its "
-                "old address until it reboots."
-            )
+        self._warn(*identity.rejoin_network(channel).warnings)
         self.record = replace(self.record, identity="reset")
         self._save()
 

@@ -26,7 +26,7 @@ _LONGEST_SHOWN = 60
 _SECRET_WORDS = ("passw", "passphrase", "secret", "token", "private_key")
 
 # Arguments that may be an sdb:// URI.
-_FROM_STORES = ("password", "sudo_password", "private_key")
+_FROM_STORES = ("password", "sudo_password", "private_key", "private_key_passphrase")
 
 #: What to say where a required key is absent.
 MISSING = {

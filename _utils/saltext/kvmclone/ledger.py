@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -46,7 +47,6 @@ class Entry:
     :param begun: When its create began; 0 for not yet.
     :param digest: Of the request that the create was made from.
     :param uuid: Of the clone that came of it.
-    :param told: The minion knows how it ended.
     """
 
     token: str
@@ -62,7 +62,6 @@ class Entry:
     digest: str = ""
     uuid: str = ""
     address: str = ""
-    told: bool = False
 
     @property
     def over(self) -> bool:
@@ -75,12 +74,37 @@ class Entry:
         return mine == (ask.minion_id, ask.name, ask.profile, dict(ask.keys))
 
 
+@dataclass(frozen=True)
+class Ring:
+    """A bell that rang, see :meth:`Ledger.ring`; ``stamp`` tells two times apart."""
+
+    bell: str
+    about: str
+    after: float
+    tries: int
+    stamp: str
+
+
 def new(ask: Ask, rule: str, state: str = QUEUED, reason: str = "") -> Entry:
     """The entry for a request that was just heard of."""
     return Entry(
         ask.token, ask.minion_id, ask.name, ask.profile, dict(ask.keys), rule, state, reason,
         time.time(),
     )  # fmt: skip
+
+
+def told(entry: Entry) -> dict[str, Any]:
+    """What an event says of a request."""
+    said = {"who": entry.minion_id, "name": entry.name, "profile": entry.profile}
+    return {**said, "state": entry.state, "reason": entry.reason, "uuid": entry.uuid}
+
+
+def verdict(state: str, reason: str, entry: Entry | None = None) -> dict[str, Any]:
+    """What the minion that asked is told."""
+    found = {"verdict": state, "reason": reason}
+    if entry is not None and entry.uuid:
+        found |= {"uuid": entry.uuid, "address": entry.address}
+    return found
 
 
 class Book:
@@ -155,43 +179,63 @@ class Ledger:
 
         :param about: A checked minion id, or name of a clone.
         :param after: Not to be answered before this time.
+        :param tries: How often it was answered without success.
         :return: False where too many wait already.
         """
-        path = os.path.join(self.bells, f"{bell}@{about}")
-        if not os.path.exists(path) and len(os.listdir(self.bells)) >= MOST_BELLS:
-            return False
-        _write(path, json.dumps({"after": after, "tries": tries}))
+        path = self._bell(bell, about)
+        told = {"bell": bell, "about": about, "after": after, "tries": tries}
+        with self._held():
+            if not os.path.exists(path) and len(os.listdir(self.bells)) >= MOST_BELLS:
+                return False
+            _write(path, json.dumps({**told, "stamp": secrets.token_hex(8)}))
         return True
 
-    def rung(self) -> list[tuple[str, str, float, int]]:
-        """Bells that nobody has answered: bell, about whom, not before when, how often tried."""
+    def rung(self) -> list[Ring]:
+        """Bells that nobody has answered yet."""
         found = []
         for entry in sorted(os.listdir(self.bells)):
-            bell, _, about = entry.partition("@")
+            if entry.startswith("."):
+                continue
             try:
                 with open(os.path.join(self.bells, entry), encoding="utf-8") as source:
-                    told = json.load(source)
-                found.append((bell, about, float(told["after"]), int(told["tries"])))
-            except FileNotFoundError:
+                    found.append(Ring(**json.load(source)))
+            except (OSError, ValueError, TypeError):  # just answered, or not one of ours
                 continue
-            except (ValueError, KeyError, TypeError):
-                found.append((bell, about, 0.0, 0))
-        return [item for item in found if item[1] and not item[1].endswith(".draft")]
+        return found
 
-    def take(self, bell: str, about: str) -> None:
-        """The bell is being answered; if it rings again from now on, that is another time."""
+    def answered(self, ring: Ring) -> None:
+        """Forget a bell, unless it rang again meanwhile."""
+        path = self._bell(ring.bell, ring.about)
+        with self._held():
+            try:
+                with open(path, encoding="utf-8") as source:
+                    again = json.load(source).get("stamp") != ring.stamp
+            except FileNotFoundError:
+                return
+            if not again:
+                os.unlink(path)
+
+    def _bell(self, bell: str, about: str) -> str:
+        return os.path.join(self.bells, hashlib.sha256(f"{bell} {about}".encode()).hexdigest())
+
+    # --- what was done once -----------------------------------------------------------
+
+    def first(self, word: str, uuid: str) -> bool:
+        """Whether this is the first time that this is done to that machine; now it was done."""
+        done = os.path.join(self.folder, word)
+        os.makedirs(done, mode=0o700, exist_ok=True)
         try:
-            os.unlink(os.path.join(self.bells, f"{bell}@{about}"))
-        except FileNotFoundError:
-            pass
+            os.close(os.open(os.path.join(done, uuid), os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            return False
+        return True
 
     # --- requests ---------------------------------------------------------------------
 
     @contextmanager
     def open(self) -> Iterator[Book]:
         """The book; what is changed in it is written when nothing went wrong."""
-        lock = _lock(os.path.join(self.folder, "lock"), wait=True)
-        try:
+        with self._held():
             path = os.path.join(self.folder, "requests.json")
             try:
                 with open(path, encoding="utf-8") as source:
@@ -203,6 +247,12 @@ class Ledger:
             if book.entries != before:
                 book.prune()
                 _write(path, json.dumps([dataclasses.asdict(entry) for entry in book.entries]))
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        lock = _lock(os.path.join(self.folder, "lock"), wait=True)
+        try:
+            yield
         finally:
             if lock is not None:
                 os.close(lock)
@@ -245,7 +295,7 @@ def _lock(path: str, wait: bool) -> int | None:
 
 def _write(path: str, text: str) -> None:
     """Whole or not at all, also when the machine goes down."""
-    draft = f"{path}.{secrets.token_hex(4)}.draft"
+    draft = os.path.join(os.path.dirname(path), f".draft-{secrets.token_hex(8)}")
     with open(draft, "x", encoding="utf-8", opener=_private) as target:
         target.write(text)
         target.flush()

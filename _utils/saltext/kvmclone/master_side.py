@@ -29,6 +29,9 @@ class MasterSide(Protocol):
     def require_free(self, minion_id: str) -> None:
         """Refuse an id that the master already has a key for."""
 
+    def prepare(self, request: Request, secrets: Secrets) -> None:
+        """Find what cannot work (a missing script, a wrong passphrase) before anything is made."""
+
     def generate(self, bits: int) -> KeyPair:
         """Make a key pair."""
 

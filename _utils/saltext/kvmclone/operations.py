@@ -172,8 +172,11 @@ class LocalHost:
             warnings = [*record.warnings, *found.warnings]
             if found.identity_reset:
                 record = replace(record, identity="reset", host_keys=found.host_keys)
-            elif _keeps_base_identity(request, record):
-                warnings.append(arrival.NO_RESET)
+            else:
+                if not record.host_keys:
+                    record = replace(record, host_keys=bootstrap.told_host_keys(handle))
+                if _keeps_base_identity(request, record):
+                    warnings.append(arrival.NO_RESET)
             record = replace(record, address=found.address, warnings=tuple(warnings))
             record = record.at("addressed", addressed=time.monotonic() - started)
             handle.save_record(record)
@@ -190,6 +193,21 @@ class LocalHost:
             handle, record = _ours(host, request.name)
             record = bootstrap.bootstrap(handle, record, request, enrolment)
             record = record.at("enrolled", enrolled=time.monotonic() - started)
+            handle.save_record(record)
+            return answers.clone_of(host, handle, record, self.label)
+
+        return self._connected(work)
+
+    def bootstrap_alone(self, request: Request, enrolment: Enrolment) -> Clone:
+        """
+        Put a minion into the guest without a master's help: its key waits to be accepted there.
+
+        :raises KvmCloneError: See :func:`.bootstrap.alone`.
+        """
+
+        def work(host: Host) -> Clone:
+            handle, record = _ours(host, request.name)
+            record = bootstrap.alone(handle, record, request, enrolment)
             handle.save_record(record)
             return answers.clone_of(host, handle, record, self.label)
 

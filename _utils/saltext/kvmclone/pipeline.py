@@ -179,8 +179,10 @@ class _Create:
 
     def _through_the_stages(self) -> Clone:
         request, host = self.request, self.host
-        if self.master is not None and self.kept is None:
-            self._require_free(self.master)
+        if self.master is not None:
+            if self.kept is None:
+                self._require_free(self.master)
+            self.master.prepare(request, self.secrets)
         self.asked = True
         self.clone = self._begin()
         if self.clone.stage == self.goal:

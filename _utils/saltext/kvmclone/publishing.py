@@ -33,8 +33,9 @@ _HOW = {
     7: "it was reverted to a snapshot",
 }
 
-#: Those of them that somebody meant to do.
+#: Those of them that somebody meant to do, and the one that somebody may have meant.
 _MEANT = (4, 5, 7)
+_SHUT_DOWN = 1
 
 
 # --- for the mine -------------------------------------------------------------------
@@ -204,13 +205,17 @@ def _snapped(host: Host, handle: DomainHandle, record: Record) -> dict[str, Any]
     return {"name": handle.name, "state": state, "why": why, "base": record.base, "drift": changes}
 
 
-def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, str]]:
+def changed(
+    before: Mapping[str, Any], now: Mapping[str, Any], ignore_shutdown: bool = False
+) -> list[dict[str, str]]:
     """
     What happened between two snapshots that an operator wants to know. Pure.
 
+    :param ignore_shutdown: A guest that was shut down in the ordinary way is no news.
     :return: ``{"name", "what", "detail"}`` each; ``what`` is ``base`` or ``stopped``.
     """
     found = []
+    meant = (*_MEANT, _SHUT_DOWN) if ignore_shutdown else _MEANT
     for uuid, clone in now.items():
         old = before.get(uuid)
         # Once: a base that goes on changing is no news.
@@ -220,7 +225,7 @@ def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str,
         if old is None or old["state"] not in ("running", "paused"):
             continue
         if clone["state"] == "crashed" or (
-            clone["state"] == "shutoff" and clone["why"] not in _MEANT
+            clone["state"] == "shutoff" and clone["why"] not in meant
         ):
             detail = _HOW.get(clone["why"], "it crashed" if clone["state"] == "crashed" else "?")
             found.append({"name": clone["name"], "what": "stopped", "detail": detail})

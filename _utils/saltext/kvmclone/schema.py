@@ -138,6 +138,7 @@ TABLE: tuple[Key, ...] = (
     _honoured("description", values.TEXT, SECTIONS),
     _honoured("autostart", values.BOOLEAN, SECTIONS),
     _honoured("tags", values.TEXTS, SECTIONS),
+    _honoured("ttl", values.DURATION, SECTIONS),
     _honoured("disks", values.mapping_of("disk", _DISK), SECTIONS),
     _honoured("networks", values.list_of(_NETWORK), SECTIONS),
     _honoured("protect", values.BOOLEAN, SECTIONS),
@@ -182,7 +183,6 @@ TABLE: tuple[Key, ...] = (
     _honoured("keysize", values.integer(1024, 16384)),
     _honoured("start_action", values.TEXT),
     # Of a later stage
-    _carried("ttl", values.DURATION),
     _carried("hosts", values.TEXTS),
     _carried("placement", values.either(values.WORD, values.MAPPING)),
     # What salt-cloud reads besides, and what we can do without

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from saltext.kvmclone import sealed
@@ -37,6 +38,25 @@ def challenge(public_pem: str, minion_id: str, question: str) -> tuple[bytes, st
     """
     word = os.urandom(32)
     return word, sealed.seal(public_pem, word, _purpose(minion_id, question))
+
+
+def answer(opts: Mapping[str, Any], question: str, token: str | None, said: Any) -> Any:
+    """
+    What a minion's function answers: plain to a person, with a proof to the master.
+
+    :param opts: The minion's configuration.
+    :param token: What came with the question; None from a person.
+    :raises Unsealable: The question was not meant for this minion.
+    """
+    if token is None:
+        return said
+    path = os.path.join(str(opts["pki_dir"]), "minion.pem")
+    try:
+        with open(path, encoding="ascii") as source:
+            private = source.read()
+    except OSError as error:
+        raise Unsealable(f"This minion's own key '{path}' cannot be read: {error}.") from error
+    return swear(private, str(opts["id"]), question, token, said)
 
 
 def swear(

@@ -89,6 +89,16 @@ class Rejoin:
     detached: bool = False
     why: str = ""
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the operator should know."""
+        if self.how:
+            return ()
+        return (
+            f"The guest's network was not restarted, since {self.why}: it keeps its old address "
+            "until it reboots.",
+        )
+
 
 def reset(
     channel: Channel,

@@ -1,0 +1,267 @@
+"""
+What each doorbell leads to. What a minion wants is heard from that minion, what became of a
+machine from its host, both by :mod:`.inquiry`; an event has never been seen in here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from saltext.kvmclone import doorbell, inquiry, ledger, policy
+from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NotFound
+from saltext.kvmclone.ledger import GONE, MADE, MAKING, QUEUED, REFUSED, Ledger, Ring
+from saltext.kvmclone.master import Master
+from saltext.kvmclone.policy import (
+    DESTROYED,
+    EXPIRED,
+    RELEASE,
+    REQUEST,
+    START,
+    Ask,
+    Policy,
+    Refused,
+)
+from saltext.kvmclone.remote import RemoteHost
+from saltext.kvmclone.sworn import Unproven
+
+log = logging.getLogger(__name__)
+
+#: Requests of one minion that are looked at when it rings.
+MOST_ASKS = 50
+
+#: Seconds after which an unanswered question is asked again, and how often.
+ASK_AGAIN, TRIES = 10.0, 5
+
+#: The same for a machine that is not ``ready`` yet.
+LOOK_AGAIN, LOOKS = 3.0, 100
+
+
+class Later(Exception):
+    """Nothing can be decided yet; the bell is to be answered again."""
+
+    def __init__(self, seconds: float, tries: int) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.tries = tries
+
+
+class Answering:
+    """
+    Answers bells within the policy.
+
+    :param opts: The master's configuration.
+    """
+
+    def __init__(self, opts: Mapping[str, Any], rules: Policy, book: Ledger) -> None:
+        self.opts = opts
+        self.policy = rules
+        self.ledger = book
+
+    def answer(self, ring: Ring) -> Later | None:
+        """
+        Answer one bell. Refusals are logged and told on the bus.
+
+        :return: When to answer it again; None where that was all.
+        """
+        answers: dict[str, Callable[[str], None]] = {
+            REQUEST: self._asks,
+            RELEASE: self._asks,
+            EXPIRED: self._expired,
+            START: self._started,
+            DESTROYED: self._destroyed,
+        }
+        try:
+            # The switches again: the policy may be stricter than when the bell rang.
+            if ring.bell in answers and self.policy.answers(ring.bell):
+                answers[ring.bell](ring.about)
+        except Later as later:
+            return later
+        except KvmCloneError as error:
+            if isinstance(error, (HostUnreachable, Unproven)) and ring.tries + 1 < TRIES:
+                return Later(ASK_AGAIN, TRIES)
+            doorbell.refuse(self.opts, error, bell=ring.bell, who=ring.about)
+        return None
+
+    # --- minions that ask -------------------------------------------------------------
+
+    def _asks(self, minion_id: str) -> None:
+        """A minion rang for a request or a release: hear from itself what it wants."""
+        answers: dict[str, Any] = {}
+        found = inquiry.pending(self.opts, minion_id)
+        unsettled = len(found) > MOST_ASKS
+        for item in found[:MOST_ASKS]:
+            token = policy.token_of(item)
+            try:
+                ask = policy.read_ask(minion_id, item)
+                told = self._request(ask) if ask.bell == REQUEST else self._release(ask)
+                if told is None:
+                    unsettled = True
+                    continue
+                answers[token] = told
+            except Refused as error:
+                about = {"bell": REQUEST, "who": minion_id, "name": _name_of(item)}
+                doorbell.refuse(self.opts, error, **about)
+                if token:
+                    self._note_refusal(minion_id, token, error)
+                    answers[token] = ledger.verdict(REFUSED, error.message)
+        if answers:
+            inquiry.tell(self.opts, minion_id, answers)
+        if unsettled:
+            raise Later(LOOK_AGAIN, LOOKS)
+
+    def _note_refusal(self, minion_id: str, token: str, error: Refused) -> None:
+        with self.ledger.open() as book:
+            if book.heard(minion_id, token) is None:
+                ask = Ask(token, minion_id, REQUEST, "")
+                book.put(ledger.new(ask, "", REFUSED, error.message))
+
+    def _request(self, ask: Ask) -> dict[str, Any]:
+        with self.ledger.open() as book:
+            heard = book.heard(ask.minion_id, ask.token)
+            if heard is not None:
+                return ledger.verdict(heard.state, heard.reason, heard)
+            rule = policy.judge(self.policy, ask)
+            taken = book.current(ask.name)
+            if taken is not None and taken.same_as(ask):
+                raise Refused(f"'{ask.name}' was asked for already, and is {taken.state}.")
+            if taken is not None:
+                raise Refused(f"'{ask.name}' is a machine that somebody else asked for.")
+            if len(book.some(QUEUED)) >= self.policy.queue:
+                raise Refused(f"{self.policy.queue} requests wait already.", "Ask again later.")
+            entry = book.put(ledger.new(ask, rule.key))
+        log.info("kvm_clone reactor: '%s' asks for '%s'", ask.minion_id, ask.name)
+        doorbell.fire(self.opts, "queued", ledger.told(entry))
+        return ledger.verdict(QUEUED, "")
+
+    def _release(self, ask: Ask) -> dict[str, Any] | None:
+        """Give a machine back; None where it is still being made."""
+        if not policy.may_release(self.policy, ask.minion_id):
+            raise Refused(f"No rule lets '{ask.minion_id}' give machines back.")
+        with self.ledger.open() as book:
+            heard = book.heard(ask.minion_id, ask.token)
+            if heard is not None:
+                return ledger.verdict(heard.state, heard.reason)
+            entry = book.current(ask.name)
+            if entry is not None and entry.minion_id != ask.minion_id:
+                entry = None
+            if entry is not None and entry.state == QUEUED:
+                book.put(dataclasses.replace(entry, state=GONE, reason="withdrawn"))
+                return ledger.verdict(GONE, "It was still waiting, and will not be made.")
+            if entry is not None and entry.state == MAKING:
+                return None
+        uuid = entry.uuid if entry is not None else self._own_uuid(ask)
+        self._destroy(ask.name, uuid)
+        with self.ledger.open() as book:
+            book.put(ledger.new(dataclasses.replace(ask, profile=""), "", GONE, "released"))
+        return ledger.verdict(GONE, "")
+
+    def _own_uuid(self, ask: Ask) -> str:
+        """
+        The uuid of the clone that the minion itself is.
+
+        :raises Refused: It is none, or not that one.
+        """
+        for clone in inquiry.everywhere(self.opts, self._side().hosts(), ids=[ask.minion_id])[
+            "clones"
+        ]:
+            ours = self._is_minion_of(clone, ask.minion_id)
+            if clone["name"] == ask.name and ours:
+                return str(clone["uuid"])
+        raise Refused(f"'{ask.minion_id}' is not '{ask.name}', and did not ask for it.")
+
+    def _is_minion_of(self, clone: Mapping[str, Any], minion_id: str) -> bool:
+        """Whether the clone's record names this minion, with the key that we know it by."""
+        keys = self._side().keys
+        public = keys.accepted(minion_id)
+        if clone["minion"] != minion_id or not public or not clone["fingerprint"]:
+            return False
+        return bool(clone["fingerprint"] == keys.fingerprint(public))
+
+    # --- hosts, and machines themselves -----------------------------------------------
+
+    def _expired(self, minion_id: str) -> None:
+        """A KVM host rang: hear from itself whose time has passed."""
+        hosts = [h for _label, h in self._side().hosts() if _is_on(h, minion_id)]
+        if not hosts:
+            raise Refused(
+                f"'{minion_id}' is no KVM host of this master.",
+                f"Name it in its provider: host: {minion_id}",
+            )
+        for host in hosts:
+            for clone in inquiry.witness(self.opts, host)["clones"]:
+                if not clone.get("expired"):
+                    continue
+                try:
+                    self._destroy(str(clone["name"]), str(clone["uuid"]), minion_id)
+                except KvmCloneError as error:
+                    about = {"bell": EXPIRED, "who": minion_id, "name": str(clone["name"])}
+                    doorbell.refuse(self.opts, error, **about)
+
+    def _started(self, minion_id: str) -> None:
+        """A minion says that it started: a clone that is ready gets its highstate, once."""
+        found = [
+            clone
+            for clone in inquiry.everywhere(self.opts, self._side().hosts(), ids=[minion_id])[
+                "clones"
+            ]
+            if self._is_minion_of(clone, minion_id)
+        ]
+        if not found:
+            raise Refused(f"'{minion_id}' is no clone, say all hosts.")
+        if found[0]["stage"] != "ready":
+            raise Later(LOOK_AGAIN, LOOKS)
+        if self.ledger.first("finished", str(found[0]["uuid"])):
+            job = inquiry.publish(self.opts, minion_id, "state.apply")
+            about = {"name": found[0]["name"], "minion": minion_id, "jid": job}
+            doorbell.fire(self.opts, f"{found[0]['name']}/highstate", about)
+
+    def _destroyed(self, name: str) -> None:
+        """A clone is said to be gone: if every host says so, its key goes too."""
+        keys = self._side().keys
+        for minion_id in doorbell.remembered_for(self.opts, name):
+            fingerprint = keys.remembered(minion_id)
+            known = inquiry.everywhere(
+                self.opts, self._side().hosts(), names=[name, minion_id], ids=[minion_id]
+            )
+            if known["domains"] or any(c["minion"] == minion_id for c in known["clones"]):
+                raise Refused(f"'{name}' is said to be gone, and is there; its key stays.")
+            if keys.remove(minion_id, fingerprint):
+                log.info("kvm_clone reactor: '%s' is gone; its key was removed", minion_id)
+                doorbell.fire(self.opts, f"{name}/key_removed", {"name": name, "minion": minion_id})
+
+    def _side(self) -> Master:
+        """A fresh look at the configuration, which may have changed meanwhile."""
+        return Master(self.opts)
+
+    def _destroy(self, name: str, uuid: str, minion_id: str = "") -> None:
+        """
+        Destroy one clone: the one with that uuid, on that host where it is named.
+
+        :raises KvmCloneError: It could not be.
+        """
+        side = self._side()
+        try:
+            host, clone = side.find(name)
+        except NotFound:
+            clone = None
+        if clone is not None:
+            if clone.uuid != uuid or (minion_id and not _is_on(host, minion_id)):
+                raise Refused(f"'{name}' is another machine than the one that was meant.")
+            outcome = side.destroy(name)
+            if outcome.error is not None:
+                raise outcome.error
+        with self.ledger.open() as book:
+            for entry in book.some(MADE):
+                if entry.uuid == uuid:
+                    book.put(dataclasses.replace(entry, state=GONE))
+
+
+def _is_on(host: Any, minion_id: str) -> bool:
+    return isinstance(host, RemoteHost) and host.minion_id == minion_id
+
+
+def _name_of(item: Any) -> str:
+    return policy.shortened(item.get("name") if isinstance(item, Mapping) else None)

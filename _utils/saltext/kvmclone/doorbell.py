@@ -1,0 +1,153 @@
+"""
+The reactor's end of the bell: note who rang, see to it that somebody is at work, and return.
+
+It runs in a worker thread of Salt's reactor, of which there are few, so nothing here waits for
+a minion or a guest. What came with the event was forged until shown otherwise; only *who is
+said to have rung* comes in, and what that leads to is :mod:`.porter`'s to find out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import salt.cache
+import salt.utils.event
+
+from saltext.kvmclone import keys as keys_module
+from saltext.kvmclone import policy
+from saltext.kvmclone.errors import KvmCloneError
+from saltext.kvmclone.keys import MinionKeys
+from saltext.kvmclone.ledger import Ledger
+from saltext.kvmclone.policy import DESTROYED, EXPIRED, RELEASE, REQUEST, START, Policy, Refused
+
+log = logging.getLogger(__name__)
+
+#: Names the inherited lock to the worker.
+LOCK = "KVMCLONE_WORKER_LOCK"
+
+_HINT = "The policy is 'kvm_clone: reactor:' in the master's configuration; see reactor/README.md."
+_SWITCHES = {
+    REQUEST: "allow",
+    RELEASE: "allow",
+    EXPIRED: "expire",
+    START: "finish",
+    DESTROYED: "clean_keys",
+}
+
+
+def read_policy(opts: Mapping[str, Any]) -> Policy:
+    """
+    The policy of this master.
+
+    :raises ConfigError: It is wrong.
+    """
+    section = opts.get("kvm_clone") or {}
+    return policy.read(section.get("reactor") if isinstance(section, Mapping) else section)
+
+
+def answer(opts: Mapping[str, Any], bell: Any, who: Any) -> dict[str, Any]:
+    """
+    Note a bell. Never raises one of our errors; a refusal is logged and told on the bus.
+
+    :param bell: One of :data:`.policy.BELLS`.
+    :param who: The minion that is said to have rung; for ``destroyed`` the clone's name.
+    """
+    try:
+        worth = _check(opts, bell, who)
+        if worth and not Ledger(opts).ring(bell, who):
+            raise Refused("Too many bells wait for an answer already.", "salt-run kvmclone.asked")
+    except KvmCloneError as error:
+        refuse(opts, error, bell=policy.shortened(bell), who=policy.shortened(who))
+        return {"refused": error.as_dict(), "retcode": 1}
+    if worth:
+        start_worker(opts)
+    return {"noted": worth, "retcode": 0}
+
+
+def _check(opts: Mapping[str, Any], bell: Any, who: Any) -> bool:
+    """
+    Whether a bell is worth an answer.
+
+    :return: False for one that is neither: a minion started that is no clone of ours.
+    :raises Refused: It is not allowed.
+    """
+    rules = read_policy(opts)
+    if bell not in policy.BELLS:
+        raise Refused(f"There is no bell {policy.shortened(bell)}.", _HINT)
+    about = policy.minion_id(who)
+    if not rules.answers(bell):
+        raise Refused(f"The policy has no '{_SWITCHES[bell]}:', so '{bell}' is not obeyed.", _HINT)
+    if bell == START:
+        return bool(MinionKeys(opts).remembered(about))
+    if bell == DESTROYED:
+        return bool(remembered_for(opts, about))
+    if bell in (REQUEST, RELEASE) and not rules.rules_for(about):
+        raise Refused(f"No rule lets '{about}' have machines made.", _HINT)
+    if not MinionKeys(opts).accepted(about):
+        raise Refused(f"'{about}' is no minion of this master.", _HINT)
+    return True
+
+
+def remembered_for(opts: Mapping[str, Any], name: str) -> list[str]:
+    """Minion ids that a clone of this name may have had, and whose key we once accepted."""
+    known = salt.cache.Cache(opts).list(keys_module.BANK) or []
+    return sorted(str(one) for one in known if one == name or str(one).startswith(f"{name}."))
+
+
+def refuse(opts: Mapping[str, Any], error: KvmCloneError, **about: Any) -> None:
+    """Log a refusal and tell it on the master's bus."""
+    log.warning("kvm_clone reactor, %s: %s", about, error)
+    fire(opts, "refused", {**about, "error": error.as_dict()})
+
+
+def fire(opts: Mapping[str, Any], word: str, data: Mapping[str, Any]) -> None:
+    """Fire ``salt/kvm_clone/WORD`` on the master's bus."""
+    with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=False) as bus:
+        if not bus.fire_event(dict(data), f"salt/kvm_clone/{word}"):
+            log.warning("the event %s could not be fired", word)
+
+
+def start_worker(opts: Mapping[str, Any]) -> bool:
+    """
+    Start the one worker, unless it is at work; it looks at every bell before it ends.
+
+    It is a program of its own, which inherits the lock: so it is never started twice, and
+    outlives the thread, and the master, that started it.
+
+    :return: Whether one was started.
+    """
+    lock = Ledger(opts).hire()
+    if lock is None:
+        return False
+    try:
+        subprocess.Popen(
+            [*_salt_run(), "-c", os.path.dirname(str(opts["conf_file"])), "-l", "quiet"]
+            + ["kvmclone.work_off"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={**os.environ, LOCK: str(lock)},
+            pass_fds=(lock,),
+            start_new_session=True,
+        )
+    finally:
+        os.close(lock)
+    return True
+
+
+def _salt_run() -> list[str]:
+    """``salt-run`` of the very Salt that we run in."""
+    program = os.path.join(os.path.dirname(sys.executable), "salt-run")
+    if os.path.exists(program):
+        return [sys.executable, program]
+    return [
+        sys.executable,
+        "-c",
+        "import sys; from salt.scripts import salt_run; sys.exit(salt_run())",
+    ]

@@ -1,0 +1,273 @@
+"""
+The worker behind the doorbell: has every bell answered, and makes what was asked for in its turn.
+
+One process per master, started by :mod:`.doorbell`, with the lock of :class:`.ledger.Ledger`.
+Killed at any point, the next one goes on from the ledger: a create that was under way is asked
+for again, which takes its machine over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from saltext.kvmclone import doorbell, inquiry, ledger, policy
+from saltext.kvmclone.answering import Answering
+from saltext.kvmclone.errors import AlreadyExists, HostUnreachable, KvmCloneError
+from saltext.kvmclone.ledger import (
+    FAILED,
+    GONE,
+    MADE,
+    MAKING,
+    QUEUED,
+    REFUSED,
+    Book,
+    Entry,
+    Ledger,
+    Ring,
+)
+from saltext.kvmclone.master import Master
+
+log = logging.getLogger(__name__)
+
+#: Bells that are answered at the same time; each waits for a minion.
+BELLS_AT_ONCE = 4
+
+#: Seconds between two looks whether a machine that takes up a place still exists.
+RECONCILE = 20.0
+
+#: Seconds between two attempts where a host does not answer.
+TRY_AGAIN = 10.0
+
+_PAUSE = 0.5
+
+
+class Porter:
+    """
+    One piece of work, from the first bell to the last.
+
+    :param opts: The master's configuration.
+    """
+
+    def __init__(self, opts: Mapping[str, Any]) -> None:
+        self.opts = opts
+        self.policy = doorbell.read_policy(opts)
+        self.ledger = Ledger(opts)
+        self.bells = Answering(opts, self.policy, self.ledger)
+        self.answering: dict[Future[None], Ring] = {}
+        self.making: dict[Future[None], Entry] = {}
+        self.reconciled = 0.0
+        self.done = 0
+
+    def work(self, lock: int) -> int:
+        """
+        Answer bells and make machines until there is nothing left.
+
+        :param lock: The worker's lock; it is given back.
+        :return: How many bells were answered and machines made.
+        """
+        while True:
+            try:
+                with (
+                    ThreadPoolExecutor(BELLS_AT_ONCE) as bells,
+                    ThreadPoolExecutor(self.policy.workers) as makers,
+                ):
+                    while self._go_on(bells, makers):
+                        busy = [*self.answering, *self.making]
+                        if busy:
+                            wait(busy, timeout=_PAUSE, return_when=FIRST_COMPLETED)
+                        else:
+                            time.sleep(_PAUSE)
+            finally:
+                os.close(lock)
+            # Whoever rang while we still held the lock started nobody, so look once more.
+            again = self.ledger.hire() if self._is_work_left() else None
+            if again is None:
+                return self.done
+            lock = again
+
+    def _go_on(self, bells: ThreadPoolExecutor, makers: ThreadPoolExecutor) -> bool:
+        """Begin what can be begun; whether anything is left to do."""
+        self._reap(self.answering)
+        self._reap(self.making)
+        rung = self.ledger.rung()
+        busy = {(ring.bell, ring.about) for ring in self.answering.values()}
+        for ring in rung:
+            due = ring.after <= time.time() and (ring.bell, ring.about) not in busy
+            if due and len(self.answering) < BELLS_AT_ONCE:
+                self.answering[bells.submit(self._answer, ring)] = ring
+        for entry in self._begin():
+            self.making[makers.submit(self._make, entry)] = entry
+        return bool(self.answering or self.making or rung or self._is_work_left())
+
+    def _reap(self, running: dict[Future[None], Any]) -> None:
+        for future in [future for future in running if future.done()]:
+            what = running.pop(future)
+            self.done += 1
+            if error := future.exception():
+                log.error("kvm_clone reactor, %s: %r", what, error, exc_info=error)
+                if isinstance(what, Entry):
+                    self._end(what, FAILED, f"An unexpected fault: {error!r}")
+                else:
+                    self.ledger.answered(what)
+
+    def _is_work_left(self) -> bool:
+        with self.ledger.open() as book:
+            return bool(book.some(QUEUED, MAKING)) or bool(self.ledger.rung())
+
+    def _answer(self, ring: Ring) -> None:
+        later = self.bells.answer(ring)
+        self.ledger.answered(ring)
+        if later is not None and ring.tries + 1 < later.tries:
+            after = time.time() + later.seconds
+            self.ledger.ring(ring.bell, ring.about, after, ring.tries + 1)
+
+    def _side(self) -> Master:
+        """A fresh look at the configuration, which may have changed meanwhile."""
+        return Master(self.opts)
+
+    # --- making -----------------------------------------------------------------------
+
+    def _begin(self) -> list[Entry]:
+        """Entries to make now: those that somebody left half-made, then who waits longest."""
+        now = time.time()
+        busy = {(e.minion_id, e.token) for e in self.making.values()}
+        begun: list[Entry] = []
+        waiting, late = False, []
+        with self.ledger.open() as book:
+            left = [e for e in book.some(MAKING) if (e.minion_id, e.token) not in busy]
+            begun += left[: max(0, self.policy.workers - len(busy))]
+            for entry in book.some(QUEUED):
+                if now - entry.asked > self.policy.patience:
+                    late.append(entry)
+                    continue
+                if len(busy) + len(begun) >= self.policy.workers:
+                    continue
+                if self._pause(book, entry, now):
+                    waiting = True
+                    continue
+                begun.append(book.put(dataclasses.replace(entry, state=MAKING, begun=now)))
+        for entry in late:
+            self._end(entry, REFUSED, "It waited too long for its turn; see the rule's limits.")
+        if waiting and time.monotonic() - self.reconciled > RECONCILE:
+            self._reconcile()
+        return begun
+
+    def _pause(self, book: Book, entry: Entry, now: float) -> float:
+        """Seconds that an entry has to wait at least; a rule that is gone lets nobody begin."""
+        for rule in self.policy.rules:
+            if rule.key == entry.rule:
+                alive = [e for e in book.some(*ledger.ALIVE) if e.rule == rule.key]
+                return policy.may_begin(rule, len(alive), book.begun(rule.key), now)
+        return self.policy.patience
+
+    def _reconcile(self) -> None:
+        """Free the places of machines that are gone, whoever destroyed them."""
+        self.reconciled = time.monotonic()
+        with self.ledger.open() as book:
+            made = book.some(MADE)
+        if not made:
+            return
+        try:
+            known = inquiry.everywhere(
+                self.opts, self._side().hosts(), names=[entry.name for entry in made]
+            )
+        except KvmCloneError as error:
+            log.warning("kvm_clone reactor: which machines are left cannot be told: %s", error)
+            return
+        there = {clone["uuid"] for clone in known["clones"]}
+        with self.ledger.open() as book:
+            for entry in made:
+                if entry.uuid not in there:
+                    book.put(dataclasses.replace(entry, state=GONE))
+
+    def _make(self, entry: Entry) -> None:
+        """Create one machine, as the runner would, and tell who asked for it."""
+        side = self._side()
+        try:
+            request, _secrets, _host = side.resolve(entry.profile, entry.name, entry.keys)
+            if entry.digest and entry.digest != request.digest():
+                log.info("'%s' is not what it was when its create began", entry.name)
+            known = inquiry.everywhere(self.opts, self._side().hosts(), names=[entry.name])
+            if not entry.digest and entry.name in known["domains"]:
+                self._end(entry, REFUSED, f"A machine named '{entry.name}' exists already.")
+                return
+        except KvmCloneError as error:
+            self._end(entry, FAILED, f"{error.type}: {error.message}")
+            return
+        if not entry.digest:
+            entry = dataclasses.replace(entry, digest=request.digest())
+            with self.ledger.open() as book:
+                book.put(entry)
+        for attempt in range(3):
+            outcome = side.create(entry.profile, [entry.name], entry.keys)[0]
+            if not isinstance(outcome.error, HostUnreachable):
+                break
+            log.warning("'%s', attempt %s: %s", entry.name, attempt + 1, outcome.error)
+            time.sleep(TRY_AGAIN)
+        reason = f"{outcome.error.type}: {outcome.error.message}" if outcome.error else ""
+        left = self._left(entry) if outcome.error else None
+        if outcome.clone is not None and not outcome.error:
+            entry = dataclasses.replace(entry, address=outcome.clone.address)
+            self._end(entry, MADE, "", outcome.clone.uuid)
+        elif left is not None:
+            # It was finished before we were killed, or it failed and is kept.
+            finished = isinstance(outcome.error, AlreadyExists)
+            self._end(entry, MADE, "" if finished else reason, left)
+        else:
+            self._end(entry, FAILED, reason)
+
+    def _left(self, entry: Entry) -> str | None:
+        """The uuid of the machine that stands there from this very request; None for none."""
+        try:
+            for clone in inquiry.everywhere(self.opts, self._side().hosts(), names=[entry.name])[
+                "clones"
+            ]:
+                if clone["name"] == entry.name and clone["request"] == entry.digest:
+                    return str(clone["uuid"])
+        except KvmCloneError as error:
+            log.warning("what is left of '%s' cannot be told: %s", entry.name, error)
+        return None
+
+    def _end(self, entry: Entry, state: str, reason: str, uuid: str = "") -> None:
+        entry = dataclasses.replace(entry, state=state, reason=reason, uuid=uuid)
+        with self.ledger.open() as book:
+            book.put(entry)
+        log.info(
+            "kvm_clone reactor: '%s' of '%s' is %s. %s", entry.name, entry.minion_id, state, reason
+        )
+        doorbell.fire(self.opts, state, ledger.told(entry))
+        verdict = ledger.verdict(state, reason, entry)
+        inquiry.tell(self.opts, entry.minion_id, {entry.token: verdict})
+
+
+def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Answer every bell and make what was asked for, until nothing is left.
+
+    :return: ``done``: how much was; ``busy`` instead where another process is at it.
+    """
+    book = Ledger(opts)
+    inherited = os.environ.pop(doorbell.LOCK, "")
+    lock = int(inherited) if inherited.isdigit() and book.is_lock(int(inherited)) else book.hire()
+    if lock is None:
+        return {"busy": True, "retcode": 0}
+    os.set_inheritable(lock, False)
+    return {"done": Porter(opts).work(lock), "retcode": 0}
+
+
+def asked(opts: Mapping[str, Any]) -> dict[str, Any]:
+    """Every request that is known, the bells that wait, and whether somebody works at them."""
+    book = Ledger(opts)
+    lock = book.hire()
+    if lock is not None:
+        os.close(lock)
+    with book.open() as entries:
+        requests = [dataclasses.asdict(entry) for entry in entries.entries]
+    waiting = [{"bell": ring.bell, "who": ring.about, "tries": ring.tries} for ring in book.rung()]
+    return {"requests": requests, "bells": waiting, "working": lock is None, "retcode": 0}
