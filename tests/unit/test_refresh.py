@@ -121,18 +121,17 @@ def test_a_sync_under_way_is_waited_out(package: Package, monkeypatch: pytest.Mo
     assert package.door("words").WORD == "brand new"
 
 
+DOORS = ("modules", "runners", "states", "clouds", "beacons")
+
+
 def test_the_doors_are_found_in_a_checkout() -> None:
     checkout = Path(saltext.kvmclone.__file__).parents[3]
     found = saltext.kvmclone.loader_dirs()
-    assert found == {
-        kind: [str(checkout / f"_{kind}")] for kind in ("modules", "runners", "states", "clouds")
-    }
+    assert found == {kind: [str(checkout / f"_{kind}")] for kind in DOORS}
 
 
 def test_the_doors_are_found_inside_an_installed_package(package: Package) -> None:
-    for kind in ("modules", "runners", "states", "clouds"):
+    for kind in DOORS:
         (package.folder / kind).mkdir()
     found = importlib.import_module(NAME).loader_dirs()
-    assert found == {
-        kind: [str(package.folder / kind)] for kind in ("modules", "runners", "states", "clouds")
-    }
+    assert found == {kind: [str(package.folder / kind)] for kind in DOORS}

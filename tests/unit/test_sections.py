@@ -374,6 +374,7 @@ def test_every_honoured_key_reaches_the_request() -> None:
         "description": "x",
         "autostart": True,
         "tags": ["x"],
+        "ttl": "12h",
         "disks": {"vda": {"action": "skip"}},
         "networks": [{"network": "x"}],
         "protect": True,

@@ -1,0 +1,171 @@
+"""A master with the reactor of this project, minions that ask, and an ear on the bus."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import salt.config
+import salt.utils.event
+
+from lab.common import CHECKOUT, wait_until
+from lab.lab import Lab
+from lab.salt import SaltWorld
+from tests.integration.conftest import configure
+
+#: What the headers of the SLS files say.
+REACTOR = [
+    {"kvm_clone/request": ["salt://reactor/provision.sls"]},
+    {"kvm_clone/release": ["salt://reactor/destroy.sls"]},
+    {"kvm_clone/expired": ["salt://reactor/expire.sls"]},
+    {"salt/minion/*/start": ["salt://reactor/finish.sls"]},
+    {"salt/kvm_clone/*/destroyed": ["salt://reactor/clean_key.sls"]},
+]
+
+RULE = {
+    "minions": ["ci*"],
+    "profiles": ["tiny"],
+    "names": "{minion}-*",
+    "at_once": 4,
+    "per_hour": 100,
+    "overrides": {"cpus": 2, "memory": "256MiB", "ttl": "1h"},
+}
+
+
+class Ear:
+    """Everything that is said on the master's bus while it listens."""
+
+    def __init__(self, world: SaltWorld) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self._opts = salt.config.master_config(str(world.conf / "master"))
+        self._over, self._ready = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> Ear:
+        self._thread.start()
+        assert self._ready.wait(20)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._over.set()
+        self._thread.join(10)
+
+    def heard(self, tag: str) -> list[dict[str, Any]]:
+        return [data for one, data in list(self.events) if one == tag]
+
+    def wait_for(
+        self, tag: str, right: Callable[[dict[str, Any]], bool] = bool, timeout: float = 60
+    ) -> dict[str, Any]:
+        found = wait_until(
+            lambda: [data for data in self.heard(tag) if right(data)], f"the event {tag}", timeout
+        )
+        first: dict[str, Any] = found[0]
+        return first
+
+    def _listen(self) -> None:
+        with salt.utils.event.get_master_event(
+            self._opts, self._opts["sock_dir"], listen=True
+        ) as bus:
+            bus.connect_pub(timeout=10)
+            self._ready.set()
+            while not self._over.is_set():
+                event = bus.get_event(wait=0.5, full=True)
+                if event:
+                    self.events.append((event["tag"], event["data"]))
+
+
+def master_config(policy: Mapping[str, Any] | None) -> dict[str, Any]:
+    config: dict[str, Any] = {"reactor": REACTOR, "reactor_worker_threads": 2}
+    return config | ({"kvm_clone": {"reactor": dict(policy)}} if policy is not None else {})
+
+
+@contextmanager
+def reactor_world(
+    lab: Lab,
+    name: str,
+    policy: Mapping[str, Any] | None,
+    *minions: str,
+    venv: Path | None = None,
+    **profile: Any,
+) -> Iterator[SaltWorld]:
+    """A master with our reactor, the KVM host ``kvm01``, and minions that only ask."""
+    with SaltWorld(
+        lab.folder / f"salt-{name}",
+        address=lab.gateway,
+        owner=lab.name,
+        venv=venv,
+        master=master_config(policy),
+    ) as world:
+        shutil.copytree(CHECKOUT / "reactor", world.folder / "srv/salt/reactor")
+        configure(world, **profile)
+        for minion in ("kvm01", *minions):
+            world.add_minion(minion)
+        yield world
+
+
+def ask(world: SaltWorld, minion: str, name: str, *words: Any, profile: str = "tiny") -> str:
+    """``kvm_clone.ask`` on a minion; answers with the token."""
+    answer = world.salt(minion, "kvm_clone.ask", name, profile, *words)
+    assert answer.retcode == 0, answer
+    token: str = answer.data[minion]
+    return token
+
+
+def told(world: SaltWorld, minion: str, token: str, timeout: float = 60) -> dict[str, Any]:
+    """What the master said to a request of a minion, read where the minion keeps it."""
+    folder = world.folder / f"state/{minion}/cache/kvm_clone/asking"
+
+    def answer() -> dict[str, Any] | None:
+        item = json.loads((folder / f"{token}.json").read_text())
+        found: dict[str, Any] | None = item.get("answer")
+        return found
+
+    found: dict[str, Any] = wait_until(answer, f"an answer to {minion}", timeout)
+    return found
+
+
+def ending(world: SaltWorld, minion: str, token: str, timeout: float = 120) -> dict[str, Any]:
+    """The same once nothing more will come of it, or the machine is made."""
+    done = lambda: told(world, minion, token)["verdict"] not in ("queued", "making")  # noqa: E731
+    wait_until(done, "the end of a request", timeout)
+    return told(world, minion, token)
+
+
+def plant(world: SaltWorld, minion: str, item: Mapping[str, Any]) -> None:
+    """What a hostile minion does: it writes what it likes where only root writes."""
+    folder = world.folder / f"state/{minion}/cache/kvm_clone/asking"
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    (folder / f"{item['token']}.json").write_text(json.dumps(item))
+
+
+def ring(world: SaltWorld, minion: str, tag: str, data: Any, **preload: Any) -> None:
+    """``event.fire_master`` on a minion, also with fields of somebody else."""
+    words = [json.dumps(data), tag]
+    if preload:
+        words.append(f"preload={json.dumps(preload)}")
+    answer = world.salt(minion, "event.fire_master", *words)
+    assert answer.retcode == 0, answer
+
+
+def asked(world: SaltWorld) -> dict[str, Any]:
+    answer = world.run("kvmclone.asked")
+    assert answer.retcode == 0, answer
+    found: dict[str, Any] = answer.data
+    return found
+
+
+def idle(world: SaltWorld, timeout: float = 90) -> list[dict[str, Any]]:
+    """Every request, once nobody works any more."""
+
+    def over() -> bool:
+        now = asked(world)
+        return not now["working"] and not now["bells"]
+
+    wait_until(over, "the worker's end", timeout)
+    found: list[dict[str, Any]] = asked(world)["requests"]
+    return found

@@ -1,0 +1,143 @@
+"""A real event from a minion, a real master's reactor: what comes of it, within the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab.common import wait_until
+from lab.lab import Lab
+from lab.salt import SaltWorld
+from tests.integration.reactor import RULE, Ear, ask, asked, ending, idle, reactor_world, ring, told
+
+POLICY = {"allow": [RULE], "expire": True, "finish": True, "clean_keys": True}
+
+pytestmark = pytest.mark.guest
+
+
+@pytest.fixture(scope="module")
+def world(lab: Lab) -> Iterator[SaltWorld]:
+    base = lab.tiny_base(f"base-{lab.name}")
+    keys = {"base_domain": base, "clone_strategy": "quick"}
+    with reactor_world(lab, "reactor", POLICY, "ci01", "ci02", **keys) as made:
+        yield made
+
+
+@pytest.fixture
+def ear(world: SaltWorld) -> Iterator[Ear]:
+    with Ear(world) as listening:
+        yield listening
+
+
+def clones(world: SaltWorld) -> set[str]:
+    """The clones of these tests; others may work on this machine as well."""
+    found = world.run("kvmclone.list")
+    assert found.retcode == 0, found
+    return {name for name in found.data["clones"] if name.startswith(("ci0", "web", "rx-"))}
+
+
+def test_a_minion_asks_gets_its_machine_and_gives_it_back(world: SaltWorld, ear: Ear) -> None:
+    token = ask(world, "ci01", "ci01-a", "ttl=30m", "memory=192MiB")
+    end = ending(world, "ci01", token)
+    assert end["verdict"] == "made", end
+    shown = world.run("kvmclone.show", "ci01-a").data["clones"]["ci01-a"]
+    assert (shown["uuid"], shown["address"]) == (end["uuid"], end["address"])
+    made = ear.wait_for("salt/kvm_clone/made")
+    assert (made["who"], made["name"]) == ("ci01", "ci01-a")
+
+    # Another one does not give it back, although the policy lets it give back its own.
+    theirs = world.salt("ci02", "kvm_clone.release", "ci01-a").data["ci02"]
+    assert told(world, "ci02", theirs)["verdict"] == "refused"
+    assert "ci01-a" in clones(world)
+
+    mine = world.salt("ci01", "kvm_clone.release", "ci01-a").data["ci01"]
+    assert told(world, "ci01", mine)["verdict"] == "gone"
+    assert "ci01-a" not in clones(world)
+    assert {entry["state"] for entry in idle(world) if entry["name"] == "ci01-a"} <= {
+        "gone",
+        "refused",
+    }
+
+
+def test_what_the_policy_does_not_allow_is_refused_told_and_not_made(
+    world: SaltWorld, ear: Ear
+) -> None:
+    before = clones(world)
+    wrong = [
+        ask(world, "ci01", "web1"),
+        ask(world, "ci01", "ci01-gold", profile="gold"),
+        ask(world, "ci01", "ci01-big", "memory=1TiB"),
+    ]
+    for token in wrong:
+        assert told(world, "ci01", token)["verdict"] == "refused"
+    ear.wait_for("salt/kvm_clone/refused", lambda data: "web1" in str(data["name"]))
+    idle(world)
+    assert clones(world) == before
+
+
+def test_duplicate_and_overlapping_events_give_one_clone(world: SaltWorld, ear: Ear) -> None:
+    token = ask(world, "ci01", "ci01-once")
+    for number in range(5):
+        ring(world, "ci01", "kvm_clone/request", {"name": "ci01-once", "number": number})
+        ring(world, "ci02", "kvm_clone/request", {"name": "ci01-once"})
+    again = ask(world, "ci01", "ci01-once")
+    assert ending(world, "ci01", token)["verdict"] == "made"
+    assert told(world, "ci01", again)["verdict"] == "refused"
+    idle(world)
+    assert len([one for one in ear.events if one[0] == "salt/kvm_clone/ci01-once/cloned"]) == 1
+    made = [one for one in asked(world)["requests"] if one["name"] == "ci01-once"]
+    assert [one["state"] for one in made] == ["made", "refused"]
+    world.run("kvmclone.destroy", "ci01-once")
+
+
+def test_a_machine_whose_time_has_passed_is_destroyed_when_its_host_rings(
+    world: SaltWorld,
+) -> None:
+    made = world.run("kvmclone.create", "tiny", "rx-short", "ttl=20")
+    assert made.retcode == 0, made
+    world.run("kvmclone.create", "tiny", "rx-long", "ttl=1h")
+    # Whoever rings, the host is asked, and it says that nothing has expired.
+    ring(world, "ci01", "kvm_clone/expired", {"clones": ["rx-long"]}, id="kvm01")
+    idle(world)
+    assert "rx-long" in clones(world)
+    wait_until(
+        lambda: "rx-short" in world.salt("kvm01", "kvm_clone.ring_expired").data["kvm01"],
+        "the end of its time",
+        60,
+    )
+    wait_until(lambda: "rx-short" not in clones(world), "its end", 60)
+    assert "rx-long" in clones(world)
+    world.run("kvmclone.destroy", "rx-long")
+
+
+def test_an_ask_that_still_waits_can_be_withdrawn(world: SaltWorld) -> None:
+    idle(world)
+    tokens = [ask(world, "ci02", f"ci02-{number}") for number in range(5)]
+    # Four at once: the fifth waits until one is given back, or until it is withdrawn.
+    for token in tokens[:4]:
+        assert ending(world, "ci02", token)["verdict"] == "made"
+    assert told(world, "ci02", tokens[4])["verdict"] == "queued"
+    gone = world.salt("ci02", "kvm_clone.release", "ci02-4").data["ci02"]
+    assert told(world, "ci02", gone)["verdict"] == "gone"
+    assert "ci02-4" not in clones(world)
+    for number in range(4):
+        world.salt("ci02", "kvm_clone.release", f"ci02-{number}")
+    wait_until(lambda: not [n for n in clones(world) if n.startswith("ci02-")], "the end", 90)
+
+
+def test_the_orchestration_makes_both_and_goes_on_only_then(world: SaltWorld) -> None:
+    sls = world.folder / "srv/salt/reactor/orchestrate/two_clones.sls"
+    text = sls.read_text().replace("centos7", "tiny")
+    # The tiny guest is no minion, so here only the first half can succeed.
+    sls.write_text(text)
+    answer = world.run("state.orchestrate", "reactor.orchestrate.two_clones", timeout=300)
+    states = next(iter(answer.data["data"].values()))
+    both = next(state for key, state in states.items() if "two clones" in key)
+    assert both["result"] is True, both
+    assert {"web1", "web2"} <= clones(world)
+    again = world.run("state.orchestrate", "reactor.orchestrate.two_clones", timeout=300)
+    states = next(iter(again.data["data"].values()))
+    results = {key.split("|")[1]: state["result"] for key, state in states.items()}
+    assert not any(results.values()), results
+    world.run("kvmclone.destroy", "web1", "web2")
