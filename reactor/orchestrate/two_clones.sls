@@ -1,17 +1,19 @@
 # Make two clones at once, and go on only when both are minions that answer.
 #
-#   salt-run state.orchestrate orchestrate.two_clones
+#   salt-run state.orchestrate reactor.orchestrate.two_clones
 #
-# Change the profile and the names. A second run fails with AlreadyExists: that is the runner
-# telling you that the machines are there.
+# Change the profile and the names. They stand under kwarg: because names: is a word of Salt's
+# own in a state. A second run fails with AlreadyExists: that is the runner telling you that the
+# machines are there.
 
 two clones:
   salt.runner:
     - name: kvmclone.create
-    - profile: centos7
-    - names:
-      - web1
-      - web2
+    - kwarg:
+        profile: centos7
+        names:
+          - web1
+          - web2
 
 configure them:
   salt.state:
