@@ -277,7 +277,10 @@ class Lab:
   <bridge name='{self.bridge}' stp='off' delay='0'/>
   <forward mode='nat'/>
   <ip address='{subnet[1]}' prefix='24'>
-    <dhcp><range start='{subnet[100]}' end='{subnet[199]}'/></dhcp>
+    <dhcp>
+      <!-- Short leases: hundreds of clones come and go in one lab. -->
+      <range start='{subnet[20]}' end='{subnet[250]}'><lease expiry='3' unit='minutes'/></range>
+    </dhcp>
   </ip>
   <!-- Nothing that a guest asks leaves this machine; and no 3 s of pinging before each lease. -->
   <dnsmasq:options>

@@ -93,7 +93,6 @@ def test_a_leak_is_found_in_a_file_and_not_where_it_belongs(tmp_path: Path) -> N
 
 
 def test_a_leak_is_seen_in_a_process_list() -> None:
-    birds = Canaries(argument=canaries.password(), environment=canaries.password())
     one, two = canaries.password(), canaries.password()
     birds = Canaries(argument=one, environment=two)
     with Watch() as watch:
@@ -112,14 +111,15 @@ def test_a_leak_is_seen_in_a_process_list() -> None:
 
 
 @pytest.fixture(scope="module")
-def told(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
-    """A create that fails in the guest and one that ends well, at log level debug."""
-    secrets = {
-        name: canaries.password()
-        for name in ("password", "sudo_password", "passphrase", "token", "file", "direct")
-    }
+def secrets() -> dict[str, str]:
+    names = ("password", "sudo_password", "passphrase", "token", "file")
+    return {name: canaries.password() for name in names}
+
+
+@pytest.fixture(scope="module")
+def private_key(lab: Lab, secrets: dict[str, str]) -> str:
+    """The login key of the base that the clones are made from; it knows the passwords, too."""
     private, public = canaries.login_key(secrets["passphrase"])
-    birds = Canaries(private_key=private, **secrets)
 
     def change(root: Path) -> None:
         run(
@@ -133,103 +133,119 @@ def told(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             os.chown(path, owner.st_uid, owner.st_gid)
 
     lab.debian_base("e2e-canary", agent=False, change=change)
+    return private
+
+
+@pytest.fixture(scope="module")
+def world(lab: Lab, secrets: dict[str, str], private_key: str) -> Iterator[SaltWorld]:
+    """A master and ``kvm01`` that log at debug, and the profiles with the secrets."""
     folder = lab.folder / "salt-secrets"
     debug = {"log_level_logfile": "debug"}
-    places = [folder / "vault.yaml", folder / "own.conf", folder / "token.txt"]
-    vault = {"vault": {"driver": "yaml", "files": [str(places[0])]}}
+    store, token = folder / "vault.yaml", folder / "token.txt"
+    vault = {"vault": {"driver": "yaml", "files": [str(store)]}}
     with SaltWorld(
         folder, address=lab.gateway, owner=f"{lab.name}:secrets", master={**debug, **vault}
-    ) as world:
-        write(places[0], yaml.safe_dump({**secrets, "private_key": private}), 0o600)
-        write(places[2], secrets["file"], 0o600)
-        minion = {"master": world.address, "master_port": world.ret_port}
+    ) as made:
+        write(store, yaml.safe_dump({**secrets, "private_key": private_key}), 0o600)
+        write(token, secrets["file"], 0o600)
         common = {
             "provider": "kvm",
             "base_domain": "e2e-canary",
             "clone_strategy": "quick",
             "bootstrap": "ssh",
             "ssh_username": "lab",
-            "minion": minion,
+            "minion": {"master": made.address, "master_port": made.ret_port},
             "script_env": {"TOKEN": "sdb://vault/token"},
-            "file_map": {str(places[2]): "/root/token.txt"},
+            "file_map": {str(token): "/root/token.txt"},
         }
+        fails = {"script": "telltale", "password": secrets["password"]}
+        works = {
+            "script": "place-and-start",
+            "private_key": "sdb://vault/private_key",
+            "private_key_passphrase": "sdb://vault/passphrase",
+            "sudo_password": "sdb://vault/sudo_password",
+        }
+        sudo = {"sudo_password": secrets["sudo_password"]}
         provider = {"driver": "libvirt", "url": "qemu:///system", "host": "kvm01"}
-        world.write_cloud("providers", "kvm.conf", {"kvm": provider})
-        places[1] = world.write_cloud(
+        made.write_cloud("providers", "kvm.conf", {"kvm": provider})
+        made.write_cloud(
             "profiles",
             "canary.conf",
-            {
-                "fails": {
-                    **common,
-                    "script": "telltale",
-                    "password": secrets["password"],
-                    "sudo_password": secrets["sudo_password"],
-                    "inline_script": [f"echo {secrets['direct']}"],
-                },
-                "works": {
-                    **common,
-                    "script": "place-and-start",
-                    "private_key": "sdb://vault/private_key",
-                    "private_key_passphrase": "sdb://vault/passphrase",
-                    "sudo_password": "sdb://vault/sudo_password",
-                },
-            },
+            {"fails": {**common, **fails, **sudo}, "works": {**common, **works}},
         )
-        world.write_cloud("deploy", "telltale.sh", TELLTALE)
-        world.write_cloud("deploy", "place-and-start.sh", DEPLOY_SCRIPT)
-        world.add_minion("kvm01", debug)
-
-        def ask(function: str, *words: str) -> Answer:
-            words = ("--out=json", "-l", "debug", f"kvmclone.{function}", *words)
-            return world.execute(world.command("salt-run", *words))
-
-        scratch = tmp_path_factory.mktemp("guest")
-        with Watch() as watch, Ear(world) as ear:
-            answers = [ask("profiles"), ask("plan", "fails", "e2e-mute")]
-            answers += [ask("create", "fails", "e2e-mute"), ask("create", "works", "e2e-sings")]
-            try:
-                assert [answer.retcode for answer in answers] == [0, 0, 1, 0], answers[-2:]
-                failed = answers[2].data["clones"]["e2e-mute"]["error"]
-                assert failed["type"] == "DeployFailed"
-                assert "the token is" in failed["message"]
-                answers.append(ask("show", "e2e-sings"))
-                # Before the search: the files that it reads must be as the run left them.
-                world.salt("e2e-sings", "cmd.run", GATHER, "python_shell=True")
-                with connection() as libvirtd:
-                    disk = answers[3].data["clones"]["e2e-sings"]["disks"][0]["path"]
-                    domain = libvirtd.lookupByName("e2e-sings")
-                    domain.shutdown()
-                    wait_until(lambda: not domain.isActive(), "the guest to go off", 60)
-                with canaries.opened(Path(disk), scratch) as root:
-                    pem = root / "etc/salt/pki/minion/minion.pem"
-                    birds.add("minion.pem", pem.read_text())
-                    looked = [root / part for part in ("etc", "var", "root", "home", "tmp", "run")]
-                    spared = [pem, root / "root/token.txt"]
-                    assert (root / "var/look/journal").stat().st_size > 10_000
-                    assert spared[1].read_text() == secrets["file"]
-                    in_guest = _below(birds.heard_in_files(looked, spared), root)
-            finally:
-                answers.append(ask("destroy", "e2e-sings"))
-            time.sleep(1)
-        read = [folder, lab.folder / "console", lab.folder / "nvram"]
-        read += [Path(path) for path in ("/tmp", "/run", "/var/tmp", "/dev/shm", "/var/log")]
-        read += [Path(path) for path in ("/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt")]
-        images = ("*.qcow2", "*.raw", "*.iso", "vmlinuz", "initrd", "*.fd")
-        on_host = birds.heard_in_files(read, places, images)
-        files = sum(path.is_file() for path in folder.rglob("*"))
-        events = json.dumps(ear.events, default=repr)
-        yield Told(birds, answers, events, watch, on_host, in_guest, files)
+        made.write_cloud("deploy", "telltale.sh", TELLTALE)
+        made.write_cloud("deploy", "place-and-start.sh", DEPLOY_SCRIPT)
+        made.add_minion("kvm01", debug)
+        yield made
 
 
-def _below(found: dict[str, list[str]], root: Path) -> dict[str, list[str]]:
-    return {str(Path(name).relative_to(root)): names for name, names in found.items()}
+@pytest.fixture(scope="module")
+def told(
+    lab: Lab,
+    world: SaltWorld,
+    secrets: dict[str, str],
+    private_key: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Told:
+    """A create that fails in the guest and one that ends well, and all that came of them."""
+    birds = Canaries(private_key=private_key, **secrets)
+
+    def ask(function: str, *words: str) -> Answer:
+        words = ("--out=json", "-l", "debug", f"kvmclone.{function}", *words)
+        return world.execute(world.command("salt-run", *words))
+
+    with Watch() as watch, Ear(world) as ear:
+        answers = [ask("profiles"), ask("plan", "fails", "e2e-mute")]
+        answers += [ask("create", "fails", "e2e-mute"), ask("create", "works", "e2e-sings")]
+        try:
+            assert [answer.retcode for answer in answers] == [0, 0, 1, 0]
+            error = answers[2].data["clones"]["e2e-mute"]["error"]
+            assert error["type"] == "DeployFailed"
+            assert "the token is" in error["message"], "the script's own words are told"
+            disk = Path(answers[3].data["clones"]["e2e-sings"]["disks"][0]["path"])
+            in_guest = look_into_guest(world, disk, birds, tmp_path_factory.mktemp("guest"))
+        finally:
+            answers += [ask("show", "e2e-sings"), ask("destroy", "e2e-sings")]
+        time.sleep(1)
+    read = [world.folder, lab.folder / "console", lab.folder / "nvram"]
+    read += [Path(path) for path in ("/tmp", "/run", "/var/tmp", "/dev/shm", "/var/log")]
+    read += [Path(path) for path in ("/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt")]
+    # The secrets' own places: whoever wrote them there knows them.
+    own = [world.folder / name for name in ("vault.yaml", "token.txt")]
+    own.append(world.conf / "cloud.profiles.d/canary.conf")
+    images = ("*.qcow2", "*.raw", "*.iso", "vmlinuz", "initrd", "*.fd")
+    on_host = birds.heard_in_files(read, own, images)
+    files = sum(path.is_file() for path in world.folder.rglob("*"))
+    events = json.dumps(ear.events, default=repr)
+    return Told(birds, answers, events, watch, on_host, in_guest, files)
+
+
+def look_into_guest(
+    world: SaltWorld, disk: Path, birds: Canaries, scratch: Path
+) -> dict[str, list[str]]:
+    """What is found in the file system of the clone; its own key is a secret from now on."""
+    world.salt("e2e-sings", "cmd.run", GATHER, "python_shell=True")
+    with connection() as libvirtd:
+        domain = libvirtd.lookupByName("e2e-sings")
+        domain.shutdown()
+        wait_until(lambda: not domain.isActive(), "the guest to go off", 60)
+    with canaries.opened(disk, scratch) as root:
+        pem, token = root / "etc/salt/pki/minion/minion.pem", root / "root/token.txt"
+        birds.add("minion.pem", pem.read_text())
+        assert birds.heard(token.read_bytes()) == ["file"]
+        assert (root / "var/look/journal").stat().st_size > 10_000
+        looked = [root / part for part in ("etc", "var", "root", "home", "tmp", "run")]
+        found = birds.heard_in_files(looked, [pem, token])
+        return {str(Path(name).relative_to(root)): names for name, names in found.items()}
 
 
 @guest
 def test_no_secret_is_in_an_answer_or_on_the_terminal(told: Told) -> None:
-    assert [told.canaries.heard(one.stdout + one.stderr) for one in told.answers] == [
-        [] for _ in told.answers
-    ]
+    heard = {
+        number: told.canaries.heard(answer.stdout) + told.canaries.heard(answer.stderr)
+        for number, answer in enumerate(told.answers)
+    }
+    assert {number: names for number, names in heard.items() if names} == {}
     assert any("[DEBUG" in answer.stderr for answer in told.answers)
 
 

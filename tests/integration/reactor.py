@@ -169,3 +169,19 @@ def idle(world: SaltWorld, timeout: float = 90) -> list[dict[str, Any]]:
     wait_until(over, "the worker's end", timeout)
     found: list[dict[str, Any]] = asked(world)["requests"]
     return found
+
+
+def forge(world: SaltWorld, minion: str, tag: str, data: Mapping[str, Any]) -> None:
+    """
+    What any minion can do: an event with every field as it likes, the id included, under any
+    tag that Salt's master lets through.
+    """
+    ring(world, minion, "x/forged", {}, events=[{"tag": tag, "data": dict(data)}])
+
+
+def fire(world: SaltWorld, tag: str, *several: Mapping[str, Any]) -> None:
+    """Events on the master's bus itself, faster than minions can send them."""
+    opts = salt.config.master_config(str(world.conf / "master"))
+    with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=False) as bus:
+        for data in several:
+            assert bus.fire_event(dict(data), tag)

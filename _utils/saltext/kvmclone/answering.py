@@ -102,20 +102,19 @@ class Answering:
                     continue
                 answers[token] = told
             except Refused as error:
-                about = {"bell": REQUEST, "who": minion_id, "name": _name_of(item)}
+                about = {"bell": REQUEST, "who": minion_id, "name": policy.name_of(item)}
                 doorbell.refuse(self.opts, error, **about)
                 if token:
-                    self._note_refusal(minion_id, token, error)
+                    self._note_refusal(Ask(token, minion_id, REQUEST, policy.name_of(item)), error)
                     answers[token] = ledger.verdict(REFUSED, error.message)
         if answers:
             inquiry.tell(self.opts, minion_id, answers)
         if unsettled:
             raise Later(LOOK_AGAIN, LOOKS)
 
-    def _note_refusal(self, minion_id: str, token: str, error: Refused) -> None:
+    def _note_refusal(self, ask: Ask, error: Refused) -> None:
         with self.ledger.open() as book:
-            if book.heard(minion_id, token) is None:
-                ask = Ask(token, minion_id, REQUEST, "")
+            if book.heard(ask.minion_id, ask.token) is None:
                 book.put(ledger.new(ask, "", REFUSED, error.message))
 
     def _request(self, ask: Ask) -> dict[str, Any]:
@@ -261,7 +260,3 @@ class Answering:
 
 def _is_on(host: Any, minion_id: str) -> bool:
     return isinstance(host, RemoteHost) and host.minion_id == minion_id
-
-
-def _name_of(item: Any) -> str:
-    return policy.shortened(item.get("name") if isinstance(item, Mapping) else None)

@@ -8,6 +8,7 @@ leaves the master only sealed.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -88,7 +89,8 @@ class Enroller:
 
         :raises ConfigError: A script or file of the profile cannot be read or rendered.
         """
-        return compose(self.opts, request, secrets, pair)
+        enrolment = compose(self.opts, request, secrets, pair)
+        return dataclasses.replace(enrolment, remarks=_other_masters(enrolment))
 
 
 def on_this_host(
@@ -165,6 +167,19 @@ def compose(opts: Mapping[str, Any], request: Request, secrets: Secrets, pair: A
         inline_script=deploy.inline_script,
         files=tuple(_files(request)),
         secrets=secrets,
+    )
+
+
+def _other_masters(enrolment: Enrolment) -> tuple[str, ...]:
+    """What is left to do where the minion has several masters: only this one has its key."""
+    masters = enrolment.minion_config.get("master")
+    if not isinstance(masters, (list, tuple)) or len(masters) < 2:
+        return ()
+    return (
+        f"This master accepted the key of '{enrolment.minion_id}'; of its masters "
+        f"({', '.join(map(str, masters))}) the others have yet to. There: "
+        f"salt-key -f {enrolment.minion_id} must show {enrolment.fingerprint}; then "
+        f"salt-key -a {enrolment.minion_id}",
     )
 
 

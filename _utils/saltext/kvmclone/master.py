@@ -207,21 +207,36 @@ class Master:
             destroyed = collect.destroy(host, name)
             self.keys.remove(clone.minion.id or name, clone.minion.fingerprint)
         except (NotFound, HostUnreachable) as error:
-            left = self._left_key(str(name)) if isinstance(error, NotFound) or force else None
+            left = self._left_key(str(name), error, force)
             return left or Outcome(str(name), "", None, error)
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
         self._fire(name, "destroyed", clone.profile, clone.host, 0.0)
         return Outcome(name, destroyed.stage, destroyed)
 
-    def _left_key(self, name: str) -> Outcome | None:
-        """Remove the key of a clone that cannot be found, if it is one that we accepted."""
-        if not self.keys.remove(name, self.keys.remembered(name)):
+    def _left_key(self, name: str, error: KvmCloneError, force: bool) -> Outcome | None:
+        """
+        Remove the key of a clone that cannot be found, if it is one that we accepted.
+
+        :param error: Why it cannot be found: no host has it, or one that may does not answer.
+        """
+        remembered = self.keys.remembered(name)
+        down = isinstance(error, HostUnreachable)
+        if down and not force:
+            if remembered:
+                error.hint += (
+                    " Its key stays meanwhile; without the host, this removes it: "
+                    f"salt-run kvmclone.destroy {name} force=True"
+                )
             return None
-        warning = (
-            f"'{name}' was not found; its key was removed from the master. If it is on a host that "
-            "did not answer, destroy it there when that is back."
-        )
+        if not self.keys.remove(name, remembered):
+            return None
+        warning = f"'{name}' was not found; its key was removed from the master."
+        if down:
+            warning = (
+                f"Only the key of '{name}' was removed from the master. {error.message} When that "
+                f"is back: salt-run kvmclone.destroy {name}"
+            )
         self._fire(name, "destroyed", "", "", 0.0)
         gone = Clone(name, "", "", "", "", "", "", ownership.DESTROYING, warnings=(warning,))
         return Outcome(name, gone.stage, gone)

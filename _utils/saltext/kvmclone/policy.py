@@ -286,6 +286,14 @@ def token_of(item: Any) -> str:
     return token if isinstance(token, str) and _TOKEN.fullmatch(token) else ""
 
 
+def name_of(item: Any) -> str:
+    """The name in such an entry; empty where it cannot be one."""
+    try:
+        return names.check(item.get("name") if isinstance(item, Mapping) else None)
+    except InvalidName:
+        return ""
+
+
 # --- deciding -----------------------------------------------------------------------
 
 

@@ -82,6 +82,7 @@ class Enrolment:
     :param files: Extra files, placed before anything runs.
     :param secrets: The login.
     :param master_sign_pub: The master's signing key, PEM; empty for none.
+    :param remarks: What is left to do once this is done; they become warnings.
     """
 
     minion_id: str
@@ -102,6 +103,7 @@ class Enrolment:
     files: tuple[GuestFile, ...] = ()
     secrets: Secrets = Secrets()
     master_sign_pub: str = ""
+    remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Enrolment({self.minion_id}, bootstrap={self.bootstrap})"
@@ -133,7 +135,7 @@ class Enrolment:
             GuestFile(path, base64.b64decode(content), mode)
             for path, content, mode in values.get("files", ())
         )
-        for key in ("preflight_cmds", "inline_script"):
+        for key in ("preflight_cmds", "inline_script", "remarks"):
             values[key] = tuple(values.get(key, ()))
         return cls(**values)
 
@@ -197,7 +199,7 @@ def enrol(channel: Channel, enrolment: Enrolment, *, timeout: float = DEPLOY_TIM
                 "to install one",
                 "Install Salt in the base, or set script in the profile.",
             )
-    warnings: list[str] = []
+    warnings = list(enrolment.remarks)
     if enrolment.bootstrap == "keys" and (enrolment.preflight_cmds or enrolment.inline_script):
         enrolment = dataclasses.replace(enrolment, preflight_cmds=(), inline_script=())
         warnings.append(

@@ -1,0 +1,286 @@
+"""The master holds exactly the keys of the clones that there are, whatever happened to them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+import salt.config
+
+from lab.common import PASSWORD, run, wait_until, write
+from lab.demo import DEPLOY_SCRIPT
+from lab.lab import Lab, connection
+from lab.salt import SaltWorld
+from saltext.kvmclone import keys
+from tests.e2e.conftest import BARE, BASE, Machines
+
+pytestmark = pytest.mark.guest
+
+SECOND_MASTER = "192.0.2.7"
+
+#: Never comes to an end: whoever runs it has all the time to interrupt it.
+ENDLESS = "#!/bin/sh\nsleep 600\n"
+
+
+def held(world: SaltWorld, name: str) -> dict[str, str]:
+    """The keys of an id that the master has, in whatever state: fingerprint by state."""
+    opts = salt.config.master_config(str(world.conf / "master"))
+    store = keys.MinionKeys(opts)
+    return {
+        state: store.fingerprint(found[0]) for state, found in store.known(name).items() if found
+    }
+
+
+def created(world: SaltWorld, profile: str, name: str) -> dict[str, Any]:
+    made = world.run("kvmclone.create", profile, name)
+    assert made.retcode == 0, made.stdout + made.stderr
+    return dict(made.data["clones"][name])
+
+
+def started(world: SaltWorld, *words: str) -> subprocess.Popen[str]:
+    """A ``salt-run`` that goes on by itself, with a process group of its own."""
+    return subprocess.Popen(
+        world.command("salt-run", "--out=json", "-l", "error", *words),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd="/",
+        env=world.environment("command"),
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def without_host(world: SaltWorld) -> Iterator[None]:
+    world.stop_minion("kvm01")
+    try:
+        yield
+    finally:
+        world.start_minion("kvm01")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def profiles(lab: Lab, salt_world: SaltWorld) -> Iterator[None]:
+    """What these tests create; the guests are entered over their agent where they have one."""
+    minion = {"master": salt_world.address, "master_port": salt_world.ret_port}
+    common = {"provider": "local-kvm", "clone_strategy": "quick", "minion": minion}
+    ssh = {**common, "base_domain": BARE, "ssh_username": "root"}
+    salt_world.write_cloud("deploy", "fails.sh", "#!/bin/sh\nexit 7\n")
+    salt_world.write_cloud("deploy", "endless.sh", ENDLESS)
+    salt_world.write_cloud("deploy", "place-and-start.sh", DEPLOY_SCRIPT)
+    path = salt_world.write_cloud(
+        "profiles",
+        "keys.conf",
+        {
+            "keyed": {**common, "base_domain": BASE},
+            "failing": {**common, "base_domain": BASE, "script": "fails"},
+            "endless": {**common, "base_domain": BASE, "script": "endless"},
+            "barred": {**ssh, "password": "not-the-password"},
+            "knocking": {**ssh, "base_domain": "e2e-knocks", "password": PASSWORD},
+            "several": {
+                **common,
+                "base_domain": BASE,
+                "minion": {**minion, "master": [salt_world.address, SECOND_MASTER]},
+            },
+        },
+    )
+    yield
+    path.unlink()
+
+
+@pytest.fixture
+def nothing_left(salt_world: SaltWorld, machines: Machines) -> Iterator[None]:
+    """Whatever the test did: no machine, file or key that was not there before."""
+    before = machines.left()
+    yield
+    salt_world.run("kvmclone.gc", "apply=True")
+    for name in machines.left()["domains"] - before["domains"]:
+        salt_world.run("kvmclone.destroy", name)
+    assert machines.left() == before
+
+
+def test_the_key_of_a_clone_is_the_one_on_its_record_until_it_is_destroyed(
+    salt_world: SaltWorld, nothing_left: None
+) -> None:
+    clone = created(salt_world, "keyed", "e2e-keyed")
+    accepted = {"minions": clone["minion"]["fingerprint"]}
+    assert held(salt_world, "e2e-keyed") == accepted
+    shown = salt_world.run("kvmclone.show", "e2e-keyed").data["clones"]["e2e-keyed"]
+    assert shown["minion"]["fingerprint"] == accepted["minions"]
+
+    # The same again, and once more, changes nothing.
+    for _ in range(2):
+        assert salt_world.run("kvmclone.create", "keyed", "e2e-keyed").retcode == 1
+    assert held(salt_world, "e2e-keyed") == accepted
+
+    with without_host(salt_world):
+        refused = salt_world.run("kvmclone.destroy", "e2e-keyed")
+        assert refused.retcode == 1
+        error = refused.data["clones"]["e2e-keyed"]["error"]
+        assert error["type"] == "HostUnreachable"
+        assert "kvm01" in error["message"]
+        assert "force=True" in error["hint"]
+        assert held(salt_world, "e2e-keyed") == accepted
+
+        forced = salt_world.run("kvmclone.destroy", "e2e-keyed", "force=True")
+        assert forced.retcode == 0, forced.stdout
+        assert held(salt_world, "e2e-keyed") == {}
+        words = " ".join(forced.data["clones"]["e2e-keyed"]["warnings"])
+        assert "kvm01" in words and "destroy" in words
+
+    gone = salt_world.run("kvmclone.destroy", "e2e-keyed")
+    assert gone.retcode == 0, gone.stdout
+    assert held(salt_world, "e2e-keyed") == {}
+
+
+def test_destroy_removes_the_key_of_a_domain_that_somebody_undefined(
+    lab: Lab, salt_world: SaltWorld, nothing_left: None
+) -> None:
+    clone = created(salt_world, "keyed", "e2e-undefined")
+    with connection() as libvirtd:
+        domain = libvirtd.lookupByName("e2e-undefined")
+        domain.destroy()
+        domain.undefine()
+    Path(clone["disks"][0]["path"]).unlink()
+    assert held(salt_world, "e2e-undefined") == {"minions": clone["minion"]["fingerprint"]}
+    gone = salt_world.run("kvmclone.destroy", "e2e-undefined")
+    assert gone.retcode == 0, gone.stdout
+    assert held(salt_world, "e2e-undefined") == {}
+    again = salt_world.run("kvmclone.destroy", "e2e-undefined")
+    assert again.data["clones"]["e2e-undefined"]["error"]["type"] == "NotFound"
+
+
+@pytest.mark.parametrize("state", ["minions", "minions_pre", "minions_denied"])
+def test_an_id_with_a_key_of_somebody_else_is_refused_before_anything_is_made(
+    salt_world: SaltWorld, machines: Machines, state: str
+) -> None:
+    folder = salt_world.folder / "pki/master"
+    (folder / state).mkdir(exist_ok=True)
+    foreign = folder / state / "e2e-foreign"
+    shutil.copy(folder / "minions/kvm01", foreign)
+    try:
+        before = machines.left()
+        with connection() as libvirtd:
+            appeared: list[str] = []
+            first = {domain.name() for domain in libvirtd.listAllDomains()}
+            process = started(salt_world, "kvmclone.create", "keyed", "e2e-foreign")
+            while process.poll() is None:
+                names = {domain.name() for domain in libvirtd.listAllDomains()}
+                appeared += [n for n in names - first if n == "e2e-foreign"]
+                time.sleep(0.02)
+        assert process.wait() == 1
+        assert "KeyConflict" in process.communicate()[0]
+        assert appeared == []
+        # A key that we never accepted is not ours to remove either.
+        assert salt_world.run("kvmclone.destroy", "e2e-foreign", "force=True").retcode == 1
+        assert machines.left() == before
+    finally:
+        foreign.unlink()
+
+
+@pytest.mark.parametrize(
+    ("profile", "error"), [("failing", "DeployFailed"), ("barred", "LoginFailed")]
+)
+def test_no_key_stays_of_a_create_that_failed(
+    salt_world: SaltWorld, nothing_left: None, profile: str, error: str
+) -> None:
+    name = f"e2e-{profile}"
+    made = salt_world.run("kvmclone.create", profile, name)
+    assert made.retcode == 1
+    assert made.data["clones"][name]["error"]["type"] == error
+    assert held(salt_world, name) == {}
+
+
+def test_no_key_stays_of_a_create_that_was_interrupted(
+    salt_world: SaltWorld, nothing_left: None
+) -> None:
+    process = started(salt_world, "kvmclone.create", "endless", "e2e-endless")
+    try:
+        wait_until(lambda: held(salt_world, "e2e-endless"), "the key to be accepted", 120)
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode != 0, out + err
+    assert held(salt_world, "e2e-endless") == {}
+    with connection() as libvirtd, pytest.raises(libvirt.libvirtError):
+        libvirtd.lookupByName("e2e-endless")
+
+
+def test_overlapping_creates_make_one_machine_with_one_key(
+    salt_world: SaltWorld, nothing_left: None
+) -> None:
+    both = [started(salt_world, "kvmclone.create", "keyed", "e2e-twice") for _ in range(2)]
+    try:
+        outputs = [process.communicate(timeout=300) for process in both]
+    finally:
+        for process in both:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert [process.returncode for process in both] == [0, 0], outputs
+    shown = salt_world.run("kvmclone.show", "e2e-twice").data["clones"]["e2e-twice"]
+    fingerprint = shown["minion"]["fingerprint"]
+    assert held(salt_world, "e2e-twice") == {"minions": fingerprint}
+    assert all(fingerprint in out and shown["uuid"] in out for out, _err in outputs)
+    assert salt_world.run("kvmclone.destroy", "e2e-twice").retcode == 0
+    assert held(salt_world, "e2e-twice") == {}
+
+
+def test_a_base_whose_own_minion_knocks_first_under_the_new_name_leaves_no_key_of_its_own(
+    lab: Lab, salt_world: SaltWorld, nothing_left: None
+) -> None:
+    def change(root: Path) -> None:
+        pki = root / "etc/salt/pki/minion"
+        run(["openssl", "genrsa", "-out", pki / "minion.pem", "2048"])
+        run(["openssl", "rsa", "-in", pki / "minion.pem", "-pubout", "-out", pki / "minion.pub"])
+        (pki / "minion.pem").chmod(0o400)
+        write(
+            root / "etc/salt/minion",
+            f"master: {salt_world.address}\nmaster_port: {salt_world.ret_port}\nid: e2e-knock\n"
+            "acceptance_wait_time: 1\nrejected_retry: true\nenable_fqdns_grains: false\n",
+        )
+        wants = root / "etc/systemd/system/multi-user.target.wants"
+        (wants / "salt-minion.service").symlink_to("/etc/systemd/system/salt-minion.service")
+
+    lab.debian_base("e2e-knocks", agent=False, change=change)
+    states: set[str] = set()
+    process = started(salt_world, "kvmclone.create", "knocking", "e2e-knock")
+    while process.poll() is None:
+        states |= set(held(salt_world, "e2e-knock"))
+        time.sleep(0.2)
+    out, err = process.communicate()
+    assert process.returncode == 0, out + err
+    shown = salt_world.run("kvmclone.show", "e2e-knock").data["clones"]["e2e-knock"]
+    time.sleep(3)
+    assert held(salt_world, "e2e-knock") == {"minions": shown["minion"]["fingerprint"]}
+    assert salt_world.run("kvmclone.destroy", "e2e-knock").retcode == 0
+    assert held(salt_world, "e2e-knock") == {}
+    assert states - {"minions"}, "the base's own minion did knock"
+
+
+def test_a_clone_of_several_masters_says_what_is_left_to_do_on_the_others(
+    salt_world: SaltWorld, nothing_left: None
+) -> None:
+    clone = created(salt_world, "several", "e2e-several")
+    fingerprint = clone["minion"]["fingerprint"]
+    assert held(salt_world, "e2e-several") == {"minions": fingerprint}
+    words = [text for text in clone["warnings"] if "salt-key -a e2e-several" in text]
+    assert len(words) == 1
+    assert fingerprint in words[0] and SECOND_MASTER in words[0]
+    shown = salt_world.run("kvmclone.show", "e2e-several").data["clones"]["e2e-several"]
+    assert words[0] in shown["warnings"]
+    gone = salt_world.run("kvmclone.destroy", "e2e-several")
+    assert gone.retcode == 0
+    assert held(salt_world, "e2e-several") == {}

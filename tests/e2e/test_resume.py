@@ -1,0 +1,260 @@
+"""A create that stopped goes on where it stopped, and does nothing twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.common import PASSWORD, wait_until
+from lab.demo import DEPLOY_SCRIPT
+from lab.lab import Lab, connection
+from lab.salt import SaltWorld
+from saltext.kvmclone import minions
+from tests.e2e.conftest import BARE, BASE, Ear, Machines
+from tests.e2e.test_keys import held, started
+
+pytestmark = pytest.mark.guest
+
+UNPLUGGED = "e2e-unplugged"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What must not be made again: the machine, its disk, and the run since its boot."""
+
+    uuid: str
+    inode: int
+    run: int
+
+    @classmethod
+    def of(cls, name: str) -> Made:
+        with connection() as libvirtd:
+            domain = libvirtd.lookupByName(name)
+            disk = next(line for line in domain.XMLDesc().splitlines() if f"/{name}-vda" in line)
+            return cls(domain.UUIDString(), Path(disk.split("'")[1]).stat().st_ino, domain.ID())
+
+
+class Profiles:
+    """The profiles of these tests, written one at a time and mended."""
+
+    def __init__(self, world: SaltWorld) -> None:
+        self.world = world
+        self.written: list[Path] = []
+
+    def write(self, name: str, **keys: Any) -> None:
+        common = {
+            "provider": "local-kvm",
+            "base_domain": BASE,
+            "clone_strategy": "quick",
+            "minion": {"master": self.world.address, "master_port": self.world.ret_port},
+        }
+        path = self.world.write_cloud("profiles", f"{name}.conf", {name: {**common, **keys}})
+        self.written.append(path)
+
+
+@pytest.fixture
+def profiles(salt_world: SaltWorld) -> Iterator[Profiles]:
+    made = Profiles(salt_world)
+    yield made
+    for path in set(made.written):
+        path.unlink()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(salt_world: SaltWorld, machines: Machines) -> Iterator[None]:
+    """Each test ends with a destroy of what it made, and that leaves nothing."""
+    before = machines.left()
+    yield
+    for name in machines.left()["domains"] - before["domains"] - {UNPLUGGED}:
+        salt_world.run("kvmclone.gc", name, "apply=True")
+        salt_world.run("kvmclone.destroy", name)
+    after = machines.left()
+    after["domains"] -= {UNPLUGGED}
+    after["files"] -= {name for name in after["files"] if name.startswith(UNPLUGGED)}
+    assert after == before
+
+
+def stopped(world: SaltWorld, profile: str, name: str, error: str, stage: str) -> Made:
+    """A create that failed so, at that stage, and was kept."""
+    answer = world.run("kvmclone.create", profile, name)
+    assert answer.retcode == 1
+    told = answer.data["clones"][name]
+    assert (told["error"]["type"], told["stage"]) == (error, stage), told
+    # The same again is no silent retry: it says what happened, and what to do.
+    again = world.run("kvmclone.create", profile, name).data["clones"][name]
+    assert again["error"]["type"] == "KeptAfterFailure"
+    assert f"kvmclone.resume {name}" in again["error"]["hint"]
+    return Made.of(name)
+
+
+def resumed(world: SaltWorld, name: str) -> dict[str, Any]:
+    answer = world.run("kvmclone.resume", name)
+    assert answer.retcode == 0, answer.stdout + answer.stderr
+    return dict(answer.data["clones"][name])
+
+
+def assert_ready(world: SaltWorld, name: str, clone: dict[str, Any]) -> None:
+    assert clone["stage"] == "ready"
+    assert held(world, name) == {"minions": clone["minion"]["fingerprint"]}
+    version = world.salt(name, "test.version").data
+    assert version == {name: clone["minion"]["version"]}
+    over = world.run("kvmclone.resume", name)
+    assert over.retcode == 1
+    assert "nothing to resume" in over.data["clones"][name]["error"]["message"]
+
+
+def assert_goes_on(world: SaltWorld, name: str, wish: str, before: Made) -> None:
+    """``resume`` ends ``ready`` with the same machine, and boots it only where it was off."""
+    assert (before.run == -1) is (wish == "stop")
+    assert_ready(world, name, resumed(world, name))
+    after = Made.of(name)
+    assert (after.uuid, after.inode) == (before.uuid, before.inode)
+    if wish == "keep":
+        assert after.run == before.run
+
+
+@pytest.mark.parametrize("wish", ["keep", "stop"])
+def test_resume_goes_on_after_a_clone_without_an_address(
+    lab: Lab, salt_world: SaltWorld, profiles: Profiles, wish: str
+) -> None:
+    with connection() as libvirtd:
+        if UNPLUGGED not in [domain.name() for domain in libvirtd.listAllDomains()]:
+            lab.tiny_base(UNPLUGGED)
+            base = libvirtd.lookupByName(UNPLUGGED)
+            libvirtd.defineXML(
+                base.XMLDesc().replace("</interface>", "<link state='down'/></interface>")
+            )
+    name = f"e2e-mute-{wish}"
+    profiles.write(
+        "mute", base_domain=UNPLUGGED, deploy=False, on_failure=wish, wait_for_ip_timeout=6
+    )
+    before = stopped(salt_world, "mute", name, "AddressTimeout", "booted")
+    assert (before.run == -1) is (wish == "stop")
+    with connection() as libvirtd:
+        domain = libvirtd.lookupByName(name)
+        mac = domain.XMLDesc().partition("<mac address='")[2].partition("'")[0]
+    flags = ["--config"] if wish == "stop" else ["--live", "--config"]
+    subprocess.run(["virsh", "-q", "domif-setlink", name, mac, "up", *flags], check=True)
+    profiles.write(
+        "mute", base_domain=UNPLUGGED, deploy=False, on_failure=wish, wait_for_ip_timeout=60
+    )
+    clone = resumed(salt_world, name)
+    assert (clone["stage"], clone["state"]) == ("addressed", "running")
+    assert clone["address"]
+    after = Made.of(name)
+    assert (after.uuid, after.inode) == (before.uuid, before.inode)
+    if wish == "keep":
+        assert after.run == before.run
+
+
+@pytest.mark.parametrize("wish", ["keep", "stop"])
+def test_resume_goes_on_after_a_wrong_password(
+    salt_world: SaltWorld, profiles: Profiles, wish: str
+) -> None:
+    name = f"e2e-barred-{wish}"
+    keys = {"base_domain": BARE, "ssh_username": "root", "on_failure": wish}
+    profiles.write("mended", **keys, password="not-the-password")
+    before = stopped(salt_world, "mended", name, "LoginFailed", "addressed")
+    profiles.write("mended", **keys, password=PASSWORD)
+    assert_goes_on(salt_world, name, wish, before)
+
+
+@pytest.mark.parametrize("wish", ["keep", "stop"])
+def test_resume_goes_on_after_a_deploy_script_that_failed(
+    salt_world: SaltWorld, profiles: Profiles, wish: str
+) -> None:
+    name = f"e2e-scripted-{wish}"
+    salt_world.write_cloud("deploy", "mended.sh", "#!/bin/sh\necho no such package\nexit 4\n")
+    profiles.write("scripted", script="mended", on_failure=wish)
+    before = stopped(salt_world, "scripted", name, "DeployFailed", "addressed")
+    salt_world.write_cloud("deploy", "mended.sh", DEPLOY_SCRIPT)
+    assert_goes_on(salt_world, name, wish, before)
+
+
+@contextmanager
+def passage(address: str, port: int, target: int) -> Iterator[None]:
+    """What goes to one port of an address reaches another, as after a firewall was mended."""
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near, _peer = listener.accept()
+                far = socket.create_connection((address, target))
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=pump, args=ends, daemon=True).start()
+
+    with socket.create_server((address, port)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_resume_goes_on_once_the_guest_reaches_its_master(
+    salt_world: SaltWorld, profiles: Profiles
+) -> None:
+    with socket.create_server((salt_world.address, 0)) as probe:
+        port = probe.getsockname()[1]
+    profiles.write(
+        "walled", minion={"master": salt_world.address, "master_port": port}, on_failure="keep"
+    )
+    assert minions.MINION_TIMEOUT < 300
+    before = stopped(salt_world, "walled", "e2e-walled", "MinionTimeout", "enrolled")
+    fingerprint = held(salt_world, "e2e-walled")["minions"]
+    with passage(salt_world.address, port, salt_world.ret_port):
+        assert_goes_on(salt_world, "e2e-walled", "keep", before)
+    # The minion in the guest was not given another key.
+    assert held(salt_world, "e2e-walled") == {"minions": fingerprint}
+
+
+@pytest.mark.parametrize(
+    ("moment", "door"),
+    [
+        ("cloned", "create"),
+        ("booted", "create"),
+        ("addressed", "create"),
+        ("enrolled", "create"),
+        ("booted", "resume"),
+        ("addressed", "resume"),
+    ],
+)
+def test_a_create_that_was_killed_is_completed_by_the_next(
+    salt_world: SaltWorld, profiles: Profiles, ear: Ear, moment: str, door: str
+) -> None:
+    name = f"e2e-{moment}-{door}"
+    profiles.write("killed")
+    process = started(salt_world, "kvmclone.create", "killed", name)
+    try:
+        tag = f"salt/kvm_clone/{name}/{moment}"
+        wait_until(lambda: tag in ear.tags(tag), f"the stage {moment}", 120, interval=0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    before = Made.of(name)
+    words = ("create", "killed", name) if door == "create" else ("resume", name)
+    answer = salt_world.run(f"kvmclone.{words[0]}", *words[1:])
+    assert answer.retcode == 0, answer.stdout + answer.stderr
+    assert_ready(salt_world, name, answer.data["clones"][name])
+    after = Made.of(name)
+    assert (after.uuid, after.inode) == (before.uuid, before.inode)
+    if moment != "cloned":
+        assert after.run == before.run
