@@ -46,6 +46,8 @@ def forms(secret: str) -> set[bytes]:
     What YAML, JSON, a shell and a URL leave as it is stands for every escaped form; base64 has
     three, one for each place in its groups of three bytes.
     """
+    # "BEGIN PRIVATE KEY" itself is no secret; it stands in every file with a key.
+    secret = "\n".join(line for line in secret.splitlines() if not line.startswith("-----"))
     plain = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
     plain |= {line for line in secret.splitlines() if len(line) >= _SHORTEST}
     plain |= set(_words(secret))

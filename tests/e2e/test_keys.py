@@ -62,10 +62,16 @@ def started(world: SaltWorld, *words: str) -> subprocess.Popen[str]:
 
 @contextmanager
 def without_host(world: SaltWorld) -> Iterator[None]:
+    """``kvm01`` is down, and the only way to its libvirtd leads through it."""
+    path = world.conf / "cloud.providers.d/kvm.conf"
+    before = path.read_text(encoding="utf-8")
+    through = {"driver": "libvirt", "url": "qemu:///system", "host": "kvm01"}
+    world.write_cloud("providers", "kvm.conf", {"local-kvm": through, "direct-kvm": through})
     world.stop_minion("kvm01")
     try:
         yield
     finally:
+        world.write_cloud("providers", "kvm.conf", before)
         world.start_minion("kvm01")
 
 

@@ -198,6 +198,26 @@ def test_a_volume_that_appears_meanwhile_is_left_alone(
     assert [path.name for path in world.lab.pool_path.glob(f"{name}-*")] == [taken.name]
 
 
+def test_a_definition_that_was_removed_by_hand_meanwhile_leaves_no_disk(
+    world: World, host: LocalHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = world.base(disks=2)
+    name = world.name()
+    before = world.footprint()
+    real = volumes.create
+
+    def create(opened: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
+        if disk.target == "vdb":
+            with connection() as conn:
+                conn.lookupByName(name).undefine()
+        return real(opened, disk, exists)
+
+    monkeypatch.setattr(volumes, "create", create)
+    with pytest.raises(KvmCloneError):
+        host.clone(quick(name, base))
+    assert world.footprint() == before
+
+
 def test_of_two_workers_one_gets_the_name_and_the_other_leaves_it_alone(
     world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

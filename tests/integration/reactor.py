@@ -27,6 +27,9 @@ REACTOR = [
     {"salt/kvm_clone/*/destroyed": ["salt://reactor/clean_key.sls"]},
 ]
 
+#: Somebody else's reaction, which must not have to wait for ours.
+PING = "ping:\n  runner.test.arg:\n    - args:\n      - number: {{ data['number'] | int }}\n"
+
 RULE = {
     "minions": ["ci*"],
     "profiles": ["tiny"],
@@ -80,7 +83,8 @@ class Ear:
 
 
 def master_config(policy: Mapping[str, Any] | None) -> dict[str, Any]:
-    config: dict[str, Any] = {"reactor": REACTOR, "reactor_worker_threads": 2}
+    reactor = [*REACTOR, {"test/ping": ["salt://ping.sls"]}]
+    config: dict[str, Any] = {"reactor": reactor, "reactor_worker_threads": 2}
     return config | ({"kvm_clone": {"reactor": dict(policy)}} if policy is not None else {})
 
 
@@ -102,6 +106,7 @@ def reactor_world(
         master=master_config(policy),
     ) as world:
         shutil.copytree(CHECKOUT / "reactor", world.folder / "srv/salt/reactor")
+        (world.folder / "srv/salt/ping.sls").write_text(PING)
         configure(world, **profile)
         for minion in ("kvm01", *minions):
             world.add_minion(minion)

@@ -15,6 +15,7 @@ from saltext.kvmclone.errors import (
     CreateInProgress,
     DeployFailed,
     ForeignDomain,
+    HostError,
     HostUnreachable,
     KeyConflict,
     KvmCloneError,
@@ -297,6 +298,14 @@ def test_a_lost_answer_without_a_clone_is_no_second_error() -> None:
     outcome = pipeline.create(FaultyHost("clone"), REQUEST)
     assert isinstance(outcome.error, HostUnreachable)
     assert "could not be taken back" not in outcome.error.hint
+
+
+def test_a_fault_after_the_clone_was_made_takes_it_back_by_its_token() -> None:
+    host = FaultyHost("clone", HostError("its answer could not be put together"))
+    host.there = True
+    assert isinstance(pipeline.create(host, REQUEST).error, HostError)
+    assert host.asked == ["clone", "destroy"]
+    assert host.tokens[0] == host.tokens[1]
 
 
 def test_a_refused_plan_destroys_nothing() -> None:

@@ -25,7 +25,7 @@ MOST = 100
 #: How many answered ones are kept for people.
 KEPT = 50
 
-#: Longest file, bytes.
+#: Longest request, characters.
 LONGEST = 16 * 1024
 
 
@@ -61,6 +61,8 @@ class Asking:
         item = {"token": token, "bell": bell, "name": name, "at": time.time()}
         if bell == "request":
             item |= {"profile": profile, "keys": dict(keys)}
+        if len(json.dumps(item, default=str)) > LONGEST:
+            raise ConfigError("The request is too long.", f"At most {LONGEST} characters.")
         self._write(item)
         return token
 
@@ -116,8 +118,6 @@ class Asking:
             raise ConfigError(
                 f"That cannot be written down: {error}.", "Use plain values."
             ) from error
-        if len(text) > LONGEST:
-            raise ConfigError("The request is too long.", f"At most {LONGEST} characters.")
         path = self._path(str(item["token"]))
         draft = f"{path}.{secrets.token_hex(4)}"
         with open(draft, "x", encoding="utf-8", opener=_private) as target:

@@ -177,6 +177,15 @@ def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
     :return: The deleted files.
     :raises CreateInProgress: The clone belongs to another worker meanwhile; nothing was done.
     """
+    if host.find(handle.name) is None:
+        # Undefined by hand, journal and all. What was made was made by this very process.
+        record = replace(record, volumes=tuple(v for v in record.volumes if v.state == MADE))
+        made = files_of(host, record)
+        for path in reversed(made):
+            volumes.delete(host, path)
+        for reservation in record.reservations:
+            networks.release(host, reservation)
+        return made
     _require_mine(handle, record)
     record = replace(record, stage=DESTROYING)
     handle.save_record_offline(record)

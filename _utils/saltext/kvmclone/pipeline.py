@@ -26,9 +26,11 @@ from saltext.kvmclone.errors import (
     CreateInProgress,
     ForeignDomain,
     HostUnreachable,
+    KeptAfterFailure,
     KeyConflict,
     KvmCloneError,
     NotFound,
+    PlanRefused,
 )
 from saltext.kvmclone.kvm_host import KvmHost
 from saltext.kvmclone.leftovers import Unfinished
@@ -37,6 +39,9 @@ from saltext.kvmclone.ownership import ALIVE, DEAD, DESTROYING, STAGES, Minion, 
 from saltext.kvmclone.request import Request, Secrets
 
 log = logging.getLogger(__name__)
+
+#: After these nothing of ours was made.
+REFUSALS = (AlreadyExists, CreateInProgress, KeptAfterFailure, PlanRefused)
 
 #: Pause before a create looks again at one of the same name that is under way, seconds.
 PAUSE = 0.5
@@ -335,7 +340,7 @@ class _Create:
         try:
             if self.clone is not None:
                 self._persist(lambda: self._on_failure(error))
-            elif self.asked and isinstance(error, HostUnreachable):
+            elif self.asked and not isinstance(error, REFUSALS):
                 # The answer was lost, not necessarily the clone. The token names ours alone.
                 self._persist(self._take_back_unseen)
         except KvmCloneError as problem:

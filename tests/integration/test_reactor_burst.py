@@ -1,0 +1,141 @@
+"""Many at once, and a master that dies in the middle: the limits hold, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.common import wait_until
+from lab.lab import Lab
+from lab.salt import SaltWorld
+from tests.integration.reactor import (
+    RULE,
+    Ear,
+    ask,
+    asked,
+    ending,
+    fire,
+    idle,
+    plant,
+    reactor_world,
+)
+
+pytestmark = pytest.mark.guest
+
+LIMITS = {**RULE, "at_once": 3, "per_hour": 6}
+POLICY = {"allow": [LIMITS], "queue": 20, "workers": 2, "patience": "10s"}
+
+
+@pytest.fixture
+def world(lab: Lab, request: pytest.FixtureRequest) -> Iterator[SaltWorld]:
+    word = request.node.name[:12]
+    base = lab.tiny_base(f"base-{word}-{lab.name}")
+    keys = {"base_domain": base, "clone_strategy": "quick"}
+    with reactor_world(lab, word, POLICY, "ci01", **keys) as made:
+        yield made
+        names = [name for name in made.run("kvmclone.list").data["clones"] if "ci01-" in name]
+        if names:
+            made.run("kvmclone.destroy", *names)
+
+
+def workers(world: SaltWorld) -> list[int]:
+    """Processes that work off the requests of this master."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words = (folder / "cmdline").read_bytes()  # Salt puts a title over it
+            except OSError:
+                continue
+            if b"kvmclone.work_off" in words and str(world.conf).encode() in words:
+                found.append(int(folder.name))
+    return found
+
+
+def test_a_burst_of_fifty_keeps_within_the_limits_and_starves_nobody(world: SaltWorld) -> None:
+    for number in range(50):
+        token = f"{number:032x}"
+        fields = {"name": f"ci01-{number}", "profile": "tiny", "keys": {}, "bell": "request"}
+        plant(world, "ci01", {"token": token, "at": number, **fields})
+    bell = {"id": "ci01", "data": {}}
+    with Ear(world) as ear:
+        fire(world, "kvm_clone/request", *[bell] * 50)
+        # Machines are being made now; the reactor has two threads, and both are free.
+        ear.wait_for("salt/kvm_clone/queued")
+        for number in range(10):
+            before = time.monotonic()
+            fire(world, "test/ping", {"number": number})
+            wait_until(
+                lambda n=number: [  # type: ignore[misc]
+                    1
+                    for _tag, data in list(ear.events)
+                    if data.get("fun") == "runner.test.arg"
+                    and {"number": n} in data.get("fun_args", [])
+                    and "return" in data
+                ],
+                "a reaction",
+                20,
+            )
+            assert time.monotonic() - before < 5
+            assert len(workers(world)) <= 1
+        requests = idle(world, 180)
+    assert len(requests) == 50
+    assert Counter(one["state"] for one in requests) == {"made": 3, "refused": 47}
+    assert len({one["name"] for one in requests if one["state"] == "made"}) == 3
+    reasons = Counter(one["reason"].split(";")[0][:26] for one in requests if one["reason"])
+    assert reasons["20 requests wait already."] >= 25, reasons
+    assert reasons["It waited too long for its"] >= 15, reasons
+
+
+def test_a_clone_is_made_once_though_master_and_worker_are_killed_in_the_middle(
+    world: SaltWorld,
+) -> None:
+    with Ear(world) as ear:
+        token = ask(world, "ci01", "ci01-cut")
+        ear.wait_for("salt/kvm_clone/ci01-cut/cloned")
+    (worker,) = workers(world)
+    os.kill(worker, signal.SIGKILL)
+    world._stop(world.master)
+    wait_until(lambda: not workers(world), "the worker's end", 10)
+    left = asked_offline(world)
+    assert left == ["making"]
+
+    world.start_master()
+    wait_until(lambda: world.salt("ci01", "test.ping").retcode == 0, "ci01", 60)
+    wait_until(lambda: world.salt("kvm01", "test.ping").retcode == 0, "kvm01", 60)
+    done = world.run("kvmclone.work_off")
+    assert done.retcode == 0, done
+    assert ending(world, "ci01", token)["verdict"] == "made"
+    (entry,) = asked(world)["requests"]
+    shown = world.run("kvmclone.show", "ci01-cut").data["clones"]["ci01-cut"]
+    assert (entry["state"], entry["uuid"]) == ("made", shown["uuid"])
+    assert shown["stage"] == "addressed"
+    assert world.run("kvmclone.gc").data["leftovers"] == []
+
+
+def asked_offline(world: SaltWorld) -> list[str]:
+    """The states of all requests, while no master runs."""
+    return [one["state"] for one in world.run("kvmclone.asked").data["requests"]]
+
+
+def test_the_limit_of_an_hour_survives_a_restart(world: SaltWorld) -> None:
+    for number in range(6):
+        token = ask(world, "ci01", f"ci01-{number}")
+        assert ending(world, "ci01", token)["verdict"] == "made"
+        assert world.salt("ci01", "kvm_clone.release", f"ci01-{number}").retcode == 0
+        name = f"ci01-{number}"
+        wait_until(lambda n=name: n not in world.run("kvmclone.list").data["clones"], "its end", 60)  # type: ignore[misc]
+    idle(world)
+    world._stop(world.master)
+    world.start_master()
+    wait_until(lambda: world.salt("ci01", "test.ping").retcode == 0, "ci01", 60)
+    seventh = ask(world, "ci01", "ci01-seventh")
+    end = ending(world, "ci01", seventh)
+    assert end["verdict"] == "refused"
+    assert "waited too long" in end["reason"]
