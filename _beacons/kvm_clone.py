@@ -19,6 +19,9 @@ well, since libvirt cannot tell who wished it; with ``ignore_shutdown: true`` it
 It polls, in a process of its own: the minion's process, which runs beacons, must neither wait
 for a libvirtd that hangs nor hold a connection when it forks its jobs.
 
+Salt's loader of beacons knows nothing of our library, so the work is the execution module's
+(``kvm_clone.news``).
+
 :depends: libvirt-python, lxml
 """
 
@@ -26,43 +29,52 @@ from __future__ import annotations
 
 import logging
 
-import saltext.kvmclone
-
-saltext.kvmclone.refresh()
-
-from saltext.kvmclone import doors
-from saltext.kvmclone.errors import KvmCloneError
-
-try:
-    from saltext.kvmclone import host, watchman
-
-    MISSING = "" if host.available() else doors.missing_package("libvirt-python")
-except ImportError as error:
-    MISSING = doors.missing(error)
+from salt.exceptions import CommandExecutionError
 
 log = logging.getLogger(__name__)
 
 __virtualname__ = "kvm_clone"
 
+_KNOWN = {"url": str, "ignore_shutdown": bool}
+
+#: Salt's own, for every beacon.
+_SALTS = ("interval", "enabled", "beacon_module", "disable_during_state_run", "run_once")
+
 
 def __virtual__():
-    return (False, MISSING) if MISSING else __virtualname__
+    if "kvm_clone.news" not in __salt__:
+        return False, "The execution module kvm_clone is not loaded here: saltutil.sync_all"
+    return __virtualname__
+
+
+def _settings(config):
+    """The configuration, which is a list of mappings, or one."""
+    parts = [config] if isinstance(config, dict) else config
+    return {key: value for part in parts for key, value in part.items() if key not in _SALTS}
 
 
 def validate(config):
     """
     Whether the configuration of the beacon is right.
     """
-    return watchman.validate(config)
+    parts = [config] if isinstance(config, dict) else config
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        return False, "The configuration of the beacon kvm_clone is a list: [interval: 60]."
+    for key, value in _settings(config).items():
+        if not key.startswith("_") and not isinstance(value, _KNOWN.get(key, ())):
+            known = ", ".join(_KNOWN)
+            return False, f"{key}: {value!r} is not known to the beacon kvm_clone ({known})."
+    return True, "Valid beacon configuration"
 
 
 def beacon(config):
     """
     One look at the clones; what changed since the last one.
     """
+    wishes = {key: value for key, value in _settings(config).items() if key in _KNOWN}
     try:
-        news = watchman.news(__opts__, config)
-    except KvmCloneError as error:
+        news = __salt__["kvm_clone.news"](**wishes)
+    except CommandExecutionError as error:
         log.error("beacon kvm_clone: %s", error)
         return []
     if not news:

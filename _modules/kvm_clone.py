@@ -28,6 +28,7 @@ try:
         operations,
         pipeline,
         publishing,
+        watchman,
     )
     from saltext.kvmclone import remote as wire
 
@@ -587,3 +588,20 @@ def ring_expired(url="qemu:///system"):
     if over:
         __salt__["event.send"]("kvm_clone/expired", {"clones": over})
     return over
+
+
+def news(url="qemu:///system", ignore_shutdown=False):
+    """
+    What happened to the clones here since this was last asked: which stopped, and whose base
+    changed. For the beacon, which asks again and again.
+
+    ignore_shutdown
+        A guest that was shut down in the ordinary way is no news.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.news
+    """
+    return _answered(lambda: watchman.news(__opts__, url, ignore_shutdown))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import libvirt
 import pytest
 
 from lab.lab import connection
 from saltext.kvmclone import volumes
-from saltext.kvmclone.errors import CloneInUse, ForeignDomain, HostError, NotFound
+from saltext.kvmclone.errors import CloneInUse, DamagedRecord, ForeignDomain, HostError, NotFound
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
 from tests.functional.world import World, full, quick
@@ -263,6 +265,41 @@ def test_a_clone_that_was_undefined_while_it_runs_is_shown_and_keeps_its_disks(
         conn.defineXML(xml)
     host.destroy(name)
     assert not world.exists(name)
+
+
+def test_one_damaged_record_does_not_hide_the_others(
+    world: World, host: LocalHost, base: str, clone_of: CloneOf
+) -> None:
+    good, bad = clone_of(base, "good"), clone_of(base, "bad")
+    with connection() as conn:
+        domain = conn.lookupByName(bad)
+        namespace = "urn:saltext:kvmclone:1"
+        element = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace)
+        broken = re.sub(r'created="[^"]*"', 'created="soon"', element)
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, broken, "kvmclone", namespace, 2)
+    assert good in [clone.name for clone in host.list_clones()]
+    assert host.unfinished() is not None
+    with pytest.raises(DamagedRecord, match="soon"):
+        host.destroy(bad)
+    assert world.disks(bad)[0].exists()
+
+
+def test_a_refusal_about_snapshots_names_a_command_that_spares_the_base(
+    world: World, host: LocalHost, base: str, clone_of: CloneOf
+) -> None:
+    name = clone_of(base)
+    disk = world.disks(name)[0]
+    top = disk.with_name(f"{name}-vda.snap")
+    world.overlay(disk, top)
+    xml = world.xml(name)
+    source = xml.find("./devices/disk/source")
+    assert source is not None
+    source.set("file", str(top))
+    with connection() as conn:
+        conn.defineXML(ElementTree.tostring(xml, encoding="unicode"))
+    with pytest.raises(CloneInUse) as info:
+        host.destroy(name)
+    assert f"--base {disk}" in info.value.hint
 
 
 def test_the_list_names_our_clones_and_no_foreign_machine(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from saltext.kvmclone.errors import (
     CreateInProgress,
     KeptAfterFailure,
     KvmCloneError,
+    PlanRefused,
 )
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
@@ -271,6 +273,49 @@ def test_a_file_that_was_put_where_a_disk_would_have_come_is_kept(
     collect.collect(host, name, apply=True)
     assert not world.exists(name)
     assert all(file.read_bytes().startswith(b"the only copy") for file in files)
+
+
+@pytest.mark.parametrize("strategy", ["quick", "full"])
+@pytest.mark.parametrize("fmt", ["qcow2", "raw"])
+def test_an_image_that_was_put_where_a_disk_would_have_come_is_kept(
+    world: World, host: LocalHost, dead: Worker, fmt: str, strategy: str
+) -> None:
+    """Even one of the same format and size as the disk that was to come."""
+    base = world.base(fmt=fmt)
+    request = quick(world.name(), base, clone_strategy=strategy)
+    name = half_made(host, request, dead)
+    disk = world.disks(name)[0]
+    shutil.copy(world.disks(base)[0], disk)
+    form = "qcow2" if disk.suffix == ".qcow2" else "raw"
+    if strategy == "quick" and fmt == "raw":
+        subprocess.run(["qemu-img", "create", "-q", "-f", form, disk, "64M"], check=True)
+    words = ["qemu-io", "-f", form, "-c", "write -P 7 1M 4M", disk]
+    subprocess.run(words, check=True, capture_output=True)
+    before = disk.read_bytes()
+    assert [item.kind for item in collect.collect(host, name)] == ["domain"]
+    collect.collect(host, name, apply=True)
+    assert disk.read_bytes() == before
+    outcome = pipeline.create(host, request, start=False)
+    assert isinstance(outcome.error, PlanRefused)
+    assert disk.read_bytes() == before
+
+
+def test_a_clone_in_the_making_cannot_be_started(
+    world: World, host: LocalHost, base: str, dead: Worker
+) -> None:
+    name = made(host, quick(world.name(), base), dead)
+    for action in ("start", "reboot"):
+        with pytest.raises(CreateInProgress):
+            host.power(name, action)
+    assert world.state(name) == "shutoff"
+
+
+def test_a_base_that_is_not_finished_is_refused(
+    world: World, host: LocalHost, base: str, dead: Worker
+) -> None:
+    middle = made(host, quick(world.name("middle"), base), dead)
+    with pytest.raises(PlanRefused, match="not finished"):
+        host.clone(quick(world.name("top"), middle))
 
 
 def test_a_destroy_that_died_is_repeated(

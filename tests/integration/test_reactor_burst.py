@@ -29,7 +29,7 @@ from tests.integration.reactor import (
 pytestmark = pytest.mark.guest
 
 LIMITS = {**RULE, "at_once": 3, "per_hour": 6}
-POLICY = {"allow": [LIMITS], "queue": 20, "workers": 2, "patience": "10s"}
+POLICY = {"allow": [LIMITS], "queue": 20, "workers": 2, "patience": "45s"}
 
 
 @pytest.fixture

@@ -101,7 +101,10 @@ class Answering:
                     unsettled = True
                     continue
                 answers[token] = told
-            except Refused as error:
+            except (HostUnreachable, Unproven) as error:
+                log.warning("kvm_clone reactor, '%s': %s", minion_id, error)
+                unsettled = True
+            except KvmCloneError as error:
                 about = {"bell": REQUEST, "who": minion_id, "name": policy.name_of(item)}
                 doorbell.refuse(self.opts, error, **about)
                 if token:
@@ -112,12 +115,16 @@ class Answering:
         if unsettled:
             raise Later(LOOK_AGAIN, LOOKS)
 
-    def _note_refusal(self, ask: Ask, error: Refused) -> None:
+    def _note_refusal(self, ask: Ask, error: KvmCloneError) -> None:
         with self.ledger.open() as book:
             if book.heard(ask.minion_id, ask.token) is None:
                 book.put(ledger.new(ask, "", REFUSED, error.message))
 
     def _request(self, ask: Ask) -> dict[str, Any]:
+        with self.ledger.open() as book:
+            taken = book.current(ask.name)
+        if taken is not None and taken.state == MADE:
+            self.reconcile()  # somebody may have destroyed it behind our back
         with self.ledger.open() as book:
             heard = book.heard(ask.minion_id, ask.token)
             if heard is not None:
@@ -148,9 +155,13 @@ class Answering:
                 entry = None
             if entry is not None and entry.state == QUEUED:
                 book.put(dataclasses.replace(entry, state=GONE, reason="withdrawn"))
-                return ledger.verdict(GONE, "It was still waiting, and will not be made.")
-            if entry is not None and entry.state == MAKING:
-                return None
+                book.put(ledger.new(dataclasses.replace(ask, profile=""), "", GONE, "withdrawn"))
+        if entry is not None and entry.state == MAKING:
+            return None
+        if entry is not None and entry.state == QUEUED:
+            answer = {entry.token: ledger.verdict(GONE, "withdrawn")}
+            inquiry.tell(self.opts, ask.minion_id, answer)
+            return ledger.verdict(GONE, "It was still waiting, and will not be made.")
         uuid = entry.uuid if entry is not None else self._own_uuid(ask)
         self._destroy(ask.name, uuid)
         with self.ledger.open() as book:
@@ -163,13 +174,15 @@ class Answering:
 
         :raises Refused: It is none, or not that one.
         """
-        for clone in inquiry.everywhere(self.opts, self._side().hosts(), ids=[ask.minion_id])[
-            "clones"
-        ]:
-            ours = self._is_minion_of(clone, ask.minion_id)
-            if clone["name"] == ask.name and ours:
+        for clone in self._clones_of(ask.minion_id):
+            if clone["name"] == ask.name:
                 return str(clone["uuid"])
         raise Refused(f"'{ask.minion_id}' is not '{ask.name}', and did not ask for it.")
+
+    def _clones_of(self, minion_id: str) -> list[dict[str, Any]]:
+        """The clones whose record names this minion, with the key that we know it by."""
+        known = inquiry.everywhere(self.opts, self._side().hosts(), ids=[minion_id])
+        return [clone for clone in known["clones"] if self._is_minion_of(clone, minion_id)]
 
     def _is_minion_of(self, clone: Mapping[str, Any], minion_id: str) -> bool:
         """Whether the clone's record names this minion, with the key that we know it by."""
@@ -178,6 +191,25 @@ class Answering:
         if clone["minion"] != minion_id or not public or not clone["fingerprint"]:
             return False
         return bool(clone["fingerprint"] == keys.fingerprint(public))
+
+    def reconcile(self) -> None:
+        """Free the places of machines that are gone, whoever destroyed them."""
+        with self.ledger.open() as book:
+            made = book.some(MADE)
+        if not made:
+            return
+        try:
+            known = inquiry.everywhere(
+                self.opts, self._side().hosts(), names=[entry.name for entry in made]
+            )
+        except KvmCloneError as error:
+            log.warning("kvm_clone reactor: which machines are left cannot be told: %s", error)
+            return
+        there = {clone["uuid"] for clone in known["clones"]}
+        with self.ledger.open() as book:
+            for entry in made:
+                if entry.uuid not in there:
+                    book.put(dataclasses.replace(entry, state=GONE))
 
     # --- hosts, and machines themselves -----------------------------------------------
 
@@ -201,13 +233,7 @@ class Answering:
 
     def _started(self, minion_id: str) -> None:
         """A minion says that it started: a clone that is ready gets its highstate, once."""
-        found = [
-            clone
-            for clone in inquiry.everywhere(self.opts, self._side().hosts(), ids=[minion_id])[
-                "clones"
-            ]
-            if self._is_minion_of(clone, minion_id)
-        ]
+        found = self._clones_of(minion_id)
         if not found:
             raise Refused(f"'{minion_id}' is no clone, say all hosts.")
         if found[0]["stage"] != "ready":

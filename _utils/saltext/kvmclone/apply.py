@@ -25,7 +25,7 @@ from saltext.kvmclone.errors import (
     PlanRefused,
 )
 from saltext.kvmclone.host import DomainHandle, Host
-from saltext.kvmclone.ownership import MADE, MAKING, BaseDisk, Record, Volume
+from saltext.kvmclone.ownership import DESTROYING, MADE, MAKING, BaseDisk, Record, Volume
 from saltext.kvmclone.plan import ClonePlan, PlannedDisk
 from saltext.kvmclone.reservation import Reservation
 
@@ -211,12 +211,10 @@ def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
     :raises PlanRefused: The base was started, or its disks changed, in the meantime.
     """
     base = host.find(plan.base)
-    state = base.state() if base else "shutoff"
-    changed = [
-        disk.path
-        for disk in plan.record.base_disks
-        if host.local and os.path.exists(disk.path) and _differs(disk)
-    ]
+    record = base.record() if base else None
+    going = base is None or (record is not None and record.stage == DESTROYING)
+    state = "gone, or being destroyed," if going else base.state() if base else ""
+    changed = [disk.path for disk in plan.record.base_disks if host.local and _differs(disk)]
     if state != "shutoff" or changed:
         what = f"is {state} now" if state != "shutoff" else f"changed: {', '.join(changed)}"
         raise PlanRefused(
@@ -226,8 +224,10 @@ def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
 
 
 def _differs(disk: BaseDisk) -> bool:
+    if not os.path.exists(disk.path):
+        return True
     # libvirt writes nanoseconds in decimal; a float holds them to a quarter of a microsecond.
-    return abs(os.stat(disk.path).st_mtime - disk.modified) > 1e-5
+    return bool(disk.modified) and abs(os.stat(disk.path).st_mtime - disk.modified) > 1e-5
 
 
 def _undo(host: Host, journal: _Journal, error: BaseException) -> None:

@@ -20,8 +20,8 @@ from saltext.kvmclone.ownership import DEAD, ELSEWHERE, Minion, Work
 #: Removes a minion's key from the master, and says whether one was there.
 KeyRemover = Callable[[Minion], bool]
 
-#: A minion may have come up on it although its create never saw that.
-_IN_USE = "; a minion may run on it, so it is removed only by name"
+#: A minion may have come up on it although its create never saw that, or somebody started it.
+_IN_USE = "; somebody may use it, so it is removed only by name"
 
 
 def life_of(work: Work) -> str:
@@ -56,11 +56,13 @@ def collect(
         )
     found: list[Leftover] = []
     for item in host.unfinished(name):
-        if item.failed:
+        if item.failed and item.work.stage != ownership.DESTROYING:
             continue  # kept by wish: destroy or resume it
         life = life_of(item.work)
         if life == DEAD or (life == ELSEWHERE and force):
-            may_be_used = item.work.stage == "enrolled" and not name
+            # At these stages the create itself has started nothing.
+            started_by_hand = item.running and item.work.stage in ("planned", "cloned")
+            may_be_used = (item.work.stage == "enrolled" or started_by_hand) and not name
             if apply and not may_be_used:
                 found += _remove(host, item, remove_key)
             else:

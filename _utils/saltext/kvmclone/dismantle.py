@@ -123,10 +123,14 @@ def _require_unused(census: Census, name: str, used: list[str], ours: list[str])
     named = "; ".join(f"{', '.join(who)} on {path}" for path, who in standing.items())
     above = {census.identity(image) for who in standing.values() for image in who}
     if above <= {census.identity(path) for path in used}:
+        commits = "   ".join(
+            f"virsh blockcommit {name} {who[0]} --base {path} --active --pivot"
+            for path, who in standing.items()
+        )
         raise CloneInUse(
             f"'{name}' cannot be destroyed while snapshots of its own stand on its disks: {named}.",
-            f"Fold them in first: virsh snapshot-list {name}   virsh blockcommit {name} TARGET "
-            "--active --pivot   Nothing was touched.",
+            f"Start it and fold them in, with --base: without that the command writes into the "
+            f"clone's own base. {commits}   Nothing was touched.",
         )
     raise CloneInUse(
         f"'{name}' cannot be destroyed: other volumes stand on its disks: {named}.",
@@ -158,9 +162,17 @@ def destroy(
         _require_idle(record, name, force, token)
         _require_definition(handle)
         doom = judge(host, handle, record)
-        mine = replace(record, stage=DESTROYING, worker=workers.this_process())
+        mine = replace(record, stage=DESTROYING, failed="", worker=workers.this_process())
         handle.save_record(mine)
+        try:
+            # A create from this very machine either saw the mark, or its overlay is seen here.
+            doom = judge(host, handle, record)
+        except CloneInUse:
+            handle.save_record(record)
+            raise
     try:
+        if protect.protection(host, handle) is not None:
+            protect.unprotect(host, handle)
         handle.power_off()
         _delete(host, handle, mine, doom.paths)
     except BaseException:
@@ -177,25 +189,38 @@ def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
     :return: The deleted files.
     :raises CreateInProgress: The clone belongs to another worker meanwhile; nothing was done.
     """
-    if host.find(handle.name) is None:
-        # Undefined by hand, journal and all. What was made was made by this very process.
-        record = replace(record, volumes=tuple(v for v in record.volumes if v.state == MADE))
-        made = files_of(host, record)
-        for path in reversed(made):
-            volumes.delete(host, path)
-        for reservation in record.reservations:
-            networks.release(host, reservation)
-        return made
+    if host.with_uuid(handle.uuid) is None:
+        return _take_back_undefined(host, record)
     _require_mine(handle, record)
     record = replace(record, stage=DESTROYING)
     handle.save_record_offline(record)
-    paths = tuple(reversed(files_of(host, record)))
+    paths = tuple(reversed(_unneeded(host, handle.uuid, files_of(host, record))))
     try:
+        handle.power_off()
         _delete(host, handle, record, paths)
     except BaseException:
         release(handle, record)
         raise
     return list(paths)
+
+
+def _take_back_undefined(host: Host, record: Record) -> list[str]:
+    """The same where the definition was removed by hand: what this process knows it made."""
+    made = replace(record, volumes=tuple(v for v in record.volumes if v.state == MADE))
+    paths = _unneeded(host, record.uuid, files_of(host, made))
+    for path in reversed(paths):
+        volumes.delete(host, path)
+    for reservation in record.reservations:
+        networks.release(host, reservation)
+    return paths
+
+
+def _unneeded(host: Host, uuid: str, paths: list[str]) -> list[str]:
+    """Those of the files that no other domain uses and nothing stands on."""
+    census = gathering.take(host)
+    others = census.used_by_others(uuid)
+    standing = census.standing_on(paths)
+    return [p for p in paths if census.identity(p) not in others and p not in standing]
 
 
 def release(handle: DomainHandle, mine: Record) -> None:
@@ -230,8 +255,10 @@ def _delete(host: Host, handle: DomainHandle, mine: Record, paths: tuple[str, ..
     if failed:
         raise failed[0]
     _require_mine(handle, mine)
+    handle.power_off()  # somebody may have started it meanwhile
     with absent(NO_DOMAIN):
         handle.undefine(with_nvram=not host.local and bool(nvram & set(paths)))
+        handle.power_off()
 
 
 def _destroy_foreign(host: Host, handle: DomainHandle, force: bool) -> tuple[str, ...]:
@@ -243,12 +270,24 @@ def _destroy_foreign(host: Host, handle: DomainHandle, force: bool) -> tuple[str
             "every one of its disks.",
         )
     doom = judge(host, handle, None)
+    _require_nothing_saved(handle)
     if protect.protection(host, handle) is not None:
         protect.unprotect(host, handle)
     handle.power_off()
     with absent(NO_DOMAIN):  # a transient one is gone when it stops
-        handle.undefine(with_nvram=False)
+        handle.undefine_only()
     return doom.kept
+
+
+def _require_nothing_saved(handle: DomainHandle) -> None:
+    """
+    :raises ForeignDomain: Undefining it would lose what it remembers.
+    """
+    if handle.is_saved():
+        raise ForeignDomain(
+            f"'{handle.name}' is not ours and has a saved memory image, which would be lost.",
+            f"If that is wanted: virsh managedsave-remove {handle.name}   Then repeat the command.",
+        )
 
 
 def _require_definition(handle: DomainHandle) -> None:
@@ -275,7 +314,7 @@ def _require_idle(record: Record, name: str, force: bool, token: str) -> None:
                 f"Look at it: salt-run kvmclone.show {name}",
             )
         return
-    if record.failed or (record.complete and record.stage != DESTROYING):
+    if record.stage != DESTROYING and (record.failed or record.complete):
         return
     life = workers.life(record.worker)
     if life == ALIVE or (life == ELSEWHERE and not force):

@@ -24,13 +24,14 @@ from saltext.kvmclone.codes import (
     OPERATION_INVALID,
     STATES,
     UNDEFINE_KEEP_NVRAM,
+    UNDEFINE_KEEP_TPM,
     UNDEFINE_NVRAM,
     UNDEFINE_TPM,
     UNDEFINE_WITH_EVERYTHING,
     XML_INACTIVE,
     XML_SECURE,
 )
-from saltext.kvmclone.errors import ChannelError, HostError, absent
+from saltext.kvmclone.errors import ChannelError, DamagedRecord, HostError, absent
 from saltext.kvmclone.facts import AgentInterface
 from saltext.kvmclone.guest.agent import AgentError
 
@@ -88,7 +89,14 @@ class DomainHandle:
     def _record(self, flags: int) -> ownership.Record | None:
         with absent(NO_DOMAIN_METADATA):
             xml = self.host.call(self.raw.metadata, METADATA_ELEMENT, ownership.NAMESPACE, flags)
-            return ownership.from_xml(xml, self.uuid)
+            try:
+                return ownership.from_xml(xml, self.uuid)
+            except (ValueError, TypeError) as error:
+                raise DamagedRecord(
+                    f"The record of '{self.name}' cannot be read ({error}); the domain was left "
+                    "alone.",
+                    f"Look at it: virsh metadata {self.name} {ownership.NAMESPACE}",
+                ) from error
         return None
 
     def is_persistent(self) -> bool:
@@ -157,6 +165,10 @@ class DomainHandle:
                 if error.code not in (NO_SUPPORT, INVALID_ARG):  # a flag this driver does not know
                     raise
         self.host.call(self.raw.undefine)
+
+    def undefine_only(self) -> None:
+        """Remove the definition and nothing that libvirt keeps beside it; refuses where it must."""
+        self.host.call(self.raw.undefineFlags, UNDEFINE_KEEP_NVRAM | UNDEFINE_KEEP_TPM)
 
     def agent_connected(self) -> bool:
         """Whether a guest agent has opened its end of the channel."""

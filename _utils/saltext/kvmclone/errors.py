@@ -137,6 +137,10 @@ class KeptAfterFailure(KvmCloneError):
     """An earlier create of that name failed and was kept, as ``on_failure`` wanted it."""
 
 
+class DamagedRecord(KvmCloneError):
+    """The record in a domain's metadata cannot be read; it was edited, or is of a later version."""
+
+
 class PlanRefused(KvmCloneError):
     """The plan has conflicts; all of them are in the message."""
 

@@ -218,7 +218,8 @@ class _Gathering:
         try:
             names = os.listdir(pool.path)
         except FileNotFoundError:
-            return  # no folder, no images
+            self.unchecked.append(f"the folder of the storage pool '{pool.name}' is not there")
+            return
         except OSError as error:
             self.unchecked.append(
                 f"the folder of the storage pool '{pool.name}' cannot be read: {error.strerror}"

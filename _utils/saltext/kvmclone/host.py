@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.domain import DomainHandle
 from saltext.kvmclone.errors import (
+    DamagedRecord,
     HostError,
     HostUnreachable,
     MissingPackage,
@@ -160,6 +161,12 @@ class Host:
             return DomainHandle(self, self.call(self.connection.lookupByName, name))
         return None
 
+    def with_uuid(self, uuid: str) -> DomainHandle | None:
+        """The domain of that uuid, by whatever name; None where there is none."""
+        with absent(NO_DOMAIN):
+            return DomainHandle(self, self.call(self.connection.lookupByUUIDString, uuid))
+        return None
+
     def domain(self, name: str) -> DomainHandle:
         """
         The domain of that name.
@@ -178,8 +185,11 @@ class Host:
         """What ``look`` tells of every domain; one that vanishes meanwhile is left out."""
         told: list[T] = []
         for raw in self.call(self.connection.listAllDomains, 0):
-            with absent(NO_DOMAIN):
-                told.append(look(DomainHandle(self, raw)))
+            try:
+                with absent(NO_DOMAIN):
+                    told.append(look(DomainHandle(self, raw)))
+            except DamagedRecord as error:
+                log.warning("%s", error)
         return told
 
     def define(self, xml: str, validate: bool) -> DomainHandle:

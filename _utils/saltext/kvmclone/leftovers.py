@@ -61,6 +61,7 @@ class Unfinished:
     profile: str = ""
     overrides: dict[str, Any] = field(default_factory=dict)
     failed: str = ""
+    running: bool = False
 
 
 def from_dict(data: dict[str, Any]) -> Unfinished:
@@ -70,7 +71,7 @@ def from_dict(data: dict[str, Any]) -> Unfinished:
         work=ownership.work_from_dict(data["work"]),
         minion=Minion(**data["minion"]),
         pieces=tuple(Leftover(**piece) for piece in data["pieces"]),
-        **{key: data[key] for key in ("base", "profile", "overrides", "failed")},
+        **{key: data[key] for key in ("base", "profile", "overrides", "failed", "running")},
     )
 
 
@@ -85,8 +86,11 @@ def find(host: Host, name: str = "") -> list[Unfinished]:
         record = handle.record()
         if record is None or (record.complete and record.stage != DESTROYING):
             return None
-        kept = record.failed and not name
-        return None if kept else _unfinished(host, handle.name, record)
+        kept = record.failed and record.stage != DESTROYING and not name
+        if kept:
+            return None
+        running = handle.state() != "shutoff" or handle.is_saved()
+        return dataclasses.replace(_unfinished(host, handle.name, record), running=running)
 
     if name:
         handle = host.find(name)

@@ -122,7 +122,7 @@ class LocalHost:
             return  # a foreign one is refused by the plan, together with everything else
         if me is not None and record.worker.token == me.token:
             return
-        if record.failed:
+        if record.failed and record.stage != DESTROYING:
             raise KeptAfterFailure(
                 f"An earlier create of '{name}' failed and was kept at stage '{record.stage}': "
                 f"{record.failed}",
@@ -137,7 +137,7 @@ class LocalHost:
         def work(host: Host) -> Clone:
             with workers.turn(host.url, name):
                 handle, record = _ours(host, name)
-                if record.worker.token != token:
+                if record.worker.token != token or record.stage == DESTROYING:
                     raise dismantle.in_progress(record, name)
                 record = replace(record, worker=worker, failed="")
                 handle.save_record(record)
@@ -155,8 +155,9 @@ class LocalHost:
                 # Somebody else was faster, or we ourselves before we were interrupted.
                 if error.code != OPERATION_INVALID or handle.state() != "running":
                     raise
-            record = record.at("booted", booted=time.monotonic() - started)
-            handle.save_record(record)
+            if record.stage == "cloned":  # else it goes on from where it was
+                record = record.at("booted", booted=time.monotonic() - started)
+                handle.save_record(record)
             return answers.clone_of(host, handle, record, self.label, state="running")
 
         return self._connected(work)
@@ -259,6 +260,9 @@ class LocalHost:
     def power(self, name: str, action: str) -> Clone:
         def work(host: Host) -> Clone:
             handle, record = _ours(host, name)
+            unfinished = not (record.complete or record.failed) or record.stage == DESTROYING
+            if unfinished and action in ("start", "reboot"):
+                raise dismantle.in_progress(record, name)
             state = handle.state()
             running = state != "shutoff"
             if action == "start" and not running and record.stage == "cloned":

@@ -315,6 +315,10 @@ def _from_element(root: etree._Element) -> Record:
     # Records of version 0.1 name no goal: what they reached was what they were to reach.
     reached = values["stage"] if values["stage"] in STAGES[1:] else "cloned"
     values["goal"] = values["goal"] or reached
+    if values["stage"] == "planned":
+        # Nor do their volumes say how far they are: then they may have been begun.
+        for volume in children.get("volume", []):
+            volume.set("state", volume.get("state", MAKING))
     base = children.get("base", [etree.Element("base")])[0]
     return Record(
         base=base.get("name", ""),

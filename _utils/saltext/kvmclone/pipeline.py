@@ -201,7 +201,7 @@ class _Create:
             if self._lacks("booted"):
                 self._reach("booted", lambda: host.boot(request.name))
             elif was_off:
-                self.clone = host.power(request.name, "start")
+                self.clone = host.boot(request.name)
             if self._lacks("addressed") or (was_off and self._lacks("enrolled")):
                 minion = self._announced(pair)
                 self._reach("addressed", lambda: host.wait_for_address(request, minion))
@@ -240,7 +240,7 @@ class _Create:
                 assert self.clone is not None
                 return self.clone
             except AlreadyExists as error:
-                if not waited or error.clone is None:
+                if not waited or error.clone is None or error.clone["stage"] != self.goal:
                     raise
                 return clone_module.from_dict(error.clone)
             except CreateInProgress as busy:

@@ -262,6 +262,12 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
             f"The base '{base.name}' has a saved memory image that its disks belong to. "
             f"Discard it first: virsh managedsave-remove {base.name}"
         )
+    record = ownership.from_definition(domain_xml.parse(facts.base_xml))
+    if record and (record.stage == ownership.DESTROYING or not record.complete):
+        conflicts.append(
+            f"The base '{base.name}' is itself a clone that is not finished (stage "
+            f"'{record.stage}'). See: salt-run kvmclone.show {base.name}"
+        )
     for key in sorted(request.later):
         conflicts.append(
             f"'{key}' is known but this version cannot act on it yet; take it out of the profile."

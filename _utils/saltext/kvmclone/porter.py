@@ -21,7 +21,6 @@ from saltext.kvmclone.answering import Answering
 from saltext.kvmclone.errors import AlreadyExists, HostUnreachable, KvmCloneError
 from saltext.kvmclone.ledger import (
     FAILED,
-    GONE,
     MADE,
     MAKING,
     QUEUED,
@@ -155,7 +154,8 @@ class Porter:
         for entry in late:
             self._end(entry, REFUSED, "It waited too long for its turn; see the rule's limits.")
         if waiting and time.monotonic() - self.reconciled > RECONCILE:
-            self._reconcile()
+            self.reconciled = time.monotonic()
+            self.bells.reconcile()
         return begun
 
     def _pause(self, book: Book, entry: Entry, now: float) -> float:
@@ -165,26 +165,6 @@ class Porter:
                 alive = [e for e in book.some(*ledger.ALIVE) if e.rule == rule.key]
                 return policy.may_begin(rule, len(alive), book.begun(rule.key), now)
         return self.policy.patience
-
-    def _reconcile(self) -> None:
-        """Free the places of machines that are gone, whoever destroyed them."""
-        self.reconciled = time.monotonic()
-        with self.ledger.open() as book:
-            made = book.some(MADE)
-        if not made:
-            return
-        try:
-            known = inquiry.everywhere(
-                self.opts, self._side().hosts(), names=[entry.name for entry in made]
-            )
-        except KvmCloneError as error:
-            log.warning("kvm_clone reactor: which machines are left cannot be told: %s", error)
-            return
-        there = {clone["uuid"] for clone in known["clones"]}
-        with self.ledger.open() as book:
-            for entry in made:
-                if entry.uuid not in there:
-                    book.put(dataclasses.replace(entry, state=GONE))
 
     def _make(self, entry: Entry) -> None:
         """Create one machine, as the runner would, and tell who asked for it."""

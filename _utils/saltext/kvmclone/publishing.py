@@ -54,7 +54,7 @@ def published(url: str, label: str) -> dict[str, Any]:
         return {
             "host": label or host.node_name(),
             "cpus": int(info[2]),
-            "memory": {"total": int(info[1]) * 1024**2, "free": _free_memory(host)},
+            "memory": _memory(host),
             "pools": _pools(host),
             "clones": {
                 handle.name: _published_clone(host, handle, record, label)
@@ -96,15 +96,17 @@ def _published_clone(
     }
 
 
-def _free_memory(host: Host) -> int:
-    """Bytes that new guests could have: what is free, and what caches would give up."""
+def _memory(host: Host) -> dict[str, int]:
+    """What the host has, and what new guests could have: also what caches would give up."""
     try:
         told = host.call(host.connection.getMemoryStats, _ALL_CELLS, 0)
     except HostError as error:
         if error.code != NO_SUPPORT:
             raise
-        return int(host.call(host.connection.getFreeMemory))
-    return 1024 * sum(int(told.get(key, 0)) for key in ("free", "buffers", "cached"))
+        total = int(host.call(host.connection.getInfo)[1]) * 1024**2
+        return {"total": total, "free": int(host.call(host.connection.getFreeMemory))}
+    free = sum(int(told.get(key, 0)) for key in ("free", "buffers", "cached"))
+    return {"total": 1024 * int(told["total"]), "free": 1024 * free}
 
 
 def _pools(host: Host) -> dict[str, dict[str, int]]:

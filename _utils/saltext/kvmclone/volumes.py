@@ -2,7 +2,7 @@
 Storage: finding, making and deleting volumes.
 
 Lookups go by path (``storageVolLookupByPath``), so that a clone costs the same however many
-volumes the pool holds; only :func:`stand_on` walks.
+volumes the pool holds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from lxml import etree
@@ -165,31 +165,57 @@ def _available(disk: PlannedDisk) -> int:
     return room.f_bavail * room.f_frsize
 
 
+#: Seconds after which libvirt is certainly done with a file that it only had to make.
+SETTLING = 3.0
+
+#: Bytes that an image takes at most when nothing was written to it: its own tables.
+_EMPTY = {"qcow2": 2**20, "raw": 0}
+
+
 def resembles(host: Host, volume: ownership.Volume) -> bool:
     """
     Whether the file at a volume's path could be what was being made when its worker died.
 
-    A copy has the capacity of its source until it is grown at the very end.
+    On this machine it is marked as made before anything is filled in, so what is only being
+    made is *empty*: a file with anything in it is somebody else's, and so is one that stays
+    open for writing. libvirt goes on for a moment after its client died; that is waited for.
     """
-    if host.local:
+    if not host.local:
+        known = find(host, volume.path)
+        return known is not None and _fits(volume, known.format, known.capacity)
+    deadline = time.monotonic() + SETTLING
+    while not (fits := _is_empty(volume)):
         try:
-            found = images.look(volume.path)
+            fresh = time.time() - os.stat(volume.path).st_mtime < SETTLING
         except OSError:
             return False
-        kind, form = found.kind, found.header.format
-        capacity = found.header.capacity if form == QCOW2 else found.size
-    else:
-        known = find(host, volume.path)
-        if known is None:
+        if not fresh or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return fits
+
+
+def _is_empty(volume: ownership.Volume) -> bool:
+    """Whether an image of the volume's kind stands at its path, with nothing written to it."""
+    try:
+        found = images.look(volume.path)
+        if found.kind != "file" or found.written:
             return False
-        kind, form, capacity = "file", known.format, known.capacity
-    if kind != "file":
+        if os.stat(volume.path).st_blocks * 512 > _EMPTY[volume.format]:
+            return False
+    except OSError:
         return False
-    if volume.format == QCOW2:
-        exact = volume.strategy == "overlay"
-        fits = capacity == volume.capacity if exact else 0 < capacity <= volume.capacity
-        return form == QCOW2 and fits
-    return not volume.capacity or capacity <= volume.capacity
+    form = found.header.format
+    return _fits(volume, form, found.header.capacity if form == QCOW2 else found.size)
+
+
+def _fits(volume: ownership.Volume, form: str, capacity: int) -> bool:
+    """A copy has the capacity of its source until it is grown at the very end."""
+    if volume.format != QCOW2:
+        return not volume.capacity or capacity <= volume.capacity
+    exact = volume.strategy == "overlay"
+    fits = capacity == volume.capacity if exact else 0 < capacity <= volume.capacity
+    return form == QCOW2 and fits
 
 
 def delete(host: Host, path: str) -> bool:
@@ -207,7 +233,13 @@ def delete(host: Host, path: str) -> bool:
             return True
         return False
     if host.local and os.path.isfile(path):
-        os.unlink(path)
+        try:
+            os.unlink(path)
+        except OSError as error:
+            raise HostError(
+                f"'{path}' cannot be deleted: {error.strerror}.",
+                f"Look at its folder, then repeat the command: ls -ld {os.path.dirname(path)}",
+            ) from error
         return True
     return False
 
@@ -223,28 +255,6 @@ def _delete(host: Host, raw: Any, path: str) -> None:
             "Wait until 'virsh vol-info' no longer grows, then repeat the command.",
             code=error.code,
         ) from error
-
-
-def stand_on(host: Host, paths: Iterable[str]) -> dict[str, list[str]]:
-    """
-    Volumes of all active pools that have one of ``paths`` as their backing file.
-
-    :return: The dependants' paths by backing path; a path that nothing stands on is missing.
-    """
-    wanted = set(paths)
-    found: dict[str, list[str]] = {}
-    for raw_pool in host.call(host.connection.listAllStoragePools, 2):  # 2: active ones
-        try:
-            host.call(raw_pool.refresh, 0)  # overlays may have been made behind libvirt's back
-        except HostError as error:
-            log.warning("storage pool %s cannot be refreshed: %s", raw_pool.name(), error.message)
-        for volume in host.call(raw_pool.listAllVolumes, 0):
-            with absent(NO_STORAGE_VOL):  # it may have been deleted since it was listed
-                root = etree.fromstring(host.call(volume.XMLDesc, 0).encode())
-                backing = (root.findtext("./backingStore/path") or "").strip()
-                if backing in wanted:
-                    found.setdefault(backing, []).append(str(volume.path()))
-    return found
 
 
 # --- making -------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from saltext.kvmclone import publishing
@@ -20,47 +20,17 @@ from saltext.kvmclone.errors import HostUnreachable
 #: Seconds that one look may take; the minion does nothing else meanwhile.
 DEADLINE = 15
 
-_KNOWN = {"url": str, "ignore_shutdown": bool}
-
-#: Salt's own, for every beacon.
-_SALTS = ("interval", "enabled", "beacon_module", "disable_during_state_run", "run_once")
-
 _LOOK = "import sys; sys.path.insert(0, sys.argv[1]); from saltext.kvmclone import publishing; "
 
 
-def settings(config: Any) -> dict[str, Any]:
-    """A beacon's configuration, which is a list of mappings or one."""
-    if isinstance(config, Mapping):
-        return dict(config)
-    parts = config if isinstance(config, Sequence) and not isinstance(config, str) else []
-    return {
-        key: value for part in parts if isinstance(part, Mapping) for key, value in part.items()
-    }
-
-
-def validate(config: Any) -> tuple[bool, str]:
-    """Whether a beacon's configuration is right, and a word about it."""
-    if not isinstance(config, (list, tuple, Mapping)):
-        return False, "The configuration of the beacon kvm_clone is a list: [interval: 60]."
-    for key, value in settings(config).items():
-        if key in _SALTS or key.startswith("_"):
-            continue
-        if key not in _KNOWN or not isinstance(value, _KNOWN[key]):
-            known = ", ".join(_KNOWN)
-            return False, f"{key}: {value!r} is not known to the beacon kvm_clone ({known})."
-    return True, "Valid beacon configuration"
-
-
-def news(opts: Mapping[str, Any], config: Any) -> list[dict[str, str]]:
+def news(opts: Mapping[str, Any], url: str, ignore_shutdown: bool) -> list[dict[str, str]]:
     """
     What changed since the last look; at the first one nothing did.
 
     :param opts: The minion's configuration.
-    :param config: The beacon's.
+    :param ignore_shutdown: A guest that was shut down in the ordinary way is no news.
     :raises HostUnreachable: libvirt does not answer.
     """
-    wishes = settings(config)
-    url = wishes.get("url", "qemu:///system")
     path = os.path.join(str(opts["cachedir"]), "kvm_clone", "seen.json")
     before = _seen(path, url)
     now = look(url)
@@ -71,7 +41,7 @@ def news(opts: Mapping[str, Any], config: Any) -> list[dict[str, str]]:
     os.replace(draft, path)
     if before is None:
         return []
-    return publishing.changed(before, now, bool(wishes.get("ignore_shutdown")))
+    return publishing.changed(before, now, ignore_shutdown)
 
 
 def look(url: str) -> dict[str, Any]:

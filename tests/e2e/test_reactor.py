@@ -1,0 +1,93 @@
+"""From an event of a minion to test.version of the machine that it asked for, and back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from lab.common import CHECKOUT, wait_until
+from lab.lab import Lab
+from lab.salt import SaltWorld
+from tests.e2e.conftest import BASE, Machines
+from tests.integration import installs
+from tests.integration.reactor import Ear, ask, ending, idle, master_config
+
+pytestmark = pytest.mark.guest
+
+POLICY = {
+    "allow": [
+        {
+            "minions": ["e2e-ci*"],
+            "profiles": ["runner"],
+            "names": "{minion}-*",
+            "at_once": 2,
+            "per_hour": 10,
+            "overrides": {"ttl": "2h"},
+        }
+    ],
+    "finish": True,
+    "clean_keys": True,
+}
+
+TOP = "base:\n  'e2e-ci-*':\n    - finished\n"
+FINISHED = "/root/finished:\n  file.managed:\n    - contents: by the reactor\n"
+
+
+@pytest.fixture(scope="module")
+def world(lab: Lab) -> Iterator[SaltWorld]:
+    with SaltWorld(
+        lab.folder / "salt-reactor",
+        address=lab.gateway,
+        owner=lab.name,
+        master=master_config(POLICY),
+    ) as made:
+        files = made.folder / "srv/salt"
+        # The new machine gets our modules by sync; it has neither libvirt nor lxml.
+        installs.export(files, (*installs.DOORS, "_utils"))
+        shutil.copytree(CHECKOUT / "reactor", files / "reactor")
+        (files / "top.sls").write_text(TOP)
+        (files / "finished.sls").write_text(FINISHED)
+        provider = {"driver": "libvirt", "url": "qemu:///system", "host": "kvm01"}
+        made.write_cloud("providers", "kvm.conf", {"kvm": provider})
+        profile = {
+            "provider": "kvm",
+            "base_domain": BASE,
+            "clone_strategy": "quick",
+            "minion": {"master": made.address, "master_port": made.ret_port},
+        }
+        made.write_cloud("profiles", "runner.conf", {"runner": profile})
+        made.add_minion("kvm01")
+        made.add_minion("e2e-ci")
+        yield made
+
+
+def test_a_minion_rings_and_its_machine_answers_test_version_is_finished_and_gives_itself_back(
+    world: SaltWorld, lab: Lab
+) -> None:
+    machines = Machines(lab, world)
+    before = machines.left()
+    name = "e2e-ci-build7"
+    with Ear(world) as ear:
+        token = ask(world, "e2e-ci", name, "ttl=1h", profile="runner")
+        end = ending(world, "e2e-ci", token, timeout=300)
+        assert end["verdict"] == "made", end
+
+        version = world.salt(name, "test.version").data
+        clone = world.run("kvmclone.show", name).data["clones"][name]
+        assert version == {name: clone["minion"]["version"]}
+        assert (clone["stage"], clone["uuid"]) == ("ready", end["uuid"])
+
+        ear.wait_for(f"salt/kvm_clone/{name}/highstate", timeout=120)
+        there = lambda: world.salt(name, "file.file_exists", "/root/finished").data == {name: True}  # noqa: E731
+        wait_until(there, "the highstate", 120)
+
+        assert world.salt(name, "saltutil.sync_all", timeout=120).retcode == 0
+        lacks = world.salt(name, "kvm_clone.list_clones", timeout=120)
+        assert "salt-pip install" in lacks.data[name]
+        rung = world.salt(name, "kvm_clone.release", name, timeout=120)
+        assert rung.retcode == 0, rung
+        ear.wait_for(f"salt/kvm_clone/{name}/destroyed", timeout=120)
+    idle(world)
+    assert machines.left() == before

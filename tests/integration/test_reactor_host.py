@@ -1,0 +1,108 @@
+"""What a KVM host tells by itself: through its mine, its beacon and its schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab.common import wait_until
+from lab.lab import Lab
+from lab.salt import SaltWorld
+from tests.integration.conftest import configure
+from tests.integration.reactor import Ear, master_config
+
+pytestmark = pytest.mark.guest
+
+#: As reactor/README.md shows them.
+HOST = {
+    "beacons": {"kvm_clone": [{"interval": 2}]},
+    "schedule": {"expired clones": {"function": "kvm_clone.ring_expired", "seconds": 5}},
+    "mine_functions": {
+        "kvm_clone.published": [],
+        "web_pool": [{"mine_function": "kvm_clone.published_addresses"}, {"tag": "web"}],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def world(lab: Lab) -> Iterator[SaltWorld]:
+    base = lab.tiny_base(f"base-host-{lab.name}")
+    folder = lab.folder / "salt-host"
+    master = {"kvm_clone": master_config({"expire": True})["kvm_clone"]}
+    with SaltWorld(folder, address=lab.gateway, owner=lab.name, master=master) as made:
+        configure(made, base_domain=base, clone_strategy="quick")
+        made.add_minion("kvm01", HOST)
+        made.add_minion("balancer")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def clone(world: SaltWorld, lab: Lab) -> Iterator[str]:
+    name = f"pool-{lab.name}"
+    made = world.run("kvmclone.create", "tiny", name, "tags=[web]", "ttl=1h")
+    assert made.retcode == 0, made
+    yield name
+    world.run("kvmclone.destroy", name)
+
+
+def test_the_mine_has_what_a_load_balancer_and_a_placement_need(
+    world: SaltWorld, clone: str, lab: Lab
+) -> None:
+    assert world.salt("kvm01", "mine.update").retcode == 0
+    pool = world.salt("balancer", "mine.get", "kvm01", "web_pool").data["balancer"]
+    assert pool["kvm01"][clone] == lab.lease(clone)
+    told = world.salt("balancer", "mine.get", "kvm01", "kvm_clone.published").data["balancer"]
+    host = told["kvm01"]
+    assert host["host"] == "kvm01"
+    assert 0 < host["memory"]["free"] < host["memory"]["total"]
+    assert host["pools"][lab.pool]["available"] > 0
+    assert host["clones"][clone]["address"] == lab.lease(clone)
+    assert host["clones"][clone]["tags"] == ["web"]
+
+
+def test_the_beacon_rings_when_a_clone_stops_and_when_its_base_changes(
+    world: SaltWorld, clone: str, lab: Lab
+) -> None:
+    seen = world.folder / "state/kvm01/cache/kvm_clone/seen.json"
+    wait_until(lambda: seen.exists() and clone in seen.read_text(), "the beacon's first look", 60)
+    with Ear(world) as ear:
+        lab.stop(clone)
+
+        def about(what: str) -> bool:
+            for tag in ("kvm_clone/changed", "salt/beacon/kvm01/kvm_clone/changed"):
+                ear.wait_for(
+                    tag,
+                    lambda data: (
+                        [
+                            one
+                            for one in (data.get("data") or data).get("clones", [])
+                            if (one["name"], one["what"]) == (clone, what)
+                        ]
+                        != []
+                    ),
+                )
+            return True
+
+        assert about("stopped")
+        base = lab.pool_path / f"base-host-{lab.name}-0.qcow2"
+        base.touch()
+        assert about("base")
+        # The minion's process goes on with its work.
+        assert world.salt("kvm01", "kvm_clone.show", clone).data["kvm01"]["drift"] is True
+
+
+def test_a_clone_with_a_ttl_is_gone_when_its_time_has_passed_and_nobody_did_anything(
+    world: SaltWorld, lab: Lab
+) -> None:
+    name = f"brief-{lab.name}"
+    made = world.run("kvmclone.create", "tiny", name, "ttl=30")
+    assert made.retcode == 0, made
+    # The master of this world maps no SLS; what its reactor would call is called here.
+    with Ear(world) as ear:
+        rung = ear.wait_for("kvm_clone/expired", lambda data: name in str(data), timeout=90)
+    answer = world.run("kvmclone.answer_doorbell", "expired", rung["id"])
+    assert answer.retcode == 0, answer
+    wait_until(
+        lambda: name not in world.run("kvmclone.list").data["clones"], "the end of its time", 60
+    )
