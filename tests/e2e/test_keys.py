@@ -23,7 +23,8 @@ from lab.salt import SaltWorld
 from saltext.kvmclone import keys
 from tests.e2e.conftest import BARE, BASE, Machines
 
-pytestmark = pytest.mark.guest
+# Written, and not yet seen passing as a whole on a quiet machine.
+pytestmark = [pytest.mark.guest, pytest.mark.unproven]
 
 SECOND_MASTER = "192.0.2.7"
 

@@ -23,7 +23,8 @@ from saltext.kvmclone import minions
 from tests.e2e.conftest import BARE, BASE, Ear, Machines
 from tests.e2e.test_keys import held, started
 
-pytestmark = pytest.mark.guest
+# Written, and not yet seen passing as a whole on a quiet machine.
+pytestmark = [pytest.mark.guest, pytest.mark.unproven]
 
 UNPLUGGED = "e2e-unplugged"
 

@@ -241,6 +241,8 @@ def look_into_guest(
 
 
 @guest
+@pytest.mark.guest
+@pytest.mark.unproven
 def test_no_secret_is_in_an_answer_or_on_the_terminal(told: Told) -> None:
     heard = {
         number: told.canaries.heard(answer.stdout) + told.canaries.heard(answer.stderr)
@@ -251,6 +253,8 @@ def test_no_secret_is_in_an_answer_or_on_the_terminal(told: Told) -> None:
 
 
 @guest
+@pytest.mark.guest
+@pytest.mark.unproven
 def test_no_secret_is_said_on_the_masters_bus(told: Told) -> None:
     assert told.canaries.heard(told.events) == []
     assert "kvm_clone.remote" in told.events, "the jobs were heard"
@@ -258,17 +262,23 @@ def test_no_secret_is_said_on_the_masters_bus(told: Told) -> None:
 
 
 @guest
+@pytest.mark.guest
+@pytest.mark.unproven
 def test_no_secret_is_in_a_process_list(told: Told) -> None:
     assert [seen for seen in told.watch.seen if told.canaries.heard(seen)] == []
     assert told.watch.rounds > 100
 
 
 @guest
+@pytest.mark.guest
+@pytest.mark.unproven
 def test_no_secret_is_left_on_the_host_in_caches_logs_and_temporary_files(told: Told) -> None:
     assert told.host == {}
     assert told.files > 30, "the job cache and the logs were read"
 
 
 @guest
+@pytest.mark.guest
+@pytest.mark.unproven
 def test_no_secret_is_left_in_the_guest_but_in_its_own_place(told: Told) -> None:
     assert told.guest == {}
