@@ -581,6 +581,7 @@ def test_a_file_that_root_may_not_read_is_cloned_by_libvirt(
 # --- after a crash -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_half_made_volume_is_told_from_somebody_elses_file(world: World, host: LocalHost) -> None:
     def being_made(path: Path, form: str, strategy: str) -> Volume:
         return Volume("vda", str(path), form, strategy, MAKING, 64 * MIB)

@@ -272,6 +272,7 @@ def _clone_some(url: str, base: str, names: list[str], problems: Any) -> None:
         thread.join()
 
 
+@pytest.mark.slow
 def test_twenty_at_once_get_twenty_addresses(lab: Lab, world: World, host: LocalHost) -> None:
     """Four processes of five threads each, in a network that has room for exactly twenty."""
     with network(lab.name, first=11, last=30) as tight:

@@ -136,6 +136,11 @@ def test_the_states_load(world: SaltWorld) -> None:
     }
 
 
+def test_the_beacon_loads(world: SaltWorld) -> None:
+    available = lambda: world.salt("kvm01", "beacons.list_available", "return_yaml=False")  # noqa: E731
+    wait_until(lambda: "kvm_clone" in available().data["kvm01"], "the beacon", 30)
+
+
 def test_the_runner_answers(world: SaltWorld) -> None:
     answer = world.run("kvmclone.profiles")
     assert answer.retcode == 0, answer

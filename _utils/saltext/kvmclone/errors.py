@@ -67,6 +67,14 @@ class HostUnreachable(KvmCloneError):
     """The libvirt daemon, or the minion on the KVM host, does not answer."""
 
 
+class NeverConnected(HostUnreachable):
+    """The same, known to be so before anything was asked: nothing can have been made."""
+
+    @property
+    def type(self) -> str:
+        return HostUnreachable.__name__
+
+
 class HostError(KvmCloneError):
     """
     libvirt refused or failed for a reason that we have no better name for.

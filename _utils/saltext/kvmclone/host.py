@@ -26,6 +26,7 @@ from saltext.kvmclone.errors import (
     HostError,
     HostUnreachable,
     MissingPackage,
+    NeverConnected,
     NotFound,
     absent,
 )
@@ -294,4 +295,4 @@ def _unreachable(url: str, error: Any) -> HostUnreachable:
         )
     elif is_local(url):
         hint = "Is libvirtd running? systemctl start libvirtd   (or: libvirtd -d)"
-    return HostUnreachable(message, hint)
+    return NeverConnected(message, hint)

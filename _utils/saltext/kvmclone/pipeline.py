@@ -29,6 +29,7 @@ from saltext.kvmclone.errors import (
     KeptAfterFailure,
     KeyConflict,
     KvmCloneError,
+    NeverConnected,
     NotFound,
     PlanRefused,
 )
@@ -41,7 +42,7 @@ from saltext.kvmclone.request import Request, Secrets
 log = logging.getLogger(__name__)
 
 #: After these nothing of ours was made.
-REFUSALS = (AlreadyExists, CreateInProgress, KeptAfterFailure, PlanRefused)
+REFUSALS = (AlreadyExists, CreateInProgress, KeptAfterFailure, NeverConnected, PlanRefused)
 
 #: Pause before a create looks again at one of the same name that is under way, seconds.
 PAUSE = 0.5
