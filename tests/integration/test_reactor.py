@@ -15,7 +15,7 @@ from tests.integration.reactor import RULE, Ear, ask, asked, ending, idle, react
 
 POLICY = {"allow": [RULE], "expire": True, "finish": True, "clean_keys": True}
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.unproven]
 
 
 @pytest.fixture(scope="module")

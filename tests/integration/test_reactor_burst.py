@@ -26,7 +26,7 @@ from tests.integration.reactor import (
     reactor_world,
 )
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.unproven]
 
 LIMITS = {**RULE, "at_once": 3, "per_hour": 6}
 POLICY = {"allow": [LIMITS], "queue": 20, "workers": 2, "patience": "45s"}

@@ -12,7 +12,7 @@ from lab.salt import SaltWorld
 from tests.integration.conftest import configure
 from tests.integration.reactor import Ear, master_config
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.unproven]
 
 #: As reactor/README.md shows them.
 HOST = {
