@@ -116,7 +116,9 @@ def test_a_clone_is_made_once_though_master_and_worker_are_killed_in_the_middle(
     shown = world.run("kvmclone.show", "ci01-cut").data["clones"]["ci01-cut"]
     assert (entry["state"], entry["uuid"]) == ("made", shown["uuid"])
     assert shown["stage"] == "addressed"
-    assert world.run("kvmclone.gc").data["leftovers"] == []
+    # Others may work on this machine as well, and leave something.
+    left_over = world.run("kvmclone.gc").data["leftovers"]
+    assert not [one for one in left_over if one["name"] == "ci01-cut"]
 
 
 def asked_offline(world: SaltWorld) -> list[str]:
