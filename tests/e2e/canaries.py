@@ -39,6 +39,14 @@ def login_key(passphrase: str) -> tuple[str, str]:
     return private.decode(), public.decode()
 
 
+def hidden_half(private: str) -> str:
+    """
+    What :func:`login_key` made, without the lines that tell the public half: ``authorized_keys``
+    holds the same characters wherever the groups of base64 fall alike.
+    """
+    return "\n".join(private.splitlines()[4:])
+
+
 def forms(secret: str) -> set[bytes]:
     """
     Everything that a secret looks like when it is quoted, escaped, encoded or cut into lines.
