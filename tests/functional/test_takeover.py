@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from lab.common import CHECKOUT
 from saltext.kvmclone import apply, collect, dismantle, pipeline, plan, survey, workers
+from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.errors import (
     AlreadyExists,
     CreateInProgress,
+    HostUnreachable,
     KeptAfterFailure,
     KvmCloneError,
     PlanRefused,
@@ -341,3 +346,105 @@ def test_a_destroy_that_died_is_repeated(
     assert outcome.error is None, "a create clears what a dead destroy left, and goes on"
     host.destroy(request.name)
     assert world.footprint() == before
+
+
+GC = """
+import json, sys
+sys.path[:0] = ['_utils', '.']
+from saltext.kvmclone import collect
+from saltext.kvmclone.operations import LocalHost
+
+url, name, apply = json.loads(sys.argv[1])
+print(json.dumps([item.as_dict() for item in collect.collect(LocalHost(url), name, apply)]))
+"""
+
+
+class Away(LocalHost):
+    """A host whose libvirtd goes away when the clone shall boot, and stays away."""
+
+    def boot(self, name: str) -> Clone:
+        raise HostUnreachable(f"'{name}' cannot be booted.")
+
+    def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
+        raise HostUnreachable(f"'{name}' cannot be destroyed.")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "PERSISTENCE", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_could_not_be_taken_back_is_collected_although_its_process_lives(
+    world: World, host: LocalHost, base: str
+) -> None:
+    """A minion with threads lives on, and so does every other program that is asked."""
+    before = world.footprint()
+    request = quick(world.name(), base)
+    failed = pipeline.create(Away(host.url), request)
+    assert isinstance(failed.error, HostUnreachable)
+    assert f"kvmclone.gc {request.name} apply=True" in failed.error.hint
+    assert world.exists(request.name)
+
+    listed = collect.collect(host, request.name)
+    assert [item.kind for item in listed] == ["domain", "volume"]
+    assert "gave it up" in listed[0].reason
+    order = json.dumps([host.url, request.name, True])
+    words = [sys.executable, "-c", GC, order]
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [item["removed"] for item in json.loads(done.stdout)] == [True, True]
+    assert world.footprint() == before
+
+
+@pytest.mark.guest
+@pytest.mark.usefixtures("impatient")
+def test_what_could_not_be_taken_back_is_gone_on_with_although_its_process_lives(
+    world: World, host: LocalHost, base: str
+) -> None:
+    request = quick(world.name(), base)
+    pipeline.create(Away(host.url), request)
+    outcome = pipeline.create(host, request)
+    assert (outcome.error, outcome.stage) == (None, "addressed")
+
+
+def test_a_destroy_that_libvirt_did_not_hear_of_is_repeated_although_its_process_lives(
+    world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even the record could be told that the destroy had failed."""
+    before = world.footprint()
+    name = world.name()
+    host.clone(quick(name, base))
+
+    def lost(*_arguments: object) -> None:
+        raise HostUnreachable("libvirtd went away")
+
+    with monkeypatch.context() as patched, pytest.raises(HostUnreachable):
+        patched.setattr(dismantle, "_delete", lost)
+        patched.setattr(dismantle, "_require_mine", lost)
+        host.destroy(name)
+    assert "gave it up" in collect.collect(host, name)[0].reason
+    host.destroy(name)
+    assert world.footprint() == before
+
+
+def test_one_daemon_in_two_spellings_gives_one_turn(
+    world: World, host: LocalHost, base: str
+) -> None:
+    """Two processes that reach it by different urls would else both decide."""
+    name = world.name()
+    host.clone(quick(name, base))
+    with workers.turn(name):
+        ends: list[object] = []
+
+        def destroy() -> None:
+            ends.append(LocalHost("qemu+unix:///system").destroy(name))
+
+        thread = threading.Thread(target=destroy)
+        thread.start()
+        thread.join(1.5)
+        assert not ends
+        assert world.disks(name)[0].exists()
+    thread.join(60)
+    assert len(ends) == 1
+    assert not world.exists(name)

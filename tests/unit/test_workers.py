@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -14,9 +15,7 @@ import pytest
 
 from saltext.kvmclone import workers
 from saltext.kvmclone.errors import CreateInProgress, HostError
-from saltext.kvmclone.ownership import ALIVE, DEAD, ELSEWHERE
-
-URL = "test:///default"
+from saltext.kvmclone.ownership import ALIVE, DEAD, ELSEWHERE, Worker
 
 
 @pytest.fixture(autouse=True)
@@ -78,10 +77,10 @@ def test_one_at_a_time_has_its_turn() -> None:
     order: list[str] = []
 
     def second() -> None:
-        with workers.turn(URL, "web1"):
+        with workers.turn("web1"):
             order.append("second")
 
-    with workers.turn(URL, "web1"):
+    with workers.turn("web1"):
         thread = threading.Thread(target=second)
         thread.start()
         time.sleep(0.2)
@@ -91,16 +90,16 @@ def test_one_at_a_time_has_its_turn() -> None:
 
 
 def test_another_name_has_a_turn_of_its_own() -> None:
-    with workers.turn(URL, "web1"), workers.turn(URL, "web2"), workers.turn("test:///x", "web1"):
+    with workers.turn("web1"), workers.turn("web2"):
         pass
 
 
 def test_waiting_for_a_turn_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "PATIENCE", 0.2)
     with (
-        workers.turn(URL, "web1"),
+        workers.turn("web1"),
         pytest.raises(CreateInProgress, match="web1"),
-        workers.turn(URL, "web1"),
+        workers.turn("web1"),
     ):
         pytest.fail("two had their turn")
 
@@ -110,24 +109,106 @@ def test_a_turn_ends_with_the_process_that_had_it() -> None:
         "import sys, time; sys.path.insert(0, '_utils')\n"
         "from saltext.kvmclone import workers\n"
         f"workers.LOCKS = {workers.LOCKS!r}\n"
-        f"with workers.turn({URL!r}, 'web1'):\n"
+        f"with workers.turn('web1'):\n"
         "    print('in', flush=True); time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"in\n"
         child.kill()
-    with workers.turn(URL, "web1"):
+    with workers.turn("web1"):
         pass
 
 
 def test_the_lock_is_no_way_to_write_elsewhere(locks: Path, tmp_path: Path) -> None:
-    with workers.turn(URL, "web1"):
+    with workers.turn("web1"):
         lock = next(locks.iterdir())
-    lock.unlink()
     target = tmp_path / "precious"
     target.write_text("precious")
     lock.symlink_to(target)
-    with pytest.raises(HostError, match="lock"), workers.turn(URL, "web1"):
+    with pytest.raises(HostError, match="lock"), workers.turn("web1"):
         pytest.fail("a symbolic link was followed")
     assert target.read_text() == "precious"
+
+
+def test_a_lock_is_gone_when_its_turn_is_over(locks: Path) -> None:
+    with workers.turn("web1"):
+        assert [lock.stat().st_mode & 0o777 for lock in locks.iterdir()] == [0o666]
+    assert not list(locks.iterdir())
+
+
+def test_a_lock_of_another_user_stays_and_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a sticky folder only its owner may remove a file, and nobody may create it anew."""
+    program = (
+        "import os, sys; sys.path.insert(0, '_utils')\n"
+        "from saltext.kvmclone import workers\n"
+        "workers.LOCKS = sys.argv[1]\n"
+        "os.setuid(65534)\n"
+        "with workers.turn('web1'): print('in')\n"
+    )
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o1777)
+        monkeypatch.setattr(workers, "LOCKS", folder)
+        with workers.turn("web1"):
+            lock = next(Path(folder).iterdir())
+        lock.touch()
+        lock.chmod(0o666)
+        for _ in range(2):
+            words = [sys.executable, "-c", program, folder]
+            done = subprocess.run(words, capture_output=True, check=False)
+            assert (done.stdout, done.returncode) == (b"in\n", 0), done.stderr
+            assert lock.exists()
+
+
+def test_a_lock_that_somebody_removed_is_not_taken_for_the_one_that_is_there(locks: Path) -> None:
+    with workers.turn("web1"):
+        lock = next(locks.iterdir())
+        lock.unlink()
+        with workers.turn("web1"):
+            theirs = lock.stat().st_ino
+            assert theirs
+        lock.touch()
+        kept = lock.stat().st_ino
+    assert lock.stat().st_ino == kept
+
+
+def test_many_processes_never_have_the_turn_at_once(locks: Path, tmp_path: Path) -> None:
+    """Each takes the lock file away, which must let no two in."""
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    program = (
+        "import sys; sys.path.insert(0, '_utils')\n"
+        "from saltext.kvmclone import workers\n"
+        f"workers.LOCKS = {str(tmp_path)!r}\n"
+        "for _ in range(200):\n"
+        "    with workers.turn('web1'):\n"
+        f"        with open({str(counter)!r}, 'r+') as file:\n"
+        "            now = int(file.read()); file.seek(0); file.write(str(now + 1))\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
+    assert [process.wait(300) for process in running] == [0] * 4
+    assert counter.read_text() == "800"
+
+
+def test_a_piece_of_work_that_was_given_up_is_dead_though_its_process_lives() -> None:
+    worker, other = workers.this_process(), workers.this_process()
+    workers.give_up(worker)
+    assert workers.life(worker) == DEAD
+    assert "gave it up" in workers.end_of(worker)
+    assert workers.life(other) == ALIVE
+
+
+def test_nobody_else_can_say_that_a_worker_gave_up(locks: Path) -> None:
+    """The folder is open to everybody."""
+    worker = workers.this_process()
+    workers.give_up(worker)
+    os.chown(next(locks.iterdir()), 65534, 65534)
+    assert workers.life(worker) == ALIVE
+
+
+def test_work_that_its_worker_released_is_dead_wherever_it_ran() -> None:
+    away = replace(workers.this_process(), host="elsewhere", boot="other/1", machine="other")
+    assert workers.life(workers.released(away)) == DEAD
+    assert workers.end_of(workers.released(away)) == "that failed"
+    # A record that names nobody says nothing.
+    assert workers.life(Worker()) == ELSEWHERE

@@ -155,7 +155,7 @@ def destroy(
     :raises CreateInProgress: Somebody is at work on it.
     """
     name = handle.name
-    with workers.turn(host.url, name):
+    with workers.turn(name):
         record = handle.record()
         if record is None:
             return _destroy_foreign(host, handle, force)
@@ -226,13 +226,16 @@ def _unneeded(host: Host, uuid: str, paths: list[str]) -> list[str]:
 def release(handle: DomainHandle, mine: Record) -> None:
     """
     Give up a piece of work that failed, so that it can be repeated although this process
-    lives on; as far as that can still be written.
+    lives on.
     """
     try:
         _require_mine(handle, mine)
-        handle.save_record(replace(mine, worker=replace(mine.worker, pid=0, started=0)))
+        handle.save_record(replace(mine, worker=workers.released(mine.worker)))
+    except CreateInProgress:
+        pass  # somebody else's already
     except KvmCloneError as error:
-        log.debug("%s: not released: %s", mine.uuid, error)
+        log.debug("%s: not released in the record: %s", mine.uuid, error)
+        workers.give_up(mine.worker)
 
 
 def _delete(host: Host, handle: DomainHandle, mine: Record, paths: tuple[str, ...]) -> None:
@@ -340,7 +343,7 @@ def in_progress(record: Record, name: str) -> CreateInProgress:
         hint = f"Wait for it: salt-run kvmclone.show {name}   Or end it: kill {worker.pid}"
     else:
         message = (
-            f"'{name}' was being {doing} when process {worker.pid} died (stage '{record.stage}')."
+            f"'{name}' was being {doing} when {workers.end_of(worker)} (stage '{record.stage}')."
         )
         hint = f"Remove what it left: salt-run kvmclone.gc {name} apply=True"
     work = Work(worker, life, record.stage, record.goal, record.request)

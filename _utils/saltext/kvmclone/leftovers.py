@@ -105,7 +105,7 @@ def _unfinished(host: Host, name: str, record: ownership.Record) -> Unfinished:
     doing = "destroyed" if record.stage == DESTROYING else "made"
     worker = record.worker
     reason = {
-        ownership.DEAD: f"process {worker.pid} died when it was being {doing}",
+        ownership.DEAD: f"it was being {doing} when {workers.end_of(worker)}",
         ownership.ALIVE: f"process {worker.pid} is at work: it is being {doing}",
         ownership.ELSEWHERE: f"being {doing} from '{worker.host}', or was; not known here",
     }[life] + f" (stage '{record.stage}')"

@@ -135,7 +135,7 @@ class LocalHost:
 
     def take_over(self, name: str, token: str, worker: Worker) -> Clone:
         def work(host: Host) -> Clone:
-            with workers.turn(host.url, name):
+            with workers.turn(name):
                 handle, record = _ours(host, name)
                 if record.worker.token != token or record.stage == DESTROYING:
                     raise dismantle.in_progress(record, name)

@@ -345,10 +345,14 @@ class _Create:
                 # The answer was lost, not necessarily the clone. The token names ours alone.
                 self._persist(self._take_back_unseen)
         except KvmCloneError as problem:
+            workers.give_up(self.worker)  # this process may live on, and others shall repeat it
             problems.append(
                 f"'{self.request.name}' could not be taken back: {problem.message} Repeat that: "
                 f"salt-run kvmclone.gc {self.request.name} apply=True"
             )
+        except BaseException:  # a second Ctrl-C
+            workers.give_up(self.worker)
+            raise
         # After the machine: one that still ran would knock again. A kept one keeps its key,
         # which is on its record and goes with it.
         kept = self.clone is not None and self.request.on_failure != "destroy"

@@ -93,7 +93,7 @@ def protect(host: Host, base: DomainHandle, disk_paths: Iterable[str]) -> Protec
             f"Shut it off first: virsh shutdown {name}   (saved: virsh managedsave-remove {name})",
         )
     paths = _with_chains(disk_paths, name)
-    with workers.turn(host.url, _TURN):  # another create must not take our modes for original
+    with workers.turn(_TURN):  # another create must not take our modes for original
         old = protection(host, base)
         known = {file.path: file.mode for file in old.files} if old else {}
         # A file that another protected base has, too, is read-only for that reason already.
@@ -126,7 +126,7 @@ def unprotect(host: Host, base: DomainHandle) -> list[str]:
             f"The protection of '{base.name}' cannot be lifted over '{host.url}'.",
             f"On the KVM host: salt-call kvm_clone.unprotect {base.name}",
         )
-    with workers.turn(host.url, _TURN):
+    with workers.turn(_TURN):
         _require_unused(host, base, mark)
         kept = _modes_elsewhere(host, base)
         freed = []

@@ -8,17 +8,22 @@ its work be taken over; :func:`turn` lets one process at a time decide to.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import secrets
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from saltext.kvmclone.errors import CreateInProgress, HostError
 from saltext.kvmclone.ownership import ALIVE, DEAD, ELSEWHERE, Worker
+
+log = logging.getLogger(__name__)
 
 #: Machine-wide and gone after a boot, as the processes that it is about.
 LOCKS = "/run/lock"
@@ -50,61 +55,134 @@ def life(worker: Worker) -> str:
     :return: :data:`ALIVE`, :data:`DEAD`, or :data:`ELSEWHERE` where that cannot be told
         from here: it ran on another machine or in another container.
     """
+    if worker.boot and not worker.pid:
+        return DEAD  # it said so itself when it gave up, see :func:`released`
     if worker.boot == _boot():
-        return ALIVE if _started(worker.pid) == worker.started else DEAD
+        runs = _started(worker.pid) == worker.started and not _gave_up(worker)
+        return ALIVE if runs else DEAD
     # This machine has booted since, if it is this machine: then no process of that time lives.
     same = worker.host == socket.gethostname() and worker.machine == _machine() != ""
     rebooted = worker.boot.partition("/")[0] != _boot().partition("/")[0]
     return DEAD if same and rebooted else ELSEWHERE
 
 
+def end_of(worker: Worker) -> str:
+    """How a dead worker's work ended, as the rest of the sentence "… when"."""
+    if not worker.pid:
+        return "that failed"
+    lives = worker.boot == _boot() and _started(worker.pid) == worker.started
+    return f"process {worker.pid} {'gave it up' if lives else 'died'}"
+
+
+def released(worker: Worker) -> Worker:
+    """The same piece of work without a process: what failed and may be repeated by anybody."""
+    return replace(worker, pid=0, started=0)
+
+
+def give_up(worker: Worker) -> None:
+    """
+    Say on this machine that a piece of work of this process has ended, where its record could
+    not be told so. A process that lives on (a minion with threads) would else hold it for good.
+
+    The word stays until this machine boots: one empty file for each rollback that failed.
+    """
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+        os.close(os.open(_path("ended", worker.token), flags, 0o644))
+    except OSError as error:
+        log.warning("process %s keeps its work on a clone until it ends: %s", worker.pid, error)
+
+
+def _gave_up(worker: Worker) -> bool:
+    try:
+        said = os.stat(_path("ended", worker.token), follow_symlinks=False)
+        return said.st_uid in (0, os.stat(f"/proc/{worker.pid}").st_uid)
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
-def turn(url: str, name: str) -> Iterator[None]:
+def turn(name: str) -> Iterator[None]:
     """
     One process of this machine at a time decides about a name.
 
-    :param url: libvirt URI of the daemon.
+    By the name alone, on whichever daemon: one and the same daemon has many spellings (with a
+    socket, by its name or its address), and none of its own that is sure to stay the same. A
+    name on two hosts is rare, since it is a minion id; then one waits a moment for the other.
+
     :param name: Name of the clone.
     :raises CreateInProgress: Another one took longer than :data:`PATIENCE`.
+    :raises HostError: The lock cannot be opened.
     """
-    word = hashlib.sha256(f"{url} {name}".encode()).hexdigest()[:24]
-    path = os.path.join(LOCKS, f"kvm_clone-{word}.lock")
+    path = _path("lock", name)
+    descriptor = _locked(path, name)
     try:
-        descriptor = _open(path)
-    except OSError as error:
-        raise HostError(
-            f"The lock '{path}' cannot be opened: {error.strerror}.",
-            f"Look at it, and remove it if it is no plain file: ls -l {path}",
-        ) from error
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise CreateInProgress(
-                        f"Another process on this machine is busy with '{name}'.",
-                        f"Look at it: salt-run kvmclone.show {name}",
-                    ) from None
-                time.sleep(0.05)
         yield
     finally:
+        # Gone before it is let go: one that waits for this very file sees that, and opens anew.
+        with contextlib.suppress(PermissionError):  # another user's; it stays, for the next turn
+            if _stands_at(descriptor, path):
+                os.unlink(path)
+        # A process that was forked meanwhile has the file open, too: closing it is not enough.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _locked(path: str, name: str) -> int:
+    """The lock file at ``path``, open and ours alone."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            descriptor = _open(path)
+        except OSError as error:
+            raise HostError(
+                f"The lock '{path}' cannot be opened: {error.strerror}.",
+                f"Look at it, and remove it if it is no plain file: ls -l {path}",
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _stands_at(descriptor, path):  # else whoever had it took it away
+                return descriptor
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise CreateInProgress(
+                    f"Another process on this machine is busy with '{name}'.",
+                    f"Look at it: salt-run kvmclone.show {name}",
+                ) from None
+            time.sleep(0.05)
         os.close(descriptor)
 
 
 def _open(path: str) -> int:
-    """The lock file; it stays, since removing it would let two in."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        # Without O_CREAT: in a sticky folder the kernel refuses that for another user's file.
-        return os.open(path, flags)
-    except FileNotFoundError:
-        descriptor = os.open(path, flags | os.O_CREAT, 0o666)
+    while True:
+        try:
+            # Without O_CREAT: in a sticky folder the kernel refuses that for another user's file.
+            return os.open(path, flags)
+        except FileNotFoundError:
+            pass
+        try:
+            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue  # somebody was faster
         # A master that runs as user salt and root's minion take turns, whatever the umask.
         os.fchmod(descriptor, 0o666)
         return descriptor
+
+
+def _stands_at(descriptor: int, path: str) -> bool:
+    """Whether an open file is still the one at its path."""
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), there)
+
+
+def _path(kind: str, word: str) -> str:
+    digest = hashlib.sha256(word.encode()).hexdigest()[:24]
+    return os.path.join(LOCKS, f"kvm_clone-{digest}.{kind}")
 
 
 def _boot() -> str:
