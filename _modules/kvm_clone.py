@@ -413,7 +413,7 @@ def unprotect(base_domain, url=None):
     return _answered(lambda: _host(url).unprotect(base_domain))
 
 
-def remote(operation, arguments, url="qemu:///system"):
+def remote(operation, arguments, url="qemu:///system", challenge=None):
     """
     Serve ``salt-run kvmclone.…`` on the master: one operation, its errors as data.
 
@@ -426,7 +426,24 @@ def remote(operation, arguments, url="qemu:///system"):
     answer = _answered(lambda: wire.serve(__opts__, operation, arguments, url))
     if "error" in answer:
         __context__["retcode"] = 1
-    return answer
+    return _answered(lambda: sworn.answer(__opts__, "kvm_clone.remote", challenge, answer))
+
+
+def working(jid, challenge=None):
+    """
+    Whether this minion still works on a job; the master asks while it waits for an answer.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.working 20261125101112131415
+    """
+    return _answered(
+        lambda: sworn.answer(
+            __opts__, "kvm_clone.working", challenge, wire.working(__opts__, str(jid))
+        )
+    )
 
 
 # --- asking the master's reactor, see reactor/README.md

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
-from lab.common import PASSWORD
+from lab.common import PASSWORD, run
 from lab.lab import connection
 from lab.salt import SaltWorld
 from tests.e2e.conftest import Ear, Machines
@@ -111,16 +113,43 @@ def test_two_clones_made_by_one_command_are_two_machines(
     assert machines.left() == before
 
 
+#: Processes of this group reach nobody but this machine itself.
+CUT_OFF = 47110
+
+CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 22), timeout=5)"
+
+
+@pytest.fixture
+def cut_off() -> Iterator[list[str]]:
+    """What stands before a command that shall not reach any guest, as behind another host's NAT."""
+    table = "kvmclone-cut-off"
+    rule = f"oifname != lo meta skgid {CUT_OFF} ct state new reject"
+    hook = "{ type filter hook output priority 0; policy accept; }"
+    run(["nft", "add", "table", "inet", table])
+    try:
+        run(["nft", "add", "chain", "inet", table, "out", hook])
+        run(["nft", "add", "rule", "inet", table, "out", *rule.split()])
+        yield ["setpriv", "--regid", str(CUT_OFF), "--clear-groups"]
+    finally:
+        run(["nft", "delete", "table", "inet", table])
+
+
 def test_clones_of_a_base_without_an_agent_become_machines_of_their_own_over_ssh(
-    salt_world: SaltWorld, machines: Machines
+    salt_world: SaltWorld, machines: Machines, cut_off: list[str]
 ) -> None:
+    """The second for a master that cannot reach it: the host that made it goes in."""
     before = machines.left()
     names = ["e2e-first", "e2e-second"]
-    made = [salt_world.run("kvmclone.create", "sudo", name) for name in names]
+    first = salt_world.run("kvmclone.create", "sudo", names[0])
+    command = salt_world.command("salt-run", "--out=json", "-l", "error", "kvmclone.create")
+    made = [first, salt_world.execute([*cut_off, *command, "sudo", names[1]])]
     try:
         assert [answer.retcode for answer in made] == [0, 0], made
         clones = [a.data["clones"][name] for a, name in zip(made, names, strict=True)]
         assert len({clone["address"] for clone in clones}) == 2
+        reach = [sys.executable, "-c", CONNECT, clones[1]["address"]]
+        assert salt_world.execute(reach).retcode == 0
+        assert salt_world.execute([*cut_off, *reach]).retcode != 0, "it is cut off indeed"
         assert any("first contact" in warning for warning in clones[0]["warnings"])
         first, second = (identities(salt_world, name) for name in names)
         assert not set(first) & set(second)

@@ -21,10 +21,9 @@ from lab.demo import DEPLOY_SCRIPT
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
 from saltext.kvmclone import keys
-from tests.e2e.conftest import BARE, BASE, Machines
+from tests.e2e.conftest import BASE, Machines
 
-# Written, and not yet seen passing as a whole on a quiet machine.
-pytestmark = [pytest.mark.guest, pytest.mark.unproven]
+pytestmark = pytest.mark.guest
 
 SECOND_MASTER = "192.0.2.7"
 
@@ -81,7 +80,6 @@ def profiles(lab: Lab, salt_world: SaltWorld) -> Iterator[None]:
     """What these tests create; the guests are entered over their agent where they have one."""
     minion = {"master": salt_world.address, "master_port": salt_world.ret_port}
     common = {"provider": "local-kvm", "clone_strategy": "quick", "minion": minion}
-    ssh = {**common, "base_domain": BARE, "ssh_username": "root"}
     salt_world.write_cloud("deploy", "fails.sh", "#!/bin/sh\nexit 7\n")
     salt_world.write_cloud("deploy", "endless.sh", ENDLESS)
     salt_world.write_cloud("deploy", "place-and-start.sh", DEPLOY_SCRIPT)
@@ -92,8 +90,12 @@ def profiles(lab: Lab, salt_world: SaltWorld) -> Iterator[None]:
             "keyed": {**common, "base_domain": BASE},
             "failing": {**common, "base_domain": BASE, "script": "fails"},
             "endless": {**common, "base_domain": BASE, "script": "endless"},
-            "barred": {**ssh, "password": "not-the-password"},
-            "knocking": {**ssh, "base_domain": "e2e-knocks", "password": PASSWORD},
+            "knocking": {
+                **common,
+                "base_domain": "e2e-knocks",
+                "ssh_username": "root",
+                "password": PASSWORD,
+            },
             "several": {
                 **common,
                 "base_domain": BASE,
@@ -150,23 +152,6 @@ def test_the_key_of_a_clone_is_the_one_on_its_record_until_it_is_destroyed(
     assert held(salt_world, "e2e-keyed") == {}
 
 
-def test_destroy_removes_the_key_of_a_domain_that_somebody_undefined(
-    lab: Lab, salt_world: SaltWorld, nothing_left: None
-) -> None:
-    clone = created(salt_world, "keyed", "e2e-undefined")
-    with connection() as libvirtd:
-        domain = libvirtd.lookupByName("e2e-undefined")
-        domain.destroy()
-        domain.undefine()
-    Path(clone["disks"][0]["path"]).unlink()
-    assert held(salt_world, "e2e-undefined") == {"minions": clone["minion"]["fingerprint"]}
-    gone = salt_world.run("kvmclone.destroy", "e2e-undefined")
-    assert gone.retcode == 0, gone.stdout
-    assert held(salt_world, "e2e-undefined") == {}
-    again = salt_world.run("kvmclone.destroy", "e2e-undefined")
-    assert again.data["clones"]["e2e-undefined"]["error"]["type"] == "NotFound"
-
-
 @pytest.mark.parametrize("state", ["minions", "minions_pre", "minions_denied"])
 def test_an_id_with_a_key_of_somebody_else_is_refused_before_anything_is_made(
     salt_world: SaltWorld, machines: Machines, state: str
@@ -195,17 +180,13 @@ def test_an_id_with_a_key_of_somebody_else_is_refused_before_anything_is_made(
         foreign.unlink()
 
 
-@pytest.mark.parametrize(
-    ("profile", "error"), [("failing", "DeployFailed"), ("barred", "LoginFailed")]
-)
-def test_no_key_stays_of_a_create_that_failed(
-    salt_world: SaltWorld, nothing_left: None, profile: str, error: str
+def test_no_key_stays_of_a_create_that_failed_in_the_guest(
+    salt_world: SaltWorld, nothing_left: None
 ) -> None:
-    name = f"e2e-{profile}"
-    made = salt_world.run("kvmclone.create", profile, name)
+    made = salt_world.run("kvmclone.create", "failing", "e2e-failing")
     assert made.retcode == 1
-    assert made.data["clones"][name]["error"]["type"] == error
-    assert held(salt_world, name) == {}
+    assert made.data["clones"]["e2e-failing"]["error"]["type"] == "DeployFailed"
+    assert held(salt_world, "e2e-failing") == {}
 
 
 def test_no_key_stays_of_a_create_that_was_interrupted(
@@ -226,10 +207,10 @@ def test_no_key_stays_of_a_create_that_was_interrupted(
         libvirtd.lookupByName("e2e-endless")
 
 
-def test_overlapping_creates_make_one_machine_with_one_key(
+def test_overlapping_creates_make_one_machine_with_one_key_and_other_masters_are_named(
     salt_world: SaltWorld, nothing_left: None
 ) -> None:
-    both = [started(salt_world, "kvmclone.create", "keyed", "e2e-twice") for _ in range(2)]
+    both = [started(salt_world, "kvmclone.create", "several", "e2e-twice") for _ in range(2)]
     try:
         outputs = [process.communicate(timeout=300) for process in both]
     finally:
@@ -241,8 +222,24 @@ def test_overlapping_creates_make_one_machine_with_one_key(
     fingerprint = shown["minion"]["fingerprint"]
     assert held(salt_world, "e2e-twice") == {"minions": fingerprint}
     assert all(fingerprint in out and shown["uuid"] in out for out, _err in outputs)
-    assert salt_world.run("kvmclone.destroy", "e2e-twice").retcode == 0
+
+    # The minion has two masters, and of the other one only this can be said.
+    words = [text for text in shown["warnings"] if "salt-key -a e2e-twice" in text]
+    assert len(words) == 1
+    assert fingerprint in words[0] and SECOND_MASTER in words[0]
+
+    # Somebody removes the domain by hand; its key is still ours to take back.
+    with connection() as libvirtd:
+        domain = libvirtd.lookupByName("e2e-twice")
+        domain.destroy()
+        domain.undefine()
+    Path(shown["disks"][0]["path"]).unlink()
+    assert held(salt_world, "e2e-twice") == {"minions": fingerprint}
+    gone = salt_world.run("kvmclone.destroy", "e2e-twice")
+    assert gone.retcode == 0, gone.stdout
     assert held(salt_world, "e2e-twice") == {}
+    again = salt_world.run("kvmclone.destroy", "e2e-twice")
+    assert again.data["clones"]["e2e-twice"]["error"]["type"] == "NotFound"
 
 
 def test_a_base_whose_own_minion_knocks_first_under_the_new_name_leaves_no_key_of_its_own(
@@ -275,19 +272,3 @@ def test_a_base_whose_own_minion_knocks_first_under_the_new_name_leaves_no_key_o
     assert salt_world.run("kvmclone.destroy", "e2e-knock").retcode == 0
     assert held(salt_world, "e2e-knock") == {}
     assert states - {"minions"}, "the base's own minion did knock"
-
-
-def test_a_clone_of_several_masters_says_what_is_left_to_do_on_the_others(
-    salt_world: SaltWorld, nothing_left: None
-) -> None:
-    clone = created(salt_world, "several", "e2e-several")
-    fingerprint = clone["minion"]["fingerprint"]
-    assert held(salt_world, "e2e-several") == {"minions": fingerprint}
-    words = [text for text in clone["warnings"] if "salt-key -a e2e-several" in text]
-    assert len(words) == 1
-    assert fingerprint in words[0] and SECOND_MASTER in words[0]
-    shown = salt_world.run("kvmclone.show", "e2e-several").data["clones"]["e2e-several"]
-    assert words[0] in shown["warnings"]
-    gone = salt_world.run("kvmclone.destroy", "e2e-several")
-    assert gone.retcode == 0
-    assert held(salt_world, "e2e-several") == {}

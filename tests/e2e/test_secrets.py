@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -153,6 +155,7 @@ def world(lab: Lab, secrets: dict[str, str], private_key: str) -> Iterator[SaltW
             "base_domain": "e2e-canary",
             "clone_strategy": "quick",
             "bootstrap": "ssh",
+            "ip_source": "reserve",  # they boot at once, without an agent
             "ssh_username": "lab",
             "minion": {"master": made.address, "master_port": made.ret_port},
             "script_env": {"TOKEN": "sdb://vault/token"},
@@ -166,12 +169,18 @@ def world(lab: Lab, secrets: dict[str, str], private_key: str) -> Iterator[SaltW
             "sudo_password": "sdb://vault/sudo_password",
         }
         sudo = {"sudo_password": secrets["sudo_password"]}
-        provider = {"driver": "libvirt", "url": "qemu:///system", "host": "kvm01"}
-        made.write_cloud("providers", "kvm.conf", {"kvm": provider})
+        provider = {"driver": "libvirt", "url": "qemu:///system"}
+        made.write_cloud(
+            "providers", "kvm.conf", {"kvm": {**provider, "host": "kvm01"}, "driven": provider}
+        )
         made.write_cloud(
             "profiles",
             "canary.conf",
-            {"fails": {**common, **fails, **sudo}, "works": {**common, **works}},
+            {
+                "fails": {**common, **fails, **sudo},
+                "works": {**common, **works},
+                "drives": {**common, **works, "provider": "driven"},
+            },
         )
         made.write_cloud("deploy", "telltale.sh", TELLTALE)
         made.write_cloud("deploy", "place-and-start.sh", DEPLOY_SCRIPT)
@@ -196,16 +205,22 @@ def told(
 
     with Watch() as watch, Ear(world) as ear:
         answers = [ask("profiles"), ask("plan", "fails", "e2e-mute")]
-        answers += [ask("create", "fails", "e2e-mute"), ask("create", "works", "e2e-sings")]
         try:
-            assert [answer.retcode for answer in answers] == [0, 0, 1, 0]
+            # By the minion on the host, and by the master itself over a url.
+            creates = (("fails", "e2e-mute"), ("works", "e2e-sings"), ("drives", "e2e-driven"))
+            with ThreadPoolExecutor(max_workers=2) as pool:
+                answers += pool.map(lambda words: ask("create", *words), creates)
+            assert [answer.retcode for answer in answers] == [0, 0, 1, 0, 0], answers[3:]
             error = answers[2].data["clones"]["e2e-mute"]["error"]
             assert error["type"] == "DeployFailed"
             assert "the token is" in error["message"], "the script's own words are told"
-            disk = Path(answers[3].data["clones"]["e2e-sings"]["disks"][0]["path"])
-            in_guest = look_into_guest(world, disk, birds, tmp_path_factory.mktemp("guest"))
+            in_guest = {}
+            for answer in answers[3:]:
+                (clone,) = answer.data["clones"].values()
+                scratch = tmp_path_factory.mktemp("guest")
+                in_guest |= look_into_guest(world, clone, birds, scratch)
         finally:
-            answers += [ask("show", "e2e-sings"), ask("destroy", "e2e-sings")]
+            answers += [ask("show", "e2e-sings"), ask("destroy", "e2e-sings", "e2e-driven")]
         time.sleep(1)
     read = [world.folder, lab.folder / "console", lab.folder / "nvram"]
     read += [Path(path) for path in ("/tmp", "/run", "/var/tmp", "/dev/shm", "/var/log")]
@@ -221,23 +236,24 @@ def told(
 
 
 def look_into_guest(
-    world: SaltWorld, disk: Path, birds: Canaries, scratch: Path
+    world: SaltWorld, clone: dict[str, Any], birds: Canaries, scratch: Path
 ) -> dict[str, list[str]]:
     """What is found in the file system of the clone; its own key is a secret from now on."""
-    world.salt("e2e-sings", "cmd.run", GATHER, "python_shell=True")
+    name, disk = clone["name"], Path(clone["disks"][0]["path"])
+    world.salt(name, "cmd.run", GATHER, "python_shell=True")
     with connection() as libvirtd:
-        domain = libvirtd.lookupByName("e2e-sings")
+        domain = libvirtd.lookupByName(name)
         domain.shutdown()
         wait_until(lambda: not domain.isActive(), "the guest to go off", 60)
     with canaries.opened(disk, scratch) as root:
         pem, token = root / "etc/salt/pki/minion/minion.pem", root / "root/token.txt"
         # Its first lines hold the modulus, which is public.
-        birds.add("minion.pem", "\n".join(pem.read_text().splitlines()[13:]))
+        birds.add(f"minion.pem of {name}", "\n".join(pem.read_text().splitlines()[13:]))
         assert birds.heard(token.read_bytes()) == ["file"]
         assert (root / "var/look/journal").stat().st_size > 10_000
         looked = [root / part for part in ("etc", "var", "root", "home", "tmp", "run")]
         found = birds.heard_in_files(looked, [pem, token])
-        return {str(Path(name).relative_to(root)): names for name, names in found.items()}
+        return {f"{name}:{Path(path).relative_to(root)}": heard for path, heard in found.items()}
 
 
 @guest

@@ -86,7 +86,7 @@ FLAGS = {
     "SHUTOFF_BECAUSE": {
         libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "the guest powered off",
         libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: "somebody stopped it",
-        libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "its QEMU died",
+        libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "the guest crashed, or its QEMU died",
         libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED: "it was migrated away",
         libvirt.VIR_DOMAIN_SHUTOFF_SAVED: "it was saved",
         libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "it failed to start",

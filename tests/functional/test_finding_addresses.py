@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from xml.etree import ElementTree
 
@@ -102,14 +103,23 @@ def test_the_agent_tells_the_address_on_a_plain_bridge(
     assert [one.address for one in host.show(name).addresses] == [clone.address]
 
 
-def test_auto_on_a_plain_bridge_finds_an_agent_and_says_so(
+def test_two_clones_with_one_machine_id_that_boot_at_once_on_a_plain_bridge_get_two_addresses(
     world: World, host: LocalHost, bridge: Bridge
 ) -> None:
+    """Nothing can be reserved there; so both get an identity before their address counts."""
     base = world.lab.debian_base(world.name("debian"))
+    names = [world.name("one"), world.name("two")]
     wish = NetworkWish(bridge=bridge.name)
-    clone = created(host, world.name(), base, networks=(wish,))
-    assert clone.addresses[0].source == "agent"
-    assert clone.address in bridge.leases().values()
+    with ThreadPoolExecutor() as pool:
+        clones = list(pool.map(lambda name: created(host, name, base, networks=(wish,)), names))
+    assert [clone.addresses[0].source for clone in clones] == ["agent", "agent"]
+    found = {clone.address for clone in clones}
+    assert len(found) == 2
+    handed = bridge.leases()
+    for name, clone in zip(names, clones, strict=True):
+        (mac,) = macs_of(world, name)
+        assert handed[mac] == clone.address
+        in_guest(world, name, f"ip -4 addr show dev eth0 | grep -F ' {clone.address}/'")
 
 
 def test_without_an_agent_the_arp_table_tells_who_talked_with_the_host(

@@ -38,3 +38,25 @@ def test_an_answer_from_another_machine_is_a_failure() -> None:
 def test_an_answer_that_is_none_is_a_failure(answer: Any) -> None:
     with pytest.raises(VerificationFailed):
         minions._judge(answer, "web1", UUID)
+
+
+def asked_at(until: float, announced: tuple[float, ...] = ()) -> list[float]:
+    """When questions go out within so many seconds, looked at ten times a second."""
+    turn, found = minions.Turn(0.0), []
+    for tenth in range(int(until * 10)):
+        now = tenth / 10
+        if now in announced:
+            turn.announced(now)
+        if turn.has_come(now):
+            found.append(now)
+    return found
+
+
+def test_a_guest_that_is_slow_is_asked_seldom_and_one_that_announces_itself_at_once() -> None:
+    assert asked_at(100) == [0, 3, 9, 21, 45, 75]
+    assert asked_at(30, announced=(13.0,)) == [0, 3, 9, 13]
+
+
+def test_whoever_announces_the_minion_all_the_time_does_not_bury_it_under_questions() -> None:
+    shouting = tuple(tenth / 10 for tenth in range(1, 100))
+    assert asked_at(10, shouting) == [float(second) for second in range(10)]

@@ -25,7 +25,6 @@ from saltext.kvmclone.policy import (
     Refused,
 )
 from saltext.kvmclone.remote import RemoteHost
-from saltext.kvmclone.sworn import Unproven
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ class Answering:
         except Later as later:
             return later
         except KvmCloneError as error:
-            if isinstance(error, (HostUnreachable, Unproven)) and ring.tries + 1 < TRIES:
+            if isinstance(error, HostUnreachable) and ring.tries + 1 < TRIES:
                 return Later(ASK_AGAIN, TRIES)
             doorbell.refuse(self.opts, error, bell=ring.bell, who=ring.about)
         return None
@@ -101,7 +100,7 @@ class Answering:
                     unsettled = True
                     continue
                 answers[token] = told
-            except (HostUnreachable, Unproven) as error:
+            except HostUnreachable as error:
                 log.warning("kvm_clone reactor, '%s': %s", minion_id, error)
                 unsettled = True
             except KvmCloneError as error:

@@ -67,7 +67,7 @@ STATES = {
 SHUTOFF_BECAUSE = {
     1: "the guest powered off",
     2: "somebody stopped it",
-    3: "its QEMU died",
+    3: "the guest crashed, or its QEMU died",
     4: "it was migrated away",
     5: "it was saved",
     6: "it failed to start",

@@ -1,5 +1,5 @@
 """
-The master's questions to minions, whose answers nobody else can give; see :mod:`.sworn`.
+The master's questions to minions, whose answers nobody else can give; see :mod:`.questions`.
 
 What minions want (:func:`pending`), what their hosts know (:func:`witness`), and what is told
 to them in return.
@@ -9,27 +9,20 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import salt.client
 import salt.exceptions
-import salt.utils.event
 
-from saltext.kvmclone import publishing, sworn
+from saltext.kvmclone import publishing, questions
 from saltext.kvmclone.errors import HostUnreachable
-from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.kvm_host import KvmHost
 from saltext.kvmclone.remote import RemoteHost
-from saltext.kvmclone.sworn import Unproven
 
 log = logging.getLogger(__name__)
 
 PENDING, WITNESS, TOLD = "kvm_clone.pending", "kvm_clone.witness", "kvm_clone.told"
-
-#: Seconds that a minion gets for its answer.
-TIMEOUT = 20
 
 _UUID = re.compile(r"[0-9a-fA-F-]{36}")
 
@@ -41,7 +34,7 @@ def pending(opts: Mapping[str, Any], minion_id: str) -> list[Any]:
     :raises HostUnreachable: It does not answer.
     :raises Unproven: Something answered that need not be that minion.
     """
-    found = _ask(opts, minion_id, PENDING, {})
+    found = questions.ask(opts, minion_id, PENDING, {})
     return found if isinstance(found, list) else []
 
 
@@ -56,7 +49,7 @@ def witness(
     if not isinstance(host, RemoteHost):
         return publishing.witness(host.url, names, ids)
     arguments = {"names": list(names), "ids": list(ids), "url": host.url}
-    found = _ask(opts, host.minion_id, WITNESS, arguments)
+    found = questions.ask(opts, host.minion_id, WITNESS, arguments)
     if not isinstance(found, dict) or not {"domains", "clones"} <= set(found):
         raise HostUnreachable(f"The answer of '{host.minion_id}' is no answer: {str(found)[:200]}")
     if not all(_is_clone(item) for item in found["clones"]):
@@ -97,48 +90,6 @@ def publish(opts: Mapping[str, Any], minion_id: str, function: str) -> str:
     """Start a job on a minion, and do not wait for it; answers with its number."""
     with salt.client.get_local_client(mopts=opts) as client:
         return str(client.cmd_async(minion_id, function, tgt_type="list") or "")
-
-
-def _ask(opts: Mapping[str, Any], minion_id: str, question: str, arguments: dict[str, Any]) -> Any:
-    public = MinionKeys(opts).accepted(minion_id)
-    if not public:
-        raise HostUnreachable(
-            f"The master has no accepted key for '{minion_id}'.",
-            f"Accept it: salt-key -a {minion_id}",
-        )
-    word, token = sworn.challenge(public, minion_id, question)
-    wanted: str = ""
-    heard: Unproven | None = None
-    with (
-        salt.client.get_local_client(mopts=opts) as client,
-        salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus,
-    ):
-        arguments = {**arguments, "challenge": token}
-        try:
-            published = client.run_job(minion_id, question, kwarg=arguments, tgt_type="list")
-        except salt.exceptions.SaltClientError as error:
-            raise HostUnreachable(
-                f"The job for '{minion_id}' could not be published: {error}",
-                "Is the master running? salt-run manage.status",
-            ) from error
-        wanted = f"salt/job/{published.get('jid')}/ret/{minion_id}" if published else ""
-        deadline = time.monotonic() + TIMEOUT
-        # A hard deadline, and not the first answer but the first that is proven: a liar can
-        # neither hold us nor be faster.
-        while wanted and time.monotonic() < deadline:
-            event = bus.get_event(wait=0.5, tag=wanted, full=True, auto_reconnect=True)
-            if event is None or event["tag"] != wanted:
-                continue
-            returned = event["data"].get("return")
-            try:
-                return sworn.check(word, minion_id, returned)
-            except Unproven as error:
-                heard = error
-                if isinstance(returned, str):
-                    heard.hint += f" It said: {returned[:300]}"
-    raise heard or HostUnreachable(
-        f"'{minion_id}' does not answer.", f"Ask it: salt {minion_id} {question}"
-    )
 
 
 def _is_clone(item: Any) -> bool:

@@ -22,8 +22,16 @@ from saltext.kvmclone.guest.identity import same_machine
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which an unanswered question is asked again.
-ASK_AGAIN = 3.0
+#: Seconds after which an unanswered question is asked again. Each is a job in the guest, and a
+#: loaded one must not be buried under them: the pause doubles, up to the second figure. A minion
+#: that announces itself is asked at once.
+ASK_AGAIN, ASK_SELDOM = 3.0, 30.0
+
+#: Seconds between two questions, however often something announces itself.
+ASK_SOONEST = 1.0
+
+#: Seconds that an answer may take from the bus to the job cache.
+CACHED_WITHIN = 5.0
 
 #: Seconds that a minion gets from its start to its answer.
 MINION_TIMEOUT = 180.0
@@ -49,8 +57,8 @@ def verify(
     """
     Wait until the minion answers, and hold its uuid against the domain's.
 
-    The question is asked at once, again when the minion announces itself, and every few
-    seconds in between, so that neither a lost event nor a slow start costs time.
+    The question is asked at once, again when the minion announces itself, and after growing
+    pauses in between, so that neither a lost event nor a slow start costs much time.
 
     :param uuid: The domain's uuid.
     :param timeout: Seconds to wait.
@@ -62,24 +70,50 @@ def verify(
         salt.client.get_local_client(mopts=opts) as client,
         salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus,
     ):
-        asked: set[str] = set()
-        ask_next = 0.0
+        asked: dict[str, str] = {}
+        turn = Turn(time.monotonic())
         while time.monotonic() < deadline:
-            if time.monotonic() >= ask_next:
+            if turn.has_come(time.monotonic()):
                 jid = _ask(client, minion_id)
-                asked |= {f"salt/job/{jid}/ret/{minion_id}"} if jid else set()
-                ask_next = time.monotonic() + ASK_AGAIN
+                asked |= {f"salt/job/{jid}/ret/{minion_id}": jid} if jid else {}
             event = bus.get_event(wait=0.5, full=True, auto_reconnect=True)
             tag = event["tag"] if event else ""
             if tag in asked:
-                return _judge(event["data"].get("return"), minion_id, uuid)
+                said = _authentic(opts, client, asked[tag], minion_id, event["data"])
+                if said is not None:
+                    return _judge(said.get("ret"), minion_id, uuid)
             if tag == f"salt/minion/{minion_id}/start":
-                ask_next = 0.0
+                turn.announced(time.monotonic())
     raise MinionTimeout(
         f"The minion '{minion_id}' did not answer test.version within {timeout:g} s.",
         "Can the guest reach the master? Check 'minion: {master: …, master_port: …}' in the "
         "profile, and in the guest: journalctl -u salt-minion",
     )
+
+
+class Turn:
+    """
+    When it is time to ask.
+
+    :param now: Seconds on the clock that is told later, too.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._next = now
+        self._pause = ASK_AGAIN
+        self._last = now - ASK_SOONEST
+
+    def has_come(self, now: float) -> bool:
+        """Whether to ask now; who hears yes has asked."""
+        if now < self._next:
+            return False
+        self._last, self._next = now, now + self._pause
+        self._pause = min(2 * self._pause, ASK_SELDOM)
+        return True
+
+    def announced(self, now: float) -> None:
+        """The minion says that it is there, or somebody says so in its name."""
+        self._next = min(self._next, max(now, self._last + ASK_SOONEST))
 
 
 def run(opts: Mapping[str, Any], minion_id: str, function: str) -> str:
@@ -112,6 +146,32 @@ def _ask(client: Any, minion_id: str) -> str:
         log.debug("asking %s: %s", minion_id, error)
         return ""
     return str(published.get("jid", "")) if published else ""
+
+
+def _authentic(
+    opts: Mapping[str, Any], client: Any, jid: str, minion_id: str, event: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """
+    The answer as the master has it on file, which it takes from the minion of that id alone; on
+    the bus anybody may put one. A master that keeps no file leaves only the bus.
+
+    :return: None where the minion did not say that.
+    """
+    if not opts.get("job_cache", True) or opts.get("ext_job_cache"):
+        return {"ret": event.get("return")}
+    deadline = time.monotonic() + CACHED_WITHIN
+    while True:
+        try:
+            kept: dict[str, Any] = client.get_cache_returns(jid)
+        except salt.exceptions.SaltClientError as error:  # it is just being written
+            log.debug("the job cache of %s: %s", jid, error)
+            kept = {}
+        if minion_id in kept:
+            return dict(kept[minion_id])
+        if time.monotonic() >= deadline:
+            log.warning("'%s': an answer came in its name that the master did not take.", minion_id)
+            return None
+        time.sleep(0.1)
 
 
 def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:

@@ -5,6 +5,8 @@ On the master, :class:`RemoteHost` is a :class:`.kvm_host.KvmHost` whose every m
 one job for ``kvm_clone.remote`` on the KVM host's minion. On the minion, :func:`serve`
 answers it. Errors travel as data, so that the master can branch on their type; secrets
 travel sealed to the minion's own public key, and the published job holds ciphertext only.
+Every answer is sworn (see :mod:`.questions`): a key hangs on a "not found", and a machine that
+is called ready on everything that was said before.
 """
 
 from __future__ import annotations
@@ -14,11 +16,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import salt.client
-import salt.exceptions
+import salt.utils.minion
 
 from saltext.kvmclone import clone as clone_module
-from saltext.kvmclone import errors, leftovers, sealed, workers
+from saltext.kvmclone import errors, leftovers, questions, sealed, workers
 from saltext.kvmclone import request as request_module
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, Unsealable
@@ -31,9 +32,6 @@ from saltext.kvmclone.ownership import Minion, Worker
 from saltext.kvmclone.request import Deploy, Login, Request
 
 FUNCTION = "kvm_clone.remote"
-
-#: Seconds without a sign of life from the minion; a job that still runs is waited for.
-JOB_TIMEOUT = 20
 
 
 class RemoteHost:
@@ -137,40 +135,20 @@ class RemoteHost:
         """
         One job.
 
-        :raises HostUnreachable: The minion does not answer, or lacks our module.
+        :raises HostUnreachable: The minion does not answer.
+        :raises Unproven: What answers is not proven to be that minion; or it lacks our module.
         :raises KvmCloneError: What the host raised.
         """
-        try:
-            with salt.client.get_local_client(mopts=self.opts) as client:
-                answers = client.cmd(
-                    self.minion_id,
-                    FUNCTION,
-                    kwarg={"operation": operation, "arguments": arguments, "url": self.url},
-                    tgt_type="list",
-                    timeout=JOB_TIMEOUT,
-                    full_return=True,
-                )
-        except salt.exceptions.SaltClientError as error:
-            raise HostUnreachable(
-                f"The job for '{self.minion_id}' could not be published: {error}",
-                "Is the master running, and does this user own it? salt-run manage.status",
-            ) from error
-        answer = (answers.get(self.minion_id) or {}) if isinstance(answers, dict) else {}
-        returned = answer.get("ret") if isinstance(answer, dict) else None
-        if isinstance(returned, dict) and "error" in returned:
-            raise errors.from_dict(returned["error"])
-        if isinstance(returned, dict) and "answer" in returned:
-            return returned["answer"]
-        if not returned:
-            raise HostUnreachable(
-                f"The minion '{self.minion_id}' on the KVM host does not answer.",
-                f"Ask it: salt {self.minion_id} test.ping   On the host: "
-                "systemctl status salt-minion",
-            )
+        asked = {"operation": operation, "arguments": arguments, "url": self.url}
+        answer = questions.ask(self.opts, self.minion_id, FUNCTION, asked, patient=True)
+        if isinstance(answer, dict) and "error" in answer:
+            raise errors.from_dict(answer["error"])
+        if isinstance(answer, dict) and "answer" in answer:
+            return answer["answer"]
         raise HostUnreachable(
-            f"The minion '{self.minion_id}' cannot do this: {str(returned)[:300]}",
-            f"Bring our modules there: salt {self.minion_id} saltutil.sync_all   Then: "
-            f"salt {self.minion_id} kvm_clone.list_clones",
+            f"The minion '{self.minion_id}' answers in a form that is not known: "
+            f"{str(answer)[:300]}",
+            f"Bring our modules there: salt {self.minion_id} saltutil.sync_all",
         )
 
 
@@ -213,6 +191,11 @@ def serve(
         return {"answer": _plain(_SERVED[operation](host, opts, arguments))}
     except KvmCloneError as error:
         return {"error": error.as_dict()}
+
+
+def working(opts: Mapping[str, Any], jid: str) -> bool:
+    """Whether this minion still works on a job."""
+    return any(str(job.get("jid")) == jid for job in salt.utils.minion.running(opts))
 
 
 def _plain(answer: Any) -> Any:

@@ -17,14 +17,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from saltext.kvmclone import sealed
-from saltext.kvmclone.errors import KvmCloneError, Unsealable
+from saltext.kvmclone.errors import HostUnreachable, Unsealable
 
 #: Longest answer that is looked at, characters.
 LONGEST = 4 * 1024 * 1024
 
 
-class Unproven(KvmCloneError):
-    """An answer that need not come from the minion that was asked."""
+class Unproven(HostUnreachable):
+    """An answer that need not come from the minion that was asked, which so gave none."""
 
 
 def challenge(public_pem: str, minion_id: str, question: str) -> tuple[bytes, str]:

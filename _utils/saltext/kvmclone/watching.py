@@ -25,6 +25,7 @@ from saltext.kvmclone.codes import (
     EVENT_LIFECYCLE,
     EVENT_SHUTDOWN,
     EVENT_STOPPED,
+    SHUTOFF_BECAUSE,
 )
 from saltext.kvmclone.errors import HostError, HostUnreachable
 from saltext.kvmclone.host import DomainHandle
@@ -103,7 +104,7 @@ class Watch:
         """Why the guest is known to have stopped, without asking libvirt; else empty."""
         if not self._wait(0.0, self._process):
             return ""
-        return "the guest powered off" if self._powered_off else "its QEMU died"
+        return "the guest powered off" if self._powered_off else SHUTOFF_BECAUSE[3]
 
     def due(self) -> bool:
         """

@@ -1,0 +1,145 @@
+"""
+One question to one minion over a Salt job, of which only its own answer counts.
+
+What arrives on the bus under the job's tag may be anybody's (see :mod:`.sworn`), so it is not
+the first answer that is taken but the first that is proven. Whether a minion still works on a
+question is a question like any other: neither a liar nor a lost answer decides that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import salt.client
+import salt.exceptions
+import salt.utils.event
+
+from saltext.kvmclone import sworn
+from saltext.kvmclone.errors import HostUnreachable
+from saltext.kvmclone.keys import MinionKeys
+from saltext.kvmclone.sworn import Unproven
+
+#: Seconds without a sign of life from the minion.
+TIMEOUT = 20.0
+
+#: Seconds that an answer may take from the end of its job to the bus.
+GRACE = 10.0
+
+#: Seconds for a proven answer after one that proves nothing: mostly the minion itself, whose
+#: modules are missing or old.
+DOUBT = 6.0
+
+#: The function that tells whether a job still runs; for :func:`ask` with ``patient``.
+WORKING = "kvm_clone.working"
+
+
+def ask(
+    opts: Mapping[str, Any],
+    minion_id: str,
+    function: str,
+    arguments: Mapping[str, Any],
+    patient: bool = False,
+) -> Any:
+    """
+    What a minion answers.
+
+    :param opts: The master's configuration.
+    :param function: One that hands its answer to :func:`.sworn.answer`.
+    :param patient: Wait for as long as the minion says that it still works on it.
+    :raises HostUnreachable: It does not answer.
+    :raises Unproven: Something answered that need not be that minion.
+    """
+    with (
+        salt.client.get_local_client(mopts=opts) as client,
+        salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus,
+    ):
+        question = _Question(opts, client, bus, minion_id, function, arguments)
+        heard = question.wait(TIMEOUT)
+        while patient and not heard:
+            works = _Question(opts, client, bus, minion_id, WORKING, {"jid": question.jid})
+            # The answer may come while we ask.
+            alive = works.wait(TIMEOUT, beside=question)
+            if alive and not question.answers:
+                heard = question.wait(TIMEOUT if alive[0] else GRACE)
+                patient = bool(alive[0])
+                continue
+            heard = question.answers
+            break
+        if heard:
+            return heard[0]
+        raise question.doubt or HostUnreachable(
+            f"The minion '{minion_id}' does not answer.",
+            f"Ask it: salt {minion_id} test.ping   There: systemctl status salt-minion",
+        )
+
+
+class _Question:
+    """A published job, and what was heard of it so far."""
+
+    def __init__(
+        self,
+        opts: Mapping[str, Any],
+        client: Any,
+        bus: Any,
+        minion_id: str,
+        function: str,
+        arguments: Mapping[str, Any],
+    ) -> None:
+        self.bus, self.minion_id = bus, minion_id
+        #: The proven answer, once it is there; it may well be None.
+        self.answers: list[Any] = []
+        #: What was said and proves nothing.
+        self.doubt: Unproven | None = None
+        public = MinionKeys(opts).accepted(minion_id)
+        if not public:
+            raise HostUnreachable(
+                f"The master has no accepted key for '{minion_id}'.",
+                f"Accept it: salt-key -a {minion_id}",
+            )
+        self.word, token = sworn.challenge(public, minion_id, function)
+        kwarg = {**arguments, "challenge": token}
+        try:
+            published = client.run_job(minion_id, function, kwarg=kwarg, tgt_type="list")
+        except salt.exceptions.SaltClientError as error:
+            raise HostUnreachable(
+                f"The job for '{minion_id}' could not be published: {error}",
+                "Is the master running, and does this user own it? salt-run manage.status",
+            ) from error
+        self.jid = str((published or {}).get("jid", ""))
+        if not self.jid:
+            raise HostUnreachable(
+                f"The master published no job for '{minion_id}'.",
+                f"Does it know the minion? salt-key -f {minion_id}",
+            )
+
+    def wait(self, seconds: float, beside: _Question | None = None) -> list[Any]:
+        """
+        Listen for that long, to an earlier question, too; ends with a proven answer to one.
+
+        :return: The answer, in a list, or an empty one.
+        """
+        both = [self, *([beside] if beside else [])]
+        deadline = time.monotonic() + seconds
+        while not any(one.answers for one in both) and time.monotonic() < deadline:
+            event = self.bus.get_event(wait=0.5, tag="salt/job/", full=True, auto_reconnect=True)
+            for one in both if event else ():
+                if one.hear(event) and one is self:
+                    deadline = min(deadline, time.monotonic() + DOUBT)
+        return self.answers
+
+    def hear(self, event: Mapping[str, Any]) -> bool:
+        """Take an event that answers; says whether it was one that proves nothing."""
+        if event["tag"] != f"salt/job/{self.jid}/ret/{self.minion_id}":
+            return False
+        returned = event["data"].get("return")
+        try:
+            self.answers = [sworn.check(self.word, self.minion_id, returned)]
+        except Unproven as error:
+            first = self.doubt is None
+            self.doubt = error
+            if isinstance(returned, str):
+                error.hint += f" It said: {returned[:300]}"
+            return first
+        return False

@@ -1,0 +1,208 @@
+"""Only the KVM host's own word counts, and the new minion's own: not what others put on the bus."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import salt.config
+
+from lab.common import wait_until
+from lab.salt import SaltWorld
+from saltext.kvmclone import minions, questions
+from saltext.kvmclone.errors import HostUnreachable, MinionTimeout
+from saltext.kvmclone.remote import RemoteHost
+from saltext.kvmclone.sworn import Unproven
+from tests.integration.reactor import Ear, forge
+
+pytestmark = pytest.mark.slow
+
+URL = "qemu:///system"
+UUID = "00112233-4455-6677-8899-aabbccddeeff"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaltWorld]:
+    """A master, the KVM host ``kvm01``, and a minion that lies."""
+    folder = tmp_path_factory.mktemp("forged")
+    folder.chmod(0o755)
+    with SaltWorld(folder / "salt") as made:
+        provider = {"driver": "libvirt", "url": URL, "host": "kvm01"}
+        made.write_cloud("providers", "kvm.conf", {"kvm": provider})
+        made.add_minion("kvm01")
+        made.add_minion("evil")
+        yield made
+
+
+@pytest.fixture
+def opts(world: SaltWorld) -> dict[str, Any]:
+    return dict(salt.config.master_config(str(world.conf / "master")))
+
+
+@pytest.fixture
+def down(world: SaltWorld) -> Iterator[None]:
+    """The host is down, so that any answer in its name is a lie."""
+    world.stop_minion("kvm01")
+    yield
+    world.start_minion("kvm01")
+
+
+@contextmanager
+def liar(world: SaltWorld, function: str, victim: str, *lies: Any) -> Iterator[list[str]]:
+    """``evil`` answers every job of that function in the name of another; yields the lies told."""
+    over, told = threading.Event(), []
+
+    def lie(ear: Ear) -> None:
+        seen: set[str] = set()
+        while not over.is_set():
+            for tag, data in list(ear.events):
+                new = tag.startswith("salt/job/") and tag.endswith("/new")
+                if new and function in data.get("fun", "") and data["jid"] not in seen:
+                    seen.add(data["jid"])
+                    for answer in lies:
+                        said = {"fun": data["fun"], "jid": data["jid"], "id": victim}
+                        said |= {"return": answer, "success": True, "retcode": 0}
+                        forge(world, "evil", f"salt/job/{data['jid']}/ret/{victim}", said)
+                        told.append(data["jid"])
+            over.wait(0.1)
+
+    with Ear(world) as ear:
+        thread = threading.Thread(target=lie, args=(ear,), daemon=True)
+        thread.start()
+        try:
+            yield told
+        finally:
+            over.set()
+            thread.join(30)
+        # The lies reached the bus, where the question listened.
+        heard = [tag for tag, _data in ear.events if tag.endswith(f"/ret/{victim}")]
+        assert told and heard
+
+
+def sworn_falsely(answer: Any) -> dict[str, str]:
+    return {"sworn": json.dumps(answer), "proof": "0" * 64}
+
+
+def test_a_host_is_believed_and_what_it_refuses_keeps_its_type(
+    world: SaltWorld, opts: dict[str, Any], tmp_path: Path
+) -> None:
+    host = RemoteHost(opts, "kvm01", "qemu+unix:///system?socket=" + str(tmp_path / "nobody"))
+    with pytest.raises(HostUnreachable) as caught:
+        host.list_clones()
+    assert not isinstance(caught.value, Unproven)
+    assert str(tmp_path / "nobody") in caught.value.message
+
+
+def test_a_forged_not_found_drops_no_key(world: SaltWorld, down: None) -> None:
+    keys = world.folder / "pki/master/minions"
+    shutil.copy(keys / "evil", keys / "clone")
+    gone = {"error": {"type": "NotFound", "message": "There is none.", "hint": ""}}
+    try:
+        with liar(world, "kvm_clone.remote", "kvm01", gone, sworn_falsely(gone)):
+            answer = world.run("kvmclone.destroy", "clone")
+        assert answer.retcode == 1, answer
+        error = answer.data["clones"]["clone"]["error"]
+        assert error["type"] in ("Unproven", "HostUnreachable"), error
+        assert "kvm01" in error["message"]
+        assert (keys / "clone").exists()
+    finally:
+        (keys / "clone").unlink()
+
+
+def test_a_forged_clone_is_no_clone(world: SaltWorld, opts: dict[str, Any], down: None) -> None:
+    clone = {"answer": {"name": "x", "uuid": UUID, "stage": "ready", "state": "running"}}
+    with (
+        liar(world, "kvm_clone.", "kvm01", clone, sworn_falsely(clone), sworn_falsely(True), True),
+        pytest.raises(Unproven) as caught,
+    ):
+        RemoteHost(opts, "kvm01", URL).show("x")
+    assert "saltutil.sync_all" in caught.value.hint
+
+
+def test_a_liar_is_not_faster_than_the_host(world: SaltWorld, opts: dict[str, Any]) -> None:
+    lie = {"answer": [{"name": "invented"}]}
+    with liar(world, "kvm_clone.remote", "kvm01", lie, sworn_falsely(lie)) as told:
+        host = RemoteHost(opts, "kvm01", "test:///default")
+        for _ in range(3):
+            assert host.list_clones() == []
+        wait_until(lambda: told, "a lie", 20)
+
+
+@contextmanager
+def silent_libvirtd(seconds: float) -> Iterator[str]:
+    """A url where somebody answers the door, says nothing, and after a while shuts it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            near, _peer = listener.accept()
+            time.sleep(seconds)
+            near.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"qemu+tcp://127.0.0.1:{listener.getsockname()[1]}/system"
+
+
+def test_a_host_that_works_for_long_is_waited_for(
+    world: SaltWorld, opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "TIMEOUT", 4.0)
+    with silent_libvirtd(16) as url, pytest.raises(HostUnreachable) as caught:
+        RemoteHost(opts, "kvm01", url).list_clones()
+    assert "does not answer" not in caught.value.message, "libvirt's own word came through"
+    assert url in str(caught.value)
+
+
+def test_a_host_whose_job_died_is_not_waited_for(
+    world: SaltWorld, opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "TIMEOUT", 5.0)
+    failed: list[BaseException] = []
+
+    def ask(url: str) -> None:
+        try:
+            RemoteHost(opts, "kvm01", url).list_clones()
+        except HostUnreachable as error:
+            failed.append(error)
+
+    with silent_libvirtd(600) as url, Ear(world) as ear:
+        thread = threading.Thread(target=ask, args=(url,), daemon=True)
+        thread.start()
+        first: Callable[[], Any] = lambda: [  # noqa: E731
+            d["jid"] for t, d in ear.events if t.endswith("/new") and "remote" in d.get("fun", "")
+        ]
+        jid = wait_until(first, "the job", 30)[0]
+        wait_until(
+            lambda: world.salt("kvm01", "saltutil.kill_job", jid).data["kvm01"], "its end", 30
+        )
+        thread.join(120)
+    assert [type(error) for error in failed] == [HostUnreachable]
+    assert "kvm01" in str(failed[0])
+
+
+def test_a_forged_test_version_makes_no_machine_ready(
+    world: SaltWorld, opts: dict[str, Any], down: None
+) -> None:
+    lie = {"test.version": "3008.3", "grains.get": UUID}
+    with (
+        liar(world, "test.version", "kvm01", lie),
+        pytest.raises(MinionTimeout),
+    ):
+        minions.verify(opts, "kvm01", UUID, timeout=8)
+
+
+def test_the_minions_own_answer_is_taken_although_somebody_lied(
+    world: SaltWorld, opts: dict[str, Any]
+) -> None:
+    uuid = world.salt("kvm01", "grains.get", "uuid").data["kvm01"]
+    with liar(world, "test.version", "kvm01", {"test.version": "0", "grains.get": UUID}) as told:
+        verified = minions.verify(opts, "kvm01", uuid or UUID, timeout=60)
+        wait_until(lambda: told, "a lie", 20)
+    assert verified.version != "0"
