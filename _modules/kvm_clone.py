@@ -126,7 +126,8 @@ def create(name, profile=None, start=True, **keys):
 def adjust(name, profile=None, test=False, **keys):
     """
     Make a clone that is there what its profile and the given keys ask for: cpus, memory,
-    disk sizes (never smaller), description, tags, autostart. What takes a reboot is said.
+    disk sizes (never smaller), description, tags, autostart, and ``ttl``, which counts from
+    its making. What takes a reboot is said.
 
     test
         Only look. Answers ``{"changes": {KEY: {old, new}}, "refused": […], "notes": […]}``;
@@ -202,12 +203,14 @@ def resume(name, url=None):
     return _answered(work)
 
 
-def destroy(name, force=False, url=None):
+def destroy(name, force=False, test=False, url=None):
     """
     Destroy a clone, with its NVRAM and only those volumes that its record lists.
 
     force
         Remove a domain that is not one of our clones too: its definition, none of its disks.
+    test
+        Only say whether it would be refused, and what would stay (as ``warnings``).
 
     CLI Example:
 
@@ -215,7 +218,7 @@ def destroy(name, force=False, url=None):
 
         salt kvm01 kvm_clone.destroy web1
     """
-    return _answered(lambda: _host(url).destroy(names.check(name), force).as_dict())
+    return _answered(lambda: _host(url).destroy(names.check(name), force, dry=test).as_dict())
 
 
 def start(name, url=None):

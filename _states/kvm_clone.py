@@ -55,7 +55,7 @@ def present(name, profile=None, running=True, **keys):
     """
     keys = {key: value for key, value in keys.items() if not key.startswith("__")}
     try:
-        if _find(name) is not None:
+        if __salt__["kvm_clone.exists"](name):
             return _kept(name, profile, running, keys)
         if __opts__["test"]:
             plan = __salt__["kvm_clone.plan"](name, profile=profile, **keys)
@@ -131,22 +131,24 @@ def absent(name, force=False):
 
         salt kvm01 state.single kvm_clone.absent web1
     """
+    dry = __opts__["test"]
     try:
         if not __salt__["kvm_clone.exists"](name):
             return _answer(name, True, f"'{name}' is not there.")
-        if __opts__["test"]:
-            if not force:
-                __salt__["kvm_clone.show"](name)  # refuses a foreign one
-            return _answer(name, None, f"'{name}' would be destroyed.")
-        clone = __salt__["kvm_clone.destroy"](name, force=force)
+        clone = __salt__["kvm_clone.destroy"](name, force=force, test=True)
+        if not dry:
+            __salt__["kvm_clone.destroy"](name, force=force)
     except CommandExecutionError as error:
         return _answer(name, False, str(error))
-    return _answer(name, True, f"'{name}' was destroyed.", {"clone": _delta(clone, None)})
+    changes = {"clone": _delta(clone, None)}
+    if dry:
+        return _answer(name, None, f"'{name}' would be destroyed.", changes)
+    return _answer(name, True, f"'{name}' was destroyed.", changes)
 
 
 def running_(name):
     """
-    Make sure that a clone runs.
+    Make sure that a clone runs. At its first start it waits for the address, and tells it.
 
     CLI Example:
 
@@ -170,25 +172,62 @@ def stopped(name):
     return _powered(name, "shutoff", "stop")
 
 
+def mod_watch(name, sfun=None, running=True, **_keys):
+    """
+    For ``watch`` and ``listen``: reboots the clone of a ``running``, or of a ``present`` that
+    wants it running. Called by Salt.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 state.single kvm_clone.mod_watch web1 sfun=running
+    """
+    if sfun not in ("running", "present") or not running:
+        return _answer(name, True, f"'{name}' is left as it is.")
+    changes = {"rebooted": _delta(False, True)}
+    if __opts__["test"]:
+        return _answer(name, None, f"'{name}' would be rebooted.", changes)
+    try:
+        __salt__["kvm_clone.reboot"](name)
+    except CommandExecutionError as error:
+        return _answer(name, False, str(error))
+    return _answer(name, True, f"'{name}' was rebooted.", changes)
+
+
 __func_alias__ = {"running_": "running"}
 
 
 def _powered(name, wanted, action):
+    dry = __opts__["test"]
     try:
-        state = __salt__["kvm_clone.show"](name)["state"]
-        if state == wanted:
+        clone = _planned(name) if dry and not __salt__["kvm_clone.exists"](name) else None
+        clone = clone or __salt__["kvm_clone.show"](name)
+        if clone["state"] == wanted:
             return _answer(name, True, f"'{name}' is {wanted}.")
-        changes = {"state": _delta(state, wanted)}
-        if __opts__["test"]:
+        changes = {"state": _delta(clone["state"], wanted)}
+        if action == "start" and clone["stage"] == "cloned":
+            changes["address"] = _delta("", _GENERATED)
+        if dry:
             return _answer(name, None, f"'{name}' would be {wanted}.", changes)
-        state = __salt__[f"kvm_clone.{action}"](name)["state"]
+        clone = __salt__[f"kvm_clone.{action}"](name)
     except CommandExecutionError as error:
         return _answer(name, False, str(error))
-    return _answer(name, state == wanted, f"'{name}' is {state}.", changes)
+    changes["state"]["new"] = clone["state"]
+    if "address" in changes:
+        changes["address"]["new"] = clone["address"]
+    right = clone["state"] == wanted
+    return _answer(name, right, f"'{name}' is {clone['state']}.", changes)
 
 
-def _find(name):
-    return __salt__["kvm_clone.show"](name) if __salt__["kvm_clone.exists"](name) else None
+def _planned(name):
+    """In a dry run: what an earlier state of this run would have made; None for nothing."""
+    for tag, answer in (globals().get("__running__") or {}).items():
+        if tag.startswith("kvm_clone_|-") and answer.get("name") == name:
+            made = (answer.get("changes") or {}).get("clone") or {}
+            if answer.get("result") is None and made.get("new"):
+                return made["new"]
+    return None
 
 
 def _delta(old, new):

@@ -31,6 +31,7 @@ EVERYTHING = {
     "description": "the shop's front",
     "tags": ["shop", "front"],
     "autostart": True,
+    "ttl": "2h",
     "disks": GROWN,
 }
 
@@ -52,6 +53,7 @@ def test_everything_that_can_be_mended_is_mended_once(
         "description": {"old": f"Cloned from {base}", "new": "the shop's front"},
         "tags": {"old": [], "new": ["shop", "front"]},
         "autostart": {"old": False, "new": True},
+        "ttl": {"old": None, "new": 7200},
         "disk vda size": {"old": 64 * 2**20, "new": 100 * 2**20},
     }
     xml = world.xml(clone)
@@ -62,6 +64,8 @@ def test_everything_that_can_be_mended_is_mended_once(
     record = world.record(clone)
     assert record is not None
     assert record.tags == ("shop", "front")
+    assert record.expires == record.created + 7200
+    assert "Its ttl ends at" in salt_minion("kvm_clone.show", clone)["warnings"][-1]
 
     again = salt_minion.state("kvm_clone.present", clone, **wish(base, **EVERYTHING))
     assert (again["result"], again["changes"]) == (True, {})
@@ -77,9 +81,15 @@ def test_fewer_cpus_and_less_memory_come_too(
     assert world.xml(clone).findtext("memory") == str(64 * 1024)
 
 
+@pytest.mark.parametrize("keys", [{}, EVERYTHING], ids=["nothing", "everything"])
 def test_what_is_as_asked_costs_no_writing_call(
-    base: str, clone: str, salt_minion: Salt, monkeypatch: pytest.MonkeyPatch
+    base: str,
+    clone: str,
+    keys: dict[str, Any],
+    salt_minion: Salt,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    salt_minion.state("kvm_clone.present", clone, **wish(base, **keys))
     asked: list[str] = []
     real = Host.call
 
@@ -88,8 +98,9 @@ def test_what_is_as_asked_costs_no_writing_call(
         return real(self, function, *arguments)
 
     monkeypatch.setattr(Host, "call", call)
-    answer = salt_minion.state("kvm_clone.present", clone, **wish(base))
+    answer = salt_minion.state("kvm_clone.present", clone, **wish(base, **keys))
     assert (answer["result"], answer["changes"]) == (True, {})
+    assert salt_minion.state("kvm_clone.stopped", clone)["changes"] == {}
     reading = {
         "lookupByName", "metadata", "XMLDesc", "state", "getHostname", "autostart", "blockInfo",
         "storageVolLookupByPath", "lookupByUUIDString", "storagePoolLookupByVolume",

@@ -13,7 +13,7 @@ import salt.loader
 
 from lab.common import CHECKOUT, LIBVIRT_URI
 from lab.lab import Lab
-from saltext.kvmclone import publishing, watchman
+from saltext.kvmclone import watchman
 from saltext.kvmclone.errors import HostUnreachable
 from saltext.kvmclone.operations import LocalHost
 from tests.functional.world import World, minion_opts
@@ -37,7 +37,7 @@ def loaded(opts: dict[str, Any]) -> Any:
 
 
 def whats(before: dict[str, Any], now: dict[str, Any], ignore: bool = False) -> list[str]:
-    return [one["what"] for one in publishing.changed(before, now, ignore)]
+    return [one["what"] for one in watchman.changed(before, now, ignore)]
 
 
 def test_a_stop_that_nobody_meant_is_news_once() -> None:

@@ -169,15 +169,44 @@ def test_absent_removes_a_clone_once(
     name = world.name()
     host.clone(quick(name, base))
     before = world.footprint()
-    assert salt_dry.state("kvm_clone.absent", name)["result"] is None
+    told = salt_dry.state("kvm_clone.absent", name)
+    assert told["result"] is None
     assert world.footprint() == before
 
     answer = salt_minion.state("kvm_clone.absent", name)
     assert answer["result"] is True
+    assert answer["changes"] == told["changes"]
     assert answer["changes"]["clone"]["old"]["name"] == name
     assert answer["changes"]["clone"]["new"] is None
     again = salt_minion.state("kvm_clone.absent", name)
     assert (again["result"], again["changes"]) == (True, {})
+
+
+@pytest.mark.parametrize("mode", ["salt_minion", "salt_dry"])
+def test_absent_of_a_clone_that_others_stand_on_is_refused(
+    world: World, host: LocalHost, base: str, mode: str, request: pytest.FixtureRequest
+) -> None:
+    name, above = world.name(), world.name("above")
+    host.clone(quick(name, base))
+    host.clone(quick(above, name))
+    before = world.footprint()
+    answer = request.getfixturevalue(mode).state("kvm_clone.absent", name)
+    assert answer["result"] is False
+    assert "CloneInUse" in answer["comment"]
+    assert world.footprint() == before
+
+
+def test_absent_with_force_removes_a_foreign_definition_and_tells_so_before(
+    world: World, base: str, salt_minion: Salt, salt_dry: Salt
+) -> None:
+    before = world.footprint()
+    told = salt_dry.state("kvm_clone.absent", base, force=True)
+    assert told["result"] is None
+    assert world.footprint() == before
+    done = salt_minion.state("kvm_clone.absent", base, force=True)
+    assert (done["result"], done["changes"]) == (True, told["changes"])
+    assert not world.exists(base)
+    assert world.footprint()[1] == before[1]
 
 
 @pytest.mark.parametrize("mode", ["salt_minion", "salt_dry"])
@@ -206,14 +235,22 @@ def test_running_and_stopped_do_what_they_say(
 ) -> None:
     name = world.name()
     host.clone(quick(name, base))
-    assert salt_dry.state("kvm_clone.running", name)["result"] is None
+    told = salt_dry.state("kvm_clone.running", name)
+    assert told["result"] is None
     assert world.state(name) == "shutoff"
 
     started = salt_minion.state("kvm_clone.running", name)
     assert started["result"] is True
     # Its first boot: from now on it has an address.
-    assert salt_minion("kvm_clone.show", name)["stage"] == "addressed"
-    assert started["changes"] == {"state": {"old": "shutoff", "new": "running"}}
+    shown = salt_minion("kvm_clone.show", name)
+    assert shown["stage"] == "addressed"
+    assert started["changes"] == {
+        "state": {"old": "shutoff", "new": "running"},
+        "address": {"old": "", "new": shown["address"]},
+    }
+    assert shown["address"]
+    told["changes"]["address"]["new"] = shown["address"]
+    assert told["changes"] == started["changes"]
     assert salt_minion.state("kvm_clone.running", name)["changes"] == {}
     assert salt_dry.state("kvm_clone.stopped", name)["result"] is None
     assert world.state(name) == "running"

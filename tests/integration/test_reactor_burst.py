@@ -62,7 +62,7 @@ def test_a_burst_of_fifty_keeps_within_the_limits_and_starves_nobody(world: Salt
     for number in range(50):
         token = f"{number:032x}"
         fields = {"name": f"ci01-{number}", "profile": "tiny", "keys": {}, "bell": "request"}
-        plant(world, "ci01", {"token": token, "at": number, **fields})
+        plant(world, "ci01", {"token": token, "at": time.time() + number, **fields})
     bell = {"id": "ci01", "data": {}}
     with Ear(world) as ear:
         fire(world, "kvm_clone/request", *[bell] * 50)

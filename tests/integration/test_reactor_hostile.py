@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,7 +71,7 @@ def nothing_is_made(world: SaltWorld) -> Iterator[None]:
 def item(number: int, **fields: Any) -> dict[str, Any]:
     """A request as `kvm_clone.ask` would write it, and what a hostile root changes in it."""
     right = {"bell": "request", "name": f"ci01-{number}", "profile": "tiny", "keys": {}}
-    return {"token": TOKEN % number, "at": number, **right, **fields}
+    return {"token": TOKEN % number, "at": time.time() + number, **right, **fields}
 
 
 def test_a_forged_id_only_makes_the_master_ask_that_minion_which_wants_nothing(

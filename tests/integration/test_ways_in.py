@@ -132,7 +132,8 @@ def test_the_execution_module_answers(world: SaltWorld) -> None:
 def test_the_states_load(world: SaltWorld) -> None:
     answer = world.salt("kvm01", "sys.list_state_functions", "kvm_clone")
     assert set(answer.data["kvm01"]) == {
-        f"kvm_clone.{function}" for function in ("present", "absent", "running", "stopped")
+        f"kvm_clone.{function}"
+        for function in ("present", "absent", "running", "stopped", "mod_watch")
     }
 
 

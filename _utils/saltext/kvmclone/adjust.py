@@ -1,8 +1,8 @@
 """
 An existing clone against what is asked of it now: what differs, and mending it.
 
-Power, cpus, memory, autostart, description, tags and the size of disks can be changed on a
-clone that is there; its base and strategy cannot, and no disk ever shrinks. Looking writes
+Power, cpus, memory, autostart, description, tags, ttl and the size of disks can be changed on
+a clone that is there; its base and strategy cannot, and no disk ever shrinks. Looking writes
 nothing; what only the next boot brings is said.
 """
 
@@ -177,11 +177,22 @@ def _words(
         if now != request.autostart:
             wanted = request.autostart
             found.change("autostart", now, wanted, lambda: handle.set_autostart(wanted))
+    _recorded(handle, record, request, found)
+
+
+def _recorded(handle: DomainHandle, record: Record, request: Request, found: Adjustment) -> None:
+    """What stands in the record alone; written at once."""
+    wanted = record
     if request.tags and request.tags != record.tags:
-        tagged = replace(record, tags=request.tags)
-        found.change(
-            "tags", list(record.tags), list(request.tags), lambda: handle.save_record(tagged)
-        )
+        wanted = replace(wanted, tags=request.tags)
+        found.change("tags", list(record.tags), list(request.tags))
+    # A ttl counts from the making: so the same one is the same moment, however often it is asked.
+    had = record.expires - record.created if record.expires else None
+    if request.ttl is not None and (had is None or abs(request.ttl - had) >= 1):
+        wanted = replace(wanted, expires=record.created + request.ttl)
+        found.change("ttl", had, request.ttl)
+    if wanted != record:
+        found.steps.append(lambda: handle.save_record(wanted))
 
 
 def _disks(

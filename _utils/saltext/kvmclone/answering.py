@@ -134,7 +134,8 @@ class Answering:
                 raise Refused(f"'{ask.name}' was asked for already, and is {taken.state}.")
             if taken is not None:
                 raise Refused(f"'{ask.name}' is a machine that somebody else asked for.")
-            if len(book.some(QUEUED)) >= self.policy.queue:
+            mine = book.under(rule, self.policy.rules)
+            if sum(entry.state == QUEUED for entry in mine) >= self.policy.queue:
                 raise Refused(f"{self.policy.queue} requests wait already.", "Ask again later.")
             entry = book.put(ledger.new(ask, rule.key))
         log.info("kvm_clone reactor: '%s' asks for '%s'", ask.minion_id, ask.name)
@@ -237,8 +238,11 @@ class Answering:
             raise Refused(f"'{minion_id}' is no clone, say all hosts.")
         if found[0]["stage"] != "ready":
             raise Later(LOOK_AGAIN, LOOKS)
-        if self.ledger.first("finished", str(found[0]["uuid"])):
+        uuid = str(found[0]["uuid"])
+        if not self.ledger.was_done("finished", uuid):
             job = inquiry.publish(self.opts, minion_id, "state.apply")
+            # Afterwards: killed in between, it comes twice, which a highstate bears, and not never.
+            self.ledger.done("finished", uuid)
             about = {"name": found[0]["name"], "minion": minion_id, "jid": job}
             doorbell.fire(self.opts, f"{found[0]['name']}/highstate", about)
 
@@ -251,8 +255,9 @@ class Answering:
                 self.opts, self._side().hosts(), names=[name, minion_id], ids=[minion_id]
             )
             if known["domains"] or any(c["minion"] == minion_id for c in known["clones"]):
-                raise Refused(f"'{name}' is said to be gone, and is there; its key stays.")
-            if keys.remove(minion_id, fingerprint):
+                error = Refused(f"'{name}' is said to be gone, and is there; its key stays.")
+                doorbell.refuse(self.opts, error, bell=DESTROYED, who=name, minion=minion_id)
+            elif keys.remove(minion_id, fingerprint):
                 log.info("kvm_clone reactor: '%s' is gone; its key was removed", minion_id)
                 doorbell.fire(self.opts, f"{name}/key_removed", {"name": name, "minion": minion_id})
 

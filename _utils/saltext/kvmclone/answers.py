@@ -6,6 +6,7 @@ Reads only, and asks libvirt no more than is not known yet.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from saltext.kvmclone import addresses, domain_xml, drift
@@ -24,8 +25,14 @@ def shown(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone
     clone = clone_of(host, handle, record, label)
     changes = tuple(drift.changes(host, record))
     failed = (f"The create failed and was kept: {record.failed}",) * bool(record.failed)
-    warnings = (*clone.warnings, *changes, *failed)
+    expiry = (_expiry(record.expires),) * bool(record.expires)
+    warnings = (*clone.warnings, *changes, *failed, *expiry)
     return replace(clone, drift=bool(changes), warnings=warnings)
+
+
+def _expiry(when: float) -> str:
+    told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when))
+    return f"Its ttl {'ended' if when <= time.time() else 'ends'} at {told}."
 
 
 def clone_of(

@@ -8,6 +8,7 @@ is checked here is a courtesy: the master judges.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -24,6 +25,10 @@ MOST = 100
 
 #: How many answered ones are kept for people.
 KEPT = 50
+
+#: Seconds that a request waits for the master. It must not come as a surprise to anybody when
+#: the master has a reactor at last.
+STALE = 24 * 3600.0
 
 #: Longest request, characters.
 LONGEST = 16 * 1024
@@ -67,8 +72,12 @@ class Asking:
         return token
 
     def pending(self) -> list[dict[str, Any]]:
-        """What waits for the master, oldest first."""
-        return [item for item in self._all() if not _is_settled(item)]
+        """What waits for the master, oldest first; what waited for a day is given up."""
+        waiting = [item for item in self._all() if not _is_settled(item)]
+        for item in waiting:
+            if item["at"] < time.time() - STALE:
+                self._drop(item)
+        return [item for item in waiting if item["at"] >= time.time() - STALE]
 
     def all(self) -> list[dict[str, Any]]:
         """Everything, with its answers, oldest first."""
@@ -89,8 +98,12 @@ class Asking:
                 heard.append(token)
         settled = [item for item in self._all() if _is_settled(item)]
         for item in settled[: max(0, len(settled) - KEPT)]:
-            os.unlink(self._path(item["token"]))
+            self._drop(item)
         return heard
+
+    def _drop(self, item: Mapping[str, Any]) -> None:
+        with contextlib.suppress(FileNotFoundError):  # another job of this minion was faster
+            os.unlink(self._path(item["token"]))
 
     def _path(self, token: str) -> str:
         return os.path.join(self._checked(), f"{token}.json")
@@ -136,10 +149,10 @@ class Asking:
                 with open(os.path.join(folder, entry), encoding="utf-8") as source:
                     item = json.load(source)
                 if f"{item['token']}.json" == entry:
-                    found.append(item)
+                    found.append({**item, "at": float(item["at"])})
             except (OSError, ValueError, TypeError, KeyError):  # half-written, or no file of ours
                 continue
-        return sorted(found, key=lambda item: float(item.get("at") or 0))
+        return sorted(found, key=lambda item: item["at"])
 
 
 def _is_settled(item: Mapping[str, Any]) -> bool:

@@ -181,6 +181,19 @@ def destroy(
     return doom.kept
 
 
+def examine(host: Host, handle: DomainHandle, force: bool = False) -> tuple[str, ...]:
+    """
+    What :func:`destroy` would keep, one sentence each; it touches nothing, and refuses what
+    that would refuse.
+    """
+    record = handle.record()
+    if record is None:
+        return _judge_foreign(host, handle, force).kept
+    _require_idle(record, handle.name, force, "")
+    _require_definition(handle)
+    return judge(host, handle, record).kept
+
+
 def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
     """
     Undo an apply of this very process: delete what it made, the last made first.
@@ -265,6 +278,16 @@ def _delete(host: Host, handle: DomainHandle, mine: Record, paths: tuple[str, ..
 
 
 def _destroy_foreign(host: Host, handle: DomainHandle, force: bool) -> tuple[str, ...]:
+    doom = _judge_foreign(host, handle, force)
+    if protect.protection(host, handle) is not None:
+        protect.unprotect(host, handle)
+    handle.power_off()
+    with absent(NO_DOMAIN):  # a transient one is gone when it stops
+        handle.undefine_only()
+    return doom.kept
+
+
+def _judge_foreign(host: Host, handle: DomainHandle, force: bool) -> Doom:
     if not force:
         raise ForeignDomain(
             f"'{handle.name}' was not made by kvm_clone, so it is not destroyed.",
@@ -274,12 +297,7 @@ def _destroy_foreign(host: Host, handle: DomainHandle, force: bool) -> tuple[str
         )
     doom = judge(host, handle, None)
     _require_nothing_saved(handle)
-    if protect.protection(host, handle) is not None:
-        protect.unprotect(host, handle)
-    handle.power_off()
-    with absent(NO_DOMAIN):  # a transient one is gone when it stops
-        handle.undefine_only()
-    return doom.kept
+    return doom
 
 
 def _require_nothing_saved(handle: DomainHandle) -> None:

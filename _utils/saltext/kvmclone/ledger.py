@@ -15,13 +15,13 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from saltext.kvmclone.errors import HostError
-from saltext.kvmclone.policy import HOUR, Ask
+from saltext.kvmclone.policy import HOUR, REQUEST, Ask, Rule
 
 #: What becomes of a request. Alive are those that may have a machine.
 QUEUED, MAKING, MADE, FAILED, REFUSED, GONE = (
@@ -35,6 +35,9 @@ MOST_BELLS = 1000
 
 #: Requests that are over and still known, so that they are not taken for new ones.
 KEPT = 1000
+
+#: Machines of which is kept that something was done to them once.
+KEPT_ONCE = 5000
 
 
 @dataclass(frozen=True)
@@ -68,20 +71,31 @@ class Entry:
         """Nothing more will come of it."""
         return self.state in OVER
 
+    @property
+    def ask(self) -> Ask:
+        """What was asked for."""
+        return Ask(self.token, self.minion_id, REQUEST, self.name, self.profile, self.keys)
+
     def same_as(self, ask: Ask) -> bool:
         """Whether the very same was asked for, perhaps under another token."""
-        mine = (self.minion_id, self.name, self.profile, self.keys)
-        return mine == (ask.minion_id, ask.name, ask.profile, dict(ask.keys))
+        return dataclasses.replace(self.ask, token="") == dataclasses.replace(ask, token="")
 
 
 @dataclass(frozen=True)
 class Ring:
-    """A bell that rang, see :meth:`Ledger.ring`; ``stamp`` tells two times apart."""
+    """
+    A bell that rang, see :meth:`Ledger.ring`.
+
+    :param since: Its place in the line. Who rings again keeps it; who was answered, or could not
+        be, goes to the end, so that nobody is passed over for those who ring most.
+    :param stamp: Tells two times apart.
+    """
 
     bell: str
     about: str
     after: float
     tries: int
+    since: float
     stamp: str
 
 
@@ -140,9 +154,18 @@ class Book:
         """The entries in one of these states, oldest first."""
         return [entry for entry in self.entries if entry.state in states]
 
-    def begun(self, rule: str) -> list[float]:
-        """When the creates of a rule began that count for its hour."""
-        return [entry.begun for entry in self.entries if entry.rule == rule and entry.begun]
+    def under(self, rule: Rule, rules: Iterable[Rule]) -> list[Entry]:
+        """
+        The entries that a rule's limits count: those that it allowed, and those of a rule that
+        was changed since and that it would allow today.
+        """
+        known = {one.key for one in rules}
+        return [
+            entry
+            for entry in self.entries
+            if entry.rule == rule.key
+            or (entry.rule not in known and rule.fits(entry.minion_id, entry.profile, entry.name))
+        ]
 
     def prune(self) -> None:
         """Forget the oldest of those that are over and count for no limit."""
@@ -183,36 +206,29 @@ class Ledger:
         :return: False where too many wait already.
         """
         path = self._bell(bell, about)
-        told = {"bell": bell, "about": about, "after": after, "tries": tries}
         with self._held():
-            if not os.path.exists(path) and len(os.listdir(self.bells)) >= MOST_BELLS:
+            waiting = _ring(path)
+            if waiting is None and len(os.listdir(self.bells)) >= MOST_BELLS:
                 return False
-            _write(path, json.dumps({**told, "stamp": secrets.token_hex(8)}))
+            since = waiting.since if waiting is not None and not after else max(after, time.time())
+            _put(path, Ring(bell, about, after, tries, since, secrets.token_hex(8)))
         return True
 
     def rung(self) -> list[Ring]:
-        """Bells that nobody has answered yet."""
-        found = []
-        for entry in sorted(os.listdir(self.bells)):
-            if entry.startswith("."):
-                continue
-            try:
-                with open(os.path.join(self.bells, entry), encoding="utf-8") as source:
-                    found.append(Ring(**json.load(source)))
-            except (OSError, ValueError, TypeError):  # just answered, or not one of ours
-                continue
-        return found
+        """Bells that nobody has answered yet, who has waited longest first."""
+        written = (entry for entry in os.listdir(self.bells) if not entry.startswith("."))
+        paths = (os.path.join(self.bells, entry) for entry in written)
+        found = [ring for ring in map(_ring, paths) if ring is not None]
+        return sorted(found, key=lambda ring: ring.since)
 
     def answered(self, ring: Ring) -> None:
-        """Forget a bell, unless it rang again meanwhile."""
+        """Forget a bell; one that rang again meanwhile goes to the end of the line."""
         path = self._bell(ring.bell, ring.about)
         with self._held():
-            try:
-                with open(path, encoding="utf-8") as source:
-                    again = json.load(source).get("stamp") != ring.stamp
-            except FileNotFoundError:
-                return
-            if not again:
+            now = _ring(path)
+            if now is not None and now.stamp != ring.stamp:
+                _put(path, dataclasses.replace(now, since=time.time()))
+            elif os.path.exists(path):
                 os.unlink(path)
 
     def _bell(self, bell: str, about: str) -> str:
@@ -220,21 +236,29 @@ class Ledger:
 
     # --- what was done once -----------------------------------------------------------
 
-    def first(self, word: str, uuid: str) -> bool:
-        """Whether this is the first time that this is done to that machine; now it was done."""
-        done = os.path.join(self.folder, word)
-        os.makedirs(done, mode=0o700, exist_ok=True)
-        try:
-            os.close(os.open(os.path.join(done, uuid), os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError:
-            return False
-        return True
+    def was_done(self, word: str, uuid: str) -> bool:
+        """Whether :meth:`done` was said of that machine."""
+        return os.path.exists(os.path.join(self.folder, word, uuid))
+
+    def done(self, word: str, uuid: str) -> None:
+        """Note that something was done to a machine that is done once."""
+        folder = os.path.join(self.folder, word)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        os.close(os.open(os.path.join(folder, uuid), os.O_CREAT, 0o600))
+        noted = sorted(os.scandir(folder), key=lambda entry: entry.stat().st_mtime)
+        for entry in noted[: max(0, len(noted) - KEPT_ONCE)]:
+            os.unlink(entry.path)
 
     # --- requests ---------------------------------------------------------------------
 
     @contextmanager
     def open(self) -> Iterator[Book]:
-        """The book; what is changed in it is written when nothing went wrong."""
+        """
+        The book; what is changed in it is written when nothing went wrong.
+
+        :raises HostError: It cannot be read. Limits count what stands in it, so without it
+            nothing is obeyed.
+        """
         with self._held():
             path = os.path.join(self.folder, "requests.json")
             try:
@@ -242,6 +266,12 @@ class Ledger:
                     book = Book([_entry(item) for item in json.load(source)])
             except FileNotFoundError:
                 book = Book([])
+            except (ValueError, TypeError, AttributeError) as error:
+                raise HostError(
+                    f"The book of requests '{path}' is damaged ({error}), so no event is obeyed.",
+                    "Look at the machines that there are (salt-run kvmclone.list), then begin a "
+                    f"new book: rm {path}",
+                ) from error
             before = list(book.entries)
             yield book
             if book.entries != before:
@@ -277,7 +307,26 @@ class Ledger:
 
 def _entry(item: Mapping[str, Any]) -> Entry:
     known = Entry.__dataclass_fields__
-    return Entry(**{key: value for key, value in item.items() if key in known})
+    entry = Entry(**{key: value for key, value in item.items() if key in known})
+    texts = (entry.token, entry.minion_id, entry.name, entry.rule, entry.state, entry.uuid)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(entry.keys, dict):
+        raise TypeError("an entry of another form")
+    float(entry.asked), float(entry.begun)
+    return entry
+
+
+def _ring(path: str) -> Ring | None:
+    """What a bell's file says; None for one that is gone, or no bell."""
+    try:
+        with open(path, encoding="utf-8") as source:
+            ring = Ring(**json.load(source))
+        return dataclasses.replace(ring, after=float(ring.after), since=float(ring.since))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _put(path: str, ring: Ring) -> None:
+    _write(path, json.dumps(dataclasses.asdict(ring)))
 
 
 def _lock(path: str, wait: bool) -> int | None:
@@ -294,14 +343,23 @@ def _lock(path: str, wait: bool) -> int | None:
 
 
 def _write(path: str, text: str) -> None:
-    """Whole or not at all, also when the machine goes down."""
-    draft = os.path.join(os.path.dirname(path), f".draft-{secrets.token_hex(8)}")
-    with open(draft, "x", encoding="utf-8", opener=_private) as target:
+    """
+    Whole or not at all, also when the machine goes down. Under the ledger's lock, so that what
+    a writer who was killed left behind is written over by the next.
+    """
+    folder = os.path.dirname(path)
+    draft = os.path.join(folder, ".draft")
+    with open(draft, "w", encoding="utf-8", opener=_private) as target:
         target.write(text)
         target.flush()
         os.fsync(target.fileno())
     os.replace(draft, path)
+    entered = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(entered)
+    finally:
+        os.close(entered)
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

@@ -238,22 +238,21 @@ class LocalHost:
 
     # --- living -----------------------------------------------------------------------
 
-    def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
+    def destroy(self, name: str, force: bool = False, token: str = "", dry: bool = False) -> Clone:
         def work(host: Host) -> Clone:
             handle = host.domain(name)
             record = handle.record()
-            before = (
+            told = (
                 answers.shown(host, handle, record, self.label)
                 if record
                 else answers.foreign(host, handle, self.label)
             )
-            kept = dismantle.destroy(host, handle, force, token)
-            return replace(
-                before,
-                stage=DESTROYING,
-                state="shutoff",
-                warnings=(*before.warnings, *kept),
-            )
+            if dry:
+                kept = dismantle.examine(host, handle, force)
+            else:
+                kept = dismantle.destroy(host, handle, force, token)
+                told = replace(told, stage=DESTROYING, state="shutoff")
+            return replace(told, warnings=(*told.warnings, *kept))
 
         return self._connected(work)
 

@@ -76,6 +76,14 @@ class Rule:
         """Whether the rule is about this minion."""
         return any(fnmatch.fnmatchcase(minion_id, pattern) for pattern in self.minions)
 
+    def fits(self, minion_id: str, profile: str, name: str) -> bool:
+        """Whether the rule is about such a machine for this minion."""
+        return (
+            self.covers(minion_id)
+            and profile in self.profiles
+            and self.names_match(name, minion_id)
+        )
+
     def names_match(self, name: str, minion_id: str) -> bool:
         """Whether a clone may be called so by this minion."""
         if self.names.startswith("^"):
@@ -90,7 +98,7 @@ class Policy:
     The whole section; the default obeys nothing.
 
     :param workers: How many creates run at the same time.
-    :param queue: How many asks may wait.
+    :param queue: How many asks may wait, of each rule.
     :param patience: How long one may wait, seconds.
     :param expire: Clones whose ``ttl`` passed are destroyed when their host rings.
     :param finish: A new clone gets its highstate when it reports for the first time.
@@ -348,16 +356,12 @@ def may_release(policy: Policy, asker: str) -> bool:
 HOUR = 3600.0
 
 
-def may_begin(rule: Rule, alive: int, begun: list[float], now: float) -> float:
+def may_begin(rule: Rule, alive: int, begun: list[float], now: float) -> bool:
     """
-    When a create under a rule may begin: 0 for now, else how many seconds to wait at least.
+    Whether a create under a rule may begin.
 
     :param alive: Clones of the rule that exist or are being made.
-    :param begun: When its creates began, seconds since the epoch.
+    :param begun: When its creates began, seconds since the epoch; 0 for not yet.
     """
-    if alive >= rule.at_once:
-        return 5.0  # until one is gone, which nobody tells us
-    recent = sorted(when for when in begun if now - HOUR < when <= now)
-    if len(recent) < rule.per_hour:
-        return 0.0
-    return max(1.0, recent[-rule.per_hour] + HOUR - now)
+    recent = [when for when in begun if now - HOUR < when <= now]
+    return alive < rule.at_once and len(recent) < rule.per_hour

@@ -16,21 +16,23 @@ from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
+import salt.config
+
 from saltext.kvmclone import doorbell, inquiry, ledger, policy
 from saltext.kvmclone.answering import Answering
-from saltext.kvmclone.errors import AlreadyExists, HostUnreachable, KvmCloneError
+from saltext.kvmclone.errors import AlreadyExists, ConfigError, HostUnreachable, KvmCloneError
 from saltext.kvmclone.ledger import (
     FAILED,
     MADE,
     MAKING,
     QUEUED,
     REFUSED,
-    Book,
     Entry,
     Ledger,
     Ring,
 )
 from saltext.kvmclone.master import Master
+from saltext.kvmclone.policy import Policy
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,11 @@ RECONCILE = 20.0
 #: Seconds between two attempts where a host does not answer.
 TRY_AGAIN = 10.0
 
+#: Seconds between two readings of the policy.
+REREAD = 5.0
+
 _PAUSE = 0.5
+_TOO_LONG = "It waited too long for its turn; see the rule's limits."
 
 
 class Porter:
@@ -56,6 +62,7 @@ class Porter:
     def __init__(self, opts: Mapping[str, Any]) -> None:
         self.opts = opts
         self.policy = doorbell.read_policy(opts)
+        self.read = time.monotonic()
         self.ledger = Ledger(opts)
         self.bells = Answering(opts, self.policy, self.ledger)
         self.answering: dict[Future[None], Ring] = {}
@@ -92,6 +99,7 @@ class Porter:
 
     def _go_on(self, bells: ThreadPoolExecutor, makers: ThreadPoolExecutor) -> bool:
         """Begin what can be begun; whether anything is left to do."""
+        self._read_policy()
         self._reap(self.answering)
         self._reap(self.making)
         rung = self.ledger.rung()
@@ -121,14 +129,33 @@ class Porter:
 
     def _answer(self, ring: Ring) -> None:
         later = self.bells.answer(ring)
-        self.ledger.answered(ring)
         if later is not None and ring.tries + 1 < later.tries:
             after = time.time() + later.seconds
             self.ledger.ring(ring.bell, ring.about, after, ring.tries + 1)
+        else:
+            self.ledger.answered(ring)
 
     def _side(self) -> Master:
         """A fresh look at the configuration, which may have changed meanwhile."""
         return Master(self.opts)
+
+    def _read_policy(self) -> None:
+        """
+        The policy as it is written now: this process outlives the master that started it, and
+        whoever makes a rule stricter means what still waits, too.
+        """
+        if time.monotonic() - self.read < REREAD:
+            return
+        self.read = time.monotonic()
+        written = salt.config.master_config(str(self.opts["conf_file"]))
+        self.opts = {**self.opts, "kvm_clone": written.get("kvm_clone")}
+        try:
+            self.policy = doorbell.read_policy(self.opts)
+        except ConfigError as error:
+            if self.policy != Policy():
+                log.error("kvm_clone reactor: %s", error)
+            self.policy = Policy()
+        self.bells.policy, self.bells.opts = self.policy, self.opts
 
     # --- making -----------------------------------------------------------------------
 
@@ -137,34 +164,35 @@ class Porter:
         now = time.time()
         busy = {(e.minion_id, e.token) for e in self.making.values()}
         begun: list[Entry] = []
-        waiting, late = False, []
+        waiting = False
+        refused: list[tuple[Entry, str]] = []
         with self.ledger.open() as book:
             left = [e for e in book.some(MAKING) if (e.minion_id, e.token) not in busy]
             begun += left[: max(0, self.policy.workers - len(busy))]
             for entry in book.some(QUEUED):
+                try:
+                    rule = policy.judge(self.policy, entry.ask)
+                except policy.Refused as error:
+                    refused.append((entry, error.message))
+                    continue
                 if now - entry.asked > self.policy.patience:
-                    late.append(entry)
+                    refused.append((entry, _TOO_LONG))
                     continue
                 if len(busy) + len(begun) >= self.policy.workers:
                     continue
-                if self._pause(book, entry, now):
+                counted = book.under(rule, self.policy.rules)
+                alive = sum(one.state in ledger.ALIVE for one in counted)
+                if not policy.may_begin(rule, alive, [one.begun for one in counted], now):
                     waiting = True
                     continue
-                begun.append(book.put(dataclasses.replace(entry, state=MAKING, begun=now)))
-        for entry in late:
-            self._end(entry, REFUSED, "It waited too long for its turn; see the rule's limits.")
+                begins = dataclasses.replace(entry, state=MAKING, begun=now, rule=rule.key)
+                begun.append(book.put(begins))
+        for entry, reason in refused:
+            self._end(entry, REFUSED, reason)
         if waiting and time.monotonic() - self.reconciled > RECONCILE:
             self.reconciled = time.monotonic()
             self.bells.reconcile()
         return begun
-
-    def _pause(self, book: Book, entry: Entry, now: float) -> float:
-        """Seconds that an entry has to wait at least; a rule that is gone lets nobody begin."""
-        for rule in self.policy.rules:
-            if rule.key == entry.rule:
-                alive = [e for e in book.some(*ledger.ALIVE) if e.rule == rule.key]
-                return policy.may_begin(rule, len(alive), book.begun(rule.key), now)
-        return self.policy.patience
 
     def _make(self, entry: Entry) -> None:
         """Create one machine, as the runner would, and tell who asked for it."""
@@ -238,7 +266,13 @@ def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
     if lock is None:
         return {"busy": True, "retcode": 0}
     os.set_inheritable(lock, False)
-    return {"done": Porter(opts).work(lock), "retcode": 0}
+    try:
+        return {"done": Porter(opts).work(lock), "retcode": 0}
+    except KvmCloneError as error:
+        # Started by a doorbell, nobody else would hear of it.
+        log.error("kvm_clone reactor: %s", error)
+        doorbell.fire(opts, "refused", {"error": error.as_dict()})
+        raise
 
 
 def asked(opts: Mapping[str, Any]) -> dict[str, Any]:

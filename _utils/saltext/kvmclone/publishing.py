@@ -1,19 +1,17 @@
 """
-What a KVM host tells others: to the mine, to the master's questions, to the reactor's bells.
+What a KVM host tells others: to the mine, to the master's questions, to the schedule.
 
-Reads only. It is also run as a program of its own by the beacon (:mod:`_beacons.kvm_clone`),
-so it imports neither Salt nor anything that does.
+Reads only. :mod:`.watchman` runs as a program without Salt and takes from here, so this
+imports neither Salt nor anything that does.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from saltext.kvmclone import answers, drift
+from saltext.kvmclone import answers
 from saltext.kvmclone.codes import NO_SUPPORT
 from saltext.kvmclone.errors import HostError
 from saltext.kvmclone.host import DomainHandle, Host
@@ -21,22 +19,6 @@ from saltext.kvmclone.ownership import DESTROYING, Record
 
 #: libvirt's word for "over all NUMA nodes" (``VIR_NODE_MEMORY_STATS_ALL_CELLS``).
 _ALL_CELLS = -1
-
-#: Why a domain is off: ``virDomainShutoffReason``, in words.
-_HOW = {
-    1: "it was shut down, by its guest or on request",
-    2: "it was switched off",
-    3: "it crashed",
-    4: "it was migrated away",
-    5: "its memory was saved",
-    6: "it could not be started",
-    7: "it was reverted to a snapshot",
-}
-
-#: Those of them that somebody meant to do, and the one that somebody may have meant.
-_MEANT = (4, 5, 7)
-_SHUT_DOWN = 1
-
 
 # --- for the mine -------------------------------------------------------------------
 
@@ -58,7 +40,7 @@ def published(url: str, label: str) -> dict[str, Any]:
             "pools": _pools(host),
             "clones": {
                 handle.name: _published_clone(host, handle, record, label)
-                for handle, record in _clones(host)
+                for handle, record in clones(host)
             },
         }
 
@@ -73,7 +55,7 @@ def addresses(url: str, profile: str, tag: str) -> dict[str, str]:
     with Host(url) as host:
         wanted = [
             (handle, record)
-            for handle, record in _clones(host)
+            for handle, record in clones(host)
             if (not profile or record.profile == profile) and (not tag or tag in record.tags)
         ]
         told = ((h.name, answers.clone_of(host, h, r, "").address, h.state()) for h, r in wanted)
@@ -122,7 +104,8 @@ def _pools(host: Host) -> dict[str, dict[str, int]]:
     return found
 
 
-def _clones(host: Host) -> list[tuple[DomainHandle, Record]]:
+def clones(host: Host) -> list[tuple[DomainHandle, Record]]:
+    """Every domain of a host that is a clone of ours, by name."""
     found = host.each_domain(lambda handle: (handle, handle.record()))
     return sorted(((h, r) for h, r in found if r is not None), key=lambda pair: pair[0].name)
 
@@ -179,61 +162,11 @@ def is_expired(record: Record, now: float) -> bool:
     return record.complete or bool(record.failed) or record.stage == DESTROYING
 
 
-# --- for the bells ------------------------------------------------------------------
+# --- for the schedule ------------------------------------------------------------------
 
 
 def expired(url: str) -> list[str]:
     """Names of the clones whose ``ttl`` has passed."""
     now = time.time()
     with Host(url) as host:
-        return [handle.name for handle, record in _clones(host) if is_expired(record, now)]
-
-
-def snapshot(url: str) -> dict[str, dict[str, Any]]:
-    """How every clone is, as :func:`changed` compares it, by uuid."""
-    with Host(url) as host:
-        return {
-            record.uuid: _snapped(host, handle, record)
-            for handle, record in _clones(host)
-            if record.complete and record.stage != DESTROYING
-        }
-
-
-def _snapped(host: Host, handle: DomainHandle, record: Record) -> dict[str, Any]:
-    state = handle.state()
-    # A base that merely runs for a moment is told, too: the clone stands on what it writes.
-    changes = drift.changes(host, record)
-    why = int(host.call(handle.raw.state, 0)[1]) if state == "shutoff" else 0
-    return {"name": handle.name, "state": state, "why": why, "base": record.base, "drift": changes}
-
-
-def changed(
-    before: Mapping[str, Any], now: Mapping[str, Any], ignore_shutdown: bool = False
-) -> list[dict[str, str]]:
-    """
-    What happened between two snapshots that an operator wants to know. Pure.
-
-    :param ignore_shutdown: A guest that was shut down in the ordinary way is no news.
-    :return: ``{"name", "what", "detail"}`` each; ``what`` is ``base`` or ``stopped``.
-    """
-    found = []
-    meant = (*_MEANT, _SHUT_DOWN) if ignore_shutdown else _MEANT
-    for uuid, clone in now.items():
-        old = before.get(uuid)
-        # Once: a base that goes on changing is no news.
-        if clone["drift"] and not (old and old["drift"]):
-            told = " ".join(clone["drift"])
-            found.append({"name": clone["name"], "what": "base", "detail": told})
-        if old is None or old["state"] not in ("running", "paused"):
-            continue
-        if clone["state"] == "crashed" or (
-            clone["state"] == "shutoff" and clone["why"] not in meant
-        ):
-            detail = _HOW.get(clone["why"], "it crashed" if clone["state"] == "crashed" else "?")
-            found.append({"name": clone["name"], "what": "stopped", "detail": detail})
-    return found
-
-
-def main(url: str) -> None:
-    """Print a snapshot as JSON, for the beacon."""
-    json.dump(snapshot(url), sys.stdout)
+        return [handle.name for handle, record in clones(host) if is_expired(record, now)]

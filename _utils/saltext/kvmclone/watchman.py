@@ -1,8 +1,8 @@
 """
 What a beacon sees: how the clones of this host are now, held against the look before.
 
-The look itself is a program of its own (:func:`.publishing.main`), with a deadline. What was
-seen is kept in a file, so that a minion that was restarted misses nothing.
+The look itself is a program of its own (:func:`main`), with a deadline, so nothing in here knows
+Salt. What was seen is kept in a file, so that a minion that was restarted misses nothing.
 """
 
 from __future__ import annotations
@@ -14,13 +14,33 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from saltext.kvmclone import publishing
+from saltext.kvmclone import drift, publishing
 from saltext.kvmclone.errors import HostUnreachable
+from saltext.kvmclone.host import DomainHandle, Host
+from saltext.kvmclone.ownership import DESTROYING, Record
 
 #: Seconds that one look may take; the minion does nothing else meanwhile.
 DEADLINE = 15
 
-_LOOK = "import sys; sys.path.insert(0, sys.argv[1]); from saltext.kvmclone import publishing; "
+_LOOK = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from saltext.kvmclone import watchman; "
+    "watchman.main(sys.argv[2])"
+)
+
+#: Why a domain is off: ``virDomainShutoffReason``, in words.
+_HOW = {
+    1: "it was shut down, by its guest or on request",
+    2: "it was switched off",
+    3: "it crashed",
+    4: "it was migrated away",
+    5: "its memory was saved",
+    6: "it could not be started",
+    7: "it was reverted to a snapshot",
+}
+
+#: Those of them that somebody meant to do, and the one that somebody may have meant.
+_MEANT = (4, 5, 7)
+_SHUT_DOWN = 1
 
 
 def news(opts: Mapping[str, Any], url: str, ignore_shutdown: bool) -> list[dict[str, str]]:
@@ -41,17 +61,17 @@ def news(opts: Mapping[str, Any], url: str, ignore_shutdown: bool) -> list[dict[
     os.replace(draft, path)
     if before is None:
         return []
-    return publishing.changed(before, now, ignore_shutdown)
+    return changed(before, now, ignore_shutdown)
 
 
 def look(url: str) -> dict[str, Any]:
     """
-    How every clone is now; see :func:`.publishing.snapshot`.
+    How every clone is now; see :func:`snapshot`.
 
     :raises HostUnreachable: The look failed, or took too long.
     """
     library = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    command = [sys.executable, "-c", _LOOK + "publishing.main(sys.argv[2])", library, url]
+    command = [sys.executable, "-c", _LOOK, library, url]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=DEADLINE, cwd="/", check=False
@@ -76,3 +96,56 @@ def _seen(path: str, url: str) -> dict[str, Any] | None:
         return dict(told["clones"]) if told["url"] == url else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+# --- the look itself ----------------------------------------------------------------
+
+
+def main(url: str) -> None:
+    """Print a snapshot as JSON, for the beacon."""
+    json.dump(snapshot(url), sys.stdout)
+
+
+def snapshot(url: str) -> dict[str, dict[str, Any]]:
+    """How every clone is, as :func:`changed` compares it, by uuid."""
+    with Host(url) as host:
+        return {
+            record.uuid: _snapped(host, handle, record)
+            for handle, record in publishing.clones(host)
+            if record.complete and record.stage != DESTROYING
+        }
+
+
+def _snapped(host: Host, handle: DomainHandle, record: Record) -> dict[str, Any]:
+    state = handle.state()
+    # A base that merely runs for a moment is told, too: the clone stands on what it writes.
+    changes = drift.changes(host, record)
+    why = int(host.call(handle.raw.state, 0)[1]) if state == "shutoff" else 0
+    return {"name": handle.name, "state": state, "why": why, "base": record.base, "drift": changes}
+
+
+def changed(
+    before: Mapping[str, Any], now: Mapping[str, Any], ignore_shutdown: bool = False
+) -> list[dict[str, str]]:
+    """
+    What happened between two snapshots that an operator wants to know. Pure.
+
+    :param ignore_shutdown: A guest that was shut down in the ordinary way is no news.
+    :return: ``{"name", "what", "detail"}`` each; ``what`` is ``base`` or ``stopped``.
+    """
+    found = []
+    meant = (*_MEANT, _SHUT_DOWN) if ignore_shutdown else _MEANT
+    for uuid, clone in now.items():
+        old = before.get(uuid)
+        # Once: a base that goes on changing is no news.
+        if clone["drift"] and not (old and old["drift"]):
+            told = " ".join(clone["drift"])
+            found.append({"name": clone["name"], "what": "base", "detail": told})
+        if old is None or old["state"] not in ("running", "paused"):
+            continue
+        if clone["state"] == "crashed" or (
+            clone["state"] == "shutoff" and clone["why"] not in meant
+        ):
+            detail = _HOW.get(clone["why"], "it crashed" if clone["state"] == "crashed" else "?")
+            found.append({"name": clone["name"], "what": "stopped", "detail": detail})
+    return found
