@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import salt.config
 
 from lab.common import wait_until
 from lab.salt import SaltWorld
-from saltext.kvmclone import minions, questions
+from saltext.kvmclone import keys, minions, questions
 from saltext.kvmclone.errors import HostUnreachable, MinionTimeout
 from saltext.kvmclone.remote import RemoteHost
 from saltext.kvmclone.sworn import Unproven
@@ -101,9 +102,20 @@ def test_a_host_is_believed_and_what_it_refuses_keeps_its_type(
     assert str(tmp_path / "nobody") in caught.value.message
 
 
+def test_many_questions_at_once_get_their_own_answers(opts: dict[str, Any]) -> None:
+    def ask(number: int) -> str:
+        with pytest.raises(HostUnreachable) as caught:
+            RemoteHost(opts, "kvm01", f"qemu+unix:///system?socket=/nobody-{number}").list_clones()
+        return str(caught.value)
+
+    with ThreadPoolExecutor(max_workers=6) as pool:
+        said = list(pool.map(ask, range(6)))
+    assert all(f"/nobody-{number}" in text for number, text in enumerate(said)), said
+
+
 def test_a_forged_not_found_drops_no_key(world: SaltWorld, down: None) -> None:
-    keys = world.folder / "pki/master/minions"
-    shutil.copy(keys / "evil", keys / "clone")
+    accepted = world.folder / "pki/master/minions"
+    shutil.copy(accepted / "evil", accepted / "clone")
     gone = {"error": {"type": "NotFound", "message": "There is none.", "hint": ""}}
     try:
         with liar(world, "kvm_clone.remote", "kvm01", gone, sworn_falsely(gone)):
@@ -112,9 +124,9 @@ def test_a_forged_not_found_drops_no_key(world: SaltWorld, down: None) -> None:
         error = answer.data["clones"]["clone"]["error"]
         assert error["type"] in ("Unproven", "HostUnreachable"), error
         assert "kvm01" in error["message"]
-        assert (keys / "clone").exists()
+        assert (accepted / "clone").exists()
     finally:
-        (keys / "clone").unlink()
+        (accepted / "clone").unlink()
 
 
 def test_a_forged_clone_is_no_clone(world: SaltWorld, opts: dict[str, Any], down: None) -> None:
@@ -206,3 +218,24 @@ def test_the_minions_own_answer_is_taken_although_somebody_lied(
         verified = minions.verify(opts, "kvm01", uuid or UUID, timeout=60)
         wait_until(lambda: told, "a lie", 20)
     assert verified.version != "0"
+
+
+def test_the_key_of_a_lost_clone_goes_by_its_name_with_what_knocked_under_its_id(
+    world: SaltWorld, opts: dict[str, Any]
+) -> None:
+    """The host has no libvirtd here, so nobody can tell whether the clone is gone."""
+    store = keys.MinionKeys(opts)
+    pki = world.folder / "pki/master"
+    store.accept("web1.example.com", keys.generate(2048).public, "web1")
+    store.accept("web1.example.org", keys.generate(2048).public)
+    (pki / "minions_pre").mkdir(exist_ok=True)
+    shutil.copy(pki / "minions/evil", pki / "minions_pre/web1.example.com")
+    refused = world.run("kvmclone.destroy", "web1")
+    assert refused.retcode == 1
+    assert "force=True" in refused.data["clones"]["web1"]["error"]["hint"]
+    assert store.accepted("web1.example.com")
+    forced = world.run("kvmclone.destroy", "web1", "force=True")
+    assert forced.retcode == 0, forced
+    assert not any(store.known("web1.example.com").values())
+    assert store.accepted("web1.example.org")
+    assert world.run("kvmclone.destroy", "web1", "force=True").retcode == 1

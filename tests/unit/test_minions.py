@@ -42,7 +42,7 @@ def test_an_answer_that_is_none_is_a_failure(answer: Any) -> None:
 
 def asked_at(until: float, announced: tuple[float, ...] = ()) -> list[float]:
     """When questions go out within so many seconds, looked at ten times a second."""
-    turn, found = minions.Turn(0.0), []
+    turn, found = minions.Turn(0.0, 1000), []
     for tenth in range(int(until * 10)):
         now = tenth / 10
         if now in announced:
@@ -60,3 +60,15 @@ def test_a_guest_that_is_slow_is_asked_seldom_and_one_that_announces_itself_at_o
 def test_whoever_announces_the_minion_all_the_time_does_not_bury_it_under_questions() -> None:
     shouting = tuple(tenth / 10 for tenth in range(1, 100))
     assert asked_at(10, shouting) == [float(second) for second in range(10)]
+
+
+def test_a_minion_that_announced_itself_gets_time_to_answer_but_not_for_ever() -> None:
+    turn = minions.Turn(0.0, 180)
+    assert not turn.is_over(179) and turn.is_over(180)
+    turn.announced(20)
+    assert turn.is_over(180), "it was early, and had its time"
+    turn.announced(170)
+    assert not turn.is_over(259) and turn.is_over(260)
+    for now in range(0, 1000, 10):
+        turn.announced(now)
+    assert not turn.is_over(359) and turn.is_over(360)

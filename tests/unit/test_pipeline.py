@@ -140,7 +140,7 @@ class FaultyMaster:
     def fingerprint(self, public: str) -> str:
         return f"finger of {public}"
 
-    def accept(self, minion_id: str, public: str) -> None:
+    def accept(self, minion_id: str, public: str, name: str) -> None:
         self.accepted[minion_id] = self.fingerprint(public)
         self._step("accept")
 

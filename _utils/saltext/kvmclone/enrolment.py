@@ -53,9 +53,9 @@ class Enroller:
         """See :meth:`.keys.MinionKeys.fingerprint`."""
         return self.keys.fingerprint(public)
 
-    def accept(self, minion_id: str, public: str) -> None:
+    def accept(self, minion_id: str, public: str, name: str) -> None:
         """See :meth:`.keys.MinionKeys.accept`."""
-        self.keys.accept(minion_id, public)
+        self.keys.accept(minion_id, public, name)
 
     def remove(self, minion_id: str, fingerprint: str) -> bool:
         """See :meth:`.keys.MinionKeys.remove`."""

@@ -102,15 +102,16 @@ class MinionKeys:
                 f"If that minion is gone: salt-key -d {minion_id}   Else choose another name.",
             )
 
-    def accept(self, minion_id: str, public: str) -> None:
+    def accept(self, minion_id: str, public: str, name: str = "") -> None:
         """
         Accept exactly this public key for the id, before its minion starts.
 
+        :param name: Of the clone, where it is not its minion's id.
         :raises KeyConflict: Another key was accepted meanwhile.
         """
         self._require_same(minion_id, public)
         # Remembered first: so it can be taken back when even its clone is gone.
-        self._memory.store(BANK, minion_id, {"fingerprint": self.fingerprint(public)})
+        self._memory.store(BANK, minion_id, self._note(public, name or minion_id))
         driver = self.opts.get("keys.cache_driver")
         if driver:
             store = salt.cache.Cache(self.opts, driver=driver)
@@ -128,6 +129,9 @@ class MinionKeys:
         finally:
             os.unlink(draft)
 
+    def _note(self, public: str, name: str) -> dict[str, str]:
+        return {"fingerprint": self.fingerprint(public), "name": name}
+
     def _require_same(self, minion_id: str, public: str) -> None:
         accepted = self.accepted(minion_id)
         if accepted and self.fingerprint(accepted) != self.fingerprint(public):
@@ -143,6 +147,12 @@ class MinionKeys:
     def remembered(self, minion_id: str) -> str:
         """Fingerprint of the key that we accepted for an id and did not take back; or empty."""
         return str((self._memory.fetch(BANK, minion_id) or {}).get("fingerprint", ""))
+
+    def ids_of(self, name: str) -> list[str]:
+        """The ids that we accepted a key for as a clone of that name, and did not take back."""
+        held = {str(minion_id) for minion_id in self._memory.list(BANK)}
+        noted = {one: (self._memory.fetch(BANK, one) or {}).get("name", one) for one in held}
+        return sorted(minion_id for minion_id, noted_name in noted.items() if noted_name == name)
 
     def remove(self, minion_id: str, fingerprint: str) -> bool:
         """
@@ -162,6 +172,18 @@ class MinionKeys:
         if self.remembered(minion_id) == fingerprint:
             self._memory.flush(BANK, minion_id)
         return True
+
+    def take_back(self, minion_id: str, fingerprint: str) -> bool:
+        """
+        Remove the key of a machine that is gone, and what knocked under its id meanwhile.
+
+        :param fingerprint: Of the key on its record; empty for a machine that never had one.
+        :return: Whether that key was removed.
+        """
+        removed = self.remove(minion_id, fingerprint)
+        if fingerprint:
+            self.settle(minion_id)
+        return removed
 
     def settle(self, minion_id: str) -> None:
         """

@@ -205,7 +205,7 @@ class Master:
         try:
             host, clone = self.find(name)
             destroyed = collect.destroy(host, name)
-            self.keys.remove(clone.minion.id or name, clone.minion.fingerprint)
+            self.keys.take_back(clone.minion.id or name, clone.minion.fingerprint)
         except (NotFound, HostUnreachable) as error:
             left = self._left_key(str(name), error, force)
             return left or Outcome(str(name), "", None, error)
@@ -220,16 +220,16 @@ class Master:
 
         :param error: Why it cannot be found: no host has it, or one that may does not answer.
         """
-        remembered = self.keys.remembered(name)
+        ids = self.keys.ids_of(name)
         down = isinstance(error, HostUnreachable)
         if down and not force:
-            if remembered:
+            if ids:
                 error.hint += (
                     " Its key stays meanwhile; without the host, this removes it: "
                     f"salt-run kvmclone.destroy {name} force=True"
                 )
             return None
-        if not self.keys.remove(name, remembered):
+        if not [one for one in ids if self.keys.take_back(one, self.keys.remembered(one))]:
             return None
         warning = f"'{name}' was not found; its key was removed from the master."
         if down:
@@ -310,7 +310,7 @@ class Master:
         """List, or remove, what dead workers left, with the keys of minions never finished."""
 
         def remove_key(minion: Minion) -> bool:
-            return self.keys.remove(minion.id, minion.fingerprint)
+            return self.keys.take_back(minion.id, minion.fingerprint)
 
         told, failed = self._everywhere(
             lambda host: collect.collect(host, name, apply, force, remove_key)

@@ -36,6 +36,9 @@ CACHED_WITHIN = 5.0
 #: Seconds that a minion gets from its start to its answer.
 MINION_TIMEOUT = 180.0
 
+#: Seconds that it gets from when it announced itself, at the latest after twice that time.
+ANNOUNCED_TIMEOUT = 90.0
+
 
 @dataclass(frozen=True)
 class Verified:
@@ -61,18 +64,17 @@ def verify(
     pauses in between, so that neither a lost event nor a slow start costs much time.
 
     :param uuid: The domain's uuid.
-    :param timeout: Seconds to wait.
+    :param timeout: Seconds to wait; one that announced itself, and so is slow, gets more.
     :raises MinionTimeout: It never answered.
     :raises VerificationFailed: A machine with another uuid answered.
     """
-    deadline = time.monotonic() + timeout
     with (
         salt.client.get_local_client(mopts=opts) as client,
         salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus,
     ):
         asked: dict[str, str] = {}
-        turn = Turn(time.monotonic())
-        while time.monotonic() < deadline:
+        turn = Turn(time.monotonic(), timeout)
+        while not turn.is_over(time.monotonic()):
             if turn.has_come(time.monotonic()):
                 jid = _ask(client, minion_id)
                 asked |= {f"salt/job/{jid}/ret/{minion_id}": jid} if jid else {}
@@ -93,12 +95,14 @@ def verify(
 
 class Turn:
     """
-    When it is time to ask.
+    When it is time to ask, and when to stop.
 
     :param now: Seconds on the clock that is told later, too.
+    :param timeout: How long to wait for a minion that gives no sign of life.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, timeout: float) -> None:
+        self._over, self._latest = now + timeout, now + 2 * timeout
         self._next = now
         self._pause = ASK_AGAIN
         self._last = now - ASK_SOONEST
@@ -114,6 +118,11 @@ class Turn:
     def announced(self, now: float) -> None:
         """The minion says that it is there, or somebody says so in its name."""
         self._next = min(self._next, max(now, self._last + ASK_SOONEST))
+        self._over = max(self._over, min(now + ANNOUNCED_TIMEOUT, self._latest))
+
+    def is_over(self, now: float) -> bool:
+        """Whether it had its time."""
+        return now >= self._over
 
 
 def run(opts: Mapping[str, Any], minion_id: str, function: str) -> str:

@@ -310,7 +310,7 @@ class _Create:
             enrolment = master.enrolment(request, self.secrets, keys)
             # Accepted before the minion starts: its first knock is then answered at once.
             self.fingerprint = master.fingerprint(keys.public)
-            master.accept(request.minion_id, keys.public)
+            master.accept(request.minion_id, keys.public, request.name)
             self._reach("enrolled", lambda: host.bootstrap(request, enrolment))
 
         started = time.monotonic()
