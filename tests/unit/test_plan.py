@@ -336,7 +336,7 @@ def test_targets_that_cannot_be_told_apart_or_made_a_file_name_are_refused() -> 
     assert any("two disks 'vdb'" in conflict for conflict in made.conflicts)
     for target in ("../../etc/passwd", "nvram", "", "vda/b"):
         hostile = disk_xml("file", "<source file='/x'/>", target=target)
-        assert "no target that libvirt knows" in conflict(with_disk(hostile))
+        assert "no target that this version clones" in conflict(with_disk(hostile))
 
 
 def test_one_file_under_two_targets_is_refused() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml
+from saltext.kvmclone import domain_xml, records
 from saltext.kvmclone.codes import (
     AFFECT_CONFIG,
     BLOCK_RESIZE_BYTES,
@@ -192,7 +192,7 @@ def _recorded(handle: DomainHandle, record: Record, request: Request, found: Adj
         wanted = replace(wanted, expires=record.created + request.ttl)
         found.change("ttl", had, request.ttl)
     if wanted != record:
-        found.steps.append(lambda: handle.save_record(wanted))
+        found.steps.append(lambda: records.save(handle, record, wanted))
 
 
 def _disks(

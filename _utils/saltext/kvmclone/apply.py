@@ -15,7 +15,7 @@ import shutil
 import time
 from dataclasses import replace
 
-from saltext.kvmclone import dismantle, domain_xml, networks, ownership, volumes
+from saltext.kvmclone import dismantle, domain_xml, networks, ownership, records, volumes
 from saltext.kvmclone.codes import OPERATION_FAILED, XML_INVALID_SCHEMA
 from saltext.kvmclone.errors import (
     CreateInProgress,
@@ -58,12 +58,12 @@ def apply(host: Host, plan: ClonePlan) -> tuple[DomainHandle, Record]:
         _require_base_at_rest(host, plan)
         if plan.request.autostart is not None:
             handle.set_autostart(plan.request.autostart)
-        record = journal.record.at("cloned", cloned=time.monotonic() - started)
-        handle.save_record_offline(record)
+        journal.record = journal.record.at("cloned", cloned=time.monotonic() - started)
+        journal.save()
     except BaseException as error:
         _undo(host, journal, error)
         raise
-    return handle, record
+    return handle, journal.record
 
 
 class _Journal:
@@ -101,6 +101,10 @@ class _Journal:
         self.save()
 
     def save(self) -> None:
+        """
+        :raises CreateInProgress: Somebody else decided about the clone; it is left to them.
+        """
+        records.current(self.handle, self.record)
         self.handle.save_record_offline(self.record)
 
     def _volume(self, target: str) -> Volume:

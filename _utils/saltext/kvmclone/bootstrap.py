@@ -14,7 +14,7 @@ import logging
 import time
 from dataclasses import replace
 
-from saltext.kvmclone import addresses, arrival, dismantle, domain_xml, first_contact
+from saltext.kvmclone import addresses, arrival, dismantle, domain_xml, first_contact, records
 from saltext.kvmclone.addresses import Sighting
 from saltext.kvmclone.errors import (
     ChannelError,
@@ -61,7 +61,8 @@ def bootstrap(
     What is learned of the guest on the way is saved at once, so that a repeated attempt
     knows it.
 
-    :return: The record, with the minion and what was learned on the way.
+    :return: The record as it was saved, with the minion and what was learned on the way.
+    :raises CreateInProgress: It was taken over, or is being destroyed, meanwhile.
     :raises ChannelError: The guest cannot be entered; LoginFailed, WrongGuest likewise.
     :raises DeployFailed: The script, or starting the minion, failed.
     """
@@ -110,18 +111,19 @@ def alone(handle: DomainHandle, record: Record, request: Request, enrolment: Enr
             f"'{name}' is {state}, so nothing can be put into it.",
             f"Start it: salt-call kvm_clone.start {name}",
         )
-    if record.failed:
-        # Kept for somebody to look at; with its minion it is complete, and nobody's leftover.
-        record = replace(record, failed="", goal="enrolled")
     request = replace(request, ip_source=record.ip_source, pick=record.pick)
     record = bootstrap(handle, record, request, enrolment)
+    done = record
+    if record.failed:
+        # Kept for somebody to look at; with its minion it is complete, and nobody's leftover.
+        done = replace(record, failed="", goal="enrolled").at("enrolled")
     master = enrolment.minion_config.get("master")
     accept = (
         f"No master has accepted the key of '{enrolment.minion_id}' yet. On {master}: "
         f"salt-key -f {enrolment.minion_id} must show {enrolment.fingerprint}; then "
         f"salt-key -a {enrolment.minion_id}"
     )
-    return replace(record, warnings=(*record.warnings, accept))
+    return records.save(handle, record, replace(done, warnings=(*done.warnings, accept)))
 
 
 class _Bootstrap:
@@ -132,6 +134,8 @@ class _Bootstrap:
     ) -> None:
         self.handle = handle
         self.record = record
+        #: As it was last read or written.
+        self.seen = record
         self.request = request
         self.enrolment = enrolment
 
@@ -141,7 +145,9 @@ class _Bootstrap:
         if agent is None or not self._over_agent(agent):
             self._over_ssh()
         enrolled = Minion(id=self.enrolment.minion_id, fingerprint=self.enrolment.fingerprint)
-        return replace(self.record, minion=enrolled)
+        self.record = replace(self.record, minion=enrolled)
+        self._save()
+        return self.record
 
     @property
     def _must_be_agent(self) -> bool:
@@ -156,7 +162,7 @@ class _Bootstrap:
         self.record = replace(self.record, warnings=(*self.record.warnings, *fresh))
 
     def _save(self) -> None:
-        self.handle.save_record(self.record)
+        self.record = self.seen = records.save(self.handle, self.seen, self.record)
 
     # --- over the agent ---------------------------------------------------------------
 

@@ -40,12 +40,16 @@ def decide(
     for number, wish in enumerate(wishes):
         _check(number, wish, facts, notes)
     _check_macs(wishes, facts, notes)
-    cards, generated = [], []
+    cards: list[NewCard] = []
+    generated: list[str] = []
+    taken = {card.mac for card in base.interfaces} | {wish.mac for wish in wishes} | set(facts.macs)
     for number in range(max(len(base.interfaces), len(wishes))):
         wish = wishes[number] if number < len(wishes) else NetworkWish()
         mac = wish.mac
         if not mac:
-            mac = random_mac()
+            while (mac := random_mac()) in taken:
+                pass
+            taken.add(mac)
             generated.append(mac)
         cards.append(NewCard(mac, wish.network, wish.bridge, wish.model))
     return tuple(cards), tuple(generated)

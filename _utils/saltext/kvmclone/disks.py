@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from saltext.kvmclone.domain_xml import Disk
 from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.image_header import QCOW2, RAW
 from saltext.kvmclone.request import DiskWish, Request
-from saltext.kvmclone.sources import ONE_OWNER, Notes, judge, kind_refused, label
+from saltext.kvmclone.sources import ONE_OWNER, Notes, judge, kind_refused, label, skipping
 
 #: Pool types whose volumes are files in a folder.
 FILE_POOLS = ("dir", "fs", "netfs")
@@ -140,12 +141,13 @@ def decide(
 ) -> tuple[PlannedDisk, ...]:
     """The fates of all disks, in order; reasons to refuse and warnings go to ``notes``."""
     targets = [disk.target for disk in disks]
+    times = Counter(targets)
     for target in sorted(set(request.disks) - set(targets)):
         notes.conflicts.append(
             f"'disks' names '{target}', which the base does not have. "
             f"It has: {', '.join(targets) or 'none'}."
         )
-    for target in sorted({target for target in targets if targets.count(target) > 1}):
+    for target in sorted(target for target in times if times[target] > 1):
         notes.conflicts.append(f"The base has two disks '{target}'; give each its own target.")
     planned = tuple(_decide(disk, facts, request, notes) for disk in disks)
     _one_file_twice(planned, notes)
@@ -157,7 +159,8 @@ def _decide(disk: Disk, facts: HostFacts, request: Request, notes: Notes) -> Pla
     refused = PlannedDisk(disk.target, "skip", REFUSED, _shown(disk, facts), format=disk.format)
     if not _TARGET.fullmatch(disk.target):
         notes.conflicts.append(
-            f"{label(disk)} has no target that libvirt knows (vda, sda, hda …). Mend the base."
+            f"{label(disk)} has no target that this version clones (vda, sda, hda …). Give it one "
+            "of these in the base."
         )
         return refused
     if not _wish_makes_sense(disk, wish, notes):
@@ -216,6 +219,19 @@ def _wish_makes_sense(disk: Disk, wish: DiskWish, notes: Notes) -> bool:
 
 
 def _share(disk: Disk, facts: HostFacts, refused: PlannedDisk, notes: Notes) -> PlannedDisk:
+    if disk.initiator:
+        notes.conflicts.append(
+            f"{label(disk)} logs in to its iSCSI target as '{disk.initiator}', which one machine "
+            f"can be. Take the <initiator> out of the base, {skipping(disk)}"
+        )
+        return refused
+    if disk.shareable and not disk.readonly and disk.device != "cdrom" and disk.format != RAW:
+        notes.conflicts.append(
+            f"{label(disk)} is <shareable/> and of format '{disk.format}': two machines that write "
+            f"one such image destroy it. Make it raw in the base, give the clone one of its own: "
+            f"disks: {{{disk.target}: {{action: clone}}}}, {skipping(disk)}"
+        )
+        return refused
     if disk.shareable and disk.device != "cdrom":
         notes.warnings.append(f"{label(disk)} is shared with the base, and written by both.")
     if disk.path in facts.missing and not disk.optional:
@@ -371,6 +387,14 @@ def _one_file_twice(planned: tuple[PlannedDisk, ...], notes: Notes) -> None:
                 f"'{disk.source_real}'; their clones would be two. Mend the base."
             )
         seen[disk.source_real] = disk.target
+    cloned = {disk.source: disk.target for disk in planned if disk.destination} | seen
+    for disk in planned:
+        if disk.action == "share" and disk.source in cloned:
+            notes.conflicts.append(
+                f"Disk {disk.target} would share '{disk.source}' with the base, whose disk "
+                f"{cloned[disk.source]} it is. Mend the base, or leave it out of the clone: "
+                f"disks: {{{disk.target}: {{action: skip}}}}"
+            )
 
 
 def readable(size: int) -> str:

@@ -42,12 +42,15 @@ class Disk:
     :param shareable: Marked as meant for several guests at once.
     :param encrypted: Has an ``<encryption>`` element.
     :param transient: What the guest writes is gone when it stops.
-    :param sliced: The guest sees only a piece of the image.
+    :param sliced: The guest sees only a piece of the image, or of one that it stands on.
     :param optional: The machine starts without the medium too (``startupPolicy``).
     :param pool: Pool that a disk of kind ``volume`` names, ``volume`` its volume.
     :param protocol: Protocol of a disk of kind ``network``.
     :param backing: Paths that the definition itself says the image stands on, the last one
         empty where it says that this is all; None where it leaves that to the image.
+    :param backing_formats: The format of each of these; empty where it names none.
+    :param data: Data file that the definition names for the image (``<dataStore>``).
+    :param initiator: Name under which it logs in to an iSCSI target.
     """
 
     target: str
@@ -65,6 +68,9 @@ class Disk:
     volume: str = ""
     protocol: str = ""
     backing: tuple[str, ...] | None = None
+    backing_formats: tuple[str, ...] = ()
+    data: str = ""
+    initiator: str = ""
 
 
 @dataclass(frozen=True)
@@ -291,6 +297,7 @@ def disk_of(element: etree._Element) -> Disk:
     named: dict[str, str] = {}
     if source is not None:
         named = {str(key): str(value) for key, value in source.attrib.items()}
+    backing, backing_formats = _backing(element)
     return Disk(
         target=target.get("dev", "") if target is not None else "",
         device=element.get("device", "disk"),
@@ -301,12 +308,15 @@ def disk_of(element: etree._Element) -> Disk:
         shareable=element.find("shareable") is not None,
         encrypted=element.find(".//encryption") is not None,
         transient=element.find("transient") is not None,
-        sliced=element.find("./source/slices") is not None,
+        sliced=any(element.find(where) is not None for where in _SLICES),
         optional=named.get("startupPolicy", "mandatory") != "mandatory",
         pool=named.get("pool", "") if kind == "volume" else "",
         volume=named.get("volume", "") if kind == "volume" else "",
         protocol=named.get("protocol", "") if kind == "network" else "",
-        backing=_backing(element),
+        backing=backing,
+        backing_formats=backing_formats,
+        data=_named_file(element.find("./source/dataStore")),
+        initiator=_attribute(element.find("./source/initiator/iqn"), "name"),
     )
 
 
@@ -314,20 +324,35 @@ def disk_of(element: etree._Element) -> Disk:
 _PATHS = {"file": "file", "block": "dev", "dir": "dir"}
 
 
-def _backing(element: etree._Element) -> tuple[str, ...] | None:
-    """The chain that a disk element spells out."""
+#: Where a definition cuts a piece out of an image.
+_SLICES = ("./source/slices", "./backingStore//slices")
+
+
+def _backing(element: etree._Element) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """The chain that a disk element spells out, and the formats in it."""
     store = element.find("backingStore")
     if store is None:
-        return None
-    paths = []
+        return None, ()
+    paths, formats = [], []
     while store is not None:
+        # What is no file or device has no path here, and is equal to none.
         source = store.find("source")
-        attribute = _PATHS.get(store.get("type", "file"), "")
-        # Over the network there is no path, and lxml has no empty attribute name.
-        named = source.get(attribute, "?") if source is not None and attribute else "?"
-        paths.append("" if source is None else named)
+        paths.append("" if source is None else _named_file(store) or "?")
+        formats.append(_attribute(store.find("format"), "type"))
         store = store.find("backingStore")
-    return tuple(paths)
+    return tuple(paths), tuple(formats)
+
+
+def _named_file(holder: etree._Element | None) -> str:
+    """The file or device that the ``<source>`` in an element names; empty for another kind."""
+    if holder is None:
+        return ""
+    return _attribute(holder.find("source"), _PATHS.get(holder.get("type", "file"), ""))
+
+
+def _attribute(element: etree._Element | None, name: str) -> str:
+    """An attribute of an element that may not be there; lxml has no empty attribute name."""
+    return element.get(name, "") if element is not None and name else ""
 
 
 def interface_of(element: etree._Element) -> Interface:
@@ -368,7 +393,7 @@ def _nvram(root: etree._Element) -> Nvram | None:
 
 def redact(xml: str) -> str:
     """
-    The same XML without the passwords that a secure ``XMLDesc`` contains, for showing.
+    The same XML without the secrets that a secure ``XMLDesc`` contains, for showing.
 
     :param xml: A domain definition.
     """
@@ -377,4 +402,6 @@ def redact(xml: str) -> str:
         for attribute in ("passwd", "password"):
             if attribute in element.attrib:
                 element.set(attribute, HIDDEN)
+        if element.tag == "cookie":  # what a disk on a web server is opened with
+            element.text = HIDDEN
     return serialize(root)

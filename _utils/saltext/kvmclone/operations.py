@@ -25,6 +25,7 @@ from saltext.kvmclone import (
     lineage,
     plan,
     protect,
+    records,
     survey,
     workers,
 )
@@ -156,8 +157,8 @@ class LocalHost:
                 if error.code != OPERATION_INVALID or handle.state() != "running":
                     raise
             if record.stage == "cloned":  # else it goes on from where it was
-                record = record.at("booted", booted=time.monotonic() - started)
-                handle.save_record(record)
+                booted = record.at("booted", booted=time.monotonic() - started)
+                record = records.save(handle, record, booted)
             return answers.clone_of(host, handle, record, self.label, state="running")
 
         return self._connected(work)
@@ -167,8 +168,8 @@ class LocalHost:
             started = time.monotonic()
             handle, record = _ours(host, request.name)
             if minion != Minion():
-                record = replace(record, minion=minion)
-                handle.save_record(record)
+                record = records.save(handle, record, replace(record, minion=minion))
+            seen = record
             found = arrival.arrive(handle, request, record.identity == "reset", record.reservations)
             warnings = [*record.warnings, *found.warnings]
             if found.identity_reset:
@@ -180,7 +181,7 @@ class LocalHost:
                     warnings.append(arrival.NO_RESET)
             record = replace(record, address=found.address, warnings=tuple(warnings))
             record = record.at("addressed", addressed=time.monotonic() - started)
-            handle.save_record(record)
+            record = records.save(handle, seen, record)
             sightings = tuple(sighting.address for sighting in found.sightings)
             return answers.clone_of(
                 host, handle, record, self.label, state="running", known=sightings
@@ -193,8 +194,8 @@ class LocalHost:
             started = time.monotonic()
             handle, record = _ours(host, request.name)
             record = bootstrap.bootstrap(handle, record, request, enrolment)
-            record = record.at("enrolled", enrolled=time.monotonic() - started)
-            handle.save_record(record)
+            enrolled = record.at("enrolled", enrolled=time.monotonic() - started)
+            record = records.save(handle, record, enrolled)
             return answers.clone_of(host, handle, record, self.label)
 
         return self._connected(work)
@@ -209,7 +210,6 @@ class LocalHost:
         def work(host: Host) -> Clone:
             handle, record = _ours(host, request.name)
             record = bootstrap.alone(handle, record, request, enrolment)
-            handle.save_record(record)
             return answers.clone_of(host, handle, record, self.label)
 
         return self._connected(work)
@@ -217,8 +217,8 @@ class LocalHost:
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
         def work(host: Host) -> Clone:
             handle, record = _ours(host, name)
-            record = replace(record, minion=minion).at("ready", **timings)
-            handle.save_record(record)
+            ready = replace(record, minion=minion).at("ready", **timings)
+            record = records.save(handle, record, ready)
             return answers.clone_of(host, handle, record, self.label)
 
         return self._connected(work)
@@ -230,8 +230,7 @@ class LocalHost:
                 raise dismantle.in_progress(record, name)
             if off:
                 handle.power_off()
-            record = replace(record, failed=why)
-            handle.save_record(record)
+            record = records.save(handle, record, replace(record, failed=why))
             return answers.clone_of(host, handle, record, self.label)
 
         return self._connected(work)

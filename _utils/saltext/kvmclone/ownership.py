@@ -194,6 +194,29 @@ class Record:
         return any(volume.path == path for volume in self.volumes)
 
 
+def merged(seen: Record, mine: Record, now: Record) -> Record:
+    """
+    The record as it stands now, with what a piece of work found out since it read it.
+
+    :param seen: As that work read it.
+    :param mine: The same with what it found out.
+    :param now: As it stands.
+    """
+    found = {
+        name: getattr(mine, name)
+        for name in Record.__dataclass_fields__
+        if getattr(mine, name) != getattr(seen, name)
+    }
+    if "warnings" in found:
+        added = [w for w in mine.warnings if w not in seen.warnings and w not in now.warnings]
+        found["warnings"] = (*now.warnings, *added)
+    if "timings" in found:
+        found["timings"] = {**now.timings, **mine.timings}
+    if "stage" in found and STAGES.index(now.stage) > STAGES.index(mine.stage):
+        del found["stage"]  # somebody else brought it further
+    return replace(now, **found)
+
+
 _SCALARS: dict[str, type] = {
     "uuid": str, "stage": str, "goal": str, "failed": str, "profile": str, "strategy": str,
     "request": str, "overrides": str,

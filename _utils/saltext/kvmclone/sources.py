@@ -79,7 +79,7 @@ def kind_refused(disk: Disk) -> str:
         )
     if disk.sliced:
         return (
-            f"{where} shows only a slice of its image (<slices>). Copy the slice to an image of "
+            f"{where} shows only a slice of an image (<slices>). Copy the slice to an image of "
             f"its own, {out}"
         )
     if disk.format not in FORMATS:
@@ -195,6 +195,14 @@ def _chain(disk: Disk, source: SourceFacts, notes: Notes) -> bool:
     if source.fault:
         notes.conflicts.append(f"{where}: {source.fault}")
         return False
+    data = [image.path for image in source.data]
+    if disk.data and disk.data not in data:
+        notes.conflicts.append(
+            f"{where}: the definition's <dataStore> ({disk.data}) is not what the image itself "
+            f"names ({', '.join(data) or 'none'}). Remove the element or mend the image: qemu-img "
+            "amend -o data_file"
+        )
+        return False
     found = [image.path for image in source.images[1:]]
     if disk.backing is not None:
         said = list(disk.backing)
@@ -207,6 +215,18 @@ def _chain(disk: Disk, source: SourceFacts, notes: Notes) -> bool:
                 "or mend the image: qemu-img rebase"
             )
             return False
+        for number, (said_format, above) in enumerate(
+            zip(disk.backing_formats[: len(said)], source.images, strict=False), 1
+        ):
+            image = source.images[number]
+            known = above.header.backing_format or image.header.format
+            if said_format not in ("", known):
+                notes.conflicts.append(
+                    f"{where}: the definition's <backingStore> takes '{image.path}' for "
+                    f"{said_format}, and the image above it for {known}. Remove the element or "
+                    "mend the image: qemu-img rebase -u"
+                )
+                return False
     for above, image in zip(source.images, source.images[1:], strict=False):
         if not above.header.backing_format and image.header.format != RAW:
             notes.warnings.append(

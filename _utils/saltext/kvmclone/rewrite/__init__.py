@@ -49,7 +49,7 @@ def rewrite(
     :raises PlanRefused: The XML cannot be read at all.
     """
     root = parse(xml)
-    marks = remains.marks_of(root)
+    marks = remains.marks_of(root, frozenset(disk.target for disk in disks))
     out = Rewritten(base=marks.name, name=identity.name, taken=remains.paths_of(root))
     scope.scope(root, out)
     identity_module.identity(root, identity, sizing.description, out)

@@ -9,8 +9,11 @@ from lxml import etree
 from saltext.kvmclone import domain_xml
 from saltext.kvmclone.rewrite.outcome import Rewritten, drop, remove
 
-#: Children of a cloned disk that spoke of the old image, or name one individual drive.
-_OF_THE_OLD = ("backingStore", "mirror", "auth", "encryption", "shareable", "serial", "wwn")
+#: Children of a cloned disk that spoke of the old image.
+_OF_THE_OLD = ("backingStore", "mirror", "auth", "encryption", "shareable")
+
+#: Children that name one individual drive.
+_NUMBERS = ("serial", "wwn")
 
 
 @dataclass(frozen=True)
@@ -28,23 +31,30 @@ class NewDisk:
 
 
 def disks(root: etree._Element, new_disks: dict[str, NewDisk], out: Rewritten) -> None:
-    """Rewrite the disks that are listed; a disk that is not stays exactly as it is."""
+    """
+    Rewrite the disks that are listed. A disk that is not keeps its medium, in a drive of its own.
+    """
     for element in root.findall("./devices/disk"):
         for mirror in element.findall("mirror"):
             remove(mirror)
-        new = new_disks.get(domain_xml.disk_of(element).target)
+        facts = domain_xml.disk_of(element)
+        new = new_disks.get(facts.target)
+        label = f"disk {facts.target}"
         if new is None:
+            if not facts.shareable:  # that one is the same disk to several machines
+                _forget_numbers(element, label, out)
             continue
-        label = f"disk {new.target}"
+        _forget_tuning(root, facts.path, out)
         old = _source_of(element)
         if not new.path:
             out.change(label, old, None)
             remove(element)
             continue
+        _forget_numbers(element, label, out)
         for name in _OF_THE_OLD:
             for child in element.findall(name):
-                if name in ("serial", "wwn", "shareable"):
-                    out.change(f"{label} {name}", child.text or "yes", None)
+                if name == "shareable":
+                    out.change(f"{label} {name}", "yes", None)
                 remove(child)
         out.change(label, old, new.path)
         out.change(f"{label} type", element.get("type", "file"), "file")
@@ -58,6 +68,24 @@ def disks(root: etree._Element, new_disks: dict[str, NewDisk], out: Rewritten) -
             element.insert(0, driver)
         out.change(f"{label} format", driver.get("type", "raw"), new.format)
         driver.set("type", new.format)
+
+
+def _forget_numbers(element: etree._Element, label: str, out: Rewritten) -> None:
+    for name in _NUMBERS:
+        for child in element.findall(name):
+            out.change(f"{label} {name}", child.text or "yes", None)
+            remove(child)
+
+
+def _forget_tuning(root: etree._Element, path: str, out: Rewritten) -> None:
+    """Weights and limits for a device of the host that the clone does not use."""
+    for device in root.findall("./blkiotune/device"):
+        if path and domain_xml.text(device, "path") == path:
+            out.change(f"blkiotune {path}", path, None)
+            remove(device)
+    for tune in root.findall("./blkiotune"):
+        if len(tune) == 0:
+            remove(tune)
 
 
 def _source_of(element: etree._Element) -> str | None:

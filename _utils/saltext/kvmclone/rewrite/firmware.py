@@ -70,6 +70,13 @@ def _store(root: etree._Element, path: str, out: Rewritten) -> None:
         )
         return
     source = store.find("source")
+    if store.find(".//encryption") is not None:
+        out.refuse(
+            store,
+            "The base's <nvram> is encrypted: a clone would need its secret, and share its key for "
+            "ever; keep it in a plain file.",
+        )
+        return
     old = (source.get("file", "") if source is not None else store.text or "").strip()
     if path and source is not None:
         source.set("file", path)

@@ -9,6 +9,7 @@ from saltext.kvmclone.rewrite.outcome import (
     LONGEST_SOCKET,
     Rewritten,
     drop,
+    mentions,
     own_path,
 )
 
@@ -83,6 +84,8 @@ def audio(root: etree._Element, out: Rewritten) -> None:
             for stream in (*element.findall("input"), *element.findall("output")):
                 if stream.get("dev"):
                     out.kept.add(stream.get("dev", ""))
+                if mentions(stream.get("streamName", ""), out.base):
+                    out.change(f"{label} streamName", drop(stream, "streamName"), None)
                 client = drop(stream, "clientName")  # unique on its sound server
                 if client is not None:
                     drop(stream, "exactName")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 from lxml import etree
@@ -20,6 +21,9 @@ _FAR_END = (
 
 #: Parameters of a network filter that name one machine's address.
 _ADDRESSES = {"IP", "IPV6", "MAC"}
+
+#: Those that speak of the network, and not of the machine.
+_OF_THE_NETWORK = {"DHCPSERVER", "DHCPSERVERV6", "GATEWAY_MAC", "CTRL_IP_LEARNING"}
 
 
 @dataclass(frozen=True)
@@ -130,14 +134,27 @@ def _keep(element: etree._Element, label: str, out: Rewritten) -> None:
                 out.change(f"{label} {attribute}", parameters.get(attribute), None)
                 parameters.attrib.pop(attribute)
     for parameter in element.findall("./filterref/parameter"):
-        if parameter.get("name", "").upper() in _ADDRESSES:
-            out.change(f"{label} filter {parameter.get('name')}", parameter.get("value"), None)
+        name, value = parameter.get("name", ""), parameter.get("value", "")
+        if name.upper() in _ADDRESSES:
+            out.change(f"{label} filter {name}", value, None)
             remove(parameter)
+        elif name not in _OF_THE_NETWORK and _is_address(value):
+            out.warn(f"The filter of {label} keeps {name}='{value}', as the base has it.")
     for backend in element.findall("backend"):
         own_path(backend, "logFile", f"{label} backend", out)
+        for attribute in ("hostname", "fqdn"):  # what passt tells the guest to be called
+            out.change(f"{label} {attribute}", drop(backend, attribute), None)
     source = element.find("source")
     if source is not None:
         drop(source, "portid")
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_interface(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _refuse(element: etree._Element, kind: str, label: str, out: Rewritten) -> None:
@@ -154,6 +171,8 @@ def _refuse(element: etree._Element, kind: str, label: str, out: Rewritten) -> N
             f"{place} in mode passthrough takes '{source.get('dev', '')}' for one machine; "
             f"{instead}",
         )
+    if element.find("./virtualport[@type='midonet']") is not None:
+        out.refuse(element, f"{place} is a port of MidoNet, which is bound to one card; {instead}")
     for forward in element.findall("portForward"):
         ports = ", ".join(span.get("start", "?") for span in forward.findall("range")) or "all"
         out.refuse(

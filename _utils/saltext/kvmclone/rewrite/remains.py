@@ -33,26 +33,45 @@ _WORDS = {"cmdline", "description", "entry", "initarg", "initenv", "name", "boot
 _SPOKEN_TO_THE_GUEST = ("./os/cmdline", "./sysinfo/oemStrings/entry", "./sysinfo/entry")
 
 
+#: Twelve hexadecimal digits in pairs, however a MAC address is written; they may overlap.
+_MAC = re.compile(r"(?=((?:[0-9a-f]{2}[:.-]?){5}[0-9a-f]{2}))", re.IGNORECASE)
+
+#: Paths inside a text.
+_PATHS = re.compile(r"/[^\s'\"<>,;=]*")
+
+
 @dataclass(frozen=True)
 class Marks:
-    """What a base is known by: its name, and numbers that exist once in the world."""
+    """
+    What a base is known by.
+
+    :param uuids: Without hyphens, in lower case; ``macs`` without colons likewise.
+    :param paths: Disks and files that it writes, and the clone does not have.
+    """
 
     name: str
     uuids: tuple[str, ...]
-    macs: tuple[str, ...]
+    macs: frozenset[str]
+    paths: frozenset[str]
 
 
-def marks_of(root: etree._Element) -> Marks:
-    """The marks of a base, taken before it is rewritten."""
+def marks_of(root: etree._Element, gone: frozenset[str]) -> Marks:
+    """
+    The marks of a base, taken before it is rewritten.
+
+    :param gone: Targets of the disks that the clone has otherwise, or not at all.
+    """
+    disks = [domain_xml.disk_of(element) for element in root.findall("./devices/disk")]
     uuids = (_bare(root.findtext(tag) or "") for tag in ("uuid", "genid", "hwuuid"))
     return Marks(
         name=domain_xml.text(root, "name"),
         uuids=tuple(uuid for uuid in uuids if re.fullmatch(r"[0-9a-f]{32}", uuid)),
-        macs=tuple(
-            mac
+        macs=frozenset(
+            _bare(mac)
             for element in root.findall("./devices/interface")
             if (mac := domain_xml.interface_of(element).mac)
         ),
+        paths=frozenset(disk.path for disk in disks if disk.path and disk.target in gone),
     )
 
 
@@ -64,7 +83,7 @@ def paths_of(root: etree._Element) -> frozenset[str]:
 def forget(root: etree._Element, base: Marks, out: Rewritten) -> None:
     """Leave out what others wrote about the base in its metadata, and about no other machine."""
     for element in root.findall("./metadata/*"):
-        if any(_marked(value, base) for _, _, value in _values(element)):
+        if any(_marked(value, base) or value == base.name for _, _, value in _values(element)):
             out.warn(
                 f"Metadata of '{etree.QName(element).namespace}' names the base itself and is "
                 "left out."
@@ -114,13 +133,20 @@ def _marked(value: str, base: Marks) -> str:
     bare = _bare(value)
     if any(uuid in bare for uuid in base.uuids):
         return "a uuid"
-    if any(mac in value.lower() for mac in base.macs):
+    if base.macs and any(_bare(found[1]) in base.macs for found in _MAC.finditer(value)):
         return "a MAC address"
+    if _named_in(value, base.paths):
+        return "a disk"
     return ""
 
 
+def _named_in(value: str, paths: frozenset[str]) -> bool:
+    """Whether a text is one of the paths, or holds one as a word."""
+    return value in paths or any(word.rstrip(".:)]}") in paths for word in _PATHS.findall(value))
+
+
 def _bare(text: str) -> str:
-    return text.strip().lower().replace("-", "")
+    return re.sub("[:.-]", "", text.strip().lower())
 
 
 def _values(root: etree._Element) -> Iterator[tuple[etree._Element, str, str]]:

@@ -53,6 +53,7 @@ def _cpus(root: etree._Element, wanted: int, out: Rewritten) -> None:
         ("./cpu/numa/cell", "its NUMA cells (<numa>)"),
         ("./cputune/cachetune", "cache for each processor (<cachetune>)"),
         ("./cputune/memorytune", "memory bandwidth for each processor (<memorytune>)"),
+        ("./cputune/energytune", "which processors' energy is watched (<energytune>)"),
     ):
         if root.find(path) is not None:
             out.conflicts.append(f"'cpus' cannot be changed: the base fixes {words}. {advice}")
