@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -235,3 +237,33 @@ def test_libvirts_schema_is_asked_unless_told_otherwise(
     with refused(world, HostError, "schema", "validate_xml: no"):
         host.clone(quick(world.name("checked"), base))
     assert host.clone(quick(world.name("unchecked"), base, validate_xml=False)).stage == "cloned"
+
+
+@pytest.mark.parametrize("inside", ["<log file='{}' append='off'/>", ""])
+def test_a_clone_never_writes_into_a_file_that_was_there(
+    world: World, host: LocalHost, base: str, tmp_path: Path, inside: str
+) -> None:
+    """A log of the host may be called like the clone, or another machine's socket."""
+    name = world.name()
+    theirs = tmp_path / name
+    theirs.write_text("theirs")
+    path = tmp_path / base
+    serial = (
+        f"<serial type='pty'>{inside.format(path)}</serial>"
+        if inside
+        else f"<serial type='unix'><source mode='bind' path='{path}'/></serial>"
+    )
+    definition = world.xml(base)
+    devices = definition.find("devices")
+    assert devices is not None
+    for old in (*devices.findall("serial"), *devices.findall("console")):
+        devices.remove(old)
+    devices.append(ElementTree.fromstring(serial))
+    with connection() as conn:
+        conn.defineXML(ElementTree.tostring(definition, encoding="unicode"))
+    host.clone(quick(name, base))
+    with connection() as conn:
+        xml = conn.lookupByName(name).XMLDesc()
+    assert f"'{theirs}-2'" in xml
+    assert f"'{theirs}'" not in xml
+    assert theirs.read_text() == "theirs"

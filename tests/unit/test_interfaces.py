@@ -32,6 +32,11 @@ REFUSED = {
     "client": ("<source address='127.0.0.1' port='5555'/>", "client"),
     "udp": ("<source address='127.0.0.1' port='5555'/>", "udp"),
     "direct": ("<source dev='eth0' mode='passthrough'/>", "passthrough"),
+    "bridge": (
+        "<source bridge='br0'/><virtualport type='midonet'>"
+        "<parameters interfaceid='0b2d64da-3d0e-431e-afdd-804415d6ebbb'/></virtualport>",
+        "MidoNet",
+    ),
     "ethernet": ("<target dev='mytap0' managed='no'/>", "mytap0"),
     "user": (
         "<backend type='passt'/><portForward proto='tcp'><range start='2022' to='22'/>"
@@ -97,6 +102,50 @@ def test_a_filter_is_kept_without_the_addresses_of_the_base() -> None:
     assert "10.9.8.7" not in made.xml
     assert "CTRL_IP_LEARNING" in made.xml
     assert made.changes["interface 0 filter IP"] == {"old": "10.9.8.7", "new": None}
+
+
+def test_an_address_in_a_filter_of_ones_own_is_kept_and_told() -> None:
+    inside = (
+        "<source network='default'/><filterref filter='ours'>"
+        "<parameter name='IP_ALIAS' value='10.9.8.7'/>"
+        "<parameter name='DHCPSERVER' value='10.9.8.1'/></filterref>"
+    )
+    made = rewritten(interface("network", inside))
+    assert made.conflicts == []
+    assert made.warnings == [
+        "The filter of interface 0 keeps IP_ALIAS='10.9.8.7', as the base has it."
+    ]
+
+
+def test_a_guest_is_not_told_to_be_called_like_its_base() -> None:
+    inside = "<backend type='passt' hostname='base' fqdn='base.test'/>"
+    made = rewritten(interface("user", inside))
+    assert made.conflicts == []
+    assert "base" not in made.xml.partition("<devices>")[2]
+    assert made.changes["interface 0 fqdn"] == {"old": "base.test", "new": None}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "52:54:00:AA:BB:CC",
+        "52-54-00-aa-bb-cc",
+        "525400aabbcc",
+        "5254.00aa.bbcc",
+        "01-52-54-00-aa-bb-cc",
+    ],
+)
+def test_an_address_of_the_base_is_found_however_it_is_written(said: str) -> None:
+    card = interface("network", "<source network='default'/>")
+    xml = (
+        "<domain type='qemu'><name>base</name><uuid>11111111-2222-3333-4444-555555555555</uuid>"
+        "<memory>1024</memory><vcpu>1</vcpu><os><type>hvm</type>"
+        f"<cmdline>root=/dev/vda BOOTIF={said} quiet</cmdline></os>"
+        f"<devices>{card}</devices></domain>"
+    )
+    identity = Identity("web1", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee", (MAC,))
+    (conflict,) = rewrite(xml, identity, (), cards=(NewCard(MAC),)).conflicts
+    assert "a MAC address of the base" in conflict
 
 
 def test_what_the_guest_sees_of_a_card_stays_when_it_is_connected_anew() -> None:

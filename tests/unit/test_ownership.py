@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,3 +68,33 @@ def test_only_listed_files_are_owned() -> None:
     record = Record(uuid=UUID, base="b", base_uuid="x", strategy="quick", volumes=(volume,))
     assert record.owns("/pool/web1-vda.qcow2")
     assert not record.owns("/pool/base.qcow2")
+
+
+@given(seen=RECORDS, mine=RECORDS)
+def test_where_nobody_else_wrote_a_record_is_simply_written(seen: Record, mine: Record) -> None:
+    forward = max(seen.stage, mine.stage, key=ownership.STAGES.index)
+    merged = ownership.merged(seen, mine, seen)
+    assert replace(merged, warnings=(), timings={}, stage="") == replace(
+        mine, warnings=(), timings={}, stage=""
+    )
+    assert merged.stage == forward
+    assert set(merged.warnings) == {*seen.warnings, *mine.warnings}
+    assert merged.timings == {**seen.timings, **mine.timings}
+
+
+@given(seen=RECORDS, now=RECORDS)
+def test_a_piece_of_work_that_found_nothing_changes_nothing(seen: Record, now: Record) -> None:
+    assert ownership.merged(seen, seen, now) == now
+
+
+def test_what_two_wrote_is_both_there() -> None:
+    seen = Record(uuid=UUID, base="base", base_uuid="x", strategy="quick", warnings=("old",))
+    mine = replace(seen, address="192.0.2.7", warnings=("old", "mine")).at("addressed", booted=1.0)
+    now = replace(seen, tags=("new",), warnings=("old", "theirs")).at("ready", ready=2.0)
+    merged = ownership.merged(seen, mine, now)
+    assert merged == replace(
+        now,
+        address="192.0.2.7",
+        warnings=("old", "theirs", "mine"),
+        timings={"ready": 2.0, "booted": 1.0},
+    )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltext.kvmclone import ownership, plan
+from saltext.kvmclone import cards, ownership, plan
 from saltext.kvmclone.errors import PlanRefused
 from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.image_header import Header
@@ -188,6 +188,26 @@ def test_a_definition_that_contradicts_the_image_about_its_backing_file_is_refus
     assert "<backingStore>" in plan.compute(alone, QUICK).conflicts[0]
 
 
+def test_a_definition_that_contradicts_the_image_about_its_backing_format_is_refused() -> None:
+    other = BASE.replace("<format type='qcow2'/>", "<format type='raw'/>")
+    assert "for raw, and the image above it for qcow2" in conflict(replace(FACTS, base_xml=other))
+
+
+def test_a_definition_that_contradicts_the_image_about_its_data_is_refused() -> None:
+    disk = disk_xml(
+        "file",
+        "<driver type='qcow2'/><source file='/pool/x'><dataStore type='file'><format type='raw'/>"
+        "<source file='/pool/x.data'/></dataStore></source>",
+    )
+    image = qcow2("/pool/x", data_file="/pool/x.data")
+    for data, expected in (("/pool/x.data", ()), ("/pool/other", ("<dataStore>",))):
+        source = SourceFacts((image,), (raw(data),), pool="pool")
+        made = plan.compute(with_disk(disk, vdc=source), FULL)
+        assert len(made.conflicts) == len(expected)
+        assert all(word in reason for word, reason in zip(expected, made.conflicts, strict=True))
+        assert expected or ("dataStore" not in made.xml and "x.data" not in made.xml)
+
+
 @pytest.mark.parametrize(
     ("disk", "word"),
     [
@@ -197,6 +217,26 @@ def test_a_definition_that_contradicts_the_image_about_its_backing_file_is_refus
         (disk_xml("file", "<driver type='vmdk'/><source file='/x'/>"), "qemu-img convert"),
         (disk_xml("file", "<source file='/x'><encryption format='luks'/></source>"), "encrypted"),
         (disk_xml("file", "<source file='/x'><slices/></source>"), "slice"),
+        (
+            disk_xml(
+                "file",
+                "<source file='/x'/><backingStore type='file'><format type='raw'/>"
+                "<source file='/y'><slices/></source></backingStore>",
+            ),
+            "slice",
+        ),
+        (
+            disk_xml("file", "<driver type='qcow2'/><source file='/x'/><shareable/>"),
+            "two machines that write one such image destroy it",
+        ),
+        (
+            disk_xml(
+                "network",
+                "<source protocol='iscsi'><initiator><iqn name='iqn.2013-07.test:b'/></initiator>"
+                "</source><shareable/>",
+            ),
+            "iqn.2013-07.test:b",
+        ),
         (disk_xml("dir", "<source dir='/srv'/>"), "folder"),
         (disk_xml("nvme", "<source type='pci'/>"), "drive of the host"),
         (disk_xml("nvme", "<source type='pci'/><readonly/>"), "drive of the host"),
@@ -344,6 +384,13 @@ def test_one_file_under_two_targets_is_refused() -> None:
     assert "are the same file" in conflict(with_disk(again, vdc=VDB))
 
 
+@pytest.mark.parametrize("device", ["disk", "cdrom"])
+def test_a_file_that_the_base_writes_is_not_shared_under_another_target(device: str) -> None:
+    facts = with_disk(disk_xml("file", "<source file='/pool/base-data.img'/><readonly/>", device))
+    assert "with the base, whose disk vdb it is" in conflict(facts)
+    assert plan.compute(facts, wishing(vdc=DiskWish(action="skip"))).conflicts == ()
+
+
 def test_a_transient_disk_is_cloned_with_a_warning() -> None:
     disk = disk_xml("file", "<source file='/x'/><transient/>")
     made = plan.compute(with_disk(disk, vdc=SourceFacts((raw("/x"),), pool="pool")), QUICK)
@@ -370,6 +417,39 @@ def test_nothing_of_the_old_source_remains_on_a_new_file() -> None:
     ):
         assert word.replace("'", '"') not in made.xml.replace("'", '"')
     assert "<group_name>g</group_name>" in made.xml
+
+
+def test_a_drive_that_is_shared_has_no_number_of_the_bases() -> None:
+    disk = disk_xml("file", "<source file='/iso/x'/><serial>CD-1</serial>", device="cdrom")
+    made = plan.compute(with_disk(disk), QUICK)
+    assert made.conflicts == ()
+    assert "CD-1" not in made.xml
+    assert made.changes["disk vdc serial"] == {"old": "CD-1", "new": None}
+
+
+def test_nothing_else_in_the_definition_speaks_of_a_disk_that_the_clone_has_otherwise() -> None:
+    tuned = BASE.replace(
+        "<sysinfo",
+        "<blkiotune><device><path>/pool/base.qcow2</path><weight>200</weight></device></blkiotune>"
+        "<sysinfo",
+    )
+    made = plan.compute(replace(FACTS, base_xml=tuned), QUICK)
+    assert made.conflicts == ()
+    assert "blkiotune" not in made.xml
+
+    told = BASE.replace(
+        "</libosinfo:libosinfo>",
+        "</libosinfo:libosinfo><a:b xmlns:a='urn:a'>disks: /pool/base.qcow2.</a:b>",
+    )
+    made = plan.compute(replace(FACTS, base_xml=told), QUICK)
+    assert made.conflicts == ()
+    assert "/pool/base.qcow2" not in made.xml
+    assert any("'urn:a'" in warning for warning in made.warnings)
+
+    booted = BASE.replace(
+        "<smbios", "<cmdline>root=/pool/base.qcow2 x=/pool/base.qcow2-old</cmdline><smbios"
+    )
+    assert "a disk of the base" in conflict(replace(FACTS, base_xml=booted))
 
 
 # --- the record -------------------------------------------------------------------------
@@ -399,6 +479,18 @@ def test_generated_values_are_masked_and_everything_else_is_shown() -> None:
     assert shown["changes"]["uuid"]["new"] == "<generated>"
     assert shown["changes"]["interface 0 mac"]["new"] == "<generated>"
     assert plan.compute(FACTS, QUICK).as_dict() == shown
+
+
+def test_a_shown_plan_holds_no_cookie() -> None:
+    disk = disk_xml(
+        "network",
+        "<source protocol='https' name='x.iso'><host name='h.test' port='443'/><cookies>"
+        "<cookie name='session'>cookie-canary</cookie></cookies></source>",
+        device="cdrom",
+    )
+    made = plan.compute(with_disk(disk), QUICK)
+    assert "cookie-canary" in made.xml
+    assert "cookie-canary" not in str(made.as_dict())
 
 
 def test_a_shown_plan_holds_no_console_password() -> None:
@@ -632,6 +724,28 @@ def test_a_network_that_cannot_be_is_refused(wish: NetworkWish, word: str) -> No
     made = plan.compute(NET_FACTS, networking(wish))
     assert len(made.conflicts) == 1
     assert word in made.conflicts[0]
+
+
+def test_an_address_that_is_made_up_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter(
+        [
+            "52:54:00:aa:bb:cc",
+            "52:54:00:00:00:01",
+            "52:54:00:00:00:02",
+            "52:54:00:00:00:02",
+            "52:54:00:00:00:09",
+            "52:54:00:00:00:03",
+        ]
+    )
+    monkeypatch.setattr(cards, "random_mac", lambda: next(drawn))
+    wishes = (
+        NetworkWish(network="lan"),
+        NetworkWish(network="lan"),
+        NetworkWish(network="lan", mac="52:54:00:00:00:01"),
+    )
+    made = plan.compute(NET_FACTS, networking(*wishes))
+    assert made.conflicts == ()
+    assert made.generated[2:] == ("52:54:00:00:00:02", "52:54:00:00:00:03")
 
 
 def test_one_mac_address_twice_is_refused() -> None:

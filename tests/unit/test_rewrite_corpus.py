@@ -60,6 +60,7 @@ FATES = {
     "nvram_file_as_source": renewed("nvram", "/srv/nvram/child_VARS.fd"),
     "nvram_on_a_block_device": refused("'block'"),
     "nvram_over_the_network": refused("'network'"),
+    "nvram_encrypted": refused("encrypted"),
     "nvram_that_libvirt_places": renewed("nvram", "/srv/nvram/child_VARS.fd"),
     "firmware_chosen_by_libvirt": renewed("nvram", "/srv/nvram/child_VARS.fd"),
     "firmware_without_variables": KEPT,
@@ -135,6 +136,7 @@ FATES = {
     "sound_into_a_file": renewed("audio 0 path", "/srv/audio/child.wav"),
     "sound_on_the_host": shared("alsa"),
     "sound_with_a_name": dropped("audio 0 clientName"),
+    "sound_in_a_stream_with_a_name": dropped("audio 0 streamName"),
     "sound_over_spice": KEPT,
     # fences
     "memory_encryption": KEPT,
@@ -143,9 +145,14 @@ FATES = {
     "label_that_libvirt_gave": dropped("seclabel selinux label"),
     "label_for_all": KEPT,
     "label_of_a_device": shared("console:console"),
+    # disks that stay as they are
+    "medium_in_a_drive_with_numbers": dropped("disk sda serial"),
+    "disk_of_several_machines_with_a_number": KEPT,
+    "copy_of_a_disk_under_way": KEPT,
     # who it is
     "note_of_others": KEPT,
     "note_of_others_about_the_base": Fate("fresh", "'urn:test:app'"),
+    "note_of_others_with_the_bases_name": Fate("fresh", "'urn:test:app'"),
     "generation_id": renewed("genid", IDENTITY.genid),
     "generation_id_that_libvirt_makes": renewed("genid", IDENTITY.genid),
     "title_of_the_base": dropped("title"),

@@ -159,6 +159,40 @@ def others(draw: st.DrawFn, name: str) -> Piece:
     )  # fmt: skip
 
 
+def spellings(mac: str) -> st.SearchStrategy[str]:
+    """The ways in which programs write a MAC address."""
+    bare = mac.replace(":", "")
+    dotted = ".".join(bare[start : start + 4] for start in (0, 4, 8))
+    return st.sampled_from([mac.upper(), mac.replace(":", "-"), bare, dotted, f"01-{mac}"])
+
+
+@st.composite
+def cards(draw: st.DrawFn, mac: str, name: str) -> Piece:
+    """A network card with everything that may be bound to one machine."""
+    word, port, path = draw(WORDS), draw(UUIDS), draw(paths(name))
+    ovs = f"<virtualport type='openvswitch'><parameters interfaceid='{port}'/></virtualport>"
+    kind, inside, marks = draw(
+        st.sampled_from(
+            [
+                ("network", f"<source network='default'/><target dev='{word}'/>", [word]),
+                ("network", f"<source network='default' portid='{port}'/>", [port]),
+                ("bridge", f"<source bridge='br0'/>{ovs}", [port]),
+                ("bridge", f"<source bridge='br0'/>{ovs.replace('openvswitch', 'midonet')}",
+                 [port]),
+                ("direct", f"<source dev='eth0' mode='passthrough'/><target dev='{word}'/>",
+                 [word]),
+                ("ethernet", f"<target dev='{word}'/>", [word]),
+                ("user", f"<backend type='passt' logFile={quoteattr(path)}/>", [path]),
+                ("network", "<source network='default'/><filterref filter='clean-traffic'>"
+                 f"<parameter name='MAC' value='{mac}'/><parameter name='IP' value='10.9.8.7'/>"
+                 "</filterref>", ["10.9.8.7"]),
+            ]
+        )
+    )  # fmt: skip
+    return piece(f"<interface type='{kind}'><mac address='{mac}'/>{inside}</interface>",
+                 mac, *marks)  # fmt: skip
+
+
 @st.composite
 def bases(draw: st.DrawFn) -> Base:
     """A base that libvirt's schema accepts, with many things that only it may have."""
@@ -189,17 +223,29 @@ def bases(draw: st.DrawFn) -> Base:
         )
         for number in range(disks)
     ]
-    pieces += [
-        piece(f"<interface type='network'><mac address='{mac}'/><source network='default'/>"
-              f"<target dev='{serial}'/></interface>", mac)
-        for mac in macs
-    ]  # fmt: skip
+    pieces += [draw(cards(mac, name)) for mac in macs]
+    if draw(st.booleans()):
+        pieces.append(
+            piece(
+                "<disk type='file' device='cdrom'><source file='/iso/shared.iso'/><target "
+                f"dev='sda' bus='scsi'/><readonly/><serial>{serial}</serial></disk>"
+            )
+        )
     if draw(st.booleans()):
         pieces.append(piece("<vsock><cid address='4242'/></vsock>", "4242"))
+    spoken = draw(spellings(macs[0])) if macs else "none"
+    others_word = draw(WORDS)
     rest = draw(
         st.lists(
             st.sampled_from(
                 [
+                    piece(f"<metadata><n:n xmlns:n='urn:n'><a>{escape(name)}</a><b>{others_word}"
+                          "</b></n:n></metadata>", others_word),
+                    piece("<metadata><d:d xmlns:d='urn:d'>disk: "
+                          f"{'/pool/0-' + serial + '.qcow2' if disks else 'none'}</d:d></metadata>",
+                          f"disk: /pool/0-{serial}.qcow2"),
+                    piece(f"<metadata><m:m xmlns:m='urn:m'>{spoken}</m:m></metadata>",
+                          *([spoken] if macs else [])),
                     piece(f"<title>{serial} of all</title>"),
                     piece(f"<sysinfo type='smbios'><system><entry name='uuid'>{uuid}</entry>"
                           f"<entry name='serial'>{serial}</entry></system><chassis>"
@@ -211,9 +257,10 @@ def bases(draw: st.DrawFn) -> Base:
                           "<vcpusched vcpus='0-3' scheduler='batch'/></cputune>"),
                 ]
             ),
-            unique_by=lambda part: part.xml[:14],
+            unique_by=lambda part: part.xml[:9],
         )
     )  # fmt: skip
+    boot = draw(st.sampled_from(["", f"<cmdline>BOOTIF={spoken} quiet</cmdline>"]))
     written = draw(st.sampled_from([uuid, uuid.upper(), uuid.replace("-", "")]))
     nvram = draw(paths(name))
     firmware, kept = draw(
@@ -231,10 +278,11 @@ def bases(draw: st.DrawFn) -> Base:
     xml = (
         f"<domain type='kvm'><name>{escape(name)}</name><uuid>{written}</uuid>{generation.xml}"
         f"<memory>262144</memory><vcpu>4</vcpu>{''.join(part.xml for part in rest)}"
-        f"<os><type arch='x86_64'>hvm</type>{firmware}</os>"
+        f"<os><type arch='x86_64'>hvm</type>{firmware}{boot}</os>"
         f"<devices>{''.join(part.xml for part in pieces)}</devices></domain>"
     )
     marks = [mark for part in (generation, *rest, *pieces) for mark in part.marks]
+    marks += [f"BOOTIF={spoken} quiet"] if boot and macs else []
     return Base(
         xml, name, uuid.replace("-", ""), (uuid, written, serial, *kept, *marks), disks, len(macs)
     )

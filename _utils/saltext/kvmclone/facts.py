@@ -123,6 +123,7 @@ class HostFacts:
     :param sources: What the disks that may be cloned consist of, by target.
     :param pools: Pools by name: those of the sources and those asked for.
     :param existing: Files that already stand where the plan would put new ones.
+    :param standing: Files in the folders where the clone's logs and sockets would be.
     :param missing: Media of shared disks that are not there.
     :param networks: Networks that the profile names, and whether they are active; one that
         does not exist is missing.
@@ -142,6 +143,7 @@ class HostFacts:
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
     pools: Mapping[str, PoolFacts] = field(default_factory=dict)
     existing: frozenset[str] = frozenset()
+    standing: frozenset[str] = frozenset()
     missing: frozenset[str] = frozenset()
     networks: Mapping[str, bool] = field(default_factory=dict)
     bridges: Mapping[str, str] = field(default_factory=dict)

@@ -127,6 +127,7 @@ def compute(
         tuple(NewDisk(d.target, d.destination, d.format) for d in disks if not d.stays),
         Sizing(request.cpus, request.memory, request.description),
         cards,
+        facts.standing,
     )
     fixed = reservation.decide(domain_xml.read(rewritten.xml).interfaces, facts.dhcp, request)
     notes.conflicts.extend(fixed.conflicts)

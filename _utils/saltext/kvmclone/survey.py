@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from saltext.kvmclone import disks, domain_xml, filesystems, images, networks, plan, pools, volumes
@@ -17,6 +18,7 @@ from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.ownership import Record
 from saltext.kvmclone.request import Request
+from saltext.kvmclone.rewrite import Identity, rewrite
 
 #: Every network device of this machine has a folder here.
 _DEVICES = "/sys/class/net"
@@ -67,6 +69,7 @@ def facts(host: Host, request: Request) -> HostFacts:
         sources=sources,
         pools=known,
         existing=frozenset(occupied),
+        standing=_standing(definition, request.name) if host.local else frozenset(),
         missing=frozenset(missing),
         networks=_networks(host, request),
         bridges=_bridges(request) if host.local else {},
@@ -74,6 +77,17 @@ def facts(host: Host, request: Request) -> HostFacts:
         nvram_size=_nvram_size(host, domain),
         dhcp=networks.survey(host, request, domain.interfaces),
     )
+
+
+def _standing(definition: str, name: str) -> frozenset[str]:
+    """What lies in the folders that the base's logs and sockets are in."""
+    cards = ("",) * len(domain_xml.read(definition).interfaces)
+    written = rewrite(definition, Identity(name, "", cards), ()).paths
+    found: set[str] = set()
+    for folder in {os.path.dirname(path) for path in written}:
+        with suppress(OSError):  # not made yet; or not ours to see, like what is in it
+            found.update(os.path.join(folder, file) for file in os.listdir(folder))
+    return frozenset(found)
 
 
 def _source(host: Host, disk: Disk, request: Request) -> tuple[SourceFacts, Any | None]:

@@ -37,6 +37,7 @@ def rewrite(
     disks: tuple[NewDisk, ...],
     sizing: Sizing = Sizing(),
     cards: tuple[NewCard, ...] = (),
+    standing: frozenset[str] = frozenset(),
 ) -> Rewritten:
     """
     The clone's definition, made from the base's.
@@ -46,11 +47,12 @@ def rewrite(
     :param disks: Where each cloned disk now lives; a disk that is not listed is left as is.
     :param sizing: Overrides of cpus, memory and description.
     :param cards: The network interfaces; empty: the base's, with the identity's addresses.
+    :param standing: Files of the host; none is given to the clone to write.
     :raises PlanRefused: The XML cannot be read at all.
     """
     root = parse(xml)
     marks = remains.marks_of(root, frozenset(disk.target for disk in disks))
-    out = Rewritten(base=marks.name, name=identity.name, taken=remains.paths_of(root))
+    out = Rewritten(base=marks.name, name=identity.name, taken=remains.paths_of(root) | standing)
     scope.scope(root, out)
     identity_module.identity(root, identity, sizing.description, out)
     firmware.firmware(root, identity.nvram, out)

@@ -28,7 +28,8 @@ class Rewritten:
     :param base: Name of the base, ``name`` the clone's: what paths of the clone's own are
         made from.
     :param paths: The clone's own path for each path of the base that a machine writes.
-    :param taken: Every path that the base's definition names; none is given to the clone.
+    :param taken: Every path that the base's definition names, and files that stand where the
+        clone's would; none is given to the clone.
     :param kept: Paths that stay as they are, by a decision.
     :param settled: Elements that were refused: no further word is lost on them.
     """
@@ -63,7 +64,8 @@ class Rewritten:
     def own(self, path: str) -> str:
         """
         The clone's path for one of the base's: the same answer for the same path, another
-        for another, and never one that the base itself uses.
+        for another, and never one that the base itself uses or that stands there already: a log of
+        the host that is called like the clone is not the clone's.
         """
         if path not in self.paths:
             wanted = path_for(path, self.base, self.name)

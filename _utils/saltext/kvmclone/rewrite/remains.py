@@ -102,7 +102,9 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
         if place.startswith(("metadata", "description")) or _is_settled(element, out):
             continue
         mark = _marked(value, base)
-        if mark and value not in new_paths:
+        # A disk that is shared, and the base's under another name: disks.py speaks of it.
+        shared = value in base.paths and place.startswith("devices/disk/source")
+        if mark and not shared and value not in new_paths:
             out.conflicts.append(
                 f"'{value}' in <{place}> still holds {mark} of the base; change or remove it "
                 "there first."
