@@ -174,6 +174,16 @@ def test_all_wishes_that_cannot_be_fulfilled_are_named_at_once(
 # --- networks ------------------------------------------------------------------------------------
 
 
+def test_what_the_machine_type_cannot_have_is_known_beforehand(
+    world: World, host: LocalHost, two_disks: str
+) -> None:
+    before = world.footprint()
+    (reason,) = host.plan(quick(world.name("no"), two_disks, cpus=4096))["conflicts"]
+    assert "a machine of the base's type can have" in reason
+    assert "the host has" in host.plan(quick(world.name(), two_disks, memory=2**50))["warnings"][0]
+    assert world.footprint() == before
+
+
 def test_networks_replace_in_order_and_add_the_rest(
     world: World, host: LocalHost, bridge: str
 ) -> None:

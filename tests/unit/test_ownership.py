@@ -98,3 +98,16 @@ def test_what_two_wrote_is_both_there() -> None:
         warnings=("old", "theirs", "mine"),
         timings={"ready": 2.0, "booted": 1.0},
     )
+
+
+@given(said=st.text(st.characters()), cut=st.integers(0, 3))
+def test_whatever_a_guest_says_the_record_can_be_written(said: str, cut: int) -> None:
+    said += "\x00\x1b[31m\udc80\uffff"[cut:]
+    record = Record(
+        uuid=UUID, base=said, base_uuid="x", strategy="quick", failed=said, warnings=(said,),
+        minion=Minion(id="web1", version=said), host_keys=(said,),
+    )  # fmt: skip
+    again = ownership.from_xml(ownership.to_xml(record), UUID)
+    assert again is not None
+    assert again.failed == ownership.written(said)
+    assert ownership.written(again.failed) == again.failed

@@ -243,6 +243,7 @@ def test_a_definition_that_contradicts_the_image_about_its_data_is_refused() -> 
         (disk_xml("vhostuser", "<source type='unix' path='/s'/>"), "socket"),
         (disk_xml("vhostvdpa", "<source dev='/dev/vhost-vdpa-0'/><shareable/>"), "device of the"),
         (disk_xml("file", ""), "no source"),
+        (disk_xml("file", "<source file='-O.raw'/>"), "whole path"),
         (disk_xml("unheard", ""), "does not know"),
     ],
 )
@@ -542,6 +543,10 @@ def test_a_key_of_a_later_stage_is_refused_by_name() -> None:
     assert "'placement'" in made.conflicts[0]
 
 
+def test_a_tag_that_no_record_could_hold_is_refused() -> None:
+    assert "take them out" in conflict(FACTS, replace(QUICK, tags=("ok", "\x1b[31m")))
+
+
 def test_snapshots_of_the_base_are_told() -> None:
     made = plan.compute(replace(FACTS, base_snapshots=2), QUICK)
     assert "2 snapshot(s)" in made.warnings[0]
@@ -611,6 +616,13 @@ def test_a_disk_can_grow(request_: Request) -> None:
     assert fate(made, "vda").capacity == 20 * GIB
     assert made.changes["disk vda size"] == {"old": 10 * GIB, "new": 20 * GIB}
     assert made.record.volumes[0].capacity == 20 * GIB
+
+
+def test_a_disk_does_not_grow_beyond_what_its_format_can_show() -> None:
+    wish = DiskWish(size=2**52)
+    assert "qcow2 image has at most 2048 TiB" in conflict(FACTS, wishing(vda=wish))
+    assert "qcow2 image has at most" in conflict(FACTS, wishing(vdb=wish))
+    assert plan.compute(FACTS, wishing(FULL, vdb=wish)).conflicts == ()  # raw: the file system's
 
 
 def test_a_disk_never_shrinks() -> None:
@@ -761,6 +773,20 @@ def test_a_bridge_that_cannot_be_seen_is_a_warning() -> None:
 
 
 # --- everything that is asked for is shown --------------------------------------------------------
+
+
+def test_more_processors_than_the_machine_can_have_are_refused() -> None:
+    facts = replace(FACTS, most_cpus=288)
+    assert "can have 288" in conflict(facts, replace(QUICK, cpus=300))
+    assert plan.compute(facts, replace(QUICK, cpus=288)).conflicts == ()
+
+
+def test_memory_that_the_host_does_not_have_is_told_and_too_little_refused() -> None:
+    facts = replace(FACTS, host_memory=8 * GIB)
+    made = plan.compute(facts, replace(QUICK, memory=9 * GIB))
+    assert made.conflicts == ()
+    assert "the host has 8.0" in made.warnings[0]
+    assert "less than any machine" in conflict(facts, replace(QUICK, memory=1000))
 
 
 def test_every_override_stands_in_the_plan() -> None:

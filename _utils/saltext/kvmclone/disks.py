@@ -32,6 +32,9 @@ REFUSED = "refused"
 #: Bytes that a file name can have on Linux.
 LONGEST_NAME = 255
 
+#: Bytes that an image can show with QEMU's ordinary clusters of 64 KiB.
+LARGEST_QCOW2 = 2**51
+
 #: How a volume gets its contents: nothing but a backing file; its source's bytes; what
 #: ``qemu-img`` reads from its source; what libvirt itself copies.
 OVERLAY, BYTES, CONVERT, DAEMON = "overlay", "bytes", "convert", "daemon"
@@ -331,6 +334,13 @@ def _size(disk: Disk, top: ImageFacts, request: Request, notes: Notes) -> int | 
         notes.conflicts.append(
             f"'disks: {disk.target}' asks for {readable(size)}, less than the base's "
             f"{readable(capacity)}. A disk can grow, never shrink."
+        )
+        return None
+    form = QCOW2 if strategy_of(disk, request) == "quick" else disk.format
+    if size is not None and form == QCOW2 and size > LARGEST_QCOW2:
+        notes.conflicts.append(
+            f"'disks: {disk.target}' asks for {readable(size)}, and a qcow2 image has at most "
+            f"{readable(LARGEST_QCOW2)}. Ask for less."
         )
         return None
     if size is None and strategy_of(disk, request) == "full":

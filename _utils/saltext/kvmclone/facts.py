@@ -132,6 +132,9 @@ class HostFacts:
     :param macs: MAC addresses of all domains with their names; asked only where the
         profile names one.
     :param nvram_size: Bytes of the base's variable store, 0 where it cannot be told.
+    :param most_cpus: Processors that a machine of the base's kind can have; asked only where
+        the profile wants a number of them, and 0 where it cannot be told.
+    :param host_memory: Bytes of the host's memory; likewise.
     """
 
     base_xml: str
@@ -149,6 +152,8 @@ class HostFacts:
     bridges: Mapping[str, str] = field(default_factory=dict)
     macs: Mapping[str, str] = field(default_factory=dict)
     nvram_size: int = 0
+    most_cpus: int = 0
+    host_memory: int = 0
     dhcp: Mapping[str, NetworkFacts] = field(default_factory=dict)
 
 

@@ -9,6 +9,7 @@ names, since other tools copy foreign metadata into their copies.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -276,8 +277,8 @@ def _element(record: Record) -> etree._Element:
     for name in _SCALARS:
         value = getattr(record, name)
         if value:
-            root.set(name, str(value))
-    base = etree.SubElement(root, "base", name=record.base, uuid=record.base_uuid)
+            root.set(name, written(str(value)))
+    base = etree.SubElement(root, "base", name=written(record.base), uuid=record.base_uuid)
     for disk in record.base_disks:
         _child(base, "disk", disk)
     _child(root, "worker", record.worker)
@@ -293,14 +294,26 @@ def _element(record: Record) -> etree._Element:
         etree.SubElement(root, "timing", stage=stage, seconds=f"{seconds:.3f}")
     for tag, name in _LISTS.items():
         for value in getattr(record, name):
-            etree.SubElement(root, tag).text = value
+            etree.SubElement(root, tag).text = written(value)
     return root
+
+
+#: Characters that XML has no way to write.
+_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def written(text: str) -> str:
+    """
+    A text as XML can hold it. What a guest or its script said may have anything in it, and a
+    record that cannot be written would be no record.
+    """
+    return _UNWRITABLE.sub("\ufffd", text)
 
 
 def _child(parent: etree._Element, tag: str, value: Any) -> None:
     element = etree.SubElement(parent, tag)
     for name in value.__dataclass_fields__:
-        element.set(name, str(getattr(value, name)))
+        element.set(name, written(str(getattr(value, name))))
 
 
 def _qualified(element: etree._Element) -> etree._Element:

@@ -109,6 +109,11 @@ def compute(
     """
     base = domain_xml.read(facts.base_xml)
     notes = Notes(_base_conflicts(base, facts, request), sources.chain_notes(facts, base.name))
+    if request.memory and 0 < facts.host_memory < request.memory:
+        notes.warnings.append(
+            f"'memory' asks for {request.memory / 2**30:.1f} GiB, and the host has "
+            f"{facts.host_memory / 2**30:.1f}: it may not start."
+        )
     disks = disks_module.decide(base.disks, facts, request, notes)
     room.check(disks, facts, notes)
     cards, made_up = cards_module.decide(base, facts, request, notes)
@@ -250,7 +255,11 @@ def _owned(
 
 
 def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[str]:
-    conflicts = []
+    conflicts = [
+        f"The tag {tag!r} holds characters that XML cannot (control characters); take them out."
+        for tag in request.tags
+        if ownership.written(tag) != tag
+    ]
     if facts.taken:
         conflicts.append(f"A domain named '{request.name}' exists already; choose another name.")
     if facts.base_state != "shutoff":
@@ -268,6 +277,11 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
         conflicts.append(
             f"The base '{base.name}' is itself a clone that is not finished (stage "
             f"'{record.stage}'). See: salt-run kvmclone.show {base.name}"
+        )
+    if request.cpus and 0 < facts.most_cpus < request.cpus:
+        conflicts.append(
+            f"'cpus' asks for {request.cpus}, and a machine of the base's type can have "
+            f"{facts.most_cpus}. Ask for fewer."
         )
     for key in sorted(request.later):
         conflicts.append(

@@ -89,6 +89,8 @@ def kind_refused(disk: Disk) -> str:
         )
     if not (disk.path or disk.volume):
         return f"{where} has no source, {out}"
+    if not disk.volume and not disk.path.startswith("/"):
+        return f"{where} is named without its folder. Give its whole path in the base, {out}"
     return ""
 
 

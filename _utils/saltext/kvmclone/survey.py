@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from lxml import etree
+
 from saltext.kvmclone import disks, domain_xml, filesystems, images, networks, plan, pools, volumes
-from saltext.kvmclone.codes import NO_NETWORK
+from saltext.kvmclone.codes import CONFIG_UNSUPPORTED, INVALID_ARG, NO_NETWORK, NO_SUPPORT
 from saltext.kvmclone.domain_xml import Disk, Domain
 from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.host import DomainHandle, Host, absent
@@ -75,6 +77,8 @@ def facts(host: Host, request: Request) -> HostFacts:
         bridges=_bridges(request) if host.local else {},
         macs=_macs(host, request),
         nvram_size=_nvram_size(host, domain),
+        most_cpus=_most_cpus(host, definition) if request.cpus else 0,
+        host_memory=int(host.call(host.connection.getInfo)[1]) * 2**20 if request.memory else 0,
         dhcp=networks.survey(host, request, domain.interfaces),
     )
 
@@ -166,6 +170,23 @@ def _macs(host: Host, request: Request) -> dict[str, str]:
         return {}
     domains = host.each_domain(lambda handle: domain_xml.read(handle.definition()))
     return {card.mac: domain.name for domain in domains for card in domain.interfaces if card.mac}
+
+
+def _most_cpus(host: Host, definition: str) -> int:
+    """What libvirt says of the base's kind of machine; 0 where it says nothing."""
+    root = domain_xml.parse(definition)
+    kind = root.find("./os/type")
+    words = [
+        domain_xml.text(root, "./devices/emulator"),
+        kind.get("arch") if kind is not None else None,
+        kind.get("machine") if kind is not None else None,
+        root.get("type"),
+    ]
+    told = "<domainCapabilities/>"  # of a driver, or a machine, that libvirt has no word about
+    with absent(NO_SUPPORT), absent(INVALID_ARG), absent(CONFIG_UNSUPPORTED):
+        told = host.call(host.connection.getDomainCapabilities, *[w or None for w in words], 0)
+    most = etree.fromstring(told.encode(), etree.XMLParser(resolve_entities=False)).find("./vcpu")
+    return int(most.get("max", 0)) if most is not None else 0
 
 
 def _nvram_size(host: Host, domain: Domain) -> int:

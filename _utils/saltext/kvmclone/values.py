@@ -23,6 +23,9 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([smhdw]?)", re.IGNORECASE)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 
+# What libvirt can count.
+_MOST_BYTES = 2**63 - 1
+
 # Beyond any size in bytes or time in seconds; keeps arithmetic away from overflows.
 _LARGEST = 1e18
 
@@ -92,7 +95,7 @@ def _parse_bytes(value: Any, unit_of_a_number: int) -> int:
         size = int(float(amount) * 1024 ** (_UNITS[unit.lower()] if unit else 0))
     else:
         raise _refuse()
-    if size < 1:
+    if not 1 <= size <= _MOST_BYTES:
         raise _refuse()
     return size
 

@@ -111,6 +111,10 @@ def _memory(root: etree._Element, wanted: int, out: Rewritten) -> None:
     out.change("memory", old, wanted)
     if wanted == old:
         return
+    if wanted < LEAST_MEMORY:
+        out.conflicts.append(
+            f"'memory' of {wanted} bytes is less than any machine starts with. Ask for more."
+        )
     advice = "Leave 'memory' out or remove it from the base."
     for path, words in (
         ("./cpu/numa/cell", "its NUMA cells (<numa>)"),
@@ -132,6 +136,10 @@ def _memory(root: etree._Element, wanted: int, out: Rewritten) -> None:
                 f"'memory' of {wanted} bytes is no multiple of the base's huge pages "
                 f"({unit} bytes). Ask for one that is."
             )
+
+
+#: A machine with less has not even room for its firmware.
+LEAST_MEMORY = 2**20
 
 
 def _page_size(page: etree._Element) -> int:
