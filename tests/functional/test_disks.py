@@ -376,9 +376,13 @@ def test_an_image_that_the_definition_calls_raw_is_cloned_as_the_guest_sees_it(
     record = world.record(clone.name)
     assert record is not None
     assert record.volumes[1].capacity == info["virtual-size"]
-    if not far:
-        copy = host.clone(full(world.name("copy"), base))
-        assert sha256(copy.disks[1].path) == sha256(path)
+    if far:
+        # libvirt would copy what a qcow2 shows, and its guest could have named any file there.
+        found = conflicts(host, world, base, clone_strategy="full")
+        assert "would follow what its guest wrote" in found[0]
+        return
+    copy = host.clone(full(world.name("copy"), base))
+    assert sha256(copy.disks[1].path) == sha256(path)
 
 
 def test_an_image_that_is_not_what_the_definition_says_is_refused(
@@ -576,6 +580,25 @@ def test_a_file_that_root_may_not_read_is_cloned_by_libvirt(
         clone = host.clone(make(world.name(), base))
     for disk, source in zip(clone.disks, world.disks(base), strict=True):
         assert same_content(source, disk.path)
+
+
+def test_a_guest_cannot_name_a_file_that_libvirt_would_copy_for_it(
+    world: World, far_host: LocalHost, outside: Path
+) -> None:
+    """A raw disk whose guest wrote the header of another format into it, of any kind."""
+    base = world.base(disks=["raw"])
+    disk = world.disks(base)[0]
+    secret = outside / "secret.img"
+    secret.write_bytes(b"secret " * MIB)
+    for form in ("qcow2", "qed", "vmdk"):
+        fake = outside / f"fake.{form}"
+        backing = [] if form == "vmdk" else ["-F", "raw", "-b", secret]
+        img("create", "-q", "-f", form, *backing, fake, "7M")
+        with disk.open("r+b") as file:
+            file.write(fake.read_bytes()[:MIB])
+        world.refresh()
+        found = conflicts(far_host, world, base, clone_strategy="full")
+        assert f"looks like {form}" in found[0]
 
 
 # --- after a crash -------------------------------------------------------------------------------

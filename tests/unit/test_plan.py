@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltext.kvmclone import cards, ownership, plan
+from saltext.kvmclone import cards, names, ownership, plan
 from saltext.kvmclone.errors import PlanRefused
 from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.image_header import Header
@@ -835,3 +835,33 @@ def test_whatever_is_wished_a_disk_of_the_base_is_never_written(
             assert disk.destination in made.xml
         if disk.action != "share":
             assert f'"{disk.source}"' not in made.xml
+
+
+LABELS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", fullmatch=True)
+CLONES = (
+    st.lists(LABELS, min_size=1, max_size=4)
+    .map(".".join)
+    .filter(lambda name: len(name) <= names.LONGEST_NAME)
+    | st.sampled_from(["base", "007", "null", "vda", "nvram", "base-data", "x" * 63])
+)  # fmt: skip
+
+
+@given(pair=st.tuples(CLONES, CLONES), strategy=st.sampled_from(["full", "quick"]))
+def test_files_of_a_clone_are_called_after_it_and_after_no_other(
+    pair: tuple[str, str], strategy: str
+) -> None:
+    def files(name: str) -> set[str]:
+        request = Request(name=names.check(name), base_domain="base", clone_strategy=strategy)
+        made = plan.compute(FACTS, request)
+        paths = [Path(volume.path) for volume in made.record.volumes]
+        too_long = [path for path in paths if len(path.name) > 255]
+        assert len(made.conflicts) == len(too_long)
+        assert {path.parent.as_posix() for path in paths} == {
+            "/pool", "/var/lib/libvirt/qemu/nvram"
+        }  # fmt: skip
+        assert all(name in path.name for path in paths)
+        return {str(path) for path in paths}
+
+    one, other = map(files, pair)
+    assert not one & {"/pool/base.qcow2", "/pool/base-data.img", "/pool/golden.qcow2"}
+    assert pair[0] == pair[1] or not one & other

@@ -127,11 +127,15 @@ def look(host: Host, path: str) -> ImageFacts:
         return ImageFacts(path, kind, readable=False)
     capacity = int(root.findtext("./capacity") or 0)  # libvirt always writes bytes
     physical = int(root.findtext("./physical") or capacity)
+    told = _told(root, capacity)
+    header = _header(host, raw) or told
+    if header.format == image_header.RAW and told.format not in (image_header.RAW, "iso", ""):
+        header = told  # what libvirt takes it for, it copies it as
     return ImageFacts(
         path=path,
         kind=kind,
         real=path,
-        header=_header(host, raw) or _told(root, capacity),
+        header=header,
         size=physical,
         allocation=int(root.findtext("./allocation") or 0),
         modified=float(root.findtext("./target/timestamps/mtime") or 0.0) if kind == "file" else 0,

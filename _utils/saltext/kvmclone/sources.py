@@ -146,12 +146,21 @@ def judge(
                     f"{where}: '{image.path}' is open for writing: another machine uses it. "
                     f"Find it: fuser -v {image.path}"
                 )
-    return _header(disk, source, top, quick, notes) and _chain(disk, source, notes)
+    return _header(disk, top, quick, facts, notes) and _chain(disk, source, notes)
 
 
-def _header(disk: Disk, source: SourceFacts, top: ImageFacts, quick: bool, notes: Notes) -> bool:
+def _header(disk: Disk, top: ImageFacts, quick: bool, facts: HostFacts, notes: Notes) -> bool:
     where, header = label(disk), top.header
     if disk.format == RAW:
+        if header.format != RAW and not quick and not (facts.local and top.readable):
+            # A guest may have written that header, and named any file of the host in it.
+            notes.conflicts.append(
+                f"{where} is defined as raw, but looks like {header.format}: libvirt, which alone "
+                "can copy it here, would follow what its guest wrote there. Set 'host:' in the "
+                "provider to the KVM host's minion, or use 'clone_strategy: quick', "
+                f"{skipping(disk)}"
+            )
+            return False
         if header.format != RAW:
             notes.warnings.append(
                 f"{where} is defined as raw, but looks like {header.format}. The clone gets it as "
