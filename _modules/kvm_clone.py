@@ -540,24 +540,6 @@ def told(answers):
     return _anywhere(lambda: asking.Asking(__opts__).told(answers))
 
 
-def witness(names=(), ids=(), url="qemu:///system", challenge=None):
-    """
-    What this KVM host knows for certain of some machines, and whose ``ttl`` has passed. The
-    master calls it when a bell rang.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt kvm01 kvm_clone.witness names='[web1]'
-    """
-    return _answered(
-        lambda: sworn.answer(
-            __opts__, "kvm_clone.witness", challenge, publishing.witness(url, names, ids)
-        )
-    )
-
-
 # --- for the mine, and for the schedule
 
 

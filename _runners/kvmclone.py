@@ -30,7 +30,7 @@ except ImportError as error:
 
 __virtualname__ = "kvmclone"
 
-__func_alias__ = {"list_": "list"}
+__func_alias__ = {"list_": "list", "map_": "map"}
 
 
 @doors.runner_function
@@ -56,6 +56,25 @@ def create(profile, *names, name=None, **overrides):
     """
     wanted = [*names, *(overrides.pop("names", None) or []), *([name] if name else [])]
     return doors.clones(master.Master(__opts__).create(profile, wanted, overrides))
+
+
+@doors.runner_function
+def map_(file):
+    """
+    Make the machines of a salt-cloud map that are not there yet, and enrol them. Nothing is
+    made while anything in the map is wrong.
+
+    file
+        A path; a bare name lies in ``cloud.maps.d``. Below each profile a list of names, or of
+        ``NAME: {KEY: VALUE}`` with keys that override the profile's.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmclone.map /etc/salt/cloud.maps.d/web.map
+    """
+    return doors.clones(master.Master(__opts__).map(file))
 
 
 @doors.runner_function
@@ -191,6 +210,21 @@ def list_():
         salt-run kvmclone.list --out=json
     """
     return master.Master(__opts__).listing()
+
+
+@doors.runner_function
+def hosts():
+    """
+    Every configured host: ``reachable``, and if so its ``libvirt``, ``cpus``, ``memory``,
+    ``pools`` (bytes) and how many ``clones`` it has; else the ``error``, and ``retcode`` 1.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run kvmclone.hosts
+    """
+    return master.Master(__opts__).capacities()
 
 
 @doors.runner_function

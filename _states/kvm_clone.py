@@ -61,8 +61,9 @@ def present(name, profile=None, running=True, **keys):
             plan = __salt__["kvm_clone.plan"](name, profile=profile, **keys)
             if plan["conflicts"]:
                 return _answer(name, False, " ".join(plan["conflicts"]))
+            words = " ".join([f"'{name}' would be cloned.", *plan["warnings"]])
             clone = _expected(plan, profile, running)
-            return _answer(name, None, f"'{name}' would be cloned.", {"clone": _delta(None, clone)})
+            return _answer(name, None, words, {"clone": _delta(None, clone)})
         clone = __salt__["kvm_clone.create"](name, profile=profile, start=running, **keys)
     except CommandExecutionError as error:
         return _answer(name, False, str(error))
@@ -109,7 +110,8 @@ def _expected(plan, profile, running):
             if disk["destination"]
         ],
         "minion": {"id": "", "version": "", "fingerprint": "", "verified_by": ""},
-        "warnings": plan["warnings"],
+        # Whether its identity could be reset, for one, is known when it runs.
+        "warnings": _GENERATED if running else plan["warnings"],
         "drift": False,
         "timings": _GENERATED,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -12,20 +13,20 @@ from typing import Any
 
 import salt.config
 import salt.utils.event
+import yaml
 
 from lab.common import CHECKOUT, wait_until
 from lab.lab import Lab
 from lab.salt import SaltWorld
 from tests.integration.conftest import configure
 
-#: What the headers of the SLS files say.
-REACTOR = [
-    {"kvm_clone/request": ["salt://reactor/provision.sls"]},
-    {"kvm_clone/release": ["salt://reactor/destroy.sls"]},
-    {"kvm_clone/expired": ["salt://reactor/expire.sls"]},
-    {"salt/minion/*/start": ["salt://reactor/finish.sls"]},
-    {"salt/kvm_clone/*/destroyed": ["salt://reactor/clean_key.sls"]},
-]
+#: What ``reactor/README.md`` says to paste: for the master, for the KVM hosts, for the mine.
+MASTER, HOST, MINE = (
+    yaml.safe_load(block)
+    for block in re.findall(
+        r"```yaml\n(.*?)```", (CHECKOUT / "reactor/README.md").read_text(), re.S
+    )
+)
 
 #: Somebody else's reaction, which must not have to wait for ours.
 PING = "ping:\n  runner.test.arg:\n    - args:\n      - number: {{ data['number'] | int }}\n"
@@ -83,7 +84,7 @@ class Ear:
 
 
 def master_config(policy: Mapping[str, Any] | None) -> dict[str, Any]:
-    reactor = [*REACTOR, {"test/ping": ["salt://ping.sls"]}]
+    reactor = [*MASTER["reactor"], {"test/ping": ["salt://ping.sls"]}]
     config: dict[str, Any] = {"reactor": reactor, "reactor_worker_threads": 2}
     return config | ({"kvm_clone": {"reactor": dict(policy)}} if policy is not None else {})
 

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lab.common import wait_until
 from lab.lab import Lab
 from lab.salt import SaltWorld
 from tests.integration.reactor import (
+    MASTER,
     RULE,
     Ear,
     ask,
@@ -106,11 +108,12 @@ def test_a_clone_is_made_once_though_master_and_worker_are_killed_in_the_middle(
     left = asked_offline(world)
     assert left == ["making"]
 
+    # Nobody rings again: the schedule of reactor/README.md goes on, here sooner.
+    (job,) = MASTER["schedule"].values()
+    schedule = {"kvm_clone": {"function": job["function"], "seconds": 5}}
+    with (world.conf / "master").open("a") as config:
+        config.write(yaml.safe_dump({"schedule": schedule}))
     world.start_master()
-    wait_until(lambda: world.salt("ci01", "test.ping").retcode == 0, "ci01", 60)
-    wait_until(lambda: world.salt("kvm01", "test.ping").retcode == 0, "kvm01", 60)
-    done = world.run("kvmclone.work_off")
-    assert done.retcode == 0, done
     assert ending(world, "ci01", token)["verdict"] == "made"
     (entry,) = asked(world)["requests"]
     shown = world.run("kvmclone.show", "ci01-cut").data["clones"]["ci01-cut"]

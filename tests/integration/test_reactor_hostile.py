@@ -14,7 +14,7 @@ from lab.common import wait_until
 from lab.lab import Lab
 from lab.salt import SaltWorld
 from tests.integration.reactor import (
-    REACTOR,
+    MASTER,
     RULE,
     Ear,
     asked,
@@ -148,7 +148,7 @@ def test_an_event_is_not_rendered_and_no_field_of_it_gets_anywhere(
         "\u202eci01",
         "{% raw %}",
     ]
-    tags = [next(iter(mapped)) for mapped in REACTOR]
+    tags = [next(iter(mapped)) for mapped in MASTER["reactor"]]
     for tag in tags:
         fire(world, tag.replace("*", "x"), *({"id": one, "data": {"name": pwn}} for one in ids))
         fire(world, tag.replace("*", "x"), {}, {"data": "x" * 10**6}, {"id": pwn, "tag": pwn})
@@ -249,6 +249,3 @@ def test_a_key_stays_while_a_host_does_not_answer(world: SaltWorld, ear: Ear) ->
     finally:
         world.start_minion("kvm01")
     ear.wait_for("salt/kvm_clone/rx-lost/key_removed", timeout=90)
-
-
-pytestmark = pytest.mark.unproven

@@ -52,6 +52,3 @@ def test_without_a_right_policy_nothing_is_obeyed(
             ear.wait_for("salt/kvm_clone/refused", lambda d, b=bell: d["bell"] == repr(b))  # type: ignore[misc]
         assert asked(world)["requests"] == asked(world)["bells"] == []
         assert not [d for _t, d in ear.events if d.get("fun") == "kvm_clone.pending"]
-
-
-pytestmark = pytest.mark.unproven

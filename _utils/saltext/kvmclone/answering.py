@@ -6,6 +6,7 @@ machine from its host, both by :mod:`.inquiry`; an event has never been seen in 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -91,18 +92,26 @@ class Answering:
         answers: dict[str, Any] = {}
         found = inquiry.pending(self.opts, minion_id)
         unsettled = len(found) > MOST_ASKS
-        for item in found[:MOST_ASKS]:
+        found = found[:MOST_ASKS]
+        # Hosts are asked once for all of them: who asks for much must not keep them busy.
+        own = functools.cache(lambda: self._clones_of(minion_id))
+        self._reconcile_if_made({policy.name_of(item) for item in found})
+        down = False
+        for item in found:
             token = policy.token_of(item)
             try:
                 ask = policy.read_ask(minion_id, item)
-                told = self._request(ask) if ask.bell == REQUEST else self._release(ask)
+                if ask.bell == RELEASE and down:
+                    unsettled = True
+                    continue
+                told = self._request(ask) if ask.bell == REQUEST else self._release(ask, own)
                 if told is None:
                     unsettled = True
                     continue
                 answers[token] = told
             except HostUnreachable as error:
                 log.warning("kvm_clone reactor, '%s': %s", minion_id, error)
-                unsettled = True
+                unsettled = down = True
             except KvmCloneError as error:
                 about = {"bell": REQUEST, "who": minion_id, "name": policy.name_of(item)}
                 doorbell.refuse(self.opts, error, **about)
@@ -121,10 +130,6 @@ class Answering:
 
     def _request(self, ask: Ask) -> dict[str, Any]:
         with self.ledger.open() as book:
-            taken = book.current(ask.name)
-        if taken is not None and taken.state == MADE:
-            self.reconcile()  # somebody may have destroyed it behind our back
-        with self.ledger.open() as book:
             heard = book.heard(ask.minion_id, ask.token)
             if heard is not None:
                 return ledger.verdict(heard.state, heard.reason, heard)
@@ -142,8 +147,12 @@ class Answering:
         doorbell.fire(self.opts, "queued", ledger.told(entry))
         return ledger.verdict(QUEUED, "")
 
-    def _release(self, ask: Ask) -> dict[str, Any] | None:
-        """Give a machine back; None where it is still being made."""
+    def _release(self, ask: Ask, own: Callable[[], list[dict[str, Any]]]) -> dict[str, Any] | None:
+        """
+        Give a machine back; None where it is still being made.
+
+        :param own: The clones that the minion itself is.
+        """
         if not policy.may_release(self.policy, ask.minion_id):
             raise Refused(f"No rule lets '{ask.minion_id}' give machines back.")
         with self.ledger.open() as book:
@@ -162,26 +171,15 @@ class Answering:
             answer = {entry.token: ledger.verdict(GONE, "withdrawn")}
             inquiry.tell(self.opts, ask.minion_id, answer)
             return ledger.verdict(GONE, "It was still waiting, and will not be made.")
-        uuid = entry.uuid if entry is not None else self._own_uuid(ask)
+        uuid = entry.uuid if entry is not None else _own_uuid(ask, own())
         self._destroy(ask.name, uuid)
         with self.ledger.open() as book:
             book.put(ledger.new(dataclasses.replace(ask, profile=""), "", GONE, "released"))
         return ledger.verdict(GONE, "")
 
-    def _own_uuid(self, ask: Ask) -> str:
-        """
-        The uuid of the clone that the minion itself is.
-
-        :raises Refused: It is none, or not that one.
-        """
-        for clone in self._clones_of(ask.minion_id):
-            if clone["name"] == ask.name:
-                return str(clone["uuid"])
-        raise Refused(f"'{ask.minion_id}' is not '{ask.name}', and did not ask for it.")
-
     def _clones_of(self, minion_id: str) -> list[dict[str, Any]]:
         """The clones whose record names this minion, with the key that we know it by."""
-        known = inquiry.everywhere(self.opts, self._side().hosts(), ids=[minion_id])
+        known = inquiry.everywhere(self._side().hosts(), ids=[minion_id])
         return [clone for clone in known["clones"] if self._is_minion_of(clone, minion_id)]
 
     def _is_minion_of(self, clone: Mapping[str, Any], minion_id: str) -> bool:
@@ -192,6 +190,13 @@ class Answering:
             return False
         return bool(clone["fingerprint"] == keys.fingerprint(public))
 
+    def _reconcile_if_made(self, names: set[str]) -> None:
+        """One of these machines is known as made: somebody may have destroyed it since."""
+        with self.ledger.open() as book:
+            known = any(entry.name in names for entry in book.some(MADE))
+        if known:
+            self.reconcile()
+
     def reconcile(self) -> None:
         """Free the places of machines that are gone, whoever destroyed them."""
         with self.ledger.open() as book:
@@ -199,9 +204,7 @@ class Answering:
         if not made:
             return
         try:
-            known = inquiry.everywhere(
-                self.opts, self._side().hosts(), names=[entry.name for entry in made]
-            )
+            known = inquiry.everywhere(self._side().hosts(), names=[entry.name for entry in made])
         except KvmCloneError as error:
             log.warning("kvm_clone reactor: which machines are left cannot be told: %s", error)
             return
@@ -222,7 +225,7 @@ class Answering:
                 f"Name it in its provider: host: {minion_id}",
             )
         for host in hosts:
-            for clone in inquiry.witness(self.opts, host)["clones"]:
+            for clone in inquiry.witness(host)["clones"]:
                 if not clone.get("expired"):
                     continue
                 try:
@@ -252,7 +255,7 @@ class Answering:
         for minion_id in doorbell.remembered_for(self.opts, name):
             fingerprint = keys.remembered(minion_id)
             known = inquiry.everywhere(
-                self.opts, self._side().hosts(), names=[name, minion_id], ids=[minion_id]
+                self._side().hosts(), names=[name, minion_id], ids=[minion_id]
             )
             if known["domains"] or any(c["minion"] == minion_id for c in known["clones"]):
                 error = Refused(f"'{name}' is said to be gone, and is there; its key stays.")
@@ -290,3 +293,15 @@ class Answering:
 
 def _is_on(host: Any, minion_id: str) -> bool:
     return isinstance(host, RemoteHost) and host.minion_id == minion_id
+
+
+def _own_uuid(ask: Ask, own: list[dict[str, Any]]) -> str:
+    """
+    The uuid of the clone that the minion itself is.
+
+    :raises Refused: It is none, or not that one.
+    """
+    for clone in own:
+        if clone["name"] == ask.name:
+            return str(clone["uuid"])
+    raise Refused(f"'{ask.minion_id}' is not '{ask.name}', and did not ask for it.")

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from saltext.kvmclone import addresses, domain_xml, drift
 from saltext.kvmclone.clone import Address, Clone, CloneDisk
+from saltext.kvmclone.errors import AlreadyExists
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import Record
 
@@ -28,6 +29,15 @@ def shown(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone
     expiry = (_expiry(record.expires),) * bool(record.expires)
     warnings = (*clone.warnings, *changes, *failed, *expiry)
     return replace(clone, drift=bool(changes), warnings=warnings)
+
+
+def already_exists(clone: Clone) -> AlreadyExists:
+    """The error that says a clone is there, and carries it."""
+    return AlreadyExists(
+        f"'{clone.name}' exists already, made from '{clone.base}', at stage '{clone.stage}'.",
+        f"Choose another name, or remove it first: salt-run kvmclone.destroy {clone.name}",
+        clone=clone.as_dict(),
+    )
 
 
 def _expiry(when: float) -> str:

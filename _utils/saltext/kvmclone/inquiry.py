@@ -15,14 +15,13 @@ from typing import Any
 import salt.client
 import salt.exceptions
 
-from saltext.kvmclone import publishing, questions
+from saltext.kvmclone import questions
 from saltext.kvmclone.errors import HostUnreachable
 from saltext.kvmclone.kvm_host import KvmHost
-from saltext.kvmclone.remote import RemoteHost
 
 log = logging.getLogger(__name__)
 
-PENDING, WITNESS, TOLD = "kvm_clone.pending", "kvm_clone.witness", "kvm_clone.told"
+PENDING, TOLD = "kvm_clone.pending", "kvm_clone.told"
 
 _UUID = re.compile(r"[0-9a-fA-F-]{36}")
 
@@ -38,27 +37,20 @@ def pending(opts: Mapping[str, Any], minion_id: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def witness(
-    opts: Mapping[str, Any], host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()
-) -> dict[str, Any]:
+def witness(host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, Any]:
     """
     What a KVM host knows of some machines, as :func:`.publishing.witness` gives it.
 
     :raises KvmCloneError: It cannot be asked.
     """
-    if not isinstance(host, RemoteHost):
-        return publishing.witness(host.url, names, ids)
-    arguments = {"names": list(names), "ids": list(ids), "url": host.url}
-    found = questions.ask(opts, host.minion_id, WITNESS, arguments)
-    if not isinstance(found, dict) or not {"domains", "clones"} <= set(found):
-        raise HostUnreachable(f"The answer of '{host.minion_id}' is no answer: {str(found)[:200]}")
-    if not all(_is_clone(item) for item in found["clones"]):
-        raise HostUnreachable(f"The answer of '{host.minion_id}' has a form that is not known.")
+    found = host.witness(list(names), list(ids))
+    right = isinstance(found, dict) and {"domains", "clones"} <= set(found)
+    if not right or not all(_is_clone(item) for item in found["clones"]):
+        raise HostUnreachable("A KVM host answers in a form that is not known.")
     return found
 
 
 def everywhere(
-    opts: Mapping[str, Any],
     hosts: Iterable[tuple[str, KvmHost]],
     names: Iterable[str] = (),
     ids: Iterable[str] = (),
@@ -71,7 +63,7 @@ def everywhere(
     told: dict[str, Any] = {"domains": [], "clones": []}
     names, ids = list(names), list(ids)
     for _label, host in hosts:
-        found = witness(opts, host, names, ids)
+        found = witness(host, names, ids)
         told["domains"] += found["domains"]
         told["clones"] += found["clones"]
     return told

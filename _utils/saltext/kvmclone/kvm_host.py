@@ -7,6 +7,7 @@ over a libvirt connection, :class:`.remote.RemoteHost` over Salt jobs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from saltext.kvmclone.clone import Clone
@@ -98,6 +99,12 @@ class KvmHost(Protocol):
 
     def doctor(self) -> list[dict[str, Any]]:
         """What is not as it should be, worst first; empty on a healthy host."""
+
+    def capacity(self) -> dict[str, Any]:
+        """What the host has and what of it is free; see :func:`.publishing.capacity`."""
+
+    def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
+        """What the host knows for certain of some machines; see :func:`.publishing.witness`."""
 
     def adopt(self, name: str, base_domain: str = "") -> Clone:
         """Make a clone of Salt's old driver one of ours."""

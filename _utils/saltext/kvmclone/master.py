@@ -18,11 +18,13 @@ from typing import Any
 
 import salt.utils.event
 
-from saltext.kvmclone import cloud_files, collect, drawing, names, ownership, pipeline
+from saltext.kvmclone import clone as clone_module
+from saltext.kvmclone import cloud_files, collect, drawing, maps, names, ownership, pipeline
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.config import Catalogue
 from saltext.kvmclone.enrolment import Enroller
 from saltext.kvmclone.errors import (
+    AlreadyExists,
     ConfigError,
     ForeignDomain,
     HostUnreachable,
@@ -129,6 +131,34 @@ class Master:
 
         if len(wanted) == 1:
             return [one(wanted[0])]
+        with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(wanted))) as pool:
+            return list(pool.map(one, wanted))
+
+    def map(self, file: Any) -> list[Outcome]:
+        """
+        Make the machines of a map that are not there yet, several at once.
+
+        :raises ConfigError: The map is wrong, or one of its machines cannot be; nothing was made.
+        """
+        wanted = maps.read(self.opts, file)
+        refused = []
+        for profile, name, keys in wanted:
+            try:
+                self.resolve(profile, name, keys)
+            except KvmCloneError as error:
+                refused.append(Outcome(str(name), "", None, error))
+        if refused:
+            return refused
+
+        def one(entry: tuple[str, Any, dict[str, Any]]) -> Outcome:
+            outcome = self._create(*entry)
+            error = outcome.error
+            if isinstance(error, AlreadyExists) and error.clone:
+                there = clone_module.from_dict(error.clone)
+                if there.profile == entry[0]:
+                    return Outcome(there.name, there.stage, there)
+            return outcome
+
         with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(wanted))) as pool:
             return list(pool.map(one, wanted))
 
@@ -318,6 +348,15 @@ class Master:
         found = [leftover.as_dict() for some in told.values() for leftover in some]
         stuck = apply and any(not item["removed"] for item in found)
         return _with_failures({"leftovers": found, "retcode": int(stuck)}, failed, "errors")
+
+    def capacities(self) -> dict[str, Any]:
+        """What every host has and what of it is free; one that fails is told with its error."""
+        told, failed = self._everywhere(lambda host: host.capacity())
+        hosts: dict[str, Any] = {
+            label: {"reachable": True, **capacity} for label, capacity in told.items()
+        }
+        hosts |= {label: {"reachable": False, "error": error} for label, error in failed.items()}
+        return {"hosts": dict(sorted(hosts.items())), "retcode": int(bool(failed))}
 
     def tree(self) -> dict[str, Any]:
         """Bases and their clones over all hosts."""

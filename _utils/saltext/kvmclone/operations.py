@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from saltext.kvmclone import (
     lineage,
     plan,
     protect,
+    publishing,
     records,
     survey,
     workers,
@@ -33,7 +34,6 @@ from saltext.kvmclone.adjust import Adjustment
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.codes import OPERATION_INVALID
 from saltext.kvmclone.errors import (
-    AlreadyExists,
     CreateInProgress,
     ForeignDomain,
     HostError,
@@ -132,7 +132,7 @@ class LocalHost:
             )
         if record.stage == DESTROYING or not record.complete:
             raise dismantle.in_progress(record, name)
-        raise already_exists(answers.shown(host, handle, record, self.label))
+        raise answers.already_exists(answers.shown(host, handle, record, self.label))
 
     def take_over(self, name: str, token: str, worker: Worker) -> Clone:
         def work(host: Host) -> Clone:
@@ -362,6 +362,12 @@ class LocalHost:
     def doctor(self) -> list[dict[str, Any]]:
         return self._connected(lambda host: [f.as_dict() for f in doctor.examine(host)])
 
+    def capacity(self) -> dict[str, Any]:
+        return publishing.capacity(self.url)
+
+    def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
+        return publishing.witness(self.url, names, ids)
+
     def adopt(self, name: str, base_domain: str = "") -> Clone:
         def work(host: Host) -> Clone:
             adopt.adopt(host, name, base_domain)
@@ -371,15 +377,6 @@ class LocalHost:
 
     def unprotect(self, base_domain: str) -> list[str]:
         return self._connected(lambda host: protect.unprotect(host, host.domain(base_domain)))
-
-
-def already_exists(clone: Clone) -> AlreadyExists:
-    """The error that says a clone is there, and carries it."""
-    return AlreadyExists(
-        f"'{clone.name}' exists already, made from '{clone.base}', at stage '{clone.stage}'.",
-        f"Choose another name, or remove it first: salt-run kvmclone.destroy {clone.name}",
-        clone=clone.as_dict(),
-    )
 
 
 def _ours(host: Host, name: str) -> tuple[DomainHandle, Record]:

@@ -23,21 +23,27 @@ _ALL_CELLS = -1
 # --- for the mine -------------------------------------------------------------------
 
 
-def published(url: str, label: str) -> dict[str, Any]:
+def capacity(url: str) -> dict[str, Any]:
     """
-    What placement and other states need of a host: its clones, its memory, its pools.
+    What a host has: ``cpus``, ``memory``, ``pools``, its ``libvirt``, and how many ``clones``.
 
     Sizes are bytes.
+    """
+    with Host(url) as host:
+        return {**_capacity(host), "clones": len(clones(host))}
+
+
+def published(url: str, label: str) -> dict[str, Any]:
+    """
+    What placement and other states need of a host: :func:`capacity`, and of each clone its
+    state, address, base, profile and tags.
 
     :param label: What to call the host; empty for its own name.
     """
     with Host(url) as host:
-        info = host.call(host.connection.getInfo)
         return {
             "host": label or host.node_name(),
-            "cpus": int(info[2]),
-            "memory": _memory(host),
-            "pools": _pools(host),
+            **_capacity(host),
             "clones": {
                 handle.name: _published_clone(host, handle, record, label)
                 for handle, record in clones(host)
@@ -60,6 +66,16 @@ def addresses(url: str, profile: str, tag: str) -> dict[str, str]:
         ]
         told = ((h.name, answers.clone_of(host, h, r, "").address, h.state()) for h, r in wanted)
         return {name: address for name, address, state in told if address and state == "running"}
+
+
+def _capacity(host: Host) -> dict[str, Any]:
+    number = int(host.call(host.connection.getLibVersion))
+    return {
+        "libvirt": f"{number // 10**6}.{number // 1000 % 1000}.{number % 1000}",
+        "cpus": int(host.call(host.connection.getInfo)[2]),
+        "memory": _memory(host),
+        "pools": _pools(host),
+    }
 
 
 def _published_clone(

@@ -140,6 +140,7 @@ class _Question:
             first = self.doubt is None
             self.doubt = error
             if isinstance(returned, str):
-                error.hint += f" It said: {returned[:300]}"
+                # Anybody's words: none of them begins a line of a log.
+                error.hint += f" It said: {returned[:300]!r}"
             return first
         return False

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import salt.utils.minion
@@ -119,6 +119,14 @@ class RemoteHost:
 
     def doctor(self) -> list[dict[str, Any]]:
         answer: list[dict[str, Any]] = self._call("doctor")
+        return answer
+
+    def capacity(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self._call("capacity")
+        return answer
+
+    def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
+        answer: dict[str, Any] = self._call("witness", names=list(names), ids=list(ids))
         return answer
 
     def adopt(self, name: str, base_domain: str = "") -> Clone:
@@ -254,6 +262,8 @@ _SERVED: dict[str, _Served] = {
     "unfinished": lambda host, _opts, a: host.unfinished(a["name"]),
     "tree": lambda host, _opts, _a: host.tree(),
     "doctor": lambda host, _opts, _a: host.doctor(),
+    "capacity": lambda host, _opts, _a: host.capacity(),
+    "witness": lambda host, _opts, a: host.witness(a["names"], a["ids"]),
     "adopt": lambda host, _opts, a: host.adopt(a["name"], a["base_domain"]),
     "unprotect": lambda host, _opts, a: host.unprotect(a["base_domain"]),
 }
