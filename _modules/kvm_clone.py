@@ -474,7 +474,7 @@ def ask(name, profile, **keys):
         return asking.Asking(__opts__).ask("request", names.check(name), profile, keys_given)
 
     token = _anywhere(work)
-    __salt__["event.send"]("kvm_clone/request", {"name": name})
+    _ring("kvm_clone/request", {"name": name})
     return token
 
 
@@ -489,8 +489,16 @@ def release(name):
         salt-call kvm_clone.release ci01-build7
     """
     token = _anywhere(lambda: asking.Asking(__opts__).ask("release", names.check(name)))
-    __salt__["event.send"]("kvm_clone/release", {"name": name})
+    _ring("kvm_clone/release", {"name": name})
     return token
+
+
+def _ring(tag, data):
+    if not __salt__["event.send"](tag, data):
+        raise CommandExecutionError(
+            "The master did not hear it; the request waits here for a day. Ring again when the "
+            f"master is back: salt-call event.send {tag}"
+        )
 
 
 def asked():

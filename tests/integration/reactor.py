@@ -20,12 +20,11 @@ from lab.lab import Lab
 from lab.salt import SaltWorld
 from tests.integration.conftest import configure
 
-#: What ``reactor/README.md`` says to paste: for the master, for the KVM hosts, for the mine.
+README = CHECKOUT / "reactor/README.md"
+
+#: What it says to paste: for the master, for the KVM hosts, for the mine.
 MASTER, HOST, MINE = (
-    yaml.safe_load(block)
-    for block in re.findall(
-        r"```yaml\n(.*?)```", (CHECKOUT / "reactor/README.md").read_text(), re.S
-    )
+    yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README.read_text(), re.S)
 )
 
 #: Somebody else's reaction, which must not have to wait for ours.

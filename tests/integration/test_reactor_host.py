@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from lab.common import wait_until
 from lab.lab import Lab
 from lab.salt import SaltWorld
 from tests.integration.conftest import configure
-from tests.integration.reactor import HOST, MINE, Ear, master_config
+from tests.integration.reactor import HOST, MINE, README, Ear, master_config
 
 pytestmark = [pytest.mark.guest, pytest.mark.unproven]
 
@@ -60,6 +61,18 @@ def test_the_mine_has_what_a_load_balancer_and_a_placement_need(
     assert host["pools"][lab.pool]["available"] > 0
     assert host["clones"][clone]["address"] == lab.lease(clone)
     assert host["clones"][clone]["tags"] == ["web"]
+
+
+def test_the_template_of_the_readme_makes_a_load_balancers_pool(
+    world: SaltWorld, clone: str, lab: Lab
+) -> None:
+    (template,) = re.findall(r"```jinja\n(.*?)```", README.read_text(), re.S)
+    path = world.folder / "haproxy.jinja"
+    path.write_text(template)
+    assert world.salt("kvm01", "mine.update").retcode == 0
+    words = [f"path={path}", "default_renderer=jinja"]
+    made = world.salt("balancer", "slsutil.renderer", *words).data["balancer"]
+    assert made.strip() == f"server {clone} {lab.lease(clone)}:80 check"
 
 
 def test_the_beacon_rings_when_a_clone_stops_and_when_its_base_changes(
