@@ -209,12 +209,15 @@ def test_what_is_done_once_is_remembered_for_the_youngest(
 
 
 def test_there_is_one_worker_and_its_lock_goes_with_its_process(book: Ledger) -> None:
+    assert not book.is_worked_at()
     lock = book.hire()
     assert lock is not None
     assert book.is_lock(lock)
     assert not book.is_lock(0)
+    assert book.is_worked_at()
     assert book.hire() is None
     os.close(lock)
+    assert not book.is_worked_at()
     again = book.hire()
     assert again is not None
     os.close(again)

@@ -294,7 +294,16 @@ class Ledger:
         The worker's lock: an open file that whoever has it may pass on, None where somebody
         works already.
         """
-        return _lock(os.path.join(self.folder, "worker"), wait=False)
+        with self._held():  # a look at the lock must not pass for a worker
+            return _lock(os.path.join(self.folder, "worker"), wait=False)
+
+    def is_worked_at(self) -> bool:
+        """Whether there is a worker now."""
+        with self._held():
+            lock = _lock(os.path.join(self.folder, "worker"), wait=False)
+            if lock is not None:
+                os.close(lock)
+            return lock is None
 
     def is_lock(self, descriptor: int) -> bool:
         """Whether an inherited file descriptor is the worker's lock."""

@@ -276,10 +276,7 @@ def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
 def asked(opts: Mapping[str, Any]) -> dict[str, Any]:
     """Every request that is known, the bells that wait, and whether somebody works at them."""
     book = Ledger(opts)
-    lock = book.hire()
-    if lock is not None:
-        os.close(lock)
     with book.open() as entries:
         requests = [dataclasses.asdict(entry) for entry in entries.entries]
     waiting = [{"bell": ring.bell, "who": ring.about, "tries": ring.tries} for ring in book.rung()]
-    return {"requests": requests, "bells": waiting, "working": lock is None, "retcode": 0}
+    return {"requests": requests, "bells": waiting, "working": book.is_worked_at(), "retcode": 0}
