@@ -30,9 +30,9 @@ from tests.integration.reactor import (
     told,
 )
 
-pytestmark = [pytest.mark.guest, pytest.mark.unproven]
+pytestmark = pytest.mark.guest
 
-LIMITS = {**RULE, "at_once": 3, "per_hour": 4}
+LIMITS = {**RULE, "at_once": 3, "per_hour": 3}
 POLICY = {"allow": [LIMITS], "queue": 20, "workers": 2, "patience": "45s"}
 
 
@@ -79,7 +79,6 @@ def test_a_burst_of_fifty_keeps_within_the_limits_and_starves_nobody(world: Salt
         # Machines are being made now; the reactor has two threads, and both are free.
         ear.wait_for("salt/kvm_clone/queued")
         for number in range(10):
-            before = time.monotonic()
             fire(world, "test/ping", {"number": number})
             wait_until(
                 lambda n=number: [  # type: ignore[misc]
@@ -90,10 +89,10 @@ def test_a_burst_of_fifty_keeps_within_the_limits_and_starves_nobody(world: Salt
                     and "return" in data
                 ],
                 "a reaction",
-                20,
+                60,
             )
-            assert time.monotonic() - before < 5
             assert len(workers(world)) <= 1
+        assert asked(world)["working"], "all of these came while the work went on"
         requests = idle(world, 180)
     assert len(requests) == 50
     assert Counter(one["state"] for one in requests) == {"made": 3, "refused": 47}
@@ -103,7 +102,7 @@ def test_a_burst_of_fifty_keeps_within_the_limits_and_starves_nobody(world: Salt
     assert reasons["It waited too long for its"] >= 15, reasons
 
 
-def test_a_clone_is_made_once_though_master_and_worker_are_killed_in_the_middle(
+def test_master_and_worker_are_killed_in_the_middle_one_clone_is_made_and_no_limit_forgotten(
     world: SaltWorld,
 ) -> None:
     with Ear(world) as ear:
@@ -130,30 +129,24 @@ def test_a_clone_is_made_once_though_master_and_worker_are_killed_in_the_middle(
     left_over = world.run("kvmclone.gc").data["leftovers"]
     assert not [one for one in left_over if one["name"] == "ci01-cut"]
 
+    # Three an hour: the first of them began before the restart.
+    more = [ask(world, "ci01", f"ci01-{number}") for number in range(2)]
+    for one in more:
+        assert ending(world, "ci01", one)["verdict"] == "made"
+    released = world.salt("ci01", "kvm_clone.release", "ci01-0").data["ci01"]
+    assert told(world, "ci01", released)["verdict"] == "gone"
+    fourth = ask(world, "ci01", "ci01-fourth")
+    assert told(world, "ci01", fourth)["verdict"] == "queued"
+    time.sleep(3)  # several looks of the worker; on a slow machine fewer, which harms nothing
+    assert told(world, "ci01", fourth)["verdict"] == "queued"
+
+    # Whoever makes a rule stricter means what still waits, too; the worker reads it by itself.
+    reconfigure(world, kvm_clone={"reactor": {**POLICY, "allow": [{**LIMITS, "names": "x-*"}]}})
+    end = ending(world, "ci01", fourth)
+    assert end["verdict"] == "refused"
+    assert "may not call a machine" in end["reason"]
+
 
 def asked_offline(world: SaltWorld) -> list[str]:
     """The states of all requests, while no master runs."""
     return [one["state"] for one in world.run("kvmclone.asked").data["requests"]]
-
-
-def test_the_limit_of_an_hour_survives_a_restart(world: SaltWorld) -> None:
-    for number in range(4):
-        token = ask(world, "ci01", f"ci01-{number}")
-        assert ending(world, "ci01", token)["verdict"] == "made"
-        assert world.salt("ci01", "kvm_clone.release", f"ci01-{number}").retcode == 0
-        name = f"ci01-{number}"
-        wait_until(lambda n=name: n not in world.run("kvmclone.list").data["clones"], "its end", 60)  # type: ignore[misc]
-    idle(world)
-    world._stop(world.master)
-    world.start_master()
-    wait_until(lambda: world.salt("ci01", "test.ping").retcode == 0, "ci01", 60)
-    fifth = ask(world, "ci01", "ci01-fifth")
-    assert told(world, "ci01", fifth)["verdict"] == "queued"
-    time.sleep(3)  # several looks of the worker; on a slow machine fewer, which harms nothing
-    assert told(world, "ci01", fifth)["verdict"] == "queued"
-
-    # Whoever makes a rule stricter means what still waits, too; the worker reads it by itself.
-    reconfigure(world, kvm_clone={"reactor": {**POLICY, "allow": [{**LIMITS, "names": "x-*"}]}})
-    end = ending(world, "ci01", fifth)
-    assert end["verdict"] == "refused"
-    assert "may not call a machine" in end["reason"]

@@ -15,7 +15,7 @@ from lab.salt import SaltWorld
 from tests.integration.conftest import configure
 from tests.integration.reactor import HOST, MINE, README, Ear, master_config
 
-pytestmark = [pytest.mark.guest, pytest.mark.unproven]
+pytestmark = pytest.mark.guest
 
 
 def hurried(host: dict[str, Any]) -> dict[str, Any]:
