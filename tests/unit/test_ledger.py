@@ -174,6 +174,17 @@ def test_old_requests_are_forgotten_and_those_that_count_are_not(
         assert [int(one.token, 16) for one in entries.entries] == [1, 2, 3, 7, 8]
 
 
+def test_an_end_that_could_not_be_told_is_told_once_by_the_next_worker(book: Ledger) -> None:
+    with book.open() as entries:
+        for number, state in enumerate((QUEUED, ledger.MAKING, MADE, GONE)):
+            entries.put(entry(number, state=state))
+        entries.put(entry(9, state=MADE, told=True))
+    with book.open() as entries:
+        assert [one.state for one in entries.untold()] == [MADE, GONE]
+    with book.open() as entries:
+        assert entries.untold() == []
+
+
 # --- what a rule's limits count ---------------------------------------------------------------
 
 

@@ -50,6 +50,7 @@ class Entry:
     :param begun: When its create began; 0 for not yet.
     :param digest: Of the request that the create was made from.
     :param uuid: Of the clone that came of it.
+    :param told: The minion was told how it ended.
     """
 
     token: str
@@ -65,6 +66,7 @@ class Entry:
     digest: str = ""
     uuid: str = ""
     address: str = ""
+    told: bool = False
 
     @property
     def over(self) -> bool:
@@ -100,10 +102,13 @@ class Ring:
 
 
 def new(ask: Ask, rule: str, state: str = QUEUED, reason: str = "") -> Entry:
-    """The entry for a request that was just heard of."""
+    """
+    The entry for a request that was just heard of. Where it ends at once, that is the answer to
+    the question that heard it.
+    """
     return Entry(
         ask.token, ask.minion_id, ask.name, ask.profile, dict(ask.keys), rule, state, reason,
-        time.time(),
+        time.time(), told=state != QUEUED,
     )  # fmt: skip
 
 
@@ -140,6 +145,13 @@ class Book:
             if entry.name == name and not entry.over:
                 return entry
         return None
+
+    def untold(self) -> list[Entry]:
+        """Those whose end nobody was told of; from now on they count as told."""
+        found = [one for one in self.entries if not one.told and one.state not in (QUEUED, MAKING)]
+        for entry in found:
+            self.put(dataclasses.replace(entry, told=True))
+        return found
 
     def put(self, entry: Entry) -> Entry:
         """Add an entry, or replace the one with its token."""

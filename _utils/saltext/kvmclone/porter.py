@@ -79,6 +79,7 @@ class Porter:
         """
         while True:
             try:
+                self._tell_again()
                 with (
                     ThreadPoolExecutor(BELLS_AT_ONCE) as bells,
                     ThreadPoolExecutor(self.policy.workers) as makers,
@@ -126,6 +127,17 @@ class Porter:
     def _is_work_left(self) -> bool:
         with self.ledger.open() as book:
             return bool(book.some(QUEUED, MAKING)) or bool(self.ledger.rung())
+
+    def _tell_again(self) -> None:
+        """How requests ended whose worker was killed before it could say so."""
+        with self.ledger.open() as book:
+            untold = book.untold()
+        for entry in untold:
+            self._tell(entry)
+
+    def _tell(self, entry: Entry) -> None:
+        verdict = ledger.verdict(entry.state, entry.reason, entry)
+        inquiry.tell(self.opts, entry.minion_id, {entry.token: verdict})
 
     def _answer(self, ring: Ring) -> None:
         later = self.bells.answer(ring)
@@ -248,8 +260,11 @@ class Porter:
             "kvm_clone reactor: '%s' of '%s' is %s. %s", entry.name, entry.minion_id, state, reason
         )
         doorbell.fire(self.opts, state, ledger.told(entry))
-        verdict = ledger.verdict(state, reason, entry)
-        inquiry.tell(self.opts, entry.minion_id, {entry.token: verdict})
+        self._tell(entry)
+        with self.ledger.open() as book:
+            now = book.heard(entry.minion_id, entry.token)
+            if now is not None:  # it may be gone meanwhile
+                book.put(dataclasses.replace(now, told=True))
 
 
 def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
