@@ -194,7 +194,7 @@ def test_a_forged_return_of_a_job_is_not_taken_for_the_minions_own(
     try:
         forge(world, "evil", "kvm_clone/request", {"id": "ci01"})
         wait_until(
-            lambda: [b for b in asked(world)["bells"] if b["tries"] >= 1], "a second try", 60
+            lambda: [b for b in asked(world)["bells"] if b["tries"] >= 1], "a second try", 120
         )
         said = [
             data
@@ -243,7 +243,7 @@ def test_a_key_stays_while_a_host_does_not_answer(world: SaltWorld, ear: Ear) ->
     try:
         forge(world, "evil", "salt/kvm_clone/rx-lost/destroyed", {"name": "rx-lost"})
         wait_until(
-            lambda: [b for b in asked(world)["bells"] if b["tries"] >= 1], "a second try", 60
+            lambda: [b for b in asked(world)["bells"] if b["tries"] >= 1], "a second try", 120
         )
         assert (world.folder / "pki/master/minions/rx-lost").exists()
     finally:
