@@ -248,6 +248,7 @@ def test_a_clone_that_is_kept_keeps_its_key(on_failure: str) -> None:
     host, master = FaultyHost(), FaultyMaster("verify")
     pipeline.create(host, replace(REQUEST, on_failure=on_failure), master=master)
     assert master.accepted == {"web1": "finger of public"}
+    assert master.settled == ["web1"], "what others knocked goes all the same"
     assert host.there
 
 

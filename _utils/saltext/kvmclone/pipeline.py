@@ -356,9 +356,10 @@ class _Create:
         # After the machine: one that still ran would knock again. A kept one keeps its key,
         # which is on its record and goes with it.
         kept = self.clone is not None and self.request.on_failure != "destroy"
-        if self.fingerprint and self.master is not None and not kept:
+        if self.fingerprint and self.master is not None:
             try:
-                self.master.remove(self.request.minion_id, self.fingerprint)
+                if not kept:
+                    self.master.remove(self.request.minion_id, self.fingerprint)
                 self.master.settle(self.request.minion_id)
             except (KvmCloneError, OSError) as problem:
                 problems.append(
