@@ -242,9 +242,19 @@ def test_overlapping_creates_make_one_machine_with_one_key_and_other_masters_are
     assert again.data["clones"]["e2e-twice"]["error"]["type"] == "NotFound"
 
 
-def test_a_base_whose_own_minion_knocks_first_under_the_new_name_leaves_no_key_of_its_own(
-    lab: Lab, salt_world: SaltWorld, nothing_left: None
-) -> None:
+#: The base's minion knocks before anybody can enter the guest and stop it.
+AFTER_THE_KNOCK = """\
+[Service]
+TimeoutStartSec=infinity
+ExecStartPre=/bin/sh -c "until journalctl -u salt-minion | grep -q 'cached the public key'; \
+do sleep 1; done"
+"""
+
+
+@pytest.fixture(scope="module")
+def knocks(lab: Lab, salt_world: SaltWorld) -> None:
+    """A base without an agent whose minion knows our master, by the name of the clone to be."""
+
     def change(root: Path) -> None:
         pki = root / "etc/salt/pki/minion"
         run(["openssl", "genrsa", "-out", pki / "minion.pem", "2048"])
@@ -255,10 +265,18 @@ def test_a_base_whose_own_minion_knocks_first_under_the_new_name_leaves_no_key_o
             f"master: {salt_world.address}\nmaster_port: {salt_world.ret_port}\nid: e2e-knock\n"
             "acceptance_wait_time: 1\nrejected_retry: true\nenable_fqdns_grains: false\n",
         )
-        wants = root / "etc/systemd/system/multi-user.target.wants"
-        (wants / "salt-minion.service").symlink_to("/etc/systemd/system/salt-minion.service")
+        units = root / "etc/systemd/system"
+        (units / "multi-user.target.wants/salt-minion.service").symlink_to(
+            "/etc/systemd/system/salt-minion.service"
+        )
+        write(units / "ssh.service.d/late.conf", AFTER_THE_KNOCK)
 
     lab.debian_base("e2e-knocks", agent=False, change=change)
+
+
+def test_a_base_whose_own_minion_knocks_first_under_the_new_name_leaves_no_key_of_its_own(
+    lab: Lab, salt_world: SaltWorld, knocks: None, nothing_left: None
+) -> None:
     states: set[str] = set()
     process = started(salt_world, "kvmclone.create", "knocking", "e2e-knock")
     while process.poll() is None:

@@ -21,8 +21,11 @@ from saltext.kvmclone.errors import HostUnreachable
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.sworn import Unproven
 
-#: Seconds without a sign of life from the minion.
+#: Seconds that a minion gets for an answer.
 TIMEOUT = 20.0
+
+#: Seconds of silence after which it is asked whether it still works on a long one.
+SILENCE = 10.0
 
 #: Seconds that an answer may take from the end of its job to the bus.
 GRACE = 10.0
@@ -56,13 +59,13 @@ def ask(
         salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus,
     ):
         question = _Question(opts, client, bus, minion_id, function, arguments)
-        heard = question.wait(TIMEOUT)
+        heard = question.wait(SILENCE if patient else TIMEOUT)
         while patient and not heard:
             works = _Question(opts, client, bus, minion_id, WORKING, {"jid": question.jid})
             # The answer may come while we ask.
             alive = works.wait(TIMEOUT, beside=question)
             if alive and not question.answers:
-                heard = question.wait(TIMEOUT if alive[0] else GRACE)
+                heard = question.wait(SILENCE if alive[0] else GRACE)
                 patient = bool(alive[0])
                 continue
             heard = question.answers
