@@ -27,7 +27,7 @@ demo-clean: setup ## end a demo that was left running, and whatever crashed labs
 test: setup-all ## every layer, with real guests (about 40 minutes on 2 cores)
 	$(PYTEST) -m 'not unproven' tests/unit tests/functional tests/integration tests/e2e $(ARGS)
 
-test-unproven: setup-all ## tests of what is not yet promised: secrets, keys and resume on real guests
+test-unproven: setup-all ## tests of what is not yet promised
 	$(PYTEST) -m unproven tests/functional tests/integration tests/e2e $(ARGS)
 
 test-fast: setup ## the layers that need no guest (under 2 minutes)
