@@ -64,7 +64,10 @@ def unseal(private_pem: str, token: str, associated: bytes) -> bytes:
     :raises Unsealable: The token is damaged, was made for another host or another clone.
     """
     try:
-        private = serialization.load_pem_private_key(private_pem.encode(), password=None)
+        # Our own minion's key, which it has used for long; the checks take up to half a second.
+        private = serialization.load_pem_private_key(
+            private_pem.encode(), password=None, unsafe_skip_rsa_key_validation=True
+        )
         parts = json.loads(base64.b64decode(token, validate=True))
         if parts["v"] != VERSION or not isinstance(private, rsa.RSAPrivateKey):
             raise ValueError("version")
