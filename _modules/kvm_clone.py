@@ -208,7 +208,8 @@ def destroy(name, force=False, test=False, url=None):
     Destroy a clone, with its NVRAM and only those volumes that its record lists.
 
     force
-        Remove a domain that is not one of our clones too: its definition, none of its disks.
+        Remove a domain that is not one of our clones too: its definition, none of its files. Of
+        a clone: also where some of its files are out of reach, which then stay.
     test
         Only say whether it would be refused, and what would stay (as ``warnings``).
 
@@ -336,7 +337,8 @@ def gc(name=None, apply=False, force=False, url=None):
     """
     List what interrupted creates and destroys left on this host; with ``apply``, remove it.
 
-    Only what is on record, and only where the process that made it is gone.
+    Only what is on record, and only where the process that made it is gone. Rows of the kind
+    ``kept`` say what stays, and why.
 
     name
         Only this clone.

@@ -233,7 +233,8 @@ def gc(name=None, apply=False, force=False):
     List what interrupted creates and destroys left on the configured hosts, and keys of
     minions that never came to be; with ``apply``, remove it.
 
-    Only what is on record, and only where the process that made it is gone.
+    Only what is on record, and only where the process that made it is gone. Rows of the kind
+    ``kept`` say what stays, and why.
 
     name
         Only this clone.

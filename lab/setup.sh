@@ -19,7 +19,7 @@ mkdir -p "$cache"
 # fourth: file systems that share blocks, and virt-xml-validate's checker; fifth: Python, and
 # libvirt-python, which is a source package and needs a compiler). ovmf serves the UEFI tests. Names, not files, are looked up: a machine set up by hand is respected.
 packages="libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils ovmf
-    dnsmasq-base iptables nftables iproute2
+    dnsmasq-base iptables nftables iproute2 virtinst swtpm swtpm-tools
     busybox-static cpio kmod debootstrap e2fsprogs openssh-client openssh-server sudo openssl
     xfsprogs btrfs-progs libxml2-utils
     python3 python3-dev python3-venv libvirt-dev pkg-config gcc libc6-dev git"

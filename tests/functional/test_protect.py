@@ -12,11 +12,13 @@ import libvirt
 import pytest
 
 from lab.common import LIBVIRT_URI
-from saltext.kvmclone import protect
+from saltext.kvmclone import apply, collect, plan, protect, survey
 from saltext.kvmclone.errors import CloneInUse, HostError, PlanRefused
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.operations import LocalHost
-from tests.functional.world import World
+from saltext.kvmclone.ownership import Worker
+from tests.functional.test_takeover import dead  # noqa: F401
+from tests.functional.world import World, quick
 
 CloneOf = Callable[..., str]
 
@@ -220,3 +222,76 @@ def test_a_running_base_is_not_protected(world: World, base: str, opened: Host) 
         protected(opened, world, base)
     world.lab.stop(base)
     protected(opened, world, base)
+
+
+# --- and if nothing comes of the create ---------------------------------------------------------
+
+
+def modes(world: World, base: str) -> list[int]:
+    return [mode(disk) for disk in world.disks(base)]
+
+
+def fail(*_arguments: object) -> None:
+    raise HostError("the second step failed")
+
+
+def test_a_create_that_fails_takes_its_protection_back(
+    world: World, base: str, host: LocalHost, opened: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = modes(world, base)
+    with monkeypatch.context() as patched:
+        patched.setattr(apply, "_require_base_at_rest", fail)
+        with pytest.raises(HostError, match="second step"):
+            host.clone(quick(world.name(), base, protect=True))
+    assert modes(world, base) == before
+    assert protect.protection(opened, opened.domain(base)) is None
+
+
+def test_a_create_that_fails_leaves_the_protection_of_others(
+    world: World, base: str, host: LocalHost, opened: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever put it there: somebody by hand, or another create."""
+    first, third = world.name("first"), world.name("third")
+    host.clone(quick(first, base, protect=True))
+    with monkeypatch.context() as patched:
+        patched.setattr(apply, "_require_base_at_rest", fail)
+        with pytest.raises(HostError, match="second step"):
+            host.clone(quick(world.name("second"), base, protect=True))
+    assert modes(world, base) == [0o444]
+    host.destroy(first)
+    assert modes(world, base) == [0o444], "its create succeeded, so the base stays protected"
+    with monkeypatch.context() as patched:
+        patched.setattr(apply, "_require_base_at_rest", fail)
+        with pytest.raises(HostError, match="second step"):
+            host.clone(quick(third, base, protect=True))
+    assert modes(world, base) == [0o444]
+    protect.unprotect(opened, opened.domain(base))
+
+
+def test_a_worker_that_dies_leaves_a_protection_that_gc_takes_back(
+    world: World,
+    base: str,
+    host: LocalHost,
+    opened: Host,
+    dead: Worker,  # noqa: F811
+) -> None:
+    before = modes(world, base)
+    for word, started in (("early", True), ("late", False)):
+        name = world.name(word)
+        request = quick(name, base, protect=True)
+        if started:  # it died between the record and the first file
+            planned = plan.compute(survey.facts(opened, request), request, dead)
+            apply._define(opened, planned)
+            sources = planned.sources
+            protect.protect(opened, opened.domain(base), sources, planned.record.uuid)
+        else:
+            host.clone(request, dead, "addressed")
+        assert modes(world, base) != before
+        listed = collect.collect(host, name)
+        assert ("protection", base) in [(item.kind, item.path) for item in listed]
+        removed = collect.collect(host, name, apply=True)
+        assert {(item.kind, item.path) for item in removed} == {
+            (item.kind, item.path) for item in listed
+        }
+        assert modes(world, base) == before
+        assert protect.protection(opened, opened.domain(base)) is None

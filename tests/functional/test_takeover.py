@@ -274,7 +274,10 @@ def test_a_file_that_was_put_where_a_disk_would_have_come_is_kept(
     for file in files:
         file.write_bytes(b"the only copy of something" * 1000)
     listed = collect.collect(host, name)
-    assert [item.kind for item in listed] == ["domain"]
+    assert [(item.kind, item.path) for item in listed] == [
+        ("domain", ""),
+        *(("kept", str(file)) for file in files),
+    ]
     collect.collect(host, name, apply=True)
     assert not world.exists(name)
     assert all(file.read_bytes().startswith(b"the only copy") for file in files)
@@ -297,7 +300,7 @@ def test_an_image_that_was_put_where_a_disk_would_have_come_is_kept(
     words = ["qemu-io", "-f", form, "-c", "write -P 7 1M 4M", disk]
     subprocess.run(words, check=True, capture_output=True)
     before = disk.read_bytes()
-    assert [item.kind for item in collect.collect(host, name)] == ["domain"]
+    assert [item.kind for item in collect.collect(host, name)] == ["domain", "kept"]
     collect.collect(host, name, apply=True)
     assert disk.read_bytes() == before
     outcome = pipeline.create(host, request, start=False)

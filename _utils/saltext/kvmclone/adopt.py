@@ -26,12 +26,6 @@ from saltext.kvmclone.host import DomainHandle, Host, absent
 
 _DESCRIPTION = re.compile(r"Cloned from (.+)")
 
-#: ``NAME-UUID1.EXT``, as the driver named volumes; the uuid is of version 1, made from a clock.
-_NAMED = re.compile(
-    r"(?P<stem>.+)-(?P<uuid>[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})"
-    r"(?P<extension>\.[^.]+)?"
-)
-
 #: Seconds from the epoch of version 1 uuids, in 1582, to 1970.
 _UUID_EPOCH = 12219292800
 
@@ -109,6 +103,7 @@ def adopt(host: Host, name: str, base_domain: str = "") -> ownership.Record:
     judged = _judge(host, census, handle.uuid, domain, base, base_name)
     record = ownership.Record(
         uuid=handle.uuid,
+        name=handle.name,
         base=base_name,
         base_uuid=base.uuid if base is not None else "",
         strategy=judged.strategy,
@@ -152,6 +147,7 @@ def _judge(
     base_facts = domain_xml.read(base.definition()) if base is not None else None
     base_files = _files_of(census, base)
     used = census.used_by_others(uuid)
+    claimed = census.claimed_by_others(uuid)
     owned: list[ownership.Volume] = []
     shared: list[str] = []
     originals: set[str] = set()
@@ -174,6 +170,10 @@ def _judge(
             why = f"it belongs to the base '{base_name}'"
         elif key in used:
             why = f"'{used[key]}' uses it too"
+        elif key in claimed:
+            why = f"it is on the record of '{claimed[key]}'"
+        elif host.local and os.path.islink(disk.path):
+            why = "it is a link"
         elif standing:
             why = f"other images stand on it: {', '.join(standing)}"
         elif not _named_by_driver(domain.name, disk, base_facts, chain, originals):
@@ -196,7 +196,7 @@ def _judge(
     if domain.nvram and domain.nvram.path:
         path = domain.nvram.path
         key = census.identity(path)
-        alone = key not in used and key not in base_files
+        alone = key not in used and key not in claimed and key not in base_files
         if alone and _named_after(domain.name, os.path.basename(path)):
             owned.append(ownership.Volume("nvram", path, "raw", "copy", state=ownership.MADE))
         else:
@@ -235,7 +235,7 @@ def _named_by_driver(
     :param seen: Originals that proved a disk already; each proves one.
     """
     file = os.path.basename(disk.path)
-    match = _NAMED.fullmatch(file)
+    match = ownership.DRIVER_NAMED.fullmatch(file)
     originals = (
         {os.path.basename(d.path) for d in base.disks if d.target == disk.target} if base else set()
     )
@@ -262,7 +262,9 @@ def _named_after(name: str, file: str) -> bool:
 
 def _created(judged: Candidate) -> float:
     """When the clone was made: its volumes' uuids tell; else now."""
-    matches = [_NAMED.fullmatch(os.path.basename(volume.path)) for volume in judged.volumes]
+    matches = [
+        ownership.DRIVER_NAMED.fullmatch(os.path.basename(volume.path)) for volume in judged.volumes
+    ]
     times = [uuid_module.UUID(match["uuid"]).time / 1e7 - _UUID_EPOCH for match in matches if match]
     return round(min(times), 3) if times else time.time()
 

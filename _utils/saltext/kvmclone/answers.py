@@ -27,7 +27,9 @@ def shown(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone
     changes = tuple(drift.changes(host, record))
     failed = (f"The create failed and was kept: {record.failed}",) * bool(record.failed)
     expiry = (_expiry(record.expires),) * bool(record.expires)
-    warnings = (*clone.warnings, *changes, *failed, *expiry)
+    renamed = bool(record.name) and record.name != handle.name
+    name = (f"It was made as '{record.name}'; its files, its minion and its guest keep that.",)
+    warnings = (*clone.warnings, *changes, *failed, *expiry, *name * renamed)
     return replace(clone, drift=bool(changes), warnings=warnings)
 
 

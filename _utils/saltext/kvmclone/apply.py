@@ -14,8 +14,19 @@ import os
 import shutil
 import time
 from dataclasses import replace
+from typing import Any
 
-from saltext.kvmclone import dismantle, domain_xml, networks, ownership, records, volumes
+from saltext.kvmclone import (
+    dismantle,
+    domain_xml,
+    filesystems,
+    networks,
+    ownership,
+    protect,
+    records,
+    verdict,
+    volumes,
+)
 from saltext.kvmclone.codes import OPERATION_FAILED, XML_INVALID_SCHEMA
 from saltext.kvmclone.errors import (
     CreateInProgress,
@@ -47,6 +58,8 @@ def apply(host: Host, plan: ClonePlan) -> tuple[DomainHandle, Record]:
     handle = _define(host, plan)
     journal = _Journal(handle, plan.record)
     try:
+        if plan.request.protect:  # after the record is there: it takes this back, too
+            protect.protect(host, host.domain(plan.base), plan.sources, plan.record.uuid)
         for disk in plan.disks:
             if disk.destination:
                 _make(host, disk, journal)
@@ -81,7 +94,10 @@ class _Journal:
 
     def made(self, target: str) -> None:
         """It is there, and ours; saved with the next step."""
-        self._mark(target, state=MADE)
+        mount = ""
+        if self.handle.host.local:
+            mount = filesystems.mount_point(self._volume(target).path)
+        self._mark(target, state=MADE, mount=mount)
 
     def not_made(self, target: str) -> None:
         """It was refused: what stands there is somebody else's."""
@@ -110,13 +126,11 @@ class _Journal:
     def _volume(self, target: str) -> Volume:
         return next(volume for volume in self.record.volumes if volume.target == target)
 
-    def _mark(self, target: str, state: str = "", strategy: str = "") -> None:
+    def _mark(self, target: str, **changes: Any) -> None:
         self.record = replace(
             self.record,
             volumes=tuple(
-                replace(volume, state=state or volume.state, strategy=strategy or volume.strategy)
-                if volume.target == target
-                else volume
+                replace(volume, **changes) if volume.target == target else volume
                 for volume in self.record.volumes
             ),
         )
@@ -177,7 +191,7 @@ def _copy_nvram(source: str, destination: str, journal: _Journal) -> None:
         journal.made("nvram")
         return
     journal.making("nvram")
-    draft = dismantle.draft_of(destination, journal.record)
+    draft = verdict.draft_of(destination, journal.record)
     try:
         with open(source, "rb") as original, open(draft, "xb") as copy:
             shutil.copyfileobj(original, copy)
@@ -204,6 +218,11 @@ def _own_automatic_nvram(plan: ClonePlan, journal: _Journal) -> None:
     if plan.nvram or domain_xml.read(plan.xml).nvram is None:
         return
     chosen = domain_xml.read(journal.handle.definition()).nvram
+    if chosen and journal.handle.host.local and os.path.lexists(chosen.path):
+        raise PlanRefused(
+            f"The NVRAM file '{chosen.path}' exists already; it is not ours to use.",
+            "Look at that file and move it away, then repeat the command.",
+        )
     if chosen and chosen.path and not journal.record.owns(chosen.path):
         journal.own(Volume("nvram", chosen.path, "raw", "fresh"))
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from saltext.kvmclone import filesystems
 
 #: A file, whatever it is called: device and inode of a file, number of a block device, else
 #: (remote, or not there) its path.
@@ -45,6 +47,16 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """One file that a domain's own record lists as made for it, or as being made."""
+
+    domain: str
+    uuid: str
+    path: str
+    key: Identity
+
+
+@dataclass(frozen=True)
 class Pool:
     """A storage pool; ``path`` is its folder, for pools that are one."""
 
@@ -63,6 +75,7 @@ class Census:
     :param unchecked: One clause, without a full stop, for everything that could not be looked
         at.
     :param images: Paths of all volumes and image files that were seen in pools.
+    :param volumes: Where the volumes lie that domains name by pool and volume.
     """
 
     local: bool
@@ -71,6 +84,8 @@ class Census:
     pools: tuple[Pool, ...] = ()
     images: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    volumes: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def identity(self, path: str) -> Identity:
         """What the file at ``path`` is, by whatever name."""
@@ -89,6 +104,18 @@ class Census:
     def used_by_others(self, uuid: str) -> dict[Identity, str]:
         """Files that other domains than ``uuid`` use, with the name of one that does."""
         return {use.key: use.domain for use in reversed(self.uses) if use.uuid != uuid}
+
+    def claimed_by_others(self, uuid: str) -> dict[Identity, str]:
+        """Files on the records of other clones than ``uuid``, with the name of one such clone."""
+        return {one.key: one.domain for one in reversed(self.claims) if one.uuid != uuid}
+
+    def path_of(self, path: str, pool: str, volume: str) -> str:
+        """Where a disk lies that is named by its path, or by pool and volume; empty for neither."""
+        return path or self.volumes.get((pool, volume), "")
+
+    def away(self, path: str, mount: str = "") -> str:
+        """See :func:`away`."""
+        return away(self.pools, self.local, path, mount)
 
     def users(self, path: str) -> list[str]:
         """Names of the domains that use the file."""
@@ -139,3 +166,28 @@ def identity(path: str, local: bool) -> Identity:
                 return ("device", status.st_rdev, 0)
             return ("file", status.st_dev, status.st_ino)
     return os.path.normpath(path)
+
+
+def away(pools: Iterable[Pool], local: bool, path: str, mount: str = "") -> str:
+    """
+    Why a file that is not found may well be there all the same; empty where it is gone.
+
+    :param local: The host's files are ours to look at.
+    :param mount: Where its file system was mounted when it was made.
+    """
+    folder = os.path.dirname(path)
+    holding = [pool for pool in pools if pool.path and _same_folder(pool.path, folder, local)]
+    off = [pool.name for pool in holding if not pool.active]
+    if local and not os.path.isdir(folder):
+        return f"its folder '{folder}' is not there"
+    if local and mount and not filesystems.is_mounted(mount):
+        return f"nothing is mounted at '{mount}', where it was made"
+    if off and len(off) == len(holding):
+        return f"the storage pool '{off[0]}' is not running"
+    if not local and not holding:
+        return f"no storage pool over '{folder}' is there to look into it"
+    return ""
+
+
+def _same_folder(one: str, other: str, local: bool) -> bool:
+    return identity(one, local) == identity(other, local)

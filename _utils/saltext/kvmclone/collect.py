@@ -8,20 +8,20 @@ on the machine that it ran on, or an operator says so by name.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from saltext.kvmclone import ownership, workers
 from saltext.kvmclone.clone import Clone
-from saltext.kvmclone.errors import ConfigError, CreateInProgress, KvmCloneError, NotFound
+from saltext.kvmclone.errors import ConfigError, CreateInProgress, KvmCloneError, NotFound, Renamed
 from saltext.kvmclone.kvm_host import KvmHost
-from saltext.kvmclone.leftovers import Leftover, Unfinished
+from saltext.kvmclone.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.ownership import DEAD, ELSEWHERE, Minion, Work
 
 #: Removes a minion's key from the master, and says whether one was there.
 KeyRemover = Callable[[Minion], bool]
 
 #: A minion may have come up on it although its create never saw that, or somebody started it.
-_IN_USE = "; somebody may use it, so it is removed only by name"
+_IN_USE = "somebody may use it, so it is removed only by name"
 
 
 def life_of(work: Work) -> str:
@@ -42,8 +42,11 @@ def collect(
     """
     List, or remove, what dead workers left on a host.
 
+    What is listed is what will be removed, but for rows of the kind ``kept``, which say why
+    something stays.
+
     :param name: Only this clone.
-    :param apply: Remove it; False only lists.
+    :param apply: Remove it, and answer with what really went; False only lists.
     :param force: With ``name``: also where the worker ran on another machine, so that
         nobody here can tell whether it lives.
     :param remove_key: Takes the key of a minion that never came to be back from the master.
@@ -63,10 +66,14 @@ def collect(
             # At these stages the create itself has started nothing.
             started_by_hand = item.running and item.work.stage in ("planned", "cloned")
             may_be_used = (item.work.stage == "enrolled" or started_by_hand) and not name
-            if apply and not may_be_used:
-                found += _remove(host, item, remove_key)
+            refused = item.refused if not (force and item.yields) else ""
+            stays = refused or _IN_USE * may_be_used
+            if stays:
+                found += [piece.stays(f"{piece.reason}; {stays}") for piece in item.pieces]
+            elif apply:
+                found += _remove(host, item, remove_key, force)
             else:
-                found += _listed(item, remove_key, _IN_USE if may_be_used else "")
+                found += _listed(item, remove_key)
         elif name:
             piece = item.pieces[0]
             raise CreateInProgress(
@@ -78,26 +85,29 @@ def collect(
     return found
 
 
-def _listed(item: Unfinished, remove_key: KeyRemover | None, word: str = "") -> list[Leftover]:
+def _listed(item: Unfinished, remove_key: KeyRemover | None) -> list[Leftover]:
     pieces = list(item.pieces)
     if remove_key is not None and item.minion.fingerprint:
         pieces.append(Leftover(item.name, "key", item.minion.id, item.pieces[0].reason))
-    return [dataclasses.replace(piece, reason=piece.reason + word) for piece in pieces]
+    return pieces
 
 
-def _remove(host: KvmHost, item: Unfinished, remove_key: KeyRemover | None) -> list[Leftover]:
+def _remove(
+    host: KvmHost, item: Unfinished, remove_key: KeyRemover | None, force: bool
+) -> list[Leftover]:
+    reason = item.pieces[0].reason
     try:
-        host.destroy(item.name, token=item.work.worker.token)
+        rows = host.clear(item.name, item.work.worker.token, force)
     except NotFound:
-        pass  # somebody else was faster: it is gone
+        rows = []  # somebody else was faster: it is gone, and not by us
     except KvmCloneError as error:
         return [
-            dataclasses.replace(piece, reason=f"{piece.reason}; not removed: {error.message}")
+            piece.stays(f"{piece.reason}; not removed: {error.message} {error.hint}")
             for piece in item.pieces
         ]
-    removed = [dataclasses.replace(piece, removed=True) for piece in item.pieces]
+    removed = [row if row.kind == KEPT else dataclasses.replace(row, reason=reason) for row in rows]
     if remove_key is not None and item.minion.fingerprint and remove_key(item.minion):
-        removed.append(Leftover(item.name, "key", item.minion.id, item.pieces[0].reason, True))
+        removed.append(Leftover(item.name, "key", item.minion.id, reason, True))
     return removed
 
 
@@ -114,3 +124,18 @@ def destroy(host: KvmHost, name: str, force: bool = False) -> Clone:
         if work is None or life_of(work) != DEAD:
             raise
         return host.destroy(name, force, work.worker.token)
+
+
+def require_not_renamed(name: str, ids: Iterable[str], clones: Iterable[Iterable[Clone]]) -> None:
+    """
+    :param ids: The minion ids that belong to the name, besides itself.
+    :param clones: Those of every host.
+    :raises Renamed: A clone of another name is the minion of this one: it was renamed with
+        virsh, and its key must not be taken for one that was left.
+    """
+    for clone in (clone for some in clones for clone in some):
+        if clone.minion.id in {name, *ids}:
+            raise Renamed(
+                f"There is no clone '{name}': '{clone.name}' is the minion '{clone.minion.id}'.",
+                f"Look at it: salt-run kvmclone.show {clone.name}",
+            )

@@ -264,9 +264,11 @@ def _clone(
     name = volume_name(disk, request)
     destination = os.path.join(pool.path, name)
     if destination in facts.existing:
+        user = facts.users.get(destination)  # a clone that was renamed keeps its files' names
+        word = f"belongs to '{user}'. Choose another name for the clone, or another pool."
+        stranger = f"is not ours to overwrite. Look at it, then: virsh vol-delete {destination}"
         notes.conflicts.append(
-            f"The volume '{destination}' exists already and is not ours to overwrite. "
-            f"Look at it, then: virsh vol-delete {destination}"
+            f"The volume '{destination}' exists already and {word if user else stranger}"
         )
     if len(os.fsencode(name)) > LONGEST_NAME:
         notes.conflicts.append(

@@ -11,174 +11,105 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from saltext.kvmclone import domain_xml, gathering, networks, protect, volumes, workers
-from saltext.kvmclone.census import Census
+from saltext.kvmclone import foreign, networks, protect, verdict, volumes, workers
+from saltext.kvmclone.census import identity
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.errors import (
     CloneInUse,
     CreateInProgress,
-    ForeignDomain,
     HostError,
     KvmCloneError,
+    OutOfReach,
 )
 from saltext.kvmclone.host import DomainHandle, Host, absent
-from saltext.kvmclone.ownership import ALIVE, DESTROYING, ELSEWHERE, MADE, MAKING, Record, Work
+from saltext.kvmclone.ownership import ALIVE, DESTROYING, ELSEWHERE, MADE, Record, Work
+from saltext.kvmclone.reservation import Reservation
+from saltext.kvmclone.verdict import Doomed, Kept
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Doom:
+class Gone:
     """
-    What a destroy will delete and what it will keep, decided before anything is touched.
+    What a destroy did.
 
-    :param paths: Files of ours that only this domain uses, the last made first.
-    :param kept: One sentence for every file of this domain that stays.
+    :param files: What it deleted.
+    :param reservations: The DHCP host entries that it gave back.
+    :param unprotected: The base that it made writable again; empty for none.
+    :param kept: What stays of the domain.
+    :param sentences: What an operator must know.
     """
 
-    paths: tuple[str, ...]
-    kept: tuple[str, ...]
+    files: tuple[Doomed, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+    unprotected: str = ""
+    kept: tuple[Kept, ...] = ()
+    sentences: tuple[str, ...] = ()
 
 
-def draft_of(path: str, record: Record) -> str:
-    """Where a file is written before it is put in place whole; no other clone's is called so."""
-    return f"{path}.{record.uuid}"
-
-
-def files_of(host: Host, record: Record) -> list[str]:
-    """
-    The files that were really made for a clone and still stand, in the order of their making.
-
-    A file at the path of a volume that was never begun is somebody else's, and so is one
-    that does not look like what was being made when the worker died.
-    """
-    found = []
-    for volume in record.volumes:
-        draft = draft_of(volume.path, record)
-        drafted = host.local and os.path.lexists(draft)
-        if volume.state == MADE:
-            ours = volumes.exists(host, volume.path)
-        elif volume.state == MAKING and volume.target == "nvram":
-            # Put in place by a second name for the draft: still one file, so it is ours.
-            ours = drafted and os.path.exists(volume.path) and os.path.samefile(draft, volume.path)
-        else:
-            ours = volume.state == MAKING and volumes.resembles(host, volume)
-        found += [volume.path] * ours + [draft] * drafted
-    return found
-
-
-def judge(host: Host, handle: DomainHandle, record: Record | None) -> Doom:
-    """
-    Decide what destroying a domain may delete.
-
-    :param record: None for a foreign domain: its files all stay.
-    :raises CloneInUse: Another volume has one of its disks as backing file; ``force``
-        never overrides this.
-    """
-    domain = domain_xml.read(handle.definition())
-    used = [disk.path for disk in domain.disks if disk.path]
-    nvram = domain.nvram.path if domain.nvram else ""
-    ours = files_of(host, record) if record is not None else []
-    census = gathering.take(host)
-    _require_unused(census, handle.name, used, ours)
-    others = census.used_by_others(handle.uuid)
-    users = {
-        path: others[census.identity(path)]
-        for path in [*used, nvram, *ours]
-        if census.identity(path) in others
-    }
-    drafts = [draft_of(v.path, record) for v in record.volumes] if record else []
-    doomed = [
-        path
-        for path in ours
-        if path not in users and (path in used or path == nvram or path in drafts)
-    ]
-    kept = [
-        f"'{path}' stays: "
-        + (f"'{users[path]}' uses it too." if path in users else "not made by us.")
-        for path in used
-        if path not in doomed and (path in users or volumes.exists(host, path))
-    ]
-    kept += [
-        f"'{path}' stays: it is ours, and no longer a disk of '{handle.name}'."
-        for path in ours
-        if path not in doomed and path not in used
-    ]
-    return Doom(
-        tuple(reversed(doomed)), (*kept, *(f"Not looked at: {what}." for what in census.unchecked))
-    )
-
-
-def _require_unused(census: Census, name: str, used: list[str], ours: list[str]) -> None:
-    """
-    :param used: Files of the definition.
-    :param ours: Files of the record.
-    :raises CloneInUse: Something stands on one of the files.
-    """
-    standing = census.standing_on([*used, *ours])
-    if not standing:
-        return
-    named = "; ".join(f"{', '.join(who)} on {path}" for path, who in standing.items())
-    above = {census.identity(image) for who in standing.values() for image in who}
-    if above <= {census.identity(path) for path in used}:
-        commits = "   ".join(
-            f"virsh blockcommit {name} {who[0]} --base {path} --active --pivot"
-            for path, who in standing.items()
-        )
-        raise CloneInUse(
-            f"'{name}' cannot be destroyed while snapshots of its own stand on its disks: {named}.",
-            f"Start it and fold them in, with --base: without that the command writes into the "
-            f"clone's own base. {commits}   Nothing was touched.",
-        )
-    raise CloneInUse(
-        f"'{name}' cannot be destroyed: other volumes stand on its disks: {named}.",
-        "Destroy the clones made from it first (salt-run kvmclone.tree shows them). "
-        "Nothing was touched.",
-    )
-
-
-def destroy(
-    host: Host, handle: DomainHandle, force: bool = False, token: str = ""
-) -> tuple[str, ...]:
+def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = "") -> Gone:
     """
     Destroy a clone with the files that its record lists. Repeatable at any point.
 
     :param force: Remove a foreign domain too; of that only the definition goes, every
-        file stays. Of a clone: although its worker, on another machine, may still live.
+        file stays. Of a clone: although its worker, on another machine, may still live, and
+        although some of its files are out of reach, which then stay.
     :param token: The word of the worker whose clone this is: the caller is that worker, or
         knows that it is dead.
-    :return: What was kept, one sentence each.
     :raises ForeignDomain: Not one of our clones, and not forced.
     :raises CloneInUse: Something stands on its disks.
     :raises CreateInProgress: Somebody is at work on it.
+    :raises OutOfReach: A file of it may be there and cannot be looked at; not forced.
     """
     name = handle.name
-    with workers.turn(name):
-        record = handle.record()
-        if record is None:
-            return _destroy_foreign(host, handle, force)
-        _require_idle(record, name, force, token)
-        _require_definition(handle)
-        doom = judge(host, handle, record)
-        mine = replace(record, stage=DESTROYING, failed="", worker=workers.this_process())
-        handle.save_record(mine)
+    with ExitStack() as held:
+        with workers.turn(name):
+            record = handle.record()
+            if record is None:
+                return Gone(sentences=foreign.destroy(host, handle, force))
+            _require_idle(record, name, force, token)
+            _require_definition(handle)
+            verdict.judge(host, handle, record, force)
+            if record.complete:
+                protect.confirm(host, record)
+            mine = replace(record, stage=DESTROYING, failed="", worker=workers.this_process())
+            handle.save_record(mine)
+            held.enter_context(_held(host, record))
+            try:
+                # A create of this very machine either saw the mark, or its overlay is seen here.
+                doom = verdict.judge(host, handle, record, force)
+            except (CloneInUse, OutOfReach):
+                handle.save_record(record)
+                raise
         try:
-            # A create from this very machine either saw the mark, or its overlay is seen here.
-            doom = judge(host, handle, record)
-        except CloneInUse:
-            handle.save_record(record)
+            if protect.protection(host, handle) is not None:
+                protect.unprotect(host, handle)
+            handle.power_off()
+            gone = _delete(host, handle, mine, doom.files)
+        except BaseException:
+            release(handle, mine)
             raise
-    try:
-        if protect.protection(host, handle) is not None:
-            protect.unprotect(host, handle)
-        handle.power_off()
-        _delete(host, handle, mine, doom.paths)
-    except BaseException:
-        release(handle, mine)
-        raise
-    return doom.kept
+    return replace(gone, kept=doom.kept, sentences=doom.sentences())
+
+
+@contextmanager
+def _held(host: Host, record: Record) -> Iterator[None]:
+    """
+    Hold on to the recorded files while it is decided about them and they are deleted: as long as
+    a file is held, no other that is put in its place can be taken for it.
+    """
+    paths = [volume.path for volume in record.volumes] if host.local else []
+    with ExitStack() as held:
+        for path in [*paths, *(verdict.draft_of(path, record) for path in paths)]:
+            with suppress(OSError):
+                descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+                held.callback(os.close, descriptor)
+        yield
 
 
 def examine(host: Host, handle: DomainHandle, force: bool = False) -> tuple[str, ...]:
@@ -188,10 +119,10 @@ def examine(host: Host, handle: DomainHandle, force: bool = False) -> tuple[str,
     """
     record = handle.record()
     if record is None:
-        return _judge_foreign(host, handle, force).kept
+        return foreign.examine(host, handle, force)
     _require_idle(record, handle.name, force, "")
     _require_definition(handle)
-    return judge(host, handle, record).kept
+    return verdict.judge(host, handle, record, force).sentences()
 
 
 def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
@@ -205,35 +136,33 @@ def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
     if host.with_uuid(handle.uuid) is None:
         return _take_back_undefined(host, record)
     _require_mine(handle, record)
-    record = replace(record, stage=DESTROYING)
-    handle.save_record_offline(record)
-    paths = tuple(reversed(_unneeded(host, handle.uuid, files_of(host, record))))
-    try:
-        handle.power_off()
-        _delete(host, handle, record, paths)
-    except BaseException:
-        release(handle, record)
-        raise
-    return list(paths)
+    mine = record
+    with _held(host, record):
+        try:
+            doom = verdict.judge(host, handle, record)
+            mine = replace(record, stage=DESTROYING)
+            handle.save_record_offline(mine)
+            handle.power_off()
+            gone = _delete(host, handle, mine, doom.files)
+        except BaseException:
+            release(handle, mine)
+            raise
+    for sentence in doom.sentences():
+        log.info("%s: %s", handle.name, sentence)
+    return [file.path for file in gone.files]
 
 
 def _take_back_undefined(host: Host, record: Record) -> list[str]:
     """The same where the definition was removed by hand: what this process knows it made."""
     made = replace(record, volumes=tuple(v for v in record.volumes if v.state == MADE))
-    paths = _unneeded(host, record.uuid, files_of(host, made))
-    for path in reversed(paths):
-        volumes.delete(host, path)
+    with _held(host, made):
+        files = verdict.judge_undefined(host, made).files
+        for file in files:
+            _delete_file(host, file)
     for reservation in record.reservations:
         networks.release(host, reservation)
-    return paths
-
-
-def _unneeded(host: Host, uuid: str, paths: list[str]) -> list[str]:
-    """Those of the files that no other domain uses and nothing stands on."""
-    census = gathering.take(host)
-    others = census.used_by_others(uuid)
-    standing = census.standing_on(paths)
-    return [p for p in paths if census.identity(p) not in others and p not in standing]
+    protect.withdraw(host, record)
+    return [file.path for file in files]
 
 
 def release(handle: DomainHandle, mine: Record) -> None:
@@ -251,64 +180,53 @@ def release(handle: DomainHandle, mine: Record) -> None:
         workers.give_up(mine.worker)
 
 
-def _delete(host: Host, handle: DomainHandle, mine: Record, paths: tuple[str, ...]) -> None:
+def _delete(host: Host, handle: DomainHandle, mine: Record, files: tuple[Doomed, ...]) -> Gone:
     """Delete the files, then the definition; what fails keeps the definition."""
     failed: list[KvmCloneError] = []
-    nvram = {volume.path for volume in mine.volumes if volume.target == "nvram"}
-    for path in paths:
+    deleted: list[Doomed] = []
+    for file in files:
         _require_mine(handle, mine)
         try:
-            if host.local or path not in nvram:  # else libvirt deletes it with the definition
-                volumes.delete(host, path)
+            if file.with_definition or _delete_file(host, file):
+                deleted.append(file)
         except KvmCloneError as error:
             failed.append(error)
+    released: list[Reservation] = []
     for reservation in mine.reservations:
         _require_mine(handle, mine)
         try:
-            networks.release(host, reservation)
+            released += [reservation] * networks.release(host, reservation)
         except KvmCloneError as error:
             failed.append(error)
     if failed:
         raise failed[0]
     _require_mine(handle, mine)
+    unprotected = protect.withdraw(host, mine)
     handle.power_off()  # somebody may have started it meanwhile
     with absent(NO_DOMAIN):
-        handle.undefine(with_nvram=not host.local and bool(nvram & set(paths)))
+        handle.undefine(with_nvram=any(file.with_definition for file in files))
         handle.power_off()
+    return Gone(tuple(deleted), tuple(released), unprotected)
 
 
-def _destroy_foreign(host: Host, handle: DomainHandle, force: bool) -> tuple[str, ...]:
-    doom = _judge_foreign(host, handle, force)
-    if protect.protection(host, handle) is not None:
-        protect.unprotect(host, handle)
-    handle.power_off()
-    with absent(NO_DOMAIN):  # a transient one is gone when it stops
-        handle.undefine_only()
-    return doom.kept
-
-
-def _judge_foreign(host: Host, handle: DomainHandle, force: bool) -> Doom:
-    if not force:
-        raise ForeignDomain(
-            f"'{handle.name}' was not made by kvm_clone, so it is not destroyed.",
-            f"A clone of Salt's old driver: salt-call kvm_clone.adopt {handle.name}   Anything "
-            f"else, if you are sure: virsh undefine {handle.name}   or force=True, which keeps "
-            "every one of its disks.",
-        )
-    doom = judge(host, handle, None)
-    _require_nothing_saved(handle)
-    return doom
-
-
-def _require_nothing_saved(handle: DomainHandle) -> None:
+def _delete_file(host: Host, file: Doomed) -> bool:
     """
-    :raises ForeignDomain: Undefining it would lose what it remembers.
+    Delete what was judged, and nothing that was put in its place since.
+
+    :return: False where it was gone already.
+    :raises HostError: Another file stands there now, or it cannot be deleted.
     """
-    if handle.is_saved():
-        raise ForeignDomain(
-            f"'{handle.name}' is not ours and has a saved memory image, which would be lost.",
-            f"If that is wanted: virsh managedsave-remove {handle.name}   Then repeat the command.",
+    if not host.local:
+        return volumes.delete(host, file.path)
+    if not os.path.lexists(file.path):
+        return volumes.delete(host, file.path)  # libvirt may still list it
+    if os.path.islink(file.path) or identity(file.path, True) != file.key:
+        raise HostError(
+            f"'{file.path}' was replaced by another file in this very moment; it was left alone.",
+            f"Look at it, and move it away if it is not the clone's: ls -l {file.path}   Then "
+            "repeat the command.",
         )
+    return volumes.delete(host, file.path)
 
 
 def _require_definition(handle: DomainHandle) -> None:

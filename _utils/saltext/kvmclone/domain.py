@@ -8,6 +8,7 @@ Every method is one call through :meth:`.host.Host.call`; libvirt's flags are th
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from saltext.kvmclone import domain_xml, ownership
@@ -137,6 +138,22 @@ class DomainHandle:
         with absent(OPERATION_INVALID):
             self.host.call(self.raw.shutdown)
 
+    def stop(self, patience: float) -> None:
+        """
+        Ask the guest to shut down, again in case it was still booting; at last switch it off.
+
+        :param patience: Seconds until then.
+        """
+        deadline, ask_at = time.monotonic() + patience, 0.0
+        while (now := time.monotonic()) < deadline:
+            if self.state() == "shutoff":
+                return
+            if now >= ask_at:
+                self.shut_down()
+                ask_at = now + 8
+            time.sleep(0.2)
+        self.power_off()
+
     def reboot(self) -> None:
         """Ask the guest to reboot."""
         self.host.call(self.raw.reboot, 0)
@@ -166,9 +183,28 @@ class DomainHandle:
                     raise
         self.host.call(self.raw.undefine)
 
-    def undefine_only(self) -> None:
-        """Remove the definition and nothing that libvirt keeps beside it; refuses where it must."""
-        self.host.call(self.raw.undefineFlags, UNDEFINE_KEEP_NVRAM | UNDEFINE_KEEP_TPM)
+    def undefine_only(self, keep_tpm: bool, keep_nvram: bool) -> None:
+        """
+        Remove the definition and nothing that libvirt keeps beside it; refuses where it must.
+
+        :param keep_tpm: Ask it to; a libvirt before 8.9 does not know how.
+        :param keep_nvram: Likewise, before 2.3.
+        """
+        flags = UNDEFINE_KEEP_TPM * keep_tpm | UNDEFINE_KEEP_NVRAM * keep_nvram
+        self.host.call(self.raw.undefineFlags, flags)
+
+    def snapshots(self) -> list[str]:
+        """The names of its snapshots."""
+        with absent(NO_SUPPORT):
+            return sorted(self.host.call(self.raw.snapshotListNames, 0))
+        return []
+
+    def checkpoints(self) -> list[str]:
+        """The names of its checkpoints."""
+        listing = getattr(self.raw, "listAllCheckpoints", None)  # libvirt-python before 5.6
+        with absent(NO_SUPPORT):
+            return sorted(one.getName() for one in (self.host.call(listing, 0) if listing else ()))
+        return []
 
     def agent_connected(self) -> bool:
         """Whether a guest agent has opened its end of the channel."""

@@ -101,6 +101,10 @@ class NotFound(KvmCloneError):
     """There is no domain of that name."""
 
 
+class Renamed(KvmCloneError):
+    """The clone that was made under that name is called something else now."""
+
+
 class ForeignDomain(KvmCloneError):
     """A domain of that name exists and is not one of our clones."""
 
@@ -155,6 +159,13 @@ class PlanRefused(KvmCloneError):
 
 class CloneInUse(KvmCloneError):
     """Something else stands on a disk of this clone."""
+
+
+class OutOfReach(KvmCloneError):
+    """
+    A file of the clone may be there and cannot be looked at now: its pool is off, or its file
+    system is not mounted. The record, which alone knows of it, stays.
+    """
 
 
 class PoolFull(KvmCloneError):

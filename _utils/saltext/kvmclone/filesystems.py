@@ -62,8 +62,7 @@ def of(folder: str) -> Filesystem:
     """
     real = os.path.realpath(folder)
     room = os.statvfs(real)
-    with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as source:
-        mount = covering(source.read(), real)
+    mount = covering(_mounts(), real)
     if mount is None:
         return Filesystem(available=room.f_bavail * room.f_frsize)
     return Filesystem(
@@ -72,6 +71,23 @@ def of(folder: str) -> Filesystem:
         available=room.f_bavail * room.f_frsize,
         shares_blocks=mount.type == "btrfs" or (mount.type == "xfs" and _xfs_shares_blocks(real)),
     )
+
+
+def mount_point(path: str) -> str:
+    """Where the file system of a file or folder of this machine is mounted; empty if unknown."""
+    mount = covering(_mounts(), os.path.realpath(path))
+    return mount.point if mount is not None else ""
+
+
+def is_mounted(point: str) -> bool:
+    """Whether any file system is mounted at that very place."""
+    mount = covering(_mounts(), point)
+    return mount is not None and mount.point == point
+
+
+def _mounts() -> str:
+    with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as source:
+        return source.read()
 
 
 def covering(mounts: str, path: str) -> Mount | None:

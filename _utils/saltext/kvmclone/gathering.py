@@ -16,10 +16,11 @@ from typing import Any
 from lxml import etree
 
 from saltext.kvmclone import image_links
-from saltext.kvmclone.census import Census, Identity, Link, Pool, Use, identity
+from saltext.kvmclone.census import Census, Claim, Identity, Link, Pool, Use, away, identity
 from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL, NO_SUPPORT
 from saltext.kvmclone.errors import HostError
 from saltext.kvmclone.host import DomainHandle, Host, absent
+from saltext.kvmclone.ownership import NAMESPACE, WANTED
 
 #: ``virErrorNumber``: a snapshot that went meanwhile.
 _NO_SNAPSHOT = 72
@@ -39,6 +40,7 @@ def take(host: Host) -> Census:
     gathering.look_at_domains()
     gathering.look_at_pools()
     gathering.look_below_domains()
+    gathering.believe_the_records()
     return _census(host, gathering)
 
 
@@ -57,12 +59,14 @@ def _census(host: Host, gathering: _Gathering) -> Census:
         pools=tuple(gathering.pools.values()),
         images=tuple(gathering.images.values()),
         unchecked=tuple(dict.fromkeys(gathering.unchecked)),
+        claims=tuple(gathering.claims),
+        volumes=dict(gathering.volumes),
     )
 
 
 @dataclass
 class _Gathering:
-    """Collects a census; the order of its three ``look`` methods matters."""
+    """Collects a census; the order of its methods matters, as :func:`take` calls them."""
 
     host: Host
     pools: dict[str, Pool] = field(default_factory=dict)
@@ -70,8 +74,14 @@ class _Gathering:
     links: list[Link] = field(default_factory=list)
     images: dict[Identity, str] = field(default_factory=dict)
     unchecked: list[str] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    volumes: dict[tuple[str, str], str] = field(default_factory=dict)
+    #: What the records say: an overlay, its mount point, and what it stands on.
+    told: list[tuple[str, str, str]] = field(default_factory=list)
     #: Images whose header was read, or whose backing file libvirt told.
     read: set[Identity] = field(default_factory=set)
+    #: Those of them that could not be read after all.
+    unread: set[Identity] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.local = self.host.local
@@ -97,12 +107,35 @@ class _Gathering:
 
         for name, uuid, texts in self.host.each_domain(look):
             seen: set[tuple[str, str]] = set()
-            for text in texts:
+            for number, text in enumerate(texts):
                 root = etree.fromstring(text.encode(), _PARSER)
+                if number == 0:
+                    self._record(root, name, uuid)
                 for path, kind in self._files(root, name):
                     if (path, kind) not in seen:
                         seen.add((path, kind))
                         self.uses.append(Use(name, uuid, path, self._key(path), kind))
+
+    def _record(self, root: etree._Element, name: str, uuid: str) -> None:
+        """
+        What a domain's own record lists. Taken word by word, since of a damaged one what can
+        still be read counts, too.
+        """
+        record = root.find(f"./metadata/{{{NAMESPACE}}}clone")
+        if record is None or record.get("uuid") != uuid:  # a copied one claims nothing
+            return
+        below: dict[str, list[str]] = {}
+        for disk in record.iterfind(f"./{{{NAMESPACE}}}base/{{{NAMESPACE}}}disk"):
+            below.setdefault(disk.get("target", ""), []).append(disk.get("path", ""))
+        for volume in record.iterfind(f"./{{{NAMESPACE}}}volume"):
+            path = volume.get("path", "")
+            if not path or volume.get("state") == WANTED:
+                continue
+            self.claims.append(Claim(name, uuid, path, self._key(path)))
+            if volume.get("strategy") == "overlay":
+                mount = volume.get("mount", "")
+                told = below.get(volume.get("target", ""), [])
+                self.told += [(path, mount, one) for one in told]
 
     def _descriptions(self, handle: DomainHandle) -> Iterator[str]:
         call = self.host.call
@@ -184,11 +217,13 @@ class _Gathering:
     def _volume(self, pool_name: str, volume: str, domain: str) -> str:
         pool = self.pools.get(pool_name)
         if pool is not None and pool.type in FOLDER_POOLS:
-            return os.path.join(pool.path, volume)
+            self.volumes[pool_name, volume] = os.path.join(pool.path, volume)
+            return self.volumes[pool_name, volume]
         if pool is not None and pool.active:
             with absent(NO_STORAGE_VOL):
                 found = self.host.call(pool.raw.storageVolLookupByName, volume)
-                return str(self.host.call(found.path))
+                self.volumes[pool_name, volume] = str(self.host.call(found.path))
+                return self.volumes[pool_name, volume]
         self.unchecked.append(
             f"'{domain}' uses the volume '{volume}' of the pool '{pool_name}', which is "
             + ("not running" if pool is not None and not pool.active else "not there")
@@ -301,14 +336,27 @@ class _Gathering:
         try:
             below = image_links.needs(path)
         except FileNotFoundError:
+            self.unread.add(key)
             return []
         except (OSError, ValueError, image_links.Unreadable) as error:
+            self.unread.add(key)
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self.unchecked.append(f"the image '{path}' cannot be read: {reason}")
             return []
         for file in below:
             self._link(path, file)
         return list(below)
+
+    def believe_the_records(self) -> None:
+        """
+        Of an overlay that is out of reach now (a file system that is not mounted, a pool that is
+        off) its clone's record still tells what it stands on.
+        """
+        for image, mount, below in self.told:
+            key = self._key(image)
+            known = key in self.read and key not in self.unread
+            if not known and away(self.pools.values(), self.local, image, mount):
+                self._link(image, below)
 
     def _link(self, image: str, below: str) -> None:
         link = Link(image, self._key(image), below, self._key(below))

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import pwd
+import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -154,6 +155,10 @@ class Host:
         """The KVM host's own name."""
         return str(self.call(self.connection.getHostname))
 
+    def version(self) -> int:
+        """Of the daemon's libvirt: a million times the major number, a thousand times the minor."""
+        return int(self.call(self.connection.getLibVersion))
+
     # --- domains --------------------------------------------------------------------
 
     def find(self, name: str) -> DomainHandle | None:
@@ -176,11 +181,22 @@ class Host:
         """
         found = self.find(name)
         if found is None:
+            now = self._called_now(name)
             raise NotFound(
-                f"There is no domain '{name}' at {self.url}.",
-                f"See what is there: virsh -c {self.url} list --all",
+                f"There is no domain '{name}' at {self.url}."
+                + (f" The clone that was made as '{name}' is called '{now}' now." if now else ""),
+                f"See what is there: virsh -c {shlex.quote(self.url)} list --all",
             )
         return found
+
+    def _called_now(self, name: str) -> str:
+        """The name that a clone has now which was made under another; empty for none."""
+
+        def look(handle: DomainHandle) -> str:
+            record = handle.record()
+            return handle.name if record is not None and record.name == name else ""
+
+        return next(filter(None, self.each_domain(look)), "")
 
     def each_domain(self, look: Callable[[DomainHandle], T]) -> list[T]:
         """What ``look`` tells of every domain; one that vanishes meanwhile is left out."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.guest.minion import Enrolment
-from saltext.kvmclone.leftovers import Unfinished
+from saltext.kvmclone.leftovers import Leftover, Unfinished
 from saltext.kvmclone.ownership import Minion, Worker
 from saltext.kvmclone.request import Request
 
@@ -75,6 +75,14 @@ class KvmHost(Protocol):
 
     def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
         """Destroy a clone; answers with what it was, and what was kept as warnings."""
+
+    def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
+        """
+        Remove what a dead worker left of a clone.
+
+        :param token: That worker's word; the clone is left alone where it has another.
+        :return: What was really removed, and what stays.
+        """
 
     def power(self, name: str, action: str) -> Clone:
         """``start``, ``stop`` (ask the guest first), ``off`` (at once) or ``reboot``."""

@@ -1,5 +1,5 @@
 """
-What interrupted work left behind on one host, from the records alone.
+What interrupted work left behind on one host, and what of it a destroy would really remove.
 
 A create or destroy that has not come to its end is somebody's work in progress, or a
 leftover where that somebody is dead. Reads only; :mod:`.collect` removes.
@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from saltext.kvmclone import dismantle, networks, ownership, workers
+from saltext.kvmclone import gathering, networks, ownership, protect, verdict, workers
+from saltext.kvmclone.census import Census
+from saltext.kvmclone.codes import NO_DOMAIN
+from saltext.kvmclone.errors import CloneInUse, KvmCloneError, OutOfReach, absent
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import DESTROYING, Minion, Work
+from saltext.kvmclone.reservation import Reservation
+from saltext.kvmclone.verdict import NVRAM, Doom, Doomed, Kept
+
+#: The kind of a leftover that is not removed.
+KEPT = "kept"
 
 
 @dataclass(frozen=True)
@@ -23,10 +32,11 @@ class Leftover:
     One thing that may be removed; see ``gc`` in CONTRACT.md.
 
     :param name: The clone that it belongs to.
-    :param kind: ``domain``, ``volume``, ``nvram``, ``dhcp host`` or ``key``.
+    :param kind: ``domain``, ``volume``, ``nvram``, ``dhcp host``, ``protection`` or ``key``;
+        ``kept`` for what is not removed.
     :param path: Its file; for a key the minion id, for a DHCP host entry its network, MAC and
-        address, for a domain nothing.
-    :param reason: Why it is one.
+        address, for a protection the base, for a domain nothing.
+    :param reason: Why it is one, or why it stays.
     """
 
     name: str
@@ -39,6 +49,15 @@ class Leftover:
         """As CONTRACT.md fixes it."""
         return dataclasses.asdict(self)
 
+    @property
+    def is_stuck(self) -> bool:
+        """A machine that stays; a file that stays for a good reason is no failure."""
+        return self.kind == KEPT and not self.path
+
+    def stays(self, why: str) -> Leftover:
+        """The same thing, which is not removed."""
+        return dataclasses.replace(self, kind=KEPT, reason=why, removed=False)
+
 
 @dataclass(frozen=True)
 class Unfinished:
@@ -47,7 +66,10 @@ class Unfinished:
 
     :param work: Whose work it is, seen from the KVM host.
     :param minion: The minion that it would have become.
-    :param pieces: What exists of it: the domain, then its files.
+    :param pieces: What a destroy would remove: the domain, its files, and the rest; then what
+        it would keep.
+    :param refused: Why a destroy would be refused; empty where it would not.
+    :param yields: It would not be refused with force.
     :param base: What it was made from, ``profile`` by which profile, and ``overrides`` with
         which arguments.
     :param failed: Why it failed, where it was kept.
@@ -62,6 +84,8 @@ class Unfinished:
     overrides: dict[str, Any] = field(default_factory=dict)
     failed: str = ""
     running: bool = False
+    refused: str = ""
+    yields: bool = False
 
 
 def from_dict(data: dict[str, Any]) -> Unfinished:
@@ -71,7 +95,10 @@ def from_dict(data: dict[str, Any]) -> Unfinished:
         work=ownership.work_from_dict(data["work"]),
         minion=Minion(**data["minion"]),
         pieces=tuple(Leftover(**piece) for piece in data["pieces"]),
-        **{key: data[key] for key in ("base", "profile", "overrides", "failed", "running")},
+        **{
+            key: data[key]
+            for key in ("base", "profile", "overrides", "failed", "running", "refused")
+        },
     )
 
 
@@ -82,51 +109,105 @@ def find(host: Host, name: str = "") -> list[Unfinished]:
     :param name: Only this one; also where it failed and was kept.
     """
 
-    def look(handle: DomainHandle) -> Unfinished | None:
+    def look(handle: DomainHandle) -> tuple[DomainHandle, ownership.Record] | None:
         record = handle.record()
         if record is None or (record.complete and record.stage != DESTROYING):
             return None
         kept = record.failed and record.stage != DESTROYING and not name
-        if kept:
-            return None
-        running = handle.state() != "shutoff" or handle.is_saved()
-        return dataclasses.replace(_unfinished(host, handle.name, record), running=running)
+        return None if kept else (handle, record)
 
     if name:
         handle = host.find(name)
         found = [look(handle)] if handle else []
     else:
         found = host.each_domain(look)
-    return sorted((item for item in found if item), key=lambda item: item.name)
+    there = sorted((item for item in found if item), key=lambda item: item[0].name)
+    census = gathering.take(host) if there else None
+    items = []
+    for handle, record in there:
+        with absent(NO_DOMAIN):  # somebody may finish it meanwhile
+            items.append(_unfinished(host, handle, record, census))
+    return items
 
 
-def _unfinished(host: Host, name: str, record: ownership.Record) -> Unfinished:
+def _unfinished(
+    host: Host, handle: DomainHandle, record: ownership.Record, census: Census | None
+) -> Unfinished:
+    name = handle.name
     life = workers.life(record.worker)
-    doing = "destroyed" if record.stage == DESTROYING else "made"
-    worker = record.worker
-    reason = {
-        ownership.DEAD: f"it was being {doing} when {workers.end_of(worker)}",
-        ownership.ALIVE: f"process {worker.pid} is at work: it is being {doing}",
-        ownership.ELSEWHERE: f"being {doing} from '{worker.host}', or was; not known here",
-    }[life] + f" (stage '{record.stage}')"
-    nvram = {volume.path for volume in record.volumes if volume.target == "nvram"}
-    drafts = {dismantle.draft_of(path, record) for path in nvram}
-    files = [
-        Leftover(name, "nvram" if path in nvram | drafts else "volume", path, reason)
-        for path in dismantle.files_of(host, record)
-    ]
-    entries = [
-        Leftover(name, "dhcp host", f"{made.network} {made.mac} {made.address}", reason)
-        for made in record.reservations
-        if networks.holds(host, made)
-    ]
+    doom, refusal = _judge(host, handle, record, census)
     return Unfinished(
         name=name,
-        work=ownership.Work(worker, life, record.stage, record.goal, record.request),
+        work=ownership.Work(record.worker, life, record.stage, record.goal, record.request),
         minion=record.minion,
-        pieces=(Leftover(name, "domain", "", reason), *files, *entries),
+        pieces=tuple(
+            listed(
+                name,
+                _reason(record, life),
+                doom.files,
+                [made for made in record.reservations if networks.holds(host, made)],
+                protect.held_for(host, record),
+                doom.kept,
+            )
+        ),
         base=record.base,
         profile=record.profile,
         overrides=json.loads(record.overrides or "{}"),
         failed=record.failed,
+        running=handle.state() != "shutoff" or handle.is_saved(),
+        refused=f"{refusal.message} {refusal.hint}" if refusal else "",
+        yields=isinstance(refusal, OutOfReach),
     )
+
+
+def _reason(record: ownership.Record, life: str) -> str:
+    doing = "destroyed" if record.stage == DESTROYING else "made"
+    worker = record.worker
+    return {
+        ownership.DEAD: f"it was being {doing} when {workers.end_of(worker)}",
+        ownership.ALIVE: f"process {worker.pid} is at work: it is being {doing}",
+        ownership.ELSEWHERE: f"being {doing} from '{worker.host}', or was; not known here",
+    }[life] + f" (stage '{record.stage}')"
+
+
+def _judge(
+    host: Host, handle: DomainHandle, record: ownership.Record, census: Census | None
+) -> tuple[Doom, KvmCloneError | None]:
+    """What a destroy would do, and why it would be refused."""
+    try:
+        return verdict.judge(host, handle, record, census=census), None
+    except OutOfReach as error:
+        return verdict.judge(host, handle, record, True, census), error
+    except CloneInUse as error:
+        return Doom(), error
+
+
+def listed(
+    name: str,
+    reason: str,
+    files: Iterable[Doomed],
+    reservations: Iterable[Reservation],
+    base: str,
+    kept: Iterable[Kept],
+    removed: bool = False,
+) -> list[Leftover]:
+    """
+    The rows of one clone.
+
+    :param base: The base that is made writable again; empty for none.
+    :param removed: It is done.
+    """
+    rows = [Leftover(name, "domain", "", reason)]
+    rows += [
+        Leftover(name, NVRAM if file.target == NVRAM else "volume", file.path, reason)
+        for file in files
+    ]
+    rows += [
+        Leftover(name, "dhcp host", f"{made.network} {made.mac} {made.address}", reason)
+        for made in reservations
+    ]
+    rows += [Leftover(name, "protection", base, reason)] * bool(base)
+    rows = [dataclasses.replace(row, removed=removed) for row in rows]
+    return rows + [
+        Leftover(name, KEPT, one.path, f"it stays: {one.why}") for one in kept if not one.shared
+    ]

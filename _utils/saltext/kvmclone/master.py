@@ -222,6 +222,8 @@ class Master:
                 f"'{name}' is on no host that answers; not asked: {'; '.join(down)}",
                 "Repeat this when the host is back.",
             )
+        told, _failed = self._everywhere(lambda host: host.list_clones())
+        collect.require_not_renamed(name, self.keys.ids_of(name), told.values())
         raise NotFound(f"There is no clone '{name}'.", "See what there is: salt-run kvmclone.list")
 
     def destroy(self, name: Any, force: bool = False) -> Outcome:
@@ -346,7 +348,7 @@ class Master:
             lambda host: collect.collect(host, name, apply, force, remove_key)
         )
         found = [leftover.as_dict() for some in told.values() for leftover in some]
-        stuck = apply and any(not item["removed"] for item in found)
+        stuck = apply and any(leftover.is_stuck for some in told.values() for leftover in some)
         return _with_failures({"leftovers": found, "retcode": int(stuck)}, failed, "errors")
 
     def capacities(self) -> dict[str, Any]:

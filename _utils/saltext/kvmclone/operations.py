@@ -42,7 +42,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.host import DomainHandle, Host
-from saltext.kvmclone.leftovers import Unfinished
+from saltext.kvmclone.leftovers import Leftover, Unfinished
 from saltext.kvmclone.ownership import DESTROYING, Minion, Record, Worker
 from saltext.kvmclone.request import Deploy, Request, Wait
 
@@ -99,8 +99,7 @@ class LocalHost:
             try:
                 if request.protect:
                     planned.check()
-                    sources = [disk.source for disk in planned.disks if disk.destination]
-                    protect.protect(host, host.domain(planned.base), sources)
+                    protect.check(host, host.domain(planned.base), planned.sources)
                 handle, record = apply.apply(host, planned)
             except (PlanRefused, CreateInProgress):
                 # Another worker may have begun since we looked: it has more to say.
@@ -249,9 +248,18 @@ class LocalHost:
             if dry:
                 kept = dismantle.examine(host, handle, force)
             else:
-                kept = dismantle.destroy(host, handle, force, token)
+                kept = dismantle.destroy(host, handle, force, token).sentences
                 told = replace(told, stage=DESTROYING, state="shutoff")
             return replace(told, warnings=(*told.warnings, *kept))
+
+        return self._connected(work)
+
+    def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
+        def work(host: Host) -> list[Leftover]:
+            gone = dismantle.destroy(host, host.domain(name), force, token)
+            return leftovers.listed(
+                name, "", gone.files, gone.reservations, gone.unprotected, gone.kept, removed=True
+            )
 
         return self._connected(work)
 
@@ -270,7 +278,7 @@ class LocalHost:
             elif action == "start" and not running:
                 handle.start()
             elif action == "stop" and running:
-                _stop(handle, time.monotonic() + 60)
+                handle.stop(60)
             elif action == "off":
                 handle.power_off()
             elif action == "reboot":
@@ -400,16 +408,3 @@ def _keeps_base_identity(request: Request, record: Record) -> bool:
     """Whether nothing later in this create can still reset the identity."""
     bootstraps = request.deploy.enabled and request.deploy.bootstrap != "none"
     return request.reset_identity and record.identity != "reset" and not bootstraps
-
-
-def _stop(handle: DomainHandle, deadline: float) -> None:
-    """Ask the guest to shut down, again in case it was still booting; at last switch it off."""
-    ask_at = 0.0
-    while (now := time.monotonic()) < deadline:
-        if handle.state() == "shutoff":
-            return
-        if now >= ask_at:
-            handle.shut_down()
-            ask_at = now + 8
-        time.sleep(0.2)
-    handle.power_off()

@@ -9,6 +9,7 @@ names, since other tools copy foreign metadata into their copies.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,6 +34,13 @@ ALIVE, DEAD, ELSEWHERE = "alive", "dead", "elsewhere"
 
 #: How far a volume is. Before the call that makes it, it is marked as being made.
 WANTED, MAKING, MADE = "wanted", "making", "made"
+
+#: ``NAME-UUID1.EXT``, as Salt's own driver named volumes; the uuid is of version 1, made from a
+#: clock. Such files are on the records of clones that were adopted.
+DRIVER_NAMED = re.compile(
+    r"(?P<stem>.+)-(?P<uuid>[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})"
+    r"(?P<extension>\.[^.]+)?"
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ class Volume:
         file that stands at the path of a wanted volume is somebody else's.
     :param capacity: Bytes that the guest sees, 0 where it does not matter; tells a half-made
         volume of ours from a file that somebody put in its place.
+    :param mount: Mount point of the file system that it was made on, where that is known: tells
+        a file that is away, since nothing is mounted there, from one that is gone.
     """
 
     target: str
@@ -70,6 +80,7 @@ class Volume:
     strategy: str
     state: str = "made"
     capacity: int = 0
+    mount: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,6 +140,8 @@ class Record:
     Everything we know about a clone and cannot read from libvirt.
 
     :param uuid: Uuid of the domain that this record speaks of.
+    :param name: What that was called when it was made. Its files are named so, whatever it is
+        called now; empty in records of version 0.1.
     :param stage: One of :data:`STAGES` or :data:`DESTROYING`.
     :param goal: The stage at which the create is complete.
     :param failed: Why a create that failed was kept (``on_failure: stop|keep``).
@@ -148,6 +161,7 @@ class Record:
     base: str
     base_uuid: str
     strategy: str
+    name: str = ""
     profile: str = ""
     stage: str = "planned"
     goal: str = "addressed"
@@ -194,6 +208,22 @@ class Record:
         """Whether this record lists the file."""
         return any(volume.path == path for volume in self.volumes)
 
+    def could_have_made(self, volume: Volume) -> bool:
+        """
+        Whether a file is called as what is made for this clone is; a record that was edited by
+        hand may list anything.
+        """
+        file = os.path.basename(volume.path)
+        if volume.target == "nvram":
+            return self.name in file
+        return (
+            DRIVER_NAMED.fullmatch(file) is not None
+            or re.fullmatch(
+                rf"{re.escape(self.name) or '.+'}-{re.escape(volume.target)}\.\w+", file
+            )
+            is not None
+        )
+
 
 def merged(seen: Record, mine: Record, now: Record) -> Record:
     """
@@ -219,8 +249,8 @@ def merged(seen: Record, mine: Record, now: Record) -> Record:
 
 
 _SCALARS: dict[str, type] = {
-    "uuid": str, "stage": str, "goal": str, "failed": str, "profile": str, "strategy": str,
-    "request": str, "overrides": str,
+    "uuid": str, "name": str, "stage": str, "goal": str, "failed": str, "profile": str,
+    "strategy": str, "request": str, "overrides": str,
     "created": float, "expires": float, "ip_source": str, "identity": str, "address": str,
 }  # fmt: skip
 

@@ -167,6 +167,7 @@ class _Create:
         self.kept = kept
         self.goal = "ready" if self.master else "addressed" if start else "cloned"
         self.worker = workers.this_process()
+        self.minion_id = request.minion_id
         self.stage = ""
         #: The host was asked to clone, so something may exist even without an answer.
         self.asked = False
@@ -283,9 +284,10 @@ class _Create:
         left = clone.minion.fingerprint
         if left and self.master is not None:
             if clone.stage == "enrolled":
-                self.fingerprint = left  # the minion in the guest has it
+                # The minion in the guest has both, whatever the clone is called meanwhile.
+                self.fingerprint, self.minion_id = left, clone.minion.id
             else:
-                self.master.remove(self.request.minion_id, left)
+                self.master.remove(clone.minion.id, left)
         return clone
 
     def _lacks(self, stage: str) -> bool:
@@ -315,13 +317,13 @@ class _Create:
 
         started = time.monotonic()
         uuid = self.clone.uuid if self.clone else ""
-        minion = master.verify(request.minion_id, uuid)
+        minion = master.verify(self.minion_id, uuid)
         minion = dataclasses.replace(minion, fingerprint=self.fingerprint)
-        master.settle(request.minion_id)
+        master.settle(self.minion_id)
         timings = {"ready": time.monotonic() - started}
         self._reach("ready", lambda: host.complete(request.name, minion, timings))
         if request.deploy.start_action and self.clone:
-            problem = master.start_action(request.minion_id, request.deploy.start_action)
+            problem = master.start_action(self.minion_id, request.deploy.start_action)
             if problem:
                 warnings = (*self.clone.warnings, problem)
                 self.clone = dataclasses.replace(self.clone, warnings=warnings)
@@ -359,12 +361,10 @@ class _Create:
         if self.fingerprint and self.master is not None:
             try:
                 if not kept:
-                    self.master.remove(self.request.minion_id, self.fingerprint)
-                self.master.settle(self.request.minion_id)
+                    self.master.remove(self.minion_id, self.fingerprint)
+                self.master.settle(self.minion_id)
             except (KvmCloneError, OSError) as problem:
-                problems.append(
-                    f"The key of '{self.request.minion_id}' could not be removed: {problem}"
-                )
+                problems.append(f"The key of '{self.minion_id}' could not be removed: {problem}")
         if problems:
             error.hint = " ".join([error.hint, *problems]).strip()
             log.error("%s: %s", self.request.name, error)

@@ -56,6 +56,11 @@ class ClonePlan:
     conflicts: tuple[str, ...]
     generated: tuple[str, ...]
 
+    @property
+    def sources(self) -> list[str]:
+        """The base's disks that are cloned."""
+        return [disk.source for disk in self.disks if disk.destination]
+
     def check(self) -> None:
         """
         :raises PlanRefused: The plan has conflicts; the message lists them all.
@@ -89,11 +94,16 @@ class ClonePlan:
         return answer
 
 
-def nvram_path(domain: Domain, name: str) -> str:
-    """Path of the clone's own variable store, beside the base's; empty without one."""
+def nvram_path(domain: Domain, name: str, uuid: str = "") -> str:
+    """
+    Path of the clone's own variable store, beside the base's; empty without one.
+
+    :param uuid: Part of the file's name where nobody can look whether it is taken.
+    """
     if domain.nvram is None or not domain.nvram.path:
         return ""
-    return path_for(domain.nvram.path, domain.name, name)
+    path, extension = os.path.splitext(path_for(domain.nvram.path, domain.name, name))
+    return f"{path}{'-' * bool(uuid)}{uuid}{extension}"
 
 
 def compute(
@@ -117,11 +127,12 @@ def compute(
     disks = disks_module.decide(base.disks, facts, request, notes)
     room.check(disks, facts, notes)
     cards, made_up = cards_module.decide(base, facts, request, notes)
-    nvram = nvram_path(base, request.name)
+    uuid = str(uuid_module.uuid4())
+    nvram = nvram_path(base, request.name, "" if facts.local else uuid)
     copied = _nvram(base, nvram, facts, notes)
     identity = Identity(
         name=request.name,
-        uuid=str(uuid_module.uuid4()),
+        uuid=uuid,
         macs=tuple(card.mac for card in cards),
         genid=str(uuid_module.uuid4()),
         nvram=nvram,
@@ -144,6 +155,7 @@ def compute(
     now = time.time()
     record = ownership.Record(
         uuid=identity.uuid,
+        name=request.name,
         base=base.name,
         base_uuid=base.uuid,
         strategy=request.clone_strategy,
@@ -179,7 +191,11 @@ def _nvram(base: Domain, nvram: str, facts: HostFacts, notes: Notes) -> bool:
     if not nvram or base.nvram is None:
         return False
     if nvram in facts.existing:
-        notes.conflicts.append(f"The NVRAM file '{nvram}' exists already; move it away first.")
+        user = facts.users.get(nvram)
+        notes.conflicts.append(
+            f"The NVRAM file '{nvram}' exists already; "
+            + (f"it belongs to '{user}'. Choose another name." if user else "move it away first.")
+        )
     if len(os.fsencode(os.path.basename(nvram))) > disks_module.LONGEST_NAME:
         notes.conflicts.append(
             f"The NVRAM file '{nvram}' would have a longer name than a file can have "

@@ -13,7 +13,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lxml import etree
 
@@ -22,6 +22,7 @@ from saltext.kvmclone.census import Identity, identity
 from saltext.kvmclone.codes import NO_DOMAIN_METADATA
 from saltext.kvmclone.errors import CloneInUse, HostError, PlanRefused
 from saltext.kvmclone.host import DomainHandle, Host, absent
+from saltext.kvmclone.ownership import Record
 
 NAMESPACE = ownership.BASE_NAMESPACE
 PREFIX = "kvmclone-base"
@@ -50,11 +51,14 @@ class Protection:
 
     :param uuid: Uuid of the base; a mark that was copied into another domain is void.
     :param since: When it was protected, seconds since the epoch.
+    :param holders: Uuids of the clones whose creates put it there, as long as none of them is
+        known to have succeeded; empty where it stays until somebody takes it away.
     """
 
     uuid: str
     since: float
     files: tuple[ProtectedFile, ...]
+    holders: tuple[str, ...] = ()
 
 
 def protection(host: Host, base: DomainHandle) -> Protection | None:
@@ -69,14 +73,14 @@ def protection(host: Host, base: DomainHandle) -> Protection | None:
     return mark if mark.uuid == base.uuid else None
 
 
-def protect(host: Host, base: DomainHandle, disk_paths: Iterable[str]) -> Protection:
+def check(host: Host, base: DomainHandle, disk_paths: Iterable[str]) -> list[str]:
     """
-    Make the base's files read-only, down to the ends of their chains. Repeatable.
+    Whether a base can be protected.
 
     :param disk_paths: The base's disks, without what it shares (cdrom media).
+    :return: All files that it consists of.
     :raises PlanRefused: The host's files are not in reach, the base runs, or a disk is no
-        regular file. Nothing was changed.
-    :raises HostError: A mode could not be changed; repeating is safe.
+        regular file.
     """
     name = base.name
     if not host.local:
@@ -92,7 +96,22 @@ def protect(host: Host, base: DomainHandle, disk_paths: Iterable[str]) -> Protec
             "writing the files that it has open.",
             f"Shut it off first: virsh shutdown {name}   (saved: virsh managedsave-remove {name})",
         )
-    paths = _with_chains(disk_paths, name)
+    return _with_chains(disk_paths, name)
+
+
+def protect(
+    host: Host, base: DomainHandle, disk_paths: Iterable[str], holder: str = ""
+) -> Protection:
+    """
+    Make the base's files read-only, down to the ends of their chains. Repeatable.
+
+    :param disk_paths: The base's disks, without what it shares (cdrom media).
+    :param holder: Uuid of the clone for whose sake it is done; if nothing comes of that,
+        :func:`withdraw` takes it back.
+    :raises PlanRefused: It cannot be, see :func:`check`. Nothing was changed.
+    :raises HostError: A mode could not be changed; repeating is safe.
+    """
+    paths = check(host, base, disk_paths)
     with workers.turn(_TURN):  # another create must not take our modes for original
         old = protection(host, base)
         known = {file.path: file.mode for file in old.files} if old else {}
@@ -102,12 +121,56 @@ def protect(host: Host, base: DomainHandle, disk_paths: Iterable[str]) -> Protec
             if path not in known:
                 known[path] = others.get(os.path.realpath(path), _mode(path))
         files = tuple(ProtectedFile(path, mode) for path, mode in known.items())
-        mark = Protection(base.uuid, old.since if old else time.time(), files)
+        holders = old.holders if old else ()
+        if holder and (old is None or holders):
+            holders = tuple(dict.fromkeys((*holders, holder)))
+        mark = Protection(base.uuid, old.since if old else time.time(), files, holders)
         if old != mark:
             _write(host, base, mark)
         for path in paths:
             _change(path, remove=_WRITE)
     return mark
+
+
+def confirm(host: Host, record: Record) -> None:
+    """A clone for whose sake its base was protected succeeded: that now stays."""
+    with workers.turn(_TURN):
+        base, mark = _held(host, record)
+        if base is not None and mark is not None:
+            _write(host, base, replace(mark, holders=()))
+
+
+def withdraw(host: Host, record: Record) -> str:
+    """
+    Take the protection back that was put on a base for the sake of a clone that did not come
+    to be, unless another clone's create wanted it, too. Repeatable.
+
+    :return: Name of the base that may be written again; empty for none.
+    """
+    with workers.turn(_TURN):
+        base, mark = _held(host, record)
+        if base is None or mark is None:
+            return ""
+        others = tuple(uuid for uuid in mark.holders if uuid != record.uuid)
+        if others:
+            _write(host, base, replace(mark, holders=others))
+            return ""
+        _lift(host, base, mark)
+        return base.name
+
+
+def held_for(host: Host, record: Record) -> str:
+    """Name of the base that :func:`withdraw` would make writable again; empty for none."""
+    base, mark = _held(host, record)
+    alone = base is not None and mark is not None and mark.holders == (record.uuid,)
+    return base.name if base is not None and alone else ""
+
+
+def _held(host: Host, record: Record) -> tuple[DomainHandle | None, Protection | None]:
+    """The base of a clone and the mark on it, where that stands there for the clone's sake."""
+    base = host.with_uuid(record.base_uuid) if host.local and record.base_uuid else None
+    mark = protection(host, base) if base is not None else None
+    return (base, mark) if mark is not None and record.uuid in mark.holders else (None, None)
 
 
 def unprotect(host: Host, base: DomainHandle) -> list[str]:
@@ -128,14 +191,19 @@ def unprotect(host: Host, base: DomainHandle) -> list[str]:
         )
     with workers.turn(_TURN):
         _require_unused(host, base, mark)
-        kept = _modes_elsewhere(host, base)
-        freed = []
-        for file in mark.files:
-            if os.path.realpath(file.path) not in kept and os.path.exists(file.path):
-                _change(file.path, add=file.mode & _WRITE)
-                freed.append(file.path)
-        with absent(NO_DOMAIN_METADATA):
-            host.call(base.raw.setMetadata, _ELEMENT, None, None, NAMESPACE, _CONFIG)
+        return _lift(host, base, mark)
+
+
+def _lift(host: Host, base: DomainHandle, mark: Protection) -> list[str]:
+    """Modes first, then the mark that remembers them."""
+    kept = _modes_elsewhere(host, base)
+    freed = []
+    for file in mark.files:
+        if os.path.realpath(file.path) not in kept and os.path.exists(file.path):
+            _change(file.path, add=file.mode & _WRITE)
+            freed.append(file.path)
+    with absent(NO_DOMAIN_METADATA):
+        host.call(base.raw.setMetadata, _ELEMENT, None, None, NAMESPACE, _CONFIG)
     return freed
 
 
@@ -241,15 +309,21 @@ def _write(host: Host, base: DomainHandle, mark: Protection) -> None:
     root = etree.Element("protected", uuid=mark.uuid, since=repr(mark.since))
     for file in mark.files:
         etree.SubElement(root, "file", path=file.path, mode=f"{file.mode:04o}")
+    for uuid in mark.holders:
+        etree.SubElement(root, "holder", uuid=uuid)
     text = etree.tostring(root, encoding="unicode")
     host.call(base.raw.setMetadata, _ELEMENT, text, PREFIX, NAMESPACE, _CONFIG)
 
 
 def _read(root: etree._Element) -> Protection:
+    children = [(etree.QName(child).localname, child) for child in root]
     return Protection(
         uuid=root.get("uuid", ""),
         since=float(root.get("since", 0)),
         files=tuple(
-            ProtectedFile(child.get("path", ""), int(child.get("mode", "0"), 8)) for child in root
+            ProtectedFile(child.get("path", ""), int(child.get("mode", "0"), 8))
+            for name, child in children
+            if name == "file"
         ),
+        holders=tuple(child.get("uuid", "") for name, child in children if name == "holder"),
     )

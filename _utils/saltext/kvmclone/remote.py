@@ -26,7 +26,7 @@ from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, Unsealable
 from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.kvm_host import KvmHost
-from saltext.kvmclone.leftovers import Unfinished
+from saltext.kvmclone.leftovers import Leftover, Unfinished
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.ownership import Minion, Worker
 from saltext.kvmclone.request import Deploy, Login, Request
@@ -100,6 +100,10 @@ class RemoteHost:
 
     def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
         return self._clone("destroy", name=name, force=force, token=token)
+
+    def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
+        rows = self._call("clear", name=name, token=token, force=force)
+        return [Leftover(**row) for row in rows]
 
     def power(self, name: str, action: str) -> Clone:
         return self._clone("power", name=name, action=action)
@@ -211,7 +215,7 @@ def _plain(answer: Any) -> Any:
         return answer.as_dict()
     if isinstance(answer, list):
         return [_plain(item) for item in answer]
-    return dataclasses.asdict(answer) if isinstance(answer, Unfinished) else answer
+    return dataclasses.asdict(answer) if isinstance(answer, (Leftover, Unfinished)) else answer
 
 
 def _request(arguments: Mapping[str, Any]) -> Request:
@@ -256,6 +260,7 @@ _SERVED: dict[str, _Served] = {
         a["name"], Minion(**a["minion"]), a["timings"]
     ),
     "destroy": lambda host, _opts, a: host.destroy(a["name"], a["force"], a["token"]),
+    "clear": lambda host, _opts, a: host.clear(a["name"], a["token"], a["force"]),
     "power": lambda host, _opts, a: host.power(a["name"], a["action"]),
     "show": lambda host, _opts, a: host.show(a["name"]),
     "list_clones": lambda host, _opts, _a: host.list_clones(),

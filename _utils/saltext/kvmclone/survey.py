@@ -13,7 +13,17 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import disks, domain_xml, filesystems, images, networks, plan, pools, volumes
+from saltext.kvmclone import (
+    disks,
+    domain_xml,
+    filesystems,
+    gathering,
+    images,
+    networks,
+    plan,
+    pools,
+    volumes,
+)
 from saltext.kvmclone.codes import CONFIG_UNSUPPORTED, INVALID_ARG, NO_NETWORK, NO_SUPPORT
 from saltext.kvmclone.domain_xml import Disk, Domain
 from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
@@ -59,7 +69,7 @@ def facts(host: Host, request: Request) -> HostFacts:
             if volumes.exists(host, path):
                 occupied.add(path)
     nvram = plan.nvram_path(domain, request.name)
-    if nvram and volumes.exists(host, nvram):
+    if nvram and host.local and volumes.exists(host, nvram):
         occupied.add(nvram)
     return HostFacts(
         base_xml=definition,
@@ -71,6 +81,7 @@ def facts(host: Host, request: Request) -> HostFacts:
         sources=sources,
         pools=known,
         existing=frozenset(occupied),
+        users=_users(host, occupied),
         standing=_standing(definition, request.name) if host.local else frozenset(),
         missing=frozenset(missing),
         networks=_networks(host, request),
@@ -81,6 +92,19 @@ def facts(host: Host, request: Request) -> HostFacts:
         host_memory=int(host.call(host.connection.getInfo)[1]) * 2**20 if request.memory else 0,
         dhcp=networks.survey(host, request, domain.interfaces),
     )
+
+
+def _users(host: Host, paths: set[str]) -> dict[str, str]:
+    """Whose the files are; nothing is asked where there are none."""
+    if not paths:
+        return {}
+    census = gathering.uses(host)
+    claims = {one.key: one.domain for one in census.claims}
+    told = {
+        path: next(iter(census.users(path)), claims.get(census.identity(path), ""))
+        for path in paths
+    }
+    return {path: user for path, user in told.items() if user}
 
 
 def _standing(definition: str, name: str) -> frozenset[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -154,7 +155,7 @@ def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> 
     if error.code == STORAGE_VOL_EXIST or exists(host, disk.destination):
         return PlanRefused(
             f"The volume '{disk.destination}' appeared meanwhile; it is not ours to overwrite.",
-            f"Look at it, then: virsh vol-delete {disk.destination}",
+            f"See who made it, or choose another name: virsh vol-dumpxml {disk.destination}",
         )
     available = _available(disk) if host.local else host.call(raw_pool.info)[3]
     return _full(disk) if available < disk.bytes + 2**20 else error
@@ -226,7 +227,16 @@ def delete(host: Host, path: str) -> bool:
     :raises HostError: libvirt is still at work on it after :data:`PATIENCE`, or refused.
     """
     # What libvirt is making, it knows; so what it does not know here is a file like any other.
-    raw = _lookup(host, path) if host.local else lookup(host, path)
+    raw = _lookup(host, path)
+    if raw is None and not host.local:
+        folder = os.path.dirname(path)
+        if not refresh_folder(host, folder):
+            raise HostError(
+                f"'{path}' cannot be deleted: no storage pool over '{folder}' is running.",
+                f"Start it, then repeat the command: virsh -c {shlex.quote(host.url)} "
+                "pool-list --all",
+            )
+        raw = _lookup(host, path)
     if raw is not None:
         with absent(NO_STORAGE_VOL):
             _delete(host, raw, path)

@@ -1,0 +1,333 @@
+"""
+What a destroy will delete and what it will leave, file by file, decided before anything is done.
+
+A file is deleted only if the clone's record lists it as made, the clone's definition uses it,
+and no other machine, record or image needs it. Files are told apart by what they are and not
+by how somebody spells them. Reads only; :mod:`.dismantle` acts.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from saltext.kvmclone import domain_xml, gathering, volumes
+from saltext.kvmclone.census import Census, Identity
+from saltext.kvmclone.domain_xml import Domain
+from saltext.kvmclone.errors import CloneInUse, OutOfReach
+from saltext.kvmclone.host import DomainHandle, Host
+from saltext.kvmclone.ownership import DESTROYING, MADE, MAKING, Record, Volume
+
+NVRAM = "nvram"
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """
+    A file that goes.
+
+    :param key: What the file was when that was decided; another one in its place stays.
+    :param target: The disk it serves, or ``nvram``.
+    :param with_definition: libvirt deletes it when it removes the definition; whether there is
+        one cannot be seen from here.
+    """
+
+    path: str
+    key: Identity
+    target: str
+    with_definition: bool = False
+
+
+@dataclass(frozen=True)
+class Kept:
+    """
+    A file that stays, and the clause that says why.
+
+    :param shared: It is on no record of the domain, and others use it, too.
+    """
+
+    path: str
+    why: str
+    shared: bool = False
+
+    def __str__(self) -> str:
+        return f"'{self.path}' stays: {self.why}."
+
+
+@dataclass(frozen=True)
+class Doom:
+    """
+    The verdict on one domain.
+
+    :param files: What goes, the last made first.
+    :param kept: What stays.
+    :param missing: Recorded files that are gone already, though nobody here deleted them.
+    :param unchecked: Clauses about what could not be looked at.
+    """
+
+    files: tuple[Doomed, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    missing: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    def sentences(self) -> tuple[str, ...]:
+        """What an operator must know of it."""
+        return (
+            *map(str, self.kept),
+            *(
+                f"'{path}' is on the record and was not there; wherever it was moved to, it stays."
+                for path in self.missing
+            ),
+            *(f"Not looked at: {what}." for what in self.unchecked),
+        )
+
+
+def draft_of(path: str, record: Record) -> str:
+    """Where a file is written before it is put in place whole; no other clone's is called so."""
+    return f"{path}.{record.uuid}"
+
+
+def judge(
+    host: Host,
+    handle: DomainHandle,
+    record: Record | None,
+    force: bool = False,
+    census: Census | None = None,
+) -> Doom:
+    """
+    Decide what destroying a domain deletes.
+
+    :param record: None for a foreign domain: its files all stay.
+    :param force: Leave what is out of reach now where it is.
+    :param census: Where it was taken just now.
+    :raises CloneInUse: Another image stands on one of its disks; ``force`` never overrides this.
+    :raises OutOfReach: A file of the clone may be there and cannot be looked at; not forced.
+    """
+    texts = (handle.definition(), handle.live())
+    census = census or gathering.take(host)
+    return _Judging(host, handle.name, handle.uuid, texts, record, force, census).doom()
+
+
+def judge_undefined(host: Host, record: Record) -> Doom:
+    """
+    The same for a clone whose definition was removed by hand while it was made.
+
+    :param record: As the worker that made it remembers it.
+    """
+    judging = _Judging(host, record.name, record.uuid, (), record, False, gathering.take(host))
+    judging.used = {judging.census.identity(volume.path) for volume in record.volumes}
+    return judging.doom()
+
+
+class _Judging:
+    def __init__(
+        self,
+        host: Host,
+        name: str,
+        uuid: str,
+        texts: tuple[str, ...],
+        record: Record | None,
+        force: bool,
+        census: Census,
+    ) -> None:
+        self.host = host
+        self.name = name
+        self.record = record
+        self.force = force
+        self.census = census
+        self.users = census.used_by_others(uuid)
+        self.claims = census.claimed_by_others(uuid)
+        domains = [domain_xml.read(text) for text in texts]
+        #: What the domain uses, as it spells it: its disks, then its variable store.
+        self.disks = tuple(dict.fromkeys(path for d in domains for path in self._disks(d)))
+        self.stores = tuple(
+            dict.fromkeys(d.nvram.path for d in domains if d.nvram and d.nvram.path)
+        )
+        self.used = {self._key(path) for path in (*self.disks, *self.stores)}
+
+    def _disks(self, domain: Domain) -> Iterable[str]:
+        for disk in domain.disks:
+            path = self.census.path_of(disk.path, disk.pool, disk.volume)
+            if path:
+                yield path
+
+    def _key(self, path: str) -> Identity:
+        return self.census.identity(path)
+
+    def doom(self) -> Doom:
+        files: list[Doomed] = []
+        kept: list[Kept] = []
+        missing: list[str] = []
+        listed = self.record.volumes if self.record else ()
+        for volume in {volume.path: volume for volume in listed}.values():
+            self._judge(volume, files, kept, missing)
+        self._require_unused([file.path for file in files] + [one.path for one in kept])
+        judged = {self._key(file.path) for file in files}
+        judged |= {self._key(path) for path in (*missing, *(one.path for one in kept))}
+        for path in (*self.disks, *self.stores):
+            if self._key(path) in judged:
+                why, shared = self._why_used_stays(path, files), False
+            else:
+                shared = bool(self._needed_elsewhere(path))
+                why = self._needed_elsewhere(path) or "it was not made by us"
+            if why and (volumes.exists(self.host, path) or not self.host.local):
+                kept.append(Kept(path, why, shared))
+        return Doom(
+            tuple(reversed(files)), tuple(kept), tuple(missing), tuple(self.census.unchecked)
+        )
+
+    # --- one recorded file --------------------------------------------------------------
+
+    def _judge(
+        self, volume: Volume, files: list[Doomed], kept: list[Kept], missing: list[str]
+    ) -> None:
+        assert self.record is not None
+        path = volume.path
+        draft = draft_of(path, self.record)
+        drafted = self.host.local and os.path.lexists(draft)
+        if not self._is_made(volume, draft if drafted else ""):
+            pass  # never begun, or somebody else's
+        elif not self.host.local and volume.target == NVRAM:
+            self._judge_unseen_store(volume, files, kept)
+        elif not volumes.exists(self.host, path):
+            why = self.census.away(path, volume.mount)
+            if why and not self.force:
+                raise OutOfReach(
+                    f"'{path}' was made for '{self.name}' and cannot be looked at now: {why}. "
+                    "Nothing was touched.",
+                    f"{self._way_to(why, path)}   Then repeat the command. If that file is lost "
+                    "for good: kvm_clone.destroy with force=True, which leaves it where it is.",
+                )
+            if why:
+                kept.append(Kept(path, f"it was made by us and cannot be looked at now, as {why}"))
+            elif (
+                volume.state == MADE
+                and volume.target != NVRAM  # there is none before the first boot
+                and self.record.stage != DESTROYING  # deleted by the destroy before this one
+            ):
+                missing.append(path)
+        else:
+            why = self._why_ours_stays(volume)
+            if why:
+                kept.append(Kept(path, why))
+            else:
+                files.append(Doomed(path, self._key(path), volume.target))
+        if drafted and os.path.isfile(draft) and not os.path.islink(draft):
+            files.append(Doomed(draft, self._key(draft), volume.target))
+
+    def _is_made(self, volume: Volume, draft: str) -> bool:
+        """
+        Whether a file was made for the clone.
+
+        What stands at the path of a volume that was never begun is somebody else's, and so is
+        a file that does not look like what was being made when the worker died.
+        """
+        if volume.state == MADE:
+            return True
+        if volume.state != MAKING:
+            return False
+        exists = volumes.exists(self.host, volume.path)
+        if not exists and self.census.away(volume.path, volume.mount):
+            return True  # for all that can be seen
+        if volume.target == NVRAM:
+            # Put in place by a second name for the draft: still one file, so it is ours.
+            return bool(draft) and exists and os.path.samefile(draft, volume.path)
+        return volumes.resembles(self.host, volume)
+
+    def _judge_unseen_store(self, volume: Volume, files: list[Doomed], kept: list[Kept]) -> None:
+        """Over a remote url nobody can look; libvirt deletes a store with its definition."""
+        path = volume.path
+        why = self._why_ours_stays(volume)
+        if not why:
+            files.append(Doomed(path, self._key(path), NVRAM, with_definition=True))
+        else:
+            kept.append(Kept(path, why))
+
+    def _why_ours_stays(self, volume: Volume) -> str:
+        """Why a file on our record is not to be deleted; empty where it is."""
+        assert self.record is not None
+        path = volume.path
+        key = self._key(path)
+        if self.host.local and os.path.islink(path):
+            return (
+                f"a link to '{os.path.realpath(path)}' stands there, which we did not make; that "
+                "file stays, too"
+            )
+        if self.host.local and not stat.S_ISREG(os.stat(path).st_mode):
+            return "what stands there is no plain file any more"
+        why = self._needed_elsewhere(path)
+        if why:
+            return why
+        if key not in self.used:
+            return f"it is ours, and no longer used by '{self.name}'"
+        if not self.record.could_have_made(volume):
+            return "the record lists it, but it is not called as our files are"
+        return ""
+
+    def _needed_elsewhere(self, path: str) -> str:
+        key = self._key(path)
+        if key in self.users:
+            return f"'{self.users[key]}' uses it, too"
+        if key in self.claims:
+            return f"the record of '{self.claims[key]}' lists it, too"
+        return ""
+
+    def _why_used_stays(self, path: str, files: list[Doomed]) -> str:
+        """What is left of a file that goes, where the domain calls it by another name."""
+        if not self.host.local:
+            return ""
+        file = next((file for file in files if file.key == self._key(path)), None)
+        if file is None or (os.path.realpath(path) == file.path and not os.path.islink(path)):
+            return ""
+        if os.path.realpath(path) == os.path.realpath(file.path):
+            return f"it is a link to '{file.path}', which goes" if os.path.islink(path) else ""
+        return f"it is another name (a hard link) of '{file.path}', and keeps what that held"
+
+    def _way_to(self, why: str, path: str) -> str:
+        """The command that brings a file back into reach."""
+        off = [pool.name for pool in self.census.pools if f"'{pool.name}' is not running" in why]
+        if off:
+            return f"virsh -c {shlex.quote(self.host.url)} pool-start {shlex.quote(off[0])}"
+        if self.host.local:
+            return f"Mount it: findmnt -T {shlex.quote(os.path.dirname(path))}"
+        return f"virsh -c {shlex.quote(self.host.url)} pool-list --all"
+
+    # --- what stands on it --------------------------------------------------------------
+
+    def _require_unused(self, ours: list[str]) -> None:
+        """
+        :param ours: Files of the record.
+        :raises CloneInUse: Something stands on a file of the clone.
+        """
+        own = [path for path in self.disks if self._key(path) not in self.users]
+        standing = self.census.standing_on([*own, *ours])
+        if not standing:
+            return
+        named = "; ".join(f"{', '.join(who)} on {path}" for path, who in standing.items())
+        images = list(dict.fromkeys(image for who in standing.values() for image in who))
+        if all(self._key(image) in self.used for image in images):
+            commits = "   ".join(
+                f"virsh blockcommit {self.name} {who[0]} --base {path} --active --pivot"
+                for path, who in standing.items()
+            )
+            raise CloneInUse(
+                f"'{self.name}' cannot be destroyed while snapshots of its own stand on its disks: "
+                f"{named}.",
+                f"Start it and fold them in, with --base: without that the command writes into the "
+                f"clone's own base. {commits}   Nothing was touched.",
+            )
+        others = {name for image in images for name in self.census.users(image)} - {self.name}
+        if others:
+            hint = f"Destroy the clones made from it first: {', '.join(sorted(others))}."
+        else:
+            hint = (
+                "No machine uses these any more; they may be what a snapshot left. If nobody needs "
+                f"them: rm {' '.join(map(shlex.quote, images))}   Then repeat the command."
+            )
+        raise CloneInUse(
+            f"'{self.name}' cannot be destroyed: other volumes stand on its disks: {named}.",
+            f"{hint} See also: salt-run kvmclone.tree   Nothing was touched.",
+        )

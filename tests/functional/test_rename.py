@@ -1,0 +1,130 @@
+"""Promises about a clone that somebody renamed with ``virsh domrename``."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from lab.common import LIBVIRT_URI
+from lab.lab import connection
+from saltext.kvmclone import collect, doctor, pipeline, workers
+from saltext.kvmclone.errors import NotFound, PlanRefused
+from saltext.kvmclone.host import Host
+from saltext.kvmclone.operations import LocalHost
+from saltext.kvmclone.ownership import Worker
+from tests.functional.test_takeover import dead  # noqa: F401
+from tests.functional.world import World, full, quick
+
+CloneOf = Callable[..., str]
+
+
+def rename(world: World, name: str, word: str = "renamed") -> str:
+    now = world.name(word)
+    subprocess.run(
+        ["virsh", "-c", LIBVIRT_URI, "domrename", name, now], check=True, capture_output=True
+    )
+    return now
+
+
+@pytest.mark.parametrize("strategy", ["quick", "full"])
+def test_it_is_destroyed_whole_under_its_new_name(
+    world: World, host: LocalHost, strategy: str
+) -> None:
+    base = world.base(disks=2, uefi=True)
+    before = world.footprint()
+    name = world.name()
+    host.clone(quick(name, base, clone_strategy=strategy))
+    now = rename(world, name)
+    gone = host.destroy(now)
+    assert world.footprint() == before
+    assert not [word for word in gone.warnings if "stays" in word]
+
+
+def test_it_is_shown_and_listed_with_the_name_that_its_files_have(
+    world: World, host: LocalHost, base: str, clone_of: CloneOf
+) -> None:
+    name = clone_of(base)
+    now = rename(world, name)
+    shown = host.show(now)
+    assert shown.name == now
+    assert any(f"made as '{name}'" in word for word in shown.warnings)
+    assert now in [clone.name for clone in host.list_clones()]
+    with Host(host.url) as opened:
+        assert [one for one in doctor.examine(opened) if world.token in f"{one}"] == []
+    branch = host.tree()["bases"][base]["clones"]
+    assert list(branch) == [now]
+
+
+def test_its_old_name_leads_to_its_new_one(
+    world: World, host: LocalHost, base: str, clone_of: CloneOf
+) -> None:
+    name = clone_of(base)
+    now = rename(world, name)
+    for ask in (host.show, host.destroy):
+        with pytest.raises(NotFound, match=f"'{now}' now"):
+            ask(name)
+    assert world.disks(now)[0].exists()
+
+
+def test_a_new_clone_of_the_old_name_is_refused_and_nobody_is_told_to_delete_the_disk(
+    world: World, host: LocalHost, clone_of: CloneOf
+) -> None:
+    base = world.base(uefi=True)
+    name = clone_of(base)
+    now = rename(world, name)
+    with pytest.raises(PlanRefused) as info:
+        host.clone(full(name, base))
+    assert f"belongs to '{now}'" in info.value.message
+    assert "vol-delete" not in str(info.value)
+    assert "move it away" not in str(info.value)
+    assert world.disks(now)[0].exists()
+
+
+def test_what_a_dead_worker_left_is_collected_under_the_new_name(
+    world: World,
+    host: LocalHost,
+    dead: Worker,  # noqa: F811
+) -> None:
+    base = world.base(disks=2)
+    before = world.footprint()
+    name = world.name()
+    host.clone(quick(name, base), dead, "addressed")
+    now = rename(world, name)
+    assert collect.collect(host, name) == []
+    listed = collect.collect(host, now)
+    assert [item.kind for item in listed] == ["domain", "volume", "volume"]
+    assert all(item.removed for item in collect.collect(host, now, apply=True))
+    assert world.footprint() == before
+
+
+@pytest.mark.guest
+def test_a_create_that_was_kept_goes_on_under_the_new_name(
+    world: World, host: LocalHost, base: str
+) -> None:
+    name = world.name()
+    worker = workers.this_process()
+    host.clone(quick(name, base), worker, "addressed")
+    host.keep(name, worker.token, "AddressTimeout: none came", off=True)
+    now = rename(world, name)
+    with Host(host.url) as opened:
+        request = quick(now, base)
+        assert opened.domain(now).record() is not None
+    outcome = pipeline.resume(host, now, lambda item: (request, pipeline.Secrets()))
+    assert outcome.error is None, outcome.error
+    assert outcome.clone is not None
+    assert outcome.clone.address
+    host.destroy(now)
+
+
+def test_a_clone_of_a_renamed_clone_stands_on_it(
+    world: World, host: LocalHost, base: str, clone_of: CloneOf
+) -> None:
+    first = clone_of(base, "first")
+    second = clone_of(first, "second")
+    now = rename(world, first)
+    assert list(host.tree()["bases"][base]["clones"][now]["clones"]) == [second]
+    assert host.show(second).drift is False
+    with connection() as conn:
+        assert first not in [domain.name() for domain in conn.listAllDomains()]
