@@ -13,7 +13,8 @@ The file is not called ``libvirt.py``, so that ``import libvirt`` cannot mean it
 
 from __future__ import annotations
 
-from salt.exceptions import SaltCloudExecutionFailure, SaltCloudSystemExit
+import salt.utils.cloud
+from salt.exceptions import SaltCloudSystemExit
 
 import saltext.kvmclone
 
@@ -22,7 +23,8 @@ saltext.kvmclone.refresh()
 from saltext.kvmclone import doors
 
 try:
-    from saltext.kvmclone import cloud
+    from saltext.kvmclone import cloud, cloud_keys
+    from saltext.kvmclone.errors import KvmCloneError
 
     MISSING = ""
 except ImportError as error:
@@ -30,21 +32,54 @@ except ImportError as error:
 
 __virtualname__ = "libvirt"
 
+#: The keys that were accepted before salt-cloud's core made any; see cloud_keys.
+_NOTED = {}
+
 
 def __virtual__():
     return (False, MISSING) if MISSING else __virtualname__
 
 
+def __init__(opts):
+    # Salt calls this before __virtual__, so also where something is missing.
+    _NOTED.clear()
+    _NOTED.update({} if MISSING else cloud_keys.note(opts))
+
+
 def get_configured_provider():
     """The first provider of this driver that is configured, or False."""
-    return cloud.configured_provider(__opts__, _active_provider())
+    return cloud.configured_provider(__opts__, _active_provider() or __virtualname__)
 
 
 def _active_provider():
     try:
-        return __active_provider_name__.value() or __virtualname__
+        return __active_provider_name__.value() or ""
     except AttributeError:
-        return __active_provider_name__ or __virtualname__
+        return __active_provider_name__ or ""
+
+
+def _asked():
+    return cloud.Asked(__opts__, _active_provider(), __utils__, _NOTED)
+
+
+def _answer(work):
+    """What the library answers, or its refusal as an error of salt-cloud."""
+    try:
+        return work(_asked())
+    except KvmCloneError as error:
+        raise SaltCloudSystemExit(str(error)) from error
+
+
+def _need_function(call, name):
+    if call == "action":
+        raise SaltCloudSystemExit(f"{name} is a function: salt-cloud -f {name} PROVIDER")
+
+
+def _need_action(call, name, kwargs=None):
+    if call == "function":
+        raise SaltCloudSystemExit(f"{name} is an action: salt-cloud -a {name} NAME")
+    if kwargs:
+        raise SaltCloudSystemExit(f"{name} takes no arguments: {', '.join(sorted(kwargs))}")
 
 
 def create(vm_):
@@ -57,16 +92,13 @@ def create(vm_):
 
         salt-cloud -p centos7 my-centos7-clone
     """
-    outcome = cloud.create(__opts__, vm_)
-    if outcome.error is not None:
-        raise SaltCloudExecutionFailure(str(outcome.error))
-    return outcome.as_dict()
+    return _answer(lambda asked: asked.create(vm_))
 
 
 def destroy(name, call=None):
     """
-    Destroy a clone. Answers with a truthy dictionary only when the machine is gone, and
-    raises on a refusal: salt-cloud keeps or deletes the minion's key by that.
+    Destroy a clone and remove its key. Answers only when the machine is gone, and raises
+    on a refusal: then the key stays, too.
 
     CLI Example:
 
@@ -76,15 +108,75 @@ def destroy(name, call=None):
     """
     if call == "function":
         raise SaltCloudSystemExit("destroy is an action: salt-cloud -d NAME")
-    outcome = cloud.destroy(__opts__, name)
-    if outcome.error is not None:
-        raise SaltCloudExecutionFailure(str(outcome.error))
-    return outcome.as_dict()
+    try:
+        return _asked().destroy(name)
+    except KvmCloneError as error:
+        # Of several at once the core takes an error of its own kind for success, and would
+        # remove the key of a machine that is still there.
+        if __opts__.get("parallel"):
+            raise
+        raise SaltCloudSystemExit(str(error)) from error
+
+
+def start(name, kwargs=None, call=None):
+    """
+    Start a clone that is off.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-cloud -a start my-centos7-clone
+    """
+    _need_action(call, "start", kwargs)
+    return _answer(lambda asked: asked.power(name, "start"))
+
+
+def stop(name, kwargs=None, call=None):
+    """
+    Shut a clone down.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-cloud -a stop my-centos7-clone
+    """
+    _need_action(call, "stop", kwargs)
+    return _answer(lambda asked: asked.power(name, "stop"))
+
+
+def reboot(name, kwargs=None, call=None):
+    """
+    Reboot a clone.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-cloud -a reboot my-centos7-clone
+    """
+    _need_action(call, "reboot", kwargs)
+    return _answer(lambda asked: asked.power(name, "reboot"))
+
+
+def show_instance(name, kwargs=None, call=None):
+    """
+    Everything that is known of one clone.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-cloud -a show_instance my-centos7-clone
+    """
+    _need_action(call, "show_instance", kwargs)
+    return _answer(lambda asked: asked.show(name))
 
 
 def list_nodes(call=None):
     """
-    The machines of every configured host, with id, image, state and addresses.
+    The clones of a provider, with id, image, state and addresses.
 
     CLI Example:
 
@@ -92,9 +184,8 @@ def list_nodes(call=None):
 
         salt-cloud -Q
     """
-    if call == "action":
-        raise SaltCloudSystemExit("list_nodes is a function: salt-cloud -f list_nodes PROVIDER")
-    return cloud.list_nodes(__opts__, _active_provider())
+    _need_function(call, "list_nodes")
+    return _answer(lambda asked: asked.nodes())
 
 
 def list_nodes_full(call=None):
@@ -107,8 +198,81 @@ def list_nodes_full(call=None):
 
         salt-cloud -F
     """
-    if call == "action":
-        raise SaltCloudSystemExit(
-            "list_nodes_full is a function: salt-cloud -f list_nodes_full PROVIDER"
-        )
-    return cloud.list_nodes(__opts__, _active_provider(), full=True)
+    _need_function(call, "list_nodes_full")
+    return _answer(lambda asked: asked.nodes(full=True))
+
+
+def list_nodes_select(call=None):
+    """
+    The same machines with the fields that ``query.selection`` of /etc/salt/cloud names.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-cloud -S
+    """
+    _need_function(call, "list_nodes_select")
+    wanted = __opts__.get("query.selection")
+    if not wanted:
+        raise SaltCloudSystemExit("query.selection not found in /etc/salt/cloud")
+    return salt.utils.cloud.list_nodes_select(list_nodes_full(), wanted, call)
+
+
+def avail_images(call=None):
+    """
+    The machines that could be cloned: what ``base_domain`` may name.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-cloud --list-images kvm-provider
+    """
+    _need_function(call, "avail_images")
+    return _answer(lambda asked: asked.images())
+
+
+def avail_sizes(call=None):
+    """
+    CPUs and memory (bytes) of each base; a clone has the same unless its profile says more.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-cloud --list-sizes kvm-provider
+    """
+    _need_function(call, "avail_sizes")
+    return _answer(lambda asked: asked.sizes())
+
+
+def avail_locations(call=None):
+    """
+    Where clones of a provider are made: one provider is one KVM host.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-cloud --list-locations kvm-provider
+    """
+    _need_function(call, "avail_locations")
+    return _answer(lambda asked: asked.locations())
+
+
+def adopt(kwargs=None, call=None):
+    """
+    Make a clone of Salt's own driver one of ours: from then on it is listed, and can be destroyed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-cloud -f adopt kvm-provider name=my-old-clone
+    """
+    _need_function(call, "adopt")
+    given = kwargs or {}
+    if "name" not in given or set(given) - {"name", "base_domain"}:
+        raise SaltCloudSystemExit("salt-cloud -f adopt PROVIDER name=NAME [base_domain=BASE]")
+    return _answer(lambda asked: asked.adopt(given["name"], given.get("base_domain", "")))

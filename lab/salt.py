@@ -71,7 +71,7 @@ class SaltWorld:
 
     ``venv`` decides the Salt line (``CACHE / "venv-3006"``); ``modules`` is what ``module_dirs``
     names on both sides, empty for tests of a synced or installed project; ``user`` is whom the
-    master, and the commands on it, run as.
+    master, and the commands on it, run as; ``ports`` are free ones where none are given.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class SaltWorld:
         modules: Sequence[Path] = (CHECKOUT,),
         user: str = "root",
         master: Mapping[str, Any] | None = None,
+        ports: tuple[int, int] | None = None,
     ) -> None:
         self.folder = folder
         self.address = address
@@ -91,7 +92,7 @@ class SaltWorld:
         self.venv = venv or CACHE / "venv"
         self.modules = [str(path) for path in modules]
         self.user = user
-        self.publish_port, self.ret_port = _free_ports(address, 2)
+        self.publish_port, self.ret_port = ports or _free_ports(address, 2)
         self.conf = folder / "conf"
         self.minions: dict[str, Daemon] = {}
         self.master = Daemon("master", self.conf, folder / "log/master")

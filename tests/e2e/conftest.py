@@ -110,6 +110,7 @@ centos7:
 """
         world.write_cloud("profiles", "documented.conf", documented)
         world.write_cloud("deploy", "place-and-start.sh", DEPLOY_SCRIPT)
+        world.write_cloud("deploy", "fails.sh", "echo no minion today; exit 3\n")
         world.write_cloud(
             "profiles",
             "others.conf",
@@ -121,6 +122,12 @@ centos7:
                     "password": PASSWORD,
                 },
                 "agent": {**common, "provider": "direct-kvm", "base_domain": BASE},
+                "fails": {
+                    **common,
+                    "provider": "direct-kvm",
+                    "base_domain": BASE,
+                    "script": "fails",
+                },
                 "sudo": {
                     **common,
                     "base_domain": BARE,

@@ -160,6 +160,17 @@ def test_clones_of_a_base_without_an_agent_become_machines_of_their_own_over_ssh
     assert machines.left() == before
 
 
+def test_salt_cloud_says_that_a_bootstrap_failed_and_leaves_nothing(
+    salt_world: SaltWorld, machines: Machines
+) -> None:
+    before = machines.left()
+    made = salt_world.cloud("-p", "fails", "e2e-fails")
+    assert made.retcode == 1
+    assert "DeployFailed" in made.stderr
+    assert "no minion today" in made.stderr
+    assert machines.left() == before
+
+
 def test_a_wrong_password_is_one_clear_error_and_leaves_nothing(
     salt_world: SaltWorld, machines: Machines
 ) -> None:

@@ -15,32 +15,9 @@ import yaml
 from saltext.kvmclone import cloud_files
 from saltext.kvmclone.config import KEYS, Catalogue
 from saltext.kvmclone.errors import ConfigError
+from tests.documented import PROFILE, PROVIDERS
 
 Write = Callable[[str, str], Path]
-
-# From CONTRACT.md, part 1, to the letter.
-DOCUMENTED_PROVIDERS = """\
-kvm-via-ssh:
-  driver: libvirt
-  url: qemu+ssh://user@kvm.company.com/system?socket=/var/run/libvirt/libvirt-sock
-local-kvm:
-  driver: libvirt
-  url: qemu:///system
-  validate_xml: no        # skip libvirt's schema validation when the clone is defined
-"""
-DOCUMENTED_PROFILES = """\
-centos7:
-  provider: local-kvm             # required
-  base_domain: base-centos7-64    # required: the domain to clone
-  ip_source: ip-learning          # documented as required: ip-learning | qemu-agent (absent: auto, see part 2)
-  ssh_username: root
-  password: my-very-secret-password
-  clone_strategy: quick           # full (default) | quick
-  deploy_command: sh /tmp/.saltcloud/deploy.sh   # for guests whose /tmp is noexec
-  script_args: -F                 # handed to the bootstrap script
-  grains: {clones-are-awesome: true}
-  minion: {master: 192.168.16.1, master_port: 5506}
-"""  # noqa: E501
 
 
 @pytest.fixture
@@ -59,8 +36,8 @@ def write(tmp_path: Path) -> Write:
 @pytest.fixture
 def documented(write: Write) -> None:
     """The documented provider and profile, in the folders that packages create."""
-    write("cloud.providers.d/kvm.conf", DOCUMENTED_PROVIDERS)
-    write("cloud.profiles.d/kvm.conf", DOCUMENTED_PROFILES)
+    write("cloud.providers.d/kvm.conf", PROVIDERS)
+    write("cloud.profiles.d/kvm.conf", PROFILE)
 
 
 @pytest.fixture
@@ -100,8 +77,8 @@ def test_a_minion_reads_the_files_beside_its_own_configuration(
     tmp_path: Path, write: Write
 ) -> None:
     write("minion", f"id: kvm01\nroot_dir: {tmp_path}\n")
-    write("cloud.providers", DOCUMENTED_PROVIDERS)
-    write("cloud.profiles", DOCUMENTED_PROFILES)
+    write("cloud.providers", PROVIDERS)
+    write("cloud.profiles", PROFILE)
     opts = salt.config.minion_config(str(tmp_path / "minion"))
     assert cloud_files.read(opts).profile_names() == ["centos7"]
 
@@ -140,7 +117,7 @@ def test_providers_in_the_cloud_file_itself_are_read_as_in_old_times(
 def test_a_script_that_nobody_named_is_not_invented_from_salts_defaults(
     write: Write, opts: Any
 ) -> None:
-    write("cloud.providers", DOCUMENTED_PROVIDERS)
+    write("cloud.providers", PROVIDERS)
     write("cloud.profiles", "a: {provider: local-kvm, base_domain: base}\n")
     assert cloud_files.read(opts()).resolve("a", "web1")[0].deploy.script == ""
     write("cloud", "script: my-bootstrap\n")
@@ -223,7 +200,7 @@ def test_all_mistakes_of_all_files_come_in_one_error_with_file_and_line(
 def test_a_key_that_stands_twice_in_one_file_is_an_error_with_both_lines(
     write: Write, opts: Any, tmp_path: Path
 ) -> None:
-    write("cloud.providers", DOCUMENTED_PROVIDERS)
+    write("cloud.providers", PROVIDERS)
     write(
         "cloud.profiles",
         "a:\n  provider: local-kvm\n  base_domain: one\n  base_domain: two\n"
@@ -238,7 +215,7 @@ def test_a_key_that_stands_twice_in_one_file_is_an_error_with_both_lines(
 def test_two_files_that_define_one_name_differently_are_both_named(
     write: Write, opts: Any, tmp_path: Path
 ) -> None:
-    write("cloud.providers", DOCUMENTED_PROVIDERS)
+    write("cloud.providers", PROVIDERS)
     write("cloud.profiles.d/one.conf", "a: {provider: local-kvm, base_domain: x}\n")
     write("cloud.profiles.d/two.conf", "a: {provider: local-kvm, base_domain: y}\n")
     text = message_of(lambda: cloud_files.read(opts()))

@@ -363,6 +363,26 @@ def test_a_machine_of_salt_clouds_core_is_understood_with_all_that_comes_along()
         "inline_script": None,
         "timeout": 5,
     }
-    request, secrets = Catalogue().resolve_machine(machine)
+    request, secrets = Catalogue().resolve_machine(machine, settings={"timeout"})
     assert (request.name, request.provider, request.profile) == ("web1", "local-kvm", "small")
     assert (request.cpus, secrets.password) == (2, "hunter2")
+
+
+def test_what_a_map_says_and_no_profile_may_is_refused_all_at_once() -> None:
+    machine = {**LOCAL, **BASE, "name": "web1", "profile": "small", "provider": "p:libvirt"}
+    wrong = {"clone_strategi": "quick", "cpus": "many", "win_installer": "x.exe"}
+    with pytest.raises(ConfigError) as caught:
+        Catalogue().resolve_machine({**machine, **wrong, "requires": ["web0"]})
+    assert "clone_strategi" in str(caught.value)
+    assert "'many' is not" in str(caught.value)
+    assert "win_installer" in str(caught.value)
+    assert "requires" not in str(caught.value)
+
+
+def test_the_cloud_file_speaks_for_the_machines_of_a_map_as_well() -> None:
+    machine = {**LOCAL, **BASE, "name": "web1", "profile": "small", "minion": {"log_level": "info"}}
+    catalogue = Catalogue(cloud_file={"minion": {"master": "192.0.2.1"}, "keysize": 3072})
+    request, _secrets = catalogue.resolve_machine(machine)
+    assert request.deploy.minion["master"] == "192.0.2.1"
+    assert request.deploy.minion["log_level"] == "info"
+    assert request.deploy.keysize == 3072

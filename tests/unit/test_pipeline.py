@@ -118,6 +118,7 @@ class FaultyMaster:
     fault: KvmCloneError = field(default_factory=lambda: MinionTimeout("no answer"))
     accepted: dict[str, str] = field(default_factory=dict)
     settled: list[str] = field(default_factory=list)
+    is_its_master: bool = True
 
     @dataclass(frozen=True)
     class Pair:
@@ -183,6 +184,13 @@ def test_a_clone_that_shall_stay_off_is_not_booted() -> None:
     host = FaultyHost()
     assert pipeline.create(host, REQUEST, start=False).stage == "cloned"
     assert host.asked == ["clone"]
+
+
+def test_a_minion_of_another_master_ends_enrolled_and_its_key_is_not_accepted_here() -> None:
+    master = FaultyMaster("verify", is_its_master=False)
+    outcome = pipeline.create(FaultyHost(), REQUEST, master=master)
+    assert (outcome.stage, outcome.error) == ("enrolled", None)
+    assert master.accepted == {}
 
 
 @pytest.mark.parametrize("deploy", [Deploy(enabled=False), Deploy(bootstrap="none")])

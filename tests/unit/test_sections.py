@@ -280,7 +280,7 @@ def test_a_minion_id_in_a_profile_is_dropped_with_a_warning() -> None:
     ("key", "value"),
     [
         ("win_installer", "/x.exe"),
-        ("make_master", True),
+        ("make_syndic", True),
         ("make_minion", False),
         ("ssh_gateway", "bastion"),
         ("master_sign_pub_file", "/x"),
@@ -409,6 +409,8 @@ def test_every_honoured_key_reaches_the_request() -> None:
         "append_domain": "example.com",
         "keysize": 3072,
         "start_action": "state.apply",
+        "make_master": True,
+        "master": {"x": 1},
         "password": "x",
         "sudo_password": "x",
     }

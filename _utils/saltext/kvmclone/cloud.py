@@ -2,142 +2,352 @@
 salt-cloud's way of asking, in our words: what the driver's functions call.
 
 salt-cloud's core makes the minion's key pair and accepts it on the master before it calls
-the driver, and removes it by what the driver's ``destroy`` answers. So here the pair is
-taken as given, and taken back only where the create fails.
+the driver, and removes keys by the machine's name after it (:mod:`.cloud_keys`). It forks for
+every query and every parallel create, so nothing here outlives one call: each makes its own
+connections.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import salt.config
-import salt.utils.event
 
-from saltext.kvmclone import ownership, pipeline
-from saltext.kvmclone.enrolment import Enroller
-from saltext.kvmclone.errors import KvmCloneError, NotFound
-from saltext.kvmclone.keys import KeyPair, MinionKeys
+from saltext.kvmclone import cloud_keys, collect, names, pipeline
+from saltext.kvmclone.clone import Clone
+from saltext.kvmclone.cloud_events import CloudEvents, deploy_kwargs
+from saltext.kvmclone.cloud_keys import GivenPair, Noted
+from saltext.kvmclone.errors import (
+    ConfigError,
+    ForeignDomain,
+    InvalidName,
+    KvmCloneError,
+    NotFound,
+)
+from saltext.kvmclone.kvm_host import KvmHost
 from saltext.kvmclone.master import DEFAULT_URL, Master
-from saltext.kvmclone.pipeline import Outcome
+from saltext.kvmclone.request import Request, Secrets
+
+log = logging.getLogger(__name__)
 
 #: libvirt's states in the words that salt-cloud's own maps understand.
 STATES = {"shutoff": "stopped", "pmsuspended": "suspended"}
 
 DRIVER = "libvirt"
 
-
-class GivenPair(Enroller):
-    """
-    An enroller whose key pair salt-cloud's core has made and accepted already.
-
-    :param pair: That pair.
-    """
-
-    def __init__(self, opts: Mapping[str, Any], pair: KeyPair) -> None:
-        super().__init__(opts, MinionKeys(opts))
-        self.pair = pair
-
-    def require_free(self, minion_id: str) -> None:
-        """The core accepted this very key a moment ago."""
-
-    def generate(self, bits: int) -> KeyPair:
-        return self.pair
+#: What the command line sets for all machines; a profile's own word wins.
+_COMMAND_LINE = ("deploy", "script_args")
 
 
 def configured_provider(opts: Mapping[str, Any], active: str) -> Any:
-    """The configured provider that is active, or False: then salt-cloud leaves us out."""
+    """
+    The configured provider that is active, or False: then salt-cloud leaves us out.
+
+    :param active: ``ALIAS:libvirt``, or the driver's name for the first there is.
+    """
     alias = active.partition(":")[0]
     for name, entry in (opts.get("providers") or {}).items():
-        if DRIVER in entry and (alias in (name, DRIVER)):
+        if DRIVER in entry and alias in (name, DRIVER):
             return entry[DRIVER]
     return False
 
 
-def master_side(opts: Mapping[str, Any]) -> Master:
+class Asked:
     """
-    The master that salt-cloud works for. salt-cloud's own configuration will not do: it
-    has another cache folder, and with it not the key that publishing a job takes.
+    One call of salt-cloud's core.
+
+    :param opts: salt-cloud's configuration.
+    :param active: The active provider, ``ALIAS:libvirt``; empty where the core names none.
+    :param utils: Salt's ``__utils__``, whose ``cloud`` part keeps salt-cloud's cache.
+    :param noted: The keys that were accepted when the driver was loaded.
     """
-    folder = os.path.dirname(str(opts["conf_file"]))
-    path = str(opts.get("master_config") or os.path.join(folder, "master"))
-    return Master(salt.config.master_config(path))
 
+    def __init__(
+        self,
+        opts: Mapping[str, Any],
+        active: str = "",
+        utils: Mapping[str, Callable[..., Any]] | None = None,
+        noted: Noted | None = None,
+    ) -> None:
+        self.opts = opts
+        self.alias = active.partition(":")[0]
+        self.utils = utils or {}
+        self.noted = noted or {}
 
-def create(opts: Mapping[str, Any], machine: Mapping[str, Any]) -> Outcome:
-    """
-    Make the machine that salt-cloud's core asks for.
+    @functools.cached_property
+    def side(self) -> Master:
+        """
+        The master that salt-cloud works for. salt-cloud's own configuration will not do: it
+        has another cache folder, and with it not the key that publishing a job takes.
+        """
+        folder = os.path.dirname(str(self.opts["conf_file"]))
+        path = str(self.opts.get("master_config") or os.path.join(folder, "master"))
+        return Master(salt.config.master_config(path))
 
-    :param machine: salt-cloud's ``vm_``: profile, provider and map merged, with the keys.
-    """
-    name = str(machine.get("name", ""))
-    try:
-        side = master_side(opts)
-        request, secrets = side.catalogue.resolve_machine(machine)
-        pair = KeyPair(str(machine.get("priv_key") or ""), str(machine.get("pub_key") or ""))
-        enroller = GivenPair(side.opts, pair) if pair.private else side.enroller
-        host = side.host(request.host, request.url)
-    except KvmCloneError as error:
-        return Outcome(name, "", None, error)
-    about = {
-        "name": request.name,
-        "profile": request.profile,
-        "provider": str(machine.get("provider") or ""),
-        "driver": DRIVER,
-    }
-    _fire(opts, name, "creating", about)
-    outcome = pipeline.create(host, request, secrets, enroller)
-    if outcome.error is None:
-        _fire(opts, name, "created", about)
-    return outcome
+    # --- making -----------------------------------------------------------------------
 
+    def create(self, machine: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Make the machine that the core asks for.
 
-def destroy(opts: Mapping[str, Any], name: str) -> Outcome:
-    """
-    Destroy one clone; its key is the core's to remove.
+        :param machine: The core's ``vm_``: profile, provider and map merged, with the keys.
+        :return: CLONE, with ``deployed`` and ``deploy_kwargs`` as the core expects them.
+        :raises KvmCloneError: It could not be made; nothing of it is left, no key either.
+        """
+        given = GivenPair(self.side.opts, self.opts, machine, self.noted)
+        with CloudEvents(self.opts, machine) as told:
+            try:
+                request, secrets = self._resolved(machine)
+                given.settle_place(request)
+                told.creating()
+                told.requesting(request)
+                clone = self._made(machine, request, secrets, given, told)
+            except BaseException:
+                given.take_back()
+                raise
+            if not given.belongs_to(clone):
+                given.take_back()
+            told.created()
+        self._cache_made(machine, clone)
+        return {
+            **clone.as_dict(),
+            "deployed": clone.stage in ("enrolled", "ready"),
+            "deploy_kwargs": deploy_kwargs(self.opts, machine, request, clone),
+        }
 
-    A machine that is gone already counts as destroyed: where two providers name one
-    daemon, salt-cloud asks for each of them.
-    """
-    try:
-        host, _clone = master_side(opts).find(name)
-        _fire(opts, name, "destroying", {"name": name})
-        gone = host.destroy(name)
-    except NotFound:
-        return Outcome(name, ownership.DESTROYING)
-    except KvmCloneError as error:
-        return Outcome(name, "", None, error)
-    _fire(opts, name, "destroyed", {"name": name})
-    return Outcome(name, gone.stage, gone)
+    def _resolved(self, machine: Mapping[str, Any]) -> tuple[Request, Secrets]:
+        words = {key: self.opts[key] for key in _COMMAND_LINE if self.opts.get(key) is not None}
+        request, secrets = self.side.catalogue.resolve_machine({**words, **machine}, self.opts)
+        self._refuse_ambiguous(request)
+        if self.opts.get("parallel") and self.opts.get("start_action"):
+            # The core calls it itself then, in the order of the map's "requires".
+            deploy = dataclasses.replace(request.deploy, start_action="")
+            request = dataclasses.replace(request, deploy=deploy)
+        return request, secrets
 
+    def _refuse_ambiguous(self, request: Request) -> None:
+        """
+        :raises InvalidName: salt-cloud would take the name for something else: a hard map
+            destroys "everything called like the provider, its driver, or the machine".
+        :raises ConfigError: Two providers name one daemon and the machine's is not its
+            profile's: it could be listed, and destroyed by a hard map, under the other.
+        """
+        providers = self.opts.get("providers") or {}
+        drivers = {driver for entry in providers.values() for driver in entry}
+        if request.name in {DRIVER, *providers, *drivers}:
+            raise InvalidName(
+                f"'{request.name}' is also the name of a provider or driver; a hard map (-H) "
+                "would mistake one for the other.",
+                "Choose another name.",
+            )
+        own = self._provider_of(request.profile)
+        if own and own != request.provider and self._daemon(own) == self._daemon(request.provider):
+            raise ConfigError(
+                f"The profile '{request.profile}' belongs to the provider '{own}', which is the "
+                f"same daemon as '{request.provider}'.",
+                f"Leave 'provider: {request.provider}' out of the map, or make a profile of it.",
+            )
 
-def list_nodes(opts: Mapping[str, Any], active: str, full: bool = False) -> dict[str, Any]:
-    """
-    The clones of one provider, as salt-cloud's tables want them.
+    def _made(
+        self,
+        machine: Mapping[str, Any],
+        request: Request,
+        secrets: Secrets,
+        given: GivenPair,
+        told: CloudEvents,
+    ) -> Clone:
+        enrols = request.deploy.enabled and request.deploy.bootstrap != "none"
 
-    :param active: The active provider, ``ALIAS`` or ``ALIAS:libvirt``.
-    :param full: With the whole CLONE as well.
-    """
-    side = master_side(opts)
-    alias = active.partition(":")[0]
-    keys = side.catalogue.providers.get(alias, {})
-    host = side.host(str(keys.get("host") or ""), str(keys.get("url") or DEFAULT_URL))
-    nodes = {}
-    for clone in host.list_clones():
-        reported = [address.address for address in clone.addresses]
-        nodes[clone.name] = {
+        def watch(stage: str, _elapsed: float, clone: Clone) -> None:
+            if stage == "addressed" and enrols:
+                told.deploying(deploy_kwargs(self.opts, machine, request, clone))
+            elif stage == "enrolled":
+                told.deploy_script(clone)
+
+        host = self.side.host(request.host, request.url)
+        outcome = pipeline.create(host, request, secrets, given, watch)
+        if outcome.error is not None:
+            raise outcome.error
+        assert outcome.clone is not None
+        return outcome.clone
+
+    # --- living -----------------------------------------------------------------------
+
+    def destroy(self, name: str) -> dict[str, Any]:
+        """
+        Destroy one clone and remove its key: the one on its record, and no other.
+
+        A machine that is gone already counts as destroyed: where two providers name one
+        daemon, the core asks for each of them.
+
+        :return: CLONE as it was. Empty where the core, which goes by names, would go on to
+            remove a key that is not this machine's; the machine is gone all the same.
+        :raises KvmCloneError: It is still there, and so is its key.
+        """
+        host, clone = self._found(name)
+        if clone is not None:
+            with CloudEvents(self.opts, {"name": name}) as told:
+                told.destroying()
+                try:
+                    clone = collect.destroy(host, name)
+                except NotFound:
+                    pass  # somebody else was faster
+                self.side.keys.take_back(clone.minion.id or name, clone.minion.fingerprint)
+                told.destroyed()
+        self._forget(name)
+        others = cloud_keys.touched_by_core(self.opts, name)
+        # Without a key of ours on its record, the one of its name was accepted by hand for it.
+        by_hand = clone is not None and not clone.minion.fingerprint and others == [name]
+        if others and not by_hand:
+            log.warning(
+                "'%s' is gone. salt-cloud is not told so, since it would remove the key of %s, "
+                "which is not that machine's",
+                name,
+                " or ".join(others),
+            )
+            return {}
+        return clone.as_dict() if clone else {"name": name, "stage": "destroying"}
+
+    def _found(self, name: str) -> tuple[KvmHost, Clone | None]:
+        """The active provider's host (or whichever has it, where none is active), and the clone."""
+        try:
+            if not self.alias:
+                return self.side.find(name)
+            return self.host, self.host.show(name)
+        except NotFound:
+            return self.host, None
+
+    def power(self, name: str, action: str) -> dict[str, Any]:
+        """``start``, ``stop`` or ``reboot`` one clone; answers with it as it is then."""
+        return self._node(self.host.power(name, action), full=True)
+
+    def show(self, name: str) -> dict[str, Any]:
+        """One clone as it is now."""
+        node = self._node(self.host.show(name), full=True)
+        if "cloud.cache_node" in self.utils and self.opts.get("update_cachedir"):
+            self.utils["cloud.cache_node"](node, f"{self.alias}:{DRIVER}", self.opts)
+        return node
+
+    def adopt(self, name: str, base_domain: str) -> dict[str, Any]:
+        """A clone of Salt's own driver becomes one of ours; answers with it as it is."""
+        return self._node(self.host.adopt(names.check(name), base_domain), full=True)
+
+    # --- listing ----------------------------------------------------------------------
+
+    @property
+    def host(self) -> KvmHost:
+        """The host of the active provider."""
+        return self.side.host(*self._daemon(self.alias))
+
+    def nodes(self, full: bool = False) -> dict[str, Any]:
+        """
+        The clones of the active provider, as salt-cloud's tables want them; never a base, and
+        never somebody else's machine: a hard map (-H) destroys whatever is listed and not in it.
+
+        :param full: With the whole CLONE as well.
+        """
+        try:
+            mine = [clone for clone in self.host.list_clones() if self._is_mine(clone)]
+        except KvmCloneError as error:
+            # The core leaves out a provider that fails and says so to nobody.
+            log.error("The provider '%s' is not listed. %s", self.alias, error)
+            raise
+        listed = {clone.name: self._node(clone, full) for clone in mine}
+        if full and self.opts.get("update_cachedir"):
+            self.utils["cloud.cache_node_list"](listed, self.alias, self.opts)
+        return listed
+
+    def _is_mine(self, clone: Clone) -> bool:
+        """
+        Each clone is listed by one provider, however many name its daemon: that of its profile,
+        or the first by name where that is not known or has no such machine.
+        """
+        own = self._provider_of(clone.profile)
+        daemon = self._daemon(self.alias)
+        if own == self.alias:
+            return True
+        if not own:
+            known = self.opts.get("providers") or {}
+            alike = [
+                name for name in known if DRIVER in known[name] and self._daemon(name) == daemon
+            ]
+            return self.alias == min(alike, default=self.alias)
+        if self._daemon(own) == daemon:
+            return False
+        try:  # two spellings of one daemon, or a profile that has moved since
+            return self.side.host(*self._daemon(own)).show(clone.name).uuid != clone.uuid
+        except (NotFound, ForeignDomain):
+            return True
+        except KvmCloneError:
+            return False
+
+    def _provider_of(self, profile: str) -> str:
+        known = self.side.catalogue.profiles.get(profile)
+        return known.provider.partition(":")[0] if known else ""
+
+    def _daemon(self, alias: str) -> tuple[str, str]:
+        """
+        Which minion's, or what url. By the core's own word first: its providers may come from
+        pillar or from a call, and then stand in no file.
+
+        :raises ConfigError: There is no such provider.
+        """
+        core = (self.opts.get("providers") or {}).get(alias, {}).get(DRIVER)
+        keys = core or self.side.catalogue.providers.get(alias)
+        if not keys:
+            raise ConfigError(
+                f"There is no provider '{alias}' of the driver '{DRIVER}'.",
+                "See what there is: salt-cloud --list-providers",
+            )
+        return str(keys.get("host") or ""), str(keys.get("url") or DEFAULT_URL)
+
+    def bases(self) -> list[dict[str, Any]]:
+        """The machines of the active provider that could be cloned."""
+        return self.host.bases()
+
+    def images(self) -> dict[str, Any]:
+        """``--list-images``: what ``base_domain`` may name."""
+        return {base["name"]: base for base in self.bases()}
+
+    def sizes(self) -> dict[str, Any]:
+        """``--list-sizes``: a clone has its base's, unless ``cpus`` and ``memory`` say more."""
+        return {
+            base["name"]: {key: base[key] for key in ("name", "cpus", "memory")}
+            for base in self.bases()
+        }
+
+    def locations(self) -> dict[str, Any]:
+        """``--list-locations``: one provider is one KVM host."""
+        minion, url = self._daemon(self.alias)
+        return {minion or url: {"name": minion or url, "host": minion, "url": url}}
+
+    def _node(self, clone: Clone, full: bool) -> dict[str, Any]:
+        return {
             **(clone.as_dict() if full else {}),
             "id": clone.uuid,
             "image": clone.base,
             "size": "",
             "state": STATES.get(clone.state, clone.state),
             "private_ips": [],
-            "public_ips": reported,
+            "public_ips": [address.address for address in clone.addresses],
         }
-    return nodes
 
+    # --- salt-cloud's cache -----------------------------------------------------------
 
-def _fire(opts: Mapping[str, Any], name: str, word: str, data: Mapping[str, Any]) -> None:
-    with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=False) as bus:
-        bus.fire_event(dict(data), f"salt/cloud/{name}/{word}")
+    def _cache_made(self, machine: Mapping[str, Any], clone: Clone) -> None:
+        if not self.opts.get("update_cachedir"):
+            return
+        provider = f"{self.alias}:{DRIVER}"
+        profile = str(machine.get("profile") or "")
+        self.utils["cloud.cachedir_index_add"](clone.name, profile, DRIVER, provider)
+        self.utils["cloud.cache_node"](self._node(clone, full=True), provider, self.opts)
+
+    def _forget(self, name: str) -> None:
+        if self.opts.get("update_cachedir"):
+            self.utils["cloud.cachedir_index_del"](name)
+            self.utils["cloud.delete_minion_cachedir"](name, self.alias, self.opts)

@@ -14,10 +14,9 @@ it merges a section with the one it ``extends``.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from saltext.kvmclone.checks import (
     Section,
     checked_arguments,
     error_for,
+    fault_of,
     merge,
     shown,
     visible,
@@ -40,6 +40,12 @@ from saltext.kvmclone.schema import Fate, Place
 from saltext.kvmclone.sections import DRIVER, Profile, assemble
 
 __all__ = ["KEYS", "Catalogue", "Place", "Problem", "Profile", "Section", "build", "resolve_inline"]
+
+#: What salt-cloud's core itself puts beside the keys of a machine.
+_OF_THE_CORE = (
+    "name", "profile", "provider", "driver", "level", "requires", "os", "inline_script",
+    "pub_key", "priv_key", "master_pub", "master_pem", "preseed_minion_keys", "profiles",
+)  # fmt: skip
 
 #: Every known key by its name: the list of what is honoured, ignored and refused.
 KEYS = schema.KEYS
@@ -134,24 +140,36 @@ class Catalogue:
         request, secrets = self._request(name, merge(below, arguments), "", provider, "arguments")
         return dataclasses.replace(request, overrides=remaining), secrets
 
-    def resolve_machine(self, machine: Mapping[str, Any]) -> tuple[Request, Secrets]:
+    def resolve_machine(
+        self, machine: Mapping[str, Any], settings: Container[str] = ()
+    ) -> tuple[Request, Secrets]:
         """
         The clone that salt-cloud's core asks a driver for.
 
-        :param machine: What the core hands over (``vm_``): cloud file, provider, profile
-            and map merged in its own way, with much that is the core's own business;
-            only known keys are taken from it. They come from files, not from a command
-            line, so secrets are in order here.
+        :param machine: What the core hands over (``vm_``): provider, profile and map merged in
+            its own way, the cloud file only for a single machine, and with much that is the
+            core's own business. They come from files, not from a command line, so secrets are
+            in order here.
+        :param settings: Names of salt-cloud's own settings, which may stand among them.
+        :raises ConfigError: A map says something that a profile may not.
         """
         name = names.check(machine.get("name"))
+        profile = str(machine.get("profile") or "")
+        problems = [
+            Problem("salt-cloud", profile or name, key, fault)
+            for key, value in machine.items()
+            if key not in _OF_THE_CORE and key not in settings and not key.startswith("__")
+            if (fault := fault_of(key, value, Place.PROFILE))
+        ]
+        if problems:
+            raise error_for(problems)
         keys = {
-            key: copy.deepcopy(value)
+            key: value
             for key, value in machine.items()
             if key in KEYS and KEYS[key].fate in (Fate.HONOURED, Fate.CARRIED)
         }
-        profile = str(machine.get("profile") or "")
         provider = str(machine.get("provider") or "").partition(":")[0]
-        return self._request(name, keys, profile, provider, "salt-cloud")
+        return self._request(name, merge(self.cloud_file, keys), profile, provider, "salt-cloud")
 
     def _profile(self, name: str) -> Profile:
         if name in self.profiles:

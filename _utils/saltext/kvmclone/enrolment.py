@@ -41,6 +41,11 @@ class Enroller:
         self.opts = opts
         self.keys = keys
 
+    @property
+    def is_its_master(self) -> bool:
+        """Whoever asks here wants a minion of this master."""
+        return True
+
     def require_free(self, minion_id: str) -> None:
         """See :meth:`.keys.MinionKeys.require_free`."""
         self.keys.require_free(minion_id)
@@ -81,6 +86,12 @@ class Enroller:
         :raises ConfigError: A script or file of the profile cannot be read or rendered.
         :raises LoginFailed: The login key cannot be read, or not with its passphrase.
         """
+        if request.deploy.make_master:
+            raise ConfigError(
+                f"'{request.name}' is to become a master (make_master), whose keys salt-cloud's "
+                "core makes.",
+                f"There: salt-cloud -p {request.profile or 'PROFILE'} {request.name}",
+            )
         prepare(self.opts, request, secrets)
 
     def enrolment(self, request: Request, secrets: Secrets, pair: Any) -> Enrolment:

@@ -112,18 +112,12 @@ class MinionKeys:
         self._require_same(minion_id, public)
         # Remembered first: so it can be taken back when even its clone is gone.
         self._memory.store(BANK, minion_id, self._note(public, name or minion_id))
-        driver = self.opts.get("keys.cache_driver")
-        if driver:
-            store = salt.cache.Cache(self.opts, driver=driver)
-            store.store("keys", minion_id, {"pub": public, "state": "accepted"})
+        if self._stored(minion_id, public):
             return
-        folder = os.path.join(self.opts["pki_dir"], ACCEPTED)
-        draft = os.path.join(self.opts["pki_dir"], f".{minion_id}.{secrets.token_hex(8)}")
-        with open(draft, "x", encoding="ascii", opener=_readable) as target:
-            target.write(public)
+        draft = self._draft(minion_id, public)
         try:
             # Whole or not at all, and never over a key that another create was faster with.
-            os.link(draft, os.path.join(folder, minion_id))
+            os.link(draft, os.path.join(self.opts["pki_dir"], ACCEPTED, minion_id))
         except FileExistsError:
             self._require_same(minion_id, public)
         finally:
@@ -131,6 +125,29 @@ class MinionKeys:
 
     def _note(self, public: str, name: str) -> dict[str, str]:
         return {"fingerprint": self.fingerprint(public), "name": name}
+
+    def replace(self, minion_id: str, public: str) -> None:
+        """
+        Put back a key that was accepted before and overwritten since; it is not one of ours,
+        and is not remembered as one.
+        """
+        if not self._stored(minion_id, public):
+            draft = self._draft(minion_id, public)
+            os.replace(draft, os.path.join(self.opts["pki_dir"], ACCEPTED, minion_id))
+
+    def _stored(self, minion_id: str, public: str) -> bool:
+        """Accept a key where the master keeps them by a driver (3008), not in plain files."""
+        driver = self.opts.get("keys.cache_driver")
+        if driver:
+            store = salt.cache.Cache(self.opts, driver=driver)
+            store.store("keys", minion_id, {"pub": public, "state": "accepted"})
+        return bool(driver)
+
+    def _draft(self, minion_id: str, public: str) -> str:
+        draft = os.path.join(self.opts["pki_dir"], f".{minion_id}.{secrets.token_hex(8)}")
+        with open(draft, "x", encoding="ascii", opener=_readable) as target:
+            target.write(public)
+        return draft
 
     def _require_same(self, minion_id: str, public: str) -> None:
         accepted = self.accepted(minion_id)

@@ -105,6 +105,9 @@ class KvmHost(Protocol):
     def tree(self) -> dict[str, Any]:
         """Bases with their clones, as ``tree`` of CONTRACT.md."""
 
+    def bases(self) -> list[dict[str, Any]]:
+        """The machines that are no clones of ours, and could be cloned; see :mod:`.lineage`."""
+
     def doctor(self) -> list[dict[str, Any]]:
         """What is not as it should be, worst first; empty on a healthy host."""
 

@@ -248,3 +248,31 @@ class _Planting:
             format_ = format_ or (volume.format if volume is not None else "")
         capacity, allocation = found or (0, 0)
         return TreeDisk(target, path, format_, capacity, allocation, backing, found is not None)
+
+
+def bases(host: Host) -> list[dict[str, Any]]:
+    """
+    Every machine that is no clone of ours, by name: ``{"name", "uuid", "state", "cpus",
+    "memory", "description", "disks": [{"target", "path", "format"}]}``. It can be cloned while
+    its state is ``shutoff``.
+    """
+
+    def look(handle: DomainHandle) -> dict[str, Any] | None:
+        if handle.record() is not None:
+            return None
+        domain = domain_xml.read(handle.definition())
+        return {
+            "name": handle.name,
+            "uuid": handle.uuid,
+            "state": handle.state(),
+            "cpus": domain.cpus,
+            "memory": domain.memory,
+            "description": domain.description,
+            "disks": [
+                {"target": disk.target, "path": disk.path, "format": disk.format}
+                for disk in domain.disks
+            ],
+        }
+
+    found = [base for base in host.each_domain(look) if base]
+    return sorted(found, key=lambda base: str(base["name"]))

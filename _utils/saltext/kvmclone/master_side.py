@@ -26,6 +26,13 @@ class KeyPair(Protocol):
 class MasterSide(Protocol):
     """What only a master can do for a new minion."""
 
+    @property
+    def is_its_master(self) -> bool:
+        """
+        Whether the minion will answer to this master. Where it will not, its key is not accepted
+        here and the create ends at ``enrolled``.
+        """
+
     def require_free(self, minion_id: str) -> None:
         """Refuse an id that the master already has a key for."""
 

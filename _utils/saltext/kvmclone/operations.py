@@ -367,6 +367,9 @@ class LocalHost:
     def tree(self) -> dict[str, Any]:
         return self._connected(lambda host: lineage.tree(host).as_dict())
 
+    def bases(self) -> list[dict[str, Any]]:
+        return self._connected(lineage.bases)
+
     def doctor(self) -> list[dict[str, Any]]:
         return self._connected(lambda host: [f.as_dict() for f in doctor.examine(host)])
 

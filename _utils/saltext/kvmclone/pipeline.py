@@ -165,7 +165,9 @@ class _Create:
         self.watcher = watcher
         #: The create that failed and was kept, where this one goes on with it.
         self.kept = kept
-        self.goal = "ready" if self.master else "addressed" if start else "cloned"
+        self.goal = "addressed" if start else "cloned"
+        if self.master is not None:
+            self.goal = "ready" if self.master.is_its_master else "enrolled"
         self.worker = workers.this_process()
         self.minion_id = request.minion_id
         self.stage = ""
@@ -312,8 +314,11 @@ class _Create:
             enrolment = master.enrolment(request, self.secrets, keys)
             # Accepted before the minion starts: its first knock is then answered at once.
             self.fingerprint = master.fingerprint(keys.public)
-            master.accept(request.minion_id, keys.public, request.name)
+            if master.is_its_master:
+                master.accept(request.minion_id, keys.public, request.name)
             self._reach("enrolled", lambda: host.bootstrap(request, enrolment))
+        if not master.is_its_master:
+            return
 
         started = time.monotonic()
         uuid = self.clone.uuid if self.clone else ""

@@ -121,6 +121,10 @@ class RemoteHost:
         answer: dict[str, Any] = self._call("tree")
         return answer
 
+    def bases(self) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = self._call("bases")
+        return answer
+
     def doctor(self) -> list[dict[str, Any]]:
         answer: list[dict[str, Any]] = self._call("doctor")
         return answer
@@ -266,6 +270,7 @@ _SERVED: dict[str, _Served] = {
     "list_clones": lambda host, _opts, _a: host.list_clones(),
     "unfinished": lambda host, _opts, a: host.unfinished(a["name"]),
     "tree": lambda host, _opts, _a: host.tree(),
+    "bases": lambda host, _opts, _a: host.bases(),
     "doctor": lambda host, _opts, _a: host.doctor(),
     "capacity": lambda host, _opts, _a: host.capacity(),
     "witness": lambda host, _opts, a: host.witness(a["names"], a["ids"]),

@@ -73,6 +73,8 @@ class Deploy:
     :param append_domain: Domain appended to the minion id.
     :param keysize: Bits of the minion's key.
     :param start_action: Salt function called once the minion answers; empty for none.
+    :param make_master: The machine becomes a master as well, with keys of salt-cloud's making.
+    :param master: Its master configuration.
     """
 
     enabled: bool = True
@@ -89,6 +91,8 @@ class Deploy:
     append_domain: str = ""
     keysize: int = 4096
     start_action: str = ""
+    make_master: bool = False
+    master: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

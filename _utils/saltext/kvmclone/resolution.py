@@ -190,7 +190,10 @@ def _deploy(values: Mapping[str, Any], profile: str, provider: str) -> Deploy:
     domain = values.get("append_domain") or minion.get("append_domain") or ""
     if not domain and values.get("use_fqdn"):
         domain = values.get("domain", "")
-    simple = "bootstrap script script_args script_env inline_script preflight_cmds file_map"
+    simple = (
+        "bootstrap script script_args script_env inline_script preflight_cmds file_map "
+        "make_master master"
+    )
     return Deploy(
         enabled=values.get("deploy", True),
         command=values.get("deploy_command", ""),

@@ -115,9 +115,10 @@ _PICK = values.record(cidr=values.CIDR, interface=values.WORD, family=values.cho
 
 _NO_WINDOWS = "Windows guests are not bootstrapped; set deploy: false"
 _NO_GATEWAY = "the host that made the clone talks to it; name the KVM host's minion in host:"
-_NO_MASTER = "only minions are installed; install a master with a state once the minion answers"
+_NO_MASTER = "salt-cloud's core makes a master's keys (make_master); its settings stand in master:"
 _SALTIFY = "belongs to the saltify driver"
 _OWN_SSH = "connections are made by this project's own ssh client"
+_CLOUD_CACHE = "it concerns salt-cloud's own cache; elsewhere libvirt is asked"
 _FOUND = "the address is found by ip_source"
 
 #: Every key, in the order in which ``describe`` shows them.
@@ -182,6 +183,9 @@ TABLE: tuple[Key, ...] = (
     _honoured("domain", values.WORD),
     _honoured("keysize", values.integer(1024, 16384)),
     _honoured("start_action", values.TEXT),
+    # A new master, whose keys salt-cloud's core makes
+    _honoured("make_master", values.BOOLEAN),
+    _honoured("master", values.MAPPING),
     # Of a later stage
     _carried("hosts", values.TEXTS),
     _carried("placement", values.either(values.WORD, values.MAPPING)),
@@ -200,10 +204,10 @@ TABLE: tuple[Key, ...] = (
     _ignored("keep_tmp", "the folder in the guest is always removed", False),
     _ignored("show_deploy_args", "answers never hold what was deployed", False),
     _ignored("force_minion_config", "the minion's configuration is always written", True),
-    _ignored("sync_after_install", "use startup_states or start_action"),
-    _ignored("update_cachedir", "no cache is kept; libvirt is asked"),
-    _ignored("diff_cache_events", "no cache is kept; libvirt is asked"),
-    _ignored("cache_event_strip_fields", "no cache is kept; libvirt is asked"),
+    _ignored("sync_after_install", "salt-cloud does it; for salt-run there is start_action"),
+    _ignored("update_cachedir", _CLOUD_CACHE, True, False),
+    _ignored("diff_cache_events", _CLOUD_CACHE, True, False),
+    _ignored("cache_event_strip_fields", _CLOUD_CACHE),
     _ignored("userdata_template", "a libvirt domain has no user data"),
     _ignored("ssh_host", _FOUND),
     _ignored("salt_host", _FOUND),
@@ -215,10 +219,8 @@ TABLE: tuple[Key, ...] = (
     _ignored("wol_sender_node", _SALTIFY),
     _ignored("wol_boot_wait", _SALTIFY),
     # What would make something else than what was asked for
-    _refused("make_master", _NO_MASTER),
     _refused("make_minion", "set deploy: false for a machine without a minion", (None, True)),
     _refused("make_syndic", _NO_MASTER),
-    _refused("master", _NO_MASTER + "; the minion's master stands in minion: {master: ...}"),
     _refused("master_conf", _NO_MASTER),
     _refused("master_pub", _NO_MASTER),
     _refused("master_pem", _NO_MASTER, secret=True),

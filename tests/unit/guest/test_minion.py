@@ -228,6 +228,25 @@ def test_only_salt_s_own_script_is_told_the_folder(guest):
     assert guest.text("/args").split()[1:] == ["-F"]
 
 
+def test_a_new_master_finds_its_keys_and_those_that_it_shall_accept(guest):
+    script = (
+        f'd=$(dirname "$0"); cat "$d/master.pem" "$d/preseed/web1" >{guest.root}/seen\n'
+        f'stat -c %a "$d/master.pem" >>{guest.root}/seen\necho "$*" >{guest.root}/args\n'
+    )
+    beside = (
+        GuestFile("master.pem", b"the master's\n", 0o600),
+        GuestFile("preseed/web1", b"a minion's\n"),
+    )
+    flags = " -M -k {folder}/preseed"
+    enrolment = scripted(script, is_bootstrap_script=True, beside=beside, flags=flags)
+    minion.enrol(guest, enrolment)
+    assert guest.text("/seen") == "the master's\na minion's\n600\n"
+    words = guest.text("/args").split()
+    assert words == ["-c", words[1], "-M", "-k", f"{words[1]}/preseed"]
+    assert not os.path.lexists(words[1])
+    assert "the master's\n" in enrolment.hidden()
+
+
 def test_the_documented_deploy_command_works_literally(guest):
     command = "sh /tmp/.saltcloud/deploy.sh"
     minion.enrol(guest, scripted(f'echo "$0" >{guest.root}/ran\n', deploy_command=command))
@@ -404,6 +423,8 @@ def test_an_enrolment_survives_the_journey():
         preflight_cmds=("x",),
         inline_script=("y", "z"),
         files=(GuestFile("/a", bytes(range(256)), 0o600),),
+        beside=(GuestFile("master.pem", b"secret", 0o600),),
+        flags=" -M",
     )
     assert Enrolment.from_bytes(enrolment.to_bytes()) == enrolment
 

@@ -81,6 +81,8 @@ class Enrolment:
     :param inline_script: Commands after it; one that fails becomes a warning.
     :param files: Extra files, placed before anything runs.
     :param secrets: The login.
+    :param beside: Files that the deploy script finds beside itself; paths within the folder.
+    :param flags: What Salt's bootstrap script is told besides; ``{folder}`` is the folder.
     :param master_sign_pub: The master's signing key, PEM; empty for none.
     :param remarks: What is left to do once this is done; they become warnings.
     """
@@ -102,6 +104,8 @@ class Enrolment:
     inline_script: tuple[str, ...] = ()
     files: tuple[GuestFile, ...] = ()
     secrets: Secrets = Secrets()
+    beside: tuple[GuestFile, ...] = ()
+    flags: str = ""
     master_sign_pub: str = ""
     remarks: tuple[str, ...] = ()
 
@@ -112,9 +116,11 @@ class Enrolment:
         """All of it, in clear, for sealing; :meth:`from_bytes` reads it back."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain["secrets"] = dataclasses.asdict(self.secrets)
-        plain["files"] = [
-            [file.path, base64.b64encode(file.content).decode(), file.mode] for file in self.files
-        ]
+        for key in ("files", "beside"):
+            plain[key] = [
+                [file.path, base64.b64encode(file.content).decode(), file.mode]
+                for file in getattr(self, key)
+            ]
         return json.dumps(plain).encode()
 
     @classmethod
@@ -131,10 +137,11 @@ class Enrolment:
         known = {f.name for f in dataclasses.fields(Secrets)}
         held = values.get("secrets", {})
         values["secrets"] = Secrets(**{key: held[key] for key in known if key in held})
-        values["files"] = tuple(
-            GuestFile(path, base64.b64decode(content), mode)
-            for path, content, mode in values.get("files", ())
-        )
+        for key in ("files", "beside"):
+            values[key] = tuple(
+                GuestFile(path, base64.b64decode(content), mode)
+                for path, content, mode in values.get(key, ())
+            )
         for key in ("preflight_cmds", "inline_script", "remarks"):
             values[key] = tuple(values.get(key, ()))
         return cls(**values)
@@ -143,6 +150,7 @@ class Enrolment:
         """Every value that no message may quote."""
         login = self.secrets
         values = [self.private_key_pem, login.password, login.sudo_password]
+        values += [f.content.decode() for f in self.beside if f.path.endswith(".pem")]
         values += [login.private_key, login.private_key_passphrase]
         # Any of them may come from a store; a short one is more likely a word of the language.
         values += [
@@ -252,6 +260,7 @@ def _members(
     }
     if grains or installed is None:
         members["grains"] = (_yaml(grains), 0o644)
+    members |= {file.path: (file.content, file.mode) for file in enrolment.beside}
     if enrolment.master_sign_pub:
         members["master_sign.pub"] = (enrolment.master_sign_pub.encode(), 0o644)
     targets = []
@@ -288,7 +297,7 @@ def _deploy(enrolment: Enrolment, folder: str) -> str:
         lines.append(f"export {name}={shlex.quote(str(value))}")
     command = enrolment.deploy_command or f"sh {folder}/deploy.sh"
     if enrolment.is_bootstrap_script:
-        command += f" -c {folder}"
+        command += f" -c {folder}" + enrolment.flags.replace("{folder}", folder)
     if enrolment.script_args:
         command += f" {enrolment.script_args}"
     return "\n".join([*lines, command]) + "\n"

@@ -1,0 +1,91 @@
+"""``make_master`` in a map: a new master, with the keys that salt-cloud made for it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from lab.common import PASSWORD, wait_until
+from lab.lab import Lab
+from lab.salt import SaltWorld
+from tests.e2e.conftest import BASE, Machines
+
+pytestmark = pytest.mark.guest
+
+NAME = "e2e-master"
+
+#: As Salt's bootstrap script does it with -M and -k: places everything, starts master and minion.
+SCRIPT = """\
+#!/bin/sh
+# instead of bootstrap-salt
+set -e
+here=$2
+mkdir -p /etc/salt/pki/minion /etc/salt/pki/master/minions
+case " $* " in
+    *" -M "*" -k $here/preseed-minion-keys"*) ;;
+    *) echo "called with $*"; exit 9 ;;
+esac
+cp "$here/master" "$here/minion" /etc/salt/
+cp "$here/master.pem" "$here/master.pub" /etc/salt/pki/master/
+cp "$here"/preseed-minion-keys/* /etc/salt/pki/master/minions/
+cp "$here/minion.pem" "$here/minion.pub" /etc/salt/pki/minion/
+chmod 400 /etc/salt/pki/minion/minion.pem /etc/salt/pki/master/master.pem
+/opt/salt/bin/salt-master -d
+systemctl start --no-block salt-minion.service
+"""
+
+
+def in_guest(lab: Lab, command: str) -> str:
+    """What a command prints in the guest, by way of its agent."""
+    began = lab.agent(
+        NAME, "guest-exec", path="/bin/sh", arg=["-c", command], **{"capture-output": True}
+    )
+    if not began:
+        return ""
+
+    def ended() -> dict[str, Any] | None:
+        status = lab.agent(NAME, "guest-exec-status", pid=began["pid"])
+        return status if status and status["exited"] else None
+
+    return base64.b64decode(wait_until(ended, command, 120).get("out-data", "")).decode()
+
+
+def test_a_map_makes_a_master_that_knows_its_minion(
+    salt_world: SaltWorld, machines: Machines, lab: Lab
+) -> None:
+    before = machines.left()
+    salt_world.write_cloud("deploy", "bootstrap-salt.sh", SCRIPT)
+    profile = {
+        "provider": "direct-kvm",
+        "base_domain": BASE,
+        "clone_strategy": "quick",
+        "password": PASSWORD,
+        "make_master": True,
+        "master": {"worker_threads": 2, "timeout": 20},
+    }
+    salt_world.write_cloud("profiles", "master.conf", {"master": profile})
+    path = salt_world.write_cloud("maps", "master.map", {"master": [NAME]})
+    try:
+        made = salt_world.cloud("-m", path, "-y")
+        assert made.retcode == 0, made
+        clone = made.data[NAME]
+        assert clone["stage"] == "enrolled"
+        assert "not a minion of this master" in " ".join(clone["warnings"])
+        assert "PRIVATE KEY" not in made.stdout + made.stderr
+        assert not (salt_world.folder / "pki/master/minions" / NAME).exists()
+        ping = f"/opt/salt/bin/salt --out=json {NAME} test.ping"
+        pinged = wait_until(lambda: '": true' in in_guest(lab, ping), "its minion", 180)
+        assert pinged
+        keys = json.loads(in_guest(lab, "/opt/salt/bin/salt-key --out=json -l acc"))
+        assert keys == {"minions": [NAME]}
+        refused = salt_world.run("kvmclone.create", "master", "e2e-other")
+        assert refused.retcode == 1
+        assert "salt-cloud -p master" in str(refused.data)
+    finally:
+        salt_world.cloud("-d", "-y", NAME)
+        for part in ("profiles.d/master.conf", "deploy.d/bootstrap-salt.sh"):
+            (salt_world.conf / f"cloud.{part}").unlink()
+    assert machines.left() == before

@@ -1,0 +1,88 @@
+"""What is said below ``salt/cloud/NAME/``: what reactors know, and nothing secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saltext.kvmclone import resolution
+from saltext.kvmclone.clone import Clone
+from saltext.kvmclone.cloud_events import CloudEvents, deploy_kwargs
+from saltext.kvmclone.request import Request
+
+CLONE = Clone(
+    "web1", "u", "kvm01", "base", "small", "quick", "running", "addressed", address="192.0.2.7"
+)
+MACHINE: dict[str, Any] = {
+    "name": "web1",
+    "profile": "small",
+    "provider": "local-kvm:libvirt",
+    "driver": "libvirt",
+    "base_domain": "base",
+    "password": "canary-password",
+    "sudo_password": "canary-sudo",
+    "private_key": "-----BEGIN PRIVATE KEY----- canary",
+    "priv_key": "canary-minion-key",
+    "master_pem": "canary-master-key",
+    "script_env": {"TOKEN": "canary-token"},
+    "grains": {"role": "web"},
+    "cpus": 2,
+}
+
+
+class Heard(CloudEvents):
+    """Keeps what would be said."""
+
+    def __init__(self, opts: dict[str, Any]) -> None:
+        super().__init__(opts, MACHINE)
+        self.said: list[tuple[str, dict[str, Any]]] = []
+
+    def _fire(self, word: str, message: str, data: Any) -> None:
+        self.said.append((word, dict(data)))
+
+
+def request() -> Request:
+    keys = {name: MACHINE[name] for name in ("base_domain", "password", "script_env", "grains")}
+    made, _secrets = resolution.request_and_secrets("web1", keys, "small", "local-kvm", str)
+    return made
+
+
+def told(**filters: Any) -> dict[str, dict[str, Any]]:
+    heard = Heard({"filter_events": filters})
+    heard.creating()
+    heard.requesting(request())
+    heard.deploying(deploy_kwargs({}, MACHINE, request(), CLONE))
+    heard.deploy_script(CLONE)
+    heard.created()
+    return dict(heard.said)
+
+
+def test_nothing_secret_is_said() -> None:
+    everything = [
+        "password",
+        "sudo_password",
+        "private_key",
+        "priv_key",
+        "master_pem",
+        "script_env",
+    ]
+    said = str(told(creating={"keys": everything}, created={"keys": everything}))
+    assert "canary" not in said
+
+
+def test_a_reactor_finds_what_it_always_found() -> None:
+    said = told()
+    about = {key: MACHINE[key] for key in ("name", "profile", "provider", "driver")}
+    assert said["creating"] == about == said["created"]
+    assert said["requesting"] == {"kwargs": {"name": "web1", "base_domain": "base"}}
+    assert said["deploy_script"] == {"name": "web1", "host": "192.0.2.7"}
+    kwargs = said["deploying"]["kwargs"]
+    assert (kwargs["host"], kwargs["salt_host"]) == ("192.0.2.7", "192.0.2.7")
+    assert kwargs["vm_"]["cpus"] == 2
+    assert kwargs["minion_conf"]["id"] == "web1"
+
+
+def test_fields_are_added_and_left_out_as_the_cloud_file_says() -> None:
+    said = told(creating={"keys": ["cpus"]}, created={"keys": ["name"], "use_defaults": False})
+    assert said["creating"]["cpus"] == 2
+    assert said["creating"]["name"] == "web1"
+    assert said["created"] == {"name": "web1"}
