@@ -112,7 +112,8 @@ def crash() -> None:
         if not pid:
             raise LabError("the libvirtd that runs here is not the lab's, so it is not killed")
         os.kill(pid, signal.SIGKILL)
-        wait_until(partial(_gone, pid), "libvirtd to end", 20)
+        # Its last threads may hold the pid file when the process itself counts as gone.
+        wait_until(lambda: _gone(pid) and _free(PIDFILE), "libvirtd to end", 20)
         _start()
 
 
@@ -144,6 +145,16 @@ def _pid(pidfile: Path) -> int:
 
 def _gone(pid: int) -> bool:
     return process_start(pid) is None
+
+
+def _free(pidfile: Path) -> bool:
+    """Whether no daemon holds its pid file any more."""
+    with pidfile.open("r+b") as handle:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
 
 
 def _is(pid: int, program: str) -> bool:

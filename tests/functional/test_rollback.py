@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from saltext.kvmclone.errors import (
     CreateInProgress,
     HostError,
     KvmCloneError,
-    PoolFull,
 )
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.operations import LocalHost
@@ -130,49 +128,6 @@ def test_a_rollback_that_cannot_finish_still_shows_the_first_error(
     assert not list(world.lab.pool_path.glob(f"{name}-*"))
 
 
-def test_a_full_pool_that_nobody_foresaw_leaves_nothing(
-    world: World, host: LocalHost, small_pool: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = world.base(fmt="raw", disks=2)
-    for index in (0, 1):
-        world.filled(base, index, mebibytes=4)
-    name = world.name()
-    folder = world.lab.folder / small_pool
-    fill_before(monkeypatch, "vdb", folder, leave=2**20)
-    with pytest.raises(PoolFull, match=small_pool) as info:
-        host.clone(full(name, base, pool=small_pool))
-    assert "pool-info" in info.value.hint
-    assert not world.exists(name)
-    assert [path.name for path in folder.iterdir()] == ["competing"]
-
-
-@pytest.mark.parametrize("fmt", ["raw", "qcow2"])
-def test_a_full_pool_is_said_to_be_full_for_an_overlay_too(
-    world: World, host: LocalHost, small_pool: str, monkeypatch: pytest.MonkeyPatch, fmt: str
-) -> None:
-    base = world.base(fmt=fmt)
-    name = world.name()
-    folder = world.lab.folder / small_pool
-    fill_before(monkeypatch, "vda", folder, leave=0)
-    with pytest.raises(PoolFull, match=small_pool):
-        host.clone(quick(name, base, pool=small_pool))
-    assert not world.exists(name)
-    assert [path.name for path in folder.iterdir()] == ["competing"]
-
-
-def test_a_full_pool_leaves_nothing_of_a_flattened_chain(
-    world: World, host: LocalHost, small_pool: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = world.base(chain=1)
-    name = world.name()
-    folder = world.lab.folder / small_pool
-    fill_before(monkeypatch, "vda", folder, leave=0)
-    with pytest.raises(PoolFull, match=small_pool):
-        host.clone(full(name, base, pool=small_pool))
-    assert not world.exists(name)
-    assert [path.name for path in folder.iterdir()] == ["competing"]
-
-
 @pytest.mark.parametrize("known", [True, False], ids=["known to libvirt", "put there by hand"])
 def test_a_volume_that_appears_meanwhile_is_left_alone(
     world: World, host: LocalHost, monkeypatch: pytest.MonkeyPatch, known: bool
@@ -281,16 +236,3 @@ def _losing_its_disk(host: LocalHost) -> LocalHost:
             return super().boot(name)
 
     return Losing(host.url)
-
-
-def fill_before(monkeypatch: pytest.MonkeyPatch, target: str, folder: Path, leave: int) -> None:
-    """Let somebody else's file fill the pool just before the disk of that target is made."""
-    real = volumes.create
-
-    def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
-        if disk.target == target:
-            room = os.statvfs(folder)
-            (folder / "competing").write_bytes(b"x" * (room.f_bavail * room.f_frsize - leave))
-        return real(host, disk, exists)
-
-    monkeypatch.setattr(volumes, "create", create)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import random
+import subprocess
 import sys
 import time
 import traceback
@@ -20,8 +21,9 @@ from pathlib import Path
 from lab import libvirtd
 from lab.common import CHECKOUT
 from lab.lab import Lab
+from saltext.kvmclone.errors import KvmCloneError
 from tests.functional.world import World
-from tests.sweep.faults import KINDS, Kind, Scene
+from tests.sweep.faults import INTERRUPTS, KINDS, Kind, Scene
 
 #: Random moments for each kind, besides every point.
 MOMENTS = 12
@@ -49,7 +51,7 @@ class Row:
         self.runs += 1
         try:
             yield
-        except AssertionError:
+        except (AssertionError, KvmCloneError, subprocess.TimeoutExpired):
             self.broken += 1
             told = traceback.format_exc(limit=-2)
             print(f"BROKEN: {self.what}, {self.fault}: {where}: {told}", file=sys.stderr)
@@ -122,18 +124,59 @@ def kill_at_moments(scene: Scene, _points: list[str], chosen: random.Random) -> 
     return row
 
 
-def kill_libvirtd(scene: Scene, points: list[str], _chosen: random.Random) -> Row:
-    """The daemon dies after each call and comes back; the worker lives on."""
-    row = Row(str(scene.kind), "libvirtd killed and restarted after each call", len(points))
-    if not libvirtd.is_ours():
-        return replace(row, fault="libvirtd is not the lab's own here: not killed", points=0)
-    for point in points:
+def interrupt(scene: Scene, points: list[str], _chosen: random.Random) -> Row:
+    """Ctrl-C, and what Salt makes of SIGTERM: the worker takes back what it made, by itself."""
+    row = Row(str(scene.kind), "worker interrupted (Ctrl-C, SIGTERM) after each call", len(points))
+    for number, point in enumerate(points):
         with row.run(point):
-            scene.fault("libvirtd", point, "gc")
+            scene.fault(INTERRUPTS[number % 2], point, WAYS[number // 2 % 2])
     return row
 
 
-FAULTS = {"calls": kill_at_points, "moments": kill_at_moments, "libvirtd": kill_libvirtd}
+def kill_libvirtd(scene: Scene, points: list[str], _chosen: random.Random) -> Row:
+    """The daemon dies after each call and comes back; the worker lives on."""
+    row = Row(str(scene.kind), "libvirtd killed and restarted after each call", len(points))
+    return _with_libvirtd(scene, points, row, "libvirtd")
+
+
+def kill_both(scene: Scene, points: list[str], _chosen: random.Random) -> Row:
+    """Worker and daemon die together."""
+    row = Row(str(scene.kind), "worker and libvirtd killed together after each call", len(points))
+    return _with_libvirtd(scene, points, row, "both")
+
+
+def _with_libvirtd(scene: Scene, points: list[str], row: Row, fault: str) -> Row:
+    if not libvirtd.is_ours():
+        return replace(row, fault=NOT_OURS, points=0)
+    for number, point in enumerate(points):
+        with row.run(point):
+            scene.fault(fault, point, WAYS[number % 2])
+    return row
+
+
+def crash_at_moments(scene: Scene, _points: list[str], chosen: random.Random) -> Row:
+    """The daemon dies at any moment, inside the worker's calls too."""
+    row = Row(str(scene.kind), "libvirtd killed and restarted at random moments", MOMENTS)
+    if not libvirtd.is_ours():
+        return replace(row, fault=NOT_OURS, points=0)
+    whole = scene.kill_after(90, "gc")
+    for number in range(MOMENTS):
+        moment = chosen.uniform(0.2, 1.0) * whole
+        with row.run(f"{moment:.2f} s"):
+            scene.crash_after(moment, WAYS[number % 2], libvirtd.crash)
+    return row
+
+
+NOT_OURS = "libvirtd is not the lab's own here: not killed"
+
+FAULTS = {
+    "calls": kill_at_points,
+    "moments": kill_at_moments,
+    "interrupt": interrupt,
+    "libvirtd": kill_libvirtd,
+    "libvirtd-moments": crash_at_moments,
+    "both": kill_both,
+}
 
 
 def write(page: Path, table: str) -> None:

@@ -14,7 +14,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab.common import CHECKOUT, LIBVIRT_URI
 from lab.lab import connection
@@ -30,10 +32,21 @@ INACTIVE = 1
 #: Of a call that a run makes over and over (looking for an address), so many points count.
 OF_EACH = 6
 
+#: A worker that told its error, as against one that broke.
+TOLD = 3
+
+#: A way to end a run at a point; from ``INTERRUPTS`` it must clear up by itself.
+KILLS, INTERRUPTS = ("kill", "both"), ("interrupt", "terminate")
+
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of run: what is made or destroyed, and from which base."""
+    """
+    One kind of run: what is done, and with clones of which base.
+
+    :param action: ``create`` or ``destroy``; ``rollback`` of a create that fails at its end;
+        ``take over`` and ``gc``: a create whose first worker was killed half-way.
+    """
 
     action: str
     strategy: str
@@ -41,22 +54,35 @@ class Kind:
     uefi: bool = False
     start: bool = False
     reserve: bool = False
+    chain: int = 0
 
     def __str__(self) -> str:
-        firmware = " uefi" if self.uefi else ""
-        words = f"{self.action} {self.strategy} {'+'.join(self.disks)}{firmware}"
+        words = f"{self.action} {self.strategy} {'+'.join(self.disks)}"
+        words += " on a chain" * bool(self.chain) + " uefi" * self.uefi
         return words + " reserve" * self.reserve + " and boot" * self.start
+
+    @property
+    def makes(self) -> bool:
+        """Whether what runs wants a clone in the end."""
+        return self.action in ("create", "take over")
 
 
 KINDS = (
     Kind("create", "quick", ("qcow2", "raw"), uefi=True),
     Kind("create", "full", ("raw", "qcow2"), uefi=True),
     Kind("create", "quick", reserve=True),
-    Kind("destroy", "quick", reserve=True),
+    Kind("create", "full", chain=1),
     Kind("create", "quick", start=True),
     Kind("create", "full", start=True),
+    Kind("destroy", "quick", reserve=True),
     Kind("destroy", "quick", ("qcow2", "raw"), uefi=True),
     Kind("destroy", "full", ("raw", "qcow2"), uefi=True),
+    Kind("rollback", "full", ("raw", "qcow2"), uefi=True),
+    Kind("rollback", "quick", reserve=True, start=True),
+    Kind("take over", "full", ("raw", "qcow2"), uefi=True),
+    Kind("take over", "quick", reserve=True, start=True),
+    Kind("gc", "full", ("raw", "qcow2"), uefi=True),
+    Kind("gc", "quick", reserve=True, start=True),
 )
 
 
@@ -67,9 +93,11 @@ class Scene:
         self.world = world
         self.kind = kind
         self.host = LocalHost(LIBVIRT_URI, label="kvm01")
-        self.base = world.base(disks=list(kind.disks), uefi=kind.uefi)
+        self.base = world.base(disks=list(kind.disks), uefi=kind.uefi, chain=kind.chain)
         self.base_sums = self._base_sums()
         self.before = self._footprint()
+        #: Where the first worker was killed, for the kinds that mend what it left.
+        self.killed_at = ""
 
     def _base_sums(self) -> list[str]:
         return [sha256(path) for path in self.world.disks(self.base)]
@@ -85,10 +113,18 @@ class Scene:
 
     def points(self) -> list[str]:
         """Every point that a run passes; of repeated calls the first few and the last."""
-        name = self.world.name("trace")
-        self._prepare(name)
-        done = self._worker(name, "trace")
-        assert done.returncode == 0, done.stderr
+        if self.kind.action in ("take over", "gc"):
+            first = self._trace("create")
+            # With a boot: just after it. Else half-way through the files.
+            self.killed_at = "create:1" if self.kind.start else first[len(first) * 2 // 3]
+        return self._trace(self.kind.action)
+
+    def _trace(self, action: str) -> list[str]:
+        name = self.world.name(f"trace{len(self.world.names)}")
+        if action == self.kind.action:
+            self._prepare(name)
+        done = self._worker(name, "trace", action=action)
+        assert done.returncode == (TOLD if action == "rollback" else 0), done.stderr
         self._end(name)
         passed = [line for line in done.stdout.splitlines() if ":" in line]
         total = Counter(point.partition(":")[0] for point in passed)
@@ -103,38 +139,65 @@ class Scene:
         """
         Let a fault hit a run and hold what is left against the promise.
 
-        :param fault: ``kill`` the worker, or the ``libvirtd`` that it works with.
+        :param fault: One of :data:`.worker.FAULTS`.
         :param then: ``gc`` or ``repeat``: how the operator mends it.
         """
-        name = self.world.name(f"at{len(self.world.names)}")
+        name = self._fresh()
         self._prepare(name)
         done = self._worker(name, fault, point)
-        if fault == "kill" and done.returncode != -signal.SIGKILL:
-            assert done.returncode == 0, f"the worker failed by itself: {done.stderr}"
+        if fault in KILLS and done.returncode == -signal.SIGKILL:
+            self._hold(name, then)
+            return
+        self._hold_worker(done.returncode, done.stderr, fault)
+        if fault in INTERRUPTS and self.kind.action == "create":
+            assert not self._left_unfinished(name), "it did not clear up by itself"
         self._hold(name, then)
 
     def kill_after(self, seconds: float, then: str) -> float:
         """
-        The same at any moment, inside libvirt's calls too.
+        The worker dies at any moment, inside libvirt's calls too.
 
         :return: How long the run took, for choosing moments.
         """
-        name = self.world.name(f"at{len(self.world.names)}")
+        return self._at_moment(seconds, then, lambda worker: os.kill(worker.pid, signal.SIGKILL))
+
+    def crash_after(self, seconds: float, then: str, crash: Callable[[], None]) -> float:
+        """The same for libvirtd, while the worker lives on."""
+        return self._at_moment(seconds, then, lambda _worker: crash())
+
+    def _at_moment(
+        self, seconds: float, then: str, fault: Callable[[subprocess.Popen[str]], None]
+    ) -> float:
+        name = self._fresh()
         self._prepare(name)
         started = time.monotonic()
-        with subprocess.Popen(
-            self._words(name, "none", ""), cwd=CHECKOUT, stderr=subprocess.PIPE
-        ) as worker:
+        words = self._words(name, "none", "", self.kind.action)
+        with subprocess.Popen(words, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as worker:
             try:
                 _, told = worker.communicate(timeout=seconds)
-                assert worker.returncode == 0, f"the worker failed by itself: {told.decode()}"
             except subprocess.TimeoutExpired:
-                os.kill(worker.pid, signal.SIGKILL)
+                fault(worker)
+                _, told = worker.communicate(timeout=180)
         took = time.monotonic() - started
+        if worker.returncode != -signal.SIGKILL:
+            self._hold_worker(worker.returncode, told, "moment")
         self._hold(name, then)
         return took
 
+    def _fresh(self) -> str:
+        return self.world.name(f"at{len(self.world.names)}")
+
     # --- what must hold ---------------------------------------------------------------
+
+    def _hold_worker(self, code: int, told: str, fault: str) -> None:
+        """One that lives to tell its error tells one of ours, with a hint."""
+        if fault in INTERRUPTS:
+            return
+        assert code in (0, TOLD), f"the worker broke: {told}"
+        if code == TOLD:
+            assert json.loads(told.splitlines()[-1])["hint"], told
+        if fault in KILLS:
+            assert code == 0 or self.kind.action == "rollback", f"it failed by itself: {told}"
 
     def _hold(self, name: str, then: str) -> None:
         listed = collect.collect(self.host, name) if self._left_unfinished(name) else []
@@ -144,7 +207,7 @@ class Scene:
             files = [item.path for item in listed if item.path.startswith("/")]
             self._exactly(name, files)
             assert bool(listed) == self.world.exists(name)
-            if self.kind.action == "create" and then == "repeat":
+            if self.kind.makes and then == "repeat":
                 outcome = pipeline.create(self.host, self.request(name), start=self.kind.start)
                 assert outcome.error is None, outcome.error
                 assert outcome.stage == ("addressed" if self.kind.start else "cloned")
@@ -157,6 +220,7 @@ class Scene:
         self._end(name)
         assert self._footprint() == self.before
         assert self._base_sums() == self.base_sums
+        assert not _running(name)
 
     def _left_unfinished(self, name: str) -> bool:
         return name in [item.name for item in self.host.unfinished()]
@@ -185,10 +249,15 @@ class Scene:
                 self.host.clone(self.request(name))
             except AlreadyExists as error:
                 raise AssertionError(f"{name} was used before") from error
+        elif self.kind.action in ("take over", "gc"):
+            done = self._worker(name, "kill", self.killed_at, "create")
+            assert done.returncode == -signal.SIGKILL, done.stderr
 
-    def _worker(self, name: str, fault: str, point: str = "") -> subprocess.CompletedProcess[str]:
+    def _worker(
+        self, name: str, fault: str, point: str = "", action: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self._words(name, fault, point),
+            self._words(name, fault, point, action or self.kind.action),
             cwd=CHECKOUT,
             capture_output=True,
             text=True,
@@ -196,9 +265,9 @@ class Scene:
             check=False,
         )
 
-    def _words(self, name: str, fault: str, point: str) -> list[str]:
+    def _words(self, name: str, fault: str, point: str, action: str) -> list[str]:
         order = {
-            "action": self.kind.action,
+            "action": action,
             "url": LIBVIRT_URI,
             "name": name,
             "request": dataclasses.asdict(self.request(name)),
@@ -209,3 +278,16 @@ class Scene:
         program = "import sys; sys.path[:0] = ['_utils', '.']; "
         program += "from tests.sweep import worker; worker.main()"
         return [sys.executable, "-c", program, json.dumps(order)]
+
+
+def _running(name: str) -> list[str]:
+    """Processes that speak of a clone: its QEMU, somebody's qemu-img."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+        if name in words:
+            found.append(words)
+    return found

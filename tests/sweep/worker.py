@@ -1,5 +1,5 @@
 """
-One create or destroy in a process of its own, which a fault hits at a chosen point.
+One piece of work on a clone in a process of its own, which a fault hits at a chosen point.
 
 A point is the end of the Nth call of one kind: of a libvirt function, or of a system call
 that puts a file in place. ``trace`` only lists the points that a run passes.
@@ -16,42 +16,94 @@ from collections.abc import Callable
 from typing import Any
 
 from lab import libvirtd
-from saltext.kvmclone import copying, pipeline, request
-from saltext.kvmclone.host import Host
+from saltext.kvmclone import collect, copying, pipeline, request
+from saltext.kvmclone.errors import AddressTimeout, HostError, KvmCloneError
+from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.operations import LocalHost
+from saltext.kvmclone.ownership import Record
 
 #: What a point may be besides a libvirt call.
 SYSTEM_CALLS = ("link", "unlink", "ftruncate", "copy_file_range")
 COPYING = ("share_blocks", "copy", "convert", "grow")
 
+#: Exit code of a worker that told its error; see ``TOLD`` in :mod:`.faults`.
+TOLD = 3
+
+
+class Points:
+    """Counts what is passed, and lets the fault hit at its point."""
+
+    def __init__(self, fault: str, point: str) -> None:
+        self.fault = fault
+        self.point = point
+        #: A rollback's points are those after the failure.
+        self.counting = True
+        self._seen: Counter[str] = Counter()
+
+    def passed(self, word: str) -> None:
+        if not self.counting:
+            return
+        self._seen[word] += 1
+        point = f"{word}:{self._seen[word]}"
+        if self.fault == "trace":
+            print(point, flush=True)
+        elif point == self.point:
+            FAULTS[self.fault]()
+
 
 def main() -> None:
     order: dict[str, Any] = json.loads(sys.argv[1])
-    seen: Counter[str] = Counter()
-
-    def passed(word: str) -> None:
-        seen[word] += 1
-        point = f"{word}:{seen[word]}"
-        if order["fault"] == "trace":
-            print(point, flush=True)
-        elif point == order["point"]:
-            FAULTS[order["fault"]]()
-
-    _watch(Host, "call", passed, lambda call: call[1].__name__)
+    # As a Salt process ends when it is told to: by an exception, so that work is taken back.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    points = Points(order["fault"], order["point"])
+    _watch(Host, "call", points.passed, lambda call: call[1].__name__)
     for name in SYSTEM_CALLS:
-        _watch(os, name, passed)
+        _watch(os, name, points.passed)
     for name in COPYING:
-        _watch(copying, name, passed)
+        _watch(copying, name, points.passed)
+    if order["action"] == "rollback":
+        _fail_at_the_end(points, order["start"])
+    try:
+        work(order)
+    except KvmCloneError as error:
+        print(json.dumps(error.as_dict()), file=sys.stderr)
+        sys.exit(TOLD)
 
+
+def work(order: dict[str, Any]) -> None:
     host = LocalHost(order["url"], label="kvm01")
     if order["action"] == "destroy":
         host.destroy(order["name"])
-        return
-    wanted = request.from_dict(order["request"])
-    outcome = pipeline.create(host, wanted, start=order["start"])
-    if outcome.error is not None:
-        print(outcome.error, file=sys.stderr)
-        sys.exit(1)
+    elif order["action"] == "gc":
+        for item in collect.collect(host, order["name"], apply=True):
+            if not item.removed:
+                raise HostError(item.reason, "repeat the command")
+    else:
+        wanted = request.from_dict(order["request"])
+        outcome = pipeline.create(host, wanted, start=order["start"])
+        if outcome.error is not None:
+            raise outcome.error
+
+
+def _fail_at_the_end(points: Points, booted: bool) -> None:
+    """Let the create fail when everything is there; from then on its points count."""
+    points.counting = False
+
+    def no_address(*_arguments: Any) -> None:
+        points.counting = True
+        raise AddressTimeout("no address", "none is wanted")
+
+    def save(handle: DomainHandle, record: Record) -> None:
+        if record.stage == "cloned":
+            points.counting = True
+            raise HostError("the record cannot be closed", "none is wanted")
+        real(handle, record)
+
+    real = DomainHandle.save_record_offline
+    if booted:
+        LocalHost.wait_for_address = no_address
+    else:
+        DomainHandle.save_record_offline = save
 
 
 def _watch(
@@ -71,11 +123,23 @@ def _watch(
     setattr(where, name, watched)
 
 
-def _kill_myself() -> None:
+def _signal_myself(number: signal.Signals) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+def _kill_both() -> None:
+    """As when the whole machine loses its power, but for what was not written to its disks."""
+    libvirtd.crash()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-FAULTS = {"kill": _kill_myself, "libvirtd": libvirtd.crash}
+FAULTS: dict[str, Callable[[], None]] = {
+    "kill": _signal_myself(signal.SIGKILL),
+    "libvirtd": libvirtd.crash,
+    "both": _kill_both,
+    "interrupt": _signal_myself(signal.SIGINT),
+    "terminate": _signal_myself(signal.SIGTERM),
+}
 
 
 if __name__ == "__main__":

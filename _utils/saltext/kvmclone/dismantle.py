@@ -78,13 +78,13 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
             if record.complete:
                 protect.confirm(host, record)
             mine = replace(record, stage=DESTROYING, failed="", worker=workers.this_process())
-            handle.save_record(mine)
+            mine = _mark(handle, mine, record)
             held.enter_context(_held(host, record))
             try:
                 # A create of this very machine either saw the mark, or its overlay is seen here.
                 doom = verdict.judge(host, handle, record, force)
             except (CloneInUse, OutOfReach):
-                handle.save_record(record)
+                _mark(handle, record, mine)
                 raise
         try:
             if protect.protection(host, handle) is not None:
@@ -140,8 +140,7 @@ def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
     with _held(host, record):
         try:
             doom = verdict.judge(host, handle, record)
-            mine = replace(record, stage=DESTROYING)
-            handle.save_record_offline(mine)
+            mine = _mark(handle, replace(record, stage=DESTROYING), record)
             handle.power_off()
             gone = _delete(host, handle, mine, doom.files)
         except BaseException:
@@ -150,6 +149,26 @@ def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
     for sentence in doom.sentences():
         log.info("%s: %s", handle.name, sentence)
     return [file.path for file in gone.files]
+
+
+def _mark(handle: DomainHandle, mine: Record, before: Record) -> Record:
+    """
+    Write into the record who is at work from now on.
+
+    Where the disk that libvirt writes it to is full, the work goes on without: it is what
+    makes room. Should this process die over it, the record still lists every file.
+
+    :return: The record as libvirt has it now.
+    """
+    try:
+        handle.save_record(mine)
+    except HostError as error:
+        if not error.no_room:
+            raise
+        log.warning("%s: no room to write its record: %s", handle.name, error.message)
+        now = handle.record()  # libvirt may remember what it could not write
+        return mine if now is not None and now.worker.token == mine.worker.token else before
+    return mine
 
 
 def _take_back_undefined(host: Host, record: Record) -> list[str]:

@@ -10,6 +10,7 @@ runner shows it as ``{"type", "message", "hint"}``. Code branches on the class o
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -80,11 +81,18 @@ class HostError(KvmCloneError):
     libvirt refused or failed for a reason that we have no better name for.
 
     :param code: libvirt's error number (``virErrorNumber``); what callers branch on.
+    :param errno: The kernel's error number, where it was the kernel that refused.
     """
 
-    def __init__(self, message: str, hint: str = "", code: int = 0) -> None:
+    def __init__(self, message: str, hint: str = "", code: int = 0, errno: int = 0) -> None:
         super().__init__(message, hint)
         self.code = code
+        self.errno = errno
+
+    @property
+    def no_room(self) -> bool:
+        """Whether a file system, or somebody's share of it, is full."""
+        return self.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from saltext.kvmclone.codes import NO_DOMAIN
+from saltext.kvmclone.codes import NO_DOMAIN, SYSTEM_ERROR
 from saltext.kvmclone.domain import DomainHandle
 from saltext.kvmclone.errors import (
     DamagedRecord,
@@ -143,6 +143,7 @@ class Host:
                 f"libvirt at {self.url}: {message}",
                 "Look at the log of libvirtd on that host: journalctl -u libvirtd",
                 code=code or 0,
+                errno=error.get_int1() or 0 if code == SYSTEM_ERROR else 0,
             ) from error
 
     def _alive(self) -> bool:
