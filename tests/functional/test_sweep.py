@@ -16,46 +16,61 @@ import pytest
 from lab import libvirtd
 from lab.lab import Lab
 from tests.functional.world import World
-from tests.sweep.faults import KINDS, Kind, Scene
+from tests.sweep.faults import INTERRUPTS, KINDS, WAYS, Kind, Scene, Traced
 
 SEED = os.environ.get("KVMCLONE_SEED") or datetime.date.today().isoformat()
 
-#: So many points of each kind; ``make sweep`` takes them all.
-SAMPLE = 3
+pytestmark = pytest.mark.guest
+
+
+@pytest.fixture(scope="module")
+def traced() -> dict[Kind, Traced]:
+    """The points of each kind are looked for once."""
+    return {}
 
 
 @pytest.fixture(params=KINDS, ids=str)
-def scene(world: World, request: pytest.FixtureRequest) -> Iterator[Scene]:
+def scene(
+    world: World, request: pytest.FixtureRequest, traced: dict[Kind, Traced]
+) -> Iterator[Scene]:
     kind: Kind = request.param
-    yield Scene(world, kind)
+    scene = Scene(world, kind, traced.get(kind))
+    traced[kind] = scene.traced()
+    yield scene
 
 
-@pytest.mark.guest
+def points(scene: Scene, word: str, count: int) -> list[str]:
+    """A few points of a run, other ones each day."""
+    found = scene.points()
+    assert len(found) > 10
+    chosen = random.Random(f"{SEED} {word} {scene.kind}").sample(found, count)
+    print(f"seed {SEED}: {scene.kind}, {word} after {', '.join(chosen)}")
+    return chosen
+
+
 def test_a_worker_that_is_killed_leaves_exactly_what_gc_lists(scene: Scene) -> None:
-    points = scene.points()
-    assert len(points) > 10
-    for point in random.Random(f"{SEED} {scene.kind}").sample(points, SAMPLE):
-        for then in ("gc", "repeat"):
-            print(f"seed {SEED}: {scene.kind}, killed after {point}, then {then}")
-            scene.fault("kill", point, then)
+    for point, then in zip(points(scene, "killed", 2), WAYS, strict=True):
+        scene.fault("kill", point, then)
 
 
-@pytest.mark.guest
 def test_a_worker_that_is_killed_at_any_moment_leaves_exactly_what_gc_lists(scene: Scene) -> None:
-    moments = random.Random(f"{SEED} moments {scene.kind}")
-    whole = scene.kill_after(60, "gc")
-    for then in ("gc", "repeat"):
-        moment = moments.uniform(0.3, 1.0) * whole
-        print(f"seed {SEED}: {scene.kind}, killed after {moment:.2f} s, then {then}")
-        scene.kill_after(moment, then)
+    chosen = random.Random(f"{SEED} moments {scene.kind}")
+    moment = chosen.uniform(0.3, 1.0) * scene.traced().seconds
+    print(f"seed {SEED}: {scene.kind}, killed after {moment:.2f} s")
+    scene.kill_after(moment, chosen.choice(WAYS))
 
 
-@pytest.mark.guest
-@pytest.mark.unproven
-def test_a_libvirtd_that_dies_and_comes_back_loses_nothing(lab: Lab, scene: Scene) -> None:
+def test_a_worker_that_is_interrupted_takes_back_what_it_made(scene: Scene) -> None:
+    for point, fault in zip(points(scene, "interrupted", 2), INTERRUPTS, strict=True):
+        scene.fault(fault, point, "gc")
+
+
+@pytest.mark.parametrize("fault", ["libvirtd", "both"])
+def test_a_libvirtd_that_dies_and_comes_back_loses_nothing(
+    lab: Lab, scene: Scene, fault: str
+) -> None:
+    """While the worker lives on, or together with it."""
     if not libvirtd.is_ours():
         pytest.xfail("the libvirtd that runs here is not the lab's, so it is not killed")
-    points = scene.points()
-    for point in random.Random(f"{SEED} libvirtd {scene.kind}").sample(points, 2):
-        print(f"seed {SEED}: {scene.kind}, libvirtd dies after {point}")
-        scene.fault("libvirtd", point, "gc")
+    for point in points(scene, fault, 1):
+        scene.fault(fault, point, random.Random(f"{SEED} {point}").choice(WAYS))

@@ -23,13 +23,10 @@ from lab.common import CHECKOUT
 from lab.lab import Lab
 from saltext.kvmclone.errors import KvmCloneError
 from tests.functional.world import World
-from tests.sweep.faults import INTERRUPTS, KINDS, Kind, Scene
+from tests.sweep.faults import INTERRUPTS, KINDS, WAYS, Kind, Scene
 
 #: Random moments for each kind, besides every point.
 MOMENTS = 12
-
-#: How an operator mends what is left.
-WAYS = ("gc", "repeat")
 
 PAGE = CHECKOUT / "docs/reliability.md"
 BEGIN, END = "<!-- figures: make sweep -->", "<!-- end of figures -->"
@@ -116,9 +113,8 @@ def kill_at_points(scene: Scene, points: list[str], _chosen: random.Random) -> R
 def kill_at_moments(scene: Scene, _points: list[str], chosen: random.Random) -> Row:
     """The worker dies at any moment, inside libvirt's calls too."""
     row = Row(str(scene.kind), "worker killed at random moments", MOMENTS)
-    whole = scene.kill_after(90, "gc")
     for number in range(MOMENTS):
-        moment = chosen.uniform(0.2, 1.0) * whole
+        moment = chosen.uniform(0.2, 1.0) * scene.traced().seconds
         with row.run(f"{moment:.2f} s"):
             scene.kill_after(moment, WAYS[number % 2])
     return row
@@ -159,9 +155,8 @@ def crash_at_moments(scene: Scene, _points: list[str], chosen: random.Random) ->
     row = Row(str(scene.kind), "libvirtd killed and restarted at random moments", MOMENTS)
     if not libvirtd.is_ours():
         return replace(row, fault=NOT_OURS, points=0)
-    whole = scene.kill_after(90, "gc")
     for number in range(MOMENTS):
-        moment = chosen.uniform(0.2, 1.0) * whole
+        moment = chosen.uniform(0.2, 1.0) * scene.traced().seconds
         with row.run(f"{moment:.2f} s"):
             scene.crash_after(moment, WAYS[number % 2], libvirtd.crash)
     return row

@@ -14,8 +14,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab.common import CHECKOUT, LIBVIRT_URI
@@ -37,6 +38,10 @@ TOLD = 3
 
 #: A way to end a run at a point; from ``INTERRUPTS`` it must clear up by itself.
 KILLS, INTERRUPTS = ("kill", "both"), ("interrupt", "terminate")
+
+
+#: How an operator mends what is left.
+WAYS = ("gc", "repeat")
 
 
 @dataclass(frozen=True)
@@ -86,18 +91,36 @@ KINDS = (
 )
 
 
-class Scene:
-    """One base, its clones to be, and what the host looked like before."""
+@dataclass(frozen=True)
+class Traced:
+    """
+    What a run of a kind passes when nothing goes wrong.
 
-    def __init__(self, world: World, kind: Kind) -> None:
+    :param points: Its points; of repeated calls the first few and the last.
+    :param killed_at: Where the first worker is killed, for the kinds that mend what it left.
+    :param seconds: How long it took.
+    """
+
+    points: tuple[str, ...]
+    killed_at: str
+    seconds: float
+
+
+class Scene:
+    """
+    One base, its clones to be, and what the host looked like before.
+
+    :param traced: What another scene of that kind found out.
+    """
+
+    def __init__(self, world: World, kind: Kind, traced: Traced | None = None) -> None:
         self.world = world
         self.kind = kind
         self.host = LocalHost(LIBVIRT_URI, label="kvm01")
         self.base = world.base(disks=list(kind.disks), uefi=kind.uefi, chain=kind.chain)
         self.base_sums = self._base_sums()
         self.before = self._footprint()
-        #: Where the first worker was killed, for the kinds that mend what it left.
-        self.killed_at = ""
+        self._traced = traced
 
     def _base_sums(self) -> list[str]:
         return [sha256(path) for path in self.world.disks(self.base)]
@@ -112,28 +135,39 @@ class Scene:
         return quick(name, self.base, clone_strategy=self.kind.strategy, ip_source=source)
 
     def points(self) -> list[str]:
-        """Every point that a run passes; of repeated calls the first few and the last."""
-        if self.kind.action in ("take over", "gc"):
-            first = self._trace("create")
-            # With a boot: just after it. Else half-way through the files.
-            self.killed_at = "create:1" if self.kind.start else first[len(first) * 2 // 3]
-        return self._trace(self.kind.action)
+        """Every point that a run passes."""
+        return list(self.traced().points)
 
-    def _trace(self, action: str) -> list[str]:
+    def traced(self) -> Traced:
+        """What a run passes, looked for once."""
+        if self._traced is None:
+            killed_at = ""
+            if self.kind.action in ("take over", "gc"):
+                first, _ = self._trace("create", "")
+                # With a boot: just after it. Else half-way through the files.
+                killed_at = "create:1" if self.kind.start else first[len(first) * 2 // 3]
+            points, seconds = self._trace(self.kind.action, killed_at)
+            self._traced = Traced(tuple(points), killed_at, seconds)
+        return self._traced
+
+    def _trace(self, action: str, killed_at: str) -> tuple[list[str], float]:
         name = self.world.name(f"trace{len(self.world.names)}")
         if action == self.kind.action:
-            self._prepare(name)
+            self._prepare(name, killed_at)
+        started = time.monotonic()
         done = self._worker(name, "trace", action=action)
+        seconds = time.monotonic() - started
         assert done.returncode == (TOLD if action == "rollback" else 0), done.stderr
         self._end(name)
         passed = [line for line in done.stdout.splitlines() if ":" in line]
         total = Counter(point.partition(":")[0] for point in passed)
-        return [
+        chosen = [
             point
             for point in passed
             if int(point.partition(":")[2]) <= OF_EACH
             or int(point.partition(":")[2]) == total[point.partition(":")[0]]
         ]
+        return chosen, seconds
 
     def fault(self, fault: str, point: str, then: str) -> None:
         """
@@ -142,50 +176,48 @@ class Scene:
         :param fault: One of :data:`.worker.FAULTS`.
         :param then: ``gc`` or ``repeat``: how the operator mends it.
         """
-        name = self._fresh()
-        self._prepare(name)
-        done = self._worker(name, fault, point)
-        if fault in KILLS and done.returncode == -signal.SIGKILL:
+        with self._prepared() as name:
+            done = self._worker(name, fault, point)
+            if fault not in KILLS or done.returncode != -signal.SIGKILL:
+                self._hold_worker(done.returncode, done.stderr, fault)
+            if fault in INTERRUPTS and self.kind.action == "create":
+                assert not self._left_unfinished(name), "it did not clear up by itself"
             self._hold(name, then)
-            return
-        self._hold_worker(done.returncode, done.stderr, fault)
-        if fault in INTERRUPTS and self.kind.action == "create":
-            assert not self._left_unfinished(name), "it did not clear up by itself"
-        self._hold(name, then)
 
-    def kill_after(self, seconds: float, then: str) -> float:
-        """
-        The worker dies at any moment, inside libvirt's calls too.
+    def kill_after(self, seconds: float, then: str) -> None:
+        """The worker dies at any moment, inside libvirt's calls too."""
+        self._at_moment(seconds, then, lambda worker: os.kill(worker.pid, signal.SIGKILL))
 
-        :return: How long the run took, for choosing moments.
-        """
-        return self._at_moment(seconds, then, lambda worker: os.kill(worker.pid, signal.SIGKILL))
-
-    def crash_after(self, seconds: float, then: str, crash: Callable[[], None]) -> float:
+    def crash_after(self, seconds: float, then: str, crash: Callable[[], None]) -> None:
         """The same for libvirtd, while the worker lives on."""
-        return self._at_moment(seconds, then, lambda _worker: crash())
+        self._at_moment(seconds, then, lambda _worker: crash())
 
     def _at_moment(
         self, seconds: float, then: str, fault: Callable[[subprocess.Popen[str]], None]
-    ) -> float:
-        name = self._fresh()
-        self._prepare(name)
-        started = time.monotonic()
-        words = self._words(name, "none", "", self.kind.action)
-        with subprocess.Popen(words, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as worker:
-            try:
-                _, told = worker.communicate(timeout=seconds)
-            except subprocess.TimeoutExpired:
-                fault(worker)
-                _, told = worker.communicate(timeout=180)
-        took = time.monotonic() - started
-        if worker.returncode != -signal.SIGKILL:
-            self._hold_worker(worker.returncode, told, "moment")
-        self._hold(name, then)
-        return took
+    ) -> None:
+        with self._prepared() as name:
+            words = self._words(name, "none", "", self.kind.action)
+            with subprocess.Popen(words, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as worker:
+                try:
+                    _, told = worker.communicate(timeout=seconds)
+                except subprocess.TimeoutExpired:
+                    fault(worker)
+                    _, told = worker.communicate(timeout=180)
+            if worker.returncode != -signal.SIGKILL:
+                self._hold_worker(worker.returncode, told, "moment")
+            self._hold(name, then)
 
-    def _fresh(self) -> str:
-        return self.world.name(f"at{len(self.world.names)}")
+    @contextmanager
+    def _prepared(self) -> Iterator[str]:
+        """A clone to be; where a promise breaks over it, the next run finds nothing of it."""
+        killed_at = self.traced().killed_at
+        name = self.world.name(f"at{len(self.world.names)}")
+        try:
+            self._prepare(name, killed_at)
+            yield name
+        except BaseException:
+            replace(self.world, token=name).tidy()
+            raise
 
     # --- what must hold ---------------------------------------------------------------
 
@@ -243,14 +275,14 @@ class Scene:
 
     # --- the worker -------------------------------------------------------------------
 
-    def _prepare(self, name: str) -> None:
+    def _prepare(self, name: str, killed_at: str) -> None:
         if self.kind.action == "destroy":
             try:
                 self.host.clone(self.request(name))
             except AlreadyExists as error:
                 raise AssertionError(f"{name} was used before") from error
         elif self.kind.action in ("take over", "gc"):
-            done = self._worker(name, "kill", self.killed_at, "create")
+            done = self._worker(name, "kill", killed_at, "create")
             assert done.returncode == -signal.SIGKILL, done.stderr
 
     def _worker(

@@ -139,12 +139,15 @@ class Host:
                     f"The connection to libvirt at {self.url} was lost: {message}",
                     "Is libvirtd running? systemctl status libvirtd   Then repeat the command.",
                 ) from error
-            raise HostError(
+            refusal = HostError(
                 f"libvirt at {self.url}: {message}",
                 "Look at the log of libvirtd on that host: journalctl -u libvirtd",
                 code=code or 0,
                 errno=error.get_int1() or 0 if code == SYSTEM_ERROR else 0,
-            ) from error
+            )
+            if refusal.no_room:
+                refusal.hint = "Make room on that host: df -h   Then repeat the command."
+            raise refusal from error
 
     def _alive(self) -> bool:
         try:

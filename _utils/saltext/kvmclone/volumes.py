@@ -144,7 +144,11 @@ def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
     elif convert:
         _convert(disk)
     if disk.grows and disk.format == QCOW2 and not convert:
-        host.call(raw.resize, disk.capacity, 0)
+        try:
+            host.call(raw.resize, disk.capacity, 0)
+        except HostError as error:
+            # libvirt lets qemu-img do it, and passes on no number. Its tables take a few clusters.
+            raise _full(disk) if _available(host, raw_pool, disk) < 2**20 else error from error
     return done
 
 
@@ -157,11 +161,17 @@ def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> 
             f"The volume '{disk.destination}' appeared meanwhile; it is not ours to overwrite.",
             f"See who made it, or choose another name: virsh vol-dumpxml {disk.destination}",
         )
-    available = _available(disk) if host.local else host.call(raw_pool.info)[3]
+    available = _available(host, raw_pool, disk)
     return _full(disk) if available < disk.bytes + 2**20 else error
 
 
-def _available(disk: PlannedDisk) -> int:
+def _available(host: Host, raw_pool: Any, disk: PlannedDisk) -> int:
+    if not host.local:
+        return int(host.call(raw_pool.info)[3])
+    return _room(disk)
+
+
+def _room(disk: PlannedDisk) -> int:
     room = os.statvfs(os.path.dirname(disk.destination))
     return room.f_bavail * room.f_frsize
 
@@ -311,7 +321,7 @@ def _convert(disk: PlannedDisk) -> None:
     try:
         copying.convert(disk.source_real, disk.source_format, disk.destination, disk.format)
     except copying.ConvertFailed as error:
-        if _available(disk) < 8 * 2**20:  # it writes by the MiB
+        if _room(disk) < 8 * 2**20:  # it writes by the MiB
             raise _full(disk) from error
         raise _unfinished(disk, str(error)) from error
 
