@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab import libvirtd
-from lab.common import CHECKOUT
+from lab.common import CHECKOUT, LabError
 from lab.lab import Lab
 from saltext.kvmclone.errors import KvmCloneError
 from tests.functional.world import World
@@ -48,7 +48,7 @@ class Row:
         self.runs += 1
         try:
             yield
-        except (AssertionError, KvmCloneError, subprocess.TimeoutExpired):
+        except (AssertionError, KvmCloneError, LabError, subprocess.TimeoutExpired):
             self.broken += 1
             told = traceback.format_exc(limit=-2)
             print(f"BROKEN: {self.what}, {self.fault}: {where}: {told}", file=sys.stderr)

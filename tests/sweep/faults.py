@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lab.common import CHECKOUT, LIBVIRT_URI
+from lab.common import CHECKOUT, LIBVIRT_URI, wait_until
 from lab.lab import connection
 from saltext.kvmclone import collect, pipeline
 from saltext.kvmclone.errors import AlreadyExists, NotFound
@@ -252,7 +252,8 @@ class Scene:
         self._end(name)
         assert self._footprint() == self.before
         assert self._base_sums() == self.base_sums
-        assert not _running(name)
+        # dnsmasq's helper may speak of it for a moment longer.
+        wait_until(lambda: not _running(name), f"the end of {_running(name)}", 15)
 
     def _left_unfinished(self, name: str) -> bool:
         return name in [item.name for item in self.host.unfinished()]
