@@ -1,7 +1,7 @@
 """
 ``make sweep``: every fault at every point, and the figures of ``docs/reliability.md``.
 
-    make sweep ARGS="--seed WORD --only create --fault calls --every 5"
+    make sweep ARGS="--seed WORD --only create --fault calls --every 5 --moments 4"
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ from lab.common import CHECKOUT, LabError
 from lab.lab import Lab
 from saltext.kvmclone.errors import KvmCloneError
 from tests.functional.world import World
+from tests.sweep import cases
 from tests.sweep.faults import INTERRUPTS, KINDS, WAYS, Kind, Scene
-
-#: Random moments for each kind, besides every point.
-MOMENTS = 12
 
 PAGE = CHECKOUT / "docs/reliability.md"
 BEGIN, END = "<!-- figures: make sweep -->", "<!-- end of figures -->"
@@ -63,6 +61,7 @@ def main() -> int:
     words.add_argument("--only", default="", help="kinds of run whose name contains this")
     words.add_argument("--fault", choices=sorted(FAULTS), action="append", help="default: all")
     words.add_argument("--every", type=int, default=1, help="only every so many points")
+    words.add_argument("--moments", type=int, default=12, help="random moments of each kind")
     words.add_argument("--write", action="store_true", help="put the figures into the docs")
     given = words.parse_args()
     started = time.monotonic()
@@ -74,13 +73,19 @@ def main() -> int:
                 for row in sweep(lab, kind, token, given):
                     print(row, flush=True)
                     rows.append(row)
+    minutes = (time.monotonic() - started) / 60
+    every = "each point" if given.every == 1 else f"one of {given.every} points"
+    runs, broken = sum(row.runs for row in rows), sum(row.broken for row in rows)
     table = "\n".join(
         [
-            f"Seed `{given.seed}`, {(time.monotonic() - started) / 60:.0f} minutes.",
+            f"{runs} runs, {broken} broken: {every}, {given.moments} random moments of each kind; "
+            f"seed `{given.seed}`, {minutes:.0f} minutes, {datetime.date.today().isoformat()}.",
             "",
             "| what was under way | fault | points | runs | broken |",
             "| --- | --- | --- | --- | --- |",
             *map(str, rows),
+            "",
+            cases.table(),
         ]
     )
     if given.write:
@@ -93,14 +98,16 @@ def sweep(lab: Lab, kind: Kind, token: str, given: argparse.Namespace) -> Iterat
     world = World(lab, token)
     try:
         scene = Scene(world, kind)
-        points = scene.points()[:: given.every]
+        chosen = random.Random(f"{given.seed} {kind}")
+        points = scene.points()[chosen.randrange(given.every) :: given.every]
         for name in given.fault or FAULTS:
-            yield FAULTS[name](scene, points, random.Random(f"{given.seed} {kind}"))
+            moments = [chosen.uniform(0.2, 1.0) for _ in range(given.moments)]
+            yield FAULTS[name](scene, points, moments)
     finally:
         world.tidy()
 
 
-def kill_at_points(scene: Scene, points: list[str], _chosen: random.Random) -> Row:
+def kill_at_points(scene: Scene, points: list[str], _moments: list[float]) -> Row:
     """The worker dies after each call, and is mended in both ways."""
     row = Row(str(scene.kind), "worker killed after each call", len(points))
     for point in points:
@@ -110,17 +117,17 @@ def kill_at_points(scene: Scene, points: list[str], _chosen: random.Random) -> R
     return row
 
 
-def kill_at_moments(scene: Scene, _points: list[str], chosen: random.Random) -> Row:
+def kill_at_moments(scene: Scene, _points: list[str], moments: list[float]) -> Row:
     """The worker dies at any moment, inside libvirt's calls too."""
-    row = Row(str(scene.kind), "worker killed at random moments", MOMENTS)
-    for number in range(MOMENTS):
-        moment = chosen.uniform(0.2, 1.0) * scene.traced().seconds
+    row = Row(str(scene.kind), "worker killed at random moments", len(moments))
+    for number, share in enumerate(moments):
+        moment = share * scene.traced().seconds
         with row.run(f"{moment:.2f} s"):
             scene.kill_after(moment, WAYS[number % 2])
     return row
 
 
-def interrupt(scene: Scene, points: list[str], _chosen: random.Random) -> Row:
+def interrupt(scene: Scene, points: list[str], _moments: list[float]) -> Row:
     """Ctrl-C, and what Salt makes of SIGTERM: the worker takes back what it made, by itself."""
     row = Row(str(scene.kind), "worker interrupted (Ctrl-C, SIGTERM) after each call", len(points))
     for number, point in enumerate(points):
@@ -129,13 +136,13 @@ def interrupt(scene: Scene, points: list[str], _chosen: random.Random) -> Row:
     return row
 
 
-def kill_libvirtd(scene: Scene, points: list[str], _chosen: random.Random) -> Row:
+def kill_libvirtd(scene: Scene, points: list[str], _moments: list[float]) -> Row:
     """The daemon dies after each call and comes back; the worker lives on."""
     row = Row(str(scene.kind), "libvirtd killed and restarted after each call", len(points))
     return _with_libvirtd(scene, points, row, "libvirtd")
 
 
-def kill_both(scene: Scene, points: list[str], _chosen: random.Random) -> Row:
+def kill_both(scene: Scene, points: list[str], _moments: list[float]) -> Row:
     """Worker and daemon die together."""
     row = Row(str(scene.kind), "worker and libvirtd killed together after each call", len(points))
     return _with_libvirtd(scene, points, row, "both")
@@ -150,13 +157,13 @@ def _with_libvirtd(scene: Scene, points: list[str], row: Row, fault: str) -> Row
     return row
 
 
-def crash_at_moments(scene: Scene, _points: list[str], chosen: random.Random) -> Row:
+def crash_at_moments(scene: Scene, _points: list[str], moments: list[float]) -> Row:
     """The daemon dies at any moment, inside the worker's calls too."""
-    row = Row(str(scene.kind), "libvirtd killed and restarted at random moments", MOMENTS)
+    row = Row(str(scene.kind), "libvirtd killed and restarted at random moments", len(moments))
     if not libvirtd.is_ours():
         return replace(row, fault=NOT_OURS, points=0)
-    for number in range(MOMENTS):
-        moment = chosen.uniform(0.2, 1.0) * scene.traced().seconds
+    for number, share in enumerate(moments):
+        moment = share * scene.traced().seconds
         with row.run(f"{moment:.2f} s"):
             scene.crash_after(moment, WAYS[number % 2], libvirtd.crash)
     return row
