@@ -24,6 +24,7 @@ try:
         cloud_files,
         collect,
         enrolment,
+        findings,
         host,
         operations,
         pipeline,
@@ -53,7 +54,7 @@ def _request(name, profile, keys):
 
 
 def _host(url=None):
-    return operations.LocalHost(url or "qemu:///system", label=__opts__["id"])
+    return operations.LocalHost(url or "qemu:///system", __opts__["id"], findings.AT_HOST)
 
 
 def _answered(work):

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from xml.etree import ElementTree
 
+import libvirt
 import pytest
 
 from lab.common import LIBVIRT_URI
 from lab.lab import connection
-from saltext.kvmclone import doctor, protect
-from saltext.kvmclone.findings import KINDS, Finding
+from saltext.kvmclone import doctor, ownership, protect, workers
+from saltext.kvmclone.findings import AT_HOST, KINDS, Commands, Finding
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.ownership import DESTROYING, Worker
+from tests.functional.places import storage_pool
 from tests.functional.test_adopt import old_clone
-from tests.functional.world import World
+from tests.functional.world import Salt, World
 
 CloneOf = Callable[..., str]
 
@@ -44,8 +49,18 @@ def the_finding(world: World, host: Host, kind: str) -> Finding:
     assert found.kind == kind
     assert found.as_dict()["level"] == KINDS[kind]
     assert found.message.endswith((".", "garbage"))
-    assert found.hint
+    assert shlex.split(found.hint)[0] in ("virsh", "salt-run", "salt", "salt-call", "rm", "chmod")
     return found
+
+
+def paste(hint: str, salt_minion: Salt) -> None:
+    """Type what a hint says, word for word; our own commands through Salt's loader."""
+    words = shlex.split(hint)
+    if words[0] != "salt-call":
+        subprocess.run(hint, shell=True, check=True, capture_output=True)
+        return
+    _positions, keys = [w for w in words[2:] if "=" not in w], [w for w in words[2:] if "=" in w]
+    salt_minion(words[1], *_positions, **dict(key.split("=", 1) for key in keys))
 
 
 def write_record(opened: Host, name: str, **changes: object) -> None:
@@ -256,3 +271,113 @@ def test_without_a_look_at_the_files_it_finds_the_same(
     assert findings(world, opened) == []
     world.disks(name)[0].unlink()
     assert the_finding(world, opened, "disk-missing").name == name
+
+
+# --- and each hint can be pasted ----------------------------------------------------------------
+
+
+def failed(world: World, opened: Host, name: str) -> None:
+    write_record(opened, name, stage="booted", failed="No address.")
+
+
+def destroyed_halfway(world: World, opened: Host, name: str) -> None:
+    gone = replace(NOBODY, boot=workers._boot(), host="")
+    write_record(opened, name, stage=DESTROYING, worker=gone)
+
+
+def disk_lost(world: World, opened: Host, name: str) -> None:
+    world.disks(name)[0].unlink()
+
+
+def disk_detached(world: World, opened: Host, name: str) -> None:
+    world.detach(name, "vda")
+
+
+def undefined_by_hand(world: World, opened: Host, name: str) -> None:
+    with connection() as conn:
+        conn.lookupByName(name).undefine()
+
+
+def undefined_and_unnoticed(world: World, opened: Host, name: str) -> None:
+    """libvirt does not know the file: it was moved there by hand."""
+    disk = world.disks(name)[0]
+    undefined_by_hand(world, opened, name)
+    disk.rename(disk.with_name("away"))
+    world.refresh()
+    disk.with_name("away").rename(disk)
+
+
+def copied(world: World, opened: Host, name: str) -> None:
+    world.copy_of(name)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        failed,
+        destroyed_halfway,
+        disk_lost,
+        disk_detached,
+        undefined_by_hand,
+        undefined_and_unnoticed,
+        copied,
+    ],
+)
+def test_what_is_found_is_gone_after_its_hint_was_pasted(
+    world: World,
+    opened: Host,
+    name: str,
+    salt_minion: Salt,
+    harm: Callable[[World, Host, str], None],
+) -> None:
+    harm(world, opened, name)
+    commands = Commands(opened.url, AT_HOST)
+    (found,) = [one for one in doctor.examine(opened, commands) if world.token in f"{one}"]
+    paste(found.hint, salt_minion)
+    assert findings(world, opened) == []
+
+
+def test_a_hint_can_be_pasted_whatever_a_pool_or_a_url_is_called(
+    world: World, opened: Host, clone_of: CloneOf, base: str, salt_minion: Salt
+) -> None:
+    pool = f"it's a $pool; {world.token}"
+    folder = world.lab.folder / f"odd-{world.token}"
+    with storage_pool(pool, folder):
+        made = clone_of(base, pool=pool)
+        write_record(opened, made, stage="addressed", goal="addressed")
+        with connection() as conn:
+            conn.storagePoolLookupByName(pool).destroy()
+        url = "qemu+unix:///system?socket=/run/libvirt/libvirt-sock&no_tty=1"
+        (found,) = [one for one in doctor.examine(opened, Commands(url, AT_HOST))
+                    if world.token in f"{one}"]  # fmt: skip
+        assert found.kind == "pool-inactive"
+        paste(found.hint, salt_minion)
+        assert findings(world, opened) == []
+        LocalHost(opened.url).destroy(made)
+    folder.rmdir()
+
+
+def test_our_commands_are_those_of_whoever_reads_them() -> None:
+    there = Commands("qemu:///system", AT_HOST)
+    assert there.clone("destroy", "web1") == "salt-call kvm_clone.destroy web1"
+    far = Commands("qemu+ssh://kvm02/system?no_tty=1", AT_HOST)
+    assert far.clone("gc", "web1").endswith(" 'url=qemu+ssh://kvm02/system?no_tty=1'")
+    assert far.virsh("list") == "virsh -c 'qemu+ssh://kvm02/system?no_tty=1' list"
+    master = Commands("qemu:///system", minion="kvm01")
+    assert master.clone("destroy", "web1") == "salt-run kvmclone.destroy web1"
+    assert master.on_host("adopt", "web1") == "salt kvm01 kvm_clone.adopt web1"
+
+
+def test_a_damaged_record_is_found_and_hides_nothing(
+    world: World, opened: Host, name: str, clone_of: CloneOf, base: str
+) -> None:
+    other = clone_of(base, "other")
+    write_record(opened, other, stage="booted", failed="No address.")
+    with connection() as conn:
+        domain = conn.lookupByName(name)
+        element = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, ownership.NAMESPACE)
+        broken = re.sub(r'created="[^"]*"', 'created="soon"', element)
+        kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+        domain.setMetadata(kind, broken, "kvmclone", ownership.NAMESPACE, 2)
+    kinds = [one.kind for one in findings(world, opened)]
+    assert kinds == ["record-damaged", "failed"]

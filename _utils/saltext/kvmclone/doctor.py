@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,17 +17,24 @@ from lxml import etree
 
 from saltext.kvmclone import adopt, domain_xml, drift, gathering, ownership, volumes, workers
 from saltext.kvmclone.census import Census, Identity
-from saltext.kvmclone.findings import Finding, in_order
+from saltext.kvmclone.findings import Commands, Finding, in_order
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import DESTROYING, Record
 
 #: Volumes are called ``NAME-TARGET.FORMAT``.
 _LIKE_OURS = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9.-]*)-[fhsvx]d[a-z]{1,2}\.(?:qcow2|raw)")
 
+_REMEDY = "Bring the base's files back from a backup, or save the clone's data and make it anew."
+
 
 @dataclass(frozen=True)
 class _Machine:
-    """A domain as it was seen; ``record`` is None for a foreign one."""
+    """
+    A domain as it was seen.
+
+    :param record: None for a foreign one, and where the record cannot be read.
+    :param damaged: Why it cannot be read.
+    """
 
     name: str
     uuid: str
@@ -35,17 +43,27 @@ class _Machine:
     root: etree._Element
     domain: domain_xml.Domain
     record: Record | None
+    damaged: str = ""
 
 
-def examine(host: Host) -> list[Finding]:
-    """Look at everything that concerns clones on a host."""
-    return in_order(list(_Examination(host).findings()))
+def examine(host: Host, commands: Commands | None = None) -> list[Finding]:
+    """
+    Look at everything that concerns clones on a host.
+
+    :param commands: How the commands of the hints are typed; by default at the master.
+    """
+    return in_order(list(_Examination(host, commands or Commands(host.url)).findings()))
 
 
 class _Examination:
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, commands: Commands) -> None:
         def look(handle: DomainHandle) -> _Machine:
             root = domain_xml.parse(handle.definition())
+            record, damaged = None, ""
+            try:
+                record = ownership.from_definition(root)
+            except (ValueError, TypeError) as error:
+                damaged = str(error)
             return _Machine(
                 name=handle.name,
                 uuid=handle.uuid,
@@ -53,10 +71,12 @@ class _Examination:
                 saved=handle.is_saved(),
                 root=root,
                 domain=domain_xml.facts(root),
-                record=ownership.from_definition(root),
+                record=record,
+                damaged=damaged,
             )
 
         self.host = host
+        self.commands = commands
         self.machines = host.each_domain(look)
         self.census: Census = gathering.take(host)
         self.by_uuid = {machine.uuid: machine for machine in self.machines}
@@ -73,13 +93,14 @@ class _Examination:
                 pool,
                 f"The storage pool '{pool}' is not running and holds disks of "
                 f"{_and(sorted(names))}.",
-                f"virsh -c {self.host.url} pool-start {pool}",
+                self.commands.virsh("pool-start", pool),
             )
         sleepers = {name for names in asleep.values() for name in names}
         for machine, record in self.clones:
             yield from self._work(machine, record)
             yield from self._files(machine, record, machine.name in sleepers)
             yield from self._drift(machine, record)
+        yield from self._damaged()
         yield from self._bases()
         yield from self._copies()
         yield from self._strays()
@@ -91,14 +112,14 @@ class _Examination:
                 candidate.name,
                 f"'{candidate.name}' was cloned from '{candidate.base}' by an old salt-cloud and "
                 "is not ours yet.",
-                f"salt-call kvm_clone.adopt {candidate.name}",
+                self.commands.on_host("adopt", candidate.name),
             )
         for clause in self.census.unchecked:
             yield Finding(
                 "not-checked",
                 "",
                 f"Not everything could be looked at: {clause}.",
-                f"virsh -c {self.host.url} pool-list --all",
+                self.commands.virsh("pool-list", "--all"),
             )
 
     # --- one clone ----------------------------------------------------------------------
@@ -115,15 +136,15 @@ class _Examination:
                     "unfinished",
                     name,
                     f"The destroy of '{name}' is unfinished{unsure}.",
-                    f"salt-run kvmclone.destroy {name}",
+                    self.commands.clone("destroy", name),
                 )
         elif record.failed:
             yield Finding(
                 "failed",
                 name,
                 f"The create of '{name}' failed at stage '{record.stage}' and it was kept: "
-                f"{record.failed}",
-                f"salt-run kvmclone.destroy {name}",
+                f"{record.failed} Go on with it (resume), or give it up.",
+                self.commands.clone("destroy", name),
             )
         elif not record.complete and life != ownership.ALIVE:
             yield Finding(
@@ -131,7 +152,7 @@ class _Examination:
                 name,
                 f"The create of '{name}' is unfinished: it is at stage '{record.stage}' on its "
                 f"way to '{record.goal}'{unsure}.",
-                f"salt-run kvmclone.gc {name}",
+                self.commands.clone("gc", name),
             )
 
     def _files(self, machine: _Machine, record: Record, asleep: bool) -> Iterator[Finding]:
@@ -144,8 +165,9 @@ class _Examination:
             yield Finding(
                 "disk-missing",
                 name,
-                f"'{name}' has no '{path}' any more and cannot start.",
-                f"Bring the file back from a backup, or: salt-run kvmclone.destroy {name}",
+                f"'{name}' has no '{path}' any more and cannot start. Bring the file back from a "
+                "backup, or give the clone up.",
+                self.commands.clone("destroy", name),
             )
         for volume in record.volumes:
             if self.census.identity(volume.path) not in used and volumes.exists(
@@ -155,10 +177,18 @@ class _Examination:
                     "volume-unused",
                     name,
                     f"'{volume.path}' was made for '{name}', which does not use it any more; a "
-                    "destroy will leave it.",
-                    f"Attach it again: virsh attach-disk {name} {volume.path} {volume.target} "
-                    f"--config   Or: virsh vol-delete {volume.path}",
+                    "destroy will leave it. Attach it again, or delete it.",
+                    self._reattach(name, volume),
                 )
+
+    def _reattach(self, name: str, volume: ownership.Volume) -> str:
+        if volume.target == "nvram":
+            return self.commands.virsh("edit", name)
+        # Without its format libvirt would take it for raw.
+        return self.commands.virsh(
+            "attach-disk", name, volume.path, volume.target, "--driver", "qemu", "--subdriver",
+            volume.format, "--config",
+        )  # fmt: skip
 
     def _missing(self, machine: _Machine, record: Record) -> list[str]:
         if self.host.local:
@@ -181,11 +211,8 @@ class _Examination:
         yield Finding(
             "base-changed" if quick else "base-differs",
             machine.name,
-            " ".join(changes),
-            f"Bring the base's files back from a backup, or save the clone's data and: "
-            f"salt-run kvmclone.destroy {machine.name}"
-            if quick
-            else f"salt-run kvmclone.show {machine.name}",
+            " ".join((*changes, *[_REMEDY] * quick)),
+            self.commands.clone("show", machine.name),
         )
 
     # --- bases --------------------------------------------------------------------------
@@ -210,7 +237,7 @@ class _Examination:
                     "base-running",
                     base.name,
                     f"The base '{base.name}' is {base.state} and writes its disks, while {on_it}",
-                    f"Stop it at once: virsh -c {self.host.url} destroy {base.name}",
+                    self.commands.virsh("destroy", base.name),
                 )
             elif base.saved:
                 yield Finding(
@@ -218,7 +245,7 @@ class _Examination:
                     base.name,
                     f"The base '{base.name}' has a saved memory image: its next start will write "
                     f"its disks, while {on_it}",
-                    f"virsh -c {self.host.url} managedsave-remove {base.name}",
+                    self.commands.virsh("managedsave-remove", base.name),
                 )
 
     def _protected_without_base(self) -> Iterator[Finding]:
@@ -236,8 +263,9 @@ class _Examination:
                     yield Finding(
                         "protected-without-base",
                         disk.path,
-                        f"'{disk.path}' is read-only, and its base '{record.base}' is gone.",
-                        f"If no clone stands on it (salt-run kvmclone.tree): chmod u+w {disk.path}",
+                        f"'{disk.path}' is read-only, and its base '{record.base}' is gone. Leave "
+                        "it so while quick clones stand on it.",
+                        shlex.join(["chmod", "u+w", disk.path]),
                     )
 
     # --- the host -----------------------------------------------------------------------
@@ -255,10 +283,21 @@ class _Examination:
             if names:
                 yield pool.name, names
 
+    def _damaged(self) -> Iterator[Finding]:
+        for machine in self.machines:
+            if machine.damaged:
+                yield Finding(
+                    "record-damaged",
+                    machine.name,
+                    f"The record of '{machine.name}' cannot be read: {machine.damaged}. Mend it; "
+                    "until then the machine is left alone, and so are its files.",
+                    self.commands.virsh("metadata", machine.name, ownership.NAMESPACE),
+                )
+
     def _copies(self) -> Iterator[Finding]:
         for machine in self.machines:
             element = machine.root.find(f"./metadata/{{{ownership.NAMESPACE}}}clone")
-            if element is None or machine.record is not None:
+            if element is None or machine.record is not None or machine.damaged:
                 continue
             original = self.by_uuid.get(element.get("uuid", ""))
             whose = f"'{original.name}'" if original is not None else "a clone that is gone"
@@ -266,8 +305,8 @@ class _Examination:
                 "copied-record",
                 machine.name,
                 f"'{machine.name}' is a copy of {whose}, made by another tool; it is not ours and "
-                "is left alone.",
-                f"To get rid of it: virsh -c {self.host.url} undefine {machine.name}",
+                "is left alone. Its definition can be removed by hand; its files stay.",
+                self.commands.virsh("undefine", machine.name, "--keep-nvram"),
             )
 
     def _strays(self) -> Iterator[Finding]:
@@ -279,6 +318,7 @@ class _Examination:
             for _machine, record in self.clones
             for path in (*_paths(record.volumes), *_paths(record.base_disks))
         }
+        needed |= {claim.key for claim in self.census.claims}  # a damaged record counts, too
         for path in self.census.images:
             match = _LIKE_OURS.fullmatch(os.path.basename(path))
             if match and self.census.identity(path) not in needed:
@@ -286,9 +326,14 @@ class _Examination:
                     "volume-without-clone",
                     path,
                     f"'{path}' is named like a disk of a clone '{match['name']}', and no machine "
-                    "uses it.",
-                    f"If nobody needs it: virsh -c {self.host.url} vol-delete {path}",
+                    "uses it. If nobody needs it, delete it.",
+                    self._delete(path),
                 )
+
+    def _delete(self, path: str) -> str:
+        """libvirt deletes what it knows; what was put there by hand is a file like any other."""
+        unknown = self.host.local and not volumes.is_known(self.host, path)
+        return shlex.join(["rm", path]) if unknown else self.commands.virsh("vol-delete", path)
 
     def _duplicate_macs(self) -> Iterator[Finding]:
         users: dict[str, set[str]] = {}
@@ -303,9 +348,8 @@ class _Examination:
                     "duplicate-mac",
                     last,
                     f"{_and(sorted(names))} have one MAC address, {mac}; their network will mix "
-                    "them up.",
-                    f"Remove its <mac> line, and libvirt makes a new one: virsh -c "
-                    f"{self.host.url} edit {last}",
+                    f"them up. Remove the <mac> line of '{last}', and libvirt makes a new one.",
+                    self.commands.virsh("edit", last),
                 )
 
 

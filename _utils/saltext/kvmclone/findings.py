@@ -5,6 +5,7 @@ What a doctor can find, and how bad it is. Pure.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ KINDS = {
     "base-saved": DANGER,
     "pool-inactive": PROBLEM,
     "duplicate-mac": PROBLEM,
+    "record-damaged": PROBLEM,
     "failed": PROBLEM,
     "unfinished": PROBLEM,
     "volume-unused": PROBLEM,
@@ -31,6 +33,46 @@ KINDS = {
 }
 
 
+#: How our commands begin for who sits at the master, and at the KVM host.
+AT_MASTER, AT_HOST = "salt-run kvmclone.", "salt-call kvm_clone."
+
+_DEFAULT_URL = "qemu:///system"
+
+
+@dataclass(frozen=True)
+class Commands:
+    """
+    The commands that hints name, so that they work as pasted where they are read.
+
+    :param url: libvirt URI, as seen from there.
+    :param ours: :data:`AT_MASTER` or :data:`AT_HOST`.
+    :param minion: Minion id of the KVM host, where it is reached through that.
+    """
+
+    url: str
+    ours: str = AT_MASTER
+    minion: str = ""
+
+    def virsh(self, *words: str) -> str:
+        """A command of virsh."""
+        return shlex.join(["virsh", "-c", self.url, *words])
+
+    def clone(self, verb: str, name: str) -> str:
+        """One of our commands that master and host both have."""
+        if self.ours == AT_MASTER:
+            return f"{AT_MASTER}{verb} {shlex.quote(name)}"
+        return f"{AT_HOST}{verb} {shlex.quote(name)}{self._where()}"
+
+    def on_host(self, verb: str, name: str) -> str:
+        """One of our commands that only the host has."""
+        if self.ours == AT_MASTER and self.minion:
+            return f"salt {shlex.quote(self.minion)} kvm_clone.{verb} {shlex.quote(name)}"
+        return f"{AT_HOST}{verb} {shlex.quote(name)}{self._where()}"
+
+    def _where(self) -> str:
+        return "" if self.url == _DEFAULT_URL else f" {shlex.quote(f'url={self.url}')}"
+
+
 @dataclass(frozen=True)
 class Finding:
     """
@@ -38,7 +80,7 @@ class Finding:
 
     :param kind: One of :data:`KINDS`; stable, for scripts.
     :param name: The clone, base, pool or file that it is about.
-    :param hint: The next command to type.
+    :param hint: The next command to type, and nothing else, so that it can be pasted.
     """
 
     kind: str

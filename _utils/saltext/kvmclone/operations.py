@@ -40,6 +40,7 @@ from saltext.kvmclone.errors import (
     KeptAfterFailure,
     PlanRefused,
 )
+from saltext.kvmclone.findings import AT_MASTER, Commands
 from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.leftovers import Leftover, Unfinished
@@ -55,11 +56,13 @@ class LocalHost:
 
     :param url: libvirt URI.
     :param label: What CLONE calls the host: its minion id; empty for its own host name.
+    :param ours: How our commands begin where the answers are read.
     """
 
-    def __init__(self, url: str, label: str = "") -> None:
+    def __init__(self, url: str, label: str = "", ours: str = AT_MASTER) -> None:
         self.url = url
         self.label = label
+        self.ours = ours
         #: libvirt calls of the last operation, for ``bench/``.
         self.calls = 0
 
@@ -371,7 +374,8 @@ class LocalHost:
         return self._connected(lineage.bases)
 
     def doctor(self) -> list[dict[str, Any]]:
-        return self._connected(lambda host: [f.as_dict() for f in doctor.examine(host)])
+        commands = Commands(self.url, self.ours, self.label)
+        return self._connected(lambda host: [f.as_dict() for f in doctor.examine(host, commands)])
 
     def capacity(self) -> dict[str, Any]:
         return publishing.capacity(self.url)

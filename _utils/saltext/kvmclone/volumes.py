@@ -56,6 +56,11 @@ def _lookup(host: Host, path: str) -> Any | None:
     return None
 
 
+def is_known(host: Host, path: str) -> bool:
+    """Whether libvirt knows the file at ``path`` as a volume, without a look at its folder."""
+    return _lookup(host, path) is not None
+
+
 def find(host: Host, path: str) -> VolumeFacts | None:
     """What libvirt knows of the file at ``path``; None where no active pool holds it."""
     raw = lookup(host, path)
