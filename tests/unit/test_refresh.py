@@ -107,6 +107,16 @@ def test_what_a_running_job_holds_goes_on_working(package: Package) -> None:
     assert held.WORD == "old"
 
 
+def test_a_package_that_a_running_job_holds_keeps_its_rooms(package: Package) -> None:
+    """A package below ours speaks through its own modules."""
+    text = f"from {NAME}.guest import mouth\n\ndef say():\n    return mouth.SAID\n"
+    package.sync("guest/__init__.py", text)
+    held = package.door("guest")
+    package.sync("guest/mouth.py", "SAID = 'brand new'\n")
+    assert package.door("guest").say() == "brand new"
+    assert held.say() == "old"
+
+
 def test_a_sync_under_way_is_waited_out(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     first = package.door("words")
     package.sync("words.py", "WORD = 'brand new'\n")

@@ -44,16 +44,17 @@ def refresh() -> None:
         return
     if current == _loaded:
         return
+    here = sys.modules[__name__]
     for name in [name for name in sys.modules if name.startswith(__name__ + ".")]:
-        package, _, child = name.rpartition(".")
         sys.modules.pop(name)
-        # "from saltext.kvmclone import plan" would otherwise still find the old module here.
-        parent = sys.modules.get(package)
-        if parent is not None and hasattr(parent, child):
-            delattr(parent, child)
+        # "from saltext.kvmclone import plan" would otherwise still find the old module here. Of
+        # the packages below nothing is taken: a job that is under way goes on with them.
+        child = name[len(__name__) + 1 :]
+        if hasattr(here, child):
+            delattr(here, child)
     importlib.invalidate_caches()
     # This file too: its version, and where the package lies now. It takes the new stamp.
-    importlib.reload(sys.modules[__name__])
+    importlib.reload(here)
 
 
 def loader_dirs() -> dict[str, list[str]]:
