@@ -76,6 +76,7 @@ def test_a_disk_under_another_spelling_goes(world: World, host: LocalHost, base:
     host.clone(quick(name, base))
     disk = world.disks(name)[0]
     respell(name, f"{disk.parent}//{disk.name}")
+    assert len(host.show(name).disks) == 1
     gone = host.destroy(name)
     assert not disk.exists()
     assert not [word for word in gone.warnings if str(disk) in word]
@@ -139,6 +140,9 @@ def test_a_disk_that_is_named_by_pool_and_volume_goes(
         source.attrib.update(pool=world.lab.pool, volume=disk.name)
 
     rewrite(name, change)
+    assert [(one.path, one.strategy) for one in host.show(name).disks] == [(str(disk), "overlay")]
+    drawn = host.tree()["bases"][base]["clones"][name]["disks"]
+    assert [one["path"] for one in drawn] == [str(disk)]
     gone = host.destroy(name)
     assert not disk.exists()
     assert not [word for word in gone.warnings if "stays" in word]
@@ -417,6 +421,30 @@ def test_what_a_snapshot_left_is_named_with_a_command(
     assert not left.exists()
     host.destroy(name)
     assert not disk.exists()
+
+
+@pytest.mark.guest
+def test_a_snapshot_beside_the_disk_is_folded_in_as_the_hints_say(
+    world: World, host: LocalHost, base: str
+) -> None:
+    name = world.name()
+    host.clone(quick(name, base))
+    disk = world.disks(name)[0]
+    original = world.disks(base)[0].read_bytes()
+    host.boot(name)
+    words = ["virsh", "snapshot-create-as", name, "before", "--disk-only"]
+    subprocess.run(words, check=True, capture_output=True)
+    above = world.disks(name)[0]
+    assert above != disk
+    for begin in ("virsh blockcommit", "rm "):
+        with pytest.raises(CloneInUse) as info:
+            host.destroy(name)
+        command = info.value.hint[info.value.hint.index(begin) :].split("   ")[0]
+        subprocess.run(command + " --wait" * ("virsh" in begin), shell=True, check=True)
+    assert not above.exists()
+    host.destroy(name)
+    assert not disk.exists()
+    assert world.disks(base)[0].read_bytes() == original
 
 
 def test_a_recorded_folder_or_device_is_never_emptied(

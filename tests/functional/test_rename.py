@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import salt.config
 
 from lab.common import LIBVIRT_URI
 from lab.lab import connection
-from saltext.kvmclone import collect, doctor, pipeline, workers
-from saltext.kvmclone.errors import NotFound, PlanRefused
+from saltext.kvmclone import collect, doctor, keys, pipeline, workers
+from saltext.kvmclone.errors import NotFound, PlanRefused, Renamed
 from saltext.kvmclone.host import Host
+from saltext.kvmclone.master import Master
 from saltext.kvmclone.operations import LocalHost
-from saltext.kvmclone.ownership import Worker
+from saltext.kvmclone.ownership import Minion, Worker
 from tests.functional.test_takeover import dead  # noqa: F401
 from tests.functional.world import World, full, quick
 
@@ -128,3 +133,44 @@ def test_a_clone_of_a_renamed_clone_stands_on_it(
     assert host.show(second).drift is False
     with connection() as conn:
         assert first not in [domain.name() for domain in conn.listAllDomains()]
+
+
+def test_the_key_of_its_minion_is_not_taken_for_one_that_was_left(
+    world: World, host: LocalHost, base: str, clone_of: CloneOf, tmp_path: Path
+) -> None:
+    """A clone that is gone may have left its key, which goes; this one is not gone."""
+    side = master_here(tmp_path)
+    public = keys.generate(2048).public
+    name = clone_of(base)
+    side.keys.accept(name, public, name)
+    with Host(host.url) as opened:
+        handle = opened.domain(name)
+        record = handle.record()
+        assert record is not None
+        minion = Minion(name, "3008", side.keys.fingerprint(public))
+        handle.save_record(replace(record, minion=minion))
+    now = rename(world, name)
+    outcome = side.destroy(name)
+    assert isinstance(outcome.error, Renamed)
+    assert f"'{now}' is the minion '{name}'" in outcome.error.message
+    assert side.keys.accepted(name)
+    assert side.destroy(now).error is None
+    assert not side.keys.accepted(name)
+    assert not world.exists(now)
+
+
+def master_here(folder: Path) -> Master:
+    """A master with this host in its configuration, and keys of its own."""
+    config = {
+        "root_dir": str(folder),
+        "pki_dir": str(folder / "pki"),
+        "cachedir": str(folder / "cache"),
+        "sock_dir": str(folder / "sock"),
+        "conf_file": str(folder / "master"),
+        "user": "root",
+        "kvm_clone": {"providers": {"here": {"driver": "libvirt", "url": LIBVIRT_URI}}},
+    }
+    (folder / "master").write_text(json.dumps(config))
+    (folder / "sock").mkdir()
+    opts = salt.config.master_config(str(folder / "master"))
+    return Master(opts)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from saltext.kvmclone import addresses, domain_xml, drift
+from saltext.kvmclone import addresses, domain_xml, drift, pools
+from saltext.kvmclone.census import identity
 from saltext.kvmclone.clone import Address, Clone, CloneDisk
+from saltext.kvmclone.domain_xml import Disk
 from saltext.kvmclone.errors import AlreadyExists
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import Record
@@ -65,11 +67,12 @@ def clone_of(
     state = state or handle.state()
     disks = _own_disks(record)
     domain = domain_xml.read(handle.live())
-    owned = {disk.path for disk in disks}
+    owned = {identity(disk.path, host.local) for disk in disks}
+    used = [(disk, _path_of(host, disk)) for disk in domain.disks]
     shared = tuple(
-        CloneDisk(disk.target, disk.path, disk.format, "share")
-        for disk in domain.disks
-        if disk.path not in owned
+        CloneDisk(disk.target, path, disk.format, "share")
+        for disk, path in used
+        if identity(path, host.local) not in owned
     )
     if known is None:
         known = ()
@@ -98,6 +101,13 @@ def foreign(host: Host, handle: DomainHandle, label: str) -> Clone:
         stage="",
         disks=tuple(CloneDisk(d.target, d.path, d.format, "share") for d in domain.disks),
     )
+
+
+def _path_of(host: Host, disk: Disk) -> str:
+    """Where a disk lies, also one that is named by pool and volume."""
+    if disk.kind == "volume":
+        return pools.path_of(host, disk.pool, disk.volume)[0]
+    return disk.path
 
 
 def _own_disks(record: Record) -> tuple[CloneDisk, ...]:

@@ -165,7 +165,8 @@ def identity(path: str, local: bool) -> Identity:
             if stat.S_ISBLK(status.st_mode):
                 return ("device", status.st_rdev, 0)
             return ("file", status.st_dev, status.st_ino)
-    return os.path.normpath(path)
+    # POSIX lets two slashes at the front mean something else; Linux does not.
+    return os.path.normpath(path).replace("//", "/", 1)
 
 
 def away(pools: Iterable[Pool], local: bool, path: str, mount: str = "") -> str:

@@ -191,14 +191,16 @@ class _Examination:
         )  # fmt: skip
 
     def _missing(self, machine: _Machine, record: Record) -> list[str]:
+        disks = [disk for disk in machine.domain.disks if disk.device == "disk"]
+        paths = [self.census.path_of(disk.path, disk.pool, disk.volume) for disk in disks]
         if self.host.local:
-            paths = [d.path for d in machine.domain.disks if d.path and d.device == "disk"]
-            return [path for path in paths if not os.path.exists(path)]
-        used = {disk.path for disk in machine.domain.disks}
+            return [path for path in paths if path and not os.path.exists(path)]
+        used = {self.census.identity(path) for path in paths}
         return [
             volume.path
             for volume in record.volumes
-            if volume.path in used and volumes.find(self.host, volume.path) is None
+            if self.census.identity(volume.path) in used
+            and volumes.find(self.host, volume.path) is None
         ]
 
     def _drift(self, machine: _Machine, record: Record) -> Iterator[Finding]:

@@ -224,9 +224,10 @@ class _Planting:
 
     def _disks(self, machine: _Machine) -> tuple[TreeDisk, ...]:
         return tuple(
-            self._disk(disk.target, disk.path, disk.format)
+            self._disk(disk.target, path, disk.format)
             for disk in machine.domain.disks
-            if disk.path and disk.device in ("disk", "lun")
+            if disk.device in ("disk", "lun")
+            and (path := self.census.path_of(disk.path, disk.pool, disk.volume))
         )
 
     def _remembered(self, key: str) -> tuple[TreeDisk, ...]:

@@ -310,7 +310,8 @@ class _Judging:
         images = list(dict.fromkeys(image for who in standing.values() for image in who))
         if all(self._key(image) in self.used for image in images):
             commits = "   ".join(
-                f"virsh blockcommit {self.name} {who[0]} --base {path} --active --pivot"
+                shlex.join(["virsh", "blockcommit", self.name, who[0], "--base", path])
+                + " --active --pivot"
                 for path, who in standing.items()
             )
             raise CloneInUse(
