@@ -98,7 +98,7 @@ def test_a_base_that_changed_is_told_by_every_look(
 def test_the_doctor_names_what_is_left_and_what_to_type(salt_minion: Salt, left: str) -> None:
     ill = [item for item in salt_minion("kvm_clone.doctor") if item["name"] == left]
     assert [item["kind"] for item in ill] == ["unfinished"]
-    assert "kvmclone.gc" in ill[0]["hint"]
+    assert ill[0]["hint"] == f"salt-call kvm_clone.gc {left}"
 
 
 def test_an_old_clone_is_adopted_and_then_destroyed_with_its_own_disk(

@@ -18,6 +18,7 @@ from saltext.kvmclone import domain_xml, gathering, volumes
 from saltext.kvmclone.census import Census, Identity
 from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import CloneInUse, OutOfReach
+from saltext.kvmclone.findings import AT_HOST, Commands
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import DESTROYING, MADE, MAKING, Record, Volume
 
@@ -199,7 +200,8 @@ class _Judging:
                     f"'{path}' was made for '{self.name}' and cannot be looked at now: {why}. "
                     "Nothing was touched.",
                     f"{self._way_to(why, path)}   Then repeat the command. If that file is lost "
-                    "for good: kvm_clone.destroy with force=True, which leaves it where it is.",
+                    "for good, let it lie wherever it is: "
+                    f"{Commands(self.host.url, AT_HOST).clone('destroy', self.name)} force=True",
                 )
             if why:
                 kept.append(Kept(path, f"it was made by us and cannot be looked at now, as {why}"))
@@ -288,12 +290,13 @@ class _Judging:
 
     def _way_to(self, why: str, path: str) -> str:
         """The command that brings a file back into reach."""
+        virsh = Commands(self.host.url).virsh
         off = [pool.name for pool in self.census.pools if f"'{pool.name}' is not running" in why]
         if off:
-            return f"virsh -c {shlex.quote(self.host.url)} pool-start {shlex.quote(off[0])}"
+            return virsh("pool-start", off[0])
         if self.host.local:
-            return f"Mount it: findmnt -T {shlex.quote(os.path.dirname(path))}"
-        return f"virsh -c {shlex.quote(self.host.url)} pool-list --all"
+            return f"Mount what is missing: {shlex.join(['ls', '-ld', os.path.dirname(path)])}"
+        return virsh("pool-list", "--all")
 
     # --- what stands on it --------------------------------------------------------------
 
