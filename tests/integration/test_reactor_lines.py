@@ -39,7 +39,7 @@ def test_a_minion_asks_and_gets_its_machine_on(lab: Lab, line: str) -> None:
 
 @pytest.mark.parametrize(
     ("word", "policy"),
-    [("none", None), ("empty", {}), ("wrong", {"allow": [{"minions": ["*"]}], "expire": True})],
+    [("none", None), ("wrong", {"allow": [{"minions": ["*"]}], "expire": True})],
 )
 def test_without_a_right_policy_nothing_is_obeyed(
     lab: Lab, word: str, policy: dict[str, object]

@@ -202,6 +202,7 @@ def test_a_second_run_finds_nothing_to_do(host: Host) -> None:
     assert host.footprint() == before
 
 
+@pytest.mark.parametrize("host", ["3008"], indirect=True)  # no word of it depends on the line
 def test_what_differs_is_mended_or_refused_and_a_foreign_machine_stays(host: Host) -> None:
     front, one, base = (host.words[word] for word in ("front", "one", "base"))
     told, done = host.apply("wishes", "test=True"), host.by_master("wishes")
