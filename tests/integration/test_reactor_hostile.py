@@ -208,6 +208,7 @@ def test_a_forged_return_of_a_job_is_not_taken_for_the_minions_own(
         world.start_minion("ci01")
 
 
+@pytest.mark.guest
 def test_a_forged_destroyed_removes_no_key(world: SaltWorld, ear: Ear) -> None:
     keys = world.folder / "pki/master/minions"
     made = world.run("kvmclone.create", "tiny", "rx-keyed")
