@@ -63,6 +63,9 @@ class Porter:
         self.opts = opts
         self.policy = doorbell.read_policy(opts)
         self.read = time.monotonic()
+        self.written: Any = opts.get("kvm_clone")
+        #: False while the policy is wrong: then nothing begins, and what waits is not refused.
+        self.right = True
         self.ledger = Ledger(opts)
         self.bells = Answering(opts, self.policy, self.ledger)
         self.answering: dict[Future[None], Ring] = {}
@@ -159,14 +162,18 @@ class Porter:
         if time.monotonic() - self.read < REREAD:
             return
         self.read = time.monotonic()
-        written = salt.config.master_config(str(self.opts["conf_file"]))
-        self.opts = {**self.opts, "kvm_clone": written.get("kvm_clone")}
+        before = self.written
+        self.written = salt.config.master_config(str(self.opts["conf_file"])).get("kvm_clone")
+        if self.written != before:
+            return  # it may be just being written: it counts when it says the same again
+        self.opts = {**self.opts, "kvm_clone": self.written}
         try:
             self.policy = doorbell.read_policy(self.opts)
+            self.right = True
         except ConfigError as error:
-            if self.policy != Policy():
+            if self.right:
                 log.error("kvm_clone reactor: %s", error)
-            self.policy = Policy()
+            self.policy, self.right = Policy(), False
         self.bells.policy, self.bells.opts = self.policy, self.opts
 
     # --- making -----------------------------------------------------------------------
@@ -182,13 +189,15 @@ class Porter:
             left = [e for e in book.some(MAKING) if (e.minion_id, e.token) not in busy]
             begun += left[: max(0, self.policy.workers - len(busy))]
             for entry in book.some(QUEUED):
+                if now - entry.asked > self.policy.patience:
+                    refused.append((entry, _TOO_LONG))
+                    continue
+                if not self.right:
+                    continue
                 try:
                     rule = policy.judge(self.policy, entry.ask)
                 except policy.Refused as error:
                     refused.append((entry, error.message))
-                    continue
-                if now - entry.asked > self.policy.patience:
-                    refused.append((entry, _TOO_LONG))
                     continue
                 if len(busy) + len(begun) >= self.policy.workers:
                     continue
