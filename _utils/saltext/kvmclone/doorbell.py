@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 #: Names the inherited lock to the worker.
 LOCK = "KVMCLONE_WORKER_LOCK"
 
-_HINT = "The policy is 'kvm_clone: reactor:' in the master's configuration; see reactor/README.md."
 _SWITCHES = {
     REQUEST: "allow",
     RELEASE: "allow",
@@ -78,18 +77,20 @@ def _check(opts: Mapping[str, Any], bell: Any, who: Any) -> bool:
     """
     rules = read_policy(opts)
     if bell not in policy.BELLS:
-        raise Refused(f"There is no bell {policy.shortened(bell)}.", _HINT)
+        raise Refused(f"There is no bell {policy.shortened(bell)}.", policy.HINT)
     about = policy.minion_id(who)
     if not rules.answers(bell):
-        raise Refused(f"The policy has no '{_SWITCHES[bell]}:', so '{bell}' is not obeyed.", _HINT)
+        raise Refused(
+            f"The policy has no '{_SWITCHES[bell]}:', so '{bell}' is not obeyed.", policy.HINT
+        )
     if bell == START:
         return bool(MinionKeys(opts).remembered(about))
     if bell == DESTROYED:
         return bool(remembered_for(opts, about))
     if bell in (REQUEST, RELEASE) and not rules.rules_for(about):
-        raise Refused(f"No rule lets '{about}' have machines made.", _HINT)
+        raise Refused(f"No rule lets '{about}' have machines made.", policy.HINT)
     if not MinionKeys(opts).accepted(about):
-        raise Refused(f"'{about}' is no minion of this master.", _HINT)
+        raise Refused(f"'{about}' is no minion of this master.", policy.HINT)
     return True
 
 

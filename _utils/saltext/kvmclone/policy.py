@@ -37,7 +37,9 @@ PATIENCE = 3600.0
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
 _TOKEN = re.compile(r"[0-9a-f]{16,64}")
-_HINT = "The policy is 'kvm_clone: reactor:' in the master's configuration; see reactor/README.md."
+
+#: What to read when something was refused.
+HINT = "The policy is 'kvm_clone: reactor:' in the master's configuration; see reactor/README.md."
 
 
 class Refused(KvmCloneError):
@@ -249,7 +251,7 @@ def minion_id(value: object) -> str:
     """
     right = isinstance(value, str) and len(value) <= LONGEST_ID and _ID.fullmatch(value)
     if not right or not isinstance(value, str):
-        raise Refused(f"{shortened(value)} is no minion id, so nobody can be asked.", _HINT)
+        raise Refused(f"{shortened(value)} is no minion id, so nobody can be asked.", HINT)
     return value
 
 
@@ -268,12 +270,12 @@ def read_ask(asker: str, item: Any) -> Ask:
     :raises Refused: Its form is wrong, or its name cannot be one.
     """
     if not isinstance(item, Mapping):
-        raise Refused(f"'{asker}' asks for {shortened(item)}, which is no request.", _HINT)
+        raise Refused(f"'{asker}' asks for {shortened(item)}, which is no request.", HINT)
     token, bell = item.get("token"), item.get("bell")
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise Refused(f"A request of '{asker}' has no token.", _HINT)
+        raise Refused(f"A request of '{asker}' has no token.", HINT)
     if bell not in (REQUEST, RELEASE):
-        raise Refused(f"'{asker}' asks for {shortened(bell)}, which is not offered.", _HINT)
+        raise Refused(f"'{asker}' asks for {shortened(bell)}, which is not offered.", HINT)
     try:
         name = names.check(item.get("name"))
     except InvalidName as error:
@@ -282,9 +284,9 @@ def read_ask(asker: str, item: Any) -> Ask:
         return Ask(token, asker, RELEASE, name)
     profile, keys = item.get("profile"), item.get("keys") or {}
     if not isinstance(profile, str) or not profile:
-        raise Refused(f"'{asker}' names no profile for '{name}'.", _HINT)
+        raise Refused(f"'{asker}' names no profile for '{name}'.", HINT)
     if not isinstance(keys, Mapping) or len(keys) > len(KEYS):
-        raise Refused(f"The keys that '{asker}' gives for '{name}' are no mapping.", _HINT)
+        raise Refused(f"The keys that '{asker}' gives for '{name}' are no mapping.", HINT)
     return Ask(token, asker, REQUEST, name, profile, dict(keys))
 
 
@@ -313,11 +315,11 @@ def judge(policy: Policy, ask: Ask) -> Rule:
     """
     rules = policy.rules_for(ask.minion_id)
     if not rules:
-        raise Refused(f"No rule lets '{ask.minion_id}' have machines made.", _HINT)
+        raise Refused(f"No rule lets '{ask.minion_id}' have machines made.", HINT)
     rules = tuple(rule for rule in rules if ask.profile in rule.profiles)
     if not rules:
         what = f"the profile {shortened(ask.profile)}"
-        raise Refused(f"'{ask.minion_id}' may not use {what}.", _HINT)
+        raise Refused(f"'{ask.minion_id}' may not use {what}.", HINT)
     reasons = []
     for rule in rules:
         if not rule.names_match(ask.name, ask.minion_id):
@@ -328,7 +330,7 @@ def judge(policy: Policy, ask: Ask) -> Rule:
             reasons.append(reason)
         else:
             return rule
-    raise Refused("; ".join(reasons) + ".", _HINT)
+    raise Refused("; ".join(reasons) + ".", HINT)
 
 
 def _excess(rule: Rule, ask: Ask) -> str:
