@@ -204,7 +204,7 @@ def resume(name, url=None):
     return _answered(work)
 
 
-def destroy(name, force=False, test=False, url=None):
+def destroy(name, force=False, url=None, test=False):
     """
     Destroy a clone, with its NVRAM and only those volumes that its record lists.
 
