@@ -1,0 +1,90 @@
+"""The reactor's worker and its policy: it outlives the master that started it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import salt.config
+
+from saltext.kvmclone.ledger import MAKING, QUEUED, Entry
+from saltext.kvmclone.porter import REREAD, Porter
+
+RULE: dict[str, Any] = {
+    "minions": ["ci*"], "profiles": ["runner"], "names": "{minion}-*", "at_once": 2, "per_hour": 3,
+}  # fmt: skip
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "master"
+
+
+def write(config: Path, policy: Any) -> None:
+    places = {"root_dir": str(config.parent), "cachedir": str(config.parent / "cache")}
+    config.write_text(json.dumps({**places, "kvm_clone": {"reactor": policy}}))
+
+
+@pytest.fixture
+def porter(config: Path) -> Porter:
+    write(config, {"allow": [RULE]})
+    made = Porter(salt.config.master_config(str(config)))
+    with made.ledger.open() as book:
+        book.put(Entry("0" * 32, "ci01", "ci01-a", "runner", asked=time.time()))
+    return made
+
+
+def look(porter: Porter) -> None:
+    """The next reading of the policy, without the pause before it."""
+    porter.read -= REREAD
+    porter._read_policy()
+
+
+def states(porter: Porter) -> list[str]:
+    with porter.ledger.open() as book:
+        return [entry.state for entry in book.entries]
+
+
+def test_a_policy_that_is_just_being_written_does_not_count(porter: Porter, config: Path) -> None:
+    right = config.read_text()
+    config.write_text("")
+    look(porter)
+    config.write_text(right)
+    look(porter)
+    look(porter)
+    assert porter.policy.rules
+    assert [entry.state for entry in porter._begin()] == [MAKING]
+
+
+def test_a_policy_that_was_changed_counts_soon(porter: Porter, config: Path) -> None:
+    write(config, {"allow": [{**RULE, "at_once": 7}]})
+    look(porter)
+    assert porter.policy.rules[0].at_once == 2
+    look(porter)
+    assert porter.policy.rules[0].at_once == 7
+    assert porter.bells.policy is porter.policy
+
+
+@pytest.mark.parametrize("wrong", [{"allow": "everybody"}, 7, {"allow": [{}]}, {"alow": []}])
+def test_while_a_policy_is_wrong_nothing_begins_and_nothing_is_refused(
+    porter: Porter, config: Path, wrong: Any
+) -> None:
+    write(config, wrong)
+    look(porter)
+    look(porter)
+    assert porter._begin() == []
+    assert states(porter) == [QUEUED]
+    write(config, {"allow": [RULE]})
+    look(porter)
+    look(porter)
+    assert [entry.name for entry in porter._begin()] == ["ci01-a"]
+    assert states(porter) == [MAKING]
+
+
+def test_what_was_begun_and_left_is_begun_again(porter: Porter) -> None:
+    (begun,) = porter._begin()
+    (again,) = porter._begin()  # nobody is at work on it in this process
+    assert again == begun
