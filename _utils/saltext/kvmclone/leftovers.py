@@ -97,7 +97,7 @@ def from_dict(data: dict[str, Any]) -> Unfinished:
         pieces=tuple(Leftover(**piece) for piece in data["pieces"]),
         **{
             key: data[key]
-            for key in ("base", "profile", "overrides", "failed", "running", "refused")
+            for key in ("base", "profile", "overrides", "failed", "running", "refused", "yields")
         },
     )
 
