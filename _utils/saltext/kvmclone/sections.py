@@ -170,10 +170,14 @@ class _Assembly:
                     self._not_a_mapping(section)
                     continue
                 driver = keys.get("driver") or _driver_extended(keys) or ""
+                if not isinstance(driver, str):
+                    text = f"{driver!r} is no name of a driver; expected one word, such as {DRIVER}"
+                    self._problem(section.place, section.name, "driver", text)
+                    continue
                 if driver in entries:
                     text = f"has two entries for the driver {driver!r}; expected one"
                     self._problem(section.place, section.name, "", text)
-                entries[str(driver)] = _Entry(section.name, dict(keys), section.place)
+                entries[driver] = _Entry(section.name, dict(keys), section.place)
         return found
 
     def _profile_entries(self) -> dict[str, _Entry]:
