@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import logging
 
+import hypothesis
 import pytest
+
+# A loaded machine is slow, and that is no fault of an example.
+hypothesis.settings.register_profile("kvmclone", deadline=None)
+hypothesis.settings.load_profile("kvmclone")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

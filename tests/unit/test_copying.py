@@ -32,7 +32,7 @@ def occupied(path: Path) -> int:
 OFFSETS = st.sampled_from([0, 1, 4095, 65535, 65536, 65537, 131072, 400_000, 524_288])
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.integers(0, 600_000),
     pieces=st.dictionaries(OFFSETS, st.binary(min_size=1, max_size=70_000), max_size=4),

@@ -122,7 +122,7 @@ def valid(xml: str) -> bool:
     return bool(schema().validate(etree.fromstring(xml)))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(data=st.data(), strategy=st.sampled_from(["quick", "full"]), count=st.integers(1, 2))
 def test_a_plan_refuses_or_gives_a_definition_that_libvirt_accepts(
     data: st.DataObject, strategy: str, count: int

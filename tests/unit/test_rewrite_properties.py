@@ -15,7 +15,7 @@ from saltext.kvmclone.errors import PlanRefused
 from saltext.kvmclone.rewrite import Identity, NewDisk, Rewritten, Sizing, rewrite
 from tests.unit.test_rewrite_schema import faults
 
-SETTINGS = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=250, suppress_health_check=list(HealthCheck))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def pair(number: int = 0) -> tuple[str, str]:
     return private.decode(), public.decode()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.binary(max_size=5000), name=NAMES, minion_id=NAMES)
 def test_what_is_sealed_opens_again(data, name, minion_id):
     private, public = pair()
@@ -75,7 +75,7 @@ def test_it_cannot_be_used_for_another_clone():
             sealed.unseal(private, token, sealed.purpose(*other))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_any_damage_is_noticed(position, bit):
     private, public = pair()
@@ -88,7 +88,6 @@ def test_any_damage_is_noticed(position, bit):
         pass
 
 
-@settings(deadline=None)
 @given(
     token=st.one_of(
         st.text(max_size=200),

@@ -30,7 +30,7 @@ def asked(question: str = "kvm_clone.remote") -> tuple[bytes, str]:
     return sworn.challenge(pair().public, "kvm01", question)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(answer=ANSWERS)
 def test_an_answer_comes_through_as_it_was_given(answer: Any) -> None:
     word, token = asked()
