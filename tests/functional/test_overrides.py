@@ -8,7 +8,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree
 
+import libvirt
 import pytest
 
 from lab.common import run
@@ -239,6 +241,28 @@ def test_a_network_that_cannot_be_is_refused(
     for wish, word in cases:
         (said,) = refusals(world, host, base, networks=(wish,))
         assert word in said
+
+
+@pytest.mark.guest
+def test_an_address_that_only_a_running_machine_has_is_taken(
+    world: World, host: LocalHost, base: str
+) -> None:
+    """Its card was plugged in live, or its definition was edited while it runs."""
+    other = world.base("other")
+    with connection() as conn:
+        conn.lookupByName(other).createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+    mac = world.xml(other, live=True).find("./devices/interface/mac")
+    definition = world.xml(other)
+    edited = definition.find("./devices/interface/mac")
+    assert mac is not None
+    assert edited is not None
+    edited.set("address", "52:54:00:0e:d1:7d")
+    with connection() as conn:
+        conn.defineXML(ElementTree.tostring(definition, encoding="unicode"))
+    for taken in (mac.attrib["address"], "52:54:00:0e:d1:7d"):
+        wish = NetworkWish(network=world.lab.network, mac=taken)
+        (said,) = refusals(world, host, base, networks=(wish,))
+        assert f"belongs to '{other}' already" in said
 
 
 # --- from the keys that a user writes ------------------------------------------------------------

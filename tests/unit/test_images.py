@@ -82,6 +82,7 @@ def test_what_is_no_image_is_told_apart(tmp_path: Path) -> None:
     assert images.look(str(tmp_path / "nothing")).kind == "missing"
     assert images.look(str(tmp_path / "dangling")).kind == "missing"
     assert images.look("/dev/null").kind == "special"
+    assert images.look("rbd/image").kind == "elsewhere"
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert images.look(str(tmp_path / "loop")).kind == "unreadable"
 

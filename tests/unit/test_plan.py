@@ -298,6 +298,7 @@ def test_a_floppy_that_is_written_gets_a_file_of_its_own() -> None:
     [
         (SourceFacts((ImageFacts("/x", "missing"),)), "does not exist"),
         (SourceFacts((ImageFacts("/x", "folder"),), pool="pool"), "is a folder"),
+        (SourceFacts((ImageFacts("rbd/x", "elsewhere"),), pool="pool"), "lies on the network"),
         (SourceFacts((ImageFacts("/x", "special"),), pool="pool"), "is a pipe"),
         (SourceFacts((ImageFacts("/x", "block"),), pool="pool"), "is a block device although"),
         (SourceFacts((ImageFacts("/x", "missing"),), asleep="old"), "virsh pool-start old"),

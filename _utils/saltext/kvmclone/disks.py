@@ -228,7 +228,8 @@ def _share(disk: Disk, facts: HostFacts, refused: PlannedDisk, notes: Notes) -> 
             f"can be. Take the <initiator> out of the base, {skipping(disk)}"
         )
         return refused
-    if disk.shareable and not disk.readonly and disk.device != "cdrom" and disk.format != RAW:
+    written = not (disk.readonly or disk.device == "cdrom" or is_empty(disk))
+    if disk.shareable and written and disk.format != RAW:
         notes.conflicts.append(
             f"{label(disk)} is <shareable/> and of format '{disk.format}': two machines that write "
             f"one such image destroy it. Make it raw in the base, give the clone one of its own: "

@@ -40,7 +40,8 @@ class ImageFacts:
 
     :param path: As the definition, or the image above it, names it.
     :param kind: ``file`` or ``block``; otherwise what is wrong: ``missing``, ``folder``,
-        ``special``, ``unreadable``, or ``unseen`` in any pool of a remote host.
+        ``special``, ``unreadable``, ``elsewhere`` on the network, or ``unseen`` in any pool of
+        a remote host.
     :param real: The file that the path leads to, symbolic links followed; for a block
         device the path itself, since what its name leads to changes with every boot.
     :param header: What its first bytes say.

@@ -37,6 +37,8 @@ def look(path: str) -> ImageFacts:
 
     :raises PermissionError: It is there, and not for us to read (a network file system).
     """
+    if not path.startswith("/"):  # of a pool on the network; here it would be a file beside us
+        return ImageFacts(path, "elsewhere")
     try:
         return _look(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import uuid as uuid_module
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ from saltext.kvmclone.sources import Notes
 __all__ = ["GENERATED", "ClonePlan", "PlannedDisk", "compute", "nvram_path"]
 
 GENERATED = "<generated>"
+
+#: Of what kind generated values are: uuids and MAC addresses.
+_MADE_UP = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
 _SHOWN_OF_A_DISK = ("target", "action", "reason", "source", "destination", "format", "bytes")
 
@@ -87,9 +91,10 @@ class ClonePlan:
             "conflicts": list(self.conflicts),
             "xml": domain_xml.redact(self.xml),
         }
-        shown = json.dumps(plain)
-        for value in self.generated:
-            shown = shown.replace(value, GENERATED)
+        generated = frozenset(self.generated)
+        shown = _MADE_UP.sub(
+            lambda found: GENERATED if found[0] in generated else found[0], json.dumps(plain)
+        )
         answer: dict[str, Any] = json.loads(shown)
         return answer
 

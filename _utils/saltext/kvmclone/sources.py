@@ -126,6 +126,12 @@ def judge(
                 "else can be read. Make one: virsh pool-create-as NAME dir --target FOLDER"
             )
         return False
+    if top.kind == "elsewhere":
+        notes.conflicts.append(
+            f"{where} lies on the network ('{top.path}'), where this project cannot clone. Copy it "
+            f"into a directory pool: qemu-img convert, {skipping(disk)}"
+        )
+        return False
     wanted = "block" if disk.kind == "block" else "file"
     if top.kind != wanted and not (disk.kind == "volume" and top.kind == "block"):
         notes.conflicts.append(

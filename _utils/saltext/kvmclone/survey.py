@@ -192,7 +192,12 @@ def _bridges(request: Request) -> dict[str, str]:
 def _macs(host: Host, request: Request) -> dict[str, str]:
     if not any(wish.mac for wish in request.networks):
         return {}
-    domains = host.each_domain(lambda handle: domain_xml.read(handle.definition()))
+
+    def look(handle: DomainHandle) -> list[Domain]:
+        # A card that was plugged into a running machine may stand in no definition.
+        return [domain_xml.read(xml) for xml in (handle.live(), handle.definition())]
+
+    domains = [domain for both in host.each_domain(look) for domain in both]
     return {card.mac: domain.name for domain in domains for card in domain.interfaces if card.mac}
 
 
