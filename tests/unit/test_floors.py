@@ -39,6 +39,7 @@ PURE = (
     "findings",
     "image_header",
     "names",
+    "overlaps",
     "ownership",
     "plan",
     "policy",

@@ -376,6 +376,8 @@ def test_targets_that_cannot_be_told_apart_or_made_a_file_name_are_refused() -> 
     twice = disk_xml("file", "<source file='/x'/>", target="vdb")
     made = plan.compute(with_disk(twice), QUICK)
     assert any("two disks 'vdb'" in conflict for conflict in made.conflicts)
+    empty = disk_xml("file", "", "cdrom", "vdb")
+    assert conflict(with_disk(empty)) == made.conflicts[0]
     for target in ("../../etc/passwd", "nvram", "", "vda/b"):
         hostile = disk_xml("file", "<source file='/x'/>", target=target)
         assert "no target that this version clones" in conflict(with_disk(hostile))
@@ -391,6 +393,13 @@ def test_a_file_that_the_base_writes_is_not_shared_under_another_target(device: 
     facts = with_disk(disk_xml("file", "<source file='/pool/base-data.img'/><readonly/>", device))
     assert "with the base, whose disk vdb it is" in conflict(facts)
     assert plan.compute(facts, wishing(vdc=DiskWish(action="skip"))).conflicts == ()
+
+
+def test_a_volume_that_the_base_writes_is_not_shared_under_another_target() -> None:
+    volume = "<driver type='raw'/><source pool='p' volume='v'/>"
+    both = disk_xml("volume", volume) + disk_xml("volume", volume, "cdrom", "sdb")
+    facts = with_disk(both, vdc=SourceFacts((raw("/pool/v"),), pool="pool"))
+    assert "would share 'p/v' with the base, whose disk vdc it is" in conflict(facts)
 
 
 def test_a_transient_disk_is_cloned_with_a_warning() -> None:

@@ -150,16 +150,22 @@ def decide(
             f"'disks' names '{target}', which the base does not have. "
             f"It has: {', '.join(targets) or 'none'}."
         )
-    for target in sorted(target for target in times if times[target] > 1):
+    twice = {target for target in times if times[target] > 1}
+    for target in sorted(twice):
         notes.conflicts.append(f"The base has two disks '{target}'; give each its own target.")
-    planned = tuple(_decide(disk, facts, request, notes) for disk in disks)
-    _one_file_twice(planned, notes)
-    return planned
+    return tuple(
+        _refused(disk, facts) if disk.target in twice else _decide(disk, facts, request, notes)
+        for disk in disks
+    )
+
+
+def _refused(disk: Disk, facts: HostFacts) -> PlannedDisk:
+    return PlannedDisk(disk.target, "skip", REFUSED, _shown(disk, facts), format=disk.format)
 
 
 def _decide(disk: Disk, facts: HostFacts, request: Request, notes: Notes) -> PlannedDisk:
     wish = wish_for(disk, request)
-    refused = PlannedDisk(disk.target, "skip", REFUSED, _shown(disk, facts), format=disk.format)
+    refused = _refused(disk, facts)
     if not _TARGET.fullmatch(disk.target):
         notes.conflicts.append(
             f"{label(disk)} has no target that this version clones (vda, sda, hda …). Give it one "
@@ -387,27 +393,6 @@ def _bytes(action: str, method: str, disk: Disk, source: SourceFacts) -> int:
     whole_chain = method != BYTES and disk.format != RAW
     counted = source.images if whole_chain else source.images[:1]
     return sum(image.allocation for image in counted)
-
-
-def _one_file_twice(planned: tuple[PlannedDisk, ...], notes: Notes) -> None:
-    seen: dict[str, str] = {}
-    for disk in planned:
-        if not disk.destination:
-            continue
-        if disk.source_real in seen:
-            notes.conflicts.append(
-                f"Disks {seen[disk.source_real]} and {disk.target} are the same file "
-                f"'{disk.source_real}'; their clones would be two. Mend the base."
-            )
-        seen[disk.source_real] = disk.target
-    cloned = {disk.source: disk.target for disk in planned if disk.destination} | seen
-    for disk in planned:
-        if disk.action == "share" and disk.source in cloned:
-            notes.conflicts.append(
-                f"Disk {disk.target} would share '{disk.source}' with the base, whose disk "
-                f"{cloned[disk.source]} it is. Mend the base, or leave it out of the clone: "
-                f"disks: {{{disk.target}: {{action: skip}}}}"
-            )
 
 
 def readable(size: int) -> str:

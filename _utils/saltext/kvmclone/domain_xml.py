@@ -72,6 +72,11 @@ class Disk:
     data: str = ""
     initiator: str = ""
 
+    @property
+    def named(self) -> str:
+        """Pool and volume of a disk of kind ``volume``; empty for another."""
+        return f"{self.pool}/{self.volume}" if self.volume else ""
+
 
 @dataclass(frozen=True)
 class Interface:

@@ -18,7 +18,7 @@ from typing import Any
 
 from saltext.kvmclone import cards as cards_module
 from saltext.kvmclone import disks as disks_module
-from saltext.kvmclone import domain_xml, ownership, reservation, room, sources
+from saltext.kvmclone import domain_xml, overlaps, ownership, reservation, room, sources
 from saltext.kvmclone.disks import PlannedDisk
 from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import PlanRefused
@@ -130,6 +130,7 @@ def compute(
             f"{facts.host_memory / 2**30:.1f}: it may not start."
         )
     disks = disks_module.decide(base.disks, facts, request, notes)
+    overlaps.check(base.disks, disks, notes)
     room.check(disks, facts, notes)
     cards, made_up = cards_module.decide(base, facts, request, notes)
     uuid = str(uuid_module.uuid4())

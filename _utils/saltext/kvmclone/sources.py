@@ -44,7 +44,7 @@ class Notes:
 
 def label(disk: Disk) -> str:
     """How messages name a disk: its target and where it comes from."""
-    source = disk.path or (f"{disk.pool}/{disk.volume}" if disk.volume else disk.protocol)
+    source = disk.path or disk.named or disk.protocol
     return f"Disk {disk.target or 'without a target'}" + (f" '{source}'" if source else "")
 
 

@@ -90,7 +90,7 @@ def _forget_tuning(root: etree._Element, path: str, out: Rewritten) -> None:
 
 def _source_of(element: etree._Element) -> str | None:
     disk = domain_xml.disk_of(element)
-    return disk.path or (f"{disk.pool}/{disk.volume}" if disk.volume else disk.protocol) or None
+    return disk.path or disk.named or disk.protocol or None
 
 
 def _new_source(element: etree._Element, path: str) -> None:
