@@ -134,6 +134,21 @@ def test_a_block_device_is_cloned_into_a_file(
     assert Path(block).is_block_device()
 
 
+def test_a_pool_of_partitions_that_is_not_started_does_not_claim_every_device(
+    world: World, host: LocalHost, block: str
+) -> None:
+    base = world.base(devices=disk_xml("block", f"<source dev='{block}'/>"))
+    with connection() as conn:
+        pool = conn.storagePoolDefineXML(
+            f"<pool type='disk'><name>{world.name('partitions')}</name><source><device "
+            "path='/dev/no-such-disk'/></source><target><path>/dev</path></target></pool>"
+        )
+        try:
+            assert planned(host, base, world.name(), "vdb", pool=world.lab.pool)["destination"]
+        finally:
+            pool.undefine()
+
+
 @pytest.mark.parametrize("strategy", ["quick", "full"])
 def test_a_volume_is_cloned_and_becomes_a_file(
     world: World, host: LocalHost, strategy: str

@@ -23,6 +23,9 @@ from saltext.kvmclone.image_header import Header
 
 _INACTIVE = 1
 
+#: Pools whose folder (``/dev``, ``/dev/disk/by-path``) holds the devices of all others, too.
+_OVER_DEV = ("disk", "iscsi", "mpath", "scsi")
+
 
 def facts(host: Host, name: str, fresh: bool) -> PoolFacts | None:
     """The storage pool of that name, None where there is none; see :func:`facts_of`."""
@@ -87,7 +90,10 @@ def asleep(host: Host, path: str) -> str:
     """Name of a pool that is not started and would hold the file; empty where none would."""
     folder = os.path.dirname(path)
     for raw in host.call(host.connection.listAllStoragePools, _INACTIVE):
-        target = _target(_read(host.call(raw.XMLDesc, 0)))
+        root = _read(host.call(raw.XMLDesc, 0))
+        if root.get("type", "") in _OVER_DEV:
+            continue
+        target = _target(root)
         same = target.rstrip("/") == folder.rstrip("/")
         if target and (same or (host.local and _is_same(target, folder))):
             return str(raw.name())
