@@ -173,6 +173,7 @@ class LocalHost:
                 record = records.save(handle, record, replace(record, minion=minion))
             seen = record
             found = arrival.arrive(handle, request, record.identity == "reset", record.reservations)
+            records.current(handle, seen)  # else the guest is somebody else's to talk to
             warnings = [*record.warnings, *found.warnings]
             if found.identity_reset:
                 record = replace(record, identity="reset", host_keys=found.host_keys)
