@@ -69,6 +69,7 @@ FATES = {
     "variables_in_a_varstore": refused("<varstore>"),
     "kernel_from_the_host": KEPT,
     "kernel_told_the_bases_name": shared("<cmdline> still says 'mother'"),
+    "kernel_told_a_serial_number": shared("tells the guest of 'ROOT-0815'"),
     "acpi_licence": shared("/srv/firmware/slic.bin"),
     "tpm_emulated": Fate("fresh", "TPM starts empty"),
     "tpm_emulated_in_a_fixed_folder": dropped("TPM 0 source"),

@@ -33,6 +33,15 @@ _WORDS = {"cmdline", "description", "entry", "initarg", "initenv", "name", "boot
 _SPOKEN_TO_THE_GUEST = ("./os/cmdline", "./sysinfo/oemStrings/entry", "./sysinfo/entry")
 
 
+#: Where the serial numbers of a machine stand; a clone has none of them.
+_NUMBERS = (
+    "./devices/disk/serial", "./devices/disk/wwn", "./devices/controller/serial",
+    "./sysinfo//entry[@name='serial']", "./sysinfo//entry[@name='asset']",
+)  # fmt: skip
+
+#: A shorter one is found anywhere.
+_SHORTEST_NUMBER = 6
+
 #: Twelve hexadecimal digits in pairs, however a MAC address is written; they may overlap.
 _MAC = re.compile(r"(?=((?:[0-9a-f]{2}[:.-]?){5}[0-9a-f]{2}))", re.IGNORECASE)
 
@@ -47,12 +56,14 @@ class Marks:
 
     :param uuids: Without hyphens, in lower case; ``macs`` without colons likewise.
     :param paths: Disks and files that it writes, and the clone does not have.
+    :param numbers: Serial numbers of the board and of drives, long enough to be found again.
     """
 
     name: str
     uuids: tuple[str, ...]
     macs: frozenset[str]
     paths: frozenset[str]
+    numbers: tuple[str, ...]
 
 
 def marks_of(root: etree._Element, gone: frozenset[str]) -> Marks:
@@ -72,7 +83,18 @@ def marks_of(root: etree._Element, gone: frozenset[str]) -> Marks:
             if (mac := domain_xml.interface_of(element).mac)
         ),
         paths=frozenset(disk.path for disk in disks if disk.path and disk.target in gone),
+        numbers=tuple(dict.fromkeys(_numbers(root))),
     )
+
+
+def _numbers(root: etree._Element) -> Iterator[str]:
+    for place in _NUMBERS:
+        for element in root.findall(place):
+            drive = element.getparent()
+            number = (element.text or "").strip()
+            same_disk = drive is not None and drive.find("shareable") is not None
+            if len(number) >= _SHORTEST_NUMBER and not same_disk:
+                yield number
 
 
 def paths_of(root: etree._Element) -> frozenset[str]:
@@ -124,6 +146,12 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
         for element in root.findall(path):
             if base.name in re.split(r"[\s=,:;/]+", element.text or ""):
                 out.warn(f"<{element.tag}> still says '{base.name}' to the guest: {element.text}")
+            for number in base.numbers:
+                if number in (element.text or ""):
+                    out.warn(
+                        f"<{element.tag}> tells the guest of '{number}', a serial number of the "
+                        f"base that the clone does not have: {element.text}"
+                    )
 
 
 def _is_settled(element: etree._Element, out: Rewritten) -> bool:
