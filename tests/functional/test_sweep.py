@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import pytest
 
 from lab import libvirtd
-from lab.lab import Lab
 from tests.functional.world import World
 from tests.sweep.faults import INTERRUPTS, KINDS, WAYS, Kind, Scene, Traced
 
@@ -39,7 +38,7 @@ def scene(
     yield scene
 
 
-def points(scene: Scene, word: str, count: int) -> list[str]:
+def points(scene: Scene, word: str, count: int = 1) -> list[str]:
     """A few points of a run, other ones each day."""
     found = scene.points()
     assert len(found) > 10
@@ -48,29 +47,34 @@ def points(scene: Scene, word: str, count: int) -> list[str]:
     return chosen
 
 
+def one_of(words: tuple[str, ...], scene: Scene, word: str) -> str:
+    chosen = random.Random(f"{SEED} {word} {scene.kind}").choice(words)
+    print(f"seed {SEED}: {scene.kind}, {word}: {chosen}")
+    return chosen
+
+
 def test_a_worker_that_is_killed_leaves_exactly_what_gc_lists(scene: Scene) -> None:
-    for point, then in zip(points(scene, "killed", 2), WAYS, strict=True):
+    ways = WAYS if not scene.kind.start else (one_of(WAYS, scene, "mended"),)  # a boot takes long
+    for point, then in zip(points(scene, "killed", len(ways)), ways, strict=True):
         scene.fault("kill", point, then)
 
 
 def test_a_worker_that_is_killed_at_any_moment_leaves_exactly_what_gc_lists(scene: Scene) -> None:
-    chosen = random.Random(f"{SEED} moments {scene.kind}")
-    moment = chosen.uniform(0.3, 1.0) * scene.traced().seconds
-    print(f"seed {SEED}: {scene.kind}, killed after {moment:.2f} s")
-    scene.kill_after(moment, chosen.choice(WAYS))
+    share = random.Random(f"{SEED} moment {scene.kind}").uniform(0.3, 1.0)
+    print(f"seed {SEED}: {scene.kind}, killed after {share:.2f} of its time")
+    scene.kill_after(share * scene.traced().seconds, one_of(WAYS, scene, "then"))
 
 
 def test_a_worker_that_is_interrupted_takes_back_what_it_made(scene: Scene) -> None:
-    for point, fault in zip(points(scene, "interrupted", 2), INTERRUPTS, strict=True):
-        scene.fault(fault, point, "gc")
+    fault = one_of(INTERRUPTS, scene, "how")
+    for point in points(scene, "interrupted"):
+        scene.fault(fault, point, one_of(WAYS, scene, "afterwards"))
 
 
-@pytest.mark.parametrize("fault", ["libvirtd", "both"])
-def test_a_libvirtd_that_dies_and_comes_back_loses_nothing(
-    lab: Lab, scene: Scene, fault: str
-) -> None:
+def test_a_libvirtd_that_dies_and_comes_back_loses_nothing(scene: Scene) -> None:
     """While the worker lives on, or together with it."""
     if not libvirtd.is_ours():
         pytest.xfail("the libvirtd that runs here is not the lab's, so it is not killed")
-    for point in points(scene, fault, 1):
-        scene.fault(fault, point, random.Random(f"{SEED} {point}").choice(WAYS))
+    fault = one_of(("libvirtd", "both"), scene, "who dies")
+    for point in points(scene, "libvirtd"):
+        scene.fault(fault, point, one_of(WAYS, scene, "in the end"))

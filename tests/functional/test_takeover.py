@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import salt.config
 
 from lab.common import CHECKOUT
 from saltext.kvmclone import apply, collect, dismantle, pipeline, plan, survey, workers
@@ -25,8 +28,9 @@ from saltext.kvmclone.errors import (
     PlanRefused,
 )
 from saltext.kvmclone.host import Host
+from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.operations import LocalHost
-from saltext.kvmclone.ownership import DEAD, Worker
+from saltext.kvmclone.ownership import DEAD, Minion, Worker
 from saltext.kvmclone.pipeline import Outcome
 from saltext.kvmclone.request import Request
 from tests.functional.world import World, full, quick
@@ -348,6 +352,83 @@ def test_a_destroy_that_died_is_repeated(
     outcome = pipeline.create(host, request, start=False)
     assert outcome.error is None, "a create clears what a dead destroy left, and goes on"
     host.destroy(request.name)
+    assert world.footprint() == before
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("begun", [False, True], ids=["before its disks", "after its disks"])
+def test_of_many_that_go_on_with_a_dead_create_one_does_and_all_get_its_clone(
+    world: World, host: LocalHost, base: str, dead: Worker, begun: bool
+) -> None:
+    request = quick(world.name(), base)
+    made(host, request, dead) if begun else half_made(host, request, dead)
+    inode = world.disks(request.name)[0].stat().st_ino if begun else 0
+    gate = threading.Barrier(5)
+    outcomes: list[Outcome] = []
+
+    def go_on() -> None:
+        gate.wait()
+        outcomes.append(pipeline.create(LocalHost(host.url, "kvm01"), request))
+
+    threads = [threading.Thread(target=go_on) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(240)
+    assert [outcome.error for outcome in outcomes] == [None] * 5
+    clones = [outcome.clone for outcome in outcomes if outcome.clone]
+    assert len({(clone.uuid, clone.address, clone.stage) for clone in clones}) == 1
+    assert inode in (0, world.disks(request.name)[0].stat().st_ino)
+
+
+ACCEPTING = """
+import json, os, signal, sys
+sys.path[:0] = ['_utils', '.']
+import salt.config
+from saltext.kvmclone import pipeline, request
+from saltext.kvmclone.enrolment import Enroller
+from saltext.kvmclone.keys import MinionKeys
+from saltext.kvmclone.operations import LocalHost
+
+url, config, asked = json.loads(sys.argv[1])
+opts = salt.config.master_config(config)
+
+class Dying(Enroller):
+    def accept(self, *arguments):
+        super().accept(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+pipeline.create(LocalHost(url), request.from_dict(asked), master=Dying(opts, MinionKeys(opts)))
+"""
+
+
+@pytest.mark.guest
+def test_the_key_that_a_dead_worker_had_accepted_goes_with_what_it_left(
+    world: World, host: LocalHost, base: str, tmp_path: Path
+) -> None:
+    before = world.footprint()
+    config = tmp_path / "master"
+    config.write_text(json.dumps({"root_dir": str(tmp_path), "pki_dir": str(tmp_path / "pki")}))
+    keys = MinionKeys(salt.config.master_config(str(config)))
+    request = quick(world.name(), base)
+    order = json.dumps([host.url, str(config), dataclasses.asdict(request)])
+    words = [sys.executable, "-c", ACCEPTING, order]
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    accepted = keys.fingerprint(keys.accepted(request.name))
+    record = world.record(request.name)
+    assert record is not None
+    assert (record.stage, record.minion.fingerprint) == ("addressed", accepted)
+
+    def remove_key(minion: Minion) -> bool:
+        return keys.take_back(minion.id, minion.fingerprint)
+
+    listed = collect.collect(host, request.name, remove_key=remove_key)
+    assert [item.kind for item in listed] == ["domain", "volume", "key"]
+    assert keys.accepted(request.name)
+    removed = collect.collect(host, request.name, apply=True, remove_key=remove_key)
+    assert all(item.removed for item in removed)
+    assert keys.known(request.name) == {}
     assert world.footprint() == before
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import math
 import random
 import subprocess
 import sys
@@ -62,9 +63,11 @@ def main() -> int:
     words.add_argument("--fault", choices=sorted(FAULTS), action="append", help="default: all")
     words.add_argument("--every", type=int, default=1, help="only every so many points")
     words.add_argument("--moments", type=int, default=12, help="random moments of each kind")
+    words.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after that")
     words.add_argument("--write", action="store_true", help="put the figures into the docs")
     given = words.parse_args()
     started = time.monotonic()
+    given.deadline = started + given.minutes * 60
     rows: list[Row] = []
     with Lab() as lab:
         for number, kind in enumerate(KINDS):
@@ -101,6 +104,9 @@ def sweep(lab: Lab, kind: Kind, token: str, given: argparse.Namespace) -> Iterat
         chosen = random.Random(f"{given.seed} {kind}")
         points = scene.points()[chosen.randrange(given.every) :: given.every]
         for name in given.fault or FAULTS:
+            if time.monotonic() > given.deadline:
+                yield Row(str(kind), f"{name}: not tried, no time was left")
+                continue
             moments = [chosen.uniform(0.2, 1.0) for _ in range(given.moments)]
             yield FAULTS[name](scene, points, moments)
     finally:

@@ -60,11 +60,13 @@ class Kind:
     start: bool = False
     reserve: bool = False
     chain: int = 0
+    protect: bool = False
 
     def __str__(self) -> str:
         words = f"{self.action} {self.strategy} {'+'.join(self.disks)}"
         words += " on a chain" * bool(self.chain) + " uefi" * self.uefi
-        return words + " reserve" * self.reserve + " and boot" * self.start
+        words += " protect" * self.protect + " reserve" * self.reserve
+        return words + " and boot" * self.start
 
     @property
     def makes(self) -> bool:
@@ -72,22 +74,24 @@ class Kind:
         return self.action in ("create", "take over")
 
 
+#: The quick ones first.
 KINDS = (
     Kind("create", "quick", ("qcow2", "raw"), uefi=True),
     Kind("create", "full", ("raw", "qcow2"), uefi=True),
     Kind("create", "quick", reserve=True),
     Kind("create", "full", chain=1),
-    Kind("create", "quick", start=True),
-    Kind("create", "full", start=True),
+    Kind("create", "quick", protect=True),
     Kind("destroy", "quick", reserve=True),
     Kind("destroy", "quick", ("qcow2", "raw"), uefi=True),
     Kind("destroy", "full", ("raw", "qcow2"), uefi=True),
     Kind("rollback", "full", ("raw", "qcow2"), uefi=True),
-    Kind("rollback", "quick", reserve=True, start=True),
     Kind("take over", "full", ("raw", "qcow2"), uefi=True),
-    Kind("take over", "quick", reserve=True, start=True),
     Kind("gc", "full", ("raw", "qcow2"), uefi=True),
+    Kind("rollback", "quick", reserve=True, start=True),
+    Kind("take over", "quick", reserve=True, start=True),
     Kind("gc", "quick", reserve=True, start=True),
+    Kind("create", "quick", start=True),
+    Kind("create", "full", start=True),
 )
 
 
@@ -122,8 +126,9 @@ class Scene:
         self.before = self._footprint()
         self._traced = traced
 
-    def _base_sums(self) -> list[str]:
-        return [sha256(path) for path in self.world.disks(self.base)]
+    def _base_sums(self) -> list[tuple[str, int]]:
+        """What the base's disks hold, and who may write them."""
+        return [(sha256(path), path.stat().st_mode) for path in self.world.disks(self.base)]
 
     def _footprint(self) -> object:
         with connection() as conn:
@@ -132,7 +137,13 @@ class Scene:
 
     def request(self, name: str) -> Request:
         source = "reserve" if self.kind.reserve else "auto"
-        return quick(name, self.base, clone_strategy=self.kind.strategy, ip_source=source)
+        return quick(
+            name,
+            self.base,
+            clone_strategy=self.kind.strategy,
+            ip_source=source,
+            protect=self.kind.protect,
+        )
 
     def points(self) -> list[str]:
         """Every point that a run passes."""
@@ -249,11 +260,15 @@ class Scene:
                 removed = collect.collect(self.host, name, apply=True)
                 assert {item.path for item in removed} == {item.path for item in listed}
                 assert all(item.removed for item in removed), removed
+                self._hold_nothing_left()
         self._end(name)
-        assert self._footprint() == self.before
-        assert self._base_sums() == self.base_sums
+        self._hold_nothing_left()
         # dnsmasq's helper may speak of it for a moment longer.
         wait_until(lambda: not _running(name), f"the end of {_running(name)}", 15)
+
+    def _hold_nothing_left(self) -> None:
+        assert self._footprint() == self.before
+        assert self._base_sums() == self.base_sums
 
     def _left_unfinished(self, name: str) -> bool:
         return name in [item.name for item in self.host.unfinished()]
@@ -273,6 +288,8 @@ class Scene:
             self.host.destroy(name)
         except NotFound:
             pass
+        if self.kind.protect:  # a clone that came to be leaves its base protected
+            self.host.unprotect(self.base)
 
     # --- the worker -------------------------------------------------------------------
 
