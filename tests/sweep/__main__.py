@@ -76,23 +76,15 @@ def main() -> int:
                 for row in sweep(lab, kind, token, given):
                     print(row, flush=True)
                     rows.append(row)
-    minutes = (time.monotonic() - started) / 60
-    every = "each point" if given.every == 1 else f"one of {given.every} points"
-    runs, broken = sum(row.runs for row in rows), sum(row.broken for row in rows)
-    table = "\n".join(
-        [
-            f"{runs} runs, {broken} broken: {every}, {given.moments} random moments of each kind; "
-            f"seed `{given.seed}`, {minutes:.0f} minutes, {datetime.date.today().isoformat()}.",
-            "",
-            "| what was under way | fault | points | runs | broken |",
-            "| --- | --- | --- | --- | --- |",
-            *map(str, rows),
-            "",
-            cases.table(),
-        ]
-    )
     if given.write:
-        write(PAGE, table)
+        minutes = (time.monotonic() - started) / 60
+        every = "each point" if given.every == 1 else f"one of {given.every} points"
+        write(
+            PAGE,
+            rows,
+            f"Last run: {every}, {given.moments} random moments of each kind, seed `{given.seed}`, "
+            f"{minutes:.0f} minutes, {datetime.date.today().isoformat()}.",
+        )
     return 1 if any(row.broken for row in rows) else 0
 
 
@@ -187,12 +179,36 @@ FAULTS = {
 }
 
 
-def write(page: Path, table: str) -> None:
-    """Replace the figures between the two marks."""
+def write(page: Path, rows: list[Row], last: str) -> None:
+    """Put the figures between the two marks; kinds that were not run now keep theirs."""
     text = page.read_text(encoding="utf-8")
     head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    page.write_text(f"{head}{BEGIN}\n\n{table}\n\n{END}{tail}", encoding="utf-8")
+    old, _, tail = rest.partition(END)
+    run = {row.what for row in rows}
+    rows = [*(row for row in map(read, old.splitlines()) if row and row.what not in run), *rows]
+    order = [str(kind) for kind in KINDS]
+    rows = sorted((row for row in rows if row.what in order), key=lambda row: order.index(row.what))
+    runs, broken = sum(row.runs for row in rows), sum(row.broken for row in rows)
+    figures = "\n".join(
+        [
+            f"{runs} runs, {broken} broken. {last}",
+            "",
+            "| what was under way | fault | points | runs | broken |",
+            "| --- | --- | --- | --- | --- |",
+            *map(str, rows),
+            "",
+            cases.table(),
+        ]
+    )
+    page.write_text(f"{head}{BEGIN}\n\n{figures}\n\n{END}{tail}", encoding="utf-8")
+
+
+def read(line: str) -> Row | None:
+    """A line of the table on the page; None for any other."""
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    if len(cells) != 5 or not cells[2].isdigit():
+        return None
+    return Row(cells[0], cells[1], *map(int, cells[2:]))
 
 
 if __name__ == "__main__":

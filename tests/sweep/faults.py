@@ -30,6 +30,9 @@ from tests.functional.world import World, quick, sha256
 #: ``VIR_NETWORK_XML_INACTIVE``
 INACTIVE = 1
 
+#: ``VIR_DOMAIN_METADATA_ELEMENT``, ``VIR_DOMAIN_AFFECT_CONFIG``
+ELEMENT, CONFIG = 2, 2
+
 #: Of a call that a run makes over and over (looking for an address), so many points count.
 OF_EACH = 6
 
@@ -122,9 +125,18 @@ class Scene:
         self.kind = kind
         self.host = LocalHost(LIBVIRT_URI, label="kvm01")
         self.base = world.base(disks=list(kind.disks), uefi=kind.uefi, chain=kind.chain)
+        if kind.protect:
+            self._mark_and_unmark()
         self.base_sums = self._base_sums()
         self.before = self._footprint()
         self._traced = traced
+
+    def _mark_and_unmark(self) -> None:
+        """Where a mark was taken away, libvirt leaves an empty ``<metadata/>``: let it be there."""
+        with connection() as conn:
+            domain = conn.lookupByName(self.base)
+            for element in ("<mark/>", None):
+                domain.setMetadata(ELEMENT, element, "mark", "urn:sweep", CONFIG)
 
     def _base_sums(self) -> list[tuple[str, int]]:
         """What the base's disks hold, and who may write them."""
