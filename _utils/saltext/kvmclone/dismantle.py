@@ -313,7 +313,12 @@ def _require_mine(handle: DomainHandle, mine: Record) -> None:
     with absent(NO_DOMAIN):
         now = handle.record()
     if now is None or now.worker.token != mine.worker.token:
-        raise CreateInProgress(
-            f"'{handle.name}' changed hands while it was taken away; this process stopped there.",
-            f"Look at it: salt-run kvmclone.show {handle.name}",
-        )
+        raise changed_hands(handle.name)
+
+
+def changed_hands(name: str) -> CreateInProgress:
+    """The error that says that somebody else decides about a clone by now."""
+    return CreateInProgress(
+        f"'{name}' changed hands while it was taken away; this process stopped there.",
+        f"Look at it: salt-run kvmclone.show {name}",
+    )

@@ -32,7 +32,7 @@ from saltext.kvmclone import (
 )
 from saltext.kvmclone.adjust import Adjustment
 from saltext.kvmclone.clone import Clone
-from saltext.kvmclone.codes import OPERATION_INVALID
+from saltext.kvmclone.codes import NO_DOMAIN, OPERATION_INVALID
 from saltext.kvmclone.errors import (
     CreateInProgress,
     ForeignDomain,
@@ -42,7 +42,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.findings import AT_MASTER, Commands
 from saltext.kvmclone.guest.minion import Enrolment
-from saltext.kvmclone.host import DomainHandle, Host
+from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.leftovers import Leftover, Unfinished
 from saltext.kvmclone.ownership import DESTROYING, Minion, Record, Worker
 from saltext.kvmclone.request import Deploy, Request, Wait
@@ -66,10 +66,16 @@ class LocalHost:
         #: libvirt calls of the last operation, for ``bench/``.
         self.calls = 0
 
-    def _connected(self, work: Callable[[Host], T]) -> T:
+    def _connected(self, work: Callable[[Host], T], name: str = "") -> T:
+        """:raises NotFound: The domain of that name went away over it."""
         with Host(self.url) as host:
             try:
                 return work(host)
+            except HostError as error:
+                if name and error.code == NO_DOMAIN:
+                    host.domain(name)
+                    raise dismantle.changed_hands(name) from error
+                raise
             finally:
                 self.calls = host.calls
 
@@ -119,22 +125,23 @@ class LocalHost:
         :raises KeptAfterFailure: It failed, and was kept.
         :raises CreateInProgress: Somebody is at work on it, or died at it.
         """
-        handle = host.find(name)
-        record = handle.record() if handle else None
-        if handle is None or record is None:
-            return  # a foreign one is refused by the plan, together with everything else
-        if me is not None and record.worker.token == me.token:
-            return
-        if record.failed and record.stage != DESTROYING:
-            raise KeptAfterFailure(
-                f"An earlier create of '{name}' failed and was kept at stage '{record.stage}': "
-                f"{record.failed}",
-                f"Go on with it: salt-run kvmclone.resume {name}   Or remove it: "
-                f"salt-run kvmclone.destroy {name}",
-            )
-        if record.stage == DESTROYING or not record.complete:
-            raise dismantle.in_progress(record, name)
-        raise answers.already_exists(answers.shown(host, handle, record, self.label))
+        with absent(NO_DOMAIN):  # it may go at any moment
+            handle = host.find(name)
+            record = handle.record() if handle else None
+            if handle is None or record is None:
+                return  # a foreign one is refused by the plan, together with everything else
+            if me is not None and record.worker.token == me.token:
+                return
+            if record.failed and record.stage != DESTROYING:
+                raise KeptAfterFailure(
+                    f"An earlier create of '{name}' failed and was kept at stage '{record.stage}': "
+                    f"{record.failed}",
+                    f"Go on with it: salt-run kvmclone.resume {name}   Or remove it: "
+                    f"salt-run kvmclone.destroy {name}",
+                )
+            if record.stage == DESTROYING or not record.complete:
+                raise dismantle.in_progress(record, name)
+            raise answers.already_exists(answers.shown(host, handle, record, self.label))
 
     def take_over(self, name: str, token: str, worker: Worker) -> Clone:
         def work(host: Host) -> Clone:
@@ -146,7 +153,7 @@ class LocalHost:
                 handle.save_record(record)
             return answers.clone_of(host, handle, record, self.label)
 
-        return self._connected(work)
+        return self._connected(work, name)
 
     def boot(self, name: str) -> Clone:
         def work(host: Host) -> Clone:
@@ -256,7 +263,7 @@ class LocalHost:
                 told = replace(told, stage=DESTROYING, state="shutoff")
             return replace(told, warnings=(*told.warnings, *kept))
 
-        return self._connected(work)
+        return self._connected(work, name)
 
     def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
         def work(host: Host) -> list[Leftover]:
@@ -265,7 +272,7 @@ class LocalHost:
                 name, "", gone.files, gone.reservations, gone.unprotected, gone.kept, removed=True
             )
 
-        return self._connected(work)
+        return self._connected(work, name)
 
     def power(self, name: str, action: str) -> Clone:
         def work(host: Host) -> Clone:
