@@ -13,7 +13,7 @@ from saltext.kvmclone import addresses, domain_xml, drift, pools
 from saltext.kvmclone.census import identity
 from saltext.kvmclone.clone import Address, Clone, CloneDisk
 from saltext.kvmclone.domain_xml import Disk
-from saltext.kvmclone.errors import AlreadyExists
+from saltext.kvmclone.errors import AlreadyExists, KeptAfterFailure
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import Record
 
@@ -33,6 +33,16 @@ def shown(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone
     name = (f"It was made as '{record.name}'; its files, its minion and its guest keep that.",)
     warnings = (*clone.warnings, *changes, *failed, *expiry, *name * renamed)
     return replace(clone, drift=bool(changes), warnings=warnings)
+
+
+def kept(record: Record, name: str) -> KeptAfterFailure:
+    """The error that says that a create failed and its clone was kept."""
+    return KeptAfterFailure(
+        f"An earlier create of '{name}' failed and was kept at stage '{record.stage}': "
+        f"{record.failed}",
+        f"Go on with it: salt-run kvmclone.resume {name}   Or remove it: "
+        f"salt-run kvmclone.destroy {name}",
+    )
 
 
 def already_exists(clone: Clone) -> AlreadyExists:

@@ -37,7 +37,6 @@ from saltext.kvmclone.errors import (
     CreateInProgress,
     ForeignDomain,
     HostError,
-    KeptAfterFailure,
     PlanRefused,
 )
 from saltext.kvmclone.findings import AT_MASTER, Commands
@@ -133,12 +132,7 @@ class LocalHost:
             if me is not None and record.worker.token == me.token:
                 return
             if record.failed and record.stage != DESTROYING:
-                raise KeptAfterFailure(
-                    f"An earlier create of '{name}' failed and was kept at stage '{record.stage}': "
-                    f"{record.failed}",
-                    f"Go on with it: salt-run kvmclone.resume {name}   Or remove it: "
-                    f"salt-run kvmclone.destroy {name}",
-                )
+                raise answers.kept(record, name)
             if record.stage == DESTROYING or not record.complete:
                 raise dismantle.in_progress(record, name)
             raise answers.already_exists(answers.shown(host, handle, record, self.label))
