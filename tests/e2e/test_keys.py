@@ -246,8 +246,8 @@ def test_overlapping_creates_make_one_machine_with_one_key_and_other_masters_are
 AFTER_THE_KNOCK = """\
 [Service]
 TimeoutStartSec=infinity
-ExecStartPre=/bin/sh -c "until journalctl -u salt-minion | grep -q 'cached the public key'; \
-do sleep 1; done"
+ExecStartPre=/bin/sh -c "\
+until journalctl -u salt-minion | grep -qE 'cached the public key|rejected'; do sleep 1; done"
 """
 
 
