@@ -264,7 +264,7 @@ class _Judging:
         if why:
             return why
         if key not in self.used:
-            return f"it is ours, and no longer used by '{self.name}'"
+            return f"it is on the record, and '{self.name}' does not use it"
         if not self.record.could_have_made(volume):
             return "the record lists it, but it is not called as our files are"
         return ""
@@ -323,13 +323,14 @@ class _Judging:
                 f"Start it and fold them in, with --base: without that the command writes into the "
                 f"clone's own base. {commits}   Nothing was touched.",
             )
-        others = {name for image in images for name in self.census.users(image)} - {self.name}
-        if others:
-            hint = f"Destroy the clones made from it first: {', '.join(sorted(others))}."
-        else:
-            hint = (
-                "No machine uses these any more; they may be what a snapshot left. If nobody needs "
-                f"them: rm {' '.join(map(shlex.quote, images))}   Then repeat the command."
+        users = {image: set(self.census.users(image)) - {self.name} for image in images}
+        others = sorted(set().union(*users.values()))
+        left = [image for image in images if not users[image]]
+        hint = f"Destroy the clones made from it first: {', '.join(others)}. " if others else ""
+        if left:
+            hint += (
+                f"No machine uses {', '.join(left)}; a snapshot may have left that. If nobody "
+                f"needs it: {shlex.join(['rm', *left])}   Then repeat the command."
             )
         raise CloneInUse(
             f"'{self.name}' cannot be destroyed: other volumes stand on its disks: {named}.",

@@ -273,8 +273,14 @@ def _delete(host: Host, raw: Any, path: str) -> None:
     try:
         _patiently(lambda: host.call(raw.delete, 0), OPERATION_INVALID)
     except HostError as error:
-        if error.code != OPERATION_INVALID:
+        if error.code == NO_STORAGE_VOL:
             raise
+        if error.code != OPERATION_INVALID:
+            raise HostError(
+                f"'{path}' cannot be deleted: {error.message}.",
+                f"Look at it, then repeat the command: {shlex.join(['ls', '-ld', path])}",
+                code=error.code,
+            ) from error
         raise HostError(
             f"libvirt is still writing '{path}', so it cannot be deleted yet.",
             "Wait until 'virsh vol-info' no longer grows, then repeat the command.",
