@@ -132,6 +132,23 @@ def test_a_missing_disk_is_a_danger(world: World, opened: Host, name: str) -> No
     assert str(disk) in the_finding(world, opened, "disk-missing").message
 
 
+def test_a_disk_whose_folder_is_away_is_not_called_lost(
+    world: World, opened: Host, base: str, clone_of: CloneOf
+) -> None:
+    folder = world.lab.folder / f"away-{world.token}"
+    with storage_pool(folder.name, folder):
+        made = clone_of(base, pool=folder.name)
+        write_record(opened, made, stage="addressed", goal="addressed")
+        elsewhere = folder.rename(folder.with_name(f"elsewhere-{world.token}"))
+        found = [one for one in findings(world, opened) if one.kind == "disk-missing"]
+        elsewhere.rename(folder)
+        assert f"its folder '{folder}' is not there" in found[0].message
+        assert "backup" not in found[0].message
+        assert "destroy" not in found[0].hint
+        LocalHost(opened.url).destroy(made)
+    folder.rmdir()
+
+
 def test_a_failed_create_that_was_kept_is_found(world: World, opened: Host, name: str) -> None:
     write_record(opened, name, stage="booted", failed="No address within 5 s.")
     found = the_finding(world, opened, "failed")

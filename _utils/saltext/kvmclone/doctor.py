@@ -161,13 +161,17 @@ class _Examination:
             return  # some of its files are not made yet, or gone already
         name = machine.name
         used = {use.key for use in self.census.uses if use.uuid == machine.uuid}
+        mounts = {volume.path: volume.mount for volume in record.volumes}
         for path in [] if asleep else self._missing(machine, record):
+            why = self.census.away(path, mounts.get(path, ""))
             yield Finding(
                 "disk-missing",
                 name,
-                f"'{name}' has no '{path}' any more and cannot start. Bring the file back from a "
-                "backup, or give the clone up.",
-                self.commands.clone("destroy", name),
+                f"'{name}' cannot start: its disk '{path}' is out of reach, as {why}."
+                if why
+                else f"'{name}' has no '{path}' any more and cannot start. Bring the file back "
+                "from a backup, or give the clone up.",
+                self._look_at(path) if why else self.commands.clone("destroy", name),
             )
         for volume in record.volumes:
             if self.census.identity(volume.path) not in used and volumes.exists(
@@ -180,6 +184,11 @@ class _Examination:
                     "destroy will leave it. Attach it again, or delete it.",
                     self._reattach(name, volume),
                 )
+
+    def _look_at(self, path: str) -> str:
+        if self.host.local:
+            return shlex.join(["ls", "-ld", os.path.dirname(path)])
+        return self.commands.virsh("pool-list", "--all")
 
     def _reattach(self, name: str, volume: ownership.Volume) -> str:
         if volume.target == "nvram":
