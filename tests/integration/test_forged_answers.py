@@ -228,8 +228,8 @@ def test_the_key_of_a_lost_clone_goes_by_its_name_with_what_knocked_under_its_id
     pki = world.folder / "pki/master"
     store.accept("web1.example.com", keys.generate(2048).public, "web1")
     store.accept("web1.example.org", keys.generate(2048).public)
-    (pki / "minions_pre").mkdir(exist_ok=True)
-    shutil.copy(pki / "minions/evil", pki / "minions_pre/web1.example.com")
+    (pki / "minions_denied").mkdir(exist_ok=True)
+    shutil.copy(pki / "minions/evil", pki / "minions_denied/web1.example.com")
     refused = world.run("kvmclone.destroy", "web1")
     assert refused.retcode == 1
     assert "force=True" in refused.data["clones"]["web1"]["error"]["hint"]
