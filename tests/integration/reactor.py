@@ -95,9 +95,14 @@ def reactor_world(
     policy: Mapping[str, Any] | None,
     *minions: str,
     venv: Path | None = None,
+    host: Mapping[str, Any] | None = None,
     **profile: Any,
 ) -> Iterator[SaltWorld]:
-    """A master with our reactor, the KVM host ``kvm01``, and minions that only ask."""
+    """
+    A master with our reactor, the KVM host ``kvm01``, and minions that only ask.
+
+    :param host: More configuration for the minion on the KVM host.
+    """
     with SaltWorld(
         lab.folder / f"salt-{name}",
         address=lab.gateway,
@@ -108,7 +113,8 @@ def reactor_world(
         shutil.copytree(CHECKOUT / "reactor", world.folder / "srv/salt/reactor")
         (world.folder / "srv/salt/ping.sls").write_text(PING)
         configure(world, **profile)
-        for minion in ("kvm01", *minions):
+        world.add_minion("kvm01", host)
+        for minion in minions:
             world.add_minion(minion)
         yield world
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from lab.common import wait_until
 from lab.lab import Lab
 from lab.salt import Answer, SaltWorld
 from tests.integration.reactor import (
@@ -106,26 +105,6 @@ def test_duplicate_and_overlapping_events_give_one_clone(world: SaltWorld, ear: 
     made = [one for one in asked(world)["requests"] if one["name"] == "ci01-once"]
     assert [one["state"] for one in made] == ["made", "refused"]
     world.run("kvmclone.destroy", "ci01-once")
-
-
-def test_a_machine_whose_time_has_passed_is_destroyed_when_its_host_rings(
-    world: SaltWorld,
-) -> None:
-    made = world.run("kvmclone.create", "tiny", "rx-short", "ttl=20")
-    assert made.retcode == 0, made
-    world.run("kvmclone.create", "tiny", "rx-long", "ttl=1h")
-    # Whoever rings, the host is asked, and it says that nothing has expired.
-    ring(world, "ci01", "kvm_clone/expired", {"clones": ["rx-long"]}, id="kvm01")
-    idle(world)
-    assert "rx-long" in clones(world)
-    wait_until(
-        lambda: "rx-short" in world.salt("kvm01", "kvm_clone.ring_expired").data["kvm01"],
-        "the end of its time",
-        60,
-    )
-    wait_until(lambda: "rx-short" not in clones(world), "its end", 60)
-    assert "rx-long" in clones(world)
-    world.run("kvmclone.destroy", "rx-long")
 
 
 def test_an_ask_that_still_waits_can_be_withdrawn(world: SaltWorld) -> None:

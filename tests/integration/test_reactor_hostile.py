@@ -221,10 +221,13 @@ def test_a_forged_destroyed_removes_no_key(world: SaltWorld, ear: Ear) -> None:
         # Of a clone that is there, and of a minion that never was one.
         forge(world, "evil", "salt/kvm_clone/rx-keyed/destroyed", {"name": "rx-keyed"})
         forge(world, "evil", "salt/kvm_clone/ci01/destroyed", {"name": "ci01"})
+        # The host is asked, and it says that no time has passed.
+        forge(world, "evil", "kvm_clone/expired", {"id": "kvm01", "data": {"clones": ["rx-keyed"]}})
         told_so = ear.wait_for("salt/kvm_clone/refused", lambda d: d["who"] == "rx-keyed")
         assert "its key stays" in told_so["error"]["message"]
         idle(world)
         assert {"rx-keyed", "ci01"} <= {path.name for path in keys.iterdir()}
+        assert "rx-keyed" in world.run("kvmclone.list").data["clones"]
     finally:
         # Behind the master's back; then the very same event is true.
         gone = world.salt("kvm01", "kvm_clone.destroy", "rx-keyed")
