@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.common import CHECKOUT, wait_until
+from lab.common import CHECKOUT
 from lab.lab import Lab
 from lab.salt import SaltWorld
 from tests.e2e.conftest import BASE, Machines
