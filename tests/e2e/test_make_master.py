@@ -25,7 +25,7 @@ set -e
 here=$2
 mkdir -p /etc/salt/pki/minion /etc/salt/pki/master/minions
 case " $* " in
-    *" -M "*" -k $here/preseed-minion-keys"*) ;;
+    *" -M -k $here/preseed-minion-keys "*) ;;
     *) echo "called with $*"; exit 9 ;;
 esac
 cp "$here/master" "$here/minion" /etc/salt/
@@ -70,7 +70,7 @@ def test_a_map_makes_a_master_that_knows_its_minion(
     path = salt_world.write_cloud("maps", "master.map", {"master": [NAME]})
     try:
         made = salt_world.cloud("-m", path, "-y")
-        assert made.retcode == 0, made
+        assert made.retcode == 0, made.stderr
         clone = made.data[NAME]
         assert clone["stage"] == "enrolled"
         assert "not a minion of this master" in " ".join(clone["warnings"])

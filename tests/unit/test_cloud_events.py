@@ -29,6 +29,15 @@ MACHINE: dict[str, Any] = {
 }
 
 
+#: What Salt 3006's own driver put into ``deploying``, as bench/against_salt_cloud.py hears it.
+FIELDS = """
+cloud_grains conf_file display_ssh_output file_map force_minion_config has_ssh_agent host
+inline_script keep_tmp key_filename known_hosts_file make_minion master_sign_pub_file maxtries
+minion_conf name parallel port preflight_cmds preseed_minion_keys salt_host script script_args
+script_env sock_dir start_action sudo tmp_dir tty username vm_
+"""
+
+
 class Heard(CloudEvents):
     """Keeps what would be said."""
 
@@ -76,6 +85,7 @@ def test_a_reactor_finds_what_it_always_found() -> None:
     assert said["requesting"] == {"kwargs": {"name": "web1", "base_domain": "base"}}
     assert said["deploy_script"] == {"name": "web1", "host": "192.0.2.7"}
     kwargs = said["deploying"]["kwargs"]
+    assert set(kwargs) == set(FIELDS.split())
     assert (kwargs["host"], kwargs["salt_host"]) == ("192.0.2.7", "192.0.2.7")
     assert kwargs["vm_"]["cpus"] == 2
     assert kwargs["minion_conf"]["id"] == "web1"

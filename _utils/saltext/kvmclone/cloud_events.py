@@ -16,6 +16,7 @@ import salt.utils.event
 
 from saltext.kvmclone.checks import visible
 from saltext.kvmclone.clone import Clone
+from saltext.kvmclone.guest.minion import SALT_CLOUD_FOLDER
 from saltext.kvmclone.request import Request
 from saltext.kvmclone.schema import KEYS
 
@@ -116,6 +117,14 @@ def deploy_kwargs(
         "minion_conf": {"id": request.minion_id, **deploy.minion},
         "cloud_grains": {key: machine.get(key) for key in ("driver", "provider", "profile")},
         "make_minion": True,
+        "preseed_minion_keys": machine.get("preseed_minion_keys"),
+        "master_sign_pub_file": None,
+        "force_minion_config": True,
+        "tmp_dir": SALT_CLOUD_FOLDER,
+        "keep_tmp": False,
+        "known_hosts_file": None,
+        "maxtries": None,
+        "display_ssh_output": False,
         "start_action": deploy.start_action or None,
         "parallel": bool(opts.get("parallel")),
         "sock_dir": opts.get("sock_dir"),
