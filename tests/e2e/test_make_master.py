@@ -13,7 +13,8 @@ from lab.lab import Lab
 from lab.salt import SaltWorld
 from tests.e2e.conftest import BASE, Machines
 
-pytestmark = pytest.mark.guest
+# Seen up to "enrolled" with every file in place; its minion's answer not yet, on a busy machine.
+pytestmark = [pytest.mark.guest, pytest.mark.unproven]
 
 NAME = "e2e-master"
 
