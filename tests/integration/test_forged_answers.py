@@ -220,7 +220,6 @@ def test_the_minions_own_answer_is_taken_although_somebody_lied(
     assert verified.version != "0"
 
 
-@pytest.mark.unproven
 def test_the_key_of_a_lost_clone_goes_by_its_name_with_what_knocked_under_its_id(
     world: SaltWorld, opts: dict[str, Any]
 ) -> None:
