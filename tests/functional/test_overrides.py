@@ -244,7 +244,6 @@ def test_a_network_that_cannot_be_is_refused(
 
 
 @pytest.mark.guest
-@pytest.mark.unproven
 def test_an_address_that_only_a_running_machine_has_is_taken(
     world: World, host: LocalHost, base: str
 ) -> None:

@@ -101,7 +101,6 @@ def test_a_create_leaves_its_clone_to_whoever_took_it(
 
 
 @pytest.mark.guest
-@pytest.mark.unproven
 @pytest.mark.parametrize("deed", ["adjust", "destroy"])
 def test_what_happens_while_an_address_is_awaited_is_not_undone(
     world: World,
