@@ -14,7 +14,7 @@ from tests.e2e.conftest import BASE, Machines
 from tests.integration import installs
 from tests.integration.reactor import Ear, ask, ending, idle, master_config
 
-pytestmark = [pytest.mark.guest, pytest.mark.unproven]
+pytestmark = pytest.mark.guest
 
 POLICY = {
     "allow": [
