@@ -47,7 +47,7 @@ def error_of(answer: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def base(lab: Lab) -> str:
-    return lab.tiny_base(f"base-{lab.name}")
+    return lab.tiny_base(f"base-habits-{lab.name}")
 
 
 @pytest.fixture(scope="module")

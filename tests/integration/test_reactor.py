@@ -34,7 +34,7 @@ pytestmark = pytest.mark.guest
 
 @pytest.fixture(scope="module")
 def world(lab: Lab) -> Iterator[SaltWorld]:
-    base = lab.tiny_base(f"base-{lab.name}")
+    base = lab.tiny_base(f"base-reactor-{lab.name}")
     keys = {"base_domain": base, "clone_strategy": "quick"}
     with reactor_world(lab, "reactor", POLICY, "ci01", "ci02", **keys) as made:
         yield made

@@ -43,7 +43,7 @@ store.accept(sys.argv[2], keys.generate(2048).public)
 
 @pytest.fixture(scope="module")
 def world(lab: Lab) -> Iterator[SaltWorld]:
-    base = lab.tiny_base(f"base-{lab.name}")
+    base = lab.tiny_base(f"base-hostile-{lab.name}")
     keys = {"base_domain": base, "clone_strategy": "quick"}
     with reactor_world(lab, "hostile", POLICY, "ci01", "evil", **keys) as made:
         yield made
