@@ -18,6 +18,11 @@ import salt.utils.event
 opts = salt.config.master_config(sys.argv[1])
 with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus:
     bus.connect_pub()
+    # To be connected is not yet to hear: an event of one's own tells when that has come.
+    while True:
+        bus.fire_event({}, "ear/ready")
+        if bus.get_event(wait=1, tag="ear/ready", full=True):
+            break
     print(json.dumps(["", {}]), flush=True)
     while True:
         event = bus.get_event(wait=1, full=True)

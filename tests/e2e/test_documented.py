@@ -42,7 +42,7 @@ def documented(lab: Lab) -> Iterator[SaltWorld]:
     with SaltWorld(
         lab.folder / "salt-documented",
         address=MASTER,
-        owner=lab.name,
+        owner=f"{lab.name}:documented",
         ports=(MASTER_PORT - 1, MASTER_PORT),
     ) as world:
         world.write_cloud("providers", "kvm.conf", PROVIDERS)

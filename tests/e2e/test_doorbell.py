@@ -40,7 +40,7 @@ def world(lab: Lab) -> Iterator[SaltWorld]:
     with SaltWorld(
         lab.folder / "salt-reactor",
         address=lab.gateway,
-        owner=lab.name,
+        owner=f"{lab.name}:reactor",
         master=master_config(POLICY),
     ) as made:
         files = made.folder / "srv/salt"

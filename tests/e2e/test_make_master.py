@@ -64,6 +64,7 @@ def test_a_map_makes_a_master_that_knows_its_minion(
         "base_domain": BASE,
         "clone_strategy": "quick",
         "password": PASSWORD,
+        "memory": "2GiB",  # a master is a dozen processes
         "make_master": True,
         "master": {"worker_threads": 2, "timeout": 20},
     }

@@ -39,7 +39,7 @@ def test_the_documented_files_work_as_they_stand(
     """Up to the address: this guest has no ssh. The whole way is tests/e2e/test_documented.py."""
     call_nobody(monkeypatch, tmp_path)
     with SaltWorld(
-        lab.folder / f"salt-{line}",
+        lab.folder / f"salt-documented-{line}",
         address=lab.gateway,
         owner=lab.name,
         venv=installs.cached(line),

@@ -229,14 +229,14 @@ def test_daemons_take_up_a_newer_library_without_a_restart(daemons: SaltWorld) -
     names.write_text(
         text.replace(
             "from saltext.kvmclone.errors",
-            "from saltext.kvmclone.verdict import VERDICT\nfrom saltext.kvmclone.errors",
+            "from saltext.kvmclone.novelty import VERDICT\nfrom saltext.kvmclone.errors",
         ),
         encoding="utf-8",
     )
-    (library / "verdict.py").write_text('VERDICT = "is of no use"\n', encoding="utf-8")
+    (library / "novelty.py").write_text('VERDICT = "is of no use"\n', encoding="utf-8")
     sync(daemons)
 
-    wait_until(lambda: "is of no use" in minion_says(), "the minion's new words", 20)
+    wait_until(lambda: "is of no use" in minion_says(), "the minion's new words", 60)
     wait_until(lambda: "is of no use" in reacted(daemons), "the reactor's new words", 20)
 
 

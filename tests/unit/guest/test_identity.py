@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -445,5 +446,9 @@ def test_without_firmware_table_the_mac_address_speaks_or_nothing():
 
 
 def test_this_machine_is_asked_in_words_that_a_real_shell_understands(guest):
+    cards = [path.read_text().strip() for path in Path("/sys/class/net").glob("*/address")]
+    if not (Path("/sys/class/dmi/id/product_uuid").exists() or any(a.strip("0:") for a in cards)):
+        assert identity.verify_guest(guest, UUID, {"52:54:00:00:00:01"}) == "unverifiable"
+        return
     with pytest.raises(errors.WrongGuest):
         identity.verify_guest(guest, UUID, {"52:54:00:00:00:01"})
