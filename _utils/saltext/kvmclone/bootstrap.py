@@ -314,7 +314,11 @@ class _Bootstrap:
                 # machine-id; then the address that was found first is the one to try.
                 self.record = replace(self.record, address=seen[0].address.address)
             try:
-                return self._enter(min(started + SSH_TIMEOUT, time.monotonic() + ATTEMPT_TIMEOUT))
+                channel = self._enter(
+                    min(started + SSH_TIMEOUT, time.monotonic() + ATTEMPT_TIMEOUT)
+                )
+                if not before or self._has_settled(channel, started + SSH_TIMEOUT):
+                    return channel
             except LoginFailed:
                 raise
             except WrongGuest:
@@ -324,6 +328,24 @@ class _Bootstrap:
             except ChannelError:
                 if time.monotonic() >= started + SSH_TIMEOUT:
                     raise
+
+    def _has_settled(self, channel: ssh.SshChannel, deadline: float) -> bool:
+        """
+        Wait until the guest has its network behind it: a slow one is entered at its old address
+        before it restarts that, and a deployment would break in the middle.
+
+        :return: False, and the connection is closed, where it went with the restart.
+        """
+        try:
+            while not identity.has_rejoined(channel) and time.monotonic() < deadline:
+                time.sleep(0.2)
+        except (ChannelError, CommandFailed) as error:
+            channel.close()
+            log.debug("%s: entered before its network was restarted: %s", self.handle.name, error)
+            if time.monotonic() >= deadline:
+                raise
+            return False
+        return True
 
     def _enter(self, deadline: float) -> ssh.SshChannel:
         """

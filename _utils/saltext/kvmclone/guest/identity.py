@@ -190,10 +190,14 @@ if [ -z "$how" ]; then echo 'kvm-clone: skipped'; exit 0; fi
 
 _NOW = 'sh -c "$act" </dev/null >/dev/null 2>&1 && echo "kvm-clone: $how"'
 
+#: In the guest: its network is still to be restarted, or is just being.
+RESTARTING = "/run/kvm-clone-rejoin"
+
 # Out of the session, which dies with the connection; a moment later, so that the answer
 # is on its way first.
-_SOON = """
-late="sleep 0.3; $act"
+_SOON = f"""
+touch {RESTARTING}
+late="sleep 0.3; $act; rm -f {RESTARTING}"
 if [ -d /run/systemd/system ]; then
     systemd-run --quiet --no-block /bin/sh -c "$late"
 else
@@ -222,6 +226,16 @@ def rejoin_network(channel: Channel) -> Rejoin:
     if words and words[-1] != "skipped":
         return Rejoin(words[-1], detached)
     return Rejoin("", why="no service that is known here is in charge of it")
+
+
+def has_rejoined(channel: Channel) -> bool:
+    """
+    Whether a restart of the network that was left behind in the guest is over.
+
+    :raises errors.ChannelError: The restart took this very connection with it.
+    :raises errors.CommandFailed: The same, as far as can be told.
+    """
+    return channel.run(f"[ ! -e {RESTARTING} ]", timeout=5.0, as_root=False).status == 0
 
 
 # The uuid is for root alone, the MAC addresses are for everybody.
