@@ -187,7 +187,8 @@ def test_a_host_key_of_a_kind_that_nothing_tells_is_pointed_out(guest):
 
 def test_a_running_sshd_is_told_once_the_keys_are_there(guest):
     guest.put("/etc/ssh/ssh_host_rsa_key", "old")
-    with subprocess.Popen(["sleep", "30"]) as sshd:
+    # Whoever runs these tests may ignore the signal (nohup), and a child would inherit that.
+    with subprocess.Popen(["env", "--default-signal=HUP", "sleep", "30"]) as sshd:
         guest.put("/run/sshd.pid", f"{sshd.pid}\n")
         guest.put(f"/proc/{sshd.pid}/comm", "sshd\n")
         assert outcome(reset(guest))["sshd_reload"] == "done"
