@@ -47,9 +47,13 @@ def created(world: SaltWorld, profile: str, name: str) -> dict[str, Any]:
 
 
 def started(world: SaltWorld, *words: str) -> subprocess.Popen[str]:
-    """A ``salt-run`` that goes on by itself, with a process group of its own."""
+    """A ``salt-run`` that goes on by itself, with a process group of its own.
+
+    It hears Ctrl-C also where whoever runs these tests ignores it (a job in the background).
+    """
+    command = world.command("salt-run", "--out=json", "-l", "error", *words)
     return subprocess.Popen(
-        world.command("salt-run", "--out=json", "-l", "error", *words),
+        ["env", "--default-signal=INT", *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

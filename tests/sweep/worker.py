@@ -55,6 +55,8 @@ def main() -> None:
     order: dict[str, Any] = json.loads(sys.argv[1])
     # As a Salt process ends when it is told to: by an exception, so that work is taken back.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # A job in the background is started with Ctrl-C ignored; this fault must hit there, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     points = Points(order["fault"], order["point"])
     _watch(Host, "call", points.passed, lambda call: call[1].__name__)
     for name in SYSTEM_CALLS:
