@@ -6,7 +6,7 @@ PYTEST := $(PYTHON) -m pytest
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-all demo demo-clean test test-fast test-unproven sweep lint format bench clean distclean
+.PHONY: help setup setup-all demo demo-clean test test-fast sweep lint format bench clean distclean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,11 +24,8 @@ demo: ## clone a real machine, make it a minion, destroy it; KEEP=1 leaves it ru
 demo-clean: setup ## end a demo that was left running, and whatever crashed labs left
 	@$(PYTHON) -m lab clean --all
 
-test: setup-all ## every layer, with real guests (about 40 minutes on 2 cores)
-	$(PYTEST) -m 'not unproven' tests/unit tests/functional tests/integration tests/e2e $(ARGS)
-
-test-unproven: setup-all ## tests of what is not yet promised
-	$(PYTEST) -m unproven tests/functional tests/integration tests/e2e $(ARGS)
+test: setup-all ## every layer, with real guests (about 70 minutes on 2 cores)
+	$(PYTEST) tests/unit tests/functional tests/integration tests/e2e $(ARGS)
 
 test-fast: setup ## the layers that need no guest (under 2 minutes)
 	$(PYTEST) -m 'not guest and not slow' tests/unit tests/functional $(ARGS)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import libvirt
 import pytest
@@ -72,6 +73,37 @@ def qemu_of(name: str) -> int:
     return int(Path(f"/run/libvirt/qemu/{name}.pid").read_text(encoding="ascii"))
 
 
+#: A boot sector that waits three seconds and then tells the panic device of a panic, as a kernel
+#: does that has one. The BIOS starts it; there is no system beneath.
+PANIC = bytes.fromhex(
+    "b4 86"  # mov ah, 0x86      BIOS int 15h: wait cx:dx microseconds
+    "b9 2d 00"  # mov cx, 0x2d
+    "ba c0 c6"  # mov dx, 0xc6c0
+    "cd 15"  # int 0x15
+    "ba 05 05"  # mov dx, 0x505     the ISA panic device's port
+    "b0 01"  # mov al, 1         "panicked"
+    "ee"  # out dx, al
+    "f4 eb fd"  # hlt; and again
+).ljust(510, b"\0") + b"\x55\xaa"
+
+
+def panicking(world: World) -> str:
+    """A base that panics three seconds after it was switched on."""
+    base = world.base(fmt="raw", devices="<panic model='isa'/>")
+    with world.disks(base)[0].open("r+b") as disk:
+        disk.write(PANIC)
+    xml = world.xml(base)
+    system = xml.find("os")
+    assert system is not None
+    for tag in ("kernel", "initrd", "cmdline"):
+        element = system.find(tag)
+        assert element is not None
+        system.remove(element)
+    with connection() as conn:
+        conn.defineXML(ElementTree.tostring(xml, encoding="unicode"))
+    return base
+
+
 # --- a guest that stops -------------------------------------------------------------------------
 
 
@@ -104,6 +136,20 @@ def test_a_guest_whose_qemu_dies_is_told_within_a_second(
     assert waiting.ended - killed < 1.0
     assert isinstance(waiting.error, GuestStopped)
     assert "its QEMU died" in waiting.error.message
+
+
+def test_a_guest_that_panics_is_told_within_a_second(
+    world: World, host: LocalHost, clone_of: CloneOf
+) -> None:
+    base = panicking(world)
+    name = clone_of(base)
+    host.boot(name)
+    waiting = Waiting(name, base, LONG)
+    off = when_off(name)
+    waiting.finish(5)
+    assert waiting.ended - off < 1.0
+    assert isinstance(waiting.error, GuestStopped)
+    assert "is shutoff (the guest crashed" in waiting.error.message
 
 
 def test_an_agent_that_connects_ends_the_pause(world: World, host: LocalHost) -> None:
