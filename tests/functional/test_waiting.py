@@ -75,16 +75,19 @@ def qemu_of(name: str) -> int:
 
 #: A boot sector that waits three seconds and then tells the panic device of a panic, as a kernel
 #: does that has one. The BIOS starts it; there is no system beneath.
-PANIC = bytes.fromhex(
-    "b4 86"  # mov ah, 0x86      BIOS int 15h: wait cx:dx microseconds
-    "b9 2d 00"  # mov cx, 0x2d
-    "ba c0 c6"  # mov dx, 0xc6c0
-    "cd 15"  # int 0x15
-    "ba 05 05"  # mov dx, 0x505     the ISA panic device's port
-    "b0 01"  # mov al, 1         "panicked"
-    "ee"  # out dx, al
-    "f4 eb fd"  # hlt; and again
-).ljust(510, b"\0") + b"\x55\xaa"
+PANIC = (
+    bytes.fromhex(
+        "b4 86"  # mov ah, 0x86      BIOS int 15h: wait cx:dx microseconds
+        "b9 2d 00"  # mov cx, 0x2d
+        "ba c0 c6"  # mov dx, 0xc6c0
+        "cd 15"  # int 0x15
+        "ba 05 05"  # mov dx, 0x505     the ISA panic device's port
+        "b0 01"  # mov al, 1         "panicked"
+        "ee"  # out dx, al
+        "f4 eb fd"  # hlt; and again
+    ).ljust(510, b"\0")
+    + b"\x55\xaa"
+)
 
 
 def panicking(world: World) -> str:
