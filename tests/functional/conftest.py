@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ import salt.loader
 
 from lab.common import LIBVIRT_URI, run
 from lab.lab import Lab, connection
+from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
+from tests.functional.places import MIB, loop_device
 from tests.functional.world import Salt, World, minion_opts, quick
 
 
@@ -35,6 +39,35 @@ _COUNT: pytest.StashKey[int] = pytest.StashKey()
 @pytest.fixture
 def host() -> LocalHost:
     return LocalHost(LIBVIRT_URI, label="kvm01")
+
+
+@pytest.fixture
+def outside(world: World) -> Path:
+    """A folder that no pool is over; QEMU may walk there."""
+    folder = world.lab.folder / "outside"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def block(world: World, outside: Path) -> Iterator[str]:
+    """A block device of 64 MiB with something on it."""
+    image = outside / f"block-{world.token}.img"
+    with image.open("wb") as file:
+        file.write(os.urandom(MIB))
+        file.seek(40 * MIB)
+        file.write(os.urandom(MIB))
+        file.truncate(64 * MIB)
+    with loop_device(image) as device:
+        yield device
+
+
+@pytest.fixture
+def far_host(host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> LocalHost:
+    """The same libvirtd, as if its files were on another machine."""
+    monkeypatch.setattr(Host, "local", property(lambda _self: False))
+    return host
 
 
 @pytest.fixture

@@ -17,7 +17,13 @@ UNIT, FUNCTIONAL = "tests/unit/test_", "tests/functional/test_"
 #: A promise, and the files that try it.
 PROMISES = {
     "every device of a definition has a decided fate": (f"{UNIT}rewrite_corpus",),
-    "every disk has a decided fate": (f"{UNIT}disk_definitions", f"{FUNCTIONAL}disks"),
+    "every disk has a decided fate": (
+        f"{UNIT}disk_definitions",
+        f"{FUNCTIONAL}disks",
+        f"{FUNCTIONAL}disk_images",
+        f"{FUNCTIONAL}far_disks",
+        f"{FUNCTIONAL}busy_volumes",
+    ),
     "what cannot work is refused before anything is written": (f"{FUNCTIONAL}refusals",),
     "a create that fails at any step leaves nothing": (f"{FUNCTIONAL}rollback",),
     "a disk that runs full is left as it was": (f"{FUNCTIONAL}full_disk",),

@@ -17,7 +17,7 @@ from lxml import etree
 from saltext.kvmclone import plan
 from saltext.kvmclone.facts import SourceFacts
 from saltext.kvmclone.request import DiskWish
-from tests.unit.test_plan import BASE, FACTS, GIB, QUICK, VDA, VDB, qcow2, raw
+from tests.unit.planning import BASE, FACTS, GIB, QUICK, VDA, VDB, qcow2, raw
 
 SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")
 
