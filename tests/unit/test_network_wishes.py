@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from saltext.kvmclone import cards, plan
+from saltext.kvmclone import cards, domain_xml, plan
 from saltext.kvmclone.request import NetworkWish, Request
 from tests.unit.planning import (
+    BASE,
     FACTS,
     QUICK,
     conflict,
@@ -20,11 +21,30 @@ def networking(*wishes: NetworkWish) -> Request:
 
 
 NET_FACTS = replace(
+    BASE,
     FACTS,
     networks={"lan": True, "old": False},
     bridges={"br0": "bridge", "eth0": "other", "br9": "missing"},
     macs={"52:54:00:00:00:09": "other-machine"},
 )
+
+
+def test_two_cards_that_the_guest_takes_for_one_get_one_address() -> None:
+    def card(teaming: str) -> str:
+        return (
+            "<interface type='network'><mac address='52:54:00:77:77:77'/><source network='lan'/>"
+            f"<model type='virtio'/>{teaming}</interface>"
+        )
+
+    team = (
+        card("<teaming type='persistent'/><alias name='ua-standby'/>")
+        + card("<teaming type='transient' persistent='ua-standby'/>")
+        + card("")
+    )
+    facts = replace(FACTS, base_xml=BASE.replace("<interface ", team + "<interface ", 1))
+    cards = domain_xml.read(plan.compute(facts, QUICK).xml).interfaces
+    assert cards[0].mac == cards[1].mac != "52:54:00:77:77:77"
+    assert len({card.mac for card in cards}) == len(cards) - 1
 
 
 def test_networks_replace_in_order_and_add_the_rest() -> None:

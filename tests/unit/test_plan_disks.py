@@ -238,8 +238,12 @@ def test_one_file_under_two_targets_is_refused() -> None:
 
 
 @pytest.mark.parametrize("device", ["disk", "cdrom"])
-def test_a_file_that_the_base_writes_is_not_shared_under_another_target(device: str) -> None:
-    facts = with_disk(disk_xml("file", "<source file='/pool/base-data.img'/><readonly/>", device))
+@pytest.mark.parametrize("folder", ["/pool", "/pool/../pool/"])
+def test_a_file_that_the_base_writes_is_not_shared_under_another_target(
+    device: str, folder: str
+) -> None:
+    source = f"<source file='{folder}/base-data.img'/><readonly/>"
+    facts = with_disk(disk_xml("file", source, device))
     assert "with the base, whose disk vdb it is" in conflict(facts)
     assert plan.compute(facts, wishing(vdc=DiskWish(action="skip"))).conflicts == ()
 

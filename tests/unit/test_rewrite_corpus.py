@@ -70,6 +70,7 @@ FATES = {
     "kernel_from_the_host": KEPT,
     "kernel_told_the_bases_name": shared("<cmdline> still says 'mother'"),
     "kernel_told_a_serial_number": shared("tells the guest of 'ROOT-0815'"),
+    "kernel_told_what_is_seen_of_a_number": shared("a serial number of the base"),
     "acpi_licence": shared("/srv/firmware/slic.bin"),
     "tpm_emulated": Fate("fresh", "TPM starts empty"),
     "tpm_emulated_in_a_fixed_folder": dropped("TPM 0 source"),
@@ -134,6 +135,7 @@ FATES = {
     "screen_on_a_socket_of_libvirt": dropped("graphics 0 socket"),
     "screen_on_a_bus": dropped("graphics 0 address"),
     "screen_in_memory": KEPT,
+    "screen_with_a_password": shared("graphics 0 keeps the console password"),
     "sound_into_a_file": renewed("audio 0 path", "/srv/audio/child.wav"),
     "sound_on_the_host": shared("alsa"),
     "sound_with_a_name": dropped("audio 0 clientName"),
@@ -154,11 +156,13 @@ FATES = {
     "note_of_others": KEPT,
     "note_of_others_about_the_base": Fate("fresh", "'urn:test:app'"),
     "note_of_others_with_the_bases_name": Fate("fresh", "'urn:test:app'"),
+    "note_of_others_about_a_drive": Fate("fresh", "'urn:test:app'"),
     "generation_id": renewed("genid", IDENTITY.genid),
     "generation_id_that_libvirt_makes": renewed("genid", IDENTITY.genid),
     "title_of_the_base": dropped("title"),
     "serial_numbers_of_the_board": dropped("sysinfo baseBoard asset"),
     "words_to_the_guest": shared("hostname=mother"),
+    "words_to_the_guest_with_a_domain": shared("h=mother.example.org"),
     "uuid_said_to_the_guest": refused("uuid of the base"),
     "file_for_the_guests_firmware": shared("/srv/ignition/config.json"),
     "traffic_marked_on_the_fabric": dropped("fibrechannel appid"),
@@ -185,7 +189,11 @@ NEWER = {
 }
 
 #: Cases that let the base's name stand, where it is said to the guest and in a warning.
-SPOKEN = {"kernel_told_the_bases_name", "words_to_the_guest"}
+SPOKEN = {
+    "kernel_told_the_bases_name",
+    "words_to_the_guest",
+    "words_to_the_guest_with_a_domain",
+}
 
 
 def cloned(name: str) -> Rewritten:
@@ -226,6 +234,10 @@ def test_nothing_of_the_base_is_left(name: str) -> None:
     assert BASE_UUID not in rewritten.xml.lower()
     if name not in SPOKEN:
         assert "mother" not in rewritten.xml.replace("Cloned from mother", "").lower()
+
+
+def test_what_others_noted_of_a_drive_goes_with_its_number() -> None:
+    assert "DRIVE-4711" not in cloned("note_of_others_about_a_drive").xml
 
 
 def test_both_sockets_of_a_screen_stay_one() -> None:

@@ -43,14 +43,20 @@ def decide(
     cards: list[NewCard] = []
     generated: list[str] = []
     taken = {card.mac for card in base.interfaces} | {wish.mac for wish in wishes} | set(facts.macs)
+    teams: dict[str, str] = {}
     for number in range(max(len(base.interfaces), len(wishes))):
         wish = wishes[number] if number < len(wishes) else NetworkWish()
-        mac = wish.mac
+        old = base.interfaces[number] if number < len(base.interfaces) else None
+        # A guest finds the two cards of a team by their one address.
+        team = old.mac if old and old.teamed and not (wish.network or wish.bridge) else ""
+        mac = wish.mac or teams.get(team, "")
         if not mac:
             while (mac := random_mac()) in taken:
                 pass
             taken.add(mac)
             generated.append(mac)
+        if team:
+            teams[team] = mac
         cards.append(NewCard(mac, wish.network, wish.bridge, wish.model))
     return tuple(cards), tuple(generated)
 

@@ -86,11 +86,13 @@ class Interface:
     :param kind: The ``type`` attribute: ``network``, ``bridge`` …
     :param source: Name of the network or bridge; empty where the kind has neither.
     :param mac: MAC address, lower case; empty where the definition has none.
+    :param teamed: One of two that the guest takes for one card (``<teaming>``).
     """
 
     kind: str
     source: str
     mac: str
+    teamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -371,6 +373,7 @@ def interface_of(element: etree._Element) -> Interface:
         kind=element.get("type", ""),
         source=name,
         mac=(mac.get("address", "") if mac is not None else "").lower(),
+        teamed=element.find("teaming") is not None,
     )
 
 

@@ -6,6 +6,8 @@ Pure.
 
 from __future__ import annotations
 
+import os
+
 from saltext.kvmclone.disks import PlannedDisk
 from saltext.kvmclone.domain_xml import Disk
 from saltext.kvmclone.sources import Notes, skipping
@@ -29,11 +31,16 @@ def check(disks: tuple[Disk, ...], planned: tuple[PlannedDisk, ...], notes: Note
         written[fate.source_real] = fate.target
     for disk, fate in zip(disks, planned, strict=True):
         if fate.destination:
-            written |= {place: disk.target for place in (disk.path, disk.named) if place}
+            written |= {place: disk.target for place in (_plain(disk), disk.named) if place}
     for disk, fate in zip(disks, planned, strict=True):
-        place = disk.path if disk.path in written else disk.named
+        place = _plain(disk) if _plain(disk) in written else disk.named
         if fate.action == "share" and place in written:
             notes.conflicts.append(
                 f"Disk {disk.target} would share '{place}' with the base, whose disk "
                 f"{written[place]} it is. Mend the base, {skipping(disk)}"
             )
+
+
+def _plain(disk: Disk) -> str:
+    """The path of a disk without its detours (``/pool/../pool/x``); empty for none."""
+    return os.path.normpath(disk.path) if disk.path else ""

@@ -33,6 +33,8 @@ def graphics(root: etree._Element, out: Rewritten) -> None:
                 f"{label} is of type '{kind}', which this version does not know; remove it from "
                 "the base first.",
             )
+        if element.get("passwd"):
+            out.warn(f"{label} keeps the console password of the base.")
         _ports(element, label, out)
         for holder in (element, *element.findall("listen")):
             _socket(holder, label, out)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from saltext.kvmclone import domain_xml
-from saltext.kvmclone.rewrite.outcome import Rewritten, remove
+from saltext.kvmclone.rewrite.outcome import Rewritten, mentions, remove
 
 #: Places whose path every machine may read, or that the guest sees and the host does not.
 _READ_BY_ALL = {
@@ -41,6 +41,9 @@ _NUMBERS = (
 
 #: A shorter one is found anywhere.
 _SHORTEST_NUMBER = 6
+
+#: Characters that a virtio drive tells its guest, and ``/dev/disk/by-id`` holds.
+_SEEN_OF_A_NUMBER = 20
 
 #: Twelve hexadecimal digits in pairs, however a MAC address is written; they may overlap.
 _MAC = re.compile(r"(?=((?:[0-9a-f]{2}[:.-]?){5}[0-9a-f]{2}))", re.IGNORECASE)
@@ -105,7 +108,10 @@ def paths_of(root: etree._Element) -> frozenset[str]:
 def forget(root: etree._Element, base: Marks, out: Rewritten) -> None:
     """Leave out what others wrote about the base in its metadata, and about no other machine."""
     for element in root.findall("./metadata/*"):
-        if any(_marked(value, base) or value == base.name for _, _, value in _values(element)):
+        if any(
+            _marked(value, base) or value == base.name or _number_in(value, base)
+            for _, _, value in _values(element)
+        ):
             out.warn(
                 f"Metadata of '{etree.QName(element).namespace}' names the base itself and is "
                 "left out."
@@ -144,14 +150,19 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
             )
     for path in _SPOKEN_TO_THE_GUEST:
         for element in root.findall(path):
-            if base.name in re.split(r"[\s=,:;/]+", element.text or ""):
+            if mentions(element.text or "", base.name):
                 out.warn(f"<{element.tag}> still says '{base.name}' to the guest: {element.text}")
-            for number in base.numbers:
-                if number in (element.text or ""):
-                    out.warn(
-                        f"<{element.tag}> tells the guest of '{number}', a serial number of the "
-                        f"base that the clone does not have: {element.text}"
-                    )
+            number = _number_in(element.text or "", base)
+            if number:
+                out.warn(
+                    f"<{element.tag}> tells the guest of '{number}', a serial number of the "
+                    f"base that the clone does not have: {element.text}"
+                )
+
+
+def _number_in(text: str, base: Marks) -> str:
+    """Which serial number of the base a text holds, as far as a guest sees it of a drive."""
+    return next((one for one in base.numbers if one[:_SEEN_OF_A_NUMBER] in text), "")
 
 
 def _is_settled(element: etree._Element, out: Rewritten) -> bool:
