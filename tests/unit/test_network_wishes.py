@@ -21,7 +21,6 @@ def networking(*wishes: NetworkWish) -> Request:
 
 
 NET_FACTS = replace(
-    BASE,
     FACTS,
     networks={"lan": True, "old": False},
     bridges={"br0": "bridge", "eth0": "other", "br9": "missing"},

@@ -225,3 +225,12 @@ def test_files_of_a_clone_are_called_after_it_and_after_no_other(
     one, other = map(files, pair)
     assert not one & {"/pool/base.qcow2", "/pool/base-data.img", "/pool/golden.qcow2"}
     assert pair[0] == pair[1] or not one & other
+
+
+@pytest.mark.parametrize("state", ["running", "saved"])
+def test_a_command_in_a_reason_means_the_base_whatever_that_is_called(state: str) -> None:
+    odd = "Windows 11; reboot"
+    xml = BASE.replace("<name>base</name>", f"<name>{odd}</name>")
+    changed = {"base_state": "running"} if state == "running" else {"base_saved": True}
+    (said,) = plan.compute(replace(FACTS, base_xml=xml, **changed), QUICK).conflicts
+    assert said.endswith(f" '{odd}'")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import time
 from dataclasses import replace
@@ -242,7 +243,7 @@ def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
         what = f"is {state} now" if state != "shutoff" else f"changed: {', '.join(changed)}"
         raise PlanRefused(
             f"The base '{plan.base}' {what}; '{plan.request.name}' was being made from it.",
-            f"Let the base rest, then repeat the command: virsh shutdown {plan.base}",
+            f"Let the base rest, then repeat the command: virsh shutdown {shlex.quote(plan.base)}",
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -273,7 +274,8 @@ def _clone(
     if destination in facts.existing:
         user = facts.users.get(destination)  # a clone that was renamed keeps its files' names
         word = f"belongs to '{user}'. Choose another name for the clone, or another pool."
-        stranger = f"is not ours to overwrite. Look at it, then: virsh vol-delete {destination}"
+        command = shlex.join(["virsh", "vol-delete", destination])
+        stranger = f"is not ours to overwrite. Look at it, then: {command}"
         notes.conflicts.append(
             f"The volume '{destination}' exists already and {word if user else stranger}"
         )
@@ -327,8 +329,8 @@ def _pool(
         )
     elif not pool.active:
         notes.conflicts.append(
-            f"Storage pool '{name}' is not started. Start it: virsh pool-start {name}   "
-            "(virsh pool-list --all)"
+            f"Storage pool '{name}' is not started. Start it: "
+            f"virsh pool-start {shlex.quote(name)}   (virsh pool-list --all)"
         )
     else:
         return pool

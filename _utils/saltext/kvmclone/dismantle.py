@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -242,8 +243,8 @@ def _delete_file(host: Host, file: Doomed) -> bool:
     if os.path.islink(file.path) or identity(file.path, True) != file.key:
         raise HostError(
             f"'{file.path}' was replaced by another file in this very moment; it was left alone.",
-            f"Look at it, and move it away if it is not the clone's: ls -l {file.path}   Then "
-            "repeat the command.",
+            "Look at it, and move it away if it is not the clone's: "
+            f"ls -l {shlex.quote(file.path)}   Then repeat the command.",
         )
     return volumes.delete(host, file.path)
 
@@ -256,8 +257,8 @@ def _require_definition(handle: DomainHandle) -> None:
     if not handle.is_persistent():
         raise HostError(
             f"'{handle.name}' was undefined by hand while it runs, so it has no journal.",
-            f"Define it again, then repeat this: virsh dumpxml {handle.name} > /tmp/domain.xml; "
-            "virsh define /tmp/domain.xml",
+            f"Define it again, then repeat this: virsh dumpxml {shlex.quote(handle.name)} > "
+            "/tmp/domain.xml; virsh define /tmp/domain.xml",
         )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import time
 import uuid as uuid_module
 from dataclasses import dataclass, replace
@@ -287,18 +288,18 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
     if facts.base_state != "shutoff":
         conflicts.append(
             f"The base '{base.name}' is {facts.base_state}; its disks change while they are "
-            f"cloned. Shut it off first: virsh shutdown {base.name}"
+            f"cloned. Shut it off first: virsh shutdown {shlex.quote(base.name)}"
         )
     if facts.base_saved:
         conflicts.append(
             f"The base '{base.name}' has a saved memory image that its disks belong to. "
-            f"Discard it first: virsh managedsave-remove {base.name}"
+            f"Discard it first: virsh managedsave-remove {shlex.quote(base.name)}"
         )
     record = ownership.from_definition(domain_xml.parse(facts.base_xml))
     if record and (record.stage == ownership.DESTROYING or not record.complete):
         conflicts.append(
             f"The base '{base.name}' is itself a clone that is not finished (stage "
-            f"'{record.stage}'). See: salt-run kvmclone.show {base.name}"
+            f"'{record.stage}'). See: salt-run kvmclone.show {shlex.quote(base.name)}"
         )
     if request.cpus and 0 < facts.most_cpus < request.cpus:
         conflicts.append(

@@ -10,6 +10,7 @@ back: wherever a crash falls, doing it again ends it.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import time
 from collections.abc import Iterable
@@ -94,7 +95,8 @@ def check(host: Host, base: DomainHandle, disk_paths: Iterable[str]) -> list[str
         raise PlanRefused(
             f"The base '{name}' cannot be protected while it runs or is saved: it would go on "
             "writing the files that it has open.",
-            f"Shut it off first: virsh shutdown {name}   (saved: virsh managedsave-remove {name})",
+            f"Shut it off first: virsh shutdown {shlex.quote(name)}   (saved: virsh "
+            f"managedsave-remove {shlex.quote(name)})",
         )
     return _with_chains(disk_paths, name)
 
@@ -259,7 +261,7 @@ def _require_regular(path: str, name: str) -> None:
     except OSError as error:
         raise PlanRefused(
             f"The base '{name}' cannot be protected: '{path}': {error.strerror}.",
-            f"Look at its disks: virsh domblklist {name}",
+            f"Look at its disks: virsh domblklist {shlex.quote(name)}",
         ) from error
     if not regular:
         raise PlanRefused(

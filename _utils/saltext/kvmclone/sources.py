@@ -8,6 +8,7 @@ said here, before anything is written.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 
 from saltext.kvmclone.domain_xml import Disk
@@ -107,7 +108,7 @@ def judge(
     if source is not None and source.asleep:
         notes.conflicts.append(
             f"{where} lies in storage pool '{source.asleep}', which is not started. "
-            f"Start it: virsh pool-start {source.asleep}"
+            f"Start it: virsh pool-start {shlex.quote(source.asleep)}"
         )
         return False
     if source is not None and source.unknown_pool:
@@ -150,7 +151,7 @@ def judge(
             if image.written:
                 notes.conflicts.append(
                     f"{where}: '{image.path}' is open for writing: another machine uses it. "
-                    f"Find it: fuser -v {image.path}"
+                    f"Find it: fuser -v {shlex.quote(image.path)}"
                 )
     return _header(disk, top, quick, facts, notes) and _chain(disk, source, notes)
 

@@ -164,7 +164,8 @@ def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> 
     if error.code == STORAGE_VOL_EXIST or exists(host, disk.destination):
         return PlanRefused(
             f"The volume '{disk.destination}' appeared meanwhile; it is not ours to overwrite.",
-            f"See who made it, or choose another name: virsh vol-dumpxml {disk.destination}",
+            "See who made it, or choose another name: virsh vol-dumpxml "
+            f"{shlex.quote(disk.destination)}",
         )
     available = _available(host, raw_pool, disk)
     return _full(disk) if available < disk.bytes + 2**20 else error
@@ -261,9 +262,10 @@ def delete(host: Host, path: str) -> bool:
         try:
             os.unlink(path)
         except OSError as error:
+            folder = shlex.quote(os.path.dirname(path))
             raise HostError(
                 f"'{path}' cannot be deleted: {error.strerror}.",
-                f"Look at its folder, then repeat the command: ls -ld {os.path.dirname(path)}",
+                f"Look at its folder, then repeat the command: ls -ld {folder}",
             ) from error
         return True
     return False
