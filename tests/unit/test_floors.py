@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -148,6 +149,49 @@ def test_nothing_in_the_library_imports_a_door() -> None:
         taken = {name for name in imports(path) if name.startswith("_") and name[1].islower()}
         assert taken <= {"__future__"}, path
         assert not {name for name in imports(path) for door in doors if name.startswith(door)}, path
+
+
+def chapter(title: str) -> str:
+    """A chapter of the page on the architecture, without its drawings."""
+    page = (CHECKOUT / "docs/architecture.md").read_text(encoding="utf-8")
+    return re.sub(r"```.*?```", "", page.split(f"\n## {title}\n")[1].split("\n## ")[0], flags=re.S)
+
+
+@cache
+def floors() -> dict[str, int]:
+    """The rooms in the table of the architecture, each with its floor, counted from the ground."""
+    rows = [line for line in chapter("Floors").splitlines() if line.startswith("| ")]
+    return {
+        room.partition("/")[2] or room.rstrip("/"): floor
+        for floor, row in enumerate(rows)
+        for room in re.findall("`([^`]+)`", row.split("|")[2])
+    }
+
+
+def room(module: str) -> str:
+    """What the table calls a module: its own name; the rooms of the rewriting are one."""
+    words = module.removeprefix(f"{PACKAGE}.").split(".")
+    return "rewrite" if words[0] == "rewrite" else words[-1]
+
+
+ROOMS = sorted(set(MODULES) - {PACKAGE, f"{PACKAGE}.guest"})
+
+
+def test_the_page_on_the_architecture_names_every_room_and_no_other() -> None:
+    doors = {path.parent.name for path in DOORS}
+    assert set(floors()) - doors == {room(module) for module in ROOMS}
+    told = set(re.findall(r"(?:`|\*\*)([a-z_]+)/?(?:`|\*\*)", chapter("Rooms")))
+    rewriting = {path.stem for path in (LIBRARY / "rewrite").glob("[a-z]*.py")}
+    assert {room(module) for module in ROOMS} | rewriting <= told
+    headings = set(re.findall(r"\*\*([a-z_]+)\*\*", chapter("Rooms")))
+    assert headings <= {room(module) for module in ROOMS}
+
+
+@pytest.mark.parametrize("module", ROOMS)
+def test_no_import_goes_up_a_floor(module: str) -> None:
+    floor = floors()
+    taken = {room(name) for name in imports(MODULES[module]) & set(ROOMS)}
+    assert [name for name in taken if floor[name] > floor[room(module)]] == []
 
 
 def test_imports_only_go_down() -> None:
