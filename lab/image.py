@@ -243,6 +243,29 @@ def changed(source: Path, target: Path, fmt: str, change: Callable[[Path], None]
         raw.unlink()
 
 
+def install(root: Path, *packages: str) -> None:
+    """Install packages of Debian into a root that :func:`changed` has mounted.
+
+    This machine's apt chooses and fetches them, for it knows a mirror; the root's dpkg unpacks.
+    """
+    archives = root / "var/cache/apt/archives"
+    command: list[object] = ["apt-get", "install", "--quiet", "--yes", "--download-only"]
+    command += ["--no-install-recommends", "-o", f"Dir::Cache::archives={archives}"]
+    command += ["-o", f"Dir::State::status={root}/var/lib/dpkg/status", *packages]
+    try:
+        run(command)
+    except LabError:  # no package lists, or stale ones
+        run(["apt-get", "update"])
+        run(command)
+    run(
+        ["chroot", root, "/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+        + ["HOME=/root", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"]
+        + ["sh", "-c", "dpkg --install /var/cache/apt/archives/*.deb"]
+    )
+    for archive in archives.glob("*.deb"):
+        archive.unlink()
+
+
 def make_disk(path: Path, fmt: str, size: str, backing: Path | None = None) -> None:
     """An empty disk, or an overlay over ``backing`` (a qcow2)."""
     command: list[object] = ["qemu-img", "create", "-q", "-f", fmt]

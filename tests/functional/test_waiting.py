@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import libvirt
@@ -23,7 +24,8 @@ from lab.lab import connection
 from saltext.kvmclone import domain_xml
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.errors import AddressTimeout, GuestStopped, HostUnreachable, KvmCloneError
-from saltext.kvmclone.host import Host
+from saltext.kvmclone.guest.agent import AgentChannel
+from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Wait
 from saltext.kvmclone.watching import Watch
@@ -323,3 +325,32 @@ def test_a_daemon_that_is_killed_and_restarted_in_the_middle_is_survived(
     record = world.record(name)
     assert record is not None
     assert record.stage == "addressed"
+
+
+def test_a_daemon_that_is_killed_while_the_identity_is_reset_is_survived(
+    world: World, host: LocalHost, clone_of: CloneOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reset goes on in the guest; it is made once more, and the record tells the second."""
+    if not libvirtd.is_ours():
+        pytest.skip("the libvirtd that runs here is not the lab's, so it is not killed")
+    base = world.lab.debian_base(world.name("debian"))
+    name = clone_of(base)
+    ask, asked = DomainHandle.agent, list[str]()
+
+    def dying(self: DomainHandle, request: dict[str, Any], timeout: float) -> Any:
+        asked.append(request["execute"])
+        if asked.count("guest-exec-status") == 1 and asked[-1] == "guest-exec-status":
+            libvirtd.crash()
+        return ask(self, request, timeout)
+
+    monkeypatch.setattr(DomainHandle, "agent", dying)
+    host.boot(name)
+    clone = host.wait_for_address(quick(name, base, wait=Wait(timeout=120)))
+    assert asked.count("guest-exec") > 2, "the reset, once more, and the network"
+    assert clone.warnings == ()
+    assert clone.address == world.lab.lease(name)
+    record = world.record(name)
+    assert record is not None
+    with Host(LIBVIRT_URI) as connected, AgentChannel(connected.domain(name).agent) as channel:
+        served = channel.run("cat /etc/ssh/ssh_host_ed25519_key.pub", timeout=30).output
+    assert served.split()[1] in " ".join(record.host_keys)

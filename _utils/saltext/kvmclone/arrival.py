@@ -38,6 +38,10 @@ log = logging.getLogger(__name__)
 #: An agent that has not connected this long after the address appeared counts as absent.
 AGENT_GRACE = 6.0
 
+#: For so long an agent that is connected and does not answer is asked again: a libvirtd that was
+#: just restarted tells that it is there before it can talk to it.
+SILENCE = 20.0
+
 #: How long a reset guest may take to show a renewed address before the old one counts.
 RENEWAL_GRACE = 10.0
 
@@ -208,11 +212,20 @@ def arrive(
     done: Reset | None = None
     warnings: list[str] = []
     first_seen = 0.0
+    silent_since = 0.0
 
     def look(domain: Domain) -> Arrival | None:
-        nonlocal resets, done, first_seen
+        nonlocal resets, done, first_seen, silent_since
         if resets and domain.agent_connected:
-            done = _reset(wait, domain, warnings)
+            with AgentChannel(wait.handle.agent) as channel:
+                usable, why = channel.usable()
+                silent_since = silent_since or time.monotonic()
+                if channel.silent and time.monotonic() < silent_since + SILENCE:
+                    return None
+                if usable:
+                    done = _reset(wait, channel, domain, warnings)
+                else:
+                    warnings.append(f"The identity was not reset over the guest agent: {why}.")
             resets = False
         found = wait.found(domain)
         if not found:
@@ -253,7 +266,7 @@ def await_renewal(
         return wait.until(look)
 
 
-def _reset(wait: _Wait, domain: Domain, warnings: list[str]) -> Reset | None:
+def _reset(wait: _Wait, channel: AgentChannel, domain: Domain, warnings: list[str]) -> Reset | None:
     """
     Reset the identity over the agent; from then on only a renewed address counts.
 
@@ -262,15 +275,10 @@ def _reset(wait: _Wait, domain: Domain, warnings: list[str]) -> Reset | None:
     """
     name = wait.request.name
     try:
-        with AgentChannel(wait.handle.agent) as channel:
-            usable, why = channel.usable()
-            if not usable:
-                warnings.append(f"The identity was not reset over the guest agent: {why}.")
-                return None
-            done = identity.reset(channel, name)
-            warnings.extend(done.warnings)
-            before = wait.search.look(domain)
-            warnings.extend(identity.rejoin_network(channel).warnings)
+        done = identity.reset(channel, name)
+        warnings.extend(done.warnings)
+        before = wait.search.look(domain)
+        warnings.extend(identity.rejoin_network(channel).warnings)
     except (ChannelError, CommandFailed) as error:
         log.warning("%s: identity not reset over the agent: %s", name, error)
         warnings.append(f"The identity was not reset over the guest agent: {error.message}")

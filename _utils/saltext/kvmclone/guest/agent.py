@@ -82,6 +82,7 @@ class AgentChannel(ShellFiles):
 
     :param command: How to speak to the agent; see :data:`Command`.
     :ivar lost: The agent was lost while a command ran: nobody knows how far that came.
+    :ivar silent: Asked whether it is :meth:`usable`, it did not answer.
     """
 
     name = "agent"
@@ -89,6 +90,7 @@ class AgentChannel(ShellFiles):
     def __init__(self, command: Command) -> None:
         self._command = command
         self.lost = False
+        self.silent = False
 
     def __enter__(self) -> AgentChannel:
         return self
@@ -105,11 +107,13 @@ class AgentChannel(ShellFiles):
 
         :returns: Yes or no, and why not: one phrase, empty for yes.
         """
+        self.silent = False
         try:
             info = self._command({"execute": "guest-info"}, MESSAGE_TIMEOUT)
         except AgentError as exc:
             return False, f"the guest agent refused guest-info: {exc.message}"
         except errors.ChannelError as exc:
+            self.silent = True
             return False, exc.message
         allowed = {
             entry["name"]

@@ -164,24 +164,25 @@ def reset(
 # The first that is in charge is restarted. `networkd` and NetworkManager keep a unit
 # folder or runtime folder only where they run.
 _REJOIN = r"""
-how=
-if [ -d /run/systemd/system ]; then
-    if [ -d /run/systemd/netif ] && systemctl -q is-active systemd-networkd; then
+R=${KVM_CLONE_ROOT-} how=
+if [ -d "$R/run/systemd/system" ]; then
+    if [ -d "$R/run/systemd/netif" ] && systemctl -q is-active systemd-networkd; then
         how=networkd; act='systemctl restart systemd-networkd'
-    elif [ -d /run/NetworkManager ] && systemctl -q is-active NetworkManager; then
+    elif [ -d "$R/run/NetworkManager" ] && systemctl -q is-active NetworkManager; then
         how=NetworkManager
         act='systemctl restart NetworkManager; nmcli networking off; nmcli networking on'
     else
         for unit in networking dhcpcd wicked network; do
-            if systemctl -q is-active $unit; then
-                how=$unit; act="systemctl restart $unit"; break
-            fi
+            # An ifupdown that still waits for its first lease is "activating".
+            case $(systemctl is-active $unit) in
+                active|activating) how=$unit; act="systemctl restart $unit"; break ;;
+            esac
         done
     fi
 else
     for unit in networking network dhcpcd; do
-        if [ -x /etc/init.d/$unit ]; then
-            how=$unit; act="/etc/init.d/$unit restart"; break
+        if [ -x "$R/etc/init.d/$unit" ]; then
+            how=$unit; act="$R/etc/init.d/$unit restart"; break
         fi
     done
 fi
