@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
-from lab.common import wait_until
+from lab.common import LabError, wait_until
 from lab.salt import SaltWorld
 
 _LISTEN = """
@@ -26,31 +28,45 @@ with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as b
     print(json.dumps(["", {}]), flush=True)
     while True:
         event = bus.get_event(wait=1, full=True)
-        if event:
+        if event and event["tag"] != "ear/ready":
             print(json.dumps([event["tag"], event["data"]], default=str), flush=True)
 """
+
+Data = dict[str, Any]
 
 
 class Ear:
     """
     A context manager; listens in a process of its own, so that any Salt line can be heard.
+    What it heard can still be read afterwards.
 
     :param world: Whose master to listen to.
     """
 
     def __init__(self, world: SaltWorld) -> None:
         self._world = world
-        self._path = world.folder / "log/heard"
         self._process: subprocess.Popen[bytes] | None = None
+        self._writer: threading.Thread | None = None
+        self._ready = threading.Event()
+        #: Tags and data so far, in the order in which they came.
+        self.events: list[tuple[str, Data]] = []
 
     def __enter__(self) -> Ear:
         words = [str(self._world.venv / "bin/python"), "-c", _LISTEN]
         words.append(str(self._world.conf / "master"))
-        with self._path.open("wb") as output:
-            self._process = subprocess.Popen(
-                words, stdout=output, cwd="/", env=self._world.environment("ear")
-            )
-        wait_until(lambda: self.events is not None and self._path.stat().st_size, "the ear", 60)
+        self._process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, cwd="/", env=self._world.environment("ear")
+        )
+        assert self._process.stdout is not None
+        self._writer = threading.Thread(
+            target=self._write_down, args=(self._process.stdout,), daemon=True
+        )
+        self._writer.start()
+        try:
+            wait_until(self._hears, "the ear", 60)
+        except LabError:
+            self._end()
+            raise
         return self
 
     def __exit__(
@@ -60,16 +76,13 @@ class Ear:
         trace: TracebackType | None,
     ) -> None:
         assert self._process is not None
-        self._process.terminate()
-        self._process.wait()
+        deaf = self._process.poll()
+        self._end()
+        # Whoever holds that something was not said must know that it would have been heard.
+        if deaf is not None and error is None:
+            raise LabError(f"the ear heard no more: its process ended ({deaf})")
 
-    @property
-    def events(self) -> list[tuple[str, dict[str, Any]]]:
-        """Tags and data so far, in the order in which they came."""
-        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [(tag, data) for tag, data in map(json.loads, lines) if tag]
-
-    def about(self, name: str) -> list[tuple[str, dict[str, Any]]]:
+    def about(self, name: str) -> list[tuple[str, Data]]:
         """What salt-cloud told of one machine: the last word of each tag, and the data."""
         begin = f"salt/cloud/{name}/"
         return [(tag[len(begin) :], data) for tag, data in self.events if tag.startswith(begin)]
@@ -77,8 +90,47 @@ class Ear:
     def words(self, name: str, last: str) -> list[str]:
         """Those words, once the last one of them has been heard."""
 
-        def heard() -> list[str] | None:
+        def told() -> list[str] | None:
             found = [word for word, _data in self.about(name)]
             return found if last in found else None
 
-        return list(wait_until(heard, f"'{last}' of {name}", 30))
+        return list(wait_until(told, f"'{last}' of {name}", 30))
+
+    def tags(self, prefix: str) -> list[str]:
+        """The tags below a prefix, in the order in which they came."""
+        return [tag for tag, _data in self.events if tag.startswith(prefix)]
+
+    def heard(self, tag: str) -> list[Data]:
+        """The data of every event so far with that very tag."""
+        return [data for one, data in self.events if one == tag]
+
+    def wait_for(self, tag: str, right: Callable[[Data], bool] = bool, timeout: float = 60) -> Data:
+        """The first event with that tag, and with the right data, once it has been heard."""
+        found = wait_until(
+            lambda: [data for data in self.heard(tag) if right(data)], f"the event {tag}", timeout
+        )
+        first: Data = found[0]
+        return first
+
+    def _hears(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise LabError(f"the ear's process ended ({self._process.returncode})")
+        return self._ready.is_set()
+
+    def _write_down(self, said: IO[bytes]) -> None:
+        with said:
+            for line in said:
+                if not line.endswith(b"\n"):  # it was ended in the middle of a word
+                    return
+                tag, data = json.loads(line)
+                if tag:
+                    self.events.append((tag, data))
+                else:
+                    self._ready.set()
+
+    def _end(self) -> None:
+        assert self._process is not None and self._writer is not None
+        self._process.terminate()
+        self._process.wait()
+        self._writer.join(10)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import salt.config
-import salt.utils.event
 
 from lab.common import PASSWORD
 from lab.demo import DEPLOY_SCRIPT
+from lab.ear import Ear
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
 
@@ -37,37 +34,6 @@ class Machines:
             "files": {path.name for path in Path(self.lab.pool_path).iterdir()},
             "keys": {path.name for path in keys.glob("minions*/*")},
         }
-
-
-class Ear:
-    """Everything that is said on the master's bus while it listens."""
-
-    def __init__(self, world: SaltWorld) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
-        self._opts = salt.config.master_config(str(world.conf / "master"))
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-
-    def __enter__(self) -> Ear:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._over.set()
-        self._thread.join(10)
-
-    def tags(self, prefix: str) -> list[str]:
-        """The tags below a prefix, in the order in which they came."""
-        return [tag for tag, _data in self.events if tag.startswith(prefix)]
-
-    def _listen(self) -> None:
-        with salt.utils.event.get_master_event(
-            self._opts, self._opts["sock_dir"], listen=True
-        ) as bus:
-            while not self._over.is_set():
-                event = bus.get_event(wait=0.5, full=True)
-                if event:
-                    self.events.append((event["tag"], event["data"]))
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from lab.common import PASSWORD, run
+from lab.ear import Ear
 from lab.lab import connection
 from lab.salt import SaltWorld
-from tests.e2e.conftest import Ear, Machines
+from tests.e2e.conftest import Machines
 
 pytestmark = pytest.mark.guest
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from lab.common import CHECKOUT
+from lab.ear import Ear
 from lab.lab import Lab
 from lab.salt import SaltWorld
 from tests.e2e.conftest import BASE, Machines
 from tests.integration import installs
-from tests.integration.reactor import Ear, ask, ending, idle, master_config
+from tests.integration.reactor import ask, ending, idle, master_config
 
 pytestmark = pytest.mark.guest
 

@@ -17,9 +17,10 @@ import pytest
 
 from lab.common import PASSWORD, wait_until
 from lab.demo import DEPLOY_SCRIPT
+from lab.ear import Ear
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
-from tests.e2e.conftest import BARE, BASE, Ear, Machines
+from tests.e2e.conftest import BARE, BASE, Machines
 from tests.e2e.test_keys import held, started
 
 pytestmark = pytest.mark.guest

@@ -19,11 +19,11 @@ import yaml
 
 from lab.common import run, wait_until, write
 from lab.demo import DEPLOY_SCRIPT
+from lab.ear import Ear
 from lab.lab import Lab, connection
 from lab.salt import Answer, SaltWorld
 from tests.e2e import canaries
 from tests.e2e.canaries import Canaries, Watch
-from tests.e2e.conftest import Ear
 
 guest = pytest.mark.guest
 

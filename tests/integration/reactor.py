@@ -1,12 +1,11 @@
-"""A master with the reactor of this project, minions that ask, and an ear on the bus."""
+"""A master with the reactor of this project, and minions that ask."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,48 +37,6 @@ RULE = {
     "per_hour": 100,
     "overrides": {"cpus": 2, "memory": "256MiB", "ttl": "1h"},
 }
-
-
-class Ear:
-    """Everything that is said on the master's bus while it listens."""
-
-    def __init__(self, world: SaltWorld) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
-        self._opts = salt.config.master_config(str(world.conf / "master"))
-        self._over, self._ready = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-
-    def __enter__(self) -> Ear:
-        self._thread.start()
-        assert self._ready.wait(20)
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._over.set()
-        self._thread.join(10)
-
-    def heard(self, tag: str) -> list[dict[str, Any]]:
-        return [data for one, data in list(self.events) if one == tag]
-
-    def wait_for(
-        self, tag: str, right: Callable[[dict[str, Any]], bool] = bool, timeout: float = 60
-    ) -> dict[str, Any]:
-        found = wait_until(
-            lambda: [data for data in self.heard(tag) if right(data)], f"the event {tag}", timeout
-        )
-        first: dict[str, Any] = found[0]
-        return first
-
-    def _listen(self) -> None:
-        with salt.utils.event.get_master_event(
-            self._opts, self._opts["sock_dir"], listen=True
-        ) as bus:
-            bus.connect_pub(timeout=10)
-            self._ready.set()
-            while not self._over.is_set():
-                event = bus.get_event(wait=0.5, full=True)
-                if event:
-                    self.events.append((event["tag"], event["data"]))
 
 
 def master_config(policy: Mapping[str, Any] | None) -> dict[str, Any]:

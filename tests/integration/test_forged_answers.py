@@ -17,12 +17,13 @@ import pytest
 import salt.config
 
 from lab.common import wait_until
+from lab.ear import Ear
 from lab.salt import SaltWorld
 from saltext.kvmclone import keys, minions, questions
 from saltext.kvmclone.errors import HostUnreachable, MinionTimeout
 from saltext.kvmclone.remote import RemoteHost
 from saltext.kvmclone.sworn import Unproven
-from tests.integration.reactor import Ear, forge
+from tests.integration.reactor import forge
 
 pytestmark = pytest.mark.slow
 

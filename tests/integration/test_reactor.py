@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from lab.ear import Ear
 from lab.lab import Lab
 from lab.salt import Answer, SaltWorld
 from tests.integration.reactor import (
     MASTER,
     RULE,
-    Ear,
     ask,
     asked,
     ending,

@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 from lab.common import wait_until
+from lab.ear import Ear
 from lab.lab import Lab
 from lab.salt import SaltWorld
 from tests.integration.reactor import (
     MASTER,
     RULE,
-    Ear,
     ask,
     asked,
     ending,

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from lab.common import wait_until
+from lab.ear import Ear
 from lab.lab import Lab
 from lab.salt import SaltWorld
-from tests.integration.reactor import HOST, MINE, README, Ear, reactor_world
+from tests.integration.reactor import HOST, MINE, README, reactor_world
 
 pytestmark = pytest.mark.guest
 

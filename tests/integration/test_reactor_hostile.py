@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from lab.common import wait_until
+from lab.ear import Ear
 from lab.lab import Lab
 from lab.salt import SaltWorld
 from tests.integration.reactor import (
     MASTER,
     RULE,
-    Ear,
     asked,
     fire,
     forge,

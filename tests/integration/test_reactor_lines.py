@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from lab.ear import Ear
 from lab.lab import Lab
 from tests.integration import installs
 from tests.integration.reactor import (
     RULE,
-    Ear,
     ask,
     asked,
     ending,

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from lab.common import CHECKOUT, wait_until, write
+from lab.ear import Ear
 from lab.lab import Lab
 from lab.salt import Answer, SaltWorld
 from tests.integration import installs
 from tests.integration.conftest import configure
+from tests.integration.reactor import fire
 
 WAYS = [
     ("3008", "sync"),
@@ -43,23 +45,6 @@ look:
       - profile: tiny
       - name: a_b
 """
-
-FIRE_AND_WAIT = """
-import json
-import sys
-import time
-import salt.config
-import salt.utils.event
-opts = salt.config.master_config(sys.argv[1])
-with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus:
-    bus.fire_event({}, "test/look")
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        event = bus.get_event(wait=1, tag="salt/run", full=True)
-        if event and event["data"].get("fun") == "runner.kvmclone.plan" and event["tag"][-4:] == "/ret":
-            print(json.dumps(event["data"]["return"]))
-            break
-"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")
@@ -206,12 +191,17 @@ def daemons(lab: Lab) -> Iterator[SaltWorld]:
         yield made
 
 
-def reacted(world: SaltWorld) -> str:
+def reacted(world: SaltWorld, ear: Ear) -> str:
     """What the reactor's runner says to a name that cannot be one."""
-    python = str(world.venv / "bin/python")
-    answer = world.execute([python, "-c", FIRE_AND_WAIT, str(world.conf / "master")])
-    assert answer.stdout, answer
-    return answer.stdout
+
+    def said() -> list[str]:
+        plan = "runner.kvmclone.plan"
+        told = [data for tag, data in ear.events if tag.endswith("/ret")]
+        return [str(data["return"]) for data in told if data.get("fun") == plan]
+
+    before = len(said())
+    fire(world, "test/look", {})
+    return str(wait_until(lambda: said()[before:], "the reactor's answer", 30)[0])
 
 
 def test_daemons_take_up_a_newer_library_without_a_restart(daemons: SaltWorld) -> None:
@@ -219,7 +209,8 @@ def test_daemons_take_up_a_newer_library_without_a_restart(daemons: SaltWorld) -
         return str(daemons.salt("kvm01", "kvm_clone.show", "a_b").data["kvm01"])
 
     assert "cannot be used" in minion_says()
-    assert "cannot be used" in reacted(daemons)
+    with Ear(daemons) as ear:
+        assert "cannot be used" in reacted(daemons, ear)
 
     library = daemons.folder / "srv/salt/_utils/saltext/kvmclone"
     names = library / "names.py"
@@ -237,7 +228,8 @@ def test_daemons_take_up_a_newer_library_without_a_restart(daemons: SaltWorld) -
     sync(daemons)
 
     wait_until(lambda: "is of no use" in minion_says(), "the minion's new words", 60)
-    wait_until(lambda: "is of no use" in reacted(daemons), "the reactor's new words", 20)
+    with Ear(daemons) as ear:
+        wait_until(lambda: "is of no use" in reacted(daemons, ear), "the reactor's new words", 20)
 
 
 def test_what_was_removed_from_the_library_does_not_linger(daemons: SaltWorld) -> None:
