@@ -14,7 +14,7 @@ from lab.common import wait_until, write
 from lab.lab import Lab, connection
 from saltext.kvmclone import pipeline
 from saltext.kvmclone.clone import Clone
-from saltext.kvmclone.errors import ChannelError
+from saltext.kvmclone.errors import KvmCloneError
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Request, Wait
 from tests.functional.bootstrapping import Guest, until
@@ -165,5 +165,5 @@ def again(guest: Guest) -> str:
     """The guest's present boot; the one before it while it is not up."""
     try:
         return guest.said("cat /proc/sys/kernel/random/boot_id")
-    except ChannelError:
+    except KvmCloneError:
         return ""
