@@ -284,6 +284,19 @@ def test_a_connection_that_breaks_in_the_middle_is_made_again(
     assert waiting.ended - off < 1.0  # and events come over the new connection too
 
 
+def test_a_call_into_a_connection_that_just_broke_is_no_refusal(
+    world: World, clone_of: CloneOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirt may still call it alive when the first write into it has failed."""
+    name = clone_of(world.base())
+    monkeypatch.setattr(Host, "_alive", lambda _self: True)
+    with Host(LIBVIRT_URI) as connected:
+        handle = connected.domain(name)
+        _throw_us_out()
+        with pytest.raises(HostUnreachable):
+            handle.state()
+
+
 def test_a_daemon_that_never_comes_back_is_told_at_the_deadline(
     world: World, host: LocalHost, clone_of: CloneOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,9 @@ AGENT_UNRESPONSIVE = 86
 STORAGE_VOL_EXIST = 90
 XML_INVALID_SCHEMA = 92
 
+#: ``virErrorDomain``, where an error comes from: our end of the connection.
+FROM_RPC = 7
+
 #: ``virDomainXMLFlags``.
 XML_SECURE = 1
 XML_INACTIVE = 2

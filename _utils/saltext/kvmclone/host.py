@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from saltext.kvmclone.codes import NO_DOMAIN, SYSTEM_ERROR
+from saltext.kvmclone.codes import FROM_RPC, INTERNAL_ERROR, NO_DOMAIN, SYSTEM_ERROR
 from saltext.kvmclone.domain import DomainHandle
 from saltext.kvmclone.errors import (
     DamagedRecord,
@@ -51,7 +51,7 @@ _heard = threading.local()
 
 def _hear(_context: Any, error: tuple[Any, ...]) -> None:
     """libvirt's error handler; without one libvirt-python prints every error to stderr."""
-    _heard.error = (error[0], error[2])
+    _heard.error = (error[0], error[1], error[2])
     log.debug("libvirt: %s", error)
 
 
@@ -131,10 +131,13 @@ class Host:
         try:
             return function(*arguments)
         except libvirt.libvirtError as error:
-            code, message = error.get_error_code(), error.get_error_message()
+            code, source = error.get_error_code(), error.get_error_domain()
+            message = error.get_error_message()
             if code is None and _heard.error is not None:
-                code, message = _heard.error
-            if not self._alive():
+                code, source, message = _heard.error
+            # Between a write that failed and the end of the connection it still counts as alive.
+            broken = source == FROM_RPC and code in (INTERNAL_ERROR, SYSTEM_ERROR)
+            if broken or not self._alive():
                 raise HostUnreachable(
                     f"The connection to libvirt at {self.url} was lost: {message}",
                     "Is libvirtd running? systemctl status libvirtd   Then repeat the command.",
