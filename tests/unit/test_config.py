@@ -386,3 +386,46 @@ def test_the_cloud_file_speaks_for_the_machines_of_a_map_as_well() -> None:
     assert request.deploy.minion["master"] == "192.0.2.1"
     assert request.deploy.minion["log_level"] == "info"
     assert request.deploy.keysize == 3072
+
+
+# --- what is ignored is said ----------------------------------------------------------
+
+
+def test_an_ignored_key_is_said_when_a_machine_is_made_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    catalogue = catalogue_of({"known_hosts_file": "/dev/null", "minion": {"id": "x"}})
+    catalogue.resolve("small", "web1")
+    said = caplog.text
+    assert f"{PROFILE_PLACE}: section 'small': key 'known_hosts_file': is ignored" in said
+    assert "a minion is called like its clone" in said
+
+
+def test_an_ignored_key_of_the_provider_is_said_too(caplog: pytest.LogCaptureFixture) -> None:
+    catalogue_of({}, {**LOCAL, "has_ssh_agent": True}).resolve("small", "web1")
+    assert "key 'has_ssh_agent': is ignored: write it as ssh_agent: True" in caplog.text
+
+
+def test_profiles_that_ignore_nothing_are_made_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    catalogue_of({"has_ssh_agent": False, "keep_tmp": False}).resolve("small", "web1")
+    assert [one for one in caplog.records if one.name.startswith("saltext")] == []
+
+
+def test_the_list_of_profiles_says_what_is_ignored() -> None:
+    assert catalogue_of({}).describe()["warnings"] == []
+    (warning,) = catalogue_of({"tmp_dir": "/x"}).describe()["warnings"]
+    assert "key 'tmp_dir': is ignored" in warning
+
+
+def test_an_ignored_key_is_said_to_salt_cloud_wherever_it_stands(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In the profile, also where salt-cloud has a setting of that name, or in the map alone."""
+    catalogue = catalogue_of({"delete_sshkeys": True})
+    machine = {**LOCAL, **BASE, "name": "web1", "profile": "small", "os": "bootstrap-salt"}
+    told = {**machine, "delete_sshkeys": True, "tmp_dir": "/x", "sync_after_install": "all"}
+    catalogue.resolve_machine(told, settings={"delete_sshkeys", "sync_after_install"})
+    assert "section 'small': key 'delete_sshkeys': is ignored" in caplog.text
+    assert "section 'small': key 'tmp_dir': is ignored" in caplog.text
+    assert "sync_after_install" not in caplog.text
+    assert "'os'" not in caplog.text

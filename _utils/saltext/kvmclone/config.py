@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from saltext.kvmclone.checks import (
     Keys,
     Problem,
     Section,
+    advice_on,
     checked_arguments,
     error_for,
     fault_of,
@@ -40,6 +42,8 @@ from saltext.kvmclone.schema import Fate, Place
 from saltext.kvmclone.sections import DRIVER, Profile, assemble
 
 __all__ = ["KEYS", "Catalogue", "Place", "Problem", "Profile", "Section", "build", "resolve_inline"]
+
+log = logging.getLogger(__name__)
 
 #: What salt-cloud's core itself puts beside the keys of a machine.
 _OF_THE_CORE = (
@@ -84,7 +88,8 @@ class Catalogue:
     def describe(self) -> dict[str, Any]:
         """
         Providers and profiles as plain data for people, without anything secret:
-        ``{"profiles": {NAME: {"provider", "place", KEY…}}, "providers": {NAME: {KEY…}}}``.
+        ``{"profiles": {NAME: {"provider", "place", KEY…}}, "providers": {NAME: {KEY…}},
+        "warnings": […]}``.
         """
         return {
             "profiles": {
@@ -93,6 +98,7 @@ class Catalogue:
                 for name, profile in sorted(self.profiles.items())
             },
             "providers": {name: visible(keys) for name, keys in sorted(self.providers.items())},
+            "warnings": list(self.warnings),
         }
 
     def resolve(
@@ -113,7 +119,9 @@ class Catalogue:
         arguments = checked_arguments(overrides or {})
         profile = self._profile(profile_name)
         provider = str(arguments.pop("provider", None) or profile.provider).partition(":")[0]
-        keys = merge(merge(self.cloud_file, self._provider(provider)), profile.keys)
+        written = merge(self._provider(provider), profile.keys)
+        _advise(profile.place, profile.name, written)
+        keys = merge(self.cloud_file, written)
         request, secrets = self._request(
             name, merge(keys, arguments), profile.name, provider, profile.place
         )
@@ -163,6 +171,11 @@ class Catalogue:
         ]
         if problems:
             raise error_for(problems)
+        known = self.profiles.get(profile)
+        told = {key: value for key, value in machine.items() if key not in _OF_THE_CORE}
+        # What is a setting as well is told only where a profile or map has its own word on it.
+        own = {key for key in told if key not in settings} | set(known.keys if known else ())
+        _advise("salt-cloud", profile or name, {key: told[key] for key in told if key in own})
         keys = {
             key: value
             for key, value in machine.items()
@@ -254,6 +267,13 @@ def build(
         read_file,
         fetch,
     )
+
+
+def _advise(place: str, section: str, keys: Mapping[str, Any]) -> None:
+    """Say of each key that is ignored that it is, and why: nothing is lost in silence."""
+    for key, value in keys.items():
+        if advice := advice_on(key, value):
+            log.warning("%s", Problem(place, section, key, advice))
 
 
 def _nearby(name: Any, known: Iterable[str]) -> str:

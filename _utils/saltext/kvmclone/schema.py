@@ -192,6 +192,8 @@ TABLE: tuple[Key, ...] = (
     # What salt-cloud reads besides, and what we can do without
     _ignored("os", "salt-cloud itself takes script instead"),
     _ignored("key_filename", "the libvirt driver takes private_key"),
+    # Salt's driver has it in its example, and never read it.
+    _ignored("has_ssh_agent", "write it as ssh_agent: True", False),
     _ignored("ssh_keyfile", "the libvirt driver takes private_key"),
     _ignored("delete_sshkeys", "host keys are bound to the clone, not to its address"),
     _ignored("known_hosts_file", "host keys are always checked, in a store of our own"),
