@@ -47,6 +47,12 @@ def test_keys_override_those_of_the_profile(opts: dict[str, Any]) -> None:
     assert told == [("p", "one", {"cpus": 2}), ("q", "two", {})]
 
 
+def test_a_machine_that_is_named_twice_over_is_refused(opts: dict[str, Any]) -> None:
+    """salt-cloud would make 'other' and look for 'one' ever after."""
+    with pytest.raises(ConfigError, match=r"'one'.*name: other"):
+        read(opts, "p:\n  - one: {name: other}\n")
+
+
 def test_everything_that_is_wrong_is_named_at_once(opts: dict[str, Any]) -> None:
     text = "p:\n  - one: {cpus: many}\n  - two: {cpu_count: x}\n  - three: [4]\n  - one\n"
     with pytest.raises(ConfigError) as refused:

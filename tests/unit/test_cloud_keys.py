@@ -135,6 +135,8 @@ def test_keys_are_noted_only_where_a_machine_may_be_made(opts: dict[str, Any]) -
     Path(opts["pki_dir"], "minions/web1").write_text(OTHER.public)
     assert cloud_keys.note(opts) == {"web1": OTHER.public}
     assert cloud_keys.note({**opts, "destroy": True}) == {}
+    # A library's client that started a machine once has this word in its settings ever after.
+    assert cloud_keys.note({**opts, "action": "start"}) == {"web1": OTHER.public}
     assert cloud_keys.note({**opts, "pki_dir": "/nowhere"}) == {}
 
 

@@ -43,6 +43,12 @@ DRIVER = "libvirt"
 #: What the command line sets for all machines; a profile's own word wins.
 _COMMAND_LINE = ("deploy", "script_args")
 
+#: What it may say and has no use here, by the name that the core gives it.
+_IGNORED = {
+    "keep_tmp": "--keep-tmp is ignored: the folder in the guest is always removed",
+    "location": "--location is ignored: one provider is one KVM host",
+}
+
 
 def configured_provider(opts: Mapping[str, Any], active: str) -> Any:
     """
@@ -122,6 +128,12 @@ class Asked:
 
     def _resolved(self, machine: Mapping[str, Any]) -> tuple[Request, Secrets]:
         words = {key: self.opts[key] for key in _COMMAND_LINE if self.opts.get(key) is not None}
+        for key, word in _IGNORED.items():
+            if self.opts.get(key):
+                log.warning("%s", word)
+        if not machine.get("profile"):
+            # The core merges the provider's keys into a profile's machine only.
+            words |= self._provider(str(machine.get("provider") or "").partition(":")[0])
         request, secrets = self.side.catalogue.resolve_machine({**words, **machine}, self.opts)
         self._refuse_ambiguous(request)
         if self.opts.get("parallel") and self.opts.get("start_action"):
@@ -137,9 +149,7 @@ class Asked:
         :raises ConfigError: Two providers name one daemon and the machine's is not its
             profile's: it could be listed, and destroyed by a hard map, under the other.
         """
-        providers = self.opts.get("providers") or {}
-        drivers = {driver for entry in providers.values() for driver in entry}
-        if request.name in {DRIVER, *providers, *drivers}:
+        if request.name in self._words():
             raise InvalidName(
                 f"'{request.name}' is also the name of a provider or driver; a hard map (-H) "
                 "would mistake one for the other.",
@@ -152,6 +162,11 @@ class Asked:
                 f"same daemon as '{request.provider}'.",
                 f"Leave 'provider: {request.provider}' out of the map, or make a profile of it.",
             )
+
+    def _words(self) -> set[str]:
+        """What a hard map takes for a machine's name and is the name of something else."""
+        providers = self.opts.get("providers") or {}
+        return {DRIVER, *providers, *(driver for entry in providers.values() for driver in entry)}
 
     def _made(
         self,
@@ -189,6 +204,8 @@ class Asked:
             remove a key that is not this machine's; the machine is gone all the same.
         :raises KvmCloneError: It is still there, and so is its key.
         """
+        if self.opts.get("hard"):
+            self._refuse_mistaken(name)
         host, clone = self._found(name)
         if clone is not None:
             with CloudEvents(self.opts, {"name": name}) as told:
@@ -212,6 +229,34 @@ class Asked:
             )
             return {}
         return clone.as_dict() if clone else {"name": name, "stage": "destroying"}
+
+    def _refuse_mistaken(self, name: str) -> None:
+        """
+        A hard map finds one machine to be too much, and has everything destroyed that is called
+        like it, like its provider, or like the driver, wherever that is.
+
+        :raises InvalidName: The name means something else as well.
+        :raises ConfigError: Machines of several providers have it.
+        """
+        if name in self._words():
+            raise InvalidName(
+                f"A hard map would take the machine '{name}' for the provider or driver of that "
+                "name.",
+                f"Destroy it by itself: salt-run kvmclone.destroy {name}",
+            )
+        having = []
+        for alias in sorted(self.opts.get("providers") or {}):
+            try:
+                if name in Asked(self.opts, f"{alias}:{DRIVER}").nodes():
+                    having.append(alias)
+            except KvmCloneError:
+                continue  # nor does the core list anything of it
+        if len(having) > 1:
+            raise ConfigError(
+                f"Several providers have a machine '{name}': {', '.join(having)}. A hard map "
+                "would destroy all of them.",
+                f"Destroy the one you mean on its host: kvm_clone.destroy {name}",
+            )
 
     def _found(self, name: str) -> tuple[KvmHost, Clone | None]:
         """The active provider's host (or whichever has it, where none is active), and the clone."""
@@ -290,10 +335,10 @@ class Asked:
         known = self.side.catalogue.profiles.get(profile)
         return known.provider.partition(":")[0] if known else ""
 
-    def _daemon(self, alias: str) -> tuple[str, str]:
+    def _provider(self, alias: str) -> dict[str, Any]:
         """
-        Which minion's, or what url. By the core's own word first: its providers may come from
-        pillar or from a call, and then stand in no file.
+        The keys of a provider. By the core's own word first: its providers may come from pillar
+        or from a call, and then stand in no file.
 
         :raises ConfigError: There is no such provider.
         """
@@ -304,6 +349,11 @@ class Asked:
                 f"There is no provider '{alias}' of the driver '{DRIVER}'.",
                 "See what there is: salt-cloud --list-providers",
             )
+        return dict(keys)
+
+    def _daemon(self, alias: str) -> tuple[str, str]:
+        """Which minion's, or what url: a provider's daemon."""
+        keys = self._provider(alias)
         return str(keys.get("host") or ""), str(keys.get("url") or DEFAULT_URL)
 
     def bases(self) -> list[dict[str, Any]]:

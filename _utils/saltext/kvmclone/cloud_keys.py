@@ -35,8 +35,9 @@ _PRESEED = "preseed-minion-keys"
 
 _ITSELF = ("127.0.0.1", "localhost", "::1")
 
-#: What salt-cloud was started for, where that is certainly not making a machine.
-_MAKES_NOTHING = ("destroy", "action", "function", "list_images", "list_locations", "list_sizes")
+#: What salt-cloud was started for, where that is certainly not making a machine. No ``action``:
+#: ``salt.cloud.CloudClient`` leaves that word in its settings, and may make a machine next.
+_MAKES_NOTHING = ("destroy", "function", "list_images", "list_locations", "list_sizes")
 
 
 def note(opts: Mapping[str, Any]) -> Noted:

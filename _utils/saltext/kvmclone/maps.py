@@ -57,6 +57,8 @@ def read(opts: Mapping[str, Any], file: Any) -> list[tuple[str, Any, dict[str, A
                 problems.append(f"{profile}, {name!r}: not a mapping of keys")
                 continue
             keys = {str(key): value for key, value in written.items() if key != "name"}
+            if written.get("name", name) != name:
+                problems.append(f"{profile}, '{name}': another name in it, name: {written['name']}")
             problems += _faults(f"{profile}, '{name}'", keys)
             found.append((str(profile), name, keys))
     names = [str(name) for _profile, name, _keys in found]
