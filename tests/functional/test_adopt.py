@@ -22,6 +22,9 @@ from tests.functional.world import World
 
 CloneOf = Callable[..., str]
 
+#: A uuid of version 1, made in 2019.
+LONG_AGO = "d0a7c6de-0d2c-11e9-9b5e-525400123456"
+
 
 @pytest.fixture
 def opened() -> Iterator[Host]:
@@ -169,6 +172,26 @@ def test_the_rescued_disk_of_another_old_clone_is_not_taken(
             conn.lookupByName(base).undefine()
     world.attach(name, rescued, "vdb")
     assert "prove" in stays(world, opened, name, rescued)
+
+
+@pytest.mark.parametrize("strategy", ["quick", "full"])
+def test_the_rescued_disk_of_another_base_is_not_taken_where_both_bases_are_gone(
+    world: World, base: str, opened: Host, host: LocalHost, strategy: str
+) -> None:
+    name = old_clone(world, base, strategy)
+    other = world.disks(base)[0].with_name(f"data-{world.token}.qcow2")
+    shutil.copy(world.disks(base)[0], other)
+    rescued = other.with_name(f"{other.stem}-{LONG_AGO}.qcow2")
+    if strategy == "quick":
+        world.overlay(other, rescued)
+    else:
+        shutil.copy(other, rescued)
+    with connection() as conn:
+        conn.lookupByName(base).undefine()
+    world.attach(name, rescued, "vdb")
+    assert "prove" in stays(world, opened, name, rescued)
+    host.destroy(name)
+    assert rescued.exists()
 
 
 def test_a_disk_attached_by_hand_is_not_taken_whatever_its_name(

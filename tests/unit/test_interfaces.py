@@ -54,6 +54,21 @@ def test_a_connection_that_only_one_machine_can_have_is_refused(kind: str) -> No
     assert "'networks'" in conflict
 
 
+def test_a_card_leaves_its_team_when_its_partner_is_connected_elsewhere() -> None:
+    pair = interface(
+        "network",
+        "<source network='lan'/><teaming type='persistent'/><alias name='ua-standby'/>",
+    ) + interface(
+        "network",
+        "<source network='fast'/><teaming type='transient' persistent='ua-standby'/>",
+    )
+    together = rewritten(pair, NewCard(MAC), NewCard(MAC))
+    assert together.xml.count("<teaming") == 2
+    apart = rewritten(pair, NewCard(MAC, network="other"), NewCard(MAC))
+    assert "<teaming" not in apart.xml
+    assert apart.changes["interface 1 teaming"] == {"old": "ua-standby", "new": None}
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_the_same_base_can_be_cloned_onto_another_network(kind: str) -> None:
     inside, word = REFUSED[kind]

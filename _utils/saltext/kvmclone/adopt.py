@@ -29,6 +29,9 @@ _DESCRIPTION = re.compile(r"Cloned from (.+)")
 #: Seconds from the epoch of version 1 uuids, in 1582, to 1970.
 _UUID_EPOCH = 12219292800
 
+#: Seconds within which all disks of one clone are made, also where each is copied.
+_ONE_CLONE = 6 * 3600.0
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -150,7 +153,7 @@ def _judge(
     claimed = census.claimed_by_others(uuid)
     owned: list[ownership.Volume] = []
     shared: list[str] = []
-    originals: set[str] = set()
+    originals: dict[str, float] = {}
     quick = False
     for disk in domain.disks:
         if not disk.path:
@@ -222,7 +225,7 @@ def _files_of(census: Census, base: DomainHandle | None) -> set[Identity]:
 
 
 def _named_by_driver(
-    name: str, disk: Disk, base: Domain | None, chain: list[str], seen: set[str]
+    name: str, disk: Disk, base: Domain | None, chain: list[str], seen: dict[str, float]
 ) -> bool:
     """
     Whether a file's name proves that it was made for this clone, as this disk of its base.
@@ -232,7 +235,7 @@ def _named_by_driver(
     record that was lost). Somebody may have attached the disk of another old clone, which
     has such a name too.
 
-    :param seen: Originals that proved a disk already; each proves one.
+    :param seen: Originals that proved a disk already, and when that was made; each proves one.
     """
     file = os.path.basename(disk.path)
     match = ownership.DRIVER_NAMED.fullmatch(file)
@@ -246,8 +249,12 @@ def _named_by_driver(
             return False
         if base is not None and not originals:  # the base has no such disk
             return False
-        seen.add(original)
-        return not known or original in known
+        made = _made(match["uuid"])
+        together = all(abs(made - other) < _ONE_CLONE for other in seen.values())
+        if together and (not known or original in known):
+            seen[original] = made
+            return True
+        return False
     ours = file == f"{name}-{disk.target}.{disk.format}"
     return ours and bool(originals)
 
@@ -260,12 +267,17 @@ def _named_after(name: str, file: str) -> bool:
 # --- the record ---------------------------------------------------------------------
 
 
+def _made(uuid: str) -> float:
+    """When a uuid of version 1 was made, seconds since the epoch."""
+    return uuid_module.UUID(uuid).time / 1e7 - _UUID_EPOCH
+
+
 def _created(judged: Candidate) -> float:
     """When the clone was made: its volumes' uuids tell; else now."""
     matches = [
         ownership.DRIVER_NAMED.fullmatch(os.path.basename(volume.path)) for volume in judged.volumes
     ]
-    times = [uuid_module.UUID(match["uuid"]).time / 1e7 - _UUID_EPOCH for match in matches if match]
+    times = [_made(match["uuid"]) for match in matches if match]
     return round(min(times), 3) if times else time.time()
 
 

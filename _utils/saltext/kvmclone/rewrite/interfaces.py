@@ -62,6 +62,23 @@ def interfaces(root: etree._Element, cards: tuple[NewCard, ...], out: Rewritten)
         else:
             _keep(element, label, out)
         _address(element, card.mac, label, out)
+    _leave_broken_teams(root, out)
+
+
+def _leave_broken_teams(root: etree._Element, out: Rewritten) -> None:
+    """QEMU starts no machine with a card whose partner is connected elsewhere now."""
+    elements = root.findall("./devices/interface")
+    partners = {
+        alias.get("name")
+        for element in elements
+        if element.find("./teaming[@type='persistent']") is not None
+        for alias in element.findall("alias")
+    }
+    for number, element in enumerate(elements):
+        for teaming in element.findall("./teaming[@type='transient']"):
+            if teaming.get("persistent") not in partners:
+                out.change(f"interface {number} teaming", teaming.get("persistent"), None)
+                remove(teaming)
 
 
 def _added(root: etree._Element, label: str, out: Rewritten) -> etree._Element:
