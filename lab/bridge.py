@@ -13,7 +13,6 @@ import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from lab.common import LabError, process_start, run, wait_until
 
@@ -44,12 +43,7 @@ class Bridge:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         self.close()
 
     @property

@@ -6,7 +6,6 @@ import json
 import subprocess
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import IO, Any
 
 from lab.common import LabError, wait_until
@@ -69,12 +68,7 @@ class Ear:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
         assert self._process is not None
         deaf = self._process.poll()
         self._end()

@@ -123,3 +123,10 @@ def test_a_refusal_never_quotes_a_key():
     with pytest.raises(errors.Unsealable) as caught:
         sealed.unseal(private[:300], sealed.seal(pair()[1], b"x", b"y"), b"y")
     assert private.splitlines()[2] not in str(caught.value)
+
+
+def test_a_minion_whose_own_key_cannot_be_read_names_it(tmp_path):
+    with pytest.raises(
+        errors.Unsealable, match=f"'{tmp_path}/minion.pem' cannot be read: No such file"
+    ):
+        sealed.own_key({"pki_dir": str(tmp_path)})

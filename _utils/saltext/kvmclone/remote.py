@@ -12,7 +12,6 @@ is called ready on everything that was said before.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from saltext.kvmclone import clone as clone_module
 from saltext.kvmclone import errors, leftovers, questions, sealed, workers
 from saltext.kvmclone import request as request_module
 from saltext.kvmclone.clone import Clone
-from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, Unsealable
+from saltext.kvmclone.errors import HostUnreachable, KvmCloneError
 from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.kvm_host import KvmHost
@@ -228,16 +227,8 @@ def _request(arguments: Mapping[str, Any]) -> Request:
 
 def _bootstrap(host: KvmHost, opts: Mapping[str, Any], arguments: Mapping[str, Any]) -> Clone:
     request = _request(arguments)
-    path = os.path.join(opts["pki_dir"], "minion.pem")
-    try:
-        with open(path, encoding="ascii") as source:
-            private = source.read()
-    except OSError as error:
-        raise Unsealable(
-            f"This minion's own key '{path}' cannot be read: {error.strerror}."
-        ) from error
     bundle = sealed.unseal(
-        private,
+        sealed.own_key(opts),
         arguments["bundle"],
         sealed.purpose(request.name, request.minion_id),
     )

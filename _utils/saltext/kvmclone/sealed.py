@@ -12,6 +12,8 @@ import base64
 import binascii
 import json
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
@@ -79,6 +81,23 @@ def unseal(private_pem: str, token: str, associated: bytes) -> bytes:
         raise Unsealable(
             "The sealed message cannot be opened on this host.",
             "Was this minion's key changed? On the master: salt-key -d HOST, then salt-key -a HOST",
+        ) from error
+
+
+def own_key(opts: Mapping[str, Any]) -> str:
+    """
+    This minion's own private key, PEM: what is sealed for it is opened with that.
+
+    :param opts: The minion's configuration.
+    :raises Unsealable: It cannot be read.
+    """
+    path = os.path.join(str(opts["pki_dir"]), "minion.pem")
+    try:
+        with open(path, encoding="ascii") as source:
+            return source.read()
+    except OSError as error:
+        raise Unsealable(
+            f"This minion's own key '{path}' cannot be read: {error.strerror}."
         ) from error
 
 

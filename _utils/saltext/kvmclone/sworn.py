@@ -50,13 +50,7 @@ def answer(opts: Mapping[str, Any], question: str, token: str | None, said: Any)
     """
     if token is None:
         return said
-    path = os.path.join(str(opts["pki_dir"]), "minion.pem")
-    try:
-        with open(path, encoding="ascii") as source:
-            private = source.read()
-    except OSError as error:
-        raise Unsealable(f"This minion's own key '{path}' cannot be read: {error}.") from error
-    return swear(private, str(opts["id"]), question, token, said)
+    return swear(sealed.own_key(opts), str(opts["id"]), question, token, said)
 
 
 def swear(

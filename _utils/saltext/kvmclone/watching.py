@@ -18,7 +18,6 @@ import select
 import socket
 import time
 from contextlib import suppress
-from types import TracebackType
 
 from saltext.kvmclone.codes import (
     EVENT_AGENT_LIFECYCLE,
@@ -88,12 +87,7 @@ class Watch:
         self._process = _process_of(self._handle)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         self._forget()
         self._bell.close()
         self._rope.close()
