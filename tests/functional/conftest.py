@@ -15,7 +15,7 @@ from lab.lab import Lab, connection
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
 from tests.functional.places import MIB, loop_device
-from tests.functional.world import Salt, World, minion_opts, quick
+from tests.functional.world import CloneOf, Salt, World, minion_opts, quick
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +39,13 @@ _COUNT: pytest.StashKey[int] = pytest.StashKey()
 @pytest.fixture
 def host() -> LocalHost:
     return LocalHost(LIBVIRT_URI, label="kvm01")
+
+
+@pytest.fixture
+def opened() -> Iterator[Host]:
+    """A connection to libvirt, as the library makes one."""
+    with Host(LIBVIRT_URI) as host:
+        yield host
 
 
 @pytest.fixture
@@ -77,7 +84,7 @@ def base(world: World) -> str:
 
 
 @pytest.fixture
-def clone_of(world: World, host: LocalHost) -> Callable[..., str]:
+def clone_of(world: World, host: LocalHost) -> CloneOf:
     """Makes a finished clone (shut off) and answers with its name."""
 
     def make(base: str, word: str = "clone", **keys: Any) -> str:

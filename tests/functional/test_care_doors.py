@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -14,9 +13,7 @@ from salt.exceptions import CommandExecutionError
 from lab.lab import connection
 from saltext.kvmclone import workers
 from saltext.kvmclone.operations import LocalHost
-from tests.functional.world import Salt, World, quick
-
-CloneOf = Callable[..., str]
+from tests.functional.world import CloneOf, Salt, World, quick
 
 
 @pytest.fixture

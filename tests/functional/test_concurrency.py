@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from saltext.kvmclone import pipeline
 from saltext.kvmclone.errors import CreateInProgress, KvmCloneError, PlanRefused
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Request
-from tests.functional.world import World, full, quick, sha256
+from tests.functional.world import World, at_once, full, quick, sha256
 
 PROCESSES = 5
 EACH = 4
@@ -115,22 +115,14 @@ def test_of_many_creates_of_one_name_one_clone_comes(world: World, host: LocalHo
 
 def race(*runs: Callable[[], object]) -> list[object]:
     """Everything at the same moment; what each came to, an error of ours included."""
-    ends: list[object] = [None] * len(runs)
-    gate = threading.Barrier(len(runs))
 
-    def one(number: int, run: Callable[[], object]) -> None:
-        gate.wait()
+    def one(run: Callable[[], object]) -> object:
         try:
-            ends[number] = run()
+            return run()
         except KvmCloneError as error:
-            ends[number] = error
+            return error
 
-    threads = [threading.Thread(target=one, args=pair) for pair in enumerate(runs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    return ends
+    return at_once(*[partial(one, run) for run in runs])
 
 
 @pytest.mark.parametrize("head_start", [0.0, 0.02, 0.05, 0.1])

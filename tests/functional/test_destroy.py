@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,9 +15,7 @@ from saltext.kvmclone import volumes
 from saltext.kvmclone.errors import CloneInUse, DamagedRecord, ForeignDomain, HostError, NotFound
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
-from tests.functional.world import World, full, quick
-
-CloneOf = Callable[..., str]
+from tests.functional.world import CloneOf, World, full, quick
 
 
 @pytest.mark.parametrize("strategy", ["quick", "full"])

@@ -7,14 +7,13 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from xml.etree import ElementTree
 
 import libvirt
 import pytest
 
-from lab.common import LIBVIRT_URI
 from lab.lab import connection
 from saltext.kvmclone import doctor, ownership, protect, workers
 from saltext.kvmclone.findings import AT_HOST, KINDS, Commands, Finding
@@ -23,18 +22,10 @@ from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.ownership import DESTROYING, Worker
 from tests.functional.places import storage_pool
 from tests.functional.test_adopt import old_clone
-from tests.functional.world import Salt, World
-
-CloneOf = Callable[..., str]
+from tests.functional.world import CloneOf, Salt, World
 
 #: A process that has ended, on this machine or on one that nobody can ask.
 NOBODY = Worker(host="elsewhere", boot="another", pid=2**22, started=1, token="x")
-
-
-@pytest.fixture
-def opened() -> Iterator[Host]:
-    with Host(LIBVIRT_URI) as host:
-        yield host
 
 
 def findings(world: World, host: Host) -> list[Finding]:

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
-from lab.common import LIBVIRT_URI
 from lab.lab import connection
 from saltext.kvmclone import drift, ownership
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
-from tests.functional.world import World
-
-CloneOf = Callable[..., str]
-
-
-@pytest.fixture
-def opened() -> Iterator[Host]:
-    with Host(LIBVIRT_URI) as host:
-        yield host
+from tests.functional.world import CloneOf, World
 
 
 def record_of(world: World, name: str) -> ownership.Record:

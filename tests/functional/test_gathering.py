@@ -7,26 +7,17 @@ import os
 import subprocess
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from lab.common import LIBVIRT_URI
 from lab.lab import connection
 from saltext.kvmclone import census, gathering
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
-from tests.functional.world import World
-
-CloneOf = Callable[..., str]
-
-
-@pytest.fixture
-def opened() -> Iterator[Host]:
-    with Host(LIBVIRT_URI) as host:
-        yield host
+from tests.functional.world import CloneOf, World
 
 
 @pytest.fixture

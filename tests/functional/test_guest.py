@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,11 +19,9 @@ from saltext.kvmclone.errors import AddressTimeout, GuestStopped
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Wait
 from saltext.kvmclone.watching import Watch
-from tests.functional.world import Salt, World, full, quick
+from tests.functional.world import CloneOf, Salt, World, at_once, full, quick
 
 pytestmark = pytest.mark.guest
-
-CloneOf = Callable[..., str]
 
 
 class LeaseWatch(threading.Thread):
@@ -79,18 +78,13 @@ def test_two_clones_at_once_are_two_machines(
     world: World, host: LocalHost, base: str, salt_minion: Salt
 ) -> None:
     names = [world.name("one"), world.name("two")]
-    outcomes: dict[str, pipeline.Outcome] = {}
 
-    def create(name: str) -> None:
-        outcomes[name] = pipeline.create(LocalHost(host.url), quick(name, base))
+    def create(name: str) -> pipeline.Outcome:
+        return pipeline.create(LocalHost(host.url), quick(name, base))
 
-    threads = [threading.Thread(target=create, args=(name,)) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [outcomes[name].error for name in names] == [None, None]
-    clones = [outcomes[name].clone for name in names]
+    outcomes = at_once(*[partial(create, name) for name in names])
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    clones = [outcome.clone for outcome in outcomes]
     assert len({clone.uuid for clone in clones if clone}) == 2
     assert len({clone.address for clone in clones if clone}) == 2
     assert len({clone.addresses[0].mac for clone in clones if clone}) == 2

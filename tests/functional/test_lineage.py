@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from lab.common import LIBVIRT_URI
 from lab.lab import connection
 from saltext.kvmclone import drawing, lineage
 from saltext.kvmclone.host import Host
-from tests.functional.world import World, image_info, occupied
-
-CloneOf = Callable[..., str]
-
-
-@pytest.fixture
-def opened() -> Iterator[Host]:
-    with Host(LIBVIRT_URI) as host:
-        yield host
+from tests.functional.world import CloneOf, World, image_info, occupied
 
 
 def bases(world: World, opened: Host) -> dict[str, Any]:

@@ -22,8 +22,6 @@ from saltext.kvmclone.operations import LocalHost
 from tests.functional.places import file_system, storage_pool
 from tests.functional.world import World, full, quick
 
-CloneOf = Callable[..., str]
-
 TREASURE = b"the only copy of something" * 4000
 
 

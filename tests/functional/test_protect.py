@@ -5,28 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import libvirt
 import pytest
 
-from lab.common import LIBVIRT_URI
 from saltext.kvmclone import apply, collect, plan, protect, survey
 from saltext.kvmclone.errors import CloneInUse, HostError, PlanRefused
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.ownership import Worker
 from tests.functional.test_takeover import dead  # noqa: F401
-from tests.functional.world import World, quick
-
-CloneOf = Callable[..., str]
-
-
-@pytest.fixture
-def opened() -> Iterator[Host]:
-    with Host(LIBVIRT_URI) as host:
-        yield host
+from tests.functional.world import CloneOf, World, quick
 
 
 def mode(path: Path) -> int:

@@ -14,9 +14,7 @@ from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.ownership import DESTROYING, Record, Worker
 from saltext.kvmclone.plan import PlannedDisk
-from tests.functional.world import World, full, quick
-
-CloneOf = Callable[..., str]
+from tests.functional.world import CloneOf, World, full, quick
 
 
 def _read(opened: Host, name: str) -> Record:

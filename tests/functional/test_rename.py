@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +19,7 @@ from saltext.kvmclone.master import Master
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.ownership import Minion, Worker
 from tests.functional.test_takeover import dead  # noqa: F401
-from tests.functional.world import World, full, quick
-
-CloneOf = Callable[..., str]
+from tests.functional.world import CloneOf, World, full, quick
 
 
 def rename(world: World, name: str, word: str = "renamed") -> str:

@@ -8,9 +8,9 @@ import socket
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import libvirt
@@ -27,7 +27,7 @@ from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import NetworkWish, Pick, Request
 from saltext.kvmclone.reservation import Reservation
 from tests.functional.nets import Network, network
-from tests.functional.world import World, quick
+from tests.functional.world import World, at_once, quick
 
 LIVE, CONFIG = libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE, libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG
 ADD = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
@@ -265,11 +265,7 @@ def _clone_some(url: str, base: str, names: list[str], problems: Any) -> None:
         except Exception as error:
             problems.put(f"{name}: {error}")
 
-    threads = [threading.Thread(target=one, args=(name,)) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(*[partial(one, name) for name in names])
 
 
 @pytest.mark.slow
@@ -307,21 +303,16 @@ def test_clones_with_one_machine_id_have_addresses_of_their_own(
     """Without an agent nobody gives them identities, and DHCP takes them for one machine."""
     base = lab.debian_base(world.name("debian"), agent=False)
     names = [world.name("one"), world.name("two")]
-    outcomes: dict[str, pipeline.Outcome] = {}
 
-    def create(name: str) -> None:
+    def create(name: str) -> pipeline.Outcome:
         request = reserving(name, base, reset_identity=False)
-        outcomes[name] = pipeline.create(LocalHost(host.url), request)
+        return pipeline.create(LocalHost(host.url), request)
 
-    threads = [threading.Thread(target=create, args=(name,)) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [outcomes[name].error for name in names] == [None, None]
+    outcomes = at_once(*[partial(create, name) for name in names])
+    assert [outcome.error for outcome in outcomes] == [None, None]
     found = {}
-    for name in names:
-        record, clone = world.record(name), outcomes[name].clone
+    for name, outcome in zip(names, outcomes, strict=True):
+        record, clone = world.record(name), outcome.clone
         assert record is not None
         assert clone is not None
         assert clone.address == record.reservations[0].address

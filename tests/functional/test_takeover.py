@@ -31,9 +31,8 @@ from saltext.kvmclone.host import Host
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.ownership import DEAD, Minion, Worker
-from saltext.kvmclone.pipeline import Outcome
 from saltext.kvmclone.request import Request
-from tests.functional.world import World, full, quick
+from tests.functional.world import World, at_once, full, quick
 
 
 @pytest.fixture
@@ -238,16 +237,8 @@ def test_two_that_ask_for_the_same_get_the_same_clone(
     world: World, host: LocalHost, base: str
 ) -> None:
     request = quick(world.name(), base)
-    outcomes: list[Outcome] = []
-
-    def ask() -> None:
-        outcomes.append(pipeline.create(LocalHost(host.url, "kvm01"), request))
-
-    threads = [threading.Thread(target=ask) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
+    ask = lambda: pipeline.create(LocalHost(host.url, "kvm01"), request)  # noqa: E731
+    outcomes = at_once(*[ask] * 3)
     assert [outcome.error for outcome in outcomes] == [None] * 3
     clones = [outcome.clone for outcome in outcomes if outcome.clone]
     assert len({clone.uuid for clone in clones}) == 1
@@ -363,18 +354,8 @@ def test_of_many_that_go_on_with_a_dead_create_one_does_and_all_get_its_clone(
     request = quick(world.name(), base)
     made(host, request, dead) if begun else half_made(host, request, dead)
     inode = world.disks(request.name)[0].stat().st_ino if begun else 0
-    gate = threading.Barrier(5)
-    outcomes: list[Outcome] = []
-
-    def go_on() -> None:
-        gate.wait()
-        outcomes.append(pipeline.create(LocalHost(host.url, "kvm01"), request))
-
-    threads = [threading.Thread(target=go_on) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(240)
+    go_on = lambda: pipeline.create(LocalHost(host.url, "kvm01"), request)  # noqa: E731
+    outcomes = at_once(*[go_on] * 5)
     assert [outcome.error for outcome in outcomes] == [None] * 5
     clones = [outcome.clone for outcome in outcomes if outcome.clone]
     assert len({(clone.uuid, clone.address, clone.stage) for clone in clones}) == 1

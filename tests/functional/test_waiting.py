@@ -10,7 +10,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -29,11 +28,10 @@ from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Wait
 from saltext.kvmclone.watching import Watch
-from tests.functional.world import World, quick
+from tests.functional.world import CloneOf, World, quick
 
 pytestmark = pytest.mark.guest
 
-CloneOf = Callable[..., str]
 
 #: Nothing but an event ends a pause of this length in time.
 LONG = Wait(timeout=120, interval=60)

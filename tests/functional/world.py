@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 import subprocess
+import threading
 import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import libvirt
@@ -19,6 +22,11 @@ from lab.common import CHECKOUT
 from lab.lab import Lab, connection
 from saltext.kvmclone import ownership
 from saltext.kvmclone.request import Request
+
+T = TypeVar("T")
+
+#: The fixture ``clone_of``.
+CloneOf = Callable[..., str]
 
 
 @dataclass
@@ -239,3 +247,15 @@ def minion_config(folder: Path) -> dict[str, Any]:
         "module_dirs": [str(CHECKOUT)],
         "user": "root",
     }
+
+
+def at_once(*runs: Callable[[], T]) -> list[T]:
+    """Everything at the same moment, each in a thread of its own; what each came to, in order."""
+    gate = threading.Barrier(len(runs))
+
+    def one(run: Callable[[], T]) -> T:
+        gate.wait()
+        return run()
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        return list(pool.map(one, runs))

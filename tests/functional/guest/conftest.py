@@ -7,7 +7,7 @@ import pwd
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,3 +40,17 @@ def sshd(tmp_path: Path, account: str) -> Iterator[Sshd]:
     tmp_path.chmod(0o755)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def sudoers() -> Iterator[Callable[[str], None]]:
+    """Sets what sudo lets the account do, until the test is over."""
+    path = Path("/etc/sudoers.d/kvmclone-test")
+
+    def rule(text: str) -> None:
+        path.touch(0o440)
+        path.write_text(text)
+        subprocess.run(["visudo", "-cqf", path], check=True)
+
+    yield rule
+    path.unlink(missing_ok=True)

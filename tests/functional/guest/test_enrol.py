@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,19 +61,6 @@ def guest(outside: Path, account: str) -> Iterator[Sshd]:
     )  # fmt: skip
     yield server
     server.stop()
-
-
-@pytest.fixture
-def sudoers() -> Iterator[Callable[[str], None]]:
-    path = Path("/etc/sudoers.d/kvmclone-test")
-
-    def rule(text: str) -> None:
-        path.touch(0o440)
-        path.write_text(text)
-        subprocess.run(["visudo", "-cqf", path], check=True)
-
-    yield rule
-    path.unlink(missing_ok=True)
 
 
 def enrolment(outside: Path, **fields) -> Enrolment:

@@ -10,7 +10,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -445,19 +444,6 @@ TERMINALS = {
     "use_pty": f"Defaults:{USER} use_pty\n",
     "requiretty": f"Defaults:{USER} requiretty\n",
 }
-
-
-@pytest.fixture
-def sudoers() -> Iterator[Callable[[str], None]]:
-    path = Path("/etc/sudoers.d/kvmclone-test")
-
-    def rule(text: str) -> None:
-        path.touch(0o440)
-        path.write_text(text)
-        subprocess.run(["visudo", "-cqf", path], check=True)
-
-    yield rule
-    path.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("terminal", TERMINALS)
