@@ -26,7 +26,7 @@ import libvirt
 
 from lab.common import LIBVIRT_URI
 from lab.lab import Lab, connection
-from saltext.kvmclone import domain_xml, ownership
+from saltext.kvmclone import markup, ownership
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Request
 
@@ -91,7 +91,7 @@ class Bench:
     # --- their parts ---------------------------------------------------------------------------
 
     def _definition(self, xml: str, name: str, journal: bool = False) -> str:
-        root = domain_xml.parse(xml)
+        root = markup.parse(xml)
         for tag, value in (("name", name), ("uuid", str(uuid.uuid4()))):
             element = root.find(tag)
             assert element is not None
@@ -104,7 +104,7 @@ class Bench:
         source.set("file", str(self._path(name)))
         if journal:
             ownership.embed(root, self.record)
-        return domain_xml.serialize(root)
+        return markup.serialize(root)
 
     def _volume_xml(self, name: str) -> str:
         return f"""<volume><name>{self._path(name).name}</name>

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltext.kvmclone import domain_xml, ownership
+from saltext.kvmclone import markup, ownership
 from saltext.kvmclone.ownership import BaseDisk, Minion, Record, Volume, Worker
 
 UUID = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
@@ -48,9 +48,9 @@ def test_a_record_is_read_back_as_it_was_written(record: Record) -> None:
 
 @given(record=RECORDS)
 def test_a_record_in_a_definition_is_read_back_as_it_was_written(record: Record) -> None:
-    root = domain_xml.parse(f"<domain><name>x</name><uuid>{UUID}</uuid></domain>")
+    root = markup.parse(f"<domain><name>x</name><uuid>{UUID}</uuid></domain>")
     ownership.embed(root, record)
-    again = domain_xml.parse(domain_xml.serialize(root))
+    again = markup.parse(markup.serialize(root))
     assert ownership.from_definition(again) == record
 
 
@@ -58,7 +58,7 @@ def test_a_copied_record_does_not_count_in_the_copy() -> None:
     record = Record(uuid=UUID, base="base", base_uuid="x", strategy="quick")
     other = "00000000-0000-4000-8000-000000000000"
     assert ownership.from_xml(ownership.to_xml(record), other) is None
-    root = domain_xml.parse(f"<domain><name>copy</name><uuid>{other}</uuid></domain>")
+    root = markup.parse(f"<domain><name>copy</name><uuid>{other}</uuid></domain>")
     ownership.embed(root, record)
     assert ownership.from_definition(root) is None
 

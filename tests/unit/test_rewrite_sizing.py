@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saltext.kvmclone import domain_xml
+from saltext.kvmclone import domain_xml, markup
 from saltext.kvmclone.rewrite import Identity, Rewritten, Sizing, rewrite
 from tests.unit.test_rewrite_schema import faults
 
@@ -34,9 +34,9 @@ def test_all_processors_that_were_asked_for_are_plugged_in() -> None:
 
 
 def test_all_memory_that_was_asked_for_is_there_from_the_start() -> None:
-    root = domain_xml.parse(sized(base(), memory=2 * GIB).xml)
+    root = markup.parse(sized(base(), memory=2 * GIB).xml)
     for tag in ("memory", "currentMemory"):
-        assert domain_xml.bytes_of(root.find(tag)) == 2 * GIB
+        assert markup.bytes_of(root.find(tag)) == 2 * GIB
 
 
 def test_what_was_not_asked_for_stays() -> None:
@@ -89,7 +89,7 @@ def test_pins_of_processors_that_are_gone_go_with_them(
         "<cputune><vcpupin vcpu='0' cpuset='0'/><vcpupin vcpu='3' cpuset='1'/>"
         "<vcpusched vcpus='0-3,^1' scheduler='batch'/></cputune>"
     )
-    root = domain_xml.parse(sized(base(inside), cpus=cpus).xml)
+    root = markup.parse(sized(base(inside), cpus=cpus).xml)
     assert [pin.get("vcpu") for pin in root.findall("./cputune/vcpupin")] == pins
     assert [each.get("vcpus") for each in root.findall("./cputune/vcpusched")] == sched
 

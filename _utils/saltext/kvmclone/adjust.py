@@ -14,7 +14,7 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml, records
+from saltext.kvmclone import domain_xml, markup, records
 from saltext.kvmclone.codes import (
     AFFECT_CONFIG,
     BLOCK_RESIZE_BYTES,
@@ -61,7 +61,7 @@ def compare(host: Host, handle: DomainHandle, record: Record, request: Request) 
     A key that the request leaves open is left as it is.
     """
     found = Adjustment()
-    root = domain_xml.parse(handle.definition())
+    root = markup.parse(handle.definition())
     domain = domain_xml.facts(root)
     _unchangeable(domain, record, request, found)
     _sizing(host, handle, domain, root, request, found)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml, drift, gathering, ownership, volumes
+from saltext.kvmclone import domain_xml, drift, gathering, markup, ownership, volumes
 from saltext.kvmclone.census import Census, Identity
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.domain_xml import Disk, Domain
@@ -57,7 +57,7 @@ def candidates(host: Host, census: Census | None = None) -> list[Candidate]:
     """
 
     def look(handle: DomainHandle) -> tuple[DomainHandle, etree._Element]:
-        return handle, domain_xml.parse(handle.definition())
+        return handle, markup.parse(handle.definition())
 
     found = []
     for handle, root in host.each_domain(look):
@@ -86,7 +86,7 @@ def adopt(host: Host, name: str, base_domain: str = "") -> ownership.Record:
             f"'{name}' is a clone of kvm_clone already.",
             f"Look at it: salt-run kvmclone.show {name}",
         )
-    root = domain_xml.parse(handle.definition())
+    root = markup.parse(handle.definition())
     told = _told_base(root)
     if not base_domain and (not told or _carries_record(root)):
         reason = (
@@ -127,7 +127,7 @@ def adopt(host: Host, name: str, base_domain: str = "") -> ownership.Record:
 
 def _told_base(root: etree._Element) -> str:
     """The base that a description names; empty for another description."""
-    match = _DESCRIPTION.fullmatch(domain_xml.text(root, "description"))
+    match = _DESCRIPTION.fullmatch(markup.text(root, "description"))
     return match[1].strip() if match else ""
 
 

@@ -21,6 +21,7 @@ from saltext.kvmclone import (
     dismantle,
     domain_xml,
     filesystems,
+    markup,
     networks,
     ownership,
     protect,
@@ -138,11 +139,11 @@ class _Journal:
 
 
 def _define(host: Host, plan: ClonePlan) -> DomainHandle:
-    root = domain_xml.parse(plan.xml)
+    root = markup.parse(plan.xml)
     ownership.embed(root, plan.record)
     name = plan.request.name
     try:
-        return host.define(domain_xml.serialize(root), plan.request.validate_xml)
+        return host.define(markup.serialize(root), plan.request.validate_xml)
     except HostError as error:
         if error.code == XML_INVALID_SCHEMA:
             raise HostError(

@@ -15,7 +15,16 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from saltext.kvmclone import adopt, domain_xml, drift, gathering, ownership, volumes, workers
+from saltext.kvmclone import (
+    adopt,
+    domain_xml,
+    drift,
+    gathering,
+    markup,
+    ownership,
+    volumes,
+    workers,
+)
 from saltext.kvmclone.census import Census, Identity
 from saltext.kvmclone.findings import Commands, Finding, in_order
 from saltext.kvmclone.host import DomainHandle, Host
@@ -58,7 +67,7 @@ def examine(host: Host, commands: Commands | None = None) -> list[Finding]:
 class _Examination:
     def __init__(self, host: Host, commands: Commands) -> None:
         def look(handle: DomainHandle) -> _Machine:
-            root = domain_xml.parse(handle.definition())
+            root = markup.parse(handle.definition())
             record, damaged = None, ""
             try:
                 record = ownership.from_definition(root)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 
-from saltext.kvmclone import domain_xml, protect, verdict
+from saltext.kvmclone import domain_xml, markup, protect, verdict
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.errors import ForeignDomain, absent
 from saltext.kvmclone.host import DomainHandle, Host
@@ -56,7 +56,7 @@ def _judge(
         )
     doom = verdict.judge(host, handle, None)
     _require_nothing_lost(handle)
-    root = domain_xml.parse(handle.definition())
+    root = markup.parse(handle.definition())
     has_tpm = root.find("./devices/tpm/backend[@type='emulator']") is not None
     keeps = _keeps(host, handle, has_tpm, domain_xml.facts(root).nvram is not None)
     tpm = f"The state of its emulated TPM stays where libvirt keeps it, under {handle.uuid}."

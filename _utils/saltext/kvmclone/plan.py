@@ -19,7 +19,7 @@ from typing import Any
 
 from saltext.kvmclone import cards as cards_module
 from saltext.kvmclone import disks as disks_module
-from saltext.kvmclone import domain_xml, overlaps, ownership, reservation, room, sources
+from saltext.kvmclone import domain_xml, markup, overlaps, ownership, reservation, room, sources
 from saltext.kvmclone.disks import PlannedDisk
 from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import PlanRefused
@@ -90,7 +90,7 @@ class ClonePlan:
             "changes": self.changes,
             "warnings": list(self.warnings),
             "conflicts": list(self.conflicts),
-            "xml": domain_xml.redact(self.xml),
+            "xml": markup.redact(self.xml),
         }
         generated = frozenset(self.generated)
         shown = _MADE_UP.sub(
@@ -226,7 +226,7 @@ def _nvram(base: Domain, nvram: str, facts: HostFacts, notes: Notes) -> bool:
 
 
 def _has_template(base: Domain, facts: HostFacts) -> bool:
-    element = domain_xml.parse(facts.base_xml).find("./os")
+    element = markup.parse(facts.base_xml).find("./os")
     chosen_by_libvirt = element is not None and element.get("firmware") == "efi"
     return chosen_by_libvirt or bool(base.nvram and base.nvram.template)
 
@@ -295,7 +295,7 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
             f"The base '{base.name}' has a saved memory image that its disks belong to. "
             f"Discard it first: virsh managedsave-remove {shlex.quote(base.name)}"
         )
-    record = ownership.from_definition(domain_xml.parse(facts.base_xml))
+    record = ownership.from_definition(markup.parse(facts.base_xml))
     if record and (record.stage == ownership.DESTROYING or not record.complete):
         conflicts.append(
             f"The base '{base.name}' is itself a clone that is not finished (stage "

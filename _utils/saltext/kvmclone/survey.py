@@ -19,6 +19,7 @@ from saltext.kvmclone import (
     filesystems,
     gathering,
     images,
+    markup,
     networks,
     plan,
     pools,
@@ -203,10 +204,10 @@ def _macs(host: Host, request: Request) -> dict[str, str]:
 
 def _most_cpus(host: Host, definition: str) -> int:
     """What libvirt says of the base's kind of machine; 0 where it says nothing."""
-    root = domain_xml.parse(definition)
+    root = markup.parse(definition)
     kind = root.find("./os/type")
     words = [
-        domain_xml.text(root, "./devices/emulator"),
+        markup.text(root, "./devices/emulator"),
         kind.get("arch") if kind is not None else None,
         kind.get("machine") if kind is not None else None,
         root.get("type"),

@@ -8,7 +8,7 @@ instead of stopping at the first, so that an operator mends the base once.
 
 from __future__ import annotations
 
-from saltext.kvmclone.domain_xml import parse, serialize
+from saltext.kvmclone.markup import parse, serialize
 from saltext.kvmclone.rewrite import (
     consoles,
     devices,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lxml import etree
 
-from saltext.kvmclone.domain_xml import text
+from saltext.kvmclone.markup import text
 from saltext.kvmclone.rewrite.outcome import Rewritten, remove
 
 #: Devices that QEMU makes for each machine out of nothing.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml
+from saltext.kvmclone import domain_xml, markup
 from saltext.kvmclone.rewrite.outcome import Rewritten, drop, remove
 
 #: Children of a cloned disk that spoke of the old image.
@@ -80,7 +80,7 @@ def _forget_numbers(element: etree._Element, label: str, out: Rewritten) -> None
 def _forget_tuning(root: etree._Element, path: str, out: Rewritten) -> None:
     """Weights and limits for a device of the host that the clone does not use."""
     for device in root.findall("./blkiotune/device"):
-        if path and domain_xml.text(device, "path") == path:
+        if path and markup.text(device, "path") == path:
             out.change(f"blkiotune {path}", path, None)
             remove(device)
     for tune in root.findall("./blkiotune"):

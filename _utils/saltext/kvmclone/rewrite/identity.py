@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from saltext.kvmclone import ownership
-from saltext.kvmclone.domain_xml import text
+from saltext.kvmclone.markup import text
 from saltext.kvmclone.rewrite.outcome import Rewritten, drop, remove, set_text
 
 #: Entries of SMBIOS that name one individual machine; ``uuid`` has its own rule.

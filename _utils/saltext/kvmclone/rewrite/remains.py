@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml
+from saltext.kvmclone import domain_xml, markup
 from saltext.kvmclone.rewrite.outcome import Rewritten, mentions, remove
 
 #: Places whose path every machine may read, or that the guest sees and the host does not.
@@ -78,7 +78,7 @@ def marks_of(root: etree._Element, gone: frozenset[str]) -> Marks:
     disks = [domain_xml.disk_of(element) for element in root.findall("./devices/disk")]
     uuids = (_bare(root.findtext(tag) or "") for tag in ("uuid", "genid", "hwuuid"))
     return Marks(
-        name=domain_xml.text(root, "name"),
+        name=markup.text(root, "name"),
         uuids=tuple(uuid for uuid in uuids if re.fullmatch(r"[0-9a-f]{32}", uuid)),
         macs=frozenset(
             _bare(mac)

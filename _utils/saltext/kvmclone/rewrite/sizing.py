@@ -7,7 +7,7 @@ from math import prod
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml
+from saltext.kvmclone import markup
 from saltext.kvmclone.errors import PlanRefused
 from saltext.kvmclone.rewrite.outcome import Rewritten, drop, remove
 
@@ -33,7 +33,7 @@ def _cpus(root: etree._Element, wanted: int, out: Rewritten) -> None:
     vcpu = root.find("vcpu")
     if vcpu is None:
         vcpu = etree.SubElement(root, "vcpu")
-    old = domain_xml.number(vcpu.text, "vcpu") or 1
+    old = markup.number(vcpu.text, "vcpu") or 1
     drop(vcpu, "current")
     vcpu.text = str(wanted)
     out.change("cpus", old, wanted)
@@ -42,7 +42,7 @@ def _cpus(root: etree._Element, wanted: int, out: Rewritten) -> None:
     advice = "Leave 'cpus' out or remove it from the base."
     topology = root.find("./cpu/topology")
     if topology is not None:
-        parts = [domain_xml.number(str(value), "topology") for value in topology.attrib.values()]
+        parts = [markup.number(str(value), "topology") for value in topology.attrib.values()]
         if prod(parts) != wanted:
             out.conflicts.append(
                 f"'cpus' cannot be {wanted}: the base fixes its CPU <topology>, which makes "
@@ -63,7 +63,7 @@ def _cpus(root: etree._Element, wanted: int, out: Rewritten) -> None:
 def _pins(root: etree._Element, wanted: int, out: Rewritten) -> None:
     """What speaks of a processor that the clone does not have is dropped."""
     for pin in root.findall("./cputune/vcpupin"):
-        if domain_xml.number(pin.get("vcpu"), "vcpupin") >= wanted:
+        if markup.number(pin.get("vcpu"), "vcpupin") >= wanted:
             out.change(f"vcpupin {pin.get('vcpu')}", pin.get("cpuset"), None)
             remove(pin)
     for sched in root.findall("./cputune/vcpusched"):
@@ -88,8 +88,8 @@ def _cpuset(text: str) -> set[int]:
     wanted: set[int] = set()
     for part in filter(None, text.replace(" ", "").split(",")):
         first, _, last = part.lstrip("^").partition("-")
-        low = domain_xml.number(first, "vcpusched")
-        high = domain_xml.number(last or first, "vcpusched")
+        low = markup.number(first, "vcpusched")
+        high = markup.number(last or first, "vcpusched")
         if high > _MOST_CPUS:
             raise PlanRefused(
                 f"<vcpusched> speaks of processor {high}.", "Mend the base: virsh edit"
@@ -103,7 +103,7 @@ def _memory(root: etree._Element, wanted: int, out: Rewritten) -> None:
     memory = root.find("memory")
     if memory is None:
         memory = etree.SubElement(root, "memory")
-    old = domain_xml.bytes_of(memory)
+    old = markup.bytes_of(memory)
     for element in (memory, root.find("currentMemory")):
         if element is not None:
             element.set("unit", "b")
@@ -123,7 +123,7 @@ def _memory(root: etree._Element, wanted: int, out: Rewritten) -> None:
         if root.find(path) is not None:
             out.conflicts.append(f"'memory' cannot be changed: the base fixes {words}. {advice}")
     for path in ("maxMemory", "./memtune/hard_limit"):
-        limit = domain_xml.bytes_of(root.find(path))
+        limit = markup.bytes_of(root.find(path))
         if 0 < limit < wanted:
             out.conflicts.append(
                 f"'memory' of {wanted} bytes is more than the {limit} that the base allows "
@@ -145,4 +145,4 @@ LEAST_MEMORY = 2**20
 def _page_size(page: etree._Element) -> int:
     size = etree.Element("page", unit=page.get("unit", "KiB"))
     size.text = page.get("size", "0")
-    return domain_xml.bytes_of(size)
+    return markup.bytes_of(size)

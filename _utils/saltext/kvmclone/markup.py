@@ -1,0 +1,169 @@
+"""
+The text of a domain's definition: parsed safely, written again, shown without its secrets.
+
+Pure: lxml only. The parser resolves no entities and loads nothing from outside, since a
+definition may come from a hostile hand; what libvirt and we could read in two ways is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from lxml import etree
+
+from saltext.kvmclone.errors import PlanRefused
+
+#: Stands in a shown plan where the definition holds a secret.
+HIDDEN = "<hidden>"
+
+_MEMORY_UNITS = {
+    "b": 1, "bytes": 1,
+    "kb": 1000, "k": 1024, "kib": 1024,
+    "mb": 1000**2, "m": 1024**2, "mib": 1024**2,
+    "gb": 1000**3, "g": 1024**3, "gib": 1024**3,
+    "tb": 1000**4, "t": 1024**4, "tib": 1024**4,
+    "pb": 1000**5, "p": 1024**5, "pib": 1024**5,
+    "eb": 1000**6, "e": 1024**6, "eib": 1024**6,
+}  # fmt: skip
+
+_MEND = "Look at it with 'virsh dumpxml BASE' and mend it with 'virsh edit BASE'."
+
+#: What may stand before the root element, up to a DTD.
+_PROLOG = re.compile(r"\ufeff?(?:\s|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)
+
+#: Parts of a definition that may occur more than once; of all others libvirt reads the first.
+_REPEATED = {"sysinfo", "seclabel"}
+_REPEATED_IN_OS = {"boot", "initarg", "initenv"}
+
+#: Parts of a device that it has once. Character devices may have several sources.
+_ONCE = {
+    "backend", "cid", "driver", "mac", "mirror", "serial", "source", "target", "uuid", "wwn",
+}  # fmt: skip
+_SEVERAL_SOURCES = {"serial", "parallel", "console", "channel", "redirdev", "smartcard"}
+
+
+def parse(xml: str) -> etree._Element:
+    """
+    Parse a domain definition, safely. Comments and processing instructions are left out, as
+    libvirt reads over them.
+
+    :param xml: The definition.
+    :raises PlanRefused: The text is no well-formed domain definition, tries to define
+        entities, or could be read in two ways.
+    """
+    prolog = _PROLOG.match(xml)
+    if prolog and xml.startswith("<!DOCTYPE", prolog.end()):
+        raise PlanRefused("The domain definition carries a DTD; definitions never need one.", _MEND)
+    parser = etree.XMLParser(
+        encoding="utf-8",
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        remove_blank_text=False,
+        remove_comments=True,
+        remove_pis=True,
+        huge_tree=False,
+    )
+    try:
+        root = etree.fromstring(xml.encode(), parser)
+    except (etree.XMLSyntaxError, UnicodeEncodeError) as error:
+        raise PlanRefused(
+            f"The domain definition is not well-formed XML: {error}.", _MEND
+        ) from error
+    if root.tag != "domain":
+        raise PlanRefused(f"Expected a <domain> definition and found <{root.tag}>.", _MEND)
+    _check_namespaces(root)
+    _check_repetition(root)
+    return root
+
+
+def _check_namespaces(root: etree._Element) -> None:
+    """
+    libvirt sometimes looks at an element's name without its namespace, and sometimes not.
+    Its own extensions stand directly below the root, and foreign words in ``<metadata>``.
+    """
+    ours = [child for child in root if not str(child.tag).startswith(("{", "metadata"))]
+    inside = [element for child in ours for element in child.iter(etree.Element)]
+    for element in (root, *inside):
+        for name in (str(element.tag), *map(str, element.attrib)):
+            if name.startswith("{"):
+                raise PlanRefused(
+                    f"The domain definition uses the foreign name '{name}' inside of libvirt's "
+                    "own elements.",
+                    _MEND,
+                )
+
+
+def _check_repetition(root: etree._Element) -> None:
+    """Of two elements where one is meant libvirt would read another one than we change."""
+    _once(root, {str(child.tag) for child in root} - _REPEATED)
+    for part in root.findall("os"):
+        _once(part, {str(child.tag) for child in part} - _REPEATED_IN_OS)
+    for device in root.findall("./devices/*"):
+        _once(device, _ONCE - {"source"} if device.tag in _SEVERAL_SOURCES else _ONCE)
+
+
+def _once(element: etree._Element, names: set[str]) -> None:
+    for name, times in Counter(str(child.tag) for child in element).items():
+        if times > 1 and name in names:
+            raise PlanRefused(
+                f"<{element.tag}> has {times} <{name}> elements where there can be one.", _MEND
+            )
+
+
+def serialize(root: etree._Element) -> str:
+    """The XML text of a definition."""
+    return etree.tostring(root, encoding="unicode")
+
+
+def text(root: etree._Element, path: str) -> str:
+    """Text of the first element at ``path``, stripped; empty where there is none."""
+    found = root.find(path)
+    return (found.text or "").strip() if found is not None else ""
+
+
+def number(text: str | None, where: str) -> int:
+    """
+    A whole number of a definition; 0 where there is none.
+
+    :param text: As it stands there.
+    :param where: The element, for the error.
+    :raises PlanRefused: It is no number.
+    """
+    value = (text or "").strip()
+    if not value:
+        return 0
+    if not re.fullmatch(r"[0-9]{1,20}", value):
+        raise PlanRefused(f"<{where}> holds '{value}', which is no number.", _MEND)
+    return int(value)
+
+
+def bytes_of(element: etree._Element | None) -> int:
+    """
+    Bytes that a libvirt size element (``<memory unit='KiB'>``) means; 0 without one.
+
+    :raises PlanRefused: Its value is no number, or its unit none that libvirt knows.
+    """
+    if element is None or not (element.text or "").strip():
+        return 0
+    unit = _MEMORY_UNITS.get((element.get("unit") or "KiB").lower())
+    if unit is None:
+        raise PlanRefused(f"<{element.tag}> has the unknown unit '{element.get('unit')}'.", _MEND)
+    return number(element.text, str(element.tag)) * unit
+
+
+def redact(xml: str) -> str:
+    """
+    The same XML without the secrets that a secure ``XMLDesc`` contains, for showing.
+
+    :param xml: A domain definition.
+    """
+    root = parse(xml)
+    for element in root.iter(etree.Element):
+        for attribute in ("passwd", "password"):
+            if attribute in element.attrib:
+                element.set(attribute, HIDDEN)
+        if element.tag == "cookie":  # what a disk on a web server is opened with
+            element.text = HIDDEN
+    return serialize(root)
