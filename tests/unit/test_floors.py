@@ -39,6 +39,7 @@ PURE = (
     "facts",
     "findings",
     "image_header",
+    "markup",
     "names",
     "overlaps",
     "ownership",

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from saltext.kvmclone import doorbell, inquiry, ledger, policy
+from saltext.kvmclone import doorbell, inquiry, ledger, policy, telling
 from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NotFound
 from saltext.kvmclone.ledger import GONE, MADE, MAKING, QUEUED, REFUSED, Ledger, Ring
 from saltext.kvmclone.master import Master
@@ -144,7 +144,7 @@ class Answering:
                 raise Refused(f"{self.policy.queue} requests wait already.", "Ask again later.")
             entry = book.put(ledger.new(ask, rule.key))
         log.info("kvm_clone reactor: '%s' asks for '%s'", ask.minion_id, ask.name)
-        doorbell.fire(self.opts, "queued", ledger.told(entry))
+        telling.fire(self.opts, "queued", ledger.told(entry))
         return ledger.verdict(QUEUED, "")
 
     def _release(self, ask: Ask, own: Callable[[], list[dict[str, Any]]]) -> dict[str, Any] | None:
@@ -247,7 +247,7 @@ class Answering:
             # Afterwards: killed in between, it comes twice, which a highstate bears, and not never.
             self.ledger.done("finished", uuid)
             about = {"name": found[0]["name"], "minion": minion_id, "jid": job}
-            doorbell.fire(self.opts, f"{found[0]['name']}/highstate", about)
+            telling.fire(self.opts, f"{found[0]['name']}/highstate", about)
 
     def _destroyed(self, name: str) -> None:
         """A clone is said to be gone: if every host says so, its key goes too."""
@@ -262,7 +262,7 @@ class Answering:
                 doorbell.refuse(self.opts, error, bell=DESTROYED, who=name, minion=minion_id)
             elif keys.remove(minion_id, fingerprint):
                 log.info("kvm_clone reactor: '%s' is gone; its key was removed", minion_id)
-                doorbell.fire(self.opts, f"{name}/key_removed", {"name": name, "minion": minion_id})
+                telling.fire(self.opts, f"{name}/key_removed", {"name": name, "minion": minion_id})
 
     def _side(self) -> Master:
         """A fresh look at the configuration, which may have changed meanwhile."""

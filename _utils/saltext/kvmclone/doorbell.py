@@ -16,10 +16,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import salt.cache
-import salt.utils.event
 
 from saltext.kvmclone import keys as keys_module
-from saltext.kvmclone import policy
+from saltext.kvmclone import policy, telling
 from saltext.kvmclone.errors import KvmCloneError
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.ledger import Ledger
@@ -103,14 +102,7 @@ def remembered_for(opts: Mapping[str, Any], name: str) -> list[str]:
 def refuse(opts: Mapping[str, Any], error: KvmCloneError, **about: Any) -> None:
     """Log a refusal and tell it on the master's bus."""
     log.warning("kvm_clone reactor, %s: %s", about, error)
-    fire(opts, "refused", {**about, "error": error.as_dict()})
-
-
-def fire(opts: Mapping[str, Any], word: str, data: Mapping[str, Any]) -> None:
-    """Fire ``salt/kvm_clone/WORD`` on the master's bus."""
-    with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=False) as bus:
-        if not bus.fire_event(dict(data), f"salt/kvm_clone/{word}"):
-            log.warning("the event %s could not be fired", word)
+    telling.fire(opts, "refused", {**about, "error": error.as_dict()})
 
 
 def start_worker(opts: Mapping[str, Any]) -> bool:

@@ -9,17 +9,23 @@ with :class:`.pipeline.Outcome`.
 from __future__ import annotations
 
 import functools
-import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import salt.utils.event
-
 from saltext.kvmclone import clone as clone_module
-from saltext.kvmclone import cloud_files, collect, drawing, maps, names, ownership, pipeline
+from saltext.kvmclone import (
+    cloud_files,
+    collect,
+    drawing,
+    maps,
+    names,
+    ownership,
+    pipeline,
+    telling,
+)
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.config import Catalogue
 from saltext.kvmclone.enrolment import Enroller
@@ -39,8 +45,6 @@ from saltext.kvmclone.ownership import Minion
 from saltext.kvmclone.pipeline import Outcome
 from saltext.kvmclone.remote import RemoteHost
 from saltext.kvmclone.request import Request, Secrets
-
-log = logging.getLogger(__name__)
 
 #: Clones that are made at the same time by one command; each boots a guest.
 AT_ONCE = 8
@@ -385,20 +389,16 @@ class Master:
     def _watcher(self, request: Request) -> pipeline.Watcher:
         def watch(stage: str, elapsed: float, clone: Clone) -> None:
             self._fire(request.name, stage, request.profile, clone.host, elapsed)
-            _progress(request.name, stage, elapsed, clone)
+            telling.progress(request.name, stage, elapsed, clone)
 
         return watch
 
     def _fire(
         self, name: str, word: str, profile: str, host: str, elapsed: float, **more: Any
     ) -> None:
-        """Fire ``salt/kvm_clone/NAME/WORD`` on the master's bus."""
+        """What became of one clone, for whoever listens to the master's bus."""
         data = {"name": name, "host": host, "profile": profile, "stage": word, "elapsed": elapsed}
-        with salt.utils.event.get_master_event(
-            self.opts, self.opts["sock_dir"], listen=False
-        ) as bus:
-            if not bus.fire_event({**data, **more}, f"salt/kvm_clone/{name}/{word}"):
-                log.warning("the event %s of %s could not be fired", word, name)
+        telling.fire(self.opts, f"{name}/{word}", {**data, **more})
 
 
 def _with_failures(
@@ -406,15 +406,3 @@ def _with_failures(
 ) -> dict[str, Any]:
     """The answer with the hosts that failed, which make it a failure."""
     return {**answer, key: failed, "retcode": 1} if failed else answer
-
-
-def _progress(name: str, stage: str, elapsed: float, clone: Clone) -> None:
-    """One line per stage for a person at a terminal; scripts see the answer alone."""
-    if not sys.stderr.isatty():
-        return
-    detail = {
-        "cloned": f"from {clone.base} ({clone.strategy})",
-        "addressed": clone.address,
-        "ready": f"test.version {clone.minion.version}",
-    }.get(stage, "")
-    print(f"{name}: {stage:<10}{elapsed:6.1f} s  {detail}".rstrip(), file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 import salt.config
 
-from saltext.kvmclone import doorbell, inquiry, ledger, policy
+from saltext.kvmclone import doorbell, inquiry, ledger, policy, telling
 from saltext.kvmclone.answering import Answering
 from saltext.kvmclone.errors import AlreadyExists, ConfigError, HostUnreachable, KvmCloneError
 from saltext.kvmclone.ledger import (
@@ -268,7 +268,7 @@ class Porter:
         log.info(
             "kvm_clone reactor: '%s' of '%s' is %s. %s", entry.name, entry.minion_id, state, reason
         )
-        doorbell.fire(self.opts, state, ledger.told(entry))
+        telling.fire(self.opts, state, ledger.told(entry))
         self._tell(entry)
         with self.ledger.open() as book:
             now = book.heard(entry.minion_id, entry.token)
@@ -293,7 +293,7 @@ def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
     except KvmCloneError as error:
         # Started by a doorbell, nobody else would hear of it.
         log.error("kvm_clone reactor: %s", error)
-        doorbell.fire(opts, "refused", {"error": error.as_dict()})
+        telling.fire(opts, "refused", {"error": error.as_dict()})
         raise
 
 

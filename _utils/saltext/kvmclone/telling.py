@@ -1,0 +1,41 @@
+"""
+What a master tells of its work: events on its bus, and lines to a person at a terminal.
+
+Only the master's own processes fire these; what a minion sends under such a tag means nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import salt.utils.event
+
+from saltext.kvmclone.clone import Clone
+
+log = logging.getLogger(__name__)
+
+
+def fire(opts: Mapping[str, Any], word: str, data: Mapping[str, Any]) -> None:
+    """
+    Fire ``salt/kvm_clone/WORD`` on the master's bus.
+
+    :param word: ``NAME/STAGE`` for what became of a clone.
+    """
+    with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=False) as bus:
+        if not bus.fire_event(dict(data), f"salt/kvm_clone/{word}"):
+            log.warning("the event %s could not be fired", word)
+
+
+def progress(name: str, stage: str, elapsed: float, clone: Clone) -> None:
+    """One line per stage for a person at a terminal; scripts see the answer alone."""
+    if not sys.stderr.isatty():
+        return
+    detail = {
+        "cloned": f"from {clone.base} ({clone.strategy})",
+        "addressed": clone.address,
+        "ready": f"test.version {clone.minion.version}",
+    }.get(stage, "")
+    print(f"{name}: {stage:<10}{elapsed:6.1f} s  {detail}".rstrip(), file=sys.stderr, flush=True)
