@@ -404,3 +404,29 @@ def test_an_ignored_key_is_said_to_salt_cloud_wherever_it_stands(
     assert "section 'small': key 'tmp_dir': is ignored" in caplog.text
     assert "sync_after_install" not in caplog.text
     assert "'os'" not in caplog.text
+
+
+def test_what_a_map_says_beyond_the_profile_is_kept_for_a_resume() -> None:
+    """The profile alone would make another minion of it; a secret is in no record."""
+    catalogue = catalogue_of({"minion": {"log_level": "info"}, "password": "of-the-profile"})
+    below = {**LOCAL, **BASE, "profile": "small", "provider": "local-kvm:libvirt", "name": "web1"}
+    own = {
+        "minion": {"log_level": "info", "master": "192.0.2.1"},
+        "grains": {"role": "web"},
+        "cpus": 2,
+        "inline_script": ["true"],
+    }
+    machine = {**below, "deploy": True, "script_args": "", "password": "of-the-map", **own}
+    request, _secrets = catalogue.resolve_machine(machine)
+    assert "of-the-map" not in str(request)
+    with_token = {**machine, "script_env": {"TOKEN": "canary"}}
+    assert "canary" not in str(catalogue.resolve_machine(with_token)[0].overrides)
+    again, _secrets = catalogue.resolve("small", "web1", request.overrides)
+    assert again == request
+
+
+def test_a_machine_of_its_profile_alone_departs_in_nothing() -> None:
+    catalogue = catalogue_of({"minion": {"id": "x"}}, {**LOCAL, "cpus": 3})
+    machine = {**LOCAL, **BASE, "name": "web1", "profile": "small", "cpus": 3}
+    told = {**machine, "minion": {"id": "x"}, "deploy": True, "script_args": ""}
+    assert catalogue.resolve_machine(told)[0].overrides == {}

@@ -14,6 +14,7 @@ it merges a section with the one it ``extends``.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import logging
@@ -36,7 +37,7 @@ from saltext.kvmclone.checks import (
     shown,
     visible,
 )
-from saltext.kvmclone.errors import ConfigError
+from saltext.kvmclone.errors import ConfigError, SecretInArgument
 from saltext.kvmclone.request import Request, Secrets
 from saltext.kvmclone.schema import Fate, Place
 from saltext.kvmclone.sections import DRIVER, Profile, assemble
@@ -182,7 +183,12 @@ class Catalogue:
             if key in KEYS and KEYS[key].fate in (Fate.HONOURED, Fate.CARRIED)
         }
         provider = str(machine.get("provider") or "").partition(":")[0]
-        return self._request(name, merge(self.cloud_file, keys), profile, provider, "salt-cloud")
+        request, secrets = self._request(
+            name, merge(self.cloud_file, keys), profile, provider, "salt-cloud"
+        )
+        below = merge(self.cloud_file, self.providers.get(provider, {}))
+        written = merge(below, known.keys) if known else below
+        return dataclasses.replace(request, overrides=_departures(keys, written)), secrets
 
     def _profile(self, name: str) -> Profile:
         if name in self.profiles:
@@ -267,6 +273,23 @@ def build(
         read_file,
         fetch,
     )
+
+
+def _departures(keys: Keys, written: Keys) -> Keys:
+    """
+    What a map or the command line asks for beyond the profile, as the arguments that ask for the
+    same: a resume reads the profile again. Without what may not be an argument, such as a secret.
+    """
+    usual = {"deploy": True, "script_args": "", "provider": keys.get("provider"), "driver": DRIVER}
+    found: Keys = {}
+    for key, value in keys.items():
+        if value is None or value == {**usual, **written}.get(key):
+            continue
+        if not KEYS[key].visible and key != "private_key":
+            continue
+        with contextlib.suppress(ConfigError, SecretInArgument):
+            found |= checked_arguments({key: value})
+    return found
 
 
 def _advise(place: str, section: str, keys: Mapping[str, Any]) -> None:
