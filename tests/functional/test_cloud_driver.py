@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import salt.cloud
 import salt.config
 import salt.loader
 import salt.utils.context
@@ -204,3 +205,13 @@ def test_a_provider_that_stands_in_no_file_is_the_cores_to_name(
     with refused("no provider 'nowhere'"):
         grown("list_nodes", alias="nowhere")
     assert name in grown("list_nodes")
+
+
+def test_the_core_as_a_library_makes_a_machine_where_its_provider_says(
+    clouds: Callable[..., Clouds],
+) -> None:
+    """Without a profile it merges nothing into the machine; only the named daemon is asked."""
+    far = {"driver": "libvirt", "url": "qemu+tcp://127.0.0.1:1/system"}
+    client = salt.cloud.CloudClient(opts=clouds({ALIAS: LOCAL, "far": far}).opts)
+    with refused("HostUnreachable", "127.0.0.1:1"):
+        client.create("far", ["web1"], base_domain="base", deploy=False)
