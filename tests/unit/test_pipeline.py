@@ -478,3 +478,21 @@ def test_a_failing_start_action_is_a_warning_on_a_ready_clone() -> None:
     assert outcome.error is None
     assert outcome.clone is not None
     assert outcome.clone.warnings == ("state.apply failed",)
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), SystemExit(1), HostError("no")])
+def test_a_ready_clone_is_not_taken_back_for_what_comes_after(fault: BaseException) -> None:
+    class Interrupted(FaultyMaster):
+        def start_action(self, minion_id: str, function: str) -> str:
+            raise fault
+
+    host, master = FaultyHost(), Interrupted()
+    request = Request(name="web1", base_domain="base", deploy=Deploy(start_action="state.apply"))
+    try:
+        outcome = pipeline.create(host, request, master=master)
+    except (KeyboardInterrupt, SystemExit):
+        pass
+    else:
+        assert outcome.error is fault
+    assert host.there
+    assert "web1" in master.accepted

@@ -114,7 +114,8 @@ class Asked:
                 told.requesting(request)
                 clone = self._made(machine, request, secrets, given, told)
             except BaseException:
-                given.take_back()
+                if not given.in_use:
+                    given.take_back()
                 raise
             if not given.belongs_to(clone):
                 given.take_back()
@@ -183,6 +184,8 @@ class Asked:
                 told.deploying(deploy_kwargs(self.opts, machine, request, clone))
             elif stage == "enrolled":
                 told.deploy_script(clone)
+            elif stage == "ready":
+                given.in_use = True
 
         host = self.side.host(request.host, request.url)
         outcome = pipeline.create(host, request, secrets, given, watch)

@@ -87,6 +87,8 @@ class GivenPair(Enroller):
         self.core_id = _core_id(cloud_opts, machine)
         self._path = os.path.join(str(opts["pki_dir"]), ACCEPTED, self.core_id)
         self.machine = machine
+        #: The machine is whole and answers with it: whatever comes after, it stays.
+        self.in_use = False
         #: In a map with a new master the core accepts no minion's key here.
         self.accepted_here = _read(self._path).strip() == self.pair.public.strip()
 

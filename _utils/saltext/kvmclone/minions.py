@@ -132,7 +132,11 @@ def run(opts: Mapping[str, Any], minion_id: str, function: str) -> str:
     :return: Empty when it succeeded, else what to tell the operator.
     """
     with salt.client.get_local_client(mopts=opts) as client:
-        answer = client.cmd(minion_id, function, tgt_type="list", full_return=True, timeout=60)
+        try:
+            answer = client.cmd(minion_id, function, tgt_type="list", full_return=True, timeout=60)
+        except salt.exceptions.SaltClientError as error:
+            log.warning("%s on %s: %s", function, minion_id, error)
+            answer = {}
     result = answer.get(minion_id) or {}
     if result and result.get("retcode", 1) == 0:
         return ""

@@ -182,7 +182,8 @@ class _Create:
         except KvmCloneError as error:
             return Outcome(self.request.name, self.stage, self.clone, self._roll_back(error))
         except BaseException as error:  # Ctrl-C, or a fault of ours: take back, then let it fly
-            self._roll_back(HostUnreachable(repr(error)))
+            # Its type alone: it is written down, and a faulty text's error holds that text.
+            self._roll_back(HostUnreachable(type(error).__name__))
             raise
         return Outcome(self.request.name, clone.stage, clone)
 
@@ -344,6 +345,8 @@ class _Create:
 
     def _roll_back(self, error: KvmCloneError) -> KvmCloneError:
         """Take back what exists, as ``on_failure`` wants it; answers with the error to show."""
+        if self.stage == "ready":
+            return error  # whole, and in use: what comes after is no reason to take it back
         problems = []
         try:
             if self.clone is not None:
