@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lab.common import write
-from saltext.kvmclone import enrolment
-from saltext.kvmclone.errors import ConfigError, LoginFailed
+from saltext.kvmclone import bootstrap, enrolment
+from saltext.kvmclone.errors import ChannelError, ConfigError, LoginFailed
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.request import Deploy, Request, Secrets
 
@@ -39,6 +39,8 @@ def test_what_is_right_passes(opts: dict[str, Any], tmp_path: Path) -> None:
     [
         ({"script": "nowhere"}, "was not found"),
         ({"script": "broken"}, "cannot be rendered"),
+        ({"script": "odd"}, "cannot be rendered"),
+        ({"script": "binary"}, "cannot be rendered"),
         ({"file_map": {"/no/such/file": "/x"}}, "file_map"),
     ],
 )
@@ -46,6 +48,8 @@ def test_a_script_or_file_that_cannot_be_had(
     opts: dict[str, Any], tmp_path: Path, deploy: dict[str, Any], word: str
 ) -> None:
     write(tmp_path / "cloud.deploy.d/broken.sh", "{{ nothing.at.all }}")
+    write(tmp_path / "cloud.deploy.d/odd.sh", "{{ vm.name + 1 }}")
+    (tmp_path / "cloud.deploy.d/binary.sh").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=word):
         prepare(opts, request(**deploy))
 
@@ -57,3 +61,21 @@ def test_a_login_key_that_cannot_be_read(opts: dict[str, Any]) -> None:
 
 def test_keys_alone_need_no_script(opts: dict[str, Any]) -> None:
     prepare(opts, request(bootstrap="keys", script="nowhere"))
+
+
+def test_a_guest_that_refuses_at_once_is_knocked_at_now_and_then(monkeypatch) -> None:
+    knocks: list[float] = []
+
+    class Refused(bootstrap._Bootstrap):
+        def _counting(self) -> tuple[Any, ...]:
+            return ()
+
+        def _enter(self, deadline: float) -> Any:
+            knocks.append(deadline)
+            raise ChannelError("its sshd and paramiko share no algorithm")
+
+    monkeypatch.setattr(bootstrap, "SSH_TIMEOUT", 1.5)
+    refused = Refused(None, None, request(), None)  # type: ignore[arg-type]
+    with pytest.raises(ChannelError):
+        refused._reach(())
+    assert len(knocks) == 3

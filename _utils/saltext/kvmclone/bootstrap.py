@@ -328,6 +328,7 @@ class _Bootstrap:
             except ChannelError:
                 if time.monotonic() >= started + SSH_TIMEOUT:
                     raise
+                time.sleep(1.0)  # one that is refused at once is not knocked at without a pause
 
     def _has_settled(self, channel: ssh.SshChannel, deadline: float) -> bool:
         """

@@ -30,6 +30,9 @@ from saltext.kvmclone.request import Request, Secrets
 #: Salt's own bootstrap script, which takes ``-c DIR``.
 BOOTSTRAP = "bootstrap-salt"
 
+#: What an expression in a template may raise, besides the template's own errors.
+_SCRIPT_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 
 class Enroller:
     """
@@ -225,7 +228,7 @@ def _script(opts: Mapping[str, Any], request: Request, config: Mapping[str, Any]
                 undefined=jinja2.StrictUndefined, keep_trailing_newline=True
             ).from_string(source.read())
         return template.render(vm=machine, opts=opts, minion=yaml.safe_dump(dict(config)))
-    except (OSError, UnicodeError, jinja2.TemplateError) as error:
+    except (OSError, jinja2.TemplateError, *_SCRIPT_FAULTS) as error:
         raise ConfigError(
             f"The deploy script '{path}' cannot be rendered: {error}",
             "In a script, 'vm', 'opts' and 'minion' are in reach; {% raw %} keeps braces.",

@@ -516,3 +516,21 @@ def test_a_failing_command_is_quoted_without_its_secrets(root):
         check(result, "trying", secrets=["hunter2secret"])
     assert "some words" in caught.value.message
     assert "hunter2secret" not in caught.value.message
+
+
+def test_a_command_that_never_stops_to_speak_ends_in_time(root):
+    started = time.monotonic()
+    with pytest.raises(errors.CommandFailed, match="did not end in time"):
+        root.run("while :; do echo word; sleep 0.001; done", timeout=1)
+    assert time.monotonic() - started < 4
+
+
+def test_a_daemon_that_goes_on_speaking_holds_nobody_up_for_ever(root, monkeypatch):
+    monkeypatch.setattr(ssh, "DRAIN", 1.0)
+    started = time.monotonic()
+    result = root.run(
+        "( i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo word; sleep 0.001; done ) & exit 3",
+        timeout=30,
+    )
+    assert result.status == 3
+    assert time.monotonic() - started < 3

@@ -28,6 +28,8 @@ except ImportError:  # A master that never speaks ssh does without.
 #: Seconds for output that follows the exit of a command. A daemon that the command
 #: started may hold the stream open for ever.
 LINGER = 0.3
+#: Seconds for what is still under way then; a daemon may go on speaking for ever.
+DRAIN = 10.0
 #: Status of a command that some signal ended; paramiko does not tell which.
 _KILLED = 128
 
@@ -197,13 +199,15 @@ def _converse(session: Any, dialogue: sudo.Plain | sudo.Dialogue, deadline: floa
         while session.recv_stderr_ready():
             error += session.recv_stderr(65536)
             read = True
-        if read:
-            continue
         now = time.monotonic()
         ended = session.exit_status_ready()
         if ended:
             ended_at = ended_at or now
-            if session.eof_received or session.closed or now - ended_at > LINGER:
+        # What never stops to speak is not read for ever.
+        if read and now <= (ended_at + DRAIN if ended_at else deadline):
+            continue
+        if ended_at:
+            if read or session.eof_received or session.closed or now - ended_at > LINGER:
                 status = session.recv_exit_status()
                 return dialogue.result(status, bytes(output), bytes(error))
         elif now > deadline:
