@@ -251,3 +251,19 @@ def test_an_agent_that_is_not_there_is_unusable_and_says_why():
         raise errors.ChannelError("the guest agent is not connected")
 
     assert AgentChannel(nobody).usable() == (False, "the guest agent is not connected")
+
+
+def spools() -> set[str]:
+    return {name for name in os.listdir("/run") if name.startswith("kvm-clone.")}
+
+
+@pytest.mark.parametrize("at", ["refused", "full"])
+def test_a_long_input_that_does_not_arrive_whole_leaves_nothing_behind(channel, local, at):
+    before = spools()
+    if at == "refused":
+        local.disabled.add("guest-file-write")
+    else:
+        local.guest_file_write = lambda handle, buf_b64: {"count": 0}
+    with pytest.raises(errors.ChannelError):
+        channel.run("cat", timeout=10, stdin=b"x" * 100_000)
+    assert spools() <= before

@@ -12,6 +12,7 @@ import base64
 import shlex
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from saltext.kvmclone import errors
@@ -174,6 +175,17 @@ class AgentChannel(ShellFiles):
             raise errors.ChannelError(
                 "the guest has no room for a temporary file", "Look at /run and /tmp of the guest."
             )
+        try:
+            self._fill(spool, data, deadline)
+        except BaseException:
+            # A key may be in it, and nobody will read it any more.
+            with suppress(errors.ChannelError, errors.CommandFailed):
+                later = time.monotonic() + MESSAGE_TIMEOUT
+                self._execute(f"rm -f {shlex.quote(spool)}", b"", later)
+            raise
+        return spool
+
+    def _fill(self, spool: str, data: bytes, deadline: float) -> None:
         handle = self._ask("guest-file-open", {"path": spool, "mode": "w"})
         try:
             sent = 0
@@ -189,7 +201,6 @@ class AgentChannel(ShellFiles):
                 sent += answer["count"]
         finally:
             self._ask("guest-file-close", {"handle": handle})
-        return spool
 
     def _execute(self, command: str, stdin: bytes, deadline: float, *, label: str = "") -> Result:
         arguments: dict[str, Any] = {
