@@ -331,3 +331,13 @@ def test_the_example_pillar_is_accepted_as_it_stands(opts: Any) -> None:
     catalogue = cloud_files.read(opts(), example)
     assert catalogue.profile_names() == ["debian", "debian-large"]
     assert catalogue.warnings == ()
+
+
+@pytest.mark.parametrize("value", ["*canary", "!canary", "!<canary> x", "%canary", "@canary"])
+def test_a_password_that_yaml_stumbles_over_is_not_quoted(
+    write: Write, opts: Any, value: str
+) -> None:
+    write("cloud.profiles.d/kvm.conf", f"small:\n  password: {value}\n")
+    message = message_of(lambda: cloud_files.read(opts()))
+    assert "kvm.conf:2: is not valid YAML" in message
+    assert "canary" not in message

@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import glob
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -257,7 +258,9 @@ def _read_file(path: str) -> _File:
         # Only the short form: the long one quotes the line, which may hold a password.
         mark = getattr(exc, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else path
+        # It quotes the word behind * or !, which a password that nobody quoted begins with.
         reason = getattr(exc, "problem", None) or "it cannot be parsed"
+        reason = re.sub(r"'(?!<)[^']{2,}'", "(hidden)", reason)
         file.problems.append(Problem(place, "", "", f"is not valid YAML: {reason}"))
         return file
     finally:

@@ -211,17 +211,30 @@ class Catalogue:
         section = profile or name
         if not keys.get("base_domain"):
             raise error_for([Problem(place, section, "base_domain", MISSING["base_domain"])])
-        typed, faults = resolution.typed(keys, KEYS, self.fetch)
+        taken = resolution.Taken(self.fetch)
+        typed, faults = resolution.typed(keys, KEYS, taken)
         if faults:
             raise error_for(
                 Problem(place, section, key, f"{shown(KEYS[key], value)} is not {expected}")
                 for key, value, expected in faults
             )
         try:
-            return resolution.request_and_secrets(name, typed, profile, provider, self.read_file)
+            request, secrets = resolution.request_and_secrets(
+                name, typed, profile, provider, self.read_file
+            )
         except (OSError, ValueError) as exc:
-            problem = Problem(place, section, "private_key", f"cannot be read: {exc}")
-            raise error_for([problem]) from exc
+            # Not the error itself: it holds the path, which may be a key that lost its frame.
+            why = exc.strerror if isinstance(exc, OSError) else "it is not text"
+            text = f"cannot be read: {why}{_if_a_path(keys.get('private_key'))}"
+            raise error_for([Problem(place, section, "private_key", text)]) from None
+        return request, dataclasses.replace(secrets, stored=taken.texts)
+
+
+def _if_a_path(written: Any) -> str:
+    """The login key's path for a message; nothing where it may be the key itself."""
+    is_path = isinstance(written, str) and len(written) < 128 and written[:1] in ("/", "~", ".")
+    is_path = is_path and len(written.splitlines()) == 1
+    return f": '{written}'" if is_path or resolution.is_reference(written) else ""
 
 
 def resolve_inline(

@@ -263,12 +263,14 @@ class Secrets:
     :param sudo_password: Password for sudo.
     :param private_key: Contents of the login key, PEM or OpenSSH.
     :param private_key_passphrase: Its passphrase; empty for none.
+    :param stored: Whatever else came out of an ``sdb://`` store, for the grains or a script.
     """
 
     password: str = ""
     sudo_password: str = ""
     private_key: str = ""
     private_key_passphrase: str = ""
+    stored: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         held = [f.name for f in dataclasses.fields(self) if getattr(self, f.name)]

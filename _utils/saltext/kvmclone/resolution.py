@@ -70,6 +70,32 @@ def _dereferenced(value: Any, fetch: Callable[[str], Any]) -> Any:
     return value
 
 
+class Taken:
+    """
+    A store that remembers what was taken out of it.
+
+    :param fetch: Gives what an ``sdb://`` URI stands for.
+    :ivar texts: Every text among it.
+    """
+
+    def __init__(self, fetch: Callable[[str], Any]) -> None:
+        self._fetch = fetch
+        self.texts: tuple[str, ...] = ()
+
+    def __call__(self, uri: str) -> Any:
+        value = self._fetch(uri)
+        self.texts = tuple(dict.fromkeys((*self.texts, *_texts(value))))
+        return value
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [text for item in value for text in _texts(item)]
+    return [] if value is None or isinstance(value, bool) else [str(value)]
+
+
 def typed(
     keys: Mapping[str, Any], known: Mapping[str, Key], fetch: Callable[[str], Any]
 ) -> tuple[dict[str, Any], list[tuple[str, Any, str]]]:
@@ -137,12 +163,27 @@ def request_and_secrets(
     if private_key and not is_private_key(private_key):
         private_key = read_file(private_key)
     secrets = Secrets(
-        values.get("password", ""),
-        values.get("sudo_password", ""),
+        _line(values, "password"),
+        _line(values, "sudo_password"),
         private_key,
-        values.get("private_key_passphrase", ""),
+        _line(values, "private_key_passphrase"),
     )
     return request, secrets
+
+
+def _line(values: Mapping[str, Any], key: str) -> str:
+    """
+    What is typed at a prompt. Stores that are files end with a newline, which nobody means.
+
+    :raises ConfigError: There are more lines, and the others would go to whoever reads next.
+    """
+    text = str(values.get(key, "")).removesuffix("\n").removesuffix("\r")
+    if "\n" in text or "\r" in text or "\0" in text:
+        raise ConfigError(
+            f"{key} has more than one line, so it cannot be typed at a prompt.",
+            f"Look at what the profile, or the store behind it, holds as {key}.",
+        )
+    return text
 
 
 def _later(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -440,3 +440,35 @@ def test_what_a_newer_sender_added_is_dropped():
 def test_something_else_is_no_enrolment(data):
     with pytest.raises(ValueError):
         Enrolment.from_bytes(data)
+
+
+def test_a_secret_is_struck_out_however_a_shell_writes_it(guest):
+    secret = 'it\'s "100%" $x \\ sécret: #y '
+    script = 'set -x; env | grep ^PLAIN; printf "%s\\n" "$PLAIN"; exit 1'
+    for shell in ("sh", "bash"):
+        enrolment = scripted(
+            script, script_env={"PLAIN": secret}, deploy_command="SHELL /tmp/.saltcloud/deploy.sh"
+        )
+        enrolment = dataclasses.replace(
+            enrolment, deploy_command=enrolment.deploy_command.replace("SHELL", shell)
+        )
+        with pytest.raises(errors.DeployFailed, match="exit status 1") as caught:
+            minion.enrol(guest, enrolment)
+        assert "sécret" not in caught.value.message
+        assert "100%" not in caught.value.message
+
+
+def test_what_came_out_of_a_store_is_struck_out_wherever_it_stands(guest):
+    secrets = Secrets(password="abc", stored=("canary one", "canary-2"))
+    enrolment = scripted(
+        "echo abc, $SHORT; cat $(dirname $0)/minion; exit 1",
+        script_env={"SHORT": "canary-2"},
+        minion_config={"x": "canary one"},
+        secrets=secrets,
+    )
+    with pytest.raises(errors.DeployFailed) as caught:
+        minion.enrol(guest, minion.Enrolment.from_bytes(enrolment.to_bytes()))
+    assert "canary" not in caught.value.message
+    assert "abc" not in caught.value.message
+    failing = scripted("true", inline_script=("echo canary one; false",), secrets=secrets)
+    assert "canary" not in "".join(minion.enrol(guest, failing).warnings)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import re
 import shlex
 from collections.abc import Iterable
@@ -197,14 +198,36 @@ def tail(result: Result, secrets: Iterable[str] = (), lines: int = 20) -> str:
 
 def redact(text: str, secrets: Iterable[str]) -> str:
     """
-    The text without the secrets: each value, and each line of a key, becomes ``***``.
+    The text without the secrets: each value, and each line of a key, becomes ``***``; also as
+    a shell, YAML, JSON or Python writes them.
     """
-    parts = {part for secret in secrets for part in (secret, *secret.splitlines())}
+    held = list(secrets)
+    parts = {form for value in held for part in (value, *value.splitlines()) for form in _as(part)}
     for part in sorted(parts, key=len, reverse=True):
         # The frame of a PEM block is no secret, and short words hit innocent text.
         if len(part) >= 4 and not part.startswith("-----"):
             text = text.replace(part, "***")
+    for word in {value.strip() for value in held}:
+        if 2 <= len(word) < 4:
+            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "***", text)
     return re.sub(r"\*{3}(\s*\*{3})+", "***", text)
+
+
+def _as(part: str) -> set[str]:
+    """How a secret may stand in a text; whoever cuts lines strips their ends."""
+    return {
+        form
+        for bare in (part, part.strip())
+        for form in (
+            bare,
+            bare.replace("'", "'\"'\"'"),
+            bare.replace("'", "'\\''"),
+            bare.replace("'", "''"),
+            json.dumps(bare)[1:-1],
+            json.dumps(bare, ensure_ascii=False)[1:-1],
+            repr(bare)[1:-1],
+        )
+    }
 
 
 def first_line(command: str) -> str:

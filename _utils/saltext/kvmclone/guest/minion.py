@@ -137,6 +137,9 @@ class Enrolment:
         known = {f.name for f in dataclasses.fields(Secrets)}
         held = values.get("secrets", {})
         values["secrets"] = Secrets(**{key: held[key] for key in known if key in held})
+        values["secrets"] = dataclasses.replace(
+            values["secrets"], stored=tuple(values["secrets"].stored)
+        )
         for key in ("files", "beside"):
             values[key] = tuple(
                 GuestFile(path, base64.b64decode(content), mode)
@@ -151,12 +154,12 @@ class Enrolment:
         login = self.secrets
         values = [self.private_key_pem, login.password, login.sudo_password]
         values += [f.content.decode() for f in self.beside if f.path.endswith(".pem")]
-        values += [login.private_key, login.private_key_passphrase]
-        # Any of them may come from a store; a short one is more likely a word of the language.
+        values += [login.private_key, login.private_key_passphrase, *login.stored]
+        # A short one is more likely a word of the language.
         values += [
             str(value)
             for name, value in self.script_env.items()
-            if _SECRET_VARIABLE.search(name) or len(str(value)) >= 8
+            if len(str(value)) >= (4 if _SECRET_VARIABLE.search(name) else 8)
         ]
         return tuple(value for value in values if value)
 
