@@ -47,6 +47,11 @@ def test_keys_override_those_of_the_profile(opts: dict[str, Any]) -> None:
     assert told == [("p", "one", {"cpus": 2}), ("q", "two", {})]
 
 
+def test_an_order_that_would_not_be_kept_is_refused(opts: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"'requires'.*salt-cloud -m"):
+        read(opts, "p:\n  - one: {requires: [two]}\n  - two\n")
+
+
 def test_a_machine_that_is_named_twice_over_is_refused(opts: dict[str, Any]) -> None:
     """salt-cloud would make 'other' and look for 'one' ever after."""
     with pytest.raises(ConfigError, match=r"'one'.*name: other"):
@@ -61,9 +66,12 @@ def test_everything_that_is_wrong_is_named_at_once(opts: dict[str, Any]) -> None
         assert word in str(refused.value)
 
 
-def test_a_secret_in_a_map_would_stand_in_the_clones_record(opts: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="'password' is a secret") as refused:
-        read(opts, "p:\n  - one: {password: hush}\n")
+@pytest.mark.parametrize("keys", ["password: hush", "script_env: {TOKEN: hush}"])
+def test_a_secret_in_a_map_would_stand_in_the_clones_record(
+    opts: dict[str, Any], keys: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"'{keys.partition(':')[0]}' is a secret") as refused:
+        read(opts, f"p:\n  - one: {{{keys}}}\n")
     assert "hush" not in str(refused.value)
 
 

@@ -425,8 +425,28 @@ def test_what_a_map_says_beyond_the_profile_is_kept_for_a_resume() -> None:
     assert again == request
 
 
+def test_what_salt_cloud_took_from_a_store_is_in_no_record() -> None:
+    """Its core has replaced the references in profiles before it asks for the machine."""
+    minion = {"mysql.pass": "sdb://store/mysql", "log_level": "info"}
+    catalogue = catalogue_of({"minion": minion, "preflight_cmds": ["sdb://store/command"]})
+    machine = {**LOCAL, **BASE, "name": "web1", "profile": "small", "provider": "local-kvm:libvirt"}
+    resolved_by_core = {
+        "minion": {"mysql.pass": "canary", "log_level": "info", "master": "192.0.2.1"},
+        "preflight_cmds": ["canary"],
+    }
+    request, _secrets = catalogue.resolve_machine({**machine, **resolved_by_core})
+    assert request.overrides == {"minion": {"master": "192.0.2.1"}}
+
+
+def test_nothing_is_noted_of_a_profile_that_no_resume_could_read() -> None:
+    """One of the pillar, say."""
+    machine = {**LOCAL, **BASE, "name": "web1", "profile": "of-pillar", "grains": {"a": "b"}}
+    assert catalogue_of({}).resolve_machine(machine)[0].overrides == {}
+
+
 def test_a_machine_of_its_profile_alone_departs_in_nothing() -> None:
     catalogue = catalogue_of({"minion": {"id": "x"}}, {**LOCAL, "cpus": 3})
     machine = {**LOCAL, **BASE, "name": "web1", "profile": "small", "cpus": 3}
+    machine["provider"] = "local-kvm:libvirt"
     told = {**machine, "minion": {"id": "x"}, "deploy": True, "script_args": ""}
     assert catalogue.resolve_machine(told)[0].overrides == {}

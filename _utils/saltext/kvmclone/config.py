@@ -186,9 +186,12 @@ class Catalogue:
         request, secrets = self._request(
             name, merge(self.cloud_file, keys), profile, provider, "salt-cloud"
         )
-        below = merge(self.cloud_file, self.providers.get(provider, {}))
-        written = merge(below, known.keys) if known else below
-        return dataclasses.replace(request, overrides=_departures(keys, written)), secrets
+        if known:
+            below = merge(self.cloud_file, self.providers.get(provider, {}))
+            written = {**merge(below, known.keys), "provider": known.provider}
+            departures = _departures({**keys, "provider": provider}, written)
+            request = dataclasses.replace(request, overrides=departures)
+        return request, secrets
 
     def _profile(self, name: str) -> Profile:
         if name in self.profiles:
@@ -293,15 +296,28 @@ def _departures(keys: Keys, written: Keys) -> Keys:
     What a map or the command line asks for beyond the profile, as the arguments that ask for the
     same: a resume reads the profile again. Without what may not be an argument, such as a secret.
     """
-    usual = {"deploy": True, "script_args": "", "provider": keys.get("provider"), "driver": DRIVER}
+    usual = {"deploy": True, "script_args": "", "driver": DRIVER}
     found: Keys = {}
-    for key, value in keys.items():
-        if value is None or value == {**usual, **written}.get(key):
-            continue
+    for key, value in _beyond(keys, {**usual, **written}).items():
         if not KEYS[key].visible and key != "private_key":
             continue
         with contextlib.suppress(ConfigError, SecretInArgument):
             found |= checked_arguments({key: value})
+    return found
+
+
+def _beyond(keys: Mapping[str, Any], written: Mapping[str, Any]) -> Keys:
+    """The parts that differ. What salt-cloud took out of a store stays in it."""
+    found: Keys = {}
+    for key, value in keys.items():
+        below = written.get(key)
+        if value is None or value == below:
+            continue
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            if parts := _beyond(value, below):
+                found[key] = parts
+        elif not resolution.holds_reference(below):
+            found[key] = value
     return found
 
 

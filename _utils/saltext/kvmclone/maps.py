@@ -97,7 +97,14 @@ def _keys(keys: Any) -> Any:
 def _faults(where: str, keys: Mapping[str, Any]) -> list[str]:
     found = []
     for key, value in keys.items():
+        if key == "requires":
+            found.append(
+                f"{where}: 'requires' is an order, and these are made at once; salt-cloud -m"
+            )
+            continue
         try:
+            if key == "script_env":
+                raise SecretInArgument(key)
             checks.checked_arguments({key: value})
         except SecretInArgument:
             # A clone's record keeps what overrides its profile.
