@@ -11,9 +11,9 @@ import pytest
 
 from lab.common import LIBVIRT_URI, PASSWORD
 from lab.lab import Lab
-from saltext.kvmclone import bootstrap, first_contact
+from saltext.kvmclone import arrival, bootstrap, first_contact
 from saltext.kvmclone.errors import KvmCloneError, WrongGuest
-from saltext.kvmclone.guest import hostkeys
+from saltext.kvmclone.guest import hostkeys, identity
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Login, Secrets
 from tests.functional.bootstrapping import Guest, boot, fingerprints
@@ -78,6 +78,34 @@ def test_a_whole_bootstrap_takes_one_connection(guest: Guest) -> None:
     assert "noexec" in seen
     assert ".saltcloud" not in seen
     assert after - before == 1 + 2, "one of ours, two of looking"
+
+
+def test_a_deployment_begins_only_when_the_guest_has_its_new_address(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Under its new machine-id the guest asks for a lease as another machine, so it leaves the
+    address at which it was reset. A loaded guest does so later than `RENEWAL_GRACE`, from
+    when on the old address counts again: it is entered there. A deployment begun there hangs
+    in a connection to an address that nobody has any more, and breaks after 30 s.
+
+    Here the guest restarts its network as soon as a deployment runs, or where none begins, late.
+    """
+    begun = "/run/kvm-clone-test-deploys"
+    late = arrival.RENEWAL_GRACE + 10
+    wait = f"timeout {late:.0f} sh -c 'until [ -e {begun} ]; do sleep 0.3; done'"
+    slow = identity._SOON.replace("sleep 0.3", wait)
+    assert slow != identity._SOON
+    monkeypatch.setattr(identity, "_SOON", slow)
+    old = guest.host.show(guest.name).address
+    guest.save(identity="")
+    clone = guest.bootstrap(
+        "ssh",
+        script_text=f"touch {begun}; hostname -I >/root/deployed; sleep 20\n",
+        script_named=True,
+    )
+    assert clone.address != old, "else nothing could have broken"
+    assert guest.shell("cat /root/deployed").split()[0] == clone.address
 
 
 def test_a_private_key_is_preferred_and_the_warning_does_not_speak_of_a_password(

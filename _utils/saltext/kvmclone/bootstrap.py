@@ -51,6 +51,14 @@ AGENT_TIMEOUT = 120.0
 
 UNVERIFIED = "The guest could not show its uuid, so only its address says that it is the clone."
 
+#: By what became of the restart of its network that a guest was left with.
+UNSETTLED = {
+    "pending": "The guest was told to restart its network and has not: when it does, its address "
+    "may change and a deployment break.",
+    "failed": "The guest could not restart its network: it may keep its old address until it "
+    "reboots. What failed is in its journal.",
+}
+
 
 def bootstrap(
     handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment
@@ -305,7 +313,7 @@ class _Bootstrap:
         :param before: Sightings from before a reset, which are stale now.
         :raises WrongGuest: Another machine holds the address for good.
         """
-        started = time.monotonic()
+        started = 0.0
         while True:
             if before:
                 self._await_renewal(before)
@@ -313,11 +321,12 @@ class _Bootstrap:
                 # The lease may meanwhile stand under the MAC address of a clone with the same
                 # machine-id; then the address that was found first is the one to try.
                 self.record = replace(self.record, address=seen[0].address.address)
+            started = started or time.monotonic()
             try:
                 channel = self._enter(
                     min(started + SSH_TIMEOUT, time.monotonic() + ATTEMPT_TIMEOUT)
                 )
-                if not before or self._has_settled(channel, started + SSH_TIMEOUT):
+                if self._has_settled(channel, before, started + SSH_TIMEOUT):
                     return channel
             except LoginFailed:
                 raise
@@ -330,15 +339,26 @@ class _Bootstrap:
                     raise
                 time.sleep(1.0)  # one that is refused at once is not knocked at without a pause
 
-    def _has_settled(self, channel: ssh.SshChannel, deadline: float) -> bool:
+    def _has_settled(
+        self, channel: ssh.SshChannel, before: tuple[Sighting, ...], deadline: float
+    ) -> bool:
         """
-        Wait until the guest has its network behind it: a slow one is entered at its old address
-        before it restarts that, and a deployment would break in the middle.
+        Wait until the guest has a restart of its network behind it: a slow one is entered at its
+        old address before that, also by whoever resumes, and a deployment would break in the
+        middle. A guest that never gets there is a warning, since it does answer.
 
         :return: False, and the connection is closed, where it went with the restart.
         """
+        waits = {"pending"}
+        reserved = addresses.wanted_of(self.request.pick, self.record.reservations).reserved
+        if self.record.address != reserved:
+            old = {sighting.address.address for sighting in before}
+            if not old or self.record.address in old:
+                waits.add("settling")
         try:
-            while not identity.has_rejoined(channel) and time.monotonic() < deadline:
+            while (state := identity.restart_state(channel)) in waits:
+                if time.monotonic() >= deadline:
+                    break
                 time.sleep(0.2)
         except (ChannelError, CommandFailed) as error:
             channel.close()
@@ -346,6 +366,13 @@ class _Bootstrap:
             if time.monotonic() >= deadline:
                 raise
             return False
+        except BaseException:
+            channel.close()
+            raise
+        if state in UNSETTLED:
+            log.warning("%s: %s", self.handle.name, UNSETTLED[state])
+            self._warn(UNSETTLED[state])
+            self._save()  # A deployment that breaks of it should not be the only word.
         return True
 
     def _enter(self, deadline: float) -> ssh.SshChannel:

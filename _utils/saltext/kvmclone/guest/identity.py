@@ -83,15 +83,22 @@ class Rejoin:
         (ifupdown), ``dhcpcd`` …; empty where it was not.
     :param detached: It happens after a moment, when nobody listens any more.
     :param why: Why nothing was done.
+    :param unseen: Nobody can see when it happens; see :func:`restart_state`.
     """
 
     how: str
     detached: bool = False
     why: str = ""
+    unseen: bool = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the operator should know."""
+        if self.unseen:
+            return (
+                f"The guest cannot say when its network is restarted, since {RESTARTING} cannot be "
+                "written there: a deployment that begins before that breaks.",
+            )
         if self.how:
             return ()
         return (
@@ -191,20 +198,38 @@ if [ -z "$how" ]; then echo 'kvm-clone: skipped'; exit 0; fi
 
 _NOW = 'sh -c "$act" </dev/null >/dev/null 2>&1 && echo "kvm-clone: $how"'
 
-#: In the guest: its network is still to be restarted, or is just being.
+#: In the guest: its network is still to be restarted, or is just being; with a word in it
+#: once it was. In the memory file system, which a reboot empties, and that restarts it as well.
 RESTARTING = "/run/kvm-clone-rejoin"
+
+#: Seconds for which a guest may show its old address after the restart: networkd drops it a
+#: moment after it is up, others when they have the new one. Less than a renewal may take, so
+#: that a guest whose address never changes loses nothing by it.
+SETTLING = 8
 
 # Out of the session, which dies with the connection; a moment later, so that the answer
 # is on its way first.
 _SOON = f"""
-touch {RESTARTING}
-late="sleep 0.3; $act; rm -f {RESTARTING}"
-if [ -d /run/systemd/system ]; then
+mark="$R{RESTARTING}"
+(: >"$mark" && chmod 644 "$mark") 2>/dev/null || echo 'kvm-clone: unseen'
+late="sleep 0.3; if $act; then echo settling >$mark; sleep {SETTLING}; rm -f $mark"
+late="$late; else echo failed >$mark; fi"
+if [ -d "$R/run/systemd/system" ]; then
     systemd-run --quiet --no-block /bin/sh -c "$late"
-else
+elif command -v setsid >/dev/null; then
     setsid sh -c "$late" </dev/null >/dev/null 2>&1 &
-fi && echo "kvm-clone: $how"
+else
+    echo 'there is no setsid' >&2; false
+fi && echo "kvm-clone: $how" || {{ status=$?; rm -f "$mark"; exit $status; }}
 """
+
+# Statuses that no shell has of its own for a command that is not there, or was killed.
+_PROGRESS = f"""
+mark=${{KVM_CLONE_ROOT-}}{RESTARTING}
+case $(cat "$mark" 2>/dev/null) in settling) exit 5 ;; failed) exit 4 ;; esac
+if [ -e "$mark" ]; then exit 3; fi
+"""
+_STATES = {0: "over", 3: "pending", 4: "failed", 5: "settling"}
 
 
 def rejoin_network(channel: Channel) -> Rejoin:
@@ -214,7 +239,7 @@ def rejoin_network(channel: Channel) -> Rejoin:
     Over ssh the restart is left behind in the guest and this returns before it: the
     address, and with it the connection, may be gone a moment later.
 
-    :raises errors.CommandFailed: The network did not come back.
+    :raises errors.CommandFailed: The network did not come back, or nothing can be left behind.
     """
     detached = channel.name == "ssh"
     result = channel.run(_REJOIN + (_SOON if detached else _NOW), timeout=NETWORK_TIMEOUT)
@@ -225,18 +250,23 @@ def rejoin_network(channel: Channel) -> Rejoin:
         if line.startswith(reset_script.MARK)
     ]
     if words and words[-1] != "skipped":
-        return Rejoin(words[-1], detached)
+        return Rejoin(words[-1], detached, unseen="unseen" in words)
     return Rejoin("", why="no service that is known here is in charge of it")
 
 
-def has_rejoined(channel: Channel) -> bool:
+def restart_state(channel: Channel) -> str:
     """
-    Whether a restart of the network that was left behind in the guest is over.
+    What became of a restart of the network that was left behind in the guest.
 
+    :return: ``pending``, ``failed``, ``settling`` for :data:`SETTLING` seconds after it, or
+        ``over``; the latter also where there was none.
     :raises errors.ChannelError: The restart took this very connection with it.
     :raises errors.CommandFailed: The same, as far as can be told.
     """
-    return channel.run(f"[ ! -e {RESTARTING} ]", timeout=5.0, as_root=False).status == 0
+    result = channel.run(_PROGRESS, timeout=5.0, as_root=False)
+    if result.status not in _STATES:
+        check(result, "asking for the restart of its network")
+    return _STATES[result.status]
 
 
 # The uuid is for root alone, the MAC addresses are for everybody.
