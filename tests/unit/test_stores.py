@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from saltext.kvmclone.errors import ConfigError
-from tests.unit.catalogue import catalogue_of
+from tests.unit.catalogue import BASE, LOCAL, catalogue_of
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,30 @@ def test_whatever_came_out_of_a_store_is_known_as_a_secret() -> None:
     keys = {"inline_script": ["sdb://s/a"], "minion": {"x": "sdb://s/b"}}
     secrets = catalogue_of(keys, fetch=held.__getitem__).resolve("small", "web1")[1]
     assert secrets.stored == ("one", "two", "3")
+
+
+def test_what_salt_cloud_s_core_took_out_of_a_store_is_a_secret_and_on_no_record() -> None:
+    kept = {
+        "inline_script": ["echo hello", "sdb://s/script"],
+        "minion": {"master": "192.0.2.1", "deep": [{"token": "sdb://s/token"}]},
+        "script_env": {"PIN": "sdb://s/pin"},
+        "script_args": "sdb://s/args",
+        "private_key": "sdb://s/key",
+    }
+    catalogue = catalogue_of(kept)
+    machine = {
+        **LOCAL,
+        **BASE,
+        "name": "web1",
+        "profile": "small",
+        "cpus": 3,
+        "inline_script": ["echo hello", "canary script"],
+        "minion": {"master": "192.0.2.1", "deep": [{"token": "canary-token"}], "more": 1},
+        "script_env": {"PIN": "canary"},
+        "script_args": "canary args",
+        "private_key": "-----BEGIN PRIVATE KEY-----\ncanary\n",
+    }
+    request, secrets = catalogue.resolve_machine(machine)
+    assert request.overrides == {"cpus": 3, "minion": {"more": 1}}
+    told = {"canary script", "canary-token", "canary", "canary args", machine["private_key"]}
+    assert set(secrets.stored) == told

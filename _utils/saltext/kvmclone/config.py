@@ -186,12 +186,15 @@ class Catalogue:
         request, secrets = self._request(
             name, merge(self.cloud_file, keys), profile, provider, "salt-cloud"
         )
+        below = merge(self.cloud_file, self.providers.get(provider, {}))
+        written = merge(below, known.keys) if known else below
         if known:
-            below = merge(self.cloud_file, self.providers.get(provider, {}))
-            written = {**merge(below, known.keys), "provider": known.provider}
-            departures = _departures({**keys, "provider": provider}, written)
+            there = {**written, "provider": known.provider}
+            departures = _departures({**keys, "provider": provider}, there)
             request = dataclasses.replace(request, overrides=departures)
-        return request, secrets
+        # The core has followed the references in the files itself: what it found is no less secret.
+        stored = (*secrets.stored, *resolution.behind(written, keys))
+        return request, dataclasses.replace(secrets, stored=tuple(dict.fromkeys(stored)))
 
     def _profile(self, name: str) -> Profile:
         if name in self.profiles:

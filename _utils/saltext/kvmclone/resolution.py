@@ -96,6 +96,24 @@ def _texts(value: Any) -> list[str]:
     return [] if value is None or isinstance(value, bool) else [str(value)]
 
 
+def behind(written: Any, followed: Any) -> list[str]:
+    """
+    Every text that came out of a store, where somebody else has followed the references.
+
+    :param written: With the references.
+    :param followed: The same with what they stand for, and perhaps with more.
+    """
+    if is_reference(written):
+        return [] if written == followed else _texts(followed)
+    if isinstance(written, Mapping) and isinstance(followed, Mapping):
+        pairs = [(value, followed[name]) for name, value in written.items() if name in followed]
+    elif isinstance(written, (list, tuple)) and isinstance(followed, (list, tuple)):
+        pairs = list(zip(written, followed, strict=False))
+    else:
+        return []
+    return [text for one, other in pairs for text in behind(one, other)]
+
+
 def typed(
     keys: Mapping[str, Any], known: Mapping[str, Key], fetch: Callable[[str], Any]
 ) -> tuple[dict[str, Any], list[tuple[str, Any, str]]]:
