@@ -7,6 +7,7 @@ from typing import Any
 from saltext.kvmclone import resolution
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.cloud_events import CloudEvents, deploy_kwargs
+from saltext.kvmclone.guest.channel import HIDDEN
 from saltext.kvmclone.request import Request
 
 CLONE = Clone(
@@ -96,3 +97,30 @@ def test_fields_are_added_and_left_out_as_the_cloud_file_says() -> None:
     assert said["creating"]["cpus"] == 2
     assert said["creating"]["name"] == "web1"
     assert said["created"] == {"name": "web1"}
+
+
+class Bus:
+    """Keeps what goes onto the bus."""
+
+    def __init__(self) -> None:
+        self.fired: list[tuple[dict[str, Any], str]] = []
+
+    def fire_event(self, data: dict[str, Any], tag: str) -> bool:
+        self.fired.append((data, tag))
+        return True
+
+
+def test_what_came_out_of_a_store_is_not_said_wherever_it_stands() -> None:
+    events = CloudEvents({"filter_events": {"creating": {"keys": ["inline_script"]}}}, MACHINE)
+    events.machine = {**MACHINE, "inline_script": ["echo canary-script"]}
+    events.stored = ("canary-script", "1234", "it's a canary")
+    bus = events._bus = Bus()
+    deep = {"minion_conf": {"deep": [{"pin": 1234}], "port": 4506}, "args": "-x it's a canary"}
+    events.creating()
+    events.deploying(deep)
+    (creating, _), (deploying, tag) = bus.fired
+    assert "canary" not in str(creating)
+    assert (creating["name"], creating["profile"]) == ("web1", "small")
+    assert tag == "salt/cloud/web1/deploying"
+    conf = {"deep": [{"pin": HIDDEN}], "port": 4506}
+    assert deploying["kwargs"] == {"minion_conf": conf, "args": "-x ***"}

@@ -20,7 +20,7 @@ import salt.config
 
 from saltext.kvmclone import cloud_keys, collect, names, pipeline
 from saltext.kvmclone.clone import Clone
-from saltext.kvmclone.cloud_events import CloudEvents, deploy_kwargs
+from saltext.kvmclone.cloud_events import CloudEvents, deploy_kwargs, without
 from saltext.kvmclone.cloud_keys import GivenPair, Noted
 from saltext.kvmclone.errors import (
     ConfigError,
@@ -109,6 +109,7 @@ class Asked:
         with CloudEvents(self.opts, machine) as told:
             try:
                 request, secrets = self._resolved(machine)
+                told.stored = secrets.stored
                 given.settle_place(request)
                 told.creating()
                 told.requesting(request)
@@ -124,7 +125,9 @@ class Asked:
         return {
             **clone.as_dict(),
             "deployed": clone.stage in ("enrolled", "ready"),
-            "deploy_kwargs": deploy_kwargs(self.opts, machine, request, clone),
+            "deploy_kwargs": without(
+                deploy_kwargs(self.opts, machine, request, clone), secrets.stored
+            ),
         }
 
     def _resolved(self, machine: Mapping[str, Any]) -> tuple[Request, Secrets]:

@@ -16,6 +16,7 @@ import salt.utils.event
 
 from saltext.kvmclone.checks import visible
 from saltext.kvmclone.clone import Clone
+from saltext.kvmclone.guest.channel import HIDDEN, redact
 from saltext.kvmclone.guest.minion import SALT_CLOUD_FOLDER
 from saltext.kvmclone.request import Request
 from saltext.kvmclone.schema import KEYS
@@ -39,6 +40,8 @@ class CloudEvents:
         self.opts = opts
         self.machine = machine
         self.name = str(machine.get("name", ""))
+        #: What came out of a store, wherever in the machine it stands.
+        self.stored: tuple[str, ...] = ()
         self._bus: Any = None
 
     def __enter__(self) -> CloudEvents:
@@ -85,9 +88,26 @@ class CloudEvents:
     def _fire(self, word: str, message: str, data: Mapping[str, Any]) -> None:
         if self._bus is None:
             self._bus = salt.utils.event.get_event("master", self.opts["sock_dir"], listen=False)
+        data = {key: without(value, self.stored) for key, value in data.items()}
         tag = f"salt/cloud/{self.name}/{word}"
         if not self._bus.fire_event({**data, "event": message}, tag):
             log.warning("the event %s could not be fired; is the master running?", tag)
+
+
+def without(value: Any, stored: tuple[str, ...]) -> Any:
+    """
+    A value of any depth with what came out of a store struck out.
+
+    :param stored: See :attr:`.request.Secrets.stored`.
+    """
+    if isinstance(value, Mapping):
+        return {key: without(content, stored) for key, content in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without(item, stored) for item in value]
+    if isinstance(value, str):
+        return redact(value, stored)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return HIDDEN if is_number and str(value) in stored else value
 
 
 def deploy_kwargs(

@@ -23,6 +23,9 @@ from saltext.kvmclone import errors
 #: sshd and the agent start commands with very different, sometimes empty, PATHs.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+#: Stands where a secret was.
+HIDDEN = "***"
+
 #: Seconds for moving one small file.
 FILE_TIMEOUT = 60.0
 
@@ -206,11 +209,11 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     for part in sorted(parts, key=len, reverse=True):
         # The frame of a PEM block is no secret, and short words hit innocent text.
         if len(part) >= 4 and not part.startswith("-----"):
-            text = text.replace(part, "***")
+            text = text.replace(part, HIDDEN)
     for word in {value.strip() for value in held}:
         if 2 <= len(word) < 4:
-            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "***", text)
-    return re.sub(r"\*{3}(\s*\*{3})+", "***", text)
+            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", HIDDEN, text)
+    return re.sub(r"\*{3}(\s*\*{3})+", HIDDEN, text)
 
 
 def _as(part: str) -> set[str]:
