@@ -158,3 +158,9 @@ def test_a_runner_that_lacks_a_package_says_so_before_all_else(
 def test_a_missing_package_comes_with_the_line_that_installs_it(module: str, package: str) -> None:
     sentence = doors.missing(ModuleNotFoundError(f"No module named '{module}'", name=module))
     assert sentence.endswith(f"salt-pip install {package}")
+
+
+def test_a_text_that_cannot_be_encoded_is_not_quoted() -> None:
+    with pytest.raises(UnicodeEncodeError) as caught:
+        "canary\ud800".encode()
+    assert "canary" not in str(failing(caught.value)())

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from saltext.kvmclone.errors import ConfigError, HostError, KvmCloneError, MissingPackage
+from saltext.kvmclone.errors import ConfigError, HostError, KvmCloneError, MissingPackage, named
 
 if TYPE_CHECKING:  # a door must load, and say so, where a package is missing
     from saltext.kvmclone.pipeline import Outcome
@@ -89,7 +89,7 @@ def runner_function(function: Callable[..., Answer]) -> Callable[..., Answer]:
             # The last line of defence: Salt would show this with exit code 0.
             log.exception("kvmclone.%s", _public(function))
             fault = HostError(
-                f"An unexpected fault in kvmclone.{_public(function)}: {error!r}",
+                f"An unexpected fault in kvmclone.{_public(function)}: {named(error)}",
                 "The traceback is in the master's log. Please report it.",
             )
             answer = {"error": fault.as_dict(), "retcode": 1}

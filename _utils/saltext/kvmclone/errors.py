@@ -42,6 +42,11 @@ class KvmCloneError(Exception):
         return f"{self.type}: {self.message}" + (f" Hint: {self.hint}" if self.hint else "")
 
 
+def named(error: BaseException) -> str:
+    """A fault of ours, for people. An error of encoding holds the text, which may be secret."""
+    return type(error).__name__ if isinstance(error, UnicodeError) else repr(error)
+
+
 # --- what the user wrote ------------------------------------------------------------
 
 

@@ -32,6 +32,7 @@ from saltext.kvmclone.errors import (
     NeverConnected,
     NotFound,
     PlanRefused,
+    named,
 )
 from saltext.kvmclone.kvm_host import KvmHost
 from saltext.kvmclone.leftovers import Unfinished
@@ -182,8 +183,7 @@ class _Create:
         except KvmCloneError as error:
             return Outcome(self.request.name, self.stage, self.clone, self._roll_back(error))
         except BaseException as error:  # Ctrl-C, or a fault of ours: take back, then let it fly
-            # Its type alone: it is written down, and a faulty text's error holds that text.
-            self._roll_back(HostUnreachable(type(error).__name__))
+            self._roll_back(HostUnreachable(named(error)))
             raise
         return Outcome(self.request.name, clone.stage, clone)
 

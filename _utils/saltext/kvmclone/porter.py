@@ -20,7 +20,13 @@ import salt.config
 
 from saltext.kvmclone import doorbell, inquiry, ledger, policy, telling
 from saltext.kvmclone.answering import Answering
-from saltext.kvmclone.errors import AlreadyExists, ConfigError, HostUnreachable, KvmCloneError
+from saltext.kvmclone.errors import (
+    AlreadyExists,
+    ConfigError,
+    HostUnreachable,
+    KvmCloneError,
+    named,
+)
 from saltext.kvmclone.ledger import (
     FAILED,
     MADE,
@@ -121,9 +127,9 @@ class Porter:
             what = running.pop(future)
             self.done += 1
             if error := future.exception():
-                log.error("kvm_clone reactor, %s: %r", what, error, exc_info=error)
+                log.error("kvm_clone reactor, %s: %s", what, named(error), exc_info=error)
                 if isinstance(what, Entry):
-                    self._end(what, FAILED, f"An unexpected fault: {error!r}")
+                    self._end(what, FAILED, f"An unexpected fault: {named(error)}")
                 else:
                     self.ledger.answered(what)
 
