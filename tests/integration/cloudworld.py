@@ -36,10 +36,14 @@ class CloudWorld:
         return self.salt.cloud(*words)
 
     def listed(self, query: str = "-Q", alias: str = ALIAS) -> dict[str, Any]:
-        """What a query tells of one provider's machines."""
+        """What a query tells of one provider's machines, as far as they are of this world."""
         told = self.cloud(query)
         assert told.retcode == 0, told
-        return (told.data or {}).get(alias, {}).get("libvirt", {})
+        return self.ours((told.data or {}).get(alias, {}).get("libvirt", {}))
+
+    def ours(self, machines: dict[str, Any]) -> dict[str, Any]:
+        """Those of this world: there may be others on this machine."""
+        return {name: told for name, told in machines.items() if name.startswith(self.token)}
 
     def provider(self, alias: str, **keys: Any) -> Path:
         entry = {"driver": "libvirt", "url": "qemu:///system", **keys}
