@@ -116,8 +116,8 @@ def nothing_left(salt_world: SaltWorld, machines: Machines) -> Iterator[None]:
     """Whatever the test did: no machine, file or key that was not there before."""
     before = machines.left()
     yield
-    salt_world.run("kvmclone.gc", "apply=True")
     for name in machines.left()["domains"] - before["domains"]:
+        salt_world.run("kvmclone.gc", name, "apply=True")
         salt_world.run("kvmclone.destroy", name)
     assert machines.left() == before
 

@@ -224,6 +224,8 @@ def test_a_hard_map_takes_clones_only(world: CloudWorld) -> None:
     forbidden = world.cloud("-m", chosen, "-H", "-y")
     assert forbidden.retcode != 0
     assert {extra, kept} <= world.domains()
+    if set(world.cloud("-Q").data[ALIAS]["libvirt"]) != {extra, kept}:
+        pytest.skip("somebody else's clones are here, and a hard map would take them")
     world.settings(enable_hard_maps=True)
     world.salt.execute(world.salt.command("salt-cloud", "-l", "error", "-m", chosen, "-H", "-y"))
     left = {name for name in world.domains() if name.startswith("sc-")}
