@@ -472,3 +472,12 @@ def test_what_came_out_of_a_store_is_struck_out_wherever_it_stands(guest):
     assert "abc" not in caught.value.message
     failing = scripted("true", inline_script=("echo canary one; false",), secrets=secrets)
     assert "canary" not in "".join(minion.enrol(guest, failing).warnings)
+
+
+def test_half_a_secret_at_the_beginning_of_a_long_output_is_not_told(guest):
+    token = "token-" + 40 * "canary"
+    script = 'echo "$TOKEN"; i=0; while [ $i -lt 16 ]; do i=$((i+1)); printf "%01013d\\n" $i; done'
+    with pytest.raises(errors.DeployFailed) as caught:
+        minion.enrol(guest, scripted(f"{script}; exit 1", script_env={"TOKEN": token}))
+    assert "canary" not in caught.value.message
+    assert caught.value.message.endswith("016")

@@ -18,6 +18,9 @@ from collections.abc import Iterable, Mapping
 
 MARK = "kvm-clone: "
 
+#: Bytes of the scripts' output that are told, from its end.
+MOST = 16384
+
 #: Sourced from the archive by the shell that removes the folder.
 RUN = ".run"
 
@@ -77,8 +80,8 @@ stage() {
 }
 
 # finish STATUS: what follows this line is the scripts' output and no word of ours.
-finish() { say output; tail -n 40 "$log" | tail -c 16384; exit "$1"; }
-"""
+finish() { say output; tail -n 40 "$log" | tail -c MOST; exit "$1"; }
+""".replace("MOST", str(MOST))
 
 _INSTALL = r"""
 umask 022
