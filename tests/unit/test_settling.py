@@ -183,10 +183,12 @@ def test_a_guest_that_breaks_every_connection_is_given_up_in_time(
     clock: Clock, error: type[Exception]
 ) -> None:
     connection = Connection(error("it broke"))
+    entering = Entering(clock, connection)
     started = clock.now
     with pytest.raises(error):
-        Entering(clock, connection)._reach(BEFORE)
+        entering._reach(BEFORE)
     assert clock.now - started <= bootstrap.SSH_TIMEOUT + 2
+    assert entering.looked <= bootstrap.SSH_TIMEOUT / 2 + 2, "each took a second, and then a pause"
     assert connection.closed
 
 

@@ -363,8 +363,9 @@ class _Bootstrap:
         except (ChannelError, CommandFailed) as error:
             channel.close()
             log.debug("%s: entered before its network was restarted: %s", self.handle.name, error)
-            if time.monotonic() >= deadline:
+            if time.monotonic() + 1.0 >= deadline:
                 raise
+            time.sleep(1.0)  # as in `_reach`, for one that lets in and breaks off at once
             return False
         except BaseException:
             channel.close()
