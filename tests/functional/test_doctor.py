@@ -20,7 +20,7 @@ from saltext.kvmclone.findings import AT_HOST, KINDS, Commands, Finding
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.ownership import DESTROYING, Worker
-from tests.functional.places import storage_pool
+from tests.functional.places import open_in_a_tool, storage_pool
 from tests.functional.test_adopt import old_clone
 from tests.functional.world import CloneOf, Salt, World
 
@@ -189,6 +189,17 @@ def test_such_a_disk_is_left_alone_where_others_stand_on_it(
     with connection() as conn:
         conn.lookupByName(name).undefine()
     assert findings(world, opened) == []
+
+
+def test_such_a_disk_is_left_alone_where_somebody_has_it_open(
+    world: World, opened: Host, name: str
+) -> None:
+    disk = world.disks(name)[0]
+    with connection() as conn:
+        conn.lookupByName(name).undefine()
+    with open_in_a_tool(disk):
+        assert findings(world, opened) == []
+    assert [one.name for one in findings(world, opened)] == [str(disk)]
 
 
 def test_a_copy_by_another_tool_is_a_note(world: World, opened: Host, name: str) -> None:

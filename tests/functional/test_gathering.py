@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import threading
 import uuid
@@ -175,6 +176,22 @@ def test_a_pool_that_cannot_be_looked_into_is_told(world: World, base: str, open
         finally:
             pool.undefine()
     assert [one for one in found.unchecked if name in one]
+
+
+def test_a_disk_that_may_be_where_nobody_can_look_is_told(
+    world: World, base: str, opened: Host
+) -> None:
+    folder = world.lab.folder / f"unmounted-{world.token}"
+    folder.mkdir()
+    disk = folder / "x.qcow2"
+    world.attach(base, disk, "vdb")
+    (said,) = [one for one in gathering.take(opened).unchecked if str(disk) in one]
+    assert base in said
+    assert "is empty" in said
+    (folder / "other").touch()  # so it is mounted, and the disk is simply gone
+    assert not [one for one in gathering.take(opened).unchecked if str(disk) in one]
+    shutil.rmtree(folder)
+    assert [one for one in gathering.take(opened).unchecked if str(disk) in one]
 
 
 def test_a_pipe_in_a_pool_holds_nobody_up(world: World, base: str, opened: Host) -> None:

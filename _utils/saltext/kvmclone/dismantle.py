@@ -12,11 +12,12 @@ import dataclasses
 import logging
 import os
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from saltext.kvmclone import foreign, networks, protect, verdict, volumes, workers
+from saltext.kvmclone import foreign, images, networks, protect, verdict, volumes, workers
 from saltext.kvmclone.census import identity
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.errors import (
@@ -32,6 +33,9 @@ from saltext.kvmclone.reservation import Reservation
 from saltext.kvmclone.verdict import Doomed, Kept
 
 log = logging.getLogger(__name__)
+
+#: Seconds that a tool which only looks at an image may have it open.
+_GLANCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
                 return Gone(sentences=foreign.destroy(host, handle, force))
             _require_idle(record, name, force, token)
             _require_definition(handle)
-            verdict.judge(host, handle, record, force)
+            doomed = verdict.judge(host, handle, record, force).files
+            _require_unheld(handle, record, doomed, running=handle.state() != "shutoff")
             if record.complete:
                 protect.confirm(host, record)
             mine = replace(record, stage=DESTROYING, failed="", worker=workers.this_process())
@@ -91,6 +96,7 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
             if protect.protection(host, handle) is not None:
                 protect.unprotect(host, handle)
             handle.power_off()
+            _require_unheld(handle, record, doom.files)
             gone = _delete(host, handle, mine, doom.files)
         except BaseException:
             release(handle, mine)
@@ -123,7 +129,9 @@ def examine(host: Host, handle: DomainHandle, force: bool = False) -> tuple[str,
         return foreign.examine(host, handle, force)
     _require_idle(record, handle.name, force, "")
     _require_definition(handle)
-    return verdict.judge(host, handle, record, force).sentences()
+    doom = verdict.judge(host, handle, record, force)
+    _require_unheld(handle, record, doom.files, running=handle.state() != "shutoff")
+    return doom.sentences()
 
 
 def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
@@ -260,6 +268,29 @@ def _require_definition(handle: DomainHandle) -> None:
             f"Define it again, then repeat this: virsh dumpxml {shlex.quote(handle.name)} > "
             "/tmp/domain.xml; virsh define /tmp/domain.xml",
         )
+
+
+def _require_unheld(
+    handle: DomainHandle, record: Record, files: tuple[Doomed, ...], running: bool = False
+) -> None:
+    """
+    :param running: The clone itself has its files open; so only loop devices can be told apart.
+    :raises CloneInUse: Somebody has a file open that no domain of this libvirt names: another
+        libvirt, a backup, whoever attached or mounted it by hand.
+    """
+    if not handle.host.local:
+        return
+    deadline = time.monotonic() + (_GLANCE if record.complete else volumes.PATIENCE)
+    for file in files:
+        while who := images.holder(file.path, loops_only=running):
+            if time.monotonic() > deadline:
+                path = shlex.quote(file.path)
+                raise CloneInUse(
+                    f"'{handle.name}' cannot be destroyed: {who} has '{file.path}' open, or an "
+                    "image that stands on it. No file was deleted.",
+                    f"Find out who that is, and let it finish: fuser -v {path}   losetup -j {path}",
+                )
+            time.sleep(0.2)
 
 
 def _require_idle(record: Record, name: str, force: bool, token: str) -> None:

@@ -20,6 +20,7 @@ from saltext.kvmclone import (
     domain_xml,
     drift,
     gathering,
+    images,
     markup,
     ownership,
     volumes,
@@ -341,7 +342,7 @@ class _Examination:
         needed |= {claim.key for claim in self.census.claims}  # a damaged record counts, too
         for path in self.census.images:
             match = _LIKE_OURS.fullmatch(os.path.basename(path))
-            if match and self.census.identity(path) not in needed:
+            if match and self.census.identity(path) not in needed and not self._is_open(path):
                 yield Finding(
                     "volume-without-clone",
                     path,
@@ -349,6 +350,10 @@ class _Examination:
                     "uses it. If nobody needs it, delete it.",
                     self._delete(path),
                 )
+
+    def _is_open(self, path: str) -> bool:
+        """Whether somebody needs a file although no machine of this libvirt names it."""
+        return self.host.local and bool(images.holder(path))
 
     def _delete(self, path: str) -> str:
         """libvirt deletes what it knows; what was put there by hand is a file like any other."""

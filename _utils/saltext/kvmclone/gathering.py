@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -357,6 +358,23 @@ class _Gathering:
             known = key in self.read and key not in self.unread
             if not known and away(self.pools.values(), self.local, image, mount):
                 self._link(image, below)
+        recorded = {claim.key for claim in self.claims} | {link.key for link in self.links}
+        self.unchecked += [
+            f"the disk '{use.path}' of '{use.domain}' is not there now ({why}), so what it stands "
+            "on is not known"
+            for use in self.uses
+            if use.format not in ("", "raw") and use.key in self.unread - recorded
+            if (why := self._out_of_sight(use.path))
+        ]
+
+    def _out_of_sight(self, path: str) -> str:
+        """Why a missing file may be where nobody can look now; empty where it is just gone."""
+        folder = os.path.dirname(path)
+        why = away(self.pools.values(), self.local, path)
+        with suppress(OSError):
+            # So looks a folder that something should be mounted at.
+            why = why or f"its folder '{folder}' is empty" * (not os.listdir(folder))
+        return why
 
     def _link(self, image: str, below: str) -> None:
         link = Link(image, self._key(image), below, self._key(below))

@@ -8,10 +8,12 @@ through libvirt instead and :func:`chain` follows it just the same.
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import stat
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 
 from saltext.kvmclone import image_header
 from saltext.kvmclone.facts import ImageFacts
@@ -27,6 +29,12 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFBLK: "block", stat.S_IFDIR: "folder"}
 _ASK_FOR_LOCK = 36
 _LOCK = struct.Struct("hhqqi4x")
 _WRITE_BYTE = 101
+
+#: All bytes that it holds for as much as having an image open, also below another one.
+_ALL_BYTES = (100, 200)
+
+#: Where the kernel tells what each loop device was made from.
+_LOOPS = "/sys/block/loop*/loop/backing_file"
 
 _WRONG = {"missing": "missing", "unreadable": "unreadable", "unseen": "in no active storage pool"}
 
@@ -57,7 +65,7 @@ def _look(path: str) -> ImageFacts:
     with open(path, "rb") as image:
         header = image_header.parse(image.read(image_header.LENGTH))
         size = image.seek(0, os.SEEK_END)
-        written = _is_written(image.fileno())
+        written = _is_locked(image.fileno(), _WRITE_BYTE, 1)
     # QEMU takes a relative backing name from where the image was opened.
     relative = header.backing and not header.backing.startswith(("/", "json:"))
     named = kind == "block" or relative
@@ -69,13 +77,46 @@ def _look(path: str) -> ImageFacts:
         size=size,
         allocation=status.st_blocks * 512 if kind == "file" else size,
         modified=_modified(status),
-        written=written,
+        written=written or any(writes for _loop, writes in _loops(path)),
     )
 
 
-def _is_written(descriptor: int) -> bool:
-    """Whether a running QEMU, or one of its tools, has the image open for writing."""
-    question = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _WRITE_BYTE, 1, 0)
+def holder(path: str, loops_only: bool = False) -> str:
+    """
+    Who has an image open, by whatever name, in words; empty where nobody is seen.
+
+    Seen are QEMU and its tools, whoever started them, also where they have an image open that
+    stands on this one; and the kernel's loop devices.
+    """
+    for loop, _writes in _loops(path):
+        return f"the loop device {loop}"
+    if loops_only:
+        return ""
+    try:
+        with open(path, "rb") as image:
+            held = _is_locked(image.fileno(), *_ALL_BYTES)
+    except OSError:  # gone
+        return ""
+    return "QEMU or one of its tools" if held else ""
+
+
+def _loops(path: str) -> list[tuple[str, bool]]:
+    """The loop devices that were made from a file, and whether they may write it."""
+    found = []
+    for told in glob.glob(_LOOPS):
+        with suppress(OSError):  # gone meanwhile; or a file that is called so no more
+            with open(told, encoding="utf-8", errors="surrogateescape") as text:
+                if not os.path.samefile(text.read().rstrip("\n"), path):
+                    continue
+            name = told.split("/")[3]
+            with open(f"/sys/block/{name}/ro", encoding="ascii") as text:
+                found.append((f"/dev/{name}", text.read().strip() == "0"))
+    return found
+
+
+def _is_locked(descriptor: int, first: int, length: int) -> bool:
+    """Whether somebody else holds a lock on any of these bytes."""
+    question = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, first, length, 0)
     try:
         kind: int = _LOCK.unpack(fcntl.fcntl(descriptor, _ASK_FOR_LOCK, question))[0]
     except OSError:  # a file system without locks

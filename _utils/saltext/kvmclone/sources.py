@@ -150,8 +150,8 @@ def judge(
         for image in source.images:
             if image.written:
                 notes.conflicts.append(
-                    f"{where}: '{image.path}' is open for writing: another machine uses it. "
-                    f"Find it: fuser -v {shlex.quote(image.path)}"
+                    f"{where}: '{image.path}' is open for writing: another machine or a loop "
+                    f"device uses it. Find it: fuser -v {shlex.quote(image.path)}   losetup -a"
                 )
     return _header(disk, top, quick, facts, notes) and _chain(disk, source, notes)
 
