@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 
@@ -326,3 +327,45 @@ def test_salt_clouds_own_cache_is_kept_where_it_is_asked_for(world: CloudWorld) 
     assert cached.exists()
     assert world.cloud("-d", "-y", name).retcode == 0
     assert not cached.exists()
+
+
+#: What Salt's own functions, states and runner called ``cloud`` do.
+CLIENT = """
+import json, sys, salt.cloud
+conf, provider, name = sys.argv[1:]
+client = salt.cloud.CloudClient(path=conf)
+made = client.create(provider, [name], grains={"a": "b"})
+listed = client.query()
+stopped = client.action("stop", names=[name])
+gone = client.destroy([name])
+print("ANSWER", json.dumps([made, listed, stopped, gone], default=str))
+"""
+
+
+def test_what_calls_salt_cloud_as_a_library_needs_no_profile(world: CloudWorld) -> None:
+    """The core merges no provider then; its keys, with the url, count all the same."""
+    world.provider("kept", base_domain=world.base, deploy=False, ip_source="ip-learning")
+    before = world.left()
+    name = world.name("library")
+    told = subprocess.run(
+        [
+            str(world.salt.venv / "bin/python"),
+            "-c",
+            CLIENT,
+            str(world.salt.conf / "cloud"),
+            "kept",
+            name,
+        ],
+        capture_output=True,
+        text=True,
+        env=world.salt.environment("command"),
+        check=False,
+    )
+    (answer,) = [line for line in told.stdout.splitlines() if line.startswith("ANSWER")] or [""]
+    assert answer, told
+    made, listed, stopped, gone = json.loads(answer.partition(" ")[2])
+    assert made[name]["stage"] == "addressed", made
+    (alias,) = [alias for alias, drivers in listed.items() if name in drivers["libvirt"]]
+    assert stopped[alias]["libvirt"][name]["state"] == "stopped"
+    assert gone[alias]["libvirt"][name]["name"] == name
+    assert world.left() == before
