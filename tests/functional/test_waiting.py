@@ -90,7 +90,7 @@ PANIC = (
 )
 
 
-def panicking(world: World) -> str:
+def panicking(world: World, on_crash: str = "destroy") -> str:
     """A base that panics three seconds after it was switched on."""
     base = world.base(fmt="raw", devices="<panic model='isa'/>")
     with world.disks(base)[0].open("r+b") as disk:
@@ -98,6 +98,9 @@ def panicking(world: World) -> str:
     xml = world.xml(base)
     system = xml.find("os")
     assert system is not None
+    fate = xml.find("on_crash")
+    assert fate is not None
+    fate.text = on_crash
     for tag in ("kernel", "initrd", "cmdline"):
         element = system.find(tag)
         assert element is not None
@@ -153,6 +156,28 @@ def test_a_guest_that_panics_is_told_within_a_second(
     assert waiting.ended - off < 1.0
     assert isinstance(waiting.error, GuestStopped)
     assert "is shutoff (the guest crashed" in waiting.error.message
+
+
+def test_a_guest_that_is_kept_as_it_crashed_is_told_within_a_second_and_listed_so(
+    world: World, host: LocalHost, clone_of: CloneOf
+) -> None:
+    base = panicking(world, on_crash="preserve")
+    name = clone_of(base)
+    host.boot(name)
+    waiting = Waiting(name, base, LONG)
+    with connection() as conn:
+        domain = conn.lookupByName(name)
+        crashed = lambda: domain.state()[0] == libvirt.VIR_DOMAIN_CRASHED  # noqa: E731
+        wait_until(crashed, "the panic", 30, interval=0.01)
+    panicked = time.monotonic()
+    waiting.finish(5)
+    assert waiting.ended - panicked < 1.0
+    assert isinstance(waiting.error, GuestStopped)
+    assert "is crashed" in waiting.error.message
+    assert host.show(name).state == "crashed"
+    assert {clone.name: clone.state for clone in host.list_clones()}[name] == "crashed"
+    host.destroy(name)
+    assert not world.exists(name)
 
 
 def test_an_agent_that_connects_ends_the_pause(world: World, host: LocalHost) -> None:
