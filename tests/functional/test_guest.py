@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import libvirt
 import pytest
 from salt.exceptions import CommandExecutionError
 
@@ -263,6 +264,18 @@ def test_starting_a_paused_clone_lets_it_go_on(
         conn.lookupByName(name).suspend()
     assert host.show(name).state == "paused"
     assert host.power(name, "start").state == "running"
+
+
+def test_starting_a_clone_that_sleeps_wakes_it(world: World, host: LocalHost) -> None:
+    base = world.lab.debian_base(world.name("debian"))
+    name = world.name()
+    outcome = pipeline.create(host, quick(name, base, wait=Wait(timeout=240)))
+    assert outcome.error is None
+    with connection() as conn:
+        conn.lookupByName(name).pMSuspendForDuration(libvirt.VIR_NODE_SUSPEND_TARGET_MEM, 0)
+    wait_until(lambda: host.show(name).state == "pmsuspended", "the guest to sleep", 60)
+    assert host.power(name, "start").state == "running"
+    world.lab.wait_for_agent(name)
 
 
 def _keys(base: str) -> dict[str, Any]:

@@ -176,6 +176,13 @@ def test_a_guest_that_is_kept_as_it_crashed_is_told_within_a_second_and_listed_s
     assert "is crashed" in waiting.error.message
     assert host.show(name).state == "crashed"
     assert {clone.name: clone.state for clone in host.list_clones()}[name] == "crashed"
+    for action in ("start", "reboot"):
+        with pytest.raises(GuestStopped) as caught:
+            host.power(name, action)
+        assert f"kvm_clone.stop {name}" in caught.value.hint
+    started = time.monotonic()
+    assert host.power(name, "stop").state == "shutoff"
+    assert time.monotonic() - started < 10  # nobody in there was asked
     host.destroy(name)
     assert not world.exists(name)
 

@@ -133,6 +133,10 @@ class DomainHandle:
         """Let a paused domain go on."""
         self.host.call(self.raw.resume)
 
+    def wake_up(self) -> None:
+        """Let a guest that put itself to sleep (suspend to RAM) go on."""
+        self.host.call(self.raw.pMWakeup)
+
     def shut_down(self) -> None:
         """Ask the guest to shut down; one that is off already stays so."""
         with absent(OPERATION_INVALID):
@@ -146,8 +150,11 @@ class DomainHandle:
         """
         deadline, ask_at = time.monotonic() + patience, 0.0
         while (now := time.monotonic()) < deadline:
-            if self.state() == "shutoff":
+            state = self.state()
+            if state == "shutoff":
                 return
+            if state == "crashed":  # nobody in there hears us
+                break
             if now >= ask_at:
                 self.shut_down()
                 ask_at = now + 8

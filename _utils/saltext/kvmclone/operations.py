@@ -24,6 +24,7 @@ from saltext.kvmclone import (
     leftovers,
     lineage,
     plan,
+    power,
     protect,
     publishing,
     records,
@@ -275,19 +276,9 @@ class LocalHost:
             if unfinished and action in ("start", "reboot"):
                 raise dismantle.in_progress(record, name)
             state = handle.state()
-            running = state != "shutoff"
-            if action == "start" and not running and record.stage == "cloned":
+            if action == "start" and state == "shutoff" and record.stage == "cloned":
                 return self._first_start(name, record)
-            if action == "start" and state == "paused":
-                handle.resume()
-            elif action == "start" and not running:
-                handle.start()
-            elif action == "stop" and running:
-                handle.stop(60)
-            elif action == "off":
-                handle.power_off()
-            elif action == "reboot":
-                handle.reboot() if running else handle.start()
+            power.change(handle, state, action)
             return answers.shown(host, handle, record, self.label)
 
         return self._connected(work)
