@@ -235,6 +235,9 @@ def changed(source: Path, target: Path, fmt: str, change: Callable[[Path], None]
         run(["mount", "-o", "loop", raw, root])
         try:
             change(root)
+            # A QEMU that somebody starts meanwhile has a copy of this mount, and keeps it when
+            # ours goes; the file must be complete all the same.
+            run(["sync", "--file-system", root])
         finally:
             run(["umount", root])
         run(["qemu-img", "convert", "-f", "raw", "-O", fmt, raw, target])
