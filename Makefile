@@ -30,7 +30,7 @@ test: setup-all ## every layer, with real guests (about 70 minutes on 2 cores)
 test-fast: setup ## the layers that need no guest (under 2 minutes)
 	$(PYTEST) -m 'not guest and not slow' tests/unit tests/functional $(ARGS)
 
-sweep: setup ## kill worker and libvirtd at every point (an hour); the figures go into docs/
+sweep: setup ## kill worker and libvirtd at every point (hours); the figures go into docs/
 	PYTHONPATH=_utils:. $(PYTHON) -m tests.sweep --write $(ARGS)
 
 lint: setup ## style, format and types
