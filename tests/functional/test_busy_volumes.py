@@ -20,6 +20,8 @@ from tests.functional.disks import file_xml, img
 from tests.functional.places import MIB
 from tests.functional.world import World, quick, same_content
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 def test_a_half_made_volume_is_told_from_somebody_elses_file(world: World, host: LocalHost) -> None:

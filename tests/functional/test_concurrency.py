@@ -33,6 +33,8 @@ from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Request
 from saltext.kvmclone.request import Request, Wait
 
+pytestmark = pytest.mark.slow
+
 url, base, strategy, start, names = json.loads(sys.argv[1])
 
 def one(name):

@@ -19,6 +19,8 @@ from tests.functional.places import storage_pool
 from tests.functional.test_takeover import dead  # noqa: F401
 from tests.functional.world import World, full, quick
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

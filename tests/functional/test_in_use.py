@@ -12,6 +12,8 @@ from saltext.kvmclone.operations import LocalHost
 from tests.functional.places import loop_device, open_in_a_tool
 from tests.functional.world import World, full, quick
 
+pytestmark = pytest.mark.slow
+
 
 def refused(world: World, host: LocalHost, name: str) -> str:
     """Nothing was touched, and why."""

@@ -18,6 +18,8 @@ from saltext.kvmclone.request import DiskWish
 from tests.functional.places import file_system, storage_pool
 from tests.functional.world import World, full, image_info, same_content, sha256
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 
 #: ``FS_IOC_FIEMAP``, and its flag for an extent that more than one file has.

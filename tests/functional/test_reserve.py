@@ -29,6 +29,8 @@ from saltext.kvmclone.reservation import Reservation
 from tests.functional.nets import Network, network
 from tests.functional.world import World, at_once, quick
 
+pytestmark = pytest.mark.slow
+
 LIVE, CONFIG = libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE, libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG
 ADD = libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST
 MAC = "52:54:00:00:00:01"

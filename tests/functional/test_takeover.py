@@ -419,6 +419,8 @@ sys.path[:0] = ['_utils', '.']
 from saltext.kvmclone import collect
 from saltext.kvmclone.operations import LocalHost
 
+pytestmark = pytest.mark.slow
+
 url, name, apply = json.loads(sys.argv[1])
 print(json.dumps([item.as_dict() for item in collect.collect(LocalHost(url), name, apply)]))
 """

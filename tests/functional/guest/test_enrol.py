@@ -24,6 +24,8 @@ from saltext.kvmclone.guest.minion import Enrolment, GuestFile
 from saltext.kvmclone.request import Login, Secrets
 from tests.functional.guest.sshd import PASSWORD, USER, Sshd
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("paramiko")
 
 #: Where everything that the script leaves is looked for; /tmp is another one inside.

@@ -21,6 +21,8 @@ from saltext.kvmclone.guest.channel import check
 from saltext.kvmclone.request import Login, Secrets
 from tests.functional.guest.sshd import PASSWORD, USER, Sshd, free_port
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("paramiko")
 
 
