@@ -21,6 +21,8 @@ from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Request
 from tests.functional.world import World, at_once, full, quick, sha256
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = 5
 EACH = 4
 
@@ -32,8 +34,6 @@ from saltext.kvmclone import pipeline
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Request
 from saltext.kvmclone.request import Request, Wait
-
-pytestmark = pytest.mark.slow
 
 url, base, strategy, start, names = json.loads(sys.argv[1])
 

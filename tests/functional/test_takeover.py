@@ -34,6 +34,8 @@ from saltext.kvmclone.ownership import DEAD, Minion, Worker
 from saltext.kvmclone.request import Request
 from tests.functional.world import World, at_once, full, quick
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def dead() -> Worker:
@@ -418,8 +420,6 @@ import json, sys
 sys.path[:0] = ['_utils', '.']
 from saltext.kvmclone import collect
 from saltext.kvmclone.operations import LocalHost
-
-pytestmark = pytest.mark.slow
 
 url, name, apply = json.loads(sys.argv[1])
 print(json.dumps([item.as_dict() for item in collect.collect(LocalHost(url), name, apply)]))
