@@ -15,6 +15,8 @@ from saltext.kvmclone import workers
 from saltext.kvmclone.operations import LocalHost
 from tests.functional.world import CloneOf, Salt, World, quick
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def left(world: World, host: LocalHost, base: str) -> str:

@@ -19,6 +19,8 @@ from lab.common import CHECKOUT
 from saltext.kvmclone.operations import LocalHost
 from tests.functional.world import World, quick
 
+pytestmark = pytest.mark.slow
+
 ALIAS = "local-kvm"
 LOCAL = {"driver": "libvirt", "url": "qemu:///system"}
 

@@ -22,6 +22,8 @@ from saltext.kvmclone.operations import LocalHost
 from tests.functional.places import file_system, storage_pool
 from tests.functional.world import World, full, quick
 
+pytestmark = pytest.mark.slow
+
 TREASURE = b"the only copy of something" * 4000
 
 

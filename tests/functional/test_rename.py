@@ -21,6 +21,8 @@ from saltext.kvmclone.ownership import Minion, Worker
 from tests.functional.test_takeover import dead  # noqa: F401
 from tests.functional.world import CloneOf, World, full, quick
 
+pytestmark = pytest.mark.slow
+
 
 def rename(world: World, name: str, word: str = "renamed") -> str:
     now = world.name(word)
