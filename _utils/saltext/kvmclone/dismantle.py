@@ -79,8 +79,7 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
                 return Gone(sentences=foreign.destroy(host, handle, force))
             _require_idle(record, name, force, token)
             _require_definition(handle)
-            doomed = verdict.judge(host, handle, record, force).files
-            _require_unheld(handle, record, doomed, running=handle.state() != "shutoff")
+            _judge(host, handle, record, force)
             if record.complete:
                 protect.confirm(host, record)
             mine = replace(record, stage=DESTROYING, failed="", worker=workers.this_process())
@@ -129,9 +128,7 @@ def examine(host: Host, handle: DomainHandle, force: bool = False) -> tuple[str,
         return foreign.examine(host, handle, force)
     _require_idle(record, handle.name, force, "")
     _require_definition(handle)
-    doom = verdict.judge(host, handle, record, force)
-    _require_unheld(handle, record, doom.files, running=handle.state() != "shutoff")
-    return doom.sentences()
+    return _judge(host, handle, record, force).sentences()
 
 
 def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
@@ -268,6 +265,13 @@ def _require_definition(handle: DomainHandle) -> None:
             f"Define it again, then repeat this: virsh dumpxml {shlex.quote(handle.name)} > "
             "/tmp/domain.xml; virsh define /tmp/domain.xml",
         )
+
+
+def _judge(host: Host, handle: DomainHandle, record: Record, force: bool) -> verdict.Doom:
+    """The verdict before anything is touched: also over files that somebody has open."""
+    doom = verdict.judge(host, handle, record, force)
+    _require_unheld(handle, record, doom.files, running=handle.state() != "shutoff")
+    return doom
 
 
 def _require_unheld(

@@ -88,8 +88,8 @@ def holder(path: str, loops_only: bool = False) -> str:
     Seen are QEMU and its tools, whoever started them, also where they have an image open that
     stands on this one; and the kernel's loop devices.
     """
-    for loop, _writes in _loops(path):
-        return f"the loop device {loop}"
+    if loops := _loops(path):
+        return f"the loop device {loops[0][0]}"
     if loops_only:
         return ""
     try:

@@ -334,6 +334,7 @@ def card(guest, name, address):
 
 CONFIGURATIONS = [
     "/etc/NetworkManager/system-connections/wired.nmconnection",
+    "/etc/NetworkManager/system-connections/Wired connection 1.nmconnection",
     "/etc/netplan/50-cloud-init.yaml",
     "/etc/systemd/network/10-lan.network",
     "/etc/network/interfaces",

@@ -46,13 +46,13 @@ network_cards() {
     done
     set -- "$R"/etc/NetworkManager/system-connections/* "$R"/etc/netplan/*.yaml \
         "$R"/etc/systemd/network/* "$R"/etc/network/interfaces "$R"/etc/network/interfaces.d/*
-    if any "$@"; then named_cards "$@"; fi
-    if [ "$found" = failed ]; then fail network_cards "$file cannot be written"
+    if any "$@" && ! named_cards "$@"; then
+        fail network_cards "$file cannot be written"
     elif [ -n "$found" ]; then done_ network_cards
     else skip network_cards "nothing names the cards of the base"; fi
 }
 
-# named_cards FILE…: those that name a card which is not here; says so in `found`
+# named_cards FILE…: those that name a card which is not here; sets `found`, and fails at `file`
 named_cards() {
     ours=' ' two='[0-9A-Fa-f][0-9A-Fa-f]'
     for card in "$R"/sys/class/net/*; do
@@ -64,21 +64,23 @@ named_cards() {
         tr -cd '0-9A-Fa-f:\n' | tr A-F a-f | sort -u); do
         case $ours in *" $address "*) ;; *) others="$others $address" ;; esac
     done
-    if [ -z "$others" ]; then return; fi
+    if [ -z "$others" ]; then return 0; fi
     case "${others# }/${ours# }" in
     *' '*/*|*/*' '*' '|*/)
         skip network_other_cards "its network is configured for cards that it does not have:$others"
-        return ;;
+        return 0 ;;
     esac
     ours=${ours# }
-    for file in $(grep -lisF "${others# }" "$@"); do
-        found=failed
-        sed -i "s/${others# }/${ours% }/gI" "$file" || return
-        found=1
+    for file; do  # "Wired connection 1.nmconnection" is one of them
+        if grep -qisF "${others# }" "$file"; then
+            sed -i "s/${others# }/${ours% }/gI" "$file" || return
+            found=1
+        fi
     done
     # netplan writes the configuration of others, at boot or when it is told to.
     if any "$R"/etc/netplan/*.yaml && [ -z "$R" ] && command -v netplan >/dev/null; then
         netplan generate || :
     fi
+    return 0
 }
 """
