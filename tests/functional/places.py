@@ -27,22 +27,6 @@ def loop_device(image: Path) -> Iterator[str]:
 
 
 @contextmanager
-def open_in_a_tool(path: Path, form: str = "qcow2") -> Iterator[None]:
-    """A tool of QEMU has the image open, as a machine of another libvirt would."""
-    words = ["qemu-io", "-f", form, str(path)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tool:
-        assert tool.stdin is not None
-        assert tool.stdout is not None
-        tool.stdin.write(b"length\n")
-        tool.stdin.flush()
-        tool.stdout.readline()  # it has answered, so it is open
-        try:
-            yield
-        finally:
-            tool.stdin.close()
-
-
-@contextmanager
 def file_system(folder: Path, kind: str, *options: str, size: int = 320 * MIB) -> Iterator[Path]:
     """A file system of its own under ``folder/kind``, in a file."""
     folder.mkdir(parents=True, exist_ok=True)

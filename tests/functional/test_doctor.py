@@ -20,9 +20,10 @@ from saltext.kvmclone.findings import AT_HOST, KINDS, Commands, Finding
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.ownership import DESTROYING, Worker
-from tests.functional.places import open_in_a_tool, storage_pool
+from tests.functional.places import storage_pool
 from tests.functional.test_adopt import old_clone
 from tests.functional.world import CloneOf, Salt, World
+from tests.images import open_in_a_tool
 
 #: A process that has ended, on this machine or on one that nobody can ask.
 NOBODY = Worker(host="elsewhere", boot="another", pid=2**22, started=1, token="x")

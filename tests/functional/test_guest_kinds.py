@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from lab import image
-from lab.common import wait_until, write
+from lab.common import LIBVIRT_URI, wait_until, write
 from lab.lab import Lab, connection
 from saltext.kvmclone import pipeline
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.errors import KvmCloneError
+from saltext.kvmclone.guest.agent import AgentChannel
+from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Request, Wait
 from tests.functional.bootstrapping import Guest, until
@@ -32,6 +34,8 @@ class Kind:
     unit: str
     packages: tuple[str, ...]
     settle: Callable[[Path], None]
+    #: What its operator did in the base while it ran.
+    done_there: str = "true"
 
 
 def without_networkd(root: Path) -> None:
@@ -47,11 +51,19 @@ def ifupdown(root: Path) -> None:
 
 def network_manager(root: Path) -> None:
     without_networkd(root)
-    # From the machine's own secret, not from the card's address: a clone asks as its base.
+    # From the machine's own secret, not from the card's address: a clone asks as its base. And
+    # no connection but those that somebody made.
     write(
         root / "etc/NetworkManager/conf.d/lab.conf",
-        "[connection]\nipv4.dhcp-client-id=stable\n[main]\nno-auto-default=\n",
+        "[connection]\nipv4.dhcp-client-id=stable\n[main]\nno-auto-default=*\n",
     )
+
+
+#: A connection for this card alone, as many tools make it; its file has the name's blanks.
+BOUND = (
+    "nmcli connection add type ethernet con-name 'Wired connection 1' "
+    "ethernet.mac-address $(cat /sys/class/net/eth0/address)"
+)
 
 
 def dhcpcd(root: Path) -> None:
@@ -82,7 +94,7 @@ def cloud_init(root: Path) -> None:
 
 KINDS = [
     Kind("ifupdown", "networking", ("ifupdown", "isc-dhcp-client"), ifupdown),
-    Kind("NetworkManager", "NetworkManager", ("network-manager",), network_manager),
+    Kind("NetworkManager", "NetworkManager", ("network-manager",), network_manager, BOUND),
     Kind("dhcpcd", "dhcpcd", ("dhcpcd",), dhcpcd),
 ]
 
@@ -98,13 +110,16 @@ def kind_base(lab: Lab, kind: Kind) -> str:
         image.install(root, *kind.packages)
         kind.settle(root)
 
-    return lived(lab, lab.debian_base(f"{lab.name}-{kind.name.lower()}", change=change))
+    base = lab.debian_base(f"{lab.name}-{kind.name.lower()}", change=change)
+    return lived(lab, base, kind.done_there)
 
 
-def lived(lab: Lab, base: str) -> str:
+def lived(lab: Lab, base: str, done_there: str = "true") -> str:
     """A base that has been up once, and remembers what a machine remembers."""
     lab.start(base)
     lab.wait_for_agent(base)
+    with Host(LIBVIRT_URI) as host, AgentChannel(host.domain(base).agent) as channel:
+        wait_until(lambda: channel.run(done_there, timeout=60).status == 0, done_there, 120, 2.0)
     lab.wait_for_lease(base)
     lab.agent(base, "guest-shutdown")
     with connection() as conn:

@@ -9,8 +9,9 @@ import pytest
 from lab.common import run
 from saltext.kvmclone.errors import CloneInUse, PlanRefused
 from saltext.kvmclone.operations import LocalHost
-from tests.functional.places import loop_device, open_in_a_tool
+from tests.functional.places import loop_device
 from tests.functional.world import World, full, quick
+from tests.images import open_in_a_tool
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,13 @@ from lab.common import CHECKOUT, LIBVIRT_URI, wait_until
 from lab.lab import connection
 from saltext.kvmclone import domain_xml
 from saltext.kvmclone.clone import Clone
-from saltext.kvmclone.errors import AddressTimeout, GuestStopped, HostUnreachable, KvmCloneError
+from saltext.kvmclone.errors import (
+    AddressTimeout,
+    ChannelError,
+    GuestStopped,
+    HostUnreachable,
+    KvmCloneError,
+)
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.operations import LocalHost
@@ -59,6 +65,13 @@ class Waiting(threading.Thread):
     def finish(self, timeout: float) -> None:
         self.join(timeout)
         assert not self.is_alive(), "the wait goes on"
+
+
+def booted(host: LocalHost, clone_of: CloneOf, base: str) -> tuple[str, Waiting]:
+    """A clone that has just been switched on, and somebody who waits for it."""
+    name = clone_of(base)
+    host.boot(name)
+    return name, Waiting(name, base, LONG)
 
 
 def when_off(name: str) -> float:
@@ -117,9 +130,7 @@ def test_a_guest_that_powers_off_is_told_within_a_second(
     world: World, host: LocalHost, clone_of: CloneOf
 ) -> None:
     base = world.base(options="tiny.nodhcp tiny.poweroff=3")
-    name = clone_of(base)
-    host.boot(name)
-    waiting = Waiting(name, base, LONG)
+    name, waiting = booted(host, clone_of, base)
     off = when_off(name)
     waiting.finish(5)
     assert waiting.ended - off < 1.0
@@ -132,9 +143,7 @@ def test_a_guest_whose_qemu_dies_is_told_within_a_second(
     world: World, host: LocalHost, clone_of: CloneOf
 ) -> None:
     base = world.base(options="tiny.nodhcp")
-    name = clone_of(base)
-    host.boot(name)
-    waiting = Waiting(name, base, LONG)
+    name, waiting = booted(host, clone_of, base)
     time.sleep(1.0)
     os.kill(qemu_of(name), signal.SIGKILL)
     killed = time.monotonic()
@@ -148,9 +157,7 @@ def test_a_guest_that_panics_is_told_within_a_second(
     world: World, host: LocalHost, clone_of: CloneOf
 ) -> None:
     base = panicking(world)
-    name = clone_of(base)
-    host.boot(name)
-    waiting = Waiting(name, base, LONG)
+    name, waiting = booted(host, clone_of, base)
     off = when_off(name)
     waiting.finish(5)
     assert waiting.ended - off < 1.0
@@ -162,9 +169,7 @@ def test_a_guest_that_is_kept_as_it_crashed_is_told_within_a_second_and_listed_s
     world: World, host: LocalHost, clone_of: CloneOf
 ) -> None:
     base = panicking(world, on_crash="preserve")
-    name = clone_of(base)
-    host.boot(name)
-    waiting = Waiting(name, base, LONG)
+    name, waiting = booted(host, clone_of, base)
     with connection() as conn:
         domain = conn.lookupByName(name)
         crashed = lambda: domain.state()[0] == libvirt.VIR_DOMAIN_CRASHED  # noqa: E731
@@ -398,3 +403,27 @@ def test_a_daemon_that_is_killed_while_the_identity_is_reset_is_survived(
         held = channel.run("hostname -I", timeout=30).output
     assert served.split()[1] in " ".join(record.host_keys)
     assert clone.address in held.split()
+
+
+def test_an_agent_that_is_there_before_it_can_be_talked_to_is_asked_again(
+    world: World, host: LocalHost, clone_of: CloneOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a libvirtd tells of it that was just restarted."""
+    base = world.lab.debian_base(world.name("debian"))
+    name = clone_of(base)
+    ask, asked = DomainHandle.agent, list[str]()
+
+    def silent_at_first(self: DomainHandle, request: dict[str, Any], timeout: float) -> Any:
+        asked.append(request["execute"])
+        if len(asked) <= 2:
+            raise ChannelError("not connected", "wait")
+        return ask(self, request, timeout)
+
+    monkeypatch.setattr(DomainHandle, "agent", silent_at_first)
+    host.boot(name)
+    clone = host.wait_for_address(quick(name, base, wait=Wait(timeout=120)))
+    assert asked[:3] == ["guest-info"] * 3
+    assert clone.warnings == ()
+    record = world.record(name)
+    assert record is not None
+    assert record.identity == "reset"

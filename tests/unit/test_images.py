@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from saltext.kvmclone import images
+from tests.images import open_in_a_tool
 
 
 def img(*words: object) -> None:
@@ -76,23 +75,9 @@ def test_a_data_file_is_found(tmp_path: Path) -> None:
     assert [image.path for image in others] == [str(data)]
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[None]:
-    """A tool of QEMU has the image open."""
-    words = ["qemu-io", "-f", "qcow2", str(path)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tool:
-        assert tool.stdin is not None
-        assert tool.stdout is not None
-        tool.stdin.write(b"length\n")
-        tool.stdin.flush()
-        tool.stdout.readline()  # it has answered, so it is open
-        yield
-        tool.stdin.close()
-
-
 def test_who_has_an_image_open_is_seen_down_to_the_end_of_its_chain(chain: list[Path]) -> None:
     assert [images.holder(str(path)) for path in chain] == ["", "", ""]
-    with opened(chain[0]):
+    with open_in_a_tool(chain[0]):
         assert all("QEMU" in images.holder(str(path)) for path in chain)
         assert images.look(str(chain[0])).written
         assert not images.look(str(chain[2])).written
