@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from lab.lab import Lab, connection
 from lab.salt import SaltWorld
 from saltext.kvmclone import keys
 from tests.e2e.conftest import BASE, Machines
+from tests.e2e.running import interrupted, started
 
 pytestmark = pytest.mark.guest
 
@@ -44,24 +44,6 @@ def created(world: SaltWorld, profile: str, name: str) -> dict[str, Any]:
     made = world.run("kvmclone.create", profile, name)
     assert made.retcode == 0, made.stdout + made.stderr
     return dict(made.data["clones"][name])
-
-
-def started(world: SaltWorld, *words: str) -> subprocess.Popen[str]:
-    """A ``salt-run`` that goes on by itself, with a process group of its own.
-
-    It hears Ctrl-C also where whoever runs these tests ignores it (a job in the background).
-    """
-    command = world.command("salt-run", "--out=json", "-l", "error", *words)
-    return subprocess.Popen(
-        ["env", "--default-signal=INT", *command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd="/",
-        env=world.environment("command"),
-        start_new_session=True,
-    )
 
 
 @contextmanager
@@ -200,12 +182,11 @@ def test_no_key_stays_of_a_create_that_was_interrupted(
     try:
         wait_until(lambda: held(salt_world, "e2e-endless"), "the key to be accepted", 120)
         time.sleep(1)
-        os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        told = interrupted(process)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode != 0, out + err
+    assert process.returncode != 0, told
     assert held(salt_world, "e2e-endless") == {}
     with connection() as libvirtd, pytest.raises(libvirt.libvirtError):
         libvirtd.lookupByName("e2e-endless")

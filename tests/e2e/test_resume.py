@@ -21,7 +21,8 @@ from lab.ear import Ear
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
 from tests.e2e.conftest import BARE, BASE, Machines
-from tests.e2e.test_keys import held, started
+from tests.e2e.running import interrupted, started
+from tests.e2e.test_keys import held
 
 pytestmark = pytest.mark.guest
 
@@ -224,12 +225,11 @@ def test_resume_goes_on_once_the_guest_reaches_its_master(
     try:
         tag = "salt/kvm_clone/e2e-walled/enrolled"
         wait_until(lambda: tag in ear.tags(tag), "the minion to be started", 180)
-        os.killpg(process.pid, signal.SIGINT)  # somebody loses patience
-        out, err = process.communicate(timeout=120)
+        told = interrupted(process)  # somebody loses patience
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode != 0, out + err
+    assert process.returncode != 0, told
     before = kept(salt_world, "walled", "e2e-walled")
     fingerprint = held(salt_world, "e2e-walled")["minions"]
     with passage(salt_world.address, port, salt_world.ret_port):

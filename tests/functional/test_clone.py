@@ -14,6 +14,7 @@ from lab.lab import connection
 from saltext.kvmclone import workers
 from saltext.kvmclone.operations import LocalHost
 from tests.functional.world import (
+    CloneOf,
     World,
     full,
     image_info,
@@ -130,6 +131,20 @@ def test_every_disk_is_cloned_in_order(
         assert disk.path == str(world.lab.pool_path / f"{clone.name}-{disk.target}.{fmt}")
         assert image_info(disk.path)["format"] == fmt
     assert set(world.disks(clone.name)).isdisjoint(world.disks(base))
+
+
+@pytest.mark.parametrize("strategy", ["quick", "full"])
+def test_a_name_is_free_again_after_its_disk_was_removed_by_hand(
+    world: World, host: LocalHost, base: str, clone_of: CloneOf, strategy: str
+) -> None:
+    name = clone_of(base, clone_strategy=strategy)
+    (disk,) = world.disks(name)
+    with connection() as conn:
+        conn.lookupByName(name).undefine()
+    disk.unlink()  # behind libvirt's back, whose pool still has it on its list
+    clone = host.clone(quick(name, base, clone_strategy=strategy))
+    assert [part.path for part in clone.disks] == [str(disk)]
+    assert disk.exists()
 
 
 def test_a_cdrom_is_shared_and_never_copied(world: World, host: LocalHost) -> None:

@@ -332,6 +332,22 @@ def test_a_call_into_a_connection_that_just_broke_is_no_refusal(
             handle.state()
 
 
+def test_what_only_looks_is_asked_again_when_its_connection_breaks(
+    world: World, host: LocalHost, clone_of: CloneOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = clone_of(world.base())
+    real, breaks = Host.each_domain, iter([True, False])
+
+    def broken_once(self: Host, look: Any) -> Any:
+        if next(breaks):
+            _throw_us_out()
+        return real(self, look)
+
+    monkeypatch.setattr(Host, "each_domain", broken_once)
+    assert name in [clone.name for clone in host.list_clones()]
+    assert next(breaks, None) is None, "it was asked twice"
+
+
 def test_a_daemon_that_never_comes_back_is_told_at_the_deadline(
     world: World, host: LocalHost, clone_of: CloneOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,8 @@ class CloudWorld:
         for path in Path(self.lab.pool_path).iterdir():
             if path.name.startswith(f"{self.token}-") and not path.name.startswith(self.base):
                 path.unlink()
+        with connection() as conn:
+            conn.storagePoolLookupByName(self.lab.pool).refresh()
         for path in (self.salt.folder / "pki/master").glob(f"minions*/{self.token}-*"):
             path.unlink()
 

@@ -228,9 +228,11 @@ def test_a_hard_map_takes_clones_only(world: CloudWorld) -> None:
     if set(world.cloud("-Q").data[ALIAS]["libvirt"]) != {extra, kept}:
         pytest.skip("somebody else's clones are here, and a hard map would take them")
     world.settings(enable_hard_maps=True)
-    world.salt.execute(world.salt.command("salt-cloud", "-l", "error", "-m", chosen, "-H", "-y"))
+    told = world.salt.execute(
+        world.salt.command("salt-cloud", "-l", "error", "-m", chosen, "-H", "-y")
+    )
     left = {name for name in world.domains() if name.startswith("sc-")}
-    assert left == {kept, foreign, world.base}
+    assert left == {kept, foreign, world.base}, told
 
 
 def test_a_host_that_is_down_is_named_and_the_others_list(world: CloudWorld) -> None:

@@ -7,6 +7,7 @@ Salt forks, and connections do not survive that.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -38,6 +39,8 @@ from saltext.kvmclone.errors import (
     CreateInProgress,
     ForeignDomain,
     HostError,
+    HostUnreachable,
+    NeverConnected,
     PlanRefused,
 )
 from saltext.kvmclone.findings import AT_MASTER, Commands
@@ -48,6 +51,8 @@ from saltext.kvmclone.ownership import DESTROYING, Minion, Record, Worker
 from saltext.kvmclone.request import Deploy, Request, Wait
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class LocalHost:
@@ -79,10 +84,20 @@ class LocalHost:
             finally:
                 self.calls = host.calls
 
+    def _looked(self, work: Callable[[Host], T]) -> T:
+        """What only looks is asked again over a new connection where its own one breaks."""
+        try:
+            return self._connected(work)
+        except NeverConnected:
+            raise
+        except HostUnreachable as error:
+            log.info("asking again: %s", error)
+            return self._connected(work)
+
     # --- making -----------------------------------------------------------------------
 
     def plan(self, request: Request) -> dict[str, Any]:
-        return self._connected(
+        return self._looked(
             lambda host: plan.compute(survey.facts(host, request), request).as_dict()
         )
 
@@ -297,7 +312,7 @@ class LocalHost:
         )
 
     def show(self, name: str) -> Clone:
-        return self._connected(lambda host: answers.shown(host, *_ours(host, name), self.label))
+        return self._looked(lambda host: answers.shown(host, *_ours(host, name), self.label))
 
     def adjust(self, request: Request, dry: bool) -> Adjustment:
         """
@@ -320,7 +335,7 @@ class LocalHost:
 
     def exists(self, name: str) -> bool:
         """Whether a domain of that name exists, ours or not."""
-        return self._connected(lambda host: host.find(name) is not None)
+        return self._looked(lambda host: host.find(name) is not None)
 
     def list_clones(self) -> list[Clone]:
         def work(host: Host) -> list[Clone]:
@@ -330,7 +345,7 @@ class LocalHost:
 
             return [clone for clone in host.each_domain(shown) if clone]
 
-        return sorted(self._connected(work), key=lambda clone: clone.name)
+        return sorted(self._looked(work), key=lambda clone: clone.name)
 
     def address_of(self, name: str, timeout: float, ip_source: str = "") -> str:
         """
@@ -358,17 +373,17 @@ class LocalHost:
     # --- care -------------------------------------------------------------------------
 
     def unfinished(self, name: str = "") -> list[Unfinished]:
-        return self._connected(lambda host: leftovers.find(host, name))
+        return self._looked(lambda host: leftovers.find(host, name))
 
     def tree(self) -> dict[str, Any]:
-        return self._connected(lambda host: lineage.tree(host).as_dict())
+        return self._looked(lambda host: lineage.tree(host).as_dict())
 
     def bases(self) -> list[dict[str, Any]]:
-        return self._connected(lineage.bases)
+        return self._looked(lineage.bases)
 
     def doctor(self) -> list[dict[str, Any]]:
         commands = Commands(self.url, self.ours, self.label)
-        return self._connected(lambda host: [f.as_dict() for f in doctor.examine(host, commands)])
+        return self._looked(lambda host: [f.as_dict() for f in doctor.examine(host, commands)])
 
     def capacity(self) -> dict[str, Any]:
         return publishing.capacity(self.url)

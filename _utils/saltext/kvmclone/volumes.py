@@ -134,12 +134,15 @@ def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
             f"qemu-img, which reads '{disk.source}', is not installed on this host.",
             "Install it: apt install qemu-utils   or: dnf install qemu-img",
         )
-    try:
+
+    def make() -> Any:
         if disk.method in (OVERLAY, BYTES) or convert:
-            raw = host.call(raw_pool.createXML, _xml(disk), 0)
-        else:
-            source = host.call(host.connection.storageVolLookupByPath, disk.source)
-            raw = host.call(raw_pool.createXMLFrom, _xml(disk), source, 0)
+            return host.call(raw_pool.createXML, _xml(disk), 0)
+        source = host.call(host.connection.storageVolLookupByPath, disk.source)
+        return host.call(raw_pool.createXMLFrom, _xml(disk), source, 0)
+
+    try:
+        raw = _unless_gone(host, raw_pool, disk, make)
     except HostError as error:
         raise _refusal(host, raw_pool, disk, error) from error
     exists()
@@ -155,6 +158,19 @@ def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
             # libvirt lets qemu-img do it, and passes on no number. Its tables take a few clusters.
             raise _full(disk) if _available(host, raw_pool, disk) < 2**20 else error from error
     return done
+
+
+def _unless_gone(host: Host, raw_pool: Any, disk: PlannedDisk, make: Callable[[], Any]) -> Any:
+    """A file that somebody removed by hand counts as there until its pool looks again."""
+    try:
+        return make()
+    except HostError as error:
+        if error.code != STORAGE_VOL_EXIST:
+            raise
+        refresh(host, raw_pool)
+        if exists(host, disk.destination):
+            raise
+        return make()
 
 
 def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> KvmCloneError:
