@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import salt.exceptions
 
 from saltext.kvmclone import minions
 from saltext.kvmclone.errors import VerificationFailed
@@ -72,3 +73,31 @@ def test_a_minion_that_announced_itself_gets_time_to_answer_but_not_for_ever() -
     for now in range(0, 1000, 10):
         turn.announced(now)
     assert not turn.is_over(359) and turn.is_over(360)
+
+
+@pytest.mark.parametrize("pressed", [SystemExit(0), KeyboardInterrupt()])
+def test_ctrl_c_in_the_middle_of_a_question_is_not_taken_for_a_master_that_is_away(
+    pressed: BaseException,
+) -> None:
+    """As Salt 3008 does it: its client fails to close what was interrupted, and tells of that."""
+
+    class Interrupted:
+        def run_job(self, *_words: Any, **_keys: Any) -> None:
+            try:
+                try:
+                    raise pressed
+                finally:
+                    raise RuntimeError("Event loop stopped before Future completed.")
+            except RuntimeError as error:
+                raise salt.exceptions.SaltClientError(error)  # noqa: B904
+
+    with pytest.raises(type(pressed)):
+        minions._ask(Interrupted(), "web1")
+
+
+def test_a_master_that_is_away_is_asked_again() -> None:
+    class Away:
+        def run_job(self, *_words: Any, **_keys: Any) -> None:
+            raise salt.exceptions.SaltClientError("no master")
+
+    assert minions._ask(Away(), "web1") == ""

@@ -1,21 +1,24 @@
 """
-CLONE, the answer of every door: put together from the record and from libvirt.
+CLONE, the answer of every door: put together from the record and from libvirt. And the refusals
+that say how far an existing clone is.
 
 Reads only, and asks libvirt no more than is not known yet.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import replace
 
-from saltext.kvmclone import addresses, domain_xml, drift, pools
+from saltext.kvmclone import addresses, domain_xml, drift, pools, workers
 from saltext.kvmclone.census import identity
 from saltext.kvmclone.clone import Address, Clone, CloneDisk
+from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.domain_xml import Disk
-from saltext.kvmclone.errors import AlreadyExists, KeptAfterFailure
+from saltext.kvmclone.errors import AlreadyExists, CreateInProgress, KeptAfterFailure, absent
 from saltext.kvmclone.host import DomainHandle, Host
-from saltext.kvmclone.ownership import Record
+from saltext.kvmclone.ownership import ALIVE, DESTROYING, ELSEWHERE, Record, Work, Worker
 
 
 def made(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone:
@@ -52,6 +55,53 @@ def already_exists(clone: Clone) -> AlreadyExists:
         f"Choose another name, or remove it first: salt-run kvmclone.destroy {clone.name}",
         clone=clone.as_dict(),
     )
+
+
+def in_progress(record: Record, name: str) -> CreateInProgress:
+    """The error that says who is at work on a clone, and what to do if nobody is."""
+    worker = record.worker
+    doing = "destroyed" if record.stage == DESTROYING else "made"
+    life = workers.life(worker)
+    if life == ELSEWHERE:
+        message = (
+            f"'{name}' is being {doing} by process {worker.pid} on '{worker.host}', or was when "
+            "that stopped; it cannot be told from here."
+        )
+        hint = (
+            f"Repeat the command on '{worker.host}'. If nothing runs there any more: "
+            f"salt-run kvmclone.gc {name} apply=True force=True"
+        )
+    elif life == ALIVE:
+        message = f"'{name}' is being {doing} by process {worker.pid} (stage '{record.stage}')."
+        hint = f"Wait for it: salt-run kvmclone.show {name}   Or end it: kill {worker.pid}"
+    else:
+        message = (
+            f"'{name}' was being {doing} when {workers.end_of(worker)} (stage '{record.stage}')."
+        )
+        hint = f"Remove what it left: salt-run kvmclone.gc {name} apply=True"
+    work = Work(worker, life, record.stage, record.goal, record.request)
+    return CreateInProgress(message, hint, dataclasses.asdict(work))
+
+
+def refuse_existing(host: Host, name: str, label: str, me: Worker | None = None) -> None:
+    """
+    :param me: The worker whose own leftovers are no reason.
+    :raises AlreadyExists: A clone of that name is there and complete; carries it.
+    :raises KeptAfterFailure: It failed, and was kept.
+    :raises CreateInProgress: Somebody is at work on it, or died at it.
+    """
+    with absent(NO_DOMAIN):  # it may go at any moment
+        handle = host.find(name)
+        record = handle.record() if handle else None
+        if handle is None or record is None:
+            return  # a foreign one is refused by the plan, together with everything else
+        if me is not None and record.worker.token == me.token:
+            return
+        if record.failed and record.stage != DESTROYING:
+            raise kept(record, name)
+        if record.stage == DESTROYING or not record.complete:
+            raise in_progress(record, name)
+        raise already_exists(shown(host, handle, record, label))
 
 
 def _expiry(when: float) -> str:

@@ -14,7 +14,7 @@ import logging
 import time
 from dataclasses import replace
 
-from saltext.kvmclone import addresses, arrival, dismantle, domain_xml, first_contact, records
+from saltext.kvmclone import addresses, answers, arrival, domain_xml, first_contact, records
 from saltext.kvmclone.addresses import Sighting
 from saltext.kvmclone.errors import (
     ChannelError,
@@ -106,7 +106,7 @@ def alone(handle: DomainHandle, record: Record, request: Request, enrolment: Enr
             f"Say how: salt-call kvm_clone.bootstrap {name} bootstrap=auto",
         )
     if not record.complete and not record.failed:
-        raise dismantle.in_progress(record, name)
+        raise answers.in_progress(record, name)
     if record.stage == "ready":
         raise KeyConflict(
             f"'{name}' is already the minion '{record.minion.id}' of a master that knows its key.",

@@ -8,7 +8,6 @@ definition, which is the journal, goes last, so that a destroy can be repeated a
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import shlex
@@ -17,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from saltext.kvmclone import foreign, images, networks, protect, verdict, volumes, workers
+from saltext.kvmclone import answers, foreign, images, networks, protect, verdict, volumes, workers
 from saltext.kvmclone.census import identity
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.errors import (
@@ -28,7 +27,7 @@ from saltext.kvmclone.errors import (
     OutOfReach,
 )
 from saltext.kvmclone.host import DomainHandle, Host, absent
-from saltext.kvmclone.ownership import ALIVE, DESTROYING, ELSEWHERE, MADE, Record, Work
+from saltext.kvmclone.ownership import ALIVE, DESTROYING, ELSEWHERE, MADE, Record
 from saltext.kvmclone.reservation import Reservation
 from saltext.kvmclone.verdict import Doomed, Kept
 
@@ -312,33 +311,7 @@ def _require_idle(record: Record, name: str, force: bool, token: str) -> None:
         return
     life = workers.life(record.worker)
     if life == ALIVE or (life == ELSEWHERE and not force):
-        raise in_progress(record, name)
-
-
-def in_progress(record: Record, name: str) -> CreateInProgress:
-    """The error that says who is at work on a clone, and what to do if nobody is."""
-    worker = record.worker
-    doing = "destroyed" if record.stage == DESTROYING else "made"
-    life = workers.life(worker)
-    if life == ELSEWHERE:
-        message = (
-            f"'{name}' is being {doing} by process {worker.pid} on '{worker.host}', or was when "
-            "that stopped; it cannot be told from here."
-        )
-        hint = (
-            f"Repeat the command on '{worker.host}'. If nothing runs there any more: "
-            f"salt-run kvmclone.gc {name} apply=True force=True"
-        )
-    elif life == ALIVE:
-        message = f"'{name}' is being {doing} by process {worker.pid} (stage '{record.stage}')."
-        hint = f"Wait for it: salt-run kvmclone.show {name}   Or end it: kill {worker.pid}"
-    else:
-        message = (
-            f"'{name}' was being {doing} when {workers.end_of(worker)} (stage '{record.stage}')."
-        )
-        hint = f"Remove what it left: salt-run kvmclone.gc {name} apply=True"
-    work = Work(worker, life, record.stage, record.goal, record.request)
-    return CreateInProgress(message, hint, dataclasses.asdict(work))
+        raise answers.in_progress(record, name)
 
 
 def _require_mine(handle: DomainHandle, mine: Record) -> None:

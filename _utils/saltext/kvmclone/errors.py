@@ -47,6 +47,21 @@ def named(error: BaseException) -> str:
     return type(error).__name__ if isinstance(error, UnicodeError) else repr(error)
 
 
+def heed_interrupt(error: BaseException) -> None:
+    """
+    Raise the Ctrl-C or SIGTERM that lies below an error. Whatever it hits in a Salt client, the
+    client then closes its connection, may fail at that, and tells only of that failure
+    (``SyncWrapper.__exit__``).
+    """
+    below: BaseException | None = error
+    seen: set[int] = set()
+    while below is not None and id(below) not in seen:
+        if isinstance(below, (KeyboardInterrupt, SystemExit)):
+            raise below
+        seen.add(id(below))
+        below = below.__context__
+
+
 # --- what the user wrote ------------------------------------------------------------
 
 

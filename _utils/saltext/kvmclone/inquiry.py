@@ -16,7 +16,7 @@ import salt.client
 import salt.exceptions
 
 from saltext.kvmclone import questions
-from saltext.kvmclone.errors import HostUnreachable
+from saltext.kvmclone.errors import HostUnreachable, heed_interrupt
 from saltext.kvmclone.kvm_host import KvmHost
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ def tell(opts: Mapping[str, Any], minion_id: str, answers: Mapping[str, Any]) ->
         with salt.client.get_local_client(mopts=opts) as client:
             client.cmd_async(minion_id, TOLD, kwarg={"answers": dict(answers)}, tgt_type="list")
     except salt.exceptions.SaltClientError as error:
+        heed_interrupt(error)
         log.warning("'%s' could not be told about its requests: %s", minion_id, error)
 
 

@@ -45,7 +45,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.findings import AT_MASTER, Commands
 from saltext.kvmclone.guest.minion import Enrolment
-from saltext.kvmclone.host import DomainHandle, Host, absent
+from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.leftovers import Leftover, Unfinished
 from saltext.kvmclone.ownership import DESTROYING, Minion, Record, Worker
 from saltext.kvmclone.request import Deploy, Request, Wait
@@ -110,7 +110,7 @@ class LocalHost:
     ) -> Clone:
         def work(host: Host) -> Clone:
             me = worker or workers.this_process()
-            self._refuse_existing(host, request.name)
+            answers.refuse_existing(host, request.name, self.label)
             planned = plan.compute(survey.facts(host, request), request, me)
             record = replace(
                 planned.record,
@@ -127,38 +127,18 @@ class LocalHost:
                 handle, record = apply.apply(host, planned)
             except (PlanRefused, CreateInProgress):
                 # Another worker may have begun since we looked: it has more to say.
-                self._refuse_existing(host, request.name, me)
+                answers.refuse_existing(host, request.name, self.label, me)
                 raise
             return answers.made(host, handle, record, self.label)
 
         return self._connected(work)
-
-    def _refuse_existing(self, host: Host, name: str, me: Worker | None = None) -> None:
-        """
-        :param me: The worker whose own leftovers are no reason.
-        :raises AlreadyExists: A clone of that name is there and complete; carries it.
-        :raises KeptAfterFailure: It failed, and was kept.
-        :raises CreateInProgress: Somebody is at work on it, or died at it.
-        """
-        with absent(NO_DOMAIN):  # it may go at any moment
-            handle = host.find(name)
-            record = handle.record() if handle else None
-            if handle is None or record is None:
-                return  # a foreign one is refused by the plan, together with everything else
-            if me is not None and record.worker.token == me.token:
-                return
-            if record.failed and record.stage != DESTROYING:
-                raise answers.kept(record, name)
-            if record.stage == DESTROYING or not record.complete:
-                raise dismantle.in_progress(record, name)
-            raise answers.already_exists(answers.shown(host, handle, record, self.label))
 
     def take_over(self, name: str, token: str, worker: Worker) -> Clone:
         def work(host: Host) -> Clone:
             with workers.turn(name):
                 handle, record = _ours(host, name)
                 if record.worker.token != token or record.stage == DESTROYING:
-                    raise dismantle.in_progress(record, name)
+                    raise answers.in_progress(record, name)
                 record = replace(record, worker=worker, failed="")
                 handle.save_record(record)
             return answers.clone_of(host, handle, record, self.label)
@@ -247,7 +227,7 @@ class LocalHost:
         def work(host: Host) -> Clone:
             handle, record = _ours(host, name)
             if record.worker.token != token:
-                raise dismantle.in_progress(record, name)
+                raise answers.in_progress(record, name)
             if off:
                 handle.power_off()
             record = records.save(handle, record, replace(record, failed=why))
@@ -289,7 +269,7 @@ class LocalHost:
             handle, record = _ours(host, name)
             unfinished = not (record.complete or record.failed) or record.stage == DESTROYING
             if unfinished and action in ("start", "reboot"):
-                raise dismantle.in_progress(record, name)
+                raise answers.in_progress(record, name)
             state = handle.state()
             if action == "start" and state == "shutoff" and record.stage == "cloned":
                 return self._first_start(name, record)
@@ -325,7 +305,7 @@ class LocalHost:
         def work(host: Host) -> Adjustment:
             handle, record = _ours(host, request.name)
             if record.failed or record.stage == DESTROYING or not record.complete:
-                self._refuse_existing(host, request.name)
+                answers.refuse_existing(host, request.name, self.label)
             found = adjust.compare(host, handle, record, request)
             if not dry and not found.refused:
                 adjust.apply(found)

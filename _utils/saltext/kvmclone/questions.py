@@ -17,7 +17,7 @@ import salt.exceptions
 import salt.utils.event
 
 from saltext.kvmclone import sworn
-from saltext.kvmclone.errors import HostUnreachable
+from saltext.kvmclone.errors import HostUnreachable, heed_interrupt
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.sworn import Unproven
 
@@ -106,6 +106,7 @@ class _Question:
         try:
             published = client.run_job(minion_id, function, kwarg=kwarg, tgt_type="list")
         except salt.exceptions.SaltClientError as error:
+            heed_interrupt(error)
             raise HostUnreachable(
                 f"The job for '{minion_id}' could not be published: {error}",
                 "Is the master running, and does this user own it? salt-run manage.status",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 
-from saltext.kvmclone import dismantle, ownership, workers
+from saltext.kvmclone import answers, ownership, workers
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.errors import HostError, NotFound, absent
 from saltext.kvmclone.host import DomainHandle
@@ -60,5 +60,5 @@ def current(handle: DomainHandle, mine: Record) -> Record:
             "See what there is: salt-run kvmclone.list",
         )
     if now.worker.token != mine.worker.token or now.stage == DESTROYING != mine.stage:
-        raise dismantle.in_progress(now, handle.name)
+        raise answers.in_progress(now, handle.name)
     return now
