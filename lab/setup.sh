@@ -3,7 +3,8 @@
 #
 #   lab/setup.sh               system packages and the main environment (Salt 3008, tests, linters)
 #   lab/setup.sh 3006 3007     also environments for these Salt lines
-#   lab/setup.sh all           also every other line there is a requirements file for
+#   lab/setup.sh all           also every other line there is a requirements file for, and what
+#                              the tests install by themselves where no network is
 #
 # Whatever is there already is left alone: a second run needs no network and takes well under a
 # second. Everything lands in .cache/ (or $KVMCLONE_CACHE); details of a failure in setup.log there.
@@ -88,6 +89,17 @@ make_venv() {
     printf '%s\n' "$want" >"$venv/.stamp"
 }
 
+# What the tests install into environments of their own, as wheels.
+fetch_wheels() {
+    requirements=$here/requirements/beside.txt
+    want=$(sha256sum <"$requirements")
+    [ "$(cat "$cache/wheels/.stamp" 2>/dev/null || true)" != "$want" ] || return 0
+    rm -rf "$cache/wheels"
+    quietly "pip download -r $requirements" "$cache/venv/bin/python" -m pip download --no-deps \
+        --disable-pip-version-check --no-input --dest "$cache/wheels" -r "$requirements"
+    printf '%s\n' "$want" >"$cache/wheels/.stamp"
+}
+
 # Two makes side by side would build one environment over the other.
 if [ -z "${KVMCLONE_SETUP_LOCKED:-}" ]; then
     exec env KVMCLONE_SETUP_LOCKED=1 flock "$cache/setup.lock" "$0" "$@"
@@ -97,6 +109,7 @@ fi
 install_packages
 make_venv "$cache/venv" "$here/requirements/test.txt"
 if [ "${1:-}" = all ]; then
+    fetch_wheels
     # shellcheck disable=SC2046  # a list of numbers
     set -- $(ls "$here/requirements" | sed -n 's/^salt-\([0-9]*\)\.txt$/\1/p')
 fi
