@@ -62,6 +62,7 @@ FATES = {
     "nvram_over_the_network": refused("'network'"),
     "nvram_encrypted": refused("encrypted"),
     "nvram_named_by_uuid": renewed("nvram", "/srv/nvram/child_VARS.fd"),
+    "nvram_said_twice": refused("of which libvirt takes one"),
     "nvram_on_a_volume_of_proxmox": refused("'/dev/pve/vm-100-disk-1'"),
     "nvram_in_a_folder_of_the_base": renewed("nvram", "/srv/nvram/child_VARS.fd"),
     "nvram_that_libvirt_places": renewed("nvram", "/srv/nvram/child_VARS.fd"),
@@ -75,6 +76,9 @@ FATES = {
     "kernel_told_a_serial_number": shared("tells the guest of 'ROOT-0815'"),
     "kernel_told_what_is_seen_of_a_number": shared("a serial number of the base"),
     "kernel_called_like_the_base": shared("'/var/lib/libvirt/boot/mother-vmlinuz'"),
+    "kernel_told_a_fixed_address": shared("'ip=192.0.2.5::192.0.2.1:"),
+    "kernel_told_a_machine_id": shared("'systemd.machine_id="),
+    "kernel_told_to_ask_for_an_address": KEPT,
     "acpi_licence": shared("/srv/firmware/slic.bin"),
     "tpm_emulated": Fate("fresh", "TPM starts empty"),
     "tpm_emulated_in_a_fixed_folder": dropped("TPM 0 source"),
@@ -171,6 +175,7 @@ FATES = {
     "seed_of_cloud_init": shared("disks: {sda: {action: skip}}"),
     "config_drive_of_openstack": refused("disks: {sda: {action: skip}}"),
     "disk_called_by_its_number": dropped("alias ua-69c2f9cb-1a58-4d86-b7a4-8ab1d3bca7e1"),
+    "controller_called_by_the_uuid": dropped(f"alias ua-{BASE_UUID}"),
     # how it is connected
     "bridge_of_one_port": refused("'qbr09b11c53-8b'"),
     "bridge_and_filter_called_like_the_base": shared("'only-mother'"),
@@ -195,6 +200,7 @@ FATES = {
     "hardware_uuid": dropped("hwuuid"),
     # the edge of what is known
     "raw_arguments": refused("ivshmem-doorbell"),
+    "raw_secret": refused("data=<hidden>"),
     "raw_device_text": refused("MOTHER-1"),
     "raw_device_number": KEPT,
     "raw_capabilities": KEPT,
@@ -204,7 +210,7 @@ FATES = {
     "tuning": KEPT,
 }
 
-#: What the libvirt of the lab does not know yet.
+#: What the libvirt of the lab does not know yet, or no libvirt writes.
 NEWER = {
     "crypto_of_qemu",
     "device_from_the_future",
@@ -213,6 +219,7 @@ NEWER = {
     "memory_encryption_snp",
     "memory_encryption_snp_for_one_guest",
     "memory_encryption_tdx",
+    "nvram_said_twice",
     "record_of_crashes",
     "tpm_emulated_in_a_fixed_folder",
     "sound_of_a_desktop_session",

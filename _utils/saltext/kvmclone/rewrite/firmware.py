@@ -80,6 +80,13 @@ def _store(root: etree._Element, path: str, out: Rewritten) -> None:
             "ever; keep it in a plain file.",
         )
         return
+    if source is not None and (store.text or "").strip():
+        out.refuse(
+            store,
+            f"<nvram> names '{(store.text or '').strip()}' and a <source>, of which libvirt takes "
+            "one; remove the other from the base first.",
+        )
+        return
     old = (source.get("file", "") if source is not None else store.text or "").strip()
     real = os.path.normpath(old or "/")
     if real.startswith("/dev/") and not real.startswith("/dev/shm/"):

@@ -16,7 +16,7 @@ LONGEST_SOCKET = 107
 #: A socket in a folder that libvirt makes for each machine (``…/domain-1-base/x``).
 IN_LIBVIRTS_FOLDER = re.compile(r"/(?:domain-[^/]+|channel/(?:target/)?[^/]+)/[^/]+$")
 
-_UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_UUID = re.compile("[0-9a-f]{32}", re.IGNORECASE)
 
 #: Devices that any number of machines can write.
 BOTTOMLESS = ("/dev/null", "/dev/zero", "/dev/full")
@@ -164,8 +164,9 @@ def path_for(path: str, base: str, name: str, base_uuid: str = "") -> str:
     """
     folder, file = os.path.split(path)
     ours = name.replace("/", "-")
-    if _UUID.fullmatch(base_uuid):
-        spelled = "|".join((re.escape(base_uuid), base_uuid.replace("-", "")))
+    digits = base_uuid.replace("-", "")
+    if _UUID.fullmatch(digits):
+        spelled = "-?".join(digits)
         called = re.sub(spelled, lambda _: ours, file, flags=re.IGNORECASE)
         if called not in (file, ".", ".."):
             return os.path.join(folder, called)

@@ -35,6 +35,12 @@ _SPOKEN_TO_THE_GUEST = ("./os/cmdline", "./sysinfo//entry")
 #: What a thing of the host is called, that is no path and may have been made for one machine.
 _NAMES_OF_THE_HOST = ("devices/interface/filterref@filter", "devices/interface/source@bridge")
 
+#: Of a kernel's command line: a fixed address (dracut, the kernel itself), who the guest is.
+_OF_ONE_GUEST = re.compile(
+    r"ip=(?:[0-9]+\.[0-9.]+|\[[0-9a-f:]+\]):|systemd\.(?:machine_id|hostname)=|hostname=",
+    re.IGNORECASE,
+)
+
 #: Folders of every host: a base that is called like one says nothing about it.
 _COMMON_FOLDERS = {
     "boot", "data", "domains", "home", "images", "iso", "isos", "lib", "libvirt", "log", "mnt",
@@ -129,9 +135,11 @@ def paths_of(root: etree._Element) -> frozenset[str]:
 
 def forget(root: etree._Element, base: Marks, out: Rewritten) -> None:
     """Leave out what others wrote about the base in its metadata, and about no other machine."""
+    partners = {element.get("persistent") for element in root.iterfind("./devices/*/teaming")}
     for alias in root.findall("./devices/*/alias"):
         name = alias.get("name", "")
-        if _number_in(name, base):  # oVirt calls a disk after its image, as its serial number does
+        # oVirt calls a disk after its image, as its serial number does.
+        if (_number_in(name, base) or _marked(name, base)) and name not in partners:
             out.change(f"alias {name}", name, None)
             remove(alias)
     for element in root.findall("./metadata/*"):
@@ -186,6 +194,7 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
             )
         elif value not in new_paths:
             _called_like(element, place, value, base, out)
+    _fixed_words(markup.text(root, "./os/cmdline"), base, out)
     for path in _SPOKEN_TO_THE_GUEST:
         for element in root.findall(path):
             said = markup.without_credential(element.text or "")
@@ -197,6 +206,16 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
                     f"<{element.tag}> tells the guest of '{number}', a serial number of the "
                     f"base that the clone does not have: {said}"
                 )
+
+
+def _fixed_words(cmdline: str, base: Marks, out: Rewritten) -> None:
+    """Speak of what a kernel is told that only one machine can have."""
+    for word in cmdline.split():
+        if _OF_ONE_GUEST.match(word) and not mentions(word, base.name):
+            out.warn(
+                f"<cmdline> tells the guest '{word}', as the base's does: only one machine can "
+                "have that. Change it in the base."
+            )
 
 
 def _called_like(
