@@ -291,6 +291,15 @@ def test_a_drive_that_is_shared_has_no_number_of_the_bases() -> None:
     assert made.changes["disk vdc serial"] == {"old": "CD-1", "new": None}
 
 
+def test_a_disk_on_an_nvme_controller_is_cloned_as_any_other() -> None:
+    emulated = BASE.replace("dev='vdb' bus='virtio'", "dev='nvme0n1' bus='nvme'")
+    made = plan.compute(
+        replace(FACTS, base_xml=emulated, sources={"vda": VDA, "nvme0n1": VDB}), QUICK
+    )
+    assert made.conflicts == ()
+    assert fate(made, "nvme0n1").destination == "/pool/web1-nvme0n1.qcow2"
+
+
 def test_nothing_else_in_the_definition_speaks_of_a_disk_that_the_clone_has_otherwise() -> None:
     tuned = BASE.replace(
         "<sysinfo",

@@ -79,6 +79,40 @@ def test_the_console_password_is_kept_and_hidden_when_shown() -> None:
     assert "vnc-canary" not in markup.redact(xml)
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "<c:data xmlns:c='urn:cockpit'><c:root_password>canary</c:root_password></c:data>",
+        "<c:data xmlns:c='urn:cockpit'><c:user password='canary'/></c:data>",
+        "<c:data xmlns:c='urn:cockpit'><c:user c:userPassword='canary'/></c:data>",
+    ],
+)
+def test_passwords_in_metadata_are_kept_and_hidden_when_shown(secret: str) -> None:
+    """Cockpit notes those of the users that it is to make in the guest."""
+    xml = rewrite(BASE.replace("<metadata>", f"<metadata>{secret}"), IDENTITY, DISKS).xml
+    assert "canary" in xml
+    assert "canary" not in markup.redact(xml)
+
+
+def test_a_secret_for_systemd_in_the_guest_is_hidden_when_shown() -> None:
+    told = (
+        "</system><oemStrings>"
+        "<entry>io.systemd.credential:passwd.hashed-password.root=$6$canary-of-base</entry>"
+        "<entry>io.systemd.credential:hostname=shown</entry></oemStrings>"
+    )
+    rewritten = rewrite(BASE.replace("</system>", told), IDENTITY, DISKS)
+    assert "canary" in rewritten.xml
+    assert "canary" not in markup.redact(rewritten.xml)
+    assert "hostname=shown" in markup.redact(rewritten.xml)
+    (warning,) = (warning for warning in rewritten.warnings if "to the guest" in warning)
+    assert "canary" not in warning
+
+
+def test_when_a_password_ends_is_no_secret() -> None:
+    until = BASE.replace("passwd=", "passwdValidTo='2030-01-01T00:00:00' passwd=")
+    assert "2030-01-01" in markup.redact(until)
+
+
 def test_metadata_of_others_is_kept() -> None:
     assert "libosinfo" in rewrite(BASE, IDENTITY, DISKS).xml
 

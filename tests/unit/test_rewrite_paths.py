@@ -44,6 +44,28 @@ def test_the_name_is_replaced_as_a_word_or_put_in_front(
     assert path_for(path, base, name) == made
 
 
+UUID = "5eed0000-1111-4222-8333-444455556666"
+
+
+@pytest.mark.parametrize(
+    ("path", "made"),
+    [
+        (f"/nvram/{UUID}.fd", "/nvram/web1.fd"),
+        (f"/nvram/{UUID.upper()}.fd", "/nvram/web1.fd"),
+        (f"/run/{UUID.replace('-', '')}.sock", "/run/web1.sock"),
+        (f"/run/web-{UUID}.agent", "/run/web-web1.agent"),
+        (f"/{UUID}/console.log", f"/{UUID}/web1-console.log"),
+        ("/log/web.log", "/log/web1.log"),
+    ],
+)
+def test_a_file_that_is_called_after_the_bases_uuid_is_called_after_the_clone(
+    path: str, made: str
+) -> None:
+    """As oVirt calls them."""
+    for spelled in (UUID, UUID.upper(), UUID.replace("-", "")):
+        assert path_for(path, "web", "web1", spelled) == made
+
+
 @given(file=FILES, base=BASES, name=st.one_of(CLONES, BASES))
 def test_a_path_never_leaves_its_folder_and_is_never_the_bases(
     file: str, base: str, name: str

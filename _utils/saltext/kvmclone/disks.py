@@ -24,7 +24,7 @@ from saltext.kvmclone.sources import ONE_OWNER, Notes, judge, kind_refused, labe
 FILE_POOLS = ("dir", "fs", "netfs")
 
 #: As libvirt's schema has it; the target becomes a part of a file name.
-_TARGET = re.compile(r"(fd|hd|sd|vd|xvd|ubd)[A-Za-z0-9_]{1,20}")
+_TARGET = re.compile(r"(fd|hd|sd|vd|xvd|ubd|nvme)[A-Za-z0-9_]{1,20}")
 
 _NO_WISH = DiskWish()
 

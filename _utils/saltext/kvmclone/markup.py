@@ -17,6 +17,12 @@ from saltext.kvmclone.errors import PlanRefused
 #: Stands in a shown plan where the definition holds a secret.
 HIDDEN = "<hidden>"
 
+#: A secret that systemd in a guest is told by its host, up to the value.
+_CREDENTIAL = re.compile(
+    r"\s*io\.systemd\.credential(?:\.binary)?:[^=]*(?:passw|secret|token|private)[^=]*=",
+    re.IGNORECASE,
+)
+
 _MEMORY_UNITS = {
     "b": 1, "bytes": 1,
     "kb": 1000, "k": 1024, "kib": 1024,
@@ -161,9 +167,25 @@ def redact(xml: str) -> str:
     """
     root = parse(xml)
     for element in root.iter(etree.Element):
-        for attribute in ("passwd", "password"):
-            if attribute in element.attrib:
-                element.set(attribute, HIDDEN)
-        if element.tag == "cookie":  # what a disk on a web server is opened with
+        for name in element.attrib:
+            if _tells_a_secret(str(name)):
+                element.set(name, HIDDEN)
+        # A cookie is what a disk on a web server is opened with.
+        if (element.text or "").strip() and (
+            element.tag == "cookie" or _tells_a_secret(str(element.tag))
+        ):
             element.text = HIDDEN
+        element.text = without_credential(element.text) if element.text else None
     return serialize(root)
+
+
+def without_credential(text: str) -> str:
+    """A text for the guest, as it may be shown."""
+    credential = _CREDENTIAL.match(text)
+    return credential[0] + HIDDEN if credential else text
+
+
+def _tells_a_secret(name: str) -> bool:
+    """Whether a name says password; Cockpit keeps those of a guest's users in the metadata."""
+    local = etree.QName(name).localname.lower()
+    return "passw" in local and not local.endswith("validto")

@@ -108,7 +108,7 @@ def nvram_path(domain: Domain, name: str, uuid: str = "") -> str:
     """
     if domain.nvram is None or not domain.nvram.path:
         return ""
-    path, extension = os.path.splitext(path_for(domain.nvram.path, domain.name, name))
+    path, extension = os.path.splitext(path_for(domain.nvram.path, domain.name, name, domain.uuid))
     return f"{path}{'-' * bool(uuid)}{uuid}{extension}"
 
 

@@ -72,7 +72,10 @@ def kind_refused(disk: Disk) -> str:
     if disk.kind == "dir":
         return f"{where} is a folder (type 'dir') that the guest writes to. Remove it, {out}"
     if disk.kind not in ("file", "block", "volume"):
-        return f"{where} is of type '{disk.kind}', which this project does not know, {out}"
+        return (
+            f"{where} is of type '{disk.kind}', which this project does not know. Make it a file "
+            f"in the base, {out}"
+        )
     if disk.encrypted:
         return (
             f"{where} is encrypted: a clone would need its secret, and share its key for ever. "
@@ -89,7 +92,7 @@ def kind_refused(disk: Disk) -> str:
             f"{disk.path} NEW.qcow2, {out}"
         )
     if not (disk.path or disk.volume):
-        return f"{where} has no source, {out}"
+        return f"{where} has no source. Give it one in the base, {out}"
     if not disk.volume and not disk.path.startswith("/"):
         return f"{where} is named without its folder. Give its whole path in the base, {out}"
     return ""

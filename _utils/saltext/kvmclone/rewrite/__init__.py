@@ -8,6 +8,7 @@ instead of stopping at the first, so that an operator mends the base once.
 
 from __future__ import annotations
 
+from saltext.kvmclone import markup
 from saltext.kvmclone.markup import parse, serialize
 from saltext.kvmclone.rewrite import (
     consoles,
@@ -52,7 +53,12 @@ def rewrite(
     """
     root = parse(xml)
     marks = remains.marks_of(root, frozenset(disk.target for disk in disks))
-    out = Rewritten(base=marks.name, name=identity.name, taken=remains.paths_of(root) | standing)
+    out = Rewritten(
+        base=marks.name,
+        name=identity.name,
+        base_uuid=markup.text(root, "uuid"),
+        taken=remains.paths_of(root) | standing,
+    )
     scope.scope(root, out)
     identity_module.identity(root, identity, sizing.description, out)
     firmware.firmware(root, identity.nvram, out)
@@ -65,6 +71,7 @@ def rewrite(
     devices.devices(root, out)
     security.security(root, out)
     sizing_module.sizing(root, sizing, out)
+    marks = marks.with_files(frozenset(out.paths))
     remains.forget(root, marks, out)
     remains.remains(root, marks, frozenset(disk.path for disk in disks), out)
     out.xml = serialize(root)

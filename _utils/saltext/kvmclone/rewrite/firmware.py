@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os.path
+import shlex
+
 from lxml import etree
 
 from saltext.kvmclone import domain_xml
@@ -77,7 +80,24 @@ def _store(root: etree._Element, path: str, out: Rewritten) -> None:
             "ever; keep it in a plain file.",
         )
         return
+    if source is not None and (store.text or "").strip():
+        out.refuse(
+            store,
+            f"<nvram> names '{(store.text or '').strip()}' and a <source>, of which libvirt takes "
+            "one; remove the other from the base first.",
+        )
+        return
     old = (source.get("file", "") if source is not None else store.text or "").strip()
+    real = os.path.normpath(old or "/")
+    if real.startswith("/dev/") and not real.startswith("/dev/shm/"):
+        # Proxmox keeps it on a volume of its own; a copy beside it would be a file in /dev.
+        out.refuse(
+            store,
+            f"The base keeps its UEFI variables on the device '{old}', which cannot be cloned, "
+            f"only a file can: qemu-img convert -O raw {shlex.quote(old)} "
+            "/var/lib/libvirt/qemu/nvram/BASE_VARS.fd, and name that in <nvram>.",
+        )
+        return
     if path and source is not None:
         source.set("file", path)
     elif path:

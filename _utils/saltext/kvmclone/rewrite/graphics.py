@@ -55,7 +55,9 @@ def _ports(element: etree._Element, label: str, out: Rewritten) -> None:
             continue
         if attribute == "websocket":  # absent means none, -1 means one that is free
             element.set(attribute, "-1")
-        if value != "-1":
+        if value == "-1":  # libvirt's older word for autoport
+            fixed = fixed or (attribute != "websocket" and "autoport" not in element.attrib)
+        else:
             out.change(f"{label} {attribute}", value, "auto")
             fixed = True
     on_socket = "socket" in element.attrib or any(
@@ -83,6 +85,8 @@ def audio(root: etree._Element, out: Rewritten) -> None:
             own_path(element, "path", label, out)
         elif kind in _HEARD:
             out.warn(f"{label} plays on the host ({kind}), as the base's does.")
+            # Of the sound server, where it says where that is.
+            out.kept.update(element.get(where, "") for where in ("serverName", "runtimeDir"))
             for stream in (*element.findall("input"), *element.findall("output")):
                 if stream.get("dev"):
                     out.kept.add(stream.get("dev", ""))

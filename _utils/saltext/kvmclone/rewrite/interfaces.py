@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from lxml import etree
@@ -23,7 +24,13 @@ _FAR_END = (
 _ADDRESSES = {"IP", "IPV6", "MAC"}
 
 #: Those that speak of the network, and not of the machine.
-_OF_THE_NETWORK = {"DHCPSERVER", "DHCPSERVERV6", "GATEWAY_MAC", "CTRL_IP_LEARNING"}
+_OF_THE_NETWORK = {
+    "CTRL_IP_LEARNING", "DHCPSERVER", "DHCPSERVERV6", "GATEWAY_MAC", "PROJMASK", "PROJMASK6",
+    "PROJNET", "PROJNET6", "RASERVER",
+}  # fmt: skip
+
+#: Neutron's "hybrid plug": a bridge between one tap device and the switch.
+_BRIDGE_OF_ONE_PORT = re.compile("qbr[0-9a-f]{8}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,13 @@ def _refuse(element: etree._Element, kind: str, label: str, out: Rewritten) -> N
         )
     if element.find("./virtualport[@type='midonet']") is not None:
         out.refuse(element, f"{place} is a port of MidoNet, which is bound to one card; {instead}")
+    bridge = source.get("bridge", "") if source is not None else ""
+    if _BRIDGE_OF_ONE_PORT.fullmatch(bridge):
+        out.refuse(
+            element,
+            f"{place} is connected to '{bridge}', which OpenStack makes for one port of one "
+            f"machine; {instead}",
+        )
     for forward in element.findall("portForward"):
         ports = ", ".join(span.get("start", "?") for span in forward.findall("range")) or "all"
         out.refuse(

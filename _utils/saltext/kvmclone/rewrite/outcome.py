@@ -16,6 +16,8 @@ LONGEST_SOCKET = 107
 #: A socket in a folder that libvirt makes for each machine (``…/domain-1-base/x``).
 IN_LIBVIRTS_FOLDER = re.compile(r"/(?:domain-[^/]+|channel/(?:target/)?[^/]+)/[^/]+$")
 
+_UUID = re.compile("[0-9a-f]{32}", re.IGNORECASE)
+
 #: Devices that any number of machines can write.
 BOTTOMLESS = ("/dev/null", "/dev/zero", "/dev/full")
 
@@ -26,7 +28,7 @@ class Rewritten:
     The new definition, what changed in it, and every reason for doubt or refusal.
 
     :param base: Name of the base, ``name`` the clone's: what paths of the clone's own are
-        made from.
+        made from, and ``base_uuid``, since oVirt calls files after that.
     :param paths: The clone's own path for each path of the base that a machine writes.
     :param taken: Every path that the base's definition names, and files that stand where the
         clone's would; none is given to the clone.
@@ -40,6 +42,7 @@ class Rewritten:
     conflicts: list[str] = field(default_factory=list)
     base: str = ""
     name: str = ""
+    base_uuid: str = ""
     paths: dict[str, str] = field(default_factory=dict)
     taken: frozenset[str] = frozenset()
     kept: set[str] = field(default_factory=set)
@@ -68,7 +71,7 @@ class Rewritten:
         the host that is called like the clone is not the clone's.
         """
         if path not in self.paths:
-            wanted = path_for(path, self.base, self.name)
+            wanted = path_for(path, self.base, self.name, self.base_uuid)
             stem, extension = os.path.splitext(wanted)
             number = 1
             while wanted in self.taken or wanted in self.paths.values():
@@ -148,18 +151,25 @@ def _word(base: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![A-Za-z0-9]){re.escape(base)}(?![A-Za-z0-9])")
 
 
-def path_for(path: str, base: str, name: str) -> str:
+def path_for(path: str, base: str, name: str, base_uuid: str = "") -> str:
     """
-    A path for the clone, made from one of the base's: the base's name in the file name is
-    replaced by the clone's, and where it does not occur the clone's name is put in front.
+    A path for the clone, made from one of the base's: the base's name or uuid in the file name
+    is replaced by the clone's name, and where neither occurs that is put in front.
     It stays in the same folder and is never the base's own path.
 
     :param path: Absolute path of a file that belongs to the base.
     :param base: Name of the base.
     :param name: Name of the clone.
+    :param base_uuid: Uuid of the base; empty for none.
     """
     folder, file = os.path.split(path)
     ours = name.replace("/", "-")
+    digits = base_uuid.replace("-", "")
+    if _UUID.fullmatch(digits):
+        spelled = "-?".join(digits)
+        called = re.sub(spelled, lambda _: ours, file, flags=re.IGNORECASE)
+        if called not in (file, ".", ".."):
+            return os.path.join(folder, called)
     renamed = _word(base).sub(lambda _: ours, file) if mentions(file, base) else file
     if renamed in (file, ".", ".."):
         renamed = f"{ours}-{file}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lxml import etree
 
@@ -30,8 +30,25 @@ _READ_BY_ALL = {
 _WORDS = {"cmdline", "description", "entry", "initarg", "initenv", "name", "bootloader_args"}
 
 #: Where a word may be the base's name, and says so to the guest.
-_SPOKEN_TO_THE_GUEST = ("./os/cmdline", "./sysinfo/oemStrings/entry", "./sysinfo/entry")
+_SPOKEN_TO_THE_GUEST = ("./os/cmdline", "./sysinfo//entry")
 
+#: What a thing of the host is called, that is no path and may have been made for one machine.
+_NAMES_OF_THE_HOST = ("devices/interface/filterref@filter", "devices/interface/source@bridge")
+
+#: Of a kernel's command line: a fixed address (dracut, the kernel itself), who the guest is.
+_OF_ONE_GUEST = re.compile(
+    r"ip=(?:[0-9]+\.[0-9.]+|\[[0-9a-f:]+\]):|systemd\.(?:machine_id|hostname)=|hostname=",
+    re.IGNORECASE,
+)
+
+#: Folders of every host: a base that is called like one says nothing about it.
+_COMMON_FOLDERS = {
+    "boot", "data", "domains", "home", "images", "iso", "isos", "lib", "libvirt", "log", "mnt",
+    "nvram", "opt", "pool", "qemu", "root", "run", "srv", "tmp", "usr", "var", "vm", "vms",
+}  # fmt: skip
+
+#: The base's own uuids beside those of the domain: what a switch knows its ports by.
+_PORTS = ("interfaceid", "instanceid", "portid")
 
 #: Where the serial numbers of a machine stand; a clone has none of them.
 _NUMBERS = (
@@ -58,8 +75,9 @@ class Marks:
     What a base is known by.
 
     :param uuids: Without hyphens, in lower case; ``macs`` without colons likewise.
-    :param paths: Disks and files that it writes, and the clone does not have.
+    :param paths: Disks that the clone does not have.
     :param numbers: Serial numbers of the board and of drives, long enough to be found again.
+    :param files: What it writes, or listens on, otherwise, and the clone does not have.
     """
 
     name: str
@@ -67,6 +85,11 @@ class Marks:
     macs: frozenset[str]
     paths: frozenset[str]
     numbers: tuple[str, ...]
+    files: frozenset[str] = frozenset()
+
+    def with_files(self, more: frozenset[str]) -> Marks:
+        """The same, and files that the base writes and the clone has otherwise."""
+        return replace(self, files=self.files | more)
 
 
 def marks_of(root: etree._Element, gone: frozenset[str]) -> Marks:
@@ -76,10 +99,14 @@ def marks_of(root: etree._Element, gone: frozenset[str]) -> Marks:
     :param gone: Targets of the disks that the clone has otherwise, or not at all.
     """
     disks = [domain_xml.disk_of(element) for element in root.findall("./devices/disk")]
-    uuids = (_bare(root.findtext(tag) or "") for tag in ("uuid", "genid", "hwuuid"))
+    spelled = [root.findtext(tag) or "" for tag in ("uuid", "genid", "hwuuid")]
+    for element in root.iterfind("./devices/interface//*"):
+        spelled += [element.get(attribute, "") for attribute in _PORTS]
+    uuids = dict.fromkeys(map(_bare, spelled))
+    nvram = domain_xml.facts(root).nvram
     return Marks(
         name=markup.text(root, "name"),
-        uuids=tuple(uuid for uuid in uuids if re.fullmatch(r"[0-9a-f]{32}", uuid)),
+        uuids=tuple(uuid for uuid in uuids if re.fullmatch(r"(?!0{32})[0-9a-f]{32}", uuid)),
         macs=frozenset(
             _bare(mac)
             for element in root.findall("./devices/interface")
@@ -87,6 +114,7 @@ def marks_of(root: etree._Element, gone: frozenset[str]) -> Marks:
         ),
         paths=frozenset(disk.path for disk in disks if disk.path and disk.target in gone),
         numbers=tuple(dict.fromkeys(_numbers(root))),
+        files=frozenset([nvram.path] if nvram and nvram.path else []),
     )
 
 
@@ -107,6 +135,13 @@ def paths_of(root: etree._Element) -> frozenset[str]:
 
 def forget(root: etree._Element, base: Marks, out: Rewritten) -> None:
     """Leave out what others wrote about the base in its metadata, and about no other machine."""
+    partners = {element.get("persistent") for element in root.iterfind("./devices/*/teaming")}
+    for alias in root.findall("./devices/*/alias"):
+        name = alias.get("name", "")
+        # oVirt calls a disk after its image, as its serial number does.
+        if (_number_in(name, base) or _marked(name, base)) and name not in partners:
+            out.change(f"alias {name}", name, None)
+            remove(alias)
     for element in root.findall("./metadata/*"):
         if any(
             _marked(value, base) or value == base.name or _number_in(value, base)
@@ -117,6 +152,11 @@ def forget(root: etree._Element, base: Marks, out: Rewritten) -> None:
                 "left out."
             )
             remove(element)
+        elif any(mentions(value, base.name) for _, _, value in _values(element)):
+            out.warn(
+                f"Metadata of '{etree.QName(element).namespace}' speaks of '{base.name}', and is "
+                "kept."
+            )
 
 
 def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: Rewritten) -> None:
@@ -126,6 +166,7 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
     :param new_paths: Where the clone's disks are; whoever chose these folders, chose them.
     """
     decided = new_paths | set(out.paths.values()) | out.kept
+    olden = {new: old for old, new in out.paths.items()}
     for element, place, value in _values(root):
         if place.startswith(("metadata", "description")) or _is_settled(element, out):
             continue
@@ -133,9 +174,12 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
         # A disk that is shared, and the base's under another name: disks.py speaks of it.
         shared = value in base.paths and place.startswith("devices/disk/source")
         if mark and not shared and value not in new_paths:
+            disk = _disk_above(element)
             out.conflicts.append(
-                f"'{value}' in <{place}> still holds {mark} of the base; change or remove it "
-                "there first."
+                f"'{olden.get(value, value)}' in <{place}> holds {mark} of the base, which the "
+                "clone cannot have; change or remove it there first"
+                + (f", or leave it out: disks: {{{disk.target}: {{action: skip}}}}" if disk else "")
+                + "."
             )
         elif (
             value.startswith("/")
@@ -148,16 +192,71 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
                 f"'{value}' in <{place}> is a path of the host that this version does not know; "
                 "remove it from the base first."
             )
+        elif value not in new_paths:
+            _called_like(element, place, value, base, out)
+    _fixed_words(markup.text(root, "./os/cmdline"), base, out)
     for path in _SPOKEN_TO_THE_GUEST:
         for element in root.findall(path):
+            said = markup.without_credential(element.text or "")
             if mentions(element.text or "", base.name):
-                out.warn(f"<{element.tag}> still says '{base.name}' to the guest: {element.text}")
+                out.warn(f"<{element.tag}> still says '{base.name}' to the guest: {said}")
             number = _number_in(element.text or "", base)
             if number:
                 out.warn(
                     f"<{element.tag}> tells the guest of '{number}', a serial number of the "
-                    f"base that the clone does not have: {element.text}"
+                    f"base that the clone does not have: {said}"
                 )
+
+
+def _fixed_words(cmdline: str, base: Marks, out: Rewritten) -> None:
+    """Speak of what a kernel is told that only one machine can have."""
+    for word in cmdline.split():
+        if _OF_ONE_GUEST.match(word) and not mentions(word, base.name):
+            out.warn(
+                f"<cmdline> tells the guest '{word}', as the base's does: only one machine can "
+                "have that. Change it in the base."
+            )
+
+
+def _called_like(
+    element: etree._Element, place: str, value: str, base: Marks, out: Rewritten
+) -> None:
+    """Speak of a file, folder or filter that is called like the base, and may be its alone."""
+    folder, _, file = value.rpartition("/")
+    if any(f"'{value}'" in warning for warning in out.warnings):
+        return
+    if value in out.paths.values() or place in ("os/nvram", "os/nvram/source@file"):
+        if base.name not in _COMMON_FOLDERS and mentions(folder, base.name):
+            out.warn(
+                f"'{value}' of the clone lies in a folder that is called like the base; it must "
+                "not go with it."
+            )
+    elif value.startswith("/") and not value.startswith(("/usr/", "/dev/")):
+        common = base.name in _COMMON_FOLDERS
+        if not mentions(file if common else value, base.name):
+            return
+        disk = _disk_above(element)
+        if disk and not (disk.readonly or disk.shareable or disk.device == "cdrom"):
+            return  # refused, and spoken of as that
+        out.warn(
+            f"'{value}' in <{place}> is called like the base, and the clone uses it, too."
+            + (
+                " If it was made for the base (a cloud-init seed, say), the clone takes itself for "
+                f"the base: leave it out with disks: {{{disk.target}: {{action: skip}}}}."
+                if disk
+                else ""
+            )
+        )
+    elif place in _NAMES_OF_THE_HOST and mentions(value, base.name):
+        out.warn(f"'{value}' in <{place}> is called like the base, and the clone uses it, too.")
+
+
+def _disk_above(element: etree._Element) -> domain_xml.Disk | None:
+    """The disk that an element is a part of."""
+    for above in (element, *element.iterancestors()):
+        if above.tag == "disk":
+            return domain_xml.disk_of(above)
+    return None
 
 
 def _number_in(text: str, base: Marks) -> str:
@@ -178,6 +277,8 @@ def _marked(value: str, base: Marks) -> str:
         return "a MAC address"
     if _named_in(value, base.paths):
         return "a disk"
+    if _named_in(value, base.files):
+        return "a file"
     return ""
 
 

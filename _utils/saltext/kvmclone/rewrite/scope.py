@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from lxml import etree
 
+from saltext.kvmclone import markup
 from saltext.kvmclone.rewrite.outcome import Rewritten
 
 #: Kinds of domain that clones are tested with (``test`` is libvirt's own test driver).
@@ -21,6 +24,9 @@ _KNOWN = {
     "on_poweroff", "on_reboot", "os", "perf", "pm", "resource", "seclabel", "sysinfo",
     "throttlegroups", "title", "uuid", "vcpu", "vcpus",
 }  # fmt: skip
+
+#: A secret among QEMU's arguments: the data of one, a password, Apple's key.
+_SECRET = re.compile(r"(\b(?:data|osk|\w*passw\w*))=[^,\s]*", re.IGNORECASE)
 
 
 def scope(root: etree._Element, out: Rewritten) -> None:
@@ -65,6 +71,10 @@ def _raw(element: etree._Element, name: str, out: Rewritten) -> None:
     if said:
         out.refuse(
             element,
-            f"The base hands '{' '.join(said)}' to QEMU unchecked (<qemu:{name}>), which may be "
+            f"The base hands '{_shown(said)}' to QEMU unchecked (<qemu:{name}>), which may be "
             "its own alone; remove it from the base first.",
         )
+
+
+def _shown(arguments: list[str]) -> str:
+    return _SECRET.sub(rf"\1={markup.HIDDEN}", " ".join(arguments))

@@ -6,8 +6,13 @@ from lxml import etree
 
 from saltext.kvmclone.rewrite.outcome import Rewritten, remove
 
-#: Memory encryption that carries nothing of one guest.
-_PLAIN_LAUNCH = {"cbitpos", "reducedPhysBits", "policy"}
+#: By the kind of memory encryption, what carries nothing of one guest.
+_PLAIN_LAUNCH = {
+    "s390-pv": set(),
+    "sev": {"cbitpos", "reducedPhysBits", "policy"},
+    "sev-snp": {"cbitpos", "reducedPhysBits", "policy", "guestVisibleWorkarounds"},
+    "tdx": {"policy", "quoteGenerationService"},
+}  # fmt: skip
 
 
 def security(root: etree._Element, out: Rewritten) -> None:
@@ -39,14 +44,20 @@ def _launch(element: etree._Element, out: Rewritten) -> None:
     kind = element.get("type", "")
     for handle in element.findall("handle"):  # of the machine that runs
         remove(handle)
-    if kind == "s390-pv" or (
-        kind == "sev" and not {str(child.tag) for child in element} - _PLAIN_LAUNCH
-    ):
+    if kind not in _PLAIN_LAUNCH:
+        out.refuse(
+            element,
+            f"The base's <launchSecurity type='{kind}'> is of a kind that this version does not "
+            "know; remove it from the base first.",
+        )
         return
-    parts = ", ".join(f"<{child.tag}>" for child in element if child.tag not in _PLAIN_LAUNCH)
+    sealed = [f"<{child.tag}>" for child in element if child.tag not in _PLAIN_LAUNCH[kind]]
+    if not sealed:
+        # Where quotes are made: one service of the host for all of its guests.
+        out.kept.update(child.get("path", "") for child in element)
+        return
     out.refuse(
         element,
-        f"The base's <launchSecurity type='{kind}'> is sealed to one machine"
-        + (f" ({parts})" if parts else "")
-        + "; remove it from the base first.",
+        f"The base's <launchSecurity type='{kind}'> is sealed to one machine "
+        f"({', '.join(sealed)}); remove it from the base first.",
     )
