@@ -10,8 +10,6 @@ from saltext.kvmclone.rewrite.outcome import Rewritten, remove
 _PLAIN_LAUNCH = {
     "s390-pv": set(),
     "sev": {"cbitpos", "reducedPhysBits", "policy"},
-    "sev-snp": {"cbitpos", "reducedPhysBits", "policy", "guestVisibleWorkarounds"},
-    "tdx": {"policy", "quoteGenerationService"},
 }  # fmt: skip
 
 
@@ -47,14 +45,12 @@ def _launch(element: etree._Element, out: Rewritten) -> None:
     if kind not in _PLAIN_LAUNCH:
         out.refuse(
             element,
-            f"The base's <launchSecurity type='{kind}'> is of a kind that this version does not "
-            "know; remove it from the base first.",
+            f"The base's <launchSecurity type='{kind}'> is of a kind that clones were never tried "
+            "with; remove it from the base first.",
         )
         return
     sealed = [f"<{child.tag}>" for child in element if child.tag not in _PLAIN_LAUNCH[kind]]
     if not sealed:
-        # Where quotes are made: one service of the host for all of its guests.
-        out.kept.update(child.get("path", "") for child in element)
         return
     out.refuse(
         element,
