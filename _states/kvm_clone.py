@@ -54,6 +54,12 @@ def present(name, profile=None, running=True, **keys):
         salt kvm01 state.single kvm_clone.present web1 base_domain=debian12
     """
     keys = {key: value for key, value in keys.items() if not key.startswith("__")}
+    if not isinstance(running, bool):
+        return _answer(
+            name,
+            False,
+            f"running: {running!r} is neither true nor false. Hint: Write it without quotes.",
+        )
     try:
         if __salt__["kvm_clone.exists"](name):
             return _kept(name, profile, running, keys)
