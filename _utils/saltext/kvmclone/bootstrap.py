@@ -188,12 +188,14 @@ class _Bootstrap:
                 )
             return None
         channel = AgentChannel(self.handle.agent)
-        usable, why = channel.usable()
+        usable = channel.usable()
         if usable:
             return channel
         if self._must_be_agent:
-            raise ChannelError(f"'{name}' cannot be enrolled over its agent: {why}.", HOW_TO_ALLOW)
-        self._warn(f"Went over ssh, since {why}.")
+            raise ChannelError(
+                f"'{name}' cannot be enrolled over its agent: {usable.why_not}.", HOW_TO_ALLOW
+            )
+        self._warn(f"Went over ssh, since {usable.why_not}.")
         return None
 
     def _agent_connects(self) -> bool:
