@@ -139,6 +139,9 @@ def adjust(name, profile=None, test=False, **keys):
     disk sizes (never smaller), description, tags, autostart, and ``ttl``, which counts from
     its making. What takes a reboot is said.
 
+    profile
+        Name of a profile in this host's cloud files or pillar. Without one, and without
+        ``base_domain``, only the given keys are asked for.
     test
         Only look. Answers ``{"changes": {KEY: {old, new}}, "refused": […], "notes": […]}``;
         where anything is refused, nothing is changed.
@@ -147,12 +150,16 @@ def adjust(name, profile=None, test=False, **keys):
 
     .. code-block:: bash
 
-        salt kvm01 kvm_clone.adjust web1 base_domain=debian12 memory=2GiB test=True
+        salt kvm01 kvm_clone.adjust web1 memory=2GiB test=True
     """
 
     def work():
         doors.switches(test=test)
-        request, _secrets = _request(name, profile, keys)
+        wished = keys
+        if not profile and "base_domain" not in keys:
+            clone = _host(keys.get("url")).show(names.check(name))
+            wished = {"base_domain": clone.base, "clone_strategy": clone.strategy, **keys}
+        request, _secrets = _request(name, profile, wished)
         return _host(request.url).adjust(request, dry=test).as_dict()
 
     return _answered(work)

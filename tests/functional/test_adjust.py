@@ -109,6 +109,25 @@ def test_what_is_as_asked_costs_no_writing_call(
     assert set(asked) <= reading
 
 
+def test_a_clone_is_adjusted_by_the_keys_alone(
+    world: World, base: str, clone: str, salt_minion: Salt
+) -> None:
+    told = salt_minion("kvm_clone.adjust", clone, memory="256MiB", test=True)
+    assert (set(told["changes"]), told["refused"]) == ({"memory"}, [])
+    assert salt_minion("kvm_clone.adjust", clone, memory="256MiB") == told
+    assert world.xml(clone).findtext("memory") == str(256 * 1024)
+    refused = salt_minion("kvm_clone.adjust", clone, clone_strategy="full")["refused"]
+    assert "cannot become 'full'" in refused[0]
+
+
+def test_a_state_that_names_no_base_fails_also_where_the_clone_is_there(
+    clone: str, salt_minion: Salt
+) -> None:
+    answer = salt_minion.state("kvm_clone.present", clone, running=False)
+    assert answer["result"] is False
+    assert "base_domain" in answer["comment"]
+
+
 def test_tags_are_taken_away_by_an_empty_list_and_by_nothing_else(
     world: World, base: str, clone: str, salt_minion: Salt
 ) -> None:

@@ -45,3 +45,11 @@ def test_a_host_that_the_master_does_not_know_is_named_at_once(salt: SaltWorld) 
 
 def test_a_selection_that_is_not_configured_is_said(salt: SaltWorld) -> None:
     assert "query.selection" in salt.cloud("-S").stderr
+
+
+def test_the_hint_after_a_wrong_argument_is_a_command_that_helps(salt: SaltWorld) -> None:
+    hint = error_of(salt.run("kvmclone.gc", "forse=True"))["hint"]
+    program, *words = hint.partition(": ")[2].split()
+    told = salt.execute(salt.command(program, *words))
+    assert told.retcode == 0
+    assert "force" in told.stdout

@@ -96,7 +96,7 @@ def runner_function(function: Callable[..., Answer]) -> Callable[..., Answer]:
             except TypeError as error:
                 raise ConfigError(
                     f"kvmclone.{_public(function)}: {error}.",
-                    f"salt-run sys.runner_doc kvmclone.{_public(function)}",
+                    f"See what it takes: salt-run -d kvmclone.{_public(function)}",
                 ) from error
             answer = function(*args, **kwargs)
         except KvmCloneError as error:
