@@ -84,10 +84,12 @@ class Usable:
     Whether an agent lets us do what we need: true where it does.
 
     :param why_not: One phrase; empty where it does.
+    :param hint: What to do about that.
     :param silent: It did not answer at all, so it may do so later.
     """
 
     why_not: str = ""
+    hint: str = HOW_TO_ALLOW
     silent: bool = False
 
     def __bool__(self) -> bool:
@@ -124,7 +126,7 @@ class AgentChannel(ShellFiles):
         except AgentError as exc:
             return Usable(f"the guest agent refused guest-info: {exc.message}")
         except errors.ChannelError as exc:
-            return Usable(exc.message, silent=True)
+            return Usable(exc.message.rstrip("."), exc.hint, silent=True)
         allowed = {
             entry["name"]
             for entry in info.get("supported_commands", ())
