@@ -13,6 +13,8 @@ The file is not called ``libvirt.py``, so that ``import libvirt`` cannot mean it
 
 from __future__ import annotations
 
+import logging
+
 import salt.utils.cloud
 from salt.exceptions import SaltCloudSystemExit
 
@@ -29,6 +31,8 @@ try:
     MISSING = ""
 except ImportError as error:
     MISSING = doors.missing(error)
+
+log = logging.getLogger(__name__)
 
 __virtualname__ = "libvirt"
 
@@ -215,6 +219,8 @@ def list_nodes_select(call=None):
     _need_function(call, "list_nodes_select")
     wanted = __opts__.get("query.selection")
     if not wanted:
+        # The core leaves out what fails in a query, and says so to nobody.
+        log.error("Nothing is listed: 'query.selection' is not set in /etc/salt/cloud")
         raise SaltCloudSystemExit("query.selection not found in /etc/salt/cloud")
     return salt.utils.cloud.list_nodes_select(list_nodes_full(), wanted, call)
 

@@ -17,10 +17,11 @@ import saltext.kvmclone
 saltext.kvmclone.refresh()
 
 from saltext.kvmclone import asking, doors, names, sworn
-from saltext.kvmclone.errors import KvmCloneError
+from saltext.kvmclone.errors import ConfigError, KvmCloneError
 
 try:
     from saltext.kvmclone import (
+        checks,
         cloud_files,
         collect,
         enrolment,
@@ -50,7 +51,14 @@ def _request(name, profile, keys):
     keys = {key: value for key, value in keys.items() if not key.startswith("__")}
     if profile:
         keys["profile"] = profile
-    return cloud_files.read(__opts__, __pillar__).resolve_inline(name, keys)
+    request, secrets = cloud_files.read(__opts__, __pillar__).resolve_inline(name, keys)
+    if request.host not in ("", __opts__["id"]):
+        raise ConfigError(
+            f"'{name}' belongs to the KVM host '{request.host}' ('host:'); this is "
+            f"'{__opts__['id']}'.",
+            f"Do it there (salt {request.host} …), or take 'host' out of the provider.",
+        )
+    return request, secrets
 
 
 def _host(url=None):
@@ -115,6 +123,7 @@ def create(name, profile=None, start=True, **keys):
     """
 
     def work():
+        doors.switches(start=start)
         request, secrets = _request(name, profile, keys)
         outcome = pipeline.create(_host(request.url), request, secrets, start=start)
         if outcome.error is not None:
@@ -130,6 +139,9 @@ def adjust(name, profile=None, test=False, **keys):
     disk sizes (never smaller), description, tags, autostart, and ``ttl``, which counts from
     its making. What takes a reboot is said.
 
+    profile
+        Name of a profile in this host's cloud files or pillar. Without one, and without
+        ``base_domain``, only the given keys are asked for.
     test
         Only look. Answers ``{"changes": {KEY: {old, new}}, "refused": […], "notes": […]}``;
         where anything is refused, nothing is changed.
@@ -138,11 +150,16 @@ def adjust(name, profile=None, test=False, **keys):
 
     .. code-block:: bash
 
-        salt kvm01 kvm_clone.adjust web1 base_domain=debian12 memory=2GiB test=True
+        salt kvm01 kvm_clone.adjust web1 memory=2GiB test=True
     """
 
     def work():
-        request, _secrets = _request(name, profile, keys)
+        doors.switches(test=test)
+        wished = keys
+        if not profile and "base_domain" not in keys:
+            clone = _host(keys.get("url")).show(names.check(name))
+            wished = {"base_domain": clone.base, "clone_strategy": clone.strategy, **keys}
+        request, _secrets = _request(name, profile, wished)
         return _host(request.url).adjust(request, dry=test).as_dict()
 
     return _answered(work)
@@ -220,7 +237,12 @@ def destroy(name, force=False, url=None, test=False):
 
         salt kvm01 kvm_clone.destroy web1
     """
-    return _answered(lambda: _host(url).destroy(names.check(name), force, dry=test).as_dict())
+
+    def work():
+        doors.switches(force=force, test=test)
+        return _host(url).destroy(names.check(name), force, dry=test).as_dict()
+
+    return _answered(work)
 
 
 def start(name, url=None):
@@ -321,7 +343,8 @@ def wait_for_address(name, timeout=600, ip_source=None, url=None):
     timeout
         Hard deadline in seconds.
     ip_source
-        ``ip-learning``, ``qemu-agent`` or ``auto``; default: as it was created.
+        ``ip-learning``, ``qemu-agent``, ``arp``, ``reserve`` or ``auto``; default: as it was
+        created.
 
     CLI Example:
 
@@ -329,9 +352,13 @@ def wait_for_address(name, timeout=600, ip_source=None, url=None):
 
         salt kvm01 kvm_clone.wait_for_address web1 timeout=60
     """
-    return _answered(
-        lambda: _host(url).address_of(names.check(name), float(timeout), ip_source or "")
-    )
+
+    def work():
+        seconds = checks.argument("timeout", timeout, key="wait_for_ip_timeout")
+        source = checks.argument("ip_source", ip_source) if ip_source else ""
+        return _host(url).address_of(names.check(name), seconds, source)
+
+    return _answered(work)
 
 
 def gc(name=None, apply=False, force=False, url=None):
@@ -355,6 +382,7 @@ def gc(name=None, apply=False, force=False, url=None):
     """
 
     def work():
+        doors.switches(apply=apply, force=force)
         only = names.check(name) if name is not None else ""
         return [item.as_dict() for item in collect.collect(_host(url), only, apply, force)]
 

@@ -116,6 +116,7 @@ def destroy(*names, name=None, force=False):
 
         salt-run kvmclone.destroy my-centos7-clone
     """
+    doors.switches(force=force)
     side = master.Master(__opts__)
     return doors.clones(side.destroy(one, force) for one in _some(names, name))
 
@@ -251,6 +252,7 @@ def gc(name=None, apply=False, force=False):
         salt-run kvmclone.gc
         salt-run kvmclone.gc apply=True
     """
+    doors.switches(apply=apply, force=force)
     only = names.check(name) if name is not None else ""
     return master.Master(__opts__).gc(only, apply, force)
 

@@ -54,6 +54,12 @@ def present(name, profile=None, running=True, **keys):
         salt kvm01 state.single kvm_clone.present web1 base_domain=debian12
     """
     keys = {key: value for key, value in keys.items() if not key.startswith("__")}
+    if not isinstance(running, bool):
+        return _answer(
+            name,
+            False,
+            f"running: {running!r} is neither true nor false. Hint: Write it without quotes.",
+        )
     try:
         if __salt__["kvm_clone.exists"](name):
             return _kept(name, profile, running, keys)
@@ -72,6 +78,8 @@ def present(name, profile=None, running=True, **keys):
 
 def _kept(name, profile, running, keys):
     """A clone that is there: what differs from the request is mended, and its power."""
+    if not profile:  # a state that names no base could not make it again: that is an error, too
+        keys = {"base_domain": None, **keys}
     found = __salt__["kvm_clone.adjust"](name, profile=profile, test=__opts__["test"], **keys)
     if found["refused"]:
         return _answer(name, False, f"'{name}' exists. " + " ".join(found["refused"]))

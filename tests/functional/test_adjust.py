@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -108,6 +109,55 @@ def test_what_is_as_asked_costs_no_writing_call(
     assert set(asked) <= reading
 
 
+def test_a_clone_is_adjusted_by_the_keys_alone(
+    world: World, base: str, clone: str, salt_minion: Salt
+) -> None:
+    told = salt_minion("kvm_clone.adjust", clone, memory="256MiB", test=True)
+    assert (set(told["changes"]), told["refused"]) == ({"memory"}, [])
+    assert salt_minion("kvm_clone.adjust", clone, memory="256MiB") == told
+    assert world.xml(clone).findtext("memory") == str(256 * 1024)
+    refused = salt_minion("kvm_clone.adjust", clone, clone_strategy="full")["refused"]
+    assert "cannot become 'full'" in refused[0]
+
+
+def test_a_state_that_names_no_base_fails_also_where_the_clone_is_there(
+    clone: str, salt_minion: Salt
+) -> None:
+    answer = salt_minion.state("kvm_clone.present", clone, running=False)
+    assert answer["result"] is False
+    assert "base_domain" in answer["comment"]
+
+
+def test_tags_are_taken_away_by_an_empty_list_and_by_nothing_else(
+    world: World, base: str, clone: str, salt_minion: Salt
+) -> None:
+    salt_minion.state("kvm_clone.present", clone, **wish(base, tags=["shop"]))
+    assert salt_minion.state("kvm_clone.present", clone, **wish(base))["changes"] == {}
+    gone = salt_minion.state("kvm_clone.present", clone, **wish(base, tags=[]))
+    assert gone["changes"] == {"tags": {"old": ["shop"], "new": []}}
+    record = world.record(clone)
+    assert record is not None and record.tags == ()
+
+
+def test_a_base_is_protected_also_for_a_clone_that_stands_on_it_already(
+    world: World, base: str, clone: str, salt_minion: Salt, salt_dry: Salt
+) -> None:
+    (disk,) = world.disks(base)
+    mode = os.stat(disk).st_mode
+    told = salt_dry.state("kvm_clone.present", clone, **wish(base, protect=True))
+    assert (told["result"], os.stat(disk).st_mode) == (None, mode)
+
+    done = salt_minion.state("kvm_clone.present", clone, **wish(base, protect=True))
+    assert done["changes"] == told["changes"] == {"protect": {"old": False, "new": True}}
+    assert not os.stat(disk).st_mode & 0o222
+    again = salt_minion.state("kvm_clone.present", clone, **wish(base, protect=True))
+    assert (again["result"], again["changes"]) == (True, {})
+
+    salt_minion("kvm_clone.destroy", clone)
+    assert salt_minion("kvm_clone.unprotect", base) == [str(disk)]
+    assert os.stat(disk).st_mode == mode
+
+
 @pytest.mark.parametrize(
     ("keys", "word"),
     [
@@ -116,6 +166,7 @@ def test_what_is_as_asked_costs_no_writing_call(
         ({"disks": {"vda": {"size": "1MiB"}}}, "never shrinks"),
         ({"disks": {"vdz": {"size": "1GiB"}}}, "no such disk"),
         ({"networks": [{"bridge": "br77"}]}, "networks"),
+        ({"ip_source": "reserve", "address": "192.0.2.7"}, "address: 192.0.2.7"),
     ],
 )
 @pytest.mark.parametrize("mode", ["salt_minion", "salt_dry"])

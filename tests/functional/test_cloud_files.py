@@ -223,6 +223,11 @@ def test_two_files_that_define_one_name_differently_are_both_named(
     assert f"{tmp_path}/cloud.profiles.d/one.conf:1" in text
 
 
+def test_the_sign_that_a_broken_line_lacks_is_named(write: Write, opts: Any) -> None:
+    write("cloud.profiles", "a:\n  base_domain: [b\n")
+    assert re.search(r"expected ',' or '\]'", message_of(lambda: cloud_files.read(opts())))
+
+
 def test_a_broken_line_with_a_password_is_not_quoted(write: Write, opts: Any) -> None:
     write("cloud.profiles", "a:\n  password: hunter2\n  'hunter2\n")
     assert "hunter2" not in message_of(lambda: cloud_files.read(opts()))
@@ -333,7 +338,9 @@ def test_the_example_pillar_is_accepted_as_it_stands(opts: Any) -> None:
     assert catalogue.warnings == ()
 
 
-@pytest.mark.parametrize("value", ["*canary", "!canary", "!<canary> x", "%canary", "@canary"])
+@pytest.mark.parametrize(
+    "value", ["*canary", "!canary", "!<canary> x", "!<<canary>>", "!a'canary", "%canary", "@canary"]
+)
 def test_a_password_that_yaml_stumbles_over_is_not_quoted(
     write: Write, opts: Any, value: str
 ) -> None:

@@ -91,6 +91,52 @@ def test_a_refused_create_is_an_error_of_the_job(world: World, salt_minion: Salt
         salt_minion("kvm_clone.create", world.name("d"), base_domain="b", url=URL)
 
 
+@pytest.mark.parametrize("word", ["another-one", "false", 1, None])
+def test_a_switch_is_true_or_false_and_never_one_more_name(
+    world: World, base: str, salt_minion: Salt, word: Any
+) -> None:
+    """`kvm_clone.destroy a b` must not be `destroy a force=b`."""
+    before = world.footprint()
+    name = world.name()
+    for work in (
+        lambda: salt_minion("kvm_clone.destroy", base, word),
+        lambda: salt_minion("kvm_clone.destroy", base, test=word),
+        lambda: salt_minion("kvm_clone.gc", name, word),
+        lambda: salt_minion("kvm_clone.gc", name, force=word),
+        lambda: salt_minion("kvm_clone.adjust", name, test=word, **_keys(base)),
+        lambda: salt_minion("kvm_clone.create", name, start=word, **_keys(base)),
+    ):
+        with pytest.raises(CommandExecutionError, match=r"ConfigError.*neither true nor false"):
+            work()
+    for state, switch in (("present", "running"), ("absent", "force")):
+        keys = _keys(base) if state == "present" else {}
+        answer = salt_minion.state(f"kvm_clone.{state}", base, **keys, **{switch: word})
+        assert answer["result"] is False
+        assert "neither true nor false" in answer["comment"]
+    assert world.footprint() == before
+
+
+def test_a_wait_says_what_is_wrong_with_it(world: World, salt_minion: Salt) -> None:
+    name = world.name()
+    for key, value in (("timeout", "abc"), ("timeout", -1), ("ip_source", "dns")):
+        with pytest.raises(CommandExecutionError, match=rf"ConfigError.*'{key}'.*{value}.* is not"):
+            salt_minion("kvm_clone.wait_for_address", name, **{key: value})
+
+
+def test_what_belongs_to_another_host_is_not_made_here(
+    world: World, base: str, salt_minion: Salt
+) -> None:
+    before = world.footprint()
+    name = world.name()
+    for function in ("plan", "create"):
+        with pytest.raises(CommandExecutionError, match=r"ConfigError.*kvm02.*kvm01"):
+            salt_minion(f"kvm_clone.{function}", name, host="kvm02", **_keys(base))
+    answer = salt_minion.state("kvm_clone.present", name, host="kvm02", **_keys(base))
+    assert answer["result"] is False
+    assert world.footprint() == before
+    assert not salt_minion("kvm_clone.plan", name, host="kvm01", **_keys(base))["conflicts"]
+
+
 # --- the process --------------------------------------------------------------------------------
 
 

@@ -1,8 +1,9 @@
 """
 An existing clone against what is asked of it now: what differs, and mending it.
 
-Power, cpus, memory, autostart, description, tags, ttl and the size of disks can be changed on
-a clone that is there; its base and strategy cannot, and no disk ever shrinks. Looking writes
+Power, cpus, memory, autostart, description, tags, ttl, the size of disks and the protection of
+the base can be changed on a clone that is there; its base, strategy and address cannot, and no
+disk ever shrinks. Looking writes
 nothing; what only the next boot brings is said.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml, markup, records
+from saltext.kvmclone import domain_xml, markup, protect, records
 from saltext.kvmclone.codes import (
     AFFECT_CONFIG,
     BLOCK_RESIZE_BYTES,
@@ -23,6 +24,7 @@ from saltext.kvmclone.codes import (
     VCPU_MAXIMUM,
 )
 from saltext.kvmclone.domain_xml import Domain
+from saltext.kvmclone.errors import PlanRefused
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import Record
 from saltext.kvmclone.request import NetworkWish, Request
@@ -67,6 +69,7 @@ def compare(host: Host, handle: DomainHandle, record: Record, request: Request) 
     _sizing(host, handle, domain, root, request, found)
     _words(host, handle, domain, record, request, found)
     _disks(host, handle, domain, request, found)
+    _protection(host, record, request, found)
     return found
 
 
@@ -91,6 +94,12 @@ def _unchangeable(domain: Domain, record: Record, request: Request, found: Adjus
         found.refused.append(
             f"It was made with 'clone_strategy: {record.strategy}' and cannot become "
             f"'{request.clone_strategy}'. {again}"
+        )
+    reserved = [reservation.address for reservation in record.reservations]
+    if request.address and request.address not in reserved:
+        has_now = f"'{reserved[0]}' is reserved for it" if reserved else "None is reserved for it"
+        found.refused.append(
+            f"'address: {request.address}' can be had only by a new clone. {has_now}. {again}"
         )
     for number, wish in enumerate(request.networks):
         has = domain.interfaces[number] if number < len(domain.interfaces) else None
@@ -183,7 +192,7 @@ def _words(
 def _recorded(handle: DomainHandle, record: Record, request: Request, found: Adjustment) -> None:
     """What stands in the record alone; written at once."""
     wanted = record
-    if request.tags and request.tags != record.tags:
+    if request.tags is not None and request.tags != record.tags:
         wanted = replace(wanted, tags=request.tags)
         found.change("tags", list(record.tags), list(request.tags))
     # A ttl counts from the making: so the same one is the same moment, however often it is asked.
@@ -214,6 +223,20 @@ def _disks(
             found.change(
                 f"disk {target} size", now, size, _growth(host, handle, target, paths[target], size)
             )
+
+
+def _protection(host: Host, record: Record, request: Request, found: Adjustment) -> None:
+    """What a quick clone stands on; a full one is not hurt by whatever its base does."""
+    base = host.with_uuid(record.base_uuid) if request.protect and record.base_uuid else None
+    if base is None or record.strategy != "quick" or protect.protection(host, base) is not None:
+        return
+    paths = [disk.path for disk in record.base_disks]
+    try:
+        protect.check(host, base, paths)
+    except PlanRefused as refusal:
+        found.refused.append(f"{refusal.message} {refusal.hint}")
+        return
+    found.change("protect", False, True, lambda: protect.protect(host, base, paths))
 
 
 def _growth(

@@ -190,6 +190,70 @@ class _Wait:
         )
 
 
+class _Arriving:
+    """
+    A guest on its way to its address, whose identity is reset over the agent where that comes.
+
+    :param wait: Its wait.
+    :param resets: The identity is to be reset; no longer once that was done, or given up.
+    """
+
+    def __init__(self, wait: _Wait, resets: bool) -> None:
+        self.wait = wait
+        self.resets = resets
+        self.done: Reset | None = None
+        self.warnings: list[str] = []
+        #: When the agent was asked first, and when the address was seen first; 0 for not yet.
+        self._asked = self._seen = 0.0
+
+    def look(self, domain: Domain) -> Arrival | None:
+        """Where it is; None as long as it is on its way."""
+        if self.resets and domain.agent_connected:
+            self._over_agent(domain)
+            if self.resets:
+                return None
+        found = self.wait.found(domain)
+        if not found:
+            return None
+        self._seen = self._seen or time.monotonic()
+        may_come = self.resets and domain.has_agent_channel
+        if may_come and time.monotonic() < self._seen + AGENT_GRACE:
+            return None
+        keys = tuple(key.line for key in self.done.host_keys) if self.done else ()
+        return Arrival(found, self.done is not None, keys, tuple(self.warnings))
+
+    def _over_agent(self, domain: Domain) -> None:
+        """Reset the identity, unless the agent does not answer yet; or say why it was not."""
+        with AgentChannel(self.wait.handle.agent) as channel:
+            usable = channel.usable()
+            self._asked = self._asked or time.monotonic()
+            if usable.silent and time.monotonic() < self._asked + SILENCE:
+                return
+            if usable:
+                self._reset(channel, domain)
+            else:
+                self._not_reset(f"{usable.why_not}.")
+        self.resets = False
+
+    def _reset(self, channel: AgentChannel, domain: Domain) -> None:
+        """Reset it; from then on only a renewed address counts."""
+        wait, name = self.wait, self.wait.request.name
+        try:
+            done = identity.reset(channel, name)
+            self.warnings.extend(done.warnings)
+            before = wait.search.look(domain)
+            self.warnings.extend(identity.rejoin_network(channel).warnings)
+        except (ChannelError, CommandFailed) as error:
+            log.warning("%s: identity not reset over the agent: %s", name, error)
+            self._not_reset(error.message)
+            return
+        self.done = done
+        wait.renewal = _Renewal(before, wait.wanted.reserved)
+
+    def _not_reset(self, why: str) -> None:
+        self.warnings.append(f"The identity was not reset over the guest agent: {why}")
+
+
 def arrive(
     handle: DomainHandle,
     request: Request,
@@ -208,38 +272,9 @@ def arrive(
     :raises AddressTimeout: No address in time; says what was tried.
     """
     wanted = addresses.wanted_of(request.pick, reservations)
-    resets = request.reset_identity and not reset_done
-    done: Reset | None = None
-    warnings: list[str] = []
-    first_seen = 0.0
-    silent_since = 0.0
-
-    def look(domain: Domain) -> Arrival | None:
-        nonlocal resets, done, first_seen, silent_since
-        if resets and domain.agent_connected:
-            with AgentChannel(wait.handle.agent) as channel:
-                usable, why = channel.usable()
-                silent_since = silent_since or time.monotonic()
-                if channel.silent and time.monotonic() < silent_since + SILENCE:
-                    return None
-                if usable:
-                    done = _reset(wait, channel, domain, warnings)
-                else:
-                    warnings.append(f"The identity was not reset over the guest agent: {why}.")
-            resets = False
-        found = wait.found(domain)
-        if not found:
-            return None
-        now = time.monotonic()
-        first_seen = first_seen or now
-        if resets and domain.has_agent_channel and now < first_seen + AGENT_GRACE:
-            return None
-        keys = tuple(key.line for key in done.host_keys) if done else ()
-        return Arrival(found, done is not None, keys, tuple(warnings))
-
     with Watch(handle, request.wait) as watch:
         wait = _Wait(handle, request, watch, wanted)
-        return wait.until(look)
+        return wait.until(_Arriving(wait, request.reset_identity and not reset_done).look)
 
 
 def await_renewal(
@@ -264,27 +299,6 @@ def await_renewal(
             return Arrival(found) if found else None
 
         return wait.until(look)
-
-
-def _reset(wait: _Wait, channel: AgentChannel, domain: Domain, warnings: list[str]) -> Reset | None:
-    """
-    Reset the identity over the agent; from then on only a renewed address counts.
-
-    :param warnings: Told where that was not possible.
-    :return: What was done; None where nothing was.
-    """
-    name = wait.request.name
-    try:
-        done = identity.reset(channel, name)
-        warnings.extend(done.warnings)
-        before = wait.search.look(domain)
-        warnings.extend(identity.rejoin_network(channel).warnings)
-    except (ChannelError, CommandFailed) as error:
-        log.warning("%s: identity not reset over the agent: %s", name, error)
-        warnings.append(f"The identity was not reset over the guest agent: {error.message}")
-        return None
-    wait.renewal = _Renewal(before, wait.wanted.reserved)
-    return done
 
 
 def _require_running(handle: DomainHandle) -> None:

@@ -27,7 +27,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.first_contact import FirstContact
 from saltext.kvmclone.guest import hostkeys, identity, minion, ssh
-from saltext.kvmclone.guest.agent import HOW_TO_ALLOW, AgentChannel
+from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.channel import Channel, PublicKey
 from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.host import DomainHandle
@@ -188,12 +188,14 @@ class _Bootstrap:
                 )
             return None
         channel = AgentChannel(self.handle.agent)
-        usable, why = channel.usable()
+        usable = channel.usable()
         if usable:
             return channel
         if self._must_be_agent:
-            raise ChannelError(f"'{name}' cannot be enrolled over its agent: {why}.", HOW_TO_ALLOW)
-        self._warn(f"Went over ssh, since {why}.")
+            raise ChannelError(
+                f"'{name}' cannot be enrolled over its agent: {usable.why_not}.", usable.hint
+            )
+        self._warn(f"Went over ssh, since {usable.why_not}.")
         return None
 
     def _agent_connects(self) -> bool:

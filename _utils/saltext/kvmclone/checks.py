@@ -184,6 +184,21 @@ def checked_arguments(arguments: Mapping[str, Any]) -> Keys:
     return given
 
 
+def argument(name: str, value: Any, key: str = "") -> Any:
+    """
+    One argument of a function that is no profile key by itself, once it is right.
+
+    :param key: The profile key that takes the same values; empty for the one of that name.
+    :raises ConfigError: It is not.
+    """
+    kind = KEYS[key or name].kind
+    try:
+        return kind.parse(value)
+    except ValueError:
+        text = f"{shown(KEYS[key or name], value)} is not {kind.expected}"
+        raise error_for([Problem("arguments", "", name, text)]) from None
+
+
 def _is_leaked(name: str, value: Any) -> bool:
     if value is None or resolution.is_reference(value):
         return False

@@ -166,6 +166,12 @@ class _Loader(salt.utils.yamlloader.SaltYamlSafeLoader):  # type: ignore[misc]
         return super().construct_mapping(node, deep=deep)
 
 
+#: A complaint about YAML that quotes no word of the file: single signs, ``<block end>``.
+_QUOTES_SIGNS_ONLY = re.compile(
+    r"""[^'"]*(?:'(?:[^\w'"!*&]|<(?:(?:block|document|stream) [a-z ]+|scalar)>)'[^'"]*)*"""
+)
+
+
 @dataclass
 class _File:
     """
@@ -260,7 +266,8 @@ def _read_file(path: str) -> _File:
         place = f"{path}:{mark.line + 1}" if mark else path
         # It quotes the word behind * or !, which a password that nobody quoted begins with.
         reason = getattr(exc, "problem", None) or "it cannot be parsed"
-        reason = re.sub(r"'(?!<)[^']{2,}'", "(hidden)", reason)
+        if not _QUOTES_SIGNS_ONLY.fullmatch(reason):
+            reason = re.sub(r"""['"].*['"]""", "(hidden)", reason, flags=re.DOTALL)
         file.problems.append(Problem(place, "", "", f"is not valid YAML: {reason}"))
         return file
     finally:

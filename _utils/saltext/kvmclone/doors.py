@@ -47,6 +47,22 @@ def missing_package(package: str) -> str:
     )
 
 
+def switches(**given: Any) -> None:
+    """
+    Whether switches (``force``, ``apply`` …) are what they are meant to be. To Python every text
+    is true: a second name, or ``'false'`` in quotes, would be a ``force``.
+
+    :raises ConfigError: One is neither true nor false.
+    """
+    for name, value in given.items():
+        if not isinstance(value, bool):
+            raise ConfigError(
+                f"{name}: {value!r} is neither true nor false.",
+                f"Write {name}=True or {name}=False, without quotes. Where it was meant as one "
+                "more name: name one clone at a time.",
+            )
+
+
 def clones(outcomes: Iterable[Outcome]) -> Answer:
     """``{"clones": {NAME: CLONE}, "retcode"}``; CONTRACT.md, shapes of answers."""
     outcomes = list(outcomes)
@@ -80,7 +96,7 @@ def runner_function(function: Callable[..., Answer]) -> Callable[..., Answer]:
             except TypeError as error:
                 raise ConfigError(
                     f"kvmclone.{_public(function)}: {error}.",
-                    f"salt-run sys.runner_doc kvmclone.{_public(function)}",
+                    f"See what it takes: salt-run -d kvmclone.{_public(function)}",
                 ) from error
             answer = function(*args, **kwargs)
         except KvmCloneError as error:

@@ -176,7 +176,7 @@ def compute(
         reservations=fixed.reservations,
         pick=request.pick,
         volumes=_owned(disks, nvram, copied, facts.nvram_size),
-        tags=request.tags,
+        tags=request.tags or (),
         warnings=warnings,
     )
     return ClonePlan(
@@ -240,7 +240,7 @@ def _note_changes(out: Rewritten, disks: tuple[PlannedDisk, ...], request: Reque
                 out.change(f"disk {disk.target} pool", disk.source_pool or None, disk.pool)
     if request.autostart is not None:
         out.change("autostart", None, request.autostart)
-    out.change("tags", [], list(request.tags))
+    out.change("tags", [], list(request.tags or ()))
 
 
 def _base_disks(disks: tuple[PlannedDisk, ...], facts: HostFacts) -> tuple[ownership.BaseDisk, ...]:
@@ -280,7 +280,7 @@ def _owned(
 def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[str]:
     conflicts = [
         f"The tag {tag!r} holds characters that XML cannot (control characters); take them out."
-        for tag in request.tags
+        for tag in request.tags or ()
         if ownership.written(tag) != tag
     ]
     if facts.taken:

@@ -21,7 +21,7 @@ from saltext.kvmclone import clone as clone_module
 from saltext.kvmclone import errors, leftovers, questions, sealed, workers
 from saltext.kvmclone import request as request_module
 from saltext.kvmclone.clone import Clone
-from saltext.kvmclone.errors import HostUnreachable, KvmCloneError
+from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NeverConnected
 from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.kvm_host import KvmHost
@@ -58,6 +58,7 @@ class RemoteHost:
         goal: str = "cloned",
         digest: str = "",
     ) -> Clone:
+        self._public_key()  # without one no job leaves, so there is nothing to take back either
         return self._clone(
             "clone",
             request=_for_host(request),
@@ -77,12 +78,7 @@ class RemoteHost:
         return self._clone("wait_for_address", request=_for_host(request), minion=plain)
 
     def bootstrap(self, request: Request, enrolment: Enrolment) -> Clone:
-        public = MinionKeys(self.opts).accepted(self.minion_id)
-        if not public:
-            raise HostUnreachable(
-                f"The master has no accepted key for the KVM host '{self.minion_id}'.",
-                f"Accept it: salt-key -a {self.minion_id}",
-            )
+        public = self._public_key()
         bundle = sealed.seal(
             public,
             enrolment.to_bytes(),
@@ -142,6 +138,21 @@ class RemoteHost:
     def unprotect(self, base_domain: str) -> list[str]:
         answer: list[str] = self._call("unprotect", base_domain=base_domain)
         return answer
+
+    def _public_key(self) -> str:
+        """
+        The key of the host's minion.
+
+        :raises NeverConnected: The master has accepted none.
+        """
+        public = MinionKeys(self.opts).accepted(self.minion_id)
+        if not public:
+            raise NeverConnected(
+                f"The master has no accepted key for the KVM host '{self.minion_id}'.",
+                f"Start its minion, then: salt-key -a {self.minion_id}. Or is the name wrong? It "
+                "is the provider's 'host:', or was given as an argument.",
+            )
+        return public
 
     def _clone(self, operation: str, **arguments: Any) -> Clone:
         return clone_module.from_dict(self._call(operation, **arguments))

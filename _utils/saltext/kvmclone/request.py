@@ -166,7 +166,7 @@ class Request:
     :param memory: Memory in bytes, None for the base's.
     :param description: Text for the domain, None for "Cloned from BASE".
     :param autostart: Start with the host; None leaves libvirt's default (no).
-    :param tags: Words recorded with the clone.
+    :param tags: Words recorded with the clone; None leaves them open, which is none for a new one.
     :param ttl: Seconds until the clone counts as expired, None for never.
     :param disks: Wishes by target (``vda``).
     :param networks: Interfaces that replace the base's in order; more are added.
@@ -195,7 +195,7 @@ class Request:
     memory: int | None = None
     description: str | None = None
     autostart: bool | None = None
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] | None = None
     ttl: float | None = None
     disks: dict[str, DiskWish] = field(default_factory=dict)
     networks: tuple[NetworkWish, ...] = ()

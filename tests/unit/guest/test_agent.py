@@ -160,15 +160,17 @@ def test_a_short_command_does_not_wait_for_a_long_pause(channel):
 
 
 def test_an_agent_that_allows_everything_is_usable(channel):
-    assert channel.usable() == (True, "")
+    assert channel.usable()
 
 
 @pytest.mark.parametrize("command", agent.NEEDED)
 def test_a_forbidden_command_is_named(channel, local, command):
     local.disabled = {command}
-    usable, why = channel.usable()
+    usable = channel.usable()
     assert not usable
-    assert why.endswith(f"disables {command}")
+    assert not usable.silent
+    assert usable.why_not.endswith(f"disables {command}")
+    assert "block-rpcs" in usable.hint
     with pytest.raises(errors.ChannelError, match=f"disables {command} ") as caught:
         channel.run("cat", timeout=5, stdin=b"x" * 100_000)
     assert "ssh" in caught.value.hint
@@ -248,9 +250,12 @@ def test_a_file_is_fetched_where_commands_are_forbidden(channel, local, tmp_path
 
 def test_an_agent_that_is_not_there_is_unusable_and_says_why():
     def nobody(request: dict[str, Any], timeout: float) -> Any:
-        raise errors.ChannelError("the guest agent is not connected")
+        raise errors.ChannelError("the guest agent is not connected.", "Start it.")
 
-    assert AgentChannel(nobody).usable() == (False, "the guest agent is not connected")
+    usable = AgentChannel(nobody).usable()
+    assert not usable
+    assert usable.silent, "it may yet come"
+    assert (usable.why_not, usable.hint) == ("the guest agent is not connected", "Start it.")
 
 
 def spools() -> set[str]:

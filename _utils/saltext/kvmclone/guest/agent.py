@@ -13,6 +13,7 @@ import shlex
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from saltext.kvmclone import errors
@@ -77,13 +78,30 @@ class AgentError(Exception):
         )
 
 
+@dataclass(frozen=True)
+class Usable:
+    """
+    Whether an agent lets us do what we need: true where it does.
+
+    :param why_not: One phrase; empty where it does.
+    :param hint: What to do about that.
+    :param silent: It did not answer at all, so it may do so later.
+    """
+
+    why_not: str = ""
+    hint: str = HOW_TO_ALLOW
+    silent: bool = False
+
+    def __bool__(self) -> bool:
+        return not self.why_not
+
+
 class AgentChannel(ShellFiles):
     """
     A channel through the guest agent. Making it sends nothing.
 
     :param command: How to speak to the agent; see :data:`Command`.
     :ivar lost: The agent was lost while a command ran: nobody knows how far that came.
-    :ivar silent: Asked whether it is :meth:`usable`, it did not answer.
     """
 
     name = "agent"
@@ -91,7 +109,6 @@ class AgentChannel(ShellFiles):
     def __init__(self, command: Command) -> None:
         self._command = command
         self.lost = False
-        self.silent = False
 
     def __enter__(self) -> AgentChannel:
         return self
@@ -102,20 +119,14 @@ class AgentChannel(ShellFiles):
     def close(self) -> None:
         """Nothing is held: the connection is the caller's."""
 
-    def usable(self) -> tuple[bool, str]:
-        """
-        Whether this agent lets us do what we need.
-
-        :returns: Yes or no, and why not: one phrase, empty for yes.
-        """
-        self.silent = False
+    def usable(self) -> Usable:
+        """Whether this agent lets us do what we need."""
         try:
             info = self._command({"execute": "guest-info"}, MESSAGE_TIMEOUT)
         except AgentError as exc:
-            return False, f"the guest agent refused guest-info: {exc.message}"
+            return Usable(f"the guest agent refused guest-info: {exc.message}")
         except errors.ChannelError as exc:
-            self.silent = True
-            return False, exc.message
+            return Usable(exc.message.rstrip("."), exc.hint, silent=True)
         allowed = {
             entry["name"]
             for entry in info.get("supported_commands", ())
@@ -123,8 +134,8 @@ class AgentChannel(ShellFiles):
         }
         missing = [command for command in NEEDED if command not in allowed]
         if missing:
-            return False, "the guest agent's configuration disables " + ", ".join(missing)
-        return True, ""
+            return Usable("the guest agent's configuration disables " + ", ".join(missing))
+        return Usable()
 
     def run(
         self,
