@@ -16,9 +16,11 @@ import pytest
 
 from lab.lab import connection
 from saltext.kvmclone import census, gathering
+from saltext.kvmclone.errors import CloneInUse
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
-from tests.functional.world import CloneOf, World
+from tests.functional.places import storage_pool
+from tests.functional.world import CloneOf, World, quick
 
 
 @pytest.fixture
@@ -117,6 +119,51 @@ def test_an_overlay_in_a_pool_that_is_off_is_found(
     found = gathering.take(opened)
     assert found.standing_on([str(disk)]) == {str(disk): [str(path)]}
     assert not [one for one in found.unchecked if asleep.name in one]
+
+
+def test_an_overlay_beside_a_clones_disk_is_found_though_its_pool_is_gone(
+    world: World, host: LocalHost, base: str, opened: Host, elsewhere: Path
+) -> None:
+    name = world.name()
+    with storage_pool(elsewhere.name, elsewhere):
+        host.clone(quick(name, base, pool=elsewhere.name))
+        with connection() as conn:
+            pool = conn.storagePoolLookupByName(elsewhere.name)
+            pool.destroy()
+            pool.undefine()
+        disk = world.disks(name)[0]
+        above = overlay(disk, elsewhere / "above.qcow2")
+        assert standing(opened, disk) == [str(above)]
+        with pytest.raises(CloneInUse):
+            host.destroy(name)
+        above.unlink()
+        host.destroy(name)
+
+
+def test_what_is_handed_to_qemu_past_libvirt_counts_as_used(
+    world: World, host: LocalHost, base: str, opened: Host, elsewhere: Path
+) -> None:
+    name = world.name()
+    host.clone(quick(name, base))
+    disk = world.disks(name)[0]
+    above = overlay(disk, elsewhere / "above.qcow2")
+    machine = world.base("machine")
+    space = "http://libvirt.org/schemas/domain/qemu/1.0"
+    xml = world.xml(machine)
+    words = ElementTree.SubElement(xml, f"{{{space}}}commandline")
+    for value in ("-drive", f"if=none,file={disk},format=qcow2", f'{{"filename":"{above}"}}'):
+        ElementTree.SubElement(words, f"{{{space}}}arg", value=value)
+    with connection() as conn:
+        conn.defineXML(ElementTree.tostring(xml, encoding="unicode"))
+    found = gathering.take(opened)
+    assert found.users(str(disk)) == [name, machine]
+    assert found.users(str(above)) == [machine]
+    assert found.standing_on([str(disk)]) == {str(disk): [str(above)]}
+    with pytest.raises(CloneInUse):
+        host.destroy(name)
+    above.unlink()
+    assert "uses it" in host.destroy(name).warnings[0]
+    assert disk.exists()
 
 
 def test_a_machines_disk_outside_any_pool_is_found_down_to_the_end_of_its_chain(

@@ -21,6 +21,7 @@ from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
 from tests.functional.places import file_system, storage_pool
 from tests.functional.world import World, full, quick
+from tests.images import open_in_a_tool
 
 pytestmark = pytest.mark.slow
 
@@ -470,3 +471,89 @@ def test_a_recorded_folder_or_device_is_never_emptied(
     assert "no plain file" in said(gone.warnings, disk)
     shutil.rmtree(disk)
     assert not os.path.lexists(disk)
+
+
+# --- hidden behind something else ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_one", [True, False])
+def test_what_is_mounted_over_a_pool_loses_nothing(
+    world: World, host: LocalHost, base: str, outside: Path, has_one: bool
+) -> None:
+    """A backup, mounted where the pool is, may hold a file of the same name: it is not the disk."""
+    folder, backup = outside / f"pool-{world.token}", outside / f"backup-{world.token}"
+    backup.mkdir(mode=0o755)
+    with storage_pool(folder.name, folder):
+        name = world.name()
+        host.clone(quick(name, base, pool=folder.name))
+        disk = world.disks(name)[0]
+        if has_one:
+            shutil.copy(disk, backup)
+        subprocess.run(["mount", "--bind", backup, folder], check=True)
+        try:
+            for force in (False, True):
+                with pytest.raises(OutOfReach, match=f"mounted at '{folder}' is not"):
+                    host.destroy(name)
+                if force:
+                    gone = host.destroy(name, force=True)
+                    assert "stays" in said(gone.warnings, disk)
+                assert [path.name for path in backup.iterdir()] == [disk.name] * has_one
+        finally:
+            subprocess.run(["umount", folder], check=True)
+        assert disk.exists()
+
+
+# --- more than one storey -----------------------------------------------------------------------
+
+
+def test_what_lies_between_a_disk_and_another_machine_is_not_called_unused(
+    world: World, host: LocalHost, base: str
+) -> None:
+    """Only the top of a chain stands in a definition; the hint must not have the rest deleted."""
+    name = world.name()
+    host.clone(quick(name, base))
+    disk = world.disks(name)[0]
+    middle, top = (disk.with_name(f"{word}-{world.token}.qcow2") for word in ("middle", "top"))
+    world.overlay(disk, middle)
+    world.overlay(middle, top)
+    machine = world.base("machine")
+    respell(machine, top)
+    with pytest.raises(CloneInUse, match=machine) as info:
+        host.destroy(name)
+    assert "rm " not in info.value.hint
+
+
+def test_what_somebody_has_open_is_not_called_unused(
+    world: World, host: LocalHost, base: str
+) -> None:
+    """A machine of another libvirt, perhaps; nobody here names what it stands on."""
+    name = world.name()
+    host.clone(quick(name, base))
+    over = world.disks(name)[0].with_name(f"over-{world.token}.qcow2")
+    world.overlay(world.disks(name)[0], over)
+    with open_in_a_tool(over), pytest.raises(CloneInUse, match="fuser") as info:
+        host.destroy(name)
+    assert "rm " not in info.value.hint
+
+
+@pytest.mark.guest
+def test_snapshots_on_snapshots_are_folded_in_as_the_hints_say(
+    world: World, host: LocalHost, base: str
+) -> None:
+    name = world.name()
+    host.clone(quick(name, base))
+    disk = world.disks(name)[0]
+    above = []
+    for word in ("one", "two"):
+        words = ["virsh", "snapshot-create-as", name, word, "--disk-only"]
+        subprocess.run(words, check=True, capture_output=True)
+        above += world.disks(name)
+    host.boot(name)
+    for begin in ("virsh blockcommit", "rm "):
+        with pytest.raises(CloneInUse) as info:
+            host.destroy(name)
+        command = info.value.hint[info.value.hint.index(begin) :].split("   ")[0]
+        subprocess.run(command + " --wait" * ("virsh" in begin), shell=True, check=True)
+    assert [path for path in above if path.exists()] == []
+    host.destroy(name)
+    assert not disk.exists()
