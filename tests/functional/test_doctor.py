@@ -171,6 +171,48 @@ def test_a_recorded_disk_that_was_detached_is_found(
     assert str(disk) in the_finding(world, opened, "volume-unused").message
 
 
+def test_a_machine_that_writes_a_bases_disk_is_a_danger(
+    world: World, base: str, opened: Host, clone_of: CloneOf
+) -> None:
+    """Somebody gave it the template's disk; it runs, and whatever stands on that reads garbage."""
+    clone = clone_of(base)
+    clone_of(clone, "second")
+    clone_of(base, "full", clone_strategy="full")
+    for name in ("clone", "second", "full"):
+        write_record(opened, f"{name}-{world.token}", stage="addressed", goal="addressed")
+    assert findings(world, opened) == []
+    machine = world.base("machine")
+    world.attach(machine, world.disks(base)[0], "vdx")
+    found = the_finding(world, opened, "base-shared")
+    assert found.name == machine
+    assert clone in found.message
+    assert "full" not in found.message
+
+
+@pytest.mark.guest
+def test_a_clone_that_was_committed_into_its_base_is_a_danger(
+    world: World, base: str, opened: Host, host: LocalHost, clone_of: CloneOf
+) -> None:
+    """``virsh blockcommit`` without --base: from then on it runs on its base's disk."""
+    clone, other = clone_of(base), clone_of(base, "other")
+    write_record(opened, other, stage="addressed", goal="addressed")
+    host.boot(clone)
+    disk = world.disks(clone)[0]
+    words = ["virsh", "blockcommit", clone, "vda", "--active", "--pivot", "--wait"]
+    subprocess.run(words, check=True, capture_output=True)
+    write_record(opened, clone, stage="addressed", goal="addressed")
+    found = {one.kind: one for one in findings(world, opened)}
+    assert other in found["base-shared"].message
+    assert clone == found["base-shared"].name
+    assert "open for writing" in found["base-changed"].message
+    # Its target is taken, so nobody is told to attach the old disk there again.
+    assert "virsh -c qemu:///system edit" in found["volume-unused"].hint
+    gone = host.destroy(clone)
+    assert disk.exists()
+    assert world.disks(base)[0].exists()
+    assert any("uses it, too" in word for word in gone.warnings)
+
+
 def test_a_disk_whose_clone_was_undefined_by_hand_is_found(
     world: World, opened: Host, name: str
 ) -> None:
