@@ -169,3 +169,17 @@ def test_somebody_who_has_the_bases_disk_open_is_noticed_before_a_byte_changed(
         assert "open for writing" in told
         assert drift.changes(opened, record_of(world, full)) == []
     assert drift.changes(opened, record_of(world, quick)) == []
+
+
+def test_a_base_whose_disk_is_no_file_any_more_is_noticed(
+    world: World, base: str, opened: Host, clone_of: CloneOf
+) -> None:
+    disk = world.disks(base)[0]
+    name = clone_of(base)
+    disk.unlink()
+    os.mkfifo(disk)
+    try:
+        (told,) = drift.changes(opened, record_of(world, name))
+    finally:
+        disk.unlink()
+    assert "is no file any more" in told

@@ -13,10 +13,12 @@ from xml.etree import ElementTree
 
 import libvirt
 import pytest
+import salt.payload
 
 from lab.lab import connection
-from saltext.kvmclone import dismantle, ownership, verdict
-from saltext.kvmclone.errors import CloneInUse, ForeignDomain, HostError, OutOfReach
+from saltext.kvmclone import dismantle, ownership, verdict, volumes
+from saltext.kvmclone.disks import PlannedDisk
+from saltext.kvmclone.errors import CloneInUse, ForeignDomain, HostError, OutOfReach, PlanRefused
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
 from tests.functional.places import file_system, storage_pool
@@ -557,3 +559,58 @@ def test_snapshots_on_snapshots_are_folded_in_as_the_hints_say(
     assert [path for path in above if path.exists()] == []
     host.destroy(name)
     assert not disk.exists()
+
+
+def test_nobody_is_told_to_delete_a_disk_that_others_need(
+    world: World, host: LocalHost, base: str
+) -> None:
+    """Its clone was undefined by hand; a new one of that name finds the file in its way."""
+    name, kid = world.name(), world.name("kid")
+    host.clone(quick(name, base))
+    host.clone(quick(kid, name))
+    disk = world.disks(name)[0]
+    with connection() as conn:
+        conn.lookupByName(name).undefine()
+    with pytest.raises(PlanRefused, match=f"is what '{world.disks(kid)[0]}' stands on") as info:
+        host.clone(quick(name, base))
+    assert "delete" not in str(info.value)
+    host.destroy(kid)
+    with open_in_a_tool(disk), pytest.raises(PlanRefused, match="is open in QEMU") as info:
+        host.clone(quick(name, base))
+    assert "delete" not in str(info.value)
+    with pytest.raises(PlanRefused, match=f"virsh vol-delete {disk}"):
+        host.clone(quick(name, base))
+
+
+def test_a_base_that_is_taken_away_meanwhile_is_named(
+    world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = world.disks(base)[0]
+    real = volumes.create
+
+    def create(host: Host, planned: PlannedDisk, exists: Callable[[], None]) -> str:
+        disk.rename(disk.with_name(f"away-{world.token}"))
+        return real(host, planned, exists)
+
+    monkeypatch.setattr(volumes, "create", create)
+    name = world.name()
+    with pytest.raises(PlanRefused, match=f"'{disk}' went away"):
+        host.clone(quick(name, base))
+    assert not world.exists(name)
+
+
+def test_a_refusal_that_names_a_file_with_an_odd_name_can_be_sent(
+    world: World, host: LocalHost, base: str
+) -> None:
+    """Salt sends UTF-8 alone: an error that it cannot pack would be no answer at all."""
+    name = world.name()
+    host.clone(quick(name, base))
+    disk = world.disks(name)[0]
+    odd = Path(os.fsdecode(os.fsencode(disk.with_name(f"{world.token}-")) + b"\xe9.qcow2"))
+    world.overlay(disk, odd)
+    with pytest.raises(CloneInUse) as info:
+        host.destroy(name)
+    salt.payload.dumps(info.value.as_dict())
+    odd.write_bytes(b"QFI\xfb")  # an image that cannot be read
+    salt.payload.dumps(list(host.destroy(name, dry=True).warnings))
+    salt.payload.dumps(host.doctor())

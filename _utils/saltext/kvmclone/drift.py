@@ -115,6 +115,8 @@ def find_base(host: Host, record: Record) -> DomainHandle | None:
 
 def _difference(disk: BaseDisk, now: float) -> str:
     """How a file differs from what the record says; empty where it does not."""
+    if disk.modified and not now and not os.path.isfile(disk.path) and os.path.exists(disk.path):
+        return "is no file any more"
     if not now or not disk.modified or abs(now - disk.modified) <= _ROUNDING:
         return ""
     if now < disk.modified:

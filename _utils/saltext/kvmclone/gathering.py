@@ -20,7 +20,7 @@ from lxml import etree
 from saltext.kvmclone import image_links
 from saltext.kvmclone.census import Census, Claim, Identity, Link, Pool, Use, away, identity
 from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL, NO_SUPPORT
-from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.errors import HostError, readable
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.ownership import NAMESPACE, WANTED
 
@@ -65,7 +65,7 @@ def _census(host: Host, gathering: _Gathering) -> Census:
         links=tuple(dict.fromkeys(gathering.links)),
         pools=tuple(gathering.pools.values()),
         images=tuple(gathering.images.values()),
-        unchecked=tuple(dict.fromkeys(gathering.unchecked)),
+        unchecked=tuple(dict.fromkeys(map(readable, gathering.unchecked))),
         claims=tuple(gathering.claims),
         volumes=dict(gathering.volumes),
     )

@@ -183,6 +183,11 @@ def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> 
             "See who made it, or choose another name: virsh vol-dumpxml "
             f"{shlex.quote(disk.destination)}",
         )
+    if host.local and disk.source_real and not os.path.exists(disk.source_real):
+        return PlanRefused(
+            f"The base's disk '{disk.source}' went away meanwhile.",
+            f"See whether somebody removed the base: ls -l {shlex.quote(disk.source)}",
+        )
     available = _available(host, raw_pool, disk)
     return _full(disk) if available < disk.bytes + 2**20 else error
 
