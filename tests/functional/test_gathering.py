@@ -187,12 +187,14 @@ def test_the_file_that_holds_an_images_data_is_needed_too(
     assert standing(opened, data) == [str(image)]
 
 
-def test_a_rare_format_is_asked_of_qemu(world: World, base: str, opened: Host) -> None:
+@pytest.mark.parametrize("form", ["qed", "qcow"])
+def test_a_rare_format_is_asked_of_qemu(world: World, base: str, opened: Host, form: str) -> None:
     disk = world.disks(base)[0]
-    path = disk.with_name(f"old-{world.token}.qed")
-    words = ["qemu-img", "create", "-q", "-f", "qed", "-F", "qcow2", "-b", disk, path]
+    path = disk.with_name(f"old-{world.token}.{form}")
+    words = ["qemu-img", "create", "-q", "-f", form, "-F", "qcow2", "-b", disk, path]
     subprocess.run(words, check=True)
     assert standing(opened, disk) == [str(path)]
+    assert gathering.take(opened).unchecked == ()
 
 
 def test_what_a_guest_wrote_into_its_raw_disk_is_no_claim(world: World, opened: Host) -> None:

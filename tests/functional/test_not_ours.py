@@ -599,6 +599,35 @@ def test_a_base_that_is_taken_away_meanwhile_is_named(
     assert not world.exists(name)
 
 
+@pytest.mark.parametrize("undefined", [False, True])
+def test_a_pool_that_is_stopped_meanwhile_is_named(
+    world: World,
+    host: LocalHost,
+    base: str,
+    outside: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    undefined: bool,
+) -> None:
+    real = volumes.create
+    folder = outside / f"pool-{world.token}"
+
+    def create(host: Host, planned: PlannedDisk, exists: Callable[[], None]) -> str:
+        with connection() as conn:
+            pool = conn.storagePoolLookupByName(folder.name)
+            pool.destroy()
+            if undefined:
+                pool.undefine()
+        return real(host, planned, exists)
+
+    monkeypatch.setattr(volumes, "create", create)
+    name = world.name()
+    with storage_pool(folder.name, folder):
+        with pytest.raises(PlanRefused, match=f"'{folder.name}' went away, or was stopped"):
+            host.clone(quick(name, base, pool=folder.name))
+        assert not world.exists(name)
+        assert list(folder.iterdir()) == []
+
+
 def test_a_refusal_that_names_a_file_with_an_odd_name_can_be_sent(
     world: World, host: LocalHost, base: str
 ) -> None:
