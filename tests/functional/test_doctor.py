@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import libvirt
 import pytest
 
+from lab.common import run
 from lab.lab import connection
 from saltext.kvmclone import doctor, ownership, protect, workers
 from saltext.kvmclone.findings import AT_HOST, KINDS, Commands, Finding
@@ -296,7 +297,12 @@ def test_read_only_files_of_a_base_that_is_gone_are_found(
     protect.protect(opened, opened.domain(base), [str(disk)])
     with connection() as conn:
         conn.lookupByName(base).undefine()
-    assert the_finding(world, opened, "protected-without-base").name == str(disk)
+    found = the_finding(world, opened, "protected-without-base")
+    assert found.name == str(disk)
+    assert "chmod" not in found.hint  # its quick clone stands on it
+    overlay = world.disks(name)[0]
+    run(["qemu-img", "rebase", "-u", "-b", "", overlay])
+    assert the_finding(world, opened, "protected-without-base").hint == f"chmod u+w {disk}"
 
 
 def test_an_image_that_cannot_be_read_is_told(world: World, base: str, opened: Host) -> None:

@@ -306,19 +306,21 @@ class _Examination:
         if not self.host.local:
             return
         seen: set[Identity] = set()
-        for _machine, record in self.clones:
+        for machine, record in self.clones:
             if self._base(record) is not None:
                 continue
             for disk in record.base_disks:
                 key = self.census.identity(disk.path)
                 if key not in seen and _nobody_may_write(disk.path):
                     seen.add(key)
+                    needed = self.census.standing_on([disk.path])
+                    show = self.commands.clone("show", machine.name)
                     yield Finding(
                         "protected-without-base",
                         disk.path,
                         f"'{disk.path}' is read-only, and its base '{record.base}' is gone. Leave "
                         "it so while quick clones stand on it.",
-                        shlex.join(["chmod", "u+w", disk.path]),
+                        show if needed else shlex.join(["chmod", "u+w", disk.path]),
                     )
 
     # --- the host -----------------------------------------------------------------------
