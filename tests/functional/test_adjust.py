@@ -10,6 +10,7 @@ import pytest
 from lab.lab import connection
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
+from saltext.kvmclone.request import DiskWish
 from tests.functional.world import Salt, World, image_info, quick
 
 
@@ -223,3 +224,28 @@ def test_the_dry_run_of_a_new_clone_reports_what_making_it_will(
     assert set(told) == set(done)
     for key, value in told.items():
         assert value in ("<generated>", done[key]), key
+
+
+def test_a_disk_that_others_stand_on_or_use_does_not_grow(
+    world: World, host: LocalHost, base: str, clone: str
+) -> None:
+    disk = world.disks(clone)[0]
+    wanted = quick(clone, base, disks={"vda": DiskWish(size=100 * 2**20)})
+    before = disk.read_bytes()
+
+    def refused(who: str) -> bool:
+        found = host.adjust(wanted, dry=False)
+        assert found.changes == {}
+        assert disk.read_bytes() == before
+        return who in found.refused[0]
+
+    below = world.name("below")
+    host.clone(quick(below, clone))
+    assert refused(str(world.disks(below)[0]))
+    host.destroy(below)
+    machine = world.base("machine")
+    world.attach(machine, disk, "vdx")
+    assert refused(machine)
+    world.detach(machine, "vdx")
+    assert host.adjust(wanted, dry=False).refused == []
+    assert image_info(disk)["virtual-size"] == 100 * 2**20

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import salt.payload
 
 from lab.lab import connection
 from saltext.kvmclone.operations import LocalHost
@@ -142,6 +143,21 @@ def test_a_missing_backing_file_is_named(world: World, host: LocalHost) -> None:
     below.rename(below.with_suffix(".away"))
     for strategy in ("quick", "full"):
         assert str(below) in conflicts(host, world, base, clone_strategy=strategy)[0]
+
+
+def test_a_backing_file_whose_name_libvirt_cannot_say_is_refused_or_left_behind(
+    world: World, host: LocalHost, base: str
+) -> None:
+    disk = world.disks(base)[0]
+    odd = os.fsencode(disk.with_name(world.token)) + b"\xe9.qcow2"
+    disk.rename(Path(os.fsdecode(odd)))
+    img("create", "-f", "qcow2", "-F", "qcow2", "-b", os.fsdecode(odd), disk)
+    assert "no UTF-8" in conflicts(host, world, base)[0]
+    salt.payload.dumps(host.plan(quick(world.name(), base)))
+    copied = world.name("full")
+    host.clone(full(copied, base))
+    assert same_content(disk, world.disks(copied)[0])
+    salt.payload.dumps(host.tree())
 
 
 def test_the_record_knows_every_file_below_a_quick_clone(world: World, host: LocalHost) -> None:

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import libvirt
 import pytest
 
+from lab.common import run
 from lab.lab import connection
 from saltext.kvmclone import doctor, ownership, protect, workers
 from saltext.kvmclone.findings import AT_HOST, KINDS, Commands, Finding
@@ -171,6 +172,48 @@ def test_a_recorded_disk_that_was_detached_is_found(
     assert str(disk) in the_finding(world, opened, "volume-unused").message
 
 
+def test_a_machine_that_writes_a_bases_disk_is_a_danger(
+    world: World, base: str, opened: Host, clone_of: CloneOf
+) -> None:
+    """Somebody gave it the template's disk; it runs, and whatever stands on that reads garbage."""
+    clone = clone_of(base)
+    clone_of(clone, "second")
+    clone_of(base, "full", clone_strategy="full")
+    for name in ("clone", "second", "full"):
+        write_record(opened, f"{name}-{world.token}", stage="addressed", goal="addressed")
+    assert findings(world, opened) == []
+    machine = world.base("machine")
+    world.attach(machine, world.disks(base)[0], "vdx")
+    found = the_finding(world, opened, "base-shared")
+    assert found.name == machine
+    assert clone in found.message
+    assert "full" not in found.message
+
+
+@pytest.mark.guest
+def test_a_clone_that_was_committed_into_its_base_is_a_danger(
+    world: World, base: str, opened: Host, host: LocalHost, clone_of: CloneOf
+) -> None:
+    """``virsh blockcommit`` without --base: from then on it runs on its base's disk."""
+    clone, other = clone_of(base), clone_of(base, "other")
+    write_record(opened, other, stage="addressed", goal="addressed")
+    host.boot(clone)
+    disk = world.disks(clone)[0]
+    words = ["virsh", "blockcommit", clone, "vda", "--active", "--pivot", "--wait"]
+    subprocess.run(words, check=True, capture_output=True)
+    write_record(opened, clone, stage="addressed", goal="addressed")
+    found = {one.kind: one for one in findings(world, opened)}
+    assert other in found["base-shared"].message
+    assert clone == found["base-shared"].name
+    assert "open for writing" in found["base-changed"].message
+    # Its target is taken, so nobody is told to attach the old disk there again.
+    assert "virsh -c qemu:///system edit" in found["volume-unused"].hint
+    gone = host.destroy(clone)
+    assert disk.exists()
+    assert world.disks(base)[0].exists()
+    assert any("uses it, too" in word for word in gone.warnings)
+
+
 def test_a_disk_whose_clone_was_undefined_by_hand_is_found(
     world: World, opened: Host, name: str
 ) -> None:
@@ -254,7 +297,12 @@ def test_read_only_files_of_a_base_that_is_gone_are_found(
     protect.protect(opened, opened.domain(base), [str(disk)])
     with connection() as conn:
         conn.lookupByName(base).undefine()
-    assert the_finding(world, opened, "protected-without-base").name == str(disk)
+    found = the_finding(world, opened, "protected-without-base")
+    assert found.name == str(disk)
+    assert "chmod" not in found.hint  # its quick clone stands on it
+    overlay = world.disks(name)[0]
+    run(["qemu-img", "rebase", "-u", "-b", "", overlay])
+    assert the_finding(world, opened, "protected-without-base").hint == f"chmod u+w {disk}"
 
 
 def test_an_image_that_cannot_be_read_is_told(world: World, base: str, opened: Host) -> None:

@@ -13,6 +13,7 @@ from saltext.kvmclone import drift, ownership
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
 from tests.functional.world import CloneOf, World
+from tests.images import open_in_a_tool
 
 
 def record_of(world: World, name: str) -> ownership.Record:
@@ -153,3 +154,32 @@ def test_a_running_base_is_a_danger_for_quick_clones_only(
     (told,) = drift.changes(opened, record_of(world, quick))
     assert "running" in told
     assert drift.changes(opened, record_of(world, full)) == []
+
+
+def test_somebody_who_has_the_bases_disk_open_is_noticed_before_a_byte_changed(
+    world: World, opened: Host, clone_of: CloneOf
+) -> None:
+    """Another machine with the same disk, or a tool; what it writes may be in its memory yet."""
+    base = world.base(chain=1)
+    below = world.disks(base)[0].with_name(f"{base}-0-below0.qcow2")
+    quick, full = clone_of(base), clone_of(base, "full", clone_strategy="full")
+    with open_in_a_tool(below):
+        (told,) = drift.changes(opened, record_of(world, quick))
+        assert str(below) in told
+        assert "open for writing" in told
+        assert drift.changes(opened, record_of(world, full)) == []
+    assert drift.changes(opened, record_of(world, quick)) == []
+
+
+def test_a_base_whose_disk_is_no_file_any_more_is_noticed(
+    world: World, base: str, opened: Host, clone_of: CloneOf
+) -> None:
+    disk = world.disks(base)[0]
+    name = clone_of(base)
+    disk.unlink()
+    os.mkfifo(disk)
+    try:
+        (told,) = drift.changes(opened, record_of(world, name))
+    finally:
+        disk.unlink()
+    assert "is no file any more" in told

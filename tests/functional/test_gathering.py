@@ -16,9 +16,11 @@ import pytest
 
 from lab.lab import connection
 from saltext.kvmclone import census, gathering
+from saltext.kvmclone.errors import CloneInUse
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
-from tests.functional.world import CloneOf, World
+from tests.functional.places import storage_pool
+from tests.functional.world import CloneOf, World, quick
 
 
 @pytest.fixture
@@ -119,6 +121,51 @@ def test_an_overlay_in_a_pool_that_is_off_is_found(
     assert not [one for one in found.unchecked if asleep.name in one]
 
 
+def test_an_overlay_beside_a_clones_disk_is_found_though_its_pool_is_gone(
+    world: World, host: LocalHost, base: str, opened: Host, elsewhere: Path
+) -> None:
+    name = world.name()
+    with storage_pool(elsewhere.name, elsewhere):
+        host.clone(quick(name, base, pool=elsewhere.name))
+        with connection() as conn:
+            pool = conn.storagePoolLookupByName(elsewhere.name)
+            pool.destroy()
+            pool.undefine()
+        disk = world.disks(name)[0]
+        above = overlay(disk, elsewhere / "above.qcow2")
+        assert standing(opened, disk) == [str(above)]
+        with pytest.raises(CloneInUse):
+            host.destroy(name)
+        above.unlink()
+        host.destroy(name)
+
+
+def test_what_is_handed_to_qemu_past_libvirt_counts_as_used(
+    world: World, host: LocalHost, base: str, opened: Host, elsewhere: Path
+) -> None:
+    name = world.name()
+    host.clone(quick(name, base))
+    disk = world.disks(name)[0]
+    above = overlay(disk, elsewhere / "above.qcow2")
+    machine = world.base("machine")
+    space = "http://libvirt.org/schemas/domain/qemu/1.0"
+    xml = world.xml(machine)
+    words = ElementTree.SubElement(xml, f"{{{space}}}commandline")
+    for value in ("-drive", f"if=none,file={disk},format=qcow2", f'{{"filename":"{above}"}}'):
+        ElementTree.SubElement(words, f"{{{space}}}arg", value=value)
+    with connection() as conn:
+        conn.defineXML(ElementTree.tostring(xml, encoding="unicode"))
+    found = gathering.take(opened)
+    assert found.users(str(disk)) == [name, machine]
+    assert found.users(str(above)) == [machine]
+    assert found.standing_on([str(disk)]) == {str(disk): [str(above)]}
+    with pytest.raises(CloneInUse):
+        host.destroy(name)
+    above.unlink()
+    assert "uses it" in host.destroy(name).warnings[0]
+    assert disk.exists()
+
+
 def test_a_machines_disk_outside_any_pool_is_found_down_to_the_end_of_its_chain(
     world: World, base: str, opened: Host, elsewhere: Path
 ) -> None:
@@ -140,12 +187,14 @@ def test_the_file_that_holds_an_images_data_is_needed_too(
     assert standing(opened, data) == [str(image)]
 
 
-def test_a_rare_format_is_asked_of_qemu(world: World, base: str, opened: Host) -> None:
+@pytest.mark.parametrize("form", ["qed", "qcow"])
+def test_a_rare_format_is_asked_of_qemu(world: World, base: str, opened: Host, form: str) -> None:
     disk = world.disks(base)[0]
-    path = disk.with_name(f"old-{world.token}.qed")
-    words = ["qemu-img", "create", "-q", "-f", "qed", "-F", "qcow2", "-b", disk, path]
+    path = disk.with_name(f"old-{world.token}.{form}")
+    words = ["qemu-img", "create", "-q", "-f", form, "-F", "qcow2", "-b", disk, path]
     subprocess.run(words, check=True)
     assert standing(opened, disk) == [str(path)]
+    assert gathering.take(opened).unchecked == ()
 
 
 def test_what_a_guest_wrote_into_its_raw_disk_is_no_claim(world: World, opened: Host) -> None:

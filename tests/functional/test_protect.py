@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import libvirt
@@ -127,6 +128,43 @@ def test_a_file_of_two_bases_stays_read_only_until_both_are_free(
     assert mode(disk) == 0o444
     protect.unprotect(opened, two)
     assert mode(disk) == 0o644
+
+
+def test_that_holds_for_two_names_of_one_file(world: World, opened: Host) -> None:
+    first, second = world.base("first"), world.base("second")
+    disk, theirs = world.disks(first)[0], world.disks(second)[0]
+    disk.chmod(0o644)
+    theirs.unlink()
+    theirs.hardlink_to(disk)
+    one, two = protected(opened, world, first), protected(opened, world, second)
+    assert protect.unprotect(opened, one) == []
+    assert mode(disk) == 0o444
+    protect.unprotect(opened, two)
+    assert mode(disk) == 0o644
+
+
+def test_a_base_with_a_snapshot_of_its_own_can_be_freed(
+    world: World, base: str, opened: Host, host: LocalHost, clone_of: CloneOf
+) -> None:
+    disk = world.disks(base)[0]
+    bits = mode(disk)
+    handle = protected(opened, world, base)
+    for word in ("one", "two"):
+        words = ["virsh", "snapshot-create-as", base, word, "--disk-only", "--no-metadata"]
+        subprocess.run(words, check=True, capture_output=True)
+    clone = clone_of(base)  # stands on the second snapshot, and through it on the protected file
+    with pytest.raises(CloneInUse, match=clone) as info:
+        protect.unprotect(opened, handle)
+    assert clone in info.value.hint
+    host.destroy(clone)
+    stray = disk.with_name(f"stray-{world.token}.qcow2")
+    world.overlay(disk, stray)
+    with pytest.raises(CloneInUse, match=stray.name) as info:
+        protect.unprotect(opened, handle)
+    assert info.value.hint.startswith("See whether")
+    stray.unlink()
+    assert protect.unprotect(opened, handle) == [str(disk)]
+    assert mode(disk) == bits
 
 
 def test_a_mark_that_was_copied_into_another_machine_is_void(

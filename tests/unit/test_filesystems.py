@@ -43,6 +43,25 @@ def test_nothing_is_known_where_nothing_is_mounted() -> None:
     assert covering("garbage\n1 2 3\n", "/srv") is None
 
 
+@pytest.mark.parametrize(
+    ("path", "mount", "over"),
+    [
+        ("/var/lib/x", "/", ""),
+        ("/srv/b", "/srv", ""),
+        ("/srv/b", "/", "/srv"),
+        ("/srv/a/x", "/srv", "/srv/a"),
+        ("/pool/x", "/", ""),  # a folder that is mounted at itself, as in a sandbox
+        ("/other/x", "/", "/other"),
+    ],
+)
+def test_a_mount_that_hides_a_file_is_told_from_one_that_shows_it(
+    path: str, mount: str, over: str
+) -> None:
+    bound = "34 21 254:0 /pool /pool rw - ext4 /dev/vda rw\n"
+    bound += "35 21 254:0 /backup /other rw - ext4 /dev/vda rw\n"
+    assert filesystems.hiding(MOUNTS + bound, path, mount) == over
+
+
 @given(st.text(max_size=200), st.text(max_size=40))
 def test_any_text_is_survived(mounts: str, path: str) -> None:
     covering(mounts, path)

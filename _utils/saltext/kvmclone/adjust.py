@@ -15,7 +15,7 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml, markup, protect, records
+from saltext.kvmclone import domain_xml, gathering, markup, protect, records
 from saltext.kvmclone.codes import (
     AFFECT_CONFIG,
     BLOCK_RESIZE_BYTES,
@@ -219,6 +219,8 @@ def _disks(
                 f"Disk {target} has {now} bytes; it never shrinks to {size}. Take its size out "
                 "of 'disks', or give a greater one."
             )
+        elif size > now and (why := _needed_as_it_is(host, handle, paths[target])):
+            found.refused.append(f"Disk {target} cannot grow: {why}.")
         elif size > now:
             found.change(
                 f"disk {target} size", now, size, _growth(host, handle, target, paths[target], size)
@@ -237,6 +239,20 @@ def _protection(host: Host, record: Record, request: Request, found: Adjustment)
         found.refused.append(f"{refusal.message} {refusal.hint}")
         return
     found.change("protect", False, True, lambda: protect.protect(host, base, paths))
+
+
+def _needed_as_it_is(host: Host, handle: DomainHandle, path: str) -> str:
+    """Why an image is not the clone's alone to change; empty where it is."""
+    census = gathering.take(host)
+    standing = census.standing_on([path]).get(path, [])
+    if standing:
+        return (
+            f"{', '.join(standing)} stands on '{path}', which must not change below it. Grow "
+            "what stands on it instead"
+        )
+    if user := census.used_by_others(handle.uuid).get(census.identity(path)):
+        return f"'{user}' uses '{path}', too. Take its size out of 'disks'"
+    return ""
 
 
 def _growth(

@@ -101,6 +101,17 @@ class Census:
                 found[path] = sorted(images.values())
         return found
 
+    def tower(self, path: str) -> dict[Identity, str]:
+        """An image with everything that stands on it, up to the top of every chain."""
+        found = {self.identity(path): path}
+        todo = list(found)
+        while todo:
+            for link in self._above.get(todo.pop(0), []):
+                if link.key not in found:
+                    found[link.key] = link.image
+                    todo.append(link.key)
+        return found
+
     def used_by_others(self, uuid: str) -> dict[Identity, str]:
         """Files that other domains than ``uuid`` use, with the name of one that does."""
         return {use.key: use.domain for use in reversed(self.uses) if use.uuid != uuid}
@@ -116,6 +127,10 @@ class Census:
     def away(self, path: str, mount: str = "") -> str:
         """See :func:`away`."""
         return away(self.pools, self.local, path, mount)
+
+    def hidden(self, path: str, mount: str) -> str:
+        """See :func:`hidden`."""
+        return hidden(path, mount) if self.local else ""
 
     def users(self, path: str) -> list[str]:
         """Names of the domains that use the file."""
@@ -181,12 +196,27 @@ def away(pools: Iterable[Pool], local: bool, path: str, mount: str = "") -> str:
     off = [pool.name for pool in holding if not pool.active]
     if local and not os.path.isdir(folder):
         return f"its folder '{folder}' is not there"
-    if local and mount and not filesystems.is_mounted(mount):
-        return f"nothing is mounted at '{mount}', where it was made"
+    if local and (why := hidden(path, mount)):
+        return why
     if off and len(off) == len(holding):
         return f"the storage pool '{off[0]}' is not running"
     if not local and not holding:
         return f"no storage pool over '{folder}' is there to look into it"
+    return ""
+
+
+def hidden(path: str, mount: str) -> str:
+    """
+    Why what stands at a path now is not what was made there; empty where it may be.
+
+    :param mount: Where its file system was mounted when it was made; empty if unknown.
+    """
+    if not mount:
+        return ""
+    if not filesystems.is_mounted(mount):
+        return f"nothing is mounted at '{mount}', where it was made"
+    if over := filesystems.mounted_over(path, mount):
+        return f"what is mounted at '{over}' is not the file system that it was made on"
     return ""
 
 

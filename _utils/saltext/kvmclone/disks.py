@@ -273,7 +273,7 @@ def _clone(
     destination = os.path.join(pool.path, name)
     if destination in facts.existing:
         user = facts.users.get(destination)  # a clone that was renamed keeps its files' names
-        word = f"belongs to '{user}'. Choose another name for the clone, or another pool."
+        word = f"{user}. Choose another name for the clone, or another pool."
         command = shlex.join(["virsh", "vol-delete", destination])
         stranger = f"is not ours to overwrite. Look at it, then: {command}"
         notes.conflicts.append(

@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lxml import etree
@@ -27,7 +27,7 @@ from saltext.kvmclone import (
     workers,
 )
 from saltext.kvmclone.census import Census, Identity
-from saltext.kvmclone.findings import Commands, Finding, in_order
+from saltext.kvmclone.findings import Commands, Finding, in_order, in_words
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import DESTROYING, Record
 
@@ -102,7 +102,7 @@ class _Examination:
                 "pool-inactive",
                 pool,
                 f"The storage pool '{pool}' is not running and holds disks of "
-                f"{_and(sorted(names))}.",
+                f"{in_words(sorted(names))}.",
                 self.commands.virsh("pool-start", pool),
             )
         sleepers = {name for names in asleep.values() for name in names}
@@ -112,6 +112,7 @@ class _Examination:
             yield from self._drift(machine, record)
         yield from self._damaged()
         yield from self._bases()
+        yield from self._shared_bases()
         yield from self._copies()
         yield from self._strays()
         yield from self._duplicate_macs()
@@ -192,7 +193,7 @@ class _Examination:
                     name,
                     f"'{volume.path}' was made for '{name}', which does not use it any more; a "
                     "destroy will leave it. Attach it again, or delete it.",
-                    self._reattach(name, volume),
+                    self._reattach(machine, volume),
                 )
 
     def _look_at(self, path: str) -> str:
@@ -200,9 +201,10 @@ class _Examination:
             return shlex.join(["ls", "-ld", os.path.dirname(path)])
         return self.commands.virsh("pool-list", "--all")
 
-    def _reattach(self, name: str, volume: ownership.Volume) -> str:
-        if volume.target == "nvram":
-            return self.commands.virsh("edit", name)
+    def _reattach(self, machine: _Machine, volume: ownership.Volume) -> str:
+        name = machine.name
+        if volume.target in ("nvram", *(disk.target for disk in machine.domain.disks)):
+            return self.commands.virsh("edit", name)  # another is in its place
         # Without its format libvirt would take it for raw.
         return self.commands.virsh(
             "attach-disk", name, volume.path, volume.target, "--driver", "qemu", "--subdriver",
@@ -225,7 +227,10 @@ class _Examination:
     def _drift(self, machine: _Machine, record: Record) -> Iterator[Finding]:
         if record.stage == DESTROYING:
             return
-        changes = drift.file_changes(self.host, record, self._base(record) is not None)
+        base = self._base(record)
+        changes = drift.file_changes(self.host, record, base is not None)
+        if base is None or base.state == "shutoff":  # else that is a finding of its own
+            changes += drift.being_written(self.host, record)
         if not changes:
             return
         quick = record.stands_on_base()
@@ -252,7 +257,9 @@ class _Examination:
                 standing.setdefault(base.uuid, []).append(machine.name)
         for uuid, names in standing.items():
             base = self.by_uuid[uuid]
-            on_it = _and(sorted(names)) + (" stands on it." if len(names) == 1 else " stand on it.")
+            on_it = in_words(sorted(names)) + (
+                " stands on it." if len(names) == 1 else " stand on it."
+            )
             if base.state != "shutoff":
                 yield Finding(
                     "base-running",
@@ -269,24 +276,51 @@ class _Examination:
                     self.commands.virsh("managedsave-remove", base.name),
                 )
 
+    def _shared_bases(self) -> Iterator[Finding]:
+        """Machines that are nobody's base, and have a base's disk for their own."""
+        standing: dict[Identity, dict[str, str]] = {}
+        for machine, record in self.clones:
+            first = {disk.target: disk.path for disk in reversed(record.base_disks)}
+            for target, path in first.items() if record.stage != DESTROYING else ():
+                if record.stands_on_base(target):
+                    key = self.census.identity(path)
+                    standing.setdefault(key, {})[machine.name] = record.base_uuid
+        for machine in self.machines:
+            for disk in machine.domain.disks:
+                path = self.census.path_of(disk.path, disk.pool, disk.volume)
+                clones = standing.get(self.census.identity(path), {})
+                reads = disk.device != "disk" or disk.readonly
+                if clones and machine.uuid not in clones.values() and not reads:
+                    others = sorted(set(clones) - {machine.name})
+                    stand = f", while {in_words(others)} stands on it" if others else ""
+                    yield Finding(
+                        "base-shared",
+                        machine.name,
+                        f"'{machine.name}' has a base's disk, '{path}', for its own and writes it "
+                        f"whenever it runs{stand}. Give it one of its own.",
+                        self.commands.virsh("domblklist", machine.name),
+                    )
+
     def _protected_without_base(self) -> Iterator[Finding]:
         """Files that nobody can write any more, and whose base, which knew why, is gone."""
         if not self.host.local:
             return
         seen: set[Identity] = set()
-        for _machine, record in self.clones:
+        for machine, record in self.clones:
             if self._base(record) is not None:
                 continue
             for disk in record.base_disks:
                 key = self.census.identity(disk.path)
                 if key not in seen and _nobody_may_write(disk.path):
                     seen.add(key)
+                    needed = self.census.standing_on([disk.path])
+                    show = self.commands.clone("show", machine.name)
                     yield Finding(
                         "protected-without-base",
                         disk.path,
                         f"'{disk.path}' is read-only, and its base '{record.base}' is gone. Leave "
                         "it so while quick clones stand on it.",
-                        shlex.join(["chmod", "u+w", disk.path]),
+                        show if needed else shlex.join(["chmod", "u+w", disk.path]),
                     )
 
     # --- the host -----------------------------------------------------------------------
@@ -337,7 +371,7 @@ class _Examination:
         needed |= {
             self.census.identity(path)
             for _machine, record in self.clones
-            for path in (*_paths(record.volumes), *_paths(record.base_disks))
+            for path in (*(v.path for v in record.volumes), *(d.path for d in record.base_disks))
         }
         needed |= {claim.key for claim in self.census.claims}  # a damaged record counts, too
         for path in self.census.images:
@@ -372,14 +406,10 @@ class _Examination:
                 yield Finding(
                     "duplicate-mac",
                     last,
-                    f"{_and(sorted(names))} have one MAC address, {mac}; their network will mix "
-                    f"them up. Remove the <mac> line of '{last}', and libvirt makes a new one.",
+                    f"{in_words(sorted(names))} have one MAC address, {mac}; their network will "
+                    f"mix them up. Remove the <mac> line of '{last}', and libvirt makes a new one.",
                     self.commands.virsh("edit", last),
                 )
-
-
-def _paths(files: Iterable[ownership.Volume | ownership.BaseDisk]) -> list[str]:
-    return [file.path for file in files]
 
 
 def _nobody_may_write(path: str) -> bool:
@@ -388,8 +418,3 @@ def _nobody_may_write(path: str) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(mode) and not mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
-
-
-def _and(names: list[str]) -> str:
-    quoted = [f"'{name}'" for name in names]
-    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)

@@ -9,10 +9,11 @@ only, and costs a ``stat`` per file where the host is this machine.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import time
 
-from saltext.kvmclone import volumes
+from saltext.kvmclone import images, volumes
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.ownership import BaseDisk, Record
@@ -36,10 +37,25 @@ def changes(host: Host, record: Record) -> list[str]:
         with absent(NO_DOMAIN):  # it may go meanwhile
             state = base.state()
             if state != "shutoff":
-                found.insert(
-                    0, f"The base '{base.name}' is {state} and writes its disks; {_DANGER}."
-                )
-    return found
+                told = f"The base '{base.name}' is {state} and writes its disks; {_DANGER}."
+                return [told, *found]
+    return [*being_written(host, record), *found]
+
+
+def being_written(host: Host, record: Record) -> list[str]:
+    """
+    Files below a clone that somebody has open for writing, one sentence each: another machine
+    with the same disk, or a tool. What it writes may not have reached the file yet.
+    """
+    if not host.local:
+        return []
+    paths = [disk.path for disk in record.base_disks if record.stands_on_base(disk.target)]
+    return [
+        f"'{path}' of the base '{record.base}' is open for writing (see: fuser -v "
+        f"{shlex.quote(path)}); {_DANGER}."
+        for path in dict.fromkeys(paths)
+        if images.is_written(path)
+    ]
 
 
 def file_changes(host: Host, record: Record, base_exists: bool) -> list[str]:
@@ -99,6 +115,8 @@ def find_base(host: Host, record: Record) -> DomainHandle | None:
 
 def _difference(disk: BaseDisk, now: float) -> str:
     """How a file differs from what the record says; empty where it does not."""
+    if disk.modified and not now and not os.path.isfile(disk.path) and os.path.exists(disk.path):
+        return "is no file any more"
     if not now or not disk.modified or abs(now - disk.modified) <= _ROUNDING:
         return ""
     if now < disk.modified:

@@ -25,9 +25,9 @@ class KvmCloneError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = readable(message)
+        self.hint = readable(hint)
+        super().__init__(self.message)
 
     @property
     def type(self) -> str:
@@ -40,6 +40,14 @@ class KvmCloneError(Exception):
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" + (f" Hint: {self.hint}" if self.hint else "")
+
+
+def readable(text: str) -> str:
+    """
+    A sentence that may name a file whose name is no UTF-8: as it stands, Salt could not send it,
+    and the job would never answer.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def named(error: BaseException) -> str:

@@ -132,7 +132,7 @@ class HostFacts:
         for a device that is none; a bridge that cannot be looked at from here is missing.
     :param macs: MAC addresses of all domains with their names; asked only where the
         profile names one.
-    :param users: Of files in ``existing``, the domain that uses one or has it on its record.
+    :param users: Why nobody may delete one of the files in ``existing`` ("belongs to 'web'").
     :param nvram_size: Bytes of the base's variable store, 0 where it cannot be told.
     :param most_cpus: Processors that a machine of the base's kind can have; asked only where
         the profile wants a number of them, and 0 where it cannot be told.

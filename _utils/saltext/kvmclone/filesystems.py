@@ -32,11 +32,13 @@ class Mount:
     One line of mountinfo.
 
     :param device: ``MAJOR:MINOR`` of the file system; equal for every mount of one.
+    :param root: The folder of that file system that is seen there.
     """
 
     point: str
     device: str
     type: str
+    root: str = "/"
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,28 @@ def is_mounted(point: str) -> bool:
     return mount is not None and mount.point == point
 
 
+def mounted_over(path: str, mount: str) -> str:
+    """
+    Where something was mounted between a mount point and a file below it, so that another file
+    stands there; empty where it is the same one, as below a folder that is mounted at itself.
+    """
+    folder, name = os.path.split(path)  # a link in the file's own place is no mount's doing
+    return hiding(_mounts(), os.path.join(os.path.realpath(folder), name), mount)
+
+
+def hiding(mounts: str, path: str, mount: str) -> str:
+    """
+    See :func:`mounted_over`.
+
+    :param mounts: The text of ``/proc/self/mountinfo``.
+    """
+    now, then = covering(mounts, path), covering(mounts, mount)
+    if now is None or then is None or now.point == then.point:
+        return ""
+    below = os.path.normpath(os.path.join(then.root, os.path.relpath(now.point, then.point)))
+    return "" if (now.device, now.root) == (then.device, below) else now.point
+
+
 def _mounts() -> str:
     with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as source:
         return source.read()
@@ -103,10 +127,13 @@ def covering(mounts: str, path: str) -> Mount | None:
         fields = before.split(" ")
         if len(fields) < 5 or not after:
             continue
-        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
+        root, point = (
+            re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field)
+            for field in fields[3:5]
+        )
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         if inside and (best is None or len(point) >= len(best.point)):
-            best = Mount(point, fields[2], after.split(" ")[0])
+            best = Mount(point, fields[2], after.split(" ")[0], root)
     return best
 
 

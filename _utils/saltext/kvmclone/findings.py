@@ -16,6 +16,7 @@ DANGER, PROBLEM, NOTE = "danger", "problem", "note"
 KINDS = {
     "base-running": DANGER,
     "base-changed": DANGER,
+    "base-shared": DANGER,
     "disk-missing": DANGER,
     "base-saved": DANGER,
     "pool-inactive": PROBLEM,
@@ -102,3 +103,9 @@ def in_order(found: list[Finding]) -> list[Finding]:
     """Worst first, then by name."""
     rank = {kind: number for number, kind in enumerate(KINDS)}
     return sorted(found, key=lambda finding: (rank[finding.kind], finding.name))
+
+
+def in_words(names: list[str]) -> str:
+    """``'a', 'b' and 'c'``."""
+    quoted = [f"'{name}'" for name in names]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)

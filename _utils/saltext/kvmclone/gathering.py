@@ -8,6 +8,7 @@ backing chains, all folders of storage pools, active or not. Reads only.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ from lxml import etree
 from saltext.kvmclone import image_links
 from saltext.kvmclone.census import Census, Claim, Identity, Link, Pool, Use, away, identity
 from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL, NO_SUPPORT
-from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.errors import HostError, readable
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.ownership import NAMESPACE, WANTED
 
@@ -32,6 +33,10 @@ UNKNOWN = "unknown"
 #: Pools that are a folder of image files.
 FOLDER_POOLS = ("dir", "fs", "netfs", "vstorage")
 
+#: What a definition hands to QEMU word by word, and the paths in one such word.
+_ARGUMENT = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
+_PATH = re.compile(r"/[^,\"']+")
+
 _PARSER = etree.XMLParser(resolve_entities=False, no_network=True)
 
 
@@ -40,6 +45,7 @@ def take(host: Host) -> Census:
     gathering = _Gathering(host)
     gathering.look_at_domains()
     gathering.look_at_pools()
+    gathering.look_beside_records()
     gathering.look_below_domains()
     gathering.believe_the_records()
     return _census(host, gathering)
@@ -59,7 +65,7 @@ def _census(host: Host, gathering: _Gathering) -> Census:
         links=tuple(dict.fromkeys(gathering.links)),
         pools=tuple(gathering.pools.values()),
         images=tuple(gathering.images.values()),
-        unchecked=tuple(dict.fromkeys(gathering.unchecked)),
+        unchecked=tuple(dict.fromkeys(map(readable, gathering.unchecked))),
         claims=tuple(gathering.claims),
         volumes=dict(gathering.volumes),
     )
@@ -174,6 +180,9 @@ class _Gathering:
         for element in root.iter("memory"):  # memory of an external snapshot
             if element.get("file"):
                 yield element.get("file", ""), ""
+        for element in root.iter(_ARGUMENT):  # -drive file=…, or JSON
+            for path in _PATH.findall(element.get("value", "")):
+                yield path, UNKNOWN if self.local and os.path.isfile(path) else ""
 
     def _disk(self, disk: etree._Element, domain: str) -> Iterator[tuple[str, str]]:
         """
@@ -261,8 +270,22 @@ class _Gathering:
                 f"the folder of the storage pool '{pool.name}' cannot be read: {error.strerror}"
             )
             return
+        self._read_folder(pool.path, names)
+
+    def look_beside_records(self) -> None:
+        """The folders that files were made in for a clone, also where no pool is over them now."""
+        if not self.local:
+            return
+        seen = {self._key(pool.path) for pool in self.pools.values() if pool.type in FOLDER_POOLS}
+        for folder in sorted({os.path.dirname(claim.path) for claim in self.claims}):
+            if self._key(folder) not in seen:
+                seen.add(self._key(folder))
+                with suppress(OSError):  # not there, which is told where it matters
+                    self._read_folder(folder, os.listdir(folder))
+
+    def _read_folder(self, folder: str, names: list[str]) -> None:
         for name in sorted(names):
-            path = os.path.join(pool.path, name)
+            path = os.path.join(folder, name)
             try:
                 if not stat.S_ISREG(os.stat(path).st_mode):
                     continue

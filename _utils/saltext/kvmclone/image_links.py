@@ -13,14 +13,18 @@ import os
 import re
 import stat
 import subprocess
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 from saltext.kvmclone import image_header
 
 _QCOW = b"QFI\xfb"
 
+#: The format before qcow2, whose images may have a backing file, too.
+_QCOW_1 = _QCOW + b"\0\0\0\x01"
+
 #: Formats that may have backing files or extents, and that we leave to qemu-img.
-_RARE = ("qed", "vmdk")
+_RARE = ("qcow", "qed", "vmdk")
 
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
@@ -42,7 +46,11 @@ def needs(path: str) -> tuple[str, ...]:
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):  # opening a pipe would wait forever
         return ()
     with open(path, "rb") as image:
+        old = image.read(len(_QCOW_1)) == _QCOW_1
+        image.seek(0)
         header = _header(image)
+    if old:
+        header = replace(header, format="qcow", fault="")
     if header.fault or header.data_file == "?":
         raise Unreadable(header.fault or "it does not say where its data file is")
     names = [header.backing, header.data_file]

@@ -100,6 +100,17 @@ def holder(path: str, loops_only: bool = False) -> str:
     return "QEMU or one of its tools" if held else ""
 
 
+def is_written(path: str) -> bool:
+    """Whether QEMU or one of its tools has an image file open for writing; costs an ``open``."""
+    if not os.path.isfile(path):  # opening a pipe would wait forever
+        return False
+    try:
+        with open(path, "rb") as image:
+            return _is_locked(image.fileno(), _WRITE_BYTE, 1)
+    except OSError:  # gone
+        return False
+
+
 def _loops(path: str) -> list[tuple[str, bool]]:
     """The loop devices that were made from a file, and whether they may write it."""
     found = []

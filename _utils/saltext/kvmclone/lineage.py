@@ -11,6 +11,7 @@ from typing import Any
 
 from saltext.kvmclone import domain_xml, drift, gathering, volumes
 from saltext.kvmclone.census import Census
+from saltext.kvmclone.errors import readable
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.image_links import sizes
 from saltext.kvmclone.ownership import Record
@@ -240,7 +241,7 @@ class _Planting:
         return tuple(found.values())
 
     def _disk(self, target: str, path: str, format_: str) -> TreeDisk:
-        backing = (self.census.chain(path) or [""])[0]
+        backing = readable((self.census.chain(path) or [""])[0])
         if self.host.local:
             found = sizes(path, format_)
         else:

@@ -201,7 +201,7 @@ def _nvram(base: Domain, nvram: str, facts: HostFacts, notes: Notes) -> bool:
         user = facts.users.get(nvram)
         notes.conflicts.append(
             f"The NVRAM file '{nvram}' exists already; "
-            + (f"it belongs to '{user}'. Choose another name." if user else "move it away first.")
+            + (f"it {user}. Choose another name." if user else "move it away first.")
         )
     if len(os.fsencode(os.path.basename(nvram))) > disks_module.LONGEST_NAME:
         notes.conflicts.append(

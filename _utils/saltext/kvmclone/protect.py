@@ -121,7 +121,7 @@ def protect(
         others = _modes_elsewhere(host, base)
         for path in paths:
             if path not in known:
-                known[path] = others.get(os.path.realpath(path), _mode(path))
+                known[path] = others.get(identity(path, True), _mode(path))
         files = tuple(ProtectedFile(path, mode) for path, mode in known.items())
         holders = old.holders if old else ()
         if holder and (old is None or holders):
@@ -201,7 +201,7 @@ def _lift(host: Host, base: DomainHandle, mark: Protection) -> list[str]:
     kept = _modes_elsewhere(host, base)
     freed = []
     for file in mark.files:
-        if os.path.realpath(file.path) not in kept and os.path.exists(file.path):
+        if identity(file.path, True) not in kept and os.path.exists(file.path):
             _change(file.path, add=file.mode & _WRITE)
             freed.append(file.path)
     with absent(NO_DOMAIN_METADATA):
@@ -214,19 +214,28 @@ def _require_unused(host: Host, base: DomainHandle, mark: Protection) -> None:
     :raises CloneInUse: An image that is not the base's own stands on its files.
     """
     census = gathering.take(host)
-    own = {identity(file.path, True) for file in mark.files}
-    standing = census.standing_on(file.path for file in mark.files)
-    images = {
+    # A snapshot of the base lies on its files and is its own; a clone may stand on that.
+    mine = [use.path for use in census.uses if use.uuid == base.uuid and use.format]
+    mine += [below for path in mine for below in census.chain(path)]
+    mine = [path for path in mine if set(census.users(path)) <= {base.name}]
+    mine += [file.path for file in mark.files]
+    own = {identity(path, True) for path in mine}
+    standing = census.standing_on(mine)
+    others = {
         image for some in standing.values() for image in some if identity(image, True) not in own
     }
-    if images:
-        named = {name for image in images for name in census.users(image)} - {base.name}
-        unnamed = {image for image in images if not census.users(image)}
+    if others:
+        towers = [census.tower(image).values() for image in others]
+        named = {name for tower in towers for path in tower for name in census.users(path)}
+        named -= {base.name}
+        unnamed = {image for image in others if not census.users(image)}
         raise CloneInUse(
             f"The base '{base.name}' stays protected: quick clones stand on it: "
             + ", ".join(sorted(named) + sorted(unnamed))
             + ".",
-            "Destroy them first: salt-run kvmclone.destroy " + " ".join(sorted(named)),
+            "Destroy them first: salt-run kvmclone.destroy " + " ".join(sorted(named))
+            if named
+            else f"See whether anybody needs them: {shlex.join(['ls', '-l', *sorted(unnamed)])}",
         )
 
 
@@ -271,15 +280,15 @@ def _require_regular(path: str, name: str) -> None:
         )
 
 
-def _modes_elsewhere(host: Host, base: DomainHandle) -> dict[str, int]:
-    """Files that other protected bases have, with their original modes, by real path."""
+def _modes_elsewhere(host: Host, base: DomainHandle) -> dict[Identity, int]:
+    """Files that other protected bases have, by whatever name, with their original modes."""
     uuid = base.uuid
 
     def look(handle: DomainHandle) -> Protection | None:
         return protection(host, handle) if handle.uuid != uuid else None
 
     return {
-        os.path.realpath(file.path): file.mode
+        identity(file.path, True): file.mode
         for mark in host.each_domain(look)
         if mark is not None
         for file in mark.files

@@ -12,6 +12,7 @@ import shlex
 from dataclasses import dataclass, field
 
 from saltext.kvmclone.domain_xml import Disk
+from saltext.kvmclone.errors import readable
 from saltext.kvmclone.facts import HostFacts, ImageFacts, SourceFacts
 from saltext.kvmclone.image_header import QCOW2, RAW
 
@@ -149,6 +150,12 @@ def judge(
             "connection. Run the clone on that host: set 'host:' in the provider to its minion."
         )
         return False
+    odd = [readable(image.path) for image in source.images if readable(image.path) != image.path]
+    if odd and quick:
+        notes.conflicts.append(
+            f"{where} stands on '{odd[0]}', whose name is no UTF-8: libvirt starts nothing from "
+            "that. Rename it and mend the image above it: qemu-img rebase -u"
+        )
     if facts.base_state == "shutoff":  # else the plan speaks of that already
         for image in source.images:
             if image.written:

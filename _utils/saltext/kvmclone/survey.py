@@ -96,16 +96,22 @@ def facts(host: Host, request: Request) -> HostFacts:
 
 
 def _users(host: Host, paths: set[str]) -> dict[str, str]:
-    """Whose the files are; nothing is asked where there are none."""
+    """Why the files must stay, for those that must; nothing is asked where there are none."""
     if not paths:
         return {}
-    census = gathering.uses(host)
+    census = gathering.take(host)
     claims = {one.key: one.domain for one in census.claims}
-    told = {
-        path: next(iter(census.users(path)), claims.get(census.identity(path), ""))
-        for path in paths
-    }
-    return {path: user for path, user in told.items() if user}
+    standing = census.standing_on(paths)
+    told: dict[str, str] = {}
+    for path in paths:
+        user = next(iter(census.users(path)), claims.get(census.identity(path), ""))
+        if user:
+            told[path] = f"belongs to '{user}'"
+        elif path in standing:
+            told[path] = f"is what '{standing[path][0]}' stands on"
+        elif host.local and (who := images.holder(path)):
+            told[path] = f"is open in {who}"
+    return told
 
 
 def _standing(definition: str, name: str) -> frozenset[str]:

@@ -20,6 +20,7 @@ from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import CloneInUse, OutOfReach
 from saltext.kvmclone.findings import AT_HOST, Commands
 from saltext.kvmclone.host import DomainHandle, Host
+from saltext.kvmclone.images import holder
 from saltext.kvmclone.ownership import DESTROYING, MADE, MAKING, Record, Volume
 
 NVRAM = "nvram"
@@ -193,8 +194,10 @@ class _Judging:
             pass  # never begun, or somebody else's
         elif not self.host.local and volume.target == NVRAM:
             self._judge_unseen_store(volume, files, kept)
-        elif not volumes.exists(self.host, path):
-            why = self.census.away(path, volume.mount)
+        elif (hidden := self.census.hidden(path, volume.mount)) or not volumes.exists(
+            self.host, path
+        ):
+            why = hidden or self.census.away(path, volume.mount)
             if why and not self.force:
                 raise OutOfReach(
                     f"'{path}' was made for '{self.name}' and cannot be looked at now: {why}. "
@@ -294,6 +297,8 @@ class _Judging:
         off = [pool.name for pool in self.census.pools if f"'{pool.name}' is not running" in why]
         if off:
             return virsh("pool-start", off[0])
+        if self.host.local and os.path.isdir(os.path.dirname(path)):
+            return f"See what is mounted there: {shlex.join(['findmnt', '-T', path])}"
         if self.host.local:
             return f"Mount what is missing: {shlex.join(['ls', '-ld', os.path.dirname(path)])}"
         return virsh("pool-list", "--all")
@@ -311,9 +316,10 @@ class _Judging:
             return
         named = "; ".join(f"{', '.join(who)} on {path}" for path, who in standing.items())
         images = list(dict.fromkeys(image for who in standing.values() for image in who))
-        if all(self._key(image) in self.used for image in images):
+        users = {image: self._users_above(image) for image in images}
+        if all(self._top(image) and not users[image] for image in images):
             commits = "   ".join(
-                shlex.join(["virsh", "blockcommit", self.name, who[0], "--base", path])
+                shlex.join(["virsh", "blockcommit", self.name, self._top(who[0]), "--base", path])
                 + " --active --pivot"
                 for path, who in standing.items()
             )
@@ -323,11 +329,15 @@ class _Judging:
                 f"Start it and fold them in, with --base: without that the command writes into the "
                 f"clone's own base. {commits}   Nothing was touched.",
             )
-        users = {image: set(self.census.users(image)) - {self.name} for image in images}
         others = sorted(set().union(*users.values()))
-        left = [image for image in images if not users[image]]
+        unused = [image for image in images if not (users[image] or self._top(image))]
+        idle = dict.fromkeys(path for one in unused for path in self.census.tower(one).values())
+        opened = [image for image in idle if self.host.local and holder(image)]
+        left = [image for image in idle if image not in opened]
         hint = f"Destroy the clones made from it first: {', '.join(others)}. " if others else ""
-        if left:
+        if opened:
+            hint += f"Somebody has some of them open: {shlex.join(['fuser', '-v', *opened])}   "
+        elif left:
             hint += (
                 f"No machine uses {', '.join(left)}; a snapshot may have left that. If nobody "
                 f"needs it: {shlex.join(['rm', *left])}   Then repeat the command."
@@ -336,3 +346,19 @@ class _Judging:
             f"'{self.name}' cannot be destroyed: other volumes stand on its disks: {named}.",
             f"{hint} See also: salt-run kvmclone.tree   Nothing was touched.",
         )
+
+    def _top(self, image: str) -> str:
+        """The clone's own disk that an image is, or is below; empty for none."""
+        tower = self.census.tower(image)
+        own = (path for path in self.disks if self._key(path) not in self.users)
+        return next((path for path in own if self._key(path) in tower), "")
+
+    def _users_above(self, image: str) -> set[str]:
+        """
+        The other machines that need an image. A definition names the top of a chain alone; what
+        lies between is needed as well.
+        """
+        tower = self.census.tower(image)
+        users = {name for path in tower.values() for name in self.census.users(path)}
+        users |= {self.claims[key] for key in tower if key in self.claims}
+        return users - {self.name}

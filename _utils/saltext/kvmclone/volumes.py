@@ -127,7 +127,11 @@ def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
     :raises PoolFull: The pool ran out of room.
     :raises HostError: libvirt refused for another reason.
     """
-    raw_pool = host.call(host.connection.storagePoolLookupByName, disk.pool)
+    raw_pool = None
+    with absent(NO_STORAGE_POOL):
+        raw_pool = host.call(host.connection.storagePoolLookupByName, disk.pool)
+    if raw_pool is None:
+        raise _without_pool(disk)
     convert = disk.method == CONVERT and copying.can_convert()
     if disk.method == CONVERT and not convert and not disk.source_pool:
         raise HostError(
@@ -175,6 +179,11 @@ def _unless_gone(host: Host, raw_pool: Any, disk: PlannedDisk, make: Callable[[]
 
 def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> KvmCloneError:
     """What libvirt's refusal to make a volume means."""
+    running = False
+    with absent(NO_STORAGE_POOL):
+        running = bool(host.call(raw_pool.isActive))
+    if not running:
+        return _without_pool(disk)
     if not host.local:
         refresh(host, raw_pool)
     if error.code == STORAGE_VOL_EXIST or exists(host, disk.destination):
@@ -183,8 +192,20 @@ def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> 
             "See who made it, or choose another name: virsh vol-dumpxml "
             f"{shlex.quote(disk.destination)}",
         )
+    if host.local and disk.source_real and not os.path.exists(disk.source_real):
+        return PlanRefused(
+            f"The base's disk '{disk.source}' went away meanwhile.",
+            f"See whether somebody removed the base: ls -l {shlex.quote(disk.source)}",
+        )
     available = _available(host, raw_pool, disk)
     return _full(disk) if available < disk.bytes + 2**20 else error
+
+
+def _without_pool(disk: PlannedDisk) -> PlanRefused:
+    return PlanRefused(
+        f"The storage pool '{disk.pool}' went away, or was stopped, meanwhile.",
+        f"Start it, then repeat the command: virsh pool-start {shlex.quote(disk.pool)}",
+    )
 
 
 def _available(host: Host, raw_pool: Any, disk: PlannedDisk) -> int:
