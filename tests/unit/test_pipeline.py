@@ -354,12 +354,21 @@ def test_when_the_one_that_was_waited_for_fails_this_one_makes_it(impatient: Non
     assert host.asked[0] == "clone"
 
 
+@pytest.mark.parametrize("request_of_the_dead", [REQUEST, replace(REQUEST, cpus=2)])
+def test_whoever_clears_up_after_a_dead_create_is_waited_for(
+    impatient: None, request_of_the_dead: Request
+) -> None:
+    host = FaultyHost(busy=[busy(ALIVE, "destroying", request_of_the_dead)] * 2)
+    assert pipeline.create(host, REQUEST, master=FaultyMaster()).stage == "ready"
+    assert host.asked[0] == "clone"
+
+
 @pytest.mark.parametrize(
     "at_work",
     [
         busy(ALIVE, "booted", replace(REQUEST, cpus=2)),
         busy(ALIVE, "booted", goal="addressed"),
-        busy(ALIVE, "destroying"),
+        busy(ALIVE, "destroying", goal="destroying"),
         busy(ELSEWHERE, "booted"),
         busy(DEAD, "booted", replace(REQUEST, cpus=2)),
     ],

@@ -81,7 +81,10 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
             _judge(host, handle, record, force)
             if record.complete:
                 protect.confirm(host, record)
-            mine = replace(record, stage=DESTROYING, failed="", worker=workers.this_process())
+            # Whoever wants the same clone waits for a clearing up, not for somebody's destroy.
+            goal = record.goal if token else DESTROYING
+            me = workers.this_process()
+            mine = replace(record, stage=DESTROYING, goal=goal, failed="", worker=me)
             mine = _mark(handle, mine, record)
             held.enter_context(_held(host, record))
             try:

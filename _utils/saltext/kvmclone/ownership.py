@@ -143,7 +143,8 @@ class Record:
     :param name: What that was called when it was made. Its files are named so, whatever it is
         called now; empty in records of version 0.1.
     :param stage: One of :data:`STAGES` or :data:`DESTROYING`.
-    :param goal: The stage at which the create is complete.
+    :param goal: The stage at which the create is complete; :data:`DESTROYING` where somebody
+        wants the clone gone.
     :param failed: Why a create that failed was kept (``on_failure: stop|keep``).
     :param overrides: The keys that were given as arguments, as JSON, for a resume.
     :param request: Digest of the request, to tell a repeated create from another one.

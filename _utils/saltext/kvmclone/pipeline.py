@@ -269,7 +269,8 @@ class _Create:
         """
         name, life = self.request.name, collect.life_of(work)
         same = (work.request, work.goal) == (self.request.digest(), self.goal)
-        if life == ALIVE and same and work.stage != DESTROYING:
+        clears_up = work.stage == DESTROYING != work.goal
+        if life == ALIVE and (same or clears_up):
             time.sleep(PAUSE)
             return None
         begun = work.stage not in ("planned", DESTROYING)
