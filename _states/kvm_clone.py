@@ -23,6 +23,9 @@ __virtualname__ = "kvm_clone"
 
 _GENERATED = "<generated>"
 
+#: The daemon that is looked at before and after.
+_HERE = "qemu:///system"
+
 
 def __virtual__():
     if "kvm_clone.create" not in __salt__:
@@ -59,6 +62,13 @@ def present(name, profile=None, running=True, **keys):
             name,
             False,
             f"running: {running!r} is neither true nor false. Hint: Write it without quotes.",
+        )
+    if keys.get("url", _HERE) != _HERE:
+        return _answer(
+            name,
+            False,
+            f"A state acts on the host's own {_HERE}, not on 'url: {keys['url']}'. "
+            f"Hint: Let the master make it: salt-run kvmclone.create PROFILE {name}",
         )
     try:
         if __salt__["kvm_clone.exists"](name):

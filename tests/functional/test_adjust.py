@@ -129,6 +129,14 @@ def test_a_state_that_names_no_base_fails_also_where_the_clone_is_there(
     assert "base_domain" in answer["comment"]
 
 
+def test_a_state_is_no_way_to_another_daemon(base: str, salt_minion: Salt) -> None:
+    answer = salt_minion.state(
+        "kvm_clone.present", "elsewhere", **wish(base, url="test:///default")
+    )
+    assert answer["result"] is False
+    assert "salt-run kvmclone.create" in answer["comment"]
+
+
 def test_tags_are_taken_away_by_an_empty_list_and_by_nothing_else(
     world: World, base: str, clone: str, salt_minion: Salt
 ) -> None:

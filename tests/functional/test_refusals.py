@@ -23,7 +23,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Request
-from tests.functional.world import Salt, World, full, quick
+from tests.functional.world import CloneOf, Salt, World, full, quick
 
 
 @contextmanager
@@ -220,6 +220,17 @@ def test_an_unreachable_host_says_how_to_try_it_by_hand(world: World) -> None:
     url = "qemu+tcp://127.0.0.1:1/system"
     with refused(world, HostUnreachable, url, "virsh -c"):
         LocalHost(url).clone(quick(world.name(), "any"))
+
+
+def test_a_clone_that_cannot_start_names_where_to_look(
+    world: World, host: LocalHost, clone_of: CloneOf
+) -> None:
+    name = clone_of(world.base())
+    world.disks(name)[0].unlink()
+    with pytest.raises(HostError) as told:
+        host.boot(name)
+    assert "kvmclone.doctor" in told.value.hint
+    assert f"/var/log/libvirt/qemu/{name}.log" in told.value.hint
 
 
 def test_libvirts_schema_is_asked_unless_told_otherwise(

@@ -127,7 +127,15 @@ class DomainHandle:
 
     def start(self) -> None:
         """Boot the domain."""
-        self.host.call(self.raw.create)
+        try:
+            self.host.call(self.raw.create)
+        except HostError as error:
+            if not error.no_room:
+                error.hint = (
+                    "Does it lack a disk, or has somebody else one of its? salt-run "
+                    f"kvmclone.doctor   What QEMU said: /var/log/libvirt/qemu/{self.name}.log"
+                )
+            raise
 
     def resume(self) -> None:
         """Let a paused domain go on."""
