@@ -84,7 +84,7 @@ def network(
     """
     _clean()
     token, third = secrets.token_hex(2), secrets.randbelow(250)
-    prefix6 = f"fd00:{token}:"
+    prefix6 = f"fd00:{int(token, 16):x}:"  # as an address is written, without zeros in front
     made = Network(f"{lab}-n{token}", f"10.232.{third}", prefix6 if ipv6 else "")
     pool = f"<dhcp><range start='{made.address(first)}' end='{made.address(last)}'/></dhcp>"
     six = f"<ip family='ipv6' address='{prefix6}:1' prefix='64'/>" if ipv6 else ""
