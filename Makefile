@@ -25,7 +25,7 @@ demo: ## clone a real machine, make it a minion, destroy it; KEEP=1 leaves it ru
 demo-clean: setup ## end a demo that was left running, and whatever crashed labs left
 	@$(PYTHON) -m lab clean --all
 
-test: setup-all ## every layer, with real guests (about 45 minutes on 2 cores)
+test: setup-all ## every layer, with real guests (about 40 minutes on 2 cores)
 	@$(PYTHON) -m lab images
 	@if lab/apart.sh true; then set -- --jobs=2 APART=lab/apart.sh; else \
 	    echo "test: no namespaces here, so one half after the other"; set -- --jobs=1; fi; \
