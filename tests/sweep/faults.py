@@ -11,7 +11,6 @@ import difflib
 import json
 import os
 import pprint
-import re
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 from lab.common import CHECKOUT, LIBVIRT_URI, wait_until
 from lab.lab import connection
@@ -148,9 +148,8 @@ class Scene:
     def _footprint(self) -> object:
         with connection() as conn:
             network = conn.networkLookupByName(self.world.lab.network)
-            # How many cards libvirt counts there is its own affair; machines are compared by name.
-            live = re.sub(r" connections='\d+'", "", network.XMLDesc())
-            return self.world.footprint(), live, network.XMLDesc(INACTIVE)
+            xml = (network.XMLDesc(), network.XMLDesc(INACTIVE))
+        return self.world.footprint(), [_without_libvirts_own(one) for one in xml]
 
     def request(self, name: str) -> Request:
         source = "reserve" if self.kind.reserve else "auto"
@@ -349,6 +348,15 @@ class Scene:
         program = "import sys; sys.path[:0] = ['_utils', '.']; "
         program += "from tests.sweep import worker; worker.main()"
         return [sys.executable, "-c", program, json.dumps(order)]
+
+
+def _without_libvirts_own(network: str) -> str:
+    """A network without what libvirt itself adds while it runs: a count of cards, NAT's ports."""
+    root = ElementTree.fromstring(network)
+    root.attrib.pop("connections", None)
+    for forward in root.iter("forward"):
+        forward[:] = []
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def _difference(before: object, now: object) -> str:
