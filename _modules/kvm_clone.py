@@ -17,7 +17,7 @@ import saltext.kvmclone
 saltext.kvmclone.refresh()
 
 from saltext.kvmclone import asking, doors, names, sworn
-from saltext.kvmclone.errors import ConfigError, KvmCloneError
+from saltext.kvmclone.errors import KvmCloneError
 
 try:
     from saltext.kvmclone import (
@@ -51,14 +51,7 @@ def _request(name, profile, keys):
     keys = {key: value for key, value in keys.items() if not key.startswith("__")}
     if profile:
         keys["profile"] = profile
-    request, secrets = cloud_files.read(__opts__, __pillar__).resolve_inline(name, keys)
-    if request.host not in ("", __opts__["id"]):
-        raise ConfigError(
-            f"'{name}' belongs to the KVM host '{request.host}' ('host:'); this is "
-            f"'{__opts__['id']}'.",
-            f"Do it there (salt {request.host} …), or take 'host' out of the provider.",
-        )
-    return request, secrets
+    return cloud_files.read(__opts__, __pillar__).resolve_here(name, keys, __opts__["id"])
 
 
 def _host(url=None):
@@ -157,8 +150,7 @@ def adjust(name, profile=None, test=False, **keys):
         doors.switches(test=test)
         wished = keys
         if not profile and "base_domain" not in keys:
-            clone = _host(keys.get("url")).show(names.check(name))
-            wished = {"base_domain": clone.base, "clone_strategy": clone.strategy, **keys}
+            wished = {**_host(keys.get("url")).show(names.check(name)).origin, **keys}
         request, _secrets = _request(name, profile, wished)
         return _host(request.url).adjust(request, dry=test).as_dict()
 

@@ -34,6 +34,7 @@ PROMISES = {
     "a destroy deletes what is ours and nothing else": (
         f"{FUNCTIONAL}destroy",
         f"{FUNCTIONAL}not_ours",
+        f"{FUNCTIONAL}storeys",
         f"{FUNCTIONAL}in_use",
         f"{FUNCTIONAL}foreign",
         f"{FUNCTIONAL}far_destroy",

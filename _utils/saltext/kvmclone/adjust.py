@@ -3,8 +3,7 @@ An existing clone against what is asked of it now: what differs, and mending it.
 
 Power, cpus, memory, autostart, description, tags, ttl, the size of disks and the protection of
 the base can be changed on a clone that is there; its base, strategy and address cannot, and no
-disk ever shrinks. Looking writes
-nothing; what only the next boot brings is said.
+disk ever shrinks. Looking writes nothing; what only the next boot brings is said.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any
 from lxml import etree
 
 from saltext.kvmclone import domain_xml, gathering, markup, protect, records
+from saltext.kvmclone.census import Census
 from saltext.kvmclone.codes import (
     AFFECT_CONFIG,
     BLOCK_RESIZE_BYTES,
@@ -209,6 +209,7 @@ def _disks(
 ) -> None:
     wishes = {target: wish.size for target, wish in request.disks.items() if wish.size}
     paths = {disk.target: disk.path for disk in domain.disks}
+    census: Census | None = None  # taken once, and only where a disk is to grow
     for target, size in wishes.items():
         if not paths.get(target):
             found.refused.append(f"'disks' wants {target} to grow, and there is no such disk.")
@@ -219,12 +220,13 @@ def _disks(
                 f"Disk {target} has {now} bytes; it never shrinks to {size}. Take its size out "
                 "of 'disks', or give a greater one."
             )
-        elif size > now and (why := _needed_as_it_is(host, handle, paths[target])):
-            found.refused.append(f"Disk {target} cannot grow: {why}.")
         elif size > now:
-            found.change(
-                f"disk {target} size", now, size, _growth(host, handle, target, paths[target], size)
-            )
+            census = census or gathering.take(host)
+            if why := _needed_as_it_is(census, handle, paths[target]):
+                found.refused.append(f"Disk {target} cannot grow: {why}.")
+                continue
+            grow = _growth(host, handle, target, paths[target], size)
+            found.change(f"disk {target} size", now, size, grow)
 
 
 def _protection(host: Host, record: Record, request: Request, found: Adjustment) -> None:
@@ -241,9 +243,8 @@ def _protection(host: Host, record: Record, request: Request, found: Adjustment)
     found.change("protect", False, True, lambda: protect.protect(host, base, paths))
 
 
-def _needed_as_it_is(host: Host, handle: DomainHandle, path: str) -> str:
+def _needed_as_it_is(census: Census, handle: DomainHandle, path: str) -> str:
     """Why an image is not the clone's alone to change; empty where it is."""
-    census = gathering.take(host)
     standing = census.standing_on([path]).get(path, [])
     if standing:
         return (

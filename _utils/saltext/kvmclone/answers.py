@@ -7,9 +7,8 @@ Reads only, and asks libvirt no more than is not known yet.
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from saltext.kvmclone import addresses, domain_xml, drift, pools, workers
 from saltext.kvmclone.census import identity
@@ -80,7 +79,7 @@ def in_progress(record: Record, name: str) -> CreateInProgress:
         )
         hint = f"Remove what it left: salt-run kvmclone.gc {name} apply=True"
     work = Work(worker, life, record.stage, record.goal, record.request)
-    return CreateInProgress(message, hint, dataclasses.asdict(work))
+    return CreateInProgress(message, hint, asdict(work))
 
 
 def refuse_existing(host: Host, name: str, label: str, me: Worker | None = None) -> None:

@@ -63,6 +63,11 @@ class Clone:
     drift: bool = False
     timings: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """The profile keys that say what it was made from, and how."""
+        return {"base_domain": self.base, "clone_strategy": self.strategy}
+
     def as_dict(self) -> dict[str, Any]:
         """The plain form, lists instead of tuples, as JSON would give it."""
         answer = dataclasses.asdict(self)

@@ -129,6 +129,24 @@ class Catalogue:
         # A secret among them was refused above.
         return dataclasses.replace(request, overrides=dict(overrides or {})), secrets
 
+    def resolve_here(
+        self, name: str, keys: Mapping[str, Any], minion_id: str
+    ) -> tuple[Request, Secrets]:
+        """
+        :meth:`resolve_inline`, for the KVM host that asks for itself.
+
+        :param minion_id: Its minion id.
+        :raises ConfigError: ``host`` names another one.
+        """
+        request, secrets = self.resolve_inline(name, keys)
+        if request.host not in ("", minion_id):
+            raise ConfigError(
+                f"'{name}' belongs to the KVM host '{request.host}' ('host:'); this is "
+                f"'{minion_id}'.",
+                f"Do it there (salt {request.host} …), or take 'host' out of the provider.",
+            )
+        return request, secrets
+
     def resolve_inline(self, name: str, keys: Mapping[str, Any]) -> tuple[Request, Secrets]:
         """
         The clone that arguments describe, with or without a profile.

@@ -46,11 +46,7 @@ def needs(path: str) -> tuple[str, ...]:
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):  # opening a pipe would wait forever
         return ()
     with open(path, "rb") as image:
-        old = image.read(len(_QCOW_1)) == _QCOW_1
-        image.seek(0)
         header = _header(image)
-    if old:
-        header = replace(header, format="qcow", fault="")
     if header.fault or header.data_file == "?":
         raise Unreadable(header.fault or "it does not say where its data file is")
     names = [header.backing, header.data_file]
@@ -66,7 +62,8 @@ def _header(image: BinaryIO) -> image_header.Header:
     start = image.read(512)
     if start.startswith(_QCOW):
         start += image.read(image_header.LENGTH - len(start))
-    return image_header.parse(start)
+    header = image_header.parse(start)
+    return replace(header, format="qcow", fault="") if start.startswith(_QCOW_1) else header
 
 
 def files_named(name: str, folders: set[str]) -> list[str]:
