@@ -3,6 +3,8 @@ SHELL := /bin/bash
 CACHE := $(or $(KVMCLONE_CACHE),$(CURDIR)/.cache)
 PYTHON := $(CACHE)/venv/bin/python
 PYTEST := $(PYTHON) -m pytest
+# Tries a few failures a second time, and names them: tests/twice.py.
+TWICE := $(PYTHON) -m tests.twice
 # Extra words for pytest: make test ARGS='-k quick -x'
 ARGS ?=
 
@@ -35,10 +37,10 @@ test: setup-all ## every layer, with real guests (about 40 minutes on 2 cores)
 half = set -o pipefail; { $(1) || [ $$? = 5 ]; } 2>&1 | sed --unbuffered ''
 
 test-library:
-	@$(call half,$(PYTEST) tests/unit tests/functional $(ARGS))
+	@$(call half,$(TWICE) tests/unit tests/functional $(ARGS))
 
 test-ways:
-	@$(call half,$(APART) $(PYTEST) tests/integration tests/e2e $(ARGS))
+	@$(call half,$(APART) $(TWICE) tests/integration tests/e2e $(ARGS))
 
 test-fast: setup ## the layers that need no guest (under 2 minutes)
 	$(PYTEST) -m 'not guest and not slow' tests/unit tests/functional $(ARGS)

@@ -67,13 +67,21 @@ def remove(folder: Path) -> None:
     libvirtd.release(needed=_needed)
 
 
-def _remove_from_libvirt(conn: libvirt.virConnect, folder: Path, names: set[str]) -> None:
+def take_away(domain: libvirt.virDomain) -> None:
+    """Pull the plug and undefine; a guest may go off, or be gone, between two looks at it."""
     flags = (
         libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
         | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
         | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
     )
+    with suppress(libvirt.libvirtError):
+        domain.destroy()
+    with suppress(libvirt.libvirtError):  # a transient one went with its destruction
+        domain.undefineFlags(flags)
+
+
+def _remove_from_libvirt(conn: libvirt.virConnect, folder: Path, names: set[str]) -> None:
     for domain in conn.listAllDomains():
         # A name alone is not enough: it may have gone and come back as somebody else's.
         try:
@@ -84,10 +92,7 @@ def _remove_from_libvirt(conn: libvirt.virConnect, folder: Path, names: set[str]
             if domain.name() in names:
                 say(f"   leaving the domain {domain.name()} alone: it has nothing of this lab's")
             continue
-        with suppress(libvirt.libvirtError):
-            domain.destroy()
-        with suppress(libvirt.libvirtError):  # a transient one went with its destruction
-            domain.undefineFlags(flags)
+        take_away(domain)
     for network in conn.listAllNetworks():
         if network.name() == folder.name:
             with suppress(libvirt.libvirtError):

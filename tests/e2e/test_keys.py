@@ -18,6 +18,7 @@ import salt.config
 from lab.common import PASSWORD, run, wait_until, write
 from lab.demo import DEPLOY_SCRIPT
 from lab.lab import Lab, connection
+from lab.leftovers import take_away
 from lab.salt import SaltWorld
 from saltext.kvmclone import keys
 from tests.e2e.conftest import BASE, Machines
@@ -215,9 +216,7 @@ def test_overlapping_creates_make_one_machine_with_one_key_and_other_masters_are
 
     # Somebody removes the domain by hand; its key is still ours to take back.
     with connection() as libvirtd:
-        domain = libvirtd.lookupByName("e2e-twice")
-        domain.destroy()
-        domain.undefine()
+        take_away(libvirtd.lookupByName("e2e-twice"))
     Path(shown["disks"][0]["path"]).unlink()
     assert held(salt_world, "e2e-twice") == {"minions": fingerprint}
     gone = salt_world.run("kvmclone.destroy", "e2e-twice")

@@ -20,6 +20,7 @@ import salt.config
 
 from lab.common import CHECKOUT
 from lab.lab import Lab, connection
+from lab.leftovers import take_away
 from saltext.kvmclone import ownership
 from saltext.kvmclone.request import Request
 
@@ -155,17 +156,10 @@ class World:
 
     def tidy(self) -> None:
         """Remove every domain and file of this test."""
-        flags = (
-            libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-            | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-        )
         with connection() as conn:
             for domain in conn.listAllDomains():
                 if self.token in domain.name():
-                    if domain.isActive():
-                        domain.destroy()
-                    domain.undefineFlags(flags)
+                    take_away(domain)
         for path in self.lab.folder.rglob(f"*{self.token}*"):
             if path.is_file():
                 path.unlink()

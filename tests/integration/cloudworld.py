@@ -12,6 +12,7 @@ import libvirt
 import yaml
 
 from lab.lab import Lab, connection
+from lab.leftovers import take_away
 from lab.salt import Answer, SaltWorld
 
 ALIAS = "local-kvm"
@@ -101,9 +102,7 @@ class CloudWorld:
         with connection() as conn:
             for domain in conn.listAllDomains():
                 if domain.name().startswith(f"{self.token}-") and domain.name() != self.base:
-                    if domain.isActive():
-                        domain.destroy()
-                    domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+                    take_away(domain)
         for path in Path(self.lab.pool_path).iterdir():
             if path.name.startswith(f"{self.token}-") and not path.name.startswith(self.base):
                 path.unlink()
