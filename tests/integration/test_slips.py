@@ -36,7 +36,7 @@ def test_a_switch_is_true_or_false_and_never_one_more_name(
 def test_a_host_that_the_master_does_not_know_is_named_at_once(salt: SaltWorld) -> None:
     began = time.monotonic()
     error = error_of(salt.run("kvmclone.create", "tiny", "web1", "host=kvm99"))
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 20
     assert error["type"] == "HostUnreachable"
     assert "kvm99" in error["message"]
     assert "salt-key -a kvm99" in error["hint"]

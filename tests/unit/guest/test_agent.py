@@ -148,15 +148,17 @@ def test_a_command_that_hangs_ends_in_time_and_is_killed(channel, local):
     started = time.monotonic()
     with pytest.raises(errors.CommandFailed, match=r"did not end in time: sleep 77; true"):
         channel.run("sleep 77; true", timeout=0.5)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     first = next(iter(local.running.values()))[0]
     assert first.wait(5) != 0
 
 
-def test_a_short_command_does_not_wait_for_a_long_pause(channel):
-    started = time.monotonic()
-    channel.run("true", timeout=10)
-    assert time.monotonic() - started < 0.3
+def test_a_short_command_does_not_wait_for_a_long_pause(channel, monkeypatch):
+    pauses, sleep = [], time.sleep
+    monkeypatch.setattr(agent.time, "sleep", lambda pause: (pauses.append(pause), sleep(pause)))
+    channel.run("sleep 0.1", timeout=10)
+    assert pauses[0] < 0.05
+    assert pauses == sorted(pauses), "and a long one is not asked after all the time"
 
 
 def test_an_agent_that_allows_everything_is_usable(channel):
@@ -218,9 +220,9 @@ def test_an_agent_that_falls_silent_for_good_ends_the_wait(channel, local, monke
     monkeypatch.setattr(agent, "SILENCE", 0.5)
     later(0.2, lambda: setattr(local, "silent_until", time.monotonic() + 60))
     started = time.monotonic()
-    with pytest.raises(errors.ChannelError, match=r"fell silent during .*sleep 5") as caught:
-        channel.run("sleep 5", timeout=30)
-    assert time.monotonic() - started < 2
+    with pytest.raises(errors.ChannelError, match=r"fell silent during .*sleep 50") as caught:
+        channel.run("sleep 50", timeout=30)
+    assert time.monotonic() - started < 10
     assert channel.lost
     assert "bootstrap: ssh" in caught.value.hint
 
