@@ -20,7 +20,7 @@ import pytest
 FEW = 3
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps its plugins in a set
 class Failures:
     """A plugin of pytest that remembers which tests failed, in whichever of their phases."""
 

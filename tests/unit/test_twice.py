@@ -39,8 +39,12 @@ def test_steady(leaving):
 def tried(folder: Path, count: int = 1, fails: int = 0, leaves: bool = False) -> tuple[int, str]:
     text = FICKLE.format(count=count, fails=fails, leaves=leaves)
     (folder / "test_fickle.py").write_text(text)
+    for name in ("one", "two"):  # folders with a conftest of their own, as ours are
+        (folder / name).mkdir()
+        (folder / name / "conftest.py").touch()
+        (folder / name / f"test_{name}.py").write_text("def test_it():\n    pass\n")
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
-    words = [sys.executable, CHECKOUT / "tests/twice.py", "test_fickle.py"]
+    words = [sys.executable, CHECKOUT / "tests/twice.py", "."]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout
 
