@@ -222,6 +222,11 @@ def test_an_unreachable_host_says_how_to_try_it_by_hand(world: World) -> None:
         LocalHost(url).clone(quick(world.name(), "any"))
 
 
+def test_a_second_name_is_not_tried_as_a_host_without_a_word(salt_minion: Salt) -> None:
+    with pytest.raises(CommandExecutionError, match="If 'web2' is a machine: one name per call"):
+        salt_minion("kvm_clone.start", "web1", "web2")
+
+
 def test_a_clone_that_cannot_start_names_where_to_look(
     world: World, host: LocalHost, clone_of: CloneOf
 ) -> None:

@@ -302,7 +302,10 @@ def _run_loop() -> None:
 def _unreachable(url: str, error: Any) -> HostUnreachable:
     message = f"Cannot connect to libvirt at '{url}': {error.get_error_message()}"
     hint = f"Try it by hand: virsh -c '{url}' list"
-    if is_local(url) and os.geteuid() != 0:
+    if ":" not in url:
+        # `kvm_clone.start web1 web2`: Salt hands the second name over as the url.
+        hint = f"A url reads like qemu:///system. If '{url}' is a machine: one name per call."
+    elif is_local(url) and os.geteuid() != 0:
         # The numbers differ by how the host guards the socket: file mode, polkit, no D-Bus.
         user = pwd.getpwuid(os.geteuid()).pw_name
         hint = (
