@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from saltext.kvmclone import addresses, neighbours
 from saltext.kvmclone.addresses import Sighting, Wanted
 from saltext.kvmclone.clone import Address
 from saltext.kvmclone.domain_xml import Domain, Interface
-from saltext.kvmclone.facts import Lease
+from saltext.kvmclone.facts import AgentInterface, Lease
 from saltext.kvmclone.neighbours import Neighbour
 from saltext.kvmclone.request import Pick
 from saltext.kvmclone.reservation import Reservation
@@ -24,6 +26,21 @@ def test_reachable_addresses_count(address: str) -> None:
 )
 def test_loopback_and_link_local_addresses_do_not(address: str) -> None:
     assert not addresses.usable(address)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "guest",
+        "192.168.122.5/24",
+        "10.0.0.1\nserver evil",
+        "fd00::1%eth0",
+        "fd00::1%\nserver x",
+    ],
+)
+def test_what_a_guest_calls_an_address_and_is_none_does_not_count(said: str) -> None:
+    assert not addresses.usable(said)
 
 
 def lease(address: str, expires: float, mac: str = "52:54:00:00:00:01") -> Lease:
@@ -106,6 +123,32 @@ def test_of_a_clone_with_a_reservation_no_other_address_counts() -> None:
     wanted = addresses.wanted_of(Pick(), reserved)
     assert [one.address.address for one in wanted.among(SEEN, DOMAIN)] == ["192.168.122.5"]
     assert addresses.wanted_of(Pick()) == Wanted()
+
+
+# --- the agent's word, which is the guest's -----------------------------------------------------
+
+
+def told_by(*interfaces: AgentInterface) -> list[Address]:
+    class Handle:
+        def agent_interfaces(self) -> list[AgentInterface]:
+            return list(interfaces)
+
+    handle: Any = Handle()
+    return [one.address for one in addresses.look(handle, DOMAIN, "qemu-agent")]
+
+
+def test_one_word_of_a_guest_that_is_no_address_does_not_hide_the_others() -> None:
+    said = AgentInterface("eth0", ONE, (("nonsense", 24, "ipv4"), ("10.9.0.7", 24, "ipv4")))
+    assert [one.address for one in told_by(said)] == ["10.9.0.7"]
+
+
+def test_a_guest_cannot_fill_the_answers_of_its_host() -> None:
+    many = tuple((f"10.9.{n // 250}.{n % 250 + 1}", 24, "ipv4") for n in range(5000))
+    told = told_by(AgentInterface("eth0\n\x1b[31m" + "x" * 100_000, ONE, many))
+    assert 0 < len(told) <= addresses.MOST_TOLD
+    assert told[0].interface.startswith("eth0")
+    assert told[0].interface.isprintable()
+    assert len(told[0].interface) <= addresses.LONGEST_INTERFACE
 
 
 # --- the kernel's ARP table ---------------------------------------------------------------------

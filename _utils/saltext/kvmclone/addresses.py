@@ -9,6 +9,7 @@ answer for it; loopback and link-local addresses are dropped.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -42,6 +43,10 @@ ARP_PAUSE = 1.0
 #: libvirt's DHCP server writes into the ARP table what it offers, a moment before the guest
 #: takes it and a lease says so. So there an entry counts only after this long, seconds.
 ARP_GRACE = 1.0
+
+#: Of what a guest tells over its agent. It tells what it likes, and no answer about a host may
+#: be too long, or unreadable, for the sake of one guest.
+MOST_TOLD, LONGEST_INTERFACE = 64, 64
 
 
 @dataclass(frozen=True)
@@ -112,9 +117,15 @@ def look(
 
 
 def usable(address: str) -> bool:
-    """Whether somebody else can reach the guest there: not loopback, link-local or the like."""
-    parsed = ipaddress.ip_address(address)
-    return not (
+    """
+    Whether somebody else can reach the guest there: not loopback, link-local or the like; nor
+    what is no address at all, since an agent says anything, and Python takes anything for a zone.
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return "%" not in address and not (
         parsed.is_loopback or parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified
     )
 
@@ -212,13 +223,14 @@ class Search:
             interfaces = self._handle.agent_interfaces()
         except HostError:  # connected, and not answering yet
             return []
-        return [
-            Sighting(Address(interface.name, interface.mac, address, prefix, family, AGENT), "")
+        told = (
+            Address(_named(interface.name), interface.mac, address, prefix, family, AGENT)
             for interface in interfaces
             if interface.mac in macs
             for address, prefix, family in interface.addresses
             if usable(address)
-        ]
+        )
+        return [Sighting(address, "") for address in itertools.islice(told, MOST_TOLD)]
 
     def _neighbours(self, domain: Domain) -> list[Sighting]:
         """What the host's ARP table says, where that has stood for a moment."""
@@ -262,6 +274,11 @@ class Search:
             why = f"and {reserved} is reserved for it" if reserved else "which 'pick' leaves out"
             said.append(f"seen was {seen}, {why}")
         return "; ".join(said)
+
+
+def _named(interface: str) -> str:
+    """What a guest calls an interface, as a line of text may hold it."""
+    return "".join(filter(str.isprintable, interface[:LONGEST_INTERFACE]))
 
 
 def _may_lease(card: Interface) -> bool:
