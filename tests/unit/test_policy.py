@@ -111,6 +111,9 @@ def test_a_name_may_be_a_regular_expression() -> None:
         ({"url": "qemu+ssh://evil/system"}, "may not set 'url'"),
         ({"tags": ["x"]}, "may not set 'tags'"),
         ({"__jid": 1}, "may not set"),
+        # It would be 2 hours; but whoever may ask a hundred times may not fill the book with it.
+        ({"ttl": "2" + " " * 10**6 + "h"}, "is not"),
+        ({"ttl": "1\u017f"}, "is not"),  # an s, says Unicode
     ],
 )
 def test_more_than_the_rule_says_is_refused(keys: dict[str, Any], word: str) -> None:
@@ -164,6 +167,14 @@ def test_what_is_no_minion_id_is_never_used_as_one(who: Any) -> None:
 @pytest.mark.parametrize("value", ["x" * 10**6, {"a": "x" * 10**6}, ["x"] * 10**6, b"x" * 10**6])
 def test_a_message_shows_little_of_something_huge(value: Any) -> None:
     assert len(policy.shortened(value)) < 70
+
+
+@pytest.mark.parametrize("name", [["x" * 10**6], {"a": ["x"] * 10**6}, {"x" * 10**6: 1}])
+def test_a_refusal_says_little_of_a_huge_name(name: Any) -> None:
+    item = {"token": TOKEN, "bell": "request", "name": name, "profile": "runner"}
+    with pytest.raises(Refused) as refused:
+        policy.read_ask("ci01", item)
+    assert len(refused.value.message) < 600
 
 
 # --- how many ---------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ minion id, so it is held against the strictest of these before anything happens.
 from __future__ import annotations
 
 import re
+import reprlib
 
 from saltext.kvmclone.errors import InvalidName
 
@@ -36,7 +37,7 @@ def check(name: object) -> str:
     """
     if not isinstance(name, str):
         raise InvalidName(
-            f"The name {name!r} was read as {_described(name)}, not as text.",
+            f"The name {reprlib.repr(name)} was read as {_described(name)}, not as text.",
             'Quote it: name: "007" in YAML, name=\'"007"\' on the command line.',
         )
     if not name:

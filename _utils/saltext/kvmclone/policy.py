@@ -32,6 +32,9 @@ OVERRIDABLE = ("cpus", "memory", "ttl")
 #: Longest minion id that is looked at.
 LONGEST_ID = 253
 
+#: Longest value of a key, characters; blanks may make a short one as long as anybody likes.
+LONGEST_VALUE = 60
+
 #: An ask waits this long for its turn, seconds, unless the policy says otherwise.
 PATIENCE = 3600.0
 
@@ -340,6 +343,8 @@ def _excess(rule: Rule, ask: Ask) -> str:
             return f"'{ask.minion_id}' may not set {shortened(key)}"
         kind = KEYS[key].kind
         try:
+            if isinstance(value, str) and len(value) > LONGEST_VALUE:
+                raise ValueError("it would be kept as it was written")
             wanted = kind.parse(value)
         except ValueError:
             return f"{shortened(value)} for '{key}' is not {kind.expected}"
