@@ -36,6 +36,9 @@ CACHED_WITHIN = 5.0
 #: Seconds that a minion gets from its start to its answer.
 MINION_TIMEOUT = 180.0
 
+#: Longest version that is believed, characters.
+LONGEST_VERSION = 60
+
 #: Seconds that it gets from when it announced itself, at the latest after twice that time.
 ANNOUNCED_TIMEOUT = 90.0
 
@@ -192,7 +195,9 @@ def _authentic(
 
 def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:
     version = answer.get("test.version") if isinstance(answer, dict) else None
-    if not isinstance(version, str):
+    # The guest's word, which goes onto the clone's record.
+    right = isinstance(version, str) and version.isprintable() and len(version) <= LONGEST_VERSION
+    if not right or not isinstance(version, str):
         raise VerificationFailed(
             f"'{minion_id}' answered, but not to test.version.",
             f"Ask it yourself: salt {minion_id} test.version",
@@ -201,7 +206,7 @@ def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:
     same = same_machine(told.strip(), uuid) if isinstance(told, str) else None
     if same is False:
         raise VerificationFailed(
-            f"'{minion_id}' answered from the machine {told}, and the clone is {uuid}.",
+            f"'{minion_id}' answered from the machine {told[:60]}, and the clone is {uuid}.",
             "Another machine holds the clone's key or id. Destroy the clone and find that machine.",
         )
     return Verified(version, "uuid" if same else "key")

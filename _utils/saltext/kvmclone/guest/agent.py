@@ -11,8 +11,8 @@ from __future__ import annotations
 import base64
 import shlex
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,11 +127,15 @@ class AgentChannel(ShellFiles):
             return Usable(f"the guest agent refused guest-info: {exc.message}")
         except errors.ChannelError as exc:
             return Usable(exc.message.rstrip("."), exc.hint, silent=True)
-        allowed = {
-            entry["name"]
-            for entry in info.get("supported_commands", ())
-            if entry.get("enabled", False)
-        }
+        try:
+            with self._understood():
+                allowed = {
+                    entry["name"]
+                    for entry in info.get("supported_commands", ())
+                    if entry.get("enabled", False)
+                }
+        except errors.ChannelError as exc:
+            return Usable(exc.message, exc.hint)
         missing = [command for command in NEEDED if command not in allowed]
         if missing:
             return Usable("the guest agent's configuration disables " + ", ".join(missing))
@@ -169,7 +173,8 @@ class AgentChannel(ShellFiles):
             told = self._ask("guest-file-read", {"handle": handle, "count": CHUNK})
         finally:
             self._ask("guest-file-close", {"handle": handle})
-        return base64.b64decode(told["buf-b64"])
+        with self._understood():
+            return base64.b64decode(told["buf-b64"])
 
     def _spool(self, data: bytes, deadline: float) -> str:
         """Put what is too long for one message into a private file of the guest."""
@@ -205,11 +210,13 @@ class AgentChannel(ShellFiles):
                     raise timed_out(f"sending {len(data)} bytes")
                 chunk = base64.b64encode(data[sent : sent + CHUNK]).decode()
                 answer = self._ask("guest-file-write", {"handle": handle, "buf-b64": chunk})
-                if answer["count"] <= 0:
+                with self._understood():
+                    written = int(answer["count"])
+                if written <= 0:
                     raise errors.ChannelError(
                         "the guest agent writes no more bytes", "Is the guest's disk full?"
                     )
-                sent += answer["count"]
+                sent += written
         finally:
             self._ask("guest-file-close", {"handle": handle})
 
@@ -221,7 +228,9 @@ class AgentChannel(ShellFiles):
         }
         if stdin:
             arguments["input-data"] = base64.b64encode(stdin).decode()
-        pid = self._ask("guest-exec", arguments)["pid"]
+        answer = self._ask("guest-exec", arguments)
+        with self._understood():
+            pid = int(answer["pid"])
         pause = _PAUSE_FIRST
         heard = time.monotonic()
         while True:
@@ -237,19 +246,30 @@ class AgentChannel(ShellFiles):
                 if time.monotonic() > min(heard + SILENCE, deadline):
                     raise self._lost(label or command, exc, restarted=False) from exc
                 status = {"exited": False}
-            if status["exited"]:
-                break
+            with self._understood(begun=True):
+                if status["exited"]:
+                    return _ended(status)
             if time.monotonic() + pause > deadline:
                 self._kill(pid)
                 raise timed_out(label or command)
             time.sleep(pause)
             pause = min(pause * _PAUSE_GROWTH, _PAUSE_MOST)
-        code = status.get("exitcode")
-        return Result(
-            status=128 + int(status.get("signal", 0)) if code is None else int(code),
-            output=_decoded(status.get("out-data")),
-            error=_decoded(status.get("err-data")),
-        )
+
+    @contextmanager
+    def _understood(self, begun: bool = False) -> Iterator[None]:
+        """
+        Around reading an answer, which is the guest's word and may be anything.
+
+        :param begun: A command was begun, and nobody will know how far it came.
+        """
+        try:
+            yield
+        except (AttributeError, LookupError, TypeError, ValueError) as exc:
+            self.lost = self.lost or begun
+            raise errors.ChannelError(
+                "the guest agent's answer cannot be understood",
+                "Is it a qemu-guest-agent that the guest runs? Otherwise use bootstrap: ssh.",
+            ) from exc
 
     def _lost(
         self, label: str, exc: errors.ChannelError, *, restarted: bool
@@ -284,6 +304,16 @@ class AgentChannel(ShellFiles):
                 f"the guest agent refused {execute}: {exc.message}",
                 "Is the guest still up? Otherwise use bootstrap: ssh.",
             ) from exc
+
+
+def _ended(status: dict[str, Any]) -> Result:
+    """How a command ended, in its agent's words."""
+    code = status.get("exitcode")
+    return Result(
+        status=128 + int(status.get("signal", 0)) if code is None else int(code),
+        output=_decoded(status.get("out-data")),
+        error=_decoded(status.get("err-data")),
+    )
 
 
 def _decoded(data: str | None) -> str:

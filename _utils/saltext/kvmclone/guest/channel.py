@@ -23,6 +23,13 @@ from saltext.kvmclone import errors
 #: sshd and the agent start commands with very different, sometimes empty, PATHs.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+#: Bytes that a command may say on each of its streams. The agent's own limit is the same, and
+#: a guest that never stops to speak shall not fill its host.
+MOST = 16 * 1024**2
+
+#: Characters of it that a message quotes.
+MOST_TOLD = 16 * 1024
+
 #: Stands where a secret was.
 HIDDEN = "***"
 
@@ -196,7 +203,7 @@ def tail(result: Result, secrets: Iterable[str] = (), lines: int = 20) -> str:
         for line in stream.splitlines()
         if line.strip()
     ]
-    return redact("\n".join(said[-lines:]), secrets)
+    return redact("\n".join(said[-lines:]), secrets)[-MOST_TOLD:]
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
@@ -243,6 +250,14 @@ def timed_out(command: str) -> errors.CommandFailed:
     return errors.CommandFailed(
         f"a command in the guest did not end in time: {first_line(command)}",
         "Look at the guest's load and console.",
+    )
+
+
+def says_too_much(command: str) -> errors.ChannelError:
+    """The error for a command that says more than :data:`MOST`."""
+    return errors.ChannelError(
+        f"a command in the guest never stops to speak: {first_line(command)}",
+        f"It may say {MOST // 1024**2} MiB. Log in to the guest and see what answers there.",
     )
 
 

@@ -20,6 +20,9 @@ from saltext.kvmclone.guest.channel import Channel, PublicKey
 
 RSA_BITS = 3072
 
+#: Keys of a guest that are taken for its own, and the longest: they stand on the clone's record.
+MOST, LONGEST = 16, 8192
+
 _Private = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
@@ -104,6 +107,7 @@ def over_agent(agent: AgentChannel) -> tuple[PublicKey, ...]:
 def _keys(text: str) -> tuple[PublicKey, ...]:
     found = []
     for line in text.splitlines():
-        with suppress(ValueError):
-            found.append(PublicKey.from_line(line))
-    return tuple(dict.fromkeys(found))
+        if len(line) <= LONGEST:
+            with suppress(ValueError):
+                found.append(PublicKey.from_line(line))
+    return tuple(dict.fromkeys(found))[:MOST]

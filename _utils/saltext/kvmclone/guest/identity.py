@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 #: is still busy.
 RESET_TIMEOUT = 180.0
 NETWORK_TIMEOUT = 60.0
+#: Words of the script that are heard, and the longest: they may become warnings of the clone.
+_MOST_WORDS, _LONGEST_WORD = 100, 1000
 #: Longest name that Linux takes; a longer one is cut to its first label.
 _HOSTNAME_MOST = 64
 
@@ -137,10 +139,10 @@ def reset(
     failed: list[str] = []
     kinds: set[str] = set()
     complete = False
-    for line in result.output.splitlines():
-        if not line.startswith(reset_script.MARK):
-            continue
-        outcome, _, rest = line[len(reset_script.MARK) :].strip().partition(" ")
+    lines = [line for line in result.output.splitlines() if line.startswith(reset_script.MARK)]
+    for line in lines[:_MOST_WORDS]:
+        said = line[len(reset_script.MARK) : _LONGEST_WORD].strip()
+        outcome, _, rest = said.partition(" ")
         name, _, why = rest.partition(" ")
         if outcome == "end":
             complete = True
@@ -301,11 +303,13 @@ def verify_guest(channel: Channel, uuid: str, macs: Collection[str] = ()) -> str
         if same:
             return "dmi"
         if same is False:
-            raise _wrong(f"has the uuid {shown}, the clone has {uuid}")
+            raise _wrong(f"has the uuid {shown[:60]}, the clone has {uuid}")
         cards = {line.strip() for line in lines if _MAC.fullmatch(line.strip())} - _NO_CARDS
         if macs and cards and not as_root:
             if cards.isdisjoint(macs):
-                raise _wrong(f"has the MAC addresses {', '.join(sorted(cards))}, none the clone's")
+                raise _wrong(
+                    f"has the MAC addresses {', '.join(sorted(cards)[:8])}, none the clone's"
+                )
             known = "mac"
         if "no uuid" in lines:
             break

@@ -129,6 +129,6 @@ def _not_the_login(transport: Any, exc: Exception) -> None:
     said = getattr(handler, "banner", None) or b""
     text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
     if "booting up" in text or "not permitted to log in" in text:
-        raise Booting(text.strip()) from exc
+        raise Booting(text.strip()[:300]) from exc
     if not transport.is_active():
         raise HungUp(str(exc)) from exc

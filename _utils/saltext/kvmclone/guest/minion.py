@@ -17,10 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from saltext.kvmclone import errors
-from saltext.kvmclone.guest import enrol_script
+from saltext.kvmclone.guest import enrol_script, yamltext
 from saltext.kvmclone.guest.channel import Channel, Result, check, redact, tail
 from saltext.kvmclone.request import Secrets
 
@@ -34,6 +32,9 @@ DEFAULTS = {"master": "salt", "log_level": "info", "hash_type": "sha256"}
 #: salt-cloud's folder; its documentation has profiles that name it in deploy_command.
 SALT_CLOUD_FOLDER = "/tmp/.saltcloud"
 _NAMES_FOLDER = re.compile(re.escape(SALT_CLOUD_FOLDER) + r"(?![\w.-])")
+#: Words of our shell that are heard, and the longest.
+_MOST_WORDS, _LONGEST_WORD = 1000, 2000
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_VARIABLE = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
 
@@ -250,19 +251,19 @@ def _members(
     enrolment: Enrolment, folder: str, installed: str | None, warnings: list[str]
 ) -> dict[str, tuple[bytes, int]]:
     """The archive's content: name to content and mode."""
-    grains = enrolment.grains
+    grains = yamltext.plain(enrolment.grains)
     if installed and grains:
         grains = _merged(installed, grains, warnings)
     # A minion that the base has keeps what the base configures; a new one has nothing yet.
     defaults = DEFAULTS if installed is None else {}
     config = {**defaults, **enrolment.minion_config, "id": enrolment.minion_id}
     members = {
-        "minion": (_yaml(config), 0o600),
+        "minion": (yamltext.dump(yamltext.plain(config)), 0o600),
         "minion.pem": (enrolment.private_key_pem.encode(), 0o600),
         "minion.pub": (enrolment.public_key_pem.encode(), 0o644),
     }
     if grains or installed is None:
-        members["grains"] = (_yaml(grains), 0o644)
+        members["grains"] = (yamltext.dump(grains), 0o644)
     members |= {file.path: (file.content, file.mode) for file in enrolment.beside}
     if enrolment.master_sign_pub:
         members["master_sign.pub"] = (enrolment.master_sign_pub.encode(), 0o644)
@@ -308,21 +309,10 @@ def _deploy(enrolment: Enrolment, folder: str) -> str:
 
 def _merged(text: str, grains: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
     """The base's static grains with ours over them."""
-    try:
-        own = yaml.safe_load(text)
-    except yaml.YAMLError:
-        own = None
-    if not isinstance(own, dict):
+    own = yamltext.load(text)
+    if own is None:
         warnings.append("The base's /etc/salt/grains could not be read and was replaced.")
-        own = {}
-    return {**own, **grains}
-
-
-def _yaml(data: Mapping[str, Any]) -> bytes:
-    # By way of JSON: Salt hands out ordered and other dicts that YAML would not write.
-    plain = json.loads(json.dumps(data, default=str))
-    text: str = yaml.safe_dump(plain, default_flow_style=False, sort_keys=False)
-    return text.encode()
+    return {**(own or {}), **grains}
 
 
 def _report(result: Result, enrolment: Enrolment, folder: str, warnings: list[str]) -> Report:
@@ -337,32 +327,51 @@ def _report(result: Result, enrolment: Enrolment, folder: str, warnings: list[st
         # It begins in the middle of a line, and half a secret is none that can be recognised.
         output = output.partition("\n")[2]
     words = [
-        line[len(enrol_script.MARK) :].strip().split(" ", 2)
+        line[len(enrol_script.MARK) : _LONGEST_WORD].strip().split(" ", 2)
         for line in ours.splitlines()
         if line.startswith(enrol_script.MARK)
     ]
     said = Result(result.status, output, result.error)
-    how = "script"
-    for word in words:
-        if word[0] == "refused":
-            raise errors.DeployFailed(
-                f"the folder {folder} in the guest is not ours: {' '.join(word[1:])}",
-                "Somebody put it there, in the base or since. Look at it and remove it.",
-            )
-        if word[0] == "failed" and not word[1].startswith("inline-"):
-            raise _failure(word, enrolment, tail(said, hidden))
-        if word[0] == "failed":
-            number = int(word[1].partition("-")[2])
-            shown = redact(enrolment.inline_script[number], hidden)
-            warnings.append(f"inline_script: '{shown}' ended with exit status {word[2]}.")
-        if word[0] == "started":
-            how = word[1]
+    try:
+        how = _heard(words, enrolment, folder, tail(said, hidden), warnings)
+    except (LookupError, ValueError) as exc:
+        raise errors.DeployFailed(
+            f"the guest of '{enrolment.minion_id}' answers what no script of ours says",
+            "Log in to the guest and see what its /bin/sh is.",
+        ) from exc
     if ["end"] not in words:
         raise errors.DeployFailed(
             f"the deployment ended early with exit status {result.status}: {tail(said, hidden)}",
             "Is there a 'tar' in the guest, and room in its /tmp?",
         )
     return Report(how, tail(said, hidden, lines=40), tuple(warnings))
+
+
+def _heard(
+    words: list[list[str]], enrolment: Enrolment, folder: str, said: str, warnings: list[str]
+) -> str:
+    """
+    Take in what the shell tells; the answer is :attr:`Report.how`.
+
+    :raises errors.DeployFailed: It tells of a failure.
+    :raises ValueError: That is not our shell; LookupError likewise.
+    """
+    how = "script"
+    for word in words[:_MOST_WORDS]:
+        if word[0] == "refused":
+            raise errors.DeployFailed(
+                f"the folder {folder} in the guest is not ours: {' '.join(word[1:])}",
+                "Somebody put it there, in the base or since. Look at it and remove it.",
+            )
+        if word[0] == "failed" and not word[1].startswith("inline-"):
+            raise _failure(word, enrolment, said)
+        if word[0] == "failed":
+            number = int(word[1].partition("-")[2])
+            shown = redact(enrolment.inline_script[number], enrolment.hidden())
+            warnings.append(f"inline_script: '{shown}' ended with exit status {int(word[2])}.")
+        if word[0] == "started":
+            how = word[1]
+    return how
 
 
 def _failure(word: list[str], enrolment: Enrolment, said: str) -> errors.DeployFailed:

@@ -10,6 +10,7 @@ terminal, is in :mod:`.sudo`.
 from __future__ import annotations
 
 import select
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +18,15 @@ from typing import Any
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest import greeting, sudo
 from saltext.kvmclone.guest import login as entering
-from saltext.kvmclone.guest.channel import PublicKey, Result, ShellFiles, timed_out, with_path
+from saltext.kvmclone.guest.channel import (
+    MOST,
+    PublicKey,
+    Result,
+    ShellFiles,
+    says_too_much,
+    timed_out,
+    with_path,
+)
 from saltext.kvmclone.request import Login, Secrets
 
 try:
@@ -149,12 +158,12 @@ class SshChannel(ShellFiles):
         except (paramiko.SSHException, EOFError, OSError) as exc:
             raise self._dead(exc) from exc
         try:
-            if dialogue is not None and self._login.tty:
-                session.get_pty(term="dumb", width=1000)
-            session.exec_command(text)
+            _begin(session, text, dialogue is not None and self._login.tty, deadline)
             result = _converse(session, dialogue or sudo.Plain(stdin or b""), deadline)
         except TimeoutError:
             raise timed_out(command) from None
+        except OverflowError:
+            raise says_too_much(command) from None
         except (paramiko.SSHException, EOFError, OSError) as exc:
             raise self._dead(exc) from exc
         finally:
@@ -173,11 +182,33 @@ class SshChannel(ShellFiles):
         )
 
 
+def _begin(session: Any, command: str, tty: bool, deadline: float) -> None:
+    """
+    Have the server start a command. paramiko waits for its yes without end.
+
+    :raises TimeoutError: It said neither yes nor no until the deadline.
+    """
+    alarm = threading.Timer(max(deadline - time.monotonic(), 0.0), session.close)
+    alarm.daemon = True
+    alarm.start()
+    try:
+        if tty:
+            session.get_pty(term="dumb", width=1000)
+        session.exec_command(command)
+    except paramiko.SSHException as exc:
+        if time.monotonic() >= deadline:
+            raise TimeoutError from exc
+        raise
+    finally:
+        alarm.cancel()
+
+
 def _converse(session: Any, dialogue: sudo.Plain | sudo.Dialogue, deadline: float) -> Result:
     """
     Feed a command and read it out, until it has ended.
 
     :raises TimeoutError: It has not, at the deadline.
+    :raises OverflowError: It said more than anything that is asked of a guest.
     """
     session.setblocking(False)
     output, error = bytearray(), bytearray()
@@ -193,12 +224,14 @@ def _converse(session: Any, dialogue: sudo.Plain | sudo.Dialogue, deadline: floa
             session.shutdown_write()
             shut = True
         read = False
-        while session.recv_ready():
+        while session.recv_ready() and len(output) <= MOST:
             output += session.recv(65536)
             read = True
-        while session.recv_stderr_ready():
+        while session.recv_stderr_ready() and len(error) <= MOST:
             error += session.recv_stderr(65536)
             read = True
+        if max(len(output), len(error)) > MOST:
+            raise OverflowError
         now = time.monotonic()
         ended = session.exit_status_ready()
         if ended:
