@@ -149,10 +149,15 @@ class _Bootstrap:
 
     def run(self) -> Record:
         """See :func:`bootstrap`."""
+        enrolled = Minion(id=self.enrolment.minion_id, fingerprint=self.enrolment.fingerprint)
+        if self.record.minion.fingerprint != enrolled.fingerprint:
+            # An earlier attempt's. This one's may be accepted already, and if this attempt fails,
+            # whoever resumes or destroys the clone must know which key to take back.
+            self.record = replace(self.record, minion=enrolled)
+            self._save()
         agent = self._agent()
         if agent is None or not self._over_agent(agent):
             self._over_ssh()
-        enrolled = Minion(id=self.enrolment.minion_id, fingerprint=self.enrolment.fingerprint)
         self.record = replace(self.record, minion=enrolled)
         self._save()
         return self.record
