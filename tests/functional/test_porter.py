@@ -84,6 +84,26 @@ def test_while_a_policy_is_wrong_nothing_begins_and_nothing_is_refused(
     assert states(porter) == [MAKING]
 
 
+@pytest.mark.parametrize("place", ["master", "master.d/kvm_clone.conf"])
+def test_while_a_file_of_the_master_is_broken_nothing_begins_and_nothing_is_refused(
+    porter: Porter, config: Path, place: str
+) -> None:
+    broken = config.parent / place
+    broken.parent.mkdir(exist_ok=True)
+    right = config.read_text()
+    if broken != config:  # the policy stands in the included file
+        write(config, None)
+    broken.write_text("kvm_clone: {reactor: [\n")
+    look(porter)
+    look(porter)
+    assert porter._begin() == []
+    assert states(porter) == [QUEUED]
+    broken.write_text(right)
+    look(porter)
+    look(porter)
+    assert [entry.name for entry in porter._begin()] == ["ci01-a"]
+
+
 def test_what_was_begun_and_left_is_begun_again(porter: Porter) -> None:
     (begun,) = porter._begin()
     (again,) = porter._begin()  # nobody is at work on it in this process

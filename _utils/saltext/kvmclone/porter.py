@@ -55,6 +55,7 @@ TRY_AGAIN = 10.0
 REREAD = 5.0
 
 _PAUSE = 0.5
+_UNREADABLE = object()
 _TOO_LONG = "It waited too long for its turn; see the rule's limits."
 
 
@@ -169,11 +170,13 @@ class Porter:
             return
         self.read = time.monotonic()
         before = self.written
-        self.written = salt.config.master_config(str(self.opts["conf_file"])).get("kvm_clone")
+        self.written = _section(str(self.opts["conf_file"]))
         if self.written != before:
             return  # it may be just being written: it counts when it says the same again
-        self.opts = {**self.opts, "kvm_clone": self.written}
         try:
+            if self.written is _UNREADABLE:
+                raise ConfigError("The master's configuration cannot be read.", "Its log says why.")
+            self.opts = {**self.opts, "kvm_clone": self.written}
             self.policy = doorbell.read_policy(self.opts)
             self.right = True
         except ConfigError as error:
@@ -280,6 +283,15 @@ class Porter:
             now = book.heard(entry.minion_id, entry.token)
             if now is not None:  # it may be gone meanwhile
                 book.put(dataclasses.replace(now, told=True))
+
+
+def _section(path: str) -> Any:
+    """``kvm_clone:`` as the master's files say it now; :data:`_UNREADABLE` where one is broken."""
+    try:
+        # Else a broken included file is one that says nothing: no policy, and all is refused.
+        return salt.config.master_config(path, exit_on_config_errors=True).get("kvm_clone")
+    except SystemExit:
+        return _UNREADABLE
 
 
 def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
