@@ -403,6 +403,13 @@ def test_every_honoured_key_reaches_the_request() -> None:
         assert catalogue.resolve("small", "web1") != plain, key
 
 
+@pytest.mark.parametrize("domain", ["a,db1", "*", "../../x", "a b", "x" * 250, "web[12]"])
+def test_a_domain_with_which_salt_means_other_minions_is_refused(domain: str) -> None:
+    for keys in ({"append_domain": domain}, {"minion": {"append_domain": domain}}):
+        with pytest.raises(ConfigError, match="append_domain"):
+            resolved(keys)
+
+
 def test_use_fqdn_with_a_domain_means_append_domain() -> None:
     request = resolved({"use_fqdn": True, "domain": "example.com"})
     assert request.minion_id == "web1.example.com"

@@ -251,6 +251,9 @@ class Catalogue:
             why = exc.strerror if isinstance(exc, OSError) else "it is not text"
             text = f"cannot be read: {why}{_if_a_path(keys.get('private_key'))}"
             raise error_for([Problem(place, section, "private_key", text)]) from None
+        if not names.is_minion_id(request.minion_id):
+            text = f"makes the minion id {request.minion_id[:300]!r}, which Salt cannot have"
+            raise error_for([Problem(place, section, "append_domain", text)])
         return request, dataclasses.replace(secrets, stored=taken.texts)
 
 

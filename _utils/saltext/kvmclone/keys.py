@@ -144,7 +144,8 @@ class MinionKeys:
         return bool(driver)
 
     def _draft(self, minion_id: str, public: str) -> str:
-        draft = os.path.join(self.opts["pki_dir"], f".{minion_id}.{secrets.token_hex(8)}")
+        # Without the id, which with more to it may be longer than a file's name can be.
+        draft = os.path.join(self.opts["pki_dir"], f".kvm_clone.{secrets.token_hex(8)}")
         with open(draft, "x", encoding="ascii", opener=_readable) as target:
             target.write(public)
         return draft

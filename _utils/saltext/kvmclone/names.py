@@ -20,6 +20,8 @@ LONGEST_LABEL = 63
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 
+_MINION_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
+
 _RULE = (
     "A name is made of letters, digits, dots and hyphens; each part between dots begins "
     f"with a letter or digit and has at most {LONGEST_LABEL} characters, "
@@ -59,6 +61,18 @@ def check(name: object) -> str:
                 _RULE,
             )
     return name
+
+
+def is_minion_id(value: object) -> bool:
+    """
+    Whether a minion can be called so: in a file's name, in a pattern, in a list of targets, in
+    which Salt finds several ids or none where one has a comma, a star or a slash.
+    """
+    return (
+        isinstance(value, str)
+        and len(value) <= LONGEST_NAME
+        and _MINION_ID.fullmatch(value) is not None
+    )
 
 
 def _described(value: object) -> str:

@@ -29,16 +29,12 @@ BELLS = (REQUEST, RELEASE, EXPIRED, START, DESTROYED)
 #: list: a secret, a url, a script, a path, a host.
 OVERRIDABLE = ("cpus", "memory", "ttl")
 
-#: Longest minion id that is looked at.
-LONGEST_ID = 253
-
 #: Longest value of a key, characters; blanks may make a short one as long as anybody likes.
 LONGEST_VALUE = 60
 
 #: An ask waits this long for its turn, seconds, unless the policy says otherwise.
 PATIENCE = 3600.0
 
-_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
 _TOKEN = re.compile(r"[0-9a-f]{16,64}")
 
 #: What to read when something was refused.
@@ -252,8 +248,7 @@ def minion_id(value: object) -> str:
 
     :raises Refused: It is anything else.
     """
-    right = isinstance(value, str) and len(value) <= LONGEST_ID and _ID.fullmatch(value)
-    if not right or not isinstance(value, str):
+    if not names.is_minion_id(value) or not isinstance(value, str):
         raise Refused(f"{shortened(value)} is no minion id, so nobody can be asked.", HINT)
     return value
 
