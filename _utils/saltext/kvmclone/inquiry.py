@@ -44,7 +44,8 @@ def witness(host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()) -
     :raises KvmCloneError: It cannot be asked.
     """
     found = host.witness(list(names), list(ids))
-    right = isinstance(found, dict) and {"domains", "clones"} <= set(found)
+    lists = [found.get(key) for key in ("domains", "clones")] if isinstance(found, dict) else [None]
+    right = all(isinstance(told, list) for told in lists)
     if not right or not all(_is_clone(item) for item in found["clones"]):
         raise HostUnreachable("A KVM host answers in a form that is not known.")
     return found

@@ -12,7 +12,8 @@ is called ready on everything that was said before.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import salt.utils.minion
@@ -21,7 +22,7 @@ from saltext.kvmclone import clone as clone_module
 from saltext.kvmclone import errors, leftovers, questions, sealed, workers
 from saltext.kvmclone import request as request_module
 from saltext.kvmclone.clone import Clone
-from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NeverConnected
+from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NeverConnected, named
 from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.kvm_host import KvmHost
@@ -98,7 +99,8 @@ class RemoteHost:
 
     def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
         rows = self._call("clear", name=name, token=token, force=force)
-        return [Leftover(**row) for row in rows]
+        with self._understood():
+            return [Leftover(**row) for row in rows]
 
     def power(self, name: str, action: str) -> Clone:
         return self._clone("power", name=name, action=action)
@@ -107,10 +109,14 @@ class RemoteHost:
         return self._clone("show", name=name)
 
     def list_clones(self) -> list[Clone]:
-        return [clone_module.from_dict(item) for item in self._call("list_clones")]
+        told = self._call("list_clones")
+        with self._understood():
+            return [clone_module.from_dict(item) for item in told]
 
     def unfinished(self, name: str = "") -> list[Unfinished]:
-        return [leftovers.from_dict(item) for item in self._call("unfinished", name=name)]
+        told = self._call("unfinished", name=name)
+        with self._understood():
+            return [leftovers.from_dict(item) for item in told]
 
     def tree(self) -> dict[str, Any]:
         answer: dict[str, Any] = self._call("tree")
@@ -155,7 +161,9 @@ class RemoteHost:
         return public
 
     def _clone(self, operation: str, **arguments: Any) -> Clone:
-        return clone_module.from_dict(self._call(operation, **arguments))
+        told = self._call(operation, **arguments)
+        with self._understood():
+            return clone_module.from_dict(told)
 
     def _call(self, operation: str, **arguments: Any) -> Any:
         """
@@ -167,13 +175,23 @@ class RemoteHost:
         """
         asked = {"operation": operation, "arguments": arguments, "url": self.url}
         answer = questions.ask(self.opts, self.minion_id, FUNCTION, asked, patient=True)
-        if isinstance(answer, dict) and "error" in answer:
+        if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
             raise errors.from_dict(answer["error"])
         if isinstance(answer, dict) and "answer" in answer:
             return answer["answer"]
-        raise HostUnreachable(
-            f"The minion '{self.minion_id}' answers in a form that is not known: "
-            f"{str(answer)[:300]}",
+        raise self._strange(str(answer)[:300])
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Around reading an answer: what is wrong with it is that host's fault, and no other's."""
+        try:
+            yield
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise self._strange(named(error)[:300]) from error
+
+    def _strange(self, what: str) -> HostUnreachable:
+        return HostUnreachable(
+            f"The minion '{self.minion_id}' answers in a form that is not known: {what}",
             f"Bring our modules there: salt {self.minion_id} saltutil.sync_all",
         )
 
