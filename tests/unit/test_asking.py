@@ -11,7 +11,7 @@ import pytest
 
 from saltext.kvmclone import asking
 from saltext.kvmclone.asking import Asking
-from saltext.kvmclone.errors import ConfigError, HostError
+from saltext.kvmclone.errors import ConfigError, HostError, SecretInArgument
 
 
 @pytest.fixture
@@ -35,7 +35,9 @@ def test_a_request_waits_until_it_is_answered_and_is_kept_for_people(minion: Ask
 
 
 def test_what_no_policy_can_allow_is_not_even_asked(minion: Asking) -> None:
-    for key in ("password", "url", "script", "private_key", "host", "pool"):
+    with pytest.raises(SecretInArgument, match="must be changed"):  # salt-call tells the master
+        minion.ask("request", "a", "runner", {"password": "x", "cpus": 2})
+    for key in ("url", "script", "private_key", "host", "pool"):
         with pytest.raises(ConfigError, match=key):
             minion.ask("request", "a", "runner", {key: "x"})
     with pytest.raises(ConfigError, match="too long"):

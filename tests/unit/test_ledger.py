@@ -239,3 +239,18 @@ def test_the_folder_is_nobody_elses(book: Ledger) -> None:
     with book.open() as entries:
         entries.put(entry(1))
     assert (Path(book.folder) / "requests.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_process_that_was_forked_meanwhile_does_not_keep_the_book_closed(book: Ledger) -> None:
+    with book.open():
+        child = os.fork()
+        if child == 0:  # Salt forks its jobs, and they live on
+            time.sleep(30)
+            os._exit(0)
+    try:
+        lock = ledger._lock(os.path.join(book.folder, "lock"), wait=False)
+        assert lock is not None
+        os.close(lock)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

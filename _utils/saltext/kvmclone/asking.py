@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from saltext.kvmclone import checks
 from saltext.kvmclone.errors import ConfigError, HostError
 from saltext.kvmclone.policy import OVERRIDABLE
 
@@ -50,8 +51,10 @@ class Asking:
 
         :param bell: ``request`` or ``release``.
         :return: Its token.
+        :raises SecretInArgument: A secret was typed, which ``salt-call`` has told the master.
         :raises ConfigError: A key that no policy can allow; too many wait; it is too long.
         """
+        checks.refuse_secrets(keys)
         if strange := sorted(set(keys) - set(OVERRIDABLE)):
             raise ConfigError(
                 f"An event cannot set {', '.join(strange)}; only {', '.join(OVERRIDABLE)}.",

@@ -152,6 +152,16 @@ def advice_on(name: str, value: Any) -> str:
 # --- arguments ----------------------------------------------------------------------
 
 
+def refuse_secrets(given: Mapping[str, Any]) -> None:
+    """:raises SecretInArgument: One of the arguments is, or looks like, a secret."""
+    if leaked := sorted(name for name, value in given.items() if _is_leaked(name, value)):
+        raise SecretInArgument(
+            f"A secret was given as an argument: {', '.join(leaked)}. It already stands in "
+            "the job cache and must be changed.",
+            "Change it, then write it into the profile, the pillar or an sdb:// URI.",
+        )
+
+
 def checked_arguments(arguments: Mapping[str, Any]) -> Keys:
     """
     The profile keys among keyword arguments, once all of them are right.
@@ -161,12 +171,7 @@ def checked_arguments(arguments: Mapping[str, Any]) -> Keys:
     :raises ConfigError: All that is wrong, at once.
     """
     given = {name: value for name, value in arguments.items() if not name.startswith("__")}
-    if leaked := sorted(name for name, value in given.items() if _is_leaked(name, value)):
-        raise SecretInArgument(
-            f"A secret was given as an argument: {', '.join(leaked)}. It already stands in "
-            "the job cache and must be changed.",
-            "Change it, then write it into the profile, the pillar or an sdb:// URI.",
-        )
+    refuse_secrets(given)
     problems = []
     for name, value in given.items():
         fault = fault_of(name, value, Place.PROFILE)

@@ -297,7 +297,7 @@ class Ledger:
             yield
         finally:
             if lock is not None:
-                os.close(lock)
+                _unlock(lock)
 
     # --- the one worker ---------------------------------------------------------------
 
@@ -314,7 +314,7 @@ class Ledger:
         with self._held():
             lock = _lock(os.path.join(self.folder, "worker"), wait=False)
             if lock is not None:
-                os.close(lock)
+                _unlock(lock)
             return lock is None
 
     def is_lock(self, descriptor: int) -> bool:
@@ -361,6 +361,12 @@ def _lock(path: str, wait: bool) -> int | None:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _unlock(descriptor: int) -> None:
+    """A process that was forked meanwhile has the file open, too: closing it is not enough."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _write(path: str, text: str) -> None:
