@@ -81,6 +81,17 @@ class ConfigError(KvmCloneError):
     """One or more problems in providers, profiles or arguments, all listed at once."""
 
 
+def no_host() -> ConfigError:
+    """
+    What to raise where all hosts are to be asked and there is none. Not "it is gone": that would
+    be nobody's word, and a key hangs on it.
+    """
+    return ConfigError(
+        "No KVM host is configured on this master, so nobody can tell what there is.",
+        "Are its providers there? salt-run kvmclone.profiles",
+    )
+
+
 class SecretInArgument(KvmCloneError):
     """A secret was typed as an argument and now stands in the job cache."""
 

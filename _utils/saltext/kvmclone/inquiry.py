@@ -16,7 +16,7 @@ import salt.client
 import salt.exceptions
 
 from saltext.kvmclone import questions
-from saltext.kvmclone.errors import HostUnreachable, heed_interrupt
+from saltext.kvmclone.errors import HostUnreachable, heed_interrupt, no_host
 from saltext.kvmclone.kvm_host import KvmHost
 
 log = logging.getLogger(__name__)
@@ -59,8 +59,11 @@ def everywhere(
     """
     What all hosts together know.
 
-    :raises KvmCloneError: One of them cannot be asked, so nobody can tell.
+    :raises KvmCloneError: One of them cannot be asked, or there is none: nobody can tell.
     """
+    hosts = list(hosts)
+    if not hosts:
+        raise no_host()
     told: dict[str, Any] = {"domains": [], "clones": []}
     names, ids = list(names), list(ids)
     for _label, host in hosts:

@@ -36,6 +36,7 @@ from saltext.kvmclone.errors import (
     HostUnreachable,
     KvmCloneError,
     NotFound,
+    no_host,
 )
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.kvm_host import KvmHost
@@ -193,14 +194,16 @@ class Master:
 
         :raises NotFound: No host has it.
         :raises ForeignDomain: A domain has that name and is not one of ours.
-        :raises ConfigError: Several hosts have one of that name.
+        :raises ConfigError: Several hosts have one of that name, or there is no host.
         :raises HostUnreachable: No host has it, but one did not answer.
         """
         names.check(name)
         found: dict[str, tuple[str, KvmHost, Clone]] = {}
         down: list[str] = []
         foreign: ForeignDomain | None = None
-        for label, host in self.hosts():
+        if not (hosts := self.hosts()):
+            raise no_host()
+        for label, host in hosts:
             try:
                 clone = host.show(name)
                 found.setdefault(clone.uuid, (label, host, clone))

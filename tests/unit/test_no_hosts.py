@@ -1,0 +1,58 @@
+"""A master whose providers are away for a moment takes no clone for gone, and no key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import salt.config
+import yaml
+
+from saltext.kvmclone import telling
+from saltext.kvmclone.answering import Answering
+from saltext.kvmclone.errors import ConfigError
+from saltext.kvmclone.keys import MinionKeys, generate
+from saltext.kvmclone.ledger import MADE, Entry, Ledger, Ring
+from saltext.kvmclone.master import Master
+from saltext.kvmclone.policy import DESTROYED, Policy
+
+PUBLIC = generate(2048).public
+
+
+@pytest.fixture
+def opts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A master without a provider, with the key of one clone."""
+    path = tmp_path / "master"
+    folders = {"root_dir": str(tmp_path), "pki_dir": str(tmp_path / "pki")}
+    path.write_text(yaml.safe_dump({**folders, "cachedir": str(tmp_path / "cache")}))
+    (tmp_path / "pki/minions").mkdir(parents=True)
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setattr(telling, "fire", lambda *_: None)
+    made: dict[str, Any] = dict(salt.config.master_config(str(path)))
+    MinionKeys(made).accept("web1", PUBLIC)
+    return made
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_destroy_asks_for_a_host_and_leaves_the_key(opts: dict[str, Any], force: bool) -> None:
+    outcome = Master(opts).destroy("web1", force)
+    assert isinstance(outcome.error, ConfigError)
+    assert MinionKeys(opts).accepted("web1")
+
+
+def test_a_bell_that_says_destroyed_leaves_the_key(opts: dict[str, Any]) -> None:
+    book = Ledger(opts)
+    Answering(opts, Policy(clean_keys=True), book).answer(
+        Ring(DESTROYED, "web1", 0.0, 0, 0.0, "stamp")
+    )
+    assert MinionKeys(opts).accepted("web1")
+
+
+def test_the_place_of_a_machine_stays_taken(opts: dict[str, Any]) -> None:
+    book = Ledger(opts)
+    with book.open() as entries:
+        entries.put(Entry("0" * 32, "ci01", "web1", "runner", state=MADE, uuid="uuid"))
+    Answering(opts, Policy(), book).reconcile()
+    with book.open() as entries:
+        assert [one.state for one in entries.entries] == [MADE]
