@@ -9,7 +9,7 @@ import pytest
 import salt.config
 import yaml
 
-from saltext.kvmclone import telling
+from saltext.kvmclone import questions, telling
 from saltext.kvmclone.answering import Answering
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.keys import MinionKeys, generate
@@ -47,6 +47,23 @@ def test_a_bell_that_says_destroyed_leaves_the_key(opts: dict[str, Any]) -> None
         Ring(DESTROYED, "web1", 0.0, 0, 0.0, "stamp")
     )
     assert MinionKeys(opts).accepted("web1")
+
+
+@pytest.mark.parametrize(("host", "stays"), [("kvm01", True), ("kvm02", False), ("", False)])
+def test_the_word_that_counts_is_that_of_the_clone_s_own_host(
+    opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch, host: str, stays: bool
+) -> None:
+    told = {"answer": {"domains": [], "clones": []}}
+    monkeypatch.setattr(questions, "ask", lambda *_, **__: told)
+    keys = MinionKeys(opts)
+    keys.accept("web1", PUBLIC, "web1", host)
+    opts["kvm_clone"] = {
+        "providers": {"kvm": {"driver": "libvirt", "host": "kvm02", "url": "x:///"}}
+    }
+    Answering(opts, Policy(clean_keys=True), Ledger(opts)).answer(
+        Ring(DESTROYED, "web1", 0.0, 0, 0.0, "stamp")
+    )
+    assert bool(keys.accepted("web1")) is stays
 
 
 def test_the_place_of_a_machine_stays_taken(opts: dict[str, Any]) -> None:

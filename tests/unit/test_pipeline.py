@@ -141,7 +141,7 @@ class FaultyMaster:
     def fingerprint(self, public: str) -> str:
         return f"finger of {public}"
 
-    def accept(self, minion_id: str, public: str, name: str) -> None:
+    def accept(self, minion_id: str, public: str, name: str, host: str) -> None:
         self.accepted[minion_id] = self.fingerprint(public)
         self._step("accept")
 

@@ -253,10 +253,16 @@ class Answering:
         """A clone is said to be gone: if every host says so, its key goes too."""
         keys = self._side().keys
         for minion_id in doorbell.remembered_for(self.opts, name):
-            fingerprint = keys.remembered(minion_id)
-            known = inquiry.everywhere(
-                self._side().hosts(), names=[name, minion_id], ids=[minion_id]
-            )
+            fingerprint, hosts = keys.remembered(minion_id), self._side().hosts()
+            its_own = keys.host_of(minion_id)
+            if its_own and its_own not in [label for label, _host in hosts]:
+                error = Refused(
+                    f"'{name}' was made on '{its_own}', which no provider names; its key stays.",
+                    f"If that host is gone for good: salt-key -d {minion_id}",
+                )
+                doorbell.refuse(self.opts, error, bell=DESTROYED, who=name, minion=minion_id)
+                continue
+            known = inquiry.everywhere(hosts, names=[name, minion_id], ids=[minion_id])
             if known["domains"] or any(c["minion"] == minion_id for c in known["clones"]):
                 error = Refused(f"'{name}' is said to be gone, and is there; its key stays.")
                 doorbell.refuse(self.opts, error, bell=DESTROYED, who=name, minion=minion_id)

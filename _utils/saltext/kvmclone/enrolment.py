@@ -61,9 +61,9 @@ class Enroller:
         """See :meth:`.keys.MinionKeys.fingerprint`."""
         return self.keys.fingerprint(public)
 
-    def accept(self, minion_id: str, public: str, name: str) -> None:
+    def accept(self, minion_id: str, public: str, name: str, host: str) -> None:
         """See :meth:`.keys.MinionKeys.accept`."""
-        self.keys.accept(minion_id, public, name)
+        self.keys.accept(minion_id, public, name, host)
 
     def remove(self, minion_id: str, fingerprint: str) -> bool:
         """See :meth:`.keys.MinionKeys.remove`."""

@@ -102,16 +102,18 @@ class MinionKeys:
                 f"If that minion is gone: salt-key -d {minion_id}   Else choose another name.",
             )
 
-    def accept(self, minion_id: str, public: str, name: str = "") -> None:
+    def accept(self, minion_id: str, public: str, name: str = "", host: str = "") -> None:
         """
         Accept exactly this public key for the id, before its minion starts.
 
         :param name: Of the clone, where it is not its minion's id.
+        :param host: That has the clone: its minion, or its url.
         :raises KeyConflict: Another key was accepted meanwhile.
         """
         self._require_same(minion_id, public)
         # Remembered first: so it can be taken back when even its clone is gone.
-        self._memory.store(BANK, minion_id, self._note(public, name or minion_id))
+        note = {"fingerprint": self.fingerprint(public), "name": name or minion_id, "host": host}
+        self._memory.store(BANK, minion_id, note)
         if self._stored(minion_id, public):
             return
         draft = self._draft(minion_id, public)
@@ -122,9 +124,6 @@ class MinionKeys:
             self._require_same(minion_id, public)
         finally:
             os.unlink(draft)
-
-    def _note(self, public: str, name: str) -> dict[str, str]:
-        return {"fingerprint": self.fingerprint(public), "name": name}
 
     def replace(self, minion_id: str, public: str) -> None:
         """
@@ -165,6 +164,10 @@ class MinionKeys:
     def remembered(self, minion_id: str) -> str:
         """Fingerprint of the key that we accepted for an id and did not take back; or empty."""
         return str((self._memory.fetch(BANK, minion_id) or {}).get("fingerprint", ""))
+
+    def host_of(self, minion_id: str) -> str:
+        """The host that the clone was made on whose key is :meth:`remembered`; or empty."""
+        return str((self._memory.fetch(BANK, minion_id) or {}).get("host", ""))
 
     def ids_of(self, name: str) -> list[str]:
         """The ids that we accepted a key for as a clone of that name, and did not take back."""

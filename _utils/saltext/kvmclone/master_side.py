@@ -45,8 +45,8 @@ class MasterSide(Protocol):
     def fingerprint(self, public: str) -> str:
         """The fingerprint of a public key."""
 
-    def accept(self, minion_id: str, public: str, name: str) -> None:
-        """Accept exactly this public key, of the clone of that name."""
+    def accept(self, minion_id: str, public: str, name: str, host: str) -> None:
+        """Accept exactly this public key, of the clone of that name on that host."""
 
     def remove(self, minion_id: str, fingerprint: str) -> bool:
         """Take exactly that key back."""

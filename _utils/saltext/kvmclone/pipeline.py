@@ -317,7 +317,8 @@ class _Create:
             # Accepted before the minion starts: its first knock is then answered at once.
             self.fingerprint = master.fingerprint(keys.public)
             if master.is_its_master:
-                master.accept(request.minion_id, keys.public, request.name)
+                where = request.host or request.url
+                master.accept(request.minion_id, keys.public, request.name, where)
             self._reach("enrolled", lambda: host.bootstrap(request, enrolment))
         if not master.is_its_master:
             return
