@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,19 @@ def test_while_a_file_of_the_master_is_broken_nothing_begins_and_nothing_is_refu
     look(porter)
     look(porter)
     assert [entry.name for entry in porter._begin()] == ["ci01-a"]
+
+
+def test_what_one_minion_wants_is_heard_by_one_bell_at_a_time(
+    porter: Porter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bell, who in (("request", "ci01"), ("release", "ci01"), ("release", "ci02")):
+        porter.ledger.ring(bell, who)
+    heard: list[tuple[str, str]] = []
+    monkeypatch.setattr(porter, "_answer", lambda ring: heard.append((ring.bell, ring.about)))
+    monkeypatch.setattr(porter, "_begin", list)
+    with ThreadPoolExecutor(4) as bells, ThreadPoolExecutor(1) as makers:
+        porter._go_on(bells, makers)
+    assert sorted(heard) == [("release", "ci02"), ("request", "ci01")]
 
 
 def test_what_was_begun_and_left_is_begun_again(porter: Porter) -> None:

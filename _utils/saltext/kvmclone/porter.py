@@ -114,11 +114,12 @@ class Porter:
         self._reap(self.answering)
         self._reap(self.making)
         rung = self.ledger.rung()
-        busy = {(ring.bell, ring.about) for ring in self.answering.values()}
+        busy = {_question(ring) for ring in self.answering.values()}
         for ring in rung:
-            due = ring.after <= time.time() and (ring.bell, ring.about) not in busy
+            due = ring.after <= time.time() and _question(ring) not in busy
             if due and len(self.answering) < BELLS_AT_ONCE:
                 self.answering[bells.submit(self._answer, ring)] = ring
+                busy.add(_question(ring))
         for entry in self._begin():
             self.making[makers.submit(self._make, entry)] = entry
         return bool(self.answering or self.making or rung or self._is_work_left())
@@ -283,6 +284,14 @@ class Porter:
             now = book.heard(entry.minion_id, entry.token)
             if now is not None:  # it may be gone meanwhile
                 book.put(dataclasses.replace(now, told=True))
+
+
+def _question(ring: Ring) -> tuple[str, str]:
+    """
+    What a bell has asked, and of whom. For a request and a release it is the same, and answered
+    at the same time each would be in the other's way: a release refused that was carried out.
+    """
+    return (policy.REQUEST if ring.bell == policy.RELEASE else ring.bell, ring.about)
 
 
 def _section(path: str) -> Any:
