@@ -174,6 +174,18 @@ def test_old_requests_are_forgotten_and_those_that_count_are_not(
         assert [int(one.token, 16) for one in entries.entries] == [1, 2, 3, 7, 8]
 
 
+def test_whoever_asks_most_is_forgotten_first(
+    book: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "KEPT", 4)
+    with book.open() as entries:
+        entries.put(entry(1, state=GONE, minion_id="web1"))
+        for number in range(2, 50):
+            entries.put(entry(number, state=REFUSED))
+    with book.open() as entries:
+        assert [int(one.token, 16) for one in entries.entries] == [1, 47, 48, 49]
+
+
 def test_an_end_that_could_not_be_told_is_told_once_by_the_next_worker(book: Ledger) -> None:
     with book.open() as entries:
         for number, state in enumerate((QUEUED, ledger.MAKING, MADE, GONE)):

@@ -180,10 +180,18 @@ class Book:
         ]
 
     def prune(self) -> None:
-        """Forget the oldest of those that are over and count for no limit."""
+        """
+        Forget some of those that are over and count for no limit: the oldest, of the minion that
+        has most. What is forgotten of another one would be taken for new when that asks again.
+        """
         recent = time.time() - HOUR
-        old = [entry for entry in self.entries if entry.over and entry.begun < recent]
-        doomed = {id(entry) for entry in old[: max(0, len(old) - KEPT)]}
+        old: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            if entry.over and entry.begun < recent:
+                old.setdefault(entry.minion_id, []).append(entry)
+        doomed = set()
+        for _ in range(sum(map(len, old.values())) - KEPT):
+            doomed.add(id(max(old.values(), key=len).pop(0)))
         self.entries = [entry for entry in self.entries if id(entry) not in doomed]
 
 
