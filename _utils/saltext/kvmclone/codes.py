@@ -52,7 +52,6 @@ UNDEFINE_KEEP_TPM = 64
 
 #: ``virDomainInterfaceAddressesSource``, ``virIPAddrType``.
 ADDRESSES_FROM_LEASES = 0
-ADDRESSES_FROM_AGENT = 1
 ADDRESSES_FROM_ARP = 2
 IPV4 = 0
 

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from saltext.kvmclone import domain_xml, ownership
 from saltext.kvmclone.codes import (
-    ADDRESSES_FROM_AGENT,
     AFFECT_CONFIG,
     AFFECT_LIVE,
     AGENT_UNRESPONSIVE,
     INVALID_ARG,
-    IPV4,
     METADATA_ELEMENT,
     NO_DOMAIN_METADATA,
     NO_SUPPORT,
@@ -38,6 +36,9 @@ from saltext.kvmclone.guest.agent import AgentError
 
 if TYPE_CHECKING:
     from saltext.kvmclone.host import Host
+
+#: Seconds that a guest agent gets to tell of its network.
+AGENT_TIMEOUT = 5.0
 
 
 class DomainHandle:
@@ -250,24 +251,34 @@ class DomainHandle:
         """
         The guest's interfaces, as its agent lists them.
 
-        :raises HostError: There is no agent, or it does not answer.
+        Asked with a deadline: ``interfaceAddresses`` has none, and an agent that takes the
+        question and is silent would keep everybody waiting who lists the clones of its host.
+
+        :raises HostError: There is no agent, or it does not answer, or not what was asked.
         """
-        found = self.host.call(self.raw.interfaceAddresses, ADDRESSES_FROM_AGENT, 0)
-        return [
-            AgentInterface(
-                name=name,
-                mac=(value.get("hwaddr") or "").lower(),
-                addresses=tuple(
-                    (
-                        entry["addr"],
-                        int(entry.get("prefix") or 0),
-                        "ipv4" if entry["type"] == IPV4 else "ipv6",
-                    )
-                    for entry in value.get("addrs") or ()
-                ),
+        question = json.dumps({"execute": "guest-network-get-interfaces"})
+        answer = self.host.agent_command(self.raw, question, AGENT_TIMEOUT)
+        try:
+            return [_interface(card) for card in json.loads(answer)["return"]]
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise HostError(
+                f"What the guest agent of '{self.name}' tells of its network cannot be understood."
+            ) from error
+
+
+def _interface(card: dict[str, Any]) -> AgentInterface:
+    return AgentInterface(
+        name=str(card["name"]).partition(":")[0],  # eth0:1 is another address of eth0
+        mac=str(card.get("hardware-address") or "").lower(),
+        addresses=tuple(
+            (
+                str(one["ip-address"]),
+                max(0, min(int(one.get("prefix") or 0), 128)),
+                "ipv6" if one.get("ip-address-type") == "ipv6" else "ipv4",
             )
-            for name, value in (found or {}).items()
-        ]
+            for one in card.get("ip-addresses") or ()
+        ),
+    )
 
 
 def _agent_error_class(error: HostError) -> str:
