@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import paramiko
@@ -142,6 +144,30 @@ def test_an_sshd_that_never_says_whether_it_runs_a_command_is_not_waited_for(mut
     threading.Thread(target=ask, daemon=True).start()
     assert ended.wait(10), "still waits"
     assert isinstance(found[0], errors.CommandFailed)
+
+
+def packet(payload: bytes) -> bytes:
+    padding = 8 - (5 + len(payload)) % 8 + 8
+    return struct.pack(">IB", 1 + len(payload) + padding, padding) + payload + b"\0" * padding
+
+
+def test_a_stranger_s_packets_that_paramiko_cannot_read_are_no_greeting() -> None:
+    names = (struct.pack(">I", 2) + b"\xff\xfe") * 10
+    words = b"SSH-2.0-x\r\n" + packet(b"\x14" + b"c" * 16 + names + b"\0" * 5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        held = []
+
+        def greet() -> None:
+            with suppress(OSError):
+                while True:
+                    held.append(listener.accept()[0])
+                    held[-1].sendall(words)
+
+        threading.Thread(target=greet, daemon=True).start()
+        login = Login(port=listener.getsockname()[1])
+        with pytest.raises(errors.ChannelError, match="no greeting"):
+            ssh.connect("127.0.0.1", login, Secrets("x"), deadline=time.monotonic() + 0.5)
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_guest_that_never_stops_to_speak_does_not_fill_its_host(monkeypatch: Any) -> None:

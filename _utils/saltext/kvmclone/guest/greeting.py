@@ -132,11 +132,17 @@ def greet(address: str, port: int, deadline: float, wanted: Sequence[PublicKey] 
             f"the sshd at {address} port {port} and paramiko share no algorithm: {exc}",
             "Update sshd in the base, or use bootstrap: agent.",
         ) from exc
-    except (paramiko.SSHException, EOFError, OSError) as exc:
+    except Exception as exc:  # paramiko hands on whatever a stranger's packets raise in it
         if transport is not None:
             transport.close()
         sock.close()
-        raise NotReady(f"no greeting from sshd: {exc or type(exc).__name__}") from exc
+        raise NotReady(f"no greeting from sshd: {reason(exc)}") from exc
+
+
+def reason(exc: Exception) -> str:
+    """Why a connection ended, in a few words; those of an error of encoding may be secret."""
+    expected = isinstance(exc, (paramiko.SSHException, EOFError, OSError))
+    return (str(exc)[:300] if expected else "") or type(exc).__name__
 
 
 def _prefer(transport: Any, wanted: Sequence[PublicKey] | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest import loginkey
-from saltext.kvmclone.guest.greeting import Booting, HungUp
+from saltext.kvmclone.guest.greeting import Booting, HungUp, reason
 from saltext.kvmclone.request import Login, Secrets
 
 try:
@@ -111,8 +111,8 @@ def enter(transport: Any, login: Login, ways: Sequence[Means], where: str) -> st
             way.show(transport)
         except paramiko.AuthenticationException as exc:
             _not_the_login(transport, exc)
-        except (paramiko.SSHException, EOFError, OSError) as exc:
-            raise HungUp(str(exc) or type(exc).__name__) from exc
+        except Exception as exc:  # as in `greet`
+            raise HungUp(reason(exc)) from exc
         if transport.is_authenticated():
             return way.name
     tried = " and ".join(dict.fromkeys(way.name for way in ways))

@@ -155,7 +155,7 @@ class SshChannel(ShellFiles):
             text = dialogue.command
         try:
             session = self._transport.open_session(timeout=max(timeout, 1.0))
-        except (paramiko.SSHException, EOFError, OSError) as exc:
+        except Exception as exc:  # as in `greet`
             raise self._dead(exc) from exc
         try:
             _begin(session, text, dialogue is not None and self._login.tty, deadline)
@@ -175,7 +175,7 @@ class SshChannel(ShellFiles):
         return result
 
     def _dead(self, exc: Exception | None) -> errors.ChannelError:
-        why = f": {exc}" if exc is not None and str(exc) else ""
+        why = f": {greeting.reason(exc)}" if exc is not None and str(exc) else ""
         return errors.ChannelError(
             f"the ssh connection to {self._where} broke{why}",
             "Did the guest reboot, or lose its address?",
@@ -195,10 +195,10 @@ def _begin(session: Any, command: str, tty: bool, deadline: float) -> None:
         if tty:
             session.get_pty(term="dumb", width=1000)
         session.exec_command(command)
-    except paramiko.SSHException as exc:
+    except Exception as exc:  # as in `greet`
         if time.monotonic() >= deadline:
             raise TimeoutError from exc
-        raise
+        raise paramiko.SSHException(greeting.reason(exc)) from exc
     finally:
         alarm.cancel()
 
