@@ -30,6 +30,9 @@ _MOST_BYTES = 2**63 - 1
 # Beyond any size in bytes or time in seconds; keeps arithmetic away from overflows.
 _LARGEST = 1e18
 
+# Three centuries. A ttl far beyond ends in a year that nobody can write, nor any list of clones.
+_LONGEST_TIME = 1e10
+
 #: Bytes in one MiB.
 MIB = 1024**2
 
@@ -116,7 +119,7 @@ def _parse_duration(value: Any) -> float:
         seconds = float(match[1]) * _SECONDS[match[2].lower()]
     else:
         raise _refuse()
-    if seconds <= 0:
+    if not 0 < seconds <= _LONGEST_TIME:
         raise _refuse()
     return seconds
 
