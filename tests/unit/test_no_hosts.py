@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import salt.config
 import yaml
 
-from saltext.kvmclone import questions, telling
+from saltext.kvmclone import host, publishing, questions, telling
 from saltext.kvmclone.answering import Answering
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.keys import MinionKeys, generate
@@ -64,6 +65,59 @@ def test_the_word_that_counts_is_that_of_the_clone_s_own_host(
         Ring(DESTROYED, "web1", 0.0, 0, 0.0, "stamp")
     )
     assert bool(keys.accepted("web1")) is stays
+
+
+class Damaged:
+    """libvirt's object of a domain whose record somebody edited by hand."""
+
+    def name(self) -> str:
+        return "web1"
+
+    def UUIDString(self) -> str:
+        return "00112233-4455-6677-8899-aabbccddeeff"
+
+    def metadata(self, *_: Any) -> str:
+        return '<clone created="soon"/>'
+
+
+def test_a_machine_whose_record_cannot_be_read_is_no_machine_that_is_gone(
+    opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Host(host.Host):
+        connection: Any = SimpleNamespace(listAllDomains=lambda _flags: [Damaged()])
+
+        def __init__(self, url: str) -> None:
+            pass
+
+        def __enter__(self) -> Host:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def call(self, function: Any, *arguments: Any) -> Any:
+            return function(*arguments)
+
+    monkeypatch.setattr(publishing, "Host", Host)
+    told = publishing.witness("x:///", ["web1"])
+    assert (told["domains"], told["damaged"]) == (["web1"], ["web1"])
+
+    keys = MinionKeys(opts)
+    keys.accept("web1.example.com", PUBLIC, "web1", "kvm02")
+    opts["kvm_clone"] = {
+        "providers": {"kvm": {"driver": "libvirt", "host": "kvm02", "url": "x:///"}}
+    }
+    known = {"domains": [], "clones": [], "damaged": ["web1"]}
+    monkeypatch.setattr(questions, "ask", lambda *_, **__: {"answer": known})
+    Answering(opts, Policy(clean_keys=True), Ledger(opts)).answer(
+        Ring(DESTROYED, "web1.example.com", 0.0, 0, 0.0, "stamp")
+    )
+    assert keys.accepted("web1.example.com")
+
+    with Ledger(opts).open() as entries:
+        entries.put(Entry("0" * 32, "ci01", "web1", "runner", state=MADE, uuid="uuid"))
+    Answering(opts, Policy(), Ledger(opts)).reconcile()
+    with Ledger(opts).open() as entries:
+        assert [one.state for one in entries.entries] == [MADE]
 
 
 def test_the_place_of_a_machine_stays_taken(opts: dict[str, Any]) -> None:

@@ -211,7 +211,7 @@ class Answering:
         there = {clone["uuid"] for clone in known["clones"]}
         with self.ledger.open() as book:
             for entry in made:
-                if entry.uuid not in there:
+                if entry.uuid not in there and entry.name not in known["damaged"]:
                     book.put(dataclasses.replace(entry, state=GONE))
 
     # --- hosts, and machines themselves -----------------------------------------------
@@ -265,6 +265,10 @@ class Answering:
             known = inquiry.everywhere(hosts, names=[name, minion_id], ids=[minion_id])
             if known["domains"] or any(c["minion"] == minion_id for c in known["clones"]):
                 error = Refused(f"'{name}' is said to be gone, and is there; its key stays.")
+                doorbell.refuse(self.opts, error, bell=DESTROYED, who=name, minion=minion_id)
+            elif known["damaged"]:
+                names = ", ".join(map(str, known["damaged"][:5]))
+                error = Refused(f"'{name}' is said to be gone, and may be {names}; its key stays.")
                 doorbell.refuse(self.opts, error, bell=DESTROYED, who=name, minion=minion_id)
             elif keys.remove(minion_id, fingerprint):
                 log.info("kvm_clone reactor: '%s' is gone; its key was removed", minion_id)

@@ -44,7 +44,9 @@ def witness(host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()) -
     :raises KvmCloneError: It cannot be asked.
     """
     found = host.witness(list(names), list(ids))
-    lists = [found.get(key) for key in ("domains", "clones")] if isinstance(found, dict) else [None]
+    lists = [None]
+    if isinstance(found, dict):
+        lists = [found.get("domains"), found.get("clones"), found.get("damaged", [])]
     right = all(isinstance(told, list) for told in lists)
     if not right or not all(_is_clone(item) for item in found["clones"]):
         raise HostUnreachable("A KVM host answers in a form that is not known.")
@@ -64,12 +66,13 @@ def everywhere(
     hosts = list(hosts)
     if not hosts:
         raise no_host()
-    told: dict[str, Any] = {"domains": [], "clones": []}
+    told: dict[str, Any] = {"domains": [], "clones": [], "damaged": []}
     names, ids = list(names), list(ids)
     for _label, host in hosts:
         found = witness(host, names, ids)
         told["domains"] += found["domains"]
         told["clones"] += found["clones"]
+        told["damaged"] += found.get("damaged") or []  # a host of an older version tells none
     return told
 
 

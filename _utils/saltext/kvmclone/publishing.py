@@ -13,7 +13,7 @@ from typing import Any
 
 from saltext.kvmclone import answers
 from saltext.kvmclone.codes import NO_SUPPORT
-from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.errors import DamagedRecord, HostError
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import DESTROYING, Record
 
@@ -136,17 +136,23 @@ def witness(url: str, names: Iterable[str] = (), ids: Iterable[str] = ()) -> dic
     :param names: Names of domains.
     :param ids: Minion ids, which a clone's record may name.
     :return: ``domains``: those names that any domain has; ``clones``: those that are ours, by
-        name, minion id, or because their time has passed.
+        name, minion id, or because their time has passed; ``damaged``: domains of which nobody
+        can tell whose they are, since their record cannot be read.
     """
     wanted, minions = set(names), set(ids)
     now = time.time()
     domains: list[str] = []
     clones: list[dict[str, Any]] = []
+    damaged: list[str] = []
 
     def look(handle: DomainHandle) -> None:
-        record = handle.record()
         if handle.name in wanted:
             domains.append(handle.name)
+        try:
+            record = handle.record()
+        except DamagedRecord:
+            damaged.append(handle.name)
+            raise
         if record is None:
             return
         over = is_expired(record, now)
@@ -155,7 +161,8 @@ def witness(url: str, names: Iterable[str] = (), ids: Iterable[str] = ()) -> dic
 
     with Host(url) as host:
         host.each_domain(look)
-    return {"domains": sorted(domains), "clones": sorted(clones, key=lambda item: item["name"])}
+    clones.sort(key=lambda item: item["name"])
+    return {"domains": sorted(domains), "clones": clones, "damaged": sorted(damaged)}
 
 
 def _told(handle: DomainHandle, record: Record, over: bool) -> dict[str, Any]:
