@@ -7,10 +7,15 @@ works as it did, or the answer says what to write instead.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from saltext.kvmclone import cloud_files
+from saltext.kvmclone.cloud import configured_provider
+from saltext.kvmclone.config import Catalogue, build
+from saltext.kvmclone.errors import ConfigError
 from tests.unit.catalogue import (
     BASE,
     LOCAL,
@@ -22,8 +27,91 @@ from tests.unit.catalogue import (
 )
 
 
+def read(folder: Path, providers: str, profiles: str) -> Catalogue:
+    (folder / "cloud.providers").write_text(providers)
+    (folder / "cloud.profiles").write_text(profiles)
+    return cloud_files.read({"conf_file": str(folder / "master")})
+
+
 def message(keys: dict[str, Any]) -> str:
     return message_of(provider("local-kvm", LOCAL), profile("small", {**BASE, **keys}))
+
+
+# --- what is shared between sections ------------------------------------------------
+
+
+def test_a_profile_that_others_extend_needs_no_base_of_its_own() -> None:
+    common = {"provider": "local-kvm", "ssh_username": "centos", "minion": {"master": "salt"}}
+    web = {"extends": "common", "base_domain": "base", "minion": {"grains": {"role": "web"}}}
+    catalogue = build([provider("local-kvm", LOCAL), profile("common", common), profile("w", web)])
+    request = catalogue.resolve("w", "web1")[0]
+    assert (request.base_domain, request.login.username) == ("base", "centos")
+    assert request.deploy.minion["master"] == "salt"
+    assert request.deploy.grains == {"role": "web"}
+    with pytest.raises(ConfigError, match="'common': key 'base_domain': is missing"):
+        catalogue.resolve("common", "web1")
+
+
+def test_the_last_of_a_chain_still_needs_a_base() -> None:
+    lacking = [profile("common", {"provider": "local-kvm"}), profile("w", {"extends": "common"})]
+    text = message_of(provider("local-kvm", LOCAL), *lacking)
+    assert text.splitlines() == [text]
+    assert "section 'w': key 'base_domain': is missing" in text
+
+
+def test_a_provider_that_others_extend_needs_no_daemon_of_its_own() -> None:
+    common = provider("common", {"driver": "libvirt", "ssh_username": "centos"})
+    kvm01 = provider("local-kvm", {"extends": "common:libvirt", "url": "qemu+ssh://kvm01/system"})
+    catalogue = build([common, kvm01, profile("small", BASE)])
+    assert set(catalogue.providers) == {"local-kvm"}
+    request = catalogue.resolve("small", "web1")[0]
+    assert (request.url, request.login.username) == ("qemu+ssh://kvm01/system", "centos")
+    used = profile("other", {**BASE, "provider": "common"})
+    assert "section 'common': key 'url': is missing" in message_of(common, kvm01, used)
+
+
+def test_salt_cloud_lists_nothing_of_a_provider_that_only_lends_its_keys() -> None:
+    common = {"driver": "libvirt", "ssh_username": "centos"}
+    opts = {"providers": {"common": {"libvirt": common}, "local-kvm": {"libvirt": LOCAL}}}
+    assert configured_provider(opts, "common:libvirt") is False
+    assert configured_provider(opts, "local-kvm:libvirt") == LOCAL
+    assert configured_provider(opts, "libvirt") == LOCAL
+
+
+def test_one_name_for_several_drivers_and_entries_that_extend_others(tmp_path: Path) -> None:
+    providers = """
+production:
+  - driver: ec2
+    id: HJGRYCILJLKJYG
+    rename_on_destroy: True
+  - driver: libvirt
+    url: qemu+ssh://root@kvm01/system?socket=/var/run/libvirt/libvirt-sock
+    minion: {master: [salt1, salt2], master_type: failover}
+develop:
+  - extends: production:ec2
+    location: ap-southeast-1
+  - extends: production:libvirt
+    validate_xml: no
+"""
+    profiles = """
+el7:
+  provider: develop:libvirt
+  base_domain: base-el7
+  script_args: -F -r
+  grains:
+    roles: [web, db]
+ubuntu_ec2:
+  provider: production:ec2
+  image: ami-e565ba8c
+  size: t2.micro
+"""
+    catalogue = read(tmp_path, providers, profiles)
+    request = catalogue.resolve("el7", "web1")[0]
+    assert (request.provider, request.validate_xml) == ("develop", False)
+    assert request.deploy.minion["master"] == ["salt1", "salt2"]
+    assert request.deploy.grains == {"roles": ["web", "db"]}
+    assert catalogue.others == {"ubuntu_ec2": "ec2"}
+    assert catalogue.warnings == ()
 
 
 # --- what is carried over from other drivers ----------------------------------------
@@ -109,3 +197,24 @@ def test_a_number_that_a_template_put_in_quotes_is_a_number() -> None:
 
 def test_a_yes_in_a_scripts_environment_is_told_to_be_quoted() -> None:
     assert "(quote yes and no)" in message({"script_env": {"BS_PIP_ALLOWED": True}})
+
+
+# --- what does not go together ------------------------------------------------------
+
+
+def test_commands_that_will_not_run_are_said_not_to(caplog: pytest.LogCaptureFixture) -> None:
+    """Salt's driver ran inline_script also where nothing was deployed."""
+    keys = {"deploy": False, "inline_script": ["echo hi"]}
+    said = "key 'inline_script': is ignored: with deploy: False nothing runs in the guest"
+    catalogue = catalogue_of(keys)
+    assert said in catalogue.warnings[0]
+    catalogue.resolve("small", "web1")
+    assert said in caplog.text
+    assert catalogue_of({"inline_script": ["echo hi"]}).warnings == ()
+
+
+def test_no_deploy_says_so_of_the_profiles_commands(caplog: pytest.LogCaptureFixture) -> None:
+    keys = {"inline_script": ["echo hi"]}
+    machine = {**LOCAL, **BASE, **keys, "name": "web1", "profile": "small", "deploy": False}
+    catalogue_of(keys).resolve_machine(machine, settings={"deploy"})
+    assert "with deploy: False nothing runs in the guest" in caplog.text
