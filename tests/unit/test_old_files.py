@@ -7,12 +7,15 @@ works as it did, or the answer says what to write instead.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
+import salt.config
+import yaml
 
-from saltext.kvmclone import cloud_files
+from saltext.kvmclone import cloud_files, maps
 from saltext.kvmclone.cloud import configured_provider
 from saltext.kvmclone.config import Catalogue, build
 from saltext.kvmclone.errors import ConfigError
@@ -218,3 +221,43 @@ def test_no_deploy_says_so_of_the_profiles_commands(caplog: pytest.LogCaptureFix
     machine = {**LOCAL, **BASE, **keys, "name": "web1", "profile": "small", "deploy": False}
     catalogue_of(keys).resolve_machine(machine, settings={"deploy"})
     assert "with deploy: False nothing runs in the guest" in caplog.text
+
+
+# --- maps ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opts(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "master").write_text(yaml.safe_dump({"root_dir": str(tmp_path)}))
+    found: dict[str, Any] = salt.config.master_config(str(tmp_path / "master"))
+    return found
+
+
+def mapped(opts: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
+    path = Path(opts["conf_file"]).parent / "web.map"
+    path.write_text(yaml.safe_dump({"small": [{"web1": keys}]}))
+    ((_profile, _name, found),) = maps.read(opts, path)
+    return found
+
+
+def test_a_maps_old_names_for_its_overrides_are_understood(opts: dict[str, Any]) -> None:
+    old = {"map_grains": {"role": "web"}, "map_minion": {"retry_dns": 5}, "cpus": 2}
+    assert mapped(opts, old) == {"grains": {"role": "web"}, "minion": {"retry_dns": 5}, "cpus": 2}
+    with pytest.raises(ConfigError, match=r"'requires' is an order.*'volumes': is refused"):
+        mapped(opts, {"map_requires": ["db1"], "map_volumes": [1]})
+
+
+def test_what_is_ignored_in_a_profile_is_ignored_in_a_map_too(
+    opts: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    keys = {"ssh_interface": "private_ips", "minion": {"id": "x", "log_level": "info"}}
+    assert mapped(opts, keys) == {"minion": {"log_level": "info"}}
+    assert "web.map: small, 'web1': key 'ssh_interface': is ignored: " in caplog.text
+    assert "a minion is called like its clone" in caplog.text
+
+
+def test_a_fault_in_a_map_is_not_said_to_be_in_arguments(opts: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        mapped(opts, {"cpus": "many"})
+    assert "small, 'web1': key 'cpus': 'many' is not" in refused.value.message
