@@ -30,6 +30,7 @@ from saltext.kvmclone.checks import (
     Problem,
     Section,
     advice_on,
+    advice_together,
     checked_arguments,
     error_for,
     fault_of,
@@ -194,7 +195,9 @@ class Catalogue:
         told = {key: value for key, value in machine.items() if key not in _OF_THE_CORE}
         # What is a setting as well is told only where a profile or map has its own word on it.
         own = {key for key in told if key not in settings} | set(known.keys if known else ())
-        _advise("salt-cloud", profile or name, {key: told[key] for key in told if key in own})
+        _advise(
+            "salt-cloud", profile or name, {key: told[key] for key in told if key in own}, machine
+        )
         keys = {
             key: value
             for key, value in machine.items()
@@ -342,11 +345,17 @@ def _beyond(keys: Mapping[str, Any], written: Mapping[str, Any]) -> Keys:
     return found
 
 
-def _advise(place: str, section: str, keys: Mapping[str, Any]) -> None:
-    """Say of each key that is ignored that it is, and why: nothing is lost in silence."""
-    for key, value in keys.items():
-        if advice := advice_on(key, value):
-            log.warning("%s", Problem(place, section, key, advice))
+def _advise(
+    place: str, section: str, keys: Mapping[str, Any], beside: Mapping[str, Any] | None = None
+) -> None:
+    """
+    Say of each key that is ignored that it is, and why: nothing is lost in silence.
+
+    :param beside: All keys of the machine, where ``keys`` are some of them.
+    """
+    found = {key: advice for key, value in keys.items() if (advice := advice_on(key, value))}
+    for key, advice in (found | advice_together(beside or keys)).items():
+        log.warning("%s", Problem(place, section, key, advice))
 
 
 def _nearby(name: Any, known: Iterable[str]) -> str:
