@@ -113,7 +113,7 @@ def adopt(host: Host, name: str, base_domain: str = "") -> ownership.Record:
         stage="addressed",
         goal="addressed",
         created=_created(judged),
-        base_disks=_base_disks(host, census, domain, base, judged),
+        base_disks=_base_disks(host, census, base, judged),
         volumes=judged.volumes,
         warnings=(
             f"Adopted {time.strftime('%Y-%m-%d %H:%M')}; whether the base changed before that is "
@@ -282,7 +282,7 @@ def _created(judged: Candidate) -> float:
 
 
 def _base_disks(
-    host: Host, census: Census, domain: Domain, base: DomainHandle | None, judged: Candidate
+    host: Host, census: Census, base: DomainHandle | None, judged: Candidate
 ) -> tuple[ownership.BaseDisk, ...]:
     """What the base's files are now: those the clone stands on, else the base's own disks."""
     if judged.strategy == "quick":

@@ -81,11 +81,6 @@ def file_changes(host: Host, record: Record, base_exists: bool) -> list[str]:
     return found
 
 
-def drifted(host: Host, record: Record) -> bool:
-    """Whether anything changed in the base of a clone."""
-    return bool(changes(host, record))
-
-
 def modified(host: Host, path: str) -> float | None:
     """
     Time of a file's last change, seconds since the epoch.

@@ -1,5 +1,5 @@
 """
-Asking the host everything that planning a clone needs, and whether a base changed since.
+Asking the host everything that planning a clone needs.
 
 Reads only. What it finds is :class:`.facts.HostFacts`, plain data.
 """
@@ -29,7 +29,6 @@ from saltext.kvmclone.codes import CONFIG_UNSUPPORTED, INVALID_ARG, NO_NETWORK, 
 from saltext.kvmclone.domain_xml import Disk, Domain
 from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.host import DomainHandle, Host, absent
-from saltext.kvmclone.ownership import Record
 from saltext.kvmclone.request import Request
 from saltext.kvmclone.rewrite import Identity, rewrite
 
@@ -232,12 +231,3 @@ def _nvram_size(host: Host, domain: Domain) -> int:
         return os.path.getsize(domain.nvram.path)
     except OSError:  # the base never booted
         return 0
-
-
-def drifted(host: Host, record: Record) -> bool:
-    """Whether a disk of the base changed since the clone was made from it."""
-    for disk in record.base_disks:
-        now = volumes.find(host, disk.path)
-        if now is None or now.modified != disk.modified:
-            return True
-    return False
