@@ -18,6 +18,7 @@ NO_STORAGE_POOL = 49
 NO_STORAGE_VOL = 50
 OPERATION_INVALID = 55
 CONFIG_UNSUPPORTED = 67
+NO_DOMAIN_SNAPSHOT = 72
 NO_DOMAIN_METADATA = 80
 AGENT_UNRESPONSIVE = 86
 STORAGE_VOL_EXIST = 90
@@ -83,6 +84,13 @@ EVENT_LIFECYCLE = 0
 EVENT_AGENT_LIFECYCLE = 18
 EVENT_STOPPED = 5
 EVENT_SHUTDOWN = 6
+
+#: ``virConnectListAllStoragePoolsFlags``, ``virStoragePoolState``.
+POOLS_INACTIVE = 1
+POOL_RUNNING = 2
+
+#: ``virNodeGetMemoryStats``: over all NUMA nodes.
+MEMORY_OF_ALL_CELLS = -1
 
 #: ``virNetworkUpdateCommand``, ``virNetworkUpdateSection``, ``virNetworkXMLFlags``.
 NETWORK_DELETE = 2

@@ -19,13 +19,15 @@ from lxml import etree
 
 from saltext.kvmclone import image_links
 from saltext.kvmclone.census import Census, Claim, Identity, Link, Pool, Use, away, identity
-from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL, NO_SUPPORT
+from saltext.kvmclone.codes import (
+    NO_DOMAIN_SNAPSHOT,
+    NO_STORAGE_POOL,
+    NO_STORAGE_VOL,
+    NO_SUPPORT,
+)
 from saltext.kvmclone.errors import HostError, readable
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.ownership import NAMESPACE, WANTED
-
-#: ``virErrorNumber``: a snapshot that went meanwhile.
-_NO_SNAPSHOT = 72
 
 #: The format of an image that no description tells.
 UNKNOWN = "unknown"
@@ -160,7 +162,7 @@ class _Gathering:
         with absent(NO_SUPPORT):
             snapshots = call(handle.raw.listAllSnapshots, 0)
         for snapshot in snapshots:
-            with absent(_NO_SNAPSHOT):
+            with absent(NO_DOMAIN_SNAPSHOT):  # it went meanwhile
                 yield str(call(snapshot.getXMLDesc, 0))
 
     def _files(self, root: etree._Element, domain: str) -> Iterator[tuple[str, str]]:

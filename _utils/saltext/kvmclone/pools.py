@@ -14,14 +14,12 @@ from typing import Any
 from lxml import etree
 
 from saltext.kvmclone import filesystems, image_header, volumes
-from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL, NO_SUPPORT
+from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL, NO_SUPPORT, POOLS_INACTIVE
 from saltext.kvmclone.disks import FILE_POOLS
 from saltext.kvmclone.errors import HostError
 from saltext.kvmclone.facts import ImageFacts, PoolFacts
 from saltext.kvmclone.host import Host, absent
 from saltext.kvmclone.image_header import Header
-
-_INACTIVE = 1
 
 #: Pools whose folder (``/dev``, ``/dev/disk/by-path``) holds the devices of all others, too.
 _OVER_DEV = ("disk", "iscsi", "mpath", "scsi")
@@ -89,7 +87,7 @@ def holder(host: Host, path: str) -> Any | None:
 def asleep(host: Host, path: str) -> str:
     """Name of a pool that is not started and would hold the file; empty where none would."""
     folder = os.path.dirname(path)
-    for raw in host.call(host.connection.listAllStoragePools, _INACTIVE):
+    for raw in host.call(host.connection.listAllStoragePools, POOLS_INACTIVE):
         root = _read(host.call(raw.XMLDesc, 0))
         if root.get("type", "") in _OVER_DEV:
             continue
