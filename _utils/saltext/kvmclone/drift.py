@@ -102,10 +102,7 @@ def find_base(host: Host, record: Record) -> DomainHandle | None:
     """The base of a clone, also under a new name; None where it is gone."""
     if not record.base_uuid:
         return host.find(record.base)
-    with absent(NO_DOMAIN):
-        raw = host.call(host.connection.lookupByUUIDString, record.base_uuid)
-        return DomainHandle(host, raw)
-    return None
+    return host.with_uuid(record.base_uuid)
 
 
 def _difference(disk: BaseDisk, now: float) -> str:

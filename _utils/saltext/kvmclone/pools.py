@@ -27,9 +27,7 @@ _OVER_DEV = ("disk", "iscsi", "mpath", "scsi")
 
 def facts(host: Host, name: str, fresh: bool) -> PoolFacts | None:
     """The storage pool of that name, None where there is none; see :func:`facts_of`."""
-    raw = None
-    with absent(NO_STORAGE_POOL):
-        raw = host.call(host.connection.storagePoolLookupByName, name)
+    raw = volumes.pool_named(host, name)
     if raw is None:
         return None
     return facts_of(host, raw, fresh, bool(host.call(raw.isActive)))
@@ -105,9 +103,7 @@ def path_of(host: Host, pool: str, volume: str) -> tuple[str, str]:
     :return: Its path, and what is wrong with the pool: ``unknown`` or ``asleep``, empty
         where nothing is. The path is empty where there is no such volume.
     """
-    raw = None
-    with absent(NO_STORAGE_POOL):
-        raw = host.call(host.connection.storagePoolLookupByName, pool)
+    raw = volumes.pool_named(host, pool)
     if raw is None:
         return "", "unknown"
     if not host.call(raw.isActive):

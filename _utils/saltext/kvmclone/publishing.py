@@ -66,7 +66,7 @@ def addresses(url: str, profile: str, tag: str) -> dict[str, str]:
 
 
 def _capacity(host: Host) -> dict[str, Any]:
-    number = int(host.call(host.connection.getLibVersion))
+    number = host.version()
     return {
         "libvirt": f"{number // 10**6}.{number // 1000 % 1000}.{number % 1000}",
         "cpus": int(host.call(host.connection.getInfo)[2]),

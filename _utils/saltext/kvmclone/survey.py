@@ -177,9 +177,10 @@ def _snapshots(host: Host, base: DomainHandle, sources: Mapping[str, SourceFacts
 def _networks(host: Host, request: Request) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for name in dict.fromkeys(wish.network for wish in request.networks if wish.network):
-        with absent(NO_NETWORK):
-            network = host.call(host.connection.networkLookupByName, name)
-            found[name] = bool(host.call(network.isActive))
+        network = networks.find(host, name)
+        with absent(NO_NETWORK):  # it may go meanwhile
+            if network is not None:
+                found[name] = bool(host.call(network.isActive))
     return found
 
 

@@ -38,6 +38,13 @@ log = logging.getLogger(__name__)
 PATIENCE = 60.0
 
 
+def pool_named(host: Host, name: str) -> Any | None:
+    """libvirt's object of a storage pool; None where there is none of that name."""
+    with absent(NO_STORAGE_POOL):
+        return host.call(host.connection.storagePoolLookupByName, name)
+    return None
+
+
 def lookup(host: Host, path: str) -> Any | None:
     """
     libvirt's volume of the file at ``path``; None where no active pool holds it.
@@ -127,9 +134,7 @@ def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
     :raises PoolFull: The pool ran out of room.
     :raises HostError: libvirt refused for another reason.
     """
-    raw_pool = None
-    with absent(NO_STORAGE_POOL):
-        raw_pool = host.call(host.connection.storagePoolLookupByName, disk.pool)
+    raw_pool = pool_named(host, disk.pool)
     if raw_pool is None:
         raise _without_pool(disk)
     convert = disk.method == CONVERT and copying.can_convert()
