@@ -395,7 +395,7 @@ class _Gathering:
     def _out_of_sight(self, path: str) -> str:
         """Why a missing file may be where nobody can look now; empty where it is just gone."""
         folder = os.path.dirname(path)
-        why = away(self.pools.values(), self.local, path)
+        why = away(self.pools.values(), self.local, path).why
         with suppress(OSError):
             # So looks a folder that something should be mounted at.
             why = why or f"its folder '{folder}' is empty" * (not os.listdir(folder))
