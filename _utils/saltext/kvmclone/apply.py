@@ -164,7 +164,7 @@ def _make(host: Host, disk: PlannedDisk, journal: _Journal) -> None:
     journal.making(disk.target)
     there = False
 
-    def exists() -> None:
+    def made() -> None:
         nonlocal there
         there = True
         journal.made(disk.target)
@@ -172,7 +172,7 @@ def _make(host: Host, disk: PlannedDisk, journal: _Journal) -> None:
             journal.save()
 
     try:
-        done = volumes.create(host, disk, exists)
+        done = volumes.create(host, disk, made)
     except HostUnreachable:
         raise  # nobody knows whether it was made: it stays marked as being made
     except KvmCloneError:

@@ -356,15 +356,15 @@ def _size(disk: Disk, top: ImageFacts, request: Request, notes: Notes) -> int | 
     size = wish_for(disk, request).size
     if size is not None and size < capacity:
         notes.conflicts.append(
-            f"'disks: {disk.target}' asks for {readable(size)}, less than the base's "
-            f"{readable(capacity)}. A disk can grow, never shrink."
+            f"'disks: {disk.target}' asks for {exact(size)}, less than the base's "
+            f"{exact(capacity)}. A disk can grow, never shrink."
         )
         return None
     form = QCOW2 if strategy_of(disk, request) == "quick" else disk.format
     if size is not None and form == QCOW2 and size > LARGEST_QCOW2:
         notes.conflicts.append(
-            f"'disks: {disk.target}' asks for {readable(size)}, and a qcow2 image has at most "
-            f"{readable(LARGEST_QCOW2)}. Ask for less."
+            f"'disks: {disk.target}' asks for {exact(size)}, and a qcow2 image has at most "
+            f"{exact(LARGEST_QCOW2)}. Ask for less."
         )
         return None
     if size is None and strategy_of(disk, request) == "full":
@@ -410,7 +410,7 @@ def _bytes(action: str, method: str, disk: Disk, source: SourceFacts) -> int:
     return sum(image.allocation for image in counted)
 
 
-def readable(size: int) -> str:
+def exact(size: int) -> str:
     """A size in the largest unit that says it exactly."""
     for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if size and size % 2**power == 0:

@@ -66,13 +66,14 @@ def _look(path: str) -> ImageFacts:
         header = image_header.parse(image.read(image_header.LENGTH))
         size = image.seek(0, os.SEEK_END)
         written = _is_locked(image.fileno(), _WRITE_BYTE, 1)
-    # QEMU takes a relative backing name from where the image was opened.
+    # QEMU takes a relative backing name from where the image was opened, so such an image keeps
+    # the name that it was opened by.
     relative = header.backing and not header.backing.startswith(("/", "json:"))
-    named = kind == "block" or relative
+    keeps_its_name = kind == "block" or relative
     return ImageFacts(
         path=path,
         kind=kind,
-        real=path if named else os.path.realpath(path),
+        real=path if keeps_its_name else os.path.realpath(path),
         header=header,
         size=size,
         allocation=status.st_blocks * 512 if kind == "file" else size,

@@ -121,11 +121,11 @@ def exists(host: Host, path: str) -> bool:
     return os.path.lexists(path) if host.local else _lookup(host, path) is not None
 
 
-def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
+def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
     """
     Make the volume of one planned disk.
 
-    :param exists: Called once, as soon as the volume is known to be there and ours, before
+    :param made: Called once, as soon as the volume is known to be there and ours, before
         it is filled. Whatever fails before that, but for the connection itself, leaves
         nothing of ours.
     :return: What was really done: the plan's action, or ``copy`` where the kernel would not
@@ -154,7 +154,7 @@ def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
         raw = _unless_gone(host, raw_pool, disk, make)
     except HostError as error:
         raise _refusal(host, raw_pool, disk, error) from error
-    exists()
+    made()
     done = disk.action
     if disk.method == BYTES:
         done = _fill(disk)
