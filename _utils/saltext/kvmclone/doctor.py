@@ -63,6 +63,8 @@ def examine(host: Host, commands: Commands | None = None) -> list[Finding]:
 
 
 class _Examination:
+    """One look at a host: everything is asked first, then held against each other."""
+
     def __init__(self, host: Host, commands: Commands) -> None:
         def look(handle: DomainHandle) -> _Machine:
             root = markup.parse(handle.definition())

@@ -103,7 +103,14 @@ class Nvram:
 
 @dataclass(frozen=True)
 class Domain:
-    """The facts of one definition that planning and looking up addresses need."""
+    """
+    The facts of one definition that planning and looking up addresses need.
+
+    :param nvram: None for a domain without UEFI variables.
+    :param has_agent_channel: It has the channel that a guest agent speaks through.
+    :param agent_connected: An agent has opened its end; told by live XML alone.
+    :param memory: Bytes that the guest can have at most; ``cpus`` likewise.
+    """
 
     name: str
     uuid: str

@@ -36,6 +36,8 @@ _SCRIPT_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, Value
 
 class Enroller:
     """
+    What the runner's master does for a new minion: see :class:`.master_side.MasterSide`.
+
     :param opts: The master's configuration.
     :param keys: The master's minion keys.
     """

@@ -32,7 +32,7 @@ __all__ = ["GENERATED", "ClonePlan", "PlannedDisk", "compute", "nvram_path"]
 
 GENERATED = "<generated>"
 
-#: Of what kind generated values are: uuids and MAC addresses.
+#: What generated values look like: uuids and MAC addresses.
 _MADE_UP = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
 _SHOWN_OF_A_DISK = ("target", "action", "reason", "source", "destination", "format", "bytes")

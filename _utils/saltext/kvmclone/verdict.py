@@ -125,6 +125,13 @@ def judge_undefined(host: Host, record: Record) -> Doom:
 
 
 class _Judging:
+    """
+    One verdict under way.
+
+    :ivar used: What the files are that the domain uses, by whatever name.
+    :ivar users: Files that other domains use; ``claims`` those on other clones' records.
+    """
+
     def __init__(
         self,
         host: Host,
