@@ -118,7 +118,7 @@ class _Gathering:
             seen: set[tuple[str, str]] = set()
             for number, text in enumerate(texts):
                 root = etree.fromstring(text.encode(), _PARSER)
-                if number == 0:
+                if number == 0:  # the definition, which holds the record
                     self._record(root, name, uuid)
                 for path, kind in self._files(root, name):
                     if (path, kind) not in seen:

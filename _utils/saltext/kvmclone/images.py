@@ -24,13 +24,14 @@ Look = Callable[[str], ImageFacts]
 
 _KINDS = {stat.S_IFREG: "file", stat.S_IFBLK: "block", stat.S_IFDIR: "folder"}
 
-#: ``F_OFD_GETLK`` and ``struct flock``; QEMU holds a lock on this byte of every image that
-#: it writes (``RAW_LOCK_PERM_BASE``, permission "write").
+#: ``F_OFD_GETLK``, ``struct flock``, and the byte that QEMU holds a lock on in every image that it
+#: writes (``RAW_LOCK_PERM_BASE``, permission "write").
 _ASK_FOR_LOCK = 36
 _LOCK = struct.Struct("hhqqi4x")
 _WRITE_BYTE = 101
 
-#: All bytes that it holds for as much as having an image open, also below another one.
+#: First byte, and number of bytes, among which QEMU locks some of every image that it has open at
+#: all, also of one that another image stands on.
 _ALL_BYTES = (100, 200)
 
 #: Where the kernel tells what each loop device was made from.

@@ -98,10 +98,11 @@ def _texts(value: Any) -> list[str]:
 
 def behind(written: Any, followed: Any) -> list[str]:
     """
-    Every text that came out of a store, where somebody else has followed the references.
+    Every text that came out of a store, found by comparison: somebody else (salt-cloud's core)
+    has replaced the ``sdb://`` references and does not say where.
 
-    :param written: With the references.
-    :param followed: The same with what they stand for, and perhaps with more.
+    :param written: Keys as they stand in the files, with the references.
+    :param followed: The same keys with what the references stand for, and perhaps more keys.
     """
     if is_reference(written):
         return [] if written == followed else _texts(followed)

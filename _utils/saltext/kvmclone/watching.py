@@ -62,7 +62,9 @@ class Watch:
         self._handle = handle
         self._pause = PAUSE if wait.interval is None else wait.interval
         self._multiplier = wait.multiplier
-        # A pair of sockets rather than a bare descriptor: one that rings late finds it closed.
+        # The event loop's thread rings by writing to the rope; the wait wakes by reading the bell.
+        # Sockets and not bare descriptors: an event that comes after the end finds its socket
+        # closed, where the number of a descriptor could be another open file by then.
         self._bell, self._rope = socket.socketpair()
         self._bell.setblocking(False)
         self._rope.setblocking(False)
