@@ -17,7 +17,7 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import image_links
+from saltext.kvmclone import image_links, markup
 from saltext.kvmclone.census import Census, Claim, Identity, Link, Pool, Use, away, identity
 from saltext.kvmclone.codes import (
     NO_DOMAIN_SNAPSHOT,
@@ -38,8 +38,6 @@ FOLDER_POOLS = ("dir", "fs", "netfs", "vstorage")
 #: What a definition hands to QEMU word by word, and the paths in one such word.
 _ARGUMENT = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
 _PATH = re.compile(r"/[^,\"']+")
-
-_PARSER = etree.XMLParser(resolve_entities=False, no_network=True)
 
 
 def take(host: Host) -> Census:
@@ -96,7 +94,7 @@ class _Gathering:
         self.local = self.host.local
         for raw in self.host.call(self.host.connection.listAllStoragePools, 0):
             with absent(NO_STORAGE_POOL):
-                root = etree.fromstring(self.host.call(raw.XMLDesc, 0).encode())
+                root = markup.element(self.host.call(raw.XMLDesc, 0))
                 name = root.findtext("./name") or ""
                 self.pools[name] = Pool(
                     name=name,
@@ -117,7 +115,7 @@ class _Gathering:
         for name, uuid, texts in self.host.each_domain(look):
             seen: set[tuple[str, str]] = set()
             for number, text in enumerate(texts):
-                root = etree.fromstring(text.encode(), _PARSER)
+                root = markup.element(text)
                 if number == 0:  # the definition, which holds the record
                     self._record(root, name, uuid)
                 for path, kind in self._files(root, name):
@@ -322,7 +320,7 @@ class _Gathering:
                         f"be read: {error.message}"
                     )
                 continue
-            root = etree.fromstring(text.encode(), _PARSER)
+            root = markup.element(text)
             path = (root.findtext("./target/path") or "").strip()
             below = (root.findtext("./backingStore/path") or "").strip()
             self.images.setdefault(self._key(path), path)

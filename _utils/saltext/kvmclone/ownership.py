@@ -16,6 +16,7 @@ from typing import Any
 
 from lxml import etree
 
+from saltext.kvmclone import markup
 from saltext.kvmclone.request import Pick
 from saltext.kvmclone.reservation import Reservation
 
@@ -305,7 +306,7 @@ def from_xml(xml: str, uuid: str) -> Record | None:
     :param xml: The metadata element's text.
     :param uuid: Uuid of the domain it was read from; another one makes the record void.
     """
-    record = _from_element(etree.fromstring(xml.encode(), etree.XMLParser(resolve_entities=False)))
+    record = _from_element(markup.element(xml))
     return record if record.uuid == uuid else None
 
 

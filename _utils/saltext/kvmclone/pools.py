@@ -13,7 +13,7 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import filesystems, image_header, volumes
+from saltext.kvmclone import filesystems, image_header, markup, volumes
 from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL, NO_SUPPORT, POOLS_INACTIVE
 from saltext.kvmclone.disks import FILE_POOLS
 from saltext.kvmclone.errors import HostError
@@ -42,7 +42,7 @@ def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFact
         volume of the pool for that.
     :param active: Whether it is started.
     """
-    root = _read(host.call(raw.XMLDesc, 0))
+    root = markup.element(host.call(raw.XMLDesc, 0))
     found = PoolFacts(
         name=str(raw.name()),
         type=root.get("type", ""),
@@ -86,7 +86,7 @@ def asleep(host: Host, path: str) -> str:
     """Name of a pool that is not started and would hold the file; empty where none would."""
     folder = os.path.dirname(path)
     for raw in host.call(host.connection.listAllStoragePools, POOLS_INACTIVE):
-        root = _read(host.call(raw.XMLDesc, 0))
+        root = markup.element(host.call(raw.XMLDesc, 0))
         if root.get("type", "") in _OVER_DEV:
             continue
         target = _target(root)
@@ -121,7 +121,7 @@ def look(host: Host, path: str) -> ImageFacts:
     raw = volumes.lookup(host, path)
     if raw is None:
         return ImageFacts(path, "unseen", readable=False)
-    root = _read(host.call(raw.XMLDesc, 0))
+    root = markup.element(host.call(raw.XMLDesc, 0))
     kind = {"file": "file", "block": "block", "dir": "folder"}.get(root.get("type", ""), "special")
     if kind not in ("file", "block"):
         return ImageFacts(path, kind, readable=False)
@@ -171,10 +171,6 @@ def _told(root: etree._Element, capacity: int) -> Header:
         backing_format=backing_form.get("type", "") if backing_form is not None else "",
         plain=False,
     )
-
-
-def _read(xml: str) -> etree._Element:
-    return etree.fromstring(xml.encode(), etree.XMLParser(resolve_entities=False))
 
 
 def _target(root: etree._Element) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
-from saltext.kvmclone import gathering, image_links, ownership, workers
+from saltext.kvmclone import gathering, image_links, markup, ownership, workers
 from saltext.kvmclone.census import Identity, identity
 from saltext.kvmclone.codes import AFFECT_CONFIG, METADATA_ELEMENT, NO_DOMAIN_METADATA
 from saltext.kvmclone.errors import CloneInUse, HostError, PlanRefused
@@ -66,8 +66,7 @@ def protection(host: Host, base: DomainHandle) -> Protection | None:
         text = host.call(base.raw.metadata, METADATA_ELEMENT, NAMESPACE, AFFECT_CONFIG)
     if not text:
         return None
-    parser = etree.XMLParser(resolve_entities=False, no_network=True)
-    mark = _read(etree.fromstring(text.encode(), parser))
+    mark = _read(markup.element(text))
     return mark if mark.uuid == base.uuid else None
 
 

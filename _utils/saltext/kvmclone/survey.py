@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from lxml import etree
-
 from saltext.kvmclone import (
     disks,
     domain_xml,
@@ -221,7 +219,7 @@ def _most_cpus(host: Host, definition: str) -> int:
     told = "<domainCapabilities/>"  # of a driver, or a machine, that libvirt has no word about
     with absent(NO_SUPPORT), absent(INVALID_ARG), absent(CONFIG_UNSUPPORTED):
         told = host.call(host.connection.getDomainCapabilities, *[w or None for w in words], 0)
-    most = etree.fromstring(told.encode(), etree.XMLParser(resolve_entities=False)).find("./vcpu")
+    most = markup.element(told).find("./vcpu")
     return int(most.get("max", 0)) if most is not None else 0
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import copying, images, ownership
+from saltext.kvmclone import copying, images, markup, ownership
 from saltext.kvmclone.codes import (
     INTERNAL_ERROR,
     NO_STORAGE_POOL,
@@ -73,7 +73,7 @@ def find(host: Host, path: str) -> VolumeFacts | None:
     raw = lookup(host, path)
     if raw is None:
         return None
-    root = etree.fromstring(host.call(raw.XMLDesc, 0).encode())
+    root = markup.element(host.call(raw.XMLDesc, 0))
     holder = host.call(raw.storagePoolLookupByVolume)
     target_format = root.find("./target/format")
     return VolumeFacts(
