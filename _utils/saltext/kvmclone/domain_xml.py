@@ -251,6 +251,12 @@ def makes_a_store(root: etree._Element) -> bool:
     return firmware is not None or readonly_pflash
 
 
+def store_path(element: etree._Element) -> str:
+    """The file that an ``<nvram>`` element names; empty where libvirt will choose it."""
+    source = element.find("source")
+    return (source.get("file", "") if source is not None else element.text or "").strip()
+
+
 def _nvram(root: etree._Element) -> Nvram | None:
     """The variable store, where the firmware has one."""
     element = root.find("./os/nvram")
@@ -258,6 +264,4 @@ def _nvram(root: etree._Element) -> Nvram | None:
         return (
             Nvram(AUTOMATIC_NVRAM.format(text(root, "name")), "") if makes_a_store(root) else None
         )
-    source = element.find("source")
-    path = (source.get("file", "") if source is not None else element.text) or ""
-    return Nvram(path=path.strip(), template=element.get("template", ""))
+    return Nvram(path=store_path(element), template=element.get("template", ""))

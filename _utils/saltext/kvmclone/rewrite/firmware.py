@@ -68,7 +68,7 @@ def _store(root: etree._Element, path: str, out: Rewritten) -> None:
         out.refuse(store, reason)
         return
     source = store.find("source")
-    old = _path_of(store)
+    old = domain_xml.store_path(store)
     if path and source is not None:
         source.set("file", path)
     elif path:
@@ -81,11 +81,6 @@ def _store(root: etree._Element, path: str, out: Rewritten) -> None:
         store.text = None
         out.warn(FRESH)
     out.change("nvram", old or None, path or None)
-
-
-def _path_of(store: etree._Element) -> str:
-    source = store.find("source")
-    return (source.get("file", "") if source is not None else store.text or "").strip()
 
 
 def _store_refused(store: etree._Element) -> str:
@@ -106,7 +101,7 @@ def _store_refused(store: etree._Element) -> str:
             f"<nvram> names '{(store.text or '').strip()}' and a <source>, of which libvirt takes "
             "one; remove the other from the base first."
         )
-    old = _path_of(store)
+    old = domain_xml.store_path(store)
     real = os.path.normpath(old or "/")
     if real.startswith("/dev/") and not real.startswith("/dev/shm/"):
         # Proxmox keeps it on a volume of its own; a copy beside it would be a file in /dev.
