@@ -229,7 +229,7 @@ class Porter:
             if entry.digest and entry.digest != request.digest():
                 log.info("'%s' is not what it was when its create began", entry.name)
             known = inquiry.everywhere(self._side().hosts(), names=[entry.name])
-            if not entry.digest and entry.name in known["domains"]:
+            if not entry.digest and entry.name in known.domains:
                 self._end(entry, REFUSED, f"A machine named '{entry.name}' exists already.")
                 return
         except KvmCloneError as error:
@@ -260,9 +260,9 @@ class Porter:
     def _left(self, entry: Entry) -> str | None:
         """The uuid of the machine that stands there from this very request; None for none."""
         try:
-            for clone in inquiry.everywhere(self._side().hosts(), names=[entry.name])["clones"]:
-                if clone["name"] == entry.name and clone["request"] == entry.digest:
-                    return str(clone["uuid"])
+            for clone in inquiry.everywhere(self._side().hosts(), names=[entry.name]).clones:
+                if clone.name == entry.name and clone.request == entry.digest:
+                    return clone.uuid
         except KvmCloneError as error:
             log.warning("what is left of '%s' cannot be told: %s", entry.name, error)
         return None
