@@ -89,16 +89,7 @@ class Porter:
         while True:
             try:
                 self._tell_again()
-                with (
-                    ThreadPoolExecutor(BELLS_AT_ONCE) as bells,
-                    ThreadPoolExecutor(self.policy.workers) as makers,
-                ):
-                    while self._go_on(bells, makers):
-                        busy = [*self.answering, *self.making]
-                        if busy:
-                            wait(busy, timeout=_PAUSE, return_when=FIRST_COMPLETED)
-                        else:
-                            time.sleep(_PAUSE)
+                self._until_idle()
             finally:
                 os.close(lock)
             # Whoever rang while we still held the lock started nobody, so look once more.
@@ -106,6 +97,18 @@ class Porter:
             if again is None:
                 return self.done
             lock = again
+
+    def _until_idle(self) -> None:
+        with (
+            ThreadPoolExecutor(BELLS_AT_ONCE) as bells,
+            ThreadPoolExecutor(self.policy.workers) as makers,
+        ):
+            while self._go_on(bells, makers):
+                busy = [*self.answering, *self.making]
+                if busy:
+                    wait(busy, timeout=_PAUSE, return_when=FIRST_COMPLETED)
+                else:
+                    time.sleep(_PAUSE)
 
     def _go_on(self, bells: ThreadPoolExecutor, makers: ThreadPoolExecutor) -> bool:
         """Begin what can be begun; whether anything is left to do."""

@@ -24,6 +24,7 @@ from saltext.kvmclone.codes import (
     EVENT_LIFECYCLE,
     EVENT_SHUTDOWN,
     EVENT_STOPPED,
+    OFF_CRASHED,
     SHUTOFF_BECAUSE,
 )
 from saltext.kvmclone.errors import HostError, HostUnreachable
@@ -100,7 +101,7 @@ class Watch:
         """Why the guest is known to have stopped, without asking libvirt; else empty."""
         if not self._wait(0.0, self._process):
             return ""
-        return "the guest powered off" if self._powered_off else SHUTOFF_BECAUSE[3]
+        return "the guest powered off" if self._powered_off else SHUTOFF_BECAUSE[OFF_CRASHED]
 
     def due(self) -> bool:
         """
