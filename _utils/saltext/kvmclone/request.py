@@ -37,7 +37,8 @@ class Wait:
 @dataclass(frozen=True)
 class Login:
     """
-    How to enter the guest; the secrets are in :class:`Secrets`.
+    How to enter the guest; the secrets are in :class:`Secrets`. The defaults are those that Salt's
+    clouds hand to every machine.
 
     :param username: ``ssh_username``.
     :param port: ``ssh_port``.

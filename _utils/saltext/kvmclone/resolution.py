@@ -25,10 +25,6 @@ from saltext.kvmclone.request import (
 )
 from saltext.kvmclone.schema import Fate, Key
 
-#: Salt's own defaults, which its clouds hand to every machine.
-DEFAULT_PORT = 22
-DEFAULT_USER = "root"
-
 # RSA keys below this are refused by Salt, which silently makes a longer one instead.
 _SHORTEST_KEY = 2048
 
@@ -224,15 +220,15 @@ def _wait(values: Mapping[str, Any]) -> Wait:
 
 
 def _login(values: Mapping[str, Any]) -> Login:
-    username = values.get("ssh_username", DEFAULT_USER)
+    username = values.get("ssh_username", Login.username)
     private_key = values.get("private_key", "")
     return Login(
         username=username,
-        port=values.get("ssh_port", DEFAULT_PORT),
+        port=values.get("ssh_port", Login.port),
         sudo=values.get("sudo", username != "root"),
-        tty=values.get("tty", True),
+        tty=values.get("tty", Login.tty),
         private_key="" if is_private_key(private_key) else private_key,
-        ssh_agent=values.get("ssh_agent", False),
+        ssh_agent=values.get("ssh_agent", Login.ssh_agent),
     )
 
 
@@ -255,12 +251,12 @@ def _deploy(values: Mapping[str, Any], profile: str, provider: str) -> Deploy:
         "make_master master"
     )
     return Deploy(
-        enabled=values.get("deploy", True),
-        command=values.get("deploy_command", ""),
+        enabled=values.get("deploy", Deploy.enabled),
+        command=values.get("deploy_command", Deploy.command),
         minion=minion,
         grains=grains,
         append_domain=str(domain),
         keysize=max(values.get("keysize", Deploy.keysize), _SHORTEST_KEY),
-        start_action=values.get("start_action", ""),
+        start_action=values.get("start_action", Deploy.start_action),
         **{key: values[key] for key in simple.split() if key in values},
     )
