@@ -84,9 +84,7 @@ class Bench:
             )
 
     def ours(self, name: str) -> None:
-        self.host.clone(
-            Request(name=name, base_domain=self.base, clone_strategy="quick"), token="bench"
-        )
+        self.host.clone(Request(name=name, base_domain=self.base, clone_strategy="quick"))
 
     # --- their parts ---------------------------------------------------------------------------
 

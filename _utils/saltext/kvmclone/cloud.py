@@ -30,16 +30,14 @@ from saltext.kvmclone.errors import (
     NotFound,
 )
 from saltext.kvmclone.kvm_host import KvmHost
-from saltext.kvmclone.master import DEFAULT_URL, Master
-from saltext.kvmclone.request import Request, Secrets
-from saltext.kvmclone.sections import WAYS_TO_A_HOST
+from saltext.kvmclone.master import Master
+from saltext.kvmclone.request import DEFAULT_URL, Request, Secrets
+from saltext.kvmclone.sections import DRIVER, WAYS_TO_A_HOST
 
 log = logging.getLogger(__name__)
 
 #: libvirt's states in the words that salt-cloud's own maps understand.
 STATES = {"shutoff": "stopped", "pmsuspended": "suspended"}
-
-DRIVER = "libvirt"
 
 #: What the command line sets for all machines; a profile's own word wins.
 _COMMAND_LINE = ("deploy", "script_args")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import salt.client
@@ -25,6 +26,42 @@ PENDING, TOLD = "kvm_clone.pending", "kvm_clone.told"
 
 _UUID = re.compile(r"[0-9a-fA-F-]{36}")
 
+#: What a host must tell of a clone, each as text.
+_TEXTS = ("name", "uuid", "stage", "request", "minion", "fingerprint")
+
+
+@dataclass(frozen=True)
+class KnownClone:
+    """
+    What a host knows of one of its clones.
+
+    :param stage: As its record has it, see :data:`.ownership.STAGES`.
+    :param request: Digest of the request that it was made from.
+    :param minion: Minion id, ``fingerprint`` that of its key; both empty where it has none.
+    :param expired: Its ``ttl`` has passed.
+    """
+
+    name: str
+    uuid: str
+    stage: str
+    request: str
+    minion: str
+    fingerprint: str
+    expired: bool = False
+
+
+@dataclass(frozen=True)
+class Known:
+    """
+    What a host, or all of them together, know of some machines.
+
+    :param domains: The names asked for that any domain has, a clone of ours or not.
+    :param clones: The clones asked for, and those whose time has passed.
+    """
+
+    domains: tuple[str, ...] = ()
+    clones: tuple[KnownClone, ...] = ()
+
 
 def pending(opts: Mapping[str, Any], minion_id: str) -> list[Any]:
     """
@@ -37,36 +74,38 @@ def pending(opts: Mapping[str, Any], minion_id: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def witness(host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, Any]:
+def witness(host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()) -> Known:
     """
-    What a KVM host knows of some machines, as :func:`.publishing.witness` gives it.
+    What a KVM host knows of some machines; see :func:`.publishing.witness`.
 
+    :param names: Names of domains.
+    :param ids: Minion ids.
+    :raises HostUnreachable: It answers in another form.
     :raises KvmCloneError: It cannot be asked.
     """
     found = host.witness(list(names), list(ids))
     right = isinstance(found, dict) and {"domains", "clones"} <= set(found)
     if not right or not all(_is_clone(item) for item in found["clones"]):
         raise HostUnreachable("A KVM host answers in a form that is not known.")
-    return found
+    return Known(tuple(found["domains"]), tuple(_clone(item) for item in found["clones"]))
 
 
 def everywhere(
     hosts: Iterable[tuple[str, KvmHost]],
     names: Iterable[str] = (),
     ids: Iterable[str] = (),
-) -> dict[str, Any]:
+) -> Known:
     """
     What all hosts together know.
 
     :raises KvmCloneError: One of them cannot be asked, so nobody can tell.
     """
-    told: dict[str, Any] = {"domains": [], "clones": []}
     names, ids = list(names), list(ids)
-    for _label, host in hosts:
-        found = witness(host, names, ids)
-        told["domains"] += found["domains"]
-        told["clones"] += found["clones"]
-    return told
+    told = [witness(host, names, ids) for _label, host in hosts]
+    return Known(
+        tuple(name for one in told for name in one.domains),
+        tuple(clone for one in told for clone in one.clones),
+    )
 
 
 def tell(opts: Mapping[str, Any], minion_id: str, answers: Mapping[str, Any]) -> None:
@@ -89,6 +128,9 @@ def _is_clone(item: Any) -> bool:
     """Whether a host's word about a clone has the form of one; its uuid becomes a file's name."""
     if not isinstance(item, dict):
         return False
-    texts = ("name", "uuid", "stage", "request", "minion", "fingerprint")
-    right = all(isinstance(item.get(key), str) for key in texts)
+    right = all(isinstance(item.get(key), str) for key in _TEXTS)
     return right and _UUID.fullmatch(item["uuid"]) is not None
+
+
+def _clone(item: Mapping[str, Any]) -> KnownClone:
+    return KnownClone(**{key: item[key] for key in _TEXTS}, expired=bool(item.get("expired")))
