@@ -64,7 +64,14 @@ def file_changes(host: Host, record: Record, base_exists: bool) -> list[str]:
     found: list[str] = []
     gone: list[BaseDisk] = []
     for disk in record.base_disks:
-        now = modified(host, disk.path)
+        try:
+            now = modified(host, disk.path)
+        except OSError as error:  # a network file system that keeps us out, or went away
+            found.append(
+                f"Whether '{disk.path}' of the base '{record.base}' changed is not known: "
+                f"{error.strerror}."
+            )
+            continue
         if now is None:
             gone.append(disk)
         elif told := _difference(disk, now):
@@ -86,7 +93,7 @@ def differs(host: Host, disk: BaseDisk) -> bool:
     """Whether one disk of a base is gone, or another than it was, for all that can be seen."""
     try:
         now = modified(host, disk.path)
-    except OSError:  # a network file system that keeps us out
+    except OSError:  # nobody can tell
         return True
     return now is None or bool(_difference(disk, now))
 
@@ -97,6 +104,7 @@ def modified(host: Host, path: str) -> float | None:
 
     :return: None where there is no such file; 0 where a change cannot be told, as of a
         block device.
+    :raises OSError: Nobody can look there now.
     """
     if host.local:
         try:

@@ -7,6 +7,7 @@ Salt. What was seen is kept in a file, so that a minion that was restarted misse
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -60,7 +61,9 @@ def news(opts: Mapping[str, Any], url: str, ignore_shutdown: bool) -> list[dict[
     :param ignore_shutdown: A guest that was shut down in the ordinary way is no news.
     :raises HostUnreachable: libvirt does not answer.
     """
-    path = os.path.join(str(opts["cachedir"]), "kvm_clone", "seen.json")
+    # One file for each daemon: two beacons must not take each other's news.
+    name = f"seen-{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
+    path = os.path.join(str(opts["cachedir"]), "kvm_clone", name)
     before = _seen(path, url)
     now = look(url)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
