@@ -80,6 +80,8 @@ def test_an_adopted_clone_is_destroyed_with_its_own_disks_and_nothing_else(
     assert [volume.path for volume in record.volumes] == [str(disk) for disk in disks]
     assert record.strategy == strategy
     assert record.complete
+    (nvram,) = [warning for warning in record.warnings if f"nvram/{base}.fd" in warning]
+    assert f"it belongs to the base '{base}'" in nvram
     assert name in [clone.name for clone in host.list_clones()]
     gone = host.destroy(name)
     assert world.footprint() == before

@@ -233,12 +233,8 @@ def _why_shared(
         return f"the old driver copied no disk of type '{disk.kind}'"
     if disk.readonly or disk.shareable:
         return "it is marked as shared"
-    if key in others.base_files:
-        return f"it belongs to the base '{others.base_name}'"
-    if key in others.used:
-        return f"'{others.used[key]}' uses it too"
-    if key in others.claimed:
-        return f"it is on the record of '{others.claimed[key]}'"
+    if reason := _of_others(key, others):
+        return reason
     if host.local and os.path.islink(disk.path):
         return "it is a link"
     if standing := census.standing_on([disk.path]).get(disk.path):
@@ -252,11 +248,19 @@ def _why_shared(
 
 def _why_store_shared(name: str, path: str, key: Identity, others: _Others) -> str:
     """The same of a variable store."""
+    own = _named_after(name, os.path.basename(path))
+    return _of_others(key, others) or ("" if own else "it is not named after this clone")
+
+
+def _of_others(key: Identity, others: _Others) -> str:
+    """Who else has a file; empty for nobody."""
+    if key in others.base_files:
+        return f"it belongs to the base '{others.base_name}'"
     if key in others.used:
         return f"'{others.used[key]}' uses it too"
-    alone = key not in others.claimed and key not in others.base_files
-    own = alone and _named_after(name, os.path.basename(path))
-    return "" if own else "it is not named after this clone"
+    if key in others.claimed:
+        return f"it is on the record of '{others.claimed[key]}'"
+    return ""
 
 
 def _files_of(census: Census, base: DomainHandle | None) -> set[Identity]:
