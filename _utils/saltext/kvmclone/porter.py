@@ -243,11 +243,12 @@ class Porter:
             with self.ledger.open() as book:
                 book.put(entry)
         for attempt in range(3):
+            if attempt:
+                time.sleep(TRY_AGAIN)
             outcome = side.create(entry.profile, [entry.name], entry.keys)[0]
             if not isinstance(outcome.error, HostUnreachable):
                 break
             log.warning("'%s', attempt %s: %s", entry.name, attempt + 1, outcome.error)
-            time.sleep(TRY_AGAIN)
         reason = f"{outcome.error.type}: {outcome.error.message}" if outcome.error else ""
         left = self._left(entry) if outcome.error else None
         if outcome.clone is not None and not outcome.error:
