@@ -51,7 +51,7 @@ sweep: setup ## kill worker and libvirtd at every point (hours); the figures go 
 lint: setup ## style, format and types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy _utils/saltext lab
+	$(PYTHON) -m mypy _utils/saltext lab bench
 
 format: setup ## let ruff put the files in shape
 	$(PYTHON) -m ruff check --fix .

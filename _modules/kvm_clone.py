@@ -18,6 +18,7 @@ saltext.kvmclone.refresh()
 
 from saltext.kvmclone import asking, doors, names, sworn
 from saltext.kvmclone.errors import KvmCloneError
+from saltext.kvmclone.request import DEFAULT_URL
 
 try:
     from saltext.kvmclone import (
@@ -55,7 +56,7 @@ def _request(name, profile, keys):
 
 
 def _host(url=None):
-    return operations.LocalHost(url or "qemu:///system", __opts__["id"], findings.AT_HOST)
+    return operations.LocalHost(url or DEFAULT_URL, __opts__["id"], findings.AT_HOST)
 
 
 def _answered(work):
@@ -439,7 +440,7 @@ def unprotect(base_domain, url=None):
     return _answered(lambda: _host(url).unprotect(base_domain))
 
 
-def remote(operation, arguments, url="qemu:///system", challenge=None):
+def remote(operation, arguments, url=DEFAULT_URL, challenge=None):
     """
     Serve ``salt-run kvmclone.…`` on the master: one operation, its errors as data.
 
@@ -574,7 +575,7 @@ def told(answers):
 # --- for the mine, and for the schedule
 
 
-def published(url="qemu:///system"):
+def published(url=DEFAULT_URL):
     """
     What placement and other states need of this host: clones with their addresses, free
     memory, pools. For ``mine_functions``.
@@ -588,7 +589,7 @@ def published(url="qemu:///system"):
     return _answered(lambda: publishing.published(url, __opts__["id"]))
 
 
-def published_addresses(profile=None, tag=None, url="qemu:///system"):
+def published_addresses(profile=None, tag=None, url=DEFAULT_URL):
     """
     The addresses of the clones that run here, by name. For ``mine_functions``.
 
@@ -606,7 +607,7 @@ def published_addresses(profile=None, tag=None, url="qemu:///system"):
     return _answered(lambda: publishing.addresses(url, profile or "", tag or ""))
 
 
-def ring_expired(url="qemu:///system"):
+def ring_expired(url=DEFAULT_URL):
     """
     Ring ``kvm_clone/expired`` where the ``ttl`` of a clone here has passed; the master then
     looks for itself. For the ``schedule:``.
@@ -623,7 +624,7 @@ def ring_expired(url="qemu:///system"):
     return over
 
 
-def news(url="qemu:///system", ignore_shutdown=False):
+def news(url=DEFAULT_URL, ignore_shutdown=False):
     """
     What happened to the clones here since this was last asked: which stopped, and whose base
     changed. For the beacon, which asks again and again.

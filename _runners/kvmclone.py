@@ -54,7 +54,7 @@ def create(profile, *names, name=None, **overrides):
 
         salt-run kvmclone.create centos7 my-centos7-clone
     """
-    wanted = [*names, *(overrides.pop("names", None) or []), *([name] if name else [])]
+    wanted = doors.names_given(names, overrides.pop("names", None), name)
     return doors.clones(master.Master(__opts__).create(profile, wanted, overrides))
 
 
@@ -362,7 +362,7 @@ def asked():
 
 def _some(several, one=None):
     """The names given, however; none at all is a mistake worth a word."""
-    several = [*several, *([one] if one is not None else [])]
-    if not several:
+    given = doors.names_given(several, name=one)
+    if not given:
         raise ConfigError("No name was given.", "See what there is: salt-run kvmclone.list")
-    return several
+    return given

@@ -84,9 +84,7 @@ class Bench:
             )
 
     def ours(self, name: str) -> None:
-        self.host.clone(
-            Request(name=name, base_domain=self.base, clone_strategy="quick"), token="bench"
-        )
+        self.host.clone(Request(name=name, base_domain=self.base, clone_strategy="quick"))
 
     # --- their parts ---------------------------------------------------------------------------
 
@@ -98,7 +96,9 @@ class Bench:
             element.text = value
         for path in ("./devices/interface/mac", "./devices/disk/serial"):
             for element in root.findall(path):
-                element.getparent().remove(element)
+                parent = element.getparent()
+                assert parent is not None
+                parent.remove(element)
         source = root.find("./devices/disk/source")
         assert source is not None
         source.set("file", str(self._path(name)))

@@ -76,6 +76,18 @@ def test_a_clone_whose_base_changed_is_seen(
     assert not [one for one in watchman.news(opts, LIBVIRT_URI, False) if one["name"] == name]
 
 
+def test_two_beacons_do_not_take_each_others_news(
+    opts: dict[str, Any], world: World, base: str, clone_of: Callable[..., str]
+) -> None:
+    name = clone_of(base)
+    urls = (LIBVIRT_URI, "qemu+unix:///system")
+    for url in urls:
+        watchman.news(opts, url, False)
+    os.utime(world.disks(base)[0], (time.time() + 5, time.time() + 5))
+    for url in urls:
+        assert name in [one["name"] for one in watchman.news(opts, url, False)]
+
+
 @pytest.mark.guest
 def test_a_clone_that_was_switched_off_is_seen(
     opts: dict[str, Any], lab: Lab, host: LocalHost, base: str, clone_of: Callable[..., str]
@@ -96,7 +108,7 @@ def test_salt_loads_the_beacon_and_a_look_leaves_no_connection_behind(
     before = set(os.listdir("/proc/self/fd"))
     beacons["kvm_clone.beacon"]([{"interval": 1}])
     assert set(os.listdir("/proc/self/fd")) <= before | {"beacon"}
-    assert (Path(opts["cachedir"]) / "kvm_clone/seen.json").exists()
+    assert len(list(Path(opts["cachedir"]).glob("kvm_clone/seen-*.json"))) == 1
 
 
 def test_a_libvirtd_that_is_not_there_is_one_line_in_the_log_and_no_news(

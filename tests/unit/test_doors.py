@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from saltext.kvmclone.errors import NotFound
 from saltext.kvmclone.pipeline import Outcome
 
 Runner = Callable[..., dict[str, Any]]
+
+RUNNER = Path(__file__).parents[2] / "_runners/kvmclone.py"
 
 #: Salt's loader puts this into a runner's globals, here as there.
 __context__: dict[str, Any] = {}
@@ -164,3 +168,55 @@ def test_a_text_that_cannot_be_encoded_is_not_quoted() -> None:
     with pytest.raises(UnicodeEncodeError) as caught:
         "canary\ud800".encode()
     assert "canary" not in str(failing(caught.value)())
+
+
+@pytest.fixture
+def wanted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Any]]]:
+    """The names that the runner's ``create`` takes its arguments for; nothing is made."""
+    spec = importlib.util.spec_from_file_location("kvmclone_runner", RUNNER)
+    assert spec is not None and spec.loader is not None
+    runner = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(runner)
+    vars(runner).update(__opts__={}, __context__={})
+    asked: list[Any] = []
+
+    class Noting:
+        def __init__(self, _opts: Any) -> None: ...
+
+        def create(self, _profile: str, names: list[Any], _overrides: Any) -> list[Outcome]:
+            asked[:] = names
+            return []
+
+    monkeypatch.setattr(runner.master, "Master", Noting)
+
+    def create(*names: Any, **keywords: Any) -> list[Any]:
+        answer = runner.create("centos7", *names, **keywords)
+        assert answer == {"clones": {}, "retcode": 0}
+        return asked
+
+    yield create
+
+
+@pytest.mark.parametrize(
+    ("names", "keywords", "expected"),
+    [
+        (("web1",), {}, ["web1"]),
+        ((), {"names": ["web1", "web2"]}, ["web1", "web2"]),
+        ((), {"name": "web1"}, ["web1"]),
+        (("a",), {"names": ("b",), "name": "c"}, ["a", "b", "c"]),
+        (("a",), {"names": None, "name": None}, ["a"]),
+        # A lone name is one name, not as many as it has letters.
+        ((), {"names": "web1"}, ["web1"]),
+        # What YAML made of a name that nobody quoted goes on to be refused as that.
+        ((), {"names": 7}, [7]),
+        ((), {"name": 0}, [0]),
+        ((), {"name": False}, [False]),
+    ],
+)
+def test_a_name_is_taken_whole_however_it_is_given(
+    wanted: Callable[..., list[Any]],
+    names: tuple[Any, ...],
+    keywords: dict[str, Any],
+    expected: list[Any],
+) -> None:
+    assert wanted(*names, **keywords) == expected

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from saltext.kvmclone import plan
+from saltext.kvmclone import disks, plan
+from saltext.kvmclone.domain_xml import Disk
 from saltext.kvmclone.facts import ImageFacts, SourceFacts
 from saltext.kvmclone.request import DiskWish
 from tests.unit.planning import (
@@ -323,3 +324,20 @@ def test_nothing_else_in_the_definition_speaks_of_a_disk_that_the_clone_has_othe
         "<smbios", "<cmdline>root=/pool/base.qcow2 x=/pool/base.qcow2-old</cmdline><smbios"
     )
     assert "a disk of the base" in conflict(replace(FACTS, base_xml=booted))
+
+
+@pytest.mark.parametrize(
+    "target", ["vda", "vdaa", "sda", "hda", "fda", "xvda", "ubda", "nvme0n1", "nvme10n12"]
+)
+@pytest.mark.parametrize("strategy", ["quick", "full"])
+def test_a_volume_tells_by_its_name_whose_it_was(target: str, strategy: str) -> None:
+    disk = Disk(target, "disk", "file", "/pool/base", "raw", False, False, False)
+    request = replace(QUICK, name="web-1.example.com", clone_strategy=strategy)
+    assert disks.clone_named_in(disks.volume_name(disk, request)) == "web-1.example.com"
+
+
+@pytest.mark.parametrize(
+    "file", ["base.qcow2", "web1.vda.qcow2", "web1-vda.iso", "backup-sdcard.raw", "-vda.qcow2"]
+)
+def test_another_file_is_no_clones_by_its_name(file: str) -> None:
+    assert disks.clone_named_in(file) == ""

@@ -13,6 +13,7 @@ import os
 import re
 import time
 import uuid as uuid_module
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lxml import etree
@@ -113,7 +114,7 @@ def adopt(host: Host, name: str, base_domain: str = "") -> ownership.Record:
         stage="addressed",
         goal="addressed",
         created=_created(judged),
-        base_disks=_base_disks(host, census, domain, base, judged),
+        base_disks=_base_disks(host, census, base, judged),
         volumes=judged.volumes,
         warnings=(
             f"Adopted {time.strftime('%Y-%m-%d %H:%M')}; whether the base changed before that is "
@@ -147,10 +148,13 @@ def _judge(
     base_name: str,
 ) -> Candidate:
     """Decide file by file what an old clone owns."""
-    base_facts = domain_xml.read(base.definition()) if base is not None else None
-    base_files = _files_of(census, base)
-    used = census.used_by_others(uuid)
-    claimed = census.claimed_by_others(uuid)
+    others = _Others(
+        base=domain_xml.read(base.definition()) if base is not None else None,
+        base_name=base_name,
+        base_files=_files_of(census, base),
+        used=census.used_by_others(uuid),
+        claimed=census.claimed_by_others(uuid),
+    )
     owned: list[ownership.Volume] = []
     shared: list[str] = []
     originals: dict[str, float] = {}
@@ -158,34 +162,12 @@ def _judge(
     for disk in domain.disks:
         if not disk.path:
             continue
-        key = census.identity(disk.path)
-        standing = census.standing_on([disk.path]).get(disk.path, [])
         chain = census.chain(disk.path)
-        stands_on_base = bool(base_files & {census.identity(path) for path in chain})
-        why = ""
-        if disk.device != "disk":
-            why = f"the old driver copied no {disk.device}"
-        elif disk.kind != "file":
-            why = f"the old driver copied no disk of type '{disk.kind}'"
-        elif disk.readonly or disk.shareable:
-            why = "it is marked as shared"
-        elif key in base_files:
-            why = f"it belongs to the base '{base_name}'"
-        elif key in used:
-            why = f"'{used[key]}' uses it too"
-        elif key in claimed:
-            why = f"it is on the record of '{claimed[key]}'"
-        elif host.local and os.path.islink(disk.path):
-            why = "it is a link"
-        elif standing:
-            why = f"other images stand on it: {', '.join(standing)}"
-        elif not _named_by_driver(domain.name, disk, base_facts, chain, originals):
-            why = "its name does not prove that it was made for this clone"
-        elif host.local and not os.path.isfile(disk.path):
-            why = "it is not there"
+        why = _why_shared(host, census, domain.name, disk, chain, others, originals)
         if why:
             shared.append(f"'{disk.path}' stays on a destroy: {why}.")
             continue
+        stands_on_base = bool(others.base_files & {census.identity(path) for path in chain})
         quick = quick or stands_on_base or (base is None and bool(chain))
         owned.append(
             ownership.Volume(
@@ -198,16 +180,10 @@ def _judge(
         )
     if domain.nvram and domain.nvram.path:
         path = domain.nvram.path
-        key = census.identity(path)
-        alone = key not in used and key not in claimed and key not in base_files
-        if alone and _named_after(domain.name, os.path.basename(path)):
-            owned.append(ownership.Volume("nvram", path, "raw", "copy", state=ownership.MADE))
+        if why := _why_store_shared(domain.name, path, census.identity(path), others):
+            shared.append(f"'{path}' stays on a destroy: {why}.")
         else:
-            who = used.get(key)
-            shared.append(
-                f"'{path}' stays on a destroy: "
-                + (f"'{who}' uses it too." if who else "it is not named after this clone.")
-            )
+            owned.append(ownership.Volume("nvram", path, "raw", "copy", state=ownership.MADE))
     return Candidate(
         name=domain.name,
         base=base_name,
@@ -215,6 +191,76 @@ def _judge(
         volumes=tuple(owned),
         shared=tuple(shared),
     )
+
+
+@dataclass(frozen=True)
+class _Others:
+    """
+    Whose a file may be instead of the old clone's.
+
+    :param base: The base's definition; None for one that is gone.
+    :param base_files: Every file of the base, down to the ends of their chains.
+    :param used: Files that other domains use, with the name of one that does.
+    :param claimed: Files on the records of clones of ours, with the name of one of these.
+    """
+
+    base: Domain | None
+    base_name: str
+    base_files: set[Identity]
+    used: Mapping[Identity, str]
+    claimed: Mapping[Identity, str]
+
+
+def _why_shared(
+    host: Host,
+    census: Census,
+    name: str,
+    disk: Disk,
+    chain: list[str],
+    others: _Others,
+    originals: dict[str, float],
+) -> str:
+    """
+    Why a disk is not, or not surely, the old clone's own; empty where it is.
+
+    :param chain: What the disk stands on.
+    :param originals: See :func:`_named_by_driver`.
+    """
+    key = census.identity(disk.path)
+    if disk.device != "disk":
+        return f"the old driver copied no {disk.device}"
+    if disk.kind != "file":
+        return f"the old driver copied no disk of type '{disk.kind}'"
+    if disk.readonly or disk.shareable:
+        return "it is marked as shared"
+    if reason := _of_others(key, others):
+        return reason
+    if host.local and os.path.islink(disk.path):
+        return "it is a link"
+    if standing := census.standing_on([disk.path]).get(disk.path):
+        return f"other images stand on it: {', '.join(standing)}"
+    if not _named_by_driver(name, disk, others.base, chain, originals):
+        return "its name does not prove that it was made for this clone"
+    if host.local and not os.path.isfile(disk.path):
+        return "it is not there"
+    return ""
+
+
+def _why_store_shared(name: str, path: str, key: Identity, others: _Others) -> str:
+    """The same of a variable store."""
+    own = _named_after(name, os.path.basename(path))
+    return _of_others(key, others) or ("" if own else "it is not named after this clone")
+
+
+def _of_others(key: Identity, others: _Others) -> str:
+    """Who else has a file; empty for nobody."""
+    if key in others.base_files:
+        return f"it belongs to the base '{others.base_name}'"
+    if key in others.used:
+        return f"'{others.used[key]}' uses it too"
+    if key in others.claimed:
+        return f"it is on the record of '{others.claimed[key]}'"
+    return ""
 
 
 def _files_of(census: Census, base: DomainHandle | None) -> set[Identity]:
@@ -282,7 +328,7 @@ def _created(judged: Candidate) -> float:
 
 
 def _base_disks(
-    host: Host, census: Census, domain: Domain, base: DomainHandle | None, judged: Candidate
+    host: Host, census: Census, base: DomainHandle | None, judged: Candidate
 ) -> tuple[ownership.BaseDisk, ...]:
     """What the base's files are now: those the clone stands on, else the base's own disks."""
     if judged.strategy == "quick":

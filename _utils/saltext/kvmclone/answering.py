@@ -13,6 +13,7 @@ from typing import Any
 
 from saltext.kvmclone import doorbell, inquiry, ledger, policy, telling
 from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NotFound
+from saltext.kvmclone.inquiry import KnownClone
 from saltext.kvmclone.ledger import GONE, MADE, MAKING, QUEUED, REFUSED, Ledger, Ring
 from saltext.kvmclone.master import Master
 from saltext.kvmclone.policy import (
@@ -147,7 +148,7 @@ class Answering:
         telling.fire(self.opts, "queued", ledger.told(entry))
         return ledger.verdict(QUEUED, "")
 
-    def _release(self, ask: Ask, own: Callable[[], list[dict[str, Any]]]) -> dict[str, Any] | None:
+    def _release(self, ask: Ask, own: Callable[[], list[KnownClone]]) -> dict[str, Any] | None:
         """
         Give a machine back; None where it is still being made.
 
@@ -177,18 +178,18 @@ class Answering:
             book.put(ledger.new(dataclasses.replace(ask, profile=""), "", GONE, "released"))
         return ledger.verdict(GONE, "")
 
-    def _clones_of(self, minion_id: str) -> list[dict[str, Any]]:
+    def _clones_of(self, minion_id: str) -> list[KnownClone]:
         """The clones whose record names this minion, with the key that we know it by."""
         known = inquiry.everywhere(self._side().hosts(), ids=[minion_id])
-        return [clone for clone in known["clones"] if self._is_minion_of(clone, minion_id)]
+        return [clone for clone in known.clones if self._is_minion_of(clone, minion_id)]
 
-    def _is_minion_of(self, clone: Mapping[str, Any], minion_id: str) -> bool:
+    def _is_minion_of(self, clone: KnownClone, minion_id: str) -> bool:
         """Whether the clone's record names this minion, with the key that we know it by."""
         keys = self._side().keys
         public = keys.accepted(minion_id)
-        if clone["minion"] != minion_id or not public or not clone["fingerprint"]:
+        if clone.minion != minion_id or not public or not clone.fingerprint:
             return False
-        return bool(clone["fingerprint"] == keys.fingerprint(public))
+        return clone.fingerprint == keys.fingerprint(public)
 
     def _reconcile_if_made(self, names: set[str]) -> None:
         """One of these machines is known as made: somebody may have destroyed it since."""
@@ -208,10 +209,10 @@ class Answering:
         except KvmCloneError as error:
             log.warning("kvm_clone reactor: which machines are left cannot be told: %s", error)
             return
-        there = {clone["uuid"] for clone in known["clones"]}
+        there = {clone.uuid for clone in known.clones}
         with self.ledger.open() as book:
             for entry in made:
-                if entry.uuid not in there and entry.name not in known["damaged"]:
+                if entry.uuid not in there and entry.name not in known.damaged:
                     book.put(dataclasses.replace(entry, state=GONE))
 
     # --- hosts, and machines themselves -----------------------------------------------
@@ -225,13 +226,13 @@ class Answering:
                 f"Name it in its provider: host: {minion_id}",
             )
         for host in hosts:
-            for clone in inquiry.witness(host)["clones"]:
-                if not clone.get("expired"):
+            for clone in inquiry.witness(host).clones:
+                if not clone.expired:
                     continue
                 try:
-                    self._destroy(str(clone["name"]), str(clone["uuid"]), minion_id)
+                    self._destroy(clone.name, clone.uuid, minion_id)
                 except KvmCloneError as error:
-                    about = {"bell": EXPIRED, "who": minion_id, "name": str(clone["name"])}
+                    about = {"bell": EXPIRED, "who": minion_id, "name": clone.name}
                     doorbell.refuse(self.opts, error, **about)
 
     def _started(self, minion_id: str) -> None:
@@ -239,15 +240,15 @@ class Answering:
         found = self._clones_of(minion_id)
         if not found:
             raise Refused(f"'{minion_id}' is no clone, say all hosts.")
-        if found[0]["stage"] != "ready":
+        if found[0].stage != "ready":
             raise Later(LOOK_AGAIN, LOOKS)
-        uuid = str(found[0]["uuid"])
+        uuid = found[0].uuid
         if not self.ledger.was_done("finished", uuid):
             job = inquiry.publish(self.opts, minion_id, "state.apply")
             # Afterwards: killed in between, it comes twice, which a highstate bears, and not never.
             self.ledger.done("finished", uuid)
-            about = {"name": found[0]["name"], "minion": minion_id, "jid": job}
-            telling.fire(self.opts, f"{found[0]['name']}/highstate", about)
+            about = {"name": found[0].name, "minion": minion_id, "jid": job}
+            telling.fire(self.opts, f"{found[0].name}/highstate", about)
 
     def _destroyed(self, name: str) -> None:
         """A clone is said to be gone: if every host says so, its key goes too."""
@@ -263,11 +264,11 @@ class Answering:
                 doorbell.refuse(self.opts, error, bell=DESTROYED, who=name, minion=minion_id)
                 continue
             known = inquiry.everywhere(hosts, names=[name, minion_id], ids=[minion_id])
-            if known["domains"] or any(c["minion"] == minion_id for c in known["clones"]):
+            if known.domains or any(clone.minion == minion_id for clone in known.clones):
                 error = Refused(f"'{name}' is said to be gone, and is there; its key stays.")
                 doorbell.refuse(self.opts, error, bell=DESTROYED, who=name, minion=minion_id)
-            elif known["damaged"]:
-                names = ", ".join(map(str, known["damaged"][:5]))
+            elif known.damaged:
+                names = ", ".join(known.damaged[:5])
                 error = Refused(f"'{name}' is said to be gone, and may be {names}; its key stays.")
                 doorbell.refuse(self.opts, error, bell=DESTROYED, who=name, minion=minion_id)
             elif keys.remove(minion_id, fingerprint):
@@ -305,13 +306,13 @@ def _is_on(host: Any, minion_id: str) -> bool:
     return isinstance(host, RemoteHost) and host.minion_id == minion_id
 
 
-def _own_uuid(ask: Ask, own: list[dict[str, Any]]) -> str:
+def _own_uuid(ask: Ask, own: list[KnownClone]) -> str:
     """
     The uuid of the clone that the minion itself is.
 
     :raises Refused: It is none, or not that one.
     """
     for clone in own:
-        if clone["name"] == ask.name:
-            return str(clone["uuid"])
+        if clone.name == ask.name:
+            return clone.uuid
     raise Refused(f"'{ask.minion_id}' is not '{ask.name}', and did not ask for it.")

@@ -20,6 +20,7 @@ from typing import Any
 from saltext.kvmclone import (
     dismantle,
     domain_xml,
+    drift,
     filesystems,
     markup,
     networks,
@@ -38,7 +39,7 @@ from saltext.kvmclone.errors import (
     PlanRefused,
 )
 from saltext.kvmclone.host import DomainHandle, Host
-from saltext.kvmclone.ownership import DESTROYING, MADE, MAKING, BaseDisk, Record, Volume
+from saltext.kvmclone.ownership import DESTROYING, MADE, MAKING, Record, Volume
 from saltext.kvmclone.plan import ClonePlan, PlannedDisk
 from saltext.kvmclone.reservation import Reservation
 
@@ -163,7 +164,7 @@ def _make(host: Host, disk: PlannedDisk, journal: _Journal) -> None:
     journal.making(disk.target)
     there = False
 
-    def exists() -> None:
+    def made() -> None:
         nonlocal there
         there = True
         journal.made(disk.target)
@@ -171,7 +172,7 @@ def _make(host: Host, disk: PlannedDisk, journal: _Journal) -> None:
             journal.save()
 
     try:
-        done = volumes.create(host, disk, exists)
+        done = volumes.create(host, disk, made)
     except HostUnreachable:
         raise  # nobody knows whether it was made: it stays marked as being made
     except KvmCloneError:
@@ -239,20 +240,14 @@ def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
     record = base.record() if base else None
     going = base is None or (record is not None and record.stage == DESTROYING)
     state = "gone, or being destroyed," if going else base.state() if base else ""
-    changed = [disk.path for disk in plan.record.base_disks if host.local and _differs(disk)]
+    disks = plan.record.base_disks if host.local else ()
+    changed = [disk.path for disk in disks if drift.differs(host, disk)]
     if state != "shutoff" or changed:
         what = f"is {state} now" if state != "shutoff" else f"changed: {', '.join(changed)}"
         raise PlanRefused(
             f"The base '{plan.base}' {what}; '{plan.request.name}' was being made from it.",
             f"Let the base rest, then repeat the command: virsh shutdown {shlex.quote(plan.base)}",
         )
-
-
-def _differs(disk: BaseDisk) -> bool:
-    if not os.path.exists(disk.path):
-        return True
-    # libvirt writes nanoseconds in decimal; a float holds them to a quarter of a microsecond.
-    return bool(disk.modified) and abs(os.stat(disk.path).st_mtime - disk.modified) > 1e-5
 
 
 def _undo(host: Host, journal: _Journal, error: BaseException) -> None:

@@ -76,15 +76,11 @@ class Asking:
 
     def pending(self) -> list[dict[str, Any]]:
         """What waits for the master, oldest first; what waited for a day is given up."""
-        waiting = [item for item in self._all() if not _is_settled(item)]
+        waiting = [item for item in self.all() if not _is_settled(item)]
         for item in waiting:
             if item["at"] < time.time() - STALE:
                 self._drop(item)
         return [item for item in waiting if item["at"] >= time.time() - STALE]
-
-    def all(self) -> list[dict[str, Any]]:
-        """Everything, with its answers, oldest first."""
-        return self._all()
 
     def told(self, answers: Mapping[str, Any]) -> list[str]:
         """
@@ -93,13 +89,13 @@ class Asking:
         :param answers: By token: ``{"verdict", "reason", …}``.
         :return: The tokens that are known here.
         """
-        known = {str(item["token"]): item for item in self._all()}
+        known = {str(item["token"]): item for item in self.all()}
         heard = []
         for token, answer in answers.items():
             if token in known:
                 self._write({**known[token], "answer": answer, "told": time.time()})
                 heard.append(token)
-        settled = [item for item in self._all() if _is_settled(item)]
+        settled = [item for item in self.all() if _is_settled(item)]
         for item in settled[: max(0, len(settled) - KEPT)]:
             self._drop(item)
         return heard
@@ -142,7 +138,8 @@ class Asking:
             os.fsync(target.fileno())
         os.replace(draft, path)
 
-    def _all(self) -> list[dict[str, Any]]:
+    def all(self) -> list[dict[str, Any]]:
+        """Every request that is known here, with its answer where there is one, oldest first."""
         found = []
         folder = self._checked()
         for entry in os.listdir(folder):

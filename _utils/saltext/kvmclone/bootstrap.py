@@ -51,7 +51,8 @@ AGENT_TIMEOUT = 120.0
 
 UNVERIFIED = "The guest could not show its uuid, so only its address says that it is the clone."
 
-#: By what became of the restart of its network that a guest was left with.
+#: What to warn of, by the state that :func:`.identity.restart_state` tells: the guest was left to
+#: restart its network by itself, and that did not come to its end.
 UNSETTLED = {
     "pending": "The guest was told to restart its network and has not: when it does, its address "
     "may change and a deployment break.",

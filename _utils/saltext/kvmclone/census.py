@@ -68,6 +68,25 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Absence:
+    """
+    Whether a file that is not found may well be there all the same: true where it may.
+
+    :param why: One clause, without a full stop; empty where the file is just gone.
+    :param pool: The storage pool to start, where that brings the file back; empty otherwise.
+    """
+
+    why: str = ""
+    pool: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.why)
+
+    def __str__(self) -> str:
+        return self.why
+
+
+@dataclass(frozen=True)
 class Census:
     """
     What was found.
@@ -124,7 +143,7 @@ class Census:
         """Where a disk lies that is named by its path, or by pool and volume; empty for neither."""
         return path or self.volumes.get((pool, volume), "")
 
-    def away(self, path: str, mount: str = "") -> str:
+    def away(self, path: str, mount: str = "") -> Absence:
         """See :func:`away`."""
         return away(self.pools, self.local, path, mount)
 
@@ -184,9 +203,9 @@ def identity(path: str, local: bool) -> Identity:
     return os.path.normpath(path).replace("//", "/", 1)
 
 
-def away(pools: Iterable[Pool], local: bool, path: str, mount: str = "") -> str:
+def away(pools: Iterable[Pool], local: bool, path: str, mount: str = "") -> Absence:
     """
-    Why a file that is not found may well be there all the same; empty where it is gone.
+    Why a file that is not found may well be there all the same, if it may.
 
     :param local: The host's files are ours to look at.
     :param mount: Where its file system was mounted when it was made.
@@ -195,14 +214,14 @@ def away(pools: Iterable[Pool], local: bool, path: str, mount: str = "") -> str:
     holding = [pool for pool in pools if pool.path and _same_folder(pool.path, folder, local)]
     off = [pool.name for pool in holding if not pool.active]
     if local and not os.path.isdir(folder):
-        return f"its folder '{folder}' is not there"
+        return Absence(f"its folder '{folder}' is not there")
     if local and (why := hidden(path, mount)):
-        return why
+        return Absence(why)
     if off and len(off) == len(holding):
-        return f"the storage pool '{off[0]}' is not running"
+        return Absence(f"the storage pool '{off[0]}' is not running", off[0])
     if not local and not holding:
-        return f"no storage pool over '{folder}' is there to look into it"
-    return ""
+        return Absence(f"no storage pool over '{folder}' is there to look into it")
+    return Absence()
 
 
 def hidden(path: str, mount: str) -> str:

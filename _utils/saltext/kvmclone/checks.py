@@ -28,6 +28,21 @@ _SECRET_WORDS = ("passw", "passphrase", "secret", "token", "private_key")
 # Arguments that may be an sdb:// URI.
 _FROM_STORES = ("password", "sudo_password", "private_key", "private_key_passphrase")
 
+# What other drivers of salt-cloud, and patches to Salt's own libvirt driver, call a thing that
+# we have under another name which nobody would guess from its letters.
+_ELSEWHERE = {
+    "clone_from": "base_domain",
+    "clonefrom": "base_domain",
+    "cores": "cpus",
+    "devices": "disks and networks",
+    "num_cpus": "cpus",
+    "ram": "memory",
+    "ssh_key": "private_key",
+    "ssh_key_file": "private_key",
+    "ssh_password": "password",
+    "user": "ssh_username",
+}
+
 #: What to say where a required key is absent.
 MISSING = {
     "base_domain": "is missing; expected the name of the domain to clone",
@@ -113,9 +128,14 @@ def shown(key: Key | None, value: Any) -> str:
 
 
 def _unknown_key(name: Any) -> str:
+    if name in _ELSEWHERE:
+        return f"is not a key that is known here; write it as {_ELSEWHERE[name]}"
     known = [key.name for key in KEYS.values() if key.fate in (Fate.HONOURED, Fate.CARRIED)]
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.7)
-    return "is not a key that is known here" + (f"; did you mean {close[0]!r}?" if close else "")
+    if close:
+        return f"is not a key that is known here; did you mean {close[0]!r}?"
+    # Salt passes over such a key in silence, so it may have stood there for years.
+    return "is not a key that is known here, nor was it to Salt's libvirt driver; take it out"
 
 
 def fault_of(name: Any, value: Any, place: Place) -> str:
@@ -147,6 +167,14 @@ def advice_on(name: str, value: Any) -> str:
     if name == "minion" and isinstance(value, Mapping) and "id" in value:
         return "'id' in it is ignored: a minion is called like its clone"
     return ""
+
+
+def advice_together(keys: Mapping[str, Any]) -> dict[str, str]:
+    """The warnings that keys deserve only beside each other, by key; none for most."""
+    if keys.get("deploy") is False and keys.get("inline_script"):
+        # Salt's driver ran it all the same.
+        return {"inline_script": "is ignored: with deploy: False nothing runs in the guest"}
+    return {}
 
 
 # --- arguments ----------------------------------------------------------------------

@@ -20,9 +20,9 @@ class Address:
 
     :param interface: Name of the interface in the guest where known, else the network.
     :param address: Without prefix length.
-    :param prefix: Prefix length in bits.
     :param family: ``ipv4`` or ``ipv6``.
-    :param source: Who said so: ``lease`` or ``agent``.
+    :param prefix: Prefix length in bits, 0 where it is not known (``arp``).
+    :param source: Who said so: ``lease``, ``agent`` or ``arp``.
     """
 
     interface: str
@@ -45,7 +45,16 @@ class CloneDisk:
 
 @dataclass(frozen=True)
 class Clone:
-    """One clone. Sizes are bytes, times seconds; see CLONE in CONTRACT.md."""
+    """
+    One clone, with the fields of CLONE in CONTRACT.md. Times are seconds.
+
+    :param host: What the host is called: its minion id, or its own host name.
+    :param state: libvirt's, in the words of :data:`.codes.STATES`.
+    :param stage: One of :data:`.ownership.STAGES`, or ``destroying``; empty for a foreign domain.
+    :param address: The one to use; empty where none is known.
+    :param drift: Its base changed since it was made.
+    :param timings: Seconds that each stage took.
+    """
 
     name: str
     uuid: str

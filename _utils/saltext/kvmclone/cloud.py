@@ -30,15 +30,14 @@ from saltext.kvmclone.errors import (
     NotFound,
 )
 from saltext.kvmclone.kvm_host import KvmHost
-from saltext.kvmclone.master import DEFAULT_URL, Master
-from saltext.kvmclone.request import Request, Secrets
+from saltext.kvmclone.master import Master
+from saltext.kvmclone.request import DEFAULT_URL, Request, Secrets
+from saltext.kvmclone.sections import DRIVER, WAYS_TO_A_HOST
 
 log = logging.getLogger(__name__)
 
 #: libvirt's states in the words that salt-cloud's own maps understand.
 STATES = {"shutoff": "stopped", "pmsuspended": "suspended"}
-
-DRIVER = "libvirt"
 
 #: What the command line sets for all machines; a profile's own word wins.
 _COMMAND_LINE = ("deploy", "script_args")
@@ -54,12 +53,15 @@ def configured_provider(opts: Mapping[str, Any], active: str) -> Any:
     """
     The configured provider that is active, or False: then salt-cloud leaves us out.
 
+    One that only lends its keys to others, and names no host, is none.
+
     :param active: ``ALIAS:libvirt``, or the driver's name for the first there is.
     """
     alias = active.partition(":")[0]
     for name, entry in (opts.get("providers") or {}).items():
-        if DRIVER in entry and alias in (name, DRIVER):
-            return entry[DRIVER]
+        keys = entry.get(DRIVER) or {}
+        if alias in (name, DRIVER) and any(keys.get(way) for way in WAYS_TO_A_HOST):
+            return keys
     return False
 
 

@@ -18,6 +18,7 @@ NO_STORAGE_POOL = 49
 NO_STORAGE_VOL = 50
 OPERATION_INVALID = 55
 CONFIG_UNSUPPORTED = 67
+NO_DOMAIN_SNAPSHOT = 72
 NO_DOMAIN_METADATA = 80
 AGENT_UNRESPONSIVE = 86
 STORAGE_VOL_EXIST = 90
@@ -67,14 +68,23 @@ STATES = {
     7: "pmsuspended",
 }
 
-#: Why a domain is off (``virDomainShutoffReason``), where that says something.
+#: ``virDomainShutoffReason``, why a domain is off.
+OFF_SHUTDOWN = 1
+OFF_DESTROYED = 2
+OFF_CRASHED = 3
+OFF_MIGRATED = 4
+OFF_SAVED = 5
+OFF_FAILED = 6
+OFF_FROM_SNAPSHOT = 7
+
+#: The same in words for who waits for a guest that stopped, where that says something.
 SHUTOFF_BECAUSE = {
-    1: "the guest powered off",
-    2: "somebody stopped it",
-    3: "the guest crashed, or its QEMU died",
-    4: "it was migrated away",
-    5: "it was saved",
-    6: "it failed to start",
+    OFF_SHUTDOWN: "the guest powered off",
+    OFF_DESTROYED: "somebody stopped it",
+    OFF_CRASHED: "the guest crashed, or its QEMU died",
+    OFF_MIGRATED: "it was migrated away",
+    OFF_SAVED: "it was saved",
+    OFF_FAILED: "it failed to start",
 }
 
 #: ``virDomainEventID``; of a life's events (``virDomainEventType``) those that lead to its end.
@@ -82,6 +92,13 @@ EVENT_LIFECYCLE = 0
 EVENT_AGENT_LIFECYCLE = 18
 EVENT_STOPPED = 5
 EVENT_SHUTDOWN = 6
+
+#: ``virConnectListAllStoragePoolsFlags``, ``virStoragePoolState``.
+POOLS_INACTIVE = 1
+POOL_RUNNING = 2
+
+#: ``virNodeGetMemoryStats``: over all NUMA nodes.
+MEMORY_OF_ALL_CELLS = -1
 
 #: ``virNetworkUpdateCommand``, ``virNetworkUpdateSection``, ``virNetworkXMLFlags``.
 NETWORK_DELETE = 2

@@ -30,6 +30,7 @@ from saltext.kvmclone.checks import (
     Problem,
     Section,
     advice_on,
+    advice_together,
     checked_arguments,
     error_for,
     fault_of,
@@ -46,7 +47,7 @@ __all__ = ["KEYS", "Catalogue", "Place", "Problem", "Profile", "Section", "build
 
 log = logging.getLogger(__name__)
 
-#: What salt-cloud's core itself puts beside the keys of a machine.
+#: What salt-cloud's core itself puts among the keys of a machine, and we do not judge as such.
 _OF_THE_CORE = (
     "name", "profile", "provider", "driver", "level", "requires", "os", "inline_script",
     "pub_key", "priv_key", "master_pub", "master_pem", "preseed_minion_keys", "profiles",
@@ -192,9 +193,12 @@ class Catalogue:
             raise error_for(problems)
         known = self.profiles.get(profile)
         told = {key: value for key, value in machine.items() if key not in _OF_THE_CORE}
-        # What is a setting as well is told only where a profile or map has its own word on it.
+        # Some names are both a profile's key and a setting of salt-cloud's own, which the core
+        # mixes in: of those a warning is due only where the profile itself has the key.
         own = {key for key in told if key not in settings} | set(known.keys if known else ())
-        _advise("salt-cloud", profile or name, {key: told[key] for key in told if key in own})
+        _advise(
+            "salt-cloud", profile or name, {key: told[key] for key in told if key in own}, machine
+        )
         keys = {
             key: value
             for key, value in machine.items()
@@ -210,7 +214,8 @@ class Catalogue:
             there = {**written, "provider": known.provider}
             departures = _departures({**keys, "provider": provider}, there)
             request = dataclasses.replace(request, overrides=departures)
-        # The core has followed the references in the files itself: what it found is no less secret.
+        # The core has replaced sdb:// references before it asked; what they stood for is no less
+        # secret than what we would have fetched ourselves.
         stored = (*secrets.stored, *resolution.behind(written, keys))
         return request, dataclasses.replace(secrets, stored=tuple(dict.fromkeys(stored)))
 
@@ -345,11 +350,17 @@ def _beyond(keys: Mapping[str, Any], written: Mapping[str, Any]) -> Keys:
     return found
 
 
-def _advise(place: str, section: str, keys: Mapping[str, Any]) -> None:
-    """Say of each key that is ignored that it is, and why: nothing is lost in silence."""
-    for key, value in keys.items():
-        if advice := advice_on(key, value):
-            log.warning("%s", Problem(place, section, key, advice))
+def _advise(
+    place: str, section: str, keys: Mapping[str, Any], beside: Mapping[str, Any] | None = None
+) -> None:
+    """
+    Say of each key that is ignored that it is, and why: nothing is lost in silence.
+
+    :param beside: All keys of the machine, where ``keys`` are some of them.
+    """
+    found = {key: advice for key, value in keys.items() if (advice := advice_on(key, value))}
+    for key, advice in (found | advice_together(beside or keys)).items():
+        log.warning("%s", Problem(place, section, key, advice))
 
 
 def _nearby(name: Any, known: Iterable[str]) -> str:

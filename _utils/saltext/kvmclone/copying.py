@@ -21,7 +21,8 @@ from collections.abc import Iterator
 #: Data is copied in pieces of this many bytes.
 PIECE = 64 * 2**20
 
-#: The front of an image, written last.
+#: Bytes at the front of an image that are written last: there is the header by which a copy that
+#: was cut off is recognised as ours.
 FRONT = 65536
 
 #: ``FICLONE``.
@@ -74,7 +75,8 @@ def copy(source: str, target: str) -> None:
     """
     with open(source, "rb") as original, open(target, "r+b") as new:
         reading, writing = original.fileno(), new.fileno()
-        size = os.lseek(reading, 0, os.SEEK_END)  # a block device has no size of its own
+        size = os.lseek(reading, 0, os.SEEK_END)  # stat knows no size of a block device
+        # Behind its front the new file is to be one hole, into which only data is copied.
         os.ftruncate(writing, min(FRONT, size))
         os.ftruncate(writing, size)
         for start, end in _data(reading, size):

@@ -26,6 +26,13 @@ FILE_POOLS = ("dir", "fs", "netfs")
 #: As libvirt's schema has it; the target becomes a part of a file name.
 _TARGET = re.compile(r"(fd|hd|sd|vd|xvd|ubd|nvme)[A-Za-z0-9_]{1,20}")
 
+#: A file that is called as :func:`volume_name` calls a clone's volume. Of targets only the common
+#: ones: a ``backup-sdcard.raw`` is nobody's disk ``sdcard``.
+_VOLUME_NAME = re.compile(
+    r"(?P<clone>[A-Za-z0-9][A-Za-z0-9.-]*)-(?:(?:[fhsv]d|xvd|ubd)[a-z]{1,2}|nvme[0-9]+n[0-9]+)"
+    r"\.(?:qcow2|raw)"
+)
+
 _NO_WISH = DiskWish()
 
 REFUSED = "refused"
@@ -133,6 +140,12 @@ def volume_name(disk: Disk, request: Request) -> str:
     """Name of a clone's volume: ``NAME-vda.qcow2``. An overlay is always qcow2."""
     quick = strategy_of(disk, request) == "quick"
     return f"{request.name}-{disk.target}.{QCOW2 if quick else disk.format}"
+
+
+def clone_named_in(file: str) -> str:
+    """Which clone a file is called after, as :func:`volume_name` does it; empty for none."""
+    match = _VOLUME_NAME.fullmatch(file)
+    return match["clone"] if match else ""
 
 
 def capacity_of(disk: Disk, image: ImageFacts) -> int:
@@ -343,15 +356,15 @@ def _size(disk: Disk, top: ImageFacts, request: Request, notes: Notes) -> int | 
     size = wish_for(disk, request).size
     if size is not None and size < capacity:
         notes.conflicts.append(
-            f"'disks: {disk.target}' asks for {readable(size)}, less than the base's "
-            f"{readable(capacity)}. A disk can grow, never shrink."
+            f"'disks: {disk.target}' asks for {exact(size)}, less than the base's "
+            f"{exact(capacity)}. A disk can grow, never shrink."
         )
         return None
     form = QCOW2 if strategy_of(disk, request) == "quick" else disk.format
     if size is not None and form == QCOW2 and size > LARGEST_QCOW2:
         notes.conflicts.append(
-            f"'disks: {disk.target}' asks for {readable(size)}, and a qcow2 image has at most "
-            f"{readable(LARGEST_QCOW2)}. Ask for less."
+            f"'disks: {disk.target}' asks for {exact(size)}, and a qcow2 image has at most "
+            f"{exact(LARGEST_QCOW2)}. Ask for less."
         )
         return None
     if size is None and strategy_of(disk, request) == "full":
@@ -397,7 +410,7 @@ def _bytes(action: str, method: str, disk: Disk, source: SourceFacts) -> int:
     return sum(image.allocation for image in counted)
 
 
-def readable(size: int) -> str:
+def exact(size: int) -> str:
     """A size in the largest unit that says it exactly."""
     for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if size and size % 2**power == 0:

@@ -81,7 +81,8 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
             _judge(host, handle, record, force)
             if record.complete:
                 protect.confirm(host, record)
-            # Whoever wants the same clone waits for a clearing up, not for somebody's destroy.
+            # A create of the same name waits while leftovers are cleared up (the goal stays the
+            # create's), and is refused while somebody destroys the clone for good.
             goal = record.goal if token else DESTROYING
             me = workers.this_process()
             mine = replace(record, stage=DESTROYING, goal=goal, failed="", worker=me)
@@ -270,7 +271,10 @@ def _require_definition(handle: DomainHandle) -> None:
 
 
 def _judge(host: Host, handle: DomainHandle, record: Record, force: bool) -> verdict.Doom:
-    """The verdict before anything is touched: also over files that somebody has open."""
+    """
+    The verdict before anything is touched. Files that somebody has open are refused here already,
+    as far as that can be told while the clone itself runs.
+    """
     doom = verdict.judge(host, handle, record, force)
     _require_unheld(handle, record, doom.files, running=handle.state() != "shutoff")
     return doom

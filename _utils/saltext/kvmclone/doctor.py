@@ -7,7 +7,6 @@ Reads only. A healthy host gives an empty list.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import stat
 from collections.abc import Iterator
@@ -27,12 +26,10 @@ from saltext.kvmclone import (
     workers,
 )
 from saltext.kvmclone.census import Census, Identity
+from saltext.kvmclone.disks import clone_named_in
 from saltext.kvmclone.findings import Commands, Finding, in_order, in_words
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import DESTROYING, Record
-
-#: Volumes are called ``NAME-TARGET.FORMAT``.
-_LIKE_OURS = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9.-]*)-[fhsvx]d[a-z]{1,2}\.(?:qcow2|raw)")
 
 _REMEDY = "Bring the base's files back from a backup, or save the clone's data and make it anew."
 
@@ -66,6 +63,8 @@ def examine(host: Host, commands: Commands | None = None) -> list[Finding]:
 
 
 class _Examination:
+    """One look at a host: everything is asked first, then held against each other."""
+
     def __init__(self, host: Host, commands: Commands) -> None:
         def look(handle: DomainHandle) -> _Machine:
             root = markup.parse(handle.definition())
@@ -375,12 +374,12 @@ class _Examination:
         }
         needed |= {claim.key for claim in self.census.claims}  # a damaged record counts, too
         for path in self.census.images:
-            match = _LIKE_OURS.fullmatch(os.path.basename(path))
-            if match and self.census.identity(path) not in needed and not self._is_open(path):
+            clone = clone_named_in(os.path.basename(path))
+            if clone and self.census.identity(path) not in needed and not self._is_open(path):
                 yield Finding(
                     "volume-without-clone",
                     path,
-                    f"'{path}' is named like a disk of a clone '{match['name']}', and no machine "
+                    f"'{path}' is named like a disk of a clone '{clone}', and no machine "
                     "uses it. If nobody needs it, delete it.",
                     self._delete(path),
                 )

@@ -1,8 +1,8 @@
 """
 One domain of a libvirt daemon: its definition, our record in it, its power, its agent.
 
-Every method is one call through :meth:`.host.Host.call`; libvirt's flags are the numbers of
-:mod:`.codes`, so that this room does not import libvirt.
+Every call goes through :meth:`.host.Host.call`; libvirt's flags are the numbers of :mod:`.codes`,
+so that this room does not import libvirt.
 """
 
 from __future__ import annotations
@@ -42,7 +42,12 @@ AGENT_TIMEOUT = 5.0
 
 
 class DomainHandle:
-    """One domain; every method is one libvirt call unless it says otherwise."""
+    """
+    One domain.
+
+    :param host: The connection that it was found over.
+    :param raw: libvirt's own object, void once the connection is another one.
+    """
 
     def __init__(self, host: Host, raw: Any) -> None:
         self.host = host
@@ -50,10 +55,12 @@ class DomainHandle:
 
     @property
     def name(self) -> str:
+        """What it is called now; costs no call."""
         return str(self.raw.name())
 
     @property
     def uuid(self) -> str:
+        """As libvirt writes it, with hyphens; costs no call."""
         return str(self.raw.UUIDString())
 
     def definition(self) -> str:

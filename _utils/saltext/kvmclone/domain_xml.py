@@ -103,7 +103,14 @@ class Nvram:
 
 @dataclass(frozen=True)
 class Domain:
-    """The facts of one definition that planning and looking up addresses need."""
+    """
+    The facts of one definition that planning and looking up addresses need.
+
+    :param nvram: None for a domain without UEFI variables.
+    :param has_agent_channel: It has the channel that a guest agent speaks through.
+    :param agent_connected: An agent has opened its end; told by live XML alone.
+    :param memory: Bytes that the guest can have at most; ``cpus`` likewise.
+    """
 
     name: str
     uuid: str
@@ -244,6 +251,12 @@ def makes_a_store(root: etree._Element) -> bool:
     return firmware is not None or readonly_pflash
 
 
+def store_path(element: etree._Element) -> str:
+    """The file that an ``<nvram>`` element names; empty where libvirt will choose it."""
+    source = element.find("source")
+    return (source.get("file", "") if source is not None else element.text or "").strip()
+
+
 def _nvram(root: etree._Element) -> Nvram | None:
     """The variable store, where the firmware has one."""
     element = root.find("./os/nvram")
@@ -251,6 +264,4 @@ def _nvram(root: etree._Element) -> Nvram | None:
         return (
             Nvram(AUTOMATIC_NVRAM.format(text(root, "name")), "") if makes_a_store(root) else None
         )
-    source = element.find("source")
-    path = (source.get("file", "") if source is not None else element.text) or ""
-    return Nvram(path=path.strip(), template=element.get("template", ""))
+    return Nvram(path=store_path(element), template=element.get("template", ""))

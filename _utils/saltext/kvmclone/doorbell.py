@@ -71,7 +71,8 @@ def _check(opts: Mapping[str, Any], bell: Any, who: Any) -> bool:
     """
     Whether a bell is worth an answer.
 
-    :return: False for one that is neither: a minion started that is no clone of ours.
+    :return: False where nothing is to be done and nobody did wrong: the minion that started is no
+        clone of ours, or we never accepted a key for the clone that is gone.
     :raises Refused: It is not allowed.
     """
     rules = read_policy(opts)

@@ -63,6 +63,18 @@ def switches(**given: Any) -> None:
             )
 
 
+def names_given(several: Iterable[Any], names: Any = None, name: Any = None) -> list[Any]:
+    """
+    Every name that a command was given, in whichever way; none of them is checked yet.
+
+    :param several: By position.
+    :param names: As the keyword ``names=``: a list, or a lone one; None for none.
+    :param name: As the keyword ``name=``; None for none.
+    """
+    listed = names if isinstance(names, (list, tuple)) else [names]
+    return [*several, *(one for one in (*listed, name) if one is not None)]
+
+
 def clones(outcomes: Iterable[Outcome]) -> Answer:
     """``{"clones": {NAME: CLONE}, "retcode"}``; CONTRACT.md, shapes of answers."""
     outcomes = list(outcomes)

@@ -18,7 +18,8 @@ from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.ownership import BaseDisk, Record
 
-#: Seconds by which one time may differ after it was written down as text and read again.
+#: Seconds by which one time may differ after it was written down as text and read again: libvirt
+#: writes nanoseconds in decimal, and a float holds them to a quarter of a microsecond.
 _ROUNDING = 1e-5
 
 _DANGER = "the clone stands on it, and its guest may read garbage"
@@ -63,7 +64,14 @@ def file_changes(host: Host, record: Record, base_exists: bool) -> list[str]:
     found: list[str] = []
     gone: list[BaseDisk] = []
     for disk in record.base_disks:
-        now = modified(host, disk.path)
+        try:
+            now = modified(host, disk.path)
+        except OSError as error:  # a network file system that keeps us out, or went away
+            found.append(
+                f"Whether '{disk.path}' of the base '{record.base}' changed is not known: "
+                f"{error.strerror}."
+            )
+            continue
         if now is None:
             gone.append(disk)
         elif told := _difference(disk, now):
@@ -81,9 +89,13 @@ def file_changes(host: Host, record: Record, base_exists: bool) -> list[str]:
     return found
 
 
-def drifted(host: Host, record: Record) -> bool:
-    """Whether anything changed in the base of a clone."""
-    return bool(changes(host, record))
+def differs(host: Host, disk: BaseDisk) -> bool:
+    """Whether one disk of a base is gone, or another than it was, for all that can be seen."""
+    try:
+        now = modified(host, disk.path)
+    except OSError:  # nobody can tell
+        return True
+    return now is None or bool(_difference(disk, now))
 
 
 def modified(host: Host, path: str) -> float | None:
@@ -92,6 +104,7 @@ def modified(host: Host, path: str) -> float | None:
 
     :return: None where there is no such file; 0 where a change cannot be told, as of a
         block device.
+    :raises OSError: Nobody can look there now.
     """
     if host.local:
         try:
@@ -107,10 +120,7 @@ def find_base(host: Host, record: Record) -> DomainHandle | None:
     """The base of a clone, also under a new name; None where it is gone."""
     if not record.base_uuid:
         return host.find(record.base)
-    with absent(NO_DOMAIN):
-        raw = host.call(host.connection.lookupByUUIDString, record.base_uuid)
-        return DomainHandle(host, raw)
-    return None
+    return host.with_uuid(record.base_uuid)
 
 
 def _difference(disk: BaseDisk, now: float) -> str:

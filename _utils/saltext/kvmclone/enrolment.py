@@ -36,6 +36,8 @@ _SCRIPT_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, Value
 
 class Enroller:
     """
+    What the runner's master does for a new minion: see :class:`.master_side.MasterSide`.
+
     :param opts: The master's configuration.
     :param keys: The master's minion keys.
     """
@@ -259,26 +261,30 @@ def _find_script(name: str, folders: list[str]) -> str:
 
 def _files(request: Request) -> list[GuestFile]:
     """The files of ``file_map``; a folder is taken with everything in it."""
-    found: list[GuestFile] = []
-    for local, target in request.deploy.file_map.items():
-        paths = [(local, target)]
-        if os.path.isdir(local):
-            paths = [
-                (
-                    os.path.join(folder, file),
-                    os.path.join(target, os.path.relpath(os.path.join(folder, file), local)),
-                )
-                for folder, _folders, files in os.walk(local)
-                for file in files
-            ]
-        for source, destination in paths:
-            try:
-                with open(source, "rb") as handle:
-                    content = handle.read()
-            except OSError as error:
-                raise ConfigError(
-                    f"file_map: '{source}' cannot be read: {error.strerror}.",
-                    "The left side of file_map is a path on the master.",
-                ) from error
-            found.append(GuestFile(destination, content, os.stat(source).st_mode & 0o777))
-    return found
+    return [
+        _file(source, destination)
+        for local, target in request.deploy.file_map.items()
+        for source, destination in _paths(local, target)
+    ]
+
+
+def _paths(local: str, target: str) -> list[tuple[str, str]]:
+    """Every file that an entry of ``file_map`` means, with its path in the guest."""
+    if not os.path.isdir(local):
+        return [(local, target)]
+    sources = [
+        os.path.join(folder, file) for folder, _folders, files in os.walk(local) for file in files
+    ]
+    return [(source, os.path.join(target, os.path.relpath(source, local))) for source in sources]
+
+
+def _file(source: str, destination: str) -> GuestFile:
+    try:
+        with open(source, "rb") as handle:
+            content = handle.read()
+    except OSError as error:
+        raise ConfigError(
+            f"file_map: '{source}' cannot be read: {error.strerror}.",
+            "The left side of file_map is a path on the master.",
+        ) from error
+    return GuestFile(destination, content, os.stat(source).st_mode & 0o777)

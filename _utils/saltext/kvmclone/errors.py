@@ -51,15 +51,18 @@ def readable(text: str) -> str:
 
 
 def named(error: BaseException) -> str:
-    """A fault of ours, for people. An error of encoding holds the text, which may be secret."""
+    """
+    A fault of ours, for people. Of an encoding error only the type: its ``repr`` quotes the whole
+    text, which may be a secret.
+    """
     return type(error).__name__ if isinstance(error, UnicodeError) else repr(error)
 
 
 def heed_interrupt(error: BaseException) -> None:
     """
-    Raise the Ctrl-C or SIGTERM that lies below an error. Whatever it hits in a Salt client, the
-    client then closes its connection, may fail at that, and tells only of that failure
-    (``SyncWrapper.__exit__``).
+    Raise the Ctrl-C or SIGTERM that an error hides. When one interrupts a Salt client, the client
+    closes its connection on the way out, may fail at that, and then raises only the second
+    failure (``SyncWrapper.__exit__``); the interrupt is in its ``__context__``.
     """
     below: BaseException | None = error
     seen: set[int] = set()

@@ -137,6 +137,8 @@ class HostFacts:
     :param most_cpus: Processors that a machine of the base's kind can have; asked only where
         the profile wants a number of them, and 0 where it cannot be told.
     :param host_memory: Bytes of the host's memory; likewise.
+    :param dhcp: The libvirt networks that an address may be reserved in, by name; asked only
+        where one is to be reserved.
     """
 
     base_xml: str
@@ -226,7 +228,13 @@ class NetworkFacts:
 
 @dataclass(frozen=True)
 class AgentInterface:
-    """An interface as the guest agent lists it; addresses are ``(address, prefix, family)``."""
+    """
+    An interface as the guest agent lists it.
+
+    :param name: What the guest calls it (``eth0``).
+    :param mac: Lower case; empty where it has none.
+    :param addresses: ``(address, prefix length, "ipv4" or "ipv6")`` each.
+    """
 
     name: str
     mac: str

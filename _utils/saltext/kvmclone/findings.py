@@ -9,6 +9,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from saltext.kvmclone.request import DEFAULT_URL
+
 #: Data is at risk; something does not work or is left over; worth knowing.
 DANGER, PROBLEM, NOTE = "danger", "problem", "note"
 
@@ -36,8 +38,6 @@ KINDS = {
 
 #: How our commands begin for who sits at the master, and at the KVM host.
 AT_MASTER, AT_HOST = "salt-run kvmclone.", "salt-call kvm_clone."
-
-_DEFAULT_URL = "qemu:///system"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Commands:
         return f"{AT_HOST}{verb} {shlex.quote(name)}{self._where()}"
 
     def _where(self) -> str:
-        return "" if self.url == _DEFAULT_URL else f" {shlex.quote(f'url={self.url}')}"
+        return "" if self.url == DEFAULT_URL else f" {shlex.quote(f'url={self.url}')}"
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,17 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import image_links
+from saltext.kvmclone import image_links, markup
 from saltext.kvmclone.census import Census, Claim, Identity, Link, Pool, Use, away, identity
-from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL, NO_SUPPORT
+from saltext.kvmclone.codes import (
+    NO_DOMAIN_SNAPSHOT,
+    NO_STORAGE_POOL,
+    NO_STORAGE_VOL,
+    NO_SUPPORT,
+)
 from saltext.kvmclone.errors import HostError, readable
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.ownership import NAMESPACE, WANTED
-
-#: ``virErrorNumber``: a snapshot that went meanwhile.
-_NO_SNAPSHOT = 72
 
 #: The format of an image that no description tells.
 UNKNOWN = "unknown"
@@ -36,8 +38,6 @@ FOLDER_POOLS = ("dir", "fs", "netfs", "vstorage")
 #: What a definition hands to QEMU word by word, and the paths in one such word.
 _ARGUMENT = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
 _PATH = re.compile(r"/[^,\"']+")
-
-_PARSER = etree.XMLParser(resolve_entities=False, no_network=True)
 
 
 def take(host: Host) -> Census:
@@ -94,7 +94,7 @@ class _Gathering:
         self.local = self.host.local
         for raw in self.host.call(self.host.connection.listAllStoragePools, 0):
             with absent(NO_STORAGE_POOL):
-                root = etree.fromstring(self.host.call(raw.XMLDesc, 0).encode())
+                root = markup.element(self.host.call(raw.XMLDesc, 0))
                 name = root.findtext("./name") or ""
                 self.pools[name] = Pool(
                     name=name,
@@ -115,8 +115,8 @@ class _Gathering:
         for name, uuid, texts in self.host.each_domain(look):
             seen: set[tuple[str, str]] = set()
             for number, text in enumerate(texts):
-                root = etree.fromstring(text.encode(), _PARSER)
-                if number == 0:
+                root = markup.element(text)
+                if number == 0:  # the definition, which holds the record
                     self._record(root, name, uuid)
                 for path, kind in self._files(root, name):
                     if (path, kind) not in seen:
@@ -160,7 +160,7 @@ class _Gathering:
         with absent(NO_SUPPORT):
             snapshots = call(handle.raw.listAllSnapshots, 0)
         for snapshot in snapshots:
-            with absent(_NO_SNAPSHOT):
+            with absent(NO_DOMAIN_SNAPSHOT):  # it went meanwhile
                 yield str(call(snapshot.getXMLDesc, 0))
 
     def _files(self, root: etree._Element, domain: str) -> Iterator[tuple[str, str]]:
@@ -320,7 +320,7 @@ class _Gathering:
                         f"be read: {error.message}"
                     )
                 continue
-            root = etree.fromstring(text.encode(), _PARSER)
+            root = markup.element(text)
             path = (root.findtext("./target/path") or "").strip()
             below = (root.findtext("./backingStore/path") or "").strip()
             self.images.setdefault(self._key(path), path)
@@ -393,7 +393,7 @@ class _Gathering:
     def _out_of_sight(self, path: str) -> str:
         """Why a missing file may be where nobody can look now; empty where it is just gone."""
         folder = os.path.dirname(path)
-        why = away(self.pools.values(), self.local, path)
+        why = away(self.pools.values(), self.local, path).why
         with suppress(OSError):
             # So looks a folder that something should be mounted at.
             why = why or f"its folder '{folder}' is empty" * (not os.listdir(folder))

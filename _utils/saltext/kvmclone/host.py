@@ -157,7 +157,7 @@ class Host:
         return str(self.call(self.connection.getHostname))
 
     def version(self) -> int:
-        """Of the daemon's libvirt: a million times the major number, a thousand times the minor."""
+        """The version of the daemon's libvirt as one number: 9.0.5 is 9000005."""
         return int(self.call(self.connection.getLibVersion))
 
     # --- domains --------------------------------------------------------------------

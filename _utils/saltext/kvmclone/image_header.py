@@ -36,7 +36,8 @@ _BACKING_FORMAT = 0xE2792ACA
 _DATA_FILE = 0x44415441
 
 _DIRTY, _CORRUPT, _EXTERNAL_DATA = 1, 2, 4
-#: Those, another compression, and extended L2 entries.
+#: Incompatible features that we know the meaning of: the three above, another compression, and
+#: extended L2 entries.
 _KNOWN_FEATURES = 0b11111
 _BITMAPS = 1
 

@@ -24,13 +24,14 @@ Look = Callable[[str], ImageFacts]
 
 _KINDS = {stat.S_IFREG: "file", stat.S_IFBLK: "block", stat.S_IFDIR: "folder"}
 
-#: ``F_OFD_GETLK`` and ``struct flock``; QEMU holds a lock on this byte of every image that
-#: it writes (``RAW_LOCK_PERM_BASE``, permission "write").
+#: ``F_OFD_GETLK``, ``struct flock``, and the byte that QEMU holds a lock on in every image that it
+#: writes (``RAW_LOCK_PERM_BASE``, permission "write").
 _ASK_FOR_LOCK = 36
 _LOCK = struct.Struct("hhqqi4x")
 _WRITE_BYTE = 101
 
-#: All bytes that it holds for as much as having an image open, also below another one.
+#: First byte, and number of bytes, among which QEMU locks some of every image that it has open at
+#: all, also of one that another image stands on.
 _ALL_BYTES = (100, 200)
 
 #: Where the kernel tells what each loop device was made from.
@@ -66,13 +67,14 @@ def _look(path: str) -> ImageFacts:
         header = image_header.parse(image.read(image_header.LENGTH))
         size = image.seek(0, os.SEEK_END)
         written = _is_locked(image.fileno(), _WRITE_BYTE, 1)
-    # QEMU takes a relative backing name from where the image was opened.
+    # QEMU takes a relative backing name from where the image was opened, so such an image keeps
+    # the name that it was opened by.
     relative = header.backing and not header.backing.startswith(("/", "json:"))
-    named = kind == "block" or relative
+    keeps_its_name = kind == "block" or relative
     return ImageFacts(
         path=path,
         kind=kind,
-        real=path if named else os.path.realpath(path),
+        real=path if keeps_its_name else os.path.realpath(path),
         header=header,
         size=size,
         allocation=status.st_blocks * 512 if kind == "file" else size,

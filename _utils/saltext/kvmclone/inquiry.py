@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import salt.client
@@ -25,6 +26,44 @@ PENDING, TOLD = "kvm_clone.pending", "kvm_clone.told"
 
 _UUID = re.compile(r"[0-9a-fA-F-]{36}")
 
+#: What a host must tell of a clone, each as text.
+_TEXTS = ("name", "uuid", "stage", "request", "minion", "fingerprint")
+
+
+@dataclass(frozen=True)
+class KnownClone:
+    """
+    What a host knows of one of its clones.
+
+    :param stage: As its record has it, see :data:`.ownership.STAGES`.
+    :param request: Digest of the request that it was made from.
+    :param minion: Minion id, ``fingerprint`` that of its key; both empty where it has none.
+    :param expired: Its ``ttl`` has passed.
+    """
+
+    name: str
+    uuid: str
+    stage: str
+    request: str
+    minion: str
+    fingerprint: str
+    expired: bool = False
+
+
+@dataclass(frozen=True)
+class Known:
+    """
+    What a host, or all of them together, know of some machines.
+
+    :param domains: The names asked for that any domain has, a clone of ours or not.
+    :param clones: The clones asked for, and those whose time has passed.
+    :param damaged: Domains of which nobody can tell whose they are.
+    """
+
+    domains: tuple[str, ...] = ()
+    clones: tuple[KnownClone, ...] = ()
+    damaged: tuple[str, ...] = ()
+
 
 def pending(opts: Mapping[str, Any], minion_id: str) -> list[Any]:
     """
@@ -37,27 +76,34 @@ def pending(opts: Mapping[str, Any], minion_id: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def witness(host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, Any]:
+def witness(host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()) -> Known:
     """
-    What a KVM host knows of some machines, as :func:`.publishing.witness` gives it.
+    What a KVM host knows of some machines; see :func:`.publishing.witness`.
 
+    :param names: Names of domains.
+    :param ids: Minion ids.
+    :raises HostUnreachable: It answers in another form.
     :raises KvmCloneError: It cannot be asked.
     """
     found = host.witness(list(names), list(ids))
-    lists = [None]
-    if isinstance(found, dict):
-        lists = [found.get("domains"), found.get("clones"), found.get("damaged", [])]
+    # A host of an older version says nothing of those that are damaged.
+    found = {"damaged": [], **found} if isinstance(found, dict) else {}
+    lists = [found.get(key) for key in ("domains", "clones", "damaged")]
     right = all(isinstance(told, list) for told in lists)
     if not right or not all(_is_clone(item) for item in found["clones"]):
         raise HostUnreachable("A KVM host answers in a form that is not known.")
-    return found
+    return Known(
+        tuple(map(str, found["domains"])),
+        tuple(_clone(item) for item in found["clones"]),
+        tuple(map(str, found["damaged"])),
+    )
 
 
 def everywhere(
     hosts: Iterable[tuple[str, KvmHost]],
     names: Iterable[str] = (),
     ids: Iterable[str] = (),
-) -> dict[str, Any]:
+) -> Known:
     """
     What all hosts together know.
 
@@ -66,14 +112,13 @@ def everywhere(
     hosts = list(hosts)
     if not hosts:
         raise no_host()
-    told: dict[str, Any] = {"domains": [], "clones": [], "damaged": []}
     names, ids = list(names), list(ids)
-    for _label, host in hosts:
-        found = witness(host, names, ids)
-        told["domains"] += found["domains"]
-        told["clones"] += found["clones"]
-        told["damaged"] += found.get("damaged") or []  # a host of an older version tells none
-    return told
+    told = [witness(host, names, ids) for _label, host in hosts]
+    return Known(
+        tuple(name for one in told for name in one.domains),
+        tuple(clone for one in told for clone in one.clones),
+        tuple(name for one in told for name in one.damaged),
+    )
 
 
 def tell(opts: Mapping[str, Any], minion_id: str, answers: Mapping[str, Any]) -> None:
@@ -96,6 +141,9 @@ def _is_clone(item: Any) -> bool:
     """Whether a host's word about a clone has the form of one; its uuid becomes a file's name."""
     if not isinstance(item, dict):
         return False
-    texts = ("name", "uuid", "stage", "request", "minion", "fingerprint")
-    right = all(isinstance(item.get(key), str) for key in texts)
+    right = all(isinstance(item.get(key), str) for key in _TEXTS)
     return right and _UUID.fullmatch(item["uuid"]) is not None
+
+
+def _clone(item: Mapping[str, Any]) -> KnownClone:
+    return KnownClone(**{key: item[key] for key in _TEXTS}, expired=bool(item.get("expired")))

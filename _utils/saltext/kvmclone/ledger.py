@@ -103,8 +103,8 @@ class Ring:
 
 def new(ask: Ask, rule: str, state: str = QUEUED, reason: str = "") -> Entry:
     """
-    The entry for a request that was just heard of. Where it ends at once, that is the answer to
-    the question that heard it.
+    The entry for a request that was just heard of. One that ends at once (refused, withdrawn)
+    counts as told: whoever is hearing it answers the minion itself.
     """
     return Entry(
         ask.token, ask.minion_id, ask.name, ask.profile, dict(ask.keys), rule, state, reason,

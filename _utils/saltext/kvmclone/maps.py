@@ -7,6 +7,7 @@ finds them, and judged whole before anything is made.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,11 @@ import salt.template
 
 from saltext.kvmclone import checks
 from saltext.kvmclone.errors import ConfigError, SecretInArgument
+
+log = logging.getLogger(__name__)
+
+# salt-cloud's old names for what a map says of a machine; its core still takes them.
+_OLD = {f"map_{key}": key for key in ("grains", "master", "minion", "requires", "volumes")}
 
 _FORM = (
     "Below each profile stands a list of names, or of NAME: {KEY: VALUE}, as in salt-cloud's maps."
@@ -57,8 +63,10 @@ def read(opts: Mapping[str, Any], file: Any) -> list[tuple[str, Any, dict[str, A
                 problems.append(f"{profile}, {name!r}: not a mapping of keys")
                 continue
             keys = {str(key): value for key, value in written.items() if key != "name"}
+            keys |= {new: keys.pop(old) for old, new in _OLD.items() if old in keys}
             if written.get("name", name) != name:
                 problems.append(f"{profile}, '{name}': another name in it, name: {written['name']}")
+            keys = _without_ignored(f"{path}: {profile}, '{name}'", keys)
             problems += _faults(f"{profile}, '{name}'", keys)
             found.append((str(profile), name, keys))
     names = [str(name) for _profile, name, _keys in found]
@@ -94,6 +102,19 @@ def _keys(keys: Any) -> Any:
     return {} if keys is None or isinstance(keys, bool) else keys
 
 
+def _without_ignored(where: str, keys: dict[str, Any]) -> dict[str, Any]:
+    """What has no use here is said and left out, as where it stands in a profile."""
+    kept = {}
+    for key, value in keys.items():
+        if key != "requires" and (advice := checks.advice_on(key, value)):
+            log.warning("%s: key '%s': %s", where, key, advice)
+            if key == "minion":
+                kept[key] = {name: setting for name, setting in value.items() if name != "id"}
+        else:
+            kept[key] = value
+    return kept
+
+
 def _faults(where: str, keys: Mapping[str, Any]) -> list[str]:
     found = []
     for key, value in keys.items():
@@ -113,5 +134,5 @@ def _faults(where: str, keys: Mapping[str, Any]) -> list[str]:
                 "extend this one"
             )
         except ConfigError as error:
-            found.append(f"{where}: {error.message}")
+            found.append(f"{where}: {error.message.removeprefix('arguments: ')}")
     return found

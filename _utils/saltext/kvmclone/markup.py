@@ -1,5 +1,6 @@
 """
-The text of a domain's definition: parsed safely, written again, shown without its secrets.
+libvirt's XML, a domain's definition above all: parsed safely, written again, shown without its
+secrets.
 
 Pure: lxml only. The parser resolves no entities and loads nothing from outside, since a
 definition may come from a hostile hand; what libvirt and we could read in two ways is refused.
@@ -82,6 +83,16 @@ def parse(xml: str) -> etree._Element:
     _check_namespaces(root)
     _check_repetition(root)
     return root
+
+
+def element(xml: str) -> etree._Element:
+    """
+    The root of another text of libvirt's: a pool, volume or network, metadata, capabilities.
+
+    Comments stay, and nothing is refused; a domain's definition goes through :func:`parse`.
+    """
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
+    return etree.fromstring(xml.encode(), parser)
 
 
 def _check_namespaces(root: etree._Element) -> None:

@@ -45,12 +45,10 @@ from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.ownership import Minion
 from saltext.kvmclone.pipeline import Outcome
 from saltext.kvmclone.remote import RemoteHost
-from saltext.kvmclone.request import Request, Secrets
+from saltext.kvmclone.request import DEFAULT_URL, Request, Secrets
 
 #: Clones that are made at the same time by one command; each boots a guest.
 AT_ONCE = 8
-
-DEFAULT_URL = "qemu:///system"
 
 
 class Master:

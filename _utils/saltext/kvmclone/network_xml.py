@@ -9,6 +9,7 @@ from xml.sax.saxutils import quoteattr
 
 from lxml import etree
 
+from saltext.kvmclone import markup
 from saltext.kvmclone.facts import HostEntry, Lease, NetworkFacts, Subnet
 
 
@@ -21,7 +22,7 @@ def read(
     :param live: Its XML as it runs; of one that does not run, the same as ``stored``.
     :param stored: Its XML as the next start will use it; empty for a transient network.
     """
-    root = _parse(live)
+    root = markup.element(live)
     forward = root.find("forward")
     return NetworkFacts(
         name=name,
@@ -29,7 +30,7 @@ def read(
         forward="" if forward is None else forward.get("mode", "nat"),
         subnets=tuple(_subnet(number, ip) for number, ip in enumerate(root.findall("ip"))),
         live=_entries(root) if active else (),
-        stored=_entries(_parse(stored)) if stored else None,
+        stored=_entries(markup.element(stored)) if stored else None,
         leases=leases,
     )
 
@@ -38,11 +39,6 @@ def host_xml(entry: HostEntry) -> str:
     """A host entry, as an update of the network takes it."""
     name = f" name={quoteattr(entry.name)}" if entry.name else ""
     return f"<host mac={quoteattr(entry.mac)}{name} ip={quoteattr(entry.address)}/>"
-
-
-def _parse(xml: str) -> etree._Element:
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
-    return etree.fromstring(xml.encode(), parser)
 
 
 def _subnet(number: int, ip: etree._Element) -> Subnet:

@@ -16,6 +16,7 @@ from typing import Any
 
 from lxml import etree
 
+from saltext.kvmclone import markup
 from saltext.kvmclone.request import Pick
 from saltext.kvmclone.reservation import Reservation
 
@@ -140,6 +141,9 @@ class Record:
     Everything we know about a clone and cannot read from libvirt.
 
     :param uuid: Uuid of the domain that this record speaks of.
+    :param base: Name of the domain that it was cloned from, ``base_uuid`` its uuid; empty where
+        that was gone already (an adopted clone).
+    :param strategy: ``full`` or ``quick``.
     :param name: What that was called when it was made. Its files are named so, whatever it is
         called now; empty in records of version 0.1.
     :param stage: One of :data:`STAGES` or :data:`DESTROYING`.
@@ -154,6 +158,12 @@ class Record:
     :param identity: ``reset`` once the guest has an identity of its own, ``kept`` where it
         shall keep its base's, else empty.
     :param address: The address that was last reported.
+    :param worker: Who is, or was last, at work on the clone.
+    :param base_disks: The base's files as they were when the clone was made.
+    :param volumes: Every file that was made for the clone, or is about to be.
+    :param reservations: DHCP host entries, likewise.
+    :param pick: Which of the guest's addresses counts.
+    :param warnings: What the operator should know; shown with the clone from then on.
     :param host_keys: The guest's ssh host keys, ``TYPE BASE64``, where they are known.
     :param timings: Seconds each stage took.
     """
@@ -296,7 +306,7 @@ def from_xml(xml: str, uuid: str) -> Record | None:
     :param xml: The metadata element's text.
     :param uuid: Uuid of the domain it was read from; another one makes the record void.
     """
-    record = _from_element(etree.fromstring(xml.encode(), etree.XMLParser(resolve_entities=False)))
+    record = _from_element(markup.element(xml))
     return record if record.uuid == uuid else None
 
 

@@ -269,7 +269,8 @@ class _Create:
         """
         name, life = self.request.name, collect.life_of(work)
         same = (work.request, work.goal) == (self.request.digest(), self.goal)
-        clears_up = work.stage == DESTROYING != work.goal
+        # A clone that somebody wants gone has that for its goal; a clearing up keeps the create's.
+        clears_up = work.stage == DESTROYING and work.goal != DESTROYING
         if life == ALIVE and (same or clears_up):
             time.sleep(PAUSE)
             return None

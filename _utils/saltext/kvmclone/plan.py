@@ -32,7 +32,7 @@ __all__ = ["GENERATED", "ClonePlan", "PlannedDisk", "compute", "nvram_path"]
 
 GENERATED = "<generated>"
 
-#: Of what kind generated values are: uuids and MAC addresses.
+#: What generated values look like: uuids and MAC addresses.
 _MADE_UP = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
 _SHOWN_OF_A_DISK = ("target", "action", "reason", "source", "destination", "format", "bytes")
@@ -159,24 +159,12 @@ def compute(
     _note_changes(rewritten, disks, request)
     conflicts = tuple(dict.fromkeys(notes.conflicts + rewritten.conflicts))
     warnings = tuple(dict.fromkeys(notes.warnings + rewritten.warnings))
-    now = time.time()
-    record = ownership.Record(
-        uuid=identity.uuid,
-        name=request.name,
-        base=base.name,
-        base_uuid=base.uuid,
-        strategy=request.clone_strategy,
-        profile=request.profile,
-        request=request.digest(),
-        created=now,
-        expires=now + request.ttl if request.ttl else 0.0,
-        ip_source=request.ip_source,
+    record = replace(
+        _record_of(base, request, identity.uuid),
         worker=worker,
         base_disks=_base_disks(disks, facts),
-        reservations=fixed.reservations,
-        pick=request.pick,
         volumes=_owned(disks, nvram, copied, facts.nvram_size),
-        tags=request.tags or (),
+        reservations=fixed.reservations,
         warnings=warnings,
     )
     return ClonePlan(
@@ -190,6 +178,25 @@ def compute(
         warnings=warnings,
         conflicts=conflicts,
         generated=(identity.uuid, identity.genid, *made_up),
+    )
+
+
+def _record_of(base: Domain, request: Request, uuid: str) -> ownership.Record:
+    """What the record says of a clone before anything is decided about its files."""
+    now = time.time()
+    return ownership.Record(
+        uuid=uuid,
+        name=request.name,
+        base=base.name,
+        base_uuid=base.uuid,
+        strategy=request.clone_strategy,
+        profile=request.profile,
+        request=request.digest(),
+        created=now,
+        expires=now + request.ttl if request.ttl else 0.0,
+        ip_source=request.ip_source,
+        pick=request.pick,
+        tags=request.tags or (),
     )
 
 
@@ -260,7 +267,10 @@ def _base_disks(disks: tuple[PlannedDisk, ...], facts: HostFacts) -> tuple[owner
 def _owned(
     disks: tuple[PlannedDisk, ...], nvram: str, copied: bool, nvram_size: int
 ) -> tuple[ownership.Volume, ...]:
-    """The files that will be made, in the order of their making; the first comes next."""
+    """
+    The files that will be made, in the order of their making. The first is marked as being made
+    already: it is begun as soon as the definition with this record stands, without another write.
+    """
     owned = [
         ownership.Volume(
             disk.target, disk.destination, disk.format, disk.action, ownership.WANTED, disk.capacity

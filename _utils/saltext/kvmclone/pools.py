@@ -13,15 +13,13 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import filesystems, image_header, volumes
-from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL, NO_SUPPORT
+from saltext.kvmclone import filesystems, image_header, markup, volumes
+from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL, NO_SUPPORT, POOLS_INACTIVE
 from saltext.kvmclone.disks import FILE_POOLS
 from saltext.kvmclone.errors import HostError
 from saltext.kvmclone.facts import ImageFacts, PoolFacts
 from saltext.kvmclone.host import Host, absent
 from saltext.kvmclone.image_header import Header
-
-_INACTIVE = 1
 
 #: Pools whose folder (``/dev``, ``/dev/disk/by-path``) holds the devices of all others, too.
 _OVER_DEV = ("disk", "iscsi", "mpath", "scsi")
@@ -29,9 +27,7 @@ _OVER_DEV = ("disk", "iscsi", "mpath", "scsi")
 
 def facts(host: Host, name: str, fresh: bool) -> PoolFacts | None:
     """The storage pool of that name, None where there is none; see :func:`facts_of`."""
-    raw = None
-    with absent(NO_STORAGE_POOL):
-        raw = host.call(host.connection.storagePoolLookupByName, name)
+    raw = volumes.pool_named(host, name)
     if raw is None:
         return None
     return facts_of(host, raw, fresh, bool(host.call(raw.isActive)))
@@ -46,7 +42,7 @@ def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFact
         volume of the pool for that.
     :param active: Whether it is started.
     """
-    root = _read(host.call(raw.XMLDesc, 0))
+    root = markup.element(host.call(raw.XMLDesc, 0))
     found = PoolFacts(
         name=str(raw.name()),
         type=root.get("type", ""),
@@ -89,8 +85,8 @@ def holder(host: Host, path: str) -> Any | None:
 def asleep(host: Host, path: str) -> str:
     """Name of a pool that is not started and would hold the file; empty where none would."""
     folder = os.path.dirname(path)
-    for raw in host.call(host.connection.listAllStoragePools, _INACTIVE):
-        root = _read(host.call(raw.XMLDesc, 0))
+    for raw in host.call(host.connection.listAllStoragePools, POOLS_INACTIVE):
+        root = markup.element(host.call(raw.XMLDesc, 0))
         if root.get("type", "") in _OVER_DEV:
             continue
         target = _target(root)
@@ -107,9 +103,7 @@ def path_of(host: Host, pool: str, volume: str) -> tuple[str, str]:
     :return: Its path, and what is wrong with the pool: ``unknown`` or ``asleep``, empty
         where nothing is. The path is empty where there is no such volume.
     """
-    raw = None
-    with absent(NO_STORAGE_POOL):
-        raw = host.call(host.connection.storagePoolLookupByName, pool)
+    raw = volumes.pool_named(host, pool)
     if raw is None:
         return "", "unknown"
     if not host.call(raw.isActive):
@@ -127,7 +121,7 @@ def look(host: Host, path: str) -> ImageFacts:
     raw = volumes.lookup(host, path)
     if raw is None:
         return ImageFacts(path, "unseen", readable=False)
-    root = _read(host.call(raw.XMLDesc, 0))
+    root = markup.element(host.call(raw.XMLDesc, 0))
     kind = {"file": "file", "block": "block", "dir": "folder"}.get(root.get("type", ""), "special")
     if kind not in ("file", "block"):
         return ImageFacts(path, kind, readable=False)
@@ -177,10 +171,6 @@ def _told(root: etree._Element, capacity: int) -> Header:
         backing_format=backing_form.get("type", "") if backing_form is not None else "",
         plain=False,
     )
-
-
-def _read(xml: str) -> etree._Element:
-    return etree.fromstring(xml.encode(), etree.XMLParser(resolve_entities=False))
 
 
 def _target(root: etree._Element) -> str:

@@ -90,16 +90,7 @@ class Porter:
         while True:
             try:
                 self._tell_again()
-                with (
-                    ThreadPoolExecutor(BELLS_AT_ONCE) as bells,
-                    ThreadPoolExecutor(self.policy.workers) as makers,
-                ):
-                    while self._go_on(bells, makers):
-                        busy = [*self.answering, *self.making]
-                        if busy:
-                            wait(busy, timeout=_PAUSE, return_when=FIRST_COMPLETED)
-                        else:
-                            time.sleep(_PAUSE)
+                self._until_idle()
             finally:
                 os.close(lock)
             # Whoever rang while we still held the lock started nobody, so look once more.
@@ -107,6 +98,18 @@ class Porter:
             if again is None:
                 return self.done
             lock = again
+
+    def _until_idle(self) -> None:
+        with (
+            ThreadPoolExecutor(BELLS_AT_ONCE) as bells,
+            ThreadPoolExecutor(self.policy.workers) as makers,
+        ):
+            while self._go_on(bells, makers):
+                busy = [*self.answering, *self.making]
+                if busy:
+                    wait(busy, timeout=_PAUSE, return_when=FIRST_COMPLETED)
+                else:
+                    time.sleep(_PAUSE)
 
     def _go_on(self, bells: ThreadPoolExecutor, makers: ThreadPoolExecutor) -> bool:
         """Begin what can be begun; whether anything is left to do."""
@@ -233,7 +236,7 @@ class Porter:
             if entry.digest and entry.digest != request.digest():
                 log.info("'%s' is not what it was when its create began", entry.name)
             known = inquiry.everywhere(self._side().hosts(), names=[entry.name])
-            if not entry.digest and entry.name in known["domains"]:
+            if not entry.digest and entry.name in known.domains:
                 self._end(entry, REFUSED, f"A machine named '{entry.name}' exists already.")
                 return
         except KvmCloneError as error:
@@ -244,11 +247,12 @@ class Porter:
             with self.ledger.open() as book:
                 book.put(entry)
         for attempt in range(3):
+            if attempt:
+                time.sleep(TRY_AGAIN)
             outcome = side.create(entry.profile, [entry.name], entry.keys)[0]
             if not isinstance(outcome.error, HostUnreachable):
                 break
             log.warning("'%s', attempt %s: %s", entry.name, attempt + 1, outcome.error)
-            time.sleep(TRY_AGAIN)
         reason = f"{outcome.error.type}: {outcome.error.message}" if outcome.error else ""
         left = self._left(entry) if outcome.error else None
         if outcome.clone is not None and not outcome.error:
@@ -264,9 +268,9 @@ class Porter:
     def _left(self, entry: Entry) -> str | None:
         """The uuid of the machine that stands there from this very request; None for none."""
         try:
-            for clone in inquiry.everywhere(self._side().hosts(), names=[entry.name])["clones"]:
-                if clone["name"] == entry.name and clone["request"] == entry.digest:
-                    return str(clone["uuid"])
+            for clone in inquiry.everywhere(self._side().hosts(), names=[entry.name]).clones:
+                if clone.name == entry.name and clone.request == entry.digest:
+                    return clone.uuid
         except KvmCloneError as error:
             log.warning("what is left of '%s' cannot be told: %s", entry.name, error)
         return None

@@ -18,18 +18,15 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
-from saltext.kvmclone import gathering, image_links, ownership, workers
+from saltext.kvmclone import gathering, image_links, markup, ownership, workers
 from saltext.kvmclone.census import Identity, identity
-from saltext.kvmclone.codes import NO_DOMAIN_METADATA
+from saltext.kvmclone.codes import AFFECT_CONFIG, METADATA_ELEMENT, NO_DOMAIN_METADATA
 from saltext.kvmclone.errors import CloneInUse, HostError, PlanRefused
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.ownership import Record
 
 NAMESPACE = ownership.BASE_NAMESPACE
 PREFIX = "kvmclone-base"
-
-_ELEMENT = 2  # VIR_DOMAIN_METADATA_ELEMENT
-_CONFIG = 2  # VIR_DOMAIN_AFFECT_CONFIG
 
 #: Whoever changes the protection of any base takes this turn.
 _TURN = "protected bases"
@@ -66,11 +63,10 @@ def protection(host: Host, base: DomainHandle) -> Protection | None:
     """The mark on a base; None where it is not protected. One libvirt call."""
     text = ""
     with absent(NO_DOMAIN_METADATA):
-        text = host.call(base.raw.metadata, _ELEMENT, NAMESPACE, _CONFIG)
+        text = host.call(base.raw.metadata, METADATA_ELEMENT, NAMESPACE, AFFECT_CONFIG)
     if not text:
         return None
-    parser = etree.XMLParser(resolve_entities=False, no_network=True)
-    mark = _read(etree.fromstring(text.encode(), parser))
+    mark = _read(markup.element(text))
     return mark if mark.uuid == base.uuid else None
 
 
@@ -205,7 +201,7 @@ def _lift(host: Host, base: DomainHandle, mark: Protection) -> list[str]:
             _change(file.path, add=file.mode & _WRITE)
             freed.append(file.path)
     with absent(NO_DOMAIN_METADATA):
-        host.call(base.raw.setMetadata, _ELEMENT, None, None, NAMESPACE, _CONFIG)
+        host.call(base.raw.setMetadata, METADATA_ELEMENT, None, None, NAMESPACE, AFFECT_CONFIG)
     return freed
 
 
@@ -323,7 +319,7 @@ def _write(host: Host, base: DomainHandle, mark: Protection) -> None:
     for uuid in mark.holders:
         etree.SubElement(root, "holder", uuid=uuid)
     text = etree.tostring(root, encoding="unicode")
-    host.call(base.raw.setMetadata, _ELEMENT, text, PREFIX, NAMESPACE, _CONFIG)
+    host.call(base.raw.setMetadata, METADATA_ELEMENT, text, PREFIX, NAMESPACE, AFFECT_CONFIG)
 
 
 def _read(root: etree._Element) -> Protection:

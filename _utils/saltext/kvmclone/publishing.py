@@ -12,13 +12,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from saltext.kvmclone import answers
-from saltext.kvmclone.codes import NO_SUPPORT
+from saltext.kvmclone.codes import MEMORY_OF_ALL_CELLS, NO_SUPPORT, POOL_RUNNING
 from saltext.kvmclone.errors import DamagedRecord, HostError
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import DESTROYING, Record
-
-#: libvirt's word for "over all NUMA nodes" (``VIR_NODE_MEMORY_STATS_ALL_CELLS``).
-_ALL_CELLS = -1
 
 # --- for the mine -------------------------------------------------------------------
 
@@ -69,7 +66,7 @@ def addresses(url: str, profile: str, tag: str) -> dict[str, str]:
 
 
 def _capacity(host: Host) -> dict[str, Any]:
-    number = int(host.call(host.connection.getLibVersion))
+    number = host.version()
     return {
         "libvirt": f"{number // 10**6}.{number // 1000 % 1000}.{number % 1000}",
         "cpus": int(host.call(host.connection.getInfo)[2]),
@@ -97,7 +94,7 @@ def _published_clone(
 def _memory(host: Host) -> dict[str, int]:
     """What the host has, and what new guests could have: also what caches would give up."""
     try:
-        told = host.call(host.connection.getMemoryStats, _ALL_CELLS, 0)
+        told = host.call(host.connection.getMemoryStats, MEMORY_OF_ALL_CELLS, 0)
     except HostError as error:
         if error.code != NO_SUPPORT:
             raise
@@ -115,7 +112,7 @@ def _pools(host: Host) -> dict[str, dict[str, int]]:
             state, capacity, _allocation, available = host.call(raw.info)
         except HostError:  # it went meanwhile
             continue
-        if state == 2:  # VIR_STORAGE_POOL_RUNNING
+        if state == POOL_RUNNING:
             found[str(raw.name())] = {"capacity": int(capacity), "available": int(available)}
     return found
 

@@ -59,19 +59,18 @@ def ask(
         salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus,
     ):
         question = _Question(opts, client, bus, minion_id, function, arguments)
-        heard = question.wait(SILENCE if patient else TIMEOUT)
-        while patient and not heard:
+        question.wait(SILENCE if patient else TIMEOUT)
+        while patient and not question.answers:
             works = _Question(opts, client, bus, minion_id, WORKING, {"jid": question.jid})
-            # The answer may come while we ask.
-            alive = works.wait(TIMEOUT, beside=question)
-            if alive and not question.answers:
-                heard = question.wait(SILENCE if alive[0] else GRACE)
-                patient = bool(alive[0])
-                continue
-            heard = question.answers
-            break
-        if heard:
-            return heard[0]
+            said = works.wait(TIMEOUT, beside=question)  # the answer itself may come meanwhile
+            if question.answers or not said:
+                break
+            still_works = bool(said[0])
+            question.wait(SILENCE if still_works else GRACE)
+            if not still_works:
+                break
+        if question.answers:
+            return question.answers[0]
         raise question.doubt or HostUnreachable(
             f"The minion '{minion_id}' does not answer.",
             f"Ask it: salt {minion_id} test.ping   There: systemctl status salt-minion",

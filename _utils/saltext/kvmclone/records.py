@@ -59,6 +59,7 @@ def current(handle: DomainHandle, mine: Record) -> Record:
             f"'{handle.name}' was removed while it was worked on.",
             "See what there is: salt-run kvmclone.list",
         )
-    if now.worker.token != mine.worker.token or now.stage == DESTROYING != mine.stage:
+    others = now.worker.token != mine.worker.token
+    if others or (now.stage == DESTROYING and mine.stage != DESTROYING):
         raise answers.in_progress(now, handle.name)
     return now

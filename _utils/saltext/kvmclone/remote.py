@@ -220,7 +220,7 @@ def serve(
     Do on this host what a :class:`RemoteHost` asks.
 
     :param opts: This minion's configuration.
-    :param operation: A method of :class:`.operations.KvmHost`.
+    :param operation: A method of :class:`.kvm_host.KvmHost`.
     :param arguments: Its arguments, plain.
     :param url: libvirt URI as seen from here.
     :return: ``{"answer": …}``, or ``{"error": {"type", "message", "hint"}}``.

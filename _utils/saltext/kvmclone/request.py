@@ -14,6 +14,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+#: The daemon that is meant where nobody names one: that of this very machine.
+DEFAULT_URL = "qemu:///system"
+
 
 @dataclass(frozen=True)
 class Wait:
@@ -34,7 +37,8 @@ class Wait:
 @dataclass(frozen=True)
 class Login:
     """
-    How to enter the guest; the secrets are in :class:`Secrets`.
+    How to enter the guest; the secrets are in :class:`Secrets`. The defaults are those that Salt's
+    clouds hand to every machine.
 
     :param username: ``ssh_username``.
     :param port: ``ssh_port``.
@@ -183,7 +187,7 @@ class Request:
     base_domain: str
     profile: str = ""
     provider: str = ""
-    url: str = "qemu:///system"
+    url: str = DEFAULT_URL
     host: str = ""
     clone_strategy: str = "full"
     ip_source: str = "auto"

@@ -25,10 +25,6 @@ from saltext.kvmclone.request import (
 )
 from saltext.kvmclone.schema import Fate, Key
 
-#: Salt's own defaults, which its clouds hand to every machine.
-DEFAULT_PORT = 22
-DEFAULT_USER = "root"
-
 # RSA keys below this are refused by Salt, which silently makes a longer one instead.
 _SHORTEST_KEY = 2048
 
@@ -98,10 +94,11 @@ def _texts(value: Any) -> list[str]:
 
 def behind(written: Any, followed: Any) -> list[str]:
     """
-    Every text that came out of a store, where somebody else has followed the references.
+    Every text that came out of a store, found by comparison: somebody else (salt-cloud's core)
+    has replaced the ``sdb://`` references and does not say where.
 
-    :param written: With the references.
-    :param followed: The same with what they stand for, and perhaps with more.
+    :param written: Keys as they stand in the files, with the references.
+    :param followed: The same keys with what the references stand for, and perhaps more keys.
     """
     if is_reference(written):
         return [] if written == followed else _texts(followed)
@@ -223,15 +220,15 @@ def _wait(values: Mapping[str, Any]) -> Wait:
 
 
 def _login(values: Mapping[str, Any]) -> Login:
-    username = values.get("ssh_username", DEFAULT_USER)
+    username = values.get("ssh_username", Login.username)
     private_key = values.get("private_key", "")
     return Login(
         username=username,
-        port=values.get("ssh_port", DEFAULT_PORT),
+        port=values.get("ssh_port", Login.port),
         sudo=values.get("sudo", username != "root"),
-        tty=values.get("tty", True),
+        tty=values.get("tty", Login.tty),
         private_key="" if is_private_key(private_key) else private_key,
-        ssh_agent=values.get("ssh_agent", False),
+        ssh_agent=values.get("ssh_agent", Login.ssh_agent),
     )
 
 
@@ -254,12 +251,12 @@ def _deploy(values: Mapping[str, Any], profile: str, provider: str) -> Deploy:
         "make_master master"
     )
     return Deploy(
-        enabled=values.get("deploy", True),
-        command=values.get("deploy_command", ""),
+        enabled=values.get("deploy", Deploy.enabled),
+        command=values.get("deploy_command", Deploy.command),
         minion=minion,
         grains=grains,
         append_domain=str(domain),
         keysize=max(values.get("keysize", Deploy.keysize), _SHORTEST_KEY),
-        start_action=values.get("start_action", ""),
+        start_action=values.get("start_action", Deploy.start_action),
         **{key: values[key] for key in simple.split() if key in values},
     )

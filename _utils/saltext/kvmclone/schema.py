@@ -113,13 +113,14 @@ _NETWORK = values.one_of_two(
 )
 _PICK = values.record(cidr=values.CIDR, interface=values.WORD, family=values.choice("ipv4", "ipv6"))
 
-_NO_WINDOWS = "Windows guests are not bootstrapped; set deploy: false"
+_NO_WINDOWS = "Windows guests are not bootstrapped; take it out, and set deploy: false"
 _NO_GATEWAY = "the host that made the clone talks to it; name the KVM host's minion in host:"
 _NO_MASTER = "salt-cloud's core makes a master's keys (make_master); its settings stand in master:"
 _SALTIFY = "belongs to the saltify driver"
 _OWN_SSH = "connections are made by this project's own ssh client"
 _CLOUD_CACHE = "it concerns salt-cloud's own cache; elsewhere libvirt is asked"
 _FOUND = "the address is found by ip_source"
+_NO_LIMIT = "a guest is waited for as wait_for_ip_timeout says, then until its ssh answers"
 
 #: Every key, in the order in which ``describe`` shows them.
 TABLE: tuple[Key, ...] = (
@@ -174,7 +175,7 @@ TABLE: tuple[Key, ...] = (
     _honoured("preflight_cmds", values.TEXTS),
     _honoured("inline_script", values.TEXTS),
     _honoured("file_map", values.PATHS),
-    _honoured("minion", values.MAPPING),
+    _honoured("minion", values.MINION),
     _honoured("grains", values.MAPPING),
     _honoured("enable_cloud_grains", values.BOOLEAN),
     _honoured("master_finger", values.TEXT),
@@ -185,7 +186,7 @@ TABLE: tuple[Key, ...] = (
     _honoured("start_action", values.TEXT),
     # A new master, whose keys salt-cloud's core makes
     _honoured("make_master", values.BOOLEAN),
-    _honoured("master", values.MAPPING),
+    _honoured("master", values.MASTER),
     # Of a later stage
     _carried("hosts", values.TEXTS),
     _carried("placement", values.either(values.WORD, values.MAPPING)),
@@ -201,12 +202,24 @@ TABLE: tuple[Key, ...] = (
     _ignored("use_sftp", _OWN_SSH, True),
     _ignored("display_ssh_output", "output of the guest goes to the log"),
     _ignored("wait_for_passwd_maxtries", "a login is tried until the guest's ssh answers"),
+    # Salt's documentation has these for every driver, though few read them.
+    _ignored("ssh_connect_timeout", _NO_LIMIT),
+    _ignored("wait_for_passwd_timeout", _NO_LIMIT),
+    _ignored("wait_for_fun_timeout", _NO_LIMIT),
     _ignored("hard_timeout", _OWN_SSH),
     _ignored("tmp_dir", "the folder is of our own making; name /tmp/.saltcloud in deploy_command"),
     _ignored("keep_tmp", "the folder in the guest is always removed", False),
     _ignored("show_deploy_args", "answers never hold what was deployed", False),
     _ignored("force_minion_config", "the minion's configuration is always written", True),
-    _ignored("sync_after_install", "salt-cloud does it; for salt-run there is start_action"),
+    _ignored(
+        "sync_after_install",
+        "salt-cloud reads it in /etc/salt/cloud only; a profile may have start_action",
+    ),
+    _ignored("requires", "only salt-cloud -m makes machines in an order"),
+    # The core asks most drivers' profiles for them, so they get copied; libvirt's had no use.
+    _ignored("image", "base_domain names what is cloned", ""),
+    _ignored("size", "a clone has its base's; cpus and memory change it", ""),
+    _ignored("location", "one provider is one KVM host", ""),
     _ignored("update_cachedir", _CLOUD_CACHE, True, False),
     _ignored("diff_cache_events", _CLOUD_CACHE, True, False),
     _ignored("cache_event_strip_fields", _CLOUD_CACHE),
@@ -230,6 +243,7 @@ TABLE: tuple[Key, ...] = (
     _refused("local_master", _NO_MASTER, (None, False, True)),
     _refused("master_sign_pub_file", "send the file with file_map"),
     _refused("minion_conf", "write it as minion:"),
+    _refused("volumes", "a clone has its base's disks; disks: changes them", (None, False, "", [])),
     _refused("pub_key", "each clone gets a key pair of its own"),
     _refused("priv_key", "each clone gets a key pair of its own", secret=True),
     _refused("gateway", _NO_GATEWAY),

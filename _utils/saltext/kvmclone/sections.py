@@ -17,6 +17,7 @@ from saltext.kvmclone.checks import (
     Problem,
     Section,
     advice_on,
+    advice_together,
     fault_of,
     merge,
 )
@@ -25,8 +26,8 @@ from saltext.kvmclone.schema import KEYS, Fate, Place
 #: The only driver whose providers are ours.
 DRIVER = "libvirt"
 
-# A provider that names none of these cannot be reached; the first is what to ask for.
-_WAYS_TO_A_HOST = ("url", "host", "hosts")
+#: A provider that names none of these cannot be reached; the first is what to ask for.
+WAYS_TO_A_HOST = ("url", "host", "hosts")
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class _Assembly:
         self.sections = self._unique(sections)
         self.providers = self._provider_entries()
         self.profiles = self._profile_entries()
+        self._parents = self._extended()
         self._checked: set[int] = set()
 
     def run(self) -> Assembled:
@@ -191,6 +193,18 @@ class _Assembly:
                 self._not_a_mapping(section)
         return found
 
+    def _extended(self) -> set[tuple[Place, str]]:
+        """The sections that others extend; such a one may lack what they have."""
+        profiles = {str(entry.keys.get("extends")) for entry in self.profiles.values()}
+        providers = {
+            str(entry.keys.get("extends")).partition(":")[0]
+            for entries in self.providers.values()
+            for entry in entries.values()
+        }
+        return {(Place.PROFILE, name) for name in profiles} | {
+            (Place.PROVIDER, name) for name in providers
+        }
+
     def _not_a_mapping(self, section: Section) -> None:
         text = f"holds {type(section.keys).__name__}; expected a mapping (KEY: VALUE lines)"
         if section.keys is None:
@@ -206,7 +220,9 @@ class _Assembly:
         for link in chain:
             self._check_keys(link, Place.PROVIDER)
         keys = _merged(chain)
-        if not any(keys.get(way) for way in _WAYS_TO_A_HOST):
+        if not any(keys.get(way) for way in WAYS_TO_A_HOST):
+            if (Place.PROVIDER, entry.name) in self._parents and not self._is_used(entry.name):
+                return
             self._problem(entry.place, entry.name, "url", MISSING["url"])
         self.result.providers[entry.name] = keys
 
@@ -237,9 +253,12 @@ class _Assembly:
         for link in chain:
             self._check_keys(link, Place.PROFILE)
         keys = _merged(chain)
-        below = merge(self.cloud_file, self.result.providers.get(alias, {}))
-        if not merge(below, keys).get("base_domain"):
+        all_keys = merge(merge(self.cloud_file, self.result.providers.get(alias, {})), keys)
+        is_parent = (Place.PROFILE, entry.name) in self._parents
+        if not all_keys.get("base_domain") and not is_parent:
             self._problem(entry.place, entry.name, "base_domain", MISSING["base_domain"])
+        for name, advice in advice_together(all_keys).items():
+            self.result.warnings.append(str(Problem(entry.place, entry.name, name, advice)))
         self.result.profiles[entry.name] = Profile(entry.name, alias, keys, entry.place)
 
     def _provider_named(self, provider: str) -> tuple[str, str | None]:
@@ -262,6 +281,11 @@ class _Assembly:
         known = ", ".join(sorted(self.result.providers))
         expected = f"one of {known}" if known else f"a provider with driver: {DRIVER}"
         return f"there is no provider {provider!r}; expected {expected}"
+
+    def _is_used(self, provider: str) -> bool:
+        """Whether a profile names this provider."""
+        named = (str(entry.keys.get("provider")) for entry in self.profiles.values())
+        return any(name.partition(":")[0] == provider for name in named)
 
     # --- both -------------------------------------------------------------------------
 

@@ -108,48 +108,11 @@ def judge(
     :param quick: The clone will stand on the images instead of copying them.
     :return: Whether there is an image to make a clone from.
     """
-    where = label(disk)
-    if source is not None and source.asleep:
-        notes.conflicts.append(
-            f"{where} lies in storage pool '{source.asleep}', which is not started. "
-            f"Start it: virsh pool-start {shlex.quote(source.asleep)}"
-        )
+    if reason := _no_image(disk, source, facts):
+        notes.conflicts.append(reason)
         return False
-    if source is not None and source.unknown_pool:
-        notes.conflicts.append(
-            f"{where} lies in a storage pool '{source.unknown_pool}' that is not there. "
-            "See: virsh pool-list --all"
-        )
-        return False
-    top = source.images[0] if source is not None and source.images else None
-    if source is None or top is None or top.kind in ("missing", "unseen"):
-        if facts.local:
-            notes.conflicts.append(f"{where} does not exist. Mend the base: virsh domblklist")
-        else:
-            notes.conflicts.append(
-                f"{where} lies in no active storage pool, and over a remote connection nothing "
-                "else can be read. Make one: virsh pool-create-as NAME dir --target FOLDER"
-            )
-        return False
-    if top.kind == "elsewhere":
-        notes.conflicts.append(
-            f"{where} lies on the network ('{top.path}'), where this project cannot clone. Copy it "
-            f"into a directory pool: qemu-img convert, {skipping(disk)}"
-        )
-        return False
-    wanted = "block" if disk.kind == "block" else "file"
-    if top.kind != wanted and not (disk.kind == "volume" and top.kind == "block"):
-        notes.conflicts.append(
-            f"{where} is {_FOUND[top.kind]} although the definition says "
-            f"type='{disk.kind}'. Mend the base's definition."
-        )
-        return False
-    if top.kind == "block" and not facts.local:
-        notes.conflicts.append(
-            f"{where} is a block device, which this project does not read over a remote "
-            "connection. Run the clone on that host: set 'host:' in the provider to its minion."
-        )
-        return False
+    assert source is not None, "_no_image tells where there is none"
+    where, top = label(disk), source.images[0]
     odd = [readable(image.path) for image in source.images if readable(image.path) != image.path]
     if odd and quick:
         notes.conflicts.append(
@@ -164,6 +127,46 @@ def judge(
                     f"device uses it. Find it: fuser -v {shlex.quote(image.path)}   losetup -a"
                 )
     return _header(disk, top, quick, facts, notes) and _chain(disk, source, notes)
+
+
+def _no_image(disk: Disk, source: SourceFacts | None, facts: HostFacts) -> str:
+    """Why there is no image that could be read for a clone; empty where there is one."""
+    where = label(disk)
+    if source is not None and source.asleep:
+        return (
+            f"{where} lies in storage pool '{source.asleep}', which is not started. "
+            f"Start it: virsh pool-start {shlex.quote(source.asleep)}"
+        )
+    if source is not None and source.unknown_pool:
+        return (
+            f"{where} lies in a storage pool '{source.unknown_pool}' that is not there. "
+            "See: virsh pool-list --all"
+        )
+    top = source.images[0] if source is not None and source.images else None
+    if top is None or top.kind in ("missing", "unseen"):
+        if facts.local:
+            return f"{where} does not exist. Mend the base: virsh domblklist"
+        return (
+            f"{where} lies in no active storage pool, and over a remote connection nothing "
+            "else can be read. Make one: virsh pool-create-as NAME dir --target FOLDER"
+        )
+    if top.kind == "elsewhere":
+        return (
+            f"{where} lies on the network ('{top.path}'), where this project cannot clone. Copy it "
+            f"into a directory pool: qemu-img convert, {skipping(disk)}"
+        )
+    wanted = "block" if disk.kind == "block" else "file"
+    if top.kind != wanted and not (disk.kind == "volume" and top.kind == "block"):
+        return (
+            f"{where} is {_FOUND[top.kind]} although the definition says "
+            f"type='{disk.kind}'. Mend the base's definition."
+        )
+    if top.kind == "block" and not facts.local:
+        return (
+            f"{where} is a block device, which this project does not read over a remote "
+            "connection. Run the clone on that host: set 'host:' in the provider to its minion."
+        )
+    return ""
 
 
 def _header(disk: Disk, top: ImageFacts, quick: bool, facts: HostFacts, notes: Notes) -> bool:
@@ -231,30 +234,9 @@ def _chain(disk: Disk, source: SourceFacts, notes: Notes) -> bool:
             "amend -o data_file"
         )
         return False
-    found = [image.path for image in source.images[1:]]
-    if disk.backing is not None:
-        said = list(disk.backing)
-        ends = bool(said) and said[-1] == ""
-        said = said[:-1] if ends else said
-        if said != found[: len(said)] or (ends and len(said) != len(found)):
-            notes.conflicts.append(
-                f"{where}: the definition's <backingStore> ({', '.join(said) or 'none'}) is not "
-                f"what the image itself names ({', '.join(found) or 'none'}). Remove the element "
-                "or mend the image: qemu-img rebase"
-            )
-            return False
-        for number, (said_format, above) in enumerate(
-            zip(disk.backing_formats[: len(said)], source.images, strict=False), 1
-        ):
-            image = source.images[number]
-            known = above.header.backing_format or image.header.format
-            if said_format not in ("", known):
-                notes.conflicts.append(
-                    f"{where}: the definition's <backingStore> takes '{image.path}' for "
-                    f"{said_format}, and the image above it for {known}. Remove the element or "
-                    "mend the image: qemu-img rebase -u"
-                )
-                return False
+    if reason := _other_chain(disk, source):
+        notes.conflicts.append(reason)
+        return False
     for above, image in zip(source.images, source.images[1:], strict=False):
         if not above.header.backing_format and image.header.format != RAW:
             notes.warnings.append(
@@ -263,6 +245,38 @@ def _chain(disk: Disk, source: SourceFacts, notes: Notes) -> bool:
                 f"{image.header.format} -b {image.path} {above.path}"
             )
     return True
+
+
+def _other_chain(disk: Disk, source: SourceFacts) -> str:
+    """
+    Where the definition spells out another chain of backing files than the images themselves
+    name; empty where it spells out none, or the same.
+    """
+    if disk.backing is None:
+        return ""
+    where = label(disk)
+    found = [image.path for image in source.images[1:]]
+    said = list(disk.backing)
+    ends = bool(said) and said[-1] == ""
+    said = said[:-1] if ends else said
+    if said != found[: len(said)] or (ends and len(said) != len(found)):
+        return (
+            f"{where}: the definition's <backingStore> ({', '.join(said) or 'none'}) is not "
+            f"what the image itself names ({', '.join(found) or 'none'}). Remove the element "
+            "or mend the image: qemu-img rebase"
+        )
+    for number, (said_format, above) in enumerate(
+        zip(disk.backing_formats[: len(said)], source.images, strict=False), 1
+    ):
+        image = source.images[number]
+        known = above.header.backing_format or image.header.format
+        if said_format not in ("", known):
+            return (
+                f"{where}: the definition's <backingStore> takes '{image.path}' for "
+                f"{said_format}, and the image above it for {known}. Remove the element or "
+                "mend the image: qemu-img rebase -u"
+            )
+    return ""
 
 
 def chain_notes(facts: HostFacts, base: str) -> list[str]:

@@ -1,5 +1,5 @@
 """
-Asking the host everything that planning a clone needs, and whether a base changed since.
+Asking the host everything that planning a clone needs.
 
 Reads only. What it finds is :class:`.facts.HostFacts`, plain data.
 """
@@ -10,8 +10,6 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
-
-from lxml import etree
 
 from saltext.kvmclone import (
     disks,
@@ -29,7 +27,6 @@ from saltext.kvmclone.codes import CONFIG_UNSUPPORTED, INVALID_ARG, NO_NETWORK, 
 from saltext.kvmclone.domain_xml import Disk, Domain
 from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.host import DomainHandle, Host, absent
-from saltext.kvmclone.ownership import Record
 from saltext.kvmclone.request import Request
 from saltext.kvmclone.rewrite import Identity, rewrite
 
@@ -178,9 +175,10 @@ def _snapshots(host: Host, base: DomainHandle, sources: Mapping[str, SourceFacts
 def _networks(host: Host, request: Request) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for name in dict.fromkeys(wish.network for wish in request.networks if wish.network):
-        with absent(NO_NETWORK):
-            network = host.call(host.connection.networkLookupByName, name)
-            found[name] = bool(host.call(network.isActive))
+        network = networks.find(host, name)
+        with absent(NO_NETWORK):  # it may go meanwhile
+            if network is not None:
+                found[name] = bool(host.call(network.isActive))
     return found
 
 
@@ -221,7 +219,7 @@ def _most_cpus(host: Host, definition: str) -> int:
     told = "<domainCapabilities/>"  # of a driver, or a machine, that libvirt has no word about
     with absent(NO_SUPPORT), absent(INVALID_ARG), absent(CONFIG_UNSUPPORTED):
         told = host.call(host.connection.getDomainCapabilities, *[w or None for w in words], 0)
-    most = etree.fromstring(told.encode(), etree.XMLParser(resolve_entities=False)).find("./vcpu")
+    most = markup.element(told).find("./vcpu")
     return int(most.get("max", 0)) if most is not None else 0
 
 
@@ -232,12 +230,3 @@ def _nvram_size(host: Host, domain: Domain) -> int:
         return os.path.getsize(domain.nvram.path)
     except OSError:  # the base never booted
         return 0
-
-
-def drifted(host: Host, record: Record) -> bool:
-    """Whether a disk of the base changed since the clone was made from it."""
-    for disk in record.base_disks:
-        now = volumes.find(host, disk.path)
-        if now is None or now.modified != disk.modified:
-            return True
-    return False

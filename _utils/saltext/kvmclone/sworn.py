@@ -24,7 +24,10 @@ LONGEST = 4 * 1024 * 1024
 
 
 class Unproven(HostUnreachable):
-    """An answer that need not come from the minion that was asked, which so gave none."""
+    """
+    An answer without proof that it comes from the minion that was asked; that minion counts as
+    one that did not answer.
+    """
 
 
 def challenge(public_pem: str, minion_id: str, question: str) -> tuple[bytes, str]:

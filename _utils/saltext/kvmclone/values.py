@@ -22,6 +22,7 @@ _UNITS = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgtp]?)(i?b)?", re.I | re.A)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([smhdw]?)", re.I | re.A)
+_DIGITS = re.compile(r"[0-9]{1,18}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 
 # What libvirt can count.
@@ -136,6 +137,13 @@ def _parse_mapping(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def _parse_minion(value: Any) -> dict[str, Any]:
+    settings = _parse_mapping(value)
+    if settings.get("grains") is not None:
+        _parse_mapping(settings["grains"])
+    return settings
+
+
 def _parse_paths(value: Any) -> dict[str, str]:
     if not all(isinstance(path, str) and path for path in _parse_mapping(value).values()):
         raise _refuse()
@@ -179,9 +187,11 @@ def _parse_mac(value: Any) -> str:
 
 
 def integer(lowest: int, highest: int) -> Kind[int]:
-    """A whole number between two bounds, both included."""
+    """A whole number between two bounds, both included; templates write it in quotes."""
 
     def parse(value: Any) -> int:
+        if isinstance(value, str) and _DIGITS.fullmatch(value):
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise _refuse()
         if not lowest <= value <= highest:
@@ -273,8 +283,15 @@ DISK_SIZE = Kind("a size such as 20GiB, or a number of bytes", _parse_disk_size)
 DURATION = Kind("a time such as 90s, 15m, 12h or 1d, or a number of seconds", _parse_duration)
 FACTOR = Kind("a number above 0", _parse_factor)
 MAPPING = Kind("a mapping (KEY: VALUE lines, keys as text)", _parse_mapping)
+MINION = Kind("a mapping (KEY: VALUE lines, keys as text), and so are grains in it", _parse_minion)
+MASTER = Kind(
+    "a mapping of a new master's settings (a minion's master stands in minion: {master: …})",
+    _parse_mapping,
+)
 PATHS = Kind("a mapping from local path to path in the guest", _parse_paths)
-ENVIRONMENT = Kind("a mapping from variable to text or number", _parse_environment)
+ENVIRONMENT = Kind(
+    "a mapping from variable to text or number (quote yes and no)", _parse_environment
+)
 TEXTS = Kind("a list of texts (quote each)", _parse_texts)
 ADDRESS = Kind("an IP address such as 192.168.122.50", _parse_address)
 CIDR = Kind("a network such as 192.168.122.0/24", _parse_cidr)

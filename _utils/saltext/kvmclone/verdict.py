@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from saltext.kvmclone import domain_xml, gathering, volumes
-from saltext.kvmclone.census import Census, Identity
+from saltext.kvmclone.census import Absence, Census, Identity
 from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import CloneInUse, OutOfReach
 from saltext.kvmclone.findings import AT_HOST, Commands
@@ -125,6 +125,13 @@ def judge_undefined(host: Host, record: Record) -> Doom:
 
 
 class _Judging:
+    """
+    One verdict under way.
+
+    :ivar used: What the files are that the domain uses, by whatever name.
+    :ivar users: Files that other domains use; ``claims`` those on other clones' records.
+    """
+
     def __init__(
         self,
         host: Host,
@@ -197,17 +204,12 @@ class _Judging:
         elif (hidden := self.census.hidden(path, volume.mount)) or not volumes.exists(
             self.host, path
         ):
-            why = hidden or self.census.away(path, volume.mount)
-            if why and not self.force:
-                raise OutOfReach(
-                    f"'{path}' was made for '{self.name}' and cannot be looked at now: {why}. "
-                    "Nothing was touched.",
-                    f"{self._way_to(why, path)}   Then repeat the command. If that file is lost "
-                    "for good, let it lie wherever it is: "
-                    f"{Commands(self.host.url, AT_HOST).clone('destroy', self.name)} force=True",
-                )
-            if why:
-                kept.append(Kept(path, f"it was made by us and cannot be looked at now, as {why}"))
+            absence = Absence(hidden) if hidden else self.census.away(path, volume.mount)
+            if absence and not self.force:
+                raise self._out_of_reach(absence, path)
+            if absence:
+                why = f"it was made by us and cannot be looked at now, as {absence}"
+                kept.append(Kept(path, why))
             elif (
                 volume.state == MADE
                 and volume.target != NVRAM  # there is none before the first boot
@@ -291,12 +293,20 @@ class _Judging:
             return f"it is a link to '{file.path}', which goes" if os.path.islink(path) else ""
         return f"it is another name (a hard link) of '{file.path}', and keeps what that held"
 
-    def _way_to(self, why: str, path: str) -> str:
+    def _out_of_reach(self, absence: Absence, path: str) -> OutOfReach:
+        return OutOfReach(
+            f"'{path}' was made for '{self.name}' and cannot be looked at now: {absence}. "
+            "Nothing was touched.",
+            f"{self._way_to(absence, path)}   Then repeat the command. If that file is lost "
+            "for good, let it lie wherever it is: "
+            f"{Commands(self.host.url, AT_HOST).clone('destroy', self.name)} force=True",
+        )
+
+    def _way_to(self, absence: Absence, path: str) -> str:
         """The command that brings a file back into reach."""
         virsh = Commands(self.host.url).virsh
-        off = [pool.name for pool in self.census.pools if f"'{pool.name}' is not running" in why]
-        if off:
-            return virsh("pool-start", off[0])
+        if absence.pool:
+            return virsh("pool-start", absence.pool)
         if self.host.local and os.path.isdir(os.path.dirname(path)):
             return f"See what is mounted there: {shlex.join(['findmnt', '-T', path])}"
         if self.host.local:

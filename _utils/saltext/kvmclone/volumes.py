@@ -17,7 +17,7 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import copying, images, ownership
+from saltext.kvmclone import copying, images, markup, ownership
 from saltext.kvmclone.codes import (
     INTERNAL_ERROR,
     NO_STORAGE_POOL,
@@ -36,6 +36,13 @@ log = logging.getLogger(__name__)
 #: libvirt goes on copying after its client died, and refreshes no pool meanwhile; so long do
 #: we wait for that, seconds.
 PATIENCE = 60.0
+
+
+def pool_named(host: Host, name: str) -> Any | None:
+    """libvirt's object of a storage pool; None where there is none of that name."""
+    with absent(NO_STORAGE_POOL):
+        return host.call(host.connection.storagePoolLookupByName, name)
+    return None
 
 
 def lookup(host: Host, path: str) -> Any | None:
@@ -66,7 +73,7 @@ def find(host: Host, path: str) -> VolumeFacts | None:
     raw = lookup(host, path)
     if raw is None:
         return None
-    root = etree.fromstring(host.call(raw.XMLDesc, 0).encode())
+    root = markup.element(host.call(raw.XMLDesc, 0))
     holder = host.call(raw.storagePoolLookupByVolume)
     target_format = root.find("./target/format")
     return VolumeFacts(
@@ -114,11 +121,11 @@ def exists(host: Host, path: str) -> bool:
     return os.path.lexists(path) if host.local else _lookup(host, path) is not None
 
 
-def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
+def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
     """
     Make the volume of one planned disk.
 
-    :param exists: Called once, as soon as the volume is known to be there and ours, before
+    :param made: Called once, as soon as the volume is known to be there and ours, before
         it is filled. Whatever fails before that, but for the connection itself, leaves
         nothing of ours.
     :return: What was really done: the plan's action, or ``copy`` where the kernel would not
@@ -127,9 +134,7 @@ def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
     :raises PoolFull: The pool ran out of room.
     :raises HostError: libvirt refused for another reason.
     """
-    raw_pool = None
-    with absent(NO_STORAGE_POOL):
-        raw_pool = host.call(host.connection.storagePoolLookupByName, disk.pool)
+    raw_pool = pool_named(host, disk.pool)
     if raw_pool is None:
         raise _without_pool(disk)
     convert = disk.method == CONVERT and copying.can_convert()
@@ -149,7 +154,7 @@ def create(host: Host, disk: PlannedDisk, exists: Callable[[], None]) -> str:
         raw = _unless_gone(host, raw_pool, disk, make)
     except HostError as error:
         raise _refusal(host, raw_pool, disk, error) from error
-    exists()
+    made()
     done = disk.action
     if disk.method == BYTES:
         done = _fill(disk)

@@ -24,6 +24,7 @@ from saltext.kvmclone.codes import (
     EVENT_LIFECYCLE,
     EVENT_SHUTDOWN,
     EVENT_STOPPED,
+    OFF_CRASHED,
     SHUTOFF_BECAUSE,
 )
 from saltext.kvmclone.errors import HostError, HostUnreachable
@@ -62,7 +63,9 @@ class Watch:
         self._handle = handle
         self._pause = PAUSE if wait.interval is None else wait.interval
         self._multiplier = wait.multiplier
-        # A pair of sockets rather than a bare descriptor: one that rings late finds it closed.
+        # The event loop's thread rings by writing to the rope; the wait wakes by reading the bell.
+        # Sockets and not bare descriptors: an event that comes after the end finds its socket
+        # closed, where the number of a descriptor could be another open file by then.
         self._bell, self._rope = socket.socketpair()
         self._bell.setblocking(False)
         self._rope.setblocking(False)
@@ -98,7 +101,7 @@ class Watch:
         """Why the guest is known to have stopped, without asking libvirt; else empty."""
         if not self._wait(0.0, self._process):
             return ""
-        return "the guest powered off" if self._powered_off else SHUTOFF_BECAUSE[3]
+        return "the guest powered off" if self._powered_off else SHUTOFF_BECAUSE[OFF_CRASHED]
 
     def due(self) -> bool:
         """

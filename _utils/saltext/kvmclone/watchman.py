@@ -7,6 +7,7 @@ Salt. What was seen is kept in a file, so that a minion that was restarted misse
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -15,6 +16,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from saltext.kvmclone import drift, publishing
+from saltext.kvmclone.codes import (
+    OFF_CRASHED,
+    OFF_DESTROYED,
+    OFF_FAILED,
+    OFF_FROM_SNAPSHOT,
+    OFF_MIGRATED,
+    OFF_SAVED,
+    OFF_SHUTDOWN,
+)
 from saltext.kvmclone.errors import HostUnreachable
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import DESTROYING, Record
@@ -27,20 +37,20 @@ _LOOK = (
     "watchman.main(sys.argv[2])"
 )
 
-#: Why a domain is off: ``virDomainShutoffReason``, in words.
+#: Why a domain is off, in words for who looks at it afterwards.
 _HOW = {
-    1: "it was shut down, by its guest or on request",
-    2: "it was switched off",
-    3: "it crashed",
-    4: "it was migrated away",
-    5: "its memory was saved",
-    6: "it could not be started",
-    7: "it was reverted to a snapshot",
+    OFF_SHUTDOWN: "it was shut down, by its guest or on request",
+    OFF_DESTROYED: "it was switched off",
+    OFF_CRASHED: "it crashed",
+    OFF_MIGRATED: "it was migrated away",
+    OFF_SAVED: "its memory was saved",
+    OFF_FAILED: "it could not be started",
+    OFF_FROM_SNAPSHOT: "it was reverted to a snapshot",
 }
 
-#: Those of them that somebody meant to do, and the one that somebody may have meant.
-_MEANT = (4, 5, 7)
-_SHUT_DOWN = 1
+#: Those of them that somebody meant to do. An ordinary shutdown somebody *may* have meant, so the
+#: beacon's configuration says what that counts for.
+_MEANT = (OFF_MIGRATED, OFF_SAVED, OFF_FROM_SNAPSHOT)
 
 
 def news(opts: Mapping[str, Any], url: str, ignore_shutdown: bool) -> list[dict[str, str]]:
@@ -51,7 +61,9 @@ def news(opts: Mapping[str, Any], url: str, ignore_shutdown: bool) -> list[dict[
     :param ignore_shutdown: A guest that was shut down in the ordinary way is no news.
     :raises HostUnreachable: libvirt does not answer.
     """
-    path = os.path.join(str(opts["cachedir"]), "kvm_clone", "seen.json")
+    # One file for each daemon: two beacons must not take each other's news.
+    name = f"seen-{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
+    path = os.path.join(str(opts["cachedir"]), "kvm_clone", name)
     before = _seen(path, url)
     now = look(url)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -134,7 +146,7 @@ def changed(
     :return: ``{"name", "what", "detail"}`` each; ``what`` is ``base`` or ``stopped``.
     """
     found = []
-    meant = (*_MEANT, _SHUT_DOWN) if ignore_shutdown else _MEANT
+    meant = (*_MEANT, OFF_SHUTDOWN) if ignore_shutdown else _MEANT
     for uuid, clone in now.items():
         old = before.get(uuid)
         # Once: a base that goes on changing is no news.

@@ -61,7 +61,8 @@ def life(worker: Worker) -> str:
         runs = _started(worker.pid) == worker.started and not _gave_up(worker)
         return ALIVE if runs else DEAD
     # This machine has booted since, if it is this machine: then no process of that time lives.
-    same = worker.host == socket.gethostname() and worker.machine == _machine() != ""
+    same = worker.host == socket.gethostname() and worker.machine == _machine()
+    same = same and worker.machine != ""  # a machine without an id is like every other
     rebooted = worker.boot.partition("/")[0] != _boot().partition("/")[0]
     return DEAD if same and rebooted else ELSEWHERE
 

@@ -98,7 +98,7 @@ def _agent_keys(agent: Any, dispensable: bool) -> Sequence[Any]:
     )
 
 
-def enter(transport: Any, login: Login, ways: Sequence[Means], where: str) -> str:
+def enter(transport: Any, ways: Sequence[Means], where: str) -> str:
     """
     Log in.
 

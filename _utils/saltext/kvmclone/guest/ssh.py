@@ -84,14 +84,7 @@ def connect(
         while True:
             try:
                 transport = greeting.greet(address, login.port, deadline, wanted)
-                try:
-                    seen = greeting.host_key(transport, wanted)
-                    if wanted is None and vet is not None:
-                        vet(seen)
-                    entered_by = entering.enter(transport, login, means, where)
-                except BaseException:
-                    transport.close()
-                    raise
+                seen, entered_by = _enter(transport, wanted, vet, means, where)
                 return SshChannel(transport, seen, entered_by, login, secrets, where)
             except greeting.NotReady as exc:
                 now = time.monotonic()
@@ -99,6 +92,28 @@ def connect(
                 if now > min(last, deadline - exc.pause):
                     raise exc.final(where) from exc
                 time.sleep(exc.pause)
+
+
+def _enter(
+    transport: Any,
+    wanted: Sequence[PublicKey] | None,
+    vet: Callable[[PublicKey], None] | None,
+    means: Sequence[entering.Means],
+    where: str,
+) -> tuple[PublicKey, str]:
+    """
+    From the greeting through the login; the connection is closed where that fails.
+
+    :return: The host key that the server showed, and the name of the means that let us in.
+    """
+    try:
+        seen = greeting.host_key(transport, wanted)
+        if wanted is None and vet is not None:
+            vet(seen)
+        return seen, entering.enter(transport, means, where)
+    except BaseException:
+        transport.close()
+        raise
 
 
 class SshChannel(ShellFiles):

@@ -45,29 +45,34 @@ def disks(root: etree._Element, new_disks: dict[str, NewDisk], out: Rewritten) -
                 _forget_numbers(element, label, out)
             continue
         _forget_tuning(root, facts.path, out)
-        old = _source_of(element)
-        if not new.path:
-            out.change(label, old, None)
+        if new.path:
+            _connect(element, new, label, out)
+        else:
+            out.change(label, _source_of(element), None)
             remove(element)
-            continue
-        _forget_numbers(element, label, out)
-        for name in _OF_THE_OLD:
-            for child in element.findall(name):
-                if name == "shareable":
-                    out.change(f"{label} {name}", "yes", None)
-                remove(child)
-        out.change(label, old, new.path)
-        out.change(f"{label} type", element.get("type", "file"), "file")
-        element.set("type", "file")
-        for attribute in ("rawio", "sgio"):  # of a device of the host; a file has none
-            drop(element, attribute)
-        _new_source(element, new.path)
-        driver = element.find("driver")
-        if driver is None:
-            driver = etree.Element("driver", name="qemu")
-            element.insert(0, driver)
-        out.change(f"{label} format", driver.get("type", "raw"), new.format)
-        driver.set("type", new.format)
+
+
+def _connect(element: etree._Element, new: NewDisk, label: str, out: Rewritten) -> None:
+    """Connect a disk to its new file, and drop what spoke of the old one."""
+    old = _source_of(element)
+    _forget_numbers(element, label, out)
+    for name in _OF_THE_OLD:
+        for child in element.findall(name):
+            if name == "shareable":
+                out.change(f"{label} {name}", "yes", None)
+            remove(child)
+    out.change(label, old, new.path)
+    out.change(f"{label} type", element.get("type", "file"), "file")
+    element.set("type", "file")
+    for attribute in ("rawio", "sgio"):  # of a device of the host; a file has none
+        drop(element, attribute)
+    _new_source(element, new.path)
+    driver = element.find("driver")
+    if driver is None:
+        driver = etree.Element("driver", name="qemu")
+        element.insert(0, driver)
+    out.change(f"{label} format", driver.get("type", "raw"), new.format)
+    driver.set("type", new.format)
 
 
 def _forget_numbers(element: etree._Element, label: str, out: Rewritten) -> None:

@@ -64,40 +64,11 @@ def _store(root: etree._Element, path: str, out: Rewritten) -> None:
             else:
                 out.warn(FRESH)
         return
-    kind = store.get("type", "file")
-    if kind != "file":
-        out.refuse(
-            store,
-            f"NVRAM of type '{kind}' cannot be cloned, only a file can; keep the base's <nvram> "
-            "in a file.",
-        )
+    if reason := _store_refused(store):
+        out.refuse(store, reason)
         return
     source = store.find("source")
-    if store.find(".//encryption") is not None:
-        out.refuse(
-            store,
-            "The base's <nvram> is encrypted: a clone would need its secret, and share its key for "
-            "ever; keep it in a plain file.",
-        )
-        return
-    if source is not None and (store.text or "").strip():
-        out.refuse(
-            store,
-            f"<nvram> names '{(store.text or '').strip()}' and a <source>, of which libvirt takes "
-            "one; remove the other from the base first.",
-        )
-        return
-    old = (source.get("file", "") if source is not None else store.text or "").strip()
-    real = os.path.normpath(old or "/")
-    if real.startswith("/dev/") and not real.startswith("/dev/shm/"):
-        # Proxmox keeps it on a volume of its own; a copy beside it would be a file in /dev.
-        out.refuse(
-            store,
-            f"The base keeps its UEFI variables on the device '{old}', which cannot be cloned, "
-            f"only a file can: qemu-img convert -O raw {shlex.quote(old)} "
-            "/var/lib/libvirt/qemu/nvram/BASE_VARS.fd, and name that in <nvram>.",
-        )
-        return
+    old = domain_xml.store_path(store)
     if path and source is not None:
         source.set("file", path)
     elif path:
@@ -110,6 +81,36 @@ def _store(root: etree._Element, path: str, out: Rewritten) -> None:
         store.text = None
         out.warn(FRESH)
     out.change("nvram", old or None, path or None)
+
+
+def _store_refused(store: etree._Element) -> str:
+    """Why a variable store cannot be cloned; empty where it can."""
+    kind = store.get("type", "file")
+    if kind != "file":
+        return (
+            f"NVRAM of type '{kind}' cannot be cloned, only a file can; keep the base's <nvram> "
+            "in a file."
+        )
+    if store.find(".//encryption") is not None:
+        return (
+            "The base's <nvram> is encrypted: a clone would need its secret, and share its key for "
+            "ever; keep it in a plain file."
+        )
+    if store.find("source") is not None and (store.text or "").strip():
+        return (
+            f"<nvram> names '{(store.text or '').strip()}' and a <source>, of which libvirt takes "
+            "one; remove the other from the base first."
+        )
+    old = domain_xml.store_path(store)
+    real = os.path.normpath(old or "/")
+    if real.startswith("/dev/") and not real.startswith("/dev/shm/"):
+        # Proxmox keeps it on a volume of its own; a copy beside it would be a file in /dev.
+        return (
+            f"The base keeps its UEFI variables on the device '{old}', which cannot be cloned, "
+            f"only a file can: qemu-img convert -O raw {shlex.quote(old)} "
+            "/var/lib/libvirt/qemu/nvram/BASE_VARS.fd, and name that in <nvram>."
+        )
+    return ""
 
 
 def _tpm(element: etree._Element, label: str, out: Rewritten) -> None:

@@ -52,7 +52,8 @@ def identity(root: etree._Element, new: Identity, description: str | None, out: 
     out.change("name", base, new.name)
     out.change("uuid", old_uuid or None, new.uuid)
 
-    # The guest sees it in the domain's uuid's place, which a clone is known by.
+    # A guest with <hwuuid> shows that instead of its domain's uuid, by which we tell whether it is
+    # the clone; a <title> is what people called the base.
     for tag in ("hwuuid", "title"):
         for element in root.findall(tag):
             out.change(tag, element.text, None)
@@ -79,8 +80,8 @@ def identity(root: etree._Element, new: Identity, description: str | None, out: 
 def _description(root: etree._Element, base: str, wanted: str | None, out: Rewritten) -> None:
     new = f"Cloned from {base}" if wanted is None else wanted
     out.change("description", text(root, "description") or None, new)
-    # Libxml2 does not find its way through libvirt's schema in every order that this allows;
-    # in libvirt's own it does.
+    # Behind name, uuid and genid, where libvirt itself writes it: libvirt's schema allows other
+    # orders, too, but libxml2 refuses some of them.
     ids = [root.index(found) for tag in _IDS if (found := root.find(tag)) is not None]
     try:
         set_text(root, "description", new, position=max(ids) + 1)
