@@ -13,6 +13,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from saltext.kvmclone import errors
@@ -203,7 +204,12 @@ def _begin(session: Any, command: str, tty: bool, deadline: float) -> None:
 
     :raises TimeoutError: It said neither yes nor no until the deadline.
     """
-    alarm = threading.Timer(max(deadline - time.monotonic(), 0.0), session.close)
+
+    def hang_up() -> None:
+        with suppress(Exception):  # the connection may be gone meanwhile
+            session.close()
+
+    alarm = threading.Timer(max(deadline - time.monotonic(), 0.0), hang_up)
     alarm.daemon = True
     alarm.start()
     try:
