@@ -144,13 +144,15 @@ def test_a_file_arrives_with_its_mode_and_comes_back(channel, tmp_path):
     assert os.listdir(tmp_path) == ["it's"]
 
 
-def test_a_command_that_hangs_ends_in_time_and_is_killed(channel, local):
+def test_a_command_that_hangs_ends_in_time_and_is_killed(channel, local, tmp_path):
     started = time.monotonic()
-    with pytest.raises(errors.CommandFailed, match=r"did not end in time: sleep 77; true"):
-        channel.run("sleep 77; true", timeout=0.5)
+    command = f"sleep 77; touch {tmp_path}/went-on; true"
+    with pytest.raises(errors.CommandFailed, match=r"did not end in time: sleep 77; "):
+        channel.run(command, timeout=0.5)
     assert time.monotonic() - started < 10
     first = next(iter(local.running.values()))[0]
     assert first.wait(5) != 0
+    assert not (tmp_path / "went-on").exists(), "its next command was begun meanwhile"
 
 
 def test_a_short_command_does_not_wait_for_a_long_pause(channel, monkeypatch):

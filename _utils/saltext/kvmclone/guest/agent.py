@@ -284,8 +284,13 @@ class AgentChannel(ShellFiles):
         )
 
     def _kill(self, pid: int) -> None:
-        # The shell waits for its child before it looks at signals, so the child first.
-        script = f"kill $(cat /proc/{int(pid)}/task/{int(pid)}/children) {int(pid)}"
+        # A shell may look at signals only once its child is gone, so that has to go, too; and it
+        # is stopped meanwhile, or it would begin with its next command.
+        shell = int(pid)
+        script = (
+            f"kill -STOP {shell}; kill $(cat /proc/{shell}/task/{shell}/children) {shell}; "
+            f"kill -CONT {shell}"
+        )
         try:
             self._ask("guest-exec", {"path": "/bin/sh", "arg": ["-c", with_path(script)]})
         except errors.ChannelError:
