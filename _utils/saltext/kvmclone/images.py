@@ -78,7 +78,8 @@ def _look(path: str) -> ImageFacts:
         header=header,
         size=size,
         allocation=status.st_blocks * 512 if kind == "file" else size,
-        modified=_modified(status),
+        # That of a device is its node's, and tells nothing of what is on it.
+        modified=_modified(status) if kind == "file" else 0.0,
         written=written or any(writes for _loop, writes in _loops(path)),
     )
 
