@@ -21,6 +21,7 @@ from lab import libvirtd
 from lab.common import CHECKOUT, LIBVIRT_URI, wait_until
 from lab.lab import connection
 from saltext.kvmclone import domain_xml
+from saltext.kvmclone import host as host_module
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.errors import (
     AddressTimeout,
@@ -330,6 +331,27 @@ def test_a_call_into_a_connection_that_just_broke_is_no_refusal(
         _throw_us_out()
         with pytest.raises(HostUnreachable):
             handle.state()
+
+
+def test_an_error_is_told_as_it_happened_whatever_python_frees_meanwhile(
+    world: World, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last domain of a broken connection, freed, speaks into it once more, and fails."""
+    with Host(LIBVIRT_URI) as broken:
+        old = [broken.domain(base).raw]
+        _throw_us_out()
+        with pytest.raises(HostUnreachable):
+            broken.node_name()
+    hear = host_module._hear
+
+    def freeing(context: Any, error: tuple[Any, ...]) -> None:
+        hear(context, error)
+        old.clear()
+
+    monkeypatch.setattr(host_module, "_hear", freeing)
+    with Host(LIBVIRT_URI) as connected:
+        assert connected.domain(base).record() is None, "it has none, and that is no failure"
+    assert not old
 
 
 def test_what_only_looks_is_asked_again_when_its_connection_breaks(

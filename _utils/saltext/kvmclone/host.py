@@ -16,6 +16,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -43,15 +44,39 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: The last error of this thread, as it happened. libvirt-python asks for it only when it raises;
-#: if Python frees an old libvirt object in between, the exception has neither number nor text.
+
+@dataclass(frozen=True)
+class _Failure:
+    """A libvirt error: ``virErrorNumber``, ``virErrorDomain``, text, and perhaps an ``errno``."""
+
+    code: int
+    source: int
+    message: str
+    errno: int
+
+
+#: The last error of this thread, as it happened. libvirt-python asks for it only when it raises.
+#: If Python frees an old libvirt object in between, the exception has no number and no text, or
+#: those of what became of that object: a lookup that found nothing was then told as a connection
+#: that had broken, since an older one had.
 _heard = threading.local()
 
 
 def _hear(_context: Any, error: tuple[Any, ...]) -> None:
     """libvirt's error handler; without one libvirt-python prints every error to stderr."""
-    _heard.error = (error[0], error[1], error[2])
+    _heard.failure = _Failure(error[0], error[1], error[2], error[7])
     log.debug("libvirt: %s", error)
+
+
+def _told(error: Any) -> _Failure:
+    """What an exception of libvirt-python stands for."""
+    heard: _Failure | None = _heard.failure
+    return heard or _Failure(
+        error.get_error_code() or 0,
+        error.get_error_domain() or 0,
+        str(error.get_error_message()),
+        error.get_int1() or 0,
+    )
 
 
 def available() -> bool:
@@ -91,10 +116,11 @@ class Host:
 
     def _open(self) -> None:
         self._hears = _loop_process == os.getpid()
+        _heard.failure = None
         try:
             self.connection = libvirt.open(self.url)
         except libvirt.libvirtError as error:
-            raise _unreachable(self.url, error) from error
+            raise _unreachable(self.url, _told(error).message) from error
 
     def __enter__(self) -> Host:
         return self
@@ -121,26 +147,23 @@ class Host:
         :raises HostError: libvirt's error, with its number in ``code``.
         """
         self.calls += 1
-        _heard.error = None
+        _heard.failure = None
         try:
             return function(*arguments)
         except libvirt.libvirtError as error:
-            code, source = error.get_error_code(), error.get_error_domain()
-            message = error.get_error_message()
-            if code is None and _heard.error is not None:
-                code, source, message = _heard.error
+            failure = _told(error)
             # Between a write that failed and the end of the connection it still counts as alive.
-            broken = source == FROM_RPC and code in (INTERNAL_ERROR, SYSTEM_ERROR)
+            broken = failure.source == FROM_RPC and failure.code in (INTERNAL_ERROR, SYSTEM_ERROR)
             if broken or not self._alive():
                 raise HostUnreachable(
-                    f"The connection to libvirt at {self.url} was lost: {message}",
+                    f"The connection to libvirt at {self.url} was lost: {failure.message}",
                     "Is libvirtd running? systemctl status libvirtd   Then repeat the command.",
                 ) from error
             refusal = HostError(
-                f"libvirt at {self.url}: {message}",
+                f"libvirt at {self.url}: {failure.message}",
                 "Look at the log of libvirtd on that host: journalctl -u libvirtd",
-                code=code or 0,
-                errno=error.get_int1() or 0 if code == SYSTEM_ERROR else 0,
+                code=failure.code,
+                errno=failure.errno if failure.code == SYSTEM_ERROR else 0,
             )
             if refusal.no_room:
                 refusal.hint = "Make room on that host: df -h   Then repeat the command."
@@ -299,8 +322,8 @@ def _run_loop() -> None:
             time.sleep(1.0)
 
 
-def _unreachable(url: str, error: Any) -> HostUnreachable:
-    message = f"Cannot connect to libvirt at '{url}': {error.get_error_message()}"
+def _unreachable(url: str, why: str) -> HostUnreachable:
+    message = f"Cannot connect to libvirt at '{url}': {why}"
     hint = f"Try it by hand: virsh -c '{url}' list"
     if ":" not in url:
         # `kvm_clone.start web1 web2`: Salt hands the second name over as the url.
