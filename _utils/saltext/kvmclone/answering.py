@@ -254,26 +254,29 @@ class Answering:
         """A clone is said to be gone: if every host says so, its key goes too."""
         keys = self._side().keys
         for minion_id in doorbell.remembered_for(self.opts, name):
-            fingerprint, hosts = keys.remembered(minion_id), self._side().hosts()
-            its_own = keys.host_of(minion_id)
-            if its_own and its_own not in [label for label, _host in hosts]:
-                error = Refused(
-                    f"'{name}' was made on '{its_own}', which no provider names; its key stays.",
-                    f"If that host is gone for good: salt-key -d {minion_id}",
-                )
-                doorbell.refuse(self.opts, error, bell=DESTROYED, who=name, minion=minion_id)
-                continue
-            known = inquiry.everywhere(hosts, names=[name, minion_id], ids=[minion_id])
-            if known.domains or any(clone.minion == minion_id for clone in known.clones):
-                error = Refused(f"'{name}' is said to be gone, and is there; its key stays.")
-                doorbell.refuse(self.opts, error, bell=DESTROYED, who=name, minion=minion_id)
-            elif known.damaged:
-                names = ", ".join(known.damaged[:5])
-                error = Refused(f"'{name}' is said to be gone, and may be {names}; its key stays.")
-                doorbell.refuse(self.opts, error, bell=DESTROYED, who=name, minion=minion_id)
+            fingerprint = keys.remembered(minion_id)
+            if reason := self._why_its_key_stays(name, minion_id):
+                doorbell.refuse(self.opts, reason, bell=DESTROYED, who=name, minion=minion_id)
             elif keys.remove(minion_id, fingerprint):
                 log.info("kvm_clone reactor: '%s' is gone; its key was removed", minion_id)
                 telling.fire(self.opts, f"{name}/key_removed", {"name": name, "minion": minion_id})
+
+    def _why_its_key_stays(self, name: str, minion_id: str) -> Refused | None:
+        """Why the key of a clone that is said to be gone is not taken; None where it may be."""
+        side = self._side()
+        hosts, its_own = side.hosts(), side.keys.host_of(minion_id)
+        if its_own and its_own not in [label for label, _host in hosts]:
+            return Refused(
+                f"'{name}' was made on '{its_own}', which no provider names; its key stays.",
+                f"If that host is gone for good: salt-key -d {minion_id}",
+            )
+        known = inquiry.everywhere(hosts, names=[name, minion_id], ids=[minion_id])
+        if known.domains or any(clone.minion == minion_id for clone in known.clones):
+            return Refused(f"'{name}' is said to be gone, and is there; its key stays.")
+        if known.damaged:
+            names = ", ".join(known.damaged[:5])
+            return Refused(f"'{name}' is said to be gone, and may be {names}; its key stays.")
+        return None
 
     def _side(self) -> Master:
         """A fresh look at the configuration, which may have changed meanwhile."""

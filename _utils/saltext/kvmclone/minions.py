@@ -196,8 +196,8 @@ def _authentic(
 def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:
     version = answer.get("test.version") if isinstance(answer, dict) else None
     # The guest's word, which goes onto the clone's record.
-    right = isinstance(version, str) and version.isprintable() and len(version) <= LONGEST_VERSION
-    if not right or not isinstance(version, str):
+    text = version if isinstance(version, str) else ""
+    if not text or not text.isprintable() or len(text) > LONGEST_VERSION:
         raise VerificationFailed(
             f"'{minion_id}' answered, but not to test.version.",
             f"Ask it yourself: salt {minion_id} test.version",
@@ -209,4 +209,4 @@ def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:
             f"'{minion_id}' answered from the machine {told[:60]}, and the clone is {uuid}.",
             "Another machine holds the clone's key or id. Destroy the clone and find that machine.",
         )
-    return Verified(version, "uuid" if same else "key")
+    return Verified(text, "uuid" if same else "key")

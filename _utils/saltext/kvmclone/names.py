@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from typing import TypeGuard
 
 from saltext.kvmclone.errors import InvalidName
 
@@ -63,7 +64,7 @@ def check(name: object) -> str:
     return name
 
 
-def is_minion_id(value: object) -> bool:
+def is_minion_id(value: object) -> TypeGuard[str]:
     """
     Whether a minion can be called so: in a file's name, in a pattern, in a list of targets, in
     which Salt finds several ids or none where one has a comma, a star or a slash.

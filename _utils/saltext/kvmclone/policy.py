@@ -248,7 +248,7 @@ def minion_id(value: object) -> str:
 
     :raises Refused: It is anything else.
     """
-    if not names.is_minion_id(value) or not isinstance(value, str):
+    if not names.is_minion_id(value):
         raise Refused(f"{shortened(value)} is no minion id, so nobody can be asked.", HINT)
     return value
 
