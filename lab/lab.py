@@ -142,7 +142,7 @@ class Lab:
                     image.make_disk(below, "qcow2", size, backing)
                     backing = below
             image.make_disk(path, one, size, backing)
-            made.append(Disk(path, one, serial=f"{name}-{index}"[:20]))
+            made.append(Disk(path, one, serial=f"disk-{index}"))
         if cdrom:
             media = self.pool_path / "shared.iso"
             if not media.exists():

@@ -244,7 +244,7 @@ def test_nothing_that_identifies_the_base_is_left(world: World, host: LocalHost)
     logs = [element.get("file") for xml in machines for element in xml.findall(".//serial/log")]
     assert len(logs) == len(set(logs)) == 3
     for xml in machines[1:]:
-        assert not xml.findall("./devices/disk/serial")
+        assert [one.text for one in xml.findall("./devices/disk/serial")] == ["disk-0"]
         graphics = xml.find("./devices/graphics")
         assert graphics is not None
         assert graphics.get("autoport") == "yes"

@@ -173,6 +173,45 @@ def test_all_wishes_that_cannot_be_fulfilled_are_named_at_once(
     assert len(found) == 3
 
 
+def test_a_disk_is_known_by_what_the_base_knows_it_by_or_the_profile_asks_for(
+    world: World, host: LocalHost
+) -> None:
+    drives = "".join(
+        f"<disk type='file' device='cdrom'><target dev='{target}' bus='{bus}'/><readonly/>"
+        f"{inside}</disk>"
+        for target, bus, inside in (
+            ("sdx", "scsi", "<vendor>ACME</vendor><product>Reader</product>"),
+            ("sdy", "scsi", "<wwn>5000c50015ea71ac</wwn><alias name='ua-mine'/>"),
+            ("sdz", "sata", "<serial>kept</serial>"),
+        )
+    )
+    base = world.base(disks=2, devices=drives)
+    wishes = {
+        "vdb": DiskWish(serial="data"),
+        "sdx": DiskWish(serial="s" * 36, wwn="5000c50015ea71ad"),
+    }
+    request = quick(world.name(), base, disks=wishes)
+    plan = host.plan(request)
+    assert plan["warnings"] == []
+    assert plan["changes"]["disk vdb serial"] == {"old": "disk-1", "new": "data"}
+    host.clone(request)
+    disks = {
+        disk.find("target").get("dev"): [disk.findtext(tag) for tag in ("serial", "wwn", "vendor")]
+        for disk in world.xml(request.name).findall("./devices/disk")
+    }
+    assert disks == {
+        "vda": ["disk-0", None, None],
+        "vdb": ["data", None, None],
+        "sdx": ["s" * 36, "5000c50015ea71ad", "ACME"],
+        "sdy": [None, "5000c50015ea71ac", None],
+        "sdz": ["kept", None, None],
+    }
+    assert world.xml(request.name).find("./devices/disk/alias[@name='ua-mine']") is not None
+
+    (said,) = refusals(world, host, base, disks={"vdb": DiskWish(serial="disk-0")})
+    assert "one serial number, 'disk-0'" in said
+
+
 # --- networks ------------------------------------------------------------------------------------
 
 

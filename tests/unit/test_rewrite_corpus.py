@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from saltext.kvmclone.rewrite import Identity, Rewritten, rewrite
+from saltext.kvmclone.rewrite import DiskId, Identity, Rewritten, rewrite
 
 CORPUS = Path(__file__).parent.parent / "data" / "corpus"
 IDENTITY = Identity(
@@ -73,8 +73,8 @@ FATES = {
     "variables_in_a_varstore": refused("<varstore>"),
     "kernel_from_the_host": KEPT,
     "kernel_told_the_bases_name": shared("<cmdline> still says 'mother'"),
-    "kernel_told_a_serial_number": shared("tells the guest of 'ROOT-0815'"),
-    "kernel_told_what_is_seen_of_a_number": shared("a serial number of the base"),
+    "kernel_told_a_serial_number": KEPT,
+    "kernel_told_what_is_seen_of_a_number": KEPT,
     "kernel_called_like_the_base": shared("'/var/lib/libvirt/boot/mother-vmlinuz'"),
     "kernel_told_a_fixed_address": shared("'ip=192.0.2.5::192.0.2.1:"),
     "kernel_told_a_machine_id": shared("'systemd.machine_id="),
@@ -169,12 +169,12 @@ FATES = {
     "label_for_all": KEPT,
     "label_of_a_device": shared("console:console"),
     # disks that stay as they are
-    "medium_in_a_drive_with_numbers": dropped("disk sda serial"),
+    "medium_in_a_drive_with_numbers": shared("'mother-dvd' of disk sda names the base"),
     "disk_of_several_machines_with_a_number": KEPT,
     "copy_of_a_disk_under_way": KEPT,
     "seed_of_cloud_init": shared("disks: {sda: {action: skip}}"),
     "config_drive_of_openstack": refused("disks: {sda: {action: skip}}"),
-    "disk_called_by_its_number": dropped("alias ua-69c2f9cb-1a58-4d86-b7a4-8ab1d3bca7e1"),
+    "disk_called_by_its_number": KEPT,
     "controller_called_by_the_uuid": dropped(f"alias ua-{BASE_UUID}"),
     # how it is connected
     "bridge_of_one_port": refused("'qbr09b11c53-8b'"),
@@ -183,7 +183,7 @@ FATES = {
     "note_of_others": KEPT,
     "note_of_others_about_the_base": Fate("fresh", "'urn:test:app'"),
     "note_of_others_with_the_bases_name": Fate("fresh", "'urn:test:app'"),
-    "note_of_others_about_a_drive": Fate("fresh", "'urn:test:app'"),
+    "note_of_others_about_a_drive": KEPT,
     "note_of_others_about_a_log": Fate("fresh", "'urn:test:app'"),
     "note_of_others_in_passing": shared("speaks of 'mother', and is kept"),
     "note_of_openstack_about_a_port": Fate("fresh", "nova/1.1"),
@@ -232,6 +232,7 @@ SPOKEN = {
     "kernel_called_like_the_base",
     "kernel_told_the_bases_name",
     "log_in_a_folder_of_the_base",
+    "medium_in_a_drive_with_numbers",
     "note_of_others_in_passing",
     "product_called_like_the_base",
     "seed_of_cloud_init",
@@ -240,10 +241,10 @@ SPOKEN = {
 }
 
 
-def cloned(name: str) -> Rewritten:
+def cloned(name: str, **ids: DiskId) -> Rewritten:
     xml = (CORPUS / f"{name}.xml").read_text()
     macs = tuple(f"52:54:00:00:00:0{card}" for card in range(xml.count("<interface ")))
-    return rewrite(xml, replace(IDENTITY, macs=macs), ())
+    return rewrite(xml, replace(IDENTITY, macs=macs), (), ids=ids)
 
 
 def changes(rewritten: Rewritten) -> dict[str, object]:
@@ -283,7 +284,19 @@ def test_nothing_of_the_base_is_left(name: str) -> None:
 
 
 def test_what_others_noted_of_a_drive_goes_with_its_number() -> None:
-    assert "DRIVE-4711" not in cloned("note_of_others_about_a_drive").xml
+    assert cloned("note_of_others_about_a_drive").xml.count("DRIVE-4711") == 2
+    other = cloned("note_of_others_about_a_drive", sda=DiskId(serial="mine"))
+    assert "DRIVE-4711" not in other.xml
+    assert any("'urn:test:app'" in warning for warning in other.warnings)
+
+
+def test_a_kernel_that_looks_for_a_number_that_the_disk_has_no_more_is_spoken_of() -> None:
+    for name, number in (
+        ("kernel_told_a_serial_number", "ROOT-0815"),
+        ("kernel_told_what_is_seen_of_a_number", "ab0f2c5e-7f6e-4d5c-9a22-1f1e1d1c1b1a"),
+    ):
+        (warning,) = cloned(name, sda=DiskId(serial="mine")).warnings
+        assert f"tells the guest of '{number}'" in warning
 
 
 def test_both_sockets_of_a_screen_stay_one() -> None:

@@ -200,7 +200,7 @@ def bases(draw: st.DrawFn) -> Base:
     serial, asset, wwn = (
         draw(WORDS),
         draw(WORDS),
-        draw(st.from_regex(r"5[0-9a-f]{15}", fullmatch=True)),
+        draw(st.from_regex(r"5[0-9a-f]{14}", fullmatch=True)),
     )
     macs = draw(st.lists(MACS, max_size=3, unique=True))
     disks = draw(st.integers(0, 2))
@@ -217,9 +217,8 @@ def bases(draw: st.DrawFn) -> Base:
         piece(
             f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
             f"<source file='/pool/{number}-{serial}.qcow2'/><target dev='vd{'ab'[number]}'/>"
-            f"<serial>{serial}</serial><wwn>{wwn}</wwn></disk>",
+            f"<serial>{number}{serial}</serial><wwn>{wwn}{number}</wwn></disk>",
             f"/pool/{number}-{serial}.qcow2",
-            wwn,
         )
         for number in range(disks)
     ]
@@ -228,7 +227,7 @@ def bases(draw: st.DrawFn) -> Base:
         pieces.append(
             piece(
                 "<disk type='file' device='cdrom'><source file='/iso/shared.iso'/><target "
-                f"dev='sda' bus='scsi'/><readonly/><serial>{serial}</serial></disk>"
+                f"dev='sda' bus='scsi'/><readonly/><serial>9{serial}</serial></disk>"
             )
         )
     if draw(st.booleans()):
@@ -315,6 +314,10 @@ def words_of(xml: str) -> set[str]:
     }
 
 
+def _numbers(xml: str, kind: str) -> list[str | None]:
+    return [number.text for number in etree.fromstring(xml).findall(f"./devices/disk/{kind}")]
+
+
 @SETTINGS
 @given(
     base=bases(),
@@ -332,6 +335,8 @@ def test_a_clone_is_refused_or_valid_and_has_nothing_of_its_base(
         return
     assert faults(rewritten.xml) == []
     assert not words_of(rewritten.xml) & set(base.marks)
+    for number in ("serial", "wwn"):
+        assert _numbers(rewritten.xml, number) == _numbers(base.xml, number)
     assert base.uuid not in rewritten.xml.lower().replace("-", "")
 
 

@@ -101,6 +101,16 @@ def _unchangeable(domain: Domain, record: Record, request: Request, found: Adjus
         found.refused.append(
             f"'address: {request.address}' can be had only by a new clone. {has_now}. {again}"
         )
+    disks = {disk.target: disk for disk in domain.disks}
+    for target, asked in request.disks.items():
+        for key in ("serial", "wwn"):
+            wanted = getattr(asked, key)
+            if wanted and target in disks and getattr(disks[target], key) != wanted:
+                has = getattr(disks[target], key) or "none"
+                found.refused.append(
+                    f"'disks: {target}' asks for the {key} '{wanted}', and the disk has {has}; its "
+                    f"guest may look for it by that. {again}"
+                )
     for number, wish in enumerate(request.networks):
         has = domain.interfaces[number] if number < len(domain.interfaces) else None
         if has is None or not _fits(wish, has.kind, has.source, has.mac):

@@ -44,6 +44,7 @@ class Disk:
     :param backing_formats: The format of each of these; empty where it names none.
     :param data: Data file that the definition names for the image (``<dataStore>``).
     :param initiator: Name under which it logs in to an iSCSI target.
+    :param serial: Serial number that the guest sees, ``wwn`` its world wide name.
     """
 
     target: str
@@ -64,6 +65,8 @@ class Disk:
     backing_formats: tuple[str, ...] = ()
     data: str = ""
     initiator: str = ""
+    serial: str = ""
+    wwn: str = ""
 
     @property
     def named(self) -> str:
@@ -188,6 +191,8 @@ def disk_of(element: etree._Element) -> Disk:
         backing_formats=backing_formats,
         data=_named_file(element.find("./source/dataStore")),
         initiator=_attribute(element.find("./source/initiator/iqn"), "name"),
+        serial=text(element, "serial"),
+        wwn=text(element, "wwn").lower().removeprefix("0x"),
     )
 
 

@@ -25,7 +25,15 @@ from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import PlanRefused
 from saltext.kvmclone.facts import HostFacts, ImageFacts
 from saltext.kvmclone.request import Request
-from saltext.kvmclone.rewrite import Identity, NewDisk, Rewritten, Sizing, path_for, rewrite
+from saltext.kvmclone.rewrite import (
+    DiskId,
+    Identity,
+    NewDisk,
+    Rewritten,
+    Sizing,
+    path_for,
+    rewrite,
+)
 from saltext.kvmclone.sources import Notes
 
 __all__ = ["GENERATED", "ClonePlan", "PlannedDisk", "compute", "nvram_path"]
@@ -151,6 +159,11 @@ def compute(
         Sizing(request.cpus, request.memory, request.description),
         cards,
         facts.standing,
+        {
+            target: DiskId(wish.serial, wish.wwn)
+            for target, wish in request.disks.items()
+            if wish.serial or wish.wwn
+        },
     )
     fixed = reservation.decide(domain_xml.read(rewritten.xml).interfaces, facts.dhcp, request)
     notes.conflicts.extend(fixed.conflicts)

@@ -108,12 +108,16 @@ class DiskWish:
     :param pool: Storage pool, empty for the one it would take otherwise.
     :param strategy: ``full`` or ``quick``, empty for the clone's own.
     :param action: ``clone | share | skip``, empty for what is decided without a wish.
+    :param serial: Serial number that the guest sees, ``wwn`` its world wide name; empty for the
+        base's.
     """
 
     size: int | None = None
     pool: str = ""
     strategy: str = ""
     action: str = ""
+    serial: str = ""
+    wwn: str = ""
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,8 @@ _DISK = values.record(
     pool=values.WORD,
     strategy=values.choice("full", "quick"),
     action=values.choice("clone", "share", "skip"),
+    serial=values.SERIAL,
+    wwn=values.WWN,
 )
 _NETWORK = values.one_of_two(
     values.record(network=values.WORD, bridge=values.WORD, model=values.WORD, mac=values.MAC),

@@ -23,6 +23,8 @@ _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgtp]?)(i?b)?", re.I |
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([smhdw]?)", re.I | re.A)
 _DIGITS = re.compile(r"[0-9]{1,18}")
+_SERIAL = re.compile(r"[A-Za-z0-9_.+\- ]+")
+_WWN = re.compile(r"(?:0x)?([0-9a-f]{16})", re.IGNORECASE)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 
 # What libvirt can count.
@@ -186,6 +188,20 @@ def _parse_mac(value: Any) -> str:
     return value.lower()
 
 
+def _parse_serial(value: Any) -> str:
+    if not _SERIAL.fullmatch(_parse_word(value)):
+        raise _refuse()
+    return str(value)
+
+
+def _parse_wwn(value: Any) -> str:
+    # Unquoted, YAML reads one of digits alone, or one with 0x before it, as a number.
+    match = _WWN.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise _refuse()
+    return match[1].lower()
+
+
 def integer(lowest: int, highest: int) -> Kind[int]:
     """A whole number between two bounds, both included; templates write it in quotes."""
 
@@ -296,3 +312,10 @@ TEXTS = Kind("a list of texts (quote each)", _parse_texts)
 ADDRESS = Kind("an IP address such as 192.168.122.50", _parse_address)
 CIDR = Kind("a network such as 192.168.122.0/24", _parse_cidr)
 MAC = Kind('a MAC address such as "52:54:00:12:34:56" (quote it)', _parse_mac)
+SERIAL = Kind(
+    "a serial number of letters, digits, blanks and _ . + - (quote it)",
+    _parse_serial,
+)
+WWN = Kind(
+    'a world wide name of 16 hexadecimal digits such as "5000c50015ea71ad" (quote it)', _parse_wwn
+)

@@ -8,6 +8,8 @@ instead of stopping at the first, so that an operator mends the base once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from saltext.kvmclone import markup
 from saltext.kvmclone.markup import parse, serialize
 from saltext.kvmclone.rewrite import (
@@ -23,13 +25,22 @@ from saltext.kvmclone.rewrite import (
 from saltext.kvmclone.rewrite import disks as disks_module
 from saltext.kvmclone.rewrite import identity as identity_module
 from saltext.kvmclone.rewrite import sizing as sizing_module
-from saltext.kvmclone.rewrite.disks import NewDisk
+from saltext.kvmclone.rewrite.disks import DiskId, NewDisk
 from saltext.kvmclone.rewrite.identity import Identity
 from saltext.kvmclone.rewrite.interfaces import NewCard
 from saltext.kvmclone.rewrite.outcome import Rewritten, path_for
 from saltext.kvmclone.rewrite.sizing import Sizing
 
-__all__ = ["Identity", "NewCard", "NewDisk", "Rewritten", "Sizing", "path_for", "rewrite"]
+__all__ = [
+    "DiskId",
+    "Identity",
+    "NewCard",
+    "NewDisk",
+    "Rewritten",
+    "Sizing",
+    "path_for",
+    "rewrite",
+]
 
 
 def rewrite(
@@ -39,6 +50,7 @@ def rewrite(
     sizing: Sizing = Sizing(),
     cards: tuple[NewCard, ...] = (),
     standing: frozenset[str] = frozenset(),
+    ids: Mapping[str, DiskId] = {},
 ) -> Rewritten:
     """
     The clone's definition, made from the base's.
@@ -49,6 +61,7 @@ def rewrite(
     :param sizing: Overrides of cpus, memory and description.
     :param cards: The network interfaces; empty: the base's, with the identity's addresses.
     :param standing: Files of the host; none is given to the clone to write.
+    :param ids: By target, what the clone's guest shall know a disk by, where not as the base's.
     :raises PlanRefused: The XML cannot be read at all.
     """
     root = parse(xml)
@@ -62,7 +75,7 @@ def rewrite(
     scope.scope(root, out)
     identity_module.identity(root, identity, sizing.description, out)
     firmware.firmware(root, identity.nvram, out)
-    disks_module.disks(root, {disk.target: disk for disk in disks}, out)
+    disks_module.disks(root, {disk.target: disk for disk in disks}, ids, out)
     cards = cards or tuple(NewCard(mac) for mac in identity.macs)
     interfaces.interfaces(root, cards, out)
     consoles.character_devices(root, out)
@@ -71,7 +84,7 @@ def rewrite(
     devices.devices(root, out)
     security.security(root, out)
     sizing_module.sizing(root, sizing, out)
-    marks = marks.with_files(frozenset(out.paths))
+    marks = marks.with_files(frozenset(out.paths)).without_numbers(root)
     remains.forget(root, marks, out)
     remains.remains(root, marks, frozenset(disk.path for disk in disks), out)
     out.xml = serialize(root)

@@ -34,9 +34,6 @@ def devices(root: etree._Element, out: Rewritten) -> None:
                 f"<{element.tag}> is a device that this version does not know; remove it from the "
                 "base first.",
             )
-    for serial in root.findall("./devices/controller/serial"):
-        out.change("controller serial", serial.text, None)
-        remove(serial)
 
 
 def _hostdev(element: etree._Element, out: Rewritten) -> None:

@@ -50,11 +50,20 @@ _COMMON_FOLDERS = {
 #: The base's own uuids beside those of the domain: what a switch knows its ports by.
 _PORTS = ("interfaceid", "instanceid", "portid")
 
-#: Where the serial numbers of a machine stand; a clone has none of them.
+#: Where the serial numbers of a machine stand. Those of drives stay, unless the clone does not have
+#: the drive or gets another number; those of the board do not.
 _NUMBERS = (
     "./devices/disk/serial", "./devices/disk/wwn", "./devices/controller/serial",
     "./sysinfo//entry[@name='serial']", "./sysinfo//entry[@name='asset']",
 )  # fmt: skip
+
+#: What a guest knows a drive by (``/dev/disk/by-id``); QEMU tells it the alias of a SCSI disk that
+#: has neither serial number nor wwn. It need be unique inside one machine only.
+_OF_A_DRIVE = {
+    "devices/disk/serial": "serial number", "devices/disk/wwn": "wwn",
+    "devices/disk/vendor": "vendor", "devices/disk/product": "product",
+    "devices/disk/alias@name": "alias", "devices/controller/serial": "serial number",
+}  # fmt: skip
 
 #: A shorter one is found anywhere.
 _SHORTEST_NUMBER = 6
@@ -90,6 +99,11 @@ class Marks:
     def with_files(self, more: frozenset[str]) -> Marks:
         """The same, and files that the base writes and the clone has otherwise."""
         return replace(self, files=self.files | more)
+
+    def without_numbers(self, root: etree._Element) -> Marks:
+        """The same without the serial numbers that a clone keeps."""
+        kept = set(_numbers(root))
+        return replace(self, numbers=tuple(one for one in self.numbers if one not in kept))
 
 
 def marks_of(root: etree._Element, gone: frozenset[str]) -> Marks:
@@ -138,7 +152,9 @@ def forget(root: etree._Element, base: Marks, out: Rewritten) -> None:
     partners = {element.get("persistent") for element in root.iterfind("./devices/*/teaming")}
     for alias in root.findall("./devices/*/alias"):
         name = alias.get("name", "")
-        # oVirt calls a disk after its image, as its serial number does.
+        above = alias.getparent()
+        if above is not None and above.tag == "disk":
+            continue  # a guest may know it by that
         if (_number_in(name, base) or _marked(name, base)) and name not in partners:
             out.change(f"alias {name}", name, None)
             remove(alias)
@@ -169,6 +185,9 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
     olden = {new: old for old, new in out.paths.items()}
     for element, place, value in _values(root):
         if place.startswith(("metadata", "description")) or _is_settled(element, out):
+            continue
+        if place in _OF_A_DRIVE:
+            _drive_called_like(element, _OF_A_DRIVE[place], value, base, out)
             continue
         mark = _marked(value, base)
         # A disk that is shared, and the base's under another name: disks.py speaks of it.
@@ -206,6 +225,28 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
                     f"<{element.tag}> tells the guest of '{number}', a serial number of the "
                     f"base that the clone does not have: {said}"
                 )
+
+
+def _drive_called_like(
+    element: etree._Element, word: str, value: str, base: Marks, out: Rewritten
+) -> None:
+    """Speak of a drive that tells the clone's guest who the base is."""
+    disk = _disk_above(element)
+    part = _bare(value)[:_SEEN_OF_A_NUMBER]
+    of_uuid = len(part) >= _SHORTEST_NUMBER and any(uuid.startswith(part) for uuid in base.uuids)
+    names = of_uuid or _marked(value, base) or mentions(value, base.name)
+    if not names or value in out.kept or (disk and disk.shareable):
+        return
+    where = f"disk {disk.target}" if disk else "a controller"
+    cure = (
+        f": disks: {{{disk.target}: {{{element.tag}: …}}}}"
+        if disk and element.tag in ("serial", "wwn")
+        else " in the base"
+    )
+    out.warn(
+        f"The {word} '{value}' of {where} names the base. The clone keeps it, since its guest may "
+        f"look for the disk by it; if it does not, change it{cure}."
+    )
 
 
 def _fixed_words(cmdline: str, base: Marks, out: Rewritten) -> None:
