@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -267,6 +268,75 @@ def test_nothing_of_the_old_connection_is_left(world: World, host: LocalHost, br
     assert "clean-traffic" in text  # the second interface keeps its filter, without the address
 
 
+@pytest.fixture
+def grouped_network(world: World) -> Iterator[str]:
+    """A network with two portgroups, that leads nowhere."""
+    name = f"{world.lab.name}-groups-{world.token}"
+    with connection() as conn:
+        conn.networkCreateXML(
+            f"<network><name>{name}</name><portgroup name='red'/><portgroup name='blue'/></network>"
+        )
+    yield name
+    with connection() as conn:
+        conn.networkLookupByName(name).destroy()
+
+
+def test_an_entry_changes_only_what_it_names(
+    world: World, host: LocalHost, grouped_network: str
+) -> None:
+    mac = f"52:54:00:{os.urandom(1).hex()}:{os.urandom(1).hex()}:02"
+    base = world.base(
+        interfaces=0,
+        options="tiny.nodhcp",
+        devices="<interface type='network'>"
+        f"<source network='{grouped_network}' portgroup='red'/><bandwidth><inbound average='1000'/>"
+        "</bandwidth><model type='virtio'/><driver name='qemu' queues='2'/>"
+        "<filterref filter='clean-traffic'><parameter name='CTRL_IP_LEARNING' value='none'/>"
+        "<parameter name='IP' value='10.9.8.7'/></filterref><link state='down'/>"
+        "<mtu size='1400'/><port isolated='yes'/></interface>"
+        f"<interface type='network'><source network='{grouped_network}'/><model type='e1000'/>"
+        "</interface>",
+    )
+    wishes = (NetworkWish(network=grouped_network), NetworkWish(mac=mac, portgroup="blue"))
+    request = quick(world.name(), base, networks=wishes)
+    assert set(host.plan(request)["changes"]) >= {
+        "interface 0 filter IP",
+        "interface 0 filter CTRL_IP_LEARNING",
+        "interface 1 portgroup",
+    }
+    host.clone(request)
+    before, after = (
+        world.xml(name).findall("./devices/interface") for name in (base, request.name)
+    )
+    for tag in ("source", "bandwidth", "model", "driver", "link", "mtu", "port", "address"):
+        one, other = (ElementTree.tostring(cards[0].find(tag)) for cards in (before, after))
+        assert one == other
+    parameters = after[0].findall("./filterref[@filter='clean-traffic']/parameter")
+    assert [p.attrib for p in parameters] == [{"name": "CTRL_IP_LEARNING", "value": "dhcp"}]
+    assert after[1].find("source").get("portgroup") == "blue"
+    assert after[1].find("mac").get("address") == mac
+    assert after[1].find("model").get("type") == "e1000"
+
+
+@pytest.mark.guest
+def test_a_clone_whose_filter_lost_the_address_of_its_base_starts(
+    world: World, host: LocalHost
+) -> None:
+    """libvirt starts no machine whose filter neither has an address nor may learn one."""
+    base = world.base(
+        interfaces=0,
+        devices=f"<interface type='network'><source network='{world.lab.network}'/>"
+        "<model type='virtio'/><filterref filter='clean-traffic'>"
+        "<parameter name='CTRL_IP_LEARNING' value='none'/><parameter name='IP' value='10.9.8.7'/>"
+        "</filterref></interface>",
+    )
+    name = world.name()
+    outcome = pipeline.create(host, quick(name, base))
+    assert outcome.error is None
+    assert outcome.clone is not None
+    assert outcome.clone.address == world.lab.lease(name)
+
+
 def test_a_network_that_cannot_be_is_refused(
     world: World, host: LocalHost, base: str, idle_network: str
 ) -> None:
@@ -276,10 +346,18 @@ def test_a_network_that_cannot_be_is_refused(
         (NetworkWish(bridge="no-such-bridge"), "no bridge"),
         (NetworkWish(bridge="lo"), "no Linux bridge"),
         (NetworkWish(network=world.lab.network, mac="53:54:00:00:00:01"), "multicast"),
+        (NetworkWish(network=world.lab.network, portgroup="red"), "no portgroup 'red'"),
+        (NetworkWish(portgroup="red"), "no portgroup 'red'"),
+        (NetworkWish(mac=_own_address(world)), f"the host's {world.lab.bridge}"),
     ]
     for wish, word in cases:
         (said,) = refusals(world, host, base, networks=(wish,))
         assert word in said
+
+
+def _own_address(world: World) -> str:
+    """The MAC address of the lab's bridge."""
+    return Path(f"/sys/class/net/{world.lab.bridge}/address").read_text(encoding="ascii").strip()
 
 
 @pytest.mark.guest

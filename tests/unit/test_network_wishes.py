@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from saltext.kvmclone import cards, domain_xml, plan
+from saltext.kvmclone import cards, domain_xml, network_xml, plan
+from saltext.kvmclone.facts import SwitchFacts
 from saltext.kvmclone.request import NetworkWish, Request
 from tests.unit.planning import (
     BASE,
@@ -25,6 +26,7 @@ NET_FACTS = replace(
     networks={"lan": True, "old": False},
     bridges={"br0": "bridge", "eth0": "other", "br9": "missing"},
     macs={"52:54:00:00:00:09": "other-machine"},
+    switches={"lan": SwitchFacts(portgroups=("red",))},
 )
 
 
@@ -72,7 +74,6 @@ def test_networks_replace_in_order_and_add_the_rest() -> None:
 @pytest.mark.parametrize(
     ("wish", "word"),
     [
-        (NetworkWish(), "neither"),
         (NetworkWish(network="lan", bridge="br0"), "both"),
         (NetworkWish(network="none"), "virsh net-list"),
         (NetworkWish(network="old"), "virsh net-start old"),
@@ -83,6 +84,11 @@ def test_networks_replace_in_order_and_add_the_rest() -> None:
         (NetworkWish(network="lan", mac="53:54:00:00:00:01"), "multicast"),
         (NetworkWish(network="lan", mac="00:00:00:00:00:00"), "no address"),
         (NetworkWish(network="lan", mac="52:54:00:00:00:09"), "'other-machine' already"),
+        (NetworkWish(mac="52:54:00:00:00:09"), "'other-machine' already"),
+        (NetworkWish(mac="53:54:00:00:00:01"), "multicast"),
+        (NetworkWish(model="rocket"), "no network card 'rocket'"),
+        (NetworkWish(network="lan", portgroup="blue"), "It has: red."),
+        (NetworkWish(portgroup="red", bridge="br0"), "on no network of libvirt's"),
     ],
 )
 def test_a_network_that_cannot_be_is_refused(wish: NetworkWish, word: str) -> None:
@@ -123,3 +129,134 @@ def test_a_bridge_that_cannot_be_seen_is_a_warning() -> None:
     made = plan.compute(facts, networking(NetworkWish(bridge="br0")))
     assert made.conflicts == ()
     assert "cannot be seen from here" in "".join(made.warnings)
+
+
+# --- only what is named --------------------------------------------------------------------------
+
+
+def of_interfaces(made: plan.ClonePlan) -> set[str]:
+    return {key for key in made.changes if key.startswith("interface")}
+
+
+#: What changes of the base's two interfaces without any wish.
+UNASKED = of_interfaces(plan.compute(FACTS, QUICK))
+
+
+@pytest.mark.parametrize(
+    ("wish", "changed"),
+    [
+        (NetworkWish(), set()),
+        (NetworkWish(mac="52:54:00:00:00:01"), set()),
+        (NetworkWish(network="default"), set()),
+        (NetworkWish(network="default", model="virtio"), set()),
+        (NetworkWish(model="e1000e"), {"interface 0 model"}),
+        (NetworkWish(portgroup="red"), {"interface 0 portgroup"}),
+    ],
+)
+def test_an_entry_changes_only_what_it_names(wish: NetworkWish, changed: set[str]) -> None:
+    facts = replace(
+        NET_FACTS,
+        networks={"default": True},
+        switches={"default": SwitchFacts(portgroups=("red",))},
+    )
+    made = plan.compute(facts, networking(wish))
+    assert made.conflicts == ()
+    assert of_interfaces(made) == UNASKED | changed
+    (first, second) = domain_xml.read(made.xml).interfaces
+    assert (first.kind, first.source, first.portgroup) == ("network", "default", wish.portgroup)
+    assert first.mac == (wish.mac or first.mac) != "52:54:00:aa:bb:cc"
+    assert (second.kind, second.source) == ("bridge", "ovsbr0")
+
+
+def test_the_bridge_that_an_interface_is_on_may_be_one_of_open_vswitch() -> None:
+    facts = replace(NET_FACTS, bridges={"ovsbr0": "other"})
+    made = plan.compute(facts, networking(NetworkWish(), NetworkWish(bridge="ovsbr0")))
+    assert made.conflicts == ()
+    assert "openvswitch" in made.xml
+    assert "no Linux bridge" in conflict(facts, networking(NetworkWish(bridge="ovsbr0")))
+
+
+def test_an_interface_more_must_be_connected_to_something() -> None:
+    wish = NetworkWish(mac="52:54:00:00:00:01")
+    said = conflict(NET_FACTS, networking(NetworkWish(), NetworkWish(), wish))
+    assert "item 3" in said
+    assert "neither" in said
+
+
+def test_a_portgroup_without_a_network_is_refused() -> None:
+    said = conflict(NET_FACTS, networking(NetworkWish(), NetworkWish(portgroup="red")))
+    assert "on no network of libvirt's" in said
+
+
+def test_both_cards_of_a_team_get_the_address_that_one_is_given() -> None:
+    team = "".join(
+        "<interface type='network'><mac address='52:54:00:77:77:77'/><source network='lan'/>"
+        f"<model type='virtio'/>{teaming}</interface>"
+        for teaming in (
+            "<teaming type='persistent'/><alias name='ua-standby'/>",
+            "<teaming type='transient' persistent='ua-standby'/>",
+        )
+    )
+    facts = replace(NET_FACTS, base_xml=BASE.replace("<interface ", team + "<interface ", 1))
+    wishes = networking(NetworkWish(), NetworkWish(mac="52:54:00:00:00:01"))
+    first, second = domain_xml.read(plan.compute(facts, wishes).xml).interfaces[:2]
+    assert first.mac == second.mac == "52:54:00:00:00:01"
+
+
+TAGGED = BASE.replace(
+    "<interface type='network'>",
+    "<interface type='network'><vlan><tag id='42'/></vlan><filterref filter='clean-traffic'/>"
+    "<bandwidth><outbound average='1000'/></bandwidth>",
+    1,
+)
+
+
+@pytest.mark.parametrize(
+    ("switch", "lost"),
+    [
+        (SwitchFacts(), {"vlan"}),
+        (SwitchFacts(tags=True), set()),
+        (SwitchFacts(tags=True, filters=False), {"filterref"}),
+        (SwitchFacts(tags=True, filters=False, bandwidth=False), {"filterref", "bandwidth"}),
+    ],
+)
+def test_what_keeps_a_guest_in_its_place_goes_with_it_where_that_can_be(
+    switch: SwitchFacts, lost: set[str]
+) -> None:
+    facts = replace(NET_FACTS, base_xml=TAGGED, switches={"lan": switch})
+    made = plan.compute(facts, networking(NetworkWish(network="lan")))
+    assert made.conflicts == ()
+    for tag in ("vlan", "filterref", "bandwidth"):
+        assert (f"<{tag}" in made.xml) is (tag not in lost)
+        assert (f"interface 0 {tag}" in made.changes) is (tag in lost)
+        assert any(f"<{tag}>" in warning for warning in made.warnings) is (tag in lost)
+
+
+@pytest.mark.parametrize(
+    ("network", "switch"),
+    [
+        ("<ip address='10.0.0.1'/>", SwitchFacts()),
+        (
+            "<forward mode='nat'/><portgroup name='a'/><portgroup name='b'/>",
+            SwitchFacts(("a", "b")),
+        ),
+        ("<forward mode='bridge'/><bridge name='br0'/>", SwitchFacts()),
+        (
+            "<forward mode='bridge'/><bridge name='ovs'/><virtualport type='openvswitch'/>",
+            SwitchFacts(tags=True),
+        ),
+        (
+            "<forward mode='bridge'/><bridge name='ovs'/><portgroup name='a'>"
+            "<virtualport type='openvswitch'/></portgroup>",
+            SwitchFacts(("a",), tags=True),
+        ),
+        ("<forward mode='bridge'><interface dev='eth0'/></forward>", SwitchFacts(filters=False)),
+        ("<forward mode='passthrough'/>", SwitchFacts(tags=True, filters=False)),
+        (
+            "<forward mode='hostdev'/>",
+            SwitchFacts(tags=True, filters=False, bandwidth=False),
+        ),
+    ],
+)
+def test_what_a_network_can_give_a_card_is_read_from_it(network: str, switch: SwitchFacts) -> None:
+    assert network_xml.switch(f"<network><name>lan</name>{network}</network>") == switch

@@ -23,7 +23,7 @@ from saltext.kvmclone.codes import (
     METADATA_DESCRIPTION,
     VCPU_MAXIMUM,
 )
-from saltext.kvmclone.domain_xml import Domain
+from saltext.kvmclone.domain_xml import Domain, Interface
 from saltext.kvmclone.errors import PlanRefused
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import Record
@@ -113,16 +113,20 @@ def _unchangeable(domain: Domain, record: Record, request: Request, found: Adjus
                 )
     for number, wish in enumerate(request.networks):
         has = domain.interfaces[number] if number < len(domain.interfaces) else None
-        if has is None or not _fits(wish, has.kind, has.source, has.mac):
+        if has is None or not _fits(wish, has):
             found.refused.append(
                 f"Interface {number} is not as 'networks' wants it; interfaces of a clone that is "
                 f"there are left alone. {again}"
             )
 
 
-def _fits(wish: NetworkWish, kind: str, source: str, mac: str) -> bool:
-    wanted = ("bridge", wish.bridge) if wish.bridge else ("network", wish.network)
-    return (kind, source) == wanted and wish.mac in ("", mac)
+def _fits(wish: NetworkWish, has: Interface) -> bool:
+    return (
+        has.stays(wish.network, wish.bridge)
+        and wish.mac in ("", has.mac)
+        and wish.model in ("", has.model)
+        and wish.portgroup in ("", has.portgroup)
+    )
 
 
 def _sizing(

@@ -1,8 +1,9 @@
 """
-The clone's network interfaces: which the profile replaces, and the MAC address of each.
+The clone's network interfaces: what the profile changes of them, and the MAC address of each.
 
 Pure. Without a wish every interface of the base stays where it is connected and gets a
-fresh MAC address; what may not be taken along is for :mod:`.rewrite` to say.
+fresh MAC address; a wish changes what it names. What may not be taken along is for :mod:`.rewrite`
+to say.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import random
 import re
 
-from saltext.kvmclone.domain_xml import Domain
-from saltext.kvmclone.facts import HostFacts
+from saltext.kvmclone.domain_xml import Domain, Interface
+from saltext.kvmclone.facts import HostFacts, SwitchFacts
 from saltext.kvmclone.request import NetworkWish, Request
 from saltext.kvmclone.rewrite.interfaces import NewCard
 from saltext.kvmclone.sources import Notes
@@ -38,17 +39,22 @@ def decide(
     """
     wishes = request.networks
     for number, wish in enumerate(wishes):
-        _check(number, wish, facts, notes)
+        old = base.interfaces[number] if number < len(base.interfaces) else None
+        _check(number, wish, old, facts, notes)
     _check_macs(wishes, facts, notes)
     cards: list[NewCard] = []
     generated: list[str] = []
     taken = {card.mac for card in base.interfaces} | {wish.mac for wish in wishes} | set(facts.macs)
-    teams: dict[str, str] = {}
+    teams = {
+        old.mac: wish.mac
+        for old, wish in zip(base.interfaces, wishes, strict=False)
+        if _teamed(old, wish) and wish.mac
+    }
     for number in range(max(len(base.interfaces), len(wishes))):
         wish = wishes[number] if number < len(wishes) else NetworkWish()
         old = base.interfaces[number] if number < len(base.interfaces) else None
         # A guest finds the two cards of a team by their one address.
-        team = old.mac if old and old.teamed and not (wish.network or wish.bridge) else ""
+        team = old.mac if old and _teamed(old, wish) else ""
         mac = wish.mac or teams.get(team, "")
         if not mac:
             while (mac := random_mac()) in taken:
@@ -57,16 +63,35 @@ def decide(
             generated.append(mac)
         if team:
             teams[team] = mac
-        cards.append(NewCard(mac, wish.network, wish.bridge, wish.model))
+        cards.append(
+            NewCard(
+                mac, wish.network, wish.bridge, wish.model, wish.portgroup, _cannot(wish, facts)
+            )
+        )
     return tuple(cards), tuple(generated)
 
 
-def _check(number: int, wish: NetworkWish, facts: HostFacts, notes: Notes) -> None:
+def _teamed(old: Interface, wish: NetworkWish) -> bool:
+    return old.teamed and old.stays(wish.network, wish.bridge)
+
+
+def _cannot(wish: NetworkWish, facts: HostFacts) -> frozenset[str]:
+    """What an interface that is connected anew cannot have where it is then."""
+    switch = facts.switches.get(wish.network, SwitchFacts())
+    can = {"vlan": switch.tags, "filterref": switch.filters, "bandwidth": switch.bandwidth}
+    return frozenset(tag for tag, possible in can.items() if not possible)
+
+
+def _check(
+    number: int, wish: NetworkWish, old: Interface | None, facts: HostFacts, notes: Notes
+) -> None:
     said = f"'networks' item {number + 1}"
-    if bool(wish.network) == bool(wish.bridge):
+    if wish.network and wish.bridge:
+        notes.conflicts.append(f"{said} must name either a network or a bridge, and names both.")
+    if old is None and not (wish.network or wish.bridge):
         notes.conflicts.append(
-            f"{said} must name either a network or a bridge, and names "
-            f"{'both' if wish.network else 'neither'}."
+            f"{said} must name either a network or a bridge, and names neither: the base has no "
+            "interface there that could stay connected."
         )
     if wish.network and wish.network not in facts.networks:
         notes.conflicts.append(
@@ -77,11 +102,30 @@ def _check(number: int, wish: NetworkWish, facts: HostFacts, notes: Notes) -> No
             f"{said}: network '{wish.network}' is not started. "
             f"Start it: virsh net-start {wish.network}"
         )
-    if wish.bridge:
+    if wish.portgroup:
+        _check_portgroup(said, wish, old, facts, notes)
+    # On the bridge that it is on already an interface may have what another one could not.
+    if wish.bridge and not (old and old.stays("", wish.bridge)):
         _check_bridge(said, wish.bridge, facts, notes)
     if wish.model and wish.model not in MODELS:
         notes.conflicts.append(
             f"{said}: there is no network card '{wish.model}'. There are: {', '.join(MODELS)}."
+        )
+
+
+def _check_portgroup(
+    said: str, wish: NetworkWish, old: Interface | None, facts: HostFacts, notes: Notes
+) -> None:
+    network = wish.network or (old.source if old and old.kind == "network" else "")
+    if wish.bridge or not network:
+        notes.conflicts.append(
+            f"{said} asks for portgroup '{wish.portgroup}', and is on no network of libvirt's; "
+            "nothing else has portgroups. Name one with 'network', or take 'portgroup' out."
+        )
+    elif network in facts.switches and wish.portgroup not in facts.switches[network].portgroups:
+        groups = ", ".join(facts.switches[network].portgroups) or "none"
+        notes.conflicts.append(
+            f"{said}: network '{network}' has no portgroup '{wish.portgroup}'. It has: {groups}."
         )
 
 

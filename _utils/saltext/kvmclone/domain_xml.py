@@ -83,12 +83,21 @@ class Interface:
     :param source: Name of the network or bridge; empty where the kind has neither.
     :param mac: MAC address, lower case; empty where the definition has none.
     :param teamed: One of two that the guest takes for one card (``<teaming>``).
+    :param model: Model of the card; empty where the definition names none.
+    :param portgroup: Portgroup of its network; empty for none.
     """
 
     kind: str
     source: str
     mac: str
     teamed: bool = False
+    model: str = ""
+    portgroup: str = ""
+
+    def stays(self, network: str, bridge: str) -> bool:
+        """Whether it is connected to this network or bridge already; to neither means: it stays."""
+        wanted = ("network", network) if network else ("bridge", bridge)
+        return not (network or bridge) or wanted == (self.kind, self.source)
 
 
 @dataclass(frozen=True)
@@ -243,6 +252,8 @@ def interface_of(element: etree._Element) -> Interface:
         source=name,
         mac=(mac.get("address", "") if mac is not None else "").lower(),
         teamed=element.find("teaming") is not None,
+        model=_attribute(element.find("model"), "type"),
+        portgroup=_attribute(source, "portgroup"),
     )
 
 

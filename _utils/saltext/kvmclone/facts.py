@@ -110,6 +110,23 @@ class PoolFacts:
 
 
 @dataclass(frozen=True)
+class SwitchFacts:
+    """
+    What an interface on a network or bridge can have; by default on a bridge of Linux.
+
+    :param portgroups: The portgroups of the network.
+    :param tags: VLAN tags of its own reach the switch.
+    :param filters: Network filters.
+    :param bandwidth: Limits of its bandwidth.
+    """
+
+    portgroups: tuple[str, ...] = ()
+    tags: bool = False
+    filters: bool = True
+    bandwidth: bool = True
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """
     What the host says about the base and about the place the clone will take.
@@ -128,6 +145,7 @@ class HostFacts:
     :param missing: Media of shared disks that are not there.
     :param networks: Networks that the profile names, and whether they are active; one that
         does not exist is missing.
+    :param switches: What an interface on one of these networks can have.
     :param bridges: Bridges that the profile names: ``bridge``, ``missing``, or ``other``
         for a device that is none; a bridge that cannot be looked at from here is missing.
     :param macs: MAC addresses of all domains with their names; asked only where the
@@ -153,6 +171,7 @@ class HostFacts:
     standing: frozenset[str] = frozenset()
     missing: frozenset[str] = frozenset()
     networks: Mapping[str, bool] = field(default_factory=dict)
+    switches: Mapping[str, SwitchFacts] = field(default_factory=dict)
     bridges: Mapping[str, str] = field(default_factory=dict)
     macs: Mapping[str, str] = field(default_factory=dict)
     nvram_size: int = 0

@@ -10,7 +10,7 @@ from xml.sax.saxutils import quoteattr
 from lxml import etree
 
 from saltext.kvmclone import markup
-from saltext.kvmclone.facts import HostEntry, Lease, NetworkFacts, Subnet
+from saltext.kvmclone.facts import HostEntry, Lease, NetworkFacts, Subnet, SwitchFacts
 
 
 def read(
@@ -32,6 +32,28 @@ def read(
         live=_entries(root) if active else (),
         stored=_entries(markup.element(stored)) if stored else None,
         leases=leases,
+    )
+
+
+def switch(xml: str) -> SwitchFacts:
+    """
+    What an interface on a network can have.
+
+    libvirt passes VLAN tags on to Open vSwitch and to functions of a card (SR-IOV), and can filter
+    what goes through a tap device.
+    """
+    root = markup.element(xml)
+    forward = root.find("forward")
+    mode = "" if forward is None else forward.get("mode", "nat")
+    on_a_bridge = mode in ("", "nat", "route", "open") or (
+        mode == "bridge" and root.find("bridge") is not None
+    )
+    by_ovs = any(port.get("type") == "openvswitch" for port in root.iter("virtualport"))
+    return SwitchFacts(
+        portgroups=tuple(group.get("name", "") for group in root.findall("portgroup")),
+        tags=(on_a_bridge and by_ovs) or mode in ("hostdev", "passthrough"),
+        filters=on_a_bridge,
+        bandwidth=mode != "hostdev",
     )
 
 

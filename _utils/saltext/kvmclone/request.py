@@ -123,18 +123,20 @@ class DiskWish:
 @dataclass(frozen=True)
 class NetworkWish:
     """
-    What the profile wants for one interface (``networks:``).
+    What the profile wants for one interface (``networks:``); what is empty stays as it is.
 
     :param network: libvirt network, or empty.
-    :param bridge: Bridge of the host, or empty.
-    :param model: Model of the card, empty for the one that is replaced, else ``virtio``.
+    :param bridge: Bridge of the host, or empty; with neither it stays connected as it is.
+    :param model: Model of the card, empty for the one that it has, else ``virtio``.
     :param mac: MAC address, empty for a fresh one.
+    :param portgroup: Portgroup of its network; empty for the one that it has there.
     """
 
     network: str = ""
     bridge: str = ""
     model: str = ""
     mac: str = ""
+    portgroup: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class Request:
     :param tags: Words recorded with the clone; None leaves them open, which is none for a new one.
     :param ttl: Seconds until the clone counts as expired, None for never.
     :param disks: Wishes by target (``vda``).
-    :param networks: Interfaces that replace the base's in order; more are added.
+    :param networks: What is changed of the base's interfaces, in order; more are added.
     :param protect: Make the base's disks read-only and mark the base.
     :param reset_identity: Give the guest an identity of its own.
     :param on_failure: ``destroy | stop | keep``.

@@ -108,9 +108,19 @@ _DISK = values.record(
     serial=values.SERIAL,
     wwn=values.WWN,
 )
-_NETWORK = values.one_of_two(
-    values.record(network=values.WORD, bridge=values.WORD, model=values.WORD, mac=values.MAC),
-    "network",
+_NETWORK = values.not_both(
+    values.not_both(
+        values.record(
+            network=values.WORD,
+            portgroup=values.WORD,
+            bridge=values.WORD,
+            model=values.WORD,
+            mac=values.MAC,
+        ),
+        "network",
+        "bridge",
+    ),
+    "portgroup",
     "bridge",
 )
 _PICK = values.record(cidr=values.CIDR, interface=values.WORD, family=values.choice("ipv4", "ipv6"))

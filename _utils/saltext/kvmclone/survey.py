@@ -18,6 +18,7 @@ from saltext.kvmclone import (
     gathering,
     images,
     markup,
+    network_xml,
     networks,
     plan,
     pools,
@@ -25,7 +26,7 @@ from saltext.kvmclone import (
 )
 from saltext.kvmclone.codes import CONFIG_UNSUPPORTED, INVALID_ARG, NO_NETWORK, NO_SUPPORT
 from saltext.kvmclone.domain_xml import Disk, Domain
-from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
+from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts, SwitchFacts
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.request import Request
 from saltext.kvmclone.rewrite import Identity, rewrite
@@ -69,6 +70,7 @@ def facts(host: Host, request: Request) -> HostFacts:
     nvram = plan.nvram_path(domain, request.name)
     if nvram and host.local and volumes.exists(host, nvram):
         occupied.add(nvram)
+    networks_named = _networks(host, request, domain)
     return HostFacts(
         base_xml=definition,
         base_state=base.state(),
@@ -82,7 +84,8 @@ def facts(host: Host, request: Request) -> HostFacts:
         users=_users(host, occupied),
         standing=_standing(definition, request.name) if host.local else frozenset(),
         missing=frozenset(missing),
-        networks=_networks(host, request),
+        networks={name: active for name, (active, _switch) in networks_named.items()},
+        switches={name: switch for name, (_active, switch) in networks_named.items()},
         bridges=_bridges(request) if host.local else {},
         macs=_macs(host, request),
         nvram_size=_nvram_size(host, domain),
@@ -172,13 +175,20 @@ def _snapshots(host: Host, base: DomainHandle, sources: Mapping[str, SourceFacts
     return int(host.call(base.raw.snapshotNum, 0))
 
 
-def _networks(host: Host, request: Request) -> dict[str, bool]:
-    found: dict[str, bool] = {}
-    for name in dict.fromkeys(wish.network for wish in request.networks if wish.network):
+def _networks(host: Host, request: Request, domain: Domain) -> dict[str, tuple[bool, SwitchFacts]]:
+    """Of each network that the request names: whether it is active, what a card there can have."""
+    names = []
+    for number, wish in enumerate(request.networks):
+        has = domain.interfaces[number] if number < len(domain.interfaces) else None
+        of_the_base = has.source if has and has.kind == "network" and wish.portgroup else ""
+        names.append(wish.network or of_the_base)
+    found: dict[str, tuple[bool, SwitchFacts]] = {}
+    for name in dict.fromkeys(filter(None, names)):
         network = networks.find(host, name)
         with absent(NO_NETWORK):  # it may go meanwhile
             if network is not None:
-                found[name] = bool(host.call(network.isActive))
+                active = bool(host.call(network.isActive))
+                found[name] = active, network_xml.switch(host.call(network.XMLDesc, 0))
     return found
 
 
@@ -203,7 +213,21 @@ def _macs(host: Host, request: Request) -> dict[str, str]:
         return [domain_xml.read(xml) for xml in (handle.live(), handle.definition())]
 
     domains = [domain for both in host.each_domain(look) for domain in both]
-    return {card.mac: domain.name for domain in domains for card in domain.interfaces if card.mac}
+    own = _own_macs() if host.local else {}
+    return own | {
+        card.mac: domain.name for domain in domains for card in domain.interfaces if card.mac
+    }
+
+
+def _own_macs() -> dict[str, str]:
+    """The MAC addresses of the host's own cards and bridges."""
+    found = {}
+    for device in os.listdir(_DEVICES):
+        path = os.path.join(_DEVICES, device, "address")
+        with suppress(OSError), open(path, encoding="ascii") as told:
+            found[told.read().strip()] = f"the host's {device}"
+    found.pop("00:00:00:00:00:00", None)  # the loopback's
+    return found
 
 
 def _most_cpus(host: Host, definition: str) -> int:

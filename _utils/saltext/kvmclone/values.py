@@ -241,16 +241,16 @@ def record(**fields: Kind[Any]) -> Kind[dict[str, Any]]:
     return Kind(f"a mapping of ({words})", parse)
 
 
-def one_of_two(kind: Kind[dict[str, Any]], first: str, second: str) -> Kind[dict[str, Any]]:
-    """A record that has one of two fields, and not the other."""
+def not_both(kind: Kind[dict[str, Any]], first: str, second: str) -> Kind[dict[str, Any]]:
+    """A record that has one of two fields at most."""
 
     def parse(value: Any) -> dict[str, Any]:
         parsed = kind.parse(value)
-        if (first in parsed) == (second in parsed):
+        if first in parsed and second in parsed:
             raise _refuse()
         return parsed
 
-    return Kind(f"{kind.expected} with either {first} or {second}", parse)
+    return Kind(f"{kind.expected}, not with both {first} and {second}", parse)
 
 
 def mapping_of(name: str, kind: Kind[T]) -> Kind[dict[str, T]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lxml import etree
@@ -14,11 +15,15 @@ from saltext.kvmclone.rewrite.outcome import Rewritten, drop, own_path, remove
 #: Interface types whose far end can serve several domains at once.
 SHAREABLE = {"network", "bridge", "user", "direct", "internal", "mcast", "ethernet", "null"}
 
-#: Of an interface that is connected anew, everything that spoke of the old far end.
+#: Of an interface that is connected anew, everything that spoke of the old far end. What keeps the
+#: guest in its place (filters, VLAN tags, isolation, bandwidth) is not of it.
 _FAR_END = (
-    "source", "virtualport", "vlan", "target", "filterref", "backend", "portForward", "ip",
-    "route", "script", "downscript", "guest", "port", "teaming", "bandwidth", "mtu",
+    "virtualport", "target", "backend", "portForward", "ip", "route", "script", "downscript",
+    "guest", "teaming", "mtu",
 )  # fmt: skip
+
+#: What speaks of the card that the guest sees, and may not suit another model.
+_OF_THE_MODEL = ("driver", "address", "rom")
 
 #: Parameters of a network filter that name one machine's address.
 _ADDRESSES = {"IP", "IPV6", "MAC"}
@@ -42,16 +47,16 @@ class NewCard:
     :param network: Network that it is connected to instead of the base's, or empty.
     :param bridge: Bridge likewise; with neither it stays connected as it is.
     :param model: Model of the card; empty for the base's, or virtio where it has none.
+    :param portgroup: Portgroup of its network; empty for the one that it has there.
+    :param cannot: Elements that it cannot have where it is connected anew.
     """
 
     mac: str
     network: str = ""
     bridge: str = ""
     model: str = ""
-
-    @property
-    def replaces(self) -> bool:
-        return bool(self.network or self.bridge)
+    portgroup: str = ""
+    cannot: frozenset[str] = frozenset()
 
 
 def interfaces(root: etree._Element, cards: tuple[NewCard, ...], out: Rewritten) -> None:
@@ -61,13 +66,18 @@ def interfaces(root: etree._Element, cards: tuple[NewCard, ...], out: Rewritten)
     :param cards: One per interface of the base in order, then those to add.
     """
     elements = root.findall("./devices/interface")
+    had = [domain_xml.interface_of(element).mac for element in elements]
+    macs = {mac: card.mac for mac, card in zip(had, cards, strict=False) if mac}
     for number, card in enumerate(cards):
         label = f"interface {number}"
         element = elements[number] if number < len(elements) else _added(root, label, out)
-        if card.replaces:
+        if not domain_xml.interface_of(element).stays(card.network, card.bridge):
             _connect(element, card, label, out)
-        else:
+        elif number < len(elements):
             _keep(element, label, out)
+        _choose_portgroup(element, card.portgroup, label, out)
+        _choose_model(element, card, label, out)
+        _filter(element, macs, label, out)
         _address(element, card.mac, label, out)
     _leave_broken_teams(root, out)
 
@@ -116,30 +126,76 @@ def _connect(element: etree._Element, card: NewCard, label: str, out: Rewritten)
     old = f"{facts.kind} {facts.source}".strip() or None
     new = f"network {card.network}" if card.network else f"bridge {card.bridge}"
     out.change(label, old, new)
+    out.change(f"{label} portgroup", facts.portgroup or None, card.portgroup or None)
+    for child in element.findall("source"):
+        remove(child)
     for tag in _FAR_END:
+        _leave_out(element, tag, label, out)
+    for tag in sorted(card.cannot):
         for child in element.findall(tag):
-            remove(child)
+            out.warn(
+                f"{label.capitalize()} of the clone goes without its <{tag}> "
+                f"({_told(child)}), which {new} cannot give it."
+            )
+        _leave_out(element, tag, label, out)
+    for floor in element.findall("./bandwidth/inbound[@floor]"):  # promised by the old network
+        out.change(f"{label} bandwidth floor", drop(floor, "floor"), None)
+        if not floor.get("average"):  # libvirt has no limit without one
+            remove(floor)
     for attribute in ("managed", "trustGuestRxFilters"):
-        drop(element, attribute)
+        out.change(f"{label} {attribute}", drop(element, attribute), None)
     kind = "network" if card.network else "bridge"
     element.set("type", kind)
     source = etree.Element("source", {kind: card.network or card.bridge})
+    if card.portgroup:
+        source.set("portgroup", card.portgroup)
     mac = element.find("mac")
     element.insert(0 if mac is None else element.index(mac) + 1, source)
+    if element.find("model") is None and not card.model:
+        _choose_model(element, NewCard("", model="virtio"), label, out)
+
+
+def _leave_out(element: etree._Element, tag: str, label: str, out: Rewritten) -> None:
+    """Take every child of a name out of an interface, and say so."""
+    children = element.findall(tag)
+    if children:
+        out.change(f"{label} {tag}", "; ".join(map(_told, children)) or "yes", None)
+    for child in children:
+        remove(child)
+
+
+def _told(element: etree._Element) -> str:
+    """What an element says, in one line; its value alone where it has one only."""
+    said = [f"{name!s}={value!s}" for name, value in element.attrib.items()]
+    said += [(element.text or "").strip()]
+    said += [f"{child.tag!s} {_told(child)}".strip() for child in element.iterchildren("*")]
+    said = [word for word in said if word]
+    if len(said) == 1 and element.attrib:
+        return str(next(iter(element.attrib.values())))
+    return ", ".join(said)
+
+
+def _choose_portgroup(element: etree._Element, wanted: str, label: str, out: Rewritten) -> None:
+    source = element.find("source")
+    if wanted and source is not None:
+        out.change(f"{label} portgroup", source.get("portgroup"), wanted)
+        source.set("portgroup", wanted)
+
+
+def _choose_model(element: etree._Element, card: NewCard, label: str, out: Rewritten) -> None:
     model = element.find("model")
     had = model.get("type") if model is not None else None
-    wanted = card.model or had or "virtio"
-    if wanted == had:
+    if not card.model or card.model == had:
         return
-    out.change(f"{label} model", had, wanted)
+    out.change(f"{label} model", had, card.model)
     if model is None:
         model = etree.Element("model")
-        element.insert(element.index(source) + 1, model)
-    model.set("type", wanted)
+        source = element.find("source")
+        element.insert(0 if source is None else element.index(source) + 1, model)
+    model.set("type", card.model)
     # Another card: its driver's options and its place on the bus may not suit it.
-    for tag in ("driver", "address", "rom"):
-        for child in element.findall(tag):
-            remove(child)
+    for tag in _OF_THE_MODEL:
+        _leave_out(element, tag, label, out)
 
 
 def _keep(element: etree._Element, label: str, out: Rewritten) -> None:
@@ -157,13 +213,6 @@ def _keep(element: etree._Element, label: str, out: Rewritten) -> None:
             if attribute in parameters.attrib:
                 out.change(f"{label} {attribute}", parameters.get(attribute), None)
                 parameters.attrib.pop(attribute)
-    for parameter in element.findall("./filterref/parameter"):
-        name, value = parameter.get("name", ""), parameter.get("value", "")
-        if name.upper() in _ADDRESSES:
-            out.change(f"{label} filter {name}", value, None)
-            remove(parameter)
-        elif name not in _OF_THE_NETWORK and _is_address(value):
-            out.warn(f"The filter of {label} keeps {name}='{value}', as the base has it.")
     for backend in element.findall("backend"):
         own_path(backend, "logFile", f"{label} backend", out)
         for attribute in ("hostname", "fqdn"):  # what passt tells the guest to be called
@@ -171,6 +220,39 @@ def _keep(element: etree._Element, label: str, out: Rewritten) -> None:
     source = element.find("source")
     if source is not None:
         drop(source, "portid")
+
+
+def _filter(element: etree._Element, macs: Mapping[str, str], label: str, out: Rewritten) -> None:
+    """
+    Keep a network filter, for the clone's addresses instead of the base's: with those it would
+    let through nothing of the clone, or let it pass for its base.
+
+    :param macs: The clone's MAC address for each one of the base's.
+    """
+    pinned: dict[str, list[str]] = {}
+    for parameter in element.findall("./filterref/parameter"):
+        name, value = parameter.get("name", ""), parameter.get("value", "")
+        if name.upper() in _ADDRESSES:
+            pinned.setdefault(name, []).append(value)
+            remove(parameter)
+        elif value.lower() in macs:
+            out.change(f"{label} filter {name}", value, macs[value.lower()])
+            parameter.set("value", macs[value.lower()])
+        elif name not in _OF_THE_NETWORK and _is_address(value):
+            out.warn(f"The filter of {label} keeps {name}='{value}', as the base has it.")
+    for name, values in pinned.items():
+        out.change(f"{label} filter {name}", ", ".join(values), None)
+    if not {name.upper() for name in pinned} - {"MAC"}:
+        return
+    learned = "the first that it uses"
+    for parameter in element.findall("./filterref/parameter[@name='CTRL_IP_LEARNING']"):
+        if parameter.get("value", "").lower() == "none":
+            # With neither an address nor a way to learn one, the machine would not start.
+            out.change(f"{label} filter CTRL_IP_LEARNING", parameter.get("value"), "dhcp")
+            parameter.set("value", "dhcp")
+        if parameter.get("value", "").lower() == "dhcp":
+            learned = "that of its DHCP lease"
+    out.warn(f"The filter of {label} allows the base one address; it allows the clone {learned}.")
 
 
 def _is_address(value: str) -> bool:
