@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 
-from saltext.kvmclone import addresses, domain_xml, drift, pools, workers
+from saltext.kvmclone import addresses, domain_xml, drift, pools, silent_agent, workers
 from saltext.kvmclone.census import identity
 from saltext.kvmclone.clone import Address, Clone, CloneDisk
 from saltext.kvmclone.codes import NO_DOMAIN
@@ -143,7 +143,9 @@ def clone_of(
                 addresses.wanted_of(record.pick, record.reservations),
             )
             known = tuple(sighting.address for sighting in seen)
-    return _clone(host, handle, record, label, state, known, disks + shared)
+    clone = _clone(host, handle, record, label, state, known, disks + shared)
+    silence = silent_agent.warnings(handle, record, domain, state, clone.host)
+    return replace(clone, warnings=(*clone.warnings, *silence))
 
 
 def foreign(host: Host, handle: DomainHandle, label: str) -> Clone:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from saltext.kvmclone import addresses, domain_xml
 from saltext.kvmclone.addresses import Search, Sighting, Wanted
 from saltext.kvmclone.codes import SHUTOFF_BECAUSE, STATES
-from saltext.kvmclone.domain_xml import Domain
+from saltext.kvmclone.domain_xml import AGENT_CHANNEL, Domain
 from saltext.kvmclone.errors import (
     AddressTimeout,
     ChannelError,
@@ -31,6 +31,7 @@ from saltext.kvmclone.guest.identity import Reset
 from saltext.kvmclone.host import DomainHandle
 from saltext.kvmclone.request import Request
 from saltext.kvmclone.reservation import Reservation
+from saltext.kvmclone.silent_agent import SILENT
 from saltext.kvmclone.watching import Watch
 
 log = logging.getLogger(__name__)
@@ -45,10 +46,15 @@ SILENCE = 20.0
 #: How long a reset guest may take to show a renewed address before the old one counts.
 RENEWAL_GRACE = 10.0
 
-NO_RESET = (
-    "The guest still has the identity of its base (machine-id, ssh host keys): it has no guest "
-    "agent and nothing was bootstrapped over ssh. Clones of one base may share an address."
-)
+#: What a wait found of the guest's agent: there is no channel for one, nobody answers on it, or
+#: there is one.
+ABSENT, HEARD = "absent", "heard"
+
+_NOT_OVER_AGENT = {
+    ABSENT: f"its definition has no channel for a guest agent ({AGENT_CHANNEL})",
+    SILENT: "its guest agent did not answer",
+    HEARD: "its guest agent could not do it",
+}
 
 
 @dataclass(frozen=True)
@@ -60,17 +66,28 @@ class Arrival:
     :param identity_reset: The guest was given an identity of its own on the way.
     :param host_keys: The ssh host keys that it was given then.
     :param warnings: What the operator should know.
+    :param agent: :data:`ABSENT`, :data:`.silent_agent.SILENT` or :data:`HEARD`.
     """
 
     sightings: tuple[Sighting, ...]
     identity_reset: bool = False
     host_keys: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    agent: str = HEARD
 
     @property
     def address(self) -> str:
         """The address to report and to use."""
         return self.sightings[0].address.address
+
+    @property
+    def not_reset(self) -> str:
+        """The warning where nothing later will reset the identity either."""
+        return (
+            "The guest still has the identity of its base (machine-id, ssh host keys): "
+            f"{_NOT_OVER_AGENT[self.agent]}, and nothing was bootstrapped over ssh. Clones of one "
+            "base may share an address."
+        )
 
 
 class _Renewal:
@@ -196,11 +213,13 @@ class _Arriving:
 
     :param wait: Its wait.
     :param resets: The identity is to be reset; no longer once that was done, or given up.
+    :param heard: Its agent was heard, or need not be: whether the guest came up is known.
     """
 
-    def __init__(self, wait: _Wait, resets: bool) -> None:
+    def __init__(self, wait: _Wait, resets: bool, heard: bool) -> None:
         self.wait = wait
         self.resets = resets
+        self.heard = heard
         self.done: Reset | None = None
         self.warnings: list[str] = []
         #: When the agent was asked first, and when the address was seen first; 0 for not yet.
@@ -212,15 +231,18 @@ class _Arriving:
             self._over_agent(domain)
             if self.resets:
                 return None
+        elif domain.agent_connected:
+            self.heard = True
         found = self.wait.found(domain)
         if not found:
             return None
         self._seen = self._seen or time.monotonic()
-        may_come = self.resets and domain.has_agent_channel
+        may_come = domain.has_agent_channel and not (domain.agent_connected or self.heard)
         if may_come and time.monotonic() < self._seen + AGENT_GRACE:
             return None
         keys = tuple(key.line for key in self.done.host_keys) if self.done else ()
-        return Arrival(found, self.done is not None, keys, tuple(self.warnings))
+        agent = HEARD if self.heard else SILENT if domain.has_agent_channel else ABSENT
+        return Arrival(found, self.done is not None, keys, tuple(self.warnings), agent)
 
     def _over_agent(self, domain: Domain) -> None:
         """Reset the identity, unless the agent does not answer yet; or say why it was not."""
@@ -229,6 +251,7 @@ class _Arriving:
             self._asked = self._asked or time.monotonic()
             if usable.silent and time.monotonic() < self._asked + SILENCE:
                 return
+            self.heard = not usable.silent
             if usable:
                 self._reset(channel, domain)
             else:
@@ -266,7 +289,7 @@ def arrive(
     A handle stays good although libvirtd is restarted meanwhile.
 
     :param request: Sources, waits, which address counts, and whether the identity shall be reset.
-    :param reset_done: It was reset in an earlier attempt.
+    :param reset_done: It was reset in an earlier attempt, or nobody is to be told of its agent.
     :param reservations: What was reserved for it, from its record.
     :raises GuestStopped: The guest crashed or shut off.
     :raises AddressTimeout: No address in time; says what was tried.
@@ -274,7 +297,8 @@ def arrive(
     wanted = addresses.wanted_of(request.pick, reservations)
     with Watch(handle, request.wait) as watch:
         wait = _Wait(handle, request, watch, wanted)
-        return wait.until(_Arriving(wait, request.reset_identity and not reset_done).look)
+        resets = request.reset_identity and not reset_done
+        return wait.until(_Arriving(wait, resets, heard=reset_done).look)
 
 
 def await_renewal(

@@ -14,7 +14,15 @@ import logging
 import time
 from dataclasses import replace
 
-from saltext.kvmclone import addresses, answers, arrival, domain_xml, first_contact, records
+from saltext.kvmclone import (
+    addresses,
+    answers,
+    arrival,
+    domain_xml,
+    first_contact,
+    records,
+    silent_agent,
+)
 from saltext.kvmclone.addresses import Sighting
 from saltext.kvmclone.errors import (
     ChannelError,
@@ -159,7 +167,8 @@ class _Bootstrap:
         agent = self._agent()
         if agent is None or not self._over_agent(agent):
             self._over_ssh()
-        self.record = replace(self.record, minion=enrolled)
+        # Somebody was inside, so the guest came up, whatever its agent said.
+        self.record = replace(self.record, minion=enrolled, agent="")
         self._save()
         return self.record
 
@@ -187,11 +196,7 @@ class _Bootstrap:
         name = self.handle.name
         if not self._agent_connects():
             if self._must_be_agent:
-                raise ChannelError(
-                    f"'{name}' has no connected guest agent.",
-                    "Install and enable qemu-guest-agent in the base and give it the channel "
-                    "org.qemu.guest_agent.0, or use 'bootstrap: ssh'.",
-                )
+                raise silent_agent.never_came(self.handle)
             return None
         channel = AgentChannel(self.handle.agent)
         usable = channel.usable()

@@ -122,6 +122,8 @@ class Domain:
     :param has_agent_channel: It has the channel that a guest agent speaks through.
     :param agent_connected: An agent has opened its end; told by live XML alone.
     :param memory: Bytes that the guest can have at most; ``cpus`` likewise.
+    :param console: Where its text console is: ``pty``, the path of a file, or empty for neither.
+    :param screen: It has a screen, which can be photographed.
     """
 
     name: str
@@ -134,6 +136,8 @@ class Domain:
     memory: int
     cpus: int
     description: str
+    console: str = ""
+    screen: bool = False
 
 
 def read(xml: str) -> Domain:
@@ -168,7 +172,17 @@ def facts(root: etree._Element) -> Domain:
         memory=bytes_of(root.find("memory")),
         cpus=number(text(root, "vcpu"), "vcpu") or 1,
         description=text(root, "description"),
+        console=_console(root),
+        screen=root.find("./devices/video") is not None,
     )
+
+
+def _console(root: etree._Element) -> str:
+    """Where the first console or serial line is; libvirt opens that one."""
+    for place in ("console", "serial"):
+        for line in root.findall(f"./devices/{place}"):
+            return "pty" if line.get("type") == "pty" else _attribute(line.find("source"), "path")
+    return ""
 
 
 def disk_of(element: etree._Element) -> Disk:

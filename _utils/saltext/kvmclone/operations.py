@@ -22,6 +22,7 @@ from saltext.kvmclone import (
     bootstrap,
     dismantle,
     doctor,
+    domain_xml,
     leftovers,
     lineage,
     plan,
@@ -29,6 +30,7 @@ from saltext.kvmclone import (
     protect,
     publishing,
     records,
+    silent_agent,
     survey,
     workers,
 )
@@ -178,8 +180,9 @@ class LocalHost:
                 if not record.host_keys:
                     record = replace(record, host_keys=bootstrap.told_host_keys(handle))
                 if _keeps_base_identity(request, record):
-                    warnings.append(arrival.NO_RESET)
-            record = replace(record, address=found.address, warnings=tuple(warnings))
+                    warnings.append(found.not_reset)
+            agent = found.agent if found.agent == silent_agent.SILENT else ""
+            record = replace(record, address=found.address, agent=agent, warnings=tuple(warnings))
             record = record.at("addressed", addressed=time.monotonic() - started)
             record = records.save(handle, seen, record)
             sightings = tuple(sighting.address for sighting in found.sightings)
@@ -217,7 +220,8 @@ class LocalHost:
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
         def work(host: Host) -> Clone:
             handle, record = _ours(host, name)
-            ready = replace(record, minion=minion).at("ready", **timings)
+            # Its minion answered from inside: whatever became of its agent, it came up.
+            ready = replace(record, minion=minion, agent="").at("ready", **timings)
             record = records.save(handle, record, ready)
             return answers.clone_of(host, handle, record, self.label)
 
@@ -273,6 +277,8 @@ class LocalHost:
             state = handle.state()
             if action == "start" and state == "shutoff" and record.stage == "cloned":
                 return self._first_start(name, record)
+            if record.agent and silent_agent.answers(handle, domain_xml.read(handle.live())):
+                record = records.save(handle, record, replace(record, agent=""))
             power.change(handle, state, action)
             return answers.shown(host, handle, record, self.label)
 

@@ -158,6 +158,7 @@ class Record:
     :param identity: ``reset`` once the guest has an identity of its own, ``kept`` where it
         shall keep its base's, else empty.
     :param address: The address that was last reported.
+    :param agent: :data:`.silent_agent.SILENT` until its guest agent was heard; else empty.
     :param worker: Who is, or was last, at work on the clone.
     :param base_disks: The base's files as they were when the clone was made.
     :param volumes: Every file that was made for the clone, or is about to be.
@@ -184,6 +185,7 @@ class Record:
     ip_source: str = "auto"
     identity: str = ""
     address: str = ""
+    agent: str = ""
     worker: Worker = Worker()
     minion: Minion = Minion()
     base_disks: tuple[BaseDisk, ...] = ()
@@ -263,6 +265,7 @@ _SCALARS: dict[str, type] = {
     "uuid": str, "name": str, "stage": str, "goal": str, "failed": str, "profile": str,
     "strategy": str, "request": str, "overrides": str,
     "created": float, "expires": float, "ip_source": str, "identity": str, "address": str,
+    "agent": str,
 }  # fmt: skip
 
 #: Lists of words, one element each.
