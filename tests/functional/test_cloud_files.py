@@ -316,6 +316,47 @@ def test_a_file_of_the_master_that_salt_dropped_may_name_hosts(
         assert f"{tmp_path}/master.d/kvm.conf:" in str(problems.forbidding_gone())
 
 
+@pytest.mark.parametrize("file", ["master", "master.d/b.conf"])
+def test_the_masters_own_section_has_file_and_lines_too(
+    write: Write, opts: Any, tmp_path: Path, file: str
+) -> None:
+    write("master", f"root_dir: {tmp_path}\n")
+    part = "kvm_clone:\n  profiles:\n    a:\n      cpu: 2\n  providers:\n    b: {driver: libvirt}\n"
+    write(file, f"root_dir: {tmp_path}\n{part}")
+    text = message_of(lambda: cloud_files.read(opts()))
+    assert f"{tmp_path}/{file}:5: section 'a': key 'cpu'" in text
+    assert f"{tmp_path}/{file}:4: section 'a': key 'provider'" in text
+    assert f"{tmp_path}/{file}:7: section 'b': key 'url'" in text
+
+
+def test_a_section_that_another_file_of_the_master_replaces_is_named(
+    write: Write, opts: Any, tmp_path: Path
+) -> None:
+    """Salt takes the last kvm_clone: whole; the providers of the first are gone without a word."""
+    provider = "kvm_clone:\n  providers:\n    kvm: {driver: libvirt, host: kvm01}\n"
+    write("master", f"root_dir: {tmp_path}\n{provider}")
+    write("master.d/b.conf", "kvm_clone:\n  profiles: {}\n")
+    problems = cloud_files.read(opts()).problems
+    assert set(problems.hiding_hosts()) == {"kvm"}
+    assert f"{tmp_path}/master:4: section 'kvm': is not part of what Salt read" in str(
+        problems.forbidding_gone()
+    )
+
+
+def test_two_files_of_the_master_that_define_one_name_differently_are_both_named(
+    write: Write, opts: Any, tmp_path: Path
+) -> None:
+    """Salt merges them, key by key."""
+    for number in (1, 2):
+        keys = f"{{driver: libvirt, host: kvm0{number}}}"
+        write(f"master.d/{number}.conf", f"kvm_clone:\n  providers:\n    kvm: {keys}\n")
+    catalogue = cloud_files.read(opts())
+    assert catalogue.providers == {}
+    assert f"{tmp_path}/master.d/2.conf:3: section 'kvm': is defined differently in" in str(
+        catalogue.problems.forbidding_gone()
+    )
+
+
 # --- what works all the same ----------------------------------------------------------
 
 

@@ -158,8 +158,9 @@ def test_a_provider_that_was_meant_to_be_ours_may_have_a_host(keys: Any) -> None
     ids=str,
 )
 def test_a_provider_of_another_driver_is_none_of_our_business(keys: Any) -> None:
-    catalogue = build([*SOUND, provider("other", keys)])
-    assert catalogue.problems.found == ()
+    assert build([*SOUND, provider("other", keys)]).problems.found == ()
+    of_others = "driver" in keys or "extends" in keys
+    assert bool(build([*SOUND, provider(7, keys)]).problems.found) is not of_others
 
 
 def test_a_provider_that_extends_a_wrong_one_may_have_a_host_of_its_own() -> None:

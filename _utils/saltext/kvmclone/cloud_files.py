@@ -65,15 +65,18 @@ def read(opts: Mapping[str, Any], pillar: Mapping[str, Any] | None = None) -> Ca
     # The old way of writing providers, which Salt still reads.
     if isinstance(old := settings.get("providers"), Mapping):
         sections += _sections_of(Place.PROVIDER, old, cloud.place())
-    problems += _dropped_by_salt(opts, folder)
+    own_files = _own_files(opts)
+    # Of its own files Salt logs once, at its start, that one cannot be read, and goes on without.
+    problems += [Problem(p.place, "", "", p.text) for file in own_files for p in file.problems]
+    written = [section for file in own_files for section in _written_in(file)]
     role = opts.get("__role") or "own"
-    for place, part in (
-        (f"{role} configuration", opts.get("kvm_clone")),
-        ("pillar", (pillar or {}).get("kvm_clone")),
+    for place, part, known in (
+        (f"{role} configuration", opts.get("kvm_clone"), written),
+        ("pillar", (pillar or {}).get("kvm_clone"), []),
     ):
         found, wrong = _sections_of_part(part, place)
-        sections += found
-        problems += wrong
+        sections += [one for section in found for one in _placed(section, known)]
+        problems += [*wrong, *_replaced(found, known)]
     return build(
         sections,
         settings,
@@ -100,20 +103,59 @@ def _fetch(uri: str, opts: Mapping[str, Any]) -> Any:
     return value
 
 
-def _dropped_by_salt(opts: Mapping[str, Any], folder: str) -> list[Problem]:
-    """
-    Files of the daemon's own configuration with a ``kvm_clone:`` section that Salt cannot read.
-    It logs that once, at its start, and goes on without them.
-    """
-    found = _FileSet(None, os.path.join(folder, "own"))
+def _own_files(opts: Mapping[str, Any]) -> list[_File]:
+    """The files of the daemon's own configuration that have a ``kvm_clone:`` section."""
+    path = str(opts["conf_file"])
+    found = _FileSet(None, path)
+    if _may_be_there(path):
+        found.files.append(_read_file(path, None))
     for patterns in (opts.get("default_include"), opts.get("include")):
-        _include(found, patterns, found.path, 0)
+        _include(found, patterns, path, 0)
+    return [file for file in found.files if file.has_own_section]
+
+
+def _written_in(file: _File) -> Iterable[Section]:
+    """The providers and profiles of one such file, with their lines."""
+    part = _below(file.root, "kvm_clone")
+    content = file.content.get("kvm_clone")
+    for name, kind in _PARTS.items():
+        sections = content.get(name) if isinstance(content, Mapping) else None
+        node = _below(part, name)
+        if not isinstance(sections, Mapping) or not isinstance(node, yaml.MappingNode):
+            continue
+        lines = {key.value: key.start_mark.line + 1 for key, _ in node.value}
+        for section, keys in sections.items():
+            places = _places(file.path, _key_lines(_below(node, section)))
+            place = f"{file.path}:{lines.get(str(section), 1)}"
+            yield Section(kind, section, _plain(keys), place, places)
+
+
+def _placed(section: Section, written: Iterable[Section]) -> list[Section]:
+    """
+    A section of the daemon's configuration with its file and lines, where those are known. Salt
+    merges what several files say of one name: then it is each of them.
+    """
+    same = (section.kind, section.name)
+    return [one for one in written if (one.kind, one.name) == same] or [section]
+
+
+def _replaced(sections: Iterable[Section], written: Iterable[Section]) -> list[Problem]:
+    """What stands in a file and not in the daemon's configuration."""
+    known = {(section.kind, str(section.name)) for section in sections}
+    text = (
+        "is not part of what Salt read: a later file's kvm_clone: replaces this one whole (write "
+        "all of it into one file), or the daemon is to be restarted"
+    )
     return [
-        Problem(problem.place, "", "", problem.text)
-        for file in found.files
-        if file.has_own_section
-        for problem in file.problems
+        Problem(one.place, str(one.name), "", text, one.kind)
+        for one in written
+        if (one.kind, str(one.name)) not in known
     ]
+
+
+def _below(node: Any, key: Any) -> Any:
+    entries = node.value if isinstance(node, yaml.MappingNode) else ()
+    return next((value for name, value in entries if name.value == key), None)
 
 
 def _configured_path(setting: Any, folder: str, default: str) -> str:
@@ -215,6 +257,7 @@ class _File:
     key_lines: dict[Any, list[dict[Any, int]]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     has_own_section: bool = False
+    root: Any = field(default=None, repr=False)  # the parsed nodes, with their lines
 
     def problem(self, text: str, line: int = 0, section: str = "", key: str = "") -> None:
         """Note what is wrong with the file, or with something in it."""
@@ -255,11 +298,8 @@ class _FileSet:
             for name, keys in file.content.items():
                 if name not in _NO_SECTION:
                     place = f"{file.path}:{file.lines[name]}"
-                    key_places = [
-                        {key: f"{file.path}:{line}" for key, line in lines.items()}
-                        for lines in file.key_lines.get(name, ())
-                    ]
-                    yield Section(self.kind, name, keys, place, key_places)
+                    places = _places(file.path, file.key_lines.get(name, ()))
+                    yield Section(self.kind, name, keys, place, places)
 
 
 def _read_set(kind: Place, path: str, default_include: str) -> _FileSet:
@@ -339,7 +379,7 @@ def _read_file(path: str, kind: Place | None) -> _File:
         if content is not None:
             file.problem("holds no sections; expected NAME: and KEY: VALUE lines under it")
         return file
-    file.content = dict(content)
+    file.content, file.root = dict(content), root
     if root is not None:
         _number_lines(file, root, loader.doubles)
     return file
@@ -354,15 +394,23 @@ def _number_lines(
     # YAML may have made a number of a name; such a one has the file's first line.
     file.lines = {name: lines.get(str(name), 1) for name in file.content}
     for key, value in root.value:
-        entries = value.value if isinstance(value, yaml.SequenceNode) else [value]
-        file.key_lines[key.value] = [
-            {name.value: name.start_mark.line + 1 for name, _ in entry.value}
-            if isinstance(entry, yaml.MappingNode)
-            else {}
-            for entry in entries
-        ]
+        file.key_lines[key.value] = _key_lines(value)
     for key, first, second in doubles:
         start = max((line for line in starts if line <= first), default=0)
         text = f"stands twice, in lines {first} and {second}; expected once"
         inner = "" if start == first and starts.get(start) == key else key
         file.problem(text, second, starts.get(start, ""), inner)
+
+
+def _key_lines(node: Any) -> list[dict[Any, int]]:
+    """The line of each key of a section; a list of mappings has several."""
+    return [
+        {name.value: name.start_mark.line + 1 for name, _ in entry.value}
+        if isinstance(entry, yaml.MappingNode)
+        else {}
+        for entry in (node.value if isinstance(node, yaml.SequenceNode) else [node])
+    ]
+
+
+def _places(path: str, lines: Iterable[Mapping[Any, int]]) -> list[dict[Any, str]]:
+    return [{key: f"{path}:{line}" for key, line in entry.items()} for entry in lines]

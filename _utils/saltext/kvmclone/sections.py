@@ -165,9 +165,9 @@ class _Assembly:
         first: dict[tuple[Place, str], Section] = {}
         for section in sections:
             if not isinstance(section.name, str):
-                shown = str(section.name)
-                text = f"its name {section.name!r} is not text (quote it)"
-                self._problem(section.place, shown, "", text, section.kind)
+                if section.kind is Place.PROFILE or self._is_ours(section):
+                    text = f"its name {section.name!r} is not text (quote it)"
+                    self._problem(section.place, str(section.name), "", text, section.kind)
                 continue
             known = first.setdefault((section.kind, section.name), section)
             if known is not section and known.keys != section.keys:

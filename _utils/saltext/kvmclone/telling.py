@@ -41,7 +41,8 @@ def configuration(problems: Iterable[Problem]) -> None:
     for text in news:
         log.warning("the configuration of kvm_clone: %s", text)
     if news and sys.stderr.isatty():
-        words = f"{len(news)} problems in the configuration; what does not use them works."
+        count = "One problem" if len(news) == 1 else f"{len(news)} problems"
+        words = f"{count} in the configuration; what does not use these sections works."
         print(f"{words} See: salt-run kvmclone.profiles", file=sys.stderr, flush=True)
 
 
