@@ -31,6 +31,7 @@ try:
         operations,
         pipeline,
         publishing,
+        telling,
         watchman,
     )
     from saltext.kvmclone import remote as wire
@@ -52,7 +53,20 @@ def _request(name, profile, keys):
     keys = {key: value for key, value in keys.items() if not key.startswith("__")}
     if profile:
         keys["profile"] = profile
-    return cloud_files.read(__opts__, __pillar__).resolve_here(name, keys, __opts__["id"])
+    return _catalogue().resolve_here(name, keys, __opts__["id"])
+
+
+def _catalogue():
+    """What is configured for this host; of what is wrong with parts of it a warning is given."""
+    found = cloud_files.read(__opts__, __pillar__)
+    telling.configuration(found.problems.found)
+    return found
+
+
+def _warned(answer):
+    """The answer, with a warning where other parts of the configuration are wrong."""
+    elsewhere = _catalogue().problems.elsewhere("salt-call kvm_clone.doctor")
+    return {**answer, "warnings": [*answer["warnings"], *elsewhere]}
 
 
 def _host(url=None):
@@ -90,7 +104,7 @@ def plan(name, profile=None, **keys):
 
     def work():
         request, _secrets = _request(name, profile, keys)
-        return _host(request.url).plan(request)
+        return _warned(_host(request.url).plan(request))
 
     return _answered(work)
 
@@ -122,7 +136,7 @@ def create(name, profile=None, start=True, **keys):
         outcome = pipeline.create(_host(request.url), request, secrets, start=start)
         if outcome.error is not None:
             raise outcome.error
-        return outcome.as_dict()
+        return _warned(outcome.as_dict())
 
     return _answered(work)
 
@@ -180,7 +194,7 @@ def bootstrap(name, profile=None, url=None, **keys):
         given = {key: value for key, value in keys.items() if not key.startswith("__")}
         request, enrolled = enrolment.on_this_host(
             __opts__,
-            cloud_files.read(__opts__, __pillar__),
+            _catalogue(),
             here.show(names.check(name)),
             profile or "",
             given,
@@ -406,7 +420,12 @@ def doctor(url=None):
 
         salt kvm01 kvm_clone.doctor
     """
-    return _answered(lambda: _host(url).doctor())
+
+    def work():
+        own = findings.of_configuration(_catalogue().problems, "salt-call kvm_clone.doctor")
+        return [*_host(url).doctor(), *(finding.as_dict() for finding in own)]
+
+    return _answered(work)
 
 
 def adopt(name, base_domain=None, url=None):

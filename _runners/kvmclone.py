@@ -217,7 +217,8 @@ def list_():
 def hosts():
     """
     Every configured host: ``reachable``, and if so its ``libvirt``, ``cpus``, ``memory``,
-    ``pools`` (bytes) and how many ``clones`` it has; else the ``error``, and ``retcode`` 1.
+    ``pools`` (bytes) and how many ``clones`` it has; else the ``error``, and ``retcode`` 1. One
+    daemon under several names is one host; ``also`` has the others.
 
     CLI Example:
 
@@ -235,7 +236,8 @@ def gc(name=None, apply=False, force=False):
     minions that never came to be; with ``apply``, remove it.
 
     Only what is on record, and only where the process that made it is gone. Rows of the kind
-    ``kept`` say what stays, and why.
+    ``kept`` say what stays, and why. While a host cannot be asked, or a provider cannot be read,
+    nothing is removed.
 
     name
         Only this clone.
@@ -293,7 +295,9 @@ def doctor():
 @doors.runner_function
 def profiles():
     """
-    The profiles and providers of this master, checked, without their secrets.
+    The profiles and providers of this master, checked, without their secrets. Under
+    ``problems`` all that is wrong, with file and line; then ``retcode`` is 1. A section with
+    problems is refused where it is used, and whatever does not use it works.
 
     CLI Example:
 
@@ -301,7 +305,8 @@ def profiles():
 
         salt-run kvmclone.profiles
     """
-    return {**master.Master(__opts__).catalogue.describe(), "retcode": 0}
+    found = master.Master(__opts__).catalogue.describe()
+    return {**found, "retcode": int(bool(found["problems"]))}
 
 
 @doors.runner_function

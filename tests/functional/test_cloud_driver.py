@@ -111,7 +111,46 @@ def test_only_clones_are_listed_and_each_by_one_provider(
     assert names["far"] in listed["spelled"]
     assert listed["a-twin"] == {names["nobody"]}
     assert listed["z-twin"] == set()
-    assert names["mine"] not in listed["spelled"]
+    assert listed["spelled"] == {names["far"]}
+
+
+def test_a_slip_stops_nothing_but_what_uses_it(
+    world: World, base: str, host: LocalHost, clouds: Callable[..., Clouds]
+) -> None:
+    profiles = {
+        "sound": {"provider": ALIAS, "base_domain": base},
+        "wrong": {"provider": ALIAS, "base_domain": base, "cpu": 2, "memry": 1},
+        "on-twin": {"provider": "a-twin", "base_domain": base},
+    }
+    providers = {ALIAS: LOCAL, "a-twin": {**LOCAL, "pol": "fast"}}
+    names = {word: world.name(word) for word in profiles}
+    for word, name in names.items():
+        host.clone(quick(name, base, profile=word))
+    driver = clouds(providers, profiles)
+    # A machine stays its profile's, whatever is wrong with that: a hard map goes by who lists it.
+    assert set(driver("list_nodes")) & set(names.values()) == {names["sound"], names["wrong"]}
+    with refused("'a-twin': key 'pol'"):
+        driver("list_nodes", alias="a-twin")
+    machine = {"name": world.name("new"), "profile": "wrong", "driver": f"{ALIAS}:libvirt"}
+    with refused("key 'cpu'", "key 'memry'"):
+        driver("create", {**machine, **profiles["wrong"], "provider": f"{ALIAS}:libvirt"})
+    with refused("'pol'"):
+        driver("create", {**machine, "profile": "on-twin", "provider": "a-twin:libvirt"})
+    assert driver("stop", names["wrong"], call="action")["state"] == "stopped"
+    assert driver("destroy", names["wrong"])["name"] == names["wrong"]
+
+
+def test_while_a_provider_cannot_be_read_no_machine_is_gone_and_no_hard_map_takes_one(
+    world: World, clone_of: Callable[..., str], base: str, clouds: Callable[..., Clouds]
+) -> None:
+    name, gone = clone_of(base), world.name("gone")
+    providers = {ALIAS: LOCAL, "other": {**LOCAL, "pol": "fast"}}
+    with refused("no machine is taken for gone", "'pol'"):
+        clouds(providers)("destroy", gone)
+    with refused("no machine is taken for gone", "'pol'"):
+        clouds(providers, hard=True)("destroy", name)
+    assert world.exists(name)
+    assert clouds()("destroy", gone)["name"] == gone
 
 
 def test_the_full_list_says_more_and_the_selection_less(

@@ -54,7 +54,7 @@ def opts(tmp_path: Path, write: Write) -> Callable[[], dict[str, Any]]:
 
 def message_of(read: Callable[[], Catalogue]) -> str:
     with pytest.raises(ConfigError) as caught:
-        read()
+        read().problems.require_none()
     return caught.value.message
 
 
@@ -191,7 +191,7 @@ def test_all_mistakes_of_all_files_come_in_one_error_with_file_and_line(
     text = message_of(lambda: cloud_files.read(opts()))
     folder = f"{tmp_path}/cloud.profiles.d"
     assert f"{folder}/a.conf:2: section 'lost': key 'provider': is missing" in text
-    assert f"{folder}/b.conf:1: section 'b': key 'provider': there is no provider" in text
+    assert f"{folder}/b.conf:2: section 'b': key 'provider': there is no provider" in text
     assert f"{folder}/c.conf:1: section 'c': key 'cpu': is not a key" in text
     assert f"{folder}/d.conf:3: is not valid YAML" in text
     assert f"{folder}/e.conf: holds no sections" in text
@@ -294,6 +294,124 @@ def test_a_slip_in_the_name_of_a_part_is_an_error_and_other_settings_are_not(opt
 @pytest.mark.parametrize("wrong", [[], "profiles", {"profiles": []}, {"providers": "x"}])
 def test_a_section_of_the_wrong_shape_is_an_error(opts: Any, wrong: Any) -> None:
     assert "is not a mapping" in message_of(lambda: cloud_files.read(opts(), {"kvm_clone": wrong}))
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("kvm_clone:\n  providers: {kvm: {driver: libvirt, host: kvm01\n", True),
+        ("kvm_clone:\n  providers: {}\n  providers: {}\n", True),
+        ("other: [\n", False),
+    ],
+)
+def test_a_file_of_the_master_that_salt_dropped_may_name_hosts(
+    write: Write, opts: Any, text: str, counts: bool, tmp_path: Path
+) -> None:
+    """Salt logs that it cannot read one in master.d, and starts without it."""
+    write("master.d/kvm.conf", text)
+    problems = cloud_files.read(opts()).problems
+    assert bool(problems.forbidding_gone()) is counts
+    assert bool(problems.hiding_hosts()) is counts
+    if counts:
+        assert f"{tmp_path}/master.d/kvm.conf:" in str(problems.forbidding_gone())
+
+
+@pytest.mark.parametrize("file", ["master", "master.d/b.conf"])
+def test_the_masters_own_section_has_file_and_lines_too(
+    write: Write, opts: Any, tmp_path: Path, file: str
+) -> None:
+    write("master", f"root_dir: {tmp_path}\n")
+    part = "kvm_clone:\n  profiles:\n    a:\n      cpu: 2\n  providers:\n    b: {driver: libvirt}\n"
+    write(file, f"root_dir: {tmp_path}\n{part}")
+    text = message_of(lambda: cloud_files.read(opts()))
+    assert f"{tmp_path}/{file}:5: section 'a': key 'cpu'" in text
+    assert f"{tmp_path}/{file}:4: section 'a': key 'provider'" in text
+    assert f"{tmp_path}/{file}:7: section 'b': key 'url'" in text
+
+
+def test_a_section_that_another_file_of_the_master_replaces_is_named(
+    write: Write, opts: Any, tmp_path: Path
+) -> None:
+    """Salt takes the last kvm_clone: whole; the providers of the first are gone without a word."""
+    provider = "kvm_clone:\n  providers:\n    kvm: {driver: libvirt, host: kvm01}\n"
+    write("master", f"root_dir: {tmp_path}\n{provider}")
+    write("master.d/b.conf", "kvm_clone:\n  profiles: {}\n")
+    problems = cloud_files.read(opts()).problems
+    assert set(problems.hiding_hosts()) == {"kvm"}
+    assert f"{tmp_path}/master:4: section 'kvm': is not part of what Salt read" in str(
+        problems.forbidding_gone()
+    )
+
+
+def test_two_files_of_the_master_that_define_one_name_differently_are_both_named(
+    write: Write, opts: Any, tmp_path: Path
+) -> None:
+    """Salt merges them, key by key."""
+    for number in (1, 2):
+        keys = f"{{driver: libvirt, host: kvm0{number}}}"
+        write(f"master.d/{number}.conf", f"kvm_clone:\n  providers:\n    kvm: {keys}\n")
+    catalogue = cloud_files.read(opts())
+    assert catalogue.providers == {}
+    assert f"{tmp_path}/master.d/2.conf:3: section 'kvm': is defined differently in" in str(
+        catalogue.problems.forbidding_gone()
+    )
+
+
+# --- what works all the same ----------------------------------------------------------
+
+
+@pytest.mark.usefixtures("documented")
+@pytest.mark.parametrize("kind", ["providers", "profiles"])
+@pytest.mark.parametrize(
+    "text", ["x:\n  a: [\n", "x: {a: 1}\n\ty: 2\n", "just text\n", "x: &a\ny: *b\n"]
+)
+def test_what_stands_in_other_files_works_beside_one_that_cannot_be_read(
+    write: Write, opts: Any, kind: str, text: str, tmp_path: Path
+) -> None:
+    write(f"cloud.{kind}.d/broken.conf", text)
+    catalogue = cloud_files.read(opts())
+    assert catalogue.resolve("centos7", "web1")
+    assert "broken.conf" in str(catalogue.problems.forbidding_gone())
+    assert bool(catalogue.problems.hiding_hosts()) is (kind == "providers")
+    assert "broken.conf" in catalogue.problems.elsewhere()[0]
+
+
+@pytest.mark.usefixtures("documented")
+def test_the_line_is_that_of_the_key_wherever_it_comes_from(
+    write: Write, opts: Any, tmp_path: Path
+) -> None:
+    write(
+        "cloud.profiles.d/a.conf",
+        "anchor: &anchor\n  provider: local-kvm\n  cpu: 2\n"
+        "a:\n  <<: *anchor\n  base_domain: base\n  memry: 1\n",
+    )
+    write(
+        "cloud.providers.d/b.conf",
+        "two:\n  - driver: ec2\n    id: x\n  - driver: libvirt\n    host: kvm01\n    pol: fast\n",
+    )
+    text = message_of(lambda: cloud_files.read(opts()))
+    assert f"{tmp_path}/cloud.profiles.d/a.conf:3: section 'a': key 'cpu'" in text
+    assert f"{tmp_path}/cloud.profiles.d/a.conf:7: section 'a': key 'memry'" in text
+    assert f"{tmp_path}/cloud.providers.d/b.conf:6: section 'two': key 'pol'" in text
+
+
+@pytest.mark.usefixtures("documented")
+def test_a_key_of_the_cloud_file_has_its_line_and_stops_creates_only(
+    write: Write, opts: Any, tmp_path: Path
+) -> None:
+    write("cloud", "log_level: warning\nssh_port: many\n")
+    catalogue = cloud_files.read(opts())
+    assert "local-kvm" in catalogue.providers
+    assert catalogue.problems.forbidding_gone() is None
+    with pytest.raises(ConfigError, match=rf"{tmp_path}/cloud:2: key 'ssh_port': 'many'"):
+        catalogue.resolve("centos7", "web1")
+
+
+def test_a_link_to_a_file_that_is_not_there_is_named(write: Write, opts: Any) -> None:
+    write("cloud.profiles", "a: {provider: x, base_domain: b}\n")
+    (write("x", "").parent / "cloud.providers").symlink_to("/nowhere/providers")
+    problems = cloud_files.read(opts()).problems
+    assert "cloud.providers: cannot be read: No such file" in str(problems.forbidding_gone())
 
 
 # --- sdb ----------------------------------------------------------------------------

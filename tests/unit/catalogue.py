@@ -42,5 +42,5 @@ def resolved(keys: Mapping[str, Any], **more: Any) -> Request:
 
 def message_of(*sections: Section, **more: Any) -> str:
     with pytest.raises(ConfigError) as caught:
-        build(sections, **more)
+        build(sections, **more).problems.require_none()
     return caught.value.message

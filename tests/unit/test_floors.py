@@ -45,6 +45,7 @@ PURE = (
     "ownership",
     "plan",
     "policy",
+    "problems",
     "request",
     "resolution",
     "rewrite",

@@ -10,11 +10,12 @@ import pytest
 import salt.config
 import yaml
 
-from saltext.kvmclone import host, publishing, questions, telling
+from saltext.kvmclone import collect, host, publishing, questions, telling
 from saltext.kvmclone.answering import Answering
-from saltext.kvmclone.errors import ConfigError
+from saltext.kvmclone.errors import ConfigError, HostUnreachable, NotFound
 from saltext.kvmclone.keys import MinionKeys, generate
 from saltext.kvmclone.ledger import MADE, Entry, Ledger, Ring
+from saltext.kvmclone.leftovers import Leftover
 from saltext.kvmclone.master import Master
 from saltext.kvmclone.policy import DESTROYED, Policy
 
@@ -65,6 +66,84 @@ def test_the_word_that_counts_is_that_of_the_clone_s_own_host(
         Ring(DESTROYED, "web1", 0.0, 0, 0.0, "stamp")
     )
     assert bool(keys.accepted("web1")) is stays
+
+
+SOUND = {"driver": "libvirt", "host": "kvm02", "url": "x:///"}
+
+#: What may keep a provider from being read, as the master's own configuration and as files.
+UNREAD: list[tuple[dict[str, Any], dict[str, str]]] = [
+    ({"providers": {"kvm": SOUND, "kvm-b": {**SOUND, "urll": "x"}}}, {}),
+    ({"providers": {"kvm": SOUND, "kvm-b": {"drivr": "libvirt", "host": "kvm03"}}}, {}),
+    ({"providers": {"kvm": SOUND}, "provider": {"kvm-b": SOUND}}, {}),
+    ({"providers": {"kvm": SOUND}}, {"cloud.providers": "kvm-b: {driver: [libvirt\n"}),
+    ({"providers": {"kvm": SOUND}}, {"cloud.profiles.d/x.conf": "x:\n\ty: 1\n"}),
+    ({"providers": {"kvm": SOUND}}, {"cloud": "providers_config: 'x\n"}),
+    ({"providers": {"kvm": SOUND}}, {"cloud.providers": "kvm: {driver: libvirt, host: kvm03}\n"}),
+]
+
+
+@pytest.mark.parametrize(("section", "files"), UNREAD, ids=str)
+def test_while_a_provider_cannot_be_read_no_key_and_no_place_is_taken(
+    opts: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    section: dict[str, Any],
+    files: dict[str, str],
+) -> None:
+    """The one host that can be asked knows nothing of the machine: it may be on the other."""
+    nothing = {"answer": {"domains": [], "clones": []}}
+    monkeypatch.setattr(questions, "ask", lambda *_, **__: nothing)
+    opts["kvm_clone"] = section
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    keys, book = MinionKeys(opts), Ledger(opts)
+    with book.open() as entries:
+        entries.put(Entry("0" * 32, "ci01", "web1", "runner", state=MADE, uuid="uuid"))
+
+    Answering(opts, Policy(clean_keys=True), book).answer(
+        Ring(DESTROYED, "web1", 0.0, 0, 0.0, "stamp")
+    )
+    Answering(opts, Policy(), book).reconcile()
+    monkeypatch.setattr(questions, "ask", lambda *_, **__: {"error": NotFound("web1").as_dict()})
+    outcomes = [Master(opts).destroy("web1", force) for force in (False, True)]
+
+    assert keys.accepted("web1")
+    with book.open() as entries:
+        assert [one.state for one in entries.entries] == [MADE]
+    assert all(isinstance(outcome.error, ConfigError) for outcome in outcomes)
+
+
+def test_a_clone_that_was_not_asked_for_under_its_new_name_keeps_its_key(
+    opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host goes away between the question for the name and the one for all clones."""
+    gone = [NotFound("web1").as_dict(), HostUnreachable("down").as_dict()]
+    monkeypatch.setattr(questions, "ask", lambda *_, **__: {"error": gone.pop(0)})
+    opts["kvm_clone"] = {"providers": {"kvm": SOUND}}
+    outcome = Master(opts).destroy("web1")
+    assert isinstance(outcome.error, HostUnreachable)
+    assert MinionKeys(opts).accepted("web1")
+
+
+@pytest.mark.parametrize("apply", [False, True])
+def test_while_a_provider_cannot_be_read_no_leftover_is_removed(
+    opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch, apply: bool
+) -> None:
+    removed: list[bool] = []
+
+    def left(_host: Any, _name: str, apply: bool, *_: Any) -> list[Leftover]:
+        removed.append(apply)
+        return [Leftover("web1", "domain", "", "its worker died")]
+
+    monkeypatch.setattr(collect, "collect", left)
+    for wrong in ({"kvm-b": {**SOUND, "urll": "x"}}, {}):
+        opts["kvm_clone"] = {"providers": {"kvm": SOUND, **wrong}}
+        told = Master(opts).gc("", apply, False)
+        (row,) = told["leftovers"]
+        assert (row["kind"] == "kept") is bool(wrong)
+        assert (any(removed), told["retcode"]) == (apply and not wrong, int(bool(wrong)))
+        assert ("kvm-b" in row["reason"]) is bool(wrong)
 
 
 class Damaged:

@@ -180,8 +180,12 @@ class Answering:
 
     def _clones_of(self, minion_id: str) -> list[KnownClone]:
         """The clones whose record names this minion, with the key that we know it by."""
-        known = inquiry.everywhere(self._side().hosts(), ids=[minion_id])
-        return [clone for clone in known.clones if self._is_minion_of(clone, minion_id)]
+        side = self._side()
+        known = inquiry.everywhere(side.hosts(), ids=[minion_id])
+        found = [clone for clone in known.clones if self._is_minion_of(clone, minion_id)]
+        if not found:
+            side.everywhere.require_all_known()
+        return found
 
     def _is_minion_of(self, clone: KnownClone, minion_id: str) -> bool:
         """Whether the clone's record names this minion, with the key that we know it by."""
@@ -205,7 +209,9 @@ class Answering:
         if not made:
             return
         try:
-            known = inquiry.everywhere(self._side().hosts(), names=[entry.name for entry in made])
+            side = self._side()
+            side.everywhere.require_all_known()
+            known = inquiry.everywhere(side.hosts(), names=[entry.name for entry in made])
         except KvmCloneError as error:
             log.warning("kvm_clone reactor: which machines are left cannot be told: %s", error)
             return
@@ -219,8 +225,10 @@ class Answering:
 
     def _expired(self, minion_id: str) -> None:
         """A KVM host rang: hear from itself whose time has passed."""
-        hosts = [h for _label, h in self._side().hosts() if _is_on(h, minion_id)]
+        side = self._side()
+        hosts = [h for _label, h in side.hosts() if _is_on(h, minion_id)]
         if not hosts:
+            side.everywhere.require_all_known()
             raise Refused(
                 f"'{minion_id}' is no KVM host of this master.",
                 f"Name it in its provider: host: {minion_id}",
@@ -264,6 +272,7 @@ class Answering:
     def _why_its_key_stays(self, name: str, minion_id: str) -> Refused | None:
         """Why the key of a clone that is said to be gone is not taken; None where it may be."""
         side = self._side()
+        side.everywhere.require_all_known()
         hosts, its_own = side.hosts(), side.keys.host_of(minion_id)
         if its_own and its_own not in [label for label, _host in hosts]:
             return Refused(

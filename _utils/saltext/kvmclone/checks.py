@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,7 @@ MISSING = {
     "base_domain": "is missing; expected the name of the domain to clone",
     "url": "is missing; expected a libvirt URI such as qemu:///system",
     "provider": "is missing; expected the name of a provider",
+    "driver": "is missing; expected driver: libvirt",
 }
 
 
@@ -61,12 +62,15 @@ class Section:
     :param keys: Its contents; anything but a mapping is a problem (a provider may also be
         a list of mappings, one for each driver).
     :param place: Where it was read: a file with its line, or "the pillar".
+    :param key_places: The same for each of its keys, where that is known; several mappings for
+        a provider with several drivers.
     """
 
     kind: Place
     name: Any
     keys: Any = field(repr=False)  # may hold a password
     place: str
+    key_places: Sequence[Mapping[Any, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,22 @@ class Problem:
     :param section: Name of the section, empty where the whole place is meant.
     :param key: The key, empty where the whole section is meant.
     :param text: What is wrong with it and what was expected, without any secret.
+    :param kind: What sort of section it is in; of a whole file, which sort it holds
+        (:attr:`Place.GLOBAL` for the cloud file). None where that could be any.
+    :param lacking: Something is absent that a section which extends this one may have.
     """
 
     place: str
     section: str
     key: str
     text: str
+    kind: Place | None = None
+    lacking: bool = False
+
+    @property
+    def is_of_a_file(self) -> bool:
+        """Whether a whole file, or part of a configuration, cannot be read."""
+        return not self.section and not self.key
 
     def __str__(self) -> str:
         section = f"section {self.section!r}: " if self.section else ""

@@ -22,16 +22,17 @@ from saltext.kvmclone import cloud_keys, collect, names, pipeline
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.cloud_events import CloudEvents, deploy_kwargs, without
 from saltext.kvmclone.cloud_keys import GivenPair, Noted
+from saltext.kvmclone.cloud_providers import CloudProviders
 from saltext.kvmclone.errors import (
     ConfigError,
-    ForeignDomain,
+    HostUnreachable,
     InvalidName,
     KvmCloneError,
     NotFound,
 )
 from saltext.kvmclone.kvm_host import KvmHost
 from saltext.kvmclone.master import Master
-from saltext.kvmclone.request import DEFAULT_URL, Request, Secrets
+from saltext.kvmclone.request import Request, Secrets
 from saltext.kvmclone.sections import DRIVER, WAYS_TO_A_HOST
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,11 @@ class Asked:
         path = str(self.opts.get("master_config") or os.path.join(folder, "master"))
         return Master(salt.config.master_config(path))
 
+    @functools.cached_property
+    def providers(self) -> CloudProviders:
+        """The providers, as the core and we know them."""
+        return CloudProviders(self.opts, self.side)
+
     # --- making -----------------------------------------------------------------------
 
     def create(self, machine: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,7 +145,7 @@ class Asked:
                 log.warning("%s", word)
         if not machine.get("profile"):
             # The core merges the provider's keys into a profile's machine only.
-            words |= self._provider(str(machine.get("provider") or "").partition(":")[0])
+            words |= self.providers.keys(str(machine.get("provider") or "").partition(":")[0])
         request, secrets = self.side.catalogue.resolve_machine({**words, **machine}, self.opts)
         self._refuse_ambiguous(request)
         if self.opts.get("parallel") and self.opts.get("start_action"):
@@ -161,8 +167,8 @@ class Asked:
                 "would mistake one for the other.",
                 "Choose another name.",
             )
-        own = self._provider_of(request.profile)
-        if own and own != request.provider and self._daemon(own) == self._daemon(request.provider):
+        own = self.providers.of_profile(request.profile)
+        if own and own != request.provider and self.providers.are_one_daemon(own, request.provider):
             raise ConfigError(
                 f"The profile '{request.profile}' belongs to the provider '{own}', which is the "
                 f"same daemon as '{request.provider}'.",
@@ -210,12 +216,14 @@ class Asked:
 
         :return: CLONE as it was. Empty where the core, which goes by names, would go on to
             remove a key that is not this machine's; the machine is gone all the same.
-        :raises KvmCloneError: It is still there, and so is its key.
+        :raises KvmCloneError: It is still there, or may be, and so is its key.
         """
         if self.opts.get("hard"):
             self._refuse_mistaken(name)
         host, clone = self._found(name)
-        if clone is not None:
+        if clone is None:
+            self._require_gone(name)
+        else:
             with CloudEvents(self.opts, {"name": name}) as told:
                 told.destroying()
                 try:
@@ -238,14 +246,26 @@ class Asked:
             return {}
         return clone.as_dict() if clone else {"name": name, "stage": "destroying"}
 
+    def _require_gone(self, name: str) -> None:
+        """:raises KvmCloneError: Another host may have it, and cannot be asked or read."""
+        self.side.everywhere.require_all_known()
+        try:
+            self.side.everywhere.find(name)
+        except HostUnreachable:
+            raise
+        except KvmCloneError as error:
+            log.debug("%s", error)
+
     def _refuse_mistaken(self, name: str) -> None:
         """
         A hard map finds one machine to be too much, and has everything destroyed that is called
         like it, like its provider, or like the driver, wherever that is.
 
         :raises InvalidName: The name means something else as well.
-        :raises ConfigError: Machines of several providers have it.
+        :raises ConfigError: Machines of several providers have it; or something cannot be read,
+            so that it may be too much only because of that.
         """
+        self.side.everywhere.require_all_known()
         if name in self._words():
             raise InvalidName(
                 f"A hard map would take the machine '{name}' for the provider or driver of that "
@@ -295,7 +315,7 @@ class Asked:
     @property
     def host(self) -> KvmHost:
         """The host of the active provider."""
-        return self.side.host(*self._daemon(self.alias))
+        return self.side.host(*self.providers.way(self.alias))
 
     def nodes(self, full: bool = False) -> dict[str, Any]:
         """
@@ -305,7 +325,11 @@ class Asked:
         :param full: With the whole CLONE as well.
         """
         try:
-            mine = [clone for clone in self.host.list_clones() if self._is_mine(clone)]
+            mine = [
+                clone
+                for clone in self.host.list_clones()
+                if self.providers.lists(self.alias, clone)
+            ]
         except KvmCloneError as error:
             # The core leaves out a provider that fails and says so to nobody.
             log.error("The provider '%s' is not listed. %s", self.alias, error)
@@ -314,55 +338,6 @@ class Asked:
         if full and self.opts.get("update_cachedir"):
             self.utils["cloud.cache_node_list"](listed, self.alias, self.opts)
         return listed
-
-    def _is_mine(self, clone: Clone) -> bool:
-        """
-        Each clone is listed by one provider, however many name its daemon: that of its profile,
-        or the first by name where that is not known or has no such machine.
-        """
-        own = self._provider_of(clone.profile)
-        daemon = self._daemon(self.alias)
-        if own == self.alias:
-            return True
-        if not own:
-            known = self.opts.get("providers") or {}
-            alike = [
-                name for name in known if DRIVER in known[name] and self._daemon(name) == daemon
-            ]
-            return self.alias == min(alike, default=self.alias)
-        if self._daemon(own) == daemon:
-            return False
-        try:  # two spellings of one daemon, or a profile that has moved since
-            return self.side.host(*self._daemon(own)).show(clone.name).uuid != clone.uuid
-        except (NotFound, ForeignDomain):
-            return True
-        except KvmCloneError:
-            return False
-
-    def _provider_of(self, profile: str) -> str:
-        known = self.side.catalogue.profiles.get(profile)
-        return known.provider.partition(":")[0] if known else ""
-
-    def _provider(self, alias: str) -> dict[str, Any]:
-        """
-        The keys of a provider. By the core's own word first: its providers may come from pillar
-        or from a call, and then stand in no file.
-
-        :raises ConfigError: There is no such provider.
-        """
-        core = (self.opts.get("providers") or {}).get(alias, {}).get(DRIVER)
-        keys = core or self.side.catalogue.providers.get(alias)
-        if not keys:
-            raise ConfigError(
-                f"There is no provider '{alias}' of the driver '{DRIVER}'.",
-                "See what there is: salt-cloud --list-providers",
-            )
-        return dict(keys)
-
-    def _daemon(self, alias: str) -> tuple[str, str]:
-        """Which minion's, or what url: a provider's daemon."""
-        keys = self._provider(alias)
-        return str(keys.get("host") or ""), str(keys.get("url") or DEFAULT_URL)
 
     def bases(self) -> list[dict[str, Any]]:
         """The machines of the active provider that could be cloned."""
@@ -381,7 +356,7 @@ class Asked:
 
     def locations(self) -> dict[str, Any]:
         """``--list-locations``: one provider is one KVM host."""
-        minion, url = self._daemon(self.alias)
+        minion, url = self.providers.way(self.alias)
         return {minion or url: {"name": minion or url, "host": minion, "url": url}}
 
     def _node(self, clone: Clone, full: bool) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import logging
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from saltext.kvmclone import names, resolution, schema
 from saltext.kvmclone.checks import (
@@ -39,11 +39,14 @@ from saltext.kvmclone.checks import (
     visible,
 )
 from saltext.kvmclone.errors import ConfigError, SecretInArgument
+from saltext.kvmclone.problems import Problems
 from saltext.kvmclone.request import Request, Secrets
 from saltext.kvmclone.schema import Fate, Place
 from saltext.kvmclone.sections import DRIVER, Profile, assemble
 
 __all__ = ["KEYS", "Catalogue", "Place", "Problem", "Profile", "Section", "build", "resolve_inline"]
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +67,15 @@ def _read_text(path: str) -> str:
 @dataclass(frozen=True)
 class Catalogue:
     """
-    All checked providers and profiles of the libvirt driver.
+    All providers and profiles of the libvirt driver, and what is wrong with some of them.
 
-    :param providers: Keys of each provider, with those of the providers that it extends.
-    :param profiles: The profiles by name.
+    :param providers: Keys of each provider, with those of the providers that it extends. Only
+        those without problems.
+    :param profiles: The profiles by name; likewise.
     :param cloud_file: Keys for everything, from the cloud file itself.
     :param others: Profiles of other drivers, by name, with that driver.
     :param warnings: One sentence for each key that is ignored.
+    :param problems: All that is wrong, and which sections it concerns.
     :param read_file: Gives the text of a file; raises ``OSError``.
     :param fetch: Gives what an ``sdb://`` URI stands for; raises :class:`ConfigError`.
     """
@@ -80,6 +85,7 @@ class Catalogue:
     cloud_file: Keys = field(default_factory=dict, repr=False)
     others: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    problems: Problems = Problems()
     read_file: Callable[[str], str] = _read_text
     fetch: Callable[[str], Any] = resolution.no_sdb
 
@@ -91,7 +97,7 @@ class Catalogue:
         """
         Providers and profiles as plain data for people, without anything secret:
         ``{"profiles": {NAME: {"provider", "place", KEY…}}, "providers": {NAME: {KEY…}},
-        "warnings": […]}``.
+        "warnings": […], "problems": […]}``; sections with problems are among the latter only.
         """
         return {
             "profiles": {
@@ -101,6 +107,7 @@ class Catalogue:
             },
             "providers": {name: visible(keys) for name, keys in sorted(self.providers.items())},
             "warnings": list(self.warnings),
+            "problems": list(dict.fromkeys(map(str, self.problems.found))),
         }
 
     def resolve(
@@ -119,6 +126,7 @@ class Catalogue:
         """
         names.check(name)
         arguments = checked_arguments(overrides or {})
+        self.problems.require_profile(str(profile_name))
         profile = self._profile(profile_name)
         provider = str(arguments.pop("provider", None) or profile.provider).partition(":")[0]
         written = merge(self._provider(provider), profile.keys)
@@ -164,6 +172,7 @@ class Catalogue:
         names.check(name)
         arguments = checked_arguments(remaining)
         provider = str(arguments.pop("provider", None) or "").partition(":")[0]
+        self.problems.require_cloud_file()
         below = merge(self.cloud_file, self._provider(provider)) if provider else self.cloud_file
         request, secrets = self._request(name, merge(below, arguments), "", provider, "arguments")
         return dataclasses.replace(request, overrides=remaining), secrets
@@ -179,10 +188,14 @@ class Catalogue:
             core's own business. They come from files, not from a command line, so secrets are
             in order here.
         :param settings: Names of salt-cloud's own settings, which may stand among them.
-        :raises ConfigError: A map says something that a profile may not.
+        :raises ConfigError: A map says something that a profile may not, or something is wrong
+            with the profile or provider: the core may have read on where we did not.
         """
         name = names.check(machine.get("name"))
         profile = str(machine.get("profile") or "")
+        if profile:
+            self.problems.require_profile(profile)
+        self.problems.require_provider(str(machine.get("provider") or "").partition(":")[0])
         problems = [
             Problem("salt-cloud", profile or name, key, fault)
             for key, value in machine.items()
@@ -227,12 +240,19 @@ class Catalogue:
                 f"The profile {name!r} belongs to the driver {self.others[name]!r}.",
                 f"Use salt-cloud for it, or name a profile with a {DRIVER} provider.",
             )
-        raise ConfigError(f"There is no profile {name!r}.", _nearby(name, self.profiles))
+        raise self._unknown("profile", name, Place.PROFILE, self.profiles)
 
     def _provider(self, name: str) -> Keys:
+        self.problems.require_provider(name)
         if name not in self.providers:
-            raise ConfigError(f"There is no provider {name!r}.", _nearby(name, self.providers))
+            raise self._unknown("provider", name, Place.PROVIDER, self.providers)
         return self.providers[name]
+
+    def _unknown(self, sort: str, name: str, kind: Place, known: Iterable[str]) -> ConfigError:
+        text = f"There is no {sort} {name!r}."
+        if unread := self.problems.of_files(kind):
+            text += " It may stand where nothing could be read: " + "; ".join(map(str, unread))
+        return ConfigError(text, _nearby(name, known))
 
     def _request(
         self, name: str, keys: Keys, profile: str, provider: str, place: str
@@ -285,6 +305,7 @@ def build(
     cloud_file: Mapping[str, Any] | None = None,
     *,
     cloud_place: str = "/etc/salt/cloud",
+    cloud_places: Mapping[Any, str] | None = None,
     problems: Sequence[Problem] = (),
     read_file: Callable[[str], str] = _read_text,
     fetch: Callable[[str], Any] = resolution.no_sdb,
@@ -295,29 +316,33 @@ def build(
     :param sections: All providers and profiles, from all places, in any order.
     :param cloud_file: Contents of /etc/salt/cloud, of which only known keys are used.
     :param cloud_place: The path to call it by.
+    :param cloud_places: Where each of its keys stands, if that is known.
     :param problems: What already went wrong while the sections were read.
     :param read_file: Gives the text of a login key's file; raises ``OSError``.
     :param fetch: Gives what an ``sdb://`` URI stands for; raises :class:`ConfigError`.
-    :raises ConfigError: Everything that is wrong, at once.
     """
     contents = dict(cloud_file or {})
-    assembled = assemble(sections, contents, cloud_place)
-    if problems or assembled.problems:
-        raise error_for([*problems, *assembled.problems])
+    assembled = assemble(sections, contents, cloud_place, cloud_places)
+    found = Problems((*problems, *assembled.problems), assembled.extends, assembled.provider_of)
     usable = {
         name: value
         for name, value in contents.items()
         if name in KEYS and Place.GLOBAL in KEYS[name].places and KEYS[name].fate is Fate.HONOURED
     }
     return Catalogue(
-        assembled.providers,
-        assembled.profiles,
+        _sound(assembled.providers, Place.PROVIDER, found),
+        _sound(assembled.profiles, Place.PROFILE, found),
         usable,
         assembled.others,
         tuple(assembled.warnings),
+        found,
         read_file,
         fetch,
     )
+
+
+def _sound(sections: Mapping[str, T], kind: Place, problems: Problems) -> dict[str, T]:
+    return {name: section for name, section in sections.items() if not problems.of(kind, name)}
 
 
 def _departures(keys: Keys, written: Keys) -> Keys:

@@ -132,8 +132,9 @@ def on_this_host(
     :raises LoginFailed: The login key cannot be read.
     """
     given = {name: value for name, value in (keys or {}).items() if not name.startswith("__")}
-    if not profile and clone.profile in catalogue.profiles:
-        profile = clone.profile
+    if not profile and clone.profile:
+        catalogue.problems.require_profile(clone.profile)
+        profile = clone.profile if clone.profile in catalogue.profiles else ""
     if profile:
         given["profile"] = profile
     request, secrets = catalogue.resolve_inline(clone.name, {"base_domain": clone.base, **given})

@@ -9,6 +9,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from saltext.kvmclone.problems import Problems
 from saltext.kvmclone.request import DEFAULT_URL
 
 #: Data is at risk; something does not work or is left over; worth knowing.
@@ -29,10 +30,13 @@ KINDS = {
     "volume-unused": PROBLEM,
     "volume-without-clone": PROBLEM,
     "protected-without-base": PROBLEM,
+    "configuration": PROBLEM,
     "not-checked": PROBLEM,
     "base-differs": NOTE,
     "copied-record": NOTE,
     "adoptable": NOTE,
+    "host-uuid-twice": NOTE,
+    "daemon-twice": NOTE,
 }
 
 
@@ -97,6 +101,14 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """The plain form, with the level."""
         return {**dataclasses.asdict(self), "level": self.level}
+
+
+def of_configuration(problems: Problems, hint: str) -> list[Finding]:
+    """Return every problem of a configuration as a finding."""
+    return [
+        Finding("configuration", problem.section or problem.place, str(problem), hint)
+        for problem in dict.fromkeys(problems.found)
+    ]
 
 
 def in_order(found: list[Finding]) -> list[Finding]:

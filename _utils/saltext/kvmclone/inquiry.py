@@ -114,10 +114,11 @@ def everywhere(
         raise no_host()
     names, ids = list(names), list(ids)
     told = [witness(host, names, ids) for _label, host in hosts]
+    # Two providers may name one daemon: what both say is one thing.
     return Known(
-        tuple(name for one in told for name in one.domains),
-        tuple(clone for one in told for clone in one.clones),
-        tuple(name for one in told for name in one.damaged),
+        tuple(dict.fromkeys(name for one in told for name in one.domains)),
+        tuple(dict.fromkeys(clone for one in told for clone in one.clones)),
+        tuple(dict.fromkeys(name for one in told for name in one.damaged)),
     )
 
 

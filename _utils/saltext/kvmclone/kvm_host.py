@@ -114,6 +114,9 @@ class KvmHost(Protocol):
     def capacity(self) -> dict[str, Any]:
         """What the host has and what of it is free; see :func:`.publishing.capacity`."""
 
+    def daemon(self) -> dict[str, Any]:
+        """What tells the daemon from others; see :func:`.publishing.daemon`."""
+
     def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
         """What the host knows for certain of some machines; see :func:`.publishing.witness`."""
 

@@ -8,6 +8,7 @@ with :class:`.pipeline.Outcome`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 import time
@@ -26,26 +27,25 @@ from saltext.kvmclone import (
     pipeline,
     telling,
 )
+from saltext.kvmclone.all_hosts import AllHosts, with_failures
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.config import Catalogue
 from saltext.kvmclone.enrolment import Enroller
 from saltext.kvmclone.errors import (
     AlreadyExists,
     ConfigError,
-    ForeignDomain,
     HostUnreachable,
     KvmCloneError,
     NotFound,
-    no_host,
 )
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.kvm_host import KvmHost
-from saltext.kvmclone.leftovers import Unfinished
+from saltext.kvmclone.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.ownership import Minion
 from saltext.kvmclone.pipeline import Outcome
 from saltext.kvmclone.remote import RemoteHost
-from saltext.kvmclone.request import DEFAULT_URL, Request, Secrets
+from saltext.kvmclone.request import Request, Secrets
 
 #: Clones that are made at the same time by one command; each boots a guest.
 AT_ONCE = 8
@@ -67,11 +67,12 @@ class Master:
     @functools.cached_property
     def catalogue(self) -> Catalogue:
         """
-        Providers and profiles, read when they are first needed.
-
-        :raises ConfigError: They have problems; all of them are named.
+        Providers and profiles, read when they are first needed. Of what is wrong with some of
+        them a warning is given; who uses those gets an error.
         """
-        return cloud_files.read(self.opts)
+        found = cloud_files.read(self.opts)
+        telling.configuration(found.problems.found)
+        return found
 
     # --- hosts ------------------------------------------------------------------------
 
@@ -79,17 +80,14 @@ class Master:
         """The KVM host that a provider means: its minion, or ``url`` driven from here."""
         return RemoteHost(self.opts, minion_id, url) if minion_id else LocalHost(url)
 
+    @functools.cached_property
+    def everywhere(self) -> AllHosts:
+        """All hosts of the configuration at once."""
+        return AllHosts(self.catalogue, self.host)
+
     def hosts(self) -> list[tuple[str, KvmHost]]:
-        """
-        Every host of the configuration once, with the name to call it by. Those behind a
-        minion come first: a daemon that two providers name is then known by its minion.
-        """
-        found = {
-            (str(keys.get("host") or ""), str(keys.get("url") or DEFAULT_URL))
-            for keys in self.catalogue.providers.values()
-        }
-        ordered = sorted(found, key=lambda pair: (not pair[0], pair))
-        return [(minion or url, self.host(minion, url)) for minion, url in ordered]
+        """Every host of the configuration once, with the name to call it by."""
+        return self.everywhere.hosts()
 
     # --- making -----------------------------------------------------------------------
 
@@ -108,7 +106,8 @@ class Master:
         """PLAN of one clone; where it cannot even be planned, the name with the error."""
         try:
             request, _secrets, host = self.resolve(profile, name, overrides)
-            return host.plan(request)
+            found = host.plan(request)
+            return {**found, "warnings": [*found["warnings"], *self._elsewhere()]}
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error).as_dict()
 
@@ -182,54 +181,30 @@ class Master:
             where = request.host or request.url
             reached = {"stage": outcome.stage, "error": outcome.error.type}
             self._fire(request.name, "failed", request.profile, where, elapsed, **reached)
+        elif outcome.clone is not None:
+            return self._outcome(outcome.clone)
         return outcome
 
     # --- living -----------------------------------------------------------------------
 
     def find(self, name: Any) -> tuple[KvmHost, Clone]:
         """
-        The host that holds a clone, and the clone.
+        The host that holds a clone, and the clone; see :meth:`.all_hosts.AllHosts.find`.
 
-        :raises NotFound: No host has it.
-        :raises ForeignDomain: A domain has that name and is not one of ours.
-        :raises ConfigError: Several hosts have one of that name, or there is no host.
-        :raises HostUnreachable: No host has it, but one did not answer.
+        :raises Renamed: It has another name now.
         """
         names.check(name)
-        found: dict[str, tuple[str, KvmHost, Clone]] = {}
-        down: list[str] = []
-        foreign: ForeignDomain | None = None
-        if not (hosts := self.hosts()):
-            raise no_host()
-        for label, host in hosts:
-            try:
-                clone = host.show(name)
-                found.setdefault(clone.uuid, (label, host, clone))
-            except NotFound:
-                continue
-            except ForeignDomain as error:
-                foreign = error
-            except HostUnreachable as error:
-                down.append(f"{label}: {error.message}")
-        if len(found) > 1:
-            labels = sorted(label for label, _host, _clone in found.values())
-            raise ConfigError(
-                f"'{name}' exists on several hosts: {', '.join(labels)}.",
-                f"Say it to the one you mean: salt {labels[0]} kvm_clone.show {name}",
-            )
-        if found:
-            _label, host, clone = next(iter(found.values()))
-            return host, clone
-        if foreign is not None:
-            raise foreign
-        if down:
-            raise HostUnreachable(
-                f"'{name}' is on no host that answers; not asked: {'; '.join(down)}",
-                "Repeat this when the host is back.",
-            )
-        told, _failed = self._everywhere(lambda host: host.list_clones())
-        collect.require_not_renamed(name, self.keys.ids_of(name), told.values())
-        raise NotFound(f"There is no clone '{name}'.", "See what there is: salt-run kvmclone.list")
+        try:
+            return self.everywhere.find(name)
+        except NotFound:
+            told, failed = self.everywhere.look(lambda host: host.list_clones())
+            if failed:
+                raise HostUnreachable(
+                    f"Whether '{name}' was renamed cannot be told; not asked: {', '.join(failed)}",
+                    "Repeat this when the host is back.",
+                ) from None
+            collect.require_not_renamed(name, self.keys.ids_of(name), told.values())
+            raise
 
     def destroy(self, name: Any, force: bool = False) -> Outcome:
         """
@@ -249,7 +224,7 @@ class Master:
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
         self._fire(name, "destroyed", clone.profile, clone.host, 0.0)
-        return Outcome(name, destroyed.stage, destroyed)
+        return self._outcome(destroyed)
 
     def _left_key(self, name: str, error: KvmCloneError, force: bool) -> Outcome | None:
         """
@@ -320,70 +295,68 @@ class Master:
             clone = work(*self.find(name))
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
-        return Outcome(clone.name, clone.stage, clone)
+        return self._outcome(clone)
+
+    def _outcome(self, clone: Clone) -> Outcome:
+        """The outcome of what went well although other sections may have problems."""
+        warned = dataclasses.replace(clone, warnings=(*clone.warnings, *self._elsewhere()))
+        return Outcome(clone.name, clone.stage, warned)
+
+    def _elsewhere(self) -> tuple[str, ...]:
+        return self.catalogue.problems.elsewhere()
 
     def listing(self) -> dict[str, Any]:
         """Every clone of every host; a host that fails is named, the others still list."""
-        told, failed = self._everywhere(lambda host: host.list_clones())
-        clones: dict[str, Any] = {}
-        for clone in (clone for some in told.values() for clone in some):
-            clones.setdefault(clone.name, clone.as_dict())
-        return _with_failures({"clones": clones, "retcode": 0}, failed)
+        return self.everywhere.listing()
 
     # --- care -------------------------------------------------------------------------
 
-    def _everywhere(self, look: Callable[[KvmHost], Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What ``look`` tells of every host, and the error of each host that failed."""
-        told: dict[str, Any] = {}
-        failed: dict[str, Any] = {}
-        for label, host in self.hosts():
-            try:
-                told[label] = look(host)
-            except KvmCloneError as error:
-                failed[label] = error.as_dict()
-        return told, failed
-
     def gc(self, name: str, apply: bool, force: bool) -> dict[str, Any]:
-        """List, or remove, what dead workers left, with the keys of minions never finished."""
+        """
+        List, or remove, what dead workers left, with the keys of minions never finished.
+
+        While a host cannot be asked, or a provider cannot be read, nothing is removed.
+        """
 
         def remove_key(minion: Minion) -> bool:
             return self.keys.take_back(minion.id, minion.fingerprint)
 
-        told, failed = self._everywhere(
-            lambda host: collect.collect(host, name, apply, force, remove_key)
-        )
+        def look(host: KvmHost, apply: bool) -> list[Leftover]:
+            return collect.collect(host, name, apply, force, remove_key)
+
+        told, failed = self.everywhere.look(lambda host: look(host, False))
+        told = self.everywhere.once(told)
+        if not failed and (error := self.catalogue.problems.forbidding_gone()):
+            failed = {"configuration": error.as_dict()}
+        if failed:
+            why = f"stays while this cannot be asked or read: {', '.join(failed)}"
+            told = {
+                label: [
+                    row if row.kind == KEPT else row.stays(f"{row.reason}; {why}") for row in rows
+                ]
+                for label, rows in told.items()
+            }
+        elif apply:
+            told, failed = self.everywhere.look(lambda host: look(host, True))
+            told = self.everywhere.once(told)
         found = [leftover.as_dict() for some in told.values() for leftover in some]
         stuck = apply and any(leftover.is_stuck for some in told.values() for leftover in some)
-        return _with_failures({"leftovers": found, "retcode": int(stuck)}, failed, "errors")
+        return with_failures({"leftovers": found, "retcode": int(stuck)}, failed, "errors")
 
     def capacities(self) -> dict[str, Any]:
         """What every host has and what of it is free; one that fails is told with its error."""
-        told, failed = self._everywhere(lambda host: host.capacity())
-        hosts: dict[str, Any] = {
-            label: {"reachable": True, **capacity} for label, capacity in told.items()
-        }
-        hosts |= {label: {"reachable": False, "error": error} for label, error in failed.items()}
-        return {"hosts": dict(sorted(hosts.items())), "retcode": int(bool(failed))}
+        return self.everywhere.capacities()
 
     def tree(self) -> dict[str, Any]:
         """Bases and their clones over all hosts."""
-        told, failed = self._everywhere(lambda host: host.tree())
-        bases: dict[str, Any] = {}
-        for label, tree in told.items():
-            for base, branch in tree["bases"].items():
-                # Two hosts may each have a base of one name.
-                bases[base if base not in bases else f"{base} ({label})"] = branch
-        answer = _with_failures({"bases": bases, "retcode": 0}, failed)
+        answer = self.everywhere.tree()
         if sys.stderr.isatty():
             print(drawing.draw(answer), file=sys.stderr, flush=True)
         return answer
 
     def doctor(self) -> dict[str, Any]:
         """What is not as it should be, on every host; ``retcode`` 1 for more than notes."""
-        told, failed = self._everywhere(lambda host: host.doctor())
-        findings = [{"host": label, **item} for label, some in told.items() for item in some]
-        bad = any(item["level"] != "note" for item in findings)
-        return _with_failures({"findings": findings, "retcode": int(bad)}, failed)
+        return self.everywhere.doctor()
 
     # --- telling ----------------------------------------------------------------------
 
@@ -400,10 +373,3 @@ class Master:
         """What became of one clone, for whoever listens to the master's bus."""
         data = {"name": name, "host": host, "profile": profile, "stage": word, "elapsed": elapsed}
         telling.fire(self.opts, f"{name}/{word}", {**data, **more})
-
-
-def _with_failures(
-    answer: dict[str, Any], failed: dict[str, Any], key: str = "unreachable"
-) -> dict[str, Any]:
-    """The answer with the hosts that failed, which make it a failure."""
-    return {**answer, key: failed, "retcode": 1} if failed else answer

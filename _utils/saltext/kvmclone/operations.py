@@ -374,6 +374,9 @@ class LocalHost:
     def capacity(self) -> dict[str, Any]:
         return publishing.capacity(self.url)
 
+    def daemon(self) -> dict[str, Any]:
+        return publishing.daemon(self.url)
+
     def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
         return publishing.witness(self.url, names, ids)
 

@@ -7,14 +7,17 @@ imports neither Salt nor anything that does.
 
 from __future__ import annotations
 
+import os
+import pwd
 import time
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
-from saltext.kvmclone import answers
+from saltext.kvmclone import answers, markup
 from saltext.kvmclone.codes import MEMORY_OF_ALL_CELLS, NO_SUPPORT, POOL_RUNNING
 from saltext.kvmclone.errors import DamagedRecord, HostError
-from saltext.kvmclone.host import DomainHandle, Host
+from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.ownership import DESTROYING, Record
 
 # --- for the mine -------------------------------------------------------------------
@@ -124,6 +127,37 @@ def clones(host: Host) -> list[tuple[DomainHandle, Record]]:
 
 
 # --- for the master's questions -----------------------------------------------------
+
+
+def daemon(url: str) -> dict[str, Any]:
+    """
+    What tells the daemon behind a url from others: ``uuid`` and ``name`` of its host, ``driver``,
+    ``mode`` and ``user`` of a session, and the uuids of its ``domains``; of one without any, those
+    of its pools and networks as ``others``.
+    """
+    with Host(url) as host:
+        capabilities = markup.element(str(host.call(host.connection.getCapabilities)))
+        parts = urlsplit(str(host.call(host.connection.getURI)))
+        mode = parts.path.strip("/")
+        user = parts.username or pwd.getpwuid(os.geteuid()).pw_name
+        domains = sorted(raw.UUIDString() for raw in host.call(host.connection.listAllDomains, 0))
+        return {
+            "uuid": capabilities.findtext("host/uuid") or "",
+            "name": host.node_name(),
+            "driver": str(host.call(host.connection.getType)),
+            "mode": mode,
+            "user": user if mode == "session" else "",
+            "domains": domains,
+            "others": [] if domains else _pools_and_networks(host),
+        }
+
+
+def _pools_and_networks(host: Host) -> list[str]:
+    found: list[str] = []
+    for listing in (host.connection.listAllStoragePools, host.connection.listAllNetworks):
+        with absent(NO_SUPPORT):  # the driver has none of these
+            found += [raw.UUIDString() for raw in host.call(listing, 0)]
+    return sorted(found)
 
 
 def witness(url: str, names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, Any]:

@@ -134,6 +134,10 @@ class RemoteHost:
         answer: dict[str, Any] = self._call("capacity")
         return answer
 
+    def daemon(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self._call("daemon")
+        return answer
+
     def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
         answer: dict[str, Any] = self._call("witness", names=list(names), ids=list(ids))
         return answer
@@ -293,6 +297,7 @@ _SERVED: dict[str, _Served] = {
     "bases": lambda host, _opts, _a: host.bases(),
     "doctor": lambda host, _opts, _a: host.doctor(),
     "capacity": lambda host, _opts, _a: host.capacity(),
+    "daemon": lambda host, _opts, _a: host.daemon(),
     "witness": lambda host, _opts, a: host.witness(a["names"], a["ids"]),
     "adopt": lambda host, _opts, a: host.adopt(a["name"], a["base_domain"]),
     "unprotect": lambda host, _opts, a: host.unprotect(a["base_domain"]),

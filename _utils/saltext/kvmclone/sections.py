@@ -7,6 +7,9 @@ problems of all files in one answer. Sections of other drivers are passed over.
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +24,7 @@ from saltext.kvmclone.checks import (
     fault_of,
     merge,
 )
+from saltext.kvmclone.problems import SectionId
 from saltext.kvmclone.schema import KEYS, Fate, Place
 
 #: The only driver whose providers are ours.
@@ -28,6 +32,9 @@ DRIVER = "libvirt"
 
 #: A provider that names none of these cannot be reached; the first is what to ask for.
 WAYS_TO_A_HOST = ("url", "host", "hosts")
+
+# How a libvirt URI begins: a provider with one is ours, whatever its driver is called.
+_LIBVIRT_URI = re.compile(r"(qemu|test|xen|lxc|vz|ch|bhyve|vbox|esx)(\+\w+)?://")
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,14 @@ class Profile:
 @dataclass
 class Assembled:
     """
-    What came of a set of sections; complete only where there are no problems.
+    What came of a set of sections, also of those with problems.
 
     :param providers: Our providers by name, with what they extend.
     :param profiles: Our profiles by name, with what they extend.
     :param others: Profiles of other drivers, by name, with that driver.
     :param problems: All that is wrong.
+    :param extends: The sections that each section extends.
+    :param provider_of: The provider of each of our profiles, as far as it names one.
     :param warnings: One sentence for each key that is ignored.
     """
 
@@ -63,6 +72,8 @@ class Assembled:
     profiles: dict[str, Profile] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    extends: dict[SectionId, set[SectionId]] = field(default_factory=dict)
+    provider_of: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -70,13 +81,23 @@ class Assembled:
 class _Entry:
     """One mapping under one name; a provider has one for each of its drivers."""
 
+    kind: Place
     name: str
     keys: Keys = field(repr=False)
     place: str
+    key_places: Mapping[Any, str] = field(default_factory=dict)
+
+    def problem(self, key: str, text: str, lacking: bool = False) -> Problem:
+        """Return a problem with one of the keys, or with the whole where ``key`` is empty."""
+        place = self.key_places.get(key, self.place)
+        return Problem(place, self.name, key, text, self.kind, lacking)
 
 
 def assemble(
-    sections: Sequence[Section], cloud_file: Mapping[str, Any], cloud_place: str
+    sections: Sequence[Section],
+    cloud_file: Mapping[str, Any],
+    cloud_place: str,
+    cloud_places: Mapping[Any, str] | None = None,
 ) -> Assembled:
     """
     Check all sections and bring them together.
@@ -84,19 +105,25 @@ def assemble(
     :param sections: In the order in which they were read.
     :param cloud_file: Contents of the cloud file; only keys known here are looked at.
     :param cloud_place: What to call it.
+    :param cloud_places: Where each of its keys stands, if that is known.
     """
-    return _Assembly(sections, cloud_file, cloud_place).run()
+    return _Assembly(sections, cloud_file, cloud_place, cloud_places or {}).run()
 
 
 class _Assembly:
     """One run over one set of sections."""
 
     def __init__(
-        self, sections: Sequence[Section], cloud_file: Mapping[str, Any], cloud_place: str
+        self,
+        sections: Sequence[Section],
+        cloud_file: Mapping[str, Any],
+        cloud_place: str,
+        cloud_places: Mapping[Any, str],
     ) -> None:
         self.result = Assembled()
         self.cloud_file = cloud_file
         self.cloud_place = cloud_place
+        self.cloud_places = cloud_places
         self._doubles: list[tuple[Section, Section]] = []
         self.sections = self._unique(sections)
         self.providers = self._provider_entries()
@@ -107,7 +134,8 @@ class _Assembly:
     def run(self) -> Assembled:
         for name, value in self.cloud_file.items():
             if fault := self._cloud_file_fault(name, value):
-                self._problem(self.cloud_place, "", name, fault)
+                place = self.cloud_places.get(name, self.cloud_place)
+                self._problem(place, "", name, fault, Place.GLOBAL)
         for entries in self.providers.values():
             for entry in entries.values():
                 self._provider(entry)
@@ -116,11 +144,11 @@ class _Assembly:
         for first, second in self._doubles:
             if self._is_ours(first) or self._is_ours(second):
                 text = f"is defined differently in {first.place}; expected one definition"
-                self._problem(second.place, second.name, "", text)
+                self._problem(second.place, second.name, "", text, second.kind)
         return self.result
 
-    def _problem(self, place: str, section: str, key: str, text: str) -> None:
-        self.result.problems.append(Problem(place, section, key, text))
+    def _problem(self, place: str, section: str, key: str, text: str, kind: Place) -> None:
+        self.result.problems.append(Problem(place, section, key, text, kind))
 
     @staticmethod
     def _cloud_file_fault(name: Any, value: Any) -> str:
@@ -137,9 +165,9 @@ class _Assembly:
         first: dict[tuple[Place, str], Section] = {}
         for section in sections:
             if not isinstance(section.name, str):
-                shown = str(section.name)
-                text = f"its name {section.name!r} is not text (quote it)"
-                self._problem(section.place, shown, "", text)
+                if section.kind is Place.PROFILE or self._is_ours(section):
+                    text = f"its name {section.name!r} is not text (quote it)"
+                    self._problem(section.place, str(section.name), "", text, section.kind)
                 continue
             known = first.setdefault((section.kind, section.name), section)
             if known is not section and known.keys != section.keys:
@@ -167,19 +195,21 @@ class _Assembly:
                 continue
             contents = section.keys if isinstance(section.keys, list) else [section.keys]
             entries = found.setdefault(section.name, {})
-            for keys in contents:
+            for number, keys in enumerate(contents):
                 if not isinstance(keys, Mapping):
                     self._not_a_mapping(section)
                     continue
                 driver = keys.get("driver") or _driver_extended(keys) or ""
                 if not isinstance(driver, str):
                     text = f"{driver!r} is no name of a driver; expected one word, such as {DRIVER}"
-                    self._problem(section.place, section.name, "driver", text)
+                    self.result.problems.append(
+                        _entry(section, keys, number).problem("driver", text)
+                    )
                     continue
                 if driver in entries:
                     text = f"has two entries for the driver {driver!r}; expected one"
-                    self._problem(section.place, section.name, "", text)
-                entries[driver] = _Entry(section.name, dict(keys), section.place)
+                    self._problem(section.place, section.name, "", text, section.kind)
+                entries[driver] = _entry(section, keys, number)
         return found
 
     def _profile_entries(self) -> dict[str, _Entry]:
@@ -188,7 +218,7 @@ class _Assembly:
             if section.kind is not Place.PROFILE:
                 continue
             if isinstance(section.keys, Mapping):
-                found[section.name] = _Entry(section.name, dict(section.keys), section.place)
+                found[section.name] = _entry(section, section.keys)
             else:
                 self._not_a_mapping(section)
         return found
@@ -209,22 +239,43 @@ class _Assembly:
         text = f"holds {type(section.keys).__name__}; expected a mapping (KEY: VALUE lines)"
         if section.keys is None:
             text = "is empty; expected a mapping (KEY: VALUE lines, indented)"
-        self._problem(section.place, section.name, "", text)
+        self._problem(section.place, section.name, "", text, section.kind)
 
     # --- providers --------------------------------------------------------------------
 
     def _provider(self, entry: _Entry) -> None:
-        chain = self._chain(entry, self._provider_extended)
-        if chain is None or _lookup(chain, "driver") != DRIVER:
+        written = entry.keys.get("driver") or _driver_extended(entry.keys) or DRIVER
+        if written != DRIVER and not _is_misspelt({"driver": written}):
             return
-        for link in chain:
-            self._check_keys(link, Place.PROVIDER)
+        chain, complete = self._chain(entry, self._provider_extended)
+        driver = _lookup(chain, "driver")
+        if driver != DRIVER:
+            if not complete:
+                self._check_all_keys(chain)
+            elif fault := self._driver_fault(entry, driver):
+                self.result.problems.append(entry.problem("driver", fault))
+                self._check_all_keys(chain)
+            return
+        self._check_all_keys(chain)
         keys = _merged(chain)
-        if not any(keys.get(way) for way in WAYS_TO_A_HOST):
+        if complete and not any(keys.get(way) for way in WAYS_TO_A_HOST):
             if (Place.PROVIDER, entry.name) in self._parents and not self._is_used(entry.name):
                 return
-            self._problem(entry.place, entry.name, "url", MISSING["url"])
+            self.result.problems.append(entry.problem("url", MISSING["url"], lacking=True))
         self.result.providers[entry.name] = keys
+
+    def _driver_fault(self, entry: _Entry, driver: Any) -> str:
+        """Say what is wrong with the driver of a provider that was meant to be ours."""
+        if driver is not None:
+            meant = _is_misspelt({"driver": driver})
+            return f"there is no driver {driver!r}; did you mean {DRIVER!r}?" if meant else ""
+        if (Place.PROVIDER, entry.name) in self._parents:
+            return ""
+        looks_ours = DRIVER in map(str, entry.keys.values()) or _LIBVIRT_URI.match(
+            str(entry.keys.get("url"))
+        )
+        only_ours = all(name in KEYS for name in entry.keys)
+        return MISSING["driver"] if looks_ours or only_ours else ""
 
     def _provider_extended(self, extends: str) -> _Entry | None:
         name, _, driver = extends.partition(":")
@@ -236,29 +287,37 @@ class _Assembly:
     # --- profiles ---------------------------------------------------------------------
 
     def _profile(self, entry: _Entry) -> None:
-        chain = self._chain(entry, self.profiles.get)
-        if chain is None:
-            return
-        provider = _lookup(chain, "provider")
-        if provider is None:
-            self._problem(entry.place, entry.name, "provider", MISSING["provider"])
-            return
-        alias, driver = self._provider_named(str(provider))
-        if driver is None:
-            self._problem(entry.place, entry.name, "provider", self._no_provider(provider, alias))
-            return
-        if driver != DRIVER:
-            self.result.others[entry.name] = driver
-            return
-        for link in chain:
-            self._check_keys(link, Place.PROFILE)
+        chain, complete = self._chain(entry, self.profiles.get)
+        alias, fault = "", ""
+        named = next((link for link in chain if link.keys.get("provider") is not None), None)
+        if named is not None:
+            written = named.keys["provider"]
+            alias, driver = self._provider_named(str(written))
+            if driver is None:
+                fault = self._no_provider(written, alias)
+                self.result.problems.append(
+                    dataclasses.replace(named.problem("provider", fault), section=entry.name)
+                )
+            elif driver != DRIVER and not _is_misspelt({"driver": driver}):
+                self.result.others[entry.name] = driver
+                return
+            self.result.provider_of[entry.name] = alias
+        elif complete:
+            self.result.problems.append(
+                entry.problem("provider", MISSING["provider"], lacking=True)
+            )
+        # Also where it has no provider: all of its problems are told at once.
+        self._check_all_keys(chain)
         keys = _merged(chain)
         all_keys = merge(merge(self.cloud_file, self.result.providers.get(alias, {})), keys)
         is_parent = (Place.PROFILE, entry.name) in self._parents
-        if not all_keys.get("base_domain") and not is_parent:
-            self._problem(entry.place, entry.name, "base_domain", MISSING["base_domain"])
+        if complete and not all_keys.get("base_domain") and not is_parent:
+            text = MISSING["base_domain"]
+            self.result.problems.append(entry.problem("base_domain", text, lacking=True))
+        if not complete or not alias or fault:
+            return
         for name, advice in advice_together(all_keys).items():
-            self.result.warnings.append(str(Problem(entry.place, entry.name, name, advice)))
+            self.result.warnings.append(str(entry.problem(name, advice)))
         self.result.profiles[entry.name] = Profile(entry.name, alias, keys, entry.place)
 
     def _provider_named(self, provider: str) -> tuple[str, str | None]:
@@ -267,8 +326,11 @@ class _Assembly:
         drivers = [
             str(found)
             for entry in self.providers.get(alias, {}).values()
-            if (chain := self._chain(entry, self._provider_extended, quiet=True))
-            and (found := _lookup(chain, "driver"))
+            if (
+                found := _lookup(
+                    self._chain(entry, self._provider_extended, quiet=True)[0], "driver"
+                )
+            )
         ]
         if driver:
             return alias, driver if driver in drivers else None
@@ -291,8 +353,8 @@ class _Assembly:
 
     def _chain(
         self, entry: _Entry, find: Callable[[str], _Entry | None], quiet: bool = False
-    ) -> list[_Entry] | None:
-        """The entry, what it extends, and so on; None, with a problem, where that fails."""
+    ) -> tuple[list[_Entry], bool]:
+        """The entry, what it extends, and so on; False, with a problem, where that fails."""
         chain = [entry]
         while (extends := chain[-1].keys.get("extends")) is not None:
             link = chain[-1]
@@ -304,21 +366,41 @@ class _Assembly:
                 text = f"{extends!r} extends this section in turn"
             if extended is None or text:
                 if not quiet:
-                    self._problem(link.place, link.name, "extends", text)
-                return None
+                    self.result.problems.append(link.problem("extends", text))
+                return chain, False
+            above = (link.kind, link.name)
+            self.result.extends.setdefault(above, set()).add((extended.kind, extended.name))
             chain.append(extended)
-        return chain
+        return chain, True
 
-    def _check_keys(self, entry: _Entry, place: Place) -> None:
+    def _check_all_keys(self, chain: Sequence[_Entry]) -> None:
+        for link in chain:
+            self._check_keys(link)
+
+    def _check_keys(self, entry: _Entry) -> None:
         if id(entry) in self._checked:
             return
         self._checked.add(id(entry))
         for name, value in entry.keys.items():
-            if fault := fault_of(name, value, place):
-                self._problem(entry.place, entry.name, str(name), fault)
+            if fault := fault_of(name, value, entry.kind):
+                problem = entry.problem(str(name), fault)
+                place = entry.key_places.get(name, entry.place)
+                self.result.problems.append(dataclasses.replace(problem, place=place))
             elif advice := advice_on(name, value):
-                warning = Problem(entry.place, entry.name, str(name), advice)
-                self.result.warnings.append(str(warning))
+                self.result.warnings.append(str(entry.problem(str(name), advice)))
+
+
+def _entry(section: Section, keys: Mapping[Any, Any], number: int = 0) -> _Entry:
+    places = section.key_places[number] if number < len(section.key_places) else {}
+    return _Entry(section.kind, section.name, dict(keys), section.place, places)
+
+
+def _is_misspelt(keys: Mapping[str, Any]) -> bool:
+    """Whether the driver was meant to be ours, and is called otherwise."""
+    driver = keys.get("driver")
+    if not isinstance(driver, str) or driver == DRIVER:
+        return False
+    return bool(difflib.get_close_matches(driver.strip().lower(), [DRIVER], cutoff=0.8))
 
 
 def _driver_extended(keys: Mapping[str, Any]) -> str:

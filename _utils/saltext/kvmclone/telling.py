@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import salt.utils.event
 
+from saltext.kvmclone.checks import Problem
 from saltext.kvmclone.clone import Clone
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,22 @@ def fire(opts: Mapping[str, Any], word: str, data: Mapping[str, Any]) -> None:
     with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=False) as bus:
         if not bus.fire_event(dict(data), f"salt/kvm_clone/{word}"):
             log.warning("the event %s could not be fired", word)
+
+
+#: What was said of the configuration in this process: the reactor's worker reads it at each bell.
+_said: set[str] = set()
+
+
+def configuration(problems: Iterable[Problem]) -> None:
+    """Warn once of each section that is wrong, and will be refused only where it is used."""
+    news = [text for text in dict.fromkeys(map(str, problems)) if text not in _said]
+    _said.update(news)
+    for text in news:
+        log.warning("the configuration of kvm_clone: %s", text)
+    if news and sys.stderr.isatty():
+        count = "One problem" if len(news) == 1 else f"{len(news)} problems"
+        words = f"{count} in the configuration; what does not use these sections works."
+        print(f"{words} See: salt-run kvmclone.profiles", file=sys.stderr, flush=True)
 
 
 def progress(name: str, stage: str, elapsed: float, clone: Clone) -> None:
