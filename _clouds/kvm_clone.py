@@ -8,7 +8,7 @@ ships its own libvirt driver (3006, 3007) this one takes its place.
 
 The file is not called ``libvirt.py``, so that ``import libvirt`` cannot mean itself.
 
-:depends: libvirt-python, lxml, paramiko
+:depends: libvirt-python, lxml; paramiko >= 3.2 to reach guests over ssh
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Clone KVM machines on this host
 The execution module on a KVM host: every function is one call into ``saltext.kvmclone``.
 A create ends at ``addressed`` here; enrolling is the runner's (``salt-run kvmclone.create``).
 
-:depends: libvirt-python, lxml; paramiko to reach guests over ssh
+:depends: libvirt-python, lxml; paramiko >= 3.2 to reach guests over ssh
 """
 
 from __future__ import annotations

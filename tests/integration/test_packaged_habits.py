@@ -237,7 +237,7 @@ except errors.MissingPackage as error:
     library = no_paramiko.modules[0] + "/_utils"
     python = str(no_paramiko.venv / "bin/python")
     done = no_paramiko.execute(["env", f"PYTHONPATH={library}", python, "-c", code])
-    assert "salt-pip install paramiko" in done.stdout, done
+    assert "salt-pip install 'paramiko>=3.2'" in done.stdout, done
 
 
 # --- beside saltext-virt --------------------------------------------------------------------------

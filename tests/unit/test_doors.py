@@ -155,7 +155,7 @@ def test_a_runner_that_lacks_a_package_says_so_before_all_else(
     [
         ("libvirt", "libvirt-python"),
         ("lxml.etree", "lxml"),
-        ("paramiko", "paramiko"),
+        ("paramiko.auth_strategy", "'paramiko>=3.2'"),
         ("jinja2", "Jinja2"),
     ],
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import shlex
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,13 @@ log = logging.getLogger(__name__)
 Answer = dict[str, Any]
 
 
-#: Where a module comes from, when its name is not the package's.
-_PACKAGES = {"libvirt": "libvirt-python", "yaml": "PyYAML", "jinja2": "Jinja2"}
+#: What to install for a module, where that is not just its name.
+_PACKAGES = {
+    "libvirt": "libvirt-python",
+    "yaml": "PyYAML",
+    "jinja2": "Jinja2",
+    "paramiko": "paramiko>=3.2",
+}
 
 
 def missing(error: ImportError) -> str:
@@ -43,7 +49,7 @@ def missing_package(package: str) -> str:
     """One sentence that names a missing Python package and the line that installs it."""
     return (
         f"kvm_clone needs the Python package '{package}', which is not installed here. "
-        f"Install it: salt-pip install {package}"
+        f"Install it: salt-pip install {shlex.quote(package)}"
     )
 
 

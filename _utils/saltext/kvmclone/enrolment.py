@@ -21,7 +21,7 @@ from saltext.kvmclone import minions
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.config import Catalogue
 from saltext.kvmclone.errors import ConfigError
-from saltext.kvmclone.guest import loginkey
+from saltext.kvmclone.guest import login_key
 from saltext.kvmclone.guest.minion import Enrolment, GuestFile
 from saltext.kvmclone.keys import KeyPair, MinionKeys
 from saltext.kvmclone.ownership import Minion
@@ -150,7 +150,7 @@ def on_this_host(
 def prepare(opts: Mapping[str, Any], request: Request, secrets: Secrets) -> None:
     """See :meth:`Enroller.prepare`."""
     if secrets.private_key:
-        loginkey.read(secrets.private_key, secrets.private_key_passphrase)
+        login_key.read(secrets.private_key, secrets.private_key_passphrase)
     _script(opts, request, _configuration(request))
     _files(request)
 

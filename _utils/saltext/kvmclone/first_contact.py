@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from saltext.kvmclone import domain_xml, neighbours
 from saltext.kvmclone.errors import WrongGuest
 from saltext.kvmclone.guest.channel import PublicKey
-from saltext.kvmclone.guest.login import PASSWORD
 from saltext.kvmclone.guest.ssh import SshChannel
 from saltext.kvmclone.host import DomainHandle
 
 
 @dataclass(frozen=True)
-class _Face:
-    """By what another domain of the host can be recognised."""
+class PeerIdentity:
+    """What another domain of the host can be recognised by."""
 
     name: str
     macs: frozenset[str]
@@ -54,7 +53,7 @@ class FirstContact:
         self.vouched = bool(cards & macs(self.handle))
         if self.vouched:
             return
-        for other in self.handle.host.each_domain(_face):
+        for other in self.handle.host.each_domain(_peer_identity):
             if other.name != self.handle.name and (
                 cards & other.macs or key.line in other.host_keys
             ):
@@ -71,7 +70,7 @@ class FirstContact:
         text += (
             "only its MAC address vouches for it." if self.vouched else "nothing vouches for it."
         )
-        if channel.entered_by == PASSWORD:
+        if channel.auth_method == "password":
             text += (
                 " The password was sent before the guest could show its uuid; a private_key, or "
                 "qemu-guest-agent in the base, avoids that."
@@ -94,6 +93,6 @@ def _cards_at(address: str) -> frozenset[str]:
     return frozenset(entry.mac for entry in entries if entry.address == address)
 
 
-def _face(handle: DomainHandle) -> _Face:
+def _peer_identity(handle: DomainHandle) -> PeerIdentity:
     record = handle.record()
-    return _Face(handle.name, macs(handle), record.host_keys if record else ())
+    return PeerIdentity(handle.name, macs(handle), record.host_keys if record else ())

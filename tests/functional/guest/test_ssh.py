@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from saltext.kvmclone import errors
-from saltext.kvmclone.guest import hostkeys, ssh
+from saltext.kvmclone.guest import hostkeys, ssh, ssh_transport
 from saltext.kvmclone.guest.channel import check
 from saltext.kvmclone.request import Login, Secrets
 from tests.functional.guest.sshd import PASSWORD, USER, Sshd, free_port
@@ -131,7 +131,7 @@ def test_a_key_with_a_passphrase_needs_it(sshd, style):
 
     with enter("open sesame") as channel:
         assert channel.run("true", timeout=10).status == 0
-        assert channel.entered_by == "key"
+        assert channel.auth_method == "key"
     for wrong in ("", "canary"):
         with pytest.raises(errors.LoginFailed, match="passphrase") as caught:
             enter(wrong)
@@ -177,7 +177,7 @@ def test_the_ssh_agent_opens_the_door_where_it_is_asked_for(sshd, agent):
     login = Login("root", sshd.port, ssh_agent=True)
     with ssh.connect("127.0.0.1", login, Secrets(), deadline=time.monotonic() + 15) as channel:
         assert channel.run("id -u", timeout=10).output == "0\n"
-        assert channel.entered_by == "ssh agent"
+        assert channel.auth_method == "ssh agent"
     with pytest.raises(errors.LoginFailed, match="neither a key nor a password") as caught:
         ssh.connect(
             "127.0.0.1", Login("root", sshd.port), Secrets(), deadline=time.monotonic() + 15
@@ -191,7 +191,7 @@ def test_an_agent_with_many_keys_leaves_the_password_its_turn(sshd, agent):
     login = Login(USER, sshd.port, ssh_agent=True)
     secrets = Secrets(password=PASSWORD)
     with ssh.connect("127.0.0.1", login, secrets, deadline=time.monotonic() + 15) as channel:
-        assert channel.entered_by == "password"
+        assert channel.auth_method == "password"
 
 
 @pytest.mark.parametrize("kind", ["no agent", "no key"])
@@ -224,6 +224,84 @@ def test_a_wrong_password_fails_at_once_and_is_not_repeated(sshd, enter):
     assert time.monotonic() - started < 8
     assert sshd.log.count("Failed password") == 1
     assert "wrong canary" not in str(caught.value)
+
+
+def keys_for_all(sshd: Sshd) -> dict[str, str]:
+    """Options under which the keys are the ordinary user's too, who cannot read that file."""
+    command = f"/bin/cat {sshd.folder}/authorized_keys"
+    return {"AuthorizedKeysCommand": command, "AuthorizedKeysCommandUser": "root"}
+
+
+def test_two_factors_are_both_shown(sshd, agent):
+    (public,) = agent(ed25519.Ed25519PrivateKey.generate())
+    sshd.authorize(public)
+    sshd.options |= {**keys_for_all(sshd), "AuthenticationMethods": "publickey,password"}
+    sshd.start()
+    login, secrets = Login(USER, sshd.port, ssh_agent=True), Secrets(password=PASSWORD)
+    with ssh.connect("127.0.0.1", login, secrets, deadline=time.monotonic() + 15) as channel:
+        assert channel.auth_method == "password"
+        assert channel.run("id -un", timeout=10).output == f"{USER}\n"
+
+
+#: Starts sshd with a /run of its own, in which a machine is still booting.
+BOOTING = (
+    "unshare", "--mount", "sh", "-c",
+    "mount -t tmpfs none /run && mkdir -m 755 /run/sshd && "
+    "echo 'System is booting up. See pam_nologin(8)' >/run/nologin && exec \"$@\"", "sh",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("by", ["key", "password"])
+def test_a_guest_that_still_boots_lets_in_once_it_has(sshd, enter, by):
+    private, public = key_text(ed25519.Ed25519PrivateKey.generate())
+    sshd.authorize(public)
+    sshd.options |= keys_for_all(sshd)
+    sshd.start(*BOOTING)
+    sshd.wait()
+    booted = threading.Timer(1.5, os.unlink, [f"/proc/{sshd.process.pid}/root/run/nologin"])
+    booted.start()
+    started = time.monotonic()
+    secrets = Secrets(private_key=private) if by == "key" else Secrets(password=PASSWORD)
+    login = Login(USER, sshd.port)
+    with ssh.connect("127.0.0.1", login, secrets, deadline=started + 20) as channel:
+        assert channel.auth_method == by
+    assert time.monotonic() - started > 1.5
+    assert sshd.connections > 1
+    booted.join()
+
+
+def test_a_guest_that_boots_without_end_is_named_at_the_deadline(sshd, enter):
+    sshd.start(*BOOTING)
+    sshd.wait()
+    with pytest.raises(errors.ChannelError, match="booting up"):
+        enter(wait=2)
+
+
+def test_an_sshd_that_disconnects_at_the_login_may_be_starting(sshd, enter, monkeypatch):
+    monkeypatch.setattr(ssh_transport.Disconnected, "grace_s", 1.5)
+    sshd.options |= {"MaxAuthTries": "1"}
+    sshd.start()
+    private, _ = key_text(ed25519.Ed25519PrivateKey.generate())
+    secrets = Secrets(password=PASSWORD, private_key=private)
+    with pytest.raises(errors.LoginFailed, match="closes the connection") as caught:
+        ssh.connect("127.0.0.1", Login(USER, sshd.port), secrets, deadline=time.monotonic() + 20)
+    assert "journalctl" in caught.value.hint
+    assert sshd.connections > 1
+    assert "password" not in sshd.log, "one that has disconnected is not shown more"
+
+
+def test_a_login_logs_no_secret(sshd, enter, caplog):
+    caplog.set_level("DEBUG")
+    private, _ = key_text(ed25519.Ed25519PrivateKey.generate())
+    sshd.start()
+    secrets = Secrets(password=PASSWORD, private_key=private)
+    login, deadline = Login(USER, sshd.port), time.monotonic() + 15
+    with ssh.connect("127.0.0.1", login, secrets, deadline=deadline) as channel:
+        channel.run("true", timeout=10)
+    with pytest.raises(errors.LoginFailed):
+        enter(password="wrong canary")
+    for secret in (PASSWORD, "wrong canary", *private.splitlines()[1:-1]):
+        assert secret not in caplog.text
 
 
 def test_neither_key_nor_password_is_an_error_that_says_so(sshd, enter, monkeypatch):
@@ -263,13 +341,6 @@ def test_waiting_ends_at_the_deadline(kind):
         listener.close()
 
 
-def test_without_paramiko_the_error_names_the_line_that_installs_it(monkeypatch):
-    monkeypatch.setattr(ssh, "paramiko", None)
-    with pytest.raises(errors.MissingPackage) as caught:
-        ssh.connect("127.0.0.1", Login(), Secrets(password="x"), deadline=0)
-    assert "salt-pip install paramiko" in caught.value.hint
-
-
 # --- whose door it is -------------------------------------------------------------------
 
 
@@ -292,6 +363,14 @@ def test_an_expected_host_key_of_any_kind_is_asked_for(sshd, enter, index):
     sshd.start()
     with enter(host_keys=[sshd.host_keys[index]]) as channel:
         assert channel.host_key == sshd.host_keys[index]
+
+
+def test_one_of_several_expected_host_keys_is_asked_for(sshd, enter):
+    sshd.start()
+    _, ecdsa, rsa_key = sshd.host_keys
+    stale = hostkeys.generate()[1].public
+    with enter(host_keys=[stale, rsa_key, ecdsa]) as channel:
+        assert channel.host_key == ecdsa
 
 
 def test_another_host_key_is_refused_before_the_password_is_sent(sshd, enter):
@@ -343,7 +422,7 @@ def test_a_key_that_opens_the_door_spares_the_password(sshd, enter):
     with ssh.connect(
         "127.0.0.1", Login("root", sshd.port), secrets, deadline=time.monotonic() + 15
     ) as channel:
-        assert channel.entered_by == "key"
+        assert channel.auth_method == "key"
     assert "password" not in sshd.log
 
 
@@ -528,7 +607,7 @@ def test_a_command_that_never_stops_to_speak_ends_in_time(root):
 
 
 def test_a_daemon_that_goes_on_speaking_holds_nobody_up_for_ever(root, monkeypatch):
-    monkeypatch.setattr(ssh, "DRAIN", 1.0)
+    monkeypatch.setattr(ssh, "DRAIN_S", 1.0)
     started = time.monotonic()
     result = root.run(
         "( i=0; while [ $i -lt 15000 ]; do i=$((i+1)); echo word; sleep 0.001; done ) & exit 3",

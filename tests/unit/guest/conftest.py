@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from saltext.kvmclone.guest.channel import Result, ShellFiles, with_path
+from saltext.kvmclone.guest.channel import Channel, Result, with_path
 
 SHELLS = {
     name: command
@@ -22,7 +22,7 @@ SHELLS = {
 }
 
 
-class Guest(ShellFiles):
+class Guest(Channel):
     """
     A channel whose guest is a folder.
 

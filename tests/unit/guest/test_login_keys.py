@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ed25519
 from saltext.kvmclone import config
 from saltext.kvmclone.config import Place, Section
 from saltext.kvmclone.errors import ConfigError, LoginFailed, SecretInArgument
-from saltext.kvmclone.guest import loginkey
+from saltext.kvmclone.guest import login_key
 from saltext.kvmclone.request import Request, Secrets
 
 
@@ -59,10 +59,10 @@ def locked(key, passphrase: bytes) -> str:
 
 def test_a_wrong_passphrase_is_told_without_a_guest():
     text = locked(ed25519.Ed25519PrivateKey.generate(), b"canary")
-    assert loginkey.read(text, "canary")
+    assert login_key.read(text, "canary")
     for wrong in ("", "other"):
         with pytest.raises(LoginFailed) as caught:
-            loginkey.read(text, wrong)
+            login_key.read(text, wrong)
         assert "private_key_passphrase" in caught.value.hint
     with pytest.raises(LoginFailed, match="DSA"):
-        loginkey.read(locked(dsa.generate_private_key(1024), b"canary"), "canary")
+        login_key.read(locked(dsa.generate_private_key(1024), b"canary"), "canary")

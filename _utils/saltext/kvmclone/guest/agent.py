@@ -18,8 +18,8 @@ from typing import Any
 
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest.channel import (
+    Channel,
     Result,
-    ShellFiles,
     first_line,
     timed_out,
     with_path,
@@ -96,7 +96,7 @@ class Usable:
         return not self.why_not
 
 
-class AgentChannel(ShellFiles):
+class AgentChannel(Channel):
     """
     A channel through the guest agent. Making it sends nothing.
 
@@ -109,15 +109,6 @@ class AgentChannel(ShellFiles):
     def __init__(self, command: Command) -> None:
         self._command = command
         self.lost = False
-
-    def __enter__(self) -> AgentChannel:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Nothing is held: the connection is the caller's."""
 
     def usable(self) -> Usable:
         """Whether this agent lets us do what we need."""
@@ -149,7 +140,7 @@ class AgentChannel(ShellFiles):
         stdin: bytes | None = None,
         as_root: bool = True,
     ) -> Result:
-        """See :meth:`~saltext.kvmclone.guest.channel.Channel.run`; always as root."""
+        """See :meth:`.Channel.run`; always as root."""
         deadline = time.monotonic() + timeout
         if stdin is None or len(stdin) <= CHUNK:
             return self._execute(command, stdin or b"", deadline)

@@ -14,11 +14,15 @@ import hashlib
 import json
 import re
 import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from saltext.kvmclone import errors
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # Python 3.11 has it
 
 #: sshd and the agent start commands with very different, sometimes empty, PATHs.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -92,19 +96,20 @@ class PublicKey:
         return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
-class Channel(Protocol):
+class Channel(ABC):
     """
     A way into one guest. Use it as a context manager, or call :meth:`close`.
 
     Every operation ends within its timeout. Common errors:
     :class:`~errors.ChannelError` where the guest cannot be talked to (any more),
     :class:`~errors.CommandFailed` where it can and the operation did not succeed.
+
+    :cvar name: ``ssh`` or ``agent``.
     """
 
-    @property
-    def name(self) -> str:
-        """``ssh`` or ``agent``."""
+    name: str
 
+    @abstractmethod
     def run(
         self,
         command: str,
@@ -130,34 +135,6 @@ class Channel(Protocol):
 
         :param path: Absolute path in the guest; its folder exists.
         """
-
-    def read(self, path: str) -> bytes:
-        """The content of a file, read as root."""
-
-    def close(self) -> None:
-        """Give back what the channel holds; may be called twice."""
-
-    def __enter__(self) -> Channel: ...
-
-    def __exit__(self, *exc: object) -> None: ...
-
-
-class ShellFiles:
-    """Files by way of a channel's own :meth:`Channel.run`: one command per file."""
-
-    def run(
-        self,
-        command: str,
-        *,
-        timeout: float,
-        stdin: bytes | None = None,
-        as_root: bool = True,
-    ) -> Result:
-        """See :meth:`Channel.run`."""
-        raise NotImplementedError
-
-    def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
-        """See :meth:`Channel.write`."""
         result = self.run(
             f"p={shlex.quote(path)}; umask 077; "
             '[ ! -d "$p" ] && t=$(mktemp "$p.XXXXXX") || exit 1; '
@@ -169,11 +146,20 @@ class ShellFiles:
         check(result, f"writing {path}")
 
     def read(self, path: str) -> bytes:
-        """See :meth:`Channel.read`."""
+        """Return the content of a file, read as root."""
         # base64, because a channel's output is text and may have crossed a terminal.
         result = self.run(f"base64 < {shlex.quote(path)}", timeout=FILE_TIMEOUT)
         check(result, f"reading {path}")
         return base64.b64decode(result.output)
+
+    def close(self) -> None:  # noqa: B027 - an agent's channel holds nothing
+        """Give back what the channel holds; may be called twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 def check(result: Result, what: str, hint: str = "", secrets: Iterable[str] = ()) -> Result:

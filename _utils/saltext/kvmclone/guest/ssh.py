@@ -1,10 +1,9 @@
 """
 SSH as a channel: one connection per guest, many commands over it.
 
-:func:`connect` waits for the guest's sshd and enters; :class:`SshChannel` runs commands.
-The first words with the server are in :mod:`.greeting`, what opens the door is in
-:mod:`.login`. How a command gets its root rights, and how its input gets past sudo and a
-terminal, is in :mod:`.sudo`.
+:func:`connect` waits for the guest's sshd and logs in (:mod:`.ssh_transport`, :mod:`.ssh_auth`);
+:class:`SshChannel` runs commands. How a command gets its root rights, and how its input gets past
+sudo and a terminal, is in :mod:`.sudo`.
 """
 
 from __future__ import annotations
@@ -14,32 +13,36 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib import metadata
 from typing import Any
 
 from saltext.kvmclone import errors
-from saltext.kvmclone.guest import greeting, sudo
-from saltext.kvmclone.guest import login as entering
+from saltext.kvmclone.guest import sudo
 from saltext.kvmclone.guest.channel import (
     MOST,
+    Channel,
     PublicKey,
     Result,
-    ShellFiles,
     says_too_much,
     timed_out,
     with_path,
 )
 from saltext.kvmclone.request import Login, Secrets
 
+_IMPORT_ERROR: Exception | None = None
 try:
-    import paramiko
-except ImportError:  # A master that never speaks ssh does without.
-    paramiko = None  # type: ignore[assignment]
+    from saltext.kvmclone.guest import ssh_auth, ssh_transport
+# An old paramiko does not only lack a module, it also fails at what a new cryptography lacks.
+except (ImportError, AttributeError) as error:
+    if (error.name or "").startswith("saltext"):
+        raise
+    _IMPORT_ERROR = error  # Only ssh needs paramiko: `connect` says so.
 
 #: Seconds for output that follows the exit of a command. A daemon that the command
 #: started may hold the stream open for ever.
-LINGER = 0.3
+LINGER_S = 0.3
 #: Seconds for what is still under way then; a daemon may go on speaking for ever.
-DRAIN = 10.0
+DRAIN_S = 10.0
 #: Status of a command that some signal ended; paramiko does not tell which.
 _KILLED = 128
 
@@ -66,94 +69,77 @@ def connect(
     :param deadline: When to give up waiting, on the clock of ``time.monotonic()``.
     :param host_keys: The keys that the guest is known to have; it must show one of them.
         None: the key seen at first contact is recorded (:attr:`SshChannel.host_key`).
-    :param vet: At first contact: asked about the key that is shown, before the login. It
+    :param vet: At first contact: called with the key that is shown, before the login. It
         raises where the machine is known to be another.
-    :raises errors.MissingPackage: No paramiko.
+    :raises errors.MissingPackage: No paramiko, or one that is too old.
     :raises errors.LoginFailed: The guest answered and refused, or the key is unusable.
     :raises errors.WrongGuest: It showed another host key.
     :raises errors.ChannelError: No sshd until the deadline.
     """
-    if paramiko is None:
-        raise errors.MissingPackage(
-            "the ssh channel needs the Python package paramiko",
-            "Install it on the machine that talks to the guest: salt-pip install paramiko",
-        )
+    if _IMPORT_ERROR is not None:
+        raise _missing_paramiko(_IMPORT_ERROR) from _IMPORT_ERROR
     where = f"{login.username}@{address} port {login.port}"
-    wanted = None if host_keys is None else list(host_keys)
-    patience: dict[type[greeting.NotReady], float] = {}
-    with entering.means(login, secrets, where) as means:
+    policy = ssh_transport.HostKeyPolicy(host_keys, vet)
+    give_up: dict[type[ssh_transport.NotReady], float] = {}
+    with ssh_auth.strategy(login, secrets, where) as strategy:
         while True:
             try:
-                transport = greeting.greet(address, login.port, deadline, wanted)
-                seen, entered_by = _enter(transport, wanted, vet, means, where)
-                return SshChannel(transport, seen, entered_by, login, secrets, where)
-            except greeting.NotReady as exc:
+                client = ssh_transport.log_in(address, login.port, policy, strategy, deadline)
+                assert policy.shown is not None, "SSHClient asks the policy first"
+                return SshChannel(client, policy.shown, strategy.used, login, secrets, where)
+            except ssh_transport.NotReady as exc:
                 now = time.monotonic()
-                last = patience.setdefault(type(exc), now + exc.patience)
-                if now > min(last, deadline - exc.pause):
+                last = give_up.setdefault(type(exc), now + exc.grace_s)
+                if now > min(last, deadline - exc.pause_s):
                     raise exc.final(where) from exc
-                time.sleep(exc.pause)
+                time.sleep(exc.pause_s)
 
 
-def _enter(
-    transport: Any,
-    wanted: Sequence[PublicKey] | None,
-    vet: Callable[[PublicKey], None] | None,
-    means: Sequence[entering.Means],
-    where: str,
-) -> tuple[PublicKey, str]:
-    """
-    From the greeting through the login; the connection is closed where that fails.
-
-    :return: The host key that the server showed, and the name of the means that let us in.
-    """
+def _missing_paramiko(error: Exception) -> errors.MissingPackage:
+    """Return the error for a paramiko that is not there, or too old."""
     try:
-        seen = greeting.host_key(transport, wanted)
-        if wanted is None and vet is not None:
-            vet(seen)
-        return seen, entering.enter(transport, means, where)
-    except BaseException:
-        transport.close()
-        raise
+        installed = metadata.version("paramiko")
+    except metadata.PackageNotFoundError:
+        installed = "none"
+    return errors.MissingPackage(
+        "ssh to a guest needs the Python package paramiko, 3.2 or newer "
+        f"(installed: {installed}; {error})",
+        "Install it on the machine that talks to the guest: salt-pip install 'paramiko>=3.2'",
+    )
 
 
-class SshChannel(ShellFiles):
+class SshChannel(Channel):
     """
     A logged-in connection. Made by :func:`connect`.
 
     :ivar host_key: The key that the server showed.
-    :ivar entered_by: What let us in: ``key``, ``ssh agent`` or ``password``.
+    :ivar auth_method: What the guest accepted: ``key``, ``ssh agent`` or ``password``.
     """
 
     name = "ssh"
 
     def __init__(
         self,
-        transport: Any,
+        client: Any,
         host_key: PublicKey,
-        entered_by: str,
+        auth_method: str,
         login: Login,
         secrets: Secrets,
         where: str,
     ) -> None:
         self.host_key = host_key
-        self.entered_by = entered_by
-        self._transport = transport
+        self.auth_method = auth_method
+        self._client = client
+        self._transport = client.get_transport()
         self._login = login
         self._sudo_password = secrets.sudo_password or secrets.password
         self._where = where
         # Without traffic nobody notices that the guest vanished under a silent script.
-        transport.set_keepalive(15)
-
-    def __enter__(self) -> SshChannel:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+        self._transport.set_keepalive(15)
 
     def close(self) -> None:
-        """See :meth:`~saltext.kvmclone.guest.channel.Channel.close`."""
-        self._transport.close()
+        """See :meth:`.Channel.close`."""
+        self._client.close()
 
     def run(
         self,
@@ -163,7 +149,7 @@ class SshChannel(ShellFiles):
         stdin: bytes | None = None,
         as_root: bool = True,
     ) -> Result:
-        """See :meth:`~saltext.kvmclone.guest.channel.Channel.run`."""
+        """See :meth:`.Channel.run`."""
         deadline = time.monotonic() + timeout
         text, dialogue = with_path(command), None
         if as_root and self._login.sudo:
@@ -171,8 +157,8 @@ class SshChannel(ShellFiles):
             text = dialogue.command
         try:
             session = self._transport.open_session(timeout=max(timeout, 1.0))
-        except Exception as exc:  # as in `greet`
-            raise self._dead(exc) from exc
+        except Exception as exc:  # as in `log_in`
+            raise self._broken(exc) from exc
         try:
             _begin(session, text, dialogue is not None and self._login.tty, deadline)
             result = _converse(session, dialogue or sudo.Plain(stdin or b""), deadline)
@@ -180,18 +166,18 @@ class SshChannel(ShellFiles):
             raise timed_out(command) from None
         except OverflowError:
             raise says_too_much(command) from None
-        except (paramiko.SSHException, EOFError, OSError) as exc:
-            raise self._dead(exc) from exc
+        except ssh_transport.CONNECTION_ERRORS as exc:
+            raise self._broken(exc) from exc
         finally:
             session.close()
         if result.status == -1:  # The session ended without an exit status.
             if not self._transport.is_active():
-                raise self._dead(None)
+                raise self._broken(None)
             return Result(_KILLED, result.output, result.error)
         return result
 
-    def _dead(self, exc: Exception | None) -> errors.ChannelError:
-        why = f": {greeting.reason(exc)}" if exc is not None and str(exc) else ""
+    def _broken(self, exc: Exception | None) -> errors.ChannelError:
+        why = f": {ssh_transport.reason(exc)}" if exc is not None and str(exc) else ""
         return errors.ChannelError(
             f"the ssh connection to {self._where} broke{why}",
             "Did the guest reboot, or lose its address?",
@@ -216,10 +202,10 @@ def _begin(session: Any, command: str, tty: bool, deadline: float) -> None:
         if tty:
             session.get_pty(term="dumb", width=1000)
         session.exec_command(command)
-    except Exception as exc:  # as in `greet`
+    except Exception as exc:  # as in `log_in`
         if time.monotonic() >= deadline:
             raise TimeoutError from exc
-        raise paramiko.SSHException(greeting.reason(exc)) from exc
+        raise ConnectionError(ssh_transport.reason(exc)) from exc
     finally:
         alarm.cancel()
 
@@ -258,10 +244,10 @@ def _converse(session: Any, dialogue: sudo.Plain | sudo.Dialogue, deadline: floa
         if ended:
             ended_at = ended_at or now
         # What never stops to speak is not read for ever.
-        if read and now <= (ended_at + DRAIN if ended_at else deadline):
+        if read and now <= (ended_at + DRAIN_S if ended_at else deadline):
             continue
         if ended_at:
-            if read or session.eof_received or session.closed or now - ended_at > LINGER:
+            if read or session.eof_received or session.closed or now - ended_at > LINGER_S:
                 status = session.recv_exit_status()
                 return dialogue.result(status, bytes(output), bytes(error))
         elif now > deadline:
