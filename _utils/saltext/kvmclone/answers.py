@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 
-from saltext.kvmclone import addresses, domain_xml, drift, pools, workers
+from saltext.kvmclone import addresses, domain_xml, drift, pools, redaction, workers
 from saltext.kvmclone.census import identity
 from saltext.kvmclone.clone import Address, Clone, CloneDisk
 from saltext.kvmclone.codes import NO_DOMAIN
@@ -129,7 +129,7 @@ def clone_of(
     owned = {identity(disk.path, host.local) for disk in disks}
     used = [(disk, _path_of(host, disk)) for disk in domain.disks]
     shared = tuple(
-        CloneDisk(disk.target, path, disk.format, "share")
+        CloneDisk(disk.target, redaction.path(path), disk.format, "share")
         for disk, path in used
         if identity(path, host.local) not in owned
     )
@@ -158,7 +158,9 @@ def foreign(host: Host, handle: DomainHandle, label: str) -> Clone:
         strategy="",
         state=handle.state(),
         stage="",
-        disks=tuple(CloneDisk(d.target, d.path, d.format, "share") for d in domain.disks),
+        disks=tuple(
+            CloneDisk(d.target, redaction.path(d.path), d.format, "share") for d in domain.disks
+        ),
     )
 
 

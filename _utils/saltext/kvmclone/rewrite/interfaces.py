@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml
+from saltext.kvmclone import domain_xml, redaction
 from saltext.kvmclone.rewrite.outcome import Rewritten, drop, own_path, remove
 
 #: Interface types whose far end can serve several domains at once.
@@ -155,19 +155,24 @@ def _keep(element: etree._Element, label: str, out: Rewritten) -> None:
     for parameters in element.findall("./virtualport/parameters"):
         for attribute in ("interfaceid", "instanceid"):
             if attribute in parameters.attrib:
-                out.change(f"{label} {attribute}", parameters.get(attribute), None)
+                old = parameters.get(attribute, "")
+                place = f"virtualport/parameters@{attribute}"
+                told = redaction.shown(parameters, place, old)
+                out.change(f"{label} {attribute}", told, None)
                 parameters.attrib.pop(attribute)
     for parameter in element.findall("./filterref/parameter"):
         name, value = parameter.get("name", ""), parameter.get("value", "")
         if name.upper() in _ADDRESSES:
-            out.change(f"{label} filter {name}", value, None)
+            told = redaction.shown(parameter, "filterref/parameter@value", value)
+            out.change(f"{label} filter {name}", told, None)
             remove(parameter)
         elif name not in _OF_THE_NETWORK and _is_address(value):
             out.warn(f"The filter of {label} keeps {name}='{value}', as the base has it.")
     for backend in element.findall("backend"):
         own_path(backend, "logFile", f"{label} backend", out)
         for attribute in ("hostname", "fqdn"):  # what passt tells the guest to be called
-            out.change(f"{label} {attribute}", drop(backend, attribute), None)
+            old = drop(backend, attribute) and redaction.HIDDEN
+            out.change(f"{label} {attribute}", old, None)
     source = element.find("source")
     if source is not None:
         drop(source, "portid")
