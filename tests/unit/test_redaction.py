@@ -296,3 +296,4 @@ def test_what_qemu_quotes_of_a_definition_is_struck_out() -> None:
     hidden = redaction.hidden_values(xml)
     said = redaction.without("qemu: -smbios type=11,value=k=a,,canary7f3a: no such thing", hidden)
     assert said == f"qemu: -smbios type=11,value={HIDDEN}: no such thing"
+    assert redaction.without("Invalid parameter 'canary7f3a'", hidden).endswith(f"'{HIDDEN}'")

@@ -110,6 +110,8 @@ class Domain:
     :param has_agent_channel: It has the channel that a guest agent speaks through.
     :param agent_connected: An agent has opened its end; told by live XML alone.
     :param memory: Bytes that the guest can have at most; ``cpus`` likewise.
+    :param memory_now: Bytes that it has, less where the rest is only promised
+        (``<currentMemory>``); ``cpus_now`` likewise (``<vcpu current=…>``).
     """
 
     name: str
@@ -122,6 +124,8 @@ class Domain:
     memory: int
     cpus: int
     description: str
+    memory_now: int = 0
+    cpus_now: int = 0
 
 
 def read(xml: str) -> Domain:
@@ -141,6 +145,10 @@ def facts(root: etree._Element) -> Domain:
         for channel in root.findall("./devices/channel")
         if any(target.get("name") == AGENT_CHANNEL for target in channel.findall("target"))
     ]
+    memory = bytes_of(root.find("memory"))
+    cpus = number(text(root, "vcpu"), "vcpu") or 1
+    vcpu = root.find("vcpu")
+    present = vcpu.get("current") if vcpu is not None else None
     return Domain(
         name=text(root, "name"),
         uuid=text(root, "uuid"),
@@ -153,9 +161,11 @@ def facts(root: etree._Element) -> Domain:
             for channel in agent
             for target in channel.findall("target")
         ),
-        memory=bytes_of(root.find("memory")),
-        cpus=number(text(root, "vcpu"), "vcpu") or 1,
+        memory=memory,
+        cpus=cpus,
         description=text(root, "description"),
+        memory_now=bytes_of(root.find("currentMemory")) or memory,
+        cpus_now=number(present, "vcpu") or cpus,
     )
 
 

@@ -196,14 +196,19 @@ def hidden_values(xml: str) -> tuple[str, ...]:
 
 
 def without(text: str, hidden: tuple[str, ...]) -> str:
-    """Return a text in which :data:`HIDDEN` stands for every one of these values."""
-    for value in sorted(hidden, key=len, reverse=True):
-        # QEMU doubles the commas in what it is given.
-        for written in dict.fromkeys((value.replace(",", ",,"), value)):
+    """
+    Return a text in which :data:`HIDDEN` stands for every one of these values, and for each piece
+    of one: QEMU takes a value apart at its commas, and quotes what it does not understand.
+    """
+    pieces = {piece for value in hidden for piece in (value, *_SEPARATORS.split(value))}
+    for piece in sorted(pieces, key=len, reverse=True):
+        for written in dict.fromkeys((piece.replace(",", ",,"), piece)):
             if len(written) >= _SHORTEST:
                 text = text.replace(written, HIDDEN)
     return text
 
+
+_SEPARATORS = re.compile(r"[\s,=]+")
 
 #: Shorter values stand in every message by chance.
 _SHORTEST = 4

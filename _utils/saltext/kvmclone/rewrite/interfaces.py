@@ -155,9 +155,8 @@ def _keep(element: etree._Element, label: str, out: Rewritten) -> None:
     for parameters in element.findall("./virtualport/parameters"):
         for attribute in ("interfaceid", "instanceid"):
             if attribute in parameters.attrib:
-                old = parameters.get(attribute, "")
                 place = f"virtualport/parameters@{attribute}"
-                told = redaction.shown(parameters, place, old)
+                told = redaction.shown(parameters, place, parameters.get(attribute, ""))
                 out.change(f"{label} {attribute}", told, None)
                 parameters.attrib.pop(attribute)
     for parameter in element.findall("./filterref/parameter"):
