@@ -145,14 +145,14 @@ def adjust(name, profile=None, test=False, **keys):
     """
     Make a clone that is there what its profile and the given keys ask for: cpus, memory,
     disk sizes (never smaller), description, tags, autostart, and ``ttl``, which counts from
-    its making. What takes a reboot is said.
+    its making. What waits for its next start, of this or an earlier change, is said every time.
 
     profile
         Name of a profile in this host's cloud files or pillar. Without one, and without
         ``base_domain``, only the given keys are asked for.
     test
-        Only look. Answers ``{"changes": {KEY: {old, new}}, "refused": […], "notes": […]}``;
-        where anything is refused, nothing is changed.
+        Only look. Answers ``{"changes": {KEY: {old, new}}, "refused": […], "notes": […],
+        "pending": {KEY: {old, new}}}``; where anything is refused, nothing is changed.
 
     CLI Example:
 
@@ -280,7 +280,8 @@ def stop(name, url=None):
 
 def reboot(name, url=None):
     """
-    Reboot a clone, or start one that is off.
+    Reboot a clone, or start one that is off. What waits for the next start
+    (``kvm_clone.pending_changes``) a reboot does not bring; the answer's ``warnings`` say so.
 
     CLI Example:
 
@@ -328,6 +329,20 @@ def addresses(name, url=None):
         salt kvm01 kvm_clone.addresses web1
     """
     return _answered(lambda: _host(url).show(names.check(name)).as_dict()["addresses"])
+
+
+def pending_changes(name, url=None):
+    """
+    What waits for the next start of a running clone: cpus and memory that were changed since it was
+    started, as ``{"changes": {KEY: {old, new}}, "note": SENTENCE}``. A reboot does not bring it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt kvm01 kvm_clone.pending_changes web1
+    """
+    return _answered(lambda: _host(url).pending_changes(names.check(name)))
 
 
 def exists(name, url=None):

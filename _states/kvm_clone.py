@@ -23,6 +23,9 @@ __virtualname__ = "kvm_clone"
 
 _GENERATED = "<generated>"
 
+#: Changes of a running clone that its next start brings.
+_AT_START = ("cpus", "cpus maximum", "memory", "memory maximum")
+
 #: The daemon that is looked at before and after.
 _HERE = "qemu:///system"
 
@@ -93,11 +96,13 @@ def _kept(name, profile, running, keys):
     found = __salt__["kvm_clone.adjust"](name, profile=profile, test=__opts__["test"], **keys)
     if found["refused"]:
         return _answer(name, False, f"'{name}' exists. " + " ".join(found["refused"]))
-    answer = (running_ if running else stopped)(name)
+    answer = _powered(name, "running", "start") if running else stopped(name)
+    # A clone that was stopped just now has nothing that waits for that.
+    notes = [] if answer["changes"] and not running else found["notes"]
     if not found["changes"]:
-        return answer
+        return {**answer, "comment": " ".join([answer["comment"], *notes])}
     would = "would be" if __opts__["test"] else "was"
-    words = [f"'{name}' {would} adjusted.", *found["notes"], answer["comment"]]
+    words = [f"'{name}' {would} adjusted.", *notes, answer["comment"]]
     result = answer["result"]
     if result is True and __opts__["test"]:
         result = None
@@ -168,7 +173,8 @@ def absent(name, force=False):
 
 def running_(name):
     """
-    Make sure that a clone runs. At its first start it waits for the address, and tells it.
+    Make sure that a clone runs. At its first start it waits for the address, and tells it. Changes
+    that wait for its next start are told, and brought where ``watch`` or ``listen`` says so.
 
     CLI Example:
 
@@ -176,7 +182,7 @@ def running_(name):
 
         salt kvm01 state.single kvm_clone.running web1
     """
-    return _powered(name, "running", "start")
+    return _powered(name, "running", "start", tells=True)
 
 
 def stopped(name):
@@ -195,7 +201,8 @@ def stopped(name):
 def mod_watch(name, sfun=None, running=True, **_keys):
     """
     For ``watch`` and ``listen``: reboots the clone of a ``running``, or of a ``present`` that
-    wants it running. Called by Salt.
+    wants it running. Where changes wait for its next start, which a reboot is not, it is shut down
+    and started instead. Called by Salt.
 
     CLI Example:
 
@@ -205,26 +212,33 @@ def mod_watch(name, sfun=None, running=True, **_keys):
     """
     if sfun not in ("running", "present") or not running:
         return _answer(name, True, f"'{name}' is left as it is.")
-    changes = {"rebooted": _delta(False, True)}
-    if __opts__["test"]:
-        return _answer(name, None, f"'{name}' would be rebooted.", changes)
     try:
-        __salt__["kvm_clone.reboot"](name)
+        waiting = _waiting(name)
+        done = "restarted" if waiting else "rebooted"
+        words = f"{done}, which brings {', '.join(waiting)}" if waiting else done
+        changes = {done: _delta(False, True), **waiting}
+        if __opts__["test"]:
+            return _answer(name, None, f"'{name}' would be {words}.", changes)
+        for action in ("stop", "start") if waiting else ("reboot",):
+            __salt__[f"kvm_clone.{action}"](name)
     except CommandExecutionError as error:
         return _answer(name, False, str(error))
-    return _answer(name, True, f"'{name}' was rebooted.", changes)
+    return _answer(name, True, f"'{name}' was {words}.", changes)
 
 
 __func_alias__ = {"running_": "running"}
 
 
-def _powered(name, wanted, action):
+def _powered(name, wanted, action, tells=False):
     dry = __opts__["test"]
     try:
-        clone = _planned(name) if dry and not __salt__["kvm_clone.exists"](name) else None
-        clone = clone or __salt__["kvm_clone.show"](name)
+        planned = _planned(name) if dry and not __salt__["kvm_clone.exists"](name) else None
+        clone = planned or __salt__["kvm_clone.show"](name)
         if clone["state"] == wanted:
-            return _answer(name, True, f"'{name}' is {wanted}.")
+            words = f"'{name}' is {wanted}."
+            if tells and not planned:
+                words = f"{words} {__salt__['kvm_clone.pending_changes'](name)['note']}".strip()
+            return _answer(name, True, words)
         changes = {"state": _delta(clone["state"], wanted)}
         if action == "start" and clone["stage"] == "cloned":
             changes["address"] = _delta("", _GENERATED)
@@ -240,13 +254,33 @@ def _powered(name, wanted, action):
     return _answer(name, right, f"'{name}' is {clone['state']}.", changes)
 
 
+def _waiting(name):
+    """
+    What the next start of a running clone brings; in a dry run also what an earlier state of this
+    run would have changed.
+    """
+    if not __salt__["kvm_clone.exists"](name):
+        return {}
+    waiting = dict(__salt__["kvm_clone.pending_changes"](name)["changes"])
+    for told in _told_of(name) if __opts__["test"] else ():
+        if "state" not in told:  # else it starts with them
+            waiting.update({key: told[key] for key in _AT_START if key in told})
+    return waiting
+
+
+def _told_of(name):
+    """The changes of earlier states of this run, as far as these are ours and about that clone."""
+    told = (globals().get("__running__") or {}).items()
+    ours = [answer for tag, answer in told if tag.startswith("kvm_clone_|-")]
+    mine = [one for one in ours if (one.get("name"), one.get("result")) == (name, None)]
+    return [one.get("changes") or {} for one in mine]
+
+
 def _planned(name):
     """In a dry run: what an earlier state of this run would have made; None for nothing."""
-    for tag, answer in (globals().get("__running__") or {}).items():
-        if tag.startswith("kvm_clone_|-") and answer.get("name") == name:
-            made = (answer.get("changes") or {}).get("clone") or {}
-            if answer.get("result") is None and made.get("new"):
-                return made["new"]
+    for told in _told_of(name):
+        if (told.get("clone") or {}).get("new"):
+            return told["clone"]["new"]
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import secrets as random_words
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import pytest
 import yaml
 
@@ -293,3 +295,77 @@ def test_no_secret_is_left_on_the_host_in_caches_logs_and_temporary_files(told: 
 @pytest.mark.guest
 def test_no_secret_is_left_in_the_guest_but_in_its_own_place(told: Told) -> None:
     assert told.guest == {}
+
+
+# --- what the base's definition holds --------------------------------------------------------
+
+#: Where other tools, people, the guest's firmware and QEMU are told something: by its place, what
+#: stands before it in a plain definition and what takes that one's place.
+PLACES = {
+    "title": ("<memory", "<title>SECRET</title><memory"),
+    "description": ("<memory", "<description>SECRET</description><memory"),
+    "element": (
+        "<memory",
+        "<metadata><x:data xmlns:x='urn:tool'><x:users><x:user name='SECRET'>SECRET</x:user>"
+        "</x:users></x:data></metadata><memory",
+    ),
+    "oem": (
+        "<os>",
+        "<sysinfo type='smbios'><oemStrings><entry>e2e-shown SECRET</entry></oemStrings></sysinfo>"
+        "<sysinfo type='fwcfg'><entry name='opt/org.test/x'>SECRET</entry></sysinfo>"
+        "<os><smbios mode='sysinfo'/>",
+    ),
+    "kernel": ("<cmdline>", "<cmdline>token=SECRET e2e-shown "),
+    "argument": (
+        "</domain>",
+        "<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'>"
+        "<q:arg value='-object'/><q:arg value='secret,id=s,data=SECRET'/>"
+        "<q:env name='TOKEN' value='SECRET'/></q:commandline></domain>",
+    ),
+}
+
+
+@guest
+@pytest.mark.guest
+def test_no_secret_of_the_bases_definition_is_shown_by_any_door(lab: Lab, world: SaltWorld) -> None:
+    base, name = "e2e-shown", "e2e-never-made"
+    lab.tiny_base(base)
+    birds = Canaries()
+    with connection() as libvirtd:
+        xml = libvirtd.lookupByName(base).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        for place, (old, new) in PLACES.items():
+            secret = random_words.token_hex(12)
+            birds.add(place, secret)
+            assert old in xml, place
+            xml = xml.replace(old, new.replace("SECRET", secret), 1)
+        libvirtd.defineXML(xml)
+    wish = [f"base_domain={base}", "clone_strategy=quick"]
+    with Ear(world) as ear:
+        answers = [
+            world.execute(
+                world.command("salt-run", "--out=json", "-l", "debug", f"kvmclone.{what}", *words)
+            )
+            for what, words in (
+                ("plan", ("works", name, *wish)),
+                ("plan", ("drives", name, *wish)),
+                ("create", ("works", name, *wish)),
+            )
+        ]
+        answers += [
+            world.salt("kvm01", "kvm_clone.plan", name, *wish),
+            world.salt("kvm01", "state.single", "kvm_clone.present", name, *wish, "test=True"),
+            world.salt("kvm01", "kvm_clone.create", name, *wish),
+            world.call("kvm01", "kvm_clone.plan", name, *wish),
+            world.cloud("--list-images", "kvm"),
+        ]
+        time.sleep(1)
+    for plan in (answers[0].data["plans"][name], answers[3].data["kvm01"]):
+        assert "<qemu:arg" in plan["xml"].replace("<q:", "<qemu:"), "there was a plan to read"
+        assert "hands" in " ".join(plan["conflicts"])
+    heard = {
+        number: birds.heard(answer.stdout) + birds.heard(answer.stderr)
+        for number, answer in enumerate(answers)
+    }
+    assert {number: names for number, names in heard.items() if names} == {}
+    assert birds.heard(json.dumps(ear.events, default=repr)) == []
+    assert birds.heard_in_files([world.folder]) == {}, "the job cache and the logs"

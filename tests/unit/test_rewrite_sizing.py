@@ -30,7 +30,8 @@ def test_all_processors_that_were_asked_for_are_plugged_in() -> None:
     rewritten = sized(base(), cpus=3)
     assert "current=" not in rewritten.xml
     assert domain_xml.read(rewritten.xml).cpus == 3
-    assert rewritten.changes["cpus"] == {"old": 4, "new": 3}
+    assert rewritten.changes["cpus"] == {"old": 2, "new": 3}
+    assert rewritten.changes["cpus maximum"] == {"old": 4, "new": 3}
 
 
 def test_all_memory_that_was_asked_for_is_there_from_the_start() -> None:

@@ -8,16 +8,18 @@ disk ever shrinks. Looking writes nothing; what only the next boot brings is sai
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml, gathering, markup, protect, records
+from saltext.kvmclone import domain_xml, gathering, markup, pending, protect, records, redaction
 from saltext.kvmclone.census import Census
 from saltext.kvmclone.codes import (
     AFFECT_CONFIG,
+    AFFECT_LIVE,
     BLOCK_RESIZE_BYTES,
     MEMORY_MAXIMUM,
     METADATA_DESCRIPTION,
@@ -25,9 +27,12 @@ from saltext.kvmclone.codes import (
 )
 from saltext.kvmclone.domain_xml import Domain, Interface
 from saltext.kvmclone.errors import PlanRefused
+from saltext.kvmclone.findings import Commands
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import Record
 from saltext.kvmclone.request import NetworkWish, Request
+from saltext.kvmclone.rewrite.outcome import drop
+from saltext.kvmclone.rewrite.sizing import kibibytes
 
 
 @dataclass
@@ -38,12 +43,15 @@ class Adjustment:
     :param changes: ``{key: {"old", "new"}}`` of what can be mended.
     :param refused: One sentence for everything that cannot, with what to do.
     :param notes: What the operator should know, such as "from the next boot on".
+    :param pending: ``{key: {"old", "new"}}`` of what waits for the next start, as soon as the steps
+        are done: changes of now and of earlier.
     :param steps: The calls that mend it, in order; looking has made none of them.
     """
 
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    pending: dict[str, dict[str, Any]] = field(default_factory=dict)
     steps: list[Callable[[], object]] = field(default_factory=list)
 
     def change(self, key: str, old: Any, new: Any, *steps: Callable[[], object]) -> None:
@@ -53,23 +61,44 @@ class Adjustment:
 
     def as_dict(self) -> dict[str, Any]:
         """Without the steps."""
-        return {"changes": self.changes, "refused": self.refused, "notes": self.notes}
+        return {
+            "changes": self.changes,
+            "refused": self.refused,
+            "notes": self.notes,
+            "pending": self.pending,
+        }
 
 
-def compare(host: Host, handle: DomainHandle, record: Record, request: Request) -> Adjustment:
+def compare(
+    host: Host, handle: DomainHandle, record: Record, request: Request, commands: Commands
+) -> Adjustment:
     """
     What differs between a clone and what is asked for; writes nothing.
 
     A key that the request leaves open is left as it is.
+
+    :param commands: How the commands of the notes are typed.
     """
     found = Adjustment()
     root = markup.parse(handle.definition())
     domain = domain_xml.facts(root)
     _unchangeable(domain, record, request, found)
-    _sizing(host, handle, domain, root, request, found)
+    _cpus(host, handle, domain, root, request, found)
+    _memory(host, handle, domain, root, request, found)
+    resized = bool(found.changes)
     _words(host, handle, domain, record, request, found)
     _disks(host, handle, domain, request, found)
     _protection(host, record, request, found)
+    if handle.state() != "shutoff":
+        after = root if found.refused else _as_asked(root, request)
+        found.pending = pending.changes(markup.parse(handle.live()), after)
+        if found.pending:
+            found.notes.append(pending.sentence(handle.name, found.pending, commands))
+    elif resized and handle.is_saved():
+        found.notes.append(
+            "Its memory is saved: its next start goes on with the cpus and memory of then. To "
+            f"start it anew instead: {commands.virsh('managedsave-remove', handle.name)}"
+        )
     return found
 
 
@@ -129,7 +158,7 @@ def _fits(wish: NetworkWish, has: Interface) -> bool:
     )
 
 
-def _sizing(
+def _cpus(
     host: Host,
     handle: DomainHandle,
     domain: Domain,
@@ -137,40 +166,95 @@ def _sizing(
     request: Request,
     found: Adjustment,
 ) -> None:
-    running = handle.state() != "shutoff"
-    if request.cpus is not None and request.cpus != domain.cpus:
-        if root.find("vcpus") is not None or root.find("./cpu/topology") is not None:
-            found.refused.append("'cpus' cannot be changed: the clone fixes its CPU topology.")
-        else:
-            count = request.cpus
+    count = request.cpus
+    if count is None or (count, count) == (domain.cpus_now, domain.cpus):
+        return
+    numbered = root.find("vcpus") is not None
+    if numbered or (count != domain.cpus and root.find("./cpu/topology") is not None):
+        found.refused.append("'cpus' cannot be changed: the clone fixes its CPU topology.")
+        return
+    if count != domain.cpus and root.find("./cpu/numa/cell") is not None:
+        found.refused.append("'cpus' cannot be changed: the clone fixes its NUMA cells.")
+        return
 
-            def set_cpus() -> None:
-                # Downwards the present number has to go first, upwards the greatest.
-                flags = [AFFECT_CONFIG, AFFECT_CONFIG | VCPU_MAXIMUM]
-                for flag in flags if count < domain.cpus else reversed(flags):
-                    host.call(handle.raw.setVcpusFlags, count, flag)
+    def set_cpus() -> None:
+        # Downwards the present number has to go first, upwards the greatest.
+        flags = [AFFECT_CONFIG, AFFECT_CONFIG | VCPU_MAXIMUM]
+        if count == domain.cpus:  # of a fixed topology, too
+            flags = [AFFECT_CONFIG]
+        for flag in flags if count <= domain.cpus else reversed(flags):
+            host.call(handle.raw.setVcpusFlags, count, flag)
 
-            found.change("cpus", domain.cpus, count, set_cpus)
-    if request.memory is not None and _kibibytes(request.memory) != _kibibytes(domain.memory):
-        if root.find("./cpu/numa") is not None:
-            found.refused.append("'memory' cannot be changed: the clone fixes its NUMA cells.")
-        else:
-            size = _kibibytes(request.memory)
-
-            def set_memory() -> None:
-                host.call(handle.raw.setMemoryFlags, size, AFFECT_CONFIG | MEMORY_MAXIMUM)
-                host.call(handle.raw.setMemoryFlags, size, AFFECT_CONFIG)
-
-            found.change("memory", domain.memory, request.memory, set_memory)
-    if running and {"cpus", "memory"} & set(found.changes):
-        found.notes.append(
-            "cpus and memory change at its next boot: salt-call kvm_clone.reboot "
-            f"does not suffice, stop and start '{domain.name}'."
-        )
+    _resize(found, "cpus", (domain.cpus_now, domain.cpus), count, set_cpus)
 
 
-def _kibibytes(size: int) -> int:
-    return -(-size // 1024)
+def _memory(
+    host: Host,
+    handle: DomainHandle,
+    domain: Domain,
+    root: etree._Element,
+    request: Request,
+    found: Adjustment,
+) -> None:
+    if request.memory is None:
+        return
+    size, most = kibibytes(request.memory), kibibytes(domain.memory)
+    if (size, size) == (kibibytes(domain.memory_now), most):
+        return
+    if size != most and (why := _fixed_memory(root, request.memory)):
+        found.refused.append(f"'memory' cannot be changed: {why}.")
+        return
+
+    def set_memory() -> None:
+        if size != most:
+            host.call(handle.raw.setMemoryFlags, size, AFFECT_CONFIG | MEMORY_MAXIMUM)
+        host.call(handle.raw.setMemoryFlags, size, AFFECT_CONFIG)
+
+    # What is less than a KiB apart is one size to libvirt.
+    had = [
+        request.memory if kibibytes(old) == size else old
+        for old in (domain.memory_now, domain.memory)
+    ]
+    _resize(found, "memory", (had[0], had[1]), request.memory, set_memory)
+
+
+def _fixed_memory(root: etree._Element, wanted: int) -> str:
+    """Why the most memory of a clone cannot be another; empty where it can."""
+    if root.find("./cpu/numa") is not None:
+        return "the clone fixes its NUMA cells"
+    if root.find("./devices/memory") is not None:
+        return "the clone has memory devices (<memory model=…>)"
+    limit = markup.bytes_of(root.find("maxMemory"))
+    if 0 < limit < wanted:
+        return f"the clone allows {limit} bytes (<maxMemory>)"
+    return ""
+
+
+def _resize(
+    found: Adjustment, key: str, had: tuple[int, int], wanted: int, step: Callable[[], object]
+) -> None:
+    """Note what the guest has and what it could have at most, as far as that differs."""
+    present, most = had
+    if present != wanted:
+        found.changes[key] = {"old": present, "new": wanted}
+    if most not in (present, wanted):
+        found.changes[f"{key} maximum"] = {"old": most, "new": wanted}
+    found.steps.append(step)
+
+
+def _as_asked(root: etree._Element, request: Request) -> etree._Element:
+    """The definition as it will be."""
+    after = copy.deepcopy(root)
+    vcpu = after.find("vcpu")
+    if request.cpus is not None and vcpu is not None:
+        drop(vcpu, "current")
+        vcpu.text = str(request.cpus)
+    if request.memory is not None:
+        for element in (after.find("memory"), after.find("currentMemory")):
+            if element is not None:
+                element.set("unit", "KiB")
+                element.text = str(kibibytes(request.memory))
+    return after
 
 
 def _words(
@@ -183,6 +267,7 @@ def _words(
 ) -> None:
     text = request.description
     if text is not None and text != domain.description:
+        flags = AFFECT_CONFIG | (AFFECT_LIVE if handle.state() != "shutoff" else 0)
 
         def describe() -> None:
             host.call(
@@ -191,10 +276,11 @@ def _words(
                 text or None,
                 None,
                 None,
-                AFFECT_CONFIG,
+                flags,
             )
 
-        found.change("description", domain.description, text, describe)
+        old = redaction.given_description(domain.description, record.base)
+        found.change("description", old, text, describe)
     if request.autostart is not None:
         now = bool(host.call(handle.raw.autostart))
         if now != request.autostart:

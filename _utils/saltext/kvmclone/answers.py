@@ -9,13 +9,25 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, replace
+from typing import Any
 
-from saltext.kvmclone import addresses, domain_xml, drift, pools, silent_agent, workers
+from saltext.kvmclone import (
+    addresses,
+    domain_xml,
+    drift,
+    markup,
+    pending,
+    pools,
+    redaction,
+    silent_agent,
+    workers,
+)
 from saltext.kvmclone.census import identity
 from saltext.kvmclone.clone import Address, Clone, CloneDisk
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.domain_xml import Disk
 from saltext.kvmclone.errors import AlreadyExists, CreateInProgress, KeptAfterFailure, absent
+from saltext.kvmclone.findings import Commands
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import ALIVE, DESTROYING, ELSEWHERE, Record, Work, Worker
 
@@ -25,16 +37,37 @@ def made(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone:
     return _clone(host, handle, record, label, "shutoff", (), _own_disks(record))
 
 
-def shown(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone:
-    """A clone as it is now, and what changed in its base since it was made."""
+def shown(
+    host: Host, handle: DomainHandle, record: Record, label: str, commands: Commands | None = None
+) -> Clone:
+    """
+    A clone as it is now, what changed in its base since it was made, and what waits for its next
+    start.
+
+    :param commands: How commands are typed where this is read; without them it is not told what
+        waits.
+    """
     clone = clone_of(host, handle, record, label)
+    waiting = pending_changes(handle, clone.state) if commands is not None else {}
+    told = (pending.sentence(handle.name, waiting, commands),) if waiting and commands else ()
     changes = tuple(drift.changes(host, record))
     failed = (f"The create failed and was kept: {record.failed}",) * bool(record.failed)
     expiry = (_expiry(record.expires),) * bool(record.expires)
     renamed = bool(record.name) and record.name != handle.name
     name = (f"It was made as '{record.name}'; its files, its minion and its guest keep that.",)
-    warnings = (*clone.warnings, *changes, *failed, *expiry, *name * renamed)
+    warnings = (*clone.warnings, *told, *changes, *failed, *expiry, *name * renamed)
     return replace(clone, drift=bool(changes), warnings=warnings)
+
+
+def pending_changes(handle: DomainHandle, state: str = "") -> dict[str, dict[str, Any]]:
+    """
+    Return what the next start of a machine changes; see :func:`.pending.changes`.
+
+    :param state: libvirt's state, where it is known.
+    """
+    if (state or handle.state()) == "shutoff":
+        return {}
+    return pending.changes(markup.parse(handle.live()), markup.parse(handle.definition()))
 
 
 def kept(record: Record, name: str) -> KeptAfterFailure:
@@ -129,7 +162,7 @@ def clone_of(
     owned = {identity(disk.path, host.local) for disk in disks}
     used = [(disk, _path_of(host, disk)) for disk in domain.disks]
     shared = tuple(
-        CloneDisk(disk.target, path, disk.format, "share")
+        CloneDisk(disk.target, redaction.path(path), disk.format, "share")
         for disk, path in used
         if identity(path, host.local) not in owned
     )
@@ -160,7 +193,9 @@ def foreign(host: Host, handle: DomainHandle, label: str) -> Clone:
         strategy="",
         state=handle.state(),
         stage="",
-        disks=tuple(CloneDisk(d.target, d.path, d.format, "share") for d in domain.disks),
+        disks=tuple(
+            CloneDisk(d.target, redaction.path(d.path), d.format, "share") for d in domain.disks
+        ),
     )
 
 

@@ -27,6 +27,7 @@ from saltext.kvmclone import (
     ownership,
     protect,
     records,
+    redaction,
     verdict,
     volumes,
 )
@@ -145,19 +146,23 @@ def _define(host: Host, plan: ClonePlan) -> DomainHandle:
     name = plan.request.name
     try:
         return host.define(markup.serialize(root), plan.request.validate_xml)
-    except HostError as error:
+    except HostError as told:
+        # libvirt's text may quote the definition, and the error behind ours as well.
+        error = told.with_message(
+            redaction.without(told.message, redaction.hidden_values(plan.xml))
+        )
         if error.code == XML_INVALID_SCHEMA:
             raise HostError(
                 f"libvirt's schema refuses the definition of '{name}': {error.message}",
                 "If the base itself is known to work, set 'validate_xml: no' in the provider.",
                 code=error.code,
-            ) from error
+            ) from None
         if error.code == OPERATION_FAILED and host.find(name) is not None:
             raise CreateInProgress(
                 f"Another worker defined '{name}' at the same moment.",
                 f"Look at it: salt-run kvmclone.show {name}",
-            ) from error
-        raise
+            ) from None
+        raise error from None
 
 
 def _make(host: Host, disk: PlannedDisk, journal: _Journal) -> None:

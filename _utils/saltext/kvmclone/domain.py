@@ -11,7 +11,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from saltext.kvmclone import domain_xml, ownership
+from saltext.kvmclone import domain_xml, ownership, redaction
 from saltext.kvmclone.codes import (
     AFFECT_CONFIG,
     AFFECT_LIVE,
@@ -30,7 +30,7 @@ from saltext.kvmclone.codes import (
     XML_INACTIVE,
     XML_SECURE,
 )
-from saltext.kvmclone.errors import ChannelError, DamagedRecord, HostError, absent
+from saltext.kvmclone.errors import ChannelError, DamagedRecord, HostError, PlanRefused, absent
 from saltext.kvmclone.facts import AgentInterface
 from saltext.kvmclone.guest.agent import AgentError
 
@@ -137,13 +137,21 @@ class DomainHandle:
         """Boot the domain."""
         try:
             self.host.call(self.raw.create)
-        except HostError as error:
+        except HostError as told:
+            error = told.with_message(self._without_secrets(told.message))
             if not error.no_room:
                 error.hint = (
                     "Does it lack a disk, or has somebody else one of its? salt-run "
                     f"kvmclone.doctor   What QEMU said: /var/log/libvirt/qemu/{self.name}.log"
                 )
-            raise
+            raise error from None
+
+    def _without_secrets(self, message: str) -> str:
+        """Return what QEMU said as it may be shown: it quotes what it was told."""
+        try:
+            return redaction.without(message, redaction.hidden_values(self.definition()))
+        except (HostError, PlanRefused):  # it went away meanwhile
+            return f"libvirt does not start '{self.name}'."
 
     def resume(self) -> None:
         """Let a paused domain go on."""

@@ -124,6 +124,8 @@ class Domain:
     :param memory: Bytes that the guest can have at most; ``cpus`` likewise.
     :param console: Where its text console is: ``pty``, the path of a file, or empty for neither.
     :param screen: It has a screen, which can be photographed.
+    :param memory_now: Bytes that it has, less where the rest is only promised
+        (``<currentMemory>``); ``cpus_now`` likewise (``<vcpu current=…>``).
     """
 
     name: str
@@ -138,6 +140,8 @@ class Domain:
     description: str
     console: str = ""
     screen: bool = False
+    memory_now: int = 0
+    cpus_now: int = 0
 
 
 def read(xml: str) -> Domain:
@@ -157,6 +161,10 @@ def facts(root: etree._Element) -> Domain:
         for channel in root.findall("./devices/channel")
         if any(target.get("name") == AGENT_CHANNEL for target in channel.findall("target"))
     ]
+    memory = bytes_of(root.find("memory"))
+    cpus = number(text(root, "vcpu"), "vcpu") or 1
+    vcpu = root.find("vcpu")
+    present = vcpu.get("current") if vcpu is not None else None
     return Domain(
         name=text(root, "name"),
         uuid=text(root, "uuid"),
@@ -169,11 +177,13 @@ def facts(root: etree._Element) -> Domain:
             for channel in agent
             for target in channel.findall("target")
         ),
-        memory=bytes_of(root.find("memory")),
-        cpus=number(text(root, "vcpu"), "vcpu") or 1,
+        memory=memory,
+        cpus=cpus,
         description=text(root, "description"),
         console=_console(root),
         screen=root.find("./devices/video") is not None,
+        memory_now=bytes_of(root.find("currentMemory")) or memory,
+        cpus_now=number(present, "vcpu") or cpus,
     )
 
 

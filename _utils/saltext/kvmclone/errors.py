@@ -131,6 +131,10 @@ class HostError(KvmCloneError):
         self.code = code
         self.errno = errno
 
+    def with_message(self, message: str) -> HostError:
+        """Return the same refusal in other words."""
+        return HostError(message, self.hint, self.code, self.errno)
+
     @property
     def no_room(self) -> bool:
         """Whether a file system, or somebody's share of it, is full."""

@@ -65,7 +65,7 @@ _heard = threading.local()
 def _hear(_context: Any, error: tuple[Any, ...]) -> None:
     """libvirt's error handler; without one libvirt-python prints every error to stderr."""
     _heard.failure = _Failure(error[0], error[1], error[2], error[7])
-    log.debug("libvirt: %s", error)
+    log.debug("libvirt: error %s of %s", error[0], error[1])  # its text may quote a definition
 
 
 def _told(error: Any) -> _Failure:

@@ -76,8 +76,9 @@ def files_named(name: str, folders: set[str]) -> list[str]:
     if name.startswith("json:"):
         try:
             names = _filenames(json.loads(name[len("json:") :]))
-        except ValueError as error:
-            raise Unreadable(f"its backing name is not valid JSON: {name!r}") from error
+        except ValueError:
+            # The text of either error quotes the name, which may hold a password.
+            raise Unreadable("its backing name is not valid JSON") from None
     elif name.startswith("file:"):
         names = [name[len("file:") :]]
     elif _PROTOCOL.match(name):

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 
-from saltext.kvmclone import image_header
+from saltext.kvmclone import image_header, redaction
 from saltext.kvmclone.facts import ImageFacts
 from saltext.kvmclone.image_header import LONGEST_CHAIN, RAW
 
@@ -170,8 +170,8 @@ def chain(
         below = image_header.path_of(header.backing, above.path)
         if not below:
             fault = (
-                f"'{above.path}' stands on '{header.backing}', which is no file of the host. "
-                "Flatten it first: qemu-img convert"
+                f"'{above.path}' stands on '{redaction.path(header.backing)}', which is no file "
+                "of the host. Flatten it first: qemu-img convert"
             )
             break
         if below in (image.path for image in images) or len(images) >= LONGEST_CHAIN:

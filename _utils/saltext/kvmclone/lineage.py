@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from saltext.kvmclone import domain_xml, drift, gathering, volumes
+from saltext.kvmclone import domain_xml, drift, gathering, redaction, volumes
 from saltext.kvmclone.census import Census
 from saltext.kvmclone.errors import readable
 from saltext.kvmclone.host import DomainHandle, Host
@@ -249,6 +249,7 @@ class _Planting:
             found = (volume.capacity, volume.allocation) if volume is not None else None
             format_ = format_ or (volume.format if volume is not None else "")
         capacity, allocation = found or (0, 0)
+        path, backing = redaction.path(path), redaction.path(backing)
         return TreeDisk(target, path, format_, capacity, allocation, backing, found is not None)
 
 
@@ -269,9 +270,13 @@ def bases(host: Host) -> list[dict[str, Any]]:
             "state": handle.state(),
             "cpus": domain.cpus,
             "memory": domain.memory,
-            "description": domain.description,
+            "description": redaction.HIDDEN if domain.description else "",
             "disks": [
-                {"target": disk.target, "path": disk.path, "format": disk.format}
+                {
+                    "target": disk.target,
+                    "path": redaction.path(disk.path),
+                    "format": disk.format,
+                }
                 for disk in domain.disks
             ],
         }

@@ -1,6 +1,5 @@
 """
-libvirt's XML, a domain's definition above all: parsed safely, written again, shown without its
-secrets.
+libvirt's XML, a domain's definition above all: parsed safely and written again.
 
 Pure: lxml only. The parser resolves no entities and loads nothing from outside, since a
 definition may come from a hostile hand; what libvirt and we could read in two ways is refused.
@@ -14,15 +13,6 @@ from collections import Counter
 from lxml import etree
 
 from saltext.kvmclone.errors import PlanRefused
-
-#: Stands in a shown plan where the definition holds a secret.
-HIDDEN = "<hidden>"
-
-#: A secret that systemd in a guest is told by its host, up to the value.
-_CREDENTIAL = re.compile(
-    r"\s*io\.systemd\.credential(?:\.binary)?:[^=]*(?:passw|secret|token|private)[^=]*=",
-    re.IGNORECASE,
-)
 
 _MEMORY_UNITS = {
     "b": 1, "bytes": 1,
@@ -74,10 +64,16 @@ def parse(xml: str) -> etree._Element:
     )
     try:
         root = etree.fromstring(xml.encode(), parser)
-    except (etree.XMLSyntaxError, UnicodeEncodeError) as error:
+    except etree.XMLSyntaxError as error:
+        # Its text quotes the definition, which may hold a secret; so does a traceback with it.
         raise PlanRefused(
-            f"The domain definition is not well-formed XML: {error}.", _MEND
-        ) from error
+            f"The domain definition is not well-formed XML (line {error.lineno}).",
+            _MEND,
+        ) from None
+    except UnicodeEncodeError:
+        raise PlanRefused(
+            "The domain definition is not well-formed XML: it holds what is no character.", _MEND
+        ) from None
     if root.tag != "domain":
         raise PlanRefused(f"Expected a <domain> definition and found <{root.tag}>.", _MEND)
     _check_namespaces(root)
@@ -106,8 +102,8 @@ def _check_namespaces(root: etree._Element) -> None:
         for name in (str(element.tag), *map(str, element.attrib)):
             if name.startswith("{"):
                 raise PlanRefused(
-                    f"The domain definition uses the foreign name '{name}' inside of libvirt's "
-                    "own elements.",
+                    "The domain definition uses the foreign name "
+                    f"'{etree.QName(name).localname}' inside of libvirt's own elements.",
                     _MEND,
                 )
 
@@ -152,7 +148,7 @@ def number(text: str | None, where: str) -> int:
     if not value:
         return 0
     if not re.fullmatch(r"[0-9]{1,20}", value):
-        raise PlanRefused(f"<{where}> holds '{value}', which is no number.", _MEND)
+        raise PlanRefused(f"<{where}> holds what is no number.", _MEND)
     return int(value)
 
 
@@ -166,37 +162,5 @@ def bytes_of(element: etree._Element | None) -> int:
         return 0
     unit = _MEMORY_UNITS.get((element.get("unit") or "KiB").lower())
     if unit is None:
-        raise PlanRefused(f"<{element.tag}> has the unknown unit '{element.get('unit')}'.", _MEND)
+        raise PlanRefused(f"<{element.tag}> has a unit that libvirt does not know.", _MEND)
     return number(element.text, str(element.tag)) * unit
-
-
-def redact(xml: str) -> str:
-    """
-    The same XML without the secrets that a secure ``XMLDesc`` contains, for showing.
-
-    :param xml: A domain definition.
-    """
-    root = parse(xml)
-    for element in root.iter(etree.Element):
-        for name in element.attrib:
-            if _tells_a_secret(str(name)):
-                element.set(name, HIDDEN)
-        # A cookie is what a disk on a web server is opened with.
-        if (element.text or "").strip() and (
-            element.tag == "cookie" or _tells_a_secret(str(element.tag))
-        ):
-            element.text = HIDDEN
-        element.text = without_credential(element.text) if element.text else None
-    return serialize(root)
-
-
-def without_credential(text: str) -> str:
-    """A text for the guest, as it may be shown."""
-    credential = _CREDENTIAL.match(text)
-    return credential[0] + HIDDEN if credential else text
-
-
-def _tells_a_secret(name: str) -> bool:
-    """Whether a name says password; Cockpit keeps those of a guest's users in the metadata."""
-    local = etree.QName(name).localname.lower()
-    return "passw" in local and not local.endswith("validto")

@@ -25,6 +25,7 @@ from saltext.kvmclone import (
     domain_xml,
     leftovers,
     lineage,
+    pending,
     plan,
     power,
     protect,
@@ -280,9 +281,12 @@ class LocalHost:
             if record.agent and silent_agent.answers(handle, domain_xml.read(handle.live())):
                 record = records.save(handle, record, replace(record, agent=""))
             power.change(handle, state, action)
-            return answers.shown(host, handle, record, self.label)
+            return answers.shown(host, handle, record, self.label, self._commands())
 
         return self._connected(work)
+
+    def _commands(self) -> Commands:
+        return Commands(self.url, self.ours, self.label)
 
     def _first_start(self, name: str, record: Record) -> Clone:
         """A clone that was left off gets its identity and address when it boots at last."""
@@ -298,7 +302,9 @@ class LocalHost:
         )
 
     def show(self, name: str) -> Clone:
-        return self._looked(lambda host: answers.shown(host, *_ours(host, name), self.label))
+        return self._looked(
+            lambda host: answers.shown(host, *_ours(host, name), self.label, self._commands())
+        )
 
     def adjust(self, request: Request, dry: bool) -> Adjustment:
         """
@@ -312,12 +318,18 @@ class LocalHost:
             handle, record = _ours(host, request.name)
             if record.failed or record.stage == DESTROYING or not record.complete:
                 answers.refuse_existing(host, request.name, self.label)
-            found = adjust.compare(host, handle, record, request)
+            found = adjust.compare(host, handle, record, request, self._commands())
             if not dry and not found.refused:
                 adjust.apply(found)
             return found
 
         return self._connected(work)
+
+    def pending_changes(self, name: str) -> dict[str, Any]:
+        """What the next start of a running clone changes, and a sentence that tells it."""
+        waiting = self._looked(lambda host: answers.pending_changes(_ours(host, name)[0]))
+        note = pending.sentence(name, waiting, self._commands()) if waiting else ""
+        return {"changes": waiting, "note": note}
 
     def exists(self, name: str) -> bool:
         """Whether a domain of that name exists, ours or not."""
@@ -327,7 +339,9 @@ class LocalHost:
         def work(host: Host) -> list[Clone]:
             def shown(handle: DomainHandle) -> Clone | None:
                 record = handle.record()
-                return answers.shown(host, handle, record, self.label) if record else None
+                if record is None:
+                    return None
+                return answers.shown(host, handle, record, self.label, self._commands())
 
             return [clone for clone in host.each_domain(shown) if clone]
 
@@ -368,7 +382,7 @@ class LocalHost:
         return self._looked(lineage.bases)
 
     def doctor(self) -> list[dict[str, Any]]:
-        commands = Commands(self.url, self.ours, self.label)
+        commands = self._commands()
         return self._looked(lambda host: [f.as_dict() for f in doctor.examine(host, commands)])
 
     def capacity(self) -> dict[str, Any]:

@@ -16,10 +16,20 @@ import time
 import uuid as uuid_module
 from dataclasses import dataclass, replace
 from typing import Any
+from xml.sax.saxutils import escape
 
 from saltext.kvmclone import cards as cards_module
 from saltext.kvmclone import disks as disks_module
-from saltext.kvmclone import domain_xml, markup, overlaps, ownership, reservation, room, sources
+from saltext.kvmclone import (
+    domain_xml,
+    markup,
+    overlaps,
+    ownership,
+    redaction,
+    reservation,
+    room,
+    sources,
+)
 from saltext.kvmclone.disks import PlannedDisk
 from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import PlanRefused
@@ -74,6 +84,11 @@ class ClonePlan:
         """The base's disks that are cloned."""
         return [disk.source for disk in self.disks if disk.destination]
 
+    @property
+    def _description(self) -> str:
+        wanted = self.request.description
+        return f"Cloned from {self.base}" if wanted is None else wanted
+
     def check(self) -> None:
         """
         :raises PlanRefused: The plan has conflicts; the message lists them all.
@@ -94,18 +109,24 @@ class ClonePlan:
             "name": self.request.name,
             "base": self.base,
             "strategy": self.request.clone_strategy,
-            "disks": [{key: getattr(disk, key) for key in _SHOWN_OF_A_DISK} for disk in self.disks],
+            "disks": [
+                {key: getattr(disk, key) for key in _SHOWN_OF_A_DISK}
+                | {"source": redaction.path(disk.source)}
+                for disk in self.disks
+            ],
             "changes": self.changes,
             "warnings": list(self.warnings),
             "conflicts": list(self.conflicts),
-            "xml": markup.redact(self.xml),
         }
-        generated = frozenset(self.generated)
-        shown = _MADE_UP.sub(
-            lambda found: GENERATED if found[0] in generated else found[0], json.dumps(plain)
-        )
-        answer: dict[str, Any] = json.loads(shown)
+        answer: dict[str, Any] = json.loads(self._masked(json.dumps(plain), GENERATED))
+        xml = redaction.redact(self.xml, self._description)
+        answer["xml"] = self._masked(xml, escape(GENERATED))  # it stays well-formed
         return answer
+
+    def _masked(self, text: str, mask: str) -> str:
+        """The text with ``mask`` for every value that was made up just now."""
+        generated = frozenset(self.generated)
+        return _MADE_UP.sub(lambda found: mask if found[0] in generated else found[0], text)
 
 
 def nvram_path(domain: Domain, name: str, uuid: str = "") -> str:

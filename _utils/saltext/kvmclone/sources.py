@@ -11,6 +11,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 
+from saltext.kvmclone import redaction
 from saltext.kvmclone.domain_xml import Disk
 from saltext.kvmclone.errors import readable
 from saltext.kvmclone.facts import HostFacts, ImageFacts, SourceFacts
@@ -46,7 +47,7 @@ class Notes:
 
 def label(disk: Disk) -> str:
     """How messages name a disk: its target and where it comes from."""
-    source = disk.path or disk.named or disk.protocol
+    source = redaction.path(disk.path) or disk.named or disk.protocol
     return f"Disk {disk.target or 'without a target'}" + (f" '{source}'" if source else "")
 
 
@@ -90,7 +91,7 @@ def kind_refused(disk: Disk) -> str:
     if disk.format not in FORMATS:
         return (
             f"{where} has format '{disk.format}'. Convert it first: qemu-img convert -O qcow2 "
-            f"{disk.path} NEW.qcow2, {out}"
+            f"{redaction.path(disk.path)} NEW.qcow2, {out}"
         )
     if not (disk.path or disk.volume):
         return f"{where} has no source. Give it one in the base, {out}"
@@ -152,8 +153,8 @@ def _no_image(disk: Disk, source: SourceFacts | None, facts: HostFacts) -> str:
         )
     if top.kind == "elsewhere":
         return (
-            f"{where} lies on the network ('{top.path}'), where this project cannot clone. Copy it "
-            f"into a directory pool: qemu-img convert, {skipping(disk)}"
+            f"{where} lies on the network ('{redaction.path(top.path)}'), where this project "
+            f"cannot clone. Copy it into a directory pool: qemu-img convert, {skipping(disk)}"
         )
     wanted = "block" if disk.kind == "block" else "file"
     if top.kind != wanted and not (disk.kind == "volume" and top.kind == "block"):
@@ -229,9 +230,9 @@ def _chain(disk: Disk, source: SourceFacts, notes: Notes) -> bool:
     data = [image.path for image in source.data]
     if disk.data and disk.data not in data:
         notes.conflicts.append(
-            f"{where}: the definition's <dataStore> ({disk.data}) is not what the image itself "
-            f"names ({', '.join(data) or 'none'}). Remove the element or mend the image: qemu-img "
-            "amend -o data_file"
+            f"{where}: the definition's <dataStore> ({redaction.path(disk.data)}) is not what the "
+            f"image itself names ({', '.join(data) or 'none'}). Remove the element or mend the "
+            "image: qemu-img amend -o data_file"
         )
         return False
     if reason := _other_chain(disk, source):
@@ -261,8 +262,8 @@ def _other_chain(disk: Disk, source: SourceFacts) -> str:
     said = said[:-1] if ends else said
     if said != found[: len(said)] or (ends and len(said) != len(found)):
         return (
-            f"{where}: the definition's <backingStore> ({', '.join(said) or 'none'}) is not "
-            f"what the image itself names ({', '.join(found) or 'none'}). Remove the element "
+            f"{where}: the definition's <backingStore> ({_paths(said)}) is not "
+            f"what the image itself names ({_paths(found)}). Remove the element "
             "or mend the image: qemu-img rebase"
         )
     for number, (said_format, above) in enumerate(
@@ -277,6 +278,10 @@ def _other_chain(disk: Disk, source: SourceFacts) -> str:
                 "mend the image: qemu-img rebase -u"
             )
     return ""
+
+
+def _paths(found: list[str]) -> str:
+    return ", ".join(map(redaction.path, found)) or "none"
 
 
 def chain_notes(facts: HostFacts, base: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lxml import etree
 
+from saltext.kvmclone import redaction
 from saltext.kvmclone.rewrite.outcome import (
     BOTTOMLESS,
     IN_LIBVIRTS_FOLDER,
@@ -95,8 +96,8 @@ def _decide(backend: etree._Element, kind: str, label: str, out: Rewritten) -> N
         ]
         out.refuse(
             backend,
-            f"{label} uses '{' and '.join(held)}', which only one machine can hold; "
-            "remove it from the base first.",
+            f"{label} uses '{' and '.join(map(redaction.path, held))}', which only one machine "
+            "can hold; remove it from the base first.",
         )
     elif kind not in _OF_EACH:
         out.refuse(
@@ -113,19 +114,19 @@ def _socket(source: etree._Element, label: str, out: Rewritten) -> None:
         return
     if label.startswith("channel") and in_libvirts_folder:
         # libvirt chose this place, and chooses one for the clone by itself.
-        out.change(label + " socket", path, None)
+        out.change(label + " socket", redaction.path(path), None)
         remove(source)
     elif source.get("mode", "connect") == "bind":
         own_path(source, "path", label, out, longest=LONGEST_SOCKET)
     elif in_libvirts_folder or mentions(path, out.base):
         out.refuse(
             source,
-            f"{label} connects to '{path}', which serves one machine; remove it from the base "
-            "first.",
+            f"{label} connects to '{redaction.path(path)}', which serves one machine; remove it "
+            "from the base first.",
         )
     else:
         out.kept.add(path)
-        out.warn(f"{label} connects to '{path}', as the base's does.")
+        out.warn(f"{label} connects to '{redaction.path(path)}', as the base's does.")
 
 
 def _port(source: etree._Element, label: str, out: Rewritten) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lxml import etree
 
+from saltext.kvmclone import redaction
 from saltext.kvmclone.markup import text
 from saltext.kvmclone.rewrite.outcome import Rewritten, remove
 
@@ -55,8 +56,8 @@ def _shmem(element: etree._Element, out: Rewritten) -> None:
 def _lease(element: etree._Element, out: Rewritten) -> None:
     out.refuse(
         element,
-        f"The base has a lock lease '{text(element, 'key')}' (<lease>), which one machine can "
-        "hold; remove it from the base first.",
+        "The base has a lock lease (<lease>), which one machine can hold; remove it from the base "
+        "first.",
     )
 
 
@@ -67,8 +68,9 @@ def _filesystem(element: etree._Element, out: Rewritten) -> None:
     if source is not None and source.get("socket"):
         out.refuse(
             element,
-            f"The base's <filesystem> is served on the socket '{source.get('socket')}', for one "
-            "machine; let libvirt start virtiofsd, or remove it first.",
+            "The base's <filesystem> is served on the socket "
+            f"'{redaction.path(source.get('socket', ''))}', for one machine; let libvirt start "
+            "virtiofsd, or remove it first.",
         )
     elif kind != "mount" or not folder:
         out.refuse(
@@ -79,12 +81,12 @@ def _filesystem(element: etree._Element, out: Rewritten) -> None:
     elif element.find("readonly") is None:
         out.refuse(
             element,
-            f"The base mounts '{folder}' writable (<filesystem>); clone and base would share "
-            "it. Make it <readonly/> or remove it first.",
+            f"The base mounts '{redaction.path(folder)}' writable (<filesystem>); clone and base "
+            "would share it. Make it <readonly/> or remove it first.",
         )
     else:
         out.kept.add(folder)
-        out.warn(f"Shares '{folder}' read-only with its base (<filesystem>).")
+        out.warn(f"Shares '{redaction.path(folder)}' read-only with its base (<filesystem>).")
 
 
 def _memory(element: etree._Element, out: Rewritten) -> None:
@@ -92,11 +94,13 @@ def _memory(element: etree._Element, out: Rewritten) -> None:
     if path:
         out.refuse(
             element,
-            f"The base's memory device ({element.get('model', '')}) keeps its contents in '{path}'"
-            ", which clone and base would share; remove it from the base first.",
+            f"The base's memory device ({element.get('model', '')}) keeps its contents in "
+            f"'{redaction.path(path)}', which clone and base would share; remove it from the base "
+            "first.",
         )
     for uuid in element.findall("uuid"):
-        out.change("memory device uuid", uuid.text, None)
+        told = redaction.shown(uuid, "devices/memory/uuid", (uuid.text or "").strip())
+        out.change("memory device uuid", told or None, None)
         remove(uuid)
 
 
@@ -116,8 +120,8 @@ def _input(element: etree._Element, out: Rewritten) -> None:
     device = (source.get("dev") or source.get("evdev") or "") if source is not None else ""
     out.refuse(
         element,
-        f"The base takes the host's input device '{device}' (<input type='{kind}'>), which one "
-        "machine can hold; remove it from the base first.",
+        f"The base takes the host's input device '{redaction.path(device)}' (<input type='{kind}'>)"
+        ", which one machine can hold; remove it from the base first.",
     )
 
 

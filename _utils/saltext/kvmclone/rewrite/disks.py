@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml, markup
+from saltext.kvmclone import domain_xml, markup, redaction
 from saltext.kvmclone.rewrite.outcome import Rewritten, drop, remove
 
 #: Children of a cloned disk that spoke of the old image.
@@ -202,7 +202,7 @@ def _forget_tuning(root: etree._Element, path: str, out: Rewritten) -> None:
 
 def _source_of(element: etree._Element) -> str | None:
     disk = domain_xml.disk_of(element)
-    return disk.path or disk.named or disk.protocol or None
+    return redaction.path(disk.path) or disk.named or disk.protocol or None
 
 
 def _new_source(element: etree._Element, path: str) -> None:

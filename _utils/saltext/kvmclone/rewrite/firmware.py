@@ -7,7 +7,7 @@ import shlex
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml
+from saltext.kvmclone import domain_xml, redaction
 from saltext.kvmclone.rewrite.outcome import Rewritten, drop, remove
 
 FRESH = (
@@ -28,7 +28,7 @@ def firmware(root: etree._Element, path: str, out: Rewritten) -> None:
     for number, element in enumerate(root.findall("./devices/tpm")):
         _tpm(element, f"TPM {number}", out)
     for table in root.findall("./os/acpi/table"):
-        out.warn(f"Shares the ACPI table '{(table.text or '').strip()}', a licence, with its base.")
+        out.warn(f"Shares the ACPI table '{_path(table)}', a licence, with its base.")
 
 
 def _loader(root: etree._Element, out: Rewritten) -> None:
@@ -38,7 +38,7 @@ def _loader(root: etree._Element, out: Rewritten) -> None:
     if loader.get("readonly") != "yes" and loader.get("stateless") != "yes":
         out.refuse(
             loader,
-            f"The base's machine writes its firmware file '{(loader.text or '').strip()}' itself; "
+            f"The base's machine writes its firmware file '{_path(loader)}' itself; "
             "clone and base would share it. Set <loader readonly='yes'> and give the base an "
             "<nvram> first.",
         )
@@ -80,7 +80,7 @@ def _store(root: etree._Element, path: str, out: Rewritten) -> None:
         drop(store, "type")
         store.text = None
         out.warn(FRESH)
-    out.change("nvram", old or None, path or None)
+    out.change("nvram", redaction.path(old) or None, path or None)
 
 
 def _store_refused(store: etree._Element) -> str:
@@ -98,7 +98,7 @@ def _store_refused(store: etree._Element) -> str:
         )
     if store.find("source") is not None and (store.text or "").strip():
         return (
-            f"<nvram> names '{(store.text or '').strip()}' and a <source>, of which libvirt takes "
+            f"<nvram> names '{_path(store)}' and a <source>, of which libvirt takes "
             "one; remove the other from the base first."
         )
     old = domain_xml.store_path(store)
@@ -113,6 +113,11 @@ def _store_refused(store: etree._Element) -> str:
     return ""
 
 
+def _path(element: etree._Element) -> str:
+    """The path that an element says, as it may be shown."""
+    return redaction.path((element.text or "").strip())
+
+
 def _tpm(element: etree._Element, label: str, out: Rewritten) -> None:
     backend = element.find("backend")
     kind = backend.get("type", "") if backend is not None else ""
@@ -124,10 +129,12 @@ def _tpm(element: etree._Element, label: str, out: Rewritten) -> None:
         )
         return
     for source in backend.findall("source"):
-        out.change(f"{label} source", source.get("path") or source.get("file"), None)
+        old = source.get("path") or source.get("file") or ""
+        out.change(f"{label} source", redaction.path(old) or None, None)
         remove(source)
     for key in backend.findall("encryption"):
-        out.warn(f"{label} of the clone is encrypted with the base's secret '{key.get('secret')}'.")
+        uuid = redaction.shown(key, "backend/encryption@secret", key.get("secret", ""))
+        out.warn(f"{label} of the clone is encrypted with the base's secret '{uuid}'.")
     out.warn(
         "The emulated TPM starts empty: secrets that the base sealed in its own are not there."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lxml import etree
 
+from saltext.kvmclone import redaction
 from saltext.kvmclone.rewrite.outcome import (
     IN_LIBVIRTS_FOLDER,
     LONGEST_SOCKET,
@@ -40,10 +41,10 @@ def graphics(root: etree._Element, out: Rewritten) -> None:
             _socket(holder, label, out)
         address = drop(element, "address") if kind == "dbus" else None
         if address is not None:
-            out.change(f"{label} address", address, None)
+            out.change(f"{label} address", redaction.HIDDEN, None)
             out.warn(
-                f"{label} is served on the bus '{address}' by the base; the clone's comes on a "
-                "bus of its own."
+                f"{label} is served on a bus that the base names; the clone's comes on a bus of "
+                "its own."
             )
 
 
@@ -70,7 +71,7 @@ def _ports(element: etree._Element, label: str, out: Rewritten) -> None:
 def _socket(element: etree._Element, label: str, out: Rewritten) -> None:
     path = element.get("socket", "")
     if IN_LIBVIRTS_FOLDER.search(path):  # libvirt chooses one for the clone by itself
-        out.change(f"{label} socket", path, None)
+        out.change(f"{label} socket", redaction.path(path), None)
         drop(element, "socket")
     else:
         own_path(element, "socket", label, out, longest=LONGEST_SOCKET)
@@ -91,11 +92,13 @@ def audio(root: etree._Element, out: Rewritten) -> None:
                 if stream.get("dev"):
                     out.kept.add(stream.get("dev", ""))
                 if mentions(stream.get("streamName", ""), out.base):
-                    out.change(f"{label} streamName", drop(stream, "streamName"), None)
+                    out.change(
+                        f"{label} streamName", drop(stream, "streamName") and redaction.HIDDEN, None
+                    )
                 client = drop(stream, "clientName")  # unique on its sound server
                 if client is not None:
                     drop(stream, "exactName")
-                    out.change(f"{label} clientName", client, None)
+                    out.change(f"{label} clientName", redaction.HIDDEN, None)
         elif kind not in _SILENT:
             out.refuse(
                 element,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from saltext.kvmclone import ownership
+from saltext.kvmclone import ownership, redaction
 from saltext.kvmclone.markup import text
 from saltext.kvmclone.rewrite.outcome import Rewritten, drop, remove, set_text
 
@@ -50,23 +50,24 @@ def identity(root: etree._Element, new: Identity, description: str | None, out: 
     set_text(root, "name", new.name, position=0)
     set_text(root, "uuid", new.uuid, position=1)
     out.change("name", base, new.name)
-    out.change("uuid", old_uuid or None, new.uuid)
+    shown_uuid = redaction.shown(root, "uuid", old_uuid) or None
+    out.change("uuid", shown_uuid, new.uuid)
 
     # A guest with <hwuuid> shows that instead of its domain's uuid, by which we tell whether it is
     # the clone; a <title> is what people called the base.
     for tag in ("hwuuid", "title"):
         for element in root.findall(tag):
-            out.change(tag, element.text, None)
+            out.change(tag, _old(element, tag), None)
             remove(element)
     genid = root.find("genid")
     if genid is not None:
-        out.change("genid", genid.text, new.genid or None)
+        out.change("genid", _old(genid, "genid"), new.genid or None)
         genid.text = new.genid
 
-    _sysinfo(root, old_uuid, new.uuid, out)
+    _sysinfo(root, shown_uuid, new.uuid, out)
     _description(root, base, description, out)
     for element in root.findall("./resource/fibrechannel"):
-        out.change("fibrechannel appid", element.get("appid"), None)
+        out.change("fibrechannel appid", redaction.HIDDEN, None)
         remove(element)
     for element in root.findall("./resource"):
         if len(element) == 0:
@@ -79,7 +80,9 @@ def identity(root: etree._Element, new: Identity, description: str | None, out: 
 
 def _description(root: etree._Element, base: str, wanted: str | None, out: Rewritten) -> None:
     new = f"Cloned from {base}" if wanted is None else wanted
-    out.change("description", text(root, "description") or None, new)
+    old = text(root, "description") or None
+    if old != new:
+        out.change("description", old and redaction.HIDDEN, new)
     # Behind name, uuid and genid, where libvirt itself writes it: libvirt's schema allows other
     # orders, too, but libxml2 refuses some of them.
     ids = [root.index(found) for tag in _IDS if (found := root.find(tag)) is not None]
@@ -91,7 +94,7 @@ def _description(root: etree._Element, base: str, wanted: str | None, out: Rewri
         )
 
 
-def _sysinfo(root: etree._Element, old_uuid: str, uuid: str, out: Rewritten) -> None:
+def _sysinfo(root: etree._Element, old_uuid: str | None, uuid: str, out: Rewritten) -> None:
     # libvirt refuses a definition whose SMBIOS uuid differs from the domain's.
     for entry in root.findall("./sysinfo/system/entry[@name='uuid']"):
         entry.text = uuid
@@ -99,13 +102,21 @@ def _sysinfo(root: etree._Element, old_uuid: str, uuid: str, out: Rewritten) -> 
     for section in root.findall("./sysinfo/*"):
         for entry in section.findall("entry"):
             if entry.get("name") in _SERIALS:
-                out.change(f"sysinfo {section.tag} {entry.get('name')}", entry.text, None)
+                out.change(
+                    f"sysinfo {section.tag} {entry.get('name')}", _old(entry, "sysinfo/entry"), None
+                )
                 remove(entry)
         if section.tag != "entry" and len(section) == 0:
             remove(section)
     for entry in root.findall("./sysinfo/entry"):
         if entry.get("file"):
+            name = redaction.shown(entry, "sysinfo/entry@name", entry.get("name", ""))
             out.warn(
-                f"Shares the file '{entry.get('file')}' with its base (<sysinfo> entry "
-                f"'{entry.get('name', '')}'); what it says of one machine is the clone's, too."
+                f"Shares the file '{redaction.path(entry.get('file', ''))}' with its base "
+                f"(<sysinfo> entry '{name}'); what it says of one machine is the clone's, too."
             )
+
+
+def _old(element: etree._Element, place: str) -> str | None:
+    """What an element says, as it may be shown; None where it says nothing."""
+    return redaction.shown(element, place, (element.text or "").strip()) or None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml
+from saltext.kvmclone import domain_xml, redaction
 from saltext.kvmclone.rewrite.outcome import Rewritten, drop, own_path, remove
 
 #: Interface types whose far end can serve several domains at once.
@@ -211,12 +211,15 @@ def _keep(element: etree._Element, label: str, out: Rewritten) -> None:
     for parameters in element.findall("./virtualport/parameters"):
         for attribute in ("interfaceid", "instanceid"):
             if attribute in parameters.attrib:
-                out.change(f"{label} {attribute}", parameters.get(attribute), None)
+                place = f"virtualport/parameters@{attribute}"
+                told = redaction.shown(parameters, place, parameters.get(attribute, ""))
+                out.change(f"{label} {attribute}", told, None)
                 parameters.attrib.pop(attribute)
     for backend in element.findall("backend"):
         own_path(backend, "logFile", f"{label} backend", out)
         for attribute in ("hostname", "fqdn"):  # what passt tells the guest to be called
-            out.change(f"{label} {attribute}", drop(backend, attribute), None)
+            old = drop(backend, attribute) and redaction.HIDDEN
+            out.change(f"{label} {attribute}", old, None)
     source = element.find("source")
     if source is not None:
         drop(source, "portid")
@@ -233,7 +236,8 @@ def _filter(element: etree._Element, macs: Mapping[str, str], label: str, out: R
     for parameter in element.findall("./filterref/parameter"):
         name, value = parameter.get("name", ""), parameter.get("value", "")
         if name.upper() in _ADDRESSES:
-            pinned.setdefault(name, []).append(value)
+            told = redaction.shown(parameter, "filterref/parameter@value", value)
+            pinned.setdefault(name, []).append(told)
             remove(parameter)
         elif value.lower() in macs:
             out.change(f"{label} filter {name}", value, macs[value.lower()])

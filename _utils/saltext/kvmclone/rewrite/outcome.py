@@ -9,6 +9,8 @@ from typing import Any
 
 from lxml import etree
 
+from saltext.kvmclone import redaction
+
 #: Bytes that a file name, and the path of a unix socket, can have on Linux.
 LONGEST_FILE_NAME = 255
 LONGEST_SOCKET = 107
@@ -125,20 +127,20 @@ def own_path(
     if real.startswith(("/dev/", "/proc/", "/sys/")) and not real.startswith("/dev/shm/"):
         out.refuse(
             element,
-            f"{label} uses '{old}', which only one machine can hold; remove it from the base "
-            "first.",
+            f"{label} uses '{redaction.path(old)}', which only one machine can hold; remove it "
+            "from the base first.",
         )
         return
     new = out.own(old)
     element.set(attribute, new)
-    out.change(f"{label} {attribute}", old, new)
+    out.change(f"{label} {attribute}", redaction.path(old), redaction.path(new))
     length = len((new if longest else os.path.basename(new)).encode())
     longest = longest or LONGEST_FILE_NAME
     if length > longest:
         out.refuse(
             element,
-            f"{label} would use '{new}': {length} bytes where {longest} are possible. Choose a "
-            "shorter name for the clone.",
+            f"{label} would use '{redaction.path(new)}': {length} bytes where {longest} are "
+            "possible. Choose a shorter name for the clone.",
         )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml, markup
+from saltext.kvmclone import domain_xml, markup, redaction
 from saltext.kvmclone.rewrite.outcome import Rewritten, mentions, remove
 
 #: Places whose path every machine may read, or that the guest sees and the host does not.
@@ -164,13 +164,13 @@ def forget(root: etree._Element, base: Marks, out: Rewritten) -> None:
             for _, _, value in _values(element)
         ):
             out.warn(
-                f"Metadata of '{etree.QName(element).namespace}' names the base itself and is "
+                f"Metadata of '{redaction.namespace(element)}' names the base itself and is "
                 "left out."
             )
             remove(element)
         elif any(mentions(value, base.name) for _, _, value in _values(element)):
             out.warn(
-                f"Metadata of '{etree.QName(element).namespace}' speaks of '{base.name}', and is "
+                f"Metadata of '{redaction.namespace(element)}' speaks of '{base.name}', and is "
                 "kept."
             )
 
@@ -190,13 +190,17 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
             _drive_called_like(element, _OF_A_DRIVE[place], value, base, out)
             continue
         mark = _marked(value, base)
+
+        def told(text: str, element: etree._Element = element, place: str = place) -> str:
+            return redaction.shown(element, place, text)
+
         # A disk that is shared, and the base's under another name: disks.py speaks of it.
         shared = value in base.paths and place.startswith("devices/disk/source")
         if mark and not shared and value not in new_paths:
             disk = _disk_above(element)
             out.conflicts.append(
-                f"'{olden.get(value, value)}' in <{place}> holds {mark} of the base, which the "
-                "clone cannot have; change or remove it there first"
+                f"'{told(olden.get(value, value))}' in <{place}> holds {mark} of the base, which "
+                "the clone cannot have; change or remove it there first"
                 + (f", or leave it out: disks: {{{disk.target}: {{action: skip}}}}" if disk else "")
                 + "."
             )
@@ -208,22 +212,20 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
             and place.partition("@")[0].rpartition("/")[2] not in _WORDS
         ):
             out.conflicts.append(
-                f"'{value}' in <{place}> is a path of the host that this version does not know; "
-                "remove it from the base first."
+                f"'{told(value)}' in <{place}> is a path of the host that this version does not "
+                "know; remove it from the base first."
             )
         elif value not in new_paths:
             _called_like(element, place, value, base, out)
     _fixed_words(markup.text(root, "./os/cmdline"), base, out)
     for path in _SPOKEN_TO_THE_GUEST:
         for element in root.findall(path):
-            said = markup.without_credential(element.text or "")
             if mentions(element.text or "", base.name):
-                out.warn(f"<{element.tag}> still says '{base.name}' to the guest: {said}")
-            number = _number_in(element.text or "", base)
-            if number:
+                out.warn(f"<{element.tag}> still says '{base.name}' to the guest.")
+            if _number_in(element.text or "", base):
                 out.warn(
-                    f"<{element.tag}> tells the guest of '{number}', a serial number of the "
-                    f"base that the clone does not have: {said}"
+                    f"<{element.tag}> tells the guest of a serial number of the base that the "
+                    "clone does not have."
                 )
 
 
@@ -252,10 +254,11 @@ def _drive_called_like(
 def _fixed_words(cmdline: str, base: Marks, out: Rewritten) -> None:
     """Speak of what a kernel is told that only one machine can have."""
     for word in cmdline.split():
-        if _OF_ONE_GUEST.match(word) and not mentions(word, base.name):
+        found = _OF_ONE_GUEST.match(word)
+        if found and not mentions(word, base.name):
             out.warn(
-                f"<cmdline> tells the guest '{word}', as the base's does: only one machine can "
-                "have that. Change it in the base."
+                f"<cmdline> tells the guest '{found[0]}…', as the base's does: only one machine "
+                "can have that. Change it in the base."
             )
 
 
@@ -264,12 +267,13 @@ def _called_like(
 ) -> None:
     """Speak of a file, folder or filter that is called like the base, and may be its alone."""
     folder, _, file = value.rpartition("/")
+    told = redaction.shown(element, place, value)
     if any(f"'{value}'" in warning for warning in out.warnings):
         return
     if value in out.paths.values() or place in ("os/nvram", "os/nvram/source@file"):
         if base.name not in _COMMON_FOLDERS and mentions(folder, base.name):
             out.warn(
-                f"'{value}' of the clone lies in a folder that is called like the base; it must "
+                f"'{told}' of the clone lies in a folder that is called like the base; it must "
                 "not go with it."
             )
     elif value.startswith("/") and not value.startswith(("/usr/", "/dev/")):
@@ -280,7 +284,7 @@ def _called_like(
         if disk and not (disk.readonly or disk.shareable or disk.device == "cdrom"):
             return  # refused, and spoken of as that
         out.warn(
-            f"'{value}' in <{place}> is called like the base, and the clone uses it, too."
+            f"'{told}' in <{place}> is called like the base, and the clone uses it, too."
             + (
                 " If it was made for the base (a cloud-init seed, say), the clone takes itself for "
                 f"the base: leave it out with disks: {{{disk.target}: {{action: skip}}}}."
@@ -289,7 +293,7 @@ def _called_like(
             )
         )
     elif place in _NAMES_OF_THE_HOST and mentions(value, base.name):
-        out.warn(f"'{value}' in <{place}> is called like the base, and the clone uses it, too.")
+        out.warn(f"'{told}' in <{place}> is called like the base, and the clone uses it, too.")
 
 
 def _disk_above(element: etree._Element) -> domain_xml.Disk | None:

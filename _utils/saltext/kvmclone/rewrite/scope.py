@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 
 from lxml import etree
 
-from saltext.kvmclone import markup
+from saltext.kvmclone import redaction
 from saltext.kvmclone.rewrite.outcome import Rewritten
 
 #: Kinds of domain that clones are tested with (``test`` is libvirt's own test driver).
 _KINDS = ("kvm", "qemu", "test")
+
+#: What the elements are that are handed to QEMU as they stand.
+_KINDS_OF_WORDS = {"arg": "argument", "env": "variable", "property": "setting"}
 
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _TEST = "http://libvirt.org/schemas/domain/test/1.0"
@@ -24,9 +27,6 @@ _KNOWN = {
     "on_poweroff", "on_reboot", "os", "perf", "pm", "resource", "seclabel", "sysinfo",
     "throttlegroups", "title", "uuid", "vcpu", "vcpus",
 }  # fmt: skip
-
-#: A secret among QEMU's arguments: the data of one, a password, Apple's key.
-_SECRET = re.compile(r"(\b(?:data|osk|\w*passw\w*))=[^,\s]*", re.IGNORECASE)
 
 
 def scope(root: etree._Element, out: Rewritten) -> None:
@@ -44,8 +44,8 @@ def scope(root: etree._Element, out: Rewritten) -> None:
             if name.namespace != _TEST:
                 out.refuse(
                     element,
-                    f"<{name.localname}> of '{name.namespace}' is beyond what can be checked; "
-                    "remove it from the base first.",
+                    f"<{name.localname}> of '{redaction.namespace(element)}' is beyond what can be "
+                    "checked; remove it from the base first.",
                 )
         elif element.tag not in _KNOWN:
             out.refuse(
@@ -60,7 +60,7 @@ def _raw(element: etree._Element, name: str, out: Rewritten) -> None:
     if name in ("capabilities", "deprecation"):
         return
     said = [
-        f"{child.get('name', '')}={child.get('value', '')}".lstrip("=").rstrip("=")
+        child
         for child in element.iter(etree.Element)
         if child.get("value") is not None or child.get("name") is not None
     ]
@@ -71,10 +71,15 @@ def _raw(element: etree._Element, name: str, out: Rewritten) -> None:
     if said:
         out.refuse(
             element,
-            f"The base hands '{_shown(said)}' to QEMU unchecked (<qemu:{name}>), which may be "
+            f"The base hands {_counted(said)} to QEMU unchecked (<qemu:{name}>), which may be "
             "its own alone; remove it from the base first.",
         )
 
 
-def _shown(arguments: list[str]) -> str:
-    return _SECRET.sub(rf"\1={markup.HIDDEN}", " ".join(arguments))
+def _counted(said: list[etree._Element]) -> str:
+    """How many arguments, variables and properties there are, and which known options."""
+    kinds = Counter(_KINDS_OF_WORDS.get(etree.QName(child).localname, "value") for child in said)
+    options = dict.fromkeys(child.get("value", "") for child in said)
+    known = ", ".join(option for option in options if option in redaction.OPTIONS)
+    counted = [f"{number} {kind}{'s' if number > 1 else ''}" for kind, number in kinds.items()]
+    return ", ".join(counted) + (f" (among them {known})" if known else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lxml import etree
 
+from saltext.kvmclone import redaction
 from saltext.kvmclone.rewrite.outcome import Rewritten, remove
 
 #: By the kind of memory encryption, what carries nothing of one guest.
@@ -18,7 +19,8 @@ def security(root: etree._Element, out: Rewritten) -> None:
     for element in root.findall("seclabel"):
         _seclabel(element, out)
     for label in root.findall("./devices//seclabel/label"):
-        out.warn(f"A device keeps the fixed label '{label.text}' that its base's has.")
+        told = redaction.shown(label, "devices/seclabel/label", (label.text or "").strip())
+        out.warn(f"A device keeps the fixed label '{told}' that its base's has.")
     for element in root.findall("launchSecurity"):
         _launch(element, out)
 
@@ -34,7 +36,8 @@ def _seclabel(element: etree._Element, out: Rewritten) -> None:
         return
     for name in ("label", "imagelabel"):
         for child in element.findall(name):
-            out.change(f"seclabel {element.get('model', '')} {name}", child.text, None)
+            told = redaction.shown(child, f"seclabel/{name}", (child.text or "").strip())
+            out.change(f"seclabel {element.get('model', '')} {name}", told or None, None)
             remove(child)
 
 

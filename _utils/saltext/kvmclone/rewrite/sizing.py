@@ -33,11 +33,14 @@ def _cpus(root: etree._Element, wanted: int, out: Rewritten) -> None:
     vcpu = root.find("vcpu")
     if vcpu is None:
         vcpu = etree.SubElement(root, "vcpu")
-    old = markup.number(vcpu.text, "vcpu") or 1
+    most = markup.number(vcpu.text, "vcpu") or 1
+    present = markup.number(vcpu.get("current"), "vcpu") or most
     drop(vcpu, "current")
     vcpu.text = str(wanted)
-    out.change("cpus", old, wanted)
-    if wanted == old:
+    out.change("cpus", present, wanted)
+    if most != present:
+        out.change("cpus maximum", most, wanted)
+    if wanted == most:
         return
     advice = "Leave 'cpus' out or remove it from the base."
     topology = root.find("./cpu/topology")
@@ -103,13 +106,18 @@ def _memory(root: etree._Element, wanted: int, out: Rewritten) -> None:
     memory = root.find("memory")
     if memory is None:
         memory = etree.SubElement(root, "memory")
-    old = markup.bytes_of(memory)
+    most = markup.bytes_of(memory)
+    present = markup.bytes_of(root.find("currentMemory")) or most
     for element in (memory, root.find("currentMemory")):
         if element is not None:
             element.set("unit", "b")
             element.text = str(wanted)
-    out.change("memory", old, wanted)
-    if wanted == old:
+    # libvirt counts in KiB: what is less than one more is no change.
+    if kibibytes(present) != kibibytes(wanted):
+        out.change("memory", present, wanted)
+    if most != present and kibibytes(most) != kibibytes(wanted):
+        out.change("memory maximum", most, wanted)
+    if kibibytes(most) == kibibytes(wanted):
         return
     if wanted < LEAST_MEMORY:
         out.conflicts.append(
@@ -136,6 +144,11 @@ def _memory(root: etree._Element, wanted: int, out: Rewritten) -> None:
                 f"'memory' of {wanted} bytes is no multiple of the base's huge pages "
                 f"({unit} bytes). Ask for one that is."
             )
+
+
+def kibibytes(size: int) -> int:
+    """Return a size as libvirt counts it."""
+    return -(-size // 1024)
 
 
 #: A machine with less has not even room for its firmware.
