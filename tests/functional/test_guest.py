@@ -223,7 +223,7 @@ def test_a_uefi_clone_boots(world: World, host: LocalHost) -> None:
     assert outcome.clone is not None
     assert outcome.clone.address
     host.destroy(outcome.name)
-    assert not (world.lab.folder / f"nvram/{outcome.name}.fd").exists()
+    assert not list((world.lab.folder / "nvram").glob(f"{outcome.name}*"))
 
 
 # --- power --------------------------------------------------------------------------------------

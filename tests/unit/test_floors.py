@@ -32,6 +32,7 @@ PURE = (
     "clone",
     "codes",
     "config",
+    "derived_files",
     "disks",
     "domain_xml",
     "drawing",

@@ -35,7 +35,18 @@ def test_a_name_too_long_for_a_file_is_refused() -> None:
     assert made.conflicts == ()
     longer = replace(QUICK, name=".".join(["a" * 62] * 4))
     found = [said for said in plan.compute(FACTS, longer).conflicts if "longer name" in said]
-    assert [path in " ".join(found) for path in ("-vda.", "-vdb.", "_VARS.fd")] == [True] * 3
+    assert [path in " ".join(found) for path in ("-vda.", "-vdb.")] == [True] * 2
+
+
+@pytest.mark.parametrize("length", [1, 40, 48, 49, 50, 60])
+def test_a_long_name_leaves_room_in_the_name_of_the_variable_store(length: int) -> None:
+    """It is written under a longer name first, and holds the clone's uuid in any case."""
+    made = plan.compute(FACTS, replace(QUICK, name=".".join(["a" * length] * 4)))
+    assert made.conflicts == ()
+    store = Path(made.record.volumes[-1].path).name
+    assert made.record.uuid in store
+    assert len(f"{store}.{made.record.uuid}") <= 255
+    assert made.record.could_have_made(made.record.volumes[-1])
 
 
 def test_the_record_lists_every_file_before_it_exists_and_marks_the_first() -> None:
@@ -44,7 +55,7 @@ def test_the_record_lists_every_file_before_it_exists_and_marks_the_first() -> N
     assert [(v.path, v.state, v.capacity) for v in record.volumes] == [
         ("/pool/web1-vda.qcow2", ownership.MAKING, 10 * GIB),
         ("/pool/web1-vdb.qcow2", ownership.WANTED, 5 * GIB),
-        ("/var/lib/libvirt/qemu/nvram/web1_VARS.fd", ownership.WANTED, 540672),
+        (f"/var/lib/libvirt/qemu/nvram/web1_VARS-{record.uuid}.fd", ownership.WANTED, 540672),
     ]
 
 
@@ -164,9 +175,57 @@ def test_far_away_and_without_a_template_uefi_variables_are_refused() -> None:
     assert "host:" in conflict(replace(FACTS, base_xml=bare, local=False))
 
 
-def test_a_variable_store_that_is_there_is_not_overwritten() -> None:
+def test_a_variable_store_that_is_there_is_not_the_clones() -> None:
     taken = frozenset({"/var/lib/libvirt/qemu/nvram/web1_VARS.fd"})
-    assert "exists already" in conflict(replace(FACTS, existing=taken))
+    made = plan.compute(replace(FACTS, existing=taken), QUICK)
+    assert made.conflicts == ()
+    assert made.nvram is not None
+    assert made.nvram[1] not in taken
+    assert made.as_dict()["changes"]["nvram"]["new"].endswith("/web1_VARS-<generated>.fd")
+
+
+STORES = "/var/lib/libvirt/qemu/nvram"
+
+
+@pytest.mark.parametrize(
+    ("name", "store"),
+    [
+        ("base", "base_VARS.fd"),
+        ("11111111-2222-3333-4444-555555555555", "11111111-2222-3333-4444-555555555555_VARS.fd"),
+        ("base", "11111111-2222-3333-4444-555555555555_VARS.fd"),
+        ("base", "base-old_VARS.fd"),
+        ("base", "other_VARS.fd"),
+        ("base", "base_VARS-11111111-2222-3333-4444-555555555555.fd"),
+        ("base", "base_VARS.qcow2"),
+    ],
+)
+def test_the_store_of_a_clone_is_one_that_libvirt_chooses_for_nobody(name: str, store: str) -> None:
+    xml = BASE.replace("base_VARS.fd", store).replace("<name>base<", f"<name>{name}<")
+    assert store in xml
+    made = plan.compute(replace(FACTS, base_xml=xml), replace(QUICK, base_domain=name))
+    assert made.nvram is not None
+    path = Path(made.nvram[1])
+    assert str(path.parent) == STORES
+    assert path.stem.endswith(f"-{made.record.uuid}")
+    assert path.name.count(made.record.uuid) == 1
+    assert "11111111-2222" not in path.name
+
+
+def test_a_clone_of_a_clone_has_a_store_with_one_uuid() -> None:
+    first = plan.compute(FACTS, QUICK)
+    assert first.nvram is not None
+    second = plan.compute(
+        replace(FACTS, base_xml=first.xml), replace(QUICK, name="web2", base_domain="web1")
+    )
+    assert second.nvram is not None
+    assert Path(second.nvram[1]).name == f"web2_VARS-{second.record.uuid}.fd"
+
+
+def test_what_an_earlier_machine_of_that_name_left_is_not_taken_for_the_clones() -> None:
+    left = ("/var/lib/libvirt/qemu/save/web1.save", "/var/lib/libvirt/qemu/snapshot/web1")
+    reason = conflict(replace(FACTS, left_behind=left))
+    assert all(path in reason for path in left)
+    assert "mv " in reason
 
 
 def test_more_processors_than_the_machine_can_have_are_refused() -> None:
@@ -219,7 +278,8 @@ def test_files_of_a_clone_are_called_after_it_and_after_no_other(
         assert {path.parent.as_posix() for path in paths} == {
             "/pool", "/var/lib/libvirt/qemu/nvram"
         }  # fmt: skip
-        assert all(name in path.name for path in paths)
+        uuid = made.record.uuid
+        assert all(name in path.name or path.name == f"{uuid}.fd" for path in paths)
         return {str(path) for path in paths}
 
     one, other = map(files, pair)

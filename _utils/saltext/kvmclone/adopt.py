@@ -18,7 +18,15 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml, drift, gathering, markup, ownership, volumes
+from saltext.kvmclone import (
+    domain_xml,
+    drift,
+    filesystems,
+    gathering,
+    markup,
+    ownership,
+    volumes,
+)
 from saltext.kvmclone.census import Census, Identity
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.domain_xml import Disk, Domain
@@ -65,7 +73,7 @@ def candidates(host: Host, census: Census | None = None) -> list[Candidate]:
         base = _told_base(root)
         if base and not _carries_record(root):
             census = census or gathering.take(host)
-            domain = domain_xml.facts(root)
+            domain = domain_xml.facts(root, host.folders.stores)
             with absent(NO_DOMAIN):  # either machine may go meanwhile
                 found.append(_judge(host, census, handle.uuid, domain, host.find(base), base))
     return sorted(found, key=lambda candidate: candidate.name)
@@ -102,7 +110,7 @@ def adopt(host: Host, name: str, base_domain: str = "") -> ownership.Record:
         )
     base_name = base_domain or told
     base = host.domain(base_domain) if base_domain else host.find(told)
-    domain = domain_xml.facts(root)
+    domain = domain_xml.facts(root, host.folders.stores)
     census = gathering.take(host)
     judged = _judge(host, census, handle.uuid, domain, base, base_name)
     record = ownership.Record(
@@ -150,6 +158,8 @@ def _judge(
     """Decide file by file what an old clone owns."""
     others = _Others(
         base=domain_xml.read(base.definition()) if base is not None else None,
+        uuid=uuid,
+        census=census,
         base_name=base_name,
         base_files=_files_of(census, base),
         used=census.used_by_others(uuid),
@@ -183,7 +193,8 @@ def _judge(
         if why := _why_store_shared(domain.name, path, census.identity(path), others):
             shared.append(f"'{path}' stays on a destroy: {why}.")
         else:
-            owned.append(ownership.Volume("nvram", path, "raw", "copy", state=ownership.MADE))
+            inode = filesystems.inode(path) if host.local else ""
+            owned.append(ownership.Volume("nvram", path, "raw", "copy", inode=inode))
     return Candidate(
         name=domain.name,
         base=base_name,
@@ -202,6 +213,7 @@ class _Others:
     :param base_files: Every file of the base, down to the ends of their chains.
     :param used: Files that other domains use, with the name of one that does.
     :param claimed: Files on the records of clones of ours, with the name of one of these.
+    :param uuid: The old clone's own.
     """
 
     base: Domain | None
@@ -209,6 +221,8 @@ class _Others:
     base_files: set[Identity]
     used: Mapping[Identity, str]
     claimed: Mapping[Identity, str]
+    census: Census
+    uuid: str
 
 
 def _why_shared(
@@ -249,6 +263,8 @@ def _why_shared(
 def _why_store_shared(name: str, path: str, key: Identity, others: _Others) -> str:
     """The same of a variable store."""
     own = _named_after(name, os.path.basename(path))
+    if user := others.census.derived_by_others(others.uuid, path):
+        return f"libvirt keeps a file of '{user}' under that very name"
     return _of_others(key, others) or ("" if own else "it is not named after this clone")
 
 

@@ -98,10 +98,12 @@ class _Journal:
 
     def made(self, target: str) -> None:
         """It is there, and ours; saved with the next step."""
-        mount = ""
+        mount = inode = ""
         if self.handle.host.local:
-            mount = filesystems.mount_point(self._volume(target).path)
-        self._mark(target, state=MADE, mount=mount)
+            path = self._volume(target).path
+            mount = filesystems.mount_point(path)
+            inode = filesystems.inode(path) if target == verdict.NVRAM else ""
+        self._mark(target, state=MADE, mount=mount, inode=inode)
 
     def not_made(self, target: str) -> None:
         """It was refused: what stands there is somebody else's."""
@@ -212,7 +214,7 @@ def _copy_nvram(source: str, destination: str, journal: _Journal) -> None:
         journal.not_made("nvram")
         raise PlanRefused(
             f"The NVRAM file '{destination}' appeared meanwhile; it is not ours to overwrite.",
-            "Look at that file and move it away, then repeat the command.",
+            "Repeat the command: the next one is called otherwise.",
         ) from error
     except OSError as error:
         raise HostError(
@@ -225,11 +227,12 @@ def _own_automatic_nvram(plan: ClonePlan, journal: _Journal) -> None:
     """A variable store that libvirt chose a place for, and will make at the first boot."""
     if plan.nvram or domain_xml.read(plan.xml).nvram is None:
         return
-    chosen = domain_xml.read(journal.handle.definition()).nvram
+    stores = journal.handle.host.folders.stores
+    chosen = domain_xml.read(journal.handle.definition(), stores).nvram
     if chosen and journal.handle.host.local and os.path.lexists(chosen.path):
         raise PlanRefused(
             f"The NVRAM file '{chosen.path}' exists already; it is not ours to use.",
-            "Look at that file and move it away, then repeat the command.",
+            "Choose another name for the clone.",
         )
     if chosen and chosen.path and not journal.record.owns(chosen.path):
         journal.own(Volume("nvram", chosen.path, "raw", "fresh"))

@@ -95,6 +95,8 @@ class Census:
         at.
     :param images: Paths of all volumes and image files that were seen in pools.
     :param volumes: Where the volumes lie that domains name by pool and volume.
+    :param derived: Files and folders that libvirt derives from a domain's name or uuid, whether
+        they are there or not.
     """
 
     local: bool
@@ -105,6 +107,7 @@ class Census:
     unchecked: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     volumes: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    derived: tuple[Use, ...] = ()
 
     def identity(self, path: str) -> Identity:
         """What the file at ``path`` is, by whatever name."""
@@ -134,6 +137,24 @@ class Census:
     def used_by_others(self, uuid: str) -> dict[Identity, str]:
         """Files that other domains than ``uuid`` use, with the name of one that does."""
         return {use.key: use.domain for use in reversed(self.uses) if use.uuid != uuid}
+
+    def derived_by_others(self, uuid: str, path: str) -> str:
+        """The domain, other than ``uuid``, that libvirt derives a path for; empty for none."""
+        while path not in ("", "/"):
+            for use in self._derived.get(self.identity(path), []):
+                if use.uuid != uuid:
+                    return use.domain
+            path = os.path.dirname(path)  # it may lie in a folder of that machine's own
+        return ""
+
+    def named_by_others(self, uuid: str, path: str) -> str:
+        """
+        A domain, other than ``uuid``, that a file of that very name belongs to; empty for none.
+        Far away a folder may have several names, and nobody can see that from here.
+        """
+        file = os.path.basename(path)
+        others = (use for use in (*self.uses, *self.derived) if use.uuid != uuid)
+        return next((use.domain for use in others if os.path.basename(use.path) == file), "")
 
     def claimed_by_others(self, uuid: str) -> dict[Identity, str]:
         """Files on the records of other clones than ``uuid``, with the name of one such clone."""
@@ -171,6 +192,13 @@ class Census:
     @cached_property
     def _above(self) -> dict[Identity, list[Link]]:
         return _grouped((link.below_key, link) for link in self.links)
+
+    @cached_property
+    def _derived(self) -> dict[Identity, list[Use]]:
+        grouped: dict[Identity, list[Use]] = {}
+        for use in self.derived:
+            grouped.setdefault(use.key, []).append(use)
+        return grouped
 
     @cached_property
     def _below(self) -> dict[Identity, list[Link]]:

@@ -99,7 +99,7 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
                 protect.unprotect(host, handle)
             handle.power_off()
             _require_unheld(handle, record, doom.files)
-            gone = _delete(host, handle, mine, doom.files)
+            gone = _delete(host, handle, mine, doom)
         except BaseException:
             release(handle, mine)
             raise
@@ -151,7 +151,7 @@ def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
             doom = verdict.judge(host, handle, record)
             mine = _mark(handle, replace(record, stage=DESTROYING), record)
             handle.power_off()
-            gone = _delete(host, handle, mine, doom.files)
+            gone = _delete(host, handle, mine, doom)
         except BaseException:
             release(handle, mine)
             raise
@@ -208,11 +208,11 @@ def release(handle: DomainHandle, mine: Record) -> None:
         workers.give_up(mine.worker)
 
 
-def _delete(host: Host, handle: DomainHandle, mine: Record, files: tuple[Doomed, ...]) -> Gone:
+def _delete(host: Host, handle: DomainHandle, mine: Record, doom: verdict.Doom) -> Gone:
     """Delete the files, then the definition; what fails keeps the definition."""
     failed: list[KvmCloneError] = []
     deleted: list[Doomed] = []
-    for file in files:
+    for file in doom.files:
         _require_mine(handle, mine)
         try:
             if file.with_definition or _delete_file(host, file):
@@ -232,7 +232,8 @@ def _delete(host: Host, handle: DomainHandle, mine: Record, files: tuple[Doomed,
     unprotected = protect.withdraw(host, mine)
     handle.power_off()  # somebody may have started it meanwhile
     with absent(NO_DOMAIN):
-        handle.undefine(with_nvram=any(file.with_definition for file in files))
+        with_nvram = any(file.with_definition for file in doom.files)
+        handle.undefine(with_nvram, doom.keep_tpm)
         handle.power_off()
     return Gone(tuple(deleted), tuple(released), unprotected)
 

@@ -198,14 +198,15 @@ class DomainHandle:
         """Start the domain with the host, or not."""
         self.host.call(self.raw.setAutostart, 1 if on else 0)
 
-    def undefine(self, with_nvram: bool) -> None:
+    def undefine(self, with_nvram: bool, keep_tpm: bool = False) -> None:
         """
         Remove the definition with everything that libvirt keeps for it.
 
         :param with_nvram: Delete the variable store too.
+        :param keep_tpm: Leave the state of its TPM where it is.
         """
         flags = UNDEFINE_WITH_EVERYTHING | (UNDEFINE_NVRAM if with_nvram else UNDEFINE_KEEP_NVRAM)
-        for known in (flags | UNDEFINE_TPM, flags):
+        for known in (flags | (UNDEFINE_KEEP_TPM if keep_tpm else UNDEFINE_TPM), flags):
             try:
                 self.host.call(self.raw.undefineFlags, known)
                 return

@@ -11,13 +11,10 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from saltext.kvmclone import derived_files
 from saltext.kvmclone.markup import bytes_of, number, parse, text
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
-
-#: Where libvirt makes a store that the definition does not mention; from version 10 on the
-#: definition mentions every one.
-AUTOMATIC_NVRAM = "/var/lib/libvirt/qemu/nvram/{}_VARS.fd"
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ class Nvram:
     """
     The UEFI variable store of a domain.
 
-    :param path: The file; empty where libvirt will choose it.
+    :param path: The file, also where libvirt chooses it; empty where that cannot be told.
     :param template: The template it is made from; empty where firmware selection decides.
     """
 
@@ -144,17 +141,19 @@ class Domain:
     cpus_now: int = 0
 
 
-def read(xml: str) -> Domain:
+def read(xml: str, stores: str = derived_files.SYSTEM.stores) -> Domain:
     """
     The facts of a definition.
 
     :param xml: As ``XMLDesc`` gives it; live XML also tells whether the agent is connected.
+    :param stores: Where the daemon makes a variable store that the definition does not mention;
+        from version 10 on the definition mentions every one.
     :raises PlanRefused: The XML cannot be read.
     """
-    return facts(parse(xml))
+    return facts(parse(xml), stores)
 
 
-def facts(root: etree._Element) -> Domain:
+def facts(root: etree._Element, stores: str = derived_files.SYSTEM.stores) -> Domain:
     """The facts of an already parsed definition; see :func:`read`."""
     agent = [
         channel
@@ -170,7 +169,7 @@ def facts(root: etree._Element) -> Domain:
         uuid=text(root, "uuid"),
         disks=tuple(disk_of(element) for element in root.findall("./devices/disk")),
         interfaces=tuple(interface_of(element) for element in root.findall("./devices/interface")),
-        nvram=_nvram(root),
+        nvram=_nvram(root, stores),
         has_agent_channel=bool(agent),
         agent_connected=any(
             target.get("state") == "connected"
@@ -291,17 +290,36 @@ def makes_a_store(root: etree._Element) -> bool:
     return firmware is not None or readonly_pflash
 
 
+def stores_in(root: etree._Element) -> list[str]:
+    """The variable stores that a description names, a snapshot's too."""
+    return list(filter(None, map(store_path, root.iter("nvram"))))
+
+
+def names_in(root: etree._Element) -> list[str]:
+    """What a domain is called in a description; a rename does not reach its snapshots."""
+    found = [root.findtext(f"./{tag}/name") for tag in ("domain", "inactiveDomain")]
+    own = [root.findtext("./name")] if root.tag == "domain" else []
+    return [*filter(None, own + found)]
+
+
 def store_path(element: etree._Element) -> str:
     """The file that an ``<nvram>`` element names; empty where libvirt will choose it."""
     source = element.find("source")
     return (source.get("file", "") if source is not None else element.text or "").strip()
 
 
-def _nvram(root: etree._Element) -> Nvram | None:
+def _nvram(root: etree._Element, stores: str) -> Nvram | None:
     """The variable store, where the firmware has one."""
     element = root.find("./os/nvram")
-    if element is None:
-        return (
-            Nvram(AUTOMATIC_NVRAM.format(text(root, "name")), "") if makes_a_store(root) else None
-        )
-    return Nvram(path=store_path(element), template=element.get("template", ""))
+    if element is None and not makes_a_store(root):
+        return None
+    path = store_path(element) if element is not None else ""
+    placed = element is not None and element.find("source") is not None  # if not in a file
+    if not path and not placed:
+        named = (one.get("format") for one in root.iterfind("./os/*") if one.tag in _FIRMWARE)
+        path = derived_files.store(text(root, "name"), stores, next(filter(None, named), ""))
+    return Nvram(path=path, template=element.get("template", "") if element is not None else "")
+
+
+#: What may name the format of the store.
+_FIRMWARE = ("loader", "nvram")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from saltext.kvmclone import derived_files
 from saltext.kvmclone.image_header import Header
 
 
@@ -155,6 +156,9 @@ class HostFacts:
     :param most_cpus: Processors that a machine of the base's kind can have; asked only where
         the profile wants a number of them, and 0 where it cannot be told.
     :param host_memory: Bytes of the host's memory; likewise.
+    :param stores: Where the daemon makes a variable store that no definition names.
+    :param left_behind: What an earlier machine of the clone's name left, which libvirt would take
+        for the clone's.
     :param dhcp: The libvirt networks that an address may be reserved in, by name; asked only
         where one is to be reserved.
     """
@@ -178,6 +182,8 @@ class HostFacts:
     most_cpus: int = 0
     host_memory: int = 0
     users: Mapping[str, str] = field(default_factory=dict)
+    stores: str = derived_files.SYSTEM.stores
+    left_behind: tuple[str, ...] = ()
     dhcp: Mapping[str, NetworkFacts] = field(default_factory=dict)
 
 

@@ -25,6 +25,10 @@ _XFS_SHARES_BLOCKS = 1 << 20
 _GET_ATTRIBUTES = 0x80086601
 _NO_COPY_ON_WRITE = 0x00800000
 
+#: ``FS_IOC_GETVERSION``: the number of an inode is soon given to another file, with another
+#: generation.
+_GET_GENERATION = 0x80087601
+
 
 @dataclass(frozen=True)
 class Mount:
@@ -147,6 +151,31 @@ def copies_on_write(path: str) -> bool:
         return True
     attributes: int = struct.unpack_from("=I", answer)[0]
     return not attributes & _NO_COPY_ON_WRITE
+
+
+def inode(path: str) -> str:
+    """
+    Return what tells a file from one that is put in its place; empty where there is none.
+
+    The device is no part of it: its number may be another after a reboot.
+    """
+    answer = bytearray(8)
+    generation = "0"
+    if _ask(path, _GET_GENERATION, answer):
+        generation = str(struct.unpack_from("=I", answer)[0])
+    try:
+        return f"{os.stat(path).st_ino}.{generation}"
+    except OSError:
+        return ""
+
+
+def is_same_file(path: str, known: str) -> bool:
+    """
+    Return False where the file at a path is another one than it was.
+
+    :param known: What :func:`inode` said of it; empty for a file that nobody looked at.
+    """
+    return not known or inode(path) == known
 
 
 def _xfs_shares_blocks(folder: str) -> bool:

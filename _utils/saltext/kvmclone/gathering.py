@@ -17,7 +17,7 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import image_links, markup
+from saltext.kvmclone import domain_xml, image_links, markup
 from saltext.kvmclone.census import Census, Claim, Identity, Link, Pool, Use, away, identity
 from saltext.kvmclone.codes import (
     NO_DOMAIN_SNAPSHOT,
@@ -25,6 +25,7 @@ from saltext.kvmclone.codes import (
     NO_STORAGE_VOL,
     NO_SUPPORT,
 )
+from saltext.kvmclone.derived_files import Machines
 from saltext.kvmclone.errors import HostError, readable
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.ownership import NAMESPACE, WANTED
@@ -68,6 +69,7 @@ def _census(host: Host, gathering: _Gathering) -> Census:
         unchecked=tuple(dict.fromkeys(map(readable, gathering.unchecked))),
         claims=tuple(gathering.claims),
         volumes=dict(gathering.volumes),
+        derived=tuple(gathering.derived()),
     )
 
 
@@ -83,6 +85,7 @@ class _Gathering:
     unchecked: list[str] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     volumes: dict[tuple[str, str], str] = field(default_factory=dict)
+    machines: Machines = field(default_factory=Machines)
     #: What the records say: an overlay, its mount point, and what it stands on.
     told: list[tuple[str, str, str]] = field(default_factory=list)
     #: Images whose header was read, or whose backing file libvirt told.
@@ -116,6 +119,8 @@ class _Gathering:
             seen: set[tuple[str, str]] = set()
             for number, text in enumerate(texts):
                 root = markup.element(text)
+                names = [name, *domain_xml.names_in(root)]
+                self.machines.add(uuid, names, domain_xml.stores_in(root))
                 if number == 0:  # the definition, which holds the record
                     self._record(root, name, uuid)
                 for path, kind in self._files(root, name):
@@ -139,6 +144,7 @@ class _Gathering:
             if not path or volume.get("state") == WANTED:
                 continue
             self.claims.append(Claim(name, uuid, path, self._key(path)))
+            self.machines.stores.update([path] * (volume.get("target") == "nvram"))
             if volume.get("strategy") == "overlay":
                 mount = volume.get("mount", "")
                 told = below.get(volume.get("target", ""), [])
@@ -239,6 +245,11 @@ class _Gathering:
             + ("not running" if pool is not None and not pool.active else "not there")
         )
         return ""
+
+    def derived(self) -> Iterator[Use]:
+        """What libvirt derives from the name or uuid of each domain."""
+        for uuid, name, path in self.machines.derive(self.host.folders):
+            yield Use(name, uuid, path, self._key(path))
 
     # --- pools --------------------------------------------------------------------------
 

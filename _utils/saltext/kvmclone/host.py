@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from saltext.kvmclone import derived_files
 from saltext.kvmclone.codes import FROM_RPC, INTERNAL_ERROR, NO_DOMAIN, SYSTEM_ERROR
 from saltext.kvmclone.domain import DomainHandle
 from saltext.kvmclone.errors import (
@@ -139,6 +140,15 @@ class Host:
     def local(self) -> bool:
         """Whether the daemon's files are ours to read: its machine is this one and we are root."""
         return is_local(self.url) and os.geteuid() == 0
+
+    @property
+    def folders(self) -> derived_files.Folders:
+        """Where the daemon keeps what it makes for its machines."""
+        user = os.geteuid()
+        home = pwd.getpwuid(user).pw_dir
+        configuration = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
+        return derived_files.folders(self.url, user, configuration, cache)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """

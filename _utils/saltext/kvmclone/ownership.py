@@ -73,6 +73,7 @@ class Volume:
         volume of ours from a file that somebody put in its place.
     :param mount: Mount point of the file system that it was made on, where that is known: tells
         a file that is away, since nothing is mounted there, from one that is gone.
+    :param inode: What a variable store was when it was made, see :func:`.filesystems.inode`.
     """
 
     target: str
@@ -82,6 +83,7 @@ class Volume:
     state: str = "made"
     capacity: int = 0
     mount: str = ""
+    inode: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ class Record:
         """
         file = os.path.basename(volume.path)
         if volume.target == "nvram":
-            return self.name in file
+            return self.uuid in file or self.name in file
         return (
             DRIVER_NAMED.fullmatch(file) is not None
             or re.fullmatch(

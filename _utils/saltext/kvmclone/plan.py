@@ -19,8 +19,8 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from saltext.kvmclone import cards as cards_module
-from saltext.kvmclone import disks as disks_module
 from saltext.kvmclone import (
+    derived_files,
     domain_xml,
     markup,
     overlaps,
@@ -30,6 +30,7 @@ from saltext.kvmclone import (
     room,
     sources,
 )
+from saltext.kvmclone import disks as disks_module
 from saltext.kvmclone.disks import PlannedDisk
 from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import PlanRefused
@@ -129,16 +130,23 @@ class ClonePlan:
         return _MADE_UP.sub(lambda found: mask if found[0] in generated else found[0], text)
 
 
-def nvram_path(domain: Domain, name: str, uuid: str = "") -> str:
+def nvram_path(domain: Domain, name: str, uuid: str) -> str:
     """
     Path of the clone's own variable store, beside the base's; empty without one.
 
-    :param uuid: Part of the file's name where nobody can look whether it is taken.
+    :param uuid: The clone's, which is part of the file's name: so libvirt chooses that path for no
+        machine, whatever it is called, and nobody else's file stands there.
     """
     if domain.nvram is None or not domain.nvram.path:
         return ""
-    path, extension = os.path.splitext(path_for(domain.nvram.path, domain.name, name, domain.uuid))
-    return f"{path}{'-' * bool(uuid)}{uuid}{extension}"
+    stem, extension = os.path.splitext(domain.nvram.path)
+    original = f"{stem.removesuffix(f'-{domain.uuid}')}{extension}"  # of a clone of ours
+    stem, extension = os.path.splitext(path_for(original, domain.name, name, domain.uuid))
+    path = f"{stem}-{uuid}{extension}"
+    draft = f"{os.path.basename(path)}.{uuid}"  # it is written under a longer name first
+    if len(os.fsencode(draft)) > disks_module.LONGEST_NAME:
+        path = os.path.join(os.path.dirname(path), f"{uuid}.fd")
+    return path
 
 
 def compute(
@@ -152,7 +160,7 @@ def compute(
     :param worker: Who will make it, for the record.
     :raises PlanRefused: The base's definition cannot even be read.
     """
-    base = domain_xml.read(facts.base_xml)
+    base = domain_xml.read(facts.base_xml, facts.stores)
     notes = Notes(_base_conflicts(base, facts, request), sources.chain_notes(facts, base.name))
     if request.memory and 0 < facts.host_memory < request.memory:
         notes.warnings.append(
@@ -164,7 +172,7 @@ def compute(
     room.check(disks, facts, notes)
     cards, made_up = cards_module.decide(base, facts, request, notes)
     uuid = str(uuid_module.uuid4())
-    nvram = nvram_path(base, request.name, "" if facts.local else uuid)
+    nvram = nvram_path(base, request.name, uuid)
     copied = _nvram(base, nvram, facts, notes)
     identity = Identity(
         name=request.name,
@@ -238,17 +246,6 @@ def _nvram(base: Domain, nvram: str, facts: HostFacts, notes: Notes) -> bool:
     """Whether the variable store is copied; a fresh one is made by libvirt at the first boot."""
     if not nvram or base.nvram is None:
         return False
-    if nvram in facts.existing:
-        user = facts.users.get(nvram)
-        notes.conflicts.append(
-            f"The NVRAM file '{nvram}' exists already; "
-            + (f"it {user}. Choose another name." if user else "move it away first.")
-        )
-    if len(os.fsencode(os.path.basename(nvram))) > disks_module.LONGEST_NAME:
-        notes.conflicts.append(
-            f"The NVRAM file '{nvram}' would have a longer name than a file can have "
-            f"({disks_module.LONGEST_NAME} bytes). Choose a shorter name for the clone."
-        )
     if facts.local:
         return True
     if _has_template(base, facts):
@@ -329,6 +326,12 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
     ]
     if facts.taken:
         conflicts.append(f"A domain named '{request.name}' exists already; choose another name.")
+    elif facts.left_behind:
+        conflicts.append(
+            f"An earlier machine called '{request.name}' left {', '.join(facts.left_behind)}, "
+            "which libvirt would take for the clone's. Choose another name. Or, on that host, put "
+            f"it aside: {derived_files.aside(facts.left_behind, request.name)}"
+        )
     if facts.base_state != "shutoff":
         conflicts.append(
             f"The base '{base.name}' is {facts.base_state}; its disks change while they are "

@@ -17,14 +17,15 @@ from saltext.kvmclone import (
     filesystems,
     gathering,
     images,
+    kept_state,
     markup,
     network_xml,
     networks,
-    plan,
     pools,
     volumes,
 )
 from saltext.kvmclone.codes import CONFIG_UNSUPPORTED, INVALID_ARG, NO_NETWORK, NO_SUPPORT
+from saltext.kvmclone.derived_files import Machines
 from saltext.kvmclone.domain_xml import Disk, Domain
 from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts, SwitchFacts
 from saltext.kvmclone.host import DomainHandle, Host, absent
@@ -39,7 +40,8 @@ def facts(host: Host, request: Request) -> HostFacts:
     """Ask the host everything that planning one clone needs; changes nothing."""
     base = host.domain(request.base_domain)
     definition = base.definition()
-    domain = domain_xml.read(definition)
+    domain = domain_xml.read(definition, host.folders.stores)
+    taken = host.find(request.name) is not None
     sources: dict[str, SourceFacts] = {}
     known: dict[str, PoolFacts] = {}
     occupied: set[str] = set()
@@ -67,9 +69,6 @@ def facts(host: Host, request: Request) -> HostFacts:
             path = os.path.join(known[name].path, disks.volume_name(disk, request))
             if volumes.exists(host, path):
                 occupied.add(path)
-    nvram = plan.nvram_path(domain, request.name)
-    if nvram and host.local and volumes.exists(host, nvram):
-        occupied.add(nvram)
     networks_named = _networks(host, request, domain)
     return HostFacts(
         base_xml=definition,
@@ -77,12 +76,14 @@ def facts(host: Host, request: Request) -> HostFacts:
         base_saved=base.is_saved(),
         base_snapshots=_snapshots(host, base, sources),
         local=host.local,
-        taken=host.find(request.name) is not None,
+        taken=taken,
+        left_behind=() if taken else kept_state.left_behind(host, request.name),
+        stores=host.folders.stores,
         sources=sources,
         pools=known,
         existing=frozenset(occupied),
         users=_users(host, occupied),
-        standing=_standing(definition, request.name) if host.local else frozenset(),
+        standing=_standing(host, definition, request.name) if host.local else frozenset(),
         missing=frozenset(missing),
         networks={name: active for name, (active, _switch) in networks_named.items()},
         switches={name: switch for name, (_active, switch) in networks_named.items()},
@@ -114,14 +115,22 @@ def _users(host: Host, paths: set[str]) -> dict[str, str]:
     return told
 
 
-def _standing(definition: str, name: str) -> frozenset[str]:
-    """What lies in the folders that the base's logs and sockets are in."""
+def _standing(host: Host, definition: str, name: str) -> frozenset[str]:
+    """
+    What lies in the folders that the base's logs and sockets are in, or will: libvirt's own
+    files for other machines.
+    """
     cards = ("",) * len(domain_xml.read(definition).interfaces)
     written = rewrite(definition, Identity(name, "", cards), ()).paths
     found: set[str] = set()
     for folder in {os.path.dirname(path) for path in written}:
         with suppress(OSError):  # not made yet; or not ours to see, like what is in it
             found.update(os.path.join(folder, file) for file in os.listdir(folder))
+    known = host.folders
+    if any(path.startswith((f"{known.state}/", f"{known.logs}/")) for path in written):
+        machines = Machines()
+        host.each_domain(lambda handle: machines.add(handle.uuid, [handle.name], ()))
+        found.update(path for _uuid, _name, path in machines.derive(known))
     return frozenset(found)
 
 

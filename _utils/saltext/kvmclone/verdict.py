@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from saltext.kvmclone import domain_xml, gathering, volumes
+from saltext.kvmclone import domain_xml, filesystems, gathering, kept_state, markup, volumes
 from saltext.kvmclone.census import Absence, Census, Identity
 from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import CloneInUse, OutOfReach
@@ -68,12 +68,14 @@ class Doom:
     :param kept: What stays.
     :param missing: Recorded files that are gone already, though nobody here deleted them.
     :param unchecked: Clauses about what could not be looked at.
+    :param keep_tpm: The state of its TPM lies where the definition says, and may be anybody's.
     """
 
     files: tuple[Doomed, ...] = ()
     kept: tuple[Kept, ...] = ()
     missing: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
+    keep_tpm: bool = False
 
     def sentences(self) -> tuple[str, ...]:
         """What an operator must know of it."""
@@ -84,6 +86,7 @@ class Doom:
                 for path in self.missing
             ),
             *(f"Not looked at: {what}." for what in self.unchecked),
+            *["The state of its TPM stays where its definition says."] * self.keep_tpm,
         )
 
 
@@ -105,9 +108,11 @@ def judge(
     :param record: None for a foreign domain: its files all stay.
     :param force: Leave what is out of reach now where it is.
     :param census: Where it was taken just now.
-    :raises CloneInUse: Another image stands on one of its disks; ``force`` never overrides this.
+    :raises CloneInUse: Another image stands on one of its disks, or libvirt would delete what
+        another machine left under its name; ``force`` never overrides this.
     :raises OutOfReach: A file of the clone may be there and cannot be looked at; not forced.
     """
+    kept_state.require_own(host, handle)
     texts = (handle.definition(), handle.live())
     census = census or gathering.take(host)
     return _Judging(host, handle.name, handle.uuid, texts, record, force, census).doom()
@@ -144,12 +149,16 @@ class _Judging:
     ) -> None:
         self.host = host
         self.name = name
+        self.uuid = uuid
         self.record = record
         self.force = force
         self.census = census
         self.users = census.used_by_others(uuid)
         self.claims = census.claimed_by_others(uuid)
-        domains = [domain_xml.read(text) for text in texts]
+        domains = [domain_xml.read(text, host.folders.stores) for text in texts]
+        self.keep_tpm = any("<tpm" in text and _names_tpm_state(text) for text in texts)
+        #: The store that libvirt would delete with the definition, which stands first.
+        self.defined = next((d.nvram.path for d in domains[:1] if d.nvram), "")
         #: What the domain uses, as it spells it: its disks, then its variable store.
         self.disks = tuple(dict.fromkeys(path for d in domains for path in self._disks(d)))
         self.stores = tuple(
@@ -185,7 +194,11 @@ class _Judging:
             if why and (volumes.exists(self.host, path) or not self.host.local):
                 kept.append(Kept(path, why, shared))
         return Doom(
-            tuple(reversed(files)), tuple(kept), tuple(missing), tuple(self.census.unchecked)
+            tuple(reversed(files)),
+            tuple(kept),
+            tuple(missing),
+            tuple(self.census.unchecked),
+            self.keep_tpm,
         )
 
     # --- one recorded file --------------------------------------------------------------
@@ -248,6 +261,10 @@ class _Judging:
         """Over a remote url nobody can look; libvirt deletes a store with its definition."""
         path = volume.path
         why = self._why_ours_stays(volume)
+        if not why and self._key(self.defined) != self._key(path):
+            why = "libvirt would delete another file with the definition"
+        elif not why and (other := self.census.named_by_others(self.uuid, path)):
+            why = f"it may be the one of '{other}', which is called the same"
         if not why:
             files.append(Doomed(path, self._key(path), NVRAM, with_definition=True))
         else:
@@ -272,6 +289,10 @@ class _Judging:
             return f"it is on the record, and '{self.name}' does not use it"
         if not self.record.could_have_made(volume):
             return "the record lists it, but it is not called as our files are"
+        # Under the clone's uuid it is the clone's, too, where libvirt made it anew (a reset store).
+        ours = self.record.uuid in os.path.basename(path) or not self.host.local
+        if not ours and not filesystems.is_same_file(path, volume.inode):
+            return "another file was put in its place since it was made"
         return ""
 
     def _needed_elsewhere(self, path: str) -> str:
@@ -280,6 +301,8 @@ class _Judging:
             return f"'{self.users[key]}' uses it, too"
         if key in self.claims:
             return f"the record of '{self.claims[key]}' lists it, too"
+        if user := self.census.derived_by_others(self.uuid, path):
+            return f"libvirt keeps a file of '{user}' under that very name"
         return ""
 
     def _why_used_stays(self, path: str, files: list[Doomed]) -> str:
@@ -372,3 +395,8 @@ class _Judging:
         users = {name for path in tower.values() for name in self.census.users(path)}
         users |= {self.claims[key] for key in tower if key in self.claims}
         return users - {self.name}
+
+
+def _names_tpm_state(text: str) -> bool:
+    """Whether a definition says where a TPM keeps its state; libvirt would delete it there."""
+    return markup.parse(text).find("./devices/tpm/backend/source") is not None
