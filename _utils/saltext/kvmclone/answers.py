@@ -28,7 +28,9 @@ def made(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone:
 def shown(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone:
     """A clone as it is now, and what changed in its base since it was made."""
     clone = clone_of(host, handle, record, label)
-    changes = tuple(drift.changes(host, record))
+    shared = [(disk.target, disk.path) for disk in clone.disks if disk.strategy == "share"]
+    committed = drift.committed(host, record, shared)
+    changes = tuple(drift.changes(host, record, committed))
     failed = (f"The create failed and was kept: {record.failed}",) * bool(record.failed)
     expiry = (_expiry(record.expires),) * bool(record.expires)
     renamed = bool(record.name) and record.name != handle.name

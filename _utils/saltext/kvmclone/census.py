@@ -95,6 +95,7 @@ class Census:
         at.
     :param images: Paths of all volumes and image files that were seen in pools.
     :param volumes: Where the volumes lie that domains name by pool and volume.
+    :param memories: Files that hold the memory of a snapshot; they are among ``uses``, too.
     """
 
     local: bool
@@ -105,6 +106,7 @@ class Census:
     unchecked: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     volumes: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    memories: tuple[Use, ...] = ()
 
     def identity(self, path: str) -> Identity:
         """What the file at ``path`` is, by whatever name."""

@@ -62,11 +62,11 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
 
     :param force: Remove a foreign domain too; of that only the definition goes, every
         file stays. Of a clone: although its worker, on another machine, may still live, and
-        although some of its files are out of reach, which then stay.
+        although some of its files are out of reach, or are snapshots', which then stay.
     :param token: The word of the worker whose clone this is: the caller is that worker, or
         knows that it is dead.
     :raises ForeignDomain: Not one of our clones, and not forced.
-    :raises CloneInUse: Something stands on its disks.
+    :raises CloneInUse: Something stands on its disks; of snapshots of its own only if not forced.
     :raises CreateInProgress: Somebody is at work on it.
     :raises OutOfReach: A file of it may be there and cannot be looked at; not forced.
     """

@@ -19,6 +19,7 @@ from saltext.kvmclone.codes import (
     INVALID_ARG,
     METADATA_ELEMENT,
     NO_DOMAIN_METADATA,
+    NO_DOMAIN_SNAPSHOT,
     NO_SUPPORT,
     OPERATION_INVALID,
     STATES,
@@ -221,6 +222,17 @@ class DomainHandle:
         with absent(NO_SUPPORT):
             return sorted(self.host.call(self.raw.snapshotListNames, 0))
         return []
+
+    def snapshot_definitions(self) -> list[str]:
+        """How libvirt describes each of its snapshots, the machine as it was then included."""
+        found: list[Any] = []
+        with absent(NO_SUPPORT):
+            found = self.host.call(self.raw.listAllSnapshots, 0)
+        texts = []
+        for snapshot in found:
+            with absent(NO_DOMAIN_SNAPSHOT):  # it went meanwhile
+                texts.append(str(self.host.call(snapshot.getXMLDesc, 0)))
+        return texts
 
     def checkpoints(self) -> list[str]:
         """The names of its checkpoints."""

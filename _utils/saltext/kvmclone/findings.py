@@ -17,6 +17,7 @@ DANGER, PROBLEM, NOTE = "danger", "problem", "note"
 #: Every kind of finding with its level, worst first.
 KINDS = {
     "base-running": DANGER,
+    "committed-into-base": DANGER,
     "base-changed": DANGER,
     "base-shared": DANGER,
     "disk-missing": DANGER,
@@ -28,6 +29,7 @@ KINDS = {
     "unfinished": PROBLEM,
     "volume-unused": PROBLEM,
     "volume-without-clone": PROBLEM,
+    "overlay-unused": PROBLEM,
     "protected-without-base": PROBLEM,
     "not-checked": PROBLEM,
     "base-differs": NOTE,
@@ -58,17 +60,22 @@ class Commands:
         """A command of virsh."""
         return shlex.join(["virsh", "-c", self.url, *words])
 
-    def clone(self, verb: str, name: str) -> str:
+    def clone(self, verb: str, *words: str) -> str:
         """One of our commands that master and host both have."""
         if self.ours == AT_MASTER:
-            return f"{AT_MASTER}{verb} {shlex.quote(name)}"
-        return f"{AT_HOST}{verb} {shlex.quote(name)}{self._where()}"
+            return f"{AT_MASTER}{verb} {shlex.join(words)}".rstrip()
+        return f"{AT_HOST}{verb} {shlex.join(words)}".rstrip() + self._where()
 
-    def on_host(self, verb: str, name: str) -> str:
+    def on_host(self, verb: str, *words: str) -> str:
         """One of our commands that only the host has."""
+        begin = AT_HOST
         if self.ours == AT_MASTER and self.minion:
-            return f"salt {shlex.quote(self.minion)} kvm_clone.{verb} {shlex.quote(name)}"
-        return f"{AT_HOST}{verb} {shlex.quote(name)}{self._where()}"
+            begin = f"salt {shlex.quote(self.minion)} kvm_clone."
+        return f"{begin}{verb} {shlex.join(words)}{self._where()}"
+
+    def forced(self, name: str) -> str:
+        """Destroy a machine by force; the master's force is about the key alone."""
+        return self.on_host("destroy", name, "force=True")
 
     def _where(self) -> str:
         return "" if self.url == DEFAULT_URL else f" {shlex.quote(f'url={self.url}')}"

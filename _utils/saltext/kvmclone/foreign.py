@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 
-from saltext.kvmclone import domain_xml, markup, protect, verdict
+from saltext.kvmclone import domain_xml, markup, protect, snapshots, verdict
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.errors import ForeignDomain, absent
 from saltext.kvmclone.host import DomainHandle, Host
@@ -100,12 +100,19 @@ def _require_nothing_lost(handle: DomainHandle) -> None:
             f"Let it go on, and shut it down properly: virsh start {quoted}   Or, if what it had "
             f"in memory may be lost: virsh managedsave-remove {quoted}   Then repeat the command.",
         )
+    memories = [
+        path
+        for text in handle.snapshot_definitions()
+        for path in snapshots.memory_files(markup.element(text))
+    ]
+    stay = f"the files stay, with the memory of snapshots in {', '.join(memories)}"
+    stay = stay if memories else "the files stay"
     for word, found in (("snapshot", handle.snapshots()), ("checkpoint", handle.checkpoints())):
         if found:
             raise ForeignDomain(
                 f"'{name}' is not ours and has {word}s, which libvirt would forget with its "
                 f"definition: {', '.join(found)}. Nothing was touched.",
-                f"If they may be forgotten (the files stay): virsh {word}-list {quoted} --name "
+                f"If they may be forgotten ({stay}): virsh {word}-list {quoted} --name "
                 f'| grep . | while read -r s; do virsh {word}-delete {quoted} "$s" --metadata; '
                 "done   Then repeat the command.",
             )

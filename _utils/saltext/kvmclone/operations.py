@@ -73,7 +73,8 @@ class LocalHost:
 
     def _connected(self, work: Callable[[Host], T], name: str = "") -> T:
         """:raises NotFound: The domain of that name went away over it."""
-        with Host(self.url) as host:
+        commands = Commands(self.url, self.ours, self.label)
+        with Host(self.url, commands=commands) as host:
             try:
                 return work(host)
             except HostError as error:
@@ -362,8 +363,7 @@ class LocalHost:
         return self._looked(lineage.bases)
 
     def doctor(self) -> list[dict[str, Any]]:
-        commands = Commands(self.url, self.ours, self.label)
-        return self._looked(lambda host: [f.as_dict() for f in doctor.examine(host, commands)])
+        return self._looked(lambda host: [f.as_dict() for f in doctor.examine(host, host.commands)])
 
     def capacity(self) -> dict[str, Any]:
         return publishing.capacity(self.url)
