@@ -7,11 +7,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from lab.common import CHECKOUT, LIBVIRT_URI
 from tests.functional.world import minion_config
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: How a command begins that a hint may name.
 PROGRAMS = (
@@ -99,3 +103,12 @@ def typist(folder: Path) -> Typist:
         path.write_text(f"#!/bin/sh\n{line}\n")
         path.chmod(0o755)
     return Typist(folder)
+
+
+def tries(*_sites: str) -> Callable[[F], F]:
+    """
+    Mark the test that types the commands of these hints; ``tests/unit/test_hints.py`` reads it.
+
+    :param _sites: ``FILE.FUNCTION`` of the library, where the hint is written.
+    """
+    return lambda test: test

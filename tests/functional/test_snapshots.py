@@ -13,7 +13,7 @@ from saltext.kvmclone.errors import CloneInUse
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
 from tests.functional.byhand import respell
-from tests.functional.hints import Typist
+from tests.functional.hints import Typist, tries
 from tests.functional.places import storage_pool
 from tests.functional.world import CloneOf, World, image_info, quick, sha256
 
@@ -40,6 +40,7 @@ def refused(host: LocalHost, name: str, force: bool = False) -> str:
 # --- lost overlays ------------------------------------------------------------------------------
 
 
+@tries("snapshots.refusal")
 @pytest.mark.guest
 @pytest.mark.parametrize("taken", ["off", "running", "running, then off"])
 @pytest.mark.parametrize("lost", [True, False])
@@ -67,6 +68,7 @@ def test_a_clone_with_a_snapshot_can_be_destroyed_in_every_state(
     assert sha256(original) == before
 
 
+@tries("snapshots.refusal")
 @pytest.mark.guest
 @pytest.mark.parametrize("lost", [True, False])
 @pytest.mark.parametrize("running", [True, False])
@@ -192,6 +194,7 @@ def test_the_memory_file_of_a_snapshot_stays_and_is_named(
     assert sha256(memory) == before
 
 
+@tries("snapshots.in_use", "snapshots.in_the_way")
 def test_what_another_machine_needs_is_never_overridden_by_force(
     world: World, host: LocalHost, base: str, typist: Typist
 ) -> None:
@@ -237,6 +240,7 @@ def test_a_disk_that_was_detached_stays_though_a_snapshot_remembers_it(
     assert second.exists()
 
 
+@tries("foreign._require_nothing_lost")
 def test_a_foreign_machine_with_a_lost_overlay_can_be_removed(
     world: World, host: LocalHost, base: str, typist: Typist
 ) -> None:
@@ -254,6 +258,7 @@ def test_a_foreign_machine_with_a_lost_overlay_can_be_removed(
 # --- what the doctor finds ----------------------------------------------------------------------
 
 
+@tries("overlays.stale", "overlays.delete")
 def test_overlays_that_no_machine_uses_are_found_with_a_command(
     world: World, host: LocalHost, base: str, clone_of: CloneOf, typist: Typist
 ) -> None:
@@ -306,6 +311,7 @@ def kinds(host: LocalHost) -> dict[str, dict[str, str]]:
 # --- commits ------------------------------------------------------------------------------------
 
 
+@tries("overlays._own_again")
 @pytest.mark.guest
 @pytest.mark.parametrize("running", [True, False])
 @pytest.mark.parametrize("format_", ["qcow2", "raw"])

@@ -146,13 +146,15 @@ class _Examination:
         life = workers.life(record.worker)
         unsure = f"; it may still go on, on '{record.worker.host}'"
         unsure = unsure if life == ownership.ELSEWHERE else ""
+        # Nobody can tell from here, so it takes a word that nobody is at work any more.
+        sure = self.commands.clone("gc", name, "apply=True", "force=True") if unsure else ""
         if record.stage == DESTROYING:
             if life != ownership.ALIVE:
                 yield Finding(
                     "unfinished",
                     name,
                     f"The destroy of '{name}' is unfinished{unsure}.",
-                    self.commands.clone("destroy", name),
+                    sure or self.commands.clone("destroy", name),
                 )
         elif record.failed:
             yield Finding(
@@ -168,7 +170,9 @@ class _Examination:
                 name,
                 f"The create of '{name}' is unfinished: it is at stage '{record.stage}' on its "
                 f"way to '{record.goal}'{unsure}.",
-                self.commands.clone("gc", name),
+                self.commands.clone("gc", name, "force=True")
+                if unsure
+                else self.commands.clone("gc", name),
             )
 
     def _files(self, machine: _Machine, record: Record, asleep: bool) -> Iterator[Finding]:

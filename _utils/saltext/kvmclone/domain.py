@@ -105,7 +105,13 @@ class DomainHandle:
                 raise DamagedRecord(
                     f"The record of '{self.name}' cannot be read ({error}); the domain was left "
                     "alone.",
-                    f"Look at it: virsh metadata {self.name} {ownership.NAMESPACE}",
+                    "Look at it: "
+                    + self.host.commands.virsh("metadata", self.name, ownership.NAMESPACE)
+                    + "   If it cannot be mended, take it out; the machine is not ours then, and "
+                    "its files stay: "
+                    + self.host.commands.virsh(
+                        "metadata", self.name, ownership.NAMESPACE, "--remove", "--config"
+                    ),
                 ) from error
         return None
 
@@ -141,8 +147,9 @@ class DomainHandle:
         except HostError as error:
             if not error.no_room:
                 error.hint = (
-                    "Does it lack a disk, or has somebody else one of its? salt-run "
-                    f"kvmclone.doctor   What QEMU said: /var/log/libvirt/qemu/{self.name}.log"
+                    "Does it lack a disk, or has somebody else one of its? See: "
+                    f"{self.host.commands.clone('doctor')}   What QEMU said: "
+                    f"/var/log/libvirt/qemu/{self.name}.log"
                 )
             raise
 

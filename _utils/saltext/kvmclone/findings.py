@@ -73,6 +73,15 @@ class Commands:
             begin = f"salt {shlex.quote(self.minion)} kvm_clone."
         return f"{begin}{verb} {shlex.join(words)}{self._where()}"
 
+    def redefine(self, name: str) -> str:
+        """Define a machine again that runs without a definition."""
+        dumped = self.virsh("dumpxml", name, "--security-info")
+        return f"{dumped} | {self.virsh('define', '/dev/stdin')}"
+
+    def listing(self) -> str:
+        """List the clones; master and host call it by different names."""
+        return self.clone("list" if self.ours == AT_MASTER else "list_clones")
+
     def forced(self, name: str) -> str:
         """Destroy a machine by force; the master's force is about the key alone."""
         return self.on_host("destroy", name, "force=True")

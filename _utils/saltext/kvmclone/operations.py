@@ -80,7 +80,7 @@ class LocalHost:
             except HostError as error:
                 if name and error.code == NO_DOMAIN:
                     host.domain(name)
-                    raise dismantle.changed_hands(name) from error
+                    raise dismantle.changed_hands(name, host.commands) from error
                 raise
             finally:
                 self.calls = host.calls
@@ -139,7 +139,7 @@ class LocalHost:
             with workers.turn(name):
                 handle, record = _ours(host, name)
                 if record.worker.token != token or record.stage == DESTROYING:
-                    raise answers.in_progress(record, name)
+                    raise answers.in_progress(record, name, host.commands)
                 record = replace(record, worker=worker, failed="")
                 handle.save_record(record)
             return answers.clone_of(host, handle, record, self.label)
@@ -228,7 +228,7 @@ class LocalHost:
         def work(host: Host) -> Clone:
             handle, record = _ours(host, name)
             if record.worker.token != token:
-                raise answers.in_progress(record, name)
+                raise answers.in_progress(record, name, host.commands)
             if off:
                 handle.power_off()
             record = records.save(handle, record, replace(record, failed=why))
@@ -270,7 +270,7 @@ class LocalHost:
             handle, record = _ours(host, name)
             unfinished = not (record.complete or record.failed) or record.stage == DESTROYING
             if unfinished and action in ("start", "reboot"):
-                raise answers.in_progress(record, name)
+                raise answers.in_progress(record, name, host.commands)
             state = handle.state()
             if action == "start" and state == "shutoff" and record.stage == "cloned":
                 return self._first_start(name, record)
@@ -394,7 +394,7 @@ def _ours(host: Host, name: str) -> tuple[DomainHandle, Record]:
     if record is None:
         raise ForeignDomain(
             f"'{name}' exists and was not made by kvm_clone; it is left alone.",
-            f"Handle it with virsh: virsh -c {host.url} dominfo {name}",
+            f"Handle it with virsh: {host.commands.virsh('dominfo', name)}",
         )
     return handle, record
 

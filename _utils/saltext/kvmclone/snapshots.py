@@ -9,7 +9,7 @@ to keep it for ever: it is destroyed with ``force``, and they stay and are named
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lxml import etree
@@ -91,8 +91,7 @@ class Standing:
     :param on: The images directly on each file.
     :param own: Images, up to the tops of their chains, that this machine alone uses: as it is
         defined, as it runs, or by one of its snapshots.
-    :param others: Other machines that need one of the images, in the order in which they can be
-        destroyed: what stands highest comes first.
+    :param others: Other machines that need one of the images.
     :param unused: Images that nobody uses.
     """
 
@@ -129,10 +128,7 @@ def look(
         for path in tower.values():
             mine = name in _users(census, census.tower(path))
             (own if mine else unused)[path] = None
-    height = {other: _height(census, other) for other in others}
-    return Standing(
-        on, tuple(own), tuple(sorted(others, key=lambda one: (-height[one], one))), tuple(unused)
-    )
+    return Standing(on, tuple(own), tuple(sorted(others)), tuple(unused))
 
 
 def _users(census: Census, tower: Mapping[Identity, str]) -> set[str]:
@@ -209,10 +205,33 @@ def in_use(
 
     :param is_open: Whether somebody has an image open.
     """
+    way = in_the_way(census, standing.others, standing.unused, is_open, commands)
+    return CloneInUse(
+        f"'{name}' cannot be destroyed: other volumes stand on its disks: {standing.named()}.",
+        f"{way}   Then repeat the command.   See also: {commands.clone('tree')}   "
+        "Nothing was touched.",
+    )
+
+
+def in_the_way(
+    census: Census,
+    names: Iterable[str],
+    unused: Sequence[str],
+    is_open: Callable[[str], object],
+    commands: Commands,
+) -> str:
+    """
+    The commands that remove what stands on a disk, what stands highest first.
+
+    :param names: Machines that need it.
+    :param unused: Images that no machine uses; they are spoken of once there is no machine.
+    :param is_open: Whether somebody has an image open.
+    """
     ours = {claim.domain for claim in census.claims}
-    clones = [commands.clone("destroy", one) for one in standing.others if one in ours]
-    foreign = [commands.forced(one) for one in standing.others if one not in ours]
-    opened = [image for image in standing.unused if is_open(image)]
+    names = sorted(names, key=lambda one: (-_height(census, one), one))
+    clones = [commands.clone("destroy", one) for one in names if one in ours]
+    foreign = [commands.forced(one) for one in names if one not in ours]
+    opened = [image for image in unused if is_open(image)]
     ways = []
     if foreign:
         ways.append(
@@ -223,16 +242,12 @@ def in_use(
         ways.append("Destroy the clones made from it first: " + "   ".join(clones))
     if opened:
         ways.append(f"Somebody has some of them open: {shlex.join(['fuser', '-v', *opened])}")
-    elif standing.unused and not standing.others:
+    elif unused and not names:
         ways.append(
-            f"No machine uses {', '.join(standing.unused)}; a snapshot may have left that. If "
-            f"nobody needs it: {shlex.join(['rm', *standing.unused])}"
+            f"No machine uses {', '.join(unused)}; a snapshot may have left that. If nobody "
+            f"needs it: {shlex.join(['rm', *unused])}"
         )
-    ways += ["Then repeat the command.", f"See also: {commands.clone('tree')}"]
-    return CloneInUse(
-        f"'{name}' cannot be destroyed: other volumes stand on its disks: {standing.named()}.",
-        "   ".join([*ways, "Nothing was touched."]),
-    )
+    return "   ".join(ways)
 
 
 def _below(census: Census, path: str, tops: Iterable[str]) -> bool:
