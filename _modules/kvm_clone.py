@@ -234,7 +234,8 @@ def destroy(name, force=False, url=None, test=False):
 
     force
         Remove a domain that is not one of our clones too: its definition, none of its files. Of
-        a clone: also where some of its files are out of reach, which then stay.
+        a clone: also where some of its files are out of reach, or where snapshots of its own
+        stand on its disks; both then stay.
     test
         Only say whether it would be refused, and what would stay (as ``warnings``).
 

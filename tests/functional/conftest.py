@@ -14,6 +14,7 @@ from lab.common import LIBVIRT_URI, run
 from lab.lab import Lab, connection
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
+from tests.functional import hints
 from tests.functional.places import MIB, loop_device
 from tests.functional.world import CloneOf, Salt, World, minion_opts, quick
 
@@ -151,3 +152,9 @@ def salt_minion(load: Callable[..., Salt]) -> Salt:
 def salt_dry(load: Callable[..., Salt]) -> Salt:
     """The same with ``test=True``."""
     return load(test=True)
+
+
+@pytest.fixture
+def typist(tmp_path: Path) -> hints.Typist:
+    """Types what a hint says."""
+    return hints.typist(tmp_path)

@@ -203,11 +203,14 @@ def test_a_clone_that_was_committed_into_its_base_is_a_danger(
     subprocess.run(words, check=True, capture_output=True)
     write_record(opened, clone, stage="addressed", goal="addressed")
     found = {one.kind: one for one in findings(world, opened)}
-    assert other in found["base-shared"].message
-    assert clone == found["base-shared"].name
+    assert other in found["committed-into-base"].message
+    assert clone == found["committed-into-base"].name
+    assert "base-shared" not in found, "it is told once, as what it is"
     assert "open for writing" in found["base-changed"].message
-    # Its target is taken, so nobody is told to attach the old disk there again.
-    assert "virsh -c qemu:///system edit" in found["volume-unused"].hint
+    # Nobody is told to attach the old disk again: what was in it is in the base.
+    assert "volume-unused" not in found
+    assert any("was committed into" in word for word in host.show(clone).warnings)
+    assert not any("read garbage" in word for word in host.show(clone).warnings)
     gone = host.destroy(clone)
     assert disk.exists()
     assert world.disks(base)[0].exists()

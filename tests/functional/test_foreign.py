@@ -78,7 +78,7 @@ def test_a_saved_one_is_refused_with_what_to_type(world: World, host: LocalHost,
     with pytest.raises(ForeignDomain, match="saved memory image") as info:
         host.destroy(base, force=True)
     assert world.footprint() == before
-    run_hint(info.value.hint, "virsh managedsave-remove")
+    run_hint(info.value.hint, "virsh -c qemu:///system managedsave-remove")
     host.destroy(base, force=True)
     assert not world.exists(base)
 
@@ -94,7 +94,7 @@ def test_one_with_snapshots_is_refused_with_what_to_type(
     before = disk.read_bytes()
     with pytest.raises(ForeignDomain, match=r"snapshots.*first, second one") as info:
         host.destroy(base, force=True)
-    run_hint(info.value.hint, "virsh snapshot-list")
+    run_hint(info.value.hint, "virsh -c qemu:///system snapshot-list")
     host.destroy(base, force=True)
     assert not world.exists(base)
     assert disk.read_bytes() == before, "the snapshots in it, too"
@@ -126,3 +126,18 @@ def test_a_running_one_is_stopped_and_its_files_stay(
     host.destroy(base, force=True)
     assert not world.exists(base)
     assert disk.exists()
+
+
+@pytest.mark.guest
+def test_the_memory_file_of_a_snapshot_is_named(world: World, host: LocalHost, base: str) -> None:
+    """With the snapshot libvirt forgets the file, too."""
+    memory = world.disks(base)[0].with_name(f"{base}.mem")
+    world.lab.start(base)
+    words = ["virsh", "snapshot-create-as", base, "s1", "--memspec"]
+    subprocess.run([*words, f"file={memory},snapshot=external"], check=True, capture_output=True)
+    with pytest.raises(ForeignDomain) as info:
+        host.destroy(base, force=True)
+    assert str(memory) in info.value.hint
+    run_hint(info.value.hint, "virsh -c qemu:///system snapshot-list")
+    host.destroy(base, force=True)
+    assert memory.exists()

@@ -93,7 +93,7 @@ def adopt(host: Host, name: str, base_domain: str = "") -> ownership.Record:
     if handle.record() is not None:
         raise AlreadyExists(
             f"'{name}' is a clone of kvm_clone already.",
-            f"Look at it: salt-run kvmclone.show {name}",
+            f"Look at it: {host.commands.clone('show', name)}",
         )
     root = markup.parse(handle.definition())
     told = _told_base(root)
@@ -105,8 +105,8 @@ def adopt(host: Host, name: str, base_domain: str = "") -> ownership.Record:
         )
         raise ForeignDomain(
             f"'{name}' does not look like a clone that salt-cloud made: {reason}.",
-            f"If you know what it was cloned from: salt-call kvm_clone.adopt {name} "
-            "base_domain=BASE",
+            "If you know what it was cloned from: "
+            + host.commands.on_host("adopt", name, "base_domain=BASE"),
         )
     base_name = base_domain or told
     base = host.domain(base_domain) if base_domain else host.find(told)

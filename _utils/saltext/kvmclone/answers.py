@@ -50,7 +50,9 @@ def shown(
     clone = clone_of(host, handle, record, label)
     waiting = pending_changes(handle, clone.state) if commands is not None else {}
     told = (pending.sentence(handle.name, waiting, commands),) if waiting and commands else ()
-    changes = tuple(drift.changes(host, record))
+    shared = [(disk.target, disk.path) for disk in clone.disks if disk.strategy == "share"]
+    committed = drift.committed(host, record, shared)
+    changes = tuple(drift.changes(host, record, committed))
     failed = (f"The create failed and was kept: {record.failed}",) * bool(record.failed)
     expiry = (_expiry(record.expires),) * bool(record.expires)
     renamed = bool(record.name) and record.name != handle.name
@@ -70,26 +72,26 @@ def pending_changes(handle: DomainHandle, state: str = "") -> dict[str, dict[str
     return pending.changes(markup.parse(handle.live()), markup.parse(handle.definition()))
 
 
-def kept(record: Record, name: str) -> KeptAfterFailure:
+def kept(record: Record, name: str, commands: Commands) -> KeptAfterFailure:
     """The error that says that a create failed and its clone was kept."""
     return KeptAfterFailure(
         f"An earlier create of '{name}' failed and was kept at stage '{record.stage}': "
         f"{record.failed}",
-        f"Go on with it: salt-run kvmclone.resume {name}   Or remove it: "
-        f"salt-run kvmclone.destroy {name}",
+        f"Go on with it: {commands.clone('resume', name)}   Or remove it: "
+        f"{commands.clone('destroy', name)}",
     )
 
 
-def already_exists(clone: Clone) -> AlreadyExists:
+def already_exists(clone: Clone, commands: Commands) -> AlreadyExists:
     """The error that says a clone is there, and carries it."""
     return AlreadyExists(
         f"'{clone.name}' exists already, made from '{clone.base}', at stage '{clone.stage}'.",
-        f"Choose another name, or remove it first: salt-run kvmclone.destroy {clone.name}",
+        f"Choose another name, or remove it first: {commands.clone('destroy', clone.name)}",
         clone=clone.as_dict(),
     )
 
 
-def in_progress(record: Record, name: str) -> CreateInProgress:
+def in_progress(record: Record, name: str, commands: Commands) -> CreateInProgress:
     """The error that says who is at work on a clone, and what to do if nobody is."""
     worker = record.worker
     doing = "destroyed" if record.stage == DESTROYING else "made"
@@ -101,16 +103,16 @@ def in_progress(record: Record, name: str) -> CreateInProgress:
         )
         hint = (
             f"Repeat the command on '{worker.host}'. If nothing runs there any more: "
-            f"salt-run kvmclone.gc {name} apply=True force=True"
+            + commands.clone("gc", name, "apply=True", "force=True")
         )
     elif life == ALIVE:
         message = f"'{name}' is being {doing} by process {worker.pid} (stage '{record.stage}')."
-        hint = f"Wait for it: salt-run kvmclone.show {name}   Or end it: kill {worker.pid}"
+        hint = f"Wait for it: {commands.clone('show', name)}   Or end it: kill {worker.pid}"
     else:
         message = (
             f"'{name}' was being {doing} when {workers.end_of(worker)} (stage '{record.stage}')."
         )
-        hint = f"Remove what it left: salt-run kvmclone.gc {name} apply=True"
+        hint = f"Remove what it left: {commands.clone('gc', name, 'apply=True')}"
     work = Work(worker, life, record.stage, record.goal, record.request)
     return CreateInProgress(message, hint, asdict(work))
 
@@ -130,10 +132,10 @@ def refuse_existing(host: Host, name: str, label: str, me: Worker | None = None)
         if me is not None and record.worker.token == me.token:
             return
         if record.failed and record.stage != DESTROYING:
-            raise kept(record, name)
+            raise kept(record, name, host.commands)
         if record.stage == DESTROYING or not record.complete:
-            raise in_progress(record, name)
-        raise already_exists(shown(host, handle, record, label))
+            raise in_progress(record, name, host.commands)
+        raise already_exists(shown(host, handle, record, label), host.commands)
 
 
 def _expiry(when: float) -> str:

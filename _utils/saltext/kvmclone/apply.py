@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import shutil
 import time
 from dataclasses import replace
@@ -162,7 +161,7 @@ def _define(host: Host, plan: ClonePlan) -> DomainHandle:
         if error.code == OPERATION_FAILED and host.find(name) is not None:
             raise CreateInProgress(
                 f"Another worker defined '{name}' at the same moment.",
-                f"Look at it: salt-run kvmclone.show {name}",
+                f"Look at it: {host.commands.clone('show', name)}",
             ) from None
         raise error from None
 
@@ -254,7 +253,8 @@ def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
         what = f"is {state} now" if state != "shutoff" else f"changed: {', '.join(changed)}"
         raise PlanRefused(
             f"The base '{plan.base}' {what}; '{plan.request.name}' was being made from it.",
-            f"Let the base rest, then repeat the command: virsh shutdown {shlex.quote(plan.base)}",
+            "Let the base rest, then repeat the command: "
+            + host.commands.virsh("shutdown", plan.base),
         )
 
 
@@ -271,7 +271,7 @@ def _undo(host: Host, journal: _Journal, error: BaseException) -> None:
         if isinstance(error, KvmCloneError):
             error.hint = (
                 f"{error.hint} Taking it back failed too: {problem.message} Repeat that: "
-                f"salt-run kvmclone.destroy {name}"
+                f"{host.commands.clone('destroy', name)}"
             ).strip()
     else:
         log.info("%s: undone after %r: %s", name, error, undone)

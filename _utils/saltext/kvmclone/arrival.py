@@ -195,7 +195,8 @@ class _Wait:
         if any(card.kind != "network" for card in self.domain.interfaces):
             hints.append("On a bridge use 'ip_source: qemu-agent'.")
         if self.wanted != Wanted():
-            hints.append(f"See all its addresses: salt-call kvm_clone.addresses {request.name}")
+            addresses = self.handle.host.commands.on_host("addresses", request.name)
+            hints.append(f"See all its addresses: {addresses}")
         hints.append(
             "Does the base get an address when it runs by itself? For a slow guest raise "
             "'wait_for_ip_timeout'."

@@ -112,21 +112,21 @@ def alone(handle: DomainHandle, record: Record, request: Request, enrolment: Enr
     if request.deploy.bootstrap == "none":
         raise ConfigError(
             f"The configuration of '{name}' says 'bootstrap: none', so there is nothing to do.",
-            f"Say how: salt-call kvm_clone.bootstrap {name} bootstrap=auto",
+            f"Say how: {handle.host.commands.on_host('bootstrap', name, 'bootstrap=auto')}",
         )
     if not record.complete and not record.failed:
-        raise answers.in_progress(record, name)
+        raise answers.in_progress(record, name, handle.host.commands)
     if record.stage == "ready":
         raise KeyConflict(
             f"'{name}' is already the minion '{record.minion.id}' of a master that knows its key.",
             "A new key would lock it out. For a new start make it anew: "
-            f"salt-run kvmclone.destroy {name}",
+            f"{handle.host.commands.clone('destroy', name)}",
         )
     state = handle.state()
     if state != "running":
         raise GuestStopped(
             f"'{name}' is {state}, so nothing can be put into it.",
-            f"Start it: salt-call kvm_clone.start {name}",
+            f"Start it: {handle.host.commands.clone('start', name)}",
         )
     request = replace(request, ip_source=record.ip_source, pick=record.pick)
     record = bootstrap(handle, record, request, enrolment)

@@ -97,6 +97,7 @@ class Census:
     :param volumes: Where the volumes lie that domains name by pool and volume.
     :param derived: Files and folders that libvirt derives from a domain's name or uuid, whether
         they are there or not.
+    :param memories: Files that hold the memory of a snapshot; they are among ``uses``, too.
     """
 
     local: bool
@@ -108,6 +109,7 @@ class Census:
     claims: tuple[Claim, ...] = ()
     volumes: Mapping[tuple[str, str], str] = field(default_factory=dict)
     derived: tuple[Use, ...] = ()
+    memories: tuple[Use, ...] = ()
 
     def identity(self, path: str) -> Identity:
         """What the file at ``path`` is, by whatever name."""

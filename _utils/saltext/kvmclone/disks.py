@@ -343,7 +343,7 @@ def _pool(
     elif not pool.active:
         notes.conflicts.append(
             f"Storage pool '{name}' is not started. Start it: "
-            f"virsh pool-start {shlex.quote(name)}   (virsh pool-list --all)"
+            f"virsh pool-start {shlex.quote(name)}   See all: virsh pool-list --all"
         )
     else:
         return pool

@@ -26,6 +26,7 @@ from saltext.kvmclone.errors import (
     KvmCloneError,
     OutOfReach,
 )
+from saltext.kvmclone.findings import Commands
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.ownership import ALIVE, DESTROYING, ELSEWHERE, MADE, Record
 from saltext.kvmclone.reservation import Reservation
@@ -62,11 +63,11 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
 
     :param force: Remove a foreign domain too; of that only the definition goes, every
         file stays. Of a clone: although its worker, on another machine, may still live, and
-        although some of its files are out of reach, which then stay.
+        although some of its files are out of reach, or are snapshots', which then stay.
     :param token: The word of the worker whose clone this is: the caller is that worker, or
         knows that it is dead.
     :raises ForeignDomain: Not one of our clones, and not forced.
-    :raises CloneInUse: Something stands on its disks.
+    :raises CloneInUse: Something stands on its disks; of snapshots of its own only if not forced.
     :raises CreateInProgress: Somebody is at work on it.
     :raises OutOfReach: A file of it may be there and cannot be looked at; not forced.
     """
@@ -76,7 +77,7 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
             record = handle.record()
             if record is None:
                 return Gone(sentences=foreign.destroy(host, handle, force))
-            _require_idle(record, name, force, token)
+            _require_idle(record, name, force, token, host.commands)
             _require_definition(handle)
             _judge(host, handle, record, force)
             if record.complete:
@@ -129,7 +130,7 @@ def examine(host: Host, handle: DomainHandle, force: bool = False) -> tuple[str,
     record = handle.record()
     if record is None:
         return foreign.examine(host, handle, force)
-    _require_idle(record, handle.name, force, "")
+    _require_idle(record, handle.name, force, "", host.commands)
     _require_definition(handle)
     return _judge(host, handle, record, force).sentences()
 
@@ -266,8 +267,7 @@ def _require_definition(handle: DomainHandle) -> None:
     if not handle.is_persistent():
         raise HostError(
             f"'{handle.name}' was undefined by hand while it runs, so it has no journal.",
-            f"Define it again, then repeat this: virsh dumpxml {shlex.quote(handle.name)} > "
-            "/tmp/domain.xml; virsh define /tmp/domain.xml",
+            f"Define it again, then repeat this: {handle.host.commands.redefine(handle.name)}",
         )
 
 
@@ -304,7 +304,7 @@ def _require_unheld(
             time.sleep(0.2)
 
 
-def _require_idle(record: Record, name: str, force: bool, token: str) -> None:
+def _require_idle(record: Record, name: str, force: bool, token: str, commands: Commands) -> None:
     """
     :raises CreateInProgress: A worker that lives, or may live, is at work on the clone.
     """
@@ -312,14 +312,14 @@ def _require_idle(record: Record, name: str, force: bool, token: str) -> None:
         if record.worker.token != token:
             raise CreateInProgress(
                 f"'{name}' now belongs to another worker; it was left alone.",
-                f"Look at it: salt-run kvmclone.show {name}",
+                f"Look at it: {commands.clone('show', name)}",
             )
         return
     if record.stage != DESTROYING and (record.failed or record.complete):
         return
     life = workers.life(record.worker)
     if life == ALIVE or (life == ELSEWHERE and not force):
-        raise answers.in_progress(record, name)
+        raise answers.in_progress(record, name, commands)
 
 
 def _require_mine(handle: DomainHandle, mine: Record) -> None:
@@ -330,12 +330,12 @@ def _require_mine(handle: DomainHandle, mine: Record) -> None:
     with absent(NO_DOMAIN):
         now = handle.record()
     if now is None or now.worker.token != mine.worker.token:
-        raise changed_hands(handle.name)
+        raise changed_hands(handle.name, handle.host.commands)
 
 
-def changed_hands(name: str) -> CreateInProgress:
+def changed_hands(name: str, commands: Commands) -> CreateInProgress:
     """The error that says that somebody else decides about a clone by now."""
     return CreateInProgress(
         f"'{name}' changed hands while it was taken away; this process stopped there.",
-        f"Look at it: salt-run kvmclone.show {name}",
+        f"Look at it: {commands.clone('show', name)}",
     )

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lxml import etree
 
@@ -18,15 +17,15 @@ from saltext.kvmclone import (
     adopt,
     domain_xml,
     drift,
+    filesystems,
     gathering,
-    images,
     markup,
+    overlays,
     ownership,
     volumes,
     workers,
 )
 from saltext.kvmclone.census import Census, Identity
-from saltext.kvmclone.disks import clone_named_in
 from saltext.kvmclone.findings import Commands, Finding, in_order, in_words
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import DESTROYING, Record
@@ -93,6 +92,10 @@ class _Examination:
         self.clones = [
             (machine, machine.record) for machine in self.machines if machine.record is not None
         ]
+        self.committed = {
+            machine.uuid: drift.committed(host, record, self._disks(machine), self.census.chain)
+            for machine, record in self.clones
+        }
 
     def findings(self) -> Iterator[Finding]:
         asleep = dict(self._disks_in_sleeping_pools())
@@ -107,13 +110,16 @@ class _Examination:
         sleepers = {name for names in asleep.values() for name in names}
         for machine, record in self.clones:
             yield from self._work(machine, record)
+            yield from self._committed(machine, record)
             yield from self._files(machine, record, machine.name in sleepers)
             yield from self._drift(machine, record)
         yield from self._damaged()
         yield from self._bases()
         yield from self._shared_bases()
         yield from self._copies()
-        yield from self._strays()
+        records = [record for _machine, record in self.clones]
+        yield from overlays.strays(self.host, self.census, records, self.commands)
+        yield from overlays.stale(self.host, self.census, records, self.commands)
         yield from self._duplicate_macs()
         yield from self._protected_without_base()
         for candidate in adopt.candidates(self.host, self.census):
@@ -140,13 +146,15 @@ class _Examination:
         life = workers.life(record.worker)
         unsure = f"; it may still go on, on '{record.worker.host}'"
         unsure = unsure if life == ownership.ELSEWHERE else ""
+        # Nobody can tell from here, so it takes a word that nobody is at work any more.
+        sure = self.commands.clone("gc", name, "apply=True", "force=True") if unsure else ""
         if record.stage == DESTROYING:
             if life != ownership.ALIVE:
                 yield Finding(
                     "unfinished",
                     name,
                     f"The destroy of '{name}' is unfinished{unsure}.",
-                    self.commands.clone("destroy", name),
+                    sure or self.commands.clone("destroy", name),
                 )
         elif record.failed:
             yield Finding(
@@ -162,7 +170,9 @@ class _Examination:
                 name,
                 f"The create of '{name}' is unfinished: it is at stage '{record.stage}' on its "
                 f"way to '{record.goal}'{unsure}.",
-                self.commands.clone("gc", name),
+                self.commands.clone("gc", name, "force=True")
+                if unsure
+                else self.commands.clone("gc", name),
             )
 
     def _files(self, machine: _Machine, record: Record, asleep: bool) -> Iterator[Finding]:
@@ -170,7 +180,10 @@ class _Examination:
         if record.stage in ("planned", DESTROYING):
             return  # some of its files are not made yet, or gone already
         name = machine.name
-        used = {use.key for use in self.census.uses if use.uuid == machine.uuid}
+        uses = [use for use in self.census.uses if use.uuid == machine.uuid]
+        used = {use.key for use in uses}
+        used |= {self.census.identity(one) for use in uses for one in self.census.chain(use.path)}
+        used |= {self.census.identity(one.own) for one in self.committed[machine.uuid]}
         mounts = {volume.path: volume.mount for volume in record.volumes}
         for path in [] if asleep else self._missing(machine, record):
             why = self.census.away(path, mounts.get(path, ""))
@@ -181,7 +194,11 @@ class _Examination:
                 if why
                 else f"'{name}' has no '{path}' any more and cannot start. Bring the file back "
                 "from a backup, or give the clone up.",
-                self._look_at(path) if why else self.commands.clone("destroy", name),
+                self._look_at(path)
+                if why
+                else self.commands.clone("destroy", name)
+                if record.owns(path)
+                else self.commands.forced(name),  # an overlay of somebody's
             )
         for volume in record.volumes:
             if self.census.identity(volume.path) not in used and volumes.exists(
@@ -210,11 +227,17 @@ class _Examination:
             volume.format, "--config",
         )  # fmt: skip
 
-    def _missing(self, machine: _Machine, record: Record) -> list[str]:
+    def _disks(self, machine: _Machine) -> list[tuple[str, str]]:
         disks = [disk for disk in machine.domain.disks if disk.device == "disk"]
-        paths = [self.census.path_of(disk.path, disk.pool, disk.volume) for disk in disks]
+        return [(d.target, self.census.path_of(d.path, d.pool, d.volume)) for d in disks]
+
+    def _missing(self, machine: _Machine, record: Record) -> list[str]:
+        paths = [path for _target, path in self._disks(machine)]
         if self.host.local:
-            return [path for path in paths if path and not os.path.exists(path)]
+            bases = {disk.path for disk in record.base_disks}  # of which the drift tells
+            chains = [[path, *self.census.chain(path)] for path in paths if path]
+            every = dict.fromkeys(one for chain in chains for one in chain if one not in bases)
+            return [path for path in every if not os.path.exists(path)]
         used = {self.census.identity(path) for path in paths}
         return [
             volume.path
@@ -223,16 +246,26 @@ class _Examination:
             and volumes.find(self.host, volume.path) is None
         ]
 
+    def _committed(self, machine: _Machine, record: Record) -> Iterator[Finding]:
+        """Clones that were written into their bases."""
+        for found in self.committed[machine.uuid]:
+            yield overlays.committed(
+                self.host, self.census, machine.name, machine.state, record, found, self.commands
+            )
+
     def _drift(self, machine: _Machine, record: Record) -> Iterator[Finding]:
         if record.stage == DESTROYING:
             return
         base = self._base(record)
+        written = {one.path for one in self.committed[machine.uuid]}  # a finding of its own
+        others = tuple(disk for disk in record.base_disks if disk.path not in written)
+        record = replace(record, base_disks=others)
         changes = drift.file_changes(self.host, record, base is not None)
         if base is None or base.state == "shutoff":  # else that is a finding of its own
             changes += drift.being_written(self.host, record)
         if not changes:
             return
-        quick = record.stands_on_base()
+        quick = drift.stands(self.host, record)
         yield Finding(
             "base-changed" if quick else "base-differs",
             machine.name,
@@ -252,7 +285,8 @@ class _Examination:
         standing: dict[str, list[str]] = {}
         for machine, record in self.clones:
             base = self._base(record)
-            if base is not None and record.stands_on_base() and record.stage != DESTROYING:
+            quick = drift.stands(self.host, record)
+            if base is not None and quick and record.stage != DESTROYING:
                 standing.setdefault(base.uuid, []).append(machine.name)
         for uuid, names in standing.items():
             base = self.by_uuid[uuid]
@@ -281,7 +315,7 @@ class _Examination:
         for machine, record in self.clones:
             first = {disk.target: disk.path for disk in reversed(record.base_disks)}
             for target, path in first.items() if record.stage != DESTROYING else ():
-                if record.stands_on_base(target):
+                if drift.stands(self.host, record, target):
                     key = self.census.identity(path)
                     standing.setdefault(key, {})[machine.name] = record.base_uuid
         for machine in self.machines:
@@ -289,7 +323,8 @@ class _Examination:
                 path = self.census.path_of(disk.path, disk.pool, disk.volume)
                 clones = standing.get(self.census.identity(path), {})
                 reads = disk.device != "disk" or disk.readonly
-                if clones and machine.uuid not in clones.values() and not reads:
+                told = path in {one.path for one in self.committed.get(machine.uuid, ())}
+                if clones and machine.uuid not in clones.values() and not reads and not told:
                     others = sorted(set(clones) - {machine.name})
                     stand = f", while {in_words(others)} stands on it" if others else ""
                     yield Finding(
@@ -310,7 +345,7 @@ class _Examination:
                 continue
             for disk in record.base_disks:
                 key = self.census.identity(disk.path)
-                if key not in seen and _nobody_may_write(disk.path):
+                if key not in seen and filesystems.nobody_may_write(disk.path):
                     seen.add(key)
                     needed = self.census.standing_on([disk.path])
                     show = self.commands.clone("show", machine.name)
@@ -363,36 +398,6 @@ class _Examination:
                 self.commands.virsh("undefine", machine.name, "--keep-nvram"),
             )
 
-    def _strays(self) -> Iterator[Finding]:
-        """Volumes named like ours that nobody needs; a hand-made undefine loses the journal."""
-        needed = {use.key for use in self.census.uses}
-        needed |= {link.below_key for link in self.census.links}
-        needed |= {
-            self.census.identity(path)
-            for _machine, record in self.clones
-            for path in (*(v.path for v in record.volumes), *(d.path for d in record.base_disks))
-        }
-        needed |= {claim.key for claim in self.census.claims}  # a damaged record counts, too
-        for path in self.census.images:
-            clone = clone_named_in(os.path.basename(path))
-            if clone and self.census.identity(path) not in needed and not self._is_open(path):
-                yield Finding(
-                    "volume-without-clone",
-                    path,
-                    f"'{path}' is named like a disk of a clone '{clone}', and no machine "
-                    "uses it. If nobody needs it, delete it.",
-                    self._delete(path),
-                )
-
-    def _is_open(self, path: str) -> bool:
-        """Whether somebody needs a file although no machine of this libvirt names it."""
-        return self.host.local and bool(images.holder(path))
-
-    def _delete(self, path: str) -> str:
-        """libvirt deletes what it knows; what was put there by hand is a file like any other."""
-        unknown = self.host.local and not volumes.is_known(self.host, path)
-        return shlex.join(["rm", path]) if unknown else self.commands.virsh("vol-delete", path)
-
     def _duplicate_macs(self) -> Iterator[Finding]:
         users: dict[str, set[str]] = {}
         for machine in self.machines:
@@ -409,11 +414,3 @@ class _Examination:
                     f"mix them up. Remove the <mac> line of '{last}', and libvirt makes a new one.",
                     self.commands.virsh("edit", last),
                 )
-
-
-def _nobody_may_write(path: str) -> bool:
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False
-    return stat.S_ISREG(mode) and not mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)

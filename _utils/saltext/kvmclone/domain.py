@@ -19,6 +19,7 @@ from saltext.kvmclone.codes import (
     INVALID_ARG,
     METADATA_ELEMENT,
     NO_DOMAIN_METADATA,
+    NO_DOMAIN_SNAPSHOT,
     NO_SUPPORT,
     OPERATION_INVALID,
     STATES,
@@ -104,7 +105,13 @@ class DomainHandle:
                 raise DamagedRecord(
                     f"The record of '{self.name}' cannot be read ({error}); the domain was left "
                     "alone.",
-                    f"Look at it: virsh metadata {self.name} {ownership.NAMESPACE}",
+                    "Look at it: "
+                    + self.host.commands.virsh("metadata", self.name, ownership.NAMESPACE)
+                    + "   If it cannot be mended, take it out; the machine is not ours then, and "
+                    "its files stay: "
+                    + self.host.commands.virsh(
+                        "metadata", self.name, ownership.NAMESPACE, "--remove", "--config"
+                    ),
                 ) from error
         return None
 
@@ -141,8 +148,9 @@ class DomainHandle:
             error = told.with_message(self._without_secrets(told.message))
             if not error.no_room:
                 error.hint = (
-                    "Does it lack a disk, or has somebody else one of its? salt-run "
-                    f"kvmclone.doctor   What QEMU said: /var/log/libvirt/qemu/{self.name}.log"
+                    "Does it lack a disk, or has somebody else one of its? See: "
+                    f"{self.host.commands.clone('doctor')}   What QEMU said: "
+                    f"/var/log/libvirt/qemu/{self.name}.log"
                 )
             raise error from None
 
@@ -230,6 +238,17 @@ class DomainHandle:
         with absent(NO_SUPPORT):
             return sorted(self.host.call(self.raw.snapshotListNames, 0))
         return []
+
+    def snapshot_definitions(self) -> list[str]:
+        """How libvirt describes each of its snapshots, the machine as it was then included."""
+        found: list[Any] = []
+        with absent(NO_SUPPORT):
+            found = self.host.call(self.raw.listAllSnapshots, 0)
+        texts = []
+        for snapshot in found:
+            with absent(NO_DOMAIN_SNAPSHOT):  # it went meanwhile
+                texts.append(str(self.host.call(snapshot.getXMLDesc, 0)))
+        return texts
 
     def checkpoints(self) -> list[str]:
         """The names of its checkpoints."""

@@ -12,8 +12,11 @@ import os
 import shlex
 import stat
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
-from saltext.kvmclone import images, volumes
+from saltext.kvmclone import image_links, images, volumes
+from saltext.kvmclone.census import identity
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.ownership import BaseDisk, Record
@@ -26,15 +29,101 @@ _DANGER = "the clone stands on it, and its guest may read garbage"
 _HARMLESS = "the clone has its own copy and does not see that"
 
 
-def changes(host: Host, record: Record) -> list[str]:
+@dataclass(frozen=True)
+class Committed:
+    """
+    A disk of a clone that was written into its base: ``virsh blockcommit`` without ``--base``.
+
+    :param path: The base's file.
+    :param own: The clone's own overlay, which it does not use any more.
+    :param below: The clone writes another file of its own on top; else it writes the base's.
+    """
+
+    target: str
+    path: str
+    own: str
+    below: bool = False
+
+    def sentence(self, name: str, base: str) -> str:
+        """For people."""
+        told = (
+            f"The disk {self.target} of '{name}' was committed into the one of its base '{base}', "
+            f"as by 'virsh blockcommit' without --base: '{self.path}' holds what the clone wrote"
+        )
+        more = "." if self.below else ", and whatever it writes from now on."
+        return f"{told}{more} The base is changed for good."
+
+
+def committed(
+    host: Host,
+    record: Record,
+    disks: Iterable[tuple[str, str]],
+    chain: Callable[[str], list[str]] = lambda _path: [],
+) -> list[Committed]:
+    """
+    The disks of a clone that were committed into its base.
+
+    :param disks: Target and path of what the clone uses now.
+    :param chain: The files below an image, where they are known.
+    """
+    made = {volume.target: volume.path for volume in record.volumes}
+    found = []
+    for target, path in disks:
+        if not path or target not in made:
+            continue
+        keys = [identity(one, host.local) for one in (path, *chain(path))]
+        base = {
+            identity(disk.path, host.local): disk.path
+            for disk in record.base_disks
+            if disk.target == target
+        }
+        below = [key for key in keys if key in base]
+        if below and identity(made[target], host.local) not in keys:
+            found.append(Committed(target, base[below[0]], made[target], below=keys[0] not in base))
+    return found
+
+
+def stands(host: Host, record: Record, target: str = "") -> bool:
+    """
+    Whether a clone still stands on its base's disk; somebody may have flattened its own since
+    (``virsh blockpull``, ``blockcopy``).
+
+    :param target: Of one disk (``vda``); of any, where it is empty.
+    """
+    return any(
+        record.stands_on_base(volume.target) and not _is_flat(host, volume.path)
+        for volume in record.volumes
+        if target in ("", volume.target)
+    )
+
+
+def _is_flat(host: Host, path: str) -> bool:
+    """Whether an overlay needs no other file any more, as far as that can be told."""
+    try:
+        return host.local and not image_links.needs(path)
+    except (OSError, ValueError, image_links.Unreadable):
+        return False
+
+
+def changes(host: Host, record: Record, own: Iterable[Committed] = ()) -> list[str]:
     """
     What changed in the base of a clone, one sentence each; empty where nothing did.
 
     The base running right now counts only where the clone stands on one of its disks.
+
+    :param own: What the clone itself wrote into the base.
     """
     base = find_base(host, record)
+    written = {one.path for one in own if not one.below}
+    others = tuple(disk for disk in record.base_disks if disk.path not in written)
+    name, record = record.name, replace(record, base_disks=others)
+    told = [one.sentence(name, record.base) for one in own]
+    return told + _changes(host, record, base)
+
+
+def _changes(host: Host, record: Record, base: DomainHandle | None) -> list[str]:
     found = file_changes(host, record, base is not None)
-    if record.stands_on_base() and base is not None:
+    if stands(host, record) and base is not None:
         with absent(NO_DOMAIN):  # it may go meanwhile
             state = base.state()
             if state != "shutoff":
@@ -50,7 +139,7 @@ def being_written(host: Host, record: Record) -> list[str]:
     """
     if not host.local:
         return []
-    paths = [disk.path for disk in record.base_disks if record.stands_on_base(disk.target)]
+    paths = [disk.path for disk in record.base_disks if stands(host, record, disk.target)]
     return [
         f"'{path}' of the base '{record.base}' is open for writing (see: fuser -v "
         f"{shlex.quote(path)}); {_DANGER}."
@@ -75,15 +164,15 @@ def file_changes(host: Host, record: Record, base_exists: bool) -> list[str]:
         if now is None:
             gone.append(disk)
         elif told := _difference(disk, now):
-            effect = _DANGER if record.stands_on_base(disk.target) else _HARMLESS
+            effect = _DANGER if stands(host, record, disk.target) else _HARMLESS
             found.append(f"'{disk.path}' of the base '{record.base}' {told}; {effect}.")
     if gone and len(gone) == len(record.base_disks) and not base_exists:
-        effect = _gone(record.stands_on_base())
+        effect = _gone(stands(host, record))
         found.append(f"The base '{record.base}' is gone with its files; {effect}.")
     else:
         found += [
             f"'{disk.path}' of the base '{record.base}' is gone; "
-            f"{_gone(record.stands_on_base(disk.target))}."
+            f"{_gone(stands(host, record, disk.target))}."
             for disk in gone
         ]
     return found

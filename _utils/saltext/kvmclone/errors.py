@@ -215,6 +215,14 @@ class CloneInUse(KvmCloneError):
     """Something else stands on a disk of this clone."""
 
 
+class OwnSnapshots(CloneInUse):
+    """The same, and it is the clone itself that uses that: with ``force`` it goes, that stays."""
+
+    @property
+    def type(self) -> str:
+        return CloneInUse.__name__
+
+
 class OutOfReach(KvmCloneError):
     """
     A file of the clone may be there and cannot be looked at now: its pool is off, or its file

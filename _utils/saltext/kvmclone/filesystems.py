@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import stat
 import struct
 from dataclasses import dataclass
 
@@ -198,3 +199,12 @@ def _ask(path: str, question: int, answer: bytearray) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def nobody_may_write(path: str) -> bool:
+    """Whether a file is read-only for everybody, by its mode."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) and not mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)

@@ -18,6 +18,7 @@ DANGER, PROBLEM, NOTE = "danger", "problem", "note"
 #: Every kind of finding with its level, worst first.
 KINDS = {
     "base-running": DANGER,
+    "committed-into-base": DANGER,
     "base-changed": DANGER,
     "base-shared": DANGER,
     "disk-missing": DANGER,
@@ -29,6 +30,7 @@ KINDS = {
     "unfinished": PROBLEM,
     "volume-unused": PROBLEM,
     "volume-without-clone": PROBLEM,
+    "overlay-unused": PROBLEM,
     "protected-without-base": PROBLEM,
     "configuration": PROBLEM,
     "not-checked": PROBLEM,
@@ -62,17 +64,31 @@ class Commands:
         """A command of virsh."""
         return shlex.join(["virsh", "-c", self.url, *words])
 
-    def clone(self, verb: str, name: str) -> str:
+    def clone(self, verb: str, *words: str) -> str:
         """One of our commands that master and host both have."""
         if self.ours == AT_MASTER:
-            return f"{AT_MASTER}{verb} {shlex.quote(name)}"
-        return f"{AT_HOST}{verb} {shlex.quote(name)}{self._where()}"
+            return f"{AT_MASTER}{verb} {shlex.join(words)}".rstrip()
+        return f"{AT_HOST}{verb} {shlex.join(words)}".rstrip() + self._where()
 
-    def on_host(self, verb: str, name: str) -> str:
+    def on_host(self, verb: str, *words: str) -> str:
         """One of our commands that only the host has."""
+        begin = AT_HOST
         if self.ours == AT_MASTER and self.minion:
-            return f"salt {shlex.quote(self.minion)} kvm_clone.{verb} {shlex.quote(name)}"
-        return f"{AT_HOST}{verb} {shlex.quote(name)}{self._where()}"
+            begin = f"salt {shlex.quote(self.minion)} kvm_clone."
+        return f"{begin}{verb} {shlex.join(words)}{self._where()}"
+
+    def redefine(self, name: str) -> str:
+        """Define a machine again that runs without a definition."""
+        dumped = self.virsh("dumpxml", name, "--security-info")
+        return f"{dumped} | {self.virsh('define', '/dev/stdin')}"
+
+    def listing(self) -> str:
+        """List the clones; master and host call it by different names."""
+        return self.clone("list" if self.ours == AT_MASTER else "list_clones")
+
+    def forced(self, name: str) -> str:
+        """Destroy a machine by force; the master's force is about the key alone."""
+        return self.on_host("destroy", name, "force=True")
 
     def _where(self) -> str:
         return "" if self.url == DEFAULT_URL else f" {shlex.quote(f'url={self.url}')}"

@@ -8,9 +8,7 @@ machine is refused before anything is touched.
 
 from __future__ import annotations
 
-import shlex
-
-from saltext.kvmclone import domain_xml, markup, protect, verdict
+from saltext.kvmclone import domain_xml, markup, protect, snapshots, verdict
 from saltext.kvmclone.codes import NO_DOMAIN
 from saltext.kvmclone.errors import ForeignDomain, absent
 from saltext.kvmclone.host import DomainHandle, Host
@@ -46,13 +44,12 @@ def _judge(
     host: Host, handle: DomainHandle, force: bool
 ) -> tuple[tuple[str, ...], tuple[bool, bool]]:
     """What stays, and what libvirt must be asked to keep for that."""
-    name, quoted = handle.name, shlex.quote(handle.name)
+    name, commands = handle.name, host.commands
     if not force:
         raise ForeignDomain(
             f"'{name}' was not made by kvm_clone, so it is not destroyed.",
-            f"A clone of Salt's old driver: salt-call kvm_clone.adopt {quoted}   Anything "
-            f"else, if you are sure: virsh undefine {quoted}   or force=True, which keeps "
-            "every one of its files.",
+            f"A clone of Salt's old driver: {commands.on_host('adopt', name)}   Anything "
+            f"else, if you are sure; every one of its files stays: {commands.forced(name)}",
         )
     doom = verdict.judge(host, handle, None)
     _require_nothing_lost(handle)
@@ -70,7 +67,6 @@ def _keeps(host: Host, handle: DomainHandle, has_tpm: bool, has_store: bool) -> 
     :return: Whether to ask for the TPM's state and for the variable store.
     :raises ForeignDomain: It would delete the one or the other.
     """
-    quoted = shlex.quote(handle.name)
     version = host.version()
     knows_tpm, knows_store = version >= _KEEPS_TPM, version >= _KEEPS_NVRAM
     too_old = has_tpm > knows_tpm or has_store > knows_store
@@ -80,10 +76,11 @@ def _keeps(host: Host, handle: DomainHandle, has_tpm: bool, has_store: bool) -> 
         raise ForeignDomain(
             f"'{handle.name}' is not ours, and libvirt would delete the state of its TPM or its "
             f"NVRAM with it, since {why}. Nothing was touched.",
-            f"Copy these first (/var/lib/libvirt), then: virsh undefine {quoted} --nvram"
+            "Copy these first (/var/lib/libvirt), then: "
+            + host.commands.virsh("undefine", handle.name, "--nvram")
             if too_old
-            else f"Define it first: virsh dumpxml {quoted} > /tmp/domain.xml; virsh define "
-            "/tmp/domain.xml   Then repeat the command.",
+            else f"Define it first: {host.commands.redefine(handle.name)}   "
+            "Then repeat the command.",
         )
     return knows_tpm, knows_store
 
@@ -92,20 +89,28 @@ def _require_nothing_lost(handle: DomainHandle) -> None:
     """
     :raises ForeignDomain: Undefining it would lose what libvirt remembers of it.
     """
-    name, quoted = handle.name, shlex.quote(handle.name)
+    name, virsh = handle.name, handle.host.commands.virsh
     if handle.is_saved():
         raise ForeignDomain(
             f"'{name}' is not ours and has a saved memory image, which would be lost with its "
             "definition. Nothing was touched.",
-            f"Let it go on, and shut it down properly: virsh start {quoted}   Or, if what it had "
-            f"in memory may be lost: virsh managedsave-remove {quoted}   Then repeat the command.",
+            f"Let it go on, and shut it down properly: {virsh('start', name)}   Or, if what it "
+            f"had in memory may be lost: {virsh('managedsave-remove', name)}   "
+            "Then repeat the command.",
         )
+    memories = [
+        path
+        for text in handle.snapshot_definitions()
+        for path in snapshots.memory_files(markup.element(text))
+    ]
+    stay = f"the files stay, with the memory of snapshots in {', '.join(memories)}"
+    stay = stay if memories else "the files stay"
     for word, found in (("snapshot", handle.snapshots()), ("checkpoint", handle.checkpoints())):
         if found:
             raise ForeignDomain(
                 f"'{name}' is not ours and has {word}s, which libvirt would forget with its "
                 f"definition: {', '.join(found)}. Nothing was touched.",
-                f"If they may be forgotten (the files stay): virsh {word}-list {quoted} --name "
-                f'| grep . | while read -r s; do virsh {word}-delete {quoted} "$s" --metadata; '
-                "done   Then repeat the command.",
+                f"If they may be forgotten ({stay}): "
+                f"{virsh(f'{word}-list', name, '--name')} | grep . | while read -r s; do "
+                f'{virsh(f"{word}-delete", name)} "$s" --metadata; done   Then repeat the command.',
             )

@@ -13,18 +13,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 from lxml import etree
 
-from saltext.kvmclone import domain_xml, image_links, markup
+from saltext.kvmclone import domain_xml, image_links, markup, snapshots
 from saltext.kvmclone.census import Census, Claim, Identity, Link, Pool, Use, away, identity
-from saltext.kvmclone.codes import (
-    NO_DOMAIN_SNAPSHOT,
-    NO_STORAGE_POOL,
-    NO_STORAGE_VOL,
-    NO_SUPPORT,
-)
+from saltext.kvmclone.codes import NO_STORAGE_POOL, NO_STORAGE_VOL
 from saltext.kvmclone.derived_files import Machines
 from saltext.kvmclone.errors import HostError, readable
 from saltext.kvmclone.host import DomainHandle, Host, absent
@@ -49,6 +44,7 @@ def take(host: Host) -> Census:
     gathering.look_beside_records()
     gathering.look_below_domains()
     gathering.believe_the_records()
+    gathering.believe_the_snapshots()
     return _census(host, gathering)
 
 
@@ -70,6 +66,7 @@ def _census(host: Host, gathering: _Gathering) -> Census:
         claims=tuple(gathering.claims),
         volumes=dict(gathering.volumes),
         derived=tuple(gathering.derived()),
+        memories=tuple(gathering.memories),
     )
 
 
@@ -88,6 +85,11 @@ class _Gathering:
     machines: Machines = field(default_factory=Machines)
     #: What the records say: an overlay, its mount point, and what it stands on.
     told: list[tuple[str, str, str]] = field(default_factory=list)
+    #: What snapshots say: an overlay, and what it was put on.
+    layers: list[snapshots.Layer] = field(default_factory=list)
+    memories: list[Use] = field(default_factory=list)
+    #: What machines use as they are defined, run or are saved; snapshots may name older files.
+    current: set[Identity] = field(default_factory=set)
     #: Images whose header was read, or whose backing file libvirt told.
     read: set[Identity] = field(default_factory=set)
     #: Those of them that could not be read after all.
@@ -123,10 +125,16 @@ class _Gathering:
                 self.machines.add(uuid, names, domain_xml.stores_in(root))
                 if number == 0:  # the definition, which holds the record
                     self._record(root, name, uuid)
+                source = partial(self._source, domain=name)
+                self.layers += snapshots.layers(root, source)
+                memories = set(snapshots.memory_files(root))
                 for path, kind in self._files(root, name):
+                    if root.tag != snapshots.SNAPSHOT:
+                        self.current.add(self._key(path))
                     if (path, kind) not in seen:
                         seen.add((path, kind))
                         self.uses.append(Use(name, uuid, path, self._key(path), kind))
+                        self.memories += self.uses[-1:] * (path in memories)
 
     def _record(self, root: etree._Element, name: str, uuid: str) -> None:
         """
@@ -162,12 +170,7 @@ class _Gathering:
                 self.unchecked.append(
                     f"the saved image of '{handle.name}' cannot be read: {error.message}"
                 )
-        snapshots: list[Any] = []
-        with absent(NO_SUPPORT):
-            snapshots = call(handle.raw.listAllSnapshots, 0)
-        for snapshot in snapshots:
-            with absent(NO_DOMAIN_SNAPSHOT):  # it went meanwhile
-                yield str(call(snapshot.getXMLDesc, 0))
+        yield from handle.snapshot_definitions()
 
     def _files(self, root: etree._Element, domain: str) -> Iterator[tuple[str, str]]:
         """Paths in one description, with the image format where it is a disk's."""
@@ -183,9 +186,8 @@ class _Gathering:
                     yield element.get("template", ""), ""
         for element in root.iterfind(".//devices/memory/source/path"):
             yield (element.text or "").strip(), ""
-        for element in root.iter("memory"):  # memory of an external snapshot
-            if element.get("file"):
-                yield element.get("file", ""), ""
+        for path in snapshots.memory_files(root):
+            yield path, ""
         for element in root.iter(_ARGUMENT):  # -drive file=…, or JSON
             for path in _PATH.findall(element.get("value", "")):
                 yield path, UNKNOWN if self.local and os.path.isfile(path) else ""
@@ -400,6 +402,12 @@ class _Gathering:
             if use.format not in ("", "raw") and use.key in self.unread - recorded
             if (why := self._out_of_sight(use.path))
         ]
+
+    def believe_the_snapshots(self) -> None:
+        """Of an overlay that is lost, its machine's snapshots still tell what it stood on."""
+        used = self.current | {link.below_key for link in self.links}
+        for image, below in snapshots.needed(self.layers, self.unread, used, self._key):
+            self._link(image, below)
 
     def _out_of_sight(self, path: str) -> str:
         """Why a missing file may be where nobody can look now; empty where it is just gone."""

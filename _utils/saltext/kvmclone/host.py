@@ -32,6 +32,7 @@ from saltext.kvmclone.errors import (
     NotFound,
     absent,
 )
+from saltext.kvmclone.findings import Commands
 
 __all__ = ["DomainHandle", "Host", "absent", "available", "is_local"]
 
@@ -97,11 +98,12 @@ class Host:
 
     :param url: libvirt URI, ``qemu:///system`` or ``qemu+ssh://…``.
     :param listen: Events will be waited for: without it, :meth:`listen` has to connect anew.
+    :param commands: How the commands of hints are typed; by default at the master.
     :raises MissingPackage: libvirt-python is not installed.
     :raises HostUnreachable: The daemon does not answer or refuses us.
     """
 
-    def __init__(self, url: str, listen: bool = False) -> None:
+    def __init__(self, url: str, listen: bool = False, commands: Commands | None = None) -> None:
         if libvirt is None:
             raise MissingPackage(
                 f"libvirt-python is not installed here, so '{url}' cannot be driven from here.",
@@ -109,6 +111,7 @@ class Host:
                 "python3-libvirt). Or set 'host:' in the provider to the minion on the KVM host.",
             )
         self.url = url
+        self.commands = commands or Commands(url)
         self.calls = 0
         libvirt.registerErrorHandler(_hear, None)
         if listen:

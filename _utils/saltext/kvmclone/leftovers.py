@@ -16,7 +16,7 @@ from typing import Any
 from saltext.kvmclone import gathering, networks, ownership, protect, verdict, workers
 from saltext.kvmclone.census import Census
 from saltext.kvmclone.codes import NO_DOMAIN
-from saltext.kvmclone.errors import CloneInUse, KvmCloneError, OutOfReach, absent
+from saltext.kvmclone.errors import CloneInUse, KvmCloneError, OutOfReach, OwnSnapshots, absent
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.ownership import DESTROYING, Minion, Work
 from saltext.kvmclone.reservation import Reservation
@@ -156,7 +156,7 @@ def _unfinished(
         failed=record.failed,
         running=handle.state() != "shutoff" or handle.is_saved(),
         refused=f"{refusal.message} {refusal.hint}" if refusal else "",
-        yields=isinstance(refusal, OutOfReach),
+        yields=isinstance(refusal, (OutOfReach, OwnSnapshots)),
     )
 
 
@@ -176,7 +176,7 @@ def _judge(
     """What a destroy would do, and why it would be refused."""
     try:
         return verdict.judge(host, handle, record, census=census), None
-    except OutOfReach as error:
+    except (OutOfReach, OwnSnapshots) as error:
         return verdict.judge(host, handle, record, True, census), error
     except CloneInUse as error:
         return Doom(), error

@@ -211,7 +211,9 @@ class _Planting:
     def _clone(self, machine: _Machine, above: tuple[str, ...]) -> TreeClone:
         record = machine.record
         assert record is not None
-        changes = tuple(drift.changes(self.host, record))
+        disks = [(disk.target, disk.path) for disk in self._disks(machine)]
+        committed = drift.committed(self.host, record, disks, self.census.chain)
+        changes = tuple(drift.changes(self.host, record, committed))
         return TreeClone(
             state=machine.state,
             stage=record.stage,

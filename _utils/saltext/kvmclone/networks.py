@@ -159,7 +159,10 @@ def _add(host: Host, wanted: Reservation) -> Reservation:
     for _ in range(ATTEMPTS):
         network = find(host, wanted.network)
         if network is None:
-            raise HostError(f"The network '{wanted.network}' is gone.", "See: virsh net-list --all")
+            raise HostError(
+                f"The network '{wanted.network}' is gone.",
+                f"See: {host.commands.virsh('net-list', '--all')}",
+            )
         now = _read(host, network, wanted.network)
         _require_free(now, wanted)
         if any(e.name == wanted.name and e.mac != wanted.mac for e in now.entries):
@@ -185,7 +188,7 @@ def _add(host: Host, wanted: Reservation) -> Reservation:
         raise HostError(
             f"libvirt did not reserve {wanted.address} in network '{wanted.network}': "
             f"{refusal.message if refusal else 'it changes all the time'}",
-            f"Look at it: virsh net-dumpxml {wanted.network}",
+            f"Look at it: {host.commands.virsh('net-dumpxml', wanted.network)}",
         )
     # The DHCP server may have handed it out just before it knew of the entry.
     for lease in leases(host, network):
@@ -265,8 +268,16 @@ def release(host: Host, made: Reservation) -> bool:
     raise HostError(
         f"libvirt did not delete the reservation of {made.address} in network "
         f"'{made.network}': {refusal.message if refusal else 'it comes back all the time'}",
-        f"By hand: virsh net-update {made.network} delete ip-dhcp-host "
-        f'"{network_xml.host_xml(made.entry)}" --live --config',
+        "By hand: "
+        + host.commands.virsh(
+            "net-update",
+            made.network,
+            "delete",
+            "ip-dhcp-host",
+            network_xml.host_xml(made.entry),
+            "--live",
+            "--config",
+        ),
     )
 
 

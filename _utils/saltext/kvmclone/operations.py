@@ -76,13 +76,14 @@ class LocalHost:
 
     def _connected(self, work: Callable[[Host], T], name: str = "") -> T:
         """:raises NotFound: The domain of that name went away over it."""
-        with Host(self.url) as host:
+        commands = Commands(self.url, self.ours, self.label)
+        with Host(self.url, commands=commands) as host:
             try:
                 return work(host)
             except HostError as error:
                 if name and error.code == NO_DOMAIN:
                     host.domain(name)
-                    raise dismantle.changed_hands(name) from error
+                    raise dismantle.changed_hands(name, host.commands) from error
                 raise
             finally:
                 self.calls = host.calls
@@ -141,7 +142,7 @@ class LocalHost:
             with workers.turn(name):
                 handle, record = _ours(host, name)
                 if record.worker.token != token or record.stage == DESTROYING:
-                    raise answers.in_progress(record, name)
+                    raise answers.in_progress(record, name, host.commands)
                 record = replace(record, worker=worker, failed="")
                 handle.save_record(record)
             return answers.clone_of(host, handle, record, self.label)
@@ -232,7 +233,7 @@ class LocalHost:
         def work(host: Host) -> Clone:
             handle, record = _ours(host, name)
             if record.worker.token != token:
-                raise answers.in_progress(record, name)
+                raise answers.in_progress(record, name, host.commands)
             if off:
                 handle.power_off()
             record = records.save(handle, record, replace(record, failed=why))
@@ -274,19 +275,16 @@ class LocalHost:
             handle, record = _ours(host, name)
             unfinished = not (record.complete or record.failed) or record.stage == DESTROYING
             if unfinished and action in ("start", "reboot"):
-                raise answers.in_progress(record, name)
+                raise answers.in_progress(record, name, host.commands)
             state = handle.state()
             if action == "start" and state == "shutoff" and record.stage == "cloned":
                 return self._first_start(name, record)
             if record.agent and silent_agent.answers(handle, domain_xml.read(handle.live())):
                 record = records.save(handle, record, replace(record, agent=""))
             power.change(handle, state, action)
-            return answers.shown(host, handle, record, self.label, self._commands())
+            return answers.shown(host, handle, record, self.label, host.commands)
 
         return self._connected(work)
-
-    def _commands(self) -> Commands:
-        return Commands(self.url, self.ours, self.label)
 
     def _first_start(self, name: str, record: Record) -> Clone:
         """A clone that was left off gets its identity and address when it boots at last."""
@@ -303,7 +301,7 @@ class LocalHost:
 
     def show(self, name: str) -> Clone:
         return self._looked(
-            lambda host: answers.shown(host, *_ours(host, name), self.label, self._commands())
+            lambda host: answers.shown(host, *_ours(host, name), self.label, host.commands)
         )
 
     def adjust(self, request: Request, dry: bool) -> Adjustment:
@@ -318,7 +316,7 @@ class LocalHost:
             handle, record = _ours(host, request.name)
             if record.failed or record.stage == DESTROYING or not record.complete:
                 answers.refuse_existing(host, request.name, self.label)
-            found = adjust.compare(host, handle, record, request, self._commands())
+            found = adjust.compare(host, handle, record, request, host.commands)
             if not dry and not found.refused:
                 adjust.apply(found)
             return found
@@ -326,10 +324,14 @@ class LocalHost:
         return self._connected(work)
 
     def pending_changes(self, name: str) -> dict[str, Any]:
-        """What the next start of a running clone changes, and a sentence that tells it."""
-        waiting = self._looked(lambda host: answers.pending_changes(_ours(host, name)[0]))
-        note = pending.sentence(name, waiting, self._commands()) if waiting else ""
-        return {"changes": waiting, "note": note}
+        """Return what the next start of a running clone changes, and a sentence that tells it."""
+
+        def work(host: Host) -> dict[str, Any]:
+            waiting = answers.pending_changes(_ours(host, name)[0])
+            note = pending.sentence(name, waiting, host.commands) if waiting else ""
+            return {"changes": waiting, "note": note}
+
+        return self._looked(work)
 
     def exists(self, name: str) -> bool:
         """Whether a domain of that name exists, ours or not."""
@@ -341,7 +343,7 @@ class LocalHost:
                 record = handle.record()
                 if record is None:
                     return None
-                return answers.shown(host, handle, record, self.label, self._commands())
+                return answers.shown(host, handle, record, self.label, host.commands)
 
             return [clone for clone in host.each_domain(shown) if clone]
 
@@ -382,8 +384,7 @@ class LocalHost:
         return self._looked(lineage.bases)
 
     def doctor(self) -> list[dict[str, Any]]:
-        commands = self._commands()
-        return self._looked(lambda host: [f.as_dict() for f in doctor.examine(host, commands)])
+        return self._looked(lambda host: [f.as_dict() for f in doctor.examine(host, host.commands)])
 
     def capacity(self) -> dict[str, Any]:
         return publishing.capacity(self.url)
@@ -417,7 +418,7 @@ def _ours(host: Host, name: str) -> tuple[DomainHandle, Record]:
     if record is None:
         raise ForeignDomain(
             f"'{name}' exists and was not made by kvm_clone; it is left alone.",
-            f"Handle it with virsh: virsh -c {host.url} dominfo {name}",
+            f"Handle it with virsh: {host.commands.virsh('dominfo', name)}",
         )
     return handle, record
 

@@ -34,9 +34,9 @@ def change(handle: DomainHandle, state: str, action: str) -> None:
 
 
 def _crashed(handle: DomainHandle) -> GuestStopped:
-    name, url = handle.name, handle.host.url
+    name, commands = handle.name, handle.host.commands
     return GuestStopped(
         f"'{name}' crashed, and is kept as it was (on_crash: preserve).",
-        f"Look at it first: virsh -c {url} dump {name} FILE   "
-        f"Then: salt-call kvm_clone.stop {name}; salt-call kvm_clone.start {name}",
+        f"Look at it first: {commands.virsh('dump', name, 'FILE')}   "
+        f"Then: {commands.clone('stop', name)} && {commands.clone('start', name)}",
     )

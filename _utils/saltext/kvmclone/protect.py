@@ -18,7 +18,15 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
-from saltext.kvmclone import gathering, image_links, markup, ownership, workers
+from saltext.kvmclone import (
+    gathering,
+    image_links,
+    images,
+    markup,
+    ownership,
+    snapshots,
+    workers,
+)
 from saltext.kvmclone.census import Identity, identity
 from saltext.kvmclone.codes import AFFECT_CONFIG, METADATA_ELEMENT, NO_DOMAIN_METADATA
 from saltext.kvmclone.errors import CloneInUse, HostError, PlanRefused
@@ -91,8 +99,8 @@ def check(host: Host, base: DomainHandle, disk_paths: Iterable[str]) -> list[str
         raise PlanRefused(
             f"The base '{name}' cannot be protected while it runs or is saved: it would go on "
             "writing the files that it has open.",
-            f"Shut it off first: virsh shutdown {shlex.quote(name)}   (saved: virsh "
-            f"managedsave-remove {shlex.quote(name)})",
+            f"Shut it off first: {host.commands.virsh('shutdown', name)}   Or, if it is saved and "
+            f"that may be lost: {host.commands.virsh('managedsave-remove', name)}",
         )
     return _with_chains(disk_paths, name)
 
@@ -185,7 +193,7 @@ def unprotect(host: Host, base: DomainHandle) -> list[str]:
     if not host.local:
         raise PlanRefused(
             f"The protection of '{base.name}' cannot be lifted over '{host.url}'.",
-            f"On the KVM host: salt-call kvm_clone.unprotect {base.name}",
+            f"On the KVM host: salt-call kvm_clone.unprotect {shlex.quote(base.name)}",
         )
     with workers.turn(_TURN):
         _require_unused(host, base, mark)
@@ -229,9 +237,7 @@ def _require_unused(host: Host, base: DomainHandle, mark: Protection) -> None:
             f"The base '{base.name}' stays protected: quick clones stand on it: "
             + ", ".join(sorted(named) + sorted(unnamed))
             + ".",
-            "Destroy them first: salt-run kvmclone.destroy " + " ".join(sorted(named))
-            if named
-            else f"See whether anybody needs them: {shlex.join(['ls', '-l', *sorted(unnamed)])}",
+            snapshots.in_the_way(census, named, sorted(unnamed), images.holder, host.commands),
         )
 
 

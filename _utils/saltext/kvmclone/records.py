@@ -57,9 +57,9 @@ def current(handle: DomainHandle, mine: Record) -> Record:
     if now is None:
         raise NotFound(
             f"'{handle.name}' was removed while it was worked on.",
-            "See what there is: salt-run kvmclone.list",
+            f"See what there is: {handle.host.commands.listing()}",
         )
     others = now.worker.token != mine.worker.token
     if others or (now.stage == DESTROYING and mine.stage != DESTROYING):
-        raise answers.in_progress(now, handle.name)
+        raise answers.in_progress(now, handle.name, handle.host.commands)
     return now

@@ -14,11 +14,18 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from saltext.kvmclone import domain_xml, filesystems, gathering, kept_state, markup, volumes
+from saltext.kvmclone import (
+    domain_xml,
+    filesystems,
+    gathering,
+    kept_state,
+    markup,
+    snapshots,
+    volumes,
+)
 from saltext.kvmclone.census import Absence, Census, Identity
 from saltext.kvmclone.domain_xml import Domain
-from saltext.kvmclone.errors import CloneInUse, OutOfReach
-from saltext.kvmclone.findings import AT_HOST, Commands
+from saltext.kvmclone.errors import OutOfReach
 from saltext.kvmclone.host import DomainHandle, Host
 from saltext.kvmclone.images import holder
 from saltext.kvmclone.ownership import DESTROYING, MADE, MAKING, Record, Volume
@@ -106,10 +113,11 @@ def judge(
     Decide what destroying a domain deletes.
 
     :param record: None for a foreign domain: its files all stay.
-    :param force: Leave what is out of reach now where it is.
+    :param force: Leave what is out of reach now where it is, and snapshots of the clone's own.
     :param census: Where it was taken just now.
     :raises CloneInUse: Another image stands on one of its disks, or libvirt would delete what
         another machine left under its name; ``force`` never overrides this.
+    :raises OwnSnapshots: Only snapshots of its own do; not forced.
     :raises OutOfReach: A file of the clone may be there and cannot be looked at; not forced.
     """
     kept_state.require_own(host, handle)
@@ -164,7 +172,8 @@ class _Judging:
         self.stores = tuple(
             dict.fromkeys(d.nvram.path for d in domains if d.nvram and d.nvram.path)
         )
-        self.used = {self._key(path) for path in (*self.disks, *self.stores)}
+        below = [path for disk in self.disks for path in census.chain(disk)]  # of a snapshot
+        self.used = {self._key(path) for path in (*self.disks, *self.stores, *below)}
 
     def _disks(self, domain: Domain) -> Iterable[str]:
         for disk in domain.disks:
@@ -182,7 +191,8 @@ class _Judging:
         listed = self.record.volumes if self.record else ()
         for volume in {volume.path: volume for volume in listed}.values():
             self._judge(volume, files, kept, missing)
-        self._require_unused([file.path for file in files] + [one.path for one in kept])
+        standing = self._require_unused([file.path for file in files] + [one.path for one in kept])
+        kept += self._keep_snapshots(standing, files)
         judged = {self._key(file.path) for file in files}
         judged |= {self._key(path) for path in (*missing, *(one.path for one in kept))}
         for path in (*self.disks, *self.stores):
@@ -193,6 +203,8 @@ class _Judging:
                 why = self._needed_elsewhere(path) or "it was not made by us"
             if why and (volumes.exists(self.host, path) or not self.host.local):
                 kept.append(Kept(path, why, shared))
+            elif why and self.census.away(path):
+                kept.append(Kept(path, self._why_not_ours(path), shared))
         return Doom(
             tuple(reversed(files)),
             tuple(kept),
@@ -321,13 +333,12 @@ class _Judging:
             f"'{path}' was made for '{self.name}' and cannot be looked at now: {absence}. "
             "Nothing was touched.",
             f"{self._way_to(absence, path)}   Then repeat the command. If that file is lost "
-            "for good, let it lie wherever it is: "
-            f"{Commands(self.host.url, AT_HOST).clone('destroy', self.name)} force=True",
+            "for good, let it lie wherever it is: " + self.host.commands.forced(self.name),
         )
 
     def _way_to(self, absence: Absence, path: str) -> str:
         """The command that brings a file back into reach."""
-        virsh = Commands(self.host.url).virsh
+        virsh = self.host.commands.virsh
         if absence.pool:
             return virsh("pool-start", absence.pool)
         if self.host.local and os.path.isdir(os.path.dirname(path)):
@@ -338,63 +349,60 @@ class _Judging:
 
     # --- what stands on it --------------------------------------------------------------
 
-    def _require_unused(self, ours: list[str]) -> None:
+    def _require_unused(self, ours: list[str]) -> snapshots.Standing:
         """
         :param ours: Files of the record.
-        :raises CloneInUse: Something stands on a file of the clone.
+        :return: What of the clone's own stands on them, and stays.
+        :raises CloneInUse: Something stands on a file of the clone; ``force`` never overrides this.
+        :raises OwnSnapshots: Only snapshots of its own do; not forced.
         """
         own = [path for path in self.disks if self._key(path) not in self.users]
-        standing = self.census.standing_on([*own, *ours])
-        if not standing:
-            return
-        named = "; ".join(f"{', '.join(who)} on {path}" for path, who in standing.items())
-        images = list(dict.fromkeys(image for who in standing.values() for image in who))
-        users = {image: self._users_above(image) for image in images}
-        if all(self._top(image) and not users[image] for image in images):
-            commits = "   ".join(
-                shlex.join(["virsh", "blockcommit", self.name, self._top(who[0]), "--base", path])
-                + " --active --pivot"
-                for path, who in standing.items()
+        commands = self.host.commands
+        standing = snapshots.look(self.census, self.name, [*own, *ours], self.claims)
+        if standing.others or standing.unused:
+            raise snapshots.in_use(standing, self.name, self._is_open, self.census, commands)
+        if standing.own and self.record is not None and not self.force:
+            handle = self.host.find(self.name)
+            raise snapshots.refusal(
+                standing,
+                self.name,
+                own,
+                handle.state() if handle is not None else "shutoff",
+                {
+                    path: self.census.away(path).why
+                    for path in standing.own
+                    if not volumes.exists(self.host, path)
+                },
+                self.census,
+                commands,
             )
-            raise CloneInUse(
-                f"'{self.name}' cannot be destroyed while snapshots of its own stand on its disks: "
-                f"{named}.",
-                f"Start it and fold them in, with --base: without that the command writes into the "
-                f"clone's own base. {commits}   Nothing was touched.",
-            )
-        others = sorted(set().union(*users.values()))
-        unused = [image for image in images if not (users[image] or self._top(image))]
-        idle = dict.fromkeys(path for one in unused for path in self.census.tower(one).values())
-        opened = [image for image in idle if self.host.local and holder(image)]
-        left = [image for image in idle if image not in opened]
-        hint = f"Destroy the clones made from it first: {', '.join(others)}. " if others else ""
-        if opened:
-            hint += f"Somebody has some of them open: {shlex.join(['fuser', '-v', *opened])}   "
-        elif left:
-            hint += (
-                f"No machine uses {', '.join(left)}; a snapshot may have left that. If nobody "
-                f"needs it: {shlex.join(['rm', *left])}   Then repeat the command."
-            )
-        raise CloneInUse(
-            f"'{self.name}' cannot be destroyed: other volumes stand on its disks: {named}.",
-            f"{hint} See also: salt-run kvmclone.tree   Nothing was touched.",
+        return standing
+
+    def _is_open(self, image: str) -> bool:
+        return self.host.local and bool(holder(image))
+
+    def _keep_snapshots(self, standing: snapshots.Standing, files: list[Doomed]) -> Iterable[Kept]:
+        """What the clone's own snapshots leave behind."""
+        going = {file.key for file in files}
+        for path in standing.own:
+            below = [one for one in self.census.chain(path) if self._key(one) in going]
+            there = bool(below) and volumes.exists(self.host, path)
+            without = f"; without '{below[0]}', which goes, nobody can read it" if there else ""
+            yield Kept(path, self._why_not_ours(path) + without)
+        for use in self.census.memories:
+            if use.uuid == self.uuid and (
+                not self.host.local or os.path.lexists(use.path) or self.census.away(use.path)
+            ):
+                memory = "it holds the memory of a snapshot; "
+                yield Kept(use.path, memory + self._why_not_ours(use.path))
+
+    def _why_not_ours(self, path: str) -> str:
+        if volumes.exists(self.host, path) or not self.host.local:
+            return "it was not made by us"
+        away = self.census.away(path)
+        return "it was not made by us, and " + (
+            f"cannot be looked at now, as {away}" if away else "was not there any more"
         )
-
-    def _top(self, image: str) -> str:
-        """The clone's own disk that an image is, or is below; empty for none."""
-        tower = self.census.tower(image)
-        own = (path for path in self.disks if self._key(path) not in self.users)
-        return next((path for path in own if self._key(path) in tower), "")
-
-    def _users_above(self, image: str) -> set[str]:
-        """
-        The other machines that need an image. A definition names the top of a chain alone; what
-        lies between is needed as well.
-        """
-        tower = self.census.tower(image)
-        users = {name for path in tower.values() for name in self.census.users(path)}
-        users |= {self.claims[key] for key in tower if key in self.claims}
-        return users - {self.name}
 
 
 def _names_tpm_state(text: str) -> bool:

@@ -1,0 +1,155 @@
+"""No hint is forgotten: each is tried by a test, or it stands here why it cannot be."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[2]
+LIBRARY = CHECKOUT / "_utils/saltext/kvmclone"
+
+#: What looks like a command in a text.
+_COMMAND = re.compile(
+    r"(?<![\w-])(virsh |salt-run |salt-call |salt-key |salt '|salt \{|qemu-img [a-z]|fuser |"
+    r"losetup |findmnt |journalctl |systemctl (start|status) )|: (ls|rm|kill|df) "
+)
+#: Calls that make one.
+_MAKERS = re.compile(r"(^|\.)commands\.[a-z_]+$|^virsh$")
+
+_RACE = "only in a race of two workers; it looks, and the plan's own refusal is tried"
+_GUEST = "about what goes on in a guest; it looks, or waits for the guest"
+_MASTER = "takes a master with minions and keys; tests/integration and tests/e2e have them"
+_CHOICE = "names a tool or a placeholder: which file, host or name only the operator knows"
+_OLD = "takes an old libvirt, or a host that is broken"
+_SCRIPT = "no hint: a script that runs in a guest, or how commands are put together"
+
+#: Hints that no test types, with the reason.
+UNTRIED = {
+    "adjust._sizing": "a note, no refusal",
+    "adjust._unchangeable": "the same destroy as of what exists already",
+    "answering.Answering._why_its_key_stays": _MASTER,
+    "apply._define": _RACE,
+    "apply._undo": _RACE,
+    "arrival._Wait._timeout": _GUEST,
+    "arrival._stopped": _GUEST,
+    "asking.Asking._checked": _CHOICE,
+    "asking.Asking.ask": _MASTER,
+    "bootstrap._Bootstrap._agent_connects": _GUEST,
+    "bootstrap.alone": _GUEST,
+    "cloud.Asked._refuse_mistaken": _MASTER,
+    "cloud_keys.GivenPair.require_free": _MASTER,
+    "config.Catalogue.resolve_here": _MASTER,
+    "dismantle._delete_file": _RACE,
+    "dismantle.changed_hands": _RACE,
+    "doctor._Examination._duplicate_macs": "opens an editor",
+    "domain.DomainHandle.agent": _GUEST,
+    "doorbell.answer": _MASTER,
+    "doors.missing": "installs a package",
+    "doors.runner_function.wrapper": _CHOICE,
+    "drift.Committed.sentence": "no hint: it names what somebody did",
+    "drift.being_written": "a warning; the same look as of a plan",
+    "enrolment._other_masters": _MASTER,
+    "errors.no_host": _MASTER,
+    "findings.-": _SCRIPT,
+    "greeting.HungUp.final": _GUEST,
+    "host.Host.call": _OLD,
+    "host._unreachable": _OLD,
+    "image_links._asked": "no hint: it runs that itself",
+    "images.chain": _CHOICE,
+    "keys.MinionKeys._require_same": _MASTER,
+    "keys.MinionKeys.require_free": _MASTER,
+    "ledger.Ledger.open": _MASTER,
+    "login._agent_keys": _GUEST,
+    "markup.-": _CHOICE,
+    "master.Master._as_before": _MASTER,
+    "master.Master._left_key": _MASTER,
+    "master.Master.create": _CHOICE,
+    "master.Master.find": _MASTER,
+    "minion._failure": _GUEST,
+    "minions._judge": _MASTER,
+    "minions.run": _MASTER,
+    "minions.verify": _MASTER,
+    "networks._add": _RACE,
+    "networks._require_free": _RACE,
+    "networks.release": _RACE,
+    "pipeline._Create._roll_back": _MASTER,
+    "power._crashed": _GUEST,
+    "protect._require_regular": _OLD,
+    "protect._with_chains": _OLD,
+    "protect.unprotect": "over a remote url; the command itself is tried",
+    "questions._Question.__init__": _MASTER,
+    "questions.ask": _MASTER,
+    "records.current": _RACE,
+    "remote.RemoteHost._public_key": _MASTER,
+    "remote.RemoteHost._strange": _MASTER,
+    "remote.serve": _MASTER,
+    "reset_script.-": _SCRIPT,
+    "firmware._store_refused": _CHOICE,
+    "sealed.seal": _MASTER,
+    "sealed.unseal": _MASTER,
+    "sizing._cpuset": _CHOICE,
+    "sources._other_chain": _CHOICE,
+    "sources.kind_refused": _CHOICE,
+    "sworn.check": _MASTER,
+    "volumes._delete": _OLD,
+    "volumes._full": "says how much room there is",
+    "volumes._refusal": _RACE,
+    "volumes._without_pool": _RACE,
+    "volumes.delete": _OLD,
+    "watchman.look": _OLD,
+    "workers._locked": _OLD,
+    "kvm_clone._ring": _MASTER,
+    "kvm_clone.__virtual__": "installs a package",
+    "kvm_clone.present": _CHOICE,
+    "kvmclone._some": _CHOICE,
+}
+
+
+def written(path: Path) -> set[str]:
+    """``FILE.FUNCTION`` of each place where a file writes a command for people."""
+    return {
+        f"{path.stem}.{'.'.join(where) or '-'}" for where in _places(ast.parse(path.read_text()))
+    }
+
+
+def _places(node: ast.AST, where: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        where = (*where, node.name)
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return  # a docstring
+    if isinstance(node, ast.JoinedStr):
+        parts = [one.value if isinstance(one, ast.Constant) else "{}" for one in node.values]
+        if _COMMAND.search("".join(map(str, parts))):
+            yield where
+    text = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(text, str) and _COMMAND.search(text):
+        yield where
+    if isinstance(node, ast.Call):
+        made = ast.unparse(node.func)
+        words = node.args and isinstance(node.args[0], ast.List)
+        if _MAKERS.search(made) or (made == "shlex.join" and words):
+            yield where
+    for child in ast.iter_child_nodes(node):
+        yield from _places(child, where)
+
+
+def tried() -> set[str]:
+    """What the tests say that they type: the arguments of ``@tries``."""
+    found: set[str] = set()
+    for path in (CHECKOUT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for one in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+                if isinstance(one, ast.Call) and ast.unparse(one.func) == "tries":
+                    found |= {ast.literal_eval(argument) for argument in one.args}
+    return found
+
+
+def test_every_hint_is_tried_or_it_is_said_why_not() -> None:
+    doors = [path for kind in ("modules", "runners", "states", "clouds", "beacons")
+             for path in (CHECKOUT / f"_{kind}").glob("*.py")]  # fmt: skip
+    sites = set().union(*map(written, [*LIBRARY.rglob("*.py"), *doors]))
+    known = tried() | set(UNTRIED)
+    assert sorted(sites - known) == [], "type it in a test (@tries), or say why that cannot be"
+    assert sorted(known - sites) == [], "there is no such hint any more"
