@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from saltext.kvmclone import addresses, domain_xml
 from saltext.kvmclone.addresses import Search, Sighting, Wanted
+from saltext.kvmclone.cloud_seed import OUT
 from saltext.kvmclone.codes import SHUTOFF_BECAUSE, STATES
 from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import (
@@ -179,6 +180,12 @@ class _Wait:
             hints.append("On a bridge use 'ip_source: qemu-agent'.")
         if self.wanted != Wanted():
             hints.append(f"See all its addresses: salt-call kvm_clone.addresses {request.name}")
+        if request.seed == OUT:
+            hints.append(
+                "The base's cloud-init seed is left out of its clones. If it set up the network, "
+                "and for the base's card, give the clone a seed of its own: "
+                "'seed: {network_config: …}'."
+            )
         hints.append(
             "Does the base get an address when it runs by itself? For a slow guest raise "
             "'wait_for_ip_timeout'."
@@ -239,7 +246,7 @@ class _Arriving:
         """Reset it; from then on only a renewed address counts."""
         wait, name = self.wait, self.wait.request.name
         try:
-            done = identity.reset(channel, name)
+            done = identity.reset(channel, name, seed=wait.request.seed)
             self.warnings.extend(done.warnings)
             before = wait.search.look(domain)
             self.warnings.extend(identity.rejoin_network(channel).warnings)

@@ -157,6 +157,7 @@ class Record:
     :param ip_source: Where its address is looked up.
     :param identity: ``reset`` once the guest has an identity of its own, ``kept`` where it
         shall keep its base's, else empty.
+    :param seed: What cloud-init in it goes by, see :mod:`.cloud_seed`; empty in old records.
     :param address: The address that was last reported.
     :param worker: Who is, or was last, at work on the clone.
     :param base_disks: The base's files as they were when the clone was made.
@@ -183,6 +184,7 @@ class Record:
     expires: float = 0.0
     ip_source: str = "auto"
     identity: str = ""
+    seed: str = ""
     address: str = ""
     worker: Worker = Worker()
     minion: Minion = Minion()
@@ -262,7 +264,8 @@ def merged(seen: Record, mine: Record, now: Record) -> Record:
 _SCALARS: dict[str, type] = {
     "uuid": str, "name": str, "stage": str, "goal": str, "failed": str, "profile": str,
     "strategy": str, "request": str, "overrides": str,
-    "created": float, "expires": float, "ip_source": str, "identity": str, "address": str,
+    "created": float, "expires": float, "ip_source": str, "identity": str, "seed": str,
+    "address": str,
 }  # fmt: skip
 
 #: Lists of words, one element each.

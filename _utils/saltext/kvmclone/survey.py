@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from saltext.kvmclone import (
+    cloud_seed,
     disks,
     domain_xml,
     filesystems,
@@ -21,6 +22,9 @@ from saltext.kvmclone import (
     networks,
     plan,
     pools,
+    seed_disk,
+    seed_image,
+    seed_search,
     volumes,
 )
 from saltext.kvmclone.codes import CONFIG_UNSUPPORTED, INVALID_ARG, NO_NETWORK, NO_SUPPORT
@@ -66,6 +70,13 @@ def facts(host: Host, request: Request) -> HostFacts:
             path = os.path.join(known[name].path, disks.volume_name(disk, request))
             if volumes.exists(host, path):
                 occupied.add(path)
+    seeds, unread = seed_search.find(host, domain, sources, _looking(host))
+    if request.seed == cloud_seed.OWN:
+        target, _bus = seed_disk.place(definition, seeds, request)
+        places = {
+            os.path.join(p.path, seed_disk.volume_name(request, target)) for p in known.values()
+        }
+        occupied |= {path for path in places if volumes.exists(host, path)}
     nvram = plan.nvram_path(domain, request.name)
     if nvram and host.local and volumes.exists(host, nvram):
         occupied.add(nvram)
@@ -82,6 +93,9 @@ def facts(host: Host, request: Request) -> HostFacts:
         users=_users(host, occupied),
         standing=_standing(definition, request.name) if host.local else frozenset(),
         missing=frozenset(missing),
+        seeds=seeds,
+        unread=unread,
+        writes_seeds=request.seed != cloud_seed.OWN or bool(seed_image.program()),
         networks=_networks(host, request),
         bridges=_bridges(request) if host.local else {},
         macs=_macs(host, request),

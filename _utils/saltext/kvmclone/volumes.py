@@ -25,7 +25,7 @@ from saltext.kvmclone.codes import (
     OPERATION_INVALID,
     STORAGE_VOL_EXIST,
 )
-from saltext.kvmclone.disks import BYTES, CONVERT, OVERLAY, PlannedDisk
+from saltext.kvmclone.disks import BYTES, CONVERT, OVERLAY, SEED, PlannedDisk
 from saltext.kvmclone.errors import HostError, KvmCloneError, PlanRefused, PoolFull
 from saltext.kvmclone.facts import VolumeFacts
 from saltext.kvmclone.host import Host, absent
@@ -121,13 +121,14 @@ def exists(host: Host, path: str) -> bool:
     return os.path.lexists(path) if host.local else _lookup(host, path) is not None
 
 
-def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
+def create(host: Host, disk: PlannedDisk, made: Callable[[], None], content: bytes = b"") -> str:
     """
     Make the volume of one planned disk.
 
     :param made: Called once, as soon as the volume is known to be there and ours, before
         it is filled. Whatever fails before that, but for the connection itself, leaves
         nothing of ours.
+    :param content: What goes into a volume that is filled with no disk's contents.
     :return: What was really done: the plan's action, or ``copy`` where the kernel would not
         share blocks.
     :raises PlanRefused: The file is there already.
@@ -145,7 +146,7 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
         )
 
     def make() -> Any:
-        if disk.method in (OVERLAY, BYTES) or convert:
+        if disk.method in (OVERLAY, BYTES, SEED) or convert:
             return host.call(raw_pool.createXML, _xml(disk), 0)
         source = host.call(host.connection.storageVolLookupByPath, disk.source)
         return host.call(raw_pool.createXMLFrom, _xml(disk), source, 0)
@@ -158,6 +159,8 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
     done = disk.action
     if disk.method == BYTES:
         done = _fill(disk)
+    elif disk.method == SEED:
+        _upload(host, raw, content)
     elif convert:
         _convert(disk)
     if disk.grows and disk.format == QCOW2 and not convert:
@@ -167,6 +170,15 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
             # libvirt lets qemu-img do it, and passes on no number. Its tables take a few clusters.
             raise _full(disk) if _available(host, raw_pool, disk) < 2**20 else error from error
     return done
+
+
+def _upload(host: Host, raw: Any, content: bytes) -> None:
+    stream = host.call(host.connection.newStream, 0)
+    host.call(raw.upload, stream, 0, len(content), 0)
+    at = 0
+    while at < len(content):
+        at += host.call(stream.send, content[at : at + 2**16])
+    host.call(stream.finish)
 
 
 def _unless_gone(host: Host, raw_pool: Any, disk: PlannedDisk, make: Callable[[], Any]) -> Any:

@@ -22,14 +22,25 @@ from saltext.kvmclone.rewrite import (
 )
 from saltext.kvmclone.rewrite import disks as disks_module
 from saltext.kvmclone.rewrite import identity as identity_module
+from saltext.kvmclone.rewrite import seed as seed_module
 from saltext.kvmclone.rewrite import sizing as sizing_module
 from saltext.kvmclone.rewrite.disks import NewDisk
 from saltext.kvmclone.rewrite.identity import Identity
 from saltext.kvmclone.rewrite.interfaces import NewCard
 from saltext.kvmclone.rewrite.outcome import Rewritten, path_for
+from saltext.kvmclone.rewrite.seed import SeedChange
 from saltext.kvmclone.rewrite.sizing import Sizing
 
-__all__ = ["Identity", "NewCard", "NewDisk", "Rewritten", "Sizing", "path_for", "rewrite"]
+__all__ = [
+    "Identity",
+    "NewCard",
+    "NewDisk",
+    "Rewritten",
+    "SeedChange",
+    "Sizing",
+    "path_for",
+    "rewrite",
+]
 
 
 def rewrite(
@@ -39,6 +50,7 @@ def rewrite(
     sizing: Sizing = Sizing(),
     cards: tuple[NewCard, ...] = (),
     standing: frozenset[str] = frozenset(),
+    seed: SeedChange = SeedChange(),
 ) -> Rewritten:
     """
     The clone's definition, made from the base's.
@@ -49,6 +61,7 @@ def rewrite(
     :param sizing: Overrides of cpus, memory and description.
     :param cards: The network interfaces; empty: the base's, with the identity's addresses.
     :param standing: Files of the host; none is given to the clone to write.
+    :param seed: What becomes of cloud-init's seeds.
     :raises PlanRefused: The XML cannot be read at all.
     """
     root = parse(xml)
@@ -63,6 +76,7 @@ def rewrite(
     identity_module.identity(root, identity, sizing.description, out)
     firmware.firmware(root, identity.nvram, out)
     disks_module.disks(root, {disk.target: disk for disk in disks}, out)
+    seed_module.seed(root, seed, out)
     cards = cards or tuple(NewCard(mac) for mac in identity.macs)
     interfaces.interfaces(root, cards, out)
     consoles.character_devices(root, out)
@@ -73,6 +87,7 @@ def rewrite(
     sizing_module.sizing(root, sizing, out)
     marks = marks.with_files(frozenset(out.paths))
     remains.forget(root, marks, out)
-    remains.remains(root, marks, frozenset(disk.path for disk in disks), out)
+    new_paths = frozenset(disk.path for disk in disks) | {seed.path}
+    remains.remains(root, marks, new_paths, out)
     out.xml = serialize(root)
     return out
