@@ -172,7 +172,7 @@ def test_what_fails_while_it_is_written_leaves_nothing(
     def full_disk(*_words: object) -> None:
         raise HostError("no space left")
 
-    monkeypatch.setattr("saltext.kvmclone.volumes._upload", full_disk)
+    monkeypatch.setattr("saltext.kvmclone.volumes.upload", full_disk)
     with pytest.raises(HostError, match="no space left"):
         host.clone(quick(world.name(), base, seed="own"), seed=FILES)
     assert world.footprint() == before

@@ -35,6 +35,7 @@ from saltext.kvmclone import (
 )
 from saltext.kvmclone.cloud_seed import OWN
 from saltext.kvmclone.codes import OPERATION_FAILED, XML_INVALID_SCHEMA
+from saltext.kvmclone.disks import SEED
 from saltext.kvmclone.errors import (
     CreateInProgress,
     HostError,
@@ -182,7 +183,9 @@ def _make(host: Host, disk: PlannedDisk, journal: _Journal, content: bytes) -> N
             journal.save()
 
     try:
-        done = volumes.create(host, disk, made, content)
+        done = volumes.create(host, disk, made)
+        if disk.method == SEED:
+            volumes.upload(host, disk, content)
     except HostUnreachable:
         raise  # nobody knows whether it was made: it stays marked as being made
     except KvmCloneError:

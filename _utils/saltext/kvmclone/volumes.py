@@ -121,14 +121,13 @@ def exists(host: Host, path: str) -> bool:
     return os.path.lexists(path) if host.local else _lookup(host, path) is not None
 
 
-def create(host: Host, disk: PlannedDisk, made: Callable[[], None], content: bytes = b"") -> str:
+def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
     """
     Make the volume of one planned disk.
 
     :param made: Called once, as soon as the volume is known to be there and ours, before
         it is filled. Whatever fails before that, but for the connection itself, leaves
         nothing of ours.
-    :param content: What goes into a volume that is filled with no disk's contents.
     :return: What was really done: the plan's action, or ``copy`` where the kernel would not
         share blocks.
     :raises PlanRefused: The file is there already.
@@ -159,8 +158,6 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None], content: byt
     done = disk.action
     if disk.method == BYTES:
         done = _fill(disk)
-    elif disk.method == SEED:
-        _upload(host, raw, content)
     elif convert:
         _convert(disk)
     if disk.grows and disk.format == QCOW2 and not convert:
@@ -172,7 +169,13 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None], content: byt
     return done
 
 
-def _upload(host: Host, raw: Any, content: bytes) -> None:
+def upload(host: Host, disk: PlannedDisk, content: bytes) -> None:
+    """
+    Fill a volume that was just made, from its first byte on.
+
+    :raises HostError: libvirt refused.
+    """
+    raw = host.call(host.connection.storageVolLookupByPath, disk.destination)
     stream = host.call(host.connection.newStream, 0)
     host.call(raw.upload, stream, 0, len(content), 0)
     at = 0
