@@ -6,13 +6,15 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from salt.exceptions import CommandExecutionError
 
+from lab.common import LIBVIRT_URI
 from lab.lab import connection
-from saltext.kvmclone import pipeline, remote, seed_image
+from saltext.kvmclone import keys, pipeline, remote, seed_image
 from saltext.kvmclone.errors import HostError, PlanRefused
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Secrets
@@ -190,8 +192,8 @@ def test_the_profile_of_a_host_has_seeds_and_nobody_may_give_their_contents_as_a
     world: World, load: Callable[..., Salt], salt_minion: Salt
 ) -> None:
     base, _seed = seeded_base(world, "cidata", "cdrom")
-    keys = {"base_domain": base, "clone_strategy": "quick"}
-    profile = {**keys, "provider": "here", "seed": {"user_data": {"runcmd": [SECRET]}}}
+    wishes = {"base_domain": base, "clone_strategy": "quick"}
+    profile = {**wishes, "provider": "here", "seed": {"user_data": {"runcmd": [SECRET]}}}
     providers = {"here": {"driver": "libvirt", "url": "qemu:///system"}}
     minion = load(pillar={"kvm_clone": {"providers": providers, "profiles": {"own": profile}}})
     name = world.name()
@@ -200,10 +202,10 @@ def test_the_profile_of_a_host_has_seeds_and_nobody_may_give_their_contents_as_a
     clone = minion("kvm_clone.create", name, profile="own", start=False)
     assert SECRET not in str((planned, clone))
     assert inside(Path(clone["disks"][-1]["path"]))["user-data"].startswith("#cloud-config\n{")
-    kept = salt_minion("kvm_clone.plan", world.name("keep"), seed="keep", **keys)
+    kept = salt_minion("kvm_clone.plan", world.name("keep"), seed="keep", **wishes)
     assert kept["disks"][-1]["action"] == "share"
     with pytest.raises(CommandExecutionError, match="SecretInArgument") as caught:
-        salt_minion("kvm_clone.plan", world.name("x"), seed={"user_data": SECRET}, **keys)
+        salt_minion("kvm_clone.plan", world.name("x"), seed={"user_data": SECRET}, **wishes)
     assert SECRET not in str(caught.value)
 
 
@@ -214,8 +216,39 @@ def test_an_outcome_holds_nothing_of_a_seed(world: World, host: LocalHost) -> No
     assert outcome.error is None
     assert SECRET not in str((outcome, outcome.as_dict(), secrets))
     assert request.as_dict()["seed"] == "own"
-    assert "clone_with_seed" in remote._SERVED, "an older host refuses it"
     with connection() as conn:
         text = conn.lookupByName(request.name).XMLDesc()
     assert SECRET not in ElementTree.canonicalize(text)
     assert image_info(world.lab.pool_path / f"{request.name}-vdb.raw")["format"] == "raw"
+
+
+class Wire(remote.RemoteHost):
+    """A remote host whose jobs are done right here; what was published is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__({}, "kvm01", LIBVIRT_URI)
+        pair = keys.generate(2048)
+        (folder / "minion.pem").write_text(pair.private)
+        self.public, self.folder, self.published = pair.public, folder, ""
+
+    def _public_key(self) -> str:
+        return self.public
+
+    def _call(self, operation: str, **arguments: Any) -> Any:
+        text = json.dumps([operation, arguments])
+        self.published += text
+        opts = {"id": "kvm01", "pki_dir": str(self.folder)}
+        return remote.serve(opts, operation, json.loads(text)[1], self.url)["answer"]
+
+
+def test_the_contents_of_a_seed_travel_sealed(world: World, tmp_path: Path) -> None:
+    wire = Wire(tmp_path)
+    request = quick(world.name(), world.base(), seed="own")
+    secrets = Secrets(seed=tuple(FILES.items()))
+    outcome = pipeline.create(wire, request, secrets, start=False)
+    assert outcome.error is None
+    assert outcome.clone is not None
+    assert SECRET not in wire.published
+    assert '"clone_with_seed"' in wire.published, "an older host refuses it"
+    path = Path(outcome.clone.disks[-1].path)
+    assert inside(path)["user-data"] == FILES["user-data"]
