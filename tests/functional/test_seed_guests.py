@@ -12,8 +12,9 @@ from lab.domain import Disk
 from lab.lab import Lab
 from saltext.kvmclone import pipeline
 from saltext.kvmclone.clone import Clone
+from saltext.kvmclone.errors import AddressTimeout
 from saltext.kvmclone.operations import LocalHost
-from saltext.kvmclone.request import DiskWish, Request, Secrets
+from saltext.kvmclone.request import DiskWish, Request, Secrets, Wait
 from tests.functional.seeds import (
     AT_BOOT,
     ONCE,
@@ -115,6 +116,20 @@ def test_a_clone_never_runs_what_its_base_was_told(
     # power_state of the base switches off within seconds of cloud-init's end.
     time.sleep(max(0.0, 15 - (time.monotonic() - started)))
     assert world.state(name) == "running"
+
+
+def test_a_guest_without_a_network_is_told_of_the_seed_that_was_left_out(
+    world: World, host: LocalHost
+) -> None:
+    seed = make_seed(world.lab.pool_path / f"settings-{world.token}.img", user_data("base"))
+    drive = (
+        f"<disk type='file' device='cdrom'><source file='{seed}'/>"
+        "<target dev='sdz' bus='scsi'/></disk>"
+    )
+    base = world.base(options="tiny.nodhcp", devices=drive)
+    outcome = pipeline.create(host, quick(world.name(), base, wait=Wait(timeout=3)))
+    assert isinstance(outcome.error, AddressTimeout)
+    assert "seed: {network_config" in outcome.error.hint
 
 
 def test_a_seed_of_its_own_is_done_once(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from saltext.kvmclone import addresses, domain_xml
 from saltext.kvmclone.addresses import Search, Sighting, Wanted
-from saltext.kvmclone.cloud_seed import OUT
+from saltext.kvmclone.cloud_seed import KEEP, OUT, OWN
 from saltext.kvmclone.codes import SHUTOFF_BECAUSE, STATES
 from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import (
@@ -38,6 +38,10 @@ log = logging.getLogger(__name__)
 
 #: An agent that has not connected this long after the address appeared counts as absent.
 AGENT_GRACE = 6.0
+
+#: The same where cloud-init works on a seed: it sets up the network first, and the agent is started
+#: when it is done, or is only installed by it.
+CLOUD_INIT_GRACE = 120.0
 
 #: For so long an agent that is connected and does not answer is asked again: a libvirtd that was
 #: just restarted tells that it is there before it can talk to it.
@@ -224,7 +228,8 @@ class _Arriving:
             return None
         self._seen = self._seen or time.monotonic()
         may_come = self.resets and domain.has_agent_channel
-        if may_come and time.monotonic() < self._seen + AGENT_GRACE:
+        grace = CLOUD_INIT_GRACE if self.wait.request.seed in (OWN, KEEP) else AGENT_GRACE
+        if may_come and time.monotonic() < self._seen + grace:
             return None
         keys = tuple(key.line for key in self.done.host_keys) if self.done else ()
         return Arrival(found, self.done is not None, keys, tuple(self.warnings))
