@@ -37,7 +37,7 @@ def test_a_seed_on_a_disk_is_left_out_with_its_disk() -> None:
     )
     assert element(made, "vdb") is None
     assert [volume.target for volume in made.record.volumes if volume.target != "nvram"] == ["vda"]
-    assert made.record.seed == "none"
+    assert made.record.seed == "out"
 
 
 def test_a_seed_in_a_drive_leaves_the_drive() -> None:

@@ -95,11 +95,6 @@ def _unchangeable(domain: Domain, record: Record, request: Request, found: Adjus
             f"It was made with 'clone_strategy: {record.strategy}' and cannot become "
             f"'{request.clone_strategy}'. {again}"
         )
-    has_seed = "none" if record.seed == "out" else record.seed
-    if has_seed and request.seed != has_seed:
-        found.refused.append(
-            f"It was made with 'seed: {has_seed}' and cannot become '{request.seed}'. {again}"
-        )
     reserved = [reservation.address for reservation in record.reservations]
     if request.address and request.address not in reserved:
         has_now = f"'{reserved[0]}' is reserved for it" if reserved else "None is reserved for it"
