@@ -31,6 +31,7 @@ def main() -> int:
             return 0
         image.boot_files()
         print(image.debian().parent)
+        print(image.cloud().parent)
     except LabError as error:
         say(f"!! {error}")
         return 1

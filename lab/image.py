@@ -35,6 +35,7 @@ DEBIAN_PACKAGES = (
     "python3-minimal",
     "python3-venv",
 ) + ("iproute2", "dbus", "udev", "ca-certificates", "sudo", "procps")
+CLOUD_PACKAGES = ("cloud-init", "cloud-guest-utils", "netplan.io")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,18 @@ def debian(fmt: str = "qcow2") -> Path:
         _build_debian,
     )
     return folder / f"disk.{fmt}"
+
+
+def cloud() -> Path:
+    """The Debian disk with cloud-init and netplan, whose network is cloud-init's to configure."""
+    plain = debian("raw")
+    folder = _cached(
+        "cloudinit",
+        ["cloud.sh"],
+        repr((plain.parent.name, CLOUD_PACKAGES)),
+        lambda result: _build_cloud(plain, result),
+    )
+    return folder / "disk.qcow2"
 
 
 def _cached(name: str, files: list[str], extra: str, build: Callable[[Path], None]) -> Path:
@@ -205,6 +218,19 @@ def _build_debian(result: Path) -> None:
             + ["-L", "root", "-d", root, raw, DISK_SIZE]
         )
         run(["qemu-img", "convert", "-O", "qcow2", raw, result / "disk.qcow2"])
+
+
+def _build_cloud(plain: Path, result: Path) -> None:
+    def change(root: Path) -> None:
+        install(root, *CLOUD_PACKAGES)
+        _install(RECIPES / "cloud.sh", root / "cloud.sh", 0o755)
+        run(
+            ["chroot", root, "/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+            + ["/cloud.sh"]
+        )
+        (root / "cloud.sh").unlink()
+
+    changed(plain, result / "disk.qcow2", "qcow2", change)
 
 
 def _mirror() -> list[str]:

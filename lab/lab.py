@@ -85,13 +85,19 @@ class Lab:
         vcpus: int = 1,
         devices: str = "",
         change: Callable[[Path], None] | None = None,
+        cloud: bool = False,
+        more: Sequence[Disk] = (),
+        words: str = "",
     ) -> str:
         """Define (and leave off) a Debian machine with sshd, Salt and, if wanted, an agent.
 
-        ``change``: called with the folder where its file system is mounted, to make another of it.
+        ``change``: called with the folder where its file system is mounted, to make another of it;
+        ``cloud``: cloud-init is in it; ``more``: disks behind its own; ``words``: for its kernel.
         """
         disk = self.pool_path / f"{name}.{fmt}"
-        if change is None:
+        if cloud:
+            image.copy_sparse(image.cloud(), disk)
+        elif change is None:
             image.copy_sparse(image.debian(fmt), disk)
         else:
             image.changed(image.debian("raw"), disk, fmt, change)
@@ -101,8 +107,8 @@ class Lab:
                 self.domain_type,
                 self.boot,
                 self.network,
-                [Disk(disk, fmt)],
-                f"{CMDLINE} {ROOT_CMDLINE}",
+                [Disk(disk, fmt), *more],
+                f"{CMDLINE} {ROOT_CMDLINE} {words}".strip(),
                 memory_mib,
                 self.folder / f"console/{name}.log",
                 vcpus=vcpus,

@@ -199,6 +199,40 @@ def test_a_private_key_may_be_an_argument_as_a_path_but_not_as_itself() -> None:
         catalogue.resolve("small", "web1", {"private_key": PEM})
 
 
+def test_a_seed_may_be_an_argument_as_a_word_but_not_as_its_contents() -> None:
+    request, secrets = catalogue_of({}).resolve("small", "web1", {"seed": "keep"})
+    assert (request.seed, secrets.seed) == ("keep", ())
+    for contents in ({"user_data": "hunter2"}, ["hunter2"]):
+        with pytest.raises(SecretInArgument) as caught:
+            catalogue_of({}).resolve("small", "web1", {"seed": contents})
+        assert "hunter2" not in str(caught.value)
+
+
+def test_the_contents_of_a_seed_are_secrets_of_the_profile() -> None:
+    files = {"user_data": {"password": "sdb://store/kvm"}, "network_config": "version: 2"}
+    catalogue = catalogue_of({"seed": files}, fetch={"sdb://store/kvm": "hunter2"}.__getitem__)
+    request, secrets = catalogue.resolve("small", "web1")
+    assert request.seed == "own"
+    assert "hunter2" not in str((request.as_dict(), secrets))
+    assert dict(secrets.seed) == {
+        "network-config": "version: 2",
+        "user-data": '#cloud-config\n{\n "password": "hunter2"\n}\n',
+    }
+    assert (
+        catalogue_of({"seed": {"user_data": "hunter2"}}).describe()["profiles"]["small"]["seed"]
+        == "<hidden>"
+    )
+    assert catalogue_of({"seed": "keep"}).describe()["profiles"]["small"]["seed"] == "keep"
+
+
+@pytest.mark.parametrize(
+    "value", ["yes", {}, {"user-data": "x"}, {"user_data": 1}, {"meta_data": "x"}, []]
+)
+def test_a_wrong_seed_is_refused_and_not_repeated(value: Any) -> None:
+    with pytest.raises(ConfigError, match="'seed': <hidden> is not none, keep, or a mapping"):
+        catalogue_of({"seed": value}).resolve("small", "web1")
+
+
 def test_an_sdb_reference_is_no_secret_and_may_be_an_argument() -> None:
     catalogue = catalogue_of({}, fetch={"sdb://store/kvm": "hunter2"}.__getitem__)
     secrets = catalogue.resolve("small", "web1", {"password": "sdb://store/kvm"})[1]

@@ -397,6 +397,7 @@ def test_every_honoured_key_reaches_the_request() -> None:
         "master": {"x": 1},
         "password": "x",
         "sudo_password": "x",
+        "seed": "keep",
     }
     elsewhere = {"driver", "provider", "extends", "base_domain", "use_fqdn", "domain"}
     honoured = {key.name for key in config.KEYS.values() if key.fate is schema.Fate.HONOURED}

@@ -13,7 +13,9 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from saltext.kvmclone import (
@@ -27,10 +29,13 @@ from saltext.kvmclone import (
     protect,
     records,
     redaction,
+    seed_image,
     verdict,
     volumes,
 )
+from saltext.kvmclone.cloud_seed import OWN
 from saltext.kvmclone.codes import OPERATION_FAILED, XML_INVALID_SCHEMA
+from saltext.kvmclone.disks import SEED
 from saltext.kvmclone.errors import (
     CreateInProgress,
     HostError,
@@ -46,11 +51,14 @@ from saltext.kvmclone.reservation import Reservation
 log = logging.getLogger(__name__)
 
 
-def apply(host: Host, plan: ClonePlan) -> tuple[DomainHandle, Record]:
+def apply(
+    host: Host, plan: ClonePlan, seed: Mapping[str, str] = MappingProxyType({})
+) -> tuple[DomainHandle, Record]:
     """
     Make the clone, shut off; on any failure nothing of it is left.
 
     :param plan: A plan without conflicts.
+    :param seed: Files of the clone's own cloud-init seed, where the plan has one.
     :return: The domain and its record, at stage ``cloned``.
     :raises PlanRefused: The plan has conflicts, or a file appeared meanwhile.
     :raises CreateInProgress: The name was taken meanwhile.
@@ -58,6 +66,9 @@ def apply(host: Host, plan: ClonePlan) -> tuple[DomainHandle, Record]:
     """
     plan.check()
     started = time.monotonic()
+    content = b""
+    if plan.request.seed == OWN:
+        content = seed_image.build(seed, plan.record.uuid, plan.request.name)
     handle = _define(host, plan)
     journal = _Journal(handle, plan.record)
     try:
@@ -65,7 +76,7 @@ def apply(host: Host, plan: ClonePlan) -> tuple[DomainHandle, Record]:
             protect.protect(host, host.domain(plan.base), plan.sources, plan.record.uuid)
         for disk in plan.disks:
             if disk.destination:
-                _make(host, disk, journal)
+                _make(host, disk, journal, content)
         if plan.nvram:
             _copy_nvram(*plan.nvram, journal)
         _own_automatic_nvram(plan, journal)
@@ -166,7 +177,7 @@ def _define(host: Host, plan: ClonePlan) -> DomainHandle:
         raise error from None
 
 
-def _make(host: Host, disk: PlannedDisk, journal: _Journal) -> None:
+def _make(host: Host, disk: PlannedDisk, journal: _Journal, content: bytes) -> None:
     journal.making(disk.target)
     there = False
 
@@ -179,6 +190,8 @@ def _make(host: Host, disk: PlannedDisk, journal: _Journal) -> None:
 
     try:
         done = volumes.create(host, disk, made)
+        if disk.method == SEED:
+            volumes.upload(host, disk, content)
     except HostUnreachable:
         raise  # nobody knows whether it was made: it stays marked as being made
     except KvmCloneError:

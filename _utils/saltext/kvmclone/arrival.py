@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from saltext.kvmclone import addresses, domain_xml
 from saltext.kvmclone.addresses import Search, Sighting, Wanted
+from saltext.kvmclone.cloud_seed import KEEP, OUT, OWN
 from saltext.kvmclone.codes import SHUTOFF_BECAUSE, STATES
 from saltext.kvmclone.domain_xml import AGENT_CHANNEL, Domain
 from saltext.kvmclone.errors import (
@@ -38,6 +39,10 @@ log = logging.getLogger(__name__)
 
 #: An agent that has not connected this long after the address appeared counts as absent.
 AGENT_GRACE = 6.0
+
+#: The same where cloud-init works on a seed: it sets up the network first, and the agent is started
+#: when it is done, or is only installed by it.
+CLOUD_INIT_GRACE = 120.0
 
 #: For so long an agent that is connected and does not answer is asked again: a libvirtd that was
 #: just restarted tells that it is there before it can talk to it.
@@ -197,6 +202,12 @@ class _Wait:
         if self.wanted != Wanted():
             addresses = self.handle.host.commands.on_host("addresses", request.name)
             hints.append(f"See all its addresses: {addresses}")
+        if request.seed == OUT:
+            hints.append(
+                "The base's cloud-init seed is left out of its clones. If it set up the network, "
+                "and for the base's card, give the clone a seed of its own: "
+                "'seed: {network_config: …}'."
+            )
         hints.append(
             "Does the base get an address when it runs by itself? For a slow guest raise "
             "'wait_for_ip_timeout'."
@@ -239,7 +250,9 @@ class _Arriving:
             return None
         self._seen = self._seen or time.monotonic()
         may_come = domain.has_agent_channel and not (domain.agent_connected or self.heard)
-        if may_come and time.monotonic() < self._seen + AGENT_GRACE:
+        seeded = self.resets and self.wait.request.seed in (OWN, KEEP)
+        grace = CLOUD_INIT_GRACE if seeded else AGENT_GRACE
+        if may_come and time.monotonic() < self._seen + grace:
             return None
         keys = tuple(key.line for key in self.done.host_keys) if self.done else ()
         agent = HEARD if self.heard else SILENT if domain.has_agent_channel else ABSENT
@@ -263,7 +276,7 @@ class _Arriving:
         """Reset it; from then on only a renewed address counts."""
         wait, name = self.wait, self.wait.request.name
         try:
-            done = identity.reset(channel, name)
+            done = identity.reset(channel, name, seed=wait.request.seed)
             self.warnings.extend(done.warnings)
             before = wait.search.look(domain)
             self.warnings.extend(identity.rejoin_network(channel).warnings)

@@ -266,7 +266,7 @@ class _Bootstrap:
 
     def _reset(self, channel: Channel) -> None:
         """Reset the identity and let the guest ask for an address under its new one."""
-        done = identity.reset(channel, self.handle.name)
+        done = identity.reset(channel, self.handle.name, seed=self.record.seed or self.request.seed)
         self._warn(*done.warnings)
         # At once, so that a second attempt is let in: the guest shows these from now on.
         self.record = replace(self.record, host_keys=tuple(key.line for key in done.host_keys))

@@ -251,7 +251,8 @@ def _is_leaked(name: str, value: Any) -> bool:
         return False
     if name in KEYS:
         holds_key = name == "private_key" and resolution.is_private_key(value)
-        return KEYS[name].secret or holds_key
+        holds_seed = name == "seed" and not isinstance(value, str)
+        return KEYS[name].secret or holds_key or holds_seed
     looks_alike = difflib.get_close_matches(name, ["password", "sudo_password"], 1, 0.8)
     return bool(looks_alike) or any(word in name.lower() for word in _SECRET_WORDS)
 
@@ -263,7 +264,8 @@ def visible(keys: Mapping[str, Any]) -> Keys:
         key = KEYS.get(name)
         if key is None or not key.visible:
             is_path = name == "private_key" and not resolution.is_private_key(value)
-            return value if is_path else _HIDDEN
+            is_word = name == "seed" and value in ("none", "keep")
+            return value if is_path or is_word else _HIDDEN
         return copy.deepcopy(value)
 
     return {name: veiled(name, value) for name, value in keys.items()}

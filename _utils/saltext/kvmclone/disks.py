@@ -12,13 +12,25 @@ import os
 import re
 import shlex
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from saltext.kvmclone.cloud_seed import KEEP, Seed
 from saltext.kvmclone.domain_xml import Disk
 from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.image_header import QCOW2, RAW
+from saltext.kvmclone.planned_disk import (
+    BYTES,
+    CONVERT,
+    DAEMON,
+    OVERLAY,
+    REFUSED,
+    SEED,
+    PlannedDisk,
+)
 from saltext.kvmclone.request import DiskWish, Request
 from saltext.kvmclone.sources import ONE_OWNER, Notes, judge, kind_refused, label, skipping
+
+__all__ = ["BYTES", "CONVERT", "DAEMON", "OVERLAY", "REFUSED", "SEED", "PlannedDisk"]
 
 #: Pool types whose volumes are files in a folder.
 FILE_POOLS = ("dir", "fs", "netfs")
@@ -35,62 +47,11 @@ _VOLUME_NAME = re.compile(
 
 _NO_WISH = DiskWish()
 
-REFUSED = "refused"
-
 #: Bytes that a file name can have on Linux.
 LONGEST_NAME = 255
 
 #: Bytes that an image can show with QEMU's ordinary clusters of 64 KiB.
 LARGEST_QCOW2 = 2**51
-
-#: How a volume gets its contents: nothing but a backing file; its source's bytes; what
-#: ``qemu-img`` reads from its source; what libvirt itself copies.
-OVERLAY, BYTES, CONVERT, DAEMON = "overlay", "bytes", "convert", "daemon"
-
-
-@dataclass(frozen=True)
-class PlannedDisk:
-    """
-    The fate of one disk.
-
-    :param action: ``overlay | copy | reflink | share | skip``; also ``skip`` where a
-        conflict refuses the disk.
-    :param reason: Why, in words.
-    :param destination: Path of the new volume, ``pool`` its pool, ``volume`` its name there;
-        all empty where none is made.
-    :param bytes: What will be written.
-    :param capacity: Bytes that the clone's guest sees, ``source_capacity`` the base's.
-    :param source_real: The source as an overlay names it, and as it is opened.
-    :param source_format: What the source is to the guest: ``qcow2`` or ``raw``.
-    :param source_pool: Active pool of the source; empty where it has none.
-    :param method: How the volume gets its contents, see :data:`OVERLAY`.
-    """
-
-    target: str
-    action: str
-    reason: str
-    source: str
-    destination: str = ""
-    format: str = ""
-    bytes: int = 0
-    pool: str = ""
-    volume: str = ""
-    capacity: int = 0
-    source_capacity: int = 0
-    source_real: str = ""
-    source_format: str = ""
-    source_pool: str = ""
-    method: str = ""
-
-    @property
-    def stays(self) -> bool:
-        """Whether its element in the definition stays as it is: shared, or refused."""
-        return self.action == "share" or self.reason == REFUSED
-
-    @property
-    def grows(self) -> bool:
-        """Whether it must be made larger once it has its source's contents."""
-        return self.method != OVERLAY and self.capacity > self.source_capacity
 
 
 def wish_for(disk: Disk, request: Request) -> DiskWish:
@@ -188,6 +149,9 @@ def _decide(disk: Disk, facts: HostFacts, request: Request, notes: Notes) -> Pla
         return refused
     if not _wish_makes_sense(disk, wish, notes):
         return refused
+    seed = facts.seeds.get(disk.target)
+    if seed is not None and wish.action != "skip" and request.seed != KEEP:
+        return _seed_left_out(disk, seed, wish, refused, notes)
     if wish.action == "skip":
         return replace(refused, reason="the profile leaves it out")
     if wish.action == "share" or (shared(disk) and wish.action != "clone"):
@@ -197,6 +161,34 @@ def _decide(disk: Disk, facts: HostFacts, request: Request, notes: Notes) -> Pla
         notes.conflicts.append(problem)
         return refused
     return _clone(disk, facts, request, refused, notes)
+
+
+def _seed_left_out(
+    disk: Disk, seed: Seed, wish: DiskWish, refused: PlannedDisk, notes: Notes
+) -> PlannedDisk:
+    """The fate of a disk with a cloud-init seed on it, which the clone must not go by."""
+    where = f"{label(disk)} holds a cloud-init seed ({seed.named})"
+    if not seed.alone:
+        remedy = (
+            f"Start the base and remove it there: rm -r {shlex.quote(seed.folder)}"
+            if seed.folder
+            else "Remove that partition, or its label, in the base"
+        )
+        notes.conflicts.append(
+            f"{where} beside other things, so the clone would do what it says, and take itself for "
+            f"the base. {remedy}; 'seed: keep' lets the clone have it."
+        )
+        return refused
+    if wish.action:
+        notes.conflicts.append(
+            f"'disks: {disk.target}' asks for action {wish.action}, and the disk is a cloud-init "
+            f"seed ({seed.named}), which no clone goes by without 'seed: keep'. Take out one of "
+            "the two."
+        )
+        return refused
+    drive = disk.device in ("cdrom", "floppy")
+    reason = f"it is the base's cloud-init seed ({seed.named}); 'seed: keep' would keep it"
+    return replace(refused, reason=reason, emptied=drive)
 
 
 def _shown(disk: Disk, facts: HostFacts) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from saltext.kvmclone import derived_files
+from saltext.kvmclone.cloud_seed import Seed
 from saltext.kvmclone.image_header import Header
 
 
@@ -144,6 +145,9 @@ class HostFacts:
     :param existing: Files that already stand where the plan would put new ones.
     :param standing: Files in the folders where the clone's logs and sockets would be.
     :param missing: Media of shared disks that are not there.
+    :param seeds: cloud-init's seeds on the base's disks, by target; ``unread`` are the targets of
+        disks that could not be looked at.
+    :param writes_seeds: A program that writes a seed is here; asked only where one is needed.
     :param networks: Networks that the profile names, and whether they are active; one that
         does not exist is missing.
     :param switches: What an interface on one of these networks can have.
@@ -174,6 +178,9 @@ class HostFacts:
     existing: frozenset[str] = frozenset()
     standing: frozenset[str] = frozenset()
     missing: frozenset[str] = frozenset()
+    seeds: Mapping[str, Seed] = field(default_factory=dict)
+    unread: frozenset[str] = frozenset()
+    writes_seeds: bool = True
     networks: Mapping[str, bool] = field(default_factory=dict)
     switches: Mapping[str, SwitchFacts] = field(default_factory=dict)
     bridges: Mapping[str, str] = field(default_factory=dict)

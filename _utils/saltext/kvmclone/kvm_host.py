@@ -7,7 +7,8 @@ over a libvirt connection, :class:`.remote.RemoteHost` over Salt jobs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from saltext.kvmclone.clone import Clone
@@ -33,6 +34,7 @@ class KvmHost(Protocol):
         worker: Worker | None = None,
         goal: str = "cloned",
         digest: str = "",
+        seed: Mapping[str, str] = MappingProxyType({}),
     ) -> Clone:
         """
         Make the clone, shut off, up to stage ``cloned``.
@@ -40,6 +42,7 @@ class KvmHost(Protocol):
         :param worker: Who drives the create; None for this process.
         :param goal: The stage at which the create will be complete.
         :param digest: Of the request as it was made; what travels to a host is less.
+        :param seed: Files of the clone's own cloud-init seed; they may hold secrets.
         :raises CreateInProgress: Somebody is at work on that name, or died at it.
         :raises AlreadyExists: It is there, and complete.
         :raises KeptAfterFailure: It is there, and failed.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from saltext.kvmclone import (
@@ -111,6 +112,7 @@ class LocalHost:
         worker: Worker | None = None,
         goal: str = "cloned",
         digest: str = "",
+        seed: Mapping[str, str] = MappingProxyType({}),
     ) -> Clone:
         def work(host: Host) -> Clone:
             me = worker or workers.this_process()
@@ -128,7 +130,7 @@ class LocalHost:
                 if request.protect:
                     planned.check()
                     protect.check(host, host.domain(planned.base), planned.sources)
-                handle, record = apply.apply(host, planned)
+                handle, record = apply.apply(host, planned, seed)
             except (PlanRefused, CreateInProgress):
                 # Another worker may have begun since we looked: it has more to say.
                 answers.refuse_existing(host, request.name, self.label, me)
@@ -173,7 +175,8 @@ class LocalHost:
             if minion != Minion():
                 record = records.save(handle, record, replace(record, minion=minion))
             seen = record
-            found = arrival.arrive(handle, request, record.identity == "reset", record.reservations)
+            asked = replace(request, seed=record.seed or request.seed)
+            found = arrival.arrive(handle, asked, record.identity == "reset", record.reservations)
             records.current(handle, seen)  # else the guest is somebody else's to talk to
             warnings = [*record.warnings, *found.warnings]
             if found.identity_reset:
@@ -295,6 +298,7 @@ class LocalHost:
                 base_domain=record.base,
                 ip_source=record.ip_source,
                 reset_identity=record.identity != "kept",
+                seed=record.seed or "none",
                 deploy=Deploy(enabled=False),
             )
         )

@@ -159,6 +159,7 @@ class Record:
     :param ip_source: Where its address is looked up.
     :param identity: ``reset`` once the guest has an identity of its own, ``kept`` where it
         shall keep its base's, else empty.
+    :param seed: What cloud-init in it goes by, see :mod:`.cloud_seed`; empty in old records.
     :param address: The address that was last reported.
     :param agent: :data:`.silent_agent.SILENT` until its guest agent was heard; else empty.
     :param worker: Who is, or was last, at work on the clone.
@@ -186,6 +187,7 @@ class Record:
     expires: float = 0.0
     ip_source: str = "auto"
     identity: str = ""
+    seed: str = ""
     address: str = ""
     agent: str = ""
     worker: Worker = Worker()
@@ -266,8 +268,8 @@ def merged(seen: Record, mine: Record, now: Record) -> Record:
 _SCALARS: dict[str, type] = {
     "uuid": str, "name": str, "stage": str, "goal": str, "failed": str, "profile": str,
     "strategy": str, "request": str, "overrides": str,
-    "created": float, "expires": float, "ip_source": str, "identity": str, "address": str,
-    "agent": str,
+    "created": float, "expires": float, "ip_source": str, "identity": str, "seed": str,
+    "address": str, "agent": str,
 }  # fmt: skip
 
 #: Lists of words, one element each.

@@ -257,7 +257,10 @@ class _Create:
                 waited = True
 
     def _clone(self) -> Clone:
-        return self.host.clone(self.request, self.worker, self.goal, self.request.digest())
+        request, digest = self.request, self.request.digest()
+        if not self.secrets.seed:
+            return self.host.clone(request, self.worker, self.goal, digest)
+        return self.host.clone(request, self.worker, self.goal, digest, dict(self.secrets.seed))
 
     def _follow(self, busy: CreateInProgress, work: Work) -> Clone | None:
         """

@@ -28,9 +28,11 @@ from saltext.kvmclone import (
     redaction,
     reservation,
     room,
+    seed_disk,
     sources,
 )
 from saltext.kvmclone import disks as disks_module
+from saltext.kvmclone.cloud_seed import KEEP, NONE, OUT, OWN
 from saltext.kvmclone.disks import PlannedDisk
 from saltext.kvmclone.domain_xml import Domain
 from saltext.kvmclone.errors import PlanRefused
@@ -41,6 +43,7 @@ from saltext.kvmclone.rewrite import (
     Identity,
     NewDisk,
     Rewritten,
+    SeedChange,
     Sizing,
     path_for,
     rewrite,
@@ -83,7 +86,7 @@ class ClonePlan:
     @property
     def sources(self) -> list[str]:
         """The base's disks that are cloned."""
-        return [disk.source for disk in self.disks if disk.destination]
+        return [disk.source for disk in self.disks if disk.destination and not disk.bus]
 
     @property
     def _description(self) -> str:
@@ -169,6 +172,9 @@ def compute(
         )
     disks = disks_module.decide(base.disks, facts, request, notes)
     overlaps.check(base.disks, disks, notes)
+    _seed_notes(base, facts, request, notes)
+    own = seed_disk.decide(disks, facts, request, notes) if request.seed == OWN else None
+    disks = (*disks, own) if own else disks
     room.check(disks, facts, notes)
     cards, made_up = cards_module.decide(base, facts, request, notes)
     uuid = str(uuid_module.uuid4())
@@ -184,7 +190,11 @@ def compute(
     rewritten = rewrite(
         facts.base_xml,
         identity,
-        tuple(NewDisk(d.target, d.destination, d.format) for d in disks if not d.stays),
+        tuple(
+            NewDisk(d.target, d.destination, d.format)
+            for d in disks
+            if not (d.stays or d.emptied or d.bus)
+        ),
         Sizing(request.cpus, request.memory, request.description),
         cards,
         facts.standing,
@@ -193,6 +203,11 @@ def compute(
             for target, wish in request.disks.items()
             if wish.serial or wish.wwn
         },
+        SeedChange(
+            frozenset(disk.target for disk in disks if disk.emptied),
+            request.seed == KEEP,
+            *((own.target, own.bus, own.destination) if own else ()),
+        ),
     )
     fixed = reservation.decide(domain_xml.read(rewritten.xml).interfaces, facts.dhcp, request)
     notes.conflicts.extend(fixed.conflicts)
@@ -203,6 +218,7 @@ def compute(
     warnings = tuple(dict.fromkeys(notes.warnings + rewritten.warnings))
     record = replace(
         _record_of(base, request, identity.uuid),
+        seed=OUT if request.seed == NONE and facts.seeds else request.seed,
         worker=worker,
         base_disks=_base_disks(disks, facts),
         volumes=_owned(disks, nvram, copied, facts.nvram_size),
@@ -240,6 +256,31 @@ def _record_of(base: Domain, request: Request, uuid: str) -> ownership.Record:
         pick=request.pick,
         tags=request.tags or (),
     )
+
+
+def _seed_notes(base: Domain, facts: HostFacts, request: Request, notes: Notes) -> None:
+    """What to know of cloud-init's seeds, beside the fate of the disks that they are on."""
+    for target in sorted(facts.unread if request.seed != KEEP else ()):
+        disk = next(disk for disk in base.disks if disk.target == target)
+        if disks_module.wish_for(disk, request).action != "skip":
+            notes.warnings.append(
+                f"{sources.label(disk)} cannot be looked at from here. If it is a cloud-init seed, "
+                f"the clone goes by it: leave it out with disks: {{{target}: {{action: skip}}}}."
+            )
+    if request.seed == KEEP and facts.seeds:
+        which = ", ".join(f"{target} ({seed.named})" for target, seed in facts.seeds.items())
+        notes.warnings.append(
+            f"The clone keeps the base's cloud-init seed on {which}: what that says is done in the "
+            "clone, too, all of it again at the boot after its identity was reset (users, "
+            "passwords, runcmd, power_state, a fixed address)."
+        )
+    elif facts.seeds and request.seed != OWN and not base.has_agent_channel:
+        notes.warnings.append(
+            "The base's cloud-init seed is left out, and without a guest agent nobody tells the "
+            "clone's network of its new card: where cloud-init bound it to the base's, the clone "
+            "gets no address. Give it a seed of its own then (seed: {user_data: …}), or the base "
+            "an agent."
+        )
 
 
 def _nvram(base: Domain, nvram: str, facts: HostFacts, notes: Notes) -> bool:
@@ -290,7 +331,7 @@ def _base_disks(disks: tuple[PlannedDisk, ...], facts: HostFacts) -> tuple[owner
     return tuple(
         told(disk.target, image)
         for disk in disks
-        if disk.destination
+        if disk.destination and not disk.bus
         for image in (*facts.sources[disk.target].images, *facts.sources[disk.target].data)
     )
 

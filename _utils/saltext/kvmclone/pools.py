@@ -143,20 +143,44 @@ def look(host: Host, path: str) -> ImageFacts:
     )
 
 
+def read(host: Host, path: str, offset: int, length: int) -> bytes:
+    """
+    Return some bytes of a volume's file; fewer, or none, behind its end.
+
+    :raises HostError: libvirt has no such volume, or cannot read it to us.
+    """
+    raw = volumes.lookup(host, path)
+    if raw is None:
+        raise HostError(f"'{path}' lies in no active storage pool.")
+    if offset >= int(host.call(raw.info)[1]) and not _is_longer(host, raw, offset):
+        return b""
+    return _downloaded(host, raw, offset, length)
+
+
+def _is_longer(host: Host, raw: Any, offset: int) -> bool:
+    """Whether a file has bytes there; of an image, what its guest sees may be less."""
+    root = markup.element(host.call(raw.XMLDesc, 0))
+    return offset < int(root.findtext("./physical") or 0)
+
+
+def _downloaded(host: Host, raw: Any, offset: int, length: int) -> bytes:
+    data = b""
+    stream = host.call(host.connection.newStream, 0)
+    host.call(raw.download, stream, offset, length, 0)
+    while piece := host.call(stream.recv, length):
+        data += piece
+    host.call(stream.finish)
+    return data
+
+
 def _header(host: Host, raw: Any) -> Header | None:
     """What the first bytes of a volume say; None where libvirt cannot read them to us."""
-    data = b""
     try:
-        stream = host.call(host.connection.newStream, 0)
-        host.call(raw.download, stream, 0, image_header.LENGTH, 0)
-        while piece := host.call(stream.recv, image_header.LENGTH):
-            data += piece
-        host.call(stream.finish)
+        return image_header.parse(_downloaded(host, raw, 0, image_header.LENGTH))
     except HostError as error:
         if error.code == NO_SUPPORT:
             return None
         raise
-    return image_header.parse(data)
 
 
 def _told(root: etree._Element, capacity: int) -> Header:

@@ -12,8 +12,10 @@ is called ready on everything that was said before.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import salt.utils.minion
@@ -32,6 +34,9 @@ from saltext.kvmclone.ownership import Minion, Worker
 from saltext.kvmclone.request import Deploy, Login, Request
 
 FUNCTION = "kvm_clone.remote"
+
+#: What a sealed seed is bound to beside the clone's name, in the place of a minion id.
+_SEED_PURPOSE = "seed"
 
 
 class RemoteHost:
@@ -58,14 +63,22 @@ class RemoteHost:
         worker: Worker | None = None,
         goal: str = "cloned",
         digest: str = "",
+        seed: Mapping[str, str] = MappingProxyType({}),
     ) -> Clone:
-        self._public_key()  # without one no job leaves, so there is nothing to take back either
+        public = (
+            self._public_key()
+        )  # without one no job leaves, so there is nothing to take back either
+        purpose = sealed.purpose(request.name, _SEED_PURPOSE)
+        content = json.dumps(dict(seed)).encode()
+        sealed_seed = {"seed": sealed.seal(public, content, purpose)} if seed else {}
         return self._clone(
-            "clone",
+            # A host that does not know of seeds would make the clone without.
+            "clone_with_seed" if seed else "clone",
             request=_for_host(request),
             worker=dataclasses.asdict(worker or workers.this_process()),
             goal=goal,
             digest=digest or request.digest(),
+            **sealed_seed,
         )
 
     def take_over(self, name: str, token: str, worker: Worker) -> Clone:
@@ -268,13 +281,22 @@ def _bootstrap(host: KvmHost, opts: Mapping[str, Any], arguments: Mapping[str, A
     return host.bootstrap(request, Enrolment.from_bytes(bundle))
 
 
+def _make_clone(host: KvmHost, opts: Mapping[str, Any], arguments: Mapping[str, Any]) -> Clone:
+    request = _request(arguments)
+    worker, goal = Worker(**arguments["worker"]), arguments["goal"]
+    if "seed" not in arguments:
+        return host.clone(request, worker, goal, arguments["digest"])
+    purpose = sealed.purpose(request.name, _SEED_PURPOSE)
+    content = sealed.unseal(sealed.own_key(opts), arguments["seed"], purpose)
+    return host.clone(request, worker, goal, arguments["digest"], json.loads(content))
+
+
 _Served = Callable[[KvmHost, Mapping[str, Any], Mapping[str, Any]], Any]
 
 _SERVED: dict[str, _Served] = {
     "plan": lambda host, _opts, a: host.plan(_request(a)),
-    "clone": lambda host, _opts, a: host.clone(
-        _request(a), Worker(**a["worker"]), a["goal"], a["digest"]
-    ),
+    "clone": _make_clone,
+    "clone_with_seed": _make_clone,
     "take_over": lambda host, _opts, a: host.take_over(
         a["name"], a["token"], Worker(**a["worker"])
     ),

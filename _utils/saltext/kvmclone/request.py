@@ -180,6 +180,8 @@ class Request:
     :param ttl: Seconds until the clone counts as expired, None for never.
     :param disks: Wishes by target (``vda``).
     :param networks: What is changed of the base's interfaces, in order; more are added.
+    :param seed: cloud-init's seed: ``none``, ``keep`` for the base's, or ``own`` for what is in
+        :class:`Secrets`.
     :param protect: Make the base's disks read-only and mark the base.
     :param reset_identity: Give the guest an identity of its own.
     :param on_failure: ``destroy | stop | keep``.
@@ -209,6 +211,7 @@ class Request:
     ttl: float | None = None
     disks: dict[str, DiskWish] = field(default_factory=dict)
     networks: tuple[NetworkWish, ...] = ()
+    seed: str = "none"
     protect: bool = False
     reset_identity: bool = True
     on_failure: str = "destroy"
@@ -273,6 +276,7 @@ class Secrets:
     :param sudo_password: Password for sudo.
     :param private_key: Contents of the login key, PEM or OpenSSH.
     :param private_key_passphrase: Its passphrase; empty for none.
+    :param seed: Files of the clone's own cloud-init seed, name and text; they may hold passwords.
     :param stored: Whatever else came out of an ``sdb://`` store, for the grains or a script.
     """
 
@@ -280,6 +284,7 @@ class Secrets:
     sudo_password: str = ""
     private_key: str = ""
     private_key_passphrase: str = ""
+    seed: tuple[tuple[str, str], ...] = ()
     stored: tuple[str, ...] = ()
 
     def __repr__(self) -> str:

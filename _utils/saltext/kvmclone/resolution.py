@@ -8,6 +8,7 @@ types, ``sdb://`` references are replaced, and the result is laid out as a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -170,6 +171,7 @@ def request_and_secrets(
         login=_login(values),
         deploy=_deploy(values, profile, provider),
         disks={target: DiskWish(**wish) for target, wish in values.get("disks", {}).items()},
+        seed=_seed_word(values),
         networks=tuple(NetworkWish(**wish) for wish in values.get("networks", ())),
         later=_later(values),
         **{key: values[key] for key in simple.split() if key in values},
@@ -182,8 +184,29 @@ def request_and_secrets(
         _line(values, "sudo_password"),
         private_key,
         _line(values, "private_key_passphrase"),
+        _seed_files(values),
     )
     return request, secrets
+
+
+def _seed_word(values: Mapping[str, Any]) -> str:
+    seed = values.get("seed", Request.seed)
+    return seed if isinstance(seed, str) else "own"
+
+
+def _seed_files(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The files of the clone's own seed; what stands there as YAML is written as JSON."""
+    seed = values.get("seed")
+    if not isinstance(seed, Mapping):
+        return ()
+
+    def text(name: str, content: Any) -> str:
+        if isinstance(content, str):
+            return content
+        head = "#cloud-config\n" if name == "user_data" else ""
+        return head + json.dumps(content, indent=1, default=str) + "\n"
+
+    return tuple((name.replace("_", "-"), text(name, seed[name])) for name in sorted(seed))
 
 
 def _line(values: Mapping[str, Any], key: str) -> str:

@@ -155,6 +155,8 @@ TABLE: tuple[Key, ...] = (
     _honoured("ttl", values.DURATION, SECTIONS),
     _honoured("disks", values.mapping_of("disk", _DISK), SECTIONS),
     _honoured("networks", values.list_of(_NETWORK), SECTIONS),
+    # A word, or contents: only the latter are secret, and checks.py tells them apart.
+    Key("seed", Fate.HONOURED, values.SEED, SECTIONS, visible=False),
     _honoured("protect", values.BOOLEAN, SECTIONS),
     _honoured("on_failure", values.choice("destroy", "stop", "keep"), SECTIONS),
     # The address

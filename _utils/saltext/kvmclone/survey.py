@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from saltext.kvmclone import (
+    cloud_seed,
     disks,
     domain_xml,
     filesystems,
@@ -22,6 +23,9 @@ from saltext.kvmclone import (
     network_xml,
     networks,
     pools,
+    seed_disk,
+    seed_image,
+    seed_search,
     volumes,
 )
 from saltext.kvmclone.codes import CONFIG_UNSUPPORTED, INVALID_ARG, NO_NETWORK, NO_SUPPORT
@@ -70,6 +74,13 @@ def facts(host: Host, request: Request) -> HostFacts:
             if volumes.exists(host, path):
                 occupied.add(path)
     networks_named = _networks(host, request, domain)
+    seeds, unread = seed_search.find(host, domain, sources, _looking(host))
+    if request.seed == cloud_seed.OWN:
+        target, _bus = seed_disk.place(definition, seeds, request)
+        places = {
+            os.path.join(p.path, seed_disk.volume_name(request, target)) for p in known.values()
+        }
+        occupied |= {path for path in places if volumes.exists(host, path)}
     return HostFacts(
         base_xml=definition,
         base_state=base.state(),
@@ -85,6 +96,9 @@ def facts(host: Host, request: Request) -> HostFacts:
         users=_users(host, occupied),
         standing=_standing(host, definition, request.name) if host.local else frozenset(),
         missing=frozenset(missing),
+        seeds=seeds,
+        unread=unread,
+        writes_seeds=request.seed != cloud_seed.OWN or bool(seed_image.program()),
         networks={name: active for name, (active, _switch) in networks_named.items()},
         switches={name: switch for name, (_active, switch) in networks_named.items()},
         bridges=_bridges(request) if host.local else {},

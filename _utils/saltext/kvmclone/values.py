@@ -289,6 +289,24 @@ def either(first: Kind[Any], second: Kind[Any]) -> Kind[Any]:
     return Kind(f"{first.expected}, or {second.expected}", parse)
 
 
+def _parse_seed_file(value: Any) -> str | dict[str, Any]:
+    if isinstance(value, str) and value.strip():
+        return value
+    return _parse_mapping(value)
+
+
+_SEED_FILE: Kind[Any] = Kind("text or a mapping", _parse_seed_file)
+
+
+def _parse_seed(value: Any) -> str | dict[str, Any]:
+    if isinstance(value, str) and value in ("none", "keep"):
+        return value
+    files = record(user_data=_SEED_FILE, meta_data=MAPPING, network_config=_SEED_FILE).parse(value)
+    if not files:
+        raise _refuse()
+    return files
+
+
 ANYTHING: Kind[Any] = Kind("anything", _parse_anything)
 TEXT = Kind("text (quote it)", _parse_text)
 WORD = Kind("text on one line, not empty (quote it)", _parse_word)
@@ -305,6 +323,11 @@ MASTER = Kind(
     _parse_mapping,
 )
 PATHS = Kind("a mapping from local path to path in the guest", _parse_paths)
+SEED: Kind[Any] = Kind(
+    "none, keep, or a mapping of (user_data: text or a mapping; meta_data: a mapping; "
+    "network_config: text or a mapping)",
+    _parse_seed,
+)
 ENVIRONMENT = Kind(
     "a mapping from variable to text or number (quote yes and no)", _parse_environment
 )

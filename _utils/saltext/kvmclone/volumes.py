@@ -25,7 +25,7 @@ from saltext.kvmclone.codes import (
     OPERATION_INVALID,
     STORAGE_VOL_EXIST,
 )
-from saltext.kvmclone.disks import BYTES, CONVERT, OVERLAY, PlannedDisk
+from saltext.kvmclone.disks import BYTES, CONVERT, OVERLAY, SEED, PlannedDisk
 from saltext.kvmclone.errors import HostError, KvmCloneError, PlanRefused, PoolFull
 from saltext.kvmclone.facts import VolumeFacts
 from saltext.kvmclone.host import Host, absent
@@ -145,7 +145,7 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
         )
 
     def make() -> Any:
-        if disk.method in (OVERLAY, BYTES) or convert:
+        if disk.method in (OVERLAY, BYTES, SEED) or convert:
             return host.call(raw_pool.createXML, _xml(disk), 0)
         source = host.call(host.connection.storageVolLookupByPath, disk.source)
         return host.call(raw_pool.createXMLFrom, _xml(disk), source, 0)
@@ -167,6 +167,21 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
             # libvirt lets qemu-img do it, and passes on no number. Its tables take a few clusters.
             raise _full(disk) if _available(host, raw_pool, disk) < 2**20 else error from error
     return done
+
+
+def upload(host: Host, disk: PlannedDisk, content: bytes) -> None:
+    """
+    Fill a volume that was just made, from its first byte on.
+
+    :raises HostError: libvirt refused.
+    """
+    raw = host.call(host.connection.storageVolLookupByPath, disk.destination)
+    stream = host.call(host.connection.newStream, 0)
+    host.call(raw.upload, stream, 0, len(content), 0)
+    at = 0
+    while at < len(content):
+        at += host.call(stream.send, content[at : at + 2**16])
+    host.call(stream.finish)
 
 
 def _unless_gone(host: Host, raw_pool: Any, disk: PlannedDisk, make: Callable[[], Any]) -> Any:

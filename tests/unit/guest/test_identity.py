@@ -315,7 +315,7 @@ def test_dhcp_leases_random_seed_and_cloud_instance_go(guest):
     files = [f for _, _, names in os.walk(guest.root / "var/lib") for f in names]
     assert files == []
     assert not guest.has("/var/lib/cloud/instance")
-    assert "ssh_deletekeys: false" in guest.text("/etc/cloud/cloud.cfg.d/99-kvm-clone.cfg")
+    assert "ssh_deletekeys: false" in guest.text("/etc/cloud/cloud.cfg.d/zz-kvm-clone.cfg")
 
 
 def test_what_ties_the_network_to_the_cards_of_the_base_goes(guest):

@@ -69,10 +69,18 @@ class Reset:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the guest still shares with its base, one sentence each."""
-        return tuple(
-            f"Part of the base's identity is still in the guest: {step.why}."
-            for step in self.steps
-            if step.outcome == "skipped" and step.name in reset_script.REMAINS
+        skipped = [step for step in self.steps if step.outcome == "skipped"]
+        return (
+            *(
+                f"Part of the base's identity is still in the guest: {step.why}."
+                for step in skipped
+                if step.name in reset_script.REMAINS
+            ),
+            *(
+                f"{step.why[:1].upper()}{step.why[1:]}."
+                for step in skipped
+                if step.name in reset_script.TOLD
+            ),
         )
 
 
@@ -114,6 +122,7 @@ def reset(
     hostname: str,
     machine_id: str | None = None,
     keys: Sequence[HostKey] | None = None,
+    seed: str = "none",
 ) -> Reset:
     """
     Give the guest an identity of its own. May be repeated.
@@ -123,6 +132,7 @@ def reset(
     :param hostname: Its new host name.
     :param machine_id: 32 hexadecimal digits; None for random ones.
     :param keys: Host keys made beforehand; None to make them now.
+    :param seed: What cloud-init goes by from now on: ``none``, ``keep`` or ``own``.
     :raises errors.CommandFailed: A step that applies to this guest did not succeed.
     """
     if len(hostname) > _HOSTNAME_MOST:
@@ -130,7 +140,7 @@ def reset(
     machine_id = machine_id or uuids.uuid4().hex
     keys = hostkeys.generate() if keys is None else keys
     script = reset_script.text(
-        hostname, machine_id, keys, random_words.token_hex(64), str(uuids.uuid4())
+        hostname, machine_id, keys, random_words.token_hex(64), str(uuids.uuid4()), seed
     )
     result = channel.run("exec /bin/sh -s", timeout=RESET_TIMEOUT, stdin=script.encode())
     hidden = [key.private for key in keys]

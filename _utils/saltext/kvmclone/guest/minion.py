@@ -116,7 +116,7 @@ class Enrolment:
     def to_bytes(self) -> bytes:
         """All of it, in clear, for sealing; :meth:`from_bytes` reads it back."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        plain["secrets"] = dataclasses.asdict(self.secrets)
+        plain["secrets"] = dataclasses.asdict(dataclasses.replace(self.secrets, seed=()))
         for key in ("files", "beside"):
             plain[key] = [
                 [file.path, base64.b64encode(file.content).decode(), file.mode]
@@ -139,7 +139,7 @@ class Enrolment:
         held = values.get("secrets", {})
         values["secrets"] = Secrets(**{key: held[key] for key in known if key in held})
         values["secrets"] = dataclasses.replace(
-            values["secrets"], stored=tuple(values["secrets"].stored)
+            values["secrets"], stored=tuple(values["secrets"].stored), seed=()
         )
         for key in ("files", "beside"):
             values[key] = tuple(

@@ -15,13 +15,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from saltext.kvmclone.guest import network_script
+from saltext.kvmclone.guest import cloud_script, network_script
 from saltext.kvmclone.guest.hostkeys import HostKey
 
 MARK = "kvm-clone: "
 
 #: Steps that, where they are skipped, leave something of the base in place.
-REMAINS = ("ssh_other_keys", "salt_other_identity", "network_other_cards", "dhcp_same_client")
+REMAINS = ("ssh_other_keys", "salt_other_identity", "network_other_cards", "dhcp_same_client") + (
+    "cloud_init_attached",
+    "cloud_init_cmdline",
+)
+
+#: Steps that, where they are skipped, are told of as they are.
+TOLD = ("cloud_init_seed", "cloud_init_unused")
 
 _FUNCTIONS = r"""
 set -u
@@ -274,25 +280,6 @@ random_seed() {
         "$R"/boot/efi/loader/random-seed "$R"/efi/loader/random-seed
 }
 
-cloud_init() {
-    if [ ! -d "$R/var/lib/cloud" ]; then skip cloud_init "the guest has none"; return; fi
-    # While it runs it would undo us: wait for its result, a minute at most.
-    tries=0
-    while [ -d "$R/run/cloud-init" ] && [ ! -e "$R/run/cloud-init/result.json" ] &&
-        [ ! -e "$R/run/cloud-init/disabled" ] && [ ! -e "$R/etc/cloud/cloud-init.disabled" ] &&
-        [ "$tries" -lt 120 ]; do
-        tries=$((tries + 1)); sleep 0.5
-    done
-    # A new instance gets new host keys and another name, over those that we give it here.
-    if [ -d "$R/etc/cloud/cloud.cfg.d" ]; then
-        put "$R/etc/cloud/cloud.cfg.d/99-kvm-clone.cfg" \
-            "preserve_hostname: true
-ssh_deletekeys: false"
-    fi
-    clear cloud_init "it has no instance" "$R"/var/lib/cloud/instance \
-        "$R"/var/lib/cloud/instances/* "$R"/var/lib/cloud/data/* "$R"/var/lib/cloud/sem/*
-}
-
 # journald files its lines under the machine-id that it found when it started, and
 # journalctl shows those of the present one.
 journal() {
@@ -335,7 +322,14 @@ main </dev/null
 """
 
 
-def text(hostname: str, machine_id: str, keys: Iterable[HostKey], entropy: str, uuid: str) -> str:
+def text(
+    hostname: str,
+    machine_id: str,
+    keys: Iterable[HostKey],
+    entropy: str,
+    uuid: str,
+    seed: str = "none",
+) -> str:
     """
     The whole script. It holds private keys: it travels as input, never in a command line.
 
@@ -345,6 +339,7 @@ def text(hostname: str, machine_id: str, keys: Iterable[HostKey], entropy: str, 
     :param entropy: Random text to stir into the guest's pool, which every clone of a
         base would otherwise begin alike.
     :param uuid: A random uuid, for names by which storage servers know the guest.
+    :param seed: What cloud-init goes by from now on: ``none``, ``keep`` or ``own``.
     """
     values = {
         "MACHINE_ID": machine_id,
@@ -352,9 +347,10 @@ def text(hostname: str, machine_id: str, keys: Iterable[HostKey], entropy: str, 
         "SHORT": hostname.partition(".")[0],
         "ENTROPY": entropy,
         "UUID": uuid,
+        "SEED": seed,
     }
     for key in keys:
         values[f"PRIVATE_{key.kind}"] = key.private.rstrip("\n")
         values[f"PUBLIC_{key.kind}"] = f"{key.public.line} root@{hostname}"
     settings = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
-    return settings + network_script.FUNCTIONS + _FUNCTIONS
+    return settings + cloud_script.FUNCTIONS + network_script.FUNCTIONS + _FUNCTIONS

@@ -24,11 +24,13 @@ from saltext.kvmclone.rewrite import (
 )
 from saltext.kvmclone.rewrite import disks as disks_module
 from saltext.kvmclone.rewrite import identity as identity_module
+from saltext.kvmclone.rewrite import seed as seed_module
 from saltext.kvmclone.rewrite import sizing as sizing_module
 from saltext.kvmclone.rewrite.disks import DiskId, NewDisk
 from saltext.kvmclone.rewrite.identity import Identity
 from saltext.kvmclone.rewrite.interfaces import NewCard
 from saltext.kvmclone.rewrite.outcome import Rewritten, path_for
+from saltext.kvmclone.rewrite.seed import SeedChange
 from saltext.kvmclone.rewrite.sizing import Sizing
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "NewCard",
     "NewDisk",
     "Rewritten",
+    "SeedChange",
     "Sizing",
     "path_for",
     "rewrite",
@@ -51,6 +54,7 @@ def rewrite(
     cards: tuple[NewCard, ...] = (),
     standing: frozenset[str] = frozenset(),
     ids: Mapping[str, DiskId] = {},
+    seed: SeedChange = SeedChange(),
 ) -> Rewritten:
     """
     The clone's definition, made from the base's.
@@ -62,6 +66,7 @@ def rewrite(
     :param cards: The network interfaces; empty: the base's, with the identity's addresses.
     :param standing: Files of the host; none is given to the clone to write.
     :param ids: By target, what the clone's guest shall know a disk by, where not as the base's.
+    :param seed: What becomes of cloud-init's seeds.
     :raises PlanRefused: The XML cannot be read at all.
     """
     root = parse(xml)
@@ -76,6 +81,7 @@ def rewrite(
     identity_module.identity(root, identity, sizing.description, out)
     firmware.firmware(root, identity.nvram, out)
     disks_module.disks(root, {disk.target: disk for disk in disks}, ids, out)
+    seed_module.seed(root, seed, out)
     cards = cards or tuple(NewCard(mac) for mac in identity.macs)
     interfaces.interfaces(root, cards, out)
     consoles.character_devices(root, out)
@@ -86,6 +92,7 @@ def rewrite(
     sizing_module.sizing(root, sizing, out)
     marks = marks.with_files(frozenset(out.paths)).without_numbers(root)
     remains.forget(root, marks, out)
-    remains.remains(root, marks, frozenset(disk.path for disk in disks), out)
+    new_paths = frozenset(disk.path for disk in disks) | {seed.path}
+    remains.remains(root, marks, new_paths, out)
     out.xml = serialize(root)
     return out
