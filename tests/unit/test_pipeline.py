@@ -118,6 +118,7 @@ class FaultyMaster:
     fault: KvmCloneError = field(default_factory=lambda: MinionTimeout("no answer"))
     accepted: dict[str, str] = field(default_factory=dict)
     settled: list[str] = field(default_factory=list)
+    ready: list[str] = field(default_factory=list)
     is_its_master: bool = True
 
     @dataclass(frozen=True)
@@ -153,6 +154,9 @@ class FaultyMaster:
 
     def settle(self, minion_id: str) -> None:
         self.settled.append(minion_id)
+
+    def becomes_ready(self, minion_id: str, uuid: str) -> None:
+        self.ready.append(uuid)
 
     def enrolment(self, request: Request, secrets: Secrets, pair: Any) -> Any:
         self._step("enrolment")

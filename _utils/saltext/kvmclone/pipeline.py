@@ -329,6 +329,7 @@ class _Create:
         minion = master.verify(self.minion_id, uuid)
         minion = dataclasses.replace(minion, fingerprint=self.fingerprint)
         master.settle(self.minion_id)
+        master.becomes_ready(self.minion_id, uuid)
         timings = {"ready": time.monotonic() - started}
         self._reach("ready", lambda: host.complete(request.name, minion, timings))
         if request.deploy.start_action and self.clone:
