@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from saltext.kvmclone import pipeline
+from saltext.kvmclone import aftermath, pipeline
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.errors import (
     AddressTimeout,
@@ -329,8 +329,8 @@ def test_a_refused_plan_destroys_nothing() -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "PAUSE", 0.01)
-    monkeypatch.setattr(pipeline, "PERSISTENCE", 0.2)
+    monkeypatch.setattr(aftermath, "PAUSE_S", 0.01)
+    monkeypatch.setattr(aftermath, "PERSISTENCE", 0.2)
 
 
 def busy(life: str, stage: str, request: Request = REQUEST, goal: str = "ready") -> KvmCloneError:

@@ -22,6 +22,7 @@ from saltext.kvmclone import (
     domain_xml,
     drift,
     filesystems,
+    interrupts,
     markup,
     networks,
     ownership,
@@ -65,6 +66,7 @@ def apply(host: Host, plan: ClonePlan) -> tuple[DomainHandle, Record]:
             protect.protect(host, host.domain(plan.base), plan.sources, plan.record.uuid)
         for disk in plan.disks:
             if disk.destination:
+                interrupts.check()
                 _make(host, disk, journal)
         if plan.nvram:
             _copy_nvram(*plan.nvram, journal)
@@ -257,7 +259,8 @@ def _undo(host: Host, journal: _Journal, error: BaseException) -> None:
     """
     name = journal.handle.name
     try:
-        undone = dismantle.take_back(host, journal.handle, journal.record)
+        with interrupts.shield():
+            undone = dismantle.take_back(host, journal.handle, journal.record)
     except KvmCloneError as problem:
         log.error("%s: not undone: %s", name, problem)
         if isinstance(error, KvmCloneError):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from saltext.kvmclone import errors
+from saltext.kvmclone import errors, interrupts
 from saltext.kvmclone.guest import greeting, sudo
 from saltext.kvmclone.guest import login as entering
 from saltext.kvmclone.guest.channel import (
@@ -92,7 +92,7 @@ def connect(
                 last = patience.setdefault(type(exc), now + exc.patience)
                 if now > min(last, deadline - exc.pause):
                     raise exc.final(where) from exc
-                time.sleep(exc.pause)
+                interrupts.pause(exc.pause)
 
 
 def _enter(
@@ -238,6 +238,7 @@ def _converse(session: Any, dialogue: sudo.Plain | sudo.Dialogue, deadline: floa
     pending, shut = b"", False
     ended_at: float | None = None
     while True:
+        interrupts.check()
         pending += dialogue.reply(output, error)
         while pending and session.send_ready():
             pending = pending[session.send(pending[:32768]) :]
