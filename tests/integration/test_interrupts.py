@@ -15,16 +15,38 @@ from typing import Any
 import pytest
 
 from lab.common import wait_until
+from lab.image import make_disk
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
 
 pytestmark = pytest.mark.guest
 
+#: Stops at its firmware.
+BLANK = """
+<domain type='{kind}'>
+  <name>{name}</name>
+  <memory unit='MiB'>64</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2'/><source file='{disk}'/><target dev='vda' bus='virtio'/>
+    </disk>
+    <interface type='network'><source network='{network}'/><model type='virtio'/></interface>
+    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+  </devices>
+</domain>
+"""
+
 
 @pytest.fixture(scope="module")
 def names(lab: Lab, salt: SaltWorld) -> Callable[[str], str]:
-    """Names of this lab; profiles whose guests never tell an address stand ready for them."""
-    base = lab.tiny_base(f"base-int-{lab.name}")
+    """Names of this lab, and profiles of a base in which nothing boots, so no address comes."""
+    base = f"base-int-{lab.name}"
+    disk = lab.pool_path / f"{base}.qcow2"
+    make_disk(disk, "qcow2", "64M", None)
+    lab.define(BLANK.format(name=base, kind=lab.domain_type, disk=disk, network=lab.network))
     here = {"driver": "libvirt", "url": "qemu:///system"}
     salt.write_cloud("providers", "here.conf", {"here": here})
     keys = {
@@ -89,18 +111,20 @@ def runs(*names: str) -> bool:
 
 
 def waits_for_its_address(*names: str) -> None:
-    wait_until(lambda: runs(*names), timeout=120, what=f"{names} to boot")
-    time.sleep(1)
+    def booted() -> bool:
+        with connection() as conn:
+            found = {one.name(): one.XMLDesc(0) for one in conn.listAllDomains()}
+        return all("booted" in found.get(name, "") for name in names)
+
+    wait_until(booted, timeout=120, what=f"{names} to be booted")
+    time.sleep(0.5)
 
 
 @pytest.fixture
 def nothing_is_left(salt: SaltWorld, lab: Lab) -> Iterator[None]:
-    files = set(Path(lab.folder, "pool").rglob("*")) if Path(lab.folder, "pool").exists() else None
-    before = domains()
+    before = (domains(), set(lab.pool_path.iterdir()))
     yield
-    assert domains() == before
-    if files is not None:
-        assert set(Path(lab.folder, "pool").rglob("*")) == files
+    assert (domains(), set(lab.pool_path.iterdir())) == before
     assert salt.run("kvmclone.gc").data["leftovers"] == []
 
 

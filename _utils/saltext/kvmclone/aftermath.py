@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.errors import HostUnreachable, Interrupted
+from saltext.kvmclone.errors import HostUnreachable, Interrupted, KvmCloneError
 
 #: How long a rollback goes on trying where the host does not answer (a libvirtd that is
 #: being restarted), seconds.
@@ -57,7 +57,7 @@ class Cut:
         after = f" after '{self.stage}'" if self.stage else ""
         return Interrupted(f"'{self.name}' was interrupted{after}.")
 
-    def tell(self, error: Interrupted) -> None:
+    def tell(self, error: KvmCloneError) -> None:
         """
         Say in the error what became of the clone.
 

@@ -201,8 +201,7 @@ class _Create:
             self.request.name, self.stage, self.clone is not None, self.asked, self.followed,
             self._wish(Interrupted("")), self.goal,
         )  # fmt: skip
-        interrupted = cut.error()
-        self._roll_back(interrupted)
+        interrupted = self._roll_back(cut.error())
         cut.tell(interrupted)
         return interrupted
 
@@ -357,6 +356,7 @@ class _Create:
         timings = {"ready": time.monotonic() - started}
         self._reach("ready", lambda: host.complete(request.name, minion, timings))
         if request.deploy.start_action and self.clone:
+            interrupts.check()
             problem = master.start_action(self.minion_id, request.deploy.start_action)
             if problem:
                 warnings = (*self.clone.warnings, problem)
