@@ -18,6 +18,8 @@ from lab.common import wait_until
 from lab.image import make_disk
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
+from tests.integration import installs
+from tests.integration.conftest import configure
 
 pytestmark = pytest.mark.guest
 
@@ -41,12 +43,16 @@ BLANK = """
 
 
 @pytest.fixture(scope="module")
-def names(lab: Lab, salt: SaltWorld) -> Callable[[str], str]:
-    """Names of this lab, and profiles of a base in which nothing boots, so no address comes."""
-    base = f"base-int-{lab.name}"
-    disk = lab.pool_path / f"{base}.qcow2"
+def base(lab: Lab) -> str:
+    """A base in which nothing boots, so no address comes."""
+    name = f"base-int-{lab.name}"
+    disk = lab.pool_path / f"{name}.qcow2"
     make_disk(disk, "qcow2", "64M", None)
-    lab.define(BLANK.format(name=base, kind=lab.domain_type, disk=disk, network=lab.network))
+    return lab.define(BLANK.format(name=name, kind=lab.domain_type, disk=disk, network=lab.network))
+
+
+def write_profiles(salt: SaltWorld, base: str) -> None:
+    """Profiles ``waits`` on this very machine, ``kept`` there, and ``far`` through its minion."""
     here = {"driver": "libvirt", "url": "qemu:///system"}
     salt.write_cloud("providers", "here.conf", {"here": here})
     keys = {
@@ -56,6 +62,12 @@ def names(lab: Lab, salt: SaltWorld) -> Callable[[str], str]:
     waits = {"waits": {"provider": "here", **keys}, "far": {"provider": "kvm", **keys}}
     kept = {"kept": {"provider": "here", **keys, "on_failure": "keep"}}
     salt.write_cloud("profiles", "waits.conf", waits | kept)
+
+
+@pytest.fixture(scope="module")
+def names(lab: Lab, salt: SaltWorld, base: str) -> Callable[[str], str]:
+    """Names of this lab."""
+    write_profiles(salt, base)
     return lambda word: f"{word}-{lab.name}"
 
 
@@ -291,3 +303,33 @@ def test_on_the_host_itself_and_under_salt_cloud_it_is_taken_back_as_well(
     code, _answer, said = run.end()
     assert code == 130, said
     assert "it was taken back, and nothing of it is left" in said
+
+
+@pytest.mark.parametrize("line", ["3007", "3006"])
+def test_the_older_lines_of_salt_end_with_the_same_words_and_exit_code(
+    lab: Lab, base: str, line: str
+) -> None:
+    name = f"cut{line}-{lab.name}"
+    folder = lab.folder / f"salt-int-{line}"
+    with SaltWorld(folder, address=lab.gateway, owner=lab.name, venv=installs.cached(line)) as salt:
+        configure(salt)
+        salt.add_minion("kvm01")
+        write_profiles(salt, base)
+        for profile in ("waits", "far"):
+            run = Run(salt, "kvmclone.create", profile, name, terminal=True)
+            waits_for_its_address(name)
+            run.press()
+            code, answer, said = run.end()
+            assert code == 130, (profile, answer, said)
+            assert "taken back" in answer["clones"][name]["error"]["message"]
+            assert name not in domains()
+
+        run = Run(salt, "kvmclone.create", "far", name, terminal=True)
+        waits_for_its_address(name)
+        run.press()
+        time.sleep(0.6)
+        run.press()  # the way back may have been that fast
+        code, _answer, _said = run.end()
+        assert code == 130
+        assert salt.run("kvmclone.gc", name, "apply=True").retcode == 0 or name not in domains()
+        assert name not in domains()
