@@ -25,8 +25,8 @@ saltext.kvmclone.refresh()
 from saltext.kvmclone import doors
 
 try:
-    from saltext.kvmclone import cloud, cloud_keys
-    from saltext.kvmclone.errors import KvmCloneError
+    from saltext.kvmclone import at_once, cloud, cloud_keys, interrupts
+    from saltext.kvmclone.errors import Interrupted, KvmCloneError
 
     MISSING = ""
 except ImportError as error:
@@ -35,6 +35,9 @@ except ImportError as error:
 log = logging.getLogger(__name__)
 
 __virtualname__ = "libvirt"
+
+#: The machine at which a Ctrl-C ended the command.
+_ENDED = []
 
 #: The keys that were accepted before salt-cloud's core made any; see cloud_keys.
 _NOTED = {}
@@ -74,6 +77,26 @@ def _answer(work):
         raise SaltCloudSystemExit(str(error)) from error
 
 
+def _guarded(name, work):
+    """
+    The same for work that a Ctrl-C must not end in the middle. The core would go on with the next
+    machine of a map, so it is not begun.
+    """
+    if _ENDED:
+        raise SaltCloudSystemExit(
+            f"'{name}' was left as it is: the command was interrupted before its turn.",
+            interrupts.EXIT_CODE,
+        )
+    try:
+        with interrupts.guard(interrupts.AT_MASTER):
+            return work()
+    except (Interrupted, interrupts.Interrupt) as error:
+        _ENDED.append(name)
+        if isinstance(error, interrupts.Interrupt):
+            error = at_once.half_destroyed(name)
+        raise SaltCloudSystemExit(str(error), interrupts.EXIT_CODE) from None
+
+
 def _need_function(call, name):
     if call == "action":
         raise SaltCloudSystemExit(f"{name} is a function: salt-cloud -f {name} PROVIDER")
@@ -96,7 +119,10 @@ def create(vm_):
 
         salt-cloud -p centos7 my-centos7-clone
     """
-    return _answer(lambda asked: asked.create(vm_))
+    try:
+        return _guarded(vm_["name"], lambda: _asked().create(vm_))
+    except KvmCloneError as error:
+        raise SaltCloudSystemExit(str(error)) from error
 
 
 def destroy(name, call=None):
@@ -113,7 +139,7 @@ def destroy(name, call=None):
     if call == "function":
         raise SaltCloudSystemExit("destroy is an action: salt-cloud -d NAME")
     try:
-        return _asked().destroy(name)
+        return _guarded(name, lambda: _asked().destroy(name))
     except KvmCloneError as error:
         # Of several at once the core takes an error of its own kind for success, and would
         # remove the key of a machine that is still there.

@@ -10,14 +10,16 @@ A create ends at ``addressed`` here; enrolling is the runner's (``salt-run kvmcl
 
 from __future__ import annotations
 
+import sys
+
 from salt.exceptions import CommandExecutionError
 
 import saltext.kvmclone
 
 saltext.kvmclone.refresh()
 
-from saltext.kvmclone import asking, doors, names, sworn
-from saltext.kvmclone.errors import KvmCloneError
+from saltext.kvmclone import asking, doors, interrupts, names, sworn
+from saltext.kvmclone.errors import Interrupted, KvmCloneError
 from saltext.kvmclone.request import DEFAULT_URL
 
 try:
@@ -73,6 +75,28 @@ def _host(url=None):
     return operations.LocalHost(url or DEFAULT_URL, __opts__["id"], findings.AT_HOST)
 
 
+def _guarded(work, name, what):
+    """
+    The same for work that a Ctrl-C or SIGTERM must not end in the middle, see interrupts; ``what``
+    is its name in a sentence, and empty where it sees to that itself.
+    """
+
+    def guarded():
+        try:
+            with interrupts.guard(interrupts.AT_HOST):
+                if not what:
+                    return work()
+                with interrupts.work(str(name), what, deferred=False):
+                    return work()
+        except interrupts.Interrupt:
+            raise Interrupted(
+                f"What was asked for '{name}' was interrupted; it may be half done.",
+                "Repeat the command.",
+            ) from None
+
+    return _answered(guarded)
+
+
 def _answered(work):
     """One library call on a KVM host; its refusal or failure becomes the failure of the job."""
     if MISSING:
@@ -84,6 +108,12 @@ def _anywhere(work):
     """The same on any minion."""
     try:
         return work()
+    except Interrupted as error:
+        if __opts__.get("__cli") == "salt-call":
+            # Salt itself would make it exit code 1.
+            sys.stderr.write(f"{error}\n")
+            sys.exit(interrupts.EXIT_CODE)
+        raise CommandExecutionError(str(error)) from error
     except KvmCloneError as error:
         raise CommandExecutionError(str(error)) from error
 
@@ -138,7 +168,7 @@ def create(name, profile=None, start=True, **keys):
             raise outcome.error
         return _warned(outcome.as_dict())
 
-    return _answered(work)
+    return _guarded(work, name, "")
 
 
 def adjust(name, profile=None, test=False, **keys):
@@ -225,7 +255,7 @@ def resume(name, url=None):
             raise outcome.error
         return outcome.as_dict()
 
-    return _answered(work)
+    return _guarded(work, name, "")
 
 
 def destroy(name, force=False, url=None, test=False):
@@ -250,7 +280,7 @@ def destroy(name, force=False, url=None, test=False):
         doors.switches(force=force, test=test)
         return _host(url).destroy(names.check(name), force, dry=test).as_dict()
 
-    return _answered(work)
+    return _guarded(work, name, "the destroy")
 
 
 def start(name, url=None):

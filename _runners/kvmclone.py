@@ -14,6 +14,8 @@ the name that failed carries ``error: {type, message, hint}``.
 
 from __future__ import annotations
 
+import functools
+
 import saltext.kvmclone
 
 saltext.kvmclone.refresh()
@@ -332,7 +334,7 @@ def answer_doorbell(bell, who):
     return doorbell.answer(__opts__, bell, who)
 
 
-@doors.runner_function
+@functools.partial(doors.runner_function, guarded=False)  # the next worker goes on with it
 def work_off():
     """
     Answer every bell that rang and make what was asked for, until nothing is left. The

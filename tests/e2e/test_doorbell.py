@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -86,6 +87,15 @@ def test_a_minion_rings_and_its_machine_answers_test_version_is_finished_and_giv
         assert done["retcode"] == 0, done
         there = world.salt(name, "file.file_exists", "/root/finished", timeout=120)
         assert there.data == {name: True}
+
+        # A clone from before it was turned on is one that no book knows; its minion starts again.
+        next(world.folder.rglob(f"reactor/finished/{clone['uuid']}")).unlink()
+        again = world.salt(name, "event.send", f"salt/minion/{name}/start", timeout=120)
+        assert again.retcode == 0, again
+        time.sleep(3)
+        idle(world)
+        told = [tag for tag, _data in ear.events if tag == f"salt/kvm_clone/{name}/highstate"]
+        assert len(told) == 1
 
         assert world.salt(name, "saltutil.sync_all", timeout=120).retcode == 0
         lacks = world.salt(name, "kvm_clone.list_clones", timeout=120)

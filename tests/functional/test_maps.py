@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,105 @@ def test_a_map_that_is_not_there_is_looked_for_where_salt_cloud_does(opts: dict[
     with pytest.raises(ConfigError, match="no map 'nosuch'") as refused:
         maps.read(opts, "nosuch")
     assert "cloud.maps.d/nosuch" in refused.value.hint
+
+
+def refusal(opts: dict[str, Any], text: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        read(opts, text)
+    return refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("p:\n  - web1:\n    deploy: false\n", 3, "deploy"),
+        ("p:\n  - web1:\n    provider: ny:libvirt\n", 3, "provider"),
+        ("p:\n  - web1: {cpus: 2}\n    minion: {master: here}\n", 3, "minion"),
+        ("p:\n  - deploy: false\n    web1:\n", 2, "deploy"),
+        ("p:\n  - web1\n  - deploy: false\n", 3, "deploy"),
+        ("p:\n  - web1:\n    map_grains: {a: b}\n", 3, "map_grains"),
+        ("p:\n  web1:\n  deploy: false\n", 3, "deploy"),
+        ("p:\n  - web1\ndeploy: false\n", 3, "deploy"),
+        ("#!jinja|yaml\np:\n  - web1:\n    deploy: false\n", 4, "deploy"),
+        ("{# why #}p:\n  - web1:\n    deploy: {{ False }}\n", 3, "deploy"),
+        ("p:\n  - web1:\n    deplyo: false\n", 3, "deplyo"),
+        ("p:\n  - web1:\n    cpu: 2\n", 3, "cpu"),
+    ],
+)
+def test_a_key_one_step_short_is_no_machine(
+    opts: dict[str, Any], text: str, line: int, key: str
+) -> None:
+    said = refusal(opts, text)
+    assert f"line {line}: '{key}' " in said
+    assert "indent it" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("deplyo: false", "deploy"), ("cpu: 2", "cpus"), ("autostrt: on", "auto")]
+)
+def test_a_misspelt_key_one_step_short_is_told_which_was_meant(
+    opts: dict[str, Any], text: str, meant: str
+) -> None:
+    assert f"Did you mean '{meant}" in refusal(opts, f"p:\n  - web1:\n    {text}\n")
+
+
+def test_all_keys_one_step_short_are_named_at_once(opts: dict[str, Any]) -> None:
+    said = refusal(
+        opts, "p:\n  - a:\n    deploy: false\n    cpus: 2\n  - b: {nosuch: 1}\nq:\n  c: x\n"
+    )
+    for word in ("line 3: 'deploy'", "line 4: 'cpus'", "line 5: p, 'b'", "line 7: q, 'c'"):
+        assert word in said
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("p:\n  - deploy\n", ["deploy"]),
+        ("p:\n  - web1\n  - deploy: {cpus: 2}\n", ["web1", "deploy"]),
+        ("p:\n  - deploy:\n", ["deploy"]),
+        ("p: deploy\n", ["deploy"]),
+        ("p:\n  master: {cpus: 2}\n  gateway: {}\n  web1:\n", ["master", "gateway", "web1"]),
+        ("p:\n  - web1:\n    web2: {cpus: 2}\n", ["web1", "web2"]),
+        ("p:\n  - host1:\n    host2: true\n", ["host1", "host2"]),
+    ],
+)
+def test_a_machine_may_be_called_like_a_key(
+    opts: dict[str, Any], text: str, names: list[str]
+) -> None:
+    assert [name for _profile, name, _keys in read(opts, text)] == names
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("p:\n  - web1\n    web2\n", "line 2: p, 'web1 web2'.*item of its own"),
+        ("p:\n  - web1\n  -\n", "line 3: 'p': an item is empty"),
+        ("p:\n  - [web1]\n", "line 2: 'p': an item is a list"),
+        ("p:\n  - web1: fast\n", "line 2: p, 'web1': not a mapping"),
+        ("p:\n  - name: web1\n    cpus: 2\n", "line 2: a machine is named by the item itself"),
+        ("p:\n  - web1\nq:\n  - web1\n", "line 4: 'web1' is named twice"),
+        ("p:\n  - 7\n", "line 2: p, '7'.*Quote it"),
+        ("p:\nq: [web1]\n", "line 1: 'p' has no list of names"),
+        ("p:\n\t- web1\n", r"line 2: it is indented with a tab"),
+        ("p:\n  - web1\np:\n  - web2\n", "conflicting ID 'p'"),
+        (
+            "{% for n in 'ab' %}\np{{ n }}:\n  - {{ n }}:\n    deploy: off\n{% endfor %}",
+            "line 4 as rendered: 'deploy'.*line 8 as rendered: 'deploy'",
+        ),
+    ],
+)
+def test_other_slips_are_told_with_their_line(opts: dict[str, Any], text: str, word: str) -> None:
+    assert re.search(word, refusal(opts, text), re.DOTALL)
+
+
+def test_what_salt_cloud_works_on_is_judged_for_our_profiles_alone(
+    opts: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "web.map"
+    path.write_text("p:\n  - web1:\n    deploy: false\nec2:\n  - web2:\n    size: large\n")
+    maps.require_shape({**opts, "map": str(path)}, ["other"])
+    maps.require_shape(opts, ["p"])
+    with pytest.raises(ConfigError) as refused:
+        maps.require_shape({**opts, "map": str(path)}, ["p"])
+    assert "line 3: 'deploy'" in refused.value.message
+    assert "size" not in refused.value.message

@@ -438,7 +438,7 @@ class Away(LocalHost):
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "PERSISTENCE", 0.5)
+    monkeypatch.setattr("saltext.kvmclone.aftermath.PERSISTENCE", 0.5)
 
 
 @pytest.mark.usefixtures("impatient")

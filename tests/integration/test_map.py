@@ -19,6 +19,7 @@ def names(lab: Lab, salt: SaltWorld) -> list[str]:
     text = f"tiny:\n  - {web1}: {{{keys}}}\n  - {web2}: {{{keys}, cpus: 2}}\n"
     salt.write_cloud("maps", "web.map", text)
     salt.write_cloud("maps", "wrong.map", text + "nosuch: [never]\n")
+    salt.write_cloud("maps", "short.map", f"tiny:\n  - {web1}:\n    deploy: false\n")
     return names
 
 
@@ -29,6 +30,13 @@ def test_nothing_is_made_while_anything_in_the_map_is_wrong(
     assert refused.retcode == 1
     assert "nosuch" in refused.data["clones"]["never"]["error"]["message"]
     assert not set(salt.run("kvmclone.list").data["clones"]) & set(names)
+
+
+def test_a_map_indented_one_step_short_is_refused_whole(salt: SaltWorld, names: list[str]) -> None:
+    refused = salt.run("kvmclone.map", "short")
+    assert refused.retcode == 1
+    assert "short.map' is wrong: line 3: 'deploy'" in refused.data["error"]["message"]
+    assert not set(salt.run("kvmclone.list").data["clones"]) & {*names, "deploy"}
 
 
 def test_a_map_makes_what_is_not_there_and_hosts_counts_it(

@@ -309,6 +309,17 @@ def test_a_slip_in_a_map_is_an_error_not_a_different_machine(world: CloudWorld) 
     assert name not in world.domains()
 
 
+def test_a_map_indented_one_step_short_makes_no_machine_of_the_key(world: CloudWorld) -> None:
+    before = world.left()
+    name = world.name("short")
+    path = world.salt.write_cloud("maps", "short.map", f"tiny:\n  - {name}:\n    deploy: false\n")
+    asked = world.cloud("-m", path, "-y")
+    for machine in (name, "deploy"):
+        assert "line 3: 'deploy' stands beside" in asked.data[machine]["Error"]
+    assert not {name, "deploy"} & world.domains()
+    assert world.left() == before
+
+
 def test_without_deploy_by_word_of_the_command_line_no_key_is_made(world: CloudWorld) -> None:
     world.profile("deploys", password="never used", ip_source="ip-learning")
     name = world.name("bare")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from saltext.kvmclone import pipeline
+from saltext.kvmclone import aftermath, pipeline
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.errors import (
     AddressTimeout,
@@ -118,6 +118,7 @@ class FaultyMaster:
     fault: KvmCloneError = field(default_factory=lambda: MinionTimeout("no answer"))
     accepted: dict[str, str] = field(default_factory=dict)
     settled: list[str] = field(default_factory=list)
+    ready: list[str] = field(default_factory=list)
     is_its_master: bool = True
 
     @dataclass(frozen=True)
@@ -153,6 +154,9 @@ class FaultyMaster:
 
     def settle(self, minion_id: str) -> None:
         self.settled.append(minion_id)
+
+    def becomes_ready(self, minion_id: str, uuid: str) -> None:
+        self.ready.append(uuid)
 
     def enrolment(self, request: Request, secrets: Secrets, pair: Any) -> Any:
         self._step("enrolment")
@@ -325,8 +329,8 @@ def test_a_refused_plan_destroys_nothing() -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "PAUSE", 0.01)
-    monkeypatch.setattr(pipeline, "PERSISTENCE", 0.2)
+    monkeypatch.setattr(aftermath, "PAUSE_S", 0.01)
+    monkeypatch.setattr(aftermath, "PERSISTENCE", 0.2)
 
 
 def busy(life: str, stage: str, request: Request = REQUEST, goal: str = "ready") -> KvmCloneError:

@@ -99,6 +99,7 @@ class Entering(bootstrap._Bootstrap):
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(bootstrap, "time", made)
+    monkeypatch.setattr(bootstrap, "pause", made.sleep)
     return made
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from saltext.kvmclone import doorbell, inquiry, ledger, policy, telling
 from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NotFound
+from saltext.kvmclone.highstates import DONE, Highstates
 from saltext.kvmclone.inquiry import KnownClone
 from saltext.kvmclone.ledger import GONE, MADE, MAKING, QUEUED, REFUSED, Ledger, Ring
 from saltext.kvmclone.master import Master
@@ -60,6 +61,7 @@ class Answering:
         self.opts = opts
         self.policy = rules
         self.ledger = book
+        self.highstates = Highstates(book)
 
     def answer(self, ring: Ring) -> Later | None:
         """
@@ -244,17 +246,20 @@ class Answering:
                     doorbell.refuse(self.opts, error, **about)
 
     def _started(self, minion_id: str) -> None:
-        """A minion says that it started: a clone that is ready gets its highstate, once."""
+        """
+        A minion says that it started: a clone that became ready since ``finish`` was turned on
+        gets its highstate, once.
+        """
         found = self._clones_of(minion_id)
         if not found:
             raise Refused(f"'{minion_id}' is no clone, say all hosts.")
         if found[0].stage != "ready":
             raise Later(LOOK_AGAIN, LOOKS)
         uuid = found[0].uuid
-        if not self.ledger.was_done("finished", uuid):
-            job = inquiry.publish(self.opts, minion_id, "state.apply")
-            # Afterwards: killed in between, it comes twice, which a highstate bears, and not never.
-            self.ledger.done("finished", uuid)
+        job = self.highstates.job_for(uuid, self.opts)
+        if job and not self.ledger.was_done(DONE, uuid):
+            inquiry.publish(self.opts, minion_id, "state.apply", job)
+            self.highstates.done(uuid)
             about = {"name": found[0].name, "minion": minion_id, "jid": job}
             telling.fire(self.opts, f"{found[0].name}/highstate", about)
 

@@ -23,6 +23,7 @@ from saltext.kvmclone import (
     domain_xml,
     drift,
     filesystems,
+    interrupts,
     markup,
     networks,
     ownership,
@@ -76,6 +77,7 @@ def apply(
             protect.protect(host, host.domain(plan.base), plan.sources, plan.record.uuid)
         for disk in plan.disks:
             if disk.destination:
+                interrupts.check()
                 _make(host, disk, journal, content)
         if plan.nvram:
             _copy_nvram(*plan.nvram, journal)
@@ -278,7 +280,8 @@ def _undo(host: Host, journal: _Journal, error: BaseException) -> None:
     """
     name = journal.handle.name
     try:
-        undone = dismantle.take_back(host, journal.handle, journal.record)
+        with interrupts.shield():
+            undone = dismantle.take_back(host, journal.handle, journal.record)
     except KvmCloneError as problem:
         log.error("%s: not undone: %s", name, problem)
         if isinstance(error, KvmCloneError):

@@ -39,6 +39,7 @@ from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.channel import Channel, PublicKey
 from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.host import DomainHandle
+from saltext.kvmclone.interrupts import pause
 from saltext.kvmclone.ownership import Minion, Record
 from saltext.kvmclone.request import Request, Wait
 from saltext.kvmclone.watching import Watch
@@ -346,11 +347,11 @@ class _Bootstrap:
             except WrongGuest:
                 if time.monotonic() >= started + WRONG_GUEST_PATIENCE:
                     raise
-                time.sleep(1.0)
+                pause(1.0)
             except ChannelError:
                 if time.monotonic() >= started + SSH_TIMEOUT:
                     raise
-                time.sleep(1.0)  # one that is refused at once is not knocked at without a pause
+                pause(1.0)  # one that is refused at once is not knocked at without a pause
 
     def _has_settled(
         self, channel: ssh.SshChannel, before: tuple[Sighting, ...], deadline: float
@@ -372,13 +373,13 @@ class _Bootstrap:
             while (state := identity.restart_state(channel)) in waits:
                 if time.monotonic() >= deadline:
                     break
-                time.sleep(0.2)
+                pause(0.2)
         except (ChannelError, CommandFailed) as error:
             channel.close()
             log.debug("%s: entered before its network was restarted: %s", self.handle.name, error)
             if time.monotonic() + 1.0 >= deadline:
                 raise
-            time.sleep(1.0)  # as in `_reach`, for one that lets in and breaks off at once
+            pause(1.0)  # as in `_reach`, for one that lets in and breaks off at once
             return False
         except BaseException:
             channel.close()

@@ -18,7 +18,7 @@ from typing import Any
 
 import salt.config
 
-from saltext.kvmclone import cloud_keys, collect, names, pipeline
+from saltext.kvmclone import cloud_keys, collect, maps, names, pipeline
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.cloud_events import CloudEvents, deploy_kwargs, without
 from saltext.kvmclone.cloud_keys import GivenPair, Noted
@@ -116,6 +116,7 @@ class Asked:
         given = GivenPair(self.side.opts, self.opts, machine, self.noted)
         with CloudEvents(self.opts, machine) as told:
             try:
+                maps.require_shape(self.opts, self.side.catalogue.profiles)
                 request, secrets = self._resolved(machine)
                 told.stored = secrets.stored
                 given.settle_place(request)
@@ -219,6 +220,7 @@ class Asked:
         :raises KvmCloneError: It is still there, or may be, and so is its key.
         """
         if self.opts.get("hard"):
+            maps.require_shape(self.opts, self.side.catalogue.profiles)
             self._refuse_mistaken(name)
         host, clone = self._found(name)
         if clone is None:

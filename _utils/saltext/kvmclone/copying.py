@@ -9,6 +9,7 @@ that was cut off still shows whose it is.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -17,6 +18,8 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+
+from saltext.kvmclone import interrupts
 
 #: Data is copied in pieces of this many bytes.
 PIECE = 64 * 2**20
@@ -106,17 +109,28 @@ def convert(source: str, source_format: str, target: str, target_format: str) ->
     :raises ConvertFailed: With the last line that ``qemu-img`` wrote.
     """
     words = ["qemu-img", "convert", "-n", "--target-is-zero", "-f", source_format]
-    done = subprocess.run(
+    with subprocess.Popen(
         [*words, "-O", target_format, source, target],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        check=False,
-        preexec_fn=_die_with_parent,
-    )
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ConvertFailed(said[-1] if said else f"exit code {done.returncode}")
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call of the C library, no lock
+    ) as process:
+        try:
+            said = _said(process).decode(errors="replace").strip().splitlines()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise ConvertFailed(said[-1] if said else f"exit code {process.returncode}")
+
+
+def _said(process: subprocess.Popen[bytes]) -> bytes:
+    """What a program says on its way to its end; an interrupt is not kept waiting for that."""
+    while True:
+        interrupts.check()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=0.2)[1]
 
 
 _LIBC = ctypes.CDLL(None)
@@ -148,6 +162,7 @@ def _data(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
 def _copy(source: int, target: int, start: int, end: int) -> None:
     position = start
     while position < end:
+        interrupts.check()
         try:
             done = os.copy_file_range(
                 source, target, min(PIECE, end - position), position, position

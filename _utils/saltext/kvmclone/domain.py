@@ -11,7 +11,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from saltext.kvmclone import domain_xml, ownership, redaction
+from saltext.kvmclone import domain_xml, interrupts, ownership, redaction
 from saltext.kvmclone.codes import (
     AFFECT_CONFIG,
     AFFECT_LIVE,
@@ -190,7 +190,7 @@ class DomainHandle:
             if now >= ask_at:
                 self.shut_down()
                 ask_at = now + 8
-            time.sleep(0.2)
+            interrupts.pause(0.2)
         self.power_off()
 
     def reboot(self) -> None:

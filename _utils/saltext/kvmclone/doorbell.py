@@ -16,10 +16,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import salt.cache
+import salt.config
 
 from saltext.kvmclone import keys as keys_module
 from saltext.kvmclone import policy, telling
-from saltext.kvmclone.errors import KvmCloneError
+from saltext.kvmclone.errors import ConfigError, KvmCloneError
+from saltext.kvmclone.highstates import Highstates
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.ledger import Ledger
 from saltext.kvmclone.policy import DESTROYED, EXPIRED, RELEASE, REQUEST, START, Policy, Refused
@@ -46,6 +48,60 @@ def read_policy(opts: Mapping[str, Any]) -> Policy:
     """
     section = opts.get("kvm_clone") or {}
     return policy.read(section.get("reactor") if isinstance(section, Mapping) else section)
+
+
+#: What :func:`written_section` answers where a file of the master is broken.
+UNREADABLE = object()
+
+
+def written_section(path: str) -> Any:
+    """``kvm_clone:`` as the master's files say it now; :data:`UNREADABLE` where one is broken."""
+    try:
+        # Else a broken included file is one that says nothing: no policy, and all is refused.
+        return salt.config.master_config(path, exit_on_config_errors=True).get("kvm_clone")
+    except SystemExit:
+        return UNREADABLE
+
+
+def written_policy(opts: Mapping[str, Any]) -> Policy | None:
+    """Return the policy as the master's files say it now; None where it cannot be told."""
+    section = written_section(str(opts["conf_file"]))
+    try:
+        return None if section is UNREADABLE else read_policy({"kvm_clone": section})
+    except ConfigError:
+        return None
+
+
+def expect_highstate(opts: Mapping[str, Any], minion_id: str, uuid: str) -> None:
+    """
+    Note that a clone becomes ``ready`` now, so that it gets its highstate where ``finish`` is on.
+
+    Its bell is rung from here as well: the minion may have started long ago, before the create
+    was resumed. Whatever goes wrong with this is logged; the clone is none the worse for it.
+    """
+    try:
+        book = Ledger(opts)
+        awaited = Highstates(book)
+        rules = written_policy(opts)
+        if rules is not None:  # one that cannot be read for a while is not "off"
+            awaited.turn(rules.finish)
+        if awaited.expect(uuid) and book.ring(START, minion_id):
+            start_worker(opts)
+    except (KvmCloneError, OSError) as error:
+        log.warning("kvm_clone reactor: '%s' will get no highstate: %s", minion_id, error)
+
+
+def _heed_finish(opts: Mapping[str, Any], on: bool) -> None:
+    """
+    Note that ``finish`` was turned on or off, once the files say the same as the running master.
+
+    Off forgets who still waits for a highstate: turned on again, it is for clones made since.
+    """
+    awaited = Highstates(Ledger(opts))
+    if awaited.is_on != on:
+        rules = written_policy(opts)
+        if rules is not None and rules.finish == on:
+            awaited.turn(on)
 
 
 def answer(opts: Mapping[str, Any], bell: Any, who: Any) -> dict[str, Any]:
@@ -79,6 +135,8 @@ def _check(opts: Mapping[str, Any], bell: Any, who: Any) -> bool:
     if bell not in policy.BELLS:
         raise Refused(f"There is no bell {policy.shortened(bell)}.", policy.HINT)
     about = policy.minion_id(who)
+    if bell == START:
+        _heed_finish(opts, rules.finish)
     if not rules.answers(bell):
         raise Refused(
             f"The policy has no '{_SWITCHES[bell]}:', so '{bell}' is not obeyed.", policy.HINT

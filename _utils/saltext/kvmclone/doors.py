@@ -8,6 +8,7 @@ arguments" with exit code 0. :func:`runner_function` takes care of both.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -15,7 +16,15 @@ import shlex
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from saltext.kvmclone.errors import ConfigError, HostError, KvmCloneError, MissingPackage, named
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import (
+    ConfigError,
+    HostError,
+    Interrupted,
+    KvmCloneError,
+    MissingPackage,
+    named,
+)
 
 if TYPE_CHECKING:  # a door must load, and say so, where a package is missing
     from saltext.kvmclone.pipeline import Outcome
@@ -84,14 +93,15 @@ def names_given(several: Iterable[Any], names: Any = None, name: Any = None) -> 
 def clones(outcomes: Iterable[Outcome]) -> Answer:
     """``{"clones": {NAME: CLONE}, "retcode"}``; CONTRACT.md, shapes of answers."""
     outcomes = list(outcomes)
-    failed = any(outcome.error is not None for outcome in outcomes)
+    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+    interrupted = any(isinstance(error, Interrupted) for error in failed)
     return {
         "clones": {outcome.name: outcome.as_dict() for outcome in outcomes},
-        "retcode": int(failed),
+        "retcode": interrupts.EXIT_CODE if interrupted else int(bool(failed)),
     }
 
 
-def runner_function(function: Callable[..., Answer]) -> Callable[..., Answer]:
+def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Callable[..., Answer]:
     """
     Make a public runner function honest about failure.
 
@@ -100,12 +110,28 @@ def runner_function(function: Callable[..., Answer]) -> Callable[..., Answer]:
     are an error of ours too, with the right ones named. The runner's ``MISSING`` says what
     it cannot load; it is offered all the same, since Salt would answer an absent runner
     with exit code 0.
+
+    :param guarded: A signal ends it with a word, see :mod:`.interrupts`.
     """
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Answer:
         kwargs = {key: value for key, value in kwargs.items() if not key.startswith("__")}
+        try:
+            with interrupts.guard(interrupts.AT_MASTER) if guarded else contextlib.nullcontext():
+                answer = honest(*args, **kwargs)
+        except interrupts.Interrupt:
+            stopped = Interrupted(
+                f"kvmclone.{_public(function)} was interrupted before it came to its end.",
+                "Repeat it. What was begun and is not whole: salt-run kvmclone.gc",
+            )
+            answer = {"error": stopped.as_dict(), "retcode": interrupts.EXIT_CODE}
+        if answer.get("retcode"):
+            function.__globals__["__context__"]["retcode"] = answer["retcode"]
+        return answer
+
+    def honest(*args: Any, **kwargs: Any) -> Answer:
         try:
             if function.__globals__["MISSING"]:
                 raise MissingPackage(function.__globals__["MISSING"])
@@ -116,9 +142,9 @@ def runner_function(function: Callable[..., Answer]) -> Callable[..., Answer]:
                     f"kvmclone.{_public(function)}: {error}.",
                     f"See what it takes: salt-run -d kvmclone.{_public(function)}",
                 ) from error
-            answer = function(*args, **kwargs)
+            return function(*args, **kwargs)
         except KvmCloneError as error:
-            answer = {"error": error.as_dict(), "retcode": 1}
+            return {"error": error.as_dict(), "retcode": 1}
         except Exception as error:
             # The last line of defence: Salt would show this with exit code 0.
             log.exception("kvmclone.%s", _public(function))
@@ -126,10 +152,7 @@ def runner_function(function: Callable[..., Answer]) -> Callable[..., Answer]:
                 f"An unexpected fault in kvmclone.{_public(function)}: {named(error)}",
                 "The traceback is in the master's log. Please report it.",
             )
-            answer = {"error": fault.as_dict(), "retcode": 1}
-        if answer.get("retcode"):
-            function.__globals__["__context__"]["retcode"] = answer["retcode"]
-        return answer
+            return {"error": fault.as_dict(), "retcode": 1}
 
     # Salt would follow it to the inner signature and answer a mistyped keyword with null.
     del wrapper.__wrapped__

@@ -16,8 +16,8 @@ from typing import Any
 import jinja2
 import yaml
 
+from saltext.kvmclone import doorbell, minions
 from saltext.kvmclone import keys as keys_module
-from saltext.kvmclone import minions
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.config import Catalogue
 from saltext.kvmclone.errors import ConfigError
@@ -79,6 +79,10 @@ class Enroller:
         """Wait for ``test.version`` from the machine with that uuid."""
         verified = minions.verify(self.opts, minion_id, uuid)
         return Minion(id=minion_id, version=verified.version, verified_by=verified.by)
+
+    def becomes_ready(self, minion_id: str, uuid: str) -> None:
+        """See :func:`.doorbell.expect_highstate`."""
+        doorbell.expect_highstate(self.opts, minion_id, uuid)
 
     def start_action(self, minion_id: str, function: str) -> str:
         """See :func:`.minions.run`."""

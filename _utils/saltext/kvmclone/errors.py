@@ -95,6 +95,10 @@ def no_host() -> ConfigError:
     )
 
 
+class Interrupted(KvmCloneError):
+    """Somebody pressed Ctrl-C or ended the process; the message says what became of the work."""
+
+
 class SecretInArgument(KvmCloneError):
     """A secret was typed as an argument and now stands in the job cache."""
 

@@ -132,10 +132,14 @@ def tell(opts: Mapping[str, Any], minion_id: str, answers: Mapping[str, Any]) ->
         log.warning("'%s' could not be told about its requests: %s", minion_id, error)
 
 
-def publish(opts: Mapping[str, Any], minion_id: str, function: str) -> str:
-    """Start a job on a minion, and do not wait for it; answers with its number."""
+def publish(opts: Mapping[str, Any], minion_id: str, function: str, job: str) -> None:
+    """
+    Start a job on a minion, and do not wait for it.
+
+    :param job: Its number.
+    """
     with salt.client.get_local_client(mopts=opts) as client:
-        return str(client.cmd_async(minion_id, function, tgt_type="list") or "")
+        client.cmd_async(minion_id, function, tgt_type="list", jid=job)
 
 
 def _is_clone(item: Any) -> bool:

@@ -226,7 +226,7 @@ class Ledger:
         :return: False where too many wait already.
         """
         path = self._bell(bell, about)
-        with self._held():
+        with self.held():
             waiting = _ring(path)
             if waiting is None and len(os.listdir(self.bells)) >= MOST_BELLS:
                 return False
@@ -244,7 +244,7 @@ class Ledger:
     def answered(self, ring: Ring) -> None:
         """Forget a bell; one that rang again meanwhile goes to the end of the line."""
         path = self._bell(ring.bell, ring.about)
-        with self._held():
+        with self.held():
             now = _ring(path)
             if now is not None and now.stamp != ring.stamp:
                 _put(path, dataclasses.replace(now, since=time.time()))
@@ -279,7 +279,7 @@ class Ledger:
         :raises HostError: It cannot be read. Limits count what stands in it, so without it
             nothing is obeyed.
         """
-        with self._held():
+        with self.held():
             path = os.path.join(self.folder, "requests.json")
             try:
                 with open(path, encoding="utf-8") as source:
@@ -299,7 +299,8 @@ class Ledger:
                 _write(path, json.dumps([dataclasses.asdict(entry) for entry in book.entries]))
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
+        """Hold the lock of the folder; for a moment only."""
         lock = _lock(os.path.join(self.folder, "lock"), wait=True)
         try:
             yield
@@ -314,12 +315,12 @@ class Ledger:
         The worker's lock: an open file that whoever has it may pass on, None where somebody
         works already.
         """
-        with self._held():  # a look at the lock must not pass for a worker
+        with self.held():  # a look at the lock must not pass for a worker
             return _lock(os.path.join(self.folder, "worker"), wait=False)
 
     def is_worked_at(self) -> bool:
         """Whether there is a worker now."""
-        with self._held():
+        with self.held():
             lock = _lock(os.path.join(self.folder, "worker"), wait=False)
             if lock is not None:
                 _unlock(lock)

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import salt.config
 import salt.exceptions
 import salt.loader
 import salt.template
+import salt.utils.yamlloader
+import yaml
 
-from saltext.kvmclone import checks
-from saltext.kvmclone.errors import ConfigError, SecretInArgument
+from saltext.kvmclone import checks, map_shape, names
+from saltext.kvmclone.errors import ConfigError, InvalidName, SecretInArgument
+from saltext.kvmclone.map_shape import Entry, Position, Slip
 
 log = logging.getLogger(__name__)
-
-# salt-cloud's old names for what a map says of a machine; its core still takes them.
-_OLD = {f"map_{key}": key for key in ("grains", "master", "minion", "requires", "volumes")}
 
 _FORM = (
     "Below each profile stands a list of names, or of NAME: {KEY: VALUE}, as in salt-cloud's maps."
@@ -39,41 +39,164 @@ def read(opts: Mapping[str, Any], file: Any) -> list[tuple[str, Any, dict[str, A
     :raises ConfigError: All that is wrong with it, at once.
     """
     path = _path(opts, file)
+    told = _rendered(opts, path)
+    if not told:
+        raise ConfigError(f"The map '{path}' names no machine.", _FORM)
+    found, slips = _assembled(told)
+    machines: list[tuple[str, Any, dict[str, Any]]] = []
+    short = {slip.position for slip in slips}
+    for entry in found:
+        # What is meant for a key has been named as one; it is no machine with faults of its own.
+        if entry.position not in short:
+            keys, faults = _judged(path, entry)
+            machines.append((str(entry.profile), entry.name, keys))
+            slips += [Slip(fault, entry.position) for fault in faults]
+    called = [str(name) for _profile, name, _keys in machines]
+    seen = {str(entry.name): entry.position for entry in found}  # of two the second
+    slips += [
+        Slip(f"'{name}' is named twice", seen[name])
+        for name in sorted(set(called))
+        if called.count(name) > 1
+    ]
+    if slips:
+        raise _wrong(opts, path, slips)
+    return machines
+
+
+def require_shape(opts: Mapping[str, Any], profiles: Container[str]) -> None:
+    """
+    Refuse the map that salt-cloud works on where a key stands in the place of a machine's name.
+
+    Its core has made a machine of that key, so nothing of the map is made, or destroyed.
+
+    :param opts: salt-cloud's configuration; without a map file in it there is nothing to refuse.
+    :param profiles: The profiles that are ours; others are their drivers' to judge.
+    :raises ConfigError: All such slips, at once.
+    """
+    path = str(opts.get("map") or "")
+    if not os.path.isfile(path):
+        return
+    told = {key: value for key, value in _rendered(opts, path).items() if key in profiles}
+    _entries, slips = _assembled(told)
+    if slips:
+        raise _wrong(opts, path, slips)
+
+
+def _rendered(opts: Mapping[str, Any], path: str) -> Mapping[Any, Any]:
+    """What a map says once it is rendered and what it includes is in it."""
     try:
         told = salt.template.compile_template(
             path,
             salt.loader.render(opts, {}),
-            str(opts.get("renderer") or "jinja|yaml"),
+            _pipe(opts),
             opts.get("renderer_blacklist"),
             opts.get("renderer_whitelist"),
         )
         if isinstance(told, Mapping) and "include" in told:
             told = salt.config.include_config(dict(told), path, verbose=False)
     except salt.exceptions.SaltException as error:
-        raise ConfigError(f"The map '{path}' cannot be rendered: {error}", _FORM) from error
-    if not isinstance(told, Mapping) or not told:
-        raise ConfigError(f"The map '{path}' names no machine.", _FORM)
-    found: list[tuple[str, Any, dict[str, Any]]] = []
-    problems: list[str] = []
+        reason = f"The map '{path}' cannot be rendered: {error}{_tab_at(path, error)}"
+        raise ConfigError(reason, _FORM) from error
+    return told if isinstance(told, Mapping) else {}
+
+
+def _tab_at(path: str, error: salt.exceptions.SaltException) -> str:
+    """Where a tab is in the way, which YAML's own words do not say."""
+    number = getattr(error, "line_num", None)
+    if not isinstance(number, int):
+        return ""
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        lines = stream.read().splitlines()
+    line = lines[number - 1] if 0 < number <= len(lines) else ""
+    tab = "\t" in line[: len(line) - len(line.lstrip())]
+    cure = ": it is indented with a tab; YAML takes blanks only" if tab else ""
+    return f" (line {number}{cure})"
+
+
+def _assembled(told: Mapping[Any, Any]) -> tuple[list[Entry], list[Slip]]:
+    found: list[Entry] = []
+    slips: list[Slip] = []
     for profile, mapped in told.items():
-        if profile == "include":
-            continue
-        for name, written in _entries(mapped):
-            if not isinstance(written, Mapping):
-                problems.append(f"{profile}, {name!r}: not a mapping of keys")
-                continue
-            keys = {str(key): value for key, value in written.items() if key != "name"}
-            keys |= {new: keys.pop(old) for old, new in _OLD.items() if old in keys}
-            if written.get("name", name) != name:
-                problems.append(f"{profile}, '{name}': another name in it, name: {written['name']}")
-            keys = _without_ignored(f"{path}: {profile}, '{name}'", keys)
-            problems += _faults(f"{profile}, '{name}'", keys)
-            found.append((str(profile), name, keys))
-    names = [str(name) for _profile, name, _keys in found]
-    problems += [f"'{name}' is named twice" for name in sorted(set(names)) if names.count(name) > 1]
-    if problems:
-        raise ConfigError(f"The map '{path}' is wrong: {'; '.join(problems)}.", _FORM)
-    return found
+        if profile != "include":
+            some, wrong = map_shape.entries(profile, mapped)
+            found += some
+            slips += wrong
+    return found, slips
+
+
+def _judged(path: str, entry: Entry) -> tuple[dict[str, Any], list[str]]:
+    """The keys of one machine that are used here, and what is wrong with the machine."""
+    profile, name, written = entry.profile, entry.name, entry.keys
+    where = f"{profile}, '{name}'"
+    problems: list[str] = []
+    try:
+        names.check(name)
+    except InvalidName as error:
+        each = "Each name is an item of its own: - NAME" if " " in str(name) else error.hint
+        problems.append(f"{where}: {error.message} {each}".removesuffix("."))
+    if not isinstance(written, Mapping):
+        return {}, [*problems, f"{where}: not a mapping of keys (KEY: VALUE, indented below it)"]
+    keys = {str(key): value for key, value in written.items() if key != "name"}
+    keys |= {new: keys.pop(old) for old, new in map_shape.OLD_KEYS.items() if old in keys}
+    if written.get("name", name) != name:
+        problems.append(f"{where}: another name in it, name: {written['name']}")
+    keys = _without_ignored(f"{path}: {where}", keys)
+    return keys, [*problems, *_faults(where, keys)]
+
+
+def _wrong(opts: Mapping[str, Any], path: str, slips: Iterable[Slip]) -> ConfigError:
+    lines = _lines(opts, path)
+
+    def told(slip: Slip) -> str:
+        nearest = [slip.position[:n] for n in range(len(slip.position), 0, -1)]
+        line = next((lines[position] for position in nearest if position in lines), "")
+        return f"{line}: {slip.text}" if line else slip.text
+
+    problems = list(dict.fromkeys(map(told, slips)))
+    return ConfigError(f"The map '{path}' is wrong: {'; '.join(problems)}.", _FORM)
+
+
+def _pipe(opts: Mapping[str, Any]) -> str:
+    return str(opts.get("renderer") or "jinja|yaml")
+
+
+def _lines(opts: Mapping[str, Any], path: str) -> dict[Position, str]:
+    """The line of each profile, item and name, in words; nothing where that cannot be told."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            source = stream.read()
+        text, pipe = source, _pipe(opts)
+        if source.startswith("#!"):
+            pipe, text = source[2:].splitlines()[0].strip(), "# " + source[2:]
+        renderers = salt.loader.render(opts, {})
+        before, _, last = pipe.rpartition("|")
+        if last.strip() != "yaml":
+            return {}
+        if before:
+            made = salt.template.compile_template(
+                ":string:", renderers, before.strip(), None, None, input_data=text
+            )
+            text = made if isinstance(made, str) else made.read()
+        # Loops and conditions move lines.
+        moved = "" if text.count("\n") == source.count("\n") else " as rendered"
+        root = yaml.compose(text, Loader=salt.utils.yamlloader.SaltYamlSafeLoader)
+    except (OSError, UnicodeError, AttributeError, yaml.YAMLError, salt.exceptions.SaltException):
+        return {}
+    return {position: f"line {line}{moved}" for position, line in _positions(root)}
+
+
+def _positions(root: Any) -> Iterator[tuple[Position, int]]:
+    for profile, mapped in root.value if isinstance(root, yaml.MappingNode) else ():
+        yield (profile.value,), profile.start_mark.line + 1
+        if isinstance(mapped, yaml.MappingNode):
+            for name, _keys in mapped.value:
+                yield (profile.value, name.value), name.start_mark.line + 1
+        for number, item in enumerate(
+            mapped.value if isinstance(mapped, yaml.SequenceNode) else ()
+        ):
+            yield (profile.value, number), item.start_mark.line + 1
+            for name, _keys in item.value if isinstance(item, yaml.MappingNode) else ():
+                yield (profile.value, number, name.value), name.start_mark.line + 1
 
 
 def _path(opts: Mapping[str, Any], file: Any) -> str:
@@ -83,23 +206,6 @@ def _path(opts: Mapping[str, Any], file: Any) -> str:
         if os.path.isfile(place):
             return os.path.abspath(place)
     raise ConfigError(f"There is no map '{file}'.", f"Looked for: {', '.join(places)}")
-
-
-def _entries(mapped: Any) -> list[tuple[Any, Any]]:
-    """Every way in which salt-cloud lets names stand below a profile."""
-    if isinstance(mapped, Mapping):
-        return [(name, _keys(keys)) for name, keys in mapped.items()]
-    found: list[tuple[Any, Any]] = []
-    for item in mapped if isinstance(mapped, (list, tuple)) else [mapped]:
-        if isinstance(item, Mapping):
-            found += [(name, _keys(keys)) for name, keys in item.items()]
-        else:
-            found.append((item, {}))
-    return found
-
-
-def _keys(keys: Any) -> Any:
-    return {} if keys is None or isinstance(keys, bool) else keys
 
 
 def _without_ignored(where: str, keys: dict[str, Any]) -> dict[str, Any]:

@@ -13,20 +13,21 @@ import functools
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from saltext.kvmclone import clone as clone_module
 from saltext.kvmclone import (
+    at_once,
     cloud_files,
     collect,
     drawing,
+    interrupts,
     maps,
     names,
     ownership,
     pipeline,
     telling,
 )
+from saltext.kvmclone import clone as clone_module
 from saltext.kvmclone.all_hosts import AllHosts, with_failures
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.config import Catalogue
@@ -46,9 +47,6 @@ from saltext.kvmclone.ownership import Minion
 from saltext.kvmclone.pipeline import Outcome
 from saltext.kvmclone.remote import RemoteHost
 from saltext.kvmclone.request import Request, Secrets
-
-#: Clones that are made at the same time by one command; each boots a guest.
-AT_ONCE = 8
 
 
 class Master:
@@ -133,8 +131,7 @@ class Master:
 
         if len(wanted) == 1:
             return [one(wanted[0])]
-        with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(wanted))) as pool:
-            return list(pool.map(one, wanted))
+        return at_once.each(one, wanted)
 
     def map(self, file: Any) -> list[Outcome]:
         """
@@ -161,11 +158,11 @@ class Master:
                     return Outcome(there.name, there.stage, there)
             return outcome
 
-        with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(wanted))) as pool:
-            return list(pool.map(one, wanted))
+        return at_once.each(one, wanted)
 
     def _create(self, profile: str, name: Any, overrides: Mapping[str, Any]) -> Outcome:
         try:
+            at_once.require_no_interrupt(name)
             request, secrets, host = self.resolve(profile, name, overrides)
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
@@ -194,6 +191,7 @@ class Master:
         :raises Renamed: It has another name now.
         """
         names.check(name)
+        at_once.require_no_interrupt(name)
         try:
             return self.everywhere.find(name)
         except NotFound:
@@ -215,9 +213,12 @@ class Master:
         :param force: Also remove the key where a host that may have the clone is down.
         """
         try:
-            host, clone = self.find(name)
-            destroyed = collect.destroy(host, name)
-            self.keys.take_back(clone.minion.id or name, clone.minion.fingerprint)
+            with interrupts.work(str(name), "the destroy", deferred=False):
+                host, clone = self.find(name)
+                destroyed = collect.destroy(host, name)
+                self.keys.take_back(clone.minion.id or name, clone.minion.fingerprint)
+        except interrupts.Interrupt:
+            return Outcome(str(name), "", None, at_once.half_destroyed(name))
         except (NotFound, HostUnreachable) as error:
             left = self._left_key(str(name), error, force)
             return left or Outcome(str(name), "", None, error)

@@ -60,5 +60,8 @@ class MasterSide(Protocol):
     def verify(self, minion_id: str, uuid: str) -> Minion:
         """Wait for ``test.version`` from that machine."""
 
+    def becomes_ready(self, minion_id: str, uuid: str) -> None:
+        """Hear that the clone with that uuid is about to be noted as ``ready``."""
+
     def start_action(self, minion_id: str, function: str) -> str:
         """Run the profile's ``start_action``; a failure comes back in words."""

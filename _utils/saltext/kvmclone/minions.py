@@ -17,6 +17,7 @@ import salt.client
 import salt.exceptions
 import salt.utils.event
 
+from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import MinionTimeout, VerificationFailed, heed_interrupt
 from saltext.kvmclone.guest.identity import same_machine
 
@@ -78,6 +79,7 @@ def verify(
         asked: dict[str, str] = {}
         turn = Turn(time.monotonic(), timeout)
         while not turn.is_over(time.monotonic()):
+            interrupts.check()
             if turn.has_come(time.monotonic()):
                 jid = _ask(client, minion_id)
                 asked |= {f"salt/job/{jid}/ret/{minion_id}": jid} if jid else {}
@@ -190,7 +192,7 @@ def _authentic(
         if time.monotonic() >= deadline:
             log.warning("'%s': an answer came in its name that the master did not take.", minion_id)
             return None
-        time.sleep(0.1)
+        interrupts.pause(0.1)
 
 
 def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:

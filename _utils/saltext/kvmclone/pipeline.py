@@ -17,8 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from saltext.kvmclone import aftermath, collect, interrupts, ownership, workers
 from saltext.kvmclone import clone as clone_module
-from saltext.kvmclone import collect, ownership, workers
 from saltext.kvmclone.clone import Clone
 from saltext.kvmclone.errors import (
     AlreadyExists,
@@ -26,6 +26,7 @@ from saltext.kvmclone.errors import (
     CreateInProgress,
     ForeignDomain,
     HostUnreachable,
+    Interrupted,
     KeptAfterFailure,
     KeyConflict,
     KvmCloneError,
@@ -50,11 +51,6 @@ PAUSE = 0.5
 
 #: How much longer than for an address this one waits for a create of the same name, seconds.
 OTHERS_PATIENCE = 600.0
-
-#: How long a rollback goes on trying where the host does not answer (a libvirtd that is
-#: being restarted), seconds.
-PERSISTENCE = 15.0
-
 
 #: Told of every stage that is reached: the stage, the seconds it took, the clone so far.
 Watcher = Callable[[str, float, Clone], None]
@@ -174,18 +170,46 @@ class _Create:
         self.stage = ""
         #: The host was asked to clone, so something may exist even without an answer.
         self.asked = False
+        #: The clone was found to be another worker's, which makes it.
+        self.followed = False
         self.clone: Clone | None = None
         self.fingerprint = ""
 
     def run(self) -> Outcome:
-        try:
-            clone = self._through_the_stages()
-        except KvmCloneError as error:
-            return Outcome(self.request.name, self.stage, self.clone, self._roll_back(error))
-        except BaseException as error:  # Ctrl-C, or a fault of ours: take back, then let it fly
-            self._roll_back(HostUnreachable(named(error)))
-            raise
-        return Outcome(self.request.name, clone.stage, clone)
+        name = self.request.name
+        with interrupts.work(name, "the create"):
+            try:
+                interrupts.check()
+                clone = self._through_the_stages()
+            except (KvmCloneError, interrupts.Interrupt) as error:
+                with interrupts.shield():
+                    return Outcome(name, self.stage, self.clone, self._failed(error))
+            except BaseException as error:  # a fault of ours: take back, then let it fly
+                with interrupts.shield():
+                    self._roll_back(HostUnreachable(named(error)))
+                raise
+        return Outcome(name, clone.stage, clone)
+
+    def _failed(self, error: KvmCloneError | interrupts.Interrupt) -> KvmCloneError:
+        """Take back what exists; answers with the error to show."""
+        if isinstance(error, KvmCloneError):
+            # What breaks after a Ctrl-C broke of it: it ends our child processes as well.
+            if isinstance(error, REFUSALS) or not interrupts.pressed():
+                return self._roll_back(error)
+            log.info("%s: after the interrupt: %s", self.request.name, error)
+        cut = aftermath.Cut(
+            self.request.name, self.stage, self.clone is not None, self.asked, self.followed,
+            self._wish(Interrupted("")), self.goal,
+        )  # fmt: skip
+        interrupted = self._roll_back(cut.error())
+        cut.tell(interrupted)
+        return interrupted
+
+    def _wish(self, error: KvmCloneError) -> str:
+        """What becomes of the clone: what was kept before stays, since it lost nothing by that."""
+        wish = self.request.on_failure
+        kept = self.kept is not None and isinstance(error, Interrupted)
+        return "keep" if kept and wish == "destroy" else wish
 
     def _through_the_stages(self) -> Clone:
         request, host = self.request, self.host
@@ -275,7 +299,9 @@ class _Create:
         # A clone that somebody wants gone has that for its goal; a clearing up keeps the create's.
         clears_up = work.stage == DESTROYING and work.goal != DESTROYING
         if life == ALIVE and (same or clears_up):
-            time.sleep(PAUSE)
+            self.followed = True
+            interrupts.pause(PAUSE)
+            self.followed = False
             return None
         begun = work.stage not in ("planned", DESTROYING)
         if life != DEAD or (begun and not same):
@@ -304,10 +330,7 @@ class _Create:
     # --- towards a minion -------------------------------------------------------------
 
     def _announced(self, pair: Future[KeyPair] | None) -> Minion:
-        """
-        What the record shall say of the minion before its key is accepted, so that after a
-        crash the key can be found.
-        """
+        """What the record says of the minion before its key is accepted, which may then be lost."""
         if pair is None or self.master is None:
             return Minion()
         fingerprint = self.master.fingerprint(pair.result().public)
@@ -332,15 +355,18 @@ class _Create:
         minion = master.verify(self.minion_id, uuid)
         minion = dataclasses.replace(minion, fingerprint=self.fingerprint)
         master.settle(self.minion_id)
+        master.becomes_ready(self.minion_id, uuid)
         timings = {"ready": time.monotonic() - started}
         self._reach("ready", lambda: host.complete(request.name, minion, timings))
         if request.deploy.start_action and self.clone:
+            interrupts.check()
             problem = master.start_action(self.minion_id, request.deploy.start_action)
             if problem:
                 warnings = (*self.clone.warnings, problem)
                 self.clone = dataclasses.replace(self.clone, warnings=warnings)
 
     def _reach(self, stage: str, work: Callable[[], Clone]) -> None:
+        interrupts.check()
         started = time.monotonic()
         self.clone = work()
         self.stage = stage
@@ -356,10 +382,10 @@ class _Create:
         problems = []
         try:
             if self.clone is not None:
-                self._persist(lambda: self._on_failure(error))
+                aftermath.persist(lambda: self._on_failure(error))
             elif self.asked and not isinstance(error, REFUSALS):
                 # The answer was lost, not necessarily the clone. The token names ours alone.
-                self._persist(self._take_back_unseen)
+                aftermath.persist(self._take_back_unseen)
         except KvmCloneError as problem:
             workers.give_up(self.worker)  # this process may live on, and others shall repeat it
             problems.append(
@@ -371,7 +397,7 @@ class _Create:
             raise
         # After the machine: one that still ran would knock again. A kept one keeps its key,
         # which is on its record and goes with it.
-        kept = self.clone is not None and self.request.on_failure != "destroy"
+        kept = self.clone is not None and self._wish(error) != "destroy"
         if self.fingerprint and self.master is not None:
             try:
                 if not kept:
@@ -384,25 +410,12 @@ class _Create:
             log.error("%s: %s", self.request.name, error)
         return error
 
-    @staticmethod
-    def _persist(work: Callable[[], object]) -> None:
-        """Try again while the host does not answer: a libvirtd that restarts is back soon."""
-        deadline = time.monotonic() + PERSISTENCE
-        while True:
-            try:
-                work()
-                return
-            except HostUnreachable:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(PAUSE)
-
     def _take_back_unseen(self) -> None:
         with contextlib.suppress(NotFound, ForeignDomain, CreateInProgress):
             self.host.destroy(self.request.name, token=self.worker.token)
 
     def _on_failure(self, error: KvmCloneError) -> None:
-        name, token, wish = self.request.name, self.worker.token, self.request.on_failure
+        name, token, wish = self.request.name, self.worker.token, self._wish(error)
         if wish != "destroy":
             self.host.keep(name, token, f"{error.type}: {error.message}", off=wish == "stop")
             return

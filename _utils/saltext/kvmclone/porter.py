@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-import salt.config
-
 from saltext.kvmclone import doorbell, inquiry, ledger, policy, telling
 from saltext.kvmclone.answering import Answering
 from saltext.kvmclone.errors import (
@@ -55,7 +53,6 @@ TRY_AGAIN = 10.0
 REREAD = 5.0
 
 _PAUSE = 0.5
-_UNREADABLE = object()
 _TOO_LONG = "It waited too long for its turn; see the rule's limits."
 
 
@@ -174,15 +171,16 @@ class Porter:
             return
         self.read = time.monotonic()
         before = self.written
-        self.written = _section(str(self.opts["conf_file"]))
+        self.written = doorbell.written_section(str(self.opts["conf_file"]))
         if self.written != before:
             return  # it may be just being written: it counts when it says the same again
         try:
-            if self.written is _UNREADABLE:
+            if self.written is doorbell.UNREADABLE:
                 raise ConfigError("The master's configuration cannot be read.", "Its log says why.")
             self.opts = {**self.opts, "kvm_clone": self.written}
             self.policy = doorbell.read_policy(self.opts)
             self.right = True
+            self.bells.highstates.turn(self.policy.finish)
         except ConfigError as error:
             if self.right:
                 log.error("kvm_clone reactor: %s", error)
@@ -296,15 +294,6 @@ def _question(ring: Ring) -> tuple[str, str]:
     at the same time each would be in the other's way: a release refused that was carried out.
     """
     return (policy.REQUEST if ring.bell == policy.RELEASE else ring.bell, ring.about)
-
-
-def _section(path: str) -> Any:
-    """``kvm_clone:`` as the master's files say it now; :data:`_UNREADABLE` where one is broken."""
-    try:
-        # Else a broken included file is one that says nothing: no policy, and all is refused.
-        return salt.config.master_config(path, exit_on_config_errors=True).get("kvm_clone")
-    except SystemExit:
-        return _UNREADABLE
 
 
 def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import salt.client
 import salt.exceptions
 import salt.utils.event
 
-from saltext.kvmclone import sworn
+from saltext.kvmclone import interrupts, sworn
 from saltext.kvmclone.errors import HostUnreachable, heed_interrupt
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.sworn import Unproven
@@ -33,6 +33,9 @@ GRACE = 10.0
 #: Seconds for a proven answer after one that proves nothing: mostly the minion itself, whose
 #: modules are missing or old.
 DOUBT = 6.0
+
+#: The tag of the event that Salt's bus makes of a Ctrl-C which it has swallowed.
+SWALLOWED = "salt/event/exit"
 
 #: The function that tells whether a job still runs; for :func:`ask` with ``patient``.
 WORKING = "kvm_clone.working"
@@ -126,7 +129,10 @@ class _Question:
         both = [self, *([beside] if beside else [])]
         deadline = time.monotonic() + seconds
         while not any(one.answers for one in both) and time.monotonic() < deadline:
+            interrupts.check()
             event = self.bus.get_event(wait=0.5, tag="salt/job/", full=True, auto_reconnect=True)
+            if event and event["tag"] == SWALLOWED:
+                raise interrupts.Interrupt
             for one in both if event else ():
                 if one.hear(event) and one is self:
                     deadline = min(deadline, time.monotonic() + DOUBT)

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -21,10 +23,16 @@ from typing import Any
 import salt.utils.minion
 
 from saltext.kvmclone import clone as clone_module
-from saltext.kvmclone import errors, leftovers, questions, sealed, workers
+from saltext.kvmclone import errors, interrupts, leftovers, questions, sealed, workers
 from saltext.kvmclone import request as request_module
 from saltext.kvmclone.clone import Clone
-from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NeverConnected, named
+from saltext.kvmclone.errors import (
+    HostUnreachable,
+    KvmCloneError,
+    NeverConnected,
+    NotFound,
+    named,
+)
 from saltext.kvmclone.guest.minion import Enrolment
 from saltext.kvmclone.keys import MinionKeys
 from saltext.kvmclone.kvm_host import KvmHost
@@ -33,10 +41,15 @@ from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.ownership import Minion, Worker
 from saltext.kvmclone.request import Deploy, Login, Request
 
+log = logging.getLogger(__name__)
+
 FUNCTION = "kvm_clone.remote"
 
 #: What a sealed seed is bound to beside the clone's name, in the place of a minion id.
 _SEED_PURPOSE = "seed"
+#: How long a job that was interrupted on the master's side may take on the host until the
+#: definition of its clone is there, and how often that is looked for, seconds.
+BEGUN_TIMEOUT_S, BEGUN_POLL_S = 10.0, 0.5
 
 
 class RemoteHost:
@@ -65,21 +78,42 @@ class RemoteHost:
         digest: str = "",
         seed: Mapping[str, str] = MappingProxyType({}),
     ) -> Clone:
-        public = (
-            self._public_key()
-        )  # without one no job leaves, so there is nothing to take back either
+        public = self._public_key()  # without one no job leaves, and nothing is to be taken back
         purpose = sealed.purpose(request.name, _SEED_PURPOSE)
         content = json.dumps(dict(seed)).encode()
         sealed_seed = {"seed": sealed.seal(public, content, purpose)} if seed else {}
-        return self._clone(
-            # A host that does not know of seeds would make the clone without.
-            "clone_with_seed" if seed else "clone",
-            request=_for_host(request),
-            worker=dataclasses.asdict(worker or workers.this_process()),
-            goal=goal,
-            digest=digest or request.digest(),
-            **sealed_seed,
-        )
+        worker = worker or workers.this_process()
+        try:
+            return self._clone(
+                # A host that does not know of seeds would make the clone without.
+                "clone_with_seed" if seed else "clone",
+                request=_for_host(request),
+                worker=dataclasses.asdict(worker),
+                goal=goal,
+                digest=digest or request.digest(),
+                **sealed_seed,
+            )
+        except interrupts.Interrupt:
+            with interrupts.shield():
+                self._await_begun(request.name)
+            raise
+
+    def _await_begun(self, name: str) -> None:
+        """
+        Wait until the job that was not waited for has defined its clone, or surely will not: only
+        then can it be told whether there is anything to take back.
+        """
+        deadline = time.monotonic() + BEGUN_TIMEOUT_S
+        while time.monotonic() < deadline:
+            try:
+                if self.unfinished(name):
+                    return
+            except NotFound:
+                pass
+            except KvmCloneError as error:
+                log.info("%s: what the interrupted job does cannot be told: %s", name, error)
+                return
+            time.sleep(BEGUN_POLL_S)
 
     def take_over(self, name: str, token: str, worker: Worker) -> Clone:
         return self._clone("take_over", name=name, token=token, worker=dataclasses.asdict(worker))

@@ -17,7 +17,7 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone import copying, images, markup, ownership
+from saltext.kvmclone import copying, images, interrupts, markup, ownership
 from saltext.kvmclone.codes import (
     INTERNAL_ERROR,
     NO_STORAGE_POOL,
@@ -113,7 +113,7 @@ def _patiently(ask: Callable[[], Any], busy: int) -> None:
         except HostError as error:
             if error.code != busy or time.monotonic() > deadline:
                 raise
-        time.sleep(0.3)
+        interrupts.pause(0.3)
 
 
 def exists(host: Host, path: str) -> bool:

@@ -19,6 +19,7 @@ import socket
 import time
 from contextlib import suppress
 
+from saltext.kvmclone import interrupts
 from saltext.kvmclone.codes import (
     EVENT_AGENT_LIFECYCLE,
     EVENT_LIFECYCLE,
@@ -119,7 +120,10 @@ class Watch:
         left = self.deadline - time.monotonic()
         if left <= 0:
             return False
-        rung = self._wait(min(self._pause, left), self._bell.fileno(), self._process)
+        rung = self._wait(
+            min(self._pause, left), self._bell.fileno(), self._process, interrupts.descriptor()
+        )
+        interrupts.check()
         if self._bell.fileno() in rung:
             with suppress(BlockingIOError):
                 self._bell.recv(4096)
@@ -151,7 +155,7 @@ class Watch:
             except HostUnreachable:
                 if time.monotonic() >= self.deadline:
                     raise
-                time.sleep(_RETRY)
+                interrupts.pause(_RETRY)
             else:
                 break
         log.info("%s: libvirt answers again", name)

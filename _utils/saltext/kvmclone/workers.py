@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import CreateInProgress, HostError
 from saltext.kvmclone.ownership import ALIVE, DEAD, ELSEWHERE, Worker
 
@@ -133,6 +134,7 @@ def _locked(path: str, name: str) -> int:
     """The lock file at ``path``, open and ours alone."""
     deadline = time.monotonic() + PATIENCE
     while True:
+        interrupts.check()
         try:
             descriptor = _open(path)
         except OSError as error:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from saltext.kvmclone import errors
+from saltext.kvmclone import errors, interrupts
 from saltext.kvmclone.guest.channel import (
     Channel,
     Result,
@@ -243,7 +243,7 @@ class AgentChannel(Channel):
             if time.monotonic() + pause > deadline:
                 self._kill(pid)
                 raise timed_out(label or command)
-            time.sleep(pause)
+            interrupts.pause(pause)
             pause = min(pause * _PAUSE_GROWTH, _PAUSE_MOST)
 
     @contextmanager

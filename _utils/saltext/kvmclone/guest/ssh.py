@@ -16,7 +16,7 @@ from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
-from saltext.kvmclone import errors
+from saltext.kvmclone import errors, interrupts
 from saltext.kvmclone.guest import sudo
 from saltext.kvmclone.guest.channel import (
     MOST,
@@ -92,7 +92,7 @@ def connect(
                 last = give_up.setdefault(type(exc), now + exc.grace_s)
                 if now > min(last, deadline - exc.pause_s):
                     raise exc.final(where) from exc
-                time.sleep(exc.pause_s)
+                interrupts.pause(exc.pause_s)
 
 
 def _missing_paramiko(error: Exception) -> errors.MissingPackage:
@@ -224,6 +224,7 @@ def _converse(session: Any, dialogue: sudo.Plain | sudo.Dialogue, deadline: floa
     pending, shut = b"", False
     ended_at: float | None = None
     while True:
+        interrupts.check()
         pending += dialogue.reply(output, error)
         while pending and session.send_ready():
             pending = pending[session.send(pending[:32768]) :]

@@ -1,0 +1,86 @@
+"""
+What becomes of a create that did not come to its end: taking it back, and saying so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import HostUnreachable, Interrupted, KvmCloneError
+
+#: How long a rollback goes on trying where the host does not answer (a libvirtd that is
+#: being restarted), seconds.
+PERSISTENCE = 15.0
+
+PAUSE_S = 0.5
+
+
+def persist(work: Callable[[], object]) -> None:
+    """Try again while the host does not answer: a libvirtd that restarts is back soon."""
+    deadline = time.monotonic() + PERSISTENCE
+    while True:
+        try:
+            work()
+            return
+        except HostUnreachable:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(PAUSE_S)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """
+    A create that was interrupted, as it stands after that.
+
+    :param stage: The last stage that was reached, ``""`` before the first.
+    :param there: A clone had been made.
+    :param asked: The host was asked to make one.
+    :param followed: It is another worker's, which makes it.
+    :param wish: ``on_failure``, as it was carried out.
+    :param goal: The stage that it was to reach.
+    """
+
+    name: str
+    stage: str
+    there: bool
+    asked: bool
+    followed: bool
+    wish: str
+    goal: str
+
+    def error(self) -> Interrupted:
+        """Return the bare error, which the clone's record keeps where it is kept."""
+        after = f" after '{self.stage}'" if self.stage else ""
+        return Interrupted(f"'{self.name}' was interrupted{after}.")
+
+    def tell(self, error: KvmCloneError) -> None:
+        """
+        Say in the error what became of the clone.
+
+        :param error: With a hint already where taking it back failed.
+        """
+        became, hint = self._became(bool(error.hint))
+        error.message = f"{error.message.removesuffix('.')}; {became}."
+        error.hint = f"{hint} {error.hint}".strip()
+
+    def _became(self, failed: bool) -> tuple[str, str]:
+        name = self.name
+        if failed:
+            return "taking it back failed", ""
+        if self.stage and self.stage == self.goal:
+            look = f"Look at it: {interrupts.command('show')} {name}"
+            return "it is whole and stays, only what was to come after it did not", look
+        if self.there and self.wish != "destroy":
+            state = "was switched off and is kept" if self.wish == "stop" else "is kept as it is"
+            resume, destroy = (interrupts.command(word) for word in ("resume", "destroy"))
+            hint = f"Go on: {resume} {name}   Or remove it: {destroy} {name}"
+            return f"it {state}", hint
+        if self.followed:
+            return "another create of that name goes on", ""
+        if not self.asked:
+            return "nothing was made", ""
+        return "it was taken back, and nothing of it is left", ""

@@ -1,0 +1,48 @@
+"""
+Many pieces of work at the same time, each in a thread, and what an interrupt leaves undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import Interrupted
+
+T = TypeVar("T")
+
+#: Clones that are made at the same time by one command; each boots a guest.
+AT_ONCE = 8
+
+
+def each(work: Callable[[Any], T], wanted: Sequence[Any]) -> list[T]:
+    """
+    Do a piece of work for each of many, several at the same time.
+
+    A Ctrl-C is raised in none of these threads: each piece of work looks for it.
+    """
+    with interrupts.defer(), ThreadPoolExecutor(max_workers=min(AT_ONCE, len(wanted))) as pool:
+        return list(pool.map(work, wanted))
+
+
+def require_no_interrupt(name: Any) -> None:
+    """
+    Refuse to begin what a command was interrupted before.
+
+    :raises Interrupted: Somebody wanted an end before this clone's turn came.
+    """
+    if interrupts.pressed():
+        raise Interrupted(
+            f"'{name}' was left as it is: the command was interrupted before its turn.",
+            "Repeat the command.",
+        )
+
+
+def half_destroyed(name: Any) -> Interrupted:
+    """Return what to say of a destroy that was interrupted."""
+    return Interrupted(
+        f"The destroy of '{name}' was interrupted: it may be half done, or go on at its host.",
+        f"Repeat it: {interrupts.command('destroy')} {name}",
+    )

@@ -1,0 +1,250 @@
+"""A signal sets a mark; who makes something looks for it, and cleans up undisturbed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saltext.kvmclone import at_once, copying, doors, interrupts, pipeline
+from saltext.kvmclone.errors import HostError, Interrupted
+from tests.unit.test_pipeline import REQUEST, FaultyHost, FaultyMaster
+
+LIBRARY = str(Path(interrupts.__file__).parents[2])
+
+
+def press(number: int = signal.SIGINT) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_what_makes_nothing_is_ended_where_it_is() -> None:
+    with pytest.raises(interrupts.Interrupt), interrupts.guard("salt-run kvmclone"):
+        press()
+        time.sleep(10)
+
+
+@pytest.mark.parametrize("number", interrupts.SIGNALS)
+def test_work_goes_on_until_it_looks(number: int) -> None:
+    done = []
+    with interrupts.guard("salt-run kvmclone"), interrupts.work("web1", "the create"):
+        press(number)
+        done.append("the step")
+        with interrupts.shield():
+            interrupts.check()
+            interrupts.pause(0.01)
+        with pytest.raises(interrupts.Interrupt):
+            interrupts.pause(30)
+        interrupts.check()  # once is enough: what follows cleans up
+        assert interrupts.pressed()
+    assert done
+    assert not interrupts.pressed()
+
+
+def test_a_pause_ends_when_the_signal_comes() -> None:
+    with interrupts.guard("salt-run kvmclone"), interrupts.work("web1", "the create"):
+        threading.Timer(0.2, press).start()
+        started = time.monotonic()
+        with pytest.raises(interrupts.Interrupt):
+            interrupts.pause(30)
+        assert time.monotonic() - started < 5
+
+
+def test_the_handlers_of_others_are_back_afterwards() -> None:
+    before = [signal.getsignal(number) for number in interrupts.SIGNALS]
+    with interrupts.guard("salt-run kvmclone"):
+        assert [signal.getsignal(number) for number in interrupts.SIGNALS] != before
+    assert [signal.getsignal(number) for number in interrupts.SIGNALS] == before
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupts.guard("salt-run kvmclone"):
+            press(signal.SIGHUP)
+            assert not interrupts.pressed()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_thread_that_is_not_the_main_one_changes_nothing() -> None:
+    def guarded() -> None:
+        with interrupts.guard("salt-run kvmclone"):
+            pass
+
+    thread = threading.Thread(target=guarded)
+    before = signal.getsignal(signal.SIGINT)
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+SUDDEN = """
+import ctypes, os, signal, sys, threading, time
+sys.path.insert(0, {library!r})
+from saltext.kvmclone import interrupts
+with interrupts.guard("salt-run kvmclone"), interrupts.work("web1", "the create"):
+    for after in {moments}:
+        threading.Timer(after, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    # As libvirt does: in C, where no signal ends the wait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)
+    ctypes.CDLL(None).sleep(3)
+print("whole")
+"""
+
+
+def sudden(*moments: float) -> subprocess.CompletedProcess[str]:
+    program = SUDDEN.format(library=LIBRARY, moments=moments)
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+
+def test_the_second_signal_ends_at_once_whatever_keeps_the_process_waiting() -> None:
+    started = time.monotonic()
+    done = sudden(0.1, 1.0)
+    assert time.monotonic() - started < 4
+    assert done.returncode == 130
+    assert "salt-run kvmclone.gc web1 apply=True" in done.stderr
+    assert done.stdout == ""
+
+
+def test_two_signals_in_one_moment_are_one() -> None:
+    """As ``timeout`` sends them: to its child, and to the group that the child is in."""
+    done = sudden(0.1, 0.15)
+    assert done.stdout == "whole\n"
+
+
+# --- creates ------------------------------------------------------------------------------------
+
+
+class PressedAt(FaultyHost):
+    """A host during one step of which somebody presses Ctrl-C."""
+
+    def _step(self, step: str, *rest: Any) -> Any:
+        if step == self.fails:
+            press()
+            interrupts.pause(30)
+        return super()._step(step, *rest)
+
+
+def interrupted(step: str, on_failure: str = "destroy", **kept: Any) -> tuple[Any, Any, Any]:
+    host, master = PressedAt(step), FaultyMaster()
+    with interrupts.guard("salt-run kvmclone"):
+        outcome = pipeline.create(host, replace(REQUEST, on_failure=on_failure), master=master)
+    return outcome, host, master
+
+
+@pytest.mark.parametrize("step", ["clone", "boot", "wait_for_address", "bootstrap"])
+def test_an_interrupted_create_is_taken_back_with_its_key_and_says_so(step: str) -> None:
+    outcome, host, master = interrupted(step)
+    assert isinstance(outcome.error, Interrupted)
+    assert "taken back, and nothing of it is left" in outcome.error.message
+    assert not host.there
+    assert master.accepted == {}
+    assert doors.clones([outcome])["retcode"] == 130
+
+
+@pytest.mark.parametrize(("wish", "word"), [("keep", "is kept as it is"), ("stop", "switched off")])
+def test_one_that_is_to_be_kept_is_kept_and_says_how_to_go_on(wish: str, word: str) -> None:
+    outcome, host, _master = interrupted("wait_for_address", wish)
+    assert word in outcome.error.message
+    assert "salt-run kvmclone.resume web1" in outcome.error.hint
+    assert host.there
+
+
+def test_what_breaks_after_the_signal_broke_of_it() -> None:
+    """Ctrl-C ends qemu-img and libvirt's ssh as well."""
+
+    class Breaks(PressedAt):
+        def _step(self, step: str, *rest: Any) -> Any:
+            if step == self.fails:
+                press()
+                raise HostError("qemu-img: exit code -2")
+            return super()._step(step, *rest)
+
+    with interrupts.guard("salt-run kvmclone"):
+        outcome = pipeline.create(Breaks("clone"), REQUEST, master=FaultyMaster())
+    assert isinstance(outcome.error, Interrupted)
+
+
+def test_a_rollback_is_not_disturbed_by_a_first_signal() -> None:
+    class Slow(FaultyHost):
+        def destroy(self, *args: Any, **kwargs: Any) -> Any:
+            press()
+            interrupts.pause(0.05)
+            return super().destroy(*args, **kwargs)
+
+    host = Slow("boot")
+    with interrupts.guard("salt-run kvmclone"):
+        outcome = pipeline.create(host, REQUEST, master=FaultyMaster())
+    assert outcome.error is not None
+    assert not host.there
+
+
+def test_what_was_not_begun_stays_as_it_is() -> None:
+    with interrupts.guard("salt-run kvmclone"), interrupts.defer():
+        press()
+        with pytest.raises(Interrupted, match="left as it is"):
+            at_once.require_no_interrupt("web2")
+        outcome = pipeline.create(FaultyHost(), REQUEST, master=FaultyMaster())
+    assert "nothing was made" in outcome.error.message
+
+
+def test_of_several_each_looks_for_itself() -> None:
+    begun = threading.Barrier(4)
+
+    def make(name: str) -> str:
+        with interrupts.work(name, "the create"):
+            begun.wait()
+            try:
+                interrupts.pause(30)
+            except interrupts.Interrupt:
+                return f"{name} taken back"
+        return f"{name} whole"
+
+    def later() -> None:
+        begun.wait()
+        press()
+
+    with interrupts.guard("salt-run kvmclone"):
+        threading.Thread(target=later).start()
+        ended = at_once.each(make, ["a", "b", "c"])
+    assert ended == ["a taken back", "b taken back", "c taken back"]
+
+
+def test_a_copy_is_cut_off(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"x" * 2**20)
+    target.write_bytes(b"")
+    with interrupts.guard("salt-run kvmclone"), interrupts.work("web1", "the create"):
+        press()
+        with pytest.raises(interrupts.Interrupt):
+            copying.copy(str(source), str(target))
+
+
+def test_a_conversion_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = tmp_path / "qemu-img"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    started = time.monotonic()
+    with interrupts.guard("salt-run kvmclone"), interrupts.work("web1", "the create"):
+        threading.Timer(0.3, press).start()
+        with pytest.raises(interrupts.Interrupt):
+            copying.convert("a", "qcow2", "b", "qcow2")
+    assert time.monotonic() - started < 10
+
+
+def test_a_runner_function_that_is_interrupted_answers_with_130() -> None:
+    namespace: dict[str, Any] = {"MISSING": "", "__context__": {}, "press": press, "time": time}
+    exec("def list_():\n    press()\n    time.sleep(10)\n", namespace)
+    answer = doors.runner_function(namespace["list_"])()
+    assert (answer["retcode"], namespace["__context__"]["retcode"]) == (130, 130)
+    assert answer["error"]["type"] == "Interrupted"
+    assert "kvmclone.list was interrupted" in answer["error"]["message"]
