@@ -263,6 +263,23 @@ def test_its_tpm_goes_and_no_other(world: World, host: LocalHost, efi: Callable[
     assert (STORES / f"{name}_VARS.fd").exists()
 
 
+def test_its_log_is_not_what_libvirt_writes_for_another_machine(
+    world: World, host: LocalHost, efi: Callable[..., str]
+) -> None:
+    logs = Path(SYSTEM.logs)
+    base = world.name("base")
+    efi(base, f"<serial type='pty'><log file='{logs}/{base}-late.log'/></serial>")
+    name = world.name()
+    host.clone(quick(name, base))
+    own = world.xml(name).find("./devices/serial/log")
+    assert own is not None
+    assert own.attrib["file"] == f"{logs}/{name}-late.log"
+    host.destroy(name)
+    efi(f"{name}-late")
+    again = host.plan(quick(name, base))["changes"]["serial 0 log file"]["new"]
+    assert again == f"{logs}/{name}-late-2.log"
+
+
 # --- clones of the version before ---------------------------------------------------------------
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from saltext.kvmclone import census, derived_files, domain_xml, filesystems
+from saltext.kvmclone import census, codes, derived_files, domain_xml, filesystems, verdict
 from saltext.kvmclone.census import Census, Use
 from saltext.kvmclone.derived_files import SYSTEM, Folders, Machines
+from saltext.kvmclone.domain import DomainHandle
 from saltext.kvmclone.markup import element
 from saltext.kvmclone.ownership import Record, Volume
 
@@ -142,6 +144,34 @@ def test_a_file_that_was_put_in_the_place_of_another_is_told_from_it(tmp_path: P
     path.write_bytes(b"another")
     assert not filesystems.is_same_file(str(path), known)
     assert filesystems.is_same_file(str(path), "")
+
+
+class FakeDomain:
+    """Takes the flags that it is undefined with."""
+
+    def undefineFlags(self, flags: int) -> None:
+        self.flags = flags
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_state_of_a_tpm_that_lies_where_its_definition_says_is_kept(keep: bool) -> None:
+    raw = FakeDomain()
+    host = SimpleNamespace(call=lambda function, *arguments: function(*arguments))
+    DomainHandle(host, raw).undefine(with_nvram=False, keep_tpm=keep)
+    assert bool(raw.flags & codes.UNDEFINE_KEEP_TPM) is keep
+    assert bool(raw.flags & codes.UNDEFINE_TPM) is not keep
+    assert raw.flags & codes.UNDEFINE_KEEP_NVRAM
+
+
+@pytest.mark.parametrize(
+    ("source", "named"), [("", False), ("<source type='dir' path='/srv/tpm'/>", True)]
+)
+def test_only_a_definition_that_says_where_a_tpm_keeps_its_state_is_taken_so(
+    source: str, named: bool
+) -> None:
+    tpm = f"<tpm model='tpm-crb'><backend type='emulator'>{source}</backend></tpm>"
+    text = f"<domain><name>n1</name><devices>{tpm}</devices></domain>"
+    assert verdict._names_tpm_state(text) is named
 
 
 def test_old_and_new_names_of_stores_are_ours() -> None:
