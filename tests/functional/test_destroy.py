@@ -256,7 +256,7 @@ def test_a_clone_that_was_undefined_while_it_runs_is_shown_and_keeps_its_disks(
     assert host.unfinished() is not None
     with pytest.raises(HostError, match="undefined by hand") as info:
         host.destroy(name)
-    assert "virsh define" in info.value.hint
+    assert "define /dev/stdin" in info.value.hint
     assert world.state(name) == "running"
     with connection() as conn:
         conn.defineXML(xml)

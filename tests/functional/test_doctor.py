@@ -154,12 +154,13 @@ def test_a_create_that_nobody_goes_on_with_is_unfinished(
 ) -> None:
     write_record(opened, name, stage="booted", worker=NOBODY)
     found = the_finding(world, opened, "unfinished")
-    assert found.hint == f"salt-run kvmclone.gc {name}"
+    assert found.hint == f"salt-run kvmclone.gc {name} force=True", "from here nobody can tell"
 
 
 def test_a_destroy_that_stopped_midway_is_unfinished(world: World, opened: Host, name: str) -> None:
     write_record(opened, name, stage=DESTROYING, worker=NOBODY)
-    assert "destroy" in the_finding(world, opened, "unfinished").hint
+    found = the_finding(world, opened, "unfinished")
+    assert found.hint == f"salt-run kvmclone.gc {name} apply=True force=True"
 
 
 def test_a_recorded_disk_that_was_detached_is_found(

@@ -13,6 +13,7 @@ import yaml
 from saltext.kvmclone import collect, host, publishing, questions, telling
 from saltext.kvmclone.answering import Answering
 from saltext.kvmclone.errors import ConfigError, HostUnreachable, NotFound
+from saltext.kvmclone.findings import Commands
 from saltext.kvmclone.keys import MinionKeys, generate
 from saltext.kvmclone.ledger import MADE, Entry, Ledger, Ring
 from saltext.kvmclone.leftovers import Leftover
@@ -166,7 +167,7 @@ def test_a_machine_whose_record_cannot_be_read_is_no_machine_that_is_gone(
         connection: Any = SimpleNamespace(listAllDomains=lambda _flags: [Damaged()])
 
         def __init__(self, url: str) -> None:
-            pass
+            self.commands = Commands(url)
 
         def __enter__(self) -> Host:
             return self
