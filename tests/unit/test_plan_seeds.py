@@ -74,6 +74,19 @@ def test_a_seed_beside_other_things_is_refused() -> None:
     assert "partition 3, label 'cidata'" in conflict(facts("vda", part))
 
 
+def test_a_clone_that_nobody_resets_is_told_what_it_lacks() -> None:
+    def said(request) -> list[str]:
+        warnings = plan.compute(facts("sda"), request).warnings
+        return [warning for warning in warnings if "seed is left out" in warning]
+
+    assert said(QUICK) == []
+    (warning,) = said(replace(QUICK, reset_identity=False))
+    assert "with 'reset_identity: false' nobody tells the clone's network" in warning
+    agentless = BASE.replace("org.qemu.guest_agent.0", "other")
+    made = plan.compute(facts("sda", base_xml=agentless), QUICK)
+    assert any("without a guest agent nobody tells" in warning for warning in made.warnings)
+
+
 def test_a_disk_that_could_not_be_looked_at_is_told_of() -> None:
     made = plan.compute(replace(FACTS, unread=frozenset({"sda"})), QUICK)
     assert any("If it is a cloud-init seed" in warning for warning in made.warnings)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from saltext.kvmclone import extfs
 from saltext.kvmclone.guest_view import Read
@@ -29,6 +30,8 @@ _FOLDERS = ("var/lib/cloud/seed", "lib/cloud/seed", "config-drive")
 
 _SECTOR = 512
 _MOST_PARTITIONS = 128
+#: Names in a folder of seeds that are looked at; a hostile one may hold thousands.
+_MOST_ENTRIES = 32
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def _logical(read: Read, first: int) -> Iterator[tuple[int, int]]:
 def _folder(read: Read, start: int) -> str:
     """Return the folder inside a file system that holds a seed; empty where none does."""
     for folder in _FOLDERS:
-        for name, entry in extfs.entries(read, start, folder):
+        for name, entry in islice(extfs.entries(read, start, folder), _MOST_ENTRIES):
             if extfs.is_file(read, start, entry):
                 return f"/{folder}"
             if any(extfs.entries(read, start, f"{folder}/{name}")):

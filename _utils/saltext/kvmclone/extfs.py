@@ -21,7 +21,7 @@ _FOLDER, _FILE = 0x4000, 0x8000
 _EXTENT_MAGIC = 0xF30A
 
 #: Blocks of one folder that are read; a seed's folder has one.
-_MOST_BLOCKS = 64
+_MOST_BLOCKS = 32
 _DEEPEST = 5
 
 

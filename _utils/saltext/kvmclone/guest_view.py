@@ -19,7 +19,7 @@ Read = Callable[[int, int], bytes]
 
 #: Bytes that are read at once, and kept.
 PAGE = 65536
-_PAGES_KEPT = 64
+_PAGES_KEPT = 16
 #: Where no file reaches; a damaged table may point there.
 _LAST_PAGE = 2**62 // PAGE
 

@@ -274,13 +274,16 @@ def _seed_notes(base: Domain, facts: HostFacts, request: Request, notes: Notes) 
             "clone, too, all of it again at the boot after its identity was reset (users, "
             "passwords, runcmd, power_state, a fixed address)."
         )
-    elif facts.seeds and request.seed != OWN and not base.has_agent_channel:
-        notes.warnings.append(
-            "The base's cloud-init seed is left out, and without a guest agent nobody tells the "
-            "clone's network of its new card: where cloud-init bound it to the base's, the clone "
-            "gets no address. Give it a seed of its own then (seed: {user_data: …}), or the base "
-            "an agent."
-        )
+    elif facts.seeds and request.seed != OWN:
+        why = "" if base.has_agent_channel else "without a guest agent"
+        why = why if request.reset_identity else "with 'reset_identity: false'"
+        if why:
+            notes.warnings.append(
+                f"The base's cloud-init seed is left out, and {why} nobody tells the clone's "
+                "network of its new card: where cloud-init bound it to the base's, the clone gets "
+                "no address, or the base's fixed one. Give it a seed of its own then (seed: "
+                "{user_data: …})."
+            )
 
 
 def _nvram(base: Domain, nvram: str, facts: HostFacts, notes: Notes) -> bool:

@@ -29,6 +29,8 @@ def seeded(guest):
         "instances/i-0/sem/config_ssh": "done",
         "data/instance-id": "i-1\n",
         "data/upgraded-network": "",
+        "instances/i-0/user-data.txt.i": 'Content-Disposition: x; filename="base.sh"\n',
+        "scripts/per-boot/base.sh": "echo of the user-data",
         "scripts/per-boot/mine.sh": "echo of the user-data",
         "scripts/per-boot/image.sh": "echo of the image",
         "sem/config_scripts_per_once.once": "done",
@@ -140,6 +142,8 @@ def test_a_seed_of_its_own_is_not_done_again(seeded):
     assert seeded.has(f"{LIB}/data/instance-id")
     assert not seeded.has(f"{LIB}/instances/i-0")
     assert not seeded.has(CONFIG)
+    assert not seeded.has(f"{LIB}/scripts/per-boot/base.sh")
+    assert seeded.has(f"{LIB}/scripts/per-boot/mine.sh")
 
 
 def test_a_seed_of_its_own_that_nobody_used_is_told_of(seeded):

@@ -52,6 +52,7 @@ cloud_init_with_its_own() {
         return
     fi
     present=$(readlink "$lib/instance") || present=
+    drop_user_scripts "${present##*/}"
     for each in "$lib"/instances/*; do
         if [ "${each##*/}" != "${present##*/}" ]; then drop "$each"; fi
     done
@@ -112,12 +113,14 @@ datasource:
     cloud_init_now
 }
 
-# Scripts for every boot that came as parts of the base's user-data.
+# drop_user_scripts [INSTANCE]: scripts for every boot that came as parts of user-data, but for
+# those of this instance.
 drop_user_scripts() {
     for each in "$lib"/scripts/per-boot/* "$lib"/scripts/per-instance/* "$lib"/scripts/per-once/*
     do
-        if grep -qsF "filename=\"${each##*/}\"" "$lib"/instance/user-data.txt.i \
-            "$lib"/instance/vendor-data*.txt.i; then drop "$each"; fi
+        part="filename=\"${each##*/}\""
+        if [ -n "${1-}" ] && grep -qsF "$part" "$lib/instances/$1"/*-data*.txt.i; then continue; fi
+        if grep -qsF "$part" "$lib"/instances/*/*-data*.txt.i; then drop "$each"; fi
     done
 }
 
