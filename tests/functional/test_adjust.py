@@ -167,6 +167,15 @@ def test_a_base_is_protected_also_for_a_clone_that_stands_on_it_already(
     assert os.stat(disk).st_mode == mode
 
 
+def test_what_a_clone_is_already_known_by_needs_no_mending(
+    base: str, clone: str, salt_dry: Salt
+) -> None:
+    keys = {"disks": {"vda": {"serial": "disk-0"}}, "networks": [{"model": "virtio"}]}
+    again = salt_dry.state("kvm_clone.present", clone, **wish(base, **keys))
+    assert again["result"] is True
+    assert again["changes"] == {}
+
+
 @pytest.mark.parametrize(
     ("keys", "word"),
     [
@@ -174,7 +183,10 @@ def test_a_base_is_protected_also_for_a_clone_that_stands_on_it_already(
         ({"base_domain": "another"}, "cannot become a clone of 'another'"),
         ({"disks": {"vda": {"size": "1MiB"}}}, "never shrinks"),
         ({"disks": {"vdz": {"size": "1GiB"}}}, "no such disk"),
+        ({"disks": {"vda": {"serial": "other"}}}, "the disk has disk-0"),
         ({"networks": [{"bridge": "br77"}]}, "networks"),
+        ({"networks": [{"mac": "52:54:00:00:00:77"}]}, "networks"),
+        ({"networks": [{"model": "e1000e"}]}, "networks"),
         ({"ip_source": "reserve", "address": "192.0.2.7"}, "address: 192.0.2.7"),
     ],
 )

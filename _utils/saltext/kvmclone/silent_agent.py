@@ -51,8 +51,9 @@ def warnings(
     """
     if record.agent != SILENT or answers(handle, domain):
         return ()
+    told = "has not answered yet" if state == "running" else "was silent when it got its address"
     return (
-        "Its guest agent has not answered yet, although its definition has the channel "
+        f"Its guest agent {told}, although its definition has the channel "
         f"({AGENT_CHANNEL}): the guest may not have come up, whatever its address says. Look at it"
         f"{f' on {label}' * bool(label)}: {look_at(handle, domain, state)}   If the base has no "
         "qemu-guest-agent, install it there, or take the channel out.",
