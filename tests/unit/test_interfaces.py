@@ -138,7 +138,7 @@ def test_a_guest_is_not_told_to_be_called_like_its_base() -> None:
     made = rewritten(interface("user", inside))
     assert made.conflicts == []
     assert "base" not in made.xml.partition("<devices>")[2]
-    assert made.changes["interface 0 fqdn"] == {"old": "base.test", "new": None}
+    assert made.changes["interface 0 fqdn"] == {"old": "<hidden>", "new": None}
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,12 @@ def clone_of(
     """
     state = state or handle.state()
     disks = _own_disks(record)
-    domain = domain_xml.read(handle.live())
+    live = handle.live()
+    domain = domain_xml.read(live)
+    if record.warnings:  # those of an earlier version quote the definition
+        hidden = redaction.hidden_values(live)
+        warnings = tuple(redaction.without_whole(said, hidden) for said in record.warnings)
+        record = replace(record, warnings=warnings)
     owned = {identity(disk.path, host.local) for disk in disks}
     used = [(disk, _path_of(host, disk)) for disk in domain.disks]
     shared = tuple(

@@ -190,9 +190,13 @@ def hidden_values(xml: str) -> tuple[str, ...]:
         dict.fromkeys(
             value
             for element, place, value in _values(root)
-            if not place.startswith("metadata") and shown(element, place, value) != value
+            if not place.startswith(_FOR_PEOPLE) and shown(element, place, value) != value
         )
     )
+
+
+#: Places that neither libvirt nor QEMU speaks of.
+_FOR_PEOPLE = ("metadata", "description", "title")
 
 
 def without(text: str, hidden: tuple[str, ...]) -> str:
@@ -200,8 +204,13 @@ def without(text: str, hidden: tuple[str, ...]) -> str:
     Return a text in which :data:`HIDDEN` stands for every one of these values, and for each piece
     of one: QEMU takes a value apart at its commas, and quotes what it does not understand.
     """
-    pieces = {piece for value in hidden for piece in (value, *_SEPARATORS.split(value))}
-    for piece in sorted(pieces, key=len, reverse=True):
+    pieces = {piece for value in hidden for piece in _SEPARATORS.split(value)}
+    return without_whole(without_whole(text, hidden), tuple(pieces))
+
+
+def without_whole(text: str, hidden: tuple[str, ...]) -> str:
+    """Return a text in which :data:`HIDDEN` stands for every one of these values as it is."""
+    for piece in sorted(hidden, key=len, reverse=True):
         for written in dict.fromkeys((piece.replace(",", ",,"), piece)):
             if len(written) >= _SHORTEST:
                 text = text.replace(written, HIDDEN)
