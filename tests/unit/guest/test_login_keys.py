@@ -46,7 +46,7 @@ def test_the_ssh_agent_is_asked_only_where_the_profile_says_so():
     assert resolved(ssh_agent=True)[0].login.ssh_agent is True
     assert catalogue().warnings == catalogue(ssh_agent=True).warnings == ()
     with pytest.raises(ConfigError, match="ssh_agent"):
-        catalogue(ssh_agent="yes please")
+        resolved(ssh_agent="yes please")
 
 
 def locked(key, passphrase: bytes) -> str:
