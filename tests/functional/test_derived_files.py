@@ -27,6 +27,7 @@ from saltext.kvmclone.errors import CloneInUse, PlanRefused
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.ownership import Worker
+from tests.functional.hints import tries
 from tests.functional.test_adopt import old_clone
 from tests.functional.test_rename import rename
 from tests.functional.test_takeover import dead  # noqa: F401
@@ -497,6 +498,7 @@ def saved_memory(name: str) -> bytes:
     return content
 
 
+@tries("derived_files.aside")
 def test_no_clone_is_started_from_the_memory_of_an_earlier_machine(
     world: World, host: LocalHost, base: str
 ) -> None:
@@ -520,6 +522,7 @@ def test_no_clone_is_started_from_the_memory_of_an_earlier_machine(
     ]
 
 
+@tries("derived_files.aside")
 @pytest.mark.parametrize(
     ("kind", "restarted"),
     [("save", False), ("save", True), ("snapshot", False), ("checkpoint", False)],
@@ -571,6 +574,7 @@ def test_a_clones_own_saved_memory_and_snapshots_go_with_it(
     assert everything() == before
 
 
+@tries("derived_files.aside")
 def test_a_foreign_machine_does_not_take_that_along_either(
     world: World, host: LocalHost, efi: Callable[..., str]
 ) -> None:

@@ -291,12 +291,9 @@ def test_what_others_noted_of_a_drive_goes_with_its_number() -> None:
 
 
 def test_a_kernel_that_looks_for_a_number_that_the_disk_has_no_more_is_spoken_of() -> None:
-    for name, number in (
-        ("kernel_told_a_serial_number", "ROOT-0815"),
-        ("kernel_told_what_is_seen_of_a_number", "ab0f2c5e-7f6e-4d5c-9a22-1f1e1d1c1b1a"),
-    ):
+    for name in ("kernel_told_a_serial_number", "kernel_told_what_is_seen_of_a_number"):
         (warning,) = cloned(name, sda=DiskId(serial="mine")).warnings
-        assert f"tells the guest of '{number}'" in warning
+        assert "<cmdline> tells the guest of a serial number of the base" in warning
 
 
 def test_both_sockets_of_a_screen_stay_one() -> None:
