@@ -109,6 +109,8 @@ class Host:
             )
         self.url = url
         self.calls = 0
+        #: libvirt's objects of the storage pools that were looked up over this connection.
+        self.pools: dict[str, Any] = {}
         libvirt.registerErrorHandler(_hear, None)
         if listen:
             _loop_runs()
@@ -116,6 +118,7 @@ class Host:
 
     def _open(self) -> None:
         self._hears = _loop_process == os.getpid()
+        self.pools.clear()
         _heard.failure = None
         try:
             self.connection = libvirt.open(self.url)

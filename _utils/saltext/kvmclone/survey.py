@@ -28,14 +28,20 @@ from saltext.kvmclone.domain_xml import Disk, Domain
 from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.request import Request
-from saltext.kvmclone.rewrite import Identity, rewrite
+from saltext.kvmclone.rewrite.outcome import written_paths
 
 #: Every network device of this machine has a folder here.
 _DEVICES = "/sys/class/net"
 
 
-def facts(host: Host, request: Request) -> HostFacts:
-    """Ask the host everything that planning one clone needs; changes nothing."""
+def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
+    """
+    Ask the host everything that planning one clone needs; change nothing.
+
+    :param taken: Whether a domain of the clone's name is there, where somebody just looked.
+    """
+    if taken is None:
+        taken = host.find(request.name) is not None
     base = host.domain(request.base_domain)
     definition = base.definition()
     domain = domain_xml.read(definition)
@@ -71,16 +77,16 @@ def facts(host: Host, request: Request) -> HostFacts:
         occupied.add(nvram)
     return HostFacts(
         base_xml=definition,
-        base_state=base.state(),
+        base_state="shutoff" if base.was_off else base.state(),
         base_saved=base.is_saved(),
         base_snapshots=_snapshots(host, base, sources),
         local=host.local,
-        taken=host.find(request.name) is not None,
+        taken=taken,
         sources=sources,
         pools=known,
         existing=frozenset(occupied),
         users=_users(host, occupied),
-        standing=_standing(definition, request.name) if host.local else frozenset(),
+        standing=_standing(definition) if host.local else frozenset(),
         missing=frozenset(missing),
         networks=_networks(host, request),
         bridges=_bridges(request) if host.local else {},
@@ -111,12 +117,10 @@ def _users(host: Host, paths: set[str]) -> dict[str, str]:
     return told
 
 
-def _standing(definition: str, name: str) -> frozenset[str]:
-    """What lies in the folders that the base's logs and sockets are in."""
-    cards = ("",) * len(domain_xml.read(definition).interfaces)
-    written = rewrite(definition, Identity(name, "", cards), ()).paths
+def _standing(definition: str) -> frozenset[str]:
+    """Return the files that lie in the folders of the base's logs and sockets."""
     found: set[str] = set()
-    for folder in {os.path.dirname(path) for path in written}:
+    for folder in {os.path.dirname(path) for path in written_paths(markup.parse(definition))}:
         with suppress(OSError):  # not made yet; or not ours to see, like what is in it
             found.update(os.path.join(folder, file) for file in os.listdir(folder))
     return frozenset(found)
