@@ -30,7 +30,7 @@ from saltext.kvmclone import markup, ownership
 from saltext.kvmclone.operations import LocalHost
 from saltext.kvmclone.request import Request
 
-GOAL = 1.3
+GOAL = 1.15
 
 
 class Bench:

@@ -12,7 +12,7 @@ from saltext.kvmclone.operations import LocalHost
 from tests.functional.world import World, quick
 
 #: What a quick clone of one disk may ask of libvirt, connecting not counted.
-MOST = 17
+MOST = 12
 
 
 def _calls_of_one_clone(world: World, host: LocalHost, base: str, word: str) -> int:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from saltext.kvmclone import markup
 from saltext.kvmclone.rewrite import DiskId, Identity, Rewritten, rewrite
+from saltext.kvmclone.rewrite.outcome import written_paths
 
 CORPUS = Path(__file__).parent.parent / "data" / "corpus"
 IDENTITY = Identity(
@@ -341,3 +343,10 @@ def test_what_is_told_of_a_file_is_where_the_base_has_it() -> None:
 
 def test_a_note_in_passing_is_kept() -> None:
     assert "the mother of all" in cloned("note_of_others_in_passing").xml
+
+
+@pytest.mark.parametrize("name", sorted(FATES))
+def test_the_paths_that_a_machine_writes_are_known_before_they_are_rewritten(name: str) -> None:
+    """The host is asked what lies in their folders, so none may be missing."""
+    root = markup.parse((CORPUS / f"{name}.xml").read_text())
+    assert set(cloned(name).paths) <= written_paths(root)

@@ -117,9 +117,13 @@ def in_progress(record: Record, name: str, commands: Commands) -> CreateInProgre
     return CreateInProgress(message, hint, asdict(work))
 
 
-def refuse_existing(host: Host, name: str, label: str, me: Worker | None = None) -> None:
+def refuse_existing(host: Host, name: str, label: str, me: Worker | None = None) -> bool:
     """
+    Refuse a name that a clone of ours has.
+
     :param me: The worker whose own leftovers are no reason.
+    :return: Whether a domain of that name is there all the same: a foreign one, or our own
+        leftovers.
     :raises AlreadyExists: A clone of that name is there and complete; carries it.
     :raises KeptAfterFailure: It failed, and was kept.
     :raises CreateInProgress: Somebody is at work on it, or died at it.
@@ -128,14 +132,16 @@ def refuse_existing(host: Host, name: str, label: str, me: Worker | None = None)
         handle = host.find(name)
         record = handle.record() if handle else None
         if handle is None or record is None:
-            return  # a foreign one is refused by the plan, together with everything else
+            # A foreign one is refused by the plan, together with everything else.
+            return handle is not None
         if me is not None and record.worker.token == me.token:
-            return
+            return True
         if record.failed and record.stage != DESTROYING:
             raise kept(record, name, host.commands)
         if record.stage == DESTROYING or not record.complete:
             raise in_progress(record, name, host.commands)
         raise already_exists(shown(host, handle, record, label), host.commands)
+    return False
 
 
 def _expiry(when: float) -> str:

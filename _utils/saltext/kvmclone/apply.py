@@ -261,7 +261,7 @@ def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
     base = host.find(plan.base)
     record = base.record() if base else None
     going = base is None or (record is not None and record.stage == DESTROYING)
-    state = "gone, or being destroyed," if going else base.state() if base else ""
+    state = "gone, or being destroyed," if going or base is None else _state_of(base)
     disks = plan.record.base_disks if host.local else ()
     changed = [disk.path for disk in disks if drift.differs(host, disk)]
     if state != "shutoff" or changed:
@@ -271,6 +271,10 @@ def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
             "Let the base rest, then repeat the command: "
             + host.commands.virsh("shutdown", plan.base),
         )
+
+
+def _state_of(base: DomainHandle) -> str:
+    return "shutoff" if base.was_off else base.state()
 
 
 def _undo(host: Host, journal: _Journal, error: BaseException) -> None:

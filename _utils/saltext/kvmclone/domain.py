@@ -64,6 +64,11 @@ class DomainHandle:
         """As libvirt writes it, with hyphens; costs no call."""
         return str(self.raw.UUIDString())
 
+    @property
+    def was_off(self) -> bool:
+        """Tell whether it was off at the moment it was looked up; costs no call."""
+        return bool(self.raw.ID() < 0)
+
     def definition(self) -> str:
         """The definition as the next start will use it, console passwords included."""
         flags = XML_INACTIVE | XML_SECURE

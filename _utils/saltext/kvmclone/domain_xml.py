@@ -7,6 +7,7 @@ Pure: lxml only. Nothing here decides; :mod:`.rewrite` changes the XML and
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from lxml import etree
@@ -141,9 +142,10 @@ class Domain:
     cpus_now: int = 0
 
 
+@functools.lru_cache(maxsize=8)  # one create looks several times at the base's and its own
 def read(xml: str, stores: str = derived_files.SYSTEM.stores) -> Domain:
     """
-    The facts of a definition.
+    Return the facts of a definition.
 
     :param xml: As ``XMLDesc`` gives it; live XML also tells whether the agent is connected.
     :param stores: Where the daemon makes a variable store that the definition does not mention;

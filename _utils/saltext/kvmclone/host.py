@@ -113,6 +113,8 @@ class Host:
         self.url = url
         self.commands = commands or Commands(url)
         self.calls = 0
+        #: libvirt's objects of the storage pools that were looked up over this connection.
+        self.pools: dict[str, Any] = {}
         libvirt.registerErrorHandler(_hear, None)
         if listen:
             _loop_runs()
@@ -120,6 +122,7 @@ class Host:
 
     def _open(self) -> None:
         self._hears = _loop_process == os.getpid()
+        self.pools.clear()
         _heard.failure = None
         try:
             self.connection = libvirt.open(self.url)

@@ -116,8 +116,8 @@ class LocalHost:
     ) -> Clone:
         def work(host: Host) -> Clone:
             me = worker or workers.this_process()
-            answers.refuse_existing(host, request.name, self.label)
-            planned = plan.compute(survey.facts(host, request), request, me)
+            taken = answers.refuse_existing(host, request.name, self.label)
+            planned = plan.compute(survey.facts(host, request, taken), request, me)
             record = replace(
                 planned.record,
                 goal=goal,

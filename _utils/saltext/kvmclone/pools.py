@@ -71,14 +71,27 @@ def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFact
 
 
 def holder(host: Host, path: str) -> Any | None:
-    """libvirt's object of the active pool that holds the file; None where none does."""
-    with absent(NO_STORAGE_VOL):
-        raw = host.call(host.connection.storageVolLookupByPath, path)
-        return host.call(raw.storagePoolLookupByVolume)
-    with absent(NO_STORAGE_POOL):
+    """Return libvirt's object of the active pool that holds the file; None where none does."""
+    # A file's folder tells its pool in one call. The folder of devices is that of many pools.
+    folder_first = host.local and not path.startswith("/dev/")
+    raw = _over_folder(host, path) if folder_first else None
+    if raw is None:
+        with absent(NO_STORAGE_VOL):
+            volume = host.call(host.connection.storageVolLookupByPath, path)
+            raw = host.call(volume.storagePoolLookupByVolume)
+    if raw is None and not folder_first:
         # A file put there by hand, which libvirt has not noticed yet.
-        raw = host.call(host.connection.storagePoolLookupByTargetPath, os.path.dirname(path))
-        return raw if host.local or volumes.lookup(host, path) is not None else None
+        raw = _over_folder(host, path)
+        if raw is not None and not host.local and volumes.lookup(host, path) is None:
+            raw = None
+    if raw is not None:
+        host.pools[str(raw.name())] = raw
+    return raw
+
+
+def _over_folder(host: Host, path: str) -> Any | None:
+    with absent(NO_STORAGE_POOL):
+        return host.call(host.connection.storagePoolLookupByTargetPath, os.path.dirname(path))
     return None
 
 

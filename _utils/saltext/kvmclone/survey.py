@@ -34,18 +34,23 @@ from saltext.kvmclone.domain_xml import Disk, Domain
 from saltext.kvmclone.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts, SwitchFacts
 from saltext.kvmclone.host import DomainHandle, Host, absent
 from saltext.kvmclone.request import Request
-from saltext.kvmclone.rewrite import Identity, rewrite
+from saltext.kvmclone.rewrite.outcome import written_paths
 
 #: Every network device of this machine has a folder here.
 _DEVICES = "/sys/class/net"
 
 
-def facts(host: Host, request: Request) -> HostFacts:
-    """Ask the host everything that planning one clone needs; changes nothing."""
+def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
+    """
+    Ask the host everything that planning one clone needs; change nothing.
+
+    :param taken: Whether a domain of the clone's name is there, where somebody just looked.
+    """
+    if taken is None:
+        taken = host.find(request.name) is not None
     base = host.domain(request.base_domain)
     definition = base.definition()
     domain = domain_xml.read(definition, host.folders.stores)
-    taken = host.find(request.name) is not None
     sources: dict[str, SourceFacts] = {}
     known: dict[str, PoolFacts] = {}
     occupied: set[str] = set()
@@ -83,7 +88,7 @@ def facts(host: Host, request: Request) -> HostFacts:
         occupied |= {path for path in places if volumes.exists(host, path)}
     return HostFacts(
         base_xml=definition,
-        base_state=base.state(),
+        base_state="shutoff" if base.was_off else base.state(),
         base_saved=base.is_saved(),
         base_snapshots=_snapshots(host, base, sources),
         local=host.local,
@@ -94,7 +99,7 @@ def facts(host: Host, request: Request) -> HostFacts:
         pools=known,
         existing=frozenset(occupied),
         users=_users(host, occupied),
-        standing=_standing(host, definition, request.name) if host.local else frozenset(),
+        standing=_standing(host, definition) if host.local else frozenset(),
         missing=frozenset(missing),
         seeds=seeds,
         unread=unread,
@@ -129,13 +134,12 @@ def _users(host: Host, paths: set[str]) -> dict[str, str]:
     return told
 
 
-def _standing(host: Host, definition: str, name: str) -> frozenset[str]:
+def _standing(host: Host, definition: str) -> frozenset[str]:
     """
-    What lies in the folders that the base's logs and sockets are in, or will: libvirt's own
-    files for other machines.
+    Return the files that lie in the folders of the base's logs and sockets, or will: libvirt's
+    own files for other machines.
     """
-    cards = ("",) * len(domain_xml.read(definition).interfaces)
-    written = rewrite(definition, Identity(name, "", cards), ()).paths
+    written = written_paths(markup.parse(definition))
     found: set[str] = set()
     for folder in {os.path.dirname(path) for path in written}:
         with suppress(OSError):  # not made yet; or not ours to see, like what is in it

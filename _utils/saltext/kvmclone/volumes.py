@@ -39,10 +39,11 @@ PATIENCE = 60.0
 
 
 def pool_named(host: Host, name: str) -> Any | None:
-    """libvirt's object of a storage pool; None where there is none of that name."""
-    with absent(NO_STORAGE_POOL):
-        return host.call(host.connection.storagePoolLookupByName, name)
-    return None
+    """Return libvirt's object of a storage pool; None where there is none of that name."""
+    if name not in host.pools:
+        with absent(NO_STORAGE_POOL):
+            host.pools[name] = host.call(host.connection.storagePoolLookupByName, name)
+    return host.pools.get(name)
 
 
 def lookup(host: Host, path: str) -> Any | None:

@@ -83,6 +83,22 @@ class Rewritten:
         return self.paths[path]
 
 
+def written_paths(root: etree._Element) -> frozenset[str]:
+    """
+    Return every path of a definition that one machine writes, or listens on, apart from its disks.
+
+    These are the paths that :func:`own_path` gives the clone a name of its own for.
+    """
+    return frozenset(
+        path
+        for device in root.iterfind("./devices/*")
+        if device.tag != "disk"
+        for element in device.iter(etree.Element)
+        for attribute in ("file", "logFile", "path", "socket")
+        if (path := element.get(attribute, "")).startswith("/")
+    )
+
+
 def drop(element: etree._Element, attribute: str) -> str | None:
     """Remove an attribute, if it is there; answers with what it was."""
     value = element.get(attribute)
@@ -145,8 +161,8 @@ def own_path(
 
 
 def mentions(value: str, base: str) -> bool:
-    """Whether a text holds the base's name as a word of its own."""
-    return bool(base) and _word(base).search(value) is not None
+    """Tell whether a text holds the base's name as a word of its own."""
+    return bool(base) and base in value and _word(base).search(value) is not None
 
 
 def _word(base: str) -> re.Pattern[str]:

@@ -74,6 +74,9 @@ _SEEN_OF_A_NUMBER = 20
 #: Twelve hexadecimal digits in pairs, however a MAC address is written; they may overlap.
 _MAC = re.compile(r"(?=((?:[0-9a-f]{2}[:.-]?){5}[0-9a-f]{2}))", re.IGNORECASE)
 
+#: Characters of a MAC address without separators; a uuid is longer.
+_SHORTEST_MAC = 12
+
 #: Paths inside a text.
 _PATHS = re.compile(r"/[^\s'\"<>,;=]*")
 
@@ -314,16 +317,19 @@ def _is_settled(element: etree._Element, out: Rewritten) -> bool:
 
 
 def _marked(value: str, base: Marks) -> str:
-    """Which mark of the base a value holds, in words; empty for none."""
-    bare = _bare(value)
-    if any(uuid in bare for uuid in base.uuids):
-        return "a uuid"
-    if base.macs and any(_bare(found[1]) in base.macs for found in _MAC.finditer(value)):
-        return "a MAC address"
-    if _named_in(value, base.paths):
-        return "a disk"
-    if _named_in(value, base.files):
-        return "a file"
+    """Name the mark of the base that a value holds, in words; empty for none."""
+    # Most values of a definition are too short to hold one.
+    if len(value) >= _SHORTEST_MAC:
+        bare = _bare(value)
+        if any(uuid in bare for uuid in base.uuids):
+            return "a uuid"
+        if base.macs and any(_bare(found[1]) in base.macs for found in _MAC.finditer(value)):
+            return "a MAC address"
+    if "/" in value:
+        if _named_in(value, base.paths):
+            return "a disk"
+        if _named_in(value, base.files):
+            return "a file"
     return ""
 
 
