@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from lab.lab import connection
+from saltext.kvmclone import collect, workers
 from saltext.kvmclone.errors import CloneInUse
 from saltext.kvmclone.host import Host
 from saltext.kvmclone.operations import LocalHost
@@ -253,6 +255,25 @@ def test_a_foreign_machine_with_a_lost_overlay_can_be_removed(
     host.destroy(base, force=True)
     assert not world.exists(base)
     assert sha256(disk) == before
+
+
+def test_a_leftover_with_a_snapshot_is_removed_by_name_and_force(
+    world: World, host: LocalHost, base: str
+) -> None:
+    """Its create died; somebody had taken a snapshot meanwhile."""
+    name = world.name()
+    dead = replace(workers.this_process(), pid=2**22 + 1)  # there is none
+    host.clone(quick(name, base), dead, "addressed")
+    disk = world.disks(name)[0]
+    overlay = snapshot(world, name)
+    rows = collect.collect(host, name, apply=True)
+    assert {row.kind for row in rows} == {"kept"}
+    assert "force=True" in rows[0].reason
+    assert disk.exists()
+    rows = collect.collect(host, name, apply=True, force=True)
+    assert str(overlay) in [row.path for row in rows if row.kind == "kept"]
+    assert not disk.exists()
+    assert overlay.exists()
 
 
 # --- what the doctor finds ----------------------------------------------------------------------
