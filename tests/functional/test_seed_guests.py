@@ -52,7 +52,7 @@ ethernets:
     file.write_text(xml.replace(xml.partition("<mac address='")[2][:17], MAC))
     virsh("define", str(file))
     lab.start(name)
-    wait_until(lambda: "shut off" in virsh("domstate", name), "the base's own end", 400)
+    wait_until(lambda: "shut off" in virsh("domstate", name), "the base's own end", 900)
     yield name
 
 
@@ -71,7 +71,7 @@ def booted_again(name: str) -> None:
     """Switch it off and on, and wait until everything that a boot starts has come to its end."""
     virsh("destroy", name)
     virsh("start", name)
-    wait_until(lambda: boot_is_over(name), f"the next boot of {name}", 400)
+    wait_until(lambda: boot_is_over(name), f"the next boot of {name}", 600)
 
 
 def facts(name: str) -> dict[str, str]:
