@@ -203,7 +203,8 @@ def show(*names, name=None):
 def list_():
     """
     Every clone of every configured host. A host that does not answer is named under
-    ``unreachable`` and makes ``retcode`` 1; the others are listed all the same.
+    ``unreachable`` and makes ``retcode`` 1, as is a provider that cannot be read; the others are
+    listed all the same. A name that two hosts have stands there again as ``NAME (HOST)``.
 
     CLI Example:
 
