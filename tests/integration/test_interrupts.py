@@ -306,6 +306,29 @@ def test_on_the_host_itself_and_under_salt_cloud_it_is_taken_back_as_well(
     assert "it was taken back, and nothing of it is left" in said
 
 
+@pytest.mark.usefixtures("nothing_is_left")
+def test_ctrl_c_on_the_client_leaves_the_job_and_ending_the_job_takes_the_clone_back(
+    salt: SaltWorld, names: Callable[[str], str], base: str
+) -> None:
+    name = names("job")
+    words = ["-c", str(salt.conf), "-t", "60", "kvm01", "kvm_clone.create", name]
+    words += [f"base_domain={base}", "clone_strategy=quick", "ip_source=qemu-agent"]
+    client = Run(salt, *words, program=str(salt.venv / "bin/salt"), terminal=True)
+    waits_for_its_address(name)
+    client.press()
+    client.end()
+    assert runs(name)
+    running = salt.salt("kvm01", "saltutil.running").data["kvm01"]
+    (job,) = [one["jid"] for one in running if one["fun"] == "kvm_clone.create"]
+    salt.salt("kvm01", "saltutil.term_job", job)
+    wait_until(lambda: name not in domains(), timeout=60, what=f"{name} to be taken back")
+    wait_until(
+        lambda: not salt.salt("kvm01", "saltutil.find_job", job).data["kvm01"],
+        timeout=60,
+        what="the end of the job",
+    )
+
+
 @pytest.mark.parametrize("line", ["3007", "3006"])
 def test_the_older_lines_of_salt_end_with_the_same_words_and_exit_code(
     lab: Lab, base: str, line: str
