@@ -53,7 +53,7 @@ def test_the_first_contact_is_said_and_from_the_reset_on_the_keys_are_ours(guest
     assert not any(line in of_base for line in shown.splitlines())
     assert all(shown.count(line) == 2 for line in record.host_keys), "both halves are new"
     scanned = subprocess.run(
-        ["ssh-keyscan", clone.address], capture_output=True, text=True, check=True
+        ["ssh-keyscan", "-T", "60", clone.address], capture_output=True, text=True, check=True
     ).stdout
     served = {" ".join(line.split()[1:3]) for line in scanned.splitlines() if line[0] != "#"}
     assert served == set(record.host_keys), "sshd serves exactly these"
