@@ -22,15 +22,16 @@ import saltext.kvmclone
 
 saltext.kvmclone.refresh()
 
-from saltext.kvmclone import doors
+from saltext.kvmclone import entrypoints
 
 try:
-    from saltext.kvmclone import at_once, cloud, cloud_keys, interrupts
+    from saltext.kvmclone import interrupts
     from saltext.kvmclone.errors import Interrupted, KvmCloneError
+    from saltext.kvmclone.master import at_once, cloud_driver, cloud_keys
 
     MISSING = ""
 except ImportError as error:
-    MISSING = doors.missing(error)
+    MISSING = entrypoints.missing(error)
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def __init__(opts):
 
 def get_configured_provider():
     """The first provider of this driver that is configured, or False."""
-    return cloud.configured_provider(__opts__, _active_provider() or __virtualname__)
+    return cloud_driver.configured_provider(__opts__, _active_provider() or __virtualname__)
 
 
 def _active_provider():
@@ -66,7 +67,7 @@ def _active_provider():
 
 
 def _asked():
-    return cloud.Asked(__opts__, _active_provider(), __utils__, _NOTED)
+    return cloud_driver.Asked(__opts__, _active_provider(), __utils__, _NOTED)
 
 
 def _answer(work):

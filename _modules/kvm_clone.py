@@ -18,29 +18,26 @@ import saltext.kvmclone
 
 saltext.kvmclone.refresh()
 
-from saltext.kvmclone import asking, doors, interrupts, names, sworn
+from saltext.kvmclone import entrypoints, interrupts
 from saltext.kvmclone.errors import Interrupted, KvmCloneError
-from saltext.kvmclone.request import DEFAULT_URL
+from saltext.kvmclone.model.names import check
+from saltext.kvmclone.model.request import DEFAULT_URL
+from saltext.kvmclone.reactor import request_spool
+from saltext.kvmclone.system import signed_answers
 
 try:
-    from saltext.kvmclone import (
-        checks,
-        cloud_files,
-        collect,
-        enrolment,
-        findings,
-        host,
-        operations,
-        pipeline,
-        publishing,
-        telling,
-        watchman,
-    )
-    from saltext.kvmclone import remote as wire
+    from saltext.kvmclone.config import cloud_files, validate
+    from saltext.kvmclone.hosts import beacon, provision, reports
+    from saltext.kvmclone.hosts import gc as collect
+    from saltext.kvmclone.hosts import remote as wire
+    from saltext.kvmclone.hosts.local import LocalHost
+    from saltext.kvmclone.hypervisor.host import available
+    from saltext.kvmclone.inventory import findings
+    from saltext.kvmclone.master import enrolment, progress
 
-    MISSING = "" if host.available() else doors.missing_package("libvirt-python")
+    MISSING = "" if available() else entrypoints.missing_package("libvirt-python")
 except ImportError as error:
-    MISSING = doors.missing(error)
+    MISSING = entrypoints.missing(error)
 
 __virtualname__ = "kvm_clone"
 
@@ -61,7 +58,7 @@ def _request(name, profile, keys):
 def _catalogue():
     """What is configured for this host; of what is wrong with parts of it a warning is given."""
     found = cloud_files.read(__opts__, __pillar__)
-    telling.configuration(found.problems.found)
+    progress.configuration(found.problems.found)
     return found
 
 
@@ -72,7 +69,7 @@ def _warned(answer):
 
 
 def _host(url=None):
-    return operations.LocalHost(url or DEFAULT_URL, __opts__["id"], findings.AT_HOST)
+    return LocalHost(url or DEFAULT_URL, __opts__["id"], findings.AT_HOST)
 
 
 def _guarded(work, name, what):
@@ -161,9 +158,9 @@ def create(name, profile=None, start=True, **keys):
     """
 
     def work():
-        doors.switches(start=start)
+        entrypoints.switches(start=start)
         request, secrets = _request(name, profile, keys)
-        outcome = pipeline.create(_host(request.url), request, secrets, start=start)
+        outcome = provision.create(_host(request.url), request, secrets, start=start)
         if outcome.error is not None:
             raise outcome.error
         return _warned(outcome.as_dict())
@@ -192,10 +189,10 @@ def adjust(name, profile=None, test=False, **keys):
     """
 
     def work():
-        doors.switches(test=test)
+        entrypoints.switches(test=test)
         wished = keys
         if not profile and "base_domain" not in keys:
-            wished = {**_host(keys.get("url")).show(names.check(name)).origin, **keys}
+            wished = {**_host(keys.get("url")).show(check(name)).origin, **keys}
         request, _secrets = _request(name, profile, wished)
         return _host(request.url).adjust(request, dry=test).as_dict()
 
@@ -225,7 +222,7 @@ def bootstrap(name, profile=None, url=None, **keys):
         request, enrolled = enrolment.on_this_host(
             __opts__,
             _catalogue(),
-            here.show(names.check(name)),
+            here.show(check(name)),
             profile or "",
             given,
         )
@@ -250,7 +247,7 @@ def resume(name, url=None):
         def resolve(item):
             return _request(name, item.profile, item.overrides)
 
-        outcome = pipeline.resume(_host(url), names.check(name), resolve)
+        outcome = provision.resume(_host(url), check(name), resolve)
         if outcome.error is not None:
             raise outcome.error
         return outcome.as_dict()
@@ -277,8 +274,8 @@ def destroy(name, force=False, url=None, test=False):
     """
 
     def work():
-        doors.switches(force=force, test=test)
-        return _host(url).destroy(names.check(name), force, dry=test).as_dict()
+        entrypoints.switches(force=force, test=test)
+        return _host(url).destroy(check(name), force, dry=test).as_dict()
 
     return _guarded(work, name, "the destroy")
 
@@ -293,7 +290,7 @@ def start(name, url=None):
 
         salt kvm01 kvm_clone.start web1
     """
-    return _answered(lambda: _host(url).power(names.check(name), "start").as_dict())
+    return _answered(lambda: _host(url).power(check(name), "start").as_dict())
 
 
 def stop(name, url=None):
@@ -306,7 +303,7 @@ def stop(name, url=None):
 
         salt kvm01 kvm_clone.stop web1
     """
-    return _answered(lambda: _host(url).power(names.check(name), "stop").as_dict())
+    return _answered(lambda: _host(url).power(check(name), "stop").as_dict())
 
 
 def reboot(name, url=None):
@@ -320,7 +317,7 @@ def reboot(name, url=None):
 
         salt kvm01 kvm_clone.reboot web1
     """
-    return _answered(lambda: _host(url).power(names.check(name), "reboot").as_dict())
+    return _answered(lambda: _host(url).power(check(name), "reboot").as_dict())
 
 
 def show(name, url=None):
@@ -333,7 +330,7 @@ def show(name, url=None):
 
         salt kvm01 kvm_clone.show web1
     """
-    return _answered(lambda: _host(url).show(names.check(name)).as_dict())
+    return _answered(lambda: _host(url).show(check(name)).as_dict())
 
 
 def list_clones(url=None):
@@ -359,7 +356,7 @@ def addresses(name, url=None):
 
         salt kvm01 kvm_clone.addresses web1
     """
-    return _answered(lambda: _host(url).show(names.check(name)).as_dict()["addresses"])
+    return _answered(lambda: _host(url).show(check(name)).as_dict()["addresses"])
 
 
 def pending_changes(name, url=None):
@@ -373,7 +370,7 @@ def pending_changes(name, url=None):
 
         salt kvm01 kvm_clone.pending_changes web1
     """
-    return _answered(lambda: _host(url).pending_changes(names.check(name)))
+    return _answered(lambda: _host(url).pending_changes(check(name)))
 
 
 def exists(name, url=None):
@@ -386,7 +383,7 @@ def exists(name, url=None):
 
         salt kvm01 kvm_clone.exists web1
     """
-    return _answered(lambda: _host(url).exists(names.check(name)))
+    return _answered(lambda: _host(url).exists(check(name)))
 
 
 def wait_for_address(name, timeout=600, ip_source=None, url=None):
@@ -407,9 +404,9 @@ def wait_for_address(name, timeout=600, ip_source=None, url=None):
     """
 
     def work():
-        seconds = checks.argument("timeout", timeout, key="wait_for_ip_timeout")
-        source = checks.argument("ip_source", ip_source) if ip_source else ""
-        return _host(url).address_of(names.check(name), seconds, source)
+        seconds = validate.argument("timeout", timeout, key="wait_for_ip_timeout")
+        source = validate.argument("ip_source", ip_source) if ip_source else ""
+        return _host(url).address_of(check(name), seconds, source)
 
     return _answered(work)
 
@@ -435,8 +432,8 @@ def gc(name=None, apply=False, force=False, url=None):
     """
 
     def work():
-        doors.switches(apply=apply, force=force)
-        only = names.check(name) if name is not None else ""
+        entrypoints.switches(apply=apply, force=force)
+        only = check(name) if name is not None else ""
         return [item.as_dict() for item in collect.collect(_host(url), only, apply, force)]
 
     return _answered(work)
@@ -488,7 +485,7 @@ def adopt(name, base_domain=None, url=None):
 
         salt kvm01 kvm_clone.adopt oldclone
     """
-    return _answered(lambda: _host(url).adopt(names.check(name), base_domain or "").as_dict())
+    return _answered(lambda: _host(url).adopt(check(name), base_domain or "").as_dict())
 
 
 def unprotect(base_domain, url=None):
@@ -518,7 +515,7 @@ def remote(operation, arguments, url=DEFAULT_URL, challenge=None):
     answer = _answered(lambda: wire.serve(__opts__, operation, arguments, url))
     if "error" in answer:
         __context__["retcode"] = 1
-    return _answered(lambda: sworn.answer(__opts__, "kvm_clone.remote", challenge, answer))
+    return _answered(lambda: signed_answers.answer(__opts__, "kvm_clone.remote", challenge, answer))
 
 
 def working(jid, challenge=None):
@@ -532,7 +529,7 @@ def working(jid, challenge=None):
         salt kvm01 kvm_clone.working 20261125101112131415
     """
     return _answered(
-        lambda: sworn.answer(
+        lambda: signed_answers.answer(
             __opts__, "kvm_clone.working", challenge, wire.working(__opts__, str(jid))
         )
     )
@@ -560,7 +557,7 @@ def ask(name, profile, **keys):
 
     def work():
         keys_given = {key: value for key, value in keys.items() if not key.startswith("__")}
-        return asking.Asking(__opts__).ask("request", names.check(name), profile, keys_given)
+        return request_spool.Asking(__opts__).ask("request", check(name), profile, keys_given)
 
     token = _anywhere(work)
     _ring("kvm_clone/request", {"name": name})
@@ -577,7 +574,7 @@ def release(name):
 
         salt-call kvm_clone.release ci01-build7
     """
-    token = _anywhere(lambda: asking.Asking(__opts__).ask("release", names.check(name)))
+    token = _anywhere(lambda: request_spool.Asking(__opts__).ask("release", check(name)))
     _ring("kvm_clone/release", {"name": name})
     return token
 
@@ -600,7 +597,7 @@ def asked():
 
         salt-call kvm_clone.asked
     """
-    return _anywhere(lambda: asking.Asking(__opts__).all())
+    return _anywhere(lambda: request_spool.Asking(__opts__).all())
 
 
 def pending(challenge=None):
@@ -618,8 +615,8 @@ def pending(challenge=None):
         salt ci01 kvm_clone.pending
     """
     return _anywhere(
-        lambda: sworn.answer(
-            __opts__, "kvm_clone.pending", challenge, asking.Asking(__opts__).pending()
+        lambda: signed_answers.answer(
+            __opts__, "kvm_clone.pending", challenge, request_spool.Asking(__opts__).pending()
         )
     )
 
@@ -634,7 +631,7 @@ def told(answers):
 
         salt ci01 kvm_clone.told '{}'
     """
-    return _anywhere(lambda: asking.Asking(__opts__).told(answers))
+    return _anywhere(lambda: request_spool.Asking(__opts__).told(answers))
 
 
 # --- for the mine, and for the schedule
@@ -651,7 +648,7 @@ def published(url=DEFAULT_URL):
 
         salt kvm01 kvm_clone.published
     """
-    return _answered(lambda: publishing.published(url, __opts__["id"]))
+    return _answered(lambda: reports.published(url, __opts__["id"]))
 
 
 def published_addresses(profile=None, tag=None, url=DEFAULT_URL):
@@ -669,7 +666,7 @@ def published_addresses(profile=None, tag=None, url=DEFAULT_URL):
 
         salt kvm01 kvm_clone.published_addresses tag=web
     """
-    return _answered(lambda: publishing.addresses(url, profile or "", tag or ""))
+    return _answered(lambda: reports.addresses(url, profile or "", tag or ""))
 
 
 def ring_expired(url=DEFAULT_URL):
@@ -683,7 +680,7 @@ def ring_expired(url=DEFAULT_URL):
 
         salt kvm01 kvm_clone.ring_expired
     """
-    over = _answered(lambda: publishing.expired(url))
+    over = _answered(lambda: reports.expired(url))
     if over:
         __salt__["event.send"]("kvm_clone/expired", {"clones": over})
     return over
@@ -703,4 +700,4 @@ def news(url=DEFAULT_URL, ignore_shutdown=False):
 
         salt kvm01 kvm_clone.news
     """
-    return _answered(lambda: watchman.news(__opts__, url, ignore_shutdown))
+    return _answered(lambda: beacon.news(__opts__, url, ignore_shutdown))

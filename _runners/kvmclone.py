@@ -20,22 +20,25 @@ import saltext.kvmclone
 
 saltext.kvmclone.refresh()
 
-from saltext.kvmclone import doors
+from saltext.kvmclone import entrypoints
 from saltext.kvmclone.errors import ConfigError
 
 try:
-    from saltext.kvmclone import doorbell, master, names, porter
+    from saltext.kvmclone.master import fleet
+    from saltext.kvmclone.model.names import check
+    from saltext.kvmclone.reactor import intake
+    from saltext.kvmclone.reactor import worker as porter
 
     MISSING = ""
 except ImportError as error:
-    MISSING = doors.missing(error)
+    MISSING = entrypoints.missing(error)
 
 __virtualname__ = "kvmclone"
 
 __func_alias__ = {"list_": "list", "map_": "map"}
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def create(profile, *names, name=None, **overrides):
     """
     Clone machines by profile and enrol them as minions.
@@ -56,11 +59,11 @@ def create(profile, *names, name=None, **overrides):
 
         salt-run kvmclone.create centos7 my-centos7-clone
     """
-    wanted = doors.names_given(names, overrides.pop("names", None), name)
-    return doors.clones(master.Master(__opts__).create(profile, wanted, overrides))
+    wanted = entrypoints.names_given(names, overrides.pop("names", None), name)
+    return entrypoints.clones(fleet.Master(__opts__).create(profile, wanted, overrides))
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def map_(file):
     """
     Make the machines of a salt-cloud map that are not there yet, and enrol them. Nothing is
@@ -76,10 +79,10 @@ def map_(file):
 
         salt-run kvmclone.map /etc/salt/cloud.maps.d/web.map
     """
-    return doors.clones(master.Master(__opts__).map(file))
+    return entrypoints.clones(fleet.Master(__opts__).map(file))
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def plan(profile, name, **overrides):
     """
     Show exactly what ``create`` would do; nothing is written.
@@ -93,12 +96,12 @@ def plan(profile, name, **overrides):
 
         salt-run kvmclone.plan centos7 my-centos7-clone
     """
-    answer = master.Master(__opts__).plan(profile, name, overrides)
+    answer = fleet.Master(__opts__).plan(profile, name, overrides)
     failed = "error" in answer or bool(answer["conflicts"])
     return {"plans": {str(name): answer}, "retcode": int(failed)}
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def destroy(*names, name=None, force=False):
     """
     Destroy clones: the domain, its NVRAM, the volumes on its record, and its minion key.
@@ -118,12 +121,12 @@ def destroy(*names, name=None, force=False):
 
         salt-run kvmclone.destroy my-centos7-clone
     """
-    doors.switches(force=force)
-    side = master.Master(__opts__)
-    return doors.clones(side.destroy(one, force) for one in _some(names, name))
+    entrypoints.switches(force=force)
+    side = fleet.Master(__opts__)
+    return entrypoints.clones(side.destroy(one, force) for one in _some(names, name))
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def resume(*names, name=None):
     """
     Go on with creates that failed and were kept (``on_failure: keep|stop``), or that were
@@ -135,11 +138,11 @@ def resume(*names, name=None):
 
         salt-run kvmclone.resume my-centos7-clone
     """
-    side = master.Master(__opts__)
-    return doors.clones(side.resume(one) for one in _some(names, name))
+    side = fleet.Master(__opts__)
+    return entrypoints.clones(side.resume(one) for one in _some(names, name))
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def start(*names, name=None):
     """
     Start clones; one that runs already stays as it is.
@@ -150,11 +153,11 @@ def start(*names, name=None):
 
         salt-run kvmclone.start my-centos7-clone
     """
-    side = master.Master(__opts__)
-    return doors.clones(side.power(one, "start") for one in _some(names, name))
+    side = fleet.Master(__opts__)
+    return entrypoints.clones(side.power(one, "start") for one in _some(names, name))
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def stop(*names, name=None):
     """
     Shut clones down; after a minute they are switched off.
@@ -165,11 +168,11 @@ def stop(*names, name=None):
 
         salt-run kvmclone.stop my-centos7-clone
     """
-    side = master.Master(__opts__)
-    return doors.clones(side.power(one, "stop") for one in _some(names, name))
+    side = fleet.Master(__opts__)
+    return entrypoints.clones(side.power(one, "stop") for one in _some(names, name))
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def reboot(*names, name=None):
     """
     Reboot clones; one that is off is started.
@@ -180,11 +183,11 @@ def reboot(*names, name=None):
 
         salt-run kvmclone.reboot my-centos7-clone
     """
-    side = master.Master(__opts__)
-    return doors.clones(side.power(one, "reboot") for one in _some(names, name))
+    side = fleet.Master(__opts__)
+    return entrypoints.clones(side.power(one, "reboot") for one in _some(names, name))
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def show(*names, name=None):
     """
     Clones as they are now.
@@ -195,11 +198,11 @@ def show(*names, name=None):
 
         salt-run kvmclone.show my-centos7-clone
     """
-    side = master.Master(__opts__)
-    return doors.clones(side.show(one) for one in _some(names, name))
+    side = fleet.Master(__opts__)
+    return entrypoints.clones(side.show(one) for one in _some(names, name))
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def list_():
     """
     Every clone of every configured host. A host that does not answer is named under
@@ -213,10 +216,10 @@ def list_():
         salt-run kvmclone.list
         salt-run kvmclone.list --out=json
     """
-    return master.Master(__opts__).listing()
+    return fleet.Master(__opts__).listing()
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def hosts():
     """
     Every configured host: ``reachable``, and if so its ``libvirt``, ``cpus``, ``memory``,
@@ -229,10 +232,10 @@ def hosts():
 
         salt-run kvmclone.hosts
     """
-    return master.Master(__opts__).capacities()
+    return fleet.Master(__opts__).capacities()
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def gc(name=None, apply=False, force=False):
     """
     List what interrupted creates and destroys left on the configured hosts, and keys of
@@ -257,12 +260,12 @@ def gc(name=None, apply=False, force=False):
         salt-run kvmclone.gc
         salt-run kvmclone.gc apply=True
     """
-    doors.switches(apply=apply, force=force)
-    only = names.check(name) if name is not None else ""
-    return master.Master(__opts__).gc(only, apply, force)
+    entrypoints.switches(apply=apply, force=force)
+    only = check(name) if name is not None else ""
+    return fleet.Master(__opts__).gc(only, apply, force)
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def tree():
     """
     The bases of every configured host with the clones made from them: disks, backing files,
@@ -277,10 +280,10 @@ def tree():
         salt-run kvmclone.tree
         salt-run kvmclone.tree --out=json
     """
-    return master.Master(__opts__).tree()
+    return fleet.Master(__opts__).tree()
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def doctor():
     """
     What is not as it should be on the configured hosts, worst first, each with the next
@@ -292,10 +295,10 @@ def doctor():
 
         salt-run kvmclone.doctor
     """
-    return master.Master(__opts__).doctor()
+    return fleet.Master(__opts__).doctor()
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def profiles():
     """
     The profiles and providers of this master, checked, without their secrets. Under
@@ -308,11 +311,11 @@ def profiles():
 
         salt-run kvmclone.profiles
     """
-    found = master.Master(__opts__).catalogue.describe()
+    found = fleet.Master(__opts__).catalogue.describe()
     return {**found, "retcode": int(bool(found["problems"]))}
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def answer_doorbell(bell, who):
     """
     For the reactor: note that a bell rang, and return. Nothing of the event is obeyed; what is
@@ -332,10 +335,10 @@ def answer_doorbell(bell, who):
 
         salt-run kvmclone.answer_doorbell request ci01
     """
-    return doorbell.answer(__opts__, bell, who)
+    return intake.answer(__opts__, bell, who)
 
 
-@functools.partial(doors.runner_function, guarded=False)  # the next worker goes on with it
+@functools.partial(entrypoints.runner_function, guarded=False)  # the next worker goes on with it
 def work_off():
     """
     Answer every bell that rang and make what was asked for, until nothing is left. The
@@ -353,7 +356,7 @@ def work_off():
     return porter.work_off(__opts__)
 
 
-@doors.runner_function
+@entrypoints.runner_function
 def asked():
     """
     What minions asked for by event, and what came of it: ``queued``, ``making``, ``made``,
@@ -370,7 +373,7 @@ def asked():
 
 def _some(several, one=None):
     """The names given, however; none at all is a mistake worth a word."""
-    given = doors.names_given(several, name=one)
+    given = entrypoints.names_given(several, name=one)
     if not given:
         raise ConfigError("No name was given.", "See what there is: salt-run kvmclone.list")
     return given

@@ -20,8 +20,8 @@ import yaml
 from lab.common import PASSWORD, wait_until
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
-from saltext.kvmclone import keys, minions
-from saltext.kvmclone.keys import MinionKeys
+from saltext.kvmclone.master import keys, verify
+from saltext.kvmclone.master.keys import MinionKeys
 
 #: Seconds that a create may take on top of the guest's own time.
 GOAL = 10.0
@@ -54,7 +54,7 @@ def guests_own_time(lab: Lab, world: SaltWorld, name: str) -> float:
     stdin.channel.shutdown_write()
     stdout.channel.recv_exit_status()
     client.close()
-    minions.verify(opts, name, uuid)
+    verify.verify(opts, name, uuid)
     elapsed = time.monotonic() - started
     lab.stop(name)
     return elapsed

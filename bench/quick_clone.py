@@ -26,9 +26,10 @@ import libvirt
 
 from lab.common import LIBVIRT_URI
 from lab.lab import Lab, connection
-from saltext.kvmclone import markup, ownership
-from saltext.kvmclone.operations import LocalHost
-from saltext.kvmclone.request import Request
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.record import NAMESPACE, PREFIX, Record, embed, to_xml
+from saltext.kvmclone.model.request import Request
 
 GOAL = 1.15
 
@@ -45,7 +46,7 @@ class Bench:
         with connection() as conn:
             conn.storagePoolLookupByName(lab.pool).refresh()
             self.planned = conn.lookupByName(self.base).XMLDesc()
-        self.record = ownership.Record(uuid="", base=self.base, base_uuid="", strategy="quick")
+        self.record = Record(uuid="", base=self.base, base_uuid="", strategy="quick")
 
     # --- the three ways ------------------------------------------------------------------------
 
@@ -77,9 +78,9 @@ class Bench:
             pool.createXML(self._volume_xml(name))
             domain.setMetadata(
                 libvirt.VIR_DOMAIN_METADATA_ELEMENT,
-                ownership.to_xml(self.record),
-                ownership.PREFIX,
-                ownership.NAMESPACE,
+                to_xml(self.record),
+                PREFIX,
+                NAMESPACE,
                 libvirt.VIR_DOMAIN_AFFECT_CONFIG,
             )
 
@@ -89,7 +90,7 @@ class Bench:
     # --- their parts ---------------------------------------------------------------------------
 
     def _definition(self, xml: str, name: str, journal: bool = False) -> str:
-        root = markup.parse(xml)
+        root = libvirt_xml.parse(xml)
         for tag, value in (("name", name), ("uuid", str(uuid.uuid4()))):
             element = root.find(tag)
             assert element is not None
@@ -103,8 +104,8 @@ class Bench:
         assert source is not None
         source.set("file", str(self._path(name)))
         if journal:
-            ownership.embed(root, self.record)
-        return markup.serialize(root)
+            embed(root, self.record)
+        return libvirt_xml.serialize(root)
 
     def _volume_xml(self, name: str) -> str:
         return f"""<volume><name>{self._path(name).name}</name>

@@ -12,7 +12,8 @@ from lab.demo import DEPLOY_SCRIPT
 from lab.ear import Ear
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
-from tests.documented import (
+from tests.e2e.conftest import Machines
+from tests.support.documented import (
     BASE,
     CLONE,
     MASTER,
@@ -22,7 +23,6 @@ from tests.documented import (
     PROVIDERS,
     call_nobody,
 )
-from tests.e2e.conftest import Machines
 
 pytestmark = pytest.mark.guest
 

@@ -13,8 +13,8 @@ from lab.ear import Ear
 from lab.lab import Lab
 from lab.salt import SaltWorld
 from tests.e2e.conftest import BASE, Machines
-from tests.integration import installs
-from tests.integration.reactor import ask, ending, idle, master_config
+from tests.support import installs
+from tests.support.reactor_world import ask, ending, idle, master_config
 
 pytestmark = pytest.mark.guest
 

@@ -20,9 +20,9 @@ from lab.demo import DEPLOY_SCRIPT
 from lab.lab import Lab, connection
 from lab.leftovers import take_away
 from lab.salt import SaltWorld
-from saltext.kvmclone import keys
+from saltext.kvmclone.master import keys
 from tests.e2e.conftest import BASE, Machines
-from tests.e2e.running import interrupted, started
+from tests.support.running import interrupted, started
 
 pytestmark = pytest.mark.guest
 

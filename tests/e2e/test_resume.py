@@ -21,8 +21,8 @@ from lab.ear import Ear
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
 from tests.e2e.conftest import BARE, BASE, Machines
-from tests.e2e.running import interrupted, started
 from tests.e2e.test_keys import held
+from tests.support.running import interrupted, started
 
 pytestmark = pytest.mark.guest
 

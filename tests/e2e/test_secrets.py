@@ -24,8 +24,8 @@ from lab.demo import DEPLOY_SCRIPT
 from lab.ear import Ear
 from lab.lab import Lab, connection
 from lab.salt import Answer, SaltWorld
-from tests.e2e import canaries
-from tests.e2e.canaries import Canaries, Watch
+from tests.support import canaries
+from tests.support.canaries import Canaries, Watch
 
 guest = pytest.mark.guest
 

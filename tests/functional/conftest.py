@@ -12,11 +12,11 @@ import salt.loader
 
 from lab.common import LIBVIRT_URI, run
 from lab.lab import Lab, connection
-from saltext.kvmclone.host import Host
-from saltext.kvmclone.operations import LocalHost
-from tests.functional import hints
-from tests.functional.places import MIB, loop_device
-from tests.functional.world import CloneOf, Salt, World, minion_opts, quick
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.hypervisor.host import Host
+from tests.support import hints
+from tests.support.storage import MIB, loop_device
+from tests.support.world import CloneOf, Salt, World, minion_opts, quick
 
 
 @pytest.fixture(scope="session")

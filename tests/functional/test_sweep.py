@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab import libvirtd
-from tests.functional.world import World
+from tests.support.world import World
 from tests.sweep.faults import INTERRUPTS, KINDS, WAYS, Kind, Scene, Traced
 
 SEED = os.environ.get("KVMCLONE_SEED") or datetime.date.today().isoformat()

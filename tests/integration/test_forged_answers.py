@@ -19,11 +19,11 @@ import salt.config
 from lab.common import wait_until
 from lab.ear import Ear
 from lab.salt import SaltWorld
-from saltext.kvmclone import keys, minions, questions
 from saltext.kvmclone.errors import HostUnreachable, MinionTimeout
-from saltext.kvmclone.remote import RemoteHost
-from saltext.kvmclone.sworn import Unproven
-from tests.integration.reactor import forge
+from saltext.kvmclone.hosts.remote import RemoteHost
+from saltext.kvmclone.master import keys, signed_call, verify
+from saltext.kvmclone.system.signed_answers import Unproven
+from tests.support.reactor_world import forge
 
 pytestmark = pytest.mark.slow
 
@@ -167,7 +167,7 @@ def silent_libvirtd(seconds: float) -> Iterator[str]:
 def test_a_host_that_works_for_long_is_waited_for(
     world: SaltWorld, opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(questions, "SILENCE", 3.0)
+    monkeypatch.setattr(signed_call, "SILENCE", 3.0)
     with silent_libvirtd(16) as url, pytest.raises(HostUnreachable) as caught:
         RemoteHost(opts, "kvm01", url).list_clones()
     assert "does not answer" not in caught.value.message, "libvirt's own word came through"
@@ -177,7 +177,7 @@ def test_a_host_that_works_for_long_is_waited_for(
 def test_a_host_whose_job_died_is_not_waited_for(
     world: SaltWorld, opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(questions, "SILENCE", 3.0)
+    monkeypatch.setattr(signed_call, "SILENCE", 3.0)
     failed: list[BaseException] = []
 
     def ask(url: str) -> None:
@@ -209,7 +209,7 @@ def test_a_forged_test_version_makes_no_machine_ready(
         liar(world, "test.version", "kvm01", lie),
         pytest.raises(MinionTimeout),
     ):
-        minions.verify(opts, "kvm01", UUID, timeout=8)
+        verify.verify(opts, "kvm01", UUID, timeout=8)
 
 
 def test_the_minions_own_answer_is_taken_although_somebody_lied(
@@ -217,7 +217,7 @@ def test_the_minions_own_answer_is_taken_although_somebody_lied(
 ) -> None:
     uuid = world.salt("kvm01", "grains.get", "uuid").data["kvm01"]
     with liar(world, "test.version", "kvm01", {"test.version": "0", "grains.get": UUID}) as told:
-        verified = minions.verify(opts, "kvm01", uuid or UUID, timeout=60)
+        verified = verify.verify(opts, "kvm01", uuid or UUID, timeout=60)
         wait_until(lambda: told, "a lie", 20)
     assert verified.version != "0"
 

@@ -18,8 +18,8 @@ from lab.common import wait_until
 from lab.image import make_disk
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
-from tests.integration import installs
 from tests.integration.conftest import configure
+from tests.support import installs
 
 pytestmark = pytest.mark.guest
 

@@ -12,8 +12,8 @@ import pytest
 from lab.common import CACHE, run
 from lab.lab import Lab
 from lab.salt import SaltWorld
-from tests.integration import installs
 from tests.integration.conftest import configure
+from tests.support import installs
 
 #: A packaged master runs as ``salt``. Any user without rights will do, and this one is everywhere.
 USER = "nobody"

@@ -12,7 +12,7 @@ import pytest
 from lab.ear import Ear
 from lab.lab import Lab
 from lab.salt import Answer, SaltWorld
-from tests.integration.reactor import (
+from tests.support.reactor_world import (
     MASTER,
     RULE,
     ask,

@@ -17,7 +17,7 @@ from lab.common import wait_until
 from lab.ear import Ear
 from lab.lab import Lab
 from lab.salt import SaltWorld
-from tests.integration.reactor import (
+from tests.support.reactor_world import (
     MASTER,
     RULE,
     ask,

@@ -13,7 +13,7 @@ from lab.common import wait_until
 from lab.ear import Ear
 from lab.lab import Lab
 from lab.salt import SaltWorld
-from tests.integration.reactor import HOST, MINE, README, reactor_world
+from tests.support.reactor_world import HOST, MINE, README, reactor_world
 
 pytestmark = pytest.mark.guest
 

@@ -6,8 +6,8 @@ import pytest
 
 from lab.ear import Ear
 from lab.lab import Lab
-from tests.integration import installs
-from tests.integration.reactor import (
+from tests.support import installs
+from tests.support.reactor_world import (
     RULE,
     ask,
     asked,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.lab import Lab, connection
-from tests.integration.cloudworld import ALIAS, CloudWorld, cloud_world
+from tests.support.cloud_world import ALIAS, CloudWorld, cloud_world
 
 pytestmark = pytest.mark.guest
 

@@ -12,8 +12,8 @@ from lab.common import CHECKOUT
 from lab.ear import Ear
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
-from tests.documented import BASE, CLONE, PROFILE, PROVIDERS, call_nobody
-from tests.integration import installs
+from tests.support import installs
+from tests.support.documented import BASE, CLONE, PROFILE, PROVIDERS, call_nobody
 
 pytestmark = pytest.mark.guest
 

@@ -10,8 +10,8 @@ import pytest
 
 from lab.common import run
 from lab.lab import Lab
-from tests.functional.guest.sshd import Sshd
-from tests.integration.cloudworld import CloudWorld, cloud_world
+from tests.support.cloud_world import CloudWorld, cloud_world
+from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.guest
 

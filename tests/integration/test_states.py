@@ -12,7 +12,7 @@ import yaml
 
 from lab.lab import Lab, connection
 from lab.salt import Answer, SaltWorld
-from tests.integration import installs
+from tests.support import installs
 
 pytestmark = pytest.mark.guest
 

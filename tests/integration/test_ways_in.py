@@ -13,9 +13,9 @@ from lab.common import CHECKOUT, wait_until, write
 from lab.ear import Ear
 from lab.lab import Lab
 from lab.salt import Answer, SaltWorld
-from tests.integration import installs
 from tests.integration.conftest import configure
-from tests.integration.reactor import fire
+from tests.support import installs
+from tests.support.reactor_world import fire
 
 WAYS = [
     ("3008", "sync"),

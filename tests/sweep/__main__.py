@@ -23,7 +23,7 @@ from lab import libvirtd
 from lab.common import CHECKOUT, LabError
 from lab.lab import Lab
 from saltext.kvmclone.errors import KvmCloneError
-from tests.functional.world import World
+from tests.support.world import World
 from tests.sweep import cases
 from tests.sweep.faults import INTERRUPTS, KINDS, WAYS, Kind, Scene
 

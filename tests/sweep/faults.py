@@ -24,11 +24,12 @@ from xml.etree import ElementTree
 
 from lab.common import CHECKOUT, LIBVIRT_URI, wait_until
 from lab.lab import connection
-from saltext.kvmclone import collect, pipeline
 from saltext.kvmclone.errors import AlreadyExists, NotFound
-from saltext.kvmclone.operations import LocalHost
-from saltext.kvmclone.request import Request
-from tests.functional.world import World, quick, sha256
+from saltext.kvmclone.hosts import gc as collect
+from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.model.request import Request
+from tests.support.world import World, quick, sha256
 
 #: ``VIR_NETWORK_XML_INACTIVE``
 INACTIVE = 1
@@ -267,7 +268,7 @@ class Scene:
             self._exactly(name, files)
             assert bool(listed) == self.world.exists(name)
             if self.kind.makes and then == "repeat":
-                outcome = pipeline.create(self.host, self.request(name), start=self.kind.start)
+                outcome = provision.create(self.host, self.request(name), start=self.kind.start)
                 assert outcome.error is None, outcome.error
                 assert outcome.stage == ("addressed" if self.kind.start else "cloned")
             elif then == "repeat":

@@ -16,11 +16,14 @@ from collections.abc import Callable
 from typing import Any
 
 from lab import libvirtd
-from saltext.kvmclone import collect, copying, pipeline, request
 from saltext.kvmclone.errors import AddressTimeout, HostError, KvmCloneError
-from saltext.kvmclone.host import DomainHandle, Host
-from saltext.kvmclone.operations import LocalHost
-from saltext.kvmclone.ownership import Record
+from saltext.kvmclone.hosts import gc as collect
+from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.model.record import Record
+from saltext.kvmclone.model.request import from_dict
+from saltext.kvmclone.system import copying
 
 #: What a point may be besides a libvirt call.
 SYSTEM_CALLS = ("link", "unlink", "ftruncate", "copy_file_range")
@@ -81,8 +84,8 @@ def work(order: dict[str, Any]) -> None:
             if not item.removed:
                 raise HostError(item.reason, "repeat the command")
     else:
-        wanted = request.from_dict(order["request"])
-        outcome = pipeline.create(host, wanted, start=order["start"])
+        wanted = from_dict(order["request"])
+        outcome = provision.create(host, wanted, start=order["start"])
         if outcome.error is not None:
             raise outcome.error
 

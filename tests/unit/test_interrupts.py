@@ -14,9 +14,12 @@ from typing import Any
 
 import pytest
 
-from saltext.kvmclone import at_once, copying, doors, interrupts, pipeline
+from saltext.kvmclone import entrypoints, interrupts
 from saltext.kvmclone.errors import HostError, Interrupted
-from tests.unit.test_pipeline import REQUEST, FaultyHost, FaultyMaster
+from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.master import at_once
+from saltext.kvmclone.system import copying
+from tests.unit.hosts.test_provision import REQUEST, FaultyHost, FaultyMaster
 
 LIBRARY = str(Path(interrupts.__file__).parents[2])
 
@@ -136,7 +139,7 @@ class PressedAt(FaultyHost):
 def interrupted(step: str, on_failure: str = "destroy", **kept: Any) -> tuple[Any, Any, Any]:
     host, master = PressedAt(step), FaultyMaster()
     with interrupts.guard("salt-run kvmclone"):
-        outcome = pipeline.create(host, replace(REQUEST, on_failure=on_failure), master=master)
+        outcome = provision.create(host, replace(REQUEST, on_failure=on_failure), master=master)
     return outcome, host, master
 
 
@@ -147,7 +150,7 @@ def test_an_interrupted_create_is_taken_back_with_its_key_and_says_so(step: str)
     assert "taken back, and nothing of it is left" in outcome.error.message
     assert not host.there
     assert master.accepted == {}
-    assert doors.clones([outcome])["retcode"] == 130
+    assert entrypoints.clones([outcome])["retcode"] == 130
 
 
 @pytest.mark.parametrize(("wish", "word"), [("keep", "is kept as it is"), ("stop", "switched off")])
@@ -169,7 +172,7 @@ def test_what_breaks_after_the_signal_broke_of_it() -> None:
             return super()._step(step, *rest)
 
     with interrupts.guard("salt-run kvmclone"):
-        outcome = pipeline.create(Breaks("clone"), REQUEST, master=FaultyMaster())
+        outcome = provision.create(Breaks("clone"), REQUEST, master=FaultyMaster())
     assert isinstance(outcome.error, Interrupted)
 
 
@@ -182,7 +185,7 @@ def test_a_rollback_is_not_disturbed_by_a_first_signal() -> None:
 
     host = Slow("boot")
     with interrupts.guard("salt-run kvmclone"):
-        outcome = pipeline.create(host, REQUEST, master=FaultyMaster())
+        outcome = provision.create(host, REQUEST, master=FaultyMaster())
     assert outcome.error is not None
     assert not host.there
 
@@ -192,7 +195,7 @@ def test_what_was_not_begun_stays_as_it_is() -> None:
         press()
         with pytest.raises(Interrupted, match="left as it is"):
             at_once.require_no_interrupt("web2")
-        outcome = pipeline.create(FaultyHost(), REQUEST, master=FaultyMaster())
+        outcome = provision.create(FaultyHost(), REQUEST, master=FaultyMaster())
     assert "nothing was made" in outcome.error.message
 
 
@@ -244,7 +247,7 @@ def test_a_conversion_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_runner_function_that_is_interrupted_answers_with_130() -> None:
     namespace: dict[str, Any] = {"MISSING": "", "__context__": {}, "press": press, "time": time}
     exec("def list_():\n    press()\n    time.sleep(10)\n", namespace)
-    answer = doors.runner_function(namespace["list_"])()
+    answer = entrypoints.runner_function(namespace["list_"])()
     assert (answer["retcode"], namespace["__context__"]["retcode"]) == (130, 130)
     assert answer["error"]["type"] == "Interrupted"
     assert "kvmclone.list was interrupted" in answer["error"]["message"]

@@ -171,7 +171,7 @@ class AlreadyExists(KvmCloneError):
     """
     The clone is already there; carries it.
 
-    :param clone: The CLONE, as :meth:`saltext.kvmclone.clone.Clone.as_dict` gives it.
+    :param clone: The CLONE, as :meth:`saltext.kvmclone.model.clone.Clone.as_dict` gives it.
     """
 
     def __init__(self, message: str, hint: str = "", clone: dict[str, Any] | None = None) -> None:
@@ -189,7 +189,7 @@ class CreateInProgress(KvmCloneError):
     """
     Another worker is making or destroying a clone of that name, or left it half-made.
 
-    :param work: Whose work it is, plain (see :class:`saltext.kvmclone.ownership.Work`).
+    :param work: Whose work it is, plain (see :class:`saltext.kvmclone.model.record.Work`).
     """
 
     def __init__(self, message: str, hint: str = "", work: dict[str, Any] | None = None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.guest.sshd import PASSWORD, USER, Sshd
+from tests.support.sshd import PASSWORD, USER, Sshd
 
 
 @pytest.fixture(scope="session")

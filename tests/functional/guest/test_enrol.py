@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from saltext.kvmclone import errors
-from saltext.kvmclone.guest import minion, ssh
-from saltext.kvmclone.guest.minion import Enrolment, GuestFile
-from saltext.kvmclone.request import Login, Secrets
-from tests.functional.guest.sshd import PASSWORD, USER, Sshd
+from saltext.kvmclone.guest import salt_minion, ssh
+from saltext.kvmclone.guest.salt_minion import Enrolment, GuestFile
+from saltext.kvmclone.model.request import Login, Secrets
+from tests.support.sshd import PASSWORD, USER, Sshd
 
 pytestmark = pytest.mark.slow
 
@@ -115,7 +115,7 @@ def test_everything_that_a_profile_puts_into_a_guest_over_one_connection(
         secrets = Secrets(private_key=key.read_text())
     login = Login(**{"username": USER, "port": guest.port, **words})
     with ssh.connect("127.0.0.1", login, secrets, deadline=time.monotonic() + 20) as channel:
-        report = minion.enrol(channel, enrolment(outside))
+        report = salt_minion.enrol(channel, enrolment(outside))
         left = channel.run("ls -A /tmp", timeout=10).output
 
     assert guest.connections == 1
@@ -151,7 +151,7 @@ def test_a_folder_of_our_own_serves_where_no_command_names_one(guest, outside, s
     login = Login(USER, guest.port, sudo=True)
     secrets = Secrets(password=PASSWORD)
     with ssh.connect("127.0.0.1", login, secrets, deadline=time.monotonic() + 20) as channel:
-        minion.enrol(channel, enrolment(outside, deploy_command=""))
+        salt_minion.enrol(channel, enrolment(outside, deploy_command=""))
         assert channel.run("ls -A /tmp", timeout=10).output == ""
     assert "here=/tmp/.saltcloud-" in (outside / "seen/facts").read_text()
 
@@ -189,7 +189,7 @@ def test_no_secret_is_ever_in_a_process_list_or_a_log(guest, outside, sudoers):
             ssh.connect("127.0.0.1", login, secrets, deadline=time.monotonic() + 20) as channel,
             pytest.raises(errors.DeployFailed) as caught,
         ):
-            minion.enrol(channel, wanted)
+            salt_minion.enrol(channel, wanted)
     finally:
         over.set()
         watcher.join()

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest import hostkeys, ssh, ssh_transport
 from saltext.kvmclone.guest.channel import check
-from saltext.kvmclone.request import Login, Secrets
-from tests.functional.guest.sshd import PASSWORD, USER, Sshd, free_port
+from saltext.kvmclone.model.request import Login, Secrets
+from tests.support.sshd import PASSWORD, USER, Sshd, free_port
 
 pytestmark = pytest.mark.slow
 

@@ -15,13 +15,13 @@ import paramiko
 import pytest
 import yaml
 
-from saltext.kvmclone import errors, minions
-from saltext.kvmclone.guest import channel as channels
-from saltext.kvmclone.guest import hostkeys, identity, minion, ssh
+from saltext.kvmclone import errors
+from saltext.kvmclone.guest import hostkeys, identity, salt_minion, ssh
 from saltext.kvmclone.guest.agent import NEEDED, AgentChannel
-from saltext.kvmclone.guest.channel import PublicKey, Result
-from saltext.kvmclone.guest.minion import Enrolment
-from saltext.kvmclone.request import Login, Secrets
+from saltext.kvmclone.guest.channel import HIDDEN, MOST_TOLD, PublicKey, Result, tail
+from saltext.kvmclone.guest.salt_minion import Enrolment
+from saltext.kvmclone.master import verify
+from saltext.kvmclone.model.request import Login, Secrets
 from tests.unit.guest.test_talkative import Talkative
 
 ENROLMENT = Enrolment("web1", private_key_pem="canary", grains={"ours": 1}, inline_script=("x",))
@@ -185,9 +185,9 @@ def test_a_guest_that_never_stops_to_speak_does_not_fill_its_host(monkeypatch: A
 
 
 def test_a_message_quotes_little_of_a_line_without_end() -> None:
-    said = channels.tail(Result(1, "x" * 10**6 + "canary", ""), ["canary"])
-    assert len(said) <= channels.MOST_TOLD
-    assert said.endswith("x" + channels.HIDDEN)
+    said = tail(Result(1, "x" * 10**6 + "canary", ""), ["canary"])
+    assert len(said) <= MOST_TOLD
+    assert said.endswith("x" + HIDDEN)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_message_quotes_little_of_a_line_without_end() -> None:
 def test_what_our_shell_never_says_fails_the_deployment(line: str) -> None:
     said = f"kvm-clone: {line}\nkvm-clone: end\nkvm-clone: output\n"
     with pytest.raises(errors.DeployFailed, match="no script of ours"):
-        minion._report(Result(0, said, ""), ENROLMENT, "/tmp/x", [])
+        salt_minion._report(Result(0, said, ""), ENROLMENT, "/tmp/x", [])
 
 
 def test_a_reset_that_says_no_end_of_words_leaves_few_warnings() -> None:
@@ -238,7 +238,7 @@ DEEP = "a: " + "[" * 200 + "]" * 200
 )
 def test_whatever_a_guest_has_for_grains_is_neither_believed_nor_written_out(grains: str) -> None:
     warnings: list[str] = []
-    members = minion._members(ENROLMENT, "/tmp/x", grains, warnings)
+    members = salt_minion._members(ENROLMENT, "/tmp/x", grains, warnings)
     written = members["grains"][0]
     assert len(written) < 100_000
     assert yaml.safe_load(written)["ours"] == 1
@@ -247,4 +247,4 @@ def test_whatever_a_guest_has_for_grains_is_neither_believed_nor_written_out(gra
 @pytest.mark.parametrize("version", ["3" * 10**6, "3008.0\nfine", "\x1b[2J"])
 def test_a_minion_s_version_is_a_short_word(version: str) -> None:
     with pytest.raises(errors.VerificationFailed):
-        minions._judge({"test.version": version, "grains.get": ""}, "web1", "uuid")
+        verify._judge({"test.version": version, "grains.get": ""}, "web1", "uuid")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from saltext.kvmclone import errors
-from saltext.kvmclone.guest import hostkeys, identity, reset_script
+from saltext.kvmclone.guest import hostkeys, identity, identity_script
 from saltext.kvmclone.guest.channel import Result
 
 KEYS = hostkeys.generate()
@@ -425,7 +425,7 @@ def test_the_journal_goes_on_under_the_new_machine_id(guest):
     assert guest.services == ["systemctl --no-block restart systemd-journald.service"]
 
 
-STEPS = re.search(r"main\(\) \{\n(.*)    say end\n\}", reset_script._FUNCTIONS, re.DOTALL)[
+STEPS = re.search(r"main\(\) \{\n(.*)    say end\n\}", identity_script._FUNCTIONS, re.DOTALL)[
     1
 ].split()
 
@@ -444,13 +444,15 @@ def test_a_reset_that_was_interrupted_after_any_step_can_be_repeated(guest, last
     }
     for path, text in files.items():
         guest.put(path, text)
-    whole = reset_script._FUNCTIONS
+    whole = identity_script._FUNCTIONS
     monkeypatch.setattr(
-        reset_script, "_FUNCTIONS", whole.replace(f"    {last}\n", f"    {last}\n    kill -9 $$\n")
+        identity_script,
+        "_FUNCTIONS",
+        whole.replace(f"    {last}\n", f"    {last}\n    kill -9 $$\n"),
     )
     with pytest.raises(errors.CommandFailed):
         reset(guest, "web1")
-    monkeypatch.setattr(reset_script, "_FUNCTIONS", whole)
+    monkeypatch.setattr(identity_script, "_FUNCTIONS", whole)
     done = reset(guest, "web1")
     assert guest.text("/etc/hosts") == "127.0.0.1 localhost\n127.0.1.1 web1\n"
     assert guest.text("/etc/hostname") == "web1\n"

@@ -6,19 +6,18 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ed25519
 
-from saltext.kvmclone import config
-from saltext.kvmclone.config import Place, Section
+from saltext.kvmclone.config.catalogue import Catalogue, Place, Section, build
 from saltext.kvmclone.errors import ConfigError, LoginFailed, SecretInArgument
 from saltext.kvmclone.guest import login_key
-from saltext.kvmclone.request import Request, Secrets
+from saltext.kvmclone.model.request import Request, Secrets
 
 
-def catalogue(**keys) -> config.Catalogue:
+def catalogue(**keys) -> Catalogue:
     sections = [
         Section(Place.PROVIDER, "here", {"driver": "libvirt", "url": "qemu:///system"}, "a"),
         Section(Place.PROFILE, "small", {"provider": "here", "base_domain": "base", **keys}, "b"),
     ]
-    return config.build(sections, fetch={"sdb://store/phrase": "canary"}.__getitem__)
+    return build(sections, fetch={"sdb://store/phrase": "canary"}.__getitem__)
 
 
 def resolved(**keys) -> tuple[Request, Secrets]:

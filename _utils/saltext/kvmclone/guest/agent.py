@@ -17,13 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saltext.kvmclone import errors, interrupts
-from saltext.kvmclone.guest.channel import (
-    Channel,
-    Result,
-    first_line,
-    timed_out,
-    with_path,
-)
+from saltext.kvmclone.guest.channel import Channel, Result, first_line, timed_out, with_path
 
 #: One agent request and the seconds it may take, to its return value. Raises
 #: :class:`AgentError`, or :class:`errors.ChannelError` where the agent is not connected.

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from saltext.kvmclone import errors
-from saltext.kvmclone.guest import hostkeys, reset_script
+from saltext.kvmclone.guest import hostkeys, identity_script
 from saltext.kvmclone.guest.channel import Channel, PublicKey, check, tail
 from saltext.kvmclone.guest.hostkeys import HostKey
 
@@ -74,12 +74,12 @@ class Reset:
             *(
                 f"Part of the base's identity is still in the guest: {step.why}."
                 for step in skipped
-                if step.name in reset_script.REMAINS
+                if step.name in identity_script.REMAINS
             ),
             *(
                 f"{step.why[:1].upper()}{step.why[1:]}."
                 for step in skipped
-                if step.name in reset_script.TOLD
+                if step.name in identity_script.TOLD
             ),
         )
 
@@ -139,7 +139,7 @@ def reset(
         hostname = hostname.partition(".")[0]
     machine_id = machine_id or uuids.uuid4().hex
     keys = hostkeys.generate() if keys is None else keys
-    script = reset_script.text(
+    script = identity_script.text(
         hostname, machine_id, keys, random_words.token_hex(64), str(uuids.uuid4()), seed
     )
     result = channel.run("exec /bin/sh -s", timeout=RESET_TIMEOUT, stdin=script.encode())
@@ -149,9 +149,9 @@ def reset(
     failed: list[str] = []
     kinds: set[str] = set()
     complete = False
-    lines = [line for line in result.output.splitlines() if line.startswith(reset_script.MARK)]
+    lines = [line for line in result.output.splitlines() if line.startswith(identity_script.MARK)]
     for line in lines[:_MOST_WORDS]:
-        said = line[len(reset_script.MARK) : _LONGEST_WORD].strip()
+        said = line[len(identity_script.MARK) : _LONGEST_WORD].strip()
         outcome, _, rest = said.partition(" ")
         name, _, why = rest.partition(" ")
         if outcome == "end":
@@ -257,9 +257,9 @@ def rejoin_network(channel: Channel) -> Rejoin:
     result = channel.run(_REJOIN + (_SOON if detached else _NOW), timeout=NETWORK_TIMEOUT)
     check(result, "restarting the network")
     words = [
-        line[len(reset_script.MARK) :].strip()
+        line[len(identity_script.MARK) :].strip()
         for line in result.output.splitlines()
-        if line.startswith(reset_script.MARK)
+        if line.startswith(identity_script.MARK)
     ]
     if words and words[-1] != "skipped":
         return Rejoin(words[-1], detached, unseen="unseen" in words)

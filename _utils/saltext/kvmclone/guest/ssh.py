@@ -27,7 +27,7 @@ from saltext.kvmclone.guest.channel import (
     timed_out,
     with_path,
 )
-from saltext.kvmclone.request import Login, Secrets
+from saltext.kvmclone.model.request import Login, Secrets
 
 _IMPORT_ERROR: Exception | None = None
 try:

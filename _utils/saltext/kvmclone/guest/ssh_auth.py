@@ -24,7 +24,7 @@ from paramiko.auth_strategy import (  # paramiko 3.2
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest import login_key
 from saltext.kvmclone.guest.ssh_transport import Disconnected, LoginsDisabled, reason
-from saltext.kvmclone.request import Login, Secrets
+from saltext.kvmclone.model.request import Login, Secrets
 
 #: Keys of an agent that are tried: sshd disconnects after six refusals (MaxAuthTries), and the
 #: private key and the password count too.

@@ -1,0 +1,397 @@
+"""
+Providers and profiles: checked all at once, looked up in salt-cloud's order.
+
+Pure: it is handed sections that somebody else has read (``cloud_files.py``) and gives a
+:class:`Catalogue`, from which a profile is resolved into a
+:class:`~saltext.kvmclone.model.request.Request`. Which keys there are, and what becomes of each,
+stands in :data:`KEYS`.
+
+A value is looked up in the arguments, then the profile, then its provider, then the cloud
+file; mappings from several of these are merged key by key, everything else is replaced.
+That is what salt-cloud does for a machine (``salt.cloud.Cloud.vm_config``), and also how
+it merges a section with the one it ``extends``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import logging
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from saltext.kvmclone.config import resolve, schema
+from saltext.kvmclone.config.problems import Problems
+from saltext.kvmclone.config.schema import Fate, Place
+from saltext.kvmclone.config.sections import DRIVER, Profile, assemble
+from saltext.kvmclone.config.validate import (
+    MISSING,
+    Keys,
+    Problem,
+    Section,
+    advice_on,
+    advice_together,
+    checked_arguments,
+    error_for,
+    fault_of,
+    merge,
+    shown,
+    visible,
+)
+from saltext.kvmclone.errors import ConfigError, SecretInArgument
+from saltext.kvmclone.model.names import check, is_minion_id
+from saltext.kvmclone.model.request import Request, Secrets
+
+__all__ = ["KEYS", "Catalogue", "Place", "Problem", "Profile", "Section", "build", "resolve_inline"]
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: What salt-cloud's core itself puts among the keys of a machine, and we do not judge as such.
+_OF_THE_CORE = (
+    "name", "profile", "provider", "driver", "level", "requires", "os", "inline_script",
+    "pub_key", "priv_key", "master_pub", "master_pem", "preseed_minion_keys", "profiles",
+)  # fmt: skip
+
+#: Every known key by its name: the list of what is honoured, ignored and refused.
+KEYS = schema.KEYS
+
+
+def _read_text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """
+    All providers and profiles of the libvirt driver, and what is wrong with some of them.
+
+    :param providers: Keys of each provider, with those of the providers that it extends. Only
+        those without problems.
+    :param profiles: The profiles by name; likewise.
+    :param cloud_file: Keys for everything, from the cloud file itself.
+    :param others: Profiles of other drivers, by name, with that driver.
+    :param warnings: One sentence for each key that is ignored.
+    :param problems: All that is wrong, and which sections it concerns.
+    :param read_file: Gives the text of a file; raises ``OSError``.
+    :param fetch: Gives what an ``sdb://`` URI stands for; raises :class:`ConfigError`.
+    """
+
+    providers: Mapping[str, Keys] = field(default_factory=dict, repr=False)
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    cloud_file: Keys = field(default_factory=dict, repr=False)
+    others: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    problems: Problems = Problems()
+    read_file: Callable[[str], str] = _read_text
+    fetch: Callable[[str], Any] = resolve.no_sdb
+
+    def profile_names(self) -> list[str]:
+        """The names of all profiles, sorted."""
+        return sorted(self.profiles)
+
+    def describe(self) -> dict[str, Any]:
+        """
+        Providers and profiles as plain data for people, without anything secret:
+        ``{"profiles": {NAME: {"provider", "place", KEY…}}, "providers": {NAME: {KEY…}},
+        "warnings": […], "problems": […]}``; sections with problems are among the latter only.
+        """
+        return {
+            "profiles": {
+                name: {**visible(profile.keys), "provider": profile.provider}
+                | {"place": profile.place}
+                for name, profile in sorted(self.profiles.items())
+            },
+            "providers": {name: visible(keys) for name, keys in sorted(self.providers.items())},
+            "warnings": list(self.warnings),
+            "problems": list(dict.fromkeys(map(str, self.problems.found))),
+        }
+
+    def resolve(
+        self, profile_name: str, name: str, overrides: Mapping[str, Any] | None = None
+    ) -> tuple[Request, Secrets]:
+        """
+        The clone that a profile describes.
+
+        :param profile_name: Name of the profile.
+        :param name: Name of the clone.
+        :param overrides: Profile keys given as arguments; they win over the profile.
+            Names that begin with ``__`` are Salt's own and are passed over.
+        :raises InvalidName: The clone cannot have this name.
+        :raises SecretInArgument: A secret was given as an argument.
+        :raises ConfigError: Unknown profile, wrong argument, unreadable key file.
+        """
+        check(name)
+        arguments = checked_arguments(overrides or {})
+        self.problems.require_profile(str(profile_name))
+        profile = self._profile(profile_name)
+        provider = str(arguments.pop("provider", None) or profile.provider).partition(":")[0]
+        written = merge(self._provider(provider), profile.keys)
+        _advise(profile.place, profile.name, written)
+        keys = merge(self.cloud_file, written)
+        request, secrets = self._request(
+            name, merge(keys, arguments), profile.name, provider, profile.place
+        )
+        # A secret among them was refused above.
+        return dataclasses.replace(request, overrides=dict(overrides or {})), secrets
+
+    def resolve_here(
+        self, name: str, keys: Mapping[str, Any], minion_id: str
+    ) -> tuple[Request, Secrets]:
+        """
+        :meth:`resolve_inline`, for the KVM host that asks for itself.
+
+        :param minion_id: Its minion id.
+        :raises ConfigError: ``host`` names another one.
+        """
+        request, secrets = self.resolve_inline(name, keys)
+        if request.host not in ("", minion_id):
+            raise ConfigError(
+                f"'{name}' belongs to the KVM host '{request.host}' ('host:'); this is "
+                f"'{minion_id}'.",
+                f"Do it there (salt {request.host} …), or take 'host' out of the provider.",
+            )
+        return request, secrets
+
+    def resolve_inline(self, name: str, keys: Mapping[str, Any]) -> tuple[Request, Secrets]:
+        """
+        The clone that arguments describe, with or without a profile.
+
+        :param name: Name of the clone.
+        :param keys: Profile keys; ``profile`` names the profile that they override,
+            ``provider`` a provider. Without either the daemon is ``qemu:///system``.
+        :raises InvalidName: And the others of :meth:`resolve`.
+        """
+        remaining = dict(keys)
+        profile = remaining.pop("profile", None)
+        if profile:
+            return self.resolve(profile, name, remaining)
+        check(name)
+        arguments = checked_arguments(remaining)
+        provider = str(arguments.pop("provider", None) or "").partition(":")[0]
+        self.problems.require_cloud_file()
+        below = merge(self.cloud_file, self._provider(provider)) if provider else self.cloud_file
+        request, secrets = self._request(name, merge(below, arguments), "", provider, "arguments")
+        return dataclasses.replace(request, overrides=remaining), secrets
+
+    def resolve_machine(
+        self, machine: Mapping[str, Any], settings: Container[str] = ()
+    ) -> tuple[Request, Secrets]:
+        """
+        The clone that salt-cloud's core asks a driver for.
+
+        :param machine: What the core hands over (``vm_``): provider, profile and map merged in
+            its own way, the cloud file only for a single machine, and with much that is the
+            core's own business. They come from files, not from a command line, so secrets are
+            in order here.
+        :param settings: Names of salt-cloud's own settings, which may stand among them.
+        :raises ConfigError: A map says something that a profile may not, or something is wrong
+            with the profile or provider: the core may have read on where we did not.
+        """
+        name = check(machine.get("name"))
+        profile = str(machine.get("profile") or "")
+        if profile:
+            self.problems.require_profile(profile)
+        self.problems.require_provider(str(machine.get("provider") or "").partition(":")[0])
+        problems = [
+            Problem("salt-cloud", profile or name, key, fault)
+            for key, value in machine.items()
+            if key not in _OF_THE_CORE and key not in settings and not key.startswith("__")
+            if (fault := fault_of(key, value, Place.PROFILE))
+        ]
+        if problems:
+            raise error_for(problems)
+        known = self.profiles.get(profile)
+        told = {key: value for key, value in machine.items() if key not in _OF_THE_CORE}
+        # Some names are both a profile's key and a setting of salt-cloud's own, which the core
+        # mixes in: of those a warning is due only where the profile itself has the key.
+        own = {key for key in told if key not in settings} | set(known.keys if known else ())
+        _advise(
+            "salt-cloud", profile or name, {key: told[key] for key in told if key in own}, machine
+        )
+        keys = {
+            key: value
+            for key, value in machine.items()
+            if key in KEYS and KEYS[key].fate in (Fate.HONOURED, Fate.CARRIED)
+        }
+        provider = str(machine.get("provider") or "").partition(":")[0]
+        request, secrets = self._request(
+            name, merge(self.cloud_file, keys), profile, provider, "salt-cloud"
+        )
+        below = merge(self.cloud_file, self.providers.get(provider, {}))
+        written = merge(below, known.keys) if known else below
+        if known:
+            there = {**written, "provider": known.provider}
+            departures = _departures({**keys, "provider": provider}, there)
+            request = dataclasses.replace(request, overrides=departures)
+        # The core has replaced sdb:// references before it asked; what they stood for is no less
+        # secret than what we would have fetched ourselves.
+        stored = (*secrets.stored, *resolve.behind(written, keys))
+        return request, dataclasses.replace(secrets, stored=tuple(dict.fromkeys(stored)))
+
+    def _profile(self, name: str) -> Profile:
+        if name in self.profiles:
+            return self.profiles[name]
+        if name in self.others:
+            raise ConfigError(
+                f"The profile {name!r} belongs to the driver {self.others[name]!r}.",
+                f"Use salt-cloud for it, or name a profile with a {DRIVER} provider.",
+            )
+        raise self._unknown("profile", name, Place.PROFILE, self.profiles)
+
+    def _provider(self, name: str) -> Keys:
+        self.problems.require_provider(name)
+        if name not in self.providers:
+            raise self._unknown("provider", name, Place.PROVIDER, self.providers)
+        return self.providers[name]
+
+    def _unknown(self, sort: str, name: str, kind: Place, known: Iterable[str]) -> ConfigError:
+        text = f"There is no {sort} {name!r}."
+        if unread := self.problems.of_files(kind):
+            text += " It may stand where nothing could be read: " + "; ".join(map(str, unread))
+        return ConfigError(text, _nearby(name, known))
+
+    def _request(
+        self, name: str, keys: Keys, profile: str, provider: str, place: str
+    ) -> tuple[Request, Secrets]:
+        section = profile or name
+        if not keys.get("base_domain"):
+            raise error_for([Problem(place, section, "base_domain", MISSING["base_domain"])])
+        taken = resolve.Taken(self.fetch)
+        typed, faults = resolve.typed(keys, KEYS, taken)
+        if faults:
+            raise error_for(
+                Problem(place, section, key, f"{shown(KEYS[key], value)} is not {expected}")
+                for key, value, expected in faults
+            )
+        try:
+            request, secrets = resolve.request_and_secrets(
+                name, typed, profile, provider, self.read_file
+            )
+        except (OSError, ValueError) as exc:
+            # Not the error itself: it holds the path, which may be a key that lost its frame.
+            why = exc.strerror if isinstance(exc, OSError) else "it is not text"
+            text = f"cannot be read: {why}{_if_a_path(keys.get('private_key'))}"
+            raise error_for([Problem(place, section, "private_key", text)]) from None
+        if not is_minion_id(request.minion_id):
+            text = f"makes the minion id {request.minion_id[:300]!r}, which Salt cannot have"
+            raise error_for([Problem(place, section, "append_domain", text)])
+        return request, dataclasses.replace(secrets, stored=taken.texts)
+
+
+def _if_a_path(written: Any) -> str:
+    """The login key's path for a message; nothing where it may be the key itself."""
+    is_path = isinstance(written, str) and len(written) < 128 and written[:1] in ("/", "~", ".")
+    is_path = is_path and len(written.splitlines()) == 1
+    return f": '{written}'" if is_path or resolve.is_reference(written) else ""
+
+
+def resolve_inline(
+    name: str, keys: Mapping[str, Any], catalogue: Catalogue | None = None
+) -> tuple[Request, Secrets]:
+    """
+    :meth:`Catalogue.resolve_inline`, also where nothing is configured at all.
+
+    :param catalogue: Where profiles and providers are found; None for nowhere.
+    """
+    return (catalogue or Catalogue()).resolve_inline(name, keys)
+
+
+def build(
+    sections: Sequence[Section],
+    cloud_file: Mapping[str, Any] | None = None,
+    *,
+    cloud_place: str = "/etc/salt/cloud",
+    cloud_places: Mapping[Any, str] | None = None,
+    problems: Sequence[Problem] = (),
+    read_file: Callable[[str], str] = _read_text,
+    fetch: Callable[[str], Any] = resolve.no_sdb,
+) -> Catalogue:
+    """
+    The catalogue of everything that was configured.
+
+    :param sections: All providers and profiles, from all places, in any order.
+    :param cloud_file: Contents of /etc/salt/cloud, of which only known keys are used.
+    :param cloud_place: The path to call it by.
+    :param cloud_places: Where each of its keys stands, if that is known.
+    :param problems: What already went wrong while the sections were read.
+    :param read_file: Gives the text of a login key's file; raises ``OSError``.
+    :param fetch: Gives what an ``sdb://`` URI stands for; raises :class:`ConfigError`.
+    """
+    contents = dict(cloud_file or {})
+    assembled = assemble(sections, contents, cloud_place, cloud_places)
+    found = Problems((*problems, *assembled.problems), assembled.extends, assembled.provider_of)
+    usable = {
+        name: value
+        for name, value in contents.items()
+        if name in KEYS and Place.GLOBAL in KEYS[name].places and KEYS[name].fate is Fate.HONOURED
+    }
+    return Catalogue(
+        _sound(assembled.providers, Place.PROVIDER, found),
+        _sound(assembled.profiles, Place.PROFILE, found),
+        usable,
+        assembled.others,
+        tuple(assembled.warnings),
+        found,
+        read_file,
+        fetch,
+    )
+
+
+def _sound(sections: Mapping[str, T], kind: Place, problems: Problems) -> dict[str, T]:
+    return {name: section for name, section in sections.items() if not problems.of(kind, name)}
+
+
+def _departures(keys: Keys, written: Keys) -> Keys:
+    """
+    What a map or the command line asks for beyond the profile, as the arguments that ask for the
+    same: a resume reads the profile again. Without what may not be an argument, such as a secret.
+    """
+    usual = {"deploy": True, "script_args": "", "driver": DRIVER}
+    found: Keys = {}
+    for key, value in _beyond(keys, {**usual, **written}).items():
+        if not KEYS[key].visible and key != "private_key":
+            continue
+        with contextlib.suppress(ConfigError, SecretInArgument):
+            found |= checked_arguments({key: value})
+    return found
+
+
+def _beyond(keys: Mapping[str, Any], written: Mapping[str, Any]) -> Keys:
+    """The parts that differ. What salt-cloud took out of a store stays in it."""
+    found: Keys = {}
+    for key, value in keys.items():
+        below = written.get(key)
+        if value is None or value == below:
+            continue
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            if parts := _beyond(value, below):
+                found[key] = parts
+        elif not resolve.holds_reference(below):
+            found[key] = value
+    return found
+
+
+def _advise(
+    place: str, section: str, keys: Mapping[str, Any], beside: Mapping[str, Any] | None = None
+) -> None:
+    """
+    Say of each key that is ignored that it is, and why: nothing is lost in silence.
+
+    :param beside: All keys of the machine, where ``keys`` are some of them.
+    """
+    found = {key: advice for key, value in keys.items() if (advice := advice_on(key, value))}
+    for key, advice in (found | advice_together(beside or keys)).items():
+        log.warning("%s", Problem(place, section, key, advice))
+
+
+def _nearby(name: Any, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(str(name), known, n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Known are: {', '.join(known)}." if known else "None is configured."

@@ -1,0 +1,245 @@
+"""
+salt-cloud's map files: which machines there are to be, by profile.
+
+Rendered as salt-cloud renders them (``renderer:`` of the master's configuration), found where it
+finds them, and judged whole before anything is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import Any
+
+import salt.config
+import salt.exceptions
+import salt.loader
+import salt.template
+import salt.utils.yamlloader
+import yaml
+
+from saltext.kvmclone.config import map_shape, validate
+from saltext.kvmclone.config.map_shape import Entry, Position, Slip
+from saltext.kvmclone.errors import ConfigError, InvalidName, SecretInArgument
+from saltext.kvmclone.model.names import check
+
+log = logging.getLogger(__name__)
+
+_FORM = (
+    "Below each profile stands a list of names, or of NAME: {KEY: VALUE}, as in salt-cloud's maps."
+)
+
+
+def read(opts: Mapping[str, Any], file: Any) -> list[tuple[str, Any, dict[str, Any]]]:
+    """
+    The machines of a map: profile, name, and the keys that override the profile's.
+
+    :param opts: The master's configuration.
+    :param file: A path; a bare name lies in ``cloud.maps.d``.
+    :raises ConfigError: All that is wrong with it, at once.
+    """
+    path = _path(opts, file)
+    told = _rendered(opts, path)
+    if not told:
+        raise ConfigError(f"The map '{path}' names no machine.", _FORM)
+    found, slips = _assembled(told)
+    machines: list[tuple[str, Any, dict[str, Any]]] = []
+    short = {slip.position for slip in slips}
+    for entry in found:
+        # What is meant for a key has been named as one; it is no machine with faults of its own.
+        if entry.position not in short:
+            keys, faults = _judged(path, entry)
+            machines.append((str(entry.profile), entry.name, keys))
+            slips += [Slip(fault, entry.position) for fault in faults]
+    called = [str(name) for _profile, name, _keys in machines]
+    seen = {str(entry.name): entry.position for entry in found}  # of two the second
+    slips += [
+        Slip(f"'{name}' is named twice", seen[name])
+        for name in sorted(set(called))
+        if called.count(name) > 1
+    ]
+    if slips:
+        raise _wrong(opts, path, slips)
+    return machines
+
+
+def require_shape(opts: Mapping[str, Any], profiles: Container[str]) -> None:
+    """
+    Refuse the map that salt-cloud works on where a key stands in the place of a machine's name.
+
+    Its core has made a machine of that key, so nothing of the map is made, or destroyed.
+
+    :param opts: salt-cloud's configuration; without a map file in it there is nothing to refuse.
+    :param profiles: The profiles that are ours; others are their drivers' to judge.
+    :raises ConfigError: All such slips, at once.
+    """
+    path = str(opts.get("map") or "")
+    if not os.path.isfile(path):
+        return
+    told = {key: value for key, value in _rendered(opts, path).items() if key in profiles}
+    _entries, slips = _assembled(told)
+    if slips:
+        raise _wrong(opts, path, slips)
+
+
+def _rendered(opts: Mapping[str, Any], path: str) -> Mapping[Any, Any]:
+    """What a map says once it is rendered and what it includes is in it."""
+    try:
+        told = salt.template.compile_template(
+            path,
+            salt.loader.render(opts, {}),
+            _pipe(opts),
+            opts.get("renderer_blacklist"),
+            opts.get("renderer_whitelist"),
+        )
+        if isinstance(told, Mapping) and "include" in told:
+            told = salt.config.include_config(dict(told), path, verbose=False)
+    except salt.exceptions.SaltException as error:
+        reason = f"The map '{path}' cannot be rendered: {error}{_tab_at(path, error)}"
+        raise ConfigError(reason, _FORM) from error
+    return told if isinstance(told, Mapping) else {}
+
+
+def _tab_at(path: str, error: salt.exceptions.SaltException) -> str:
+    """Where a tab is in the way, which YAML's own words do not say."""
+    number = getattr(error, "line_num", None)
+    if not isinstance(number, int):
+        return ""
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        lines = stream.read().splitlines()
+    line = lines[number - 1] if 0 < number <= len(lines) else ""
+    tab = "\t" in line[: len(line) - len(line.lstrip())]
+    cure = ": it is indented with a tab; YAML takes blanks only" if tab else ""
+    return f" (line {number}{cure})"
+
+
+def _assembled(told: Mapping[Any, Any]) -> tuple[list[Entry], list[Slip]]:
+    found: list[Entry] = []
+    slips: list[Slip] = []
+    for profile, mapped in told.items():
+        if profile != "include":
+            some, wrong = map_shape.entries(profile, mapped)
+            found += some
+            slips += wrong
+    return found, slips
+
+
+def _judged(path: str, entry: Entry) -> tuple[dict[str, Any], list[str]]:
+    """The keys of one machine that are used here, and what is wrong with the machine."""
+    profile, name, written = entry.profile, entry.name, entry.keys
+    where = f"{profile}, '{name}'"
+    problems: list[str] = []
+    try:
+        check(name)
+    except InvalidName as error:
+        each = "Each name is an item of its own: - NAME" if " " in str(name) else error.hint
+        problems.append(f"{where}: {error.message} {each}".removesuffix("."))
+    if not isinstance(written, Mapping):
+        return {}, [*problems, f"{where}: not a mapping of keys (KEY: VALUE, indented below it)"]
+    keys = {str(key): value for key, value in written.items() if key != "name"}
+    keys |= {new: keys.pop(old) for old, new in map_shape.OLD_KEYS.items() if old in keys}
+    if written.get("name", name) != name:
+        problems.append(f"{where}: another name in it, name: {written['name']}")
+    keys = _without_ignored(f"{path}: {where}", keys)
+    return keys, [*problems, *_faults(where, keys)]
+
+
+def _wrong(opts: Mapping[str, Any], path: str, slips: Iterable[Slip]) -> ConfigError:
+    lines = _lines(opts, path)
+
+    def told(slip: Slip) -> str:
+        nearest = [slip.position[:n] for n in range(len(slip.position), 0, -1)]
+        line = next((lines[position] for position in nearest if position in lines), "")
+        return f"{line}: {slip.text}" if line else slip.text
+
+    problems = list(dict.fromkeys(map(told, slips)))
+    return ConfigError(f"The map '{path}' is wrong: {'; '.join(problems)}.", _FORM)
+
+
+def _pipe(opts: Mapping[str, Any]) -> str:
+    return str(opts.get("renderer") or "jinja|yaml")
+
+
+def _lines(opts: Mapping[str, Any], path: str) -> dict[Position, str]:
+    """The line of each profile, item and name, in words; nothing where that cannot be told."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            source = stream.read()
+        text, pipe = source, _pipe(opts)
+        if source.startswith("#!"):
+            pipe, text = source[2:].splitlines()[0].strip(), "# " + source[2:]
+        renderers = salt.loader.render(opts, {})
+        before, _, last = pipe.rpartition("|")
+        if last.strip() != "yaml":
+            return {}
+        if before:
+            made = salt.template.compile_template(
+                ":string:", renderers, before.strip(), None, None, input_data=text
+            )
+            text = made if isinstance(made, str) else made.read()
+        # Loops and conditions move lines.
+        moved = "" if text.count("\n") == source.count("\n") else " as rendered"
+        root = yaml.compose(text, Loader=salt.utils.yamlloader.SaltYamlSafeLoader)
+    except (OSError, UnicodeError, AttributeError, yaml.YAMLError, salt.exceptions.SaltException):
+        return {}
+    return {position: f"line {line}{moved}" for position, line in _positions(root)}
+
+
+def _positions(root: Any) -> Iterator[tuple[Position, int]]:
+    for profile, mapped in root.value if isinstance(root, yaml.MappingNode) else ():
+        yield (profile.value,), profile.start_mark.line + 1
+        if isinstance(mapped, yaml.MappingNode):
+            for name, _keys in mapped.value:
+                yield (profile.value, name.value), name.start_mark.line + 1
+        for number, item in enumerate(
+            mapped.value if isinstance(mapped, yaml.SequenceNode) else ()
+        ):
+            yield (profile.value, number), item.start_mark.line + 1
+            for name, _keys in item.value if isinstance(item, yaml.MappingNode) else ():
+                yield (profile.value, number, name.value), name.start_mark.line + 1
+
+
+def _path(opts: Mapping[str, Any], file: Any) -> str:
+    folder = os.path.join(os.path.dirname(str(opts["conf_file"])), "cloud.maps.d")
+    places = [str(file), os.path.join(folder, str(file)), os.path.join(folder, f"{file}.map")]
+    for place in places:
+        if os.path.isfile(place):
+            return os.path.abspath(place)
+    raise ConfigError(f"There is no map '{file}'.", f"Looked for: {', '.join(places)}")
+
+
+def _without_ignored(where: str, keys: dict[str, Any]) -> dict[str, Any]:
+    """What has no use here is said and left out, as where it stands in a profile."""
+    kept = {}
+    for key, value in keys.items():
+        if key != "requires" and (advice := validate.advice_on(key, value)):
+            log.warning("%s: key '%s': %s", where, key, advice)
+            if key == "minion":
+                kept[key] = {name: setting for name, setting in value.items() if name != "id"}
+        else:
+            kept[key] = value
+    return kept
+
+
+def _faults(where: str, keys: Mapping[str, Any]) -> list[str]:
+    found = []
+    for key, value in keys.items():
+        if key == "requires":
+            found.append(
+                f"{where}: 'requires' is an order, and these are made at once; salt-cloud -m"
+            )
+            continue
+        try:
+            if key == "script_env":
+                raise SecretInArgument(key)
+            validate.checked_arguments({key: value})
+        except SecretInArgument:
+            # A clone's record keeps what overrides its profile.
+            found.append(
+                f"{where}: '{key}' is a secret; write it into a profile of its own, which may "
+                "extend this one"
+            )
+        except ConfigError as error:
+            found.append(f"{where}: {error.message.removeprefix('arguments: ')}")
+    return found

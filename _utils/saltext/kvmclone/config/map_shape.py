@@ -1,0 +1,138 @@
+"""
+The shape of a salt-cloud map: what is the name of a machine, and what is a key of one.
+
+In YAML one step of indentation decides: ``- web1:`` with ``deploy: false`` below it is a machine
+without a minion; with ``deploy`` beside ``web1`` it is two machines, as salt-cloud reads it, the
+second called ``deploy``. Pure; :mod:`.map_files` reads the files.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from saltext.kvmclone.config.schema import KEYS
+
+#: salt-cloud's old names for what a map says of a machine; its core still takes them.
+OLD_KEYS = {f"map_{key}": key for key in ("grains", "master", "minion", "requires", "volumes")}
+
+#: Where something stands in a map: the profile, the number of the list's item, the name.
+Position = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One machine, as it is written; ``keys`` may be anything."""
+
+    profile: Any
+    name: Any
+    keys: Any
+    position: Position
+
+
+@dataclass(frozen=True)
+class Slip:
+    """Something that is not what it was meant to be, and how it is put right."""
+
+    text: str
+    position: Position
+
+
+def is_key(name: Any) -> bool:
+    """Whether a machine of a map may have a key of that name."""
+    return isinstance(name, str) and (name in KEYS or name in OLD_KEYS or name == "name")
+
+
+def entries(profile: Any, mapped: Any) -> tuple[list[Entry], list[Slip]]:
+    """
+    Return the machines of one profile, in every way that salt-cloud lets them stand, and the slips.
+
+    :param mapped: What stands below the profile.
+    """
+    found: list[Entry] = []
+    slips: list[Slip] = []
+    if isinstance(mapped, Mapping):
+        slips += _slips_among_names(profile, mapped)
+        found += [Entry(profile, n, _keys(k), (profile, n)) for n, k in mapped.items()]
+    elif isinstance(mapped, (list, tuple)):
+        for number, item in enumerate(mapped):
+            if isinstance(item, Mapping):
+                slips += _slips_in_item(profile, number, item)
+                names = item.items()
+                found += [Entry(profile, n, _keys(k), (profile, number, n)) for n, k in names]
+            elif item is None or isinstance(item, (list, tuple)):
+                what = "is empty" if item is None else "is a list itself"
+                slips.append(Slip(f"'{profile}': an item {what}; write - NAME", (profile, number)))
+            else:
+                found.append(Entry(profile, item, {}, (profile, number)))
+    elif isinstance(mapped, str):
+        found.append(Entry(profile, mapped, {}, (profile,)))
+    elif is_key(profile):
+        slips.append(
+            Slip(
+                f"'{profile}' is a key of a machine and stands where a profile does; indent it "
+                "until it stands below the machine that it is for",
+                (profile,),
+            )
+        )
+    else:
+        slips.append(Slip(f"'{profile}' has no list of names below it", (profile,)))
+    return found, slips
+
+
+def _keys(keys: Any) -> Any:
+    return {} if keys is None or isinstance(keys, bool) else keys
+
+
+def _slips_in_item(profile: Any, number: int, item: Mapping[Any, Any]) -> Iterator[Slip]:
+    """One item of a list: a lone name, or a name and its keys; what is beside a name is one."""
+    names = [key for key in item if not is_key(key)]
+    for key, value in item.items():
+        position = (profile, number, key)
+        if is_key(key):
+            if len(item) > 1:
+                yield Slip(_one_step_short(key, names[0] if names else None), position)
+            elif not (value is None or isinstance(value, Mapping)):
+                yield Slip(_one_step_short(key, None), position)
+        elif names.index(key) and (meant := _nearly_a_key(key, value)):
+            yield Slip(f"{_one_step_short(key, names[0])}. Did you mean '{meant}'?", position)
+
+
+def _slips_among_names(profile: Any, mapped: Mapping[Any, Any]) -> Iterator[Slip]:
+    """A mapping of names: there each may have keys below it, also one called like a key."""
+    names = [key for key in mapped if not is_key(key)]
+    for key, value in mapped.items():
+        position = (profile, key)
+        if is_key(key):
+            alone = len(mapped) == 1 and value is None
+            if not (alone or isinstance(value, Mapping)):
+                yield Slip(_one_step_short(key, names[0] if names else None), position)
+        elif names.index(key) and (meant := _nearly_a_key(key, value)):
+            yield Slip(f"{_one_step_short(key, names[0])}. Did you mean '{meant}'?", position)
+
+
+def _one_step_short(key: str, owner: Any) -> str:
+    if key == "name":
+        return "a machine is named by the item itself: write - NAME, with its keys below that"
+    own = f"a machine called '{key}' is an item of its own: - {key}"
+    if owner is None:
+        return f"'{key}' stands where a machine's name does; indent it below that name; {own}"
+    return (
+        f"'{key}' stands beside '{owner}', so it would be a machine of that name; indent it one "
+        f"step more, below '{owner}'; {own}"
+    )
+
+
+def _nearly_a_key(name: Any, value: Any) -> str:
+    """The key that was meant by a misspelt one, which has a value that the key could have."""
+    if value is None or isinstance(value, Mapping):
+        return ""
+    for close in difflib.get_close_matches(str(name), list(KEYS), n=3, cutoff=0.75):
+        try:
+            KEYS[close].kind.parse(value)
+        except ValueError:
+            continue
+        return close
+    return ""

@@ -1,0 +1,139 @@
+"""
+Everything that is wrong with a configuration, and whom it concerns.
+
+Pure. A section with problems is refused where it is used; whatever does not use it works. While
+it is not certain which hosts there are, no machine may be taken for gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from saltext.kvmclone.config.schema import Place
+from saltext.kvmclone.config.validate import Problem, error_for
+from saltext.kvmclone.errors import ConfigError
+
+#: A section: its sort and its name.
+SectionId = tuple[Place, str]
+
+# Entries of the cloud file that say which providers there are, or where they are written.
+_NAMES_PROVIDERS = ("providers", "providers_config", "include", "default_include")
+
+
+@dataclass(frozen=True)
+class Problems:
+    """
+    All problems of a configuration.
+
+    :param found: In the order in which they were found.
+    :param extends: The sections that each section extends.
+    :param provider_of: The provider of each profile, as far as it names one.
+    """
+
+    found: tuple[Problem, ...] = ()
+    extends: Mapping[SectionId, Iterable[SectionId]] = field(default_factory=dict)
+    provider_of: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, kind: Place, name: str) -> tuple[Problem, ...]:
+        """Return all problems that concern whoever uses one section."""
+        whole: list[SectionId] = [(kind, name)]
+        if kind is Place.PROFILE and name in self.provider_of:
+            whole.append((Place.PROVIDER, self.provider_of[name]))
+        used = self._with_extended(whole)
+        return tuple(
+            problem
+            for problem in self.found
+            if problem.section
+            and (section := (problem.kind, problem.section)) in used
+            and (section in whole or not problem.lacking)
+        )
+
+    def _with_extended(self, sections: Iterable[SectionId]) -> set[SectionId]:
+        used: set[SectionId] = set()
+        todo = list(sections)
+        while todo:
+            section = todo.pop()
+            if section not in used:
+                used.add(section)
+                todo.extend(self.extends.get(section, ()))
+        return used
+
+    def of_files(self, kind: Place) -> tuple[Problem, ...]:
+        """Return why files cannot be read that may define sections of one sort."""
+        kinds = (kind, Place.GLOBAL, None)
+        return tuple(p for p in self.found if p.is_of_a_file and p.kind in kinds)
+
+    def require_none(self) -> None:
+        """:raises ConfigError: Anything at all is wrong; all of it."""
+        _refuse(self.found)
+
+    def require_profile(self, name: str) -> None:
+        """:raises ConfigError: All that is wrong with a profile and with what it uses."""
+        wrong = self.of(Place.PROFILE, name)
+        # What it names and was not found may stand in a file that could not be read.
+        unread = self.of_files(Place.PROVIDER) if wrong else ()
+        _refuse((*wrong, *unread, *self._of_cloud_file()))
+
+    def require_provider(self, name: str) -> None:
+        """:raises ConfigError: All that is wrong with a provider and with what it extends."""
+        _refuse(self.of(Place.PROVIDER, name))
+
+    def require_cloud_file(self) -> None:
+        """:raises ConfigError: All that is wrong with the cloud file, which every machine uses."""
+        _refuse(self._of_cloud_file())
+
+    def _of_cloud_file(self) -> tuple[Problem, ...]:
+        return tuple(problem for problem in self.found if problem.kind is Place.GLOBAL)
+
+    def elsewhere(self, command: str = "salt-run kvmclone.profiles") -> tuple[str, ...]:
+        """
+        Return a warning for whoever used no section with problems; empty where there is none.
+
+        :param command: Shows all problems.
+        """
+        wrong = dict.fromkeys(f"'{p.section}'" if p.section else p.place for p in self.found)
+        if not wrong:
+            return ()
+        return (
+            f"Not used, since something is wrong there: {', '.join(wrong)}. "
+            f"All problems: {command}",
+        )
+
+    def hiding_hosts(self) -> dict[str, ConfigError]:
+        """Return what cannot be read and may name hosts: providers by name, files by place."""
+        hiding: dict[str, list[Problem]] = {}
+        for problem in self.found:
+            if _hides_hosts(problem):
+                hiding.setdefault(problem.section or problem.place, []).append(problem)
+        for kind, name in self.extends:
+            if kind is Place.PROVIDER and (wrong := self.of(kind, name)):
+                hiding[name] = list(wrong)
+        return {name: error_for(problems) for name, problems in hiding.items()}
+
+    def forbidding_gone(self) -> ConfigError | None:
+        """
+        Return why no machine may be taken for gone: a provider, or any file at all, cannot be
+        read. None where everything was read.
+        """
+        problems = [p for p in self.found if p.is_of_a_file or _hides_hosts(p)]
+        if not problems:
+            return None
+        told = "; ".join(dict.fromkeys(map(str, problems)))
+        return ConfigError(
+            f"While a provider cannot be read no machine is taken for gone. {told}",
+            "Correct it, or take out a provider whose host is gone for good. What is left to "
+            "correct: salt-run kvmclone.profiles",
+        )
+
+
+def _refuse(problems: Iterable[Problem]) -> None:
+    found = list(problems)
+    if found:
+        raise error_for(found)
+
+
+def _hides_hosts(problem: Problem) -> bool:
+    if problem.kind is Place.GLOBAL:
+        return problem.is_of_a_file or problem.section in _NAMES_PROVIDERS
+    return problem.kind in (Place.PROVIDER, None)

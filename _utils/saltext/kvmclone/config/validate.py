@@ -1,0 +1,271 @@
+"""
+What was written, key by key: right, wrong, ignored or secret.
+
+Pure. It knows no relation between sections (that is ``sections.py``); it holds the types
+in which sections and problems are handed around, and the checks of single keys.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from saltext.kvmclone.config import resolve
+from saltext.kvmclone.config.schema import KEYS, Fate, Key, Place
+from saltext.kvmclone.errors import ConfigError, SecretInArgument
+
+Keys = dict[str, Any]
+
+_HIDDEN = "<hidden>"
+_LONGEST_SHOWN = 60
+
+# What makes an unknown argument look like a misspelt or foreign secret.
+_SECRET_WORDS = ("passw", "passphrase", "secret", "token", "private_key")
+
+# Arguments that may be an sdb:// URI.
+_FROM_STORES = ("password", "sudo_password", "private_key", "private_key_passphrase")
+
+# What other drivers of salt-cloud, and patches to Salt's own libvirt driver, call a thing that
+# we have under another name which nobody would guess from its letters.
+_ELSEWHERE = {
+    "clone_from": "base_domain",
+    "clonefrom": "base_domain",
+    "cores": "cpus",
+    "devices": "disks and networks",
+    "num_cpus": "cpus",
+    "ram": "memory",
+    "ssh_key": "private_key",
+    "ssh_key_file": "private_key",
+    "ssh_password": "password",
+    "user": "ssh_username",
+}
+
+#: What to say where a required key is absent.
+MISSING = {
+    "base_domain": "is missing; expected the name of the domain to clone",
+    "url": "is missing; expected a libvirt URI such as qemu:///system",
+    "provider": "is missing; expected the name of a provider",
+    "driver": "is missing; expected driver: libvirt",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """
+    One provider or profile as it was written.
+
+    :param kind: :attr:`Place.PROVIDER` or :attr:`Place.PROFILE`.
+    :param name: Name of the section; anything but text is a problem.
+    :param keys: Its contents; anything but a mapping is a problem (a provider may also be
+        a list of mappings, one for each driver).
+    :param place: Where it was read: a file with its line, or "the pillar".
+    :param key_places: The same for each of its keys, where that is known; several mappings for
+        a provider with several drivers.
+    """
+
+    kind: Place
+    name: Any
+    keys: Any = field(repr=False)  # may hold a password
+    place: str
+    key_places: Sequence[Mapping[Any, str]] = ()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """
+    One thing that the user has to correct.
+
+    :param place: File, or what else holds the section.
+    :param section: Name of the section, empty where the whole place is meant.
+    :param key: The key, empty where the whole section is meant.
+    :param text: What is wrong with it and what was expected, without any secret.
+    :param kind: What sort of section it is in; of a whole file, which sort it holds
+        (:attr:`Place.GLOBAL` for the cloud file). None where that could be any.
+    :param lacking: Something is absent that a section which extends this one may have.
+    """
+
+    place: str
+    section: str
+    key: str
+    text: str
+    kind: Place | None = None
+    lacking: bool = False
+
+    @property
+    def is_of_a_file(self) -> bool:
+        """Whether a whole file, or part of a configuration, cannot be read."""
+        return not self.section and not self.key
+
+    def __str__(self) -> str:
+        section = f"section {self.section!r}: " if self.section else ""
+        key = f"key {self.key!r}: " if self.key else ""
+        return f"{self.place}: {section}{key}{self.text}"
+
+
+def error_for(problems: Iterable[Problem]) -> ConfigError:
+    """The one error that lists all problems, each on a line of its own."""
+    lines = list(dict.fromkeys(str(problem) for problem in problems))
+    if len(lines) == 1:
+        return ConfigError(lines[0], "Correct it and run the command again.")
+    return ConfigError(
+        f"{len(lines)} problems in the configuration:\n" + "\n".join(lines),
+        "Correct all of them and run the command again.",
+    )
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Keys:
+    """
+    Both together, ``over`` winning; mappings are merged to any depth. Neither is changed.
+    """
+    merged = copy.deepcopy(dict(under))
+    for name, value in over.items():
+        below = merged.get(name)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[name] = merge(below, value)
+        else:
+            merged[name] = copy.deepcopy(value)
+    return merged
+
+
+# --- single keys --------------------------------------------------------------------
+
+
+def shown(key: Key | None, value: Any) -> str:
+    """A value as a message may show it: hidden where it is secret, shortened where long."""
+    if key is None or not key.visible:
+        return _HIDDEN
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+
+
+def _unknown_key(name: Any) -> str:
+    if name in _ELSEWHERE:
+        return f"is not a key that is known here; write it as {_ELSEWHERE[name]}"
+    known = [key.name for key in KEYS.values() if key.fate in (Fate.HONOURED, Fate.CARRIED)]
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.7)
+    if close:
+        return f"is not a key that is known here; did you mean {close[0]!r}?"
+    # Salt passes over such a key in silence, so it may have stood there for years.
+    return "is not a key that is known here, nor was it to Salt's libvirt driver; take it out"
+
+
+def fault_of(name: Any, value: Any, place: Place) -> str:
+    """What is wrong with one key where it stands; empty if nothing is."""
+    key = KEYS.get(name) if isinstance(name, str) else None
+    if key is None:
+        return _unknown_key(name)
+    if key.fate is Fate.IGNORED:
+        return ""
+    if key.fate is Fate.REFUSED:
+        return "" if value in key.harmless else f"is refused: {key.word}"
+    if place not in key.places:
+        right = " or ".join(sorted(each.value for each in key.places))
+        return f"belongs in {right}, not in {place.value}"
+    if value is None or resolve.is_reference(value):
+        return ""
+    try:
+        key.kind.parse(value)
+    except ValueError:
+        return f"{shown(key, value)} is not {key.kind.expected}"
+    return ""
+
+
+def advice_on(name: str, value: Any) -> str:
+    """The warning that a key deserves where it stands; empty for most."""
+    key = KEYS.get(name)
+    if key is not None and key.fate is Fate.IGNORED and value not in key.harmless:
+        return f"is ignored: {key.word}"
+    if name == "minion" and isinstance(value, Mapping) and "id" in value:
+        return "'id' in it is ignored: a minion is called like its clone"
+    return ""
+
+
+def advice_together(keys: Mapping[str, Any]) -> dict[str, str]:
+    """The warnings that keys deserve only beside each other, by key; none for most."""
+    if keys.get("deploy") is False and keys.get("inline_script"):
+        # Salt's driver ran it all the same.
+        return {"inline_script": "is ignored: with deploy: False nothing runs in the guest"}
+    return {}
+
+
+# --- arguments ----------------------------------------------------------------------
+
+
+def refuse_secrets(given: Mapping[str, Any]) -> None:
+    """:raises SecretInArgument: One of the arguments is, or looks like, a secret."""
+    if leaked := sorted(name for name, value in given.items() if _is_leaked(name, value)):
+        raise SecretInArgument(
+            f"A secret was given as an argument: {', '.join(leaked)}. It already stands in "
+            "the job cache and must be changed.",
+            "Change it, then write it into the profile, the pillar or an sdb:// URI.",
+        )
+
+
+def checked_arguments(arguments: Mapping[str, Any]) -> Keys:
+    """
+    The profile keys among keyword arguments, once all of them are right.
+
+    :raises SecretInArgument: One of them is, or looks like, a secret. This comes first:
+        the value is out, whatever else is wrong.
+    :raises ConfigError: All that is wrong, at once.
+    """
+    given = {name: value for name, value in arguments.items() if not name.startswith("__")}
+    refuse_secrets(given)
+    problems = []
+    for name, value in given.items():
+        fault = fault_of(name, value, Place.PROFILE)
+        if not fault and name == "extends":
+            fault = "cannot be given as an argument; name the profile itself"
+        if not fault and name not in _FROM_STORES and resolve.holds_reference(value):
+            # Else whoever may start a job could have a store's contents shown in a plan.
+            fault = f"sdb:// can be given as an argument only for {', '.join(_FROM_STORES)}"
+        if not fault and (advice := advice_on(name, value)):
+            fault = advice.replace("is ignored", "would be ignored")
+        if fault:
+            problems.append(Problem("arguments", "", name, fault))
+    if problems:
+        raise error_for(problems)
+    return given
+
+
+def argument(name: str, value: Any, key: str = "") -> Any:
+    """
+    One argument of a function that is no profile key by itself, once it is right.
+
+    :param key: The profile key that takes the same values; empty for the one of that name.
+    :raises ConfigError: It is not.
+    """
+    kind = KEYS[key or name].kind
+    try:
+        return kind.parse(value)
+    except ValueError:
+        text = f"{shown(KEYS[key or name], value)} is not {kind.expected}"
+        raise error_for([Problem("arguments", "", name, text)]) from None
+
+
+def _is_leaked(name: str, value: Any) -> bool:
+    if value is None or resolve.is_reference(value):
+        return False
+    if name in KEYS:
+        holds_key = name == "private_key" and resolve.is_private_key(value)
+        holds_seed = name == "seed" and not isinstance(value, str)
+        return KEYS[name].secret or holds_key or holds_seed
+    looks_alike = difflib.get_close_matches(name, ["password", "sudo_password"], 1, 0.8)
+    return bool(looks_alike) or any(word in name.lower() for word in _SECRET_WORDS)
+
+
+def visible(keys: Mapping[str, Any]) -> Keys:
+    """The keys of a section as people may see them: secrets are hidden."""
+
+    def veiled(name: str, value: Any) -> Any:
+        key = KEYS.get(name)
+        if key is None or not key.visible:
+            is_path = name == "private_key" and not resolve.is_private_key(value)
+            is_word = name == "seed" and value in ("none", "keep")
+            return value if is_path or is_word else _HIDDEN
+        return copy.deepcopy(value)
+
+    return {name: veiled(name, value) for name, value in keys.items()}

@@ -1,0 +1,401 @@
+"""
+Enrolling a guest: id, configuration, grains and keys put in place, and a minion started.
+
+Either a deploy script does it, in the surroundings that salt-cloud's scripts know, or
+the guest has its minion already and is only told who it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import re
+import secrets as random_words
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from saltext.kvmclone import errors
+from saltext.kvmclone.guest import salt_minion_script, salt_yaml
+from saltext.kvmclone.guest.channel import Channel, Result, check, redact, tail
+from saltext.kvmclone.model.request import Secrets
+
+#: Seconds for a deploy script; one that installs from the network takes minutes.
+DEPLOY_TIMEOUT = 1800.0
+PROBE_TIMEOUT = 30.0
+
+#: What salt-cloud configures for a new minion where the profile says nothing.
+DEFAULTS = {"master": "salt", "log_level": "info", "hash_type": "sha256"}
+
+#: salt-cloud's folder; its documentation has profiles that name it in deploy_command.
+SALT_CLOUD_FOLDER = "/tmp/.saltcloud"
+_NAMES_FOLDER = re.compile(re.escape(SALT_CLOUD_FOLDER) + r"(?![\w.-])")
+#: Words of our shell that are heard, and the longest.
+_MOST_WORDS, _LONGEST_WORD = 1000, 2000
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET_VARIABLE = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
+
+
+@dataclass(frozen=True, repr=False)
+class GuestFile:
+    """
+    A file for the guest.
+
+    :param path: Absolute path there; missing folders are made.
+    :param content: What it holds.
+    :param mode: Its permissions.
+    """
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+    def __repr__(self) -> str:
+        return f"GuestFile({self.path}, {len(self.content)} bytes, {self.mode:04o})"
+
+
+@dataclass(frozen=True, repr=False)
+class Enrolment:
+    """
+    Everything that goes into the guest. It holds secrets: it has no readable ``repr``
+    and travels sealed, as :meth:`to_bytes`.
+
+    :param minion_id: The id to give.
+    :param minion_config: Minion configuration; ``id`` is set to ``minion_id``.
+    :param grains: Static grains.
+    :param private_key_pem: The minion's private key.
+    :param public_key_pem: The public half.
+    :param fingerprint: Of the public half, as the master shows it.
+    :param bootstrap: ``auto | ssh | agent | keys | none``; ``keys`` runs nothing of the profile:
+        no script, no commands before or after it.
+    :param script_text: The deploy script, rendered; empty for none.
+    :param script_named: The profile asks for a script (or ``deploy_command``), so it is
+        run even where the guest has a minion.
+    :param is_bootstrap_script: It is Salt's own and takes ``-c DIR``.
+    :param deploy_command: Literal command; empty for ``sh DIR/deploy.sh``.
+    :param script_args: Text appended to the command.
+    :param script_env: Environment of the script.
+    :param preflight_cmds: Commands before it; one that fails ends the enrolment.
+    :param inline_script: Commands after it; one that fails becomes a warning.
+    :param files: Extra files, placed before anything runs.
+    :param secrets: The login.
+    :param beside: Files that the deploy script finds beside itself; paths within the folder.
+    :param flags: What Salt's bootstrap script is told besides; ``{folder}`` is the folder.
+    :param master_sign_pub: The master's signing key, PEM; empty for none.
+    :param remarks: What is left to do once this is done; they become warnings.
+    """
+
+    minion_id: str
+    minion_config: dict[str, Any] = field(default_factory=dict)
+    grains: dict[str, Any] = field(default_factory=dict)
+    private_key_pem: str = ""
+    public_key_pem: str = ""
+    fingerprint: str = ""
+    bootstrap: str = "auto"
+    script_text: str = ""
+    script_named: bool = False
+    is_bootstrap_script: bool = False
+    deploy_command: str = ""
+    script_args: str = ""
+    script_env: dict[str, str] = field(default_factory=dict)
+    preflight_cmds: tuple[str, ...] = ()
+    inline_script: tuple[str, ...] = ()
+    files: tuple[GuestFile, ...] = ()
+    secrets: Secrets = Secrets()
+    beside: tuple[GuestFile, ...] = ()
+    flags: str = ""
+    master_sign_pub: str = ""
+    remarks: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Enrolment({self.minion_id}, bootstrap={self.bootstrap})"
+
+    def to_bytes(self) -> bytes:
+        """All of it, in clear, for sealing; :meth:`from_bytes` reads it back."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain["secrets"] = dataclasses.asdict(dataclasses.replace(self.secrets, seed=()))
+        for key in ("files", "beside"):
+            plain[key] = [
+                [file.path, base64.b64encode(file.content).decode(), file.mode]
+                for file in getattr(self, key)
+            ]
+        return json.dumps(plain).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Enrolment:
+        """
+        What :meth:`to_bytes` wrote. Fields that a newer sender added are dropped.
+
+        :raises ValueError: It is something else.
+        """
+        plain = json.loads(data)
+        if not isinstance(plain, dict) or "minion_id" not in plain:
+            raise ValueError("not an enrolment")
+        values = {f.name: plain[f.name] for f in dataclasses.fields(cls) if f.name in plain}
+        known = {f.name for f in dataclasses.fields(Secrets)}
+        held = values.get("secrets", {})
+        values["secrets"] = Secrets(**{key: held[key] for key in known if key in held})
+        values["secrets"] = dataclasses.replace(
+            values["secrets"], stored=tuple(values["secrets"].stored), seed=()
+        )
+        for key in ("files", "beside"):
+            values[key] = tuple(
+                GuestFile(path, base64.b64decode(content), mode)
+                for path, content, mode in values.get(key, ())
+            )
+        for key in ("preflight_cmds", "inline_script", "remarks"):
+            values[key] = tuple(values.get(key, ()))
+        return cls(**values)
+
+    def hidden(self) -> tuple[str, ...]:
+        """Every value that no message may quote."""
+        login = self.secrets
+        values = [self.private_key_pem, login.password, login.sudo_password]
+        values += [f.content.decode() for f in self.beside if f.path.endswith(".pem")]
+        values += [login.private_key, login.private_key_passphrase, *login.stored]
+        # A short one is more likely a word of the language.
+        values += [
+            str(value)
+            for name, value in self.script_env.items()
+            if len(str(value)) >= (4 if _SECRET_VARIABLE.search(name) else 8)
+        ]
+        return tuple(value for value in values if value)
+
+
+@dataclass(frozen=True)
+class Report:
+    """
+    What an enrolment did.
+
+    :param how: ``script``; or, where the guest's own minion was started, by what:
+        ``systemd``, ``init``, ``daemon``; ``none`` where nothing was asked for.
+    :param output: The last lines of the scripts, secrets struck out.
+    :param warnings: What went wrong without harm.
+    """
+
+    how: str
+    output: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def has_minion(channel: Channel) -> bool:
+    """Whether the guest has an installed salt-minion."""
+    return _probe(channel) is not None
+
+
+def enrol(channel: Channel, enrolment: Enrolment, *, timeout: float = DEPLOY_TIMEOUT) -> Report:
+    """
+    Make the guest a minion. It is started, not waited for.
+
+    :param timeout: Seconds for the whole; the scripts are most of it.
+    :raises errors.DeployFailed: A script failed (with its last lines), or there is
+        neither a script nor a minion.
+    """
+    if enrolment.bootstrap == "none":
+        return Report("none")
+    installed = None
+    if enrolment.bootstrap == "keys" or not enrolment.script_named:
+        installed = _probe(channel)
+        if installed is None and enrolment.bootstrap == "keys":
+            raise errors.DeployFailed(
+                f"there is no salt-minion in the guest of '{enrolment.minion_id}' to give keys to",
+                "'bootstrap: keys' installs nothing. Install Salt in the base, or use "
+                "'bootstrap: auto' with a script.",
+            )
+        if installed is None and not enrolment.script_text:
+            raise errors.DeployFailed(
+                f"the guest of '{enrolment.minion_id}' has no salt-minion and there is no script "
+                "to install one",
+                "Install Salt in the base, or set script in the profile.",
+            )
+    warnings = list(enrolment.remarks)
+    if enrolment.bootstrap == "keys" and (enrolment.preflight_cmds or enrolment.inline_script):
+        enrolment = dataclasses.replace(enrolment, preflight_cmds=(), inline_script=())
+        warnings.append(
+            "bootstrap: keys runs nothing, so preflight_cmds and inline_script neither."
+        )
+    folder = _folder(enrolment)
+    members = _members(enrolment, folder, installed, warnings)
+    try:
+        result = channel.run(
+            salt_minion_script.command(folder, timeout),
+            timeout=timeout,
+            stdin=salt_minion_script.archive(members),
+        )
+    except errors.CommandFailed as exc:
+        raise errors.DeployFailed(
+            f"the deployment did not end within {timeout:g} s", exc.hint
+        ) from exc
+    return _report(result, enrolment, folder, warnings)
+
+
+def _probe(channel: Channel) -> str | None:
+    """None without a minion; else the text of its static grains."""
+    result = check(
+        channel.run(salt_minion_script.PROBE, timeout=PROBE_TIMEOUT), "looking for a salt-minion"
+    )
+    _, found, grains = result.output.partition(salt_minion_script.MARK + "minion")
+    return grains.strip() if found else None
+
+
+def _folder(enrolment: Enrolment) -> str:
+    if _NAMES_FOLDER.search(enrolment.deploy_command):
+        return SALT_CLOUD_FOLDER
+    return f"{SALT_CLOUD_FOLDER}-{random_words.token_hex(8)}"
+
+
+def _members(
+    enrolment: Enrolment, folder: str, installed: str | None, warnings: list[str]
+) -> dict[str, tuple[bytes, int]]:
+    """The archive's content: name to content and mode."""
+    grains = salt_yaml.plain(enrolment.grains)
+    if installed and grains:
+        grains = _merged(installed, grains, warnings)
+    # A minion that the base has keeps what the base configures; a new one has nothing yet.
+    defaults = DEFAULTS if installed is None else {}
+    config = {**defaults, **enrolment.minion_config, "id": enrolment.minion_id}
+    members = {
+        "minion": (salt_yaml.dump(salt_yaml.plain(config)), 0o600),
+        "minion.pem": (enrolment.private_key_pem.encode(), 0o600),
+        "minion.pub": (enrolment.public_key_pem.encode(), 0o644),
+    }
+    if grains or installed is None:
+        members["grains"] = (salt_yaml.dump(grains), 0o644)
+    members |= {file.path: (file.content, file.mode) for file in enrolment.beside}
+    if enrolment.master_sign_pub:
+        members["master_sign.pub"] = (enrolment.master_sign_pub.encode(), 0o644)
+    targets = []
+    for number, file in enumerate(enrolment.files):
+        members[f".file-{number}"] = (file.content, 0o600)
+        targets.append((f".file-{number}", file.path, file.mode))
+    for stage, commands in (
+        ("preflight", enrolment.preflight_cmds),
+        ("inline", enrolment.inline_script),
+    ):
+        for number, command in enumerate(commands):
+            members[f".{stage}-{number}"] = (command.encode() + b"\n", 0o600)
+    counts = len(enrolment.preflight_cmds), len(enrolment.inline_script)
+    if installed is None:
+        members["deploy.sh"] = (enrolment.script_text.encode(), 0o755)
+        members[".deploy"] = (_deploy(enrolment, folder).encode(), 0o600)
+        run = salt_minion_script.run_deploy(*counts, targets)
+    else:
+        members["minion_id"] = (enrolment.minion_id.encode() + b"\n", 0o644)
+        run = salt_minion_script.run_install(*counts, targets)
+    members[salt_minion_script.RUN] = (run.encode(), 0o600)
+    return members
+
+
+def _deploy(enrolment: Enrolment, folder: str) -> str:
+    """The shell text that runs the deploy script, in its environment."""
+    lines = []
+    for name, value in enrolment.script_env.items():
+        if not _VARIABLE.fullmatch(name):
+            raise errors.DeployFailed(
+                f"script_env: '{name}' cannot be the name of a variable",
+                "Use letters, digits and _ only.",
+            )
+        lines.append(f"export {name}={shlex.quote(str(value))}")
+    command = enrolment.deploy_command or f"sh {folder}/deploy.sh"
+    if enrolment.is_bootstrap_script:
+        command += f" -c {folder}" + enrolment.flags.replace("{folder}", folder)
+    if enrolment.script_args:
+        command += f" {enrolment.script_args}"
+    return "\n".join([*lines, command]) + "\n"
+
+
+def _merged(text: str, grains: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
+    """The base's static grains with ours over them."""
+    own = salt_yaml.load(text)
+    if own is None:
+        warnings.append("The base's /etc/salt/grains could not be read and was replaced.")
+    return {**(own or {}), **grains}
+
+
+def _report(result: Result, enrolment: Enrolment, folder: str, warnings: list[str]) -> Report:
+    """
+    What the shell's own lines tell, and the rest as output.
+
+    :raises errors.DeployFailed: They tell of a failure, or are missing.
+    """
+    hidden = enrolment.hidden()
+    ours, _, output = result.output.partition(salt_minion_script.MARK + "output\n")
+    if len(output.encode()) >= salt_minion_script.MOST:
+        # It begins in the middle of a line, and half a secret is none that can be recognised.
+        output = output.partition("\n")[2]
+    words = [
+        line[len(salt_minion_script.MARK) : _LONGEST_WORD].strip().split(" ", 2)
+        for line in ours.splitlines()
+        if line.startswith(salt_minion_script.MARK)
+    ]
+    said = Result(result.status, output, result.error)
+    try:
+        how = _heard(words, enrolment, folder, tail(said, hidden), warnings)
+    except (LookupError, ValueError) as exc:
+        raise errors.DeployFailed(
+            f"the guest of '{enrolment.minion_id}' answers what no script of ours says",
+            "Log in to the guest and see what its /bin/sh is.",
+        ) from exc
+    if ["end"] not in words:
+        raise errors.DeployFailed(
+            f"the deployment ended early with exit status {result.status}: {tail(said, hidden)}",
+            "Is there a 'tar' in the guest, and room in its /tmp?",
+        )
+    return Report(how, tail(said, hidden, lines=40), tuple(warnings))
+
+
+def _heard(
+    words: list[list[str]], enrolment: Enrolment, folder: str, said: str, warnings: list[str]
+) -> str:
+    """
+    Take in what the shell tells; the answer is :attr:`Report.how`.
+
+    :raises errors.DeployFailed: It tells of a failure.
+    :raises ValueError: That is not our shell; LookupError likewise.
+    """
+    how = "script"
+    for word in words[:_MOST_WORDS]:
+        if word[0] == "refused":
+            raise errors.DeployFailed(
+                f"the folder {folder} in the guest is not ours: {' '.join(word[1:])}",
+                "Somebody put it there, in the base or since. Look at it and remove it.",
+            )
+        if word[0] == "failed" and not word[1].startswith("inline-"):
+            raise _failure(word, enrolment, said)
+        if word[0] == "failed":
+            number = int(word[1].partition("-")[2])
+            shown = redact(enrolment.inline_script[number], enrolment.hidden())
+            warnings.append(f"inline_script: '{shown}' ended with exit status {int(word[2])}.")
+        if word[0] == "started":
+            how = word[1]
+    return how
+
+
+def _failure(word: list[str], enrolment: Enrolment, said: str) -> errors.DeployFailed:
+    kind, _, number = word[1].partition("-")
+    status = word[2] if len(word) > 2 else "?"
+    ending = f" failed with exit status {status}" + (f":\n{said}" if said else "")
+    if kind == "preflight":
+        command = redact(enrolment.preflight_cmds[int(number)], enrolment.hidden())
+        return errors.DeployFailed(
+            f"the preflight command '{command}'{ending}", "Correct preflight_cmds in the profile."
+        )
+    if kind == "deploy":
+        return errors.DeployFailed(
+            f"the deploy script of '{enrolment.minion_id}'{ending}",
+            "Run it by hand in a clone made with deploy: false.",
+        )
+    if kind == "file":
+        return errors.DeployFailed(
+            f"file_map: {status} cannot be written in the guest: {said}",
+            "Is the right side of file_map a path in a writable folder?",
+        )
+    what = {
+        "unpack": "unpacking the files in the guest",
+        "install": "writing the minion's files under /etc/salt",
+        "start": "starting the salt-minion",
+    }[kind]
+    return errors.DeployFailed(what + ending, "Look at the guest: journalctl -u salt-minion.")

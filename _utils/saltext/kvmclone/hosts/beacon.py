@@ -1,0 +1,164 @@
+"""
+What a beacon sees: how the clones of this host are now, held against the look before.
+
+The look itself is a program of its own (:func:`main`), with a deadline, so nothing in here knows
+Salt. What was seen is kept in a file, so that a minion that was restarted misses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from saltext.kvmclone.errors import HostUnreachable
+from saltext.kvmclone.hosts import reports
+from saltext.kvmclone.hypervisor.constants import (
+    OFF_CRASHED,
+    OFF_DESTROYED,
+    OFF_FAILED,
+    OFF_FROM_SNAPSHOT,
+    OFF_MIGRATED,
+    OFF_SAVED,
+    OFF_SHUTDOWN,
+)
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.inventory import base_changes
+from saltext.kvmclone.model.record import DESTROYING, Record
+
+#: Seconds that one look may take; the minion does nothing else meanwhile.
+DEADLINE = 15
+
+_LOOK = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from saltext.kvmclone.hosts import beacon; "
+    "beacon.main(sys.argv[2])"
+)
+
+#: Why a domain is off, in words for who looks at it afterwards.
+_HOW = {
+    OFF_SHUTDOWN: "it was shut down, by its guest or on request",
+    OFF_DESTROYED: "it was switched off",
+    OFF_CRASHED: "it crashed",
+    OFF_MIGRATED: "it was migrated away",
+    OFF_SAVED: "its memory was saved",
+    OFF_FAILED: "it could not be started",
+    OFF_FROM_SNAPSHOT: "it was reverted to a snapshot",
+}
+
+#: Those of them that somebody meant to do. An ordinary shutdown somebody *may* have meant, so the
+#: beacon's configuration says what that counts for.
+_MEANT = (OFF_MIGRATED, OFF_SAVED, OFF_FROM_SNAPSHOT)
+
+
+def news(opts: Mapping[str, Any], url: str, ignore_shutdown: bool) -> list[dict[str, str]]:
+    """
+    What changed since the last look; at the first one nothing did.
+
+    :param opts: The minion's configuration.
+    :param ignore_shutdown: A guest that was shut down in the ordinary way is no news.
+    :raises HostUnreachable: libvirt does not answer.
+    """
+    # One file for each daemon: two beacons must not take each other's news.
+    name = f"seen-{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
+    path = os.path.join(str(opts["cachedir"]), "kvm_clone", name)
+    before = _seen(path, url)
+    now = look(url)
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    draft = f"{path}.{os.getpid()}"
+    with open(draft, "w", encoding="utf-8") as target:
+        json.dump({"url": url, "clones": now}, target)
+    os.replace(draft, path)
+    if before is None:
+        return []
+    return changed(before, now, ignore_shutdown)
+
+
+def look(url: str) -> dict[str, Any]:
+    """
+    How every clone is now; see :func:`snapshot`.
+
+    :raises HostUnreachable: The look failed, or took too long.
+    """
+    library = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
+    command = [sys.executable, "-c", _LOOK, library, url]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=DEADLINE, cwd="/", check=False
+        )
+        if done.returncode == 0:
+            found: dict[str, Any] = json.loads(done.stdout)
+            return found
+        reason = done.stderr.strip().splitlines()[-1:] or ["no word"]
+    except subprocess.TimeoutExpired:
+        reason = [f"no answer within {DEADLINE} s"]
+    raise HostUnreachable(
+        f"The clones at '{url}' cannot be looked at: {reason[0]}",
+        f"Try it by hand: virsh -c '{url}' list",
+    )
+
+
+def _seen(path: str, url: str) -> dict[str, Any] | None:
+    """What was seen at the last look; None at the first one."""
+    try:
+        with open(path, encoding="utf-8") as source:
+            told = json.load(source)
+        return dict(told["clones"]) if told["url"] == url else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+# --- the look itself ----------------------------------------------------------------
+
+
+def main(url: str) -> None:
+    """Print a snapshot as JSON, for the beacon."""
+    json.dump(snapshot(url), sys.stdout)
+
+
+def snapshot(url: str) -> dict[str, dict[str, Any]]:
+    """How every clone is, as :func:`changed` compares it, by uuid."""
+    with Host(url) as host:
+        return {
+            record.uuid: _snapped(host, handle, record)
+            for handle, record in reports.clones(host)
+            if record.complete and record.stage != DESTROYING
+        }
+
+
+def _snapped(host: Host, handle: DomainHandle, record: Record) -> dict[str, Any]:
+    state = handle.state()
+    # A base that merely runs for a moment is told, too: the clone stands on what it writes.
+    changes = base_changes.changes(host, record)
+    why = int(host.call(handle.raw.state, 0)[1]) if state == "shutoff" else 0
+    return {"name": handle.name, "state": state, "why": why, "base": record.base, "drift": changes}
+
+
+def changed(
+    before: Mapping[str, Any], now: Mapping[str, Any], ignore_shutdown: bool = False
+) -> list[dict[str, str]]:
+    """
+    What happened between two snapshots that an operator wants to know. Pure.
+
+    :param ignore_shutdown: A guest that was shut down in the ordinary way is no news.
+    :return: ``{"name", "what", "detail"}`` each; ``what`` is ``base`` or ``stopped``.
+    """
+    found = []
+    meant = (*_MEANT, OFF_SHUTDOWN) if ignore_shutdown else _MEANT
+    for uuid, clone in now.items():
+        old = before.get(uuid)
+        # Once: a base that goes on changing is no news.
+        if clone["drift"] and not (old and old["drift"]):
+            told = " ".join(clone["drift"])
+            found.append({"name": clone["name"], "what": "base", "detail": told})
+        if old is None or old["state"] not in ("running", "paused"):
+            continue
+        if clone["state"] == "crashed" or (
+            clone["state"] == "shutoff" and clone["why"] not in meant
+        ):
+            detail = _HOW.get(clone["why"], "it crashed" if clone["state"] == "crashed" else "?")
+            found.append({"name": clone["name"], "what": "stopped", "detail": detail})
+    return found

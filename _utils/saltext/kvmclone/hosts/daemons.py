@@ -1,0 +1,160 @@
+"""
+Whether two names lead to one libvirt daemon.
+
+A url can be spelled in many ways, and one provider may go through the host's minion while another
+drives the daemon from the master. The uuid of the host alone proves nothing: vendors ship it
+twice, and without SMBIOS libvirt makes one up at each start. So two names are one daemon only
+where host uuid, host name, driver, mode, user *and* the uuids of its machines agree; of a daemon
+without machines, those of its pools and networks.
+
+For showing only: an action goes by the provider that it was given.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from saltext.kvmclone.errors import KvmCloneError
+from saltext.kvmclone.hosts.interfaces import KvmHost
+
+log = logging.getLogger(__name__)
+
+#: Daemons that are asked at the same time.
+AT_ONCE = 8
+
+# How often two daemons are compared whose machines differ: some may come and go meanwhile.
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """
+    What a daemon says of itself; see :func:`.reports.daemon`.
+
+    :param uuid: Of the host; empty where it has none.
+    :param mode: ``system`` or ``session``; ``user`` is whose session.
+    :param domains: Uuids of all machines.
+    :param others: Uuids of its pools and networks; asked only where it has no machine.
+    """
+
+    uuid: str
+    name: str
+    driver: str
+    mode: str
+    user: str
+    domains: frozenset[str]
+    others: frozenset[str]
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """What two daemons of one host differ in."""
+        return self.driver, self.mode, self.user
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that it could be told from another by."""
+        return not self.domains and not self.others
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """
+    Hosts, by which of them are one daemon.
+
+    :param groups: Labels; every host is in one group, in the order in which they were given.
+    :param collisions: Pairs with one host uuid that are different daemons.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    collisions: tuple[tuple[str, str], ...] = ()
+
+
+def group(hosts: Sequence[tuple[str, KvmHost]]) -> Grouping:
+    """
+    Find out which hosts are one daemon. One that does not tell is taken for one of its own.
+
+    :param hosts: With their labels; the first label of a group is the one to show it under.
+    """
+    hosts = list(hosts)
+    if len(hosts) < 2:
+        return Grouping(tuple((label,) for label, _host in hosts))
+    with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(hosts))) as pool:
+        told = list(pool.map(lambda pair: ask(*pair), hosts))
+    groups: list[list[int]] = []
+    collisions = []
+    for number, (label, host) in enumerate(hosts):
+        for members in groups:
+            first = members[0]
+            if _is_one(hosts[first], told[first], (label, host), told[number]):
+                members.append(number)
+                break
+        else:
+            collisions += [
+                (hosts[members[0]][0], label)
+                for members in groups
+                if _collide(told[members[0]], told[number])
+            ]
+            groups.append([number])
+    return Grouping(
+        tuple(tuple(hosts[number][0] for number in members) for members in groups),
+        tuple(collisions),
+    )
+
+
+def ask(label: str, host: KvmHost) -> Daemon | None:
+    """Return what a daemon says of itself; None where it does not tell."""
+    try:
+        return _read(host.daemon())
+    except (KvmCloneError, TypeError) as error:  # TypeError: it tells in another form
+        log.info("'%s' does not tell which daemon it is: %s", label, error)
+        return None
+
+
+def _read(told: Any) -> Daemon | None:
+    if not isinstance(told, Mapping) or not told.get("uuid"):
+        return None
+    uuid, name, driver, mode, user = (
+        str(told.get(key) or "") for key in ("uuid", "name", "driver", "mode", "user")
+    )
+    domains, others = (frozenset(map(str, told.get(key) or ())) for key in ("domains", "others"))
+    return Daemon(uuid, name, driver, mode, user, domains, others)
+
+
+def _is_one(
+    one: tuple[str, KvmHost],
+    first: Daemon | None,
+    other: tuple[str, KvmHost],
+    second: Daemon | None,
+) -> bool:
+    for _ in range(_TRIES):
+        if first is None or second is None:
+            return False
+        if (first.uuid, first.name, first.kind) != (second.uuid, second.name, second.kind):
+            return False
+        if first.domains == second.domains:
+            return first.others == second.others and not first.is_empty
+        if first.domains and second.domains and first.domains.isdisjoint(second.domains):
+            return False
+        # Somebody may have defined or removed one in between: what the first says a second time
+        # tells. Whatever it had before and after, the other must have had, and nothing else.
+        later = ask(*one)
+        if later is not None and _lies_between(first.domains, second.domains, later.domains):
+            return True
+        first, second = later, ask(*other)
+    return False
+
+
+def _lies_between(before: frozenset[str], middle: frozenset[str], after: frozenset[str]) -> bool:
+    stayed = before & after
+    return bool(stayed) and stayed <= middle <= before | after
+
+
+def _collide(first: Daemon | None, second: Daemon | None) -> bool:
+    """Whether two daemons that are not one have one host uuid where they should not."""
+    if first is None or second is None or first.uuid != second.uuid or first.kind != second.kind:
+        return False
+    return first.name != second.name or not (first.is_empty or second.is_empty)

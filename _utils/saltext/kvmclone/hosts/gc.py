@@ -1,0 +1,141 @@
+"""
+Removing what interrupted work left behind, and going on where another worker died.
+
+Only where nobody can be at work any more: the worker's process is gone, which can be told
+on the machine that it ran on, or an operator says so by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from saltext.kvmclone.errors import ConfigError, CreateInProgress, KvmCloneError, NotFound, Renamed
+from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.inventory.unfinished import KEPT, Leftover, Unfinished
+from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.record import DEAD, DESTROYING, ELSEWHERE, Minion, Work, work_from_dict
+from saltext.kvmclone.system import processes
+
+#: Removes a minion's key from the master, and says whether one was there.
+KeyRemover = Callable[[Minion], bool]
+
+#: A minion may have come up on it although its create never saw that, or somebody started it.
+_IN_USE = "somebody may use it, so it is removed only by name"
+
+
+def life_of(work: Work) -> str:
+    """
+    Whether a worker still lives, as far as the KVM host *or this machine* can tell: a
+    runner's process lives on the master, which knows more about it than the KVM host.
+    """
+    return processes.life(work.worker) if work.life == ELSEWHERE else work.life
+
+
+def collect(
+    host: KvmHost,
+    name: str = "",
+    apply: bool = False,
+    force: bool = False,
+    remove_key: KeyRemover | None = None,
+) -> list[Leftover]:
+    """
+    List, or remove, what dead workers left on a host.
+
+    What is listed is what will be removed, but for rows of the kind ``kept``, which say why
+    something stays.
+
+    :param name: Only this clone.
+    :param apply: Remove it, and answer with what really went; False only lists.
+    :param force: With ``name``: also where the worker ran on another machine, so that
+        nobody here can tell whether it lives.
+    :param remove_key: Takes the key of a minion that never came to be back from the master.
+    :raises ConfigError: ``force`` without a name.
+    :raises CreateInProgress: The clone of that name has a worker that lives, or may live.
+    """
+    if force and not name:
+        raise ConfigError(
+            "force needs the name of one clone.", "salt-run kvmclone.gc NAME apply=True force=True"
+        )
+    found: list[Leftover] = []
+    for item in host.unfinished(name):
+        if item.failed and item.work.stage != DESTROYING:
+            continue  # kept by wish: destroy or resume it
+        life = life_of(item.work)
+        if life == DEAD or (life == ELSEWHERE and force):
+            # At these stages the create itself has started nothing.
+            started_by_hand = item.running and item.work.stage in ("planned", "cloned")
+            may_be_used = (item.work.stage == "enrolled" or started_by_hand) and not name
+            refused = item.refused if not (force and item.yields) else ""
+            stays = refused or _IN_USE * may_be_used
+            if stays:
+                found += [piece.stays(f"{piece.reason}; {stays}") for piece in item.pieces]
+            elif apply:
+                found += _remove(host, item, remove_key, force)
+            else:
+                found += _listed(item, remove_key)
+        elif name:
+            piece = item.pieces[0]
+            raise CreateInProgress(
+                f"'{name}' is not a leftover: {piece.reason}.",
+                f"If nothing runs there any more: salt-run kvmclone.gc {name} apply=True force=True"
+                if life == ELSEWHERE
+                else f"Wait for it, or end it: kill {item.work.worker.pid}",
+            )
+    return found
+
+
+def _listed(item: Unfinished, remove_key: KeyRemover | None) -> list[Leftover]:
+    pieces = list(item.pieces)
+    if remove_key is not None and item.minion.fingerprint:
+        pieces.append(Leftover(item.name, "key", item.minion.id, item.pieces[0].reason))
+    return pieces
+
+
+def _remove(
+    host: KvmHost, item: Unfinished, remove_key: KeyRemover | None, force: bool
+) -> list[Leftover]:
+    reason = item.pieces[0].reason
+    try:
+        rows = host.clear(item.name, item.work.worker.token, force)
+    except NotFound:
+        rows = []  # somebody else was faster: it is gone, and not by us
+    except KvmCloneError as error:
+        return [
+            piece.stays(f"{piece.reason}; not removed: {error.message} {error.hint}")
+            for piece in item.pieces
+        ]
+    removed = [row if row.kind == KEPT else dataclasses.replace(row, reason=reason) for row in rows]
+    if remove_key is not None and item.minion.fingerprint and remove_key(item.minion):
+        removed.append(Leftover(item.name, "key", item.minion.id, reason, True))
+    return removed
+
+
+def destroy(host: KvmHost, name: str, force: bool = False) -> Clone:
+    """
+    Destroy a clone, also one whose create died on this machine where the host cannot tell.
+
+    :raises KvmCloneError: What the host raised.
+    """
+    try:
+        return host.destroy(name, force)
+    except CreateInProgress as busy:
+        work = work_from_dict(busy.work) if busy.work else None
+        if work is None or life_of(work) != DEAD:
+            raise
+        return host.destroy(name, force, work.worker.token)
+
+
+def require_not_renamed(name: str, ids: Iterable[str], clones: Iterable[Iterable[Clone]]) -> None:
+    """
+    :param ids: The minion ids that belong to the name, besides itself.
+    :param clones: Those of every host.
+    :raises Renamed: A clone of another name is the minion of this one: it was renamed with
+        virsh, and its key must not be taken for one that was left.
+    """
+    for clone in (clone for some in clones for clone in some):
+        if clone.minion.id in {name, *ids}:
+            raise Renamed(
+                f"There is no clone '{name}': '{clone.name}' is the minion '{clone.minion.id}'.",
+                f"Look at it: salt-run kvmclone.show {clone.name}",
+            )

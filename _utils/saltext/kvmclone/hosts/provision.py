@@ -1,0 +1,433 @@
+"""
+One clone from request to minion: stages, progress, rollback. Every door comes through here.
+
+A create is a row of stages, each one call on a :class:`.interfaces.KvmHost`. On a host
+alone it ends at ``addressed``; with a :class:`MasterSide` it goes on to ``ready``, which
+is said only after ``test.version`` came back from the machine that was made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import (
+    AlreadyExists,
+    ConfigError,
+    CreateInProgress,
+    ForeignDomain,
+    HostUnreachable,
+    Interrupted,
+    KeptAfterFailure,
+    KeyConflict,
+    KvmCloneError,
+    NeverConnected,
+    NotFound,
+    PlanRefused,
+    named,
+)
+from saltext.kvmclone.hosts import rollback
+from saltext.kvmclone.hosts.gc import life_of
+from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.hosts.master_side import KeyPair, MasterSide
+from saltext.kvmclone.inventory.unfinished import Unfinished
+from saltext.kvmclone.model.clone import Clone, from_dict
+from saltext.kvmclone.model.record import (
+    ALIVE,
+    DEAD,
+    DESTROYING,
+    STAGES,
+    Minion,
+    Work,
+    work_from_dict,
+)
+from saltext.kvmclone.model.request import Request, Secrets
+from saltext.kvmclone.system import processes
+
+log = logging.getLogger(__name__)
+
+#: After these nothing of ours was made.
+REFUSALS = (AlreadyExists, CreateInProgress, KeptAfterFailure, NeverConnected, PlanRefused)
+
+#: Pause before a create looks again at one of the same name that is under way, seconds.
+PAUSE = 0.5
+
+#: How much longer than for an address this one waits for a create of the same name, seconds.
+OTHERS_PATIENCE = 600.0
+
+#: Told of every stage that is reached: the stage, the seconds it took, the clone so far.
+Watcher = Callable[[str, float, Clone], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    How a create ended.
+
+    :param stage: The last stage that was reached, ``""`` before the first.
+    :param clone: The clone as last seen; None where none was made.
+    :param error: What went wrong; None for success.
+    """
+
+    name: str
+    stage: str
+    clone: Clone | None = None
+    error: KvmCloneError | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """CLONE, with the error and the stage reached where it failed."""
+        answer = self.clone.as_dict() if self.clone else {"name": self.name}
+        if self.error is not None:
+            answer = {**answer, "stage": self.stage, "error": self.error.as_dict()}
+        return answer
+
+
+def _silent(_stage: str, _elapsed: float, _clone: Clone) -> None:
+    return None
+
+
+def create(
+    host: KvmHost,
+    request: Request,
+    secrets: Secrets = Secrets(),
+    master: MasterSide | None = None,
+    watcher: Watcher = _silent,
+    start: bool = True,
+) -> Outcome:
+    """
+    Make one clone.
+
+    The same request while one runs waits for it and answers the same; where its worker
+    died, this one goes on with its work.
+
+    :param host: The KVM host that makes it.
+    :param secrets: Logins for the guest.
+    :param master: Enrols it as a minion; None ends at ``addressed``.
+    :param watcher: Told of every stage.
+    :param start: False leaves the clone off, at ``cloned``.
+    """
+    return _Create(host, request, secrets, master, watcher, start).run()
+
+
+def resume(
+    host: KvmHost,
+    name: str,
+    resolve: Callable[[Unfinished], tuple[Request, Secrets]],
+    master: MasterSide | None = None,
+    watcher: Watcher = _silent,
+) -> Outcome:
+    """
+    Go on with a create that failed and was kept, or whose worker died, where it stopped.
+
+    :param resolve: What the profile and the arguments of that time say now.
+    :raises ConfigError: There is nothing to resume.
+    """
+    found = host.unfinished(name)
+    if not found:
+        stage = host.show(name).stage
+        raise ConfigError(
+            f"There is nothing to resume: '{name}' is complete at stage '{stage}'.",
+            f"Look at it: salt-run kvmclone.show {name}",
+        )
+    item = found[0]
+    if item.work.goal == "ready" and master is None:
+        raise ConfigError(
+            f"'{name}' was to become a minion, which takes the master.",
+            f"There: salt-run kvmclone.resume {name}",
+        )
+    request, secrets = resolve(item)
+    start = item.work.goal != "cloned"
+    kept = item.work if item.failed else None
+    return _Create(host, request, secrets, master, watcher, start, kept).run()
+
+
+class _Create:
+    """One create under way: what was reached, and what must be taken back."""
+
+    def __init__(
+        self,
+        host: KvmHost,
+        request: Request,
+        secrets: Secrets,
+        master: MasterSide | None,
+        watcher: Watcher,
+        start: bool,
+        kept: Work | None = None,
+    ) -> None:
+        if master is None:  # nobody here bootstraps, whatever the profile says
+            deploy = dataclasses.replace(request.deploy, enabled=False)
+            request = dataclasses.replace(request, deploy=deploy)
+        self.host = host
+        self.request = request
+        self.secrets = secrets
+        enrols = request.deploy.enabled and request.deploy.bootstrap != "none"
+        self.master = master if enrols and start else None
+        self.watcher = watcher
+        #: The create that failed and was kept, where this one goes on with it.
+        self.kept = kept
+        self.goal = "addressed" if start else "cloned"
+        if self.master is not None:
+            self.goal = "ready" if self.master.is_its_master else "enrolled"
+        self.worker = processes.this_process()
+        self.minion_id = request.minion_id
+        self.stage = ""
+        #: The host was asked to clone, so something may exist even without an answer.
+        self.asked = False
+        #: The clone was found to be another worker's, which makes it.
+        self.followed = False
+        self.clone: Clone | None = None
+        self.fingerprint = ""
+
+    def run(self) -> Outcome:
+        name = self.request.name
+        with interrupts.work(name, "the create"):
+            try:
+                interrupts.check()
+                clone = self._through_the_stages()
+            except (KvmCloneError, interrupts.Interrupt) as error:
+                with interrupts.shield():
+                    return Outcome(name, self.stage, self.clone, self._failed(error))
+            except BaseException as error:  # a fault of ours: take back, then let it fly
+                with interrupts.shield():
+                    self._roll_back(HostUnreachable(named(error)))
+                raise
+        return Outcome(name, clone.stage, clone)
+
+    def _failed(self, error: KvmCloneError | interrupts.Interrupt) -> KvmCloneError:
+        """Take back what exists; answers with the error to show."""
+        if isinstance(error, KvmCloneError):
+            # What breaks after a Ctrl-C broke of it: it ends our child processes as well.
+            if isinstance(error, REFUSALS) or not interrupts.pressed():
+                return self._roll_back(error)
+            log.info("%s: after the interrupt: %s", self.request.name, error)
+        cut = rollback.Cut(
+            self.request.name, self.stage, self.clone is not None, self.asked, self.followed,
+            self._wish(Interrupted("")), self.goal,
+        )  # fmt: skip
+        interrupted = self._roll_back(cut.error())
+        cut.tell(interrupted)
+        return interrupted
+
+    def _wish(self, error: KvmCloneError) -> str:
+        """What becomes of the clone: what was kept before stays, since it lost nothing by that."""
+        wish = self.request.on_failure
+        kept = self.kept is not None and isinstance(error, Interrupted)
+        return "keep" if kept and wish == "destroy" else wish
+
+    def _through_the_stages(self) -> Clone:
+        request, host = self.request, self.host
+        if self.master is not None:
+            if self.kept is None:
+                self._require_free(self.master)
+            self.master.prepare(request, self.secrets)
+        self.asked = True
+        self.clone = self._begin()
+        if self.clone.stage == self.goal:
+            return self.clone
+        # The key takes a second or two to make; the guest takes longer to boot.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            pair = None
+            if self.master is not None and self._lacks("enrolled"):
+                pair = pool.submit(self.master.generate, request.deploy.keysize)
+            was_off = self.clone.state != "running"
+            if self._lacks("booted"):
+                self._reach("booted", lambda: host.boot(request.name))
+            elif was_off:
+                self.clone = host.boot(request.name)
+            if self._lacks("addressed") or (was_off and self._lacks("enrolled")):
+                minion = self._announced(pair)
+                self._reach("addressed", lambda: host.wait_for_address(request, minion))
+        if self.master is not None:
+            self._enrol(self.master, pair)
+        return self.clone
+
+    # --- beginning, or going on -------------------------------------------------------
+
+    def _require_free(self, master: MasterSide) -> None:
+        """
+        :raises KeyConflict: The master knows the id, and not from a clone of this name: of
+            such a one the host itself says how far it is.
+        """
+        try:
+            master.require_free(self.request.minion_id)
+        except KeyConflict as conflict:
+            try:
+                self.host.show(self.request.name)
+            except (NotFound, ForeignDomain):
+                raise conflict from None
+
+    def _begin(self) -> Clone:
+        """
+        The clone, as far as it is: just made, taken over, or finished by somebody else whom
+        the same was asked.
+        """
+        if self.kept is not None:
+            token = self.kept.worker.token
+            return self._take_over(self.host.take_over(self.request.name, token, self.worker))
+        waited = False
+        deadline = time.monotonic() + self.request.wait.timeout + OTHERS_PATIENCE
+        while True:
+            try:
+                self._reach("cloned", self._clone)
+                assert self.clone is not None
+                return self.clone
+            except AlreadyExists as error:
+                if not waited or error.clone is None or error.clone["stage"] != self.goal:
+                    raise
+                return from_dict(error.clone)
+            except CreateInProgress as busy:
+                if busy.work is None or time.monotonic() > deadline:
+                    raise
+                taken = self._follow(busy, work_from_dict(busy.work))
+                if taken is not None:
+                    return taken
+                waited = True
+
+    def _clone(self) -> Clone:
+        request, digest = self.request, self.request.digest()
+        if not self.secrets.seed:
+            return self.host.clone(request, self.worker, self.goal, digest)
+        return self.host.clone(request, self.worker, self.goal, digest, dict(self.secrets.seed))
+
+    def _follow(self, busy: CreateInProgress, work: Work) -> Clone | None:
+        """
+        What to do about another worker: wait a moment, clear up after it, or go on with its
+        work.
+
+        :return: The clone where its work was taken over; None to ask the host again.
+        :raises CreateInProgress: It does something else, or nobody here can tell.
+        """
+        name, life = self.request.name, life_of(work)
+        same = (work.request, work.goal) == (self.request.digest(), self.goal)
+        # A clone that somebody wants gone has that for its goal; a clearing up keeps the create's.
+        clears_up = work.stage == DESTROYING and work.goal != DESTROYING
+        if life == ALIVE and (same or clears_up):
+            self.followed = True
+            interrupts.pause(PAUSE)
+            self.followed = False
+            return None
+        begun = work.stage not in ("planned", DESTROYING)
+        if life != DEAD or (begun and not same):
+            raise busy
+        with contextlib.suppress(NotFound, CreateInProgress):  # somebody else was faster
+            if begun:
+                return self._take_over(self.host.take_over(name, work.worker.token, self.worker))
+            self.host.destroy(name, token=work.worker.token)
+        return None
+
+    def _take_over(self, clone: Clone) -> Clone:
+        """Go on where a dead worker stopped; a key that it left accepted is not ours."""
+        self.stage, self.clone = clone.stage, clone
+        left = clone.minion.fingerprint
+        if left and self.master is not None:
+            if clone.stage == "enrolled":
+                # The minion in the guest has both, whatever the clone is called meanwhile.
+                self.fingerprint, self.minion_id = left, clone.minion.id
+            else:
+                self.master.remove(clone.minion.id, left)
+        return clone
+
+    def _lacks(self, stage: str) -> bool:
+        return STAGES.index(self.stage) < STAGES.index(stage)
+
+    # --- towards a minion -------------------------------------------------------------
+
+    def _announced(self, pair: Future[KeyPair] | None) -> Minion:
+        """What the record says of the minion before its key is accepted, which may then be lost."""
+        if pair is None or self.master is None:
+            return Minion()
+        fingerprint = self.master.fingerprint(pair.result().public)
+        return Minion(id=self.request.minion_id, fingerprint=fingerprint)
+
+    def _enrol(self, master: MasterSide, pair: Future[KeyPair] | None) -> None:
+        request, host = self.request, self.host
+        if pair is not None:
+            keys = pair.result()
+            enrolment = master.enrolment(request, self.secrets, keys)
+            # Accepted before the minion starts: its first knock is then answered at once.
+            self.fingerprint = master.fingerprint(keys.public)
+            if master.is_its_master:
+                where = request.host or request.url
+                master.accept(request.minion_id, keys.public, request.name, where)
+            self._reach("enrolled", lambda: host.bootstrap(request, enrolment))
+        if not master.is_its_master:
+            return
+
+        started = time.monotonic()
+        uuid = self.clone.uuid if self.clone else ""
+        minion = master.verify(self.minion_id, uuid)
+        minion = dataclasses.replace(minion, fingerprint=self.fingerprint)
+        master.settle(self.minion_id)
+        master.becomes_ready(self.minion_id, uuid)
+        timings = {"ready": time.monotonic() - started}
+        self._reach("ready", lambda: host.complete(request.name, minion, timings))
+        if request.deploy.start_action and self.clone:
+            interrupts.check()
+            problem = master.start_action(self.minion_id, request.deploy.start_action)
+            if problem:
+                warnings = (*self.clone.warnings, problem)
+                self.clone = dataclasses.replace(self.clone, warnings=warnings)
+
+    def _reach(self, stage: str, work: Callable[[], Clone]) -> None:
+        interrupts.check()
+        started = time.monotonic()
+        self.clone = work()
+        self.stage = stage
+        elapsed = self.clone.timings.get(stage, time.monotonic() - started)
+        self.watcher(stage, elapsed, self.clone)
+
+    # --- and back ---------------------------------------------------------------------
+
+    def _roll_back(self, error: KvmCloneError) -> KvmCloneError:
+        """Take back what exists, as ``on_failure`` wants it; answers with the error to show."""
+        if self.stage == "ready":
+            return error  # whole, and in use: what comes after is no reason to take it back
+        problems = []
+        try:
+            if self.clone is not None:
+                rollback.persist(lambda: self._on_failure(error))
+            elif self.asked and not isinstance(error, REFUSALS):
+                # The answer was lost, not necessarily the clone. The token names ours alone.
+                rollback.persist(self._take_back_unseen)
+        except KvmCloneError as problem:
+            processes.give_up(self.worker)  # this process may live on, and others shall repeat it
+            problems.append(
+                f"'{self.request.name}' could not be taken back: {problem.message} Repeat that: "
+                f"salt-run kvmclone.gc {self.request.name} apply=True"
+            )
+        except BaseException:  # a second Ctrl-C
+            processes.give_up(self.worker)
+            raise
+        # After the machine: one that still ran would knock again. A kept one keeps its key,
+        # which is on its record and goes with it.
+        kept = self.clone is not None and self._wish(error) != "destroy"
+        if self.fingerprint and self.master is not None:
+            try:
+                if not kept:
+                    self.master.remove(self.minion_id, self.fingerprint)
+                self.master.settle(self.minion_id)
+            except (KvmCloneError, OSError) as problem:
+                problems.append(f"The key of '{self.minion_id}' could not be removed: {problem}")
+        if problems:
+            error.hint = " ".join([error.hint, *problems]).strip()
+            log.error("%s: %s", self.request.name, error)
+        return error
+
+    def _take_back_unseen(self) -> None:
+        with contextlib.suppress(NotFound, ForeignDomain, CreateInProgress):
+            self.host.destroy(self.request.name, token=self.worker.token)
+
+    def _on_failure(self, error: KvmCloneError) -> None:
+        name, token, wish = self.request.name, self.worker.token, self._wish(error)
+        if wish != "destroy":
+            self.host.keep(name, token, f"{error.type}: {error.message}", off=wish == "stop")
+            return
+        with contextlib.suppress(NotFound):  # a first attempt came through after all
+            self.host.destroy(name, token=token)

@@ -1,0 +1,356 @@
+"""
+The host interface spoken over Salt jobs: both ends of one wire.
+
+On the master, :class:`RemoteHost` is a :class:`.interfaces.KvmHost` whose every method is
+one job for ``kvm_clone.remote`` on the KVM host's minion. On the minion, :func:`serve`
+answers it. Errors travel as data, so that the master can branch on their type; secrets
+travel sealed to the minion's own public key, and the published job holds ciphertext only.
+Every answer is sworn (see :mod:`.signed_call`): a key hangs on a "not found", and a machine that
+is called ready on everything that was said before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
+
+import salt.utils.minion
+
+from saltext.kvmclone import errors, interrupts
+from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NeverConnected, NotFound, named
+from saltext.kvmclone.guest.salt_minion import Enrolment
+from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.inventory import unfinished
+from saltext.kvmclone.inventory.unfinished import Leftover, Unfinished
+from saltext.kvmclone.master import signed_call
+from saltext.kvmclone.master.keys import MinionKeys
+from saltext.kvmclone.model import clone
+from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.record import Minion, Worker
+from saltext.kvmclone.model.request import Deploy, Login, Request, from_dict
+from saltext.kvmclone.system import processes, sealing
+
+log = logging.getLogger(__name__)
+
+FUNCTION = "kvm_clone.remote"
+
+#: What a sealed seed is bound to beside the clone's name, in the place of a minion id.
+_SEED_PURPOSE = "seed"
+#: How long a job that was interrupted on the master's side may take on the host until the
+#: definition of its clone is there, and how often that is looked for, seconds.
+BEGUN_TIMEOUT_S, BEGUN_POLL_S = 10.0, 0.5
+
+
+class RemoteHost:
+    """
+    A KVM host that is reached through its minion.
+
+    :param opts: The master's configuration.
+    :param minion_id: The minion on the KVM host.
+    :param url: libvirt URI as seen *from that host*.
+    """
+
+    def __init__(self, opts: Mapping[str, Any], minion_id: str, url: str) -> None:
+        self.opts = opts
+        self.minion_id = minion_id
+        self.url = url
+
+    def plan(self, request: Request) -> dict[str, Any]:
+        answer: dict[str, Any] = self._call("plan", request=_for_host(request))
+        return answer
+
+    def clone(
+        self,
+        request: Request,
+        worker: Worker | None = None,
+        goal: str = "cloned",
+        digest: str = "",
+        seed: Mapping[str, str] = MappingProxyType({}),
+    ) -> Clone:
+        public = self._public_key()  # without one no job leaves, and nothing is to be taken back
+        purpose = sealing.purpose(request.name, _SEED_PURPOSE)
+        content = json.dumps(dict(seed)).encode()
+        sealed_seed = {"seed": sealing.seal(public, content, purpose)} if seed else {}
+        worker = worker or processes.this_process()
+        try:
+            return self._clone(
+                # A host that does not know of seeds would make the clone without.
+                "clone_with_seed" if seed else "clone",
+                request=_for_host(request),
+                worker=dataclasses.asdict(worker),
+                goal=goal,
+                digest=digest or request.digest(),
+                **sealed_seed,
+            )
+        except interrupts.Interrupt:
+            with interrupts.shield():
+                self._await_begun(request.name)
+            raise
+
+    def _await_begun(self, name: str) -> None:
+        """
+        Wait until the job that was not waited for has defined its clone, or surely will not: only
+        then can it be told whether there is anything to take back.
+        """
+        deadline = time.monotonic() + BEGUN_TIMEOUT_S
+        while time.monotonic() < deadline:
+            try:
+                if self.unfinished(name):
+                    return
+            except NotFound:
+                pass
+            except KvmCloneError as error:
+                log.info("%s: what the interrupted job does cannot be told: %s", name, error)
+                return
+            time.sleep(BEGUN_POLL_S)
+
+    def take_over(self, name: str, token: str, worker: Worker) -> Clone:
+        return self._clone("take_over", name=name, token=token, worker=dataclasses.asdict(worker))
+
+    def boot(self, name: str) -> Clone:
+        return self._clone("boot", name=name)
+
+    def wait_for_address(self, request: Request, minion: Minion = Minion()) -> Clone:
+        plain = dataclasses.asdict(minion)
+        return self._clone("wait_for_address", request=_for_host(request), minion=plain)
+
+    def bootstrap(self, request: Request, enrolment: Enrolment) -> Clone:
+        public = self._public_key()
+        bundle = sealing.seal(
+            public,
+            enrolment.to_bytes(),
+            sealing.purpose(request.name, request.minion_id),
+        )
+        return self._clone("bootstrap", request=_for_host(request), bundle=bundle)
+
+    def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
+        plain = dataclasses.asdict(minion)
+        return self._clone("complete", name=name, minion=plain, timings=timings)
+
+    def keep(self, name: str, token: str, why: str, off: bool) -> Clone:
+        return self._clone("keep", name=name, token=token, why=why, off=off)
+
+    def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
+        return self._clone("destroy", name=name, force=force, token=token)
+
+    def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
+        rows = self._call("clear", name=name, token=token, force=force)
+        with self._understood():
+            return [Leftover(**row) for row in rows]
+
+    def power(self, name: str, action: str) -> Clone:
+        return self._clone("power", name=name, action=action)
+
+    def show(self, name: str) -> Clone:
+        return self._clone("show", name=name)
+
+    def list_clones(self) -> list[Clone]:
+        told = self._call("list_clones")
+        with self._understood():
+            return [clone.from_dict(item) for item in told]
+
+    def unfinished(self, name: str = "") -> list[Unfinished]:
+        told = self._call("unfinished", name=name)
+        with self._understood():
+            return [unfinished.from_dict(item) for item in told]
+
+    def tree(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self._call("tree")
+        return answer
+
+    def bases(self) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = self._call("bases")
+        return answer
+
+    def doctor(self) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = self._call("doctor")
+        return answer
+
+    def capacity(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self._call("capacity")
+        return answer
+
+    def daemon(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self._call("daemon")
+        return answer
+
+    def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
+        answer: dict[str, Any] = self._call("witness", names=list(names), ids=list(ids))
+        return answer
+
+    def adopt(self, name: str, base_domain: str = "") -> Clone:
+        return self._clone("adopt", name=name, base_domain=base_domain)
+
+    def unprotect(self, base_domain: str) -> list[str]:
+        answer: list[str] = self._call("unprotect", base_domain=base_domain)
+        return answer
+
+    def _public_key(self) -> str:
+        """
+        The key of the host's minion.
+
+        :raises NeverConnected: The master has accepted none.
+        """
+        public = MinionKeys(self.opts).accepted(self.minion_id)
+        if not public:
+            raise NeverConnected(
+                f"The master has no accepted key for the KVM host '{self.minion_id}'.",
+                f"Start its minion, then: salt-key -a {self.minion_id}. Or is the name wrong? It "
+                "is the provider's 'host:', or was given as an argument.",
+            )
+        return public
+
+    def _clone(self, operation: str, **arguments: Any) -> Clone:
+        told = self._call(operation, **arguments)
+        with self._understood():
+            return clone.from_dict(told)
+
+    def _call(self, operation: str, **arguments: Any) -> Any:
+        """
+        One job.
+
+        :raises HostUnreachable: The minion does not answer.
+        :raises Unproven: What answers is not proven to be that minion; or it lacks our module.
+        :raises KvmCloneError: What the host raised.
+        """
+        asked = {"operation": operation, "arguments": arguments, "url": self.url}
+        answer = signed_call.ask(self.opts, self.minion_id, FUNCTION, asked, patient=True)
+        if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
+            raise errors.from_dict(answer["error"])
+        if isinstance(answer, dict) and "answer" in answer:
+            return answer["answer"]
+        raise self._strange(str(answer)[:300])
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Around reading an answer: what is wrong with it is that host's fault, and no other's."""
+        try:
+            yield
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise self._strange(named(error)[:300]) from error
+
+    def _strange(self, what: str) -> HostUnreachable:
+        return HostUnreachable(
+            f"The minion '{self.minion_id}' answers in a form that is not known: {what}",
+            f"Bring our modules there: salt {self.minion_id} saltutil.sync_all",
+        )
+
+
+def _for_host(request: Request) -> dict[str, Any]:
+    """
+    The request as the host needs it: without what is put into the guest (that travels
+    sealed), so that nothing of it stands in the job cache.
+    """
+    deploy = Deploy(
+        enabled=request.deploy.enabled,
+        bootstrap=request.deploy.bootstrap,
+        append_domain=request.deploy.append_domain,
+    )
+    login: Login = dataclasses.replace(request.login, private_key="")
+    return dataclasses.replace(request, deploy=deploy, login=login).as_dict()
+
+
+# --- the other end ------------------------------------------------------------------
+
+
+def serve(
+    opts: Mapping[str, Any], operation: str, arguments: Mapping[str, Any], url: str
+) -> dict[str, Any]:
+    """
+    Do on this host what a :class:`RemoteHost` asks.
+
+    :param opts: This minion's configuration.
+    :param operation: A method of :class:`.interfaces.KvmHost`.
+    :param arguments: Its arguments, plain.
+    :param url: libvirt URI as seen from here.
+    :return: ``{"answer": …}``, or ``{"error": {"type", "message", "hint"}}``.
+    """
+    host = LocalHost(url, label=str(opts.get("id", "")))
+    try:
+        if operation not in _SERVED:
+            raise HostUnreachable(
+                f"This host does not know the operation '{operation}'.",
+                "Its modules are older than the master's: salt '*' saltutil.sync_all",
+            )
+        return {"answer": _plain(_SERVED[operation](host, opts, arguments))}
+    except KvmCloneError as error:
+        return {"error": error.as_dict()}
+
+
+def working(opts: Mapping[str, Any], jid: str) -> bool:
+    """Whether this minion still works on a job."""
+    return any(str(job.get("jid")) == jid for job in salt.utils.minion.running(opts))
+
+
+def _plain(answer: Any) -> Any:
+    if isinstance(answer, Clone):
+        return answer.as_dict()
+    if isinstance(answer, list):
+        return [_plain(item) for item in answer]
+    return dataclasses.asdict(answer) if isinstance(answer, (Leftover, Unfinished)) else answer
+
+
+def _request(arguments: Mapping[str, Any]) -> Request:
+    return from_dict(arguments["request"])
+
+
+def _bootstrap(host: KvmHost, opts: Mapping[str, Any], arguments: Mapping[str, Any]) -> Clone:
+    request = _request(arguments)
+    bundle = sealing.unseal(
+        sealing.own_key(opts),
+        arguments["bundle"],
+        sealing.purpose(request.name, request.minion_id),
+    )
+    return host.bootstrap(request, Enrolment.from_bytes(bundle))
+
+
+def _make_clone(host: KvmHost, opts: Mapping[str, Any], arguments: Mapping[str, Any]) -> Clone:
+    request = _request(arguments)
+    worker, goal = Worker(**arguments["worker"]), arguments["goal"]
+    if "seed" not in arguments:
+        return host.clone(request, worker, goal, arguments["digest"])
+    purpose = sealing.purpose(request.name, _SEED_PURPOSE)
+    content = sealing.unseal(sealing.own_key(opts), arguments["seed"], purpose)
+    return host.clone(request, worker, goal, arguments["digest"], json.loads(content))
+
+
+_Served = Callable[[KvmHost, Mapping[str, Any], Mapping[str, Any]], Any]
+
+_SERVED: dict[str, _Served] = {
+    "plan": lambda host, _opts, a: host.plan(_request(a)),
+    "clone": _make_clone,
+    "clone_with_seed": _make_clone,
+    "take_over": lambda host, _opts, a: host.take_over(
+        a["name"], a["token"], Worker(**a["worker"])
+    ),
+    "boot": lambda host, _opts, a: host.boot(a["name"]),
+    "wait_for_address": lambda host, _opts, a: host.wait_for_address(
+        _request(a), Minion(**a["minion"])
+    ),
+    "keep": lambda host, _opts, a: host.keep(a["name"], a["token"], a["why"], a["off"]),
+    "bootstrap": _bootstrap,
+    "complete": lambda host, _opts, a: host.complete(
+        a["name"], Minion(**a["minion"]), a["timings"]
+    ),
+    "destroy": lambda host, _opts, a: host.destroy(a["name"], a["force"], a["token"]),
+    "clear": lambda host, _opts, a: host.clear(a["name"], a["token"], a["force"]),
+    "power": lambda host, _opts, a: host.power(a["name"], a["action"]),
+    "show": lambda host, _opts, a: host.show(a["name"]),
+    "list_clones": lambda host, _opts, _a: host.list_clones(),
+    "unfinished": lambda host, _opts, a: host.unfinished(a["name"]),
+    "tree": lambda host, _opts, _a: host.tree(),
+    "bases": lambda host, _opts, _a: host.bases(),
+    "doctor": lambda host, _opts, _a: host.doctor(),
+    "capacity": lambda host, _opts, _a: host.capacity(),
+    "daemon": lambda host, _opts, _a: host.daemon(),
+    "witness": lambda host, _opts, a: host.witness(a["names"], a["ids"]),
+    "adopt": lambda host, _opts, a: host.adopt(a["name"], a["base_domain"]),
+    "unprotect": lambda host, _opts, a: host.unprotect(a["base_domain"]),
+}

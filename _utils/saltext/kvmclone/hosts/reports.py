@@ -1,0 +1,227 @@
+"""
+What a KVM host tells others: to the mine, to the master's questions, to the schedule.
+
+Reads only. :mod:`.beacon` runs as a program without Salt and takes from here, so this
+imports neither Salt nor anything that does.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from saltext.kvmclone.errors import DamagedRecord, HostError
+from saltext.kvmclone.hypervisor.constants import MEMORY_OF_ALL_CELLS, NO_SUPPORT, POOL_RUNNING
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host, absent
+from saltext.kvmclone.inventory import clone_view
+from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.record import DESTROYING, Record
+
+# --- for the mine -------------------------------------------------------------------
+
+
+def capacity(url: str) -> dict[str, Any]:
+    """
+    What a host has: ``cpus``, ``memory``, ``pools``, its ``libvirt``, and how many ``clones``.
+
+    Sizes are bytes.
+    """
+    with Host(url) as host:
+        return {**_capacity(host), "clones": len(clones(host))}
+
+
+def published(url: str, label: str) -> dict[str, Any]:
+    """
+    What placement and other states need of a host: :func:`capacity`, and of each clone its
+    state, address, base, profile and tags.
+
+    :param label: What to call the host; empty for its own name.
+    """
+    with Host(url) as host:
+        return {
+            "host": label or host.node_name(),
+            **_capacity(host),
+            "clones": {
+                handle.name: _published_clone(host, handle, record, label)
+                for handle, record in clones(host)
+            },
+        }
+
+
+def addresses(url: str, profile: str, tag: str) -> dict[str, str]:
+    """
+    The addresses of the clones that run and have one, by name.
+
+    :param profile: Only those of this profile; empty for all.
+    :param tag: Only those with this tag; empty for all.
+    """
+    with Host(url) as host:
+        wanted = [
+            (handle, record)
+            for handle, record in clones(host)
+            if (not profile or record.profile == profile) and (not tag or tag in record.tags)
+        ]
+        told = ((h.name, clone_view.clone_of(host, h, r, "").address, h.state()) for h, r in wanted)
+        return {name: address for name, address, state in told if address and state == "running"}
+
+
+def _capacity(host: Host) -> dict[str, Any]:
+    number = host.version()
+    return {
+        "libvirt": f"{number // 10**6}.{number // 1000 % 1000}.{number % 1000}",
+        "cpus": int(host.call(host.connection.getInfo)[2]),
+        "memory": _memory(host),
+        "pools": _pools(host),
+    }
+
+
+def _published_clone(
+    host: Host, handle: DomainHandle, record: Record, label: str
+) -> dict[str, Any]:
+    clone = clone_view.clone_of(host, handle, record, label)
+    return {
+        "state": clone.state,
+        "stage": clone.stage,
+        "address": clone.address,
+        "base": clone.base,
+        "profile": clone.profile,
+        "tags": list(record.tags),
+        "minion": record.minion.id,
+        "expires": record.expires,
+    }
+
+
+def _memory(host: Host) -> dict[str, int]:
+    """What the host has, and what new guests could have: also what caches would give up."""
+    try:
+        told = host.call(host.connection.getMemoryStats, MEMORY_OF_ALL_CELLS, 0)
+    except HostError as error:
+        if error.code != NO_SUPPORT:
+            raise
+        total = int(host.call(host.connection.getInfo)[1]) * 1024**2
+        return {"total": total, "free": int(host.call(host.connection.getFreeMemory))}
+    free = sum(int(told.get(key, 0)) for key in ("free", "buffers", "cached"))
+    return {"total": 1024 * int(told["total"]), "free": 1024 * free}
+
+
+def _pools(host: Host) -> dict[str, dict[str, int]]:
+    """The pools that are started."""
+    found = {}
+    for raw in host.call(host.connection.listAllStoragePools, 0):
+        try:
+            state, capacity, _allocation, available = host.call(raw.info)
+        except HostError:  # it went meanwhile
+            continue
+        if state == POOL_RUNNING:
+            found[str(raw.name())] = {"capacity": int(capacity), "available": int(available)}
+    return found
+
+
+def clones(host: Host) -> list[tuple[DomainHandle, Record]]:
+    """Every domain of a host that is a clone of ours, by name."""
+    found = host.each_domain(lambda handle: (handle, handle.record()))
+    return sorted(((h, r) for h, r in found if r is not None), key=lambda pair: pair[0].name)
+
+
+# --- for the master's questions -----------------------------------------------------
+
+
+def daemon(url: str) -> dict[str, Any]:
+    """
+    What tells the daemon behind a url from others: ``uuid`` and ``name`` of its host, ``driver``,
+    ``mode`` and ``user`` of a session, and the uuids of its ``domains``; of one without any, those
+    of its pools and networks as ``others``.
+    """
+    with Host(url) as host:
+        capabilities = libvirt_xml.element(str(host.call(host.connection.getCapabilities)))
+        parts = urlsplit(str(host.call(host.connection.getURI)))
+        mode = parts.path.strip("/")
+        user = parts.username or pwd.getpwuid(os.geteuid()).pw_name
+        domains = sorted(raw.UUIDString() for raw in host.call(host.connection.listAllDomains, 0))
+        return {
+            "uuid": capabilities.findtext("host/uuid") or "",
+            "name": host.node_name(),
+            "driver": str(host.call(host.connection.getType)),
+            "mode": mode,
+            "user": user if mode == "session" else "",
+            "domains": domains,
+            "others": [] if domains else _pools_and_networks(host),
+        }
+
+
+def _pools_and_networks(host: Host) -> list[str]:
+    found: list[str] = []
+    for listing in (host.connection.listAllStoragePools, host.connection.listAllNetworks):
+        with absent(NO_SUPPORT):  # the driver has none of these
+            found += [raw.UUIDString() for raw in host.call(listing, 0)]
+    return sorted(found)
+
+
+def witness(url: str, names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, Any]:
+    """
+    What the host knows for certain of some machines.
+
+    :param names: Names of domains.
+    :param ids: Minion ids, which a clone's record may name.
+    :return: ``domains``: those names that any domain has; ``clones``: those that are ours, by
+        name, minion id, or because their time has passed; ``damaged``: domains of which nobody
+        can tell whose they are, since their record cannot be read.
+    """
+    wanted, minions = set(names), set(ids)
+    now = time.time()
+    domains: list[str] = []
+    clones: list[dict[str, Any]] = []
+    damaged: list[str] = []
+
+    def look(handle: DomainHandle) -> None:
+        if handle.name in wanted:
+            domains.append(handle.name)
+        try:
+            record = handle.record()
+        except DamagedRecord:
+            damaged.append(handle.name)
+            raise
+        if record is None:
+            return
+        over = is_expired(record, now)
+        if over or handle.name in wanted or record.minion.id in minions:
+            clones.append(_told(handle, record, over))
+
+    with Host(url) as host:
+        host.each_domain(look)
+    clones.sort(key=lambda item: item["name"])
+    return {"domains": sorted(domains), "clones": clones, "damaged": sorted(damaged)}
+
+
+def _told(handle: DomainHandle, record: Record, over: bool) -> dict[str, Any]:
+    return {
+        "name": handle.name,
+        "uuid": record.uuid,
+        "stage": record.stage,
+        "complete": record.complete,
+        "request": record.request,
+        "expired": over,
+        "minion": record.minion.id,
+        "fingerprint": record.minion.fingerprint,
+    }
+
+
+def is_expired(record: Record, now: float) -> bool:
+    """Whether the clone's time has passed; one that is still being made is let finish."""
+    if not record.expires or record.expires > now:
+        return False
+    return record.complete or bool(record.failed) or record.stage == DESTROYING
+
+
+# --- for the schedule ------------------------------------------------------------------
+
+
+def expired(url: str) -> list[str]:
+    """Names of the clones whose ``ttl`` has passed."""
+    now = time.time()
+    with Host(url) as host:
+        return [handle.name for handle, record in clones(host) if is_expired(record, now)]

@@ -1,0 +1,333 @@
+"""
+The addresses of a guest: who knows them, and which one to report.
+
+Nothing here waits or changes anything; :mod:`.wait_for_address` does. An address counts only when
+it sits on one of the domain's own MAC addresses, so bridges inside the guest never
+answer for it; loopback and link-local addresses are dropped.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.hypervisor import arp, networks
+from saltext.kvmclone.hypervisor.host import DomainHandle
+from saltext.kvmclone.model.clone import Address
+from saltext.kvmclone.model.domain_xml import Domain, Interface
+from saltext.kvmclone.model.facts import Lease
+from saltext.kvmclone.model.request import Pick
+from saltext.kvmclone.plan import reservation
+from saltext.kvmclone.plan.reservation import Reservation
+
+LEASE = "lease"
+AGENT = "agent"
+ARP = "arp"
+
+#: Which sources each ``ip_source`` asks, in order.
+SOURCES: dict[str, tuple[str, ...]] = {
+    "ip-learning": (LEASE,),
+    "qemu-agent": (AGENT,),
+    "arp": (ARP,),
+    "auto": (LEASE, AGENT, ARP),
+    "reserve": (LEASE, AGENT, ARP),
+}
+
+#: Where others are asked too, the host's ARP table is asked no more often than this, seconds.
+ARP_PAUSE = 1.0
+
+#: libvirt's DHCP server writes into the ARP table what it offers, a moment before the guest
+#: takes it and a lease says so. So there an entry counts only after this long, seconds.
+ARP_GRACE = 1.0
+
+#: Of what a guest tells over its agent. It tells what it likes, and no answer about a host may
+#: be too long, or unreadable, for the sake of one guest.
+MOST_TOLD, LONGEST_INTERFACE = 64, 64
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """
+    An address and what tells one handing-out of it from the next.
+
+    :param mark: Client id and expiry of the lease; empty from elsewhere.
+    """
+
+    address: Address
+    mark: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """
+    Which of the addresses counts.
+
+    :param pick: What the profile wants of it.
+    :param reserved: The address that was reserved, empty for none: no other one will do.
+    """
+
+    pick: Pick = Pick()
+    reserved: str = ""
+
+    def among(self, seen: Iterable[Sighting], domain: Domain) -> tuple[Sighting, ...]:
+        """Those that count, in the order in which they were seen."""
+        return tuple(one for one in seen if self._is(one.address, domain))
+
+    def first(self, seen: Iterable[Sighting], domain: Domain) -> tuple[Sighting, ...]:
+        """All of them, those that count first."""
+        count = self.among(seen := tuple(seen), domain)
+        return (*count, *(one for one in seen if one not in count))
+
+    def _is(self, address: Address, domain: Domain) -> bool:
+        if self.reserved and address.address != self.reserved:
+            return False
+        if not reservation.fits(address.address, self.pick):
+            return False
+        # Before a guest names its interface, only what that is connected to is known.
+        card = card_of(domain, address.mac)
+        names = (address.interface, address.mac, card.source if card else "")
+        return not self.pick.interface or self.pick.interface.lower() in map(str.lower, names)
+
+
+def wanted_of(pick: Pick, reservations: tuple[Reservation, ...] = ()) -> Wanted:
+    """What a clone's record and request say of the address."""
+    return Wanted(pick, reservations[0].address if reservations else "")
+
+
+def card_of(domain: Domain, mac: str) -> Interface | None:
+    """The domain's interface with that MAC address."""
+    return next((card for card in domain.interfaces if card.mac == mac), None)
+
+
+def look(
+    handle: DomainHandle, domain: Domain, ip_source: str, wanted: Wanted = Wanted()
+) -> tuple[Sighting, ...]:
+    """
+    Every usable address that the sources of ``ip_source`` know now, those that count first.
+
+    :param domain: The facts of the running domain, its MAC addresses among them.
+    :param ip_source: A key of :data:`SOURCES`.
+    """
+    seen = Search(handle, ip_source, wanted, arp_grace=0.0).look(domain)
+    return wanted.first(seen, domain)
+
+
+def usable(address: str) -> bool:
+    """
+    Whether somebody else can reach the guest there: not loopback, link-local or the like; nor
+    what is no address at all, since an agent says anything, and Python takes anything for a zone.
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return "%" not in address and not (
+        parsed.is_loopback or parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified
+    )
+
+
+def latest(leases: Iterable[Lease]) -> list[Lease]:
+    """Of several leases for one MAC address and family, the one that expires last."""
+    newest: dict[tuple[str, str], Lease] = {}
+    for lease in leases:
+        key = (lease.mac, lease.family)
+        if key not in newest or lease.expires >= newest[key].expires:
+            newest[key] = lease
+    return list(newest.values())
+
+
+class Search:
+    """
+    Looking for the addresses of one domain, again and again, asking nothing twice in vain.
+
+    :param ip_source: A key of :data:`SOURCES`.
+    :param wanted: What the search is for: the last source is asked only while it is not seen.
+    :param arp_grace: How long an entry of the ARP table must have stood, seconds.
+    """
+
+    def __init__(
+        self,
+        handle: DomainHandle,
+        ip_source: str,
+        wanted: Wanted = Wanted(),
+        arp_grace: float = ARP_GRACE,
+    ) -> None:
+        self.wanted = wanted
+        self._handle = handle
+        self._sources = SOURCES[ip_source]
+        self._arp_grace = arp_grace if len(self._sources) > 1 else 0.0
+        #: libvirt's objects of the networks, by name; None for one that is not there.
+        self._networks: dict[str, Any] = {}
+        self._arp_asked = -ARP_PAUSE
+        self._arp_since: dict[tuple[str, str], float] = {}
+        self._arp_seen: list[Sighting] = []
+        #: Why the ARP table could not be read.
+        self._excuse = ""
+        self._seen: tuple[Sighting, ...] = ()
+
+    def renew(self) -> None:
+        """Forget libvirt's objects: the connection is another one, or time went by."""
+        self._networks = {}
+
+    def look(self, domain: Domain) -> tuple[Sighting, ...]:
+        """Every usable address that is known now, best first."""
+        found: list[Sighting] = []
+        if LEASE in self._sources:
+            found += self._leased(domain)
+        if AGENT in self._sources:
+            found = _merged(found, self._told(domain))
+        if ARP in self._sources and not self.wanted.among(found, domain):
+            found = _merged(found, self._neighbours(domain))
+        order = {interface.mac: number for number, interface in enumerate(domain.interfaces)}
+        self._seen = tuple(
+            sorted(found, key=lambda s: (order[s.address.mac], s.address.family != "ipv4"))
+        )
+        return self._seen
+
+    def _leased(self, domain: Domain) -> list[Sighting]:
+        rows = [
+            (card.source, lease)
+            for card in domain.interfaces
+            if _may_lease(card)
+            for lease in self._leases(card)
+            if lease.mac == card.mac and usable(lease.address)
+        ]
+        network = {lease.mac: name for name, lease in rows}
+        return [
+            Sighting(
+                Address(network[row.mac], row.mac, row.address, row.prefix, row.family, LEASE),
+                f"{row.client_id}/{row.expires}",
+            )
+            for row in latest(lease for _name, lease in rows)
+        ]
+
+    def _leases(self, card: Interface) -> list[Lease]:
+        host = self._handle.host
+        if card.source not in self._networks:
+            try:
+                self._networks[card.source] = networks.find(host, card.source)
+            except HostError:  # asked again when the search is renewed
+                self._networks[card.source] = None
+        network = self._networks[card.source]
+        return networks.leases(host, network, card.mac) if network is not None else []
+
+    def _told(self, domain: Domain) -> list[Sighting]:
+        if not domain.agent_connected:
+            return []
+        macs = {interface.mac for interface in domain.interfaces}
+        try:
+            interfaces = self._handle.agent_interfaces()
+        except HostError:  # connected, and not answering yet
+            return []
+        told = (
+            Address(_named(interface.name), interface.mac, address, prefix, family, AGENT)
+            for interface in interfaces
+            if interface.mac in macs
+            for address, prefix, family in interface.addresses
+            if usable(address)
+        )
+        return [Sighting(address, "") for address in itertools.islice(told, MOST_TOLD)]
+
+    def _neighbours(self, domain: Domain) -> list[Sighting]:
+        """What the host's ARP table says, where that has stood for a moment."""
+        now = time.monotonic()
+        if self._arp_grace and now < self._arp_asked + ARP_PAUSE:
+            return self._arp_seen
+        self._arp_asked = now
+        told, self._excuse = arp.table(self._handle)
+        entries = {
+            (entry.mac, entry.address)
+            for entry in told
+            if card_of(domain, entry.mac) is not None and usable(entry.address)
+        }
+        self._arp_since = {entry: self._arp_since.get(entry, now) for entry in sorted(entries)}
+        self._arp_seen = [
+            Sighting(_neighbour(card_of(domain, mac), mac, address), "")
+            for (mac, address), since in self._arp_since.items()
+            if now >= since + self._arp_grace
+        ]
+        return self._arp_seen
+
+    def said(self, domain: Domain) -> str:
+        """What was asked for the address and what it said, for the error of a timeout."""
+        said = []
+        if not domain.interfaces:
+            said.append("the domain has no network interface")
+        told = {(one.address.source, one.address.mac) for one in self._seen}
+        if LEASE in self._sources:
+            cards = [card for card in domain.interfaces if (LEASE, card.mac) not in told]
+            said += [_no_lease(card) for card in cards]
+        if AGENT in self._sources and AGENT not in dict(told):
+            said.append(_no_agent(domain))
+        if ARP in self._sources and ARP not in dict(told):
+            said.append(self._excuse or _no_neighbour(domain))
+        if self._seen:
+            seen = ", ".join(
+                f"{one.address.address} ({one.address.source}, {one.address.interface})"
+                for one in self._seen
+            )
+            reserved = self.wanted.reserved
+            why = f"and {reserved} is reserved for it" if reserved else "which 'pick' leaves out"
+            said.append(f"seen was {seen}, {why}")
+        return "; ".join(said)
+
+
+def _named(interface: str) -> str:
+    """What a guest calls an interface, as a line of text may hold it."""
+    return "".join(filter(str.isprintable, interface[:LONGEST_INTERFACE]))
+
+
+def _may_lease(card: Interface) -> bool:
+    return card.kind == "network" and bool(card.mac)
+
+
+def _merged(known: list[Sighting], more: list[Sighting]) -> list[Sighting]:
+    """Both; of an address that both know, the first one's word with the guest's own names."""
+    names = {
+        (one.address.address, one.address.mac): one.address.interface
+        for one in more
+        if one.address.source == AGENT
+    }
+
+    def named(one: Sighting) -> Sighting:
+        where = one.address
+        name = names.get((where.address, where.mac), where.interface)
+        return replace(one, address=replace(where, interface=name))
+
+    addresses = {one.address.address for one in known}
+    return [
+        *(named(one) for one in known),
+        *(one for one in more if one.address.address not in addresses),
+    ]
+
+
+def _neighbour(card: Interface | None, mac: str, address: str) -> Address:
+    family = "ipv6" if ":" in address else "ipv4"
+    return Address(card.source if card else "", mac, address, 0, family, ARP)
+
+
+def _no_lease(card: Interface) -> str:
+    if card.kind == "network":
+        return f"no DHCP lease for {card.mac} in network '{card.source}'"
+    return f"{card.mac} is on {card.kind} '{card.source}', where libvirt hands out no leases"
+
+
+def _no_agent(domain: Domain) -> str:
+    if not domain.has_agent_channel:
+        return "the domain has no guest agent channel"
+    if not domain.agent_connected:
+        return "the guest agent never connected"
+    return "the guest agent named no usable address"
+
+
+def _no_neighbour(domain: Domain) -> str:
+    macs = " and ".join(card.mac for card in domain.interfaces)
+    return (
+        f"the host's ARP table does not know {macs} (it learns a guest that talks with the host "
+        "itself)"
+    )

@@ -1,0 +1,328 @@
+"""
+One domain of a libvirt daemon: its definition, our record in it, its power, its agent.
+
+Every call goes through :meth:`.host.Host.call`; libvirt's flags are the numbers of
+:mod:`.constants`, so that this file does not import libvirt.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import ChannelError, DamagedRecord, HostError, PlanRefused, absent
+from saltext.kvmclone.guest.agent import AgentError
+from saltext.kvmclone.hypervisor.constants import (
+    AFFECT_CONFIG,
+    AFFECT_LIVE,
+    AGENT_UNRESPONSIVE,
+    INVALID_ARG,
+    METADATA_ELEMENT,
+    NO_DOMAIN_METADATA,
+    NO_DOMAIN_SNAPSHOT,
+    NO_SUPPORT,
+    OPERATION_INVALID,
+    STATES,
+    UNDEFINE_KEEP_NVRAM,
+    UNDEFINE_KEEP_TPM,
+    UNDEFINE_NVRAM,
+    UNDEFINE_TPM,
+    UNDEFINE_WITH_EVERYTHING,
+    XML_INACTIVE,
+    XML_SECURE,
+)
+from saltext.kvmclone.model import domain_xml, redaction
+from saltext.kvmclone.model.facts import AgentInterface
+from saltext.kvmclone.model.record import NAMESPACE, PREFIX, Record, from_xml, to_xml
+
+if TYPE_CHECKING:
+    from saltext.kvmclone.hypervisor.host import Host
+
+#: Seconds that a guest agent gets to tell of its network.
+AGENT_TIMEOUT = 5.0
+
+
+class DomainHandle:
+    """
+    One domain.
+
+    :param host: The connection that it was found over.
+    :param raw: libvirt's own object, void once the connection is another one.
+    """
+
+    def __init__(self, host: Host, raw: Any) -> None:
+        self.host = host
+        self.raw = raw
+
+    @property
+    def name(self) -> str:
+        """What it is called now; costs no call."""
+        return str(self.raw.name())
+
+    @property
+    def uuid(self) -> str:
+        """As libvirt writes it, with hyphens; costs no call."""
+        return str(self.raw.UUIDString())
+
+    @property
+    def was_off(self) -> bool:
+        """Tell whether it was off at the moment it was looked up; costs no call."""
+        return bool(self.raw.ID() < 0)
+
+    def definition(self) -> str:
+        """The definition as the next start will use it, console passwords included."""
+        flags = XML_INACTIVE | XML_SECURE
+        return str(self.host.call(self.raw.XMLDesc, flags))
+
+    def live(self) -> str:
+        """The XML as it runs now; it also tells whether the agent is connected."""
+        return str(self.host.call(self.raw.XMLDesc, 0))
+
+    def state(self) -> str:
+        """libvirt's state in the words of CONTRACT.md."""
+        return STATES.get(self.host.call(self.raw.state)[0], "running")
+
+    def is_saved(self) -> bool:
+        """Whether a memory image of the domain waits to be restored."""
+        try:
+            return bool(self.host.call(self.raw.hasManagedSaveImage, 0))
+        except HostError as error:
+            if error.code == NO_SUPPORT:
+                return False
+            raise
+
+    def record(self) -> Record | None:
+        """Our record, None for a foreign domain."""
+        try:
+            return self._record(AFFECT_CONFIG)
+        except HostError as error:
+            if error.code != OPERATION_INVALID:
+                raise
+            # Transient: it was undefined while it runs. How it runs still has the record.
+            return self._record(AFFECT_LIVE)
+
+    def _record(self, flags: int) -> Record | None:
+        with absent(NO_DOMAIN_METADATA):
+            xml = self.host.call(self.raw.metadata, METADATA_ELEMENT, NAMESPACE, flags)
+            try:
+                return from_xml(xml, self.uuid)
+            except (ValueError, TypeError) as error:
+                raise DamagedRecord(
+                    f"The record of '{self.name}' cannot be read ({error}); the domain was left "
+                    "alone.",
+                    "Look at it: "
+                    + self.host.commands.virsh("metadata", self.name, NAMESPACE)
+                    + "   If it cannot be mended, take it out; the machine is not ours then, and "
+                    "its files stay: "
+                    + self.host.commands.virsh(
+                        "metadata", self.name, NAMESPACE, "--remove", "--config"
+                    ),
+                ) from error
+        return None
+
+    def is_persistent(self) -> bool:
+        """Whether it has a definition, which outlives its run."""
+        return bool(self.host.call(self.raw.isPersistent))
+
+    def save_record(self, record: Record) -> None:
+        """Write the record into the definition, and into the running domain too."""
+        flags = AFFECT_CONFIG
+        if self.state() != "shutoff":
+            flags |= AFFECT_LIVE
+        self._set_metadata(record, flags)
+
+    def save_record_offline(self, record: Record) -> None:
+        """Write the record of a domain that is known not to run: one call instead of two."""
+        self._set_metadata(record, AFFECT_CONFIG)
+
+    def _set_metadata(self, record: Record, flags: int) -> None:
+        self.host.call(
+            self.raw.setMetadata,
+            METADATA_ELEMENT,
+            to_xml(record),
+            PREFIX,
+            NAMESPACE,
+            flags,
+        )
+
+    def start(self) -> None:
+        """Boot the domain."""
+        try:
+            self.host.call(self.raw.create)
+        except HostError as told:
+            error = told.with_message(self._without_secrets(told.message))
+            if not error.no_room:
+                error.hint = (
+                    "Does it lack a disk, or has somebody else one of its? See: "
+                    f"{self.host.commands.clone('doctor')}   What QEMU said: "
+                    f"/var/log/libvirt/qemu/{self.name}.log"
+                )
+            raise error from None
+
+    def _without_secrets(self, message: str) -> str:
+        """Return what QEMU said as it may be shown: it quotes what it was told."""
+        try:
+            return redaction.without(message, redaction.hidden_values(self.definition()))
+        except (HostError, PlanRefused):  # it went away meanwhile
+            return f"libvirt does not start '{self.name}'."
+
+    def resume(self) -> None:
+        """Let a paused domain go on."""
+        self.host.call(self.raw.resume)
+
+    def wake_up(self) -> None:
+        """Let a guest that put itself to sleep (suspend to RAM) go on."""
+        self.host.call(self.raw.pMWakeup)
+
+    def shut_down(self) -> None:
+        """Ask the guest to shut down; one that is off already stays so."""
+        with absent(OPERATION_INVALID):
+            self.host.call(self.raw.shutdown)
+
+    def stop(self, patience: float) -> None:
+        """
+        Ask the guest to shut down, again in case it was still booting; at last switch it off.
+
+        :param patience: Seconds until then.
+        """
+        deadline, ask_at = time.monotonic() + patience, 0.0
+        while (now := time.monotonic()) < deadline:
+            state = self.state()
+            if state == "shutoff":
+                return
+            if state == "crashed":  # nobody in there hears us
+                break
+            if now >= ask_at:
+                self.shut_down()
+                ask_at = now + 8
+            interrupts.pause(0.2)
+        self.power_off()
+
+    def reboot(self) -> None:
+        """Ask the guest to reboot."""
+        self.host.call(self.raw.reboot, 0)
+
+    def power_off(self) -> None:
+        """Stop the domain at once; one that is off already stays so."""
+        with absent(OPERATION_INVALID):
+            self.host.call(self.raw.destroy)
+
+    def set_autostart(self, on: bool) -> None:
+        """Start the domain with the host, or not."""
+        self.host.call(self.raw.setAutostart, 1 if on else 0)
+
+    def undefine(self, with_nvram: bool, keep_tpm: bool = False) -> None:
+        """
+        Remove the definition with everything that libvirt keeps for it.
+
+        :param with_nvram: Delete the variable store too.
+        :param keep_tpm: Leave the state of its TPM where it is.
+        """
+        flags = UNDEFINE_WITH_EVERYTHING | (UNDEFINE_NVRAM if with_nvram else UNDEFINE_KEEP_NVRAM)
+        for known in (flags | (UNDEFINE_KEEP_TPM if keep_tpm else UNDEFINE_TPM), flags):
+            try:
+                self.host.call(self.raw.undefineFlags, known)
+                return
+            except HostError as error:
+                if error.code not in (NO_SUPPORT, INVALID_ARG):  # a flag this driver does not know
+                    raise
+        self.host.call(self.raw.undefine)
+
+    def undefine_only(self, keep_tpm: bool, keep_nvram: bool) -> None:
+        """
+        Remove the definition and nothing that libvirt keeps beside it; refuses where it must.
+
+        :param keep_tpm: Ask it to; a libvirt before 8.9 does not know how.
+        :param keep_nvram: Likewise, before 2.3.
+        """
+        flags = UNDEFINE_KEEP_TPM * keep_tpm | UNDEFINE_KEEP_NVRAM * keep_nvram
+        self.host.call(self.raw.undefineFlags, flags)
+
+    def snapshots(self) -> list[str]:
+        """The names of its snapshots."""
+        with absent(NO_SUPPORT):
+            return sorted(self.host.call(self.raw.snapshotListNames, 0))
+        return []
+
+    def snapshot_definitions(self) -> list[str]:
+        """How libvirt describes each of its snapshots, the machine as it was then included."""
+        found: list[Any] = []
+        with absent(NO_SUPPORT):
+            found = self.host.call(self.raw.listAllSnapshots, 0)
+        texts = []
+        for snapshot in found:
+            with absent(NO_DOMAIN_SNAPSHOT):  # it went meanwhile
+                texts.append(str(self.host.call(snapshot.getXMLDesc, 0)))
+        return texts
+
+    def checkpoints(self) -> list[str]:
+        """The names of its checkpoints."""
+        listing = getattr(self.raw, "listAllCheckpoints", None)  # libvirt-python before 5.6
+        with absent(NO_SUPPORT):
+            return sorted(one.getName() for one in (self.host.call(listing, 0) if listing else ()))
+        return []
+
+    def agent_connected(self) -> bool:
+        """Whether a guest agent has opened its end of the channel."""
+        return domain_xml.read(self.live()).agent_connected
+
+    def agent(self, request: dict[str, Any], timeout: float) -> Any:
+        """
+        One request for the guest agent, as :class:`.agent.AgentChannel` wants it.
+
+        :param request: ``{"execute": …, "arguments": …}``.
+        :param timeout: Seconds to wait for the answer.
+        :return: The answer's ``return`` value.
+        :raises AgentError: The agent refused the request.
+        :raises ChannelError: There is no agent, or it does not answer.
+        """
+        try:
+            answer = self.host.agent_command(self.raw, json.dumps(request), timeout)
+        except HostError as error:
+            if error.code in (AGENT_UNRESPONSIVE, OPERATION_INVALID):
+                raise ChannelError(
+                    f"The guest agent of '{self.name}' does not answer.",
+                    "In the guest: systemctl status qemu-guest-agent",
+                ) from error
+            raise AgentError(_agent_error_class(error), error.message) from error
+        return json.loads(answer)["return"]
+
+    def agent_interfaces(self) -> list[AgentInterface]:
+        """
+        The guest's interfaces, as its agent lists them.
+
+        Asked with a deadline: ``interfaceAddresses`` has none, and an agent that takes the
+        question and is silent would keep everybody waiting who lists the clones of its host.
+
+        :raises HostError: There is no agent, or it does not answer, or not what was asked.
+        """
+        question = json.dumps({"execute": "guest-network-get-interfaces"})
+        answer = self.host.agent_command(self.raw, question, AGENT_TIMEOUT)
+        try:
+            return [_interface(card) for card in json.loads(answer)["return"]]
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise HostError(
+                f"What the guest agent of '{self.name}' tells of its network cannot be understood."
+            ) from error
+
+
+def _interface(card: dict[str, Any]) -> AgentInterface:
+    return AgentInterface(
+        name=str(card["name"]).partition(":")[0],  # eth0:1 is another address of eth0
+        mac=str(card.get("hardware-address") or "").lower(),
+        addresses=tuple(
+            (
+                str(one["ip-address"]),
+                max(0, min(int(one.get("prefix") or 0), 128)),
+                "ipv6" if one.get("ip-address-type") == "ipv6" else "ipv4",
+            )
+            for one in card.get("ip-addresses") or ()
+        ),
+    )
+
+
+def _agent_error_class(error: HostError) -> str:
+    """What the agent calls its refusal; libvirt passes that on in its message only."""
+    return "CommandNotFound" if "CommandNotFound" in error.message else "GenericError"

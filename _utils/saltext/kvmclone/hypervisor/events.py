@@ -1,0 +1,205 @@
+"""
+Waiting for a guest, woken by libvirt's events.
+
+An agent that connects, a guest that stops and a daemon that dies end a pause at once; what
+libvirt has no event for (a lease) is looked at after every pause. Events may be lost, or
+never come in this process, so now and then everything is asked again all the same.
+
+On the KVM host itself the end of the QEMU process is seen directly: libvirt tells of it only
+after that process was reaped and everything behind it cleaned up.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import select
+import socket
+import time
+from contextlib import suppress
+
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import HostError, HostUnreachable
+from saltext.kvmclone.hypervisor.constants import (
+    EVENT_AGENT_LIFECYCLE,
+    EVENT_LIFECYCLE,
+    EVENT_SHUTDOWN,
+    EVENT_STOPPED,
+    OFF_CRASHED,
+    SHUTOFF_BECAUSE,
+)
+from saltext.kvmclone.hypervisor.host import DomainHandle
+from saltext.kvmclone.model.request import Wait
+
+log = logging.getLogger(__name__)
+
+#: Pause between two looks where the profile names none, seconds.
+PAUSE = 0.2
+
+#: What events would have told is asked again after this many seconds without one.
+FALLBACK = 5.0
+
+#: After an event, what it spoke of may take a moment to show.
+SETTLING = 1.0
+
+#: Pause between two attempts to reach a daemon that went away.
+_RETRY = 0.25
+
+#: Where libvirt's system daemon notes the process of a running domain.
+_PROCESS = "/run/libvirt/qemu/{name}.pid"
+
+
+class Watch:
+    """
+    One wait for a domain: pauses within a hard deadline, and what ends them early.
+
+    Use it as a context manager. The handle stays good when the connection is renewed.
+
+    :param wait: Deadline and pauses, as the profile wants them.
+    """
+
+    def __init__(self, handle: DomainHandle, wait: Wait) -> None:
+        self.deadline = time.monotonic() + wait.timeout
+        self._handle = handle
+        self._pause = PAUSE if wait.interval is None else wait.interval
+        self._multiplier = wait.multiplier
+        # The event loop's thread rings by writing to the rope; the wait wakes by reading the bell.
+        # Sockets and not bare descriptors: an event that comes after the end finds its socket
+        # closed, where the number of a descriptor could be another open file by then.
+        self._bell, self._rope = socket.socketpair()
+        self._bell.setblocking(False)
+        self._rope.setblocking(False)
+        self._process = -1
+        self._powered_off = False
+        self._registered: list[int] = []
+        self._hears = False
+        #: Until then every look asks everything.
+        self._unsettled = 0.0
+        self._asked = -math.inf
+
+    def __enter__(self) -> Watch:
+        name, host = self._handle.name, self._handle.host
+        before = host.connection
+        try:
+            if host.listen():
+                if host.connection is not before:
+                    self._handle.raw = host.domain(name).raw
+                self._register()
+        except HostUnreachable:
+            self.reconnect()
+        self._process = _process_of(self._handle)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._forget()
+        self._bell.close()
+        self._rope.close()
+        if self._process >= 0:
+            os.close(self._process)
+
+    def ended(self) -> str:
+        """Why the guest is known to have stopped, without asking libvirt; else empty."""
+        if not self._wait(0.0, self._process):
+            return ""
+        return "the guest powered off" if self._powered_off else SHUTOFF_BECAUSE[OFF_CRASHED]
+
+    def due(self) -> bool:
+        """
+        Whether to ask again what events tell of: the domain's state, and its agent's. True at
+        first, after an event, and after a while without one.
+        """
+        now = time.monotonic()
+        if self._hears and now >= self._unsettled and now < self._asked + FALLBACK:
+            return False
+        self._asked = now
+        return True
+
+    def rest(self) -> bool:
+        """Pause, or until something happens; False when the deadline has passed instead."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            return False
+        rung = self._wait(
+            min(self._pause, left), self._bell.fileno(), self._process, interrupts.descriptor()
+        )
+        interrupts.check()
+        if self._bell.fileno() in rung:
+            with suppress(BlockingIOError):
+                self._bell.recv(4096)
+        self._pause *= self._multiplier
+        return True
+
+    @staticmethod
+    def _wait(seconds: float, *descriptors: int) -> list[int]:
+        """Those that have something to tell; -1 stands for none."""
+        poll = select.poll()  # not select(): a master has more files open than that can name
+        for descriptor in descriptors:
+            if descriptor >= 0:
+                poll.register(descriptor, select.POLLIN)
+        return [descriptor for descriptor, _ in poll.poll(math.ceil(seconds * 1000))]
+
+    def reconnect(self) -> None:
+        """
+        Reach a daemon again that went away; it may be restarting.
+
+        :raises HostUnreachable: It did not come back before the deadline.
+        """
+        name = self._handle.name
+        self._forget()
+        while True:
+            try:
+                self._handle.host.reopen()
+                self._handle.raw = self._handle.host.domain(name).raw
+                self._register()
+            except HostUnreachable:
+                if time.monotonic() >= self.deadline:
+                    raise
+                interrupts.pause(_RETRY)
+            else:
+                break
+        log.info("%s: libvirt answers again", name)
+        self._asked = -math.inf
+
+    def _register(self) -> None:
+        host, raw = self._handle.host, self._handle.raw
+        self._registered = []
+        try:
+            self._registered = [
+                host.on_event(raw, EVENT_LIFECYCLE, self._lived),
+                host.on_event(raw, EVENT_AGENT_LIFECYCLE, self._ring),
+            ]
+            host.on_lost(self._ring)
+        except HostError as error:  # a driver that has no such events
+            log.debug("no events: %s", error)
+            self._forget()
+        else:
+            self._hears = True
+
+    def _lived(self, what: int) -> None:
+        # Not the end of it yet: libvirt reboots some guests by letting them power off.
+        self._powered_off = what == EVENT_SHUTDOWN or (self._powered_off and what == EVENT_STOPPED)
+        self._ring()
+
+    def _ring(self, _what: int = 0) -> None:
+        self._unsettled = time.monotonic() + SETTLING
+        with suppress(OSError):  # rung already, or nobody listens any more
+            self._rope.send(b"!")
+
+    def _forget(self) -> None:
+        self._hears = False
+        for number in self._registered:
+            with suppress(HostError, HostUnreachable):
+                self._handle.host.off_event(number)
+        self._registered = []
+
+
+def _process_of(handle: DomainHandle) -> int:
+    """A descriptor of the domain's QEMU process; -1 where it cannot be had."""
+    if not handle.host.local:
+        return -1
+    try:
+        with open(_PROCESS.format(name=handle.name), encoding="ascii") as noted:
+            return os.pidfd_open(int(noted.read()))
+    except (OSError, ValueError):  # off, or not the system's own daemon
+        return -1

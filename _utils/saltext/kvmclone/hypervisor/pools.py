@@ -1,0 +1,228 @@
+"""
+Storage as libvirt sees it: pools, what lies in them, and images of a remote host.
+
+Reads only. Lookups go by path, never by walking volumes, so that a clone costs the same
+however many a pool holds.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+from lxml import etree
+
+from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.hypervisor import volumes
+from saltext.kvmclone.hypervisor.constants import (
+    NO_STORAGE_POOL,
+    NO_STORAGE_VOL,
+    NO_SUPPORT,
+    POOLS_INACTIVE,
+)
+from saltext.kvmclone.hypervisor.host import Host, absent
+from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.facts import ImageFacts, PoolFacts
+from saltext.kvmclone.plan.disks import FILE_POOLS
+from saltext.kvmclone.system import filesystems, image_header
+from saltext.kvmclone.system.image_header import Header
+
+#: Pools whose folder (``/dev``, ``/dev/disk/by-path``) holds the devices of all others, too.
+_OVER_DEV = ("disk", "iscsi", "mpath", "scsi")
+
+
+def facts(host: Host, name: str, fresh: bool) -> PoolFacts | None:
+    """The storage pool of that name, None where there is none; see :func:`facts_of`."""
+    raw = volumes.pool_named(host, name)
+    if raw is None:
+        return None
+    return facts_of(host, raw, fresh, bool(host.call(raw.isActive)))
+
+
+def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFacts:
+    """
+    A storage pool.
+
+    :param raw: libvirt's object.
+    :param fresh: How much is free must be true now; far away libvirt has to look at every
+        volume of the pool for that.
+    :param active: Whether it is started.
+    """
+    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
+    found = PoolFacts(
+        name=str(raw.name()),
+        type=root.get("type", ""),
+        path=_target(root),
+        active=active,
+        available=int(root.findtext("./available") or 0),
+    )
+    if not (active and found.type in FILE_POOLS):
+        return found
+    if not host.local:
+        if not fresh:
+            return found
+        volumes.refresh(host, raw)
+        return replace(found, available=int(host.call(raw.info)[3]))
+    try:
+        below = filesystems.of(found.path)
+    except OSError:
+        return found
+    return replace(
+        found,
+        available=below.available,
+        filesystem=below.id,
+        shares_blocks=below.shares_blocks,
+        copies_on_write=not below.shares_blocks or filesystems.copies_on_write(found.path),
+    )
+
+
+def holder(host: Host, path: str) -> Any | None:
+    """Return libvirt's object of the active pool that holds the file; None where none does."""
+    # A file's folder tells its pool in one call. The folder of devices is that of many pools.
+    folder_first = host.local and not path.startswith("/dev/")
+    raw = _over_folder(host, path) if folder_first else None
+    if raw is None:
+        with absent(NO_STORAGE_VOL):
+            volume = host.call(host.connection.storageVolLookupByPath, path)
+            raw = host.call(volume.storagePoolLookupByVolume)
+    if raw is None and not folder_first:
+        # A file put there by hand, which libvirt has not noticed yet.
+        raw = _over_folder(host, path)
+        if raw is not None and not host.local and volumes.lookup(host, path) is None:
+            raw = None
+    if raw is not None:
+        host.pools[str(raw.name())] = raw
+    return raw
+
+
+def _over_folder(host: Host, path: str) -> Any | None:
+    with absent(NO_STORAGE_POOL):
+        return host.call(host.connection.storagePoolLookupByTargetPath, os.path.dirname(path))
+    return None
+
+
+def asleep(host: Host, path: str) -> str:
+    """Name of a pool that is not started and would hold the file; empty where none would."""
+    folder = os.path.dirname(path)
+    for raw in host.call(host.connection.listAllStoragePools, POOLS_INACTIVE):
+        root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
+        if root.get("type", "") in _OVER_DEV:
+            continue
+        target = _target(root)
+        same = target.rstrip("/") == folder.rstrip("/")
+        if target and (same or (host.local and _is_same(target, folder))):
+            return str(raw.name())
+    return ""
+
+
+def path_of(host: Host, pool: str, volume: str) -> tuple[str, str]:
+    """
+    Where a volume of a pool lies.
+
+    :return: Its path, and what is wrong with the pool: ``unknown`` or ``asleep``, empty
+        where nothing is. The path is empty where there is no such volume.
+    """
+    raw = volumes.pool_named(host, pool)
+    if raw is None:
+        return "", "unknown"
+    if not host.call(raw.isActive):
+        return "", "asleep"
+    for attempt in ("at once", "after a look at its folder"):
+        with absent(NO_STORAGE_VOL):
+            return str(host.call(host.call(raw.storageVolLookupByName, volume).path)), ""
+        if attempt == "at once":
+            volumes.refresh(host, raw)
+    return "", ""
+
+
+def look(host: Host, path: str) -> ImageFacts:
+    """One image, as libvirt tells it; for hosts whose files cannot be read from here."""
+    raw = volumes.lookup(host, path)
+    if raw is None:
+        return ImageFacts(path, "unseen", readable=False)
+    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
+    kind = {"file": "file", "block": "block", "dir": "folder"}.get(root.get("type", ""), "special")
+    if kind not in ("file", "block"):
+        return ImageFacts(path, kind, readable=False)
+    capacity = int(root.findtext("./capacity") or 0)  # libvirt always writes bytes
+    physical = int(root.findtext("./physical") or capacity)
+    told = _told(root, capacity)
+    header = _header(host, raw) or told
+    if header.format == image_header.RAW and told.format not in (image_header.RAW, "iso", ""):
+        header = told  # what libvirt takes it for, it copies it as
+    return ImageFacts(
+        path=path,
+        kind=kind,
+        real=path,
+        header=header,
+        size=physical,
+        allocation=int(root.findtext("./allocation") or 0),
+        modified=float(root.findtext("./target/timestamps/mtime") or 0.0) if kind == "file" else 0,
+        readable=False,
+    )
+
+
+def read(host: Host, path: str, offset: int, length: int) -> bytes:
+    """
+    Return some bytes of a volume's file; fewer, or none, behind its end.
+
+    :raises HostError: libvirt has no such volume, or cannot read it to us.
+    """
+    raw = volumes.lookup(host, path)
+    if raw is None:
+        raise HostError(f"'{path}' lies in no active storage pool.")
+    if offset >= int(host.call(raw.info)[1]) and not _is_longer(host, raw, offset):
+        return b""
+    return _downloaded(host, raw, offset, length)
+
+
+def _is_longer(host: Host, raw: Any, offset: int) -> bool:
+    """Whether a file has bytes there; of an image, what its guest sees may be less."""
+    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
+    return offset < int(root.findtext("./physical") or 0)
+
+
+def _downloaded(host: Host, raw: Any, offset: int, length: int) -> bytes:
+    data = b""
+    stream = host.call(host.connection.newStream, 0)
+    host.call(raw.download, stream, offset, length, 0)
+    while piece := host.call(stream.recv, length):
+        data += piece
+    host.call(stream.finish)
+    return data
+
+
+def _header(host: Host, raw: Any) -> Header | None:
+    """What the first bytes of a volume say; None where libvirt cannot read them to us."""
+    try:
+        return image_header.parse(_downloaded(host, raw, 0, image_header.LENGTH))
+    except HostError as error:
+        if error.code == NO_SUPPORT:
+            return None
+        raise
+
+
+def _told(root: etree._Element, capacity: int) -> Header:
+    """The same, as far as libvirt tells it."""
+    form = root.find("./target/format")
+    backing = (root.findtext("./backingStore/path") or "").strip()
+    backing_form = root.find("./backingStore/format")
+    return Header(
+        format=form.get("type", "") if form is not None else image_header.RAW,
+        capacity=capacity,
+        backing=backing,
+        backing_format=backing_form.get("type", "") if backing_form is not None else "",
+        plain=False,
+    )
+
+
+def _target(root: etree._Element) -> str:
+    return (root.findtext("./target/path") or "").strip()
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False

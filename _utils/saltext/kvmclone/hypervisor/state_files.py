@@ -1,0 +1,86 @@
+"""
+What libvirt keeps beside a definition under the machine's *name*, and deletes with it.
+
+Saved memory and the metadata of snapshots and checkpoints lie under a name alone. So a machine
+that is defined, or renamed, later finds those of an earlier one of that name: libvirt starts it
+from that memory, or refuses to, and deletes it all with the definition. Reads only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from saltext.kvmclone.errors import CloneInUse, HostError
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.derived_files import METADATA, aside
+
+#: A saved image begins with the machine's definition.
+_HEAD = 2**20
+_UUID = re.compile(rb"<uuid>\s*([0-9a-fA-F-]{36})\s*</uuid>")
+
+
+def left_behind(host: Host, name: str) -> tuple[str, ...]:
+    """
+    Return what an earlier machine of a name left, where none of that name is defined.
+
+    Over a remote url only a saved memory image can be seen.
+    """
+    memory = host.folders.saved_memory(name)
+    found = [memory] if memory and _holder(host, memory) is not None else []
+    for kind in METADATA:
+        folder = host.folders.metadata(kind, name)
+        found += [folder] if _listed(host, folder) else []
+    return tuple(found)
+
+
+def require_own(host: Host, handle: DomainHandle) -> None:
+    """
+    Refuse what would delete something that another machine left under this one's name.
+
+    :raises CloneInUse: There is something of that kind.
+    """
+    memory = host.folders.saved_memory(handle.name)
+    holder = _holder(host, memory) if memory else None
+    foreign = [memory] if holder not in (None, handle.uuid) else []
+    for kind, known in zip(METADATA, (handle.snapshots, handle.checkpoints), strict=True):
+        folder = host.folders.metadata(kind, handle.name)
+        if files := _listed(host, folder):
+            own = {f"{one}.xml" for one in known()}
+            foreign += [os.path.join(folder, file) for file in files if file not in own]
+    if foreign:
+        raise CloneInUse(
+            f"'{handle.name}' cannot be destroyed: libvirt would delete what another machine left "
+            f"under that name: {', '.join(foreign)}. Nothing was touched.",
+            f"On that host, put it aside: {aside(foreign, handle.name)}   Then repeat the command.",
+        )
+
+
+def _holder(host: Host, path: str) -> str | None:
+    """The uuid of the machine whose memory a file holds, empty if unknown; None for no file."""
+    if not host.local:
+        try:
+            text = str(host.call(host.connection.saveImageGetXMLDesc, path, 0))
+        except HostError:
+            return None  # there is none, or nobody can tell
+        return (libvirt_xml.element(text).findtext("./uuid") or "").strip()
+    try:
+        with open(path, "rb") as image:
+            head = image.read(_HEAD)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return ""
+    # libvirt itself reads no image that was not finished, as after a crash.
+    found = _UUID.search(head, max(head.find(b"<domain"), 0))
+    return found[1].decode() if found else ""
+
+
+def _listed(host: Host, folder: str) -> list[str]:
+    if not folder or not host.local:
+        return []
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

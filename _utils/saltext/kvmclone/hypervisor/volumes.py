@@ -1,0 +1,414 @@
+"""
+Storage: finding, making and deleting volumes.
+
+Lookups go by path (``storageVolLookupByPath``), so that a clone costs the same however many
+volumes the pool holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shlex
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lxml import etree
+
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import HostError, KvmCloneError, PlanRefused, PoolFull
+from saltext.kvmclone.hypervisor.constants import (
+    INTERNAL_ERROR,
+    NO_STORAGE_POOL,
+    NO_STORAGE_VOL,
+    OPERATION_INVALID,
+    STORAGE_VOL_EXIST,
+)
+from saltext.kvmclone.hypervisor.host import Host, absent
+from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.facts import VolumeFacts
+from saltext.kvmclone.model.record import Volume
+from saltext.kvmclone.plan.disks import BYTES, CONVERT, OVERLAY, SEED, PlannedDisk
+from saltext.kvmclone.system import copying, images
+from saltext.kvmclone.system.image_header import QCOW2
+
+log = logging.getLogger(__name__)
+
+#: libvirt goes on copying after its client died, and refreshes no pool meanwhile; so long do
+#: we wait for that, seconds.
+PATIENCE = 60.0
+
+
+def pool_named(host: Host, name: str) -> Any | None:
+    """Return libvirt's object of a storage pool; None where there is none of that name."""
+    if name not in host.pools:
+        with absent(NO_STORAGE_POOL):
+            host.pools[name] = host.call(host.connection.storagePoolLookupByName, name)
+    return host.pools.get(name)
+
+
+def lookup(host: Host, path: str) -> Any | None:
+    """
+    libvirt's volume of the file at ``path``; None where no active pool holds it.
+
+    A file that was put into a pool's folder by hand is found after one refresh of that pool.
+    """
+    raw = _lookup(host, path)
+    if raw is None and refresh_folder(host, os.path.dirname(path)):
+        raw = _lookup(host, path)
+    return raw
+
+
+def _lookup(host: Host, path: str) -> Any | None:
+    with absent(NO_STORAGE_VOL):
+        return host.call(host.connection.storageVolLookupByPath, path)
+    return None
+
+
+def is_known(host: Host, path: str) -> bool:
+    """Whether libvirt knows the file at ``path`` as a volume, without a look at its folder."""
+    return _lookup(host, path) is not None
+
+
+def find(host: Host, path: str) -> VolumeFacts | None:
+    """What libvirt knows of the file at ``path``; None where no active pool holds it."""
+    raw = lookup(host, path)
+    if raw is None:
+        return None
+    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
+    holder = host.call(raw.storagePoolLookupByVolume)
+    target_format = root.find("./target/format")
+    return VolumeFacts(
+        path=path,
+        pool=str(holder.name()),
+        format=target_format.get("type", "") if target_format is not None else "",
+        capacity=int(root.findtext("./capacity") or 0),  # libvirt always writes bytes
+        allocation=int(root.findtext("./allocation") or 0),
+        backing=(root.findtext("./backingStore/path") or "").strip(),
+        modified=float(root.findtext("./target/timestamps/mtime") or 0.0),
+    )
+
+
+def refresh_folder(host: Host, folder: str) -> bool:
+    """Let the active pool over ``folder`` look at its files again; False without such a pool."""
+    with absent(NO_STORAGE_POOL):
+        refresh(host, host.call(host.connection.storagePoolLookupByTargetPath, folder))
+        return True
+    return False
+
+
+def refresh(host: Host, raw_pool: Any) -> None:
+    """
+    Let a pool look at its files again. libvirt refuses that, with no better number than
+    that of an internal error, while it makes a volume there for somebody; so ask again.
+    """
+    _patiently(lambda: host.call(raw_pool.refresh, 0), INTERNAL_ERROR)
+
+
+def _patiently(ask: Callable[[], Any], busy: int) -> None:
+    """Ask until the answer is not the error ``busy`` any more, or :data:`PATIENCE` ends."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            ask()
+            return
+        except HostError as error:
+            if error.code != busy or time.monotonic() > deadline:
+                raise
+        interrupts.pause(0.3)
+
+
+def exists(host: Host, path: str) -> bool:
+    """Whether something stands at ``path``, also where libvirt has not noticed it yet."""
+    return os.path.lexists(path) if host.local else _lookup(host, path) is not None
+
+
+def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
+    """
+    Make the volume of one planned disk.
+
+    :param made: Called once, as soon as the volume is known to be there and ours, before
+        it is filled. Whatever fails before that, but for the connection itself, leaves
+        nothing of ours.
+    :return: What was really done: the plan's action, or ``copy`` where the kernel would not
+        share blocks.
+    :raises PlanRefused: The file is there already.
+    :raises PoolFull: The pool ran out of room.
+    :raises HostError: libvirt refused for another reason.
+    """
+    raw_pool = pool_named(host, disk.pool)
+    if raw_pool is None:
+        raise _without_pool(disk)
+    convert = disk.method == CONVERT and copying.can_convert()
+    if disk.method == CONVERT and not convert and not disk.source_pool:
+        raise HostError(
+            f"qemu-img, which reads '{disk.source}', is not installed on this host.",
+            "Install it: apt install qemu-utils   or: dnf install qemu-img",
+        )
+
+    def make() -> Any:
+        if disk.method in (OVERLAY, BYTES, SEED) or convert:
+            return host.call(raw_pool.createXML, _xml(disk), 0)
+        source = host.call(host.connection.storageVolLookupByPath, disk.source)
+        return host.call(raw_pool.createXMLFrom, _xml(disk), source, 0)
+
+    try:
+        raw = _unless_gone(host, raw_pool, disk, make)
+    except HostError as error:
+        raise _refusal(host, raw_pool, disk, error) from error
+    made()
+    done = disk.action
+    if disk.method == BYTES:
+        done = _fill(disk)
+    elif convert:
+        _convert(disk)
+    if disk.grows and disk.format == QCOW2 and not convert:
+        try:
+            host.call(raw.resize, disk.capacity, 0)
+        except HostError as error:
+            # libvirt lets qemu-img do it, and passes on no number. Its tables take a few clusters.
+            raise _full(disk) if _available(host, raw_pool, disk) < 2**20 else error from error
+    return done
+
+
+def upload(host: Host, disk: PlannedDisk, content: bytes) -> None:
+    """
+    Fill a volume that was just made, from its first byte on.
+
+    :raises HostError: libvirt refused.
+    """
+    raw = host.call(host.connection.storageVolLookupByPath, disk.destination)
+    stream = host.call(host.connection.newStream, 0)
+    host.call(raw.upload, stream, 0, len(content), 0)
+    at = 0
+    while at < len(content):
+        at += host.call(stream.send, content[at : at + 2**16])
+    host.call(stream.finish)
+
+
+def _unless_gone(host: Host, raw_pool: Any, disk: PlannedDisk, make: Callable[[], Any]) -> Any:
+    """A file that somebody removed by hand counts as there until its pool looks again."""
+    try:
+        return make()
+    except HostError as error:
+        if error.code != STORAGE_VOL_EXIST:
+            raise
+        refresh(host, raw_pool)
+        if exists(host, disk.destination):
+            raise
+        return make()
+
+
+def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> KvmCloneError:
+    """What libvirt's refusal to make a volume means."""
+    running = False
+    with absent(NO_STORAGE_POOL):
+        running = bool(host.call(raw_pool.isActive))
+    if not running:
+        return _without_pool(disk)
+    if not host.local:
+        refresh(host, raw_pool)
+    if error.code == STORAGE_VOL_EXIST or exists(host, disk.destination):
+        return PlanRefused(
+            f"The volume '{disk.destination}' appeared meanwhile; it is not ours to overwrite.",
+            "See who made it, or choose another name: virsh vol-dumpxml "
+            f"{shlex.quote(disk.destination)}",
+        )
+    if host.local and disk.source_real and not os.path.exists(disk.source_real):
+        return PlanRefused(
+            f"The base's disk '{disk.source}' went away meanwhile.",
+            f"See whether somebody removed the base: ls -l {shlex.quote(disk.source)}",
+        )
+    available = _available(host, raw_pool, disk)
+    return _full(disk) if available < disk.bytes + 2**20 else error
+
+
+def _without_pool(disk: PlannedDisk) -> PlanRefused:
+    return PlanRefused(
+        f"The storage pool '{disk.pool}' went away, or was stopped, meanwhile.",
+        f"Start it, then repeat the command: virsh pool-start {shlex.quote(disk.pool)}",
+    )
+
+
+def _available(host: Host, raw_pool: Any, disk: PlannedDisk) -> int:
+    if not host.local:
+        return int(host.call(raw_pool.info)[3])
+    return _room(disk)
+
+
+def _room(disk: PlannedDisk) -> int:
+    room = os.statvfs(os.path.dirname(disk.destination))
+    return room.f_bavail * room.f_frsize
+
+
+#: Seconds after which libvirt is certainly done with a file that it only had to make.
+SETTLING = 3.0
+
+#: Bytes that an image takes at most when nothing was written to it: its own tables.
+_EMPTY = {"qcow2": 2**20, "raw": 0}
+
+
+def resembles(host: Host, volume: Volume) -> bool:
+    """
+    Whether the file at a volume's path could be what was being made when its worker died.
+
+    On this machine it is marked as made before anything is filled in, so what is only being
+    made is *empty*: a file with anything in it is somebody else's, and so is one that stays
+    open for writing. libvirt goes on for a moment after its client died; that is waited for.
+    """
+    if not host.local:
+        known = find(host, volume.path)
+        return known is not None and _fits(volume, known.format, known.capacity)
+    deadline = time.monotonic() + SETTLING
+    while not (fits := _is_empty(volume)):
+        try:
+            fresh = time.time() - os.stat(volume.path).st_mtime < SETTLING
+        except OSError:
+            return False
+        if not fresh or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return fits
+
+
+def _is_empty(volume: Volume) -> bool:
+    """Whether an image of the volume's kind stands at its path, with nothing written to it."""
+    try:
+        found = images.look(volume.path)
+        if found.kind != "file" or found.written:
+            return False
+        if os.stat(volume.path).st_blocks * 512 > _EMPTY[volume.format]:
+            return False
+    except OSError:
+        return False
+    form = found.header.format
+    return _fits(volume, form, found.header.capacity if form == QCOW2 else found.size)
+
+
+def _fits(volume: Volume, form: str, capacity: int) -> bool:
+    """A copy has the capacity of its source until it is grown at the very end."""
+    if volume.format != QCOW2:
+        return not volume.capacity or capacity <= volume.capacity
+    exact = volume.strategy == "overlay"
+    fits = capacity == volume.capacity if exact else 0 < capacity <= volume.capacity
+    return form == QCOW2 and fits
+
+
+def delete(host: Host, path: str) -> bool:
+    """
+    Delete the file at ``path``; the caller has made sure that it may.
+
+    :return: False where there was none.
+    :raises HostError: libvirt is still at work on it after :data:`PATIENCE`, or refused.
+    """
+    # What libvirt is making, it knows; so what it does not know here is a file like any other.
+    raw = _lookup(host, path)
+    if raw is None and not host.local:
+        folder = os.path.dirname(path)
+        if not refresh_folder(host, folder):
+            raise HostError(
+                f"'{path}' cannot be deleted: no storage pool over '{folder}' is running.",
+                f"Start it, then repeat the command: virsh -c {shlex.quote(host.url)} "
+                "pool-list --all",
+            )
+        raw = _lookup(host, path)
+    if raw is not None:
+        with absent(NO_STORAGE_VOL):
+            _delete(host, raw, path)
+            return True
+        return False
+    if host.local and os.path.isfile(path):
+        try:
+            os.unlink(path)
+        except OSError as error:
+            folder = shlex.quote(os.path.dirname(path))
+            raise HostError(
+                f"'{path}' cannot be deleted: {error.strerror}.",
+                f"Look at its folder, then repeat the command: ls -ld {folder}",
+            ) from error
+        return True
+    return False
+
+
+def _delete(host: Host, raw: Any, path: str) -> None:
+    try:
+        _patiently(lambda: host.call(raw.delete, 0), OPERATION_INVALID)
+    except HostError as error:
+        if error.code == NO_STORAGE_VOL:
+            raise
+        if error.code != OPERATION_INVALID:
+            raise HostError(
+                f"'{path}' cannot be deleted: {error.message}.",
+                f"Look at it, then repeat the command: {shlex.join(['ls', '-ld', path])}",
+                code=error.code,
+            ) from error
+        raise HostError(
+            f"libvirt is still writing '{path}', so it cannot be deleted yet.",
+            "Wait until 'virsh vol-info' no longer grows, then repeat the command.",
+            code=error.code,
+        ) from error
+
+
+# --- making -------------------------------------------------------------------------
+
+
+def _xml(disk: PlannedDisk) -> str:
+    root = etree.Element("volume")
+    etree.SubElement(root, "name").text = disk.volume
+    etree.SubElement(root, "capacity", unit="bytes").text = str(disk.capacity)
+    # Without it libvirt allocates the whole capacity.
+    etree.SubElement(root, "allocation").text = "0"
+    target = etree.SubElement(root, "target")
+    etree.SubElement(target, "format", type=disk.format)
+    if disk.format == "qcow2":
+        # Without it libvirt writes the format of QEMU 0.10.
+        etree.SubElement(target, "compat").text = "1.1"
+    if disk.method == OVERLAY:
+        store = etree.SubElement(root, "backingStore")
+        etree.SubElement(store, "path").text = disk.source_real
+        etree.SubElement(store, "format", type=disk.source_format)
+    return etree.tostring(root, encoding="unicode")
+
+
+def _fill(disk: PlannedDisk) -> str:
+    """Give the new volume the bytes of its source; says how."""
+    try:
+        shared = disk.action == "reflink" and copying.share_blocks(
+            disk.source_real, disk.destination
+        )
+        if not shared:
+            copying.copy(disk.source_real, disk.destination)
+        if disk.grows and disk.format != QCOW2:
+            # libvirt would refuse a size beyond what is free, although nothing is written.
+            copying.grow(disk.destination, disk.capacity)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(disk) from error
+        raise _unfinished(disk, str(error.strerror)) from error
+    return "reflink" if shared else "copy"
+
+
+def _convert(disk: PlannedDisk) -> None:
+    """Let qemu-img write what the guest sees of the source, with all that it stands on."""
+    try:
+        copying.convert(disk.source_real, disk.source_format, disk.destination, disk.format)
+    except copying.ConvertFailed as error:
+        if _room(disk) < 8 * 2**20:  # it writes by the MiB
+            raise _full(disk) from error
+        raise _unfinished(disk, str(error)) from error
+
+
+def _unfinished(disk: PlannedDisk, why: str) -> HostError:
+    return HostError(
+        f"Copying '{disk.source}' to '{disk.destination}' failed: {why}.",
+        "Look at both files; what was written is taken back.",
+    )
+
+
+def _full(disk: PlannedDisk) -> PoolFull:
+    return PoolFull(
+        f"Storage pool '{disk.pool}' ran full while '{disk.destination}' was written.",
+        f"Make room in it, or use 'clone_strategy: quick'. See: virsh pool-info {disk.pool}",
+    )

@@ -1,0 +1,232 @@
+"""
+What changed in a base since a clone was made from it.
+
+For a quick clone, which stands on the base's files, a change means that its guest may read
+garbage; a full clone has its own copy, and only differs from what the base is now. Reads
+only, and costs a ``stat`` per file where the host is this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from saltext.kvmclone.hypervisor import volumes
+from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host, absent
+from saltext.kvmclone.inventory.file_usage import identity
+from saltext.kvmclone.model.record import BaseDisk, Record
+from saltext.kvmclone.system import backing_files, images
+
+#: Seconds by which one time may differ after it was written down as text and read again: libvirt
+#: writes nanoseconds in decimal, and a float holds them to a quarter of a microsecond.
+_ROUNDING = 1e-5
+
+_DANGER = "the clone stands on it, and its guest may read garbage"
+_HARMLESS = "the clone has its own copy and does not see that"
+
+
+@dataclass(frozen=True)
+class Committed:
+    """
+    A disk of a clone that was written into its base: ``virsh blockcommit`` without ``--base``.
+
+    :param path: The base's file.
+    :param own: The clone's own overlay, which it does not use any more.
+    :param below: The clone writes another file of its own on top; else it writes the base's.
+    """
+
+    target: str
+    path: str
+    own: str
+    below: bool = False
+
+    def sentence(self, name: str, base: str) -> str:
+        """For people."""
+        told = (
+            f"The disk {self.target} of '{name}' was committed into the one of its base '{base}', "
+            f"as by 'virsh blockcommit' without --base: '{self.path}' holds what the clone wrote"
+        )
+        more = "." if self.below else ", and whatever it writes from now on."
+        return f"{told}{more} The base is changed for good."
+
+
+def committed(
+    host: Host,
+    record: Record,
+    disks: Iterable[tuple[str, str]],
+    chain: Callable[[str], list[str]] = lambda _path: [],
+) -> list[Committed]:
+    """
+    The disks of a clone that were committed into its base.
+
+    :param disks: Target and path of what the clone uses now.
+    :param chain: The files below an image, where they are known.
+    """
+    made = {volume.target: volume.path for volume in record.volumes}
+    found = []
+    for target, path in disks:
+        if not path or target not in made:
+            continue
+        keys = [identity(one, host.local) for one in (path, *chain(path))]
+        base = {
+            identity(disk.path, host.local): disk.path
+            for disk in record.base_disks
+            if disk.target == target
+        }
+        below = [key for key in keys if key in base]
+        if below and identity(made[target], host.local) not in keys:
+            found.append(Committed(target, base[below[0]], made[target], below=keys[0] not in base))
+    return found
+
+
+def stands(host: Host, record: Record, target: str = "") -> bool:
+    """
+    Whether a clone still stands on its base's disk; somebody may have flattened its own since
+    (``virsh blockpull``, ``blockcopy``).
+
+    :param target: Of one disk (``vda``); of any, where it is empty.
+    """
+    return any(
+        record.stands_on_base(volume.target) and not _is_flat(host, volume.path)
+        for volume in record.volumes
+        if target in ("", volume.target)
+    )
+
+
+def _is_flat(host: Host, path: str) -> bool:
+    """Whether an overlay needs no other file any more, as far as that can be told."""
+    try:
+        return host.local and not backing_files.needs(path)
+    except (OSError, ValueError, backing_files.Unreadable):
+        return False
+
+
+def changes(host: Host, record: Record, own: Iterable[Committed] = ()) -> list[str]:
+    """
+    What changed in the base of a clone, one sentence each; empty where nothing did.
+
+    The base running right now counts only where the clone stands on one of its disks.
+
+    :param own: What the clone itself wrote into the base.
+    """
+    base = find_base(host, record)
+    written = {one.path for one in own if not one.below}
+    others = tuple(disk for disk in record.base_disks if disk.path not in written)
+    name, record = record.name, replace(record, base_disks=others)
+    told = [one.sentence(name, record.base) for one in own]
+    return told + _changes(host, record, base)
+
+
+def _changes(host: Host, record: Record, base: DomainHandle | None) -> list[str]:
+    found = file_changes(host, record, base is not None)
+    if stands(host, record) and base is not None:
+        with absent(NO_DOMAIN):  # it may go meanwhile
+            state = base.state()
+            if state != "shutoff":
+                told = f"The base '{base.name}' is {state} and writes its disks; {_DANGER}."
+                return [told, *found]
+    return [*being_written(host, record), *found]
+
+
+def being_written(host: Host, record: Record) -> list[str]:
+    """
+    Files below a clone that somebody has open for writing, one sentence each: another machine
+    with the same disk, or a tool. What it writes may not have reached the file yet.
+    """
+    if not host.local:
+        return []
+    paths = [disk.path for disk in record.base_disks if stands(host, record, disk.target)]
+    return [
+        f"'{path}' of the base '{record.base}' is open for writing (see: fuser -v "
+        f"{shlex.quote(path)}); {_DANGER}."
+        for path in dict.fromkeys(paths)
+        if images.is_written(path)
+    ]
+
+
+def file_changes(host: Host, record: Record, base_exists: bool) -> list[str]:
+    """What changed in the base's files alone; see :func:`changes`."""
+    found: list[str] = []
+    gone: list[BaseDisk] = []
+    for disk in record.base_disks:
+        try:
+            now = modified(host, disk.path)
+        except OSError as error:  # a network file system that keeps us out, or went away
+            found.append(
+                f"Whether '{disk.path}' of the base '{record.base}' changed is not known: "
+                f"{error.strerror}."
+            )
+            continue
+        if now is None:
+            gone.append(disk)
+        elif told := _difference(disk, now):
+            effect = _DANGER if stands(host, record, disk.target) else _HARMLESS
+            found.append(f"'{disk.path}' of the base '{record.base}' {told}; {effect}.")
+    if gone and len(gone) == len(record.base_disks) and not base_exists:
+        effect = _gone(stands(host, record))
+        found.append(f"The base '{record.base}' is gone with its files; {effect}.")
+    else:
+        found += [
+            f"'{disk.path}' of the base '{record.base}' is gone; "
+            f"{_gone(stands(host, record, disk.target))}."
+            for disk in gone
+        ]
+    return found
+
+
+def differs(host: Host, disk: BaseDisk) -> bool:
+    """Whether one disk of a base is gone, or another than it was, for all that can be seen."""
+    try:
+        now = modified(host, disk.path)
+    except OSError:  # nobody can tell
+        return True
+    return now is None or bool(_difference(disk, now))
+
+
+def modified(host: Host, path: str) -> float | None:
+    """
+    Time of a file's last change, seconds since the epoch.
+
+    :return: None where there is no such file; 0 where a change cannot be told, as of a
+        block device.
+    :raises OSError: Nobody can look there now.
+    """
+    if host.local:
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        return status.st_mtime if stat.S_ISREG(status.st_mode) else 0.0
+    volume = volumes.find(host, path)
+    return volume.modified if volume is not None else None
+
+
+def find_base(host: Host, record: Record) -> DomainHandle | None:
+    """The base of a clone, also under a new name; None where it is gone."""
+    if not record.base_uuid:
+        return host.find(record.base)
+    return host.with_uuid(record.base_uuid)
+
+
+def _difference(disk: BaseDisk, now: float) -> str:
+    """How a file differs from what the record says; empty where it does not."""
+    if disk.modified and not now and not os.path.isfile(disk.path) and os.path.exists(disk.path):
+        return "is no file any more"
+    if not now or not disk.modified or abs(now - disk.modified) <= _ROUNDING:
+        return ""
+    if now < disk.modified:
+        return f"was replaced by one that was last changed {_time(now)}"
+    return f"was changed {_time(now)}"
+
+
+def _gone(stands: bool) -> str:
+    return "the clone stands on it and cannot run" if stands else _HARMLESS
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

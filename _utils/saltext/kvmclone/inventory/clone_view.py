@@ -1,0 +1,251 @@
+"""
+CLONE, the answer of every door: put together from the record and from libvirt. And the refusals
+that say how far an existing clone is.
+
+Reads only, and asks libvirt no more than is not known yet.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+from saltext.kvmclone.errors import AlreadyExists, CreateInProgress, KeptAfterFailure, absent
+from saltext.kvmclone.hypervisor import addresses, pools
+from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.inventory import base_changes, silent_agent
+from saltext.kvmclone.inventory import pending_changes as pending
+from saltext.kvmclone.inventory.file_usage import identity
+from saltext.kvmclone.inventory.findings import Commands
+from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
+from saltext.kvmclone.model.clone import Address, Clone, CloneDisk
+from saltext.kvmclone.model.domain_xml import Disk
+from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, Record, Work, Worker
+from saltext.kvmclone.system import processes
+
+
+def made(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone:
+    """A clone that was made just now and is off: nothing need be asked."""
+    return _clone(host, handle, record, label, "shutoff", (), _own_disks(record))
+
+
+def shown(
+    host: Host, handle: DomainHandle, record: Record, label: str, commands: Commands | None = None
+) -> Clone:
+    """
+    A clone as it is now, what changed in its base since it was made, and what waits for its next
+    start.
+
+    :param commands: How commands are typed where this is read; without them it is not told what
+        waits.
+    """
+    clone = clone_of(host, handle, record, label)
+    waiting = pending_changes(handle, clone.state) if commands is not None else {}
+    told = (pending.sentence(handle.name, waiting, commands),) if waiting and commands else ()
+    shared = [(disk.target, disk.path) for disk in clone.disks if disk.strategy == "share"]
+    committed = base_changes.committed(host, record, shared)
+    changes = tuple(base_changes.changes(host, record, committed))
+    failed = (f"The create failed and was kept: {record.failed}",) * bool(record.failed)
+    expiry = (_expiry(record.expires),) * bool(record.expires)
+    renamed = bool(record.name) and record.name != handle.name
+    name = (f"It was made as '{record.name}'; its files, its minion and its guest keep that.",)
+    warnings = (*clone.warnings, *told, *changes, *failed, *expiry, *name * renamed)
+    return replace(clone, drift=bool(changes), warnings=warnings)
+
+
+def pending_changes(handle: DomainHandle, state: str = "") -> dict[str, dict[str, Any]]:
+    """
+    Return what the next start of a machine changes; see :func:`.pending_changes.changes`.
+
+    :param state: libvirt's state, where it is known.
+    """
+    if (state or handle.state()) == "shutoff":
+        return {}
+    return pending.changes(libvirt_xml.parse(handle.live()), libvirt_xml.parse(handle.definition()))
+
+
+def kept(record: Record, name: str, commands: Commands) -> KeptAfterFailure:
+    """The error that says that a create failed and its clone was kept."""
+    return KeptAfterFailure(
+        f"An earlier create of '{name}' failed and was kept at stage '{record.stage}': "
+        f"{record.failed}",
+        f"Go on with it: {commands.clone('resume', name)}   Or remove it: "
+        f"{commands.clone('destroy', name)}",
+    )
+
+
+def already_exists(clone: Clone, commands: Commands) -> AlreadyExists:
+    """The error that says a clone is there, and carries it."""
+    return AlreadyExists(
+        f"'{clone.name}' exists already, made from '{clone.base}', at stage '{clone.stage}'.",
+        f"Choose another name, or remove it first: {commands.clone('destroy', clone.name)}",
+        clone=clone.as_dict(),
+    )
+
+
+def in_progress(record: Record, name: str, commands: Commands) -> CreateInProgress:
+    """The error that says who is at work on a clone, and what to do if nobody is."""
+    worker = record.worker
+    doing = "destroyed" if record.stage == DESTROYING else "made"
+    life = processes.life(worker)
+    if life == ELSEWHERE:
+        message = (
+            f"'{name}' is being {doing} by process {worker.pid} on '{worker.host}', or was when "
+            "that stopped; it cannot be told from here."
+        )
+        hint = (
+            f"Repeat the command on '{worker.host}'. If nothing runs there any more: "
+            + commands.clone("gc", name, "apply=True", "force=True")
+        )
+    elif life == ALIVE:
+        message = f"'{name}' is being {doing} by process {worker.pid} (stage '{record.stage}')."
+        hint = f"Wait for it: {commands.clone('show', name)}   Or end it: kill {worker.pid}"
+    else:
+        message = (
+            f"'{name}' was being {doing} when {processes.end_of(worker)} (stage '{record.stage}')."
+        )
+        hint = f"Remove what it left: {commands.clone('gc', name, 'apply=True')}"
+    work = Work(worker, life, record.stage, record.goal, record.request)
+    return CreateInProgress(message, hint, asdict(work))
+
+
+def refuse_existing(host: Host, name: str, label: str, me: Worker | None = None) -> bool:
+    """
+    Refuse a name that a clone of ours has.
+
+    :param me: The worker whose own leftovers are no reason.
+    :return: Whether a domain of that name is there all the same: a foreign one, or our own
+        leftovers.
+    :raises AlreadyExists: A clone of that name is there and complete; carries it.
+    :raises KeptAfterFailure: It failed, and was kept.
+    :raises CreateInProgress: Somebody is at work on it, or died at it.
+    """
+    with absent(NO_DOMAIN):  # it may go at any moment
+        handle = host.find(name)
+        record = handle.record() if handle else None
+        if handle is None or record is None:
+            # A foreign one is refused by the plan, together with everything else.
+            return handle is not None
+        if me is not None and record.worker.token == me.token:
+            return True
+        if record.failed and record.stage != DESTROYING:
+            raise kept(record, name, host.commands)
+        if record.stage == DESTROYING or not record.complete:
+            raise in_progress(record, name, host.commands)
+        raise already_exists(shown(host, handle, record, label), host.commands)
+    return False
+
+
+def _expiry(when: float) -> str:
+    told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when))
+    return f"Its ttl {'ended' if when <= time.time() else 'ends'} at {told}."
+
+
+def clone_of(
+    host: Host,
+    handle: DomainHandle,
+    record: Record,
+    label: str,
+    state: str = "",
+    known: tuple[Address, ...] | None = None,
+) -> Clone:
+    """
+    A clone as it is now, without a look at its base.
+
+    :param label: What to call the host; empty for its own name.
+    :param state: libvirt's state, where it is known.
+    :param known: Its addresses, where they are known.
+    """
+    state = state or handle.state()
+    disks = _own_disks(record)
+    live = handle.live()
+    domain = domain_xml.read(live)
+    if record.warnings:  # those of an earlier version quote the definition
+        hidden = redaction.hidden_values(live)
+        warnings = tuple(redaction.without_whole(said, hidden) for said in record.warnings)
+        record = replace(record, warnings=warnings)
+    owned = {identity(disk.path, host.local) for disk in disks}
+    used = [(disk, _path_of(host, disk)) for disk in domain.disks]
+    shared = tuple(
+        CloneDisk(disk.target, redaction.path(path), disk.format, "share")
+        for disk, path in used
+        if identity(path, host.local) not in owned
+    )
+    if known is None:
+        known = ()
+        if state == "running":
+            seen = addresses.look(
+                handle,
+                domain,
+                record.ip_source,
+                addresses.wanted_of(record.pick, record.reservations),
+            )
+            known = tuple(sighting.address for sighting in seen)
+    clone = _clone(host, handle, record, label, state, known, disks + shared)
+    silence = silent_agent.warnings(handle, record, domain, state, clone.host)
+    return replace(clone, warnings=(*clone.warnings, *silence))
+
+
+def foreign(host: Host, handle: DomainHandle, label: str) -> Clone:
+    """A domain that is not one of ours, in the same shape."""
+    domain = domain_xml.read(handle.definition())
+    return Clone(
+        name=handle.name,
+        uuid=handle.uuid,
+        host=label or host.node_name(),
+        base="",
+        profile="",
+        strategy="",
+        state=handle.state(),
+        stage="",
+        disks=tuple(
+            CloneDisk(d.target, redaction.path(d.path), d.format, "share") for d in domain.disks
+        ),
+    )
+
+
+def _path_of(host: Host, disk: Disk) -> str:
+    """Where a disk lies, also one that is named by pool and volume."""
+    if disk.kind == "volume":
+        return pools.path_of(host, disk.pool, disk.volume)[0]
+    return disk.path
+
+
+def _own_disks(record: Record) -> tuple[CloneDisk, ...]:
+    return tuple(
+        CloneDisk(volume.target, volume.path, volume.format, volume.strategy)
+        for volume in record.volumes
+        if volume.target != "nvram"
+    )
+
+
+def _clone(
+    host: Host,
+    handle: DomainHandle,
+    record: Record,
+    label: str,
+    state: str,
+    known: tuple[Address, ...],
+    disks: tuple[CloneDisk, ...],
+) -> Clone:
+    address = record.address
+    if known and address not in {item.address for item in known}:
+        address = known[0].address
+    return Clone(
+        name=handle.name,
+        uuid=record.uuid,
+        host=label or host.node_name(),
+        base=record.base,
+        profile=record.profile,
+        strategy=record.strategy,
+        state=state,
+        stage=record.stage,
+        address=address,
+        addresses=known,
+        disks=disks,
+        minion=record.minion,
+        warnings=record.warnings,
+        timings=record.timings,
+    )

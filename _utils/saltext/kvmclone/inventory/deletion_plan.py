@@ -1,0 +1,407 @@
+"""
+What a destroy will delete and what it will leave, file by file, decided before anything is done.
+
+A file is deleted only if the clone's record lists it as made, the clone's definition uses it,
+and no other machine, record or image needs it. Files are told apart by what they are and not
+by how somebody spells them. Reads only; :mod:`.destroy` acts.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from saltext.kvmclone.errors import OutOfReach
+from saltext.kvmclone.hypervisor import state_files, volumes
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.inventory import file_usage_scan, snapshots
+from saltext.kvmclone.inventory.file_usage import Absence, Census, Identity
+from saltext.kvmclone.model import domain_xml, libvirt_xml
+from saltext.kvmclone.model.domain_xml import Domain
+from saltext.kvmclone.model.record import DESTROYING, MADE, MAKING, Record, Volume
+from saltext.kvmclone.system import filesystems
+from saltext.kvmclone.system.images import holder
+
+NVRAM = "nvram"
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """
+    A file that goes.
+
+    :param key: What the file was when that was decided; another one in its place stays.
+    :param target: The disk it serves, or ``nvram``.
+    :param with_definition: libvirt deletes it when it removes the definition; whether there is
+        one cannot be seen from here.
+    """
+
+    path: str
+    key: Identity
+    target: str
+    with_definition: bool = False
+
+
+@dataclass(frozen=True)
+class Kept:
+    """
+    A file that stays, and the clause that says why.
+
+    :param shared: It is on no record of the domain, and others use it, too.
+    """
+
+    path: str
+    why: str
+    shared: bool = False
+
+    def __str__(self) -> str:
+        return f"'{self.path}' stays: {self.why}."
+
+
+@dataclass(frozen=True)
+class Doom:
+    """
+    The verdict on one domain.
+
+    :param files: What goes, the last made first.
+    :param kept: What stays.
+    :param missing: Recorded files that are gone already, though nobody here deleted them.
+    :param unchecked: Clauses about what could not be looked at.
+    :param keep_tpm: The state of its TPM lies where the definition says, and may be anybody's.
+    """
+
+    files: tuple[Doomed, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    missing: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    keep_tpm: bool = False
+
+    def sentences(self) -> tuple[str, ...]:
+        """What an operator must know of it."""
+        return (
+            *map(str, self.kept),
+            *(
+                f"'{path}' is on the record and was not there; wherever it was moved to, it stays."
+                for path in self.missing
+            ),
+            *(f"Not looked at: {what}." for what in self.unchecked),
+            *["The state of its TPM stays where its definition says."] * self.keep_tpm,
+        )
+
+
+def draft_of(path: str, record: Record) -> str:
+    """Where a file is written before it is put in place whole; no other clone's is called so."""
+    return f"{path}.{record.uuid}"
+
+
+def judge(
+    host: Host,
+    handle: DomainHandle,
+    record: Record | None,
+    force: bool = False,
+    census: Census | None = None,
+) -> Doom:
+    """
+    Decide what destroying a domain deletes.
+
+    :param record: None for a foreign domain: its files all stay.
+    :param force: Leave what is out of reach now where it is, and snapshots of the clone's own.
+    :param census: Where it was taken just now.
+    :raises CloneInUse: Another image stands on one of its disks, or libvirt would delete what
+        another machine left under its name; ``force`` never overrides this.
+    :raises OwnSnapshots: Only snapshots of its own do; not forced.
+    :raises OutOfReach: A file of the clone may be there and cannot be looked at; not forced.
+    """
+    state_files.require_own(host, handle)
+    texts = (handle.definition(), handle.live())
+    census = census or file_usage_scan.take(host)
+    return _Judging(host, handle.name, handle.uuid, texts, record, force, census).doom()
+
+
+def judge_undefined(host: Host, record: Record) -> Doom:
+    """
+    The same for a clone whose definition was removed by hand while it was made.
+
+    :param record: As the worker that made it remembers it.
+    """
+    judging = _Judging(
+        host, record.name, record.uuid, (), record, False, file_usage_scan.take(host)
+    )
+    judging.used = {judging.census.identity(volume.path) for volume in record.volumes}
+    return judging.doom()
+
+
+class _Judging:
+    """
+    One verdict under way.
+
+    :ivar used: What the files are that the domain uses, by whatever name.
+    :ivar users: Files that other domains use; ``claims`` those on other clones' records.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        name: str,
+        uuid: str,
+        texts: tuple[str, ...],
+        record: Record | None,
+        force: bool,
+        census: Census,
+    ) -> None:
+        self.host = host
+        self.name = name
+        self.uuid = uuid
+        self.record = record
+        self.force = force
+        self.census = census
+        self.users = census.used_by_others(uuid)
+        self.claims = census.claimed_by_others(uuid)
+        domains = [domain_xml.read(text, host.folders.stores) for text in texts]
+        self.keep_tpm = any("<tpm" in text and _names_tpm_state(text) for text in texts)
+        #: The store that libvirt would delete with the definition, which stands first.
+        self.defined = next((d.nvram.path for d in domains[:1] if d.nvram), "")
+        #: What the domain uses, as it spells it: its disks, then its variable store.
+        self.disks = tuple(dict.fromkeys(path for d in domains for path in self._disks(d)))
+        self.stores = tuple(
+            dict.fromkeys(d.nvram.path for d in domains if d.nvram and d.nvram.path)
+        )
+        below = [path for disk in self.disks for path in census.chain(disk)]  # of a snapshot
+        self.used = {self._key(path) for path in (*self.disks, *self.stores, *below)}
+
+    def _disks(self, domain: Domain) -> Iterable[str]:
+        for disk in domain.disks:
+            path = self.census.path_of(disk.path, disk.pool, disk.volume)
+            if path:
+                yield path
+
+    def _key(self, path: str) -> Identity:
+        return self.census.identity(path)
+
+    def doom(self) -> Doom:
+        files: list[Doomed] = []
+        kept: list[Kept] = []
+        missing: list[str] = []
+        listed = self.record.volumes if self.record else ()
+        for volume in {volume.path: volume for volume in listed}.values():
+            self._judge(volume, files, kept, missing)
+        standing = self._require_unused([file.path for file in files] + [one.path for one in kept])
+        kept += self._keep_snapshots(standing, files)
+        judged = {self._key(file.path) for file in files}
+        judged |= {self._key(path) for path in (*missing, *(one.path for one in kept))}
+        for path in (*self.disks, *self.stores):
+            if self._key(path) in judged:
+                why, shared = self._why_used_stays(path, files), False
+            else:
+                shared = bool(self._needed_elsewhere(path))
+                why = self._needed_elsewhere(path) or "it was not made by us"
+            if why and (volumes.exists(self.host, path) or not self.host.local):
+                kept.append(Kept(path, why, shared))
+            elif why and self.census.away(path):
+                kept.append(Kept(path, self._why_not_ours(path), shared))
+        return Doom(
+            tuple(reversed(files)),
+            tuple(kept),
+            tuple(missing),
+            tuple(self.census.unchecked),
+            self.keep_tpm,
+        )
+
+    # --- one recorded file --------------------------------------------------------------
+
+    def _judge(
+        self, volume: Volume, files: list[Doomed], kept: list[Kept], missing: list[str]
+    ) -> None:
+        assert self.record is not None
+        path = volume.path
+        draft = draft_of(path, self.record)
+        drafted = self.host.local and os.path.lexists(draft)
+        if not self._is_made(volume, draft if drafted else ""):
+            pass  # never begun, or somebody else's
+        elif not self.host.local and volume.target == NVRAM:
+            self._judge_unseen_store(volume, files, kept)
+        elif (hidden := self.census.hidden(path, volume.mount)) or not volumes.exists(
+            self.host, path
+        ):
+            absence = Absence(hidden) if hidden else self.census.away(path, volume.mount)
+            if absence and not self.force:
+                raise self._out_of_reach(absence, path)
+            if absence:
+                why = f"it was made by us and cannot be looked at now, as {absence}"
+                kept.append(Kept(path, why))
+            elif (
+                volume.state == MADE
+                and volume.target != NVRAM  # there is none before the first boot
+                and self.record.stage != DESTROYING  # deleted by the destroy before this one
+            ):
+                missing.append(path)
+        else:
+            why = self._why_ours_stays(volume)
+            if why:
+                kept.append(Kept(path, why))
+            else:
+                files.append(Doomed(path, self._key(path), volume.target))
+        if drafted and os.path.isfile(draft) and not os.path.islink(draft):
+            files.append(Doomed(draft, self._key(draft), volume.target))
+
+    def _is_made(self, volume: Volume, draft: str) -> bool:
+        """
+        Whether a file was made for the clone.
+
+        What stands at the path of a volume that was never begun is somebody else's, and so is
+        a file that does not look like what was being made when the worker died.
+        """
+        if volume.state == MADE:
+            return True
+        if volume.state != MAKING:
+            return False
+        exists = volumes.exists(self.host, volume.path)
+        if not exists and self.census.away(volume.path, volume.mount):
+            return True  # for all that can be seen
+        if volume.target == NVRAM:
+            # Put in place by a second name for the draft: still one file, so it is ours.
+            return bool(draft) and exists and os.path.samefile(draft, volume.path)
+        return volumes.resembles(self.host, volume)
+
+    def _judge_unseen_store(self, volume: Volume, files: list[Doomed], kept: list[Kept]) -> None:
+        """Over a remote url nobody can look; libvirt deletes a store with its definition."""
+        path = volume.path
+        why = self._why_ours_stays(volume)
+        if not why and self._key(self.defined) != self._key(path):
+            why = "libvirt would delete another file with the definition"
+        elif not why and (other := self.census.named_by_others(self.uuid, path)):
+            why = f"it may be the one of '{other}', which is called the same"
+        if not why:
+            files.append(Doomed(path, self._key(path), NVRAM, with_definition=True))
+        else:
+            kept.append(Kept(path, why))
+
+    def _why_ours_stays(self, volume: Volume) -> str:
+        """Why a file on our record is not to be deleted; empty where it is."""
+        assert self.record is not None
+        path = volume.path
+        key = self._key(path)
+        if self.host.local and os.path.islink(path):
+            return (
+                f"a link to '{os.path.realpath(path)}' stands there, which we did not make; that "
+                "file stays, too"
+            )
+        if self.host.local and not stat.S_ISREG(os.stat(path).st_mode):
+            return "what stands there is no plain file any more"
+        why = self._needed_elsewhere(path)
+        if why:
+            return why
+        if key not in self.used:
+            return f"it is on the record, and '{self.name}' does not use it"
+        if not self.record.could_have_made(volume):
+            return "the record lists it, but it is not called as our files are"
+        # Under the clone's uuid it is the clone's, too, where libvirt made it anew (a reset store).
+        ours = self.record.uuid in os.path.basename(path) or not self.host.local
+        if not ours and not filesystems.is_same_file(path, volume.inode):
+            return "another file was put in its place since it was made"
+        return ""
+
+    def _needed_elsewhere(self, path: str) -> str:
+        key = self._key(path)
+        if key in self.users:
+            return f"'{self.users[key]}' uses it, too"
+        if key in self.claims:
+            return f"the record of '{self.claims[key]}' lists it, too"
+        if user := self.census.derived_by_others(self.uuid, path):
+            return f"libvirt keeps a file of '{user}' under that very name"
+        return ""
+
+    def _why_used_stays(self, path: str, files: list[Doomed]) -> str:
+        """What is left of a file that goes, where the domain calls it by another name."""
+        if not self.host.local:
+            return ""
+        file = next((file for file in files if file.key == self._key(path)), None)
+        if file is None or (os.path.realpath(path) == file.path and not os.path.islink(path)):
+            return ""
+        if os.path.realpath(path) == os.path.realpath(file.path):
+            return f"it is a link to '{file.path}', which goes" if os.path.islink(path) else ""
+        return f"it is another name (a hard link) of '{file.path}', and keeps what that held"
+
+    def _out_of_reach(self, absence: Absence, path: str) -> OutOfReach:
+        return OutOfReach(
+            f"'{path}' was made for '{self.name}' and cannot be looked at now: {absence}. "
+            "Nothing was touched.",
+            f"{self._way_to(absence, path)}   Then repeat the command. If that file is lost "
+            "for good, let it lie wherever it is: " + self.host.commands.forced(self.name),
+        )
+
+    def _way_to(self, absence: Absence, path: str) -> str:
+        """The command that brings a file back into reach."""
+        virsh = self.host.commands.virsh
+        if absence.pool:
+            return virsh("pool-start", absence.pool)
+        if self.host.local and os.path.isdir(os.path.dirname(path)):
+            return f"See what is mounted there: {shlex.join(['findmnt', '-T', path])}"
+        if self.host.local:
+            return f"Mount what is missing: {shlex.join(['ls', '-ld', os.path.dirname(path)])}"
+        return virsh("pool-list", "--all")
+
+    # --- what stands on it --------------------------------------------------------------
+
+    def _require_unused(self, ours: list[str]) -> snapshots.Standing:
+        """
+        :param ours: Files of the record.
+        :return: What of the clone's own stands on them, and stays.
+        :raises CloneInUse: Something stands on a file of the clone; ``force`` never overrides this.
+        :raises OwnSnapshots: Only snapshots of its own do; not forced.
+        """
+        own = [path for path in self.disks if self._key(path) not in self.users]
+        commands = self.host.commands
+        standing = snapshots.look(self.census, self.name, [*own, *ours], self.claims)
+        if standing.others or standing.unused:
+            raise snapshots.in_use(standing, self.name, self._is_open, self.census, commands)
+        if standing.own and self.record is not None and not self.force:
+            handle = self.host.find(self.name)
+            raise snapshots.refusal(
+                standing,
+                self.name,
+                own,
+                handle.state() if handle is not None else "shutoff",
+                {
+                    path: self.census.away(path).why
+                    for path in standing.own
+                    if not volumes.exists(self.host, path)
+                },
+                self.census,
+                commands,
+            )
+        return standing
+
+    def _is_open(self, image: str) -> bool:
+        return self.host.local and bool(holder(image))
+
+    def _keep_snapshots(self, standing: snapshots.Standing, files: list[Doomed]) -> Iterable[Kept]:
+        """What the clone's own snapshots leave behind."""
+        going = {file.key for file in files}
+        for path in standing.own:
+            below = [one for one in self.census.chain(path) if self._key(one) in going]
+            there = bool(below) and volumes.exists(self.host, path)
+            without = f"; without '{below[0]}', which goes, nobody can read it" if there else ""
+            yield Kept(path, self._why_not_ours(path) + without)
+        for use in self.census.memories:
+            if use.uuid == self.uuid and (
+                not self.host.local or os.path.lexists(use.path) or self.census.away(use.path)
+            ):
+                memory = "it holds the memory of a snapshot; "
+                yield Kept(use.path, memory + self._why_not_ours(use.path))
+
+    def _why_not_ours(self, path: str) -> str:
+        if volumes.exists(self.host, path) or not self.host.local:
+            return "it was not made by us"
+        away = self.census.away(path)
+        return "it was not made by us, and " + (
+            f"cannot be looked at now, as {away}" if away else "was not there any more"
+        )
+
+
+def _names_tpm_state(text: str) -> bool:
+    """Whether a definition says where a TPM keeps its state; libvirt would delete it there."""
+    return libvirt_xml.parse(text).find("./devices/tpm/backend/source") is not None

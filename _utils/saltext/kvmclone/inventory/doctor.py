@@ -1,0 +1,419 @@
+"""
+What is not as it should be on a host, worst first, each with the next command to type.
+
+Reads only. A healthy host gives an empty list.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from lxml import etree
+
+from saltext.kvmclone.hypervisor import volumes
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.inventory import base_changes, file_usage_scan, overlays
+from saltext.kvmclone.inventory.file_usage import Census, Identity
+from saltext.kvmclone.inventory.findings import Commands, Finding, in_order, in_words
+from saltext.kvmclone.lifecycle import adopt
+from saltext.kvmclone.model import domain_xml, libvirt_xml
+from saltext.kvmclone.model.record import (
+    ALIVE,
+    DESTROYING,
+    ELSEWHERE,
+    NAMESPACE,
+    Record,
+    Volume,
+    from_definition,
+)
+from saltext.kvmclone.system import filesystems, processes
+
+_REMEDY = "Bring the base's files back from a backup, or save the clone's data and make it anew."
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """
+    A domain as it was seen.
+
+    :param record: None for a foreign one, and where the record cannot be read.
+    :param damaged: Why it cannot be read.
+    """
+
+    name: str
+    uuid: str
+    state: str
+    saved: bool
+    root: etree._Element
+    domain: domain_xml.Domain
+    record: Record | None
+    damaged: str = ""
+
+
+def examine(host: Host, commands: Commands | None = None) -> list[Finding]:
+    """
+    Look at everything that concerns clones on a host.
+
+    :param commands: How the commands of the hints are typed; by default at the master.
+    """
+    return in_order(list(_Examination(host, commands or Commands(host.url)).findings()))
+
+
+class _Examination:
+    """One look at a host: everything is asked first, then held against each other."""
+
+    def __init__(self, host: Host, commands: Commands) -> None:
+        def look(handle: DomainHandle) -> _Machine:
+            root = libvirt_xml.parse(handle.definition())
+            record, damaged = None, ""
+            try:
+                record = from_definition(root)
+            except (ValueError, TypeError) as error:
+                damaged = str(error)
+            return _Machine(
+                name=handle.name,
+                uuid=handle.uuid,
+                state=handle.state(),
+                saved=handle.is_saved(),
+                root=root,
+                domain=domain_xml.facts(root),
+                record=record,
+                damaged=damaged,
+            )
+
+        self.host = host
+        self.commands = commands
+        self.machines = host.each_domain(look)
+        self.census: Census = file_usage_scan.take(host)
+        self.by_uuid = {machine.uuid: machine for machine in self.machines}
+        self.by_name = {machine.name: machine for machine in self.machines}
+        self.clones = [
+            (machine, machine.record) for machine in self.machines if machine.record is not None
+        ]
+        self.committed = {
+            machine.uuid: base_changes.committed(
+                host, record, self._disks(machine), self.census.chain
+            )
+            for machine, record in self.clones
+        }
+
+    def findings(self) -> Iterator[Finding]:
+        asleep = dict(self._disks_in_sleeping_pools())
+        for pool, names in asleep.items():
+            yield Finding(
+                "pool-inactive",
+                pool,
+                f"The storage pool '{pool}' is not running and holds disks of "
+                f"{in_words(sorted(names))}.",
+                self.commands.virsh("pool-start", pool),
+            )
+        sleepers = {name for names in asleep.values() for name in names}
+        for machine, record in self.clones:
+            yield from self._work(machine, record)
+            yield from self._committed(machine, record)
+            yield from self._files(machine, record, machine.name in sleepers)
+            yield from self._drift(machine, record)
+        yield from self._damaged()
+        yield from self._bases()
+        yield from self._shared_bases()
+        yield from self._copies()
+        records = [record for _machine, record in self.clones]
+        yield from overlays.strays(self.host, self.census, records, self.commands)
+        yield from overlays.stale(self.host, self.census, records, self.commands)
+        yield from self._duplicate_macs()
+        yield from self._protected_without_base()
+        for candidate in adopt.candidates(self.host, self.census):
+            yield Finding(
+                "adoptable",
+                candidate.name,
+                f"'{candidate.name}' was cloned from '{candidate.base}' by an old salt-cloud and "
+                "is not ours yet.",
+                self.commands.on_host("adopt", candidate.name),
+            )
+        for clause in self.census.unchecked:
+            yield Finding(
+                "not-checked",
+                "",
+                f"Not everything could be looked at: {clause}.",
+                self.commands.virsh("pool-list", "--all"),
+            )
+
+    # --- one clone ----------------------------------------------------------------------
+
+    def _work(self, machine: _Machine, record: Record) -> Iterator[Finding]:
+        """Creates and destroys that did not come to their end."""
+        name = machine.name
+        life = processes.life(record.worker)
+        unsure = f"; it may still go on, on '{record.worker.host}'"
+        unsure = unsure if life == ELSEWHERE else ""
+        # Nobody can tell from here, so it takes a word that nobody is at work any more.
+        sure = self.commands.clone("gc", name, "apply=True", "force=True") if unsure else ""
+        if record.stage == DESTROYING:
+            if life != ALIVE:
+                yield Finding(
+                    "unfinished",
+                    name,
+                    f"The destroy of '{name}' is unfinished{unsure}.",
+                    sure or self.commands.clone("destroy", name),
+                )
+        elif record.failed:
+            yield Finding(
+                "failed",
+                name,
+                f"The create of '{name}' failed at stage '{record.stage}' and it was kept: "
+                f"{record.failed} Go on with it (resume), or give it up.",
+                self.commands.clone("destroy", name),
+            )
+        elif not record.complete and life != ALIVE:
+            yield Finding(
+                "unfinished",
+                name,
+                f"The create of '{name}' is unfinished: it is at stage '{record.stage}' on its "
+                f"way to '{record.goal}'{unsure}.",
+                self.commands.clone("gc", name, "force=True")
+                if unsure
+                else self.commands.clone("gc", name),
+            )
+
+    def _files(self, machine: _Machine, record: Record, asleep: bool) -> Iterator[Finding]:
+        """Disks that are not there, and recorded files that are no disks any more."""
+        if record.stage in ("planned", DESTROYING):
+            return  # some of its files are not made yet, or gone already
+        name = machine.name
+        uses = [use for use in self.census.uses if use.uuid == machine.uuid]
+        used = {use.key for use in uses}
+        used |= {self.census.identity(one) for use in uses for one in self.census.chain(use.path)}
+        used |= {self.census.identity(one.own) for one in self.committed[machine.uuid]}
+        mounts = {volume.path: volume.mount for volume in record.volumes}
+        for path in [] if asleep else self._missing(machine, record):
+            why = self.census.away(path, mounts.get(path, ""))
+            yield Finding(
+                "disk-missing",
+                name,
+                f"'{name}' cannot start: its disk '{path}' is out of reach, as {why}."
+                if why
+                else f"'{name}' has no '{path}' any more and cannot start. Bring the file back "
+                "from a backup, or give the clone up.",
+                self._look_at(path)
+                if why
+                else self.commands.clone("destroy", name)
+                if record.owns(path)
+                else self.commands.forced(name),  # an overlay of somebody's
+            )
+        for volume in record.volumes:
+            if self.census.identity(volume.path) not in used and volumes.exists(
+                self.host, volume.path
+            ):
+                yield Finding(
+                    "volume-unused",
+                    name,
+                    f"'{volume.path}' was made for '{name}', which does not use it any more; a "
+                    "destroy will leave it. Attach it again, or delete it.",
+                    self._reattach(machine, volume),
+                )
+
+    def _look_at(self, path: str) -> str:
+        if self.host.local:
+            return shlex.join(["ls", "-ld", os.path.dirname(path)])
+        return self.commands.virsh("pool-list", "--all")
+
+    def _reattach(self, machine: _Machine, volume: Volume) -> str:
+        name = machine.name
+        if volume.target in ("nvram", *(disk.target for disk in machine.domain.disks)):
+            return self.commands.virsh("edit", name)  # another is in its place
+        # Without its format libvirt would take it for raw.
+        return self.commands.virsh(
+            "attach-disk", name, volume.path, volume.target, "--driver", "qemu", "--subdriver",
+            volume.format, "--config",
+        )  # fmt: skip
+
+    def _disks(self, machine: _Machine) -> list[tuple[str, str]]:
+        disks = [disk for disk in machine.domain.disks if disk.device == "disk"]
+        return [(d.target, self.census.path_of(d.path, d.pool, d.volume)) for d in disks]
+
+    def _missing(self, machine: _Machine, record: Record) -> list[str]:
+        paths = [path for _target, path in self._disks(machine)]
+        if self.host.local:
+            bases = {disk.path for disk in record.base_disks}  # of which the drift tells
+            chains = [[path, *self.census.chain(path)] for path in paths if path]
+            every = dict.fromkeys(one for chain in chains for one in chain if one not in bases)
+            return [path for path in every if not os.path.exists(path)]
+        used = {self.census.identity(path) for path in paths}
+        return [
+            volume.path
+            for volume in record.volumes
+            if self.census.identity(volume.path) in used
+            and volumes.find(self.host, volume.path) is None
+        ]
+
+    def _committed(self, machine: _Machine, record: Record) -> Iterator[Finding]:
+        """Clones that were written into their bases."""
+        for found in self.committed[machine.uuid]:
+            yield overlays.committed(
+                self.host, self.census, machine.name, machine.state, record, found, self.commands
+            )
+
+    def _drift(self, machine: _Machine, record: Record) -> Iterator[Finding]:
+        if record.stage == DESTROYING:
+            return
+        base = self._base(record)
+        written = {one.path for one in self.committed[machine.uuid]}  # a finding of its own
+        others = tuple(disk for disk in record.base_disks if disk.path not in written)
+        record = replace(record, base_disks=others)
+        changes = base_changes.file_changes(self.host, record, base is not None)
+        if base is None or base.state == "shutoff":  # else that is a finding of its own
+            changes += base_changes.being_written(self.host, record)
+        if not changes:
+            return
+        quick = base_changes.stands(self.host, record)
+        yield Finding(
+            "base-changed" if quick else "base-differs",
+            machine.name,
+            " ".join((*changes, *[_REMEDY] * quick)),
+            self.commands.clone("show", machine.name),
+        )
+
+    # --- bases --------------------------------------------------------------------------
+
+    def _base(self, record: Record) -> _Machine | None:
+        if record.base_uuid:
+            return self.by_uuid.get(record.base_uuid)
+        return self.by_name.get(record.base)
+
+    def _bases(self) -> Iterator[Finding]:
+        """Bases that write, or will write, under their quick clones."""
+        standing: dict[str, list[str]] = {}
+        for machine, record in self.clones:
+            base = self._base(record)
+            quick = base_changes.stands(self.host, record)
+            if base is not None and quick and record.stage != DESTROYING:
+                standing.setdefault(base.uuid, []).append(machine.name)
+        for uuid, names in standing.items():
+            base = self.by_uuid[uuid]
+            on_it = in_words(sorted(names)) + (
+                " stands on it." if len(names) == 1 else " stand on it."
+            )
+            if base.state != "shutoff":
+                yield Finding(
+                    "base-running",
+                    base.name,
+                    f"The base '{base.name}' is {base.state} and writes its disks, while {on_it}",
+                    self.commands.virsh("destroy", base.name),
+                )
+            elif base.saved:
+                yield Finding(
+                    "base-saved",
+                    base.name,
+                    f"The base '{base.name}' has a saved memory image: its next start will write "
+                    f"its disks, while {on_it}",
+                    self.commands.virsh("managedsave-remove", base.name),
+                )
+
+    def _shared_bases(self) -> Iterator[Finding]:
+        """Machines that are nobody's base, and have a base's disk for their own."""
+        standing: dict[Identity, dict[str, str]] = {}
+        for machine, record in self.clones:
+            first = {disk.target: disk.path for disk in reversed(record.base_disks)}
+            for target, path in first.items() if record.stage != DESTROYING else ():
+                if base_changes.stands(self.host, record, target):
+                    key = self.census.identity(path)
+                    standing.setdefault(key, {})[machine.name] = record.base_uuid
+        for machine in self.machines:
+            for disk in machine.domain.disks:
+                path = self.census.path_of(disk.path, disk.pool, disk.volume)
+                clones = standing.get(self.census.identity(path), {})
+                reads = disk.device != "disk" or disk.readonly
+                told = path in {one.path for one in self.committed.get(machine.uuid, ())}
+                if clones and machine.uuid not in clones.values() and not reads and not told:
+                    others = sorted(set(clones) - {machine.name})
+                    stand = f", while {in_words(others)} stands on it" if others else ""
+                    yield Finding(
+                        "base-shared",
+                        machine.name,
+                        f"'{machine.name}' has a base's disk, '{path}', for its own and writes it "
+                        f"whenever it runs{stand}. Give it one of its own.",
+                        self.commands.virsh("domblklist", machine.name),
+                    )
+
+    def _protected_without_base(self) -> Iterator[Finding]:
+        """Files that nobody can write any more, and whose base, which knew why, is gone."""
+        if not self.host.local:
+            return
+        seen: set[Identity] = set()
+        for machine, record in self.clones:
+            if self._base(record) is not None:
+                continue
+            for disk in record.base_disks:
+                key = self.census.identity(disk.path)
+                if key not in seen and filesystems.nobody_may_write(disk.path):
+                    seen.add(key)
+                    needed = self.census.standing_on([disk.path])
+                    show = self.commands.clone("show", machine.name)
+                    yield Finding(
+                        "protected-without-base",
+                        disk.path,
+                        f"'{disk.path}' is read-only, and its base '{record.base}' is gone. Leave "
+                        "it so while quick clones stand on it.",
+                        show if needed else shlex.join(["chmod", "u+w", disk.path]),
+                    )
+
+    # --- the host -----------------------------------------------------------------------
+
+    def _disks_in_sleeping_pools(self) -> Iterator[tuple[str, set[str]]]:
+        for pool in self.census.pools:
+            if pool.active or not pool.path:
+                continue
+            names = {
+                machine.name
+                for machine, _record in self.clones
+                for disk in machine.domain.disks
+                if disk.pool == pool.name or os.path.dirname(disk.path) == pool.path
+            }
+            if names:
+                yield pool.name, names
+
+    def _damaged(self) -> Iterator[Finding]:
+        for machine in self.machines:
+            if machine.damaged:
+                yield Finding(
+                    "record-damaged",
+                    machine.name,
+                    f"The record of '{machine.name}' cannot be read: {machine.damaged}. Mend it; "
+                    "until then the machine is left alone, and so are its files.",
+                    self.commands.virsh("metadata", machine.name, NAMESPACE),
+                )
+
+    def _copies(self) -> Iterator[Finding]:
+        for machine in self.machines:
+            element = machine.root.find(f"./metadata/{{{NAMESPACE}}}clone")
+            if element is None or machine.record is not None or machine.damaged:
+                continue
+            original = self.by_uuid.get(element.get("uuid", ""))
+            whose = f"'{original.name}'" if original is not None else "a clone that is gone"
+            yield Finding(
+                "copied-record",
+                machine.name,
+                f"'{machine.name}' is a copy of {whose}, made by another tool; it is not ours and "
+                "is left alone. Its definition can be removed by hand; its files stay.",
+                self.commands.virsh("undefine", machine.name, "--keep-nvram"),
+            )
+
+    def _duplicate_macs(self) -> Iterator[Finding]:
+        users: dict[str, set[str]] = {}
+        for machine in self.machines:
+            for interface in machine.domain.interfaces:
+                if interface.mac:
+                    users.setdefault(interface.mac, set()).add(machine.name)
+        for mac, names in users.items():
+            if len(names) > 1:
+                last = max(names)
+                yield Finding(
+                    "duplicate-mac",
+                    last,
+                    f"{in_words(sorted(names))} have one MAC address, {mac}; their network will "
+                    f"mix them up. Remove the <mac> line of '{last}', and libvirt makes a new one.",
+                    self.commands.virsh("edit", last),
+                )

@@ -1,0 +1,438 @@
+"""
+Looking at everything on a host that may use a file or stand on one.
+
+Everything counts: inactive and live definitions, saved images, snapshots, explicit
+backing chains, all folders of storage pools, active or not. Reads only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+from lxml import etree
+
+from saltext.kvmclone.errors import HostError, readable
+from saltext.kvmclone.hypervisor.constants import NO_STORAGE_POOL, NO_STORAGE_VOL
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host, absent
+from saltext.kvmclone.inventory import snapshots
+from saltext.kvmclone.inventory.file_usage import (
+    Census,
+    Claim,
+    Identity,
+    Link,
+    Pool,
+    Use,
+    away,
+    identity,
+)
+from saltext.kvmclone.model import domain_xml, libvirt_xml
+from saltext.kvmclone.model.derived_files import Machines
+from saltext.kvmclone.model.record import NAMESPACE, WANTED
+from saltext.kvmclone.system import backing_files
+
+#: The format of an image that no description tells.
+UNKNOWN = "unknown"
+
+#: Pools that are a folder of image files.
+FOLDER_POOLS = ("dir", "fs", "netfs", "vstorage")
+
+#: What a definition hands to QEMU word by word, and the paths in one such word.
+_ARGUMENT = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
+_PATH = re.compile(r"/[^,\"']+")
+
+
+def take(host: Host) -> Census:
+    """Look at everything on the host."""
+    gathering = _Gathering(host)
+    gathering.look_at_domains()
+    gathering.look_at_pools()
+    gathering.look_beside_records()
+    gathering.look_below_domains()
+    gathering.believe_the_records()
+    gathering.believe_the_snapshots()
+    return _census(host, gathering)
+
+
+def uses(host: Host) -> Census:
+    """Only what the domains' descriptions tell; opens no image and lists no volume."""
+    gathering = _Gathering(host)
+    gathering.look_at_domains()
+    return _census(host, gathering)
+
+
+def _census(host: Host, gathering: _Gathering) -> Census:
+    return Census(
+        local=host.local,
+        uses=tuple(gathering.uses),
+        links=tuple(dict.fromkeys(gathering.links)),
+        pools=tuple(gathering.pools.values()),
+        images=tuple(gathering.images.values()),
+        unchecked=tuple(dict.fromkeys(map(readable, gathering.unchecked))),
+        claims=tuple(gathering.claims),
+        volumes=dict(gathering.volumes),
+        derived=tuple(gathering.derived()),
+        memories=tuple(gathering.memories),
+    )
+
+
+@dataclass
+class _Gathering:
+    """Collects a census; the order of its methods matters, as :func:`take` calls them."""
+
+    host: Host
+    pools: dict[str, Pool] = field(default_factory=dict)
+    uses: list[Use] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    images: dict[Identity, str] = field(default_factory=dict)
+    unchecked: list[str] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    volumes: dict[tuple[str, str], str] = field(default_factory=dict)
+    machines: Machines = field(default_factory=Machines)
+    #: What the records say: an overlay, its mount point, and what it stands on.
+    told: list[tuple[str, str, str]] = field(default_factory=list)
+    #: What snapshots say: an overlay, and what it was put on.
+    layers: list[snapshots.Layer] = field(default_factory=list)
+    memories: list[Use] = field(default_factory=list)
+    #: What machines use as they are defined, run or are saved; snapshots may name older files.
+    current: set[Identity] = field(default_factory=set)
+    #: Images whose header was read, or whose backing file libvirt told.
+    read: set[Identity] = field(default_factory=set)
+    #: Those of them that could not be read after all.
+    unread: set[Identity] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.local = self.host.local
+        for raw in self.host.call(self.host.connection.listAllStoragePools, 0):
+            with absent(NO_STORAGE_POOL):
+                root = libvirt_xml.element(self.host.call(raw.XMLDesc, 0))
+                name = root.findtext("./name") or ""
+                self.pools[name] = Pool(
+                    name=name,
+                    type=root.get("type", ""),
+                    path=(root.findtext("./target/path") or "").strip(),
+                    active=bool(self.host.call(raw.isActive)),
+                    raw=raw,
+                )
+
+    # --- domains ------------------------------------------------------------------------
+
+    def look_at_domains(self) -> None:
+        """Every file that any description of any domain names."""
+
+        def look(handle: DomainHandle) -> tuple[str, str, list[str]]:
+            return handle.name, handle.uuid, list(self._descriptions(handle))
+
+        for name, uuid, texts in self.host.each_domain(look):
+            seen: set[tuple[str, str]] = set()
+            for number, text in enumerate(texts):
+                root = libvirt_xml.element(text)
+                names = [name, *domain_xml.names_in(root)]
+                self.machines.add(uuid, names, domain_xml.stores_in(root))
+                if number == 0:  # the definition, which holds the record
+                    self._record(root, name, uuid)
+                source = partial(self._source, domain=name)
+                self.layers += snapshots.layers(root, source)
+                memories = set(snapshots.memory_files(root))
+                for path, kind in self._files(root, name):
+                    if root.tag != snapshots.SNAPSHOT:
+                        self.current.add(self._key(path))
+                    if (path, kind) not in seen:
+                        seen.add((path, kind))
+                        self.uses.append(Use(name, uuid, path, self._key(path), kind))
+                        self.memories += self.uses[-1:] * (path in memories)
+
+    def _record(self, root: etree._Element, name: str, uuid: str) -> None:
+        """
+        What a domain's own record lists. Taken word by word, since of a damaged one what can
+        still be read counts, too.
+        """
+        record = root.find(f"./metadata/{{{NAMESPACE}}}clone")
+        if record is None or record.get("uuid") != uuid:  # a copied one claims nothing
+            return
+        below: dict[str, list[str]] = {}
+        for disk in record.iterfind(f"./{{{NAMESPACE}}}base/{{{NAMESPACE}}}disk"):
+            below.setdefault(disk.get("target", ""), []).append(disk.get("path", ""))
+        for volume in record.iterfind(f"./{{{NAMESPACE}}}volume"):
+            path = volume.get("path", "")
+            if not path or volume.get("state") == WANTED:
+                continue
+            self.claims.append(Claim(name, uuid, path, self._key(path)))
+            self.machines.stores.update([path] * (volume.get("target") == "nvram"))
+            if volume.get("strategy") == "overlay":
+                mount = volume.get("mount", "")
+                told = below.get(volume.get("target", ""), [])
+                self.told += [(path, mount, one) for one in told]
+
+    def _descriptions(self, handle: DomainHandle) -> Iterator[str]:
+        call = self.host.call
+        yield handle.definition()
+        if call(handle.raw.isActive):
+            yield handle.live()
+        if handle.is_saved():
+            try:
+                yield str(call(handle.raw.managedSaveGetXMLDesc, 0))
+            except HostError as error:
+                self.unchecked.append(
+                    f"the saved image of '{handle.name}' cannot be read: {error.message}"
+                )
+        yield from handle.snapshot_definitions()
+
+    def _files(self, root: etree._Element, domain: str) -> Iterator[tuple[str, str]]:
+        """Paths in one description, with the image format where it is a disk's."""
+        for disk in root.iter("disk"):
+            yield from self._disk(disk, domain)
+        for tag in ("loader", "kernel", "initrd", "dtb", "nvram"):
+            for element in root.iter(tag):
+                source = element.find("source")
+                path = source.get("file", "") if source is not None else element.text or ""
+                if path.strip().startswith("/"):
+                    yield path.strip(), ""
+                if element.get("template"):
+                    yield element.get("template", ""), ""
+        for element in root.iterfind(".//devices/memory/source/path"):
+            yield (element.text or "").strip(), ""
+        for path in snapshots.memory_files(root):
+            yield path, ""
+        for element in root.iter(_ARGUMENT):  # -drive file=…, or JSON
+            for path in _PATH.findall(element.get("value", "")):
+                yield path, UNKNOWN if self.local and os.path.isfile(path) else ""
+
+    def _disk(self, disk: etree._Element, domain: str) -> Iterator[tuple[str, str]]:
+        """
+        The files of a ``<disk>``: its own, its explicit chain, the target of a copy job.
+
+        The chain becomes links, too.
+        """
+        driver = disk.find("driver")
+        kind = driver.get("type", "") if driver is not None else ""
+        parent = disk.getparent()
+        if not kind:  # libvirt takes a disk without a format for raw, a snapshot's may be any
+            kind = "raw" if parent is not None and parent.tag == "devices" else UNKNOWN
+        path = self._source(disk, domain)
+        if path:
+            yield path, kind
+        for mirror in disk.findall("mirror"):
+            inner = mirror.find("format")
+            file = self._source(mirror, domain) or mirror.get("file", "")
+            if file:
+                yield file, inner.get("type", UNKNOWN) if inner is not None else UNKNOWN
+        above, level = path, disk.find("backingStore")
+        while level is not None:
+            if above and not self.local:  # so libvirt has read its header
+                self.read.add(self._key(above))
+            below = self._source(level, domain)
+            if below:
+                inner = level.find("format")
+                yield below, inner.get("type", UNKNOWN) if inner is not None else UNKNOWN
+                if above:
+                    self._link(above, below)
+            above, level = below, level.find("backingStore")
+
+    def _source(self, element: etree._Element, domain: str) -> str:
+        """The file that the ``<source>`` directly below an element names; empty for none."""
+        source = element.find("source")
+        if source is None:
+            return ""
+        if source.get("pool") and source.get("volume"):
+            return self._volume(source.get("pool", ""), source.get("volume", ""), domain)
+        return source.get("file") or source.get("dev") or source.get("dir") or ""
+
+    def _volume(self, pool_name: str, volume: str, domain: str) -> str:
+        pool = self.pools.get(pool_name)
+        if pool is not None and pool.type in FOLDER_POOLS:
+            self.volumes[pool_name, volume] = os.path.join(pool.path, volume)
+            return self.volumes[pool_name, volume]
+        if pool is not None and pool.active:
+            with absent(NO_STORAGE_VOL):
+                found = self.host.call(pool.raw.storageVolLookupByName, volume)
+                self.volumes[pool_name, volume] = str(self.host.call(found.path))
+                return self.volumes[pool_name, volume]
+        self.unchecked.append(
+            f"'{domain}' uses the volume '{volume}' of the pool '{pool_name}', which is "
+            + ("not running" if pool is not None and not pool.active else "not there")
+        )
+        return ""
+
+    def derived(self) -> Iterator[Use]:
+        """What libvirt derives from the name or uuid of each domain."""
+        for uuid, name, path in self.machines.derive(self.host.folders):
+            yield Use(name, uuid, path, self._key(path))
+
+    # --- pools --------------------------------------------------------------------------
+
+    def look_at_pools(self) -> None:
+        """Every image in every storage pool, and what it stands on."""
+        raw = {use.key for use in self.uses if use.format == "raw"}
+        # A guest may write anything into its raw disk, also a header that names our files.
+        self.read |= raw - {use.key for use in self.uses if use.format not in ("raw", "")}
+        for pool in self.pools.values():
+            if self.local and pool.type in FOLDER_POOLS:
+                self._scan(pool)
+            elif pool.active:
+                self._list(pool)
+            else:
+                self.unchecked.append(f"the storage pool '{pool.name}' is not running")
+
+    def _scan(self, pool: Pool) -> None:
+        """The files in a folder, by their own headers: sees more than libvirt, also when off."""
+        if not pool.active and pool.type != "dir" and not os.path.ismount(pool.path):
+            self.unchecked.append(f"the storage pool '{pool.name}' is not mounted")
+            return
+        try:
+            names = os.listdir(pool.path)
+        except FileNotFoundError:
+            self.unchecked.append(f"the folder of the storage pool '{pool.name}' is not there")
+            return
+        except OSError as error:
+            self.unchecked.append(
+                f"the folder of the storage pool '{pool.name}' cannot be read: {error.strerror}"
+            )
+            return
+        self._read_folder(pool.path, names)
+
+    def look_beside_records(self) -> None:
+        """The folders that files were made in for a clone, also where no pool is over them now."""
+        if not self.local:
+            return
+        seen = {self._key(pool.path) for pool in self.pools.values() if pool.type in FOLDER_POOLS}
+        for folder in sorted({os.path.dirname(claim.path) for claim in self.claims}):
+            if self._key(folder) not in seen:
+                seen.add(self._key(folder))
+                with suppress(OSError):  # not there, which is told where it matters
+                    self._read_folder(folder, os.listdir(folder))
+
+    def _read_folder(self, folder: str, names: list[str]) -> None:
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            try:
+                if not stat.S_ISREG(os.stat(path).st_mode):
+                    continue
+            except OSError:  # a dangling link, or gone since it was listed
+                continue
+            self.images.setdefault(self._key(path), path)
+            self._read_header(path)
+
+    def _list(self, pool: Pool) -> None:
+        """The volumes of a pool that is no folder of ours, as libvirt tells them."""
+        call = self.host.call
+        try:
+            call(pool.raw.refresh, 0)  # overlays may have been made behind libvirt's back
+        except HostError as error:
+            self.unchecked.append(
+                f"the storage pool '{pool.name}' cannot be refreshed: {error.message}"
+            )
+        try:
+            volumes = call(pool.raw.listAllVolumes, 0)
+        except HostError as error:
+            self.unchecked.append(
+                f"the storage pool '{pool.name}' cannot be listed: {error.message}"
+            )
+            return
+        for volume in volumes:
+            try:
+                text = str(call(volume.XMLDesc, 0))
+            except HostError as error:
+                if error.code != NO_STORAGE_VOL:  # else deleted since it was listed
+                    self.unchecked.append(
+                        f"the volume '{volume.name()}' of the storage pool '{pool.name}' cannot "
+                        f"be read: {error.message}"
+                    )
+                continue
+            root = libvirt_xml.element(text)
+            path = (root.findtext("./target/path") or "").strip()
+            below = (root.findtext("./backingStore/path") or "").strip()
+            self.images.setdefault(self._key(path), path)
+            if below:
+                self._link(path, below)
+            if self.local:
+                self._read_header(path)
+            else:
+                self.read.add(self._key(path))
+
+    # --- chains -------------------------------------------------------------------------
+
+    def look_below_domains(self) -> None:
+        """The chains of disks that lie in no pool, down to their ends."""
+        todo = [use.path for use in self.uses if use.format]
+        todo += [link.below for link in self.links]
+        if not self.local:
+            listed = {pool.path for pool in self.pools.values() if pool.active}
+            self.unchecked += [
+                f"the disk '{use.path}' of '{use.domain}' lies in no storage pool that runs, so "
+                "what it stands on is not known"
+                for use in self.uses
+                if use.format not in ("", "raw")
+                and use.key not in self.read
+                and os.path.dirname(use.path) not in listed  # else it is not there at all
+            ]
+            return
+        while todo:
+            todo += self._read_header(todo.pop())
+
+    def _read_header(self, path: str) -> list[str]:
+        """Note what an image stands on; answers with that, once per image."""
+        key = self._key(path)
+        if key in self.read:
+            return []
+        self.read.add(key)
+        try:
+            below = backing_files.needs(path)
+        except FileNotFoundError:
+            self.unread.add(key)
+            return []
+        except (OSError, ValueError, backing_files.Unreadable) as error:
+            self.unread.add(key)
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self.unchecked.append(f"the image '{path}' cannot be read: {reason}")
+            return []
+        for file in below:
+            self._link(path, file)
+        return list(below)
+
+    def believe_the_records(self) -> None:
+        """
+        Of an overlay that is out of reach now (a file system that is not mounted, a pool that is
+        off) its clone's record still tells what it stands on.
+        """
+        for image, mount, below in self.told:
+            key = self._key(image)
+            known = key in self.read and key not in self.unread
+            if not known and away(self.pools.values(), self.local, image, mount):
+                self._link(image, below)
+        recorded = {claim.key for claim in self.claims} | {link.key for link in self.links}
+        self.unchecked += [
+            f"the disk '{use.path}' of '{use.domain}' is not there now ({why}), so what it stands "
+            "on is not known"
+            for use in self.uses
+            if use.format not in ("", "raw") and use.key in self.unread - recorded
+            if (why := self._out_of_sight(use.path))
+        ]
+
+    def believe_the_snapshots(self) -> None:
+        """Of an overlay that is lost, its machine's snapshots still tell what it stood on."""
+        used = self.current | {link.below_key for link in self.links}
+        for image, below in snapshots.needed(self.layers, self.unread, used, self._key):
+            self._link(image, below)
+
+    def _out_of_sight(self, path: str) -> str:
+        """Why a missing file may be where nobody can look now; empty where it is just gone."""
+        folder = os.path.dirname(path)
+        why = away(self.pools.values(), self.local, path).why
+        with suppress(OSError):
+            # So looks a folder that something should be mounted at.
+            why = why or f"its folder '{folder}' is empty" * (not os.listdir(folder))
+        return why
+
+    def _link(self, image: str, below: str) -> None:
+        link = Link(image, self._key(image), below, self._key(below))
+        if link.key != link.below_key:
+            self.links.append(link)
+
+    def _key(self, path: str) -> Identity:
+        return identity(path, self.local)

@@ -1,0 +1,276 @@
+"""
+Asking the host everything that planning a clone needs.
+
+Reads only. What it finds is :class:`.facts.HostFacts`, plain data.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from saltext.kvmclone.hypervisor import network_xml, networks, pools, state_files, volumes
+from saltext.kvmclone.hypervisor.constants import (
+    CONFIG_UNSUPPORTED,
+    INVALID_ARG,
+    NO_NETWORK,
+    NO_SUPPORT,
+)
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host, absent
+from saltext.kvmclone.inventory import file_usage_scan, seed_search
+from saltext.kvmclone.model import domain_xml, libvirt_xml
+from saltext.kvmclone.model.derived_files import Machines
+from saltext.kvmclone.model.domain_xml import Disk, Domain
+from saltext.kvmclone.model.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts, SwitchFacts
+from saltext.kvmclone.model.request import Request
+from saltext.kvmclone.plan import disks, seed_disk
+from saltext.kvmclone.plan.rewrite.result import written_paths
+from saltext.kvmclone.system import cloud_seed, filesystems, images, seed_image
+
+#: Every network device of this machine has a folder here.
+_DEVICES = "/sys/class/net"
+
+
+def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
+    """
+    Ask the host everything that planning one clone needs; change nothing.
+
+    :param taken: Whether a domain of the clone's name is there, where somebody just looked.
+    """
+    if taken is None:
+        taken = host.find(request.name) is not None
+    base = host.domain(request.base_domain)
+    definition = base.definition()
+    domain = domain_xml.read(definition, host.folders.stores)
+    sources: dict[str, SourceFacts] = {}
+    known: dict[str, PoolFacts] = {}
+    occupied: set[str] = set()
+    missing: set[str] = set()
+    copies = any(
+        disks.may_be_cloned(disk, request) and disks.strategy_of(disk, request) == "full"
+        for disk in domain.disks
+    )
+    for disk in domain.disks:
+        if not disks.may_be_cloned(disk, request):
+            if host.local and disk.path.startswith("/") and not os.path.exists(disk.path):
+                missing.add(disk.path)
+            continue
+        source, holder = _source(host, disk, request)
+        sources[disk.target] = source
+        name = disks.pool_of(disk, request, source)
+        if name and name not in known:
+            at_hand = holder is not None and name == source.pool
+            found = (
+                pools.facts_of(host, holder, copies) if at_hand else pools.facts(host, name, copies)
+            )
+            if found is not None:
+                known[name] = found
+        if name in known and known[name].active:
+            path = os.path.join(known[name].path, disks.volume_name(disk, request))
+            if volumes.exists(host, path):
+                occupied.add(path)
+    networks_named = _networks(host, request, domain)
+    seeds, unread = seed_search.find(host, domain, sources, _looking(host))
+    if request.seed == cloud_seed.OWN:
+        target, _bus = seed_disk.place(definition, seeds, request)
+        places = {
+            os.path.join(p.path, seed_disk.volume_name(request, target)) for p in known.values()
+        }
+        occupied |= {path for path in places if volumes.exists(host, path)}
+    return HostFacts(
+        base_xml=definition,
+        base_state="shutoff" if base.was_off else base.state(),
+        base_saved=base.is_saved(),
+        base_snapshots=_snapshots(host, base, sources),
+        local=host.local,
+        taken=taken,
+        left_behind=() if taken else state_files.left_behind(host, request.name),
+        stores=host.folders.stores,
+        sources=sources,
+        pools=known,
+        existing=frozenset(occupied),
+        users=_users(host, occupied),
+        standing=_standing(host, definition) if host.local else frozenset(),
+        missing=frozenset(missing),
+        seeds=seeds,
+        unread=unread,
+        writes_seeds=request.seed != cloud_seed.OWN or bool(seed_image.program()),
+        networks={name: active for name, (active, _switch) in networks_named.items()},
+        switches={name: switch for name, (_active, switch) in networks_named.items()},
+        bridges=_bridges(request) if host.local else {},
+        macs=_macs(host, request),
+        nvram_size=_nvram_size(host, domain),
+        most_cpus=_most_cpus(host, definition) if request.cpus else 0,
+        host_memory=int(host.call(host.connection.getInfo)[1]) * 2**20 if request.memory else 0,
+        dhcp=networks.survey(host, request, domain.interfaces),
+    )
+
+
+def _users(host: Host, paths: set[str]) -> dict[str, str]:
+    """Why the files must stay, for those that must; nothing is asked where there are none."""
+    if not paths:
+        return {}
+    census = file_usage_scan.take(host)
+    claims = {one.key: one.domain for one in census.claims}
+    standing = census.standing_on(paths)
+    told: dict[str, str] = {}
+    for path in paths:
+        user = next(iter(census.users(path)), claims.get(census.identity(path), ""))
+        if user:
+            told[path] = f"belongs to '{user}'"
+        elif path in standing:
+            told[path] = f"is what '{standing[path][0]}' stands on"
+        elif host.local and (who := images.holder(path)):
+            told[path] = f"is open in {who}"
+    return told
+
+
+def _standing(host: Host, definition: str) -> frozenset[str]:
+    """
+    Return the files that lie in the folders of the base's logs and sockets, or will: libvirt's
+    own files for other machines.
+    """
+    written = written_paths(libvirt_xml.parse(definition))
+    found: set[str] = set()
+    for folder in {os.path.dirname(path) for path in written}:
+        with suppress(OSError):  # not made yet; or not ours to see, like what is in it
+            found.update(os.path.join(folder, file) for file in os.listdir(folder))
+    known = host.folders
+    if any(path.startswith((f"{known.state}/", f"{known.logs}/")) for path in written):
+        machines = Machines()
+        host.each_domain(lambda handle: machines.add(handle.uuid, [handle.name], ()))
+        found.update(path for _uuid, _name, path in machines.derive(known))
+    return frozenset(found)
+
+
+def _source(host: Host, disk: Disk, request: Request) -> tuple[SourceFacts, Any | None]:
+    """What one disk of the base consists of, and libvirt's object of the pool that holds it."""
+    path = disk.path
+    if disk.kind == "volume":
+        path, problem = pools.path_of(host, disk.pool, disk.volume)
+        if problem or not path:
+            return SourceFacts(
+                asleep=disk.pool if problem == "asleep" else "",
+                unknown_pool=disk.pool if problem == "unknown" else "",
+            ), None
+    holder = pools.holder(host, path)
+    found, data, fault = images.chain(path, disk.format, _looking(host))
+    top = found[0]
+    filesystem, copies_on_write = "", True
+    if host.local and top.kind == "file" and disks.strategy_of(disk, request) == "full":
+        filesystem = filesystems.of(os.path.dirname(top.real)).id
+        copies_on_write = filesystems.copies_on_write(top.real)
+    source = SourceFacts(
+        images=found,
+        data=data,
+        fault=fault,
+        pool=str(holder.name()) if holder is not None else "",
+        asleep="" if holder is not None else pools.asleep(host, path),
+        filesystem=filesystem,
+        copies_on_write=copies_on_write,
+    )
+    return source, holder
+
+
+def _looking(host: Host) -> images.Look:
+    """How images of this host are looked at: as files where they are ours, else over libvirt."""
+
+    def look(path: str) -> ImageFacts:
+        if host.local:
+            try:
+                return images.look(path)
+            except PermissionError:  # a network file system that keeps root out
+                pass
+        return pools.look(host, path)
+
+    return look
+
+
+def _snapshots(host: Host, base: DomainHandle, sources: Mapping[str, SourceFacts]) -> int:
+    images = [image for source in sources.values() for image in source.images]
+    if len(images) == len(sources) and not any(image.header.snapshots for image in images):
+        return 0  # the common case: not even asked
+    return int(host.call(base.raw.snapshotNum, 0))
+
+
+def _networks(host: Host, request: Request, domain: Domain) -> dict[str, tuple[bool, SwitchFacts]]:
+    """Of each network that the request names: whether it is active, what a card there can have."""
+    names = []
+    for number, wish in enumerate(request.networks):
+        has = domain.interfaces[number] if number < len(domain.interfaces) else None
+        of_the_base = has.source if has and has.kind == "network" and wish.portgroup else ""
+        names.append(wish.network or of_the_base)
+    found: dict[str, tuple[bool, SwitchFacts]] = {}
+    for name in dict.fromkeys(filter(None, names)):
+        network = networks.find(host, name)
+        with absent(NO_NETWORK):  # it may go meanwhile
+            if network is not None:
+                active = bool(host.call(network.isActive))
+                found[name] = active, network_xml.switch(host.call(network.XMLDesc, 0))
+    return found
+
+
+def _bridges(request: Request) -> dict[str, str]:
+    devices = os.listdir(_DEVICES)
+    found: dict[str, str] = {}
+    for name in {wish.bridge for wish in request.networks if wish.bridge}:
+        if name not in devices:
+            found[name] = "missing"
+        else:
+            is_bridge = os.path.isdir(os.path.join(_DEVICES, name, "bridge"))
+            found[name] = "bridge" if is_bridge else "other"
+    return found
+
+
+def _macs(host: Host, request: Request) -> dict[str, str]:
+    if not any(wish.mac for wish in request.networks):
+        return {}
+
+    def look(handle: DomainHandle) -> list[Domain]:
+        # A card that was plugged into a running machine may stand in no definition.
+        return [domain_xml.read(xml) for xml in (handle.live(), handle.definition())]
+
+    domains = [domain for both in host.each_domain(look) for domain in both]
+    own = _own_macs() if host.local else {}
+    return own | {
+        card.mac: domain.name for domain in domains for card in domain.interfaces if card.mac
+    }
+
+
+def _own_macs() -> dict[str, str]:
+    """The MAC addresses of the host's own cards and bridges."""
+    found = {}
+    for device in os.listdir(_DEVICES):
+        path = os.path.join(_DEVICES, device, "address")
+        with suppress(OSError), open(path, encoding="ascii") as told:
+            found[told.read().strip()] = f"the host's {device}"
+    found.pop("00:00:00:00:00:00", None)  # the loopback's
+    return found
+
+
+def _most_cpus(host: Host, definition: str) -> int:
+    """What libvirt says of the base's kind of machine; 0 where it says nothing."""
+    root = libvirt_xml.parse(definition)
+    kind = root.find("./os/type")
+    words = [
+        libvirt_xml.text(root, "./devices/emulator"),
+        kind.get("arch") if kind is not None else None,
+        kind.get("machine") if kind is not None else None,
+        root.get("type"),
+    ]
+    told = "<domainCapabilities/>"  # of a driver, or a machine, that libvirt has no word about
+    with absent(NO_SUPPORT), absent(INVALID_ARG), absent(CONFIG_UNSUPPORTED):
+        told = host.call(host.connection.getDomainCapabilities, *[w or None for w in words], 0)
+    most = libvirt_xml.element(told).find("./vcpu")
+    return int(most.get("max", 0)) if most is not None else 0
+
+
+def _nvram_size(host: Host, domain: Domain) -> int:
+    if not (host.local and domain.nvram and domain.nvram.path):
+        return 0
+    try:
+        return os.path.getsize(domain.nvram.path)
+    except OSError:  # the base never booted
+        return 0

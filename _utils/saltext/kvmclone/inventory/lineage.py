@@ -1,0 +1,289 @@
+"""
+Where clones come from: every base with the clones made from it, and theirs in turn.
+
+Reads only. The shape is fixed in CONTRACT.md (``tree``); :mod:`.drawing` draws it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from saltext.kvmclone.errors import readable
+from saltext.kvmclone.hypervisor import volumes
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.inventory import base_changes, file_usage_scan
+from saltext.kvmclone.inventory.file_usage import Census
+from saltext.kvmclone.model import domain_xml, redaction
+from saltext.kvmclone.model.record import Record
+from saltext.kvmclone.system.backing_files import sizes
+
+
+@dataclass(frozen=True)
+class TreeDisk:
+    """
+    One disk. Sizes are bytes, 0 where they are not known.
+
+    :param capacity: What the guest sees.
+    :param allocation: What the file occupies.
+    :param backing: The file it stands on, empty for none.
+    :param exists: The file is there, as far as that can be told.
+    """
+
+    target: str
+    path: str
+    format: str
+    capacity: int
+    allocation: int
+    backing: str
+    exists: bool = True
+
+
+@dataclass(frozen=True)
+class TreeClone:
+    """
+    One clone.
+
+    :param drift: Its base changed since it was made; ``changes`` says how.
+    :param clones: Those made from it.
+    """
+
+    state: str
+    stage: str
+    strategy: str
+    failed: str
+    disks: tuple[TreeDisk, ...]
+    drift: bool
+    changes: tuple[str, ...]
+    clones: dict[str, TreeClone] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plain form."""
+        return {
+            "state": self.state,
+            "stage": self.stage,
+            "strategy": self.strategy,
+            "failed": self.failed,
+            "disks": [dict(vars(disk)) for disk in self.disks],
+            "drift": self.drift,
+            "changes": list(self.changes),
+            "clones": {name: clone.as_dict() for name, clone in self.clones.items()},
+        }
+
+
+@dataclass(frozen=True)
+class TreeBase:
+    """
+    One base.
+
+    :param exists: A domain of that name and uuid is there.
+    :param state: libvirt's state; empty for a base that is gone.
+    """
+
+    exists: bool
+    state: str
+    clones: dict[str, TreeClone]
+    disks: tuple[TreeDisk, ...]
+
+    @property
+    def drift(self) -> bool:
+        """The base changed since one of the clones was made from it."""
+        return any(clone.drift for clone in self.clones.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plain form."""
+        return {
+            "exists": self.exists,
+            "state": self.state,
+            "clones": {name: clone.as_dict() for name, clone in self.clones.items()},
+            "disks": [dict(vars(disk)) for disk in self.disks],
+            "drift": self.drift,
+        }
+
+
+@dataclass(frozen=True)
+class Tree:
+    """All bases of a host that clones name, existing or gone."""
+
+    bases: dict[str, TreeBase]
+
+    def as_dict(self) -> dict[str, Any]:
+        """``{"bases": …}`` of CONTRACT.md."""
+        return {"bases": {name: base.as_dict() for name, base in self.bases.items()}}
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """A domain as it was seen; ``record`` is None for a foreign one."""
+
+    name: str
+    uuid: str
+    state: str
+    domain: domain_xml.Domain
+    record: Record | None
+
+
+def tree(host: Host) -> Tree:
+    """The lineage of everything on a host."""
+
+    def look(handle: DomainHandle) -> _Machine:
+        definition = handle.live()
+        return _Machine(
+            handle.name, handle.uuid, handle.state(), domain_xml.read(definition), handle.record()
+        )
+
+    machines = sorted(host.each_domain(look), key=lambda machine: machine.name)
+    clones = {m.uuid: m for m in machines if m.record is not None}
+    if not clones:
+        return Tree({})
+    return _Planting(host, file_usage_scan.take(host), machines, clones).tree()
+
+
+class _Planting:
+    """Puts the machines of one host into their tree."""
+
+    def __init__(
+        self,
+        host: Host,
+        census: Census,
+        machines: list[_Machine],
+        clones: dict[str, _Machine],
+    ) -> None:
+        self.host = host
+        self.census = census
+        self.clones = clones
+        self.by_uuid = {machine.uuid: machine for machine in machines}
+        self.by_name = {machine.name: machine for machine in machines}
+        self.children: dict[str, list[_Machine]] = {}
+        for clone in clones.values():
+            self.children.setdefault(self._parent(clone), []).append(clone)
+
+    def tree(self) -> Tree:
+        bases = {}
+        for key in sorted(self.children, key=lambda key: self._title(key)):
+            if key not in self.clones or self._in_a_circle(key):
+                bases[self._title(key)] = self._base(key)
+        return Tree(bases)
+
+    def _parent(self, clone: _Machine) -> str:
+        """Uuid of the base of a clone; for a base that is gone, what its record says of it."""
+        record = clone.record
+        assert record is not None
+        if record.base_uuid in self.by_uuid:
+            return record.base_uuid
+        named = self.by_name.get(record.base)
+        if not record.base_uuid and named is not None:
+            return named.uuid
+        return f"{record.base_uuid} {record.base}"
+
+    def _title(self, key: str) -> str:
+        if key in self.by_uuid:
+            return self.by_uuid[key].name
+        uuid, _, name = key.partition(" ")
+        # Another machine may have taken the name of a base that is gone.
+        taken = name in self.by_name or any(
+            other != key and other.partition(" ")[2] == name for other in self.children
+        )
+        return f"{name} ({uuid})" if taken else name
+
+    def _in_a_circle(self, key: str) -> bool:
+        """Two clones that each name the other as their base, after renames: start somewhere."""
+        seen = [key]
+        while True:
+            above = self._parent(self.clones[seen[-1]])
+            if above not in self.clones:
+                return False
+            if above in seen:
+                return min(seen[seen.index(above) :]) == key
+            seen.append(above)
+
+    def _base(self, key: str) -> TreeBase:
+        machine = self.by_uuid.get(key)
+        if machine is None:
+            return TreeBase(False, "", self._clones_of(key, ()), self._remembered(key))
+        return TreeBase(True, machine.state, self._clones_of(key, ()), self._disks(machine))
+
+    def _clones_of(self, key: str, above: tuple[str, ...]) -> dict[str, TreeClone]:
+        if key in above:
+            return {}
+        return {
+            clone.name: self._clone(clone, (*above, key)) for clone in self.children.get(key, [])
+        }
+
+    def _clone(self, machine: _Machine, above: tuple[str, ...]) -> TreeClone:
+        record = machine.record
+        assert record is not None
+        disks = [(disk.target, disk.path) for disk in self._disks(machine)]
+        committed = base_changes.committed(self.host, record, disks, self.census.chain)
+        changes = tuple(base_changes.changes(self.host, record, committed))
+        return TreeClone(
+            state=machine.state,
+            stage=record.stage,
+            strategy=record.strategy,
+            failed=record.failed,
+            disks=self._disks(machine),
+            drift=bool(changes),
+            changes=changes,
+            clones=self._clones_of(machine.uuid, above),
+        )
+
+    def _disks(self, machine: _Machine) -> tuple[TreeDisk, ...]:
+        return tuple(
+            self._disk(disk.target, path, disk.format)
+            for disk in machine.domain.disks
+            if disk.device in ("disk", "lun")
+            and (path := self.census.path_of(disk.path, disk.pool, disk.volume))
+        )
+
+    def _remembered(self, key: str) -> tuple[TreeDisk, ...]:
+        """The disks of a base that is gone, as far as its clones' records know them."""
+        found: dict[str, TreeDisk] = {}
+        for clone in self.children[key]:
+            assert clone.record is not None
+            for disk in clone.record.base_disks:
+                found.setdefault(disk.path, self._disk(disk.target, disk.path, ""))
+        return tuple(found.values())
+
+    def _disk(self, target: str, path: str, format_: str) -> TreeDisk:
+        backing = readable((self.census.chain(path) or [""])[0])
+        if self.host.local:
+            found = sizes(path, format_)
+        else:
+            volume = volumes.find(self.host, path)
+            found = (volume.capacity, volume.allocation) if volume is not None else None
+            format_ = format_ or (volume.format if volume is not None else "")
+        capacity, allocation = found or (0, 0)
+        path, backing = redaction.path(path), redaction.path(backing)
+        return TreeDisk(target, path, format_, capacity, allocation, backing, found is not None)
+
+
+def bases(host: Host) -> list[dict[str, Any]]:
+    """
+    Every machine that is no clone of ours, by name: ``{"name", "uuid", "state", "cpus",
+    "memory", "description", "disks": [{"target", "path", "format"}]}``. It can be cloned while
+    its state is ``shutoff``.
+    """
+
+    def look(handle: DomainHandle) -> dict[str, Any] | None:
+        if handle.record() is not None:
+            return None
+        domain = domain_xml.read(handle.definition())
+        return {
+            "name": handle.name,
+            "uuid": handle.uuid,
+            "state": handle.state(),
+            "cpus": domain.cpus,
+            "memory": domain.memory,
+            "description": redaction.HIDDEN if domain.description else "",
+            "disks": [
+                {
+                    "target": disk.target,
+                    "path": redaction.path(disk.path),
+                    "format": disk.format,
+                }
+                for disk in domain.disks
+            ],
+        }
+
+    found = [base for base in host.each_domain(look) if base]
+    return sorted(found, key=lambda base: str(base["name"]))

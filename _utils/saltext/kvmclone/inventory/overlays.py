@@ -1,0 +1,138 @@
+"""
+What a doctor finds about overlays: those that nobody uses any more, and those that were committed
+into a base.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Iterator
+
+from saltext.kvmclone.hypervisor import volumes
+from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.inventory.base_changes import Committed
+from saltext.kvmclone.inventory.file_usage import Census
+from saltext.kvmclone.inventory.findings import Commands, Finding, in_words
+from saltext.kvmclone.model.record import Record
+from saltext.kvmclone.plan.disks import clone_named_in
+from saltext.kvmclone.system import images
+
+
+def delete(host: Host, path: str, commands: Commands) -> str:
+    """libvirt deletes what it knows; what was put there by hand is a file like any other."""
+    unknown = host.local and not volumes.is_known(host, path)
+    return shlex.join(["rm", path]) if unknown else commands.virsh("vol-delete", path)
+
+
+def is_open(host: Host, path: str) -> bool:
+    """Whether somebody needs a file although no machine of this libvirt names it."""
+    return host.local and bool(images.holder(path))
+
+
+def strays(
+    host: Host, census: Census, records: Iterable[Record], commands: Commands
+) -> Iterator[Finding]:
+    """Volumes named like ours that nobody needs; a hand-made undefine loses the journal."""
+    needed = {use.key for use in census.uses}
+    needed |= {link.below_key for link in census.links}
+    needed |= {
+        census.identity(path)
+        for record in records
+        for path in (*(v.path for v in record.volumes), *(d.path for d in record.base_disks))
+    }
+    needed |= {claim.key for claim in census.claims}  # a damaged record counts, too
+    for path in census.images:
+        clone = clone_named_in(os.path.basename(path))
+        if clone and census.identity(path) not in needed and not is_open(host, path):
+            yield Finding(
+                "volume-without-clone",
+                path,
+                f"'{path}' is named like a disk of a clone '{clone}', and no machine uses it. If "
+                "nobody needs it, delete it.",
+                delete(host, path, commands),
+            )
+
+
+def stale(
+    host: Host, census: Census, records: Iterable[Record], commands: Commands
+) -> Iterator[Finding]:
+    """Overlays on the disks of clones and their bases that no machine and no record needs."""
+    records = list(records)
+    claimed = {claim.key for claim in census.claims}
+    own = [volume.path for record in records for volume in record.volumes]
+    # A clone that was destroyed by force left its snapshots' overlays.
+    own += [link.below for link in census.links if clone_named_in(os.path.basename(link.below))]
+    bases = [disk.path for record in records for disk in record.base_disks]
+    seen = {census.identity(path) for path in (*own, *bases)}
+    for below, certain in [(path, True) for path in own] + [(path, False) for path in bases]:
+        for key, image in census.tower(below).items():
+            tower = census.tower(image)
+            needed = bool(claimed & set(tower)) or any(map(census.users, tower.values()))
+            named_like_ours = clone_named_in(os.path.basename(image))  # a finding of its own
+            if key in seen or needed or named_like_ours or is_open(host, image):
+                continue
+            seen.add(key)
+            under = f"'{below}'" + ("" if volumes.exists(host, below) else ", which is gone")
+            yield Finding(
+                "overlay-unused",
+                image,
+                f"'{image}' stands on {under}, and no machine uses it; a snapshot may have left "
+                "it. If nobody needs it, delete it.",
+                delete(host, image, commands)
+                if certain
+                else shlex.join(["qemu-img", "info", "-U", image]),
+            )
+
+
+def committed(
+    host: Host,
+    census: Census,
+    name: str,
+    state: str,
+    record: Record,
+    found: Committed,
+    commands: Commands,
+) -> Finding:
+    """
+    A clone that writes its base's disk, as it does after a commit that named no ``--base``.
+
+    :param state: Of the clone.
+    """
+    tower = census.tower(found.path).values()
+    others = sorted({user for path in tower for user in census.users(path)} - {name, record.base})
+    damaged = ""
+    if others:
+        damaged = (
+            f" {in_words(others)} {'stands' if len(others) == 1 else 'stand'} on it, too, and may "
+            "read garbage: save their data, and make them anew."
+        )
+    return Finding(
+        "committed-into-base",
+        name,
+        f"{found.sentence(name, record.base)}{damaged} Give the clone a disk of its own again.",
+        _own_again(host, census, name, state, found, commands),
+    )
+
+
+def _own_again(
+    host: Host, census: Census, name: str, state: str, found: Committed, commands: Commands
+) -> str:
+    """The command that copies the disk back to where the clone's own was."""
+    needed = census.users(found.own) or census.standing_on([found.own])
+    if found.below or needed or not host.local:
+        return commands.virsh("domblklist", name)
+    steps = [
+        shlex.join(["rm", "-f", found.own]),  # all that was in it is in the base now
+        commands.virsh(
+            "blockcopy", name, found.target, found.own, "--format", "qcow2", "--transient-job",
+            "--wait", "--pivot",
+        ),
+    ]  # fmt: skip
+    if state == "shutoff":  # a paused guest writes nothing
+        steps = [
+            commands.virsh("start", name, "--paused"),
+            *steps,
+            commands.virsh("destroy", name),
+        ]
+    return " && ".join(steps)

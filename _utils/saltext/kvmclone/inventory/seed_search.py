@@ -1,0 +1,81 @@
+"""
+Looking for cloud-init's seeds on the disks of a base, whatever their files are called.
+
+Reads only, and a few kilobytes of each disk: as files where they are ours, else over libvirt.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.hypervisor import pools
+from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.model.domain_xml import Disk, Domain
+from saltext.kvmclone.model.facts import ImageFacts, SourceFacts
+from saltext.kvmclone.plan import disks
+from saltext.kvmclone.system import cloud_seed, guest_disk, images
+from saltext.kvmclone.system.cloud_seed import Seed
+from saltext.kvmclone.system.guest_disk import Read, UnreadableImage
+
+
+def find(
+    host: Host, domain: Domain, sources: Mapping[str, SourceFacts], look: images.Look
+) -> tuple[dict[str, Seed], frozenset[str]]:
+    """
+    Return the seeds by their disks' targets, and the targets of disks that cannot be looked at.
+
+    :param sources: What is known already of what disks consist of.
+    :param look: Looks at one image.
+    """
+    seeds: dict[str, Seed] = {}
+    unread: set[str] = set()
+    for disk in domain.disks:
+        if disks.is_empty(disk):
+            continue
+        try:
+            layers = _layers(host, disk, sources.get(disk.target), look)
+            seed = cloud_seed.find(guest_disk.view(layers)) if layers else None
+        except (UnreadableImage, HostError, OSError):
+            unread.add(disk.target)
+            continue
+        if seed is not None:
+            seeds[disk.target] = seed
+    return seeds, frozenset(unread)
+
+
+def _layers(
+    host: Host, disk: Disk, source: SourceFacts | None, look: images.Look
+) -> list[tuple[str, Read]]:
+    """Return format and reader of each image of a disk; nothing where its medium is not there."""
+    if source is None or not source.images:
+        path = disk.path
+        if disk.kind == "volume":
+            path, _problem = pools.path_of(host, disk.pool, disk.volume)
+        if disk.kind not in ("file", "block", "volume"):
+            raise UnreadableImage(f"it is of type '{disk.kind}'")
+        if not path:
+            return []
+        found, data, fault = images.chain(path, disk.format, look)
+        source = SourceFacts(images=found, data=data, fault=fault)
+    if source.images[0].kind == "missing":
+        return []
+    if source.fault or source.data or any(i.kind not in ("file", "block") for i in source.images):
+        raise UnreadableImage("not all that it stands on can be read")
+    forms = [disk.format]
+    for above, image in zip(source.images, source.images[1:], strict=False):
+        forms.append(above.header.backing_format or image.header.format)
+    pairs = zip(forms, source.images, strict=True)
+    return [(form, _reader(host, image)) for form, image in pairs]
+
+
+def _reader(host: Host, image: ImageFacts) -> Read:
+    if not (host.local and image.readable):
+        return lambda offset, length: pools.read(host, image.path, offset, length)
+
+    def read(offset: int, length: int) -> bytes:
+        with open(image.path, "rb") as file:
+            return os.pread(file.fileno(), length, offset)
+
+    return read

@@ -1,0 +1,91 @@
+"""
+A guest whose agent was silent when its address appeared: an address alone is no booted machine.
+
+A guest in emergency mode has asked for its address already, and so has one that hangs at a prompt.
+Where the definition has the agent's channel and nobody speaks on it, the clone's record says so
+(``agent``), and every look at the clone tells it until the agent answers, or somebody was inside.
+"""
+
+from __future__ import annotations
+
+from saltext.kvmclone.errors import ChannelError
+from saltext.kvmclone.guest.agent import AgentError
+from saltext.kvmclone.hypervisor.host import DomainHandle
+from saltext.kvmclone.model import domain_xml
+from saltext.kvmclone.model.domain_xml import AGENT_CHANNEL, Domain
+from saltext.kvmclone.model.record import Record
+
+#: On a record: the agent has its channel, and was not heard when the address appeared.
+SILENT = "silent"
+
+#: Seconds that an agent which is connected gets to answer, so that one that hangs holds up a list
+#: of clones no longer than asking it for addresses does.
+PING_TIMEOUT = 3.0
+
+
+def answers(handle: DomainHandle, domain: Domain) -> bool:
+    """
+    Return whether a guest agent answers now.
+
+    :param domain: The facts of the running domain; one that is not connected is not asked.
+    """
+    if not domain.agent_connected:
+        return False
+    try:
+        handle.agent({"execute": "guest-ping"}, PING_TIMEOUT)
+    except AgentError:  # it refuses, so it is there
+        return True
+    except ChannelError:
+        return False
+    return True
+
+
+def warnings(
+    handle: DomainHandle, record: Record, domain: Domain, state: str, label: str
+) -> tuple[str, ...]:
+    """
+    Return what to say of a clone whose agent has been silent so far; nothing of any other.
+
+    :param state: libvirt's state of the clone.
+    :param label: What the host is called; empty for the one that the answer is read on.
+    """
+    if record.agent != SILENT or answers(handle, domain):
+        return ()
+    told = "has not answered yet" if state == "running" else "was silent when it got its address"
+    return (
+        f"Its guest agent {told}, although its definition has the channel "
+        f"({AGENT_CHANNEL}): the guest may not have come up, whatever its address says. Look at it"
+        f"{f' on {label}' * bool(label)}: {look_at(handle, domain, state)}   If the base has no "
+        "qemu-guest-agent, install it there, or take the channel out.",
+    )
+
+
+def look_at(handle: DomainHandle, domain: Domain, state: str = "running") -> str:
+    """Return the command that shows what a guest is doing, by what its definition has."""
+    virsh, name = f"virsh -c {handle.host.url}", handle.name
+    if domain.console == "pty":
+        return (
+            f"{virsh} console {name}" if state == "running" else f"{virsh} start {name} --console"
+        )
+    start = "" if state == "running" else f"{virsh} start {name}; "
+    if domain.console:
+        return f"{start}tail {domain.console}"
+    if domain.screen:
+        return f"{start}virsh -c {handle.host.url} screenshot {name}"
+    return f"{virsh} domstate --reason {name}"
+
+
+def never_came(handle: DomainHandle) -> ChannelError:
+    """Return the error for a guest that cannot be entered over its agent, since there is none."""
+    domain = domain_xml.read(handle.live())
+    instead = "Or use 'bootstrap: ssh'."
+    if not domain.has_agent_channel:
+        return ChannelError(
+            f"The definition of '{domain.name}' has no channel for a guest agent.",
+            f"Give the base the channel {AGENT_CHANNEL}. {instead}",
+        )
+    return ChannelError(
+        f"The guest agent of '{domain.name}' never connected: the guest may not have come up.",
+        f"Look at it: {look_at(handle, domain)}   Is qemu-guest-agent installed and enabled in the "
+        f"base? {instead}",
+    )

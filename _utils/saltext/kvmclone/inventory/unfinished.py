@@ -1,0 +1,225 @@
+"""
+What interrupted work left behind on one host, and what of it a destroy would really remove.
+
+A create or destroy that has not come to its end is somebody's work in progress, or a
+leftover where that somebody is dead. Reads only; :mod:`.gc` removes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from saltext.kvmclone.errors import CloneInUse, KvmCloneError, OutOfReach, OwnSnapshots, absent
+from saltext.kvmclone.hypervisor import networks
+from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.inventory import deletion_plan, file_usage_scan
+from saltext.kvmclone.inventory.deletion_plan import NVRAM, Doom, Doomed, Kept
+from saltext.kvmclone.inventory.file_usage import Census
+from saltext.kvmclone.lifecycle import protect
+from saltext.kvmclone.model.record import (
+    ALIVE,
+    DEAD,
+    DESTROYING,
+    ELSEWHERE,
+    Minion,
+    Record,
+    Work,
+    work_from_dict,
+)
+from saltext.kvmclone.plan.reservation import Reservation
+from saltext.kvmclone.system import processes
+
+#: The kind of a leftover that is not removed.
+KEPT = "kept"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """
+    One thing that may be removed; see ``gc`` in CONTRACT.md.
+
+    :param name: The clone that it belongs to.
+    :param kind: ``domain``, ``volume``, ``nvram``, ``dhcp host``, ``protection`` or ``key``;
+        ``kept`` for what is not removed.
+    :param path: Its file; for a key the minion id, for a DHCP host entry its network, MAC and
+        address, for a protection the base, for a domain nothing.
+    :param reason: Why it is one, or why it stays.
+    """
+
+    name: str
+    kind: str
+    path: str
+    reason: str
+    removed: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """As CONTRACT.md fixes it."""
+        return dataclasses.asdict(self)
+
+    @property
+    def is_stuck(self) -> bool:
+        """A machine that stays; a file that stays for a good reason is no failure."""
+        return self.kind == KEPT and not self.path
+
+    def stays(self, why: str) -> Leftover:
+        """The same thing, which is not removed."""
+        return dataclasses.replace(self, kind=KEPT, reason=why, removed=False)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """
+    A clone that is being made or destroyed, or was when its worker died.
+
+    :param work: Whose work it is, seen from the KVM host.
+    :param minion: The minion that it would have become.
+    :param pieces: What a destroy would remove: the domain, its files, and the rest; then what
+        it would keep.
+    :param refused: Why a destroy would be refused; empty where it would not.
+    :param yields: It would not be refused with force.
+    :param base: What it was made from, ``profile`` by which profile, and ``overrides`` with
+        which arguments.
+    :param failed: Why it failed, where it was kept.
+    """
+
+    name: str
+    work: Work
+    minion: Minion
+    pieces: tuple[Leftover, ...]
+    base: str = ""
+    profile: str = ""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    failed: str = ""
+    running: bool = False
+    refused: str = ""
+    yields: bool = False
+
+
+def from_dict(data: dict[str, Any]) -> Unfinished:
+    """What ``dataclasses.asdict`` made plain, on the other side of a job."""
+    return Unfinished(
+        name=data["name"],
+        work=work_from_dict(data["work"]),
+        minion=Minion(**data["minion"]),
+        pieces=tuple(Leftover(**piece) for piece in data["pieces"]),
+        **{
+            key: data[key]
+            for key in ("base", "profile", "overrides", "failed", "running", "refused", "yields")
+        },
+    )
+
+
+def find(host: Host, name: str = "") -> list[Unfinished]:
+    """
+    Every unfinished piece of work on a host, by name.
+
+    :param name: Only this one; also where it failed and was kept.
+    """
+
+    def look(handle: DomainHandle) -> tuple[DomainHandle, Record] | None:
+        record = handle.record()
+        if record is None or (record.complete and record.stage != DESTROYING):
+            return None
+        kept = record.failed and record.stage != DESTROYING and not name
+        return None if kept else (handle, record)
+
+    if name:
+        handle = host.find(name)
+        found = [look(handle)] if handle else []
+    else:
+        found = host.each_domain(look)
+    there = sorted((item for item in found if item), key=lambda item: item[0].name)
+    census = file_usage_scan.take(host) if there else None
+    items = []
+    for handle, record in there:
+        with absent(NO_DOMAIN):  # somebody may finish it meanwhile
+            items.append(_unfinished(host, handle, record, census))
+    return items
+
+
+def _unfinished(
+    host: Host, handle: DomainHandle, record: Record, census: Census | None
+) -> Unfinished:
+    name = handle.name
+    life = processes.life(record.worker)
+    doom, refusal = _judge(host, handle, record, census)
+    return Unfinished(
+        name=name,
+        work=Work(record.worker, life, record.stage, record.goal, record.request),
+        minion=record.minion,
+        pieces=tuple(
+            listed(
+                name,
+                _reason(record, life),
+                doom.files,
+                [made for made in record.reservations if networks.holds(host, made)],
+                protect.held_for(host, record),
+                doom.kept,
+            )
+        ),
+        base=record.base,
+        profile=record.profile,
+        overrides=json.loads(record.overrides or "{}"),
+        failed=record.failed,
+        running=handle.state() != "shutoff" or handle.is_saved(),
+        refused=f"{refusal.message} {refusal.hint}" if refusal else "",
+        yields=isinstance(refusal, (OutOfReach, OwnSnapshots)),
+    )
+
+
+def _reason(record: Record, life: str) -> str:
+    doing = "destroyed" if record.stage == DESTROYING else "made"
+    worker = record.worker
+    return {
+        DEAD: f"it was being {doing} when {processes.end_of(worker)}",
+        ALIVE: f"process {worker.pid} is at work: it is being {doing}",
+        ELSEWHERE: f"being {doing} from '{worker.host}', or was; not known here",
+    }[life] + f" (stage '{record.stage}')"
+
+
+def _judge(
+    host: Host, handle: DomainHandle, record: Record, census: Census | None
+) -> tuple[Doom, KvmCloneError | None]:
+    """What a destroy would do, and why it would be refused."""
+    try:
+        return deletion_plan.judge(host, handle, record, census=census), None
+    except (OutOfReach, OwnSnapshots) as error:
+        return deletion_plan.judge(host, handle, record, True, census), error
+    except CloneInUse as error:
+        return Doom(), error
+
+
+def listed(
+    name: str,
+    reason: str,
+    files: Iterable[Doomed],
+    reservations: Iterable[Reservation],
+    base: str,
+    kept: Iterable[Kept],
+    removed: bool = False,
+) -> list[Leftover]:
+    """
+    The rows of one clone.
+
+    :param base: The base that is made writable again; empty for none.
+    :param removed: It is done.
+    """
+    rows = [Leftover(name, "domain", "", reason)]
+    rows += [
+        Leftover(name, NVRAM if file.target == NVRAM else "volume", file.path, reason)
+        for file in files
+    ]
+    rows += [
+        Leftover(name, "dhcp host", f"{made.network} {made.mac} {made.address}", reason)
+        for made in reservations
+    ]
+    rows += [Leftover(name, "protection", base, reason)] * bool(base)
+    rows = [dataclasses.replace(row, removed=removed) for row in rows]
+    return rows + [
+        Leftover(name, KEPT, one.path, f"it stays: {one.why}") for one in kept if not one.shared
+    ]

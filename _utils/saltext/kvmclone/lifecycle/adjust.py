@@ -1,0 +1,371 @@
+"""
+An existing clone against what is asked of it now: what differs, and mending it.
+
+Power, cpus, memory, autostart, description, tags, ttl, the size of disks and the protection of
+the base can be changed on a clone that is there; its base, strategy and address cannot, and no
+disk ever shrinks. Looking writes nothing; what only the next boot brings is said.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lxml import etree
+
+from saltext.kvmclone.errors import PlanRefused
+from saltext.kvmclone.hypervisor.constants import (
+    AFFECT_CONFIG,
+    AFFECT_LIVE,
+    BLOCK_RESIZE_BYTES,
+    MEMORY_MAXIMUM,
+    METADATA_DESCRIPTION,
+    VCPU_MAXIMUM,
+)
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.inventory import file_usage_scan, pending_changes
+from saltext.kvmclone.inventory.file_usage import Census
+from saltext.kvmclone.inventory.findings import Commands
+from saltext.kvmclone.lifecycle import protect, record_store
+from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
+from saltext.kvmclone.model.domain_xml import Domain, Interface
+from saltext.kvmclone.model.record import Record
+from saltext.kvmclone.model.request import NetworkWish, Request
+from saltext.kvmclone.plan.rewrite.result import drop
+from saltext.kvmclone.plan.rewrite.sizing import kibibytes
+
+
+@dataclass
+class Adjustment:
+    """
+    What differs between a clone and a request.
+
+    :param changes: ``{key: {"old", "new"}}`` of what can be mended.
+    :param refused: One sentence for everything that cannot, with what to do.
+    :param notes: What the operator should know, such as "from the next boot on".
+    :param pending: ``{key: {"old", "new"}}`` of what waits for the next start, as soon as the steps
+        are done: changes of now and of earlier.
+    :param steps: The calls that mend it, in order; looking has made none of them.
+    """
+
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    pending: dict[str, dict[str, Any]] = field(default_factory=dict)
+    steps: list[Callable[[], object]] = field(default_factory=list)
+
+    def change(self, key: str, old: Any, new: Any, *steps: Callable[[], object]) -> None:
+        """Note a difference and what mends it."""
+        self.changes[key] = {"old": old, "new": new}
+        self.steps += steps
+
+    def as_dict(self) -> dict[str, Any]:
+        """Without the steps."""
+        return {
+            "changes": self.changes,
+            "refused": self.refused,
+            "notes": self.notes,
+            "pending": self.pending,
+        }
+
+
+def compare(
+    host: Host, handle: DomainHandle, record: Record, request: Request, commands: Commands
+) -> Adjustment:
+    """
+    What differs between a clone and what is asked for; writes nothing.
+
+    A key that the request leaves open is left as it is.
+
+    :param commands: How the commands of the notes are typed.
+    """
+    found = Adjustment()
+    root = libvirt_xml.parse(handle.definition())
+    domain = domain_xml.facts(root)
+    _unchangeable(domain, record, request, found)
+    _cpus(host, handle, domain, root, request, found)
+    _memory(host, handle, domain, root, request, found)
+    resized = bool(found.changes)
+    _words(host, handle, domain, record, request, found)
+    _disks(host, handle, domain, request, found)
+    _protection(host, record, request, found)
+    if handle.state() != "shutoff":
+        after = root if found.refused else _as_asked(root, request)
+        found.pending = pending_changes.changes(libvirt_xml.parse(handle.live()), after)
+        if found.pending:
+            found.notes.append(pending_changes.sentence(handle.name, found.pending, commands))
+    elif resized and handle.is_saved():
+        found.notes.append(
+            "Its memory is saved: its next start goes on with the cpus and memory of then. To "
+            f"start it anew instead: {commands.virsh('managedsave-remove', handle.name)}"
+        )
+    return found
+
+
+def apply(found: Adjustment) -> None:
+    """
+    Mend what differs.
+
+    :raises HostError: libvirt refused a step; the ones before it hold.
+    """
+    for step in found.steps:
+        step()
+
+
+def _unchangeable(domain: Domain, record: Record, request: Request, found: Adjustment) -> None:
+    again = f"Destroy it and make it again: salt-call kvm_clone.destroy {domain.name}"
+    if request.base_domain != record.base:
+        found.refused.append(
+            f"It was made from '{record.base}' and cannot become a clone of "
+            f"'{request.base_domain}'. {again}"
+        )
+    if request.clone_strategy != record.strategy:
+        found.refused.append(
+            f"It was made with 'clone_strategy: {record.strategy}' and cannot become "
+            f"'{request.clone_strategy}'. {again}"
+        )
+    reserved = [reservation.address for reservation in record.reservations]
+    if request.address and request.address not in reserved:
+        has_now = f"'{reserved[0]}' is reserved for it" if reserved else "None is reserved for it"
+        found.refused.append(
+            f"'address: {request.address}' can be had only by a new clone. {has_now}. {again}"
+        )
+    disks = {disk.target: disk for disk in domain.disks}
+    for target, asked in request.disks.items():
+        for key in ("serial", "wwn"):
+            wanted = getattr(asked, key)
+            if wanted and target in disks and getattr(disks[target], key) != wanted:
+                has = getattr(disks[target], key) or "none"
+                found.refused.append(
+                    f"'disks: {target}' asks for the {key} '{wanted}', and the disk has {has}; its "
+                    f"guest may look for it by that. {again}"
+                )
+    for number, wish in enumerate(request.networks):
+        has = domain.interfaces[number] if number < len(domain.interfaces) else None
+        if has is None or not _fits(wish, has):
+            found.refused.append(
+                f"Interface {number} is not as 'networks' wants it; interfaces of a clone that is "
+                f"there are left alone. {again}"
+            )
+
+
+def _fits(wish: NetworkWish, has: Interface) -> bool:
+    return (
+        has.stays(wish.network, wish.bridge)
+        and wish.mac in ("", has.mac)
+        and wish.model in ("", has.model)
+        and wish.portgroup in ("", has.portgroup)
+    )
+
+
+def _cpus(
+    host: Host,
+    handle: DomainHandle,
+    domain: Domain,
+    root: etree._Element,
+    request: Request,
+    found: Adjustment,
+) -> None:
+    count = request.cpus
+    if count is None or (count, count) == (domain.cpus_now, domain.cpus):
+        return
+    numbered = root.find("vcpus") is not None
+    if numbered or (count != domain.cpus and root.find("./cpu/topology") is not None):
+        found.refused.append("'cpus' cannot be changed: the clone fixes its CPU topology.")
+        return
+    if count != domain.cpus and root.find("./cpu/numa/cell") is not None:
+        found.refused.append("'cpus' cannot be changed: the clone fixes its NUMA cells.")
+        return
+
+    def set_cpus() -> None:
+        # Downwards the present number has to go first, upwards the greatest.
+        flags = [AFFECT_CONFIG, AFFECT_CONFIG | VCPU_MAXIMUM]
+        if count == domain.cpus:  # of a fixed topology, too
+            flags = [AFFECT_CONFIG]
+        for flag in flags if count <= domain.cpus else reversed(flags):
+            host.call(handle.raw.setVcpusFlags, count, flag)
+
+    _resize(found, "cpus", (domain.cpus_now, domain.cpus), count, set_cpus)
+
+
+def _memory(
+    host: Host,
+    handle: DomainHandle,
+    domain: Domain,
+    root: etree._Element,
+    request: Request,
+    found: Adjustment,
+) -> None:
+    if request.memory is None:
+        return
+    size, most = kibibytes(request.memory), kibibytes(domain.memory)
+    if (size, size) == (kibibytes(domain.memory_now), most):
+        return
+    if size != most and (why := _fixed_memory(root, request.memory)):
+        found.refused.append(f"'memory' cannot be changed: {why}.")
+        return
+
+    def set_memory() -> None:
+        if size != most:
+            host.call(handle.raw.setMemoryFlags, size, AFFECT_CONFIG | MEMORY_MAXIMUM)
+        host.call(handle.raw.setMemoryFlags, size, AFFECT_CONFIG)
+
+    # What is less than a KiB apart is one size to libvirt.
+    had = [
+        request.memory if kibibytes(old) == size else old
+        for old in (domain.memory_now, domain.memory)
+    ]
+    _resize(found, "memory", (had[0], had[1]), request.memory, set_memory)
+
+
+def _fixed_memory(root: etree._Element, wanted: int) -> str:
+    """Why the most memory of a clone cannot be another; empty where it can."""
+    if root.find("./cpu/numa") is not None:
+        return "the clone fixes its NUMA cells"
+    if root.find("./devices/memory") is not None:
+        return "the clone has memory devices (<memory model=…>)"
+    limit = libvirt_xml.bytes_of(root.find("maxMemory"))
+    if 0 < limit < wanted:
+        return f"the clone allows {limit} bytes (<maxMemory>)"
+    return ""
+
+
+def _resize(
+    found: Adjustment, key: str, had: tuple[int, int], wanted: int, step: Callable[[], object]
+) -> None:
+    """Note what the guest has and what it could have at most, as far as that differs."""
+    present, most = had
+    if present != wanted:
+        found.changes[key] = {"old": present, "new": wanted}
+    if most not in (present, wanted):
+        found.changes[f"{key} maximum"] = {"old": most, "new": wanted}
+    found.steps.append(step)
+
+
+def _as_asked(root: etree._Element, request: Request) -> etree._Element:
+    """The definition as it will be."""
+    after = copy.deepcopy(root)
+    vcpu = after.find("vcpu")
+    if request.cpus is not None and vcpu is not None:
+        drop(vcpu, "current")
+        vcpu.text = str(request.cpus)
+    if request.memory is not None:
+        for element in (after.find("memory"), after.find("currentMemory")):
+            if element is not None:
+                element.set("unit", "KiB")
+                element.text = str(kibibytes(request.memory))
+    return after
+
+
+def _words(
+    host: Host,
+    handle: DomainHandle,
+    domain: Domain,
+    record: Record,
+    request: Request,
+    found: Adjustment,
+) -> None:
+    text = request.description
+    if text is not None and text != domain.description:
+        flags = AFFECT_CONFIG | (AFFECT_LIVE if handle.state() != "shutoff" else 0)
+
+        def describe() -> None:
+            host.call(
+                handle.raw.setMetadata,
+                METADATA_DESCRIPTION,
+                text or None,
+                None,
+                None,
+                flags,
+            )
+
+        old = redaction.given_description(domain.description, record.base)
+        found.change("description", old, text, describe)
+    if request.autostart is not None:
+        now = bool(host.call(handle.raw.autostart))
+        if now != request.autostart:
+            wanted = request.autostart
+            found.change("autostart", now, wanted, lambda: handle.set_autostart(wanted))
+    _recorded(handle, record, request, found)
+
+
+def _recorded(handle: DomainHandle, record: Record, request: Request, found: Adjustment) -> None:
+    """What stands in the record alone; written at once."""
+    wanted = record
+    if request.tags is not None and request.tags != record.tags:
+        wanted = replace(wanted, tags=request.tags)
+        found.change("tags", list(record.tags), list(request.tags))
+    # A ttl counts from the making: so the same one is the same moment, however often it is asked.
+    had = record.expires - record.created if record.expires else None
+    if request.ttl is not None and (had is None or abs(request.ttl - had) >= 1):
+        wanted = replace(wanted, expires=record.created + request.ttl)
+        found.change("ttl", had, request.ttl)
+    if wanted != record:
+        found.steps.append(lambda: record_store.save(handle, record, wanted))
+
+
+def _disks(
+    host: Host, handle: DomainHandle, domain: Domain, request: Request, found: Adjustment
+) -> None:
+    wishes = {target: wish.size for target, wish in request.disks.items() if wish.size}
+    paths = {disk.target: disk.path for disk in domain.disks}
+    census: Census | None = None  # taken once, and only where a disk is to grow
+    for target, size in wishes.items():
+        if not paths.get(target):
+            found.refused.append(f"'disks' wants {target} to grow, and there is no such disk.")
+            continue
+        now = int(host.call(handle.raw.blockInfo, target)[0])
+        if size < now:
+            found.refused.append(
+                f"Disk {target} has {now} bytes; it never shrinks to {size}. Take its size out "
+                "of 'disks', or give a greater one."
+            )
+        elif size > now:
+            census = census or file_usage_scan.take(host)
+            if why := _needed_as_it_is(census, handle, paths[target]):
+                found.refused.append(f"Disk {target} cannot grow: {why}.")
+                continue
+            grow = _growth(host, handle, target, paths[target], size)
+            found.change(f"disk {target} size", now, size, grow)
+
+
+def _protection(host: Host, record: Record, request: Request, found: Adjustment) -> None:
+    """What a quick clone stands on; a full one is not hurt by whatever its base does."""
+    base = host.with_uuid(record.base_uuid) if request.protect and record.base_uuid else None
+    if base is None or record.strategy != "quick" or protect.protection(host, base) is not None:
+        return
+    paths = [disk.path for disk in record.base_disks]
+    try:
+        protect.check(host, base, paths)
+    except PlanRefused as refusal:
+        found.refused.append(f"{refusal.message} {refusal.hint}")
+        return
+    found.change("protect", False, True, lambda: protect.protect(host, base, paths))
+
+
+def _needed_as_it_is(census: Census, handle: DomainHandle, path: str) -> str:
+    """Why an image is not the clone's alone to change; empty where it is."""
+    standing = census.standing_on([path]).get(path, [])
+    if standing:
+        return (
+            f"{', '.join(standing)} stands on '{path}', which must not change below it. Grow "
+            "what stands on it instead"
+        )
+    if user := census.used_by_others(handle.uuid).get(census.identity(path)):
+        return f"'{user}' uses '{path}', too. Take its size out of 'disks'"
+    return ""
+
+
+def _growth(
+    host: Host, handle: DomainHandle, target: str, path: str, size: int
+) -> Callable[[], object]:
+    def grow() -> None:
+        if handle.state() == "shutoff":
+            raw = host.call(host.connection.storageVolLookupByPath, path)
+            host.call(raw.resize, size, 0)
+        else:
+            host.call(handle.raw.blockResize, target, size, BLOCK_RESIZE_BYTES)
+
+    return grow

@@ -1,0 +1,416 @@
+"""
+Into the guest: choosing the channel, making sure it is the right machine, enrolling it.
+
+Runs on the host that made the clone, so a guest behind that host's NAT is reached too.
+The agent's socket is the domain's own and needs no proof. Over ssh the guest must show a
+host key that is on the clone's record: one that we wrote, or that the agent told. The
+record is the clone's known_hosts, and goes with it. Without one there is a first contact
+(:mod:`.ssh_trust`); what that learns is on the record from then on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+from saltext.kvmclone.errors import (
+    ChannelError,
+    CommandFailed,
+    ConfigError,
+    GuestStopped,
+    KeyConflict,
+    LoginFailed,
+    WrongGuest,
+)
+from saltext.kvmclone.guest import hostkeys, identity, salt_minion, ssh
+from saltext.kvmclone.guest.agent import AgentChannel
+from saltext.kvmclone.guest.channel import Channel, PublicKey
+from saltext.kvmclone.guest.salt_minion import Enrolment
+from saltext.kvmclone.hypervisor import addresses
+from saltext.kvmclone.hypervisor.addresses import Sighting
+from saltext.kvmclone.hypervisor.events import Watch
+from saltext.kvmclone.hypervisor.host import DomainHandle
+from saltext.kvmclone.interrupts import pause
+from saltext.kvmclone.inventory import clone_view, silent_agent
+from saltext.kvmclone.lifecycle import record_store, ssh_trust, wait_for_address
+from saltext.kvmclone.lifecycle.ssh_trust import FirstContact
+from saltext.kvmclone.model import domain_xml
+from saltext.kvmclone.model.record import Minion, Record
+from saltext.kvmclone.model.request import Request, Wait
+
+log = logging.getLogger(__name__)
+
+#: Seconds for sshd to answer, once the guest has its address.
+SSH_TIMEOUT = 120.0
+
+#: Seconds for one attempt, after which its address is looked up again.
+ATTEMPT_TIMEOUT = 20.0
+
+#: Seconds that another machine may hold the clone's address.
+WRONG_GUEST_PATIENCE = 45.0
+
+#: Seconds for the agent to connect, where there is no other way in.
+AGENT_TIMEOUT = 120.0
+
+UNVERIFIED = "The guest could not show its uuid, so only its address says that it is the clone."
+
+#: What to warn of, by the state that :func:`.identity.restart_state` tells: the guest was left to
+#: restart its network by itself, and that did not come to its end.
+UNSETTLED = {
+    "pending": "The guest was told to restart its network and has not: when it does, its address "
+    "may change and a deployment break.",
+    "failed": "The guest could not restart its network: it may keep its old address until it "
+    "reboots. What failed is in its journal.",
+}
+
+
+def bootstrap(
+    handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment
+) -> Record:
+    """
+    Make the running guest a minion.
+
+    What is learned of the guest on the way is saved at once, so that a repeated attempt
+    knows it.
+
+    :return: The record as it was saved, with the minion and what was learned on the way.
+    :raises CreateInProgress: It was taken over, or is being destroyed, meanwhile.
+    :raises ChannelError: The guest cannot be entered; LoginFailed, WrongGuest likewise.
+    :raises DeployFailed: The script, or starting the minion, failed.
+    """
+    if request.deploy.bootstrap == "none":
+        return record
+    return _Bootstrap(handle, record, request, enrolment).run()
+
+
+def told_host_keys(handle: DomainHandle) -> tuple[str, ...]:
+    """
+    The guest's ssh host keys in its agent's word, as a record has them; empty where it has no
+    agent, or that tells nothing.
+    """
+    if not handle.agent_connected():
+        return ()
+    return tuple(key.line for key in hostkeys.over_agent(AgentChannel(handle.agent)))
+
+
+def alone(handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment) -> Record:
+    """
+    The same on a KVM host by itself, for a clone that exists: nobody accepts its key.
+
+    :param enrolment: As :func:`.enrolment.on_this_host` makes it.
+    :raises ConfigError: There is nothing to do.
+    :raises GuestStopped: It does not run.
+    :raises CreateInProgress: Somebody is at work on it.
+    :raises KeyConflict: It is a minion already that has answered its master.
+    """
+    name = handle.name
+    if request.deploy.bootstrap == "none":
+        raise ConfigError(
+            f"The configuration of '{name}' says 'bootstrap: none', so there is nothing to do.",
+            f"Say how: {handle.host.commands.on_host('bootstrap', name, 'bootstrap=auto')}",
+        )
+    if not record.complete and not record.failed:
+        raise clone_view.in_progress(record, name, handle.host.commands)
+    if record.stage == "ready":
+        raise KeyConflict(
+            f"'{name}' is already the minion '{record.minion.id}' of a master that knows its key.",
+            "A new key would lock it out. For a new start make it anew: "
+            f"{handle.host.commands.clone('destroy', name)}",
+        )
+    state = handle.state()
+    if state != "running":
+        raise GuestStopped(
+            f"'{name}' is {state}, so nothing can be put into it.",
+            f"Start it: {handle.host.commands.clone('start', name)}",
+        )
+    request = replace(request, ip_source=record.ip_source, pick=record.pick)
+    record = bootstrap(handle, record, request, enrolment)
+    done = record
+    if record.failed:
+        # Kept for somebody to look at; with its minion it is complete, and nobody's leftover.
+        done = replace(record, failed="", goal="enrolled").at("enrolled")
+    master = enrolment.minion_config.get("master")
+    accept = (
+        f"No master has accepted the key of '{enrolment.minion_id}' yet. On {master}: "
+        f"salt-key -f {enrolment.minion_id} must show {enrolment.fingerprint}; then "
+        f"salt-key -a {enrolment.minion_id}"
+    )
+    return record_store.save(handle, record, replace(done, warnings=(*done.warnings, accept)))
+
+
+class _Bootstrap:
+    """One bootstrap under way."""
+
+    def __init__(
+        self, handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment
+    ) -> None:
+        self.handle = handle
+        self.record = record
+        #: As it was last read or written.
+        self.seen = record
+        self.request = request
+        self.enrolment = enrolment
+
+    def run(self) -> Record:
+        """See :func:`bootstrap`."""
+        enrolled = Minion(id=self.enrolment.minion_id, fingerprint=self.enrolment.fingerprint)
+        if self.record.minion.fingerprint != enrolled.fingerprint:
+            # An earlier attempt's. This one's may be accepted already, and if this attempt fails,
+            # whoever resumes or destroys the clone must know which key to take back.
+            self.record = replace(self.record, minion=enrolled)
+            self._save()
+        agent = self._agent()
+        if agent is None or not self._over_agent(agent):
+            self._over_ssh()
+        # Somebody was inside, so the guest came up, whatever its agent said.
+        self.record = replace(self.record, minion=enrolled, agent="")
+        self._save()
+        return self.record
+
+    @property
+    def _must_be_agent(self) -> bool:
+        return self.request.deploy.bootstrap == "agent"
+
+    @property
+    def _wants_reset(self) -> bool:
+        return self.request.reset_identity and self.record.identity != "reset"
+
+    def _warn(self, *warnings: str) -> None:
+        fresh = tuple(text for text in warnings if text not in self.record.warnings)
+        self.record = replace(self.record, warnings=(*self.record.warnings, *fresh))
+
+    def _save(self) -> None:
+        self.record = self.seen = record_store.save(self.handle, self.seen, self.record)
+
+    # --- over the agent ---------------------------------------------------------------
+
+    def _agent(self) -> AgentChannel | None:
+        """The agent's channel; None where ssh shall serve instead."""
+        if self.request.deploy.bootstrap == "ssh":
+            return None
+        name = self.handle.name
+        if not self._agent_connects():
+            if self._must_be_agent:
+                raise silent_agent.never_came(self.handle)
+            return None
+        channel = AgentChannel(self.handle.agent)
+        usable = channel.usable()
+        if usable:
+            return channel
+        if self._must_be_agent:
+            raise ChannelError(
+                f"'{name}' cannot be enrolled over its agent: {usable.why_not}.", usable.hint
+            )
+        self._warn(f"Went over ssh, since {usable.why_not}.")
+        return None
+
+    def _agent_connects(self) -> bool:
+        """Whether the guest's agent is connected, after giving it time where it may come."""
+        domain = domain_xml.read(self.handle.live())
+        if domain.agent_connected or not domain.has_agent_channel:
+            return domain.agent_connected
+        if self._wants_reset and not self._must_be_agent:
+            return False  # It was waited for already, in order to reset the identity.
+        patience = AGENT_TIMEOUT if self._must_be_agent else wait_for_address.AGENT_GRACE
+        with Watch(self.handle, Wait(timeout=patience)) as watch:
+            while True:
+                if self.handle.agent_connected():
+                    return True
+                state = self.handle.state()
+                if state != "running":
+                    raise GuestStopped(
+                        f"'{domain.name}' is {state}: the guest stopped before its agent answered.",
+                        f"Watch it boot: virsh -c {self.handle.host.url} start {domain.name} "
+                        "--console",
+                    )
+                if not watch.rest():
+                    return False
+
+    def _over_agent(self, agent: AgentChannel) -> bool:
+        """
+        Do it over the agent.
+
+        :return: False where the agent failed and ssh may do what is left.
+        """
+        with agent:
+            try:
+                if self._wants_reset:
+                    before = self._sightings()
+                    self._reset(agent)
+                    self._await_renewal(before)
+                else:
+                    self._pin(told_host_keys(self.handle))
+            except (ChannelError, CommandFailed) as error:
+                return self._without_agent(error)
+            try:
+                self._enrol(agent)
+            except ChannelError as error:
+                if agent.lost:  # Half a deployment cannot be repeated blindly.
+                    raise
+                return self._without_agent(error)
+        return True
+
+    def _without_agent(self, error: ChannelError | CommandFailed) -> bool:
+        if self._must_be_agent:
+            raise error
+        log.warning("%s: %s", self.handle.name, error)
+        self._warn(f"Went over ssh, since the guest agent did not do: {error.message}")
+        return False
+
+    # --- what is done there -----------------------------------------------------------
+
+    def _reset(self, channel: Channel) -> None:
+        """Reset the identity and let the guest ask for an address under its new one."""
+        done = identity.reset(channel, self.handle.name, seed=self.record.seed or self.request.seed)
+        self._warn(*done.warnings)
+        # At once, so that a second attempt is let in: the guest shows these from now on.
+        self.record = replace(self.record, host_keys=tuple(key.line for key in done.host_keys))
+        self._save()
+        self._warn(*identity.rejoin_network(channel).warnings)
+        self.record = replace(self.record, identity="reset")
+        self._save()
+
+    def _enrol(self, channel: Channel) -> None:
+        self._warn(*salt_minion.enrol(channel, self.enrolment).warnings)
+
+    def _pin(self, lines: tuple[str, ...]) -> None:
+        """Put the guest's host keys on record; the agent's word wins over an older one."""
+        if lines and set(lines) != set(self.record.host_keys):
+            self.record = replace(self.record, host_keys=lines)
+            self._save()
+
+    def _sightings(self) -> tuple[Sighting, ...]:
+        domain = domain_xml.read(self.handle.live())
+        return addresses.look(self.handle, domain, self.record.ip_source)
+
+    def _counting(self) -> tuple[Sighting, ...]:
+        """Those that the clone may be entered at."""
+        domain = domain_xml.read(self.handle.live())
+        wanted = addresses.wanted_of(self.request.pick, self.record.reservations)
+        return wanted.among(
+            addresses.look(self.handle, domain, self.record.ip_source, wanted), domain
+        )
+
+    def _await_renewal(self, before: tuple[Sighting, ...]) -> None:
+        found = wait_for_address.await_renewal(
+            self.handle, self.request, before, self.record.reservations
+        )
+        self.record = replace(self.record, address=found.address)
+
+    # --- over ssh ---------------------------------------------------------------------
+
+    def _over_ssh(self) -> None:
+        self._pin(told_host_keys(self.handle))
+        with self._reach(()) as channel:
+            if not self._wants_reset:
+                self._enrol(channel)
+                return
+            before = self._sightings()
+            self._reset(channel)
+        # The guest is another machine to the network now, with keys that we made ourselves.
+        with self._reach(before) as channel:
+            self._enrol(channel)
+
+    def _reach(self, before: tuple[Sighting, ...]) -> ssh.SshChannel:
+        """
+        Find the guest and enter it.
+
+        Its address may be another's for a while: an old lease stays on the books after a
+        reset, and clones that boot at once with one machine-id share an address until the
+        first of them is reset. So a machine that does not answer, or not as the clone, is
+        looked up again, for a while.
+
+        :param before: Sightings from before a reset, which are stale now.
+        :raises WrongGuest: Another machine holds the address for good.
+        """
+        started = 0.0
+        while True:
+            if before:
+                self._await_renewal(before)
+            elif seen := self._counting():
+                # The lease may meanwhile stand under the MAC address of a clone with the same
+                # machine-id; then the address that was found first is the one to try.
+                self.record = replace(self.record, address=seen[0].address.address)
+            started = started or time.monotonic()
+            try:
+                channel = self._enter(
+                    min(started + SSH_TIMEOUT, time.monotonic() + ATTEMPT_TIMEOUT)
+                )
+                if self._has_settled(channel, before, started + SSH_TIMEOUT):
+                    return channel
+            except LoginFailed:
+                raise
+            except WrongGuest:
+                if time.monotonic() >= started + WRONG_GUEST_PATIENCE:
+                    raise
+                pause(1.0)
+            except ChannelError:
+                if time.monotonic() >= started + SSH_TIMEOUT:
+                    raise
+                pause(1.0)  # one that is refused at once is not knocked at without a pause
+
+    def _has_settled(
+        self, channel: ssh.SshChannel, before: tuple[Sighting, ...], deadline: float
+    ) -> bool:
+        """
+        Wait until the guest has a restart of its network behind it: a slow one is entered at its
+        old address before that, also by whoever resumes, and a deployment would break in the
+        middle. A guest that never gets there is a warning, since it does answer.
+
+        :return: False, and the connection is closed, where it went with the restart.
+        """
+        waits = {"pending"}
+        reserved = addresses.wanted_of(self.request.pick, self.record.reservations).reserved
+        if self.record.address != reserved:
+            old = {sighting.address.address for sighting in before}
+            if not old or self.record.address in old:
+                waits.add("settling")
+        try:
+            while (state := identity.restart_state(channel)) in waits:
+                if time.monotonic() >= deadline:
+                    break
+                pause(0.2)
+        except (ChannelError, CommandFailed) as error:
+            channel.close()
+            log.debug("%s: entered before its network was restarted: %s", self.handle.name, error)
+            if time.monotonic() + 1.0 >= deadline:
+                raise
+            pause(1.0)  # as in `_reach`, for one that lets in and breaks off at once
+            return False
+        except BaseException:
+            channel.close()
+            raise
+        if state in UNSETTLED:
+            log.warning("%s: %s", self.handle.name, UNSETTLED[state])
+            self._warn(UNSETTLED[state])
+            self._save()  # A deployment that breaks of it should not be the only word.
+        return True
+
+    def _enter(self, deadline: float) -> ssh.SshChannel:
+        """
+        A verified connection to the guest; its host key is on record then.
+
+        :raises WrongGuest: The machine there is not the clone.
+        """
+        known = [PublicKey.from_line(line) for line in self.record.host_keys]
+        contact = FirstContact(self.handle, self.record.address)
+        channel = ssh.connect(
+            self.record.address,
+            self.request.login,
+            self.enrolment.secrets,
+            deadline=deadline,
+            host_keys=known or None,
+            vet=contact.vet,
+        )
+        try:
+            shown = identity.verify_guest(channel, self.record.uuid, ssh_trust.macs(self.handle))
+            if shown == "unverifiable":
+                self._warn(UNVERIFIED)
+            if not known:
+                self._warn(contact.warning(channel))
+                self._pin((channel.host_key.line,))
+        except BaseException:
+            channel.close()
+            raise
+        return channel

@@ -1,0 +1,344 @@
+"""
+Taking a clone away: what may be deleted is decided before anything is touched.
+
+Deleted is only what the clone's record lists and nobody else needs. The record is read
+again before every deletion: where it names another worker meanwhile, this one stops. The
+definition, which is the journal, goes last, so that a destroy can be repeated at any point.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from saltext.kvmclone.errors import (
+    CloneInUse,
+    CreateInProgress,
+    HostError,
+    KvmCloneError,
+    OutOfReach,
+)
+from saltext.kvmclone.hypervisor import networks, volumes
+from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host, absent
+from saltext.kvmclone.inventory import clone_view, deletion_plan
+from saltext.kvmclone.inventory.deletion_plan import Doomed, Kept
+from saltext.kvmclone.inventory.file_usage import identity
+from saltext.kvmclone.inventory.findings import Commands
+from saltext.kvmclone.lifecycle import destroy_foreign, protect
+from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, MADE, Record
+from saltext.kvmclone.plan.reservation import Reservation
+from saltext.kvmclone.system import images, processes
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a tool which only looks at an image may have it open.
+_GLANCE = 3.0
+
+
+@dataclass(frozen=True)
+class Gone:
+    """
+    What a destroy did.
+
+    :param files: What it deleted.
+    :param reservations: The DHCP host entries that it gave back.
+    :param unprotected: The base that it made writable again; empty for none.
+    :param kept: What stays of the domain.
+    :param sentences: What an operator must know.
+    """
+
+    files: tuple[Doomed, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+    unprotected: str = ""
+    kept: tuple[Kept, ...] = ()
+    sentences: tuple[str, ...] = ()
+
+
+def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = "") -> Gone:
+    """
+    Destroy a clone with the files that its record lists. Repeatable at any point.
+
+    :param force: Remove a foreign domain too; of that only the definition goes, every
+        file stays. Of a clone: although its worker, on another machine, may still live, and
+        although some of its files are out of reach, or are snapshots', which then stay.
+    :param token: The word of the worker whose clone this is: the caller is that worker, or
+        knows that it is dead.
+    :raises ForeignDomain: Not one of our clones, and not forced.
+    :raises CloneInUse: Something stands on its disks; of snapshots of its own only if not forced.
+    :raises CreateInProgress: Somebody is at work on it.
+    :raises OutOfReach: A file of it may be there and cannot be looked at; not forced.
+    """
+    name = handle.name
+    with ExitStack() as held:
+        with processes.turn(name):
+            record = handle.record()
+            if record is None:
+                return Gone(sentences=destroy_foreign.destroy(host, handle, force))
+            _require_idle(record, name, force, token, host.commands)
+            _require_definition(handle)
+            _judge(host, handle, record, force)
+            if record.complete:
+                protect.confirm(host, record)
+            # A create of the same name waits while leftovers are cleared up (the goal stays the
+            # create's), and is refused while somebody destroys the clone for good.
+            goal = record.goal if token else DESTROYING
+            me = processes.this_process()
+            mine = replace(record, stage=DESTROYING, goal=goal, failed="", worker=me)
+            mine = _mark(handle, mine, record)
+            held.enter_context(_held(host, record))
+            try:
+                # A create of this very machine either saw the mark, or its overlay is seen here.
+                doom = deletion_plan.judge(host, handle, record, force)
+            except (CloneInUse, OutOfReach):
+                _mark(handle, record, mine)
+                raise
+        try:
+            if protect.protection(host, handle) is not None:
+                protect.unprotect(host, handle)
+            handle.power_off()
+            _require_unheld(handle, record, doom.files)
+            gone = _delete(host, handle, mine, doom)
+        except BaseException:
+            release(handle, mine)
+            raise
+    return replace(gone, kept=doom.kept, sentences=doom.sentences())
+
+
+@contextmanager
+def _held(host: Host, record: Record) -> Iterator[None]:
+    """
+    Hold on to the recorded files while it is decided about them and they are deleted: as long as
+    a file is held, no other that is put in its place can be taken for it.
+    """
+    paths = [volume.path for volume in record.volumes] if host.local else []
+    with ExitStack() as held:
+        for path in [*paths, *(deletion_plan.draft_of(path, record) for path in paths)]:
+            with suppress(OSError):
+                descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+                held.callback(os.close, descriptor)
+        yield
+
+
+def examine(host: Host, handle: DomainHandle, force: bool = False) -> tuple[str, ...]:
+    """
+    What :func:`destroy` would keep, one sentence each; it touches nothing, and refuses what
+    that would refuse.
+    """
+    record = handle.record()
+    if record is None:
+        return destroy_foreign.examine(host, handle, force)
+    _require_idle(record, handle.name, force, "", host.commands)
+    _require_definition(handle)
+    return _judge(host, handle, record, force).sentences()
+
+
+def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
+    """
+    Undo an apply of this very process: delete what it made, the last made first.
+
+    :param record: As far as the apply came.
+    :return: The deleted files.
+    :raises CreateInProgress: The clone belongs to another worker meanwhile; nothing was done.
+    """
+    if host.with_uuid(handle.uuid) is None:
+        return _take_back_undefined(host, record)
+    _require_mine(handle, record)
+    mine = record
+    with _held(host, record):
+        try:
+            doom = deletion_plan.judge(host, handle, record)
+            mine = _mark(handle, replace(record, stage=DESTROYING), record)
+            handle.power_off()
+            gone = _delete(host, handle, mine, doom)
+        except BaseException:
+            release(handle, mine)
+            raise
+    for sentence in doom.sentences():
+        log.info("%s: %s", handle.name, sentence)
+    return [file.path for file in gone.files]
+
+
+def _mark(handle: DomainHandle, mine: Record, before: Record) -> Record:
+    """
+    Write into the record who is at work from now on.
+
+    Where the disk that libvirt writes it to is full, the work goes on without: it is what
+    makes room. Should this process die over it, the record still lists every file.
+
+    :return: The record as libvirt has it now.
+    """
+    try:
+        handle.save_record(mine)
+    except HostError as error:
+        if not error.no_room:
+            raise
+        log.warning("%s: no room to write its record: %s", handle.name, error.message)
+        now = handle.record()  # libvirt may remember what it could not write
+        return mine if now is not None and now.worker.token == mine.worker.token else before
+    return mine
+
+
+def _take_back_undefined(host: Host, record: Record) -> list[str]:
+    """The same where the definition was removed by hand: what this process knows it made."""
+    made = replace(record, volumes=tuple(v for v in record.volumes if v.state == MADE))
+    with _held(host, made):
+        files = deletion_plan.judge_undefined(host, made).files
+        for file in files:
+            _delete_file(host, file)
+    for reservation in record.reservations:
+        networks.release(host, reservation)
+    protect.withdraw(host, record)
+    return [file.path for file in files]
+
+
+def release(handle: DomainHandle, mine: Record) -> None:
+    """
+    Give up a piece of work that failed, so that it can be repeated although this process
+    lives on.
+    """
+    try:
+        _require_mine(handle, mine)
+        handle.save_record(replace(mine, worker=processes.released(mine.worker)))
+    except CreateInProgress:
+        pass  # somebody else's already
+    except KvmCloneError as error:
+        log.debug("%s: not released in the record: %s", mine.uuid, error)
+        processes.give_up(mine.worker)
+
+
+def _delete(host: Host, handle: DomainHandle, mine: Record, doom: deletion_plan.Doom) -> Gone:
+    """Delete the files, then the definition; what fails keeps the definition."""
+    failed: list[KvmCloneError] = []
+    deleted: list[Doomed] = []
+    for file in doom.files:
+        _require_mine(handle, mine)
+        try:
+            if file.with_definition or _delete_file(host, file):
+                deleted.append(file)
+        except KvmCloneError as error:
+            failed.append(error)
+    released: list[Reservation] = []
+    for reservation in mine.reservations:
+        _require_mine(handle, mine)
+        try:
+            released += [reservation] * networks.release(host, reservation)
+        except KvmCloneError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+    _require_mine(handle, mine)
+    unprotected = protect.withdraw(host, mine)
+    handle.power_off()  # somebody may have started it meanwhile
+    with absent(NO_DOMAIN):
+        with_nvram = any(file.with_definition for file in doom.files)
+        handle.undefine(with_nvram, doom.keep_tpm)
+        handle.power_off()
+    return Gone(tuple(deleted), tuple(released), unprotected)
+
+
+def _delete_file(host: Host, file: Doomed) -> bool:
+    """
+    Delete what was judged, and nothing that was put in its place since.
+
+    :return: False where it was gone already.
+    :raises HostError: Another file stands there now, or it cannot be deleted.
+    """
+    if not host.local:
+        return volumes.delete(host, file.path)
+    if not os.path.lexists(file.path):
+        return volumes.delete(host, file.path)  # libvirt may still list it
+    if os.path.islink(file.path) or identity(file.path, True) != file.key:
+        raise HostError(
+            f"'{file.path}' was replaced by another file in this very moment; it was left alone.",
+            "Look at it, and move it away if it is not the clone's: "
+            f"ls -l {shlex.quote(file.path)}   Then repeat the command.",
+        )
+    return volumes.delete(host, file.path)
+
+
+def _require_definition(handle: DomainHandle) -> None:
+    """
+    :raises HostError: The definition was removed by hand; once such a domain stops, nothing
+        is left that says which files were its own.
+    """
+    if not handle.is_persistent():
+        raise HostError(
+            f"'{handle.name}' was undefined by hand while it runs, so it has no journal.",
+            f"Define it again, then repeat this: {handle.host.commands.redefine(handle.name)}",
+        )
+
+
+def _judge(host: Host, handle: DomainHandle, record: Record, force: bool) -> deletion_plan.Doom:
+    """
+    The verdict before anything is touched. Files that somebody has open are refused here already,
+    as far as that can be told while the clone itself runs.
+    """
+    doom = deletion_plan.judge(host, handle, record, force)
+    _require_unheld(handle, record, doom.files, running=handle.state() != "shutoff")
+    return doom
+
+
+def _require_unheld(
+    handle: DomainHandle, record: Record, files: tuple[Doomed, ...], running: bool = False
+) -> None:
+    """
+    :param running: The clone itself has its files open; so only loop devices can be told apart.
+    :raises CloneInUse: Somebody has a file open that no domain of this libvirt names: another
+        libvirt, a backup, whoever attached or mounted it by hand.
+    """
+    if not handle.host.local:
+        return
+    deadline = time.monotonic() + (_GLANCE if record.complete else volumes.PATIENCE)
+    for file in files:
+        while who := images.holder(file.path, loops_only=running):
+            if time.monotonic() > deadline:
+                path = shlex.quote(file.path)
+                raise CloneInUse(
+                    f"'{handle.name}' cannot be destroyed: {who} has '{file.path}' open, or an "
+                    "image that stands on it. No file was deleted.",
+                    f"Find out who that is, and let it finish: fuser -v {path}   losetup -j {path}",
+                )
+            time.sleep(0.2)
+
+
+def _require_idle(record: Record, name: str, force: bool, token: str, commands: Commands) -> None:
+    """
+    :raises CreateInProgress: A worker that lives, or may live, is at work on the clone.
+    """
+    if token:
+        if record.worker.token != token:
+            raise CreateInProgress(
+                f"'{name}' now belongs to another worker; it was left alone.",
+                f"Look at it: {commands.clone('show', name)}",
+            )
+        return
+    if record.stage != DESTROYING and (record.failed or record.complete):
+        return
+    life = processes.life(record.worker)
+    if life == ALIVE or (life == ELSEWHERE and not force):
+        raise clone_view.in_progress(record, name, commands)
+
+
+def _require_mine(handle: DomainHandle, mine: Record) -> None:
+    """
+    :raises CreateInProgress: The record names another worker now, or is gone.
+    """
+    now = None
+    with absent(NO_DOMAIN):
+        now = handle.record()
+    if now is None or now.worker.token != mine.worker.token:
+        raise changed_hands(handle.name, handle.host.commands)
+
+
+def changed_hands(name: str, commands: Commands) -> CreateInProgress:
+    """The error that says that somebody else decides about a clone by now."""
+    return CreateInProgress(
+        f"'{name}' changed hands while it was taken away; this process stopped there.",
+        f"Look at it: {commands.clone('show', name)}",
+    )

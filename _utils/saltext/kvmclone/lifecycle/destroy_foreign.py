@@ -1,0 +1,118 @@
+"""
+Removing a machine that is not ours, by force: its definition goes, and every file stays.
+
+libvirt keeps more beside a definition than its disks: a saved memory image, snapshots, variable
+store, TPM. What it can keep is kept and named; where it would delete or forget something, the
+machine is refused before anything is touched.
+"""
+
+from __future__ import annotations
+
+from saltext.kvmclone.errors import ForeignDomain, absent
+from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.inventory import deletion_plan, snapshots
+from saltext.kvmclone.lifecycle import protect
+from saltext.kvmclone.model import domain_xml, libvirt_xml
+
+#: libvirt's versions that can leave these where they are.
+_KEEPS_NVRAM = 2_003_000
+_KEEPS_TPM = 8_009_000
+
+
+def destroy(host: Host, handle: DomainHandle, force: bool) -> tuple[str, ...]:
+    """
+    Remove the definition of a machine that is not ours.
+
+    :return: What stays, one sentence each.
+    :raises ForeignDomain: Not forced, or libvirt would delete or forget something with it.
+    :raises CloneInUse: Something stands on its disks.
+    """
+    stays, keeps = _judge(host, handle, force)
+    if protect.protection(host, handle) is not None:
+        protect.unprotect(host, handle)
+    handle.power_off()
+    with absent(NO_DOMAIN):  # what runs without a definition is gone when it stops
+        handle.undefine_only(*keeps)
+    return stays
+
+
+def examine(host: Host, handle: DomainHandle, force: bool) -> tuple[str, ...]:
+    """What :func:`destroy` would keep; it touches nothing, and refuses what that would refuse."""
+    return _judge(host, handle, force)[0]
+
+
+def _judge(
+    host: Host, handle: DomainHandle, force: bool
+) -> tuple[tuple[str, ...], tuple[bool, bool]]:
+    """What stays, and what libvirt must be asked to keep for that."""
+    name, commands = handle.name, host.commands
+    if not force:
+        raise ForeignDomain(
+            f"'{name}' was not made by kvm_clone, so it is not destroyed.",
+            f"A clone of Salt's old driver: {commands.on_host('adopt', name)}   Anything "
+            f"else, if you are sure; every one of its files stays: {commands.forced(name)}",
+        )
+    doom = deletion_plan.judge(host, handle, None)
+    _require_nothing_lost(handle)
+    root = libvirt_xml.parse(handle.definition())
+    has_tpm = root.find("./devices/tpm/backend[@type='emulator']") is not None
+    keeps = _keeps(host, handle, has_tpm, domain_xml.facts(root).nvram is not None)
+    tpm = f"The state of its emulated TPM stays where libvirt keeps it, under {handle.uuid}."
+    return (*doom.sentences(), *[tpm] * has_tpm), keeps
+
+
+def _keeps(host: Host, handle: DomainHandle, has_tpm: bool, has_store: bool) -> tuple[bool, bool]:
+    """
+    What libvirt must be asked to keep beside the definition, as far as it knows how.
+
+    :return: Whether to ask for the TPM's state and for the variable store.
+    :raises ForeignDomain: It would delete the one or the other.
+    """
+    version = host.version()
+    knows_tpm, knows_store = version >= _KEEPS_TPM, version >= _KEEPS_NVRAM
+    too_old = has_tpm > knows_tpm or has_store > knows_store
+    # When a machine stops that has no definition, libvirt deletes its TPM's state.
+    if too_old or (has_tpm and not handle.is_persistent()):
+        why = "this libvirt is too old" if too_old else "it runs without a definition"
+        raise ForeignDomain(
+            f"'{handle.name}' is not ours, and libvirt would delete the state of its TPM or its "
+            f"NVRAM with it, since {why}. Nothing was touched.",
+            "Copy these first (/var/lib/libvirt), then: "
+            + host.commands.virsh("undefine", handle.name, "--nvram")
+            if too_old
+            else f"Define it first: {host.commands.redefine(handle.name)}   "
+            "Then repeat the command.",
+        )
+    return knows_tpm, knows_store
+
+
+def _require_nothing_lost(handle: DomainHandle) -> None:
+    """
+    :raises ForeignDomain: Undefining it would lose what libvirt remembers of it.
+    """
+    name, virsh = handle.name, handle.host.commands.virsh
+    if handle.is_saved():
+        raise ForeignDomain(
+            f"'{name}' is not ours and has a saved memory image, which would be lost with its "
+            "definition. Nothing was touched.",
+            f"Let it go on, and shut it down properly: {virsh('start', name)}   Or, if what it "
+            f"had in memory may be lost: {virsh('managedsave-remove', name)}   "
+            "Then repeat the command.",
+        )
+    memories = [
+        path
+        for text in handle.snapshot_definitions()
+        for path in snapshots.memory_files(libvirt_xml.element(text))
+    ]
+    stay = f"the files stay, with the memory of snapshots in {', '.join(memories)}"
+    stay = stay if memories else "the files stay"
+    for word, found in (("snapshot", handle.snapshots()), ("checkpoint", handle.checkpoints())):
+        if found:
+            raise ForeignDomain(
+                f"'{name}' is not ours and has {word}s, which libvirt would forget with its "
+                f"definition: {', '.join(found)}. Nothing was touched.",
+                f"If they may be forgotten ({stay}): "
+                f"{virsh(f'{word}-list', name, '--name')} | grep . | while read -r s; do "
+                f'{virsh(f"{word}-delete", name)} "$s" --metadata; done   Then repeat the command.',
+            )

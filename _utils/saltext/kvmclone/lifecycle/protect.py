@@ -1,0 +1,340 @@
+"""
+Making a base's files read-only, so that no start of it can hurt the clones on top.
+
+QEMU runs without the right to write what file modes forbid, so a protected base cannot be
+started, while clones, which only read its files, run. The original modes stand in the
+base's own ``<metadata>``, written *before* any mode is changed and removed *after* all are
+back: wherever a crash falls, doing it again ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from lxml import etree
+
+from saltext.kvmclone.errors import CloneInUse, HostError, PlanRefused
+from saltext.kvmclone.hypervisor.constants import (
+    AFFECT_CONFIG,
+    METADATA_ELEMENT,
+    NO_DOMAIN_METADATA,
+)
+from saltext.kvmclone.hypervisor.host import DomainHandle, Host, absent
+from saltext.kvmclone.inventory import file_usage_scan, snapshots
+from saltext.kvmclone.inventory.file_usage import Identity, identity
+from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.record import BASE_NAMESPACE, Record
+from saltext.kvmclone.system import backing_files, images, processes
+
+NAMESPACE = BASE_NAMESPACE
+PREFIX = "kvmclone-base"
+
+#: Whoever changes the protection of any base takes this turn.
+_TURN = "protected bases"
+
+_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True)
+class ProtectedFile:
+    """``mode`` is what the file's permission bits were before."""
+
+    path: str
+    mode: int
+
+
+@dataclass(frozen=True)
+class Protection:
+    """
+    The mark on a protected base.
+
+    :param uuid: Uuid of the base; a mark that was copied into another domain is void.
+    :param since: When it was protected, seconds since the epoch.
+    :param holders: Uuids of the clones whose creates put it there, as long as none of them is
+        known to have succeeded; empty where it stays until somebody takes it away.
+    """
+
+    uuid: str
+    since: float
+    files: tuple[ProtectedFile, ...]
+    holders: tuple[str, ...] = ()
+
+
+def protection(host: Host, base: DomainHandle) -> Protection | None:
+    """The mark on a base; None where it is not protected. One libvirt call."""
+    text = ""
+    with absent(NO_DOMAIN_METADATA):
+        text = host.call(base.raw.metadata, METADATA_ELEMENT, NAMESPACE, AFFECT_CONFIG)
+    if not text:
+        return None
+    mark = _read(libvirt_xml.element(text))
+    return mark if mark.uuid == base.uuid else None
+
+
+def check(host: Host, base: DomainHandle, disk_paths: Iterable[str]) -> list[str]:
+    """
+    Whether a base can be protected.
+
+    :param disk_paths: The base's disks, without what it shares (cdrom media).
+    :return: All files that it consists of.
+    :raises PlanRefused: The host's files are not in reach, the base runs, or a disk is no
+        regular file.
+    """
+    name = base.name
+    if not host.local:
+        raise PlanRefused(
+            f"The base '{name}' cannot be protected over '{host.url}': file modes are out of "
+            "reach from here.",
+            "Set 'host:' in the provider to the minion on the KVM host, or take 'protect' out "
+            "of the profile.",
+        )
+    if base.state() != "shutoff" or base.is_saved():
+        raise PlanRefused(
+            f"The base '{name}' cannot be protected while it runs or is saved: it would go on "
+            "writing the files that it has open.",
+            f"Shut it off first: {host.commands.virsh('shutdown', name)}   Or, if it is saved and "
+            f"that may be lost: {host.commands.virsh('managedsave-remove', name)}",
+        )
+    return _with_chains(disk_paths, name)
+
+
+def protect(
+    host: Host, base: DomainHandle, disk_paths: Iterable[str], holder: str = ""
+) -> Protection:
+    """
+    Make the base's files read-only, down to the ends of their chains. Repeatable.
+
+    :param disk_paths: The base's disks, without what it shares (cdrom media).
+    :param holder: Uuid of the clone for whose sake it is done; if nothing comes of that,
+        :func:`withdraw` takes it back.
+    :raises PlanRefused: It cannot be, see :func:`check`. Nothing was changed.
+    :raises HostError: A mode could not be changed; repeating is safe.
+    """
+    paths = check(host, base, disk_paths)
+    with processes.turn(_TURN):  # another create must not take our modes for original
+        old = protection(host, base)
+        known = {file.path: file.mode for file in old.files} if old else {}
+        # A file that another protected base has, too, is read-only for that reason already.
+        others = _modes_elsewhere(host, base)
+        for path in paths:
+            if path not in known:
+                known[path] = others.get(identity(path, True), _mode(path))
+        files = tuple(ProtectedFile(path, mode) for path, mode in known.items())
+        holders = old.holders if old else ()
+        if holder and (old is None or holders):
+            holders = tuple(dict.fromkeys((*holders, holder)))
+        mark = Protection(base.uuid, old.since if old else time.time(), files, holders)
+        if old != mark:
+            _write(host, base, mark)
+        for path in paths:
+            _change(path, remove=_WRITE)
+    return mark
+
+
+def confirm(host: Host, record: Record) -> None:
+    """A clone for whose sake its base was protected succeeded: that now stays."""
+    with processes.turn(_TURN):
+        base, mark = _held(host, record)
+        if base is not None and mark is not None:
+            _write(host, base, replace(mark, holders=()))
+
+
+def withdraw(host: Host, record: Record) -> str:
+    """
+    Take the protection back that was put on a base for the sake of a clone that did not come
+    to be, unless another clone's create wanted it, too. Repeatable.
+
+    :return: Name of the base that may be written again; empty for none.
+    """
+    with processes.turn(_TURN):
+        base, mark = _held(host, record)
+        if base is None or mark is None:
+            return ""
+        others = tuple(uuid for uuid in mark.holders if uuid != record.uuid)
+        if others:
+            _write(host, base, replace(mark, holders=others))
+            return ""
+        _lift(host, base, mark)
+        return base.name
+
+
+def held_for(host: Host, record: Record) -> str:
+    """Name of the base that :func:`withdraw` would make writable again; empty for none."""
+    base, mark = _held(host, record)
+    alone = base is not None and mark is not None and mark.holders == (record.uuid,)
+    return base.name if base is not None and alone else ""
+
+
+def _held(host: Host, record: Record) -> tuple[DomainHandle | None, Protection | None]:
+    """The base of a clone and the mark on it, where that stands there for the clone's sake."""
+    base = host.with_uuid(record.base_uuid) if host.local and record.base_uuid else None
+    mark = protection(host, base) if base is not None else None
+    return (base, mark) if mark is not None and record.uuid in mark.holders else (None, None)
+
+
+def unprotect(host: Host, base: DomainHandle) -> list[str]:
+    """
+    Give the base's files their modes back and remove the mark. Repeatable.
+
+    :return: The files that may be written again.
+    :raises CloneInUse: Quick clones stand on the base.
+    :raises PlanRefused: The host's files are not in reach.
+    """
+    mark = protection(host, base)
+    if mark is None:
+        return []
+    if not host.local:
+        raise PlanRefused(
+            f"The protection of '{base.name}' cannot be lifted over '{host.url}'.",
+            f"On the KVM host: salt-call kvm_clone.unprotect {shlex.quote(base.name)}",
+        )
+    with processes.turn(_TURN):
+        _require_unused(host, base, mark)
+        return _lift(host, base, mark)
+
+
+def _lift(host: Host, base: DomainHandle, mark: Protection) -> list[str]:
+    """Modes first, then the mark that remembers them."""
+    kept = _modes_elsewhere(host, base)
+    freed = []
+    for file in mark.files:
+        if identity(file.path, True) not in kept and os.path.exists(file.path):
+            _change(file.path, add=file.mode & _WRITE)
+            freed.append(file.path)
+    with absent(NO_DOMAIN_METADATA):
+        host.call(base.raw.setMetadata, METADATA_ELEMENT, None, None, NAMESPACE, AFFECT_CONFIG)
+    return freed
+
+
+def _require_unused(host: Host, base: DomainHandle, mark: Protection) -> None:
+    """
+    :raises CloneInUse: An image that is not the base's own stands on its files.
+    """
+    census = file_usage_scan.take(host)
+    # A snapshot of the base lies on its files and is its own; a clone may stand on that.
+    mine = [use.path for use in census.uses if use.uuid == base.uuid and use.format]
+    mine += [below for path in mine for below in census.chain(path)]
+    mine = [path for path in mine if set(census.users(path)) <= {base.name}]
+    mine += [file.path for file in mark.files]
+    own = {identity(path, True) for path in mine}
+    standing = census.standing_on(mine)
+    others = {
+        image for some in standing.values() for image in some if identity(image, True) not in own
+    }
+    if others:
+        towers = [census.tower(image).values() for image in others]
+        named = {name for tower in towers for path in tower for name in census.users(path)}
+        named -= {base.name}
+        unnamed = {image for image in others if not census.users(image)}
+        raise CloneInUse(
+            f"The base '{base.name}' stays protected: quick clones stand on it: "
+            + ", ".join(sorted(named) + sorted(unnamed))
+            + ".",
+            snapshots.in_the_way(census, named, sorted(unnamed), images.holder, host.commands),
+        )
+
+
+def _with_chains(disk_paths: Iterable[str], name: str) -> list[str]:
+    """The files themselves and everything that they stand on, each once."""
+    found: dict[Identity, str] = {}
+    todo = list(disk_paths)
+    while todo:
+        path = todo.pop(0)
+        key = identity(path, True)
+        if key in found:
+            continue
+        _require_regular(path, name)
+        found[key] = path
+        try:
+            todo += backing_files.needs(path)
+        except backing_files.Unreadable as error:
+            raise PlanRefused(
+                f"The base '{name}' cannot be protected: what '{path}' stands on is not known, "
+                f"since {error}.",
+                f"Look at it: qemu-img check {path}",
+            ) from error
+    return list(found.values())
+
+
+def _require_regular(path: str, name: str) -> None:
+    """
+    :raises PlanRefused: A mode on it would not last, or would not help.
+    """
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        raise PlanRefused(
+            f"The base '{name}' cannot be protected: '{path}': {error.strerror}.",
+            f"Look at its disks: virsh domblklist {shlex.quote(name)}",
+        ) from error
+    if not regular:
+        raise PlanRefused(
+            f"The base '{name}' cannot be protected: '{path}' is a device, whose mode is made "
+            "anew with every boot.",
+            "Take 'protect' out of the profile.",
+        )
+
+
+def _modes_elsewhere(host: Host, base: DomainHandle) -> dict[Identity, int]:
+    """Files that other protected bases have, by whatever name, with their original modes."""
+    uuid = base.uuid
+
+    def look(handle: DomainHandle) -> Protection | None:
+        return protection(host, handle) if handle.uuid != uuid else None
+
+    return {
+        identity(file.path, True): file.mode
+        for mark in host.each_domain(look)
+        if mark is not None
+        for file in mark.files
+    }
+
+
+def _mode(path: str) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def _change(path: str, add: int = 0, remove: int = 0) -> None:
+    """Change the write bits and nothing else, since the rest may have been changed meanwhile."""
+    try:
+        old = _mode(path)
+        new = (old | add) & ~remove
+        if new != old:
+            os.chmod(path, new)
+    except OSError as error:
+        raise HostError(
+            f"The mode of '{path}' cannot be changed: {error.strerror}.",
+            f"Look at its file system, then repeat: findmnt -T {path}",
+        ) from error
+
+
+# --- the mark -----------------------------------------------------------------------
+
+
+def _write(host: Host, base: DomainHandle, mark: Protection) -> None:
+    root = etree.Element("protected", uuid=mark.uuid, since=repr(mark.since))
+    for file in mark.files:
+        etree.SubElement(root, "file", path=file.path, mode=f"{file.mode:04o}")
+    for uuid in mark.holders:
+        etree.SubElement(root, "holder", uuid=uuid)
+    text = etree.tostring(root, encoding="unicode")
+    host.call(base.raw.setMetadata, METADATA_ELEMENT, text, PREFIX, NAMESPACE, AFFECT_CONFIG)
+
+
+def _read(root: etree._Element) -> Protection:
+    children = [(etree.QName(child).localname, child) for child in root]
+    return Protection(
+        uuid=root.get("uuid", ""),
+        since=float(root.get("since", 0)),
+        files=tuple(
+            ProtectedFile(child.get("path", ""), int(child.get("mode", "0"), 8))
+            for name, child in children
+            if name == "file"
+        ),
+        holders=tuple(child.get("uuid", "") for name, child in children if name == "holder"),
+    )

@@ -1,0 +1,66 @@
+"""
+Writing a clone's record after a while: what others wrote meanwhile stays, and what they took
+is theirs.
+
+Waiting for a guest takes minutes. In these an operator may change the clone's tags, another
+machine may take the clone over, and somebody may have begun to destroy it. So a record that was
+read before a wait is never simply written back after it.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+
+from saltext.kvmclone.errors import HostError, NotFound, absent
+from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
+from saltext.kvmclone.hypervisor.host import DomainHandle
+from saltext.kvmclone.inventory import clone_view
+from saltext.kvmclone.model.record import DESTROYING, Record, merged
+from saltext.kvmclone.system import processes
+
+log = logging.getLogger(__name__)
+
+
+def save(handle: DomainHandle, seen: Record, mine: Record) -> Record:
+    """
+    Write what this piece of work found out, over what the record says by now.
+
+    :param seen: The record as this work read it, or last wrote it.
+    :param mine: The same with what it found out.
+    :return: The record as it stands now.
+    :raises CreateInProgress: Another worker has the clone, or it is being destroyed; nothing
+        was written.
+    :raises NotFound: The clone is gone.
+    """
+    with ExitStack() as stack:
+        try:
+            # A destroy takes its mark in its own turn; without one the window is a millisecond.
+            stack.enter_context(processes.turn(handle.name))
+        except HostError as error:
+            log.debug("%s: the record is written without a turn: %s", handle.name, error)
+        record = merged(seen, mine, current(handle, seen))
+        handle.save_record(record)
+    return record
+
+
+def current(handle: DomainHandle, mine: Record) -> Record:
+    """
+    The record as it stands now.
+
+    :param mine: As this work knows it.
+    :raises CreateInProgress: Another worker has the clone, or it is being destroyed.
+    :raises NotFound: The clone is gone.
+    """
+    now = None
+    with absent(NO_DOMAIN):
+        now = handle.record()
+    if now is None:
+        raise NotFound(
+            f"'{handle.name}' was removed while it was worked on.",
+            f"See what there is: {handle.host.commands.listing()}",
+        )
+    others = now.worker.token != mine.worker.token
+    if others or (now.stage == DESTROYING and mine.stage != DESTROYING):
+        raise clone_view.in_progress(now, handle.name, handle.host.commands)
+    return now

@@ -1,0 +1,356 @@
+"""
+From boot to address: waiting for the guest, and making it a machine of its own.
+
+Clones boot with the machine-id of their base and may therefore all be handed *its*
+address. So where a guest agent answers, the order is: agent up, identity reset, network
+restarted, then the address; what is reported is the address after the reset.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from saltext.kvmclone.errors import (
+    AddressTimeout,
+    ChannelError,
+    CommandFailed,
+    GuestStopped,
+    HostError,
+    HostUnreachable,
+)
+from saltext.kvmclone.guest import identity
+from saltext.kvmclone.guest.agent import AgentChannel
+from saltext.kvmclone.guest.identity import Reset
+from saltext.kvmclone.hypervisor import addresses
+from saltext.kvmclone.hypervisor.addresses import Search, Sighting, Wanted
+from saltext.kvmclone.hypervisor.constants import SHUTOFF_BECAUSE, STATES
+from saltext.kvmclone.hypervisor.events import Watch
+from saltext.kvmclone.hypervisor.host import DomainHandle
+from saltext.kvmclone.inventory.silent_agent import SILENT
+from saltext.kvmclone.model import domain_xml
+from saltext.kvmclone.model.domain_xml import AGENT_CHANNEL, Domain
+from saltext.kvmclone.model.request import Request
+from saltext.kvmclone.plan.reservation import Reservation
+from saltext.kvmclone.system.cloud_seed import KEEP, OUT, OWN
+
+log = logging.getLogger(__name__)
+
+#: An agent that has not connected this long after the address appeared counts as absent.
+AGENT_GRACE = 6.0
+
+#: The same where cloud-init works on a seed: it sets up the network first, and the agent is started
+#: when it is done, or is only installed by it.
+CLOUD_INIT_GRACE = 120.0
+
+#: For so long an agent that is connected and does not answer is asked again: a libvirtd that was
+#: just restarted tells that it is there before it can talk to it.
+SILENCE = 20.0
+
+#: How long a reset guest may take to show a renewed address before the old one counts.
+RENEWAL_GRACE = 10.0
+
+#: What a wait found of the guest's agent: there is no channel for one, nobody answers on it, or
+#: there is one.
+ABSENT, HEARD = "absent", "heard"
+
+_NOT_OVER_AGENT = {
+    ABSENT: f"its definition has no channel for a guest agent ({AGENT_CHANNEL})",
+    SILENT: "its guest agent did not answer",
+    HEARD: "its guest agent could not do it",
+}
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """
+    What waiting found.
+
+    :param sightings: Every usable address, best first.
+    :param identity_reset: The guest was given an identity of its own on the way.
+    :param host_keys: The ssh host keys that it was given then.
+    :param warnings: What the operator should know.
+    :param agent: :data:`ABSENT`, :data:`.silent_agent.SILENT` or :data:`HEARD`.
+    """
+
+    sightings: tuple[Sighting, ...]
+    identity_reset: bool = False
+    host_keys: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    agent: str = HEARD
+
+    @property
+    def address(self) -> str:
+        """The address to report and to use."""
+        return self.sightings[0].address.address
+
+    @property
+    def not_reset(self) -> str:
+        """The warning where nothing later will reset the identity either."""
+        return (
+            "The guest still has the identity of its base (machine-id, ssh host keys): "
+            f"{_NOT_OVER_AGENT[self.agent]}, and nothing was bootstrapped over ssh. Clones of one "
+            "base may share an address."
+        )
+
+
+class _Renewal:
+    """
+    Which addresses a guest really holds after its identity was reset.
+
+    The old lease stays on the books, and a busy host takes long to hand out the new one.
+    So an old sighting counts again only after :data:`RENEWAL_GRACE`, for guests whose
+    address does not depend on their identity; and where there is an agent it is asked.
+
+    :param before: What was seen just before the network was restarted.
+    :param reserved: The address that the guest gets under any identity, empty for none.
+    """
+
+    def __init__(self, before: tuple[Sighting, ...], reserved: str = "") -> None:
+        self._stale = {
+            one.address.address: one.mark for one in before if one.address.address != reserved
+        }
+        self._over = time.monotonic() + RENEWAL_GRACE
+
+    def current(
+        self, handle: DomainHandle, domain: Domain, found: tuple[Sighting, ...]
+    ) -> tuple[Sighting, ...]:
+        """Those of the sightings that hold now."""
+        over = time.monotonic() >= self._over
+        fresh = tuple(s for s in found if over or self._stale.get(s.address.address) != s.mark)
+        if not fresh or not domain.agent_connected:
+            return fresh
+        try:
+            interfaces = handle.agent_interfaces()
+        except HostError:  # busy; it is asked again at the next look
+            return ()
+        told = {address for interface in interfaces for address, _, _ in interface.addresses}
+        return tuple(sighting for sighting in fresh if sighting.address.address in told)
+
+
+class _Wait:
+    """
+    One wait for an address: what is known of the guest, and of what was done to it.
+
+    :param watch: Ends the pauses.
+    :param wanted: Which address counts.
+    """
+
+    def __init__(
+        self, handle: DomainHandle, request: Request, watch: Watch, wanted: Wanted
+    ) -> None:
+        self.handle = handle
+        self.request = request
+        self.watch = watch
+        self.wanted = wanted
+        self.search = Search(handle, request.ip_source, wanted)
+        self.domain: Domain | None = None
+        self.renewal: _Renewal | None = None
+
+    def until(self, look: Callable[[Domain], Arrival | None]) -> Arrival:
+        """
+        Look at the guest until that yields something.
+
+        :raises GuestStopped: The guest crashed or shut off.
+        :raises AddressTimeout: Nothing in time; says what was tried.
+        :raises HostUnreachable: libvirt went away and did not come back in time.
+        """
+        while True:
+            try:
+                arrival = look(self._now())
+            except HostUnreachable as error:
+                log.warning("%s: %s", self.request.name, error.message)
+                self.watch.reconnect()
+                self.search.renew()
+                continue
+            if arrival is not None:
+                return arrival
+            if not self.watch.rest():
+                raise self._timeout()
+
+    def _now(self) -> Domain:
+        """The domain as it runs; asked only when something may have changed."""
+        if why := self.watch.ended():
+            raise _stopped(self.handle, f"shutoff ({why})")
+        if self.domain is None or self.watch.due():
+            # Together: an agent that connected is told with the state that it came up in.
+            self.domain = domain_xml.read(self.handle.live())
+            _require_running(self.handle)
+            self.search.renew()
+        return self.domain
+
+    def found(self, domain: Domain) -> tuple[Sighting, ...]:
+        """Every address that holds now, those that count first; empty while none counts."""
+        seen = self.search.look(domain)
+        if self.renewal is not None:
+            seen = self.renewal.current(self.handle, domain, seen)
+        if not self.wanted.among(seen, domain):
+            return ()
+        return self.wanted.first(seen, domain)
+
+    def _timeout(self) -> AddressTimeout:
+        request, url = self.request, self.handle.host.url
+        assert self.domain is not None
+        try:
+            state = self.handle.state()
+        except (HostError, HostUnreachable):
+            state = "unknown"
+        hints = [f"Look at its console: virsh -c {url} console {request.name}."]
+        if any(card.kind != "network" for card in self.domain.interfaces):
+            hints.append("On a bridge use 'ip_source: qemu-agent'.")
+        if self.wanted != Wanted():
+            addresses = self.handle.host.commands.on_host("addresses", request.name)
+            hints.append(f"See all its addresses: {addresses}")
+        if request.seed == OUT:
+            hints.append(
+                "The base's cloud-init seed is left out of its clones. If it set up the network, "
+                "and for the base's card, give the clone a seed of its own: "
+                "'seed: {network_config: …}'."
+            )
+        hints.append(
+            "Does the base get an address when it runs by itself? For a slow guest raise "
+            "'wait_for_ip_timeout'."
+        )
+        return AddressTimeout(
+            f"'{request.name}' ({state}) showed no address within {request.wait.timeout:g} s "
+            f"(ip_source: {request.ip_source}): {self.search.said(self.domain)}.",
+            " ".join(hints),
+        )
+
+
+class _Arriving:
+    """
+    A guest on its way to its address, whose identity is reset over the agent where that comes.
+
+    :param wait: Its wait.
+    :param resets: The identity is to be reset; no longer once that was done, or given up.
+    :param heard: Its agent was heard, or need not be: whether the guest came up is known.
+    """
+
+    def __init__(self, wait: _Wait, resets: bool, heard: bool) -> None:
+        self.wait = wait
+        self.resets = resets
+        self.heard = heard
+        self.done: Reset | None = None
+        self.warnings: list[str] = []
+        #: When the agent was asked first, and when the address was seen first; 0 for not yet.
+        self._asked = self._seen = 0.0
+
+    def look(self, domain: Domain) -> Arrival | None:
+        """Where it is; None as long as it is on its way."""
+        if self.resets and domain.agent_connected:
+            self._over_agent(domain)
+            if self.resets:
+                return None
+        elif domain.agent_connected:
+            self.heard = True
+        found = self.wait.found(domain)
+        if not found:
+            return None
+        self._seen = self._seen or time.monotonic()
+        may_come = domain.has_agent_channel and not (domain.agent_connected or self.heard)
+        seeded = self.resets and self.wait.request.seed in (OWN, KEEP)
+        grace = CLOUD_INIT_GRACE if seeded else AGENT_GRACE
+        if may_come and time.monotonic() < self._seen + grace:
+            return None
+        keys = tuple(key.line for key in self.done.host_keys) if self.done else ()
+        agent = HEARD if self.heard else SILENT if domain.has_agent_channel else ABSENT
+        return Arrival(found, self.done is not None, keys, tuple(self.warnings), agent)
+
+    def _over_agent(self, domain: Domain) -> None:
+        """Reset the identity, unless the agent does not answer yet; or say why it was not."""
+        with AgentChannel(self.wait.handle.agent) as channel:
+            usable = channel.usable()
+            self._asked = self._asked or time.monotonic()
+            if usable.silent and time.monotonic() < self._asked + SILENCE:
+                return
+            self.heard = not usable.silent
+            if usable:
+                self._reset(channel, domain)
+            else:
+                self._not_reset(f"{usable.why_not}.")
+        self.resets = False
+
+    def _reset(self, channel: AgentChannel, domain: Domain) -> None:
+        """Reset it; from then on only a renewed address counts."""
+        wait, name = self.wait, self.wait.request.name
+        try:
+            done = identity.reset(channel, name, seed=wait.request.seed)
+            self.warnings.extend(done.warnings)
+            before = wait.search.look(domain)
+            self.warnings.extend(identity.rejoin_network(channel).warnings)
+        except (ChannelError, CommandFailed) as error:
+            log.warning("%s: identity not reset over the agent: %s", name, error)
+            self._not_reset(error.message)
+            return
+        self.done = done
+        wait.renewal = _Renewal(before, wait.wanted.reserved)
+
+    def _not_reset(self, why: str) -> None:
+        self.warnings.append(f"The identity was not reset over the guest agent: {why}")
+
+
+def arrive(
+    handle: DomainHandle,
+    request: Request,
+    reset_done: bool,
+    reservations: tuple[Reservation, ...] = (),
+) -> Arrival:
+    """
+    Wait for the guest's address; reset its identity over the agent on the way.
+
+    A handle stays good although libvirtd is restarted meanwhile.
+
+    :param request: Sources, waits, which address counts, and whether the identity shall be reset.
+    :param reset_done: It was reset in an earlier attempt, or nobody is to be told of its agent.
+    :param reservations: What was reserved for it, from its record.
+    :raises GuestStopped: The guest crashed or shut off.
+    :raises AddressTimeout: No address in time; says what was tried.
+    """
+    wanted = addresses.wanted_of(request.pick, reservations)
+    with Watch(handle, request.wait) as watch:
+        wait = _Wait(handle, request, watch, wanted)
+        resets = request.reset_identity and not reset_done
+        return wait.until(_Arriving(wait, resets, heard=reset_done).look)
+
+
+def await_renewal(
+    handle: DomainHandle,
+    request: Request,
+    before: tuple[Sighting, ...],
+    reservations: tuple[Reservation, ...] = (),
+) -> Arrival:
+    """
+    Wait for the address that the guest has after an identity reset.
+
+    :param before: What was seen just before its network was restarted.
+    :param reservations: What was reserved for it, from its record.
+    """
+    wanted = addresses.wanted_of(request.pick, reservations)
+    with Watch(handle, request.wait) as watch:
+        wait = _Wait(handle, request, watch, wanted)
+        wait.renewal = _Renewal(before, wanted.reserved)
+
+        def look(domain: Domain) -> Arrival | None:
+            found = wait.found(domain)
+            return Arrival(found) if found else None
+
+        return wait.until(look)
+
+
+def _require_running(handle: DomainHandle) -> None:
+    number, reason = handle.host.call(handle.raw.state)[:2]
+    state = STATES.get(number, "running")
+    if state == "shutoff" and reason in SHUTOFF_BECAUSE:
+        raise _stopped(handle, f"{state} ({SHUTOFF_BECAUSE[reason]})")
+    if state in ("shutoff", "crashed"):
+        raise _stopped(handle, state)
+
+
+def _stopped(handle: DomainHandle, state: str) -> GuestStopped:
+    return GuestStopped(
+        f"'{handle.name}' is {state}: the guest stopped while we waited for its address.",
+        f"Watch it boot: virsh -c {handle.host.url} start {handle.name} --console",
+    )

@@ -1,0 +1,268 @@
+"""
+All configured hosts at once: who has a clone, and what they have together.
+
+A daemon that two providers name is shown once. Whatever cannot be read or reached is named in the
+answer, and the others are shown all the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from saltext.kvmclone.config.catalogue import Catalogue
+from saltext.kvmclone.errors import (
+    ConfigError,
+    ForeignDomain,
+    HostUnreachable,
+    KvmCloneError,
+    NotFound,
+    no_host,
+)
+from saltext.kvmclone.hosts import daemons
+from saltext.kvmclone.hosts.daemons import Grouping
+from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.inventory.findings import AT_MASTER, Commands, Finding, of_configuration
+from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.request import DEFAULT_URL
+
+log = logging.getLogger(__name__)
+
+#: What every host told that answered, by its label.
+Told = dict[str, Any]
+
+#: A provider's daemon: which minion's (empty for none), and its url.
+Way = tuple[str, str]
+
+
+def way_of(keys: Mapping[str, Any]) -> Way:
+    """Return which minion, and which url, a provider names."""
+    return str(keys.get("host") or ""), str(keys.get("url") or DEFAULT_URL)
+
+
+class AllHosts:
+    """
+    The hosts of all providers that can be read.
+
+    :param catalogue: Providers, profiles, and what is wrong with others.
+    :param connect: Gives the host of a minion id and a url.
+    """
+
+    def __init__(self, catalogue: Catalogue, connect: Callable[[str, str], KvmHost]) -> None:
+        self.catalogue = catalogue
+        self.connect = connect
+
+    @functools.cached_property
+    def ways(self) -> dict[str, Way]:
+        """
+        Each of them once, by the label to call it by: its minion, or its url. Those behind a
+        minion come first: a daemon that two providers name is then known by its minion.
+        """
+        found = {way_of(keys) for keys in self.catalogue.providers.values()}
+        ordered = sorted(found, key=lambda way: (not way[0], way[0], way[1] != DEFAULT_URL, way))
+        ways: dict[str, Way] = {}
+        for minion, url in ordered:
+            label = minion or url
+            # A minion may serve several daemons, such as qemu:///system and lxc:///system.
+            ways[label if label not in ways else f"{minion} {url}"] = (minion, url)
+        return ways
+
+    def hosts(self) -> list[tuple[str, KvmHost]]:
+        """Every host, with its label."""
+        return [(label, self.connect(*way)) for label, way in self.ways.items()]
+
+    def require_all_known(self) -> None:
+        """:raises ConfigError: Something cannot be read, so nobody may be taken for gone."""
+        if error := self.catalogue.problems.forbidding_gone():
+            raise error
+
+    def look(self, work: Callable[[KvmHost], Any]) -> tuple[Told, dict[str, Any]]:
+        """
+        What ``work`` tells of every host, and the error of each that failed; also of what cannot
+        be read and may name a host.
+        """
+        told: Told = {}
+        failed: dict[str, Any] = {}
+        for label, host in self.hosts():
+            try:
+                told[label] = work(host)
+            except KvmCloneError as error:
+                failed[label] = error.as_dict()
+        for name, unread in self.catalogue.problems.hiding_hosts().items():
+            label = f"provider {name}" if name in self.ways else name
+            failed[label] = unread.as_dict()
+        return told, failed
+
+    def group(self, labels: Iterable[str]) -> Grouping:
+        """Find out which of these hosts are one daemon."""
+        wanted = set(labels)
+        return daemons.group([pair for pair in self.hosts() if pair[0] in wanted])
+
+    def once(self, told: Told) -> Told:
+        """Return what each daemon told under the first of its labels, where any told something."""
+        some = [label for label, answer in told.items() if answer]
+        if len(some) < 2:
+            return told
+        again = {label for labels in self.group(some).groups for label in labels[1:]}
+        return {label: answer for label, answer in told.items() if label not in again}
+
+    def label_of(self, profile: str) -> str:
+        """Return the label of a profile's own provider; empty where that is not known."""
+        keys = self.catalogue.providers.get(self.catalogue.problems.provider_of.get(profile, ""))
+        wanted = way_of(keys) if keys else None
+        return next((label for label, way in self.ways.items() if way == wanted), "")
+
+    # --- one clone --------------------------------------------------------------------
+
+    def find(self, name: str) -> tuple[KvmHost, Clone]:
+        """
+        The host that holds a clone, and the clone.
+
+        :raises NotFound: No host has it.
+        :raises ForeignDomain: A domain has that name and is not one of ours.
+        :raises ConfigError: Several hosts have one of that name, or there is no host, or none
+            that can be asked has it and something cannot be read.
+        :raises HostUnreachable: No host has it, but one did not answer.
+        """
+        found: dict[str, tuple[KvmHost, Clone]] = {}
+        down: list[str] = []
+        foreign: ForeignDomain | None = None
+        if not (hosts := self.hosts()):
+            self.require_all_known()
+            raise no_host()
+        for label, host in hosts:
+            try:
+                found[label] = host, host.show(name)
+            except NotFound:
+                continue
+            except ForeignDomain as error:
+                foreign = error
+            except HostUnreachable as error:
+                down.append(f"{label}: {error.message}")
+        if found:
+            return found[self._the_one(name, {label: one[1] for label, one in found.items()})]
+        if foreign is not None:
+            raise foreign
+        if unread := self.catalogue.problems.forbidding_gone():
+            raise ConfigError(
+                f"'{name}' is on no host that could be asked. {unread.message}", unread.hint
+            )
+        if down:
+            raise HostUnreachable(
+                f"'{name}' is on no host that answers; not asked: {'; '.join(down)}",
+                "Repeat this when the host is back.",
+            )
+        raise NotFound(f"There is no clone '{name}'.", "See what there is: salt-run kvmclone.list")
+
+    def _the_one(self, name: str, found: Mapping[str, Clone]) -> str:
+        """
+        The label to go by: that of the clone's own provider, else the first.
+
+        :raises ConfigError: It is not one clone, on one daemon.
+        """
+        if len(found) > 1:
+            firsts = [labels[0] for labels in self.group(found).groups]
+            if len({clone.uuid for clone in found.values()}) > 1 or len(firsts) > 1:
+                minion, url = self.ways[firsts[0]]
+                command = Commands(url, AT_MASTER, minion).on_host("show", name)
+                hint = f"Say it to the one you mean: {command}"
+                if len({clone.uuid for clone in found.values()}) == 1:
+                    hint += "   If they are one host: salt '*' saltutil.sync_all"
+                raise ConfigError(
+                    f"'{name}' exists on several hosts: {', '.join(sorted(firsts))}.", hint
+                )
+        own = {self.label_of(clone.profile) for clone in found.values()}
+        return next((label for label in found if label in own), next(iter(found)))
+
+    # --- everything -------------------------------------------------------------------
+
+    def listing(self) -> dict[str, Any]:
+        """Every clone of every host; a host that fails is named, the others still list."""
+        told, failed = self.look(lambda host: host.list_clones())
+        clones: dict[str, Any] = {}
+        for label, clone in self._each_once(told):
+            # Two hosts may each have a clone of one name.
+            key = clone.name if clone.name not in clones else f"{clone.name} ({label})"
+            clones[key] = clone.as_dict()
+        return with_failures({"clones": clones, "retcode": 0}, failed)
+
+    def _each_once(self, told: Told) -> Iterable[tuple[str, Clone]]:
+        """Every clone once, as its own provider shows it, else as the first that has it."""
+        seen = [(label, clone) for label, clones in told.items() for clone in clones]
+        uuids = [clone.uuid for _label, clone in seen]
+        shared = {label for label, clone in seen if uuids.count(clone.uuid) > 1}
+        first = {label: labels[0] for labels in self.group(shared).groups for label in labels}
+        chosen: dict[tuple[str, str], tuple[str, Clone]] = {}
+        for label, clone in seen:
+            key = (first.get(label, label), clone.uuid)
+            if key not in chosen or self.label_of(clone.profile) == label:
+                chosen[key] = label, clone
+        return chosen.values()
+
+    def capacities(self) -> dict[str, Any]:
+        """What every host has and what of it is free; one that fails is told with its error."""
+        told, failed = self.look(lambda host: host.capacity())
+        hosts: dict[str, Any] = {}
+        for label, *others in self.group(told).groups:
+            hosts[label] = {"reachable": True, **told[label]}
+            if others:
+                hosts[label]["also"] = others
+        hosts |= {label: {"reachable": False, "error": error} for label, error in failed.items()}
+        return {"hosts": dict(sorted(hosts.items())), "retcode": int(bool(failed))}
+
+    def tree(self) -> dict[str, Any]:
+        """Bases and their clones over all hosts."""
+        told, failed = self.look(lambda host: host.tree()["bases"])
+        bases: dict[str, Any] = {}
+        for label, tree in self.once(told).items():
+            for base, branch in tree.items():
+                # Two hosts may each have a base of one name.
+                bases[base if base not in bases else f"{base} ({label})"] = branch
+        return with_failures({"bases": bases, "retcode": 0}, failed)
+
+    def doctor(self) -> dict[str, Any]:
+        """What is not as it should be, on every host; ``retcode`` 1 for more than notes."""
+        told, failed = self.look(lambda host: host.doctor())
+        grouping = self.group(told)
+        findings = [
+            {"host": labels[0], **item} for labels in grouping.groups for item in told[labels[0]]
+        ]
+        findings += [{"host": "", **finding.as_dict()} for finding in self._own(grouping)]
+        bad = any(item["level"] != "note" for item in findings)
+        return with_failures({"findings": findings, "retcode": int(bad)}, failed)
+
+    def _own(self, grouping: Grouping) -> list[Finding]:
+        """What the master's own configuration has to do with it."""
+        found = of_configuration(self.catalogue.problems, f"{AT_MASTER}profiles")
+        for labels in grouping.groups:
+            if len(labels) > 1:
+                names = self._providers_of(labels)
+                text = (
+                    f"The providers {', '.join(names)} name one daemon ({', '.join(labels)}). It "
+                    "is shown once; what is done goes by the provider that is named."
+                )
+                found.append(Finding("daemon-twice", labels[0], text, f"{AT_MASTER}profiles"))
+        for one, other in grouping.collisions:
+            text = (
+                f"'{one}' and '{other}' have one host uuid and different machines: they are taken "
+                "for two hosts. libvirt refuses to migrate between them; host_uuid in its "
+                "libvirtd.conf gives a host another."
+            )
+            hint = Commands(self.ways[other][1]).virsh("capabilities")
+            found.append(Finding("host-uuid-twice", other, text, hint))
+        return found
+
+    def _providers_of(self, labels: Iterable[str]) -> list[str]:
+        ways = {self.ways[label] for label in labels}
+        return sorted(
+            f"'{name}'" for name, keys in self.catalogue.providers.items() if way_of(keys) in ways
+        )
+
+
+def with_failures(
+    answer: dict[str, Any], failed: dict[str, Any], key: str = "unreachable"
+) -> dict[str, Any]:
+    """The answer with the hosts that failed, which make it a failure."""
+    return {**answer, key: failed, "retcode": 1} if failed else answer

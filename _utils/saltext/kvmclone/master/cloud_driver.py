@@ -1,0 +1,392 @@
+"""
+salt-cloud's way of asking, in our words: what the driver's functions call.
+
+salt-cloud's core makes the minion's key pair and accepts it on the master before it calls
+the driver, and removes keys by the machine's name after it (:mod:`.cloud_keys`). It forks for
+every query and every parallel create, so nothing here outlives one call: each makes its own
+connections.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import salt.config
+
+from saltext.kvmclone.config import map_files
+from saltext.kvmclone.config.sections import DRIVER, WAYS_TO_A_HOST
+from saltext.kvmclone.errors import (
+    ConfigError,
+    HostUnreachable,
+    InvalidName,
+    KvmCloneError,
+    NotFound,
+)
+from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.hosts.gc import destroy
+from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.master import cloud_keys
+from saltext.kvmclone.master.cloud_events import CloudEvents, deploy_kwargs, without
+from saltext.kvmclone.master.cloud_keys import GivenPair, Noted
+from saltext.kvmclone.master.cloud_providers import CloudProviders
+from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.names import check
+from saltext.kvmclone.model.request import Request, Secrets
+
+log = logging.getLogger(__name__)
+
+#: libvirt's states in the words that salt-cloud's own maps understand.
+STATES = {"shutoff": "stopped", "pmsuspended": "suspended"}
+
+#: What the command line sets for all machines; a profile's own word wins.
+_COMMAND_LINE = ("deploy", "script_args")
+
+#: What it may say and has no use here, by the name that the core gives it.
+_IGNORED = {
+    "keep_tmp": "--keep-tmp is ignored: the folder in the guest is always removed",
+    "location": "--location is ignored: one provider is one KVM host",
+}
+
+
+def configured_provider(opts: Mapping[str, Any], active: str) -> Any:
+    """
+    The configured provider that is active, or False: then salt-cloud leaves us out.
+
+    One that only lends its keys to others, and names no host, is none.
+
+    :param active: ``ALIAS:libvirt``, or the driver's name for the first there is.
+    """
+    alias = active.partition(":")[0]
+    for name, entry in (opts.get("providers") or {}).items():
+        keys = entry.get(DRIVER) or {}
+        if alias in (name, DRIVER) and any(keys.get(way) for way in WAYS_TO_A_HOST):
+            return keys
+    return False
+
+
+class Asked:
+    """
+    One call of salt-cloud's core.
+
+    :param opts: salt-cloud's configuration.
+    :param active: The active provider, ``ALIAS:libvirt``; empty where the core names none.
+    :param utils: Salt's ``__utils__``, whose ``cloud`` part keeps salt-cloud's cache.
+    :param noted: The keys that were accepted when the driver was loaded.
+    """
+
+    def __init__(
+        self,
+        opts: Mapping[str, Any],
+        active: str = "",
+        utils: Mapping[str, Callable[..., Any]] | None = None,
+        noted: Noted | None = None,
+    ) -> None:
+        self.opts = opts
+        self.alias = active.partition(":")[0]
+        self.utils = utils or {}
+        self.noted = noted or {}
+
+    @functools.cached_property
+    def side(self) -> Master:
+        """
+        The master that salt-cloud works for. salt-cloud's own configuration will not do: it
+        has another cache folder, and with it not the key that publishing a job takes.
+        """
+        folder = os.path.dirname(str(self.opts["conf_file"]))
+        path = str(self.opts.get("master_config") or os.path.join(folder, "master"))
+        return Master(salt.config.master_config(path))
+
+    @functools.cached_property
+    def providers(self) -> CloudProviders:
+        """The providers, as the core and we know them."""
+        return CloudProviders(self.opts, self.side)
+
+    # --- making -----------------------------------------------------------------------
+
+    def create(self, machine: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Make the machine that the core asks for.
+
+        :param machine: The core's ``vm_``: profile, provider and map merged, with the keys.
+        :return: CLONE, with ``deployed`` and ``deploy_kwargs`` as the core expects them.
+        :raises KvmCloneError: It could not be made; nothing of it is left, no key either.
+        """
+        given = GivenPair(self.side.opts, self.opts, machine, self.noted)
+        with CloudEvents(self.opts, machine) as told:
+            try:
+                map_files.require_shape(self.opts, self.side.catalogue.profiles)
+                request, secrets = self._resolved(machine)
+                told.stored = secrets.stored
+                given.settle_place(request)
+                told.creating()
+                told.requesting(request)
+                clone = self._made(machine, request, secrets, given, told)
+            except BaseException:
+                if not given.in_use:
+                    given.take_back()
+                raise
+            if not given.belongs_to(clone):
+                given.take_back()
+            told.created()
+        self._cache_made(machine, clone)
+        return {
+            **clone.as_dict(),
+            "deployed": clone.stage in ("enrolled", "ready"),
+            "deploy_kwargs": without(
+                deploy_kwargs(self.opts, machine, request, clone), secrets.stored
+            ),
+        }
+
+    def _resolved(self, machine: Mapping[str, Any]) -> tuple[Request, Secrets]:
+        words = {key: self.opts[key] for key in _COMMAND_LINE if self.opts.get(key) is not None}
+        for key, word in _IGNORED.items():
+            if self.opts.get(key):
+                log.warning("%s", word)
+        if not machine.get("profile"):
+            # The core merges the provider's keys into a profile's machine only.
+            words |= self.providers.keys(str(machine.get("provider") or "").partition(":")[0])
+        request, secrets = self.side.catalogue.resolve_machine({**words, **machine}, self.opts)
+        self._refuse_ambiguous(request)
+        if self.opts.get("parallel") and self.opts.get("start_action"):
+            # The core calls it itself then, in the order of the map's "requires".
+            deploy = dataclasses.replace(request.deploy, start_action="")
+            request = dataclasses.replace(request, deploy=deploy)
+        return request, secrets
+
+    def _refuse_ambiguous(self, request: Request) -> None:
+        """
+        :raises InvalidName: salt-cloud would take the name for something else: a hard map
+            destroys "everything called like the provider, its driver, or the machine".
+        :raises ConfigError: Two providers name one daemon and the machine's is not its
+            profile's: it could be listed, and destroyed by a hard map, under the other.
+        """
+        if request.name in self._words():
+            raise InvalidName(
+                f"'{request.name}' is also the name of a provider or driver; a hard map (-H) "
+                "would mistake one for the other.",
+                "Choose another name.",
+            )
+        own = self.providers.of_profile(request.profile)
+        if own and own != request.provider and self.providers.are_one_daemon(own, request.provider):
+            raise ConfigError(
+                f"The profile '{request.profile}' belongs to the provider '{own}', which is the "
+                f"same daemon as '{request.provider}'.",
+                f"Leave 'provider: {request.provider}' out of the map, or make a profile of it.",
+            )
+
+    def _words(self) -> set[str]:
+        """What a hard map takes for a machine's name and is the name of something else."""
+        providers = self.opts.get("providers") or {}
+        return {DRIVER, *providers, *(driver for entry in providers.values() for driver in entry)}
+
+    def _made(
+        self,
+        machine: Mapping[str, Any],
+        request: Request,
+        secrets: Secrets,
+        given: GivenPair,
+        told: CloudEvents,
+    ) -> Clone:
+        enrols = request.deploy.enabled and request.deploy.bootstrap != "none"
+
+        def watch(stage: str, _elapsed: float, clone: Clone) -> None:
+            if stage == "addressed" and enrols:
+                told.deploying(deploy_kwargs(self.opts, machine, request, clone))
+            elif stage == "enrolled":
+                told.deploy_script(clone)
+            elif stage == "ready":
+                given.in_use = True
+
+        host = self.side.host(request.host, request.url)
+        outcome = provision.create(host, request, secrets, given, watch)
+        if outcome.error is not None:
+            raise outcome.error
+        assert outcome.clone is not None
+        return outcome.clone
+
+    # --- living -----------------------------------------------------------------------
+
+    def destroy(self, name: str) -> dict[str, Any]:
+        """
+        Destroy one clone and remove its key: the one on its record, and no other.
+
+        A machine that is gone already counts as destroyed: where two providers name one
+        daemon, the core asks for each of them.
+
+        :return: CLONE as it was. Empty where the core, which goes by names, would go on to
+            remove a key that is not this machine's; the machine is gone all the same.
+        :raises KvmCloneError: It is still there, or may be, and so is its key.
+        """
+        if self.opts.get("hard"):
+            map_files.require_shape(self.opts, self.side.catalogue.profiles)
+            self._refuse_mistaken(name)
+        host, clone = self._found(name)
+        if clone is None:
+            self._require_gone(name)
+        else:
+            with CloudEvents(self.opts, {"name": name}) as told:
+                told.destroying()
+                try:
+                    clone = destroy(host, name)
+                except NotFound:
+                    pass  # somebody else was faster
+                self.side.keys.take_back(clone.minion.id or name, clone.minion.fingerprint)
+                told.destroyed()
+        self._forget(name)
+        others = cloud_keys.touched_by_core(self.opts, name)
+        # Without a key of ours on its record, the one of its name was accepted by hand for it.
+        by_hand = clone is not None and not clone.minion.fingerprint and others == [name]
+        if others and not by_hand:
+            log.warning(
+                "'%s' is gone. salt-cloud is not told so, since it would remove the key of %s, "
+                "which is not that machine's",
+                name,
+                " or ".join(others),
+            )
+            return {}
+        return clone.as_dict() if clone else {"name": name, "stage": "destroying"}
+
+    def _require_gone(self, name: str) -> None:
+        """:raises KvmCloneError: Another host may have it, and cannot be asked or read."""
+        self.side.everywhere.require_all_known()
+        try:
+            self.side.everywhere.find(name)
+        except HostUnreachable:
+            raise
+        except KvmCloneError as error:
+            log.debug("%s", error)
+
+    def _refuse_mistaken(self, name: str) -> None:
+        """
+        A hard map finds one machine to be too much, and has everything destroyed that is called
+        like it, like its provider, or like the driver, wherever that is.
+
+        :raises InvalidName: The name means something else as well.
+        :raises ConfigError: Machines of several providers have it; or something cannot be read,
+            so that it may be too much only because of that.
+        """
+        self.side.everywhere.require_all_known()
+        if name in self._words():
+            raise InvalidName(
+                f"A hard map would take the machine '{name}' for the provider or driver of that "
+                "name.",
+                f"Destroy it by itself: salt-run kvmclone.destroy {name}",
+            )
+        having = []
+        for alias in sorted(self.opts.get("providers") or {}):
+            try:
+                if name in Asked(self.opts, f"{alias}:{DRIVER}").nodes():
+                    having.append(alias)
+            except KvmCloneError:
+                continue  # nor does the core list anything of it
+        if len(having) > 1:
+            raise ConfigError(
+                f"Several providers have a machine '{name}': {', '.join(having)}. A hard map "
+                "would destroy all of them.",
+                f"Destroy the one you mean on its host: kvm_clone.destroy {name}",
+            )
+
+    def _found(self, name: str) -> tuple[KvmHost, Clone | None]:
+        """The active provider's host (or whichever has it, where none is active), and the clone."""
+        try:
+            if not self.alias:
+                return self.side.find(name)
+            return self.host, self.host.show(name)
+        except NotFound:
+            return self.host, None
+
+    def power(self, name: str, action: str) -> dict[str, Any]:
+        """``start``, ``stop`` or ``reboot`` one clone; answers with it as it is then."""
+        return self._node(self.host.power(name, action), full=True)
+
+    def show(self, name: str) -> dict[str, Any]:
+        """One clone as it is now."""
+        node = self._node(self.host.show(name), full=True)
+        if "cloud.cache_node" in self.utils and self.opts.get("update_cachedir"):
+            self.utils["cloud.cache_node"](node, f"{self.alias}:{DRIVER}", self.opts)
+        return node
+
+    def adopt(self, name: str, base_domain: str) -> dict[str, Any]:
+        """A clone of Salt's own driver becomes one of ours; answers with it as it is."""
+        return self._node(self.host.adopt(check(name), base_domain), full=True)
+
+    # --- listing ----------------------------------------------------------------------
+
+    @property
+    def host(self) -> KvmHost:
+        """The host of the active provider."""
+        return self.side.host(*self.providers.way(self.alias))
+
+    def nodes(self, full: bool = False) -> dict[str, Any]:
+        """
+        The clones of the active provider, as salt-cloud's tables want them; never a base, and
+        never somebody else's machine: a hard map (-H) destroys whatever is listed and not in it.
+
+        :param full: With the whole CLONE as well.
+        """
+        try:
+            mine = [
+                clone
+                for clone in self.host.list_clones()
+                if self.providers.lists(self.alias, clone)
+            ]
+        except KvmCloneError as error:
+            # The core leaves out a provider that fails and says so to nobody.
+            log.error("The provider '%s' is not listed. %s", self.alias, error)
+            raise
+        listed = {clone.name: self._node(clone, full) for clone in mine}
+        if full and self.opts.get("update_cachedir"):
+            self.utils["cloud.cache_node_list"](listed, self.alias, self.opts)
+        return listed
+
+    def bases(self) -> list[dict[str, Any]]:
+        """The machines of the active provider that could be cloned."""
+        return self.host.bases()
+
+    def images(self) -> dict[str, Any]:
+        """``--list-images``: what ``base_domain`` may name."""
+        return {base["name"]: base for base in self.bases()}
+
+    def sizes(self) -> dict[str, Any]:
+        """``--list-sizes``: a clone has its base's, unless ``cpus`` and ``memory`` say more."""
+        return {
+            base["name"]: {key: base[key] for key in ("name", "cpus", "memory")}
+            for base in self.bases()
+        }
+
+    def locations(self) -> dict[str, Any]:
+        """``--list-locations``: one provider is one KVM host."""
+        minion, url = self.providers.way(self.alias)
+        return {minion or url: {"name": minion or url, "host": minion, "url": url}}
+
+    def _node(self, clone: Clone, full: bool) -> dict[str, Any]:
+        return {
+            **(clone.as_dict() if full else {}),
+            "id": clone.uuid,
+            "image": clone.base,
+            "size": "",
+            "state": STATES.get(clone.state, clone.state),
+            "private_ips": [],
+            "public_ips": [address.address for address in clone.addresses],
+        }
+
+    # --- salt-cloud's cache -----------------------------------------------------------
+
+    def _cache_made(self, machine: Mapping[str, Any], clone: Clone) -> None:
+        if not self.opts.get("update_cachedir"):
+            return
+        provider = f"{self.alias}:{DRIVER}"
+        profile = str(machine.get("profile") or "")
+        self.utils["cloud.cachedir_index_add"](clone.name, profile, DRIVER, provider)
+        self.utils["cloud.cache_node"](self._node(clone, full=True), provider, self.opts)
+
+    def _forget(self, name: str) -> None:
+        if self.opts.get("update_cachedir"):
+            self.utils["cloud.cachedir_index_del"](name)
+            self.utils["cloud.delete_minion_cachedir"](name, self.alias, self.opts)

@@ -1,0 +1,105 @@
+"""
+salt-cloud's providers, as its core and we know them, and whose machine a clone is shown as.
+
+Each clone is listed by one provider: a hard map (-H) destroys whatever a provider lists and the
+map does not name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from saltext.kvmclone.config.sections import DRIVER
+from saltext.kvmclone.errors import ConfigError, ForeignDomain, KvmCloneError, NotFound
+from saltext.kvmclone.hosts import daemons
+from saltext.kvmclone.master.all_hosts import Way, way_of
+from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.model.clone import Clone
+
+
+class CloudProviders:
+    """
+    The providers of one call of salt-cloud's core.
+
+    :param opts: salt-cloud's configuration.
+    :param side: The master that salt-cloud works for.
+    """
+
+    def __init__(self, opts: Mapping[str, Any], side: Master) -> None:
+        self.opts = opts
+        self.side = side
+        self._compared: dict[tuple[str, str], bool] = {}
+
+    def lists(self, alias: str, clone: Clone) -> bool:
+        """
+        Each clone is listed by one provider, however many name its daemon: that of its profile,
+        or the first by name where that is not known or has no such machine.
+        """
+        own = self.of_profile(clone.profile)
+        if own == alias:
+            return True
+        if not own:
+            known = self.opts.get("providers") or {}
+            before = [name for name in sorted(known) if DRIVER in known[name] and name < alias]
+            return not any(self.are_one_daemon(name, alias) for name in before)
+        try:
+            if self.way(own) == self.way(alias):
+                return False
+            # Two spellings of one daemon, or a profile that has moved since.
+            if self.side.host(*self.way(own)).show(clone.name).uuid != clone.uuid:
+                return True
+            return not self.are_one_daemon(own, alias)
+        except (NotFound, ForeignDomain):
+            return True
+        except KvmCloneError:
+            return False
+
+    def are_one_daemon(self, one: str, other: str) -> bool:
+        """Whether two providers name one daemon, in whatever spelling."""
+        pair = (one, other)
+        if pair not in self._compared:
+            self._compared[pair] = self._compare(one, other)
+        return self._compared[pair]
+
+    def _compare(self, one: str, other: str) -> bool:
+        try:
+            ways = [self.way(alias) for alias in (one, other)]
+        except ConfigError:  # nothing is listed of it
+            return False
+        if ways[0] == ways[1]:
+            return True
+        hosts = [(str(way), self.side.host(*way)) for way in ways]
+        return len(daemons.group(hosts).groups) == 1
+
+    def of_profile(self, profile: str) -> str:
+        """The provider of a profile, also of one with problems: its machines are not another's."""
+        own = self.side.catalogue.problems.provider_of.get(profile, "")
+        there = own in self.side.catalogue.providers or DRIVER in self._of_the_core(own)
+        return own if there else ""
+
+    def _of_the_core(self, alias: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = (self.opts.get("providers") or {}).get(alias, {})
+        return found
+
+    def keys(self, alias: str) -> dict[str, Any]:
+        """
+        The keys of a provider. By the core's own word first: its providers may come from pillar
+        or from a call, and then stand in no file.
+
+        :raises ConfigError: There is no such provider, or something is wrong with it: the core
+            passes over that.
+        """
+        self.side.catalogue.problems.require_provider(alias)
+        core = self._of_the_core(alias).get(DRIVER)
+        keys = core or self.side.catalogue.providers.get(alias)
+        if not keys:
+            raise ConfigError(
+                f"There is no provider '{alias}' of the driver '{DRIVER}'.",
+                "See what there is: salt-cloud --list-providers",
+            )
+        return dict(keys)
+
+    def way(self, alias: str) -> Way:
+        """Which minion's, or what url: a provider's daemon."""
+        return way_of(self.keys(alias))

@@ -1,0 +1,295 @@
+"""
+What is prepared and checked for a new minion, on a master or on a KVM host by itself.
+
+:class:`Enroller` is the :class:`.master_side.MasterSide`: it makes and accepts the key,
+renders the deploy script, collects the files, and verifies the answer. What it collects
+leaves the master only sealed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+import yaml
+
+from saltext.kvmclone.config.catalogue import Catalogue
+from saltext.kvmclone.errors import ConfigError
+from saltext.kvmclone.guest import login_key
+from saltext.kvmclone.guest.salt_minion import Enrolment, GuestFile
+from saltext.kvmclone.master import verify
+from saltext.kvmclone.master.keys import KeyPair, MinionKeys, generate
+from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.record import Minion
+from saltext.kvmclone.model.request import Request, Secrets
+from saltext.kvmclone.reactor import intake
+
+#: Salt's own bootstrap script, which takes ``-c DIR``.
+BOOTSTRAP = "bootstrap-salt"
+
+#: What an expression in a template may raise, besides the template's own errors.
+_SCRIPT_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+class Enroller:
+    """
+    What the runner's master does for a new minion: see :class:`.master_side.MasterSide`.
+
+    :param opts: The master's configuration.
+    :param keys: The master's minion keys.
+    """
+
+    def __init__(self, opts: Mapping[str, Any], keys: MinionKeys) -> None:
+        self.opts = opts
+        self.keys = keys
+
+    @property
+    def is_its_master(self) -> bool:
+        """Whoever asks here wants a minion of this master."""
+        return True
+
+    def require_free(self, minion_id: str) -> None:
+        """See :meth:`.keys.MinionKeys.require_free`."""
+        self.keys.require_free(minion_id)
+
+    def generate(self, bits: int) -> KeyPair:
+        """See :func:`.keys.generate`."""
+        return generate(bits)
+
+    def fingerprint(self, public: str) -> str:
+        """See :meth:`.keys.MinionKeys.fingerprint`."""
+        return self.keys.fingerprint(public)
+
+    def accept(self, minion_id: str, public: str, name: str, host: str) -> None:
+        """See :meth:`.keys.MinionKeys.accept`."""
+        self.keys.accept(minion_id, public, name, host)
+
+    def remove(self, minion_id: str, fingerprint: str) -> bool:
+        """See :meth:`.keys.MinionKeys.remove`."""
+        return self.keys.remove(minion_id, fingerprint)
+
+    def settle(self, minion_id: str) -> None:
+        """See :meth:`.keys.MinionKeys.settle`."""
+        self.keys.settle(minion_id)
+
+    def verify(self, minion_id: str, uuid: str) -> Minion:
+        """Wait for ``test.version`` from the machine with that uuid."""
+        verified = verify.verify(self.opts, minion_id, uuid)
+        return Minion(id=minion_id, version=verified.version, verified_by=verified.by)
+
+    def becomes_ready(self, minion_id: str, uuid: str) -> None:
+        """See :func:`.intake.expect_highstate`."""
+        intake.expect_highstate(self.opts, minion_id, uuid)
+
+    def start_action(self, minion_id: str, function: str) -> str:
+        """See :func:`.verify.run`."""
+        return verify.run(self.opts, minion_id, function)
+
+    def prepare(self, request: Request, secrets: Secrets) -> None:
+        """
+        Everything that can be wrong with what goes into the guest, before anything is made.
+
+        :raises ConfigError: A script or file of the profile cannot be read or rendered.
+        :raises LoginFailed: The login key cannot be read, or not with its passphrase.
+        """
+        if request.deploy.make_master:
+            raise ConfigError(
+                f"'{request.name}' is to become a master (make_master), whose keys salt-cloud's "
+                "core makes.",
+                f"There: salt-cloud -p {request.profile or 'PROFILE'} {request.name}",
+            )
+        prepare(self.opts, request, secrets)
+
+    def enrolment(self, request: Request, secrets: Secrets, pair: Any) -> Enrolment:
+        """
+        Everything that goes into the guest.
+
+        :raises ConfigError: A script or file of the profile cannot be read or rendered.
+        """
+        enrolment = compose(self.opts, request, secrets, pair)
+        return dataclasses.replace(enrolment, remarks=_other_masters(enrolment))
+
+
+def on_this_host(
+    opts: Mapping[str, Any],
+    catalogue: Catalogue,
+    clone: Clone,
+    profile: str = "",
+    keys: Mapping[str, Any] | None = None,
+) -> tuple[Request, Enrolment]:
+    """
+    What ``kvm_clone.bootstrap`` on a KVM host puts into a clone, of this host's own profile.
+
+    The key pair is made here, so that its fingerprint is known to whoever accepts it; the
+    private half stands nowhere but in the guest.
+
+    :param opts: This minion's configuration.
+    :param catalogue: Its providers and profiles, from its cloud files and its pillar.
+    :param clone: As it is.
+    :param profile: Name of the profile; empty for the one it was made from, if that is known
+        here.
+    :param keys: Profile keys given as arguments.
+    :raises ConfigError: They do not name the master, or a script cannot be read.
+    :raises LoginFailed: The login key cannot be read.
+    """
+    given = {name: value for name, value in (keys or {}).items() if not name.startswith("__")}
+    if not profile and clone.profile:
+        catalogue.problems.require_profile(clone.profile)
+        profile = clone.profile if clone.profile in catalogue.profiles else ""
+    if profile:
+        given["profile"] = profile
+    request, secrets = catalogue.resolve_inline(clone.name, {"base_domain": clone.base, **given})
+    if not request.deploy.minion.get("master"):
+        raise ConfigError(
+            f"Nothing here says which master '{clone.name}' shall have.",
+            "Write it into the profile, on this host or in its pillar: minion: {master: ADDRESS}",
+        )
+    prepare(opts, request, secrets)
+    return request, compose(opts, request, secrets, generate(request.deploy.keysize))
+
+
+def prepare(opts: Mapping[str, Any], request: Request, secrets: Secrets) -> None:
+    """See :meth:`Enroller.prepare`."""
+    if secrets.private_key:
+        login_key.read(secrets.private_key, secrets.private_key_passphrase)
+    _script(opts, request, _configuration(request))
+    _files(request)
+
+
+def compose(opts: Mapping[str, Any], request: Request, secrets: Secrets, pair: Any) -> Enrolment:
+    """
+    Everything that goes into the guest.
+
+    :param opts: Configuration of the machine that read the profile; scripts see it.
+    :param pair: The minion's key pair.
+    :raises ConfigError: A script or file of the profile cannot be read or rendered.
+    """
+    deploy = request.deploy
+    config = _configuration(request)
+    script = _script(opts, request, config)
+    return Enrolment(
+        minion_id=request.minion_id,
+        minion_config=config,
+        grains=dict(deploy.grains),
+        private_key_pem=pair.private,
+        public_key_pem=pair.public,
+        fingerprint=MinionKeys(opts).fingerprint(pair.public),
+        bootstrap=deploy.bootstrap,
+        script_text=script,
+        script_named=bool(deploy.script or deploy.command),
+        is_bootstrap_script=BOOTSTRAP in script,
+        deploy_command=deploy.command,
+        script_args=deploy.script_args,
+        script_env=dict(deploy.script_env),
+        preflight_cmds=deploy.preflight_cmds,
+        inline_script=deploy.inline_script,
+        files=tuple(_files(request)),
+        secrets=secrets,
+    )
+
+
+def _other_masters(enrolment: Enrolment) -> tuple[str, ...]:
+    """What is left to do where the minion has several masters: only this one has its key."""
+    masters = enrolment.minion_config.get("master")
+    if not isinstance(masters, (list, tuple)) or len(masters) < 2:
+        return ()
+    return (
+        f"This master accepted the key of '{enrolment.minion_id}'; of its masters "
+        f"({', '.join(map(str, masters))}) the others have yet to. There: "
+        f"salt-key -f {enrolment.minion_id} must show {enrolment.fingerprint}; then "
+        f"salt-key -a {enrolment.minion_id}",
+    )
+
+
+def _configuration(request: Request) -> dict[str, Any]:
+    return {**request.deploy.minion, "id": request.minion_id}
+
+
+def _script(opts: Mapping[str, Any], request: Request, config: Mapping[str, Any]) -> str:
+    """The rendered deploy script; empty where none is needed, or found and none was named."""
+    if request.deploy.bootstrap == "keys":
+        return ""
+    name = request.deploy.script or BOOTSTRAP
+    folders = _search_path(opts)
+    path = _find_script(name, folders)
+    if not path:
+        if request.deploy.script:
+            raise ConfigError(
+                f"The deploy script '{name}' was not found in {', '.join(folders)}.",
+                "Put it into cloud.deploy.d beside the configuration, or give its full path as "
+                "'script:'.",
+            )
+        return ""
+    machine = {
+        "name": request.name,
+        "profile": request.profile,
+        "provider": request.provider,
+        "driver": "libvirt",
+    }
+    try:
+        with open(path, encoding="utf-8") as source:
+            template = jinja2.Environment(  # noqa: S701 - a shell script, not HTML
+                undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+            ).from_string(source.read())
+        return template.render(vm=machine, opts=opts, minion=yaml.safe_dump(dict(config)))
+    except (OSError, jinja2.TemplateError, *_SCRIPT_FAULTS) as error:
+        raise ConfigError(
+            f"The deploy script '{path}' cannot be rendered: {error}",
+            "In a script, 'vm', 'opts' and 'minion' are in reach; {% raw %} keeps braces.",
+        ) from error
+
+
+def _search_path(opts: Mapping[str, Any]) -> list[str]:
+    folder = os.path.dirname(str(opts.get("conf_file") or "/etc/salt/master"))
+    configured = opts.get("deploy_scripts_search_path") or ["cloud.deploy.d"]
+    if isinstance(configured, str):
+        configured = [configured]
+    import salt.cloud  # noqa: PLC0415 - only its folder is wanted, and only here
+
+    own = os.path.join(os.path.dirname(os.path.abspath(salt.cloud.__file__)), "deploy")
+    return [*(os.path.join(folder, entry) for entry in configured), own]
+
+
+def _find_script(name: str, folders: list[str]) -> str:
+    candidates = [
+        os.path.join(folder, name) for folder in ([""] if os.path.isabs(name) else folders)
+    ]
+    for candidate in candidates:
+        for path in (candidate, candidate + ".sh"):
+            if os.path.isfile(path):
+                return path
+    return ""
+
+
+def _files(request: Request) -> list[GuestFile]:
+    """The files of ``file_map``; a folder is taken with everything in it."""
+    return [
+        _file(source, destination)
+        for local, target in request.deploy.file_map.items()
+        for source, destination in _paths(local, target)
+    ]
+
+
+def _paths(local: str, target: str) -> list[tuple[str, str]]:
+    """Every file that an entry of ``file_map`` means, with its path in the guest."""
+    if not os.path.isdir(local):
+        return [(local, target)]
+    sources = [
+        os.path.join(folder, file) for folder, _folders, files in os.walk(local) for file in files
+    ]
+    return [(source, os.path.join(target, os.path.relpath(source, local))) for source in sources]
+
+
+def _file(source: str, destination: str) -> GuestFile:
+    try:
+        with open(source, "rb") as handle:
+            content = handle.read()
+    except OSError as error:
+        raise ConfigError(
+            f"file_map: '{source}' cannot be read: {error.strerror}.",
+            "The left side of file_map is a path on the master.",
+        ) from error
+    return GuestFile(destination, content, os.stat(source).st_mode & 0o777)

@@ -1,0 +1,369 @@
+"""
+The master's side of everything: which hosts there are, where a clone is, many at once.
+
+The runner and the salt-cloud driver are thin doors over this room. It reads the
+configuration once, speaks to hosts through :class:`.interfaces.KvmHost`, and answers
+with :class:`.provision.Outcome`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.config import cloud_files, map_files
+from saltext.kvmclone.config.catalogue import Catalogue
+from saltext.kvmclone.errors import (
+    AlreadyExists,
+    ConfigError,
+    HostUnreachable,
+    KvmCloneError,
+    NotFound,
+)
+from saltext.kvmclone.hosts import gc as collect
+from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.hosts.provision import Outcome
+from saltext.kvmclone.hosts.remote import RemoteHost
+from saltext.kvmclone.inventory.unfinished import KEPT, Leftover, Unfinished
+from saltext.kvmclone.master import at_once, drawing, progress
+from saltext.kvmclone.master.all_hosts import AllHosts, with_failures
+from saltext.kvmclone.master.enrolment import Enroller
+from saltext.kvmclone.master.keys import MinionKeys
+from saltext.kvmclone.model.clone import Clone, from_dict
+from saltext.kvmclone.model.names import check
+from saltext.kvmclone.model.record import DESTROYING, Minion
+from saltext.kvmclone.model.request import Request, Secrets
+
+
+class Master:
+    """
+    Everything that one runner call needs.
+
+    :param opts: The master's configuration.
+    """
+
+    def __init__(self, opts: Mapping[str, Any]) -> None:
+        self.opts = opts
+        self.keys = MinionKeys(opts)
+        self.enroller = Enroller(opts, self.keys)
+        self.started = time.monotonic()
+
+    @functools.cached_property
+    def catalogue(self) -> Catalogue:
+        """
+        Providers and profiles, read when they are first needed. Of what is wrong with some of
+        them a warning is given; who uses those gets an error.
+        """
+        found = cloud_files.read(self.opts)
+        progress.configuration(found.problems.found)
+        return found
+
+    # --- hosts ------------------------------------------------------------------------
+
+    def host(self, minion_id: str, url: str) -> KvmHost:
+        """The KVM host that a provider means: its minion, or ``url`` driven from here."""
+        return RemoteHost(self.opts, minion_id, url) if minion_id else LocalHost(url)
+
+    @functools.cached_property
+    def everywhere(self) -> AllHosts:
+        """All hosts of the configuration at once."""
+        return AllHosts(self.catalogue, self.host)
+
+    def hosts(self) -> list[tuple[str, KvmHost]]:
+        """Every host of the configuration once, with the name to call it by."""
+        return self.everywhere.hosts()
+
+    # --- making -----------------------------------------------------------------------
+
+    def resolve(
+        self, profile: str, name: Any, overrides: Mapping[str, Any]
+    ) -> tuple[Request, Secrets, KvmHost]:
+        """
+        The request of one clone and the host that will make it.
+
+        :raises InvalidName: And the others of :meth:`.catalogue.Catalogue.resolve`.
+        """
+        request, secrets = self.catalogue.resolve(profile, name, overrides)
+        return request, secrets, self.host(request.host, request.url)
+
+    def plan(self, profile: str, name: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """PLAN of one clone; where it cannot even be planned, the name with the error."""
+        try:
+            request, _secrets, host = self.resolve(profile, name, overrides)
+            found = host.plan(request)
+            return {**found, "warnings": [*found["warnings"], *self._elsewhere()]}
+        except KvmCloneError as error:
+            return Outcome(str(name), "", None, error).as_dict()
+
+    def create(
+        self, profile: str, wanted: Sequence[Any], overrides: Mapping[str, Any]
+    ) -> list[Outcome]:
+        """
+        Make clones, several at once; each succeeds or fails by itself.
+
+        :param wanted: Their names.
+        :raises ConfigError: No name, or one of them twice; nothing was made.
+        """
+        if not wanted:
+            raise ConfigError(
+                "No name was given.", f"salt-run kvmclone.create {profile} NAME [NAME…]"
+            )
+        twice = sorted({str(name) for name in wanted if list(wanted).count(name) > 1})
+        if twice:
+            raise ConfigError(f"Named twice: {', '.join(twice)}.", "Name each clone once.")
+
+        def one(name: Any) -> Outcome:
+            return self._create(profile, name, overrides)
+
+        if len(wanted) == 1:
+            return [one(wanted[0])]
+        return at_once.each(one, wanted)
+
+    def map(self, file: Any) -> list[Outcome]:
+        """
+        Make the machines of a map that are not there yet, several at once.
+
+        :raises ConfigError: The map is wrong, or one of its machines cannot be; nothing was made.
+        """
+        wanted = map_files.read(self.opts, file)
+        refused = []
+        for profile, name, keys in wanted:
+            try:
+                self.resolve(profile, name, keys)
+            except KvmCloneError as error:
+                refused.append(Outcome(str(name), "", None, error))
+        if refused:
+            return refused
+
+        def one(entry: tuple[str, Any, dict[str, Any]]) -> Outcome:
+            outcome = self._create(*entry)
+            error = outcome.error
+            if isinstance(error, AlreadyExists) and error.clone:
+                there = from_dict(error.clone)
+                if there.profile == entry[0]:
+                    return Outcome(there.name, there.stage, there)
+            return outcome
+
+        return at_once.each(one, wanted)
+
+    def _create(self, profile: str, name: Any, overrides: Mapping[str, Any]) -> Outcome:
+        try:
+            at_once.require_no_interrupt(name)
+            request, secrets, host = self.resolve(profile, name, overrides)
+        except KvmCloneError as error:
+            return Outcome(str(name), "", None, error)
+        return self._told(
+            request,
+            provision.create(host, request, secrets, self.enroller, self._watcher(request)),
+        )
+
+    def _told(self, request: Request, outcome: Outcome) -> Outcome:
+        """The outcome, after a failure was told on the bus."""
+        if outcome.error is not None:
+            elapsed = time.monotonic() - self.started
+            where = request.host or request.url
+            reached = {"stage": outcome.stage, "error": outcome.error.type}
+            self._fire(request.name, "failed", request.profile, where, elapsed, **reached)
+        elif outcome.clone is not None:
+            return self._outcome(outcome.clone)
+        return outcome
+
+    # --- living -----------------------------------------------------------------------
+
+    def find(self, name: Any) -> tuple[KvmHost, Clone]:
+        """
+        The host that holds a clone, and the clone; see :meth:`.all_hosts.AllHosts.find`.
+
+        :raises Renamed: It has another name now.
+        """
+        check(name)
+        at_once.require_no_interrupt(name)
+        try:
+            return self.everywhere.find(name)
+        except NotFound:
+            told, failed = self.everywhere.look(lambda host: host.list_clones())
+            if failed:
+                raise HostUnreachable(
+                    f"Whether '{name}' was renamed cannot be told; not asked: {', '.join(failed)}",
+                    "Repeat this when the host is back.",
+                ) from None
+            collect.require_not_renamed(name, self.keys.ids_of(name), told.values())
+            raise
+
+    def destroy(self, name: Any, force: bool = False) -> Outcome:
+        """
+        Destroy one clone, then remove its key: exactly the one on its record.
+
+        A clone that is gone already may have left its key: that goes, too.
+
+        :param force: Also remove the key where a host that may have the clone is down.
+        """
+        try:
+            with interrupts.work(str(name), "the destroy", deferred=False):
+                host, clone = self.find(name)
+                destroyed = collect.destroy(host, name)
+                self.keys.take_back(clone.minion.id or name, clone.minion.fingerprint)
+        except interrupts.Interrupt:
+            return Outcome(str(name), "", None, at_once.half_destroyed(name))
+        except (NotFound, HostUnreachable) as error:
+            left = self._left_key(str(name), error, force)
+            return left or Outcome(str(name), "", None, error)
+        except KvmCloneError as error:
+            return Outcome(str(name), "", None, error)
+        self._fire(name, "destroyed", clone.profile, clone.host, 0.0)
+        return self._outcome(destroyed)
+
+    def _left_key(self, name: str, error: KvmCloneError, force: bool) -> Outcome | None:
+        """
+        Remove the key of a clone that cannot be found, if it is one that we accepted.
+
+        :param error: Why it cannot be found: no host has it, or one that may does not answer.
+        """
+        ids = self.keys.ids_of(name)
+        down = isinstance(error, HostUnreachable)
+        if down and not force:
+            if ids:
+                error.hint += (
+                    " Its key stays meanwhile; without the host, this removes it: "
+                    f"salt-run kvmclone.destroy {name} force=True"
+                )
+            return None
+        if not [one for one in ids if self.keys.take_back(one, self.keys.remembered(one))]:
+            return None
+        warning = f"'{name}' was not found; its key was removed from the master."
+        if down:
+            warning = (
+                f"Only the key of '{name}' was removed from the master. {error.message} When that "
+                f"is back: salt-run kvmclone.destroy {name}"
+            )
+        self._fire(name, "destroyed", "", "", 0.0)
+        gone = Clone(name, "", "", "", "", "", "", DESTROYING, warnings=(warning,))
+        return Outcome(name, gone.stage, gone)
+
+    def resume(self, name: Any) -> Outcome:
+        """Go on with a create that failed and was kept, or whose worker died."""
+        try:
+            host, clone = self.find(name)
+            request, _secrets = self._as_before(clone, {})
+
+            def resolve(item: Unfinished) -> tuple[Request, Secrets]:
+                return self._as_before(clone, item.overrides)
+
+            watcher = self._watcher(request)
+            outcome = provision.resume(host, name, resolve, self.enroller, watcher)
+        except KvmCloneError as error:
+            return Outcome(str(name), "", None, error)
+        return self._told(request, outcome)
+
+    def _as_before(self, clone: Clone, overrides: Mapping[str, Any]) -> tuple[Request, Secrets]:
+        """
+        What a clone was asked to be, as its profile says it now.
+
+        :raises ConfigError: It was made without a profile, so the master does not know.
+        """
+        if not clone.profile:
+            raise ConfigError(
+                f"'{clone.name}' was made without a profile, so the master does not know what it "
+                "was to become.",
+                f"On its host: salt {clone.host} kvm_clone.resume {clone.name}",
+            )
+        return self.catalogue.resolve(clone.profile, clone.name, overrides)
+
+    def power(self, name: Any, action: str) -> Outcome:
+        """``start``, ``stop`` or ``reboot`` one clone."""
+        return self._on_clone(name, lambda host, _clone: host.power(name, action))
+
+    def show(self, name: Any) -> Outcome:
+        """One clone as it is now."""
+        return self._on_clone(name, lambda _host, clone: clone)
+
+    def _on_clone(self, name: Any, work: Callable[[KvmHost, Clone], Clone]) -> Outcome:
+        try:
+            clone = work(*self.find(name))
+        except KvmCloneError as error:
+            return Outcome(str(name), "", None, error)
+        return self._outcome(clone)
+
+    def _outcome(self, clone: Clone) -> Outcome:
+        """The outcome of what went well although other sections may have problems."""
+        warned = dataclasses.replace(clone, warnings=(*clone.warnings, *self._elsewhere()))
+        return Outcome(clone.name, clone.stage, warned)
+
+    def _elsewhere(self) -> tuple[str, ...]:
+        return self.catalogue.problems.elsewhere()
+
+    def listing(self) -> dict[str, Any]:
+        """Every clone of every host; a host that fails is named, the others still list."""
+        return self.everywhere.listing()
+
+    # --- care -------------------------------------------------------------------------
+
+    def gc(self, name: str, apply: bool, force: bool) -> dict[str, Any]:
+        """
+        List, or remove, what dead workers left, with the keys of minions never finished.
+
+        While a host cannot be asked, or a provider cannot be read, nothing is removed.
+        """
+
+        def remove_key(minion: Minion) -> bool:
+            return self.keys.take_back(minion.id, minion.fingerprint)
+
+        def look(host: KvmHost, apply: bool) -> list[Leftover]:
+            return collect.collect(host, name, apply, force, remove_key)
+
+        told, failed = self.everywhere.look(lambda host: look(host, False))
+        told = self.everywhere.once(told)
+        if not failed and (error := self.catalogue.problems.forbidding_gone()):
+            failed = {"configuration": error.as_dict()}
+        if failed:
+            why = f"stays while this cannot be asked or read: {', '.join(failed)}"
+            told = {
+                label: [
+                    row if row.kind == KEPT else row.stays(f"{row.reason}; {why}") for row in rows
+                ]
+                for label, rows in told.items()
+            }
+        elif apply:
+            told, failed = self.everywhere.look(lambda host: look(host, True))
+            told = self.everywhere.once(told)
+        found = [leftover.as_dict() for some in told.values() for leftover in some]
+        stuck = apply and any(leftover.is_stuck for some in told.values() for leftover in some)
+        return with_failures({"leftovers": found, "retcode": int(stuck)}, failed, "errors")
+
+    def capacities(self) -> dict[str, Any]:
+        """What every host has and what of it is free; one that fails is told with its error."""
+        return self.everywhere.capacities()
+
+    def tree(self) -> dict[str, Any]:
+        """Bases and their clones over all hosts."""
+        answer = self.everywhere.tree()
+        if sys.stderr.isatty():
+            print(drawing.draw(answer), file=sys.stderr, flush=True)
+        return answer
+
+    def doctor(self) -> dict[str, Any]:
+        """What is not as it should be, on every host; ``retcode`` 1 for more than notes."""
+        return self.everywhere.doctor()
+
+    # --- telling ----------------------------------------------------------------------
+
+    def _watcher(self, request: Request) -> provision.Watcher:
+        def watch(stage: str, elapsed: float, clone: Clone) -> None:
+            self._fire(request.name, stage, request.profile, clone.host, elapsed)
+            progress.progress(request.name, stage, elapsed, clone)
+
+        return watch
+
+    def _fire(
+        self, name: str, word: str, profile: str, host: str, elapsed: float, **more: Any
+    ) -> None:
+        """What became of one clone, for whoever listens to the master's bus."""
+        data = {"name": name, "host": host, "profile": profile, "stage": word, "elapsed": elapsed}
+        progress.fire(self.opts, f"{name}/{word}", {**data, **more})

@@ -1,0 +1,58 @@
+"""
+What a master tells of its work: events on its bus, and lines to a person at a terminal.
+
+Only the master's own processes fire these; what a minion sends under such a tag means nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import salt.utils.event
+
+from saltext.kvmclone.config.validate import Problem
+from saltext.kvmclone.model.clone import Clone
+
+log = logging.getLogger(__name__)
+
+
+def fire(opts: Mapping[str, Any], word: str, data: Mapping[str, Any]) -> None:
+    """
+    Fire ``salt/kvm_clone/WORD`` on the master's bus.
+
+    :param word: ``NAME/STAGE`` for what became of a clone.
+    """
+    with salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=False) as bus:
+        if not bus.fire_event(dict(data), f"salt/kvm_clone/{word}"):
+            log.warning("the event %s could not be fired", word)
+
+
+#: What was said of the configuration in this process: the reactor's worker reads it at each bell.
+_said: set[str] = set()
+
+
+def configuration(problems: Iterable[Problem]) -> None:
+    """Warn once of each section that is wrong, and will be refused only where it is used."""
+    news = [text for text in dict.fromkeys(map(str, problems)) if text not in _said]
+    _said.update(news)
+    for text in news:
+        log.warning("the configuration of kvm_clone: %s", text)
+    if news and sys.stderr.isatty():
+        count = "One problem" if len(news) == 1 else f"{len(news)} problems"
+        words = f"{count} in the configuration; what does not use these sections works."
+        print(f"{words} See: salt-run kvmclone.profiles", file=sys.stderr, flush=True)
+
+
+def progress(name: str, stage: str, elapsed: float, clone: Clone) -> None:
+    """One line per stage for a person at a terminal; scripts see the answer alone."""
+    if not sys.stderr.isatty():
+        return
+    detail = {
+        "cloned": f"from {clone.base} ({clone.strategy})",
+        "addressed": clone.address,
+        "ready": f"test.version {clone.minion.version}",
+    }.get(stage, "")
+    print(f"{name}: {stage:<10}{elapsed:6.1f} s  {detail}".rstrip(), file=sys.stderr, flush=True)

@@ -1,0 +1,156 @@
+"""
+One question to one minion over a Salt job, of which only its own answer counts.
+
+What arrives on the bus under the job's tag may be anybody's (see :mod:`.signed_answers`), so it is
+not the first answer that is taken but the first that is proven. Whether a minion still works on a
+question is a question like any other: neither a liar nor a lost answer decides that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import salt.client
+import salt.exceptions
+import salt.utils.event
+
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import HostUnreachable, heed_interrupt
+from saltext.kvmclone.master.keys import MinionKeys
+from saltext.kvmclone.system import signed_answers
+from saltext.kvmclone.system.signed_answers import Unproven
+
+#: Seconds that a minion gets for an answer.
+TIMEOUT = 20.0
+
+#: Seconds of silence after which it is asked whether it still works on a long one.
+SILENCE = 10.0
+
+#: Seconds that an answer may take from the end of its job to the bus.
+GRACE = 10.0
+
+#: Seconds for a proven answer after one that proves nothing: mostly the minion itself, whose
+#: modules are missing or old.
+DOUBT = 6.0
+
+#: The tag of the event that Salt's bus makes of a Ctrl-C which it has swallowed.
+SWALLOWED = "salt/event/exit"
+
+#: The function that tells whether a job still runs; for :func:`ask` with ``patient``.
+WORKING = "kvm_clone.working"
+
+
+def ask(
+    opts: Mapping[str, Any],
+    minion_id: str,
+    function: str,
+    arguments: Mapping[str, Any],
+    patient: bool = False,
+) -> Any:
+    """
+    What a minion answers.
+
+    :param opts: The master's configuration.
+    :param function: One that hands its answer to :func:`.signed_answers.answer`.
+    :param patient: Wait for as long as the minion says that it still works on it.
+    :raises HostUnreachable: It does not answer.
+    :raises Unproven: Something answered that need not be that minion.
+    """
+    with (
+        salt.client.get_local_client(mopts=opts) as client,
+        salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus,
+    ):
+        question = _Question(opts, client, bus, minion_id, function, arguments)
+        question.wait(SILENCE if patient else TIMEOUT)
+        while patient and not question.answers:
+            works = _Question(opts, client, bus, minion_id, WORKING, {"jid": question.jid})
+            said = works.wait(TIMEOUT, beside=question)  # the answer itself may come meanwhile
+            if question.answers or not said:
+                break
+            still_works = bool(said[0])
+            question.wait(SILENCE if still_works else GRACE)
+            if not still_works:
+                break
+        if question.answers:
+            return question.answers[0]
+        raise question.doubt or HostUnreachable(
+            f"The minion '{minion_id}' does not answer.",
+            f"Ask it: salt {minion_id} test.ping   There: systemctl status salt-minion",
+        )
+
+
+class _Question:
+    """A published job, and what was heard of it so far."""
+
+    def __init__(
+        self,
+        opts: Mapping[str, Any],
+        client: Any,
+        bus: Any,
+        minion_id: str,
+        function: str,
+        arguments: Mapping[str, Any],
+    ) -> None:
+        self.bus, self.minion_id = bus, minion_id
+        #: The proven answer, once it is there; it may well be None.
+        self.answers: list[Any] = []
+        #: What was said and proves nothing.
+        self.doubt: Unproven | None = None
+        public = MinionKeys(opts).accepted(minion_id)
+        if not public:
+            raise HostUnreachable(
+                f"The master has no accepted key for '{minion_id}'.",
+                f"Accept it: salt-key -a {minion_id}",
+            )
+        self.word, token = signed_answers.challenge(public, minion_id, function)
+        kwarg = {**arguments, "challenge": token}
+        try:
+            published = client.run_job(minion_id, function, kwarg=kwarg, tgt_type="list")
+        except salt.exceptions.SaltClientError as error:
+            heed_interrupt(error)
+            raise HostUnreachable(
+                f"The job for '{minion_id}' could not be published: {error}",
+                "Is the master running, and does this user own it? salt-run manage.status",
+            ) from error
+        self.jid = str((published or {}).get("jid", ""))
+        if not self.jid:
+            raise HostUnreachable(
+                f"The master published no job for '{minion_id}'.",
+                f"Does it know the minion? salt-key -f {minion_id}",
+            )
+
+    def wait(self, seconds: float, beside: _Question | None = None) -> list[Any]:
+        """
+        Listen for that long, to an earlier question, too; ends with a proven answer to one.
+
+        :return: The answer, in a list, or an empty one.
+        """
+        both = [self, *([beside] if beside else [])]
+        deadline = time.monotonic() + seconds
+        while not any(one.answers for one in both) and time.monotonic() < deadline:
+            interrupts.check()
+            event = self.bus.get_event(wait=0.5, tag="salt/job/", full=True, auto_reconnect=True)
+            if event and event["tag"] == SWALLOWED:
+                raise interrupts.Interrupt
+            for one in both if event else ():
+                if one.hear(event) and one is self:
+                    deadline = min(deadline, time.monotonic() + DOUBT)
+        return self.answers
+
+    def hear(self, event: Mapping[str, Any]) -> bool:
+        """Take an event that answers; says whether it was one that proves nothing."""
+        if event["tag"] != f"salt/job/{self.jid}/ret/{self.minion_id}":
+            return False
+        returned = event["data"].get("return")
+        try:
+            self.answers = [signed_answers.check(self.word, self.minion_id, returned)]
+        except Unproven as error:
+            first = self.doubt is None
+            self.doubt = error
+            if isinstance(returned, str):
+                # Anybody's words: none of them begins a line of a log.
+                error.hint += f" It said: {returned[:300]!r}"
+            return first
+        return False

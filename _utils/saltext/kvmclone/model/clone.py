@@ -1,0 +1,101 @@
+"""
+CLONE: what every door answers with about one clone. The shape is fixed in CONTRACT.md.
+
+Pure. Doors call :meth:`Clone.as_dict`; nothing inside the library passes the plain form.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from saltext.kvmclone.model.record import Minion
+
+
+@dataclass(frozen=True)
+class Address:
+    """
+    One address of a guest.
+
+    :param interface: Name of the interface in the guest where known, else the network.
+    :param address: Without prefix length.
+    :param family: ``ipv4`` or ``ipv6``.
+    :param prefix: Prefix length in bits, 0 where it is not known (``arp``).
+    :param source: Who said so: ``lease``, ``agent`` or ``arp``.
+    """
+
+    interface: str
+    mac: str
+    address: str
+    prefix: int
+    family: str
+    source: str
+
+
+@dataclass(frozen=True)
+class CloneDisk:
+    """One disk of a clone: its file and how it came to be (``overlay``, ``copy`` …)."""
+
+    target: str
+    path: str
+    format: str
+    strategy: str
+
+
+@dataclass(frozen=True)
+class Clone:
+    """
+    One clone, with the fields of CLONE in CONTRACT.md. Times are seconds.
+
+    :param host: What the host is called: its minion id, or its own host name.
+    :param state: libvirt's, in the words of :data:`.constants.STATES`.
+    :param stage: One of :data:`.record.STAGES`, or ``destroying``; empty for a foreign domain.
+    :param address: The one to use; empty where none is known.
+    :param drift: Its base changed since it was made.
+    :param timings: Seconds that each stage took.
+    """
+
+    name: str
+    uuid: str
+    host: str
+    base: str
+    profile: str
+    strategy: str
+    state: str
+    stage: str
+    address: str = ""
+    addresses: tuple[Address, ...] = ()
+    disks: tuple[CloneDisk, ...] = ()
+    minion: Minion = Minion()
+    warnings: tuple[str, ...] = ()
+    drift: bool = False
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """The profile keys that say what it was made from, and how."""
+        return {"base_domain": self.base, "clone_strategy": self.strategy}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plain form, lists instead of tuples, as JSON would give it."""
+        answer = dataclasses.asdict(self)
+        for key in ("addresses", "disks", "warnings"):
+            answer[key] = list(answer[key])
+        answer["timings"] = {stage: round(value, 3) for stage, value in self.timings.items()}
+        return answer
+
+
+def from_dict(data: dict[str, Any]) -> Clone:
+    """The clone that :meth:`Clone.as_dict` wrote, on the other side of a job."""
+
+    def known(cls: Any, values: dict[str, Any]) -> Any:
+        return cls(**{k: v for k, v in values.items() if k in cls.__dataclass_fields__})
+
+    values = dict(data)
+    values["addresses"] = tuple(known(Address, item) for item in data.get("addresses", []))
+    values["disks"] = tuple(known(CloneDisk, item) for item in data.get("disks", []))
+    values["minion"] = known(Minion, data.get("minion", {}))
+    values["warnings"] = tuple(data.get("warnings", []))
+    clone: Clone = known(Clone, values)
+    return clone

@@ -1,0 +1,327 @@
+"""
+What makes a domain itself: reading libvirt's domain XML into facts.
+
+Pure: lxml only. Nothing here decides; :mod:`.rewrite` changes the XML and
+:mod:`.planner` decides about disks.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from lxml import etree
+
+from saltext.kvmclone.model import derived_files
+from saltext.kvmclone.model.libvirt_xml import bytes_of, number, parse, text
+
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """
+    One ``<disk>`` of a definition.
+
+    :param target: Device name in the guest (``vda``).
+    :param device: ``disk``, ``cdrom``, ``floppy`` or ``lun``.
+    :param kind: The ``type`` attribute: ``file``, ``block``, ``volume``, ``network`` …
+    :param path: Source path; empty for a drive without a medium or another kind.
+    :param format: ``<driver type>``; ``raw`` where the definition names none, as libvirt
+        takes it.
+    :param readonly: The guest cannot write it.
+    :param shareable: Marked as meant for several guests at once.
+    :param encrypted: Has an ``<encryption>`` element.
+    :param transient: What the guest writes is gone when it stops.
+    :param sliced: The guest sees only a piece of the image, or of one that it stands on.
+    :param optional: The machine starts without the medium too (``startupPolicy``).
+    :param pool: Pool that a disk of kind ``volume`` names, ``volume`` its volume.
+    :param protocol: Protocol of a disk of kind ``network``.
+    :param backing: Paths that the definition itself says the image stands on, the last one
+        empty where it says that this is all; None where it leaves that to the image.
+    :param backing_formats: The format of each of these; empty where it names none.
+    :param data: Data file that the definition names for the image (``<dataStore>``).
+    :param initiator: Name under which it logs in to an iSCSI target.
+    :param serial: Serial number that the guest sees, ``wwn`` its world wide name.
+    """
+
+    target: str
+    device: str
+    kind: str
+    path: str
+    format: str
+    readonly: bool
+    shareable: bool
+    encrypted: bool
+    transient: bool = False
+    sliced: bool = False
+    optional: bool = False
+    pool: str = ""
+    volume: str = ""
+    protocol: str = ""
+    backing: tuple[str, ...] | None = None
+    backing_formats: tuple[str, ...] = ()
+    data: str = ""
+    initiator: str = ""
+    serial: str = ""
+    wwn: str = ""
+
+    @property
+    def named(self) -> str:
+        """Pool and volume of a disk of kind ``volume``; empty for another."""
+        return f"{self.pool}/{self.volume}" if self.volume else ""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """
+    One ``<interface>`` of a definition.
+
+    :param kind: The ``type`` attribute: ``network``, ``bridge`` …
+    :param source: Name of the network or bridge; empty where the kind has neither.
+    :param mac: MAC address, lower case; empty where the definition has none.
+    :param teamed: One of two that the guest takes for one card (``<teaming>``).
+    :param model: Model of the card; empty where the definition names none.
+    :param portgroup: Portgroup of its network; empty for none.
+    """
+
+    kind: str
+    source: str
+    mac: str
+    teamed: bool = False
+    model: str = ""
+    portgroup: str = ""
+
+    def stays(self, network: str, bridge: str) -> bool:
+        """Whether it is connected to this network or bridge already; to neither means: it stays."""
+        wanted = ("network", network) if network else ("bridge", bridge)
+        return not (network or bridge) or wanted == (self.kind, self.source)
+
+
+@dataclass(frozen=True)
+class Nvram:
+    """
+    The UEFI variable store of a domain.
+
+    :param path: The file, also where libvirt chooses it; empty where that cannot be told.
+    :param template: The template it is made from; empty where firmware selection decides.
+    """
+
+    path: str
+    template: str
+
+
+@dataclass(frozen=True)
+class Domain:
+    """
+    The facts of one definition that planning and looking up addresses need.
+
+    :param nvram: None for a domain without UEFI variables.
+    :param has_agent_channel: It has the channel that a guest agent speaks through.
+    :param agent_connected: An agent has opened its end; told by live XML alone.
+    :param memory: Bytes that the guest can have at most; ``cpus`` likewise.
+    :param console: Where its text console is: ``pty``, the path of a file, or empty for neither.
+    :param screen: It has a screen, which can be photographed.
+    :param memory_now: Bytes that it has, less where the rest is only promised
+        (``<currentMemory>``); ``cpus_now`` likewise (``<vcpu current=…>``).
+    """
+
+    name: str
+    uuid: str
+    disks: tuple[Disk, ...]
+    interfaces: tuple[Interface, ...]
+    nvram: Nvram | None
+    has_agent_channel: bool
+    agent_connected: bool
+    memory: int
+    cpus: int
+    description: str
+    console: str = ""
+    screen: bool = False
+    memory_now: int = 0
+    cpus_now: int = 0
+
+
+@functools.lru_cache(maxsize=8)  # one create looks several times at the base's and its own
+def read(xml: str, stores: str = derived_files.SYSTEM.stores) -> Domain:
+    """
+    Return the facts of a definition.
+
+    :param xml: As ``XMLDesc`` gives it; live XML also tells whether the agent is connected.
+    :param stores: Where the daemon makes a variable store that the definition does not mention;
+        from version 10 on the definition mentions every one.
+    :raises PlanRefused: The XML cannot be read.
+    """
+    return facts(parse(xml), stores)
+
+
+def facts(root: etree._Element, stores: str = derived_files.SYSTEM.stores) -> Domain:
+    """The facts of an already parsed definition; see :func:`read`."""
+    agent = [
+        channel
+        for channel in root.findall("./devices/channel")
+        if any(target.get("name") == AGENT_CHANNEL for target in channel.findall("target"))
+    ]
+    memory = bytes_of(root.find("memory"))
+    cpus = number(text(root, "vcpu"), "vcpu") or 1
+    vcpu = root.find("vcpu")
+    present = vcpu.get("current") if vcpu is not None else None
+    return Domain(
+        name=text(root, "name"),
+        uuid=text(root, "uuid"),
+        disks=tuple(disk_of(element) for element in root.findall("./devices/disk")),
+        interfaces=tuple(interface_of(element) for element in root.findall("./devices/interface")),
+        nvram=_nvram(root, stores),
+        has_agent_channel=bool(agent),
+        agent_connected=any(
+            target.get("state") == "connected"
+            for channel in agent
+            for target in channel.findall("target")
+        ),
+        memory=memory,
+        cpus=cpus,
+        description=text(root, "description"),
+        console=_console(root),
+        screen=root.find("./devices/video") is not None,
+        memory_now=bytes_of(root.find("currentMemory")) or memory,
+        cpus_now=number(present, "vcpu") or cpus,
+    )
+
+
+def _console(root: etree._Element) -> str:
+    """Where the first console or serial line is; libvirt opens that one."""
+    for place in ("console", "serial"):
+        for line in root.findall(f"./devices/{place}"):
+            return "pty" if line.get("type") == "pty" else _attribute(line.find("source"), "path")
+    return ""
+
+
+def disk_of(element: etree._Element) -> Disk:
+    """The facts of one ``<disk>`` element."""
+    source = element.find("source")
+    driver = element.find("driver")
+    target = element.find("target")
+    kind = element.get("type", "file")
+    named: dict[str, str] = {}
+    if source is not None:
+        named = {str(key): str(value) for key, value in source.attrib.items()}
+    backing, backing_formats = _backing(element)
+    return Disk(
+        target=target.get("dev", "") if target is not None else "",
+        device=element.get("device", "disk"),
+        kind=kind,
+        path=named.get(_PATHS.get(kind, ""), ""),
+        format=(driver.get("type") if driver is not None else None) or "raw",
+        readonly=element.find("readonly") is not None,
+        shareable=element.find("shareable") is not None,
+        encrypted=element.find(".//encryption") is not None,
+        transient=element.find("transient") is not None,
+        sliced=any(element.find(where) is not None for where in _SLICES),
+        optional=named.get("startupPolicy", "mandatory") != "mandatory",
+        pool=named.get("pool", "") if kind == "volume" else "",
+        volume=named.get("volume", "") if kind == "volume" else "",
+        protocol=named.get("protocol", "") if kind == "network" else "",
+        backing=backing,
+        backing_formats=backing_formats,
+        data=_named_file(element.find("./source/dataStore")),
+        initiator=_attribute(element.find("./source/initiator/iqn"), "name"),
+        serial=text(element, "serial"),
+        wwn=text(element, "wwn").lower().removeprefix("0x"),
+    )
+
+
+#: The attribute of ``<source>`` that holds the path, by the kind of disk.
+_PATHS = {"file": "file", "block": "dev", "dir": "dir"}
+
+
+#: Where a definition cuts a piece out of an image.
+_SLICES = ("./source/slices", "./backingStore//slices")
+
+
+def _backing(element: etree._Element) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """The chain that a disk element spells out, and the formats in it."""
+    store = element.find("backingStore")
+    if store is None:
+        return None, ()
+    paths, formats = [], []
+    while store is not None:
+        # What is no file or device has no path here, and is equal to none.
+        source = store.find("source")
+        paths.append("" if source is None else _named_file(store) or "?")
+        formats.append(_attribute(store.find("format"), "type"))
+        store = store.find("backingStore")
+    return tuple(paths), tuple(formats)
+
+
+def _named_file(holder: etree._Element | None) -> str:
+    """The file or device that the ``<source>`` in an element names; empty for another kind."""
+    if holder is None:
+        return ""
+    return _attribute(holder.find("source"), _PATHS.get(holder.get("type", "file"), ""))
+
+
+def _attribute(element: etree._Element | None, name: str) -> str:
+    """An attribute of an element that may not be there; lxml has no empty attribute name."""
+    return element.get(name, "") if element is not None and name else ""
+
+
+def interface_of(element: etree._Element) -> Interface:
+    """The facts of one ``<interface>`` element."""
+    source = element.find("source")
+    mac = element.find("mac")
+    name = ""
+    if source is not None:
+        name = source.get("network") or source.get("bridge") or source.get("dev") or ""
+    return Interface(
+        kind=element.get("type", ""),
+        source=name,
+        mac=(mac.get("address", "") if mac is not None else "").lower(),
+        teamed=element.find("teaming") is not None,
+        model=_attribute(element.find("model"), "type"),
+        portgroup=_attribute(source, "portgroup"),
+    )
+
+
+def makes_a_store(root: etree._Element) -> bool:
+    """Whether libvirt makes a variable store that the definition does not mention."""
+    loader = root.find("./os/loader")
+    if loader is not None and loader.get("stateless") == "yes":
+        return False
+    readonly_pflash = root.find("./os/loader[@readonly='yes'][@type='pflash']") is not None
+    firmware = root.find("./os[@firmware='efi']")
+    return firmware is not None or readonly_pflash
+
+
+def stores_in(root: etree._Element) -> list[str]:
+    """The variable stores that a description names, a snapshot's too."""
+    return list(filter(None, map(store_path, root.iter("nvram"))))
+
+
+def names_in(root: etree._Element) -> list[str]:
+    """What a domain is called in a description; a rename does not reach its snapshots."""
+    found = [root.findtext(f"./{tag}/name") for tag in ("domain", "inactiveDomain")]
+    own = [root.findtext("./name")] if root.tag == "domain" else []
+    return [*filter(None, own + found)]
+
+
+def store_path(element: etree._Element) -> str:
+    """The file that an ``<nvram>`` element names; empty where libvirt will choose it."""
+    source = element.find("source")
+    return (source.get("file", "") if source is not None else element.text or "").strip()
+
+
+def _nvram(root: etree._Element, stores: str) -> Nvram | None:
+    """The variable store, where the firmware has one."""
+    element = root.find("./os/nvram")
+    if element is None and not makes_a_store(root):
+        return None
+    path = store_path(element) if element is not None else ""
+    placed = element is not None and element.find("source") is not None  # if not in a file
+    if not path and not placed:
+        named = (one.get("format") for one in root.iterfind("./os/*") if one.tag in _FIRMWARE)
+        path = derived_files.store(text(root, "name"), stores, next(filter(None, named), ""))
+    return Nvram(path=path, template=element.get("template", "") if element is not None else "")
+
+
+#: What may name the format of the store.
+_FIRMWARE = ("loader", "nvram")

@@ -1,0 +1,273 @@
+"""
+What a host says: about a base, about the place its clone will take, about addresses.
+
+Pure data. :mod:`.host_facts` and :mod:`.host` ask for it; :mod:`.planner` and :mod:`.addresses`
+decide by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from saltext.kvmclone.model import derived_files
+from saltext.kvmclone.system.cloud_seed import Seed
+from saltext.kvmclone.system.image_header import Header
+
+
+@dataclass(frozen=True)
+class VolumeFacts:
+    """
+    A source volume, as libvirt describes it. Sizes are bytes.
+
+    :param pool: Name of the pool it lies in.
+    :param allocation: What it occupies, and what a copy will.
+    :param backing: Path of its own backing file, empty where it has none.
+    :param modified: Time of its last change, seconds since the epoch.
+    """
+
+    path: str
+    pool: str
+    format: str
+    capacity: int
+    allocation: int
+    backing: str = ""
+    modified: float = 0.0
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """
+    One file or block device that a disk consists of. Sizes are bytes.
+
+    :param path: As the definition, or the image above it, names it.
+    :param kind: ``file`` or ``block``; otherwise what is wrong: ``missing``, ``folder``,
+        ``special``, ``unreadable``, ``elsewhere`` on the network, or ``unseen`` in any pool of
+        a remote host.
+    :param real: The file that the path leads to, symbolic links followed; for a block
+        device the path itself, since what its name leads to changes with every boot.
+    :param header: What its first bytes say.
+    :param size: Length of the file or device.
+    :param allocation: What it occupies.
+    :param modified: Time of its last change, seconds since the epoch; 0 where that means
+        nothing.
+    :param readable: We ourselves can read it, without libvirt.
+    :param written: A running machine has it open for writing, as far as that can be seen.
+    """
+
+    path: str
+    kind: str = "file"
+    real: str = ""
+    header: Header = Header()
+    size: int = 0
+    allocation: int = 0
+    modified: float = 0.0
+    readable: bool = True
+    written: bool = False
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """
+    What a disk of the base consists of.
+
+    :param images: The image that the disk names, then everything it stands on.
+    :param data: Data files that some of those have.
+    :param fault: What is wrong further down the chain; empty where nothing is.
+    :param pool: The active pool that holds the first image; empty for none.
+    :param asleep: A pool that is not started and would hold it; empty for none.
+    :param unknown_pool: The pool that a disk of type ``volume`` names and that is not there.
+    :param filesystem: The file system it lies on, see :class:`.filesystems.Filesystem`.
+    :param copies_on_write: False for a file that btrfs overwrites in place.
+    """
+
+    images: tuple[ImageFacts, ...] = ()
+    data: tuple[ImageFacts, ...] = ()
+    fault: str = ""
+    pool: str = ""
+    asleep: str = ""
+    unknown_pool: str = ""
+    filesystem: str = ""
+    copies_on_write: bool = True
+
+
+@dataclass(frozen=True)
+class PoolFacts:
+    """
+    A storage pool; ``available`` is bytes, ``path`` its folder.
+
+    :param filesystem: The file system of its folder; empty where it cannot be told.
+    :param shares_blocks: Files of that file system can share blocks (reflink).
+    :param copies_on_write: False where btrfs overwrites the folder's new files in place.
+    """
+
+    name: str
+    type: str
+    path: str
+    active: bool
+    available: int
+    filesystem: str = ""
+    shares_blocks: bool = False
+    copies_on_write: bool = True
+
+
+@dataclass(frozen=True)
+class SwitchFacts:
+    """
+    What an interface on a network or bridge can have; by default on a bridge of Linux.
+
+    :param portgroups: The portgroups of the network.
+    :param tags: VLAN tags of its own reach the switch.
+    :param filters: Network filters.
+    :param bandwidth: Limits of its bandwidth.
+    """
+
+    portgroups: tuple[str, ...] = ()
+    tags: bool = False
+    filters: bool = True
+    bandwidth: bool = True
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """
+    What the host says about the base and about the place the clone will take.
+
+    :param base_xml: Inactive, secure definition of the base.
+    :param base_state: libvirt's state of the base, ``shutoff`` for a usable one.
+    :param base_saved: The base has a saved memory image.
+    :param base_snapshots: Snapshots that libvirt knows of the base; asked only where a disk
+        has a chain or internal snapshots.
+    :param local: Files of the host can be read and written directly.
+    :param taken: A domain of the clone's name exists.
+    :param sources: What the disks that may be cloned consist of, by target.
+    :param pools: Pools by name: those of the sources and those asked for.
+    :param existing: Files that already stand where the plan would put new ones.
+    :param standing: Files in the folders where the clone's logs and sockets would be.
+    :param missing: Media of shared disks that are not there.
+    :param seeds: cloud-init's seeds on the base's disks, by target; ``unread`` are the targets of
+        disks that could not be looked at.
+    :param writes_seeds: A program that writes a seed is here; asked only where one is needed.
+    :param networks: Networks that the profile names, and whether they are active; one that
+        does not exist is missing.
+    :param switches: What an interface on one of these networks can have.
+    :param bridges: Bridges that the profile names: ``bridge``, ``missing``, or ``other``
+        for a device that is none; a bridge that cannot be looked at from here is missing.
+    :param macs: MAC addresses of all domains with their names; asked only where the
+        profile names one.
+    :param users: Why nobody may delete one of the files in ``existing`` ("belongs to 'web'").
+    :param nvram_size: Bytes of the base's variable store, 0 where it cannot be told.
+    :param most_cpus: Processors that a machine of the base's kind can have; asked only where
+        the profile wants a number of them, and 0 where it cannot be told.
+    :param host_memory: Bytes of the host's memory; likewise.
+    :param stores: Where the daemon makes a variable store that no definition names.
+    :param left_behind: What an earlier machine of the clone's name left, which libvirt would take
+        for the clone's.
+    :param dhcp: The libvirt networks that an address may be reserved in, by name; asked only
+        where one is to be reserved.
+    """
+
+    base_xml: str
+    base_state: str = "shutoff"
+    base_saved: bool = False
+    base_snapshots: int = 0
+    local: bool = True
+    taken: bool = False
+    sources: Mapping[str, SourceFacts] = field(default_factory=dict)
+    pools: Mapping[str, PoolFacts] = field(default_factory=dict)
+    existing: frozenset[str] = frozenset()
+    standing: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
+    seeds: Mapping[str, Seed] = field(default_factory=dict)
+    unread: frozenset[str] = frozenset()
+    writes_seeds: bool = True
+    networks: Mapping[str, bool] = field(default_factory=dict)
+    switches: Mapping[str, SwitchFacts] = field(default_factory=dict)
+    bridges: Mapping[str, str] = field(default_factory=dict)
+    macs: Mapping[str, str] = field(default_factory=dict)
+    nvram_size: int = 0
+    most_cpus: int = 0
+    host_memory: int = 0
+    users: Mapping[str, str] = field(default_factory=dict)
+    stores: str = derived_files.SYSTEM.stores
+    left_behind: tuple[str, ...] = ()
+    dhcp: Mapping[str, NetworkFacts] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A DHCP lease of one of libvirt's networks; ``expires`` is seconds since the epoch."""
+
+    mac: str
+    address: str
+    prefix: int
+    family: str
+    expires: float
+    client_id: str
+
+
+@dataclass(frozen=True)
+class HostEntry:
+    """A DHCP host entry of a network: that card always gets that address."""
+
+    mac: str
+    address: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """
+    One ``<ip>`` block of a network.
+
+    :param index: Its place among the blocks of both families, as an update names it.
+    :param gateway: The host's own address there, with the prefix: ``192.168.122.1/24``.
+    :param dhcp: Addresses are handed out in it.
+    :param ranges: First and last address of each range that is handed out freely.
+    """
+
+    index: int
+    gateway: str
+    dhcp: bool = False
+    ranges: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """
+    A libvirt network, as choosing a fixed address needs it.
+
+    :param forward: Its forward mode: ``nat``, ``route``, ``open``, ``bridge`` …; empty for an
+        isolated one.
+    :param live: Host entries as it runs now; empty where it does not.
+    :param stored: Host entries that its next start will have; None where it has no next start.
+    :param leases: What it handed out.
+    """
+
+    name: str
+    active: bool = True
+    forward: str = ""
+    subnets: tuple[Subnet, ...] = ()
+    live: tuple[HostEntry, ...] = ()
+    stored: tuple[HostEntry, ...] | None = ()
+    leases: tuple[Lease, ...] = ()
+
+    @property
+    def entries(self) -> tuple[HostEntry, ...]:
+        """Every host entry, now or after its next start."""
+        return tuple(dict.fromkeys((*self.live, *(self.stored or ()))))
+
+
+@dataclass(frozen=True)
+class AgentInterface:
+    """
+    An interface as the guest agent lists it.
+
+    :param name: What the guest calls it (``eth0``).
+    :param mac: Lower case; empty where it has none.
+    :param addresses: ``(address, prefix length, "ipv4" or "ipv6")`` each.
+    """
+
+    name: str
+    mac: str
+    addresses: tuple[tuple[str, int, str], ...]

@@ -1,0 +1,46 @@
+"""
+One file under two of a base's disks: their clones would be two, or one of them the base's.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import os
+
+from saltext.kvmclone.model.domain_xml import Disk
+from saltext.kvmclone.plan.disk_sources import Notes, skipping
+from saltext.kvmclone.plan.disks import PlannedDisk
+
+
+def check(disks: tuple[Disk, ...], planned: tuple[PlannedDisk, ...], notes: Notes) -> None:
+    """
+    Hold the fates of the disks against each other.
+
+    :param disks: Of the base, in the order of ``planned``.
+    """
+    written: dict[str, str] = {}
+    for fate in planned:
+        if not fate.destination:
+            continue
+        if fate.source_real in written:
+            notes.conflicts.append(
+                f"Disks {written[fate.source_real]} and {fate.target} are the same file "
+                f"'{fate.source_real}'; their clones would be two. Mend the base."
+            )
+        written[fate.source_real] = fate.target
+    for disk, fate in zip(disks, planned, strict=True):
+        if fate.destination:
+            written |= {place: disk.target for place in (_plain(disk), disk.named) if place}
+    for disk, fate in zip(disks, planned, strict=True):
+        place = _plain(disk) if _plain(disk) in written else disk.named
+        if fate.action == "share" and place in written:
+            notes.conflicts.append(
+                f"Disk {disk.target} would share '{place}' with the base, whose disk "
+                f"{written[place]} it is. Mend the base, {skipping(disk)}"
+            )
+
+
+def _plain(disk: Disk) -> str:
+    """The path of a disk without its detours (``/pool/../pool/x``); empty for none."""
+    return os.path.normpath(disk.path) if disk.path else ""

@@ -1,0 +1,294 @@
+"""
+Whether what a disk consists of can be cloned, and what to say about it.
+
+Pure. The definition says what the guest sees; the image's own header says what the file
+is. Where the two differ, or where a copy or an overlay would not be the same disk, that is
+said here, before anything is written.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+
+from saltext.kvmclone.errors import readable
+from saltext.kvmclone.model import redaction
+from saltext.kvmclone.model.domain_xml import Disk
+from saltext.kvmclone.model.facts import HostFacts, ImageFacts, SourceFacts
+from saltext.kvmclone.system.image_header import QCOW2, RAW
+
+#: Formats that are tested from clone to boot.
+FORMATS = (QCOW2, RAW)
+
+#: Disks that serve exactly one machine, whatever their definition says.
+ONE_OWNER = {
+    "nvme": "is a drive of the host, which one machine holds alone",
+    "vhostuser": "comes through a socket that serves one machine",
+    "vhostvdpa": "is a device of the host, which one machine holds alone",
+}
+
+
+_FOUND = {
+    "file": "a file",
+    "block": "a block device",
+    "folder": "a folder",
+    "special": "a pipe, socket or character device",
+    "unreadable": "unreadable",
+}
+
+
+@dataclass
+class Notes:
+    """Reasons to refuse, and what the user should know."""
+
+    conflicts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def label(disk: Disk) -> str:
+    """How messages name a disk: its target and where it comes from."""
+    source = redaction.path(disk.path) or disk.named or disk.protocol
+    return f"Disk {disk.target or 'without a target'}" + (f" '{source}'" if source else "")
+
+
+def skipping(disk: Disk) -> str:
+    """The way out for a disk that cannot be cloned."""
+    return f"or leave it out of the clone: disks: {{{disk.target}: {{action: skip}}}}"
+
+
+def kind_refused(disk: Disk) -> str:
+    """Why a disk cannot be cloned whatever it consists of; empty where it may be."""
+    where, out = label(disk), skipping(disk)
+    if disk.kind in ONE_OWNER:
+        return f"{where} {ONE_OWNER[disk.kind]}. Give the base a disk of its own, {out}"
+    if disk.device == "lun":
+        return (
+            f"{where} is a lun: the guest speaks SCSI to the host's own device. Make it a "
+            f"device='disk' in the base, {out}"
+        )
+    if disk.kind == "network":
+        return (
+            f"{where} lies on the network (type 'network'), where this project cannot clone. "
+            f"Copy it into a pool: qemu-img convert, {out}"
+        )
+    if disk.kind == "dir":
+        return f"{where} is a folder (type 'dir') that the guest writes to. Remove it, {out}"
+    if disk.kind not in ("file", "block", "volume"):
+        return (
+            f"{where} is of type '{disk.kind}', which this project does not know. Make it a file "
+            f"in the base, {out}"
+        )
+    if disk.encrypted:
+        return (
+            f"{where} is encrypted: a clone would need its secret, and share its key for ever. "
+            f"Encrypt inside the guest instead, {out}"
+        )
+    if disk.sliced:
+        return (
+            f"{where} shows only a slice of an image (<slices>). Copy the slice to an image of "
+            f"its own, {out}"
+        )
+    if disk.format not in FORMATS:
+        return (
+            f"{where} has format '{disk.format}'. Convert it first: qemu-img convert -O qcow2 "
+            f"{redaction.path(disk.path)} NEW.qcow2, {out}"
+        )
+    if not (disk.path or disk.volume):
+        return f"{where} has no source. Give it one in the base, {out}"
+    if not disk.volume and not disk.path.startswith("/"):
+        return f"{where} is named without its folder. Give its whole path in the base, {out}"
+    return ""
+
+
+def judge(
+    disk: Disk, source: SourceFacts | None, quick: bool, facts: HostFacts, notes: Notes
+) -> bool:
+    """
+    Hold what was found against what the definition says.
+
+    :param quick: The clone will stand on the images instead of copying them.
+    :return: Whether there is an image to make a clone from.
+    """
+    if reason := _no_image(disk, source, facts):
+        notes.conflicts.append(reason)
+        return False
+    assert source is not None, "_no_image tells where there is none"
+    where, top = label(disk), source.images[0]
+    odd = [readable(image.path) for image in source.images if readable(image.path) != image.path]
+    if odd and quick:
+        notes.conflicts.append(
+            f"{where} stands on '{odd[0]}', whose name is no UTF-8: libvirt starts nothing from "
+            "that. Rename it and mend the image above it: qemu-img rebase -u"
+        )
+    if facts.base_state == "shutoff":  # else the plan speaks of that already
+        for image in source.images:
+            if image.written:
+                notes.conflicts.append(
+                    f"{where}: '{image.path}' is open for writing: another machine or a loop "
+                    f"device uses it. Find it: fuser -v {shlex.quote(image.path)}   losetup -a"
+                )
+    return _header(disk, top, quick, facts, notes) and _chain(disk, source, notes)
+
+
+def _no_image(disk: Disk, source: SourceFacts | None, facts: HostFacts) -> str:
+    """Why there is no image that could be read for a clone; empty where there is one."""
+    where = label(disk)
+    if source is not None and source.asleep:
+        return (
+            f"{where} lies in storage pool '{source.asleep}', which is not started. "
+            f"Start it: virsh pool-start {shlex.quote(source.asleep)}"
+        )
+    if source is not None and source.unknown_pool:
+        return (
+            f"{where} lies in a storage pool '{source.unknown_pool}' that is not there. "
+            "See: virsh pool-list --all"
+        )
+    top = source.images[0] if source is not None and source.images else None
+    if top is None or top.kind in ("missing", "unseen"):
+        if facts.local:
+            return f"{where} does not exist. Mend the base: virsh domblklist"
+        return (
+            f"{where} lies in no active storage pool, and over a remote connection nothing "
+            "else can be read. Make one: virsh pool-create-as NAME dir --target FOLDER"
+        )
+    if top.kind == "elsewhere":
+        return (
+            f"{where} lies on the network ('{redaction.path(top.path)}'), where this project "
+            f"cannot clone. Copy it into a directory pool: qemu-img convert, {skipping(disk)}"
+        )
+    wanted = "block" if disk.kind == "block" else "file"
+    if top.kind != wanted and not (disk.kind == "volume" and top.kind == "block"):
+        return (
+            f"{where} is {_FOUND[top.kind]} although the definition says "
+            f"type='{disk.kind}'. Mend the base's definition."
+        )
+    if top.kind == "block" and not facts.local:
+        return (
+            f"{where} is a block device, which this project does not read over a remote "
+            "connection. Run the clone on that host: set 'host:' in the provider to its minion."
+        )
+    return ""
+
+
+def _header(disk: Disk, top: ImageFacts, quick: bool, facts: HostFacts, notes: Notes) -> bool:
+    where, header = label(disk), top.header
+    if disk.format == RAW:
+        if header.format != RAW and not quick and not (facts.local and top.readable):
+            # A guest may have written that header, and named any file of the host in it.
+            notes.conflicts.append(
+                f"{where} is defined as raw, but looks like {header.format}: libvirt, which alone "
+                "can copy it here, would follow what its guest wrote there. Set 'host:' in the "
+                "provider to the KVM host's minion, or use 'clone_strategy: quick', "
+                f"{skipping(disk)}"
+            )
+            return False
+        if header.format != RAW:
+            notes.warnings.append(
+                f"{where} is defined as raw, but looks like {header.format}. The clone gets it as "
+                "the guest of the base sees it: raw. If that is wrong, mend the base's <driver>."
+            )
+        return True
+    if header.format != disk.format:
+        notes.conflicts.append(
+            f"{where} is defined as {disk.format}, but is {header.format}: the base itself cannot "
+            f"start from it. Mend its <driver>: virsh edit"
+        )
+        return False
+    fault = header.fault and f"cannot be read: {header.fault}"
+    if header.encrypted:
+        fault = "is encrypted by QEMU. Encrypt inside the guest instead"
+    elif header.corrupt:
+        fault = f"is marked as corrupt. Repair it first: qemu-img check -r all {top.path}"
+    elif header.data_file and quick:
+        fault = (
+            "keeps its data in another file (data_file), which libvirt does not guard. Use "
+            "'clone_strategy: full', which brings it together"
+        )
+    if fault:
+        notes.conflicts.append(f"{where} {fault}, {skipping(disk)}")
+        return False
+    if header.dirty:
+        notes.warnings.append(
+            f"{where} was not closed properly; QEMU repairs it when a machine starts from it. "
+            f"Sooner: qemu-img check -r leaks {top.path}"
+        )
+    if header.snapshots:
+        notes.warnings.append(
+            f"{where} holds {header.snapshots} internal snapshot(s). The clone begins with its "
+            "present state and has none of them."
+        )
+    return True
+
+
+def _chain(disk: Disk, source: SourceFacts, notes: Notes) -> bool:
+    where = label(disk)
+    if disk.format == RAW:
+        return True
+    if source.fault:
+        notes.conflicts.append(f"{where}: {source.fault}")
+        return False
+    data = [image.path for image in source.data]
+    if disk.data and disk.data not in data:
+        notes.conflicts.append(
+            f"{where}: the definition's <dataStore> ({redaction.path(disk.data)}) is not what the "
+            f"image itself names ({', '.join(data) or 'none'}). Remove the element or mend the "
+            "image: qemu-img amend -o data_file"
+        )
+        return False
+    if reason := _other_chain(disk, source):
+        notes.conflicts.append(reason)
+        return False
+    for above, image in zip(source.images, source.images[1:], strict=False):
+        if not above.header.backing_format and image.header.format != RAW:
+            notes.warnings.append(
+                f"{where}: '{above.path}' does not name the format of its backing file, and "
+                f"libvirt may refuse to start from it. Write it down: qemu-img rebase -u -F "
+                f"{image.header.format} -b {image.path} {above.path}"
+            )
+    return True
+
+
+def _other_chain(disk: Disk, source: SourceFacts) -> str:
+    """
+    Where the definition spells out another chain of backing files than the images themselves
+    name; empty where it spells out none, or the same.
+    """
+    if disk.backing is None:
+        return ""
+    where = label(disk)
+    found = [image.path for image in source.images[1:]]
+    said = list(disk.backing)
+    ends = bool(said) and said[-1] == ""
+    said = said[:-1] if ends else said
+    if said != found[: len(said)] or (ends and len(said) != len(found)):
+        return (
+            f"{where}: the definition's <backingStore> ({_paths(said)}) is not "
+            f"what the image itself names ({_paths(found)}). Remove the element "
+            "or mend the image: qemu-img rebase"
+        )
+    for number, (said_format, above) in enumerate(
+        zip(disk.backing_formats[: len(said)], source.images, strict=False), 1
+    ):
+        image = source.images[number]
+        known = above.header.backing_format or image.header.format
+        if said_format not in ("", known):
+            return (
+                f"{where}: the definition's <backingStore> takes '{image.path}' for "
+                f"{said_format}, and the image above it for {known}. Remove the element or "
+                "mend the image: qemu-img rebase -u"
+            )
+    return ""
+
+
+def _paths(found: list[str]) -> str:
+    return ", ".join(map(redaction.path, found)) or "none"
+
+
+def chain_notes(facts: HostFacts, base: str) -> list[str]:
+    """What to know about snapshots of the base that its clones will stand on."""
+    if not facts.base_snapshots:
+        return []
+    return [
+        f"'{base}' has {facts.base_snapshots} snapshot(s). Deleting, reverting or committing one "
+        "rewrites files that its quick clones stand on; the clone itself has none of them."
+    ]

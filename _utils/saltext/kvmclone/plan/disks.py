@@ -1,0 +1,417 @@
+"""
+The fate of each disk: what becomes of it in the clone, and why.
+
+Pure. Every disk is cloned, shared for a stated reason, left out because the profile says
+so, or refused; :mod:`.disk_sources` judges what it consists of. All reasons to refuse are
+collected, none stops at the first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections import Counter
+from dataclasses import replace
+
+from saltext.kvmclone.model.domain_xml import Disk
+from saltext.kvmclone.model.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
+from saltext.kvmclone.model.request import DiskWish, Request
+from saltext.kvmclone.plan.disk_sources import (
+    ONE_OWNER,
+    Notes,
+    judge,
+    kind_refused,
+    label,
+    skipping,
+)
+from saltext.kvmclone.plan.planned_disk import (
+    BYTES,
+    CONVERT,
+    DAEMON,
+    OVERLAY,
+    REFUSED,
+    SEED,
+    PlannedDisk,
+)
+from saltext.kvmclone.system.cloud_seed import KEEP, Seed
+from saltext.kvmclone.system.image_header import QCOW2, RAW
+
+__all__ = ["BYTES", "CONVERT", "DAEMON", "OVERLAY", "REFUSED", "SEED", "PlannedDisk"]
+
+#: Pool types whose volumes are files in a folder.
+FILE_POOLS = ("dir", "fs", "netfs")
+
+#: As libvirt's schema has it; the target becomes a part of a file name.
+_TARGET = re.compile(r"(fd|hd|sd|vd|xvd|ubd|nvme)[A-Za-z0-9_]{1,20}")
+
+#: A file that is called as :func:`volume_name` calls a clone's volume. Of targets only the common
+#: ones: a ``backup-sdcard.raw`` is nobody's disk ``sdcard``.
+_VOLUME_NAME = re.compile(
+    r"(?P<clone>[A-Za-z0-9][A-Za-z0-9.-]*)-(?:(?:[fhsv]d|xvd|ubd)[a-z]{1,2}|nvme[0-9]+n[0-9]+)"
+    r"\.(?:qcow2|raw)"
+)
+
+_NO_WISH = DiskWish()
+
+#: Bytes that a file name can have on Linux.
+LONGEST_NAME = 255
+
+#: Bytes that an image can show with QEMU's ordinary clusters of 64 KiB.
+LARGEST_QCOW2 = 2**51
+
+
+def wish_for(disk: Disk, request: Request) -> DiskWish:
+    """What the profile wants for a disk."""
+    return request.disks.get(disk.target, _NO_WISH)
+
+
+def shared(disk: Disk) -> str:
+    """Why a disk may be shared with the base; empty where it may not."""
+    if disk.kind in ONE_OWNER:
+        return ""
+    if is_empty(disk):
+        return "an empty drive"
+    if disk.device == "cdrom":
+        return "cdrom media are read-only"
+    if disk.shareable:
+        return "the base marks it as shareable"
+    if disk.readonly and disk.device != "lun":
+        return "the disk is read-only"
+    return ""
+
+
+def is_empty(disk: Disk) -> bool:
+    """Whether this is a drive without a medium."""
+    return disk.device in ("cdrom", "floppy") and not (disk.path or disk.volume or disk.protocol)
+
+
+def may_be_cloned(disk: Disk, request: Request) -> bool:
+    """Whether the disk gets a file of its own, unless what it consists of forbids it."""
+    wish = wish_for(disk, request)
+    if wish.action in ("skip", "share") or is_empty(disk) or kind_refused(disk):
+        return False
+    return wish.action == "clone" or not shared(disk)
+
+
+def strategy_of(disk: Disk, request: Request) -> str:
+    """``full`` or ``quick``. What others may write to, or never change, is copied."""
+    return wish_for(disk, request).strategy or ("full" if shared(disk) else request.clone_strategy)
+
+
+def pool_of(disk: Disk, request: Request, source: SourceFacts | None) -> str:
+    """Name of the pool that takes the clone's volume; empty where nothing names one."""
+    return wish_for(disk, request).pool or request.pool or (source.pool if source else "")
+
+
+def volume_name(disk: Disk, request: Request) -> str:
+    """Name of a clone's volume: ``NAME-vda.qcow2``. An overlay is always qcow2."""
+    quick = strategy_of(disk, request) == "quick"
+    return f"{request.name}-{disk.target}.{QCOW2 if quick else disk.format}"
+
+
+def clone_named_in(file: str) -> str:
+    """Which clone a file is called after, as :func:`volume_name` does it; empty for none."""
+    match = _VOLUME_NAME.fullmatch(file)
+    return match["clone"] if match else ""
+
+
+def capacity_of(disk: Disk, image: ImageFacts) -> int:
+    """Bytes that the base's guest sees."""
+    return image.size if disk.format == RAW else image.header.capacity
+
+
+def decide(
+    disks: tuple[Disk, ...], facts: HostFacts, request: Request, notes: Notes
+) -> tuple[PlannedDisk, ...]:
+    """The fates of all disks, in order; reasons to refuse and warnings go to ``notes``."""
+    targets = [disk.target for disk in disks]
+    times = Counter(targets)
+    for target in sorted(set(request.disks) - set(targets)):
+        notes.conflicts.append(
+            f"'disks' names '{target}', which the base does not have. "
+            f"It has: {', '.join(targets) or 'none'}."
+        )
+    twice = {target for target in times if times[target] > 1}
+    for target in sorted(twice):
+        notes.conflicts.append(f"The base has two disks '{target}'; give each its own target.")
+    return tuple(
+        _refused(disk, facts) if disk.target in twice else _decide(disk, facts, request, notes)
+        for disk in disks
+    )
+
+
+def _refused(disk: Disk, facts: HostFacts) -> PlannedDisk:
+    return PlannedDisk(disk.target, "skip", REFUSED, _shown(disk, facts), format=disk.format)
+
+
+def _decide(disk: Disk, facts: HostFacts, request: Request, notes: Notes) -> PlannedDisk:
+    wish = wish_for(disk, request)
+    refused = _refused(disk, facts)
+    if not _TARGET.fullmatch(disk.target):
+        notes.conflicts.append(
+            f"{label(disk)} has no target that this version clones (vda, sda, hda …). Give it one "
+            "of these in the base."
+        )
+        return refused
+    if not _wish_makes_sense(disk, wish, notes):
+        return refused
+    seed = facts.seeds.get(disk.target)
+    if seed is not None and wish.action != "skip" and request.seed != KEEP:
+        return _seed_left_out(disk, seed, wish, refused, notes)
+    if wish.action == "skip":
+        return replace(refused, reason="the profile leaves it out")
+    if wish.action == "share" or (shared(disk) and wish.action != "clone"):
+        return _share(disk, facts, refused, notes)
+    problem = kind_refused(disk)
+    if problem:
+        notes.conflicts.append(problem)
+        return refused
+    return _clone(disk, facts, request, refused, notes)
+
+
+def _seed_left_out(
+    disk: Disk, seed: Seed, wish: DiskWish, refused: PlannedDisk, notes: Notes
+) -> PlannedDisk:
+    """The fate of a disk with a cloud-init seed on it, which the clone must not go by."""
+    where = f"{label(disk)} holds a cloud-init seed ({seed.named})"
+    if not seed.alone:
+        remedy = (
+            f"Start the base and remove it there: rm -r {shlex.quote(seed.folder)}"
+            if seed.folder
+            else "Remove that partition, or its label, in the base"
+        )
+        notes.conflicts.append(
+            f"{where} beside other things, so the clone would do what it says, and take itself for "
+            f"the base. {remedy}; 'seed: keep' lets the clone have it."
+        )
+        return refused
+    if wish.action:
+        notes.conflicts.append(
+            f"'disks: {disk.target}' asks for action {wish.action}, and the disk is a cloud-init "
+            f"seed ({seed.named}), which no clone goes by without 'seed: keep'. Take out one of "
+            "the two."
+        )
+        return refused
+    drive = disk.device in ("cdrom", "floppy")
+    reason = f"it is the base's cloud-init seed ({seed.named}); 'seed: keep' would keep it"
+    return replace(refused, reason=reason, emptied=drive)
+
+
+def _shown(disk: Disk, facts: HostFacts) -> str:
+    source = facts.sources.get(disk.target)
+    return disk.path or (source.images[0].path if source and source.images else "")
+
+
+def _wish_makes_sense(disk: Disk, wish: DiskWish, notes: Notes) -> bool:
+    extra = [
+        name
+        for name, value in (("size", wish.size), ("pool", wish.pool), ("strategy", wish.strategy))
+        if value
+    ]
+    said = f"'disks: {disk.target}'"
+    if wish.action in ("skip", "share") and extra:
+        notes.conflicts.append(
+            f"{said} asks for action {wish.action} and for {', '.join(extra)}, which only a disk "
+            "that is cloned has. Take one of them out."
+        )
+        return False
+    if wish.action == "share" and not shared(disk):
+        notes.conflicts.append(
+            f"{said} asks to share a disk that both machines would write. Mark it <shareable/> or "
+            "<readonly/> in the base if it is meant for that."
+        )
+        return False
+    if wish.action == "clone" and is_empty(disk):
+        notes.conflicts.append(f"{said} asks to clone an empty drive. Take that out.")
+        return False
+    if shared(disk) and extra and wish.action != "clone":
+        notes.conflicts.append(
+            f"{said} asks for {', '.join(extra)}, but the disk is shared with the base: "
+            f"{shared(disk)}. For a disk of its own add 'action: clone'."
+        )
+        return False
+    if disk.shareable and wish.strategy == "quick":
+        notes.conflicts.append(
+            f"{said} asks for an overlay on a disk that others write (<shareable/>). "
+            "Use 'strategy: full'."
+        )
+        return False
+    return True
+
+
+def _share(disk: Disk, facts: HostFacts, refused: PlannedDisk, notes: Notes) -> PlannedDisk:
+    if disk.initiator:
+        notes.conflicts.append(
+            f"{label(disk)} logs in to its iSCSI target as '{disk.initiator}', which one machine "
+            f"can be. Take the <initiator> out of the base, {skipping(disk)}"
+        )
+        return refused
+    written = not (disk.readonly or disk.device == "cdrom" or is_empty(disk))
+    if disk.shareable and written and disk.format != RAW:
+        notes.conflicts.append(
+            f"{label(disk)} is <shareable/> and of format '{disk.format}': two machines that write "
+            f"one such image destroy it. Make it raw in the base, give the clone one of its own: "
+            f"disks: {{{disk.target}: {{action: clone}}}}, {skipping(disk)}"
+        )
+        return refused
+    if disk.shareable and disk.device != "cdrom":
+        notes.warnings.append(f"{label(disk)} is shared with the base, and written by both.")
+    if disk.path in facts.missing and not disk.optional:
+        notes.warnings.append(f"{label(disk)} does not exist; neither machine starts without it.")
+    return replace(refused, action="share", reason=shared(disk))
+
+
+def _clone(
+    disk: Disk, facts: HostFacts, request: Request, refused: PlannedDisk, notes: Notes
+) -> PlannedDisk:
+    source = facts.sources.get(disk.target)
+    strategy = strategy_of(disk, request)
+    quick = strategy == "quick"
+    pool = _pool(disk, facts, request, source, notes)
+    if not judge(disk, source, quick, facts, notes) or pool is None:
+        return refused
+    assert source is not None, "judge finds an image"
+    top = source.images[0]
+    size = _size(disk, top, request, notes)
+    if size is None:
+        return refused
+    if disk.transient:
+        notes.warnings.append(
+            f"{label(disk)} is transient: what the clone writes, its identity too, is gone "
+            "whenever it stops."
+        )
+    name = volume_name(disk, request)
+    destination = os.path.join(pool.path, name)
+    if destination in facts.existing:
+        user = facts.users.get(destination)  # a clone that was renamed keeps its files' names
+        word = f"{user}. Choose another name for the clone, or another pool."
+        command = shlex.join(["virsh", "vol-delete", destination])
+        stranger = f"is not ours to overwrite. Look at it, then: {command}"
+        notes.conflicts.append(
+            f"The volume '{destination}' exists already and {word if user else stranger}"
+        )
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        notes.conflicts.append(
+            f"The volume '{name}' would have a longer name than a file can have "
+            f"({LONGEST_NAME} bytes). Choose a shorter name for the clone."
+        )
+    method = OVERLAY if quick else _method(disk, top, facts)
+    reflink = method == BYTES and _can_share_blocks(source, top, pool)
+    action = "overlay" if quick else "reflink" if reflink else "copy"
+    return PlannedDisk(
+        target=disk.target,
+        action=action,
+        reason=_reason(disk, request, strategy, action, pool),
+        source=refused.source,
+        destination=destination,
+        format=QCOW2 if quick else disk.format,
+        bytes=_bytes(action, method, disk, source),
+        pool=pool.name,
+        volume=name,
+        capacity=size,
+        source_capacity=capacity_of(disk, top),
+        source_real=top.real or top.path,
+        source_format=disk.format,
+        source_pool=source.pool,
+        method=method,
+    )
+
+
+def _pool(
+    disk: Disk, facts: HostFacts, request: Request, source: SourceFacts | None, notes: Notes
+) -> PoolFacts | None:
+    name = pool_of(disk, request, source)
+    if not name:
+        found = source.images[0].kind if source and source.images else ""
+        if source and not source.asleep and found in ("file", "block"):
+            notes.conflicts.append(
+                f"{label(disk)} lies in no active storage pool, so nothing says where the "
+                "clone's goes. Name a pool with 'pool:' (virsh pool-list), or make one: virsh "
+                f"pool-create-as NAME dir --target {os.path.dirname(source.images[0].path)}"
+            )
+        return None
+    pool = facts.pools.get(name)
+    if pool is None:
+        notes.conflicts.append(f"There is no storage pool '{name}'. See: virsh pool-list --all")
+    elif pool.type not in FILE_POOLS:
+        notes.conflicts.append(
+            f"Storage pool '{name}' is of type '{pool.type}', where this project has not tested "
+            "to make volumes. Name a directory pool with 'pool:' (virsh pool-list)."
+        )
+    elif not pool.active:
+        notes.conflicts.append(
+            f"Storage pool '{name}' is not started. Start it: "
+            f"virsh pool-start {shlex.quote(name)}   See all: virsh pool-list --all"
+        )
+    else:
+        return pool
+    return None
+
+
+def _size(disk: Disk, top: ImageFacts, request: Request, notes: Notes) -> int | None:
+    """Bytes that the clone's guest will see; None where the wish is refused."""
+    capacity = capacity_of(disk, top)
+    size = wish_for(disk, request).size
+    if size is not None and size < capacity:
+        notes.conflicts.append(
+            f"'disks: {disk.target}' asks for {exact(size)}, less than the base's "
+            f"{exact(capacity)}. A disk can grow, never shrink."
+        )
+        return None
+    form = QCOW2 if strategy_of(disk, request) == "quick" else disk.format
+    if size is not None and form == QCOW2 and size > LARGEST_QCOW2:
+        notes.conflicts.append(
+            f"'disks: {disk.target}' asks for {exact(size)}, and a qcow2 image has at most "
+            f"{exact(LARGEST_QCOW2)}. Ask for less."
+        )
+        return None
+    if size is None and strategy_of(disk, request) == "full":
+        return capacity
+    return -(-(size or capacity) // 1024) * 1024  # libvirt makes new images by the KiB
+
+
+def _method(disk: Disk, top: ImageFacts, facts: HostFacts) -> str:
+    if not (facts.local and top.readable):
+        return DAEMON
+    whole = disk.format == RAW or (top.header.plain and top.kind == "file")
+    return BYTES if whole else CONVERT
+
+
+def _can_share_blocks(source: SourceFacts, top: ImageFacts, pool: PoolFacts) -> bool:
+    return (
+        pool.shares_blocks
+        and top.kind == "file"
+        and bool(pool.filesystem)
+        and source.filesystem == pool.filesystem
+        and source.copies_on_write == pool.copies_on_write
+    )
+
+
+def _reason(disk: Disk, request: Request, strategy: str, action: str, pool: PoolFacts) -> str:
+    wish = wish_for(disk, request)
+    if wish.strategy:
+        reason = f"the profile says strategy {strategy} for {disk.target}"
+    elif wish.action == "clone" and shared(disk):
+        reason = f"the profile says action clone for {disk.target}"
+    else:
+        reason = f"clone_strategy is {strategy}"
+    if action == "reflink":
+        reason += f"; the file system of pool '{pool.name}' lets both share blocks until written"
+    return reason
+
+
+def _bytes(action: str, method: str, disk: Disk, source: SourceFacts) -> int:
+    if action != "copy":
+        return 0
+    whole_chain = method != BYTES and disk.format != RAW
+    counted = source.images if whole_chain else source.images[:1]
+    return sum(image.allocation for image in counted)
+
+
+def exact(size: int) -> str:
+    """A size in the largest unit that says it exactly."""
+    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size and size % 2**power == 0:
+            return f"{size >> power} {unit}"
+    return f"{size} bytes"

@@ -1,0 +1,168 @@
+"""
+The clone's network interfaces: what the profile changes of them, and the MAC address of each.
+
+Pure. Without a wish every interface of the base stays where it is connected and gets a
+fresh MAC address; a wish changes what it names. What may not be taken along is for :mod:`.rewrite`
+to say.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+
+from saltext.kvmclone.model.domain_xml import Domain, Interface
+from saltext.kvmclone.model.facts import HostFacts, SwitchFacts
+from saltext.kvmclone.model.request import NetworkWish, Request
+from saltext.kvmclone.plan.disk_sources import Notes
+from saltext.kvmclone.plan.rewrite.interfaces import NewCard
+
+#: What QEMU can emulate on x86, Arm and POWER, as libvirt names it.
+MODELS = (
+    "virtio", "virtio-transitional", "virtio-non-transitional", "e1000", "e1000e", "igb",
+    "rtl8139", "vmxnet3", "ne2k_pci", "pcnet", "i82551", "i82557b", "i82559er", "usb-net",
+    "spapr-vlan", "lan9118", "smc91c111",
+)  # fmt: skip
+
+#: Of a device of the host; libvirt keeps names shorter than 16 bytes.
+_DEVICE = re.compile(r"[^\s/]{1,15}")
+
+
+def decide(
+    base: Domain, facts: HostFacts, request: Request, notes: Notes
+) -> tuple[tuple[NewCard, ...], tuple[str, ...]]:
+    """
+    The clone's interfaces, in order.
+
+    :param notes: Gets reasons to refuse, and warnings.
+    :return: The interfaces, and the MAC addresses that were made up for them.
+    """
+    wishes = request.networks
+    for number, wish in enumerate(wishes):
+        old = base.interfaces[number] if number < len(base.interfaces) else None
+        _check(number, wish, old, facts, notes)
+    _check_macs(wishes, facts, notes)
+    cards: list[NewCard] = []
+    generated: list[str] = []
+    taken = {card.mac for card in base.interfaces} | {wish.mac for wish in wishes} | set(facts.macs)
+    teams = {
+        old.mac: wish.mac
+        for old, wish in zip(base.interfaces, wishes, strict=False)
+        if _teamed(old, wish) and wish.mac
+    }
+    for number in range(max(len(base.interfaces), len(wishes))):
+        wish = wishes[number] if number < len(wishes) else NetworkWish()
+        old = base.interfaces[number] if number < len(base.interfaces) else None
+        # A guest finds the two cards of a team by their one address.
+        team = old.mac if old and _teamed(old, wish) else ""
+        mac = wish.mac or teams.get(team, "")
+        if not mac:
+            while (mac := random_mac()) in taken:
+                pass
+            taken.add(mac)
+            generated.append(mac)
+        if team:
+            teams[team] = mac
+        cards.append(
+            NewCard(
+                mac, wish.network, wish.bridge, wish.model, wish.portgroup, _cannot(wish, facts)
+            )
+        )
+    return tuple(cards), tuple(generated)
+
+
+def _teamed(old: Interface, wish: NetworkWish) -> bool:
+    return old.teamed and old.stays(wish.network, wish.bridge)
+
+
+def _cannot(wish: NetworkWish, facts: HostFacts) -> frozenset[str]:
+    """What an interface that is connected anew cannot have where it is then."""
+    switch = facts.switches.get(wish.network, SwitchFacts())
+    can = {"vlan": switch.tags, "filterref": switch.filters, "bandwidth": switch.bandwidth}
+    return frozenset(tag for tag, possible in can.items() if not possible)
+
+
+def _check(
+    number: int, wish: NetworkWish, old: Interface | None, facts: HostFacts, notes: Notes
+) -> None:
+    said = f"'networks' item {number + 1}"
+    if wish.network and wish.bridge:
+        notes.conflicts.append(f"{said} must name either a network or a bridge, and names both.")
+    if old is None and not (wish.network or wish.bridge):
+        notes.conflicts.append(
+            f"{said} must name either a network or a bridge, and names neither: the base has no "
+            "interface there that could stay connected."
+        )
+    if wish.network and wish.network not in facts.networks:
+        notes.conflicts.append(
+            f"{said}: there is no network '{wish.network}'. See: virsh net-list --all"
+        )
+    elif wish.network and not facts.networks[wish.network]:
+        notes.conflicts.append(
+            f"{said}: network '{wish.network}' is not started. "
+            f"Start it: virsh net-start {wish.network}"
+        )
+    if wish.portgroup:
+        _check_portgroup(said, wish, old, facts, notes)
+    # On the bridge that it is on already an interface may have what another one could not.
+    if wish.bridge and not (old and old.stays("", wish.bridge)):
+        _check_bridge(said, wish.bridge, facts, notes)
+    if wish.model and wish.model not in MODELS:
+        notes.conflicts.append(
+            f"{said}: there is no network card '{wish.model}'. There are: {', '.join(MODELS)}."
+        )
+
+
+def _check_portgroup(
+    said: str, wish: NetworkWish, old: Interface | None, facts: HostFacts, notes: Notes
+) -> None:
+    network = wish.network or (old.source if old and old.kind == "network" else "")
+    if wish.bridge or not network:
+        notes.conflicts.append(
+            f"{said} asks for portgroup '{wish.portgroup}', and is on no network of libvirt's; "
+            "nothing else has portgroups. Name one with 'network', or take 'portgroup' out."
+        )
+    elif network in facts.switches and wish.portgroup not in facts.switches[network].portgroups:
+        groups = ", ".join(facts.switches[network].portgroups) or "none"
+        notes.conflicts.append(
+            f"{said}: network '{network}' has no portgroup '{wish.portgroup}'. It has: {groups}."
+        )
+
+
+def _check_bridge(said: str, bridge: str, facts: HostFacts, notes: Notes) -> None:
+    found = facts.bridges.get(bridge, "unknown")
+    if not _DEVICE.fullmatch(bridge) or found == "missing":
+        notes.conflicts.append(f"{said}: there is no bridge '{bridge}'. See: ip link")
+    elif found == "other":
+        notes.conflicts.append(
+            f"{said}: '{bridge}' is no Linux bridge. For Open vSwitch or macvtap define a libvirt "
+            "network over it, and name that with 'network:'."
+        )
+    elif found == "unknown":
+        notes.warnings.append(
+            f"{said}: whether the bridge '{bridge}' exists cannot be seen from here."
+        )
+
+
+def _check_macs(wishes: tuple[NetworkWish, ...], facts: HostFacts, notes: Notes) -> None:
+    seen: set[str] = set()
+    for number, wish in enumerate(wishes):
+        if not wish.mac:
+            continue
+        said = f"'networks' item {number + 1}: MAC address {wish.mac}"
+        if int(wish.mac[:2], 16) & 1:
+            notes.conflicts.append(
+                f"{said} is a multicast address. Take one that begins with 52:54:00."
+            )
+        elif wish.mac == "00:00:00:00:00:00":
+            notes.conflicts.append(f"{said} is no address. Take one that begins with 52:54:00.")
+        if wish.mac in seen:
+            notes.conflicts.append(f"{said} stands twice in the request.")
+        if wish.mac in facts.macs:
+            notes.conflicts.append(f"{said} belongs to '{facts.macs[wish.mac]}' already.")
+        seen.add(wish.mac)
+
+
+def random_mac() -> str:
+    """A MAC address in the range that belongs to QEMU and KVM guests (52:54:00)."""
+    return "52:54:00:" + ":".join(f"{random.SystemRandom().randrange(256):02x}" for _ in range(3))

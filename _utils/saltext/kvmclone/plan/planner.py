@@ -1,0 +1,407 @@
+"""
+The plan: a base's definition, the host's facts and a request become a :class:`ClonePlan`.
+
+Pure. Computing a plan writes nothing and asks nobody; :mod:`.create` does exactly what
+the plan says. Every reason to refuse is collected in ``conflicts``, and a plan with
+conflicts cannot be applied.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import time
+import uuid as uuid_module
+from dataclasses import dataclass, replace
+from typing import Any
+from xml.sax.saxutils import escape
+
+from saltext.kvmclone.errors import PlanRefused
+from saltext.kvmclone.model import derived_files, domain_xml, libvirt_xml, redaction
+from saltext.kvmclone.model.domain_xml import Domain
+from saltext.kvmclone.model.facts import HostFacts, ImageFacts
+from saltext.kvmclone.model.record import (
+    DESTROYING,
+    MAKING,
+    WANTED,
+    BaseDisk,
+    Record,
+    Volume,
+    Worker,
+    from_definition,
+    written,
+)
+from saltext.kvmclone.model.request import Request
+from saltext.kvmclone.plan import (
+    disk_overlaps,
+    disk_sources,
+    free_space,
+    interfaces,
+    reservation,
+    seed_disk,
+)
+from saltext.kvmclone.plan.disk_sources import Notes
+from saltext.kvmclone.plan.disks import LONGEST_NAME, PlannedDisk, decide, wish_for
+from saltext.kvmclone.plan.rewrite import (
+    DiskId,
+    Identity,
+    NewDisk,
+    Rewritten,
+    SeedChange,
+    Sizing,
+    path_for,
+    rewrite,
+)
+from saltext.kvmclone.system.cloud_seed import KEEP, NONE, OUT, OWN
+
+__all__ = ["GENERATED", "ClonePlan", "PlannedDisk", "compute", "nvram_path"]
+
+GENERATED = "<generated>"
+
+#: What generated values look like: uuids and MAC addresses.
+_MADE_UP = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+
+_SHOWN_OF_A_DISK = ("target", "action", "reason", "source", "destination", "format", "bytes")
+
+
+@dataclass(frozen=True)
+class ClonePlan:
+    """
+    Everything that will be done, decided.
+
+    :param xml: The clone's complete definition, without its record. It may hold a
+        console password: show :meth:`as_dict`, never this.
+    :param nvram: Source and destination of the variable store, None without one.
+    :param record: The record as it is defined with, stage ``planned``.
+    :param generated: Values that were made up just now and stand masked when shown.
+    """
+
+    request: Request
+    base: str
+    xml: str
+    record: Record
+    disks: tuple[PlannedDisk, ...]
+    nvram: tuple[str, str] | None
+    changes: dict[str, dict[str, Any]]
+    warnings: tuple[str, ...]
+    conflicts: tuple[str, ...]
+    generated: tuple[str, ...]
+
+    @property
+    def sources(self) -> list[str]:
+        """The base's disks that are cloned."""
+        return [disk.source for disk in self.disks if disk.destination and not disk.bus]
+
+    @property
+    def _description(self) -> str:
+        wanted = self.request.description
+        return f"Cloned from {self.base}" if wanted is None else wanted
+
+    def check(self) -> None:
+        """
+        :raises PlanRefused: The plan has conflicts; the message lists them all.
+        """
+        if self.conflicts:
+            listed = " ".join(
+                f"({number}) {conflict}" if len(self.conflicts) > 1 else conflict
+                for number, conflict in enumerate(self.conflicts, 1)
+            )
+            raise PlanRefused(
+                f"'{self.request.name}' cannot be cloned from '{self.base}': {listed}",
+                "Nothing was written. Mend the above and repeat the command.",
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """PLAN, as CONTRACT.md fixes it, without secrets and with generated values masked."""
+        plain = {
+            "name": self.request.name,
+            "base": self.base,
+            "strategy": self.request.clone_strategy,
+            "disks": [
+                {key: getattr(disk, key) for key in _SHOWN_OF_A_DISK}
+                | {"source": redaction.path(disk.source)}
+                for disk in self.disks
+            ],
+            "changes": self.changes,
+            "warnings": list(self.warnings),
+            "conflicts": list(self.conflicts),
+        }
+        answer: dict[str, Any] = json.loads(self._masked(json.dumps(plain), GENERATED))
+        xml = redaction.redact(self.xml, self._description)
+        answer["xml"] = self._masked(xml, escape(GENERATED))  # it stays well-formed
+        return answer
+
+    def _masked(self, text: str, mask: str) -> str:
+        """The text with ``mask`` for every value that was made up just now."""
+        generated = frozenset(self.generated)
+        return _MADE_UP.sub(lambda found: mask if found[0] in generated else found[0], text)
+
+
+def nvram_path(domain: Domain, name: str, uuid: str) -> str:
+    """
+    Path of the clone's own variable store, beside the base's; empty without one.
+
+    :param uuid: The clone's, which is part of the file's name: so libvirt chooses that path for no
+        machine, whatever it is called, and nobody else's file stands there.
+    """
+    if domain.nvram is None or not domain.nvram.path:
+        return ""
+    stem, extension = os.path.splitext(domain.nvram.path)
+    original = f"{stem.removesuffix(f'-{domain.uuid}')}{extension}"  # of a clone of ours
+    stem, extension = os.path.splitext(path_for(original, domain.name, name, domain.uuid))
+    path = f"{stem}-{uuid}{extension}"
+    draft = f"{os.path.basename(path)}.{uuid}"  # it is written under a longer name first
+    if len(os.fsencode(draft)) > LONGEST_NAME:
+        path = os.path.join(os.path.dirname(path), f"{uuid}.fd")
+    return path
+
+
+def compute(facts: HostFacts, request: Request, worker: Worker = Worker()) -> ClonePlan:
+    """
+    Decide everything about one clone.
+
+    :param facts: What the host says.
+    :param request: What is asked for.
+    :param worker: Who will make it, for the record.
+    :raises PlanRefused: The base's definition cannot even be read.
+    """
+    base = domain_xml.read(facts.base_xml, facts.stores)
+    notes = Notes(_base_conflicts(base, facts, request), disk_sources.chain_notes(facts, base.name))
+    if request.memory and 0 < facts.host_memory < request.memory:
+        notes.warnings.append(
+            f"'memory' asks for {request.memory / 2**30:.1f} GiB, and the host has "
+            f"{facts.host_memory / 2**30:.1f}: it may not start."
+        )
+    disks = decide(base.disks, facts, request, notes)
+    disk_overlaps.check(base.disks, disks, notes)
+    _seed_notes(base, facts, request, notes)
+    own = seed_disk.decide(disks, facts, request, notes) if request.seed == OWN else None
+    disks = (*disks, own) if own else disks
+    free_space.check(disks, facts, notes)
+    cards, made_up = interfaces.decide(base, facts, request, notes)
+    uuid = str(uuid_module.uuid4())
+    nvram = nvram_path(base, request.name, uuid)
+    copied = _nvram(base, nvram, facts, notes)
+    identity = Identity(
+        name=request.name,
+        uuid=uuid,
+        macs=tuple(card.mac for card in cards),
+        genid=str(uuid_module.uuid4()),
+        nvram=nvram,
+    )
+    rewritten = rewrite(
+        facts.base_xml,
+        identity,
+        tuple(
+            NewDisk(d.target, d.destination, d.format)
+            for d in disks
+            if not (d.stays or d.emptied or d.bus)
+        ),
+        Sizing(request.cpus, request.memory, request.description),
+        cards,
+        facts.standing,
+        {
+            target: DiskId(wish.serial, wish.wwn)
+            for target, wish in request.disks.items()
+            if wish.serial or wish.wwn
+        },
+        SeedChange(
+            frozenset(disk.target for disk in disks if disk.emptied),
+            request.seed == KEEP,
+            *((own.target, own.bus, own.destination) if own else ()),
+        ),
+    )
+    fixed = reservation.decide(domain_xml.read(rewritten.xml).interfaces, facts.dhcp, request)
+    notes.conflicts.extend(fixed.conflicts)
+    if fixed.reservations:
+        rewritten.change("address", None, request.address or GENERATED)
+    _note_changes(rewritten, disks, request)
+    conflicts = tuple(dict.fromkeys(notes.conflicts + rewritten.conflicts))
+    warnings = tuple(dict.fromkeys(notes.warnings + rewritten.warnings))
+    record = replace(
+        _record_of(base, request, identity.uuid),
+        seed=OUT if request.seed == NONE and facts.seeds else request.seed,
+        worker=worker,
+        base_disks=_base_disks(disks, facts),
+        volumes=_owned(disks, nvram, copied, facts.nvram_size),
+        reservations=fixed.reservations,
+        warnings=warnings,
+    )
+    return ClonePlan(
+        request=request,
+        base=base.name,
+        xml=rewritten.xml,
+        record=record,
+        disks=disks,
+        nvram=(base.nvram.path, nvram) if base.nvram and copied else None,
+        changes=rewritten.changes,
+        warnings=warnings,
+        conflicts=conflicts,
+        generated=(identity.uuid, identity.genid, *made_up),
+    )
+
+
+def _record_of(base: Domain, request: Request, uuid: str) -> Record:
+    """What the record says of a clone before anything is decided about its files."""
+    now = time.time()
+    return Record(
+        uuid=uuid,
+        name=request.name,
+        base=base.name,
+        base_uuid=base.uuid,
+        strategy=request.clone_strategy,
+        profile=request.profile,
+        request=request.digest(),
+        created=now,
+        expires=now + request.ttl if request.ttl else 0.0,
+        ip_source=request.ip_source,
+        pick=request.pick,
+        tags=request.tags or (),
+    )
+
+
+def _seed_notes(base: Domain, facts: HostFacts, request: Request, notes: Notes) -> None:
+    """What to know of cloud-init's seeds, beside the fate of the disks that they are on."""
+    for target in sorted(facts.unread if request.seed != KEEP else ()):
+        disk = next(disk for disk in base.disks if disk.target == target)
+        if wish_for(disk, request).action != "skip":
+            notes.warnings.append(
+                f"{disk_sources.label(disk)} cannot be looked at from here. If it is a cloud-init "
+                f"seed, the clone goes by it: leave it out with "
+                f"disks: {{{target}: {{action: skip}}}}."
+            )
+    if request.seed == KEEP and facts.seeds:
+        which = ", ".join(f"{target} ({seed.named})" for target, seed in facts.seeds.items())
+        notes.warnings.append(
+            f"The clone keeps the base's cloud-init seed on {which}: what that says is done in the "
+            "clone, too, all of it again at the boot after its identity was reset (users, "
+            "passwords, runcmd, power_state, a fixed address)."
+        )
+    elif facts.seeds and request.seed != OWN:
+        why = "" if base.has_agent_channel else "without a guest agent"
+        why = why if request.reset_identity else "with 'reset_identity: false'"
+        if why:
+            notes.warnings.append(
+                f"The base's cloud-init seed is left out, and {why} nobody tells the clone's "
+                "network of its new card: where cloud-init bound it to the base's, the clone gets "
+                "no address, or the base's fixed one. Give it a seed of its own then (seed: "
+                "{user_data: …})."
+            )
+
+
+def _nvram(base: Domain, nvram: str, facts: HostFacts, notes: Notes) -> bool:
+    """Whether the variable store is copied; a fresh one is made by libvirt at the first boot."""
+    if not nvram or base.nvram is None:
+        return False
+    if facts.local:
+        return True
+    if _has_template(base, facts):
+        notes.warnings.append(
+            f"The UEFI variables of the base ('{base.nvram.path}') cannot be copied over a remote "
+            "libvirt connection: the clone begins with fresh ones from the template. If it needs "
+            "the base's boot entries, set 'host:' in the provider to the KVM host's minion."
+        )
+    else:
+        notes.conflicts.append(
+            f"The base keeps UEFI variables in '{base.nvram.path}', which cannot be copied over a "
+            "remote libvirt connection, and no template is known to make fresh ones from. Run the "
+            "clone on that host: set 'host:' in the provider to its minion."
+        )
+    return False
+
+
+def _has_template(base: Domain, facts: HostFacts) -> bool:
+    element = libvirt_xml.parse(facts.base_xml).find("./os")
+    chosen_by_libvirt = element is not None and element.get("firmware") == "efi"
+    return chosen_by_libvirt or bool(base.nvram and base.nvram.template)
+
+
+def _note_changes(out: Rewritten, disks: tuple[PlannedDisk, ...], request: Request) -> None:
+    """What the profile wishes and the definition does not tell."""
+    for disk in disks:
+        if disk.destination:
+            out.change(f"disk {disk.target} size", disk.source_capacity, disk.capacity)
+            if disk.pool != disk.source_pool:
+                out.change(f"disk {disk.target} pool", disk.source_pool or None, disk.pool)
+    if request.autostart is not None:
+        out.change("autostart", None, request.autostart)
+    out.change("tags", [], list(request.tags or ()))
+
+
+def _base_disks(disks: tuple[PlannedDisk, ...], facts: HostFacts) -> tuple[BaseDisk, ...]:
+    """Every file that a cloned disk consists of: a change of any of them changes the clone."""
+
+    def told(target: str, image: ImageFacts) -> BaseDisk:
+        return BaseDisk(target, image.path, image.allocation, image.modified)
+
+    return tuple(
+        told(disk.target, image)
+        for disk in disks
+        if disk.destination and not disk.bus
+        for image in (*facts.sources[disk.target].images, *facts.sources[disk.target].data)
+    )
+
+
+def _owned(
+    disks: tuple[PlannedDisk, ...], nvram: str, copied: bool, nvram_size: int
+) -> tuple[Volume, ...]:
+    """
+    The files that will be made, in the order of their making. The first is marked as being made
+    already: it is begun as soon as the definition with this record stands, without another write.
+    """
+    owned = [
+        Volume(disk.target, disk.destination, disk.format, disk.action, WANTED, disk.capacity)
+        for disk in disks
+        if disk.destination
+    ]
+    if copied:
+        owned.append(Volume("nvram", nvram, "raw", "copy", WANTED, nvram_size))
+    if owned:
+        owned[0] = replace(owned[0], state=MAKING)
+    if nvram and not copied:
+        owned.append(Volume("nvram", nvram, "raw", "fresh"))
+    return tuple(owned)
+
+
+def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[str]:
+    conflicts = [
+        f"The tag {tag!r} holds characters that XML cannot (control characters); take them out."
+        for tag in request.tags or ()
+        if written(tag) != tag
+    ]
+    if facts.taken:
+        conflicts.append(f"A domain named '{request.name}' exists already; choose another name.")
+    elif facts.left_behind:
+        conflicts.append(
+            f"An earlier machine called '{request.name}' left {', '.join(facts.left_behind)}, "
+            "which libvirt would take for the clone's. Choose another name. Or, on that host, put "
+            f"it aside: {derived_files.aside(facts.left_behind, request.name)}"
+        )
+    if facts.base_state != "shutoff":
+        conflicts.append(
+            f"The base '{base.name}' is {facts.base_state}; its disks change while they are "
+            f"cloned. Shut it off first: virsh shutdown {shlex.quote(base.name)}"
+        )
+    if facts.base_saved:
+        conflicts.append(
+            f"The base '{base.name}' has a saved memory image that its disks belong to. "
+            f"Discard it first: virsh managedsave-remove {shlex.quote(base.name)}"
+        )
+    record = from_definition(libvirt_xml.parse(facts.base_xml))
+    if record and (record.stage == DESTROYING or not record.complete):
+        conflicts.append(
+            f"The base '{base.name}' is itself a clone that is not finished (stage "
+            f"'{record.stage}'). See: salt-run kvmclone.show {shlex.quote(base.name)}"
+        )
+    if request.cpus and 0 < facts.most_cpus < request.cpus:
+        conflicts.append(
+            f"'cpus' asks for {request.cpus}, and a machine of the base's type can have "
+            f"{facts.most_cpus}. Ask for fewer."
+        )
+    for key in sorted(request.later):
+        conflicts.append(
+            f"'{key}' is known but this version cannot act on it yet; take it out of the profile."
+        )
+    return conflicts

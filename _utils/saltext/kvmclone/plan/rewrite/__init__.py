@@ -1,0 +1,98 @@
+"""
+Rewriting a base's definition for a clone: unique by construction.
+
+Pure: lxml only. Everything that identifies the base is regenerated, dropped or refused;
+nothing is added that was not asked for. The rewriting collects *all* reasons to refuse
+instead of stopping at the first, so that an operator mends the base once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.libvirt_xml import parse, serialize
+from saltext.kvmclone.plan.rewrite import (
+    consoles,
+    devices,
+    firmware,
+    graphics,
+    interfaces,
+    leak_check,
+    security,
+    supported,
+)
+from saltext.kvmclone.plan.rewrite import disks as disks_module
+from saltext.kvmclone.plan.rewrite import identity as identity_module
+from saltext.kvmclone.plan.rewrite import seed as seed_module
+from saltext.kvmclone.plan.rewrite import sizing as sizing_module
+from saltext.kvmclone.plan.rewrite.disks import DiskId, NewDisk
+from saltext.kvmclone.plan.rewrite.identity import Identity
+from saltext.kvmclone.plan.rewrite.interfaces import NewCard
+from saltext.kvmclone.plan.rewrite.result import Rewritten, path_for
+from saltext.kvmclone.plan.rewrite.seed import SeedChange
+from saltext.kvmclone.plan.rewrite.sizing import Sizing
+
+__all__ = [
+    "DiskId",
+    "Identity",
+    "NewCard",
+    "NewDisk",
+    "Rewritten",
+    "SeedChange",
+    "Sizing",
+    "path_for",
+    "rewrite",
+]
+
+
+def rewrite(
+    xml: str,
+    identity: Identity,
+    disks: tuple[NewDisk, ...],
+    sizing: Sizing = Sizing(),
+    cards: tuple[NewCard, ...] = (),
+    standing: frozenset[str] = frozenset(),
+    ids: Mapping[str, DiskId] = {},
+    seed: SeedChange = SeedChange(),
+) -> Rewritten:
+    """
+    The clone's definition, made from the base's.
+
+    :param xml: The base's *inactive, secure* XML.
+    :param identity: The clone's name, uuid, MAC addresses and NVRAM path.
+    :param disks: Where each cloned disk now lives; a disk that is not listed is left as is.
+    :param sizing: Overrides of cpus, memory and description.
+    :param cards: The network interfaces; empty: the base's, with the identity's addresses.
+    :param standing: Files of the host; none is given to the clone to write.
+    :param ids: By target, what the clone's guest shall know a disk by, where not as the base's.
+    :param seed: What becomes of cloud-init's seeds.
+    :raises PlanRefused: The XML cannot be read at all.
+    """
+    root = parse(xml)
+    marks = leak_check.marks_of(root, frozenset(disk.target for disk in disks))
+    out = Rewritten(
+        base=marks.name,
+        name=identity.name,
+        base_uuid=libvirt_xml.text(root, "uuid"),
+        taken=leak_check.paths_of(root) | standing,
+    )
+    supported.scope(root, out)
+    identity_module.identity(root, identity, sizing.description, out)
+    firmware.firmware(root, identity.nvram, out)
+    disks_module.disks(root, {disk.target: disk for disk in disks}, ids, out)
+    seed_module.seed(root, seed, out)
+    cards = cards or tuple(NewCard(mac) for mac in identity.macs)
+    interfaces.interfaces(root, cards, out)
+    consoles.character_devices(root, out)
+    graphics.graphics(root, out)
+    graphics.audio(root, out)
+    devices.devices(root, out)
+    security.security(root, out)
+    sizing_module.sizing(root, sizing, out)
+    marks = marks.with_files(frozenset(out.paths)).without_numbers(root)
+    leak_check.forget(root, marks, out)
+    new_paths = frozenset(disk.path for disk in disks) | {seed.path}
+    leak_check.remains(root, marks, new_paths, out)
+    out.xml = serialize(root)
+    return out

@@ -1,0 +1,141 @@
+"""Character devices: consoles, channels and what else speaks through a host's file. Pure."""
+
+from __future__ import annotations
+
+from lxml import etree
+
+from saltext.kvmclone.model import redaction
+from saltext.kvmclone.plan.rewrite.result import (
+    BOTTOMLESS,
+    IN_LIBVIRTS_FOLDER,
+    LONGEST_SOCKET,
+    Rewritten,
+    drop,
+    mentions,
+    own_path,
+    remove,
+)
+
+#: Devices whose element is itself the character device, and those that hold one.
+TAGS = ("serial", "parallel", "console", "channel", "redirdev", "smartcard", "rng")
+
+#: Kinds that end inside QEMU, or that libvirt makes anew for each machine.
+_OF_EACH = {"null", "vc", "stdio", "spicevmc", "spiceport", "qemu-vdagent", "dbus"}
+
+
+def character_devices(root: etree._Element, out: Rewritten) -> None:
+    """Decide about every character device."""
+    for tag in TAGS:
+        for number, element in enumerate(root.findall(f"./devices/{tag}")):
+            label = f"{tag} {number}"
+            backend, kind = _backend(element, label, out)
+            if backend is None:
+                continue
+            _decide(backend, kind, _spoken_for(root, backend, label), out)
+            for log in element.findall("log"):
+                own_path(log, "file", label + " log", out)
+            drop(element, "tty")
+
+
+def _spoken_for(root: etree._Element, backend: etree._Element, label: str) -> str:
+    """libvirt repeats the first serial line as the first console: one device, one word."""
+    serial = root.find("./devices/serial")
+    if label != "console 0" or serial is None:
+        return label
+    mine, first = (
+        [dict(source.attrib) for source in element.findall("source")]
+        for element in (backend, serial)
+    )
+    return "serial 0" if mine == first else label
+
+
+def _backend(
+    element: etree._Element, label: str, out: Rewritten
+) -> tuple[etree._Element | None, str]:
+    """The element that holds the ``<source>``, and its kind; None where there is none."""
+    if element.tag == "rng":
+        backend = element.find("backend")
+        model = backend.get("model", "") if backend is not None else ""
+        if model == "egd" and backend is not None:
+            return backend, backend.get("type", "")
+        if model not in ("random", "builtin"):
+            out.refuse(element, f"{label} has the unknown source '{model}'; remove it first.")
+        return None, ""
+    if element.tag == "smartcard" and element.get("mode") != "passthrough":
+        out.refuse(
+            element,
+            f"{label} is a card of the host (mode '{element.get('mode', '')}'), which stands for "
+            "one holder; remove the <smartcard> from the base first.",
+        )
+        return None, ""
+    return element, element.get("type", "pty")
+
+
+def _decide(backend: etree._Element, kind: str, label: str, out: Rewritten) -> None:
+    sources = backend.findall("source")
+    if kind == "pty":
+        for source in sources:
+            remove(source)
+    elif kind == "file":
+        for source in sources:
+            own_path(source, "path", label, out)
+    elif kind == "unix":
+        for source in sources:
+            _socket(source, label, out)
+    elif kind in ("tcp", "udp"):
+        for source in sources:
+            _port(source, label, out)
+    elif kind == "dev" and all(source.get("path") in BOTTOMLESS for source in sources):
+        out.kept.update(source.get("path", "") for source in sources)
+    elif kind in ("dev", "pipe", "nmdm"):
+        held = [
+            source.get(part, "")
+            for source in sources
+            for part in ("path", "master", "slave")
+            if source.get(part)
+        ]
+        out.refuse(
+            backend,
+            f"{label} uses '{' and '.join(map(redaction.path, held))}', which only one machine "
+            "can hold; remove it from the base first.",
+        )
+    elif kind not in _OF_EACH:
+        out.refuse(
+            backend,
+            f"{label} is of type '{kind}', which this version does not know; remove it from the "
+            "base first.",
+        )
+
+
+def _socket(source: etree._Element, label: str, out: Rewritten) -> None:
+    path = source.get("path", "")
+    in_libvirts_folder = IN_LIBVIRTS_FOLDER.search(path) is not None
+    if not path:
+        return
+    if label.startswith("channel") and in_libvirts_folder:
+        # libvirt chose this place, and chooses one for the clone by itself.
+        out.change(label + " socket", redaction.path(path), None)
+        remove(source)
+    elif source.get("mode", "connect") == "bind":
+        own_path(source, "path", label, out, longest=LONGEST_SOCKET)
+    elif in_libvirts_folder or mentions(path, out.base):
+        out.refuse(
+            source,
+            f"{label} connects to '{redaction.path(path)}', which serves one machine; remove it "
+            "from the base first.",
+        )
+    else:
+        out.kept.add(path)
+        out.warn(f"{label} connects to '{redaction.path(path)}', as the base's does.")
+
+
+def _port(source: etree._Element, label: str, out: Rewritten) -> None:
+    where = f"{source.get('host', '')}:{source.get('service', '?')}"
+    if source.get("mode", "connect") != "bind":
+        out.warn(f"{label} connects to '{where}', as the base's does.")
+    elif source.get("service", "0") != "0":
+        out.refuse(
+            source,
+            f"{label} listens on the fixed port {source.get('service')}; "
+            "remove it from the base first.",
+        )

@@ -1,0 +1,357 @@
+"""
+The last look: what of the base is still in the definition. Pure.
+
+Every concern has spoken; this one trusts none of them. What still names the base, or a
+path of the host that nobody decided about, is a reason to refuse.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from lxml import etree
+
+from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
+from saltext.kvmclone.plan.rewrite.result import Rewritten, mentions, remove
+
+#: Places whose path every machine may read, or that the guest sees and the host does not.
+_READ_BY_ALL = {
+    "blkiotune/device/path", "devices/emulator", "devices/filesystem/binary@path",
+    "devices/filesystem/target@dir", "devices/graphics/gl@rendernode", "devices/graphics@xauth",
+    "devices/rng/backend", "devices/video/model/acceleration@rendernode", "os/acpi/table",
+    "os/dtb", "os/initrd", "os/kernel", "os/loader", "os/nvram@template", "os/shim",
+    "resource/partition", "sysinfo/entry@file",
+}  # fmt: skip
+
+#: Words for people and programs, which are not paths of the host.
+_WORDS = {"cmdline", "description", "entry", "initarg", "initenv", "name", "bootloader_args"}
+
+#: Where a word may be the base's name, and says so to the guest.
+_SPOKEN_TO_THE_GUEST = ("./os/cmdline", "./sysinfo//entry")
+
+#: What a thing of the host is called, that is no path and may have been made for one machine.
+_NAMES_OF_THE_HOST = ("devices/interface/filterref@filter", "devices/interface/source@bridge")
+
+#: Of a kernel's command line: a fixed address (dracut, the kernel itself), who the guest is.
+_OF_ONE_GUEST = re.compile(
+    r"ip=(?:[0-9]+\.[0-9.]+|\[[0-9a-f:]+\]):|systemd\.(?:machine_id|hostname)=|hostname=",
+    re.IGNORECASE,
+)
+
+#: Folders of every host: a base that is called like one says nothing about it.
+_COMMON_FOLDERS = {
+    "boot", "data", "domains", "home", "images", "iso", "isos", "lib", "libvirt", "log", "mnt",
+    "nvram", "opt", "pool", "qemu", "root", "run", "srv", "tmp", "usr", "var", "vm", "vms",
+}  # fmt: skip
+
+#: The base's own uuids beside those of the domain: what a switch knows its ports by.
+_PORTS = ("interfaceid", "instanceid", "portid")
+
+#: Where the serial numbers of a machine stand. Those of drives stay, unless the clone does not have
+#: the drive or gets another number; those of the board do not.
+_NUMBERS = (
+    "./devices/disk/serial", "./devices/disk/wwn", "./devices/controller/serial",
+    "./sysinfo//entry[@name='serial']", "./sysinfo//entry[@name='asset']",
+)  # fmt: skip
+
+#: What a guest knows a drive by (``/dev/disk/by-id``); QEMU tells it the alias of a SCSI disk that
+#: has neither serial number nor wwn. It need be unique inside one machine only.
+_OF_A_DRIVE = {
+    "devices/disk/serial": "serial number", "devices/disk/wwn": "wwn",
+    "devices/disk/vendor": "vendor", "devices/disk/product": "product",
+    "devices/disk/alias@name": "alias", "devices/controller/serial": "serial number",
+}  # fmt: skip
+
+#: A shorter one is found anywhere.
+_SHORTEST_NUMBER = 6
+
+#: Characters that a virtio drive tells its guest, and ``/dev/disk/by-id`` holds.
+_SEEN_OF_A_NUMBER = 20
+
+#: Twelve hexadecimal digits in pairs, however a MAC address is written; they may overlap.
+_MAC = re.compile(r"(?=((?:[0-9a-f]{2}[:.-]?){5}[0-9a-f]{2}))", re.IGNORECASE)
+
+#: Characters of a MAC address without separators; a uuid is longer.
+_SHORTEST_MAC = 12
+
+#: Paths inside a text.
+_PATHS = re.compile(r"/[^\s'\"<>,;=]*")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """
+    What a base is known by.
+
+    :param uuids: Without hyphens, in lower case; ``macs`` without colons likewise.
+    :param paths: Disks that the clone does not have.
+    :param numbers: Serial numbers of the board and of drives, long enough to be found again.
+    :param files: What it writes, or listens on, otherwise, and the clone does not have.
+    """
+
+    name: str
+    uuids: tuple[str, ...]
+    macs: frozenset[str]
+    paths: frozenset[str]
+    numbers: tuple[str, ...]
+    files: frozenset[str] = frozenset()
+
+    def with_files(self, more: frozenset[str]) -> Marks:
+        """The same, and files that the base writes and the clone has otherwise."""
+        return replace(self, files=self.files | more)
+
+    def without_numbers(self, root: etree._Element) -> Marks:
+        """The same without the serial numbers that a clone keeps."""
+        kept = set(_numbers(root))
+        return replace(self, numbers=tuple(one for one in self.numbers if one not in kept))
+
+
+def marks_of(root: etree._Element, gone: frozenset[str]) -> Marks:
+    """
+    The marks of a base, taken before it is rewritten.
+
+    :param gone: Targets of the disks that the clone has otherwise, or not at all.
+    """
+    disks = [domain_xml.disk_of(element) for element in root.findall("./devices/disk")]
+    spelled = [root.findtext(tag) or "" for tag in ("uuid", "genid", "hwuuid")]
+    for element in root.iterfind("./devices/interface//*"):
+        spelled += [element.get(attribute, "") for attribute in _PORTS]
+    uuids = dict.fromkeys(map(_bare, spelled))
+    nvram = domain_xml.facts(root).nvram
+    return Marks(
+        name=libvirt_xml.text(root, "name"),
+        uuids=tuple(uuid for uuid in uuids if re.fullmatch(r"(?!0{32})[0-9a-f]{32}", uuid)),
+        macs=frozenset(
+            _bare(mac)
+            for element in root.findall("./devices/interface")
+            if (mac := domain_xml.interface_of(element).mac)
+        ),
+        paths=frozenset(disk.path for disk in disks if disk.path and disk.target in gone),
+        numbers=tuple(dict.fromkeys(_numbers(root))),
+        files=frozenset([nvram.path] if nvram and nvram.path else []),
+    )
+
+
+def _numbers(root: etree._Element) -> Iterator[str]:
+    for place in _NUMBERS:
+        for element in root.findall(place):
+            drive = element.getparent()
+            number = (element.text or "").strip()
+            same_disk = drive is not None and drive.find("shareable") is not None
+            if len(number) >= _SHORTEST_NUMBER and not same_disk:
+                yield number
+
+
+def paths_of(root: etree._Element) -> frozenset[str]:
+    """Every path that a definition names."""
+    return frozenset(value for _, _, value in _values(root) if value.startswith("/"))
+
+
+def forget(root: etree._Element, base: Marks, out: Rewritten) -> None:
+    """Leave out what others wrote about the base in its metadata, and about no other machine."""
+    partners = {element.get("persistent") for element in root.iterfind("./devices/*/teaming")}
+    for alias in root.findall("./devices/*/alias"):
+        name = alias.get("name", "")
+        above = alias.getparent()
+        if above is not None and above.tag == "disk":
+            continue  # a guest may know it by that
+        if (_number_in(name, base) or _marked(name, base)) and name not in partners:
+            out.change(f"alias {name}", name, None)
+            remove(alias)
+    for element in root.findall("./metadata/*"):
+        if any(
+            _marked(value, base) or value == base.name or _number_in(value, base)
+            for _, _, value in _values(element)
+        ):
+            out.warn(
+                f"Metadata of '{redaction.namespace(element)}' names the base itself and is "
+                "left out."
+            )
+            remove(element)
+        elif any(mentions(value, base.name) for _, _, value in _values(element)):
+            out.warn(
+                f"Metadata of '{redaction.namespace(element)}' speaks of '{base.name}', and is "
+                "kept."
+            )
+
+
+def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: Rewritten) -> None:
+    """
+    Refuse what still names the base, and paths of the host that nobody decided about.
+
+    :param new_paths: Where the clone's disks are; whoever chose these folders, chose them.
+    """
+    decided = new_paths | set(out.paths.values()) | out.kept
+    olden = {new: old for old, new in out.paths.items()}
+    for element, place, value in _values(root):
+        if place.startswith(("metadata", "description")) or _is_settled(element, out):
+            continue
+        if place in _OF_A_DRIVE:
+            _drive_called_like(element, _OF_A_DRIVE[place], value, base, out)
+            continue
+        mark = _marked(value, base)
+
+        def told(text: str, element: etree._Element = element, place: str = place) -> str:
+            return redaction.shown(element, place, text)
+
+        # A disk that is shared, and the base's under another name: disks.py speaks of it.
+        shared = value in base.paths and place.startswith("devices/disk/source")
+        if mark and not shared and value not in new_paths:
+            disk = _disk_above(element)
+            out.conflicts.append(
+                f"'{told(olden.get(value, value))}' in <{place}> holds {mark} of the base, which "
+                "the clone cannot have; change or remove it there first"
+                + (f", or leave it out: disks: {{{disk.target}: {{action: skip}}}}" if disk else "")
+                + "."
+            )
+        elif (
+            value.startswith("/")
+            and value not in decided
+            and place not in _READ_BY_ALL
+            and not place.startswith(("devices/disk", "devices/interface", "os/nvram"))
+            and place.partition("@")[0].rpartition("/")[2] not in _WORDS
+        ):
+            out.conflicts.append(
+                f"'{told(value)}' in <{place}> is a path of the host that this version does not "
+                "know; remove it from the base first."
+            )
+        elif value not in new_paths:
+            _called_like(element, place, value, base, out)
+    _fixed_words(libvirt_xml.text(root, "./os/cmdline"), base, out)
+    for path in _SPOKEN_TO_THE_GUEST:
+        for element in root.findall(path):
+            if mentions(element.text or "", base.name):
+                out.warn(f"<{element.tag}> still says '{base.name}' to the guest.")
+            if _number_in(element.text or "", base):
+                out.warn(
+                    f"<{element.tag}> tells the guest of a serial number of the base that the "
+                    "clone does not have."
+                )
+
+
+def _drive_called_like(
+    element: etree._Element, word: str, value: str, base: Marks, out: Rewritten
+) -> None:
+    """Speak of a drive that tells the clone's guest who the base is."""
+    disk = _disk_above(element)
+    part = _bare(value)[:_SEEN_OF_A_NUMBER]
+    of_uuid = len(part) >= _SHORTEST_NUMBER and any(uuid.startswith(part) for uuid in base.uuids)
+    names = of_uuid or _marked(value, base) or mentions(value, base.name)
+    if not names or value in out.kept or (disk and disk.shareable):
+        return
+    where = f"disk {disk.target}" if disk else "a controller"
+    cure = (
+        f": disks: {{{disk.target}: {{{element.tag}: …}}}}"
+        if disk and element.tag in ("serial", "wwn")
+        else " in the base"
+    )
+    out.warn(
+        f"The {word} '{value}' of {where} names the base. The clone keeps it, since its guest may "
+        f"look for the disk by it; if it does not, change it{cure}."
+    )
+
+
+def _fixed_words(cmdline: str, base: Marks, out: Rewritten) -> None:
+    """Speak of what a kernel is told that only one machine can have."""
+    for word in cmdline.split():
+        found = _OF_ONE_GUEST.match(word)
+        if found and not mentions(word, base.name):
+            out.warn(
+                f"<cmdline> tells the guest '{found[0]}…', as the base's does: only one machine "
+                "can have that. Change it in the base."
+            )
+
+
+def _called_like(
+    element: etree._Element, place: str, value: str, base: Marks, out: Rewritten
+) -> None:
+    """Speak of a file, folder or filter that is called like the base, and may be its alone."""
+    folder, _, file = value.rpartition("/")
+    told = redaction.shown(element, place, value)
+    if any(f"'{value}'" in warning for warning in out.warnings):
+        return
+    if value in out.paths.values() or place in ("os/nvram", "os/nvram/source@file"):
+        if base.name not in _COMMON_FOLDERS and mentions(folder, base.name):
+            out.warn(
+                f"'{told}' of the clone lies in a folder that is called like the base; it must "
+                "not go with it."
+            )
+    elif value.startswith("/") and not value.startswith(("/usr/", "/dev/")):
+        common = base.name in _COMMON_FOLDERS
+        if not mentions(file if common else value, base.name):
+            return
+        disk = _disk_above(element)
+        if disk and not (disk.readonly or disk.shareable or disk.device == "cdrom"):
+            return  # refused, and spoken of as that
+        out.warn(
+            f"'{told}' in <{place}> is called like the base, and the clone uses it, too."
+            + (
+                " If it was made for the base (a cloud-init seed, say), the clone takes itself for "
+                f"the base: leave it out with disks: {{{disk.target}: {{action: skip}}}}."
+                if disk
+                else ""
+            )
+        )
+    elif place in _NAMES_OF_THE_HOST and mentions(value, base.name):
+        out.warn(f"'{told}' in <{place}> is called like the base, and the clone uses it, too.")
+
+
+def _disk_above(element: etree._Element) -> domain_xml.Disk | None:
+    """The disk that an element is a part of."""
+    for above in (element, *element.iterancestors()):
+        if above.tag == "disk":
+            return domain_xml.disk_of(above)
+    return None
+
+
+def _number_in(text: str, base: Marks) -> str:
+    """Which serial number of the base a text holds, as far as a guest sees it of a drive."""
+    return next((one for one in base.numbers if one[:_SEEN_OF_A_NUMBER] in text), "")
+
+
+def _is_settled(element: etree._Element, out: Rewritten) -> bool:
+    return element in out.settled or any(above in out.settled for above in element.iterancestors())
+
+
+def _marked(value: str, base: Marks) -> str:
+    """Name the mark of the base that a value holds, in words; empty for none."""
+    # Most values of a definition are too short to hold one.
+    if len(value) >= _SHORTEST_MAC:
+        bare = _bare(value)
+        if any(uuid in bare for uuid in base.uuids):
+            return "a uuid"
+        if base.macs and any(_bare(found[1]) in base.macs for found in _MAC.finditer(value)):
+            return "a MAC address"
+    if "/" in value:
+        if _named_in(value, base.paths):
+            return "a disk"
+        if _named_in(value, base.files):
+            return "a file"
+    return ""
+
+
+def _named_in(value: str, paths: frozenset[str]) -> bool:
+    """Whether a text is one of the paths, or holds one as a word."""
+    return value in paths or any(word.rstrip(".:)]}") in paths for word in _PATHS.findall(value))
+
+
+def _bare(text: str) -> str:
+    return re.sub("[:.-]", "", text.strip().lower())
+
+
+def _values(root: etree._Element) -> Iterator[tuple[etree._Element, str, str]]:
+    """Every text and attribute: its element, its place (``devices/disk@type``), its value."""
+    todo = deque([(root, "")])
+    while todo:
+        element, place = todo.popleft()
+        if (element.text or "").strip():
+            yield element, place, (element.text or "").strip()
+        for attribute, value in element.attrib.items():
+            yield element, f"{place}@{attribute!s}", str(value).strip()
+        prefix = f"{place}/" if place else ""
+        todo.extend(
+            (child, f"{prefix}{child.tag}") for child in element.iterchildren(etree.Element)
+        )

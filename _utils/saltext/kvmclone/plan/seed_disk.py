@@ -1,0 +1,96 @@
+"""
+The disk that brings a clone its own cloud-init seed. Pure.
+
+A disk and no cdrom: cloud-init looks for seeds early, and a drive's medium may not be there yet.
+It is on the bus of the base's first disk, whose driver the guest surely has.
+"""
+
+from __future__ import annotations
+
+import os
+import string
+from collections.abc import Mapping
+
+from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.facts import HostFacts
+from saltext.kvmclone.model.request import Request
+from saltext.kvmclone.plan import disks
+from saltext.kvmclone.plan.disk_sources import Notes
+from saltext.kvmclone.plan.disks import PlannedDisk
+from saltext.kvmclone.system.cloud_seed import Seed
+from saltext.kvmclone.system.image_header import RAW
+
+#: Bytes of the volume; most of it takes no room.
+SIZE = 4 * 2**20
+
+_PREFIXES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd", "xen": "xvd"}
+
+
+def place(definition: str, seeds: Mapping[str, Seed], request: Request) -> tuple[str, str]:
+    """
+    Return target and bus of the disk.
+
+    :param definition: The base's.
+    :param seeds: Of the base; a disk that is left out makes room for this one.
+    """
+    buses, taken = [], set(request.disks)
+    for element in libvirt_xml.parse(definition).findall("./devices/disk"):
+        target = element.find("target")
+        name = target.get("dev", "") if target is not None else ""
+        bus = target.get("bus", "") if target is not None else ""
+        drive = element.get("device") in ("cdrom", "floppy")
+        if drive or name not in seeds:
+            taken.add(name)
+        if not drive:
+            buses.append(bus or next((b for b, p in _PREFIXES.items() if name.startswith(p)), ""))
+    bus = next((bus for bus in buses if bus in _PREFIXES), "virtio")
+    letters = (f"{_PREFIXES[bus]}{letter}" for letter in string.ascii_lowercase)
+    return next((name for name in letters if name not in taken), ""), bus
+
+
+def volume_name(request: Request, target: str) -> str:
+    """Return the name of its volume."""
+    return f"{request.name}-{target}.{RAW}"
+
+
+def decide(
+    planned: tuple[PlannedDisk, ...], facts: HostFacts, request: Request, notes: Notes
+) -> PlannedDisk | None:
+    """Return what becomes of the clone's own seed; None, with the reason noted, where nothing."""
+    target, bus = place(facts.base_xml, facts.seeds, request)
+    name = request.pool or next((disk.pool for disk in planned if disk.pool), "")
+    pool = facts.pools.get(name)
+    if not facts.writes_seeds:
+        notes.conflicts.append(
+            "A cloud-init seed of its own is asked for ('seed'), and no program that writes ISO "
+            "9660 is installed. Install one: apt install xorriso   or: dnf install xorriso"
+        )
+    if not target or pool is None or not pool.active:
+        notes.conflicts.append(
+            "There is no place for the clone's own cloud-init seed ('seed'): "
+            + ("no disk name is free." if not target else "name a storage pool with 'pool:'.")
+        )
+        return None
+    volume = volume_name(request, target)
+    destination = os.path.join(pool.path, volume)
+    if destination in facts.existing:
+        notes.conflicts.append(
+            f"The volume '{destination}' exists already and is not ours to overwrite. Choose "
+            "another name for the clone, or another pool."
+        )
+    return PlannedDisk(
+        target=target,
+        action="copy",
+        reason="cloud-init's seed of the clone's own, as the profile has it",
+        source="",
+        destination=destination,
+        format=RAW,
+        bytes=SIZE,
+        pool=pool.name,
+        volume=volume,
+        capacity=SIZE,
+        source_capacity=SIZE,
+        source_pool=pool.name,
+        method=disks.SEED,
+        bus=bus,
+    )

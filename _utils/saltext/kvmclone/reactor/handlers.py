@@ -1,0 +1,338 @@
+"""
+What each doorbell leads to. What a minion wants is heard from that minion, what became of a
+machine from its host, both by :mod:`.queries`; an event has never been seen in here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NotFound
+from saltext.kvmclone.hosts.remote import RemoteHost
+from saltext.kvmclone.master import progress
+from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.reactor import intake, policy, queries, request_store
+from saltext.kvmclone.reactor.highstates import DONE, Highstates
+from saltext.kvmclone.reactor.policy import (
+    DESTROYED,
+    EXPIRED,
+    RELEASE,
+    REQUEST,
+    START,
+    Ask,
+    Policy,
+    Refused,
+)
+from saltext.kvmclone.reactor.queries import KnownClone
+from saltext.kvmclone.reactor.request_store import GONE, MADE, MAKING, QUEUED, REFUSED, Ledger, Ring
+
+log = logging.getLogger(__name__)
+
+#: Requests of one minion that are looked at when it rings.
+MOST_ASKS = 50
+
+#: Seconds after which an unanswered question is asked again, and how often.
+ASK_AGAIN, TRIES = 10.0, 5
+
+#: The same for a machine that is not ``ready`` yet.
+LOOK_AGAIN, LOOKS = 3.0, 100
+
+
+class Later(Exception):
+    """Nothing can be decided yet; the bell is to be answered again."""
+
+    def __init__(self, seconds: float, tries: int) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.tries = tries
+
+
+class Answering:
+    """
+    Answers bells within the policy.
+
+    :param opts: The master's configuration.
+    """
+
+    def __init__(self, opts: Mapping[str, Any], rules: Policy, book: Ledger) -> None:
+        self.opts = opts
+        self.policy = rules
+        self.ledger = book
+        self.highstates = Highstates(book)
+
+    def answer(self, ring: Ring) -> Later | None:
+        """
+        Answer one bell. Refusals are logged and told on the bus.
+
+        :return: When to answer it again; None where that was all.
+        """
+        answers: dict[str, Callable[[str], None]] = {
+            REQUEST: self._asks,
+            RELEASE: self._asks,
+            EXPIRED: self._expired,
+            START: self._started,
+            DESTROYED: self._destroyed,
+        }
+        try:
+            # The switches again: the policy may be stricter than when the bell rang.
+            if ring.bell in answers and self.policy.answers(ring.bell):
+                answers[ring.bell](ring.about)
+        except Later as later:
+            return later
+        except KvmCloneError as error:
+            if isinstance(error, HostUnreachable) and ring.tries + 1 < TRIES:
+                return Later(ASK_AGAIN, TRIES)
+            intake.refuse(self.opts, error, bell=ring.bell, who=ring.about)
+        return None
+
+    # --- minions that ask -------------------------------------------------------------
+
+    def _asks(self, minion_id: str) -> None:
+        """A minion rang for a request or a release: hear from itself what it wants."""
+        answers: dict[str, Any] = {}
+        found = queries.pending(self.opts, minion_id)
+        unsettled = len(found) > MOST_ASKS
+        found = found[:MOST_ASKS]
+        # Hosts are asked once for all of them: who asks for much must not keep them busy.
+        own = functools.cache(lambda: self._clones_of(minion_id))
+        self._reconcile_if_made({policy.name_of(item) for item in found})
+        down = False
+        for item in found:
+            token = policy.token_of(item)
+            try:
+                ask = policy.read_ask(minion_id, item)
+                if ask.bell == RELEASE and down:
+                    unsettled = True
+                    continue
+                told = self._request(ask) if ask.bell == REQUEST else self._release(ask, own)
+                if told is None:
+                    unsettled = True
+                    continue
+                answers[token] = told
+            except HostUnreachable as error:
+                log.warning("kvm_clone reactor, '%s': %s", minion_id, error)
+                unsettled = down = True
+            except KvmCloneError as error:
+                about = {"bell": REQUEST, "who": minion_id, "name": policy.name_of(item)}
+                intake.refuse(self.opts, error, **about)
+                if token:
+                    self._note_refusal(Ask(token, minion_id, REQUEST, policy.name_of(item)), error)
+                    answers[token] = request_store.verdict(REFUSED, error.message)
+        if answers:
+            queries.tell(self.opts, minion_id, answers)
+        if unsettled:
+            raise Later(LOOK_AGAIN, LOOKS)
+
+    def _note_refusal(self, ask: Ask, error: KvmCloneError) -> None:
+        with self.ledger.open() as book:
+            if book.heard(ask.minion_id, ask.token) is None:
+                book.put(request_store.new(ask, "", REFUSED, error.message))
+
+    def _request(self, ask: Ask) -> dict[str, Any]:
+        with self.ledger.open() as book:
+            heard = book.heard(ask.minion_id, ask.token)
+            if heard is not None:
+                return request_store.verdict(heard.state, heard.reason, heard)
+            rule = policy.judge(self.policy, ask)
+            taken = book.current(ask.name)
+            if taken is not None and taken.same_as(ask):
+                raise Refused(f"'{ask.name}' was asked for already, and is {taken.state}.")
+            if taken is not None:
+                raise Refused(f"'{ask.name}' is a machine that somebody else asked for.")
+            mine = book.under(rule, self.policy.rules)
+            if sum(entry.state == QUEUED for entry in mine) >= self.policy.queue:
+                raise Refused(f"{self.policy.queue} requests wait already.", "Ask again later.")
+            entry = book.put(request_store.new(ask, rule.key))
+        log.info("kvm_clone reactor: '%s' asks for '%s'", ask.minion_id, ask.name)
+        progress.fire(self.opts, "queued", request_store.told(entry))
+        return request_store.verdict(QUEUED, "")
+
+    def _release(self, ask: Ask, own: Callable[[], list[KnownClone]]) -> dict[str, Any] | None:
+        """
+        Give a machine back; None where it is still being made.
+
+        :param own: The clones that the minion itself is.
+        """
+        if not policy.may_release(self.policy, ask.minion_id):
+            raise Refused(f"No rule lets '{ask.minion_id}' give machines back.")
+        with self.ledger.open() as book:
+            heard = book.heard(ask.minion_id, ask.token)
+            if heard is not None:
+                return request_store.verdict(heard.state, heard.reason)
+            entry = book.current(ask.name)
+            if entry is not None and entry.minion_id != ask.minion_id:
+                entry = None
+            if entry is not None and entry.state == QUEUED:
+                book.put(dataclasses.replace(entry, state=GONE, reason="withdrawn"))
+                book.put(
+                    request_store.new(dataclasses.replace(ask, profile=""), "", GONE, "withdrawn")
+                )
+        if entry is not None and entry.state == MAKING:
+            return None
+        if entry is not None and entry.state == QUEUED:
+            answer = {entry.token: request_store.verdict(GONE, "withdrawn")}
+            queries.tell(self.opts, ask.minion_id, answer)
+            return request_store.verdict(GONE, "It was still waiting, and will not be made.")
+        uuid = entry.uuid if entry is not None else _own_uuid(ask, own())
+        self._destroy(ask.name, uuid)
+        with self.ledger.open() as book:
+            book.put(request_store.new(dataclasses.replace(ask, profile=""), "", GONE, "released"))
+        return request_store.verdict(GONE, "")
+
+    def _clones_of(self, minion_id: str) -> list[KnownClone]:
+        """The clones whose record names this minion, with the key that we know it by."""
+        side = self._side()
+        known = queries.everywhere(side.hosts(), ids=[minion_id])
+        found = [clone for clone in known.clones if self._is_minion_of(clone, minion_id)]
+        if not found:
+            side.everywhere.require_all_known()
+        return found
+
+    def _is_minion_of(self, clone: KnownClone, minion_id: str) -> bool:
+        """Whether the clone's record names this minion, with the key that we know it by."""
+        keys = self._side().keys
+        public = keys.accepted(minion_id)
+        if clone.minion != minion_id or not public or not clone.fingerprint:
+            return False
+        return clone.fingerprint == keys.fingerprint(public)
+
+    def _reconcile_if_made(self, names: set[str]) -> None:
+        """One of these machines is known as made: somebody may have destroyed it since."""
+        with self.ledger.open() as book:
+            known = any(entry.name in names for entry in book.some(MADE))
+        if known:
+            self.reconcile()
+
+    def reconcile(self) -> None:
+        """Free the places of machines that are gone, whoever destroyed them."""
+        with self.ledger.open() as book:
+            made = book.some(MADE)
+        if not made:
+            return
+        try:
+            side = self._side()
+            side.everywhere.require_all_known()
+            known = queries.everywhere(side.hosts(), names=[entry.name for entry in made])
+        except KvmCloneError as error:
+            log.warning("kvm_clone reactor: which machines are left cannot be told: %s", error)
+            return
+        there = {clone.uuid for clone in known.clones}
+        with self.ledger.open() as book:
+            for entry in made:
+                if entry.uuid not in there and entry.name not in known.damaged:
+                    book.put(dataclasses.replace(entry, state=GONE))
+
+    # --- hosts, and machines themselves -----------------------------------------------
+
+    def _expired(self, minion_id: str) -> None:
+        """A KVM host rang: hear from itself whose time has passed."""
+        side = self._side()
+        hosts = [h for _label, h in side.hosts() if _is_on(h, minion_id)]
+        if not hosts:
+            side.everywhere.require_all_known()
+            raise Refused(
+                f"'{minion_id}' is no KVM host of this master.",
+                f"Name it in its provider: host: {minion_id}",
+            )
+        for host in hosts:
+            for clone in queries.witness(host).clones:
+                if not clone.expired:
+                    continue
+                try:
+                    self._destroy(clone.name, clone.uuid, minion_id)
+                except KvmCloneError as error:
+                    about = {"bell": EXPIRED, "who": minion_id, "name": clone.name}
+                    intake.refuse(self.opts, error, **about)
+
+    def _started(self, minion_id: str) -> None:
+        """
+        A minion says that it started: a clone that became ready since ``finish`` was turned on
+        gets its highstate, once.
+        """
+        found = self._clones_of(minion_id)
+        if not found:
+            raise Refused(f"'{minion_id}' is no clone, say all hosts.")
+        if found[0].stage != "ready":
+            raise Later(LOOK_AGAIN, LOOKS)
+        uuid = found[0].uuid
+        job = self.highstates.job_for(uuid, self.opts)
+        if job and not self.ledger.was_done(DONE, uuid):
+            queries.publish(self.opts, minion_id, "state.apply", job)
+            self.highstates.done(uuid)
+            about = {"name": found[0].name, "minion": minion_id, "jid": job}
+            progress.fire(self.opts, f"{found[0].name}/highstate", about)
+
+    def _destroyed(self, name: str) -> None:
+        """A clone is said to be gone: if every host says so, its key goes too."""
+        keys = self._side().keys
+        for minion_id in intake.remembered_for(self.opts, name):
+            fingerprint = keys.remembered(minion_id)
+            if reason := self._why_its_key_stays(name, minion_id):
+                intake.refuse(self.opts, reason, bell=DESTROYED, who=name, minion=minion_id)
+            elif keys.remove(minion_id, fingerprint):
+                log.info("kvm_clone reactor: '%s' is gone; its key was removed", minion_id)
+                progress.fire(self.opts, f"{name}/key_removed", {"name": name, "minion": minion_id})
+
+    def _why_its_key_stays(self, name: str, minion_id: str) -> Refused | None:
+        """Why the key of a clone that is said to be gone is not taken; None where it may be."""
+        side = self._side()
+        side.everywhere.require_all_known()
+        hosts, its_own = side.hosts(), side.keys.host_of(minion_id)
+        if its_own and its_own not in [label for label, _host in hosts]:
+            return Refused(
+                f"'{name}' was made on '{its_own}', which no provider names; its key stays.",
+                f"If that host is gone for good: salt-key -d {minion_id}",
+            )
+        known = queries.everywhere(hosts, names=[name, minion_id], ids=[minion_id])
+        if known.domains or any(clone.minion == minion_id for clone in known.clones):
+            return Refused(f"'{name}' is said to be gone, and is there; its key stays.")
+        if known.damaged:
+            names = ", ".join(known.damaged[:5])
+            return Refused(f"'{name}' is said to be gone, and may be {names}; its key stays.")
+        return None
+
+    def _side(self) -> Master:
+        """A fresh look at the configuration, which may have changed meanwhile."""
+        return Master(self.opts)
+
+    def _destroy(self, name: str, uuid: str, minion_id: str = "") -> None:
+        """
+        Destroy one clone: the one with that uuid, on that host where it is named.
+
+        :raises KvmCloneError: It could not be.
+        """
+        side = self._side()
+        try:
+            host, clone = side.find(name)
+        except NotFound:
+            clone = None
+        if clone is not None:
+            if clone.uuid != uuid or (minion_id and not _is_on(host, minion_id)):
+                raise Refused(f"'{name}' is another machine than the one that was meant.")
+            outcome = side.destroy(name)
+            if outcome.error is not None:
+                raise outcome.error
+        with self.ledger.open() as book:
+            for entry in book.some(MADE):
+                if entry.uuid == uuid:
+                    book.put(dataclasses.replace(entry, state=GONE))
+
+
+def _is_on(host: Any, minion_id: str) -> bool:
+    return isinstance(host, RemoteHost) and host.minion_id == minion_id
+
+
+def _own_uuid(ask: Ask, own: list[KnownClone]) -> str:
+    """
+    The uuid of the clone that the minion itself is.
+
+    :raises Refused: It is none, or not that one.
+    """
+    for clone in own:
+        if clone.name == ask.name:
+            return clone.uuid
+    raise Refused(f"'{ask.minion_id}' is not '{ask.name}', and did not ask for it.")

@@ -1,0 +1,95 @@
+"""
+Clones that became ``ready`` while ``finish`` was on, and wait for their one highstate.
+
+A folder beside the book of requests, with a file for each such clone, called by its uuid. The
+folder stands exactly while ``finish`` is on, so it also tells what the policy last said when
+that cannot be read for a while. No clock is asked: a clone is noted by the process that makes it
+``ready``, and one that is not noted gets nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import salt.utils.jid
+
+from saltext.kvmclone.reactor.request_store import Ledger
+
+#: Clones that are noted at most; of more the oldest are forgotten.
+MOST_AWAITED = 5000
+
+#: Under this word the ledger keeps which clones got theirs.
+DONE = "finished"
+
+
+class Highstates:
+    """
+    The clones that still are to get their highstate.
+
+    :param book: The ledger, whose folder and lock are used.
+    """
+
+    def __init__(self, book: Ledger) -> None:
+        self.book = book
+        self.folder = os.path.join(book.folder, "awaited")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether ``finish`` was on when the policy was last read."""
+        return os.path.isdir(self.folder)
+
+    def turn(self, on: bool) -> None:
+        """Note what the policy says; off forgets every clone that still waited."""
+        with self.book.held():
+            if on:
+                os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            elif self.is_on:
+                shutil.rmtree(self.folder)
+
+    def expect(self, uuid: str) -> bool:
+        """
+        Note that a clone becomes ``ready`` now.
+
+        :return: False where ``finish`` is off, or the clone had its highstate.
+        """
+        with self.book.held():
+            if not self.is_on or self.book.was_done(DONE, uuid):
+                return False
+            os.close(os.open(self._path(uuid), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+            noted = sorted(os.scandir(self.folder), key=lambda entry: entry.stat().st_mtime)
+            for entry in noted[: max(0, len(noted) - MOST_AWAITED)]:
+                os.unlink(entry.path)
+        return True
+
+    def job_for(self, uuid: str, opts: Mapping[str, Any]) -> str:
+        """
+        Return the number of the job that is to bring a clone its highstate.
+
+        It is written down before the job is published, and stays the same: a minion that is sent
+        one number twice, since the worker was killed in between, runs it once.
+
+        :return: Empty where the clone is to get none.
+        """
+        with self.book.held():
+            try:
+                with open(self._path(uuid), "r+", encoding="ascii") as noted:
+                    job = noted.read().strip()
+                    if not job:
+                        job = str(salt.utils.jid.gen_jid(opts))
+                        noted.write(job)
+                    return job
+            except (FileNotFoundError, NotADirectoryError):
+                return ""
+
+    def done(self, uuid: str) -> None:
+        """Note that a clone got its highstate; it gets no other."""
+        self.book.done(DONE, uuid)
+        with self.book.held():
+            if os.path.lexists(self._path(uuid)):
+                os.unlink(self._path(uuid))
+
+    def _path(self, uuid: str) -> str:
+        return os.path.join(self.folder, uuid)

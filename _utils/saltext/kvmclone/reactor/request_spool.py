@@ -1,0 +1,163 @@
+"""
+What this minion asks of the master's reactor, kept where only root writes.
+
+An event is only a doorbell, so the request itself waits here until the master comes for it.
+One file each; the answers lie beside them for people. Neither Salt nor libvirt is needed. What
+is checked here is a courtesy: the master judges.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import stat
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from saltext.kvmclone.config import validate
+from saltext.kvmclone.errors import ConfigError, HostError
+from saltext.kvmclone.reactor.policy import OVERRIDABLE
+
+#: How many may wait for the master at the same time.
+MOST = 100
+
+#: How many answered ones are kept for people.
+KEPT = 50
+
+#: Seconds that a request waits for the master. It must not come as a surprise to anybody when
+#: the master has a reactor at last.
+STALE = 24 * 3600.0
+
+#: Longest request, characters.
+LONGEST = 16 * 1024
+
+
+class Asking:
+    """
+    The folder of one minion.
+
+    :param opts: The minion's configuration.
+    """
+
+    def __init__(self, opts: Mapping[str, Any]) -> None:
+        self.folder = os.path.join(str(opts["cachedir"]), "kvm_clone", "asking")
+
+    def ask(self, bell: str, name: str, profile: str = "", keys: Mapping[str, Any] = {}) -> str:
+        """
+        Put a request where the master finds it.
+
+        :param bell: ``request`` or ``release``.
+        :return: Its token.
+        :raises SecretInArgument: A secret was typed, which ``salt-call`` has told the master.
+        :raises ConfigError: A key that no policy can allow; too many wait; it is too long.
+        """
+        validate.refuse_secrets(keys)
+        if strange := sorted(set(keys) - set(OVERRIDABLE)):
+            raise ConfigError(
+                f"An event cannot set {', '.join(strange)}; only {', '.join(OVERRIDABLE)}.",
+                "Write it into the profile, on the master.",
+            )
+        if len(self.pending()) >= MOST:
+            raise ConfigError(
+                f"{MOST} requests of this minion wait for the master already.",
+                "See them: salt-call kvm_clone.asked   Does the master have a reactor for them?",
+            )
+        token = secrets.token_hex(16)
+        item = {"token": token, "bell": bell, "name": name, "at": time.time()}
+        if bell == "request":
+            item |= {"profile": profile, "keys": dict(keys)}
+        if len(json.dumps(item, default=str)) > LONGEST:
+            raise ConfigError("The request is too long.", f"At most {LONGEST} characters.")
+        self._write(item)
+        return token
+
+    def pending(self) -> list[dict[str, Any]]:
+        """What waits for the master, oldest first; what waited for a day is given up."""
+        waiting = [item for item in self.all() if not _is_settled(item)]
+        for item in waiting:
+            if item["at"] < time.time() - STALE:
+                self._drop(item)
+        return [item for item in waiting if item["at"] >= time.time() - STALE]
+
+    def told(self, answers: Mapping[str, Any]) -> list[str]:
+        """
+        Note what the master said.
+
+        :param answers: By token: ``{"verdict", "reason", …}``.
+        :return: The tokens that are known here.
+        """
+        known = {str(item["token"]): item for item in self.all()}
+        heard = []
+        for token, answer in answers.items():
+            if token in known:
+                self._write({**known[token], "answer": answer, "told": time.time()})
+                heard.append(token)
+        settled = [item for item in self.all() if _is_settled(item)]
+        for item in settled[: max(0, len(settled) - KEPT)]:
+            self._drop(item)
+        return heard
+
+    def _drop(self, item: Mapping[str, Any]) -> None:
+        with contextlib.suppress(FileNotFoundError):  # another job of this minion was faster
+            os.unlink(self._path(item["token"]))
+
+    def _path(self, token: str) -> str:
+        return os.path.join(self._checked(), f"{token}.json")
+
+    def _checked(self) -> str:
+        """
+        The folder.
+
+        :raises HostError: Others than this process's user could write it.
+        """
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        status = os.lstat(self.folder)
+        mine = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+        if not stat.S_ISDIR(status.st_mode) or not mine:
+            raise HostError(
+                f"'{self.folder}' could be written by others, so nothing in it counts.",
+                f"Remove it: rm -r {self.folder}",
+            )
+        return self.folder
+
+    def _write(self, item: Mapping[str, Any]) -> None:
+        try:
+            text = json.dumps(item)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"That cannot be written down: {error}.", "Use plain values."
+            ) from error
+        path = self._path(str(item["token"]))
+        draft = f"{path}.{secrets.token_hex(4)}"
+        with open(draft, "x", encoding="utf-8", opener=_private) as target:
+            target.write(text)
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(draft, path)
+
+    def all(self) -> list[dict[str, Any]]:
+        """Every request that is known here, with its answer where there is one, oldest first."""
+        found = []
+        folder = self._checked()
+        for entry in os.listdir(folder):
+            if not entry.endswith(".json"):
+                continue
+            try:
+                with open(os.path.join(folder, entry), encoding="utf-8") as source:
+                    item = json.load(source)
+                if f"{item['token']}.json" == entry:
+                    found.append({**item, "at": float(item["at"])})
+            except (OSError, ValueError, TypeError, KeyError):  # half-written, or no file of ours
+                continue
+        return sorted(found, key=lambda item: item["at"])
+
+
+def _is_settled(item: Mapping[str, Any]) -> bool:
+    return "answer" in item
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

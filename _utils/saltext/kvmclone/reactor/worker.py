@@ -1,0 +1,327 @@
+"""
+The worker behind the doorbell: has every bell answered, and makes what was asked for in its turn.
+
+One process per master, started by :mod:`.intake`, with the lock of :class:`.request_store.Ledger`.
+Killed at any point, the next one goes on from the ledger: a create that was under way is asked
+for again, which takes its machine over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from saltext.kvmclone.errors import (
+    AlreadyExists,
+    ConfigError,
+    HostUnreachable,
+    KvmCloneError,
+    named,
+)
+from saltext.kvmclone.master import progress
+from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.reactor import intake, policy, queries, request_store
+from saltext.kvmclone.reactor.handlers import Answering
+from saltext.kvmclone.reactor.policy import Policy
+from saltext.kvmclone.reactor.request_store import (
+    FAILED,
+    MADE,
+    MAKING,
+    QUEUED,
+    REFUSED,
+    Entry,
+    Ledger,
+    Ring,
+)
+
+log = logging.getLogger(__name__)
+
+#: Bells that are answered at the same time; each waits for a minion.
+BELLS_AT_ONCE = 4
+
+#: Seconds between two looks whether a machine that takes up a place still exists.
+RECONCILE = 20.0
+
+#: Seconds between two attempts where a host does not answer.
+TRY_AGAIN = 10.0
+
+#: Seconds between two readings of the policy.
+REREAD = 5.0
+
+_PAUSE = 0.5
+_TOO_LONG = "It waited too long for its turn; see the rule's limits."
+
+
+class Porter:
+    """
+    One piece of work, from the first bell to the last.
+
+    :param opts: The master's configuration.
+    """
+
+    def __init__(self, opts: Mapping[str, Any]) -> None:
+        self.opts = opts
+        self.policy = intake.read_policy(opts)
+        self.read = time.monotonic()
+        self.written: Any = opts.get("kvm_clone")
+        #: False while the policy is wrong: then nothing begins, and what waits is not refused.
+        self.right = True
+        self.ledger = Ledger(opts)
+        self.bells = Answering(opts, self.policy, self.ledger)
+        self.answering: dict[Future[None], Ring] = {}
+        self.making: dict[Future[None], Entry] = {}
+        self.reconciled = 0.0
+        self.done = 0
+
+    def work(self, lock: int) -> int:
+        """
+        Answer bells and make machines until there is nothing left.
+
+        :param lock: The worker's lock; it is given back.
+        :return: How many bells were answered and machines made.
+        """
+        while True:
+            try:
+                self._tell_again()
+                self._until_idle()
+            finally:
+                os.close(lock)
+            # Whoever rang while we still held the lock started nobody, so look once more.
+            again = self.ledger.hire() if self._is_work_left() else None
+            if again is None:
+                return self.done
+            lock = again
+
+    def _until_idle(self) -> None:
+        with (
+            ThreadPoolExecutor(BELLS_AT_ONCE) as bells,
+            ThreadPoolExecutor(self.policy.workers) as makers,
+        ):
+            while self._go_on(bells, makers):
+                busy = [*self.answering, *self.making]
+                if busy:
+                    wait(busy, timeout=_PAUSE, return_when=FIRST_COMPLETED)
+                else:
+                    time.sleep(_PAUSE)
+
+    def _go_on(self, bells: ThreadPoolExecutor, makers: ThreadPoolExecutor) -> bool:
+        """Begin what can be begun; whether anything is left to do."""
+        self._read_policy()
+        self._reap(self.answering)
+        self._reap(self.making)
+        rung = self.ledger.rung()
+        busy = {_question(ring) for ring in self.answering.values()}
+        for ring in rung:
+            due = ring.after <= time.time() and _question(ring) not in busy
+            if due and len(self.answering) < BELLS_AT_ONCE:
+                self.answering[bells.submit(self._answer, ring)] = ring
+                busy.add(_question(ring))
+        for entry in self._begin():
+            self.making[makers.submit(self._make, entry)] = entry
+        return bool(self.answering or self.making or rung or self._is_work_left())
+
+    def _reap(self, running: dict[Future[None], Any]) -> None:
+        for future in [future for future in running if future.done()]:
+            what = running.pop(future)
+            self.done += 1
+            if error := future.exception():
+                log.error("kvm_clone reactor, %s: %s", what, named(error), exc_info=error)
+                if isinstance(what, Entry):
+                    self._end(what, FAILED, f"An unexpected fault: {named(error)}")
+                else:
+                    self.ledger.answered(what)
+
+    def _is_work_left(self) -> bool:
+        with self.ledger.open() as book:
+            return bool(book.some(QUEUED, MAKING)) or bool(self.ledger.rung())
+
+    def _tell_again(self) -> None:
+        """How requests ended whose worker was killed before it could say so."""
+        with self.ledger.open() as book:
+            untold = book.untold()
+        for entry in untold:
+            self._tell(entry)
+
+    def _tell(self, entry: Entry) -> None:
+        verdict = request_store.verdict(entry.state, entry.reason, entry)
+        queries.tell(self.opts, entry.minion_id, {entry.token: verdict})
+
+    def _answer(self, ring: Ring) -> None:
+        later = self.bells.answer(ring)
+        if later is not None and ring.tries + 1 < later.tries:
+            after = time.time() + later.seconds
+            self.ledger.ring(ring.bell, ring.about, after, ring.tries + 1)
+        else:
+            self.ledger.answered(ring)
+
+    def _side(self) -> Master:
+        """A fresh look at the configuration, which may have changed meanwhile."""
+        return Master(self.opts)
+
+    def _read_policy(self) -> None:
+        """
+        The policy as it is written now: this process outlives the master that started it, and
+        whoever makes a rule stricter means what still waits, too.
+        """
+        if time.monotonic() - self.read < REREAD:
+            return
+        self.read = time.monotonic()
+        before = self.written
+        self.written = intake.written_section(str(self.opts["conf_file"]))
+        if self.written != before:
+            return  # it may be just being written: it counts when it says the same again
+        try:
+            if self.written is intake.UNREADABLE:
+                raise ConfigError("The master's configuration cannot be read.", "Its log says why.")
+            self.opts = {**self.opts, "kvm_clone": self.written}
+            self.policy = intake.read_policy(self.opts)
+            self.right = True
+            self.bells.highstates.turn(self.policy.finish)
+        except ConfigError as error:
+            if self.right:
+                log.error("kvm_clone reactor: %s", error)
+            self.policy, self.right = Policy(), False
+        self.bells.policy, self.bells.opts = self.policy, self.opts
+
+    # --- making -----------------------------------------------------------------------
+
+    def _begin(self) -> list[Entry]:
+        """Entries to make now: those that somebody left half-made, then who waits longest."""
+        now = time.time()
+        busy = {(e.minion_id, e.token) for e in self.making.values()}
+        begun: list[Entry] = []
+        waiting = False
+        refused: list[tuple[Entry, str]] = []
+        with self.ledger.open() as book:
+            left = [e for e in book.some(MAKING) if (e.minion_id, e.token) not in busy]
+            begun += left[: max(0, self.policy.workers - len(busy))]
+            for entry in book.some(QUEUED):
+                if now - entry.asked > self.policy.patience:
+                    refused.append((entry, _TOO_LONG))
+                    continue
+                if not self.right:
+                    continue
+                try:
+                    rule = policy.judge(self.policy, entry.ask)
+                except policy.Refused as error:
+                    refused.append((entry, error.message))
+                    continue
+                if len(busy) + len(begun) >= self.policy.workers:
+                    continue
+                counted = book.under(rule, self.policy.rules)
+                alive = sum(one.state in request_store.ALIVE for one in counted)
+                if not policy.may_begin(rule, alive, [one.begun for one in counted], now):
+                    waiting = True
+                    continue
+                begins = dataclasses.replace(entry, state=MAKING, begun=now, rule=rule.key)
+                begun.append(book.put(begins))
+        for entry, reason in refused:
+            self._end(entry, REFUSED, reason)
+        if waiting and time.monotonic() - self.reconciled > RECONCILE:
+            self.reconciled = time.monotonic()
+            self.bells.reconcile()
+        return begun
+
+    def _make(self, entry: Entry) -> None:
+        """Create one machine, as the runner would, and tell who asked for it."""
+        side = self._side()
+        try:
+            request, _secrets, _host = side.resolve(entry.profile, entry.name, entry.keys)
+            if entry.digest and entry.digest != request.digest():
+                log.info("'%s' is not what it was when its create began", entry.name)
+            known = queries.everywhere(self._side().hosts(), names=[entry.name])
+            if not entry.digest and entry.name in known.domains:
+                self._end(entry, REFUSED, f"A machine named '{entry.name}' exists already.")
+                return
+        except KvmCloneError as error:
+            self._end(entry, FAILED, f"{error.type}: {error.message}")
+            return
+        if not entry.digest:
+            entry = dataclasses.replace(entry, digest=request.digest())
+            with self.ledger.open() as book:
+                book.put(entry)
+        for attempt in range(3):
+            if attempt:
+                time.sleep(TRY_AGAIN)
+            outcome = side.create(entry.profile, [entry.name], entry.keys)[0]
+            if not isinstance(outcome.error, HostUnreachable):
+                break
+            log.warning("'%s', attempt %s: %s", entry.name, attempt + 1, outcome.error)
+        reason = f"{outcome.error.type}: {outcome.error.message}" if outcome.error else ""
+        left = self._left(entry) if outcome.error else None
+        if outcome.clone is not None and not outcome.error:
+            entry = dataclasses.replace(entry, address=outcome.clone.address)
+            self._end(entry, MADE, "", outcome.clone.uuid)
+        elif left is not None:
+            # It was finished before we were killed, or it failed and is kept.
+            finished = isinstance(outcome.error, AlreadyExists)
+            self._end(entry, MADE, "" if finished else reason, left)
+        else:
+            self._end(entry, FAILED, reason)
+
+    def _left(self, entry: Entry) -> str | None:
+        """The uuid of the machine that stands there from this very request; None for none."""
+        try:
+            for clone in queries.everywhere(self._side().hosts(), names=[entry.name]).clones:
+                if clone.name == entry.name and clone.request == entry.digest:
+                    return clone.uuid
+        except KvmCloneError as error:
+            log.warning("what is left of '%s' cannot be told: %s", entry.name, error)
+        return None
+
+    def _end(self, entry: Entry, state: str, reason: str, uuid: str = "") -> None:
+        entry = dataclasses.replace(entry, state=state, reason=reason, uuid=uuid)
+        with self.ledger.open() as book:
+            book.put(entry)
+        log.info(
+            "kvm_clone reactor: '%s' of '%s' is %s. %s", entry.name, entry.minion_id, state, reason
+        )
+        progress.fire(self.opts, state, request_store.told(entry))
+        self._tell(entry)
+        with self.ledger.open() as book:
+            now = book.heard(entry.minion_id, entry.token)
+            if now is not None:  # it may be gone meanwhile
+                book.put(dataclasses.replace(now, told=True))
+
+
+def _question(ring: Ring) -> tuple[str, str]:
+    """
+    What a bell has asked, and of whom. For a request and a release it is the same, and answered
+    at the same time each would be in the other's way: a release refused that was carried out.
+    """
+    return (policy.REQUEST if ring.bell == policy.RELEASE else ring.bell, ring.about)
+
+
+def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Answer every bell and make what was asked for, until nothing is left.
+
+    :return: ``done``: how much was; ``busy`` instead where another process is at it.
+    """
+    book = Ledger(opts)
+    inherited = os.environ.pop(intake.LOCK, "")
+    lock = int(inherited) if inherited.isdigit() and book.is_lock(int(inherited)) else book.hire()
+    if lock is None:
+        return {"busy": True, "retcode": 0}
+    os.set_inheritable(lock, False)
+    try:
+        return {"done": Porter(opts).work(lock), "retcode": 0}
+    except KvmCloneError as error:
+        # Started by a doorbell, nobody else would hear of it.
+        log.error("kvm_clone reactor: %s", error)
+        progress.fire(opts, "refused", {"error": error.as_dict()})
+        raise
+
+
+def asked(opts: Mapping[str, Any]) -> dict[str, Any]:
+    """Every request that is known, the bells that wait, and whether somebody works at them."""
+    book = Ledger(opts)
+    with book.open() as entries:
+        requests = [dataclasses.asdict(entry) for entry in entries.entries]
+    waiting = [{"bell": ring.bell, "who": ring.about, "tries": ring.tries} for ring in book.rung()]
+    return {"requests": requests, "bells": waiting, "working": book.is_worked_at(), "retcode": 0}

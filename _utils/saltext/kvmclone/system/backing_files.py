@@ -1,0 +1,139 @@
+"""
+Which other files an image needs: its backing file and its external data file.
+
+Read from the image's own header, so that it costs one ``read`` and no subprocess, works
+while a guest has the image open, and sees what libvirt does not (external data files,
+folders of inactive pools).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+from saltext.kvmclone.system import image_header
+
+_QCOW = b"QFI\xfb"
+
+#: The format before qcow2, whose images may have a backing file, too.
+_QCOW_1 = _QCOW + b"\0\0\0\x01"
+
+#: Formats that may have backing files or extents, and that we leave to qemu-img.
+_RARE = ("qcow", "qed", "vmdk")
+
+_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+class Unreadable(Exception):
+    """An image whose header says that it needs other files, but not understandably which."""
+
+
+def needs(path: str) -> tuple[str, ...]:
+    """
+    Absolute paths of the files that the image at ``path`` needs directly.
+
+    :return: Empty for a raw image, for what is neither a file nor a block device, and
+        where the image stands on something that is no file (``nbd:``, ``rbd:``).
+    :raises OSError: The file cannot be read.
+    :raises Unreadable: Its header is damaged.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):  # opening a pipe would wait forever
+        return ()
+    with open(path, "rb") as image:
+        header = _header(image)
+    if header.fault or header.data_file == "?":
+        raise Unreadable(header.fault or "it does not say where its data file is")
+    names = [header.backing, header.data_file]
+    if header.format in _RARE:
+        names = _asked(path)
+    # QEMU takes a relative name from where the image was opened, which may be a symlink.
+    folders = {os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}
+    found = [file for name in names for file in files_named(name, folders)]
+    return tuple(dict.fromkeys(file for file in found if file != os.path.abspath(path)))
+
+
+def _header(image: BinaryIO) -> image_header.Header:
+    start = image.read(512)
+    if start.startswith(_QCOW):
+        start += image.read(image_header.LENGTH - len(start))
+    header = image_header.parse(start)
+    return replace(header, format="qcow", fault="") if start.startswith(_QCOW_1) else header
+
+
+def files_named(name: str, folders: set[str]) -> list[str]:
+    """
+    The files that a backing string may mean.
+
+    :param name: As an image carries it: a path, ``file:…``, or ``json:{…}``.
+    :param folders: What a relative name is relative to.
+    """
+    if name.startswith("json:"):
+        try:
+            names = _filenames(json.loads(name[len("json:") :]))
+        except ValueError:
+            # The text of either error quotes the name, which may hold a password.
+            raise Unreadable("its backing name is not valid JSON") from None
+    elif name.startswith("file:"):
+        names = [name[len("file:") :]]
+    elif _PROTOCOL.match(name):
+        names = []
+    else:
+        names = [name]
+    return [
+        os.path.normpath(os.path.join(folder, one)).replace("//", "/", 1)
+        for one in names
+        if one
+        for folder in sorted(folders)
+    ]
+
+
+def _filenames(value: Any) -> list[str]:
+    """Every file name in a ``json:`` backing string, nested or written with dots."""
+    found: list[str] = []
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if isinstance(inner, str) and key.rpartition(".")[2] == "filename":
+                found += [inner.removeprefix("file:")]
+            else:
+                found += _filenames(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            found += _filenames(inner)
+    return found
+
+
+def _asked(path: str) -> list[str]:
+    """The same for a rare format, by asking qemu-img."""
+    words = ["qemu-img", "info", "-U", "--output=json", path]
+    try:
+        done = subprocess.run(words, check=False, capture_output=True, timeout=60)
+        told = json.loads(done.stdout) if done.returncode == 0 else None
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise Unreadable(f"qemu-img cannot tell: {error}") from error
+    if told is None:
+        raise Unreadable(f"qemu-img cannot tell: {done.stderr.decode(errors='replace').strip()}")
+    names = [told["full-backing-filename"]] if "full-backing-filename" in told else []
+    data = told.get("format-specific", {}).get("data", {})
+    return names + [extent["filename"] for extent in data.get("extents", [])]
+
+
+def sizes(path: str, image_format: str) -> tuple[int, int] | None:
+    """
+    Bytes that a guest sees of an image, and bytes it occupies; None where there is none.
+
+    :param image_format: What a domain takes it for; a guest may write a header into a raw one.
+    """
+    try:
+        status = os.stat(path)
+        with open(path, "rb") as image:
+            told = 0 if image_format == image_header.RAW else _header(image).capacity
+            capacity = told or image.seek(0, os.SEEK_END)
+    except (OSError, ValueError):
+        return None
+    return capacity, status.st_blocks * 512 or (capacity if stat.S_ISBLK(status.st_mode) else 0)

@@ -1,0 +1,198 @@
+"""
+What a disk of the base consists of, read from the files themselves.
+
+Reads only, and only on this machine; where the files are elsewhere, :mod:`.volumes` looks
+through libvirt instead and :func:`chain` follows it just the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import os
+import stat
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+
+from saltext.kvmclone.model import redaction
+from saltext.kvmclone.model.facts import ImageFacts
+from saltext.kvmclone.system import image_header
+from saltext.kvmclone.system.image_header import LONGEST_CHAIN, RAW
+
+#: Looks at the image of a path.
+Look = Callable[[str], ImageFacts]
+
+_KINDS = {stat.S_IFREG: "file", stat.S_IFBLK: "block", stat.S_IFDIR: "folder"}
+
+#: ``F_OFD_GETLK``, ``struct flock``, and the byte that QEMU holds a lock on in every image that it
+#: writes (``RAW_LOCK_PERM_BASE``, permission "write").
+_ASK_FOR_LOCK = 36
+_LOCK = struct.Struct("hhqqi4x")
+_WRITE_BYTE = 101
+
+#: First byte, and number of bytes, among which QEMU locks some of every image that it has open at
+#: all, also of one that another image stands on.
+_ALL_BYTES = (100, 200)
+
+#: Where the kernel tells what each loop device was made from.
+_LOOPS = "/sys/block/loop*/loop/backing_file"
+
+_WRONG = {"missing": "missing", "unreadable": "unreadable", "unseen": "in no active storage pool"}
+
+
+def look(path: str) -> ImageFacts:
+    """
+    One image, as it is on this machine.
+
+    :raises PermissionError: It is there, and not for us to read (a network file system).
+    """
+    if not path.startswith("/"):  # of a pool on the network; here it would be a file beside us
+        return ImageFacts(path, "elsewhere")
+    try:
+        return _look(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return ImageFacts(path, "missing")
+    except PermissionError:
+        raise
+    except OSError:  # a link that leads to itself, a disk that fails
+        return ImageFacts(path, "unreadable")
+
+
+def _look(path: str) -> ImageFacts:
+    status = os.stat(path)
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "special")
+    if kind not in ("file", "block"):
+        return ImageFacts(path, kind)
+    with open(path, "rb") as image:
+        header = image_header.parse(image.read(image_header.LENGTH))
+        size = image.seek(0, os.SEEK_END)
+        written = _is_locked(image.fileno(), _WRITE_BYTE, 1)
+    # QEMU takes a relative backing name from where the image was opened, so such an image keeps
+    # the name that it was opened by.
+    relative = header.backing and not header.backing.startswith(("/", "json:"))
+    keeps_its_name = kind == "block" or relative
+    return ImageFacts(
+        path=path,
+        kind=kind,
+        real=path if keeps_its_name else os.path.realpath(path),
+        header=header,
+        size=size,
+        allocation=status.st_blocks * 512 if kind == "file" else size,
+        # That of a device is its node's, and tells nothing of what is on it.
+        modified=_modified(status) if kind == "file" else 0.0,
+        written=written or any(writes for _loop, writes in _loops(path)),
+    )
+
+
+def holder(path: str, loops_only: bool = False) -> str:
+    """
+    Who has an image open, by whatever name, in words; empty where nobody is seen.
+
+    Seen are QEMU and its tools, whoever started them, also where they have an image open that
+    stands on this one; and the kernel's loop devices.
+    """
+    if loops := _loops(path):
+        return f"the loop device {loops[0][0]}"
+    if loops_only:
+        return ""
+    try:
+        with open(path, "rb") as image:
+            held = _is_locked(image.fileno(), *_ALL_BYTES)
+    except OSError:  # gone
+        return ""
+    return "QEMU or one of its tools" if held else ""
+
+
+def is_written(path: str) -> bool:
+    """Whether QEMU or one of its tools has an image file open for writing; costs an ``open``."""
+    if not os.path.isfile(path):  # opening a pipe would wait forever
+        return False
+    try:
+        with open(path, "rb") as image:
+            return _is_locked(image.fileno(), _WRITE_BYTE, 1)
+    except OSError:  # gone
+        return False
+
+
+def _loops(path: str) -> list[tuple[str, bool]]:
+    """The loop devices that were made from a file, and whether they may write it."""
+    found = []
+    for told in glob.glob(_LOOPS):
+        with suppress(OSError):  # gone meanwhile; or a file that is called so no more
+            with open(told, encoding="utf-8", errors="surrogateescape") as text:
+                if not os.path.samefile(text.read().rstrip("\n"), path):
+                    continue
+            name = told.split("/")[3]
+            with open(f"/sys/block/{name}/ro", encoding="ascii") as text:
+                found.append((f"/dev/{name}", text.read().strip() == "0"))
+    return found
+
+
+def _is_locked(descriptor: int, first: int, length: int) -> bool:
+    """Whether somebody else holds a lock on any of these bytes."""
+    question = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, first, length, 0)
+    try:
+        kind: int = _LOCK.unpack(fcntl.fcntl(descriptor, _ASK_FOR_LOCK, question))[0]
+    except OSError:  # a file system without locks
+        return False
+    return kind != fcntl.F_UNLCK
+
+
+def _modified(status: os.stat_result) -> float:
+    """The time of the last change, equal to what libvirt's text for it reads as."""
+    seconds, nanoseconds = divmod(status.st_mtime_ns, 10**9)
+    return float(f"{seconds}.{nanoseconds:09d}")
+
+
+def chain(
+    path: str, form: str, look: Look
+) -> tuple[tuple[ImageFacts, ...], tuple[ImageFacts, ...], str]:
+    """
+    An image and everything it stands on.
+
+    :param path: The image.
+    :param form: What the definition says that it is; a raw image stands on nothing, whatever
+        its bytes look like.
+    :param look: Looks at one image.
+    :return: The images from the top down, the data files that some of them have, and what is
+        wrong further down; empty where nothing is.
+    """
+    images: list[ImageFacts] = [look(path)]
+    data: list[ImageFacts] = []
+    fault = ""
+    while form != RAW and images[-1].header.format == form:
+        above = images[-1]
+        header = above.header
+        if header.data_file and header.data_file != "?":
+            data.append(look(image_header.path_of(header.data_file, above.path)))
+        if not header.backing:
+            break
+        below = image_header.path_of(header.backing, above.path)
+        if not below:
+            fault = (
+                f"'{above.path}' stands on '{redaction.path(header.backing)}', which is no file "
+                "of the host. Flatten it first: qemu-img convert"
+            )
+            break
+        if below in (image.path for image in images) or len(images) >= LONGEST_CHAIN:
+            fault = f"the chain of backing files never ends at '{below}'. Mend it: qemu-img rebase"
+            break
+        found = look(below)
+        if found.kind not in ("file", "block"):
+            what = _WRONG.get(found.kind, "no image")
+            fault = f"'{above.path}' stands on '{below}', which is {what}. Mend it: qemu-img rebase"
+            break
+        images.append(found)
+        form = header.backing_format or found.header.format
+        if form not in (RAW, found.header.format):
+            fault = (
+                f"'{above.path}' says that '{below}' is {form}, but that is "
+                f"{found.header.format}. Mend it: qemu-img rebase -u"
+            )
+            break
+        if form != RAW and (found.header.corrupt or found.header.encrypted or found.header.fault):
+            why = found.header.fault or ("encrypted" if found.header.encrypted else "corrupt")
+            fault = f"its backing file '{below}' cannot be used: {why}"
+            break
+    return tuple(images), tuple(data), fault

@@ -1,0 +1,214 @@
+"""
+Who is at work on a clone, whether they still live, and whose turn it is.
+
+A clone's record names the process that makes or destroys it: machine, boot, pid and start
+time. Only on that very machine can anybody tell whether it still runs, and only there may
+its work be taken over; :func:`turn` lets one process at a time decide to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import CreateInProgress, HostError
+from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Worker
+
+log = logging.getLogger(__name__)
+
+#: Machine-wide and gone after a boot, as the processes that it is about.
+LOCKS = "/run/lock"
+
+#: Seconds that :func:`turn` waits for another process to finish its turn.
+PATIENCE = 90.0
+
+
+def this_process(token: str = "") -> Worker:
+    """
+    This process.
+
+    :param token: The word that only this piece of work knows; a fresh one by default.
+    """
+    return Worker(
+        host=socket.gethostname(),
+        boot=_boot(),
+        machine=_machine(),
+        pid=os.getpid(),
+        started=_started(os.getpid()),
+        token=token or secrets.token_hex(8),
+    )
+
+
+def life(worker: Worker) -> str:
+    """
+    Whether a worker still runs.
+
+    :return: :data:`ALIVE`, :data:`DEAD`, or :data:`ELSEWHERE` where that cannot be told
+        from here: it ran on another machine or in another container.
+    """
+    if worker.boot and not worker.pid:
+        return DEAD  # it said so itself when it gave up, see :func:`released`
+    if worker.boot == _boot():
+        runs = _started(worker.pid) == worker.started and not _gave_up(worker)
+        return ALIVE if runs else DEAD
+    # This machine has booted since, if it is this machine: then no process of that time lives.
+    same = worker.host == socket.gethostname() and worker.machine == _machine()
+    same = same and worker.machine != ""  # a machine without an id is like every other
+    rebooted = worker.boot.partition("/")[0] != _boot().partition("/")[0]
+    return DEAD if same and rebooted else ELSEWHERE
+
+
+def end_of(worker: Worker) -> str:
+    """How a dead worker's work ended, as the rest of the sentence "… when"."""
+    if not worker.pid:
+        return "that failed"
+    lives = worker.boot == _boot() and _started(worker.pid) == worker.started
+    return f"process {worker.pid} {'gave it up' if lives else 'died'}"
+
+
+def released(worker: Worker) -> Worker:
+    """The same piece of work without a process: what failed and may be repeated by anybody."""
+    return replace(worker, pid=0, started=0)
+
+
+def give_up(worker: Worker) -> None:
+    """
+    Say on this machine that a piece of work of this process has ended, where its record could
+    not be told so. A process that lives on (a minion with threads) would else hold it for good.
+
+    The word stays until this machine boots: one empty file for each rollback that failed.
+    """
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+        os.close(os.open(_path("ended", worker.token), flags, 0o644))
+    except OSError as error:
+        log.warning("process %s keeps its work on a clone until it ends: %s", worker.pid, error)
+
+
+def _gave_up(worker: Worker) -> bool:
+    try:
+        said = os.stat(_path("ended", worker.token), follow_symlinks=False)
+        return said.st_uid in (0, os.stat(f"/proc/{worker.pid}").st_uid)
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def turn(name: str) -> Iterator[None]:
+    """
+    One process of this machine at a time decides about a name.
+
+    By the name alone, on whichever daemon: one and the same daemon has many spellings (with a
+    socket, by its name or its address), and none of its own that is sure to stay the same. A
+    name on two hosts is rare, since it is a minion id; then one waits a moment for the other.
+
+    :param name: Name of the clone.
+    :raises CreateInProgress: Another one took longer than :data:`PATIENCE`.
+    :raises HostError: The lock cannot be opened.
+    """
+    path = _path("lock", name)
+    descriptor = _locked(path, name)
+    try:
+        yield
+    finally:
+        # Gone before it is let go: one that waits for this very file sees that, and opens anew.
+        with contextlib.suppress(PermissionError):  # another user's; it stays, for the next turn
+            if _stands_at(descriptor, path):
+                os.unlink(path)
+        # A process that was forked meanwhile has the file open, too: closing it is not enough.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _locked(path: str, name: str) -> int:
+    """The lock file at ``path``, open and ours alone."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        interrupts.check()
+        try:
+            descriptor = _open(path)
+        except OSError as error:
+            raise HostError(
+                f"The lock '{path}' cannot be opened: {error.strerror}.",
+                f"Look at it, and remove it if it is no plain file: ls -l {path}",
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _stands_at(descriptor, path):  # else whoever had it took it away
+                return descriptor
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise CreateInProgress(
+                    f"Another process on this machine is busy with '{name}'.",
+                    f"Look at it: salt-run kvmclone.show {name}",
+                ) from None
+            time.sleep(0.05)
+        os.close(descriptor)
+
+
+def _open(path: str) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    while True:
+        try:
+            # Without O_CREAT: in a sticky folder the kernel refuses that for another user's file.
+            return os.open(path, flags)
+        except FileNotFoundError:
+            pass
+        try:
+            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue  # somebody was faster
+        # A master that runs as user salt and root's minion take turns, whatever the umask.
+        os.fchmod(descriptor, 0o666)
+        return descriptor
+
+
+def _stands_at(descriptor: int, path: str) -> bool:
+    """Whether an open file is still the one at its path."""
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), there)
+
+
+def _path(kind: str, word: str) -> str:
+    digest = hashlib.sha256(word.encode()).hexdigest()[:24]
+    return os.path.join(LOCKS, f"kvm_clone-{digest}.{kind}")
+
+
+def _boot() -> str:
+    """This boot of this machine, and the container that counts its processes."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as source:
+        return f"{source.read().strip()}/{os.stat('/proc/self/ns/pid').st_ino}"
+
+
+def _machine() -> str:
+    """What tells this machine from others of the same name; empty where nothing does."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as source:
+            return source.read().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _started(pid: int) -> int:
+    """Start time of a process in clock ticks since boot; -1 where it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as source:
+            fields = source.read().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return -1
+    # A zombie has ended; only nobody has asked for its exit code yet.
+    return -1 if fields[0] in "ZX" else int(fields[19])

@@ -1,0 +1,89 @@
+"""
+Writing a cloud-init seed for NoCloud: a small ISO 9660 image with the label ``cidata``.
+
+The contents may hold passwords: they go through a folder that only we can enter, and into no
+argument and no message.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from saltext.kvmclone.errors import ConfigError, HostError
+from saltext.kvmclone.plan.seed_disk import SIZE
+
+LABEL = "cidata"
+
+#: Programs that take the arguments of mkisofs.
+_PROGRAMS = ("xorrisofs", "genisoimage", "mkisofs")
+
+_TIMEOUT = 60.0
+
+
+def program() -> str:
+    """Return the path of a program that writes ISO 9660; empty where none is installed."""
+    return next((path for name in _PROGRAMS if (path := shutil.which(name))), "")
+
+
+def build(files: Mapping[str, str], uuid: str, name: str) -> bytes:
+    """
+    Return the image of a seed.
+
+    :param files: ``user-data``, ``meta-data`` as JSON, ``network-config``; all may be absent.
+    :param uuid: Uuid of the clone, which is its instance id unless ``meta-data`` has one.
+    :param name: The clone's name, likewise its ``local-hostname``.
+    :raises ConfigError: There is nothing to write, or too much.
+    :raises HostError: It cannot be written here.
+    """
+    if not files:
+        raise ConfigError(
+            "The contents of the clone's own cloud-init seed did not come with the request.",
+            "Bring master and host to one version: salt '*' saltutil.sync_all",
+        )
+    about = {"instance-id": uuid, "local-hostname": name}
+    about.update(json.loads(files.get("meta-data") or "{}"))
+    whole = {
+        **files,
+        "user-data": files.get("user-data") or "#cloud-config\n{}\n",
+        "meta-data": json.dumps(about, indent=1) + "\n",
+    }
+    with tempfile.TemporaryDirectory(prefix="kvm-clone-seed-") as scratch:
+        folder, image = Path(scratch, "files"), Path(scratch, "image")
+        folder.mkdir()
+        for file, text in whole.items():
+            (folder / file).write_text(text, encoding="utf-8")
+        _write(folder, image)
+        data = image.read_bytes()
+    if len(data) > SIZE:
+        raise ConfigError(
+            f"'seed' holds more than the {SIZE >> 20} MiB that a seed has room for.",
+            "Let user_data fetch what is large from elsewhere.",
+        )
+    return data
+
+
+def _write(folder: Path, image: Path) -> None:
+    tool = program()
+    if not tool:
+        raise HostError("No program that writes ISO 9660 is installed.", INSTALL)
+    words = [tool, "-quiet", "-output", str(image), "-volid", LABEL, "-joliet", "-rational-rock"]
+    try:
+        subprocess.run(
+            [*words, str(folder)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise HostError(
+            f"'{tool}' did not write the clone's cloud-init seed.", f"Try it: {tool} --version"
+        ) from error
+
+
+INSTALL = "Install one: apt install xorriso   or: dnf install xorriso"

@@ -1,0 +1,97 @@
+"""One libvirtd under several names, each looked at for real: it is shown once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import salt.config
+
+from lab.common import LIBVIRT_URI
+from saltext.kvmclone.hosts import reports
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.model.record import Worker
+from tests.functional.hosts.test_takeover import dead  # noqa: F401
+from tests.support.world import CloneOf, World, quick
+
+pytestmark = pytest.mark.slow
+
+SPELLED = "qemu+unix:///system"
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> Callable[..., Master]:
+    """A master with these providers by name, and a profile ``on-NAME`` for each."""
+
+    def make(**urls: str) -> Master:
+        part = {
+            "providers": {name: {"driver": "libvirt", "url": url} for name, url in urls.items()},
+            "profiles": {f"on-{one}": {"provider": one, "base_domain": "base"} for one in urls},
+        }
+        config: dict[str, Any] = {"root_dir": str(tmp_path), "user": "root", "kvm_clone": part}
+        (tmp_path / "master").write_text(json.dumps(config))
+        (tmp_path / "run").mkdir(exist_ok=True)
+        opts = salt.config.master_config(str(tmp_path / "master"))
+        opts["sock_dir"] = str(tmp_path / "run")
+        return Master(opts)
+
+    return make
+
+
+def test_every_list_shows_it_once_and_no_name_is_ambiguous(
+    world: World, host: LocalHost, base: str, master: Callable[..., Master]
+) -> None:
+    names = {word: world.name(word) for word in ("here", "spelled", "nobody")}
+    for word, name in names.items():
+        host.clone(quick(name, base, profile="" if word == "nobody" else f"on-{word}"))
+    side = master(here=LIBVIRT_URI, spelled=SPELLED)
+    assert set(names.values()) <= set(side.listing()["clones"])
+    assert not [name for name in side.listing()["clones"] if "(" in name]
+    assert [name for name in side.tree()["bases"] if name.startswith(base)] == [base]
+    hosts = side.capacities()["hosts"]
+    assert {label: told["also"] for label, told in hosts.items()} == {LIBVIRT_URI: [SPELLED]}
+    found = side.doctor()["findings"]
+    assert [item["name"] for item in found if item["kind"] == "daemon-twice"] == [LIBVIRT_URI]
+    assert not [item for item in found if item["kind"] == "host-uuid-twice"]
+    for word in ("here", "nobody"):
+        assert side.show(names[word]).error is None
+        assert side.power(names[word], "stop").error is None
+    assert side.find(names["spelled"])[0].url == SPELLED
+    assert side.find(names["here"])[0].url == LIBVIRT_URI
+    for name in names.values():
+        assert side.destroy(name).error is None
+    assert not any(map(world.exists, names.values()))
+
+
+def test_what_a_dead_worker_left_is_listed_once(
+    world: World,
+    host: LocalHost,
+    base: str,
+    dead: Worker,  # noqa: F811
+    master: Callable[..., Master],
+) -> None:
+    dead_clone = world.name()
+    host.clone(quick(dead_clone, base), dead, "addressed")
+    side = master(here=LIBVIRT_URI, spelled=SPELLED)
+    rows = [row for row in side.gc("", False, False)["leftovers"] if row["name"] == dead_clone]
+    assert len(rows) == len({(row["kind"], row["path"]) for row in rows}) > 1
+    gone = side.gc(dead_clone, True, False)
+    assert gone["retcode"] == 0
+    assert [row["removed"] for row in gone["leftovers"]] == [True] * len(rows)
+    assert not world.exists(dead_clone)
+
+
+def test_a_daemon_says_what_tells_it_from_others(
+    world: World, clone_of: CloneOf, base: str
+) -> None:
+    clone_of(base)
+    told, again = reports.daemon(LIBVIRT_URI), reports.daemon(SPELLED)
+    assert told == again
+    assert (told["driver"], told["mode"], told["user"]) == ("QEMU", "system", "")
+    assert len(told["uuid"]) == 36
+    assert len(told["domains"]) >= 2
+    assert reports.daemon("test:///default")["driver"] == "TEST"

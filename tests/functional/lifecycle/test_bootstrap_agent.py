@@ -1,0 +1,180 @@
+"""Bootstrapping over the guest agent, with real Debian guests and everything that can fail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lab.common import LIBVIRT_URI
+from lab.lab import Lab
+from saltext.kvmclone.errors import ChannelError, CommandFailed, DeployFailed
+from saltext.kvmclone.guest import identity, salt_minion
+from saltext.kvmclone.guest.agent import NEEDED
+from saltext.kvmclone.guest.channel import Channel
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.lifecycle import wait_for_address
+from saltext.kvmclone.model.request import Login, Request
+from tests.support.debian_guests import Guest, boot, until, without_salt
+
+pytestmark = pytest.mark.guest
+
+
+@pytest.fixture(scope="module")
+def guest(lab: Lab) -> Iterator[Guest]:
+    """One guest with agent and sshd for all tests here; its identity is still its base's."""
+    base = lab.debian_base(f"{lab.name}-agent")
+    host = LocalHost(LIBVIRT_URI, label="kvm01")
+    made = boot(lab, host, base, f"{lab.name}-agent-1", reset_identity=False)
+    yield made
+    host.destroy(made.name, force=True)
+
+
+def test_keys_are_written_and_the_minion_starts_without_any_script(guest: Guest) -> None:
+    clone = guest.bootstrap("keys", script_text="exit 9", script_named=True, inline_script=("x",))
+    assert clone.stage == "enrolled"
+    assert any("preflight_cmds" in warning for warning in clone.warnings)
+    assert guest.said("cat /etc/salt/minion_id") == guest.name
+    assert guest.said("stat -c %a /etc/salt/pki/minion/minion.pem") == "400"
+    assert "192.0.2.1" in guest.said("cat /etc/salt/minion.d/zzz-kvm-clone.conf")
+    until(lambda: guest.said("systemctl is-active salt-minion || true") == "active")
+
+
+def test_the_host_keys_are_on_record_although_nothing_was_reset(guest: Guest) -> None:
+    guest.save(host_keys=())
+    guest.bootstrap("agent")
+    told = guest.said("cat /etc/ssh/ssh_host_*_key.pub").splitlines()
+    assert set(guest.record().host_keys) == {" ".join(line.split()[:2]) for line in told}
+
+
+def test_ssh_is_strict_from_the_first_contact_on_where_there_is_an_agent(guest: Guest) -> None:
+    guest.save(host_keys=(), warnings=())
+    clone = guest.bootstrap("ssh")
+    assert clone.warnings == ()
+    assert len(guest.record().host_keys) == 3
+
+
+def test_a_script_that_restarts_the_agent_is_told_apart_from_one_that_fails(guest: Guest) -> None:
+    script = "systemctl restart qemu-guest-agent; sleep 60"
+    started = time.monotonic()
+    for way in ("agent", "auto"):  # half a deployment is not repeated over ssh either
+        with pytest.raises(ChannelError, match="guest agent") as caught:
+            guest.bootstrap(way, script_text=script, script_named=True)
+        assert "qemu-guest-agent" in caught.value.hint
+        until(lambda: guest.lab.agent(guest.name, "guest-ping") is not None)
+    assert time.monotonic() - started < 100
+    assert guest.said("ls -A /tmp | grep saltcloud || true") == ""
+
+
+def test_a_script_that_hangs_ends_in_time_and_leaves_nothing(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(salt_minion.enrol.__kwdefaults__, "timeout", 4.0)
+    with pytest.raises(DeployFailed, match="within 4 s"):
+        guest.bootstrap("agent", script_text="sleep 4711", script_named=True)
+    until(lambda: guest.said("ls -A /tmp | grep saltcloud || true") == "", 10)
+    until(lambda: guest.said("ps ax | grep '[4]711' || true") == "", 10)
+
+
+def test_an_agent_that_never_answers_is_passed_by_over_ssh(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saltext.kvmclone.guest.agent.MESSAGE_TIMEOUT", 3.0)
+    guest.shell("pkill -STOP qemu-ga")
+    try:
+        with pytest.raises(ChannelError, match=r"does not answer\. ") as caught:
+            guest.bootstrap("agent")
+        assert "systemctl status qemu-guest-agent" in caught.value.hint
+        assert "block-rpcs" not in caught.value.hint, "nothing is forbidden"
+        clone = guest.bootstrap("auto")
+    finally:
+        guest.shell("pkill -CONT qemu-ga")
+    assert clone.stage == "enrolled"
+    assert any("Went over ssh" in warning for warning in clone.warnings)
+
+
+def test_a_reset_that_the_agent_cannot_do_is_done_over_ssh(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where SELinux lets the agent run commands, and these change nothing."""
+    reset = identity.reset
+
+    def confined(channel: Channel, hostname: str) -> identity.Reset:
+        if channel.name == "agent":
+            raise CommandFailed("machine_id: /etc/machine-id cannot be written")
+        return reset(channel, hostname)
+
+    monkeypatch.setattr(identity, "reset", confined)
+    # A loaded guest restarts its network late: an old address counts again before that.
+    late = identity._SOON.replace("sleep 0.3", f"sleep {wait_for_address.RENEWAL_GRACE + 5:.0f}")
+    assert late != identity._SOON
+    monkeypatch.setattr(identity, "_SOON", late)
+    request = replace(guest.request, reset_identity=True)
+    with pytest.raises(CommandFailed, match="machine_id"):
+        guest.bootstrap("agent", request)
+    clone = guest.bootstrap("auto", request)
+    assert any("machine_id" in warning for warning in clone.warnings)
+    assert guest.record().identity == "reset"
+    assert guest.said("hostname") == guest.name
+    assert guest.said("hostname -I").split()[0] == clone.address
+
+
+def test_an_agent_that_comes_late_is_waited_for(guest: Guest) -> None:
+    guest.shell(
+        "systemctl stop qemu-guest-agent; "
+        "systemd-run --quiet --on-active=8 systemctl start qemu-guest-agent"
+    )
+    assert guest.bootstrap("agent").stage == "enrolled"
+
+
+# --- what the base forbids ------------------------------------------------------------------------
+
+
+def forbid(root: Path) -> None:
+    folder = root / "etc/qemu"
+    folder.mkdir(exist_ok=True)
+    forbidden = "guest-exec,guest-exec-status"
+    (folder / "qemu-ga.conf").write_text(f"[general]\nblacklist={forbidden}\n")
+    without_salt(root)
+
+
+@pytest.fixture(scope="module")
+def restricted(lab: Lab) -> Iterator[Guest]:
+    """A guest without Salt, whose agent runs no commands, as RHEL ships it."""
+    base = lab.debian_base(f"{lab.name}-forbid", change=forbid)
+    host = LocalHost(LIBVIRT_URI, label="kvm01")
+    made = boot(lab, host, base, f"{lab.name}-forbid-1")
+    yield made
+    host.destroy(made.name, force=True)
+
+
+def test_forbidden_commands_are_named_with_the_way_to_allow_them(restricted: Guest) -> None:
+    with pytest.raises(ChannelError, match="disables guest-exec, guest-exec-status") as caught:
+        restricted.bootstrap("agent")
+    for word in ("BLACKLIST_RPC", "--block-rpcs", "--allow-rpcs", "bootstrap: ssh"):
+        assert word in caught.value.hint
+    assert set(NEEDED) > {"guest-exec", "guest-exec-status"}
+
+
+def test_auto_goes_over_ssh_instead_with_the_host_keys_that_the_agent_still_tells(
+    restricted: Guest,
+) -> None:
+    base_keys = restricted.shell("cat /etc/ssh/ssh_host_*_key.pub")
+    request: Request = replace(restricted.request, login=Login("lab", sudo=True))
+    with pytest.raises(DeployFailed, match="no salt-minion") as caught:
+        restricted.bootstrap("keys", request)
+    assert "Install Salt in the base" in caught.value.hint
+    record = restricted.record()
+    assert record.identity == "reset", "what was done before the failure is on record"
+    assert not any("first contact" in warning for warning in record.warnings)
+    assert not any(key in base_keys for key in record.host_keys)
+
+    clone = restricted.bootstrap("auto", request, script_text="id -u >/ran\n", script_named=True)
+    assert clone.stage == "enrolled"
+    assert restricted.shell("cat /ran") == "0"
+    said = " ".join(clone.warnings)
+    assert "Went over ssh, since the guest agent's configuration disables guest-exec" in said
+    assert "first contact" not in said

@@ -1,0 +1,39 @@
+"""What is not found: gone, or only out of reach, and what brings it back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from saltext.kvmclone.inventory import file_usage
+from saltext.kvmclone.inventory.file_usage import Absence, Pool
+
+
+def pool(name: str, active: bool, path: str = "/pool") -> Pool:
+    return Pool(name, "dir", path, active, None)
+
+
+def test_a_pool_that_is_off_may_hold_the_file_and_is_named() -> None:
+    found = file_usage.away([pool("images", False)], False, "/pool/web1-vda.qcow2")
+    assert found == Absence("the storage pool 'images' is not running", "images")
+
+
+def test_one_running_pool_over_the_folder_is_enough_to_know_that_a_file_is_gone() -> None:
+    pools = [pool("images", False), pool("same", True)]
+    assert not file_usage.away(pools, False, "/pool/web1-vda.qcow2")
+
+
+def test_without_a_pool_nobody_can_look_from_afar() -> None:
+    found = file_usage.away([pool("images", True)], False, "/elsewhere/web1-vda.qcow2")
+    assert found
+    assert found.pool == ""
+    assert "no storage pool over '/elsewhere'" in str(found)
+
+
+def test_here_a_folder_that_is_not_there_says_more_than_a_pool_that_is_off(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    found = file_usage.away([pool("images", False, str(folder))], True, str(folder / "x.qcow2"))
+    assert found == Absence(f"its folder '{folder}' is not there")
+
+
+def test_here_a_file_that_was_deleted_is_gone(tmp_path: Path) -> None:
+    assert not file_usage.away([], True, str(tmp_path / "x.qcow2"))

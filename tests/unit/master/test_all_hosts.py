@@ -1,0 +1,205 @@
+"""All hosts at once: one daemon is shown once, two machines of one name are both shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from saltext.kvmclone.config.catalogue import build
+from saltext.kvmclone.errors import ConfigError, HostUnreachable, NotFound
+from saltext.kvmclone.master.all_hosts import AllHosts
+from saltext.kvmclone.model.clone import Clone
+from tests.support.catalogues import profile, provider
+
+
+class Host:
+    """A KVM host with these clones; two with one daemon's word are two names of one."""
+
+    def __init__(self, name: str, *clones: Clone, machines: str = "", **told: Any) -> None:
+        self.clones = clones
+        self.told = {"uuid": "h", "name": name, "driver": "QEMU", "mode": "system", "user": ""}
+        self.told |= {"domains": machines or [clone.uuid for clone in clones], "others": []}
+        self.told |= told
+
+    def daemon(self) -> dict[str, Any]:
+        return self.told
+
+    def list_clones(self) -> list[Clone]:
+        return list(self.clones)
+
+    def show(self, name: str) -> Clone:
+        for clone in self.clones:
+            if clone.name == name:
+                return clone
+        raise NotFound(name)
+
+    def tree(self) -> dict[str, Any]:
+        return {"bases": {clone.base: {} for clone in self.clones}}
+
+    def capacity(self) -> dict[str, Any]:
+        return {"cpus": 2}
+
+    def doctor(self) -> list[dict[str, Any]]:
+        return [{"kind": "failed", "level": "problem"} for _clone in self.clones]
+
+
+def clone(name: str, uuid: str, host: str = "", of: str = "") -> Clone:
+    return Clone(name, uuid, host, "base", of, "quick", "running", "addressed")
+
+
+MINION = {"driver": "libvirt", "host": "kvm01", "url": "qemu:///system"}
+DIRECT = {"driver": "libvirt", "url": "qemu+ssh://kvm01/system"}
+OTHER = {"driver": "libvirt", "host": "kvm02"}
+BAD = {"provider": "minion", "base_domain": "base"}
+
+
+def everything(hosts: dict[tuple[str, str], Any], **providers: Any) -> AllHosts:
+    sections = [provider(name.replace("_", "-"), keys) for name, keys in providers.items()]
+    sections += [
+        profile(f"on-{section.name}", {"provider": section.name, "base_domain": "base"})
+        for section in sections
+    ]
+    return AllHosts(build(sections), lambda minion, url: hosts[minion, url])
+
+
+@pytest.fixture
+def twice() -> AllHosts:
+    """One daemon, through the minion on its host and driven from the master."""
+    seen = {
+        label: [clone("web1", "u1", label), clone("web2", "u2", label, "on-direct")]
+        for label in ("kvm01", "node")
+    }
+    return everything(
+        {
+            ("kvm01", "qemu:///system"): Host("node", *seen["kvm01"]),
+            ("", "qemu+ssh://kvm01/system"): Host("node", *seen["node"]),
+        },
+        minion=MINION,
+        direct=DIRECT,
+    )
+
+
+def test_each_clone_is_listed_once_as_its_own_provider_shows_it(twice: AllHosts) -> None:
+    clones = twice.listing()["clones"]
+    assert {name: told["host"] for name, told in clones.items()} == {
+        "web1": "kvm01",
+        "web2": "node",
+    }
+
+
+def test_hosts_tree_and_doctor_show_the_daemon_once_and_name_it(twice: AllHosts) -> None:
+    hosts = twice.capacities()["hosts"]
+    assert hosts["kvm01"]["also"] == ["qemu+ssh://kvm01/system"]
+    assert len(hosts) == 1
+    assert list(twice.tree()["bases"]) == ["base"]
+    told = twice.doctor()["findings"]
+    assert [item["kind"] for item in told] == ["failed", "failed", "daemon-twice"]
+    assert "'direct', 'minion'" in told[-1]["message"]
+
+
+def test_a_machine_that_two_names_show_is_not_ambiguous(twice: AllHosts) -> None:
+    host, found = twice.find("web1")
+    assert found.host == "kvm01", "no profile says more, so it is the first"
+    assert twice.find("web2")[1].host == "node", "an action goes by its own provider"
+    assert isinstance(host, Host)
+
+
+def test_a_copied_machine_on_another_host_is_ambiguous_although_its_uuid_is_the_same() -> None:
+    copied = everything(
+        {
+            ("kvm01", "qemu:///system"): Host("kvm01", clone("web1", "u1"), machines="xy"),
+            ("kvm02", "qemu:///system"): Host("kvm02", clone("web1", "u1"), machines="xy"),
+        },
+        minion=MINION,
+        other=OTHER,
+    )
+    with pytest.raises(ConfigError, match="on several hosts: kvm01, kvm02") as refused:
+        copied.find("web1")
+    assert "salt kvm01 kvm_clone.show web1" in refused.value.hint
+    assert set(copied.listing()["clones"]) == {"web1", "web1 (kvm02)"}
+    assert set(copied.capacities()["hosts"]) == {"kvm01", "kvm02"}
+    assert [item["kind"] for item in copied.doctor()["findings"]][-1] == "host-uuid-twice"
+
+
+def test_two_machines_of_one_name_are_both_listed() -> None:
+    both = everything(
+        {
+            ("kvm01", "qemu:///system"): Host("kvm01", clone("web1", "u1"), uuid="h1"),
+            ("kvm02", "qemu:///system"): Host("kvm02", clone("web1", "u2"), uuid="h2"),
+        },
+        minion=MINION,
+        other=OTHER,
+    )
+    assert set(both.listing()["clones"]) == {"web1", "web1 (kvm02)"}
+
+
+def test_two_daemons_behind_one_minion_are_both_asked() -> None:
+    session = {**MINION, "url": "qemu:///session"}
+    both = everything(
+        {
+            ("kvm01", "qemu:///system"): Host("kvm01", clone("web1", "u1")),
+            ("kvm01", "qemu:///session"): Host("kvm01", clone("web2", "u2"), mode="session"),
+        },
+        minion=MINION,
+        session=session,
+    )
+    assert set(both.listing()["clones"]) == {"web1", "web2"}
+    assert set(both.capacities()["hosts"]) == {"kvm01", "kvm01 qemu:///session"}
+
+
+def test_a_clone_that_was_made_between_the_two_looks_is_listed_once() -> None:
+    web1, web2 = clone("web1", "u1"), clone("web2", "u2")
+    first = Host("node", web1)
+    first.told["domains"] = ["u1", "u2"]
+    found = everything(
+        {
+            ("kvm01", "qemu:///system"): first,
+            ("", "qemu+ssh://kvm01/system"): Host("node", web1, web2),
+        },
+        minion=MINION,
+        direct=DIRECT,
+    )
+    assert list(found.listing()["clones"]) == ["web1", "web2"]
+
+
+# --- what cannot be read --------------------------------------------------------------
+
+
+def test_a_provider_with_a_slip_is_named_and_the_others_are_shown() -> None:
+    slip = {**OTHER, "pol": "fast"}
+    hosts = {("kvm01", "qemu:///system"): Host("kvm01", clone("web1", "u1"))}
+    found = everything(hosts, minion=MINION, kvm_b=slip)
+    told = found.listing()
+    assert set(told["clones"]) == {"web1"}
+    assert told["unreachable"]["kvm-b"]["type"] == "ConfigError"
+    assert "key 'pol'" in told["unreachable"]["kvm-b"]["message"]
+    assert told["retcode"] == 1
+    assert found.find("web1")[1].uuid == "u1"
+    with pytest.raises(ConfigError, match=r"'web9' is on no host that could be asked.*'pol'"):
+        found.find("web9")
+    assert found.capacities()["hosts"]["kvm-b"]["reachable"] is False
+
+
+def test_a_profile_with_a_slip_hides_no_host() -> None:
+    sections = [provider("minion", MINION), profile("bad", {**BAD, "cpu": 2})]
+    host = Host("kvm01", clone("web1", "u1"))
+    found = AllHosts(build(sections), lambda _minion, _url: host)  # type: ignore[arg-type,return-value]
+    assert "unreachable" not in found.listing()
+    with pytest.raises(NotFound):
+        found.find("web9")
+    (finding,) = [item for item in found.doctor()["findings"] if item["kind"] == "configuration"]
+    assert (finding["name"], finding["host"], finding["level"]) == ("bad", "", "problem")
+
+
+def test_a_host_that_went_away_is_none_that_has_nothing() -> None:
+    class Down(Host):
+        def show(self, name: str) -> Clone:
+            raise HostUnreachable("down")
+
+    hosts = {
+        ("kvm01", "qemu:///system"): Host("kvm01"),
+        ("kvm02", "qemu:///system"): Down("kvm02"),
+    }
+    with pytest.raises(HostUnreachable, match="not asked: kvm02"):
+        everything(hosts, minion=MINION, other=OTHER).find("web1")

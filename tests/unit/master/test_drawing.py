@@ -1,0 +1,119 @@
+"""The tree as a person sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from saltext.kvmclone.master import drawing
+
+GIB = 2**30
+
+
+def disk(path: str, backing: str = "", **keys: Any) -> dict[str, Any]:
+    return {
+        "target": "vda",
+        "path": path,
+        "format": "qcow2",
+        "capacity": 20 * GIB,
+        "allocation": GIB + GIB // 2,
+        "backing": backing,
+        "exists": True,
+        **keys,
+    }
+
+
+def clone(path: str, **keys: Any) -> dict[str, Any]:
+    return {
+        "state": "running",
+        "stage": "ready",
+        "strategy": "quick",
+        "failed": "",
+        "disks": [disk(path, "/p/base.qcow2", allocation=196616)],
+        "drift": False,
+        "changes": [],
+        "clones": {},
+        **keys,
+    }
+
+
+def test_bases_clones_and_their_clones() -> None:
+    tree = {
+        "bases": {
+            "debian12": {
+                "exists": True,
+                "state": "shutoff",
+                "drift": True,
+                "disks": [disk("/p/base.qcow2")],
+                "clones": {
+                    "db": clone(
+                        "/p/db-vda.qcow2", clones={"db-test": clone("/p/db-test-vda.qcow2")}
+                    ),
+                    "web": clone(
+                        "/p/web-vda.qcow2",
+                        drift=True,
+                        failed="no address",
+                        stage="booted",
+                        changes=["'/p/base.qcow2' was changed."],
+                    ),
+                },
+            },
+            "old": {
+                "exists": False,
+                "state": "",
+                "drift": False,
+                "disks": [disk("/p/old.qcow2", exists=False)],
+                "clones": {
+                    "copy": clone("/p/copy-vda.raw", strategy="full", state="shutoff", disks=[])
+                },
+            },
+        }
+    }
+    assert drawing.draw(tree) == (
+        """\
+debian12  shutoff
+│  vda /p/base.qcow2  qcow2, 1.5 GiB of 20 GiB
+├─ db  quick, running, ready
+│  │  vda /p/db-vda.qcow2  qcow2, 192 KiB of 20 GiB, on /p/base.qcow2
+│  └─ db-test  quick, running, ready
+│        vda /p/db-test-vda.qcow2  qcow2, 192 KiB of 20 GiB, on /p/base.qcow2
+└─ web  quick, running, booted, failed, base changed since
+      vda /p/web-vda.qcow2  qcow2, 192 KiB of 20 GiB, on /p/base.qcow2
+      ! '/p/base.qcow2' was changed.
+
+old  gone
+│  vda /p/old.qcow2  gone
+└─ copy  full, shutoff, ready"""
+    )
+
+
+def test_a_clone_without_its_file() -> None:
+    branch = clone("", disks=[disk("/p/x.qcow2", exists=False)])
+    tree = {"bases": {"b": {"clones": {"x": branch}, "disks": [], "drift": False}}}
+    assert "vda /p/x.qcow2  missing" in drawing.draw(tree)
+
+
+def test_no_clones() -> None:
+    assert drawing.draw({"bases": {}}) == "no clones"
+
+
+def test_the_shape_of_the_contract_is_enough() -> None:
+    tree = {"bases": {"b": {"clones": {"x": {}}, "disks": [], "drift": False}}}
+    assert drawing.draw(tree) == "b\n└─ x"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (64 * 2**20, "64 MiB"),
+        (int(123.4 * 2**30), "123 GiB"),
+        (5 * 2**50, "5120 TiB"),
+    ],
+)
+def test_sizes_for_a_person(size: int, text: str) -> None:
+    assert drawing.human(size) == text

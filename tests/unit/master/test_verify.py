@@ -1,0 +1,103 @@
+"""``ready`` is said only of the machine that was made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import salt.exceptions
+
+from saltext.kvmclone.errors import VerificationFailed
+from saltext.kvmclone.master import verify
+
+UUID = "00112233-4455-6677-8899-aabbccddeeff"
+
+
+@pytest.mark.parametrize(
+    ("grain", "by"),
+    [
+        (UUID, "uuid"),
+        (UUID.upper(), "uuid"),
+        ("33221100-5544-7766-8899-aabbccddeeff", "uuid"),
+        ("", "key"),
+        (None, "key"),
+        ("Not Settable", "key"),
+    ],
+)
+def test_the_uuid_grain_says_how_far_the_answer_goes(grain: Any, by: str) -> None:
+    answer = {"test.version": "3008.3", "grains.get": grain}
+    assert verify._judge(answer, "web1", UUID) == verify.Verified("3008.3", by)
+
+
+def test_an_answer_from_another_machine_is_a_failure() -> None:
+    answer = {"test.version": "3008.3", "grains.get": "ffffffff-4455-6677-8899-aabbccddeeff"}
+    with pytest.raises(VerificationFailed):
+        verify._judge(answer, "web1", UUID)
+
+
+@pytest.mark.parametrize("answer", [None, "nonsense", {}, {"test.version": False}])
+def test_an_answer_that_is_none_is_a_failure(answer: Any) -> None:
+    with pytest.raises(VerificationFailed):
+        verify._judge(answer, "web1", UUID)
+
+
+def asked_at(until: float, announced: tuple[float, ...] = ()) -> list[float]:
+    """When questions go out within so many seconds, looked at ten times a second."""
+    turn, found = verify.Turn(0.0, 1000), []
+    for tenth in range(int(until * 10)):
+        now = tenth / 10
+        if now in announced:
+            turn.announced(now)
+        if turn.has_come(now):
+            found.append(now)
+    return found
+
+
+def test_a_guest_that_is_slow_is_asked_seldom_and_one_that_announces_itself_at_once() -> None:
+    assert asked_at(100) == [0, 3, 9, 21, 45, 75]
+    assert asked_at(30, announced=(13.0,)) == [0, 3, 9, 13]
+
+
+def test_whoever_announces_the_minion_all_the_time_does_not_bury_it_under_questions() -> None:
+    shouting = tuple(tenth / 10 for tenth in range(1, 100))
+    assert asked_at(10, shouting) == [float(second) for second in range(10)]
+
+
+def test_a_minion_that_announced_itself_gets_time_to_answer_but_not_for_ever() -> None:
+    turn = verify.Turn(0.0, 180)
+    assert not turn.is_over(179) and turn.is_over(180)
+    turn.announced(20)
+    assert turn.is_over(180), "it was early, and had its time"
+    turn.announced(170)
+    assert not turn.is_over(259) and turn.is_over(260)
+    for now in range(0, 1000, 10):
+        turn.announced(now)
+    assert not turn.is_over(359) and turn.is_over(360)
+
+
+@pytest.mark.parametrize("pressed", [SystemExit(0), KeyboardInterrupt()])
+def test_ctrl_c_in_the_middle_of_a_question_is_not_taken_for_a_master_that_is_away(
+    pressed: BaseException,
+) -> None:
+    """As Salt 3008 does it: its client fails to close what was interrupted, and tells of that."""
+
+    class Interrupted:
+        def run_job(self, *_words: Any, **_keys: Any) -> None:
+            try:
+                try:
+                    raise pressed
+                finally:
+                    raise RuntimeError("Event loop stopped before Future completed.")
+            except RuntimeError as error:
+                raise salt.exceptions.SaltClientError(error)  # noqa: B904
+
+    with pytest.raises(type(pressed)):
+        verify._ask(Interrupted(), "web1")
+
+
+def test_a_master_that_is_away_is_asked_again() -> None:
+    class Away:
+        def run_job(self, *_words: Any, **_keys: Any) -> None:
+            raise salt.exceptions.SaltClientError("no master")
+
+    assert verify._ask(Away(), "web1") == ""

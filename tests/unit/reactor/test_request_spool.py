@@ -1,0 +1,91 @@
+"""What waits on a minion for the master: in order, within bounds, and nobody else's to write."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saltext.kvmclone.errors import ConfigError, HostError, SecretInArgument
+from saltext.kvmclone.reactor import request_spool
+from saltext.kvmclone.reactor.request_spool import Asking
+
+
+@pytest.fixture
+def minion(tmp_path: Path) -> Asking:
+    return Asking({"cachedir": str(tmp_path)})
+
+
+def names(items: list[dict[str, Any]]) -> list[str]:
+    return [item["name"] for item in items]
+
+
+def test_a_request_waits_until_it_is_answered_and_is_kept_for_people(minion: Asking) -> None:
+    tokens = [minion.ask("request", name, "runner", {"cpus": 2}) for name in ("a", "b")]
+    assert names(minion.pending()) == ["a", "b"]
+    assert minion.pending()[0]["keys"] == {"cpus": 2}
+    assert minion.told({tokens[0]: {"verdict": "queued"}, "0" * 32: {"verdict": "made"}}) == [
+        tokens[0]
+    ]
+    assert names(minion.pending()) == ["b"]
+    assert minion.all()[0]["answer"] == {"verdict": "queued"}
+
+
+def test_what_no_policy_can_allow_is_not_even_asked(minion: Asking) -> None:
+    with pytest.raises(SecretInArgument, match="must be changed"):  # salt-call tells the master
+        minion.ask("request", "a", "runner", {"password": "x", "cpus": 2})
+    for key in ("url", "script", "private_key", "host", "pool"):
+        with pytest.raises(ConfigError, match=key):
+            minion.ask("request", "a", "runner", {key: "x"})
+    with pytest.raises(ConfigError, match="too long"):
+        minion.ask("request", "a", "runner", {"ttl": "x" * 20_000})
+    with pytest.raises(ConfigError, match="written down"):
+        minion.ask("request", "a", "runner", {"ttl": {1, 2}})
+    assert minion.all() == []
+
+
+def test_there_is_an_end_to_what_waits_and_to_what_is_kept(
+    minion: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_spool, "MOST", 3)
+    monkeypatch.setattr(request_spool, "KEPT", 1)
+    tokens = [minion.ask("request", name, "runner") for name in "abc"]
+    with pytest.raises(ConfigError, match="wait for the master already"):
+        minion.ask("request", "d", "runner")
+    minion.told({token: {"verdict": "refused"} for token in tokens})
+    assert names(minion.all()) == ["c"]
+
+
+def test_what_waited_for_a_day_does_not_come_as_a_surprise(
+    minion: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minion.ask("request", "a", "runner")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + request_spool.STALE + 1)
+    minion.ask("request", "b", "runner")
+    assert names(minion.pending()) == names(minion.all()) == ["b"]
+
+
+@pytest.mark.parametrize("junk", ["", "[]", "7", '{"token": "x"}', '{"token": 7, "at": 1}', "\x00"])
+def test_files_that_are_none_of_ours_are_passed_over(minion: Asking, junk: str) -> None:
+    minion.ask("request", "a", "runner")
+    for name in ("x.json", "y.json.12ab", "z"):
+        (Path(minion.folder) / name).write_text(junk)
+    assert names(minion.all()) == ["a"]
+
+
+def test_a_file_under_a_name_that_is_not_its_token_does_not_count(minion: Asking) -> None:
+    token = minion.ask("request", "a", "runner")
+    item = json.loads((Path(minion.folder) / f"{token}.json").read_text())
+    (Path(minion.folder) / f"{'f' * 32}.json").write_text(json.dumps(item))
+    assert len(minion.all()) == 1
+
+
+def test_a_folder_that_others_can_write_counts_for_nothing(minion: Asking) -> None:
+    minion.ask("request", "a", "runner")
+    Path(minion.folder).chmod(0o777)
+    with pytest.raises(HostError, match="written by others"):
+        minion.pending()
