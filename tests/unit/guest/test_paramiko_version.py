@@ -13,9 +13,11 @@ CHECKOUT = Path(__file__).parents[3]
 
 ENTER = """
 import sys
-from saltext.kvmclone import bootstrap, errors, operations, pipeline
+from saltext.kvmclone import errors
+from saltext.kvmclone.hosts import local, provision
+from saltext.kvmclone.lifecycle import bootstrap
 from saltext.kvmclone.guest import ssh
-from saltext.kvmclone.request import Login, Secrets
+from saltext.kvmclone.model.request import Login, Secrets
 try:
     ssh.connect("192.0.2.1", Login(), Secrets(password="x"), deadline=0)
 except errors.MissingPackage as error:

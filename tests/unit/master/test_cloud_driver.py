@@ -102,7 +102,7 @@ def test_a_host_that_is_down_does_not_stop_a_hard_map(
     hosts["qemu+ssh://b/system"] = Host(down=True)
     done: list[str] = []
     monkeypatch.setattr(
-        "saltext.kvmclone.hosts.gc.destroy",
+        "saltext.kvmclone.master.cloud_driver.destroy",
         lambda host, name: done.append(name) or host.show(name),
     )
     asked(conf, hard=True, sock_dir=str(conf), transport="zeromq").destroy("web1")
