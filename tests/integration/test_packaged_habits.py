@@ -22,7 +22,7 @@ USER = "nobody"
 KEYS = """
 import sys
 import salt.config
-from saltext.kvmclone import keys
+from saltext.kvmclone.master import keys
 store = keys.MinionKeys(salt.config.master_config(sys.argv[1]))
 pair = keys.generate(2048)
 store.require_free("web1")
@@ -228,7 +228,7 @@ def test_without_paramiko_ssh_names_it(no_paramiko: SaltWorld) -> None:
 import time
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest import ssh
-from saltext.kvmclone.request import Login, Secrets
+from saltext.kvmclone.model.request import Login, Secrets
 try:
     ssh.connect("192.0.2.1", Login(), Secrets(password="x"), deadline=time.monotonic() + 1)
 except errors.MissingPackage as error:

@@ -35,7 +35,7 @@ TOKEN = "%032x"
 ACCEPT = """
 import sys
 import salt.config
-from saltext.kvmclone import keys
+from saltext.kvmclone.master import keys
 store = keys.MinionKeys(salt.config.master_config(sys.argv[1]))
 store.accept(sys.argv[2], keys.generate(2048).public)
 """

@@ -30,10 +30,9 @@ PROGRAM = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
 sys.path[:0] = ['_utils', '.']
-from saltext.kvmclone import pipeline
-from saltext.kvmclone.operations import LocalHost
-from saltext.kvmclone.request import Request
-from saltext.kvmclone.request import Request, Wait
+from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.model.request import Request, Wait
 
 url, base, strategy, start, names = json.loads(sys.argv[1])
 
@@ -41,7 +40,7 @@ def one(name):
     request = Request(
         name=name, base_domain=base, clone_strategy=strategy, wait=Wait(timeout=480)
     )
-    return pipeline.create(LocalHost(url, 'kvm01'), request, start=start).as_dict()
+    return provision.create(LocalHost(url, 'kvm01'), request, start=start).as_dict()
 
 with ThreadPoolExecutor(len(names)) as pool:
     print(json.dumps(list(pool.map(one, names))))

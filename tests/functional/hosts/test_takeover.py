@@ -374,10 +374,11 @@ ACCEPTING = """
 import json, os, signal, sys
 sys.path[:0] = ['_utils', '.']
 import salt.config
-from saltext.kvmclone import pipeline, request
-from saltext.kvmclone.enrolment import Enroller
-from saltext.kvmclone.keys import MinionKeys
-from saltext.kvmclone.operations import LocalHost
+from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.master.enrolment import Enroller
+from saltext.kvmclone.master.keys import MinionKeys
+from saltext.kvmclone.model import request
 
 url, config, asked = json.loads(sys.argv[1])
 opts = salt.config.master_config(config)
@@ -387,7 +388,7 @@ class Dying(Enroller):
         super().accept(*arguments)
         os.kill(os.getpid(), signal.SIGKILL)
 
-pipeline.create(LocalHost(url), request.from_dict(asked), master=Dying(opts, MinionKeys(opts)))
+provision.create(LocalHost(url), request.from_dict(asked), master=Dying(opts, MinionKeys(opts)))
 """
 
 
@@ -424,11 +425,11 @@ def test_the_key_that_a_dead_worker_had_accepted_goes_with_what_it_left(
 GC = """
 import json, sys
 sys.path[:0] = ['_utils', '.']
-from saltext.kvmclone import collect
-from saltext.kvmclone.operations import LocalHost
+from saltext.kvmclone.hosts import gc
+from saltext.kvmclone.hosts.local import LocalHost
 
 url, name, apply = json.loads(sys.argv[1])
-print(json.dumps([item.as_dict() for item in collect.collect(LocalHost(url), name, apply)]))
+print(json.dumps([item.as_dict() for item in gc.collect(LocalHost(url), name, apply)]))
 """
 
 

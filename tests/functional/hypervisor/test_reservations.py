@@ -142,8 +142,8 @@ def test_a_worker_that_dies_at_the_network_leaves_what_its_record_lists(
     name = world.name()
     script = f"""
         import os
-        from saltext.kvmclone import networks
-        from saltext.kvmclone.operations import LocalHost
+        from saltext.kvmclone.hosts.local import LocalHost
+        from saltext.kvmclone.hypervisor import networks
         from tests.support.world import quick
         real = networks._update
         def dying(*arguments):

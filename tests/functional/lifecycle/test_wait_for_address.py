@@ -243,9 +243,9 @@ def test_a_process_that_forked_after_a_wait_still_waits_well(
     script = f"""
         import os, sys, threading
         from saltext.kvmclone.errors import GuestStopped
-        from saltext.kvmclone.host import Host
-        from saltext.kvmclone.operations import LocalHost
-        from saltext.kvmclone.request import Wait
+        from saltext.kvmclone.hosts.local import LocalHost
+        from saltext.kvmclone.hypervisor.host import Host
+        from saltext.kvmclone.model.request import Wait
         from tests.support.world import quick
         host = LocalHost({LIBVIRT_URI!r}, label="kvm01")
         host.show({running!r})
