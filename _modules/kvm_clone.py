@@ -31,7 +31,7 @@ try:
     from saltext.kvmclone.hosts import gc as collect
     from saltext.kvmclone.hosts import remote as wire
     from saltext.kvmclone.hosts.local import LocalHost
-    from saltext.kvmclone.hypervisor.host import available
+    from saltext.kvmclone.hypervisor.connection import available
     from saltext.kvmclone.inventory import findings
     from saltext.kvmclone.master import enrolment, progress
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from saltext.kvmclone.hypervisor.host import is_local
+from saltext.kvmclone.hypervisor.connection import is_local
 from tests.support.sshd import Sshd
 
 

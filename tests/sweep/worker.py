@@ -20,7 +20,8 @@ from saltext.kvmclone.errors import AddressTimeout, HostError, KvmCloneError
 from saltext.kvmclone.hosts import gc as collect
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.model.request import from_dict
 from saltext.kvmclone.system import copying

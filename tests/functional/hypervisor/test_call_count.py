@@ -57,6 +57,7 @@ def test_another_disk_costs_few_calls_more(world: World, host: LocalHost) -> Non
 FLAGS = {
     "XML_SECURE": libvirt.VIR_DOMAIN_XML_SECURE,
     "XML_INACTIVE": libvirt.VIR_DOMAIN_XML_INACTIVE,
+    "DEFINE_VALIDATE": libvirt.VIR_DOMAIN_DEFINE_VALIDATE,
     "AFFECT_LIVE": libvirt.VIR_DOMAIN_AFFECT_LIVE,
     "AFFECT_CONFIG": libvirt.VIR_DOMAIN_AFFECT_CONFIG,
     "VCPU_MAXIMUM": libvirt.VIR_DOMAIN_VCPU_MAXIMUM,
@@ -127,7 +128,7 @@ def test_an_error_whose_number_libvirt_forgot_keeps_it(host: LocalHost) -> None:
 
         def forgetful(name: str) -> None:
             try:
-                connected.connection.lookupByName(name)
+                connected.raw.lookupByName(name)
             except libvirt.libvirtError as error:
                 error.err = None  # what freeing another libvirt object just then does
                 raise

@@ -175,7 +175,7 @@ def test_a_clone_is_destroyed_although_its_network_stopped_or_is_gone(
     host.destroy(names[0])
     assert len(net.entries(stored=True)) == 1
     with Host(LIBVIRT_URI) as connected:
-        connected.connection.networkLookupByName(net.name).undefine()
+        connected.raw.networkLookupByName(net.name).undefine()
     host.destroy(names[1])
     assert not world.exists(names[1])
 

@@ -176,7 +176,7 @@ def test_a_host_alone_bootstraps_its_clone_and_leaves_the_key_to_be_accepted(
         handle = host.domain(guest.name)
         record = handle.record()
         assert record is not None
-        done = bootstrap.alone(handle, record, request, wanted)
+        done = bootstrap.alone(host, handle, record, request, wanted)
         handle.save_record(done.at("enrolled"))
     assert done.minion.fingerprint == wanted.fingerprint
     warning = done.warnings[-1]

@@ -13,7 +13,8 @@ from saltext.kvmclone.errors import AlreadyExists, CreateInProgress, HostError, 
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import volumes
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.lifecycle import create as apply
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.model.request import Request

@@ -14,7 +14,8 @@ import pytest
 from saltext.kvmclone.errors import CloneInUse, HostError, PlanRefused
 from saltext.kvmclone.hosts import gc as collect
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import host_facts
 from saltext.kvmclone.lifecycle import create as apply
 from saltext.kvmclone.lifecycle import protect

@@ -30,8 +30,9 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import host as host_module
+from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.events import Watch
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.request import Wait

@@ -71,7 +71,7 @@ class Entering(bootstrap._Bootstrap):
         handle: Any = SimpleNamespace(name="web1")
         wishes: Any = SimpleNamespace(pick=Pick())
         record = Record("", "", "", "quick", address=address, reservations=reserved)
-        super().__init__(handle, record, wishes, wishes)
+        super().__init__(handle, handle, record, wishes, wishes)
         self.clock = clock
         self.connections = list(connections)
         self.renewal = renewal

@@ -45,6 +45,6 @@ def test_the_key_of_an_attempt_is_on_record_before_the_guest_is_entered(
     monkeypatch.setattr(bootstrap._Bootstrap, "_agent", closed)
     handle: Any = Handle(before)
     with pytest.raises(ChannelError):
-        bootstrap.bootstrap(handle, handle.record(), REQUEST, ENROLMENT)
+        bootstrap.bootstrap(handle, handle, handle.record(), REQUEST, ENROLMENT)
     assert handle.now == replace(handle.now, minion=Minion("again1", fingerprint="second"))
     assert handle.writes == writes

@@ -9,7 +9,7 @@ import pytest
 
 from saltext.kvmclone.errors import ChannelError
 from saltext.kvmclone.guest.agent import AgentError
-from saltext.kvmclone.hypervisor.host import DomainHandle
+from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.inventory import silent_agent
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.domain_xml import Domain

@@ -167,7 +167,7 @@ def test_a_machine_whose_record_cannot_be_read_is_no_machine_that_is_gone(
     opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Host(host.Host):
-        connection: Any = SimpleNamespace(listAllDomains=lambda _flags: [Damaged()])
+        raw: Any = SimpleNamespace(listAllDomains=lambda _flags: [Damaged()])
 
         def __init__(self, url: str) -> None:
             self.commands = Commands(url)

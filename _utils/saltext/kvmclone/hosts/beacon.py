@@ -26,7 +26,8 @@ from saltext.kvmclone.hypervisor.constants import (
     OFF_SAVED,
     OFF_SHUTDOWN,
 )
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes
 from saltext.kvmclone.model.record import DESTROYING, Record
 

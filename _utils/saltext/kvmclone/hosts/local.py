@@ -26,7 +26,8 @@ from saltext.kvmclone.guest.salt_minion import Enrolment
 from saltext.kvmclone.hosts import reports
 from saltext.kvmclone.hypervisor import power
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN, OPERATION_INVALID
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import (
     clone_view,
     doctor,
@@ -204,7 +205,7 @@ class LocalHost:
         def work(host: Host) -> Clone:
             started = time.monotonic()
             handle, record = _ours(host, request.name)
-            record = bootstrap.bootstrap(handle, record, request, enrolment)
+            record = bootstrap.bootstrap(host, handle, record, request, enrolment)
             enrolled = record.at("enrolled", enrolled=time.monotonic() - started)
             record = record_store.save(handle, record, enrolled)
             return clone_view.clone_of(host, handle, record, self.label)
@@ -220,7 +221,7 @@ class LocalHost:
 
         def work(host: Host) -> Clone:
             handle, record = _ours(host, request.name)
-            record = bootstrap.alone(handle, record, request, enrolment)
+            record = bootstrap.alone(host, handle, record, request, enrolment)
             return clone_view.clone_of(host, handle, record, self.label)
 
         return self._connected(work)

@@ -14,9 +14,10 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from saltext.kvmclone.errors import DamagedRecord, HostError
+from saltext.kvmclone.errors import DamagedRecord, HostError, absent
 from saltext.kvmclone.hypervisor.constants import MEMORY_OF_ALL_CELLS, NO_SUPPORT, POOL_RUNNING
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host, absent
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import clone_view
 from saltext.kvmclone.model import libvirt_xml
 from saltext.kvmclone.model.record import DESTROYING, Record
@@ -73,7 +74,7 @@ def _capacity(host: Host) -> dict[str, Any]:
     number = host.version()
     return {
         "libvirt": f"{number // 10**6}.{number // 1000 % 1000}.{number % 1000}",
-        "cpus": int(host.call(host.connection.getInfo)[2]),
+        "cpus": int(host.call(host.raw.getInfo)[2]),
         "memory": _memory(host),
         "pools": _pools(host),
     }
@@ -98,12 +99,12 @@ def _published_clone(
 def _memory(host: Host) -> dict[str, int]:
     """What the host has, and what new guests could have: also what caches would give up."""
     try:
-        told = host.call(host.connection.getMemoryStats, MEMORY_OF_ALL_CELLS, 0)
+        told = host.call(host.raw.getMemoryStats, MEMORY_OF_ALL_CELLS, 0)
     except HostError as error:
         if error.code != NO_SUPPORT:
             raise
-        total = int(host.call(host.connection.getInfo)[1]) * 1024**2
-        return {"total": total, "free": int(host.call(host.connection.getFreeMemory))}
+        total = int(host.call(host.raw.getInfo)[1]) * 1024**2
+        return {"total": total, "free": int(host.call(host.raw.getFreeMemory))}
     free = sum(int(told.get(key, 0)) for key in ("free", "buffers", "cached"))
     return {"total": 1024 * int(told["total"]), "free": 1024 * free}
 
@@ -111,7 +112,7 @@ def _memory(host: Host) -> dict[str, int]:
 def _pools(host: Host) -> dict[str, dict[str, int]]:
     """The pools that are started."""
     found = {}
-    for raw in host.call(host.connection.listAllStoragePools, 0):
+    for raw in host.call(host.raw.listAllStoragePools, 0):
         try:
             state, capacity, _allocation, available = host.call(raw.info)
         except HostError:  # it went meanwhile
@@ -137,15 +138,15 @@ def daemon(url: str) -> dict[str, Any]:
     of its pools and networks as ``others``.
     """
     with Host(url) as host:
-        capabilities = libvirt_xml.element(str(host.call(host.connection.getCapabilities)))
-        parts = urlsplit(str(host.call(host.connection.getURI)))
+        capabilities = libvirt_xml.element(str(host.call(host.raw.getCapabilities)))
+        parts = urlsplit(str(host.call(host.raw.getURI)))
         mode = parts.path.strip("/")
         user = parts.username or pwd.getpwuid(os.geteuid()).pw_name
-        domains = sorted(raw.UUIDString() for raw in host.call(host.connection.listAllDomains, 0))
+        domains = sorted(raw.UUIDString() for raw in host.call(host.raw.listAllDomains, 0))
         return {
             "uuid": capabilities.findtext("host/uuid") or "",
             "name": host.node_name(),
-            "driver": str(host.call(host.connection.getType)),
+            "driver": str(host.call(host.raw.getType)),
             "mode": mode,
             "user": user if mode == "session" else "",
             "domains": domains,
@@ -155,7 +156,7 @@ def daemon(url: str) -> dict[str, Any]:
 
 def _pools_and_networks(host: Host) -> list[str]:
     found: list[str] = []
-    for listing in (host.connection.listAllStoragePools, host.connection.listAllNetworks):
+    for listing in (host.raw.listAllStoragePools, host.raw.listAllNetworks):
         with absent(NO_SUPPORT):  # the driver has none of these
             found += [raw.UUIDString() for raw in host.call(listing, 0)]
     return sorted(found)

@@ -17,7 +17,7 @@ from typing import Any
 
 from saltext.kvmclone.errors import HostError
 from saltext.kvmclone.hypervisor import arp, networks
-from saltext.kvmclone.hypervisor.host import DomainHandle
+from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.model.clone import Address
 from saltext.kvmclone.model.domain_xml import Domain, Interface
 from saltext.kvmclone.model.facts import Lease
@@ -207,7 +207,7 @@ class Search:
         ]
 
     def _leases(self, card: Interface) -> list[Lease]:
-        host = self._handle.host
+        host = self._handle.connection
         if card.source not in self._networks:
             try:
                 self._networks[card.source] = networks.find(host, card.source)

@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.hypervisor.connection import is_local
 from saltext.kvmclone.hypervisor.constants import ADDRESSES_FROM_ARP
-from saltext.kvmclone.hypervisor.host import DomainHandle, is_local
+from saltext.kvmclone.hypervisor.domain import DomainHandle
 
 #: The kernel's table, IPv4 only; anybody may read it.
 TABLE = "/proc/net/arp"
@@ -37,9 +38,9 @@ def table(handle: DomainHandle) -> tuple[list[Neighbour], str]:
         not be read, empty where it could.
     """
     try:
-        found = handle.host.call(handle.raw.interfaceAddresses, ADDRESSES_FROM_ARP, 0)
+        found = handle.connection.call(handle.raw.interfaceAddresses, ADDRESSES_FROM_ARP, 0)
     except HostError as error:
-        if not is_local(handle.host.url):
+        if not is_local(handle.connection.url):
             return [], f"the host's ARP table could not be read: {error.message}"
         return _kernels()
     return [

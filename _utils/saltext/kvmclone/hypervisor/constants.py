@@ -31,6 +31,9 @@ FROM_RPC = 7
 XML_SECURE = 1
 XML_INACTIVE = 2
 
+#: ``virDomainDefineFlags``.
+DEFINE_VALIDATE = 1
+
 #: ``virDomainModificationImpact``.
 AFFECT_LIVE = 1
 AFFECT_CONFIG = 2

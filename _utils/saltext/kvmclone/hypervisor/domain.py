@@ -1,7 +1,7 @@
 """
 One domain of a libvirt daemon: its definition, our record in it, its power, its agent.
 
-Every call goes through :meth:`.host.Host.call`; libvirt's flags are the numbers of
+Every call goes through :meth:`.connection.Connection.call`; libvirt's flags are the numbers of
 :mod:`.constants`, so that this file does not import libvirt.
 """
 
@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.errors import ChannelError, DamagedRecord, HostError, PlanRefused, absent
+from saltext.kvmclone.errors import (
+    ChannelError,
+    DamagedRecord,
+    HostError,
+    NotFound,
+    PlanRefused,
+    absent,
+)
 from saltext.kvmclone.guest.agent import AgentError
+from saltext.kvmclone.hypervisor.connection import Connection
 from saltext.kvmclone.hypervisor.constants import (
     AFFECT_CONFIG,
     AFFECT_LIVE,
     AGENT_UNRESPONSIVE,
     INVALID_ARG,
     METADATA_ELEMENT,
+    NO_DOMAIN,
     NO_DOMAIN_METADATA,
     NO_DOMAIN_SNAPSHOT,
     NO_SUPPORT,
@@ -37,9 +46,6 @@ from saltext.kvmclone.model import domain_xml, redaction
 from saltext.kvmclone.model.facts import AgentInterface
 from saltext.kvmclone.model.record import NAMESPACE, PREFIX, Record, from_xml, to_xml
 
-if TYPE_CHECKING:
-    from saltext.kvmclone.hypervisor.host import Host
-
 #: Seconds that a guest agent gets to tell of its network.
 AGENT_TIMEOUT = 5.0
 
@@ -48,12 +54,12 @@ class DomainHandle:
     """
     One domain.
 
-    :param host: The connection that it was found over.
+    :param connection: The connection that it was found over.
     :param raw: libvirt's own object, void once the connection is another one.
     """
 
-    def __init__(self, host: Host, raw: Any) -> None:
-        self.host = host
+    def __init__(self, connection: Connection, raw: Any) -> None:
+        self.connection = connection
         self.raw = raw
 
     @property
@@ -71,23 +77,40 @@ class DomainHandle:
         """Tell whether it was off at the moment it was looked up; costs no call."""
         return bool(self.raw.ID() < 0)
 
+    def look_up_again(self) -> None:
+        """
+        Take libvirt's object from the connection as it is now, after that was opened anew.
+
+        :raises NotFound: The domain is gone.
+        """
+        try:
+            lookup = self.connection.raw.lookupByUUIDString
+            self.raw = self.connection.call(lookup, self.uuid)
+        except HostError as error:
+            if error.code != NO_DOMAIN:
+                raise
+            raise NotFound(
+                f"'{self.name}' was removed while it was worked on.",
+                f"See what is there: virsh -c {self.connection.url} list --all",
+            ) from error
+
     def definition(self) -> str:
         """The definition as the next start will use it, console passwords included."""
         flags = XML_INACTIVE | XML_SECURE
-        return str(self.host.call(self.raw.XMLDesc, flags))
+        return str(self.connection.call(self.raw.XMLDesc, flags))
 
     def live(self) -> str:
         """The XML as it runs now; it also tells whether the agent is connected."""
-        return str(self.host.call(self.raw.XMLDesc, 0))
+        return str(self.connection.call(self.raw.XMLDesc, 0))
 
     def state(self) -> str:
         """libvirt's state in the words of CONTRACT.md."""
-        return STATES.get(self.host.call(self.raw.state)[0], "running")
+        return STATES.get(self.connection.call(self.raw.state)[0], "running")
 
     def is_saved(self) -> bool:
         """Whether a memory image of the domain waits to be restored."""
         try:
-            return bool(self.host.call(self.raw.hasManagedSaveImage, 0))
+            return bool(self.connection.call(self.raw.hasManagedSaveImage, 0))
         except HostError as error:
             if error.code == NO_SUPPORT:
                 return False
@@ -105,7 +128,7 @@ class DomainHandle:
 
     def _record(self, flags: int) -> Record | None:
         with absent(NO_DOMAIN_METADATA):
-            xml = self.host.call(self.raw.metadata, METADATA_ELEMENT, NAMESPACE, flags)
+            xml = self.connection.call(self.raw.metadata, METADATA_ELEMENT, NAMESPACE, flags)
             try:
                 return from_xml(xml, self.uuid)
             except (ValueError, TypeError) as error:
@@ -113,10 +136,10 @@ class DomainHandle:
                     f"The record of '{self.name}' cannot be read ({error}); the domain was left "
                     "alone.",
                     "Look at it: "
-                    + self.host.commands.virsh("metadata", self.name, NAMESPACE)
+                    + self.connection.commands.virsh("metadata", self.name, NAMESPACE)
                     + "   If it cannot be mended, take it out; the machine is not ours then, and "
                     "its files stay: "
-                    + self.host.commands.virsh(
+                    + self.connection.commands.virsh(
                         "metadata", self.name, NAMESPACE, "--remove", "--config"
                     ),
                 ) from error
@@ -124,7 +147,7 @@ class DomainHandle:
 
     def is_persistent(self) -> bool:
         """Whether it has a definition, which outlives its run."""
-        return bool(self.host.call(self.raw.isPersistent))
+        return bool(self.connection.call(self.raw.isPersistent))
 
     def save_record(self, record: Record) -> None:
         """Write the record into the definition, and into the running domain too."""
@@ -138,7 +161,7 @@ class DomainHandle:
         self._set_metadata(record, AFFECT_CONFIG)
 
     def _set_metadata(self, record: Record, flags: int) -> None:
-        self.host.call(
+        self.connection.call(
             self.raw.setMetadata,
             METADATA_ELEMENT,
             to_xml(record),
@@ -150,13 +173,13 @@ class DomainHandle:
     def start(self) -> None:
         """Boot the domain."""
         try:
-            self.host.call(self.raw.create)
+            self.connection.call(self.raw.create)
         except HostError as told:
             error = told.with_message(self._without_secrets(told.message))
             if not error.no_room:
                 error.hint = (
                     "Does it lack a disk, or has somebody else one of its? See: "
-                    f"{self.host.commands.clone('doctor')}   What QEMU said: "
+                    f"{self.connection.commands.clone('doctor')}   What QEMU said: "
                     f"/var/log/libvirt/qemu/{self.name}.log"
                 )
             raise error from None
@@ -170,16 +193,16 @@ class DomainHandle:
 
     def resume(self) -> None:
         """Let a paused domain go on."""
-        self.host.call(self.raw.resume)
+        self.connection.call(self.raw.resume)
 
     def wake_up(self) -> None:
         """Let a guest that put itself to sleep (suspend to RAM) go on."""
-        self.host.call(self.raw.pMWakeup)
+        self.connection.call(self.raw.pMWakeup)
 
     def shut_down(self) -> None:
         """Ask the guest to shut down; one that is off already stays so."""
         with absent(OPERATION_INVALID):
-            self.host.call(self.raw.shutdown)
+            self.connection.call(self.raw.shutdown)
 
     def stop(self, patience: float) -> None:
         """
@@ -202,16 +225,16 @@ class DomainHandle:
 
     def reboot(self) -> None:
         """Ask the guest to reboot."""
-        self.host.call(self.raw.reboot, 0)
+        self.connection.call(self.raw.reboot, 0)
 
     def power_off(self) -> None:
         """Stop the domain at once; one that is off already stays so."""
         with absent(OPERATION_INVALID):
-            self.host.call(self.raw.destroy)
+            self.connection.call(self.raw.destroy)
 
     def set_autostart(self, on: bool) -> None:
         """Start the domain with the host, or not."""
-        self.host.call(self.raw.setAutostart, 1 if on else 0)
+        self.connection.call(self.raw.setAutostart, 1 if on else 0)
 
     def undefine(self, with_nvram: bool, keep_tpm: bool = False) -> None:
         """
@@ -223,12 +246,12 @@ class DomainHandle:
         flags = UNDEFINE_WITH_EVERYTHING | (UNDEFINE_NVRAM if with_nvram else UNDEFINE_KEEP_NVRAM)
         for known in (flags | (UNDEFINE_KEEP_TPM if keep_tpm else UNDEFINE_TPM), flags):
             try:
-                self.host.call(self.raw.undefineFlags, known)
+                self.connection.call(self.raw.undefineFlags, known)
                 return
             except HostError as error:
                 if error.code not in (NO_SUPPORT, INVALID_ARG):  # a flag this driver does not know
                     raise
-        self.host.call(self.raw.undefine)
+        self.connection.call(self.raw.undefine)
 
     def undefine_only(self, keep_tpm: bool, keep_nvram: bool) -> None:
         """
@@ -238,30 +261,32 @@ class DomainHandle:
         :param keep_nvram: Likewise, before 2.3.
         """
         flags = UNDEFINE_KEEP_TPM * keep_tpm | UNDEFINE_KEEP_NVRAM * keep_nvram
-        self.host.call(self.raw.undefineFlags, flags)
+        self.connection.call(self.raw.undefineFlags, flags)
 
     def snapshots(self) -> list[str]:
         """The names of its snapshots."""
         with absent(NO_SUPPORT):
-            return sorted(self.host.call(self.raw.snapshotListNames, 0))
+            return sorted(self.connection.call(self.raw.snapshotListNames, 0))
         return []
 
     def snapshot_definitions(self) -> list[str]:
         """How libvirt describes each of its snapshots, the machine as it was then included."""
         found: list[Any] = []
         with absent(NO_SUPPORT):
-            found = self.host.call(self.raw.listAllSnapshots, 0)
+            found = self.connection.call(self.raw.listAllSnapshots, 0)
         texts = []
         for snapshot in found:
             with absent(NO_DOMAIN_SNAPSHOT):  # it went meanwhile
-                texts.append(str(self.host.call(snapshot.getXMLDesc, 0)))
+                texts.append(str(self.connection.call(snapshot.getXMLDesc, 0)))
         return texts
 
     def checkpoints(self) -> list[str]:
         """The names of its checkpoints."""
         listing = getattr(self.raw, "listAllCheckpoints", None)  # libvirt-python before 5.6
         with absent(NO_SUPPORT):
-            return sorted(one.getName() for one in (self.host.call(listing, 0) if listing else ()))
+            return sorted(
+                one.getName() for one in (self.connection.call(listing, 0) if listing else ())
+            )
         return []
 
     def agent_connected(self) -> bool:
@@ -279,7 +304,7 @@ class DomainHandle:
         :raises ChannelError: There is no agent, or it does not answer.
         """
         try:
-            answer = self.host.agent_command(self.raw, json.dumps(request), timeout)
+            answer = self.connection.agent_command(self.raw, json.dumps(request), timeout)
         except HostError as error:
             if error.code in (AGENT_UNRESPONSIVE, OPERATION_INVALID):
                 raise ChannelError(
@@ -299,7 +324,7 @@ class DomainHandle:
         :raises HostError: There is no agent, or it does not answer, or not what was asked.
         """
         question = json.dumps({"execute": "guest-network-get-interfaces"})
-        answer = self.host.agent_command(self.raw, question, AGENT_TIMEOUT)
+        answer = self.connection.agent_command(self.raw, question, AGENT_TIMEOUT)
         try:
             return [_interface(card) for card in json.loads(answer)["return"]]
         except (AttributeError, LookupError, TypeError, ValueError) as error:

@@ -29,7 +29,7 @@ from saltext.kvmclone.hypervisor.constants import (
     OFF_CRASHED,
     SHUTOFF_BECAUSE,
 )
-from saltext.kvmclone.hypervisor.host import DomainHandle
+from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.model.request import Wait
 
 log = logging.getLogger(__name__)
@@ -79,12 +79,12 @@ class Watch:
         self._asked = -math.inf
 
     def __enter__(self) -> Watch:
-        name, host = self._handle.name, self._handle.host
-        before = host.connection
+        connection = self._handle.connection
+        before = connection.raw
         try:
-            if host.listen():
-                if host.connection is not before:
-                    self._handle.raw = host.domain(name).raw
+            if connection.listen():
+                if connection.raw is not before:
+                    self._handle.look_up_again()
                 self._register()
         except HostUnreachable:
             self.reconnect()
@@ -149,8 +149,8 @@ class Watch:
         self._forget()
         while True:
             try:
-                self._handle.host.reopen()
-                self._handle.raw = self._handle.host.domain(name).raw
+                self._handle.connection.reopen()
+                self._handle.look_up_again()
                 self._register()
             except HostUnreachable:
                 if time.monotonic() >= self.deadline:
@@ -162,7 +162,7 @@ class Watch:
         self._asked = -math.inf
 
     def _register(self) -> None:
-        host, raw = self._handle.host, self._handle.raw
+        host, raw = self._handle.connection, self._handle.raw
         self._registered = []
         try:
             self._registered = [
@@ -190,13 +190,13 @@ class Watch:
         self._hears = False
         for number in self._registered:
             with suppress(HostError, HostUnreachable):
-                self._handle.host.off_event(number)
+                self._handle.connection.off_event(number)
         self._registered = []
 
 
 def _process_of(handle: DomainHandle) -> int:
     """A descriptor of the domain's QEMU process; -1 where it cannot be had."""
-    if not handle.host.local:
+    if not handle.connection.local:
         return -1
     try:
         with open(_PROCESS.format(name=handle.name), encoding="ascii") as noted:

@@ -1,216 +1,47 @@
 """
-One libvirt daemon: connecting, domains, networks, the guest agent.
+Look up and define the domains of one libvirt daemon.
 
-Together with :mod:`.volumes` the only room that imports libvirt. Every call goes through
-:meth:`Host.call`, which counts it and turns a libvirt error into one of ours that keeps
-the error number; nobody else ever reads libvirt's texts.
+A :class:`Host` is a :class:`.connection.Connection` with the lookups on top.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import os
-import pwd
 import shlex
-import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TypeVar
 
-from saltext.kvmclone.errors import (
-    DamagedRecord,
-    HostError,
-    HostUnreachable,
-    MissingPackage,
-    NeverConnected,
-    NotFound,
-    absent,
-)
-from saltext.kvmclone.hypervisor.constants import FROM_RPC, INTERNAL_ERROR, NO_DOMAIN, SYSTEM_ERROR
+from saltext.kvmclone.errors import DamagedRecord, NotFound, absent
+from saltext.kvmclone.hypervisor.connection import Connection
+from saltext.kvmclone.hypervisor.constants import DEFINE_VALIDATE, NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
-from saltext.kvmclone.inventory.findings import Commands
-from saltext.kvmclone.model import derived_files
-
-__all__ = ["DomainHandle", "Host", "absent", "available", "is_local"]
-
-try:
-    import libvirt
-    import libvirt_qemu
-except ImportError:  # a master needs none: its hosts do the work
-    libvirt = None
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """A libvirt error: ``virErrorNumber``, ``virErrorDomain``, text, and perhaps an ``errno``."""
-
-    code: int
-    source: int
-    message: str
-    errno: int
-
-
-#: The last error of this thread, as it happened. libvirt-python asks for it only when it raises.
-#: If Python frees an old libvirt object in between, the exception has no number and no text, or
-#: those of what became of that object: a lookup that found nothing was then told as a connection
-#: that had broken, since an older one had.
-_heard = threading.local()
-
-
-def _hear(_context: Any, error: tuple[Any, ...]) -> None:
-    """libvirt's error handler; without one libvirt-python prints every error to stderr."""
-    _heard.failure = _Failure(error[0], error[1], error[2], error[7])
-    log.debug("libvirt: error %s of %s", error[0], error[1])  # its text may quote a definition
-
-
-def _told(error: Any) -> _Failure:
-    """What an exception of libvirt-python stands for."""
-    heard: _Failure | None = _heard.failure
-    return heard or _Failure(
-        error.get_error_code() or 0,
-        error.get_error_domain() or 0,
-        str(error.get_error_message()),
-        error.get_int1() or 0,
-    )
-
-
-def available() -> bool:
-    """Whether libvirt-python is installed here."""
-    return libvirt is not None
-
-
-def is_local(url: str) -> bool:
-    """Whether a libvirt URI names the daemon of this very machine and its real disks."""
-    parts = urlsplit(url)
-    return parts.scheme in ("qemu", "qemu+unix") and not parts.netloc
-
-
-class Host:
-    """
-    A connection to one libvirt daemon; use it as a context manager, one per operation.
-
-    :param url: libvirt URI, ``qemu:///system`` or ``qemu+ssh://…``.
-    :param listen: Events will be waited for: without it, :meth:`listen` has to connect anew.
-    :param commands: How the commands of hints are typed; by default at the master.
-    :raises MissingPackage: libvirt-python is not installed.
-    :raises HostUnreachable: The daemon does not answer or refuses us.
-    """
-
-    def __init__(self, url: str, listen: bool = False, commands: Commands | None = None) -> None:
-        if libvirt is None:
-            raise MissingPackage(
-                f"libvirt-python is not installed here, so '{url}' cannot be driven from here.",
-                "Install it: salt-pip install libvirt-python   (Debian: apt install "
-                "python3-libvirt). Or set 'host:' in the provider to the minion on the KVM host.",
-            )
-        self.url = url
-        self.commands = commands or Commands(url)
-        self.calls = 0
-        #: libvirt's objects of the storage pools that were looked up over this connection.
-        self.pools: dict[str, Any] = {}
-        libvirt.registerErrorHandler(_hear, None)
-        if listen:
-            _loop_runs()
-        self._open()
-
-    def _open(self) -> None:
-        self._hears = _loop_process == os.getpid()
-        self.pools.clear()
-        _heard.failure = None
-        try:
-            self.connection = libvirt.open(self.url)
-        except libvirt.libvirtError as error:
-            raise _unreachable(self.url, _told(error).message) from error
-
-    def __enter__(self) -> Host:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection; a broken one closes too."""
-        try:
-            self.connection.close()
-        except libvirt.libvirtError as error:
-            log.debug("closing %s: %s", self.url, error)
-
-    @property
-    def local(self) -> bool:
-        """Whether the daemon's files are ours to read: its machine is this one and we are root."""
-        return is_local(self.url) and os.geteuid() == 0
-
-    @property
-    def folders(self) -> derived_files.Folders:
-        """Where the daemon keeps what it makes for its machines."""
-        user = os.geteuid()
-        home = pwd.getpwuid(user).pw_dir
-        configuration = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
-        return derived_files.folders(self.url, user, configuration, cache)
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """
-        One libvirt call, counted.
-
-        :raises HostError: libvirt's error, with its number in ``code``.
-        """
-        self.calls += 1
-        _heard.failure = None
-        try:
-            return function(*arguments)
-        except libvirt.libvirtError as error:
-            failure = _told(error)
-            # Between a write that failed and the end of the connection it still counts as alive.
-            broken = failure.source == FROM_RPC and failure.code in (INTERNAL_ERROR, SYSTEM_ERROR)
-            if broken or not self._alive():
-                raise HostUnreachable(
-                    f"The connection to libvirt at {self.url} was lost: {failure.message}",
-                    "Is libvirtd running? systemctl status libvirtd   Then repeat the command.",
-                ) from error
-            refusal = HostError(
-                f"libvirt at {self.url}: {failure.message}",
-                "Look at the log of libvirtd on that host: journalctl -u libvirtd",
-                code=failure.code,
-                errno=failure.errno if failure.code == SYSTEM_ERROR else 0,
-            )
-            if refusal.no_room:
-                refusal.hint = "Make room on that host: df -h   Then repeat the command."
-            raise refusal from error
-
-    def _alive(self) -> bool:
-        try:
-            return bool(self.connection.isAlive())
-        except libvirt.libvirtError:
-            return False
+class Host(Connection):
+    """One KVM host: a connection to its libvirt daemon, and the domains there."""
 
     def node_name(self) -> str:
         """The KVM host's own name."""
-        return str(self.call(self.connection.getHostname))
+        return str(self.call(self.raw.getHostname))
 
     def version(self) -> int:
         """The version of the daemon's libvirt as one number: 9.0.5 is 9000005."""
-        return int(self.call(self.connection.getLibVersion))
-
-    # --- domains --------------------------------------------------------------------
+        return int(self.call(self.raw.getLibVersion))
 
     def find(self, name: str) -> DomainHandle | None:
         """The domain of that name, None where there is none."""
         with absent(NO_DOMAIN):
-            return DomainHandle(self, self.call(self.connection.lookupByName, name))
+            return DomainHandle(self, self.call(self.raw.lookupByName, name))
         return None
 
     def with_uuid(self, uuid: str) -> DomainHandle | None:
         """The domain of that uuid, by whatever name; None where there is none."""
         with absent(NO_DOMAIN):
-            return DomainHandle(self, self.call(self.connection.lookupByUUIDString, uuid))
+            return DomainHandle(self, self.call(self.raw.lookupByUUIDString, uuid))
         return None
 
     def domain(self, name: str) -> DomainHandle:
@@ -241,7 +72,7 @@ class Host:
     def each_domain(self, look: Callable[[DomainHandle], T]) -> list[T]:
         """What ``look`` tells of every domain; one that vanishes meanwhile is left out."""
         told: list[T] = []
-        for raw in self.call(self.connection.listAllDomains, 0):
+        for raw in self.call(self.raw.listAllDomains, 0):
             try:
                 with absent(NO_DOMAIN):
                     told.append(look(DomainHandle(self, raw)))
@@ -256,102 +87,5 @@ class Host:
 
         :param validate: Hold the XML against libvirt's schema first.
         """
-        flags = libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0
-        return DomainHandle(self, self.call(self.connection.defineXMLFlags, xml, flags))
-
-    def agent_command(self, raw_domain: Any, text: str, timeout: float) -> Any:
-        """One request to a guest agent, as JSON, and its answer; ``timeout`` in seconds."""
-        seconds = max(1, math.ceil(timeout))
-        return self.call(libvirt_qemu.qemuAgentCommand, raw_domain, text, seconds, 0)
-
-    # --- events ---------------------------------------------------------------------
-
-    def listen(self) -> bool:
-        """
-        Let libvirt's events reach us over this connection. One that was opened before the event
-        loop ran stays deaf, so such a one is opened anew: what came from it must be looked up
-        again.
-
-        :return: Whether events will come; without them somebody has to ask.
-        """
-        if not _loop_runs():
-            return False
-        if not self._hears:
-            self.reopen()
-        return True
-
-    def reopen(self) -> None:
-        """
-        Connect again; domains and networks that came from the old connection are void.
-
-        :raises HostUnreachable: The daemon does not answer.
-        """
-        self.close()
-        self._open()
-
-    def on_event(self, raw_domain: Any, event: int, hear: Callable[[int], None]) -> int:
-        """
-        Call ``hear`` with the number of what happened, from the event loop's thread.
-
-        :param event: ``virDomainEventID``.
-        :return: What :meth:`off_event` takes.
-        """
-
-        def heard(_connection: Any, _domain: Any, what: int, _detail: int, _opaque: Any) -> None:
-            hear(what)
-
-        register = self.connection.domainEventRegisterAny
-        return int(self.call(register, raw_domain, event, heard, None))
-
-    def off_event(self, number: int) -> None:
-        """Hear no more of it."""
-        self.call(self.connection.domainEventDeregisterAny, number)
-
-    def on_lost(self, hear: Callable[[], None]) -> None:
-        """Call ``hear`` when the connection breaks, from the event loop's thread."""
-        self.call(self.connection.registerCloseCallback, lambda *_: hear(), None)
-
-
-#: The process whose thread runs libvirt's event loop, 0 for none. A child forked from it
-#: inherits the registration and no thread: there no event ever comes, and none is waited for.
-_loop_process = 0
-_loop_lock = threading.Lock()
-
-
-def _loop_runs() -> bool:
-    """Whether events can come in this process; starts the loop in the first that asks."""
-    global _loop_process
-    with _loop_lock:
-        if not _loop_process:
-            _loop_process = os.getpid()
-            libvirt.virEventRegisterDefaultImpl()
-            threading.Thread(target=_run_loop, name="libvirt-events", daemon=True).start()
-        return _loop_process == os.getpid()
-
-
-def _run_loop() -> None:
-    while True:
-        try:
-            libvirt.virEventRunDefaultImpl()
-        except libvirt.libvirtError as error:
-            log.warning("libvirt's event loop: %s", error)
-            time.sleep(1.0)
-
-
-def _unreachable(url: str, why: str) -> HostUnreachable:
-    message = f"Cannot connect to libvirt at '{url}': {why}"
-    hint = f"Try it by hand: virsh -c '{url}' list"
-    if ":" not in url:
-        # `kvm_clone.start web1 web2`: Salt hands the second name over as the url.
-        hint = f"A url reads like qemu:///system. If '{url}' is a machine: one name per call."
-    elif is_local(url) and os.geteuid() != 0:
-        # The numbers differ by how the host guards the socket: file mode, polkit, no D-Bus.
-        user = pwd.getpwuid(os.geteuid()).pw_name
-        hint = (
-            f"This process runs as '{user}', not root, as a packaged Salt master does. Set 'host:' "
-            "in the provider to the minion on this machine, or let the user in: "
-            f"usermod -aG libvirt {user}"
-        )
-    elif is_local(url):
-        hint = "Is libvirtd running? systemctl start libvirtd   (or: libvirtd -d)"
-    return NeverConnected(message, hint)
+        flags = DEFINE_VALIDATE if validate else 0
+        return DomainHandle(self, self.call(self.raw.defineXMLFlags, xml, flags))

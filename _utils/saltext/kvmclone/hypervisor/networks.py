@@ -15,6 +15,7 @@ from typing import Any
 
 from saltext.kvmclone.errors import HostError, PlanRefused, absent
 from saltext.kvmclone.hypervisor import network_xml
+from saltext.kvmclone.hypervisor.connection import Connection
 from saltext.kvmclone.hypervisor.constants import (
     AFFECT_CONFIG,
     AFFECT_LIVE,
@@ -49,10 +50,10 @@ class _Taken(Exception):
 # --- reading ------------------------------------------------------------------------
 
 
-def find(host: Host, name: str) -> Any | None:
+def find(host: Connection, name: str) -> Any | None:
     """libvirt's object of a network, None where there is none of that name."""
     with absent(NO_NETWORK):
-        return host.call(host.connection.networkLookupByName, name)
+        return host.call(host.raw.networkLookupByName, name)
     return None
 
 
@@ -72,7 +73,7 @@ def _read(host: Host, network: Any, name: str, with_leases: bool = False) -> Net
     return network_xml.read(name, live, stored, found, active)
 
 
-def leases(host: Host, network: Any, mac: str | None = None) -> list[Lease]:
+def leases(host: Connection, network: Any, mac: str | None = None) -> list[Lease]:
     """
     What a network handed out, to one card or to all; leases that ran out are left out.
 

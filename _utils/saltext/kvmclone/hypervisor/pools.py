@@ -13,7 +13,7 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.errors import HostError, absent
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.constants import (
     NO_STORAGE_POOL,
@@ -21,7 +21,7 @@ from saltext.kvmclone.hypervisor.constants import (
     NO_SUPPORT,
     POOLS_INACTIVE,
 )
-from saltext.kvmclone.hypervisor.host import Host, absent
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import libvirt_xml
 from saltext.kvmclone.model.facts import ImageFacts, PoolFacts
 from saltext.kvmclone.plan.disks import FILE_POOLS
@@ -84,7 +84,7 @@ def holder(host: Host, path: str) -> Any | None:
     raw = _over_folder(host, path) if folder_first else None
     if raw is None:
         with absent(NO_STORAGE_VOL):
-            volume = host.call(host.connection.storageVolLookupByPath, path)
+            volume = host.call(host.raw.storageVolLookupByPath, path)
             raw = host.call(volume.storagePoolLookupByVolume)
     if raw is None and not folder_first:
         # A file put there by hand, which libvirt has not noticed yet.
@@ -98,14 +98,14 @@ def holder(host: Host, path: str) -> Any | None:
 
 def _over_folder(host: Host, path: str) -> Any | None:
     with absent(NO_STORAGE_POOL):
-        return host.call(host.connection.storagePoolLookupByTargetPath, os.path.dirname(path))
+        return host.call(host.raw.storagePoolLookupByTargetPath, os.path.dirname(path))
     return None
 
 
 def asleep(host: Host, path: str) -> str:
     """Name of a pool that is not started and would hold the file; empty where none would."""
     folder = os.path.dirname(path)
-    for raw in host.call(host.connection.listAllStoragePools, POOLS_INACTIVE):
+    for raw in host.call(host.raw.listAllStoragePools, POOLS_INACTIVE):
         root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
         if root.get("type", "") in _OVER_DEV:
             continue
@@ -185,7 +185,7 @@ def _is_longer(host: Host, raw: Any, offset: int) -> bool:
 
 def _downloaded(host: Host, raw: Any, offset: int, length: int) -> bytes:
     data = b""
-    stream = host.call(host.connection.newStream, 0)
+    stream = host.call(host.raw.newStream, 0)
     host.call(raw.download, stream, offset, length, 0)
     while piece := host.call(stream.recv, length):
         data += piece

@@ -34,7 +34,7 @@ def change(handle: DomainHandle, state: str, action: str) -> None:
 
 
 def _crashed(handle: DomainHandle) -> GuestStopped:
-    name, commands = handle.name, handle.host.commands
+    name, commands = handle.name, handle.connection.commands
     return GuestStopped(
         f"'{name}' crashed, and is kept as it was (on_crash: preserve).",
         f"Look at it first: {commands.virsh('dump', name, 'FILE')}   "

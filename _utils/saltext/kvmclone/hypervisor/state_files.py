@@ -12,7 +12,8 @@ import os
 import re
 
 from saltext.kvmclone.errors import CloneInUse, HostError
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import libvirt_xml
 from saltext.kvmclone.model.derived_files import METADATA, aside
 
@@ -61,7 +62,7 @@ def _holder(host: Host, path: str) -> str | None:
     """The uuid of the machine whose memory a file holds, empty if unknown; None for no file."""
     if not host.local:
         try:
-            text = str(host.call(host.connection.saveImageGetXMLDesc, path, 0))
+            text = str(host.call(host.raw.saveImageGetXMLDesc, path, 0))
         except HostError:
             return None  # there is none, or nobody can tell
         return (libvirt_xml.element(text).findtext("./uuid") or "").strip()

@@ -18,7 +18,7 @@ from typing import Any
 from lxml import etree
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.errors import HostError, KvmCloneError, PlanRefused, PoolFull
+from saltext.kvmclone.errors import HostError, KvmCloneError, PlanRefused, PoolFull, absent
 from saltext.kvmclone.hypervisor.constants import (
     INTERNAL_ERROR,
     NO_STORAGE_POOL,
@@ -26,7 +26,7 @@ from saltext.kvmclone.hypervisor.constants import (
     OPERATION_INVALID,
     STORAGE_VOL_EXIST,
 )
-from saltext.kvmclone.hypervisor.host import Host, absent
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import libvirt_xml
 from saltext.kvmclone.model.facts import VolumeFacts
 from saltext.kvmclone.model.record import Volume
@@ -45,7 +45,7 @@ def pool_named(host: Host, name: str) -> Any | None:
     """Return libvirt's object of a storage pool; None where there is none of that name."""
     if name not in host.pools:
         with absent(NO_STORAGE_POOL):
-            host.pools[name] = host.call(host.connection.storagePoolLookupByName, name)
+            host.pools[name] = host.call(host.raw.storagePoolLookupByName, name)
     return host.pools.get(name)
 
 
@@ -63,7 +63,7 @@ def lookup(host: Host, path: str) -> Any | None:
 
 def _lookup(host: Host, path: str) -> Any | None:
     with absent(NO_STORAGE_VOL):
-        return host.call(host.connection.storageVolLookupByPath, path)
+        return host.call(host.raw.storageVolLookupByPath, path)
     return None
 
 
@@ -94,7 +94,7 @@ def find(host: Host, path: str) -> VolumeFacts | None:
 def refresh_folder(host: Host, folder: str) -> bool:
     """Let the active pool over ``folder`` look at its files again; False without such a pool."""
     with absent(NO_STORAGE_POOL):
-        refresh(host, host.call(host.connection.storagePoolLookupByTargetPath, folder))
+        refresh(host, host.call(host.raw.storagePoolLookupByTargetPath, folder))
         return True
     return False
 
@@ -151,7 +151,7 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
     def make() -> Any:
         if disk.method in (OVERLAY, BYTES, SEED) or convert:
             return host.call(raw_pool.createXML, _xml(disk), 0)
-        source = host.call(host.connection.storageVolLookupByPath, disk.source)
+        source = host.call(host.raw.storageVolLookupByPath, disk.source)
         return host.call(raw_pool.createXMLFrom, _xml(disk), source, 0)
 
     try:
@@ -179,8 +179,8 @@ def upload(host: Host, disk: PlannedDisk, content: bytes) -> None:
 
     :raises HostError: libvirt refused.
     """
-    raw = host.call(host.connection.storageVolLookupByPath, disk.destination)
-    stream = host.call(host.connection.newStream, 0)
+    raw = host.call(host.raw.storageVolLookupByPath, disk.destination)
+    stream = host.call(host.raw.newStream, 0)
     host.call(raw.upload, stream, 0, len(content), 0)
     at = 0
     while at < len(content):

@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from saltext.kvmclone.errors import absent
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host, absent
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory.file_usage import identity
 from saltext.kvmclone.model.record import BaseDisk, Record
 from saltext.kvmclone.system import backing_files, images

@@ -14,7 +14,8 @@ from typing import Any
 from saltext.kvmclone.errors import AlreadyExists, CreateInProgress, KeptAfterFailure, absent
 from saltext.kvmclone.hypervisor import addresses, pools
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, silent_agent
 from saltext.kvmclone.inventory import pending_changes as pending
 from saltext.kvmclone.inventory.file_usage import identity

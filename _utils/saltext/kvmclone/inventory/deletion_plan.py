@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from saltext.kvmclone.errors import OutOfReach
 from saltext.kvmclone.hypervisor import state_files, volumes
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, snapshots
 from saltext.kvmclone.inventory.file_usage import Absence, Census, Identity
 from saltext.kvmclone.model import domain_xml, libvirt_xml

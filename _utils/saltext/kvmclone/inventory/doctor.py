@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from lxml import etree
 
 from saltext.kvmclone.hypervisor import volumes
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, file_usage_scan, overlays
 from saltext.kvmclone.inventory.file_usage import Census, Identity
 from saltext.kvmclone.inventory.findings import Commands, Finding, in_order, in_words

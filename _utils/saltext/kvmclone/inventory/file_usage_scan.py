@@ -17,9 +17,10 @@ from functools import partial
 
 from lxml import etree
 
-from saltext.kvmclone.errors import HostError, readable
+from saltext.kvmclone.errors import HostError, absent, readable
 from saltext.kvmclone.hypervisor.constants import NO_STORAGE_POOL, NO_STORAGE_VOL
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host, absent
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import snapshots
 from saltext.kvmclone.inventory.file_usage import (
     Census,
@@ -108,7 +109,7 @@ class _Gathering:
 
     def __post_init__(self) -> None:
         self.local = self.host.local
-        for raw in self.host.call(self.host.connection.listAllStoragePools, 0):
+        for raw in self.host.call(self.host.raw.listAllStoragePools, 0):
             with absent(NO_STORAGE_POOL):
                 root = libvirt_xml.element(self.host.call(raw.XMLDesc, 0))
                 name = root.findtext("./name") or ""

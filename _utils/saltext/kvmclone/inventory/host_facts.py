@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from saltext.kvmclone.errors import absent
 from saltext.kvmclone.hypervisor import network_xml, networks, pools, state_files, volumes
 from saltext.kvmclone.hypervisor.constants import (
     CONFIG_UNSUPPORTED,
@@ -18,7 +19,8 @@ from saltext.kvmclone.hypervisor.constants import (
     NO_NETWORK,
     NO_SUPPORT,
 )
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host, absent
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, seed_search
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.derived_files import Machines
@@ -103,7 +105,7 @@ def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
         macs=_macs(host, request),
         nvram_size=_nvram_size(host, domain),
         most_cpus=_most_cpus(host, definition) if request.cpus else 0,
-        host_memory=int(host.call(host.connection.getInfo)[1]) * 2**20 if request.memory else 0,
+        host_memory=int(host.call(host.raw.getInfo)[1]) * 2**20 if request.memory else 0,
         dhcp=networks.survey(host, request, domain.interfaces),
     )
 
@@ -262,7 +264,7 @@ def _most_cpus(host: Host, definition: str) -> int:
     ]
     told = "<domainCapabilities/>"  # of a driver, or a machine, that libvirt has no word about
     with absent(NO_SUPPORT), absent(INVALID_ARG), absent(CONFIG_UNSUPPORTED):
-        told = host.call(host.connection.getDomainCapabilities, *[w or None for w in words], 0)
+        told = host.call(host.raw.getDomainCapabilities, *[w or None for w in words], 0)
     most = libvirt_xml.element(told).find("./vcpu")
     return int(most.get("max", 0)) if most is not None else 0
 

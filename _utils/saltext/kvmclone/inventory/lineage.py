@@ -11,7 +11,8 @@ from typing import Any
 
 from saltext.kvmclone.errors import readable
 from saltext.kvmclone.hypervisor import volumes
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, file_usage_scan
 from saltext.kvmclone.inventory.file_usage import Census
 from saltext.kvmclone.model import domain_xml, redaction

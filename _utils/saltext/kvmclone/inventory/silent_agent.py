@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from saltext.kvmclone.errors import ChannelError
 from saltext.kvmclone.guest.agent import AgentError
-from saltext.kvmclone.hypervisor.host import DomainHandle
+from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.domain_xml import AGENT_CHANNEL, Domain
 from saltext.kvmclone.model.record import Record
@@ -62,7 +62,7 @@ def warnings(
 
 def look_at(handle: DomainHandle, domain: Domain, state: str = "running") -> str:
     """Return the command that shows what a guest is doing, by what its definition has."""
-    virsh, name = f"virsh -c {handle.host.url}", handle.name
+    virsh, name = f"virsh -c {handle.connection.url}", handle.name
     if domain.console == "pty":
         return (
             f"{virsh} console {name}" if state == "running" else f"{virsh} start {name} --console"
@@ -71,7 +71,7 @@ def look_at(handle: DomainHandle, domain: Domain, state: str = "running") -> str
     if domain.console:
         return f"{start}tail {domain.console}"
     if domain.screen:
-        return f"{start}virsh -c {handle.host.url} screenshot {name}"
+        return f"{start}virsh -c {handle.connection.url} screenshot {name}"
     return f"{virsh} domstate --reason {name}"
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from saltext.kvmclone.errors import CloneInUse, KvmCloneError, OutOfReach, OwnSnapshots, absent
 from saltext.kvmclone.hypervisor import networks
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import deletion_plan, file_usage_scan
 from saltext.kvmclone.inventory.deletion_plan import NVRAM, Doom, Doomed, Kept
 from saltext.kvmclone.inventory.file_usage import Census

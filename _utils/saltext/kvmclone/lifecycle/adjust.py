@@ -24,7 +24,8 @@ from saltext.kvmclone.hypervisor.constants import (
     METADATA_DESCRIPTION,
     VCPU_MAXIMUM,
 )
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, pending_changes
 from saltext.kvmclone.inventory.file_usage import Census
 from saltext.kvmclone.inventory.findings import Commands
@@ -363,7 +364,7 @@ def _growth(
 ) -> Callable[[], object]:
     def grow() -> None:
         if handle.state() == "shutoff":
-            raw = host.call(host.connection.storageVolLookupByPath, path)
+            raw = host.call(host.raw.storageVolLookupByPath, path)
             host.call(raw.resize, size, 0)
         else:
             host.call(handle.raw.blockResize, target, size, BLOCK_RESIZE_BYTES)

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from saltext.kvmclone.errors import AlreadyExists, ForeignDomain
+from saltext.kvmclone.errors import AlreadyExists, ForeignDomain, absent
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host, absent
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, file_usage_scan
 from saltext.kvmclone.inventory.file_usage import Census, Identity
 from saltext.kvmclone.model import domain_xml, libvirt_xml

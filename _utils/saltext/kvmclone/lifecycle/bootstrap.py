@@ -29,8 +29,9 @@ from saltext.kvmclone.guest.channel import Channel, PublicKey
 from saltext.kvmclone.guest.salt_minion import Enrolment
 from saltext.kvmclone.hypervisor import addresses
 from saltext.kvmclone.hypervisor.addresses import Sighting
+from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.events import Watch
-from saltext.kvmclone.hypervisor.host import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.interrupts import pause
 from saltext.kvmclone.inventory import clone_view, silent_agent
 from saltext.kvmclone.lifecycle import record_store, ssh_trust, wait_for_address
@@ -66,7 +67,7 @@ UNSETTLED = {
 
 
 def bootstrap(
-    handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment
+    host: Host, handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment
 ) -> Record:
     """
     Make the running guest a minion.
@@ -81,7 +82,7 @@ def bootstrap(
     """
     if request.deploy.bootstrap == "none":
         return record
-    return _Bootstrap(handle, record, request, enrolment).run()
+    return _Bootstrap(host, handle, record, request, enrolment).run()
 
 
 def told_host_keys(handle: DomainHandle) -> tuple[str, ...]:
@@ -94,7 +95,9 @@ def told_host_keys(handle: DomainHandle) -> tuple[str, ...]:
     return tuple(key.line for key in hostkeys.over_agent(AgentChannel(handle.agent)))
 
 
-def alone(handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment) -> Record:
+def alone(
+    host: Host, handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment
+) -> Record:
     """
     The same on a KVM host by itself, for a clone that exists: nobody accepts its key.
 
@@ -108,24 +111,24 @@ def alone(handle: DomainHandle, record: Record, request: Request, enrolment: Enr
     if request.deploy.bootstrap == "none":
         raise ConfigError(
             f"The configuration of '{name}' says 'bootstrap: none', so there is nothing to do.",
-            f"Say how: {handle.host.commands.on_host('bootstrap', name, 'bootstrap=auto')}",
+            f"Say how: {handle.connection.commands.on_host('bootstrap', name, 'bootstrap=auto')}",
         )
     if not record.complete and not record.failed:
-        raise clone_view.in_progress(record, name, handle.host.commands)
+        raise clone_view.in_progress(record, name, handle.connection.commands)
     if record.stage == "ready":
         raise KeyConflict(
             f"'{name}' is already the minion '{record.minion.id}' of a master that knows its key.",
             "A new key would lock it out. For a new start make it anew: "
-            f"{handle.host.commands.clone('destroy', name)}",
+            f"{handle.connection.commands.clone('destroy', name)}",
         )
     state = handle.state()
     if state != "running":
         raise GuestStopped(
             f"'{name}' is {state}, so nothing can be put into it.",
-            f"Start it: {handle.host.commands.clone('start', name)}",
+            f"Start it: {handle.connection.commands.clone('start', name)}",
         )
     request = replace(request, ip_source=record.ip_source, pick=record.pick)
-    record = bootstrap(handle, record, request, enrolment)
+    record = bootstrap(host, handle, record, request, enrolment)
     done = record
     if record.failed:
         # Kept for somebody to look at; with its minion it is complete, and nobody's leftover.
@@ -143,8 +146,14 @@ class _Bootstrap:
     """One bootstrap under way."""
 
     def __init__(
-        self, handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment
+        self,
+        host: Host,
+        handle: DomainHandle,
+        record: Record,
+        request: Request,
+        enrolment: Enrolment,
     ) -> None:
+        self.host = host
         self.handle = handle
         self.record = record
         #: As it was last read or written.
@@ -221,7 +230,7 @@ class _Bootstrap:
                 if state != "running":
                     raise GuestStopped(
                         f"'{domain.name}' is {state}: the guest stopped before its agent answered.",
-                        f"Watch it boot: virsh -c {self.handle.host.url} start {domain.name} "
+                        f"Watch it boot: virsh -c {self.handle.connection.url} start {domain.name} "
                         "--console",
                     )
                 if not watch.rest():
@@ -394,7 +403,7 @@ class _Bootstrap:
         :raises WrongGuest: The machine there is not the clone.
         """
         known = [PublicKey.from_line(line) for line in self.record.host_keys]
-        contact = FirstContact(self.handle, self.record.address)
+        contact = FirstContact(self.host, self.handle, self.record.address)
         channel = ssh.connect(
             self.record.address,
             self.request.login,

@@ -28,7 +28,8 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hypervisor import networks, volumes
 from saltext.kvmclone.hypervisor.constants import OPERATION_FAILED, XML_INVALID_SCHEMA
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, deletion_plan
 from saltext.kvmclone.lifecycle import protect, record_store
 from saltext.kvmclone.lifecycle.destroy import take_back
@@ -102,7 +103,7 @@ class _Journal:
     def made(self, target: str) -> None:
         """It is there, and ours; saved with the next step."""
         mount = inode = ""
-        if self.handle.host.local:
+        if self.handle.connection.local:
             path = self._volume(target).path
             mount = filesystems.mount_point(path)
             inode = filesystems.inode(path) if target == deletion_plan.NVRAM else ""
@@ -232,9 +233,9 @@ def _own_automatic_nvram(plan: ClonePlan, journal: _Journal) -> None:
     """A variable store that libvirt chose a place for, and will make at the first boot."""
     if plan.nvram or domain_xml.read(plan.xml).nvram is None:
         return
-    stores = journal.handle.host.folders.stores
+    stores = journal.handle.connection.folders.stores
     chosen = domain_xml.read(journal.handle.definition(), stores).nvram
-    if chosen and journal.handle.host.local and os.path.lexists(chosen.path):
+    if chosen and journal.handle.connection.local and os.path.lexists(chosen.path):
         raise PlanRefused(
             f"The NVRAM file '{chosen.path}' exists already; it is not ours to use.",
             "Choose another name for the clone.",

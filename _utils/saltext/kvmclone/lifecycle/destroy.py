@@ -22,10 +22,12 @@ from saltext.kvmclone.errors import (
     HostError,
     KvmCloneError,
     OutOfReach,
+    absent,
 )
 from saltext.kvmclone.hypervisor import networks, volumes
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host, absent
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import clone_view, deletion_plan
 from saltext.kvmclone.inventory.deletion_plan import Doomed, Kept
 from saltext.kvmclone.inventory.file_usage import identity
@@ -268,9 +270,10 @@ def _require_definition(handle: DomainHandle) -> None:
         is left that says which files were its own.
     """
     if not handle.is_persistent():
+        redefine = handle.connection.commands.redefine(handle.name)
         raise HostError(
             f"'{handle.name}' was undefined by hand while it runs, so it has no journal.",
-            f"Define it again, then repeat this: {handle.host.commands.redefine(handle.name)}",
+            f"Define it again, then repeat this: {redefine}",
         )
 
 
@@ -292,7 +295,7 @@ def _require_unheld(
     :raises CloneInUse: Somebody has a file open that no domain of this libvirt names: another
         libvirt, a backup, whoever attached or mounted it by hand.
     """
-    if not handle.host.local:
+    if not handle.connection.local:
         return
     deadline = time.monotonic() + (_GLANCE if record.complete else volumes.PATIENCE)
     for file in files:
@@ -333,7 +336,7 @@ def _require_mine(handle: DomainHandle, mine: Record) -> None:
     with absent(NO_DOMAIN):
         now = handle.record()
     if now is None or now.worker.token != mine.worker.token:
-        raise changed_hands(handle.name, handle.host.commands)
+        raise changed_hands(handle.name, handle.connection.commands)
 
 
 def changed_hands(name: str, commands: Commands) -> CreateInProgress:

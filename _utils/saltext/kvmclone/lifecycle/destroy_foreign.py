@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from saltext.kvmclone.errors import ForeignDomain, absent
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import deletion_plan, snapshots
 from saltext.kvmclone.lifecycle import protect
 from saltext.kvmclone.model import domain_xml, libvirt_xml
@@ -91,7 +92,7 @@ def _require_nothing_lost(handle: DomainHandle) -> None:
     """
     :raises ForeignDomain: Undefining it would lose what libvirt remembers of it.
     """
-    name, virsh = handle.name, handle.host.commands.virsh
+    name, virsh = handle.name, handle.connection.commands.virsh
     if handle.is_saved():
         raise ForeignDomain(
             f"'{name}' is not ours and has a saved memory image, which would be lost with its "

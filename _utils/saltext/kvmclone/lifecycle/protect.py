@@ -18,13 +18,14 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
-from saltext.kvmclone.errors import CloneInUse, HostError, PlanRefused
+from saltext.kvmclone.errors import CloneInUse, HostError, PlanRefused, absent
 from saltext.kvmclone.hypervisor.constants import (
     AFFECT_CONFIG,
     METADATA_ELEMENT,
     NO_DOMAIN_METADATA,
 )
-from saltext.kvmclone.hypervisor.host import DomainHandle, Host, absent
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, snapshots
 from saltext.kvmclone.inventory.file_usage import Identity, identity
 from saltext.kvmclone.model import libvirt_xml

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 
 from saltext.kvmclone.errors import HostError, NotFound, absent
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
-from saltext.kvmclone.hypervisor.host import DomainHandle
+from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.inventory import clone_view
 from saltext.kvmclone.model.record import DESTROYING, Record, merged
 from saltext.kvmclone.system import processes
@@ -58,9 +58,9 @@ def current(handle: DomainHandle, mine: Record) -> Record:
     if now is None:
         raise NotFound(
             f"'{handle.name}' was removed while it was worked on.",
-            f"See what there is: {handle.host.commands.listing()}",
+            f"See what there is: {handle.connection.commands.listing()}",
         )
     others = now.worker.token != mine.worker.token
     if others or (now.stage == DESTROYING and mine.stage != DESTROYING):
-        raise clone_view.in_progress(now, handle.name, handle.host.commands)
+        raise clone_view.in_progress(now, handle.name, handle.connection.commands)
     return now

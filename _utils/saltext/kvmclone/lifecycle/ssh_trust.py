@@ -13,7 +13,8 @@ from saltext.kvmclone.errors import WrongGuest
 from saltext.kvmclone.guest.channel import PublicKey
 from saltext.kvmclone.guest.ssh import SshChannel
 from saltext.kvmclone.hypervisor import arp
-from saltext.kvmclone.hypervisor.host import DomainHandle
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import domain_xml
 
 
@@ -34,7 +35,8 @@ class FirstContact:
     :ivar vouched: The network says that the clone's own card holds the address.
     """
 
-    def __init__(self, handle: DomainHandle, address: str) -> None:
+    def __init__(self, host: Host, handle: DomainHandle, address: str) -> None:
+        self.host = host
         self.handle = handle
         self.address = address
         self.vouched = False
@@ -54,7 +56,7 @@ class FirstContact:
         self.vouched = bool(cards & macs(self.handle))
         if self.vouched:
             return
-        for other in self.handle.host.each_domain(_peer_identity):
+        for other in self.host.each_domain(_peer_identity):
             if other.name != self.handle.name and (
                 cards & other.macs or key.line in other.host_keys
             ):

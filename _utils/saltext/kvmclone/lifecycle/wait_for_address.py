@@ -27,8 +27,8 @@ from saltext.kvmclone.guest.identity import Reset
 from saltext.kvmclone.hypervisor import addresses
 from saltext.kvmclone.hypervisor.addresses import Search, Sighting, Wanted
 from saltext.kvmclone.hypervisor.constants import SHUTOFF_BECAUSE, STATES
+from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.events import Watch
-from saltext.kvmclone.hypervisor.host import DomainHandle
 from saltext.kvmclone.inventory.silent_agent import SILENT
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.domain_xml import AGENT_CHANNEL, Domain
@@ -191,7 +191,7 @@ class _Wait:
         return self.wanted.first(seen, domain)
 
     def _timeout(self) -> AddressTimeout:
-        request, url = self.request, self.handle.host.url
+        request, url = self.request, self.handle.connection.url
         assert self.domain is not None
         try:
             state = self.handle.state()
@@ -201,7 +201,7 @@ class _Wait:
         if any(card.kind != "network" for card in self.domain.interfaces):
             hints.append("On a bridge use 'ip_source: qemu-agent'.")
         if self.wanted != Wanted():
-            addresses = self.handle.host.commands.on_host("addresses", request.name)
+            addresses = self.handle.connection.commands.on_host("addresses", request.name)
             hints.append(f"See all its addresses: {addresses}")
         if request.seed == OUT:
             hints.append(
@@ -341,7 +341,7 @@ def await_renewal(
 
 
 def _require_running(handle: DomainHandle) -> None:
-    number, reason = handle.host.call(handle.raw.state)[:2]
+    number, reason = handle.connection.call(handle.raw.state)[:2]
     state = STATES.get(number, "running")
     if state == "shutoff" and reason in SHUTOFF_BECAUSE:
         raise _stopped(handle, f"{state} ({SHUTOFF_BECAUSE[reason]})")
@@ -352,5 +352,5 @@ def _require_running(handle: DomainHandle) -> None:
 def _stopped(handle: DomainHandle, state: str) -> GuestStopped:
     return GuestStopped(
         f"'{handle.name}' is {state}: the guest stopped while we waited for its address.",
-        f"Watch it boot: virsh -c {handle.host.url} start {handle.name} --console",
+        f"Watch it boot: virsh -c {handle.connection.url} start {handle.name} --console",
     )
