@@ -28,6 +28,7 @@ try:
     from saltext.kvmclone import interrupts
     from saltext.kvmclone.errors import Interrupted, KvmCloneError
     from saltext.kvmclone.master import at_once, cloud_driver, cloud_keys
+    from saltext.kvmclone.reactor import intake
 
     MISSING = ""
 except ImportError as error:
@@ -67,7 +68,9 @@ def _active_provider():
 
 
 def _asked():
-    return cloud_driver.Asked(__opts__, _active_provider(), __utils__, _NOTED)
+    return cloud_driver.Asked(
+        __opts__, intake.expect_highstate, _active_provider(), __utils__, _NOTED
+    )
 
 
 def _answer(work):

@@ -20,6 +20,7 @@ saltext.kvmclone.refresh()
 
 from saltext.kvmclone import entrypoints, interrupts
 from saltext.kvmclone.errors import Interrupted, KvmCloneError
+from saltext.kvmclone.model.hints import AT_HOST
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.request import DEFAULT_URL
 from saltext.kvmclone.reactor import request_spool
@@ -27,9 +28,8 @@ from saltext.kvmclone.system import signed_answers
 
 try:
     from saltext.kvmclone.config import cloud_files, validate
-    from saltext.kvmclone.hosts import beacon, provision, reports
+    from saltext.kvmclone.hosts import beacon, provision, remote_server, reports
     from saltext.kvmclone.hosts import gc as collect
-    from saltext.kvmclone.hosts import remote as wire
     from saltext.kvmclone.hosts.local import LocalHost
     from saltext.kvmclone.hypervisor.connection import available
     from saltext.kvmclone.inventory import findings
@@ -69,7 +69,7 @@ def _warned(answer):
 
 
 def _host(url=None):
-    return LocalHost(url or DEFAULT_URL, __opts__["id"], findings.AT_HOST)
+    return LocalHost(url or DEFAULT_URL, __opts__["id"], AT_HOST)
 
 
 def _guarded(work, name, what):
@@ -512,7 +512,7 @@ def remote(operation, arguments, url=DEFAULT_URL, challenge=None):
 
         salt kvm01 kvm_clone.remote list_clones '{}'
     """
-    answer = _answered(lambda: wire.serve(__opts__, operation, arguments, url))
+    answer = _answered(lambda: remote_server.serve(__opts__, operation, arguments, url))
     if "error" in answer:
         __context__["retcode"] = 1
     return _answered(lambda: signed_answers.answer(__opts__, "kvm_clone.remote", challenge, answer))
@@ -530,7 +530,7 @@ def working(jid, challenge=None):
     """
     return _answered(
         lambda: signed_answers.answer(
-            __opts__, "kvm_clone.working", challenge, wire.working(__opts__, str(jid))
+            __opts__, "kvm_clone.working", challenge, remote_server.working(__opts__, str(jid))
         )
     )
 

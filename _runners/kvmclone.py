@@ -38,6 +38,10 @@ __virtualname__ = "kvmclone"
 __func_alias__ = {"list_": "list", "map_": "map"}
 
 
+def _fleet():
+    return fleet.Master(__opts__, intake.expect_highstate)
+
+
 @entrypoints.runner_function
 def create(profile, *names, name=None, **overrides):
     """
@@ -60,7 +64,7 @@ def create(profile, *names, name=None, **overrides):
         salt-run kvmclone.create centos7 my-centos7-clone
     """
     wanted = entrypoints.names_given(names, overrides.pop("names", None), name)
-    return entrypoints.clones(fleet.Master(__opts__).create(profile, wanted, overrides))
+    return entrypoints.clones(_fleet().create(profile, wanted, overrides))
 
 
 @entrypoints.runner_function
@@ -79,7 +83,7 @@ def map_(file):
 
         salt-run kvmclone.map /etc/salt/cloud.maps.d/web.map
     """
-    return entrypoints.clones(fleet.Master(__opts__).map(file))
+    return entrypoints.clones(_fleet().map(file))
 
 
 @entrypoints.runner_function
@@ -96,7 +100,7 @@ def plan(profile, name, **overrides):
 
         salt-run kvmclone.plan centos7 my-centos7-clone
     """
-    answer = fleet.Master(__opts__).plan(profile, name, overrides)
+    answer = _fleet().plan(profile, name, overrides)
     failed = "error" in answer or bool(answer["conflicts"])
     return {"plans": {str(name): answer}, "retcode": int(failed)}
 
@@ -122,7 +126,7 @@ def destroy(*names, name=None, force=False):
         salt-run kvmclone.destroy my-centos7-clone
     """
     entrypoints.switches(force=force)
-    side = fleet.Master(__opts__)
+    side = _fleet()
     return entrypoints.clones(side.destroy(one, force) for one in _some(names, name))
 
 
@@ -138,7 +142,7 @@ def resume(*names, name=None):
 
         salt-run kvmclone.resume my-centos7-clone
     """
-    side = fleet.Master(__opts__)
+    side = _fleet()
     return entrypoints.clones(side.resume(one) for one in _some(names, name))
 
 
@@ -153,7 +157,7 @@ def start(*names, name=None):
 
         salt-run kvmclone.start my-centos7-clone
     """
-    side = fleet.Master(__opts__)
+    side = _fleet()
     return entrypoints.clones(side.power(one, "start") for one in _some(names, name))
 
 
@@ -168,7 +172,7 @@ def stop(*names, name=None):
 
         salt-run kvmclone.stop my-centos7-clone
     """
-    side = fleet.Master(__opts__)
+    side = _fleet()
     return entrypoints.clones(side.power(one, "stop") for one in _some(names, name))
 
 
@@ -183,7 +187,7 @@ def reboot(*names, name=None):
 
         salt-run kvmclone.reboot my-centos7-clone
     """
-    side = fleet.Master(__opts__)
+    side = _fleet()
     return entrypoints.clones(side.power(one, "reboot") for one in _some(names, name))
 
 
@@ -198,7 +202,7 @@ def show(*names, name=None):
 
         salt-run kvmclone.show my-centos7-clone
     """
-    side = fleet.Master(__opts__)
+    side = _fleet()
     return entrypoints.clones(side.show(one) for one in _some(names, name))
 
 
@@ -216,7 +220,7 @@ def list_():
         salt-run kvmclone.list
         salt-run kvmclone.list --out=json
     """
-    return fleet.Master(__opts__).listing()
+    return _fleet().listing()
 
 
 @entrypoints.runner_function
@@ -232,7 +236,7 @@ def hosts():
 
         salt-run kvmclone.hosts
     """
-    return fleet.Master(__opts__).capacities()
+    return _fleet().capacities()
 
 
 @entrypoints.runner_function
@@ -262,7 +266,7 @@ def gc(name=None, apply=False, force=False):
     """
     entrypoints.switches(apply=apply, force=force)
     only = check(name) if name is not None else ""
-    return fleet.Master(__opts__).gc(only, apply, force)
+    return _fleet().gc(only, apply, force)
 
 
 @entrypoints.runner_function
@@ -280,7 +284,7 @@ def tree():
         salt-run kvmclone.tree
         salt-run kvmclone.tree --out=json
     """
-    return fleet.Master(__opts__).tree()
+    return _fleet().tree()
 
 
 @entrypoints.runner_function
@@ -295,7 +299,7 @@ def doctor():
 
         salt-run kvmclone.doctor
     """
-    return fleet.Master(__opts__).doctor()
+    return _fleet().doctor()
 
 
 @entrypoints.runner_function
@@ -311,7 +315,7 @@ def profiles():
 
         salt-run kvmclone.profiles
     """
-    found = fleet.Master(__opts__).catalogue.describe()
+    found = _fleet().catalogue.describe()
     return {**found, "retcode": int(bool(found["problems"]))}
 
 

@@ -28,7 +28,8 @@ from lab.common import LIBVIRT_URI
 from lab.lab import Lab, connection
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model import libvirt_xml
-from saltext.kvmclone.model.record import NAMESPACE, PREFIX, Record, embed, to_xml
+from saltext.kvmclone.model.record import Record
+from saltext.kvmclone.model.record_xml import NAMESPACE, PREFIX, embed, to_xml
 from saltext.kvmclone.model.request import Request
 
 GOAL = 1.15

@@ -20,8 +20,8 @@ from lab.common import wait_until
 from lab.ear import Ear
 from lab.salt import SaltWorld
 from saltext.kvmclone.errors import HostUnreachable, MinionTimeout
-from saltext.kvmclone.hosts.remote import RemoteHost
 from saltext.kvmclone.master import keys, signed_call, verify
+from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.system.signed_answers import Unproven
 from tests.support.reactor_world import forge
 

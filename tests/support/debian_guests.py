@@ -15,11 +15,11 @@ import paramiko
 from lab.common import LIBVIRT_URI, PASSWORD
 from lab.lab import Lab
 from saltext.kvmclone.guest.agent import AgentChannel
-from saltext.kvmclone.guest.salt_minion import Enrolment
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.master import keys
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.model.request import Deploy, Login, Request, Secrets, Wait
 

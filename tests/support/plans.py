@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from saltext.kvmclone.model.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
+from saltext.kvmclone.model.facts import Header, HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.model.request import DiskWish, Request
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.plan.planner import ClonePlan
-from saltext.kvmclone.system.image_header import Header
 
 BASE = (Path(__file__).parent.parent / "data" / "full_base.xml").read_text()
 GIB = 2**30

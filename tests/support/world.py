@@ -21,7 +21,8 @@ import salt.config
 from lab.common import CHECKOUT
 from lab.lab import Lab, connection
 from lab.leftovers import take_away
-from saltext.kvmclone.model.record import NAMESPACE, Record, from_xml
+from saltext.kvmclone.model.record import Record
+from saltext.kvmclone.model.record_xml import NAMESPACE, from_xml
 from saltext.kvmclone.model.request import Request
 
 T = TypeVar("T")

@@ -96,7 +96,7 @@ UNTRIED = {
     "record_store.current": _RACE,
     "remote.RemoteHost._public_key": _MASTER,
     "remote.RemoteHost._strange": _MASTER,
-    "remote.serve": _MASTER,
+    "remote_server.serve": _MASTER,
     "identity_script.-": _SCRIPT,
     "firmware._store_refused": _CHOICE,
     "sealing.seal": _MASTER,

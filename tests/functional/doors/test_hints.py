@@ -36,8 +36,9 @@ from saltext.kvmclone.hosts import gc as collect
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory.findings import AT_HOST, AT_MASTER
-from saltext.kvmclone.model.record import NAMESPACE, Minion
+from saltext.kvmclone.model.hints import AT_HOST, AT_MASTER
+from saltext.kvmclone.model.record import Minion
+from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.model.request import NetworkWish, Request
 from saltext.kvmclone.system import processes
 from tests.functional.lifecycle.test_adopt import old_clone

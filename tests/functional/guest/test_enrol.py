@@ -20,7 +20,7 @@ import pytest
 
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest import salt_minion, ssh
-from saltext.kvmclone.guest.salt_minion import Enrolment, GuestFile
+from saltext.kvmclone.model.enrolment import Enrolment, GuestFile
 from saltext.kvmclone.model.request import Login, Secrets
 from tests.support.sshd import PASSWORD, USER, Sshd
 

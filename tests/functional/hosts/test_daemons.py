@@ -15,6 +15,7 @@ from saltext.kvmclone.hosts import reports
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.master.fleet import Master
 from saltext.kvmclone.model.record import Worker
+from saltext.kvmclone.reactor.intake import expect_highstate
 from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.support.world import CloneOf, World, quick
 
@@ -37,7 +38,7 @@ def master(tmp_path: Path) -> Callable[..., Master]:
         (tmp_path / "run").mkdir(exist_ok=True)
         opts = salt.config.master_config(str(tmp_path / "master"))
         opts["sock_dir"] = str(tmp_path / "run")
-        return Master(opts)
+        return Master(opts, expect_highstate)
 
     return make
 

@@ -14,8 +14,8 @@ from saltext.kvmclone.hosts import gc as collect
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory.unfinished import Leftover
 from saltext.kvmclone.lifecycle import destroy as dismantle
+from saltext.kvmclone.model.leftovers import Leftover
 from saltext.kvmclone.model.record import Worker
 from saltext.kvmclone.system import processes
 from tests.functional.hosts.test_takeover import dead  # noqa: F401

@@ -378,17 +378,20 @@ from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.master.enrolment import Enroller
 from saltext.kvmclone.master.keys import MinionKeys
-from saltext.kvmclone.model import request
+from saltext.kvmclone.model.request import request_from_dict
 
 url, config, asked = json.loads(sys.argv[1])
 opts = salt.config.master_config(config)
+
+from saltext.kvmclone.reactor.intake import expect_highstate
 
 class Dying(Enroller):
     def accept(self, *arguments):
         super().accept(*arguments)
         os.kill(os.getpid(), signal.SIGKILL)
 
-provision.create(LocalHost(url), request.from_dict(asked), master=Dying(opts, MinionKeys(opts)))
+master = Dying(opts, MinionKeys(opts), expect_highstate)
+provision.create(LocalHost(url), request_from_dict(asked), master=master)
 """
 
 

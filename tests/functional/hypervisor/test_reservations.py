@@ -25,8 +25,8 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import networks
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.model.record import Reservation
 from saltext.kvmclone.model.request import NetworkWish, Pick, Request
-from saltext.kvmclone.plan.reservation import Reservation
 from tests.support.networks import Network, network
 from tests.support.world import World, at_once, quick
 

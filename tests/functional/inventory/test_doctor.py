@@ -19,9 +19,11 @@ from lab.lab import connection
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import doctor
-from saltext.kvmclone.inventory.findings import AT_HOST, KINDS, Commands, Finding
+from saltext.kvmclone.inventory.findings import KINDS, Finding
 from saltext.kvmclone.lifecycle import protect
-from saltext.kvmclone.model.record import DESTROYING, NAMESPACE, Worker
+from saltext.kvmclone.model.hints import AT_HOST, Commands
+from saltext.kvmclone.model.record import DESTROYING, Worker
+from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.system import processes
 from tests.functional.lifecycle.test_adopt import old_clone
 from tests.support.open_images import open_in_a_tool

@@ -15,9 +15,10 @@ from salt.exceptions import CommandExecutionError
 from lab.common import LIBVIRT_URI
 from lab.lab import connection
 from saltext.kvmclone.errors import HostError, PlanRefused
-from saltext.kvmclone.hosts import provision, remote
+from saltext.kvmclone.hosts import provision, remote_server
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.master import keys
+from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.model.request import Secrets
 from saltext.kvmclone.system import seed_image
 from tests.support.seeds import SECRET, make_iso, make_seed, user_data
@@ -225,7 +226,7 @@ def test_an_outcome_holds_nothing_of_a_seed(world: World, host: LocalHost) -> No
     assert image_info(world.lab.pool_path / f"{request.name}-vdb.raw")["format"] == "raw"
 
 
-class Wire(remote.RemoteHost):
+class Wire(RemoteHost):
     """A remote host whose jobs are done right here; what was published is kept."""
 
     def __init__(self, folder: Path) -> None:
@@ -241,7 +242,7 @@ class Wire(remote.RemoteHost):
         text = json.dumps([operation, arguments])
         self.published += text
         opts = {"id": "kvm01", "pki_dir": str(self.folder)}
-        return remote.serve(opts, operation, json.loads(text)[1], self.url)["answer"]
+        return remote_server.serve(opts, operation, json.loads(text)[1], self.url)["answer"]
 
 
 def test_the_contents_of_a_seed_travel_sealed(world: World, tmp_path: Path) -> None:

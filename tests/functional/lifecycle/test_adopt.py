@@ -18,6 +18,7 @@ from saltext.kvmclone.errors import AlreadyExists, CloneInUse, ForeignDomain, No
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes
+from saltext.kvmclone.inventory.legacy_clones import candidates
 from saltext.kvmclone.lifecycle import adopt
 from tests.support.world import World
 
@@ -118,7 +119,7 @@ def test_old_clones_are_listed_with_what_they_would_own(
     world.base("foreign")
     names = [old_clone(world, base, "quick", "old1"), old_clone(world, base, "full", "old2")]
     before = world.footprint()
-    found = [one for one in adopt.candidates(opened) if world.token in one.name]
+    found = [one for one in candidates(opened) if world.token in one.name]
     assert [(one.name, one.base, one.strategy) for one in found] == [
         (names[0], base, "quick"),
         (names[1], base, "full"),
@@ -127,7 +128,7 @@ def test_old_clones_are_listed_with_what_they_would_own(
         assert [volume.path for volume in one.volumes] == [str(world.disks(one.name)[0])]
     assert world.footprint() == before
     adopt.adopt(opened, names[0])
-    assert names[0] not in [one.name for one in adopt.candidates(opened)]
+    assert names[0] not in [one.name for one in candidates(opened)]
 
 
 # --- what is not provably its own ---------------------------------------------------------------

@@ -13,6 +13,7 @@ from saltext.kvmclone.lifecycle import bootstrap
 from saltext.kvmclone.master import enrolment
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.model.request import Deploy, Request, Secrets
+from saltext.kvmclone.reactor.intake import expect_highstate
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def request(**deploy: Any) -> Request:
 
 
 def prepare(opts: dict[str, Any], wanted: Request, secrets: Secrets = Secrets()) -> None:
-    enrolment.Enroller(opts, MinionKeys(opts)).prepare(wanted, secrets)
+    enrolment.Enroller(opts, MinionKeys(opts), expect_highstate).prepare(wanted, secrets)
 
 
 def test_what_is_right_passes(opts: dict[str, Any], tmp_path: Path) -> None:

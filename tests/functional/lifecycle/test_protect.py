@@ -17,6 +17,7 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import host_facts
+from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.lifecycle import create as apply
 from saltext.kvmclone.lifecycle import protect
 from saltext.kvmclone.model.record import Worker
@@ -55,13 +56,13 @@ def test_the_mark_tells_what_was_before_and_leaves_without_a_trace(
 ) -> None:
     before = world.secure_xml(base)
     handle = opened.domain(base)
-    assert protect.protection(opened, handle) is None
+    assert protection(opened, handle) is None
     protected(opened, world, base)
-    mark = protect.protection(opened, handle)
+    mark = protection(opened, handle)
     assert mark is not None
     assert [file.path for file in mark.files] == [str(disk) for disk in world.disks(base)]
     protect.unprotect(opened, handle)
-    assert protect.protection(opened, handle) is None
+    assert protection(opened, handle) is None
     assert world.secure_xml(base).replace("  <metadata/>\n", "") == before
 
 
@@ -69,9 +70,9 @@ def test_doing_it_twice_is_doing_it_once(world: World, base: str, opened: Host) 
     disk = world.disks(base)[0]
     disk.chmod(0o644)
     handle = protected(opened, world, base)
-    first = protect.protection(opened, handle)
+    first = protection(opened, handle)
     protected(opened, world, base)
-    assert protect.protection(opened, handle) == first
+    assert protection(opened, handle) == first
     protect.unprotect(opened, handle)
     assert protect.unprotect(opened, handle) == []
     assert mode(disk) == 0o644
@@ -102,10 +103,10 @@ def test_a_crash_between_two_files_is_healed_by_doing_it_again(
             patched.setattr(os, "chmod", once)
             with pytest.raises(KeyboardInterrupt):
                 step()
-        assert protect.protection(opened, opened.domain(base)) is not None
+        assert protection(opened, opened.domain(base)) is not None
         step()
     assert [mode(disk) for disk in disks] == [0o644, 0o644]
-    assert protect.protection(opened, opened.domain(base)) is None
+    assert protection(opened, opened.domain(base)) is None
 
 
 def test_a_mode_that_cannot_be_changed_is_told(
@@ -177,7 +178,7 @@ def test_a_mark_that_was_copied_into_another_machine_is_void(
 ) -> None:
     protected(opened, world, base)
     copy = opened.domain(world.copy_of(base))
-    assert protect.protection(opened, copy) is None
+    assert protection(opened, copy) is None
     assert protect.unprotect(opened, copy) == []
     assert mode(world.disks(base)[0]) & 0o222 == 0
 
@@ -215,7 +216,7 @@ def test_a_missing_disk_is_refused_before_anything_changes(world: World, opened:
     with pytest.raises(PlanRefused, match=str(two)):
         protected(opened, world, base)
     assert mode(one) == before
-    assert protect.protection(opened, opened.domain(base)) is None
+    assert protection(opened, opened.domain(base)) is None
 
 
 @pytest.mark.guest
@@ -277,7 +278,7 @@ def test_a_create_that_fails_takes_its_protection_back(
         with pytest.raises(HostError, match="second step"):
             host.clone(quick(world.name(), base, protect=True))
     assert modes(world, base) == before
-    assert protect.protection(opened, opened.domain(base)) is None
+    assert protection(opened, opened.domain(base)) is None
 
 
 def test_a_create_that_fails_leaves_the_protection_of_others(
@@ -327,4 +328,4 @@ def test_a_worker_that_dies_leaves_a_protection_that_gc_takes_back(
             (item.kind, item.path) for item in listed
         }
         assert modes(world, base) == before
-        assert protect.protection(opened, opened.domain(base)) is None
+        assert protection(opened, opened.domain(base)) is None

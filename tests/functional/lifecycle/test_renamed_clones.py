@@ -21,6 +21,7 @@ from saltext.kvmclone.inventory import doctor
 from saltext.kvmclone.master import keys
 from saltext.kvmclone.master.fleet import Master
 from saltext.kvmclone.model.record import Minion, Worker
+from saltext.kvmclone.reactor.intake import expect_highstate
 from saltext.kvmclone.system import processes
 from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.support.world import CloneOf, World, full, quick
@@ -176,4 +177,4 @@ def master_here(folder: Path) -> Master:
     (folder / "master").write_text(json.dumps(config))
     (folder / "sock").mkdir()
     opts = salt.config.master_config(str(folder / "master"))
-    return Master(opts)
+    return Master(opts, expect_highstate)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from saltext.kvmclone.config import schema
 from saltext.kvmclone.config.catalogue import KEYS, Place, Problem, Section, build
 from saltext.kvmclone.errors import ConfigError
-from saltext.kvmclone.model.request import DiskWish, NetworkWish, from_dict
+from saltext.kvmclone.model.request import DiskWish, NetworkWish, request_from_dict
 from tests.support.catalogues import (
     BASE,
     LOCAL,
@@ -305,7 +305,7 @@ def test_wishes_for_disks_and_networks_are_typed() -> None:
         NetworkWish(bridge="br0", mac="52:54:00:ab:cd:ef"),
         NetworkWish(network="default"),
     )
-    assert from_dict(json.loads(json.dumps(request.as_dict()))) == request
+    assert request_from_dict(json.loads(json.dumps(request.as_dict()))) == request
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import yaml
 
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest import salt_minion
-from saltext.kvmclone.guest.salt_minion import Enrolment, GuestFile
+from saltext.kvmclone.model.enrolment import Enrolment, GuestFile
 from saltext.kvmclone.model.request import Secrets
 
 PEM = """-----BEGIN RSA PRIVATE KEY-----
@@ -469,7 +469,7 @@ def test_what_came_out_of_a_store_is_struck_out_wherever_it_stands(guest):
         secrets=secrets,
     )
     with pytest.raises(errors.DeployFailed) as caught:
-        salt_minion.enrol(guest, salt_minion.Enrolment.from_bytes(enrolment.to_bytes()))
+        salt_minion.enrol(guest, Enrolment.from_bytes(enrolment.to_bytes()))
     assert "canary" not in caught.value.message
     assert "abc" not in caught.value.message
     failing = scripted("true", inline_script=("echo canary one; false",), secrets=secrets)

@@ -13,9 +13,8 @@ from saltext.kvmclone.guest.channel import Result
 from saltext.kvmclone.hypervisor.addresses import Sighting
 from saltext.kvmclone.lifecycle import bootstrap
 from saltext.kvmclone.model.clone import Address
-from saltext.kvmclone.model.record import Record
+from saltext.kvmclone.model.record import Record, Reservation
 from saltext.kvmclone.model.request import Pick
-from saltext.kvmclone.plan.reservation import Reservation
 
 OVER, PENDING, FAILED, SETTLING = 0, 3, 4, 5
 OLD, NEW = "192.0.2.7", "192.0.2.8"

@@ -22,8 +22,8 @@ from saltext.kvmclone.errors import (
     PlanRefused,
 )
 from saltext.kvmclone.hosts import provision, rollback
-from saltext.kvmclone.inventory.unfinished import Unfinished
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Minion, Work, Worker
 from saltext.kvmclone.model.request import Deploy, Request, Secrets
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from saltext.kvmclone.errors import ChannelError
-from saltext.kvmclone.guest.salt_minion import Enrolment
 from saltext.kvmclone.lifecycle import bootstrap
+from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.record import Minion, Record
 from saltext.kvmclone.model.request import Request
 

@@ -12,8 +12,8 @@ from saltext.kvmclone.hypervisor.arp import Neighbour
 from saltext.kvmclone.model.clone import Address
 from saltext.kvmclone.model.domain_xml import Domain, Interface
 from saltext.kvmclone.model.facts import AgentInterface, Lease
+from saltext.kvmclone.model.record import Reservation
 from saltext.kvmclone.model.request import Pick
-from saltext.kvmclone.plan.reservation import Reservation
 
 
 @pytest.mark.parametrize("address", ["192.168.122.5", "10.0.0.1", "2001:db8::1", "fd00::5"])

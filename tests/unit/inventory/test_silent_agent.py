@@ -13,7 +13,8 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.inventory import silent_agent
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.domain_xml import Domain
-from saltext.kvmclone.model.record import Record, from_xml, merged, replace, to_xml
+from saltext.kvmclone.model.record import Record, merged, replace
+from saltext.kvmclone.model.record_xml import from_xml, to_xml
 
 UUID = "11111111-2222-3333-4444-555555555555"
 RECORD = Record(UUID, "base", "", "quick", agent=silent_agent.SILENT)

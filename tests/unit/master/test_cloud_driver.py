@@ -12,6 +12,7 @@ from saltext.kvmclone.errors import ConfigError, HostUnreachable, InvalidName, N
 from saltext.kvmclone.master.cloud_driver import Asked
 from saltext.kvmclone.master.fleet import Master
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.reactor.intake import expect_highstate
 
 PROVIDERS = {
     "kvm-a": {"driver": "libvirt", "url": "qemu+ssh://a/system"},
@@ -58,7 +59,7 @@ def conf(tmp_path: Path) -> Path:
 def asked(conf: Path, alias: str = "kvm-a", **opts: Any) -> Asked:
     providers = {name: {"libvirt": {**keys, "profiles": {}}} for name, keys in PROVIDERS.items()}
     known = {"conf_file": str(conf / "cloud"), "pki_dir": str(conf / "pki"), "providers": providers}
-    return Asked({**known, **opts}, f"{alias}:libvirt")
+    return Asked({**known, **opts}, expect_highstate, f"{alias}:libvirt")
 
 
 @pytest.fixture

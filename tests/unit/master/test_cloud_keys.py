@@ -18,6 +18,7 @@ from saltext.kvmclone.master.keys import MinionKeys, generate
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.record import Minion
 from saltext.kvmclone.model.request import Deploy, Request, Secrets
+from saltext.kvmclone.reactor.intake import expect_highstate
 
 PAIR = generate(2048)
 OTHER = generate(2048)
@@ -52,7 +53,7 @@ def asked(opts: dict[str, Any], **keys: Any) -> GivenPair:
     if keys.get("make_master") is None:
         salt.utils.cloud.accept_key(opts["pki_dir"], PAIR.public, minion_id)
     machine |= {"priv_key": PAIR.private, "pub_key": PAIR.public}
-    return GivenPair(opts, cloud_opts, machine, noted)
+    return GivenPair(opts, cloud_opts, machine, noted, expect_highstate)
 
 
 def request(**deploy: Any) -> Request:
@@ -178,5 +179,7 @@ def test_only_salt_cloud_makes_masters(opts: dict[str, Any]) -> None:
     from saltext.kvmclone.master.enrolment import Enroller
 
     with pytest.raises(ConfigError, match="make_master") as caught:
-        Enroller(opts, MinionKeys(opts)).prepare(request(make_master=True), Secrets())
+        Enroller(opts, MinionKeys(opts), expect_highstate).prepare(
+            request(make_master=True), Secrets()
+        )
     assert "salt-cloud -p" in caught.value.hint

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from saltext.kvmclone.errors import HostUnreachable, NotFound
-from saltext.kvmclone.hosts.remote import RemoteHost
 from saltext.kvmclone.master import signed_call
+from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.reactor import queries
 
 HOST = RemoteHost({}, "kvm01", "qemu:///system")

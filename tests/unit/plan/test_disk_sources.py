@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from saltext.kvmclone.model.facts import SourceFacts
+from saltext.kvmclone.model.facts import Header, SourceFacts
 from saltext.kvmclone.plan import planner
-from saltext.kvmclone.system.image_header import Header
 from tests.support.plans import (
     BASE,
     FACTS,

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from saltext.kvmclone.hypervisor import network_xml
 from saltext.kvmclone.model.domain_xml import Interface
 from saltext.kvmclone.model.facts import HostEntry, Lease, NetworkFacts, Subnet
+from saltext.kvmclone.model.record import Reservation
 from saltext.kvmclone.model.request import Pick, Request
 from saltext.kvmclone.plan import reservation
-from saltext.kvmclone.plan.reservation import Choice, Reservation
+from saltext.kvmclone.plan.reservation import Choice
 
 MAC = "52:54:00:00:00:01"
 OTHER = "52:54:00:00:00:02"

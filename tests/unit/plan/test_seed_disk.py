@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from lxml import etree
 
+from saltext.kvmclone.model.cloud_seed import Seed
 from saltext.kvmclone.model.request import DiskWish
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.plan.planner import ClonePlan
-from saltext.kvmclone.system.cloud_seed import Seed
 from tests.support.plans import BASE, FACTS, QUICK, conflict, fate, wishing
 
 SEED = Seed("cidata")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from saltext.kvmclone.model.cloud_seed import Seed
 from saltext.kvmclone.system import cloud_seed, guest_disk
-from saltext.kvmclone.system.cloud_seed import Seed
 
 MIB = 2**20
 

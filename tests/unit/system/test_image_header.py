@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saltext.kvmclone.model.facts import Header
 from saltext.kvmclone.system import image_header
-from saltext.kvmclone.system.image_header import LENGTH, Header, parse, path_of
+from saltext.kvmclone.system.image_header import LENGTH, parse, path_of
 
 MIB = 2**20
 

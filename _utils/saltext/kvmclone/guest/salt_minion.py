@@ -7,20 +7,18 @@ the guest has its minion already and is only told who it is.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import json
 import re
 import secrets as random_words
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest import salt_minion_script, salt_yaml
 from saltext.kvmclone.guest.channel import Channel, Result, check, redact, tail
-from saltext.kvmclone.model.request import Secrets
+from saltext.kvmclone.model.enrolment import Enrolment
 
 #: Seconds for a deploy script; one that installs from the network takes minutes.
 DEPLOY_TIMEOUT = 1800.0
@@ -36,133 +34,6 @@ _NAMES_FOLDER = re.compile(re.escape(SALT_CLOUD_FOLDER) + r"(?![\w.-])")
 _MOST_WORDS, _LONGEST_WORD = 1000, 2000
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET_VARIABLE = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
-
-
-@dataclass(frozen=True, repr=False)
-class GuestFile:
-    """
-    A file for the guest.
-
-    :param path: Absolute path there; missing folders are made.
-    :param content: What it holds.
-    :param mode: Its permissions.
-    """
-
-    path: str
-    content: bytes
-    mode: int = 0o644
-
-    def __repr__(self) -> str:
-        return f"GuestFile({self.path}, {len(self.content)} bytes, {self.mode:04o})"
-
-
-@dataclass(frozen=True, repr=False)
-class Enrolment:
-    """
-    Everything that goes into the guest. It holds secrets: it has no readable ``repr``
-    and travels sealed, as :meth:`to_bytes`.
-
-    :param minion_id: The id to give.
-    :param minion_config: Minion configuration; ``id`` is set to ``minion_id``.
-    :param grains: Static grains.
-    :param private_key_pem: The minion's private key.
-    :param public_key_pem: The public half.
-    :param fingerprint: Of the public half, as the master shows it.
-    :param bootstrap: ``auto | ssh | agent | keys | none``; ``keys`` runs nothing of the profile:
-        no script, no commands before or after it.
-    :param script_text: The deploy script, rendered; empty for none.
-    :param script_named: The profile asks for a script (or ``deploy_command``), so it is
-        run even where the guest has a minion.
-    :param is_bootstrap_script: It is Salt's own and takes ``-c DIR``.
-    :param deploy_command: Literal command; empty for ``sh DIR/deploy.sh``.
-    :param script_args: Text appended to the command.
-    :param script_env: Environment of the script.
-    :param preflight_cmds: Commands before it; one that fails ends the enrolment.
-    :param inline_script: Commands after it; one that fails becomes a warning.
-    :param files: Extra files, placed before anything runs.
-    :param secrets: The login.
-    :param beside: Files that the deploy script finds beside itself; paths within the folder.
-    :param flags: What Salt's bootstrap script is told besides; ``{folder}`` is the folder.
-    :param master_sign_pub: The master's signing key, PEM; empty for none.
-    :param remarks: What is left to do once this is done; they become warnings.
-    """
-
-    minion_id: str
-    minion_config: dict[str, Any] = field(default_factory=dict)
-    grains: dict[str, Any] = field(default_factory=dict)
-    private_key_pem: str = ""
-    public_key_pem: str = ""
-    fingerprint: str = ""
-    bootstrap: str = "auto"
-    script_text: str = ""
-    script_named: bool = False
-    is_bootstrap_script: bool = False
-    deploy_command: str = ""
-    script_args: str = ""
-    script_env: dict[str, str] = field(default_factory=dict)
-    preflight_cmds: tuple[str, ...] = ()
-    inline_script: tuple[str, ...] = ()
-    files: tuple[GuestFile, ...] = ()
-    secrets: Secrets = Secrets()
-    beside: tuple[GuestFile, ...] = ()
-    flags: str = ""
-    master_sign_pub: str = ""
-    remarks: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        return f"Enrolment({self.minion_id}, bootstrap={self.bootstrap})"
-
-    def to_bytes(self) -> bytes:
-        """All of it, in clear, for sealing; :meth:`from_bytes` reads it back."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        plain["secrets"] = dataclasses.asdict(dataclasses.replace(self.secrets, seed=()))
-        for key in ("files", "beside"):
-            plain[key] = [
-                [file.path, base64.b64encode(file.content).decode(), file.mode]
-                for file in getattr(self, key)
-            ]
-        return json.dumps(plain).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Enrolment:
-        """
-        What :meth:`to_bytes` wrote. Fields that a newer sender added are dropped.
-
-        :raises ValueError: It is something else.
-        """
-        plain = json.loads(data)
-        if not isinstance(plain, dict) or "minion_id" not in plain:
-            raise ValueError("not an enrolment")
-        values = {f.name: plain[f.name] for f in dataclasses.fields(cls) if f.name in plain}
-        known = {f.name for f in dataclasses.fields(Secrets)}
-        held = values.get("secrets", {})
-        values["secrets"] = Secrets(**{key: held[key] for key in known if key in held})
-        values["secrets"] = dataclasses.replace(
-            values["secrets"], stored=tuple(values["secrets"].stored), seed=()
-        )
-        for key in ("files", "beside"):
-            values[key] = tuple(
-                GuestFile(path, base64.b64decode(content), mode)
-                for path, content, mode in values.get(key, ())
-            )
-        for key in ("preflight_cmds", "inline_script", "remarks"):
-            values[key] = tuple(values.get(key, ()))
-        return cls(**values)
-
-    def hidden(self) -> tuple[str, ...]:
-        """Every value that no message may quote."""
-        login = self.secrets
-        values = [self.private_key_pem, login.password, login.sudo_password]
-        values += [f.content.decode() for f in self.beside if f.path.endswith(".pem")]
-        values += [login.private_key, login.private_key_passphrase, *login.stored]
-        # A short one is more likely a word of the language.
-        values += [
-            str(value)
-            for name, value in self.script_env.items()
-            if len(str(value)) >= (4 if _SECRET_VARIABLE.search(name) else 8)
-        ]
-        return tuple(value for value in values if value)
 
 
 @dataclass(frozen=True)

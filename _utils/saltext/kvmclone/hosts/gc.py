@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 
 from saltext.kvmclone.errors import ConfigError, CreateInProgress, KvmCloneError, NotFound, Renamed
 from saltext.kvmclone.hosts.interfaces import KvmHost
-from saltext.kvmclone.inventory.unfinished import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.record import DEAD, DESTROYING, ELSEWHERE, Minion, Work, work_from_dict
 from saltext.kvmclone.system import processes
 

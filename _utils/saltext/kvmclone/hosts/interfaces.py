@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from saltext.kvmclone.guest.salt_minion import Enrolment
-from saltext.kvmclone.inventory.unfinished import Leftover, Unfinished
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.enrolment import Enrolment
+from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import Minion, Worker
 from saltext.kvmclone.model.request import Request
 

@@ -22,7 +22,6 @@ from saltext.kvmclone.errors import (
     NeverConnected,
     PlanRefused,
 )
-from saltext.kvmclone.guest.salt_minion import Enrolment
 from saltext.kvmclone.hosts import reports
 from saltext.kvmclone.hypervisor import power
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN, OPERATION_INVALID
@@ -36,8 +35,7 @@ from saltext.kvmclone.inventory import (
     pending_changes,
     silent_agent,
 )
-from saltext.kvmclone.inventory.findings import AT_MASTER, Commands
-from saltext.kvmclone.inventory.unfinished import Leftover, Unfinished, find, listed
+from saltext.kvmclone.inventory.unfinished import find, listed
 from saltext.kvmclone.lifecycle import (
     adjust,
     adopt,
@@ -51,6 +49,9 @@ from saltext.kvmclone.lifecycle.adjust import Adjustment
 from saltext.kvmclone.lifecycle.destroy import changed_hands, destroy, examine
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.enrolment import Enrolment
+from saltext.kvmclone.model.hints import AT_MASTER, Commands
+from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import DESTROYING, Minion, Record, Worker
 from saltext.kvmclone.model.request import Deploy, Request, Wait
 from saltext.kvmclone.plan import planner

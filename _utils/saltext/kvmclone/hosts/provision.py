@@ -37,8 +37,8 @@ from saltext.kvmclone.hosts import rollback
 from saltext.kvmclone.hosts.gc import life_of
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.hosts.master_side import KeyPair, MasterSide
-from saltext.kvmclone.inventory.unfinished import Unfinished
-from saltext.kvmclone.model.clone import Clone, from_dict
+from saltext.kvmclone.model.clone import Clone, clone_from_dict
+from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.record import (
     ALIVE,
     DEAD,
@@ -281,7 +281,7 @@ class _Create:
             except AlreadyExists as error:
                 if not waited or error.clone is None or error.clone["stage"] != self.goal:
                     raise
-                return from_dict(error.clone)
+                return clone_from_dict(error.clone)
             except CreateInProgress as busy:
                 if busy.work is None or time.monotonic() > deadline:
                     raise

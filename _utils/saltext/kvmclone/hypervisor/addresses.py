@@ -21,9 +21,9 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.model.clone import Address
 from saltext.kvmclone.model.domain_xml import Domain, Interface
 from saltext.kvmclone.model.facts import Lease
+from saltext.kvmclone.model.record import Reservation
 from saltext.kvmclone.model.request import Pick
 from saltext.kvmclone.plan import reservation
-from saltext.kvmclone.plan.reservation import Reservation
 
 LEASE = "lease"
 AGENT = "agent"

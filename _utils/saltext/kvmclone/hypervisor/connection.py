@@ -26,8 +26,8 @@ from saltext.kvmclone.errors import (
     NeverConnected,
 )
 from saltext.kvmclone.hypervisor.constants import FROM_RPC, INTERNAL_ERROR, SYSTEM_ERROR
-from saltext.kvmclone.inventory.findings import Commands
 from saltext.kvmclone.model import derived_files
+from saltext.kvmclone.model.hints import Commands
 
 try:
     import libvirt

@@ -44,7 +44,8 @@ from saltext.kvmclone.hypervisor.constants import (
 )
 from saltext.kvmclone.model import domain_xml, redaction
 from saltext.kvmclone.model.facts import AgentInterface
-from saltext.kvmclone.model.record import NAMESPACE, PREFIX, Record, from_xml, to_xml
+from saltext.kvmclone.model.record import Record
+from saltext.kvmclone.model.record_xml import NAMESPACE, PREFIX, from_xml, to_xml
 
 #: Seconds that a guest agent gets to tell of its network.
 AGENT_TIMEOUT = 5.0

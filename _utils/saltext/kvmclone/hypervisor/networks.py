@@ -30,9 +30,9 @@ from saltext.kvmclone.hypervisor.constants import (
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model.domain_xml import Interface
 from saltext.kvmclone.model.facts import HostEntry, Lease, NetworkFacts
+from saltext.kvmclone.model.record import Reservation
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import reservation
-from saltext.kvmclone.plan.reservation import Reservation
 
 log = logging.getLogger(__name__)
 

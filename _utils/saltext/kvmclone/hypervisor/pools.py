@@ -23,10 +23,9 @@ from saltext.kvmclone.hypervisor.constants import (
 )
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import libvirt_xml
-from saltext.kvmclone.model.facts import ImageFacts, PoolFacts
+from saltext.kvmclone.model.facts import RAW, Header, ImageFacts, PoolFacts
 from saltext.kvmclone.plan.disks import FILE_POOLS
 from saltext.kvmclone.system import filesystems, image_header
-from saltext.kvmclone.system.image_header import Header
 
 #: Pools whose folder (``/dev``, ``/dev/disk/by-path``) holds the devices of all others, too.
 _OVER_DEV = ("disk", "iscsi", "mpath", "scsi")
@@ -149,7 +148,7 @@ def look(host: Host, path: str) -> ImageFacts:
     physical = int(root.findtext("./physical") or capacity)
     told = _told(root, capacity)
     header = _header(host, raw) or told
-    if header.format == image_header.RAW and told.format not in (image_header.RAW, "iso", ""):
+    if header.format == RAW and told.format not in (RAW, "iso", ""):
         header = told  # what libvirt takes it for, it copies it as
     return ImageFacts(
         path=path,
@@ -209,7 +208,7 @@ def _told(root: etree._Element, capacity: int) -> Header:
     backing = (root.findtext("./backingStore/path") or "").strip()
     backing_form = root.find("./backingStore/format")
     return Header(
-        format=form.get("type", "") if form is not None else image_header.RAW,
+        format=form.get("type", "") if form is not None else RAW,
         capacity=capacity,
         backing=backing,
         backing_format=backing_form.get("type", "") if backing_form is not None else "",

@@ -28,11 +28,10 @@ from saltext.kvmclone.hypervisor.constants import (
 )
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import libvirt_xml
-from saltext.kvmclone.model.facts import VolumeFacts
+from saltext.kvmclone.model.facts import QCOW2, VolumeFacts
 from saltext.kvmclone.model.record import Volume
 from saltext.kvmclone.plan.disks import BYTES, CONVERT, OVERLAY, SEED, PlannedDisk
 from saltext.kvmclone.system import copying, images
-from saltext.kvmclone.system.image_header import QCOW2
 
 log = logging.getLogger(__name__)
 

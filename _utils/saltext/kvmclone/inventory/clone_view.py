@@ -19,10 +19,10 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, silent_agent
 from saltext.kvmclone.inventory import pending_changes as pending
 from saltext.kvmclone.inventory.file_usage import identity
-from saltext.kvmclone.inventory.findings import Commands
 from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
 from saltext.kvmclone.model.clone import Address, Clone, CloneDisk
 from saltext.kvmclone.model.domain_xml import Disk
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, Record, Work, Worker
 from saltext.kvmclone.system import processes
 

@@ -18,18 +18,12 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, file_usage_scan, overlays
 from saltext.kvmclone.inventory.file_usage import Census, Identity
-from saltext.kvmclone.inventory.findings import Commands, Finding, in_order, in_words
-from saltext.kvmclone.lifecycle import adopt
+from saltext.kvmclone.inventory.findings import Finding, in_order, in_words
+from saltext.kvmclone.inventory.legacy_clones import candidates
 from saltext.kvmclone.model import domain_xml, libvirt_xml
-from saltext.kvmclone.model.record import (
-    ALIVE,
-    DESTROYING,
-    ELSEWHERE,
-    NAMESPACE,
-    Record,
-    Volume,
-    from_definition,
-)
+from saltext.kvmclone.model.hints import Commands
+from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, Record, Volume
+from saltext.kvmclone.model.record_xml import NAMESPACE, from_definition
 from saltext.kvmclone.system import filesystems, processes
 
 _REMEDY = "Bring the base's files back from a backup, or save the clone's data and make it anew."
@@ -126,7 +120,7 @@ class _Examination:
         yield from overlays.stale(self.host, self.census, records, self.commands)
         yield from self._duplicate_macs()
         yield from self._protected_without_base()
-        for candidate in adopt.candidates(self.host, self.census):
+        for candidate in candidates(self.host, self.census):
             yield Finding(
                 "adoptable",
                 candidate.name,

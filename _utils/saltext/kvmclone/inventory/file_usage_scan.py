@@ -34,7 +34,8 @@ from saltext.kvmclone.inventory.file_usage import (
 )
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.derived_files import Machines
-from saltext.kvmclone.model.record import NAMESPACE, WANTED
+from saltext.kvmclone.model.record import WANTED
+from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.system import backing_files
 
 #: The format of an image that no description tells.

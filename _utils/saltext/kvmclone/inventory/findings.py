@@ -5,12 +5,10 @@ What a doctor can find, and how bad it is. Pure.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from dataclasses import dataclass
 from typing import Any
 
 from saltext.kvmclone.config.problems import Problems
-from saltext.kvmclone.model.request import DEFAULT_URL
 
 #: Data is at risk; something does not work or is left over; worth knowing.
 DANGER, PROBLEM, NOTE = "danger", "problem", "note"
@@ -40,58 +38,6 @@ KINDS = {
     "host-uuid-twice": NOTE,
     "daemon-twice": NOTE,
 }
-
-
-#: How our commands begin for who sits at the master, and at the KVM host.
-AT_MASTER, AT_HOST = "salt-run kvmclone.", "salt-call kvm_clone."
-
-
-@dataclass(frozen=True)
-class Commands:
-    """
-    The commands that hints name, so that they work as pasted where they are read.
-
-    :param url: libvirt URI, as seen from there.
-    :param ours: :data:`AT_MASTER` or :data:`AT_HOST`.
-    :param minion: Minion id of the KVM host, where it is reached through that.
-    """
-
-    url: str
-    ours: str = AT_MASTER
-    minion: str = ""
-
-    def virsh(self, *words: str) -> str:
-        """A command of virsh."""
-        return shlex.join(["virsh", "-c", self.url, *words])
-
-    def clone(self, verb: str, *words: str) -> str:
-        """One of our commands that master and host both have."""
-        if self.ours == AT_MASTER:
-            return f"{AT_MASTER}{verb} {shlex.join(words)}".rstrip()
-        return f"{AT_HOST}{verb} {shlex.join(words)}".rstrip() + self._where()
-
-    def on_host(self, verb: str, *words: str) -> str:
-        """One of our commands that only the host has."""
-        begin = AT_HOST
-        if self.ours == AT_MASTER and self.minion:
-            begin = f"salt {shlex.quote(self.minion)} kvm_clone."
-        return f"{begin}{verb} {shlex.join(words)}{self._where()}"
-
-    def redefine(self, name: str) -> str:
-        """Define a machine again that runs without a definition."""
-        dumped = self.virsh("dumpxml", name, "--security-info")
-        return f"{dumped} | {self.virsh('define', '/dev/stdin')}"
-
-    def listing(self) -> str:
-        """List the clones; master and host call it by different names."""
-        return self.clone("list" if self.ours == AT_MASTER else "list_clones")
-
-    def forced(self, name: str) -> str:
-        """Destroy a machine by force; the master's force is about the key alone."""
-        return self.on_host("destroy", name, "force=True")
-
-    def _where(self) -> str:
-        return "" if self.url == DEFAULT_URL else f" {shlex.quote(f'url={self.url}')}"
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,14 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, seed_search
 from saltext.kvmclone.model import domain_xml, libvirt_xml
+from saltext.kvmclone.model.cloud_seed import OWN
 from saltext.kvmclone.model.derived_files import Machines
 from saltext.kvmclone.model.domain_xml import Disk, Domain
 from saltext.kvmclone.model.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts, SwitchFacts
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import disks, seed_disk
 from saltext.kvmclone.plan.rewrite.result import written_paths
-from saltext.kvmclone.system import cloud_seed, filesystems, images, seed_image
+from saltext.kvmclone.system import filesystems, images, seed_image
 
 #: Every network device of this machine has a folder here.
 _DEVICES = "/sys/class/net"
@@ -75,7 +76,7 @@ def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
                 occupied.add(path)
     networks_named = _networks(host, request, domain)
     seeds, unread = seed_search.find(host, domain, sources, _looking(host))
-    if request.seed == cloud_seed.OWN:
+    if request.seed == OWN:
         target, _bus = seed_disk.place(definition, seeds, request)
         places = {
             os.path.join(p.path, seed_disk.volume_name(request, target)) for p in known.values()
@@ -98,7 +99,7 @@ def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
         missing=frozenset(missing),
         seeds=seeds,
         unread=unread,
-        writes_seeds=request.seed != cloud_seed.OWN or bool(seed_image.program()),
+        writes_seeds=request.seed != OWN or bool(seed_image.program()),
         networks={name: active for name, (active, _switch) in networks_named.items()},
         switches={name: switch for name, (_active, switch) in networks_named.items()},
         bridges=_bridges(request) if host.local else {},

@@ -13,7 +13,8 @@ from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory.base_changes import Committed
 from saltext.kvmclone.inventory.file_usage import Census
-from saltext.kvmclone.inventory.findings import Commands, Finding, in_words
+from saltext.kvmclone.inventory.findings import Finding, in_words
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.plan.disks import clone_named_in
 from saltext.kvmclone.system import images

@@ -11,8 +11,8 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone.inventory.findings import Commands
 from saltext.kvmclone.model import domain_xml, libvirt_xml
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.plan.disks import exact
 
 #: Bytes to a multiple of which QEMU is given memory when it starts; the definition stays as it is.

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from saltext.kvmclone.errors import HostError
 from saltext.kvmclone.hypervisor import pools
 from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.model.cloud_seed import Seed
 from saltext.kvmclone.model.domain_xml import Disk, Domain
 from saltext.kvmclone.model.facts import ImageFacts, SourceFacts
 from saltext.kvmclone.plan import disks
 from saltext.kvmclone.system import cloud_seed, guest_disk, images
-from saltext.kvmclone.system.cloud_seed import Seed
 from saltext.kvmclone.system.guest_disk import Read, UnreadableImage
 
 

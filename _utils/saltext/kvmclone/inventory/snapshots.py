@@ -16,7 +16,7 @@ from lxml import etree
 
 from saltext.kvmclone.errors import CloneInUse, OwnSnapshots
 from saltext.kvmclone.inventory.file_usage import Census, Identity
-from saltext.kvmclone.inventory.findings import Commands
+from saltext.kvmclone.model.hints import Commands
 
 #: The root element of a snapshot's description.
 SNAPSHOT = "domainsnapshot"

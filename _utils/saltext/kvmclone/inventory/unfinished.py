@@ -10,8 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
 
 from saltext.kvmclone.errors import CloneInUse, KvmCloneError, OutOfReach, OwnSnapshots, absent
 from saltext.kvmclone.hypervisor import networks
@@ -19,100 +17,20 @@ from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import deletion_plan, file_usage_scan
+from saltext.kvmclone.inventory.base_protection import held_for
 from saltext.kvmclone.inventory.deletion_plan import NVRAM, Doom, Doomed, Kept
 from saltext.kvmclone.inventory.file_usage import Census
-from saltext.kvmclone.lifecycle import protect
+from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.record import (
     ALIVE,
     DEAD,
     DESTROYING,
     ELSEWHERE,
-    Minion,
     Record,
+    Reservation,
     Work,
-    work_from_dict,
 )
-from saltext.kvmclone.plan.reservation import Reservation
 from saltext.kvmclone.system import processes
-
-#: The kind of a leftover that is not removed.
-KEPT = "kept"
-
-
-@dataclass(frozen=True)
-class Leftover:
-    """
-    One thing that may be removed; see ``gc`` in CONTRACT.md.
-
-    :param name: The clone that it belongs to.
-    :param kind: ``domain``, ``volume``, ``nvram``, ``dhcp host``, ``protection`` or ``key``;
-        ``kept`` for what is not removed.
-    :param path: Its file; for a key the minion id, for a DHCP host entry its network, MAC and
-        address, for a protection the base, for a domain nothing.
-    :param reason: Why it is one, or why it stays.
-    """
-
-    name: str
-    kind: str
-    path: str
-    reason: str
-    removed: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """As CONTRACT.md fixes it."""
-        return dataclasses.asdict(self)
-
-    @property
-    def is_stuck(self) -> bool:
-        """A machine that stays; a file that stays for a good reason is no failure."""
-        return self.kind == KEPT and not self.path
-
-    def stays(self, why: str) -> Leftover:
-        """The same thing, which is not removed."""
-        return dataclasses.replace(self, kind=KEPT, reason=why, removed=False)
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """
-    A clone that is being made or destroyed, or was when its worker died.
-
-    :param work: Whose work it is, seen from the KVM host.
-    :param minion: The minion that it would have become.
-    :param pieces: What a destroy would remove: the domain, its files, and the rest; then what
-        it would keep.
-    :param refused: Why a destroy would be refused; empty where it would not.
-    :param yields: It would not be refused with force.
-    :param base: What it was made from, ``profile`` by which profile, and ``overrides`` with
-        which arguments.
-    :param failed: Why it failed, where it was kept.
-    """
-
-    name: str
-    work: Work
-    minion: Minion
-    pieces: tuple[Leftover, ...]
-    base: str = ""
-    profile: str = ""
-    overrides: dict[str, Any] = field(default_factory=dict)
-    failed: str = ""
-    running: bool = False
-    refused: str = ""
-    yields: bool = False
-
-
-def from_dict(data: dict[str, Any]) -> Unfinished:
-    """What ``dataclasses.asdict`` made plain, on the other side of a job."""
-    return Unfinished(
-        name=data["name"],
-        work=work_from_dict(data["work"]),
-        minion=Minion(**data["minion"]),
-        pieces=tuple(Leftover(**piece) for piece in data["pieces"]),
-        **{
-            key: data[key]
-            for key in ("base", "profile", "overrides", "failed", "running", "refused", "yields")
-        },
-    )
 
 
 def find(host: Host, name: str = "") -> list[Unfinished]:
@@ -159,7 +77,7 @@ def _unfinished(
                 _reason(record, life),
                 doom.files,
                 [made for made in record.reservations if networks.holds(host, made)],
-                protect.held_for(host, record),
+                held_for(host, record),
                 doom.kept,
             )
         ),

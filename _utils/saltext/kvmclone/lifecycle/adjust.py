@@ -27,11 +27,12 @@ from saltext.kvmclone.hypervisor.constants import (
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, pending_changes
+from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.inventory.file_usage import Census
-from saltext.kvmclone.inventory.findings import Commands
 from saltext.kvmclone.lifecycle import protect, record_store
 from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
 from saltext.kvmclone.model.domain_xml import Domain, Interface
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.model.request import NetworkWish, Request
 from saltext.kvmclone.plan.rewrite.result import drop
@@ -335,7 +336,7 @@ def _disks(
 def _protection(host: Host, record: Record, request: Request, found: Adjustment) -> None:
     """What a quick clone stands on; a full one is not hurt by whatever its base does."""
     base = host.with_uuid(record.base_uuid) if request.protect and record.base_uuid else None
-    if base is None or record.strategy != "quick" or protect.protection(host, base) is not None:
+    if base is None or record.strategy != "quick" or protection(host, base) is not None:
         return
     paths = [disk.path for disk in record.base_disks]
     try:

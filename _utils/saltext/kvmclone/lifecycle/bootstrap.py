@@ -26,7 +26,6 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.guest import hostkeys, identity, salt_minion, ssh
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.channel import Channel, PublicKey
-from saltext.kvmclone.guest.salt_minion import Enrolment
 from saltext.kvmclone.hypervisor import addresses
 from saltext.kvmclone.hypervisor.addresses import Sighting
 from saltext.kvmclone.hypervisor.domain import DomainHandle
@@ -37,6 +36,7 @@ from saltext.kvmclone.inventory import clone_view, silent_agent
 from saltext.kvmclone.lifecycle import record_store, ssh_trust, wait_for_address
 from saltext.kvmclone.lifecycle.ssh_trust import FirstContact
 from saltext.kvmclone.model import domain_xml
+from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.record import Minion, Record
 from saltext.kvmclone.model.request import Request, Wait
 

@@ -34,12 +34,20 @@ from saltext.kvmclone.inventory import base_changes, deletion_plan
 from saltext.kvmclone.lifecycle import protect, record_store
 from saltext.kvmclone.lifecycle.destroy import take_back
 from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
-from saltext.kvmclone.model.record import DESTROYING, MADE, MAKING, WANTED, Record, Volume, embed
+from saltext.kvmclone.model.cloud_seed import OWN
+from saltext.kvmclone.model.record import (
+    DESTROYING,
+    MADE,
+    MAKING,
+    WANTED,
+    Record,
+    Reservation,
+    Volume,
+)
+from saltext.kvmclone.model.record_xml import embed
 from saltext.kvmclone.plan.disks import SEED
 from saltext.kvmclone.plan.planner import ClonePlan, PlannedDisk
-from saltext.kvmclone.plan.reservation import Reservation
 from saltext.kvmclone.system import filesystems, seed_image
-from saltext.kvmclone.system.cloud_seed import OWN
 
 log = logging.getLogger(__name__)
 

@@ -29,12 +29,12 @@ from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import clone_view, deletion_plan
+from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.inventory.deletion_plan import Doomed, Kept
 from saltext.kvmclone.inventory.file_usage import identity
-from saltext.kvmclone.inventory.findings import Commands
 from saltext.kvmclone.lifecycle import destroy_foreign, protect
-from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, MADE, Record
-from saltext.kvmclone.plan.reservation import Reservation
+from saltext.kvmclone.model.hints import Commands
+from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, MADE, Record, Reservation
 from saltext.kvmclone.system import images, processes
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
                 _mark(handle, record, mine)
                 raise
         try:
-            if protect.protection(host, handle) is not None:
+            if protection(host, handle) is not None:
                 protect.unprotect(host, handle)
             handle.power_off()
             _require_unheld(handle, record, doom.files)

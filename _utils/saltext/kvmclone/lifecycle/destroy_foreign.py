@@ -13,6 +13,7 @@ from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import deletion_plan, snapshots
+from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.lifecycle import protect
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 
@@ -30,7 +31,7 @@ def destroy(host: Host, handle: DomainHandle, force: bool) -> tuple[str, ...]:
     :raises CloneInUse: Something stands on its disks.
     """
     stays, keeps = _judge(host, handle, force)
-    if protect.protection(host, handle) is not None:
+    if protection(host, handle) is not None:
         protect.unprotect(host, handle)
     handle.power_off()
     with absent(NO_DOMAIN):  # what runs without a definition is gone when it stops

@@ -14,7 +14,7 @@ import shlex
 import stat
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lxml import etree
 
@@ -27,54 +27,17 @@ from saltext.kvmclone.hypervisor.constants import (
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, snapshots
+from saltext.kvmclone.inventory.base_protection import ProtectedFile, Protection, _held, protection
 from saltext.kvmclone.inventory.file_usage import Identity, identity
-from saltext.kvmclone.model import libvirt_xml
 from saltext.kvmclone.model.record import BASE_NAMESPACE, Record
 from saltext.kvmclone.system import backing_files, images, processes
 
-NAMESPACE = BASE_NAMESPACE
 PREFIX = "kvmclone-base"
 
 #: Whoever changes the protection of any base takes this turn.
 _TURN = "protected bases"
 
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
-
-
-@dataclass(frozen=True)
-class ProtectedFile:
-    """``mode`` is what the file's permission bits were before."""
-
-    path: str
-    mode: int
-
-
-@dataclass(frozen=True)
-class Protection:
-    """
-    The mark on a protected base.
-
-    :param uuid: Uuid of the base; a mark that was copied into another domain is void.
-    :param since: When it was protected, seconds since the epoch.
-    :param holders: Uuids of the clones whose creates put it there, as long as none of them is
-        known to have succeeded; empty where it stays until somebody takes it away.
-    """
-
-    uuid: str
-    since: float
-    files: tuple[ProtectedFile, ...]
-    holders: tuple[str, ...] = ()
-
-
-def protection(host: Host, base: DomainHandle) -> Protection | None:
-    """The mark on a base; None where it is not protected. One libvirt call."""
-    text = ""
-    with absent(NO_DOMAIN_METADATA):
-        text = host.call(base.raw.metadata, METADATA_ELEMENT, NAMESPACE, AFFECT_CONFIG)
-    if not text:
-        return None
-    mark = _read(libvirt_xml.element(text))
-    return mark if mark.uuid == base.uuid else None
 
 
 def check(host: Host, base: DomainHandle, disk_paths: Iterable[str]) -> list[str]:
@@ -164,20 +127,6 @@ def withdraw(host: Host, record: Record) -> str:
         return base.name
 
 
-def held_for(host: Host, record: Record) -> str:
-    """Name of the base that :func:`withdraw` would make writable again; empty for none."""
-    base, mark = _held(host, record)
-    alone = base is not None and mark is not None and mark.holders == (record.uuid,)
-    return base.name if base is not None and alone else ""
-
-
-def _held(host: Host, record: Record) -> tuple[DomainHandle | None, Protection | None]:
-    """The base of a clone and the mark on it, where that stands there for the clone's sake."""
-    base = host.with_uuid(record.base_uuid) if host.local and record.base_uuid else None
-    mark = protection(host, base) if base is not None else None
-    return (base, mark) if mark is not None and record.uuid in mark.holders else (None, None)
-
-
 def unprotect(host: Host, base: DomainHandle) -> list[str]:
     """
     Give the base's files their modes back and remove the mark. Repeatable.
@@ -208,7 +157,7 @@ def _lift(host: Host, base: DomainHandle, mark: Protection) -> list[str]:
             _change(file.path, add=file.mode & _WRITE)
             freed.append(file.path)
     with absent(NO_DOMAIN_METADATA):
-        host.call(base.raw.setMetadata, METADATA_ELEMENT, None, None, NAMESPACE, AFFECT_CONFIG)
+        host.call(base.raw.setMetadata, METADATA_ELEMENT, None, None, BASE_NAMESPACE, AFFECT_CONFIG)
     return freed
 
 
@@ -324,18 +273,4 @@ def _write(host: Host, base: DomainHandle, mark: Protection) -> None:
     for uuid in mark.holders:
         etree.SubElement(root, "holder", uuid=uuid)
     text = etree.tostring(root, encoding="unicode")
-    host.call(base.raw.setMetadata, METADATA_ELEMENT, text, PREFIX, NAMESPACE, AFFECT_CONFIG)
-
-
-def _read(root: etree._Element) -> Protection:
-    children = [(etree.QName(child).localname, child) for child in root]
-    return Protection(
-        uuid=root.get("uuid", ""),
-        since=float(root.get("since", 0)),
-        files=tuple(
-            ProtectedFile(child.get("path", ""), int(child.get("mode", "0"), 8))
-            for name, child in children
-            if name == "file"
-        ),
-        holders=tuple(child.get("uuid", "") for name, child in children if name == "holder"),
-    )
+    host.call(base.raw.setMetadata, METADATA_ELEMENT, text, PREFIX, BASE_NAMESPACE, AFFECT_CONFIG)

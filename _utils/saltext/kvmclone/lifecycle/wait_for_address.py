@@ -31,10 +31,10 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.events import Watch
 from saltext.kvmclone.inventory.silent_agent import SILENT
 from saltext.kvmclone.model import domain_xml
+from saltext.kvmclone.model.cloud_seed import KEEP, OUT, OWN
 from saltext.kvmclone.model.domain_xml import AGENT_CHANNEL, Domain
+from saltext.kvmclone.model.record import Reservation
 from saltext.kvmclone.model.request import Request
-from saltext.kvmclone.plan.reservation import Reservation
-from saltext.kvmclone.system.cloud_seed import KEEP, OUT, OWN
 
 log = logging.getLogger(__name__)
 

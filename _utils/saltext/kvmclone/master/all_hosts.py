@@ -24,8 +24,9 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.hosts import daemons
 from saltext.kvmclone.hosts.daemons import Grouping
 from saltext.kvmclone.hosts.interfaces import KvmHost
-from saltext.kvmclone.inventory.findings import AT_MASTER, Commands, Finding, of_configuration
+from saltext.kvmclone.inventory.findings import Finding, of_configuration
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.request import DEFAULT_URL
 
 log = logging.getLogger(__name__)

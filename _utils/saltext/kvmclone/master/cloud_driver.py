@@ -34,6 +34,7 @@ from saltext.kvmclone.master import cloud_keys
 from saltext.kvmclone.master.cloud_events import CloudEvents, deploy_kwargs, without
 from saltext.kvmclone.master.cloud_keys import GivenPair, Noted
 from saltext.kvmclone.master.cloud_providers import CloudProviders
+from saltext.kvmclone.master.enrolment import OnReady
 from saltext.kvmclone.master.fleet import Master
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.names import check
@@ -75,6 +76,7 @@ class Asked:
     One call of salt-cloud's core.
 
     :param opts: salt-cloud's configuration.
+    :param on_ready: See :class:`.enrolment.Enroller`.
     :param active: The active provider, ``ALIAS:libvirt``; empty where the core names none.
     :param utils: Salt's ``__utils__``, whose ``cloud`` part keeps salt-cloud's cache.
     :param noted: The keys that were accepted when the driver was loaded.
@@ -83,11 +85,13 @@ class Asked:
     def __init__(
         self,
         opts: Mapping[str, Any],
+        on_ready: OnReady,
         active: str = "",
         utils: Mapping[str, Callable[..., Any]] | None = None,
         noted: Noted | None = None,
     ) -> None:
         self.opts = opts
+        self.on_ready = on_ready
         self.alias = active.partition(":")[0]
         self.utils = utils or {}
         self.noted = noted or {}
@@ -100,7 +104,7 @@ class Asked:
         """
         folder = os.path.dirname(str(self.opts["conf_file"]))
         path = str(self.opts.get("master_config") or os.path.join(folder, "master"))
-        return Master(salt.config.master_config(path))
+        return Master(salt.config.master_config(path), self.on_ready)
 
     @functools.cached_property
     def providers(self) -> CloudProviders:
@@ -117,7 +121,7 @@ class Asked:
         :return: CLONE, with ``deployed`` and ``deploy_kwargs`` as the core expects them.
         :raises KvmCloneError: It could not be made; nothing of it is left, no key either.
         """
-        given = GivenPair(self.side.opts, self.opts, machine, self.noted)
+        given = GivenPair(self.side.opts, self.opts, machine, self.noted, self.on_ready)
         with CloudEvents(self.opts, machine) as told:
             try:
                 map_files.require_shape(self.opts, self.side.catalogue.profiles)
@@ -281,7 +285,7 @@ class Asked:
         having = []
         for alias in sorted(self.opts.get("providers") or {}):
             try:
-                if name in Asked(self.opts, f"{alias}:{DRIVER}").nodes():
+                if name in Asked(self.opts, self.on_ready, f"{alias}:{DRIVER}").nodes():
                     having.append(alias)
             except KvmCloneError:
                 continue  # nor does the core list anything of it

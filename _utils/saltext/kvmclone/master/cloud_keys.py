@@ -18,11 +18,11 @@ import salt.config
 import yaml
 
 from saltext.kvmclone.errors import KeyConflict
-from saltext.kvmclone.guest.salt_minion import Enrolment, GuestFile
 from saltext.kvmclone.master import enrolment
-from saltext.kvmclone.master.enrolment import Enroller
+from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import ACCEPTED, KeyPair, MinionKeys
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.enrolment import Enrolment, GuestFile
 from saltext.kvmclone.model.request import Request, Secrets
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class GivenPair(Enroller):
     :param cloud_opts: salt-cloud's.
     :param machine: What the core asks for; holds the pair, or none where it deploys nothing.
     :param noted: The keys that were accepted before.
+    :param on_ready: See :class:`.enrolment.Enroller`.
     """
 
     def __init__(
@@ -79,8 +80,9 @@ class GivenPair(Enroller):
         cloud_opts: Mapping[str, Any],
         machine: Mapping[str, Any],
         noted: Noted,
+        on_ready: OnReady,
     ) -> None:
-        super().__init__(opts, MinionKeys(opts))
+        super().__init__(opts, MinionKeys(opts), on_ready)
         self.pair = KeyPair(str(machine.get("priv_key") or ""), str(machine.get("pub_key") or ""))
         self.noted = noted
         #: Where the core accepted it: it knows no ``append_domain`` outside of ``minion:``.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jinja2
@@ -19,13 +19,12 @@ import yaml
 from saltext.kvmclone.config.catalogue import Catalogue
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.guest import login_key
-from saltext.kvmclone.guest.salt_minion import Enrolment, GuestFile
 from saltext.kvmclone.master import verify
 from saltext.kvmclone.master.keys import KeyPair, MinionKeys, generate
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.enrolment import Enrolment, GuestFile
 from saltext.kvmclone.model.record import Minion
 from saltext.kvmclone.model.request import Request, Secrets
-from saltext.kvmclone.reactor import intake
 
 #: Salt's own bootstrap script, which takes ``-c DIR``.
 BOOTSTRAP = "bootstrap-salt"
@@ -34,17 +33,24 @@ BOOTSTRAP = "bootstrap-salt"
 _SCRIPT_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
+#: What is called before a clone is said to be ``ready``: configuration, minion id, uuid.
+OnReady = Callable[[Mapping[str, Any], str, str], None]
+
+
 class Enroller:
     """
     What the runner's master does for a new minion: see :class:`.master_side.MasterSide`.
 
     :param opts: The master's configuration.
     :param keys: The master's minion keys.
+    :param on_ready: Called with the configuration, the minion id and the domain's uuid, just
+        before a clone is said to be ``ready``.
     """
 
-    def __init__(self, opts: Mapping[str, Any], keys: MinionKeys) -> None:
+    def __init__(self, opts: Mapping[str, Any], keys: MinionKeys, on_ready: OnReady) -> None:
         self.opts = opts
         self.keys = keys
+        self.on_ready = on_ready
 
     @property
     def is_its_master(self) -> bool:
@@ -81,8 +87,8 @@ class Enroller:
         return Minion(id=minion_id, version=verified.version, verified_by=verified.by)
 
     def becomes_ready(self, minion_id: str, uuid: str) -> None:
-        """See :func:`.intake.expect_highstate`."""
-        intake.expect_highstate(self.opts, minion_id, uuid)
+        """Tell whoever wants to know before it is said."""
+        self.on_ready(self.opts, minion_id, uuid)
 
     def start_action(self, minion_id: str, function: str) -> str:
         """See :func:`.verify.run`."""

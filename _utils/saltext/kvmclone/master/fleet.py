@@ -30,13 +30,13 @@ from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.provision import Outcome
-from saltext.kvmclone.hosts.remote import RemoteHost
-from saltext.kvmclone.inventory.unfinished import KEPT, Leftover, Unfinished
 from saltext.kvmclone.master import at_once, drawing, progress
 from saltext.kvmclone.master.all_hosts import AllHosts, with_failures
-from saltext.kvmclone.master.enrolment import Enroller
+from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import MinionKeys
-from saltext.kvmclone.model.clone import Clone, from_dict
+from saltext.kvmclone.master.remote import RemoteHost
+from saltext.kvmclone.model.clone import Clone, clone_from_dict
+from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.record import DESTROYING, Minion
 from saltext.kvmclone.model.request import Request, Secrets
@@ -47,12 +47,13 @@ class Master:
     Everything that one runner call needs.
 
     :param opts: The master's configuration.
+    :param on_ready: See :class:`.enrolment.Enroller`.
     """
 
-    def __init__(self, opts: Mapping[str, Any]) -> None:
+    def __init__(self, opts: Mapping[str, Any], on_ready: OnReady) -> None:
         self.opts = opts
         self.keys = MinionKeys(opts)
-        self.enroller = Enroller(opts, self.keys)
+        self.enroller = Enroller(opts, self.keys, on_ready)
         self.started = time.monotonic()
 
     @functools.cached_property
@@ -146,7 +147,7 @@ class Master:
             outcome = self._create(*entry)
             error = outcome.error
             if isinstance(error, AlreadyExists) and error.clone:
-                there = from_dict(error.clone)
+                there = clone_from_dict(error.clone)
                 if there.profile == entry[0]:
                     return Outcome(there.name, there.stage, there)
             return outcome

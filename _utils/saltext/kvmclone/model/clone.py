@@ -86,7 +86,7 @@ class Clone:
         return answer
 
 
-def from_dict(data: dict[str, Any]) -> Clone:
+def clone_from_dict(data: dict[str, Any]) -> Clone:
     """The clone that :meth:`Clone.as_dict` wrote, on the other side of a job."""
 
     def known(cls: Any, values: dict[str, Any]) -> Any:

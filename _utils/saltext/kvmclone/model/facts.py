@@ -11,8 +11,44 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from saltext.kvmclone.model import derived_files
-from saltext.kvmclone.system.cloud_seed import Seed
-from saltext.kvmclone.system.image_header import Header
+from saltext.kvmclone.model.cloud_seed import Seed
+
+QCOW2 = "qcow2"
+
+
+RAW = "raw"
+
+
+@dataclass(frozen=True)
+class Header:
+    """
+    What the first bytes of an image say.
+
+    :param format: The format by its look: ``qcow2`` or another; ``raw`` for everything else.
+    :param capacity: Bytes that a guest sees; 0 for raw, where the size of the file counts.
+    :param backing: What it stands on, as it is written; empty where it stands alone.
+    :param backing_format: Format of that, empty where it is not written down.
+    :param data_file: Name of the file that holds the data instead of this one.
+    :param encrypted: Its contents are encrypted by QEMU.
+    :param dirty: It was not closed properly.
+    :param corrupt: QEMU found it to be damaged.
+    :param snapshots: Number of internal snapshots.
+    :param plain: Its bytes are the whole disk and nothing but the disk, so that copying
+        them clones it.
+    :param fault: Why the header cannot be believed; empty for a good one.
+    """
+
+    format: str = RAW
+    capacity: int = 0
+    backing: str = ""
+    backing_format: str = ""
+    data_file: str = ""
+    encrypted: bool = False
+    dirty: bool = False
+    corrupt: bool = False
+    snapshots: int = 0
+    plain: bool = True
+    fault: str = ""
 
 
 @dataclass(frozen=True)

@@ -230,7 +230,7 @@ class Request:
         return f"{self.name}.{domain}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for a job, without secrets; :func:`from_dict` reads it back."""
+        """Plain data for a job, without secrets; :func:`request_from_dict` reads it back."""
         return dataclasses.asdict(self)
 
     def digest(self) -> str:
@@ -239,7 +239,7 @@ class Request:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def from_dict(data: dict[str, Any]) -> Request:
+def request_from_dict(data: dict[str, Any]) -> Request:
     """
     The request that :meth:`Request.as_dict` wrote. Fields that a newer sender added are
     dropped, so that a host one version behind still understands the rest.

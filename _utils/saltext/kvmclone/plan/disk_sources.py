@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from saltext.kvmclone.errors import readable
 from saltext.kvmclone.model import redaction
 from saltext.kvmclone.model.domain_xml import Disk
-from saltext.kvmclone.model.facts import HostFacts, ImageFacts, SourceFacts
-from saltext.kvmclone.system.image_header import QCOW2, RAW
+from saltext.kvmclone.model.facts import QCOW2, RAW, HostFacts, ImageFacts, SourceFacts
 
 #: Formats that are tested from clone to boot.
 FORMATS = (QCOW2, RAW)

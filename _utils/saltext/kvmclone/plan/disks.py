@@ -14,8 +14,9 @@ import shlex
 from collections import Counter
 from dataclasses import replace
 
+from saltext.kvmclone.model.cloud_seed import KEEP, Seed
 from saltext.kvmclone.model.domain_xml import Disk
-from saltext.kvmclone.model.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts
+from saltext.kvmclone.model.facts import QCOW2, RAW, HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.model.request import DiskWish, Request
 from saltext.kvmclone.plan.disk_sources import (
     ONE_OWNER,
@@ -34,8 +35,6 @@ from saltext.kvmclone.plan.planned_disk import (
     SEED,
     PlannedDisk,
 )
-from saltext.kvmclone.system.cloud_seed import KEEP, Seed
-from saltext.kvmclone.system.image_header import QCOW2, RAW
 
 __all__ = ["BYTES", "CONVERT", "DAEMON", "OVERLAY", "REFUSED", "SEED", "PlannedDisk"]
 

@@ -20,6 +20,7 @@ from xml.sax.saxutils import escape
 
 from saltext.kvmclone.errors import PlanRefused
 from saltext.kvmclone.model import derived_files, domain_xml, libvirt_xml, redaction
+from saltext.kvmclone.model.cloud_seed import KEEP, NONE, OUT, OWN
 from saltext.kvmclone.model.domain_xml import Domain
 from saltext.kvmclone.model.facts import HostFacts, ImageFacts
 from saltext.kvmclone.model.record import (
@@ -30,9 +31,8 @@ from saltext.kvmclone.model.record import (
     Record,
     Volume,
     Worker,
-    from_definition,
-    written,
 )
+from saltext.kvmclone.model.record_xml import from_definition, written
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import (
     disk_overlaps,
@@ -54,7 +54,6 @@ from saltext.kvmclone.plan.rewrite import (
     path_for,
     rewrite,
 )
-from saltext.kvmclone.system.cloud_seed import KEEP, NONE, OUT, OWN
 
 __all__ = ["GENERATED", "ClonePlan", "PlannedDisk", "compute", "nvram_path"]
 

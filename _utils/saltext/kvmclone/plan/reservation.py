@@ -14,32 +14,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from saltext.kvmclone.model.domain_xml import Interface
-from saltext.kvmclone.model.facts import HostEntry, NetworkFacts, Subnet
+from saltext.kvmclone.model.facts import NetworkFacts, Subnet
+from saltext.kvmclone.model.record import Reservation
 from saltext.kvmclone.model.request import Pick, Request
 
 #: What to do where libvirt hands out no addresses.
 _INSTEAD = "Use 'ip_source: qemu-agent' there."
-
-
-@dataclass(frozen=True)
-class Reservation:
-    """
-    One DHCP host entry, made for a clone and deleted with it.
-
-    :param network: The libvirt network that holds it.
-    :param mac: The clone's card; the entry is ours because the card is.
-    :param address: What that card always gets.
-    :param name: Host name that the network's DNS gives the address; empty for none.
-    """
-
-    network: str
-    mac: str
-    address: str
-    name: str = ""
-
-    @property
-    def entry(self) -> HostEntry:
-        return HostEntry(self.mac, self.address, self.name)
 
 
 @dataclass(frozen=True)

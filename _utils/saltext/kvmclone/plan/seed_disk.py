@@ -12,16 +12,12 @@ import string
 from collections.abc import Mapping
 
 from saltext.kvmclone.model import libvirt_xml
-from saltext.kvmclone.model.facts import HostFacts
+from saltext.kvmclone.model.cloud_seed import SIZE, Seed
+from saltext.kvmclone.model.facts import RAW, HostFacts
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import disks
 from saltext.kvmclone.plan.disk_sources import Notes
 from saltext.kvmclone.plan.disks import PlannedDisk
-from saltext.kvmclone.system.cloud_seed import Seed
-from saltext.kvmclone.system.image_header import RAW
-
-#: Bytes of the volume; most of it takes no room.
-SIZE = 4 * 2**20
 
 _PREFIXES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd", "xen": "xvd"}
 

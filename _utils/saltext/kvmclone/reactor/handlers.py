@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NotFound
-from saltext.kvmclone.hosts.remote import RemoteHost
 from saltext.kvmclone.master import progress
 from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.reactor import intake, policy, queries, request_store
 from saltext.kvmclone.reactor.highstates import DONE, Highstates
 from saltext.kvmclone.reactor.policy import (
@@ -297,7 +297,7 @@ class Answering:
 
     def _side(self) -> Master:
         """A fresh look at the configuration, which may have changed meanwhile."""
-        return Master(self.opts)
+        return Master(self.opts, intake.expect_highstate)
 
     def _destroy(self, name: str, uuid: str, minion_id: str = "") -> None:
         """

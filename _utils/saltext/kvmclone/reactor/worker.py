@@ -161,7 +161,7 @@ class Porter:
 
     def _side(self) -> Master:
         """A fresh look at the configuration, which may have changed meanwhile."""
-        return Master(self.opts)
+        return Master(self.opts, intake.expect_highstate)
 
     def _read_policy(self) -> None:
         """

@@ -16,6 +16,7 @@ import subprocess
 from dataclasses import replace
 from typing import Any, BinaryIO
 
+from saltext.kvmclone.model.facts import RAW, Header
 from saltext.kvmclone.system import image_header
 
 _QCOW = b"QFI\xfb"
@@ -58,7 +59,7 @@ def needs(path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(file for file in found if file != os.path.abspath(path)))
 
 
-def _header(image: BinaryIO) -> image_header.Header:
+def _header(image: BinaryIO) -> Header:
     start = image.read(512)
     if start.startswith(_QCOW):
         start += image.read(image_header.LENGTH - len(start))
@@ -132,7 +133,7 @@ def sizes(path: str, image_format: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
         with open(path, "rb") as image:
-            told = 0 if image_format == image_header.RAW else _header(image).capacity
+            told = 0 if image_format == RAW else _header(image).capacity
             capacity = told or image.seek(0, os.SEEK_END)
     except (OSError, ValueError):
         return None

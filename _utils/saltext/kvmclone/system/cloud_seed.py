@@ -9,17 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 
+from saltext.kvmclone.model.cloud_seed import Seed
 from saltext.kvmclone.system import ext_filesystem
 from saltext.kvmclone.system.guest_disk import Read
-
-#: What the profile may say, beside contents of its own (``OWN``).
-NONE, KEEP, OWN = "none", "keep", "own"
-
-#: What a record says where the base had a seed and the clone has none.
-OUT = "out"
 
 #: Labels by which cloud-init knows the seeds of its data sources: NoCloud, ConfigDrive,
 #: OpenNebula, RbxCloud and OVF.
@@ -32,31 +26,6 @@ _SECTOR = 512
 _MOST_PARTITIONS = 128
 #: Names in a folder of seeds that are looked at; a hostile one may hold thousands.
 _MOST_ENTRIES = 32
-
-
-@dataclass(frozen=True)
-class Seed:
-    """
-    A seed that was found on a disk.
-
-    :param label: Label of its file system; empty for a folder in another one.
-    :param partition: Number of the partition that it is; 0 where it is the whole disk.
-    :param folder: The folder that it is.
-    :param alone: The disk holds nothing else, so the clone can do without it.
-    """
-
-    label: str = ""
-    partition: int = 0
-    folder: str = ""
-    alone: bool = True
-
-    @property
-    def named(self) -> str:
-        """What messages call it."""
-        if self.folder:
-            return f"in {self.folder}"
-        part = f"partition {self.partition}, " if self.partition else ""
-        return f"{part}label '{self.label}'"
 
 
 def find(read: Read) -> Seed | None:

@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 
-from saltext.kvmclone.system.image_header import QCOW2
+from saltext.kvmclone.model.facts import QCOW2
 
 #: Gives the bytes at an offset; fewer, or none, behind the end.
 Read = Callable[[int, int], bytes]

@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 import os.path
 import struct
-from dataclasses import dataclass
+
+from saltext.kvmclone.model.facts import QCOW2, Header
 
 #: Bytes from the start of an image that :func:`parse` wants to see.
 LENGTH = 65536
 
-QCOW2 = "qcow2"
-RAW = "raw"
 
 #: How other formats begin; a raw disk could begin so too, which is worth a warning.
 _MAGIC = {
@@ -43,38 +42,6 @@ _BITMAPS = 1
 
 #: Longest chain that is followed; QEMU itself would not open a longer one.
 LONGEST_CHAIN = 200
-
-
-@dataclass(frozen=True)
-class Header:
-    """
-    What the first bytes of an image say.
-
-    :param format: The format by its look: ``qcow2`` or another; ``raw`` for everything else.
-    :param capacity: Bytes that a guest sees; 0 for raw, where the size of the file counts.
-    :param backing: What it stands on, as it is written; empty where it stands alone.
-    :param backing_format: Format of that, empty where it is not written down.
-    :param data_file: Name of the file that holds the data instead of this one.
-    :param encrypted: Its contents are encrypted by QEMU.
-    :param dirty: It was not closed properly.
-    :param corrupt: QEMU found it to be damaged.
-    :param snapshots: Number of internal snapshots.
-    :param plain: Its bytes are the whole disk and nothing but the disk, so that copying
-        them clones it.
-    :param fault: Why the header cannot be believed; empty for a good one.
-    """
-
-    format: str = RAW
-    capacity: int = 0
-    backing: str = ""
-    backing_format: str = ""
-    data_file: str = ""
-    encrypted: bool = False
-    dirty: bool = False
-    corrupt: bool = False
-    snapshots: int = 0
-    plain: bool = True
-    fault: str = ""
 
 
 def parse(data: bytes) -> Header:

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from saltext.kvmclone.model import redaction
-from saltext.kvmclone.model.facts import ImageFacts
+from saltext.kvmclone.model.facts import RAW, ImageFacts
 from saltext.kvmclone.system import image_header
-from saltext.kvmclone.system.image_header import LONGEST_CHAIN, RAW
+from saltext.kvmclone.system.image_header import LONGEST_CHAIN
 
 #: Looks at the image of a path.
 Look = Callable[[str], ImageFacts]

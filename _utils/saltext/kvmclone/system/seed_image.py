@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from saltext.kvmclone.errors import ConfigError, HostError
-from saltext.kvmclone.plan.seed_disk import SIZE
+from saltext.kvmclone.model.cloud_seed import SIZE
 
 LABEL = "cidata"
 

@@ -8,7 +8,8 @@ from lxml import etree
 
 from saltext.kvmclone.model import redaction
 from saltext.kvmclone.model.libvirt_xml import text
-from saltext.kvmclone.model.record import BASE_NAMESPACE, NAMESPACE
+from saltext.kvmclone.model.record import BASE_NAMESPACE
+from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.plan.rewrite.result import Rewritten, drop, remove, set_text
 
 #: Entries of SMBIOS that name one individual machine; ``uuid`` has its own rule.

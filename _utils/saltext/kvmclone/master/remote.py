@@ -1,12 +1,10 @@
 """
-The host interface spoken over Salt jobs: both ends of one wire.
+Reach a KVM host through its minion: each operation is one Salt job.
 
-On the master, :class:`RemoteHost` is a :class:`.interfaces.KvmHost` whose every method is
-one job for ``kvm_clone.remote`` on the KVM host's minion. On the minion, :func:`serve`
-answers it. Errors travel as data, so that the master can branch on their type; secrets
-travel sealed to the minion's own public key, and the published job holds ciphertext only.
-Every answer is sworn (see :mod:`.signed_call`): a key hangs on a "not found", and a machine that
-is called ready on everything that was said before.
+On the minion, :func:`.remote_server.serve` answers. Errors travel as data, so that the master can
+branch on their type; secrets travel sealed to the minion's own public key, and the published job
+holds ciphertext only. Every answer is signed (see :mod:`.signed_call`): a key hangs on a "not
+found", and a machine that is called ready on everything that was said before.
 """
 
 from __future__ import annotations
@@ -15,34 +13,25 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
-import salt.utils.minion
-
 from saltext.kvmclone import errors, interrupts
 from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NeverConnected, NotFound, named
-from saltext.kvmclone.guest.salt_minion import Enrolment
-from saltext.kvmclone.hosts.interfaces import KvmHost
-from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.inventory import unfinished
-from saltext.kvmclone.inventory.unfinished import Leftover, Unfinished
+from saltext.kvmclone.hosts.remote_server import FUNCTION, SEED_PURPOSE
 from saltext.kvmclone.master import signed_call
 from saltext.kvmclone.master.keys import MinionKeys
-from saltext.kvmclone.model import clone
-from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.clone import Clone, clone_from_dict
+from saltext.kvmclone.model.enrolment import Enrolment
+from saltext.kvmclone.model.leftovers import Leftover, Unfinished, unfinished_from_dict
 from saltext.kvmclone.model.record import Minion, Worker
-from saltext.kvmclone.model.request import Deploy, Login, Request, from_dict
+from saltext.kvmclone.model.request import Deploy, Login, Request
 from saltext.kvmclone.system import processes, sealing
 
 log = logging.getLogger(__name__)
 
-FUNCTION = "kvm_clone.remote"
-
-#: What a sealed seed is bound to beside the clone's name, in the place of a minion id.
-_SEED_PURPOSE = "seed"
 #: How long a job that was interrupted on the master's side may take on the host until the
 #: definition of its clone is there, and how often that is looked for, seconds.
 BEGUN_TIMEOUT_S, BEGUN_POLL_S = 10.0, 0.5
@@ -75,7 +64,7 @@ class RemoteHost:
         seed: Mapping[str, str] = MappingProxyType({}),
     ) -> Clone:
         public = self._public_key()  # without one no job leaves, and nothing is to be taken back
-        purpose = sealing.purpose(request.name, _SEED_PURPOSE)
+        purpose = sealing.purpose(request.name, SEED_PURPOSE)
         content = json.dumps(dict(seed)).encode()
         sealed_seed = {"seed": sealing.seal(public, content, purpose)} if seed else {}
         worker = worker or processes.this_process()
@@ -154,12 +143,12 @@ class RemoteHost:
     def list_clones(self) -> list[Clone]:
         told = self._call("list_clones")
         with self._understood():
-            return [clone.from_dict(item) for item in told]
+            return [clone_from_dict(item) for item in told]
 
     def unfinished(self, name: str = "") -> list[Unfinished]:
         told = self._call("unfinished", name=name)
         with self._understood():
-            return [unfinished.from_dict(item) for item in told]
+            return [unfinished_from_dict(item) for item in told]
 
     def tree(self) -> dict[str, Any]:
         answer: dict[str, Any] = self._call("tree")
@@ -210,7 +199,7 @@ class RemoteHost:
     def _clone(self, operation: str, **arguments: Any) -> Clone:
         told = self._call(operation, **arguments)
         with self._understood():
-            return clone.from_dict(told)
+            return clone_from_dict(told)
 
     def _call(self, operation: str, **arguments: Any) -> Any:
         """
@@ -255,102 +244,3 @@ def _for_host(request: Request) -> dict[str, Any]:
     )
     login: Login = dataclasses.replace(request.login, private_key="")
     return dataclasses.replace(request, deploy=deploy, login=login).as_dict()
-
-
-# --- the other end ------------------------------------------------------------------
-
-
-def serve(
-    opts: Mapping[str, Any], operation: str, arguments: Mapping[str, Any], url: str
-) -> dict[str, Any]:
-    """
-    Do on this host what a :class:`RemoteHost` asks.
-
-    :param opts: This minion's configuration.
-    :param operation: A method of :class:`.interfaces.KvmHost`.
-    :param arguments: Its arguments, plain.
-    :param url: libvirt URI as seen from here.
-    :return: ``{"answer": …}``, or ``{"error": {"type", "message", "hint"}}``.
-    """
-    host = LocalHost(url, label=str(opts.get("id", "")))
-    try:
-        if operation not in _SERVED:
-            raise HostUnreachable(
-                f"This host does not know the operation '{operation}'.",
-                "Its modules are older than the master's: salt '*' saltutil.sync_all",
-            )
-        return {"answer": _plain(_SERVED[operation](host, opts, arguments))}
-    except KvmCloneError as error:
-        return {"error": error.as_dict()}
-
-
-def working(opts: Mapping[str, Any], jid: str) -> bool:
-    """Whether this minion still works on a job."""
-    return any(str(job.get("jid")) == jid for job in salt.utils.minion.running(opts))
-
-
-def _plain(answer: Any) -> Any:
-    if isinstance(answer, Clone):
-        return answer.as_dict()
-    if isinstance(answer, list):
-        return [_plain(item) for item in answer]
-    return dataclasses.asdict(answer) if isinstance(answer, (Leftover, Unfinished)) else answer
-
-
-def _request(arguments: Mapping[str, Any]) -> Request:
-    return from_dict(arguments["request"])
-
-
-def _bootstrap(host: KvmHost, opts: Mapping[str, Any], arguments: Mapping[str, Any]) -> Clone:
-    request = _request(arguments)
-    bundle = sealing.unseal(
-        sealing.own_key(opts),
-        arguments["bundle"],
-        sealing.purpose(request.name, request.minion_id),
-    )
-    return host.bootstrap(request, Enrolment.from_bytes(bundle))
-
-
-def _make_clone(host: KvmHost, opts: Mapping[str, Any], arguments: Mapping[str, Any]) -> Clone:
-    request = _request(arguments)
-    worker, goal = Worker(**arguments["worker"]), arguments["goal"]
-    if "seed" not in arguments:
-        return host.clone(request, worker, goal, arguments["digest"])
-    purpose = sealing.purpose(request.name, _SEED_PURPOSE)
-    content = sealing.unseal(sealing.own_key(opts), arguments["seed"], purpose)
-    return host.clone(request, worker, goal, arguments["digest"], json.loads(content))
-
-
-_Served = Callable[[KvmHost, Mapping[str, Any], Mapping[str, Any]], Any]
-
-_SERVED: dict[str, _Served] = {
-    "plan": lambda host, _opts, a: host.plan(_request(a)),
-    "clone": _make_clone,
-    "clone_with_seed": _make_clone,
-    "take_over": lambda host, _opts, a: host.take_over(
-        a["name"], a["token"], Worker(**a["worker"])
-    ),
-    "boot": lambda host, _opts, a: host.boot(a["name"]),
-    "wait_for_address": lambda host, _opts, a: host.wait_for_address(
-        _request(a), Minion(**a["minion"])
-    ),
-    "keep": lambda host, _opts, a: host.keep(a["name"], a["token"], a["why"], a["off"]),
-    "bootstrap": _bootstrap,
-    "complete": lambda host, _opts, a: host.complete(
-        a["name"], Minion(**a["minion"]), a["timings"]
-    ),
-    "destroy": lambda host, _opts, a: host.destroy(a["name"], a["force"], a["token"]),
-    "clear": lambda host, _opts, a: host.clear(a["name"], a["token"], a["force"]),
-    "power": lambda host, _opts, a: host.power(a["name"], a["action"]),
-    "show": lambda host, _opts, a: host.show(a["name"]),
-    "list_clones": lambda host, _opts, _a: host.list_clones(),
-    "unfinished": lambda host, _opts, a: host.unfinished(a["name"]),
-    "tree": lambda host, _opts, _a: host.tree(),
-    "bases": lambda host, _opts, _a: host.bases(),
-    "doctor": lambda host, _opts, _a: host.doctor(),
-    "capacity": lambda host, _opts, _a: host.capacity(),
-    "daemon": lambda host, _opts, _a: host.daemon(),
-    "witness": lambda host, _opts, a: host.witness(a["names"], a["ids"]),
-    "adopt": lambda host, _opts, a: host.adopt(a["name"], a["base_domain"]),
-    "unprotect": lambda host, _opts, a: host.unprotect(a["base_domain"]),
-}

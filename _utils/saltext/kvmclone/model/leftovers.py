@@ -1,0 +1,94 @@
+"""
+Describe what interrupted work left behind, and what of it is removed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from saltext.kvmclone.model.record import (
+    Minion,
+    Work,
+    work_from_dict,
+)
+
+#: The kind of a leftover that is not removed.
+KEPT = "kept"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """
+    One thing that may be removed; see ``gc`` in CONTRACT.md.
+
+    :param name: The clone that it belongs to.
+    :param kind: ``domain``, ``volume``, ``nvram``, ``dhcp host``, ``protection`` or ``key``;
+        ``kept`` for what is not removed.
+    :param path: Its file; for a key the minion id, for a DHCP host entry its network, MAC and
+        address, for a protection the base, for a domain nothing.
+    :param reason: Why it is one, or why it stays.
+    """
+
+    name: str
+    kind: str
+    path: str
+    reason: str
+    removed: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """As CONTRACT.md fixes it."""
+        return dataclasses.asdict(self)
+
+    @property
+    def is_stuck(self) -> bool:
+        """A machine that stays; a file that stays for a good reason is no failure."""
+        return self.kind == KEPT and not self.path
+
+    def stays(self, why: str) -> Leftover:
+        """The same thing, which is not removed."""
+        return dataclasses.replace(self, kind=KEPT, reason=why, removed=False)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """
+    A clone that is being made or destroyed, or was when its worker died.
+
+    :param work: Whose work it is, seen from the KVM host.
+    :param minion: The minion that it would have become.
+    :param pieces: What a destroy would remove: the domain, its files, and the rest; then what
+        it would keep.
+    :param refused: Why a destroy would be refused; empty where it would not.
+    :param yields: It would not be refused with force.
+    :param base: What it was made from, ``profile`` by which profile, and ``overrides`` with
+        which arguments.
+    :param failed: Why it failed, where it was kept.
+    """
+
+    name: str
+    work: Work
+    minion: Minion
+    pieces: tuple[Leftover, ...]
+    base: str = ""
+    profile: str = ""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    failed: str = ""
+    running: bool = False
+    refused: str = ""
+    yields: bool = False
+
+
+def unfinished_from_dict(data: dict[str, Any]) -> Unfinished:
+    """What ``dataclasses.asdict`` made plain, on the other side of a job."""
+    return Unfinished(
+        name=data["name"],
+        work=work_from_dict(data["work"]),
+        minion=Minion(**data["minion"]),
+        pieces=tuple(Leftover(**piece) for piece in data["pieces"]),
+        **{
+            key: data[key]
+            for key in ("base", "profile", "overrides", "failed", "running", "refused", "yields")
+        },
+    )

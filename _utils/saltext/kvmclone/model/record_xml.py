@@ -1,0 +1,188 @@
+"""
+Write a clone's record into a domain's ``<metadata>``, and read it there.
+
+A record counts only in the domain whose uuid it names, since other tools copy foreign metadata
+into their copies.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from lxml import etree
+
+from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.record import (
+    MAKING,
+    STAGES,
+    BaseDisk,
+    Minion,
+    Record,
+    Reservation,
+    Volume,
+    Worker,
+)
+from saltext.kvmclone.model.request import Pick
+
+NAMESPACE = "urn:saltext:kvmclone:1"
+
+
+PREFIX = "kvmclone"
+
+
+SCHEMA = "1"
+
+
+_SCALARS: dict[str, type] = {
+    "uuid": str, "name": str, "stage": str, "goal": str, "failed": str, "profile": str,
+    "strategy": str, "request": str, "overrides": str,
+    "created": float, "expires": float, "ip_source": str, "identity": str, "seed": str,
+    "address": str, "agent": str,
+}  # fmt: skip
+
+
+#: Lists of words, one element each.
+_LISTS = {"tag": "tags", "warning": "warnings", "host_key": "host_keys"}
+
+
+def to_xml(record: Record) -> str:
+    """The record as ``setMetadata`` takes it: libvirt adds the namespace itself."""
+    return etree.tostring(_element(record), encoding="unicode")
+
+
+def embed(definition: etree._Element, record: Record) -> None:
+    """Put the record into a domain definition, replacing one that is there."""
+    metadata = definition.find("metadata")
+    if metadata is None:
+        metadata = etree.SubElement(definition, "metadata")
+    for old in metadata.findall(f"{{{NAMESPACE}}}clone"):
+        metadata.remove(old)
+    metadata.append(_qualified(_element(record)))
+
+
+def from_definition(definition: etree._Element) -> Record | None:
+    """
+    The record in a domain definition, if it has one that counts.
+
+    :param definition: The parsed ``<domain>``.
+    :return: None where there is no record, or where it names another domain's uuid.
+    """
+    element = definition.find(f"./metadata/{{{NAMESPACE}}}clone")
+    if element is None:
+        return None
+    uuid = (definition.findtext("uuid") or "").strip()
+    record = _from_element(element)
+    return record if record.uuid == uuid else None
+
+
+def from_xml(xml: str, uuid: str) -> Record | None:
+    """
+    The record in what ``metadata()`` returned.
+
+    :param xml: The metadata element's text.
+    :param uuid: Uuid of the domain it was read from; another one makes the record void.
+    """
+    record = _from_element(libvirt_xml.element(xml))
+    return record if record.uuid == uuid else None
+
+
+def _element(record: Record) -> etree._Element:
+    root = etree.Element("clone", schema=SCHEMA)
+    for name in _SCALARS:
+        value = getattr(record, name)
+        if value:
+            root.set(name, written(str(value)))
+    base = etree.SubElement(root, "base", name=written(record.base), uuid=record.base_uuid)
+    for disk in record.base_disks:
+        _child(base, "disk", disk)
+    _child(root, "worker", record.worker)
+    if record.minion.id:
+        _child(root, "minion", record.minion)
+    for volume in record.volumes:
+        _child(root, "volume", volume)
+    for reservation in record.reservations:
+        _child(root, "reservation", reservation)
+    if record.pick != Pick():
+        _child(root, "pick", record.pick)
+    for stage, seconds in record.timings.items():
+        etree.SubElement(root, "timing", stage=stage, seconds=f"{seconds:.3f}")
+    for tag, name in _LISTS.items():
+        for value in getattr(record, name):
+            etree.SubElement(root, tag).text = written(value)
+    return root
+
+
+#: Characters that XML has no way to write.
+_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def written(text: str) -> str:
+    """
+    A text as XML can hold it. What a guest or its script said may have anything in it, and a
+    record that cannot be written would be no record.
+    """
+    return _UNWRITABLE.sub("\ufffd", text)
+
+
+def _child(parent: etree._Element, tag: str, value: Any) -> None:
+    element = etree.SubElement(parent, tag)
+    for name in value.__dataclass_fields__:
+        element.set(name, written(str(getattr(value, name))))
+
+
+def _qualified(element: etree._Element) -> etree._Element:
+    copy = etree.Element(f"{{{NAMESPACE}}}{element.tag}", nsmap={PREFIX: NAMESPACE})
+    copy.attrib.update(element.attrib)
+    copy.text = element.text
+    for child in element:
+        copy.append(_qualified(child))
+    return copy
+
+
+def _local(element: etree._Element) -> str:
+    return etree.QName(element).localname
+
+
+def _read(cls: Any, element: etree._Element) -> Any:
+    convert: dict[str, type] = {"int": int, "float": float, "str": str}
+    values = {
+        name: convert[cls.__dataclass_fields__[name].type](value)
+        for name, value in ((str(key), value) for key, value in element.attrib.items())
+        if name in cls.__dataclass_fields__
+    }
+    return cls(**values)
+
+
+def _from_element(root: etree._Element) -> Record:
+    values: dict[str, Any] = {
+        name: convert(root.get(name, convert())) for name, convert in _SCALARS.items()
+    }
+    children: dict[str, list[etree._Element]] = {}
+    for child in root:
+        children.setdefault(_local(child), []).append(child)
+    for tag, name in _LISTS.items():
+        values[name] = tuple(child.text or "" for child in children.get(tag, []))
+    # Records of version 0.1 name no goal: what they reached was what they were to reach.
+    reached = values["stage"] if values["stage"] in STAGES[1:] else "cloned"
+    values["goal"] = values["goal"] or reached
+    if values["stage"] == "planned":
+        # Nor do their volumes say how far they are: then they may have been begun.
+        for volume in children.get("volume", []):
+            volume.set("state", volume.get("state", MAKING))
+    base = children.get("base", [etree.Element("base")])[0]
+    return Record(
+        base=base.get("name", ""),
+        base_uuid=base.get("uuid", ""),
+        base_disks=tuple(_read(BaseDisk, disk) for disk in base),
+        worker=_read(Worker, children["worker"][0]) if "worker" in children else Worker(),
+        minion=_read(Minion, children["minion"][0]) if "minion" in children else Minion(),
+        volumes=tuple(_read(Volume, volume) for volume in children.get("volume", [])),
+        reservations=tuple(_read(Reservation, one) for one in children.get("reservation", [])),
+        pick=_read(Pick, children["pick"][0]) if "pick" in children else Pick(),
+        timings={
+            timing.get("stage", ""): float(timing.get("seconds", 0))
+            for timing in children.get("timing", [])
+        },
+        **values,
+    )
