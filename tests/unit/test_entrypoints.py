@@ -12,7 +12,7 @@ import pytest
 
 from saltext.kvmclone import entrypoints
 from saltext.kvmclone.errors import NotFound
-from saltext.kvmclone.hosts.provision import Outcome
+from saltext.kvmclone.hosts.outcome import Outcome
 
 Runner = Callable[..., dict[str, Any]]
 
@@ -181,7 +181,7 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Any]]
     asked: list[Any] = []
 
     class Noting:
-        def __init__(self, _opts: Any) -> None: ...
+        def __init__(self, _opts: Any, _on_ready: Any) -> None: ...
 
         def create(self, _profile: str, names: list[Any], _overrides: Any) -> list[Outcome]:
             asked[:] = names

@@ -27,6 +27,7 @@ _SCRIPT = "no hint: a script that runs in a guest, or how commands are put toget
 
 #: Hints that no test types, with the reason.
 UNTRIED = {
+    "domain.DomainHandle.look_up_again": _RACE,
     "disks._seed_left_out": _GUEST,
     "entrypoints.runner_function.honest": _CHOICE,
     "interrupts.-": _SCRIPT,
@@ -52,7 +53,7 @@ UNTRIED = {
     "request_spool.Asking._checked": _CHOICE,
     "request_spool.Asking.ask": _MASTER,
     "bootstrap._Bootstrap._agent_connects": _GUEST,
-    "bootstrap.alone": _GUEST,
+    "bootstrap_alone.alone": _GUEST,
     "cloud_driver.Asked._refuse_mistaken": _MASTER,
     "cloud_keys.GivenPair.require_free": _MASTER,
     "catalogue.Catalogue.resolve_here": _MASTER,
@@ -67,9 +68,9 @@ UNTRIED = {
     "base_changes.being_written": "a warning; the same look as of a plan",
     "enrolment._other_masters": _MASTER,
     "errors.no_host": _MASTER,
-    "findings.-": _SCRIPT,
-    "host.Host.call": _OLD,
-    "host._unreachable": _OLD,
+    "hints.-": _SCRIPT,
+    "connection.Connection.call": _OLD,
+    "connection._unreachable": _OLD,
     "backing_files._asked": "no hint: it runs that itself",
     "images.chain": _CHOICE,
     "keys.MinionKeys._require_same": _MASTER,

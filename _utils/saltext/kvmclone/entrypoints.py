@@ -27,7 +27,7 @@ from saltext.kvmclone.errors import (
 )
 
 if TYPE_CHECKING:  # a door must load, and say so, where a package is missing
-    from saltext.kvmclone.hosts.provision import Outcome
+    from saltext.kvmclone.hosts.outcome import Outcome
 
 log = logging.getLogger(__name__)
 

@@ -299,7 +299,7 @@ def test_a_backing_file_of_an_untold_format(world: World, host: LocalHost, typis
 
 
 @both
-@tries("destroy_foreign._judge", "findings.Commands.on_host")
+@tries("destroy_foreign._judge", "hints.Commands.on_host")
 def test_a_foreign_machine(world: World, host: LocalHost, base: str, typist: Typist) -> None:
     hint = refusal(ForeignDomain, lambda: host.destroy(base))
     disk = world.disks(base)[0]
@@ -399,7 +399,7 @@ def test_a_protected_base_that_others_stand_on(
 
 
 @both
-@tries("host.Host.domain", "local._ours", "findings.Commands.virsh")
+@tries("host.Host.domain", "record_store.clone_record", "hints.Commands.virsh")
 def test_what_is_not_there_or_not_ours(
     world: World, host: LocalHost, base: str, typist: Typist
 ) -> None:

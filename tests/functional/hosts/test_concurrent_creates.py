@@ -18,6 +18,7 @@ from lab.lab import connection
 from saltext.kvmclone.errors import CreateInProgress, KvmCloneError, PlanRefused
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.model.request import Request
 from tests.support.world import World, at_once, full, quick, sha256
 
@@ -141,7 +142,7 @@ def test_of_create_and_destroy_one_wins_and_the_other_explains(
     created, destroyed = race(
         lambda: provision.create(LocalHost(host.url), quick(name, base), start=False), destroy
     )
-    assert isinstance(created, provision.Outcome)
+    assert isinstance(created, Outcome)
     if isinstance(destroyed, KvmCloneError):
         assert destroyed.hint
         assert created.error is None
@@ -182,7 +183,7 @@ def test_of_create_and_a_base_that_starts_one_wins_and_the_other_explains(
     created, _ = race(
         lambda: provision.create(LocalHost(host.url), make(name, base), start=False), start_base
     )
-    assert isinstance(created, provision.Outcome)
+    assert isinstance(created, Outcome)
     if created.error is not None:
         assert isinstance(created.error, (PlanRefused, CreateInProgress))
         assert base in created.error.message

@@ -18,6 +18,7 @@ from lab.lab import connection
 from saltext.kvmclone.errors import AddressTimeout, GuestStopped
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.hypervisor.events import Watch
 from saltext.kvmclone.model.request import Wait
 from tests.support.world import CloneOf, Salt, World, at_once, full, quick
@@ -80,7 +81,7 @@ def test_two_clones_at_once_are_two_machines(
 ) -> None:
     names = [world.name("one"), world.name("two")]
 
-    def create(name: str) -> provision.Outcome:
+    def create(name: str) -> Outcome:
         return provision.create(LocalHost(host.url), quick(name, base))
 
     outcomes = at_once(*[partial(create, name) for name in names])

@@ -22,6 +22,7 @@ from lab.lab import Lab
 from saltext.kvmclone.errors import HostError, PlanRefused
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.hypervisor import networks
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
@@ -307,7 +308,7 @@ def test_clones_with_one_machine_id_have_addresses_of_their_own(
     base = lab.debian_base(world.name("debian"), agent=False)
     names = [world.name("one"), world.name("two")]
 
-    def create(name: str) -> provision.Outcome:
+    def create(name: str) -> Outcome:
         request = reserving(name, base, reset_identity=False)
         return provision.create(LocalHost(host.url), request)
 

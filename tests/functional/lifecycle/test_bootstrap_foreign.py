@@ -20,7 +20,7 @@ from saltext.kvmclone.config import cloud_files
 from saltext.kvmclone.errors import ConfigError, KeyConflict
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.lifecycle import bootstrap
+from saltext.kvmclone.lifecycle.bootstrap_alone import alone
 from saltext.kvmclone.master import enrolment, keys
 from tests.support.debian_guests import Guest, boot, mask, until
 
@@ -176,7 +176,7 @@ def test_a_host_alone_bootstraps_its_clone_and_leaves_the_key_to_be_accepted(
         handle = host.domain(guest.name)
         record = handle.record()
         assert record is not None
-        done = bootstrap.alone(host, handle, record, request, wanted)
+        done = alone(host, handle, record, request, wanted)
         handle.save_record(done.at("enrolled"))
     assert done.minion.fingerprint == wanted.fingerprint
     warning = done.warnings[-1]
@@ -195,4 +195,4 @@ def test_a_host_alone_bootstraps_its_clone_and_leaves_the_key_to_be_accepted(
     assert salt_world.salt(guest.name, "grains.get", "uuid").data == {guest.name: uuid}
 
     with Host(LIBVIRT_URI) as host, pytest.raises(KeyConflict):
-        bootstrap.alone(host.domain(guest.name), replace(done, stage="ready"), request, wanted)
+        alone(host.domain(guest.name), replace(done, stage="ready"), request, wanted)

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from saltext.kvmclone.errors import (
     CreateInProgress,
-    ForeignDomain,
     HostError,
     HostUnreachable,
     NeverConnected,
@@ -46,7 +45,10 @@ from saltext.kvmclone.lifecycle import (
 )
 from saltext.kvmclone.lifecycle import create as apply
 from saltext.kvmclone.lifecycle.adjust import Adjustment
+from saltext.kvmclone.lifecycle.bootstrap_alone import alone
 from saltext.kvmclone.lifecycle.destroy import changed_hands, destroy, examine
+from saltext.kvmclone.lifecycle.record_store import clone_record
+from saltext.kvmclone.lifecycle.wait_for_address import keeps_base_identity
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
@@ -145,7 +147,7 @@ class LocalHost:
     def take_over(self, name: str, token: str, worker: Worker) -> Clone:
         def work(host: Host) -> Clone:
             with processes.turn(name):
-                handle, record = _ours(host, name)
+                handle, record = clone_record(host, name)
                 if record.worker.token != token or record.stage == DESTROYING:
                     raise clone_view.in_progress(record, name, host.commands)
                 record = replace(record, worker=worker, failed="")
@@ -157,7 +159,7 @@ class LocalHost:
     def boot(self, name: str) -> Clone:
         def work(host: Host) -> Clone:
             started = time.monotonic()
-            handle, record = _ours(host, name)
+            handle, record = clone_record(host, name)
             try:
                 handle.start()
             except HostError as error:
@@ -174,7 +176,7 @@ class LocalHost:
     def wait_for_address(self, request: Request, minion: Minion = Minion()) -> Clone:
         def work(host: Host) -> Clone:
             started = time.monotonic()
-            handle, record = _ours(host, request.name)
+            handle, record = clone_record(host, request.name)
             if minion != Minion():
                 record = record_store.save(handle, record, replace(record, minion=minion))
             seen = record
@@ -189,7 +191,7 @@ class LocalHost:
             else:
                 if not record.host_keys:
                     record = replace(record, host_keys=bootstrap.told_host_keys(handle))
-                if _keeps_base_identity(request, record):
+                if keeps_base_identity(request, record):
                     warnings.append(found.not_reset)
             agent = found.agent if found.agent == silent_agent.SILENT else ""
             record = replace(record, address=found.address, agent=agent, warnings=tuple(warnings))
@@ -205,7 +207,7 @@ class LocalHost:
     def bootstrap(self, request: Request, enrolment: Enrolment) -> Clone:
         def work(host: Host) -> Clone:
             started = time.monotonic()
-            handle, record = _ours(host, request.name)
+            handle, record = clone_record(host, request.name)
             record = bootstrap.bootstrap(host, handle, record, request, enrolment)
             enrolled = record.at("enrolled", enrolled=time.monotonic() - started)
             record = record_store.save(handle, record, enrolled)
@@ -221,15 +223,15 @@ class LocalHost:
         """
 
         def work(host: Host) -> Clone:
-            handle, record = _ours(host, request.name)
-            record = bootstrap.alone(host, handle, record, request, enrolment)
+            handle, record = clone_record(host, request.name)
+            record = alone(host, handle, record, request, enrolment)
             return clone_view.clone_of(host, handle, record, self.label)
 
         return self._connected(work)
 
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
         def work(host: Host) -> Clone:
-            handle, record = _ours(host, name)
+            handle, record = clone_record(host, name)
             # Its minion answered from inside: whatever became of its agent, it came up.
             ready = replace(record, minion=minion, agent="").at("ready", **timings)
             record = record_store.save(handle, record, ready)
@@ -239,7 +241,7 @@ class LocalHost:
 
     def keep(self, name: str, token: str, why: str, off: bool) -> Clone:
         def work(host: Host) -> Clone:
-            handle, record = _ours(host, name)
+            handle, record = clone_record(host, name)
             if record.worker.token != token:
                 raise clone_view.in_progress(record, name, host.commands)
             if off:
@@ -280,7 +282,7 @@ class LocalHost:
 
     def power(self, name: str, action: str) -> Clone:
         def work(host: Host) -> Clone:
-            handle, record = _ours(host, name)
+            handle, record = clone_record(host, name)
             unfinished = not (record.complete or record.failed) or record.stage == DESTROYING
             if unfinished and action in ("start", "reboot"):
                 raise clone_view.in_progress(record, name, host.commands)
@@ -310,7 +312,9 @@ class LocalHost:
 
     def show(self, name: str) -> Clone:
         return self._looked(
-            lambda host: clone_view.shown(host, *_ours(host, name), self.label, host.commands)
+            lambda host: clone_view.shown(
+                host, *clone_record(host, name), self.label, host.commands
+            )
         )
 
     def adjust(self, request: Request, dry: bool) -> Adjustment:
@@ -322,7 +326,7 @@ class LocalHost:
         """
 
         def work(host: Host) -> Adjustment:
-            handle, record = _ours(host, request.name)
+            handle, record = clone_record(host, request.name)
             if record.failed or record.stage == DESTROYING or not record.complete:
                 clone_view.refuse_existing(host, request.name, self.label)
             found = adjust.compare(host, handle, record, request, host.commands)
@@ -336,7 +340,7 @@ class LocalHost:
         """Return what the next start of a running clone changes, and a sentence that tells it."""
 
         def work(host: Host) -> dict[str, Any]:
-            waiting = clone_view.pending_changes(_ours(host, name)[0])
+            waiting = clone_view.pending_changes(clone_record(host, name)[0])
             note = pending_changes.sentence(name, waiting, host.commands) if waiting else ""
             return {"changes": waiting, "note": note}
 
@@ -368,7 +372,7 @@ class LocalHost:
         """
 
         def work(host: Host) -> str:
-            handle, record = _ours(host, name)
+            handle, record = clone_record(host, name)
             request = Request(
                 name=name,
                 base_domain=record.base,
@@ -407,32 +411,9 @@ class LocalHost:
     def adopt(self, name: str, base_domain: str = "") -> Clone:
         def work(host: Host) -> Clone:
             adopt.adopt(host, name, base_domain)
-            return clone_view.shown(host, *_ours(host, name), self.label)
+            return clone_view.shown(host, *clone_record(host, name), self.label)
 
         return self._connected(work)
 
     def unprotect(self, base_domain: str) -> list[str]:
         return self._connected(lambda host: protect.unprotect(host, host.domain(base_domain)))
-
-
-def _ours(host: Host, name: str) -> tuple[DomainHandle, Record]:
-    """
-    A clone and its record.
-
-    :raises NotFound: There is no such domain.
-    :raises ForeignDomain: There is, and it is not ours.
-    """
-    handle = host.domain(name)
-    record = handle.record()
-    if record is None:
-        raise ForeignDomain(
-            f"'{name}' exists and was not made by kvm_clone; it is left alone.",
-            f"Handle it with virsh: {host.commands.virsh('dominfo', name)}",
-        )
-    return handle, record
-
-
-def _keeps_base_identity(request: Request, record: Record) -> bool:
-    """Whether nothing later in this create can still reset the identity."""
-    bootstraps = request.deploy.enabled and request.deploy.bootstrap != "none"
-    return request.reset_identity and record.identity != "reset" and not bootstraps

@@ -14,8 +14,6 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
@@ -37,6 +35,7 @@ from saltext.kvmclone.hosts import rollback
 from saltext.kvmclone.hosts.gc import life_of
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.hosts.master_side import KeyPair, MasterSide
+from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone, clone_from_dict
 from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.record import (
@@ -61,32 +60,6 @@ PAUSE = 0.5
 
 #: How much longer than for an address this one waits for a create of the same name, seconds.
 OTHERS_PATIENCE = 600.0
-
-#: Told of every stage that is reached: the stage, the seconds it took, the clone so far.
-Watcher = Callable[[str, float, Clone], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """
-    How a create ended.
-
-    :param stage: The last stage that was reached, ``""`` before the first.
-    :param clone: The clone as last seen; None where none was made.
-    :param error: What went wrong; None for success.
-    """
-
-    name: str
-    stage: str
-    clone: Clone | None = None
-    error: KvmCloneError | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """CLONE, with the error and the stage reached where it failed."""
-        answer = self.clone.as_dict() if self.clone else {"name": self.name}
-        if self.error is not None:
-            answer = {**answer, "stage": self.stage, "error": self.error.as_dict()}
-        return answer
 
 
 def _silent(_stage: str, _elapsed: float, _clone: Clone) -> None:

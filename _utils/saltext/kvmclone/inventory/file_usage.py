@@ -16,6 +16,13 @@ from typing import Any
 
 from saltext.kvmclone.system import filesystems
 
+#: The format of an image that no description tells.
+UNKNOWN = "unknown"
+
+
+#: Pools that are a folder of image files.
+FOLDER_POOLS = ("dir", "fs", "netfs", "vstorage")
+
 #: A file, whatever it is called: device and inode of a file, number of a block device, else
 #: (remote, or not there) its path.
 Identity = tuple[str, int, int] | str

@@ -8,7 +8,6 @@ backing chains, all folders of storage pools, active or not. Reads only.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +22,8 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import snapshots
 from saltext.kvmclone.inventory.file_usage import (
+    FOLDER_POOLS,
+    UNKNOWN,
     Census,
     Claim,
     Identity,
@@ -37,16 +38,6 @@ from saltext.kvmclone.model.derived_files import Machines
 from saltext.kvmclone.model.record import WANTED
 from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.system import backing_files
-
-#: The format of an image that no description tells.
-UNKNOWN = "unknown"
-
-#: Pools that are a folder of image files.
-FOLDER_POOLS = ("dir", "fs", "netfs", "vstorage")
-
-#: What a definition hands to QEMU word by word, and the paths in one such word.
-_ARGUMENT = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
-_PATH = re.compile(r"/[^,\"']+")
 
 
 def take(host: Host) -> Census:
@@ -189,21 +180,10 @@ class _Gathering:
         """Paths in one description, with the image format where it is a disk's."""
         for disk in root.iter("disk"):
             yield from self._disk(disk, domain)
-        for tag in ("loader", "kernel", "initrd", "dtb", "nvram"):
-            for element in root.iter(tag):
-                source = element.find("source")
-                path = source.get("file", "") if source is not None else element.text or ""
-                if path.strip().startswith("/"):
-                    yield path.strip(), ""
-                if element.get("template"):
-                    yield element.get("template", ""), ""
-        for element in root.iterfind(".//devices/memory/source/path"):
-            yield (element.text or "").strip(), ""
-        for path in snapshots.memory_files(root):
+        for path in (*domain_xml.plain_files(root), *snapshots.memory_files(root)):
             yield path, ""
-        for element in root.iter(_ARGUMENT):  # -drive file=…, or JSON
-            for path in _PATH.findall(element.get("value", "")):
-                yield path, UNKNOWN if self.local and os.path.isfile(path) else ""
+        for path in domain_xml.argument_paths(root):
+            yield path, UNKNOWN if self.local and os.path.isfile(path) else ""
 
     def _disk(self, disk: etree._Element, domain: str) -> Iterator[tuple[str, str]]:
         """

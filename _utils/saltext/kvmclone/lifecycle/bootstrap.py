@@ -17,9 +17,7 @@ from dataclasses import replace
 from saltext.kvmclone.errors import (
     ChannelError,
     CommandFailed,
-    ConfigError,
     GuestStopped,
-    KeyConflict,
     LoginFailed,
     WrongGuest,
 )
@@ -32,7 +30,7 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.events import Watch
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.interrupts import pause
-from saltext.kvmclone.inventory import clone_view, silent_agent
+from saltext.kvmclone.inventory import silent_agent
 from saltext.kvmclone.lifecycle import record_store, ssh_trust, wait_for_address
 from saltext.kvmclone.lifecycle.ssh_trust import FirstContact
 from saltext.kvmclone.model import domain_xml
@@ -93,53 +91,6 @@ def told_host_keys(handle: DomainHandle) -> tuple[str, ...]:
     if not handle.agent_connected():
         return ()
     return tuple(key.line for key in hostkeys.over_agent(AgentChannel(handle.agent)))
-
-
-def alone(
-    host: Host, handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment
-) -> Record:
-    """
-    The same on a KVM host by itself, for a clone that exists: nobody accepts its key.
-
-    :param enrolment: As :func:`.enrolment.on_this_host` makes it.
-    :raises ConfigError: There is nothing to do.
-    :raises GuestStopped: It does not run.
-    :raises CreateInProgress: Somebody is at work on it.
-    :raises KeyConflict: It is a minion already that has answered its master.
-    """
-    name = handle.name
-    if request.deploy.bootstrap == "none":
-        raise ConfigError(
-            f"The configuration of '{name}' says 'bootstrap: none', so there is nothing to do.",
-            f"Say how: {handle.connection.commands.on_host('bootstrap', name, 'bootstrap=auto')}",
-        )
-    if not record.complete and not record.failed:
-        raise clone_view.in_progress(record, name, handle.connection.commands)
-    if record.stage == "ready":
-        raise KeyConflict(
-            f"'{name}' is already the minion '{record.minion.id}' of a master that knows its key.",
-            "A new key would lock it out. For a new start make it anew: "
-            f"{handle.connection.commands.clone('destroy', name)}",
-        )
-    state = handle.state()
-    if state != "running":
-        raise GuestStopped(
-            f"'{name}' is {state}, so nothing can be put into it.",
-            f"Start it: {handle.connection.commands.clone('start', name)}",
-        )
-    request = replace(request, ip_source=record.ip_source, pick=record.pick)
-    record = bootstrap(host, handle, record, request, enrolment)
-    done = record
-    if record.failed:
-        # Kept for somebody to look at; with its minion it is complete, and nobody's leftover.
-        done = replace(record, failed="", goal="enrolled").at("enrolled")
-    master = enrolment.minion_config.get("master")
-    accept = (
-        f"No master has accepted the key of '{enrolment.minion_id}' yet. On {master}: "
-        f"salt-key -f {enrolment.minion_id} must show {enrolment.fingerprint}; then "
-        f"salt-key -a {enrolment.minion_id}"
-    )
-    return record_store.save(handle, record, replace(done, warnings=(*done.warnings, accept)))
 
 
 class _Bootstrap:

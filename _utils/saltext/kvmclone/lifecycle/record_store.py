@@ -12,10 +12,18 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 
-from saltext.kvmclone.errors import HostError, NotFound, absent
+from saltext.kvmclone.errors import (
+    ForeignDomain,
+    HostError,
+    NotFound,
+    absent,
+)
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
-from saltext.kvmclone.inventory import clone_view
+from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.inventory import (
+    clone_view,
+)
 from saltext.kvmclone.model.record import DESTROYING, Record, merged
 from saltext.kvmclone.system import processes
 
@@ -64,3 +72,20 @@ def current(handle: DomainHandle, mine: Record) -> Record:
     if others or (now.stage == DESTROYING and mine.stage != DESTROYING):
         raise clone_view.in_progress(now, handle.name, handle.connection.commands)
     return now
+
+
+def clone_record(host: Host, name: str) -> tuple[DomainHandle, Record]:
+    """
+    Return a clone and its record.
+
+    :raises NotFound: There is no such domain.
+    :raises ForeignDomain: There is, and it is not ours.
+    """
+    handle = host.domain(name)
+    record = handle.record()
+    if record is None:
+        raise ForeignDomain(
+            f"'{name}' exists and was not made by kvm_clone; it is left alone.",
+            f"Handle it with virsh: {host.commands.virsh('dominfo', name)}",
+        )
+    return handle, record

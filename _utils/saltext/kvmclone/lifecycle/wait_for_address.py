@@ -33,7 +33,7 @@ from saltext.kvmclone.inventory.silent_agent import SILENT
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.cloud_seed import KEEP, OUT, OWN
 from saltext.kvmclone.model.domain_xml import AGENT_CHANNEL, Domain
-from saltext.kvmclone.model.record import Reservation
+from saltext.kvmclone.model.record import Record, Reservation
 from saltext.kvmclone.model.request import Request
 
 log = logging.getLogger(__name__)
@@ -354,3 +354,9 @@ def _stopped(handle: DomainHandle, state: str) -> GuestStopped:
         f"'{handle.name}' is {state}: the guest stopped while we waited for its address.",
         f"Watch it boot: virsh -c {handle.connection.url} start {handle.name} --console",
     )
+
+
+def keeps_base_identity(request: Request, record: Record) -> bool:
+    """Whether nothing later in this create can still reset the identity."""
+    bootstraps = request.deploy.enabled and request.deploy.bootstrap != "none"
+    return request.reset_identity and record.identity != "reset" and not bootstraps

@@ -29,7 +29,7 @@ from saltext.kvmclone.hosts import gc as collect
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.hosts.provision import Outcome
+from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.master import at_once, drawing, progress
 from saltext.kvmclone.master.all_hosts import AllHosts, with_failures
 from saltext.kvmclone.master.enrolment import Enroller, OnReady
@@ -355,7 +355,7 @@ class Master:
 
     # --- telling ----------------------------------------------------------------------
 
-    def _watcher(self, request: Request) -> provision.Watcher:
+    def _watcher(self, request: Request) -> Watcher:
         def watch(stage: str, elapsed: float, clone: Clone) -> None:
             self._fire(request.name, stage, request.profile, clone.host, elapsed)
             progress.progress(request.name, stage, elapsed, clone)

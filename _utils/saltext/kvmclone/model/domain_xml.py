@@ -8,6 +8,8 @@ Pure: lxml only. Nothing here decides; :mod:`.rewrite` changes the XML and
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lxml import etree
@@ -16,6 +18,11 @@ from saltext.kvmclone.model import derived_files
 from saltext.kvmclone.model.libvirt_xml import bytes_of, number, parse, text
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
+
+
+#: What a definition hands to QEMU word by word, and the paths in one such word.
+_ARGUMENT = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
+_ARGUMENT_PATH = re.compile(r"/[^,\"']+")
 
 
 @dataclass(frozen=True)
@@ -325,3 +332,23 @@ def _nvram(root: etree._Element, stores: str) -> Nvram | None:
 
 #: What may name the format of the store.
 _FIRMWARE = ("loader", "nvram")
+
+
+def plain_files(root: etree._Element) -> Iterator[str]:
+    """Yield the files of a description that are no disk's: firmware, kernel, memory."""
+    for tag in ("loader", "kernel", "initrd", "dtb", "nvram"):
+        for element in root.iter(tag):
+            source = element.find("source")
+            path = source.get("file", "") if source is not None else element.text or ""
+            if path.strip().startswith("/"):
+                yield path.strip()
+            if element.get("template"):
+                yield element.get("template", "")
+    for element in root.iterfind(".//devices/memory/source/path"):
+        yield (element.text or "").strip()
+
+
+def argument_paths(root: etree._Element) -> Iterator[str]:
+    """Yield the paths in what a description hands to QEMU word by word, as text or as JSON."""
+    for element in root.iter(_ARGUMENT):
+        yield from _ARGUMENT_PATH.findall(element.get("value", ""))

@@ -1,0 +1,68 @@
+"""
+Put a minion into a clone on its KVM host alone: its key waits for the master to accept it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from saltext.kvmclone.errors import (
+    ConfigError,
+    GuestStopped,
+    KeyConflict,
+)
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.inventory import clone_view
+from saltext.kvmclone.lifecycle import record_store
+from saltext.kvmclone.lifecycle.bootstrap import bootstrap
+from saltext.kvmclone.model.enrolment import Enrolment
+from saltext.kvmclone.model.record import Record
+from saltext.kvmclone.model.request import Request
+
+
+def alone(
+    host: Host, handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment
+) -> Record:
+    """
+    The same on a KVM host by itself, for a clone that exists: nobody accepts its key.
+
+    :param enrolment: As :func:`.enrolment.on_this_host` makes it.
+    :raises ConfigError: There is nothing to do.
+    :raises GuestStopped: It does not run.
+    :raises CreateInProgress: Somebody is at work on it.
+    :raises KeyConflict: It is a minion already that has answered its master.
+    """
+    name = handle.name
+    if request.deploy.bootstrap == "none":
+        raise ConfigError(
+            f"The configuration of '{name}' says 'bootstrap: none', so there is nothing to do.",
+            f"Say how: {handle.connection.commands.on_host('bootstrap', name, 'bootstrap=auto')}",
+        )
+    if not record.complete and not record.failed:
+        raise clone_view.in_progress(record, name, handle.connection.commands)
+    if record.stage == "ready":
+        raise KeyConflict(
+            f"'{name}' is already the minion '{record.minion.id}' of a master that knows its key.",
+            "A new key would lock it out. For a new start make it anew: "
+            f"{handle.connection.commands.clone('destroy', name)}",
+        )
+    state = handle.state()
+    if state != "running":
+        raise GuestStopped(
+            f"'{name}' is {state}, so nothing can be put into it.",
+            f"Start it: {handle.connection.commands.clone('start', name)}",
+        )
+    request = replace(request, ip_source=record.ip_source, pick=record.pick)
+    record = bootstrap(host, handle, record, request, enrolment)
+    done = record
+    if record.failed:
+        # Kept for somebody to look at; with its minion it is complete, and nobody's leftover.
+        done = replace(record, failed="", goal="enrolled").at("enrolled")
+    master = enrolment.minion_config.get("master")
+    accept = (
+        f"No master has accepted the key of '{enrolment.minion_id}' yet. On {master}: "
+        f"salt-key -f {enrolment.minion_id} must show {enrolment.fingerprint}; then "
+        f"salt-key -a {enrolment.minion_id}"
+    )
+    return record_store.save(handle, record, replace(done, warnings=(*done.warnings, accept)))
