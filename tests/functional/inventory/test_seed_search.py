@@ -104,7 +104,7 @@ def test_a_seed_inside_the_image_is_refused(world: World, either: LocalHost) -> 
         (inside / file).write_text("#cloud-config\n")
     size = f"{disk.stat().st_size >> 20}M"
     disk.unlink()
-    root = inside.parents[5]
+    root = inside.parents[4]
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, disk, size], check=True)
     subprocess.run(["rm", "-r", root], check=True)
     world.refresh()

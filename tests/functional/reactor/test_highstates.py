@@ -31,7 +31,7 @@ class World:
         self.finish(True)
         monkeypatch.setattr(intake, "start_worker", lambda _opts: True)
         monkeypatch.setattr(queries, "publish", self._publish)
-        monkeypatch.setattr(handlers.telling, "fire", lambda *_about: None)
+        monkeypatch.setattr(handlers.progress, "fire", lambda *_about: None)
         monkeypatch.setattr(Answering, "_clones_of", lambda _self, who: [self.clones[who]])
 
     def write(self, policy: Any) -> None:

@@ -31,7 +31,7 @@ class Handle:
 
     fault: Exception | None = None
     name: str = "web1"
-    host: Host = field(default_factory=Host)
+    connection: Host = field(default_factory=Host)
     asked: int = 0
 
     def agent(self, request: dict[str, Any], timeout: float) -> Any:

@@ -8,9 +8,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltext.kvmclone.model import libvirt_xml
-from saltext.kvmclone.model import record as ownership
-from saltext.kvmclone.model.record import BaseDisk, Minion, Record, Volume, Worker
+from saltext.kvmclone.model import libvirt_xml, record_xml
+from saltext.kvmclone.model.record import STAGES, BaseDisk, Minion, Record, Volume, Worker, merged
 
 UUID = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 WORD = st.text(string.printable.strip() + " äß<&\"'", max_size=20).map(str.strip)
@@ -23,7 +22,7 @@ RECORDS = st.builds(
     base_uuid=WORD,
     strategy=st.sampled_from(["full", "quick"]),
     profile=WORD,
-    stage=st.sampled_from(ownership.STAGES),
+    stage=st.sampled_from(STAGES),
     request=WORD,
     created=SECONDS,
     expires=SECONDS,
@@ -38,30 +37,30 @@ RECORDS = st.builds(
     volumes=st.lists(st.builds(Volume, WORD, WORD, WORD, WORD), max_size=3).map(tuple),
     tags=st.lists(WORD.filter(bool), max_size=3).map(tuple),
     warnings=st.lists(WORD.filter(bool), max_size=3).map(tuple),
-    timings=st.dictionaries(st.sampled_from(ownership.STAGES), SECONDS),
+    timings=st.dictionaries(st.sampled_from(STAGES), SECONDS),
 )
 
 
 @given(record=RECORDS)
 def test_a_record_is_read_back_as_it_was_written(record: Record) -> None:
-    assert ownership.from_xml(ownership.to_xml(record), UUID) == record
+    assert record_xml.from_xml(record_xml.to_xml(record), UUID) == record
 
 
 @given(record=RECORDS)
 def test_a_record_in_a_definition_is_read_back_as_it_was_written(record: Record) -> None:
     root = libvirt_xml.parse(f"<domain><name>x</name><uuid>{UUID}</uuid></domain>")
-    ownership.embed(root, record)
+    record_xml.embed(root, record)
     again = libvirt_xml.parse(libvirt_xml.serialize(root))
-    assert ownership.from_definition(again) == record
+    assert record_xml.from_definition(again) == record
 
 
 def test_a_copied_record_does_not_count_in_the_copy() -> None:
     record = Record(uuid=UUID, base="base", base_uuid="x", strategy="quick")
     other = "00000000-0000-4000-8000-000000000000"
-    assert ownership.from_xml(ownership.to_xml(record), other) is None
+    assert record_xml.from_xml(record_xml.to_xml(record), other) is None
     root = libvirt_xml.parse(f"<domain><name>copy</name><uuid>{other}</uuid></domain>")
-    ownership.embed(root, record)
-    assert ownership.from_definition(root) is None
+    record_xml.embed(root, record)
+    assert record_xml.from_definition(root) is None
 
 
 def test_only_listed_files_are_owned() -> None:
@@ -73,27 +72,27 @@ def test_only_listed_files_are_owned() -> None:
 
 @given(seen=RECORDS, mine=RECORDS)
 def test_where_nobody_else_wrote_a_record_is_simply_written(seen: Record, mine: Record) -> None:
-    forward = max(seen.stage, mine.stage, key=ownership.STAGES.index)
-    merged = ownership.merged(seen, mine, seen)
-    assert replace(merged, warnings=(), timings={}, stage="") == replace(
+    forward = max(seen.stage, mine.stage, key=STAGES.index)
+    found = merged(seen, mine, seen)
+    assert replace(found, warnings=(), timings={}, stage="") == replace(
         mine, warnings=(), timings={}, stage=""
     )
-    assert merged.stage == forward
-    assert set(merged.warnings) == {*seen.warnings, *mine.warnings}
-    assert merged.timings == {**seen.timings, **mine.timings}
+    assert found.stage == forward
+    assert set(found.warnings) == {*seen.warnings, *mine.warnings}
+    assert found.timings == {**seen.timings, **mine.timings}
 
 
 @given(seen=RECORDS, now=RECORDS)
 def test_a_piece_of_work_that_found_nothing_changes_nothing(seen: Record, now: Record) -> None:
-    assert ownership.merged(seen, seen, now) == now
+    assert merged(seen, seen, now) == now
 
 
 def test_what_two_wrote_is_both_there() -> None:
     seen = Record(uuid=UUID, base="base", base_uuid="x", strategy="quick", warnings=("old",))
     mine = replace(seen, address="192.0.2.7", warnings=("old", "mine")).at("addressed", booted=1.0)
     now = replace(seen, tags=("new",), warnings=("old", "theirs")).at("ready", ready=2.0)
-    merged = ownership.merged(seen, mine, now)
-    assert merged == replace(
+    found = merged(seen, mine, now)
+    assert found == replace(
         now,
         address="192.0.2.7",
         warnings=("old", "theirs", "mine"),
@@ -108,7 +107,7 @@ def test_whatever_a_guest_says_the_record_can_be_written(said: str, cut: int) ->
         uuid=UUID, base=said, base_uuid="x", strategy="quick", failed=said, warnings=(said,),
         minion=Minion(id="web1", version=said), host_keys=(said,),
     )  # fmt: skip
-    again = ownership.from_xml(ownership.to_xml(record), UUID)
+    again = record_xml.from_xml(record_xml.to_xml(record), UUID)
     assert again is not None
-    assert again.failed == ownership.written(said)
-    assert ownership.written(again.failed) == again.failed
+    assert again.failed == record_xml.written(said)
+    assert record_xml.written(again.failed) == again.failed
