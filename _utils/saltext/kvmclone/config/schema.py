@@ -1,8 +1,8 @@
 """
 Every key of a provider or profile, and what becomes of it.
 
-Pure; a table. It holds the keys that CONTRACT.md promises and every other key that
-salt-cloud (3006 to 3008) reads for a machine, so that a configuration written for salt-cloud meets
+Pure; a table. It holds the keys that docs/configuration.md promises and every other key
+that salt-cloud (3006 to 3008) reads for a machine, so that a configuration written for salt-cloud meets
 no unknown key here. Read it through :data:`saltext.kvmclone.config.catalogue.KEYS`.
 """
 

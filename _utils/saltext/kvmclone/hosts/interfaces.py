@@ -106,7 +106,7 @@ class KvmHost(Protocol):
         """
 
     def tree(self) -> dict[str, Any]:
-        """Bases with their clones, as ``tree`` of CONTRACT.md."""
+        """Return the bases with their clones; see ``tree`` in docs/answers.md."""
 
     def bases(self) -> list[dict[str, Any]]:
         """The machines that are no clones of ours, and could be cloned; see :mod:`.lineage`."""
