@@ -1,7 +1,7 @@
 """
 :class:`KvmHost`, what can be done with clones on one KVM host, each as one call.
 
-The interface that every door and the pipeline speak; :class:`.local.LocalHost` is it
+The interface that every door and :mod:`.provision` speak; :class:`.local.LocalHost` is it
 over a libvirt connection, :class:`.remote.RemoteHost` over Salt jobs.
 """
 

@@ -1,7 +1,7 @@
 """
 libvirt's numbers by name: the errors that somebody branches on, and a domain's states.
 
-Pure, so that rooms that never import libvirt can tell its errors apart.
+Pure, so that modules that never import libvirt can tell its errors apart.
 """
 
 from __future__ import annotations
