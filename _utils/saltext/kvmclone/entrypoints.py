@@ -91,7 +91,7 @@ def names_given(several: Iterable[Any], names: Any = None, name: Any = None) -> 
 
 
 def clones(outcomes: Iterable[Outcome]) -> Answer:
-    """``{"clones": {NAME: CLONE}, "retcode"}``; CONTRACT.md, shapes of answers."""
+    """Return ``{"clones": {NAME: CLONE}, "retcode"}``; see docs/answers.md."""
     outcomes = list(outcomes)
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     interrupted = any(isinstance(error, Interrupted) for error in failed)

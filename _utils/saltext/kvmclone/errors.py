@@ -35,7 +35,7 @@ class KvmCloneError(Exception):
         return type(self).__name__
 
     def as_dict(self) -> dict[str, Any]:
-        """The shape that CONTRACT.md fixes for an ``error``."""
+        """Return the shape of an ``error``; see docs/answers.md."""
         return {"type": self.type, "message": self.message, "hint": self.hint}
 
     def __str__(self) -> str:

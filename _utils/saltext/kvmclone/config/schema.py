@@ -1,9 +1,10 @@
 """
 Every key of a provider or profile, and what becomes of it.
 
-Pure; a table. It holds the keys that CONTRACT.md promises and every other key that
-salt-cloud (3006 to 3008) reads for a machine, so that a configuration written for salt-cloud meets
-no unknown key here. Read it through :data:`saltext.kvmclone.config.catalogue.KEYS`.
+Pure; a table. It holds the keys that docs/configuration.md promises and every other key
+that salt-cloud (3006 to 3008) reads for a machine, so that a configuration written for
+salt-cloud meets no unknown key here. Read it through
+:data:`saltext.kvmclone.config.catalogue.KEYS`.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ TABLE: tuple[Key, ...] = (
     _honoured("ttl", value_types.DURATION, SECTIONS),
     _honoured("disks", value_types.mapping_of("disk", _DISK), SECTIONS),
     _honoured("networks", value_types.list_of(_NETWORK), SECTIONS),
-    # A word, or contents: only the latter are secret, and checks.py tells them apart.
+    # A word, or contents: only the latter are secret, and validate.py tells them apart.
     Key("seed", Fate.HONOURED, value_types.SEED, SECTIONS, visible=False),
     _honoured("protect", value_types.BOOLEAN, SECTIONS),
     _honoured("on_failure", value_types.choice("destroy", "stop", "keep"), SECTIONS),
@@ -177,8 +178,8 @@ TABLE: tuple[Key, ...] = (
     _honoured("tty", value_types.BOOLEAN),
     _secret("password"),
     _secret("sudo_password"),
-    # A path on the master, or the key itself: only the latter is a secret, and config.py
-    # tells them apart.
+    # A path on the master, or the key itself: only the latter is a secret, and
+    # validate.py tells them apart.
     Key("private_key", Fate.HONOURED, value_types.TEXT, visible=False),
     _secret("private_key_passphrase"),
     _honoured("ssh_agent", value_types.BOOLEAN),

@@ -85,7 +85,7 @@ class LoginStrategy(AuthStrategy):
 
 
 def _require_refusal(transport: paramiko.Transport, exc: Exception) -> None:
-    """Raise :class:`NotReady` where a login failed for another reason than what was shown."""
+    """Raise :class:`.ssh_transport.NotReady` unless the guest really refused the login."""
     # Not get_banner(), which forgets it together with the connection.
     banner = getattr(transport.auth_handler, "banner", None) or b""
     text = banner.decode("utf-8", "replace") if isinstance(banner, bytes) else str(banner)

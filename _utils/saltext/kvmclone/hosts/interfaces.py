@@ -1,7 +1,7 @@
 """
 :class:`KvmHost`, what can be done with clones on one KVM host, each as one call.
 
-The interface that every door and the pipeline speak; :class:`.local.LocalHost` is it
+The interface that every door and :mod:`.provision` speak; :class:`.local.LocalHost` is it
 over a libvirt connection, :class:`.remote.RemoteHost` over Salt jobs.
 """
 
@@ -106,7 +106,7 @@ class KvmHost(Protocol):
         """
 
     def tree(self) -> dict[str, Any]:
-        """Bases with their clones, as ``tree`` of CONTRACT.md."""
+        """Return the bases with their clones; see ``tree`` in docs/answers.md."""
 
     def bases(self) -> list[dict[str, Any]]:
         """The machines that are no clones of ours, and could be cloned; see :mod:`.lineage`."""

@@ -66,7 +66,7 @@ log = logging.getLogger(__name__)
 
 class LocalHost:
     """
-    :class:`KvmHost` over a libvirt connection.
+    :class:`.interfaces.KvmHost` over a libvirt connection.
 
     :param url: libvirt URI.
     :param label: What CLONE calls the host: its minion id; empty for its own host name.

@@ -1,7 +1,7 @@
 """
 :class:`MasterSide`, what only a master can do for a new minion.
 
-The interface that the pipeline speaks; :class:`.enrolment.Enroller` is it for a create by the
+The interface that :mod:`.provision` speaks; :class:`.enrolment.Enroller` is it for a create by the
 runner, and salt-cloud's core has a part of the work done before it asks (see :mod:`.cloud_driver`).
 """
 

@@ -33,7 +33,7 @@ def serve(
     opts: Mapping[str, Any], operation: str, arguments: Mapping[str, Any], url: str
 ) -> dict[str, Any]:
     """
-    Do on this host what a :class:`RemoteHost` asks.
+    Do on this host what a :class:`.master.remote.RemoteHost` asks.
 
     :param opts: This minion's configuration.
     :param operation: A method of :class:`.interfaces.KvmHost`.

@@ -1,7 +1,7 @@
 """
 libvirt's numbers by name: the errors that somebody branches on, and a domain's states.
 
-Pure, so that rooms that never import libvirt can tell its errors apart.
+Pure, so that modules that never import libvirt can tell its errors apart.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ ADDRESSES_FROM_LEASES = 0
 ADDRESSES_FROM_ARP = 2
 IPV4 = 0
 
-#: ``virDomainState`` in the words of CONTRACT.md; a guest that is still shutting down runs.
+#: ``virDomainState`` in the words of docs/answers.md; a guest that is still shutting down runs.
 STATES = {
     0: "running",
     1: "running",

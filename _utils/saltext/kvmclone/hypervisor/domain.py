@@ -105,7 +105,7 @@ class DomainHandle:
         return str(self.connection.call(self.raw.XMLDesc, 0))
 
     def state(self) -> str:
-        """libvirt's state in the words of CONTRACT.md."""
+        """Return libvirt's state in the words of docs/answers.md."""
         return STATES.get(self.connection.call(self.raw.state)[0], "running")
 
     def is_saved(self) -> bool:

@@ -83,7 +83,7 @@ class Host(Connection):
     def define(self, xml: str, validate: bool) -> DomainHandle:
         """
         Define a domain. A name that is taken under another uuid fails with
-        :data:`OPERATION_FAILED`, so that a definition also serves as the lock on its name.
+        :data:`.constants.OPERATION_FAILED`, so a definition also serves as the lock on its name.
 
         :param validate: Hold the XML against libvirt's schema first.
         """

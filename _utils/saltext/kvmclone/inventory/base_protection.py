@@ -57,7 +57,7 @@ def protection(host: Host, base: DomainHandle) -> Protection | None:
 
 
 def held_for(host: Host, record: Record) -> str:
-    """Name of the base that :func:`withdraw` would make writable again; empty for none."""
+    """Name of the base that :func:`.protect.withdraw` would make writable again; empty for none."""
     base, mark = _held(host, record)
     alone = base is not None and mark is not None and mark.holders == (record.uuid,)
     return base.name if base is not None and alone else ""

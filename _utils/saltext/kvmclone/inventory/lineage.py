@@ -1,7 +1,7 @@
 """
 Where clones come from: every base with the clones made from it, and theirs in turn.
 
-Reads only. The shape is fixed in CONTRACT.md (``tree``); :mod:`.drawing` draws it.
+Reads only. For the shape see docs/answers.md (``tree``); :mod:`.drawing` draws it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Tree:
     bases: dict[str, TreeBase]
 
     def as_dict(self) -> dict[str, Any]:
-        """``{"bases": …}`` of CONTRACT.md."""
+        """Return ``{"bases": …}``; see docs/answers.md."""
         return {"bases": {name: base.as_dict() for name, base in self.bases.items()}}
 
 

@@ -280,7 +280,7 @@ def _state_of(base: DomainHandle) -> str:
 def _undo(host: Host, journal: _Journal, error: BaseException) -> None:
     """
     Take back what an unfinished apply made. What cannot be taken back keeps the definition,
-    and with it the journal, for :func:`dismantle.destroy`; ``error`` then says so.
+    and with it the journal, for :func:`.destroy.destroy`; ``error`` then says so.
     """
     name = journal.handle.name
     try:

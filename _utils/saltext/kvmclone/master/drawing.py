@@ -13,7 +13,7 @@ def draw(tree: dict[str, Any]) -> str:
     """
     Draw a tree.
 
-    :param tree: ``{"bases": …}`` as CONTRACT.md fixes it; keys that are missing are left out
+    :param tree: ``{"bases": …}``, see docs/answers.md; keys that are missing are left out
         of the drawing.
     :return: Lines of text, without a newline at the end.
     """

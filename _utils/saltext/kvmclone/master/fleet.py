@@ -1,9 +1,9 @@
 """
 The master's side of everything: which hosts there are, where a clone is, many at once.
 
-The runner and the salt-cloud driver are thin doors over this room. It reads the
+The runner and the salt-cloud driver are thin doors over this module. It reads the
 configuration once, speaks to hosts through :class:`.interfaces.KvmHost`, and answers
-with :class:`.provision.Outcome`.
+with :class:`.outcome.Outcome`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Asking the new minion whether it is there, and whether it is the machine that we made.
 
-``ready`` rests on this room: the minion that holds *our* key answered ``test.version``,
+``ready`` rests on this module: the minion that holds *our* key answered ``test.version``,
 and its ``uuid`` grain is the domain's.
 """
 

@@ -1,5 +1,5 @@
 """
-CLONE: what every door answers with about one clone. The shape is fixed in CONTRACT.md.
+CLONE: what every door answers with about one clone. See docs/answers.md.
 
 Pure. Doors call :meth:`Clone.as_dict`; nothing inside the library passes the plain form.
 """
@@ -46,7 +46,7 @@ class CloneDisk:
 @dataclass(frozen=True)
 class Clone:
     """
-    One clone, with the fields of CLONE in CONTRACT.md. Times are seconds.
+    One clone, with the fields of CLONE in docs/answers.md. Times are seconds.
 
     :param host: What the host is called: its minion id, or its own host name.
     :param state: libvirt's, in the words of :data:`.constants.STATES`.

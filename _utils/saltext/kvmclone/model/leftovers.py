@@ -21,7 +21,7 @@ KEPT = "kept"
 @dataclass(frozen=True)
 class Leftover:
     """
-    One thing that may be removed; see ``gc`` in CONTRACT.md.
+    One thing that may be removed; see ``gc`` in docs/answers.md.
 
     :param name: The clone that it belongs to.
     :param kind: ``domain``, ``volume``, ``nvram``, ``dhcp host``, ``protection`` or ``key``;
@@ -38,7 +38,7 @@ class Leftover:
     removed: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """As CONTRACT.md fixes it."""
+        """Return the plain form; see docs/answers.md."""
         return dataclasses.asdict(self)
 
     @property

@@ -144,7 +144,7 @@ def work_from_dict(data: dict[str, Any]) -> Work:
 
 @dataclass(frozen=True)
 class Minion:
-    """The minion on the clone, as far as it was enrolled; see CLONE in CONTRACT.md."""
+    """The minion on the clone, as far as it was enrolled; see CLONE in docs/answers.md."""
 
     id: str = ""
     version: str = ""

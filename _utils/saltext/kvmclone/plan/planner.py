@@ -113,7 +113,7 @@ class ClonePlan:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """PLAN, as CONTRACT.md fixes it, without secrets and with generated values masked."""
+        """Return PLAN (see docs/answers.md), without secrets and with generated values masked."""
         plain = {
             "name": self.request.name,
             "base": self.base,

@@ -208,7 +208,7 @@ def _source_of(element: etree._Element) -> str | None:
 def _new_source(element: etree._Element, path: str) -> None:
     """One file and nothing else: labels, reservations, cookies and slices were the old one's."""
     source = element.find("source")
-    assert source is not None, "plan.py never gives a new file to an empty drive"
+    assert source is not None, "a plan never gives a new file to an empty drive"
     tail = source.tail
     for attribute in list(source.attrib):
         drop(source, str(attribute))
