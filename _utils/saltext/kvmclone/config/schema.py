@@ -17,7 +17,7 @@ from saltext.kvmclone.config.value_types import Kind
 
 
 class Fate(Enum):
-    """What becomes of a key."""
+    """The ways to treat a key."""
 
     HONOURED = "honoured"
     #: Belongs to a later stage: checked and carried along; the plan refuses it by name.
@@ -29,7 +29,7 @@ class Fate(Enum):
 
 
 class Place(Enum):
-    """Where a key may be written."""
+    """The places where a key may be written."""
 
     PROVIDER = "a provider"
     PROFILE = "a profile"
@@ -157,7 +157,7 @@ TABLE: tuple[Key, ...] = (
     _honoured("ttl", value_types.DURATION, SECTIONS),
     _honoured("disks", value_types.mapping_of("disk", _DISK), SECTIONS),
     _honoured("networks", value_types.list_of(_NETWORK), SECTIONS),
-    # A word, or contents: only the latter are secret, and checks.py tells them apart.
+    # A word, or contents: only the latter are secret, and validate.py tells them apart.
     Key("seed", Fate.HONOURED, value_types.SEED, SECTIONS, visible=False),
     _honoured("protect", value_types.BOOLEAN, SECTIONS),
     _honoured("on_failure", value_types.choice("destroy", "stop", "keep"), SECTIONS),
@@ -177,8 +177,8 @@ TABLE: tuple[Key, ...] = (
     _honoured("tty", value_types.BOOLEAN),
     _secret("password"),
     _secret("sudo_password"),
-    # A path on the master, or the key itself: only the latter is a secret, and config.py
-    # tells them apart.
+    # A path on the master, or the key itself: only the latter is a secret, and
+    # resolve.is_private_key tells them apart.
     Key("private_key", Fate.HONOURED, value_types.TEXT, visible=False),
     _secret("private_key_passphrase"),
     _honoured("ssh_agent", value_types.BOOLEAN),
