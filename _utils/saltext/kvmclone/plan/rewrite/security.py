@@ -1,4 +1,6 @@
-"""What fences one machine off from the others: labels and memory encryption. Pure."""
+"""
+Decide about security labels and memory encryption, which separate machines. Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from lxml import etree
 from saltext.kvmclone.model import redaction
 from saltext.kvmclone.plan.rewrite.result import Rewritten, remove
 
-#: By the kind of memory encryption, what carries nothing of one guest.
+#: By the kind of memory encryption, elements that hold nothing of one guest.
 _PLAIN_LAUNCH = {
     "s390-pv": set(),
     "sev": {"cbitpos", "reducedPhysBits", "policy"},
