@@ -229,8 +229,8 @@ class Catalogue:
             there = {**written, "provider": known.provider}
             departures = _departures({**keys, "provider": provider}, there)
             request = dataclasses.replace(request, overrides=departures)
-        # The core has replaced sdb:// references before it asked; what they stood for is no less
-        # secret than what we would have fetched ourselves.
+        # The core has replaced sdb:// references already; what they stood for is as secret as what
+        # would have been fetched here.
         stored = (*secrets.stored, *resolve.behind(written, keys))
         return request, dataclasses.replace(secrets, stored=tuple(dict.fromkeys(stored)))
 
@@ -274,7 +274,7 @@ class Catalogue:
                 name, typed, profile, provider, self.read_file
             )
         except (OSError, ValueError) as exc:
-            # Not the error itself: it holds the path, which may be a key that lost its frame.
+            # Not the error itself: it holds the path, which may be a key without its first line.
             why = exc.strerror if isinstance(exc, OSError) else "it is not text"
             text = f"cannot be read: {why}{_if_a_path(keys.get('private_key'))}"
             raise error_for([Problem(place, section, "private_key", text)]) from None

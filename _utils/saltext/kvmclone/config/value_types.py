@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 _UNITS = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-# ASCII: to Unicode, a long s is an s.
+# ASCII: by Unicode's rules a long s (ſ) would match an s.
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgtp]?)(i?b)?", re.I | re.A)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([smhdw]?)", re.I | re.A)
@@ -195,7 +195,7 @@ def _parse_serial(value: Any) -> str:
 
 
 def _parse_wwn(value: Any) -> str:
-    # Unquoted, YAML reads one of digits alone, or one with 0x before it, as a number.
+    # Unquoted, YAML reads a wwn of digits alone, or with 0x before it, as a number.
     match = _WWN.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise _refuse()

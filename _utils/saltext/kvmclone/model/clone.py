@@ -1,7 +1,7 @@
 """
 CLONE: what every door answers with about one clone. The shape is fixed in CONTRACT.md.
 
-Pure. Doors call :meth:`Clone.as_dict`; nothing inside the library passes the plain form.
+Pure. The Salt entry points call :meth:`Clone.as_dict`; the library passes the objects themselves.
 """
 
 from __future__ import annotations

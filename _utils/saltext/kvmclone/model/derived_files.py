@@ -79,7 +79,7 @@ def folders(url: str, user_id: int, configuration: str, cache: str) -> Folders:
         return Folders(f"{root}/lib/qemu", f"{root}/lib/swtpm", f"{root}/log/qemu")
     if parts.path != "/session":
         return SYSTEM
-    if parts.netloc or "socket" in options:  # the home of another user, perhaps far away
+    if parts.netloc or "socket" in options:  # the home of another user, perhaps on another host
         return SYSTEM if parts.username == "root" else Folders()
     if user_id == 0:
         return SYSTEM

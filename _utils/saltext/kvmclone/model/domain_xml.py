@@ -129,7 +129,7 @@ class Domain:
 
     :param nvram: None for a domain without UEFI variables.
     :param has_agent_channel: It has the channel that a guest agent speaks through.
-    :param agent_connected: An agent has opened its end; told by live XML alone.
+    :param agent_connected: An agent has opened its end; only live XML tells that.
     :param memory: Bytes that the guest can have at most; ``cpus`` likewise.
     :param console: Where its text console is: ``pty``, the path of a file, or empty for neither.
     :param screen: It has a screen, which can be photographed.
@@ -256,7 +256,7 @@ def _backing(element: etree._Element) -> tuple[tuple[str, ...] | None, tuple[str
         return None, ()
     paths, formats = [], []
     while store is not None:
-        # What is no file or device has no path here, and is equal to none.
+        # A source that is neither file nor device becomes "?", which is not equal to any path.
         source = store.find("source")
         paths.append("" if source is None else _named_file(store) or "?")
         formats.append(_attribute(store.find("format"), "type"))
@@ -331,7 +331,8 @@ def _nvram(root: etree._Element, stores: str) -> Nvram | None:
     if element is None and not makes_a_store(root):
         return None
     path = store_path(element) if element is not None else ""
-    placed = element is not None and element.find("source") is not None  # if not in a file
+    # It may lie elsewhere than in a file.
+    placed = element is not None and element.find("source") is not None
     if not path and not placed:
         named = (one.get("format") for one in root.iterfind("./os/*") if one.tag in _FIRMWARE)
         path = derived_files.store(text(root, "name"), stores, next(filter(None, named), ""))

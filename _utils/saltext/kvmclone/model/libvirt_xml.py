@@ -67,7 +67,7 @@ def parse(xml: str) -> etree._Element:
     try:
         root = etree.fromstring(xml.encode(), parser)
     except etree.XMLSyntaxError as error:
-        # Its text quotes the definition, which may hold a secret; so does a traceback with it.
+        # The error's text quotes the definition, which may hold a secret; a traceback would, too.
         raise PlanRefused(
             f"The domain definition is not well-formed XML (line {error.lineno}).",
             _MEND,

@@ -159,7 +159,7 @@ class Record:
     """
     Everything that is known about a clone and cannot be read from libvirt.
 
-    :param uuid: Uuid of the domain that this record speaks of.
+    :param uuid: Uuid of the domain that this record belongs to.
     :param base: Name of the domain that it was cloned from, ``base_uuid`` its uuid; empty where
         that was gone already (an adopted clone).
     :param strategy: ``full`` or ``quick``.
@@ -285,5 +285,5 @@ def merged(seen: Record, mine: Record, now: Record) -> Record:
     if "timings" in found:
         found["timings"] = {**now.timings, **mine.timings}
     if "stage" in found and STAGES.index(now.stage) > STAGES.index(mine.stage):
-        del found["stage"]  # somebody else brought it further
+        del found["stage"]  # another process has brought the clone further
     return replace(now, **found)

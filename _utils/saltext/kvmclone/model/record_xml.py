@@ -42,7 +42,7 @@ _SCALARS: dict[str, type] = {
 }  # fmt: skip
 
 
-#: Lists of words, one element each.
+#: Lists of texts, with one element for each text.
 _LISTS = {"tag": "tags", "warning": "warnings", "host_key": "host_keys"}
 
 

@@ -92,13 +92,13 @@ _PATHS = {
     "tap", "template", "vhost",
 }  # fmt: skip
 
-#: Attributes that hold what something of the host, or a device, is called.
+#: Attributes that hold the name of something of the host, or of a device.
 _NAMES = {
     "bridge", "bus", "dev", "filter", "network", "persistent", "pool", "portgroup", "target",
     "volume",
 }  # fmt: skip
 
-#: Of attributes that are called alike, those that hold what something is called.
+#: Places of attributes that hold a name there, and something else elsewhere.
 _NAMES_AT = {
     "alias@name", "channel/target@name", "console/target@name", "driver@name", "entry@name",
     "event@name", "feature@name", "filesystem/target@dir", "filterref/parameter@name",

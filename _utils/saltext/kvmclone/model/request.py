@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-#: The daemon that is meant where nobody names one: that of this very machine.
+#: The default daemon: the system daemon of this very machine.
 DEFAULT_URL = "qemu:///system"
 
 
@@ -178,7 +178,7 @@ class Request:
     :param memory: Memory in bytes, None for the base's.
     :param description: Text for the domain, None for "Cloned from BASE".
     :param autostart: Start with the host; None leaves libvirt's default (no).
-    :param tags: Words recorded with the clone; None leaves them open, which is none for a new one.
+    :param tags: Words recorded with the clone; None leaves them as they are: none for a new one.
     :param ttl: Seconds until the clone counts as expired, None for never.
     :param disks: Wishes by target (``vda``).
     :param networks: What is changed of the base's interfaces, in order; more are added.

@@ -150,7 +150,7 @@ def nvram_path(domain: Domain, name: str, uuid: str) -> str:
     if domain.nvram is None or not domain.nvram.path:
         return ""
     stem, extension = os.path.splitext(domain.nvram.path)
-    original = f"{stem.removesuffix(f'-{domain.uuid}')}{extension}"  # of a clone of ours
+    original = f"{stem.removesuffix(f'-{domain.uuid}')}{extension}"  # if the base is our clone
     stem, extension = os.path.splitext(path_for(original, domain.name, name, domain.uuid))
     path = f"{stem}-{uuid}{extension}"
     draft = f"{os.path.basename(path)}.{uuid}"  # it is written under a longer name first

@@ -79,7 +79,7 @@ def copy(source: str, target: str) -> None:
     with open(source, "rb") as original, open(target, "r+b") as new:
         reading, writing = original.fileno(), new.fileno()
         size = os.lseek(reading, 0, os.SEEK_END)  # stat knows no size of a block device
-        # Behind its front the new file is to be one hole, into which only data is copied.
+        # Behind its front the new file becomes one hole, into which only data is copied.
         os.ftruncate(writing, min(FRONT, size))
         os.ftruncate(writing, size)
         for start, end in _data(reading, size):
@@ -155,7 +155,7 @@ def _data(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
         except OSError as error:
             if error.errno == errno.ENXIO:  # nothing but a hole until the end
                 return
-            if error.errno == errno.EINVAL:  # a block device knows no holes
+            if error.errno == errno.EINVAL:  # a block device has no holes
                 yield position, size
                 return
             raise

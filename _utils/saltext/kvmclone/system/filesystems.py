@@ -101,7 +101,7 @@ def mounted_over(path: str, mount: str) -> str:
     :param mount: Mount point of the file system that the file is on.
     :return: Empty where it is the same file, as below a folder that is mounted at itself.
     """
-    folder, name = os.path.split(path)  # a link in the file's own place is no mount's doing
+    folder, name = os.path.split(path)  # a symbolic link at the path itself is not a mount
     return hiding(_mounts(), os.path.join(os.path.realpath(folder), name), mount)
 
 

@@ -61,7 +61,7 @@ def life(worker: Worker) -> str:
     if worker.boot == _boot():
         runs = _started(worker.pid) == worker.started and not _gave_up(worker)
         return ALIVE if runs else DEAD
-    # This machine has booted since, if it is this machine: then no process of that time lives.
+    # If it is this machine and that has booted since, no process of that time still runs.
     same = worker.host == socket.gethostname() and worker.machine == _machine()
     same = same and worker.machine != ""  # a machine without an id is like every other
     rebooted = worker.boot.partition("/")[0] != _boot().partition("/")[0]
@@ -126,7 +126,7 @@ def turn(name: str) -> Iterator[None]:
         with contextlib.suppress(PermissionError):  # another user's; it stays for the next process
             if _stands_at(descriptor, path):
                 os.unlink(path)
-        # A process that was forked meanwhile has the file open, too: closing it is not enough.
+        # A process that was forked in between has the file open, too: closing it is not enough.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
@@ -211,5 +211,5 @@ def _started(pid: int) -> int:
             fields = source.read().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
         return -1
-    # A zombie has ended; only nobody has asked for its exit code yet.
+    # A zombie has ended; nobody has collected its exit code yet.
     return -1 if fields[0] in "ZX" else int(fields[19])

@@ -4,7 +4,7 @@ Ask a question that only one minion can answer, so that no other can in its plac
 A job's return is taken from the master's event bus, and there any minion can put an event of
 any tag, also ``salt/job/JID/ret/OTHER``; every minion sees every job's number. So the question
 carries a random word, sealed to the minion's own public key, and the answer comes back with a
-code that only who could open that word can make.
+code that only the holder of the private key can make.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def identity(root: etree._Element, new: Identity, description: str | None, out: 
     for element in root.findall("./resource"):
         if len(element) == 0:
             remove(element)
-    # The record of a base that is itself a clone, or its protection, speaks of the base only.
+    # The record of a base that is itself a clone, or its protection, is about the base only.
     for ours in (NAMESPACE, BASE_NAMESPACE):
         for record in root.findall(f"./metadata/{{{ours}}}*"):
             remove(record)

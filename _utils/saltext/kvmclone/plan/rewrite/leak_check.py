@@ -29,7 +29,7 @@ _READ_BY_ALL = {
 #: Words for people and programs, which are not paths of the host.
 _WORDS = {"cmdline", "description", "entry", "initarg", "initenv", "name", "bootloader_args"}
 
-#: Where a word may be the base's name, and says so to the guest.
+#: Places whose text the guest reads, and that may hold the base's name as a word.
 _SPOKEN_TO_THE_GUEST = ("./os/cmdline", "./sysinfo//entry")
 
 #: Names of things of the host that are not paths and may have been made for one machine.
@@ -58,7 +58,7 @@ _NUMBERS = (
 )  # fmt: skip
 
 #: What a guest knows a drive by (``/dev/disk/by-id``); QEMU tells it the alias of a SCSI disk that
-#: has neither serial number nor wwn. It need be unique inside one machine only.
+#: has neither serial number nor wwn. These need to be unique inside one machine only.
 _OF_A_DRIVE = {
     "devices/disk/serial": "serial number", "devices/disk/wwn": "wwn",
     "devices/disk/vendor": "vendor", "devices/disk/product": "product",
@@ -289,7 +289,7 @@ def _called_like(
             return
         disk = _disk_above(element)
         if disk and not (disk.readonly or disk.shareable or disk.device == "cdrom"):
-            return  # refused, and spoken of as that
+            return  # it is reported as refused
         out.warn(
             f"'{told}' in <{place}> is called like the base, and the clone uses it, too."
             + (

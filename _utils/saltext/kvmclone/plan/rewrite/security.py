@@ -45,7 +45,7 @@ def _seclabel(element: etree._Element, out: Rewritten) -> None:
 
 def _launch(element: etree._Element, out: Rewritten) -> None:
     kind = element.get("type", "")
-    for handle in element.findall("handle"):  # of the machine that runs
+    for handle in element.findall("handle"):  # it belongs to the running base
         remove(handle)
     if kind not in _PLAIN_LAUNCH:
         out.refuse(
