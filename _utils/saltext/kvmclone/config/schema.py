@@ -178,7 +178,7 @@ TABLE: tuple[Key, ...] = (
     _secret("password"),
     _secret("sudo_password"),
     # A path on the master, or the key itself: only the latter is a secret, and
-    # resolve.is_private_key tells them apart.
+    # validate.py tells them apart.
     Key("private_key", Fate.HONOURED, value_types.TEXT, visible=False),
     _secret("private_key_passphrase"),
     _honoured("ssh_agent", value_types.BOOLEAN),
