@@ -1,9 +1,9 @@
 """
-kvm_clone: cloning KVM machines and turning the clones into Salt minions.
+Clone KVM domains and turn the clones into Salt minions.
 
-The doors (``_modules``, ``_runners``, ``_states``, ``_clouds``, ``_beacons``) import everything
-from here, however they were installed: synced by Salt, through ``module_dirs``, from a wheel
-or from an editable checkout.
+The Salt entry points (``_modules``, ``_runners``, ``_states``, ``_clouds``, ``_beacons``) import
+everything from here, however they were installed: synced by Salt, through ``module_dirs``, from
+a wheel or from an editable checkout.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DOORS = ("modules", "runners", "states", "clouds", "beacons")
 
 
 def _stamp() -> dict[str, int]:
-    """Every file of the library with the time of its last change."""
+    """Return the modification time, in nanoseconds, of every file of the library, by path."""
     stamps: dict[str, int] = {}
     for folder, _folders, files in os.walk(os.path.dirname(os.path.abspath(__file__))):
         for file in files:
@@ -35,8 +35,8 @@ def refresh() -> None:
     """
     Drop the library from memory when its files changed since they were loaded.
 
-    A daemon keeps a library module that it imported before a sync while it reloads the
-    plugin: new door, old library. Each door calls this before its other imports.
+    After a sync a daemon reloads the entry points and keeps the library modules that it imported
+    before. Each entry point calls this before its other imports, so that both are of one version.
     """
     try:
         current = _stamp()
@@ -47,8 +47,8 @@ def refresh() -> None:
     here = sys.modules[__name__]
     for name in [name for name in sys.modules if name.startswith(__name__ + ".")]:
         sys.modules.pop(name)
-        # "from saltext.kvmclone import plan" would otherwise still find the old module here. Of
-        # the packages below nothing is taken: a job that is under way goes on with them.
+        # "from saltext.kvmclone import plan" would otherwise still find the old module here. The
+        # old packages keep their attributes: a job that is under way goes on with them.
         child = name[len(__name__) + 1 :]
         if hasattr(here, child):
             delattr(here, child)
@@ -59,9 +59,11 @@ def refresh() -> None:
 
 def loader_dirs() -> dict[str, list[str]]:
     """
-    Where Salt's loader finds the doors: the value of the ``salt.loader`` entry point.
+    Return the folders in which Salt's loader finds the entry points.
 
-    :return: Folders by kind of door, from the installed package, or from the checkout that
+    This is the value of the ``salt.loader`` entry point of the package.
+
+    :return: Folders by kind of entry point, from the installed package, or from the checkout that
         an editable install points to.
     """
     here = os.path.dirname(os.path.abspath(__file__))

@@ -1,5 +1,5 @@
 """
-What the doors share: turning the library's answers and errors into Salt's.
+Turn the library's answers and errors into Salt's, for all Salt entry points.
 
 ``salt-run`` shows a failure correctly only when the answer carries ``retcode`` *and* the
 runner's ``__context__`` does. A stray ``TypeError`` would be shown as "Passed invalid
@@ -26,7 +26,7 @@ from saltext.kvmclone.errors import (
     named,
 )
 
-if TYPE_CHECKING:  # a door must load, and say so, where a package is missing
+if TYPE_CHECKING:  # an entry point must load, and say so, where a package is missing
     from saltext.kvmclone.hosts.outcome import Outcome
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ _PACKAGES = {
 
 
 def missing(error: ImportError) -> str:
-    """What ``__virtual__`` says when the library cannot be imported."""
+    """Return what ``__virtual__`` says when the library cannot be imported."""
     module = (error.name or str(error)).partition(".")[0]
     if module == "saltext":
         return (
@@ -55,7 +55,7 @@ def missing(error: ImportError) -> str:
 
 
 def missing_package(package: str) -> str:
-    """One sentence that names a missing Python package and the line that installs it."""
+    """Return a sentence that names a missing Python package and the command that installs it."""
     return (
         f"kvm_clone needs the Python package '{package}', which is not installed here. "
         f"Install it: salt-pip install {shlex.quote(package)}"
@@ -64,8 +64,9 @@ def missing_package(package: str) -> str:
 
 def switches(**given: Any) -> None:
     """
-    Whether switches (``force``, ``apply`` …) are what they are meant to be. To Python every text
-    is true: a second name, or ``'false'`` in quotes, would be a ``force``.
+    Refuse switches (``force``, ``apply`` …) that are not booleans.
+
+    To Python every text is true: a second name, or ``'false'`` in quotes, would be a ``force``.
 
     :raises ConfigError: One is neither true nor false.
     """
@@ -80,7 +81,7 @@ def switches(**given: Any) -> None:
 
 def names_given(several: Iterable[Any], names: Any = None, name: Any = None) -> list[Any]:
     """
-    Every name that a command was given, in whichever way; none of them is checked yet.
+    Return every name that a command was given, by position or by keyword, unchecked.
 
     :param several: By position.
     :param names: As the keyword ``names=``: a list, or a lone one; None for none.
@@ -103,7 +104,7 @@ def clones(outcomes: Iterable[Outcome]) -> Answer:
 
 def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Callable[..., Answer]:
     """
-    Make a public runner function honest about failure.
+    Wrap a public runner function so that every failure is answered with an exit code.
 
     Whatever goes wrong becomes ``{"error": {"type", "message", "hint"}, "retcode": 1}``,
     and the exit code of ``salt-run`` follows. Arguments that the function does not take
@@ -111,7 +112,7 @@ def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Ca
     it cannot load; it is offered all the same, since Salt would answer an absent runner
     with exit code 0.
 
-    :param guarded: A signal ends it with a word, see :mod:`.interrupts`.
+    :param guarded: A signal ends it with an answer that says so, see :mod:`.interrupts`.
     """
     signature = inspect.signature(function)
 
@@ -146,7 +147,7 @@ def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Ca
         except KvmCloneError as error:
             return {"error": error.as_dict(), "retcode": 1}
         except Exception as error:
-            # The last line of defence: Salt would show this with exit code 0.
+            # Salt would show anything that is not caught here with exit code 0.
             log.exception("kvmclone.%s", _public(function))
             fault = HostError(
                 f"An unexpected fault in kvmclone.{_public(function)}: {named(error)}",
@@ -154,7 +155,7 @@ def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Ca
             )
             return {"error": fault.as_dict(), "retcode": 1}
 
-    # Salt would follow it to the inner signature and answer a mistyped keyword with null.
+    # Salt would follow __wrapped__ to the inner signature and answer a mistyped keyword with null.
     del wrapper.__wrapped__
     return wrapper
 

@@ -1,10 +1,10 @@
 """
-One family of errors; each one says what to do next.
+The error classes of kvm_clone; every error says what to do next.
 
 Every refusal and every failure that a user can meet is a :class:`KvmCloneError`. It
 carries three things: a *type* (the class name, stable, for scripts), a *message* (what
-happened) and a *hint* (what to type next). Doors turn it into an error of the job; the
-runner shows it as ``{"type", "message", "hint"}``. Code branches on the class or on
+happened) and a *hint* (what to type next). The Salt entry points turn it into an error of the
+job; the runner shows it as ``{"type", "message", "hint"}``. Code branches on the class or on
 :attr:`KvmCloneError.type`, never on the text.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 class KvmCloneError(Exception):
     """
-    The root of the family.
+    The base class of all errors of kvm_clone.
 
     :param message: What happened, one sentence, with the names involved.
     :param hint: What the operator should do or type next.
@@ -31,7 +31,7 @@ class KvmCloneError(Exception):
 
     @property
     def type(self) -> str:
-        """The stable name of this error: the class it was raised as."""
+        """Return the stable name of this error: the class it was raised as."""
         return type(self).__name__
 
     def as_dict(self) -> dict[str, Any]:
@@ -44,7 +44,9 @@ class KvmCloneError(Exception):
 
 def readable(text: str) -> str:
     """
-    A sentence that may name a file whose name is no UTF-8: as it stands, Salt could not send it,
+    Return a text with everything escaped that UTF-8 cannot encode.
+
+    A message may name a file whose name is not valid UTF-8. Salt could not send it as it stands,
     and the job would never answer.
     """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -52,17 +54,24 @@ def readable(text: str) -> str:
 
 def named(error: BaseException) -> str:
     """
-    A fault of ours, for people. Of an encoding error only the type: its ``repr`` quotes the whole
-    text, which may be a secret.
+    Return an unexpected exception as text for a message.
+
+    Of an encoding error only the type is given: its ``repr`` quotes the whole text, which may be a
+    secret.
     """
     return type(error).__name__ if isinstance(error, UnicodeError) else repr(error)
 
 
 def heed_interrupt(error: BaseException) -> None:
     """
-    Raise the Ctrl-C or SIGTERM that an error hides. When one interrupts a Salt client, the client
-    closes its connection on the way out, may fail at that, and then raises only the second
-    failure (``SyncWrapper.__exit__``); the interrupt is in its ``__context__``.
+    Raise the Ctrl-C or SIGTERM that an error hides; do nothing where it hides none.
+
+    When a signal interrupts a Salt client, the client closes its connection on the way out, may
+    fail at that, and then raises only the second failure (``SyncWrapper.__exit__``); the interrupt
+    is in its ``__context__``.
+
+    :raises KeyboardInterrupt: The error was raised while this one was handled.
+    :raises SystemExit: Likewise.
     """
     below: BaseException | None = error
     seen: set[int] = set()
@@ -86,8 +95,10 @@ class ConfigError(KvmCloneError):
 
 def no_host() -> ConfigError:
     """
-    What to raise where all hosts are to be asked and there is none. Not "it is gone": that would
-    be nobody's word, and a key hangs on it.
+    Return the error to raise where all hosts are to be queried and none is configured.
+
+    "The domain is gone" would be wrong there: nobody has looked, and a minion key may be deleted on
+    such an answer.
     """
     return ConfigError(
         "No KVM host is configured on this master, so nobody can tell what there is.",
@@ -115,7 +126,9 @@ class HostUnreachable(KvmCloneError):
 
 
 class NeverConnected(HostUnreachable):
-    """The same, known to be so before anything was asked: nothing can have been made."""
+    """
+    A host that could not be reached before anything was sent, so nothing can have been made there.
+    """
 
     @property
     def type(self) -> str:
@@ -124,7 +137,7 @@ class NeverConnected(HostUnreachable):
 
 class HostError(KvmCloneError):
     """
-    libvirt refused or failed for a reason that we have no better name for.
+    A refusal or failure of libvirt for which there is no more specific class.
 
     :param code: libvirt's error number (``virErrorNumber``); what callers branch on.
     :param errno: The kernel's error number, where it was the kernel that refused.
@@ -136,18 +149,23 @@ class HostError(KvmCloneError):
         self.errno = errno
 
     def with_message(self, message: str) -> HostError:
-        """Return the same refusal in other words."""
+        """Return a copy of this error with another message."""
         return HostError(message, self.hint, self.code, self.errno)
 
     @property
     def no_room(self) -> bool:
-        """Whether a file system, or somebody's share of it, is full."""
+        """Return whether a file system, or somebody's quota on it, is full."""
         return self.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
 def absent(code: int) -> Iterator[None]:
-    """Take a libvirt error with this number as "it is not there"."""
+    """
+    Suppress the libvirt error which says that something does not exist.
+
+    :param code: Its number (``virErrorNumber``).
+    :raises HostError: libvirt failed with another number.
+    """
     try:
         yield
     except HostError as error:
@@ -169,7 +187,7 @@ class ForeignDomain(KvmCloneError):
 
 class AlreadyExists(KvmCloneError):
     """
-    The clone is already there; carries it.
+    The clone that was to be made exists already.
 
     :param clone: The CLONE, as :meth:`saltext.kvmclone.model.clone.Clone.as_dict` gives it.
     """
@@ -189,7 +207,7 @@ class CreateInProgress(KvmCloneError):
     """
     Another worker is making or destroying a clone of that name, or left it half-made.
 
-    :param work: Whose work it is, plain (see :class:`saltext.kvmclone.model.record.Work`).
+    :param work: Its work as plain data (see :class:`saltext.kvmclone.model.record.Work`).
     """
 
     def __init__(self, message: str, hint: str = "", work: dict[str, Any] | None = None) -> None:
@@ -216,11 +234,11 @@ class PlanRefused(KvmCloneError):
 
 
 class CloneInUse(KvmCloneError):
-    """Something else stands on a disk of this clone."""
+    """Something else uses a disk of this clone."""
 
 
 class OwnSnapshots(CloneInUse):
-    """The same, and it is the clone itself that uses that: with ``force`` it goes, that stays."""
+    """Only the clone's own snapshots use its disks; ``force`` removes it and keeps their files."""
 
     @property
     def type(self) -> str:
@@ -229,13 +247,15 @@ class OwnSnapshots(CloneInUse):
 
 class OutOfReach(KvmCloneError):
     """
-    A file of the clone may be there and cannot be looked at now: its pool is off, or its file
-    system is not mounted. The record, which alone knows of it, stays.
+    A file of the clone may exist and cannot be looked at now.
+
+    Its pool is not started, or its file system is not mounted. The record, which alone knows of the
+    file, stays.
     """
 
 
 class PoolFull(KvmCloneError):
-    """The storage pool has no room for what the plan needs."""
+    """The storage pool has too little free space for what the plan needs."""
 
 
 # --- what the guest does ------------------------------------------------------------
@@ -250,7 +270,7 @@ class AddressTimeout(KvmCloneError):
 
 
 class ChannelError(KvmCloneError):
-    """The guest cannot be talked to: no connection, or it died."""
+    """The guest cannot be talked to: there is no connection, or it broke."""
 
 
 class LoginFailed(ChannelError):
@@ -300,7 +320,7 @@ def _family() -> dict[str, type[KvmCloneError]]:
 
 def from_dict(data: dict[str, Any]) -> KvmCloneError:
     """
-    The error that :meth:`KvmCloneError.as_dict` described, on the other side of a job.
+    Rebuild the error that :meth:`KvmCloneError.as_dict` described, on the other side of a job.
 
     :param data: ``{"type", "message", "hint"}``; an unknown type becomes a
         :class:`HostError`, so that a newer host can still be understood.

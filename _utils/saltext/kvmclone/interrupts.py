@@ -1,11 +1,10 @@
 """
-Ctrl-C, SIGTERM and SIGHUP: noticed at once, obeyed where it is safe, and the second time without
-delay.
+Handle Ctrl-C, SIGTERM and SIGHUP: note the first, end the process at the second.
 
-Within :func:`guard` the first signal only sets a mark. A create looks at it wherever it waits
-(:func:`check`, :func:`pause`), in whichever thread it runs, and is then taken back undisturbed;
-what makes nothing is simply ended. The second signal ends the process there and then, also where
-libvirt or a guest keeps it waiting: a thread of its own hears of signals.
+Within :func:`guard` the first signal only sets a flag. A create looks at it wherever it waits
+(:func:`check`, :func:`pause`), in whichever thread it runs, and is then rolled back undisturbed;
+what makes nothing is simply ended. The second signal ends the process at once, also where
+libvirt or a guest keeps it waiting: a thread of its own receives the signals.
 """
 
 from __future__ import annotations
@@ -26,44 +25,48 @@ EXIT_CODE = 130
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-#: How our commands begin, on the master and on a KVM host.
+#: The first words of our commands, on the master and on a KVM host.
 AT_MASTER, AT_HOST = "salt-run kvmclone", "salt-call kvm_clone"
 
-#: Signals within so many seconds are one: ``timeout`` sends its child two.
+#: Signals within so many seconds count as one: ``timeout`` sends its child two.
 ONE_PRESS_S = 0.5
 
-#: An unguarded wait is cut into pieces of so many seconds.
+#: A guarded :func:`pause` ends after so many seconds at the latest.
 _LONGEST_PAUSE_S = 3600.0
 
 
 class Interrupt(KeyboardInterrupt):
-    """Raised where work ends because of a signal; no error, so that no handler mistakes it."""
+    """
+    The end of work because of a signal.
+
+    It is not an ``Exception``, so that no handler takes it for a failure.
+    """
 
 
 class _Guard:
     """
-    What is known while signals are guarded against.
+    The state of one :func:`guard`.
 
-    :param ours: How our commands begin where the messages are read.
+    :param ours: The first words of our commands where the messages are read.
     """
 
     def __init__(self, ours: str) -> None:
         self.ours = ours
         self.pressed = threading.Event()
-        #: How many pieces of work want the main thread to look for itself.
+        #: How many blocks there are in which the main thread is not to be interrupted.
         self.deferred = 0
-        #: What is under way, by name: what to say of it at a sudden end.
+        #: The work under way, by clone name: what to call it at a sudden end.
         self.under_way: dict[str, str] = {}
-        #: Signals go in at the writer; at the bell it is only seen that there was one.
+        #: Python writes signal numbers to the writer; the bell is readable from the first one on.
         self.reader, self.writer = os.pipe()
         self.bell, self._rope = os.pipe()
         os.set_blocking(self.writer, False)
         self.first = 0.0
-        #: The main thread was interrupted; not a second time by the same press.
+        #: The main thread was interrupted; it is not interrupted again.
         self.raised = False
 
     def hear(self) -> None:
-        """Wait for signals, in a thread of its own, until the pipe is closed."""
+        """Read signal numbers until the pipe is closed; to be run in a thread of its own."""
         while heard := os.read(self.reader, 1):
             if heard[0] in SIGNALS:
                 now = time.monotonic()
@@ -90,12 +93,14 @@ class _Guard:
             )
 
     def close(self) -> None:
-        """Close what is left when nobody hears any more."""
+        """Close the remaining descriptors once the listening thread has ended."""
         for one in (self.reader, self.bell, self._rope):
             os.close(one)
 
     def handle(self, _number: int, _frame: FrameType | None) -> None:
-        """Python's own handler, which runs in the main thread."""
+        """
+        Handle a signal in the main thread: raise, unless that is deferred or was done already.
+        """
         self.pressed.set()
         if not self.deferred and not self.raised:
             self.raised = _mine.obeyed = True
@@ -103,9 +108,9 @@ class _Guard:
 
 
 class _Thread(threading.local):
-    """What one thread is at."""
+    """The interrupt state of one thread."""
 
-    #: It has been interrupted already, or cleans up: it is left in peace.
+    #: It has been interrupted already, and is not interrupted again in this piece of work.
     obeyed = False
     shields = 0
 
@@ -117,12 +122,12 @@ _guard: _Guard | None = None
 @contextmanager
 def guard(ours: str) -> Iterator[None]:
     """
-    Take signals as this module does, until the end of the block.
+    Handle signals as this module describes, until the end of the block.
 
-    In a thread that is not the main one, or where somebody up the stack does so already, nothing
-    changes. A signal that is ignored (``nohup``) stays ignored.
+    In a thread that is not the main one, or where a caller does so already, nothing changes. A
+    signal that is ignored (``nohup``) stays ignored.
 
-    :param ours: How our commands begin where the messages are read.
+    :param ours: The first words of our commands where the messages are read.
     """
     global _guard
     if _guard is not None or threading.current_thread() is not threading.main_thread():
@@ -154,8 +159,9 @@ def guard(ours: str) -> Iterator[None]:
 @contextmanager
 def work(name: str, what: str, deferred: bool = True) -> Iterator[None]:
     """
-    Name what this thread is at, for a sudden end.
+    Register what this thread is working on, so that a sudden end can name it.
 
+    :param name: Name of the clone.
     :param what: ``the create``, ``the destroy``.
     :param deferred: It looks for interrupts itself, so that none is raised in the middle of a step.
     """
@@ -172,7 +178,11 @@ def work(name: str, what: str, deferred: bool = True) -> Iterator[None]:
 
 @contextmanager
 def defer() -> Iterator[None]:
-    """Raise nothing by itself in the main thread; other threads are never raised in."""
+    """
+    Keep a signal from raising in the main thread; :func:`check` still raises.
+
+    Other threads are never interrupted by a signal itself.
+    """
     here = _guard if threading.current_thread() is threading.main_thread() else None
     if here is not None:
         here.deferred += 1
@@ -185,7 +195,7 @@ def defer() -> Iterator[None]:
 
 @contextmanager
 def shield() -> Iterator[None]:
-    """Clean up undisturbed: in here :func:`check` never raises."""
+    """Protect a cleanup from interrupts: within the block :func:`check` never raises."""
     _mine.shields += 1
     try:
         with defer():
@@ -195,20 +205,24 @@ def shield() -> Iterator[None]:
 
 
 def command(function: str) -> str:
-    """Return one of our commands as it is typed where messages of this process are read."""
+    """
+    Return one of our commands as it is typed where messages of this process are read.
+
+    :param function: Name of the function, with its arguments if any.
+    """
     return f"{_guard.ours if _guard is not None else AT_MASTER}.{function}"
 
 
 def pressed() -> bool:
-    """Whether somebody wants an end."""
+    """Return whether a signal has asked this process to end."""
     return _guard is not None and _guard.pressed.is_set()
 
 
 def check() -> None:
     """
-    End here if somebody wants an end; once in a piece of work, and never within a shield.
+    Raise an interrupt if a signal has arrived; once per piece of work, never within a shield.
 
-    :raises Interrupt: Somebody does.
+    :raises Interrupt: A signal has arrived.
     """
     if pressed() and not _mine.shields and not _mine.obeyed:
         _mine.obeyed = True
@@ -216,15 +230,20 @@ def check() -> None:
 
 
 def descriptor() -> int:
-    """Return what becomes readable when somebody wants an end; -1 where nobody can."""
+    """
+    Return a file descriptor that becomes readable at the first signal.
+
+    :return: -1 without a guard, within a shield, and once this thread was interrupted.
+    """
     return -1 if _guard is None or _mine.shields or _mine.obeyed else _guard.bell
 
 
 def pause(seconds: float) -> None:
     """
-    Sleep, but for no longer than nobody wants an end.
+    Sleep, but only until a signal arrives.
 
-    :raises Interrupt: Somebody does.
+    :param seconds: How long; within a guard one hour at most.
+    :raises Interrupt: A signal has arrived.
     """
     if _guard is None or _mine.shields or _mine.obeyed:
         time.sleep(seconds)
@@ -234,6 +253,6 @@ def pause(seconds: float) -> None:
 
 
 def _say(sentence: str) -> None:
-    # The terminal itself may be gone, and another thread may be in the middle of a line.
+    # The terminal may be gone, and another thread may be in the middle of a line.
     with contextlib.suppress(OSError, ValueError):
         os.write(sys.stderr.fileno(), f"\n{sentence}\n".encode())

@@ -1,5 +1,5 @@
 """
-Providers and profiles: checked all at once, looked up in salt-cloud's order.
+Check all providers and profiles at once, and resolve a profile into a request.
 
 Pure: it is handed sections that somebody else has read (``cloud_files.py``) and gives a
 :class:`Catalogue`, from which a profile is resolved into a
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-#: What salt-cloud's core itself puts among the keys of a machine, and we do not judge as such.
+#: Keys that salt-cloud's core itself adds to those of a machine; they are not checked here.
 _OF_THE_CORE = (
     "name", "profile", "provider", "driver", "level", "requires", "os", "inline_script",
     "pub_key", "priv_key", "master_pub", "master_pem", "preseed_minion_keys", "profiles",
@@ -91,14 +91,15 @@ class Catalogue:
     fetch: Callable[[str], Any] = resolve.no_sdb
 
     def profile_names(self) -> list[str]:
-        """The names of all profiles, sorted."""
+        """Return the names of all profiles, sorted."""
         return sorted(self.profiles)
 
     def describe(self) -> dict[str, Any]:
         """
-        Providers and profiles as plain data for people, without anything secret:
-        ``{"profiles": {NAME: {"provider", "place", KEY…}}, "providers": {NAME: {KEY…}},
-        "warnings": […], "problems": […]}``; sections with problems are among the latter only.
+        Return providers and profiles as plain data for people, without anything secret.
+
+        :return: ``{"profiles": {NAME: {"provider", "place", KEY…}}, "providers": {NAME: {KEY…}},
+            "warnings": […], "problems": […]}``; sections with problems are among the latter only.
         """
         return {
             "profiles": {
@@ -115,7 +116,7 @@ class Catalogue:
         self, profile_name: str, name: str, overrides: Mapping[str, Any] | None = None
     ) -> tuple[Request, Secrets]:
         """
-        The clone that a profile describes.
+        Return the request for the clone that a profile describes, and its secrets.
 
         :param profile_name: Name of the profile.
         :param name: Name of the clone.
@@ -143,9 +144,9 @@ class Catalogue:
         self, name: str, keys: Mapping[str, Any], minion_id: str
     ) -> tuple[Request, Secrets]:
         """
-        :meth:`resolve_inline`, for the KVM host that asks for itself.
+        Return the request and secrets of a clone of this KVM host; see :meth:`resolve_inline`.
 
-        :param minion_id: Its minion id.
+        :param minion_id: The host's minion id.
         :raises ConfigError: ``host`` names another one.
         """
         request, secrets = self.resolve_inline(name, keys)
@@ -159,12 +160,12 @@ class Catalogue:
 
     def resolve_inline(self, name: str, keys: Mapping[str, Any]) -> tuple[Request, Secrets]:
         """
-        The clone that arguments describe, with or without a profile.
+        Return the request for the clone that arguments describe, and its secrets.
 
         :param name: Name of the clone.
         :param keys: Profile keys; ``profile`` names the profile that they override,
             ``provider`` a provider. Without either the daemon is ``qemu:///system``.
-        :raises InvalidName: And the others of :meth:`resolve`.
+        :raises InvalidName: The clone cannot have this name; further errors as in :meth:`resolve`.
         """
         remaining = dict(keys)
         profile = remaining.pop("profile", None)
@@ -182,7 +183,7 @@ class Catalogue:
         self, machine: Mapping[str, Any], settings: Container[str] = ()
     ) -> tuple[Request, Secrets]:
         """
-        The clone that salt-cloud's core asks a driver for.
+        Return the request for the clone that salt-cloud's core asks a driver for, and its secrets.
 
         :param machine: What the core hands over (``vm_``): provider, profile and map merged in
             its own way, the cloud file only for a single machine, and with much that is the
@@ -228,8 +229,8 @@ class Catalogue:
             there = {**written, "provider": known.provider}
             departures = _departures({**keys, "provider": provider}, there)
             request = dataclasses.replace(request, overrides=departures)
-        # The core has replaced sdb:// references before it asked; what they stood for is no less
-        # secret than what we would have fetched ourselves.
+        # The core has replaced sdb:// references already; what they stood for is as secret as what
+        # would have been fetched here.
         stored = (*secrets.stored, *resolve.behind(written, keys))
         return request, dataclasses.replace(secrets, stored=tuple(dict.fromkeys(stored)))
 
@@ -273,7 +274,7 @@ class Catalogue:
                 name, typed, profile, provider, self.read_file
             )
         except (OSError, ValueError) as exc:
-            # Not the error itself: it holds the path, which may be a key that lost its frame.
+            # Not the error itself: it holds the path, which may be a key without its first line.
             why = exc.strerror if isinstance(exc, OSError) else "it is not text"
             text = f"cannot be read: {why}{_if_a_path(keys.get('private_key'))}"
             raise error_for([Problem(place, section, "private_key", text)]) from None
@@ -284,7 +285,7 @@ class Catalogue:
 
 
 def _if_a_path(written: Any) -> str:
-    """The login key's path for a message; nothing where it may be the key itself."""
+    """Return the login key's path for a message; empty where it may be the key itself."""
     is_path = isinstance(written, str) and len(written) < 128 and written[:1] in ("/", "~", ".")
     is_path = is_path and len(written.splitlines()) == 1
     return f": '{written}'" if is_path or resolve.is_reference(written) else ""
@@ -294,7 +295,7 @@ def resolve_inline(
     name: str, keys: Mapping[str, Any], catalogue: Catalogue | None = None
 ) -> tuple[Request, Secrets]:
     """
-    :meth:`Catalogue.resolve_inline`, also where nothing is configured at all.
+    Resolve arguments as :meth:`Catalogue.resolve_inline` does, also where nothing is configured.
 
     :param catalogue: Where profiles and providers are found; None for nowhere.
     """
@@ -312,7 +313,7 @@ def build(
     fetch: Callable[[str], Any] = resolve.no_sdb,
 ) -> Catalogue:
     """
-    The catalogue of everything that was configured.
+    Return the catalogue of everything that was configured.
 
     :param sections: All providers and profiles, from all places, in any order.
     :param cloud_file: Contents of /etc/salt/cloud, of which only known keys are used.
@@ -348,8 +349,10 @@ def _sound(sections: Mapping[str, T], kind: Place, problems: Problems) -> dict[s
 
 def _departures(keys: Keys, written: Keys) -> Keys:
     """
-    What a map or the command line asks for beyond the profile, as the arguments that ask for the
-    same: a resume reads the profile again. Without what may not be an argument, such as a secret.
+    Return the arguments that ask for what a machine's keys have beyond its profile.
+
+    A map or the command line has added them, and a resume reads the profile again. What may not be
+    an argument, such as a secret, is left out.
     """
     usual = {"deploy": True, "script_args": "", "driver": DRIVER}
     found: Keys = {}
@@ -362,7 +365,7 @@ def _departures(keys: Keys, written: Keys) -> Keys:
 
 
 def _beyond(keys: Mapping[str, Any], written: Mapping[str, Any]) -> Keys:
-    """The parts that differ. What salt-cloud took out of a store stays in it."""
+    """Return the keys that differ, without what salt-cloud took out of an sdb store."""
     found: Keys = {}
     for key, value in keys.items():
         below = written.get(key)
@@ -380,7 +383,7 @@ def _advise(
     place: str, section: str, keys: Mapping[str, Any], beside: Mapping[str, Any] | None = None
 ) -> None:
     """
-    Say of each key that is ignored that it is, and why: nothing is lost in silence.
+    Log a warning, with the reason, for each key that is ignored.
 
     :param beside: All keys of the machine, where ``keys`` are some of them.
     """

@@ -1,5 +1,5 @@
 """
-Where providers and profiles are written, read into a catalogue.
+Read providers and profiles, wherever they are written, into a catalogue.
 
 Three places: salt-cloud's files, the ``kvm_clone:`` section of this daemon's own
 configuration, and the same section of the pillar. The files are found and parsed by
@@ -27,7 +27,7 @@ import yaml
 from saltext.kvmclone.config.catalogue import Catalogue, Place, Problem, Section, build
 from saltext.kvmclone.errors import ConfigError
 
-# Top-level entries of provider and profile files that are no section; Salt skips them too.
+# Top-level entries of provider and profile files that are not sections; Salt skips them too.
 _NO_SECTION = ("conf_file", "include", "default_include", "user")
 
 # What the kvm_clone: section of a configuration may hold.
@@ -40,7 +40,7 @@ _MOST_NESTED_INCLUDES = 20
 
 def read(opts: Mapping[str, Any], pillar: Mapping[str, Any] | None = None) -> Catalogue:
     """
-    Everything that is configured on this machine.
+    Return the catalogue of everything that is configured on this machine.
 
     :param opts: Salt's ``__opts__`` of a master, minion or salt-cloud; the cloud files are
         looked for beside its ``conf_file``.
@@ -66,7 +66,7 @@ def read(opts: Mapping[str, Any], pillar: Mapping[str, Any] | None = None) -> Ca
     if isinstance(old := settings.get("providers"), Mapping):
         sections += _sections_of(Place.PROVIDER, old, cloud.place())
     own_files = _own_files(opts)
-    # Of its own files Salt logs once, at its start, that one cannot be read, and goes on without.
+    # Salt only logs, once at its start, that one of its own files cannot be read.
     problems += [Problem(p.place, "", "", p.text) for file in own_files for p in file.problems]
     written = [section for file in own_files for section in _written_in(file)]
     role = opts.get("__role") or "own"
@@ -89,7 +89,7 @@ def read(opts: Mapping[str, Any], pillar: Mapping[str, Any] | None = None) -> Ca
 
 def _fetch(uri: str, opts: Mapping[str, Any]) -> Any:
     """
-    What an ``sdb://`` URI stands for.
+    Return what an ``sdb://`` URI stands for.
 
     :raises ConfigError: There is no such profile or entry, or the store fails.
     """
@@ -104,7 +104,7 @@ def _fetch(uri: str, opts: Mapping[str, Any]) -> Any:
 
 
 def _own_files(opts: Mapping[str, Any]) -> list[_File]:
-    """The files of the daemon's own configuration that have a ``kvm_clone:`` section."""
+    """Return the files of the daemon's own configuration that have a ``kvm_clone:`` section."""
     path = str(opts["conf_file"])
     found = _FileSet(None, path)
     if _may_be_there(path):
@@ -115,7 +115,7 @@ def _own_files(opts: Mapping[str, Any]) -> list[_File]:
 
 
 def _written_in(file: _File) -> Iterable[Section]:
-    """The providers and profiles of one such file, with their lines."""
+    """Yield the providers and profiles in a file's ``kvm_clone:`` section, with their lines."""
     part = _below(file.root, "kvm_clone")
     content = file.content.get("kvm_clone")
     for name, kind in _PARTS.items():
@@ -132,15 +132,16 @@ def _written_in(file: _File) -> Iterable[Section]:
 
 def _placed(section: Section, written: Iterable[Section]) -> list[Section]:
     """
-    A section of the daemon's configuration with its file and lines, where those are known. Salt
-    merges what several files say of one name: then it is each of them.
+    Return a section of the daemon's configuration with its file and lines, where known.
+
+    Salt merges what several files say of one name: then it is each of them.
     """
     same = (section.kind, section.name)
     return [one for one in written if (one.kind, one.name) == same] or [section]
 
 
 def _replaced(sections: Iterable[Section], written: Iterable[Section]) -> list[Problem]:
-    """What stands in a file and not in the daemon's configuration."""
+    """Return a problem for each section of a file that the daemon's configuration lacks."""
     known = {(section.kind, str(section.name)) for section in sections}
     text = (
         "is not part of what Salt read: a later file's kvm_clone: replaces this one whole (write "
@@ -195,7 +196,7 @@ def _sections_of(kind: Place, content: Mapping[str, Any], place: str) -> list[Se
 
 
 def _plain(value: Any) -> Any:
-    """Without the wrappers that Salt 3008 and the pillar put around mappings and lists."""
+    """Remove the wrappers that Salt 3008 and the pillar put around mappings and lists."""
     if isinstance(value, Mapping):
         return {name: _plain(content) for name, content in value.items()}
     if isinstance(value, (list, tuple)):
@@ -207,7 +208,7 @@ def _plain(value: Any) -> Any:
 
 
 class _Loader(salt.utils.yamlloader.SaltYamlSafeLoader):  # type: ignore[misc]
-    """Salt's own YAML, which notes a key that stands twice instead of stopping there."""
+    """Salt's own YAML loader, which notes a key that stands twice instead of stopping there."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
@@ -240,7 +241,7 @@ _QUOTES_SIGNS_ONLY = re.compile(
 @dataclass
 class _File:
     """
-    One file.
+    One configuration file.
 
     :param path: Where it is.
     :param kind: What sort of section it holds.
@@ -278,21 +279,23 @@ class _FileSet:
         return [problem for file in self.files for problem in file.problems]
 
     def merged(self) -> dict[Any, Any]:
-        """All top-level entries; those of later files win, as with Salt."""
+        """Return all top-level entries; those of later files win, as with Salt."""
         return {name: value for file in self.files for name, value in file.content.items()}
 
     def place(self) -> str:
-        """What to call the whole set in a message."""
+        """Return how messages name the whole set."""
         return ", ".join(file.path for file in self.files) or self.path
 
     def key_places(self) -> dict[Any, str]:
-        """Where each top-level entry stands."""
+        """Return the file and line of each top-level entry."""
         return {
             name: f"{file.path}:{line}" for file in self.files for name, line in file.lines.items()
         }
 
     def sections(self) -> Iterable[Section]:
-        """Each top-level entry as a section, with its file and line, and those of its keys."""
+        """
+        Yield each top-level entry as a section, with its file and line, and those of its keys.
+        """
         assert self.kind is not None
         for file in self.files:
             for name, keys in file.content.items():
@@ -304,8 +307,9 @@ class _FileSet:
 
 def _read_set(kind: Place, path: str, default_include: str) -> _FileSet:
     """
-    A file and what it includes; the ``default_include`` pattern counts even where the
-    file itself is absent.
+    Read a file and what it includes.
+
+    The ``default_include`` pattern counts even where the file itself is absent.
     """
     found = _FileSet(kind, path)
     content: Mapping[Any, Any] = {}
@@ -319,7 +323,7 @@ def _read_set(kind: Place, path: str, default_include: str) -> _FileSet:
 
 
 def _may_be_there(path: str) -> bool:
-    """Whether there is a file, or something that keeps us from seeing one."""
+    """Return whether there is a file, or something that keeps us from seeing one."""
     try:
         return not stat.S_ISDIR(os.stat(path).st_mode)
     except FileNotFoundError:
@@ -337,7 +341,7 @@ def _include(found: _FileSet, patterns: Any, includer: str, depth: int) -> None:
         path = os.path.join(os.path.dirname(includer), os.path.expanduser(str(pattern)))
         folder = os.path.dirname(path)
         if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
-            # To glob it is an empty folder, and its sections would be missing without a word.
+            # glob takes it for an empty folder, and its sections would be missing silently.
             closed = _File(folder, found.kind)
             closed.problem(f"cannot be read: {os.strerror(errno.EACCES)}")
             found.files.append(closed)
@@ -350,7 +354,7 @@ def _include(found: _FileSet, patterns: Any, includer: str, depth: int) -> None:
 
 
 def _read_file(path: str, kind: Place | None) -> _File:
-    """One file with its problems; never an exception, so that all files are looked at."""
+    """Read one file with its problems; raise nothing, so that all files are looked at."""
     file = _File(path, kind)
     try:
         with open(path, encoding="utf-8") as stream:
@@ -367,7 +371,7 @@ def _read_file(path: str, kind: Place | None) -> _File:
     except yaml.YAMLError as exc:
         # Only the short form: the long one quotes the line, which may hold a password.
         mark = getattr(exc, "problem_mark", None)
-        # It quotes the word behind * or !, which a password that nobody quoted begins with.
+        # The reason quotes the word behind * or !, with which an unquoted password may begin.
         reason = getattr(exc, "problem", None) or "it cannot be parsed"
         if not _QUOTES_SIGNS_ONLY.fullmatch(reason):
             reason = re.sub(r"""['"].*['"]""", "(hidden)", reason, flags=re.DOTALL)
@@ -391,7 +395,7 @@ def _number_lines(
     """Give each top-level entry its line, and each double key its section."""
     starts = {key.start_mark.line + 1: str(key.value) for key, _ in root.value}
     lines = {written: line for line, written in starts.items()}
-    # YAML may have made a number of a name; such a one has the file's first line.
+    # YAML may have read a name as a number; that one gets the file's first line.
     file.lines = {name: lines.get(str(name), 1) for name in file.content}
     for key, value in root.value:
         file.key_lines[key.value] = _key_lines(value)
@@ -403,7 +407,7 @@ def _number_lines(
 
 
 def _key_lines(node: Any) -> list[dict[Any, int]]:
-    """The line of each key of a section; a list of mappings has several."""
+    """Return the line of each key of a section; a list of mappings has several."""
     return [
         {name.value: name.start_mark.line + 1 for name, _ in entry.value}
         if isinstance(entry, yaml.MappingNode)

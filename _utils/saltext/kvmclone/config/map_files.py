@@ -1,8 +1,8 @@
 """
-salt-cloud's map files: which machines there are to be, by profile.
+Read salt-cloud's map files: which machines are to be made from which profile.
 
-Rendered as salt-cloud renders them (``renderer:`` of the master's configuration), found where it
-finds them, and judged whole before anything is made.
+They are rendered as salt-cloud renders them (``renderer:`` of the master's configuration), found
+where it finds them, and checked as a whole before anything is made.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FORM = (
 
 def read(opts: Mapping[str, Any], file: Any) -> list[tuple[str, Any, dict[str, Any]]]:
     """
-    The machines of a map: profile, name, and the keys that override the profile's.
+    Return the machines of a map: profile, name, and the keys that override the profile's.
 
     :param opts: The master's configuration.
     :param file: A path; a bare name lies in ``cloud.maps.d``.
@@ -47,7 +47,7 @@ def read(opts: Mapping[str, Any], file: Any) -> list[tuple[str, Any, dict[str, A
     machines: list[tuple[str, Any, dict[str, Any]]] = []
     short = {slip.position for slip in slips}
     for entry in found:
-        # What is meant for a key has been named as one; it is no machine with faults of its own.
+        # A key in the place of a name has been reported; it is not a machine with its own faults.
         if entry.position not in short:
             keys, faults = _judged(path, entry)
             machines.append((str(entry.profile), entry.name, keys))
@@ -84,7 +84,11 @@ def require_shape(opts: Mapping[str, Any], profiles: Container[str]) -> None:
 
 
 def _rendered(opts: Mapping[str, Any], path: str) -> Mapping[Any, Any]:
-    """What a map says once it is rendered and what it includes is in it."""
+    """
+    Return what a map says once it is rendered and its includes are merged into it.
+
+    :raises ConfigError: It cannot be rendered.
+    """
     try:
         told = salt.template.compile_template(
             path,
@@ -102,7 +106,7 @@ def _rendered(opts: Mapping[str, Any], path: str) -> Mapping[Any, Any]:
 
 
 def _tab_at(path: str, error: salt.exceptions.SaltException) -> str:
-    """Where a tab is in the way, which YAML's own words do not say."""
+    """Return the line of a YAML error, in words, and say so where a tab is the cause."""
     number = getattr(error, "line_num", None)
     if not isinstance(number, int):
         return ""
@@ -126,7 +130,7 @@ def _assembled(told: Mapping[Any, Any]) -> tuple[list[Entry], list[Slip]]:
 
 
 def _judged(path: str, entry: Entry) -> tuple[dict[str, Any], list[str]]:
-    """The keys of one machine that are used here, and what is wrong with the machine."""
+    """Return the keys of one machine that are used here, and what is wrong with the machine."""
     profile, name, written = entry.profile, entry.name, entry.keys
     where = f"{profile}, '{name}'"
     problems: list[str] = []
@@ -162,7 +166,7 @@ def _pipe(opts: Mapping[str, Any]) -> str:
 
 
 def _lines(opts: Mapping[str, Any], path: str) -> dict[Position, str]:
-    """The line of each profile, item and name, in words; nothing where that cannot be told."""
+    """Return the line of each profile, item and name, in words; empty where it cannot be told."""
     try:
         with open(path, encoding="utf-8") as stream:
             source = stream.read()
@@ -210,7 +214,7 @@ def _path(opts: Mapping[str, Any], file: Any) -> str:
 
 
 def _without_ignored(where: str, keys: dict[str, Any]) -> dict[str, Any]:
-    """What has no use here is said and left out, as where it stands in a profile."""
+    """Return the keys that have a use here; log a warning for each that has none."""
     kept = {}
     for key, value in keys.items():
         if key != "requires" and (advice := validate.advice_on(key, value)):

@@ -1,5 +1,5 @@
 """
-The shape of a salt-cloud map: what is the name of a machine, and what is a key of one.
+Tell the names of machines from their keys in a salt-cloud map.
 
 In YAML one step of indentation decides: ``- web1:`` with ``deploy: false`` below it is a machine
 without a minion; with ``deploy`` beside ``web1`` it is two machines, as salt-cloud reads it, the
@@ -15,7 +15,7 @@ from typing import Any
 
 from saltext.kvmclone.config.schema import KEYS
 
-#: salt-cloud's old names for what a map says of a machine; its core still takes them.
+#: salt-cloud's old names for keys of a machine in a map; its core still takes them.
 OLD_KEYS = {f"map_{key}": key for key in ("grains", "master", "minion", "requires", "volumes")}
 
 #: Where something stands in a map: the profile, the number of the list's item, the name.
@@ -34,20 +34,22 @@ class Entry:
 
 @dataclass(frozen=True)
 class Slip:
-    """Something that is not what it was meant to be, and how it is put right."""
+    """A mistake in a map, and how it is corrected."""
 
     text: str
     position: Position
 
 
 def is_key(name: Any) -> bool:
-    """Whether a machine of a map may have a key of that name."""
+    """Return whether a machine of a map may have a key of that name."""
     return isinstance(name, str) and (name in KEYS or name in OLD_KEYS or name == "name")
 
 
 def entries(profile: Any, mapped: Any) -> tuple[list[Entry], list[Slip]]:
     """
-    Return the machines of one profile, in every way that salt-cloud lets them stand, and the slips.
+    Return the machines of one profile in a map, and the mistakes there.
+
+    Machines are found in every form that salt-cloud accepts.
 
     :param mapped: What stands below the profile.
     """
@@ -87,7 +89,11 @@ def _keys(keys: Any) -> Any:
 
 
 def _slips_in_item(profile: Any, number: int, item: Mapping[Any, Any]) -> Iterator[Slip]:
-    """One item of a list: a lone name, or a name and its keys; what is beside a name is one."""
+    """
+    Yield the mistakes in one item of a list.
+
+    An item is a lone name, or a name and its keys; whatever stands beside a name is a name as well.
+    """
     names = [key for key in item if not is_key(key)]
     for key, value in item.items():
         position = (profile, number, key)
@@ -101,7 +107,11 @@ def _slips_in_item(profile: Any, number: int, item: Mapping[Any, Any]) -> Iterat
 
 
 def _slips_among_names(profile: Any, mapped: Mapping[Any, Any]) -> Iterator[Slip]:
-    """A mapping of names: there each may have keys below it, also one called like a key."""
+    """
+    Yield the mistakes in a mapping of names.
+
+    Each name there may have keys below it, also one that is called like a key.
+    """
     names = [key for key in mapped if not is_key(key)]
     for key, value in mapped.items():
         position = (profile, key)
@@ -126,7 +136,9 @@ def _one_step_short(key: str, owner: Any) -> str:
 
 
 def _nearly_a_key(name: Any, value: Any) -> str:
-    """The key that was meant by a misspelt one, which has a value that the key could have."""
+    """
+    Return the key that a misspelt one was meant to be, if it may have the value; otherwise empty.
+    """
     if value is None or isinstance(value, Mapping):
         return ""
     for close in difflib.get_close_matches(str(name), list(KEYS), n=3, cutoff=0.75):

@@ -1,5 +1,5 @@
 """
-Everything that is wrong with a configuration, and whom it concerns.
+The problems of a configuration, and which sections they concern.
 
 Pure. A section with problems is refused where it is used; whatever does not use it works. While
 it is not certain which hosts there are, no machine may be taken for gone.
@@ -60,27 +60,43 @@ class Problems:
         return used
 
     def of_files(self, kind: Place) -> tuple[Problem, ...]:
-        """Return why files cannot be read that may define sections of one sort."""
+        """Return the problems of unreadable files that may define sections of one sort."""
         kinds = (kind, Place.GLOBAL, None)
         return tuple(p for p in self.found if p.is_of_a_file and p.kind in kinds)
 
     def require_none(self) -> None:
-        """:raises ConfigError: Anything at all is wrong; all of it."""
+        """
+        Refuse a configuration in which anything at all is wrong.
+
+        :raises ConfigError: All of it, at once.
+        """
         _refuse(self.found)
 
     def require_profile(self, name: str) -> None:
-        """:raises ConfigError: All that is wrong with a profile and with what it uses."""
+        """
+        Refuse a profile if anything is wrong with it or with what it uses.
+
+        :raises ConfigError: All of it, at once.
+        """
         wrong = self.of(Place.PROFILE, name)
-        # What it names and was not found may stand in a file that could not be read.
+        # A provider that was not found may stand in a file that could not be read.
         unread = self.of_files(Place.PROVIDER) if wrong else ()
         _refuse((*wrong, *unread, *self._of_cloud_file()))
 
     def require_provider(self, name: str) -> None:
-        """:raises ConfigError: All that is wrong with a provider and with what it extends."""
+        """
+        Refuse a provider if anything is wrong with it or with what it extends.
+
+        :raises ConfigError: All of it, at once.
+        """
         _refuse(self.of(Place.PROVIDER, name))
 
     def require_cloud_file(self) -> None:
-        """:raises ConfigError: All that is wrong with the cloud file, which every machine uses."""
+        """
+        Refuse the cloud file, which every machine uses, if anything is wrong with it.
+
+        :raises ConfigError: All of it, at once.
+        """
         _refuse(self._of_cloud_file())
 
     def _of_cloud_file(self) -> tuple[Problem, ...]:
@@ -88,9 +104,10 @@ class Problems:
 
     def elsewhere(self, command: str = "salt-run kvmclone.profiles") -> tuple[str, ...]:
         """
-        Return a warning for whoever used no section with problems; empty where there is none.
+        Return a warning that names all that has problems, for a user of none of it.
 
-        :param command: Shows all problems.
+        :param command: The command that shows all problems.
+        :return: One warning; empty where nothing is wrong.
         """
         wrong = dict.fromkeys(f"'{p.section}'" if p.section else p.place for p in self.found)
         if not wrong:
@@ -101,7 +118,11 @@ class Problems:
         )
 
     def hiding_hosts(self) -> dict[str, ConfigError]:
-        """Return what cannot be read and may name hosts: providers by name, files by place."""
+        """
+        Return the errors of what cannot be read and may name hosts.
+
+        :return: By name of a provider, or by path of a file.
+        """
         hiding: dict[str, list[Problem]] = {}
         for problem in self.found:
             if _hides_hosts(problem):
@@ -113,8 +134,9 @@ class Problems:
 
     def forbidding_gone(self) -> ConfigError | None:
         """
-        Return why no machine may be taken for gone: a provider, or any file at all, cannot be
-        read. None where everything was read.
+        Return the reason why no machine may be taken for gone; None where everything was read.
+
+        The reason is a provider, or any file at all, that cannot be read.
         """
         problems = [p for p in self.found if p.is_of_a_file or _hides_hosts(p)]
         if not problems:

@@ -1,5 +1,5 @@
 """
-From merged keys to a typed request.
+Turn merged keys into a typed request.
 
 Pure. The keys were checked one by one where they were written; here they are given their
 types, ``sdb://`` references are replaced, and the result is laid out as a
@@ -31,12 +31,12 @@ _SHORTEST_KEY = 2048
 
 
 def is_reference(value: Any) -> bool:
-    """Whether a value stands in an sdb store, so that only its URI is known so far."""
+    """Return whether a value is an ``sdb://`` URI, which stands for something in a store."""
     return isinstance(value, str) and value.startswith("sdb://")
 
 
 def holds_reference(value: Any) -> bool:
-    """Whether an sdb reference stands anywhere in a value."""
+    """Return whether an ``sdb://`` URI stands anywhere in a value."""
     if isinstance(value, Mapping):
         return any(holds_reference(content) for content in value.values())
     if isinstance(value, (list, tuple)):
@@ -45,12 +45,16 @@ def holds_reference(value: Any) -> bool:
 
 
 def is_private_key(value: Any) -> bool:
-    """Whether this is a private key itself, where a path to one is meant."""
+    """Return whether a value is a private key itself, where a path to one is meant."""
     return isinstance(value, str) and "PRIVATE KEY" in value
 
 
 def no_sdb(uri: str) -> Any:
-    """Stands in for a store where there is none."""
+    """
+    Refuse an ``sdb://`` URI where no store can be read.
+
+    :raises ConfigError: Always.
+    """
     raise ConfigError(
         f"{uri} cannot be read here: no sdb profiles are known.",
         "Configure the sdb profile on the machine that reads the profile.",
@@ -69,7 +73,7 @@ def _dereferenced(value: Any, fetch: Callable[[str], Any]) -> Any:
 
 class Taken:
     """
-    A store that remembers what was taken out of it.
+    A reader of sdb stores that remembers what it read.
 
     :param fetch: Gives what an ``sdb://`` URI stands for.
     :ivar texts: Every text among it.
@@ -95,11 +99,12 @@ def _texts(value: Any) -> list[str]:
 
 def behind(written: Any, followed: Any) -> list[str]:
     """
-    Every text that came out of a store, found by comparison: somebody else (salt-cloud's core)
-    has replaced the ``sdb://`` references and does not say where.
+    Return every text that came out of an sdb store, found by comparison.
 
-    :param written: Keys as they stand in the files, with the references.
-    :param followed: The same keys with what the references stand for, and perhaps more keys.
+    Somebody else (salt-cloud's core) has replaced the ``sdb://`` URIs and does not say where.
+
+    :param written: Keys as they stand in the files, with the URIs.
+    :param followed: The same keys with what the URIs stand for, and perhaps more keys.
     """
     if is_reference(written):
         return [] if written == followed else _texts(followed)
@@ -116,7 +121,7 @@ def typed(
     keys: Mapping[str, Any], known: Mapping[str, Key], fetch: Callable[[str], Any]
 ) -> tuple[dict[str, Any], list[tuple[str, Any, str]]]:
     """
-    The keys that matter, with their types.
+    Return the keys that matter with typed values, and those whose value is wrong.
 
     :param keys: Merged keys as they were written.
     :param known: The table of keys.
@@ -148,7 +153,7 @@ def request_and_secrets(
     read_file: Callable[[str], str],
 ) -> tuple[Request, Secrets]:
     """
-    Lay typed values out as a request.
+    Return the request and the secrets that typed values make.
 
     :param name: Checked name of the clone.
     :param values: As :func:`typed` gives them; ``base_domain`` is among them.
@@ -156,6 +161,7 @@ def request_and_secrets(
     :param provider: Name of the provider, or empty.
     :param read_file: Gives the text of the login key's file.
     :raises OSError: The login key cannot be read.
+    :raises ConfigError: A secret that is typed at a prompt has several lines.
     """
     simple = (
         "url host clone_strategy ip_source address validate_xml pool cpus memory description "
@@ -195,7 +201,7 @@ def _seed_word(values: Mapping[str, Any]) -> str:
 
 
 def _seed_files(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """The files of the clone's own seed; what stands there as YAML is written as JSON."""
+    """Return the files of the clone's own seed; what stands there as YAML is written as JSON."""
     seed = values.get("seed")
     if not isinstance(seed, Mapping):
         return ()
@@ -211,7 +217,9 @@ def _seed_files(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def _line(values: Mapping[str, Any], key: str) -> str:
     """
-    What is typed at a prompt. Stores that are files end with a newline, which nobody means.
+    Return what is typed at a prompt, without a newline at the end.
+
+    Stores that are files end with one, which nobody means.
 
     :raises ConfigError: There are more lines, and the others would go to whoever reads next.
     """

@@ -18,19 +18,19 @@ from saltext.kvmclone.config.value_types import Kind
 
 
 class Fate(Enum):
-    """What becomes of a key."""
+    """The ways to treat a key."""
 
     HONOURED = "honoured"
     #: Belongs to a later stage: checked and carried along; the plan refuses it by name.
     CARRIED = "carried"
     #: Read by salt-cloud, without a use here: a warning.
     IGNORED = "ignored"
-    #: Ignoring it would make something else than what was asked for: an error.
+    #: Ignoring it would make something other than what was asked for: an error.
     REFUSED = "refused"
 
 
 class Place(Enum):
-    """Where a key may be written."""
+    """The places where a key may be written."""
 
     PROVIDER = "a provider"
     PROFILE = "a profile"
@@ -209,7 +209,7 @@ TABLE: tuple[Key, ...] = (
     # Of a later stage
     _carried("hosts", value_types.TEXTS),
     _carried("placement", value_types.either(value_types.WORD, value_types.MAPPING)),
-    # What salt-cloud reads besides, and what we can do without
+    # Read by salt-cloud, and not needed here
     _ignored("os", "salt-cloud itself takes script instead"),
     _ignored("key_filename", "the libvirt driver takes private_key"),
     # Salt's driver has it in its example, and never read it.
@@ -235,7 +235,7 @@ TABLE: tuple[Key, ...] = (
         "salt-cloud reads it in /etc/salt/cloud only; a profile may have start_action",
     ),
     _ignored("requires", "only salt-cloud -m makes machines in an order"),
-    # The core asks most drivers' profiles for them, so they get copied; libvirt's had no use.
+    # salt-cloud reads these for most drivers, so they get copied; libvirt's had no use for them.
     _ignored("image", "base_domain names what is cloned", ""),
     _ignored("size", "a clone has its base's; cpus and memory change it", ""),
     _ignored("location", "one provider is one KVM host", ""),
@@ -252,7 +252,7 @@ TABLE: tuple[Key, ...] = (
     _ignored("wake_on_lan_mac", _SALTIFY),
     _ignored("wol_sender_node", _SALTIFY),
     _ignored("wol_boot_wait", _SALTIFY),
-    # What would make something else than what was asked for
+    # Ignoring these would make something other than what was asked for
     _refused("make_minion", "set deploy: false for a machine without a minion", (None, True)),
     _refused("make_syndic", _NO_MASTER),
     _refused("master_conf", _NO_MASTER),

@@ -1,5 +1,5 @@
 """
-Sections held against each other: duplicates, ``extends``, providers, required keys.
+Check sections against each other: duplicates, ``extends``, providers, required keys.
 
 Pure. Everything is looked at before anything is refused, so that the user sees all
 problems of all files in one answer. Sections of other drivers are passed over.
@@ -30,7 +30,7 @@ from saltext.kvmclone.config.validate import (
 #: The only driver whose providers are ours.
 DRIVER = "libvirt"
 
-#: A provider that names none of these cannot be reached; the first is what to ask for.
+#: Keys of a provider that name its host. One of them is required; the message names the first.
 WAYS_TO_A_HOST = ("url", "host", "hosts")
 
 # How a libvirt URI begins: a provider with one is ours, whatever its driver is called.
@@ -57,7 +57,7 @@ class Profile:
 @dataclass
 class Assembled:
     """
-    What came of a set of sections, also of those with problems.
+    The result of checking a set of sections, also of those with problems.
 
     :param providers: Our providers by name, with what they extend.
     :param profiles: Our profiles by name, with what they extend.
@@ -175,7 +175,7 @@ class _Assembly:
         return list(first.values())
 
     def _is_ours(self, section: Section) -> bool:
-        """Whether a section is, or may be, of our driver."""
+        """Return whether a section is, or may be, of our driver."""
         entries = section.keys if isinstance(section.keys, list) else [section.keys]
         for keys in entries:
             if not isinstance(keys, Mapping):
@@ -224,7 +224,7 @@ class _Assembly:
         return found
 
     def _extended(self) -> set[tuple[Place, str]]:
-        """The sections that others extend; such a one may lack what they have."""
+        """Return the sections that others extend; such a one may lack what they have."""
         profiles = {str(entry.keys.get("extends")) for entry in self.profiles.values()}
         providers = {
             str(entry.keys.get("extends")).partition(":")[0]
@@ -306,7 +306,7 @@ class _Assembly:
             self.result.problems.append(
                 entry.problem("provider", MISSING["provider"], lacking=True)
             )
-        # Also where it has no provider: all of its problems are told at once.
+        # Also where it has no provider: all of its problems are reported at once.
         self._check_all_keys(chain)
         keys = _merged(chain)
         all_keys = merge(merge(self.cloud_file, self.result.providers.get(alias, {})), keys)
@@ -321,7 +321,7 @@ class _Assembly:
         self.result.profiles[entry.name] = Profile(entry.name, alias, keys, entry.place)
 
     def _provider_named(self, provider: str) -> tuple[str, str | None]:
-        """The provider's own name and its driver, None where there is no such provider."""
+        """Return the provider's own name and its driver, None where there is no such provider."""
         alias, _, driver = provider.partition(":")
         drivers = [
             str(found)
@@ -345,7 +345,7 @@ class _Assembly:
         return f"there is no provider {provider!r}; expected {expected}"
 
     def _is_used(self, provider: str) -> bool:
-        """Whether a profile names this provider."""
+        """Return whether a profile names this provider."""
         named = (str(entry.keys.get("provider")) for entry in self.profiles.values())
         return any(name.partition(":")[0] == provider for name in named)
 
@@ -354,7 +354,7 @@ class _Assembly:
     def _chain(
         self, entry: _Entry, find: Callable[[str], _Entry | None], quiet: bool = False
     ) -> tuple[list[_Entry], bool]:
-        """The entry, what it extends, and so on; False, with a problem, where that fails."""
+        """Return the entry, what it extends, and so on; False, with a problem, where that fails."""
         chain = [entry]
         while (extends := chain[-1].keys.get("extends")) is not None:
             link = chain[-1]
@@ -396,7 +396,7 @@ def _entry(section: Section, keys: Mapping[Any, Any], number: int = 0) -> _Entry
 
 
 def _is_misspelt(keys: Mapping[str, Any]) -> bool:
-    """Whether the driver was meant to be ours, and is called otherwise."""
+    """Return whether the driver was meant to be ours, and is misspelt."""
     driver = keys.get("driver")
     if not isinstance(driver, str) or driver == DRIVER:
         return False
@@ -404,7 +404,7 @@ def _is_misspelt(keys: Mapping[str, Any]) -> bool:
 
 
 def _driver_extended(keys: Mapping[str, Any]) -> str:
-    """The driver that a provider gets from ``extends: NAME:DRIVER``."""
+    """Return the driver that a provider gets from ``extends: NAME:DRIVER``; empty for none."""
     return str(keys.get("extends") or "").partition(":")[2]
 
 

@@ -1,5 +1,5 @@
 """
-What was written, key by key: right, wrong, ignored or secret.
+Check single keys of a configuration: right, wrong, ignored or secret.
 
 Pure. It knows no relation between sections (that is ``sections.py``); it holds the types
 in which sections and problems are handed around, and the checks of single keys.
@@ -22,14 +22,14 @@ Keys = dict[str, Any]
 _HIDDEN = "<hidden>"
 _LONGEST_SHOWN = 60
 
-# What makes an unknown argument look like a misspelt or foreign secret.
+# Words that make an unknown argument look like a misspelt or foreign secret.
 _SECRET_WORDS = ("passw", "passphrase", "secret", "token", "private_key")
 
 # Arguments that may be an sdb:// URI.
 _FROM_STORES = ("password", "sudo_password", "private_key", "private_key_passphrase")
 
-# What other drivers of salt-cloud, and patches to Salt's own libvirt driver, call a thing that
-# we have under another name which nobody would guess from its letters.
+# Keys of other drivers of salt-cloud, and of patches to Salt's own libvirt driver, for which we
+# have another name that nobody would guess from the letters.
 _ELSEWHERE = {
     "clone_from": "base_domain",
     "clonefrom": "base_domain",
@@ -43,7 +43,7 @@ _ELSEWHERE = {
     "user": "ssh_username",
 }
 
-#: What to say where a required key is absent.
+#: The problem of each required key where it is absent.
 MISSING = {
     "base_domain": "is missing; expected the name of the domain to clone",
     "url": "is missing; expected a libvirt URI such as qemu:///system",
@@ -96,7 +96,7 @@ class Problem:
 
     @property
     def is_of_a_file(self) -> bool:
-        """Whether a whole file, or part of a configuration, cannot be read."""
+        """Return whether a whole file, or part of a configuration, cannot be read."""
         return not self.section and not self.key
 
     def __str__(self) -> str:
@@ -106,7 +106,7 @@ class Problem:
 
 
 def error_for(problems: Iterable[Problem]) -> ConfigError:
-    """The one error that lists all problems, each on a line of its own."""
+    """Return the one error that lists all problems, each on a line of its own."""
     lines = list(dict.fromkeys(str(problem) for problem in problems))
     if len(lines) == 1:
         return ConfigError(lines[0], "Correct it and run the command again.")
@@ -117,9 +117,7 @@ def error_for(problems: Iterable[Problem]) -> ConfigError:
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Keys:
-    """
-    Both together, ``over`` winning; mappings are merged to any depth. Neither is changed.
-    """
+    """Return both mappings merged to any depth, ``over`` winning; neither is changed."""
     merged = copy.deepcopy(dict(under))
     for name, value in over.items():
         below = merged.get(name)
@@ -134,7 +132,7 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Keys:
 
 
 def shown(key: Key | None, value: Any) -> str:
-    """A value as a message may show it: hidden where it is secret, shortened where long."""
+    """Return a value as a message may show it: hidden where secret, shortened where long."""
     if key is None or not key.visible:
         return _HIDDEN
     text = repr(value)
@@ -153,7 +151,7 @@ def _unknown_key(name: Any) -> str:
 
 
 def fault_of(name: Any, value: Any, place: Place) -> str:
-    """What is wrong with one key where it stands; empty if nothing is."""
+    """Say what is wrong with one key where it stands; empty if nothing is."""
     key = KEYS.get(name) if isinstance(name, str) else None
     if key is None:
         return _unknown_key(name)
@@ -174,7 +172,7 @@ def fault_of(name: Any, value: Any, place: Place) -> str:
 
 
 def advice_on(name: str, value: Any) -> str:
-    """The warning that a key deserves where it stands; empty for most."""
+    """Return the warning that a key deserves where it stands; empty for most."""
     key = KEYS.get(name)
     if key is not None and key.fate is Fate.IGNORED and value not in key.harmless:
         return f"is ignored: {key.word}"
@@ -184,7 +182,7 @@ def advice_on(name: str, value: Any) -> str:
 
 
 def advice_together(keys: Mapping[str, Any]) -> dict[str, str]:
-    """The warnings that keys deserve only beside each other, by key; none for most."""
+    """Return the warnings that keys deserve only beside each other, by key; none for most."""
     if keys.get("deploy") is False and keys.get("inline_script"):
         # Salt's driver ran it all the same.
         return {"inline_script": "is ignored: with deploy: False nothing runs in the guest"}
@@ -195,7 +193,11 @@ def advice_together(keys: Mapping[str, Any]) -> dict[str, str]:
 
 
 def refuse_secrets(given: Mapping[str, Any]) -> None:
-    """:raises SecretInArgument: One of the arguments is, or looks like, a secret."""
+    """
+    Refuse arguments that are, or look like, secrets.
+
+    :raises SecretInArgument: There is one.
+    """
     if leaked := sorted(name for name, value in given.items() if _is_leaked(name, value)):
         raise SecretInArgument(
             f"A secret was given as an argument: {', '.join(leaked)}. It already stands in "
@@ -206,7 +208,7 @@ def refuse_secrets(given: Mapping[str, Any]) -> None:
 
 def checked_arguments(arguments: Mapping[str, Any]) -> Keys:
     """
-    The profile keys among keyword arguments, once all of them are right.
+    Return the profile keys among keyword arguments, once all of them are right.
 
     :raises SecretInArgument: One of them is, or looks like, a secret. This comes first:
         the value is out, whatever else is wrong.
@@ -220,7 +222,7 @@ def checked_arguments(arguments: Mapping[str, Any]) -> Keys:
         if not fault and name == "extends":
             fault = "cannot be given as an argument; name the profile itself"
         if not fault and name not in _FROM_STORES and resolve.holds_reference(value):
-            # Else whoever may start a job could have a store's contents shown in a plan.
+            # Otherwise whoever may start a job could see a store's contents in a plan.
             fault = f"sdb:// can be given as an argument only for {', '.join(_FROM_STORES)}"
         if not fault and (advice := advice_on(name, value)):
             fault = advice.replace("is ignored", "would be ignored")
@@ -233,10 +235,11 @@ def checked_arguments(arguments: Mapping[str, Any]) -> Keys:
 
 def argument(name: str, value: Any, key: str = "") -> Any:
     """
-    One argument of a function that is no profile key by itself, once it is right.
+    Return one argument of a function that is not itself a profile key, once it is right.
 
+    :param name: Name of the argument.
     :param key: The profile key that takes the same values; empty for the one of that name.
-    :raises ConfigError: It is not.
+    :raises ConfigError: It is wrong.
     """
     kind = KEYS[key or name].kind
     try:
@@ -258,7 +261,7 @@ def _is_leaked(name: str, value: Any) -> bool:
 
 
 def visible(keys: Mapping[str, Any]) -> Keys:
-    """The keys of a section as people may see them: secrets are hidden."""
+    """Return the keys of a section as people may see them: secrets are hidden."""
 
     def veiled(name: str, value: Any) -> Any:
         key = KEYS.get(name)

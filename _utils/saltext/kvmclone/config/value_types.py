@@ -1,10 +1,10 @@
 """
-Single values of a configuration: what is accepted, and what it means.
+Define which values a key of a configuration takes, and turn them into typed ones.
 
 Pure. Each :class:`Kind` says in words what it expects and turns one YAML value into the
 type that the rest of the library works with: sizes in bytes, times in seconds. YAML has
 already decided between text, numbers and booleans; where it decided against the user's
-intent (``password: 12345``) the words tell him to quote.
+intent (``password: 12345``) the words ask for quotes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 _UNITS = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-# ASCII: to Unicode, a long s is an s.
+# ASCII: by Unicode's rules a long s (ſ) would match an s.
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgtp]?)(i?b)?", re.I | re.A)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([smhdw]?)", re.I | re.A)
@@ -27,13 +27,13 @@ _SERIAL = re.compile(r"[A-Za-z0-9_.+\- ]+")
 _WWN = re.compile(r"(?:0x)?([0-9a-f]{16})", re.IGNORECASE)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 
-# What libvirt can count.
+# The largest number of bytes that libvirt can count.
 _MOST_BYTES = 2**63 - 1
 
 # Beyond any size in bytes or time in seconds; keeps arithmetic away from overflows.
 _LARGEST = 1e18
 
-# Three centuries. A ttl far beyond ends in a year that nobody can write, nor any list of clones.
+# Seconds; three centuries. A ttl far beyond ends in a year that no list of clones can write.
 _LONGEST_TIME = 1e10
 
 #: Bytes in one MiB.
@@ -195,7 +195,7 @@ def _parse_serial(value: Any) -> str:
 
 
 def _parse_wwn(value: Any) -> str:
-    # Unquoted, YAML reads one of digits alone, or one with 0x before it, as a number.
+    # Unquoted, YAML reads a wwn of digits alone, or with 0x before it, as a number.
     match = _WWN.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise _refuse()
@@ -203,7 +203,11 @@ def _parse_wwn(value: Any) -> str:
 
 
 def integer(lowest: int, highest: int) -> Kind[int]:
-    """A whole number between two bounds, both included; templates write it in quotes."""
+    """
+    Return the kind of a whole number between two bounds, both included.
+
+    It may be quoted, since templates write it so.
+    """
 
     def parse(value: Any) -> int:
         if isinstance(value, str) and _DIGITS.fullmatch(value):
@@ -218,7 +222,7 @@ def integer(lowest: int, highest: int) -> Kind[int]:
 
 
 def choice(*words: str) -> Kind[str]:
-    """One of a few words."""
+    """Return the kind of a value that is one of a few words."""
 
     def parse(value: Any) -> str:
         if value not in words:
@@ -229,7 +233,7 @@ def choice(*words: str) -> Kind[str]:
 
 
 def record(**fields: Kind[Any]) -> Kind[dict[str, Any]]:
-    """A mapping of which every key is known; all of them may be absent."""
+    """Return the kind of a mapping whose keys are all known; all of them may be absent."""
     words = "; ".join(f"{name}: {kind.expected}" for name, kind in fields.items())
 
     def parse(value: Any) -> dict[str, Any]:
@@ -242,7 +246,11 @@ def record(**fields: Kind[Any]) -> Kind[dict[str, Any]]:
 
 
 def not_both(kind: Kind[dict[str, Any]], first: str, second: str) -> Kind[dict[str, Any]]:
-    """A record that has one of two fields at most."""
+    """
+    Return the kind of a mapping that has at most one of two fields.
+
+    :param kind: The kind of mapping without that restriction.
+    """
 
     def parse(value: Any) -> dict[str, Any]:
         parsed = kind.parse(value)
@@ -255,9 +263,10 @@ def not_both(kind: Kind[dict[str, Any]], first: str, second: str) -> Kind[dict[s
 
 def mapping_of(name: str, kind: Kind[T]) -> Kind[dict[str, T]]:
     """
-    A mapping whose keys the user chooses.
+    Return the kind of a mapping whose keys the user chooses.
 
     :param name: What the keys stand for, for the message.
+    :param kind: The kind of its values.
     """
 
     def parse(value: Any) -> dict[str, T]:
@@ -267,7 +276,7 @@ def mapping_of(name: str, kind: Kind[T]) -> Kind[dict[str, T]]:
 
 
 def list_of(kind: Kind[T]) -> Kind[list[T]]:
-    """A list whose items are all of one kind."""
+    """Return the kind of a list whose items are all of one kind."""
 
     def parse(value: Any) -> list[T]:
         if not isinstance(value, (list, tuple)):
@@ -278,7 +287,7 @@ def list_of(kind: Kind[T]) -> Kind[list[T]]:
 
 
 def either(first: Kind[Any], second: Kind[Any]) -> Kind[Any]:
-    """A value of one kind or else of the other."""
+    """Return the kind of a value that is of one kind or of the other; the first is tried first."""
 
     def parse(value: Any) -> Any:
         try:

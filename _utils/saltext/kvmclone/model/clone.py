@@ -1,7 +1,7 @@
 """
 CLONE: what every door answers with about one clone. See docs/answers.md.
 
-Pure. Doors call :meth:`Clone.as_dict`; nothing inside the library passes the plain form.
+Pure. The Salt entry points call :meth:`Clone.as_dict`; the library passes the objects themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Address:
     """
     One address of a guest.
 
-    :param interface: Name of the interface in the guest where known, else the network.
+    :param interface: Name of the interface in the guest where known, otherwise the network.
     :param address: Without prefix length.
     :param family: ``ipv4`` or ``ipv6``.
     :param prefix: Prefix length in bits, 0 where it is not known (``arp``).
@@ -74,11 +74,11 @@ class Clone:
 
     @property
     def origin(self) -> dict[str, str]:
-        """The profile keys that say what it was made from, and how."""
+        """Return the profile keys that say what the clone was made from, and how."""
         return {"base_domain": self.base, "clone_strategy": self.strategy}
 
     def as_dict(self) -> dict[str, Any]:
-        """The plain form, lists instead of tuples, as JSON would give it."""
+        """Return the clone as plain data, with lists instead of tuples, as JSON would give it."""
         answer = dataclasses.asdict(self)
         for key in ("addresses", "disks", "warnings"):
             answer[key] = list(answer[key])
@@ -87,7 +87,7 @@ class Clone:
 
 
 def clone_from_dict(data: dict[str, Any]) -> Clone:
-    """The clone that :meth:`Clone.as_dict` wrote, on the other side of a job."""
+    """Rebuild the clone that :meth:`Clone.as_dict` wrote, on the other side of a job."""
 
     def known(cls: Any, values: dict[str, Any]) -> Any:
         return cls(**{k: v for k, v in values.items() if k in cls.__dataclass_fields__})

@@ -1,16 +1,16 @@
 """
-Describe a cloud-init seed, and what a clone's cloud-init goes by.
+Describe a cloud-init seed, and which seed a clone has.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: What the profile may say, beside contents of its own (``OWN``).
+#: Words for the seed of a clone: none, the base's, or contents of its own.
 NONE, KEEP, OWN = "none", "keep", "own"
 
 
-#: What a record says where the base had a seed and the clone has none.
+#: The word in a record where the base had a seed and the clone has none.
 OUT = "out"
 
 
@@ -19,10 +19,10 @@ class Seed:
     """
     A seed that was found on a disk.
 
-    :param label: Label of its file system; empty for a folder in another one.
-    :param partition: Number of the partition that it is; 0 where it is the whole disk.
-    :param folder: The folder that it is.
-    :param alone: The disk holds nothing else, so the clone can do without it.
+    :param label: Label of its file system; empty where it is a folder in another one.
+    :param partition: Number of its partition, from 1; 0 where it is the whole disk.
+    :param folder: Path of the folder that it is; empty where it is a whole file system.
+    :param alone: The disk holds nothing else, so the clone can do without the disk.
     """
 
     label: str = ""
@@ -32,12 +32,12 @@ class Seed:
 
     @property
     def named(self) -> str:
-        """What messages call it."""
+        """Return what messages call the seed: its folder, or partition and label."""
         if self.folder:
             return f"in {self.folder}"
         part = f"partition {self.partition}, " if self.partition else ""
         return f"{part}label '{self.label}'"
 
 
-#: Bytes of the volume; most of it takes no room.
+#: Bytes of the seed's volume; most of them are a hole in a sparse file.
 SIZE = 4 * 2**20

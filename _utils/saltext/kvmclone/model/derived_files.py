@@ -1,9 +1,9 @@
 """
-The files that libvirt derives from a machine's name or uuid, whatever its definition says.
+The files that libvirt derives from a domain's name or uuid, whatever its definition says.
 
-Pure. Variable store, saved memory, TPM state, snapshot metadata and log of a machine lie where
-libvirt puts them, and mostly no definition names them: the store of a ``firmware='efi'`` machine
-stands in its description only while it runs. So each such path belongs to the machine whose name
+Pure. Variable store, saved memory, TPM state, snapshot metadata and log of a domain lie where
+libvirt puts them, and mostly no definition names them: the store of a ``firmware='efi'`` domain
+stands in its description only while it runs. So each such path belongs to the domain whose name
 or uuid leads to it, off or running.
 """
 
@@ -15,24 +15,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
-#: How a variable store is called that libvirt chooses: by format, and by kind of firmware.
+#: File names of a variable store that libvirt chooses: by format, and by kind of firmware.
 _STORES = ("{}_VARS.fd", "{}_VARS.qcow2", "{}_VARS.raw", "{}_VARS.json", "{}.json")
 
-#: Folders with a folder for each machine, and what libvirt remembers of it in there.
+#: Folders in which libvirt keeps a folder with metadata for each domain.
 METADATA = ("snapshot", "checkpoint")
 
-#: What libvirt calls the folder of its variable stores, wherever it is.
+#: Name of libvirt's folder of variable stores, wherever it is.
 _STORE_FOLDER = "nvram"
 
 
 @dataclass(frozen=True)
 class Folders:
     """
-    Where a daemon keeps what it makes for its machines; empty where that cannot be told.
+    The folders of a libvirt daemon for files of its domains; empty where that cannot be told.
 
     :param state: Holds ``nvram``, ``save``, ``snapshot``, ``checkpoint`` and more.
     :param tpm: Holds the state of emulated TPMs, by uuid.
-    :param logs: Holds QEMU's log of each machine.
+    :param logs: Holds QEMU's log of each domain.
     """
 
     state: str = ""
@@ -41,19 +41,23 @@ class Folders:
 
     @property
     def stores(self) -> str:
-        """The folder of the variable stores that libvirt chooses a place for."""
+        """Return the folder of the variable stores that libvirt places itself; empty if unknown."""
         return self.state and os.path.join(self.state, _STORE_FOLDER)
 
     def saved_memory(self, name: str) -> str:
-        """The file of a machine's managed save; empty where the folder is not known."""
+        """Return the file of a domain's managed save; empty where the folder is not known."""
         return self.state and os.path.join(self.state, "save", f"{name}.save")
 
     def metadata(self, kind: str, name: str) -> str:
-        """The folder of a machine's snapshots or checkpoints; empty likewise."""
+        """
+        Return the folder of a domain's snapshots or checkpoints; empty where it is not known.
+
+        :param kind: One of :data:`METADATA`.
+        """
         return self.state and os.path.join(self.state, kind, name)
 
 
-#: Those of the daemon for the whole machine (``qemu:///system``).
+#: The folders of the system daemon (``qemu:///system``).
 SYSTEM = Folders("/var/lib/libvirt/qemu", "/var/lib/libvirt/swtpm", "/var/log/libvirt/qemu")
 
 
@@ -64,6 +68,7 @@ def folders(url: str, user_id: int, configuration: str, cache: str) -> Folders:
     :param user_id: Of this process; root has no daemon of its own, its session is the system's.
     :param configuration: The user's configuration folder (``~/.config``).
     :param cache: The user's cache folder (``~/.cache``).
+    :return: With empty paths where they cannot be known from here.
     """
     parts = urlsplit(url)
     if parts.scheme.partition("+")[0] != "qemu":
@@ -74,7 +79,7 @@ def folders(url: str, user_id: int, configuration: str, cache: str) -> Folders:
         return Folders(f"{root}/lib/qemu", f"{root}/lib/swtpm", f"{root}/log/qemu")
     if parts.path != "/session":
         return SYSTEM
-    if parts.netloc or "socket" in options:  # the home of another user, perhaps far away
+    if parts.netloc or "socket" in options:  # the home of another user, perhaps on another host
         return SYSTEM if parts.username == "root" else Folders()
     if user_id == 0:
         return SYSTEM
@@ -85,8 +90,10 @@ def folders(url: str, user_id: int, configuration: str, cache: str) -> Folders:
 
 def store(name: str, folder: str, form: str = "") -> str:
     """
-    Return the variable store that libvirt chooses for a machine; empty where the folder is.
+    Return the path of the variable store that libvirt chooses; empty where ``folder`` is.
 
+    :param name: Name of the domain.
+    :param folder: The daemon's folder of variable stores.
     :param form: The store's format, where the definition names one.
     """
     extension = "qcow2" if form == "qcow2" else "fd"
@@ -96,9 +103,9 @@ def store(name: str, folder: str, form: str = "") -> str:
 @dataclass
 class Machines:
     """
-    What is known of a host's machines.
+    The names and variable stores of a host's domains, as far as they are known.
 
-    :ivar names: What each is called, and was called in its snapshots and saved images, by uuid.
+    :ivar names: Every name that a domain has, or had in its snapshots and saved images, by uuid.
     :ivar stores: Every variable store that a definition or a record names. libvirt's folder may
         be called otherwise than expected: a link, another prefix, the home of an unknown user.
     """
@@ -107,12 +114,16 @@ class Machines:
     stores: set[str] = field(default_factory=set)
 
     def add(self, uuid: str, names: Iterable[str], stores: Iterable[str]) -> None:
-        """Note one description of a machine; the first name is the present one."""
+        """Note one description of a domain; the first name is the present one."""
         self.names.setdefault(uuid, {}).update(dict.fromkeys(names))
         self.stores.update(stores)
 
     def derive(self, known: Folders) -> Iterator[tuple[str, str, str]]:
-        """Yield uuid, present name and path of every file that libvirt derives."""
+        """
+        Yield uuid, present name and path of every file that libvirt derives.
+
+        :param known: The daemon's folders.
+        """
         stores = [os.path.dirname(path) for path in sorted(self.stores)]
         stores = [folder for folder in stores if os.path.basename(folder) == _STORE_FOLDER]
         stores = list(dict.fromkeys([*filter(None, [known.stores]), *stores]))
@@ -134,7 +145,12 @@ def _derived_from(name: str, known: Folders, stores: Iterable[str]) -> Iterator[
 
 
 def aside(paths: Sequence[str], name: str) -> str:
-    """Return the command that takes what another machine left out of the way of one called so."""
+    """
+    Return the shell command that moves away what another domain of the same name left.
+
+    :param paths: What it left: files or folders below the daemon's state folder.
+    :param name: The name.
+    """
     state = paths[0]
     while os.path.basename(state) not in (*METADATA, "save"):
         state = os.path.dirname(state)

@@ -1,5 +1,5 @@
 """
-What makes a domain itself: reading libvirt's domain XML into facts.
+Read libvirt's domain XML into facts.
 
 Pure: lxml only. Nothing here decides; :mod:`.rewrite` changes the XML and
 :mod:`.planner` decides about disks.
@@ -20,7 +20,7 @@ from saltext.kvmclone.model.libvirt_xml import bytes_of, number, parse, text
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 
-#: What a definition hands to QEMU word by word, and the paths in one such word.
+#: An argument that a definition passes to QEMU verbatim, and the paths in one.
 _ARGUMENT = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
 _ARGUMENT_PATH = re.compile(r"/[^,\"']+")
 
@@ -75,7 +75,7 @@ class Disk:
 
     @property
     def named(self) -> str:
-        """Pool and volume of a disk of kind ``volume``; empty for another."""
+        """Return ``POOL/VOLUME`` of a disk of kind ``volume``; empty for another kind."""
         return f"{self.pool}/{self.volume}" if self.volume else ""
 
 
@@ -100,7 +100,11 @@ class Interface:
     portgroup: str = ""
 
     def stays(self, network: str, bridge: str) -> bool:
-        """Whether it is connected to this network or bridge already; to neither means: it stays."""
+        """
+        Return whether the interface is connected to this network or bridge already.
+
+        True also where neither is named: then it is to stay as it is.
+        """
         wanted = ("network", network) if network else ("bridge", bridge)
         return not (network or bridge) or wanted == (self.kind, self.source)
 
@@ -121,11 +125,11 @@ class Nvram:
 @dataclass(frozen=True)
 class Domain:
     """
-    The facts of one definition that planning and looking up addresses need.
+    The facts of one definition that are needed to plan a clone and to look up addresses.
 
     :param nvram: None for a domain without UEFI variables.
     :param has_agent_channel: It has the channel that a guest agent speaks through.
-    :param agent_connected: An agent has opened its end; told by live XML alone.
+    :param agent_connected: An agent has opened its end; only live XML tells that.
     :param memory: Bytes that the guest can have at most; ``cpus`` likewise.
     :param console: Where its text console is: ``pty``, the path of a file, or empty for neither.
     :param screen: It has a screen, which can be photographed.
@@ -156,14 +160,14 @@ def read(xml: str, stores: str = derived_files.SYSTEM.stores) -> Domain:
 
     :param xml: As ``XMLDesc`` gives it; live XML also tells whether the agent is connected.
     :param stores: Where the daemon makes a variable store that the definition does not mention;
-        from version 10 on the definition mentions every one.
+        from libvirt 10 on the definition mentions every one.
     :raises PlanRefused: The XML cannot be read.
     """
     return facts(parse(xml), stores)
 
 
 def facts(root: etree._Element, stores: str = derived_files.SYSTEM.stores) -> Domain:
-    """The facts of an already parsed definition; see :func:`read`."""
+    """Return the facts of a definition that is parsed already; see :func:`read`."""
     agent = [
         channel
         for channel in root.findall("./devices/channel")
@@ -196,7 +200,7 @@ def facts(root: etree._Element, stores: str = derived_files.SYSTEM.stores) -> Do
 
 
 def _console(root: etree._Element) -> str:
-    """Where the first console or serial line is; libvirt opens that one."""
+    """Return where the first console or serial line is, which is the one that libvirt opens."""
     for place in ("console", "serial"):
         for line in root.findall(f"./devices/{place}"):
             return "pty" if line.get("type") == "pty" else _attribute(line.find("source"), "path")
@@ -204,7 +208,7 @@ def _console(root: etree._Element) -> str:
 
 
 def disk_of(element: etree._Element) -> Disk:
-    """The facts of one ``<disk>`` element."""
+    """Return the facts of one ``<disk>`` element."""
     source = element.find("source")
     driver = element.find("driver")
     target = element.find("target")
@@ -246,13 +250,13 @@ _SLICES = ("./source/slices", "./backingStore//slices")
 
 
 def _backing(element: etree._Element) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
-    """The chain that a disk element spells out, and the formats in it."""
+    """Return the backing chain that a disk element spells out, and the formats in it."""
     store = element.find("backingStore")
     if store is None:
         return None, ()
     paths, formats = [], []
     while store is not None:
-        # What is no file or device has no path here, and is equal to none.
+        # A source that is neither file nor device becomes "?", which is not equal to any path.
         source = store.find("source")
         paths.append("" if source is None else _named_file(store) or "?")
         formats.append(_attribute(store.find("format"), "type"))
@@ -261,19 +265,19 @@ def _backing(element: etree._Element) -> tuple[tuple[str, ...] | None, tuple[str
 
 
 def _named_file(holder: etree._Element | None) -> str:
-    """The file or device that the ``<source>`` in an element names; empty for another kind."""
+    """Return the file or device that an element's ``<source>`` names; empty for another kind."""
     if holder is None:
         return ""
     return _attribute(holder.find("source"), _PATHS.get(holder.get("type", "file"), ""))
 
 
 def _attribute(element: etree._Element | None, name: str) -> str:
-    """An attribute of an element that may not be there; lxml has no empty attribute name."""
+    """Return an attribute; empty where the element or the attribute's name is absent."""
     return element.get(name, "") if element is not None and name else ""
 
 
 def interface_of(element: etree._Element) -> Interface:
-    """The facts of one ``<interface>`` element."""
+    """Return the facts of one ``<interface>`` element."""
     source = element.find("source")
     mac = element.find("mac")
     name = ""
@@ -290,7 +294,7 @@ def interface_of(element: etree._Element) -> Interface:
 
 
 def makes_a_store(root: etree._Element) -> bool:
-    """Whether libvirt makes a variable store that the definition does not mention."""
+    """Return whether libvirt makes a variable store that the definition does not mention."""
     loader = root.find("./os/loader")
     if loader is not None and loader.get("stateless") == "yes":
         return False
@@ -300,42 +304,47 @@ def makes_a_store(root: etree._Element) -> bool:
 
 
 def stores_in(root: etree._Element) -> list[str]:
-    """The variable stores that a description names, a snapshot's too."""
+    """Return the variable stores that a description names, also one of a snapshot."""
     return list(filter(None, map(store_path, root.iter("nvram"))))
 
 
 def names_in(root: etree._Element) -> list[str]:
-    """What a domain is called in a description; a rename does not reach its snapshots."""
+    """
+    Return the names of the domain in its description, also in one of a snapshot.
+
+    A rename of the domain does not reach its snapshots.
+    """
     found = [root.findtext(f"./{tag}/name") for tag in ("domain", "inactiveDomain")]
     own = [root.findtext("./name")] if root.tag == "domain" else []
     return [*filter(None, own + found)]
 
 
 def store_path(element: etree._Element) -> str:
-    """The file that an ``<nvram>`` element names; empty where libvirt will choose it."""
+    """Return the file that an ``<nvram>`` element names; empty where libvirt will choose it."""
     source = element.find("source")
     return (source.get("file", "") if source is not None else element.text or "").strip()
 
 
 def _nvram(root: etree._Element, stores: str) -> Nvram | None:
-    """The variable store, where the firmware has one."""
+    """Return the UEFI variable store; None where the firmware has none."""
     element = root.find("./os/nvram")
     if element is None and not makes_a_store(root):
         return None
     path = store_path(element) if element is not None else ""
-    placed = element is not None and element.find("source") is not None  # if not in a file
+    # It may lie elsewhere than in a file.
+    placed = element is not None and element.find("source") is not None
     if not path and not placed:
         named = (one.get("format") for one in root.iterfind("./os/*") if one.tag in _FIRMWARE)
         path = derived_files.store(text(root, "name"), stores, next(filter(None, named), ""))
     return Nvram(path=path, template=element.get("template", "") if element is not None else "")
 
 
-#: What may name the format of the store.
+#: Elements that may name the format of the variable store.
 _FIRMWARE = ("loader", "nvram")
 
 
 def plain_files(root: etree._Element) -> Iterator[str]:
-    """Yield the files of a description that are no disk's: firmware, kernel, memory."""
+    """Yield the files of a description that belong to no disk: firmware, kernel, memory."""
     for tag in ("loader", "kernel", "initrd", "dtb", "nvram"):
         for element in root.iter(tag):
             source = element.find("source")
@@ -349,6 +358,6 @@ def plain_files(root: etree._Element) -> Iterator[str]:
 
 
 def argument_paths(root: etree._Element) -> Iterator[str]:
-    """Yield the paths in what a description hands to QEMU word by word, as text or as JSON."""
+    """Yield the paths in what a description passes to QEMU verbatim, as text or as JSON."""
     for element in root.iter(_ARGUMENT):
         yield from _ARGUMENT_PATH.findall(element.get("value", ""))

@@ -19,10 +19,10 @@ _SECRET_VARIABLE = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE
 @dataclass(frozen=True, repr=False)
 class GuestFile:
     """
-    A file for the guest.
+    A file to be written into the guest.
 
     :param path: Absolute path there; missing folders are made.
-    :param content: What it holds.
+    :param content: Its bytes.
     :param mode: Its permissions.
     """
 
@@ -37,8 +37,9 @@ class GuestFile:
 @dataclass(frozen=True, repr=False)
 class Enrolment:
     """
-    Everything that goes into the guest. It holds secrets: it has no readable ``repr``
-    and travels sealed, as :meth:`to_bytes`.
+    Everything that goes into the guest to make it a minion.
+
+    It holds secrets: it has no readable ``repr`` and travels sealed, as :meth:`to_bytes`.
 
     :param minion_id: The id to give.
     :param minion_config: Minion configuration; ``id`` is set to ``minion_id``.
@@ -60,7 +61,7 @@ class Enrolment:
     :param files: Extra files, placed before anything runs.
     :param secrets: The login.
     :param beside: Files that the deploy script finds beside itself; paths within the folder.
-    :param flags: What Salt's bootstrap script is told besides; ``{folder}`` is the folder.
+    :param flags: More arguments for Salt's bootstrap script; ``{folder}`` stands for the folder.
     :param master_sign_pub: The master's signing key, PEM; empty for none.
     :param remarks: What is left to do once this is done; they become warnings.
     """
@@ -91,7 +92,11 @@ class Enrolment:
         return f"Enrolment({self.minion_id}, bootstrap={self.bootstrap})"
 
     def to_bytes(self) -> bytes:
-        """All of it, in clear, for sealing; :meth:`from_bytes` reads it back."""
+        """
+        Serialize all of it, in clear, for sealing; :meth:`from_bytes` reads it back.
+
+        The files of a cloud-init seed are left out of the secrets.
+        """
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain["secrets"] = dataclasses.asdict(dataclasses.replace(self.secrets, seed=()))
         for key in ("files", "beside"):
@@ -104,7 +109,7 @@ class Enrolment:
     @classmethod
     def from_bytes(cls, data: bytes) -> Enrolment:
         """
-        What :meth:`to_bytes` wrote. Fields that a newer sender added are dropped.
+        Rebuild what :meth:`to_bytes` wrote; fields that a newer sender added are dropped.
 
         :raises ValueError: It is something else.
         """
@@ -128,12 +133,12 @@ class Enrolment:
         return cls(**values)
 
     def hidden(self) -> tuple[str, ...]:
-        """Every value that no message may quote."""
+        """Return every value that no message may quote."""
         login = self.secrets
         values = [self.private_key_pem, login.password, login.sudo_password]
         values += [f.content.decode() for f in self.beside if f.path.endswith(".pem")]
         values += [login.private_key, login.private_key_passphrase, *login.stored]
-        # A short one is more likely a word of the language.
+        # A short value is more likely to be an ordinary word.
         values += [
             str(value)
             for name, value in self.script_env.items()

@@ -1,7 +1,7 @@
 """
-What a host says: about a base, about the place its clone will take, about addresses.
+The facts that a host reports: about a base, about the place of its clone, about addresses.
 
-Pure data. :mod:`.host_facts` and :mod:`.host` ask for it; :mod:`.planner` and :mod:`.addresses`
+Pure data. :mod:`.host_facts` and :mod:`.host` collect it; :mod:`.planner` and :mod:`.addresses`
 decide by it.
 """
 
@@ -22,13 +22,14 @@ RAW = "raw"
 @dataclass(frozen=True)
 class Header:
     """
-    What the first bytes of an image say.
+    The facts that the first bytes of an image give.
 
-    :param format: The format by its look: ``qcow2`` or another; ``raw`` for everything else.
+    :param format: The format by its magic number: ``qcow2`` or another, otherwise ``raw``.
     :param capacity: Bytes that a guest sees; 0 for raw, where the size of the file counts.
-    :param backing: What it stands on, as it is written; empty where it stands alone.
+    :param backing: Name of the backing file, as it is written; empty where there is none.
     :param backing_format: Format of that, empty where it is not written down.
-    :param data_file: Name of the file that holds the data instead of this one.
+    :param data_file: Name of the file that holds the data instead of this one; ``?`` where the
+        header does not name it, empty where there is none.
     :param encrypted: Its contents are encrypted by QEMU.
     :param dirty: It was not closed properly.
     :param corrupt: QEMU found it to be damaged.
@@ -78,8 +79,8 @@ class ImageFacts:
 
     :param path: As the definition, or the image above it, names it.
     :param kind: ``file`` or ``block``; otherwise what is wrong: ``missing``, ``folder``,
-        ``special``, ``unreadable``, ``elsewhere`` on the network, or ``unseen`` in any pool of
-        a remote host.
+        ``special``, ``unreadable``, ``elsewhere`` (on the network), or ``unseen`` (in no pool of
+        a remote host).
     :param real: The file that the path leads to, symbolic links followed; for a block
         device the path itself, since what its name leads to changes with every boot.
     :param header: What its first bytes say.
@@ -105,9 +106,9 @@ class ImageFacts:
 @dataclass(frozen=True)
 class SourceFacts:
     """
-    What a disk of the base consists of.
+    The images that a disk of the base consists of.
 
-    :param images: The image that the disk names, then everything it stands on.
+    :param images: The image that the disk names, then its chain of backing files.
     :param data: Data files that some of those have.
     :param fault: What is wrong further down the chain; empty where nothing is.
     :param pool: The active pool that holds the first image; empty for none.
@@ -150,7 +151,7 @@ class PoolFacts:
 @dataclass(frozen=True)
 class SwitchFacts:
     """
-    What an interface on a network or bridge can have; by default on a bridge of Linux.
+    The abilities of an interface on a network or bridge; by default those on a Linux bridge.
 
     :param portgroups: The portgroups of the network.
     :param tags: VLAN tags of its own reach the switch.
@@ -167,7 +168,7 @@ class SwitchFacts:
 @dataclass(frozen=True)
 class HostFacts:
     """
-    What the host says about the base and about the place the clone will take.
+    The facts that a plan is made from: the base, and the place that the clone will take.
 
     :param base_xml: Inactive, secure definition of the base.
     :param base_state: libvirt's state of the base, ``shutoff`` for a usable one.
@@ -187,15 +188,16 @@ class HostFacts:
     :param networks: Networks that the profile names, and whether they are active; one that
         does not exist is missing.
     :param switches: What an interface on one of these networks can have.
-    :param bridges: Bridges that the profile names: ``bridge``, ``missing``, or ``other``
-        for a device that is none; a bridge that cannot be looked at from here is missing.
+    :param bridges: Bridges that the profile names: ``bridge``, ``missing``, or ``other`` for a
+        device that is not a bridge; one that cannot be looked at from here is not listed.
     :param macs: MAC addresses of all domains with their names; asked only where the
         profile names one.
     :param users: Why nobody may delete one of the files in ``existing`` ("belongs to 'web'").
     :param nvram_size: Bytes of the base's variable store, 0 where it cannot be told.
     :param most_cpus: Processors that a machine of the base's kind can have; asked only where
         the profile wants a number of them, and 0 where it cannot be told.
-    :param host_memory: Bytes of the host's memory; likewise.
+    :param host_memory: Bytes of the host's memory; asked only where the profile wants an amount
+        of it, otherwise 0.
     :param stores: Where the daemon makes a variable store that no definition names.
     :param left_behind: What an earlier machine of the clone's name left, which libvirt would take
         for the clone's.
@@ -244,7 +246,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class HostEntry:
-    """A DHCP host entry of a network: that card always gets that address."""
+    """A DHCP host entry of a network: that MAC address always gets that IP address."""
 
     mac: str
     address: str
@@ -275,9 +277,9 @@ class NetworkFacts:
 
     :param forward: Its forward mode: ``nat``, ``route``, ``open``, ``bridge`` …; empty for an
         isolated one.
-    :param live: Host entries as it runs now; empty where it does not.
+    :param live: Host entries as it runs now; empty where it does not run.
     :param stored: Host entries that its next start will have; None where it has no next start.
-    :param leases: What it handed out.
+    :param leases: The DHCP leases that it handed out.
     """
 
     name: str
@@ -290,7 +292,7 @@ class NetworkFacts:
 
     @property
     def entries(self) -> tuple[HostEntry, ...]:
-        """Every host entry, now or after its next start."""
+        """Return every host entry, those of now and those after the network's next start."""
         return tuple(dict.fromkeys((*self.live, *(self.stored or ()))))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from saltext.kvmclone.model.request import DEFAULT_URL
 
-#: How our commands begin for who sits at the master, and at the KVM host.
+#: The first words of our commands on the master, and on the KVM host.
 AT_MASTER, AT_HOST = "salt-run kvmclone.", "salt-call kvm_clone."
 
 
@@ -28,33 +28,37 @@ class Commands:
     minion: str = ""
 
     def virsh(self, *words: str) -> str:
-        """A command of virsh."""
+        """Return a ``virsh`` command, quoted for the shell."""
         return shlex.join(["virsh", "-c", self.url, *words])
 
     def clone(self, verb: str, *words: str) -> str:
-        """One of our commands that master and host both have."""
+        """Return one of our commands that both the master and the KVM host have."""
         if self.ours == AT_MASTER:
             return f"{AT_MASTER}{verb} {shlex.join(words)}".rstrip()
         return f"{AT_HOST}{verb} {shlex.join(words)}".rstrip() + self._where()
 
     def on_host(self, verb: str, *words: str) -> str:
-        """One of our commands that only the host has."""
+        """Return one of our commands that only the KVM host has."""
         begin = AT_HOST
         if self.ours == AT_MASTER and self.minion:
             begin = f"salt {shlex.quote(self.minion)} kvm_clone."
         return f"{begin}{verb} {shlex.join(words)}{self._where()}"
 
     def redefine(self, name: str) -> str:
-        """Define a machine again that runs without a definition."""
+        """Return the command that defines a domain again which runs without a definition."""
         dumped = self.virsh("dumpxml", name, "--security-info")
         return f"{dumped} | {self.virsh('define', '/dev/stdin')}"
 
     def listing(self) -> str:
-        """List the clones; master and host call it by different names."""
+        """Return the command that lists the clones; master and host call it by different names."""
         return self.clone("list" if self.ours == AT_MASTER else "list_clones")
 
     def forced(self, name: str) -> str:
-        """Destroy a machine by force; the master's force is about the key alone."""
+        """
+        Return the command that destroys a domain by force.
+
+        It runs on the host, since the master's ``force`` is about the minion key alone.
+        """
         return self.on_host("destroy", name, "force=True")
 
     def _where(self) -> str:

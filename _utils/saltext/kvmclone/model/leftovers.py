@@ -1,5 +1,5 @@
 """
-Describe what interrupted work left behind, and what of it is removed.
+Describe what interrupted work left behind, and which of it is removed.
 """
 
 from __future__ import annotations
@@ -43,11 +43,19 @@ class Leftover:
 
     @property
     def is_stuck(self) -> bool:
-        """A machine that stays; a file that stays for a good reason is no failure."""
+        """
+        Return whether this is a domain that is not removed.
+
+        A file that is kept for a good reason does not count as a failure.
+        """
         return self.kind == KEPT and not self.path
 
     def stays(self, why: str) -> Leftover:
-        """The same thing, which is not removed."""
+        """
+        Return the same leftover as one that is not removed.
+
+        :param why: The reason.
+        """
         return dataclasses.replace(self, kind=KEPT, reason=why, removed=False)
 
 
@@ -56,12 +64,12 @@ class Unfinished:
     """
     A clone that is being made or destroyed, or was when its worker died.
 
-    :param work: Whose work it is, seen from the KVM host.
+    :param work: The work on it, seen from the KVM host.
     :param minion: The minion that it would have become.
     :param pieces: What a destroy would remove: the domain, its files, and the rest; then what
         it would keep.
     :param refused: Why a destroy would be refused; empty where it would not.
-    :param yields: It would not be refused with force.
+    :param yields: With ``force`` it would not be refused.
     :param base: What it was made from, ``profile`` by which profile, and ``overrides`` with
         which arguments.
     :param failed: Why it failed, where it was kept.
@@ -81,7 +89,7 @@ class Unfinished:
 
 
 def unfinished_from_dict(data: dict[str, Any]) -> Unfinished:
-    """What ``dataclasses.asdict`` made plain, on the other side of a job."""
+    """Rebuild what ``dataclasses.asdict`` made plain, on the other side of a job."""
     return Unfinished(
         name=data["name"],
         work=work_from_dict(data["work"]),

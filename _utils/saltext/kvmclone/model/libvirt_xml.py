@@ -1,8 +1,9 @@
 """
-libvirt's XML, a domain's definition above all: parsed safely and written again.
+Parse libvirt's XML safely, above all domain definitions, and write it again.
 
 Pure: lxml only. The parser resolves no entities and loads nothing from outside, since a
-definition may come from a hostile hand; what libvirt and we could read in two ways is refused.
+definition may come from somebody hostile; one that libvirt and this library could read in two
+ways is refused.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _PROLOG = re.compile(r"\ufeff?(?:\s|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)
 _REPEATED = {"sysinfo", "seclabel"}
 _REPEATED_IN_OS = {"boot", "initarg", "initenv"}
 
-#: Parts of a device that it has once. Character devices may have several sources.
+#: Parts that a device has once. Character devices may have several sources.
 _ONCE = {
     "backend", "cid", "driver", "mac", "mirror", "serial", "source", "target", "uuid", "wwn",
 }  # fmt: skip
@@ -42,11 +43,12 @@ _SEVERAL_SOURCES = {"serial", "parallel", "console", "channel", "redirdev", "sma
 
 def parse(xml: str) -> etree._Element:
     """
-    Parse a domain definition, safely. Comments and processing instructions are left out, as
-    libvirt reads over them.
+    Parse a domain definition safely.
+
+    Comments and processing instructions are dropped, as libvirt skips them.
 
     :param xml: The definition.
-    :raises PlanRefused: The text is no well-formed domain definition, tries to define
+    :raises PlanRefused: The text is not a well-formed domain definition, tries to define
         entities, or could be read in two ways.
     """
     prolog = _PROLOG.match(xml)
@@ -65,7 +67,7 @@ def parse(xml: str) -> etree._Element:
     try:
         root = etree.fromstring(xml.encode(), parser)
     except etree.XMLSyntaxError as error:
-        # Its text quotes the definition, which may hold a secret; so does a traceback with it.
+        # The error's text quotes the definition, which may hold a secret; a traceback would, too.
         raise PlanRefused(
             f"The domain definition is not well-formed XML (line {error.lineno}).",
             _MEND,
@@ -83,9 +85,12 @@ def parse(xml: str) -> etree._Element:
 
 def element(xml: str) -> etree._Element:
     """
-    The root of another text of libvirt's: a pool, volume or network, metadata, capabilities.
+    Parse another XML text of libvirt's: a pool, volume or network, metadata, capabilities.
 
     Comments stay, and nothing is refused; a domain's definition goes through :func:`parse`.
+
+    :return: The root element.
+    :raises lxml.etree.XMLSyntaxError: The text is not well-formed.
     """
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     return etree.fromstring(xml.encode(), parser)
@@ -93,8 +98,12 @@ def element(xml: str) -> etree._Element:
 
 def _check_namespaces(root: etree._Element) -> None:
     """
-    libvirt sometimes looks at an element's name without its namespace, and sometimes not.
-    Its own extensions stand directly below the root, and foreign words in ``<metadata>``.
+    Refuse names of other namespaces within libvirt's own elements.
+
+    libvirt sometimes looks at an element's name without its namespace, and sometimes not. Its own
+    extensions stand directly below the root, and foreign elements in ``<metadata>``.
+
+    :raises PlanRefused: There is such a name.
     """
     ours = [child for child in root if not str(child.tag).startswith(("{", "metadata"))]
     inside = [element for child in ours for element in child.iter(etree.Element)]
@@ -109,7 +118,13 @@ def _check_namespaces(root: etree._Element) -> None:
 
 
 def _check_repetition(root: etree._Element) -> None:
-    """Of two elements where one is meant libvirt would read another one than we change."""
+    """
+    Refuse an element that occurs several times where libvirt reads only one of them.
+
+    That may be another one than this library changes.
+
+    :raises PlanRefused: There is such an element.
+    """
     _once(root, {str(child.tag) for child in root} - _REPEATED)
     for part in root.findall("os"):
         _once(part, {str(child.tag) for child in part} - _REPEATED_IN_OS)
@@ -126,23 +141,23 @@ def _once(element: etree._Element, names: set[str]) -> None:
 
 
 def serialize(root: etree._Element) -> str:
-    """The XML text of a definition."""
+    """Return a definition as XML text."""
     return etree.tostring(root, encoding="unicode")
 
 
 def text(root: etree._Element, path: str) -> str:
-    """Text of the first element at ``path``, stripped; empty where there is none."""
+    """Return the text of the first element at ``path``, stripped; empty where there is none."""
     found = root.find(path)
     return (found.text or "").strip() if found is not None else ""
 
 
 def number(text: str | None, where: str) -> int:
     """
-    A whole number of a definition; 0 where there is none.
+    Return a whole number that a definition holds; 0 for an empty or absent text.
 
-    :param text: As it stands there.
-    :param where: The element, for the error.
-    :raises PlanRefused: It is no number.
+    :param text: As it stands there; None where it is absent.
+    :param where: Name of the element, for the error.
+    :raises PlanRefused: It is not a number.
     """
     value = (text or "").strip()
     if not value:
@@ -154,9 +169,9 @@ def number(text: str | None, where: str) -> int:
 
 def bytes_of(element: etree._Element | None) -> int:
     """
-    Bytes that a libvirt size element (``<memory unit='KiB'>``) means; 0 without one.
+    Return the bytes that a libvirt size element (``<memory unit='KiB'>``) means; 0 without one.
 
-    :raises PlanRefused: Its value is no number, or its unit none that libvirt knows.
+    :raises PlanRefused: Its value is not a number, or libvirt does not know its unit.
     """
     if element is None or not (element.text or "").strip():
         return 0

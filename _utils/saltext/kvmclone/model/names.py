@@ -1,5 +1,5 @@
 """
-Which names a clone may have.
+Check the names that a clone may have.
 
 Pure. The name becomes a libvirt domain, part of volume file names, a host name and a
 minion id, so it is held against the strictest of these before anything happens.
@@ -32,11 +32,11 @@ _RULE = (
 
 def check(name: object) -> str:
     """
-    The name itself, once it is known to be usable.
+    Return the name, once it is known to be usable.
 
     :param name: What the user gave; anything but text means that YAML or the command
         line has already turned it into something else.
-    :raises InvalidName: With the first reason found.
+    :raises InvalidName: It cannot be used; with the first reason found.
     """
     if not isinstance(name, str):
         raise InvalidName(
@@ -66,8 +66,10 @@ def check(name: object) -> str:
 
 def is_minion_id(value: object) -> TypeGuard[str]:
     """
-    Whether a minion can be called so: in a file's name, in a pattern, in a list of targets, in
-    which Salt finds several ids or none where one has a comma, a star or a slash.
+    Return whether a value can be a minion id.
+
+    Salt uses it as a file name, as a pattern and in lists of targets, where an id with a comma, a
+    star or a slash would stand for several minions or none.
     """
     return (
         isinstance(value, str)
@@ -77,7 +79,7 @@ def is_minion_id(value: object) -> TypeGuard[str]:
 
 
 def _described(value: object) -> str:
-    """What YAML made of it, in the words of its documentation."""
+    """Describe what YAML made of a value, in the words of its documentation."""
     if value is None:
         return "nothing (null)"
     words = {bool: "a boolean", int: "an integer", float: "a number with a fraction"}
@@ -86,7 +88,7 @@ def _described(value: object) -> str:
 
 
 def _fault(label: str) -> str:
-    """Why this part of a name is refused."""
+    """Say why a part of a name is refused."""
     if label.startswith("-"):
         return "a part begins with '-'"
     stranger = next(character for character in label if not _LABEL.fullmatch("a" + character))

@@ -1,10 +1,10 @@
 """
 The record that a clone carries in its own ``<metadata>``.
 
-Pure. The record is the journal and the title deed: it is written into the definition
-*before* anything else exists and lists every file that is about to be made. A volume is
-deleted only if a record lists it, and a record counts only in the domain whose uuid it
-names, since other tools copy foreign metadata into their copies.
+Pure. The record is the journal of a clone and the proof of what belongs to it: it is written
+into the definition *before* anything else exists and lists every file that is about to be made.
+A volume is deleted only if a record lists it, and a record counts only in the domain whose uuid
+it names, since other tools copy foreign metadata into their copies.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Reservation:
     One DHCP host entry, made for a clone and deleted with it.
 
     :param network: The libvirt network that holds it.
-    :param mac: The clone's card; the entry is ours because the card is.
-    :param address: What that card always gets.
+    :param mac: MAC address of the clone's interface; since that is the clone's, so is the entry.
+    :param address: IPv4 address that the interface always gets.
     :param name: Host name that the network's DNS gives the address; empty for none.
     """
 
@@ -39,20 +39,20 @@ class Reservation:
         return HostEntry(self.mac, self.address, self.name)
 
 
-#: The mark on a protected base; see :mod:`.protect`.
+#: Namespace of the mark on a protected base; see :mod:`.protect`.
 BASE_NAMESPACE = "urn:saltext:kvmclone:base:1"
 
 STAGES = ("planned", "cloned", "booted", "addressed", "enrolled", "ready")
 DESTROYING = "destroying"
 
-#: What is known of a worker, see :func:`.processes.life`.
+#: Whether a worker still runs, see :func:`.processes.life`.
 ALIVE, DEAD, ELSEWHERE = "alive", "dead", "elsewhere"
 
-#: How far a volume is. Before the call that makes it, it is marked as being made.
+#: The states of a volume. Before the call that makes it, it is marked as being made.
 WANTED, MAKING, MADE = "wanted", "making", "made"
 
 #: ``NAME-UUID1.EXT``, as Salt's own driver named volumes; the uuid is of version 1, made from a
-#: clock. Such files are on the records of clones that were adopted.
+#: clock. Records of adopted clones list such files.
 DRIVER_NAMED = re.compile(
     r"(?P<stem>.+)-(?P<uuid>[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})"
     r"(?P<extension>\.[^.]+)?"
@@ -62,10 +62,11 @@ DRIVER_NAMED = re.compile(
 @dataclass(frozen=True)
 class BaseDisk:
     """
-    What a base's disk was when the clone was made.
+    The state of a base's file when the clone was made.
 
+    :param target: Target of the disk that it belongs to (``vda``).
     :param path: The file.
-    :param size: Bytes that it held (its allocation).
+    :param size: Bytes that it occupied (its allocation).
     :param modified: Time of its last change, seconds since the epoch.
     """
 
@@ -80,15 +81,15 @@ class Volume:
     """
     One file that was made for the clone, and may be deleted with it.
 
-    :param target: The disk it serves (``vda``), or ``nvram``.
+    :param target: Target of the disk that it is for (``vda``), or ``nvram``.
     :param strategy: How it was made: ``overlay``, ``copy`` …
-    :param state: How far it is: one of :data:`WANTED`, :data:`MAKING`, :data:`MADE`. A
-        file that stands at the path of a wanted volume is somebody else's.
+    :param state: One of :data:`WANTED`, :data:`MAKING`, :data:`MADE`. A file that stands at the
+        path of a wanted volume is somebody else's.
     :param capacity: Bytes that the guest sees, 0 where it does not matter; tells a half-made
         volume of ours from a file that somebody put in its place.
     :param mount: Mount point of the file system that it was made on, where that is known: tells
-        a file that is away, since nothing is mounted there, from one that is gone.
-    :param inode: What a variable store was when it was made, see :func:`.filesystems.inode`.
+        a file that is out of reach, since nothing is mounted there, from one that is gone.
+    :param inode: What :func:`.filesystems.inode` gave for a variable store when it was made.
     """
 
     target: str
@@ -104,7 +105,7 @@ class Volume:
 @dataclass(frozen=True)
 class Worker:
     """
-    Who is making the clone, or destroying it: the process that drives all its stages.
+    The process that makes or destroys a clone: it drives all stages of that.
 
     :param host: Host name of the machine it runs on.
     :param boot: That machine's boot id, and the number of its process namespace.
@@ -125,9 +126,10 @@ class Worker:
 @dataclass(frozen=True)
 class Work:
     """
-    Somebody's unfinished work on a clone, as its record tells it.
+    The unfinished work on a clone, as its record describes it.
 
     :param life: :data:`ALIVE`, :data:`DEAD` or :data:`ELSEWHERE`, seen from the KVM host.
+    :param stage: The record's stage, ``goal`` its goal and ``request`` its digest.
     """
 
     worker: Worker
@@ -138,7 +140,7 @@ class Work:
 
 
 def work_from_dict(data: dict[str, Any]) -> Work:
-    """The work that ``dataclasses.asdict`` made plain."""
+    """Rebuild the work that ``dataclasses.asdict`` made plain."""
     return Work(**{**data, "worker": Worker(**data["worker"])})
 
 
@@ -155,13 +157,13 @@ class Minion:
 @dataclass(frozen=True)
 class Record:
     """
-    Everything we know about a clone and cannot read from libvirt.
+    Everything that is known about a clone and cannot be read from libvirt.
 
-    :param uuid: Uuid of the domain that this record speaks of.
+    :param uuid: Uuid of the domain that this record belongs to.
     :param base: Name of the domain that it was cloned from, ``base_uuid`` its uuid; empty where
         that was gone already (an adopted clone).
     :param strategy: ``full`` or ``quick``.
-    :param name: What that was called when it was made. Its files are named so, whatever it is
+    :param name: Name of the clone when it was made. Its files are named after that, whatever it is
         called now; empty in records of version 0.1.
     :param stage: One of :data:`STAGES` or :data:`DESTROYING`.
     :param goal: The stage at which the create is complete; :data:`DESTROYING` where somebody
@@ -173,11 +175,11 @@ class Record:
     :param expires: When the clone counts as expired, likewise; 0 for never.
     :param ip_source: Where its address is looked up.
     :param identity: ``reset`` once the guest has an identity of its own, ``kept`` where it
-        shall keep its base's, else empty.
-    :param seed: What cloud-init in it goes by, see :mod:`.cloud_seed`; empty in old records.
+        is to keep its base's, otherwise empty.
+    :param seed: Which cloud-init seed it has, see :mod:`.cloud_seed`; empty in old records.
     :param address: The address that was last reported.
-    :param agent: :data:`.silent_agent.SILENT` until its guest agent was heard; else empty.
-    :param worker: Who is, or was last, at work on the clone.
+    :param agent: :data:`.silent_agent.SILENT` until its guest agent answers; otherwise empty.
+    :param worker: The process that works, or last worked, on the clone.
     :param base_disks: The base's files as they were when the clone was made.
     :param volumes: Every file that was made for the clone, or is about to be.
     :param reservations: DHCP host entries, likewise.
@@ -217,17 +219,23 @@ class Record:
     timings: dict[str, float] = field(default_factory=dict)
 
     def at(self, stage: str, **timings: float) -> Record:
-        """This record, moved to ``stage`` with the given timings added."""
+        """
+        Return this record at another stage, with timings added.
+
+        :param timings: Seconds that stages took, by stage.
+        """
         return replace(self, stage=stage, timings={**self.timings, **timings})
 
     @property
     def complete(self) -> bool:
-        """Whether the create reached what it was to reach."""
+        """Return whether the create has reached its goal."""
         return self.stage in STAGES and STAGES.index(self.stage) >= STAGES.index(self.goal)
 
     def stands_on_base(self, target: str = "") -> bool:
         """
-        Whether the clone reads its base's disk as long as it lives, and must not see it change.
+        Return whether the clone reads a disk of its base for as long as it exists.
+
+        Such a disk must not change.
 
         :param target: Of one disk (``vda``); of any, where it is empty.
         """
@@ -237,13 +245,14 @@ class Record:
         )
 
     def owns(self, path: str) -> bool:
-        """Whether this record lists the file."""
+        """Return whether this record lists the file."""
         return any(volume.path == path for volume in self.volumes)
 
     def could_have_made(self, volume: Volume) -> bool:
         """
-        Whether a file is called as what is made for this clone is; a record that was edited by
-        hand may list anything.
+        Return whether a volume's file is named as files made for this clone are.
+
+        A record that was edited by hand may list anything.
         """
         file = os.path.basename(volume.path)
         if volume.target == "nvram":
@@ -259,11 +268,11 @@ class Record:
 
 def merged(seen: Record, mine: Record, now: Record) -> Record:
     """
-    The record as it stands now, with what a piece of work found out since it read it.
+    Return the stored record with what a piece of work has found out since it read it.
 
-    :param seen: As that work read it.
+    :param seen: The record as that work read it.
     :param mine: The same with what it found out.
-    :param now: As it stands.
+    :param now: The record as it is stored now.
     """
     found = {
         name: getattr(mine, name)
@@ -276,8 +285,5 @@ def merged(seen: Record, mine: Record, now: Record) -> Record:
     if "timings" in found:
         found["timings"] = {**now.timings, **mine.timings}
     if "stage" in found and STAGES.index(now.stage) > STAGES.index(mine.stage):
-        del found["stage"]  # somebody else brought it further
+        del found["stage"]  # another process has brought the clone further
     return replace(now, **found)
-
-
-# --- XML ----------------------------------------------------------------------------

@@ -42,12 +42,12 @@ _SCALARS: dict[str, type] = {
 }  # fmt: skip
 
 
-#: Lists of words, one element each.
+#: Lists of texts, with one element for each text.
 _LISTS = {"tag": "tags", "warning": "warnings", "host_key": "host_keys"}
 
 
 def to_xml(record: Record) -> str:
-    """The record as ``setMetadata`` takes it: libvirt adds the namespace itself."""
+    """Return the record as ``setMetadata`` takes it: libvirt adds the namespace itself."""
     return etree.tostring(_element(record), encoding="unicode")
 
 
@@ -63,7 +63,7 @@ def embed(definition: etree._Element, record: Record) -> None:
 
 def from_definition(definition: etree._Element) -> Record | None:
     """
-    The record in a domain definition, if it has one that counts.
+    Return the record in a domain definition, if it has one that counts.
 
     :param definition: The parsed ``<domain>``.
     :return: None where there is no record, or where it names another domain's uuid.
@@ -78,10 +78,11 @@ def from_definition(definition: etree._Element) -> Record | None:
 
 def from_xml(xml: str, uuid: str) -> Record | None:
     """
-    The record in what ``metadata()`` returned.
+    Return the record in the text that ``metadata()`` returned, if it counts.
 
     :param xml: The metadata element's text.
-    :param uuid: Uuid of the domain it was read from; another one makes the record void.
+    :param uuid: Uuid of the domain it was read from.
+    :return: None where the record names another domain's uuid.
     """
     record = _from_element(libvirt_xml.element(xml))
     return record if record.uuid == uuid else None
@@ -119,8 +120,10 @@ _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 def written(text: str) -> str:
     """
-    A text as XML can hold it. What a guest or its script said may have anything in it, and a
-    record that cannot be written would be no record.
+    Return a text as XML can hold it, with U+FFFD for every character that XML cannot.
+
+    The output of a guest or its script may hold anything, and a record that cannot be written would
+    be lost.
     """
     return _UNWRITABLE.sub("\ufffd", text)
 
@@ -163,11 +166,11 @@ def _from_element(root: etree._Element) -> Record:
         children.setdefault(_local(child), []).append(child)
     for tag, name in _LISTS.items():
         values[name] = tuple(child.text or "" for child in children.get(tag, []))
-    # Records of version 0.1 name no goal: what they reached was what they were to reach.
+    # Records of version 0.1 name no goal: take the stage that they reached.
     reached = values["stage"] if values["stage"] in STAGES[1:] else "cloned"
     values["goal"] = values["goal"] or reached
     if values["stage"] == "planned":
-        # Nor do their volumes say how far they are: then they may have been begun.
+        # Nor do they hold a state of their volumes: these may have been begun.
         for volume in children.get("volume", []):
             volume.set("state", volume.get("state", MAKING))
     base = children.get("base", [etree.Element("base")])[0]

@@ -1,5 +1,5 @@
 """
-A definition as it may be shown: every value is hidden unless its place is known to be harmless.
+Redact domain definitions: a value is hidden unless its place is known to be harmless.
 
 Pure: lxml only. What is called a password is easily found, and what is not is as secret: the
 metadata of other tools, arguments for QEMU, words for the guest's firmware or kernel. So the
@@ -16,17 +16,16 @@ from lxml import etree
 
 from saltext.kvmclone.model.libvirt_xml import parse, serialize
 
-#: Stands where a value is not shown.
+#: The mark in place of a value that is not shown.
 HIDDEN = "<hidden>"
 
-#: What libosinfo notes in the metadata: the operating system, by its public address.
+#: Metadata of libosinfo: the operating system, by its public address.
 _LIBOSINFO = "{http://libosinfo.org/xmlns/libvirt/domain/1.0}"
 _OS = re.compile(r"https?://[a-z0-9.-]+/[A-Za-z0-9._/-]*")
 
 _QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
-#: Of QEMU's options those that are shown, so that an argument is found; what follows them may hold
-#: a secret.
+#: Options of QEMU that are shown, so that an argument can be found; their values may be secret.
 OPTIONS = {
     "-acpitable", "-append", "-audiodev", "-bios", "-blockdev", "-chardev", "-cpu", "-device",
     "-display", "-drive", "-dtb", "-fsdev", "-fw_cfg", "-global", "-initrd", "-kernel", "-machine",
@@ -35,7 +34,7 @@ OPTIONS = {
     "-trace", "-usbdevice", "-virtfs", "-vnc",
 }  # fmt: skip
 
-#: An address of a namespace without anything that is told only to some.
+#: The address of a namespace without a user name, a query or anything else that may be secret.
 _NAMESPACE = re.compile(r"(?:urn:|https?://)[A-Za-z0-9._~:/#-]{1,200}")
 
 #: Values as libvirt writes numbers, sets of them, sizes, bus addresses, dates, uuids.
@@ -93,13 +92,13 @@ _PATHS = {
     "tap", "template", "vhost",
 }  # fmt: skip
 
-#: Attributes that hold what something of the host, or a device, is called.
+#: Attributes that hold the name of something of the host, or of a device.
 _NAMES = {
     "bridge", "bus", "dev", "filter", "network", "persistent", "pool", "portgroup", "target",
     "volume",
 }  # fmt: skip
 
-#: Of attributes that are called alike, those that hold what something is called.
+#: Places of attributes that hold a name there, and something else elsewhere.
 _NAMES_AT = {
     "alias@name", "channel/target@name", "console/target@name", "driver@name", "entry@name",
     "event@name", "feature@name", "filesystem/target@dir", "filterref/parameter@name",
@@ -136,10 +135,10 @@ _UUID_TEXTS = {"genid", "hwuuid", "uuid"}
 
 def redact(xml: str, description: str = "") -> str:
     """
-    Return the same definition as it may be shown; it stays well-formed.
+    Return a domain definition as it may be shown; it stays well-formed.
 
     :param xml: A domain definition.
-    :param description: What its description may say: the one that we gave it.
+    :param description: The one description that may be shown: the one that we gave it.
     """
     root = parse(xml)
     for element in root.findall("./metadata/*"):
@@ -195,21 +194,22 @@ def hidden_values(xml: str) -> tuple[str, ...]:
     )
 
 
-#: Places that neither libvirt nor QEMU speaks of.
+#: Places that neither libvirt nor QEMU quotes in an error.
 _FOR_PEOPLE = ("metadata", "description", "title")
 
 
 def without(text: str, hidden: tuple[str, ...]) -> str:
     """
-    Return a text in which :data:`HIDDEN` stands for every one of these values, and for each piece
-    of one: QEMU takes a value apart at its commas, and quotes what it does not understand.
+    Return a text with :data:`HIDDEN` for every one of these values and for each piece of one.
+
+    QEMU takes a value apart at its commas, and quotes what it does not understand.
     """
     pieces = {piece for value in hidden for piece in _SEPARATORS.split(value)}
     return without_whole(without_whole(text, hidden), tuple(pieces))
 
 
 def without_whole(text: str, hidden: tuple[str, ...]) -> str:
-    """Return a text in which :data:`HIDDEN` stands for every one of these values as it is."""
+    """Return a text with :data:`HIDDEN` for every one of these values as a whole."""
     for piece in sorted(hidden, key=len, reverse=True):
         for written in dict.fromkeys((piece.replace(",", ",,"), piece)):
             if len(written) >= _SHORTEST:
@@ -219,14 +219,16 @@ def without_whole(text: str, hidden: tuple[str, ...]) -> str:
 
 _SEPARATORS = re.compile(r"[\s,=]+")
 
-#: Shorter values stand in every message by chance.
+#: Shorter values occur in messages by chance.
 _SHORTEST = 4
 
 
 def path(value: str) -> str:
     """
-    Return where an image or device lies as it may be shown: the path of a file, or only the
-    protocol, since the rest of such a name (``https://user:…``, ``json:{…}``) may hold a password.
+    Return the path of an image or device as it may be shown.
+
+    :return: The path of a file, or only the protocol, since the rest of such a name
+        (``https://user:…``, ``json:{…}``) may hold a password.
     """
     if not value or value.startswith("/"):
         return value
@@ -246,7 +248,7 @@ def given_description(text: str, base: str) -> str:
 
 
 def _collapse(element: etree._Element) -> None:
-    """Leave nothing of an element but its name."""
+    """Remove the contents and attributes of a metadata element, leaving only its name."""
     full = bool(len(element) or element.attrib or (element.text or "").strip())
     uri, local = etree.QName(element).namespace, etree.QName(element).localname
     if uri and namespace(element) == HIDDEN:
@@ -262,7 +264,7 @@ def _collapse(element: etree._Element) -> None:
 
 
 def _is_public(element: etree._Element, attribute: str, value: str) -> bool:
-    """Whether a value of another namespace is known: QEMU's own words, libosinfo's addresses."""
+    """Return whether a value of another namespace is known: QEMU's words, libosinfo's addresses."""
     tag = str(element.tag)
     if tag.startswith(_LIBOSINFO):
         return value == HIDDEN or (attribute == "id" and _OS.fullmatch(value) is not None)
@@ -302,7 +304,7 @@ def _is_path(value: str) -> bool:
 
 
 def _values(root: etree._Element) -> Iterator[tuple[etree._Element, str, str]]:
-    """Every text and attribute with its element and place; see :func:`shown`."""
+    """Yield every text and attribute with its element and place; see :func:`shown`."""
 
     def walk(element: etree._Element, place: str) -> Iterator[tuple[etree._Element, str, str]]:
         if text := (element.text or "").strip():

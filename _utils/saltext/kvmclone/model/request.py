@@ -1,5 +1,5 @@
 """
-What one clone is asked to be: the typed result of resolving a profile.
+The request for one clone: the typed result of resolving a profile.
 
 Pure: neither Salt nor libvirt. A :class:`Request` travels from the configuration to the
 plan and, as plain data, over a Salt job to another host. It never holds a secret;
@@ -14,18 +14,18 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-#: The daemon that is meant where nobody names one: that of this very machine.
+#: The default daemon: the system daemon of this very machine.
 DEFAULT_URL = "qemu:///system"
 
 
 @dataclass(frozen=True)
 class Wait:
     """
-    How long and how often to look for the address.
+    The times of the wait for an address.
 
     :param timeout: Hard deadline, seconds (``wait_for_ip_timeout``).
     :param interval: Pause between two looks, seconds (``wait_for_ip_interval``); None
-        leaves it to us, which is short enough to notice an address within half a second.
+        for the default, which is short enough to notice an address within half a second.
     :param multiplier: Factor by which the pause grows (``wait_for_ip_interval_multiplier``).
     """
 
@@ -37,8 +37,9 @@ class Wait:
 @dataclass(frozen=True)
 class Login:
     """
-    How to enter the guest; the secrets are in :class:`Secrets`. The defaults are those that Salt's
-    clouds hand to every machine.
+    The ssh login to the guest; its secrets are in :class:`Secrets`.
+
+    The defaults are those that Salt's clouds hand to every machine.
 
     :param username: ``ssh_username``.
     :param port: ``ssh_port``.
@@ -60,8 +61,9 @@ class Login:
 @dataclass(frozen=True)
 class Deploy:
     """
-    What is put into the guest and run there. Paths are those of the machine that read
-    the profile (the master's, for the runner).
+    Everything that is put into the guest and run there.
+
+    Paths are those of the machine that read the profile (the master's, for the runner).
 
     :param enabled: ``deploy``; False ends a create at ``addressed``.
     :param bootstrap: ``auto | ssh | agent | keys | none``.
@@ -102,9 +104,9 @@ class Deploy:
 @dataclass(frozen=True)
 class DiskWish:
     """
-    What the profile wants for one disk (``disks:``).
+    The changes that the profile wants for one disk (``disks:``).
 
-    :param size: Bytes the guest shall see, None for the source's size.
+    :param size: Bytes that the guest is to see, None for the source's size.
     :param pool: Storage pool, empty for the one it would take otherwise.
     :param strategy: ``full`` or ``quick``, empty for the clone's own.
     :param action: ``clone | share | skip``, empty for what is decided without a wish.
@@ -123,11 +125,11 @@ class DiskWish:
 @dataclass(frozen=True)
 class NetworkWish:
     """
-    What the profile wants for one interface (``networks:``); what is empty stays as it is.
+    The changes that the profile wants for one interface (``networks:``); empty: as it is.
 
     :param network: libvirt network, or empty.
     :param bridge: Bridge of the host, or empty; with neither it stays connected as it is.
-    :param model: Model of the card, empty for the one that it has, else ``virtio``.
+    :param model: Model of the card, empty for the one that it has, otherwise ``virtio``.
     :param mac: MAC address, empty for a fresh one.
     :param portgroup: Portgroup of its network; empty for the one that it has there.
     """
@@ -142,7 +144,7 @@ class NetworkWish:
 @dataclass(frozen=True)
 class Pick:
     """
-    Which of a guest's addresses to report and use (``pick:``); empty fields ask for nothing.
+    The choice among a guest's addresses (``pick:``); empty fields ask for nothing.
 
     :param cidr: It lies in this network.
     :param interface: The interface it is on: its name in the guest, its MAC address, or the
@@ -176,7 +178,7 @@ class Request:
     :param memory: Memory in bytes, None for the base's.
     :param description: Text for the domain, None for "Cloned from BASE".
     :param autostart: Start with the host; None leaves libvirt's default (no).
-    :param tags: Words recorded with the clone; None leaves them open, which is none for a new one.
+    :param tags: Words recorded with the clone; None leaves them as they are: none for a new one.
     :param ttl: Seconds until the clone counts as expired, None for never.
     :param disks: Wishes by target (``vda``).
     :param networks: What is changed of the base's interfaces, in order; more are added.
@@ -223,26 +225,30 @@ class Request:
 
     @property
     def minion_id(self) -> str:
-        """The minion id: the name, with ``append_domain`` where it is not there yet."""
+        """
+        Return the minion id: the name, followed by ``append_domain`` unless it ends with that.
+        """
         domain = self.deploy.append_domain.strip(".")
         if not domain or self.name.endswith("." + domain):
             return self.name
         return f"{self.name}.{domain}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for a job, without secrets; :func:`request_from_dict` reads it back."""
+        """Return plain data for a job, without secrets; :func:`request_from_dict` reads it back."""
         return dataclasses.asdict(self)
 
     def digest(self) -> str:
-        """A short word that is equal exactly for equal requests."""
+        """Return 16 hexadecimal digits that are equal for equal requests, and for no others."""
         text = json.dumps(self.as_dict(), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def request_from_dict(data: dict[str, Any]) -> Request:
     """
-    The request that :meth:`Request.as_dict` wrote. Fields that a newer sender added are
-    dropped, so that a host one version behind still understands the rest.
+    Rebuild the request that :meth:`Request.as_dict` wrote.
+
+    Fields that a newer sender added are dropped, so that a host one version behind still
+    understands the rest.
     """
 
     def known(cls: type, values: dict[str, Any]) -> dict[str, Any]:
@@ -270,7 +276,7 @@ def request_from_dict(data: dict[str, Any]) -> Request:
 @dataclass(frozen=True, repr=False)
 class Secrets:
     """
-    What must never be seen: in no argument, return, event, log line or process list.
+    The secrets of a request; they are in no argument, return, event, log line or process list.
 
     :param password: Login password.
     :param sudo_password: Password for sudo.

@@ -1,5 +1,5 @@
 """
-One file under two of a base's disks: their clones would be two, or one of them the base's.
+Refuse a base with one file as two disks: their clones would be two files, or one the base's.
 
 Pure.
 """
@@ -15,9 +15,10 @@ from saltext.kvmclone.plan.disks import PlannedDisk
 
 def check(disks: tuple[Disk, ...], planned: tuple[PlannedDisk, ...], notes: Notes) -> None:
     """
-    Hold the fates of the disks against each other.
+    Check the decisions about the base's disks against each other.
 
-    :param disks: Of the base, in the order of ``planned``.
+    :param disks: The base's, in the order of ``planned``.
+    :param notes: Gets reasons to refuse.
     """
     written: dict[str, str] = {}
     for fate in planned:
@@ -42,5 +43,5 @@ def check(disks: tuple[Disk, ...], planned: tuple[PlannedDisk, ...], notes: Note
 
 
 def _plain(disk: Disk) -> str:
-    """The path of a disk without its detours (``/pool/../pool/x``); empty for none."""
+    """Return a disk's path without detours (``/pool/../pool/x``); empty where it has none."""
     return os.path.normpath(disk.path) if disk.path else ""

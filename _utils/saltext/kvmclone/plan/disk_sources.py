@@ -1,5 +1,5 @@
 """
-Whether what a disk consists of can be cloned, and what to say about it.
+Decide whether the images of a disk can be cloned, and say why not.
 
 Pure. The definition says what the guest sees; the image's own header says what the file
 is. Where the two differ, or where a copy or an overlay would not be the same disk, that is
@@ -38,25 +38,25 @@ _FOUND = {
 
 @dataclass
 class Notes:
-    """Reasons to refuse, and what the user should know."""
+    """The reasons to refuse a plan, and the warnings of one."""
 
     conflicts: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
 def label(disk: Disk) -> str:
-    """How messages name a disk: its target and where it comes from."""
+    """Return how messages name a disk: its target and where it comes from."""
     source = redaction.path(disk.path) or disk.named or disk.protocol
     return f"Disk {disk.target or 'without a target'}" + (f" '{source}'" if source else "")
 
 
 def skipping(disk: Disk) -> str:
-    """The way out for a disk that cannot be cloned."""
+    """Return the end of a sentence that tells how to leave a disk out of the clone."""
     return f"or leave it out of the clone: disks: {{{disk.target}: {{action: skip}}}}"
 
 
 def kind_refused(disk: Disk) -> str:
-    """Why a disk cannot be cloned whatever it consists of; empty where it may be."""
+    """Say why a disk cannot be cloned, whatever its images are; empty where it may be."""
     where, out = label(disk), skipping(disk)
     if disk.kind in ONE_OWNER:
         return f"{where} {ONE_OWNER[disk.kind]}. Give the base a disk of its own, {out}"
@@ -103,9 +103,11 @@ def judge(
     disk: Disk, source: SourceFacts | None, quick: bool, facts: HostFacts, notes: Notes
 ) -> bool:
     """
-    Hold what was found against what the definition says.
+    Check the images of a disk against what the definition says of it.
 
-    :param quick: The clone will stand on the images instead of copying them.
+    :param source: The images; None where nobody looked for any.
+    :param quick: The clone will be an overlay on the images instead of a copy.
+    :param notes: Gets reasons to refuse, and warnings.
     :return: Whether there is an image to make a clone from.
     """
     if reason := _no_image(disk, source, facts):
@@ -119,7 +121,7 @@ def judge(
             f"{where} stands on '{odd[0]}', whose name is no UTF-8: libvirt starts nothing from "
             "that. Rename it and mend the image above it: qemu-img rebase -u"
         )
-    if facts.base_state == "shutoff":  # else the plan speaks of that already
+    if facts.base_state == "shutoff":  # otherwise the plan refuses the base for its state
         for image in source.images:
             if image.written:
                 notes.conflicts.append(
@@ -130,7 +132,7 @@ def judge(
 
 
 def _no_image(disk: Disk, source: SourceFacts | None, facts: HostFacts) -> str:
-    """Why there is no image that could be read for a clone; empty where there is one."""
+    """Say why there is no image that could be read for a clone; empty where there is one."""
     where = label(disk)
     if source is not None and source.asleep:
         return (
@@ -249,8 +251,9 @@ def _chain(disk: Disk, source: SourceFacts, notes: Notes) -> bool:
 
 def _other_chain(disk: Disk, source: SourceFacts) -> str:
     """
-    Where the definition spells out another chain of backing files than the images themselves
-    name; empty where it spells out none, or the same.
+    Say how the backing chain in the definition differs from the one that the images name.
+
+    Empty where the definition spells out none, or the same.
     """
     if disk.backing is None:
         return ""
@@ -284,7 +287,7 @@ def _paths(found: list[str]) -> str:
 
 
 def chain_notes(facts: HostFacts, base: str) -> list[str]:
-    """What to know about snapshots of the base that its clones will stand on."""
+    """Return warnings about snapshots of the base whose files its clones will stand on."""
     if not facts.base_snapshots:
         return []
     return [

@@ -1,5 +1,5 @@
 """
-The fate of each disk: what becomes of it in the clone, and why.
+Decide what becomes of each disk in the clone, and why.
 
 Pure. Every disk is cloned, shared for a stated reason, left out because the profile says
 so, or refused; :mod:`.disk_sources` judges what it consists of. All reasons to refuse are
@@ -44,8 +44,8 @@ FILE_POOLS = ("dir", "fs", "netfs")
 #: As libvirt's schema has it; the target becomes a part of a file name.
 _TARGET = re.compile(r"(fd|hd|sd|vd|xvd|ubd|nvme)[A-Za-z0-9_]{1,20}")
 
-#: A file that is called as :func:`volume_name` calls a clone's volume. Of targets only the common
-#: ones: a ``backup-sdcard.raw`` is nobody's disk ``sdcard``.
+#: A file that is named as :func:`volume_name` names a clone's volume, with one of the common
+#: targets only: a ``backup-sdcard.raw`` is nobody's disk ``sdcard``.
 _VOLUME_NAME = re.compile(
     r"(?P<clone>[A-Za-z0-9][A-Za-z0-9.-]*)-(?:(?:[fhsv]d|xvd|ubd)[a-z]{1,2}|nvme[0-9]+n[0-9]+)"
     r"\.(?:qcow2|raw)"
@@ -61,12 +61,12 @@ LARGEST_QCOW2 = 2**51
 
 
 def wish_for(disk: Disk, request: Request) -> DiskWish:
-    """What the profile wants for a disk."""
+    """Return what the profile wants for a disk."""
     return request.disks.get(disk.target, _NO_WISH)
 
 
 def shared(disk: Disk) -> str:
-    """Why a disk may be shared with the base; empty where it may not."""
+    """Say why a disk may be shared with the base; empty where it may not."""
     if disk.kind in ONE_OWNER:
         return ""
     if is_empty(disk):
@@ -81,12 +81,12 @@ def shared(disk: Disk) -> str:
 
 
 def is_empty(disk: Disk) -> bool:
-    """Whether this is a drive without a medium."""
+    """Return whether this is a drive without a medium."""
     return disk.device in ("cdrom", "floppy") and not (disk.path or disk.volume or disk.protocol)
 
 
 def may_be_cloned(disk: Disk, request: Request) -> bool:
-    """Whether the disk gets a file of its own, unless what it consists of forbids it."""
+    """Return whether the disk gets a file of its own, unless its images forbid it."""
     wish = wish_for(disk, request)
     if wish.action in ("skip", "share") or is_empty(disk) or kind_refused(disk):
         return False
@@ -94,36 +94,38 @@ def may_be_cloned(disk: Disk, request: Request) -> bool:
 
 
 def strategy_of(disk: Disk, request: Request) -> str:
-    """``full`` or ``quick``. What others may write to, or never change, is copied."""
+    """
+    Return ``full`` or ``quick``: unless the profile says so, no overlay on what may be shared.
+    """
     return wish_for(disk, request).strategy or ("full" if shared(disk) else request.clone_strategy)
 
 
 def pool_of(disk: Disk, request: Request, source: SourceFacts | None) -> str:
-    """Name of the pool that takes the clone's volume; empty where nothing names one."""
+    """Return the name of the pool for the clone's volume; empty where nothing names one."""
     return wish_for(disk, request).pool or request.pool or (source.pool if source else "")
 
 
 def volume_name(disk: Disk, request: Request) -> str:
-    """Name of a clone's volume: ``NAME-vda.qcow2``. An overlay is always qcow2."""
+    """Return the name of a clone's volume, ``NAME-vda.qcow2``; an overlay is always qcow2."""
     quick = strategy_of(disk, request) == "quick"
     return f"{request.name}-{disk.target}.{QCOW2 if quick else disk.format}"
 
 
 def clone_named_in(file: str) -> str:
-    """Which clone a file is called after, as :func:`volume_name` does it; empty for none."""
+    """Return the clone that a file is named after, see :func:`volume_name`; empty for none."""
     match = _VOLUME_NAME.fullmatch(file)
     return match["clone"] if match else ""
 
 
 def capacity_of(disk: Disk, image: ImageFacts) -> int:
-    """Bytes that the base's guest sees."""
+    """Return the bytes of a disk that the base's guest sees."""
     return image.size if disk.format == RAW else image.header.capacity
 
 
 def decide(
     disks: tuple[Disk, ...], facts: HostFacts, request: Request, notes: Notes
 ) -> tuple[PlannedDisk, ...]:
-    """The fates of all disks, in order; reasons to refuse and warnings go to ``notes``."""
+    """Decide about all disks, in order; reasons to refuse and warnings go to ``notes``."""
     targets = [disk.target for disk in disks]
     times = Counter(targets)
     for target in sorted(set(request.disks) - set(targets)):
@@ -172,7 +174,7 @@ def _decide(disk: Disk, facts: HostFacts, request: Request, notes: Notes) -> Pla
 def _seed_left_out(
     disk: Disk, seed: Seed, wish: DiskWish, refused: PlannedDisk, notes: Notes
 ) -> PlannedDisk:
-    """The fate of a disk with a cloud-init seed on it, which the clone must not go by."""
+    """Leave out a disk with a cloud-init seed, which the clone must not use, or refuse it."""
     where = f"{label(disk)} holds a cloud-init seed ({seed.named})"
     if not seed.alone:
         remedy = (
@@ -349,7 +351,7 @@ def _pool(
 
 
 def _size(disk: Disk, top: ImageFacts, request: Request, notes: Notes) -> int | None:
-    """Bytes that the clone's guest will see; None where the wish is refused."""
+    """Return the bytes that the clone's guest will see; None where the wish is refused."""
     capacity = capacity_of(disk, top)
     size = wish_for(disk, request).size
     if size is not None and size < capacity:
@@ -409,7 +411,7 @@ def _bytes(action: str, method: str, disk: Disk, source: SourceFacts) -> int:
 
 
 def exact(size: int) -> str:
-    """A size in the largest unit that says it exactly."""
+    """Return a size as text, in the largest unit that expresses it exactly."""
     for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if size and size % 2**power == 0:
             return f"{size >> power} {unit}"

@@ -1,8 +1,8 @@
 """
-Whether the copies of a clone fit where they go.
+Check whether the copies of a clone fit where they go.
 
 Pure. Growth that comes later is not counted: an overlay, and the part of a disk that its
-base never wrote, take no room yet.
+base never wrote, take no space yet.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from saltext.kvmclone.plan.disks import PlannedDisk
 
 
 def check(planned: tuple[PlannedDisk, ...], facts: HostFacts, notes: Notes) -> None:
-    """Hold what the copies need against what is free, file system by file system."""
+    """
+    Compare what the copies need with what is free, file system by file system.
+
+    :param notes: Gets reasons to refuse.
+    """
     needed: dict[str, int] = {}
     names: dict[str, list[str]] = {}
     for disk in planned:

@@ -1,9 +1,9 @@
 """
-The clone's network interfaces: what the profile changes of them, and the MAC address of each.
+Decide about the clone's network interfaces: what the profile changes, and MAC addresses.
 
 Pure. Without a wish every interface of the base stays where it is connected and gets a
-fresh MAC address; a wish changes what it names. What may not be taken along is for :mod:`.rewrite`
-to say.
+fresh MAC address; a wish changes what it names. What the clone cannot take over from the base's
+interfaces is decided in :mod:`.rewrite`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from saltext.kvmclone.model.request import NetworkWish, Request
 from saltext.kvmclone.plan.disk_sources import Notes
 from saltext.kvmclone.plan.rewrite.interfaces import NewCard
 
-#: What QEMU can emulate on x86, Arm and POWER, as libvirt names it.
+#: Models of network cards that QEMU can emulate on x86, Arm and POWER, as libvirt names them.
 MODELS = (
     "virtio", "virtio-transitional", "virtio-non-transitional", "e1000", "e1000e", "igb",
     "rtl8139", "vmxnet3", "ne2k_pci", "pcnet", "i82551", "i82557b", "i82559er", "usb-net",
     "spapr-vlan", "lan9118", "smc91c111",
 )  # fmt: skip
 
-#: Of a device of the host; libvirt keeps names shorter than 16 bytes.
+#: The name of a network device of the host; it has fewer than 16 bytes.
 _DEVICE = re.compile(r"[^\s/]{1,15}")
 
 
@@ -32,10 +32,9 @@ def decide(
     base: Domain, facts: HostFacts, request: Request, notes: Notes
 ) -> tuple[tuple[NewCard, ...], tuple[str, ...]]:
     """
-    The clone's interfaces, in order.
+    Return the clone's interfaces, in order, and the MAC addresses that were made up for them.
 
     :param notes: Gets reasons to refuse, and warnings.
-    :return: The interfaces, and the MAC addresses that were made up for them.
     """
     wishes = request.networks
     for number, wish in enumerate(wishes):
@@ -76,7 +75,7 @@ def _teamed(old: Interface, wish: NetworkWish) -> bool:
 
 
 def _cannot(wish: NetworkWish, facts: HostFacts) -> frozenset[str]:
-    """What an interface that is connected anew cannot have where it is then."""
+    """Return the elements that an interface cannot have where it is connected anew."""
     switch = facts.switches.get(wish.network, SwitchFacts())
     can = {"vlan": switch.tags, "filterref": switch.filters, "bandwidth": switch.bandwidth}
     return frozenset(tag for tag, possible in can.items() if not possible)
@@ -104,7 +103,7 @@ def _check(
         )
     if wish.portgroup:
         _check_portgroup(said, wish, old, facts, notes)
-    # On the bridge that it is on already an interface may have what another one could not.
+    # An interface that is on this bridge already stays there, whatever the bridge is.
     if wish.bridge and not (old and old.stays("", wish.bridge)):
         _check_bridge(said, wish.bridge, facts, notes)
     if wish.model and wish.model not in MODELS:
@@ -164,5 +163,5 @@ def _check_macs(wishes: tuple[NetworkWish, ...], facts: HostFacts, notes: Notes)
 
 
 def random_mac() -> str:
-    """A MAC address in the range that belongs to QEMU and KVM guests (52:54:00)."""
+    """Return a random MAC address in the range of QEMU and KVM guests (52:54:00)."""
     return "52:54:00:" + ":".join(f"{random.SystemRandom().randrange(256):02x}" for _ in range(3))

@@ -1,4 +1,6 @@
-"""The fate of one disk as plain data, and how its volume gets its contents. Pure."""
+"""
+The decision about one disk as plain data, and the ways to fill its volume. Pure.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +8,18 @@ from dataclasses import dataclass
 
 REFUSED = "refused"
 
-#: How a volume gets its contents: nothing but a backing file; its source's bytes; what
-#: ``qemu-img`` reads from its source; what libvirt itself copies.
+#: The ways to fill a volume: with nothing but a backing file; with its source's bytes; with what
+#: ``qemu-img`` reads from its source; with what libvirt itself copies.
 OVERLAY, BYTES, CONVERT, DAEMON = "overlay", "bytes", "convert", "daemon"
 
-#: Or what the profile has for cloud-init.
+#: Or with a cloud-init seed of the clone's own.
 SEED = "seed"
 
 
 @dataclass(frozen=True)
 class PlannedDisk:
     """
-    The fate of one disk.
-
+    The decision about one disk.
     :param action: ``overlay | copy | reflink | share | skip``; also ``skip`` where a
         conflict refuses the disk.
     :param reason: Why, in words.
@@ -29,7 +30,7 @@ class PlannedDisk:
     :param source_real: The source as an overlay names it, and as it is opened.
     :param source_format: What the source is to the guest: ``qcow2`` or ``raw``.
     :param source_pool: Active pool of the source; empty where it has none.
-    :param method: How the volume gets its contents, see :data:`OVERLAY`.
+    :param method: How the volume is filled, see :data:`OVERLAY`.
     :param emptied: A drive that is left out of the clone with its medium alone.
     :param bus: Bus of a disk that the base does not have; empty for all others.
     """
@@ -54,10 +55,10 @@ class PlannedDisk:
 
     @property
     def stays(self) -> bool:
-        """Whether its element in the definition stays as it is: shared, or refused."""
+        """Return whether its element in the definition stays as it is: shared, or refused."""
         return self.action == "share" or self.reason == REFUSED
 
     @property
     def grows(self) -> bool:
-        """Whether it must be made larger once it has its source's contents."""
+        """Return whether the volume must be made larger once it has its source's contents."""
         return self.method != OVERLAY and self.capacity > self.source_capacity

@@ -1,5 +1,5 @@
 """
-The plan: a base's definition, the host's facts and a request become a :class:`ClonePlan`.
+Compute a :class:`ClonePlan` from a base's definition, the host's facts and a request.
 
 Pure. Computing a plan writes nothing and asks nobody; :mod:`.create` does exactly what
 the plan says. Every reason to refuse is collected in ``conflicts``, and a plan with
@@ -68,13 +68,13 @@ _SHOWN_OF_A_DISK = ("target", "action", "reason", "source", "destination", "form
 @dataclass(frozen=True)
 class ClonePlan:
     """
-    Everything that will be done, decided.
+    Everything that will be done to make a clone.
 
     :param xml: The clone's complete definition, without its record. It may hold a
         console password: show :meth:`as_dict`, never this.
-    :param nvram: Source and destination of the variable store, None without one.
+    :param nvram: Source and destination of the variable store, None where none is copied.
     :param record: The record as it is defined with, stage ``planned``.
-    :param generated: Values that were made up just now and stand masked when shown.
+    :param generated: Values that were made up for this plan; they are masked when shown.
     """
 
     request: Request
@@ -90,7 +90,7 @@ class ClonePlan:
 
     @property
     def sources(self) -> list[str]:
-        """The base's disks that are cloned."""
+        """Return the paths of the base's disks that are cloned."""
         return [disk.source for disk in self.disks if disk.destination and not disk.bus]
 
     @property
@@ -100,6 +100,8 @@ class ClonePlan:
 
     def check(self) -> None:
         """
+        Refuse a plan with conflicts.
+
         :raises PlanRefused: The plan has conflicts; the message lists them all.
         """
         if self.conflicts:
@@ -133,22 +135,22 @@ class ClonePlan:
         return answer
 
     def _masked(self, text: str, mask: str) -> str:
-        """The text with ``mask`` for every value that was made up just now."""
+        """Return the text with ``mask`` for every value that was made up for this plan."""
         generated = frozenset(self.generated)
         return _MADE_UP.sub(lambda found: mask if found[0] in generated else found[0], text)
 
 
 def nvram_path(domain: Domain, name: str, uuid: str) -> str:
     """
-    Path of the clone's own variable store, beside the base's; empty without one.
+    Return the path of the clone's own variable store, beside the base's; empty without one.
 
     :param uuid: The clone's, which is part of the file's name: so libvirt chooses that path for no
-        machine, whatever it is called, and nobody else's file stands there.
+        domain, whatever it is called, and nobody else's file stands there.
     """
     if domain.nvram is None or not domain.nvram.path:
         return ""
     stem, extension = os.path.splitext(domain.nvram.path)
-    original = f"{stem.removesuffix(f'-{domain.uuid}')}{extension}"  # of a clone of ours
+    original = f"{stem.removesuffix(f'-{domain.uuid}')}{extension}"  # if the base is our clone
     stem, extension = os.path.splitext(path_for(original, domain.name, name, domain.uuid))
     path = f"{stem}-{uuid}{extension}"
     draft = f"{os.path.basename(path)}.{uuid}"  # it is written under a longer name first
@@ -159,11 +161,11 @@ def nvram_path(domain: Domain, name: str, uuid: str) -> str:
 
 def compute(facts: HostFacts, request: Request, worker: Worker = Worker()) -> ClonePlan:
     """
-    Decide everything about one clone.
+    Compute the plan for one clone.
 
-    :param facts: What the host says.
-    :param request: What is asked for.
-    :param worker: Who will make it, for the record.
+    :param facts: The host's facts about the base and the clone's place.
+    :param request: The clone as it is asked for.
+    :param worker: The process that will make it, for the record.
     :raises PlanRefused: The base's definition cannot even be read.
     """
     base = domain_xml.read(facts.base_xml, facts.stores)
@@ -243,7 +245,7 @@ def compute(facts: HostFacts, request: Request, worker: Worker = Worker()) -> Cl
 
 
 def _record_of(base: Domain, request: Request, uuid: str) -> Record:
-    """What the record says of a clone before anything is decided about its files."""
+    """Return the record of a clone before anything is decided about its files."""
     now = time.time()
     return Record(
         uuid=uuid,
@@ -262,7 +264,7 @@ def _record_of(base: Domain, request: Request, uuid: str) -> Record:
 
 
 def _seed_notes(base: Domain, facts: HostFacts, request: Request, notes: Notes) -> None:
-    """What to know of cloud-init's seeds, beside the fate of the disks that they are on."""
+    """Warn of what the base's cloud-init seeds, kept or left out, mean for the clone."""
     for target in sorted(facts.unread if request.seed != KEEP else ()):
         disk = next(disk for disk in base.disks if disk.target == target)
         if wish_for(disk, request).action != "skip":
@@ -291,7 +293,7 @@ def _seed_notes(base: Domain, facts: HostFacts, request: Request, notes: Notes) 
 
 
 def _nvram(base: Domain, nvram: str, facts: HostFacts, notes: Notes) -> bool:
-    """Whether the variable store is copied; a fresh one is made by libvirt at the first boot."""
+    """Return whether the variable store is copied; otherwise libvirt makes a fresh one."""
     if not nvram or base.nvram is None:
         return False
     if facts.local:
@@ -318,7 +320,7 @@ def _has_template(base: Domain, facts: HostFacts) -> bool:
 
 
 def _note_changes(out: Rewritten, disks: tuple[PlannedDisk, ...], request: Request) -> None:
-    """What the profile wishes and the definition does not tell."""
+    """Note the changes that the profile wants and the definition does not show."""
     for disk in disks:
         if disk.destination:
             out.change(f"disk {disk.target} size", disk.source_capacity, disk.capacity)
@@ -330,7 +332,7 @@ def _note_changes(out: Rewritten, disks: tuple[PlannedDisk, ...], request: Reque
 
 
 def _base_disks(disks: tuple[PlannedDisk, ...], facts: HostFacts) -> tuple[BaseDisk, ...]:
-    """Every file that a cloned disk consists of: a change of any of them changes the clone."""
+    """Return every file that a cloned disk consists of; if one changes, so does the clone."""
 
     def told(target: str, image: ImageFacts) -> BaseDisk:
         return BaseDisk(target, image.path, image.allocation, image.modified)
@@ -347,8 +349,10 @@ def _owned(
     disks: tuple[PlannedDisk, ...], nvram: str, copied: bool, nvram_size: int
 ) -> tuple[Volume, ...]:
     """
-    The files that will be made, in the order of their making. The first is marked as being made
-    already: it is begun as soon as the definition with this record stands, without another write.
+    Return the files that will be made, in the order of their making.
+
+    The first is marked as being made already: it is begun as soon as the definition with this
+    record is stored, without another write.
     """
     owned = [
         Volume(disk.target, disk.destination, disk.format, disk.action, WANTED, disk.capacity)

@@ -1,5 +1,5 @@
 """
-A fixed address for a clone: choosing a free one, or every reason against the one asked for.
+Choose a fixed address for a clone, or give every reason against the one that is asked for.
 
 Pure. libvirt itself takes a host entry for an address outside of its network, for the
 gateway's own, and for one that another guest holds; so everything is checked here, before
@@ -18,14 +18,14 @@ from saltext.kvmclone.model.facts import NetworkFacts, Subnet
 from saltext.kvmclone.model.record import Reservation
 from saltext.kvmclone.model.request import Pick, Request
 
-#: What to do where libvirt hands out no addresses.
+#: The advice where libvirt hands out no addresses.
 _INSTEAD = "Use 'ip_source: qemu-agent' there."
 
 
 @dataclass(frozen=True)
 class Choice:
     """
-    What is reserved for a clone, or why nothing can be.
+    The DHCP host entry that is reserved for a clone, or why none can be.
 
     :param reservations: At most one.
     :param conflicts: Every reason against it.
@@ -89,7 +89,7 @@ def _refused(*conflicts: str) -> Choice:
 
 
 def _beyond(request: Request) -> list[str]:
-    """What is asked for that a reservation cannot do at all."""
+    """Return what is asked for that no reservation can do."""
     if request.pick.family == "ipv6" or ":" in request.address:
         return [
             "Only IPv4 addresses are reserved: a guest asks for IPv6 under an identifier that "
@@ -101,7 +101,7 @@ def _beyond(request: Request) -> list[str]:
 def _card(
     interfaces: tuple[Interface, ...], networks: Mapping[str, NetworkFacts], request: Request
 ) -> Interface | str:
-    """The interface that the address is for, or why there is none."""
+    """Return the interface that the address is for, or the reason why there is none."""
     if not interfaces:
         return "The clone has no network interface, so no address can be reserved for it."
     wanted = request.pick.interface.lower()
@@ -122,7 +122,11 @@ def _card(
 
 
 def _meets(facts: NetworkFacts, within: str) -> bool:
-    """Whether a network has addresses in common with another one, or holds an address."""
+    """
+    Return whether a network overlaps with another one, or holds an address.
+
+    :param within: That other network, or the address.
+    """
     other = ipaddress.ip_network(within)
     return any(
         net.version == other.version and net.overlaps(other)
@@ -131,7 +135,7 @@ def _meets(facts: NetworkFacts, within: str) -> bool:
 
 
 def _unable(facts: NetworkFacts) -> list[str]:
-    """Why nothing can be reserved in a network at all."""
+    """Return the reasons why nothing can be reserved in a network at all."""
     conflicts = []
     if not facts.active:
         conflicts.append(
@@ -147,7 +151,11 @@ def _unable(facts: NetworkFacts) -> list[str]:
 
 
 def against(facts: NetworkFacts, address: str, mac: str) -> list[str]:
-    """Every reason why a card cannot have an IPv4 address of a network."""
+    """
+    Return every reason why an interface cannot have an IPv4 address of a network.
+
+    :param mac: The interface's MAC address; what it holds already is not in its way.
+    """
     wanted = ipaddress.IPv4Address(address)
     conflicts = []
     said = f"Address {address}"
@@ -176,12 +184,14 @@ def against(facts: NetworkFacts, address: str, mac: str) -> list[str]:
 
 def free(facts: NetworkFacts, name: str, pick: Pick = Pick(), avoid: Collection[str] = ()) -> str:
     """
-    A free address of a network, empty where there is none.
+    Return a free address of a network; empty where there is none.
 
     It comes from the ranges that are handed out freely: elsewhere in the subnet an operator
     may have set up machines by hand. Where the search begins depends on the clone's name, so
     that clones that are made at the same moment do not all want the same one.
 
+    :param name: Name of the clone.
+    :param pick: Its ``cidr`` limits the choice.
     :param avoid: Addresses that are not to be had, whatever the facts say.
     """
     taken = {entry.address for entry in facts.entries}
@@ -195,7 +205,7 @@ def free(facts: NetworkFacts, name: str, pick: Pick = Pick(), avoid: Collection[
     if not total:
         return ""
     begin = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % total
-    # Of any so many in a row at least one is not taken, so a /8 is no longer a walk.
+    # One of len(taken) + 1 addresses in a row is free, so the search is short in a /8, too.
     for step in range(min(total, len(taken) + 1)):
         address = str(ipaddress.IPv4Address(_at(spans, (begin + step) % total)))
         if address not in taken:
@@ -204,7 +214,11 @@ def free(facts: NetworkFacts, name: str, pick: Pick = Pick(), avoid: Collection[
 
 
 def _spans(subnet: Subnet, cidr: str) -> list[tuple[int, int]]:
-    """The subnet's ranges as numbers, cut down to what may be given to a guest."""
+    """
+    Return the subnet's ranges as numbers, cut down to what may be given to a guest.
+
+    :param cidr: A network that they must lie in; empty for any.
+    """
     net = _net(subnet)
     lowest, highest = int(net.network_address) + 1, int(net.broadcast_address) - 1
     if cidr:
@@ -239,13 +253,21 @@ def _none_free(facts: NetworkFacts, pick: Pick) -> str:
 
 
 def entry_name(facts: NetworkFacts, name: str) -> str:
-    """The clone's name where the network's DNS can take it; libvirt allows each only once."""
+    """
+    Return the clone's name if the network's DNS can take it; otherwise an empty text.
+
+    libvirt allows each name only once in a network.
+    """
     used = {entry.name.lower() for entry in facts.entries}
     return "" if name.lower() in used or not name[0].isalpha() else name
 
 
 def block_of(facts: NetworkFacts, address: str) -> int:
-    """Index of the ``<ip>`` block that an address belongs to; libvirt guesses where it is -1."""
+    """
+    Return the index of the ``<ip>`` block that an address belongs to.
+
+    :return: -1 where it belongs to none; libvirt then guesses.
+    """
     parsed = ipaddress.ip_address(address)
     for subnet in facts.subnets:
         if parsed in _net(subnet):
@@ -254,7 +276,7 @@ def block_of(facts: NetworkFacts, address: str) -> int:
 
 
 def fits(address: str, pick: Pick) -> bool:
-    """Whether an address is of the family and the network that ``pick`` asks for."""
+    """Return whether an address is of the family and the network that ``pick`` asks for."""
     parsed = ipaddress.ip_address(address)
     if pick.family and pick.family != f"ipv{parsed.version}":
         return False

@@ -1,8 +1,8 @@
 """
-The disk that brings a clone its own cloud-init seed. Pure.
+Plan the disk that brings a clone its own cloud-init seed. Pure.
 
-A disk and no cdrom: cloud-init looks for seeds early, and a drive's medium may not be there yet.
-It is on the bus of the base's first disk, whose driver the guest surely has.
+It is a disk and not a cdrom: cloud-init looks for seeds early, and a drive's medium may not be
+there yet. It is on the bus of the base's first disk, whose driver the guest surely has.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ _PREFIXES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd
 
 def place(definition: str, seeds: Mapping[str, Seed], request: Request) -> tuple[str, str]:
     """
-    Return target and bus of the disk.
+    Return target and bus of the disk for the clone's own seed.
 
     :param definition: The base's.
-    :param seeds: Of the base; a disk that is left out makes room for this one.
+    :param seeds: Those on the base's disks, by target; these disks are left out, which frees the
+        targets.
+    :return: An empty target where none is free.
     """
     buses, taken = [], set(request.disks)
     for element in libvirt_xml.parse(definition).findall("./devices/disk"):
@@ -45,14 +47,16 @@ def place(definition: str, seeds: Mapping[str, Seed], request: Request) -> tuple
 
 
 def volume_name(request: Request, target: str) -> str:
-    """Return the name of its volume."""
+    """Return the name of the volume for the clone's own seed."""
     return f"{request.name}-{target}.{RAW}"
 
 
 def decide(
     planned: tuple[PlannedDisk, ...], facts: HostFacts, request: Request, notes: Notes
 ) -> PlannedDisk | None:
-    """Return what becomes of the clone's own seed; None, with the reason noted, where nothing."""
+    """
+    Return the disk for the clone's own seed; None, with the reason noted, where it has no place.
+    """
     target, bus = place(facts.base_xml, facts.seeds, request)
     name = request.pool or next((disk.pool for disk in planned if disk.pool), "")
     pool = facts.pools.get(name)

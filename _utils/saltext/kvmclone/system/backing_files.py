@@ -1,5 +1,5 @@
 """
-Which other files an image needs: its backing file and its external data file.
+Find the other files that an image needs: its backing file and its external data file.
 
 Read from the image's own header, so that it costs one ``read`` and no subprocess, works
 while a guest has the image open, and sees what libvirt does not (external data files,
@@ -31,17 +31,17 @@ _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 class Unreadable(Exception):
-    """An image whose header says that it needs other files, but not understandably which."""
+    """An image whose header does not say understandably which other files it needs."""
 
 
 def needs(path: str) -> tuple[str, ...]:
     """
-    Absolute paths of the files that the image at ``path`` needs directly.
+    Return the absolute paths of the files that an image needs directly.
 
     :return: Empty for a raw image, for what is neither a file nor a block device, and
-        where the image stands on something that is no file (``nbd:``, ``rbd:``).
+        where the image stands on something that is not a file (``nbd:``, ``rbd:``).
     :raises OSError: The file cannot be read.
-    :raises Unreadable: Its header is damaged.
+    :raises Unreadable: Its header is damaged, or qemu-img cannot read it.
     """
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):  # opening a pipe would wait forever
@@ -69,10 +69,11 @@ def _header(image: BinaryIO) -> Header:
 
 def files_named(name: str, folders: set[str]) -> list[str]:
     """
-    The files that a backing string may mean.
+    Return the paths of the files that a backing string may mean.
 
     :param name: As an image carries it: a path, ``file:…``, or ``json:{…}``.
     :param folders: What a relative name is relative to.
+    :raises Unreadable: It is not valid JSON behind ``json:``.
     """
     if name.startswith("json:"):
         try:
@@ -95,7 +96,7 @@ def files_named(name: str, folders: set[str]) -> list[str]:
 
 
 def _filenames(value: Any) -> list[str]:
-    """Every file name in a ``json:`` backing string, nested or written with dots."""
+    """Return every file name in a parsed ``json:`` backing string, nested or written with dots."""
     found: list[str] = []
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -110,7 +111,11 @@ def _filenames(value: Any) -> list[str]:
 
 
 def _asked(path: str) -> list[str]:
-    """The same for a rare format, by asking qemu-img."""
+    """
+    Return the names of the files that an image of a rare format needs, as qemu-img gives them.
+
+    :raises Unreadable: qemu-img cannot tell.
+    """
     words = ["qemu-img", "info", "-U", "--output=json", path]
     try:
         done = subprocess.run(words, check=False, capture_output=True, timeout=60)
@@ -126,9 +131,10 @@ def _asked(path: str) -> list[str]:
 
 def sizes(path: str, image_format: str) -> tuple[int, int] | None:
     """
-    Bytes that a guest sees of an image, and bytes it occupies; None where there is none.
+    Return the bytes that a guest sees of an image, and the bytes that it occupies.
 
     :param image_format: What a domain takes it for; a guest may write a header into a raw one.
+    :return: None where there is no image that can be read.
     """
     try:
         status = os.stat(path)

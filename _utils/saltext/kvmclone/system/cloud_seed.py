@@ -1,5 +1,5 @@
 """
-Recognising what cloud-init takes its orders from: a seed, by its label and not by its file's name.
+Recognise a cloud-init seed on a disk, by its label and not by the name of its file.
 
 Pure. A disk is looked at through :data:`.guest_disk.Read`: file systems on the whole disk, on its
 partitions, and, where they are ext2 to ext4, the seed folders inside them.
@@ -45,7 +45,7 @@ def find(read: Read) -> Seed | None:
 
 
 def labels(read: Read, start: int) -> Iterator[str]:
-    """Yield the labels of the file system that begins at ``start``."""
+    """Yield the labels of the file system that begins at byte ``start`` of the disk."""
     for descriptor in range(16):  # of ISO 9660; one of them may be Joliet's
         data = read(start + 32768 + descriptor * 2048, 2048)
         if data[1:6] != b"CD001" or data[0] == 255:

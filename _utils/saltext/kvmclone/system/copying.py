@@ -1,9 +1,9 @@
 """
-Filling a new image with the contents of another, on this machine.
+Fill a new image with the contents of another, on this machine.
 
-No libvirt here: it made the file, and this room writes into it. Ten times faster than the
-daemon's own copy, as sparse as the source, and over with the process that asked for it.
-Until the last moment the new image keeps the header that libvirt gave it, so that a copy
+libvirt has made the file; its contents are written here, without libvirt. That is ten times
+faster than the daemon's own copy, as sparse as the source, and ends with the process that asked
+for it. Until the last moment the new image keeps the header that libvirt gave it, so that a copy
 that was cut off still shows whose it is.
 """
 
@@ -31,7 +31,7 @@ FRONT = 65536
 #: ``FICLONE``.
 _SHARE_BLOCKS = 0x40049409
 
-#: What a kernel answers that cannot share these blocks, or not from here to there.
+#: Errors of a kernel that cannot share these blocks, or not between these two files.
 _NOT_SHARED = {
     errno.EOPNOTSUPP,
     errno.EXDEV,
@@ -51,7 +51,7 @@ class ConvertFailed(Exception):
 
 def share_blocks(source: str, target: str) -> bool:
     """
-    Let ``target`` be ``source``, with all blocks shared until one of them is written.
+    Make ``target`` a reflink of ``source``: all blocks are shared until one is written.
 
     :return: False where the kernel cannot; ``target`` is as it was then.
     :raises OSError: Something else is wrong.
@@ -72,14 +72,14 @@ def share_blocks(source: str, target: str) -> bool:
 
 def copy(source: str, target: str) -> None:
     """
-    Copy the bytes of a file or block device into an existing file, holes as holes.
+    Copy the bytes of a file or block device into an existing file, keeping holes.
 
     :raises OSError: As the kernel says; ``ENOSPC`` where the file system is full.
     """
     with open(source, "rb") as original, open(target, "r+b") as new:
         reading, writing = original.fileno(), new.fileno()
         size = os.lseek(reading, 0, os.SEEK_END)  # stat knows no size of a block device
-        # Behind its front the new file is to be one hole, into which only data is copied.
+        # Behind its front the new file becomes one hole, into which only data is copied.
         os.ftruncate(writing, min(FRONT, size))
         os.ftruncate(writing, size)
         for start, end in _data(reading, size):
@@ -91,19 +91,19 @@ def copy(source: str, target: str) -> None:
 
 
 def grow(path: str, size: int) -> None:
-    """Make a raw image larger; the new room is a hole."""
+    """Make a raw image larger, if it is smaller than ``size`` bytes; the added part is a hole."""
     if os.stat(path).st_size < size:
         os.truncate(path, size)
 
 
 def can_convert() -> bool:
-    """Whether ``qemu-img`` is on this machine."""
+    """Return whether ``qemu-img`` is installed on this machine."""
     return shutil.which("qemu-img") is not None
 
 
 def convert(source: str, source_format: str, target: str, target_format: str) -> None:
     """
-    Write what a guest sees of an image, with everything it stands on, into an empty one.
+    Write what a guest sees of an image, with its backing chain, into an empty image.
 
     :param target: Exists, is empty, and is at least as large as the guest's disk.
     :raises ConvertFailed: With the last line that ``qemu-img`` wrote.
@@ -126,7 +126,7 @@ def convert(source: str, source_format: str, target: str, target_format: str) ->
 
 
 def _said(process: subprocess.Popen[bytes]) -> bytes:
-    """What a program says on its way to its end; an interrupt is not kept waiting for that."""
+    """Wait for a process and return what it wrote to stderr; raise at once at an interrupt."""
     while True:
         interrupts.check()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -137,12 +137,16 @@ _LIBC = ctypes.CDLL(None)
 
 
 def _die_with_parent() -> None:
-    """A worker that is killed must not leave a writer behind on a file that gets deleted."""
+    """
+    Have the kernel kill this process when its parent dies.
+
+    A worker that is killed must not leave a writer behind on a file that gets deleted.
+    """
     _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def _data(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
-    """The stretches of a file that hold data, as ``(start, end)``."""
+    """Yield the stretches of a file that hold data, as ``(start, end)`` in bytes."""
     position = 0
     while position < size:
         try:
@@ -151,7 +155,7 @@ def _data(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
         except OSError as error:
             if error.errno == errno.ENXIO:  # nothing but a hole until the end
                 return
-            if error.errno == errno.EINVAL:  # a block device knows no holes
+            if error.errno == errno.EINVAL:  # a block device has no holes
                 yield position, size
                 return
             raise
@@ -177,7 +181,11 @@ def _copy(source: int, target: int, start: int, end: int) -> None:
 
 
 def _copy_by_hand(source: int, target: int, length: int, position: int) -> int:
-    """As ``copy_file_range``; blocks of nothing but zeros become holes (the target has none)."""
+    """
+    Copy a piece of a file as ``copy_file_range`` does, and return its length in bytes.
+
+    Nothing is written for a piece of nothing but zeros: the target has a hole there.
+    """
     data = os.pread(source, min(length, 2**18), position)
     if data.strip(b"\0"):
         written = 0

@@ -1,5 +1,5 @@
 """
-Names in an ext2, ext3 or ext4 file system, read from its disk without mounting it.
+Read names in an ext2, ext3 or ext4 file system from its disk, without mounting it.
 
 Pure, and only as much as it takes to see whether a folder is there and what is in it. Damaged or
 hostile contents lead to a wrong answer at worst: every number is bounded before it is used.
@@ -44,7 +44,7 @@ class _Inode:
 
 
 def label(read: Read, start: int) -> str | None:
-    """Return the label of the file system at ``start``; None where it is none of these."""
+    """Return the label of the file system at ``start``; None where it is not ext2, ext3 or ext4."""
     data = read(start + 1024, 256)
     if struct.unpack_from("<H", data, 56)[0] != _MAGIC:
         return None
@@ -65,7 +65,7 @@ def entries(read: Read, start: int, path: str) -> Iterator[tuple[str, int]]:
 
 
 def is_file(read: Read, start: int, inode: int) -> bool:
-    """Whether an inode is a plain file."""
+    """Return whether an inode is a plain file."""
     volume = _volume(read, start)
     return volume is not None and _inode(read, volume, inode).kind == _FILE
 

@@ -1,5 +1,5 @@
 """
-The file systems under folders: how much room they have, and whether files can share blocks.
+Tell how much space a folder's file system has, and whether its files can share blocks.
 
 Reads only, and only on this machine. Whether blocks can be shared is asked of the file
 system itself and never tried out, since planning writes nothing.
@@ -52,6 +52,7 @@ class Filesystem:
     The file system that holds a folder.
 
     :param id: Equal for folders on one file system; empty where nothing is known.
+    :param available: Free bytes.
     :param shares_blocks: Files can share blocks until one of them is written (reflink).
     """
 
@@ -63,7 +64,7 @@ class Filesystem:
 
 def of(folder: str) -> Filesystem:
     """
-    What is known about the file system of a folder of this machine.
+    Return what is known about the file system of a folder of this machine.
 
     :raises OSError: There is no such folder, or it cannot be looked at.
     """
@@ -81,29 +82,32 @@ def of(folder: str) -> Filesystem:
 
 
 def mount_point(path: str) -> str:
-    """Where the file system of a file or folder of this machine is mounted; empty if unknown."""
+    """Return where the file system of a local file or folder is mounted; empty if unknown."""
     mount = covering(_mounts(), os.path.realpath(path))
     return mount.point if mount is not None else ""
 
 
 def is_mounted(point: str) -> bool:
-    """Whether any file system is mounted at that very place."""
+    """Return whether any file system is mounted at exactly this path."""
     mount = covering(_mounts(), point)
     return mount is not None and mount.point == point
 
 
 def mounted_over(path: str, mount: str) -> str:
     """
-    Where something was mounted between a mount point and a file below it, so that another file
-    stands there; empty where it is the same one, as below a folder that is mounted at itself.
+    Return where something was mounted that hides a file, so that another stands at its path.
+
+    :param path: The file.
+    :param mount: Mount point of the file system that the file is on.
+    :return: Empty where it is the same file, as below a folder that is mounted at itself.
     """
-    folder, name = os.path.split(path)  # a link in the file's own place is no mount's doing
+    folder, name = os.path.split(path)  # a symbolic link at the path itself is not a mount
     return hiding(_mounts(), os.path.join(os.path.realpath(folder), name), mount)
 
 
 def hiding(mounts: str, path: str, mount: str) -> str:
     """
-    See :func:`mounted_over`.
+    Return what :func:`mounted_over` does, for given mounts.
 
     :param mounts: The text of ``/proc/self/mountinfo``.
     """
@@ -121,7 +125,7 @@ def _mounts() -> str:
 
 def covering(mounts: str, path: str) -> Mount | None:
     """
-    The mount that holds a path: the longest mount point above it, of equal ones the last.
+    Return the mount that holds a path: the longest mount point above it, of equal ones the last.
 
     :param mounts: The text of ``/proc/self/mountinfo``.
     :param path: An absolute path without symbolic links.
@@ -144,8 +148,10 @@ def covering(mounts: str, path: str) -> Mount | None:
 
 def copies_on_write(path: str) -> bool:
     """
-    False for a file, or a folder whose new files will be so, that btrfs overwrites in place
-    (``chattr +C``); two files can share blocks only where both are of one kind.
+    Return whether a file, or every new file of a folder, is copied on write.
+
+    Only btrfs may overwrite in place instead (``chattr +C``); two files can share blocks only where
+    both are of one kind.
     """
     answer = bytearray(8)
     if not _ask(path, _GET_ATTRIBUTES, answer):
@@ -156,9 +162,10 @@ def copies_on_write(path: str) -> bool:
 
 def inode(path: str) -> str:
     """
-    Return what tells a file from one that is put in its place; empty where there is none.
+    Return number and generation of a file's inode; empty where there is no file.
 
-    The device is no part of it: its number may be another after a reboot.
+    They tell a file from one that is put in its place. The device is not part of it: its number
+    may be another after a reboot.
     """
     answer = bytearray(8)
     generation = "0"
@@ -172,9 +179,10 @@ def inode(path: str) -> str:
 
 def is_same_file(path: str, known: str) -> bool:
     """
-    Return False where the file at a path is another one than it was.
+    Return whether the file at a path is still the one that it was.
 
-    :param known: What :func:`inode` said of it; empty for a file that nobody looked at.
+    :param known: What :func:`inode` said of it; empty for a file that nobody looked at, which
+        counts as the same.
     """
     return not known or inode(path) == known
 
@@ -202,7 +210,7 @@ def _ask(path: str, question: int, answer: bytearray) -> bool:
 
 
 def nobody_may_write(path: str) -> bool:
-    """Whether a file is read-only for everybody, by its mode."""
+    """Return whether a file is read-only for everybody, by its mode."""
     try:
         mode = os.stat(path).st_mode
     except OSError:

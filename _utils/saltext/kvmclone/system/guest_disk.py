@@ -1,5 +1,5 @@
 """
-What a guest reads from its disk, read from the images that the disk consists of.
+Read what a guest sees on its disk, from the images that the disk consists of.
 
 Pure: the bytes come from functions that are handed in. It serves to look at labels and names on
 a disk, which takes a few kilobytes; an image may have been written by a hostile guest, so every
@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 
 from saltext.kvmclone.model.facts import QCOW2
 
-#: Gives the bytes at an offset; fewer, or none, behind the end.
+#: Returns a number of bytes at an offset; fewer, or none, behind the end.
 Read = Callable[[int, int], bytes]
 
 #: Bytes that are read at once, and kept.
 PAGE = 65536
 _PAGES_KEPT = 16
-#: Where no file reaches; a damaged table may point there.
+#: A page that no file reaches; a damaged table may point there.
 _LAST_PAGE = 2**62 // PAGE
 
 _HEAD = struct.Struct(">4sIQIIQIIQ")
@@ -37,9 +37,9 @@ class UnreadableImage(Exception):
 
 def view(layers: Sequence[tuple[str, Read]]) -> Read:
     """
-    Return a reader of what the guest sees.
+    Return a reader of what the guest sees on a disk.
 
-    :param layers: Format and reader of each image, the disk's own first, then what it stands on.
+    :param layers: Format and reader of each image, the disk's own first, then its backing files.
     :raises UnreadableImage: An image has features that are not understood here.
     """
     below: Read | None = None
@@ -73,7 +73,7 @@ def paged(read: Read) -> Read:
 
 
 class _Qcow2:
-    """One qcow2 image over what it stands on."""
+    """One qcow2 image, with a reader of what it stands on."""
 
     def __init__(self, read: Read, below: Read | None) -> None:
         self._raw, self._below = read, below

@@ -1,5 +1,5 @@
 """
-The first bytes of a disk image: what format it is, and what else one must know of it.
+Read the header of a disk image: its format, and what else one must know of it.
 
 Pure. A definition only *says* that a disk is ``qcow2``; whether it is, what it stands on,
 and whether copying its bytes would copy the whole disk, stands in the image's own header
@@ -18,7 +18,7 @@ from saltext.kvmclone.model.facts import QCOW2, Header
 LENGTH = 65536
 
 
-#: How other formats begin; a raw disk could begin so too, which is worth a warning.
+#: The first bytes of each format; a raw disk could begin so too, which is worth a warning.
 _MAGIC = {
     b"QFI\xfb": QCOW2,
     b"QED\0": "qed",
@@ -46,8 +46,9 @@ LONGEST_CHAIN = 200
 
 def parse(data: bytes) -> Header:
     """
-    Read the first :data:`LENGTH` bytes of an image. Never fails: what cannot be believed is
-    told in ``fault``.
+    Return the facts that the first :data:`LENGTH` bytes of an image give.
+
+    It never fails: what cannot be believed is reported in ``fault``.
     """
     for magic, name in _MAGIC.items():
         if data.startswith(magic):
@@ -131,12 +132,12 @@ def _text(data: bytes) -> str:
 
 def path_of(backing: str, image: str) -> str:
     """
-    The file that an image names as its backing or data file.
+    Return the path of the file that an image names as its backing or data file.
 
     :param backing: As the header has it: a path, absolute or from the image's own folder,
         or one of QEMU's ``json:`` and ``file:`` names.
     :param image: Path of the image.
-    :return: An absolute path; empty where it is no file of this machine (``nbd://…``).
+    :return: An absolute path; empty where it is not a file of this machine (``nbd://…``).
     """
     if backing.startswith("json:"):
         backing = _file_in(backing[len("json:") :])

@@ -1,5 +1,5 @@
 """
-What a disk of the base consists of, read from the files themselves.
+Read the facts of images, and of their backing chains, from the files themselves.
 
 Reads only, and only on this machine; where the files are elsewhere, :mod:`.volumes` looks
 through libvirt instead and :func:`chain` follows it just the same.
@@ -20,7 +20,7 @@ from saltext.kvmclone.model.facts import RAW, ImageFacts
 from saltext.kvmclone.system import image_header
 from saltext.kvmclone.system.image_header import LONGEST_CHAIN
 
-#: Looks at the image of a path.
+#: Returns the facts of the image at a path.
 Look = Callable[[str], ImageFacts]
 
 _KINDS = {stat.S_IFREG: "file", stat.S_IFBLK: "block", stat.S_IFDIR: "folder"}
@@ -35,7 +35,7 @@ _WRITE_BYTE = 101
 #: all, also of one that another image stands on.
 _ALL_BYTES = (100, 200)
 
-#: Where the kernel tells what each loop device was made from.
+#: Files of the kernel that name the file behind each loop device.
 _LOOPS = "/sys/block/loop*/loop/backing_file"
 
 _WRONG = {"missing": "missing", "unreadable": "unreadable", "unseen": "in no active storage pool"}
@@ -43,11 +43,11 @@ _WRONG = {"missing": "missing", "unreadable": "unreadable", "unseen": "in no act
 
 def look(path: str) -> ImageFacts:
     """
-    One image, as it is on this machine.
+    Return the facts of one image, as it is on this machine.
 
     :raises PermissionError: It is there, and not for us to read (a network file system).
     """
-    if not path.startswith("/"):  # of a pool on the network; here it would be a file beside us
+    if not path.startswith("/"):  # of a pool on the network; here it would be a relative path
         return ImageFacts(path, "elsewhere")
     try:
         return _look(path)
@@ -79,7 +79,7 @@ def _look(path: str) -> ImageFacts:
         header=header,
         size=size,
         allocation=status.st_blocks * 512 if kind == "file" else size,
-        # That of a device is its node's, and tells nothing of what is on it.
+        # The time of a device is its node's, and tells nothing of what is on it.
         modified=_modified(status) if kind == "file" else 0.0,
         written=written or any(writes for _loop, writes in _loops(path)),
     )
@@ -87,10 +87,12 @@ def _look(path: str) -> ImageFacts:
 
 def holder(path: str, loops_only: bool = False) -> str:
     """
-    Who has an image open, by whatever name, in words; empty where nobody is seen.
+    Say who has an image open, under whatever name; empty where nobody is seen.
 
     Seen are QEMU and its tools, whoever started them, also where they have an image open that
     stands on this one; and the kernel's loop devices.
+
+    :param loops_only: Look for loop devices alone.
     """
     if loops := _loops(path):
         return f"the loop device {loops[0][0]}"
@@ -105,7 +107,11 @@ def holder(path: str, loops_only: bool = False) -> str:
 
 
 def is_written(path: str) -> bool:
-    """Whether QEMU or one of its tools has an image file open for writing; costs an ``open``."""
+    """
+    Return whether QEMU or one of its tools has an image file open for writing.
+
+    The question costs one ``open``.
+    """
     if not os.path.isfile(path):  # opening a pipe would wait forever
         return False
     try:
@@ -116,10 +122,10 @@ def is_written(path: str) -> bool:
 
 
 def _loops(path: str) -> list[tuple[str, bool]]:
-    """The loop devices that were made from a file, and whether they may write it."""
+    """Return the loop devices that were made from a file, and whether they may write it."""
     found = []
     for told in glob.glob(_LOOPS):
-        with suppress(OSError):  # gone meanwhile; or a file that is called so no more
+        with suppress(OSError):  # the device is gone, or its file has another name by now
             with open(told, encoding="utf-8", errors="surrogateescape") as text:
                 if not os.path.samefile(text.read().rstrip("\n"), path):
                     continue
@@ -130,7 +136,7 @@ def _loops(path: str) -> list[tuple[str, bool]]:
 
 
 def _is_locked(descriptor: int, first: int, length: int) -> bool:
-    """Whether somebody else holds a lock on any of these bytes."""
+    """Return whether somebody else holds a lock on any of these bytes."""
     question = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, first, length, 0)
     try:
         kind: int = _LOCK.unpack(fcntl.fcntl(descriptor, _ASK_FOR_LOCK, question))[0]
@@ -140,7 +146,7 @@ def _is_locked(descriptor: int, first: int, length: int) -> bool:
 
 
 def _modified(status: os.stat_result) -> float:
-    """The time of the last change, equal to what libvirt's text for it reads as."""
+    """Return the time of the last change, equal to what libvirt's text for it reads as."""
     seconds, nanoseconds = divmod(status.st_mtime_ns, 10**9)
     return float(f"{seconds}.{nanoseconds:09d}")
 
@@ -149,12 +155,12 @@ def chain(
     path: str, form: str, look: Look
 ) -> tuple[tuple[ImageFacts, ...], tuple[ImageFacts, ...], str]:
     """
-    An image and everything it stands on.
+    Return an image with its whole backing chain.
 
     :param path: The image.
     :param form: What the definition says that it is; a raw image stands on nothing, whatever
         its bytes look like.
-    :param look: Looks at one image.
+    :param look: Returns the facts of one image.
     :return: The images from the top down, the data files that some of them have, and what is
         wrong further down; empty where nothing is.
     """

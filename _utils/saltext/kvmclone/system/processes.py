@@ -1,5 +1,5 @@
 """
-Who is at work on a clone, whether they still live, and whose turn it is.
+Tell whether the process that works on a clone still runs, and let one at a time decide.
 
 A clone's record names the process that makes or destroys it: machine, boot, pid and start
 time. Only on that very machine can anybody tell whether it still runs, and only there may
@@ -26,16 +26,16 @@ from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Worker
 
 log = logging.getLogger(__name__)
 
-#: Machine-wide and gone after a boot, as the processes that it is about.
+#: Folder of the lock files: machine-wide and emptied at a boot, which also ends all processes.
 LOCKS = "/run/lock"
 
-#: Seconds that :func:`turn` waits for another process to finish its turn.
+#: Seconds that :func:`turn` waits for another process.
 PATIENCE = 90.0
 
 
 def this_process(token: str = "") -> Worker:
     """
-    This process.
+    Return this process as the worker of a record.
 
     :param token: The word that only this piece of work knows; a fresh one by default.
     """
@@ -51,17 +51,17 @@ def this_process(token: str = "") -> Worker:
 
 def life(worker: Worker) -> str:
     """
-    Whether a worker still runs.
+    Return whether a worker still runs.
 
     :return: :data:`ALIVE`, :data:`DEAD`, or :data:`ELSEWHERE` where that cannot be told
         from here: it ran on another machine or in another container.
     """
     if worker.boot and not worker.pid:
-        return DEAD  # it said so itself when it gave up, see :func:`released`
+        return DEAD  # it wrote that itself when it gave up, see :func:`released`
     if worker.boot == _boot():
         runs = _started(worker.pid) == worker.started and not _gave_up(worker)
         return ALIVE if runs else DEAD
-    # This machine has booted since, if it is this machine: then no process of that time lives.
+    # If it is this machine and that has booted since, no process of that time still runs.
     same = worker.host == socket.gethostname() and worker.machine == _machine()
     same = same and worker.machine != ""  # a machine without an id is like every other
     rebooted = worker.boot.partition("/")[0] != _boot().partition("/")[0]
@@ -69,7 +69,7 @@ def life(worker: Worker) -> str:
 
 
 def end_of(worker: Worker) -> str:
-    """How a dead worker's work ended, as the rest of the sentence "… when"."""
+    """Say how a dead worker's work ended, as the rest of the sentence "… when"."""
     if not worker.pid:
         return "that failed"
     lives = worker.boot == _boot() and _started(worker.pid) == worker.started
@@ -77,16 +77,16 @@ def end_of(worker: Worker) -> str:
 
 
 def released(worker: Worker) -> Worker:
-    """The same piece of work without a process: what failed and may be repeated by anybody."""
+    """Return the same piece of work without a process: it failed, and anybody may repeat it."""
     return replace(worker, pid=0, started=0)
 
 
 def give_up(worker: Worker) -> None:
     """
-    Say on this machine that a piece of work of this process has ended, where its record could
-    not be told so. A process that lives on (a minion with threads) would else hold it for good.
+    Note on this machine that work of this process has ended, if its record cannot say so.
 
-    The word stays until this machine boots: one empty file for each rollback that failed.
+    A process that lives on (a minion with threads) would otherwise hold the clone for good. The
+    note stays until this machine boots: one empty file for each rollback that failed.
     """
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
@@ -106,14 +106,14 @@ def _gave_up(worker: Worker) -> bool:
 @contextmanager
 def turn(name: str) -> Iterator[None]:
     """
-    One process of this machine at a time decides about a name.
+    Let one process of this machine at a time decide about a clone, until the end of the block.
 
-    By the name alone, on whichever daemon: one and the same daemon has many spellings (with a
-    socket, by its name or its address), and none of its own that is sure to stay the same. A
-    name on two hosts is rare, since it is a minion id; then one waits a moment for the other.
+    The lock is by the name alone, on whichever daemon: one and the same daemon has many spellings
+    (with a socket, by its name or its address), and none that is sure to stay the same. A name on
+    two hosts is rare, since it is a minion id; then one waits a moment for the other.
 
     :param name: Name of the clone.
-    :raises CreateInProgress: Another one took longer than :data:`PATIENCE`.
+    :raises CreateInProgress: Another process took longer than :data:`PATIENCE`.
     :raises HostError: The lock cannot be opened.
     """
     path = _path("lock", name)
@@ -121,17 +121,18 @@ def turn(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # Gone before it is let go: one that waits for this very file sees that, and opens anew.
-        with contextlib.suppress(PermissionError):  # another user's; it stays, for the next turn
+        # Removed before it is unlocked: a process that waits for this file sees that, and opens
+        # a new one.
+        with contextlib.suppress(PermissionError):  # another user's; it stays for the next process
             if _stands_at(descriptor, path):
                 os.unlink(path)
-        # A process that was forked meanwhile has the file open, too: closing it is not enough.
+        # A process that was forked in between has the file open, too: closing it is not enough.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
 def _locked(path: str, name: str) -> int:
-    """The lock file at ``path``, open and ours alone."""
+    """Lock the file at ``path`` for this process alone, and return its descriptor."""
     deadline = time.monotonic() + PATIENCE
     while True:
         interrupts.check()
@@ -144,7 +145,7 @@ def _locked(path: str, name: str) -> int:
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _stands_at(descriptor, path):  # else whoever had it took it away
+            if _stands_at(descriptor, path):  # otherwise the process that had it has removed it
                 return descriptor
         except BlockingIOError:
             if time.monotonic() > deadline:
@@ -169,13 +170,13 @@ def _open(path: str) -> int:
             descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             continue  # somebody was faster
-        # A master that runs as user salt and root's minion take turns, whatever the umask.
+        # A master that runs as user salt and root's minion share the file, whatever the umask.
         os.fchmod(descriptor, 0o666)
         return descriptor
 
 
 def _stands_at(descriptor: int, path: str) -> bool:
-    """Whether an open file is still the one at its path."""
+    """Return whether an open file is still the one at its path."""
     try:
         there = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
@@ -189,13 +190,13 @@ def _path(kind: str, word: str) -> str:
 
 
 def _boot() -> str:
-    """This boot of this machine, and the container that counts its processes."""
+    """Return the id of this machine's boot, and the number of the namespace of process ids."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as source:
         return f"{source.read().strip()}/{os.stat('/proc/self/ns/pid').st_ino}"
 
 
 def _machine() -> str:
-    """What tells this machine from others of the same name; empty where nothing does."""
+    """Return what tells this machine from others of the same name; empty where nothing does."""
     try:
         with open("/etc/machine-id", encoding="ascii") as source:
             return source.read().strip()
@@ -204,11 +205,11 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> int:
-    """Start time of a process in clock ticks since boot; -1 where it is gone."""
+    """Return the start time of a process in clock ticks since boot; -1 where it has ended."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as source:
             fields = source.read().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
         return -1
-    # A zombie has ended; only nobody has asked for its exit code yet.
+    # A zombie has ended; nobody has collected its exit code yet.
     return -1 if fields[0] in "ZX" else int(fields[19])

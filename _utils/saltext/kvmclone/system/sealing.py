@@ -1,5 +1,5 @@
 """
-Sealing: what only the master knows, readable by one host alone.
+Seal what only the master knows, so that one host alone can read it.
 
 A random AES-256-GCM key encrypts the data and is itself wrapped with RSA-OAEP-SHA256 for
 the host minion's own public key (RSA alone holds 190 bytes). Clone name and minion id are
@@ -28,17 +28,17 @@ _NONCE_BYTES = 12
 
 
 def purpose(name: str, minion_id: str) -> bytes:
-    """What a token is bound to: the clone's name and the minion id, unambiguously joined."""
+    """Return what a token is bound to: the clone's name and the minion id, unambiguously joined."""
     return json.dumps([VERSION, name, minion_id]).encode()
 
 
 def seal(public_pem: str, data: bytes, associated: bytes) -> str:
     """
-    Encrypt for the holder of a private key.
+    Encrypt data for the holder of a private key.
 
     :param public_pem: The host minion's public key.
     :param associated: What the token is bound to; the same is needed to open it.
-    :raises Unsealable: That is no RSA public key.
+    :raises Unsealable: That is not an RSA public key.
     """
     try:
         public = serialization.load_pem_public_key(public_pem.encode())
@@ -61,8 +61,10 @@ def seal(public_pem: str, data: bytes, associated: bytes) -> str:
 
 def unseal(private_pem: str, token: str, associated: bytes) -> bytes:
     """
-    Open what :func:`seal` made.
+    Decrypt what :func:`seal` made.
 
+    :param private_pem: The host minion's private key.
+    :param associated: What the token was bound to.
     :raises Unsealable: The token is damaged, was made for another host or another clone.
     """
     try:
@@ -86,7 +88,7 @@ def unseal(private_pem: str, token: str, associated: bytes) -> bytes:
 
 def own_key(opts: Mapping[str, Any]) -> str:
     """
-    This minion's own private key, PEM: what is sealed for it is opened with that.
+    Return this minion's own private key, PEM, which opens what is sealed for this minion.
 
     :param opts: The minion's configuration.
     :raises Unsealable: It cannot be read.

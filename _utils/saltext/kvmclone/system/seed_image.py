@@ -1,5 +1,5 @@
 """
-Writing a cloud-init seed for NoCloud: a small ISO 9660 image with the label ``cidata``.
+Write a cloud-init seed for NoCloud: a small ISO 9660 image with the label ``cidata``.
 
 The contents may hold passwords: they go through a folder that only we can enter, and into no
 argument and no message.
@@ -32,7 +32,7 @@ def program() -> str:
 
 def build(files: Mapping[str, str], uuid: str, name: str) -> bytes:
     """
-    Return the image of a seed.
+    Return the bytes of a seed's image.
 
     :param files: ``user-data``, ``meta-data`` as JSON, ``network-config``; all may be absent.
     :param uuid: Uuid of the clone, which is its instance id unless ``meta-data`` has one.

@@ -1,10 +1,10 @@
 """
-A question that only one minion can answer, so that nobody else can in its place.
+Ask a question that only one minion can answer, so that no other can in its place.
 
 A job's return is taken from the master's event bus, and there any minion can put an event of
 any tag, also ``salt/job/JID/ret/OTHER``; every minion sees every job's number. So the question
 carries a random word, sealed to the minion's own public key, and the answer comes back with a
-code that only who could open that word can make.
+code that only the holder of the private key can make.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ from typing import Any
 from saltext.kvmclone.errors import HostUnreachable, Unsealable
 from saltext.kvmclone.system import sealing
 
-#: Longest answer that is looked at, characters.
+#: Longest answer that is looked at, in characters.
 LONGEST = 4 * 1024 * 1024
 
 
 class Unproven(HostUnreachable):
     """
-    An answer without proof that it comes from the minion that was asked; that minion counts as
-    one that did not answer.
+    An answer without proof that it comes from the minion that was asked.
+
+    That minion counts as one that did not answer.
     """
 
 
 def challenge(public_pem: str, minion_id: str, question: str) -> tuple[bytes, str]:
     """
-    What goes with a question.
+    Return the challenge that goes with a question to a minion.
 
     :param public_pem: The minion's accepted key.
     :param question: The function that is asked; an answer to another one does not count.
-    :return: The word to keep, and the same sealed for the minion.
-    :raises Unsealable: That is no RSA public key.
+    :return: The random word to keep, and the same sealed for the minion.
+    :raises Unsealable: That is not an RSA public key.
     """
     word = os.urandom(32)
     return word, sealing.seal(public_pem, word, _purpose(minion_id, question))
@@ -45,10 +46,12 @@ def challenge(public_pem: str, minion_id: str, question: str) -> tuple[bytes, st
 
 def answer(opts: Mapping[str, Any], question: str, token: str | None, said: Any) -> Any:
     """
-    What a minion's function answers: plain to a person, with a proof to the master.
+    Return what a function of this minion answers: plain to a person, with a proof to the master.
 
     :param opts: The minion's configuration.
-    :param token: What came with the question; None from a person.
+    :param question: The function.
+    :param token: The sealed challenge that came with the question; None from a person.
+    :param said: The plain answer.
     :raises Unsealable: The question was not meant for this minion.
     """
     if token is None:
@@ -60,10 +63,10 @@ def swear(
     private_pem: str, minion_id: str, question: str, token: str, answer: Any
 ) -> dict[str, str]:
     """
-    An answer with its proof.
+    Return an answer of this minion with its proof.
 
     :param private_pem: This minion's own key.
-    :param token: What came with the question.
+    :param token: The sealed challenge that came with the question.
     :raises Unsealable: The question was not meant for this minion.
     """
     if not isinstance(token, str):
@@ -75,10 +78,11 @@ def swear(
 
 def check(word: bytes, minion_id: str, returned: Any) -> Any:
     """
-    What a minion answered, once it is known that the answer is its own.
+    Return what a minion answered, once it is known that the answer is its own.
 
-    :param word: What :func:`challenge` gave to keep.
-    :raises Unproven: It need not be.
+    :param word: The random word that :func:`challenge` gave to keep.
+    :param returned: The minion's return, as it arrived.
+    :raises Unproven: The answer has no valid proof, or cannot be read.
     """
     text, proof = (
         (returned.get("sworn"), returned.get("proof")) if isinstance(returned, dict) else ("", "")

@@ -1,5 +1,5 @@
 """
-Rewriting a base's definition for a clone: unique by construction.
+Rewrite a base's definition for a clone, unique by construction.
 
 Pure: lxml only. Everything that identifies the base is regenerated, dropped or refused;
 nothing is added that was not asked for. The rewriting collects *all* reasons to refuse
@@ -57,16 +57,16 @@ def rewrite(
     seed: SeedChange = SeedChange(),
 ) -> Rewritten:
     """
-    The clone's definition, made from the base's.
+    Return the clone's definition, made from the base's, with all changes and conflicts.
 
     :param xml: The base's *inactive, secure* XML.
     :param identity: The clone's name, uuid, MAC addresses and NVRAM path.
-    :param disks: Where each cloned disk now lives; a disk that is not listed is left as is.
+    :param disks: The new file of each cloned disk; a disk that is not listed is left as is.
     :param sizing: Overrides of cpus, memory and description.
     :param cards: The network interfaces; empty: the base's, with the identity's addresses.
     :param standing: Files of the host; none is given to the clone to write.
-    :param ids: By target, what the clone's guest shall know a disk by, where not as the base's.
-    :param seed: What becomes of cloud-init's seeds.
+    :param ids: By target, the serial number or wwn of a disk where it is not to be the base's.
+    :param seed: The changes to cloud-init seeds.
     :raises PlanRefused: The XML cannot be read at all.
     """
     root = parse(xml)

@@ -1,4 +1,6 @@
-"""Character devices: consoles, channels and what else speaks through a host's file. Pure."""
+"""
+Rewrite character devices: consoles, channels and others behind a file of the host. Pure.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,11 @@ def character_devices(root: etree._Element, out: Rewritten) -> None:
 
 
 def _spoken_for(root: etree._Element, backend: etree._Element, label: str) -> str:
-    """libvirt repeats the first serial line as the first console: one device, one word."""
+    """
+    Return the label of a device for messages: that of the first serial line for its console.
+
+    libvirt repeats the first serial line as the first console: one device, one label.
+    """
     serial = root.find("./devices/serial")
     if label != "console 0" or serial is None:
         return label
@@ -52,7 +58,7 @@ def _spoken_for(root: etree._Element, backend: etree._Element, label: str) -> st
 def _backend(
     element: etree._Element, label: str, out: Rewritten
 ) -> tuple[etree._Element | None, str]:
-    """The element that holds the ``<source>``, and its kind; None where there is none."""
+    """Return the element that holds the ``<source>``, and its kind; None where there is none."""
     if element.tag == "rng":
         backend = element.find("backend")
         model = backend.get("model", "") if backend is not None else ""

@@ -1,4 +1,6 @@
-"""Devices that are a piece of the host, or that this version does not know. Pure."""
+"""
+Decide about devices that are part of the host, or unknown to this version. Pure.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from saltext.kvmclone.model import redaction
 from saltext.kvmclone.model.libvirt_xml import text
 from saltext.kvmclone.plan.rewrite.result import Rewritten, remove
 
-#: Devices that QEMU makes for each machine out of nothing.
+#: Devices that QEMU makes anew for each machine, without anything of the host.
 _OF_EACH = {
     "controller", "emulator", "hub", "iommu", "memballoon", "nvram", "panic", "redirfilter",
     "sound", "video", "watchdog",

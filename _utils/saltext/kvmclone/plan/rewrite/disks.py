@@ -1,4 +1,6 @@
-"""Disks: the new file of each one that is cloned, and nothing left of the old one. Pure."""
+"""
+Rewrite disks: the new file of each that is cloned, and nothing left of the old one. Pure.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from lxml import etree
 from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
 from saltext.kvmclone.plan.rewrite.result import Rewritten, drop, remove
 
-#: Children of a cloned disk that spoke of the old image.
+#: Children of a cloned disk that describe the old image.
 _OF_THE_OLD = ("backingStore", "mirror", "auth", "encryption", "shareable")
 
 #: How much of a serial number QEMU shows to a guest, in bytes, by the bus of the disk.
@@ -23,7 +25,7 @@ _WITH_WWN = ("ide", "scsi")
 @dataclass(frozen=True)
 class NewDisk:
     """
-    What becomes of one disk that does not stay as it is.
+    The new state of one disk that does not stay as it is.
 
     :param path: Its new file; empty: the clone does not have this disk.
     :param format: Format of that file.
@@ -37,7 +39,7 @@ class NewDisk:
 @dataclass(frozen=True)
 class DiskId:
     """
-    What a guest shall know a disk by; empty: what the base's guest knows it by.
+    The numbers by which a guest is to know a disk; empty for those of the base's disk.
 
     :param serial: Serial number.
     :param wwn: World wide name, 16 hexadecimal digits.
@@ -60,7 +62,7 @@ def disks(
     its file systems by them (``/dev/disk/by-id``), and they need to be unique inside it only.
 
     :param new_disks: By target, what becomes of disks that do not stay as they are.
-    :param ids: By target, what a guest shall know a disk by.
+    :param ids: By target, the numbers by which a guest is to know a disk.
     """
     for element in root.findall("./devices/disk"):
         for mirror in element.findall("mirror"):
@@ -87,7 +89,7 @@ def disks(
 
 
 def _connect(element: etree._Element, new: NewDisk, label: str, out: Rewritten) -> None:
-    """Connect a disk to its new file, and drop what spoke of the old one."""
+    """Connect a disk to its new file, and drop what described the old one."""
     old = _source_of(element)
     for name in _OF_THE_OLD:
         for child in element.findall(name):
@@ -139,7 +141,7 @@ def _identify(element: etree._Element, new: DiskId, label: str, out: Rewritten) 
 
 
 def bus_of(element: etree._Element) -> str:
-    """The bus of a ``<disk>``; libvirt writes it down, and else goes by the target's name."""
+    """Return the bus of a ``<disk>``, which its target's name implies where it is not written."""
     target = element.find("target")
     name = target.get("dev", "") if target is not None else ""
     guessed = {"fd": "fdc", "hd": "ide", "sd": "scsi", "vd": "virtio"}.get(name[:2], "")
@@ -167,7 +169,7 @@ def _refuse_twins(root: etree._Element, out: Rewritten) -> None:
 
 
 def _as_seen(drive: etree._Element, name: str) -> str:
-    """A serial number or wwn as far as a guest sees it."""
+    """Return a serial number or wwn as far as a guest sees it."""
     number = libvirt_xml.text(drive, name)
     if name == "wwn":
         return number.lower().removeprefix("0x")
@@ -175,14 +177,14 @@ def _as_seen(drive: etree._Element, name: str) -> str:
 
 
 def _drive(drive: etree._Element) -> tuple[str, etree._Element | None]:
-    """What to call a drive, and its element where it is a disk."""
+    """Return what messages call a drive, and its element where it is a disk."""
     if drive.tag == "disk":
         return f"disk {domain_xml.disk_of(drive).target}", drive
     return f"{drive.get('type', '')} controller {drive.get('index', '')}", None
 
 
 def _is_one(disk: etree._Element | None, other: etree._Element | None) -> bool:
-    """Whether two disks are two ways to one that several machines write (multipath)."""
+    """Return whether two disks are two paths to one that several machines write (multipath)."""
     if disk is None or other is None:
         return False
     one, two = domain_xml.disk_of(disk), domain_xml.disk_of(other)
@@ -190,7 +192,7 @@ def _is_one(disk: etree._Element | None, other: etree._Element | None) -> bool:
 
 
 def _forget_tuning(root: etree._Element, path: str, out: Rewritten) -> None:
-    """Weights and limits for a device of the host that the clone does not use."""
+    """Remove weights and limits for a device of the host that the clone does not use."""
     for device in root.findall("./blkiotune/device"):
         if path and libvirt_xml.text(device, "path") == path:
             out.change(f"blkiotune {path}", path, None)
@@ -206,7 +208,9 @@ def _source_of(element: etree._Element) -> str | None:
 
 
 def _new_source(element: etree._Element, path: str) -> None:
-    """One file and nothing else: labels, reservations, cookies and slices were the old one's."""
+    """
+    Make one file the whole source: labels, reservations, cookies and slices were the old one's.
+    """
     source = element.find("source")
     assert source is not None, "a plan never gives a new file to an empty drive"
     tail = source.tail

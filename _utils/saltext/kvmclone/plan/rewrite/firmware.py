@@ -1,4 +1,6 @@
-"""Firmware: the variable store and the TPM, which hold what one machine remembers. Pure."""
+"""
+Rewrite firmware: the variable store and the TPM, which hold the state of one machine. Pure.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ FRESH = (
 
 def firmware(root: etree._Element, path: str, out: Rewritten) -> None:
     """
-    Decide about what the firmware reads and remembers.
+    Decide about the files of the firmware, and about TPMs.
 
     :param path: The clone's own variable store; empty where libvirt is to choose one, which
         then starts fresh.
@@ -84,7 +86,7 @@ def _store(root: etree._Element, path: str, out: Rewritten) -> None:
 
 
 def _store_refused(store: etree._Element) -> str:
-    """Why a variable store cannot be cloned; empty where it can."""
+    """Say why a variable store cannot be cloned; empty where it can."""
     kind = store.get("type", "file")
     if kind != "file":
         return (
@@ -114,7 +116,7 @@ def _store_refused(store: etree._Element) -> str:
 
 
 def _path(element: etree._Element) -> str:
-    """The path that an element says, as it may be shown."""
+    """Return the path that an element holds, as it may be shown."""
     return redaction.path((element.text or "").strip())
 
 

@@ -1,4 +1,6 @@
-"""Screens and sound: no port, socket or file of the base's. Pure."""
+"""
+Rewrite screens and sound: no port, socket or file of the base's. Pure.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,7 @@ def audio(root: etree._Element, out: Rewritten) -> None:
             own_path(element, "path", label, out)
         elif kind in _HEARD:
             out.warn(f"{label} plays on the host ({kind}), as the base's does.")
-            # Of the sound server, where it says where that is.
+            # The place of the sound server, where the definition names it.
             out.kept.update(element.get(where, "") for where in ("serverName", "runtimeDir"))
             for stream in (*element.findall("input"), *element.findall("output")):
                 if stream.get("dev"):

@@ -1,4 +1,6 @@
-"""Who a machine is: names, uuids, serial numbers and what others wrote about it. Pure."""
+"""
+Replace what identifies a domain: names, uuids, serial numbers, our own metadata. Pure.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ _IDS = ("name", "uuid", "genid")
 @dataclass(frozen=True)
 class Identity:
     """
-    What the clone is from now on.
+    The names and addresses that identify the clone.
 
     :param name: Domain name.
     :param uuid: A fresh random uuid; libvirt accepts an existing one silently.
@@ -40,9 +42,9 @@ class Identity:
 
 def identity(root: etree._Element, new: Identity, description: str | None, out: Rewritten) -> None:
     """
-    Make the definition that of another machine.
+    Replace the base's identity in the definition by the clone's.
 
-    :param description: What the profile asks for; None for ``Cloned from BASE``.
+    :param description: The one that the profile asks for; None for ``Cloned from BASE``.
     """
     base = text(root, "name")
     old_uuid = text(root, "uuid")
@@ -74,7 +76,7 @@ def identity(root: etree._Element, new: Identity, description: str | None, out: 
     for element in root.findall("./resource"):
         if len(element) == 0:
             remove(element)
-    # The record of a base that is itself a clone, or its protection, speaks of the base only.
+    # The record of a base that is itself a clone, or its protection, is about the base only.
     for ours in (NAMESPACE, BASE_NAMESPACE):
         for record in root.findall(f"./metadata/{{{ours}}}*"):
             remove(record)
@@ -120,5 +122,5 @@ def _sysinfo(root: etree._Element, old_uuid: str | None, uuid: str, out: Rewritt
 
 
 def _old(element: etree._Element, place: str) -> str | None:
-    """What an element says, as it may be shown; None where it says nothing."""
+    """Return what an element says, as it may be shown; None where it says nothing."""
     return redaction.shown(element, place, (element.text or "").strip()) or None

@@ -1,4 +1,6 @@
-"""Network interfaces: new MAC addresses, nothing that can exist only once. Pure."""
+"""
+Rewrite network interfaces: new MAC addresses, nothing that can exist only once. Pure.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +17,20 @@ from saltext.kvmclone.plan.rewrite.result import Rewritten, drop, own_path, remo
 #: Interface types whose far end can serve several domains at once.
 SHAREABLE = {"network", "bridge", "user", "direct", "internal", "mcast", "ethernet", "null"}
 
-#: Of an interface that is connected anew, everything that spoke of the old far end. What keeps the
-#: guest in its place (filters, VLAN tags, isolation, bandwidth) is not of it.
+#: Elements that describe the old far end of an interface that is connected anew. What restricts
+#: the guest (filters, VLAN tags, isolation, bandwidth) is not among them.
 _FAR_END = (
     "virtualport", "target", "backend", "portForward", "ip", "route", "script", "downscript",
     "guest", "teaming", "mtu",
 )  # fmt: skip
 
-#: What speaks of the card that the guest sees, and may not suit another model.
+#: Elements that belong to the card that the guest sees, and may not suit another model.
 _OF_THE_MODEL = ("driver", "address", "rom")
 
 #: Parameters of a network filter that name one machine's address.
 _ADDRESSES = {"IP", "IPV6", "MAC"}
 
-#: Those that speak of the network, and not of the machine.
+#: Parameters of a network filter that describe the network, and not one machine.
 _OF_THE_NETWORK = {
     "CTRL_IP_LEARNING", "DHCPSERVER", "DHCPSERVERV6", "GATEWAY_MAC", "PROJMASK", "PROJMASK6",
     "PROJNET", "PROJNET6", "RASERVER",
@@ -61,7 +63,7 @@ class NewCard:
 
 def interfaces(root: etree._Element, cards: tuple[NewCard, ...], out: Rewritten) -> None:
     """
-    Give every interface its MAC address and take from it what only the base may have.
+    Give every interface its MAC address and remove from it what only the base may have.
 
     :param cards: One per interface of the base in order, then those to add.
     """
@@ -83,7 +85,7 @@ def interfaces(root: etree._Element, cards: tuple[NewCard, ...], out: Rewritten)
 
 
 def _leave_broken_teams(root: etree._Element, out: Rewritten) -> None:
-    """QEMU starts no machine with a card whose partner is connected elsewhere now."""
+    """Remove the ``<teaming>`` of a card whose partner is gone, with which QEMU would not start."""
     elements = root.findall("./devices/interface")
     partners = {
         alias.get("name")
@@ -156,7 +158,7 @@ def _connect(element: etree._Element, card: NewCard, label: str, out: Rewritten)
 
 
 def _leave_out(element: etree._Element, tag: str, label: str, out: Rewritten) -> None:
-    """Take every child of a name out of an interface, and say so."""
+    """Remove every child of that name from an interface, and note the change."""
     children = element.findall(tag)
     if children:
         out.change(f"{label} {tag}", "; ".join(map(_told, children)) or "yes", None)
@@ -165,7 +167,7 @@ def _leave_out(element: etree._Element, tag: str, label: str, out: Rewritten) ->
 
 
 def _told(element: etree._Element) -> str:
-    """What an element says, in one line; its value alone where it has one only."""
+    """Return what an element says, in one line; its value alone where it has only one."""
     said = [f"{name!s}={value!s}" for name, value in element.attrib.items()]
     said += [(element.text or "").strip()]
     said += [f"{child.tag!s} {_told(child)}".strip() for child in element.iterchildren("*")]
@@ -193,7 +195,7 @@ def _choose_model(element: etree._Element, card: NewCard, label: str, out: Rewri
         source = element.find("source")
         element.insert(0 if source is None else element.index(source) + 1, model)
     model.set("type", card.model)
-    # Another card: its driver's options and its place on the bus may not suit it.
+    # The driver's options and the place on the bus may not suit another card.
     for tag in _OF_THE_MODEL:
         _leave_out(element, tag, label, out)
 
@@ -217,7 +219,7 @@ def _keep(element: etree._Element, label: str, out: Rewritten) -> None:
                 parameters.attrib.pop(attribute)
     for backend in element.findall("backend"):
         own_path(backend, "logFile", f"{label} backend", out)
-        for attribute in ("hostname", "fqdn"):  # what passt tells the guest to be called
+        for attribute in ("hostname", "fqdn"):  # the name that passt gives the guest
             old = drop(backend, attribute) and redaction.HIDDEN
             out.change(f"{label} {attribute}", old, None)
     source = element.find("source")
@@ -227,8 +229,9 @@ def _keep(element: etree._Element, label: str, out: Rewritten) -> None:
 
 def _filter(element: etree._Element, macs: Mapping[str, str], label: str, out: Rewritten) -> None:
     """
-    Keep a network filter, for the clone's addresses instead of the base's: with those it would
-    let through nothing of the clone, or let it pass for its base.
+    Adapt a network filter to the clone's addresses.
+
+    With the base's it would let through nothing of the clone, or let it pass for its base.
 
     :param macs: The clone's MAC address for each one of the base's.
     """

@@ -1,8 +1,8 @@
 """
-The last look: what of the base is still in the definition. Pure.
+Check the finished definition for what is still the base's. Pure.
 
-Every concern has spoken; this one trusts none of them. What still names the base, or a
-path of the host that nobody decided about, is a reason to refuse.
+The other modules of this folder have rewritten it, and this one trusts none of them. What still
+names the base, or a path of the host that nobody decided about, is a reason to refuse.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ _READ_BY_ALL = {
 #: Words for people and programs, which are not paths of the host.
 _WORDS = {"cmdline", "description", "entry", "initarg", "initenv", "name", "bootloader_args"}
 
-#: Where a word may be the base's name, and says so to the guest.
+#: Places whose text the guest reads, and that may hold the base's name as a word.
 _SPOKEN_TO_THE_GUEST = ("./os/cmdline", "./sysinfo//entry")
 
-#: What a thing of the host is called, that is no path and may have been made for one machine.
+#: Names of things of the host that are not paths and may have been made for one machine.
 _NAMES_OF_THE_HOST = ("devices/interface/filterref@filter", "devices/interface/source@bridge")
 
-#: Of a kernel's command line: a fixed address (dracut, the kernel itself), who the guest is.
+#: Words of a kernel's command line: a fixed address (dracut, the kernel itself), a name, an id.
 _OF_ONE_GUEST = re.compile(
     r"ip=(?:[0-9]+\.[0-9.]+|\[[0-9a-f:]+\]):|systemd\.(?:machine_id|hostname)=|hostname=",
     re.IGNORECASE,
 )
 
-#: Folders of every host: a base that is called like one says nothing about it.
+#: Folders of every host: where a base is named like one, that name in a path means nothing.
 _COMMON_FOLDERS = {
     "boot", "data", "domains", "home", "images", "iso", "isos", "lib", "libvirt", "log", "mnt",
     "nvram", "opt", "pool", "qemu", "root", "run", "srv", "tmp", "usr", "var", "vm", "vms",
 }  # fmt: skip
 
-#: The base's own uuids beside those of the domain: what a switch knows its ports by.
+#: Attributes with more uuids of the base: those by which a switch knows its ports.
 _PORTS = ("interfaceid", "instanceid", "portid")
 
 #: Where the serial numbers of a machine stand. Those of drives stay, unless the clone does not have
@@ -58,14 +58,14 @@ _NUMBERS = (
 )  # fmt: skip
 
 #: What a guest knows a drive by (``/dev/disk/by-id``); QEMU tells it the alias of a SCSI disk that
-#: has neither serial number nor wwn. It need be unique inside one machine only.
+#: has neither serial number nor wwn. These need to be unique inside one machine only.
 _OF_A_DRIVE = {
     "devices/disk/serial": "serial number", "devices/disk/wwn": "wwn",
     "devices/disk/vendor": "vendor", "devices/disk/product": "product",
     "devices/disk/alias@name": "alias", "devices/controller/serial": "serial number",
 }  # fmt: skip
 
-#: A shorter one is found anywhere.
+#: Characters of a serial number; a shorter one is found anywhere by chance.
 _SHORTEST_NUMBER = 6
 
 #: Characters that a virtio drive tells its guest, and ``/dev/disk/by-id`` holds.
@@ -84,12 +84,12 @@ _PATHS = re.compile(r"/[^\s'\"<>,;=]*")
 @dataclass(frozen=True)
 class Marks:
     """
-    What a base is known by.
+    The marks by which a base is recognised.
 
     :param uuids: Without hyphens, in lower case; ``macs`` without colons likewise.
     :param paths: Disks that the clone does not have.
     :param numbers: Serial numbers of the board and of drives, long enough to be found again.
-    :param files: What it writes, or listens on, otherwise, and the clone does not have.
+    :param files: Other paths that it writes, or listens on, and the clone does not have.
     """
 
     name: str
@@ -100,18 +100,22 @@ class Marks:
     files: frozenset[str] = frozenset()
 
     def with_files(self, more: frozenset[str]) -> Marks:
-        """The same, and files that the base writes and the clone has otherwise."""
+        """Return these marks with more paths that the base writes, and the clone does not."""
         return replace(self, files=self.files | more)
 
     def without_numbers(self, root: etree._Element) -> Marks:
-        """The same without the serial numbers that a clone keeps."""
+        """
+        Return these marks without the serial numbers that a clone keeps.
+
+        :param root: The clone's definition.
+        """
         kept = set(_numbers(root))
         return replace(self, numbers=tuple(one for one in self.numbers if one not in kept))
 
 
 def marks_of(root: etree._Element, gone: frozenset[str]) -> Marks:
     """
-    The marks of a base, taken before it is rewritten.
+    Return the marks of a base, taken before it is rewritten.
 
     :param gone: Targets of the disks that the clone has otherwise, or not at all.
     """
@@ -146,12 +150,12 @@ def _numbers(root: etree._Element) -> Iterator[str]:
 
 
 def paths_of(root: etree._Element) -> frozenset[str]:
-    """Every path that a definition names."""
+    """Return every path that a definition names."""
     return frozenset(value for _, _, value in _values(root) if value.startswith("/"))
 
 
 def forget(root: etree._Element, base: Marks, out: Rewritten) -> None:
-    """Leave out what others wrote about the base in its metadata, and about no other machine."""
+    """Remove aliases, and metadata of other tools, that name the base and no other machine."""
     partners = {element.get("persistent") for element in root.iterfind("./devices/*/teaming")}
     for alias in root.findall("./devices/*/alias"):
         name = alias.get("name", "")
@@ -182,7 +186,7 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
     """
     Refuse what still names the base, and paths of the host that nobody decided about.
 
-    :param new_paths: Where the clone's disks are; whoever chose these folders, chose them.
+    :param new_paths: Paths of the clone's disks, which the plan has chosen.
     """
     decided = new_paths | set(out.paths.values()) | out.kept
     olden = {new: old for old, new in out.paths.items()}
@@ -197,7 +201,7 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
         def told(text: str, element: etree._Element = element, place: str = place) -> str:
             return redaction.shown(element, place, text)
 
-        # A disk that is shared, and the base's under another name: disks.py speaks of it.
+        # A shared disk that the base has under another target, too, is refused by disk_overlaps.
         shared = value in base.paths and place.startswith("devices/disk/source")
         if mark and not shared and value not in new_paths:
             disk = _disk_above(element)
@@ -235,7 +239,7 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
 def _drive_called_like(
     element: etree._Element, word: str, value: str, base: Marks, out: Rewritten
 ) -> None:
-    """Speak of a drive that tells the clone's guest who the base is."""
+    """Warn of a drive that tells the clone's guest who the base is."""
     disk = _disk_above(element)
     part = _bare(value)[:_SEEN_OF_A_NUMBER]
     of_uuid = len(part) >= _SHORTEST_NUMBER and any(uuid.startswith(part) for uuid in base.uuids)
@@ -255,7 +259,7 @@ def _drive_called_like(
 
 
 def _fixed_words(cmdline: str, base: Marks, out: Rewritten) -> None:
-    """Speak of what a kernel is told that only one machine can have."""
+    """Warn of words on the kernel's command line that only one machine can have."""
     for word in cmdline.split():
         found = _OF_ONE_GUEST.match(word)
         if found and not mentions(word, base.name):
@@ -268,7 +272,7 @@ def _fixed_words(cmdline: str, base: Marks, out: Rewritten) -> None:
 def _called_like(
     element: etree._Element, place: str, value: str, base: Marks, out: Rewritten
 ) -> None:
-    """Speak of a file, folder or filter that is called like the base, and may be its alone."""
+    """Warn of a file, folder or filter that is named like the base and may be the base's alone."""
     folder, _, file = value.rpartition("/")
     told = redaction.shown(element, place, value)
     if any(f"'{value}'" in warning for warning in out.warnings):
@@ -285,7 +289,7 @@ def _called_like(
             return
         disk = _disk_above(element)
         if disk and not (disk.readonly or disk.shareable or disk.device == "cdrom"):
-            return  # refused, and spoken of as that
+            return  # it is reported as refused
         out.warn(
             f"'{told}' in <{place}> is called like the base, and the clone uses it, too."
             + (
@@ -300,7 +304,7 @@ def _called_like(
 
 
 def _disk_above(element: etree._Element) -> domain_xml.Disk | None:
-    """The disk that an element is a part of."""
+    """Return the disk that an element is a part of; None where it is part of none."""
     for above in (element, *element.iterancestors()):
         if above.tag == "disk":
             return domain_xml.disk_of(above)
@@ -308,7 +312,7 @@ def _disk_above(element: etree._Element) -> domain_xml.Disk | None:
 
 
 def _number_in(text: str, base: Marks) -> str:
-    """Which serial number of the base a text holds, as far as a guest sees it of a drive."""
+    """Return the base's serial number that a text holds, as far as a guest sees it of a drive."""
     return next((one for one in base.numbers if one[:_SEEN_OF_A_NUMBER] in text), "")
 
 
@@ -317,7 +321,7 @@ def _is_settled(element: etree._Element, out: Rewritten) -> bool:
 
 
 def _marked(value: str, base: Marks) -> str:
-    """Name the mark of the base that a value holds, in words; empty for none."""
+    """Say in words which mark of the base a value holds; empty for none."""
     # Most values of a definition are too short to hold one.
     if len(value) >= _SHORTEST_MAC:
         bare = _bare(value)
@@ -334,7 +338,7 @@ def _marked(value: str, base: Marks) -> str:
 
 
 def _named_in(value: str, paths: frozenset[str]) -> bool:
-    """Whether a text is one of the paths, or holds one as a word."""
+    """Return whether a text is one of the paths, or holds one as a word."""
     return value in paths or any(word.rstrip(".:)]}") in paths for word in _PATHS.findall(value))
 
 
@@ -343,7 +347,7 @@ def _bare(text: str) -> str:
 
 
 def _values(root: etree._Element) -> Iterator[tuple[etree._Element, str, str]]:
-    """Every text and attribute: its element, its place (``devices/disk@type``), its value."""
+    """Yield every text and attribute: its element, its place (``devices/disk@type``), its value."""
     todo = deque([(root, "")])
     while todo:
         element, place = todo.popleft()

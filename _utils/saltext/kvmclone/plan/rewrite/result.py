@@ -1,4 +1,6 @@
-"""What rewriting a definition comes to, and the small tools that every concern uses. Pure."""
+"""
+The result of rewriting a definition, and helpers for all parts of it. Pure.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ class Rewritten:
     :param taken: Every path that the base's definition names, and files that stand where the
         clone's would; none is given to the clone.
     :param kept: Paths that stay as they are, by a decision.
-    :param settled: Elements that were refused: no further word is lost on them.
+    :param settled: Elements that were refused: nothing more is said about them.
     """
 
     xml: str = ""
@@ -51,26 +53,27 @@ class Rewritten:
     settled: set[etree._Element] = field(default_factory=set)
 
     def change(self, key: str, old: Any, new: Any) -> None:
-        """Note a change as ``{key: {old, new}}``; equal values are no change."""
+        """Note a change as ``{key: {old, new}}``; equal values are not a change."""
         if old != new:
             self.changes[key] = {"old": old, "new": new}
 
     def refuse(self, element: etree._Element, reason: str) -> None:
-        """An element that cannot be in a clone; one reason is given once."""
+        """Refuse an element that cannot be in a clone; the same reason is given once."""
         self.settled.add(element)
         if reason not in self.conflicts:
             self.conflicts.append(reason)
 
     def warn(self, sentence: str) -> None:
-        """A doubt; each is spoken once."""
+        """Note a warning; the same one is given once."""
         if sentence not in self.warnings:
             self.warnings.append(sentence)
 
     def own(self, path: str) -> str:
         """
-        The clone's path for one of the base's: the same answer for the same path, another
-        for another, and never one that the base itself uses or that stands there already: a log of
-        the host that is called like the clone is not the clone's.
+        Return the clone's path for one of the base's.
+
+        It is the same for the same path, another for another, and never one that the base itself
+        uses or that exists already: a log that is named like the clone is not the clone's.
         """
         if path not in self.paths:
             wanted = path_for(path, self.base, self.name, self.base_uuid)
@@ -100,7 +103,7 @@ def written_paths(root: etree._Element) -> frozenset[str]:
 
 
 def drop(element: etree._Element, attribute: str) -> str | None:
-    """Remove an attribute, if it is there; answers with what it was."""
+    """Remove an attribute, if it is there, and return what it was."""
     value = element.get(attribute)
     if value is not None:
         del element.attrib[attribute]
@@ -161,7 +164,7 @@ def own_path(
 
 
 def mentions(value: str, base: str) -> bool:
-    """Tell whether a text holds the base's name as a word of its own."""
+    """Return whether a text holds the base's name as a word of its own."""
     return bool(base) and base in value and _word(base).search(value) is not None
 
 
@@ -171,9 +174,10 @@ def _word(base: str) -> re.Pattern[str]:
 
 def path_for(path: str, base: str, name: str, base_uuid: str = "") -> str:
     """
-    A path for the clone, made from one of the base's: the base's name or uuid in the file name
-    is replaced by the clone's name, and where neither occurs that is put in front.
-    It stays in the same folder and is never the base's own path.
+    Return a path for the clone, made from one of the base's.
+
+    The base's name or uuid in the file name is replaced by the clone's name, and where neither
+    occurs that is put in front. The path stays in the same folder and is never the base's own.
 
     :param path: Absolute path of a file that belongs to the base.
     :param base: Name of the base.

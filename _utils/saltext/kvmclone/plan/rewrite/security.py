@@ -1,4 +1,6 @@
-"""What fences one machine off from the others: labels and memory encryption. Pure."""
+"""
+Decide about security labels and memory encryption, which separate machines. Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from lxml import etree
 from saltext.kvmclone.model import redaction
 from saltext.kvmclone.plan.rewrite.result import Rewritten, remove
 
-#: By the kind of memory encryption, what carries nothing of one guest.
+#: By the kind of memory encryption, elements that hold nothing of one guest.
 _PLAIN_LAUNCH = {
     "s390-pv": set(),
     "sev": {"cbitpos", "reducedPhysBits", "policy"},
@@ -43,7 +45,7 @@ def _seclabel(element: etree._Element, out: Rewritten) -> None:
 
 def _launch(element: etree._Element, out: Rewritten) -> None:
     kind = element.get("type", "")
-    for handle in element.findall("handle"):  # of the machine that runs
+    for handle in element.findall("handle"):  # it belongs to the running base
         remove(handle)
     if kind not in _PLAIN_LAUNCH:
         out.refuse(

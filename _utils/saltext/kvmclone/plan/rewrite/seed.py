@@ -1,4 +1,6 @@
-"""cloud-init's seed: the base's is not the clone's, in a drive or in the kernel's words. Pure."""
+"""
+Replace the base's cloud-init seed, in a drive or on the kernel's command line. Pure.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,12 @@ _WORDS = re.compile(
 @dataclass(frozen=True)
 class SeedChange:
     """
-    What becomes of cloud-init's seeds.
+    The changes to cloud-init seeds.
 
     :param emptied: Targets of drives whose medium is one of the base's.
     :param words: The kernel's command line keeps what it says of a seed.
-    :param target: Of a disk with a seed of the clone's own, at ``path``; empty for none.
+    :param target: Target of the disk with the clone's own seed, empty for none; ``bus`` its bus,
+        ``path`` its file.
     """
 
     emptied: frozenset[str] = frozenset()
@@ -34,7 +37,7 @@ class SeedChange:
 
 
 def seed(root: etree._Element, change: SeedChange, out: Rewritten) -> None:
-    """Take the base's seeds out, and put the clone's own in."""
+    """Remove the base's cloud-init seeds, and add the disk with the clone's own."""
     for element in root.findall("./devices/disk"):
         target = element.find("target")
         name = target.get("dev", "") if target is not None else ""
@@ -51,7 +54,7 @@ def seed(root: etree._Element, change: SeedChange, out: Rewritten) -> None:
         old = cmdline.text or ""
         new = _WORDS.sub("", old).strip()
         if new != old.strip():
-            # The words themselves may be, or lead to, something secret.
+            # The words are not shown: they may be, or lead to, something secret.
             out.change("cmdline seed", "of the base", None)
             cmdline.text = new
     if change.target:

@@ -1,4 +1,6 @@
-"""Processors and memory that the profile asks for, where the base's definition allows it. Pure."""
+"""
+Set the processors and memory that the profile asks for, where the base allows it. Pure.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ class Sizing:
 
 
 def sizing(root: etree._Element, wanted: Sizing, out: Rewritten) -> None:
-    """Set what was asked for, or say why it cannot be."""
+    """Set processors and memory as asked for, or say why that is impossible."""
     if wanted.cpus is not None:
         _cpus(root, wanted.cpus, out)
     if wanted.memory is not None:
@@ -64,7 +66,7 @@ def _cpus(root: etree._Element, wanted: int, out: Rewritten) -> None:
 
 
 def _pins(root: etree._Element, wanted: int, out: Rewritten) -> None:
-    """What speaks of a processor that the clone does not have is dropped."""
+    """Remove the tuning of processors that the clone does not have."""
     for pin in root.findall("./cputune/vcpupin"):
         if libvirt_xml.number(pin.get("vcpu"), "vcpupin") >= wanted:
             out.change(f"vcpupin {pin.get('vcpu')}", pin.get("cpuset"), None)
@@ -82,12 +84,16 @@ def _pins(root: etree._Element, wanted: int, out: Rewritten) -> None:
             remove(sched)
 
 
-#: More than libvirt gives to one machine; a set of processors beyond it is a mistake.
+#: More processors than libvirt gives to one machine; a set beyond that is a mistake.
 _MOST_CPUS = 16384
 
 
 def _cpuset(text: str) -> set[int]:
-    """The numbers that ``0-3,^2,5`` means."""
+    """
+    Return the numbers that ``0-3,^2,5`` means.
+
+    :raises PlanRefused: It is not such a list, or a number in it is too large.
+    """
     wanted: set[int] = set()
     for part in filter(None, text.replace(" ", "").split(",")):
         first, _, last = part.lstrip("^").partition("-")
@@ -112,7 +118,7 @@ def _memory(root: etree._Element, wanted: int, out: Rewritten) -> None:
         if element is not None:
             element.set("unit", "b")
             element.text = str(wanted)
-    # libvirt counts in KiB: what is less than one more is no change.
+    # libvirt counts in KiB: less than one of them is not a change.
     if kibibytes(present) != kibibytes(wanted):
         out.change("memory", present, wanted)
     if most != present and kibibytes(most) != kibibytes(wanted):
@@ -147,11 +153,11 @@ def _memory(root: etree._Element, wanted: int, out: Rewritten) -> None:
 
 
 def kibibytes(size: int) -> int:
-    """Return a size as libvirt counts it."""
+    """Return a number of bytes in KiB, rounded up, as libvirt counts."""
     return -(-size // 1024)
 
 
-#: A machine with less has not even room for its firmware.
+#: Bytes; less than that does not even hold the firmware.
 LEAST_MEMORY = 2**20
 
 

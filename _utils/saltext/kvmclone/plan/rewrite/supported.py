@@ -1,4 +1,6 @@
-"""The edge of what this version knows: anything beyond is refused, not guessed. Pure."""
+"""
+Refuse what this version does not know, instead of guessing. Pure.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from saltext.kvmclone.plan.rewrite.result import Rewritten
 #: Kinds of domain that clones are tested with (``test`` is libvirt's own test driver).
 _KINDS = ("kvm", "qemu", "test")
 
-#: What the elements are that are handed to QEMU as they stand.
+#: Words for elements that are passed to QEMU verbatim.
 _KINDS_OF_WORDS = {"arg": "argument", "env": "variable", "property": "setting"}
 
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -30,7 +32,7 @@ _KNOWN = {
 
 
 def scope(root: etree._Element, out: Rewritten) -> None:
-    """Refuse what this version does not know."""
+    """Refuse parts of a definition that this version does not know."""
     kind = root.get("type", "")
     if kind not in _KINDS:
         out.conflicts.append(
@@ -56,7 +58,7 @@ def scope(root: etree._Element, out: Rewritten) -> None:
 
 
 def _raw(element: etree._Element, name: str, out: Rewritten) -> None:
-    """What is handed to QEMU as it stands can hold a file, a socket or a port."""
+    """Refuse what is passed to QEMU verbatim, since it can hold a file, a socket or a port."""
     if name in ("capabilities", "deprecation"):
         return
     said = [
@@ -77,7 +79,7 @@ def _raw(element: etree._Element, name: str, out: Rewritten) -> None:
 
 
 def _counted(said: list[etree._Element]) -> str:
-    """How many arguments, variables and properties there are, and which known options."""
+    """Say how many arguments, variables and properties there are, and which known options."""
     kinds = Counter(_KINDS_OF_WORDS.get(etree.QName(child).localname, "value") for child in said)
     options = dict.fromkeys(child.get("value", "") for child in said)
     known = ", ".join(option for option in options if option in redaction.OPTIONS)
