@@ -237,7 +237,8 @@ def _heard(
     :param said: The last lines of the scripts' output.
     :param warnings: Gets a sentence for each ``inline_script`` command that failed.
     :raises errors.DeployFailed: They report a failure.
-    :raises ValueError: The report is not our shell's; LookupError likewise.
+    :raises ValueError: The report is not our shell's.
+    :raises LookupError: The same.
     """
     how = "script"
     for word in words[:_MOST_WORDS]:

@@ -189,7 +189,7 @@ def _begin(session: Any, command: str, tty: bool, deadline: float) -> None:
     Start a command, with a deadline: paramiko waits for the server's answer for ever.
 
     :raises TimeoutError: The server neither agreed nor refused until the deadline.
-    :raises ConnectionError: The connection broke.
+    :raises ConnectionError: The server refused, or the connection broke.
     """
 
     def hang_up() -> None:

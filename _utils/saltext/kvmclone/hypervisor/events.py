@@ -202,7 +202,7 @@ class Watch:
 
 
 def _process_of(handle: DomainHandle) -> int:
-    """Return a descriptor of the domain's QEMU process; -1 where none is to be had."""
+    """Return a descriptor of the domain's QEMU process; -1 if there is none."""
     if not handle.connection.local:
         return -1
     try:

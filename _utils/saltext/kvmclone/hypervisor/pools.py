@@ -81,7 +81,7 @@ def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFact
 
 
 def holder(host: Host, path: str) -> Any | None:
-    """Return libvirt's object of the active pool that holds the file; None where none does."""
+    """Return libvirt's object of the active pool that holds the file; None if there is none."""
     # A file's folder leads to its pool in one call. A device's folder is that of many pools.
     folder_first = host.local and not path.startswith("/dev/")
     raw = _over_folder(host, path) if folder_first else None
@@ -143,7 +143,7 @@ def look(host: Host, path: str) -> ImageFacts:
     """
     Return the facts of one image through libvirt, for hosts whose files cannot be read from here.
 
-    An image that lies in no active pool has the kind ``unseen``.
+    An image that is in no active pool has the kind ``unseen``.
     """
     raw = volumes.lookup(host, path)
     if raw is None:

@@ -51,7 +51,7 @@ class Committed:
 
     def sentence(self, name: str, base: str) -> str:
         """
-        Return the sentence that tells an operator of it.
+        Return the sentence that reports it to an operator.
 
         :param name: The clone.
         :param base: Its base.

@@ -352,11 +352,11 @@ class _Judging:
 
     def _require_unused(self, ours: list[str]) -> snapshots.Standing:
         """
-        Refuse the destroy if an image that others may need stands on one of the clone's files.
+        Refuse the destroy if others need, or may need, an overlay on one of the clone's files.
 
         :param ours: Files of the record.
         :return: The clone's own snapshot overlays on them, which stay.
-        :raises CloneInUse: Something stands on a file of the clone; ``force`` never overrides this.
+        :raises CloneInUse: Somebody's overlay has one of them as backing file, forced or not.
         :raises OwnSnapshots: Only snapshots of its own do; not forced.
         """
         own = [path for path in self.disks if self._key(path) not in self.users]

@@ -88,13 +88,13 @@ def needed(
 @dataclass(frozen=True)
 class Standing:
     """
-    The images that stand on the disks of one machine.
+    The overlays on the disks of one machine.
 
     :param on: The overlays directly on each file.
-    :param own: Images, up to the tops of their chains, that this machine alone uses: as it is
+    :param own: Overlays, up to the tops of their chains, that this machine alone uses: as it is
         defined, as it runs, or by one of its snapshots.
-    :param others: Other machines that need one of the images.
-    :param unused: Images that nobody uses.
+    :param others: Other machines that need one of the overlays.
+    :param unused: Overlays that nobody uses.
     """
 
     on: Mapping[str, list[str]]
@@ -103,7 +103,7 @@ class Standing:
     unused: tuple[str, ...] = ()
 
     def named(self) -> str:
-        """Return the images on each file, for a message."""
+        """Return the overlays on each file, for a message."""
         return "; ".join(f"{', '.join(images)} on {path}" for path, images in self.on.items())
 
 
@@ -111,7 +111,7 @@ def look(
     census: Census, name: str, files: Iterable[str], claims: Mapping[Identity, str]
 ) -> Standing:
     """
-    Return the images that stand on some files of a machine, and who uses them.
+    Return the overlays on some files of a machine, and who uses them.
 
     :param claims: Files on the records of other clones, with the name of one such clone.
     """
@@ -224,10 +224,10 @@ def in_the_way(
     commands: Commands,
 ) -> str:
     """
-    Return the commands that remove what stands on a disk, the highest first.
+    Return the commands that remove the overlays on a disk, the highest first.
 
-    :param names: Machines that need it.
-    :param unused: Images that no machine uses; they are named once no machine is left.
+    :param names: Machines that need one.
+    :param unused: Overlays that no machine uses; they are named once no machine is left.
     :param is_open: Returns whether somebody has an image open.
     """
     ours = {claim.domain for claim in census.claims}
