@@ -1,4 +1,4 @@
-"""Benchmarks: each measures itself against the least that its work needs, in one run."""
+"""Benchmarks: each compares a piece of work with the least that it needs, in one run."""
 
 import sys
 from pathlib import Path

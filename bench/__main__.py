@@ -1,4 +1,4 @@
-"""``python -m bench``: every measurement, each in a run of its own."""
+"""``python -m bench``: every benchmark, one after the other."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Salt 3006's own libvirt driver against this project, on one machine, in one run.
 
-The same master (Salt 3006), base, files and deploy script; a quick clone; from the command to the
-first answer to ``test.version``. In turns: Salt's own driver by ``salt-cloud``, ours by
-``salt-cloud`` and by ``salt-run kvmclone.create``, and ours made to go over ssh as Salt's does
-(left to itself it takes the guest's agent). What each makes must be the same to the eye: a minion
-that answers, and the same words on the bus. Most of every figure is the guest's own: its boot and
-the start of its minion, which ``bench.first_answer`` measures alone.
+The same master (Salt 3006), base, files and deploy script; a quick clone; from the command to
+the first answer to ``test.version``. In turns: Salt's own driver by ``salt-cloud``, ours by
+``salt-cloud`` and by ``salt-run kvmclone.create``, and ours forced to use ssh as Salt's does
+(by default it uses the guest's agent). The results must look the same: a minion that answers,
+and the same events on the bus. Most of every figure is the guest's own: its boot and the start
+of its minion, which ``bench.first_answer`` measures alone.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ from lab.salt import Answer, SaltWorld
 
 BASE = "bench-centos7"
 LINE = "3006"
-#: What ours may take of the time of Salt's own driver.
+#: The share of the time of Salt's own driver that ours may take.
 GOAL = 0.4
 
 
 def world(lab: Lab, name: str, modules: tuple[Path, ...], over: str = "") -> SaltWorld:
-    """A master of Salt 3006 with the documented provider and profile; ``over``: ``bootstrap``."""
+    """Return a master of Salt 3006 with the documented provider and profile.
+
+    :param modules: Its ``module_dirs``; empty for Salt's own driver.
+    :param over: The profile's ``bootstrap``; empty for the default.
+    """
     made = SaltWorld(
         lab.folder / name,
         address=lab.gateway,
@@ -59,7 +63,11 @@ def world(lab: Lab, name: str, modules: tuple[Path, ...], over: str = "") -> Sal
 
 
 def until_answered(salt: SaltWorld, command: list[str], name: str) -> tuple[float, float, Answer]:
-    """Seconds until the command returned, and until ``test.version`` answered."""
+    """Run a command, and wait until the new minion answers ``test.version``.
+
+    :return: Seconds until the command returned, seconds until the minion answered, the answer.
+    :raises LabError: The command failed, or the minion never answered.
+    """
     started = time.monotonic()
     answer = salt.execute(command)
     returned = time.monotonic() - started

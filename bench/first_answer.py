@@ -1,9 +1,9 @@
 """From create to ``test.version``, against what the guest itself needs for it.
 
-The guest's own time: an overlay of the same base is booted by hand, entered over ssh as soon
-as it has its address, given a key and the few files that a minion needs, and its minion is
-started. Nothing else can be left out. Then ``salt-run kvmclone.create`` does the whole.
-Both in one run, in turns; a machine that is busy with other things spoils the difference.
+The guest's own time: an overlay of the same base is booted by hand, entered over ssh as soon as
+it has its address, given a key and the few files that a minion needs, and its minion is
+started. Nothing else can be left out. Then ``salt-run kvmclone.create`` does all of it. Both in
+one run, in turns; other load on the machine spoils the difference.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GOAL = 10.0
 
 
 def guests_own_time(lab: Lab, world: SaltWorld, name: str) -> float:
-    """Seconds from starting a prepared guest to the answer of its minion."""
+    """Return the seconds from starting a prepared guest to the answer of its minion."""
     opts = salt.config.master_config(str(world.conf / "master"))
     lab.debian_base(name)
     pair = keys.generate(4096)
@@ -76,7 +76,12 @@ def _connects(client: paramiko.SSHClient, address: str) -> bool:
 
 
 def created(world: SaltWorld, name: str) -> tuple[float, dict[str, float]]:
-    """Seconds until ``salt-run kvmclone.create`` returned, and what it says of its stages."""
+    """Make and destroy a clone, and measure the create.
+
+    :return: Seconds until ``salt-run kvmclone.create`` returned, and its stages' timings in
+        seconds.
+    :raises SystemExit: The create failed.
+    """
     started = time.monotonic()
     answer = world.run("kvmclone.create", "deb", name)
     elapsed = time.monotonic() - started

@@ -1,6 +1,6 @@
 """How much a quick clone costs beyond the libvirt calls that it cannot do without.
 
-One run, three ways, taken in turns so that a noisy machine troubles all alike:
+One run, three ways, taken in turns so that other load on the machine affects all alike:
 
 * *naive*: read the base, create the overlay, define the clone; nothing else. No record, no
   journal, no check: a crash between two of them leaves what nobody owns.
@@ -8,8 +8,9 @@ One run, three ways, taken in turns so that a noisy machine troubles all alike:
   looked up, the definition carries its record, the overlay is made, the record is closed.
 * *ours*: :meth:`LocalHost.clone`, with all its checks and the whole plan.
 
-All three open a connection of their own, as ``LocalHost`` does. Run it with ``make bench``, or in
-the checkout with ``.cache/venv/bin/python -m bench.quick_clone [ROUNDS]``. It leaves nothing.
+All three open a connection of their own, as ``LocalHost`` does. Run it with ``make bench``, or
+in the checkout with ``.cache/venv/bin/python -m bench.quick_clone [ROUNDS]``. It leaves
+nothing.
 """
 
 from __future__ import annotations
@@ -120,7 +121,10 @@ class Bench:
     # --- measuring -----------------------------------------------------------------------------
 
     def once(self, way: Callable[[str], None]) -> float:
-        """Milliseconds of one clone, made and removed."""
+        """Make and remove one clone, and return the milliseconds that making it took.
+
+        :param way: Makes a clone of the name that it is called with.
+        """
         self.number += 1
         name = f"bench-{self.number}"
         start = time.perf_counter()
@@ -132,7 +136,10 @@ class Bench:
         return elapsed * 1000
 
     def rounds(self, count: int) -> list[float]:
-        """Medians of the three ways, in milliseconds."""
+        """Return the medians of the three ways, in milliseconds.
+
+        :param count: Rounds to measure, after one to warm up.
+        """
         ways = [self.naive, self.same_effect, self.ours]
         times: list[list[float]] = [[] for _ in ways]
         for turn in range(count + 1):

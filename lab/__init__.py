@@ -1,12 +1,15 @@
 """A scratch world for demo, tests and benchmarks: a network, a pool, real guests, Salt daemons.
 
-Every piece has a file of its own:
-
-* ``setup.sh``   what must be installed (run first; everything else is Python from its venv)
-* ``common.py``  where things are, running commands, saying what happens
+* ``setup.sh``   installs what is needed (run first; everything else is Python from its venv)
+* ``apart.sh``   runs a command beside other labs, with daemons and networks of its own
+* ``common.py``  paths, running commands, printing what happens
 * ``libvirtd.py`` a libvirt daemon: the one that runs, or one of our own
 * ``image.py``   cached guest images: kernel, initramfs, Debian disk
 * ``lab.py``     :class:`lab.lab.Lab`, the scratch world itself
+* ``domain.py``  the XML of its base machines
+* ``leftovers.py`` removes a lab, also one that crashed
+* ``bridge.py``  :class:`lab.bridge.Bridge`, a plain bridge with a foreign DHCP server
 * ``salt.py``    :class:`lab.salt.SaltWorld`, a master and a host minion in a scratch folder
+* ``ear.py``     :class:`lab.ear.Ear`, records the events on a master's bus
 * ``demo.py``    what ``make demo`` shows
 """

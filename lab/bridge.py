@@ -1,6 +1,6 @@
-"""A plain bridge, as in production: somebody else's DHCP server on it, and libvirt knows nothing.
+"""A plain bridge, as in production: a foreign DHCP server is on it, and libvirt does not know it.
 
-The server lives in a network namespace and hangs on the bridge by a veth pair. This machine has
+The server runs in a network namespace that a veth pair connects to the bridge. This machine has
 an address on the bridge too, as a KVM host usually has.
 """
 
@@ -16,13 +16,16 @@ from pathlib import Path
 
 from lab.common import LabError, process_start, run, wait_until
 
-#: Bridge and namespace are called this, the maker's process id and a random end; a name of a
-#: network device has at most 15 characters.
+#: The names of bridge and namespace are this, the maker's process id and a random end; the name of
+#: a network device has at most 15 characters.
 _PREFIX = "kcb"
 
 
 class Bridge:
-    """Use as a context manager; what a crashed one left goes when the next one comes."""
+    """A bridge, as a context manager; making one also removes what a crashed one left.
+
+    :param third: The third number of its subnet ``10.231.THIRD``; 0 for a random one.
+    """
 
     def __init__(self, third: int = 0) -> None:
         third = third or secrets.randbelow(120)
@@ -48,14 +51,14 @@ class Bridge:
 
     @property
     def interface_xml(self) -> str:
-        """An interface of a domain on it, to be put among its devices."""
+        """Return the XML of a domain's interface on the bridge, to be put among its devices."""
         return (
             f"<interface type='bridge'><source bridge='{self.name}'/>"
             "<model type='virtio'/></interface>"
         )
 
     def leases(self) -> dict[str, str]:
-        """What the foreign server handed out last: MAC address to address."""
+        """Return the addresses that the foreign server leased last, by MAC address."""
         try:
             text = self._leases.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -68,7 +71,7 @@ class Bridge:
         return str(wait_until(lambda: self.leases().get(mac), f"a lease of {mac}", timeout))
 
     def talk_to(self, address: str) -> None:
-        """Let this machine say something to a guest, and so learn where it lives."""
+        """Send a packet to a guest, so that this machine's ARP table learns its MAC address."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"hello", (address, 9))
 
@@ -126,7 +129,7 @@ def clean() -> None:
 def _maker(name: str) -> int:
     with suppress(ValueError):
         return int(name.removeprefix(_PREFIX).partition("x")[0], 16)
-    return os.getpid()  # not one of ours after all: left alone
+    return os.getpid()  # not one of ours after all: counts as in use
 
 
 def _remove(name: str) -> None:

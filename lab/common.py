@@ -1,4 +1,4 @@
-"""Where the lab keeps things, how it runs commands, and how it says what it does."""
+"""Paths of the lab, and functions to run commands, keep state files and print progress."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("KVMCLONE_CACHE") or CHECKOUT / ".cache")
-#: Scratch folders of labs. Not in the checkout: QEMU runs as its own user and must walk there.
+#: Scratch folders of labs. Not in the checkout: QEMU runs as its own user and must get there.
 SCRATCH_ROOT = Path("/var/tmp")
 LIBVIRT_URI = "qemu:///system"
-#: What the guests of the lab let in: root, ``lab`` (sudo asks for it), ``nopass`` (sudo does not).
+#: The guests' password of root, ``lab`` (sudo asks for it) and ``nopass`` (sudo does not).
 PASSWORD = "kvm-clone-lab"
 
 
@@ -26,13 +26,13 @@ class LabError(Exception):
 
 
 def say(text: str) -> None:
-    """One line for the person who watches."""
+    """Print one line for the person who watches."""
     print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Announce a piece of work that takes a while, and say how long it took."""
+    """Announce a piece of work that takes a while, and print how long it took."""
     say(f"   {what} ...")
     start = time.monotonic()
     yield
@@ -47,7 +47,13 @@ def run(
     cwd: Path | None = None,
     timeout: float | None = None,
 ) -> str:
-    """Run a command to its end and return what it printed; a failure carries its last lines."""
+    """Run a command to its end and return what it printed.
+
+    :param input: What it reads; None for nothing.
+    :param env: Variables to add to its environment.
+    :param timeout: Seconds that it may take.
+    :raises LabError: It failed; the message has its last lines.
+    """
     words = [str(word) for word in command]
     done = subprocess.run(
         words,
@@ -68,7 +74,10 @@ def run(
 
 
 def write(path: Path, text: str, mode: int | None = None) -> Path:
-    """Write a text file, folders and mode included."""
+    """Write a text file, and make the folders above it.
+
+    :param mode: Its permission bits; None for the usual ones.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     if mode is not None:
@@ -77,7 +86,7 @@ def write(path: Path, text: str, mode: int | None = None) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A state file's content; empty when there is none, or only half of one."""
+    """Return a state file's content; empty if there is none, or it is damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -92,7 +101,7 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def process_start(pid: int) -> int | None:
-    """When a process started, in the kernel's ticks; ``None`` if it is gone.
+    """Return when a process started, in the kernel's ticks; None if it is gone.
 
     A pid is used again after its process ended; pid and start time together are not.
     """
@@ -105,12 +114,19 @@ def process_start(pid: int) -> int | None:
 
 
 def boot_id() -> str:
-    """Changes with every boot of this machine."""
+    """Return the id of this machine's boot, which changes with every boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
 
 
 def wait_until(check: Any, what: str, timeout: float, interval: float = 0.1, hint: str = "") -> Any:
-    """Call ``check`` until it answers something true, and return that."""
+    """Call ``check`` until it returns something true, and return that.
+
+    :param what: What is waited for, for the message.
+    :param timeout: Seconds to wait.
+    :param interval: Seconds between two calls.
+    :param hint: Where to look if it does not come.
+    :raises LabError: It did not come in time.
+    """
     deadline = time.monotonic() + timeout
     while True:
         answer = check()

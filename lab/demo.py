@@ -63,7 +63,10 @@ systemctl start --no-block salt-minion.service
 
 
 class Demo:
-    """The stages, each timed; the summary is printed however it ends."""
+    """The stages of the demo, each timed; the summary is printed however it ends.
+
+    :param keep: Leave everything running.
+    """
 
     def __init__(self, keep: bool) -> None:
         self.keep = keep
@@ -72,7 +75,7 @@ class Demo:
         self.salt: SaltWorld | None = None
 
     def play(self) -> int:
-        """Returns the exit code."""
+        """Run the demo and return the exit code."""
         stack = ExitStack()
         try:
             with _terminable():
@@ -158,7 +161,12 @@ class Demo:
             raise LabError(f"volumes were left in the pool: {volumes}")
 
     def _user(self, what: str, program: str, *words: str, expect: str = "") -> None:
-        """Run a command as a person would, its output going to the terminal as it comes."""
+        """Run a command as a person would; its output goes to the terminal as it comes.
+
+        :param what: What the command does, for the summary.
+        :param expect: Text that the answer must contain.
+        :raises LabError: It failed, or the answer does not contain that.
+        """
         assert self.salt is not None
         command = self.salt.command(program, *words)
         say("\n$ " + shlex.join([Path(command[0]).name, *command[1:]]))
@@ -201,7 +209,7 @@ class Demo:
         say(f"   {'in all':<{width}}  {sum(seconds for _, seconds in self.times):6.1f} s")
 
     def _tell_logs(self) -> None:
-        """The scratch folder goes; what is needed to understand a failure is shown before."""
+        """Print the ends of the logs, since a failure's scratch folder is removed."""
         if self.salt is None or self.lab is None:
             return
         for path in [
@@ -244,7 +252,7 @@ def _refuse_taken_names() -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """A TERM is taken like Ctrl-C, so that everything is removed."""
+    """Treat SIGTERM and SIGHUP like Ctrl-C, so that everything is removed."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -261,7 +269,7 @@ def _terminable() -> Iterator[None]:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C must not interrupt the removal."""
+    """Ignore another Ctrl-C, which must not interrupt the removal."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:

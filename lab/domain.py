@@ -9,11 +9,11 @@ from xml.sax.saxutils import escape, quoteattr
 
 from lab.image import Boot
 
-#: Debian's OVMF build: the code is shared and read-only, each machine has its own variables.
+#: Debian's OVMF build: the code is shared and read-only, the variables are copied per machine.
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
-#: Fast under emulation: nothing to probe that is not there, one card called eth0.
+#: Fast under emulation: does not probe for missing devices, and calls the one card eth0.
 CMDLINE = (
     "console=ttyS0 quiet net.ifnames=0 nokaslr mitigations=off audit=0 no_timer_check "
     "tsc=reliable random.trust_cpu=on panic=5"
@@ -23,7 +23,7 @@ ROOT_CMDLINE = "lab.root root=/dev/vda rw fsck.mode=skip systemd.show_status=0"
 
 @dataclass(frozen=True)
 class Disk:
-    """One disk of a base; ``path`` is there already."""
+    """One disk of a base; the file at ``path`` exists already."""
 
     path: Path
     fmt: str
@@ -47,7 +47,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Machine:
-    """A base machine; :meth:`xml` writes it down for libvirt."""
+    """A base machine; :meth:`xml` returns its definition for libvirt."""
 
     name: str
     kind: str  # kvm | qemu

@@ -1,4 +1,4 @@
-"""Everything that is said on a master's bus, heard with the master's own Salt."""
+"""Record the events on a master's bus, with the master's own Salt."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ Data = dict[str, Any]
 
 
 class Ear:
-    """
-    A context manager; listens in a process of its own, so that any Salt line can be heard.
-    What it heard can still be read afterwards.
+    """A recording of a master's events, as a context manager.
+
+    It listens in a process of its own, so that it works with any Salt line. What it recorded can
+    still be read afterwards.
 
     :param world: Whose master to listen to.
     """
@@ -72,17 +73,17 @@ class Ear:
         assert self._process is not None
         deaf = self._process.poll()
         self._end()
-        # Whoever holds that something was not said must know that it would have been heard.
+        # A test that expects an event not to come must know that it would have been recorded.
         if deaf is not None and error is None:
             raise LabError(f"the ear heard no more: its process ended ({deaf})")
 
     def about(self, name: str) -> list[tuple[str, Data]]:
-        """What salt-cloud told of one machine: the last word of each tag, and the data."""
+        """Return salt-cloud's events about one machine: the end of each tag, and the data."""
         begin = f"salt/cloud/{name}/"
         return [(tag[len(begin) :], data) for tag, data in self.events if tag.startswith(begin)]
 
     def words(self, name: str, last: str) -> list[str]:
-        """Those words, once the last one of them has been heard."""
+        """Return the ends of salt-cloud's tags about one machine, once ``last`` is among them."""
 
         def told() -> list[str] | None:
             found = [word for word, _data in self.about(name)]
@@ -91,15 +92,20 @@ class Ear:
         return list(wait_until(told, f"'{last}' of {name}", 30))
 
     def tags(self, prefix: str) -> list[str]:
-        """The tags below a prefix, in the order in which they came."""
+        """Return the tags with a prefix, in the order in which they came."""
         return [tag for tag, _data in self.events if tag.startswith(prefix)]
 
     def heard(self, tag: str) -> list[Data]:
-        """The data of every event so far with that very tag."""
+        """Return the data of every event so far with that very tag."""
         return [data for one, data in self.events if one == tag]
 
     def wait_for(self, tag: str, right: Callable[[Data], bool] = bool, timeout: float = 60) -> Data:
-        """The first event with that tag, and with the right data, once it has been heard."""
+        """Wait for an event with that tag and the right data, and return the data of the first.
+
+        :param right: Returns whether the data is right; by default, whether there is any.
+        :param timeout: Seconds to wait.
+        :raises LabError: There was none in time.
+        """
         found = wait_until(
             lambda: [data for data in self.heard(tag) if right(data)], f"the event {tag}", timeout
         )
@@ -115,7 +121,7 @@ class Ear:
     def _write_down(self, said: IO[bytes]) -> None:
         with said:
             for line in said:
-                if not line.endswith(b"\n"):  # it was ended in the middle of a word
+                if not line.endswith(b"\n"):  # the process was ended in the middle of a line
                     return
                 tag, data = json.loads(line)
                 if tag:

@@ -22,7 +22,7 @@ SUITE = "bookworm"
 SALT = "salt>=3008,<3009"
 DISK_SIZE = "3G"
 
-#: Drivers that the guests' initramfs loads; file systems and packet sockets are built in.
+#: Drivers that the guests' initramfs loads; other file systems and packet sockets are built in.
 MODULES = (
     ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "virtio_balloon")
     + ("virtio_scsi", "sd_mod", "sr_mod", "isofs", "autofs4", "qemu_fw_cfg")
@@ -47,13 +47,16 @@ class Boot:
 
 
 def boot_files() -> Boot:
-    """Debian's cloud kernel, and the initramfs with the tiny system in it."""
+    """Return Debian's cloud kernel, and the initramfs with the tiny system in it."""
     folder = _cached("boot", ["init", "udhcpc.script"], repr(MODULES), _build_boot)
     return Boot(folder / "vmlinuz", folder / "initrd")
 
 
 def debian(fmt: str = "qcow2") -> Path:
-    """A Debian disk with sshd, the guest agent and an installed, idle Salt minion."""
+    """Return a Debian disk with sshd, the guest agent and an installed, idle Salt minion.
+
+    :param fmt: ``qcow2`` or ``raw``.
+    """
     folder = _cached(
         "debian",
         ["customize.sh"],
@@ -64,7 +67,7 @@ def debian(fmt: str = "qcow2") -> Path:
 
 
 def cloud() -> Path:
-    """The Debian disk with cloud-init and netplan, whose network is cloud-init's to configure."""
+    """Return the Debian disk with cloud-init, which configures its network, and netplan."""
     plain = debian("raw")
     folder = _cached(
         "cloudinit",
@@ -76,7 +79,15 @@ def cloud() -> Path:
 
 
 def _cached(name: str, files: list[str], extra: str, build: Callable[[Path], None]) -> Path:
-    """The folder that ``build`` filled for exactly this recipe; older ones of the name go."""
+    """Return the folder that ``build`` filled by exactly this recipe, built now if it is not there.
+
+    Folders of the same name from older recipes are removed then.
+
+    :param name: What is built.
+    :param files: Files of the recipe.
+    :param extra: What else the recipe depends on.
+    :param build: Fills the folder that it is called with; its source is part of the recipe.
+    """
     digest = hashlib.sha256((extra + inspect.getsource(build)).encode())
     for file in files:
         digest.update((RECIPES / file).read_bytes())
@@ -85,7 +96,7 @@ def _cached(name: str, files: list[str], extra: str, build: Callable[[Path], Non
     if folder.is_dir():
         return folder
     images.mkdir(parents=True, exist_ok=True)
-    # Built beside its place and renamed when complete: what is there is whole.
+    # Built elsewhere and renamed when complete, so that no folder is ever incomplete.
     with (
         tempfile.TemporaryDirectory(prefix=f".{name}-", dir=images) as scratch,
         step(f"building the guest image '{name}' (kept in {images})"),
@@ -141,7 +152,7 @@ def _fetch_kernel(work: Path) -> Path:
 
     try:
         fetch()
-    except (LabError, StopIteration):  # no package lists, or stale ones
+    except (LabError, StopIteration):  # no package lists, or outdated ones
         run(["apt-get", "update"])
         fetch()
     return next(download.glob("*.deb"))
@@ -150,7 +161,7 @@ def _fetch_kernel(work: Path) -> Path:
 def _install_modules(source: Path, target: Path) -> None:
     """Copy the modules that we load and all that they need, then index them for modprobe."""
     version, base = source.name, source.parents[2]
-    run(["depmod", "-b", base, version])  # the package carries no index
+    run(["depmod", "-b", base, version])  # the package contains no index
     for module in MODULES:
         shown = run(
             ["modprobe", "--dirname", base, "--set-version", version]
@@ -234,7 +245,7 @@ def _build_cloud(plain: Path, result: Path) -> None:
 
 
 def _mirror() -> list[str]:
-    """The mirror that this machine's apt uses; nothing (debootstrap's own) if it names none."""
+    """Return the mirror of this machine's apt; empty (debootstrap's own) if it names none."""
     shown = run(["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI) $(CREATED_BY)"])
     for line in shown.splitlines():
         codename, uri, kind = line.split()
@@ -247,12 +258,16 @@ def _mirror() -> list[str]:
 
 
 def copy_sparse(source: Path, target: Path) -> None:
-    """A copy that takes no more room than its source, shared where the file system can."""
+    """Copy a file; the copy takes no more space than its source, shared if possible."""
     run(["cp", "--reflink=auto", "--sparse=always", source, target])
 
 
 def changed(source: Path, target: Path, fmt: str, change: Callable[[Path], None]) -> None:
-    """A copy of a raw disk in which ``change`` was let loose on the mounted file system."""
+    """Copy a raw disk and change the copy.
+
+    :param fmt: The copy's format.
+    :param change: Called with the folder at which the copy's file system is mounted.
+    """
     raw = target.with_name(f".{target.name}.raw")
     root = target.with_name(f".{target.name}.root")
     copy_sparse(source, raw)
@@ -261,8 +276,8 @@ def changed(source: Path, target: Path, fmt: str, change: Callable[[Path], None]
         run(["mount", "-o", "loop", raw, root])
         try:
             change(root)
-            # A QEMU that somebody starts meanwhile has a copy of this mount, and keeps it when
-            # ours goes; the file must be complete all the same.
+            # A QEMU that is started at this moment inherits a copy of this mount and keeps it when
+            # ours is gone; the file must be complete all the same.
             run(["sync", "--file-system", root])
         finally:
             run(["umount", root])
@@ -275,7 +290,7 @@ def changed(source: Path, target: Path, fmt: str, change: Callable[[Path], None]
 def install(root: Path, *packages: str) -> None:
     """Install packages of Debian into a root that :func:`changed` has mounted.
 
-    This machine's apt chooses and fetches them, for it knows a mirror; the root's dpkg unpacks.
+    This machine's apt chooses and fetches them, since it knows a mirror; the root's dpkg unpacks.
     """
     archives = root / "var/cache/apt/archives"
     command: list[object] = ["apt-get", "install", "--quiet", "--yes", "--download-only"]
@@ -283,7 +298,7 @@ def install(root: Path, *packages: str) -> None:
     command += ["-o", f"Dir::State::status={root}/var/lib/dpkg/status", *packages]
     try:
         run(command)
-    except LabError:  # no package lists, or stale ones
+    except LabError:  # no package lists, or outdated ones
         run(["apt-get", "update"])
         run(command)
     run(
@@ -296,7 +311,10 @@ def install(root: Path, *packages: str) -> None:
 
 
 def make_disk(path: Path, fmt: str, size: str, backing: Path | None = None) -> None:
-    """An empty disk, or an overlay over ``backing`` (a qcow2)."""
+    """Make an empty disk, or an overlay over ``backing`` (a qcow2).
+
+    :param size: For qemu-img, such as ``64M``; an overlay has that of its backing file.
+    """
     command: list[object] = ["qemu-img", "create", "-q", "-f", fmt]
     if backing is not None:
         command += ["-b", backing, "-F", "qcow2", path]

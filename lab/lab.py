@@ -1,7 +1,8 @@
-"""The scratch world: a network, a pool and base machines of its own, gone without a trace.
+"""The scratch world: a network, a pool and base machines of its own, removed without a trace.
 
-Nothing that was on the machine before is touched. What a lab made is written into ``lab.json`` in
-its scratch folder as it is made, so that ``leftovers.clean`` can remove it even after a crash.
+Nothing that was on the machine before is touched. What a lab made is written into ``lab.json``
+in its scratch folder as it is made, so that ``leftovers.clean`` can remove it even after a
+crash.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ __all__ = ["Lab", "clean", "connection"]
 
 
 class Lab:
-    """Use as a context manager, or call :meth:`close`; both may happen more than once."""
+    """A lab. Use it as a context manager, or call :meth:`close`; both may happen more than once."""
 
     def __init__(self) -> None:
         libvirtd.require_root()
@@ -91,8 +92,14 @@ class Lab:
     ) -> str:
         """Define (and leave off) a Debian machine with sshd, Salt and, if wanted, an agent.
 
-        ``change``: called with the folder where its file system is mounted, to make another of it;
-        ``cloud``: cloud-init is in it; ``more``: disks behind its own; ``words``: for its kernel.
+        :param fmt: Format of its disk, ``qcow2`` or ``raw``.
+        :param agent: Whether it has a channel for the guest agent.
+        :param devices: XML of more devices.
+        :param change: Called with the folder where its file system is mounted, to change it.
+        :param cloud: Whether cloud-init is in it.
+        :param more: Disks behind its own.
+        :param words: Words for its kernel's command line.
+        :return: Its name.
         """
         disk = self.pool_path / f"{name}.{fmt}"
         if cloud:
@@ -132,10 +139,16 @@ class Lab:
         options: str = "",
         devices: str = "",
     ) -> str:
-        """Define a machine that is up within seconds and has no disk system, only disks.
+        """Define a machine that is up within seconds and has no system on its disks.
 
-        ``disks``: how many, or a list of formats; ``chain``: that many backing files below the
-        first disk; ``options``: ``tiny.nodhcp``, ``tiny.poweroff=SECONDS`` (see ``guest/init``).
+        :param fmt: Format of its disks.
+        :param disks: How many, or a list of formats.
+        :param size: Of each disk, for qemu-img.
+        :param chain: Number of backing files below the first disk.
+        :param cdrom: Whether it has a CD-ROM, with a medium that all such machines share.
+        :param options: ``tiny.nodhcp``, ``tiny.poweroff=SECONDS`` (see ``guest/init``).
+        :param devices: XML of more devices.
+        :return: Its name.
         """
         formats = [fmt] * disks if isinstance(disks, int) else list(disks)
         made = []
@@ -176,7 +189,12 @@ class Lab:
         )
 
     def define(self, machine: Machine | str) -> str:
-        """Define a domain and remember it as ours; never takes over one that is there."""
+        """Define a domain and note it as the lab's.
+
+        :param machine: The machine, or its XML.
+        :return: Its name.
+        :raises LabError: There is a domain of that name already.
+        """
         xml = machine if isinstance(machine, str) else machine.xml()
         name = ElementTree.fromstring(xml).findtext("name") or ""
         with connection() as conn:
@@ -196,12 +214,12 @@ class Lab:
             conn.lookupByName(name).create()
 
     def stop(self, name: str) -> None:
-        """Pull the plug."""
+        """Switch a domain off at once."""
         with connection() as conn, suppress(libvirt.libvirtError):
             conn.lookupByName(name).destroy()
 
     def lease(self, name: str) -> str | None:
-        """The address that the network's DHCP server gave to a domain."""
+        """Return the address that the network's DHCP server gave to a domain; None if none."""
         with connection() as conn:
             found = conn.lookupByName(name).interfaceAddresses(
                 libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
@@ -216,7 +234,7 @@ class Lab:
         return str(wait_until(lambda: self.lease(name), f"a lease of {name}", timeout, hint=hint))
 
     def agent(self, name: str, execute: str, **arguments: Any) -> Any:
-        """One guest agent command; ``None`` while the agent does not answer."""
+        """Send one guest agent command and return its answer; None if the agent does not answer."""
         words = json.dumps({"execute": execute, "arguments": arguments})
         done = subprocess.run(
             ["virsh", "-c", LIBVIRT_URI, "qemu-agent-command", name, words, "--timeout", "3"],
@@ -232,14 +250,14 @@ class Lab:
         )
 
     def console(self, name: str) -> str:
-        """What a base's serial console showed since its last start."""
+        """Return what a base's serial console showed since its last start."""
         path = self.folder / f"console/{name}.log"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     # --- what else belongs to this lab -----------------------------------------------------------
 
     def own_domain(self, *names: str) -> None:
-        """These are ours too (clones with disks in our pool are, without being told)."""
+        """Note domains as the lab's; clones with disks in its pool are that without it."""
         self._state["domains"].extend(names)
         self._save()
 
@@ -250,7 +268,7 @@ class Lab:
 
     @property
     def gateway(self) -> str:
-        """This machine's address on the network: where guests find the master."""
+        """Return this machine's address on the network, at which guests find the master."""
         return str(self.subnet[1])
 
     def close(self) -> None:
@@ -291,7 +309,7 @@ class Lab:
             network = conn.networkDefineXML(xml)
             try:
                 network.create()
-            except libvirt.libvirtError as error:  # somebody took the subnet meanwhile
+            except libvirt.libvirtError as error:  # somebody took the subnet since
                 network.undefine()
                 last = error
             else:
@@ -307,7 +325,7 @@ class Lab:
 
 
 def _free_subnets(conn: libvirt.virConnect) -> Iterator[ipaddress.IPv4Network]:
-    """A few /24 networks that neither this machine nor any libvirt network uses."""
+    """Yield /24 networks that neither this machine nor any libvirt network uses."""
     taken = []
     for route in json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"])):
         with suppress(ValueError):  # "default"

@@ -1,4 +1,4 @@
-"""Taking labs away: one that ends, and what was left by one that crashed."""
+"""Remove labs: one that ends, and what was left by one that crashed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lab import libvirtd
 from lab.common import LIBVIRT_URI, SCRATCH_ROOT, process_start, read_json, say
 from lab.salt import end_processes
 
-#: Scratch folder, network and pool of a lab are all called this and four digits.
+#: The names of a lab's scratch folder, network and pool are this and four digits.
 NAME = "kvmclone-"
 
 
 @contextmanager
 def connection() -> Iterator[libvirt.virConnect]:
-    """A connection of one's own, closed again; libvirt's habit of printing errors is off."""
+    """Open a connection and close it again, without libvirt's habit of printing errors."""
     libvirt.registerErrorHandler(lambda *_: None, None)
     conn = libvirt.open(LIBVIRT_URI)
     try:
@@ -31,7 +31,10 @@ def connection() -> Iterator[libvirt.virConnect]:
 
 
 def clean(everything: bool = False) -> list[str]:
-    """Remove the labs whose process is gone; with ``everything`` those that were kept, too."""
+    """Remove the labs whose process is gone, and return their names.
+
+    :param everything: Also those that were kept.
+    """
     gone = []
     for folder in sorted(SCRATCH_ROOT.glob(f"{NAME}*")):
         state = read_json(folder / "lab.json")
@@ -49,18 +52,18 @@ def _lives(state: dict[str, Any]) -> bool:
 
 
 def _needed() -> bool:
-    """Whether a lab, alive or kept, still needs the daemon."""
+    """Return whether a lab, running or kept, still needs the daemon."""
     states = (read_json(folder / "lab.json") for folder in SCRATCH_ROOT.glob(f"{NAME}*"))
     return any(state and (state["kept"] or _lives(state)) for state in states)
 
 
 def remove(folder: Path) -> None:
-    """Take a lab away, in the order in which its parts lean on each other."""
+    """Remove a lab: processes first, then what libvirt has of it, then its folder."""
     state = read_json(folder / "lab.json")
     if not state:
         return
     end_processes(folder.name, folder)
-    libvirtd.ensure()  # a crash may have taken it, and what it defined would come back with it
+    libvirtd.ensure()  # it may have crashed, and what the lab defined would come back with it
     with connection() as conn:
         _remove_from_libvirt(conn, folder, set(state["domains"]))
     shutil.rmtree(folder, ignore_errors=True)
@@ -68,7 +71,7 @@ def remove(folder: Path) -> None:
 
 
 def take_away(domain: libvirt.virDomain) -> None:
-    """Pull the plug and undefine; a guest may go off, or be gone, between two looks at it."""
+    """Switch a domain off at once and undefine it; it may be off, or gone, already."""
     flags = (
         libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
         | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -77,16 +80,16 @@ def take_away(domain: libvirt.virDomain) -> None:
     )
     with suppress(libvirt.libvirtError):
         domain.destroy()
-    with suppress(libvirt.libvirtError):  # a transient one went with its destruction
+    with suppress(libvirt.libvirtError):  # a transient one is gone once it is off
         domain.undefineFlags(flags)
 
 
 def _remove_from_libvirt(conn: libvirt.virConnect, folder: Path, names: set[str]) -> None:
     for domain in conn.listAllDomains():
-        # A name alone is not enough: it may have gone and come back as somebody else's.
+        # A name alone is not enough: it may belong to somebody else's domain by now.
         try:
             xml = domain.XMLDesc()
-        except libvirt.libvirtError:  # another lab's, gone since it was listed
+        except libvirt.libvirtError:  # another lab's, removed since it was listed
             continue
         if f"{folder}/" not in xml and f"'{folder.name}'" not in xml:
             if domain.name() in names:

@@ -1,6 +1,6 @@
 """A libvirt daemon to work with: the one that runs already, or one that we start and stop.
 
-Ours is stopped when the last lab that lives goes; a daemon that was there is never touched.
+Ours is stopped when the last running lab ends; a daemon that was there is never touched.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lab.common import (
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 KVM = Path("/dev/kvm")
-#: Says that the running daemon is ours, and what to put back when it goes.
+#: Marks the running daemon as ours, and holds what to put back when it is stopped.
 MARKER = Path("/run/kvmclone-libvirtd.json")
 LOCK = Path("/run/kvmclone-libvirtd.lock")
 PIDFILE = Path("/run/libvirtd.pid")
@@ -41,14 +41,17 @@ LOGPIDFILE = Path("/run/virtlogd.pid")
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    """Two labs that start at once must not start two daemons, nor stop each other's."""
+    """Hold the lock on the daemon.
+
+    Two labs that start at once must not start two daemons, nor stop each other's.
+    """
     with LOCK.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
 def answers() -> bool:
-    """Whether a daemon answers on this machine."""
+    """Return whether a daemon answers on this machine."""
     done = subprocess.run(
         ["virsh", "-c", LIBVIRT_URI, "version", "--daemon"],
         stdin=subprocess.DEVNULL,
@@ -70,7 +73,7 @@ def ensure() -> None:
 
 
 def _start() -> None:
-    # A daemon of ours that crashed left its marker: what it says about /dev/kvm still holds.
+    # A daemon of ours that crashed left its marker: its note about /dev/kvm is still valid.
     put_back: dict[str, int] = read_json(MARKER).get("kvm", {})
     if _kvm_trap():
         # QEMU's user may not open a /dev/kvm that root can open. libvirt then probes QEMU anew at
@@ -92,7 +95,7 @@ def _start() -> None:
 
 
 def is_ours() -> bool:
-    """Whether the daemon that runs is one that a lab started."""
+    """Return whether a lab started the daemon that runs."""
     return bool(_ours())
 
 
@@ -102,8 +105,7 @@ def _ours() -> int:
 
 
 def crash() -> None:
-    """
-    Let our daemon die at once and come back, as under a supervisor.
+    """Kill our daemon and start it again, as a supervisor would.
 
     :raises LabError: The daemon that runs is not ours to kill.
     """
@@ -112,13 +114,16 @@ def crash() -> None:
         if not pid:
             raise LabError("the libvirtd that runs here is not the lab's, so it is not killed")
         os.kill(pid, signal.SIGKILL)
-        # Its last threads may hold the pid file when the process itself counts as gone.
+        # Its last threads may still hold the pid file when the process itself counts as gone.
         wait_until(lambda: _gone(pid) and _free(PIDFILE), "libvirtd to end", 20)
         _start()
 
 
 def release(needed: Callable[[], bool]) -> None:
-    """Stop the daemon if it is ours, and neither a lab nor a foreign domain needs it any more."""
+    """Stop the daemon if it is ours, and neither a lab nor a foreign domain needs it any more.
+
+    :param needed: Returns whether a lab needs it.
+    """
     with _locked():
         marker = read_json(MARKER)
         if not marker or needed():
@@ -148,7 +153,7 @@ def _gone(pid: int) -> bool:
 
 
 def _free(pidfile: Path) -> bool:
-    """Whether no daemon holds its pid file any more."""
+    """Return whether no daemon holds its pid file any more."""
     with pidfile.open("r+b") as handle:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,7 +170,7 @@ def _is(pid: int, program: str) -> bool:
 
 
 def _kvm_trap() -> bool:
-    """``/dev/kvm`` works for root but not for the user that QEMU runs as."""
+    """Return whether ``/dev/kvm`` works for root but not for the user that QEMU runs as."""
     try:
         descriptor = os.open(KVM, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -188,10 +193,10 @@ def _qemu_user_opens_kvm() -> bool:
 
 
 def domain_type(kernel: Path, initrd: Path) -> str:
-    """``kvm`` where a guest really boots under it, else ``qemu`` (slow, but runs anywhere).
+    """Return ``kvm`` if a guest really boots under it, otherwise ``qemu`` (slow, runs anywhere).
 
-    That ``/dev/kvm`` can be opened says little: under some hypervisors a guest never gets
-    anywhere. So boot the tiny guest once; the answer holds until this machine boots again.
+    That ``/dev/kvm`` can be opened proves little: under some hypervisors a guest never gets
+    anywhere. So the tiny guest is booted once; the answer is kept until this machine boots again.
     """
     if not os.access(KVM, os.R_OK | os.W_OK):
         return "qemu"
@@ -228,6 +233,9 @@ def _boots_under_kvm(kernel: Path, initrd: Path) -> bool:
 
 
 def require_root() -> None:
-    """The lab makes networks and daemons; say so at once rather than half-way."""
+    """Refuse to go on without root, which the lab needs for networks and daemons.
+
+    :raises LabError: This process is not root's.
+    """
     if os.geteuid() != 0:
         raise LabError("the lab needs root: it makes networks, starts daemons and builds images")

@@ -28,14 +28,14 @@ import yaml
 
 from lab.common import CACHE, CHECKOUT, LabError, process_start, run, wait_until, write
 
-#: Every process of a Salt world carries this in its environment, and so does what it starts.
-#: Salt's jobs leave their process group and session, so there is no other way to find them again.
+#: Every process of a Salt world has this in its environment, and so have the processes that it
+#: starts. Salt's jobs leave their process group and session, so they are found again only by this.
 MARK = "KVMCLONE_LAB"
 
 
 @dataclass
 class Answer:
-    """What a Salt command said."""
+    """What a Salt command returned and printed."""
 
     retcode: int
     stdout: str
@@ -43,7 +43,10 @@ class Answer:
 
     @property
     def data(self) -> Any:
-        """The answer to ``--out=json``; several documents (``salt``'s minions) are merged."""
+        """Return the answer to ``--out=json``; several documents (``salt``'s minions) are merged.
+
+        :raises LabError: It is not JSON.
+        """
         decoder, text, merged = json.JSONDecoder(), self.stdout.strip(), None
         while text:
             try:
@@ -66,11 +69,17 @@ class Daemon:
 
 
 class SaltWorld:
-    """A master (started at once) and the minions that :meth:`add_minion` gives it.
+    """A master (started at once) and the minions that :meth:`add_minion` adds.
 
-    ``venv`` decides the Salt line (``CACHE / "venv-3006"``); ``modules`` is what ``module_dirs``
-    names on both sides, empty for tests of a synced or installed project; ``user`` is whom the
-    master, and the commands on it, run as; ``ports`` are free ones where none are given.
+    :param folder: Where to keep everything.
+    :param address: The address on which the master listens.
+    :param owner: The mark of its processes; random by default.
+    :param venv: The environment, and with it the Salt line (``CACHE / "venv-3006"``).
+    :param modules: The ``module_dirs`` of master and minions; empty for tests of a synced or
+        installed project.
+    :param user: Who the master, and the commands on it, run as.
+    :param master: Additional settings of the master.
+    :param ports: Publish port and return port; by default free ones.
     """
 
     def __init__(
@@ -106,7 +115,7 @@ class SaltWorld:
             "publish_port": self.publish_port,
             "ret_port": self.ret_port,
             "worker_threads": 3,
-            # How long ``salt`` waits by default; 5 s is short for a guest under emulation.
+            # How long ``salt`` waits; its default of 5 s is short for a guest under emulation.
             "timeout": 30,
             "gather_job_timeout": 30,
             "file_roots": {"base": [str(folder / "srv/salt")]},
@@ -131,7 +140,10 @@ class SaltWorld:
             self._wait(self.master, partial(_listens, self.address, port), "to listen")
 
     def add_minion(self, name: str = "kvm01", config: Mapping[str, Any] | None = None) -> None:
-        """Start a minion whose key the master knows already; returns when it answers."""
+        """Start a minion whose key the master knows already, and wait until it answers.
+
+        :param config: Additional settings of the minion.
+        """
         home = self.folder / "minions" / name
         daemon = Daemon(name, home, self.folder / f"log/{name}")
         (home / "pki").mkdir(parents=True, mode=0o700)
@@ -180,7 +192,7 @@ class SaltWorld:
         self._stop(self.minions[name])
 
     def close(self) -> None:
-        """Stop everything; the folder stays (it is the lab's, or the test's)."""
+        """Stop all daemons; the folder stays (it is the lab's, or the test's)."""
         end_processes(self.owner, self.folder)
         for daemon in [*self.minions.values(), self.master]:
             self._stop(daemon)
@@ -212,14 +224,14 @@ class SaltWorld:
         if daemon.process is not None:
             daemon.process.wait()
             daemon.process = None
-        # One that was killed leaves these, and the next may think that it runs already.
+        # A daemon that was killed leaves these, and the next may think that it runs already.
         for pidfile in (self.folder / "state" / daemon.name).glob("*.pid"):
             pidfile.unlink()
 
     # --- commands ------------------------------------------------------------------------------
 
     def command(self, program: str, *words: Any) -> list[str]:
-        """The full command line of a Salt program on this master."""
+        """Return the full command line of a Salt program on this master."""
         runas = [] if self.user == "root" else ["runuser", "-u", self.user, "--"]
         return [*runas, str(self.venv / "bin" / program), "-c", str(self.conf), *map(str, words)]
 
@@ -237,30 +249,46 @@ class SaltWorld:
         return Answer(done.returncode, done.stdout, done.stderr)
 
     def run(self, function: str, *arguments: Any, timeout: float = 600) -> Answer:
-        """``salt-run FUNCTION ARGUMENTS``"""
+        """Run ``salt-run FUNCTION ARGUMENTS``.
+
+        :param timeout: Seconds that it may take.
+        """
         return self.execute(
             self.command("salt-run", "--out=json", "-l", "error", function, *arguments), timeout
         )
 
     def salt(self, target: str, function: str, *arguments: Any, timeout: float = 60) -> Answer:
-        """``salt TARGET FUNCTION ARGUMENTS``"""
+        """Run ``salt TARGET FUNCTION ARGUMENTS``.
+
+        :param timeout: Seconds to wait for the minions.
+        """
         words = ["--out=json", "-l", "error", "-t", int(timeout), target, function, *arguments]
         return self.execute(self.command("salt", *words), timeout + 60)
 
     def cloud(self, *words: Any, timeout: float = 600) -> Answer:
-        """``salt-cloud WORDS``"""
+        """Run ``salt-cloud WORDS``.
+
+        :param timeout: Seconds that it may take.
+        """
         return self.execute(
             self.command("salt-cloud", "--out=json", "-l", "error", *words), timeout
         )
 
     def call(self, minion: str, function: str, *arguments: Any, timeout: float = 600) -> Answer:
-        """``salt-call FUNCTION ARGUMENTS`` on one of the minions here."""
+        """Run ``salt-call FUNCTION ARGUMENTS`` on one of the minions here.
+
+        :param timeout: Seconds that it may take.
+        """
         words = [str(self.venv / "bin/salt-call"), "-c", str(self.minions[minion].conf)]
         words += ["--out=json", "-l", "error", function, *map(str, arguments)]
         return self.execute(words, timeout)
 
     def environment(self, part: str) -> dict[str, str]:
-        """Nothing of whoever calls that would change what Salt loads; no third-party warnings."""
+        """Return the environment of one part's processes.
+
+        Without the caller's variables that would change what Salt loads, and without third-party
+        warnings.
+        """
         dropped = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
         kept = {key: value for key, value in os.environ.items() if key not in dropped}
         return kept | {MARK: f"{self.owner}:{part}", "PYTHONWARNINGS": "ignore"}
@@ -268,7 +296,7 @@ class SaltWorld:
     # --- configuration -------------------------------------------------------------------------
 
     def write_cloud(self, kind: str, file: str, content: Mapping[str, Any] | str) -> Path:
-        """A file in ``cloud.KIND.d``: ``providers``, ``profiles``, ``maps`` or ``deploy``."""
+        """Write a file in ``cloud.KIND.d``: ``providers``, ``profiles``, ``maps`` or ``deploy``."""
         text = content if isinstance(content, str) else _yaml(content)
         path = write(self.conf / f"cloud.{kind}.d" / file, text, 0o600)
         if self.user != "root":
@@ -279,7 +307,7 @@ class SaltWorld:
         place = self.folder / "state" / name
         place.mkdir(parents=True, exist_ok=True)
         return {
-            # Salt puts this before every path that does not lie in it, so it must hold them all.
+            # Salt prepends this to every path outside it, so all paths must be inside.
             "root_dir": str(self.folder),
             "pki_dir": str(self.folder / "pki" / name),
             "cachedir": str(place / "cache"),
@@ -299,11 +327,11 @@ class SaltWorld:
 
 
 def end_processes(mark: str, conf: Path) -> None:
-    """End what is marked ``mark`` or ``mark:…``, and Salt with a ``-c`` in ``conf``.
+    """End the processes that are marked ``mark`` or ``mark:…``, and Salt with a ``-c`` in ``conf``.
 
-    Salt's own processes need the second sign: they write their titles over the environment that
-    ``/proc`` shows (and over that of whatever they fork). The leaders are asked and get to end
-    their children; a minion takes its time over that, so after a moment nobody is asked.
+    Salt's own processes need the second criterion: they write their titles over the environment
+    that ``/proc`` shows (and over that of whatever they fork). The session leaders get a SIGTERM
+    and time to end their children; a minion is slow at that, so after a moment all are killed.
     """
     found = _marked(mark, conf)
     for pid in found:
@@ -311,7 +339,7 @@ def end_processes(mark: str, conf: Path) -> None:
             if os.getsid(pid) == pid:
                 os.kill(pid, signal.SIGTERM)
     _wait_gone(found, 2)
-    for _ in range(3):  # what is killed may just have started another
+    for _ in range(3):  # a process that is killed may just have started another
         found = _marked(mark, conf)
         for pid in found:
             with suppress(ProcessLookupError):

@@ -1,9 +1,9 @@
 """
 The QEMU guest agent as a channel: no network, no password, root from the start.
 
-libvirt is somebody else's business: the channel is handed a callable that takes one
-agent request and gives its return value, and raises :class:`AgentError` where the agent
-answered with an error.
+This file does not know libvirt: the channel is given a callable that takes one agent request
+and returns its return value, and raises :class:`AgentError` if the agent answered with an
+error.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 from saltext.kvmclone import errors, interrupts
 from saltext.kvmclone.guest.channel import Channel, Result, first_line, timed_out, with_path
 
-#: One agent request and the seconds it may take, to its return value. Raises
-#: :class:`AgentError`, or :class:`errors.ChannelError` where the agent is not connected.
+#: Takes one agent request and the seconds it may take; returns its return value. Raises
+#: :class:`AgentError`, or :class:`errors.ChannelError` if the agent is not connected.
 Command = Callable[[dict[str, Any], float], Any]
 
 #: Bytes per message. 128 KiB works, 256 KiB hung until the timeout; base64 adds a third.
 CHUNK = 48 * 1024
 
-#: Without these there is no channel.
+#: The agent commands that the channel cannot do without.
 NEEDED = (
     "guest-exec",
     "guest-exec-status",
@@ -35,10 +35,10 @@ NEEDED = (
     "guest-file-close",
 )
 
-#: Seconds for one message: the agent answers within milliseconds, or not at all.
+#: Seconds for one request: the agent answers within milliseconds, or not at all.
 MESSAGE_TIMEOUT = 15.0
-#: Seconds that an agent may be silent while a command runs: it may be restarted by that very
-#: command, and a busy guest is slow.
+#: Seconds that an agent may be silent while a command runs: that command may restart it, and a
+#: busy guest is slow.
 SILENCE = 30.0
 _PAUSE_FIRST, _PAUSE_GROWTH, _PAUSE_MOST = 0.02, 1.5, 0.25
 
@@ -54,8 +54,8 @@ class AgentError(Exception):
     """
     The agent answered with an error.
 
-    :param error_class: The agent's word, for example ``CommandNotFound``.
-    :param message: Its sentence (``desc``).
+    :param error_class: The agent's error class, for example ``CommandNotFound``.
+    :param message: The agent's description of it (``desc``).
     """
 
     def __init__(self, error_class: str, message: str) -> None:
@@ -65,7 +65,7 @@ class AgentError(Exception):
 
     @property
     def disabled(self) -> bool:
-        """The command is unknown to this agent, or its configuration forbids it."""
+        """Return whether this agent does not know the command, or is configured to forbid it."""
         text = self.message.lower()
         return self.error_class in ("CommandNotFound", "CommandDisabled") or (
             "has been disabled" in text or "not allowed" in text
@@ -75,9 +75,9 @@ class AgentError(Exception):
 @dataclass(frozen=True)
 class Usable:
     """
-    Whether an agent lets us do what we need: true where it does.
+    Whether an agent lets us do what we need: true if it does.
 
-    :param why_not: One phrase; empty where it does.
+    :param why_not: One phrase; empty if it does.
     :param hint: What to do about that.
     :param silent: It did not answer at all, so it may do so later.
     """
@@ -94,8 +94,8 @@ class AgentChannel(Channel):
     """
     A channel through the guest agent. Making it sends nothing.
 
-    :param command: How to speak to the agent; see :data:`Command`.
-    :ivar lost: The agent was lost while a command ran: nobody knows how far that came.
+    :param command: Sends a request to the agent; see :data:`Command`.
+    :ivar lost: The agent was lost while a command ran: how far that came is unknown.
     """
 
     name = "agent"
@@ -105,7 +105,7 @@ class AgentChannel(Channel):
         self.lost = False
 
     def usable(self) -> Usable:
-        """Whether this agent lets us do what we need."""
+        """Return whether this agent lets us do what we need, and if not, why."""
         try:
             info = self._command({"execute": "guest-info"}, MESSAGE_TIMEOUT)
         except AgentError as exc:
@@ -134,13 +134,13 @@ class AgentChannel(Channel):
         stdin: bytes | None = None,
         as_root: bool = True,
     ) -> Result:
-        """See :meth:`.Channel.run`; always as root."""
+        """Run a command as root and wait for it; see :meth:`.Channel.run`."""
         deadline = time.monotonic() + timeout
         if stdin is None or len(stdin) <= CHUNK:
             return self._execute(command, stdin or b"", deadline)
         spool = self._spool(stdin, deadline)
         # The shell opens the spool and removes it at once, so nothing is left behind
-        # even where the command never ends.
+        # even if the command never ends.
         q = shlex.quote(spool)
         return self._execute(
             f"exec <{q} && rm -f {q} || exit 1\n{command}", b"", deadline, label=command
@@ -148,8 +148,9 @@ class AgentChannel(Channel):
 
     def fetch(self, path: str) -> bytes:
         """
-        The content of a small file, by the agent's own file commands: these may be allowed
-        where ``guest-exec`` is not.
+        Return the content of a small file, read with the agent's own file commands.
+
+        These may be allowed while ``guest-exec`` is not. At most :data:`CHUNK` bytes are read.
 
         :raises errors.ChannelError: There is no such file, or they are forbidden too.
         """
@@ -162,9 +163,13 @@ class AgentChannel(Channel):
             return base64.b64decode(told["buf-b64"])
 
     def _spool(self, data: bytes, deadline: float) -> str:
-        """Put what is too long for one message into a private file of the guest."""
-        # /run is memory: what passes through never reaches the clone's disk. An agent that
-        # died halfway through an earlier attempt may have left a spool there.
+        """
+        Write input that is too long for one message to a private file of the guest.
+
+        :return: The file's path.
+        """
+        # /run is in memory: nothing in it reaches the clone's disk. An agent that died halfway
+        # through an earlier attempt may have left a spool there.
         made = self._execute(
             "umask 077; rm -f /run/kvm-clone.*; "
             "mktemp /run/kvm-clone.XXXXXX || mktemp /tmp/kvm-clone.XXXXXX",
@@ -179,7 +184,7 @@ class AgentChannel(Channel):
         try:
             self._fill(spool, data, deadline)
         except BaseException:
-            # A key may be in it, and nobody will read it any more.
+            # It may hold a key, and nothing will read it any more.
             with suppress(errors.ChannelError, errors.CommandFailed):
                 later = time.monotonic() + MESSAGE_TIMEOUT
                 self._execute(f"rm -f {shlex.quote(spool)}", b"", later)
@@ -243,9 +248,10 @@ class AgentChannel(Channel):
     @contextmanager
     def _understood(self, begun: bool = False) -> Iterator[None]:
         """
-        Around reading an answer, which is the guest's word and may be anything.
+        Turn what goes wrong in reading an answer, which the guest can forge, into our error.
 
-        :param begun: A command was begun, and nobody will know how far it came.
+        :param begun: A command was started, so how far it came will not be known.
+        :raises errors.ChannelError: The answer cannot be understood.
         """
         try:
             yield
@@ -259,7 +265,7 @@ class AgentChannel(Channel):
     def _lost(
         self, label: str, exc: errors.ChannelError, *, restarted: bool
     ) -> errors.ChannelError:
-        """The error for a command whose end will never be known."""
+        """Return the error for a command whose end will never be known."""
         self.lost = True
         what = "was restarted and has forgotten" if restarted else "fell silent during"
         return errors.ChannelError(
@@ -269,8 +275,8 @@ class AgentChannel(Channel):
         )
 
     def _kill(self, pid: int) -> None:
-        # A shell may look at signals only once its child is gone, so that has to go, too; and it
-        # is stopped meanwhile, or it would begin with its next command.
+        # A shell may handle signals only once its child is gone, so that is killed too; the shell
+        # is stopped until then, or it would begin with its next command.
         shell = int(pid)
         script = (
             f"kill -STOP {shell}; kill $(cat /proc/{shell}/task/{shell}/children) {shell}; "
@@ -279,7 +285,7 @@ class AgentChannel(Channel):
         try:
             self._ask("guest-exec", {"path": "/bin/sh", "arg": ["-c", with_path(script)]})
         except errors.ChannelError:
-            pass  # The timeout is the news; that it cannot be killed either adds nothing.
+            pass  # The timeout is reported; that the command cannot be killed adds nothing.
 
     def _ask(self, execute: str, arguments: dict[str, Any]) -> Any:
         try:
@@ -297,7 +303,7 @@ class AgentChannel(Channel):
 
 
 def _ended(status: dict[str, Any]) -> Result:
-    """How a command ended, in its agent's words."""
+    """Return the result of a command from the agent's answer about it."""
     code = status.get("exitcode")
     return Result(
         status=128 + int(status.get("signal", 0)) if code is None else int(code),

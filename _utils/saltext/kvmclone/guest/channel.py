@@ -1,9 +1,9 @@
 """
-What a step may ask of a guest, whichever way it is reached.
+The interface to a guest, whichever way it is reached.
 
-A channel runs commands and moves small files; the ssh and the agent channel differ in
-how, never in what. Under emulation each command costs 50 to 100 ms, so steps send one
-script that does much rather than many that do little.
+A channel runs commands and moves small files; the ssh and the agent channel differ in how, not
+in what they do. Under emulation each command costs 50 to 100 ms, so steps send one script that
+does much rather than many that do little.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 #: sshd and the agent start commands with very different, sometimes empty, PATHs.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-#: Bytes that a command may say on each of its streams. The agent's own limit is the same, and
-#: a guest that never stops to speak shall not fill its host.
+#: Bytes that a command may write to each of its streams. The agent's own limit is the same, and
+#: endless output of a guest must not fill its host's memory.
 MOST = 16 * 1024**2
 
-#: Characters of it that a message quotes.
+#: Characters of a command's output that a message quotes.
 MOST_TOLD = 16 * 1024
 
-#: Stands where a secret was.
+#: Replaces a secret in a text.
 HIDDEN = "***"
 
 #: Seconds for moving one small file.
@@ -46,9 +46,9 @@ class Result:
     """
     How a command ended.
 
-    :param status: Exit status; 128 + N where signal N ended it.
+    :param status: Exit status; 128 + N if signal N ended it.
     :param output: Standard output, decoded (undecodable bytes replaced).
-    :param error: Standard error; empty where a terminal merged both into ``output``.
+    :param error: Standard error; empty if a terminal merged both into ``output``.
     """
 
     status: int
@@ -73,7 +73,7 @@ class PublicKey:
         """
         Read ``TYPE BLOB [COMMENT]``, as in ``ssh_host_*_key.pub``.
 
-        :raises ValueError: The line is none.
+        :raises ValueError: The line is not a public key.
         """
         words = line.split()
         if len(words) < 2:
@@ -86,12 +86,12 @@ class PublicKey:
 
     @property
     def line(self) -> str:
-        """``TYPE BLOB``, ready for a known_hosts line behind the host's name."""
+        """Return ``TYPE BLOB``, which follows the host's name in a known_hosts line."""
         return f"{self.type} {self.blob}"
 
     @property
     def fingerprint(self) -> str:
-        """``SHA256:…``, as ``ssh-keygen -l`` prints it."""
+        """Return ``SHA256:…``, as ``ssh-keygen -l`` prints it."""
         digest = hashlib.sha256(base64.b64decode(self.blob)).digest()
         return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
@@ -100,9 +100,9 @@ class Channel(ABC):
     """
     A way into one guest. Use it as a context manager, or call :meth:`close`.
 
-    Every operation ends within its timeout. Common errors:
-    :class:`~errors.ChannelError` where the guest cannot be talked to (any more),
-    :class:`~errors.CommandFailed` where it can and the operation did not succeed.
+    Every operation ends within its timeout. Common errors: :class:`~errors.ChannelError` if the
+    guest cannot be talked to (any more), :class:`~errors.CommandFailed` if it can but the operation
+    did not succeed.
 
     :cvar name: ``ssh`` or ``agent``.
     """
@@ -121,19 +121,23 @@ class Channel(ABC):
         """
         Run a command with ``/bin/sh`` and wait for it.
 
-        :param command: Shell text. Never holds a secret: it shows in the process list.
+        :param command: Shell text. Must not hold a secret: it shows in the process list.
         :param timeout: Seconds until the command counts as hanging.
         :param stdin: What it reads; secrets travel here. None: nothing.
-        :param as_root: Through sudo where the login needs it.
-        :raises errors.CommandFailed: It did not end in time. Any exit status is a
-            :class:`Result`, not an error; see :func:`check`.
+        :param as_root: Run it as root, through sudo if the login needs it.
+        :return: How it ended. Any exit status is a :class:`Result`, not an error; see
+            :func:`check`.
+        :raises errors.CommandFailed: It did not end in time.
+        :raises errors.ChannelError: The guest cannot be talked to.
         """
 
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
         """
-        Put a file in place at once, as root; it has its mode before its content.
+        Put a file in place atomically, as root; its mode is set before its content is written.
 
         :param path: Absolute path in the guest; its folder exists.
+        :param mode: Permission bits of the file.
+        :raises errors.CommandFailed: It cannot be written.
         """
         result = self.run(
             f"p={shlex.quote(path)}; umask 077; "
@@ -146,14 +150,18 @@ class Channel(ABC):
         check(result, f"writing {path}")
 
     def read(self, path: str) -> bytes:
-        """Return the content of a file, read as root."""
+        """
+        Return the content of a file, read as root.
+
+        :raises errors.CommandFailed: It cannot be read.
+        """
         # base64, because a channel's output is text and may have crossed a terminal.
         result = self.run(f"base64 < {shlex.quote(path)}", timeout=FILE_TIMEOUT)
         check(result, f"reading {path}")
         return base64.b64decode(result.output)
 
     def close(self) -> None:  # noqa: B027 - an agent's channel holds nothing
-        """Give back what the channel holds; may be called twice."""
+        """Release what the channel holds; may be called twice."""
 
     def __enter__(self) -> Self:
         return self
@@ -164,7 +172,7 @@ class Channel(ABC):
 
 def check(result: Result, what: str, hint: str = "", secrets: Iterable[str] = ()) -> Result:
     """
-    The result, if the command succeeded.
+    Return the result if the command succeeded.
 
     :param what: What was being done, for the message: ``writing /etc/hostname``.
     :param hint: What to do about a failure.
@@ -182,7 +190,12 @@ def check(result: Result, what: str, hint: str = "", secrets: Iterable[str] = ()
 
 
 def tail(result: Result, secrets: Iterable[str] = (), lines: int = 20) -> str:
-    """The last lines that a command said, error stream last, secrets struck out."""
+    """
+    Return the last lines of a command's output, standard error last, without the secrets.
+
+    :param secrets: Values to strike out.
+    :param lines: How many lines at most.
+    """
     said = [
         line.rstrip()
         for stream in (result.output, result.error)
@@ -194,13 +207,15 @@ def tail(result: Result, secrets: Iterable[str] = (), lines: int = 20) -> str:
 
 def redact(text: str, secrets: Iterable[str]) -> str:
     """
-    The text without the secrets: each value, and each line of a key, becomes ``***``; also as
-    a shell, YAML, JSON or Python writes them.
+    Return the text without the secrets.
+
+    Each value, and each line of a key, becomes ``***``; also as a shell, YAML, JSON or Python
+    writes it.
     """
     held = list(secrets)
     parts = {form for value in held for part in (value, *value.splitlines()) for form in _as(part)}
     for part in sorted(parts, key=len, reverse=True):
-        # The frame of a PEM block is no secret, and short words hit innocent text.
+        # The first and last line of a PEM block are not secret, and short words match by chance.
         if len(part) >= 4 and not part.startswith("-----"):
             text = text.replace(part, HIDDEN)
     for word in {value.strip() for value in held}:
@@ -210,7 +225,11 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def _as(part: str) -> set[str]:
-    """How a secret may stand in a text; whoever cuts lines strips their ends."""
+    """
+    Return the forms in which a secret may appear in a text.
+
+    Also without white space at its ends, which is lost when a text is cut into lines.
+    """
     return {
         form
         for bare in (part, part.strip())
@@ -227,12 +246,12 @@ def _as(part: str) -> set[str]:
 
 
 def first_line(command: str) -> str:
-    """What to call a command in a message."""
+    """Return the first line of a command, to name it in a message."""
     return next(iter(command.strip().splitlines()), "a command")[:60]
 
 
 def timed_out(command: str) -> errors.CommandFailed:
-    """The error for a command that did not end within its timeout."""
+    """Return the error for a command that did not end within its timeout."""
     return errors.CommandFailed(
         f"a command in the guest did not end in time: {first_line(command)}",
         "Look at the guest's load and console.",
@@ -240,7 +259,7 @@ def timed_out(command: str) -> errors.CommandFailed:
 
 
 def says_too_much(command: str) -> errors.ChannelError:
-    """The error for a command that says more than :data:`MOST`."""
+    """Return the error for a command that writes more than :data:`MOST`."""
     return errors.ChannelError(
         f"a command in the guest never stops to speak: {first_line(command)}",
         f"It may say {MOST // 1024**2} MiB. Log in to the guest and see what answers there.",
@@ -248,5 +267,5 @@ def says_too_much(command: str) -> errors.ChannelError:
 
 
 def with_path(command: str) -> str:
-    """The command with a PATH on which the system's own tools are found."""
+    """Return the command with a PATH on which the system's own tools are found."""
     return f"PATH={PATH}; export PATH; {command}"

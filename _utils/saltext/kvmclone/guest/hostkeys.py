@@ -1,9 +1,9 @@
 """
-SSH host keys: made on our side, or read where somebody else made them.
+Make SSH host keys for a guest, or read those that it has.
 
-``ssh-keygen -A`` takes 2 to 7 s in a guest, and keys that we made are known before the
-guest shows them. Keys that stay the guest's own are read over the agent, whose word needs
-no proof: its socket is the domain's.
+``ssh-keygen -A`` takes 2 to 7 s in a guest, and keys that we made are known before the guest
+shows them. Keys that stay the guest's own are read over the agent, which needs no proof of
+identity: its socket is the domain's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from saltext.kvmclone.guest.channel import Channel, PublicKey
 
 RSA_BITS = 3072
 
-#: Keys of a guest that are taken for its own, and the longest: they stand on the clone's record.
+#: Most keys that are taken from a guest, and most characters of one: the record holds them.
 MOST, LONGEST = 16, 8192
 
 _Private = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -29,7 +29,7 @@ _Private = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPriva
 @dataclass(frozen=True, repr=False)
 class HostKey:
     """
-    One key pair.
+    One host key pair.
 
     :param kind: As in ``ssh_host_KIND_key``: ``ed25519``, ``ecdsa``, ``rsa``.
     :param private: OpenSSH format, with its final newline.
@@ -46,7 +46,7 @@ class HostKey:
 
 def generate() -> tuple[HostKey, ...]:
     """
-    One fresh key of each kind that sshd has by default.
+    Make one fresh key of each kind that sshd has by default.
 
     The RSA key takes a few tenths of a second, so call this while the guest boots.
     """
@@ -69,7 +69,7 @@ def _pair(kind: str, key: _Private) -> HostKey:
     return HostKey(kind, private.decode(), PublicKey.from_line(public.decode()))
 
 
-#: sshd itself says which keys it uses; where it does not, those in their usual place.
+#: Prints the keys that sshd says it uses, an empty line, and those in their usual place.
 _READ = r"""
 for f in $(sshd -T 2>/dev/null | sed -n 's/^hostkey //p'); do
     cat "$f.pub" 2>/dev/null || ssh-keygen -y -f "$f" </dev/null 2>/dev/null
@@ -82,9 +82,10 @@ cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null
 
 def of_guest(channel: Channel) -> tuple[PublicKey, ...]:
     """
-    The public host keys that the guest's sshd uses; empty where it has none.
+    Return the public host keys that the guest's sshd uses; empty if it has none.
 
-    :raises errors.ChannelError: The guest cannot be asked; CommandFailed likewise.
+    :raises errors.ChannelError: The guest cannot be asked.
+    :raises errors.CommandFailed: The command did not end in time.
     """
     used, _, usual = channel.run(_READ, timeout=30.0).output.partition("\n\n")
     return _keys(used) or _keys(usual)
@@ -92,7 +93,9 @@ def of_guest(channel: Channel) -> tuple[PublicKey, ...]:
 
 def over_agent(agent: AgentChannel) -> tuple[PublicKey, ...]:
     """
-    The same over an agent that may forbid running commands; empty where it tells nothing.
+    Return the guest's public host keys over its agent, even one that forbids commands.
+
+    :return: Empty if there are none, or the agent does not return any.
     """
     with suppress(errors.ChannelError, errors.CommandFailed):
         return of_guest(agent)

@@ -1,9 +1,9 @@
 """
-Making a cloned guest its own machine, and making sure it is the one we mean.
+Give a cloned guest its own identity, and verify that it is the clone.
 
-Two clones of one base boot with one machine-id, hence one DHCP client id, hence *one
-address*; with one set of ssh host keys, one host name, and, where the base had a minion,
-one minion key. :func:`reset` ends that, :func:`rejoin_network` tells the DHCP server.
+Two clones of one base boot with one machine-id, hence one DHCP client id, hence *one address*;
+with one set of ssh host keys, one host name, and, if the base had a minion, one minion key.
+:func:`reset` ends that, :func:`rejoin_network` tells the DHCP server.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from saltext.kvmclone.guest.hostkeys import HostKey
 
 log = logging.getLogger(__name__)
 
-#: Seconds for the reset: some for the work, most for a cloud-init or an old minion that
-#: is still busy.
+#: Seconds for the reset: a few for the work, most for a cloud-init or an old minion that is
+#: still busy.
 RESET_TIMEOUT = 180.0
 NETWORK_TIMEOUT = 60.0
-#: Words of the script that are heard, and the longest: they may become warnings of the clone.
+#: Most lines of the script's report that are read, and most characters of one: they may become
+#: warnings of the clone.
 _MOST_WORDS, _LONGEST_WORD = 100, 1000
-#: Longest name that Linux takes; a longer one is cut to its first label.
+#: Longest host name that Linux accepts; a longer one is cut to its first label.
 _HOSTNAME_MOST = 64
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-#: What the loopback shows.
+#: The MAC address of the loopback interface.
 _NO_CARDS = {"00:00:00:00:00:00"}
 
 
@@ -57,8 +58,8 @@ class Reset:
     What a reset did.
 
     :param steps: In the order in which they were taken.
-    :param host_keys: The public halves of the host keys that the guest has now; empty
-        where it has no ssh server.
+    :param host_keys: The public halves of the host keys that the guest has now; empty if it has no
+        ssh server.
     :param machine_id: The guest's new machine-id.
     """
 
@@ -68,7 +69,7 @@ class Reset:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the guest still shares with its base, one sentence each."""
+        """Return what the guest still shares with its base, one sentence each."""
         skipped = [step for step in self.steps if step.outcome == "skipped"]
         return (
             *(
@@ -90,8 +91,8 @@ class Rejoin:
     How the network was restarted.
 
     :param how: ``networkd``, ``NetworkManager``, or the service that it is: ``networking``
-        (ifupdown), ``dhcpcd`` …; empty where it was not.
-    :param detached: It happens after a moment, when nobody listens any more.
+        (ifupdown), ``dhcpcd`` …; empty if it was not.
+    :param detached: It happens a moment later, after the command has returned.
     :param why: Why nothing was done.
     :param unseen: Nobody can see when it happens; see :func:`restart_state`.
     """
@@ -103,7 +104,7 @@ class Rejoin:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the operator should know."""
+        """Return what the operator should know, one sentence each."""
         if self.unseen:
             return (
                 f"The guest cannot say when its network is restarted, since {RESTARTING} cannot be "
@@ -132,7 +133,7 @@ def reset(
     :param hostname: Its new host name.
     :param machine_id: 32 hexadecimal digits; None for random ones.
     :param keys: Host keys made beforehand; None to make them now.
-    :param seed: What cloud-init goes by from now on: ``none``, ``keep`` or ``own``.
+    :param seed: What cloud-init uses from now on: ``none``, ``keep`` or ``own``.
     :raises errors.CommandFailed: A step that applies to this guest did not succeed.
     """
     if len(hostname) > _HOSTNAME_MOST:
@@ -180,8 +181,8 @@ def reset(
     return Reset(tuple(steps), public, machine_id)
 
 
-# The first that is in charge is restarted. `networkd` and NetworkManager keep a unit
-# folder or runtime folder only where they run.
+# Restarts the first service that is in charge. networkd and NetworkManager have a runtime
+# folder only if they run.
 _REJOIN = r"""
 R=${KVM_CLONE_ROOT-} how=
 if [ -d "$R/run/systemd/system" ]; then
@@ -210,17 +211,17 @@ if [ -z "$how" ]; then echo 'kvm-clone: skipped'; exit 0; fi
 
 _NOW = 'sh -c "$act" </dev/null >/dev/null 2>&1 && echo "kvm-clone: $how"'
 
-#: In the guest: its network is still to be restarted, or is just being; with a word in it
-#: once it was. In the memory file system, which a reboot empties, and that restarts it as well.
+#: In the guest: exists while its network is still to be restarted, or is being; holds a word once
+#: it was. In memory, since a reboot, which empties that, restarts the network as well.
 RESTARTING = "/run/kvm-clone-rejoin"
 
 #: Seconds for which a guest may show its old address after the restart: networkd drops it a
 #: moment after it is up, others when they have the new one. Less than a renewal may take, so
-#: that a guest whose address never changes loses nothing by it.
+#: that a guest whose address never changes is not delayed by it.
 SETTLING = 8
 
-# Out of the session, which dies with the connection; a moment later, so that the answer
-# is on its way first.
+# Outside the session, which ends with the connection; and a moment later, so that the answer is
+# sent first.
 _SOON = f"""
 mark="$R{RESTARTING}"
 (: >"$mark" && chmod 644 "$mark") 2>/dev/null || echo 'kvm-clone: unseen'
@@ -235,7 +236,7 @@ else
 fi && echo "kvm-clone: $how" || {{ status=$?; rm -f "$mark"; exit $status; }}
 """
 
-# Statuses that no shell has of its own for a command that is not there, or was killed.
+# Exit statuses that no shell uses for a command that is missing, or was killed.
 _PROGRESS = f"""
 mark=${{KVM_CLONE_ROOT-}}{RESTARTING}
 case $(cat "$mark" 2>/dev/null) in settling) exit 5 ;; failed) exit 4 ;; esac
@@ -248,8 +249,8 @@ def rejoin_network(channel: Channel) -> Rejoin:
     """
     Restart the guest's network, so that its DHCP client asks with the new identity.
 
-    Over ssh the restart is left behind in the guest and this returns before it: the
-    address, and with it the connection, may be gone a moment later.
+    Over ssh the restart is left behind in the guest and this returns before it: the address, and
+    with it the connection, may be gone a moment later.
 
     :raises errors.CommandFailed: The network did not come back, or nothing can be left behind.
     """
@@ -268,12 +269,12 @@ def rejoin_network(channel: Channel) -> Rejoin:
 
 def restart_state(channel: Channel) -> str:
     """
-    What became of a restart of the network that was left behind in the guest.
+    Return the state of a network restart that was left behind in the guest.
 
     :return: ``pending``, ``failed``, ``settling`` for :data:`SETTLING` seconds after it, or
-        ``over``; the latter also where there was none.
-    :raises errors.ChannelError: The restart took this very connection with it.
-    :raises errors.CommandFailed: The same, as far as can be told.
+        ``over``; the last also if there was none.
+    :raises errors.ChannelError: The restart ended this very connection.
+    :raises errors.CommandFailed: The command failed or did not end, as a restart can make it.
     """
     result = channel.run(_PROGRESS, timeout=5.0, as_root=False)
     if result.status not in _STATES:
@@ -281,7 +282,7 @@ def restart_state(channel: Channel) -> str:
     return _STATES[result.status]
 
 
-# The uuid is for root alone, the MAC addresses are for everybody.
+# Only root can read the uuid; everybody can read the MAC addresses.
 _WHO = r"""
 cat /sys/class/net/*/address 2>/dev/null
 f=/sys/class/dmi/id/product_uuid
@@ -291,16 +292,16 @@ if [ -e $f ]; then echo "uuid $(cat $f 2>/dev/null)"; else echo 'no uuid'; fi
 
 def verify_guest(channel: Channel, uuid: str, macs: Collection[str] = ()) -> str:
     """
-    Make sure that the machine at the other end is the clone. Call this before anything
-    secret beyond the login is sent.
+    Make sure that the machine at the other end is the clone.
 
-    Where only root may read the uuid and sudo stands before that, the machine must show one
-    of the clone's MAC addresses before sudo's password is sent.
+    Call this before anything secret beyond the login is sent. If only root may read the uuid and
+    that takes sudo, the machine must show one of the clone's MAC addresses before sudo's password
+    is sent.
 
     :param uuid: The domain's uuid.
     :param macs: The domain's MAC addresses, lower case.
-    :returns: ``dmi`` where the guest's firmware shows that uuid; ``mac`` where it has no
-        firmware table and only its MAC address speaks for it; ``unverifiable``.
+    :return: ``dmi`` if the guest's firmware shows that uuid; ``mac`` if it has no firmware table
+        and only its MAC address matches; ``unverifiable``.
     :raises errors.WrongGuest: It is another machine.
     """
     known = ""
@@ -336,9 +337,12 @@ def _wrong(what: str) -> errors.WrongGuest:
 
 def same_machine(shown: str, uuid: str) -> bool | None:
     """
-    Whether the uuid that a guest shows is that of a domain; None where it is no uuid.
+    Return whether the uuid that a guest shows is a domain's; None if it is not a uuid.
 
     Older kernels and SMBIOS tables show the first three fields with swapped bytes.
+
+    :param shown: What the guest shows.
+    :param uuid: The domain's uuid.
     """
     expected = uuids.UUID(uuid)
     try:

@@ -1,13 +1,14 @@
 """
-The part of the reset that concerns cloud-init: the clone forgets what its base was told.
+The part of the reset script for cloud-init: the clone forgets what its base was configured with.
 
-Shell functions for :mod:`.identity_script`, whose words (``skip``, ``put``, ``drop`` …) they use.
-``SEED`` is what the profile says: ``none``, ``keep`` or ``own``.
+Shell functions for :mod:`.identity_script`, whose helpers (``skip``, ``put``, ``drop`` …) they
+use. ``SEED`` is what the profile sets: ``none``, ``keep`` or ``own``.
 
-Forgetting the instance alone would make the next boot a first one, with all that the seed says.
-So without a seed cloud-init is told that an empty one is its own, and what it did once for the
-base counts as done; what it does at each boot (growing the disk) it goes on doing. The label of a
-seed is still looked for, so that one which is attached to a clone of this clone works.
+Forgetting the instance alone would make the next boot a first one, with all that the seed asks
+for. So without a seed cloud-init is told that an empty one is its own, and what it did once for
+the base counts as done; what it does at each boot (growing the disk) it goes on doing. The
+label of a seed is still looked for, so that one which is attached to a clone of this clone
+works.
 """
 
 from __future__ import annotations

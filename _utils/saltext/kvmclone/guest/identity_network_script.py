@@ -1,8 +1,8 @@
 """
-The part of the reset that concerns the network: what a DHCP client remembers, and what is
-bound to the cards of the base.
+The part of the reset script for the network: DHCP clients' state, and the base's MAC addresses.
 
-Shell functions for :mod:`.identity_script`, whose words (``skip``, ``clear``, ``any`` …) they use.
+Shell functions for :mod:`.identity_script`, whose helpers (``skip``, ``clear``, ``any`` …) they
+use.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """
 The shell script that gives a guest an identity of its own.
 
-One script and one round trip, since under emulation every process costs 20 ms and every
-exec of a channel more; hence builtins wherever they do. It runs on dash, bash and
-busybox. Each step says ``kvm-clone: done NAME``, ``skipped NAME why`` or ``failed NAME
-why``, and the script ends with ``kvm-clone: end``.
+One script and one round trip, since under emulation every process costs 20 ms and every command
+of a channel more; hence builtins wherever they suffice. It runs on dash, bash and busybox. Each
+step prints ``kvm-clone: done NAME``, ``skipped NAME why`` or ``failed NAME why``, and the
+script ends with ``kvm-clone: end``.
 
 Files that exist are written in place, so that owner, mode and SELinux label stay.
-``KVM_CLONE_ROOT`` is a folder that stands for ``/``, for tests.
+``KVM_CLONE_ROOT`` is a folder that takes the place of ``/``, for tests.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from saltext.kvmclone.guest.hostkeys import HostKey
 
 MARK = "kvm-clone: "
 
-#: Steps that, where they are skipped, leave something of the base in place.
+#: Steps that leave something of the base in place if they are skipped.
 REMAINS = ("ssh_other_keys", "salt_other_identity", "network_other_cards", "dhcp_same_client") + (
     "cloud_init_attached",
     "cloud_init_cmdline",
 )
 
-#: Steps that, where they are skipped, are told of as they are.
+#: Steps whose reason for being skipped is a warning as it is.
 TOLD = ("cloud_init_seed", "cloud_init_unused")
 
 _FUNCTIONS = r"""
@@ -331,15 +331,17 @@ def text(
     seed: str = "none",
 ) -> str:
     """
-    The whole script. It holds private keys: it travels as input, never in a command line.
+    Return the whole script.
+
+    It holds private keys, so it must travel as input, never in a command line.
 
     :param hostname: The name to give.
     :param machine_id: 32 hexadecimal digits.
     :param keys: Host keys; those of kinds that the guest has are put in place.
-    :param entropy: Random text to stir into the guest's pool, which every clone of a
-        base would otherwise begin alike.
+    :param entropy: Random text for the guest's entropy pool, which would otherwise start alike in
+        every clone of a base.
     :param uuid: A random uuid, for names by which storage servers know the guest.
-    :param seed: What cloud-init goes by from now on: ``none``, ``keep`` or ``own``.
+    :param seed: What cloud-init uses from now on: ``none``, ``keep`` or ``own``.
     """
     values = {
         "MACHINE_ID": machine_id,

@@ -2,7 +2,7 @@
 Read the private key that a profile gives for the login.
 
 With `cryptography` alone: the master reads the key before anything is cloned, and may have no
-paramiko. That one does not read every PEM anyway, and does not guess the type.
+paramiko. paramiko does not read every PEM format anyway, and does not guess the type.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read(text: str, passphrase: str) -> LoginKey:
     )
     # Without the passphrase first: cryptography objects to one that is not needed.
     for secret in dict.fromkeys((None, passphrase.encode() or None)):
-        # Several kinds of errors, over several versions of cryptography.
+        # The kind of error differs between versions of cryptography.
         with suppress(Exception):
             key = load(data, secret)
             break

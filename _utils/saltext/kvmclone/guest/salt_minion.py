@@ -1,8 +1,8 @@
 """
-Enrolling a guest: id, configuration, grains and keys put in place, and a minion started.
+Make a guest a minion: put id, configuration, grains and keys in place, and start it.
 
-Either a deploy script does it, in the surroundings that salt-cloud's scripts know, or
-the guest has its minion already and is only told who it is.
+Either a deploy script does it, in the environment that salt-cloud's scripts expect, or the
+guest has its minion already and only gets its id, keys and configuration.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from saltext.kvmclone.guest import salt_minion_script, salt_yaml
 from saltext.kvmclone.guest.channel import Channel, Result, check, redact, tail
 from saltext.kvmclone.model.enrolment import Enrolment
 
-#: Seconds for a deploy script; one that installs from the network takes minutes.
+#: Seconds for a deploy script: one that installs from the network takes minutes.
 DEPLOY_TIMEOUT = 1800.0
 PROBE_TIMEOUT = 30.0
 
-#: What salt-cloud configures for a new minion where the profile says nothing.
+#: What salt-cloud configures for a new minion if the profile sets nothing else.
 DEFAULTS = {"master": "salt", "log_level": "info", "hash_type": "sha256"}
 
 #: salt-cloud's folder; its documentation has profiles that name it in deploy_command.
 SALT_CLOUD_FOLDER = "/tmp/.saltcloud"
 _NAMES_FOLDER = re.compile(re.escape(SALT_CLOUD_FOLDER) + r"(?![\w.-])")
-#: Words of our shell that are heard, and the longest.
+#: Most lines of our script's report that are read, and most characters of one.
 _MOST_WORDS, _LONGEST_WORD = 1000, 2000
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -41,8 +41,8 @@ class Report:
     """
     What an enrolment did.
 
-    :param how: ``script``; or, where the guest's own minion was started, by what:
-        ``systemd``, ``init``, ``daemon``; ``none`` where nothing was asked for.
+    :param how: ``script``; or, if the guest's own minion was started, by what: ``systemd``,
+        ``init``, ``daemon``; ``none`` if nothing was asked for.
     :param output: The last lines of the scripts, secrets struck out.
     :param warnings: What went wrong without harm.
     """
@@ -53,7 +53,7 @@ class Report:
 
 
 def has_minion(channel: Channel) -> bool:
-    """Whether the guest has an installed salt-minion."""
+    """Return whether the guest has an installed salt-minion."""
     return _probe(channel) is not None
 
 
@@ -62,8 +62,8 @@ def enrol(channel: Channel, enrolment: Enrolment, *, timeout: float = DEPLOY_TIM
     Make the guest a minion. It is started, not waited for.
 
     :param timeout: Seconds for the whole; the scripts are most of it.
-    :raises errors.DeployFailed: A script failed (with its last lines), or there is
-        neither a script nor a minion.
+    :raises errors.DeployFailed: A script failed (with its last lines), or there is neither a script
+        nor a minion.
     """
     if enrolment.bootstrap == "none":
         return Report("none")
@@ -104,7 +104,7 @@ def enrol(channel: Channel, enrolment: Enrolment, *, timeout: float = DEPLOY_TIM
 
 
 def _probe(channel: Channel) -> str | None:
-    """None without a minion; else the text of its static grains."""
+    """Return the text of the minion's static grains; None if there is no minion."""
     result = check(
         channel.run(salt_minion_script.PROBE, timeout=PROBE_TIMEOUT), "looking for a salt-minion"
     )
@@ -121,11 +121,16 @@ def _folder(enrolment: Enrolment) -> str:
 def _members(
     enrolment: Enrolment, folder: str, installed: str | None, warnings: list[str]
 ) -> dict[str, tuple[bytes, int]]:
-    """The archive's content: name to content and mode."""
+    """
+    Return the archive's content: name to content and mode.
+
+    :param installed: The static grains of the guest's own minion; None if it has none.
+    :param warnings: Gets a sentence about what could not be kept.
+    """
     grains = salt_yaml.plain(enrolment.grains)
     if installed and grains:
         grains = _merged(installed, grains, warnings)
-    # A minion that the base has keeps what the base configures; a new one has nothing yet.
+    # The base's minion keeps its base's configuration; a new one has none yet.
     defaults = DEFAULTS if installed is None else {}
     config = {**defaults, **enrolment.minion_config, "id": enrolment.minion_id}
     members = {
@@ -161,7 +166,11 @@ def _members(
 
 
 def _deploy(enrolment: Enrolment, folder: str) -> str:
-    """The shell text that runs the deploy script, in its environment."""
+    """
+    Return the shell text that runs the deploy script, in its environment.
+
+    :raises errors.DeployFailed: ``script_env`` names what cannot be a variable.
+    """
     lines = []
     for name, value in enrolment.script_env.items():
         if not _VARIABLE.fullmatch(name):
@@ -179,7 +188,7 @@ def _deploy(enrolment: Enrolment, folder: str) -> str:
 
 
 def _merged(text: str, grains: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
-    """The base's static grains with ours over them."""
+    """Return the base's static grains, overridden by ours."""
     own = salt_yaml.load(text)
     if own is None:
         warnings.append("The base's /etc/salt/grains could not be read and was replaced.")
@@ -188,14 +197,14 @@ def _merged(text: str, grains: Mapping[str, Any], warnings: list[str]) -> dict[s
 
 def _report(result: Result, enrolment: Enrolment, folder: str, warnings: list[str]) -> Report:
     """
-    What the shell's own lines tell, and the rest as output.
+    Return the report of an enrolment: our shell's own lines, and the rest as output.
 
-    :raises errors.DeployFailed: They tell of a failure, or are missing.
+    :raises errors.DeployFailed: They report a failure, or are missing.
     """
     hidden = enrolment.hidden()
     ours, _, output = result.output.partition(salt_minion_script.MARK + "output\n")
     if len(output.encode()) >= salt_minion_script.MOST:
-        # It begins in the middle of a line, and half a secret is none that can be recognised.
+        # It begins in the middle of a line, and half a secret cannot be recognised.
         output = output.partition("\n")[2]
     words = [
         line[len(salt_minion_script.MARK) : _LONGEST_WORD].strip().split(" ", 2)
@@ -222,10 +231,14 @@ def _heard(
     words: list[list[str]], enrolment: Enrolment, folder: str, said: str, warnings: list[str]
 ) -> str:
     """
-    Take in what the shell tells; the answer is :attr:`Report.how`.
+    Read the lines of our shell's report, and return :attr:`Report.how`.
 
-    :raises errors.DeployFailed: It tells of a failure.
-    :raises ValueError: That is not our shell; LookupError likewise.
+    :param words: The words of each line.
+    :param said: The last lines of the scripts' output.
+    :param warnings: Gets a sentence for each ``inline_script`` command that failed.
+    :raises errors.DeployFailed: They report a failure.
+    :raises ValueError: The report is not our shell's.
+    :raises LookupError: The same.
     """
     how = "script"
     for word in words[:_MOST_WORDS]:

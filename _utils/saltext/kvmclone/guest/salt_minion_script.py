@@ -1,10 +1,10 @@
 """
-What an enrolment carries into the guest, and the shell that puts it in place there.
+Build the archive that carries an enrolment into the guest, and the shell text that installs it.
 
-Everything travels as one tar archive on the input of one command: one round trip, and
-no secret in a command line or an environment. The folder it is unpacked in is removed
-by the same shell, however it ends. ``KVM_CLONE_ROOT`` is a folder that stands for ``/``
-where the minion's files go, for tests.
+Everything travels as one tar archive on the input of one command: one round trip, and no secret
+in a command line or an environment. The folder it is unpacked in is removed by the same shell,
+however it ends. ``KVM_CLONE_ROOT`` is a folder that takes the place of ``/`` for the minion's
+files, for tests.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from collections.abc import Iterable, Mapping
 
 MARK = "kvm-clone: "
 
-#: Bytes of the scripts' output that are told, from its end.
+#: Bytes at the end of the scripts' output that are returned.
 MOST = 16384
 
-#: Sourced from the archive by the shell that removes the folder.
+#: The file of the archive that the shell sources which removes the folder afterwards.
 RUN = ".run"
 
-#: Where the base's own configuration stays as it is, ours is read after all of it.
+#: Our configuration if the base's own stays: a minion reads this file after all others.
 DROP_IN = "zzz-kvm-clone.conf"
 
 _OPEN = r"""
@@ -120,7 +120,7 @@ else
 fi || { say "failed start $?"; finish 1; }
 """
 
-#: Whether the guest has a minion, and what /etc/salt/grains holds.
+#: Prints whether the guest has a minion, and the content of /etc/salt/grains.
 PROBE = r"""
 R=${KVM_CLONE_ROOT-} found=
 for folder in etc lib usr/lib; do
@@ -135,7 +135,7 @@ if [ -s "$R/etc/salt/grains" ]; then cat "$R/etc/salt/grains"; fi
 
 def command(folder: str, timeout: float) -> str:
     """
-    The command that unpacks its input into the folder and sources :data:`RUN`.
+    Return the command that unpacks its input into the folder and sources :data:`RUN`.
 
     :param timeout: Seconds after which it ends itself.
     """
@@ -145,7 +145,7 @@ def command(folder: str, timeout: float) -> str:
 
 def run_deploy(preflight: int, inline: int, targets: Iterable[tuple[str, str, int]]) -> str:
     """
-    :data:`RUN` where a script does the work.
+    Return the content of :data:`RUN` if a deploy script does the work.
 
     :param preflight: Number of commands before it (``.preflight-0`` …).
     :param inline: Number of commands after it; these may fail.
@@ -159,7 +159,7 @@ def run_deploy(preflight: int, inline: int, targets: Iterable[tuple[str, str, in
 
 
 def run_install(preflight: int, inline: int, targets: Iterable[tuple[str, str, int]]) -> str:
-    """:data:`RUN` where the guest has its minion already; parameters likewise."""
+    """Return the content of :data:`RUN` if the guest has a minion; see :func:`run_deploy`."""
     lines = [_RUN_HEAD, *_placing(targets)]
     lines += [f'stage preflight-{i} "$d/.preflight-{i}" || finish 1' for i in range(preflight)]
     lines.append(_INSTALL.replace("DROP_IN", DROP_IN))
@@ -189,7 +189,7 @@ def _ending(inline: int) -> list[str]:
 
 def archive(members: Mapping[str, tuple[bytes, int]]) -> bytes:
     """
-    A tar archive that every tar reads without a word.
+    Return a tar archive that every tar unpacks without a warning.
 
     :param members: Name to content and mode.
     """
@@ -199,7 +199,7 @@ def archive(members: Mapping[str, tuple[bytes, int]]) -> bytes:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             info.mode = mode
-            # In the guest's past whatever its clock says, and not suspiciously old.
+            # In the past even if the guest's clock is wrong, but not implausibly old.
             info.mtime = 1_000_000_000
             tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()

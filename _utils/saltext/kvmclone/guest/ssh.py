@@ -1,9 +1,9 @@
 """
 SSH as a channel: one connection per guest, many commands over it.
 
-:func:`connect` waits for the guest's sshd and logs in (:mod:`.ssh_transport`, :mod:`.ssh_auth`);
-:class:`SshChannel` runs commands. How a command gets its root rights, and how its input gets past
-sudo and a terminal, is in :mod:`.sudo`.
+:func:`connect` waits for the guest's sshd and logs in (:mod:`.ssh_transport`,
+    :mod:`.ssh_auth`); :class:`SshChannel` runs commands. How a command becomes root, and how
+    its input gets past sudo and a terminal, is in :mod:`.sudo`.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from saltext.kvmclone.model.request import Login, Secrets
 _IMPORT_ERROR: Exception | None = None
 try:
     from saltext.kvmclone.guest import ssh_auth, ssh_transport
-# An old paramiko does not only lack a module, it also fails at what a new cryptography lacks.
+# An old paramiko may lack a module, or fail on what a new cryptography no longer has.
 except (ImportError, AttributeError) as error:
     if (error.name or "").startswith("saltext"):
         raise
-    _IMPORT_ERROR = error  # Only ssh needs paramiko: `connect` says so.
+    _IMPORT_ERROR = error  # Only ssh needs paramiko: `connect` reports it.
 
 #: Seconds for output that follows the exit of a command. A daemon that the command
 #: started may hold the stream open for ever.
 LINGER_S = 0.3
-#: Seconds for what is still under way then; a daemon may go on speaking for ever.
+#: Seconds for output that still arrives then; a daemon may go on writing for ever.
 DRAIN_S = 10.0
-#: Status of a command that some signal ended; paramiko does not tell which.
+#: Status of a command that a signal ended; paramiko does not report which.
 _KILLED = 128
 
 
@@ -59,18 +59,18 @@ def connect(
     """
     Wait for the guest's sshd and log in.
 
-    Tried in this order, as far as given: the private key, the keys of the ssh agent, the
-    password (also where the server asks for it in a dialogue). A key first, because a
-    machine that is not the guest learns nothing from being shown one.
+    Tried in this order, as far as given: the private key, the keys of the ssh agent, the password
+    (also if the server asks for it interactively). A key first, because a machine that is not the
+    guest learns nothing from being shown one.
 
     :param address: IPv4 or IPv6 address of the guest.
     :param login: User, port, sudo, tty, ssh agent.
     :param secrets: Password, sudo password, contents of the private key, its passphrase.
     :param deadline: When to give up waiting, on the clock of ``time.monotonic()``.
-    :param host_keys: The keys that the guest is known to have; it must show one of them.
-        None: the key seen at first contact is recorded (:attr:`SshChannel.host_key`).
-    :param vet: At first contact: called with the key that is shown, before the login. It
-        raises where the machine is known to be another.
+    :param host_keys: The keys that the guest is known to have; it must show one of them. None: the
+        key seen at first contact is recorded (:attr:`SshChannel.host_key`).
+    :param vet: Called at first contact with the key that is shown, before the login. It raises an
+        error if the machine is known to be another.
     :raises errors.MissingPackage: No paramiko, or one that is too old.
     :raises errors.LoginFailed: The guest answered and refused, or the key is unusable.
     :raises errors.WrongGuest: It showed another host key.
@@ -96,7 +96,7 @@ def connect(
 
 
 def _missing_paramiko(error: Exception) -> errors.MissingPackage:
-    """Return the error for a paramiko that is not there, or too old."""
+    """Return the error for a paramiko that is missing or too old."""
     try:
         installed = metadata.version("paramiko")
     except metadata.PackageNotFoundError:
@@ -134,11 +134,11 @@ class SshChannel(Channel):
         self._login = login
         self._sudo_password = secrets.sudo_password or secrets.password
         self._where = where
-        # Without traffic nobody notices that the guest vanished under a silent script.
+        # Without traffic it would go unnoticed that the guest vanished during a silent script.
         self._transport.set_keepalive(15)
 
     def close(self) -> None:
-        """See :meth:`.Channel.close`."""
+        """Close the connection; see :meth:`.Channel.close`."""
         self._client.close()
 
     def run(
@@ -149,7 +149,7 @@ class SshChannel(Channel):
         stdin: bytes | None = None,
         as_root: bool = True,
     ) -> Result:
-        """See :meth:`.Channel.run`."""
+        """Run a command and wait for it; see :meth:`.Channel.run`."""
         deadline = time.monotonic() + timeout
         text, dialogue = with_path(command), None
         if as_root and self._login.sudo:
@@ -186,13 +186,14 @@ class SshChannel(Channel):
 
 def _begin(session: Any, command: str, tty: bool, deadline: float) -> None:
     """
-    Have the server start a command. paramiko waits for its yes without end.
+    Start a command, with a deadline: paramiko waits for the server's answer for ever.
 
-    :raises TimeoutError: It said neither yes nor no until the deadline.
+    :raises TimeoutError: The server neither agreed nor refused until the deadline.
+    :raises ConnectionError: The server refused, or the connection broke.
     """
 
     def hang_up() -> None:
-        with suppress(Exception):  # the connection may be gone meanwhile
+        with suppress(Exception):  # the connection may be gone already
             session.close()
 
     alarm = threading.Timer(max(deadline - time.monotonic(), 0.0), hang_up)
@@ -212,10 +213,10 @@ def _begin(session: Any, command: str, tty: bool, deadline: float) -> None:
 
 def _converse(session: Any, dialogue: sudo.Plain | sudo.Dialogue, deadline: float) -> Result:
     """
-    Feed a command and read it out, until it has ended.
+    Send a command's input and read its output until it has ended.
 
-    :raises TimeoutError: It has not, at the deadline.
-    :raises OverflowError: It said more than anything that is asked of a guest.
+    :raises TimeoutError: It has not ended at the deadline.
+    :raises OverflowError: It wrote more than :data:`.channel.MOST`.
     """
     session.setblocking(False)
     output, error = bytearray(), bytearray()
@@ -244,7 +245,7 @@ def _converse(session: Any, dialogue: sudo.Plain | sudo.Dialogue, deadline: floa
         ended = session.exit_status_ready()
         if ended:
             ended_at = ended_at or now
-        # What never stops to speak is not read for ever.
+        # Endless output is not read for ever.
         if read and now <= (ended_at + DRAIN_S if ended_at else deadline):
             continue
         if ended_at:

@@ -26,8 +26,8 @@ from saltext.kvmclone.guest import login_key
 from saltext.kvmclone.guest.ssh_transport import Disconnected, LoginsDisabled, reason
 from saltext.kvmclone.model.request import Login, Secrets
 
-#: Keys of an agent that are tried: sshd disconnects after six refusals (MaxAuthTries), and the
-#: private key and the password count too.
+#: Keys of an ssh agent that are tried: sshd disconnects after six refusals (MaxAuthTries), and
+#: the private key and the password count too.
 AGENT_KEYS_TRIED = 4
 
 
@@ -40,9 +40,10 @@ class AuthMethod(NamedTuple):
 
 class LoginStrategy(AuthStrategy):
     """
-    Try one method after the other. Not with the loop of :class:`AuthStrategy`: that takes the
-    first of two factors for a success, and goes on to the password where a key was refused only
-    because the guest still boots.
+    A login that tries one method after the other.
+
+    Not with the loop of :class:`AuthStrategy`: that takes the first of two factors for a success,
+    and goes on to the password after a key was refused only because the guest is still booting.
 
     :param methods: In the order to try them.
     :param where: USER@ADDRESS, for messages.
@@ -64,14 +65,14 @@ class LoginStrategy(AuthStrategy):
         Log in; called by SSHClient once the host key was accepted.
 
         :raises errors.LoginFailed: The guest refused every method.
-        :raises NotReady: It lets nobody in yet.
+        :raises NotReady: The guest lets nobody log in yet.
         """
         for method in self.methods:
             try:
                 method.source.authenticate(transport)
             except paramiko.AuthenticationException as exc:
                 _require_refusal(transport, exc)
-            except Exception as exc:  # paramiko hands on whatever a stranger's packets raise in it
+            except Exception as exc:  # paramiko passes on whatever odd packets raise in it
                 raise Disconnected(reason(exc)) from exc
             if transport.is_authenticated():
                 self.used = method.name
@@ -85,7 +86,7 @@ class LoginStrategy(AuthStrategy):
 
 
 def _require_refusal(transport: paramiko.Transport, exc: Exception) -> None:
-    """Raise :class:`.ssh_transport.NotReady` unless the guest really refused the login."""
+    """Raise :class:`NotReady` if a login failed for another reason than wrong credentials."""
     # Not get_banner(), which forgets it together with the connection.
     banner = getattr(transport.auth_handler, "banner", None) or b""
     text = banner.decode("utf-8", "replace") if isinstance(banner, bytes) else str(banner)
@@ -98,8 +99,9 @@ def _require_refusal(transport: paramiko.Transport, exc: Exception) -> None:
 @contextmanager
 def strategy(login: Login, secrets: Secrets, where: str) -> Iterator[LoginStrategy]:
     """
-    Provide everything that the profile gives to log in with; the ssh agent is held meanwhile.
+    Provide everything that the profile gives to log in with; the ssh agent stays open.
 
+    :param where: USER@ADDRESS, for messages.
     :raises errors.LoginFailed: There is nothing, or it cannot be used.
     """
     user = login.username
@@ -140,9 +142,10 @@ def _paramiko_key(text: str, passphrase: str) -> paramiko.PKey:
 
 def _agent_keys(agent: paramiko.Agent, *, optional: bool) -> Sequence[paramiko.AgentKey]:
     """
-    Return the agent's keys to try.
+    Return the ssh agent's keys to try.
 
-    :param optional: There is something else to try.
+    :param optional: Whether there is another method to try.
+    :raises errors.LoginFailed: There is none, and no other method.
     """
     held = agent.get_keys()
     if held or optional:

@@ -1,7 +1,7 @@
 """
-Reach a guest's sshd: connect, judge its host key, and only then log in.
+Reach a guest's sshd: connect, check its host key, and only then log in.
 
-Everything that may pass with time raises :class:`NotReady`;
+Every failure that may pass with time raises :class:`NotReady`;
 :func:`saltext.kvmclone.guest.ssh.connect` tries again.
 """
 
@@ -25,25 +25,25 @@ CONNECT_TIMEOUT_S = 2.0
 #: Seconds for sshd's banner and the key exchange once the port is open.
 KEY_EXCHANGE_TIMEOUT_S = 30.0
 
-#: What paramiko raises where a connection breaks.
+#: What paramiko raises when a connection breaks.
 CONNECTION_ERRORS = (paramiko.SSHException, EOFError, OSError)
 
-#: Names under which a key exchange asks for a host key, where that is not the key's type.
+#: Names under which a key exchange asks for a host key, if not by the key's type.
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 
-#: paramiko logs each refused connection as an error with a traceback; while a guest
-#: boots that is the ordinary case, and what matters we raise.
+#: paramiko logs each refused connection as an error with a traceback. While a guest boots that
+#: is the ordinary case, and what matters is raised.
 _LOG = "saltext.kvmclone.guest.ssh.transport"
 logging.getLogger(_LOG).setLevel(logging.CRITICAL)
 
 
 class NotReady(Exception):
     """
-    sshd is not there, or not done starting: try again.
+    sshd does not answer, or has not finished starting: try again.
 
-    :cvar pause_s: Seconds until then.
+    :cvar pause_s: Seconds until the next attempt.
     :cvar grace_s: Seconds for which this may go on.
-    :cvar error: What it is if it goes on for longer, with ``message`` and ``hint``.
+    :cvar error: The error to raise if it goes on for longer, with ``message`` and ``hint``.
     """
 
     pause_s, grace_s = 0.1, float("inf")
@@ -55,12 +55,16 @@ class NotReady(Exception):
     )
 
     def final(self, where: str) -> errors.KvmCloneError:
-        """Return the error for where it stays like this."""
+        """
+        Return the error to raise if it stays like this.
+
+        :param where: USER@ADDRESS, for the message.
+        """
         return self.error(self.message.format(where=where, reason=self), self.hint)
 
 
 class LoginsDisabled(NotReady):
-    """The server lets nobody in yet, not even with the right password (pam_nologin)."""
+    """The server lets nobody log in yet, not even with the right password (pam_nologin)."""
 
     pause_s = 1.0
 
@@ -75,7 +79,7 @@ class Disconnected(NotReady):
 
 
 class HostKeyMismatch(NotReady):
-    """The machine shows a host key that is none of the clone's, or not one of them yet."""
+    """The machine shows a host key that is not one of the clone's, or not yet."""
 
     pause_s, grace_s = 0.5, 3.0
     error = errors.WrongGuest
@@ -88,12 +92,12 @@ class HostKeyMismatch(NotReady):
 
 class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
     """
-    Accept the host key that is pinned, or, where none is, one that nobody objects to.
+    A policy that accepts a pinned host key, or, if none is pinned, one that nobody objects to.
 
-    SSHClient's own list of known keys asks for the type of the first one only.
+    SSHClient's own list of known keys asks only for the type of the first one.
 
     :param pinned: The keys of which the server must show one; None for any.
-    :param vet: Called with the key where none is pinned; it raises where it objects.
+    :param vet: Called with the key if none is pinned; it raises an error if it objects.
     :ivar shown: The key that the server showed; None until then.
     """
 
@@ -107,7 +111,11 @@ class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
     def missing_host_key(
         self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey
     ) -> None:
-        """Judge the key that the server shows; SSHClient logs in only after this returns."""
+        """
+        Check the key that the server shows; SSHClient logs in only after this returns.
+
+        :raises HostKeyMismatch: It is not one of the pinned keys.
+        """
         self.shown = PublicKey(key.get_name(), key.get_base64())
         if self.pinned is not None and self.shown not in self.pinned:
             raise HostKeyMismatch(self.shown.fingerprint)
@@ -115,7 +123,7 @@ class HostKeyPolicy(paramiko.MissingHostKeyPolicy):
             self.vet(self.shown)
 
     def transport(self, sock: Any, **options: Any) -> paramiko.Transport:
-        """Return a transport that asks for a key of a type that can be compared."""
+        """Return a transport that asks for the pinned keys' types first."""
         transport = paramiko.Transport(sock, **options)
         security = transport.get_security_options()
         wanted = [
@@ -134,6 +142,7 @@ def log_in(
     """
     Try once to log in.
 
+    :param deadline: On the clock of ``time.monotonic()``.
     :raises NotReady: It may work later.
     :raises errors.KvmCloneError: It never will; or what the policy and the strategy raise.
     """
@@ -150,7 +159,7 @@ def log_in(
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # A guest that vanished is noticed within this, not after the kernel's 15 min.
+            # A guest that vanished is noticed within 30 s, not after the kernel's 15 min.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
         client.connect(
             address,
@@ -173,10 +182,14 @@ def log_in(
                 f"the sshd at {address} port {port} and paramiko share no algorithm: {exc}",
                 "Update sshd in the base, or use bootstrap: agent.",
             ) from exc
-        # paramiko hands on whatever a stranger's packets raise in it.
+        # paramiko passes on whatever odd packets raise in it.
         raise NotReady(f"no greeting from sshd: {reason(exc)}") from exc
 
 
 def reason(exc: Exception) -> str:
-    """Return in a few words why a connection ended; those of an encoding error may be secret."""
+    """
+    Return in a few words why a connection ended, never the text of an encoding error.
+
+    That text could hold a secret.
+    """
     return (str(exc)[:300] if isinstance(exc, CONNECTION_ERRORS) else "") or type(exc).__name__

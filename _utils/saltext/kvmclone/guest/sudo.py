@@ -1,14 +1,14 @@
 """
-Talking a command past sudo: the password in, the input after it, the output clean.
+Run a command through sudo: the password first, then the input, and clean output.
 
-sudo reads its password from the same stream as the command reads its input, and only
-sometimes asks for one. Guessing puts a password into a command's input, or a key into
-sudo's prompt. So nothing is sent before it is asked for: sudo's prompt is a word of
-ours (``-p``), and the command's shell says another word as soon as it runs as root.
+sudo reads its password from the same stream as the command reads its input, and only sometimes
+asks for one. Guessing would put a password into a command's input, or a key into sudo's prompt.
+So nothing is sent before it is asked for: sudo's prompt is a word of ours (``-p``), and the
+command's shell prints another word as soon as it runs as root.
 
-A terminal (``tty``, for ``requiretty``) adds that input is echoed, cut into lines of
-4096 bytes and searched for control characters, and has no end. Hence ``stty raw -echo``
-before sudo, and ``head -c`` which knows how much will come.
+A terminal (``tty``, for ``requiretty``) adds that input is echoed, cut into lines of 4096 bytes
+and searched for control characters, and has no end. Hence ``stty raw -echo`` before sudo, and
+``head -c``, which is told how many bytes will come.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from saltext.kvmclone.guest.channel import Result
 
 class Plain:
     """
-    No sudo: the input goes out at once.
+    A command without sudo: its input is sent at once.
 
     :param stdin: What the command reads.
     :ivar finished: Nothing more will be sent.
-    :ivar ends_stream: The stream is to be shut down then.
+    :ivar ends_stream: Whether to shut down the stream then.
     """
 
     ends_stream = True
@@ -36,14 +36,14 @@ class Plain:
         self.finished = False
 
     def reply(self, output: bytearray, error: bytearray) -> bytes:
-        """What to send now."""
+        """Return what to send now."""
         if self.finished:
             return b""
         self.finished = True
         return self._stdin
 
     def result(self, status: int, output: bytes, error: bytes) -> Result:
-        """The command's result, from what was read in all."""
+        """Return the command's result, from all that was read."""
         return Result(status, output.decode("utf-8", "replace"), error.decode("utf-8", "replace"))
 
 
@@ -57,7 +57,7 @@ class Dialogue:
     :param tty: Whether there will be a terminal.
     :ivar command: What to execute instead.
     :ivar finished: Nothing more will be sent.
-    :ivar ends_stream: The stream is to be shut down then.
+    :ivar ends_stream: Whether to shut down the stream then.
     """
 
     def __init__(self, command: str, stdin: bytes, password: str, *, tty: bool) -> None:
@@ -75,15 +75,16 @@ class Dialogue:
         self.command = f"exec sudo -S -p {self._prompt} -- /bin/sh -c {shlex.quote(script)}"
         if tty:
             self.command = f"stty raw -echo && {self.command}"
-        # Shutting down a terminal's stream would end the session; `head` knows the end.
+        # Shutting down a terminal's stream would end the session; `head` ends the input instead.
         self.ends_stream = not tty
 
     def reply(self, output: bytearray, error: bytearray) -> bytes:
         """
-        What to send now.
+        Return what to send now: the password, the input or nothing.
 
-        :raises errors.LoginFailed: sudo asks for a password that we do not have, or
-            asks again.
+        :param output: Standard output so far.
+        :param error: Standard error so far.
+        :raises errors.LoginFailed: sudo asks for a password that we do not have, or asks again.
         """
         if self.finished:
             return b""
@@ -109,9 +110,9 @@ class Dialogue:
 
     def result(self, status: int, output: bytes, error: bytes) -> Result:
         """
-        The command's own result, without what sudo and we said before it.
+        Return the command's own result, without the output of sudo and of our shell before it.
 
-        :raises errors.LoginFailed: sudo never ran the command.
+        :raises errors.LoginFailed: sudo did not run the command.
         """
         root, prompt = self._root.encode(), self._prompt.encode()
         before, found, after = output.partition(root)

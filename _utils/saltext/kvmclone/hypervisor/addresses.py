@@ -1,9 +1,9 @@
 """
-The addresses of a guest: who knows them, and which one to report.
+Find the addresses of a guest, and choose the ones to report.
 
-Nothing here waits or changes anything; :mod:`.wait_for_address` does. An address counts only when
-it sits on one of the domain's own MAC addresses, so bridges inside the guest never
-answer for it; loopback and link-local addresses are dropped.
+Nothing here waits or changes anything; :mod:`.wait_for_address` does. An address counts only if
+it belongs to one of the domain's own MAC addresses, so the addresses of bridges inside the
+guest are never reported; loopback and link-local addresses are dropped.
 """
 
 from __future__ import annotations
@@ -38,24 +38,26 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "reserve": (LEASE, AGENT, ARP),
 }
 
-#: Where others are asked too, the host's ARP table is asked no more often than this, seconds.
+#: Shortest pause between two reads of the host's ARP table where other sources are asked too,
+#: seconds.
 ARP_PAUSE = 1.0
 
-#: libvirt's DHCP server writes into the ARP table what it offers, a moment before the guest
-#: takes it and a lease says so. So there an entry counts only after this long, seconds.
+#: libvirt's DHCP server writes an address that it offers into the ARP table a moment before the
+#: guest takes it and a lease shows it. So an ARP entry counts only after this long, seconds.
 ARP_GRACE = 1.0
 
-#: Of what a guest tells over its agent. It tells what it likes, and no answer about a host may
-#: be too long, or unreadable, for the sake of one guest.
+#: Most addresses, and most characters of an interface name, taken from a guest agent. A guest
+#: reports what it likes, and one guest must not make the answer about a host long or unreadable.
 MOST_TOLD, LONGEST_INTERFACE = 64, 64
 
 
 @dataclass(frozen=True)
 class Sighting:
     """
-    An address and what tells one handing-out of it from the next.
+    An address as one source reported it.
 
-    :param mark: Client id and expiry of the lease; empty from elsewhere.
+    :param mark: Client id and expiry of the lease, which tell one lease of the same address from
+        the next; empty for other sources.
     """
 
     address: Address
@@ -65,21 +67,21 @@ class Sighting:
 @dataclass(frozen=True)
 class Wanted:
     """
-    Which of the addresses counts.
+    Which of a guest's addresses counts.
 
-    :param pick: What the profile wants of it.
-    :param reserved: The address that was reserved, empty for none: no other one will do.
+    :param pick: The profile's filter on addresses.
+    :param reserved: The reserved address, the only one that counts then; empty for none.
     """
 
     pick: Pick = Pick()
     reserved: str = ""
 
     def among(self, seen: Iterable[Sighting], domain: Domain) -> tuple[Sighting, ...]:
-        """Those that count, in the order in which they were seen."""
+        """Return the sightings that count, in the order in which they were seen."""
         return tuple(one for one in seen if self._is(one.address, domain))
 
     def first(self, seen: Iterable[Sighting], domain: Domain) -> tuple[Sighting, ...]:
-        """All of them, those that count first."""
+        """Return all sightings, those that count first."""
         count = self.among(seen := tuple(seen), domain)
         return (*count, *(one for one in seen if one not in count))
 
@@ -88,19 +90,24 @@ class Wanted:
             return False
         if not reservation.fits(address.address, self.pick):
             return False
-        # Before a guest names its interface, only what that is connected to is known.
+        # Until the guest names its interface, only the network it is connected to is known.
         card = card_of(domain, address.mac)
         names = (address.interface, address.mac, card.source if card else "")
         return not self.pick.interface or self.pick.interface.lower() in map(str.lower, names)
 
 
 def wanted_of(pick: Pick, reservations: tuple[Reservation, ...] = ()) -> Wanted:
-    """What a clone's record and request say of the address."""
+    """
+    Return which address counts for a clone.
+
+    :param pick: The request's filter on addresses.
+    :param reservations: The host entries on the clone's record.
+    """
     return Wanted(pick, reservations[0].address if reservations else "")
 
 
 def card_of(domain: Domain, mac: str) -> Interface | None:
-    """The domain's interface with that MAC address."""
+    """Return the domain's interface with that MAC address, or None."""
     return next((card for card in domain.interfaces if card.mac == mac), None)
 
 
@@ -108,7 +115,7 @@ def look(
     handle: DomainHandle, domain: Domain, ip_source: str, wanted: Wanted = Wanted()
 ) -> tuple[Sighting, ...]:
     """
-    Every usable address that the sources of ``ip_source`` know now, those that count first.
+    Return every usable address that the sources of ``ip_source`` know now, those that count first.
 
     :param domain: The facts of the running domain, its MAC addresses among them.
     :param ip_source: A key of :data:`SOURCES`.
@@ -119,8 +126,10 @@ def look(
 
 def usable(address: str) -> bool:
     """
-    Whether somebody else can reach the guest there: not loopback, link-local or the like; nor
-    what is no address at all, since an agent says anything, and Python takes anything for a zone.
+    Return whether other machines can reach the guest at that address.
+
+    Loopback, link-local, multicast and unspecified addresses are not usable. Nor is text that is
+    not an address: an agent may say anything, and Python accepts any text as an IPv6 zone.
     """
     try:
         parsed = ipaddress.ip_address(address)
@@ -132,7 +141,7 @@ def usable(address: str) -> bool:
 
 
 def latest(leases: Iterable[Lease]) -> list[Lease]:
-    """Of several leases for one MAC address and family, the one that expires last."""
+    """Return, for each MAC address and family, the lease that expires last."""
     newest: dict[tuple[str, str], Lease] = {}
     for lease in leases:
         key = (lease.mac, lease.family)
@@ -143,10 +152,10 @@ def latest(leases: Iterable[Lease]) -> list[Lease]:
 
 class Search:
     """
-    Looking for the addresses of one domain, again and again, asking nothing twice in vain.
+    A search for the addresses of one domain, repeated until the wanted one is seen.
 
     :param ip_source: A key of :data:`SOURCES`.
-    :param wanted: What the search is for: the last source is asked only while it is not seen.
+    :param wanted: The address to search for; the ARP table is read only while it is not seen.
     :param arp_grace: How long an entry of the ARP table must have stood, seconds.
     """
 
@@ -171,11 +180,11 @@ class Search:
         self._seen: tuple[Sighting, ...] = ()
 
     def renew(self) -> None:
-        """Forget libvirt's objects: the connection is another one, or time went by."""
+        """Forget libvirt's network objects, after a reconnect or after some time."""
         self._networks = {}
 
     def look(self, domain: Domain) -> tuple[Sighting, ...]:
-        """Every usable address that is known now, best first."""
+        """Return every usable address that is known now, by interface and with IPv4 first."""
         found: list[Sighting] = []
         if LEASE in self._sources:
             found += self._leased(domain)
@@ -211,7 +220,7 @@ class Search:
         if card.source not in self._networks:
             try:
                 self._networks[card.source] = networks.find(host, card.source)
-            except HostError:  # asked again when the search is renewed
+            except HostError:  # looked up again once the search is renewed
                 self._networks[card.source] = None
         network = self._networks[card.source]
         return networks.leases(host, network, card.mac) if network is not None else []
@@ -222,7 +231,7 @@ class Search:
         macs = {interface.mac for interface in domain.interfaces}
         try:
             interfaces = self._handle.agent_interfaces()
-        except HostError:  # connected, and not answering yet
+        except HostError:  # connected, but not answering yet
             return []
         told = (
             Address(_named(interface.name), interface.mac, address, prefix, family, AGENT)
@@ -234,7 +243,7 @@ class Search:
         return [Sighting(address, "") for address in itertools.islice(told, MOST_TOLD)]
 
     def _neighbours(self, domain: Domain) -> list[Sighting]:
-        """What the host's ARP table says, where that has stood for a moment."""
+        """Return the usable entries of the host's ARP table that have stood for the grace time."""
         now = time.monotonic()
         if self._arp_grace and now < self._arp_asked + ARP_PAUSE:
             return self._arp_seen
@@ -254,7 +263,7 @@ class Search:
         return self._arp_seen
 
     def said(self, domain: Domain) -> str:
-        """What was asked for the address and what it said, for the error of a timeout."""
+        """Return what each source answered, for the error of a timeout."""
         said = []
         if not domain.interfaces:
             said.append("the domain has no network interface")
@@ -278,7 +287,7 @@ class Search:
 
 
 def _named(interface: str) -> str:
-    """What a guest calls an interface, as a line of text may hold it."""
+    """Return a guest's interface name, cut and stripped so that it fits into a line of text."""
     return "".join(filter(str.isprintable, interface[:LONGEST_INTERFACE]))
 
 
@@ -287,7 +296,12 @@ def _may_lease(card: Interface) -> bool:
 
 
 def _merged(known: list[Sighting], more: list[Sighting]) -> list[Sighting]:
-    """Both; of an address that both know, the first one's word with the guest's own names."""
+    """
+    Return the sightings of both lists, each address once.
+
+    For an address that is in both, the first sighting is kept, under the interface name that the
+    guest agent gives.
+    """
     names = {
         (one.address.address, one.address.mac): one.address.interface
         for one in more

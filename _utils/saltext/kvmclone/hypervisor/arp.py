@@ -1,9 +1,9 @@
 """
-Who lives where, as the KVM host's own ARP table has it.
+Read the KVM host's ARP table.
 
-libvirt tells it (``interfaceAddresses`` with source ARP). On recent kernels libvirt 9 fails
-at that ("wrong nlmsg len", seen on Linux 6.18). On the host itself the kernel is then asked
-directly; from elsewhere there is no other way.
+libvirt reports it (``interfaceAddresses`` with source ARP). On recent kernels libvirt 9 fails
+at that ("wrong nlmsg len", seen on Linux 6.18). On the host itself the kernel's own table is
+then read; for a remote host there is no other way.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _COMPLETE = 2
 
 @dataclass(frozen=True)
 class Neighbour:
-    """One entry: the card with that MAC address answers for that address."""
+    """One ARP entry: the interface with that MAC address answers for that address."""
 
     mac: str
     address: str
@@ -32,10 +32,10 @@ class Neighbour:
 
 def table(handle: DomainHandle) -> tuple[list[Neighbour], str]:
     """
-    What the ARP table of the KVM host says of a domain's cards.
+    Return the entries of the KVM host's ARP table that belong to a domain.
 
-    :return: The entries, on the host itself also those of others; and why the table could
-        not be read, empty where it could.
+    :return: The entries (if read from the kernel, those of other machines too), and why the table
+        could not be read, empty if it could.
     """
     try:
         found = handle.connection.call(handle.raw.interfaceAddresses, ADDRESSES_FROM_ARP, 0)
@@ -59,7 +59,11 @@ def _kernels() -> tuple[list[Neighbour], str]:
 
 
 def parse(text: str) -> list[Neighbour]:
-    """The complete entries of ``/proc/net/arp``."""
+    """
+    Return the complete entries of ``/proc/net/arp``.
+
+    :param text: The file's content.
+    """
     found = []
     for line in text.splitlines()[1:]:
         fields = line.split()

@@ -1,9 +1,9 @@
 """
 Open a connection to one libvirt daemon and make calls over it.
 
-The only file that imports libvirt. Every call goes through :meth:`Connection.call`, which counts
-it and turns a libvirt error into one of ours that keeps the error number; nobody else ever reads
-libvirt's texts.
+The only file that imports libvirt. Every call goes through :meth:`Connection.call`, which
+counts it and turns a libvirt error into one of ours that keeps the error number; no other file
+reads the texts of libvirt's errors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from saltext.kvmclone.model.hints import Commands
 try:
     import libvirt
     import libvirt_qemu
-except ImportError:  # a master needs none: its hosts do the work
+except ImportError:  # a master does without: its hosts do the work
     libvirt = None
 
 log = logging.getLogger(__name__)
@@ -50,21 +50,21 @@ class _Failure:
     errno: int
 
 
-#: The last error of this thread, as it happened. libvirt-python asks for it only when it raises.
-#: If Python frees an old libvirt object in between, the exception has no number and no text, or
-#: those of what became of that object: a lookup that found nothing was then told as a connection
-#: that had broken, since an older one had.
+#: The last error of this thread, noted when it happened. libvirt-python reads it only when it
+#: raises. If Python frees an old libvirt object in between, the exception has no number and no
+#: text, or those of freeing that object: a lookup that found nothing then looked like a lost
+#: connection, because an older connection was lost.
 _heard = threading.local()
 
 
 def _hear(_context: Any, error: tuple[Any, ...]) -> None:
-    """libvirt's error handler; without one libvirt-python prints every error to stderr."""
+    """Note libvirt's error for this thread; without a handler it would be printed to stderr."""
     _heard.failure = _Failure(error[0], error[1], error[2], error[7])
     log.debug("libvirt: error %s of %s", error[0], error[1])  # its text may quote a definition
 
 
 def _told(error: Any) -> _Failure:
-    """What an exception of libvirt-python stands for."""
+    """Return the error behind an exception of libvirt-python."""
     heard: _Failure | None = _heard.failure
     return heard or _Failure(
         error.get_error_code() or 0,
@@ -75,12 +75,12 @@ def _told(error: Any) -> _Failure:
 
 
 def available() -> bool:
-    """Whether libvirt-python is installed here."""
+    """Return whether libvirt-python is installed here."""
     return libvirt is not None
 
 
 def is_local(url: str) -> bool:
-    """Whether a libvirt URI names the daemon of this very machine and its real disks."""
+    """Return whether a libvirt URI names the daemon of this machine and its real disks."""
     parts = urlsplit(url)
     return parts.scheme in ("qemu", "qemu+unix") and not parts.netloc
 
@@ -90,8 +90,9 @@ class Connection:
     A connection to one libvirt daemon; use it as a context manager, one per operation.
 
     :param url: libvirt URI, ``qemu:///system`` or ``qemu+ssh://…``.
-    :param listen: Events will be waited for: without it, :meth:`listen` has to connect anew.
-    :param commands: How the commands of hints are typed; by default at the master.
+    :param listen: Whether events will be waited for; otherwise :meth:`listen` may have to
+        reconnect.
+    :param commands: How the commands in hints are typed; by default as on the master.
     :raises MissingPackage: libvirt-python is not installed.
     :raises HostUnreachable: The daemon does not answer or refuses us.
     """
@@ -129,7 +130,7 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; a broken one closes too."""
+        """Close the connection; one that is lost already is closed without an error."""
         try:
             self.raw.close()
         except libvirt.libvirtError as error:
@@ -137,12 +138,12 @@ class Connection:
 
     @property
     def local(self) -> bool:
-        """Whether the daemon's files are ours to read: its machine is this one and we are root."""
+        """Return whether the daemon's files can be read: it runs here, and we are root."""
         return is_local(self.url) and os.geteuid() == 0
 
     @property
     def folders(self) -> derived_files.Folders:
-        """Where the daemon keeps what it makes for its machines."""
+        """Return the folders in which the daemon keeps the files that it makes for its domains."""
         user = os.geteuid()
         home = pwd.getpwuid(user).pw_dir
         configuration = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
@@ -151,9 +152,12 @@ class Connection:
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """
-        One libvirt call, counted.
+        Make one libvirt call and count it.
 
+        :param function: A function or bound method of libvirt-python.
+        :return: What libvirt returned.
         :raises HostError: libvirt's error, with its number in ``code``.
+        :raises HostUnreachable: The connection was lost.
         """
         self.calls += 1
         _heard.failure = None
@@ -161,7 +165,7 @@ class Connection:
             return function(*arguments)
         except libvirt.libvirtError as error:
             failure = _told(error)
-            # Between a write that failed and the end of the connection it still counts as alive.
+            # libvirt calls a connection alive for a moment after a write to it failed.
             broken = failure.source == FROM_RPC and failure.code in (INTERNAL_ERROR, SYSTEM_ERROR)
             if broken or not self._alive():
                 raise HostUnreachable(
@@ -185,7 +189,14 @@ class Connection:
             return False
 
     def agent_command(self, raw_domain: Any, text: str, timeout: float) -> Any:
-        """One request to a guest agent, as JSON, and its answer; ``timeout`` in seconds."""
+        """
+        Send one request to a domain's guest agent and return its answer.
+
+        :param text: The request, as JSON.
+        :param timeout: Seconds to wait for the answer, rounded up, at least one.
+        :return: The answer, as JSON.
+        :raises HostError: There is no agent, or it refused or did not answer.
+        """
         seconds = max(1, math.ceil(timeout))
         return self.call(libvirt_qemu.qemuAgentCommand, raw_domain, text, seconds, 0)
 
@@ -193,11 +204,12 @@ class Connection:
 
     def listen(self) -> bool:
         """
-        Let libvirt's events reach us over this connection. One that was opened before the event
-        loop ran stays deaf, so such a one is opened anew: what came from it must be looked up
-        again.
+        Let libvirt's events arrive over this connection.
 
-        :return: Whether events will come; without them somebody has to ask.
+        A connection that was opened before the event loop ran gets none, so it is opened again:
+        every libvirt object that came from it must then be looked up again.
+
+        :return: Whether events will arrive; otherwise the caller has to poll.
         """
         if not _loop_runs():
             return False
@@ -219,7 +231,7 @@ class Connection:
         Call ``hear`` with the number of what happened, from the event loop's thread.
 
         :param event: ``virDomainEventID``.
-        :return: What :meth:`off_event` takes.
+        :return: The number that :meth:`off_event` takes.
         """
 
         def heard(_connection: Any, _domain: Any, what: int, _detail: int, _opaque: Any) -> None:
@@ -229,7 +241,11 @@ class Connection:
         return int(self.call(register, raw_domain, event, heard, None))
 
     def off_event(self, number: int) -> None:
-        """Hear no more of it."""
+        """
+        Stop the calls that :meth:`on_event` ordered.
+
+        :param number: What :meth:`on_event` returned.
+        """
         self.call(self.raw.domainEventDeregisterAny, number)
 
     def on_lost(self, hear: Callable[[], None]) -> None:
@@ -238,13 +254,17 @@ class Connection:
 
 
 #: The process whose thread runs libvirt's event loop, 0 for none. A child forked from it
-#: inherits the registration and no thread: there no event ever comes, and none is waited for.
+#: inherits the registration but no thread: no event ever arrives there, and none is waited for.
 _loop_process = 0
 _loop_lock = threading.Lock()
 
 
 def _loop_runs() -> bool:
-    """Whether events can come in this process; starts the loop in the first that asks."""
+    """
+    Return whether events can arrive in this process.
+
+    Starts the event loop in the first process that asks.
+    """
     global _loop_process
     with _loop_lock:
         if not _loop_process:

@@ -1,5 +1,5 @@
 """
-libvirt's numbers by name: the errors that somebody branches on, and a domain's states.
+libvirt's numbers by name: error codes, flags, event numbers and domain states.
 
 Pure, so that modules that never import libvirt can tell its errors apart.
 """
@@ -24,7 +24,7 @@ AGENT_UNRESPONSIVE = 86
 STORAGE_VOL_EXIST = 90
 XML_INVALID_SCHEMA = 92
 
-#: ``virErrorDomain``, where an error comes from: our end of the connection.
+#: ``virErrorDomain``, the part of libvirt that an error comes from: here the RPC client.
 FROM_RPC = 7
 
 #: ``virDomainXMLFlags``.
@@ -80,7 +80,7 @@ OFF_SAVED = 5
 OFF_FAILED = 6
 OFF_FROM_SNAPSHOT = 7
 
-#: The same in words for who waits for a guest that stopped, where that says something.
+#: The same in words, for the error of a wait whose guest stopped; without those that say nothing.
 SHUTOFF_BECAUSE = {
     OFF_SHUTDOWN: "the guest powered off",
     OFF_DESTROYED: "somebody stopped it",
@@ -90,7 +90,7 @@ SHUTOFF_BECAUSE = {
     OFF_FAILED: "it failed to start",
 }
 
-#: ``virDomainEventID``; of a life's events (``virDomainEventType``) those that lead to its end.
+#: ``virDomainEventID``; of the lifecycle events (``virDomainEventType``) those of a domain's end.
 EVENT_LIFECYCLE = 0
 EVENT_AGENT_LIFECYCLE = 18
 EVENT_STOPPED = 5

@@ -1,5 +1,5 @@
 """
-One domain of a libvirt daemon: its definition, our record in it, its power, its agent.
+One domain of a libvirt daemon: its definition, our record in it, its power, its guest agent.
 
 Every call goes through :meth:`.connection.Connection.call`; libvirt's flags are the numbers of
 :mod:`.constants`, so that this file does not import libvirt.
@@ -47,16 +47,16 @@ from saltext.kvmclone.model.facts import AgentInterface
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.model.record_xml import NAMESPACE, PREFIX, from_xml, to_xml
 
-#: Seconds that a guest agent gets to tell of its network.
+#: Seconds that a guest agent gets to list its network interfaces.
 AGENT_TIMEOUT = 5.0
 
 
 class DomainHandle:
     """
-    One domain.
+    One domain of a libvirt daemon.
 
-    :param connection: The connection that it was found over.
-    :param raw: libvirt's own object, void once the connection is another one.
+    :param connection: The connection that it was looked up over.
+    :param raw: libvirt's own object, void after a reconnect.
     """
 
     def __init__(self, connection: Connection, raw: Any) -> None:
@@ -65,22 +65,22 @@ class DomainHandle:
 
     @property
     def name(self) -> str:
-        """What it is called now; costs no call."""
+        """Return the domain's present name; costs no call."""
         return str(self.raw.name())
 
     @property
     def uuid(self) -> str:
-        """As libvirt writes it, with hyphens; costs no call."""
+        """Return the domain's uuid as libvirt writes it, with hyphens; costs no call."""
         return str(self.raw.UUIDString())
 
     @property
     def was_off(self) -> bool:
-        """Tell whether it was off at the moment it was looked up; costs no call."""
+        """Return whether the domain was off at the moment it was looked up; costs no call."""
         return bool(self.raw.ID() < 0)
 
     def look_up_again(self) -> None:
         """
-        Take libvirt's object from the connection as it is now, after that was opened anew.
+        Look the domain up again, after the connection was opened anew.
 
         :raises NotFound: The domain is gone.
         """
@@ -96,12 +96,12 @@ class DomainHandle:
             ) from error
 
     def definition(self) -> str:
-        """The definition as the next start will use it, console passwords included."""
+        """Return the XML that the next start will use, console passwords included."""
         flags = XML_INACTIVE | XML_SECURE
         return str(self.connection.call(self.raw.XMLDesc, flags))
 
     def live(self) -> str:
-        """The XML as it runs now; it also tells whether the agent is connected."""
+        """Return the XML of the running domain, which also says if the agent is connected."""
         return str(self.connection.call(self.raw.XMLDesc, 0))
 
     def state(self) -> str:
@@ -109,7 +109,7 @@ class DomainHandle:
         return STATES.get(self.connection.call(self.raw.state)[0], "running")
 
     def is_saved(self) -> bool:
-        """Whether a memory image of the domain waits to be restored."""
+        """Return whether a managed save image waits to be restored at the next start."""
         try:
             return bool(self.connection.call(self.raw.hasManagedSaveImage, 0))
         except HostError as error:
@@ -118,13 +118,17 @@ class DomainHandle:
             raise
 
     def record(self) -> Record | None:
-        """Our record, None for a foreign domain."""
+        """
+        Return our record, None for a domain that has none.
+
+        :raises DamagedRecord: There is a record, but it cannot be read.
+        """
         try:
             return self._record(AFFECT_CONFIG)
         except HostError as error:
             if error.code != OPERATION_INVALID:
                 raise
-            # Transient: it was undefined while it runs. How it runs still has the record.
+            # Transient: it was undefined while it runs. The live XML still has the record.
             return self._record(AFFECT_LIVE)
 
     def _record(self, flags: int) -> Record | None:
@@ -147,7 +151,7 @@ class DomainHandle:
         return None
 
     def is_persistent(self) -> bool:
-        """Whether it has a definition, which outlives its run."""
+        """Return whether the domain has a definition, which outlives its run."""
         return bool(self.connection.call(self.raw.isPersistent))
 
     def save_record(self, record: Record) -> None:
@@ -158,7 +162,7 @@ class DomainHandle:
         self._set_metadata(record, flags)
 
     def save_record_offline(self, record: Record) -> None:
-        """Write the record of a domain that is known not to run: one call instead of two."""
+        """Write the record of a domain that is known to be off: one call instead of two."""
         self._set_metadata(record, AFFECT_CONFIG)
 
     def _set_metadata(self, record: Record, flags: int) -> None:
@@ -172,7 +176,11 @@ class DomainHandle:
         )
 
     def start(self) -> None:
-        """Boot the domain."""
+        """
+        Boot the domain.
+
+        :raises HostError: libvirt or QEMU refused; the message names no secret of the definition.
+        """
         try:
             self.connection.call(self.raw.create)
         except HostError as told:
@@ -186,37 +194,37 @@ class DomainHandle:
             raise error from None
 
     def _without_secrets(self, message: str) -> str:
-        """Return what QEMU said as it may be shown: it quotes what it was told."""
+        """Return QEMU's error message without the secrets of the definition, which QEMU quotes."""
         try:
             return redaction.without(message, redaction.hidden_values(self.definition()))
-        except (HostError, PlanRefused):  # it went away meanwhile
+        except (HostError, PlanRefused):  # the domain was removed since
             return f"libvirt does not start '{self.name}'."
 
     def resume(self) -> None:
-        """Let a paused domain go on."""
+        """Resume a paused domain."""
         self.connection.call(self.raw.resume)
 
     def wake_up(self) -> None:
-        """Let a guest that put itself to sleep (suspend to RAM) go on."""
+        """Wake up a guest that suspended itself to RAM."""
         self.connection.call(self.raw.pMWakeup)
 
     def shut_down(self) -> None:
-        """Ask the guest to shut down; one that is off already stays so."""
+        """Ask the guest to shut down; do nothing if it is off already."""
         with absent(OPERATION_INVALID):
             self.connection.call(self.raw.shutdown)
 
     def stop(self, patience: float) -> None:
         """
-        Ask the guest to shut down, again in case it was still booting; at last switch it off.
+        Ask the guest to shut down, repeatedly in case it was still booting; switch it off at last.
 
-        :param patience: Seconds until then.
+        :param patience: Seconds until it is switched off.
         """
         deadline, ask_at = time.monotonic() + patience, 0.0
         while (now := time.monotonic()) < deadline:
             state = self.state()
             if state == "shutoff":
                 return
-            if state == "crashed":  # nobody in there hears us
+            if state == "crashed":  # such a guest cannot shut down
                 break
             if now >= ask_at:
                 self.shut_down()
@@ -229,12 +237,12 @@ class DomainHandle:
         self.connection.call(self.raw.reboot, 0)
 
     def power_off(self) -> None:
-        """Stop the domain at once; one that is off already stays so."""
+        """Stop the domain at once; do nothing if it is off already."""
         with absent(OPERATION_INVALID):
             self.connection.call(self.raw.destroy)
 
     def set_autostart(self, on: bool) -> None:
-        """Start the domain with the host, or not."""
+        """Set whether libvirt starts the domain with the host."""
         self.connection.call(self.raw.setAutostart, 1 if on else 0)
 
     def undefine(self, with_nvram: bool, keep_tpm: bool = False) -> None:
@@ -256,33 +264,34 @@ class DomainHandle:
 
     def undefine_only(self, keep_tpm: bool, keep_nvram: bool) -> None:
         """
-        Remove the definition and nothing that libvirt keeps beside it; refuses where it must.
+        Remove the definition and nothing that libvirt keeps beside it.
 
-        :param keep_tpm: Ask it to; a libvirt before 8.9 does not know how.
-        :param keep_nvram: Likewise, before 2.3.
+        :param keep_tpm: Tell libvirt to keep the TPM state; unknown to a libvirt before 8.9.
+        :param keep_nvram: Tell libvirt to keep the variable store; unknown to a libvirt before 2.3.
+        :raises HostError: libvirt refused, for instance because of a managed save image.
         """
         flags = UNDEFINE_KEEP_TPM * keep_tpm | UNDEFINE_KEEP_NVRAM * keep_nvram
         self.connection.call(self.raw.undefineFlags, flags)
 
     def snapshots(self) -> list[str]:
-        """The names of its snapshots."""
+        """Return the names of the domain's snapshots, sorted."""
         with absent(NO_SUPPORT):
             return sorted(self.connection.call(self.raw.snapshotListNames, 0))
         return []
 
     def snapshot_definitions(self) -> list[str]:
-        """How libvirt describes each of its snapshots, the machine as it was then included."""
+        """Return the XML of each snapshot, with the domain's definition at that time in it."""
         found: list[Any] = []
         with absent(NO_SUPPORT):
             found = self.connection.call(self.raw.listAllSnapshots, 0)
         texts = []
         for snapshot in found:
-            with absent(NO_DOMAIN_SNAPSHOT):  # it went meanwhile
+            with absent(NO_DOMAIN_SNAPSHOT):  # deleted since it was listed
                 texts.append(str(self.connection.call(snapshot.getXMLDesc, 0)))
         return texts
 
     def checkpoints(self) -> list[str]:
-        """The names of its checkpoints."""
+        """Return the names of the domain's checkpoints, sorted."""
         listing = getattr(self.raw, "listAllCheckpoints", None)  # libvirt-python before 5.6
         with absent(NO_SUPPORT):
             return sorted(
@@ -291,12 +300,14 @@ class DomainHandle:
         return []
 
     def agent_connected(self) -> bool:
-        """Whether a guest agent has opened its end of the channel."""
+        """Return whether a guest agent has opened its end of the channel."""
         return domain_xml.read(self.live()).agent_connected
 
     def agent(self, request: dict[str, Any], timeout: float) -> Any:
         """
-        One request for the guest agent, as :class:`.agent.AgentChannel` wants it.
+        Send one request to the guest agent and return its answer.
+
+        The signature is what :class:`.agent.AgentChannel` calls.
 
         :param request: ``{"execute": …, "arguments": …}``.
         :param timeout: Seconds to wait for the answer.
@@ -317,12 +328,13 @@ class DomainHandle:
 
     def agent_interfaces(self) -> list[AgentInterface]:
         """
-        The guest's interfaces, as its agent lists them.
+        Return the guest's network interfaces, as its agent lists them.
 
-        Asked with a deadline: ``interfaceAddresses`` has none, and an agent that takes the
-        question and is silent would keep everybody waiting who lists the clones of its host.
+        Asked with a timeout: ``interfaceAddresses`` has none, and an agent that takes the request
+        and stays silent would block everybody who lists the clones of its host.
 
-        :raises HostError: There is no agent, or it does not answer, or not what was asked.
+        :raises HostError: There is no agent, or it does not answer, or the answer cannot be
+            understood.
         """
         question = json.dumps({"execute": "guest-network-get-interfaces"})
         answer = self.connection.agent_command(self.raw, question, AGENT_TIMEOUT)
@@ -350,5 +362,5 @@ def _interface(card: dict[str, Any]) -> AgentInterface:
 
 
 def _agent_error_class(error: HostError) -> str:
-    """What the agent calls its refusal; libvirt passes that on in its message only."""
+    """Return the agent's error class, which libvirt passes on in its message only."""
     return "CommandNotFound" if "CommandNotFound" in error.message else "GenericError"

@@ -1,11 +1,11 @@
 """
-Waiting for a guest, woken by libvirt's events.
+Wait for a guest, woken by libvirt's events.
 
 An agent that connects, a guest that stops and a daemon that dies end a pause at once; what
-libvirt has no event for (a lease) is looked at after every pause. Events may be lost, or
-never come in this process, so now and then everything is asked again all the same.
+libvirt has no event for (a lease) is looked at after every pause. Events may be lost, or never
+arrive in this process, so everything is asked again every few seconds.
 
-On the KVM host itself the end of the QEMU process is seen directly: libvirt tells of it only
+On the KVM host itself the end of the QEMU process is seen directly: libvirt reports it only
 after that process was reaped and everything behind it cleaned up.
 """
 
@@ -34,13 +34,13 @@ from saltext.kvmclone.model.request import Wait
 
 log = logging.getLogger(__name__)
 
-#: Pause between two looks where the profile names none, seconds.
+#: Pause between two looks if the profile sets none, seconds.
 PAUSE = 0.2
 
-#: What events would have told is asked again after this many seconds without one.
+#: Without an event, what events would report is asked again after this many seconds.
 FALLBACK = 5.0
 
-#: After an event, what it spoke of may take a moment to show.
+#: Seconds in which everything is asked after an event: what it reports may show up later.
 SETTLING = 1.0
 
 #: Pause between two attempts to reach a daemon that went away.
@@ -52,11 +52,11 @@ _PROCESS = "/run/libvirt/qemu/{name}.pid"
 
 class Watch:
     """
-    One wait for a domain: pauses within a hard deadline, and what ends them early.
+    One wait for a domain: pauses until a deadline, and what ends them early.
 
     Use it as a context manager. The handle stays good when the connection is renewed.
 
-    :param wait: Deadline and pauses, as the profile wants them.
+    :param wait: Deadline and pauses, as the profile sets them.
     """
 
     def __init__(self, handle: DomainHandle, wait: Wait) -> None:
@@ -64,9 +64,9 @@ class Watch:
         self._handle = handle
         self._pause = PAUSE if wait.interval is None else wait.interval
         self._multiplier = wait.multiplier
-        # The event loop's thread rings by writing to the rope; the wait wakes by reading the bell.
-        # Sockets and not bare descriptors: an event that comes after the end finds its socket
-        # closed, where the number of a descriptor could be another open file by then.
+        # The event loop's thread writes to one end (the rope), which wakes the wait at the other
+        # (the bell). Sockets and not bare descriptors: an event that arrives after the end finds
+        # its socket closed, whereas a descriptor's number could be another open file by then.
         self._bell, self._rope = socket.socketpair()
         self._bell.setblocking(False)
         self._rope.setblocking(False)
@@ -74,7 +74,7 @@ class Watch:
         self._powered_off = False
         self._registered: list[int] = []
         self._hears = False
-        #: Until then every look asks everything.
+        #: Until this moment (monotonic clock) :meth:`due` is always true.
         self._unsettled = 0.0
         self._asked = -math.inf
 
@@ -99,15 +99,17 @@ class Watch:
             os.close(self._process)
 
     def ended(self) -> str:
-        """Why the guest is known to have stopped, without asking libvirt; else empty."""
+        """Return why the guest stopped, once its QEMU process has ended; empty before that."""
         if not self._wait(0.0, self._process):
             return ""
         return "the guest powered off" if self._powered_off else SHUTOFF_BECAUSE[OFF_CRASHED]
 
     def due(self) -> bool:
         """
-        Whether to ask again what events tell of: the domain's state, and its agent's. True at
-        first, after an event, and after a while without one.
+        Return whether to ask libvirt again for the domain's state and its agent's.
+
+        True at first, for a moment after each event, after a while without one, and always where no
+        events arrive.
         """
         now = time.monotonic()
         if self._hears and now >= self._unsettled and now < self._asked + FALLBACK:
@@ -116,7 +118,12 @@ class Watch:
         return True
 
     def rest(self) -> bool:
-        """Pause, or until something happens; False when the deadline has passed instead."""
+        """
+        Wait until the next look: for one pause, or until something happens.
+
+        :return: False, without a pause, if the deadline has passed.
+        :raises Interrupt: Somebody wants the work to end.
+        """
         left = self.deadline - time.monotonic()
         if left <= 0:
             return False
@@ -132,7 +139,7 @@ class Watch:
 
     @staticmethod
     def _wait(seconds: float, *descriptors: int) -> list[int]:
-        """Those that have something to tell; -1 stands for none."""
+        """Wait until a descriptor is readable and return all that are; -1 stands for none."""
         poll = select.poll()  # not select(): a master has more files open than that can name
         for descriptor in descriptors:
             if descriptor >= 0:
@@ -141,7 +148,7 @@ class Watch:
 
     def reconnect(self) -> None:
         """
-        Reach a daemon again that went away; it may be restarting.
+        Connect again to a daemon that went away, which may be restarting.
 
         :raises HostUnreachable: It did not come back before the deadline.
         """
@@ -170,20 +177,20 @@ class Watch:
                 host.on_event(raw, EVENT_AGENT_LIFECYCLE, self._ring),
             ]
             host.on_lost(self._ring)
-        except HostError as error:  # a driver that has no such events
+        except HostError as error:  # a driver without these events
             log.debug("no events: %s", error)
             self._forget()
         else:
             self._hears = True
 
     def _lived(self, what: int) -> None:
-        # Not the end of it yet: libvirt reboots some guests by letting them power off.
+        # The guest is not off yet: libvirt reboots some guests by letting them power off.
         self._powered_off = what == EVENT_SHUTDOWN or (self._powered_off and what == EVENT_STOPPED)
         self._ring()
 
     def _ring(self, _what: int = 0) -> None:
         self._unsettled = time.monotonic() + SETTLING
-        with suppress(OSError):  # rung already, or nobody listens any more
+        with suppress(OSError):  # the buffer is full, or the wait is over
             self._rope.send(b"!")
 
     def _forget(self) -> None:
@@ -195,7 +202,7 @@ class Watch:
 
 
 def _process_of(handle: DomainHandle) -> int:
-    """A descriptor of the domain's QEMU process; -1 where it cannot be had."""
+    """Return a descriptor of the domain's QEMU process; -1 if there is none."""
     if not handle.connection.local:
         return -1
     try:

@@ -25,30 +25,30 @@ class Host(Connection):
     """One KVM host: a connection to its libvirt daemon, and the domains there."""
 
     def node_name(self) -> str:
-        """The KVM host's own name."""
+        """Return the KVM host's own name."""
         return str(self.call(self.raw.getHostname))
 
     def version(self) -> int:
-        """The version of the daemon's libvirt as one number: 9.0.5 is 9000005."""
+        """Return the version of the daemon's libvirt as one number: 9.0.5 is 9000005."""
         return int(self.call(self.raw.getLibVersion))
 
     def find(self, name: str) -> DomainHandle | None:
-        """The domain of that name, None where there is none."""
+        """Return the domain of that name, or None."""
         with absent(NO_DOMAIN):
             return DomainHandle(self, self.call(self.raw.lookupByName, name))
         return None
 
     def with_uuid(self, uuid: str) -> DomainHandle | None:
-        """The domain of that uuid, by whatever name; None where there is none."""
+        """Return the domain with that uuid, whatever its name, or None."""
         with absent(NO_DOMAIN):
             return DomainHandle(self, self.call(self.raw.lookupByUUIDString, uuid))
         return None
 
     def domain(self, name: str) -> DomainHandle:
         """
-        The domain of that name.
+        Return the domain of that name.
 
-        :raises NotFound: There is none.
+        :raises NotFound: There is none; the message names a clone that was renamed.
         """
         found = self.find(name)
         if found is None:
@@ -61,7 +61,7 @@ class Host(Connection):
         return found
 
     def _called_now(self, name: str) -> str:
-        """The name that a clone has now which was made under another; empty for none."""
+        """Return the present name of the clone that was made under ``name``; empty for none."""
 
         def look(handle: DomainHandle) -> str:
             record = handle.record()
@@ -70,7 +70,12 @@ class Host(Connection):
         return next(filter(None, self.each_domain(look)), "")
 
     def each_domain(self, look: Callable[[DomainHandle], T]) -> list[T]:
-        """What ``look`` tells of every domain; one that vanishes meanwhile is left out."""
+        """
+        Call ``look`` for every domain and return the results.
+
+        A domain that vanishes in between is left out; so is one with a damaged record, with a
+        warning in the log.
+        """
         told: list[T] = []
         for raw in self.call(self.raw.listAllDomains, 0):
             try:
@@ -82,10 +87,14 @@ class Host(Connection):
 
     def define(self, xml: str, validate: bool) -> DomainHandle:
         """
-        Define a domain. A name that is taken under another uuid fails with
-        :data:`.constants.OPERATION_FAILED`, so a definition also serves as the lock on its name.
+        Define a domain.
 
-        :param validate: Hold the XML against libvirt's schema first.
+        A name that is taken under another uuid fails with
+        :data:`.constants.OPERATION_FAILED`, so a definition
+        also serves as the lock on its name.
+
+        :param validate: Check the XML against libvirt's schema first.
+        :raises HostError: libvirt refused.
         """
         flags = DEFINE_VALIDATE if validate else 0
         return DomainHandle(self, self.call(self.raw.defineXMLFlags, xml, flags))

@@ -1,5 +1,5 @@
 """
-Reading libvirt's network XML into facts. Pure: lxml only.
+Read libvirt's network XML into facts, and write its host entries. Pure: lxml only.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ def read(
     name: str, live: str, stored: str, leases: tuple[Lease, ...] = (), active: bool = True
 ) -> NetworkFacts:
     """
-    The facts of one network.
+    Return the facts of one network.
 
-    :param live: Its XML as it runs; of one that does not run, the same as ``stored``.
+    :param live: Its XML as it runs; for a network that does not run, the same as ``stored``.
     :param stored: Its XML as the next start will use it; empty for a transient network.
+    :param leases: The network's DHCP leases.
+    :param active: Whether the network runs.
     """
     root = libvirt_xml.element(live)
     forward = root.find("forward")
@@ -37,7 +39,7 @@ def read(
 
 def switch(xml: str) -> SwitchFacts:
     """
-    What an interface on a network can have.
+    Return what a network supports for the interfaces on it: port groups, VLAN tags, filters.
 
     libvirt passes VLAN tags on to Open vSwitch and to functions of a card (SR-IOV), and can filter
     what goes through a tap device.
@@ -58,14 +60,14 @@ def switch(xml: str) -> SwitchFacts:
 
 
 def host_xml(entry: HostEntry) -> str:
-    """A host entry, as an update of the network takes it."""
+    """Return the XML of a host entry, as an update of the network takes it."""
     name = f" name={quoteattr(entry.name)}" if entry.name else ""
     return f"<host mac={quoteattr(entry.mac)}{name} ip={quoteattr(entry.address)}/>"
 
 
 def _subnet(number: int, ip: etree._Element) -> Subnet:
     address = ip.get("address", "")
-    # Without either, libvirt takes the prefix of the address's old class.
+    # Without either, libvirt uses the prefix of the address's historical class (A, B or C).
     prefix = ip.get("prefix") or ip.get("netmask") or _classful(address)
     return Subnet(
         index=number,

@@ -1,9 +1,9 @@
 """
-libvirt's networks: reading them, their leases, and the host entries that we make in them.
+Read libvirt's networks and their leases, and make and delete the clones' host entries in them.
 
 ``virNetworkUpdate`` answers with one and the same error for a duplicate, an absent entry, a
-network that does not run and a bridge. So after such an error the network is read again:
-what stands there, and not the error, says what happened.
+network that does not run and a bridge. So after such an error the network is read again: its
+present XML, and not the error, says what happened.
 """
 
 from __future__ import annotations
@@ -36,29 +36,33 @@ from saltext.kvmclone.plan import reservation
 
 log = logging.getLogger(__name__)
 
-#: How often a network that somebody else changes at the same moment is read again.
+#: How often to read and update a network that somebody else changes at the same moment.
 ATTEMPTS = 5
 
-#: How many addresses that others took at the same moment are given up for another one.
+#: How many addresses to try if others take each of them at the same moment.
 _CHOICES = 64
 
 
 class _Taken(Exception):
-    """Somebody else reserved the address, or was handed it, since it was chosen."""
+    """The address was reserved by, or leased to, another machine since it was chosen."""
 
 
 # --- reading ------------------------------------------------------------------------
 
 
 def find(host: Connection, name: str) -> Any | None:
-    """libvirt's object of a network, None where there is none of that name."""
+    """Return libvirt's object of the network of that name, or None."""
     with absent(NO_NETWORK):
         return host.call(host.raw.networkLookupByName, name)
     return None
 
 
 def facts(host: Host, name: str, with_leases: bool = False) -> NetworkFacts | None:
-    """What libvirt says of a network, None where there is none of that name."""
+    """
+    Return the facts of the network of that name, or None.
+
+    :param with_leases: Read the DHCP leases too.
+    """
     network = find(host, name)
     return _read(host, network, name, with_leases) if network is not None else None
 
@@ -75,9 +79,10 @@ def _read(host: Host, network: Any, name: str, with_leases: bool = False) -> Net
 
 def leases(host: Connection, network: Any, mac: str | None = None) -> list[Lease]:
     """
-    What a network handed out, to one card or to all; leases that ran out are left out.
+    Return the current DHCP leases of a network.
 
-    :return: Empty also where the network is gone or hands nothing out.
+    :param mac: Only those of this MAC address.
+    :return: Empty also if the network is gone or hands out no leases.
     """
     try:
         rows = host.call(network.DHCPLeases, *([mac] if mac else []))
@@ -101,9 +106,11 @@ def survey(
     host: Host, request: Request, interfaces: Iterable[Interface]
 ) -> dict[str, NetworkFacts]:
     """
-    The networks that an address may be reserved in; nothing is asked where none shall be.
+    Return the facts of the networks that an address may be reserved in, by name.
 
-    :param interfaces: The base's; those that the request connects elsewhere come on top.
+    Empty, and nothing is asked, if the request reserves no address.
+
+    :param interfaces: The base's; networks that the request names are added to theirs.
     """
     if request.ip_source != "reserve":
         return {}
@@ -125,10 +132,10 @@ def reserve(
     """
     Make the host entry of a clone, live and stored, before it boots.
 
-    :param wanted: What the plan chose; the record lists it already.
-    :param journal: Writes another choice into the record; called *before* the network is
-        touched, so that after a crash the record names every entry that may exist.
-    :return: What was reserved: another address where somebody else took the first one.
+    :param wanted: The reservation that the plan chose; the record lists it already.
+    :param journal: Writes another choice into the record; called *before* the network is touched,
+        so that after a crash the record names every entry that may exist.
+    :return: What was reserved: another address if somebody else took the first one.
     :raises PlanRefused: The address that the request names is taken, or none is left.
     :raises HostError: libvirt refused for another reason.
     """
@@ -154,8 +161,11 @@ def reserve(
 
 def _add(host: Host, wanted: Reservation) -> Reservation:
     """
-    :return: As it was made: without a name where that stands for another address meanwhile.
-    :raises _Taken: Another card has it, by reservation or by lease.
+    Add the host entry wherever the network lacks it, unless another card has the address.
+
+    :return: The entry as made: without a name if that stands for another MAC address by now.
+    :raises _Taken: Another card has the address, by reservation or by lease.
+    :raises HostError: The network is gone or stopped, or libvirt did not add the entry.
     """
     refusal: HostError | None = None
     for _ in range(ATTEMPTS):
@@ -185,14 +195,14 @@ def _add(host: Host, wanted: Reservation) -> Reservation:
         except HostError as error:
             if error.code != OPERATION_INVALID:
                 raise
-            refusal = error  # somebody changed the network meanwhile, or it never can
+            refusal = error  # somebody changed the network, or it takes no entries at all
     else:
         raise HostError(
             f"libvirt did not reserve {wanted.address} in network '{wanted.network}': "
             f"{refusal.message if refusal else 'it changes all the time'}",
             f"Look at it: {host.commands.virsh('net-dumpxml', wanted.network)}",
         )
-    # The DHCP server may have handed it out just before it knew of the entry.
+    # The DHCP server may have leased it just before it learned of the entry.
     for lease in leases(host, network):
         if lease.address == wanted.address and lease.mac != wanted.mac:
             release(host, wanted)
@@ -212,7 +222,7 @@ def _require_free(now: NetworkFacts, wanted: Reservation) -> None:
 
 
 def _lacking(now: NetworkFacts, wanted: Reservation) -> int:
-    """Where the entry is missing: as the network runs, in what its next start will use."""
+    """Return the flags of the places where the entry is missing: live, stored, both or none."""
     flags = 0
     if wanted.entry not in now.live:
         flags |= AFFECT_LIVE
@@ -222,7 +232,7 @@ def _lacking(now: NetworkFacts, wanted: Reservation) -> int:
 
 
 def holds(host: Host, made: Reservation) -> bool:
-    """Whether a network has the host entry of a clone."""
+    """Return whether a network has the host entry of a clone."""
     now = facts(host, made.network)
     return now is not None and any(
         (entry.mac, entry.address) == (made.mac, made.address) for entry in now.entries
@@ -234,12 +244,13 @@ def holds(host: Host, made: Reservation) -> bool:
 
 def release(host: Host, made: Reservation) -> bool:
     """
-    Delete the host entry of a clone wherever it stands; repeatable.
+    Delete the host entry of a clone, live and stored; repeatable.
 
-    Only an entry for the clone's own card and address counts as ours. The lease itself stays
-    with the DHCP server until it runs out: libvirt has no call to end it.
+    Only an entry for the clone's own MAC and address counts as ours. The lease itself stays with
+    the DHCP server until it expires: libvirt has no call to end it.
 
     :return: Whether there was one.
+    :raises HostError: libvirt did not delete it.
     """
     there = False
     refusal: HostError | None = None
@@ -284,7 +295,7 @@ def release(host: Host, made: Reservation) -> bool:
 
 
 def _joined(todo: list[tuple[int, HostEntry]]) -> int:
-    """The flags of all equal entries: one call for both sides, as a rule."""
+    """Return the flags of all entries that equal the first: as a rule one call deletes both."""
     flags = 0
     for flag, entry in todo:
         if entry == todo[0][1]:

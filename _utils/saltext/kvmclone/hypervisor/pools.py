@@ -1,8 +1,8 @@
 """
-Storage as libvirt sees it: pools, what lies in them, and images of a remote host.
+Read storage pools, their volumes, and the images of a remote host through libvirt.
 
-Reads only. Lookups go by path, never by walking volumes, so that a clone costs the same
-however many a pool holds.
+Reads only. Lookups go by path and never list volumes, so that a clone costs the same however
+many a pool holds.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ from saltext.kvmclone.model.facts import RAW, Header, ImageFacts, PoolFacts
 from saltext.kvmclone.plan.disks import FILE_POOLS
 from saltext.kvmclone.system import filesystems, image_header
 
-#: Pools whose folder (``/dev``, ``/dev/disk/by-path``) holds the devices of all others, too.
+#: Pool types whose folder (``/dev``, ``/dev/disk/by-path``) holds the devices of other pools too.
 _OVER_DEV = ("disk", "iscsi", "mpath", "scsi")
 
 
 def facts(host: Host, name: str, fresh: bool) -> PoolFacts | None:
-    """The storage pool of that name, None where there is none; see :func:`facts_of`."""
+    """
+    Return the facts of the storage pool of that name, or None.
+
+    :param fresh: As for :func:`facts_of`.
+    """
     raw = volumes.pool_named(host, name)
     if raw is None:
         return None
@@ -41,12 +45,12 @@ def facts(host: Host, name: str, fresh: bool) -> PoolFacts | None:
 
 def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFacts:
     """
-    A storage pool.
+    Return the facts of a storage pool.
 
     :param raw: libvirt's object.
-    :param fresh: How much is free must be true now; far away libvirt has to look at every
-        volume of the pool for that.
-    :param active: Whether it is started.
+    :param fresh: Whether the free space must be that of now; on a remote host libvirt has to look
+        at every volume of the pool for that.
+    :param active: Whether the pool is started.
     """
     root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
     found = PoolFacts(
@@ -77,8 +81,8 @@ def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFact
 
 
 def holder(host: Host, path: str) -> Any | None:
-    """Return libvirt's object of the active pool that holds the file; None where none does."""
-    # A file's folder tells its pool in one call. The folder of devices is that of many pools.
+    """Return libvirt's object of the active pool that holds the file; None if there is none."""
+    # A file's folder leads to its pool in one call. A device's folder is that of many pools.
     folder_first = host.local and not path.startswith("/dev/")
     raw = _over_folder(host, path) if folder_first else None
     if raw is None:
@@ -86,7 +90,7 @@ def holder(host: Host, path: str) -> Any | None:
             volume = host.call(host.raw.storageVolLookupByPath, path)
             raw = host.call(volume.storagePoolLookupByVolume)
     if raw is None and not folder_first:
-        # A file put there by hand, which libvirt has not noticed yet.
+        # Perhaps a file that was put there by hand, which libvirt has not noticed yet.
         raw = _over_folder(host, path)
         if raw is not None and not host.local and volumes.lookup(host, path) is None:
             raw = None
@@ -102,7 +106,7 @@ def _over_folder(host: Host, path: str) -> Any | None:
 
 
 def asleep(host: Host, path: str) -> str:
-    """Name of a pool that is not started and would hold the file; empty where none would."""
+    """Return the name of an inactive pool whose folder is the file's; empty for none."""
     folder = os.path.dirname(path)
     for raw in host.call(host.raw.listAllStoragePools, POOLS_INACTIVE):
         root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
@@ -117,10 +121,10 @@ def asleep(host: Host, path: str) -> str:
 
 def path_of(host: Host, pool: str, volume: str) -> tuple[str, str]:
     """
-    Where a volume of a pool lies.
+    Return the path of a volume of a pool.
 
-    :return: Its path, and what is wrong with the pool: ``unknown`` or ``asleep``, empty
-        where nothing is. The path is empty where there is no such volume.
+    :return: The path, and what is wrong with the pool: ``unknown`` or ``asleep``, empty if nothing
+        is. The path is empty if there is no such volume.
     """
     raw = volumes.pool_named(host, pool)
     if raw is None:
@@ -136,7 +140,11 @@ def path_of(host: Host, pool: str, volume: str) -> tuple[str, str]:
 
 
 def look(host: Host, path: str) -> ImageFacts:
-    """One image, as libvirt tells it; for hosts whose files cannot be read from here."""
+    """
+    Return the facts of one image through libvirt, for hosts whose files cannot be read from here.
+
+    An image that is in no active pool has the kind ``unseen``.
+    """
     raw = volumes.lookup(host, path)
     if raw is None:
         return ImageFacts(path, "unseen", readable=False)
@@ -149,7 +157,7 @@ def look(host: Host, path: str) -> ImageFacts:
     told = _told(root, capacity)
     header = _header(host, raw) or told
     if header.format == RAW and told.format not in (RAW, "iso", ""):
-        header = told  # what libvirt takes it for, it copies it as
+        header = told  # libvirt copies it in the format that it takes it for
     return ImageFacts(
         path=path,
         kind=kind,
@@ -166,7 +174,9 @@ def read(host: Host, path: str, offset: int, length: int) -> bytes:
     """
     Return some bytes of a volume's file; fewer, or none, behind its end.
 
-    :raises HostError: libvirt has no such volume, or cannot read it to us.
+    :param offset: Where to start, in bytes.
+    :param length: How many bytes to read at most.
+    :raises HostError: No active pool holds the file, or libvirt cannot read it to us.
     """
     raw = volumes.lookup(host, path)
     if raw is None:
@@ -177,7 +187,7 @@ def read(host: Host, path: str, offset: int, length: int) -> bytes:
 
 
 def _is_longer(host: Host, raw: Any, offset: int) -> bool:
-    """Whether a file has bytes there; of an image, what its guest sees may be less."""
+    """Return whether a volume's file has bytes at ``offset``, which may lie behind its capacity."""
     root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
     return offset < int(root.findtext("./physical") or 0)
 
@@ -193,7 +203,7 @@ def _downloaded(host: Host, raw: Any, offset: int, length: int) -> bytes:
 
 
 def _header(host: Host, raw: Any) -> Header | None:
-    """What the first bytes of a volume say; None where libvirt cannot read them to us."""
+    """Return the header in a volume's first bytes; None if libvirt cannot download them."""
     try:
         return image_header.parse(_downloaded(host, raw, 0, image_header.LENGTH))
     except HostError as error:
@@ -203,7 +213,7 @@ def _header(host: Host, raw: Any) -> Header | None:
 
 
 def _told(root: etree._Element, capacity: int) -> Header:
-    """The same, as far as libvirt tells it."""
+    """Return the image header as far as the volume's XML describes it."""
     form = root.find("./target/format")
     backing = (root.findtext("./backingStore/path") or "").strip()
     backing_form = root.find("./backingStore/format")

@@ -1,4 +1,6 @@
-"""Switching a clone on and off: what each word does in each state."""
+"""
+Start, stop and reboot a domain: what each action does in each state.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,14 @@ PATIENCE = 60.0
 
 def change(handle: DomainHandle, state: str, action: str) -> None:
     """
-    :param state: One of :data:`.constants.STATES`.
-    :param action: ``start`` (also lets a paused guest go on, and wakes one that sleeps),
-        ``stop``, ``off`` (at once) or ``reboot`` (starts one that is off).
-    :raises GuestStopped: It shall run, and is kept as it crashed.
+    Bring a domain into another power state.
+
+    :param state: Its state now, one of :data:`.constants.STATES`.
+    :param action: ``start`` (also resumes a paused guest, and wakes a suspended one), ``stop``,
+        ``off`` (at once) or ``reboot`` (starts one that is off).
+    :raises GuestStopped: The guest crashed and was preserved, so it is neither started nor
+        rebooted.
+    :raises HostError: libvirt refused.
     """
     if state == "crashed" and action in ("start", "reboot"):
         raise _crashed(handle)

@@ -1,9 +1,9 @@
 """
-What libvirt keeps beside a definition under the machine's *name*, and deletes with it.
+Find what libvirt keeps beside a definition under the machine's *name*, and deletes with it.
 
-Saved memory and the metadata of snapshots and checkpoints lie under a name alone. So a machine
-that is defined, or renamed, later finds those of an earlier one of that name: libvirt starts it
-from that memory, or refuses to, and deletes it all with the definition. Reads only.
+Saved memory and the metadata of snapshots and checkpoints are stored under a name alone. So a
+machine that is defined, or renamed, inherits those of an earlier one of the same name: libvirt
+starts it from that memory, or refuses to, and deletes it all with the definition. Reads only.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ _UUID = re.compile(rb"<uuid>\s*([0-9a-fA-F-]{36})\s*</uuid>")
 
 def left_behind(host: Host, name: str) -> tuple[str, ...]:
     """
-    Return what an earlier machine of a name left, where none of that name is defined.
+    Return the state files that an earlier machine left under a name that no domain has now.
 
     Over a remote url only a saved memory image can be seen.
+
+    :return: Paths of files and folders.
     """
     memory = host.folders.saved_memory(name)
     found = [memory] if memory and _holder(host, memory) is not None else []
@@ -38,9 +40,9 @@ def left_behind(host: Host, name: str) -> tuple[str, ...]:
 
 def require_own(host: Host, handle: DomainHandle) -> None:
     """
-    Refuse what would delete something that another machine left under this one's name.
+    Refuse to destroy a domain if libvirt would delete another machine's state files with it.
 
-    :raises CloneInUse: There is something of that kind.
+    :raises CloneInUse: Another machine left state files under this one's name.
     """
     memory = host.folders.saved_memory(handle.name)
     holder = _holder(host, memory) if memory else None
@@ -59,12 +61,12 @@ def require_own(host: Host, handle: DomainHandle) -> None:
 
 
 def _holder(host: Host, path: str) -> str | None:
-    """The uuid of the machine whose memory a file holds, empty if unknown; None for no file."""
+    """Return the uuid of the machine whose memory a file holds; "" if unknown, None for no file."""
     if not host.local:
         try:
             text = str(host.call(host.raw.saveImageGetXMLDesc, path, 0))
         except HostError:
-            return None  # there is none, or nobody can tell
+            return None  # there is none, or libvirt cannot read it
         return (libvirt_xml.element(text).findtext("./uuid") or "").strip()
     try:
         with open(path, "rb") as image:
@@ -73,7 +75,7 @@ def _holder(host: Host, path: str) -> str | None:
         return None
     except OSError:
         return ""
-    # libvirt itself reads no image that was not finished, as after a crash.
+    # Read here, since libvirt refuses an unfinished image, as one after a crash.
     found = _UUID.search(head, max(head.find(b"<domain"), 0))
     return found[1].decode() if found else ""
 

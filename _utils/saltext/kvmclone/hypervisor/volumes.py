@@ -1,5 +1,5 @@
 """
-Storage: finding, making and deleting volumes.
+Find, make and delete volumes.
 
 Lookups go by path (``storageVolLookupByPath``), so that a clone costs the same however many
 volumes the pool holds.
@@ -35,13 +35,13 @@ from saltext.kvmclone.system import copying, images
 
 log = logging.getLogger(__name__)
 
-#: libvirt goes on copying after its client died, and refreshes no pool meanwhile; so long do
-#: we wait for that, seconds.
+#: libvirt goes on copying after its client died, and refreshes no pool until it is done. How long
+#: to wait for that, seconds.
 PATIENCE = 60.0
 
 
 def pool_named(host: Host, name: str) -> Any | None:
-    """Return libvirt's object of a storage pool; None where there is none of that name."""
+    """Return libvirt's object of the storage pool of that name, or None."""
     if name not in host.pools:
         with absent(NO_STORAGE_POOL):
             host.pools[name] = host.call(host.raw.storagePoolLookupByName, name)
@@ -50,7 +50,7 @@ def pool_named(host: Host, name: str) -> Any | None:
 
 def lookup(host: Host, path: str) -> Any | None:
     """
-    libvirt's volume of the file at ``path``; None where no active pool holds it.
+    Return libvirt's volume of the file at ``path``; None if no active pool holds it.
 
     A file that was put into a pool's folder by hand is found after one refresh of that pool.
     """
@@ -67,12 +67,12 @@ def _lookup(host: Host, path: str) -> Any | None:
 
 
 def is_known(host: Host, path: str) -> bool:
-    """Whether libvirt knows the file at ``path`` as a volume, without a look at its folder."""
+    """Return whether libvirt knows the file at ``path`` as a volume, without a pool refresh."""
     return _lookup(host, path) is not None
 
 
 def find(host: Host, path: str) -> VolumeFacts | None:
-    """What libvirt knows of the file at ``path``; None where no active pool holds it."""
+    """Return libvirt's facts of the file at ``path``; None if no active pool holds it."""
     raw = lookup(host, path)
     if raw is None:
         return None
@@ -91,7 +91,7 @@ def find(host: Host, path: str) -> VolumeFacts | None:
 
 
 def refresh_folder(host: Host, folder: str) -> bool:
-    """Let the active pool over ``folder`` look at its files again; False without such a pool."""
+    """Refresh the active pool over ``folder``; return False if there is none."""
     with absent(NO_STORAGE_POOL):
         refresh(host, host.call(host.raw.storagePoolLookupByTargetPath, folder))
         return True
@@ -100,14 +100,15 @@ def refresh_folder(host: Host, folder: str) -> bool:
 
 def refresh(host: Host, raw_pool: Any) -> None:
     """
-    Let a pool look at its files again. libvirt refuses that, with no better number than
-    that of an internal error, while it makes a volume there for somebody; so ask again.
+    Let a pool look at its files again, waiting while libvirt makes a volume there for somebody.
+
+    libvirt then refuses with no better number than that of an internal error.
     """
     _patiently(lambda: host.call(raw_pool.refresh, 0), INTERNAL_ERROR)
 
 
 def _patiently(ask: Callable[[], Any], busy: int) -> None:
-    """Ask until the answer is not the error ``busy`` any more, or :data:`PATIENCE` ends."""
+    """Repeat ``ask`` until its error is not ``busy`` any more, or :data:`PATIENCE` is over."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -120,7 +121,7 @@ def _patiently(ask: Callable[[], Any], busy: int) -> None:
 
 
 def exists(host: Host, path: str) -> bool:
-    """Whether something stands at ``path``, also where libvirt has not noticed it yet."""
+    """Return whether there is a file at ``path``; if it is remote, whether libvirt knows it."""
     return os.path.lexists(path) if host.local else _lookup(host, path) is not None
 
 
@@ -128,14 +129,12 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
     """
     Make the volume of one planned disk.
 
-    :param made: Called once, as soon as the volume is known to be there and ours, before
-        it is filled. Whatever fails before that, but for the connection itself, leaves
-        nothing of ours.
-    :return: What was really done: the plan's action, or ``copy`` where the kernel would not
-        share blocks.
-    :raises PlanRefused: The file is there already.
+    :param made: Called once, as soon as the volume is known to exist and to be ours, before it is
+        filled. A failure before that leaves nothing of ours behind, unless the connection broke.
+    :return: What was done: the plan's action, or ``copy`` if the kernel would not share blocks.
+    :raises PlanRefused: The file is there already, or the pool or the source is gone.
     :raises PoolFull: The pool ran out of room.
-    :raises HostError: libvirt refused for another reason.
+    :raises HostError: libvirt refused for another reason, or qemu-img is missing or failed.
     """
     raw_pool = pool_named(host, disk.pool)
     if raw_pool is None:
@@ -167,14 +166,14 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
         try:
             host.call(raw.resize, disk.capacity, 0)
         except HostError as error:
-            # libvirt lets qemu-img do it, and passes on no number. Its tables take a few clusters.
+            # qemu-img does it, without an error number. The image's tables take a few clusters.
             raise _full(disk) if _available(host, raw_pool, disk) < 2**20 else error from error
     return done
 
 
 def upload(host: Host, disk: PlannedDisk, content: bytes) -> None:
     """
-    Fill a volume that was just made, from its first byte on.
+    Write the content of a volume that was just made, from its first byte on.
 
     :raises HostError: libvirt refused.
     """
@@ -188,7 +187,7 @@ def upload(host: Host, disk: PlannedDisk, content: bytes) -> None:
 
 
 def _unless_gone(host: Host, raw_pool: Any, disk: PlannedDisk, make: Callable[[], Any]) -> Any:
-    """A file that somebody removed by hand counts as there until its pool looks again."""
+    """Make a volume; retry after a refresh if libvirt lists a file that was removed by hand."""
     try:
         return make()
     except HostError as error:
@@ -201,7 +200,7 @@ def _unless_gone(host: Host, raw_pool: Any, disk: PlannedDisk, make: Callable[[]
 
 
 def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> KvmCloneError:
-    """What libvirt's refusal to make a volume means."""
+    """Return the error to raise after libvirt refused to make a volume, by the likely cause."""
     running = False
     with absent(NO_STORAGE_POOL):
         running = bool(host.call(raw_pool.isActive))
@@ -251,11 +250,11 @@ _EMPTY = {"qcow2": 2**20, "raw": 0}
 
 def resembles(host: Host, volume: Volume) -> bool:
     """
-    Whether the file at a volume's path could be what was being made when its worker died.
+    Return whether the file at a volume's path could be the one that a dead worker was making.
 
-    On this machine it is marked as made before anything is filled in, so what is only being
-    made is *empty*: a file with anything in it is somebody else's, and so is one that stays
-    open for writing. libvirt goes on for a moment after its client died; that is waited for.
+    On this machine a volume is marked as made before it is filled, so one that is still being made
+    is *empty*: a file with any content is somebody else's, and so is one that stays open for
+    writing. libvirt goes on for a moment after its client died; that is waited for.
     """
     if not host.local:
         known = find(host, volume.path)
@@ -273,7 +272,7 @@ def resembles(host: Host, volume: Volume) -> bool:
 
 
 def _is_empty(volume: Volume) -> bool:
-    """Whether an image of the volume's kind stands at its path, with nothing written to it."""
+    """Return whether an image of the volume's format is at its path, with nothing written to it."""
     try:
         found = images.look(volume.path)
         if found.kind != "file" or found.written:
@@ -287,7 +286,7 @@ def _is_empty(volume: Volume) -> bool:
 
 
 def _fits(volume: Volume, form: str, capacity: int) -> bool:
-    """A copy has the capacity of its source until it is grown at the very end."""
+    """Return whether format and capacity are the volume's, or those of a copy not yet grown."""
     if volume.format != QCOW2:
         return not volume.capacity or capacity <= volume.capacity
     exact = volume.strategy == "overlay"
@@ -299,10 +298,10 @@ def delete(host: Host, path: str) -> bool:
     """
     Delete the file at ``path``; the caller has made sure that it may.
 
-    :return: False where there was none.
-    :raises HostError: libvirt is still at work on it after :data:`PATIENCE`, or refused.
+    :return: False if there was none.
+    :raises HostError: It cannot be deleted, or libvirt writes it even after :data:`PATIENCE`.
     """
-    # What libvirt is making, it knows; so what it does not know here is a file like any other.
+    # libvirt knows every volume that it is making, so a file that it does not know can just go.
     raw = _lookup(host, path)
     if raw is None and not host.local:
         folder = os.path.dirname(path)
@@ -372,7 +371,7 @@ def _xml(disk: PlannedDisk) -> str:
 
 
 def _fill(disk: PlannedDisk) -> str:
-    """Give the new volume the bytes of its source; says how."""
+    """Copy the source's bytes into the new volume; return ``reflink`` or ``copy``."""
     try:
         shared = disk.action == "reflink" and copying.share_blocks(
             disk.source_real, disk.destination
@@ -390,11 +389,11 @@ def _fill(disk: PlannedDisk) -> str:
 
 
 def _convert(disk: PlannedDisk) -> None:
-    """Let qemu-img write what the guest sees of the source, with all that it stands on."""
+    """Let qemu-img write what the guest sees of the source, its backing files included."""
     try:
         copying.convert(disk.source_real, disk.source_format, disk.destination, disk.format)
     except copying.ConvertFailed as error:
-        if _room(disk) < 8 * 2**20:  # it writes by the MiB
+        if _room(disk) < 8 * 2**20:  # qemu-img writes in chunks of about a MiB
             raise _full(disk) from error
         raise _unfinished(disk, str(error)) from error
 

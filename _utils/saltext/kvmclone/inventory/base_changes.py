@@ -1,9 +1,9 @@
 """
-What changed in a base since a clone was made from it.
+Find what changed in a base since a clone was made from it.
 
-For a quick clone, which stands on the base's files, a change means that its guest may read
-garbage; a full clone has its own copy, and only differs from what the base is now. Reads
-only, and costs a ``stat`` per file where the host is this machine.
+For a quick clone, whose overlays have the base's files as backing files, a change means that
+its guest may read garbage; a full clone has its own copy, and merely differs from what the base
+is now. Reads only, and costs a ``stat`` per file if the host is this machine.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from saltext.kvmclone.inventory.file_usage import identity
 from saltext.kvmclone.model.record import BaseDisk, Record
 from saltext.kvmclone.system import backing_files, images
 
-#: Seconds by which one time may differ after it was written down as text and read again: libvirt
-#: writes nanoseconds in decimal, and a float holds them to a quarter of a microsecond.
+#: Seconds by which a time may change when it is written as text and read again: libvirt writes
+#: nanoseconds in decimal, and a float holds them to a quarter of a microsecond.
 _ROUNDING = 1e-5
 
 _DANGER = "the clone stands on it, and its guest may read garbage"
@@ -35,11 +35,13 @@ _HARMLESS = "the clone has its own copy and does not see that"
 @dataclass(frozen=True)
 class Committed:
     """
-    A disk of a clone that was written into its base: ``virsh blockcommit`` without ``--base``.
+    A disk of a clone that was committed into its base: ``virsh blockcommit`` without ``--base``.
 
+    :param target: The disk's target, such as ``vda``.
     :param path: The base's file.
-    :param own: The clone's own overlay, which it does not use any more.
-    :param below: The clone writes another file of its own on top; else it writes the base's.
+    :param own: The clone's own overlay, which it no longer uses.
+    :param below: Whether the clone writes another overlay of its own; otherwise it writes the
+        base's file.
     """
 
     target: str
@@ -48,7 +50,12 @@ class Committed:
     below: bool = False
 
     def sentence(self, name: str, base: str) -> str:
-        """For people."""
+        """
+        Return the sentence that reports it to an operator.
+
+        :param name: The clone.
+        :param base: Its base.
+        """
         told = (
             f"The disk {self.target} of '{name}' was committed into the one of its base '{base}', "
             f"as by 'virsh blockcommit' without --base: '{self.path}' holds what the clone wrote"
@@ -64,10 +71,10 @@ def committed(
     chain: Callable[[str], list[str]] = lambda _path: [],
 ) -> list[Committed]:
     """
-    The disks of a clone that were committed into its base.
+    Return the disks of a clone that were committed into its base.
 
-    :param disks: Target and path of what the clone uses now.
-    :param chain: The files below an image, where they are known.
+    :param disks: Target and path of each disk that the clone uses now.
+    :param chain: Returns the backing files of an image, if they are known.
     """
     made = {volume.target: volume.path for volume in record.volumes}
     found = []
@@ -88,10 +95,11 @@ def committed(
 
 def stands(host: Host, record: Record, target: str = "") -> bool:
     """
-    Whether a clone still stands on its base's disk; somebody may have flattened its own since
-    (``virsh blockpull``, ``blockcopy``).
+    Return whether a clone still needs its base's disk.
 
-    :param target: Of one disk (``vda``); of any, where it is empty.
+    Somebody may have flattened the clone's overlay since (``virsh blockpull``, ``blockcopy``).
+
+    :param target: One disk (``vda``); any of them if empty.
     """
     return any(
         record.stands_on_base(volume.target) and not _is_flat(host, volume.path)
@@ -101,7 +109,7 @@ def stands(host: Host, record: Record, target: str = "") -> bool:
 
 
 def _is_flat(host: Host, path: str) -> bool:
-    """Whether an overlay needs no other file any more, as far as that can be told."""
+    """Return whether an overlay needs no other file any more; False if that cannot be told."""
     try:
         return host.local and not backing_files.needs(path)
     except (OSError, ValueError, backing_files.Unreadable):
@@ -110,11 +118,11 @@ def _is_flat(host: Host, path: str) -> bool:
 
 def changes(host: Host, record: Record, own: Iterable[Committed] = ()) -> list[str]:
     """
-    What changed in the base of a clone, one sentence each; empty where nothing did.
+    Return what changed in the base of a clone, one sentence each; empty if nothing did.
 
-    The base running right now counts only where the clone stands on one of its disks.
+    That the base is running now counts only if the clone stands on one of its disks.
 
-    :param own: What the clone itself wrote into the base.
+    :param own: The clone's disks that were committed into the base.
     """
     base = find_base(host, record)
     written = {one.path for one in own if not one.below}
@@ -127,7 +135,7 @@ def changes(host: Host, record: Record, own: Iterable[Committed] = ()) -> list[s
 def _changes(host: Host, record: Record, base: DomainHandle | None) -> list[str]:
     found = file_changes(host, record, base is not None)
     if stands(host, record) and base is not None:
-        with absent(NO_DOMAIN):  # it may go meanwhile
+        with absent(NO_DOMAIN):  # it may be removed at this moment
             state = base.state()
             if state != "shutoff":
                 told = f"The base '{base.name}' is {state} and writes its disks; {_DANGER}."
@@ -137,8 +145,12 @@ def _changes(host: Host, record: Record, base: DomainHandle | None) -> list[str]
 
 def being_written(host: Host, record: Record) -> list[str]:
     """
-    Files below a clone that somebody has open for writing, one sentence each: another machine
-    with the same disk, or a tool. What it writes may not have reached the file yet.
+    Return a sentence for each backing file of a clone that is open for writing.
+
+    Another machine with the same disk, or a tool, has it open. What that writes may not have
+    reached the file yet.
+
+    :return: Empty on a remote host.
     """
     if not host.local:
         return []
@@ -152,13 +164,17 @@ def being_written(host: Host, record: Record) -> list[str]:
 
 
 def file_changes(host: Host, record: Record, base_exists: bool) -> list[str]:
-    """What changed in the base's files alone; see :func:`changes`."""
+    """
+    Return what changed in the files of a clone's base, one sentence each; see :func:`changes`.
+
+    :param base_exists: Whether the base's domain is still there.
+    """
     found: list[str] = []
     gone: list[BaseDisk] = []
     for disk in record.base_disks:
         try:
             now = modified(host, disk.path)
-        except OSError as error:  # a network file system that keeps us out, or went away
+        except OSError as error:  # a network file system that denies access, or went away
             found.append(
                 f"Whether '{disk.path}' of the base '{record.base}' changed is not known: "
                 f"{error.strerror}."
@@ -182,21 +198,20 @@ def file_changes(host: Host, record: Record, base_exists: bool) -> list[str]:
 
 
 def differs(host: Host, disk: BaseDisk) -> bool:
-    """Whether one disk of a base is gone, or another than it was, for all that can be seen."""
+    """Return whether one disk of a base is gone, changed, or cannot be looked at."""
     try:
         now = modified(host, disk.path)
-    except OSError:  # nobody can tell
+    except OSError:  # unknown, so assume the worst
         return True
     return now is None or bool(_difference(disk, now))
 
 
 def modified(host: Host, path: str) -> float | None:
     """
-    Time of a file's last change, seconds since the epoch.
+    Return the time of a file's last change, in seconds since the epoch.
 
-    :return: None where there is no such file; 0 where a change cannot be told, as of a
-        block device.
-    :raises OSError: Nobody can look there now.
+    :return: None if there is no such file; 0 if a change cannot be told, as of a block device.
+    :raises OSError: The file cannot be looked at now.
     """
     if host.local:
         try:
@@ -209,14 +224,14 @@ def modified(host: Host, path: str) -> float | None:
 
 
 def find_base(host: Host, record: Record) -> DomainHandle | None:
-    """The base of a clone, also under a new name; None where it is gone."""
+    """Return the base of a clone, also under a new name; None if it is gone."""
     if not record.base_uuid:
         return host.find(record.base)
     return host.with_uuid(record.base_uuid)
 
 
 def _difference(disk: BaseDisk, now: float) -> str:
-    """How a file differs from what the record says; empty where it does not."""
+    """Return how a file differs from what the record says; empty if it does not."""
     if disk.modified and not now and not os.path.isfile(disk.path) and os.path.exists(disk.path):
         return "is no file any more"
     if not now or not disk.modified or abs(now - disk.modified) <= _ROUNDING:

@@ -22,7 +22,11 @@ from saltext.kvmclone.model.record import BASE_NAMESPACE, Record
 
 @dataclass(frozen=True)
 class ProtectedFile:
-    """``mode`` is what the file's permission bits were before."""
+    """
+    A file that was made read-only.
+
+    :param mode: Its permission bits before that.
+    """
 
     path: str
     mode: int
@@ -35,8 +39,9 @@ class Protection:
 
     :param uuid: Uuid of the base; a mark that was copied into another domain is void.
     :param since: When it was protected, seconds since the epoch.
-    :param holders: Uuids of the clones whose creates put it there, as long as none of them is
-        known to have succeeded; empty where it stays until somebody takes it away.
+    :param files: Its files that were made read-only.
+    :param holders: Uuids of the clones whose creates put it there, as long as none of them is known
+        to have succeeded; empty if it stays until somebody takes it away.
     """
 
     uuid: str
@@ -46,7 +51,7 @@ class Protection:
 
 
 def protection(host: Host, base: DomainHandle) -> Protection | None:
-    """The mark on a base; None where it is not protected. One libvirt call."""
+    """Return the mark on a base; None if it is not protected. Makes one libvirt call."""
     text = ""
     with absent(NO_DOMAIN_METADATA):
         text = host.call(base.raw.metadata, METADATA_ELEMENT, BASE_NAMESPACE, AFFECT_CONFIG)
@@ -57,14 +62,14 @@ def protection(host: Host, base: DomainHandle) -> Protection | None:
 
 
 def held_for(host: Host, record: Record) -> str:
-    """Name of the base that :func:`.protect.withdraw` would make writable again; empty for none."""
+    """Return the base that :func:`.protect.withdraw` would make writable again; empty for none."""
     base, mark = _held(host, record)
     alone = base is not None and mark is not None and mark.holders == (record.uuid,)
     return base.name if base is not None and alone else ""
 
 
 def _held(host: Host, record: Record) -> tuple[DomainHandle | None, Protection | None]:
-    """The base of a clone and the mark on it, where that stands there for the clone's sake."""
+    """Return a clone's base and the mark on it, if that is there for this clone's sake."""
     base = host.with_uuid(record.base_uuid) if host.local and record.base_uuid else None
     mark = protection(host, base) if base is not None else None
     return (base, mark) if mark is not None and record.uuid in mark.holders else (None, None)

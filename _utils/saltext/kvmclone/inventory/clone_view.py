@@ -1,8 +1,8 @@
 """
-CLONE, the answer of every door: put together from the record and from libvirt. And the refusals
-that say how far an existing clone is.
+Put together CLONE, the answer about one clone, from its record and from libvirt.
 
-Reads only, and asks libvirt no more than is not known yet.
+Also the errors about a clone that exists already. Reads only, and asks libvirt only for what is
+not known yet.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from saltext.kvmclone.system import processes
 
 
 def made(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone:
-    """A clone that was made just now and is off: nothing need be asked."""
+    """Return a clone that was just made and is off, without asking for its state or addresses."""
     return _clone(host, handle, record, label, "shutoff", (), _own_disks(record))
 
 
@@ -36,11 +36,11 @@ def shown(
     host: Host, handle: DomainHandle, record: Record, label: str, commands: Commands | None = None
 ) -> Clone:
     """
-    A clone as it is now, what changed in its base since it was made, and what waits for its next
-    start.
+    Return a clone as it is now, with warnings about its base, its next start and its expiry.
 
-    :param commands: How commands are typed where this is read; without them it is not told what
-        waits.
+    :param label: What to call the host; empty for its own name.
+    :param commands: How commands are typed where this is read; without them no pending changes are
+        reported.
     """
     clone = clone_of(host, handle, record, label)
     waiting = pending_changes(handle, clone.state) if commands is not None else {}
@@ -60,7 +60,7 @@ def pending_changes(handle: DomainHandle, state: str = "") -> dict[str, dict[str
     """
     Return what the next start of a machine changes; see :func:`.pending_changes.changes`.
 
-    :param state: libvirt's state, where it is known.
+    :param state: libvirt's state, if it is known.
     """
     if (state or handle.state()) == "shutoff":
         return {}
@@ -68,7 +68,7 @@ def pending_changes(handle: DomainHandle, state: str = "") -> dict[str, dict[str
 
 
 def kept(record: Record, name: str, commands: Commands) -> KeptAfterFailure:
-    """The error that says that a create failed and its clone was kept."""
+    """Return the error for an earlier create that failed and whose clone was kept."""
     return KeptAfterFailure(
         f"An earlier create of '{name}' failed and was kept at stage '{record.stage}': "
         f"{record.failed}",
@@ -78,7 +78,7 @@ def kept(record: Record, name: str, commands: Commands) -> KeptAfterFailure:
 
 
 def already_exists(clone: Clone, commands: Commands) -> AlreadyExists:
-    """The error that says a clone is there, and carries it."""
+    """Return the error for a clone that exists; it carries that clone."""
     return AlreadyExists(
         f"'{clone.name}' exists already, made from '{clone.base}', at stage '{clone.stage}'.",
         f"Choose another name, or remove it first: {commands.clone('destroy', clone.name)}",
@@ -87,7 +87,7 @@ def already_exists(clone: Clone, commands: Commands) -> AlreadyExists:
 
 
 def in_progress(record: Record, name: str, commands: Commands) -> CreateInProgress:
-    """The error that says who is at work on a clone, and what to do if nobody is."""
+    """Return the error that says who is at work on a clone, and what to do if nobody is."""
     worker = record.worker
     doing = "destroyed" if record.stage == DESTROYING else "made"
     life = processes.life(worker)
@@ -116,18 +116,19 @@ def refuse_existing(host: Host, name: str, label: str, me: Worker | None = None)
     """
     Refuse a name that a clone of ours has.
 
-    :param me: The worker whose own leftovers are no reason.
-    :return: Whether a domain of that name is there all the same: a foreign one, or our own
+    :param label: What to call the host; empty for its own name.
+    :param me: The worker whose own leftovers are no obstacle.
+    :return: Whether there is a domain of that name all the same: a foreign one, or the worker's own
         leftovers.
     :raises AlreadyExists: A clone of that name is there and complete; carries it.
-    :raises KeptAfterFailure: It failed, and was kept.
+    :raises KeptAfterFailure: Its create failed, and it was kept.
     :raises CreateInProgress: Somebody is at work on it, or died at it.
     """
-    with absent(NO_DOMAIN):  # it may go at any moment
+    with absent(NO_DOMAIN):  # it may be removed at any moment
         handle = host.find(name)
         record = handle.record() if handle else None
         if handle is None or record is None:
-            # A foreign one is refused by the plan, together with everything else.
+            # The plan refuses a foreign one, together with whatever else is wrong.
             return handle is not None
         if me is not None and record.worker.token == me.token:
             return True
@@ -153,17 +154,17 @@ def clone_of(
     known: tuple[Address, ...] | None = None,
 ) -> Clone:
     """
-    A clone as it is now, without a look at its base.
+    Return a clone as it is now, without a look at its base.
 
     :param label: What to call the host; empty for its own name.
-    :param state: libvirt's state, where it is known.
-    :param known: Its addresses, where they are known.
+    :param state: libvirt's state, if it is known.
+    :param known: Its addresses, if they are known.
     """
     state = state or handle.state()
     disks = _own_disks(record)
     live = handle.live()
     domain = domain_xml.read(live)
-    if record.warnings:  # those of an earlier version quote the definition
+    if record.warnings:  # those of an earlier version may quote secrets of the definition
         hidden = redaction.hidden_values(live)
         warnings = tuple(redaction.without_whole(said, hidden) for said in record.warnings)
         record = replace(record, warnings=warnings)
@@ -190,7 +191,7 @@ def clone_of(
 
 
 def foreign(host: Host, handle: DomainHandle, label: str) -> Clone:
-    """A domain that is not one of ours, in the same shape."""
+    """Return a domain that is not one of ours, in the shape of a clone."""
     domain = domain_xml.read(handle.definition())
     return Clone(
         name=handle.name,
@@ -208,7 +209,7 @@ def foreign(host: Host, handle: DomainHandle, label: str) -> Clone:
 
 
 def _path_of(host: Host, disk: Disk) -> str:
-    """Where a disk lies, also one that is named by pool and volume."""
+    """Return the path of a disk, also of one that is named by pool and volume."""
     if disk.kind == "volume":
         return pools.path_of(host, disk.pool, disk.volume)[0]
     return disk.path

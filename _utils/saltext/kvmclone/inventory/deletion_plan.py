@@ -1,9 +1,9 @@
 """
-What a destroy will delete and what it will leave, file by file, decided before anything is done.
+Decide what a destroy deletes and what it leaves, file by file, before anything is done.
 
 A file is deleted only if the clone's record lists it as made, the clone's definition uses it,
-and no other machine, record or image needs it. Files are told apart by what they are and not
-by how somebody spells them. Reads only; :mod:`.destroy` acts.
+and no other machine, record or image needs it. Files are compared by inode, not by the spelling
+of their paths. Reads only; :mod:`.destroy` acts.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ NVRAM = "nvram"
 @dataclass(frozen=True)
 class Doomed:
     """
-    A file that goes.
+    A file to delete.
 
-    :param key: What the file was when that was decided; another one in its place stays.
+    :param key: The file's identity when that was decided; another file in its place stays.
     :param target: The disk it serves, or ``nvram``.
-    :param with_definition: libvirt deletes it when it removes the definition; whether there is
-        one cannot be seen from here.
+    :param with_definition: libvirt deletes it when it removes the definition; whether it exists
+        cannot be seen from here.
     """
 
     path: str
@@ -49,9 +49,10 @@ class Doomed:
 @dataclass(frozen=True)
 class Kept:
     """
-    A file that stays, and the clause that says why.
+    A file that stays.
 
-    :param shared: It is on no record of the domain, and others use it, too.
+    :param why: The clause that says why.
+    :param shared: It is on no record of the domain, and others use it too.
     """
 
     path: str
@@ -65,13 +66,14 @@ class Kept:
 @dataclass(frozen=True)
 class Doom:
     """
-    The verdict on one domain.
+    What a destroy of one domain does.
 
-    :param files: What goes, the last made first.
+    :param files: What is deleted, the last made first.
     :param kept: What stays.
-    :param missing: Recorded files that are gone already, though nobody here deleted them.
+    :param missing: Recorded files that are gone already, although nobody here deleted them.
     :param unchecked: Clauses about what could not be looked at.
-    :param keep_tpm: The state of its TPM lies where the definition says, and may be anybody's.
+    :param keep_tpm: The TPM's state lies at a path that the definition names, so it may be
+        anybody's.
     """
 
     files: tuple[Doomed, ...] = ()
@@ -81,7 +83,7 @@ class Doom:
     keep_tpm: bool = False
 
     def sentences(self) -> tuple[str, ...]:
-        """What an operator must know of it."""
+        """Return what an operator must know of it."""
         return (
             *map(str, self.kept),
             *(
@@ -94,7 +96,7 @@ class Doom:
 
 
 def draft_of(path: str, record: Record) -> str:
-    """Where a file is written before it is put in place whole; no other clone's is called so."""
+    """Return the path at which a file is written before it is put in place; unique to the clone."""
     return f"{path}.{record.uuid}"
 
 
@@ -109,8 +111,8 @@ def judge(
     Decide what destroying a domain deletes.
 
     :param record: None for a foreign domain: its files all stay.
-    :param force: Leave what is out of reach now where it is, and snapshots of the clone's own.
-    :param census: Where it was taken just now.
+    :param force: Leave what is out of reach now where it is, and the clone's own snapshots.
+    :param census: A scan of the host, if one was just made.
     :raises CloneInUse: Another image stands on one of its disks, or libvirt would delete what
         another machine left under its name; ``force`` never overrides this.
     :raises OwnSnapshots: Only snapshots of its own do; not forced.
@@ -124,9 +126,10 @@ def judge(
 
 def judge_undefined(host: Host, record: Record) -> Doom:
     """
-    The same for a clone whose definition was removed by hand while it was made.
+    Decide what to delete for a clone that was undefined by hand while it was made.
 
     :param record: As the worker that made it remembers it.
+    :raises KvmCloneError: As :func:`judge` does.
     """
     judging = _Judging(
         host, record.name, record.uuid, (), record, False, file_usage_scan.take(host)
@@ -137,9 +140,9 @@ def judge_undefined(host: Host, record: Record) -> Doom:
 
 class _Judging:
     """
-    One verdict under way.
+    One decision under way.
 
-    :ivar used: What the files are that the domain uses, by whatever name.
+    :ivar used: Identities of the files that the domain uses.
     :ivar users: Files that other domains use; ``claims`` those on other clones' records.
     """
 
@@ -163,9 +166,9 @@ class _Judging:
         self.claims = census.claimed_by_others(uuid)
         domains = [domain_xml.read(text, host.folders.stores) for text in texts]
         self.keep_tpm = any("<tpm" in text and _names_tpm_state(text) for text in texts)
-        #: The store that libvirt would delete with the definition, which stands first.
+        #: The store that libvirt would delete with the definition, the first of the texts.
         self.defined = next((d.nvram.path for d in domains[:1] if d.nvram), "")
-        #: What the domain uses, as it spells it: its disks, then its variable store.
+        #: Paths of the domain's disks and of its variable stores, as its XML spells them.
         self.disks = tuple(dict.fromkeys(path for d in domains for path in self._disks(d)))
         self.stores = tuple(
             dict.fromkeys(d.nvram.path for d in domains if d.nvram and d.nvram.path)
@@ -250,10 +253,10 @@ class _Judging:
 
     def _is_made(self, volume: Volume, draft: str) -> bool:
         """
-        Whether a file was made for the clone.
+        Return whether a file was made for the clone.
 
-        What stands at the path of a volume that was never begun is somebody else's, and so is
-        a file that does not look like what was being made when the worker died.
+        A file at the path of a volume that was never begun is somebody else's, and so is a file
+        that does not look like what was being made when the worker died.
         """
         if volume.state == MADE:
             return True
@@ -261,14 +264,14 @@ class _Judging:
             return False
         exists = volumes.exists(self.host, volume.path)
         if not exists and self.census.away(volume.path, volume.mount):
-            return True  # for all that can be seen
+            return True  # as far as can be seen
         if volume.target == NVRAM:
-            # Put in place by a second name for the draft: still one file, so it is ours.
+            # It is put in place as a hard link to the draft: if both are one file, it is ours.
             return bool(draft) and exists and os.path.samefile(draft, volume.path)
         return volumes.resembles(self.host, volume)
 
     def _judge_unseen_store(self, volume: Volume, files: list[Doomed], kept: list[Kept]) -> None:
-        """Over a remote url nobody can look; libvirt deletes a store with its definition."""
+        """Judge a variable store on a remote host, which libvirt deletes with its definition."""
         path = volume.path
         why = self._why_ours_stays(volume)
         if not why and self._key(self.defined) != self._key(path):
@@ -281,7 +284,7 @@ class _Judging:
             kept.append(Kept(path, why))
 
     def _why_ours_stays(self, volume: Volume) -> str:
-        """Why a file on our record is not to be deleted; empty where it is."""
+        """Return why a file on our record is not to be deleted; empty if it is."""
         assert self.record is not None
         path = volume.path
         key = self._key(path)
@@ -299,7 +302,7 @@ class _Judging:
             return f"it is on the record, and '{self.name}' does not use it"
         if not self.record.could_have_made(volume):
             return "the record lists it, but it is not called as our files are"
-        # Under the clone's uuid it is the clone's, too, where libvirt made it anew (a reset store).
+        # A file named with the clone's uuid is the clone's even if libvirt replaced it (a reset).
         ours = self.record.uuid in os.path.basename(path) or not self.host.local
         if not ours and not filesystems.is_same_file(path, volume.inode):
             return "another file was put in its place since it was made"
@@ -316,7 +319,7 @@ class _Judging:
         return ""
 
     def _why_used_stays(self, path: str, files: list[Doomed]) -> str:
-        """What is left of a file that goes, where the domain calls it by another name."""
+        """Return why another name of a file that is deleted stays: a symlink or a hard link."""
         if not self.host.local:
             return ""
         file = next((file for file in files if file.key == self._key(path)), None)
@@ -335,7 +338,7 @@ class _Judging:
         )
 
     def _way_to(self, absence: Absence, path: str) -> str:
-        """The command that brings a file back into reach."""
+        """Return the command that brings a file back into reach."""
         virsh = self.host.commands.virsh
         if absence.pool:
             return virsh("pool-start", absence.pool)
@@ -349,9 +352,11 @@ class _Judging:
 
     def _require_unused(self, ours: list[str]) -> snapshots.Standing:
         """
+        Refuse the destroy if others need, or may need, an overlay on one of the clone's files.
+
         :param ours: Files of the record.
-        :return: What of the clone's own stands on them, and stays.
-        :raises CloneInUse: Something stands on a file of the clone; ``force`` never overrides this.
+        :return: The clone's own snapshot overlays on them, which stay.
+        :raises CloneInUse: Somebody's overlay has one of them as backing file, forced or not.
         :raises OwnSnapshots: Only snapshots of its own do; not forced.
         """
         own = [path for path in self.disks if self._key(path) not in self.users]
@@ -380,7 +385,7 @@ class _Judging:
         return self.host.local and bool(holder(image))
 
     def _keep_snapshots(self, standing: snapshots.Standing, files: list[Doomed]) -> Iterable[Kept]:
-        """What the clone's own snapshots leave behind."""
+        """Yield the overlays and memory files that the clone's own snapshots leave behind."""
         going = {file.key for file in files}
         for path in standing.own:
             below = [one for one in self.census.chain(path) if self._key(one) in going]
@@ -404,5 +409,5 @@ class _Judging:
 
 
 def _names_tpm_state(text: str) -> bool:
-    """Whether a definition says where a TPM keeps its state; libvirt would delete it there."""
+    """Return whether a definition says where its TPM's state lies: libvirt would delete it."""
     return libvirt_xml.parse(text).find("./devices/tpm/backend/source") is not None

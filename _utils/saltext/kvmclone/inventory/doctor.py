@@ -1,5 +1,5 @@
 """
-What is not as it should be on a host, worst first, each with the next command to type.
+Find what is wrong on a host, worst first, each with the next command to type.
 
 Reads only. A healthy host gives an empty list.
 """
@@ -34,8 +34,9 @@ class _Machine:
     """
     A domain as it was seen.
 
-    :param record: None for a foreign one, and where the record cannot be read.
-    :param damaged: Why it cannot be read.
+    :param saved: Whether a saved memory image waits to be restored.
+    :param record: None for a foreign domain, and if the record cannot be read.
+    :param damaged: Why the record cannot be read.
     """
 
     name: str
@@ -50,15 +51,15 @@ class _Machine:
 
 def examine(host: Host, commands: Commands | None = None) -> list[Finding]:
     """
-    Look at everything that concerns clones on a host.
+    Return all findings about the clones on a host and what they need, worst first.
 
-    :param commands: How the commands of the hints are typed; by default at the master.
+    :param commands: How the commands of the hints are typed; by default as on the master.
     """
     return in_order(list(_Examination(host, commands or Commands(host.url)).findings()))
 
 
 class _Examination:
-    """One look at a host: everything is asked first, then held against each other."""
+    """One examination of a host: everything is read first, then compared."""
 
     def __init__(self, host: Host, commands: Commands) -> None:
         def look(handle: DomainHandle) -> _Machine:
@@ -139,12 +140,12 @@ class _Examination:
     # --- one clone ----------------------------------------------------------------------
 
     def _work(self, machine: _Machine, record: Record) -> Iterator[Finding]:
-        """Creates and destroys that did not come to their end."""
+        """Yield the creates and destroys that were not finished."""
         name = machine.name
         life = processes.life(record.worker)
         unsure = f"; it may still go on, on '{record.worker.host}'"
         unsure = unsure if life == ELSEWHERE else ""
-        # Nobody can tell from here, so it takes a word that nobody is at work any more.
+        # It cannot be told from here, so the operator must say that nobody is at work any more.
         sure = self.commands.clone("gc", name, "apply=True", "force=True") if unsure else ""
         if record.stage == DESTROYING:
             if life != ALIVE:
@@ -174,9 +175,9 @@ class _Examination:
             )
 
     def _files(self, machine: _Machine, record: Record, asleep: bool) -> Iterator[Finding]:
-        """Disks that are not there, and recorded files that are no disks any more."""
+        """Yield disks that are missing, and recorded files that the clone no longer uses."""
         if record.stage in ("planned", DESTROYING):
-            return  # some of its files are not made yet, or gone already
+            return  # some of its files are not made yet, or deleted already
         name = machine.name
         uses = [use for use in self.census.uses if use.uuid == machine.uuid]
         used = {use.key for use in uses}
@@ -196,7 +197,7 @@ class _Examination:
                 if why
                 else self.commands.clone("destroy", name)
                 if record.owns(path)
-                else self.commands.forced(name),  # an overlay of somebody's
+                else self.commands.forced(name),  # somebody else's overlay
             )
         for volume in record.volumes:
             if self.census.identity(volume.path) not in used and volumes.exists(
@@ -218,7 +219,7 @@ class _Examination:
     def _reattach(self, machine: _Machine, volume: Volume) -> str:
         name = machine.name
         if volume.target in ("nvram", *(disk.target for disk in machine.domain.disks)):
-            return self.commands.virsh("edit", name)  # another is in its place
+            return self.commands.virsh("edit", name)  # another file is in its place
         # Without its format libvirt would take it for raw.
         return self.commands.virsh(
             "attach-disk", name, volume.path, volume.target, "--driver", "qemu", "--subdriver",
@@ -232,7 +233,7 @@ class _Examination:
     def _missing(self, machine: _Machine, record: Record) -> list[str]:
         paths = [path for _target, path in self._disks(machine)]
         if self.host.local:
-            bases = {disk.path for disk in record.base_disks}  # of which the drift tells
+            bases = {disk.path for disk in record.base_disks}  # _drift reports those
             chains = [[path, *self.census.chain(path)] for path in paths if path]
             every = dict.fromkeys(one for chain in chains for one in chain if one not in bases)
             return [path for path in every if not os.path.exists(path)]
@@ -245,7 +246,7 @@ class _Examination:
         ]
 
     def _committed(self, machine: _Machine, record: Record) -> Iterator[Finding]:
-        """Clones that were written into their bases."""
+        """Yield the disks of a clone that were committed into its base."""
         for found in self.committed[machine.uuid]:
             yield overlays.committed(
                 self.host, self.census, machine.name, machine.state, record, found, self.commands
@@ -259,7 +260,7 @@ class _Examination:
         others = tuple(disk for disk in record.base_disks if disk.path not in written)
         record = replace(record, base_disks=others)
         changes = base_changes.file_changes(self.host, record, base is not None)
-        if base is None or base.state == "shutoff":  # else that is a finding of its own
+        if base is None or base.state == "shutoff":  # a running base is a finding of its own
             changes += base_changes.being_written(self.host, record)
         if not changes:
             return
@@ -279,7 +280,7 @@ class _Examination:
         return self.by_name.get(record.base)
 
     def _bases(self) -> Iterator[Finding]:
-        """Bases that write, or will write, under their quick clones."""
+        """Yield bases that write, or will write, below their quick clones."""
         standing: dict[str, list[str]] = {}
         for machine, record in self.clones:
             base = self._base(record)
@@ -308,7 +309,7 @@ class _Examination:
                 )
 
     def _shared_bases(self) -> Iterator[Finding]:
-        """Machines that are nobody's base, and have a base's disk for their own."""
+        """Yield machines that write a base's disk although they are not that base."""
         standing: dict[Identity, dict[str, str]] = {}
         for machine, record in self.clones:
             first = {disk.target: disk.path for disk in reversed(record.base_disks)}
@@ -334,7 +335,7 @@ class _Examination:
                     )
 
     def _protected_without_base(self) -> Iterator[Finding]:
-        """Files that nobody can write any more, and whose base, which knew why, is gone."""
+        """Yield read-only files whose base is gone, and with it the mark that explained that."""
         if not self.host.local:
             return
         seen: set[Identity] = set()

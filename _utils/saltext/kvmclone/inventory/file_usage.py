@@ -1,8 +1,8 @@
 """
-Who uses which file on a host, and which image stands on which: gathered once, asked often.
+Which domain uses which file on a host, and which image is whose backing file.
 
-What :mod:`.file_usage_scan` found. What could not be looked at is kept as a sentence and never
-passed over, since a destroy is decided by what is *not* here.
+The result of one :mod:`.file_usage_scan`. What could not be looked at is kept as a sentence and
+never ignored, since a destroy is decided by what is *not* here.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 from saltext.kvmclone.system import filesystems
 
-#: The format of an image that no description tells.
+#: The format of an image whose format no description names.
 UNKNOWN = "unknown"
 
 
-#: Pools that are a folder of image files.
+#: Pool types that are a folder of image files.
 FOLDER_POOLS = ("dir", "fs", "netfs", "vstorage")
 
-#: A file, whatever it is called: device and inode of a file, number of a block device, else
+#: A file, whatever its name: device and inode of a file, number of a block device, otherwise
 #: (remote, or not there) its path.
 Identity = tuple[str, int, int] | str
 
@@ -33,7 +33,7 @@ class Use:
     """
     One file that a domain uses, in any of its descriptions.
 
-    :param format: What the domain takes an image for (``qcow2``); empty where it is no disk.
+    :param format: The image format that the domain assumes (``qcow2``); empty if it is not a disk.
     """
 
     domain: str
@@ -45,7 +45,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Link:
-    """``image`` stands directly on ``below``."""
+    """An image and the file directly ``below`` it, its backing file."""
 
     image: str
     key: Identity
@@ -77,10 +77,10 @@ class Pool:
 @dataclass(frozen=True)
 class Absence:
     """
-    Whether a file that is not found may well be there all the same: true where it may.
+    Whether a file that is not found may still exist: true if it may.
 
-    :param why: One clause, without a full stop; empty where the file is just gone.
-    :param pool: The storage pool to start, where that brings the file back; empty otherwise.
+    :param why: One clause, without a full stop; empty if the file is simply gone.
+    :param pool: The storage pool to start, if that brings the file back; empty otherwise.
     """
 
     why: str = ""
@@ -96,15 +96,14 @@ class Absence:
 @dataclass(frozen=True)
 class Census:
     """
-    What was found.
+    The files in use on a host.
 
-    :param unchecked: One clause, without a full stop, for everything that could not be looked
-        at.
+    :param unchecked: One clause, without a full stop, for everything that could not be looked at.
     :param images: Paths of all volumes and image files that were seen in pools.
-    :param volumes: Where the volumes lie that domains name by pool and volume.
+    :param volumes: Paths of the volumes that domains name by pool and volume.
     :param derived: Files and folders that libvirt derives from a domain's name or uuid, whether
-        they are there or not.
-    :param memories: Files that hold the memory of a snapshot; they are among ``uses``, too.
+        they exist or not.
+    :param memories: Files that hold the memory of a snapshot; they are among ``uses`` too.
     """
 
     local: bool
@@ -119,11 +118,15 @@ class Census:
     memories: tuple[Use, ...] = ()
 
     def identity(self, path: str) -> Identity:
-        """What the file at ``path`` is, by whatever name."""
+        """Return the identity of the file at ``path``, the same for all of its names."""
         return identity(path, self.local)
 
     def standing_on(self, paths: Iterable[str]) -> dict[str, list[str]]:
-        """The images that stand directly on one of ``paths``; a path without any is missing."""
+        """
+        Return the images that have one of ``paths`` as backing file, by that path.
+
+        A path that is no backing file is left out.
+        """
         found: dict[str, list[str]] = {}
         for path in dict.fromkeys(paths):
             links = self._above.get(self.identity(path), [])
@@ -133,7 +136,7 @@ class Census:
         return found
 
     def tower(self, path: str) -> dict[Identity, str]:
-        """An image with everything that stands on it, up to the top of every chain."""
+        """Return an image and all overlays above it, up to the top of every chain."""
         found = {self.identity(path): path}
         todo = list(found)
         while todo:
@@ -144,50 +147,60 @@ class Census:
         return found
 
     def used_by_others(self, uuid: str) -> dict[Identity, str]:
-        """Files that other domains than ``uuid`` use, with the name of one that does."""
+        """Return the files that other domains than ``uuid`` use, with the name of one that does."""
         return {use.key: use.domain for use in reversed(self.uses) if use.uuid != uuid}
 
     def derived_by_others(self, uuid: str, path: str) -> str:
-        """The domain, other than ``uuid``, that libvirt derives a path for; empty for none."""
+        """
+        Return another domain that libvirt derives a path for; empty for none.
+
+        :param uuid: The domain that does not count.
+        """
         while path not in ("", "/"):
             for use in self._derived.get(self.identity(path), []):
                 if use.uuid != uuid:
                     return use.domain
-            path = os.path.dirname(path)  # it may lie in a folder of that machine's own
+            path = os.path.dirname(path)  # the file may lie in a folder that is derived
         return ""
 
     def named_by_others(self, uuid: str, path: str) -> str:
         """
-        A domain, other than ``uuid``, that a file of that very name belongs to; empty for none.
-        Far away a folder may have several names, and nobody can see that from here.
+        Return a domain, other than ``uuid``, that has a file of the same name; empty for none.
+
+        Folders are not compared: on a remote host one may have several paths, which cannot be seen
+        from here.
         """
         file = os.path.basename(path)
         others = (use for use in (*self.uses, *self.derived) if use.uuid != uuid)
         return next((use.domain for use in others if os.path.basename(use.path) == file), "")
 
     def claimed_by_others(self, uuid: str) -> dict[Identity, str]:
-        """Files on the records of other clones than ``uuid``, with the name of one such clone."""
+        """
+        Return the files on other clones' records, with the name of one such clone.
+
+        :param uuid: The clone whose own record does not count.
+        """
         return {one.key: one.domain for one in reversed(self.claims) if one.uuid != uuid}
 
     def path_of(self, path: str, pool: str, volume: str) -> str:
-        """Where a disk lies that is named by its path, or by pool and volume; empty for neither."""
+        """Return the path of a disk named by path, or by pool and volume; empty if unknown."""
         return path or self.volumes.get((pool, volume), "")
 
     def away(self, path: str, mount: str = "") -> Absence:
-        """See :func:`away`."""
+        """Return why a file that is not found may still exist; see :func:`away`."""
         return away(self.pools, self.local, path, mount)
 
     def hidden(self, path: str, mount: str) -> str:
-        """See :func:`hidden`."""
+        """Return why the file at a path is not the one made there; see :func:`hidden`."""
         return hidden(path, mount) if self.local else ""
 
     def users(self, path: str) -> list[str]:
-        """Names of the domains that use the file."""
+        """Return the names of the domains that use the file, sorted."""
         key = self.identity(path)
         return sorted({use.domain for use in self.uses if use.key == key})
 
     def chain(self, path: str) -> list[str]:
-        """The files below an image, nearest first; the image itself is not among them."""
+        """Return the backing files of an image, nearest first, without the image itself."""
         found: dict[Identity, str] = {}
         todo = [self.identity(path)]
         while todo:
@@ -223,9 +236,9 @@ def _grouped(pairs: Iterable[tuple[Identity, Link]]) -> dict[Identity, list[Link
 
 def identity(path: str, local: bool) -> Identity:
     """
-    What the file at ``path`` is: the same for its symlinks, hard links and bind mounts.
+    Return the identity of a file: the same for its symlinks, hard links and bind mounts.
 
-    :param local: The host's files are ours to look at.
+    :param local: Whether the host's files can be looked at from here.
     """
     if local:
         try:
@@ -236,15 +249,15 @@ def identity(path: str, local: bool) -> Identity:
             if stat.S_ISBLK(status.st_mode):
                 return ("device", status.st_rdev, 0)
             return ("file", status.st_dev, status.st_ino)
-    # POSIX lets two slashes at the front mean something else; Linux does not.
+    # POSIX lets a path with two leading slashes mean something else; Linux does not.
     return os.path.normpath(path).replace("//", "/", 1)
 
 
 def away(pools: Iterable[Pool], local: bool, path: str, mount: str = "") -> Absence:
     """
-    Why a file that is not found may well be there all the same, if it may.
+    Return why a file that is not found may still exist, if it may.
 
-    :param local: The host's files are ours to look at.
+    :param local: Whether the host's files can be looked at from here.
     :param mount: Where its file system was mounted when it was made.
     """
     folder = os.path.dirname(path)
@@ -263,7 +276,7 @@ def away(pools: Iterable[Pool], local: bool, path: str, mount: str = "") -> Abse
 
 def hidden(path: str, mount: str) -> str:
     """
-    Why what stands at a path now is not what was made there; empty where it may be.
+    Return why the file at a path now is not the one made there; empty if it may be.
 
     :param mount: Where its file system was mounted when it was made; empty if unknown.
     """

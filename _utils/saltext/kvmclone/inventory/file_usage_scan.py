@@ -1,8 +1,8 @@
 """
-Looking at everything on a host that may use a file or stand on one.
+Scan a host for everything that may use a file, or have one as its backing file.
 
-Everything counts: inactive and live definitions, saved images, snapshots, explicit
-backing chains, all folders of storage pools, active or not. Reads only.
+Everything counts: inactive and live definitions, saved images, snapshots, explicit backing
+chains, all folders of storage pools, active or not. Reads only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from saltext.kvmclone.system import backing_files
 
 
 def take(host: Host) -> Census:
-    """Look at everything on the host."""
+    """Return who uses which file on the host, from its domains, pools and images."""
     gathering = _Gathering(host)
     gathering.look_at_domains()
     gathering.look_at_pools()
@@ -53,7 +53,7 @@ def take(host: Host) -> Census:
 
 
 def uses(host: Host) -> Census:
-    """Only what the domains' descriptions tell; opens no image and lists no volume."""
+    """Return what the domains' descriptions name; opens no image and lists no volume."""
     gathering = _Gathering(host)
     gathering.look_at_domains()
     return _census(host, gathering)
@@ -76,7 +76,7 @@ def _census(host: Host, gathering: _Gathering) -> Census:
 
 @dataclass
 class _Gathering:
-    """Collects a census; the order of its methods matters, as :func:`take` calls them."""
+    """A scan under way; its methods must be called in the order in which :func:`take` does."""
 
     host: Host
     pools: dict[str, Pool] = field(default_factory=dict)
@@ -87,14 +87,14 @@ class _Gathering:
     claims: list[Claim] = field(default_factory=list)
     volumes: dict[tuple[str, str], str] = field(default_factory=dict)
     machines: Machines = field(default_factory=Machines)
-    #: What the records say: an overlay, its mount point, and what it stands on.
+    #: From the records: an overlay, its mount point, and its backing file.
     told: list[tuple[str, str, str]] = field(default_factory=list)
-    #: What snapshots say: an overlay, and what it was put on.
+    #: From the snapshots: an overlay, and its backing file.
     layers: list[snapshots.Layer] = field(default_factory=list)
     memories: list[Use] = field(default_factory=list)
-    #: What machines use as they are defined, run or are saved; snapshots may name older files.
+    #: Files that domains use as defined, running or saved; snapshots may name older files.
     current: set[Identity] = field(default_factory=set)
-    #: Images whose header was read, or whose backing file libvirt told.
+    #: Images whose header was read, or whose backing file libvirt named.
     read: set[Identity] = field(default_factory=set)
     #: Those of them that could not be read after all.
     unread: set[Identity] = field(default_factory=set)
@@ -116,7 +116,7 @@ class _Gathering:
     # --- domains ------------------------------------------------------------------------
 
     def look_at_domains(self) -> None:
-        """Every file that any description of any domain names."""
+        """Note every file that any description of any domain names."""
 
         def look(handle: DomainHandle) -> tuple[str, str, list[str]]:
             return handle.name, handle.uuid, list(self._descriptions(handle))
@@ -141,10 +141,7 @@ class _Gathering:
                         self.memories += self.uses[-1:] * (path in memories)
 
     def _record(self, root: etree._Element, name: str, uuid: str) -> None:
-        """
-        What a domain's own record lists. Taken word by word, since of a damaged one what can
-        still be read counts, too.
-        """
+        """Note what a domain's own record lists, element by element: a damaged one counts too."""
         record = root.find(f"./metadata/{{{NAMESPACE}}}clone")
         if record is None or record.get("uuid") != uuid:  # a copied one claims nothing
             return
@@ -177,7 +174,7 @@ class _Gathering:
         yield from handle.snapshot_definitions()
 
     def _files(self, root: etree._Element, domain: str) -> Iterator[tuple[str, str]]:
-        """Paths in one description, with the image format where it is a disk's."""
+        """Yield the paths in one description, each with its image format if it is a disk."""
         for disk in root.iter("disk"):
             yield from self._disk(disk, domain)
         for path in (*domain_xml.plain_files(root), *snapshots.memory_files(root)):
@@ -187,14 +184,14 @@ class _Gathering:
 
     def _disk(self, disk: etree._Element, domain: str) -> Iterator[tuple[str, str]]:
         """
-        The files of a ``<disk>``: its own, its explicit chain, the target of a copy job.
+        Yield the files of a ``<disk>``: its own, its explicit chain, the target of a copy job.
 
-        The chain becomes links, too.
+        The chain is noted as links too.
         """
         driver = disk.find("driver")
         kind = driver.get("type", "") if driver is not None else ""
         parent = disk.getparent()
-        if not kind:  # libvirt takes a disk without a format for raw, a snapshot's may be any
+        if not kind:  # libvirt takes a disk without a format for raw; a snapshot's can be any
             kind = "raw" if parent is not None and parent.tag == "devices" else UNKNOWN
         path = self._source(disk, domain)
         if path:
@@ -217,7 +214,7 @@ class _Gathering:
             above, level = below, level.find("backingStore")
 
     def _source(self, element: etree._Element, domain: str) -> str:
-        """The file that the ``<source>`` directly below an element names; empty for none."""
+        """Return the file that the ``<source>`` directly below an element names; empty for none."""
         source = element.find("source")
         if source is None:
             return ""
@@ -242,16 +239,16 @@ class _Gathering:
         return ""
 
     def derived(self) -> Iterator[Use]:
-        """What libvirt derives from the name or uuid of each domain."""
+        """Yield the paths that libvirt derives from the name or uuid of each domain."""
         for uuid, name, path in self.machines.derive(self.host.folders):
             yield Use(name, uuid, path, self._key(path))
 
     # --- pools --------------------------------------------------------------------------
 
     def look_at_pools(self) -> None:
-        """Every image in every storage pool, and what it stands on."""
+        """Note every image in every storage pool, and its backing file."""
         raw = {use.key for use in self.uses if use.format == "raw"}
-        # A guest may write anything into its raw disk, also a header that names our files.
+        # A guest may write anything into its raw disk, even a header that names our files.
         self.read |= raw - {use.key for use in self.uses if use.format not in ("raw", "")}
         for pool in self.pools.values():
             if self.local and pool.type in FOLDER_POOLS:
@@ -262,7 +259,7 @@ class _Gathering:
                 self.unchecked.append(f"the storage pool '{pool.name}' is not running")
 
     def _scan(self, pool: Pool) -> None:
-        """The files in a folder, by their own headers: sees more than libvirt, also when off."""
+        """Read the image headers in a pool's folder: sees more than libvirt, even if it is off."""
         if not pool.active and pool.type != "dir" and not os.path.ismount(pool.path):
             self.unchecked.append(f"the storage pool '{pool.name}' is not mounted")
             return
@@ -279,14 +276,14 @@ class _Gathering:
         self._read_folder(pool.path, names)
 
     def look_beside_records(self) -> None:
-        """The folders that files were made in for a clone, also where no pool is over them now."""
+        """Read the folders that clones' files were made in, also those that no pool is over now."""
         if not self.local:
             return
         seen = {self._key(pool.path) for pool in self.pools.values() if pool.type in FOLDER_POOLS}
         for folder in sorted({os.path.dirname(claim.path) for claim in self.claims}):
             if self._key(folder) not in seen:
                 seen.add(self._key(folder))
-                with suppress(OSError):  # not there, which is told where it matters
+                with suppress(OSError):  # not there, which is reported where it matters
                     self._read_folder(folder, os.listdir(folder))
 
     def _read_folder(self, folder: str, names: list[str]) -> None:
@@ -301,7 +298,7 @@ class _Gathering:
             self._read_header(path)
 
     def _list(self, pool: Pool) -> None:
-        """The volumes of a pool that is no folder of ours, as libvirt tells them."""
+        """Note the volumes of a pool, and their backing files, as libvirt lists them."""
         call = self.host.call
         try:
             call(pool.raw.refresh, 0)  # overlays may have been made behind libvirt's back
@@ -320,7 +317,7 @@ class _Gathering:
             try:
                 text = str(call(volume.XMLDesc, 0))
             except HostError as error:
-                if error.code != NO_STORAGE_VOL:  # else deleted since it was listed
+                if error.code != NO_STORAGE_VOL:  # not just deleted since it was listed
                     self.unchecked.append(
                         f"the volume '{volume.name()}' of the storage pool '{pool.name}' cannot "
                         f"be read: {error.message}"
@@ -340,7 +337,7 @@ class _Gathering:
     # --- chains -------------------------------------------------------------------------
 
     def look_below_domains(self) -> None:
-        """The chains of disks that lie in no pool, down to their ends."""
+        """Follow the backing chains of the domains' disks to their ends, also outside the pools."""
         todo = [use.path for use in self.uses if use.format]
         todo += [link.below for link in self.links]
         if not self.local:
@@ -351,14 +348,14 @@ class _Gathering:
                 for use in self.uses
                 if use.format not in ("", "raw")
                 and use.key not in self.read
-                and os.path.dirname(use.path) not in listed  # else it is not there at all
+                and os.path.dirname(use.path) not in listed  # in a listed pool it is just missing
             ]
             return
         while todo:
             todo += self._read_header(todo.pop())
 
     def _read_header(self, path: str) -> list[str]:
-        """Note what an image stands on; answers with that, once per image."""
+        """Note the backing file of an image, once per image, and return what it needs."""
         key = self._key(path)
         if key in self.read:
             return []
@@ -379,8 +376,9 @@ class _Gathering:
 
     def believe_the_records(self) -> None:
         """
-        Of an overlay that is out of reach now (a file system that is not mounted, a pool that is
-        off) its clone's record still tells what it stands on.
+        Take the backing file of an overlay that is out of reach now from its clone's record.
+
+        A file system may not be mounted, or a pool may be off.
         """
         for image, mount, below in self.told:
             key = self._key(image)
@@ -397,17 +395,17 @@ class _Gathering:
         ]
 
     def believe_the_snapshots(self) -> None:
-        """Of an overlay that is lost, its machine's snapshots still tell what it stood on."""
+        """Take the backing file of an overlay that is lost from its machine's snapshots."""
         used = self.current | {link.below_key for link in self.links}
         for image, below in snapshots.needed(self.layers, self.unread, used, self._key):
             self._link(image, below)
 
     def _out_of_sight(self, path: str) -> str:
-        """Why a missing file may be where nobody can look now; empty where it is just gone."""
+        """Return why a missing file may exist out of sight; empty if it is just gone."""
         folder = os.path.dirname(path)
         why = away(self.pools.values(), self.local, path).why
         with suppress(OSError):
-            # So looks a folder that something should be mounted at.
+            # An empty folder may be the mount point of what is not mounted.
             why = why or f"its folder '{folder}' is empty" * (not os.listdir(folder))
         return why
 

@@ -1,5 +1,5 @@
 """
-What a doctor can find, and how bad it is. Pure.
+The kinds of findings of a doctor, and how bad each is. Pure.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from saltext.kvmclone.config.problems import Problems
 
-#: Data is at risk; something does not work or is left over; worth knowing.
+#: Levels: data is at risk; something does not work or is left over; worth knowing.
 DANGER, PROBLEM, NOTE = "danger", "problem", "note"
 
 #: Every kind of finding with its level, worst first.
@@ -57,11 +57,11 @@ class Finding:
 
     @property
     def level(self) -> str:
-        """``danger``, ``problem`` or ``note``."""
+        """Return ``danger``, ``problem`` or ``note``."""
         return KINDS[self.kind]
 
     def as_dict(self) -> dict[str, Any]:
-        """The plain form, with the level."""
+        """Return the plain form, with the level."""
         return {**dataclasses.asdict(self), "level": self.level}
 
 
@@ -74,12 +74,12 @@ def of_configuration(problems: Problems, hint: str) -> list[Finding]:
 
 
 def in_order(found: list[Finding]) -> list[Finding]:
-    """Worst first, then by name."""
+    """Return the findings in order, worst first, then by name."""
     rank = {kind: number for number, kind in enumerate(KINDS)}
     return sorted(found, key=lambda finding: (rank[finding.kind], finding.name))
 
 
 def in_words(names: list[str]) -> str:
-    """``'a', 'b' and 'c'``."""
+    """Return the names as ``'a', 'b' and 'c'``."""
     quoted = [f"'{name}'" for name in names]
     return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)

@@ -1,7 +1,7 @@
 """
-Asking the host everything that planning a clone needs.
+Ask the host everything that planning a clone needs.
 
-Reads only. What it finds is :class:`.facts.HostFacts`, plain data.
+Reads only. The result is :class:`.facts.HostFacts`, plain data.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
     """
     Ask the host everything that planning one clone needs; change nothing.
 
-    :param taken: Whether a domain of the clone's name is there, where somebody just looked.
+    :param taken: Whether there is a domain of the clone's name, if that was just looked up.
     """
     if taken is None:
         taken = host.find(request.name) is not None
@@ -112,7 +112,7 @@ def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
 
 
 def _users(host: Host, paths: set[str]) -> dict[str, str]:
-    """Why the files must stay, for those that must; nothing is asked where there are none."""
+    """Return why files must stay, for those that must; asks nothing if there are no files."""
     if not paths:
         return {}
     census = file_usage_scan.take(host)
@@ -132,13 +132,14 @@ def _users(host: Host, paths: set[str]) -> dict[str, str]:
 
 def _standing(host: Host, definition: str) -> frozenset[str]:
     """
-    Return the files that lie in the folders of the base's logs and sockets, or will: libvirt's
-    own files for other machines.
+    Return the files in the folders of the base's logs and sockets, present and expected.
+
+    Expected are the files that libvirt makes for the machines of this host.
     """
     written = written_paths(libvirt_xml.parse(definition))
     found: set[str] = set()
     for folder in {os.path.dirname(path) for path in written}:
-        with suppress(OSError):  # not made yet; or not ours to see, like what is in it
+        with suppress(OSError):  # not made yet, or not readable to us
             found.update(os.path.join(folder, file) for file in os.listdir(folder))
     known = host.folders
     if any(path.startswith((f"{known.state}/", f"{known.logs}/")) for path in written):
@@ -149,7 +150,7 @@ def _standing(host: Host, definition: str) -> frozenset[str]:
 
 
 def _source(host: Host, disk: Disk, request: Request) -> tuple[SourceFacts, Any | None]:
-    """What one disk of the base consists of, and libvirt's object of the pool that holds it."""
+    """Return what one disk of the base consists of, and libvirt's object of its pool."""
     path = disk.path
     if disk.kind == "volume":
         path, problem = pools.path_of(host, disk.pool, disk.volume)
@@ -178,13 +179,13 @@ def _source(host: Host, disk: Disk, request: Request) -> tuple[SourceFacts, Any 
 
 
 def _looking(host: Host) -> images.Look:
-    """How images of this host are looked at: as files where they are ours, else over libvirt."""
+    """Return a function that looks at an image: as a file if it is ours, or over libvirt."""
 
     def look(path: str) -> ImageFacts:
         if host.local:
             try:
                 return images.look(path)
-            except PermissionError:  # a network file system that keeps root out
+            except PermissionError:  # a network file system that denies root access
                 pass
         return pools.look(host, path)
 
@@ -194,12 +195,12 @@ def _looking(host: Host) -> images.Look:
 def _snapshots(host: Host, base: DomainHandle, sources: Mapping[str, SourceFacts]) -> int:
     images = [image for source in sources.values() for image in source.images]
     if len(images) == len(sources) and not any(image.header.snapshots for image in images):
-        return 0  # the common case: not even asked
+        return 0  # the common case costs no call
     return int(host.call(base.raw.snapshotNum, 0))
 
 
 def _networks(host: Host, request: Request, domain: Domain) -> dict[str, tuple[bool, SwitchFacts]]:
-    """Of each network that the request names: whether it is active, what a card there can have."""
+    """Return whether each network that the request names is active, and what it supports."""
     names = []
     for number, wish in enumerate(request.networks):
         has = domain.interfaces[number] if number < len(domain.interfaces) else None
@@ -208,7 +209,7 @@ def _networks(host: Host, request: Request, domain: Domain) -> dict[str, tuple[b
     found: dict[str, tuple[bool, SwitchFacts]] = {}
     for name in dict.fromkeys(filter(None, names)):
         network = networks.find(host, name)
-        with absent(NO_NETWORK):  # it may go meanwhile
+        with absent(NO_NETWORK):  # it may be removed at this moment
             if network is not None:
                 active = bool(host.call(network.isActive))
                 found[name] = active, network_xml.switch(host.call(network.XMLDesc, 0))
@@ -232,7 +233,7 @@ def _macs(host: Host, request: Request) -> dict[str, str]:
         return {}
 
     def look(handle: DomainHandle) -> list[Domain]:
-        # A card that was plugged into a running machine may stand in no definition.
+        # A card that was plugged into a running machine may be missing in its definition.
         return [domain_xml.read(xml) for xml in (handle.live(), handle.definition())]
 
     domains = [domain for both in host.each_domain(look) for domain in both]
@@ -243,7 +244,7 @@ def _macs(host: Host, request: Request) -> dict[str, str]:
 
 
 def _own_macs() -> dict[str, str]:
-    """The MAC addresses of the host's own cards and bridges."""
+    """Return the MAC addresses of the host's own cards and bridges, with a name for each."""
     found = {}
     for device in os.listdir(_DEVICES):
         path = os.path.join(_DEVICES, device, "address")
@@ -254,7 +255,7 @@ def _own_macs() -> dict[str, str]:
 
 
 def _most_cpus(host: Host, definition: str) -> int:
-    """What libvirt says of the base's kind of machine; 0 where it says nothing."""
+    """Return the most CPUs that libvirt allows the base's machine type; 0 if it does not say."""
     root = libvirt_xml.parse(definition)
     kind = root.find("./os/type")
     words = [
@@ -263,7 +264,7 @@ def _most_cpus(host: Host, definition: str) -> int:
         kind.get("machine") if kind is not None else None,
         root.get("type"),
     ]
-    told = "<domainCapabilities/>"  # of a driver, or a machine, that libvirt has no word about
+    told = "<domainCapabilities/>"  # for a driver or machine type that libvirt does not describe
     with absent(NO_SUPPORT), absent(INVALID_ARG), absent(CONFIG_UNSUPPORTED):
         told = host.call(host.raw.getDomainCapabilities, *[w or None for w in words], 0)
     most = libvirt_xml.element(told).find("./vcpu")

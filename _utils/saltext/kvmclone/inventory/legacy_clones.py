@@ -1,5 +1,5 @@
 """
-Recognise the clones of Salt's old libvirt driver, and which of their files are provably theirs.
+Recognise the clones of Salt's old libvirt driver, and the files that are provably theirs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DESCRIPTION = re.compile(r"Cloned from (.+)")
 _UUID_EPOCH = 12219292800
 
 
-#: Seconds within which all disks of one clone are made, also where each is copied.
+#: Seconds within which all disks of one clone are made, even if each is copied.
 _ONE_CLONE = 6 * 3600.0
 
 
@@ -53,9 +53,9 @@ class Candidate:
 
 def candidates(host: Host, census: Census | None = None) -> list[Candidate]:
     """
-    Domains that the old driver made and nobody has adopted, by name.
+    Return the domains that the old driver made and nobody has adopted, by name.
 
-    :param census: Where it was taken already.
+    :param census: A scan of the host, if one was made already.
     """
 
     def look(handle: DomainHandle) -> tuple[DomainHandle, etree._Element]:
@@ -67,13 +67,13 @@ def candidates(host: Host, census: Census | None = None) -> list[Candidate]:
         if base and not _carries_record(root):
             census = census or file_usage_scan.take(host)
             domain = domain_xml.facts(root, host.folders.stores)
-            with absent(NO_DOMAIN):  # either machine may go meanwhile
+            with absent(NO_DOMAIN):  # either machine may be removed at this moment
                 found.append(_judge(host, census, handle.uuid, domain, host.find(base), base))
     return sorted(found, key=lambda candidate: candidate.name)
 
 
 def _told_base(root: etree._Element) -> str:
-    """The base that a description names; empty for another description."""
+    """Return the base that a domain's description names; empty for another description."""
     match = _DESCRIPTION.fullmatch(libvirt_xml.text(root, "description"))
     return match[1].strip() if match else ""
 
@@ -142,9 +142,9 @@ def _judge(
 @dataclass(frozen=True)
 class _Others:
     """
-    Whose a file may be instead of the old clone's.
+    The others that a file may belong to instead of the old clone.
 
-    :param base: The base's definition; None for one that is gone.
+    :param base: The base's definition; None if it is gone.
     :param base_files: Every file of the base, down to the ends of their chains.
     :param used: Files that other domains use, with the name of one that does.
     :param claimed: Files on the records of clones of ours, with the name of one of these.
@@ -170,9 +170,9 @@ def _why_shared(
     originals: dict[str, float],
 ) -> str:
     """
-    Why a disk is not, or not surely, the old clone's own; empty where it is.
+    Return why a disk is not, or not surely, the old clone's own; empty if it is.
 
-    :param chain: What the disk stands on.
+    :param chain: The disk's backing files.
     :param originals: See :func:`_named_by_driver`.
     """
     key = census.identity(disk.path)
@@ -196,7 +196,7 @@ def _why_shared(
 
 
 def _why_store_shared(name: str, path: str, key: Identity, others: _Others) -> str:
-    """The same of a variable store."""
+    """Return why a variable store is not, or not surely, the old clone's own; empty if it is."""
     own = _named_after(name, os.path.basename(path))
     if user := others.census.derived_by_others(others.uuid, path):
         return f"libvirt keeps a file of '{user}' under that very name"
@@ -204,7 +204,7 @@ def _why_store_shared(name: str, path: str, key: Identity, others: _Others) -> s
 
 
 def _of_others(key: Identity, others: _Others) -> str:
-    """Who else has a file; empty for nobody."""
+    """Return who else has a file, as a clause; empty for nobody."""
     if key in others.base_files:
         return f"it belongs to the base '{others.base_name}'"
     if key in others.used:
@@ -215,7 +215,7 @@ def _of_others(key: Identity, others: _Others) -> str:
 
 
 def _files_of(census: Census, base: DomainHandle | None) -> set[Identity]:
-    """Identities of all files of the base, down to the ends of their chains."""
+    """Return the identities of all files of the base, down to the ends of their chains."""
     paths = [use.path for use in census.uses if base is not None and use.uuid == base.uuid]
     paths += [below for path in paths for below in census.chain(path)]
     return {census.identity(path) for path in paths}
@@ -225,12 +225,12 @@ def _named_by_driver(
     name: str, disk: Disk, base: Domain | None, chain: list[str], seen: dict[str, float]
 ) -> bool:
     """
-    Whether a file's name proves that it was made for this clone, as this disk of its base.
+    Return whether a file's name proves that it was made for this clone, as this disk.
 
-    Either the driver's ``ORIGINAL-UUID.EXT``, ``ORIGINAL.EXT`` being the name of the base's
-    disk of the same target where that can still be known; or our own ``NAME-TARGET.EXT`` (a
-    record that was lost). Somebody may have attached the disk of another old clone, which
-    has such a name too.
+    Either it is the driver's ``ORIGINAL-UUID.EXT``, ``ORIGINAL.EXT`` being the name of the base's
+    disk of the same target if that can still be known; or our own ``NAME-TARGET.EXT`` (a record
+    that was lost). Somebody may have attached the disk of another old clone, which has such a name
+    too.
 
     :param seen: Originals that proved a disk already, and when that was made; each proves one.
     """
@@ -257,10 +257,14 @@ def _named_by_driver(
 
 
 def _named_after(name: str, file: str) -> bool:
-    """``NAME.fd``, ``NAME_VARS.fd``, ``NAME-…``: but not another machine's longer name."""
+    """
+    Return whether a file is called ``NAME.fd``, ``NAME_VARS.fd`` or ``NAME-nvram…``.
+
+    A longer name is another machine's.
+    """
     return re.fullmatch(rf"{re.escape(name)}(?:_VARS|-nvram)?(?:\.[A-Za-z0-9]+)?", file) is not None
 
 
 def _made(uuid: str) -> float:
-    """When a uuid of version 1 was made, seconds since the epoch."""
+    """Return when a uuid of version 1 was made, in seconds since the epoch."""
     return uuid_module.UUID(uuid).time / 1e7 - _UUID_EPOCH

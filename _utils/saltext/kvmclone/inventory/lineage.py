@@ -1,5 +1,5 @@
 """
-Where clones come from: every base with the clones made from it, and theirs in turn.
+Find every base with the clones made from it, and the clones made from those.
 
 Reads only. For the shape see docs/answers.md (``tree``); :mod:`.drawing` draws it.
 """
@@ -23,12 +23,12 @@ from saltext.kvmclone.system.backing_files import sizes
 @dataclass(frozen=True)
 class TreeDisk:
     """
-    One disk. Sizes are bytes, 0 where they are not known.
+    One disk. Sizes are bytes, 0 if they are not known.
 
     :param capacity: What the guest sees.
     :param allocation: What the file occupies.
-    :param backing: The file it stands on, empty for none.
-    :param exists: The file is there, as far as that can be told.
+    :param backing: Its backing file, empty for none.
+    :param exists: The file is there, as far as can be told.
     """
 
     target: str
@@ -59,7 +59,7 @@ class TreeClone:
     clones: dict[str, TreeClone] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The plain form."""
+        """Return the plain form, that of its own clones included."""
         return {
             "state": self.state,
             "stage": self.stage,
@@ -77,7 +77,7 @@ class TreeBase:
     """
     One base.
 
-    :param exists: A domain of that name and uuid is there.
+    :param exists: There is a domain of that name and uuid.
     :param state: libvirt's state; empty for a base that is gone.
     """
 
@@ -88,11 +88,11 @@ class TreeBase:
 
     @property
     def drift(self) -> bool:
-        """The base changed since one of the clones was made from it."""
+        """Return whether the base changed since one of the clones was made from it."""
         return any(clone.drift for clone in self.clones.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """The plain form."""
+        """Return the plain form, that of its clones included."""
         return {
             "exists": self.exists,
             "state": self.state,
@@ -125,7 +125,7 @@ class _Machine:
 
 
 def tree(host: Host) -> Tree:
-    """The lineage of everything on a host."""
+    """Return the bases of all clones on a host, with the clones."""
 
     def look(handle: DomainHandle) -> _Machine:
         definition = handle.live()
@@ -141,7 +141,7 @@ def tree(host: Host) -> Tree:
 
 
 class _Planting:
-    """Puts the machines of one host into their tree."""
+    """The machines of one host, to be put into their tree."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class _Planting:
         return Tree(bases)
 
     def _parent(self, clone: _Machine) -> str:
-        """Uuid of the base of a clone; for a base that is gone, what its record says of it."""
+        """Return the uuid of a clone's base; if that is gone, what the record says of it."""
         record = clone.record
         assert record is not None
         if record.base_uuid in self.by_uuid:
@@ -188,7 +188,11 @@ class _Planting:
         return f"{name} ({uuid})" if taken else name
 
     def _in_a_circle(self, key: str) -> bool:
-        """Two clones that each name the other as their base, after renames: start somewhere."""
+        """
+        Return whether to start with this one of several clones that name each other as base.
+
+        After renames the records of two clones may do so; a tree has to start somewhere.
+        """
         seen = [key]
         while True:
             above = self._parent(self.clones[seen[-1]])
@@ -237,7 +241,7 @@ class _Planting:
         )
 
     def _remembered(self, key: str) -> tuple[TreeDisk, ...]:
-        """The disks of a base that is gone, as far as its clones' records know them."""
+        """Return the disks of a base that is gone, as far as its clones' records know them."""
         found: dict[str, TreeDisk] = {}
         for clone in self.children[key]:
             assert clone.record is not None
@@ -260,9 +264,10 @@ class _Planting:
 
 def bases(host: Host) -> list[dict[str, Any]]:
     """
-    Every machine that is no clone of ours, by name: ``{"name", "uuid", "state", "cpus",
-    "memory", "description", "disks": [{"target", "path", "format"}]}``. It can be cloned while
-    its state is ``shutoff``.
+    Return every machine that is not a clone of ours, by name.
+
+    Each as ``{"name", "uuid", "state", "cpus", "memory", "description", "disks": [{"target",
+    "path", "format"}]}``. It can be cloned while its state is ``shutoff``.
     """
 
     def look(handle: DomainHandle) -> dict[str, Any] | None:

@@ -1,6 +1,5 @@
 """
-What a doctor finds about overlays: those that nobody uses any more, and those that were committed
-into a base.
+Find overlays that nobody uses any more, and those that were committed into a base.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from saltext.kvmclone.system import images
 
 
 def delete(host: Host, path: str, commands: Commands) -> str:
-    """libvirt deletes what it knows; what was put there by hand is a file like any other."""
+    """Return the command that deletes a file: ``rm`` if it is a local one unknown to libvirt."""
     unknown = host.local and not volumes.is_known(host, path)
     return shlex.join(["rm", path]) if unknown else commands.virsh("vol-delete", path)
 
 
 def is_open(host: Host, path: str) -> bool:
-    """Whether somebody needs a file although no machine of this libvirt names it."""
+    """Return whether a process or loop device has a file open; False on a remote host."""
     return host.local and bool(images.holder(path))
 
 
 def strays(
     host: Host, census: Census, records: Iterable[Record], commands: Commands
 ) -> Iterator[Finding]:
-    """Volumes named like ours that nobody needs; a hand-made undefine loses the journal."""
+    """Yield volumes named like ours that nobody needs, as an undefine by hand leaves them."""
     needed = {use.key for use in census.uses}
     needed |= {link.below_key for link in census.links}
     needed |= {
@@ -58,11 +57,11 @@ def strays(
 def stale(
     host: Host, census: Census, records: Iterable[Record], commands: Commands
 ) -> Iterator[Finding]:
-    """Overlays on the disks of clones and their bases that no machine and no record needs."""
+    """Yield overlays on the disks of clones and bases that no machine and no record needs."""
     records = list(records)
     claimed = {claim.key for claim in census.claims}
     own = [volume.path for record in records for volume in record.volumes]
-    # A clone that was destroyed by force left its snapshots' overlays.
+    # A destroy by force leaves the overlays of the clone's snapshots.
     own += [link.below for link in census.links if clone_named_in(os.path.basename(link.below))]
     bases = [disk.path for record in records for disk in record.base_disks]
     seen = {census.identity(path) for path in (*own, *bases)}
@@ -96,9 +95,9 @@ def committed(
     commands: Commands,
 ) -> Finding:
     """
-    A clone that writes its base's disk, as it does after a commit that named no ``--base``.
+    Return the finding for a clone whose disk was committed into its base.
 
-    :param state: Of the clone.
+    :param state: libvirt's state of the clone.
     """
     tower = census.tower(found.path).values()
     others = sorted({user for path in tower for user in census.users(path)} - {name, record.base})
@@ -119,12 +118,12 @@ def committed(
 def _own_again(
     host: Host, census: Census, name: str, state: str, found: Committed, commands: Commands
 ) -> str:
-    """The command that copies the disk back to where the clone's own was."""
+    """Return the commands that copy the disk back to the path of the clone's own overlay."""
     needed = census.users(found.own) or census.standing_on([found.own])
     if found.below or needed or not host.local:
         return commands.virsh("domblklist", name)
     steps = [
-        shlex.join(["rm", "-f", found.own]),  # all that was in it is in the base now
+        shlex.join(["rm", "-f", found.own]),  # its whole content is in the base now
         commands.virsh(
             "blockcopy", name, found.target, found.own, "--format", "qcow2", "--transient-job",
             "--wait", "--pivot",

@@ -1,8 +1,8 @@
 """
-What a running machine does not have yet of its definition: changes that its next start brings.
+Compare a running machine with its definition: what its next start changes.
 
-Pure: lxml only. The guest's own reboot keeps the QEMU process, and with it the number of processors
-and the memory that this was started with.
+Pure: lxml only. The guest's own reboot keeps the QEMU process, and with it the number of
+processors and the memory that it was started with.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.plan.disks import exact
 
-#: Bytes to a multiple of which QEMU is given memory when it starts; the definition stays as it is.
+#: QEMU is given memory in multiples of so many bytes; the definition stays as it is.
 _GRAIN, _GRAIN_OF_POWER = 2**20, 2**28
 
 _SIZES = ("memory", "memory maximum", "hotplug memory")
@@ -26,7 +26,7 @@ def changes(live: etree._Element, stored: etree._Element) -> dict[str, dict[str,
     Return ``{key: {"old", "new"}}`` of what the next start changes; sizes are bytes.
 
     :param live: The machine as it runs.
-    :param stored: Its definition, or what that is going to be.
+    :param stored: Its definition, or the one that it is about to get.
     """
     found: dict[str, dict[str, Any]] = {}
     for key, old, new in (
@@ -52,7 +52,7 @@ def _memory(live: etree._Element, stored: etree._Element) -> list[tuple[str, Any
     grain = _grain(stored)
     rows: list[tuple[str, Any, Any]] = []
     resized = not _same(old.memory, new.memory, grain)
-    # A guest that does not give memory back keeps it over its next start, too.
+    # A guest that did not give memory back does not lose it at its next start either.
     if resized or old.memory_now < new.memory_now:
         rows.append(("memory", old.memory_now, new.memory_now))
     if resized and (old.memory, new.memory) != (old.memory_now, new.memory_now):
@@ -77,14 +77,14 @@ def _same(live: int, stored: int, grain: int) -> bool:
 
 
 def _grain(root: etree._Element) -> int:
-    """Bytes by which QEMU's memory can exceed what the definition says."""
+    """Return the bytes by which QEMU's memory can exceed what the definition says."""
     kind = root.find("./os/type")
     power = kind is not None and kind.get("arch", "").startswith("ppc64")
     return (_GRAIN_OF_POWER if power else _GRAIN) * max(1, len(root.findall("./cpu/numa/cell")))
 
 
 def _topology(root: etree._Element) -> str:
-    """The CPU topology, without the parts of which there is one anyway."""
+    """Return the CPU topology, without the parts of which there is only one."""
     topology = root.find("./cpu/topology")
     if topology is None:
         return ""
@@ -105,9 +105,9 @@ def _cells(root: etree._Element) -> list[tuple[str, str, int]]:
 
 def sentence(name: str, waiting: dict[str, dict[str, Any]], commands: Commands) -> str:
     """
-    Return what to tell about changes that wait for the next start, and what brings them.
+    Return the sentence about changes that wait for the next start, and the commands for it.
 
-    :param waiting: As :func:`changes` tells it, not empty.
+    :param waiting: The result of :func:`changes`, not empty.
     :param commands: How our commands are typed where this is read.
     """
     listed = [

@@ -1,7 +1,7 @@
 """
-Looking for cloud-init's seeds on the disks of a base, whatever their files are called.
+Find cloud-init's seeds on the disks of a base, whatever their files are called.
 
-Reads only, and a few kilobytes of each disk: as files where they are ours, else over libvirt.
+Reads only, and a few kilobytes of each disk: as a file if it is ours, otherwise over libvirt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def find(
     host: Host, domain: Domain, sources: Mapping[str, SourceFacts], look: images.Look
 ) -> tuple[dict[str, Seed], frozenset[str]]:
     """
-    Return the seeds by their disks' targets, and the targets of disks that cannot be looked at.
+    Return the seeds by the targets of their disks, and the targets of unreadable disks.
 
     :param sources: What is known already of what disks consist of.
     :param look: Looks at one image.
@@ -48,7 +48,11 @@ def find(
 def _layers(
     host: Host, disk: Disk, source: SourceFacts | None, look: images.Look
 ) -> list[tuple[str, Read]]:
-    """Return format and reader of each image of a disk; nothing where its medium is not there."""
+    """
+    Return format and reader of each image of a disk; nothing if its medium is missing.
+
+    :raises UnreadableImage: Not every image of the chain can be read.
+    """
     if source is None or not source.images:
         path = disk.path
         if disk.kind == "volume":

@@ -1,9 +1,10 @@
 """
-A guest whose agent was silent when its address appeared: an address alone is no booted machine.
+Warn of a guest whose agent was silent when its address appeared.
 
-A guest in emergency mode has asked for its address already, and so has one that hangs at a prompt.
-Where the definition has the agent's channel and nobody speaks on it, the clone's record says so
-(``agent``), and every look at the clone tells it until the agent answers, or somebody was inside.
+An address alone does not prove that a machine booted: a guest in emergency mode has asked for
+its address already, and so has one that hangs at a prompt. If the definition has the agent's
+channel and no agent answers on it, the clone's record says so (``agent``), and every look at
+the clone reports it until the agent answers, or somebody was inside.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.domain_xml import AGENT_CHANNEL, Domain
 from saltext.kvmclone.model.record import Record
 
-#: On a record: the agent has its channel, and was not heard when the address appeared.
+#: On a record: there is a channel for the agent, which did not answer when the address appeared.
 SILENT = "silent"
 
-#: Seconds that an agent which is connected gets to answer, so that one that hangs holds up a list
-#: of clones no longer than asking it for addresses does.
+#: Seconds that a connected agent gets to answer, so that one that hangs delays a list of clones
+#: no longer than asking it for addresses does.
 PING_TIMEOUT = 3.0
 
 
@@ -27,13 +28,13 @@ def answers(handle: DomainHandle, domain: Domain) -> bool:
     """
     Return whether a guest agent answers now.
 
-    :param domain: The facts of the running domain; one that is not connected is not asked.
+    :param domain: The facts of the running domain; an agent that is not connected is not asked.
     """
     if not domain.agent_connected:
         return False
     try:
         handle.agent({"execute": "guest-ping"}, PING_TIMEOUT)
-    except AgentError:  # it refuses, so it is there
+    except AgentError:  # it refuses, so there is one
         return True
     except ChannelError:
         return False
@@ -44,7 +45,7 @@ def warnings(
     handle: DomainHandle, record: Record, domain: Domain, state: str, label: str
 ) -> tuple[str, ...]:
     """
-    Return what to say of a clone whose agent has been silent so far; nothing of any other.
+    Return the warning about a clone whose agent has been silent so far; nothing for others.
 
     :param state: libvirt's state of the clone.
     :param label: What the host is called; empty for the one that the answer is read on.
@@ -76,7 +77,7 @@ def look_at(handle: DomainHandle, domain: Domain, state: str = "running") -> str
 
 
 def never_came(handle: DomainHandle) -> ChannelError:
-    """Return the error for a guest that cannot be entered over its agent, since there is none."""
+    """Return the error for a guest that cannot be reached because no agent ever connected."""
     domain = domain_xml.read(handle.live())
     instead = "Or use 'bootstrap: ssh'."
     if not domain.has_agent_channel:

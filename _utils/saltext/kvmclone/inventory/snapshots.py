@@ -1,8 +1,8 @@
 """
-Overlays and memory files that snapshots left on a machine's disks, and whose they are.
+Find the overlays and memory files that snapshots left on a machine's disks, and their users.
 
-libvirt makes them for ``virsh snapshot-create-as``, an operator with ``qemu-img create``; none is
-on a record, so none is ever deleted. Where only the clone itself uses them, they are no reason
+libvirt makes them for ``virsh snapshot-create-as``, an operator with ``qemu-img create``; none
+is on a record, so none is ever deleted. If only the clone itself uses them, they are no reason
 to keep it for ever: it is destroyed with ``force``, and they stay and are named. Pure.
 """
 
@@ -21,18 +21,18 @@ from saltext.kvmclone.model.hints import Commands
 #: The root element of a snapshot's description.
 SNAPSHOT = "domainsnapshot"
 
-#: The file that an element's ``<source>`` names; empty for none.
+#: Returns the file that an element's ``<source>`` names; empty for none.
 Source = Callable[[etree._Element], str]
 
-#: An overlay, and the image that it was put on.
+#: An overlay, and its backing file.
 Layer = tuple[str, str]
 
 
-# --- what a snapshot's description tells --------------------------------------------
+# --- what a snapshot's description says ---------------------------------------------
 
 
 def memory_files(root: etree._Element) -> Iterator[str]:
-    """Files that hold the memory of an external snapshot."""
+    """Yield the files that hold the memory of an external snapshot."""
     for element in root.iter("memory"):
         if element.get("file"):
             yield element.get("file", "")
@@ -40,9 +40,10 @@ def memory_files(root: etree._Element) -> Iterator[str]:
 
 def layers(root: etree._Element, source: Source) -> Iterator[Layer]:
     """
-    The overlays that a snapshot put on the disks that the machine had until then.
+    Yield the overlays that a snapshot put on the disks that the machine had until then.
 
-    :param root: The description of the snapshot; of anything else there are none.
+    :param root: The description of the snapshot; any other description has none.
+    :param source: Returns the file that an element's ``<source>`` names.
     """
     if root.tag != SNAPSHOT:
         return
@@ -62,11 +63,12 @@ def needed(
     identity: Callable[[str], Identity],
 ) -> Iterator[Layer]:  # fmt: skip
     """
-    The layers to take from what snapshots tell, since nobody can read the overlay itself.
+    Yield the backing files to take from snapshots, since the overlays cannot be read.
 
+    :param told: The overlays that snapshots name, with their backing files.
     :param unknown: Overlays that could not be read.
-    :param used: What machines use as they are defined now, and what other images stand on: an
-        overlay that is in no chain any more tells nothing.
+    :param used: Files that machines use as they are defined now, and backing files of other images:
+        an overlay that is in no chain any more does not count.
     """
     todo, known = list(told), set(used)
     while True:
@@ -86,13 +88,13 @@ def needed(
 @dataclass(frozen=True)
 class Standing:
     """
-    What stands on the disks of one machine.
+    The overlays on the disks of one machine.
 
-    :param on: The images directly on each file.
-    :param own: Images, up to the tops of their chains, that this machine alone uses: as it is
+    :param on: The overlays directly on each file.
+    :param own: Overlays, up to the tops of their chains, that this machine alone uses: as it is
         defined, as it runs, or by one of its snapshots.
-    :param others: Other machines that need one of the images.
-    :param unused: Images that nobody uses.
+    :param others: Other machines that need one of the overlays.
+    :param unused: Overlays that nobody uses.
     """
 
     on: Mapping[str, list[str]]
@@ -101,7 +103,7 @@ class Standing:
     unused: tuple[str, ...] = ()
 
     def named(self) -> str:
-        """For a message."""
+        """Return the overlays on each file, for a message."""
         return "; ".join(f"{', '.join(images)} on {path}" for path, images in self.on.items())
 
 
@@ -109,7 +111,7 @@ def look(
     census: Census, name: str, files: Iterable[str], claims: Mapping[Identity, str]
 ) -> Standing:
     """
-    What stands on some files of a machine.
+    Return the overlays on some files of a machine, and who uses them.
 
     :param claims: Files on the records of other clones, with the name of one such clone.
     """
@@ -119,7 +121,7 @@ def look(
     others: set[str] = set()
     for image in dict.fromkeys(image for images in on.values() for image in images):
         tower = census.tower(image)
-        # A definition names the top of a chain alone; what lies between is needed as well.
+        # A definition names only the top of a chain; the images below that are needed as well.
         foreign = _users(census, tower) | {claims[key] for key in tower if key in claims}
         foreign -= {name}
         if foreign:
@@ -136,7 +138,7 @@ def _users(census: Census, tower: Mapping[Identity, str]) -> set[str]:
 
 
 def _height(census: Census, name: str) -> int:
-    """How many images the longest chain of a machine has."""
+    """Return how many backing files the longest chain of a machine has."""
     chains = [len(census.chain(use.path)) for use in census.uses if use.domain == name]
     return max(chains, default=0)
 
@@ -151,11 +153,12 @@ def refusal(
     commands: Commands,
 ) -> OwnSnapshots:
     """
-    The error that says that a clone has snapshots, with every way out of its present state.
+    Return the error for a clone with snapshots, with every way out of its present state.
 
     :param disks: What the clone uses now.
-    :param lost: Overlays that are not there, and why one may be so for a while only; empty where
-        it is just gone.
+    :param state: libvirt's state of the clone.
+    :param lost: Overlays that are not there, and why one may be back later; empty if it is just
+        gone.
     """
     gone = "".join(
         f" '{path}' " + (f"cannot be looked at now, as {why}." if why else "is not there any more.")
@@ -201,9 +204,9 @@ def in_use(
     commands: Commands,
 ) -> CloneInUse:
     """
-    The error that says that others need a machine's disks, or that nobody knows who does.
+    Return the error for a machine whose disks others need, or perhaps need.
 
-    :param is_open: Whether somebody has an image open.
+    :param is_open: Returns whether somebody has an image open.
     """
     way = in_the_way(census, standing.others, standing.unused, is_open, commands)
     return CloneInUse(
@@ -221,11 +224,11 @@ def in_the_way(
     commands: Commands,
 ) -> str:
     """
-    The commands that remove what stands on a disk, what stands highest first.
+    Return the commands that remove the overlays on a disk, the highest first.
 
-    :param names: Machines that need it.
-    :param unused: Images that no machine uses; they are spoken of once there is no machine.
-    :param is_open: Whether somebody has an image open.
+    :param names: Machines that need one.
+    :param unused: Overlays that no machine uses; they are named once no machine is left.
+    :param is_open: Returns whether somebody has an image open.
     """
     ours = {claim.domain for claim in census.claims}
     names = sorted(names, key=lambda one: (-_height(census, one), one))
@@ -251,6 +254,6 @@ def in_the_way(
 
 
 def _below(census: Census, path: str, tops: Iterable[str]) -> bool:
-    """Whether an image is a top, or lies below one."""
+    """Return whether an image is one of the tops, or a backing file of one."""
     chain = {census.identity(one) for top in tops for one in (top, *census.chain(top))}
     return census.identity(path) in chain

@@ -1,8 +1,8 @@
 """
-What interrupted work left behind on one host, and what of it a destroy would really remove.
+Find what interrupted work left behind on one host, and what of it a destroy would remove.
 
-A create or destroy that has not come to its end is somebody's work in progress, or a
-leftover where that somebody is dead. Reads only; :mod:`.gc` removes.
+A create or destroy that is not finished is somebody's work in progress, or a leftover if its
+worker is dead. Reads only; :mod:`.gc` removes.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from saltext.kvmclone.system import processes
 
 def find(host: Host, name: str = "") -> list[Unfinished]:
     """
-    Every unfinished piece of work on a host, by name.
+    Return every unfinished create or destroy on a host, by name.
 
-    :param name: Only this one; also where it failed and was kept.
+    :param name: Only this clone; even if its create failed and it was kept.
     """
 
     def look(handle: DomainHandle) -> tuple[DomainHandle, Record] | None:
@@ -56,7 +56,7 @@ def find(host: Host, name: str = "") -> list[Unfinished]:
     census = file_usage_scan.take(host) if there else None
     items = []
     for handle, record in there:
-        with absent(NO_DOMAIN):  # somebody may finish it meanwhile
+        with absent(NO_DOMAIN):  # somebody may finish it at this moment
             items.append(_unfinished(host, handle, record, census))
     return items
 
@@ -104,7 +104,7 @@ def _reason(record: Record, life: str) -> str:
 def _judge(
     host: Host, handle: DomainHandle, record: Record, census: Census | None
 ) -> tuple[Doom, KvmCloneError | None]:
-    """What a destroy would do, and why it would be refused."""
+    """Return what a destroy would do, and the error with which it would be refused."""
     try:
         return deletion_plan.judge(host, handle, record, census=census), None
     except (OutOfReach, OwnSnapshots) as error:
@@ -123,10 +123,12 @@ def listed(
     removed: bool = False,
 ) -> list[Leftover]:
     """
-    The rows of one clone.
+    Return the rows of one clone.
 
+    :param reason: Why its work is unfinished.
     :param base: The base that is made writable again; empty for none.
-    :param removed: It is done.
+    :param kept: The files that stay.
+    :param removed: Whether all that is removed already.
     """
     rows = [Leftover(name, "domain", "", reason)]
     rows += [
