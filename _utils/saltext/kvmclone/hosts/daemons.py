@@ -23,7 +23,7 @@ from saltext.kvmclone.hosts.interfaces import KvmHost
 
 log = logging.getLogger(__name__)
 
-#: Daemons that are asked at the same time.
+#: Number of daemons that are asked at the same time.
 AT_ONCE = 8
 
 # How often two daemons are compared whose domains differ: some may come and go in between.

@@ -356,7 +356,7 @@ class Asked:
                 if self.providers.lists(self.alias, clone)
             ]
         except KvmCloneError as error:
-            # The core leaves out a provider that fails and says so to nobody.
+            # The core leaves out a provider that fails, without any message.
             log.error("The provider '%s' is not listed. %s", self.alias, error)
             raise
         listed = {clone.name: self._node(clone, full) for clone in mine}

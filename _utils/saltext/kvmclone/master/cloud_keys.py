@@ -93,7 +93,7 @@ class GivenPair(Enroller):
         self.machine = machine
         #: The machine is complete and answers with the key, so the key stays whatever happens.
         self.in_use = False
-        #: In a map with a new master the core accepts no minion's key here.
+        #: False in a map with a new master, where the core does not accept the minions' keys here.
         self.accepted_here = _read(self._path).strip() == self.pair.public.strip()
 
     @property

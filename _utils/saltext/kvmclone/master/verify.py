@@ -37,7 +37,7 @@ CACHED_WITHIN = 5.0
 #: Seconds that a minion gets from its start to its answer.
 MINION_TIMEOUT = 180.0
 
-#: Longest version that is believed, characters.
+#: Longest version that is accepted, characters.
 LONGEST_VERSION = 60
 
 #: Seconds that a minion gets from when it announced itself; in all at most twice the timeout.
@@ -203,7 +203,7 @@ def _authentic(
 
 def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:
     version = answer.get("test.version") if isinstance(answer, dict) else None
-    # The guest's word, which goes onto the clone's record.
+    # It comes from the guest, so it is untrusted, and it goes onto the clone's record.
     text = version if isinstance(version, str) else ""
     if not text or not text.isprintable() or len(text) > LONGEST_VERSION:
         raise VerificationFailed(
