@@ -134,9 +134,7 @@ class KvmHost(Protocol):
         """Bases with their clones, as ``tree`` of CONTRACT.md."""
 
     def bases(self) -> list[dict[str, Any]]:
-        """
-        Return the domains that could be cloned and are not clones of ours; see :mod:`.lineage`.
-        """
+        """Return the domains that could be cloned and are not clones; see :mod:`.lineage`."""
 
     def doctor(self) -> list[dict[str, Any]]:
         """Return what is wrong on the host, worst first; empty on a healthy host."""

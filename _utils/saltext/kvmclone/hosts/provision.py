@@ -191,9 +191,7 @@ class _Create:
         return interrupted
 
     def _wish(self, error: KvmCloneError) -> str:
-        """
-        Return what becomes of the clone; an interrupt does not destroy one that was kept before.
-        """
+        """Return what becomes of the clone; an interrupt does not destroy one that was kept."""
         wish = self.request.on_failure
         kept = self.kept is not None and isinstance(error, Interrupted)
         return "keep" if kept and wish == "destroy" else wish
@@ -244,9 +242,7 @@ class _Create:
                 raise conflict from None
 
     def _begin(self) -> Clone:
-        """
-        Return the clone as far as it is: just made, taken over, or finished by another create.
-        """
+        """Return the clone as it is: just made, taken over, or finished by another create."""
         if self.kept is not None:
             token = self.kept.worker.token
             return self._take_over(self.host.take_over(self.request.name, token, self.worker))
@@ -318,9 +314,7 @@ class _Create:
     # --- towards a minion -------------------------------------------------------------
 
     def _announced(self, pair: Future[KeyPair] | None) -> Minion:
-        """
-        Return what the record says of the minion before its key is accepted, and may be lost.
-        """
+        """Return what the record says of the minion before its key is accepted."""
         if pair is None or self.master is None:
             return Minion()
         fingerprint = self.master.fingerprint(pair.result().public)

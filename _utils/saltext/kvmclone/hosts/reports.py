@@ -102,9 +102,7 @@ def _published_clone(
 
 
 def _memory(host: Host) -> dict[str, int]:
-    """
-    Return the host's ``total`` memory and what is ``free`` for guests, caches included, in bytes.
-    """
+    """Return the host's ``total`` memory and what is ``free``, caches included, in bytes."""
     try:
         told = host.call(host.raw.getMemoryStats, MEMORY_OF_ALL_CELLS, 0)
     except HostError as error:

@@ -343,9 +343,7 @@ def _disks(
 
 
 def _protection(host: Host, record: Record, request: Request, found: Adjustment) -> None:
-    """
-    Compare the protection of the base of a quick clone; a full one does not depend on its base.
-    """
+    """Compare the protection of a quick clone's base; a full one does not depend on its base."""
     base = host.with_uuid(record.base_uuid) if request.protect and record.base_uuid else None
     if base is None or record.strategy != "quick" or protection(host, base) is not None:
         return

@@ -168,7 +168,7 @@ class _Bootstrap:
 
     def _agent_connects(self) -> bool:
         """
-        Return True once the guest's agent is connected; wait for it where it may still connect.
+        Return True if the guest's agent is connected; wait for it where it may still connect.
         """
         domain = domain_xml.read(self.handle.live())
         if domain.agent_connected or not domain.has_agent_channel:

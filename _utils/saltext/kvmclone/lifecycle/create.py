@@ -96,9 +96,7 @@ def apply(
 
 
 class _Journal:
-    """
-    The record while files are made: each file is marked before it is made, and again afterwards.
-    """
+    """The record while files are made: each is marked before it is made, and again afterwards."""
 
     def __init__(self, handle: DomainHandle, record: Record) -> None:
         self.handle = handle

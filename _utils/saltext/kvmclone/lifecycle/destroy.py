@@ -211,9 +211,7 @@ def _take_back_undefined(host: Host, record: Record) -> list[str]:
 
 
 def release(handle: DomainHandle, mine: Record) -> None:
-    """
-    Give up a piece of work that failed, so that it can be repeated while this process lives on.
-    """
+    """Give up work that failed, so that it can be repeated while this process lives on."""
     try:
         _require_mine(handle, mine)
         handle.save_record(replace(mine, worker=processes.released(mine.worker)))

@@ -245,9 +245,7 @@ def _require_regular(path: str, name: str) -> None:
 
 
 def _modes_elsewhere(host: Host, base: DomainHandle) -> dict[Identity, int]:
-    """
-    Return the original modes of the files of all other protected bases, by the file's identity.
-    """
+    """Return the original modes of all other protected bases' files, by the file's identity."""
     uuid = base.uuid
 
     def look(handle: DomainHandle) -> Protection | None:

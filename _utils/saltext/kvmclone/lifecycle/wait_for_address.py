@@ -245,9 +245,7 @@ class _Arriving:
         self._asked = self._seen = 0.0
 
     def look(self, domain: Domain) -> Arrival | None:
-        """
-        Return the arrival; None while no address counts, or while the agent may still connect.
-        """
+        """Return the arrival; None while no address counts, or the agent may still connect."""
         if self.resets and domain.agent_connected:
             self._over_agent(domain)
             if self.resets:
@@ -286,9 +284,7 @@ class _Arriving:
         self.resets = False
 
     def _reset(self, channel: AgentChannel, domain: Domain) -> None:
-        """
-        Reset the identity and restart the network; from then on only a renewed address counts.
-        """
+        """Reset the identity and restart the network; then only a renewed address counts."""
         wait, name = self.wait, self.wait.request.name
         try:
             done = identity.reset(channel, name, seed=wait.request.seed)

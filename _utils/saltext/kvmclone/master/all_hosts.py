@@ -207,9 +207,7 @@ class AllHosts:
         return with_failures({"clones": clones, "retcode": 0}, failed)
 
     def _each_once(self, told: Told) -> Iterable[tuple[str, Clone]]:
-        """
-        Return every clone once, as its own provider shows it, otherwise as the first that has it.
-        """
+        """Return every clone once, as its own provider shows it, or the first that has it."""
         seen = [(label, clone) for label, clones in told.items() for clone in clones]
         uuids = [clone.uuid for _label, clone in seen]
         shared = {label for label, clone in seen if uuids.count(clone.uuid) > 1}
@@ -222,9 +220,7 @@ class AllHosts:
         return chosen.values()
 
     def capacities(self) -> dict[str, Any]:
-        """
-        Return what every host has and what of it is free; one that fails has its error instead.
-        """
+        """Return what every host has and what of it is free; one that fails has its error."""
         told, failed = self.look(lambda host: host.capacity())
         hosts: dict[str, Any] = {}
         for label, *others in self.group(told).groups:

@@ -1,6 +1,4 @@
-"""
-Do many pieces of work at the same time, each in a thread, and say what an interrupt left undone.
-"""
+"""Do many pieces of work at the same time, and say what an interrupt left undone."""
 
 from __future__ import annotations
 

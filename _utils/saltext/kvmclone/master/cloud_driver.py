@@ -188,9 +188,7 @@ class Asked:
             )
 
     def _words(self) -> set[str]:
-        """
-        Return the names of providers and drivers: a hard map takes them for machines' names too.
-        """
+        """Return the names of providers and drivers, which a hard map takes for machines' too."""
         providers = self.opts.get("providers") or {}
         return {DRIVER, *providers, *(driver for entry in providers.values() for driver in entry)}
 
@@ -308,9 +306,7 @@ class Asked:
             )
 
     def _found(self, name: str) -> tuple[KvmHost, Clone | None]:
-        """
-        Return the host of the active provider, or whichever has the clone, and the clone or None.
-        """
+        """Return the active provider's host, or whichever has the clone, and the clone or None."""
         try:
             if not self.alias:
                 return self.side.find(name)

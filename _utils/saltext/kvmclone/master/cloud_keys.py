@@ -156,7 +156,7 @@ class GivenPair(Enroller):
 
     def belongs_to(self, clone: Clone) -> bool:
         """
-        Return True if the clone comes to this master with the pair; not with ``bootstrap: none``.
+        Return True if the clone comes to this master with the pair, not with ``bootstrap: none``.
         """
         if not self.given or not self.is_its_master:
             return False

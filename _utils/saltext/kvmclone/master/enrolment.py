@@ -206,9 +206,7 @@ def compose(opts: Mapping[str, Any], request: Request, secrets: Secrets, pair: A
 
 
 def _other_masters(enrolment: Enrolment) -> tuple[str, ...]:
-    """
-    Return what is left to do where the minion has several masters: only this one has its key.
-    """
+    """Return what is left to do for a minion with several masters: only this one has its key."""
     masters = enrolment.minion_config.get("master")
     if not isinstance(masters, (list, tuple)) or len(masters) < 2:
         return ()

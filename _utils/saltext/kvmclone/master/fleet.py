@@ -348,9 +348,7 @@ class Master:
         return with_failures({"leftovers": found, "retcode": int(stuck)}, failed, "errors")
 
     def capacities(self) -> dict[str, Any]:
-        """
-        Return what every host has and what of it is free; one that fails has its error instead.
-        """
+        """Return what every host has and what of it is free; one that fails has its error."""
         return self.everywhere.capacities()
 
     def tree(self) -> dict[str, Any]:

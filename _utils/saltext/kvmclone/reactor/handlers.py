@@ -198,9 +198,7 @@ class Answering:
         return request_store.verdict(GONE, "")
 
     def _clones_of(self, minion_id: str) -> list[KnownClone]:
-        """
-        Return the clones whose record names this minion, with the key that we accepted for it.
-        """
+        """Return the clones whose record names this minion and the key that we accepted for it."""
         side = self._side()
         known = queries.everywhere(side.hosts(), ids=[minion_id])
         found = [clone for clone in known.clones if self._is_minion_of(clone, minion_id)]
@@ -209,9 +207,7 @@ class Answering:
         return found
 
     def _is_minion_of(self, clone: KnownClone, minion_id: str) -> bool:
-        """
-        Return True if the clone's record names this minion, with the key that we accepted for it.
-        """
+        """Return True if the record names this minion and the key that we accepted for it."""
         keys = self._side().keys
         public = keys.accepted(minion_id)
         if clone.minion != minion_id or not public or not clone.fingerprint:
@@ -219,18 +215,14 @@ class Answering:
         return clone.fingerprint == keys.fingerprint(public)
 
     def _reconcile_if_made(self, names: set[str]) -> None:
-        """
-        Reconcile if one of these names is known as made: somebody may have destroyed it since.
-        """
+        """Reconcile if one of these names is known as made: it may have been destroyed since."""
         with self.ledger.open() as book:
             known = any(entry.name in names for entry in book.some(MADE))
         if known:
             self.reconcile()
 
     def reconcile(self) -> None:
-        """
-        Mark the requests of machines that are gone, so that they no longer count for a limit.
-        """
+        """Mark the requests of machines that are gone, so that no limit counts them any more."""
         with self.ledger.open() as book:
             made = book.some(MADE)
         if not made:
@@ -308,9 +300,7 @@ class Answering:
                 progress.fire(self.opts, f"{name}/key_removed", {"name": name, "minion": minion_id})
 
     def _why_its_key_stays(self, name: str, minion_id: str) -> Refused | None:
-        """
-        Return why the key of a clone that is said to be gone stays; None where it may be removed.
-        """
+        """Return why the key of a clone that is said to be gone stays; None where it need not."""
         side = self._side()
         side.everywhere.require_all_known()
         hosts, its_own = side.hosts(), side.keys.host_of(minion_id)

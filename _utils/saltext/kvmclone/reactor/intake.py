@@ -172,9 +172,7 @@ def _check(opts: Mapping[str, Any], bell: Any, who: Any) -> bool:
 
 
 def remembered_for(opts: Mapping[str, Any], name: str) -> list[str]:
-    """
-    Return the minion ids that a clone of this name may have had, and whose key we once accepted.
-    """
+    """Return the minion ids that a clone of this name may have had, if we accepted their key."""
     known = salt.cache.Cache(opts).list(keys.BANK) or []
     return sorted(str(one) for one in known if one == name or str(one).startswith(f"{name}."))
 

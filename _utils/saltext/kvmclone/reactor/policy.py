@@ -297,9 +297,7 @@ def token_of(item: Any) -> str:
 
 
 def name_of(item: Any) -> str:
-    """
-    Return the clone's name in an entry whose form may be wrong; empty where it cannot be one.
-    """
+    """Return the clone's name in an entry whose form may be wrong; empty where it has none."""
     try:
         return check(item.get("name") if isinstance(item, Mapping) else None)
     except InvalidName:

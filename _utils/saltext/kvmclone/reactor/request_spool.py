@@ -78,9 +78,7 @@ class Asking:
         return token
 
     def pending(self) -> list[dict[str, Any]]:
-        """
-        Return the requests that wait for the master, oldest first; drop those older than a day.
-        """
+        """Return the requests that wait, oldest first; drop those older than a day."""
         waiting = [item for item in self.all() if not _is_settled(item)]
         for item in waiting:
             if item["at"] < time.time() - STALE:
@@ -144,9 +142,7 @@ class Asking:
         os.replace(draft, path)
 
     def all(self) -> list[dict[str, Any]]:
-        """
-        Return every request that is known here, with its answer if there is one, oldest first.
-        """
+        """Return every request that is known here, with its answer if any, oldest first."""
         found = []
         folder = self._checked()
         for entry in os.listdir(folder):

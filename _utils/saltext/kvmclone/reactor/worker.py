@@ -332,9 +332,7 @@ def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def asked(opts: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Return every request that is known, the notifications that wait, and whether a worker runs.
-    """
+    """Return every known request, the notifications that wait, and whether a worker runs."""
     book = Ledger(opts)
     with book.open() as entries:
         requests = [dataclasses.asdict(entry) for entry in entries.entries]
