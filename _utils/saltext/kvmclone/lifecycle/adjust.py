@@ -1,9 +1,9 @@
 """
 Compare an existing clone with what is asked of it now, and change what can be changed.
 
-Power, cpus, memory, autostart, description, tags, ttl, the size of disks and the protection of
-the base can be changed on an existing clone; its base, strategy and address cannot, and no disk
-ever shrinks. Comparing writes nothing; what only the next boot brings is said.
+Cpus, memory, autostart, description, tags, ttl, the size of disks and the protection of the base
+can be changed on an existing clone; its base, strategy and address cannot, and no disk ever
+shrinks. Comparing writes nothing; a note says what only the next boot brings.
 """
 
 from __future__ import annotations

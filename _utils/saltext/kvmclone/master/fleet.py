@@ -3,7 +3,7 @@ Manage the clones of all hosts from the master: find, make, destroy, list them.
 
 The runner and the salt-cloud driver are thin layers over this module. It reads the configuration
 once, speaks to hosts through :class:`.interfaces.KvmHost`, and answers with
-:class:`.provision.Outcome`.
+:class:`.outcome.Outcome`.
 """
 
 from __future__ import annotations
