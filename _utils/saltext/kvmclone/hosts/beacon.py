@@ -1,8 +1,8 @@
 """
-What a beacon sees: how the clones of this host are now, held against the look before.
+Compare how the clones of this host are now with how they were at the last look, for a beacon.
 
-The look itself is a program of its own (:func:`main`), with a deadline, so nothing in here knows
-Salt. What was seen is kept in a file, so that a minion that was restarted misses nothing.
+The look itself is a program of its own (:func:`main`), with a deadline, so nothing in here
+imports Salt. What was seen is kept in a file, so that a minion that was restarted misses nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes
 from saltext.kvmclone.model.record import DESTROYING, Record
 
-#: Seconds that one look may take; the minion does nothing else meanwhile.
+#: Seconds that one look may take; the minion does nothing else during that time.
 DEADLINE = 15
 
 _LOOK = (
@@ -39,7 +39,7 @@ _LOOK = (
     "beacon.main(sys.argv[2])"
 )
 
-#: Why a domain is off, in words for who looks at it afterwards.
+#: Why a domain is off, in words for the operator.
 _HOW = {
     OFF_SHUTDOWN: "it was shut down, by its guest or on request",
     OFF_DESTROYED: "it was switched off",
@@ -50,17 +50,19 @@ _HOW = {
     OFF_FROM_SNAPSHOT: "it was reverted to a snapshot",
 }
 
-#: Those of them that somebody meant to do. An ordinary shutdown somebody *may* have meant, so the
-#: beacon's configuration says what that counts for.
+#: Reasons that are always intended. An ordinary shutdown *may* be intended, so the beacon's
+#: configuration says whether it counts.
 _MEANT = (OFF_MIGRATED, OFF_SAVED, OFF_FROM_SNAPSHOT)
 
 
 def news(opts: Mapping[str, Any], url: str, ignore_shutdown: bool) -> list[dict[str, str]]:
     """
-    What changed since the last look; at the first one nothing did.
+    Return what changed since the last look; nothing at the first one.
 
     :param opts: The minion's configuration.
-    :param ignore_shutdown: A guest that was shut down in the ordinary way is no news.
+    :param url: libvirt URI.
+    :param ignore_shutdown: Leave out guests that were shut down in the ordinary way.
+    :return: See :func:`changed`.
     :raises HostUnreachable: libvirt does not answer.
     """
     # One file for each daemon: two beacons must not take each other's news.
@@ -80,9 +82,10 @@ def news(opts: Mapping[str, Any], url: str, ignore_shutdown: bool) -> list[dict[
 
 def look(url: str) -> dict[str, Any]:
     """
-    How every clone is now; see :func:`snapshot`.
+    Return how every clone is now; see :func:`snapshot`.
 
-    :raises HostUnreachable: The look failed, or took too long.
+    :param url: libvirt URI.
+    :raises HostUnreachable: The look failed, or took longer than :data:`DEADLINE`.
     """
     library = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
     command = [sys.executable, "-c", _LOOK, library, url]
@@ -103,7 +106,7 @@ def look(url: str) -> dict[str, Any]:
 
 
 def _seen(path: str, url: str) -> dict[str, Any] | None:
-    """What was seen at the last look; None at the first one."""
+    """Return what was seen at the last look; None if there was none."""
     try:
         with open(path, encoding="utf-8") as source:
             told = json.load(source)
@@ -116,12 +119,20 @@ def _seen(path: str, url: str) -> dict[str, Any] | None:
 
 
 def main(url: str) -> None:
-    """Print a snapshot as JSON, for the beacon."""
+    """
+    Print a snapshot as JSON, for the beacon.
+
+    :param url: libvirt URI.
+    """
     json.dump(snapshot(url), sys.stdout)
 
 
 def snapshot(url: str) -> dict[str, dict[str, Any]]:
-    """How every clone is, as :func:`changed` compares it, by uuid."""
+    """
+    Return how every complete clone is, by uuid, as :func:`changed` compares it.
+
+    :param url: libvirt URI.
+    """
     with Host(url) as host:
         return {
             record.uuid: _snapped(host, handle, record)
@@ -132,7 +143,7 @@ def snapshot(url: str) -> dict[str, dict[str, Any]]:
 
 def _snapped(host: Host, handle: DomainHandle, record: Record) -> dict[str, Any]:
     state = handle.state()
-    # A base that merely runs for a moment is told, too: the clone stands on what it writes.
+    # A base that merely runs for a moment counts too: it writes to the clone's backing file.
     changes = base_changes.changes(host, record)
     why = int(host.call(handle.raw.state, 0)[1]) if state == "shutoff" else 0
     return {"name": handle.name, "state": state, "why": why, "base": record.base, "drift": changes}
@@ -142,16 +153,18 @@ def changed(
     before: Mapping[str, Any], now: Mapping[str, Any], ignore_shutdown: bool = False
 ) -> list[dict[str, str]]:
     """
-    What happened between two snapshots that an operator wants to know. Pure.
+    Return what happened between two snapshots that an operator wants to know. Pure.
 
-    :param ignore_shutdown: A guest that was shut down in the ordinary way is no news.
+    :param before: The earlier snapshot, see :func:`snapshot`.
+    :param now: The later one.
+    :param ignore_shutdown: Leave out guests that were shut down in the ordinary way.
     :return: ``{"name", "what", "detail"}`` each; ``what`` is ``base`` or ``stopped``.
     """
     found = []
     meant = (*_MEANT, OFF_SHUTDOWN) if ignore_shutdown else _MEANT
     for uuid, clone in now.items():
         old = before.get(uuid)
-        # Once: a base that goes on changing is no news.
+        # Reported once: a base that goes on changing is not news.
         if clone["drift"] and not (old and old["drift"]):
             told = " ".join(clone["drift"])
             found.append({"name": clone["name"], "what": "base", "detail": told})

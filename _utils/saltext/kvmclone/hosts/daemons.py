@@ -1,13 +1,13 @@
 """
-Whether two names lead to one libvirt daemon.
+Find out whether two providers lead to one libvirt daemon.
 
 A url can be spelled in many ways, and one provider may go through the host's minion while another
 drives the daemon from the master. The uuid of the host alone proves nothing: vendors ship it
-twice, and without SMBIOS libvirt makes one up at each start. So two names are one daemon only
-where host uuid, host name, driver, mode, user *and* the uuids of its machines agree; of a daemon
-without machines, those of its pools and networks.
+twice, and without SMBIOS libvirt makes one up at each start. So two providers are one daemon only
+where host uuid, host name, driver, mode, user *and* the uuids of its domains agree; of a daemon
+without domains, those of its pools and networks.
 
-For showing only: an action goes by the provider that it was given.
+For display only: an action goes by the provider that it was given.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from saltext.kvmclone.hosts.interfaces import KvmHost
 
 log = logging.getLogger(__name__)
 
-#: Daemons that are asked at the same time.
+#: Number of daemons that are asked at the same time.
 AT_ONCE = 8
 
-# How often two daemons are compared whose machines differ: some may come and go meanwhile.
+# How often two daemons are compared whose domains differ: some may come and go in between.
 _TRIES = 3
 
 
@@ -35,10 +35,12 @@ class Daemon:
     """
     What a daemon says of itself; see :func:`.reports.daemon`.
 
-    :param uuid: Of the host; empty where it has none.
-    :param mode: ``system`` or ``session``; ``user`` is whose session.
-    :param domains: Uuids of all machines.
-    :param others: Uuids of its pools and networks; asked only where it has no machine.
+    :param uuid: Uuid of the host; empty where it has none.
+    :param name: Name of the host.
+    :param mode: ``system`` or ``session``.
+    :param user: Whose session it is; empty for none.
+    :param domains: Uuids of all domains.
+    :param others: Uuids of its pools and networks; asked only where it has no domain.
     """
 
     uuid: str
@@ -51,19 +53,19 @@ class Daemon:
 
     @property
     def kind(self) -> tuple[str, ...]:
-        """What two daemons of one host differ in."""
+        """Return what tells two daemons of one host apart: driver, mode and user."""
         return self.driver, self.mode, self.user
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing that it could be told from another by."""
+        """Return True if it has no domain, pool or network to be told from another daemon by."""
         return not self.domains and not self.others
 
 
 @dataclass(frozen=True)
 class Grouping:
     """
-    Hosts, by which of them are one daemon.
+    Hosts, grouped by daemon.
 
     :param groups: Labels; every host is in one group, in the order in which they were given.
     :param collisions: Pairs with one host uuid that are different daemons.
@@ -75,7 +77,7 @@ class Grouping:
 
 def group(hosts: Sequence[tuple[str, KvmHost]]) -> Grouping:
     """
-    Find out which hosts are one daemon. One that does not tell is taken for one of its own.
+    Return which hosts are one daemon; a host that does not tell has a group of its own.
 
     :param hosts: With their labels; the first label of a group is the one to show it under.
     """
@@ -106,10 +108,10 @@ def group(hosts: Sequence[tuple[str, KvmHost]]) -> Grouping:
 
 
 def ask(label: str, host: KvmHost) -> Daemon | None:
-    """Return what a daemon says of itself; None where it does not tell."""
+    """Return what a daemon says of itself; None if it cannot be read."""
     try:
         return _read(host.daemon())
-    except (KvmCloneError, TypeError) as error:  # TypeError: it tells in another form
+    except (KvmCloneError, TypeError) as error:  # TypeError: the answer has another form
         log.info("'%s' does not tell which daemon it is: %s", label, error)
         return None
 
@@ -139,8 +141,9 @@ def _is_one(
             return first.others == second.others and not first.is_empty
         if first.domains and second.domains and first.domains.isdisjoint(second.domains):
             return False
-        # Somebody may have defined or removed one in between: what the first says a second time
-        # tells. Whatever it had before and after, the other must have had, and nothing else.
+        # A domain may have been defined or removed in between, so the first daemon is asked again.
+        # The other must have every domain that the first had both times, and none that it never
+        # had.
         later = ask(*one)
         if later is not None and _lies_between(first.domains, second.domains, later.domains):
             return True
@@ -154,7 +157,7 @@ def _lies_between(before: frozenset[str], middle: frozenset[str], after: frozens
 
 
 def _collide(first: Daemon | None, second: Daemon | None) -> bool:
-    """Whether two daemons that are not one have one host uuid where they should not."""
+    """Return True if two different daemons have one host uuid although they should not."""
     if first is None or second is None or first.uuid != second.uuid or first.kind != second.kind:
         return False
     return first.name != second.name or not (first.is_empty or second.is_empty)

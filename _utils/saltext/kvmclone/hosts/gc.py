@@ -1,8 +1,8 @@
 """
-Removing what interrupted work left behind, and going on where another worker died.
+Remove what interrupted work left behind on a host.
 
-Only where nobody can be at work any more: the worker's process is gone, which can be told
-on the machine that it ran on, or an operator says so by name.
+Only where nobody can still be at work: the worker's process is gone, which can be told on the
+machine that it ran on, or an operator says so by name.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.record import DEAD, DESTROYING, ELSEWHERE, Minion, Work, work_from_dict
 from saltext.kvmclone.system import processes
 
-#: Removes a minion's key from the master, and says whether one was there.
+#: Removes a minion's key from the master, and returns whether one was there.
 KeyRemover = Callable[[Minion], bool]
 
-#: A minion may have come up on it although its create never saw that, or somebody started it.
+#: Why a clone stays whose minion may have come up unseen by its create, or that somebody started.
 _IN_USE = "somebody may use it, so it is removed only by name"
 
 
 def life_of(work: Work) -> str:
     """
-    Whether a worker still lives, as far as the KVM host *or this machine* can tell: a
-    runner's process lives on the master, which knows more about it than the KVM host.
+    Return whether the worker of a piece of work lives: ``ALIVE``, ``DEAD`` or ``ELSEWHERE``.
+
+    Where the KVM host cannot tell, this machine is asked: a runner's process lives on the master.
     """
     return processes.life(work.worker) if work.life == ELSEWHERE else work.life
 
@@ -42,14 +43,15 @@ def collect(
     """
     List, or remove, what dead workers left on a host.
 
-    What is listed is what will be removed, but for rows of the kind ``kept``, which say why
+    Everything that is listed will be removed, except for rows of the kind ``kept``, which say why
     something stays.
 
-    :param name: Only this clone.
-    :param apply: Remove it, and answer with what really went; False only lists.
-    :param force: With ``name``: also where the worker ran on another machine, so that
-        nobody here can tell whether it lives.
-    :param remove_key: Takes the key of a minion that never came to be back from the master.
+    :param name: Only this clone; empty for all.
+    :param apply: Remove it, and return what was really removed; False only lists.
+    :param force: With ``name``: also where the worker ran on another machine, so that nobody here
+        can tell whether it lives.
+    :param remove_key: Removes the key of a minion whose create was never finished from the
+        master.
     :raises ConfigError: ``force`` without a name.
     :raises CreateInProgress: The clone of that name has a worker that lives, or may live.
     """
@@ -60,10 +62,10 @@ def collect(
     found: list[Leftover] = []
     for item in host.unfinished(name):
         if item.failed and item.work.stage != DESTROYING:
-            continue  # kept by wish: destroy or resume it
+            continue  # kept because on_failure said so: destroy or resume it
         life = life_of(item.work)
         if life == DEAD or (life == ELSEWHERE and force):
-            # At these stages the create itself has started nothing.
+            # At these stages the create itself has not started the guest.
             started_by_hand = item.running and item.work.stage in ("planned", "cloned")
             may_be_used = (item.work.stage == "enrolled" or started_by_hand) and not name
             refused = item.refused if not (force and item.yields) else ""
@@ -99,7 +101,7 @@ def _remove(
     try:
         rows = host.clear(item.name, item.work.worker.token, force)
     except NotFound:
-        rows = []  # somebody else was faster: it is gone, and not by us
+        rows = []  # somebody else removed it first
     except KvmCloneError as error:
         return [
             piece.stays(f"{piece.reason}; not removed: {error.message} {error.hint}")
@@ -113,7 +115,7 @@ def _remove(
 
 def destroy(host: KvmHost, name: str, force: bool = False) -> Clone:
     """
-    Destroy a clone, also one whose create died on this machine where the host cannot tell.
+    Destroy a clone, also one whose create died on this machine, where the host cannot tell.
 
     :raises KvmCloneError: What the host raised.
     """
@@ -128,10 +130,13 @@ def destroy(host: KvmHost, name: str, force: bool = False) -> Clone:
 
 def require_not_renamed(name: str, ids: Iterable[str], clones: Iterable[Iterable[Clone]]) -> None:
     """
+    Refuse a name that belongs to a clone which was renamed with virsh.
+
+    Its key must not be taken for one that was left behind.
+
     :param ids: The minion ids that belong to the name, besides itself.
-    :param clones: Those of every host.
-    :raises Renamed: A clone of another name is the minion of this one: it was renamed with
-        virsh, and its key must not be taken for one that was left.
+    :param clones: The clones of every host.
+    :raises Renamed: A clone of another name is the minion of this one.
     """
     for clone in (clone for some in clones for clone in some):
         if clone.minion.id in {name, *ids}:

@@ -1,8 +1,8 @@
 """
-:class:`KvmHost`, what can be done with clones on one KVM host, each as one call.
+The interface :class:`KvmHost`: what can be done with clones on one KVM host.
 
-The interface that every door and :mod:`.provision` speak; :class:`.local.LocalHost` is it
-over a libvirt connection, :class:`.remote.RemoteHost` over Salt jobs.
+:class:`.local.LocalHost` implements it over a libvirt connection, :class:`.remote.RemoteHost`
+over Salt jobs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class KvmHost(Protocol):
     # --- making, stage by stage
 
     def plan(self, request: Request) -> dict[str, Any]:
-        """PLAN of a request; writes nothing."""
+        """Return PLAN of a request; write nothing."""
 
     def clone(
         self,
@@ -41,7 +41,7 @@ class KvmHost(Protocol):
 
         :param worker: Who drives the create; None for this process.
         :param goal: The stage at which the create will be complete.
-        :param digest: Of the request as it was made; what travels to a host is less.
+        :param digest: Digest of the whole request; a request that travels to a host holds less.
         :param seed: Files of the clone's own cloud-init seed; they may hold secrets.
         :raises CreateInProgress: Somebody is at work on that name, or died at it.
         :raises AlreadyExists: It is there, and complete.
@@ -50,81 +50,110 @@ class KvmHost(Protocol):
 
     def take_over(self, name: str, token: str, worker: Worker) -> Clone:
         """
-        Go on with the work of a worker that is dead, or with a create that was kept.
+        Take over the clone of a worker that is dead, or of a create that was kept.
 
-        :param token: That worker's word; the clone is left alone where it has another.
+        :param token: The token of that worker; the clone is left alone where its record has
+            another.
+        :param worker: The worker that drives the create from now on.
         """
 
     def boot(self, name: str) -> Clone:
-        """First boot of a clone, up to stage ``booted``."""
+        """Boot a clone for the first time, up to stage ``booted``."""
 
     def wait_for_address(self, request: Request, minion: Minion = Minion()) -> Clone:
         """
-        Up to stage ``addressed``; resets the identity over the agent on the way.
+        Wait for the clone's address, up to stage ``addressed``; reset its identity on the way.
 
-        :param minion: The minion that it will be, recorded before its key is accepted.
+        The identity is reset over the guest agent, where there is one.
+
+        :param minion: The minion that the clone will be, recorded before its key is accepted.
         """
 
     def bootstrap(self, request: Request, enrolment: Enrolment) -> Clone:
         """Put a minion into the guest, up to stage ``enrolled``."""
 
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
-        """Note in the record that the clone is ``ready``."""
+        """
+        Record that the clone is ``ready``.
+
+        :param timings: What the stage took, by its name, seconds.
+        """
 
     def keep(self, name: str, token: str, why: str, off: bool) -> Clone:
-        """Note that the create failed and is kept; switch the clone off where asked."""
+        """
+        Record that the create failed and the clone is kept.
+
+        :param token: The token of the create's worker; the clone is left alone where its record
+            has another.
+        :param why: The error.
+        :param off: Switch the clone off.
+        """
 
     # --- living
 
     def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
-        """Destroy a clone; answers with what it was, and what was kept as warnings."""
+        """
+        Destroy a clone.
+
+        :return: CLONE as it was, with what was kept as warnings.
+        """
 
     def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
         """
         Remove what a dead worker left of a clone.
 
-        :param token: That worker's word; the clone is left alone where it has another.
+        :param token: The token of that worker; the clone is left alone where its record has
+            another.
         :return: What was really removed, and what stays.
         """
 
     def power(self, name: str, action: str) -> Clone:
-        """``start``, ``stop`` (ask the guest first), ``off`` (at once) or ``reboot``."""
+        """
+        Change the power state of a clone.
+
+        :param action: ``start``, ``stop`` (asks the guest first), ``off`` (at once) or
+            ``reboot``.
+        """
 
     def show(self, name: str) -> Clone:
-        """One clone, as it is now."""
+        """Return one clone, as it is now."""
 
     def list_clones(self) -> list[Clone]:
-        """Every clone on the host."""
+        """Return every clone on the host."""
 
     # --- care
 
     def unfinished(self, name: str = "") -> list[Unfinished]:
         """
-        Creates and destroys that have not come to their end, whoever does them.
+        Return the creates and destroys that are not finished, whoever does them.
 
-        :param name: Only this one; also where it failed and was kept.
+        :param name: Only this clone; also where it failed and was kept.
         """
 
     def tree(self) -> dict[str, Any]:
         """Return the bases with their clones; see ``tree`` in docs/answers.md."""
 
     def bases(self) -> list[dict[str, Any]]:
-        """The machines that are no clones of ours, and could be cloned; see :mod:`.lineage`."""
+        """Return the domains that could be cloned and are not clones; see :mod:`.lineage`."""
 
     def doctor(self) -> list[dict[str, Any]]:
-        """What is not as it should be, worst first; empty on a healthy host."""
+        """Return what is wrong on the host, worst first; empty on a healthy host."""
 
     def capacity(self) -> dict[str, Any]:
-        """What the host has and what of it is free; see :func:`.reports.capacity`."""
+        """Return what the host has and what of it is free; see :func:`.reports.capacity`."""
 
     def daemon(self) -> dict[str, Any]:
-        """What tells the daemon from others; see :func:`.reports.daemon`."""
+        """Return what tells the daemon from others; see :func:`.reports.daemon`."""
 
     def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
-        """What the host knows for certain of some machines; see :func:`.reports.witness`."""
+        """Return what the host knows for certain of some domains; see :func:`.reports.witness`."""
 
     def adopt(self, name: str, base_domain: str = "") -> Clone:
         """Make a clone of Salt's old driver one of ours."""
 
     def unprotect(self, base_domain: str) -> list[str]:
-        """Make a protected base writable again; answers with the files."""
+        """
+        Make a protected base writable again.
+
+        :return: Paths of the files that are writable again.
+        """

@@ -1,5 +1,5 @@
 """
-:class:`.interfaces.KvmHost` over a libvirt connection: one operation, one connection.
+Operations on one KVM host over libvirt, with a new connection for each of them.
 
 Salt forks, and connections do not survive that.
 """
@@ -66,7 +66,7 @@ log = logging.getLogger(__name__)
 
 class LocalHost:
     """
-    :class:`.interfaces.KvmHost` over a libvirt connection.
+    A KVM host (:class:`.interfaces.KvmHost`) that this process reaches over libvirt.
 
     :param url: libvirt URI.
     :param label: What CLONE calls the host: its minion id; empty for its own host name.
@@ -77,11 +77,11 @@ class LocalHost:
         self.url = url
         self.label = label
         self.ours = ours
-        #: libvirt calls of the last operation, for ``bench/``.
+        #: Number of libvirt calls of the last operation, for ``bench/``.
         self.calls = 0
 
     def _connected(self, work: Callable[[Host], T], name: str = "") -> T:
-        """:raises NotFound: The domain of that name went away over it."""
+        """Return ``work(host)`` of a new connection; NotFound if domain ``name`` went away."""
         commands = Commands(self.url, self.ours, self.label)
         with Host(self.url, commands=commands) as host:
             try:
@@ -95,7 +95,7 @@ class LocalHost:
                 self.calls = host.calls
 
     def _looked(self, work: Callable[[Host], T]) -> T:
-        """What only looks is asked again over a new connection where its own one breaks."""
+        """Return ``work(host)``, which only reads; repeat it once where the connection breaks."""
         try:
             return self._connected(work)
         except NeverConnected:
@@ -137,7 +137,7 @@ class LocalHost:
                     protect.check(host, host.domain(planned.base), planned.sources)
                 handle, record = apply.apply(host, planned, seed)
             except (PlanRefused, CreateInProgress):
-                # Another worker may have begun since we looked: it has more to say.
+                # Another worker may have begun since we looked: its error says more.
                 clone_view.refuse_existing(host, request.name, self.label, me)
                 raise
             return clone_view.made(host, handle, record, self.label)
@@ -163,10 +163,10 @@ class LocalHost:
             try:
                 handle.start()
             except HostError as error:
-                # Somebody else was faster, or we ourselves before we were interrupted.
+                # It was started already: by somebody else, or by us before an interrupt.
                 if error.code != OPERATION_INVALID or handle.state() != "running":
                     raise
-            if record.stage == "cloned":  # else it goes on from where it was
+            if record.stage == "cloned":  # a later stage stays
                 booted = record.at("booted", booted=time.monotonic() - started)
                 record = record_store.save(handle, record, booted)
             return clone_view.clone_of(host, handle, record, self.label, state="running")
@@ -184,7 +184,7 @@ class LocalHost:
             found = wait_for_address.arrive(
                 handle, asked, record.identity == "reset", record.reservations
             )
-            record_store.current(handle, seen)  # else the guest is somebody else's to talk to
+            record_store.current(handle, seen)  # only the clone's own worker talks to the guest
             warnings = [*record.warnings, *found.warnings]
             if found.identity_reset:
                 record = replace(record, identity="reset", host_keys=found.host_keys)
@@ -217,9 +217,9 @@ class LocalHost:
 
     def bootstrap_alone(self, request: Request, enrolment: Enrolment) -> Clone:
         """
-        Put a minion into the guest without a master's help: its key waits to be accepted there.
+        Put a minion into the guest without a master; its key waits to be accepted there.
 
-        :raises KvmCloneError: See :func:`.bootstrap.alone`.
+        :raises KvmCloneError: See :func:`.bootstrap_alone.alone`.
         """
 
         def work(host: Host) -> Clone:
@@ -232,7 +232,7 @@ class LocalHost:
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
         def work(host: Host) -> Clone:
             handle, record = clone_record(host, name)
-            # Its minion answered from inside: whatever became of its agent, it came up.
+            # Its minion answered, so the guest came up, whatever became of its agent.
             ready = replace(record, minion=minion, agent="").at("ready", **timings)
             record = record_store.save(handle, record, ready)
             return clone_view.clone_of(host, handle, record, self.label)
@@ -297,7 +297,7 @@ class LocalHost:
         return self._connected(work)
 
     def _first_start(self, name: str, record: Record) -> Clone:
-        """A clone that was left off gets its identity and address when it boots at last."""
+        """Boot a clone that was left off, and give it its identity and address."""
         self.boot(name)
         return self.wait_for_address(
             Request(
@@ -321,8 +321,8 @@ class LocalHost:
         """
         Make an existing clone what a request asks for, as far as that can be done.
 
-        :param dry: Only look.
-        :raises CreateInProgress: Its create has not come to its end.
+        :param dry: Only compare.
+        :raises CreateInProgress: Its create is not finished.
         """
 
         def work(host: Host) -> Adjustment:
@@ -337,7 +337,7 @@ class LocalHost:
         return self._connected(work)
 
     def pending_changes(self, name: str) -> dict[str, Any]:
-        """Return what the next start of a running clone changes, and a sentence that tells it."""
+        """Return what the next start of a running clone changes, and a sentence that says so."""
 
         def work(host: Host) -> dict[str, Any]:
             waiting = clone_view.pending_changes(clone_record(host, name)[0])
@@ -347,7 +347,7 @@ class LocalHost:
         return self._looked(work)
 
     def exists(self, name: str) -> bool:
-        """Whether a domain of that name exists, ours or not."""
+        """Return True if a domain of that name exists, a clone of ours or not."""
         return self._looked(lambda host: host.find(name) is not None)
 
     def list_clones(self) -> list[Clone]:
@@ -364,11 +364,11 @@ class LocalHost:
 
     def address_of(self, name: str, timeout: float, ip_source: str = "") -> str:
         """
-        Wait for the address of a running clone; changes nothing in the guest.
+        Wait for the address of a running clone; change nothing in the guest.
 
         :param timeout: Hard deadline, seconds.
         :param ip_source: Where to look; empty for what its record says.
-        :raises AddressTimeout: None in time.
+        :raises AddressTimeout: No address in time.
         """
 
         def work(host: Host) -> str:

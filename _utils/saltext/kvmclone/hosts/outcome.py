@@ -1,6 +1,4 @@
-"""
-How a create ended, and who is told of its stages.
-"""
+"""The outcome of a create, and the type of the callback that is told of its stages."""
 
 from __future__ import annotations
 
@@ -13,15 +11,16 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.model.clone import Clone
 
-#: Told of every stage that is reached: the stage, the seconds it took, the clone so far.
+#: Called at every stage that is reached: the stage, the seconds it took, the clone so far.
 Watcher = Callable[[str, float, Clone], None]
 
 
 @dataclass(frozen=True)
 class Outcome:
     """
-    How a create ended.
+    The outcome of a create.
 
+    :param name: Name of the clone.
     :param stage: The last stage that was reached, ``""`` before the first.
     :param clone: The clone as last seen; None where none was made.
     :param error: What went wrong; None for success.
@@ -33,7 +32,7 @@ class Outcome:
     error: KvmCloneError | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """CLONE, with the error and the stage reached where it failed."""
+        """Return CLONE, with the error and the stage that was reached if it failed."""
         answer = self.clone.as_dict() if self.clone else {"name": self.name}
         if self.error is not None:
             answer = {**answer, "stage": self.stage, "error": self.error.as_dict()}

@@ -1,9 +1,9 @@
 """
-One clone from request to minion: stages, progress, rollback. Every door comes through here.
+Make one clone, from request to minion: stages, progress, rollback.
 
-A create is a row of stages, each one call on a :class:`.interfaces.KvmHost`. On a host
-alone it ends at ``addressed``; with a :class:`MasterSide` it goes on to ``ready``, which
-is said only after ``test.version`` came back from the machine that was made.
+A create is a sequence of stages, each one call on a :class:`.interfaces.KvmHost`. On a host alone
+it ends at ``addressed``; with a :class:`MasterSide` it goes on to ``ready``, which is recorded
+only after ``test.version`` came back from the machine that was made.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ from saltext.kvmclone.system import processes
 
 log = logging.getLogger(__name__)
 
-#: After these nothing of ours was made.
+#: Errors after which nothing of ours exists.
 REFUSALS = (AlreadyExists, CreateInProgress, KeptAfterFailure, NeverConnected, PlanRefused)
 
-#: Pause before a create looks again at one of the same name that is under way, seconds.
+#: Seconds before a create looks again at one of the same name that is under way.
 PAUSE = 0.5
 
-#: How much longer than for an address this one waits for a create of the same name, seconds.
+#: Seconds, on top of the wait for an address, that a create waits for one of the same name.
 OTHERS_PATIENCE = 600.0
 
 
@@ -77,14 +77,15 @@ def create(
     """
     Make one clone.
 
-    The same request while one runs waits for it and answers the same; where its worker
-    died, this one goes on with its work.
+    If a create with the same request is under way, wait for it and return the same outcome; if
+    its worker died, go on with its work.
 
     :param host: The KVM host that makes it.
     :param secrets: Logins for the guest.
     :param master: Enrols it as a minion; None ends at ``addressed``.
-    :param watcher: Told of every stage.
+    :param watcher: Called at every stage.
     :param start: False leaves the clone off, at ``cloned``.
+    :return: The outcome; a failure is its ``error``, and is not raised.
     """
     return _Create(host, request, secrets, master, watcher, start).run()
 
@@ -97,10 +98,11 @@ def resume(
     watcher: Watcher = _silent,
 ) -> Outcome:
     """
-    Go on with a create that failed and was kept, or whose worker died, where it stopped.
+    Resume a create that failed and was kept, or whose worker died, where it stopped.
 
-    :param resolve: What the profile and the arguments of that time say now.
-    :raises ConfigError: There is nothing to resume.
+    :param resolve: Returns what the profile and the arguments of that time say now.
+    :return: The outcome; a failure of the create is its ``error``, and is not raised.
+    :raises ConfigError: There is nothing to resume, or it takes the master.
     """
     found = host.unfinished(name)
     if not found:
@@ -122,7 +124,7 @@ def resume(
 
 
 class _Create:
-    """One create under way: what was reached, and what must be taken back."""
+    """One create under way: what was reached, and what must be undone."""
 
     def __init__(
         self,
@@ -143,7 +145,7 @@ class _Create:
         enrols = request.deploy.enabled and request.deploy.bootstrap != "none"
         self.master = master if enrols and start else None
         self.watcher = watcher
-        #: The create that failed and was kept, where this one goes on with it.
+        #: The create that failed and was kept, where this one resumes it.
         self.kept = kept
         self.goal = "addressed" if start else "cloned"
         if self.master is not None:
@@ -151,9 +153,9 @@ class _Create:
         self.worker = processes.this_process()
         self.minion_id = request.minion_id
         self.stage = ""
-        #: The host was asked to clone, so something may exist even without an answer.
+        #: The host was asked to clone, so something may exist even if no answer came.
         self.asked = False
-        #: The clone was found to be another worker's, which makes it.
+        #: True while another worker makes the clone and this one waits for it.
         self.followed = False
         self.clone: Clone | None = None
         self.fingerprint = ""
@@ -167,16 +169,16 @@ class _Create:
             except (KvmCloneError, interrupts.Interrupt) as error:
                 with interrupts.shield():
                     return Outcome(name, self.stage, self.clone, self._failed(error))
-            except BaseException as error:  # a fault of ours: take back, then let it fly
+            except BaseException as error:  # a fault of ours: undo, then raise it
                 with interrupts.shield():
                     self._roll_back(HostUnreachable(named(error)))
                 raise
         return Outcome(name, clone.stage, clone)
 
     def _failed(self, error: KvmCloneError | interrupts.Interrupt) -> KvmCloneError:
-        """Take back what exists; answers with the error to show."""
+        """Undo what exists, and return the error to show."""
         if isinstance(error, KvmCloneError):
-            # What breaks after a Ctrl-C broke of it: it ends our child processes as well.
+            # A failure after a Ctrl-C is a consequence of it: it ends our child processes as well.
             if isinstance(error, REFUSALS) or not interrupts.pressed():
                 return self._roll_back(error)
             log.info("%s: after the interrupt: %s", self.request.name, error)
@@ -189,7 +191,7 @@ class _Create:
         return interrupted
 
     def _wish(self, error: KvmCloneError) -> str:
-        """What becomes of the clone: what was kept before stays, since it lost nothing by that."""
+        """Return what becomes of the clone; an interrupt does not destroy one that was kept."""
         wish = self.request.on_failure
         kept = self.kept is not None and isinstance(error, Interrupted)
         return "keep" if kept and wish == "destroy" else wish
@@ -225,8 +227,11 @@ class _Create:
 
     def _require_free(self, master: MasterSide) -> None:
         """
-        :raises KeyConflict: The master knows the id, and not from a clone of this name: of
-            such a one the host itself says how far it is.
+        Refuse a minion id that the master has a key for, if the host has no clone of this name.
+
+        Of a clone that is there, the host itself says how far it is.
+
+        :raises KeyConflict: The master has a key for the id, and there is no such clone.
         """
         try:
             master.require_free(self.request.minion_id)
@@ -237,10 +242,7 @@ class _Create:
                 raise conflict from None
 
     def _begin(self) -> Clone:
-        """
-        The clone, as far as it is: just made, taken over, or finished by somebody else whom
-        the same was asked.
-        """
+        """Return the clone as it is: just made, taken over, or finished by another create."""
         if self.kept is not None:
             token = self.kept.worker.token
             return self._take_over(self.host.take_over(self.request.name, token, self.worker))
@@ -271,15 +273,14 @@ class _Create:
 
     def _follow(self, busy: CreateInProgress, work: Work) -> Clone | None:
         """
-        What to do about another worker: wait a moment, clear up after it, or go on with its
-        work.
+        Wait a moment for another worker, remove what it left, or take over its work.
 
         :return: The clone where its work was taken over; None to ask the host again.
         :raises CreateInProgress: It does something else, or nobody here can tell.
         """
         name, life = self.request.name, life_of(work)
         same = (work.request, work.goal) == (self.request.digest(), self.goal)
-        # A clone that somebody wants gone has that for its goal; a clearing up keeps the create's.
+        # A destroy for good has that for its goal; one that removes leftovers keeps the create's.
         clears_up = work.stage == DESTROYING and work.goal != DESTROYING
         if life == ALIVE and (same or clears_up):
             self.followed = True
@@ -289,19 +290,19 @@ class _Create:
         begun = work.stage not in ("planned", DESTROYING)
         if life != DEAD or (begun and not same):
             raise busy
-        with contextlib.suppress(NotFound, CreateInProgress):  # somebody else was faster
+        with contextlib.suppress(NotFound, CreateInProgress):  # another worker was faster
             if begun:
                 return self._take_over(self.host.take_over(name, work.worker.token, self.worker))
             self.host.destroy(name, token=work.worker.token)
         return None
 
     def _take_over(self, clone: Clone) -> Clone:
-        """Go on where a dead worker stopped; a key that it left accepted is not ours."""
+        """Go on where another worker stopped; remove its minion key unless the guest has it."""
         self.stage, self.clone = clone.stage, clone
         left = clone.minion.fingerprint
         if left and self.master is not None:
             if clone.stage == "enrolled":
-                # The minion in the guest has both, whatever the clone is called meanwhile.
+                # The minion in the guest has both, whatever the clone is called by now.
                 self.fingerprint, self.minion_id = left, clone.minion.id
             else:
                 self.master.remove(clone.minion.id, left)
@@ -313,7 +314,7 @@ class _Create:
     # --- towards a minion -------------------------------------------------------------
 
     def _announced(self, pair: Future[KeyPair] | None) -> Minion:
-        """What the record says of the minion before its key is accepted, which may then be lost."""
+        """Return what the record says of the minion before its key is accepted."""
         if pair is None or self.master is None:
             return Minion()
         fingerprint = self.master.fingerprint(pair.result().public)
@@ -324,7 +325,7 @@ class _Create:
         if pair is not None:
             keys = pair.result()
             enrolment = master.enrolment(request, self.secrets, keys)
-            # Accepted before the minion starts: its first knock is then answered at once.
+            # Accepted before the minion starts, so that it is let in at its first attempt.
             self.fingerprint = master.fingerprint(keys.public)
             if master.is_its_master:
                 where = request.host or request.url
@@ -359,18 +360,19 @@ class _Create:
     # --- and back ---------------------------------------------------------------------
 
     def _roll_back(self, error: KvmCloneError) -> KvmCloneError:
-        """Take back what exists, as ``on_failure`` wants it; answers with the error to show."""
+        """Undo what exists, as ``on_failure`` wants it, and return the error to show."""
         if self.stage == "ready":
-            return error  # whole, and in use: what comes after is no reason to take it back
+            return error  # complete and in use: what comes after is not a reason to undo it
         problems = []
         try:
             if self.clone is not None:
                 rollback.persist(lambda: self._on_failure(error))
             elif self.asked and not isinstance(error, REFUSALS):
-                # The answer was lost, not necessarily the clone. The token names ours alone.
+                # The answer was lost, not necessarily the clone. The token is that of our clone
+                # alone.
                 rollback.persist(self._take_back_unseen)
         except KvmCloneError as problem:
-            processes.give_up(self.worker)  # this process may live on, and others shall repeat it
+            processes.give_up(self.worker)  # so that others may repeat it while this process lives
             problems.append(
                 f"'{self.request.name}' could not be taken back: {problem.message} Repeat that: "
                 f"salt-run kvmclone.gc {self.request.name} apply=True"
@@ -378,8 +380,8 @@ class _Create:
         except BaseException:  # a second Ctrl-C
             processes.give_up(self.worker)
             raise
-        # After the machine: one that still ran would knock again. A kept one keeps its key,
-        # which is on its record and goes with it.
+        # After the clone, since its minion would submit the key again while it runs. A kept clone
+        # keeps its key, which is on its record and is removed with it.
         kept = self.clone is not None and self._wish(error) != "destroy"
         if self.fingerprint and self.master is not None:
             try:
@@ -402,5 +404,5 @@ class _Create:
         if wish != "destroy":
             self.host.keep(name, token, f"{error.type}: {error.message}", off=wish == "stop")
             return
-        with contextlib.suppress(NotFound):  # a first attempt came through after all
+        with contextlib.suppress(NotFound):  # an earlier attempt succeeded after all
             self.host.destroy(name, token=token)

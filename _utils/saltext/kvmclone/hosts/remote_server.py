@@ -1,5 +1,5 @@
 """
-Do on a KVM host what the master asks of it by a Salt job.
+Carry out on a KVM host what the master asks of it by a Salt job.
 
 :class:`.master.remote.RemoteHost` is the other end; what travels between them is plain data.
 """
@@ -25,7 +25,7 @@ from saltext.kvmclone.system import sealing
 
 FUNCTION = "kvm_clone.remote"
 
-#: What a sealed seed is bound to beside the clone's name, in the place of a minion id.
+#: What a sealed seed is bound to beside the clone's name, in place of a minion id.
 SEED_PURPOSE = "seed"
 
 
@@ -33,11 +33,11 @@ def serve(
     opts: Mapping[str, Any], operation: str, arguments: Mapping[str, Any], url: str
 ) -> dict[str, Any]:
     """
-    Do on this host what a :class:`.master.remote.RemoteHost` asks.
+    Carry out one operation of a :class:`RemoteHost` on this host.
 
     :param opts: This minion's configuration.
-    :param operation: A method of :class:`.interfaces.KvmHost`.
-    :param arguments: Its arguments, plain.
+    :param operation: Name of a method of :class:`.interfaces.KvmHost`.
+    :param arguments: Its arguments, as plain data.
     :param url: libvirt URI as seen from here.
     :return: ``{"answer": …}``, or ``{"error": {"type", "message", "hint"}}``.
     """
@@ -54,7 +54,12 @@ def serve(
 
 
 def working(opts: Mapping[str, Any], jid: str) -> bool:
-    """Whether this minion still works on a job."""
+    """
+    Return True if this minion still works on a job.
+
+    :param opts: This minion's configuration.
+    :param jid: The job's number.
+    """
     return any(str(job.get("jid")) == jid for job in salt.utils.minion.running(opts))
 
 

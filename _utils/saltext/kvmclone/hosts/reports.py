@@ -1,8 +1,8 @@
 """
-What a KVM host tells others: to the mine, to the master's questions, to the schedule.
+Report the state of a KVM host to others: the mine, the master's queries, the schedule.
 
-Reads only. :mod:`.beacon` runs as a program without Salt and takes from here, so this
-imports neither Salt nor anything that does.
+Reads only. :mod:`.beacon` runs as a program without Salt and uses this module, so this imports
+neither Salt nor anything that does.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from saltext.kvmclone.model.record import DESTROYING, Record
 
 def capacity(url: str) -> dict[str, Any]:
     """
-    What a host has: ``cpus``, ``memory``, ``pools``, its ``libvirt``, and how many ``clones``.
+    Return what a host has: ``cpus``, ``memory``, ``pools``, ``libvirt`` and ``clones``.
 
-    Sizes are bytes.
+    Sizes are bytes, ``clones`` is a number.
+
+    :param url: libvirt URI.
     """
     with Host(url) as host:
         return {**_capacity(host), "clones": len(clones(host))}
@@ -37,9 +39,11 @@ def capacity(url: str) -> dict[str, Any]:
 
 def published(url: str, label: str) -> dict[str, Any]:
     """
-    What placement and other states need of a host: :func:`capacity`, and of each clone its
-    state, address, base, profile and tags.
+    Return what placement and other states need of a host, for the mine.
 
+    That is :func:`capacity`, and of each clone its state, address, base, profile and tags.
+
+    :param url: libvirt URI.
     :param label: What to call the host; empty for its own name.
     """
     with Host(url) as host:
@@ -55,10 +59,11 @@ def published(url: str, label: str) -> dict[str, Any]:
 
 def addresses(url: str, profile: str, tag: str) -> dict[str, str]:
     """
-    The addresses of the clones that run and have one, by name.
+    Return the addresses of the clones that run and have one, by name.
 
-    :param profile: Only those of this profile; empty for all.
-    :param tag: Only those with this tag; empty for all.
+    :param url: libvirt URI.
+    :param profile: Only clones of this profile; empty for all.
+    :param tag: Only clones with this tag; empty for all.
     """
     with Host(url) as host:
         wanted = [
@@ -97,7 +102,7 @@ def _published_clone(
 
 
 def _memory(host: Host) -> dict[str, int]:
-    """What the host has, and what new guests could have: also what caches would give up."""
+    """Return the host's ``total`` memory and what is ``free``, caches included, in bytes."""
     try:
         told = host.call(host.raw.getMemoryStats, MEMORY_OF_ALL_CELLS, 0)
     except HostError as error:
@@ -110,12 +115,12 @@ def _memory(host: Host) -> dict[str, int]:
 
 
 def _pools(host: Host) -> dict[str, dict[str, int]]:
-    """The pools that are started."""
+    """Return the ``capacity`` and what is ``available`` of the running storage pools, in bytes."""
     found = {}
     for raw in host.call(host.raw.listAllStoragePools, 0):
         try:
             state, capacity, _allocation, available = host.call(raw.info)
-        except HostError:  # it went meanwhile
+        except HostError:  # it was removed in the meantime
             continue
         if state == POOL_RUNNING:
             found[str(raw.name())] = {"capacity": int(capacity), "available": int(available)}
@@ -123,7 +128,7 @@ def _pools(host: Host) -> dict[str, dict[str, int]]:
 
 
 def clones(host: Host) -> list[tuple[DomainHandle, Record]]:
-    """Every domain of a host that is a clone of ours, by name."""
+    """Return every domain of a host that is a clone of ours with its record, sorted by name."""
     found = host.each_domain(lambda handle: (handle, handle.record()))
     return sorted(((h, r) for h, r in found if r is not None), key=lambda pair: pair[0].name)
 
@@ -133,9 +138,13 @@ def clones(host: Host) -> list[tuple[DomainHandle, Record]]:
 
 def daemon(url: str) -> dict[str, Any]:
     """
-    What tells the daemon behind a url from others: ``uuid`` and ``name`` of its host, ``driver``,
-    ``mode`` and ``user`` of a session, and the uuids of its ``domains``; of one without any, those
-    of its pools and networks as ``others``.
+    Return what tells the daemon behind a url from others.
+
+    That is ``uuid`` and ``name`` of its host, ``driver``, ``mode`` and ``user`` of a session, and
+    the uuids of its ``domains``; of a daemon without any, those of its pools and networks as
+    ``others``.
+
+    :param url: libvirt URI.
     """
     with Host(url) as host:
         capabilities = libvirt_xml.element(str(host.call(host.raw.getCapabilities)))
@@ -164,13 +173,14 @@ def _pools_and_networks(host: Host) -> list[str]:
 
 def witness(url: str, names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, Any]:
     """
-    What the host knows for certain of some machines.
+    Return what the host knows for certain of some domains.
 
+    :param url: libvirt URI.
     :param names: Names of domains.
     :param ids: Minion ids, which a clone's record may name.
-    :return: ``domains``: those names that any domain has; ``clones``: those that are ours, by
-        name, minion id, or because their time has passed; ``damaged``: domains of which nobody
-        can tell whose they are, since their record cannot be read.
+    :return: ``domains``: those names that any domain has; ``clones``: the clones of ours that
+        match by name, by minion id, or because their ``ttl`` has passed; ``damaged``: domains of
+        which nobody can tell whose they are, since their record cannot be read.
     """
     wanted, minions = set(names), set(ids)
     now = time.time()
@@ -212,7 +222,11 @@ def _told(handle: DomainHandle, record: Record, over: bool) -> dict[str, Any]:
 
 
 def is_expired(record: Record, now: float) -> bool:
-    """Whether the clone's time has passed; one that is still being made is let finish."""
+    """
+    Return True if the clone's ``ttl`` has passed; False while it is still being made.
+
+    :param now: Seconds since the epoch.
+    """
     if not record.expires or record.expires > now:
         return False
     return record.complete or bool(record.failed) or record.stage == DESTROYING
@@ -222,7 +236,11 @@ def is_expired(record: Record, now: float) -> bool:
 
 
 def expired(url: str) -> list[str]:
-    """Names of the clones whose ``ttl`` has passed."""
+    """
+    Return the names of the clones whose ``ttl`` has passed.
+
+    :param url: libvirt URI.
+    """
     now = time.time()
     with Host(url) as host:
         return [handle.name for handle, record in clones(host) if is_expired(record, now)]

@@ -1,6 +1,4 @@
-"""
-What becomes of a create that did not come to its end: taking it back, and saying so.
-"""
+"""Undo a create that was not finished, and say what became of it."""
 
 from __future__ import annotations
 
@@ -11,15 +9,21 @@ from dataclasses import dataclass
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import HostUnreachable, Interrupted, KvmCloneError
 
-#: How long a rollback goes on trying where the host does not answer (a libvirtd that is
-#: being restarted), seconds.
+#: Seconds for which a rollback is repeated where the host does not answer (a libvirtd that is being
+#: restarted).
 PERSISTENCE = 15.0
 
 PAUSE_S = 0.5
 
 
 def persist(work: Callable[[], object]) -> None:
-    """Try again while the host does not answer: a libvirtd that restarts is back soon."""
+    """
+    Do a piece of work, and repeat it for a while where the host does not answer.
+
+    A libvirtd that restarts is back soon.
+
+    :raises HostUnreachable: The host did not answer within :data:`PERSISTENCE`.
+    """
     deadline = time.monotonic() + PERSISTENCE
     while True:
         try:
@@ -39,9 +43,9 @@ class Cut:
     :param stage: The last stage that was reached, ``""`` before the first.
     :param there: A clone had been made.
     :param asked: The host was asked to make one.
-    :param followed: It is another worker's, which makes it.
+    :param followed: The clone is another worker's, which goes on making it.
     :param wish: ``on_failure``, as it was carried out.
-    :param goal: The stage that it was to reach.
+    :param goal: The stage that the create was to reach.
     """
 
     name: str
@@ -53,15 +57,15 @@ class Cut:
     goal: str
 
     def error(self) -> Interrupted:
-        """Return the bare error, which the clone's record keeps where it is kept."""
+        """Return the bare error, as a kept clone's record keeps it."""
         after = f" after '{self.stage}'" if self.stage else ""
         return Interrupted(f"'{self.name}' was interrupted{after}.")
 
     def tell(self, error: KvmCloneError) -> None:
         """
-        Say in the error what became of the clone.
+        Add to the error what became of the clone.
 
-        :param error: With a hint already where taking it back failed.
+        :param error: Has a hint already if undoing the create failed.
         """
         became, hint = self._became(bool(error.hint))
         error.message = f"{error.message.removesuffix('.')}; {became}."

@@ -1,9 +1,9 @@
 """
-An existing clone against what is asked of it now: what differs, and mending it.
+Compare an existing clone with what is asked of it now, and change what can be changed.
 
-Power, cpus, memory, autostart, description, tags, ttl, the size of disks and the protection of
-the base can be changed on a clone that is there; its base, strategy and address cannot, and no
-disk ever shrinks. Looking writes nothing; what only the next boot brings is said.
+Cpus, memory, autostart, description, tags, ttl, the size of disks and the protection of the base
+can be changed on an existing clone; its base, strategy and address cannot, and no disk ever
+shrinks. Comparing writes nothing; a note says what only the next boot brings.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from saltext.kvmclone.plan.rewrite.sizing import kibibytes
 @dataclass
 class Adjustment:
     """
-    What differs between a clone and a request.
+    The differences between a clone and a request.
 
-    :param changes: ``{key: {"old", "new"}}`` of what can be mended.
-    :param refused: One sentence for everything that cannot, with what to do.
+    :param changes: ``{key: {"old", "new"}}`` of what can be changed.
+    :param refused: One sentence for everything that cannot be changed, with what to do.
     :param notes: What the operator should know, such as "from the next boot on".
-    :param pending: ``{key: {"old", "new"}}`` of what waits for the next start, as soon as the steps
-        are done: changes of now and of earlier.
-    :param steps: The calls that mend it, in order; looking has made none of them.
+    :param pending: ``{key: {"old", "new"}}`` of what waits for the next start once the steps are
+        done: changes of now and of earlier.
+    :param steps: The calls that make the changes, in order; comparing has made none of them.
     """
 
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -59,12 +59,12 @@ class Adjustment:
     steps: list[Callable[[], object]] = field(default_factory=list)
 
     def change(self, key: str, old: Any, new: Any, *steps: Callable[[], object]) -> None:
-        """Note a difference and what mends it."""
+        """Add a difference and the calls that remove it."""
         self.changes[key] = {"old": old, "new": new}
         self.steps += steps
 
     def as_dict(self) -> dict[str, Any]:
-        """Without the steps."""
+        """Return the adjustment as plain data, without the steps."""
         return {
             "changes": self.changes,
             "refused": self.refused,
@@ -77,11 +77,11 @@ def compare(
     host: Host, handle: DomainHandle, record: Record, request: Request, commands: Commands
 ) -> Adjustment:
     """
-    What differs between a clone and what is asked for; writes nothing.
+    Return the differences between a clone and a request; write nothing.
 
     A key that the request leaves open is left as it is.
 
-    :param commands: How the commands of the notes are typed.
+    :param commands: How the commands in the notes are typed.
     """
     found = Adjustment()
     root = libvirt_xml.parse(handle.definition())
@@ -108,9 +108,9 @@ def compare(
 
 def apply(found: Adjustment) -> None:
     """
-    Mend what differs.
+    Make the changes of an adjustment, in order.
 
-    :raises HostError: libvirt refused a step; the ones before it hold.
+    :raises HostError: libvirt refused a step; the steps before it hold.
     """
     for step in found.steps:
         step()
@@ -182,9 +182,9 @@ def _cpus(
         return
 
     def set_cpus() -> None:
-        # Downwards the present number has to go first, upwards the greatest.
+        # To shrink, the current number has to be set first; to grow, the maximum.
         flags = [AFFECT_CONFIG, AFFECT_CONFIG | VCPU_MAXIMUM]
-        if count == domain.cpus:  # of a fixed topology, too
+        if count == domain.cpus:  # the maximum stays: possible with a fixed topology, too
             flags = [AFFECT_CONFIG]
         for flag in flags if count <= domain.cpus else reversed(flags):
             host.call(handle.raw.setVcpusFlags, count, flag)
@@ -214,7 +214,7 @@ def _memory(
             host.call(handle.raw.setMemoryFlags, size, AFFECT_CONFIG | MEMORY_MAXIMUM)
         host.call(handle.raw.setMemoryFlags, size, AFFECT_CONFIG)
 
-    # What is less than a KiB apart is one size to libvirt.
+    # libvirt counts in KiB: sizes that differ by less are the same to it.
     had = [
         request.memory if kibibytes(old) == size else old
         for old in (domain.memory_now, domain.memory)
@@ -223,7 +223,11 @@ def _memory(
 
 
 def _fixed_memory(root: etree._Element, wanted: int) -> str:
-    """Why the most memory of a clone cannot be another; empty where it can."""
+    """
+    Return why a clone's maximum memory cannot be changed; empty where it can.
+
+    :param wanted: The memory that is asked for, bytes.
+    """
     if root.find("./cpu/numa") is not None:
         return "the clone fixes its NUMA cells"
     if root.find("./devices/memory") is not None:
@@ -237,7 +241,12 @@ def _fixed_memory(root: etree._Element, wanted: int) -> str:
 def _resize(
     found: Adjustment, key: str, had: tuple[int, int], wanted: int, step: Callable[[], object]
 ) -> None:
-    """Note what the guest has and what it could have at most, as far as that differs."""
+    """
+    Add the current and the maximum value to the changes, as far as they differ.
+
+    :param had: What the guest has now, and what it could have at most.
+    :param wanted: The new value of both: a number of cpus, or bytes.
+    """
     present, most = had
     if present != wanted:
         found.changes[key] = {"old": present, "new": wanted}
@@ -247,7 +256,7 @@ def _resize(
 
 
 def _as_asked(root: etree._Element, request: Request) -> etree._Element:
-    """The definition as it will be."""
+    """Return a copy of the definition with the cpus and memory that are asked for."""
     after = copy.deepcopy(root)
     vcpu = after.find("vcpu")
     if request.cpus is not None and vcpu is not None:
@@ -294,12 +303,12 @@ def _words(
 
 
 def _recorded(handle: DomainHandle, record: Record, request: Request, found: Adjustment) -> None:
-    """What stands in the record alone; written at once."""
+    """Compare the tags and the ttl, which stand in the record alone and take effect at once."""
     wanted = record
     if request.tags is not None and request.tags != record.tags:
         wanted = replace(wanted, tags=request.tags)
         found.change("tags", list(record.tags), list(request.tags))
-    # A ttl counts from the making: so the same one is the same moment, however often it is asked.
+    # A ttl counts from the creation, so asking for the same one again changes nothing.
     had = record.expires - record.created if record.expires else None
     if request.ttl is not None and (had is None or abs(request.ttl - had) >= 1):
         wanted = replace(wanted, expires=record.created + request.ttl)
@@ -313,7 +322,7 @@ def _disks(
 ) -> None:
     wishes = {target: wish.size for target, wish in request.disks.items() if wish.size}
     paths = {disk.target: disk.path for disk in domain.disks}
-    census: Census | None = None  # taken once, and only where a disk is to grow
+    census: Census | None = None  # scanned once, and only where a disk is to grow
     for target, size in wishes.items():
         if not paths.get(target):
             found.refused.append(f"'disks' wants {target} to grow, and there is no such disk.")
@@ -334,7 +343,7 @@ def _disks(
 
 
 def _protection(host: Host, record: Record, request: Request, found: Adjustment) -> None:
-    """What a quick clone stands on; a full one is not hurt by whatever its base does."""
+    """Compare the protection of a quick clone's base; a full one does not depend on its base."""
     base = host.with_uuid(record.base_uuid) if request.protect and record.base_uuid else None
     if base is None or record.strategy != "quick" or protection(host, base) is not None:
         return
@@ -348,7 +357,7 @@ def _protection(host: Host, record: Record, request: Request, found: Adjustment)
 
 
 def _needed_as_it_is(census: Census, handle: DomainHandle, path: str) -> str:
-    """Why an image is not the clone's alone to change; empty where it is."""
+    """Return why an image is not the clone's alone to change; empty where it is."""
     standing = census.standing_on([path]).get(path, [])
     if standing:
         return (

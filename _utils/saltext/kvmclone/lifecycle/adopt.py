@@ -1,10 +1,10 @@
 """
-Adopting the clones that Salt's own libvirt driver made (up to Salt 3007).
+Adopt the clones that Salt's own libvirt driver made (up to Salt 3007).
 
-Those carry no record, only a description, and the driver shared with the base whatever it
-did not know how to copy. So ownership is proved file by file, and what cannot be proved to
-be the clone's own is listed as shared and stays for ever: a file too many is a nuisance, a
-file too few is somebody's data.
+These carry no record, only a description, and the driver shared with the base whatever it did not
+know how to copy. So ownership is proved file by file, and what cannot be proved to be the clone's
+own is listed as shared and is never deleted: a file too many is a nuisance, a file too few is
+somebody's data.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from saltext.kvmclone.model.record import DRIVER_NAMED, BaseDisk, Record
 
 def adopt(host: Host, name: str, base_domain: str = "") -> Record:
     """
-    Make an old clone one of ours, running or not: write a record into its definition.
+    Write a record into the definition of an old clone, running or not, so that it is one of ours.
 
     :param base_domain: What it was cloned from, where its description does not say so.
     :return: The record; its warnings name every file that stays on a destroy.
-    :raises NotFound: There is no such domain.
+    :raises NotFound: There is no such domain, or no such base.
     :raises AlreadyExists: It is a clone of ours already.
     :raises ForeignDomain: Nothing says that it is a clone.
     """
@@ -84,14 +84,15 @@ def adopt(host: Host, name: str, base_domain: str = "") -> Record:
     return record
 
 
-# --- whose is a file ----------------------------------------------------------------
-
-
 # --- the record ---------------------------------------------------------------------
 
 
 def _created(judged: Candidate) -> float:
-    """When the clone was made: its volumes' uuids tell; else now."""
+    """
+    Return when the clone was made, from the uuids of its volumes; now where they do not tell.
+
+    :return: Seconds since the epoch.
+    """
     matches = [DRIVER_NAMED.fullmatch(os.path.basename(volume.path)) for volume in judged.volumes]
     times = [_made(match["uuid"]) for match in matches if match]
     return round(min(times), 3) if times else time.time()
@@ -100,7 +101,7 @@ def _created(judged: Candidate) -> float:
 def _base_disks(
     host: Host, census: Census, base: DomainHandle | None, judged: Candidate
 ) -> tuple[BaseDisk, ...]:
-    """What the base's files are now: those the clone stands on, else the base's own disks."""
+    """Return the base's files as they are now: the clone's backing files, or the base's disks."""
     if judged.strategy == "quick":
         chains = {v.target: census.chain(v.path) for v in judged.volumes if v.target != "nvram"}
     elif base is not None:

@@ -1,11 +1,11 @@
 """
-Into the guest: choosing the channel, making sure it is the right machine, enrolling it.
+Choose the channel into the guest, check that it is the right machine, and enrol it as a minion.
 
-Runs on the host that made the clone, so a guest behind that host's NAT is reached too.
-The agent's socket is the domain's own and needs no proof. Over ssh the guest must show a
-host key that is on the clone's record: one that we wrote, or that the agent told. The
-record is the clone's known_hosts, and goes with it. Without one there is a first contact
-(:mod:`.ssh_trust`); what that learns is on the record from then on.
+Runs on the host that made the clone, so a guest behind that host's NAT is reached too. The
+agent's socket belongs to the domain and needs no proof. Over ssh the guest must show a host key
+that is on the clone's record: one that we wrote, or that the agent told. The record is the
+clone's known_hosts, and is deleted with it. Without a recorded key there is a first contact
+(:mod:`.ssh_trust`), whose key is recorded for later.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from saltext.kvmclone.model.request import Request, Wait
 
 log = logging.getLogger(__name__)
 
-#: Seconds for sshd to answer, once the guest has its address.
+#: Seconds that sshd may take to answer, once the guest has its address.
 SSH_TIMEOUT = 120.0
 
-#: Seconds for one attempt, after which its address is looked up again.
+#: Seconds that one attempt over ssh may take, after which the address is looked up again.
 ATTEMPT_TIMEOUT = 20.0
 
-#: Seconds that another machine may hold the clone's address.
+#: Seconds that another machine may hold the clone's address before that is an error.
 WRONG_GUEST_PATIENCE = 45.0
 
-#: Seconds for the agent to connect, where there is no other way in.
+#: Seconds that the agent may take to connect, where there is no other way in.
 AGENT_TIMEOUT = 120.0
 
 UNVERIFIED = "The guest could not show its uuid, so only its address says that it is the clone."
 
-#: What to warn of, by the state that :func:`.identity.restart_state` tells: the guest was left to
-#: restart its network by itself, and that did not come to its end.
+#: Warnings by the state that :func:`.identity.restart_state` returns: the guest was left to restart
+#: its network by itself and did not finish.
 UNSETTLED = {
     "pending": "The guest was told to restart its network and has not: when it does, its address "
     "may change and a deployment break.",
@@ -70,13 +70,12 @@ def bootstrap(
     """
     Make the running guest a minion.
 
-    What is learned of the guest on the way is saved at once, so that a repeated attempt
-    knows it.
+    What is learned of the guest on the way is saved at once, so that a repeated attempt knows it.
 
     :return: The record as it was saved, with the minion and what was learned on the way.
-    :raises CreateInProgress: It was taken over, or is being destroyed, meanwhile.
-    :raises ChannelError: The guest cannot be entered; LoginFailed, WrongGuest likewise.
-    :raises DeployFailed: The script, or starting the minion, failed.
+    :raises CreateInProgress: The clone was taken over, or is being destroyed.
+    :raises ChannelError: The guest cannot be entered; LoginFailed and WrongGuest likewise.
+    :raises DeployFailed: The deploy script, or starting the minion, failed.
     """
     if request.deploy.bootstrap == "none":
         return record
@@ -85,8 +84,9 @@ def bootstrap(
 
 def told_host_keys(handle: DomainHandle) -> tuple[str, ...]:
     """
-    The guest's ssh host keys in its agent's word, as a record has them; empty where it has no
-    agent, or that tells nothing.
+    Return the guest's ssh host keys as its agent tells them.
+
+    :return: Lines as a record keeps them; empty where no agent is connected or it tells none.
     """
     if not handle.agent_connected():
         return ()
@@ -107,23 +107,24 @@ class _Bootstrap:
         self.host = host
         self.handle = handle
         self.record = record
-        #: As it was last read or written.
+        #: The record as it was last read or written.
         self.seen = record
         self.request = request
         self.enrolment = enrolment
 
     def run(self) -> Record:
-        """See :func:`bootstrap`."""
+        """Run the bootstrap; see :func:`bootstrap`."""
         enrolled = Minion(id=self.enrolment.minion_id, fingerprint=self.enrolment.fingerprint)
         if self.record.minion.fingerprint != enrolled.fingerprint:
-            # An earlier attempt's. This one's may be accepted already, and if this attempt fails,
-            # whoever resumes or destroys the clone must know which key to take back.
+            # The record still names an earlier attempt's key. The new one may be accepted already,
+            # and if this attempt fails, whoever resumes or destroys the clone must know which to
+            # remove.
             self.record = replace(self.record, minion=enrolled)
             self._save()
         agent = self._agent()
         if agent is None or not self._over_agent(agent):
             self._over_ssh()
-        # Somebody was inside, so the guest came up, whatever its agent said.
+        # The guest was entered, so it came up, whatever its agent said.
         self.record = replace(self.record, minion=enrolled, agent="")
         self._save()
         return self.record
@@ -146,7 +147,7 @@ class _Bootstrap:
     # --- over the agent ---------------------------------------------------------------
 
     def _agent(self) -> AgentChannel | None:
-        """The agent's channel; None where ssh shall serve instead."""
+        """Return the agent's channel; None where ssh is to be used instead."""
         if self.request.deploy.bootstrap == "ssh":
             return None
         name = self.handle.name
@@ -166,7 +167,9 @@ class _Bootstrap:
         return None
 
     def _agent_connects(self) -> bool:
-        """Whether the guest's agent is connected, after giving it time where it may come."""
+        """
+        Return True if the guest's agent is connected; wait for it where it may still connect.
+        """
         domain = domain_xml.read(self.handle.live())
         if domain.agent_connected or not domain.has_agent_channel:
             return domain.agent_connected
@@ -189,7 +192,7 @@ class _Bootstrap:
 
     def _over_agent(self, agent: AgentChannel) -> bool:
         """
-        Do it over the agent.
+        Reset the identity, or record the host keys, and enrol the guest over the agent.
 
         :return: False where the agent failed and ssh may do what is left.
         """
@@ -206,7 +209,7 @@ class _Bootstrap:
             try:
                 self._enrol(agent)
             except ChannelError as error:
-                if agent.lost:  # Half a deployment cannot be repeated blindly.
+                if agent.lost:  # A deployment that may be half done cannot be repeated blindly.
                     raise
                 return self._without_agent(error)
         return True
@@ -221,10 +224,10 @@ class _Bootstrap:
     # --- what is done there -----------------------------------------------------------
 
     def _reset(self, channel: Channel) -> None:
-        """Reset the identity and let the guest ask for an address under its new one."""
+        """Reset the guest's identity and let it ask for an address under its new one."""
         done = identity.reset(channel, self.handle.name, seed=self.record.seed or self.request.seed)
         self._warn(*done.warnings)
-        # At once, so that a second attempt is let in: the guest shows these from now on.
+        # Saved at once, so that a second attempt is let in: the guest shows these keys from now on.
         self.record = replace(self.record, host_keys=tuple(key.line for key in done.host_keys))
         self._save()
         self._warn(*identity.rejoin_network(channel).warnings)
@@ -235,7 +238,7 @@ class _Bootstrap:
         self._warn(*salt_minion.enrol(channel, self.enrolment).warnings)
 
     def _pin(self, lines: tuple[str, ...]) -> None:
-        """Put the guest's host keys on record; the agent's word wins over an older one."""
+        """Record the guest's host keys in place of older ones; do nothing where there are none."""
         if lines and set(lines) != set(self.record.host_keys):
             self.record = replace(self.record, host_keys=lines)
             self._save()
@@ -245,7 +248,7 @@ class _Bootstrap:
         return addresses.look(self.handle, domain, self.record.ip_source)
 
     def _counting(self) -> tuple[Sighting, ...]:
-        """Those that the clone may be entered at."""
+        """Return the sightings of addresses at which the clone may be entered."""
         domain = domain_xml.read(self.handle.live())
         wanted = addresses.wanted_of(self.request.pick, self.record.reservations)
         return wanted.among(
@@ -268,28 +271,30 @@ class _Bootstrap:
                 return
             before = self._sightings()
             self._reset(channel)
-        # The guest is another machine to the network now, with keys that we made ourselves.
+        # To the network the guest is a new machine now, with host keys that we made ourselves.
         with self._reach(before) as channel:
             self._enrol(channel)
 
     def _reach(self, before: tuple[Sighting, ...]) -> ssh.SshChannel:
         """
-        Find the guest and enter it.
+        Find the guest's address and open a verified ssh connection to it.
 
-        Its address may be another's for a while: an old lease stays on the books after a
-        reset, and clones that boot at once with one machine-id share an address until the
-        first of them is reset. So a machine that does not answer, or not as the clone, is
-        looked up again, for a while.
+        The address may be another machine's for a while: an old lease stays listed after a reset,
+        and clones that boot at the same time with one machine-id share an address until the first
+        of them is reset. So where a machine does not answer, or is not the clone, the address is
+        looked up again, for a limited time.
 
-        :param before: Sightings from before a reset, which are stale now.
-        :raises WrongGuest: Another machine holds the address for good.
+        :param before: Sightings from before a reset, which are stale now; empty for none.
+        :raises WrongGuest: Another machine keeps the address.
+        :raises LoginFailed: The guest refuses the login.
+        :raises ChannelError: The guest did not answer in time.
         """
         started = 0.0
         while True:
             if before:
                 self._await_renewal(before)
             elif seen := self._counting():
-                # The lease may meanwhile stand under the MAC address of a clone with the same
+                # The lease may by now be listed under the MAC address of a clone with the same
                 # machine-id; then the address that was found first is the one to try.
                 self.record = replace(self.record, address=seen[0].address.address)
             started = started or time.monotonic()
@@ -308,17 +313,21 @@ class _Bootstrap:
             except ChannelError:
                 if time.monotonic() >= started + SSH_TIMEOUT:
                     raise
-                pause(1.0)  # one that is refused at once is not knocked at without a pause
+                pause(1.0)  # a connection may be refused at once: do not retry in a tight loop
 
     def _has_settled(
         self, channel: ssh.SshChannel, before: tuple[Sighting, ...], deadline: float
     ) -> bool:
         """
-        Wait until the guest has a restart of its network behind it: a slow one is entered at its
-        old address before that, also by whoever resumes, and a deployment would break in the
-        middle. A guest that never gets there is a warning, since it does answer.
+        Wait until the guest has finished restarting its network.
 
-        :return: False, and the connection is closed, where it went with the restart.
+        A slow guest is entered at its old address before that, also by whoever resumes, and a
+        deployment would break in the middle. A guest that never finishes only gets a warning,
+        since it does answer.
+
+        :param before: Sightings from before a reset; empty for none.
+        :param deadline: When to stop waiting, on the monotonic clock.
+        :return: False, with the channel closed, where the connection broke with the restart.
         """
         waits = {"pending"}
         reserved = addresses.wanted_of(self.request.pick, self.record.reservations).reserved
@@ -336,7 +345,7 @@ class _Bootstrap:
             log.debug("%s: entered before its network was restarted: %s", self.handle.name, error)
             if time.monotonic() + 1.0 >= deadline:
                 raise
-            pause(1.0)  # as in `_reach`, for one that lets in and breaks off at once
+            pause(1.0)  # as in `_reach`, for a guest that lets us in and breaks off at once
             return False
         except BaseException:
             channel.close()
@@ -344,14 +353,15 @@ class _Bootstrap:
         if state in UNSETTLED:
             log.warning("%s: %s", self.handle.name, UNSETTLED[state])
             self._warn(UNSETTLED[state])
-            self._save()  # A deployment that breaks of it should not be the only word.
+            self._save()  # so that the warning is there even if the deployment then breaks
         return True
 
     def _enter(self, deadline: float) -> ssh.SshChannel:
         """
-        A verified connection to the guest; its host key is on record then.
+        Open a verified ssh connection to the guest and put its host key on the record.
 
-        :raises WrongGuest: The machine there is not the clone.
+        :param deadline: When to stop trying, on the monotonic clock.
+        :raises WrongGuest: The machine at the address is not the clone.
         """
         known = [PublicKey.from_line(line) for line in self.record.host_keys]
         contact = FirstContact(self.host, self.handle, self.record.address)

@@ -1,6 +1,4 @@
-"""
-Put a minion into a clone on its KVM host alone: its key waits for the master to accept it.
-"""
+"""Put a minion into a clone from its KVM host alone; its key waits for the master to accept it."""
 
 from __future__ import annotations
 
@@ -25,13 +23,14 @@ def alone(
     host: Host, handle: DomainHandle, record: Record, request: Request, enrolment: Enrolment
 ) -> Record:
     """
-    The same on a KVM host by itself, for a clone that exists: nobody accepts its key.
+    Put a minion into an existing clone from the KVM host alone; nobody accepts its key.
 
     :param enrolment: As :func:`.enrolment.on_this_host` makes it.
-    :raises ConfigError: There is nothing to do.
-    :raises GuestStopped: It does not run.
+    :return: The record as it was saved, with a warning that says how to accept the key.
+    :raises ConfigError: The profile says ``bootstrap: none``, so there is nothing to do.
+    :raises GuestStopped: The clone does not run.
     :raises CreateInProgress: Somebody is at work on it.
-    :raises KeyConflict: It is a minion already that has answered its master.
+    :raises KeyConflict: It is already a minion that has answered its master.
     """
     name = handle.name
     if request.deploy.bootstrap == "none":
@@ -57,7 +56,7 @@ def alone(
     record = bootstrap(host, handle, record, request, enrolment)
     done = record
     if record.failed:
-        # Kept for somebody to look at; with its minion it is complete, and nobody's leftover.
+        # It was kept after a failure; with its minion it is complete, and no longer a leftover.
         done = replace(record, failed="", goal="enrolled").at("enrolled")
     master = enrolment.minion_config.get("master")
     accept = (

@@ -1,10 +1,10 @@
 """
-Doing what a plan says, and taking it back when a step fails.
+Carry out a clone plan, and undo it when a step fails.
 
-The definition is the journal. It is written first, with a record of every file that is
-about to be made; the record says of each file how far it is, and is moved on *before* the
-call that makes the next one. So after a crash at any point it says exactly what may exist,
-and :mod:`.destroy` may delete that and nothing else.
+The definition is the journal. It is written first, with a record of every file that is about to
+be made; the record says of each file how far it is, and is updated *before* the call that makes
+the next one. So after a crash at any point it says exactly what may exist, and :mod:`.destroy`
+may delete that and nothing else.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ def apply(
     host: Host, plan: ClonePlan, seed: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[DomainHandle, Record]:
     """
-    Make the clone, shut off; on any failure nothing of it is left.
+    Make the clone, shut off; undo everything on any failure.
 
     :param plan: A plan without conflicts.
     :param seed: Files of the clone's own cloud-init seed, where the plan has one.
     :return: The domain and its record, at stage ``cloned``.
-    :raises PlanRefused: The plan has conflicts, or a file appeared meanwhile.
-    :raises CreateInProgress: The name was taken meanwhile.
-    :raises KvmCloneError: A step failed; what was made is gone again.
+    :raises PlanRefused: The plan has conflicts, or a file or the base changed since.
+    :raises CreateInProgress: The name was taken in the meantime.
+    :raises KvmCloneError: A step failed; what was made is deleted again, or the hint says so.
     """
     plan.check()
     started = time.monotonic()
@@ -73,7 +73,7 @@ def apply(
     handle = _define(host, plan)
     journal = _Journal(handle, plan.record)
     try:
-        if plan.request.protect:  # after the record is there: it takes this back, too
+        if plan.request.protect:  # once the record is written, since undoing relies on it
             protect.protect(host, host.domain(plan.base), plan.sources, plan.record.uuid)
         for disk in plan.disks:
             if disk.destination:
@@ -96,20 +96,20 @@ def apply(
 
 
 class _Journal:
-    """The record while files are made: each is marked before, and again when it is there."""
+    """The record while files are made: each is marked before it is made, and again afterwards."""
 
     def __init__(self, handle: DomainHandle, record: Record) -> None:
         self.handle = handle
         self.record = record
 
     def making(self, target: str) -> None:
-        """The file for ``target`` comes next."""
-        if self._volume(target).state != MAKING:  # the first was defined so
+        """Mark and save that the file for ``target`` is made next."""
+        if self._volume(target).state != MAKING:  # the first volume was defined in this state
             self._mark(target, state=MAKING)
             self.save()
 
     def made(self, target: str) -> None:
-        """It is there, and ours; saved with the next step."""
+        """Mark that the file for ``target`` exists and is ours; saved with the next step."""
         mount = inode = ""
         if self.handle.connection.local:
             path = self._volume(target).path
@@ -118,25 +118,32 @@ class _Journal:
         self._mark(target, state=MADE, mount=mount, inode=inode)
 
     def not_made(self, target: str) -> None:
-        """It was refused: what stands there is somebody else's."""
+        """Mark that making the file was refused: whatever stands at its path is not ours."""
         self._mark(target, state=WANTED)
 
     def done_by(self, target: str, strategy: str) -> None:
-        """How it was really made."""
+        """
+        Mark how the file was really made.
+
+        :param strategy: ``overlay``, ``copy`` …
+        """
         self._mark(target, strategy=strategy)
 
     def own(self, volume: Volume) -> None:
-        """One more file belongs to the clone."""
+        """Add one more file to the clone's volumes."""
         self.record = replace(self.record, volumes=(*self.record.volumes, volume))
 
     def reserving(self, reservation: Reservation) -> None:
-        """That address comes next, instead of the one before."""
+        """Save that this DHCP host entry is made next, instead of the one before."""
         self.record = replace(self.record, reservations=(reservation,))
         self.save()
 
     def save(self) -> None:
         """
-        :raises CreateInProgress: Somebody else decided about the clone; it is left to them.
+        Write the record into the definition.
+
+        :raises CreateInProgress: Another worker took the clone over; it is left to them.
+        :raises NotFound: The clone is gone.
         """
         record_store.current(self.handle, self.record)
         self.handle.save_record_offline(self.record)
@@ -161,7 +168,7 @@ def _define(host: Host, plan: ClonePlan) -> DomainHandle:
     try:
         return host.define(libvirt_xml.serialize(root), plan.request.validate_xml)
     except HostError as told:
-        # libvirt's text may quote the definition, and the error behind ours as well.
+        # libvirt's text may quote the definition and with it secrets; so may the error behind ours.
         error = told.with_message(
             redaction.without(told.message, redaction.hidden_values(plan.xml))
         )
@@ -187,7 +194,7 @@ def _make(host: Host, disk: PlannedDisk, journal: _Journal, content: bytes) -> N
         nonlocal there
         there = True
         journal.made(disk.target)
-        if disk.action != "overlay":  # filling it takes a while; an overlay is ready
+        if disk.action != "overlay":  # filling it takes a while; an overlay is ready at once
             journal.save()
 
     try:
@@ -206,10 +213,15 @@ def _make(host: Host, disk: PlannedDisk, journal: _Journal, content: bytes) -> N
 
 def _copy_nvram(source: str, destination: str, journal: _Journal) -> None:
     """
-    Copy the variable store; a base that never booted has none yet, and libvirt makes it.
+    Copy the variable store; a base that never booted has none, and libvirt then makes one.
 
-    The copy is written under a name that only this create knows and put in place whole, so
-    that a file at the destination is never half ours.
+    The copy is written under a name that only this create uses and linked into place whole, so
+    that a file at the destination is never a half-written one of ours.
+
+    :param source: Path of the base's variable store.
+    :param destination: Path of the clone's.
+    :raises PlanRefused: A file appeared at the destination in the meantime.
+    :raises HostError: Copying failed.
     """
     if not os.path.exists(source):
         journal.made("nvram")
@@ -238,7 +250,11 @@ def _copy_nvram(source: str, destination: str, journal: _Journal) -> None:
 
 
 def _own_automatic_nvram(plan: ClonePlan, journal: _Journal) -> None:
-    """A variable store that libvirt chose a place for, and will make at the first boot."""
+    """
+    Record a variable store whose path libvirt chose, and that it makes at the first boot.
+
+    :raises PlanRefused: A file stands at that path already.
+    """
     if plan.nvram or domain_xml.read(plan.xml).nvram is None:
         return
     stores = journal.handle.connection.folders.stores
@@ -254,9 +270,9 @@ def _own_automatic_nvram(plan: ClonePlan, journal: _Journal) -> None:
 
 def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
     """
-    The plan found the base shut off; what was made of it counts only if it stayed so.
+    Refuse a base that did not stay as the plan found it: shut off and unchanged.
 
-    :raises PlanRefused: The base was started, or its disks changed, in the meantime.
+    :raises PlanRefused: The base was started or destroyed, or its disks changed, in the meantime.
     """
     base = host.find(plan.base)
     record = base.record() if base else None
@@ -279,8 +295,10 @@ def _state_of(base: DomainHandle) -> str:
 
 def _undo(host: Host, journal: _Journal, error: BaseException) -> None:
     """
-    Take back what an unfinished apply made. What cannot be taken back keeps the definition,
-    and with it the journal, for :func:`.destroy.destroy`; ``error`` then says so.
+    Delete what an unfinished apply made.
+
+    What cannot be deleted keeps the definition, and with it the journal, for
+    :func:`.destroy.destroy`; the hint of ``error`` then says so.
     """
     name = journal.handle.name
     try:

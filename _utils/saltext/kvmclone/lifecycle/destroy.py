@@ -1,8 +1,8 @@
 """
-Taking a clone away: what may be deleted is decided before anything is touched.
+Destroy a clone; which files may be deleted is decided before anything is touched.
 
-Deleted is only what the clone's record lists and nobody else needs. The record is read
-again before every deletion: where it names another worker meanwhile, this one stops. The
+Only files that the clone's record lists and that nobody else needs are deleted. The record is
+read again before every deletion: where it names another worker by then, this one stops. The
 definition, which is the journal, goes last, so that a destroy can be repeated at any point.
 """
 
@@ -39,19 +39,19 @@ from saltext.kvmclone.system import images, processes
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a tool which only looks at an image may have it open.
+#: Seconds that a tool which only inspects an image may have it open.
 _GLANCE = 3.0
 
 
 @dataclass(frozen=True)
 class Gone:
     """
-    What a destroy did.
+    The result of a destroy.
 
-    :param files: What it deleted.
-    :param reservations: The DHCP host entries that it gave back.
-    :param unprotected: The base that it made writable again; empty for none.
-    :param kept: What stays of the domain.
+    :param files: The files that it deleted.
+    :param reservations: The DHCP host entries that it released.
+    :param unprotected: Name of the base that it made writable again; empty for none.
+    :param kept: The files of the domain that stay.
     :param sentences: What an operator must know.
     """
 
@@ -64,17 +64,20 @@ class Gone:
 
 def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = "") -> Gone:
     """
-    Destroy a clone with the files that its record lists. Repeatable at any point.
+    Destroy a clone with the files that its record lists. Can be repeated at any point.
 
-    :param force: Remove a foreign domain too; of that only the definition goes, every
-        file stays. Of a clone: although its worker, on another machine, may still live, and
-        although some of its files are out of reach, or are snapshots', which then stay.
-    :param token: The word of the worker whose clone this is: the caller is that worker, or
-        knows that it is dead.
+    :param force: For a foreign domain: remove it too; only its definition goes, every file stays.
+        For a clone: go on although its worker, on another machine, may still live, and although
+        some of its files are out of reach, or belong to snapshots; these files stay.
+    :param token: The token of the worker whose clone this is: the caller is that worker, or knows
+        that it is dead.
+    :return: What was deleted and what stays.
     :raises ForeignDomain: Not one of our clones, and not forced.
-    :raises CloneInUse: Something stands on its disks; of snapshots of its own only if not forced.
+    :raises CloneInUse: Another image depends on its disks; for snapshots of its own only if not
+        forced.
     :raises CreateInProgress: Somebody is at work on it.
     :raises OutOfReach: A file of it may be there and cannot be looked at; not forced.
+    :raises HostError: It was undefined by hand while it runs, or a file cannot be deleted.
     """
     name = handle.name
     with ExitStack() as held:
@@ -87,7 +90,7 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
             _judge(host, handle, record, force)
             if record.complete:
                 protect.confirm(host, record)
-            # A create of the same name waits while leftovers are cleared up (the goal stays the
+            # A create of the same name waits while leftovers are removed (the goal stays the
             # create's), and is refused while somebody destroys the clone for good.
             goal = record.goal if token else DESTROYING
             me = processes.this_process()
@@ -95,7 +98,7 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
             mine = _mark(handle, mine, record)
             held.enter_context(_held(host, record))
             try:
-                # A create of this very machine either saw the mark, or its overlay is seen here.
+                # A create that clones this clone either saw the mark, or its overlay is seen here.
                 doom = deletion_plan.judge(host, handle, record, force)
             except (CloneInUse, OutOfReach):
                 _mark(handle, record, mine)
@@ -115,8 +118,10 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
 @contextmanager
 def _held(host: Host, record: Record) -> Iterator[None]:
     """
-    Hold on to the recorded files while it is decided about them and they are deleted: as long as
-    a file is held, no other that is put in its place can be taken for it.
+    Hold the recorded files open while their deletion is decided and carried out.
+
+    As long as a file is open, its inode is not reused, so no file that is put in its place can be
+    taken for it.
     """
     paths = [volume.path for volume in record.volumes] if host.local else []
     with ExitStack() as held:
@@ -129,8 +134,9 @@ def _held(host: Host, record: Record) -> Iterator[None]:
 
 def examine(host: Host, handle: DomainHandle, force: bool = False) -> tuple[str, ...]:
     """
-    What :func:`destroy` would keep, one sentence each; it touches nothing, and refuses what
-    that would refuse.
+    Return what :func:`destroy` would keep, one sentence each; touch nothing.
+
+    :raises KvmCloneError: What :func:`destroy` would raise before it deletes anything.
     """
     record = handle.record()
     if record is None:
@@ -144,9 +150,9 @@ def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
     """
     Undo an apply of this very process: delete what it made, the last made first.
 
-    :param record: As far as the apply came.
-    :return: The deleted files.
-    :raises CreateInProgress: The clone belongs to another worker meanwhile; nothing was done.
+    :param record: The record as far as the apply came.
+    :return: Paths of the deleted files.
+    :raises CreateInProgress: The clone belongs to another worker by now; nothing was done.
     """
     if host.with_uuid(handle.uuid) is None:
         return _take_back_undefined(host, record)
@@ -170,9 +176,10 @@ def _mark(handle: DomainHandle, mine: Record, before: Record) -> Record:
     """
     Write into the record who is at work from now on.
 
-    Where the disk that libvirt writes it to is full, the work goes on without: it is what
-    makes room. Should this process die over it, the record still lists every file.
+    Where the disk that libvirt writes the record to is full, the work goes on without: it is what
+    frees space. If this process dies, the record still lists every file.
 
+    :param before: The record as it was read.
     :return: The record as libvirt has it now.
     """
     try:
@@ -187,7 +194,11 @@ def _mark(handle: DomainHandle, mine: Record, before: Record) -> Record:
 
 
 def _take_back_undefined(host: Host, record: Record) -> list[str]:
-    """The same where the definition was removed by hand: what this process knows it made."""
+    """
+    Delete what this process knows it made, where the definition was removed by hand.
+
+    :return: Paths of the deleted files.
+    """
     made = replace(record, volumes=tuple(v for v in record.volumes if v.state == MADE))
     with _held(host, made):
         files = deletion_plan.judge_undefined(host, made).files
@@ -200,22 +211,24 @@ def _take_back_undefined(host: Host, record: Record) -> list[str]:
 
 
 def release(handle: DomainHandle, mine: Record) -> None:
-    """
-    Give up a piece of work that failed, so that it can be repeated although this process
-    lives on.
-    """
+    """Give up work that failed, so that it can be repeated while this process lives on."""
     try:
         _require_mine(handle, mine)
         handle.save_record(replace(mine, worker=processes.released(mine.worker)))
     except CreateInProgress:
-        pass  # somebody else's already
+        pass  # the clone belongs to another worker already
     except KvmCloneError as error:
         log.debug("%s: not released in the record: %s", mine.uuid, error)
         processes.give_up(mine.worker)
 
 
 def _delete(host: Host, handle: DomainHandle, mine: Record, doom: deletion_plan.Doom) -> Gone:
-    """Delete the files, then the definition; what fails keeps the definition."""
+    """
+    Delete the files, then the definition; keep the definition if anything fails.
+
+    :raises KvmCloneError: The first file or reservation that could not be deleted.
+    :raises CreateInProgress: The record names another worker by now, or is gone.
+    """
     failed: list[KvmCloneError] = []
     deleted: list[Doomed] = []
     for file in doom.files:
@@ -236,7 +249,7 @@ def _delete(host: Host, handle: DomainHandle, mine: Record, doom: deletion_plan.
         raise failed[0]
     _require_mine(handle, mine)
     unprotected = protect.withdraw(host, mine)
-    handle.power_off()  # somebody may have started it meanwhile
+    handle.power_off()  # somebody may have started it in the meantime
     with absent(NO_DOMAIN):
         with_nvram = any(file.with_definition for file in doom.files)
         handle.undefine(with_nvram, doom.keep_tpm)
@@ -246,7 +259,7 @@ def _delete(host: Host, handle: DomainHandle, mine: Record, doom: deletion_plan.
 
 def _delete_file(host: Host, file: Doomed) -> bool:
     """
-    Delete what was judged, and nothing that was put in its place since.
+    Delete a file that the plan lists, unless another was put in its place since.
 
     :return: False where it was gone already.
     :raises HostError: Another file stands there now, or it cannot be deleted.
@@ -254,7 +267,7 @@ def _delete_file(host: Host, file: Doomed) -> bool:
     if not host.local:
         return volumes.delete(host, file.path)
     if not os.path.lexists(file.path):
-        return volumes.delete(host, file.path)  # libvirt may still list it
+        return volumes.delete(host, file.path)  # libvirt's pool may still list it
     if os.path.islink(file.path) or identity(file.path, True) != file.key:
         raise HostError(
             f"'{file.path}' was replaced by another file in this very moment; it was left alone.",
@@ -266,8 +279,10 @@ def _delete_file(host: Host, file: Doomed) -> bool:
 
 def _require_definition(handle: DomainHandle) -> None:
     """
-    :raises HostError: The definition was removed by hand; once such a domain stops, nothing
-        is left that says which files were its own.
+    Refuse a domain without a persistent definition.
+
+    :raises HostError: The definition was removed by hand; once such a domain stops, nothing is
+        left that says which files were its own.
     """
     if not handle.is_persistent():
         redefine = handle.connection.commands.redefine(handle.name)
@@ -279,8 +294,12 @@ def _require_definition(handle: DomainHandle) -> None:
 
 def _judge(host: Host, handle: DomainHandle, record: Record, force: bool) -> deletion_plan.Doom:
     """
-    The verdict before anything is touched. Files that somebody has open are refused here already,
-    as far as that can be told while the clone itself runs.
+    Return the deletion plan, and refuse files that somebody has open; touch nothing.
+
+    While the clone itself runs, not every other user of a file can be told apart from it.
+
+    :raises CloneInUse: Another image depends on its disks, or somebody has a file open.
+    :raises OutOfReach: A file of the clone may be there and cannot be looked at; not forced.
     """
     doom = deletion_plan.judge(host, handle, record, force)
     _require_unheld(handle, record, doom.files, running=handle.state() != "shutoff")
@@ -291,7 +310,9 @@ def _require_unheld(
     handle: DomainHandle, record: Record, files: tuple[Doomed, ...], running: bool = False
 ) -> None:
     """
-    :param running: The clone itself has its files open; so only loop devices can be told apart.
+    Refuse to delete files that somebody has open.
+
+    :param running: The clone itself has its files open, so only loop devices can be told apart.
     :raises CloneInUse: Somebody has a file open that no domain of this libvirt names: another
         libvirt, a backup, whoever attached or mounted it by hand.
     """
@@ -312,7 +333,11 @@ def _require_unheld(
 
 def _require_idle(record: Record, name: str, force: bool, token: str, commands: Commands) -> None:
     """
-    :raises CreateInProgress: A worker that lives, or may live, is at work on the clone.
+    Refuse a clone that a worker is, or may be, at work on.
+
+    :param token: The token of the worker whose clone this is; empty for none.
+    :raises CreateInProgress: A worker that lives, or may live, is at work on the clone; or the
+        token is not that of its worker.
     """
     if token:
         if record.worker.token != token:
@@ -330,6 +355,8 @@ def _require_idle(record: Record, name: str, force: bool, token: str, commands: 
 
 def _require_mine(handle: DomainHandle, mine: Record) -> None:
     """
+    Refuse to go on with a clone that is no longer this worker's.
+
     :raises CreateInProgress: The record names another worker now, or is gone.
     """
     now = None
@@ -340,7 +367,7 @@ def _require_mine(handle: DomainHandle, mine: Record) -> None:
 
 
 def changed_hands(name: str, commands: Commands) -> CreateInProgress:
-    """The error that says that somebody else decides about a clone by now."""
+    """Return the error that says that another worker decides about a clone by now."""
     return CreateInProgress(
         f"'{name}' changed hands while it was taken away; this process stopped there.",
         f"Look at it: {commands.clone('show', name)}",

@@ -1,9 +1,9 @@
 """
-Removing a machine that is not ours, by force: its definition goes, and every file stays.
+Remove a foreign domain by force: its definition goes, and every file stays.
 
 libvirt keeps more beside a definition than its disks: a saved memory image, snapshots, variable
-store, TPM. What it can keep is kept and named; where it would delete or forget something, the
-machine is refused before anything is touched.
+store, TPM. What libvirt can keep is kept and named; where it would delete or forget something,
+the domain is refused before anything is touched.
 """
 
 from __future__ import annotations
@@ -17,37 +17,47 @@ from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.lifecycle import protect
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 
-#: libvirt's versions that can leave these where they are.
+#: The libvirt versions from which an undefine can keep these.
 _KEEPS_NVRAM = 2_003_000
 _KEEPS_TPM = 8_009_000
 
 
 def destroy(host: Host, handle: DomainHandle, force: bool) -> tuple[str, ...]:
     """
-    Remove the definition of a machine that is not ours.
+    Remove the definition of a domain that is not one of our clones.
 
     :return: What stays, one sentence each.
     :raises ForeignDomain: Not forced, or libvirt would delete or forget something with it.
-    :raises CloneInUse: Something stands on its disks.
+    :raises CloneInUse: Another image depends on its disks.
     """
     stays, keeps = _judge(host, handle, force)
     if protection(host, handle) is not None:
         protect.unprotect(host, handle)
     handle.power_off()
-    with absent(NO_DOMAIN):  # what runs without a definition is gone when it stops
+    with absent(NO_DOMAIN):  # a domain without a definition is gone once it stops
         handle.undefine_only(*keeps)
     return stays
 
 
 def examine(host: Host, handle: DomainHandle, force: bool) -> tuple[str, ...]:
-    """What :func:`destroy` would keep; it touches nothing, and refuses what that would refuse."""
+    """
+    Return what :func:`destroy` would keep, one sentence each; touch nothing.
+
+    :raises KvmCloneError: What :func:`destroy` would raise before it touches anything.
+    """
     return _judge(host, handle, force)[0]
 
 
 def _judge(
     host: Host, handle: DomainHandle, force: bool
 ) -> tuple[tuple[str, ...], tuple[bool, bool]]:
-    """What stays, and what libvirt must be asked to keep for that."""
+    """
+    Return what stays, one sentence each, and what libvirt must be asked to keep for that.
+
+    :return: The sentences; then whether to ask for the TPM's state and for the variable store.
+    :raises ForeignDomain: Not forced, or libvirt would delete or forget something.
+    :raises CloneInUse: Another image depends on its disks.
+    """
     name, commands = handle.name, host.commands
     if not force:
         raise ForeignDomain(
@@ -66,15 +76,15 @@ def _judge(
 
 def _keeps(host: Host, handle: DomainHandle, has_tpm: bool, has_store: bool) -> tuple[bool, bool]:
     """
-    What libvirt must be asked to keep beside the definition, as far as it knows how.
+    Return what libvirt must be asked to keep beside the definition, as far as it can.
 
     :return: Whether to ask for the TPM's state and for the variable store.
-    :raises ForeignDomain: It would delete the one or the other.
+    :raises ForeignDomain: libvirt would delete the one or the other.
     """
     version = host.version()
     knows_tpm, knows_store = version >= _KEEPS_TPM, version >= _KEEPS_NVRAM
     too_old = has_tpm > knows_tpm or has_store > knows_store
-    # When a machine stops that has no definition, libvirt deletes its TPM's state.
+    # When a domain without a definition stops, libvirt deletes its TPM's state.
     if too_old or (has_tpm and not handle.is_persistent()):
         why = "this libvirt is too old" if too_old else "it runs without a definition"
         raise ForeignDomain(
@@ -91,7 +101,9 @@ def _keeps(host: Host, handle: DomainHandle, has_tpm: bool, has_store: bool) -> 
 
 def _require_nothing_lost(handle: DomainHandle) -> None:
     """
-    :raises ForeignDomain: Undefining it would lose what libvirt remembers of it.
+    Refuse a domain whose undefine would lose what libvirt remembers of it.
+
+    :raises ForeignDomain: It has a saved memory image, snapshots or checkpoints.
     """
     name, virsh = handle.name, handle.connection.commands.virsh
     if handle.is_saved():

@@ -1,10 +1,10 @@
 """
-Making a base's files read-only, so that no start of it can hurt the clones on top.
+Make a base's files read-only, so that no start of the base can damage the clones on top.
 
-QEMU runs without the right to write what file modes forbid, so a protected base cannot be
-started, while clones, which only read its files, run. The original modes stand in the
-base's own ``<metadata>``, written *before* any mode is changed and removed *after* all are
-back: wherever a crash falls, doing it again ends it.
+QEMU runs without the privilege to write what file modes forbid, so a protected base cannot be
+started, while clones, which only read its files, run. The original modes are kept in the base's
+own ``<metadata>``, written *before* any mode is changed and removed *after* all are restored:
+after a crash at any point, repeating the operation completes it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from saltext.kvmclone.system import backing_files, images, processes
 
 PREFIX = "kvmclone-base"
 
-#: Whoever changes the protection of any base takes this turn.
+#: Name of the lock that is held while the protection of any base is changed.
 _TURN = "protected bases"
 
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -42,11 +42,11 @@ _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 def check(host: Host, base: DomainHandle, disk_paths: Iterable[str]) -> list[str]:
     """
-    Whether a base can be protected.
+    Check that a base can be protected.
 
-    :param disk_paths: The base's disks, without what it shares (cdrom media).
-    :return: All files that it consists of.
-    :raises PlanRefused: The host's files are not in reach, the base runs, or a disk is no
+    :param disk_paths: Paths of the base's disks, without what it shares (cdrom media).
+    :return: Paths of all files that it consists of, down to the ends of the backing chains.
+    :raises PlanRefused: The host's files are not in reach, the base runs, or a disk is not a
         regular file.
     """
     name = base.name
@@ -71,19 +71,20 @@ def protect(
     host: Host, base: DomainHandle, disk_paths: Iterable[str], holder: str = ""
 ) -> Protection:
     """
-    Make the base's files read-only, down to the ends of their chains. Repeatable.
+    Make the base's files read-only, down to the ends of their backing chains. Can be repeated.
 
-    :param disk_paths: The base's disks, without what it shares (cdrom media).
-    :param holder: Uuid of the clone for whose sake it is done; if nothing comes of that,
-        :func:`withdraw` takes it back.
-    :raises PlanRefused: It cannot be, see :func:`check`. Nothing was changed.
+    :param disk_paths: Paths of the base's disks, without what it shares (cdrom media).
+    :param holder: Uuid of the clone for whose sake it is done; if its create fails,
+        :func:`withdraw` undoes it.
+    :return: The mark as it stands in the base's metadata.
+    :raises PlanRefused: It cannot be protected, see :func:`check`. Nothing was changed.
     :raises HostError: A mode could not be changed; repeating is safe.
     """
     paths = check(host, base, disk_paths)
-    with processes.turn(_TURN):  # another create must not take our modes for original
+    with processes.turn(_TURN):  # another create must not take our modes for the original ones
         old = protection(host, base)
         known = {file.path: file.mode for file in old.files} if old else {}
-        # A file that another protected base has, too, is read-only for that reason already.
+        # A file that another protected base uses too is read-only already.
         others = _modes_elsewhere(host, base)
         for path in paths:
             if path not in known:
@@ -101,7 +102,7 @@ def protect(
 
 
 def confirm(host: Host, record: Record) -> None:
-    """A clone for whose sake its base was protected succeeded: that now stays."""
+    """Make the protection permanent, since the clone for whose sake it was set succeeded."""
     with processes.turn(_TURN):
         base, mark = _held(host, record)
         if base is not None and mark is not None:
@@ -110,10 +111,11 @@ def confirm(host: Host, record: Record) -> None:
 
 def withdraw(host: Host, record: Record) -> str:
     """
-    Take the protection back that was put on a base for the sake of a clone that did not come
-    to be, unless another clone's create wanted it, too. Repeatable.
+    Lift the protection that was set for the sake of a clone whose create failed. Can be repeated.
 
-    :return: Name of the base that may be written again; empty for none.
+    It stays where another clone's create wanted it, too.
+
+    :return: Name of the base that is writable again; empty for none.
     """
     with processes.turn(_TURN):
         base, mark = _held(host, record)
@@ -129,10 +131,10 @@ def withdraw(host: Host, record: Record) -> str:
 
 def unprotect(host: Host, base: DomainHandle) -> list[str]:
     """
-    Give the base's files their modes back and remove the mark. Repeatable.
+    Restore the modes of the base's files and remove the mark. Can be repeated.
 
-    :return: The files that may be written again.
-    :raises CloneInUse: Quick clones stand on the base.
+    :return: Paths of the files that are writable again.
+    :raises CloneInUse: Quick clones depend on the base.
     :raises PlanRefused: The host's files are not in reach.
     """
     mark = protection(host, base)
@@ -149,7 +151,11 @@ def unprotect(host: Host, base: DomainHandle) -> list[str]:
 
 
 def _lift(host: Host, base: DomainHandle, mark: Protection) -> list[str]:
-    """Modes first, then the mark that remembers them."""
+    """
+    Restore the modes, then remove the mark that remembers them.
+
+    :return: Paths of the files that are writable again.
+    """
     kept = _modes_elsewhere(host, base)
     freed = []
     for file in mark.files:
@@ -163,10 +169,12 @@ def _lift(host: Host, base: DomainHandle, mark: Protection) -> list[str]:
 
 def _require_unused(host: Host, base: DomainHandle, mark: Protection) -> None:
     """
-    :raises CloneInUse: An image that is not the base's own stands on its files.
+    Refuse to lift the protection of a base that clones depend on.
+
+    :raises CloneInUse: An image that is not the base's own has one of its files as backing file.
     """
     census = file_usage_scan.take(host)
-    # A snapshot of the base lies on its files and is its own; a clone may stand on that.
+    # A snapshot of the base has its files as backing files and is its own; a clone may use that.
     mine = [use.path for use in census.uses if use.uuid == base.uuid and use.format]
     mine += [below for path in mine for below in census.chain(path)]
     mine = [path for path in mine if set(census.users(path)) <= {base.name}]
@@ -190,7 +198,11 @@ def _require_unused(host: Host, base: DomainHandle, mark: Protection) -> None:
 
 
 def _with_chains(disk_paths: Iterable[str], name: str) -> list[str]:
-    """The files themselves and everything that they stand on, each once."""
+    """
+    Return the disks and every image in their backing chains, each once.
+
+    :raises PlanRefused: A file is not a regular file, or its backing file is not known.
+    """
     found: dict[Identity, str] = {}
     todo = list(disk_paths)
     while todo:
@@ -213,7 +225,9 @@ def _with_chains(disk_paths: Iterable[str], name: str) -> list[str]:
 
 def _require_regular(path: str, name: str) -> None:
     """
-    :raises PlanRefused: A mode on it would not last, or would not help.
+    Refuse a file whose mode would not last.
+
+    :raises PlanRefused: It cannot be looked at, or is not a regular file.
     """
     try:
         regular = stat.S_ISREG(os.stat(path).st_mode)
@@ -231,7 +245,7 @@ def _require_regular(path: str, name: str) -> None:
 
 
 def _modes_elsewhere(host: Host, base: DomainHandle) -> dict[Identity, int]:
-    """Files that other protected bases have, by whatever name, with their original modes."""
+    """Return the original modes of all other protected bases' files, by the file's identity."""
     uuid = base.uuid
 
     def look(handle: DomainHandle) -> Protection | None:
@@ -250,7 +264,13 @@ def _mode(path: str) -> int:
 
 
 def _change(path: str, add: int = 0, remove: int = 0) -> None:
-    """Change the write bits and nothing else, since the rest may have been changed meanwhile."""
+    """
+    Change the write bits of a file and nothing else, since others may have changed the rest.
+
+    :param add: Mode bits to set.
+    :param remove: Mode bits to clear.
+    :raises HostError: The mode cannot be changed.
+    """
     try:
         old = _mode(path)
         new = (old | add) & ~remove

@@ -1,10 +1,9 @@
 """
-Writing a clone's record after a while: what others wrote meanwhile stays, and what they took
-is theirs.
+Write a clone's record after a wait, without overwriting what others wrote in the meantime.
 
-Waiting for a guest takes minutes. In these an operator may change the clone's tags, another
-machine may take the clone over, and somebody may have begun to destroy it. So a record that was
-read before a wait is never simply written back after it.
+Waiting for a guest takes minutes. During that time an operator may change the clone's tags,
+another worker may take the clone over, and somebody may have begun to destroy it. So a record
+that was read before a wait is never simply written back after it.
 """
 
 from __future__ import annotations
@@ -32,18 +31,19 @@ log = logging.getLogger(__name__)
 
 def save(handle: DomainHandle, seen: Record, mine: Record) -> Record:
     """
-    Write what this piece of work found out, over what the record says by now.
+    Write the findings of this piece of work over the record as it stands now.
 
     :param seen: The record as this work read it, or last wrote it.
-    :param mine: The same with what it found out.
+    :param mine: The same record with what this work found out.
     :return: The record as it stands now.
-    :raises CreateInProgress: Another worker has the clone, or it is being destroyed; nothing
-        was written.
+    :raises CreateInProgress: Another worker has the clone, or it is being destroyed; nothing was
+        written.
     :raises NotFound: The clone is gone.
     """
     with ExitStack() as stack:
         try:
-            # A destroy takes its mark in its own turn; without one the window is a millisecond.
+            # A destroy marks the record under the same lock; without the lock the window in which
+            # both write is a millisecond.
             stack.enter_context(processes.turn(handle.name))
         except HostError as error:
             log.debug("%s: the record is written without a turn: %s", handle.name, error)
@@ -54,9 +54,9 @@ def save(handle: DomainHandle, seen: Record, mine: Record) -> Record:
 
 def current(handle: DomainHandle, mine: Record) -> Record:
     """
-    The record as it stands now.
+    Return the record as it stands now.
 
-    :param mine: As this work knows it.
+    :param mine: The record as this work knows it.
     :raises CreateInProgress: Another worker has the clone, or it is being destroyed.
     :raises NotFound: The clone is gone.
     """
@@ -76,10 +76,10 @@ def current(handle: DomainHandle, mine: Record) -> Record:
 
 def clone_record(host: Host, name: str) -> tuple[DomainHandle, Record]:
     """
-    Return a clone and its record.
+    Return the domain of a clone and its record.
 
     :raises NotFound: There is no such domain.
-    :raises ForeignDomain: There is, and it is not ours.
+    :raises ForeignDomain: The domain exists, and carries no record of ours.
     """
     handle = host.domain(name)
     record = handle.record()

@@ -1,8 +1,8 @@
 """
-Meeting a guest over ssh when nothing vouches for its host key yet.
+Judge a guest over ssh at first contact, when nothing vouches for its host key yet.
 
-A machine that is not the clone must not be told a password, and its uuid can only be read
-after the login. So before that, everything is asked that needs no word of its own.
+A machine that is not the clone must not be told a password, and its uuid can only be read after
+the login. So everything that can be checked without the guest's own word is checked before it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from saltext.kvmclone.model import domain_xml
 
 @dataclass(frozen=True)
 class PeerIdentity:
-    """What another domain of the host can be recognised by."""
+    """
+    The marks by which another domain of the host is recognised.
+
+    :param name: Name of the domain.
+    :param macs: MAC addresses of its interfaces.
+    :param host_keys: The ssh host keys on its record; empty where it has no record.
+    """
 
     name: str
     macs: frozenset[str]
@@ -29,10 +35,10 @@ class PeerIdentity:
 
 class FirstContact:
     """
-    One first contact.
+    One first contact over ssh.
 
-    :param address: Where the clone is said to be.
-    :ivar vouched: The network says that the clone's own card holds the address.
+    :param address: The address at which the clone was seen.
+    :ivar vouched: The ARP table says that one of the clone's own interfaces holds the address.
     """
 
     def __init__(self, host: Host, handle: DomainHandle, address: str) -> None:
@@ -43,13 +49,13 @@ class FirstContact:
 
     def vet(self, key: PublicKey) -> None:
         """
-        Before the login: whether the machine there is known to be another.
+        Refuse, before the login, a machine that is known to be another guest of this host.
 
-        Where this machine talks to it directly, the kernel has just resolved the address to
-        a card: the clone's, or that of another guest of this host, with which the clone
-        shares an address. And another clone shows the host key that is on its own record.
+        Where this host talks to the machine directly, the kernel has just resolved the address to
+        a MAC address: the clone's, or that of another guest with which the clone shares an
+        address. And another clone shows the host key that is on its own record.
 
-        :param key: The host key that it showed.
+        :param key: The host key that the machine showed.
         :raises WrongGuest: It is another guest of this host.
         """
         cards = _cards_at(self.address)
@@ -67,7 +73,7 @@ class FirstContact:
                 )
 
     def warning(self, channel: SshChannel) -> str:
-        """What the operator should know about the key that was recorded."""
+        """Return what the operator should know about the host key that was recorded."""
         text = f"The guest's ssh host key {channel.host_key.fingerprint} was recorded at first "
         text += "contact: "
         text += (
@@ -82,12 +88,16 @@ class FirstContact:
 
 
 def macs(handle: DomainHandle) -> frozenset[str]:
-    """The MAC addresses of a domain's cards."""
+    """Return the MAC addresses of a domain's network interfaces."""
     return frozenset(card.mac for card in domain_xml.read(handle.live()).interfaces if card.mac)
 
 
 def _cards_at(address: str) -> frozenset[str]:
-    """Whose the address is to this machine: what matters is where *our* packets go."""
+    """
+    Return the MAC addresses under which this host's ARP table lists an address.
+
+    What matters is where *our* packets go. Empty where the table cannot be read.
+    """
     try:
         with open(arp.TABLE, encoding="ascii") as table:
             entries = arp.parse(table.read())

@@ -1,9 +1,9 @@
 """
-From boot to address: waiting for the guest, and making it a machine of its own.
+Wait for a guest's address, and reset the guest's identity over its agent on the way.
 
-Clones boot with the machine-id of their base and may therefore all be handed *its*
-address. So where a guest agent answers, the order is: agent up, identity reset, network
-restarted, then the address; what is reported is the address after the reset.
+Clones boot with the machine-id of their base and may therefore all be given the *base's* address.
+So where a guest agent answers, the order is: agent connected, identity reset, network restarted,
+then the address; the address that is reported is the one after the reset.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from saltext.kvmclone.model.request import Request
 
 log = logging.getLogger(__name__)
 
-#: An agent that has not connected this long after the address appeared counts as absent.
+#: Seconds after the address appeared at which an agent that has not connected counts as absent.
 AGENT_GRACE = 6.0
 
-#: The same where cloud-init works on a seed: it sets up the network first, and the agent is started
-#: when it is done, or is only installed by it.
+#: The same where cloud-init works on a seed, seconds: it sets up the network first, and the agent
+#: is started when cloud-init is done, or is only installed by it.
 CLOUD_INIT_GRACE = 120.0
 
-#: For so long an agent that is connected and does not answer is asked again: a libvirtd that was
-#: just restarted tells that it is there before it can talk to it.
+#: Seconds for which an agent that is connected and does not answer is asked again: a libvirtd that
+#: was just restarted reports the agent before it can talk to it.
 SILENCE = 20.0
 
-#: How long a reset guest may take to show a renewed address before the old one counts.
+#: Seconds that a reset guest may take to show a renewed address before the old one counts.
 RENEWAL_GRACE = 10.0
 
-#: What a wait found of the guest's agent: there is no channel for one, nobody answers on it, or
-#: there is one.
+#: What a wait found of the guest's agent, besides ``SILENT``: there is no channel for one, or it
+#: answered.
 ABSENT, HEARD = "absent", "heard"
 
 _NOT_OVER_AGENT = {
@@ -66,11 +66,11 @@ _NOT_OVER_AGENT = {
 @dataclass(frozen=True)
 class Arrival:
     """
-    What waiting found.
+    The result of waiting for a guest's address.
 
     :param sightings: Every usable address, best first.
     :param identity_reset: The guest was given an identity of its own on the way.
-    :param host_keys: The ssh host keys that it was given then.
+    :param host_keys: The ssh host keys that it was given with that identity.
     :param warnings: What the operator should know.
     :param agent: :data:`ABSENT`, :data:`.silent_agent.SILENT` or :data:`HEARD`.
     """
@@ -83,12 +83,12 @@ class Arrival:
 
     @property
     def address(self) -> str:
-        """The address to report and to use."""
+        """Return the address to report and to use."""
         return self.sightings[0].address.address
 
     @property
     def not_reset(self) -> str:
-        """The warning where nothing later will reset the identity either."""
+        """Return the warning for a guest whose identity nothing later will reset either."""
         return (
             "The guest still has the identity of its base (machine-id, ssh host keys): "
             f"{_NOT_OVER_AGENT[self.agent]}, and nothing was bootstrapped over ssh. Clones of one "
@@ -98,14 +98,14 @@ class Arrival:
 
 class _Renewal:
     """
-    Which addresses a guest really holds after its identity was reset.
+    The addresses that a guest really holds after its identity was reset.
 
-    The old lease stays on the books, and a busy host takes long to hand out the new one.
-    So an old sighting counts again only after :data:`RENEWAL_GRACE`, for guests whose
-    address does not depend on their identity; and where there is an agent it is asked.
+    The old lease stays listed, and a busy host takes long to hand out the new one. So a sighting
+    from before counts again only after :data:`RENEWAL_GRACE`, for guests whose address does not
+    depend on their identity; and where there is an agent, it is asked.
 
     :param before: What was seen just before the network was restarted.
-    :param reserved: The address that the guest gets under any identity, empty for none.
+    :param reserved: The address that the guest gets under any identity; empty for none.
     """
 
     def __init__(self, before: tuple[Sighting, ...], reserved: str = "") -> None:
@@ -117,14 +117,14 @@ class _Renewal:
     def current(
         self, handle: DomainHandle, domain: Domain, found: tuple[Sighting, ...]
     ) -> tuple[Sighting, ...]:
-        """Those of the sightings that hold now."""
+        """Return those of the sightings that hold now."""
         over = time.monotonic() >= self._over
         fresh = tuple(s for s in found if over or self._stale.get(s.address.address) != s.mark)
         if not fresh or not domain.agent_connected:
             return fresh
         try:
             interfaces = handle.agent_interfaces()
-        except HostError:  # busy; it is asked again at the next look
+        except HostError:  # the agent is busy; it is asked again at the next look
             return ()
         told = {address for interface in interfaces for address, _, _ in interface.addresses}
         return tuple(sighting for sighting in fresh if sighting.address.address in told)
@@ -132,7 +132,7 @@ class _Renewal:
 
 class _Wait:
     """
-    One wait for an address: what is known of the guest, and of what was done to it.
+    One wait for an address: what is known of the guest, and what was done to it.
 
     :param watch: Ends the pauses.
     :param wanted: Which address counts.
@@ -151,10 +151,11 @@ class _Wait:
 
     def until(self, look: Callable[[Domain], Arrival | None]) -> Arrival:
         """
-        Look at the guest until that yields something.
+        Look at the guest until ``look`` returns a result.
 
+        :param look: Called with the domain as it runs; returns None to go on waiting.
         :raises GuestStopped: The guest crashed or shut off.
-        :raises AddressTimeout: Nothing in time; says what was tried.
+        :raises AddressTimeout: No result in time; the message says what was tried.
         :raises HostUnreachable: libvirt went away and did not come back in time.
         """
         while True:
@@ -171,18 +172,22 @@ class _Wait:
                 raise self._timeout()
 
     def _now(self) -> Domain:
-        """The domain as it runs; asked only when something may have changed."""
+        """
+        Return the domain as it runs; libvirt is asked only when something may have changed.
+
+        :raises GuestStopped: The guest crashed or shut off.
+        """
         if why := self.watch.ended():
             raise _stopped(self.handle, f"shutoff ({why})")
         if self.domain is None or self.watch.due():
-            # Together: an agent that connected is told with the state that it came up in.
+            # Read together, so that a connected agent is seen with the state that it came up in.
             self.domain = domain_xml.read(self.handle.live())
             _require_running(self.handle)
             self.search.renew()
         return self.domain
 
     def found(self, domain: Domain) -> tuple[Sighting, ...]:
-        """Every address that holds now, those that count first; empty while none counts."""
+        """Return every address that holds now, those that count first; empty while none counts."""
         seen = self.search.look(domain)
         if self.renewal is not None:
             seen = self.renewal.current(self.handle, domain, seen)
@@ -222,11 +227,11 @@ class _Wait:
 
 class _Arriving:
     """
-    A guest on its way to its address, whose identity is reset over the agent where that comes.
+    A guest that is waited for, and whose identity is reset over the agent once that connects.
 
-    :param wait: Its wait.
-    :param resets: The identity is to be reset; no longer once that was done, or given up.
-    :param heard: Its agent was heard, or need not be: whether the guest came up is known.
+    :param wait: The wait for its address.
+    :param resets: The identity is to be reset; False once that was done, or given up.
+    :param heard: Its agent answered, or need not be waited for: that the guest came up is known.
     """
 
     def __init__(self, wait: _Wait, resets: bool, heard: bool) -> None:
@@ -235,11 +240,12 @@ class _Arriving:
         self.heard = heard
         self.done: Reset | None = None
         self.warnings: list[str] = []
-        #: When the agent was asked first, and when the address was seen first; 0 for not yet.
+        #: When the agent was asked first, and when the address was seen first, on the monotonic
+        #: clock; 0 for not yet.
         self._asked = self._seen = 0.0
 
     def look(self, domain: Domain) -> Arrival | None:
-        """Where it is; None as long as it is on its way."""
+        """Return the arrival; None while no address counts, or the agent may still connect."""
         if self.resets and domain.agent_connected:
             self._over_agent(domain)
             if self.resets:
@@ -260,7 +266,11 @@ class _Arriving:
         return Arrival(found, self.done is not None, keys, tuple(self.warnings), agent)
 
     def _over_agent(self, domain: Domain) -> None:
-        """Reset the identity, unless the agent does not answer yet; or say why it was not."""
+        """
+        Reset the identity over the agent, or note why it was not reset.
+
+        An agent that does not answer yet is asked again at the next look.
+        """
         with AgentChannel(self.wait.handle.agent) as channel:
             usable = channel.usable()
             self._asked = self._asked or time.monotonic()
@@ -274,7 +284,7 @@ class _Arriving:
         self.resets = False
 
     def _reset(self, channel: AgentChannel, domain: Domain) -> None:
-        """Reset it; from then on only a renewed address counts."""
+        """Reset the identity and restart the network; then only a renewed address counts."""
         wait, name = self.wait, self.wait.request.name
         try:
             done = identity.reset(channel, name, seed=wait.request.seed)
@@ -301,13 +311,14 @@ def arrive(
     """
     Wait for the guest's address; reset its identity over the agent on the way.
 
-    A handle stays good although libvirtd is restarted meanwhile.
+    The handle stays valid even if libvirtd is restarted during the wait.
 
-    :param request: Sources, waits, which address counts, and whether the identity shall be reset.
-    :param reset_done: It was reset in an earlier attempt, or nobody is to be told of its agent.
-    :param reservations: What was reserved for it, from its record.
+    :param request: Sources, waits, which address counts, and whether the identity is to be reset.
+    :param reset_done: The identity was reset in an earlier attempt, or the state of the agent
+        does not matter to the caller.
+    :param reservations: What was reserved for the clone, from its record.
     :raises GuestStopped: The guest crashed or shut off.
-    :raises AddressTimeout: No address in time; says what was tried.
+    :raises AddressTimeout: No address in time; the message says what was tried.
     """
     wanted = addresses.wanted_of(request.pick, reservations)
     with Watch(handle, request.wait) as watch:
@@ -326,7 +337,9 @@ def await_renewal(
     Wait for the address that the guest has after an identity reset.
 
     :param before: What was seen just before its network was restarted.
-    :param reservations: What was reserved for it, from its record.
+    :param reservations: What was reserved for the clone, from its record.
+    :raises GuestStopped: The guest crashed or shut off.
+    :raises AddressTimeout: No address in time; the message says what was tried.
     """
     wanted = addresses.wanted_of(request.pick, reservations)
     with Watch(handle, request.wait) as watch:
@@ -357,6 +370,6 @@ def _stopped(handle: DomainHandle, state: str) -> GuestStopped:
 
 
 def keeps_base_identity(request: Request, record: Record) -> bool:
-    """Whether nothing later in this create can still reset the identity."""
+    """Return True if nothing later in this create can still reset the identity."""
     bootstraps = request.deploy.enabled and request.deploy.bootstrap != "none"
     return request.reset_identity and record.identity != "reset" and not bootstraps

@@ -1,5 +1,5 @@
 """
-All configured hosts at once: who has a clone, and what they have together.
+Query all configured hosts at once: which of them has a clone, and what they have together.
 
 A daemon that two providers name is shown once. Whatever cannot be read or reached is named in the
 answer, and the others are shown all the same.
@@ -31,15 +31,19 @@ from saltext.kvmclone.model.request import DEFAULT_URL
 
 log = logging.getLogger(__name__)
 
-#: What every host told that answered, by its label.
+#: The answer of every host that answered, by its label.
 Told = dict[str, Any]
 
-#: A provider's daemon: which minion's (empty for none), and its url.
+#: How a provider's daemon is reached: the minion id of its host (empty for none), and its url.
 Way = tuple[str, str]
 
 
 def way_of(keys: Mapping[str, Any]) -> Way:
-    """Return which minion, and which url, a provider names."""
+    """
+    Return the minion id and the url that a provider names.
+
+    :param keys: The provider's keys.
+    """
     return str(keys.get("host") or ""), str(keys.get("url") or DEFAULT_URL)
 
 
@@ -48,7 +52,7 @@ class AllHosts:
     The hosts of all providers that can be read.
 
     :param catalogue: Providers, profiles, and what is wrong with others.
-    :param connect: Gives the host of a minion id and a url.
+    :param connect: Returns the host of a minion id and a url.
     """
 
     def __init__(self, catalogue: Catalogue, connect: Callable[[str, str], KvmHost]) -> None:
@@ -58,8 +62,10 @@ class AllHosts:
     @functools.cached_property
     def ways(self) -> dict[str, Way]:
         """
-        Each of them once, by the label to call it by: its minion, or its url. Those behind a
-        minion come first: a daemon that two providers name is then known by its minion.
+        Return how each daemon is reached, once, by its label: its minion id, or its url.
+
+        Those behind a minion come first: a daemon that two providers name is then known by its
+        minion.
         """
         found = {way_of(keys) for keys in self.catalogue.providers.values()}
         ordered = sorted(found, key=lambda way: (not way[0], way[0], way[1] != DEFAULT_URL, way))
@@ -71,18 +77,24 @@ class AllHosts:
         return ways
 
     def hosts(self) -> list[tuple[str, KvmHost]]:
-        """Every host, with its label."""
+        """Return every host with its label."""
         return [(label, self.connect(*way)) for label, way in self.ways.items()]
 
     def require_all_known(self) -> None:
-        """:raises ConfigError: Something cannot be read, so nobody may be taken for gone."""
+        """
+        Refuse to take a machine for gone while something of the configuration cannot be read.
+
+        :raises ConfigError: A provider, or any file at all, cannot be read.
+        """
         if error := self.catalogue.problems.forbidding_gone():
             raise error
 
     def look(self, work: Callable[[KvmHost], Any]) -> tuple[Told, dict[str, Any]]:
         """
-        What ``work`` tells of every host, and the error of each that failed; also of what cannot
-        be read and may name a host.
+        Call ``work`` with every host, and collect what it returns.
+
+        :return: The answers by label, and the error of each host that failed; also of whatever
+            cannot be read and may name a host.
         """
         told: Told = {}
         failed: dict[str, Any] = {}
@@ -97,12 +109,16 @@ class AllHosts:
         return told, failed
 
     def group(self, labels: Iterable[str]) -> Grouping:
-        """Find out which of these hosts are one daemon."""
+        """Return which of these hosts are one daemon."""
         wanted = set(labels)
         return daemons.group([pair for pair in self.hosts() if pair[0] in wanted])
 
     def once(self, told: Told) -> Told:
-        """Return what each daemon told under the first of its labels, where any told something."""
+        """
+        Return the answer of each daemon under the first of its labels.
+
+        :param told: Answers by label; empty ones stay as they are.
+        """
         some = [label for label, answer in told.items() if answer]
         if len(some) < 2:
             return told
@@ -110,7 +126,7 @@ class AllHosts:
         return {label: answer for label, answer in told.items() if label not in again}
 
     def label_of(self, profile: str) -> str:
-        """Return the label of a profile's own provider; empty where that is not known."""
+        """Return the label of a profile's own provider; empty where it is not known."""
         keys = self.catalogue.providers.get(self.catalogue.problems.provider_of.get(profile, ""))
         wanted = way_of(keys) if keys else None
         return next((label for label, way in self.ways.items() if way == wanted), "")
@@ -119,10 +135,10 @@ class AllHosts:
 
     def find(self, name: str) -> tuple[KvmHost, Clone]:
         """
-        The host that holds a clone, and the clone.
+        Return the host that holds a clone, and the clone.
 
         :raises NotFound: No host has it.
-        :raises ForeignDomain: A domain has that name and is not one of ours.
+        :raises ForeignDomain: A domain has that name and is not one of our clones.
         :raises ConfigError: Several hosts have one of that name, or there is no host, or none
             that can be asked has it and something cannot be read.
         :raises HostUnreachable: No host has it, but one did not answer.
@@ -159,8 +175,9 @@ class AllHosts:
 
     def _the_one(self, name: str, found: Mapping[str, Clone]) -> str:
         """
-        The label to go by: that of the clone's own provider, else the first.
+        Return the label to use for a clone: that of its own provider, otherwise the first.
 
+        :param found: The clone as each host shows it, by label.
         :raises ConfigError: It is not one clone, on one daemon.
         """
         if len(found) > 1:
@@ -180,7 +197,7 @@ class AllHosts:
     # --- everything -------------------------------------------------------------------
 
     def listing(self) -> dict[str, Any]:
-        """Every clone of every host; a host that fails is named, the others still list."""
+        """Return every clone of every host; a host that fails is named, the others still list."""
         told, failed = self.look(lambda host: host.list_clones())
         clones: dict[str, Any] = {}
         for label, clone in self._each_once(told):
@@ -190,7 +207,7 @@ class AllHosts:
         return with_failures({"clones": clones, "retcode": 0}, failed)
 
     def _each_once(self, told: Told) -> Iterable[tuple[str, Clone]]:
-        """Every clone once, as its own provider shows it, else as the first that has it."""
+        """Return every clone once, as its own provider shows it, or the first that has it."""
         seen = [(label, clone) for label, clones in told.items() for clone in clones]
         uuids = [clone.uuid for _label, clone in seen]
         shared = {label for label, clone in seen if uuids.count(clone.uuid) > 1}
@@ -203,7 +220,7 @@ class AllHosts:
         return chosen.values()
 
     def capacities(self) -> dict[str, Any]:
-        """What every host has and what of it is free; one that fails is told with its error."""
+        """Return what every host has and what of it is free; one that fails has its error."""
         told, failed = self.look(lambda host: host.capacity())
         hosts: dict[str, Any] = {}
         for label, *others in self.group(told).groups:
@@ -214,7 +231,7 @@ class AllHosts:
         return {"hosts": dict(sorted(hosts.items())), "retcode": int(bool(failed))}
 
     def tree(self) -> dict[str, Any]:
-        """Bases and their clones over all hosts."""
+        """Return bases and their clones over all hosts."""
         told, failed = self.look(lambda host: host.tree()["bases"])
         bases: dict[str, Any] = {}
         for label, tree in self.once(told).items():
@@ -224,7 +241,7 @@ class AllHosts:
         return with_failures({"bases": bases, "retcode": 0}, failed)
 
     def doctor(self) -> dict[str, Any]:
-        """What is not as it should be, on every host; ``retcode`` 1 for more than notes."""
+        """Return what is wrong on every host; ``retcode`` is 1 for more than notes."""
         told, failed = self.look(lambda host: host.doctor())
         grouping = self.group(told)
         findings = [
@@ -235,7 +252,11 @@ class AllHosts:
         return with_failures({"findings": findings, "retcode": int(bad)}, failed)
 
     def _own(self, grouping: Grouping) -> list[Finding]:
-        """What the master's own configuration has to do with it."""
+        """
+        Return the findings about the master's own configuration.
+
+        :param grouping: Which of the hosts are one daemon.
+        """
         found = of_configuration(self.catalogue.problems, f"{AT_MASTER}profiles")
         for labels in grouping.groups:
             if len(labels) > 1:
@@ -265,5 +286,10 @@ class AllHosts:
 def with_failures(
     answer: dict[str, Any], failed: dict[str, Any], key: str = "unreachable"
 ) -> dict[str, Any]:
-    """The answer with the hosts that failed, which make it a failure."""
+    """
+    Return the answer with the hosts that failed, which make ``retcode`` 1.
+
+    :param failed: Errors by label; empty for none.
+    :param key: The key to put them under.
+    """
     return {**answer, key: failed, "retcode": 1} if failed else answer

@@ -1,6 +1,4 @@
-"""
-Many pieces of work at the same time, each in a thread, and what an interrupt leaves undone.
-"""
+"""Do many pieces of work at the same time, and say what an interrupt left undone."""
 
 from __future__ import annotations
 
@@ -13,15 +11,15 @@ from saltext.kvmclone.errors import Interrupted
 
 T = TypeVar("T")
 
-#: Clones that are made at the same time by one command; each boots a guest.
+#: Number of clones that one command makes at the same time; each boots a guest.
 AT_ONCE = 8
 
 
 def each(work: Callable[[Any], T], wanted: Sequence[Any]) -> list[T]:
     """
-    Do a piece of work for each of many, several at the same time.
+    Return ``work`` of each item, in their order, several at the same time.
 
-    A Ctrl-C is raised in none of these threads: each piece of work looks for it.
+    A Ctrl-C is not raised in these threads: each piece of work looks for it.
     """
     with interrupts.defer(), ThreadPoolExecutor(max_workers=min(AT_ONCE, len(wanted))) as pool:
         return list(pool.map(work, wanted))
@@ -29,9 +27,10 @@ def each(work: Callable[[Any], T], wanted: Sequence[Any]) -> list[T]:
 
 def require_no_interrupt(name: Any) -> None:
     """
-    Refuse to begin what a command was interrupted before.
+    Refuse to begin a piece of work after the command was interrupted.
 
-    :raises Interrupted: Somebody wanted an end before this clone's turn came.
+    :param name: Name of the clone.
+    :raises Interrupted: The command was interrupted before it came to this clone.
     """
     if interrupts.pressed():
         raise Interrupted(
@@ -41,7 +40,11 @@ def require_no_interrupt(name: Any) -> None:
 
 
 def half_destroyed(name: Any) -> Interrupted:
-    """Return what to say of a destroy that was interrupted."""
+    """
+    Return the error for a destroy that was interrupted.
+
+    :param name: Name of the clone.
+    """
     return Interrupted(
         f"The destroy of '{name}' was interrupted: it may be half done, or go on at its host.",
         f"Repeat it: {interrupts.command('destroy')} {name}",

@@ -1,9 +1,9 @@
 """
-salt-cloud's way of asking, in our words: what the driver's functions call.
+Carry out what salt-cloud's core asks for: what the driver's functions call.
 
-salt-cloud's core makes the minion's key pair and accepts it on the master before it calls
-the driver, and removes keys by the machine's name after it (:mod:`.cloud_keys`). It forks for
-every query and every parallel create, so nothing here outlives one call: each makes its own
+salt-cloud's core makes the minion's key pair and accepts it on the master before it calls the
+driver, and removes keys by the machine's name after it (:mod:`.cloud_keys`). It forks for every
+query and every parallel create, so nothing here outlives one call: each makes its own
 connections.
 """
 
@@ -42,13 +42,13 @@ from saltext.kvmclone.model.request import Request, Secrets
 
 log = logging.getLogger(__name__)
 
-#: libvirt's states in the words that salt-cloud's own maps understand.
+#: libvirt's domain states in the words that salt-cloud's own maps understand.
 STATES = {"shutoff": "stopped", "pmsuspended": "suspended"}
 
-#: What the command line sets for all machines; a profile's own word wins.
+#: Keys that the command line sets for all machines; a profile's own value wins.
 _COMMAND_LINE = ("deploy", "script_args")
 
-#: What it may say and has no use here, by the name that the core gives it.
+#: Options of the command line that have no effect here, by the core's name for them.
 _IGNORED = {
     "keep_tmp": "--keep-tmp is ignored: the folder in the guest is always removed",
     "location": "--location is ignored: one provider is one KVM host",
@@ -57,11 +57,11 @@ _IGNORED = {
 
 def configured_provider(opts: Mapping[str, Any], active: str) -> Any:
     """
-    The configured provider that is active, or False: then salt-cloud leaves us out.
+    Return the active provider as it is configured, or False: then salt-cloud ignores the driver.
 
-    One that only lends its keys to others, and names no host, is none.
+    A provider that only lends its keys to others, and names no host, does not count.
 
-    :param active: ``ALIAS:libvirt``, or the driver's name for the first there is.
+    :param active: ``ALIAS:libvirt``, or the driver's name for the first provider there is.
     """
     alias = active.partition(":")[0]
     for name, entry in (opts.get("providers") or {}).items():
@@ -73,7 +73,7 @@ def configured_provider(opts: Mapping[str, Any], active: str) -> Any:
 
 class Asked:
     """
-    One call of salt-cloud's core.
+    One call of the driver by salt-cloud's core.
 
     :param opts: salt-cloud's configuration.
     :param on_ready: See :class:`.enrolment.Enroller`.
@@ -99,8 +99,9 @@ class Asked:
     @functools.cached_property
     def side(self) -> Master:
         """
-        The master that salt-cloud works for. salt-cloud's own configuration will not do: it
-        has another cache folder, and with it not the key that publishing a job takes.
+        Return the fleet of the master that salt-cloud works for.
+
+        salt-cloud's own configuration has another cache folder, without the key to publish a job.
         """
         folder = os.path.dirname(str(self.opts["conf_file"]))
         path = str(self.opts.get("master_config") or os.path.join(folder, "master"))
@@ -108,7 +109,7 @@ class Asked:
 
     @functools.cached_property
     def providers(self) -> CloudProviders:
-        """The providers, as the core and we know them."""
+        """Return salt-cloud's providers, as its core and we know them."""
         return CloudProviders(self.opts, self.side)
 
     # --- making -----------------------------------------------------------------------
@@ -158,17 +159,19 @@ class Asked:
         request, secrets = self.side.catalogue.resolve_machine({**words, **machine}, self.opts)
         self._refuse_ambiguous(request)
         if self.opts.get("parallel") and self.opts.get("start_action"):
-            # The core calls it itself then, in the order of the map's "requires".
+            # Then the core runs the start_action itself, in the order of the map's "requires".
             deploy = dataclasses.replace(request.deploy, start_action="")
             request = dataclasses.replace(request, deploy=deploy)
         return request, secrets
 
     def _refuse_ambiguous(self, request: Request) -> None:
         """
-        :raises InvalidName: salt-cloud would take the name for something else: a hard map
-            destroys "everything called like the provider, its driver, or the machine".
-        :raises ConfigError: Two providers name one daemon and the machine's is not its
-            profile's: it could be listed, and destroyed by a hard map, under the other.
+        Refuse a machine that salt-cloud would mistake for something else.
+
+        :raises InvalidName: It is called like a provider or driver; a hard map destroys
+            everything that is called like the provider, its driver, or the machine.
+        :raises ConfigError: Two providers name one daemon and the machine's is not its profile's:
+            it could be listed, and destroyed by a hard map, under the other.
         """
         if request.name in self._words():
             raise InvalidName(
@@ -185,7 +188,7 @@ class Asked:
             )
 
     def _words(self) -> set[str]:
-        """What a hard map takes for a machine's name and is the name of something else."""
+        """Return the names of providers and drivers, which a hard map takes for machines' too."""
         providers = self.opts.get("providers") or {}
         return {DRIVER, *providers, *(driver for entry in providers.values() for driver in entry)}
 
@@ -220,11 +223,11 @@ class Asked:
         """
         Destroy one clone and remove its key: the one on its record, and no other.
 
-        A machine that is gone already counts as destroyed: where two providers name one
-        daemon, the core asks for each of them.
+        A machine that is gone already counts as destroyed: where two providers name one daemon,
+        the core asks for each of them.
 
-        :return: CLONE as it was. Empty where the core, which goes by names, would go on to
-            remove a key that is not this machine's; the machine is gone all the same.
+        :return: CLONE as it was. Empty where the core, which goes by names, would go on to remove
+            a key that is not this machine's; the machine is gone all the same.
         :raises KvmCloneError: It is still there, or may be, and so is its key.
         """
         if self.opts.get("hard"):
@@ -244,7 +247,7 @@ class Asked:
                 told.destroyed()
         self._forget(name)
         others = cloud_keys.touched_by_core(self.opts, name)
-        # Without a key of ours on its record, the one of its name was accepted by hand for it.
+        # Without a key of ours on its record, the key of its name was accepted for it by hand.
         by_hand = clone is not None and not clone.minion.fingerprint and others == [name]
         if others and not by_hand:
             log.warning(
@@ -257,7 +260,11 @@ class Asked:
         return clone.as_dict() if clone else {"name": name, "stage": "destroying"}
 
     def _require_gone(self, name: str) -> None:
-        """:raises KvmCloneError: Another host may have it, and cannot be asked or read."""
+        """
+        Refuse a machine that may be on a host which cannot be asked.
+
+        :raises KvmCloneError: Another host may have it, and cannot be asked or read.
+        """
         self.side.everywhere.require_all_known()
         try:
             self.side.everywhere.find(name)
@@ -268,12 +275,14 @@ class Asked:
 
     def _refuse_mistaken(self, name: str) -> None:
         """
+        Refuse a destroy by a hard map that would hit more than one machine.
+
         A hard map finds one machine to be too much, and has everything destroyed that is called
         like it, like its provider, or like the driver, wherever that is.
 
         :raises InvalidName: The name means something else as well.
         :raises ConfigError: Machines of several providers have it; or something cannot be read,
-            so that it may be too much only because of that.
+            so that the machine may be too much only because of that.
         """
         self.side.everywhere.require_all_known()
         if name in self._words():
@@ -288,7 +297,7 @@ class Asked:
                 if name in Asked(self.opts, self.on_ready, f"{alias}:{DRIVER}").nodes():
                     having.append(alias)
             except KvmCloneError:
-                continue  # nor does the core list anything of it
+                continue  # the core does not list anything of it either
         if len(having) > 1:
             raise ConfigError(
                 f"Several providers have a machine '{name}': {', '.join(having)}. A hard map "
@@ -297,7 +306,7 @@ class Asked:
             )
 
     def _found(self, name: str) -> tuple[KvmHost, Clone | None]:
-        """The active provider's host (or whichever has it, where none is active), and the clone."""
+        """Return the active provider's host, or whichever has the clone, and the clone or None."""
         try:
             if not self.alias:
                 return self.side.find(name)
@@ -306,31 +315,33 @@ class Asked:
             return self.host, None
 
     def power(self, name: str, action: str) -> dict[str, Any]:
-        """``start``, ``stop`` or ``reboot`` one clone; answers with it as it is then."""
+        """Start, stop or reboot one clone (``action``), and return its node as it is then."""
         return self._node(self.host.power(name, action), full=True)
 
     def show(self, name: str) -> dict[str, Any]:
-        """One clone as it is now."""
+        """Return the node of one clone, as it is now."""
         node = self._node(self.host.show(name), full=True)
         if "cloud.cache_node" in self.utils and self.opts.get("update_cachedir"):
             self.utils["cloud.cache_node"](node, f"{self.alias}:{DRIVER}", self.opts)
         return node
 
     def adopt(self, name: str, base_domain: str) -> dict[str, Any]:
-        """A clone of Salt's own driver becomes one of ours; answers with it as it is."""
+        """Make a clone of Salt's own driver one of ours, and return its node."""
         return self._node(self.host.adopt(check(name), base_domain), full=True)
 
     # --- listing ----------------------------------------------------------------------
 
     @property
     def host(self) -> KvmHost:
-        """The host of the active provider."""
+        """Return the host of the active provider."""
         return self.side.host(*self.providers.way(self.alias))
 
     def nodes(self, full: bool = False) -> dict[str, Any]:
         """
-        The clones of the active provider, as salt-cloud's tables want them; never a base, and
-        never somebody else's machine: a hard map (-H) destroys whatever is listed and not in it.
+        Return the clones of the active provider, as salt-cloud's tables want them.
+
+        Never a base or a foreign domain: a hard map (-H) destroys whatever is listed and not in
+        it.
 
         :param full: With the whole CLONE as well.
         """
@@ -341,7 +352,7 @@ class Asked:
                 if self.providers.lists(self.alias, clone)
             ]
         except KvmCloneError as error:
-            # The core leaves out a provider that fails and says so to nobody.
+            # The core leaves out a provider that fails, without any message.
             log.error("The provider '%s' is not listed. %s", self.alias, error)
             raise
         listed = {clone.name: self._node(clone, full) for clone in mine}
@@ -350,22 +361,22 @@ class Asked:
         return listed
 
     def bases(self) -> list[dict[str, Any]]:
-        """The machines of the active provider that could be cloned."""
+        """Return the domains of the active provider that could be cloned."""
         return self.host.bases()
 
     def images(self) -> dict[str, Any]:
-        """``--list-images``: what ``base_domain`` may name."""
+        """Return what ``base_domain`` may name, for ``--list-images``."""
         return {base["name"]: base for base in self.bases()}
 
     def sizes(self) -> dict[str, Any]:
-        """``--list-sizes``: a clone has its base's, unless ``cpus`` and ``memory`` say more."""
+        """Return the size of each base, which its clones have by default, for ``--list-sizes``."""
         return {
             base["name"]: {key: base[key] for key in ("name", "cpus", "memory")}
             for base in self.bases()
         }
 
     def locations(self) -> dict[str, Any]:
-        """``--list-locations``: one provider is one KVM host."""
+        """Return the one location of the provider, its KVM host, for ``--list-locations``."""
         minion, url = self.providers.way(self.alias)
         return {minion or url: {"name": minion or url, "host": minion, "url": url}}
 

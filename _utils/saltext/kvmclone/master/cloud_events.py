@@ -1,9 +1,9 @@
 """
-``salt/cloud/NAME/…``: what salt-cloud tells on the bus about one machine.
+Fire ``salt/cloud/NAME/…``: the events by which salt-cloud reports one machine on the bus.
 
-Tags, order and fields are those of Salt's own libvirt driver, for the reactors that people
-have, but without what is secret there: it put password, private keys and the rendered script
-on the bus.
+Tags, order and fields are those of Salt's own libvirt driver, for the reactors that people have,
+but without what is secret: that driver put password, private keys and the rendered script on the
+bus.
 """
 
 from __future__ import annotations
@@ -23,24 +23,26 @@ from saltext.kvmclone.model.request import Request
 
 log = logging.getLogger(__name__)
 
-#: What tells of a machine in ``creating`` and ``created``.
+#: The fields of a machine in ``creating`` and ``created``.
 _ABOUT = ("name", "profile", "provider", "driver")
 
 
 class CloudEvents:
     """
-    What is told of one machine. A context manager: all of it goes through one connection, since
-    the bus keeps the order of each, but not of several.
+    The events of one machine.
+
+    A context manager: all events go through one connection, since the bus keeps the order of each
+    connection, but not of several.
 
     :param opts: salt-cloud's configuration.
-    :param machine: What the core asks for.
+    :param machine: The core's ``vm_``: what it asks for.
     """
 
     def __init__(self, opts: Mapping[str, Any], machine: Mapping[str, Any]) -> None:
         self.opts = opts
         self.machine = machine
         self.name = str(machine.get("name", ""))
-        #: What came out of a store, wherever in the machine it stands.
+        #: Values from an ``sdb://`` store, which are hidden wherever in the machine they stand.
         self.stored: tuple[str, ...] = ()
         self._bus: Any = None
 
@@ -78,7 +80,12 @@ class CloudEvents:
     def _filtered(
         self, word: str, data: Mapping[str, Any], defaults: Iterable[str]
     ) -> dict[str, Any]:
-        """``filter_events`` of /etc/salt/cloud, which adds fields; a secret is never one."""
+        """
+        Return the fields that ``filter_events`` of /etc/salt/cloud allows, secrets hidden.
+
+        :param word: The last part of the event's tag.
+        :param defaults: The fields that the event has without ``filter_events``.
+        """
         wanted = (self.opts.get("filter_events") or {}).get(word) or {}
         keys = set(defaults) if wanted.get("use_defaults", True) else set()
         keys |= set(wanted.get("keys") or ())
@@ -96,7 +103,7 @@ class CloudEvents:
 
 def without(value: Any, stored: tuple[str, ...]) -> Any:
     """
-    A value of any depth with what came out of a store struck out.
+    Return a value of any depth with what came out of a store hidden.
 
     :param stored: See :attr:`.request.Secrets.stored`.
     """
@@ -114,8 +121,10 @@ def deploy_kwargs(
     opts: Mapping[str, Any], machine: Mapping[str, Any], request: Request, clone: Clone
 ) -> dict[str, Any]:
     """
-    How a machine is deployed, in the fields that ``deploying`` and the core's
-    ``deploy_kwargs`` have. The script is named, not quoted, and its environment hidden.
+    Return how a machine is deployed, in the fields of ``deploying`` and of ``deploy_kwargs``.
+
+    These are the fields that salt-cloud's core has. The script is named, not quoted, and its
+    environment hidden.
     """
     deploy, login = request.deploy, request.login
     return {

@@ -1,9 +1,9 @@
 """
-The key that salt-cloud's core makes, and accepts on the master *before* it asks the driver.
+Handle the key that salt-cloud's core makes, and accepts *before* it calls the driver.
 
-By then it may have overwritten the key of a minion that lives. So the driver notes the
-accepted keys when it is loaded, which is before the core makes its first; a create for an id
-that had a key is refused, and that key is put back.
+By then it may have overwritten the key of a minion that lives. So the driver notes the accepted
+keys when it is loaded, which is before the core makes its first; a create for an id that had a
+key is refused, and that key is restored.
 """
 
 from __future__ import annotations
@@ -30,22 +30,23 @@ log = logging.getLogger(__name__)
 #: Accepted public keys by minion id.
 Noted = Mapping[str, str]
 
-#: Where the bootstrap script finds the keys that a new master shall accept.
+#: The folder in which the bootstrap script finds the keys that a new master is to accept.
 _PRESEED = "preseed-minion-keys"
 
 _ITSELF = ("127.0.0.1", "localhost", "::1")
 
-#: What salt-cloud was started for, where that is certainly not making a machine. No ``action``:
-#: ``salt.cloud.CloudClient`` leaves that word in its settings, and may make a machine next.
+#: What salt-cloud was started for, where it certainly makes no machine. ``action`` is not among
+#: these: ``salt.cloud.CloudClient`` leaves that word in its settings, and may make a machine next.
 _MAKES_NOTHING = ("destroy", "function", "list_images", "list_locations", "list_sizes")
 
 
 def note(opts: Mapping[str, Any]) -> Noted:
     """
-    The keys that are accepted now.
+    Return the keys that are accepted now.
 
-    All of them: of a map, and of a library's call, the names are not known this early. A file
-    each, as the core writes them; in another store it overwrites nothing.
+    All of them: of a map, and of a library's call, the names are not known this early. The core
+    writes one file per key; where the master keeps its keys in another store, the core overwrites
+    nothing.
 
     :param opts: salt-cloud's configuration.
     """
@@ -59,7 +60,7 @@ def _read(path: str) -> str:
     try:
         with open(path, encoding="ascii", errors="replace") as source:
             return source.read()
-    except OSError:  # gone meanwhile, or no file
+    except OSError:  # gone by now, or not a file
         return ""
 
 
@@ -68,8 +69,8 @@ class GivenPair(Enroller):
     An enroller whose key pair salt-cloud's core has made and accepted already.
 
     :param opts: The master's configuration.
-    :param cloud_opts: salt-cloud's.
-    :param machine: What the core asks for; holds the pair, or none where it deploys nothing.
+    :param cloud_opts: salt-cloud's configuration.
+    :param machine: The core's ``vm_``; holds the pair, or none where it deploys nothing.
     :param noted: The keys that were accepted before.
     :param on_ready: See :class:`.enrolment.Enroller`.
     """
@@ -85,23 +86,29 @@ class GivenPair(Enroller):
         super().__init__(opts, MinionKeys(opts), on_ready)
         self.pair = KeyPair(str(machine.get("priv_key") or ""), str(machine.get("pub_key") or ""))
         self.noted = noted
-        #: Where the core accepted it: it knows no ``append_domain`` outside of ``minion:``.
+        #: The id under which the core accepted it: it ignores ``append_domain`` outside
+        #: ``minion:``.
         self.core_id = _core_id(cloud_opts, machine)
         self._path = os.path.join(str(opts["pki_dir"]), ACCEPTED, self.core_id)
         self.machine = machine
-        #: The machine is whole and answers with it: whatever comes after, it stays.
+        #: The machine is complete and answers with the key, so the key stays whatever happens.
         self.in_use = False
-        #: In a map with a new master the core accepts no minion's key here.
+        #: False in a map with a new master, where the core does not accept the minions' keys here.
         self.accepted_here = _read(self._path).strip() == self.pair.public.strip()
 
     @property
     def given(self) -> bool:
-        """Whether the core made a pair."""
+        """Return True if the core made a pair."""
         return bool(self.pair.private)
 
     @property
     def is_its_master(self) -> bool:
-        """False for the minions of another master, of one that a map makes, and for that itself."""
+        """
+        Return True if the minion will answer to this master.
+
+        False for the minions of another master, or of one that a map makes, and for that one
+        itself.
+        """
         master = (self.machine.get("minion") or {}).get("master")
         alone = self.machine.get("make_master") is True and (not master or master in _ITSELF)
         return not self.given or (self.accepted_here and not alone)
@@ -120,13 +127,15 @@ class GivenPair(Enroller):
 
     def require_free(self, minion_id: str) -> None:
         """
+        Refuse a minion id that has, or had, another key than the core's.
+
         :raises KeyConflict: Another key than the core's is or was there for that id.
         """
         if not self.given:
             super().require_free(minion_id)
             return
         if not self.is_its_master and not self.accepted_here:
-            return  # the id is another master's to give
+            return  # another master decides about the id
         held = {
             state
             for state, keys in self.keys.known(minion_id).items()
@@ -146,14 +155,16 @@ class GivenPair(Enroller):
         return "" if key.strip() == self.pair.public.strip() else key
 
     def belongs_to(self, clone: Clone) -> bool:
-        """Whether the clone will come to this master with the pair; not with bootstrap: none."""
+        """
+        Return True if the clone comes to this master with the pair, not with ``bootstrap: none``.
+        """
         if not self.given or not self.is_its_master:
             return False
         return clone.minion.fingerprint == self.fingerprint(self.pair.public)
 
     def settle_place(self, request: Request) -> None:
         """
-        Take the core's key away from an id that this minion will not have.
+        Remove the core's key from an id that this minion will not have.
 
         :raises KeyConflict: As :meth:`require_free`.
         """
@@ -162,18 +173,18 @@ class GivenPair(Enroller):
             self.take_back()
 
     def take_back(self) -> None:
-        """Undo what the core did to the accepted keys: remove its own, put back what was there."""
+        """Undo what the core did to the accepted keys: remove its own, restore what was there."""
         if not self.given or _read(self._path).strip() != self.pair.public.strip():
             return
         before = self._was_there(self.core_id)
         if before:
-            # Replaced, not removed and added: the minion that has it may knock at any moment.
+            # Replaced, not removed and added: the minion that has it may connect at any moment.
             self.keys.replace(self.core_id, before)
             log.warning("salt-cloud had overwritten the key of '%s'; it is back", self.core_id)
         else:
             self.keys.remove(self.core_id, self.fingerprint(self.pair.public))
         if not before and _read(self._path).strip() == self.pair.public.strip():
-            os.unlink(self._path)  # the master keeps its keys elsewhere
+            os.unlink(self._path)  # the master keeps its keys elsewhere: the file is still there
 
 
 def _elsewhere(request: Request) -> str:
@@ -184,7 +195,11 @@ def _elsewhere(request: Request) -> str:
 
 
 def _with_master(made: Enrolment, machine: Mapping[str, Any], request: Request) -> Enrolment:
-    """With what a new master needs: its keys, its configuration, the keys that it shall accept."""
+    """
+    Return the enrolment with what a new master needs.
+
+    That is its keys, its configuration, and the keys that it is to accept.
+    """
     config = {"log_level": "info", "hash_type": "sha256", **request.deploy.master}
     preseed = machine.get("preseed_minion_keys") or {}
     beside = [
@@ -195,12 +210,13 @@ def _with_master(made: Enrolment, machine: Mapping[str, Any], request: Request) 
     ]
     flags = " -S" if config.get("syndic_master") else ""
     flags += " -M" + (f" -k {{folder}}/{_PRESEED}" if preseed else "")
-    # A minion that the base has would be started without its master: the script always runs.
+    # Named, so that the script always runs: otherwise a minion that the base has would only be
+    # started, without the new master.
     return dataclasses.replace(made, beside=tuple(beside), flags=flags, script_named=True)
 
 
 def _core_id(opts: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
-    """The id under which the core accepts the key (``salt.cloud.Cloud.create``)."""
+    """Return the id under which the core accepts the key (``salt.cloud.Cloud.create``)."""
     minion = salt.config.get_cloud_config_value("minion", machine, opts, default={}) or {}
     name = str(minion.get("id", machine.get("name", "")))
     domain = machine.get("domain")
@@ -211,8 +227,10 @@ def _core_id(opts: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
 
 def touched_by_core(opts: Mapping[str, Any], name: str) -> list[str]:
     """
-    Ids whose key the core would remove, or ask about, once the driver says that a machine of
-    this name is gone: it goes by the name alone, and by everything that begins with it and a dot.
+    Return the ids whose key the core would remove, or ask about, for a machine that is gone.
+
+    Once the driver says that a machine is gone, the core goes by its name alone: it takes that id
+    and every one that begins with the name and a dot.
     """
     folder = os.path.join(str(opts["pki_dir"]), ACCEPTED)
     if not os.path.isdir(folder):

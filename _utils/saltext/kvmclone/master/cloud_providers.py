@@ -1,5 +1,5 @@
 """
-salt-cloud's providers, as its core and we know them, and whose machine a clone is shown as.
+Look up salt-cloud's providers, and decide which provider lists a clone.
 
 Each clone is listed by one provider: a hard map (-H) destroys whatever a provider lists and the
 map does not name.
@@ -23,7 +23,7 @@ class CloudProviders:
     The providers of one call of salt-cloud's core.
 
     :param opts: salt-cloud's configuration.
-    :param side: The master that salt-cloud works for.
+    :param side: The fleet of the master that salt-cloud works for.
     """
 
     def __init__(self, opts: Mapping[str, Any], side: Master) -> None:
@@ -33,8 +33,12 @@ class CloudProviders:
 
     def lists(self, alias: str, clone: Clone) -> bool:
         """
+        Return True if this provider is the one that lists the clone.
+
         Each clone is listed by one provider, however many name its daemon: that of its profile,
-        or the first by name where that is not known or has no such machine.
+        or the first by name where that is not known or has no such clone.
+
+        :param alias: Name of the provider.
         """
         own = self.of_profile(clone.profile)
         if own == alias:
@@ -56,7 +60,7 @@ class CloudProviders:
             return False
 
     def are_one_daemon(self, one: str, other: str) -> bool:
-        """Whether two providers name one daemon, in whatever spelling."""
+        """Return True if two providers name one daemon, in whatever spelling."""
         pair = (one, other)
         if pair not in self._compared:
             self._compared[pair] = self._compare(one, other)
@@ -73,7 +77,11 @@ class CloudProviders:
         return len(daemons.group(hosts).groups) == 1
 
     def of_profile(self, profile: str) -> str:
-        """The provider of a profile, also of one with problems: its machines are not another's."""
+        """
+        Return the provider of a profile; empty where it is not known.
+
+        Also of a profile with problems: its machines are not another provider's.
+        """
         own = self.side.catalogue.problems.provider_of.get(profile, "")
         there = own in self.side.catalogue.providers or DRIVER in self._of_the_core(own)
         return own if there else ""
@@ -84,11 +92,13 @@ class CloudProviders:
 
     def keys(self, alias: str) -> dict[str, Any]:
         """
-        The keys of a provider. By the core's own word first: its providers may come from pillar
-        or from a call, and then stand in no file.
+        Return the keys of a provider.
+
+        The core's come first: its providers may come from pillar or from a call, and are then in
+        no file.
 
         :raises ConfigError: There is no such provider, or something is wrong with it: the core
-            passes over that.
+            ignores that.
         """
         self.side.catalogue.problems.require_provider(alias)
         core = self._of_the_core(alias).get(DRIVER)
@@ -101,5 +111,5 @@ class CloudProviders:
         return dict(keys)
 
     def way(self, alias: str) -> Way:
-        """Which minion's, or what url: a provider's daemon."""
+        """Return how a provider's daemon is reached: its minion id and its url."""
         return way_of(self.keys(alias))

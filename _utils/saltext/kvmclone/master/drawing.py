@@ -1,6 +1,4 @@
-"""
-The lineage of clones as a person wants to see it. Pure.
-"""
+"""Draw the lineage of clones as text for a person. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ def draw(tree: dict[str, Any]) -> str:
 
 
 def human(size: int) -> str:
-    """A number of bytes in the largest unit that keeps it above one: ``1.5 GiB``."""
+    """Return a number of bytes in the largest unit that keeps it above one: ``1.5 GiB``."""
     value, unit = float(size), _UNITS[0]
     for unit in _UNITS:
         if value < 1024 or unit == _UNITS[-1]:
@@ -55,7 +53,7 @@ def _clone_words(clone: dict[str, Any]) -> list[str]:
 
 
 def _branch(lines: list[str], node: dict[str, Any], indent: str, exists: bool = True) -> None:
-    """The disks of a base or clone, what changed, then the clones made from it."""
+    """Append the disks of a base or clone, what changed, then the clones made from it."""
     clones = list(node.get("clones", {}).items())
     bar = "│  " if clones else "   "
     for disk in node.get("disks", []):

@@ -1,9 +1,9 @@
 """
-What is prepared and checked for a new minion, on a master or on a KVM host by itself.
+Prepare and check what a new minion needs, on a master or on a KVM host by itself.
 
-:class:`Enroller` is the :class:`.master_side.MasterSide`: it makes and accepts the key,
-renders the deploy script, collects the files, and verifies the answer. What it collects
-leaves the master only sealed.
+:class:`Enroller` implements :class:`.master_side.MasterSide`: it makes and accepts the key,
+renders the deploy script, collects the files, and verifies the answer. What it collects leaves
+the master only sealed.
 """
 
 from __future__ import annotations
@@ -29,22 +29,24 @@ from saltext.kvmclone.model.request import Request, Secrets
 #: Salt's own bootstrap script, which takes ``-c DIR``.
 BOOTSTRAP = "bootstrap-salt"
 
-#: What an expression in a template may raise, besides the template's own errors.
+#: What an expression in a template may raise, besides Jinja's own errors.
 _SCRIPT_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
-#: What is called before a clone is said to be ``ready``: configuration, minion id, uuid.
+#: Called before a clone is recorded as ``ready``: configuration, minion id, uuid.
 OnReady = Callable[[Mapping[str, Any], str, str], None]
 
 
 class Enroller:
     """
-    What the runner's master does for a new minion: see :class:`.master_side.MasterSide`.
+    The master's work for a new minion that the runner makes.
+
+    Implements :class:`.master_side.MasterSide`.
 
     :param opts: The master's configuration.
     :param keys: The master's minion keys.
     :param on_ready: Called with the configuration, the minion id and the domain's uuid, just
-        before a clone is said to be ``ready``.
+        before a clone is recorded as ``ready``.
     """
 
     def __init__(self, opts: Mapping[str, Any], keys: MinionKeys, on_ready: OnReady) -> None:
@@ -54,51 +56,56 @@ class Enroller:
 
     @property
     def is_its_master(self) -> bool:
-        """Whoever asks here wants a minion of this master."""
+        """Return True: a create by the runner makes a minion of this master."""
         return True
 
     def require_free(self, minion_id: str) -> None:
-        """See :meth:`.keys.MinionKeys.require_free`."""
+        """Refuse a minion id that has a key; see :meth:`.keys.MinionKeys.require_free`."""
         self.keys.require_free(minion_id)
 
     def generate(self, bits: int) -> KeyPair:
-        """See :func:`.keys.generate`."""
+        """Return a new key pair; see :func:`.keys.generate`."""
         return generate(bits)
 
     def fingerprint(self, public: str) -> str:
-        """See :meth:`.keys.MinionKeys.fingerprint`."""
+        """Return the fingerprint of a public key; see :meth:`.keys.MinionKeys.fingerprint`."""
         return self.keys.fingerprint(public)
 
     def accept(self, minion_id: str, public: str, name: str, host: str) -> None:
-        """See :meth:`.keys.MinionKeys.accept`."""
+        """Accept exactly this public key; see :meth:`.keys.MinionKeys.accept`."""
         self.keys.accept(minion_id, public, name, host)
 
     def remove(self, minion_id: str, fingerprint: str) -> bool:
-        """See :meth:`.keys.MinionKeys.remove`."""
+        """Remove the key with this fingerprint; see :meth:`.keys.MinionKeys.remove`."""
         return self.keys.remove(minion_id, fingerprint)
 
     def settle(self, minion_id: str) -> None:
-        """See :meth:`.keys.MinionKeys.settle`."""
+        """Delete keys of this id that were not accepted; see :meth:`.keys.MinionKeys.settle`."""
         self.keys.settle(minion_id)
 
     def verify(self, minion_id: str, uuid: str) -> Minion:
-        """Wait for ``test.version`` from the machine with that uuid."""
+        """
+        Wait for ``test.version`` from the machine with that uuid.
+
+        :return: The minion as the record is to name it.
+        """
         verified = verify.verify(self.opts, minion_id, uuid)
         return Minion(id=minion_id, version=verified.version, verified_by=verified.by)
 
     def becomes_ready(self, minion_id: str, uuid: str) -> None:
-        """Tell whoever wants to know before it is said."""
+        """Call ``on_ready`` for the clone with that uuid."""
         self.on_ready(self.opts, minion_id, uuid)
 
     def start_action(self, minion_id: str, function: str) -> str:
-        """See :func:`.verify.run`."""
+        """Run a function on the minion; see :func:`.verify.run`."""
         return verify.run(self.opts, minion_id, function)
 
     def prepare(self, request: Request, secrets: Secrets) -> None:
         """
-        Everything that can be wrong with what goes into the guest, before anything is made.
+        Check everything that goes into the guest, before anything is made.
 
-        :raises ConfigError: A script or file of the profile cannot be read or rendered.
+        :raises ConfigError: A script or file of the profile cannot be read or rendered, or the
+            clone is to become a master.
         :raises LoginFailed: The login key cannot be read, or not with its passphrase.
         """
         if request.deploy.make_master:
@@ -111,8 +118,9 @@ class Enroller:
 
     def enrolment(self, request: Request, secrets: Secrets, pair: Any) -> Enrolment:
         """
-        Everything that goes into the guest.
+        Return everything that goes into the guest.
 
+        :param pair: The minion's key pair.
         :raises ConfigError: A script or file of the profile cannot be read or rendered.
         """
         enrolment = compose(self.opts, request, secrets, pair)
@@ -127,14 +135,14 @@ def on_this_host(
     keys: Mapping[str, Any] | None = None,
 ) -> tuple[Request, Enrolment]:
     """
-    What ``kvm_clone.bootstrap`` on a KVM host puts into a clone, of this host's own profile.
+    Return what ``kvm_clone.bootstrap`` on a KVM host puts into a clone, by its own profile.
 
-    The key pair is made here, so that its fingerprint is known to whoever accepts it; the
-    private half stands nowhere but in the guest.
+    The key pair is made here, so that its fingerprint can be told to whoever accepts it; the
+    private half is kept nowhere but in the guest.
 
     :param opts: This minion's configuration.
-    :param catalogue: Its providers and profiles, from its cloud files and its pillar.
-    :param clone: As it is.
+    :param catalogue: The host's providers and profiles, from its cloud files and its pillar.
+    :param clone: The clone, as it is.
     :param profile: Name of the profile; empty for the one it was made from, if that is known
         here.
     :param keys: Profile keys given as arguments.
@@ -158,7 +166,7 @@ def on_this_host(
 
 
 def prepare(opts: Mapping[str, Any], request: Request, secrets: Secrets) -> None:
-    """See :meth:`Enroller.prepare`."""
+    """Check everything that goes into the guest; see :meth:`Enroller.prepare`."""
     if secrets.private_key:
         login_key.read(secrets.private_key, secrets.private_key_passphrase)
     _script(opts, request, _configuration(request))
@@ -167,7 +175,7 @@ def prepare(opts: Mapping[str, Any], request: Request, secrets: Secrets) -> None
 
 def compose(opts: Mapping[str, Any], request: Request, secrets: Secrets, pair: Any) -> Enrolment:
     """
-    Everything that goes into the guest.
+    Return everything that goes into the guest.
 
     :param opts: Configuration of the machine that read the profile; scripts see it.
     :param pair: The minion's key pair.
@@ -198,7 +206,7 @@ def compose(opts: Mapping[str, Any], request: Request, secrets: Secrets, pair: A
 
 
 def _other_masters(enrolment: Enrolment) -> tuple[str, ...]:
-    """What is left to do where the minion has several masters: only this one has its key."""
+    """Return what is left to do for a minion with several masters: only this one has its key."""
     masters = enrolment.minion_config.get("master")
     if not isinstance(masters, (list, tuple)) or len(masters) < 2:
         return ()
@@ -215,7 +223,11 @@ def _configuration(request: Request) -> dict[str, Any]:
 
 
 def _script(opts: Mapping[str, Any], request: Request, config: Mapping[str, Any]) -> str:
-    """The rendered deploy script; empty where none is needed, or found and none was named."""
+    """
+    Return the rendered deploy script; empty where none is needed, or the default is not there.
+
+    :raises ConfigError: The named script was not found, or one cannot be rendered.
+    """
     if request.deploy.bootstrap == "keys":
         return ""
     name = request.deploy.script or BOOTSTRAP
@@ -271,7 +283,7 @@ def _find_script(name: str, folders: list[str]) -> str:
 
 
 def _files(request: Request) -> list[GuestFile]:
-    """The files of ``file_map``; a folder is taken with everything in it."""
+    """Return the files of ``file_map``; a folder is taken with everything in it."""
     return [
         _file(source, destination)
         for local, target in request.deploy.file_map.items()
@@ -280,7 +292,7 @@ def _files(request: Request) -> list[GuestFile]:
 
 
 def _paths(local: str, target: str) -> list[tuple[str, str]]:
-    """Every file that an entry of ``file_map`` means, with its path in the guest."""
+    """Return every file that an entry of ``file_map`` means, with its path in the guest."""
     if not os.path.isdir(local):
         return [(local, target)]
     sources = [

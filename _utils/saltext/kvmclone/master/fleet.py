@@ -1,9 +1,9 @@
 """
-The master's side of everything: which hosts there are, where a clone is, many at once.
+Manage the clones of all hosts from the master: find, make, destroy, list them.
 
-The runner and the salt-cloud driver are thin doors over this module. It reads the
-configuration once, speaks to hosts through :class:`.interfaces.KvmHost`, and answers
-with :class:`.outcome.Outcome`.
+The runner and the salt-cloud driver are thin layers over this module. It reads the configuration
+once, speaks to hosts through :class:`.interfaces.KvmHost`, and answers with
+:class:`.outcome.Outcome`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from saltext.kvmclone.model.request import Request, Secrets
 
 class Master:
     """
-    Everything that one runner call needs.
+    The hosts, keys and configuration of a master, for one call of the runner.
 
     :param opts: The master's configuration.
     :param on_ready: See :class:`.enrolment.Enroller`.
@@ -59,8 +59,9 @@ class Master:
     @functools.cached_property
     def catalogue(self) -> Catalogue:
         """
-        Providers and profiles, read when they are first needed. Of what is wrong with some of
-        them a warning is given; who uses those gets an error.
+        Return providers and profiles, read when they are first needed.
+
+        A warning is given of those that have problems; whoever uses these gets an error.
         """
         found = cloud_files.read(self.opts)
         progress.configuration(found.problems.found)
@@ -69,16 +70,20 @@ class Master:
     # --- hosts ------------------------------------------------------------------------
 
     def host(self, minion_id: str, url: str) -> KvmHost:
-        """The KVM host that a provider means: its minion, or ``url`` driven from here."""
+        """
+        Return the KVM host that a provider means: its minion, or ``url`` driven from here.
+
+        :param minion_id: Empty for ``url`` from here.
+        """
         return RemoteHost(self.opts, minion_id, url) if minion_id else LocalHost(url)
 
     @functools.cached_property
     def everywhere(self) -> AllHosts:
-        """All hosts of the configuration at once."""
+        """Return all hosts of the configuration as one object."""
         return AllHosts(self.catalogue, self.host)
 
     def hosts(self) -> list[tuple[str, KvmHost]]:
-        """Every host of the configuration once, with the name to call it by."""
+        """Return every host of the configuration once, with its label."""
         return self.everywhere.hosts()
 
     # --- making -----------------------------------------------------------------------
@@ -87,15 +92,16 @@ class Master:
         self, profile: str, name: Any, overrides: Mapping[str, Any]
     ) -> tuple[Request, Secrets, KvmHost]:
         """
-        The request of one clone and the host that will make it.
+        Return the request of one clone, its secrets, and the host that will make it.
 
-        :raises InvalidName: And the others of :meth:`.catalogue.Catalogue.resolve`.
+        :raises KvmCloneError: What :meth:`.catalogue.Catalogue.resolve` raises, InvalidName among
+            others.
         """
         request, secrets = self.catalogue.resolve(profile, name, overrides)
         return request, secrets, self.host(request.host, request.url)
 
     def plan(self, profile: str, name: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """PLAN of one clone; where it cannot even be planned, the name with the error."""
+        """Return PLAN of one clone; where it cannot even be planned, the name with the error."""
         try:
             request, _secrets, host = self.resolve(profile, name, overrides)
             found = host.plan(request)
@@ -131,7 +137,9 @@ class Master:
         """
         Make the machines of a map that are not there yet, several at once.
 
-        :raises ConfigError: The map is wrong, or one of its machines cannot be; nothing was made.
+        If any of them cannot be resolved, the errors are the outcomes, and nothing is made.
+
+        :raises ConfigError: The map is wrong; nothing was made.
         """
         wanted = map_files.read(self.opts, file)
         refused = []
@@ -166,7 +174,7 @@ class Master:
         )
 
     def _told(self, request: Request, outcome: Outcome) -> Outcome:
-        """The outcome, after a failure was told on the bus."""
+        """Fire an event of a failure; add warnings of problems elsewhere to a success."""
         if outcome.error is not None:
             elapsed = time.monotonic() - self.started
             where = request.host or request.url
@@ -180,7 +188,7 @@ class Master:
 
     def find(self, name: Any) -> tuple[KvmHost, Clone]:
         """
-        The host that holds a clone, and the clone; see :meth:`.all_hosts.AllHosts.find`.
+        Return the host that holds a clone, and the clone; see :meth:`.all_hosts.AllHosts.find`.
 
         :raises Renamed: It has another name now.
         """
@@ -202,7 +210,7 @@ class Master:
         """
         Destroy one clone, then remove its key: exactly the one on its record.
 
-        A clone that is gone already may have left its key: that goes, too.
+        A clone that is gone already may have left its key, which is then removed too.
 
         :param force: Also remove the key where a host that may have the clone is down.
         """
@@ -226,6 +234,7 @@ class Master:
         Remove the key of a clone that cannot be found, if it is one that we accepted.
 
         :param error: Why it cannot be found: no host has it, or one that may does not answer.
+        :return: The outcome; None where no key was removed.
         """
         ids = self.keys.ids_of(name)
         down = isinstance(error, HostUnreachable)
@@ -249,7 +258,7 @@ class Master:
         return Outcome(name, gone.stage, gone)
 
     def resume(self, name: Any) -> Outcome:
-        """Go on with a create that failed and was kept, or whose worker died."""
+        """Resume a create that failed and was kept, or whose worker died."""
         try:
             host, clone = self.find(name)
             request, _secrets = self._as_before(clone, {})
@@ -265,7 +274,7 @@ class Master:
 
     def _as_before(self, clone: Clone, overrides: Mapping[str, Any]) -> tuple[Request, Secrets]:
         """
-        What a clone was asked to be, as its profile says it now.
+        Return what a clone was asked to be, as its profile says it now.
 
         :raises ConfigError: It was made without a profile, so the master does not know.
         """
@@ -278,11 +287,11 @@ class Master:
         return self.catalogue.resolve(clone.profile, clone.name, overrides)
 
     def power(self, name: Any, action: str) -> Outcome:
-        """``start``, ``stop`` or ``reboot`` one clone."""
+        """Start, stop or reboot one clone, as ``action`` says."""
         return self._on_clone(name, lambda host, _clone: host.power(name, action))
 
     def show(self, name: Any) -> Outcome:
-        """One clone as it is now."""
+        """Return one clone as it is now."""
         return self._on_clone(name, lambda _host, clone: clone)
 
     def _on_clone(self, name: Any, work: Callable[[KvmHost, Clone], Clone]) -> Outcome:
@@ -293,7 +302,7 @@ class Master:
         return self._outcome(clone)
 
     def _outcome(self, clone: Clone) -> Outcome:
-        """The outcome of what went well although other sections may have problems."""
+        """Return the outcome of a success, with warnings of problems in other sections."""
         warned = dataclasses.replace(clone, warnings=(*clone.warnings, *self._elsewhere()))
         return Outcome(clone.name, clone.stage, warned)
 
@@ -301,7 +310,7 @@ class Master:
         return self.catalogue.problems.elsewhere()
 
     def listing(self) -> dict[str, Any]:
-        """Every clone of every host; a host that fails is named, the others still list."""
+        """Return every clone of every host; a host that fails is named, the others still list."""
         return self.everywhere.listing()
 
     # --- care -------------------------------------------------------------------------
@@ -310,7 +319,7 @@ class Master:
         """
         List, or remove, what dead workers left, with the keys of minions never finished.
 
-        While a host cannot be asked, or a provider cannot be read, nothing is removed.
+        While a host cannot be asked, or the configuration cannot be read, nothing is removed.
         """
 
         def remove_key(minion: Minion) -> bool:
@@ -339,18 +348,18 @@ class Master:
         return with_failures({"leftovers": found, "retcode": int(stuck)}, failed, "errors")
 
     def capacities(self) -> dict[str, Any]:
-        """What every host has and what of it is free; one that fails is told with its error."""
+        """Return what every host has and what of it is free; one that fails has its error."""
         return self.everywhere.capacities()
 
     def tree(self) -> dict[str, Any]:
-        """Bases and their clones over all hosts."""
+        """Return bases and their clones over all hosts; draw them if stderr is a terminal."""
         answer = self.everywhere.tree()
         if sys.stderr.isatty():
             print(drawing.draw(answer), file=sys.stderr, flush=True)
         return answer
 
     def doctor(self) -> dict[str, Any]:
-        """What is not as it should be, on every host; ``retcode`` 1 for more than notes."""
+        """Return what is wrong on every host; ``retcode`` is 1 for more than notes."""
         return self.everywhere.doctor()
 
     # --- telling ----------------------------------------------------------------------
@@ -365,6 +374,10 @@ class Master:
     def _fire(
         self, name: str, word: str, profile: str, host: str, elapsed: float, **more: Any
     ) -> None:
-        """What became of one clone, for whoever listens to the master's bus."""
+        """
+        Fire an event about one clone on the master's bus.
+
+        :param elapsed: Seconds that it took.
+        """
         data = {"name": name, "host": host, "profile": profile, "stage": word, "elapsed": elapsed}
         progress.fire(self.opts, f"{name}/{word}", {**data, **more})

@@ -1,9 +1,10 @@
 """
-Minion keys on the master: making a pair, accepting it, taking it back.
+Make, accept and remove minion keys on the master.
 
-One path for every door. A key is only ever removed where its fingerprint is ours, and
-an id that already has another key is refused before anything is cloned. Salt 3008 keeps
-keys in a cache that need not be files; 3006 and 3007 keep files in ``pki_dir``.
+The runner, the salt-cloud driver and the reactor all use this module. A key is only ever removed
+where its fingerprint is ours, and an id that already has another key is refused before anything
+is cloned. Salt 3008 keeps keys in a cache that need not be files; 3006 and 3007 keep files in
+``pki_dir``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from saltext.kvmclone.errors import KeyConflict
 
 ACCEPTED, PENDING, DENIED = "minions", "minions_pre", "minions_denied"
 
-#: Where the master's own cache keeps which keys we accepted.
+#: The bank of the master's own cache that keeps which keys we accepted.
 BANK = "kvm_clone/keys"
 
 
@@ -42,9 +43,9 @@ class KeyPair:
 
 def generate(bits: int) -> KeyPair:
     """
-    Make a key pair as Salt's minions read it.
+    Return a new key pair as Salt's minions read it.
 
-    :param bits: Size of the RSA modulus (``keysize``), at least 2048.
+    :param bits: Size of the RSA modulus (``keysize``); at least 2048 are used.
     """
     key = rsa.generate_private_key(public_exponent=65537, key_size=max(2048, bits))
     return KeyPair(
@@ -70,14 +71,18 @@ class MinionKeys:
         self.opts = opts
 
     def fingerprint(self, public: str) -> str:
-        """The fingerprint of a public key, as ``salt-key -f`` shows it."""
+        """
+        Return the fingerprint of a public key, as ``salt-key -f`` shows it.
+
+        :param public: The key as PEM text.
+        """
         finger: str = salt.utils.crypt.pem_finger(
             key=public.strip().encode(), sum_type=self.opts.get("hash_type", "sha256")
         )
         return finger
 
     def known(self, minion_id: str) -> dict[str, list[str]]:
-        """Public keys that the master holds for an id, by state (``minions`` …)."""
+        """Return the public keys that the master holds for an id, by state (``minions`` …)."""
         with salt.key.get_key(self.opts) as store:
             found = store.key_str(minion_id)
         return {
@@ -86,12 +91,14 @@ class MinionKeys:
         }
 
     def accepted(self, minion_id: str) -> str:
-        """The accepted public key of an id, empty where there is none."""
+        """Return the accepted public key of an id; empty for none."""
         keys = self.known(minion_id).get(ACCEPTED, [])
         return keys[0] if keys else ""
 
     def require_free(self, minion_id: str) -> None:
         """
+        Refuse a minion id that has a key.
+
         :raises KeyConflict: The master holds a key for that id in any state.
         """
         held = {state for state, keys in self.known(minion_id).items() if keys}
@@ -106,19 +113,20 @@ class MinionKeys:
         """
         Accept exactly this public key for the id, before its minion starts.
 
-        :param name: Of the clone, where it is not its minion's id.
-        :param host: That has the clone: its minion, or its url.
-        :raises KeyConflict: Another key was accepted meanwhile.
+        :param public: The key as PEM text.
+        :param name: Name of the clone, where it is not its minion id.
+        :param host: Minion id or url of the host that has the clone.
+        :raises KeyConflict: Another key was accepted in the meantime.
         """
         self._require_same(minion_id, public)
-        # Remembered first: so it can be taken back when even its clone is gone.
+        # Remembered first, so that the key can be removed even when its clone is gone.
         note = {"fingerprint": self.fingerprint(public), "name": name or minion_id, "host": host}
         self._memory.store(BANK, minion_id, note)
         if self._stored(minion_id, public):
             return
         draft = self._draft(minion_id, public)
         try:
-            # Whole or not at all, and never over a key that another create was faster with.
+            # Written whole or not at all, and never over a key that another create accepted first.
             os.link(draft, os.path.join(self.opts["pki_dir"], ACCEPTED, minion_id))
         except FileExistsError:
             self._require_same(minion_id, public)
@@ -127,15 +135,22 @@ class MinionKeys:
 
     def replace(self, minion_id: str, public: str) -> None:
         """
-        Put back a key that was accepted before and overwritten since; it is not one of ours,
-        and is not remembered as one.
+        Restore a key that was accepted before and overwritten since.
+
+        It is not one of ours, and is not remembered as one.
+
+        :param public: The key as PEM text.
         """
         if not self._stored(minion_id, public):
             draft = self._draft(minion_id, public)
             os.replace(draft, os.path.join(self.opts["pki_dir"], ACCEPTED, minion_id))
 
     def _stored(self, minion_id: str, public: str) -> bool:
-        """Accept a key where the master keeps them by a driver (3008), not in plain files."""
+        """
+        Accept a key through the cache driver that keeps the master's keys (Salt 3008).
+
+        :return: False where the master keeps plain files; nothing was done.
+        """
         driver = self.opts.get("keys.cache_driver")
         if driver:
             store = salt.cache.Cache(self.opts, driver=driver)
@@ -143,7 +158,7 @@ class MinionKeys:
         return bool(driver)
 
     def _draft(self, minion_id: str, public: str) -> str:
-        # Without the id, which with more to it may be longer than a file's name can be.
+        # Without the id, which with a suffix may be longer than a file's name can be.
         draft = os.path.join(self.opts["pki_dir"], f".kvm_clone.{secrets.token_hex(8)}")
         with open(draft, "x", encoding="ascii", opener=_readable) as target:
             target.write(public)
@@ -162,15 +177,19 @@ class MinionKeys:
         return salt.cache.Cache(self.opts)
 
     def remembered(self, minion_id: str) -> str:
-        """Fingerprint of the key that we accepted for an id and did not take back; or empty."""
+        """
+        Return the fingerprint of the key that we accepted for an id.
+
+        :return: Empty where we accepted none, or removed it since.
+        """
         return str((self._memory.fetch(BANK, minion_id) or {}).get("fingerprint", ""))
 
     def host_of(self, minion_id: str) -> str:
-        """The host that the clone was made on whose key is :meth:`remembered`; or empty."""
+        """Return the host of the clone whose key is :meth:`remembered`; empty for none."""
         return str((self._memory.fetch(BANK, minion_id) or {}).get("host", ""))
 
     def ids_of(self, name: str) -> list[str]:
-        """The ids that we accepted a key for as a clone of that name, and did not take back."""
+        """Return the ids whose key we accepted for a clone of that name and did not remove."""
         held = {str(minion_id) for minion_id in self._memory.list(BANK)}
         noted = {one: (self._memory.fetch(BANK, one) or {}).get("name", one) for one in held}
         return sorted(minion_id for minion_id, noted_name in noted.items() if noted_name == name)
@@ -196,10 +215,10 @@ class MinionKeys:
 
     def take_back(self, minion_id: str, fingerprint: str) -> bool:
         """
-        Remove the key of a machine that is gone, and what knocked under its id meanwhile.
+        Remove the key of a machine that is gone, and keys that were submitted under its id.
 
-        :param fingerprint: Of the key on its record; empty for a machine that never had one.
-        :return: Whether that key was removed.
+        :param fingerprint: That of the key on its record; empty for a machine that never had one.
+        :return: Whether the machine's own key was removed.
         """
         removed = self.remove(minion_id, fingerprint)
         if fingerprint:
@@ -208,8 +227,10 @@ class MinionKeys:
 
     def settle(self, minion_id: str) -> None:
         """
-        Delete keys under this id that were not accepted: a base's own minion may have knocked
-        under its new host name before it was given the key that counts.
+        Delete the keys under this id that were not accepted.
+
+        A base's own minion may have submitted its key under the clone's host name before it was
+        given the key that counts.
         """
         waiting = {
             state: [minion_id]

@@ -1,7 +1,8 @@
 """
-What a master tells of its work: events on its bus, and lines to a person at a terminal.
+Report a master's work: events on its bus, and lines to a person at a terminal.
 
-Only the master's own processes fire these; what a minion sends under such a tag means nothing.
+Only the master's own processes fire these events; what a minion sends under such a tag means
+nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def fire(opts: Mapping[str, Any], word: str, data: Mapping[str, Any]) -> None:
             log.warning("the event %s could not be fired", word)
 
 
-#: What was said of the configuration in this process: the reactor's worker reads it at each bell.
+#: What this process has warned of already: the reactor's worker reads the configuration again and
+#: again.
 _said: set[str] = set()
 
 
@@ -47,7 +49,11 @@ def configuration(problems: Iterable[Problem]) -> None:
 
 
 def progress(name: str, stage: str, elapsed: float, clone: Clone) -> None:
-    """One line per stage for a person at a terminal; scripts see the answer alone."""
+    """
+    Print one line per stage if stderr is a terminal; scripts see the answer alone.
+
+    :param elapsed: What the stage took, seconds.
+    """
     if not sys.stderr.isatty():
         return
     detail = {

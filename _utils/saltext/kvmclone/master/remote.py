@@ -3,8 +3,8 @@ Reach a KVM host through its minion: each operation is one Salt job.
 
 On the minion, :func:`.remote_server.serve` answers. Errors travel as data, so that the master can
 branch on their type; secrets travel sealed to the minion's own public key, and the published job
-holds ciphertext only. Every answer is signed (see :mod:`.signed_call`): a key hangs on a "not
-found", and a machine that is called ready on everything that was said before.
+holds ciphertext only. Every answer is signed (see :mod:`.signed_call`): a "not found" leads to
+the removal of a key, and ``ready`` rests on every answer before it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from saltext.kvmclone.system import processes, sealing
 
 log = logging.getLogger(__name__)
 
-#: How long a job that was interrupted on the master's side may take on the host until the
-#: definition of its clone is there, and how often that is looked for, seconds.
+#: Seconds that a job which was interrupted on the master's side may take on the host until the
+#: definition of its clone is there, and seconds between two looks.
 BEGUN_TIMEOUT_S, BEGUN_POLL_S = 10.0, 0.5
 
 
@@ -42,7 +42,7 @@ class RemoteHost:
     A KVM host that is reached through its minion.
 
     :param opts: The master's configuration.
-    :param minion_id: The minion on the KVM host.
+    :param minion_id: The minion id of the KVM host.
     :param url: libvirt URI as seen *from that host*.
     """
 
@@ -63,14 +63,15 @@ class RemoteHost:
         digest: str = "",
         seed: Mapping[str, str] = MappingProxyType({}),
     ) -> Clone:
-        public = self._public_key()  # without one no job leaves, and nothing is to be taken back
+        public = self._public_key()  # without one no job is published, and nothing needs undoing
         purpose = sealing.purpose(request.name, SEED_PURPOSE)
         content = json.dumps(dict(seed)).encode()
         sealed_seed = {"seed": sealing.seal(public, content, purpose)} if seed else {}
         worker = worker or processes.this_process()
         try:
             return self._clone(
-                # A host that does not know of seeds would make the clone without.
+                # A host of an older version does not know of seeds and would make the clone
+                # without.
                 "clone_with_seed" if seed else "clone",
                 request=_for_host(request),
                 worker=dataclasses.asdict(worker),
@@ -85,8 +86,11 @@ class RemoteHost:
 
     def _await_begun(self, name: str) -> None:
         """
-        Wait until the job that was not waited for has defined its clone, or surely will not: only
-        then can it be told whether there is anything to take back.
+        Wait until an interrupted job has defined its clone, or surely will not.
+
+        Only then can it be told whether there is anything to undo.
+
+        :param name: Name of the clone.
         """
         deadline = time.monotonic() + BEGUN_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -183,7 +187,7 @@ class RemoteHost:
 
     def _public_key(self) -> str:
         """
-        The key of the host's minion.
+        Return the accepted public key of the host's minion.
 
         :raises NeverConnected: The master has accepted none.
         """
@@ -203,8 +207,10 @@ class RemoteHost:
 
     def _call(self, operation: str, **arguments: Any) -> Any:
         """
-        One job.
+        Call an operation on the host by one job, and return its answer.
 
+        :param operation: Name of a method of :class:`.interfaces.KvmHost`.
+        :param arguments: Its arguments, as plain data.
         :raises HostUnreachable: The minion does not answer.
         :raises Unproven: What answers is not proven to be that minion; or it lacks our module.
         :raises KvmCloneError: What the host raised.
@@ -219,7 +225,11 @@ class RemoteHost:
 
     @contextmanager
     def _understood(self) -> Iterator[None]:
-        """Around reading an answer: what is wrong with it is that host's fault, and no other's."""
+        """
+        Turn what goes wrong while reading an answer into an error of that host.
+
+        :raises HostUnreachable: The answer has a form that is not known.
+        """
         try:
             yield
         except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -234,8 +244,10 @@ class RemoteHost:
 
 def _for_host(request: Request) -> dict[str, Any]:
     """
-    The request as the host needs it: without what is put into the guest (that travels
-    sealed), so that nothing of it stands in the job cache.
+    Return the request as the host needs it, as plain data.
+
+    It lacks what is put into the guest (that travels sealed), so that nothing of it is kept in
+    the job cache.
     """
     deploy = Deploy(
         enabled=request.deploy.enabled,

@@ -1,9 +1,9 @@
 """
-One question to one minion over a Salt job, of which only its own answer counts.
+Ask one minion one question by a Salt job, and accept only its own answer.
 
-What arrives on the bus under the job's tag may be anybody's (see :mod:`.signed_answers`), so it is
-not the first answer that is taken but the first that is proven. Whether a minion still works on a
-question is a question like any other: neither a liar nor a lost answer decides that.
+What arrives on the bus under the job's tag may be anybody's (see :mod:`.signed_answers`), so the
+answer that counts is not the first but the first that is proven. Whether a minion still works on
+a question is asked the same way: neither a forged nor a lost answer decides that.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.system import signed_answers
 from saltext.kvmclone.system.signed_answers import Unproven
 
-#: Seconds that a minion gets for an answer.
+#: Seconds that a minion may take to answer.
 TIMEOUT = 20.0
 
-#: Seconds of silence after which it is asked whether it still works on a long one.
+#: Seconds without an answer after which a minion is asked whether it still works on a long job.
 SILENCE = 10.0
 
-#: Seconds that an answer may take from the end of its job to the bus.
+#: Seconds that an answer may take to reach the bus after its job ended.
 GRACE = 10.0
 
-#: Seconds for a proven answer after one that proves nothing: mostly the minion itself, whose
-#: modules are missing or old.
+#: Seconds that a proven answer may take after an unproven one, which mostly comes from the minion
+#: itself because its modules are missing or old.
 DOUBT = 6.0
 
-#: The tag of the event that Salt's bus makes of a Ctrl-C which it has swallowed.
+#: The tag of the event that Salt's bus returns in place of a Ctrl-C that it has caught.
 SWALLOWED = "salt/event/exit"
 
-#: The function that tells whether a job still runs; for :func:`ask` with ``patient``.
+#: The minion's function that tells whether a job still runs; for :func:`ask` with ``patient``.
 WORKING = "kvm_clone.working"
 
 
@@ -50,10 +50,11 @@ def ask(
     patient: bool = False,
 ) -> Any:
     """
-    What a minion answers.
+    Call a function on a minion, and return its answer.
 
     :param opts: The master's configuration.
     :param function: One that hands its answer to :func:`.signed_answers.answer`.
+    :param arguments: Its arguments, as plain data.
     :param patient: Wait for as long as the minion says that it still works on it.
     :raises HostUnreachable: It does not answer.
     :raises Unproven: Something answered that need not be that minion.
@@ -66,7 +67,7 @@ def ask(
         question.wait(SILENCE if patient else TIMEOUT)
         while patient and not question.answers:
             works = _Question(opts, client, bus, minion_id, WORKING, {"jid": question.jid})
-            said = works.wait(TIMEOUT, beside=question)  # the answer itself may come meanwhile
+            said = works.wait(TIMEOUT, beside=question)  # the answer itself may come first
             if question.answers or not said:
                 break
             still_works = bool(said[0])
@@ -82,7 +83,7 @@ def ask(
 
 
 class _Question:
-    """A published job, and what was heard of it so far."""
+    """A published job, and the answers that came for it so far."""
 
     def __init__(
         self,
@@ -94,9 +95,9 @@ class _Question:
         arguments: Mapping[str, Any],
     ) -> None:
         self.bus, self.minion_id = bus, minion_id
-        #: The proven answer, once it is there; it may well be None.
+        #: The proven answer in a list, once it is there; the answer itself may be None.
         self.answers: list[Any] = []
-        #: What was said and proves nothing.
+        #: The last answer that was not proven.
         self.doubt: Unproven | None = None
         public = MinionKeys(opts).accepted(minion_id)
         if not public:
@@ -123,9 +124,11 @@ class _Question:
 
     def wait(self, seconds: float, beside: _Question | None = None) -> list[Any]:
         """
-        Listen for that long, to an earlier question, too; ends with a proven answer to one.
+        Listen for answers until one is proven, or the time is over.
 
-        :return: The answer, in a list, or an empty one.
+        :param seconds: How long to listen; less after an answer that is not proven.
+        :param beside: An earlier question, for whose answer to listen too.
+        :return: The answer to this question in a list; an empty list for none.
         """
         both = [self, *([beside] if beside else [])]
         deadline = time.monotonic() + seconds
@@ -140,7 +143,11 @@ class _Question:
         return self.answers
 
     def hear(self, event: Mapping[str, Any]) -> bool:
-        """Take an event that answers; says whether it was one that proves nothing."""
+        """
+        Take an event if it answers this question.
+
+        :return: True if it was the first answer that is not proven.
+        """
         if event["tag"] != f"salt/job/{self.jid}/ret/{self.minion_id}":
             return False
         returned = event["data"].get("return")
@@ -150,7 +157,7 @@ class _Question:
             first = self.doubt is None
             self.doubt = error
             if isinstance(returned, str):
-                # Anybody's words: none of them begins a line of a log.
+                # Untrusted text: its repr cannot begin a new line in a log.
                 error.hint += f" It said: {returned[:300]!r}"
             return first
         return False

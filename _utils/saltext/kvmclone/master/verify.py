@@ -1,8 +1,8 @@
 """
-Asking the new minion whether it is there, and whether it is the machine that we made.
+Ask a new minion whether it is there, and whether it is the machine that we made.
 
-``ready`` rests on this module: the minion that holds *our* key answered ``test.version``,
-and its ``uuid`` grain is the domain's.
+The stage ``ready`` rests on this: the minion that holds *our* key answered ``test.version``, and
+its ``uuid`` grain is the domain's uuid.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from saltext.kvmclone.guest.identity import same_machine
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which an unanswered question is asked again. Each is a job in the guest, and a
-#: loaded one must not be buried under them: the pause doubles, up to the second figure. A minion
-#: that announces itself is asked at once.
+#: Seconds after which an unanswered question is asked again, at first and at most: the pause
+#: doubles each time, since each question is a job in the guest, which may be loaded. A minion that
+#: announces itself is asked at once.
 ASK_AGAIN, ASK_SELDOM = 3.0, 30.0
 
-#: Seconds between two questions, however often something announces itself.
+#: Least seconds between two questions, however often something announces itself.
 ASK_SOONEST = 1.0
 
 #: Seconds that an answer may take from the bus to the job cache.
@@ -37,21 +37,21 @@ CACHED_WITHIN = 5.0
 #: Seconds that a minion gets from its start to its answer.
 MINION_TIMEOUT = 180.0
 
-#: Longest version that is believed, characters.
+#: Longest version that is accepted, characters.
 LONGEST_VERSION = 60
 
-#: Seconds that it gets from when it announced itself, at the latest after twice that time.
+#: Seconds that a minion gets from when it announced itself; in all at most twice the timeout.
 ANNOUNCED_TIMEOUT = 90.0
 
 
 @dataclass(frozen=True)
 class Verified:
     """
-    What the minion said.
+    The answer of a minion that was verified.
 
     :param version: Its answer to ``test.version``.
-    :param by: ``uuid`` where its grain equals the domain's uuid, else ``key``: only the
-        key speaks for it.
+    :param by: ``uuid`` where its grain equals the domain's uuid, otherwise ``key``: only the key
+        proves which machine it is.
     """
 
     version: str
@@ -62,7 +62,7 @@ def verify(
     opts: Mapping[str, Any], minion_id: str, uuid: str, timeout: float = MINION_TIMEOUT
 ) -> Verified:
     """
-    Wait until the minion answers, and hold its uuid against the domain's.
+    Wait until the minion answers, and compare its uuid with the domain's.
 
     The question is asked at once, again when the minion announces itself, and after growing
     pauses in between, so that neither a lost event nor a slow start costs much time.
@@ -100,10 +100,10 @@ def verify(
 
 class Turn:
     """
-    When it is time to ask, and when to stop.
+    A schedule: when it is time to ask a minion, and when to stop.
 
-    :param now: Seconds on the clock that is told later, too.
-    :param timeout: How long to wait for a minion that gives no sign of life.
+    :param now: Seconds on the clock of every later ``now``.
+    :param timeout: Seconds to wait for a minion that does not announce itself.
     """
 
     def __init__(self, now: float, timeout: float) -> None:
@@ -113,7 +113,7 @@ class Turn:
         self._last = now - ASK_SOONEST
 
     def has_come(self, now: float) -> bool:
-        """Whether to ask now; who hears yes has asked."""
+        """Return True, and start the next pause, if it is time to ask."""
         if now < self._next:
             return False
         self._last, self._next = now, now + self._pause
@@ -121,12 +121,12 @@ class Turn:
         return True
 
     def announced(self, now: float) -> None:
-        """The minion says that it is there, or somebody says so in its name."""
+        """Take note that the minion announced itself, or that somebody did so in its name."""
         self._next = min(self._next, max(now, self._last + ASK_SOONEST))
         self._over = max(self._over, min(now + ANNOUNCED_TIMEOUT, self._latest))
 
     def is_over(self, now: float) -> bool:
-        """Whether it had its time."""
+        """Return True if the minion has had its time."""
         return now >= self._over
 
 
@@ -134,7 +134,7 @@ def run(opts: Mapping[str, Any], minion_id: str, function: str) -> str:
     """
     Call a Salt function on the minion and wait for it (``start_action``).
 
-    :return: Empty when it succeeded, else what to tell the operator.
+    :return: Empty when it succeeded, otherwise what to tell the operator.
     """
     with salt.client.get_local_client(mopts=opts) as client:
         try:
@@ -152,7 +152,11 @@ def run(opts: Mapping[str, Any], minion_id: str, function: str) -> str:
 
 
 def _ask(client: Any, minion_id: str) -> str:
-    """Publish the question; the answer comes as an event. Empty where nothing was published."""
+    """
+    Publish the question as a job; the answer comes as an event.
+
+    :return: The job's number; empty where nothing was published.
+    """
     try:
         published = client.run_job(
             minion_id,
@@ -172,10 +176,12 @@ def _authentic(
     opts: Mapping[str, Any], client: Any, jid: str, minion_id: str, event: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
     """
-    The answer as the master has it on file, which it takes from the minion of that id alone; on
-    the bus anybody may put one. A master that keeps no file leaves only the bus.
+    Return the answer as the master's job cache has it; None where the minion did not send it.
 
-    :return: None where the minion did not say that.
+    The master takes an answer into its job cache from the minion of that id alone; on the bus
+    anybody may put one. Without a job cache only the event is left.
+
+    :param event: The data of the event.
     """
     if not opts.get("job_cache", True) or opts.get("ext_job_cache"):
         return {"ret": event.get("return")}
@@ -197,7 +203,7 @@ def _authentic(
 
 def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:
     version = answer.get("test.version") if isinstance(answer, dict) else None
-    # The guest's word, which goes onto the clone's record.
+    # It comes from the guest, so it is untrusted, and it goes onto the clone's record.
     text = version if isinstance(version, str) else ""
     if not text or not text.isprintable() or len(text) > LONGEST_VERSION:
         raise VerificationFailed(

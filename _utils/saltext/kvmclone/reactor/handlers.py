@@ -1,6 +1,8 @@
 """
-What each doorbell leads to. What a minion wants is heard from that minion, what became of a
-machine from its host, both by :mod:`.queries`; an event has never been seen in here.
+Handle each kind of notification.
+
+What a minion wants is asked from that minion, what became of a machine from its host, both by
+:mod:`.queries`; nothing here uses the content of an event.
 """
 
 from __future__ import annotations
@@ -32,10 +34,10 @@ from saltext.kvmclone.reactor.request_store import GONE, MADE, MAKING, QUEUED, R
 
 log = logging.getLogger(__name__)
 
-#: Requests of one minion that are looked at when it rings.
+#: Most requests of one minion that are looked at for one notification.
 MOST_ASKS = 50
 
-#: Seconds after which an unanswered question is asked again, and how often.
+#: Seconds after which an unanswered question is asked again, and the number of tries.
 ASK_AGAIN, TRIES = 10.0, 5
 
 #: The same for a machine that is not ``ready`` yet.
@@ -43,7 +45,12 @@ LOOK_AGAIN, LOOKS = 3.0, 100
 
 
 class Later(Exception):
-    """Nothing can be decided yet; the bell is to be answered again."""
+    """
+    Raised where nothing can be decided yet; the notification is to be handled again.
+
+    :param seconds: After this time.
+    :param tries: At most so often in all.
+    """
 
     def __init__(self, seconds: float, tries: int) -> None:
         super().__init__()
@@ -53,9 +60,11 @@ class Later(Exception):
 
 class Answering:
     """
-    Answers bells within the policy.
+    The handlers of notifications, within the policy.
 
     :param opts: The master's configuration.
+    :param rules: The policy.
+    :param book: The request store.
     """
 
     def __init__(self, opts: Mapping[str, Any], rules: Policy, book: Ledger) -> None:
@@ -66,9 +75,9 @@ class Answering:
 
     def answer(self, ring: Ring) -> Later | None:
         """
-        Answer one bell. Refusals are logged and told on the bus.
+        Handle one notification. Refusals are logged and fired on the bus.
 
-        :return: When to answer it again; None where that was all.
+        :return: When to handle it again; None where that was all.
         """
         answers: dict[str, Callable[[str], None]] = {
             REQUEST: self._asks,
@@ -78,7 +87,7 @@ class Answering:
             DESTROYED: self._destroyed,
         }
         try:
-            # The switches again: the policy may be stricter than when the bell rang.
+            # Checked again: the policy may be stricter than when the notification came.
             if ring.bell in answers and self.policy.answers(ring.bell):
                 answers[ring.bell](ring.about)
         except Later as later:
@@ -92,12 +101,16 @@ class Answering:
     # --- minions that ask -------------------------------------------------------------
 
     def _asks(self, minion_id: str) -> None:
-        """A minion rang for a request or a release: hear from itself what it wants."""
+        """
+        Ask a minion that sent a notification what it requests or releases, and answer it.
+
+        :raises Later: Something of it cannot be decided yet.
+        """
         answers: dict[str, Any] = {}
         found = queries.pending(self.opts, minion_id)
         unsettled = len(found) > MOST_ASKS
         found = found[:MOST_ASKS]
-        # Hosts are asked once for all of them: who asks for much must not keep them busy.
+        # Hosts are asked once for all of them: a minion with many requests must not keep them busy.
         own = functools.cache(lambda: self._clones_of(minion_id))
         self._reconcile_if_made({policy.name_of(item) for item in found})
         down = False
@@ -153,9 +166,10 @@ class Answering:
 
     def _release(self, ask: Ask, own: Callable[[], list[KnownClone]]) -> dict[str, Any] | None:
         """
-        Give a machine back; None where it is still being made.
+        Destroy a machine that a minion gives back; None where it is still being made.
 
-        :param own: The clones that the minion itself is.
+        :param own: Returns the clones that the minion itself is.
+        :raises Refused: The minion may not give it back.
         """
         if not policy.may_release(self.policy, ask.minion_id):
             raise Refused(f"No rule lets '{ask.minion_id}' give machines back.")
@@ -184,7 +198,7 @@ class Answering:
         return request_store.verdict(GONE, "")
 
     def _clones_of(self, minion_id: str) -> list[KnownClone]:
-        """The clones whose record names this minion, with the key that we know it by."""
+        """Return the clones whose record names this minion and the key that we accepted for it."""
         side = self._side()
         known = queries.everywhere(side.hosts(), ids=[minion_id])
         found = [clone for clone in known.clones if self._is_minion_of(clone, minion_id)]
@@ -193,7 +207,7 @@ class Answering:
         return found
 
     def _is_minion_of(self, clone: KnownClone, minion_id: str) -> bool:
-        """Whether the clone's record names this minion, with the key that we know it by."""
+        """Return True if the record names this minion and the key that we accepted for it."""
         keys = self._side().keys
         public = keys.accepted(minion_id)
         if clone.minion != minion_id or not public or not clone.fingerprint:
@@ -201,14 +215,14 @@ class Answering:
         return clone.fingerprint == keys.fingerprint(public)
 
     def _reconcile_if_made(self, names: set[str]) -> None:
-        """One of these machines is known as made: somebody may have destroyed it since."""
+        """Reconcile if one of these names is known as made: it may have been destroyed since."""
         with self.ledger.open() as book:
             known = any(entry.name in names for entry in book.some(MADE))
         if known:
             self.reconcile()
 
     def reconcile(self) -> None:
-        """Free the places of machines that are gone, whoever destroyed them."""
+        """Mark the requests of machines that are gone, so that no limit counts them any more."""
         with self.ledger.open() as book:
             made = book.some(MADE)
         if not made:
@@ -229,7 +243,11 @@ class Answering:
     # --- hosts, and machines themselves -----------------------------------------------
 
     def _expired(self, minion_id: str) -> None:
-        """A KVM host rang: hear from itself whose time has passed."""
+        """
+        Ask a KVM host that sent a notification which clones have expired, and destroy them.
+
+        :raises Refused: The minion is not a KVM host of this master.
+        """
         side = self._side()
         hosts = [h for _label, h in side.hosts() if _is_on(h, minion_id)]
         if not hosts:
@@ -250,8 +268,12 @@ class Answering:
 
     def _started(self, minion_id: str) -> None:
         """
-        A minion says that it started: a clone that became ready since ``finish`` was turned on
-        gets its highstate, once.
+        Start the highstate of a minion that is a clone, once.
+
+        Only a clone that became ``ready`` since ``finish`` was turned on gets one.
+
+        :raises Refused: The minion is not a clone.
+        :raises Later: The clone is not ``ready`` yet.
         """
         found = self._clones_of(minion_id)
         if not found:
@@ -267,7 +289,7 @@ class Answering:
             progress.fire(self.opts, f"{found[0].name}/highstate", about)
 
     def _destroyed(self, name: str) -> None:
-        """A clone is said to be gone: if every host says so, its key goes too."""
+        """Remove the key of a clone that is said to be gone, if every host says so."""
         keys = self._side().keys
         for minion_id in intake.remembered_for(self.opts, name):
             fingerprint = keys.remembered(minion_id)
@@ -278,7 +300,7 @@ class Answering:
                 progress.fire(self.opts, f"{name}/key_removed", {"name": name, "minion": minion_id})
 
     def _why_its_key_stays(self, name: str, minion_id: str) -> Refused | None:
-        """Why the key of a clone that is said to be gone is not taken; None where it may be."""
+        """Return why the key of a clone that is said to be gone stays; None where it need not."""
         side = self._side()
         side.everywhere.require_all_known()
         hosts, its_own = side.hosts(), side.keys.host_of(minion_id)
@@ -296,14 +318,15 @@ class Answering:
         return None
 
     def _side(self) -> Master:
-        """A fresh look at the configuration, which may have changed meanwhile."""
+        """Return a fleet with the configuration as it is now; it may have changed since."""
         return Master(self.opts, intake.expect_highstate)
 
     def _destroy(self, name: str, uuid: str, minion_id: str = "") -> None:
         """
-        Destroy one clone: the one with that uuid, on that host where it is named.
+        Destroy one clone: the one with that uuid, on that host if one is given.
 
-        :raises KvmCloneError: It could not be.
+        :param minion_id: The minion id of the host; empty for any.
+        :raises KvmCloneError: It could not be destroyed.
         """
         side = self._side()
         try:
@@ -328,9 +351,9 @@ def _is_on(host: Any, minion_id: str) -> bool:
 
 def _own_uuid(ask: Ask, own: list[KnownClone]) -> str:
     """
-    The uuid of the clone that the minion itself is.
+    Return the uuid of the clone that the minion itself is.
 
-    :raises Refused: It is none, or not that one.
+    :raises Refused: It is not a clone, or not that one.
     """
     for clone in own:
         if clone.name == ask.name:

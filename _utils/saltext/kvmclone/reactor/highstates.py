@@ -1,10 +1,10 @@
 """
-Clones that became ``ready`` while ``finish`` was on, and wait for their one highstate.
+Keep track of the clones that became ``ready`` while ``finish`` was on, until their highstate.
 
-A folder beside the book of requests, with a file for each such clone, called by its uuid. The
-folder stands exactly while ``finish`` is on, so it also tells what the policy last said when
-that cannot be read for a while. No clock is asked: a clone is noted by the process that makes it
-``ready``, and one that is not noted gets nothing.
+Each such clone gets one highstate. The clones are files, named by uuid, in a folder beside the
+request store. The folder exists exactly while ``finish`` is on, so it also tells what the policy
+last said when that cannot be read for a while. No clock is involved: a clone is noted by the
+process that makes it ``ready``, and one that is not noted gets nothing.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import salt.utils.jid
 
 from saltext.kvmclone.reactor.request_store import Ledger
 
-#: Clones that are noted at most; of more the oldest are forgotten.
+#: Most clones that are noted; of more the oldest are forgotten.
 MOST_AWAITED = 5000
 
-#: Under this word the ledger keeps which clones got theirs.
+#: Under this word the request store keeps which clones got their highstate.
 DONE = "finished"
 
 
 class Highstates:
     """
-    The clones that still are to get their highstate.
+    The clones that are still to get their highstate.
 
-    :param book: The ledger, whose folder and lock are used.
+    :param book: The request store, whose folder and lock are used.
     """
 
     def __init__(self, book: Ledger) -> None:
@@ -38,11 +38,11 @@ class Highstates:
 
     @property
     def is_on(self) -> bool:
-        """Whether ``finish`` was on when the policy was last read."""
+        """Return True if ``finish`` was on when the policy was last read."""
         return os.path.isdir(self.folder)
 
     def turn(self, on: bool) -> None:
-        """Note what the policy says; off forgets every clone that still waited."""
+        """Note what the policy says of ``finish``; off forgets every clone that still waits."""
         with self.book.held():
             if on:
                 os.makedirs(self.folder, mode=0o700, exist_ok=True)
@@ -85,7 +85,7 @@ class Highstates:
                 return ""
 
     def done(self, uuid: str) -> None:
-        """Note that a clone got its highstate; it gets no other."""
+        """Note that a clone got its highstate; it does not get another."""
         self.book.done(DONE, uuid)
         with self.book.held():
             if os.path.lexists(self._path(uuid)):

@@ -1,9 +1,10 @@
 """
-The reactor's end of the bell: note who rang, see to it that somebody is at work, and return.
+Note a notification for the reactor, make sure that a worker runs, and return.
 
-It runs in a worker thread of Salt's reactor, of which there are few, so nothing here waits for
-a minion or a guest. What came with the event was forged until shown otherwise; only *who is
-said to have rung* comes in, and what that leads to is :mod:`.worker`'s to find out.
+This runs in a worker thread of Salt's reactor, of which there are few, so nothing here waits for
+a minion or a guest. The content of an event may be forged; only *which minion is said to have
+sent it* is used, and :mod:`.worker` finds out what that leads to. The kind of a notification is
+called ``bell`` in the events.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from saltext.kvmclone.reactor.request_store import Ledger
 
 log = logging.getLogger(__name__)
 
-#: Names the inherited lock to the worker.
+#: The environment variable that passes the inherited lock's file descriptor to the worker.
 LOCK = "KVMCLONE_WORKER_LOCK"
 
 _SWITCHES = {
@@ -50,7 +51,7 @@ _SWITCHES = {
 
 def read_policy(opts: Mapping[str, Any]) -> Policy:
     """
-    The policy of this master.
+    Return the policy of this master.
 
     :raises ConfigError: It is wrong.
     """
@@ -58,14 +59,19 @@ def read_policy(opts: Mapping[str, Any]) -> Policy:
     return policy.read(section.get("reactor") if isinstance(section, Mapping) else section)
 
 
-#: What :func:`written_section` answers where a file of the master is broken.
+#: The answer of :func:`written_section` where a file of the master is broken.
 UNREADABLE = object()
 
 
 def written_section(path: str) -> Any:
-    """``kvm_clone:`` as the master's files say it now; :data:`UNREADABLE` where one is broken."""
+    """
+    Return ``kvm_clone:`` as the master's files say it now; :data:`UNREADABLE` for a broken file.
+
+    :param path: Path of the master's configuration.
+    """
     try:
-        # Else a broken included file is one that says nothing: no policy, and all is refused.
+        # By default Salt takes a broken included file for an empty one: no policy, so everything
+        # would be refused.
         return salt.config.master_config(path, exit_on_config_errors=True).get("kvm_clone")
     except SystemExit:
         return UNREADABLE
@@ -82,16 +88,17 @@ def written_policy(opts: Mapping[str, Any]) -> Policy | None:
 
 def expect_highstate(opts: Mapping[str, Any], minion_id: str, uuid: str) -> None:
     """
-    Note that a clone becomes ``ready`` now, so that it gets its highstate where ``finish`` is on.
+    Note that a clone becomes ``ready`` now, so that it gets its highstate if ``finish`` is on.
 
-    Its bell is rung from here as well: the minion may have started long ago, before the create
-    was resumed. Whatever goes wrong with this is logged; the clone is none the worse for it.
+    Its ``start`` notification is noted here as well: the minion may have started long ago, before
+    the create was resumed. Whatever goes wrong with this is only logged; the clone is not
+    affected.
     """
     try:
         book = Ledger(opts)
         awaited = Highstates(book)
         rules = written_policy(opts)
-        if rules is not None:  # one that cannot be read for a while is not "off"
+        if rules is not None:  # a policy that cannot be read for a while does not count as "off"
             awaited.turn(rules.finish)
         if awaited.expect(uuid) and book.ring(START, minion_id):
             start_worker(opts)
@@ -101,9 +108,12 @@ def expect_highstate(opts: Mapping[str, Any], minion_id: str, uuid: str) -> None
 
 def _heed_finish(opts: Mapping[str, Any], on: bool) -> None:
     """
-    Note that ``finish`` was turned on or off, once the files say the same as the running master.
+    Note that ``finish`` was turned on or off, once the files agree with the running master.
 
-    Off forgets who still waits for a highstate: turned on again, it is for clones made since.
+    Turning it off forgets the clones that still wait for a highstate: turned on again, it is for
+    clones made since.
+
+    :param on: What the running master's policy says.
     """
     awaited = Highstates(Ledger(opts))
     if awaited.is_on != on:
@@ -114,10 +124,11 @@ def _heed_finish(opts: Mapping[str, Any], on: bool) -> None:
 
 def answer(opts: Mapping[str, Any], bell: Any, who: Any) -> dict[str, Any]:
     """
-    Note a bell. Never raises one of our errors; a refusal is logged and told on the bus.
+    Note a notification. Never raise one of our errors; log a refusal and fire it on the bus.
 
-    :param bell: One of :data:`.policy.BELLS`.
-    :param who: The minion that is said to have rung; for ``destroyed`` the clone's name.
+    :param bell: The kind of notification, one of :data:`.policy.BELLS`.
+    :param who: The minion that is said to have sent it; for ``destroyed`` the clone's name.
+    :return: ``noted``: whether it is worth an answer; or ``refused`` with the error.
     """
     try:
         worth = _check(opts, bell, who)
@@ -133,10 +144,10 @@ def answer(opts: Mapping[str, Any], bell: Any, who: Any) -> dict[str, Any]:
 
 def _check(opts: Mapping[str, Any], bell: Any, who: Any) -> bool:
     """
-    Whether a bell is worth an answer.
+    Check that a notification is allowed and worth an answer.
 
-    :return: False where nothing is to be done and nobody did wrong: the minion that started is no
-        clone of ours, or we never accepted a key for the clone that is gone.
+    :return: False where nothing is to be done and nobody did wrong: the minion that started is
+        not a clone of ours, or we never accepted a key for the clone that is gone.
     :raises Refused: It is not allowed.
     """
     rules = read_policy(opts)
@@ -161,20 +172,24 @@ def _check(opts: Mapping[str, Any], bell: Any, who: Any) -> bool:
 
 
 def remembered_for(opts: Mapping[str, Any], name: str) -> list[str]:
-    """Minion ids that a clone of this name may have had, and whose key we once accepted."""
+    """Return the minion ids that a clone of this name may have had, if we accepted their key."""
     known = salt.cache.Cache(opts).list(keys.BANK) or []
     return sorted(str(one) for one in known if one == name or str(one).startswith(f"{name}."))
 
 
 def refuse(opts: Mapping[str, Any], error: KvmCloneError, **about: Any) -> None:
-    """Log a refusal and tell it on the master's bus."""
+    """
+    Log a refusal and fire it on the master's bus.
+
+    :param about: What the event says besides the error.
+    """
     log.warning("kvm_clone reactor, %s: %s", about, error)
     progress.fire(opts, "refused", {**about, "error": error.as_dict()})
 
 
 def start_worker(opts: Mapping[str, Any]) -> bool:
     """
-    Start the one worker, unless it is at work; it looks at every bell before it ends.
+    Start the one worker, unless it runs; it looks at every notification before it ends.
 
     It is a program of its own, which inherits the lock: so it is never started twice, and
     outlives the thread, and the master, that started it.
@@ -202,7 +217,7 @@ def start_worker(opts: Mapping[str, Any]) -> bool:
 
 
 def _salt_run() -> list[str]:
-    """``salt-run`` of the very Salt that we run in."""
+    """Return the command line of ``salt-run`` of the very Salt that we run in."""
     program = os.path.join(os.path.dirname(sys.executable), "salt-run")
     if os.path.exists(program):
         return [sys.executable, program]

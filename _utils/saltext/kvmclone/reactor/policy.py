@@ -1,10 +1,9 @@
 """
-What an event may lead to: the allow-list on the master, and its decisions.
+Read the policy for events, the allow-list on the master, and decide by it. Pure.
 
-Pure. The section ``kvm_clone: reactor:`` of the master's configuration says which minions may
-have machines made, by which profiles, under which names, and how many. Where there is none,
-nothing is obeyed. What a minion asks is hostile input until it went through :func:`read_ask`
-and :func:`judge`.
+The section ``kvm_clone: reactor:`` of the master's configuration says which minions may have
+machines made, by which profiles, under which names, and how many. Without it, nothing is allowed.
+What a minion requests is hostile input until it has passed :func:`read_ask` and :func:`judge`.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from saltext.kvmclone.model.names import check, is_minion_id
 
 REQUEST, RELEASE, EXPIRED, START, DESTROYED = "request", "release", "expired", "start", "destroyed"
 
-#: Every doorbell, as the reactor's SLS files call it.
+#: Every kind of notification, as the reactor's SLS files call it.
 BELLS = (REQUEST, RELEASE, EXPIRED, START, DESTROYED)
 
-#: The keys that a rule may let a minion set, at most up to the value in the rule. Never in this
-#: list: a secret, a url, a script, a path, a host.
+#: The keys that a rule may let a minion set, up to the value in the rule. A secret, a url, a
+#: script, a path or a host must never be added.
 OVERRIDABLE = ("cpus", "memory", "ttl")
 
-#: Longest value of a key, characters; blanks may make a short one as long as anybody likes.
+#: Longest value of a key, characters; blanks could make a short one arbitrarily long.
 LONGEST_VALUE = 60
 
-#: An ask waits this long for its turn, seconds, unless the policy says otherwise.
+#: Seconds that a request waits for its turn, unless the policy says otherwise.
 PATIENCE = 3600.0
 
 _TOKEN = re.compile(r"[0-9a-f]{16,64}")
@@ -43,7 +42,7 @@ HINT = "The policy is 'kvm_clone: reactor:' in the master's configuration; see r
 
 
 class Refused(KvmCloneError):
-    """Somebody rang, and what they want is not allowed."""
+    """The error for a notification or request that is not allowed."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,12 @@ class Rule:
 
     :param minions: Globs of minion ids.
     :param profiles: Names of profiles.
-    :param names: Pattern of the clones' names: a glob, or a regular expression where it begins
-        with ``^``; ``{minion}`` in it is the id of the minion that asks.
+    :param names: Pattern of the clones' names: a glob, or a regular expression if it begins with
+        ``^``; ``{minion}`` in it is the id of the minion that requests.
     :param at_once: How many clones of this rule may exist at the same time.
     :param per_hour: How many creates of this rule may begin within an hour.
-    :param overrides: Keys that may be given, each with the most that may be asked for.
-    :param release: A minion may give back what it asked for, and itself.
+    :param overrides: Keys that may be given, each with the greatest value that is allowed.
+    :param release: A minion may give back what it requested, and itself.
     """
 
     minions: tuple[str, ...]
@@ -71,15 +70,15 @@ class Rule:
 
     @property
     def key(self) -> str:
-        """What its clones are counted under; stays when other rules are added."""
+        """Return what the rule's clones are counted under; it stays when other rules are added."""
         return f"{' '.join(self.minions)} | {' '.join(self.profiles)} | {self.names}"
 
     def covers(self, minion_id: str) -> bool:
-        """Whether the rule is about this minion."""
+        """Return True if the rule is about this minion."""
         return any(fnmatch.fnmatchcase(minion_id, pattern) for pattern in self.minions)
 
     def fits(self, minion_id: str, profile: str, name: str) -> bool:
-        """Whether the rule is about such a machine for this minion."""
+        """Return True if the rule is about a clone of this profile and name for this minion."""
         return (
             self.covers(minion_id)
             and profile in self.profiles
@@ -87,7 +86,7 @@ class Rule:
         )
 
     def names_match(self, name: str, minion_id: str) -> bool:
-        """Whether a clone may be called so by this minion."""
+        """Return True if this minion may give a clone this name."""
         if self.names.startswith("^"):
             pattern = self.names.replace("{minion}", re.escape(minion_id))
             return re.fullmatch(pattern, name) is not None
@@ -97,12 +96,12 @@ class Rule:
 @dataclass(frozen=True)
 class Policy:
     """
-    The whole section; the default obeys nothing.
+    The whole policy; the default allows nothing.
 
     :param workers: How many creates run at the same time.
-    :param queue: How many asks may wait, of each rule.
+    :param queue: How many requests may wait, of each rule.
     :param patience: How long one may wait, seconds.
-    :param expire: Clones whose ``ttl`` passed are destroyed when their host rings.
+    :param expire: Clones whose ``ttl`` passed are destroyed when their host sends a notification.
     :param finish: A new clone gets its highstate when it reports for the first time.
     :param clean_keys: The key of a clone that is gone is removed.
     """
@@ -116,25 +115,26 @@ class Policy:
     clean_keys: bool = False
 
     def answers(self, bell: str) -> bool:
-        """Whether anything may come of this doorbell at all."""
+        """Return True if this kind of notification is allowed at all."""
         simple = {EXPIRED: self.expire, START: self.finish, DESTROYED: self.clean_keys}
         if bell in simple:
             return simple[bell]
         return bool(self.rules) and (bell != RELEASE or any(rule.release for rule in self.rules))
 
     def rules_for(self, minion_id: str) -> tuple[Rule, ...]:
-        """The rules that are about a minion."""
+        """Return the rules that are about a minion."""
         return tuple(rule for rule in self.rules if rule.covers(minion_id))
 
 
 @dataclass(frozen=True)
 class Ask:
     """
-    What a minion itself said that it wants; its form is right, nothing more.
+    A request as the minion itself stated it; its form is right, nothing more is checked.
 
     :param token: The word under which the minion keeps it.
-    :param minion_id: The minion that said it.
+    :param minion_id: The minion that stated it.
     :param bell: :data:`REQUEST` or :data:`RELEASE`.
+    :param name: Name of the clone.
     :param keys: Overrides, as they were written.
     """
 
@@ -151,10 +151,10 @@ class Ask:
 
 def read(section: Any) -> Policy:
     """
-    The policy.
+    Return the policy that a section describes.
 
     :param section: ``kvm_clone: reactor:`` as it was written; None for none.
-    :raises ConfigError: All that is wrong with it; then nothing is obeyed either.
+    :raises ConfigError: All that is wrong with it; then nothing is allowed either.
     """
     if section is None:
         return Policy()
@@ -245,9 +245,9 @@ def _rule(written: Any, where: str, problems: list[str]) -> Rule | None:
 
 def minion_id(value: object) -> str:
     """
-    A minion id that can be used: to publish to, in a file's name, in a pattern.
+    Return a minion id that is safe to use: to publish to, in a file's name, in a pattern.
 
-    :raises Refused: It is anything else.
+    :raises Refused: The value is anything else.
     """
     if not is_minion_id(value):
         raise Refused(f"{shortened(value)} is no minion id, so nobody can be asked.", HINT)
@@ -255,7 +255,7 @@ def minion_id(value: object) -> str:
 
 
 def shortened(value: object) -> str:
-    """Something hostile as a message may show it: one line, not long."""
+    """Return hostile input as a message may show it: one line, not long."""
     if not isinstance(value, (str, int, float, bool, type(None))):
         return f"a {type(value).__name__}"
     return repr(value[:60] if isinstance(value, str) else value)
@@ -263,9 +263,10 @@ def shortened(value: object) -> str:
 
 def read_ask(asker: str, item: Any) -> Ask:
     """
-    One entry of what :func:`.request_spool.pending` answered on a minion.
+    Return one entry of a minion's :meth:`.request_spool.Asking.pending` as a request.
 
     :param asker: The minion that answered.
+    :param item: The entry; untrusted.
     :raises Refused: Its form is wrong, or its name cannot be one.
     """
     if not isinstance(item, Mapping):
@@ -290,13 +291,13 @@ def read_ask(asker: str, item: Any) -> Ask:
 
 
 def token_of(item: Any) -> str:
-    """The token of an entry whose form may be wrong; empty where it has none."""
+    """Return the token of an entry whose form may be wrong; empty where it has none."""
     token = item.get("token") if isinstance(item, Mapping) else None
     return token if isinstance(token, str) and _TOKEN.fullmatch(token) else ""
 
 
 def name_of(item: Any) -> str:
-    """The name in such an entry; empty where it cannot be one."""
+    """Return the clone's name in an entry whose form may be wrong; empty where it has none."""
     try:
         return check(item.get("name") if isinstance(item, Mapping) else None)
     except InvalidName:
@@ -308,9 +309,9 @@ def name_of(item: Any) -> str:
 
 def judge(policy: Policy, ask: Ask) -> Rule:
     """
-    The rule that allows a request.
+    Return the rule that allows a request.
 
-    :raises Refused: None does; with the reason of the one that came nearest.
+    :raises Refused: None does; with the reasons of those that came nearest.
     """
     rules = policy.rules_for(ask.minion_id)
     if not rules:
@@ -333,7 +334,7 @@ def judge(policy: Policy, ask: Ask) -> Rule:
 
 
 def _excess(rule: Rule, ask: Ask) -> str:
-    """Why the given keys are not allowed; empty where they are."""
+    """Return why the given keys are not allowed; empty where they are."""
     for key, value in ask.keys.items():
         if not isinstance(key, str) or key not in rule.overrides:
             return f"'{ask.minion_id}' may not set {shortened(key)}"
@@ -350,7 +351,7 @@ def _excess(rule: Rule, ask: Ask) -> str:
 
 
 def may_release(policy: Policy, asker: str) -> bool:
-    """Whether a minion may give machines back."""
+    """Return True if a minion may give machines back."""
     return any(rule.release for rule in policy.rules_for(asker))
 
 
@@ -361,10 +362,11 @@ HOUR = 3600.0
 
 def may_begin(rule: Rule, alive: int, begun: list[float], now: float) -> bool:
     """
-    Whether a create under a rule may begin.
+    Return True if a create under a rule may begin.
 
     :param alive: Clones of the rule that exist or are being made.
     :param begun: When its creates began, seconds since the epoch; 0 for not yet.
+    :param now: Seconds since the epoch.
     """
     recent = [when for when in begun if now - HOUR < when <= now]
     return alive < rule.at_once and len(recent) < rule.per_hour

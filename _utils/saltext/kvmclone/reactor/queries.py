@@ -1,8 +1,8 @@
 """
-The master's questions to minions, whose answers nobody else can give; see :mod:`.signed_call`.
+Ask minions and hosts for the master, and tell minions what became of their requests.
 
-What minions want (:func:`pending`), what their hosts know (:func:`witness`), and what is told
-to them in return.
+No other machine can answer in their place, see :mod:`.signed_call`. What minions want is
+:func:`pending`, what their hosts know is :func:`witness`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PENDING, TOLD = "kvm_clone.pending", "kvm_clone.told"
 
 _UUID = re.compile(r"[0-9a-fA-F-]{36}")
 
-#: What a host must tell of a clone, each as text.
+#: What a host's answer must say of a clone, each as text.
 _TEXTS = ("name", "uuid", "stage", "request", "minion", "fingerprint")
 
 
@@ -37,7 +37,8 @@ class KnownClone:
 
     :param stage: As its record has it, see :data:`.record.STAGES`.
     :param request: Digest of the request that it was made from.
-    :param minion: Minion id, ``fingerprint`` that of its key; both empty where it has none.
+    :param minion: Its minion id; empty for none.
+    :param fingerprint: Fingerprint of the minion's key; empty for none.
     :param expired: Its ``ttl`` has passed.
     """
 
@@ -53,10 +54,10 @@ class KnownClone:
 @dataclass(frozen=True)
 class Known:
     """
-    What a host, or all of them together, know of some machines.
+    What a host, or all of them together, know of some domains.
 
     :param domains: The names asked for that any domain has, a clone of ours or not.
-    :param clones: The clones asked for, and those whose time has passed.
+    :param clones: The clones asked for, and those whose ``ttl`` has passed.
     :param damaged: Domains of which nobody can tell whose they are.
     """
 
@@ -67,7 +68,7 @@ class Known:
 
 def pending(opts: Mapping[str, Any], minion_id: str) -> list[Any]:
     """
-    What a minion asks for: untrusted, but surely its own.
+    Return what a minion requests: untrusted data, but certainly its own.
 
     :raises HostUnreachable: It does not answer.
     :raises Unproven: Something answered that need not be that minion.
@@ -78,7 +79,7 @@ def pending(opts: Mapping[str, Any], minion_id: str) -> list[Any]:
 
 def witness(host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()) -> Known:
     """
-    What a KVM host knows of some machines; see :func:`.reports.witness`.
+    Return what a KVM host knows of some domains; see :func:`.reports.witness`.
 
     :param names: Names of domains.
     :param ids: Minion ids.
@@ -86,7 +87,7 @@ def witness(host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()) -
     :raises KvmCloneError: It cannot be asked.
     """
     found = host.witness(list(names), list(ids))
-    # A host of an older version says nothing of those that are damaged.
+    # A host of an older version does not report damaged records.
     found = {"damaged": [], **found} if isinstance(found, dict) else {}
     lists = [found.get(key) for key in ("domains", "clones", "damaged")]
     right = all(isinstance(told, list) for told in lists)
@@ -105,8 +106,10 @@ def everywhere(
     ids: Iterable[str] = (),
 ) -> Known:
     """
-    What all hosts together know.
+    Return what all hosts together know of some domains.
 
+    :param names: Names of domains.
+    :param ids: Minion ids.
     :raises KvmCloneError: One of them cannot be asked, or there is none: nobody can tell.
     """
     hosts = list(hosts)
@@ -114,7 +117,7 @@ def everywhere(
         raise no_host()
     names, ids = list(names), list(ids)
     told = [witness(host, names, ids) for _label, host in hosts]
-    # Two providers may name one daemon: what both say is one thing.
+    # Two providers may name one daemon, so its answers are counted once.
     return Known(
         tuple(dict.fromkeys(name for one in told for name in one.domains)),
         tuple(dict.fromkeys(clone for one in told for clone in one.clones)),
@@ -123,7 +126,11 @@ def everywhere(
 
 
 def tell(opts: Mapping[str, Any], minion_id: str, answers: Mapping[str, Any]) -> None:
-    """Tell a minion what came of its requests; nobody waits for its answer."""
+    """
+    Tell a minion what became of its requests; do not wait for its answer.
+
+    :param answers: By token, see :meth:`.request_spool.Asking.told`.
+    """
     try:
         with salt.client.get_local_client(mopts=opts) as client:
             client.cmd_async(minion_id, TOLD, kwarg={"answers": dict(answers)}, tgt_type="list")
@@ -136,14 +143,18 @@ def publish(opts: Mapping[str, Any], minion_id: str, function: str, job: str) ->
     """
     Start a job on a minion, and do not wait for it.
 
-    :param job: Its number.
+    :param job: The job's number.
     """
     with salt.client.get_local_client(mopts=opts) as client:
         client.cmd_async(minion_id, function, tgt_type="list", jid=job)
 
 
 def _is_clone(item: Any) -> bool:
-    """Whether a host's word about a clone has the form of one; its uuid becomes a file's name."""
+    """
+    Return True if an item of a host's answer has the form of a clone.
+
+    The uuid is checked too, since it becomes the name of a file.
+    """
     if not isinstance(item, dict):
         return False
     right = all(isinstance(item.get(key), str) for key in _TEXTS)

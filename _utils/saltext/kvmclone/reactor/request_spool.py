@@ -1,9 +1,9 @@
 """
-What this minion asks of the master's reactor, kept where only root writes.
+Keep what this minion requests of the master's reactor, where only root can write.
 
-An event is only a doorbell, so the request itself waits here until the master comes for it.
-One file each; the answers lie beside them for people. Neither Salt nor libvirt is needed. What
-is checked here is a courtesy: the master judges.
+An event only says that there is something, so the request itself waits here until the master
+fetches it. Each request is one file; the answers are kept in it for people. Neither Salt nor
+libvirt is needed. The checks here only help the user: the master decides.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from saltext.kvmclone.config import validate
 from saltext.kvmclone.errors import ConfigError, HostError
 from saltext.kvmclone.reactor.policy import OVERRIDABLE
 
-#: How many may wait for the master at the same time.
+#: How many requests may wait for the master at the same time.
 MOST = 100
 
-#: How many answered ones are kept for people.
+#: How many answered requests are kept for people.
 KEPT = 50
 
-#: Seconds that a request waits for the master. It must not come as a surprise to anybody when
-#: the master has a reactor at last.
+#: Seconds that a request waits for the master. An old one must not surprise anybody when the master
+#: gets a reactor at last.
 STALE = 24 * 3600.0
 
 #: Longest request, characters.
@@ -37,7 +37,7 @@ LONGEST = 16 * 1024
 
 class Asking:
     """
-    The folder of one minion.
+    The spool folder of one minion.
 
     :param opts: The minion's configuration.
     """
@@ -50,6 +50,9 @@ class Asking:
         Put a request where the master finds it.
 
         :param bell: ``request`` or ``release``.
+        :param name: Name of the clone.
+        :param profile: Name of the profile; only for ``request``.
+        :param keys: Profile keys to override; only for ``request``.
         :return: Its token.
         :raises SecretInArgument: A secret was typed, which ``salt-call`` has told the master.
         :raises ConfigError: A key that no policy can allow; too many wait; it is too long.
@@ -75,7 +78,7 @@ class Asking:
         return token
 
     def pending(self) -> list[dict[str, Any]]:
-        """What waits for the master, oldest first; what waited for a day is given up."""
+        """Return the requests that wait, oldest first; drop those older than a day."""
         waiting = [item for item in self.all() if not _is_settled(item)]
         for item in waiting:
             if item["at"] < time.time() - STALE:
@@ -84,7 +87,7 @@ class Asking:
 
     def told(self, answers: Mapping[str, Any]) -> list[str]:
         """
-        Note what the master said.
+        Note what the master answered.
 
         :param answers: By token: ``{"verdict", "reason", …}``.
         :return: The tokens that are known here.
@@ -109,7 +112,7 @@ class Asking:
 
     def _checked(self) -> str:
         """
-        The folder.
+        Return the path of the folder, made if necessary.
 
         :raises HostError: Others than this process's user could write it.
         """
@@ -139,7 +142,7 @@ class Asking:
         os.replace(draft, path)
 
     def all(self) -> list[dict[str, Any]]:
-        """Every request that is known here, with its answer where there is one, oldest first."""
+        """Return every request that is known here, with its answer if any, oldest first."""
         found = []
         folder = self._checked()
         for entry in os.listdir(folder):
@@ -150,7 +153,7 @@ class Asking:
                     item = json.load(source)
                 if f"{item['token']}.json" == entry:
                     found.append({**item, "at": float(item["at"])})
-            except (OSError, ValueError, TypeError, KeyError):  # half-written, or no file of ours
+            except (OSError, ValueError, TypeError, KeyError):  # half-written, or not our file
                 continue
         return sorted(found, key=lambda item: item["at"])
 

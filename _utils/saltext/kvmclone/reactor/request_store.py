@@ -1,9 +1,10 @@
 """
-The master's book of bells that rang and of what came of each request; survives a restart.
+Store the notifications that came and the state of each request, across restarts.
 
-A folder under the master's ``cachedir`` that only its user can enter: a file for each bell that
-nobody has answered yet, one file with every request, and two locks. :meth:`Ledger.open` holds
-the first for a moment, the one worker (see :mod:`.worker`) holds the second while it works.
+A folder under the master's ``cachedir`` that only its user can enter: a file for each
+notification (``bell``) that is not answered yet, one file with every request, and two locks.
+:meth:`Ledger.open` holds the first for a moment, the one worker (see :mod:`.worker`) holds the
+second while it works.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from typing import Any
 from saltext.kvmclone.errors import HostError
 from saltext.kvmclone.reactor.policy import HOUR, REQUEST, Ask, Rule
 
-#: What becomes of a request. Alive are those that may have a machine.
+#: The states of a request. Alive are those that may have a machine.
 QUEUED, MAKING, MADE, FAILED, REFUSED, GONE = (
     "queued", "making", "made", "failed", "refused", "gone",
 )  # fmt: skip
 ALIVE = (MAKING, MADE)
 OVER = (FAILED, REFUSED, GONE)
 
-#: Bells that may wait for an answer; a forged id each is not worth more.
+#: Most notifications that wait for an answer; anybody may forge one for each minion id.
 MOST_BELLS = 1000
 
-#: Requests that are over and still known, so that they are not taken for new ones.
+#: Most requests that are over and still known, so that they are not taken for new ones.
 KEPT = 1000
 
-#: Machines of which is kept that something was done to them once.
+#: Most machines of which it is kept that something was done to them once.
 KEPT_ONCE = 5000
 
 
@@ -47,9 +48,9 @@ class Entry:
 
     :param rule: The rule that it is counted under, see :attr:`.policy.Rule.key`.
     :param asked: When the master first heard of it, seconds since the epoch.
-    :param begun: When its create began; 0 for not yet.
-    :param digest: Of the request that the create was made from.
-    :param uuid: Of the clone that came of it.
+    :param begun: When its create began, seconds since the epoch; 0 for not yet.
+    :param digest: Digest of the request that the create was made from.
+    :param uuid: Uuid of the clone that came of it.
     :param told: The minion was told how it ended.
     """
 
@@ -70,27 +71,27 @@ class Entry:
 
     @property
     def over(self) -> bool:
-        """Nothing more will come of it."""
+        """Return True if nothing more will come of it."""
         return self.state in OVER
 
     @property
     def ask(self) -> Ask:
-        """What was asked for."""
+        """Return what was requested."""
         return Ask(self.token, self.minion_id, REQUEST, self.name, self.profile, self.keys)
 
     def same_as(self, ask: Ask) -> bool:
-        """Whether the very same was asked for, perhaps under another token."""
+        """Return True if the very same was requested, perhaps under another token."""
         return dataclasses.replace(self.ask, token="") == dataclasses.replace(ask, token="")
 
 
 @dataclass(frozen=True)
 class Ring:
     """
-    A bell that rang, see :meth:`Ledger.ring`.
+    A notification that waits for an answer, see :meth:`Ledger.ring`.
 
-    :param since: Its place in the line. Who rings again keeps it; who was answered, or could not
-        be, goes to the end, so that nobody is passed over for those who ring most.
-    :param stamp: Tells two times apart.
+    :param since: Its place in the queue, seconds since the epoch. A repeated notification keeps
+        it; one that was answered, or could not be, goes to the end, so that none is passed over.
+    :param stamp: Tells two notifications of one kind apart.
     """
 
     bell: str
@@ -103,8 +104,10 @@ class Ring:
 
 def new(ask: Ask, rule: str, state: str = QUEUED, reason: str = "") -> Entry:
     """
-    The entry for a request that was just heard of. One that ends at once (refused, withdrawn)
-    counts as told: whoever is hearing it answers the minion itself.
+    Return the entry for a request that was just heard of.
+
+    One that ends at once (refused, withdrawn) counts as told: its handler answers the minion
+    itself.
     """
     return Entry(
         ask.token, ask.minion_id, ask.name, ask.profile, dict(ask.keys), rule, state, reason,
@@ -113,13 +116,13 @@ def new(ask: Ask, rule: str, state: str = QUEUED, reason: str = "") -> Entry:
 
 
 def told(entry: Entry) -> dict[str, Any]:
-    """What an event says of a request."""
+    """Return what an event says of a request."""
     said = {"who": entry.minion_id, "name": entry.name, "profile": entry.profile}
     return {**said, "state": entry.state, "reason": entry.reason, "uuid": entry.uuid}
 
 
 def verdict(state: str, reason: str, entry: Entry | None = None) -> dict[str, Any]:
-    """What the minion that asked is told."""
+    """Return what the minion that made a request is told of it."""
     found = {"verdict": state, "reason": reason}
     if entry is not None and entry.uuid:
         found |= {"uuid": entry.uuid, "address": entry.address}
@@ -133,21 +136,21 @@ class Book:
         self.entries = entries
 
     def heard(self, minion_id: str, token: str) -> Entry | None:
-        """The entry of a request, if it was heard of before."""
+        """Return the entry of a request; None if it was not heard of before."""
         for entry in self.entries:
             if (entry.minion_id, entry.token) == (minion_id, token):
                 return entry
         return None
 
     def current(self, name: str) -> Entry | None:
-        """The entry that has a name now: waiting, being made or made."""
+        """Return the entry that has a name now: waiting, being made or made; None for none."""
         for entry in self.entries:
             if entry.name == name and not entry.over:
                 return entry
         return None
 
     def untold(self) -> list[Entry]:
-        """Those whose end nobody was told of; from now on they count as told."""
+        """Return the entries whose minion was not told how they ended; mark them as told."""
         found = [one for one in self.entries if not one.told and one.state not in (QUEUED, MAKING)]
         for entry in found:
             self.put(dataclasses.replace(entry, told=True))
@@ -163,13 +166,14 @@ class Book:
         return entry
 
     def some(self, *states: str) -> list[Entry]:
-        """The entries in one of these states, oldest first."""
+        """Return the entries in one of these states, oldest first."""
         return [entry for entry in self.entries if entry.state in states]
 
     def under(self, rule: Rule, rules: Iterable[Rule]) -> list[Entry]:
         """
-        The entries that a rule's limits count: those that it allowed, and those of a rule that
-        was changed since and that it would allow today.
+        Return the entries that a rule's limits count: its own, and those it would allow today.
+
+        The latter only where their own rule was changed since.
         """
         known = {one.key for one in rules}
         return [
@@ -181,8 +185,9 @@ class Book:
 
     def prune(self) -> None:
         """
-        Forget some of those that are over and count for no limit: the oldest, of the minion that
-        has most. What is forgotten of another one would be taken for new when that asks again.
+        Forget the oldest entries that are over and count for no limit, of the minion with most.
+
+        Forgetting another minion's entry for its sake would let that be taken for a new request.
         """
         recent = time.time() - HOUR
         old: dict[str, list[Entry]] = {}
@@ -197,9 +202,10 @@ class Book:
 
 class Ledger:
     """
-    The folder.
+    The folder with the notifications and requests.
 
     :param opts: The master's configuration.
+    :raises HostError: It belongs to another user.
     """
 
     def __init__(self, opts: Mapping[str, Any]) -> None:
@@ -214,14 +220,15 @@ class Ledger:
             )
         os.chmod(self.folder, 0o700)
 
-    # --- bells ------------------------------------------------------------------------
+    # --- notifications ----------------------------------------------------------------
 
     def ring(self, bell: str, about: str, after: float = 0.0, tries: int = 0) -> bool:
         """
-        Note that a bell rang; ringing it twice is once.
+        Note a notification; noting it twice is the same as once.
 
+        :param bell: Its kind, one of :data:`.policy.BELLS`.
         :param about: A checked minion id, or name of a clone.
-        :param after: Not to be answered before this time.
+        :param after: Not to be answered before this time, seconds since the epoch.
         :param tries: How often it was answered without success.
         :return: False where too many wait already.
         """
@@ -235,14 +242,14 @@ class Ledger:
         return True
 
     def rung(self) -> list[Ring]:
-        """Bells that nobody has answered yet, who has waited longest first."""
+        """Return the notifications that are not answered yet, longest waiting first."""
         written = (entry for entry in os.listdir(self.bells) if not entry.startswith("."))
         paths = (os.path.join(self.bells, entry) for entry in written)
         found = [ring for ring in map(_ring, paths) if ring is not None]
         return sorted(found, key=lambda ring: ring.since)
 
     def answered(self, ring: Ring) -> None:
-        """Forget a bell; one that rang again meanwhile goes to the end of the line."""
+        """Forget a notification; one that came again since goes to the end of the queue."""
         path = self._bell(ring.bell, ring.about)
         with self.held():
             now = _ring(path)
@@ -257,11 +264,11 @@ class Ledger:
     # --- what was done once -----------------------------------------------------------
 
     def was_done(self, word: str, uuid: str) -> bool:
-        """Whether :meth:`done` was said of that machine."""
+        """Return True if :meth:`done` was called with this word for that machine."""
         return os.path.exists(os.path.join(self.folder, word, uuid))
 
     def done(self, word: str, uuid: str) -> None:
-        """Note that something was done to a machine that is done once."""
+        """Note that something, named by ``word``, was done to a machine; it is done only once."""
         folder = os.path.join(self.folder, word)
         os.makedirs(folder, mode=0o700, exist_ok=True)
         os.close(os.open(os.path.join(folder, uuid), os.O_CREAT, 0o600))
@@ -274,10 +281,10 @@ class Ledger:
     @contextmanager
     def open(self) -> Iterator[Book]:
         """
-        The book; what is changed in it is written when nothing went wrong.
+        Open the request store; changes are written when the block ends without an error.
 
-        :raises HostError: It cannot be read. Limits count what stands in it, so without it
-            nothing is obeyed.
+        :raises HostError: It cannot be read. Limits count its entries, so without it nothing is
+            allowed.
         """
         with self.held():
             path = os.path.join(self.folder, "requests.json")
@@ -312,14 +319,15 @@ class Ledger:
 
     def hire(self) -> int | None:
         """
-        The worker's lock: an open file that whoever has it may pass on, None where somebody
-        works already.
+        Return the worker's lock, an open file descriptor; None where a worker runs already.
+
+        It may be passed on to another process.
         """
-        with self.held():  # a look at the lock must not pass for a worker
+        with self.held():  # so that `is_worked_at` is not taken for a worker
             return _lock(os.path.join(self.folder, "worker"), wait=False)
 
     def is_worked_at(self) -> bool:
-        """Whether there is a worker now."""
+        """Return True if there is a worker now."""
         with self.held():
             lock = _lock(os.path.join(self.folder, "worker"), wait=False)
             if lock is not None:
@@ -327,7 +335,7 @@ class Ledger:
             return lock is None
 
     def is_lock(self, descriptor: int) -> bool:
-        """Whether an inherited file descriptor is the worker's lock."""
+        """Return True if an inherited file descriptor is the worker's lock."""
         try:
             mine, there = os.fstat(descriptor), os.stat(os.path.join(self.folder, "worker"))
         except OSError:
@@ -346,7 +354,7 @@ def _entry(item: Mapping[str, Any]) -> Entry:
 
 
 def _ring(path: str) -> Ring | None:
-    """What a bell's file says; None for one that is gone, or no bell."""
+    """Return the notification in a file; None where the file is gone, or has another form."""
     try:
         with open(path, encoding="utf-8") as source:
             ring = Ring(**json.load(source))
@@ -373,15 +381,16 @@ def _lock(path: str, wait: bool) -> int | None:
 
 
 def _unlock(descriptor: int) -> None:
-    """A process that was forked meanwhile has the file open, too: closing it is not enough."""
+    """Release a lock, also if a process that was forked since has its file open."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     os.close(descriptor)
 
 
 def _write(path: str, text: str) -> None:
     """
-    Whole or not at all, also when the machine goes down. Under the ledger's lock, so that what
-    a writer who was killed left behind is written over by the next.
+    Write a file whole or not at all, even if the machine goes down.
+
+    Called under the store's lock, so that what a killed writer left is overwritten by the next.
     """
     folder = os.path.dirname(path)
     draft = os.path.join(folder, ".draft")

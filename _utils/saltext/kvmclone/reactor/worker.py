@@ -1,9 +1,9 @@
 """
-The worker behind the doorbell: has every bell answered, and makes what was asked for in its turn.
+Answer notifications and make the requested machines. One process per master.
 
-One process per master, started by :mod:`.intake`, with the lock of :class:`.request_store.Ledger`.
-Killed at any point, the next one goes on from the ledger: a create that was under way is asked
-for again, which takes its machine over.
+The process is started by :mod:`.intake`, with the lock of :class:`.request_store.Ledger`. It may
+be killed at any point; the next one goes on from the request store: a create that was under way
+is requested again, which takes its clone over.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from saltext.kvmclone.reactor.request_store import (
 
 log = logging.getLogger(__name__)
 
-#: Bells that are answered at the same time; each waits for a minion.
+#: Number of notifications that are answered at the same time; each waits for a minion.
 BELLS_AT_ONCE = 4
 
-#: Seconds between two looks whether a machine that takes up a place still exists.
+#: Seconds between two looks whether the machines that count for a limit still exist.
 RECONCILE = 20.0
 
 #: Seconds between two attempts where a host does not answer.
@@ -59,7 +59,7 @@ _TOO_LONG = "It waited too long for its turn; see the rule's limits."
 
 class Porter:
     """
-    One piece of work, from the first bell to the last.
+    The worker process: one run, from the first notification to the last.
 
     :param opts: The master's configuration.
     """
@@ -69,7 +69,8 @@ class Porter:
         self.policy = intake.read_policy(opts)
         self.read = time.monotonic()
         self.written: Any = opts.get("kvm_clone")
-        #: False while the policy is wrong: then nothing begins, and what waits is not refused.
+        #: False while the policy is wrong: then nothing begins, and waiting requests are not
+        #: refused.
         self.right = True
         self.ledger = Ledger(opts)
         self.bells = Answering(opts, self.policy, self.ledger)
@@ -80,10 +81,10 @@ class Porter:
 
     def work(self, lock: int) -> int:
         """
-        Answer bells and make machines until there is nothing left.
+        Answer notifications and make machines until there is nothing left.
 
-        :param lock: The worker's lock; it is given back.
-        :return: How many bells were answered and machines made.
+        :param lock: File descriptor of the worker's lock; it is closed at the end.
+        :return: How many notifications were answered and machines made.
         """
         while True:
             try:
@@ -91,7 +92,7 @@ class Porter:
                 self._until_idle()
             finally:
                 os.close(lock)
-            # Whoever rang while we still held the lock started nobody, so look once more.
+            # A notification that came while we still held the lock started no worker: look again.
             again = self.ledger.hire() if self._is_work_left() else None
             if again is None:
                 return self.done
@@ -110,7 +111,11 @@ class Porter:
                     time.sleep(_PAUSE)
 
     def _go_on(self, bells: ThreadPoolExecutor, makers: ThreadPoolExecutor) -> bool:
-        """Begin what can be begun; whether anything is left to do."""
+        """
+        Begin what can be begun.
+
+        :return: Whether anything is left to do.
+        """
         self._read_policy()
         self._reap(self.answering)
         self._reap(self.making)
@@ -141,7 +146,7 @@ class Porter:
             return bool(book.some(QUEUED, MAKING)) or bool(self.ledger.rung())
 
     def _tell_again(self) -> None:
-        """How requests ended whose worker was killed before it could say so."""
+        """Tell minions how requests ended whose worker was killed before it could tell them."""
         with self.ledger.open() as book:
             untold = book.untold()
         for entry in untold:
@@ -160,13 +165,15 @@ class Porter:
             self.ledger.answered(ring)
 
     def _side(self) -> Master:
-        """A fresh look at the configuration, which may have changed meanwhile."""
+        """Return a fleet with the configuration as it is now; it may have changed since."""
         return Master(self.opts, intake.expect_highstate)
 
     def _read_policy(self) -> None:
         """
-        The policy as it is written now: this process outlives the master that started it, and
-        whoever makes a rule stricter means what still waits, too.
+        Read the policy again, if its last reading is old.
+
+        This process outlives the master that started it, and a rule that is made stricter also
+        counts for requests that still wait.
         """
         if time.monotonic() - self.read < REREAD:
             return
@@ -174,7 +181,7 @@ class Porter:
         before = self.written
         self.written = intake.written_section(str(self.opts["conf_file"]))
         if self.written != before:
-            return  # it may be just being written: it counts when it says the same again
+            return  # it may be just being written: it counts once two readings are the same
         try:
             if self.written is intake.UNREADABLE:
                 raise ConfigError("The master's configuration cannot be read.", "Its log says why.")
@@ -191,7 +198,11 @@ class Porter:
     # --- making -----------------------------------------------------------------------
 
     def _begin(self) -> list[Entry]:
-        """Entries to make now: those that somebody left half-made, then who waits longest."""
+        """
+        Mark and return the entries to make now: those left half-made, then the oldest that wait.
+
+        A request that waited too long, or that the policy does not allow any more, is refused.
+        """
         now = time.time()
         busy = {(e.minion_id, e.token) for e in self.making.values()}
         begun: list[Entry] = []
@@ -228,7 +239,7 @@ class Porter:
         return begun
 
     def _make(self, entry: Entry) -> None:
-        """Create one machine, as the runner would, and tell who asked for it."""
+        """Make one machine, as the runner would, and tell the minion that requested it."""
         side = self._side()
         try:
             request, _secrets, _host = side.resolve(entry.profile, entry.name, entry.keys)
@@ -258,14 +269,14 @@ class Porter:
             entry = dataclasses.replace(entry, address=outcome.clone.address)
             self._end(entry, MADE, "", outcome.clone.uuid)
         elif left is not None:
-            # It was finished before we were killed, or it failed and is kept.
+            # It was finished before an earlier worker was killed, or it failed and is kept.
             finished = isinstance(outcome.error, AlreadyExists)
             self._end(entry, MADE, "" if finished else reason, left)
         else:
             self._end(entry, FAILED, reason)
 
     def _left(self, entry: Entry) -> str | None:
-        """The uuid of the machine that stands there from this very request; None for none."""
+        """Return the uuid of the clone that exists because of this very request; None for none."""
         try:
             for clone in queries.everywhere(self._side().hosts(), names=[entry.name]).clones:
                 if clone.name == entry.name and clone.request == entry.digest:
@@ -285,23 +296,25 @@ class Porter:
         self._tell(entry)
         with self.ledger.open() as book:
             now = book.heard(entry.minion_id, entry.token)
-            if now is not None:  # it may be gone meanwhile
+            if now is not None:  # it may have been pruned
                 book.put(dataclasses.replace(now, told=True))
 
 
 def _question(ring: Ring) -> tuple[str, str]:
     """
-    What a bell has asked, and of whom. For a request and a release it is the same, and answered
-    at the same time each would be in the other's way: a release refused that was carried out.
+    Return what a notification leads to ask, and of whom.
+
+    For a request and a release it is the same question. Answered at the same time they would be
+    in each other's way: a release that was carried out would then be refused.
     """
     return (policy.REQUEST if ring.bell == policy.RELEASE else ring.bell, ring.about)
 
 
 def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Answer every bell and make what was asked for, until nothing is left.
+    Answer every notification and make what was requested, until nothing is left.
 
-    :return: ``done``: how much was; ``busy`` instead where another process is at it.
+    :return: ``done``: how much was done; ``busy`` instead where another process does it.
     """
     book = Ledger(opts)
     inherited = os.environ.pop(intake.LOCK, "")
@@ -312,14 +325,14 @@ def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return {"done": Porter(opts).work(lock), "retcode": 0}
     except KvmCloneError as error:
-        # Started by a doorbell, nobody else would hear of it.
+        # A worker that the reactor started has nobody else to report to.
         log.error("kvm_clone reactor: %s", error)
         progress.fire(opts, "refused", {"error": error.as_dict()})
         raise
 
 
 def asked(opts: Mapping[str, Any]) -> dict[str, Any]:
-    """Every request that is known, the bells that wait, and whether somebody works at them."""
+    """Return every known request, the notifications that wait, and whether a worker runs."""
     book = Ledger(opts)
     with book.open() as entries:
         requests = [dataclasses.asdict(entry) for entry in entries.entries]
