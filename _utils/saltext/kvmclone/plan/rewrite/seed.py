@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from saltext.kvmclone.plan.rewrite.disks import source_of
 from saltext.kvmclone.plan.rewrite.result import Rewritten, remove
 
 #: Words of a kernel's command line that name a seed, or are one.
@@ -40,7 +41,7 @@ def seed(root: etree._Element, change: SeedChange, out: Rewritten) -> None:
         name = target.get("dev", "") if target is not None else ""
         source = element.find("source")
         if name in change.emptied and source is not None:
-            out.change(f"disk {name}", next(iter(source.attrib.values()), "yes"), None)
+            out.change(f"disk {name}", source_of(element) or "yes", None)
             remove(source)
             for child in element.findall("backingStore"):
                 remove(child)
