@@ -184,6 +184,8 @@ def test_what_a_clone_is_already_known_by_needs_no_mending(
         ({"disks": {"vda": {"size": "1MiB"}}}, "never shrinks"),
         ({"disks": {"vdz": {"size": "1GiB"}}}, "no such disk"),
         ({"disks": {"vda": {"serial": "other"}}}, "the disk has disk-0"),
+        ({"disks": {"vdz": {"serial": "other"}}}, "no such disk"),
+        ({"disks": {"vdz": {"wwn": "5000c50015ea71ad"}}}, "no such disk"),
         ({"networks": [{"bridge": "br77"}]}, "networks"),
         ({"networks": [{"mac": "52:54:00:00:00:77"}]}, "networks"),
         ({"networks": [{"model": "e1000e"}]}, "networks"),

@@ -138,7 +138,11 @@ def _unchangeable(domain: Domain, record: Record, request: Request, found: Adjus
     for target, asked in request.disks.items():
         for key in ("serial", "wwn"):
             wanted = getattr(asked, key)
-            if wanted and target in disks and getattr(disks[target], key) != wanted:
+            if wanted and target not in disks:
+                found.refused.append(
+                    f"'disks' names {target} and its {key}, and there is no such disk. {again}"
+                )
+            elif wanted and getattr(disks[target], key) != wanted:
                 has = getattr(disks[target], key) or "none"
                 found.refused.append(
                     f"'disks: {target}' asks for the {key} '{wanted}', and the disk has {has}; its "
