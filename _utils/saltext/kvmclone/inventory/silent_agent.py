@@ -8,6 +8,8 @@ Where the definition has the agent's channel and nobody speaks on it, the clone'
 
 from __future__ import annotations
 
+import shlex
+
 from saltext.kvmclone.errors import ChannelError
 from saltext.kvmclone.guest.agent import AgentError
 from saltext.kvmclone.hypervisor.domain import DomainHandle
@@ -69,7 +71,7 @@ def look_at(handle: DomainHandle, domain: Domain, state: str = "running") -> str
         )
     start = "" if state == "running" else f"{virsh} start {name}; "
     if domain.console:
-        return f"{start}tail {domain.console}"
+        return f"{start}tail {shlex.quote(domain.console)}"
     if domain.screen:
         return f"{start}virsh -c {handle.connection.url} screenshot {name}"
     return f"{virsh} domstate --reason {name}"
