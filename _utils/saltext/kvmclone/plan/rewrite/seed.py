@@ -68,4 +68,5 @@ def _add(root: etree._Element, change: SeedChange, out: Rewritten) -> None:
     devices = root.find("./devices")
     assert devices is not None, "a base has disks"
     devices.append(disk)
-    out.change(f"disk {change.target}", None, change.path)
+    there = out.changes.get(f"disk {change.target}", {"old": None})  # the base's seed, left out
+    out.change(f"disk {change.target}", there["old"], change.path)
