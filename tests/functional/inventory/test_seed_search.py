@@ -253,6 +253,6 @@ def test_the_contents_of_a_seed_travel_sealed(world: World, tmp_path: Path) -> N
     assert outcome.error is None
     assert outcome.clone is not None
     assert SECRET not in wire.published
-    assert '"clone_with_seed"' in wire.published, "an older host refuses it"
+    assert '"clone_as_asked"' in wire.published, "an older host refuses it"
     path = Path(outcome.clone.disks[-1].path)
     assert inside(path)["user-data"] == FILES["user-data"]
