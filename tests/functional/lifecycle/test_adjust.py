@@ -121,6 +121,14 @@ def test_a_clone_is_adjusted_by_the_keys_alone(
     assert "cannot become 'full'" in refused[0]
 
 
+def test_a_seed_that_comes_too_late_is_told_of(base: str, clone: str, salt_minion: Salt) -> None:
+    done = salt_minion.state("kvm_clone.present", clone, **wish(base, seed="keep"))
+    assert (done["result"], done["changes"]) == (True, {})
+    assert "this one was made otherwise" in done["comment"]
+    done = salt_minion.state("kvm_clone.present", clone, **wish(base, seed="none"))
+    assert "'seed'" not in done["comment"]
+
+
 def test_a_state_that_names_no_base_fails_also_where_the_clone_is_there(
     clone: str, salt_minion: Salt
 ) -> None:
