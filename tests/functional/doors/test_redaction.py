@@ -22,6 +22,13 @@ CANARY = "canary7f3a"
 #: What other tools, people and QEMU's own options keep in a definition, as libvirt stores it.
 PLACES = {
     "title": ("<metadata", f"<title>{CANARY}</title><description>{CANARY}</description><metadata"),
+    "note": ("<metadata", f"<description>Cloned from {CANARY} BASE</description><metadata"),
+    "interface": (
+        "</devices>",
+        "<interface type='direct'><source dev='lo' mode='vepa'/><virtualport type='802.1Qbh'>"
+        f"<parameters profileid='{CANARY}'/></virtualport><model type='virtio'/></interface>"
+        "</devices>",
+    ),
     "metadata": (
         "</metadata>",
         f"<x:data xmlns:x='urn:tool'><x:a b='{CANARY}'>{CANARY}</x:a></x:data></metadata>",
@@ -90,7 +97,10 @@ def test_no_door_shows_what_may_be_a_secret_of_the_base(
 ) -> None:
     filled(base, place)
     name = world.name()
-    keys = {"base_domain": base, "clone_strategy": "quick"}
+    keys: dict[str, Any] = {"base_domain": base, "clone_strategy": "quick"}
+    if place == "interface":  # what cannot go with it to another place is told
+        cards = world.xml(base).findall("./devices/interface")
+        keys["networks"] = [{"bridge": "lo", "model": "e1000"}] * len(cards)
     with caplog.at_level("DEBUG"):
         plan = salt_minion("kvm_clone.plan", name, **keys)
         told: list[Any] = [plan, salt_dry.state("kvm_clone.present", name, **keys)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -86,6 +86,29 @@ def test_an_attached_seed_is_out_before_the_first_boot(
     assert ("sdz" in xml) == place.endswith("cdrom"), "a drive stays, without its medium"
     either.destroy(name)
     assert (sha256(seed), world.secure_xml(base)) == (before, definition)
+
+
+@pytest.fixture
+def sleeping_pool(world: World, tmp_path: Path) -> Iterator[str]:
+    name = f"sleeping-{world.token}"
+    with connection() as conn:
+        raw = conn.storagePoolDefineXML(
+            f"<pool type='dir'><name>{name}</name><target><path>{tmp_path}</path></target></pool>"
+        )
+        yield name
+        raw.undefine()
+
+
+def test_a_medium_in_a_pool_that_is_not_started_is_told_of(
+    world: World, either: LocalHost, sleeping_pool: str
+) -> None:
+    disk = (
+        "<disk type='volume' device='cdrom'><driver name='qemu' type='raw'/>"
+        f"<source pool='{sleeping_pool}' volume='seed.iso'/><target dev='sdz' bus='scsi'/></disk>"
+    )
+    plan = either.plan(quick(world.name(), world.base(devices=disk)))
+    (warning,) = [said for said in plan["warnings"] if "cannot be looked at" in said]
+    assert "disks: {sdz: {action: skip}}" in warning
 
 
 def test_a_seed_that_is_kept_is_told_of(world: World, host: LocalHost) -> None:
@@ -253,6 +276,6 @@ def test_the_contents_of_a_seed_travel_sealed(world: World, tmp_path: Path) -> N
     assert outcome.error is None
     assert outcome.clone is not None
     assert SECRET not in wire.published
-    assert '"clone_with_seed"' in wire.published, "an older host refuses it"
+    assert '"clone_as_asked"' in wire.published, "an older host refuses it"
     path = Path(outcome.clone.disks[-1].path)
     assert inside(path)["user-data"] == FILES["user-data"]

@@ -121,6 +121,14 @@ def test_a_clone_is_adjusted_by_the_keys_alone(
     assert "cannot become 'full'" in refused[0]
 
 
+def test_a_seed_that_comes_too_late_is_told_of(base: str, clone: str, salt_minion: Salt) -> None:
+    done = salt_minion.state("kvm_clone.present", clone, **wish(base, seed="keep"))
+    assert (done["result"], done["changes"]) == (True, {})
+    assert "this one was made otherwise" in done["comment"]
+    done = salt_minion.state("kvm_clone.present", clone, **wish(base, seed="none"))
+    assert "'seed'" not in done["comment"]
+
+
 def test_a_state_that_names_no_base_fails_also_where_the_clone_is_there(
     clone: str, salt_minion: Salt
 ) -> None:
@@ -184,6 +192,8 @@ def test_what_a_clone_is_already_known_by_needs_no_mending(
         ({"disks": {"vda": {"size": "1MiB"}}}, "never shrinks"),
         ({"disks": {"vdz": {"size": "1GiB"}}}, "no such disk"),
         ({"disks": {"vda": {"serial": "other"}}}, "the disk has disk-0"),
+        ({"disks": {"vdz": {"serial": "other"}}}, "no such disk"),
+        ({"disks": {"vdz": {"wwn": "5000c50015ea71ad"}}}, "no such disk"),
         ({"networks": [{"bridge": "br77"}]}, "networks"),
         ({"networks": [{"mac": "52:54:00:00:00:77"}]}, "networks"),
         ({"networks": [{"model": "e1000e"}]}, "networks"),

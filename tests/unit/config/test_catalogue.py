@@ -202,7 +202,7 @@ def test_a_private_key_may_be_an_argument_as_a_path_but_not_as_itself() -> None:
 def test_a_seed_may_be_an_argument_as_a_word_but_not_as_its_contents() -> None:
     request, secrets = catalogue_of({}).resolve("small", "web1", {"seed": "keep"})
     assert (request.seed, secrets.seed) == ("keep", ())
-    for contents in ({"user_data": "hunter2"}, ["hunter2"]):
+    for contents in ({"user_data": "hunter2"}, ["hunter2"], "#cloud-config\npassword: hunter2\n"):
         with pytest.raises(SecretInArgument) as caught:
             catalogue_of({}).resolve("small", "web1", {"seed": contents})
         assert "hunter2" not in str(caught.value)
@@ -457,6 +457,21 @@ def test_what_a_map_says_beyond_the_profile_is_kept_for_a_resume() -> None:
     assert "canary" not in str(catalogue.resolve_machine(with_token)[0].overrides)
     again, _secrets = catalogue.resolve("small", "web1", request.overrides)
     assert again == request
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [("keep", {"seed": "keep"}), ({"user_data": "canary"}, {})],
+)
+def test_of_a_seed_in_a_map_the_word_alone_is_kept_for_a_resume(
+    written: Any, kept: dict[str, Any]
+) -> None:
+    catalogue = catalogue_of({})
+    machine = {**LOCAL, **BASE, "name": "web1", "profile": "small", "provider": "local-kvm:libvirt"}
+    request, _secrets = catalogue.resolve_machine({**machine, "seed": written})
+    assert request.overrides == kept
+    again, _secrets = catalogue.resolve("small", "web1", request.overrides)
+    assert (again == request) is bool(kept)
 
 
 def test_what_salt_cloud_took_from_a_store_is_in_no_record() -> None:

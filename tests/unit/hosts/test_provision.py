@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -64,6 +66,7 @@ class FaultyHost:
         worker: Worker | None = None,
         goal: str = "cloned",
         digest: str = "",
+        seed: Mapping[str, str] = MappingProxyType({}),
     ) -> Clone:
         assert worker is not None
         self.tokens.append(worker.token)
@@ -406,6 +409,24 @@ def test_a_dead_create_goes_on_where_it_stopped(left_at: str, asked: list[str]) 
     # The key of the dead is used where the guest has it, and gone where it has not.
     fingerprint = "finger of the dead" if left_at == "enrolled" else "finger of public"
     assert master.accepted == {"web1": fingerprint}
+
+
+@pytest.mark.parametrize("life", [ALIVE, DEAD])
+def test_a_clone_with_another_seed_is_another_request(life: str) -> None:
+    """Its guest has done what the other seed says, and does nothing of this one's."""
+    request = replace(REQUEST, seed="own")
+    mended, theirs = (Secrets(seed=(("user-data", word),)) for word in ("mended", "wrong"))
+    work = Work(Worker(token="theirs"), life, "booted", "ready", theirs.digest_of(request))
+    host = FaultyHost(busy=[CreateInProgress("somebody is at work", work=asdict(work))])
+    outcome = provision.create(host, request, mended, master=FaultyMaster())
+    assert outcome.error is not None
+    assert (outcome.error.type, host.asked) == ("CreateInProgress", [])
+
+    host = FaultyHost(busy=[CreateInProgress("somebody is at work", work=asdict(work))])
+    if life == DEAD:
+        again = replace(theirs, password="of today")
+        assert provision.create(host, request, again, master=FaultyMaster()).error is None
+        assert host.asked[0] == "take_over"
 
 
 @pytest.mark.parametrize("left_at", ["planned", "destroying"])

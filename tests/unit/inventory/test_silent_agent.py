@@ -93,6 +93,16 @@ VIRSH = "virsh -c qemu:///system"
         ("<video/>", "running", f"{VIRSH} screenshot web1"),
         ("<video/>", "shutoff", f"{VIRSH} start web1; {VIRSH} screenshot web1"),
         ("<serial type='tcp'/>", "running", f"{VIRSH} domstate --reason web1"),
+        (
+            "<serial type='file'><source path='/log/the shop'/></serial>",
+            "running",
+            "tail '/log/the shop'",
+        ),
+        (
+            "<serial type='unix'><source mode='bind' path='/run/web1.sock'/></serial><video/>",
+            "running",
+            f"{VIRSH} screenshot web1",
+        ),
     ],
 )
 def test_the_command_shows_what_the_definition_has(devices: str, state: str, command: str) -> None:

@@ -15,7 +15,7 @@ from saltext.kvmclone.model import libvirt_xml, redaction
 from saltext.kvmclone.model.facts import SourceFacts
 from saltext.kvmclone.model.redaction import HIDDEN
 from saltext.kvmclone.plan import planner
-from saltext.kvmclone.plan.rewrite import rewrite
+from saltext.kvmclone.plan.rewrite import NewCard, SeedChange, rewrite
 from tests.support.plans import BASE, FACTS, QUICK, VDA, disk_xml, qcow2, with_disk
 from tests.support.schema_keys import free_places
 from tests.unit.plan.rewrite.test_corpus import BASE_UUID, CORPUS, IDENTITY
@@ -106,6 +106,53 @@ def test_no_message_quotes_what_the_shown_definition_hides(name: str) -> None:
         else:
             said = json.dumps([made.changes, made.warnings, made.conflicts])
             assert CANARY not in said, place
+
+
+INTERFACES = {
+    "a parameter of its filter": "<filterref filter='clean'>"
+    "<parameter name='TOKEN' value='canary7f3a'/></filterref>",
+    "the profile of its switch": "<virtualport type='802.1Qbh'>"
+    "<parameters profileid='canary7f3a'/></virtualport>",
+    "what passt calls the guest": "<backend type='passt' hostname='canary7f3a' fqdn='canary7f3a'/>",
+    "the words of its script": "<script path='canary7f3a --token canary7f3a'/>",
+    "its address on the host": "<ip address='canary7f3a'/>",
+    "an option of its driver": "<driver name='vhost' option='canary7f3a'/>",
+    "what this version does not know": "<mtu size='1500' token='canary7f3a'>canary7f3a</mtu>",
+}
+NEW_CARDS = {
+    "on another network": NewCard("52:54:00:00:00:01", network="lan"),
+    "where it cannot have them": NewCard(
+        "52:54:00:00:00:01", bridge="br0", cannot=frozenset({"filterref", "vlan"})
+    ),
+    "as another model": NewCard("52:54:00:00:00:01", model="e1000"),
+}
+
+
+@pytest.mark.parametrize("card", NEW_CARDS)
+@pytest.mark.parametrize("inside", INTERFACES)
+def test_what_an_interface_loses_is_told_and_no_secret_of_it(inside: str, card: str) -> None:
+    kind = "ethernet" if "script" in inside else "user" if "passt" in inside else "network"
+    first = (
+        f"<interface type='{kind}'><mac address='52:54:00:77:77:77'/>{INTERFACES[inside]}"
+        "<model type='virtio'/></interface>"
+    )
+    told = BASE.replace("<interface ", f"{first}<interface ", 1)
+    made = rewrite(told, IDENTITY, (), cards=(NEW_CARDS[card],) * told.count("<interface "))
+    assert CANARY not in json.dumps([made.changes, made.warnings, made.conflicts])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "<source startupPolicy='optional' file='canary7f3a'/>",
+        '<source file=\'json:{"password": "canary7f3a"}\'/>',
+    ],
+)
+def test_a_seed_that_is_left_out_is_named_as_it_may_be_shown(source: str) -> None:
+    facts = with_disk(disk_xml("file", source, "cdrom", "sdz"))
+    made = rewrite(facts.base_xml, IDENTITY, (), seed=SeedChange(frozenset({"sdz"})))
+    assert made.changes["disk sdz"]["new"] is None
+    assert CANARY not in json.dumps([made.changes, made.warnings, made.conflicts])
 
 
 @pytest.mark.parametrize(

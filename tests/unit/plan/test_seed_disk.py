@@ -140,6 +140,10 @@ def test_it_takes_the_place_of_the_bases_seed() -> None:
         ("vdb", "copy"),
     ]
     assert element(made, "vdb").find("source").get("file") == "/pool/web1-vdb.raw"
+    assert made.changes["disk vdb"] == {
+        "old": "/pool/base-data.img",
+        "new": "/pool/web1-vdb.raw",
+    }
 
 
 def test_without_a_program_that_writes_it_it_is_refused_with_the_install_line() -> None:

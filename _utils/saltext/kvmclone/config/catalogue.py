@@ -357,7 +357,8 @@ def _departures(keys: Keys, written: Keys) -> Keys:
     usual = {"deploy": True, "script_args": "", "driver": DRIVER}
     found: Keys = {}
     for key, value in _beyond(keys, {**usual, **written}).items():
-        if not KEYS[key].visible and key != "private_key":
+        # Of these a path, or a word, is no secret; the other values are refused as arguments.
+        if not KEYS[key].visible and key not in ("private_key", "seed"):
             continue
         with contextlib.suppress(ConfigError, SecretInArgument):
             found |= checked_arguments({key: value})

@@ -254,7 +254,8 @@ def _is_leaked(name: str, value: Any) -> bool:
         return False
     if name in KEYS:
         holds_key = name == "private_key" and resolve.is_private_key(value)
-        holds_seed = name == "seed" and not isinstance(value, str)
+        is_word = isinstance(value, str) and len(value.split()) < 2
+        holds_seed = name == "seed" and not is_word
         return KEYS[name].secret or holds_key or holds_seed
     looks_alike = difflib.get_close_matches(name, ["password", "sudo_password"], 1, 0.8)
     return bool(looks_alike) or any(word in name.lower() for word in _SECRET_WORDS)

@@ -304,6 +304,7 @@ class LocalHost:
                 name=name,
                 base_domain=record.base,
                 ip_source=record.ip_source,
+                pick=record.pick,
                 reset_identity=record.identity != "kept",
                 seed=record.seed or "none",
                 deploy=Deploy(enabled=False),

@@ -142,6 +142,7 @@ class _Create:
         self.host = host
         self.request = request
         self.secrets = secrets
+        self.digest = secrets.digest_of(request)
         enrols = request.deploy.enabled and request.deploy.bootstrap != "none"
         self.master = master if enrols and start else None
         self.watcher = watcher
@@ -266,10 +267,10 @@ class _Create:
                 waited = True
 
     def _clone(self) -> Clone:
-        request, digest = self.request, self.request.digest()
+        asked = (self.request, self.worker, self.goal, self.digest)
         if not self.secrets.seed:
-            return self.host.clone(request, self.worker, self.goal, digest)
-        return self.host.clone(request, self.worker, self.goal, digest, dict(self.secrets.seed))
+            return self.host.clone(*asked)
+        return self.host.clone(*asked, dict(self.secrets.seed))
 
     def _follow(self, busy: CreateInProgress, work: Work) -> Clone | None:
         """
@@ -279,7 +280,7 @@ class _Create:
         :raises CreateInProgress: It does something else, or nobody here can tell.
         """
         name, life = self.request.name, life_of(work)
-        same = (work.request, work.goal) == (self.request.digest(), self.goal)
+        same = (work.request, work.goal) == (self.digest, self.goal)
         # A destroy for good has that for its goal; one that removes leftovers keeps the create's.
         clears_up = work.stage == DESTROYING and work.goal != DESTROYING
         if life == ALIVE and (same or clears_up):

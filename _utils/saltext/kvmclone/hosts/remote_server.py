@@ -28,6 +28,9 @@ FUNCTION = "kvm_clone.remote"
 #: What a sealed seed is bound to beside the clone's name, in place of a minion id.
 SEED_PURPOSE = "seed"
 
+#: Behind the name of an operation: the request has keys that version 0.1 reads over.
+AS_ASKED = "_as_asked"
+
 
 def serve(
     opts: Mapping[str, Any], operation: str, arguments: Mapping[str, Any], url: str
@@ -99,8 +102,9 @@ _Served = Callable[[KvmHost, Mapping[str, Any], Mapping[str, Any]], Any]
 
 _SERVED: dict[str, _Served] = {
     "plan": lambda host, _opts, a: host.plan(_request(a)),
+    f"plan{AS_ASKED}": lambda host, _opts, a: host.plan(_request(a)),
     "clone": _make_clone,
-    "clone_with_seed": _make_clone,
+    f"clone{AS_ASKED}": _make_clone,
     "take_over": lambda host, _opts, a: host.take_over(
         a["name"], a["token"], Worker(**a["worker"])
     ),

@@ -63,7 +63,7 @@ def candidates(host: Host, census: Census | None = None) -> list[Candidate]:
 
     found = []
     for handle, root in host.each_domain(look):
-        base = _told_base(root)
+        base = _told_base(host, root)
         if base and not _carries_record(root):
             census = census or file_usage_scan.take(host)
             domain = domain_xml.facts(root, host.folders.stores)
@@ -72,10 +72,16 @@ def candidates(host: Host, census: Census | None = None) -> list[Candidate]:
     return sorted(found, key=lambda candidate: candidate.name)
 
 
-def _told_base(root: etree._Element) -> str:
-    """Return the base that a domain's description names; empty for another description."""
+def _told_base(host: Host, root: etree._Element) -> str:
+    """
+    Return the base that a domain's description names; empty for another description.
+
+    Several words are the name of a domain only where there is one of that name: otherwise they are
+    somebody's note, and not for others to read.
+    """
     match = _DESCRIPTION.fullmatch(libvirt_xml.text(root, "description"))
-    return match[1].strip() if match else ""
+    name = match[1].strip() if match else ""
+    return name if len(name.split()) < 2 or host.find(name) is not None else ""
 
 
 def _carries_record(root: etree._Element) -> bool:

@@ -9,6 +9,8 @@ the clone reports it until the agent answers, or somebody was inside.
 
 from __future__ import annotations
 
+import shlex
+
 from saltext.kvmclone.errors import ChannelError
 from saltext.kvmclone.guest.agent import AgentError
 from saltext.kvmclone.hypervisor.domain import DomainHandle
@@ -70,7 +72,7 @@ def look_at(handle: DomainHandle, domain: Domain, state: str = "running") -> str
         )
     start = "" if state == "running" else f"{virsh} start {name}; "
     if domain.console:
-        return f"{start}tail {domain.console}"
+        return f"{start}tail {shlex.quote(domain.console)}"
     if domain.screen:
         return f"{start}virsh -c {handle.connection.url} screenshot {name}"
     return f"{virsh} domstate --reason {name}"

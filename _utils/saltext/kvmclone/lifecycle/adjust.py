@@ -31,6 +31,7 @@ from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.inventory.file_usage import Census
 from saltext.kvmclone.lifecycle import protect, record_store
 from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
+from saltext.kvmclone.model.cloud_seed import KEEP, OWN
 from saltext.kvmclone.model.domain_xml import Domain, Interface
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import Record
@@ -89,6 +90,10 @@ def compare(
     _unchangeable(domain, record, request, found)
     _cpus(host, handle, domain, root, request, found)
     _memory(host, handle, domain, root, request, found)
+    if request.seed in (KEEP, OWN) and record.seed not in ("", request.seed):
+        found.notes.append(
+            "'seed' says what a clone is made with; this one was made otherwise, and stays so."
+        )
     resized = bool(found.changes)
     _words(host, handle, domain, record, request, found)
     _disks(host, handle, domain, request, found)
@@ -138,7 +143,11 @@ def _unchangeable(domain: Domain, record: Record, request: Request, found: Adjus
     for target, asked in request.disks.items():
         for key in ("serial", "wwn"):
             wanted = getattr(asked, key)
-            if wanted and target in disks and getattr(disks[target], key) != wanted:
+            if wanted and target not in disks:
+                found.refused.append(
+                    f"'disks' names {target} and its {key}, and there is no such disk. {again}"
+                )
+            elif wanted and getattr(disks[target], key) != wanted:
                 has = getattr(disks[target], key) or "none"
                 found.refused.append(
                     f"'disks: {target}' asks for the {key} '{wanted}', and the disk has {has}; its "

@@ -46,7 +46,7 @@ def adopt(host: Host, name: str, base_domain: str = "") -> Record:
             f"Look at it: {host.commands.clone('show', name)}",
         )
     root = libvirt_xml.parse(handle.definition())
-    told = _told_base(root)
+    told = _told_base(host, root)
     if not base_domain and (not told or _carries_record(root)):
         reason = (
             "it carries the record of another clone, so it is a copy of that"

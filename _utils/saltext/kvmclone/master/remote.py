@@ -20,10 +20,11 @@ from typing import Any
 
 from saltext.kvmclone import errors, interrupts
 from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NeverConnected, NotFound, named
-from saltext.kvmclone.hosts.remote_server import FUNCTION, SEED_PURPOSE
+from saltext.kvmclone.hosts.remote_server import AS_ASKED, FUNCTION, SEED_PURPOSE
 from saltext.kvmclone.master import signed_call
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.model.clone import Clone, clone_from_dict
+from saltext.kvmclone.model.cloud_seed import OWN
 from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished, unfinished_from_dict
 from saltext.kvmclone.model.record import Minion, Worker
@@ -52,7 +53,7 @@ class RemoteHost:
         self.url = url
 
     def plan(self, request: Request) -> dict[str, Any]:
-        answer: dict[str, Any] = self._call("plan", request=_for_host(request))
+        answer: dict[str, Any] = self._call(_as_asked("plan", request), request=_for_host(request))
         return answer
 
     def clone(
@@ -70,9 +71,7 @@ class RemoteHost:
         worker = worker or processes.this_process()
         try:
             return self._clone(
-                # A host of an older version does not know of seeds and would make the clone
-                # without.
-                "clone_with_seed" if seed else "clone",
+                _as_asked("clone", request),
                 request=_for_host(request),
                 worker=dataclasses.asdict(worker),
                 goal=goal,
@@ -240,6 +239,19 @@ class RemoteHost:
             f"The minion '{self.minion_id}' answers in a form that is not known: {what}",
             f"Bring our modules there: salt {self.minion_id} saltutil.sync_all",
         )
+
+
+def _as_asked(operation: str, request: Request) -> str:
+    """
+    Return the name of an operation that no host of an earlier version knows, where such a one would
+    drop keys that it does not know of, and make another machine than was asked for.
+    """
+    asks_more = (
+        request.seed == OWN
+        or any(wish.serial or wish.wwn for wish in request.disks.values())
+        or any(wish.portgroup for wish in request.networks)
+    )
+    return operation + AS_ASKED * asks_more
 
 
 def _for_host(request: Request) -> dict[str, Any]:

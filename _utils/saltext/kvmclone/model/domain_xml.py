@@ -203,7 +203,11 @@ def _console(root: etree._Element) -> str:
     """Return where the first console or serial line is, which is the one that libvirt opens."""
     for place in ("console", "serial"):
         for line in root.findall(f"./devices/{place}"):
-            return "pty" if line.get("type") == "pty" else _attribute(line.find("source"), "path")
+            if line.get("type") == "pty":
+                return "pty"
+            # A socket, pipe or device has a path as well, and nobody can read back from it.
+            file = line.get("type") == "file"
+            return _attribute(line.find("source"), "path") if file else ""
     return ""
 
 

@@ -14,6 +14,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+#: How often a secret is hashed that a digest depends on: a record is read by more people than may
+#: know what is in a seed, and none is to find out by trying.
+_ROUNDS = 200_000
+
 #: The default daemon: the system daemon of this very machine.
 DEFAULT_URL = "qemu:///system"
 
@@ -292,6 +296,16 @@ class Secrets:
     private_key_passphrase: str = ""
     seed: tuple[tuple[str, str], ...] = ()
     stored: tuple[str, ...] = ()
+
+    def digest_of(self, request: Request) -> str:
+        """
+        The request's digest, which is another one where the contents of the clone's seed are
+        others: they make another machine of it. A login may change between two attempts.
+        """
+        if not self.seed:
+            return request.digest()
+        content, salt = json.dumps(self.seed).encode(), request.digest().encode()
+        return hashlib.pbkdf2_hmac("sha256", content, salt, _ROUNDS).hex()[:16]
 
     def __repr__(self) -> str:
         held = [f.name for f in dataclasses.fields(self) if getattr(self, f.name)]

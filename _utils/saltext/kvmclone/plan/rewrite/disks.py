@@ -73,7 +73,7 @@ def disks(
         if new is not None:
             _forget_tuning(root, facts.path, out)
         if new is not None and not new.path:
-            out.change(label, _source_of(element), None)
+            out.change(label, source_of(element), None)
             remove(element)
             if facts.target in ids:
                 out.conflicts.append(
@@ -90,7 +90,7 @@ def disks(
 
 def _connect(element: etree._Element, new: NewDisk, label: str, out: Rewritten) -> None:
     """Connect a disk to its new file, and drop what described the old one."""
-    old = _source_of(element)
+    old = source_of(element)
     for name in _OF_THE_OLD:
         for child in element.findall(name):
             if name == "shareable":
@@ -202,7 +202,8 @@ def _forget_tuning(root: etree._Element, path: str, out: Rewritten) -> None:
             remove(tune)
 
 
-def _source_of(element: etree._Element) -> str | None:
+def source_of(element: etree._Element) -> str | None:
+    """Return what a disk is connected to, as it may be shown; None for nothing."""
     disk = domain_xml.disk_of(element)
     return redaction.path(disk.path) or disk.named or disk.protocol or None
 

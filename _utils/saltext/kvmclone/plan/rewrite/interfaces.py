@@ -137,7 +137,7 @@ def _connect(element: etree._Element, card: NewCard, label: str, out: Rewritten)
         for child in element.findall(tag):
             out.warn(
                 f"{label.capitalize()} of the clone goes without its <{tag}> "
-                f"({_told(child)}), which {new} cannot give it."
+                f"({_told(child, _place(tag))}), which {new} cannot give it."
             )
         _leave_out(element, tag, label, out)
     for floor in element.findall("./bandwidth/inbound[@floor]"):  # promised by the old network
@@ -161,19 +161,32 @@ def _leave_out(element: etree._Element, tag: str, label: str, out: Rewritten) ->
     """Remove every child of that name from an interface, and note the change."""
     children = element.findall(tag)
     if children:
-        out.change(f"{label} {tag}", "; ".join(map(_told, children)) or "yes", None)
+        told = [_told(child, _place(tag)) for child in children]
+        out.change(f"{label} {tag}", "; ".join(told) or "yes", None)
     for child in children:
         remove(child)
 
 
-def _told(element: etree._Element) -> str:
-    """Return what an element says, in one line; its value alone where it has only one."""
-    said = [f"{name!s}={value!s}" for name, value in element.attrib.items()]
-    said += [(element.text or "").strip()]
-    said += [f"{child.tag!s} {_told(child)}".strip() for child in element.iterchildren("*")]
+def _place(tag: str) -> str:
+    """Return where a child of an interface stands in the definition."""
+    return f"devices/interface/{tag}"
+
+
+def _told(element: etree._Element, place: str) -> str:
+    """Return what an element says, as it may be shown, in one line; a lone value alone."""
+    values = {
+        str(name): redaction.shown(element, f"{place}@{name!s}", str(value))
+        for name, value in element.attrib.items()
+    }
+    said = [f"{name}={value}" for name, value in values.items()]
+    said += [redaction.shown(element, place, (element.text or "").strip())]
+    said += [
+        f"{child.tag!s} {_told(child, f'{place}/{child.tag!s}')}".strip()
+        for child in element.iterchildren("*")
+    ]
     said = [word for word in said if word]
-    if len(said) == 1 and element.attrib:
-        return str(next(iter(element.attrib.values())))
+    if len(said) == 1 and values:
+        return next(iter(values.values()))
     return ", ".join(said)
 
 

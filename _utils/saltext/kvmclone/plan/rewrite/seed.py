@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from saltext.kvmclone.plan.rewrite.disks import source_of
 from saltext.kvmclone.plan.rewrite.result import Rewritten, remove
 
 #: Words of a kernel's command line that name a seed, or are one.
@@ -43,7 +44,7 @@ def seed(root: etree._Element, change: SeedChange, out: Rewritten) -> None:
         name = target.get("dev", "") if target is not None else ""
         source = element.find("source")
         if name in change.emptied and source is not None:
-            out.change(f"disk {name}", next(iter(source.attrib.values()), "yes"), None)
+            out.change(f"disk {name}", source_of(element) or "yes", None)
             remove(source)
             for child in element.findall("backingStore"):
                 remove(child)
@@ -70,4 +71,5 @@ def _add(root: etree._Element, change: SeedChange, out: Rewritten) -> None:
     devices = root.find("./devices")
     assert devices is not None, "a base has disks"
     devices.append(disk)
-    out.change(f"disk {change.target}", None, change.path)
+    there = out.changes.get(f"disk {change.target}", {"old": None})  # the base's seed, left out
+    out.change(f"disk {change.target}", there["old"], change.path)
