@@ -83,22 +83,31 @@ def _answer(work):
 
 def _guarded(name, work):
     """
-    The same for work that a Ctrl-C must not end in the middle. The core would go on with the next
-    machine of a map, so it is not begun.
+    What the library answers, where a Ctrl-C must not end it in the middle. The core would go on
+    with the next machine of a map, so it is not begun.
+
+    :raises KvmCloneError: It was refused, or interrupted.
     """
     if _ENDED:
-        raise SaltCloudSystemExit(
+        raise Interrupted(
             f"'{name}' was left as it is: the command was interrupted before its turn.",
-            interrupts.EXIT_CODE,
+            "Repeat the command.",
         )
     try:
         with interrupts.guard(interrupts.AT_MASTER):
             return work()
-    except (Interrupted, interrupts.Interrupt) as error:
+    except Interrupted:
         _ENDED.append(name)
-        if isinstance(error, interrupts.Interrupt):
-            error = at_once.half_destroyed(name)
-        raise SaltCloudSystemExit(str(error), interrupts.EXIT_CODE) from None
+        raise
+    except interrupts.Interrupt:
+        _ENDED.append(name)
+        raise at_once.half_destroyed(name) from None
+
+
+def _refusal(error):
+    if isinstance(error, Interrupted):
+        return SaltCloudSystemExit(str(error), interrupts.EXIT_CODE)
+    return SaltCloudSystemExit(str(error))
 
 
 def _need_function(call, name):
@@ -126,7 +135,7 @@ def create(vm_):
     try:
         return _guarded(vm_["name"], lambda: _asked().create(vm_))
     except KvmCloneError as error:
-        raise SaltCloudSystemExit(str(error)) from error
+        raise _refusal(error) from error
 
 
 def destroy(name, call=None):
@@ -149,7 +158,7 @@ def destroy(name, call=None):
         # remove the key of a machine that is still there.
         if __opts__.get("parallel"):
             raise
-        raise SaltCloudSystemExit(str(error)) from error
+        raise _refusal(error) from error
 
 
 def start(name, kwargs=None, call=None):

@@ -76,7 +76,9 @@ def test_a_secret_in_a_map_would_stand_in_the_clones_record(
     assert "hush" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["", "7", "[a]", "p: {one: ", "{{ x }", "{% if %}"])
+@pytest.mark.parametrize(
+    "text", ["", "7", "[a]", "p: []", "p: {}\nq: []", "p: {one: ", "{{ x }", "{% if %}"]
+)
 def test_what_is_no_map_is_refused_with_a_word(opts: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError) as refused:
         read(opts, text)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,6 +210,25 @@ def test_a_destroy_that_is_refused_raises_what_the_core_takes_for_a_refusal(
     assert not isinstance(caught.value, SaltCloudException)
     assert world.exists(below)
     assert world.exists(base)
+
+
+def test_a_destroy_of_several_that_is_interrupted_is_none_that_succeeded(
+    clouds: Callable[..., Clouds], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the core would remove the keys: of the one that is half gone, and of the next one."""
+
+    def pressed(_self: LocalHost, _name: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setattr(LocalHost, "show", pressed)
+    for parallel in (True, False):
+        driver = clouds(parallel=parallel)
+        for name, word in (("web1", "interrupted"), ("web2", "left as it is")):
+            with pytest.raises(Exception, match=word) as caught:
+                driver("destroy", name)
+            assert isinstance(caught.value, SaltCloudException) is not parallel
+            assert parallel or caught.value.exit_code == 130
 
 
 def test_what_is_an_action_is_no_function_and_the_other_way_round(

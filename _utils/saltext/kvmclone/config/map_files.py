@@ -41,9 +41,9 @@ def read(opts: Mapping[str, Any], file: Any) -> list[tuple[str, Any, dict[str, A
     """
     path = _path(opts, file)
     told = _rendered(opts, path)
-    if not told:
-        raise ConfigError(f"The map '{path}' names no machine.", _FORM)
     found, slips = _assembled(told)
+    if not found and not slips:
+        raise ConfigError(f"The map '{path}' names no machine.", _FORM)
     machines: list[tuple[str, Any, dict[str, Any]]] = []
     short = {slip.position for slip in slips}
     for entry in found:
