@@ -18,6 +18,7 @@ from saltext.kvmclone import entrypoints, interrupts
 from saltext.kvmclone.errors import HostError, Interrupted
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.master import at_once
+from saltext.kvmclone.model.hints import AT_HOST
 from saltext.kvmclone.system import copying
 from tests.unit.hosts.test_provision import REQUEST, FaultyHost, FaultyMaster
 
@@ -93,7 +94,7 @@ SUDDEN = """
 import ctypes, os, signal, sys, threading, time
 sys.path.insert(0, {library!r})
 from saltext.kvmclone import interrupts
-with interrupts.guard("salt-run kvmclone"), interrupts.work("web1", "the create"):
+with interrupts.guard("salt-run kvmclone"), interrupts.work("web1", "the create", where=" url=u"):
     for after in {moments}:
         threading.Timer(after, os.kill, (os.getpid(), signal.SIGTERM)).start()
     # As libvirt does: in C, where no signal ends the wait.
@@ -113,7 +114,7 @@ def test_the_second_signal_ends_at_once_whatever_keeps_the_process_waiting() -> 
     done = sudden(0.1, 1.0)
     assert time.monotonic() - started < 4
     assert done.returncode == 130
-    assert "salt-run kvmclone.gc web1 apply=True" in done.stderr
+    assert "salt-run kvmclone.gc web1 url=u apply=True" in done.stderr
     assert done.stdout == ""
 
 
@@ -159,6 +160,16 @@ def test_one_that_is_to_be_kept_is_kept_and_says_how_to_go_on(wish: str, word: s
     assert word in outcome.error.message
     assert "salt-run kvmclone.resume web1" in outcome.error.hint
     assert host.there
+
+
+def test_on_a_host_the_commands_are_the_hosts_and_name_its_daemon() -> None:
+    host: Any = PressedAt("wait_for_address")
+    host.url, host.ours = "qemu:///session", AT_HOST
+    with interrupts.guard(interrupts.AT_HOST):
+        outcome = provision.create(host, replace(REQUEST, on_failure="keep"))
+    assert outcome.error is not None
+    for verb in ("resume", "destroy"):
+        assert f"salt-call kvm_clone.{verb} web1 url=qemu:///session" in outcome.error.hint
 
 
 def test_what_breaks_after_the_signal_broke_of_it() -> None:

@@ -52,8 +52,8 @@ class _Guard:
         self.pressed = threading.Event()
         #: How many pieces of work want the main thread to look for itself.
         self.deferred = 0
-        #: What is under way, by name: what to say of it at a sudden end.
-        self.under_way: dict[str, str] = {}
+        #: What is under way, by name, and where: what to say of it at a sudden end.
+        self.under_way: dict[str, tuple[str, str]] = {}
         #: Signals go in at the writer; at the bell it is only seen that there was one.
         self.reader, self.writer = os.pipe()
         self.bell, self._rope = os.pipe()
@@ -82,8 +82,8 @@ class _Guard:
             _say(f"Interrupted; being brought to a safe end: {names}. Once more ends at once.")
 
     def _say_last(self) -> None:
-        for name, what in list(self.under_way.items()):
-            left = f"{self.ours}.gc {name}"
+        for name, (what, where) in list(self.under_way.items()):
+            left = f"{self.ours}.gc {name}{where}"
             _say(
                 f"Ended at once: {what} of '{name}' stopped midway. What is left of it: {left}   "
                 f"Remove that: {left} apply=True"
@@ -152,16 +152,17 @@ def guard(ours: str) -> Iterator[None]:
 
 
 @contextmanager
-def work(name: str, what: str, deferred: bool = True) -> Iterator[None]:
+def work(name: str, what: str, deferred: bool = True, where: str = "") -> Iterator[None]:
     """
     Name what this thread is at, for a sudden end.
 
     :param what: ``the create``, ``the destroy``.
     :param deferred: It looks for interrupts itself, so that none is raised in the middle of a step.
+    :param where: What a command for it takes beside the name, such as `` url=URL``.
     """
     _mine.obeyed = False
     if _guard is not None:
-        _guard.under_way[name] = what
+        _guard.under_way[name] = what, where
     try:
         with defer() if deferred else contextlib.nullcontext():
             yield

@@ -33,7 +33,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts import rollback
 from saltext.kvmclone.hosts.gc import life_of
-from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.master_side import KeyPair, MasterSide
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone, clone_from_dict
@@ -107,7 +107,7 @@ def resume(
         stage = host.show(name).stage
         raise ConfigError(
             f"There is nothing to resume: '{name}' is complete at stage '{stage}'.",
-            f"Look at it: salt-run kvmclone.show {name}",
+            f"Look at it: {commands_of(host).clone('show', name)}",
         )
     item = found[0]
     if item.work.goal == "ready" and master is None:
@@ -138,6 +138,7 @@ class _Create:
             deploy = dataclasses.replace(request.deploy, enabled=False)
             request = dataclasses.replace(request, deploy=deploy)
         self.host = host
+        self.commands = commands_of(host)
         self.request = request
         self.secrets = secrets
         enrols = request.deploy.enabled and request.deploy.bootstrap != "none"
@@ -160,7 +161,7 @@ class _Create:
 
     def run(self) -> Outcome:
         name = self.request.name
-        with interrupts.work(name, "the create"):
+        with interrupts.work(name, "the create", where=self.commands.where()):
             try:
                 interrupts.check()
                 clone = self._through_the_stages()
@@ -182,7 +183,7 @@ class _Create:
             log.info("%s: after the interrupt: %s", self.request.name, error)
         cut = rollback.Cut(
             self.request.name, self.stage, self.clone is not None, self.asked, self.followed,
-            self._wish(Interrupted("")), self.goal,
+            self._wish(Interrupted("")), self.goal, self.commands,
         )  # fmt: skip
         interrupted = self._roll_back(cut.error())
         cut.tell(interrupted)
@@ -373,7 +374,7 @@ class _Create:
             processes.give_up(self.worker)  # this process may live on, and others shall repeat it
             problems.append(
                 f"'{self.request.name}' could not be taken back: {problem.message} Repeat that: "
-                f"salt-run kvmclone.gc {self.request.name} apply=True"
+                f"{self.commands.clone('gc', self.request.name, 'apply=True')}"
             )
         except BaseException:  # a second Ctrl-C
             processes.give_up(self.worker)
