@@ -81,11 +81,12 @@ def _answer(work):
         raise SaltCloudSystemExit(str(error)) from error
 
 
-def _guarded(name, work):
+def _guarded(name, work, what, defers):
     """
     What the library answers, where a Ctrl-C must not end it in the middle. The core would go on
     with the next machine of a map, so it is not begun.
 
+    :param what: ``the create``, which looks for interrupts itself (``defers``), or the destroy.
     :raises KvmCloneError: It was refused, or interrupted.
     """
     if _ENDED:
@@ -94,14 +95,14 @@ def _guarded(name, work):
             "Repeat the command.",
         )
     try:
-        with interrupts.guard(interrupts.AT_MASTER):
-            return work()
-    except Interrupted:
-        _ENDED.append(name)
-        raise
+        with interrupts.guard(interrupts.AT_MASTER), interrupts.work(str(name), what, defers):
+            try:
+                return work()
+            finally:
+                if interrupts.pressed():  # also where it came too late for this one
+                    _ENDED.append(name)
     except interrupts.Interrupt:
-        _ENDED.append(name)
-        raise at_once.half_destroyed(name) from None
+        raise (at_once.nothing_made if defers else at_once.half_destroyed)(name) from None
 
 
 def _refusal(error):
@@ -133,7 +134,7 @@ def create(vm_):
         salt-cloud -p centos7 my-centos7-clone
     """
     try:
-        return _guarded(vm_["name"], lambda: _asked().create(vm_))
+        return _guarded(vm_["name"], lambda: _asked().create(vm_), "the create", defers=True)
     except KvmCloneError as error:
         raise _refusal(error) from error
 
@@ -152,7 +153,7 @@ def destroy(name, call=None):
     if call == "function":
         raise SaltCloudSystemExit("destroy is an action: salt-cloud -d NAME")
     try:
-        return _guarded(name, lambda: _asked().destroy(name))
+        return _guarded(name, lambda: _asked().destroy(name), "the destroy", defers=False)
     except KvmCloneError as error:
         # Of several at once the core takes an error of its own kind for success, and would
         # remove the key of a machine that is still there.

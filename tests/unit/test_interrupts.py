@@ -18,7 +18,9 @@ from saltext.kvmclone import entrypoints, interrupts
 from saltext.kvmclone.errors import HostError, Interrupted
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.master import at_once
+from saltext.kvmclone.master.fleet import Master
 from saltext.kvmclone.model.hints import AT_HOST
+from saltext.kvmclone.model.request import Secrets
 from saltext.kvmclone.system import copying
 from tests.unit.hosts.test_provision import REQUEST, FaultyHost, FaultyMaster
 
@@ -208,6 +210,21 @@ def test_what_was_not_begun_stays_as_it_is() -> None:
             at_once.require_no_interrupt("web2")
         outcome = provision.create(FaultyHost(), REQUEST, master=FaultyMaster())
     assert "nothing was made" in outcome.error.message
+
+
+def test_a_signal_that_comes_late_hides_nothing_of_what_was_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fleet = Master({"conf_file": str(tmp_path / "master"), "root_dir": str(tmp_path)}, print)
+    monkeypatch.setattr(fleet, "enroller", FaultyMaster())
+    monkeypatch.setattr(fleet, "resolve", lambda *_: (REQUEST, Secrets(), FaultyHost()))
+    monkeypatch.setattr(fleet, "_watcher", lambda _request: lambda *_: None)
+    monkeypatch.setattr(fleet, "_elsewhere", lambda: press() or ())
+    with interrupts.guard("salt-run kvmclone"):
+        (outcome,) = fleet.create("p", ["web1"], {})
+        assert interrupts.pressed()
+    assert outcome.error is None
+    assert outcome.stage == "ready"
 
 
 def test_of_several_each_looks_for_itself() -> None:

@@ -19,7 +19,9 @@ import yaml
 from salt.exceptions import SaltCloudException, SaltCloudSystemExit
 
 from lab.common import CHECKOUT
+from saltext.kvmclone import interrupts
 from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.master import cloud_driver
 from tests.support.world import World, quick
 
 pytestmark = pytest.mark.slow
@@ -229,6 +231,30 @@ def test_a_destroy_of_several_that_is_interrupted_is_none_that_succeeded(
                 driver("destroy", name)
             assert isinstance(caught.value, SaltCloudException) is not parallel
             assert parallel or caught.value.exit_code == 130
+
+
+def test_a_create_that_is_interrupted_early_or_late_is_told_as_what_it_is(
+    clouds: Callable[..., Clouds], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_given: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        interrupts.check()
+
+    def late(*_given: Any) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"stage": "ready"}
+
+    machine = {"name": "web1", "provider": f"{ALIAS}:libvirt"}
+    driver = clouds()
+    monkeypatch.setattr(cloud_driver.Asked, "create", pressed)
+    with refused("'web1' was interrupted", "nothing was made"):
+        driver("create", machine)
+
+    driver = clouds()
+    monkeypatch.setattr(cloud_driver.Asked, "create", late)
+    assert driver("create", machine)["stage"] == "ready"
+    with refused("'web2' was left as it is"):
+        driver("create", {**machine, "name": "web2"})
 
 
 def test_what_is_an_action_is_no_function_and_the_other_way_round(

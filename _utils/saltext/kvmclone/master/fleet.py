@@ -160,10 +160,10 @@ class Master:
             request, secrets, host = self.resolve(profile, name, overrides)
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
-        return self._told(
-            request,
-            provision.create(host, request, secrets, self.enroller, self._watcher(request)),
-        )
+        watcher = self._watcher(request)
+        with interrupts.defer():  # what came of it is told, also where the signal comes late
+            outcome = provision.create(host, request, secrets, self.enroller, watcher)
+            return self._told(request, outcome)
 
     def _told(self, request: Request, outcome: Outcome) -> Outcome:
         """The outcome, after a failure was told on the bus."""
@@ -258,10 +258,11 @@ class Master:
                 return self._as_before(clone, item.overrides)
 
             watcher = self._watcher(request)
-            outcome = provision.resume(host, name, resolve, self.enroller, watcher)
+            with interrupts.defer():
+                outcome = provision.resume(host, name, resolve, self.enroller, watcher)
+                return self._told(request, outcome)
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
-        return self._told(request, outcome)
 
     def _as_before(self, clone: Clone, overrides: Mapping[str, Any]) -> tuple[Request, Secrets]:
         """
