@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from saltext.kvmclone.errors import HostError, Interrupted
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.master import at_once
 from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import AT_HOST
 from saltext.kvmclone.model.request import Secrets
 from saltext.kvmclone.system import copying
@@ -225,6 +227,27 @@ def test_a_signal_that_comes_late_hides_nothing_of_what_was_made(
         assert interrupts.pressed()
     assert outcome.error is None
     assert outcome.stage == "ready"
+
+
+def test_of_several_the_first_is_told_although_the_second_was_interrupted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def find(name: str) -> Any:
+        if name == "web2":
+            press()
+            time.sleep(10)
+        clone = Clone(name, "1", "kvm01", "base", "", "quick", "running", "ready")
+        return SimpleNamespace(power=lambda *_: clone), clone
+
+    fleet = Master({"conf_file": str(tmp_path / "master"), "root_dir": str(tmp_path)}, print)
+    monkeypatch.setattr(fleet, "find", find)
+    monkeypatch.setattr(fleet, "_elsewhere", lambda: ())
+    for work in (fleet.show, fleet.resume, lambda name: fleet.power(name, "stop")):
+        with interrupts.guard("salt-run kvmclone"):
+            answer = entrypoints.clones(work(name) for name in ("web1", "web2"))
+        assert "interrupted" not in str(answer["clones"]["web1"])
+        assert "interrupted" in answer["clones"]["web2"]["error"]["message"]
+        assert answer["retcode"] == 130
 
 
 def test_of_several_each_looks_for_itself() -> None:

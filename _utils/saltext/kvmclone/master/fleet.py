@@ -218,8 +218,9 @@ class Master:
             return left or Outcome(str(name), "", None, error)
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
-        self._fire(name, "destroyed", clone.profile, clone.host, 0.0)
-        return self._outcome(destroyed)
+        with interrupts.defer():
+            self._fire(name, "destroyed", clone.profile, clone.host, 0.0)
+            return self._outcome(destroyed)
 
     def _left_key(self, name: str, error: KvmCloneError, force: bool) -> Outcome | None:
         """
@@ -261,6 +262,8 @@ class Master:
             with interrupts.defer():
                 outcome = provision.resume(host, name, resolve, self.enroller, watcher)
                 return self._told(request, outcome)
+        except interrupts.Interrupt:
+            return Outcome(str(name), "", None, at_once.half_done(name))
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
 
@@ -289,6 +292,8 @@ class Master:
     def _on_clone(self, name: Any, work: Callable[[KvmHost, Clone], Clone]) -> Outcome:
         try:
             clone = work(*self.find(name))
+        except interrupts.Interrupt:
+            return Outcome(str(name), "", None, at_once.half_done(name))
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
         return self._outcome(clone)
