@@ -81,6 +81,15 @@ def test_a_clone_made_before_it_was_turned_on_gets_no_highstate(world: World) ->
     assert world.start("web1") == []
 
 
+@pytest.mark.parametrize("uuid", ["../../evil", "/evil", "", ".", "x" * 36, ["a"], None])
+def test_what_a_host_calls_a_uuid_names_no_file_elsewhere(world: World, uuid: Any) -> None:
+    world.become_ready("web1", WEB1)
+    said = f"{world.folder}{uuid}" if uuid == "/evil" else uuid
+    before = set(world.folder.rglob("*"))
+    world.become_ready("web2", said)
+    assert set(world.folder.rglob("*")) == before
+
+
 def test_a_clone_that_became_ready_before_there_was_any_book_gets_none(world: World) -> None:
     world.clones["web1"] = KnownClone("web1", WEB1, "ready", "", "web1", "finger")
     assert world.start("web1") == []

@@ -119,7 +119,9 @@ def test_a_copied_machine_on_another_host_is_ambiguous_although_its_uuid_is_the_
     assert "salt kvm01 kvm_clone.show web1" in refused.value.hint
     assert set(copied.listing()["clones"]) == {"web1", "web1 (kvm02)"}
     assert set(copied.capacities()["hosts"]) == {"kvm01", "kvm02"}
-    assert [item["kind"] for item in copied.doctor()["findings"]][-1] == "host-uuid-twice"
+    told = copied.doctor()["findings"][-1]
+    assert told["kind"] == "host-uuid-twice"
+    assert told["hint"] == "salt kvm02 cmd.run 'virsh -c qemu:///system capabilities'"
 
 
 def test_two_machines_of_one_name_are_both_listed() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -251,7 +252,10 @@ class AllHosts:
                 "for two hosts. libvirt refuses to migrate between them; host_uuid in its "
                 "libvirtd.conf gives a host another."
             )
-            hint = Commands(self.ways[other][1]).virsh("capabilities")
+            minion, url = self.ways[other]
+            hint = Commands(url).virsh("capabilities")
+            if minion:
+                hint = shlex.join(["salt", minion, "cmd.run", hint])
             found.append(Finding("host-uuid-twice", other, text, hint))
         return found
 
