@@ -187,6 +187,9 @@ def test_what_salt_cloud_works_on_is_judged_for_our_profiles_alone(
     path.write_text("p:\n  - web1:\n    deploy: false\nec2:\n  - web2:\n    size: large\n")
     map_files.require_shape({**opts, "map": str(path)}, ["other"])
     map_files.require_shape(opts, ["p"])
+    served = {**opts, "file_roots": {"base": [str(tmp_path)]}, "map": "salt://web.map"}
+    with pytest.raises(ConfigError, match="line 3: 'deploy'"):
+        map_files.require_shape(served, ["p"])
     with pytest.raises(ConfigError) as refused:
         map_files.require_shape({**opts, "map": str(path)}, ["p"])
     assert "line 3: 'deploy'" in refused.value.message
