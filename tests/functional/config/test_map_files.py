@@ -110,6 +110,9 @@ def refusal(opts: dict[str, Any], text: str) -> str:
         ("p:\n  - web1\ndeploy: false\n", 3, "deploy"),
         ("#!jinja|yaml\np:\n  - web1:\n    deploy: false\n", 4, "deploy"),
         ("{# why #}p:\n  - web1:\n    deploy: {{ False }}\n", 3, "deploy"),
+        ("p:\n  web1:\n  grains: {role: web}\n", 3, "grains"),
+        ("p:\n  web1:\n  minion:\n    master: here\n", 3, "minion"),
+        ("p:\n  - web1:\n  - map_grains: {role: web}\n", 3, "map_grains"),
         ("p:\n  - web1:\n    deplyo: false\n", 3, "deplyo"),
         ("p:\n  - web1:\n    cpu: 2\n", 3, "cpu"),
     ],
@@ -148,6 +151,7 @@ def test_all_keys_one_step_short_are_named_at_once(opts: dict[str, Any]) -> None
         ("p: deploy\n", ["deploy"]),
         ("p:\n  master: {cpus: 2}\n  gateway: {}\n  web1:\n", ["master", "gateway", "web1"]),
         ("p:\n  - web1:\n    web2: {cpus: 2}\n", ["web1", "web2"]),
+        ("p:\n  - minion: {cpus: 2, grains: {role: web}}\n", ["minion"]),
         ("p:\n  - host1:\n    host2: true\n", ["host1", "host2"]),
     ],
 )
