@@ -82,6 +82,18 @@ def test_what_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_child_that_was_forked_meanwhile_keeps_nobody_waiting() -> None:
+    started = time.monotonic()
+    with interrupts.guard("salt-run kvmclone"):
+        child = os.fork()
+        if not child:
+            time.sleep(5)
+            os._exit(0)
+    assert time.monotonic() - started < 4
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
 def test_a_thread_that_is_not_the_main_one_changes_nothing() -> None:
     def guarded() -> None:
         with interrupts.guard("salt-run kvmclone"):

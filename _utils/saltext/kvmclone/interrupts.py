@@ -32,6 +32,9 @@ AT_MASTER, AT_HOST = "salt-run kvmclone", "salt-call kvm_clone"
 #: Signals within so many seconds are one: ``timeout`` sends its child two.
 ONE_PRESS_S = 0.5
 
+#: Ends the thread that listens; no signal has that number.
+_END = b"\0"
+
 #: An unguarded wait is cut into pieces of so many seconds.
 _LONGEST_PAUSE_S = 3600.0
 
@@ -63,8 +66,8 @@ class _Guard:
         self.raised = False
 
     def hear(self) -> None:
-        """Wait for signals, in a thread of its own, until the pipe is closed."""
-        while heard := os.read(self.reader, 1):
+        """Wait for signals, in a thread of its own, until the end is written or the pipe closed."""
+        while (heard := os.read(self.reader, 1)) not in (b"", _END):
             if heard[0] in SIGNALS:
                 now = time.monotonic()
                 if not self.first:
@@ -137,7 +140,8 @@ def guard(ours: str) -> Iterator[None]:
     listener.start()
     try:
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            # None: a handler in C, which Python could not put back.
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, mine.handle)
         yield
     finally:
@@ -146,6 +150,8 @@ def guard(ours: str) -> Iterator[None]:
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
         _guard = None
+        with contextlib.suppress(BlockingIOError):
+            os.write(mine.writer, _END)  # a child that somebody forked may hold the pipe open
         os.close(mine.writer)
         listener.join()
         mine.close()
