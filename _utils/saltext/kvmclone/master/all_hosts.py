@@ -19,6 +19,7 @@ from saltext.kvmclone.errors import (
     ForeignDomain,
     HostUnreachable,
     KvmCloneError,
+    MissingPackage,
     NotFound,
     no_host,
 )
@@ -141,7 +142,7 @@ class AllHosts:
                 continue
             except ForeignDomain as error:
                 foreign = error
-            except HostUnreachable as error:
+            except (HostUnreachable, MissingPackage) as error:  # a url needs libvirt-python here
                 down.append(f"{label}: {error.message}")
         if found:
             return found[self._the_one(name, {label: one[1] for label, one in found.items()})]
