@@ -81,24 +81,34 @@ def _answer(work):
         raise SaltCloudSystemExit(str(error)) from error
 
 
-def _guarded(name, work):
+def _guarded(name, work, what, defers):
     """
-    The same for work that a Ctrl-C must not end in the middle. The core would go on with the next
-    machine of a map, so it is not begun.
+    What the library answers, where a Ctrl-C must not end it in the middle. The core would go on
+    with the next machine of a map, so it is not begun.
+
+    :param what: ``the create``, which looks for interrupts itself (``defers``), or the destroy.
+    :raises KvmCloneError: It was refused, or interrupted.
     """
     if _ENDED:
-        raise SaltCloudSystemExit(
+        raise Interrupted(
             f"'{name}' was left as it is: the command was interrupted before its turn.",
-            interrupts.EXIT_CODE,
+            "Repeat the command.",
         )
     try:
-        with interrupts.guard(interrupts.AT_MASTER):
-            return work()
-    except (Interrupted, interrupts.Interrupt) as error:
-        _ENDED.append(name)
-        if isinstance(error, interrupts.Interrupt):
-            error = at_once.half_destroyed(name)
-        raise SaltCloudSystemExit(str(error), interrupts.EXIT_CODE) from None
+        with interrupts.guard(interrupts.AT_MASTER), interrupts.work(str(name), what, defers):
+            try:
+                return work()
+            finally:
+                if interrupts.pressed():  # also where it came too late for this one
+                    _ENDED.append(name)
+    except interrupts.Interrupt:
+        raise (at_once.nothing_made if defers else at_once.half_destroyed)(name) from None
+
+
+def _refusal(error):
+    if isinstance(error, Interrupted):
+        return SaltCloudSystemExit(str(error), interrupts.EXIT_CODE)
+    return SaltCloudSystemExit(str(error))
 
 
 def _need_function(call, name):
@@ -124,9 +134,9 @@ def create(vm_):
         salt-cloud -p centos7 my-centos7-clone
     """
     try:
-        return _guarded(vm_["name"], lambda: _asked().create(vm_))
+        return _guarded(vm_["name"], lambda: _asked().create(vm_), "the create", defers=True)
     except KvmCloneError as error:
-        raise SaltCloudSystemExit(str(error)) from error
+        raise _refusal(error) from error
 
 
 def destroy(name, call=None):
@@ -143,13 +153,13 @@ def destroy(name, call=None):
     if call == "function":
         raise SaltCloudSystemExit("destroy is an action: salt-cloud -d NAME")
     try:
-        return _guarded(name, lambda: _asked().destroy(name))
+        return _guarded(name, lambda: _asked().destroy(name), "the destroy", defers=False)
     except KvmCloneError as error:
         # Of several at once the core takes an error of its own kind for success, and would
         # remove the key of a machine that is still there.
         if __opts__.get("parallel"):
             raise
-        raise SaltCloudSystemExit(str(error)) from error
+        raise _refusal(error) from error
 
 
 def start(name, kwargs=None, call=None):

@@ -20,7 +20,7 @@ saltext.kvmclone.refresh()
 
 from saltext.kvmclone import entrypoints, interrupts
 from saltext.kvmclone.errors import Interrupted, KvmCloneError
-from saltext.kvmclone.model.hints import AT_HOST
+from saltext.kvmclone.model.hints import AT_HOST, Commands
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.request import DEFAULT_URL
 from saltext.kvmclone.reactor import request_spool
@@ -72,7 +72,7 @@ def _host(url=None):
     return LocalHost(url or DEFAULT_URL, __opts__["id"], AT_HOST)
 
 
-def _guarded(work, name, what):
+def _guarded(work, name, what, url=None):
     """
     The same for work that a Ctrl-C or SIGTERM must not end in the middle, see interrupts; ``what``
     is its name in a sentence, and empty where it sees to that itself.
@@ -83,7 +83,8 @@ def _guarded(work, name, what):
             with interrupts.guard(interrupts.AT_HOST):
                 if not what:
                     return work()
-                with interrupts.work(str(name), what, deferred=False):
+                where = Commands(url or DEFAULT_URL, AT_HOST).where()
+                with interrupts.work(str(name), what, deferred=False, where=where):
                     return work()
         except interrupts.Interrupt:
             raise Interrupted(
@@ -277,7 +278,7 @@ def destroy(name, force=False, url=None, test=False):
         entrypoints.switches(force=force, test=test)
         return _host(url).destroy(check(name), force, dry=test).as_dict()
 
-    return _guarded(work, name, "the destroy")
+    return _guarded(work, name, "the destroy", url)
 
 
 def start(name, url=None):

@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,10 @@ from saltext.kvmclone import entrypoints, interrupts
 from saltext.kvmclone.errors import HostError, Interrupted
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.master import at_once
+from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.hints import AT_HOST
+from saltext.kvmclone.model.request import Secrets
 from saltext.kvmclone.system import copying
 from tests.unit.hosts.test_provision import REQUEST, FaultyHost, FaultyMaster
 
@@ -77,6 +82,18 @@ def test_what_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_child_that_was_forked_meanwhile_keeps_nobody_waiting() -> None:
+    started = time.monotonic()
+    with interrupts.guard("salt-run kvmclone"):
+        child = os.fork()
+        if not child:
+            time.sleep(5)
+            os._exit(0)
+    assert time.monotonic() - started < 4
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
 def test_a_thread_that_is_not_the_main_one_changes_nothing() -> None:
     def guarded() -> None:
         with interrupts.guard("salt-run kvmclone"):
@@ -93,7 +110,7 @@ SUDDEN = """
 import ctypes, os, signal, sys, threading, time
 sys.path.insert(0, {library!r})
 from saltext.kvmclone import interrupts
-with interrupts.guard("salt-run kvmclone"), interrupts.work("web1", "the create"):
+with interrupts.guard("salt-run kvmclone"), interrupts.work("web1", "the create", where=" url=u"):
     for after in {moments}:
         threading.Timer(after, os.kill, (os.getpid(), signal.SIGTERM)).start()
     # As libvirt does: in C, where no signal ends the wait.
@@ -113,7 +130,7 @@ def test_the_second_signal_ends_at_once_whatever_keeps_the_process_waiting() -> 
     done = sudden(0.1, 1.0)
     assert time.monotonic() - started < 4
     assert done.returncode == 130
-    assert "salt-run kvmclone.gc web1 apply=True" in done.stderr
+    assert "salt-run kvmclone.gc web1 url=u apply=True" in done.stderr
     assert done.stdout == ""
 
 
@@ -161,6 +178,16 @@ def test_one_that_is_to_be_kept_is_kept_and_says_how_to_go_on(wish: str, word: s
     assert host.there
 
 
+def test_on_a_host_the_commands_are_the_hosts_and_name_its_daemon() -> None:
+    host: Any = PressedAt("wait_for_address")
+    host.url, host.ours = "qemu:///session", AT_HOST
+    with interrupts.guard(interrupts.AT_HOST):
+        outcome = provision.create(host, replace(REQUEST, on_failure="keep"))
+    assert outcome.error is not None
+    for verb in ("resume", "destroy"):
+        assert f"salt-call kvm_clone.{verb} web1 url=qemu:///session" in outcome.error.hint
+
+
 def test_what_breaks_after_the_signal_broke_of_it() -> None:
     """Ctrl-C ends qemu-img and libvirt's ssh as well."""
 
@@ -197,6 +224,42 @@ def test_what_was_not_begun_stays_as_it_is() -> None:
             at_once.require_no_interrupt("web2")
         outcome = provision.create(FaultyHost(), REQUEST, master=FaultyMaster())
     assert "nothing was made" in outcome.error.message
+
+
+def test_a_signal_that_comes_late_hides_nothing_of_what_was_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fleet = Master({"conf_file": str(tmp_path / "master"), "root_dir": str(tmp_path)}, print)
+    monkeypatch.setattr(fleet, "enroller", FaultyMaster())
+    monkeypatch.setattr(fleet, "resolve", lambda *_: (REQUEST, Secrets(), FaultyHost()))
+    monkeypatch.setattr(fleet, "_watcher", lambda _request: lambda *_: None)
+    monkeypatch.setattr(fleet, "_elsewhere", lambda: press() or ())
+    with interrupts.guard("salt-run kvmclone"):
+        (outcome,) = fleet.create("p", ["web1"], {})
+        assert interrupts.pressed()
+    assert outcome.error is None
+    assert outcome.stage == "ready"
+
+
+def test_of_several_the_first_is_told_although_the_second_was_interrupted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def find(name: str) -> Any:
+        if name == "web2":
+            press()
+            time.sleep(10)
+        clone = Clone(name, "1", "kvm01", "base", "", "quick", "running", "ready")
+        return SimpleNamespace(power=lambda *_: clone), clone
+
+    fleet = Master({"conf_file": str(tmp_path / "master"), "root_dir": str(tmp_path)}, print)
+    monkeypatch.setattr(fleet, "find", find)
+    monkeypatch.setattr(fleet, "_elsewhere", lambda: ())
+    for work in (fleet.show, fleet.resume, lambda name: fleet.power(name, "stop")):
+        with interrupts.guard("salt-run kvmclone"):
+            answer = entrypoints.clones(work(name) for name in ("web1", "web2"))
+        assert "interrupted" not in str(answer["clones"]["web1"])
+        assert "interrupted" in answer["clones"]["web2"]["error"]["message"]
+        assert answer["retcode"] == 130
 
 
 def test_of_several_each_looks_for_itself() -> None:

@@ -31,6 +31,9 @@ AT_MASTER, AT_HOST = "salt-run kvmclone", "salt-call kvm_clone"
 #: Signals within so many seconds count as one: ``timeout`` sends its child two.
 ONE_PRESS_S = 0.5
 
+#: Ends the thread that listens; no signal has that number.
+_END = b"\0"
+
 #: A guarded :func:`pause` ends after so many seconds at the latest.
 _LONGEST_PAUSE_S = 3600.0
 
@@ -55,8 +58,8 @@ class _Guard:
         self.pressed = threading.Event()
         #: How many blocks there are in which the main thread is not to be interrupted.
         self.deferred = 0
-        #: The work under way, by clone name: what to call it at a sudden end.
-        self.under_way: dict[str, str] = {}
+        #: The work under way, by clone name: what to call it at a sudden end, and where it is.
+        self.under_way: dict[str, tuple[str, str]] = {}
         #: Python writes signal numbers to the writer; the bell is readable from the first one on.
         self.reader, self.writer = os.pipe()
         self.bell, self._rope = os.pipe()
@@ -66,8 +69,8 @@ class _Guard:
         self.raised = False
 
     def hear(self) -> None:
-        """Read signal numbers until the pipe is closed; to be run in a thread of its own."""
-        while heard := os.read(self.reader, 1):
+        """Read signal numbers until the end is written; to be run in a thread of its own."""
+        while (heard := os.read(self.reader, 1)) not in (b"", _END):
             if heard[0] in SIGNALS:
                 now = time.monotonic()
                 if not self.first:
@@ -85,8 +88,8 @@ class _Guard:
             _say(f"Interrupted; being brought to a safe end: {names}. Once more ends at once.")
 
     def _say_last(self) -> None:
-        for name, what in list(self.under_way.items()):
-            left = f"{self.ours}.gc {name}"
+        for name, (what, where) in list(self.under_way.items()):
+            left = f"{self.ours}.gc {name}{where}"
             _say(
                 f"Ended at once: {what} of '{name}' stopped midway. What is left of it: {left}   "
                 f"Remove that: {left} apply=True"
@@ -142,7 +145,8 @@ def guard(ours: str) -> Iterator[None]:
     listener.start()
     try:
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            # None: a handler in C, which Python could not put back.
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, mine.handle)
         yield
     finally:
@@ -151,23 +155,26 @@ def guard(ours: str) -> Iterator[None]:
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
         _guard = None
+        with contextlib.suppress(BlockingIOError):
+            os.write(mine.writer, _END)  # a child that somebody forked may hold the pipe open
         os.close(mine.writer)
         listener.join()
         mine.close()
 
 
 @contextmanager
-def work(name: str, what: str, deferred: bool = True) -> Iterator[None]:
+def work(name: str, what: str, deferred: bool = True, where: str = "") -> Iterator[None]:
     """
     Register what this thread is working on, so that a sudden end can name it.
 
     :param name: Name of the clone.
     :param what: ``the create``, ``the destroy``.
     :param deferred: It looks for interrupts itself, so that none is raised in the middle of a step.
+    :param where: What a command for it takes beside the name, such as `` url=URL``.
     """
     _mine.obeyed = False
     if _guard is not None:
-        _guard.under_way[name] = what
+        _guard.under_way[name] = what, where
     try:
         with defer() if deferred else contextlib.nullcontext():
             yield

@@ -407,6 +407,16 @@ def test_a_key_of_the_cloud_file_has_its_line_and_stops_creates_only(
         catalogue.resolve("centos7", "web1")
 
 
+@pytest.mark.usefixtures("documented")
+def test_providers_of_the_cloud_file_that_cannot_be_read_are_not_passed_over(
+    write: Write, opts: Any
+) -> None:
+    write("cloud", "providers:\n  - old: {driver: libvirt, url: 'qemu+ssh://old/system'}\n")
+    found = cloud_files.read(opts())
+    assert "cloud:1: key 'providers': is not a mapping" in str(found.problems.forbidding_gone())
+    found.problems.require_profile("centos7")
+
+
 def test_a_link_to_a_file_that_is_not_there_is_named(write: Write, opts: Any) -> None:
     write("cloud.profiles", "a: {provider: x, base_domain: b}\n")
     (write("x", "").parent / "cloud.providers").symlink_to("/nowhere/providers")

@@ -76,7 +76,9 @@ def test_a_secret_in_a_map_would_stand_in_the_clones_record(
     assert "hush" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["", "7", "[a]", "p: {one: ", "{{ x }", "{% if %}"])
+@pytest.mark.parametrize(
+    "text", ["", "7", "[a]", "p: []", "p: {}\nq: []", "p: {one: ", "{{ x }", "{% if %}"]
+)
 def test_what_is_no_map_is_refused_with_a_word(opts: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError) as refused:
         read(opts, text)
@@ -108,6 +110,9 @@ def refusal(opts: dict[str, Any], text: str) -> str:
         ("p:\n  - web1\ndeploy: false\n", 3, "deploy"),
         ("#!jinja|yaml\np:\n  - web1:\n    deploy: false\n", 4, "deploy"),
         ("{# why #}p:\n  - web1:\n    deploy: {{ False }}\n", 3, "deploy"),
+        ("p:\n  web1:\n  grains: {role: web}\n", 3, "grains"),
+        ("p:\n  web1:\n  minion:\n    master: here\n", 3, "minion"),
+        ("p:\n  - web1:\n  - map_grains: {role: web}\n", 3, "map_grains"),
         ("p:\n  - web1:\n    deplyo: false\n", 3, "deplyo"),
         ("p:\n  - web1:\n    cpu: 2\n", 3, "cpu"),
     ],
@@ -146,6 +151,7 @@ def test_all_keys_one_step_short_are_named_at_once(opts: dict[str, Any]) -> None
         ("p: deploy\n", ["deploy"]),
         ("p:\n  master: {cpus: 2}\n  gateway: {}\n  web1:\n", ["master", "gateway", "web1"]),
         ("p:\n  - web1:\n    web2: {cpus: 2}\n", ["web1", "web2"]),
+        ("p:\n  - minion: {cpus: 2, grains: {role: web}}\n", ["minion"]),
         ("p:\n  - host1:\n    host2: true\n", ["host1", "host2"]),
     ],
 )
@@ -185,6 +191,9 @@ def test_what_salt_cloud_works_on_is_judged_for_our_profiles_alone(
     path.write_text("p:\n  - web1:\n    deploy: false\nec2:\n  - web2:\n    size: large\n")
     map_files.require_shape({**opts, "map": str(path)}, ["other"])
     map_files.require_shape(opts, ["p"])
+    served = {**opts, "file_roots": {"base": [str(tmp_path)]}, "map": "salt://web.map"}
+    with pytest.raises(ConfigError, match="line 3: 'deploy'"):
+        map_files.require_shape(served, ["p"])
     with pytest.raises(ConfigError) as refused:
         map_files.require_shape({**opts, "map": str(path)}, ["p"])
     assert "line 3: 'deploy'" in refused.value.message

@@ -34,6 +34,7 @@ from saltext.kvmclone.lifecycle import create as apply
 from saltext.kvmclone.lifecycle import destroy as dismantle
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.hints import AT_HOST
 from saltext.kvmclone.model.record import DEAD, Minion, Worker
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import planner
@@ -458,9 +459,9 @@ def test_what_could_not_be_taken_back_is_collected_although_its_process_lives(
     """A minion with threads lives on, and so does every other program that is asked."""
     before = world.footprint()
     request = quick(world.name(), base)
-    failed = provision.create(Away(host.url), request)
+    failed = provision.create(Away(host.url, ours=AT_HOST), request)
     assert isinstance(failed.error, HostUnreachable)
-    assert f"kvmclone.gc {request.name} apply=True" in failed.error.hint
+    assert f"salt-call kvm_clone.gc {request.name} apply=True" in failed.error.hint
     assert world.exists(request.name)
 
     listed = collect.collect(host, request.name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +19,9 @@ import yaml
 from salt.exceptions import SaltCloudException, SaltCloudSystemExit
 
 from lab.common import CHECKOUT
+from saltext.kvmclone import interrupts
 from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.master import cloud_driver
 from tests.support.world import World, quick
 
 pytestmark = pytest.mark.slow
@@ -207,6 +212,49 @@ def test_a_destroy_that_is_refused_raises_what_the_core_takes_for_a_refusal(
     assert not isinstance(caught.value, SaltCloudException)
     assert world.exists(below)
     assert world.exists(base)
+
+
+def test_a_destroy_of_several_that_is_interrupted_is_none_that_succeeded(
+    clouds: Callable[..., Clouds], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the core would remove the keys: of the one that is half gone, and of the next one."""
+
+    def pressed(_self: LocalHost, _name: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setattr(LocalHost, "show", pressed)
+    for parallel in (True, False):
+        driver = clouds(parallel=parallel)
+        for name, word in (("web1", "interrupted"), ("web2", "left as it is")):
+            with pytest.raises(Exception, match=word) as caught:
+                driver("destroy", name)
+            assert isinstance(caught.value, SaltCloudException) is not parallel
+            assert parallel or caught.value.exit_code == 130
+
+
+def test_a_create_that_is_interrupted_early_or_late_is_told_as_what_it_is(
+    clouds: Callable[..., Clouds], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_given: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        interrupts.check()
+
+    def late(*_given: Any) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"stage": "ready"}
+
+    machine = {"name": "web1", "provider": f"{ALIAS}:libvirt"}
+    driver = clouds()
+    monkeypatch.setattr(cloud_driver.Asked, "create", pressed)
+    with refused("'web1' was interrupted", "nothing was made"):
+        driver("create", machine)
+
+    driver = clouds()
+    monkeypatch.setattr(cloud_driver.Asked, "create", late)
+    assert driver("create", machine)["stage"] == "ready"
+    with refused("'web2' was left as it is"):
+        driver("create", {**machine, "name": "web2"})
 
 
 def test_what_is_an_action_is_no_function_and_the_other_way_round(

@@ -81,6 +81,37 @@ def test_a_clone_made_before_it_was_turned_on_gets_no_highstate(world: World) ->
     assert world.start("web1") == []
 
 
+@pytest.mark.parametrize("text", [b"a: [", b"\xff\xfe\x00", b"include: [7]", b"root_dir: 7"])
+def test_a_broken_configuration_costs_no_clone_and_is_not_off(world: World, text: bytes) -> None:
+    world.become_ready("web1", WEB1)
+    opts = world.opts
+    (world.folder / "master").write_bytes(text)
+    intake.expect_highstate(opts, "web2", WEB2)
+    assert intake.written_section(opts["conf_file"]) is intake.UNREADABLE
+    world.finish(True)
+    world.clones["web2"] = KnownClone("web2", WEB2, "ready", "", "web2", "finger")
+    assert world.start("web2") == ["web2"]
+
+
+def test_a_book_that_fails_in_any_way_costs_no_clone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_given: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(Highstates, "expect", fails)
+    intake.expect_highstate(world.opts, "web1", WEB1)
+
+
+@pytest.mark.parametrize("uuid", ["../../evil", "/evil", "", ".", "x" * 36, ["a"], None])
+def test_what_a_host_calls_a_uuid_names_no_file_elsewhere(world: World, uuid: Any) -> None:
+    world.become_ready("web1", WEB1)
+    said = f"{world.folder}{uuid}" if uuid == "/evil" else uuid
+    before = set(world.folder.rglob("*"))
+    world.become_ready("web2", said)
+    assert set(world.folder.rglob("*")) == before
+
+
 def test_a_clone_that_became_ready_before_there_was_any_book_gets_none(world: World) -> None:
     world.clones["web1"] = KnownClone("web1", WEB1, "ready", "", "web1", "finger")
     assert world.start("web1") == []

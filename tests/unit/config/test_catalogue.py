@@ -225,6 +225,17 @@ def test_the_contents_of_a_seed_are_secrets_of_the_profile() -> None:
     assert catalogue_of({"seed": "keep"}).describe()["profiles"]["small"]["seed"] == "keep"
 
 
+@pytest.mark.parametrize("key", ["b3BlbnNzaC1rZXktdjEA" * 10, "b3BlbnNz\naC1rZXktdjEA\n"])
+def test_a_login_key_that_lost_its_frame_is_hidden_and_leaked_as_any_other(key: str) -> None:
+    told = catalogue_of({"private_key": key}).describe()["profiles"]["small"]
+    assert told["private_key"] == "<hidden>"
+    with pytest.raises(SecretInArgument):
+        catalogue_of({}).resolve("small", "web1", {"private_key": key})
+    for path in ("keys/id_rsa", "/root/.ssh/" + "x" * 200, "sdb://store/" + "x" * 200):
+        told = catalogue_of({"private_key": path}).describe()["profiles"]["small"]
+        assert told["private_key"] == path
+
+
 @pytest.mark.parametrize(
     "value", ["yes", {}, {"user-data": "x"}, {"user_data": 1}, {"meta_data": "x"}, []]
 )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from saltext.kvmclone.config.catalogue import build
-from saltext.kvmclone.errors import ConfigError, HostUnreachable, NotFound
+from saltext.kvmclone.errors import ConfigError, HostUnreachable, MissingPackage, NotFound
 from saltext.kvmclone.master.all_hosts import AllHosts
 from saltext.kvmclone.model.clone import Clone
 from tests.support.catalogues import profile, provider
@@ -119,7 +119,27 @@ def test_a_copied_machine_on_another_host_is_ambiguous_although_its_uuid_is_the_
     assert "salt kvm01 kvm_clone.show web1" in refused.value.hint
     assert set(copied.listing()["clones"]) == {"web1", "web1 (kvm02)"}
     assert set(copied.capacities()["hosts"]) == {"kvm01", "kvm02"}
-    assert [item["kind"] for item in copied.doctor()["findings"]][-1] == "host-uuid-twice"
+    told = copied.doctor()["findings"][-1]
+    assert told["kind"] == "host-uuid-twice"
+    assert told["hint"] == "salt kvm02 cmd.run 'virsh -c qemu:///system capabilities'"
+
+
+def test_a_host_that_this_machine_lacks_a_package_for_keeps_no_other_from_work() -> None:
+    class Lacking(Host):
+        def show(self, name: str) -> Clone:
+            raise MissingPackage("needs libvirt-python")
+
+    some = everything(
+        {
+            ("kvm02", "qemu:///system"): Host("kvm02", clone("web1", "u1")),
+            ("", "qemu+ssh://kvm01/system"): Lacking("kvm01"),
+        },
+        other=OTHER,
+        direct=DIRECT,
+    )
+    assert some.find("web1")[1].uuid == "u1"
+    with pytest.raises(HostUnreachable, match="needs libvirt-python"):
+        some.find("web2")
 
 
 def test_two_machines_of_one_name_are_both_listed() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import salt.config
 import yaml
 
 from saltext.kvmclone.errors import ConfigError, HostUnreachable, InvalidName, NotFound
@@ -108,6 +109,18 @@ def test_a_host_that_is_down_does_not_stop_a_hard_map(
     )
     asked(conf, hard=True, sock_dir=str(conf), transport="zeromq").destroy("web1")
     assert done == ["web1"]
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_a_map_indented_one_step_short_takes_no_machine_away(
+    conf: Path, hosts: dict[str, Host], hard: bool
+) -> None:
+    """``-m MAP -H`` and ``-m MAP -d``: the core takes the key for the machine of that name."""
+    (conf / "web.map").write_text("on-a:\n  - web1:\n    deploy: false\n")
+    hosts["qemu+ssh://a/system"] = Host(clone("deploy", "1", "on-a"))
+    renders = salt.config.master_config(str(conf / "master"))
+    with pytest.raises(ConfigError, match="line 3: 'deploy' stands beside 'web1'"):
+        asked(conf, **{**renders, "map": str(conf / "web.map"), "hard": hard}).destroy("deploy")
 
 
 # --- a machine without a profile ------------------------------------------------------

@@ -65,6 +65,10 @@ def read(opts: Mapping[str, Any], pillar: Mapping[str, Any] | None = None) -> Ca
     # The old way of writing providers, which Salt still reads.
     if isinstance(old := settings.get("providers"), Mapping):
         sections += _sections_of(Place.PROVIDER, old, cloud.place())
+    elif old:
+        place = cloud.key_places()["providers"]
+        text = "is not a mapping (NAME: KEYS)"
+        problems.append(Problem(place, "", "providers", text, Place.PROVIDER))
     own_files = _own_files(opts)
     # Salt only logs, once at its start, that one of its own files cannot be read.
     problems += [Problem(p.place, "", "", p.text) for file in own_files for p in file.problems]

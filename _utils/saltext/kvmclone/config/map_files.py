@@ -14,6 +14,7 @@ from typing import Any
 
 import salt.config
 import salt.exceptions
+import salt.fileclient
 import salt.loader
 import salt.template
 import salt.utils.yamlloader
@@ -41,9 +42,9 @@ def read(opts: Mapping[str, Any], file: Any) -> list[tuple[str, Any, dict[str, A
     """
     path = _path(opts, file)
     told = _rendered(opts, path)
-    if not told:
-        raise ConfigError(f"The map '{path}' names no machine.", _FORM)
     found, slips = _assembled(told)
+    if not found and not slips:
+        raise ConfigError(f"The map '{path}' names no machine.", _FORM)
     machines: list[tuple[str, Any, dict[str, Any]]] = []
     short = {slip.position for slip in slips}
     for entry in found:
@@ -75,6 +76,9 @@ def require_shape(opts: Mapping[str, Any], profiles: Container[str]) -> None:
     :raises ConfigError: All such slips, at once.
     """
     path = str(opts.get("map") or "")
+    if path.startswith("salt://"):  # where the core puts it, too
+        with salt.fileclient.get_file_client({**opts, "file_client": "local"}) as client:
+            path = client.cache_file(path) or ""
     if not os.path.isfile(path):
         return
     told = {key: value for key, value in _rendered(opts, path).items() if key in profiles}

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from saltext.kvmclone.config.schema import KEYS
+from saltext.kvmclone.config.schema import KEYS, Place
+from saltext.kvmclone.config.validate import fault_of
 
 #: salt-cloud's old names for keys of a machine in a map; its core still takes them.
 OLD_KEYS = {f"map_{key}": key for key in ("grains", "master", "minion", "requires", "volumes")}
@@ -100,7 +101,7 @@ def _slips_in_item(profile: Any, number: int, item: Mapping[Any, Any]) -> Iterat
         if is_key(key):
             if len(item) > 1:
                 yield Slip(_one_step_short(key, names[0] if names else None), position)
-            elif not (value is None or isinstance(value, Mapping)):
+            elif not (value is None or _is_of_a_machine(key, value)):
                 yield Slip(_one_step_short(key, None), position)
         elif names.index(key) and (meant := _nearly_a_key(key, value)):
             yield Slip(f"{_one_step_short(key, names[0])}. Did you mean '{meant}'?", position)
@@ -117,10 +118,21 @@ def _slips_among_names(profile: Any, mapped: Mapping[Any, Any]) -> Iterator[Slip
         position = (profile, key)
         if is_key(key):
             alone = len(mapped) == 1 and value is None
-            if not (alone or isinstance(value, Mapping)):
+            if not (alone or _is_of_a_machine(key, value)):
                 yield Slip(_one_step_short(key, names[0] if names else None), position)
         elif names.index(key) and (meant := _nearly_a_key(key, value)):
             yield Slip(f"{_one_step_short(key, names[0])}. Did you mean '{meant}'?", position)
+
+
+def _is_of_a_machine(key: str, value: Any) -> bool:
+    """Whether what stands below a key can be a machine's keys, rather than that key's own value."""
+    if not isinstance(value, Mapping):
+        return False
+    try:
+        KEYS[OLD_KEYS.get(key, key)].kind.parse(value)
+    except (KeyError, ValueError):
+        return True
+    return not any(fault_of(name, told, Place.PROFILE) for name, told in value.items())
 
 
 def _one_step_short(key: str, owner: Any) -> str:

@@ -33,7 +33,7 @@ DRIVER = "libvirt"
 #: Keys of a provider that name its host. One of them is required; the message names the first.
 WAYS_TO_A_HOST = ("url", "host", "hosts")
 
-# How a libvirt URI begins: a provider with one is ours, whatever its driver is called.
+# How a libvirt URI begins: a provider with one that names no driver was meant to be ours.
 _LIBVIRT_URI = re.compile(r"(qemu|test|xen|lxc|vz|ch|bhyve|vbox|esx)(\+\w+)?://")
 
 

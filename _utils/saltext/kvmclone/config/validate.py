@@ -22,6 +22,9 @@ Keys = dict[str, Any]
 _HIDDEN = "<hidden>"
 _LONGEST_SHOWN = 60
 
+# A longer value that is no path by its first letter may be the key that the path should lead to.
+_LONGEST_NAME = 128
+
 # Words that make an unknown argument look like a misspelt or foreign secret.
 _SECRET_WORDS = ("passw", "passphrase", "secret", "token", "private_key")
 
@@ -253,12 +256,20 @@ def _is_leaked(name: str, value: Any) -> bool:
     if value is None or resolve.is_reference(value):
         return False
     if name in KEYS:
-        holds_key = name == "private_key" and resolve.is_private_key(value)
+        holds_key = name == "private_key" and _may_be_a_key(value)
         is_word = isinstance(value, str) and len(value.split()) < 2
         holds_seed = name == "seed" and not is_word
         return KEYS[name].secret or holds_key or holds_seed
     looks_alike = difflib.get_close_matches(name, ["password", "sudo_password"], 1, 0.8)
     return bool(looks_alike) or any(word in name.lower() for word in _SECRET_WORDS)
+
+
+def _may_be_a_key(value: Any) -> bool:
+    """Tell whether a value may be a private key, also one that lost its frame, and no path."""
+    if resolve.is_private_key(value) or not isinstance(value, str) or resolve.is_reference(value):
+        return resolve.is_private_key(value)
+    is_long = len(value) >= _LONGEST_NAME and value[:1] not in ("/", "~", ".")
+    return is_long or len(value.splitlines()) > 1
 
 
 def visible(keys: Mapping[str, Any]) -> Keys:
@@ -267,7 +278,7 @@ def visible(keys: Mapping[str, Any]) -> Keys:
     def veiled(name: str, value: Any) -> Any:
         key = KEYS.get(name)
         if key is None or not key.visible:
-            is_path = name == "private_key" and not resolve.is_private_key(value)
+            is_path = name == "private_key" and not _may_be_a_key(value)
             is_word = name == "seed" and value in ("none", "keep")
             return value if is_path or is_word else _HIDDEN
         return copy.deepcopy(value)

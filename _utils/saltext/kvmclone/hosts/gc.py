@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from saltext.kvmclone.errors import ConfigError, CreateInProgress, KvmCloneError, NotFound, Renamed
-from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.record import DEAD, DESTROYING, ELSEWHERE, Minion, Work, work_from_dict
@@ -55,10 +55,9 @@ def collect(
     :raises ConfigError: ``force`` without a name.
     :raises CreateInProgress: The clone of that name has a worker that lives, or may live.
     """
+    forced = commands_of(host).clone("gc", name or "NAME", "apply=True", "force=True")
     if force and not name:
-        raise ConfigError(
-            "force needs the name of one clone.", "salt-run kvmclone.gc NAME apply=True force=True"
-        )
+        raise ConfigError("force needs the name of one clone.", forced)
     found: list[Leftover] = []
     for item in host.unfinished(name):
         if item.failed and item.work.stage != DESTROYING:
@@ -80,7 +79,7 @@ def collect(
             piece = item.pieces[0]
             raise CreateInProgress(
                 f"'{name}' is not a leftover: {piece.reason}.",
-                f"If nothing runs there any more: salt-run kvmclone.gc {name} apply=True force=True"
+                f"If nothing runs there any more: {forced}"
                 if life == ELSEWHERE
                 else f"Wait for it, or end it: kill {item.work.worker.pid}",
             )

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
+from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import Minion, Worker
-from saltext.kvmclone.model.request import Request
+from saltext.kvmclone.model.request import DEFAULT_URL, Request
 
 
 class KvmHost(Protocol):
@@ -157,3 +158,8 @@ class KvmHost(Protocol):
 
         :return: Paths of the files that are writable again.
         """
+
+
+def commands_of(host: object) -> Commands:
+    """Return our commands as they are typed where the answers of a host are read."""
+    return Commands(getattr(host, "url", DEFAULT_URL), getattr(host, "ours", AT_MASTER))

@@ -33,7 +33,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts import rollback
 from saltext.kvmclone.hosts.gc import life_of
-from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.master_side import KeyPair, MasterSide
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone, clone_from_dict
@@ -109,7 +109,7 @@ def resume(
         stage = host.show(name).stage
         raise ConfigError(
             f"There is nothing to resume: '{name}' is complete at stage '{stage}'.",
-            f"Look at it: salt-run kvmclone.show {name}",
+            f"Look at it: {commands_of(host).clone('show', name)}",
         )
     item = found[0]
     if item.work.goal == "ready" and master is None:
@@ -140,6 +140,7 @@ class _Create:
             deploy = dataclasses.replace(request.deploy, enabled=False)
             request = dataclasses.replace(request, deploy=deploy)
         self.host = host
+        self.commands = commands_of(host)
         self.request = request
         self.secrets = secrets
         self.digest = secrets.digest_of(request)
@@ -163,7 +164,7 @@ class _Create:
 
     def run(self) -> Outcome:
         name = self.request.name
-        with interrupts.work(name, "the create"):
+        with interrupts.work(name, "the create", where=self.commands.where()):
             try:
                 interrupts.check()
                 clone = self._through_the_stages()
@@ -185,7 +186,7 @@ class _Create:
             log.info("%s: after the interrupt: %s", self.request.name, error)
         cut = rollback.Cut(
             self.request.name, self.stage, self.clone is not None, self.asked, self.followed,
-            self._wish(Interrupted("")), self.goal,
+            self._wish(Interrupted("")), self.goal, self.commands,
         )  # fmt: skip
         interrupted = self._roll_back(cut.error())
         cut.tell(interrupted)
@@ -376,7 +377,7 @@ class _Create:
             processes.give_up(self.worker)  # so that others may repeat it while this process lives
             problems.append(
                 f"'{self.request.name}' could not be taken back: {problem.message} Repeat that: "
-                f"salt-run kvmclone.gc {self.request.name} apply=True"
+                f"{self.commands.clone('gc', self.request.name, 'apply=True')}"
             )
         except BaseException:  # a second Ctrl-C
             processes.give_up(self.worker)

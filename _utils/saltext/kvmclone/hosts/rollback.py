@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import HostUnreachable, Interrupted, KvmCloneError
+from saltext.kvmclone.model.hints import Commands
 
 #: Seconds for which a rollback is repeated where the host does not answer (a libvirtd that is being
 #: restarted).
@@ -46,6 +46,7 @@ class Cut:
     :param followed: The clone is another worker's, which goes on making it.
     :param wish: ``on_failure``, as it was carried out.
     :param goal: The stage that the create was to reach.
+    :param commands: Ours, as they are typed where the error is read.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Cut:
     followed: bool
     wish: str
     goal: str
+    commands: Commands
 
     def error(self) -> Interrupted:
         """Return the bare error, as a kept clone's record keeps it."""
@@ -76,12 +78,12 @@ class Cut:
         if failed:
             return "taking it back failed", ""
         if self.stage and self.stage == self.goal:
-            look = f"Look at it: {interrupts.command('show')} {name}"
+            look = f"Look at it: {self.commands.clone('show', name)}"
             return "it is whole and stays, only what was to come after it did not", look
         if self.there and self.wish != "destroy":
             state = "was switched off and is kept" if self.wish == "stop" else "is kept as it is"
-            resume, destroy = (interrupts.command(word) for word in ("resume", "destroy"))
-            hint = f"Go on: {resume} {name}   Or remove it: {destroy} {name}"
+            resume, destroy = (self.commands.clone(word, name) for word in ("resume", "destroy"))
+            hint = f"Go on: {resume}   Or remove it: {destroy}"
             return f"it {state}", hint
         if self.followed:
             return "another create of that name goes on", ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from saltext.kvmclone.errors import (
     ForeignDomain,
     HostUnreachable,
     KvmCloneError,
+    MissingPackage,
     NotFound,
     no_host,
 )
@@ -156,7 +158,7 @@ class AllHosts:
                 continue
             except ForeignDomain as error:
                 foreign = error
-            except HostUnreachable as error:
+            except (HostUnreachable, MissingPackage) as error:  # a url needs libvirt-python here
                 down.append(f"{label}: {error.message}")
         if found:
             return found[self._the_one(name, {label: one[1] for label, one in found.items()})]
@@ -272,7 +274,10 @@ class AllHosts:
                 "for two hosts. libvirt refuses to migrate between them; host_uuid in its "
                 "libvirtd.conf gives a host another."
             )
-            hint = Commands(self.ways[other][1]).virsh("capabilities")
+            minion, url = self.ways[other]
+            hint = Commands(url).virsh("capabilities")
+            if minion:
+                hint = shlex.join(["salt", minion, "cmd.run", hint])
             found.append(Finding("host-uuid-twice", other, text, hint))
         return found
 

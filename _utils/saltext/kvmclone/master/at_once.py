@@ -49,3 +49,16 @@ def half_destroyed(name: Any) -> Interrupted:
         f"The destroy of '{name}' was interrupted: it may be half done, or go on at its host.",
         f"Repeat it: {interrupts.command('destroy')} {name}",
     )
+
+
+def half_done(name: Any) -> Interrupted:
+    """Return what to say of anything else that was interrupted."""
+    return Interrupted(
+        f"What was asked for '{name}' was interrupted: it may be half done, or go on at its host.",
+        "Repeat the command.",
+    )
+
+
+def nothing_made(name: Any) -> Interrupted:
+    """Return what to say of a create that was interrupted before its first step."""
+    return Interrupted(f"'{name}' was interrupted; nothing was made.", "Repeat the command.")

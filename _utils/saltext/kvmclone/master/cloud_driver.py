@@ -230,8 +230,8 @@ class Asked:
             a key that is not this machine's; the machine is gone all the same.
         :raises KvmCloneError: It is still there, or may be, and so is its key.
         """
+        map_files.require_shape(self.opts, self.side.catalogue.profiles)
         if self.opts.get("hard"):
-            map_files.require_shape(self.opts, self.side.catalogue.profiles)
             self._refuse_mistaken(name)
         host, clone = self._found(name)
         if clone is None:

@@ -168,10 +168,10 @@ class Master:
             request, secrets, host = self.resolve(profile, name, overrides)
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
-        return self._told(
-            request,
-            provision.create(host, request, secrets, self.enroller, self._watcher(request)),
-        )
+        watcher = self._watcher(request)
+        with interrupts.defer():  # what came of it is told, also where the signal comes late
+            outcome = provision.create(host, request, secrets, self.enroller, watcher)
+            return self._told(request, outcome)
 
     def _told(self, request: Request, outcome: Outcome) -> Outcome:
         """Fire an event of a failure; add warnings of problems elsewhere to a success."""
@@ -226,8 +226,9 @@ class Master:
             return left or Outcome(str(name), "", None, error)
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
-        self._fire(name, "destroyed", clone.profile, clone.host, 0.0)
-        return self._outcome(destroyed)
+        with interrupts.defer():
+            self._fire(name, "destroyed", clone.profile, clone.host, 0.0)
+            return self._outcome(destroyed)
 
     def _left_key(self, name: str, error: KvmCloneError, force: bool) -> Outcome | None:
         """
@@ -267,10 +268,13 @@ class Master:
                 return self._as_before(clone, item.overrides)
 
             watcher = self._watcher(request)
-            outcome = provision.resume(host, name, resolve, self.enroller, watcher)
+            with interrupts.defer():
+                outcome = provision.resume(host, name, resolve, self.enroller, watcher)
+                return self._told(request, outcome)
+        except interrupts.Interrupt:
+            return Outcome(str(name), "", None, at_once.half_done(name))
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
-        return self._told(request, outcome)
 
     def _as_before(self, clone: Clone, overrides: Mapping[str, Any]) -> tuple[Request, Secrets]:
         """
@@ -297,6 +301,8 @@ class Master:
     def _on_clone(self, name: Any, work: Callable[[KvmHost, Clone], Clone]) -> Outcome:
         try:
             clone = work(*self.find(name))
+        except interrupts.Interrupt:
+            return Outcome(str(name), "", None, at_once.half_done(name))
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
         return self._outcome(clone)

@@ -61,5 +61,9 @@ class Commands:
         """
         return self.on_host("destroy", name, "force=True")
 
+    def where(self) -> str:
+        """What :meth:`clone` adds for another daemon than the usual one; nothing on the master."""
+        return "" if self.ours == AT_MASTER else self._where()
+
     def _where(self) -> str:
         return "" if self.url == DEFAULT_URL else f" {shlex.quote(f'url={self.url}')}"

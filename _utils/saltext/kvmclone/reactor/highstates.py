@@ -9,7 +9,9 @@ process that makes it ``ready``, and one that is not noted gets nothing.
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +19,10 @@ from typing import Any
 import salt.utils.jid
 
 from saltext.kvmclone.reactor.request_store import Ledger
+
+log = logging.getLogger(__name__)
+
+_UUID = re.compile(r"[0-9a-fA-F-]{36}")
 
 #: Most clones that are noted; of more the oldest are forgotten.
 MOST_AWAITED = 5000
@@ -53,8 +59,12 @@ class Highstates:
         """
         Note that a clone becomes ``ready`` now.
 
+        :param uuid: By its host's word, and becomes a file's name.
         :return: False where ``finish`` is off, or the clone had its highstate.
         """
+        if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
+            log.warning("kvm_clone reactor: %.80r is no uuid; no highstate for that", uuid)
+            return False
         with self.book.held():
             if not self.is_on or self.book.was_done(DONE, uuid):
                 return False

@@ -19,7 +19,7 @@ from typing import Any
 import salt.cache
 import salt.config
 
-from saltext.kvmclone.errors import ConfigError, KvmCloneError
+from saltext.kvmclone.errors import ConfigError, KvmCloneError, named
 from saltext.kvmclone.master import keys, progress
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.reactor import policy
@@ -73,7 +73,8 @@ def written_section(path: str) -> Any:
         # By default Salt takes a broken included file for an empty one: no policy, so everything
         # would be refused.
         return salt.config.master_config(path, exit_on_config_errors=True).get("kvm_clone")
-    except SystemExit:
+    except (SystemExit, Exception) as error:  # Salt's reader lets much of its own fly
+        log.debug("%s: %r", path, error)
         return UNREADABLE
 
 
@@ -102,8 +103,8 @@ def expect_highstate(opts: Mapping[str, Any], minion_id: str, uuid: str) -> None
             awaited.turn(rules.finish)
         if awaited.expect(uuid) and book.ring(START, minion_id):
             start_worker(opts)
-    except (KvmCloneError, OSError) as error:
-        log.warning("kvm_clone reactor: '%s' will get no highstate: %s", minion_id, error)
+    except Exception as error:  # else the whole create would be taken back for it
+        log.warning("kvm_clone reactor: '%s' will get no highstate: %s", minion_id, named(error))
 
 
 def _heed_finish(opts: Mapping[str, Any], on: bool) -> None:

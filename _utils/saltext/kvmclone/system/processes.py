@@ -152,7 +152,7 @@ def _locked(path: str, name: str) -> int:
                 os.close(descriptor)
                 raise CreateInProgress(
                     f"Another process on this machine is busy with '{name}'.",
-                    f"Look at it: salt-run kvmclone.show {name}",
+                    f"Look at it: {interrupts.command('show')} {name}",
                 ) from None
             time.sleep(0.05)
         os.close(descriptor)
