@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,18 @@ from saltext.kvmclone.system import copying
 from tests.unit.hosts.test_provision import REQUEST, FaultyHost, FaultyMaster
 
 LIBRARY = str(Path(interrupts.__file__).parents[2])
+
+
+@pytest.fixture(autouse=True)
+def heeded() -> Iterator[None]:
+    """Signals as a shell leaves them: whoever runs the tests may ignore some, as nohup does."""
+    usual = {signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    for number in interrupts.SIGNALS:
+        signal.signal(number, usual.get(number, signal.SIG_DFL))
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def press(number: int = signal.SIGINT) -> None:
