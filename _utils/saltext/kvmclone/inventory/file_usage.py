@@ -149,11 +149,11 @@ class Census:
 
     def derived_by_others(self, uuid: str, path: str) -> str:
         """The domain, other than ``uuid``, that libvirt derives a path for; empty for none."""
-        while path not in ("", "/"):
+        while (folder := os.path.dirname(path)) != path:  # so ends "//", too
             for use in self._derived.get(self.identity(path), []):
                 if use.uuid != uuid:
                     return use.domain
-            path = os.path.dirname(path)  # it may lie in a folder of that machine's own
+            path = folder  # it may lie in a folder of that machine's own
         return ""
 
     def named_by_others(self, uuid: str, path: str) -> str:
