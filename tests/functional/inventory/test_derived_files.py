@@ -557,6 +557,34 @@ def test_a_destroy_does_not_delete_what_another_machine_left_under_the_name(
     assert (STATE / f"left-by-another-{name}" / left.name).exists()
 
 
+def test_what_a_restarted_libvirtd_takes_for_the_clones_snapshot_stays(
+    world: World, host: LocalHost, base: str
+) -> None:
+    if not libvirtd.is_ours():
+        pytest.skip("the libvirtd here is not the lab's")
+    name, other = world.name(), world.name("other")
+    for one in (name, other):
+        host.clone(quick(one, base))
+        with connection() as conn:
+            xml = f"<domainsnapshot><name>of {one}</name></domainsnapshot>"
+            conn.lookupByName(one).snapshotCreateXML(xml)
+    theirs = STATE / "snapshot" / other / f"of {other}.xml"
+    left = theirs.rename(STATE / "snapshot" / name / theirs.name)
+    libvirtd.crash()
+    with connection() as conn:
+        assert f"of {other}" in conn.lookupByName(name).snapshotListNames()
+    before = everything()
+    for force in (False, True):
+        with pytest.raises(CloneInUse, match=re.escape(str(left))) as info:
+            host.destroy(name, force=force)
+        assert f"of {name}" not in str(info.value), "its own goes with it"
+        assert everything() == before
+    put_aside(info.value.hint)
+    host.destroy(name)
+    assert not world.exists(name)
+    assert (STATE / f"left-by-another-{name}" / left.name).exists()
+
+
 def test_a_clones_own_saved_memory_and_snapshots_go_with_it(
     world: World, host: LocalHost, base: str
 ) -> None:

@@ -17,7 +17,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import libvirt_xml
 from saltext.kvmclone.model.derived_files import METADATA, aside
 
-#: A saved image begins with the machine's definition.
+#: A saved image begins with the machine's definition, the description of a snapshot holds it.
 _HEAD = 2**20
 _UUID = re.compile(rb"<uuid>\s*([0-9a-fA-F-]{36})\s*</uuid>")
 
@@ -49,7 +49,11 @@ def require_own(host: Host, handle: DomainHandle) -> None:
         folder = host.folders.metadata(kind, handle.name)
         if files := _listed(host, folder):
             own = {f"{one}.xml" for one in known()}
-            foreign += [os.path.join(folder, file) for file in files if file not in own]
+            for file in files:
+                path = os.path.join(folder, file)
+                # A libvirtd that is restarted takes whatever lies there for this machine's.
+                if file not in own or _holder(host, path) not in (None, "", handle.uuid):
+                    foreign.append(path)
     if foreign:
         raise CloneInUse(
             f"'{handle.name}' cannot be destroyed: libvirt would delete what another machine left "
@@ -59,7 +63,7 @@ def require_own(host: Host, handle: DomainHandle) -> None:
 
 
 def _holder(host: Host, path: str) -> str | None:
-    """The uuid of the machine whose memory a file holds, empty if unknown; None for no file."""
+    """The uuid of the machine that a file tells of, empty if unknown; None for no file."""
     if not host.local:
         try:
             text = str(host.call(host.raw.saveImageGetXMLDesc, path, 0))
