@@ -368,6 +368,29 @@ def test_a_clone_that_was_committed_into_its_base_gets_its_own_disk_again(
     assert sha256(original) == before
 
 
+@tries("overlays._own_again")
+@pytest.mark.guest
+def test_nobody_is_told_to_delete_a_disk_that_may_never_have_been_committed(
+    world: World, host: LocalHost, base: str, typist: Typist
+) -> None:
+    """A definition that was edited to the base's disk looks the same."""
+    name = world.name()
+    host.clone(quick(name, base))
+    disk, original = world.disks(name)[0], world.disks(base)[0]
+    before = sha256(disk)
+    respell(name, original)
+    typist(kinds(host)["committed-into-base"]["hint"])
+    assert world.disks(name) == [disk]
+    aside = disk.with_name(f"{disk.name}.before")
+    assert sha256(aside) == before
+    found = kinds(host)
+    assert "committed-into-base" not in found
+    assert (found["overlay-unused"]["name"], found["overlay-unused"]["hint"]) == (
+        str(aside),
+        f"qemu-img info -U {aside}",
+    )
+
+
 @pytest.mark.guest
 def test_a_commit_below_a_snapshot_is_told_too(
     world: World, host: LocalHost, base: str, opened: Host
