@@ -300,6 +300,31 @@ def test_the_store_of_a_machine_of_the_old_name_stays(
     assert not world.exists(now)
 
 
+def test_a_store_that_two_machines_would_write_is_a_danger(
+    world: World, host: LocalHost, base: str, old: Callable[..., str], efi: Callable[..., str]
+) -> None:
+    host.clone(quick(world.name("new"), base))
+    name = old()
+
+    def found() -> list[tuple[str, str, str]]:
+        return [
+            (one["name"], one["level"], one["hint"])
+            for one in host.doctor()
+            if one["kind"] == "nvram-shared"
+        ]
+
+    assert found() == []
+    now = rename(world, name)
+    efi(name, firmware="")
+    assert found() == [], "that one has no variables"
+    with connection() as conn:
+        conn.lookupByName(name).undefine()
+    efi(name)
+    assert found() == [(now, "danger", f"virsh -c qemu:///system edit {now}")]
+    is_now(now, STORES / f"{now}-own.fd")
+    assert found() == []
+
+
 @pytest.mark.parametrize("how", ["never started", "without firmware variables", "transient"])
 def test_it_stays_however_that_machine_is_defined(
     world: World,
