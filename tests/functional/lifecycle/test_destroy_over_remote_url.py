@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from lab.domain import OVMF_VARS
 from lab.lab import connection
-from saltext.kvmclone.errors import CloneInUse, OutOfReach
+from saltext.kvmclone.errors import CloneInUse, OutOfReach, PlanRefused
 from saltext.kvmclone.hosts import gc as collect
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model.record import Worker
@@ -158,6 +159,21 @@ def test_an_overlay_in_a_pool_that_is_off_still_counts(
     switch(pool, on=True)
     far.destroy(second)
     far.destroy(first)
+
+
+@tries("disks._clone")
+def test_what_is_in_the_way_of_a_create_is_deleted_there_and_not_here(
+    world: World, base: str, far: LocalHost, url: str, typist: Typist
+) -> None:
+    name = world.name()
+    stranger = world.lab.pool_path / f"{name}-vda.qcow2"
+    stranger.write_bytes(b"of nobody")
+    with pytest.raises(PlanRefused, match="not ours to overwrite") as info:
+        far.clone(quick(name, base))
+    (command,) = commands(info.value.message)
+    assert shlex.split(command) == ["virsh", "-c", url, "vol-delete", str(stranger)]
+    typist(info.value.message)
+    assert not stranger.exists()
 
 
 @tries("snapshots._delete")

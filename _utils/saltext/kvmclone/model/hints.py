@@ -31,6 +31,12 @@ class Commands:
         """A command of virsh."""
         return shlex.join(["virsh", "-c", self.url, *words])
 
+    @property
+    def plain_virsh(self) -> str:
+        """How virsh is called, the url left out where that is its own default."""
+        words = [] if self.url == DEFAULT_URL else ["-c", self.url]
+        return shlex.join(("virsh", *words))
+
     def clone(self, verb: str, *words: str) -> str:
         """One of our commands that master and host both have."""
         if self.ours == AT_MASTER:
