@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,25 @@ def test_a_lost_overlay_that_libvirt_knows_nothing_of_is_no_end(
     assert disk.exists()
     assert any(f"'{disk}' stays" in word for word in gone.warnings)
     assert str(disk) in [one["name"] for one in host.doctor()]
+
+
+@pytest.mark.parametrize("what", ["garbage", "a link to nowhere"])
+def test_an_overlay_that_cannot_be_read_is_not_to_be_folded_in(
+    world: World, host: LocalHost, base: str, typist: Typist, what: str
+) -> None:
+    name = world.name()
+    host.clone(quick(name, base))
+    overlay = snapshot(world, name)
+    if what == "garbage":
+        overlay.write_bytes(b"QFI\xfb" + bytes(range(256)))
+    else:
+        overlay.unlink()
+        overlay.symlink_to("/nowhere")
+    hint = refused(host, name)
+    assert "blockcommit" not in hint, "it cannot start any more"
+    typist(hint)
+    assert not world.exists(name)
+    assert os.path.lexists(overlay)
 
 
 def test_an_overlay_made_by_hand_stays_and_is_named(

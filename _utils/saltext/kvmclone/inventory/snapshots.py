@@ -154,8 +154,8 @@ def refusal(
     The error that says that a clone has snapshots, with every way out of its present state.
 
     :param disks: What the clone uses now.
-    :param lost: Overlays that are not there, and why one may be so for a while only; empty where
-        it is just gone.
+    :param lost: Overlays that nobody can read, and why that may be so for a while only; empty
+        where one is just gone.
     """
     gone = "".join(
         f" '{path}' " + (f"cannot be looked at now, as {why}." if why else "is not there any more.")
