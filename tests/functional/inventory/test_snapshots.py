@@ -329,6 +329,18 @@ def test_what_a_forced_destroy_leaves_is_found(
     assert "which is gone" in found["message"]
 
 
+def test_an_overlay_on_a_foreign_disk_that_is_called_like_ours_is_looked_at(
+    world: World, host: LocalHost, base: str
+) -> None:
+    """People call disks so, too."""
+    disk = world.disks(base)[0]
+    theirs = disk.rename(disk.with_name(f"{base}-vda.qcow2"))
+    respell(base, theirs)
+    overlay = theirs.with_name(f"over-{world.token}.qcow2")
+    world.overlay(theirs, overlay)
+    assert kinds(host)["overlay-unused"]["hint"] == f"qemu-img info -U {overlay}"
+
+
 def test_an_overlay_on_a_base_is_looked_at_and_not_deleted(
     world: World, host: LocalHost, base: str, clone_of: CloneOf
 ) -> None:

@@ -63,10 +63,13 @@ def stale(
     claimed = {claim.key for claim in census.claims}
     own = [volume.path for record in records for volume in record.volumes]
     # A clone that was destroyed by force left its snapshots' overlays.
-    own += [link.below for link in census.links if clone_named_in(os.path.basename(link.below))]
+    left = [link.below for link in census.links if clone_named_in(os.path.basename(link.below))]
     bases = [disk.path for record in records for disk in record.base_disks]
-    seen = {census.identity(path) for path in (*own, *bases)}
-    for below, certain in [(path, True) for path in own] + [(path, False) for path in bases]:
+    seen = {census.identity(path) for path in (*own, *left, *bases)}
+    # Nobody can read what stands on a file that is gone. Of others' files only they know.
+    certain_of = [(path, True) for path in own]
+    certain_of += [(path, not volumes.exists(host, path)) for path in dict.fromkeys(left)]
+    for below, certain in [*certain_of, *((path, False) for path in bases)]:
         for key, image in census.tower(below).items():
             tower = census.tower(image)
             needed = bool(claimed & set(tower)) or any(map(census.users, tower.values()))
