@@ -176,6 +176,26 @@ def test_what_is_in_the_way_of_a_create_is_deleted_there_and_not_here(
     assert not stranger.exists()
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_clone_with_a_snapshot_goes_by_force_with_its_own_disk(
+    world: World, base: str, far: LocalHost, lost: bool
+) -> None:
+    name = world.name()
+    far.clone(quick(name, base))
+    disk = world.disks(name)[0]
+    subprocess.run(["virsh", "snapshot-create-as", name, "s1", "--disk-only"], check=True)
+    overlay = world.disks(name)[0]
+    if lost:
+        overlay.unlink()
+    with pytest.raises(CloneInUse, match="snapshots of its own") as info:
+        far.destroy(name)
+    assert ("blockcommit" in info.value.hint) is not lost
+    far.destroy(name, force=True)
+    assert not world.exists(name)
+    assert not disk.exists()
+    assert overlay.exists() is not lost
+
+
 @tries("snapshots._delete")
 def test_overlays_in_the_way_are_deleted_where_they_lie(
     world: World, base: str, far: LocalHost, typist: Typist

@@ -49,17 +49,6 @@ def take(host: Host) -> Census:
     gathering.look_below_domains()
     gathering.believe_the_records()
     gathering.believe_the_snapshots()
-    return _census(host, gathering)
-
-
-def uses(host: Host) -> Census:
-    """Only what the domains' descriptions tell; opens no image and lists no volume."""
-    gathering = _Gathering(host)
-    gathering.look_at_domains()
-    return _census(host, gathering)
-
-
-def _census(host: Host, gathering: _Gathering) -> Census:
     return Census(
         local=host.local,
         uses=tuple(gathering.uses),
@@ -399,7 +388,10 @@ class _Gathering:
     def believe_the_snapshots(self) -> None:
         """Of an overlay that is lost, its machine's snapshots still tell what it stood on."""
         used = self.current | {link.below_key for link in self.links}
-        for image, below in snapshots.needed(self.layers, self.unread, used, self._key):
+        unread = self.unread
+        if not self.local:  # libvirt tells of what is there
+            unread = {self._key(image) for image, _below in self.layers} - self.read
+        for image, below in snapshots.needed(self.layers, unread, used, self._key):
             self._link(image, below)
 
     def _out_of_sight(self, path: str) -> str:
