@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import shutil
 import subprocess
 import uuid as uuid_module
 from collections.abc import Callable, Iterator
@@ -546,6 +547,50 @@ def test_no_clone_is_started_from_the_memory_of_an_earlier_machine(
         f"{name}.save",
         "then.xml",
     ]
+
+
+@pytest.fixture
+def unloaded(world: World) -> Iterator[Callable[[str], Path]]:
+    """Leaves the definition of a machine that this libvirtd did not understand at its start."""
+    made: list[Path] = []
+
+    def make(name: str) -> Path:
+        path = Path(SYSTEM.definitions) / f"{name}.xml"
+        path.write_text(f"<domain type='another'><name>{name}</name></domain>")
+        made.append(path)
+        return path
+
+    yield make
+    for path in made:
+        path.unlink(missing_ok=True)
+        shutil.rmtree(path.parent / f"left-by-another-{path.stem}", ignore_errors=True)
+
+
+@tries("derived_files.aside")
+def test_a_definition_that_libvirtd_could_not_load_is_not_overwritten(
+    world: World, host: LocalHost, base: str, unloaded: Callable[[str], Path]
+) -> None:
+    name = world.name()
+    left = unloaded(name)
+    before = left.read_text()
+    with pytest.raises(PlanRefused, match=re.escape(str(left))) as info:
+        host.clone(quick(name, base))
+    assert left.read_text() == before
+    put_aside(info.value.message)
+    host.clone(quick(name, base))
+    assert (left.parent / f"left-by-another-{name}" / left.name).read_text() == before
+
+
+def test_the_store_of_a_machine_that_libvirtd_could_not_load_stays(
+    world: World, host: LocalHost, old: Callable[..., str], unloaded: Callable[[str], Path]
+) -> None:
+    name = old()
+    now = rename(world, name)
+    unloaded(name)
+    before = everything()
+    gone = host.destroy(now)
+    assert everything() == before
+    assert any(f"{name}_VARS.fd' stays" in word for word in gone.warnings)
 
 
 @tries("derived_files.aside")

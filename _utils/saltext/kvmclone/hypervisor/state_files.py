@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 
 from saltext.kvmclone.errors import CloneInUse, HostError
 from saltext.kvmclone.hypervisor.domain import DomainHandle
@@ -33,7 +34,20 @@ def left_behind(host: Host, name: str) -> tuple[str, ...]:
     for kind in METADATA:
         folder = host.folders.metadata(kind, name)
         found += [folder] if _listed(host, folder) else []
+    if name in not_loaded(host, ()):
+        found.append(os.path.join(host.folders.definitions, f"{name}.xml"))
     return tuple(found)
+
+
+def not_loaded(host: Host, names: Collection[str]) -> list[str]:
+    """
+    Return the machines whose definitions libvirtd could not load when it was started, as where
+    their emulator is not installed: it says nothing of them, and they are there again some day.
+
+    :param names: Those that it knows.
+    """
+    files = (os.path.splitext(file) for file in _listed(host, host.folders.definitions))
+    return [name for name, extension in files if extension == ".xml" and name not in names]
 
 
 def require_own(host: Host, handle: DomainHandle) -> None:

@@ -17,6 +17,7 @@ from functools import partial
 from lxml import etree
 
 from saltext.kvmclone.errors import HostError, absent, readable
+from saltext.kvmclone.hypervisor import state_files
 from saltext.kvmclone.hypervisor.constants import NO_STORAGE_POOL, NO_STORAGE_VOL
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
@@ -231,7 +232,10 @@ class _Gathering:
         return ""
 
     def derived(self) -> Iterator[Use]:
-        """What libvirt derives from the name or uuid of each domain."""
+        """What libvirt derives from the name or uuid of each domain, those out of sight too."""
+        known = {next(iter(names)) for names in self.machines.names.values()}
+        for name in state_files.not_loaded(self.host, known):
+            self.machines.add(f"of {name}", [name], ())
         for uuid, name, path in self.machines.derive(self.host.folders):
             yield Use(name, uuid, path, self._key(path))
 

@@ -375,8 +375,8 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
     elif facts.left_behind:
         conflicts.append(
             f"An earlier machine called '{request.name}' left {', '.join(facts.left_behind)}, "
-            "which libvirt would take for the clone's. Choose another name. Or, on that host, put "
-            f"it aside: {derived_files.aside(facts.left_behind, request.name)}"
+            "which libvirt would take for the clone's, or write over. Choose another name. Or, on "
+            f"that host, put it aside: {derived_files.aside(facts.left_behind, request.name)}"
         )
     if facts.base_state != "shutoff":
         conflicts.append(
