@@ -37,6 +37,7 @@ UNTRIED = {
     "problems.Problems.elsewhere": "a warning: it looks",
     "problems.Problems.forbidding_gone": "the configuration is mended in an editor",
     "seed_image.build": "installs a package",
+    "shared_stores.find": "opens an editor",
     "silent_agent.look_at": _GUEST,
     "ssh_auth._agent_keys": _GUEST,
     "ssh_transport.Disconnected": _GUEST,

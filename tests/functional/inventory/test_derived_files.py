@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import shutil
 import subprocess
 import uuid as uuid_module
 from collections.abc import Callable, Iterator
@@ -300,6 +301,31 @@ def test_the_store_of_a_machine_of_the_old_name_stays(
     assert not world.exists(now)
 
 
+def test_a_store_that_two_machines_would_write_is_a_danger(
+    world: World, host: LocalHost, base: str, old: Callable[..., str], efi: Callable[..., str]
+) -> None:
+    host.clone(quick(world.name("new"), base))
+    name = old()
+
+    def found() -> list[tuple[str, str, str]]:
+        return [
+            (one["name"], one["level"], one["hint"])
+            for one in host.doctor()
+            if one["kind"] == "nvram-shared"
+        ]
+
+    assert found() == []
+    now = rename(world, name)
+    efi(name, firmware="")
+    assert found() == [], "that one has no variables"
+    with connection() as conn:
+        conn.lookupByName(name).undefine()
+    efi(name)
+    assert found() == [(now, "danger", f"virsh -c qemu:///system edit {now}")]
+    is_now(now, STORES / f"{now}-own.fd")
+    assert found() == []
+
+
 @pytest.mark.parametrize("how", ["never started", "without firmware variables", "transient"])
 def test_it_stays_however_that_machine_is_defined(
     world: World,
@@ -523,6 +549,50 @@ def test_no_clone_is_started_from_the_memory_of_an_earlier_machine(
     ]
 
 
+@pytest.fixture
+def unloaded(world: World) -> Iterator[Callable[[str], Path]]:
+    """Leaves the definition of a machine that this libvirtd did not understand at its start."""
+    made: list[Path] = []
+
+    def make(name: str) -> Path:
+        path = Path(SYSTEM.definitions) / f"{name}.xml"
+        path.write_text(f"<domain type='another'><name>{name}</name></domain>")
+        made.append(path)
+        return path
+
+    yield make
+    for path in made:
+        path.unlink(missing_ok=True)
+        shutil.rmtree(path.parent / f"left-by-another-{path.stem}", ignore_errors=True)
+
+
+@tries("derived_files.aside")
+def test_a_definition_that_libvirtd_could_not_load_is_not_overwritten(
+    world: World, host: LocalHost, base: str, unloaded: Callable[[str], Path]
+) -> None:
+    name = world.name()
+    left = unloaded(name)
+    before = left.read_text()
+    with pytest.raises(PlanRefused, match=re.escape(str(left))) as info:
+        host.clone(quick(name, base))
+    assert left.read_text() == before
+    put_aside(info.value.message)
+    host.clone(quick(name, base))
+    assert (left.parent / f"left-by-another-{name}" / left.name).read_text() == before
+
+
+def test_the_store_of_a_machine_that_libvirtd_could_not_load_stays(
+    world: World, host: LocalHost, old: Callable[..., str], unloaded: Callable[[str], Path]
+) -> None:
+    name = old()
+    now = rename(world, name)
+    unloaded(name)
+    before = everything()
+    gone = host.destroy(now)
+    assert everything() == before
+    assert any(f"{name}_VARS.fd' stays" in word for word in gone.warnings)
+
+
 @tries("derived_files.aside")
 @pytest.mark.parametrize(
     ("kind", "restarted"),
@@ -551,6 +621,34 @@ def test_a_destroy_does_not_delete_what_another_machine_left_under_the_name(
             host.destroy(name, force=force)
         assert everything() == before
         assert world.exists(name)
+    put_aside(info.value.hint)
+    host.destroy(name)
+    assert not world.exists(name)
+    assert (STATE / f"left-by-another-{name}" / left.name).exists()
+
+
+def test_what_a_restarted_libvirtd_takes_for_the_clones_snapshot_stays(
+    world: World, host: LocalHost, base: str
+) -> None:
+    if not libvirtd.is_ours():
+        pytest.skip("the libvirtd here is not the lab's")
+    name, other = world.name(), world.name("other")
+    for one in (name, other):
+        host.clone(quick(one, base))
+        with connection() as conn:
+            xml = f"<domainsnapshot><name>of {one}</name></domainsnapshot>"
+            conn.lookupByName(one).snapshotCreateXML(xml)
+    theirs = STATE / "snapshot" / other / f"of {other}.xml"
+    left = theirs.rename(STATE / "snapshot" / name / theirs.name)
+    libvirtd.crash()
+    with connection() as conn:
+        assert f"of {other}" in conn.lookupByName(name).snapshotListNames()
+    before = everything()
+    for force in (False, True):
+        with pytest.raises(CloneInUse, match=re.escape(str(left))) as info:
+            host.destroy(name, force=force)
+        assert f"of {name}" not in str(info.value), "its own goes with it"
+        assert everything() == before
     put_aside(info.value.hint)
     host.destroy(name)
     assert not world.exists(name)

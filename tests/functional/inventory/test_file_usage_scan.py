@@ -280,7 +280,7 @@ def test_machines_and_files_may_come_and_go_meanwhile(
     try:
         for _ in range(30):
             assert standing(opened, disk) == []
-            file_usage_scan.uses(opened)
+            file_usage_scan.take(opened)
     finally:
         stop.set()
         thread.join()
@@ -288,7 +288,7 @@ def test_machines_and_files_may_come_and_go_meanwhile(
 
 def used(host: Host, path: Path | str, uuid: str = "") -> str:
     """Who uses a file, as the census tells it."""
-    found = file_usage_scan.uses(host)
+    found = file_usage_scan.take(host)
     return found.used_by_others(uuid).get(found.identity(str(path)), "")
 
 
@@ -329,7 +329,7 @@ def test_a_file_used_under_another_name_is_the_same_file(
     world.attach(other, link, "vdx")
     uuid = world.xml(base).findtext("uuid") or ""
     assert used(opened, disk, uuid) == other
-    identity = file_usage_scan.uses(opened).identity
+    identity = file_usage_scan.take(opened).identity
     assert identity(str(disk)) == identity(str(link))
     assert identity(str(elsewhere / "none")) == str(elsewhere / "none")
 
@@ -399,7 +399,7 @@ def test_a_disk_plugged_into_a_running_guest_counts_with_all_below_it(
         )
     assert standing(opened, disk) == [str(top)]
     assert used(opened, top) == name
-    assert name in file_usage_scan.uses(opened).users(str(disk))
+    assert name in file_usage_scan.take(opened).users(str(disk))
     with connection() as conn:
         conn.lookupByName(name).managedSave()
     assert standing(opened, disk) == [str(top)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,25 @@ def test_a_lost_overlay_that_libvirt_knows_nothing_of_is_no_end(
     assert disk.exists()
     assert any(f"'{disk}' stays" in word for word in gone.warnings)
     assert str(disk) in [one["name"] for one in host.doctor()]
+
+
+@pytest.mark.parametrize("what", ["garbage", "a link to nowhere"])
+def test_an_overlay_that_cannot_be_read_is_not_to_be_folded_in(
+    world: World, host: LocalHost, base: str, typist: Typist, what: str
+) -> None:
+    name = world.name()
+    host.clone(quick(name, base))
+    overlay = snapshot(world, name)
+    if what == "garbage":
+        overlay.write_bytes(b"QFI\xfb" + bytes(range(256)))
+    else:
+        overlay.unlink()
+        overlay.symlink_to("/nowhere")
+    hint = refused(host, name)
+    assert "blockcommit" not in hint, "it cannot start any more"
+    typist(hint)
+    assert not world.exists(name)
+    assert os.path.lexists(overlay)
 
 
 def test_an_overlay_made_by_hand_stays_and_is_named(
@@ -309,6 +329,18 @@ def test_what_a_forced_destroy_leaves_is_found(
     assert "which is gone" in found["message"]
 
 
+def test_an_overlay_on_a_foreign_disk_that_is_called_like_ours_is_looked_at(
+    world: World, host: LocalHost, base: str
+) -> None:
+    """People call disks so, too."""
+    disk = world.disks(base)[0]
+    theirs = disk.rename(disk.with_name(f"{base}-vda.qcow2"))
+    respell(base, theirs)
+    overlay = theirs.with_name(f"over-{world.token}.qcow2")
+    world.overlay(theirs, overlay)
+    assert kinds(host)["overlay-unused"]["hint"] == f"qemu-img info -U {overlay}"
+
+
 def test_an_overlay_on_a_base_is_looked_at_and_not_deleted(
     world: World, host: LocalHost, base: str, clone_of: CloneOf
 ) -> None:
@@ -366,6 +398,29 @@ def test_a_clone_that_was_committed_into_its_base_gets_its_own_disk_again(
     host.destroy(name)
     assert not disk.exists()
     assert sha256(original) == before
+
+
+@tries("overlays._own_again")
+@pytest.mark.guest
+def test_nobody_is_told_to_delete_a_disk_that_may_never_have_been_committed(
+    world: World, host: LocalHost, base: str, typist: Typist
+) -> None:
+    """A definition that was edited to the base's disk looks the same."""
+    name = world.name()
+    host.clone(quick(name, base))
+    disk, original = world.disks(name)[0], world.disks(base)[0]
+    before = sha256(disk)
+    respell(name, original)
+    typist(kinds(host)["committed-into-base"]["hint"])
+    assert world.disks(name) == [disk]
+    aside = disk.with_name(f"{disk.name}.before")
+    assert sha256(aside) == before
+    found = kinds(host)
+    assert "committed-into-base" not in found
+    assert (found["overlay-unused"]["name"], found["overlay-unused"]["hint"]) == (
+        str(aside),
+        f"qemu-img info -U {aside}",
+    )
 
 
 @pytest.mark.guest

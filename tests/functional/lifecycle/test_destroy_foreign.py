@@ -107,14 +107,17 @@ def test_a_libvirt_that_would_delete_the_tpm_is_not_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before 8.9 there was no way to keep it."""
-    name = world.base("foreign")
-    state = tpm_state(name)
+    name = world.base("foreign", uefi=True)
+    state, store = tpm_state(name), world.lab.folder / f"nvram/{name}.fd"
     with monkeypatch.context() as patched:
         patched.setattr(Host, "version", lambda self: 8_008_000)
-        with pytest.raises(ForeignDomain, match="too old"):
+        with pytest.raises(ForeignDomain, match="too old") as info:
             host.destroy(name, force=True)
     assert world.exists(name)
     assert state.exists()
+    run_hint(info.value.hint, "virsh -c qemu:///system undefine")
+    assert not world.exists(name)
+    assert store.exists(), "this it knew how to keep"
 
 
 @pytest.mark.guest

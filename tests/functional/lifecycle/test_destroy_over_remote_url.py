@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,11 +13,13 @@ import pytest
 
 from lab.domain import OVMF_VARS
 from lab.lab import connection
-from saltext.kvmclone.errors import CloneInUse, OutOfReach
+from saltext.kvmclone.errors import CloneInUse, OutOfReach, PlanRefused
 from saltext.kvmclone.hosts import gc as collect
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model.record import Worker
 from tests.functional.hosts.test_takeover import dead  # noqa: F401
+from tests.support.edited_definitions import respell
+from tests.support.hints import Typist, commands, tries
 from tests.support.remote_url import libvirt_over_ssh
 from tests.support.storage import storage_pool
 from tests.support.world import World, full, quick
@@ -155,6 +159,64 @@ def test_an_overlay_in_a_pool_that_is_off_still_counts(
     switch(pool, on=True)
     far.destroy(second)
     far.destroy(first)
+
+
+@tries("disks._clone")
+def test_what_is_in_the_way_of_a_create_is_deleted_there_and_not_here(
+    world: World, base: str, far: LocalHost, url: str, typist: Typist
+) -> None:
+    name = world.name()
+    stranger = world.lab.pool_path / f"{name}-vda.qcow2"
+    stranger.write_bytes(b"of nobody")
+    with pytest.raises(PlanRefused, match="not ours to overwrite") as info:
+        far.clone(quick(name, base))
+    (command,) = commands(info.value.message)
+    assert shlex.split(command) == ["virsh", "-c", url, "vol-delete", str(stranger)]
+    typist(info.value.message)
+    assert not stranger.exists()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_clone_with_a_snapshot_goes_by_force_with_its_own_disk(
+    world: World, base: str, far: LocalHost, lost: bool
+) -> None:
+    name = world.name()
+    far.clone(quick(name, base))
+    disk = world.disks(name)[0]
+    subprocess.run(["virsh", "snapshot-create-as", name, "s1", "--disk-only"], check=True)
+    overlay = world.disks(name)[0]
+    if lost:
+        overlay.unlink()
+    with pytest.raises(CloneInUse, match="snapshots of its own") as info:
+        far.destroy(name)
+    assert ("blockcommit" in info.value.hint) is not lost
+    far.destroy(name, force=True)
+    assert not world.exists(name)
+    assert not disk.exists()
+    assert overlay.exists() is not lost
+
+
+@tries("snapshots._delete")
+def test_overlays_in_the_way_are_deleted_where_they_lie(
+    world: World, base: str, far: LocalHost, typist: Typist
+) -> None:
+    """``rm`` would take what lies at that path on the machine where the hint is read."""
+    name = world.name()
+    far.clone(quick(name, base))
+    disk = world.disks(name)[0]
+    subprocess.run(["virsh", "snapshot-create-as", name, "s1", "--disk-only"], check=True)
+    own, stranger = world.disks(name)[0], disk.with_name(f"stranger-{world.token}.qcow2")
+    respell(name, disk)  # back to the state before, by hand
+    world.overlay(disk, stranger)
+    for overlay in (stranger, own):
+        with pytest.raises(CloneInUse, match=str(overlay)) as info:
+            far.destroy(name)
+        told = [one for one in commands(info.value.hint) if one.startswith(("rm ", "virsh "))]
+        assert [one.startswith("virsh ") for one in told] == [True]
+        typist(info.value.hint, "virsh ")
+        assert not overlay.exists()
+    far.destroy(name)
+    assert not disk.exists()
 
 
 def test_a_pool_that_goes_off_while_files_are_deleted_keeps_the_definition(

@@ -1,11 +1,11 @@
-"""What is not found: gone, or only out of reach, and what brings it back."""
+"""Whose a file is, and what is not found: gone, or only out of reach, and what brings it back."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from saltext.kvmclone.inventory import file_usage
-from saltext.kvmclone.inventory.file_usage import Absence, Pool
+from saltext.kvmclone.inventory.file_usage import Absence, Census, Pool, Use
 
 
 def pool(name: str, active: bool, path: str = "/pool") -> Pool:
@@ -37,3 +37,11 @@ def test_here_a_folder_that_is_not_there_says_more_than_a_pool_that_is_off(tmp_p
 
 def test_here_a_file_that_was_deleted_is_gone(tmp_path: Path) -> None:
     assert not file_usage.away([], True, str(tmp_path / "x.qcow2"))
+
+
+def test_a_path_with_two_slashes_in_front_belongs_to_whom_it_would_with_one() -> None:
+    folder = "/var/lib/libvirt/qemu/snapshot/web"
+    census = Census(False, derived=(Use("web", "of web", folder, folder),))
+    assert census.derived_by_others("of another", f"/{folder}/then.xml") == "web"
+    assert census.derived_by_others("of web", f"/{folder}/then.xml") == ""
+    assert census.derived_by_others("of another", "//pool/data.raw") == ""

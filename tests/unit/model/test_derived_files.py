@@ -192,3 +192,7 @@ def test_what_is_in_the_way_is_put_aside_in_libvirts_own_folder() -> None:
         f"mv {left[0]} {left[1]} {SYSTEM.state}/left-by-another-n1"
     )
     assert f"{SYSTEM.state}/left-by" in derived_files.aside(left[1:], "n1")
+    only = f"{SYSTEM.definitions}/n1.xml"
+    assert derived_files.aside([only], "n1").startswith(
+        f"mkdir -p {SYSTEM.definitions}/left-by-another-n1 && mv {only} "
+    )

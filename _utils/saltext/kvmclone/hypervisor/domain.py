@@ -92,7 +92,7 @@ class DomainHandle:
                 raise
             raise NotFound(
                 f"'{self.name}' was removed while it was worked on.",
-                f"See what is there: virsh -c {self.connection.url} list --all",
+                f"See what is there: {self.connection.commands.virsh('list', '--all')}",
             ) from error
 
     def definition(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 
 from saltext.kvmclone.errors import CloneInUse, HostError
 from saltext.kvmclone.hypervisor.domain import DomainHandle
@@ -17,7 +18,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import libvirt_xml
 from saltext.kvmclone.model.derived_files import METADATA, aside
 
-#: A saved image begins with the machine's definition.
+#: A saved image begins with the machine's definition, the description of a snapshot holds it.
 _HEAD = 2**20
 _UUID = re.compile(rb"<uuid>\s*([0-9a-fA-F-]{36})\s*</uuid>")
 
@@ -35,7 +36,20 @@ def left_behind(host: Host, name: str) -> tuple[str, ...]:
     for kind in METADATA:
         folder = host.folders.metadata(kind, name)
         found += [folder] if _listed(host, folder) else []
+    if name in not_loaded(host, ()):
+        found.append(os.path.join(host.folders.definitions, f"{name}.xml"))
     return tuple(found)
+
+
+def not_loaded(host: Host, names: Collection[str]) -> list[str]:
+    """
+    Return the machines whose definitions libvirtd could not load when it was started, as where
+    their emulator is not installed: it says nothing of them, and they are there again some day.
+
+    :param names: Those that it knows.
+    """
+    files = (os.path.splitext(file) for file in _listed(host, host.folders.definitions))
+    return [name for name, extension in files if extension == ".xml" and name not in names]
 
 
 def require_own(host: Host, handle: DomainHandle) -> None:
@@ -51,7 +65,11 @@ def require_own(host: Host, handle: DomainHandle) -> None:
         folder = host.folders.metadata(kind, handle.name)
         if files := _listed(host, folder):
             own = {f"{one}.xml" for one in known()}
-            foreign += [os.path.join(folder, file) for file in files if file not in own]
+            for file in files:
+                path = os.path.join(folder, file)
+                # A libvirtd that is restarted takes whatever lies there for this machine's.
+                if file not in own or _holder(host, path) not in (None, "", handle.uuid):
+                    foreign.append(path)
     if foreign:
         raise CloneInUse(
             f"'{handle.name}' cannot be destroyed: libvirt would delete what another machine left "
@@ -61,7 +79,7 @@ def require_own(host: Host, handle: DomainHandle) -> None:
 
 
 def _holder(host: Host, path: str) -> str | None:
-    """Return the uuid of the machine whose memory a file holds; "" if unknown, None for no file."""
+    """Return the uuid of the domain that a file tells of, "" if unknown; None for no file."""
     if not host.local:
         try:
             text = str(host.call(host.raw.saveImageGetXMLDesc, path, 0))

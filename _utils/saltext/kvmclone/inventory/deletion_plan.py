@@ -23,7 +23,7 @@ from saltext.kvmclone.inventory.file_usage import Absence, Census, Identity
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.domain_xml import Domain
 from saltext.kvmclone.model.record import DESTROYING, MADE, MAKING, Record, Volume
-from saltext.kvmclone.system import filesystems
+from saltext.kvmclone.system import backing_files, filesystems
 from saltext.kvmclone.system.images import holder
 
 NVRAM = "nvram"
@@ -371,15 +371,24 @@ class _Judging:
                 self.name,
                 own,
                 handle.state() if handle is not None else "shutoff",
-                {
-                    path: self.census.away(path).why
-                    for path in standing.own
-                    if not volumes.exists(self.host, path)
-                },
+                {path: why for path in standing.own if (why := self._lost(path)) is not None},
                 self.census,
                 commands,
             )
         return standing
+
+    def _lost(self, path: str) -> str | None:
+        """Why an overlay cannot be read, empty where it is just gone; None where it can."""
+        if not volumes.exists(self.host, path):
+            return self.census.away(path).why
+        try:
+            if self.host.local:
+                backing_files.needs(path)
+        except FileNotFoundError:
+            return "a link stands there that leads nowhere"
+        except (OSError, ValueError, backing_files.Unreadable) as error:
+            return str(getattr(error, "strerror", "") or error)
+        return None
 
     def _is_open(self, image: str) -> bool:
         return self.host.local and bool(holder(image))

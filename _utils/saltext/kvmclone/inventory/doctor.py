@@ -16,7 +16,7 @@ from lxml import etree
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import base_changes, file_usage_scan, overlays
+from saltext.kvmclone.inventory import base_changes, file_usage_scan, overlays, shared_stores
 from saltext.kvmclone.inventory.file_usage import Census, Identity
 from saltext.kvmclone.inventory.findings import Finding, in_order, in_words
 from saltext.kvmclone.inventory.legacy_clones import candidates
@@ -75,7 +75,7 @@ class _Examination:
                 state=handle.state(),
                 saved=handle.is_saved(),
                 root=root,
-                domain=domain_xml.facts(root),
+                domain=domain_xml.facts(root, host.folders.stores),
                 record=record,
                 damaged=damaged,
             )
@@ -116,6 +116,9 @@ class _Examination:
         yield from self._bases()
         yield from self._shared_bases()
         yield from self._copies()
+        stores = {m.name: m.domain.nvram.path for m in self.machines if m.domain.nvram}
+        clones = [machine.name for machine, _record in self.clones]
+        yield from shared_stores.find(self.census, stores, clones, self.commands)
         records = [record for _machine, record in self.clones]
         yield from overlays.strays(self.host, self.census, records, self.commands)
         yield from overlays.stale(self.host, self.census, records, self.commands)

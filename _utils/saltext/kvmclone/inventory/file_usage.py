@@ -156,11 +156,11 @@ class Census:
 
         :param uuid: The domain that does not count.
         """
-        while path not in ("", "/"):
+        while (folder := os.path.dirname(path)) != path:  # "//" is its own parent, too
             for use in self._derived.get(self.identity(path), []):
                 if use.uuid != uuid:
                     return use.domain
-            path = os.path.dirname(path)  # the file may lie in a folder that is derived
+            path = folder  # the file may lie in a folder that is derived
         return ""
 
     def named_by_others(self, uuid: str, path: str) -> str:

@@ -17,6 +17,7 @@ from functools import partial
 from lxml import etree
 
 from saltext.kvmclone.errors import HostError, absent, readable
+from saltext.kvmclone.hypervisor import state_files
 from saltext.kvmclone.hypervisor.constants import NO_STORAGE_POOL, NO_STORAGE_VOL
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
@@ -49,17 +50,6 @@ def take(host: Host) -> Census:
     gathering.look_below_domains()
     gathering.believe_the_records()
     gathering.believe_the_snapshots()
-    return _census(host, gathering)
-
-
-def uses(host: Host) -> Census:
-    """Return what the domains' descriptions name; opens no image and lists no volume."""
-    gathering = _Gathering(host)
-    gathering.look_at_domains()
-    return _census(host, gathering)
-
-
-def _census(host: Host, gathering: _Gathering) -> Census:
     return Census(
         local=host.local,
         uses=tuple(gathering.uses),
@@ -239,7 +229,10 @@ class _Gathering:
         return ""
 
     def derived(self) -> Iterator[Use]:
-        """Yield the paths that libvirt derives from the name or uuid of each domain."""
+        """Yield the paths that libvirt derives from each domain's name or uuid, unloaded ones too."""
+        known = {next(iter(names)) for names in self.machines.names.values()}
+        for name in state_files.not_loaded(self.host, known):
+            self.machines.add(f"of {name}", [name], ())
         for uuid, name, path in self.machines.derive(self.host.folders):
             yield Use(name, uuid, path, self._key(path))
 
@@ -397,7 +390,10 @@ class _Gathering:
     def believe_the_snapshots(self) -> None:
         """Take the backing file of an overlay that is lost from its machine's snapshots."""
         used = self.current | {link.below_key for link in self.links}
-        for image, below in snapshots.needed(self.layers, self.unread, used, self._key):
+        unread = self.unread
+        if not self.local:  # libvirt tells of what is there
+            unread = {self._key(image) for image, _below in self.layers} - self.read
+        for image, below in snapshots.needed(self.layers, unread, used, self._key):
             self._link(image, below)
 
     def _out_of_sight(self, path: str) -> str:

@@ -19,6 +19,7 @@ KINDS = {
     "committed-into-base": DANGER,
     "base-changed": DANGER,
     "base-shared": DANGER,
+    "nvram-shared": DANGER,
     "disk-missing": DANGER,
     "base-saved": DANGER,
     "pool-inactive": PROBLEM,

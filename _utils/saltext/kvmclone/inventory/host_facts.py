@@ -88,6 +88,7 @@ def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
         base_saved=base.is_saved(),
         base_snapshots=_snapshots(host, base, sources),
         local=host.local,
+        virsh=host.commands.plain_virsh,
         taken=taken,
         left_behind=() if taken else state_files.left_behind(host, request.name),
         stores=host.folders.stores,

@@ -62,10 +62,13 @@ def stale(
     claimed = {claim.key for claim in census.claims}
     own = [volume.path for record in records for volume in record.volumes]
     # A destroy by force leaves the overlays of the clone's snapshots.
-    own += [link.below for link in census.links if clone_named_in(os.path.basename(link.below))]
+    left = [link.below for link in census.links if clone_named_in(os.path.basename(link.below))]
     bases = [disk.path for record in records for disk in record.base_disks]
-    seen = {census.identity(path) for path in (*own, *bases)}
-    for below, certain in [(path, True) for path in own] + [(path, False) for path in bases]:
+    seen = {census.identity(path) for path in (*own, *left, *bases)}
+    # Nobody can read what stands on a file that is gone. Of others' files only they know.
+    certain_of = [(path, True) for path in own]
+    certain_of += [(path, not volumes.exists(host, path)) for path in dict.fromkeys(left)]
+    for below, certain in [*certain_of, *((path, False) for path in bases)]:
         for key, image in census.tower(below).items():
             tower = census.tower(image)
             needed = bool(claimed & set(tower)) or any(map(census.users, tower.values()))
@@ -122,8 +125,11 @@ def _own_again(
     needed = census.users(found.own) or census.standing_on([found.own])
     if found.below or needed or not host.local:
         return commands.virsh("domblklist", name)
+    # Whether all that was in it is in the base now, nobody can see: a definition that was edited
+    # by hand looks the same. So it is put aside, where it is found as an overlay of nobody.
+    steps = [shlex.join(["mv", "-n", found.own, f"{found.own}.before"])]
     steps = [
-        shlex.join(["rm", "-f", found.own]),  # its whole content is in the base now
+        *(steps if volumes.exists(host, found.own) else []),
         commands.virsh(
             "blockcopy", name, found.target, found.own, "--format", "qcow2", "--transient-job",
             "--wait", "--pivot",

@@ -157,7 +157,7 @@ def refusal(
 
     :param disks: What the clone uses now.
     :param state: libvirt's state of the clone.
-    :param lost: Overlays that are not there, and why one may be back later; empty if it is just
+    :param lost: Overlays that nobody can read, and why one may be back later; empty if it is just
         gone.
     """
     gone = "".join(
@@ -173,7 +173,7 @@ def refusal(
     if idle and not lost:
         ways.append(
             f"No disk of '{name}' stands on {', '.join(idle)} now, only a snapshot that libvirt "
-            f"remembers names it. If nobody needs it: {shlex.join(['rm', *idle])}"
+            f"remembers names it. If nobody needs it: {_delete(census, idle, commands)}"
         )
     elif not lost or state != "shutoff":  # what it has open, it can still read
         begin = [commands.virsh("start", name)] if state == "shutoff" else []
@@ -248,9 +248,16 @@ def in_the_way(
     elif unused and not names:
         ways.append(
             f"No machine uses {', '.join(unused)}; a snapshot may have left that. If nobody "
-            f"needs it: {shlex.join(['rm', *unused])}"
+            f"needs it: {_delete(census, unused, commands)}"
         )
     return "   ".join(ways)
+
+
+def _delete(census: Census, images: Sequence[str], commands: Commands) -> str:
+    """Return the command that deletes images; a remote host's only its libvirt can reach."""
+    if census.local:
+        return shlex.join(["rm", *images])
+    return " && ".join(commands.virsh("vol-delete", image) for image in images)
 
 
 def _below(census: Census, path: str, tops: Iterable[str]) -> bool:

@@ -91,7 +91,9 @@ def _keeps(host: Host, handle: DomainHandle, has_tpm: bool, has_store: bool) -> 
             f"'{handle.name}' is not ours, and libvirt would delete the state of its TPM or its "
             f"NVRAM with it, since {why}. Nothing was touched.",
             "Copy these first (/var/lib/libvirt), then: "
-            + host.commands.virsh("undefine", handle.name, "--nvram")
+            + host.commands.virsh(
+                "undefine", handle.name, "--keep-nvram" if knows_store else "--nvram"
+            )
             if too_old
             else f"Define it first: {host.commands.redefine(handle.name)}   "
             "Then repeat the command.",

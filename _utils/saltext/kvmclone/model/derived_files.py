@@ -33,11 +33,13 @@ class Folders:
     :param state: Holds ``nvram``, ``save``, ``snapshot``, ``checkpoint`` and more.
     :param tpm: Holds the state of emulated TPMs, by uuid.
     :param logs: Holds QEMU's log of each domain.
+    :param definitions: Holds the definition of each domain, ``NAME.xml``.
     """
 
     state: str = ""
     tpm: str = ""
     logs: str = ""
+    definitions: str = ""
 
     @property
     def stores(self) -> str:
@@ -58,7 +60,12 @@ class Folders:
 
 
 #: The folders of the system daemon (``qemu:///system``).
-SYSTEM = Folders("/var/lib/libvirt/qemu", "/var/lib/libvirt/swtpm", "/var/log/libvirt/qemu")
+SYSTEM = Folders(
+    "/var/lib/libvirt/qemu",
+    "/var/lib/libvirt/swtpm",
+    "/var/log/libvirt/qemu",
+    "/etc/libvirt/qemu",
+)
 
 
 def folders(url: str, user_id: int, configuration: str, cache: str) -> Folders:
@@ -152,7 +159,9 @@ def aside(paths: Sequence[str], name: str) -> str:
     :param name: The name.
     """
     state = paths[0]
-    while os.path.basename(state) not in (*METADATA, "save"):
+    while os.path.basename(state) not in (*METADATA, "save") and state != os.path.dirname(state):
         state = os.path.dirname(state)
+    if state == os.path.dirname(state):
+        state = paths[0]  # a definition, which lies in no such folder
     folder = os.path.join(os.path.dirname(state), f"left-by-another-{name}")
     return f"{shlex.join(['mkdir', '-p', folder])} && {shlex.join(['mv', *paths, folder])}"

@@ -176,6 +176,7 @@ class HostFacts:
     :param base_snapshots: Snapshots that libvirt knows of the base; asked only where a disk
         has a chain or internal snapshots.
     :param local: Files of the host can be read and written directly.
+    :param virsh: How ``virsh`` is called to reach the host from where a hint is read.
     :param taken: A domain of the clone's name exists.
     :param sources: What the disks that may be cloned consist of, by target.
     :param pools: Pools by name: those of the sources and those asked for.
@@ -210,6 +211,7 @@ class HostFacts:
     base_saved: bool = False
     base_snapshots: int = 0
     local: bool = True
+    virsh: str = "virsh"
     taken: bool = False
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
     pools: Mapping[str, PoolFacts] = field(default_factory=dict)

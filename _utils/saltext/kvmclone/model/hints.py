@@ -31,6 +31,12 @@ class Commands:
         """Return a ``virsh`` command, quoted for the shell."""
         return shlex.join(["virsh", "-c", self.url, *words])
 
+    @property
+    def plain_virsh(self) -> str:
+        """How virsh is called, the url left out where that is its own default."""
+        words = [] if self.url == DEFAULT_URL else ["-c", self.url]
+        return shlex.join(("virsh", *words))
+
     def clone(self, verb: str, *words: str) -> str:
         """Return one of our commands that both the master and the KVM host have."""
         if self.ours == AT_MASTER:

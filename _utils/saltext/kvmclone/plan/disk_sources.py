@@ -137,7 +137,7 @@ def _no_image(disk: Disk, source: SourceFacts | None, facts: HostFacts) -> str:
     if source is not None and source.asleep:
         return (
             f"{where} lies in storage pool '{source.asleep}', which is not started. "
-            f"Start it: virsh pool-start {shlex.quote(source.asleep)}"
+            f"Start it: {facts.virsh} pool-start {shlex.quote(source.asleep)}"
         )
     if source is not None and source.unknown_pool:
         return (

@@ -287,7 +287,7 @@ def _clone(
     if destination in facts.existing:
         user = facts.users.get(destination)  # a clone that was renamed keeps its files' names
         word = f"{user}. Choose another name for the clone, or another pool."
-        command = shlex.join(["virsh", "vol-delete", destination])
+        command = f"{facts.virsh} {shlex.join(['vol-delete', destination])}"
         stranger = f"is not ours to overwrite. Look at it, then: {command}"
         notes.conflicts.append(
             f"The volume '{destination}' exists already and {word if user else stranger}"
@@ -343,7 +343,7 @@ def _pool(
     elif not pool.active:
         notes.conflicts.append(
             f"Storage pool '{name}' is not started. Start it: "
-            f"virsh pool-start {shlex.quote(name)}   See all: virsh pool-list --all"
+            f"{facts.virsh} pool-start {shlex.quote(name)}   See all: virsh pool-list --all"
         )
     else:
         return pool

@@ -379,18 +379,18 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
     elif facts.left_behind:
         conflicts.append(
             f"An earlier machine called '{request.name}' left {', '.join(facts.left_behind)}, "
-            "which libvirt would take for the clone's. Choose another name. Or, on that host, put "
-            f"it aside: {derived_files.aside(facts.left_behind, request.name)}"
+            "which libvirt would take for the clone's, or write over. Choose another name. Or, on "
+            f"that host, put it aside: {derived_files.aside(facts.left_behind, request.name)}"
         )
     if facts.base_state != "shutoff":
         conflicts.append(
             f"The base '{base.name}' is {facts.base_state}; its disks change while they are "
-            f"cloned. Shut it off first: virsh shutdown {shlex.quote(base.name)}"
+            f"cloned. Shut it off first: {facts.virsh} shutdown {shlex.quote(base.name)}"
         )
     if facts.base_saved:
         conflicts.append(
             f"The base '{base.name}' has a saved memory image that its disks belong to. "
-            f"Discard it first: virsh managedsave-remove {shlex.quote(base.name)}"
+            f"Discard it first: {facts.virsh} managedsave-remove {shlex.quote(base.name)}"
         )
     record = from_definition(libvirt_xml.parse(facts.base_xml))
     if record and (record.stage == DESTROYING or not record.complete):
