@@ -21,10 +21,8 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, snapshots
 from saltext.kvmclone.inventory.file_usage import Absence, Census, Identity
 from saltext.kvmclone.model import domain_xml, libvirt_xml
-from saltext.kvmclone.model.domain_xml import Domain
 from saltext.kvmclone.model.record import DESTROYING, MADE, MAKING, Record, Volume
-from saltext.kvmclone.system import backing_files, filesystems
-from saltext.kvmclone.system.images import holder
+from saltext.kvmclone.system import backing_files, filesystems, images
 
 NVRAM = "nvram"
 
@@ -176,7 +174,7 @@ class _Judging:
         below = [path for disk in self.disks for path in census.chain(disk)]  # of a snapshot
         self.used = {self._key(path) for path in (*self.disks, *self.stores, *below)}
 
-    def _disks(self, domain: Domain) -> Iterable[str]:
+    def _disks(self, domain: domain_xml.Domain) -> Iterable[str]:
         for disk in domain.disks:
             path = self.census.path_of(disk.path, disk.pool, disk.volume)
             if path:
@@ -378,7 +376,7 @@ class _Judging:
         return standing
 
     def _lost(self, path: str) -> str | None:
-        """Why an overlay cannot be read, empty where it is just gone; None where it can."""
+        """Return why an overlay cannot be read, empty if it is just gone; None if it can."""
         if not volumes.exists(self.host, path):
             return self.census.away(path).why
         try:
@@ -391,7 +389,7 @@ class _Judging:
         return None
 
     def _is_open(self, image: str) -> bool:
-        return self.host.local and bool(holder(image))
+        return self.host.local and bool(images.holder(image))
 
     def _keep_snapshots(self, standing: snapshots.Standing, files: list[Doomed]) -> Iterable[Kept]:
         """Yield the overlays and memory files that the clone's own snapshots leave behind."""

@@ -33,7 +33,7 @@ class Commands:
 
     @property
     def plain_virsh(self) -> str:
-        """How virsh is called, the url left out where that is its own default."""
+        """Return how virsh is called, without the url where that is its own default."""
         words = [] if self.url == DEFAULT_URL else ["-c", self.url]
         return shlex.join(("virsh", *words))
 
@@ -68,7 +68,7 @@ class Commands:
         return self.on_host("destroy", name, "force=True")
 
     def where(self) -> str:
-        """What :meth:`clone` adds for another daemon than the usual one; nothing on the master."""
+        """Return what :meth:`clone` adds for another daemon than the usual one; nothing on the master."""
         return "" if self.ours == AT_MASTER else self._where()
 
     def _where(self) -> str:

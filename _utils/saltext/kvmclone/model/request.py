@@ -299,8 +299,8 @@ class Secrets:
 
     def digest_of(self, request: Request) -> str:
         """
-        The request's digest, which is another one where the contents of the clone's seed are
-        others: they make another machine of it. A login may change between two attempts.
+        Return the request's digest, which the contents of a seed of the clone's own are part of:
+        others make another machine of it. A login may change between two attempts.
         """
         if not self.seed:
             return request.digest()
