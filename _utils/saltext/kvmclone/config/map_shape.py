@@ -125,7 +125,7 @@ def _slips_among_names(profile: Any, mapped: Mapping[Any, Any]) -> Iterator[Slip
 
 
 def _is_of_a_machine(key: str, value: Any) -> bool:
-    """Tell whether what stands below a key can be a machine's keys, and not that key's own value."""
+    """Tell whether what stands below a key can be a machine's keys, not that key's value."""
     if not isinstance(value, Mapping):
         return False
     try:

@@ -68,7 +68,7 @@ class Commands:
         return self.on_host("destroy", name, "force=True")
 
     def where(self) -> str:
-        """Return what :meth:`clone` adds for another daemon than the usual one; nothing on the master."""
+        """Return what :meth:`clone` adds for another daemon than the default; "" on the master."""
         return "" if self.ours == AT_MASTER else self._where()
 
     def _where(self) -> str:
