@@ -229,7 +229,7 @@ class _Gathering:
         return ""
 
     def derived(self) -> Iterator[Use]:
-        """Yield the paths that libvirt derives from each name or uuid of a domain, loaded or not."""
+        """Yield the paths that libvirt derives from names and uuids of domains, loaded or not."""
         known = {next(iter(names)) for names in self.machines.names.values()}
         for name in state_files.not_loaded(self.host, known):
             self.machines.add(f"of {name}", [name], ())
