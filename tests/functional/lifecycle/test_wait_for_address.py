@@ -29,7 +29,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.hypervisor import host as host_module
+from saltext.kvmclone.hypervisor import connection as connection_module
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.events import Watch
 from saltext.kvmclone.hypervisor.host import Host
@@ -186,7 +186,7 @@ def test_a_guest_that_is_kept_as_it_crashed_is_told_within_a_second_and_listed_s
     for action in ("start", "reboot"):
         with pytest.raises(GuestStopped) as caught:
             host.power(name, action)
-        assert f"kvm_clone.stop {name}" in caught.value.hint
+        assert f"salt-run kvmclone.stop {name}" in caught.value.hint
     started = time.monotonic()
     assert host.power(name, "stop").state == "shutoff"
     assert time.monotonic() - started < 10  # nobody in there was asked
@@ -343,13 +343,13 @@ def test_an_error_is_told_as_it_happened_whatever_python_frees_meanwhile(
         _throw_us_out()
         with pytest.raises(HostUnreachable):
             broken.node_name()
-    hear = host_module._hear
+    hear = connection_module._hear
 
     def freeing(context: Any, error: tuple[Any, ...]) -> None:
         hear(context, error)
         old.clear()
 
-    monkeypatch.setattr(host_module, "_hear", freeing)
+    monkeypatch.setattr(connection_module, "_hear", freeing)
     with Host(LIBVIRT_URI) as connected:
         assert connected.domain(base).record() is None, "it has none, and that is no failure"
     assert not old
