@@ -83,7 +83,8 @@ def cloud_init(root: Path) -> None:
     seed = root / "var/lib/cloud/seed/nocloud"
     write(seed / "meta-data", "instance-id: base\nlocal-hostname: cloud-base\n")
     write(seed / "user-data", "#cloud-config\npackage_update: false\n")
-    write(root / "etc/cloud/cloud.cfg.d/90_dpkg.cfg", "datasource_list: [NoCloud, ConfigDrive, None]\n")
+    sources = "datasource_list: [NoCloud, ConfigDrive, None]\n"
+    write(root / "etc/cloud/cloud.cfg.d/90_dpkg.cfg", sources)
     # Of its modules those that concern the identity; the others take minutes under emulation.
     modules = "[set_hostname, update_hostname, update_etc_hosts, ssh]"
     write(
