@@ -213,7 +213,7 @@ def test_daemons_take_up_a_newer_library_without_a_restart(daemons: SaltWorld) -
         assert "cannot be used" in reacted(daemons, ear)
 
     library = daemons.folder / "srv/salt/_utils/saltext/kvmclone"
-    names = library / "names.py"
+    names = library / "model/names.py"
     text = names.read_text(encoding="utf-8").replace("cannot be used", "{VERDICT}")
     assert "{VERDICT}" in text
     # A new file, a changed one that needs it, and one in the middle that did not change.
