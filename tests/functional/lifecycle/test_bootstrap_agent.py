@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,10 +103,10 @@ def test_a_reset_that_the_agent_cannot_do_is_done_over_ssh(
     """As where SELinux lets the agent run commands, and these change nothing."""
     reset = identity.reset
 
-    def confined(channel: Channel, hostname: str) -> identity.Reset:
+    def confined(channel: Channel, hostname: str, **options: Any) -> identity.Reset:
         if channel.name == "agent":
             raise CommandFailed("machine_id: /etc/machine-id cannot be written")
-        return reset(channel, hostname)
+        return reset(channel, hostname, **options)
 
     monkeypatch.setattr(identity, "reset", confined)
     # A loaded guest restarts its network late: an old address counts again before that.
