@@ -195,4 +195,4 @@ def test_a_host_alone_bootstraps_its_clone_and_leaves_the_key_to_be_accepted(
     assert salt_world.salt(guest.name, "grains.get", "uuid").data == {guest.name: uuid}
 
     with Host(LIBVIRT_URI) as host, pytest.raises(KeyConflict):
-        alone(host.domain(guest.name), replace(done, stage="ready"), request, wanted)
+        alone(host, host.domain(guest.name), replace(done, stage="ready"), request, wanted)
