@@ -55,7 +55,6 @@ UNDEFINE_TPM = 32
 UNDEFINE_KEEP_TPM = 64
 
 #: ``virDomainInterfaceAddressesSource``, ``virIPAddrType``.
-ADDRESSES_FROM_LEASES = 0
 ADDRESSES_FROM_ARP = 2
 IPV4 = 0
 

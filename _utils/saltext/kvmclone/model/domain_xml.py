@@ -159,8 +159,8 @@ def read(xml: str, stores: str = derived_files.SYSTEM.stores) -> Domain:
     Return the facts of a definition.
 
     :param xml: As ``XMLDesc`` gives it; live XML also tells whether the agent is connected.
-    :param stores: Where the daemon makes a variable store that the definition does not mention;
-        from libvirt 10 on the definition mentions every one.
+    :param stores: Where the daemon makes a variable store that the definition does not mention.
+        Since libvirt 10 the definition mentions every one.
     :raises PlanRefused: The XML cannot be read.
     """
     return facts(parse(xml), stores)
