@@ -68,7 +68,7 @@ def _active_provider():
 
 
 def _asked():
-    return cloud_driver.Asked(
+    return cloud_driver.CloudDriver(
         __opts__, intake.expect_highstate, _active_provider(), __utils__, _NOTED
     )
 

@@ -39,7 +39,7 @@ __func_alias__ = {"list_": "list", "map_": "map"}
 
 
 def _fleet():
-    return fleet.Master(__opts__, intake.expect_highstate)
+    return fleet.Fleet(__opts__, intake.expect_highstate)
 
 
 @entrypoints.runner_function

@@ -167,7 +167,7 @@ def silent_libvirtd(seconds: float) -> Iterator[str]:
 def test_a_host_that_works_for_long_is_waited_for(
     world: SaltWorld, opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(signed_call, "SILENCE", 3.0)
+    monkeypatch.setattr(signed_call, "JOB_CHECK_INTERVAL_S", 3.0)
     with silent_libvirtd(16) as url, pytest.raises(HostUnreachable) as caught:
         RemoteHost(opts, "kvm01", url).list_clones()
     assert "does not answer" not in caught.value.message, "libvirt's own word came through"
@@ -177,7 +177,7 @@ def test_a_host_that_works_for_long_is_waited_for(
 def test_a_host_whose_job_died_is_not_waited_for(
     world: SaltWorld, opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(signed_call, "SILENCE", 3.0)
+    monkeypatch.setattr(signed_call, "JOB_CHECK_INTERVAL_S", 3.0)
     failed: list[BaseException] = []
 
     def ask(url: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from saltext.kvmclone.config.catalogue import Catalogue, Place, Section, build
+from saltext.kvmclone.config.catalogue import Catalogue, KeyLocation, Section, build
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.model.request import Request
 
@@ -18,11 +18,11 @@ BASE = {"provider": "local-kvm", "base_domain": "base"}
 
 
 def provider(name: Any, keys: Any, place: str = PROVIDER_PLACE) -> Section:
-    return Section(Place.PROVIDER, name, keys, place)
+    return Section(KeyLocation.PROVIDER, name, keys, place)
 
 
 def profile(name: Any, keys: Any, place: str = PROFILE_PLACE) -> Section:
-    return Section(Place.PROFILE, name, keys, place)
+    return Section(KeyLocation.PROFILE, name, keys, place)
 
 
 def catalogue_of(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from saltext.kvmclone.model.facts import Header, HostFacts, ImageFacts, PoolFacts, SourceFacts
-from saltext.kvmclone.model.request import DiskWish, Request
+from saltext.kvmclone.model.request import DiskChanges, Request
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.plan.planner import ClonePlan
 
@@ -49,7 +49,7 @@ QUICK = Request(name="web1", base_domain="base", clone_strategy="quick")
 FULL = replace(QUICK, clone_strategy="full")
 
 
-def wishing(request: Request = QUICK, **disks: DiskWish) -> Request:
+def wishing(request: Request = QUICK, **disks: DiskChanges) -> Request:
     return replace(request, disks=disks)
 
 

@@ -187,7 +187,7 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Any]]
             asked[:] = names
             return []
 
-    monkeypatch.setattr(runner.fleet, "Master", Noting)
+    monkeypatch.setattr(runner.fleet, "Fleet", Noting)
 
     def create(*names: Any, **keywords: Any) -> list[Any]:
         answer = runner.create("centos7", *names, **keywords)

@@ -20,7 +20,7 @@ from saltext.kvmclone import entrypoints, interrupts
 from saltext.kvmclone.errors import HostError, Interrupted
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.master import at_once
-from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import AT_HOST
 from saltext.kvmclone.model.request import Secrets
@@ -242,7 +242,7 @@ def test_what_was_not_begun_stays_as_it_is() -> None:
 def test_a_signal_that_comes_late_hides_nothing_of_what_was_made(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    fleet = Master({"conf_file": str(tmp_path / "master"), "root_dir": str(tmp_path)}, print)
+    fleet = Fleet({"conf_file": str(tmp_path / "master"), "root_dir": str(tmp_path)}, print)
     monkeypatch.setattr(fleet, "enroller", FaultyMaster())
     monkeypatch.setattr(fleet, "resolve", lambda *_: (REQUEST, Secrets(), FaultyHost()))
     monkeypatch.setattr(fleet, "_watcher", lambda _request: lambda *_: None)
@@ -264,7 +264,7 @@ def test_of_several_the_first_is_told_although_the_second_was_interrupted(
         clone = Clone(name, "1", "kvm01", "base", "", "quick", "running", "ready")
         return SimpleNamespace(power=lambda *_: clone), clone
 
-    fleet = Master({"conf_file": str(tmp_path / "master"), "root_dir": str(tmp_path)}, print)
+    fleet = Fleet({"conf_file": str(tmp_path / "master"), "root_dir": str(tmp_path)}, print)
     monkeypatch.setattr(fleet, "find", find)
     monkeypatch.setattr(fleet, "_elsewhere", lambda: ())
     for work in (fleet.show, fleet.resume, lambda name: fleet.power(name, "stop")):

@@ -39,7 +39,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model.hints import AT_HOST, AT_MASTER
 from saltext.kvmclone.model.record import Minion
 from saltext.kvmclone.model.record_xml import NAMESPACE
-from saltext.kvmclone.model.request import NetworkWish, Request
+from saltext.kvmclone.model.request import InterfaceChanges, Request
 from saltext.kvmclone.system import processes
 from tests.functional.lifecycle.test_adopt import old_clone
 from tests.support.edited_definitions import respell
@@ -210,7 +210,7 @@ def test_a_network_that_is_off(
 ) -> None:
     with network(world.lab.name) as net:
         net.stop()
-        wish = NetworkWish(network=net.name)
+        wish = InterfaceChanges(network=net.name)
         request = quick(world.name(), base, networks=(wish,), **keys)
         conflicts = host.plan(request)["conflicts"]
         assert conflicts
@@ -338,7 +338,7 @@ def test_a_clone_that_was_undefined_while_it_runs(
     assert not disk.exists()
 
 
-@tries("deletion_plan._Judging._out_of_reach", "deletion_plan._Judging._way_to")
+@tries("deletion_plan._Planner._out_of_reach", "deletion_plan._Planner._way_to")
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_disk_that_is_out_of_reach(
     world: World, host: LocalHost, base: str, outside: Path, typist: Typist, lost: bool

@@ -14,7 +14,7 @@ from saltext.kvmclone.errors import AddressTimeout
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model.clone import Clone
-from saltext.kvmclone.model.request import DiskWish, Request, Secrets, Wait
+from saltext.kvmclone.model.request import DiskChanges, Request, Secrets, Wait
 from tests.support.seeds import (
     AT_BOOT,
     ONCE,
@@ -90,7 +90,7 @@ def test_a_clone_never_runs_what_its_base_was_told(
     world: World, host: LocalHost, lab: Lab, seeded: str
 ) -> None:
     name = world.name()
-    request = quick(name, seeded, disks={"vda": DiskWish(size=4 * GIB)})
+    request = quick(name, seeded, disks={"vda": DiskChanges(size=4 * GIB)})
     planned = host.plan(request)
     fates = {disk["target"]: (disk["action"], disk["reason"]) for disk in planned["disks"]}
     assert fates["sdb"][0] == "skip"

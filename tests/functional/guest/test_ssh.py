@@ -607,7 +607,7 @@ def test_a_command_that_never_stops_to_speak_ends_in_time(root):
 
 
 def test_a_daemon_that_goes_on_speaking_holds_nobody_up_for_ever(root, monkeypatch):
-    monkeypatch.setattr(ssh, "DRAIN_S", 1.0)
+    monkeypatch.setattr(ssh, "OUTPUT_DRAIN_S", 1.0)
     started = time.monotonic()
     result = root.run(
         "( i=0; while [ $i -lt 15000 ]; do i=$((i+1)); echo word; sleep 0.001; done ) & exit 3",

@@ -128,7 +128,7 @@ def test_a_libvirtd_that_hangs_holds_the_minion_for_a_moment_only(
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind(str(tmp_path / "deaf"))
         deaf.listen(1)
-        monkeypatch.setattr(beacon, "DEADLINE", 2)
+        monkeypatch.setattr(beacon, "BEACON_TIMEOUT_S", 2)
         begun = time.monotonic()
         with pytest.raises(HostUnreachable, match="no answer within"):
             beacon.look(f"qemu+unix:///system?socket={tmp_path}/deaf")

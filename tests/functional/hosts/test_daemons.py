@@ -13,8 +13,8 @@ import salt.config
 from lab.common import LIBVIRT_URI
 from saltext.kvmclone.hosts import reports
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.master.fleet import Master
-from saltext.kvmclone.model.record import Worker
+from saltext.kvmclone.master.fleet import Fleet
+from saltext.kvmclone.model.record import Owner
 from saltext.kvmclone.reactor.intake import expect_highstate
 from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.support.world import CloneOf, World, quick
@@ -25,10 +25,10 @@ SPELLED = "qemu+unix:///system"
 
 
 @pytest.fixture
-def master(tmp_path: Path) -> Callable[..., Master]:
+def master(tmp_path: Path) -> Callable[..., Fleet]:
     """A master with these providers by name, and a profile ``on-NAME`` for each."""
 
-    def make(**urls: str) -> Master:
+    def make(**urls: str) -> Fleet:
         part = {
             "providers": {name: {"driver": "libvirt", "url": url} for name, url in urls.items()},
             "profiles": {f"on-{one}": {"provider": one, "base_domain": "base"} for one in urls},
@@ -38,13 +38,13 @@ def master(tmp_path: Path) -> Callable[..., Master]:
         (tmp_path / "run").mkdir(exist_ok=True)
         opts = salt.config.master_config(str(tmp_path / "master"))
         opts["sock_dir"] = str(tmp_path / "run")
-        return Master(opts, expect_highstate)
+        return Fleet(opts, expect_highstate)
 
     return make
 
 
 def test_every_list_shows_it_once_and_no_name_is_ambiguous(
-    world: World, host: LocalHost, base: str, master: Callable[..., Master]
+    world: World, host: LocalHost, base: str, master: Callable[..., Fleet]
 ) -> None:
     names = {word: world.name(word) for word in ("here", "spelled", "nobody")}
     for word, name in names.items():
@@ -72,8 +72,8 @@ def test_what_a_dead_worker_left_is_listed_once(
     world: World,
     host: LocalHost,
     base: str,
-    dead: Worker,  # noqa: F811
-    master: Callable[..., Master],
+    dead: Owner,  # noqa: F811
+    master: Callable[..., Fleet],
 ) -> None:
     dead_clone = world.name()
     host.clone(quick(dead_clone, base), dead, "addressed")

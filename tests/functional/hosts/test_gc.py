@@ -16,7 +16,7 @@ from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.lifecycle import destroy as dismantle
 from saltext.kvmclone.model.leftovers import Leftover
-from saltext.kvmclone.model.record import Worker
+from saltext.kvmclone.model.record import Owner
 from saltext.kvmclone.system import processes
 from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.support.world import World, full, quick
@@ -25,7 +25,7 @@ Left = Callable[..., str]
 
 
 @pytest.fixture
-def left(world: World, host: LocalHost, dead: Worker) -> Left:  # noqa: F811
+def left(world: World, host: LocalHost, dead: Owner) -> Left:  # noqa: F811
     """Makes a clone whose worker died before it was complete."""
 
     def make(base: str, word: str = "left") -> str:
@@ -138,7 +138,7 @@ def test_what_could_not_be_removed_is_told_as_it_is(
 def test_a_dead_destroy_is_listed_as_far_as_it_did_not_come(
     world: World,
     host: LocalHost,
-    dead: Worker,  # noqa: F811
+    dead: Owner,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name = world.name()
@@ -146,7 +146,7 @@ def test_a_dead_destroy_is_listed_as_far_as_it_did_not_come(
     paths = world.disks(name)
     real = dismantle._delete_file
 
-    def die(opened: Host, file: dismantle.Doomed) -> bool:
+    def die(opened: Host, file: deletion_plan.FileToDelete) -> bool:
         real(opened, file)
         raise KeyboardInterrupt
 

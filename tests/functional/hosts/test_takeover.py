@@ -35,7 +35,7 @@ from saltext.kvmclone.lifecycle import destroy as dismantle
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import AT_HOST
-from saltext.kvmclone.model.record import DEAD, Minion, Worker
+from saltext.kvmclone.model.record import DEAD, Minion, Owner
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
@@ -45,23 +45,23 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def dead() -> Worker:
+def dead() -> Owner:
     """A worker of this machine whose process has ended."""
     with subprocess.Popen(["sleep", "60"]) as child:
         started = processes._started(child.pid)
         worker = replace(processes.this_process(), pid=child.pid, started=started)
         child.kill()
-    assert processes.life(worker) == DEAD
+    assert processes.owner_state(worker) == DEAD
     return worker
 
 
 @pytest.fixture
-def away() -> Worker:
+def away() -> Owner:
     """A worker of a machine that we know nothing of."""
     return replace(processes.this_process(), host="kvm99", boot="boot/1", machine="machine")
 
 
-def made(host: LocalHost, request: Request, worker: Worker, goal: str = "addressed") -> str:
+def made(host: LocalHost, request: Request, worker: Owner, goal: str = "addressed") -> str:
     """A clone as that worker left it: made, and not booted."""
     host.clone(request, worker, goal, _asked(request).digest())
     return request.name
@@ -73,7 +73,7 @@ def _asked(request: Request) -> Request:
     return dataclasses.replace(request, deploy=deploy)
 
 
-def half_made(host: LocalHost, request: Request, worker: Worker) -> str:
+def half_made(host: LocalHost, request: Request, worker: Owner) -> str:
     """A clone as that worker left it: defined, and not one disk there."""
     with Host(host.url) as opened:
         planned = planner.compute(host_facts.facts(opened, request), request, worker)
@@ -82,7 +82,7 @@ def half_made(host: LocalHost, request: Request, worker: Worker) -> str:
 
 
 def test_a_create_that_died_before_its_disks_is_made_anew(
-    world: World, host: LocalHost, base: str, dead: Worker
+    world: World, host: LocalHost, base: str, dead: Owner
 ) -> None:
     request = quick(world.name(), base)
     half_made(host, request, dead)
@@ -94,7 +94,7 @@ def test_a_create_that_died_before_its_disks_is_made_anew(
 
 @pytest.mark.guest
 def test_a_create_that_died_after_its_disks_goes_on(
-    world: World, host: LocalHost, base: str, dead: Worker
+    world: World, host: LocalHost, base: str, dead: Owner
 ) -> None:
     request = quick(world.name(), base)
     made(host, request, dead)
@@ -106,7 +106,7 @@ def test_a_create_that_died_after_its_disks_goes_on(
 
 
 def test_what_another_request_left_half_done_is_not_taken_over(
-    world: World, host: LocalHost, base: str, dead: Worker
+    world: World, host: LocalHost, base: str, dead: Owner
 ) -> None:
     request = quick(world.name(), base)
     made(host, request, dead)
@@ -117,7 +117,7 @@ def test_what_another_request_left_half_done_is_not_taken_over(
 
 
 def test_a_worker_on_another_machine_is_never_taken_over(
-    world: World, host: LocalHost, base: str, away: Worker
+    world: World, host: LocalHost, base: str, away: Owner
 ) -> None:
     request = quick(world.name(), base)
     made(host, request, away)
@@ -162,7 +162,7 @@ def test_gc_without_a_name_takes_no_force(host: LocalHost) -> None:
 
 
 def test_gc_lists_before_it_removes_and_leaves_finished_clones_alone(
-    world: World, host: LocalHost, base: str, dead: Worker, clone_of: Callable[..., str]
+    world: World, host: LocalHost, base: str, dead: Owner, clone_of: Callable[..., str]
 ) -> None:
     finished = clone_of(base, "finished")
     name = made(host, quick(world.name("left"), base), dead)
@@ -178,7 +178,7 @@ def test_gc_lists_before_it_removes_and_leaves_finished_clones_alone(
 
 
 def test_of_two_that_take_over_one_does_and_nothing_is_lost(
-    world: World, host: LocalHost, base: str, dead: Worker
+    world: World, host: LocalHost, base: str, dead: Owner
 ) -> None:
     name = made(host, quick(world.name(), base), dead)
     one, other = processes.this_process(), processes.this_process()
@@ -269,7 +269,7 @@ def test_one_that_asks_for_something_else_is_told_at_once(
 
 
 def test_a_file_that_was_put_where_a_disk_would_have_come_is_kept(
-    world: World, host: LocalHost, dead: Worker
+    world: World, host: LocalHost, dead: Owner
 ) -> None:
     """The worker died before it made them; somebody used the names meanwhile."""
     base = world.base(disks=2)
@@ -290,7 +290,7 @@ def test_a_file_that_was_put_where_a_disk_would_have_come_is_kept(
 @pytest.mark.parametrize("strategy", ["quick", "full"])
 @pytest.mark.parametrize("fmt", ["qcow2", "raw"])
 def test_an_image_that_was_put_where_a_disk_would_have_come_is_kept(
-    world: World, host: LocalHost, dead: Worker, fmt: str, strategy: str
+    world: World, host: LocalHost, dead: Owner, fmt: str, strategy: str
 ) -> None:
     """Even one of the same format and size as the disk that was to come."""
     base = world.base(fmt=fmt)
@@ -313,7 +313,7 @@ def test_an_image_that_was_put_where_a_disk_would_have_come_is_kept(
 
 
 def test_a_clone_in_the_making_cannot_be_started(
-    world: World, host: LocalHost, base: str, dead: Worker
+    world: World, host: LocalHost, base: str, dead: Owner
 ) -> None:
     name = made(host, quick(world.name(), base), dead)
     for action in ("start", "reboot"):
@@ -323,7 +323,7 @@ def test_a_clone_in_the_making_cannot_be_started(
 
 
 def test_a_base_that_is_not_finished_is_refused(
-    world: World, host: LocalHost, base: str, dead: Worker
+    world: World, host: LocalHost, base: str, dead: Owner
 ) -> None:
     middle = made(host, quick(world.name("middle"), base), dead)
     with pytest.raises(PlanRefused, match="not finished"):
@@ -331,7 +331,7 @@ def test_a_base_that_is_not_finished_is_refused(
 
 
 def test_a_destroy_that_died_is_repeated(
-    world: World, host: LocalHost, dead: Worker, monkeypatch: pytest.MonkeyPatch
+    world: World, host: LocalHost, dead: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = world.base(disks=2)
     before = world.footprint()
@@ -358,7 +358,7 @@ def test_a_destroy_that_died_is_repeated(
 @pytest.mark.guest
 @pytest.mark.parametrize("begun", [False, True], ids=["before its disks", "after its disks"])
 def test_of_many_that_go_on_with_a_dead_create_one_does_and_all_get_its_clone(
-    world: World, host: LocalHost, base: str, dead: Worker, begun: bool
+    world: World, host: LocalHost, base: str, dead: Owner, begun: bool
 ) -> None:
     request = quick(world.name(), base)
     made(host, request, dead) if begun else half_made(host, request, dead)
@@ -449,7 +449,7 @@ class Away(LocalHost):
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("saltext.kvmclone.hosts.rollback.PERSISTENCE", 0.5)
+    monkeypatch.setattr("saltext.kvmclone.hosts.rollback.ROLLBACK_RETRY_TIMEOUT_S", 0.5)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -512,7 +512,7 @@ def test_one_daemon_in_two_spellings_gives_one_turn(
     """Two processes that reach it by different urls would else both decide."""
     name = world.name()
     host.clone(quick(name, base))
-    with processes.turn(name):
+    with processes.name_lock(name):
         ends: list[object] = []
 
         def destroy() -> None:

@@ -18,7 +18,7 @@ from saltext.kvmclone.errors import AddressTimeout
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model.clone import Clone
-from saltext.kvmclone.model.request import NetworkWish, Pick, Wait
+from saltext.kvmclone.model.request import AddressPick, InterfaceChanges, Wait
 from tests.support.networks import Network, network
 from tests.support.world import World, quick
 
@@ -109,7 +109,7 @@ def test_two_clones_with_one_machine_id_that_boot_at_once_on_a_plain_bridge_get_
     """Nothing can be reserved there; so both get an identity before their address counts."""
     base = world.lab.debian_base(world.name("debian"))
     names = [world.name("one"), world.name("two")]
-    wish = NetworkWish(bridge=bridge.name)
+    wish = InterfaceChanges(bridge=bridge.name)
     with ThreadPoolExecutor() as pool:
         clones = list(pool.map(lambda name: created(host, name, base, networks=(wish,)), names))
     assert [clone.addresses[0].source for clone in clones] == ["agent", "agent"]
@@ -171,9 +171,9 @@ def test_auto_on_libvirts_network_takes_the_lease_and_says_so(
 def test_pick_chooses_among_several_interfaces(world: World, host: LocalHost, net: Network) -> None:
     base = world.base(devices=net.interface_xml)
     picks = {
-        "cidr": Pick(cidr=net.cidr),
-        "network": Pick(interface=net.name),
-        "both": Pick(cidr=net.cidr, interface=net.name, family="ipv4"),
+        "cidr": AddressPick(cidr=net.cidr),
+        "network": AddressPick(interface=net.name),
+        "both": AddressPick(cidr=net.cidr, interface=net.name, family="ipv4"),
     }
     for word, pick in picks.items():
         name = world.name(word)
@@ -202,7 +202,7 @@ def test_without_pick_the_first_interface_counts(
 
 def test_what_was_seen_and_not_picked_is_told(world: World, host: LocalHost) -> None:
     request = quick(
-        world.name(), world.base(), pick=Pick(cidr="203.0.113.0/24"), wait=Wait(timeout=9)
+        world.name(), world.base(), pick=AddressPick(cidr="203.0.113.0/24"), wait=Wait(timeout=9)
     )
     outcome = provision.create(host, request)
     assert isinstance(outcome.error, AddressTimeout)
@@ -217,8 +217,10 @@ def test_the_agent_tells_both_families_and_pick_chooses(
 ) -> None:
     base = world.lab.debian_base(world.name("debian"))
     name = world.name()
-    wish = (NetworkWish(network=net.name),)
-    clone = created(host, name, base, networks=wish, pick=Pick(family="ipv6", interface="eth0"))
+    wish = (InterfaceChanges(network=net.name),)
+    clone = created(
+        host, name, base, networks=wish, pick=AddressPick(family="ipv6", interface="eth0")
+    )
     assert clone.address.startswith(net.prefix6)
     assert clone.addresses[0].source == "agent"
     wait_until(
@@ -226,5 +228,7 @@ def test_the_agent_tells_both_families_and_pick_chooses(
         "both families",
         20,
     )
-    four = host.wait_for_address(quick(name, base, pick=Pick(family="ipv4"), reset_identity=False))
+    four = host.wait_for_address(
+        quick(name, base, pick=AddressPick(family="ipv4"), reset_identity=False)
+    )
     assert four.address.startswith(f"{net.first}.")

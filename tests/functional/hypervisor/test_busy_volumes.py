@@ -100,7 +100,7 @@ def test_a_file_that_libvirt_has_not_noticed_is_cloned_while_it_is_busy(
 def test_a_delete_does_not_wait_for_ever(
     world: World, host: LocalHost, being_made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(volumes, "PATIENCE", 0)
+    monkeypatch.setattr(volumes, "VOLUME_BUSY_TIMEOUT_S", 0)
     with Host(host.url) as connected:
         with pytest.raises(HostError, match="still writing") as info:
             volumes.delete(connected, str(being_made))

@@ -27,7 +27,7 @@ from saltext.kvmclone.hypervisor import networks
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model.record import Reservation
-from saltext.kvmclone.model.request import NetworkWish, Pick, Request
+from saltext.kvmclone.model.request import AddressPick, InterfaceChanges, Request
 from tests.support.networks import Network, network
 from tests.support.world import World, at_once, quick
 
@@ -232,7 +232,7 @@ def test_a_network_without_dhcp_and_a_plain_bridge_are_refused(
     lab: Lab, world: World, host: LocalHost, base: str
 ) -> None:
     with network(lab.name, dhcp=False) as silent, Bridge() as bridge:
-        for wish in (NetworkWish(network=silent.name), NetworkWish(bridge=bridge.name)):
+        for wish in (InterfaceChanges(network=silent.name), InterfaceChanges(bridge=bridge.name)):
             request = reserving(world.name(wish.bridge[:3] or "net"), base, networks=(wish,))
             said = conflicts(host, request)
             assert "hands out no" in said
@@ -241,7 +241,7 @@ def test_a_network_without_dhcp_and_a_plain_bridge_are_refused(
 
 def test_a_full_network_is_refused(lab: Lab, world: World, host: LocalHost, base: str) -> None:
     with network(lab.name, first=7, last=7) as small:
-        wish = (NetworkWish(network=small.name),)
+        wish = (InterfaceChanges(network=small.name),)
         host.clone(reserving(world.name("one"), base, networks=wish))
         said = conflicts(host, reserving(world.name("two"), base, networks=wish))
         assert "has no free address" in said
@@ -252,10 +252,10 @@ def test_pick_says_which_network_the_address_is_of(
     lab: Lab, world: World, host: LocalHost, net: Network
 ) -> None:
     base = world.base(devices=net.interface_xml)  # the first interface is on the lab's network
-    for number, pick in enumerate((Pick(interface=net.name), Pick(cidr=net.cidr))):
+    for number, pick in enumerate((AddressPick(interface=net.name), AddressPick(cidr=net.cidr))):
         host.clone(reserving(world.name(f"p{number}"), base, pick=pick))
         assert len(net.entries()) == number + 1
-    wrong = reserving(world.name("wrong"), base, pick=Pick(interface="eth1"))
+    wrong = reserving(world.name("wrong"), base, pick=AddressPick(interface="eth1"))
     assert "names none of the clone's networks" in conflicts(host, wrong)
 
 

@@ -314,7 +314,7 @@ def test_a_file_that_is_swapped_while_it_is_destroyed_stays(
 
     number = disk.stat().st_ino
 
-    def swap(opened: Host, file: deletion_plan.Doomed) -> bool:
+    def swap(opened: Host, file: deletion_plan.FileToDelete) -> bool:
         """File systems give the number of a file that went to one of the next that come."""
         disk.unlink()
         for attempt in range(1000):
@@ -343,7 +343,7 @@ def test_a_link_that_is_planted_while_it_is_destroyed_leads_nowhere(
     treasure.write_bytes(TREASURE)
     real = dismantle._delete_file
 
-    def plant(opened: Host, file: deletion_plan.Doomed) -> bool:
+    def plant(opened: Host, file: deletion_plan.FileToDelete) -> bool:
         disk.unlink()
         disk.symlink_to(treasure)
         return real(opened, file)

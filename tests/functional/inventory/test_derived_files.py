@@ -28,7 +28,7 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.lifecycle import adopt
 from saltext.kvmclone.model.derived_files import SYSTEM
-from saltext.kvmclone.model.record import MADE, Worker
+from saltext.kvmclone.model.record import MADE, Owner
 from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.functional.lifecycle.test_adopt import old_clone
 from tests.functional.lifecycle.test_renamed_clones import rename
@@ -435,7 +435,7 @@ def test_what_a_dead_worker_left_is_collected_without_it(
     host: LocalHost,
     base: str,
     efi: Callable[..., str],
-    dead: Worker,  # noqa: F811
+    dead: Owner,  # noqa: F811
 ) -> None:
     name = world.name()
     host.clone(quick(name, base), dead, "addressed")

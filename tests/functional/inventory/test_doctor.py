@@ -22,7 +22,7 @@ from saltext.kvmclone.inventory import doctor
 from saltext.kvmclone.inventory.findings import KINDS, Finding
 from saltext.kvmclone.lifecycle import protect
 from saltext.kvmclone.model.hints import AT_HOST, Commands
-from saltext.kvmclone.model.record import DESTROYING, Worker
+from saltext.kvmclone.model.record import DESTROYING, Owner
 from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.system import processes
 from tests.functional.lifecycle.test_adopt import old_clone
@@ -31,7 +31,7 @@ from tests.support.storage import storage_pool
 from tests.support.world import CloneOf, Salt, World
 
 #: A process that has ended, on this machine or on one that nobody can ask.
-NOBODY = Worker(host="elsewhere", boot="another", pid=2**22, started=1, token="x")
+NOBODY = Owner(host="elsewhere", boot="another", pid=2**22, started=1, token="x")
 
 
 def findings(world: World, host: Host) -> list[Finding]:

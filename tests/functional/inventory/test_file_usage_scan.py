@@ -58,7 +58,7 @@ def rename_backing(path: Path, name: str) -> None:
 
 
 def standing(host: Host, disk: Path) -> list[str]:
-    return file_usage_scan.take(host).standing_on([str(disk)]).get(str(disk), [])
+    return file_usage_scan.scan(host).standing_on([str(disk)]).get(str(disk), [])
 
 
 def test_nothing_stands_on_a_lonely_disk(world: World, base: str, opened: Host) -> None:
@@ -116,7 +116,7 @@ def test_an_overlay_in_a_pool_that_is_off_is_found(
 ) -> None:
     disk = world.disks(base)[0]
     path = overlay(disk, asleep / f"top-{world.token}.qcow2")
-    found = file_usage_scan.take(opened)
+    found = file_usage_scan.scan(opened)
     assert found.standing_on([str(disk)]) == {str(disk): [str(path)]}
     assert not [one for one in found.unchecked if asleep.name in one]
 
@@ -155,7 +155,7 @@ def test_what_is_handed_to_qemu_past_libvirt_counts_as_used(
         ElementTree.SubElement(words, f"{{{space}}}arg", value=value)
     with connection() as conn:
         conn.defineXML(ElementTree.tostring(xml, encoding="unicode"))
-    found = file_usage_scan.take(opened)
+    found = file_usage_scan.scan(opened)
     assert found.users(str(disk)) == [name, machine]
     assert found.users(str(above)) == [machine]
     assert found.standing_on([str(disk)]) == {str(disk): [str(above)]}
@@ -194,7 +194,7 @@ def test_a_rare_format_is_asked_of_qemu(world: World, base: str, opened: Host, f
     words = ["qemu-img", "create", "-q", "-f", form, "-F", "qcow2", "-b", disk, path]
     subprocess.run(words, check=True)
     assert standing(opened, disk) == [str(path)]
-    assert file_usage_scan.take(opened).unchecked == ()
+    assert file_usage_scan.scan(opened).unchecked == ()
 
 
 def test_what_a_guest_wrote_into_its_raw_disk_is_no_claim(world: World, opened: Host) -> None:
@@ -210,7 +210,7 @@ def test_a_damaged_image_is_told_and_not_passed_over(world: World, base: str, op
     disk = world.disks(base)[0]
     broken = disk.with_name(f"broken-{world.token}.qcow2")
     broken.write_bytes(disk.read_bytes()[:20])
-    found = file_usage_scan.take(opened)
+    found = file_usage_scan.scan(opened)
     assert [one for one in found.unchecked if str(broken) in one]
 
 
@@ -221,7 +221,7 @@ def test_a_pool_that_cannot_be_looked_into_is_told(world: World, base: str, open
             f"<pool type='logical'><name>{name}</name><source><name>{name}</name></source></pool>"
         )
         try:
-            found = file_usage_scan.take(opened)
+            found = file_usage_scan.scan(opened)
         finally:
             pool.undefine()
     assert [one for one in found.unchecked if name in one]
@@ -234,13 +234,13 @@ def test_a_disk_that_may_be_where_nobody_can_look_is_told(
     folder.mkdir()
     disk = folder / "x.qcow2"
     world.attach(base, disk, "vdb")
-    (said,) = [one for one in file_usage_scan.take(opened).unchecked if str(disk) in one]
+    (said,) = [one for one in file_usage_scan.scan(opened).unchecked if str(disk) in one]
     assert base in said
     assert "is empty" in said
     (folder / "other").touch()  # so it is mounted, and the disk is simply gone
-    assert not [one for one in file_usage_scan.take(opened).unchecked if str(disk) in one]
+    assert not [one for one in file_usage_scan.scan(opened).unchecked if str(disk) in one]
     shutil.rmtree(folder)
-    assert [one for one in file_usage_scan.take(opened).unchecked if str(disk) in one]
+    assert [one for one in file_usage_scan.scan(opened).unchecked if str(disk) in one]
 
 
 def test_a_pipe_in_a_pool_holds_nobody_up(world: World, base: str, opened: Host) -> None:
@@ -280,7 +280,7 @@ def test_machines_and_files_may_come_and_go_meanwhile(
     try:
         for _ in range(30):
             assert standing(opened, disk) == []
-            file_usage_scan.take(opened)
+            file_usage_scan.scan(opened)
     finally:
         stop.set()
         thread.join()
@@ -288,7 +288,7 @@ def test_machines_and_files_may_come_and_go_meanwhile(
 
 def used(host: Host, path: Path | str, uuid: str = "") -> str:
     """Who uses a file, as the census tells it."""
-    found = file_usage_scan.take(host)
+    found = file_usage_scan.scan(host)
     return found.used_by_others(uuid).get(found.identity(str(path)), "")
 
 
@@ -329,7 +329,7 @@ def test_a_file_used_under_another_name_is_the_same_file(
     world.attach(other, link, "vdx")
     uuid = world.xml(base).findtext("uuid") or ""
     assert used(opened, disk, uuid) == other
-    identity = file_usage_scan.take(opened).identity
+    identity = file_usage_scan.scan(opened).identity
     assert identity(str(disk)) == identity(str(link))
     assert identity(str(elsewhere / "none")) == str(elsewhere / "none")
 
@@ -359,8 +359,8 @@ def test_a_link_to_a_block_device_is_that_device(world: World, elsewhere: Path) 
     try:
         link = elsewhere / f"link-{world.token}"
         link.symlink_to(device)
-        assert file_usage.identity(str(link), True) == file_usage.identity(device, True)
-        assert file_usage.identity(device, True) != file_usage.identity(str(image), True)
+        assert file_usage.file_id(str(link), True) == file_usage.file_id(device, True)
+        assert file_usage.file_id(device, True) != file_usage.file_id(str(image), True)
     finally:
         subprocess.run(["losetup", "--detach", device], check=True)
 
@@ -399,7 +399,7 @@ def test_a_disk_plugged_into_a_running_guest_counts_with_all_below_it(
         )
     assert standing(opened, disk) == [str(top)]
     assert used(opened, top) == name
-    assert name in file_usage_scan.take(opened).users(str(disk))
+    assert name in file_usage_scan.scan(opened).users(str(disk))
     with connection() as conn:
         conn.lookupByName(name).managedSave()
     assert standing(opened, disk) == [str(top)]

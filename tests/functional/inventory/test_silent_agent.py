@@ -13,7 +13,7 @@ from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.record import Record
-from saltext.kvmclone.model.request import Deploy, DiskWish, Wait
+from saltext.kvmclone.model.request import Deploy, DiskChanges, Wait
 from tests.support.debian_guests import enrolment
 from tests.support.world import World, quick
 
@@ -55,7 +55,7 @@ def test_a_guest_whose_agent_never_connects_may_not_have_come_up(
     with pytest.raises(ChannelError, match="may not have come up") as caught:
         request = quick(name, base, deploy=Deploy(bootstrap="agent"), reset_identity=False)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("saltext.kvmclone.lifecycle.bootstrap.AGENT_TIMEOUT", 1.0)
+            patch.setattr("saltext.kvmclone.lifecycle.bootstrap.AGENT_CONNECT_TIMEOUT_S", 1.0)
             host.bootstrap(request, enrolment(name))
     assert "console" in caught.value.hint
 
@@ -112,7 +112,7 @@ def test_a_guest_in_emergency_mode_is_doubted_until_its_agent_answers(
     world: World, host: LocalHost, mounting: str
 ) -> None:
     name = world.name()
-    clone = made(host, name, mounting, disks={"vdb": DiskWish(serial="other")})
+    clone = made(host, name, mounting, disks={"vdb": DiskChanges(serial="other")})
     assert clone.address
     (doubt,) = doubts(clone)
     wait_until(lambda: "emergency mode" in world.lab.console(name), "emergency mode", 120)

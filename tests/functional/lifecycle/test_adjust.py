@@ -10,7 +10,7 @@ import pytest
 from lab.lab import connection
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.model.request import DiskWish
+from saltext.kvmclone.model.request import DiskChanges
 from tests.support.world import Salt, World, image_info, quick
 
 
@@ -260,7 +260,7 @@ def test_a_disk_that_others_stand_on_or_use_does_not_grow(
     world: World, host: LocalHost, base: str, clone: str
 ) -> None:
     disk = world.disks(clone)[0]
-    wanted = quick(clone, base, disks={"vda": DiskWish(size=100 * 2**20)})
+    wanted = quick(clone, base, disks={"vda": DiskChanges(size=100 * 2**20)})
     before = disk.read_bytes()
 
     def refused(who: str) -> bool:

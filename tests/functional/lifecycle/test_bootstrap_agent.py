@@ -83,7 +83,7 @@ def test_a_script_that_hangs_ends_in_time_and_leaves_nothing(
 def test_an_agent_that_never_answers_is_passed_by_over_ssh(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saltext.kvmclone.guest.agent.MESSAGE_TIMEOUT", 3.0)
+    monkeypatch.setattr("saltext.kvmclone.guest.agent.AGENT_MESSAGE_TIMEOUT_S", 3.0)
     guest.shell("pkill -STOP qemu-ga")
     try:
         with pytest.raises(ChannelError, match=r"does not answer\. ") as caught:
@@ -110,7 +110,9 @@ def test_a_reset_that_the_agent_cannot_do_is_done_over_ssh(
 
     monkeypatch.setattr(identity, "reset", confined)
     # A loaded guest restarts its network late: an old address counts again before that.
-    late = identity._SOON.replace("sleep 0.3", f"sleep {wait_for_address.RENEWAL_GRACE + 5:.0f}")
+    late = identity._SOON.replace(
+        "sleep 0.3", f"sleep {wait_for_address.ADDRESS_RENEWAL_S + 5:.0f}"
+    )
     assert late != identity._SOON
     monkeypatch.setattr(identity, "_SOON", late)
     request = replace(guest.request, reset_identity=True)

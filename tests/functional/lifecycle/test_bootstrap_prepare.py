@@ -76,7 +76,7 @@ def test_a_guest_that_refuses_at_once_is_knocked_at_now_and_then(monkeypatch) ->
             knocks.append(deadline)
             raise ChannelError("its sshd and paramiko share no algorithm")
 
-    monkeypatch.setattr(bootstrap, "SSH_TIMEOUT", 1.5)
+    monkeypatch.setattr(bootstrap, "SSH_TIMEOUT_S", 1.5)
     refused = Refused(None, None, None, request(), None)  # type: ignore[arg-type]
     with pytest.raises(ChannelError):
         refused._reach(())

@@ -92,7 +92,7 @@ def test_a_deployment_begins_only_when_the_guest_has_its_new_address(
     Here the guest restarts its network as soon as a deployment runs, or where none begins, late.
     """
     begun = "/run/kvm-clone-test-deploys"
-    late = wait_for_address.RENEWAL_GRACE + 10
+    late = wait_for_address.ADDRESS_RENEWAL_S + 10
     wait = f"timeout {late:.0f} sh -c 'until [ -e {begun} ]; do sleep 0.3; done'"
     slow = identity._SOON.replace("sleep 0.3", wait)
     assert slow != identity._SOON
@@ -133,7 +133,7 @@ def test_a_private_key_is_preferred_and_the_warning_does_not_speak_of_a_password
 def test_a_machine_with_another_host_key_gets_no_login(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bootstrap, "WRONG_GUEST_PATIENCE", 1.0)
+    monkeypatch.setattr(bootstrap, "WRONG_GUEST_TIMEOUT_S", 1.0)
     before = int(guest.shell(LOGINS))
     known = guest.record().host_keys
     guest.save(host_keys=tuple(key.public.line for key in hostkeys.generate()))
@@ -151,7 +151,7 @@ def test_another_guest_of_the_host_is_recognised_before_it_sees_a_password(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The address of a clone that is off is held by this guest: by its key, then by its card."""
-    monkeypatch.setattr(bootstrap, "WRONG_GUEST_PATIENCE", 1.0)
+    monkeypatch.setattr(bootstrap, "WRONG_GUEST_TIMEOUT_S", 1.0)
     if not guest.record().host_keys:
         guest.bootstrap("auto")
     other = f"{guest.name}-other"

@@ -12,7 +12,7 @@ import pytest
 
 from lab.lab import connection
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.model.request import DiskWish
+from saltext.kvmclone.model.request import DiskChanges
 from tests.support.disk_cases import conflicts, disk_xml, file_xml, img, planned, write
 from tests.support.storage import MIB, storage_pool
 from tests.support.world import World, full, image_info, quick, same_content
@@ -228,7 +228,7 @@ def test_a_disk_that_cannot_be_cloned_is_refused_unless_it_is_left_out(
     target = "sdx" if kind == "lun" else "vdb"
     (said,) = conflicts(host, world, base)
     assert f"{{{target}: {{action: skip}}}}" in said
-    clone = host.clone(quick(world.name(), base, disks={target: DiskWish(action="skip")}))
+    clone = host.clone(quick(world.name(), base, disks={target: DiskChanges(action="skip")}))
     assert [disk.target for disk in host.show(clone.name).disks] == ["vda"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model.facts import ImageFacts
-from saltext.kvmclone.model.request import DiskWish, Request
+from saltext.kvmclone.model.request import DiskChanges, Request
 from saltext.kvmclone.system import copying, images
 from tests.support.disk_cases import conflicts, file_xml, img, write
 from tests.support.storage import MIB
@@ -38,7 +38,7 @@ def test_far_away_everything_goes_through_libvirt(world: World, far_host: LocalH
 
 def test_far_away_a_disk_grows_too(world: World, far_host: LocalHost) -> None:
     base = world.base(disks=["qcow2", "raw"])
-    wishes = {target: DiskWish(size=128 * MIB) for target in ("vda", "vdb")}
+    wishes = {target: DiskChanges(size=128 * MIB) for target in ("vda", "vdb")}
     clone = far_host.clone(full(world.name(), base, disks=wishes))
     sizes = [image_info(disk.path)["virtual-size"] for disk in clone.disks]
     assert sizes == [128 * MIB, 128 * MIB]

@@ -16,7 +16,7 @@ from lab.lab import connection
 from saltext.kvmclone.errors import CloneInUse, OutOfReach, PlanRefused
 from saltext.kvmclone.hosts import gc as collect
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.model.record import Worker
+from saltext.kvmclone.model.record import Owner
 from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.support.edited_definitions import respell
 from tests.support.hints import Typist, commands, tries
@@ -252,7 +252,7 @@ def test_gc_over_a_remote_url_lists_what_it_removes(
     base: str,
     far: LocalHost,
     pool: str,
-    dead: Worker,  # noqa: F811
+    dead: Owner,  # noqa: F811
 ) -> None:
     name = world.name()
     far.clone(quick(name, base, pool=pool), dead, "addressed")

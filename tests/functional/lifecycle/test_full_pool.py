@@ -16,7 +16,7 @@ from saltext.kvmclone.errors import HostError, PoolFull
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.model.request import DiskWish, Request
+from saltext.kvmclone.model.request import DiskChanges, Request
 from saltext.kvmclone.plan.planner import PlannedDisk
 from saltext.kvmclone.system import copying
 from tests.support.storage import MIB, file_system, storage_pool
@@ -170,7 +170,7 @@ def test_a_pool_that_is_full_when_a_disk_shall_grow_keeps_nothing_of_ours(
 
     monkeypatch.setattr(copying, "copy", copy)
     name = world.name()
-    grown = {"vda": DiskWish(size=2**44)}
+    grown = {"vda": DiskChanges(size=2**44)}
     with pytest.raises(PoolFull, match=small_pool):
         host.clone(full(name, base, pool=small_pool, disks=grown))
     assert not world.exists(name)

@@ -20,7 +20,7 @@ from saltext.kvmclone.inventory import host_facts
 from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.lifecycle import create as apply
 from saltext.kvmclone.lifecycle import protect
-from saltext.kvmclone.model.record import Worker
+from saltext.kvmclone.model.record import Owner
 from saltext.kvmclone.plan import planner
 from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.support.world import CloneOf, World, quick
@@ -307,7 +307,7 @@ def test_a_worker_that_dies_leaves_a_protection_that_gc_takes_back(
     base: str,
     host: LocalHost,
     opened: Host,
-    dead: Worker,  # noqa: F811
+    dead: Owner,  # noqa: F811
 ) -> None:
     before = modes(world, base)
     for word, started in (("early", True), ("late", False)):

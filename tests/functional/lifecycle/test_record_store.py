@@ -13,7 +13,7 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.lifecycle import record_store, wait_for_address
-from saltext.kvmclone.model.record import DESTROYING, Record, Worker
+from saltext.kvmclone.model.record import DESTROYING, Owner, Record
 from saltext.kvmclone.plan.planner import PlannedDisk
 from saltext.kvmclone.system import processes
 from tests.support.world import CloneOf, World, full, quick
@@ -25,7 +25,7 @@ def _read(opened: Host, name: str) -> Record:
     return record
 
 
-def _mark(name: str, host: LocalHost, worker: Worker) -> None:
+def _mark(name: str, host: LocalHost, worker: Owner) -> None:
     """Begin to destroy it, as somebody on another machine who was told to do it by force."""
     with Host(host.url) as opened:
         handle = opened.domain(name)
@@ -33,7 +33,7 @@ def _mark(name: str, host: LocalHost, worker: Worker) -> None:
 
 
 @pytest.fixture
-def away() -> Worker:
+def away() -> Owner:
     return replace(processes.this_process("theirs"), host="kvm99", boot="boot/1", machine="machine")
 
 
@@ -52,7 +52,7 @@ def test_what_others_wrote_meanwhile_stays(
 
 
 def test_a_destroy_is_never_written_over(
-    world: World, host: LocalHost, base: str, clone_of: CloneOf, away: Worker
+    world: World, host: LocalHost, base: str, clone_of: CloneOf, away: Owner
 ) -> None:
     name = clone_of(base)
     with Host(host.url) as opened:
@@ -78,7 +78,7 @@ def test_a_clone_that_is_gone_is_told(
 
 
 def test_a_create_leaves_its_clone_to_whoever_took_it(
-    world: World, host: LocalHost, away: Worker, monkeypatch: pytest.MonkeyPatch
+    world: World, host: LocalHost, away: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, name = world.base(disks=2), world.name()
     real = volumes.create

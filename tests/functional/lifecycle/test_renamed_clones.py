@@ -19,8 +19,8 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import doctor
 from saltext.kvmclone.master import keys
-from saltext.kvmclone.master.fleet import Master
-from saltext.kvmclone.model.record import Minion, Worker
+from saltext.kvmclone.master.fleet import Fleet
+from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.reactor.intake import expect_highstate
 from saltext.kvmclone.system import processes
 from tests.functional.hosts.test_takeover import dead  # noqa: F401
@@ -94,7 +94,7 @@ def test_a_new_clone_of_the_old_name_is_refused_and_nobody_is_told_to_delete_the
 def test_what_a_dead_worker_left_is_collected_under_the_new_name(
     world: World,
     host: LocalHost,
-    dead: Worker,  # noqa: F811
+    dead: Owner,  # noqa: F811
 ) -> None:
     base = world.base(disks=2)
     before = world.footprint()
@@ -163,7 +163,7 @@ def test_the_key_of_its_minion_is_not_taken_for_one_that_was_left(
     assert not world.exists(now)
 
 
-def master_here(folder: Path) -> Master:
+def master_here(folder: Path) -> Fleet:
     """A master with this host in its configuration, and keys of its own."""
     config = {
         "root_dir": str(folder),
@@ -177,4 +177,4 @@ def master_here(folder: Path) -> Master:
     (folder / "master").write_text(json.dumps(config))
     (folder / "sock").mkdir()
     opts = salt.config.master_config(str(folder / "master"))
-    return Master(opts, expect_highstate)
+    return Fleet(opts, expect_highstate)

@@ -246,12 +246,12 @@ def test_a_create_that_is_interrupted_early_or_late_is_told_as_what_it_is(
 
     machine = {"name": "web1", "provider": f"{ALIAS}:libvirt"}
     driver = clouds()
-    monkeypatch.setattr(cloud_driver.Asked, "create", pressed)
+    monkeypatch.setattr(cloud_driver.CloudDriver, "create", pressed)
     with refused("'web1' was interrupted", "nothing was made"):
         driver("create", machine)
 
     driver = clouds()
-    monkeypatch.setattr(cloud_driver.Asked, "create", late)
+    monkeypatch.setattr(cloud_driver.CloudDriver, "create", late)
     assert driver("create", machine)["stage"] == "ready"
     with refused("'web2' was left as it is"):
         driver("create", {**machine, "name": "web2"})

@@ -19,7 +19,7 @@ from lab.lab import connection
 from saltext.kvmclone.errors import PlanRefused
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.model.request import DiskWish, NetworkWish
+from saltext.kvmclone.model.request import DiskChanges, InterfaceChanges
 from tests.support.world import Salt, World, full, image_info, quick, same_content
 
 MIB = 2**20
@@ -73,7 +73,7 @@ def refusals(world: World, host: LocalHost, base: str, **keys: Any) -> list[str]
 def test_a_disk_grows_and_keeps_what_it_held(
     world: World, host: LocalHost, two_disks: str, strategy: str
 ) -> None:
-    wishes = {"vda": DiskWish(size=GIB), "vdb": DiskWish(size=100 * MIB)}
+    wishes = {"vda": DiskChanges(size=GIB), "vdb": DiskChanges(size=100 * MIB)}
     request = quick(world.name(), two_disks, clone_strategy=strategy, disks=wishes)
     changes = host.plan(request)["changes"]
     assert changes["disk vda size"] == {"old": 64 * MIB, "new": GIB}
@@ -91,7 +91,7 @@ def test_a_disk_grows_and_keeps_what_it_held(
 
 def test_a_flattened_chain_grows_too(world: World, host: LocalHost) -> None:
     base = world.base(chain=2)
-    clone = host.clone(full(world.name(), base, disks={"vda": DiskWish(size=GIB)}))
+    clone = host.clone(full(world.name(), base, disks={"vda": DiskChanges(size=GIB)}))
     info = image_info(clone.disks[0].path)
     assert info["virtual-size"] == GIB
     assert "backing-filename" not in info
@@ -100,7 +100,7 @@ def test_a_flattened_chain_grows_too(world: World, host: LocalHost) -> None:
 def test_a_disk_grows_beyond_what_is_free_since_it_is_sparse(
     world: World, host: LocalHost, two_disks: str
 ) -> None:
-    wishes = {target: DiskWish(size=2**43) for target in ("vda", "vdb")}
+    wishes = {target: DiskChanges(size=2**43) for target in ("vda", "vdb")}
     clone = host.clone(full(world.name(), two_disks, disks=wishes))
     assert [image_info(disk.path)["virtual-size"] for disk in clone.disks] == [2**43, 2**43]
 
@@ -108,7 +108,7 @@ def test_a_disk_grows_beyond_what_is_free_since_it_is_sparse(
 def test_each_disk_is_cloned_in_its_own_way(
     world: World, host: LocalHost, two_disks: str, small_pool: str
 ) -> None:
-    wishes = {"vda": DiskWish(strategy="full"), "vdb": DiskWish(pool=small_pool)}
+    wishes = {"vda": DiskChanges(strategy="full"), "vdb": DiskChanges(pool=small_pool)}
     request = quick(world.name(), two_disks, disks=wishes)
     shown = {disk["target"]: disk for disk in host.plan(request)["disks"]}
     assert "profile says strategy full" in shown["vda"]["reason"]
@@ -120,7 +120,7 @@ def test_each_disk_is_cloned_in_its_own_way(
 
 
 def test_a_disk_can_be_left_out(world: World, host: LocalHost, two_disks: str) -> None:
-    request = quick(world.name(), two_disks, disks={"vdb": DiskWish(action="skip")})
+    request = quick(world.name(), two_disks, disks={"vdb": DiskChanges(action="skip")})
     plan = host.plan(request)
     assert plan["changes"]["disk vdb"]["new"] is None
     assert plan["disks"][1]["action"] == "skip"
@@ -132,7 +132,7 @@ def test_a_medium_and_a_read_only_disk_can_have_their_own_copy(
     world: World, host: LocalHost
 ) -> None:
     base = world.base(cdrom=True)
-    request = quick(world.name(), base, disks={"sdb": DiskWish(action="clone")})
+    request = quick(world.name(), base, disks={"sdb": DiskChanges(action="clone")})
     clone = host.clone(request)
     medium = clone.disks[1]
     assert (medium.target, medium.strategy) == ("sdb", "copy")
@@ -150,11 +150,11 @@ def test_a_wish_that_cannot_be_fulfilled_is_refused_before_anything_is_written(
     world: World, host: LocalHost, two_disks: str
 ) -> None:
     cases = [
-        ({"vda": DiskWish(size=32 * MIB)}, ("32 MiB", "64 MiB")),
-        ({"vdx": DiskWish(size=GIB)}, ("'vdx'", "vda, vdb")),
-        ({"vda": DiskWish(action="share")}, ("<shareable/>", "<readonly/>")),
-        ({"vda": DiskWish(action="skip", size=GIB)}, ("skip", "size")),
-        ({"vda": DiskWish(pool="no-such-pool")}, ("'no-such-pool'", "pool-list")),
+        ({"vda": DiskChanges(size=32 * MIB)}, ("32 MiB", "64 MiB")),
+        ({"vdx": DiskChanges(size=GIB)}, ("'vdx'", "vda, vdb")),
+        ({"vda": DiskChanges(action="share")}, ("<shareable/>", "<readonly/>")),
+        ({"vda": DiskChanges(action="skip", size=GIB)}, ("skip", "size")),
+        ({"vda": DiskChanges(pool="no-such-pool")}, ("'no-such-pool'", "pool-list")),
     ]
     for wishes, words in cases:
         (said,) = refusals(world, host, two_disks, disks=wishes)
@@ -168,8 +168,8 @@ def test_all_wishes_that_cannot_be_fulfilled_are_named_at_once(
         world,
         host,
         two_disks,
-        disks={"vda": DiskWish(size=MIB), "vdz": DiskWish(size=MIB)},
-        networks=(NetworkWish(network="none"),),
+        disks={"vda": DiskChanges(size=MIB), "vdz": DiskChanges(size=MIB)},
+        networks=(InterfaceChanges(network="none"),),
     )
     assert len(found) == 3
 
@@ -188,8 +188,8 @@ def test_a_disk_is_known_by_what_the_base_knows_it_by_or_the_profile_asks_for(
     )
     base = world.base(disks=2, devices=drives)
     wishes = {
-        "vdb": DiskWish(serial="data"),
-        "sdx": DiskWish(serial="s" * 36, wwn="5000c50015ea71ad"),
+        "vdb": DiskChanges(serial="data"),
+        "sdx": DiskChanges(serial="s" * 36, wwn="5000c50015ea71ad"),
     }
     request = quick(world.name(), base, disks=wishes)
     plan = host.plan(request)
@@ -209,7 +209,7 @@ def test_a_disk_is_known_by_what_the_base_knows_it_by_or_the_profile_asks_for(
     }
     assert world.xml(request.name).find("./devices/disk/alias[@name='ua-mine']") is not None
 
-    (said,) = refusals(world, host, base, disks={"vdb": DiskWish(serial="disk-0")})
+    (said,) = refusals(world, host, base, disks={"vdb": DiskChanges(serial="disk-0")})
     assert "one serial number, 'disk-0'" in said
 
 
@@ -232,8 +232,8 @@ def test_networks_replace_in_order_and_add_the_rest(
     base = world.base()
     mac = f"52:54:00:{os.urandom(1).hex()}:{os.urandom(1).hex()}:01"
     wishes = (
-        NetworkWish(bridge=bridge),
-        NetworkWish(network=world.lab.network, model="e1000e", mac=mac),
+        InterfaceChanges(bridge=bridge),
+        InterfaceChanges(network=world.lab.network, model="e1000e", mac=mac),
     )
     request = quick(world.name(), base, networks=wishes)
     changes = host.plan(request)["changes"]
@@ -261,7 +261,7 @@ def test_nothing_of_the_old_connection_is_left(world: World, host: LocalHost, br
         "<filterref filter='clean-traffic'><parameter name='IP' value='10.9.8.7'/></filterref>"
         "<model type='virtio'/></interface>",
     )
-    clone = host.clone(quick(world.name(), base, networks=(NetworkWish(bridge=bridge),)))
+    clone = host.clone(quick(world.name(), base, networks=(InterfaceChanges(bridge=bridge),)))
     text = world.secure_xml(clone.name)
     for stale in ("802.1Qbh", "finance", "macvtap99", "10.9.8.7"):
         assert stale not in text
@@ -297,7 +297,10 @@ def test_an_entry_changes_only_what_it_names(
         f"<interface type='network'><source network='{grouped_network}'/><model type='e1000'/>"
         "</interface>",
     )
-    wishes = (NetworkWish(network=grouped_network), NetworkWish(mac=mac, portgroup="blue"))
+    wishes = (
+        InterfaceChanges(network=grouped_network),
+        InterfaceChanges(mac=mac, portgroup="blue"),
+    )
     request = quick(world.name(), base, networks=wishes)
     assert set(host.plan(request)["changes"]) >= {
         "interface 0 filter IP",
@@ -341,14 +344,14 @@ def test_a_network_that_cannot_be_is_refused(
     world: World, host: LocalHost, base: str, idle_network: str
 ) -> None:
     cases = [
-        (NetworkWish(network="no-such-network"), "virsh net-list"),
-        (NetworkWish(network=idle_network), f"virsh net-start {idle_network}"),
-        (NetworkWish(bridge="no-such-bridge"), "no bridge"),
-        (NetworkWish(bridge="lo"), "no Linux bridge"),
-        (NetworkWish(network=world.lab.network, mac="53:54:00:00:00:01"), "multicast"),
-        (NetworkWish(network=world.lab.network, portgroup="red"), "no portgroup 'red'"),
-        (NetworkWish(portgroup="red"), "no portgroup 'red'"),
-        (NetworkWish(mac=_own_address(world)), f"the host's {world.lab.bridge}"),
+        (InterfaceChanges(network="no-such-network"), "virsh net-list"),
+        (InterfaceChanges(network=idle_network), f"virsh net-start {idle_network}"),
+        (InterfaceChanges(bridge="no-such-bridge"), "no bridge"),
+        (InterfaceChanges(bridge="lo"), "no Linux bridge"),
+        (InterfaceChanges(network=world.lab.network, mac="53:54:00:00:00:01"), "multicast"),
+        (InterfaceChanges(network=world.lab.network, portgroup="red"), "no portgroup 'red'"),
+        (InterfaceChanges(portgroup="red"), "no portgroup 'red'"),
+        (InterfaceChanges(mac=_own_address(world)), f"the host's {world.lab.bridge}"),
     ]
     for wish, word in cases:
         (said,) = refusals(world, host, base, networks=(wish,))
@@ -377,7 +380,7 @@ def test_an_address_that_only_a_running_machine_has_is_taken(
     with connection() as conn:
         conn.defineXML(ElementTree.tostring(definition, encoding="unicode"))
     for taken in (mac.attrib["address"], "52:54:00:0e:d1:7d"):
-        wish = NetworkWish(network=world.lab.network, mac=taken)
+        wish = InterfaceChanges(network=world.lab.network, mac=taken)
         (said,) = refusals(world, host, base, networks=(wish,))
         assert f"belongs to '{other}' already" in said
 
@@ -425,8 +428,11 @@ def test_the_guest_sees_its_larger_disk_and_its_memory(world: World, host: Local
         base,
         memory=768 * MIB,
         cpus=2,
-        disks={"vda": DiskWish(size=size)},
-        networks=(NetworkWish(network=world.lab.network), NetworkWish(network=world.lab.network)),
+        disks={"vda": DiskChanges(size=size)},
+        networks=(
+            InterfaceChanges(network=world.lab.network),
+            InterfaceChanges(network=world.lab.network),
+        ),
     )
     outcome = provision.create(host, request)
     assert outcome.error is None

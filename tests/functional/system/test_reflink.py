@@ -13,7 +13,7 @@ import pytest
 
 from lab.lab import connection
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.model.request import DiskWish
+from saltext.kvmclone.model.request import DiskChanges
 from saltext.kvmclone.system import copying, filesystems
 from tests.support.storage import file_system, storage_pool
 from tests.support.world import World, full, image_info, same_content, sha256
@@ -143,7 +143,7 @@ def test_a_clone_that_shares_blocks_can_be_larger_than_its_base(
                 devices=f"<disk type='file' device='disk'><driver name='qemu' type='{form}'/>"
                 f"<source file='{source}'/><target dev='vdb' bus='virtio'/></disk>",
             ),
-            disks={"vdb": DiskWish(size=96 * MIB)},
+            disks={"vdb": DiskChanges(size=96 * MIB)},
         )
         made = host.clone(request).disks[1]
         assert made.strategy == "reflink"

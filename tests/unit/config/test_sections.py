@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saltext.kvmclone.config import schema
-from saltext.kvmclone.config.catalogue import KEYS, Place, Problem, Section, build
+from saltext.kvmclone.config.catalogue import KEYS, KeyLocation, Problem, Section, build
 from saltext.kvmclone.errors import ConfigError
-from saltext.kvmclone.model.request import DiskWish, NetworkWish, request_from_dict
+from saltext.kvmclone.model.request import DiskChanges, InterfaceChanges, request_from_dict
 from tests.support.catalogues import (
     BASE,
     LOCAL,
@@ -192,7 +192,7 @@ SECTION_KEYS = st.dictionaries(KEY_NAMES, YAML, max_size=6) | YAML
     st.lists(
         st.builds(
             Section,
-            st.sampled_from([Place.PROVIDER, Place.PROFILE]),
+            st.sampled_from([KeyLocation.PROVIDER, KeyLocation.PROFILE]),
             st.sampled_from(["a", "b", 1]),
             SECTION_KEYS | st.just(LOCAL) | st.just({**BASE, "provider": "a"}),
             st.just("FILE"),
@@ -298,12 +298,12 @@ def test_wishes_for_disks_and_networks_are_typed() -> None:
     assert request.later == {}
     assert request.protect
     assert request.disks == {
-        "vda": DiskWish(size=20 * 1024**3, strategy="full"),
-        "vdb": DiskWish(action="skip"),
+        "vda": DiskChanges(size=20 * 1024**3, strategy="full"),
+        "vdb": DiskChanges(action="skip"),
     }
     assert request.networks == (
-        NetworkWish(bridge="br0", mac="52:54:00:ab:cd:ef"),
-        NetworkWish(network="default"),
+        InterfaceChanges(bridge="br0", mac="52:54:00:ab:cd:ef"),
+        InterfaceChanges(network="default"),
     )
     assert request_from_dict(json.loads(json.dumps(request.as_dict()))) == request
 
@@ -337,7 +337,7 @@ def test_a_wish_that_makes_no_sense_is_an_error_of_the_configuration(wrong: dict
 
 def test_every_ignored_and_refused_key_says_why() -> None:
     for key in KEYS.values():
-        has_word = key.fate in (schema.Fate.IGNORED, schema.Fate.REFUSED)
+        has_word = key.fate in (schema.KeySupport.IGNORED, schema.KeySupport.REFUSED)
         assert bool(key.word) is has_word, key.name
 
 
@@ -400,7 +400,7 @@ def test_every_honoured_key_reaches_the_request() -> None:
         "seed": "keep",
     }
     elsewhere = {"driver", "provider", "extends", "base_domain", "use_fqdn", "domain"}
-    honoured = {key.name for key in KEYS.values() if key.fate is schema.Fate.HONOURED}
+    honoured = {key.name for key in KEYS.values() if key.fate is schema.KeySupport.HONOURED}
     assert honoured - elsewhere == set(examples)
     plain = catalogue_of(bare).resolve("small", "web1")
     for key, value in examples.items():

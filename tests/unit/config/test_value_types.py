@@ -44,7 +44,7 @@ YAML = st.recursive(
 @pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.expected)
 @given(value=YAML)
 def test_whatever_yaml_holds_a_kind_answers_or_refuses_with_a_value_error(
-    kind: value_types.Kind[Any], value: Any
+    kind: value_types.ValueType[Any], value: Any
 ) -> None:
     with contextlib.suppress(ValueError):
         kind.parse(value)
@@ -75,7 +75,7 @@ def test_a_bare_number_is_mebibytes_of_memory_and_bytes_of_disk(number: int) -> 
 
 @pytest.mark.parametrize("value", [10**400, "9" * 400, 1e300])
 @pytest.mark.parametrize("kind", [value_types.MEMORY, value_types.DURATION, value_types.FACTOR])
-def test_an_absurdly_large_number_is_refused(kind: value_types.Kind[Any], value: Any) -> None:
+def test_an_absurdly_large_number_is_refused(kind: value_types.ValueType[Any], value: Any) -> None:
     with pytest.raises(ValueError):
         kind.parse(value)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from saltext.kvmclone.config.catalogue import Catalogue, Place, Problem, Section, build
+from saltext.kvmclone.config.catalogue import Catalogue, KeyLocation, Problem, Section, build
 from saltext.kvmclone.errors import ConfigError
 from tests.support.catalogues import BASE, LOCAL, profile, provider
 
@@ -31,7 +31,7 @@ def refusal(catalogue: Catalogue, name: str) -> str:
         provider("kvm02", {"driver": "libvirt"}),
         provider("kvm02", {**LOCAL, "urll": "x"}),
         provider("kvm02", ["text"]),
-        Section(Place.PROVIDER, "kvm02", [dict(LOCAL), dict(LOCAL)], "FILE:1"),
+        Section(KeyLocation.PROVIDER, "kvm02", [dict(LOCAL), dict(LOCAL)], "FILE:1"),
     ],
     ids=lambda section: f"{section.kind.name}-{section.name}-{section.keys}"[:60],
 )
@@ -49,7 +49,7 @@ def test_a_wrong_section_stops_nobody_who_does_not_use_it(wrong: Section) -> Non
 def test_who_uses_it_hears_all_of_its_problems_with_the_lines_of_the_keys() -> None:
     keys = {"provider": "nowhere", "cpus": "two", "clone_stratgy": "full"}
     places = {key: f"FILE:{line}" for line, key in enumerate(keys, 4)}
-    catalogue = build([*SOUND, Section(Place.PROFILE, "a", keys, "FILE:3", (places,))])
+    catalogue = build([*SOUND, Section(KeyLocation.PROFILE, "a", keys, "FILE:3", (places,))])
     lines = refusal(catalogue, "a").splitlines()[1:]
     assert [line.partition(" is ")[0] for line in lines] == [
         "FILE:4: section 'a': key 'provider': there",
@@ -170,7 +170,11 @@ def test_a_provider_that_extends_a_wrong_one_may_have_a_host_of_its_own() -> Non
 
 
 def test_a_file_that_cannot_be_read_forbids_to_call_anybody_gone() -> None:
-    for kind, hides in ((Place.PROVIDER, True), (Place.GLOBAL, True), (Place.PROFILE, False)):
+    for kind, hides in (
+        (KeyLocation.PROVIDER, True),
+        (KeyLocation.GLOBAL, True),
+        (KeyLocation.PROFILE, False),
+    ):
         broken = Problem("FILE:9", "", "", "is not valid YAML: x", kind)
         catalogue = build(SOUND, problems=[broken])
         assert bool(catalogue.problems.hiding_hosts()) is hides
@@ -178,10 +182,10 @@ def test_a_file_that_cannot_be_read_forbids_to_call_anybody_gone() -> None:
 
 
 def test_a_profile_that_is_not_found_may_stand_in_the_file_that_could_not_be_read() -> None:
-    broken = Problem("FILE:9", "", "", "is not valid YAML: x", Place.PROFILE)
+    broken = Problem("FILE:9", "", "", "is not valid YAML: x", KeyLocation.PROFILE)
     catalogue = build(SOUND, problems=[broken])
     assert "It may stand where nothing could be read: FILE:9" in refusal(catalogue, "web")
     assert catalogue.resolve("small", "web1")
     wrong = profile("a", {**BASE, "provider": "nowhere"})
-    broken = Problem("FILE:9", "", "", "is not valid YAML: x", Place.PROVIDER)
+    broken = Problem("FILE:9", "", "", "is not valid YAML: x", KeyLocation.PROVIDER)
     assert "FILE:9" in refusal(build([*SOUND, wrong], problems=[broken]), "a")

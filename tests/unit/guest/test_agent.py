@@ -219,7 +219,7 @@ def test_an_agent_that_is_silent_for_a_moment_is_waited_for(channel, local):
 
 
 def test_an_agent_that_falls_silent_for_good_ends_the_wait(channel, local, monkeypatch):
-    monkeypatch.setattr(agent, "SILENCE", 0.5)
+    monkeypatch.setattr(agent, "AGENT_SILENCE_S", 0.5)
     later(0.2, lambda: setattr(local, "silent_until", time.monotonic() + 60))
     started = time.monotonic()
     with pytest.raises(errors.ChannelError, match=r"fell silent during .*sleep 50") as caught:

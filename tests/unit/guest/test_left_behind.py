@@ -18,7 +18,7 @@ def left(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> Guest:
     guest.name = "ssh"
     guest.put("/restart", "", 0o755)
     guest.put("/run/x")
-    short = identity._SOON.replace(f"sleep {identity.SETTLING}", "sleep 0.5")
+    short = identity._SOON.replace(f"sleep {identity.OLD_ADDRESS_S}", "sleep 0.5")
     assert short != identity._SOON
     monkeypatch.setattr(identity, "_SOON", short)
     monkeypatch.setattr(

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ed25519
 
-from saltext.kvmclone.config.catalogue import Catalogue, Place, Section, build
+from saltext.kvmclone.config.catalogue import Catalogue, KeyLocation, Section, build
 from saltext.kvmclone.errors import ConfigError, LoginFailed, SecretInArgument
 from saltext.kvmclone.guest import login_key
 from saltext.kvmclone.model.request import Request, Secrets
@@ -14,8 +14,10 @@ from saltext.kvmclone.model.request import Request, Secrets
 
 def catalogue(**keys) -> Catalogue:
     sections = [
-        Section(Place.PROVIDER, "here", {"driver": "libvirt", "url": "qemu:///system"}, "a"),
-        Section(Place.PROFILE, "small", {"provider": "here", "base_domain": "base", **keys}, "b"),
+        Section(KeyLocation.PROVIDER, "here", {"driver": "libvirt", "url": "qemu:///system"}, "a"),
+        Section(
+            KeyLocation.PROFILE, "small", {"provider": "here", "base_domain": "base", **keys}, "b"
+        ),
     ]
     return build(sections, fetch={"sdb://store/phrase": "canary"}.__getitem__)
 

@@ -10,11 +10,11 @@ import pytest
 
 from saltext.kvmclone.errors import ChannelError, CommandFailed
 from saltext.kvmclone.guest.channel import Result
-from saltext.kvmclone.hypervisor.addresses import Sighting
+from saltext.kvmclone.hypervisor.addresses import SeenAddress
 from saltext.kvmclone.lifecycle import bootstrap
 from saltext.kvmclone.model.clone import Address
 from saltext.kvmclone.model.record import Record, Reservation
-from saltext.kvmclone.model.request import Pick
+from saltext.kvmclone.model.request import AddressPick
 
 OVER, PENDING, FAILED, SETTLING = 0, 3, 4, 5
 OLD, NEW = "192.0.2.7", "192.0.2.8"
@@ -68,7 +68,7 @@ class Entering(bootstrap._Bootstrap):
         reserved: tuple[Reservation, ...] = (),
     ) -> None:
         handle: Any = SimpleNamespace(name="web1")
-        wishes: Any = SimpleNamespace(pick=Pick())
+        wishes: Any = SimpleNamespace(pick=AddressPick())
         record = Record("", "", "", "quick", address=address, reservations=reserved)
         super().__init__(handle, handle, record, wishes, wishes)
         self.clock = clock
@@ -102,7 +102,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-BEFORE = (Sighting(Address("vnet0", "52:54:00:00:00:01", OLD, 24, "ipv4", "lease"), "1"),)
+BEFORE = (SeenAddress(Address("vnet0", "52:54:00:00:00:01", OLD, 24, "ipv4", "lease"), "1"),)
 
 
 @pytest.mark.parametrize("before", [BEFORE, ()], ids=["after a reset", "resumed"])
@@ -165,7 +165,7 @@ def test_a_restart_that_never_comes_is_waited_for_as_long_as_for_sshd_and_is_a_w
     entering = Entering(clock, connection)
     started = clock.now
     assert entering._reach(BEFORE) is connection
-    assert clock.now - started == pytest.approx(bootstrap.SSH_TIMEOUT, abs=2)
+    assert clock.now - started == pytest.approx(bootstrap.SSH_TIMEOUT_S, abs=2)
     assert entering.record.warnings == (bootstrap.UNSETTLED["pending"],)
     assert entering.seen is entering.record, "it is on record, should the deployment break"
 
@@ -187,15 +187,17 @@ def test_a_guest_that_breaks_every_connection_is_given_up_in_time(
     started = clock.now
     with pytest.raises(error):
         entering._reach(BEFORE)
-    assert clock.now - started <= bootstrap.SSH_TIMEOUT + 2
-    assert entering.looked <= bootstrap.SSH_TIMEOUT / 2 + 2, "each took a second, and then a pause"
+    assert clock.now - started <= bootstrap.SSH_TIMEOUT_S + 2
+    assert entering.looked <= bootstrap.SSH_TIMEOUT_S / 2 + 2, (
+        "each took a second, and then a pause"
+    )
     assert connection.closed
 
 
 def test_sshd_has_its_time_also_where_the_new_address_took_longer(clock: Clock) -> None:
     """As where the old lease was given back, and the guest's switch holds its first packets."""
     connection = Connection(OVER)
-    entering = Entering(clock, connection, renewal=bootstrap.SSH_TIMEOUT + 30)
+    entering = Entering(clock, connection, renewal=bootstrap.SSH_TIMEOUT_S + 30)
     assert entering._reach(BEFORE) is connection
 
 

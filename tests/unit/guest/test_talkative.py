@@ -60,7 +60,7 @@ def test_a_command_that_never_stops_to_speak_ends_at_its_deadline():
 
 
 def test_a_daemon_that_never_stops_to_speak_holds_nobody_up(monkeypatch):
-    monkeypatch.setattr(ssh, "DRAIN_S", 0.3)
+    monkeypatch.setattr(ssh, "OUTPUT_DRAIN_S", 0.3)
     result = ssh._converse(Talkative(3), sudo.Plain(b""), time.monotonic() + 60)
     assert result.status == 3
     assert result.output.startswith("word\nword\n")

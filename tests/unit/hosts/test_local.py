@@ -6,7 +6,7 @@ from typing import Any
 
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model.record import Record
-from saltext.kvmclone.model.request import Pick, Request
+from saltext.kvmclone.model.request import AddressPick, Request
 
 
 class Noting(LocalHost):
@@ -24,10 +24,14 @@ class Noting(LocalHost):
 def test_a_clone_that_was_left_off_is_waited_for_as_its_record_says() -> None:
     record = Record(
         "11111111-2222-3333-4444-555555555555", "base", "", "quick",
-        ip_source="qemu-agent", pick=Pick(family="ipv6"), identity="kept", seed="own",
+        ip_source="qemu-agent", pick=AddressPick(family="ipv6"), identity="kept", seed="own",
     )  # fmt: skip
     host = Noting("qemu:///system")
     host._first_start("web1", record)
     asked = host.asked
-    assert (asked.ip_source, asked.pick, asked.seed) == ("qemu-agent", Pick(family="ipv6"), "own")
+    assert (asked.ip_source, asked.pick, asked.seed) == (
+        "qemu-agent",
+        AddressPick(family="ipv6"),
+        "own",
+    )
     assert not asked.reset_identity

@@ -26,7 +26,7 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.hosts import provision, rollback
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.leftovers import Unfinished
-from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Minion, Work, Worker
+from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Minion, Owner, Work
 from saltext.kvmclone.model.request import Deploy, Request, Secrets
 
 REQUEST = Request(name="web1", base_domain="base")
@@ -63,7 +63,7 @@ class FaultyHost:
     def clone(
         self,
         request: Request,
-        worker: Worker | None = None,
+        worker: Owner | None = None,
         goal: str = "cloned",
         digest: str = "",
         seed: Mapping[str, str] = MappingProxyType({}),
@@ -76,7 +76,7 @@ class FaultyHost:
         self.there = True
         return made
 
-    def take_over(self, name: str, token: str, worker: Worker) -> Clone:
+    def take_over(self, name: str, token: str, worker: Owner) -> Clone:
         self.asked.append("take_over")
         self.there = True
         left = Minion("web1", fingerprint="finger of the dead")
@@ -277,7 +277,7 @@ def test_a_clone_that_is_kept_keeps_its_key(on_failure: str) -> None:
 )
 def test_a_kept_create_is_resumed_where_it_stopped(left_at: str, asked: list[str]) -> None:
     host = FaultyHost(left_at=left_at)
-    work = Work(Worker(token="theirs"), DEAD, left_at, "ready", "")
+    work = Work(Owner(token="theirs"), DEAD, left_at, "ready", "")
     item = Unfinished("web1", work, Minion(), (), failed="MinionTimeout: no answer")
     master = FaultyMaster(accepted={"web1": "finger of the dead"})
     host.unfinished = lambda name: [item]  # type: ignore[attr-defined]
@@ -332,13 +332,13 @@ def test_a_refused_plan_destroys_nothing() -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollback, "PAUSE_S", 0.01)
-    monkeypatch.setattr(rollback, "PERSISTENCE", 0.2)
+    monkeypatch.setattr(rollback, "ROLLBACK_RETRY_POLL_S", 0.01)
+    monkeypatch.setattr(rollback, "ROLLBACK_RETRY_TIMEOUT_S", 0.2)
 
 
 def busy(life: str, stage: str, request: Request = REQUEST, goal: str = "ready") -> KvmCloneError:
     """What a host says of another worker's clone."""
-    work = Work(Worker(host="kvm99", token="theirs"), life, stage, goal, request.digest())
+    work = Work(Owner(host="kvm99", token="theirs"), life, stage, goal, request.digest())
     return CreateInProgress("somebody is at work", work=asdict(work))
 
 
@@ -416,7 +416,7 @@ def test_a_clone_with_another_seed_is_another_request(life: str) -> None:
     """Its guest has done what the other seed says, and does nothing of this one's."""
     request = replace(REQUEST, seed="own")
     mended, theirs = (Secrets(seed=(("user-data", word),)) for word in ("mended", "wrong"))
-    work = Work(Worker(token="theirs"), life, "booted", "ready", theirs.digest_of(request))
+    work = Work(Owner(token="theirs"), life, "booted", "ready", theirs.digest_of(request))
     host = FaultyHost(busy=[CreateInProgress("somebody is at work", work=asdict(work))])
     outcome = provision.create(host, request, mended, master=FaultyMaster())
     assert outcome.error is not None

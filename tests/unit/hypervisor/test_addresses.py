@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from saltext.kvmclone.hypervisor import addresses, arp
-from saltext.kvmclone.hypervisor.addresses import Sighting, Wanted
+from saltext.kvmclone.hypervisor.addresses import AddressFilter, SeenAddress
 from saltext.kvmclone.hypervisor.arp import Neighbour
 from saltext.kvmclone.model.clone import Address
 from saltext.kvmclone.model.domain_xml import Domain, Interface
 from saltext.kvmclone.model.facts import AgentInterface, Lease
 from saltext.kvmclone.model.record import Reservation
-from saltext.kvmclone.model.request import Pick
+from saltext.kvmclone.model.request import AddressPick
 
 
 @pytest.mark.parametrize("address", ["192.168.122.5", "10.0.0.1", "2001:db8::1", "fd00::5"])
@@ -80,9 +80,9 @@ DOMAIN = Domain(
 )
 
 
-def sighting(address: str, mac: str = ONE, interface: str = "eth0") -> Sighting:
+def sighting(address: str, mac: str = ONE, interface: str = "eth0") -> SeenAddress:
     family = "ipv6" if ":" in address else "ipv4"
-    return Sighting(Address(interface, mac, address, 24, family, "agent"), "")
+    return SeenAddress(Address(interface, mac, address, 24, family, "agent"), "")
 
 
 SEEN = (
@@ -95,34 +95,34 @@ SEEN = (
 @pytest.mark.parametrize(
     ("pick", "expected"),
     [
-        (Pick(), ["192.168.122.5", "2001:db8::5", "10.9.0.7"]),
-        (Pick(cidr="10.9.0.0/16"), ["10.9.0.7"]),
-        (Pick(cidr="2001:db8::/32"), ["2001:db8::5"]),
-        (Pick(family="ipv6"), ["2001:db8::5"]),
-        (Pick(family="ipv4"), ["192.168.122.5", "10.9.0.7"]),
-        (Pick(interface="eth1"), ["10.9.0.7"]),  # as the guest calls it
-        (Pick(interface="br0"), ["10.9.0.7"]),  # what it is connected to
-        (Pick(interface="52:54:00:00:00:02"), ["10.9.0.7"]),
-        (Pick(interface="eth0", family="ipv4"), ["192.168.122.5"]),
-        (Pick(interface="eth1", family="ipv6"), []),
-        (Pick(cidr="203.0.113.0/24"), []),
+        (AddressPick(), ["192.168.122.5", "2001:db8::5", "10.9.0.7"]),
+        (AddressPick(cidr="10.9.0.0/16"), ["10.9.0.7"]),
+        (AddressPick(cidr="2001:db8::/32"), ["2001:db8::5"]),
+        (AddressPick(family="ipv6"), ["2001:db8::5"]),
+        (AddressPick(family="ipv4"), ["192.168.122.5", "10.9.0.7"]),
+        (AddressPick(interface="eth1"), ["10.9.0.7"]),  # as the guest calls it
+        (AddressPick(interface="br0"), ["10.9.0.7"]),  # what it is connected to
+        (AddressPick(interface="52:54:00:00:00:02"), ["10.9.0.7"]),
+        (AddressPick(interface="eth0", family="ipv4"), ["192.168.122.5"]),
+        (AddressPick(interface="eth1", family="ipv6"), []),
+        (AddressPick(cidr="203.0.113.0/24"), []),
     ],
 )
-def test_pick_says_which_of_several_counts(pick: Pick, expected: list[str]) -> None:
-    found = Wanted(pick).among(SEEN, DOMAIN)
+def test_pick_says_which_of_several_counts(pick: AddressPick, expected: list[str]) -> None:
+    found = AddressFilter(pick).among(SEEN, DOMAIN)
     assert [one.address.address for one in found] == expected
 
 
 def test_what_counts_comes_first_and_the_rest_stays() -> None:
-    found = Wanted(Pick(cidr="10.9.0.0/16")).first(SEEN, DOMAIN)
+    found = AddressFilter(AddressPick(cidr="10.9.0.0/16")).first(SEEN, DOMAIN)
     assert [one.address.address for one in found] == ["10.9.0.7", "192.168.122.5", "2001:db8::5"]
 
 
 def test_of_a_clone_with_a_reservation_no_other_address_counts() -> None:
     reserved = (Reservation("default", ONE, "192.168.122.5"),)
-    wanted = addresses.wanted_of(Pick(), reserved)
+    wanted = addresses.address_filter(AddressPick(), reserved)
     assert [one.address.address for one in wanted.among(SEEN, DOMAIN)] == ["192.168.122.5"]
-    assert addresses.wanted_of(Pick()) == Wanted()
+    assert addresses.address_filter(AddressPick()) == AddressFilter()
 
 
 # --- the agent's word, which is the guest's -----------------------------------------------------

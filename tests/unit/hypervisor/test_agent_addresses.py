@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from saltext.kvmclone.errors import HostError
-from saltext.kvmclone.hypervisor.domain import AGENT_TIMEOUT, DomainHandle
+from saltext.kvmclone.hypervisor.domain import AGENT_TIMEOUT_S, DomainHandle
 from saltext.kvmclone.model.facts import AgentInterface
 
 MAC = "52:54:00:00:00:01"
@@ -33,7 +33,7 @@ class Host:
 
     def agent_command(self, _raw: Any, text: str, timeout: float) -> Any:
         assert json.loads(text) == {"execute": "guest-network-get-interfaces"}
-        assert 0 < timeout <= AGENT_TIMEOUT
+        assert 0 < timeout <= AGENT_TIMEOUT_S
         return self.told
 
 

@@ -6,13 +6,13 @@ import dataclasses
 import json
 
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished, unfinished_from_dict
-from saltext.kvmclone.model.record import DEAD, Minion, Work, Worker
+from saltext.kvmclone.model.record import DEAD, Minion, Owner, Work
 
 
 def test_what_a_host_tells_of_unfinished_work_arrives_whole() -> None:
     told = Unfinished(
         name="web1",
-        work=Work(Worker("kvm01", "boot", 7, 8, "token", "machine"), DEAD, "booted", "ready", "x"),
+        work=Work(Owner("kvm01", "boot", 7, 8, "token", "machine"), DEAD, "booted", "ready", "x"),
         minion=Minion("web1", "3008", "aa:bb", "key"),
         pieces=(Leftover("web1", "volume", "/pool/web1-vda.qcow2", "it died", True),),
         base="debian12",

@@ -10,8 +10,8 @@ import salt.config
 import yaml
 
 from saltext.kvmclone.errors import ConfigError, HostUnreachable, InvalidName, NotFound
-from saltext.kvmclone.master.cloud_driver import Asked
-from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.master.cloud_driver import CloudDriver
+from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.reactor.intake import expect_highstate
 
@@ -57,17 +57,17 @@ def conf(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def asked(conf: Path, alias: str = "kvm-a", **opts: Any) -> Asked:
+def asked(conf: Path, alias: str = "kvm-a", **opts: Any) -> CloudDriver:
     providers = {name: {"libvirt": {**keys, "profiles": {}}} for name, keys in PROVIDERS.items()}
     known = {"conf_file": str(conf / "cloud"), "pki_dir": str(conf / "pki"), "providers": providers}
-    return Asked({**known, **opts}, expect_highstate, f"{alias}:libvirt")
+    return CloudDriver({**known, **opts}, expect_highstate, f"{alias}:libvirt")
 
 
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Host]:
     """The two hosts, by url; a test says what is on them."""
     found = {keys["url"]: Host() for keys in PROVIDERS.values()}
-    monkeypatch.setattr(Master, "host", lambda self, minion, url: found[url])
+    monkeypatch.setattr(Fleet, "host", lambda self, minion, url: found[url])
     return found
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from saltext.kvmclone.errors import ConfigError, KeyConflict
 from saltext.kvmclone.master import cloud_keys
-from saltext.kvmclone.master.cloud_keys import GivenPair
+from saltext.kvmclone.master.cloud_keys import CloudEnroller
 from saltext.kvmclone.master.keys import MinionKeys, generate
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.record import Minion
@@ -44,7 +44,7 @@ def accepted(opts: dict[str, Any]) -> dict[str, str]:
     return {path.name: path.read_text() for path in Path(opts["pki_dir"], "minions").iterdir()}
 
 
-def asked(opts: dict[str, Any], **keys: Any) -> GivenPair:
+def asked(opts: dict[str, Any], **keys: Any) -> CloudEnroller:
     """What the driver makes of a machine, after the core has done its part."""
     cloud_opts = {**opts, "providers": {}, "profiles": {}}
     noted = cloud_keys.note(cloud_opts)
@@ -53,7 +53,7 @@ def asked(opts: dict[str, Any], **keys: Any) -> GivenPair:
     if keys.get("make_master") is None:
         salt.utils.cloud.accept_key(opts["pki_dir"], PAIR.public, minion_id)
     machine |= {"priv_key": PAIR.private, "pub_key": PAIR.public}
-    return GivenPair(opts, cloud_opts, machine, noted, expect_highstate)
+    return CloudEnroller(opts, cloud_opts, machine, noted, expect_highstate)
 
 
 def request(**deploy: Any) -> Request:

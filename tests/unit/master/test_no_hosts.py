@@ -15,7 +15,7 @@ from saltext.kvmclone.hosts import gc as collect
 from saltext.kvmclone.hosts import reports
 from saltext.kvmclone.hypervisor import host
 from saltext.kvmclone.master import progress, signed_call
-from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.keys import MinionKeys, generate
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Leftover
@@ -43,7 +43,7 @@ def opts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_destroy_asks_for_a_host_and_leaves_the_key(opts: dict[str, Any], force: bool) -> None:
-    outcome = Master(opts, expect_highstate).destroy("web1", force)
+    outcome = Fleet(opts, expect_highstate).destroy("web1", force)
     assert isinstance(outcome.error, ConfigError)
     assert MinionKeys(opts).accepted("web1")
 
@@ -111,7 +111,7 @@ def test_while_a_provider_cannot_be_read_no_key_and_no_place_is_taken(
     )
     Answering(opts, Policy(), book).reconcile()
     monkeypatch.setattr(signed_call, "ask", lambda *_, **__: {"error": NotFound("web1").as_dict()})
-    outcomes = [Master(opts, expect_highstate).destroy("web1", force) for force in (False, True)]
+    outcomes = [Fleet(opts, expect_highstate).destroy("web1", force) for force in (False, True)]
 
     assert keys.accepted("web1")
     with book.open() as entries:
@@ -126,7 +126,7 @@ def test_a_clone_that_was_not_asked_for_under_its_new_name_keeps_its_key(
     gone = [NotFound("web1").as_dict(), HostUnreachable("down").as_dict()]
     monkeypatch.setattr(signed_call, "ask", lambda *_, **__: {"error": gone.pop(0)})
     opts["kvm_clone"] = {"providers": {"kvm": SOUND}}
-    outcome = Master(opts, expect_highstate).destroy("web1")
+    outcome = Fleet(opts, expect_highstate).destroy("web1")
     assert isinstance(outcome.error, HostUnreachable)
     assert MinionKeys(opts).accepted("web1")
 
@@ -144,7 +144,7 @@ def test_while_a_provider_cannot_be_read_no_leftover_is_removed(
     monkeypatch.setattr(collect, "collect", left)
     for wrong in ({"kvm-b": {**SOUND, "urll": "x"}}, {}):
         opts["kvm_clone"] = {"providers": {"kvm": SOUND, **wrong}}
-        told = Master(opts, expect_highstate).gc("", apply, False)
+        told = Fleet(opts, expect_highstate).gc("", apply, False)
         (row,) = told["leftovers"]
         assert (row["kind"] == "kept") is bool(wrong)
         assert (any(removed), told["retcode"]) == (apply and not wrong, int(bool(wrong)))

@@ -10,15 +10,15 @@ import pytest
 from saltext.kvmclone.errors import HostUnreachable
 from saltext.kvmclone.hosts import remote_server
 from saltext.kvmclone.master.remote import RemoteHost
-from saltext.kvmclone.model.request import DiskWish, NetworkWish, Request
+from saltext.kvmclone.model.request import DiskChanges, InterfaceChanges, Request
 
-PLAIN = Request("web1", "base", disks={"vda": DiskWish(size=2**30)})
+PLAIN = Request("web1", "base", disks={"vda": DiskChanges(size=2**30)})
 
 #: What the first version did not know of, and dropped.
 MORE = {
-    "serial": replace(PLAIN, disks={"vda": DiskWish(serial="data")}),
-    "wwn": replace(PLAIN, disks={"sda": DiskWish(wwn="5000c50015ea71ad")}),
-    "portgroup": replace(PLAIN, networks=(NetworkWish(network="lan", portgroup="blue"),)),
+    "serial": replace(PLAIN, disks={"vda": DiskChanges(serial="data")}),
+    "wwn": replace(PLAIN, disks={"sda": DiskChanges(wwn="5000c50015ea71ad")}),
+    "portgroup": replace(PLAIN, networks=(InterfaceChanges(network="lan", portgroup="blue"),)),
     "seed": replace(PLAIN, seed="own"),
 }
 

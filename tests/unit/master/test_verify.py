@@ -43,12 +43,12 @@ def test_an_answer_that_is_none_is_a_failure(answer: Any) -> None:
 
 def asked_at(until: float, announced: tuple[float, ...] = ()) -> list[float]:
     """When questions go out within so many seconds, looked at ten times a second."""
-    turn, found = verify.Turn(0.0, 1000), []
+    turn, found = verify.RetrySchedule(0.0, 1000), []
     for tenth in range(int(until * 10)):
         now = tenth / 10
         if now in announced:
             turn.announced(now)
-        if turn.has_come(now):
+        if turn.take_slot(now):
             found.append(now)
     return found
 
@@ -64,7 +64,7 @@ def test_whoever_announces_the_minion_all_the_time_does_not_bury_it_under_questi
 
 
 def test_a_minion_that_announced_itself_gets_time_to_answer_but_not_for_ever() -> None:
-    turn = verify.Turn(0.0, 180)
+    turn = verify.RetrySchedule(0.0, 180)
     assert not turn.is_over(179) and turn.is_over(180)
     turn.announced(20)
     assert turn.is_over(180), "it was early, and had its time"

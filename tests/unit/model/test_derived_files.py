@@ -11,7 +11,7 @@ import pytest
 from saltext.kvmclone.hypervisor import constants
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.inventory import deletion_plan, file_usage
-from saltext.kvmclone.inventory.file_usage import Census, Use
+from saltext.kvmclone.inventory.file_usage import FileUsage, Use
 from saltext.kvmclone.model import derived_files, domain_xml
 from saltext.kvmclone.model.derived_files import SYSTEM, Folders, Machines
 from saltext.kvmclone.model.libvirt_xml import element
@@ -92,11 +92,11 @@ def test_a_name_from_a_snapshot_counts_after_a_rename() -> None:
     assert domain_xml.stores_in(root) == ["/srv/nvram/x.fd"]
 
 
-def counted(*machines: tuple[str, str, str]) -> Census:
-    return Census(
+def counted(*machines: tuple[str, str, str]) -> FileUsage:
+    return FileUsage(
         local=True,
         derived=tuple(
-            Use(name, uuid, path, file_usage.identity(path, True)) for name, uuid, path in machines
+            Use(name, uuid, path, file_usage.file_id(path, True)) for name, uuid, path in machines
         ),
     )
 

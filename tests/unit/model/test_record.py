@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saltext.kvmclone.model import libvirt_xml, record_xml
-from saltext.kvmclone.model.record import STAGES, BaseDisk, Minion, Record, Volume, Worker, merged
+from saltext.kvmclone.model.record import STAGES, BaseDisk, Minion, Owner, Record, Volume, merged
 
 UUID = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 WORD = st.text(string.printable.strip() + " äß<&\"'", max_size=20).map(str.strip)
@@ -29,7 +29,7 @@ RECORDS = st.builds(
     ip_source=st.sampled_from(["auto", "ip-learning"]),
     identity=st.sampled_from(["", "reset"]),
     address=WORD,
-    worker=st.builds(Worker, WORD, WORD, st.integers(0, 2**22), st.integers(0, 2**40), WORD),
+    worker=st.builds(Owner, WORD, WORD, st.integers(0, 2**22), st.integers(0, 2**40), WORD),
     minion=st.builds(Minion, WORD.filter(bool), WORD, WORD, WORD),
     base_disks=st.lists(
         st.builds(BaseDisk, WORD, WORD, st.integers(0, 2**50), SECONDS), max_size=3

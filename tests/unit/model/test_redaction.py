@@ -15,7 +15,7 @@ from saltext.kvmclone.model import libvirt_xml, redaction
 from saltext.kvmclone.model.facts import SourceFacts
 from saltext.kvmclone.model.redaction import HIDDEN
 from saltext.kvmclone.plan import planner
-from saltext.kvmclone.plan.rewrite import NewCard, SeedChange, rewrite
+from saltext.kvmclone.plan.rewrite import NewInterface, SeedChange, rewrite
 from tests.support.plans import BASE, FACTS, QUICK, VDA, disk_xml, qcow2, with_disk
 from tests.support.schema_keys import free_places
 from tests.unit.plan.rewrite.test_corpus import BASE_UUID, CORPUS, IDENTITY
@@ -120,11 +120,11 @@ INTERFACES = {
     "what this version does not know": "<mtu size='1500' token='canary7f3a'>canary7f3a</mtu>",
 }
 NEW_CARDS = {
-    "on another network": NewCard("52:54:00:00:00:01", network="lan"),
-    "where it cannot have them": NewCard(
+    "on another network": NewInterface("52:54:00:00:00:01", network="lan"),
+    "where it cannot have them": NewInterface(
         "52:54:00:00:00:01", bridge="br0", cannot=frozenset({"filterref", "vlan"})
     ),
-    "as another model": NewCard("52:54:00:00:00:01", model="e1000"),
+    "as another model": NewInterface("52:54:00:00:00:01", model="e1000"),
 }
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from saltext.kvmclone.model.facts import SourceFacts
-from saltext.kvmclone.model.request import DiskWish
+from saltext.kvmclone.model.request import DiskChanges
 from saltext.kvmclone.plan import planner
 from tests.support.plans import BASE, FACTS, GIB, QUICK, VDA, VDB, qcow2, raw
 
@@ -105,7 +105,7 @@ def sources(number: int) -> st.SearchStrategy[SourceFacts]:
 
 
 WISHES = st.builds(
-    DiskWish,
+    DiskChanges,
     size=st.sampled_from([None, None, 20 * GIB]),
     pool=st.sampled_from(["", "fast"]),
     strategy=st.sampled_from(["", "full", "quick"]),

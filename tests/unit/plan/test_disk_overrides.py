@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saltext.kvmclone.model.facts import SourceFacts
-from saltext.kvmclone.model.request import DiskWish, Request
+from saltext.kvmclone.model.request import DiskChanges, Request
 from saltext.kvmclone.plan import planner
 from tests.support.plans import (
     FACTS,
@@ -27,7 +27,7 @@ from tests.support.plans import (
 
 
 def test_disks_can_be_cloned_each_in_its_own_way() -> None:
-    request = wishing(vda=DiskWish(strategy="full"), vdb=DiskWish(pool="fast"))
+    request = wishing(vda=DiskChanges(strategy="full"), vdb=DiskChanges(pool="fast"))
     made = planner.compute(FACTS, request)
     assert made.conflicts == ()
     assert fates(made) == {"vda": "copy", "vdb": "overlay", "sda": "share"}
@@ -38,7 +38,7 @@ def test_disks_can_be_cloned_each_in_its_own_way() -> None:
 
 @pytest.mark.parametrize("request_", [QUICK, FULL])
 def test_a_disk_can_grow(request_: Request) -> None:
-    made = planner.compute(FACTS, wishing(request_, vda=DiskWish(size=20 * GIB)))
+    made = planner.compute(FACTS, wishing(request_, vda=DiskChanges(size=20 * GIB)))
     assert made.conflicts == ()
     assert fate(made, "vda").capacity == 20 * GIB
     assert made.changes["disk vda size"] == {"old": 10 * GIB, "new": 20 * GIB}
@@ -46,32 +46,32 @@ def test_a_disk_can_grow(request_: Request) -> None:
 
 
 def test_a_disk_does_not_grow_beyond_what_its_format_can_show() -> None:
-    wish = DiskWish(size=2**52)
+    wish = DiskChanges(size=2**52)
     assert "qcow2 image has at most 2048 TiB" in conflict(FACTS, wishing(vda=wish))
     assert "qcow2 image has at most" in conflict(FACTS, wishing(vdb=wish))
     assert planner.compute(FACTS, wishing(FULL, vdb=wish)).conflicts == ()  # raw: the file system's
 
 
 def test_a_disk_never_shrinks() -> None:
-    said = conflict(FACTS, wishing(vda=DiskWish(size=9 * GIB)))
+    said = conflict(FACTS, wishing(vda=DiskChanges(size=9 * GIB)))
     assert "9 GiB" in said
     assert "10 GiB" in said
 
 
 def test_a_disk_that_the_base_does_not_have_is_named_with_those_it_has() -> None:
-    said = conflict(FACTS, wishing(vdx=DiskWish(size=GIB)))
+    said = conflict(FACTS, wishing(vdx=DiskChanges(size=GIB)))
     assert "'vdx'" in said
     assert "vda, vdb, sda" in said
 
 
 def test_a_disk_that_both_would_write_is_not_shared_even_when_asked() -> None:
-    assert "<shareable/>" in conflict(FACTS, wishing(vda=DiskWish(action="share")))
+    assert "<shareable/>" in conflict(FACTS, wishing(vda=DiskChanges(action="share")))
 
 
 def test_a_medium_is_copied_when_asked() -> None:
     iso = SourceFacts((raw("/iso/debian.iso", GIB, GIB),))
     facts = replace(FACTS, sources={**FACTS.sources, "sda": iso})
-    made = planner.compute(facts, wishing(sda=DiskWish(action="clone", pool="fast")))
+    made = planner.compute(facts, wishing(sda=DiskChanges(action="clone", pool="fast")))
     assert made.conflicts == ()
     medium = fate(made, "sda")
     assert (medium.action, medium.destination) == ("copy", "/fast/web1-sda.raw")
@@ -81,32 +81,32 @@ def test_a_shareable_disk_is_copied_when_asked_and_then_its_own() -> None:
     disk = disk_xml("file", "<driver type='raw'/><source file='/x'/><shareable/>")
     facts = with_disk(disk, vdc=SourceFacts((raw("/x"),), pool="pool"))
     assert fate(planner.compute(facts, QUICK), "vdc").action == "share"
-    made = planner.compute(facts, wishing(vdc=DiskWish(action="clone")))
+    made = planner.compute(facts, wishing(vdc=DiskChanges(action="clone")))
     assert made.conflicts == ()
     assert fate(made, "vdc").action == "copy"
     assert "<shareable/>" not in made.xml
-    quick = wishing(vdc=DiskWish(action="clone", strategy="quick"))
+    quick = wishing(vdc=DiskChanges(action="clone", strategy="quick"))
     assert "others write" in conflict(facts, quick)
 
 
 @pytest.mark.parametrize(
     "wish",
     [
-        DiskWish(action="skip", size=GIB),
-        DiskWish(action="skip", pool="fast"),
-        DiskWish(action="share", strategy="full"),
+        DiskChanges(action="skip", size=GIB),
+        DiskChanges(action="skip", pool="fast"),
+        DiskChanges(action="share", strategy="full"),
     ],
 )
-def test_a_wish_that_contradicts_itself_is_refused(wish: DiskWish) -> None:
+def test_a_wish_that_contradicts_itself_is_refused(wish: DiskChanges) -> None:
     assert "Take one of them out" in conflict(FACTS, wishing(sda=wish))
 
 
 def test_a_wish_for_a_shared_disk_needs_it_cloned() -> None:
-    assert "action: clone" in conflict(FACTS, wishing(sda=DiskWish(size=GIB)))
+    assert "action: clone" in conflict(FACTS, wishing(sda=DiskChanges(size=GIB)))
 
 
 WISHES = st.builds(
-    DiskWish,
+    DiskChanges,
     size=st.none() | st.integers(1, 40 * GIB),
     pool=st.sampled_from(["", "pool", "fast", "none"]),
     strategy=st.sampled_from(["", "full", "quick"]),
@@ -119,7 +119,7 @@ WISHES = st.builds(
     strategy=st.sampled_from(["full", "quick"]),
 )
 def test_whatever_is_wished_a_disk_of_the_base_is_never_written(
-    wishes: dict[str, DiskWish], strategy: str
+    wishes: dict[str, DiskChanges], strategy: str
 ) -> None:
     made = planner.compute(FACTS, replace(QUICK, clone_strategy=strategy, disks=wishes))
     assert {disk.target for disk in made.disks} == {"vda", "vdb", "sda"}

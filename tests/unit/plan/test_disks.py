@@ -8,7 +8,7 @@ import pytest
 
 from saltext.kvmclone.model.domain_xml import Disk
 from saltext.kvmclone.model.facts import ImageFacts, SourceFacts
-from saltext.kvmclone.model.request import DiskWish
+from saltext.kvmclone.model.request import DiskChanges
 from saltext.kvmclone.plan import disks, planner
 from tests.support.plans import (
     BASE,
@@ -119,7 +119,7 @@ def test_a_disk_that_cannot_be_cloned_is_refused_and_never_shared(disk: str, wor
     assert "action: skip" in conflict(facts)
     assert fate(planner.compute(facts, QUICK), "vdc").action == "skip"
 
-    without = planner.compute(facts, wishing(vdc=DiskWish(action="skip")))
+    without = planner.compute(facts, wishing(vdc=DiskChanges(action="skip")))
     assert without.conflicts == ()
     assert "'vdc'" not in without.xml
     assert '"vdc"' not in without.xml
@@ -147,7 +147,7 @@ def test_what_nobody_or_everybody_writes_is_shared_for_a_stated_reason(
     assert fate(made, "vdc").action == "share"
     assert reason in fate(made, "vdc").reason
     assert fate(
-        planner.compute(with_disk(disk), wishing(vdc=DiskWish(action="share"))), "vdc"
+        planner.compute(with_disk(disk), wishing(vdc=DiskChanges(action="share"))), "vdc"
     ).action
 
 
@@ -184,7 +184,7 @@ def test_a_disk_outside_any_pool_goes_where_the_profile_says() -> None:
     disk = disk_xml("file", "<source file='/srv/x.img'/>")
     facts = with_disk(disk, vdc=SourceFacts((raw("/srv/x.img"),)))
     assert "'pool:'" in conflict(facts)
-    for request in (replace(QUICK, pool="fast"), wishing(vdc=DiskWish(pool="fast"))):
+    for request in (replace(QUICK, pool="fast"), wishing(vdc=DiskChanges(pool="fast"))):
         made = planner.compute(facts, request)
         assert made.conflicts == ()
         assert fate(made, "vdc").destination == "/fast/web1-vdc.qcow2"
@@ -248,7 +248,7 @@ def test_a_file_that_the_base_writes_is_not_shared_under_another_target(
     source = f"<source file='{folder}/base-data.img'/><readonly/>"
     facts = with_disk(disk_xml("file", source, device))
     assert "with the base, whose disk vdb it is" in conflict(facts)
-    assert planner.compute(facts, wishing(vdc=DiskWish(action="skip"))).conflicts == ()
+    assert planner.compute(facts, wishing(vdc=DiskChanges(action="skip"))).conflicts == ()
 
 
 def test_a_volume_that_the_base_writes_is_not_shared_under_another_target() -> None:

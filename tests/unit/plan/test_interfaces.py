@@ -9,7 +9,7 @@ import pytest
 from saltext.kvmclone.hypervisor import network_xml
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.facts import SwitchFacts
-from saltext.kvmclone.model.request import NetworkWish, Request
+from saltext.kvmclone.model.request import InterfaceChanges, Request
 from saltext.kvmclone.plan import interfaces as cards
 from saltext.kvmclone.plan import planner
 from tests.support.plans import (
@@ -20,7 +20,7 @@ from tests.support.plans import (
 )
 
 
-def networking(*wishes: NetworkWish) -> Request:
+def networking(*wishes: InterfaceChanges) -> Request:
     return replace(QUICK, networks=wishes)
 
 
@@ -55,9 +55,9 @@ def test_networks_replace_in_order_and_add_the_rest() -> None:
     made = planner.compute(
         NET_FACTS,
         networking(
-            NetworkWish(network="lan"),
-            NetworkWish(bridge="br0", model="e1000e"),
-            NetworkWish(network="lan", mac="52:54:00:00:00:01"),
+            InterfaceChanges(network="lan"),
+            InterfaceChanges(bridge="br0", model="e1000e"),
+            InterfaceChanges(network="lan", mac="52:54:00:00:00:01"),
         ),
     )
     assert made.conflicts == ()
@@ -77,24 +77,24 @@ def test_networks_replace_in_order_and_add_the_rest() -> None:
 @pytest.mark.parametrize(
     ("wish", "word"),
     [
-        (NetworkWish(network="lan", bridge="br0"), "both"),
-        (NetworkWish(network="none"), "virsh net-list"),
-        (NetworkWish(network="old"), "virsh net-start old"),
-        (NetworkWish(bridge="br9"), "no bridge 'br9'"),
-        (NetworkWish(bridge="../br0"), "no bridge"),
-        (NetworkWish(bridge="eth0"), "no Linux bridge"),
-        (NetworkWish(network="lan", model="rocket"), "no network card 'rocket'"),
-        (NetworkWish(network="lan", mac="53:54:00:00:00:01"), "multicast"),
-        (NetworkWish(network="lan", mac="00:00:00:00:00:00"), "no address"),
-        (NetworkWish(network="lan", mac="52:54:00:00:00:09"), "'other-machine' already"),
-        (NetworkWish(mac="52:54:00:00:00:09"), "'other-machine' already"),
-        (NetworkWish(mac="53:54:00:00:00:01"), "multicast"),
-        (NetworkWish(model="rocket"), "no network card 'rocket'"),
-        (NetworkWish(network="lan", portgroup="blue"), "It has: red."),
-        (NetworkWish(portgroup="red", bridge="br0"), "on no network of libvirt's"),
+        (InterfaceChanges(network="lan", bridge="br0"), "both"),
+        (InterfaceChanges(network="none"), "virsh net-list"),
+        (InterfaceChanges(network="old"), "virsh net-start old"),
+        (InterfaceChanges(bridge="br9"), "no bridge 'br9'"),
+        (InterfaceChanges(bridge="../br0"), "no bridge"),
+        (InterfaceChanges(bridge="eth0"), "no Linux bridge"),
+        (InterfaceChanges(network="lan", model="rocket"), "no network card 'rocket'"),
+        (InterfaceChanges(network="lan", mac="53:54:00:00:00:01"), "multicast"),
+        (InterfaceChanges(network="lan", mac="00:00:00:00:00:00"), "no address"),
+        (InterfaceChanges(network="lan", mac="52:54:00:00:00:09"), "'other-machine' already"),
+        (InterfaceChanges(mac="52:54:00:00:00:09"), "'other-machine' already"),
+        (InterfaceChanges(mac="53:54:00:00:00:01"), "multicast"),
+        (InterfaceChanges(model="rocket"), "no network card 'rocket'"),
+        (InterfaceChanges(network="lan", portgroup="blue"), "It has: red."),
+        (InterfaceChanges(portgroup="red", bridge="br0"), "on no network of libvirt's"),
     ],
 )
-def test_a_network_that_cannot_be_is_refused(wish: NetworkWish, word: str) -> None:
+def test_a_network_that_cannot_be_is_refused(wish: InterfaceChanges, word: str) -> None:
     made = planner.compute(NET_FACTS, networking(wish))
     assert len(made.conflicts) == 1
     assert word in made.conflicts[0]
@@ -113,9 +113,9 @@ def test_an_address_that_is_made_up_is_nobodys(monkeypatch: pytest.MonkeyPatch) 
     )
     monkeypatch.setattr(cards, "random_mac", lambda: next(drawn))
     wishes = (
-        NetworkWish(network="lan"),
-        NetworkWish(network="lan"),
-        NetworkWish(network="lan", mac="52:54:00:00:00:01"),
+        InterfaceChanges(network="lan"),
+        InterfaceChanges(network="lan"),
+        InterfaceChanges(network="lan", mac="52:54:00:00:00:01"),
     )
     made = planner.compute(NET_FACTS, networking(*wishes))
     assert made.conflicts == ()
@@ -123,13 +123,13 @@ def test_an_address_that_is_made_up_is_nobodys(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_one_mac_address_twice_is_refused() -> None:
-    wish = NetworkWish(network="lan", mac="52:54:00:00:00:01")
+    wish = InterfaceChanges(network="lan", mac="52:54:00:00:00:01")
     assert "twice" in conflict(NET_FACTS, networking(wish, wish))
 
 
 def test_a_bridge_that_cannot_be_seen_is_a_warning() -> None:
     facts = replace(NET_FACTS, bridges={})
-    made = planner.compute(facts, networking(NetworkWish(bridge="br0")))
+    made = planner.compute(facts, networking(InterfaceChanges(bridge="br0")))
     assert made.conflicts == ()
     assert "cannot be seen from here" in "".join(made.warnings)
 
@@ -148,15 +148,15 @@ UNASKED = of_interfaces(planner.compute(FACTS, QUICK))
 @pytest.mark.parametrize(
     ("wish", "changed"),
     [
-        (NetworkWish(), set()),
-        (NetworkWish(mac="52:54:00:00:00:01"), set()),
-        (NetworkWish(network="default"), set()),
-        (NetworkWish(network="default", model="virtio"), set()),
-        (NetworkWish(model="e1000e"), {"interface 0 model"}),
-        (NetworkWish(portgroup="red"), {"interface 0 portgroup"}),
+        (InterfaceChanges(), set()),
+        (InterfaceChanges(mac="52:54:00:00:00:01"), set()),
+        (InterfaceChanges(network="default"), set()),
+        (InterfaceChanges(network="default", model="virtio"), set()),
+        (InterfaceChanges(model="e1000e"), {"interface 0 model"}),
+        (InterfaceChanges(portgroup="red"), {"interface 0 portgroup"}),
     ],
 )
-def test_an_entry_changes_only_what_it_names(wish: NetworkWish, changed: set[str]) -> None:
+def test_an_entry_changes_only_what_it_names(wish: InterfaceChanges, changed: set[str]) -> None:
     facts = replace(
         NET_FACTS,
         networks={"default": True},
@@ -173,21 +173,21 @@ def test_an_entry_changes_only_what_it_names(wish: NetworkWish, changed: set[str
 
 def test_the_bridge_that_an_interface_is_on_may_be_one_of_open_vswitch() -> None:
     facts = replace(NET_FACTS, bridges={"ovsbr0": "other"})
-    made = planner.compute(facts, networking(NetworkWish(), NetworkWish(bridge="ovsbr0")))
+    made = planner.compute(facts, networking(InterfaceChanges(), InterfaceChanges(bridge="ovsbr0")))
     assert made.conflicts == ()
     assert "openvswitch" in made.xml
-    assert "no Linux bridge" in conflict(facts, networking(NetworkWish(bridge="ovsbr0")))
+    assert "no Linux bridge" in conflict(facts, networking(InterfaceChanges(bridge="ovsbr0")))
 
 
 def test_an_interface_more_must_be_connected_to_something() -> None:
-    wish = NetworkWish(mac="52:54:00:00:00:01")
-    said = conflict(NET_FACTS, networking(NetworkWish(), NetworkWish(), wish))
+    wish = InterfaceChanges(mac="52:54:00:00:00:01")
+    said = conflict(NET_FACTS, networking(InterfaceChanges(), InterfaceChanges(), wish))
     assert "item 3" in said
     assert "neither" in said
 
 
 def test_a_portgroup_without_a_network_is_refused() -> None:
-    said = conflict(NET_FACTS, networking(NetworkWish(), NetworkWish(portgroup="red")))
+    said = conflict(NET_FACTS, networking(InterfaceChanges(), InterfaceChanges(portgroup="red")))
     assert "on no network of libvirt's" in said
 
 
@@ -201,7 +201,7 @@ def test_both_cards_of_a_team_get_the_address_that_one_is_given() -> None:
         )
     )
     facts = replace(NET_FACTS, base_xml=BASE.replace("<interface ", team + "<interface ", 1))
-    wishes = networking(NetworkWish(), NetworkWish(mac="52:54:00:00:00:01"))
+    wishes = networking(InterfaceChanges(), InterfaceChanges(mac="52:54:00:00:00:01"))
     first, second = domain_xml.read(planner.compute(facts, wishes).xml).interfaces[:2]
     assert first.mac == second.mac == "52:54:00:00:00:01"
 
@@ -227,7 +227,7 @@ def test_what_keeps_a_guest_in_its_place_goes_with_it_where_that_can_be(
     switch: SwitchFacts, lost: set[str]
 ) -> None:
     facts = replace(NET_FACTS, base_xml=TAGGED, switches={"lan": switch})
-    made = planner.compute(facts, networking(NetworkWish(network="lan")))
+    made = planner.compute(facts, networking(InterfaceChanges(network="lan")))
     assert made.conflicts == ()
     for tag in ("vlan", "filterref", "bandwidth"):
         assert (f"<{tag}" in made.xml) is (tag not in lost)

@@ -13,7 +13,7 @@ from saltext.kvmclone.errors import PlanRefused
 from saltext.kvmclone.model.facts import HostFacts, PoolFacts
 from saltext.kvmclone.model.names import LONGEST_NAME, check
 from saltext.kvmclone.model.record import MADE, MAKING, WANTED
-from saltext.kvmclone.model.request import DiskWish, Request
+from saltext.kvmclone.model.request import DiskChanges, Request
 from saltext.kvmclone.plan import planner
 from tests.support.plans import (
     BASE,
@@ -156,9 +156,9 @@ def test_pools_on_one_file_system_share_its_room() -> None:
         "fast": replace(POOL, name="fast", path="/fast", available=int(2.5 * GIB)),
     }
     facts = replace(FACTS, pools=pools)
-    assert "'pool', 'fast'" in conflict(facts, wishing(FULL, vdb=DiskWish(pool="fast")))
+    assert "'pool', 'fast'" in conflict(facts, wishing(FULL, vdb=DiskChanges(pool="fast")))
     apart = {**pools, "fast": replace(pools["fast"], filesystem="8:9")}
-    request = wishing(FULL, vdb=DiskWish(pool="fast"))
+    request = wishing(FULL, vdb=DiskChanges(pool="fast"))
     assert planner.compute(replace(FACTS, pools=apart), request).conflicts == ()
 
 

@@ -13,7 +13,7 @@ from saltext.kvmclone.hypervisor import network_xml
 from saltext.kvmclone.model.domain_xml import Interface
 from saltext.kvmclone.model.facts import HostEntry, Lease, NetworkFacts, Subnet
 from saltext.kvmclone.model.record import Reservation
-from saltext.kvmclone.model.request import Pick, Request
+from saltext.kvmclone.model.request import AddressPick, Request
 from saltext.kvmclone.plan import reservation
 from saltext.kvmclone.plan.reservation import Choice
 
@@ -97,7 +97,9 @@ def test_an_address_without_reserve_is_refused() -> None:
 
 
 def test_an_address_that_pick_leaves_out_is_refused() -> None:
-    request = replace(REQUEST, address="192.168.122.50", pick=Pick(cidr="192.168.122.128/25"))
+    request = replace(
+        REQUEST, address="192.168.122.50", pick=AddressPick(cidr="192.168.122.128/25")
+    )
     assert "is not what 'pick' asks for" in decide(request).conflicts[0]
 
 
@@ -128,7 +130,7 @@ def test_a_network_that_is_not_there_and_no_interface_at_all_are_refused() -> No
 
 
 def test_ipv6_is_refused() -> None:
-    assert "Only IPv4" in decide(replace(REQUEST, pick=Pick(family="ipv6"))).conflicts[0]
+    assert "Only IPv4" in decide(replace(REQUEST, pick=AddressPick(family="ipv6"))).conflicts[0]
 
 
 # --- which interface ----------------------------------------------------------------------------
@@ -141,9 +143,9 @@ CARDS = (CARD, Interface("network", "lan", OTHER))
     ("keys", "network"),
     [
         ({}, "default"),
-        ({"pick": Pick(interface="lan")}, "lan"),
-        ({"pick": Pick(interface=OTHER)}, "lan"),
-        ({"pick": Pick(cidr="10.1.0.0/16")}, "lan"),
+        ({"pick": AddressPick(interface="lan")}, "lan"),
+        ({"pick": AddressPick(interface=OTHER)}, "lan"),
+        ({"pick": AddressPick(cidr="10.1.0.0/16")}, "lan"),
         ({"address": "10.1.200.7"}, "lan"),
         ({"address": "192.168.122.7"}, "default"),
     ],
@@ -160,7 +162,7 @@ def test_the_interface_is_the_first_or_the_one_that_is_meant(
 
 
 def test_an_interface_that_is_not_there_is_refused() -> None:
-    request = replace(REQUEST, pick=Pick(interface="eth0"))
+    request = replace(REQUEST, pick=AddressPick(interface="eth0"))
     said = reservation.decide(CARDS, {"default": NET, "lan": SECOND}, request).conflicts
     assert "names none of the clone's networks ('default', 'lan')" in said[0]
 
@@ -207,10 +209,10 @@ def test_a_huge_range_is_no_walk_and_its_edges_are_left_out() -> None:
 
 
 def test_pick_narrows_the_range() -> None:
-    pick = Pick(cidr="192.168.122.108/31")
+    pick = AddressPick(cidr="192.168.122.108/31")
     assert reservation.free(NET, "web1", pick) in ("192.168.122.108", "192.168.122.109")
-    assert reservation.free(NET, "web1", Pick(cidr="192.168.122.0/26")) == ""
-    said = decide(replace(REQUEST, pick=Pick(cidr="192.168.122.0/26"))).conflicts[0]
+    assert reservation.free(NET, "web1", AddressPick(cidr="192.168.122.0/26")) == ""
+    said = decide(replace(REQUEST, pick=AddressPick(cidr="192.168.122.0/26"))).conflicts[0]
     assert "has no free address within 192.168.122.0/26" in said
 
 

@@ -8,7 +8,7 @@ import pytest
 from lxml import etree
 
 from saltext.kvmclone.model.cloud_seed import Seed
-from saltext.kvmclone.model.request import DiskWish
+from saltext.kvmclone.model.request import DiskChanges
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.plan.planner import ClonePlan
 from tests.support.plans import BASE, FACTS, QUICK, conflict, fate, wishing
@@ -59,7 +59,7 @@ def test_a_seed_that_is_kept_is_treated_like_any_disk_and_told_of() -> None:
 
 @pytest.mark.parametrize("action", ["clone", "share"])
 def test_a_wish_for_the_seeds_disk_is_refused(action: str) -> None:
-    said = conflict(facts("sda"), wishing(sda=DiskWish(action=action)))
+    said = conflict(facts("sda"), wishing(sda=DiskChanges(action=action)))
     assert "seed: keep" in said
 
 
@@ -90,7 +90,7 @@ def test_a_clone_that_nobody_resets_is_told_what_it_lacks() -> None:
 def test_a_disk_that_could_not_be_looked_at_is_told_of() -> None:
     made = planner.compute(replace(FACTS, unread=frozenset({"sda"})), QUICK)
     assert any("If it is a cloud-init seed" in warning for warning in made.warnings)
-    skipped = wishing(sda=DiskWish(action="skip"))
+    skipped = wishing(sda=DiskChanges(action="skip"))
     made = planner.compute(replace(FACTS, unread=frozenset({"sda"})), skipped)
     assert not any("cloud-init" in warning for warning in made.warnings)
 

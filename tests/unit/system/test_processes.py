@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from saltext.kvmclone.errors import CreateInProgress, HostError
-from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Worker
+from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Owner
 from saltext.kvmclone.system import processes
 
 
@@ -26,7 +26,7 @@ def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_this_process_is_alive_and_has_a_word_of_its_own() -> None:
     one, other = processes.this_process(), processes.this_process()
-    assert processes.life(one) == ALIVE
+    assert processes.owner_state(one) == ALIVE
     assert one.pid == os.getpid()
     assert one.token != other.token
     assert processes.this_process("given").token == "given"
@@ -36,51 +36,51 @@ def test_a_process_that_ended_is_dead() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         started = processes._started(child.pid)
         worker = replace(processes.this_process(), pid=child.pid, started=started)
-        assert processes.life(worker) == ALIVE
+        assert processes.owner_state(worker) == ALIVE
         child.kill()
         # Not yet waited for: a zombie works no more.
         deadline = time.monotonic() + 5
-        while processes.life(worker) == ALIVE and time.monotonic() < deadline:
+        while processes.owner_state(worker) == ALIVE and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert processes.life(worker) == DEAD
-    assert processes.life(worker) == DEAD
+        assert processes.owner_state(worker) == DEAD
+    assert processes.owner_state(worker) == DEAD
 
 
 def test_another_process_that_got_the_same_pid_is_not_the_worker() -> None:
     me = processes.this_process()
-    assert processes.life(replace(me, started=me.started - 1)) == DEAD
+    assert processes.owner_state(replace(me, started=me.started - 1)) == DEAD
 
 
 def test_of_another_machine_nothing_is_known_from_here() -> None:
     me = processes.this_process()
     away = replace(me, host="elsewhere", boot="other/1", machine="other")
-    assert processes.life(away) == ELSEWHERE
+    assert processes.owner_state(away) == ELSEWHERE
     # A machine that only has our name, or only our machine-id (a clone of it), is another.
-    assert processes.life(replace(away, host=me.host)) == ELSEWHERE
-    assert processes.life(replace(away, machine=me.machine)) == ELSEWHERE
+    assert processes.owner_state(replace(away, host=me.host)) == ELSEWHERE
+    assert processes.owner_state(replace(away, machine=me.machine)) == ELSEWHERE
 
 
 def test_of_another_container_nothing_is_known_from_here() -> None:
     me = processes.this_process()
-    assert processes.life(replace(me, boot=me.boot.partition("/")[0] + "/1")) == ELSEWHERE
+    assert processes.owner_state(replace(me, boot=me.boot.partition("/")[0] + "/1")) == ELSEWHERE
 
 
 def test_what_ran_before_this_machine_booted_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_machine", lambda: "0123456789abcdef")
     worker = replace(processes.this_process(), boot="an-earlier-boot/4026531836")
-    assert processes.life(worker) == DEAD
+    assert processes.owner_state(worker) == DEAD
     monkeypatch.setattr(processes, "_machine", lambda: "")
-    assert processes.life(replace(worker, machine="")) == ELSEWHERE
+    assert processes.owner_state(replace(worker, machine="")) == ELSEWHERE
 
 
 def test_one_at_a_time_has_its_turn() -> None:
     order: list[str] = []
 
     def second() -> None:
-        with processes.turn("web1"):
+        with processes.name_lock("web1"):
             order.append("second")
 
-    with processes.turn("web1"):
+    with processes.name_lock("web1"):
         thread = threading.Thread(target=second)
         thread.start()
         time.sleep(0.2)
@@ -90,16 +90,16 @@ def test_one_at_a_time_has_its_turn() -> None:
 
 
 def test_another_name_has_a_turn_of_its_own() -> None:
-    with processes.turn("web1"), processes.turn("web2"):
+    with processes.name_lock("web1"), processes.name_lock("web2"):
         pass
 
 
 def test_waiting_for_a_turn_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "PATIENCE", 0.2)
+    monkeypatch.setattr(processes, "NAME_LOCK_TIMEOUT_S", 0.2)
     with (
-        processes.turn("web1"),
+        processes.name_lock("web1"),
         pytest.raises(CreateInProgress, match="web1"),
-        processes.turn("web1"),
+        processes.name_lock("web1"),
     ):
         pytest.fail("two had their turn")
 
@@ -109,30 +109,30 @@ def test_a_turn_ends_with_the_process_that_had_it() -> None:
         "import sys, time; sys.path.insert(0, '_utils')\n"
         "from saltext.kvmclone.system import processes\n"
         f"processes.LOCKS = {processes.LOCKS!r}\n"
-        f"with processes.turn('web1'):\n"
+        f"with processes.name_lock('web1'):\n"
         "    print('in', flush=True); time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"in\n"
         child.kill()
-    with processes.turn("web1"):
+    with processes.name_lock("web1"):
         pass
 
 
 def test_the_lock_is_no_way_to_write_elsewhere(locks: Path, tmp_path: Path) -> None:
-    with processes.turn("web1"):
+    with processes.name_lock("web1"):
         lock = next(locks.iterdir())
     target = tmp_path / "precious"
     target.write_text("precious")
     lock.symlink_to(target)
-    with pytest.raises(HostError, match="lock"), processes.turn("web1"):
+    with pytest.raises(HostError, match="lock"), processes.name_lock("web1"):
         pytest.fail("a symbolic link was followed")
     assert target.read_text() == "precious"
 
 
 def test_a_lock_is_gone_when_its_turn_is_over(locks: Path) -> None:
-    with processes.turn("web1"):
+    with processes.name_lock("web1"):
         assert [lock.stat().st_mode & 0o777 for lock in locks.iterdir()] == [0o666]
     assert not list(locks.iterdir())
 
@@ -144,12 +144,12 @@ def test_a_lock_of_another_user_stays_and_serves(monkeypatch: pytest.MonkeyPatch
         "from saltext.kvmclone.system import processes\n"
         "processes.LOCKS = sys.argv[1]\n"
         "os.setuid(65534)\n"
-        "with processes.turn('web1'): print('in')\n"
+        "with processes.name_lock('web1'): print('in')\n"
     )
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         os.chmod(folder, 0o1777)
         monkeypatch.setattr(processes, "LOCKS", folder)
-        with processes.turn("web1"):
+        with processes.name_lock("web1"):
             lock = next(Path(folder).iterdir())
         lock.touch()
         lock.chmod(0o666)
@@ -161,10 +161,10 @@ def test_a_lock_of_another_user_stays_and_serves(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_lock_that_somebody_removed_is_not_taken_for_the_one_that_is_there(locks: Path) -> None:
-    with processes.turn("web1"):
+    with processes.name_lock("web1"):
         lock = next(locks.iterdir())
         lock.unlink()
-        with processes.turn("web1"):
+        with processes.name_lock("web1"):
             theirs = lock.stat().st_ino
             assert theirs
         lock.touch()
@@ -181,7 +181,7 @@ def test_many_processes_never_have_the_turn_at_once(locks: Path, tmp_path: Path)
         "from saltext.kvmclone.system import processes\n"
         f"processes.LOCKS = {str(tmp_path)!r}\n"
         "for _ in range(200):\n"
-        "    with processes.turn('web1'):\n"
+        "    with processes.name_lock('web1'):\n"
         f"        with open({str(counter)!r}, 'r+') as file:\n"
         "            now = int(file.read()); file.seek(0); file.write(str(now + 1))\n"
     )
@@ -193,9 +193,9 @@ def test_many_processes_never_have_the_turn_at_once(locks: Path, tmp_path: Path)
 def test_a_piece_of_work_that_was_given_up_is_dead_though_its_process_lives() -> None:
     worker, other = processes.this_process(), processes.this_process()
     processes.give_up(worker)
-    assert processes.life(worker) == DEAD
-    assert "gave it up" in processes.end_of(worker)
-    assert processes.life(other) == ALIVE
+    assert processes.owner_state(worker) == DEAD
+    assert "gave it up" in processes.owner_end(worker)
+    assert processes.owner_state(other) == ALIVE
 
 
 def test_nobody_else_can_say_that_a_worker_gave_up(locks: Path) -> None:
@@ -203,12 +203,12 @@ def test_nobody_else_can_say_that_a_worker_gave_up(locks: Path) -> None:
     worker = processes.this_process()
     processes.give_up(worker)
     os.chown(next(locks.iterdir()), 65534, 65534)
-    assert processes.life(worker) == ALIVE
+    assert processes.owner_state(worker) == ALIVE
 
 
 def test_work_that_its_worker_released_is_dead_wherever_it_ran() -> None:
     away = replace(processes.this_process(), host="elsewhere", boot="other/1", machine="other")
-    assert processes.life(processes.released(away)) == DEAD
-    assert processes.end_of(processes.released(away)) == "that failed"
+    assert processes.owner_state(processes.released(away)) == DEAD
+    assert processes.owner_end(processes.released(away)) == "that failed"
     # A record that names nobody says nothing.
-    assert processes.life(Worker()) == ELSEWHERE
+    assert processes.owner_state(Owner()) == ELSEWHERE

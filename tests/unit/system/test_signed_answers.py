@@ -35,7 +35,7 @@ def asked(question: str = "kvm_clone.remote") -> tuple[bytes, str]:
 @given(answer=ANSWERS)
 def test_an_answer_comes_through_as_it_was_given(answer: Any) -> None:
     word, token = asked()
-    told = signed_answers.swear(pair().private, "kvm01", "kvm_clone.remote", token, answer)
+    told = signed_answers.sign(pair().private, "kvm01", "kvm_clone.remote", token, answer)
     assert signed_answers.check(word, "kvm01", json.loads(json.dumps(told))) == answer
 
 
@@ -52,12 +52,12 @@ def test_a_question_opens_for_its_minion_and_as_itself_only(
 ) -> None:
     _word, token = asked()
     with pytest.raises(Unsealable):
-        signed_answers.swear(pair(private).private, minion_id, question, token, True)
+        signed_answers.sign(pair(private).private, minion_id, question, token, True)
 
 
 def test_an_answer_to_an_earlier_question_is_none_to_this_one() -> None:
     _earlier, token = asked()
-    told = signed_answers.swear(pair().private, "kvm01", "kvm_clone.remote", token, {"answer": 1})
+    told = signed_answers.sign(pair().private, "kvm01", "kvm_clone.remote", token, {"answer": 1})
     word, _token = asked()
     with pytest.raises(signed_answers.Unproven):
         signed_answers.check(word, "kvm01", told)
@@ -87,7 +87,7 @@ def test_what_proves_nothing_is_an_answer_that_did_not_come(returned: Any) -> No
 
 def test_an_answer_that_was_changed_on_its_way_is_not_the_minions() -> None:
     word, token = asked()
-    told = signed_answers.swear(
+    told = signed_answers.sign(
         pair().private, "kvm01", "kvm_clone.remote", token, {"state": "running"}
     )
     told["sworn"] = told["sworn"].replace("running", "shutoff")

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from saltext.kvmclone.config import resolve, schema
 from saltext.kvmclone.config.problems import Problems
-from saltext.kvmclone.config.schema import Fate, Place
+from saltext.kvmclone.config.schema import KeyLocation, KeySupport
 from saltext.kvmclone.config.sections import DRIVER, Profile, assemble
 from saltext.kvmclone.config.validate import (
     MISSING,
@@ -45,7 +45,16 @@ from saltext.kvmclone.errors import ConfigError, SecretInArgument
 from saltext.kvmclone.model.names import check, is_minion_id
 from saltext.kvmclone.model.request import Request, Secrets
 
-__all__ = ["KEYS", "Catalogue", "Place", "Problem", "Profile", "Section", "build", "resolve_inline"]
+__all__ = [
+    "KEYS",
+    "Catalogue",
+    "KeyLocation",
+    "Problem",
+    "Profile",
+    "Section",
+    "build",
+    "resolve_inline",
+]
 
 T = TypeVar("T")
 
@@ -202,7 +211,7 @@ class Catalogue:
             Problem("salt-cloud", profile or name, key, fault)
             for key, value in machine.items()
             if key not in _OF_THE_CORE and key not in settings and not key.startswith("__")
-            if (fault := fault_of(key, value, Place.PROFILE))
+            if (fault := fault_of(key, value, KeyLocation.PROFILE))
         ]
         if problems:
             raise error_for(problems)
@@ -217,7 +226,7 @@ class Catalogue:
         keys = {
             key: value
             for key, value in machine.items()
-            if key in KEYS and KEYS[key].fate in (Fate.HONOURED, Fate.CARRIED)
+            if key in KEYS and KEYS[key].fate in (KeySupport.HONOURED, KeySupport.CARRIED)
         }
         provider = str(machine.get("provider") or "").partition(":")[0]
         request, secrets = self._request(
@@ -242,15 +251,17 @@ class Catalogue:
                 f"The profile {name!r} belongs to the driver {self.others[name]!r}.",
                 f"Use salt-cloud for it, or name a profile with a {DRIVER} provider.",
             )
-        raise self._unknown("profile", name, Place.PROFILE, self.profiles)
+        raise self._unknown("profile", name, KeyLocation.PROFILE, self.profiles)
 
     def _provider(self, name: str) -> Keys:
         self.problems.require_provider(name)
         if name not in self.providers:
-            raise self._unknown("provider", name, Place.PROVIDER, self.providers)
+            raise self._unknown("provider", name, KeyLocation.PROVIDER, self.providers)
         return self.providers[name]
 
-    def _unknown(self, sort: str, name: str, kind: Place, known: Iterable[str]) -> ConfigError:
+    def _unknown(
+        self, sort: str, name: str, kind: KeyLocation, known: Iterable[str]
+    ) -> ConfigError:
         text = f"There is no {sort} {name!r}."
         if unread := self.problems.of_files(kind):
             text += " It may stand where nothing could be read: " + "; ".join(map(str, unread))
@@ -262,7 +273,7 @@ class Catalogue:
         section = profile or name
         if not keys.get("base_domain"):
             raise error_for([Problem(place, section, "base_domain", MISSING["base_domain"])])
-        taken = resolve.Taken(self.fetch)
+        taken = resolve.SecretTracker(self.fetch)
         typed, faults = resolve.typed(keys, KEYS, taken)
         if faults:
             raise error_for(
@@ -329,11 +340,13 @@ def build(
     usable = {
         name: value
         for name, value in contents.items()
-        if name in KEYS and Place.GLOBAL in KEYS[name].places and KEYS[name].fate is Fate.HONOURED
+        if name in KEYS
+        and KeyLocation.GLOBAL in KEYS[name].places
+        and KEYS[name].fate is KeySupport.HONOURED
     }
     return Catalogue(
-        _sound(assembled.providers, Place.PROVIDER, found),
-        _sound(assembled.profiles, Place.PROFILE, found),
+        _sound(assembled.providers, KeyLocation.PROVIDER, found),
+        _sound(assembled.profiles, KeyLocation.PROFILE, found),
         usable,
         assembled.others,
         tuple(assembled.warnings),
@@ -343,7 +356,7 @@ def build(
     )
 
 
-def _sound(sections: Mapping[str, T], kind: Place, problems: Problems) -> dict[str, T]:
+def _sound(sections: Mapping[str, T], kind: KeyLocation, problems: Problems) -> dict[str, T]:
     return {name: section for name, section in sections.items() if not problems.of(kind, name)}
 
 

@@ -19,7 +19,7 @@ import salt.utils.sdb
 import salt.utils.yamlloader
 import yaml
 
-from saltext.kvmclone.config.catalogue import Catalogue, Place, Problem, Section, build
+from saltext.kvmclone.config.catalogue import Catalogue, KeyLocation, Problem, Section, build
 from saltext.kvmclone.config.yaml_files import (
     FileSet,
     YamlFile,
@@ -33,7 +33,7 @@ from saltext.kvmclone.config.yaml_files import (
 from saltext.kvmclone.errors import ConfigError
 
 # What the kvm_clone: section of a configuration may hold.
-_PARTS = {"providers": Place.PROVIDER, "profiles": Place.PROFILE}
+_PARTS = {"providers": KeyLocation.PROVIDER, "profiles": KeyLocation.PROFILE}
 
 
 def read(opts: Mapping[str, Any], pillar: Mapping[str, Any] | None = None) -> Catalogue:
@@ -46,15 +46,15 @@ def read(opts: Mapping[str, Any], pillar: Mapping[str, Any] | None = None) -> Ca
     :return: The catalogue, with all problems of all places; empty where nothing is configured.
     """
     folder = os.path.dirname(str(opts["conf_file"]))
-    cloud = read_set(Place.GLOBAL, os.path.join(folder, "cloud"), "cloud.conf.d/*.conf")
+    cloud = read_set(KeyLocation.GLOBAL, os.path.join(folder, "cloud"), "cloud.conf.d/*.conf")
     settings = cloud.merged()
     provider_files = read_set(
-        Place.PROVIDER,
+        KeyLocation.PROVIDER,
         _configured_path(settings.get("providers_config"), folder, "cloud.providers"),
         "cloud.providers.d/*.conf",
     )
     profile_files = read_set(
-        Place.PROFILE,
+        KeyLocation.PROFILE,
         _configured_path(settings.get("profiles_config"), folder, "cloud.profiles"),
         "cloud.profiles.d/*.conf",
     )
@@ -62,11 +62,11 @@ def read(opts: Mapping[str, Any], pillar: Mapping[str, Any] | None = None) -> Ca
     sections = [*provider_files.sections(), *profile_files.sections()]
     # The old way of writing providers, which Salt still reads.
     if isinstance(old := settings.get("providers"), Mapping):
-        sections += _sections_of(Place.PROVIDER, old, cloud.place())
+        sections += _sections_of(KeyLocation.PROVIDER, old, cloud.place())
     elif old:
         place = cloud.key_places()["providers"]
         text = "is not a mapping (NAME: KEYS)"
-        problems.append(Problem(place, "", "providers", text, Place.PROVIDER))
+        problems.append(Problem(place, "", "providers", text, KeyLocation.PROVIDER))
     own_files = _own_files(opts)
     # Salt only logs, once at its start, that one of its own files cannot be read.
     problems += [Problem(p.place, "", "", p.text) for file in own_files for p in file.problems]
@@ -193,7 +193,7 @@ def _sections_of_part(part: Any, place: str) -> tuple[list[Section], list[Proble
     return sections, problems
 
 
-def _sections_of(kind: Place, content: Mapping[str, Any], place: str) -> list[Section]:
+def _sections_of(kind: KeyLocation, content: Mapping[str, Any], place: str) -> list[Section]:
     return [Section(kind, name, _plain(keys), place) for name, keys in content.items()]
 
 

@@ -21,7 +21,7 @@ import salt.utils.yamlloader
 import yaml
 
 from saltext.kvmclone.config import map_shape, validate
-from saltext.kvmclone.config.map_shape import Entry, Position, Slip
+from saltext.kvmclone.config.map_shape import Entry, Mistake, Position
 from saltext.kvmclone.errors import ConfigError, InvalidName, SecretInArgument
 from saltext.kvmclone.model.names import check
 
@@ -52,11 +52,11 @@ def read(opts: Mapping[str, Any], file: Any) -> list[tuple[str, Any, dict[str, A
         if entry.position not in short:
             keys, faults = _judged(path, entry)
             machines.append((str(entry.profile), entry.name, keys))
-            slips += [Slip(fault, entry.position) for fault in faults]
+            slips += [Mistake(fault, entry.position) for fault in faults]
     called = [str(name) for _profile, name, _keys in machines]
     seen = {str(entry.name): entry.position for entry in found}  # of two the second
     slips += [
-        Slip(f"'{name}' is named twice", seen[name])
+        Mistake(f"'{name}' is named twice", seen[name])
         for name in sorted(set(called))
         if called.count(name) > 1
     ]
@@ -122,9 +122,9 @@ def _tab_at(path: str, error: salt.exceptions.SaltException) -> str:
     return f" (line {number}{cure})"
 
 
-def _assembled(told: Mapping[Any, Any]) -> tuple[list[Entry], list[Slip]]:
+def _assembled(told: Mapping[Any, Any]) -> tuple[list[Entry], list[Mistake]]:
     found: list[Entry] = []
-    slips: list[Slip] = []
+    slips: list[Mistake] = []
     for profile, mapped in told.items():
         if profile != "include":
             some, wrong = map_shape.entries(profile, mapped)
@@ -153,10 +153,10 @@ def _judged(path: str, entry: Entry) -> tuple[dict[str, Any], list[str]]:
     return keys, [*problems, *_faults(where, keys)]
 
 
-def _wrong(opts: Mapping[str, Any], path: str, slips: Iterable[Slip]) -> ConfigError:
+def _wrong(opts: Mapping[str, Any], path: str, slips: Iterable[Mistake]) -> ConfigError:
     lines = _lines(opts, path)
 
-    def told(slip: Slip) -> str:
+    def told(slip: Mistake) -> str:
         nearest = [slip.position[:n] for n in range(len(slip.position), 0, -1)]
         line = next((lines[position] for position in nearest if position in lines), "")
         return f"{line}: {slip.text}" if line else slip.text

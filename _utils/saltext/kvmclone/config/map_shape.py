@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from saltext.kvmclone.config.schema import KEYS, Place
+from saltext.kvmclone.config.schema import KEYS, KeyLocation
 from saltext.kvmclone.config.validate import fault_of
 
 #: salt-cloud's old names for keys of a machine in a map; its core still takes them.
@@ -34,7 +34,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Slip:
+class Mistake:
     """A mistake in a map, and how it is corrected."""
 
     text: str
@@ -46,7 +46,7 @@ def is_key(name: Any) -> bool:
     return isinstance(name, str) and (name in KEYS or name in OLD_KEYS or name == "name")
 
 
-def entries(profile: Any, mapped: Any) -> tuple[list[Entry], list[Slip]]:
+def entries(profile: Any, mapped: Any) -> tuple[list[Entry], list[Mistake]]:
     """
     Return the machines of one profile in a map, and the mistakes there.
 
@@ -55,7 +55,7 @@ def entries(profile: Any, mapped: Any) -> tuple[list[Entry], list[Slip]]:
     :param mapped: What stands below the profile.
     """
     found: list[Entry] = []
-    slips: list[Slip] = []
+    slips: list[Mistake] = []
     if isinstance(mapped, Mapping):
         slips += _slips_among_names(profile, mapped)
         found += [Entry(profile, n, _keys(k), (profile, n)) for n, k in mapped.items()]
@@ -67,21 +67,23 @@ def entries(profile: Any, mapped: Any) -> tuple[list[Entry], list[Slip]]:
                 found += [Entry(profile, n, _keys(k), (profile, number, n)) for n, k in names]
             elif item is None or isinstance(item, (list, tuple)):
                 what = "is empty" if item is None else "is a list itself"
-                slips.append(Slip(f"'{profile}': an item {what}; write - NAME", (profile, number)))
+                slips.append(
+                    Mistake(f"'{profile}': an item {what}; write - NAME", (profile, number))
+                )
             else:
                 found.append(Entry(profile, item, {}, (profile, number)))
     elif isinstance(mapped, str):
         found.append(Entry(profile, mapped, {}, (profile,)))
     elif is_key(profile):
         slips.append(
-            Slip(
+            Mistake(
                 f"'{profile}' is a key of a machine and stands where a profile does; indent it "
                 "until it stands below the machine that it is for",
                 (profile,),
             )
         )
     else:
-        slips.append(Slip(f"'{profile}' has no list of names below it", (profile,)))
+        slips.append(Mistake(f"'{profile}' has no list of names below it", (profile,)))
     return found, slips
 
 
@@ -89,7 +91,7 @@ def _keys(keys: Any) -> Any:
     return {} if keys is None or isinstance(keys, bool) else keys
 
 
-def _slips_in_item(profile: Any, number: int, item: Mapping[Any, Any]) -> Iterator[Slip]:
+def _slips_in_item(profile: Any, number: int, item: Mapping[Any, Any]) -> Iterator[Mistake]:
     """
     Yield the mistakes in one item of a list.
 
@@ -100,14 +102,14 @@ def _slips_in_item(profile: Any, number: int, item: Mapping[Any, Any]) -> Iterat
         position = (profile, number, key)
         if is_key(key):
             if len(item) > 1:
-                yield Slip(_one_step_short(key, names[0] if names else None), position)
+                yield Mistake(_one_step_short(key, names[0] if names else None), position)
             elif not (value is None or _is_of_a_machine(key, value)):
-                yield Slip(_one_step_short(key, None), position)
+                yield Mistake(_one_step_short(key, None), position)
         elif names.index(key) and (meant := _nearly_a_key(key, value)):
-            yield Slip(f"{_one_step_short(key, names[0])}. Did you mean '{meant}'?", position)
+            yield Mistake(f"{_one_step_short(key, names[0])}. Did you mean '{meant}'?", position)
 
 
-def _slips_among_names(profile: Any, mapped: Mapping[Any, Any]) -> Iterator[Slip]:
+def _slips_among_names(profile: Any, mapped: Mapping[Any, Any]) -> Iterator[Mistake]:
     """
     Yield the mistakes in a mapping of names.
 
@@ -119,9 +121,9 @@ def _slips_among_names(profile: Any, mapped: Mapping[Any, Any]) -> Iterator[Slip
         if is_key(key):
             alone = len(mapped) == 1 and value is None
             if not (alone or _is_of_a_machine(key, value)):
-                yield Slip(_one_step_short(key, names[0] if names else None), position)
+                yield Mistake(_one_step_short(key, names[0] if names else None), position)
         elif names.index(key) and (meant := _nearly_a_key(key, value)):
-            yield Slip(f"{_one_step_short(key, names[0])}. Did you mean '{meant}'?", position)
+            yield Mistake(f"{_one_step_short(key, names[0])}. Did you mean '{meant}'?", position)
 
 
 def _is_of_a_machine(key: str, value: Any) -> bool:
@@ -132,7 +134,7 @@ def _is_of_a_machine(key: str, value: Any) -> bool:
         KEYS[OLD_KEYS.get(key, key)].kind.parse(value)
     except (KeyError, ValueError):
         return True
-    return not any(fault_of(name, told, Place.PROFILE) for name, told in value.items())
+    return not any(fault_of(name, told, KeyLocation.PROFILE) for name, told in value.items())
 
 
 def _one_step_short(key: str, owner: Any) -> str:

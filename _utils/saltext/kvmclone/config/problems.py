@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from saltext.kvmclone.config.schema import Place
+from saltext.kvmclone.config.schema import KeyLocation
 from saltext.kvmclone.config.validate import Problem, error_for
 from saltext.kvmclone.errors import ConfigError
 
 #: A section: its sort and its name.
-SectionId = tuple[Place, str]
+SectionId = tuple[KeyLocation, str]
 
 # Entries of the cloud file that say which providers there are, or where they are written.
 _NAMES_PROVIDERS = ("providers", "providers_config", "include", "default_include")
@@ -35,11 +35,11 @@ class Problems:
     extends: Mapping[SectionId, Iterable[SectionId]] = field(default_factory=dict)
     provider_of: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, kind: Place, name: str) -> tuple[Problem, ...]:
+    def of(self, kind: KeyLocation, name: str) -> tuple[Problem, ...]:
         """Return all problems that concern whoever uses one section."""
         whole: list[SectionId] = [(kind, name)]
-        if kind is Place.PROFILE and name in self.provider_of:
-            whole.append((Place.PROVIDER, self.provider_of[name]))
+        if kind is KeyLocation.PROFILE and name in self.provider_of:
+            whole.append((KeyLocation.PROVIDER, self.provider_of[name]))
         used = self._with_extended(whole)
         return tuple(
             problem
@@ -59,9 +59,9 @@ class Problems:
                 todo.extend(self.extends.get(section, ()))
         return used
 
-    def of_files(self, kind: Place) -> tuple[Problem, ...]:
+    def of_files(self, kind: KeyLocation) -> tuple[Problem, ...]:
         """Return the problems of unreadable files that may define sections of one sort."""
-        kinds = (kind, Place.GLOBAL, None)
+        kinds = (kind, KeyLocation.GLOBAL, None)
         return tuple(p for p in self.found if p.is_of_a_file and p.kind in kinds)
 
     def require_none(self) -> None:
@@ -78,9 +78,9 @@ class Problems:
 
         :raises ConfigError: All of it, at once.
         """
-        wrong = self.of(Place.PROFILE, name)
+        wrong = self.of(KeyLocation.PROFILE, name)
         # A provider that was not found may stand in a file that could not be read.
-        unread = self.of_files(Place.PROVIDER) if wrong else ()
+        unread = self.of_files(KeyLocation.PROVIDER) if wrong else ()
         _refuse((*wrong, *unread, *self._of_cloud_file()))
 
     def require_provider(self, name: str) -> None:
@@ -89,7 +89,7 @@ class Problems:
 
         :raises ConfigError: All of it, at once.
         """
-        _refuse(self.of(Place.PROVIDER, name))
+        _refuse(self.of(KeyLocation.PROVIDER, name))
 
     def require_cloud_file(self) -> None:
         """
@@ -100,7 +100,7 @@ class Problems:
         _refuse(self._of_cloud_file())
 
     def _of_cloud_file(self) -> tuple[Problem, ...]:
-        return tuple(problem for problem in self.found if problem.kind is Place.GLOBAL)
+        return tuple(problem for problem in self.found if problem.kind is KeyLocation.GLOBAL)
 
     def elsewhere(self, command: str = "salt-run kvmclone.profiles") -> tuple[str, ...]:
         """
@@ -128,7 +128,7 @@ class Problems:
             if _hides_hosts(problem):
                 hiding.setdefault(problem.section or problem.place, []).append(problem)
         for kind, name in self.extends:
-            if kind is Place.PROVIDER and (wrong := self.of(kind, name)):
+            if kind is KeyLocation.PROVIDER and (wrong := self.of(kind, name)):
                 hiding[name] = list(wrong)
         return {name: error_for(problems) for name, problems in hiding.items()}
 
@@ -156,6 +156,6 @@ def _refuse(problems: Iterable[Problem]) -> None:
 
 
 def _hides_hosts(problem: Problem) -> bool:
-    if problem.kind is Place.GLOBAL:
+    if problem.kind is KeyLocation.GLOBAL:
         return problem.is_of_a_file or problem.section in _NAMES_PROVIDERS
-    return problem.kind in (Place.PROVIDER, None)
+    return problem.kind in (KeyLocation.PROVIDER, None)

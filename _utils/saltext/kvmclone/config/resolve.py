@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from saltext.kvmclone.config import schema
-from saltext.kvmclone.config.schema import Fate, Key
+from saltext.kvmclone.config.schema import Key, KeySupport
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.model.request import (
+    AddressPick,
     Deploy,
-    DiskWish,
+    DiskChanges,
+    InterfaceChanges,
     Login,
-    NetworkWish,
-    Pick,
     Request,
     Secrets,
     Wait,
@@ -71,7 +71,7 @@ def _dereferenced(value: Any, fetch: Callable[[str], Any]) -> Any:
     return value
 
 
-class Taken:
+class SecretTracker:
     """
     A reader of sdb stores that remembers what it read.
 
@@ -134,7 +134,11 @@ def typed(
     for name, written in keys.items():
         key = known.get(name)
         # An empty value in YAML means "as if it were not there".
-        if key is None or written is None or key.fate not in (Fate.HONOURED, Fate.CARRIED):
+        if (
+            key is None
+            or written is None
+            or key.fate not in (KeySupport.HONOURED, KeySupport.CARRIED)
+        ):
             continue
         value = _dereferenced(written, fetch)
         try:
@@ -172,13 +176,13 @@ def request_and_secrets(
         base_domain=values["base_domain"],
         profile=profile,
         provider=provider,
-        pick=Pick(**values.get("pick", {})),
+        pick=AddressPick(**values.get("pick", {})),
         wait=_wait(values),
         login=_login(values),
         deploy=_deploy(values, profile, provider),
-        disks={target: DiskWish(**wish) for target, wish in values.get("disks", {}).items()},
+        disks={target: DiskChanges(**wish) for target, wish in values.get("disks", {}).items()},
         seed=_seed_word(values),
-        networks=tuple(NetworkWish(**wish) for wish in values.get("networks", ())),
+        networks=tuple(InterfaceChanges(**wish) for wish in values.get("networks", ())),
         later=_later(values),
         **{key: values[key] for key in simple.split() if key in values},
     )
@@ -233,7 +237,7 @@ def _line(values: Mapping[str, Any], key: str) -> str:
 
 
 def _later(values: Mapping[str, Any]) -> dict[str, Any]:
-    carried = {key.name for key in schema.TABLE if key.fate is Fate.CARRIED}
+    carried = {key.name for key in schema.TABLE if key.fate is KeySupport.CARRIED}
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in values.items()

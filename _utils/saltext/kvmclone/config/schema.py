@@ -14,10 +14,10 @@ from enum import Enum
 from typing import Any
 
 from saltext.kvmclone.config import value_types
-from saltext.kvmclone.config.value_types import Kind
+from saltext.kvmclone.config.value_types import ValueType
 
 
-class Fate(Enum):
+class KeySupport(Enum):
     """The ways to treat a key."""
 
     HONOURED = "honoured"
@@ -29,7 +29,7 @@ class Fate(Enum):
     REFUSED = "refused"
 
 
-class Place(Enum):
+class KeyLocation(Enum):
     """The places where a key may be written."""
 
     PROVIDER = "a provider"
@@ -38,10 +38,10 @@ class Place(Enum):
     GLOBAL = "the cloud file"
 
 
-EVERYWHERE = frozenset(Place)
-SECTIONS = frozenset({Place.PROVIDER, Place.PROFILE})
-PROVIDERS = frozenset({Place.PROVIDER})
-PROFILES = frozenset({Place.PROFILE})
+EVERYWHERE = frozenset(KeyLocation)
+SECTIONS = frozenset({KeyLocation.PROVIDER, KeyLocation.PROFILE})
+PROVIDERS = frozenset({KeyLocation.PROVIDER})
+PROFILES = frozenset({KeyLocation.PROFILE})
 
 
 @dataclass(frozen=True)
@@ -62,29 +62,31 @@ class Key:
     """
 
     name: str
-    fate: Fate
-    kind: Kind[Any]
-    places: frozenset[Place] = EVERYWHERE
+    fate: KeySupport
+    kind: ValueType[Any]
+    places: frozenset[KeyLocation] = EVERYWHERE
     secret: bool = False
     visible: bool = True
     word: str = ""
     harmless: tuple[Any, ...] = (None,)
 
 
-def _honoured(name: str, kind: Kind[Any], places: frozenset[Place] = EVERYWHERE) -> Key:
-    return Key(name, Fate.HONOURED, kind, places)
+def _honoured(name: str, kind: ValueType[Any], places: frozenset[KeyLocation] = EVERYWHERE) -> Key:
+    return Key(name, KeySupport.HONOURED, kind, places)
 
 
 def _secret(name: str) -> Key:
-    return Key(name, Fate.HONOURED, value_types.TEXT, secret=True, visible=False)
+    return Key(name, KeySupport.HONOURED, value_types.TEXT, secret=True, visible=False)
 
 
-def _carried(name: str, kind: Kind[Any], places: frozenset[Place] = SECTIONS) -> Key:
-    return Key(name, Fate.CARRIED, kind, places)
+def _carried(name: str, kind: ValueType[Any], places: frozenset[KeyLocation] = SECTIONS) -> Key:
+    return Key(name, KeySupport.CARRIED, kind, places)
 
 
 def _ignored(name: str, word: str, *harmless: Any) -> Key:
-    return Key(name, Fate.IGNORED, value_types.ANYTHING, word=word, harmless=(None, *harmless))
+    return Key(
+        name, KeySupport.IGNORED, value_types.ANYTHING, word=word, harmless=(None, *harmless)
+    )
 
 
 def _refused(
@@ -92,7 +94,7 @@ def _refused(
 ) -> Key:
     return Key(
         name,
-        Fate.REFUSED,
+        KeySupport.REFUSED,
         value_types.ANYTHING,
         secret=secret,
         visible=not secret,
@@ -159,7 +161,7 @@ TABLE: tuple[Key, ...] = (
     _honoured("disks", value_types.mapping_of("disk", _DISK), SECTIONS),
     _honoured("networks", value_types.list_of(_NETWORK), SECTIONS),
     # A word, or contents: only the latter are secret, and validate.py tells them apart.
-    Key("seed", Fate.HONOURED, value_types.SEED, SECTIONS, visible=False),
+    Key("seed", KeySupport.HONOURED, value_types.SEED, SECTIONS, visible=False),
     _honoured("protect", value_types.BOOLEAN, SECTIONS),
     _honoured("on_failure", value_types.choice("destroy", "stop", "keep"), SECTIONS),
     # The address
@@ -180,7 +182,7 @@ TABLE: tuple[Key, ...] = (
     _secret("sudo_password"),
     # A path on the master, or the key itself: only the latter is a secret, and
     # validate.py tells them apart.
-    Key("private_key", Fate.HONOURED, value_types.TEXT, visible=False),
+    Key("private_key", KeySupport.HONOURED, value_types.TEXT, visible=False),
     _secret("private_key_passphrase"),
     _honoured("ssh_agent", value_types.BOOLEAN),
     # What is put into the guest and run there
@@ -189,7 +191,7 @@ TABLE: tuple[Key, ...] = (
     _honoured("reset_identity", value_types.BOOLEAN, SECTIONS),
     _honoured("script", value_types.TEXT),
     _honoured("script_args", value_types.TEXT),
-    Key("script_env", Fate.HONOURED, value_types.ENVIRONMENT, visible=False),
+    Key("script_env", KeySupport.HONOURED, value_types.ENVIRONMENT, visible=False),
     _honoured("deploy_command", value_types.TEXT),
     _honoured("preflight_cmds", value_types.TEXTS),
     _honoured("inline_script", value_types.TEXTS),

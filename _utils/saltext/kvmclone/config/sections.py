@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saltext.kvmclone.config.problems import SectionId
-from saltext.kvmclone.config.schema import KEYS, Fate, Place
+from saltext.kvmclone.config.schema import KEYS, KeyLocation, KeySupport
 from saltext.kvmclone.config.validate import (
     MISSING,
     Keys,
@@ -81,7 +81,7 @@ class Assembled:
 class _Entry:
     """One mapping under one name; a provider has one for each of its drivers."""
 
-    kind: Place
+    kind: KeyLocation
     name: str
     keys: Keys = field(repr=False)
     place: str
@@ -135,7 +135,7 @@ class _Assembly:
         for name, value in self.cloud_file.items():
             if fault := self._cloud_file_fault(name, value):
                 place = self.cloud_places.get(name, self.cloud_place)
-                self._problem(place, "", name, fault, Place.GLOBAL)
+                self._problem(place, "", name, fault, KeyLocation.GLOBAL)
         for entries in self.providers.values():
             for entry in entries.values():
                 self._provider(entry)
@@ -147,7 +147,7 @@ class _Assembly:
                 self._problem(second.place, second.name, "", text, second.kind)
         return self.result
 
-    def _problem(self, place: str, section: str, key: str, text: str, kind: Place) -> None:
+    def _problem(self, place: str, section: str, key: str, text: str, kind: KeyLocation) -> None:
         self.result.problems.append(Problem(place, section, key, text, kind))
 
     @staticmethod
@@ -155,17 +155,21 @@ class _Assembly:
         # Salt mixes the whole master configuration with this file, and other drivers
         # have their keys in it: only what we would use is looked at.
         key = KEYS.get(name) if isinstance(name, str) else None
-        if key is None or Place.GLOBAL not in key.places or key.fate is not Fate.HONOURED:
+        if (
+            key is None
+            or KeyLocation.GLOBAL not in key.places
+            or key.fate is not KeySupport.HONOURED
+        ):
             return ""
-        return fault_of(name, value, Place.GLOBAL)
+        return fault_of(name, value, KeyLocation.GLOBAL)
 
     # --- the sections by name ---------------------------------------------------------
 
     def _unique(self, sections: Sequence[Section]) -> list[Section]:
-        first: dict[tuple[Place, str], Section] = {}
+        first: dict[tuple[KeyLocation, str], Section] = {}
         for section in sections:
             if not isinstance(section.name, str):
-                if section.kind is Place.PROFILE or self._is_ours(section):
+                if section.kind is KeyLocation.PROFILE or self._is_ours(section):
                     text = f"its name {section.name!r} is not text (quote it)"
                     self._problem(section.place, str(section.name), "", text, section.kind)
                 continue
@@ -180,7 +184,7 @@ class _Assembly:
         for keys in entries:
             if not isinstance(keys, Mapping):
                 return True
-            if section.kind is Place.PROVIDER:
+            if section.kind is KeyLocation.PROVIDER:
                 driver = keys.get("driver") or _driver_extended(keys)
             else:
                 driver = self._provider_named(str(keys.get("provider")))[1]
@@ -191,7 +195,7 @@ class _Assembly:
     def _provider_entries(self) -> dict[str, dict[str, _Entry]]:
         found: dict[str, dict[str, _Entry]] = {}
         for section in self.sections:
-            if section.kind is not Place.PROVIDER:
+            if section.kind is not KeyLocation.PROVIDER:
                 continue
             contents = section.keys if isinstance(section.keys, list) else [section.keys]
             entries = found.setdefault(section.name, {})
@@ -215,7 +219,7 @@ class _Assembly:
     def _profile_entries(self) -> dict[str, _Entry]:
         found = {}
         for section in self.sections:
-            if section.kind is not Place.PROFILE:
+            if section.kind is not KeyLocation.PROFILE:
                 continue
             if isinstance(section.keys, Mapping):
                 found[section.name] = _entry(section, section.keys)
@@ -223,7 +227,7 @@ class _Assembly:
                 self._not_a_mapping(section)
         return found
 
-    def _extended(self) -> set[tuple[Place, str]]:
+    def _extended(self) -> set[tuple[KeyLocation, str]]:
         """Return the sections that others extend; such a one may lack what they have."""
         profiles = {str(entry.keys.get("extends")) for entry in self.profiles.values()}
         providers = {
@@ -231,8 +235,8 @@ class _Assembly:
             for entries in self.providers.values()
             for entry in entries.values()
         }
-        return {(Place.PROFILE, name) for name in profiles} | {
-            (Place.PROVIDER, name) for name in providers
+        return {(KeyLocation.PROFILE, name) for name in profiles} | {
+            (KeyLocation.PROVIDER, name) for name in providers
         }
 
     def _not_a_mapping(self, section: Section) -> None:
@@ -259,7 +263,9 @@ class _Assembly:
         self._check_all_keys(chain)
         keys = _merged(chain)
         if complete and not any(keys.get(way) for way in WAYS_TO_A_HOST):
-            if (Place.PROVIDER, entry.name) in self._parents and not self._is_used(entry.name):
+            if (KeyLocation.PROVIDER, entry.name) in self._parents and not self._is_used(
+                entry.name
+            ):
                 return
             self.result.problems.append(entry.problem("url", MISSING["url"], lacking=True))
         self.result.providers[entry.name] = keys
@@ -269,7 +275,7 @@ class _Assembly:
         if driver is not None:
             meant = _is_misspelt({"driver": driver})
             return f"there is no driver {driver!r}; did you mean {DRIVER!r}?" if meant else ""
-        if (Place.PROVIDER, entry.name) in self._parents:
+        if (KeyLocation.PROVIDER, entry.name) in self._parents:
             return ""
         looks_ours = DRIVER in map(str, entry.keys.values()) or _LIBVIRT_URI.match(
             str(entry.keys.get("url"))
@@ -310,7 +316,7 @@ class _Assembly:
         self._check_all_keys(chain)
         keys = _merged(chain)
         all_keys = merge(merge(self.cloud_file, self.result.providers.get(alias, {})), keys)
-        is_parent = (Place.PROFILE, entry.name) in self._parents
+        is_parent = (KeyLocation.PROFILE, entry.name) in self._parents
         if complete and not all_keys.get("base_domain") and not is_parent:
             text = MISSING["base_domain"]
             self.result.problems.append(entry.problem("base_domain", text, lacking=True))

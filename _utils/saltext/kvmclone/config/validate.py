@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saltext.kvmclone.config import resolve
-from saltext.kvmclone.config.schema import KEYS, Fate, Key, Place
+from saltext.kvmclone.config.schema import KEYS, Key, KeyLocation, KeySupport
 from saltext.kvmclone.errors import ConfigError, SecretInArgument
 
 Keys = dict[str, Any]
@@ -69,7 +69,7 @@ class Section:
         a provider with several drivers.
     """
 
-    kind: Place
+    kind: KeyLocation
     name: Any
     keys: Any = field(repr=False)  # may hold a password
     place: str
@@ -94,7 +94,7 @@ class Problem:
     section: str
     key: str
     text: str
-    kind: Place | None = None
+    kind: KeyLocation | None = None
     lacking: bool = False
 
     @property
@@ -145,7 +145,9 @@ def shown(key: Key | None, value: Any) -> str:
 def _unknown_key(name: Any) -> str:
     if name in _ELSEWHERE:
         return f"is not a key that is known here; write it as {_ELSEWHERE[name]}"
-    known = [key.name for key in KEYS.values() if key.fate in (Fate.HONOURED, Fate.CARRIED)]
+    known = [
+        key.name for key in KEYS.values() if key.fate in (KeySupport.HONOURED, KeySupport.CARRIED)
+    ]
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.7)
     if close:
         return f"is not a key that is known here; did you mean {close[0]!r}?"
@@ -153,14 +155,14 @@ def _unknown_key(name: Any) -> str:
     return "is not a key that is known here, nor was it to Salt's libvirt driver; take it out"
 
 
-def fault_of(name: Any, value: Any, place: Place) -> str:
+def fault_of(name: Any, value: Any, place: KeyLocation) -> str:
     """Say what is wrong with one key where it stands; empty if nothing is."""
     key = KEYS.get(name) if isinstance(name, str) else None
     if key is None:
         return _unknown_key(name)
-    if key.fate is Fate.IGNORED:
+    if key.fate is KeySupport.IGNORED:
         return ""
-    if key.fate is Fate.REFUSED:
+    if key.fate is KeySupport.REFUSED:
         return "" if value in key.harmless else f"is refused: {key.word}"
     if place not in key.places:
         right = " or ".join(sorted(each.value for each in key.places))
@@ -177,7 +179,7 @@ def fault_of(name: Any, value: Any, place: Place) -> str:
 def advice_on(name: str, value: Any) -> str:
     """Return the warning that a key deserves where it stands; empty for most."""
     key = KEYS.get(name)
-    if key is not None and key.fate is Fate.IGNORED and value not in key.harmless:
+    if key is not None and key.fate is KeySupport.IGNORED and value not in key.harmless:
         return f"is ignored: {key.word}"
     if name == "minion" and isinstance(value, Mapping) and "id" in value:
         return "'id' in it is ignored: a minion is called like its clone"
@@ -221,7 +223,7 @@ def checked_arguments(arguments: Mapping[str, Any]) -> Keys:
     refuse_secrets(given)
     problems = []
     for name, value in given.items():
-        fault = fault_of(name, value, Place.PROFILE)
+        fault = fault_of(name, value, KeyLocation.PROFILE)
         if not fault and name == "extends":
             fault = "cannot be given as an argument; name the profile itself"
         if not fault and name not in _FROM_STORES and resolve.holds_reference(value):

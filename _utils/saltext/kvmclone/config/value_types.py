@@ -1,7 +1,7 @@
 """
 Define which values a key of a configuration takes, and turn them into typed ones.
 
-Pure. Each :class:`Kind` says in words what it expects and turns one YAML value into the
+Pure. Each :class:`ValueType` says in words what it expects and turns one YAML value into the
 type that the rest of the library works with: sizes in bytes, times in seconds. YAML has
 already decided between text, numbers and booleans; where it decided against the user's
 intent (``password: 12345``) the words ask for quotes.
@@ -41,7 +41,7 @@ MIB = 1024**2
 
 
 @dataclass(frozen=True)
-class Kind(Generic[T]):
+class ValueType(Generic[T]):
     """
     One sort of value.
 
@@ -202,7 +202,7 @@ def _parse_wwn(value: Any) -> str:
     return match[1].lower()
 
 
-def integer(lowest: int, highest: int) -> Kind[int]:
+def integer(lowest: int, highest: int) -> ValueType[int]:
     """
     Return the kind of a whole number between two bounds, both included.
 
@@ -218,10 +218,10 @@ def integer(lowest: int, highest: int) -> Kind[int]:
             raise _refuse()
         return value
 
-    return Kind(f"a whole number from {lowest} to {highest}", parse)
+    return ValueType(f"a whole number from {lowest} to {highest}", parse)
 
 
-def choice(*words: str) -> Kind[str]:
+def choice(*words: str) -> ValueType[str]:
     """Return the kind of a value that is one of a few words."""
 
     def parse(value: Any) -> str:
@@ -229,10 +229,10 @@ def choice(*words: str) -> Kind[str]:
             raise _refuse()
         return str(value)
 
-    return Kind(f"one of {', '.join(words)}", parse)
+    return ValueType(f"one of {', '.join(words)}", parse)
 
 
-def record(**fields: Kind[Any]) -> Kind[dict[str, Any]]:
+def record(**fields: ValueType[Any]) -> ValueType[dict[str, Any]]:
     """Return the kind of a mapping whose keys are all known; all of them may be absent."""
     words = "; ".join(f"{name}: {kind.expected}" for name, kind in fields.items())
 
@@ -242,10 +242,10 @@ def record(**fields: Kind[Any]) -> Kind[dict[str, Any]]:
             raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
         return {name: fields[name].parse(content) for name, content in values.items()}
 
-    return Kind(f"a mapping of ({words})", parse)
+    return ValueType(f"a mapping of ({words})", parse)
 
 
-def not_both(kind: Kind[dict[str, Any]], first: str, second: str) -> Kind[dict[str, Any]]:
+def not_both(kind: ValueType[dict[str, Any]], first: str, second: str) -> ValueType[dict[str, Any]]:
     """
     Return the kind of a mapping that has at most one of two fields.
 
@@ -258,10 +258,10 @@ def not_both(kind: Kind[dict[str, Any]], first: str, second: str) -> Kind[dict[s
             raise _refuse()
         return parsed
 
-    return Kind(f"{kind.expected}, not with both {first} and {second}", parse)
+    return ValueType(f"{kind.expected}, not with both {first} and {second}", parse)
 
 
-def mapping_of(name: str, kind: Kind[T]) -> Kind[dict[str, T]]:
+def mapping_of(name: str, kind: ValueType[T]) -> ValueType[dict[str, T]]:
     """
     Return the kind of a mapping whose keys the user chooses.
 
@@ -272,10 +272,10 @@ def mapping_of(name: str, kind: Kind[T]) -> Kind[dict[str, T]]:
     def parse(value: Any) -> dict[str, T]:
         return {key: kind.parse(content) for key, content in _parse_mapping(value).items()}
 
-    return Kind(f"a mapping from each {name} to {kind.expected}", parse)
+    return ValueType(f"a mapping from each {name} to {kind.expected}", parse)
 
 
-def list_of(kind: Kind[T]) -> Kind[list[T]]:
+def list_of(kind: ValueType[T]) -> ValueType[list[T]]:
     """Return the kind of a list whose items are all of one kind."""
 
     def parse(value: Any) -> list[T]:
@@ -283,10 +283,10 @@ def list_of(kind: Kind[T]) -> Kind[list[T]]:
             raise _refuse()
         return [kind.parse(item) for item in value]
 
-    return Kind(f"a list, each item {kind.expected}", parse)
+    return ValueType(f"a list, each item {kind.expected}", parse)
 
 
-def either(first: Kind[Any], second: Kind[Any]) -> Kind[Any]:
+def either(first: ValueType[Any], second: ValueType[Any]) -> ValueType[Any]:
     """Return the kind of a value that is of one kind or of the other; the first is tried first."""
 
     def parse(value: Any) -> Any:
@@ -295,7 +295,7 @@ def either(first: Kind[Any], second: Kind[Any]) -> Kind[Any]:
         except ValueError:
             return second.parse(value)
 
-    return Kind(f"{first.expected}, or {second.expected}", parse)
+    return ValueType(f"{first.expected}, or {second.expected}", parse)
 
 
 def _parse_seed_file(value: Any) -> str | dict[str, Any]:
@@ -304,7 +304,7 @@ def _parse_seed_file(value: Any) -> str | dict[str, Any]:
     return _parse_mapping(value)
 
 
-_SEED_FILE: Kind[Any] = Kind("text or a mapping", _parse_seed_file)
+_SEED_FILE: ValueType[Any] = ValueType("text or a mapping", _parse_seed_file)
 
 
 def _parse_seed(value: Any) -> str | dict[str, Any]:
@@ -316,38 +316,40 @@ def _parse_seed(value: Any) -> str | dict[str, Any]:
     return files
 
 
-ANYTHING: Kind[Any] = Kind("anything", _parse_anything)
-TEXT = Kind("text (quote it)", _parse_text)
-WORD = Kind("text on one line, not empty (quote it)", _parse_word)
-BOOLEAN = Kind("true or false, without quotes", _parse_boolean)
+ANYTHING: ValueType[Any] = ValueType("anything", _parse_anything)
+TEXT = ValueType("text (quote it)", _parse_text)
+WORD = ValueType("text on one line, not empty (quote it)", _parse_word)
+BOOLEAN = ValueType("true or false, without quotes", _parse_boolean)
 PORT = integer(1, 65535)
-MEMORY = Kind("a size such as 2GiB, or a number of MiB", _parse_memory)
-DISK_SIZE = Kind("a size such as 20GiB, or a number of bytes", _parse_disk_size)
-DURATION = Kind("a time such as 90s, 15m, 12h or 1d, or a number of seconds", _parse_duration)
-FACTOR = Kind("a number above 0", _parse_factor)
-MAPPING = Kind("a mapping (KEY: VALUE lines, keys as text)", _parse_mapping)
-MINION = Kind("a mapping (KEY: VALUE lines, keys as text), and so are grains in it", _parse_minion)
-MASTER = Kind(
+MEMORY = ValueType("a size such as 2GiB, or a number of MiB", _parse_memory)
+DISK_SIZE = ValueType("a size such as 20GiB, or a number of bytes", _parse_disk_size)
+DURATION = ValueType("a time such as 90s, 15m, 12h or 1d, or a number of seconds", _parse_duration)
+FACTOR = ValueType("a number above 0", _parse_factor)
+MAPPING = ValueType("a mapping (KEY: VALUE lines, keys as text)", _parse_mapping)
+MINION = ValueType(
+    "a mapping (KEY: VALUE lines, keys as text), and so are grains in it", _parse_minion
+)
+MASTER = ValueType(
     "a mapping of a new master's settings (a minion's master stands in minion: {master: …})",
     _parse_mapping,
 )
-PATHS = Kind("a mapping from local path to path in the guest", _parse_paths)
-SEED: Kind[Any] = Kind(
+PATHS = ValueType("a mapping from local path to path in the guest", _parse_paths)
+SEED: ValueType[Any] = ValueType(
     "none, keep, or a mapping of (user_data: text or a mapping; meta_data: a mapping; "
     "network_config: text or a mapping)",
     _parse_seed,
 )
-ENVIRONMENT = Kind(
+ENVIRONMENT = ValueType(
     "a mapping from variable to text or number (quote yes and no)", _parse_environment
 )
-TEXTS = Kind("a list of texts (quote each)", _parse_texts)
-ADDRESS = Kind("an IP address such as 192.168.122.50", _parse_address)
-CIDR = Kind("a network such as 192.168.122.0/24", _parse_cidr)
-MAC = Kind('a MAC address such as "52:54:00:12:34:56" (quote it)', _parse_mac)
-SERIAL = Kind(
+TEXTS = ValueType("a list of texts (quote each)", _parse_texts)
+ADDRESS = ValueType("an IP address such as 192.168.122.50", _parse_address)
+CIDR = ValueType("a network such as 192.168.122.0/24", _parse_cidr)
+MAC = ValueType('a MAC address such as "52:54:00:12:34:56" (quote it)', _parse_mac)
+SERIAL = ValueType(
     "a serial number of letters, digits, blanks and _ . + - (quote it)",
     _parse_serial,
 )
-WWN = Kind(
+WWN = ValueType(
     'a world wide name of 16 hexadecimal digits such as "5000c50015ea71ad" (quote it)', _parse_wwn
 )

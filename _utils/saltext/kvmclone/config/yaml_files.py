@@ -15,7 +15,7 @@ import salt.utils.sdb
 import salt.utils.yamlloader
 import yaml
 
-from saltext.kvmclone.config.catalogue import Place, Problem, Section
+from saltext.kvmclone.config.catalogue import KeyLocation, Problem, Section
 
 # Top-level entries of provider and profile files that are not sections; Salt skips them too.
 _NO_SECTION = ("conf_file", "include", "default_include", "user")
@@ -70,7 +70,7 @@ class YamlFile:
     """
 
     path: str
-    kind: Place | None
+    kind: KeyLocation | None
     content: dict[Any, Any] = field(default_factory=dict)
     lines: dict[Any, int] = field(default_factory=dict)
     key_lines: dict[Any, list[dict[Any, int]]] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class YamlFile:
 class FileSet:
     """A main file with everything that it includes, in the order in which Salt reads."""
 
-    kind: Place | None
+    kind: KeyLocation | None
     path: str
     files: list[YamlFile] = field(default_factory=list)
 
@@ -123,7 +123,7 @@ class FileSet:
                     yield Section(self.kind, name, keys, place, places)
 
 
-def read_set(kind: Place, path: str, default_include: str) -> FileSet:
+def read_set(kind: KeyLocation, path: str, default_include: str) -> FileSet:
     """
     Read a file and what it includes.
 
@@ -171,7 +171,7 @@ def _include(found: FileSet, patterns: Any, includer: str, depth: int) -> None:
             _include(found, file.content.get("include"), match, depth + 1)
 
 
-def read_file(path: str, kind: Place | None) -> YamlFile:
+def read_file(path: str, kind: KeyLocation | None) -> YamlFile:
     """Read one file with its problems; raise nothing, so that all files are looked at."""
     file = YamlFile(path, kind)
     try:

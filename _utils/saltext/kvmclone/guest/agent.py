@@ -36,10 +36,10 @@ NEEDED = (
 )
 
 #: Seconds for one request: the agent answers within milliseconds, or not at all.
-MESSAGE_TIMEOUT = 15.0
+AGENT_MESSAGE_TIMEOUT_S = 15.0
 #: Seconds that an agent may be silent while a command runs: that command may restart it, and a
 #: busy guest is slow.
-SILENCE = 30.0
+AGENT_SILENCE_S = 30.0
 _PAUSE_FIRST, _PAUSE_GROWTH, _PAUSE_MOST = 0.02, 1.5, 0.25
 
 #: Distributions of the Red Hat family forbid these commands as shipped.
@@ -107,7 +107,7 @@ class AgentChannel(Channel):
     def usable(self) -> Usable:
         """Return whether this agent lets us do what we need, and if not, why."""
         try:
-            info = self._command({"execute": "guest-info"}, MESSAGE_TIMEOUT)
+            info = self._command({"execute": "guest-info"}, AGENT_MESSAGE_TIMEOUT_S)
         except AgentError as exc:
             return Usable(f"the guest agent refused guest-info: {exc.message}")
         except errors.ChannelError as exc:
@@ -186,7 +186,7 @@ class AgentChannel(Channel):
         except BaseException:
             # It may hold a key, and nothing will read it any more.
             with suppress(errors.ChannelError, errors.CommandFailed):
-                later = time.monotonic() + MESSAGE_TIMEOUT
+                later = time.monotonic() + AGENT_MESSAGE_TIMEOUT_S
                 self._execute(f"rm -f {shlex.quote(spool)}", b"", later)
             raise
         return spool
@@ -233,7 +233,7 @@ class AgentChannel(Channel):
                     if refusal.disabled:
                         raise
                     raise self._lost(label or command, exc, restarted=True) from exc
-                if time.monotonic() > min(heard + SILENCE, deadline):
+                if time.monotonic() > min(heard + AGENT_SILENCE_S, deadline):
                     raise self._lost(label or command, exc, restarted=False) from exc
                 status = {"exited": False}
             with self._understood(begun=True):
@@ -289,7 +289,9 @@ class AgentChannel(Channel):
 
     def _ask(self, execute: str, arguments: dict[str, Any]) -> Any:
         try:
-            return self._command({"execute": execute, "arguments": arguments}, MESSAGE_TIMEOUT)
+            return self._command(
+                {"execute": execute, "arguments": arguments}, AGENT_MESSAGE_TIMEOUT_S
+            )
         except AgentError as exc:
             if exc.disabled:
                 raise errors.ChannelError(

@@ -38,7 +38,7 @@ MOST_TOLD = 16 * 1024
 HIDDEN = "***"
 
 #: Seconds for moving one small file.
-FILE_TIMEOUT = 60.0
+FILE_TRANSFER_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Channel(ABC):
             '[ ! -d "$p" ] && t=$(mktemp "$p.XXXXXX") || exit 1; '
             f'chmod {mode:04o} "$t" && cat >"$t" && mv -f "$t" "$p" || '
             '{ s=$?; rm -f "$t"; exit $s; }',
-            timeout=FILE_TIMEOUT,
+            timeout=FILE_TRANSFER_TIMEOUT_S,
             stdin=data,
         )
         check(result, f"writing {path}")
@@ -156,7 +156,7 @@ class Channel(ABC):
         :raises errors.CommandFailed: It cannot be read.
         """
         # base64, because a channel's output is text and may have crossed a terminal.
-        result = self.run(f"base64 < {shlex.quote(path)}", timeout=FILE_TIMEOUT)
+        result = self.run(f"base64 < {shlex.quote(path)}", timeout=FILE_TRANSFER_TIMEOUT_S)
         check(result, f"reading {path}")
         return base64.b64decode(result.output)
 

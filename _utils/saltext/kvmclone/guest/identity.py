@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds for the reset: a few for the work, most for a cloud-init or an old minion that is
 #: still busy.
-RESET_TIMEOUT = 180.0
-NETWORK_TIMEOUT = 60.0
+RESET_TIMEOUT_S = 180.0
+NETWORK_RESTART_TIMEOUT_S = 60.0
 #: Most lines of the script's report that are read, and most characters of one: they may become
 #: warnings of the clone.
 _MOST_WORDS, _LONGEST_WORD = 100, 1000
@@ -143,7 +143,7 @@ def reset(
     script = identity_script.text(
         hostname, machine_id, keys, random_words.token_hex(64), str(uuids.uuid4()), seed
     )
-    result = channel.run("exec /bin/sh -s", timeout=RESET_TIMEOUT, stdin=script.encode())
+    result = channel.run("exec /bin/sh -s", timeout=RESET_TIMEOUT_S, stdin=script.encode())
     hidden = [key.private for key in keys]
     check(result, "resetting the identity", secrets=hidden)
     steps: list[Step] = []
@@ -218,14 +218,14 @@ RESTARTING = "/run/kvm-clone-rejoin"
 #: Seconds for which a guest may show its old address after the restart: networkd drops it a
 #: moment after it is up, others when they have the new one. Less than a renewal may take, so
 #: that a guest whose address never changes is not delayed by it.
-SETTLING = 8
+OLD_ADDRESS_S = 8
 
 # Outside the session, which ends with the connection; and a moment later, so that the answer is
 # sent first.
 _SOON = f"""
 mark="$R{RESTARTING}"
 (: >"$mark" && chmod 644 "$mark") 2>/dev/null || echo 'kvm-clone: unseen'
-late="sleep 0.3; if $act; then echo settling >$mark; sleep {SETTLING}; rm -f $mark"
+late="sleep 0.3; if $act; then echo settling >$mark; sleep {OLD_ADDRESS_S}; rm -f $mark"
 late="$late; else echo failed >$mark; fi"
 if [ -d "$R/run/systemd/system" ]; then
     systemd-run --quiet --no-block /bin/sh -c "$late"
@@ -255,7 +255,7 @@ def rejoin_network(channel: Channel) -> Rejoin:
     :raises errors.CommandFailed: The network did not come back, or nothing can be left behind.
     """
     detached = channel.name == "ssh"
-    result = channel.run(_REJOIN + (_SOON if detached else _NOW), timeout=NETWORK_TIMEOUT)
+    result = channel.run(_REJOIN + (_SOON if detached else _NOW), timeout=NETWORK_RESTART_TIMEOUT_S)
     check(result, "restarting the network")
     words = [
         line[len(identity_script.MARK) :].strip()
@@ -271,7 +271,7 @@ def restart_state(channel: Channel) -> str:
     """
     Return the state of a network restart that was left behind in the guest.
 
-    :return: ``pending``, ``failed``, ``settling`` for :data:`SETTLING` seconds after it, or
+    :return: ``pending``, ``failed``, ``settling`` for :data:`OLD_ADDRESS_S` seconds after it, or
         ``over``; the last also if there was none.
     :raises errors.ChannelError: The restart ended this very connection.
     :raises errors.CommandFailed: The command failed or did not end, as a restart can make it.

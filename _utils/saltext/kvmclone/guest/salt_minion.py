@@ -21,8 +21,8 @@ from saltext.kvmclone.guest.channel import Channel, Result, check, redact, tail
 from saltext.kvmclone.model.enrolment import Enrolment
 
 #: Seconds for a deploy script: one that installs from the network takes minutes.
-DEPLOY_TIMEOUT = 1800.0
-PROBE_TIMEOUT = 30.0
+DEPLOY_TIMEOUT_S = 1800.0
+PROBE_TIMEOUT_S = 30.0
 
 #: What salt-cloud configures for a new minion if the profile sets nothing else.
 DEFAULTS = {"master": "salt", "log_level": "info", "hash_type": "sha256"}
@@ -57,7 +57,7 @@ def has_minion(channel: Channel) -> bool:
     return _probe(channel) is not None
 
 
-def enrol(channel: Channel, enrolment: Enrolment, *, timeout: float = DEPLOY_TIMEOUT) -> Report:
+def enrol(channel: Channel, enrolment: Enrolment, *, timeout: float = DEPLOY_TIMEOUT_S) -> Report:
     """
     Make the guest a minion. It is started, not waited for.
 
@@ -106,7 +106,7 @@ def enrol(channel: Channel, enrolment: Enrolment, *, timeout: float = DEPLOY_TIM
 def _probe(channel: Channel) -> str | None:
     """Return the text of the minion's static grains; None if there is no minion."""
     result = check(
-        channel.run(salt_minion_script.PROBE, timeout=PROBE_TIMEOUT), "looking for a salt-minion"
+        channel.run(salt_minion_script.PROBE, timeout=PROBE_TIMEOUT_S), "looking for a salt-minion"
     )
     _, found, grains = result.output.partition(salt_minion_script.MARK + "minion")
     return grains.strip() if found else None

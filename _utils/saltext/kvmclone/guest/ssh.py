@@ -40,9 +40,9 @@ except (ImportError, AttributeError) as error:
 
 #: Seconds for output that follows the exit of a command. A daemon that the command
 #: started may hold the stream open for ever.
-LINGER_S = 0.3
+OUTPUT_LINGER_S = 0.3
 #: Seconds for output that still arrives then; a daemon may go on writing for ever.
-DRAIN_S = 10.0
+OUTPUT_DRAIN_S = 10.0
 #: Status of a command that a signal ended; paramiko does not report which.
 _KILLED = 128
 
@@ -246,10 +246,10 @@ def _converse(session: Any, dialogue: sudo.Plain | sudo.Dialogue, deadline: floa
         if ended:
             ended_at = ended_at or now
         # Endless output is not read for ever.
-        if read and now <= (ended_at + DRAIN_S if ended_at else deadline):
+        if read and now <= (ended_at + OUTPUT_DRAIN_S if ended_at else deadline):
             continue
         if ended_at:
-            if read or session.eof_received or session.closed or now - ended_at > LINGER_S:
+            if read or session.eof_received or session.closed or now - ended_at > OUTPUT_LINGER_S:
                 status = session.recv_exit_status()
                 return dialogue.result(status, bytes(output), bytes(error))
         elif now > deadline:

@@ -32,7 +32,7 @@ from saltext.kvmclone.inventory import base_changes
 from saltext.kvmclone.model.record import DESTROYING, Record
 
 #: Seconds that one look may take; the minion does nothing else during that time.
-DEADLINE = 15
+BEACON_TIMEOUT_S = 15
 
 _LOOK = (
     "import sys; sys.path.insert(0, sys.argv[1]); from saltext.kvmclone.hosts import beacon; "
@@ -85,20 +85,20 @@ def look(url: str) -> dict[str, Any]:
     Return how every clone is now; see :func:`snapshot`.
 
     :param url: libvirt URI.
-    :raises HostUnreachable: The look failed, or took longer than :data:`DEADLINE`.
+    :raises HostUnreachable: The look failed, or took longer than :data:`BEACON_TIMEOUT_S`.
     """
     library = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
     command = [sys.executable, "-c", _LOOK, library, url]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=DEADLINE, cwd="/", check=False
+            command, capture_output=True, text=True, timeout=BEACON_TIMEOUT_S, cwd="/", check=False
         )
         if done.returncode == 0:
             found: dict[str, Any] = json.loads(done.stdout)
             return found
         reason = done.stderr.strip().splitlines()[-1:] or ["no word"]
     except subprocess.TimeoutExpired:
-        reason = [f"no answer within {DEADLINE} s"]
+        reason = [f"no answer within {BEACON_TIMEOUT_S} s"]
     raise HostUnreachable(
         f"The clones at '{url}' cannot be looked at: {reason[0]}",
         f"Try it by hand: virsh -c '{url}' list",

@@ -24,7 +24,7 @@ from saltext.kvmclone.hosts.interfaces import KvmHost
 log = logging.getLogger(__name__)
 
 #: Number of daemons that are asked at the same time.
-AT_ONCE = 8
+DAEMONS_AT_ONCE = 8
 
 # How often two daemons are compared whose domains differ: some may come and go in between.
 _TRIES = 3
@@ -84,7 +84,7 @@ def group(hosts: Sequence[tuple[str, KvmHost]]) -> Grouping:
     hosts = list(hosts)
     if len(hosts) < 2:
         return Grouping(tuple((label,) for label, _host in hosts))
-    with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(hosts))) as pool:
+    with ThreadPoolExecutor(max_workers=min(DAEMONS_AT_ONCE, len(hosts))) as pool:
         told = list(pool.map(lambda pair: ask(*pair), hosts))
     groups: list[list[int]] = []
     collisions = []

@@ -24,13 +24,13 @@ KeyRemover = Callable[[Minion], bool]
 _IN_USE = "somebody may use it, so it is removed only by name"
 
 
-def life_of(work: Work) -> str:
+def owner_state_of(work: Work) -> str:
     """
     Return whether the worker of a piece of work lives: ``ALIVE``, ``DEAD`` or ``ELSEWHERE``.
 
     Where the KVM host cannot tell, this machine is asked: a runner's process lives on the master.
     """
-    return processes.life(work.worker) if work.life == ELSEWHERE else work.life
+    return processes.owner_state(work.worker) if work.life == ELSEWHERE else work.life
 
 
 def collect(
@@ -62,7 +62,7 @@ def collect(
     for item in host.unfinished(name):
         if item.failed and item.work.stage != DESTROYING:
             continue  # kept because on_failure said so: destroy or resume it
-        life = life_of(item.work)
+        life = owner_state_of(item.work)
         if life == DEAD or (life == ELSEWHERE and force):
             # At these stages the create itself has not started the guest.
             started_by_hand = item.running and item.work.stage in ("planned", "cloned")
@@ -122,7 +122,7 @@ def destroy(host: KvmHost, name: str, force: bool = False) -> Clone:
         return host.destroy(name, force)
     except CreateInProgress as busy:
         work = work_from_dict(busy.work) if busy.work else None
-        if work is None or life_of(work) != DEAD:
+        if work is None or owner_state_of(work) != DEAD:
             raise
         return host.destroy(name, force, work.worker.token)
 

@@ -15,7 +15,7 @@ from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
-from saltext.kvmclone.model.record import Minion, Worker
+from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import DEFAULT_URL, Request
 
 
@@ -32,7 +32,7 @@ class KvmHost(Protocol):
     def clone(
         self,
         request: Request,
-        worker: Worker | None = None,
+        worker: Owner | None = None,
         goal: str = "cloned",
         digest: str = "",
         seed: Mapping[str, str] = MappingProxyType({}),
@@ -49,7 +49,7 @@ class KvmHost(Protocol):
         :raises KeptAfterFailure: It is there, and failed.
         """
 
-    def take_over(self, name: str, token: str, worker: Worker) -> Clone:
+    def take_over(self, name: str, token: str, worker: Owner) -> Clone:
         """
         Take over the clone of a worker that is dead, or of a create that was kept.
 

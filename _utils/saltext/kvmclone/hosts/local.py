@@ -54,7 +54,7 @@ from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
-from saltext.kvmclone.model.record import DESTROYING, Minion, Record, Worker
+from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
 from saltext.kvmclone.model.request import Deploy, Request, Wait
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
@@ -114,7 +114,7 @@ class LocalHost:
     def clone(
         self,
         request: Request,
-        worker: Worker | None = None,
+        worker: Owner | None = None,
         goal: str = "cloned",
         digest: str = "",
         seed: Mapping[str, str] = MappingProxyType({}),
@@ -140,19 +140,19 @@ class LocalHost:
                 # Another worker may have begun since we looked: its error says more.
                 clone_view.refuse_existing(host, request.name, self.label, me)
                 raise
-            return clone_view.made(host, handle, record, self.label)
+            return clone_view.describe_new(host, handle, record, self.label)
 
         return self._connected(work)
 
-    def take_over(self, name: str, token: str, worker: Worker) -> Clone:
+    def take_over(self, name: str, token: str, worker: Owner) -> Clone:
         def work(host: Host) -> Clone:
-            with processes.turn(name):
+            with processes.name_lock(name):
                 handle, record = clone_record(host, name)
                 if record.worker.token != token or record.stage == DESTROYING:
                     raise clone_view.in_progress(record, name, host.commands)
                 record = replace(record, worker=worker, failed="")
                 handle.save_record(record)
-            return clone_view.clone_of(host, handle, record, self.label)
+            return clone_view.describe_running(host, handle, record, self.label)
 
         return self._connected(work, name)
 
@@ -169,7 +169,7 @@ class LocalHost:
             if record.stage == "cloned":  # a later stage stays
                 booted = record.at("booted", booted=time.monotonic() - started)
                 record = record_store.save(handle, record, booted)
-            return clone_view.clone_of(host, handle, record, self.label, state="running")
+            return clone_view.describe_running(host, handle, record, self.label, state="running")
 
         return self._connected(work)
 
@@ -198,7 +198,7 @@ class LocalHost:
             record = record.at("addressed", addressed=time.monotonic() - started)
             record = record_store.save(handle, seen, record)
             sightings = tuple(sighting.address for sighting in found.sightings)
-            return clone_view.clone_of(
+            return clone_view.describe_running(
                 host, handle, record, self.label, state="running", known=sightings
             )
 
@@ -211,7 +211,7 @@ class LocalHost:
             record = bootstrap.bootstrap(host, handle, record, request, enrolment)
             enrolled = record.at("enrolled", enrolled=time.monotonic() - started)
             record = record_store.save(handle, record, enrolled)
-            return clone_view.clone_of(host, handle, record, self.label)
+            return clone_view.describe_running(host, handle, record, self.label)
 
         return self._connected(work)
 
@@ -225,7 +225,7 @@ class LocalHost:
         def work(host: Host) -> Clone:
             handle, record = clone_record(host, request.name)
             record = alone(host, handle, record, request, enrolment)
-            return clone_view.clone_of(host, handle, record, self.label)
+            return clone_view.describe_running(host, handle, record, self.label)
 
         return self._connected(work)
 
@@ -235,7 +235,7 @@ class LocalHost:
             # Its minion answered, so the guest came up, whatever became of its agent.
             ready = replace(record, minion=minion, agent="").at("ready", **timings)
             record = record_store.save(handle, record, ready)
-            return clone_view.clone_of(host, handle, record, self.label)
+            return clone_view.describe_running(host, handle, record, self.label)
 
         return self._connected(work)
 
@@ -247,7 +247,7 @@ class LocalHost:
             if off:
                 handle.power_off()
             record = record_store.save(handle, record, replace(record, failed=why))
-            return clone_view.clone_of(host, handle, record, self.label)
+            return clone_view.describe_running(host, handle, record, self.label)
 
         return self._connected(work)
 
@@ -258,7 +258,7 @@ class LocalHost:
             handle = host.domain(name)
             record = handle.record()
             told = (
-                clone_view.shown(host, handle, record, self.label)
+                clone_view.describe(host, handle, record, self.label)
                 if record
                 else clone_view.foreign(host, handle, self.label)
             )
@@ -292,7 +292,7 @@ class LocalHost:
             if record.agent and silent_agent.answers(handle, domain_xml.read(handle.live())):
                 record = record_store.save(handle, record, replace(record, agent=""))
             power.change(handle, state, action)
-            return clone_view.shown(host, handle, record, self.label, host.commands)
+            return clone_view.describe(host, handle, record, self.label, host.commands)
 
         return self._connected(work)
 
@@ -313,7 +313,7 @@ class LocalHost:
 
     def show(self, name: str) -> Clone:
         return self._looked(
-            lambda host: clone_view.shown(
+            lambda host: clone_view.describe(
                 host, *clone_record(host, name), self.label, host.commands
             )
         )
@@ -357,7 +357,7 @@ class LocalHost:
                 record = handle.record()
                 if record is None:
                     return None
-                return clone_view.shown(host, handle, record, self.label, host.commands)
+                return clone_view.describe(host, handle, record, self.label, host.commands)
 
             return [clone for clone in host.each_domain(shown) if clone]
 
@@ -412,7 +412,7 @@ class LocalHost:
     def adopt(self, name: str, base_domain: str = "") -> Clone:
         def work(host: Host) -> Clone:
             adopt.adopt(host, name, base_domain)
-            return clone_view.shown(host, *clone_record(host, name), self.label)
+            return clone_view.describe(host, *clone_record(host, name), self.label)
 
         return self._connected(work)
 

@@ -2,7 +2,7 @@
 Make one clone, from request to minion: stages, progress, rollback.
 
 A create is a sequence of stages, each one call on a :class:`.interfaces.KvmHost`. On a host alone
-it ends at ``addressed``; with a :class:`MasterSide` it goes on to ``ready``, which is recorded
+it ends at ``addressed``; with a :class:`EnrollerInterface` it goes on to ``ready``, which is recorded
 only after ``test.version`` came back from the machine that was made.
 """
 
@@ -32,9 +32,9 @@ from saltext.kvmclone.errors import (
     named,
 )
 from saltext.kvmclone.hosts import rollback
-from saltext.kvmclone.hosts.gc import life_of
+from saltext.kvmclone.hosts.enroller_interface import EnrollerInterface, KeyPair
+from saltext.kvmclone.hosts.gc import owner_state_of
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
-from saltext.kvmclone.hosts.master_side import KeyPair, MasterSide
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone, clone_from_dict
 from saltext.kvmclone.model.leftovers import Unfinished
@@ -56,10 +56,10 @@ log = logging.getLogger(__name__)
 REFUSALS = (AlreadyExists, CreateInProgress, KeptAfterFailure, NeverConnected, PlanRefused)
 
 #: Seconds before a create looks again at one of the same name that is under way.
-PAUSE = 0.5
+OTHER_CREATE_POLL_S = 0.5
 
 #: Seconds, on top of the wait for an address, that a create waits for one of the same name.
-OTHERS_PATIENCE = 600.0
+OTHER_CREATE_TIMEOUT_S = 600.0
 
 
 def _silent(_stage: str, _elapsed: float, _clone: Clone) -> None:
@@ -70,7 +70,7 @@ def create(
     host: KvmHost,
     request: Request,
     secrets: Secrets = Secrets(),
-    master: MasterSide | None = None,
+    master: EnrollerInterface | None = None,
     watcher: Watcher = _silent,
     start: bool = True,
 ) -> Outcome:
@@ -94,7 +94,7 @@ def resume(
     host: KvmHost,
     name: str,
     resolve: Callable[[Unfinished], tuple[Request, Secrets]],
-    master: MasterSide | None = None,
+    master: EnrollerInterface | None = None,
     watcher: Watcher = _silent,
 ) -> Outcome:
     """
@@ -131,7 +131,7 @@ class _Create:
         host: KvmHost,
         request: Request,
         secrets: Secrets,
-        master: MasterSide | None,
+        master: EnrollerInterface | None,
         watcher: Watcher,
         start: bool,
         kept: Work | None = None,
@@ -184,7 +184,7 @@ class _Create:
             if isinstance(error, REFUSALS) or not interrupts.pressed():
                 return self._roll_back(error)
             log.info("%s: after the interrupt: %s", self.request.name, error)
-        cut = rollback.Cut(
+        cut = rollback.InterruptedCreate(
             self.request.name, self.stage, self.clone is not None, self.asked, self.followed,
             self._wish(Interrupted("")), self.goal, self.commands,
         )  # fmt: skip
@@ -227,7 +227,7 @@ class _Create:
 
     # --- beginning, or going on -------------------------------------------------------
 
-    def _require_free(self, master: MasterSide) -> None:
+    def _require_free(self, master: EnrollerInterface) -> None:
         """
         Refuse a minion id that the master has a key for, if the host has no clone of this name.
 
@@ -249,7 +249,7 @@ class _Create:
             token = self.kept.worker.token
             return self._take_over(self.host.take_over(self.request.name, token, self.worker))
         waited = False
-        deadline = time.monotonic() + self.request.wait.timeout + OTHERS_PATIENCE
+        deadline = time.monotonic() + self.request.wait.timeout + OTHER_CREATE_TIMEOUT_S
         while True:
             try:
                 self._reach("cloned", self._clone)
@@ -280,13 +280,13 @@ class _Create:
         :return: The clone where its work was taken over; None to ask the host again.
         :raises CreateInProgress: It does something else, or nobody here can tell.
         """
-        name, life = self.request.name, life_of(work)
+        name, life = self.request.name, owner_state_of(work)
         same = (work.request, work.goal) == (self.digest, self.goal)
         # A destroy for good has that for its goal; one that removes leftovers keeps the create's.
         clears_up = work.stage == DESTROYING and work.goal != DESTROYING
         if life == ALIVE and (same or clears_up):
             self.followed = True
-            interrupts.pause(PAUSE)
+            interrupts.pause(OTHER_CREATE_POLL_S)
             self.followed = False
             return None
         begun = work.stage not in ("planned", DESTROYING)
@@ -322,7 +322,7 @@ class _Create:
         fingerprint = self.master.fingerprint(pair.result().public)
         return Minion(id=self.request.minion_id, fingerprint=fingerprint)
 
-    def _enrol(self, master: MasterSide, pair: Future[KeyPair] | None) -> None:
+    def _enrol(self, master: EnrollerInterface, pair: Future[KeyPair] | None) -> None:
         request, host = self.request, self.host
         if pair is not None:
             keys = pair.result()

@@ -19,7 +19,7 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
-from saltext.kvmclone.model.record import Minion, Worker
+from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import Request, request_from_dict
 from saltext.kvmclone.system import sealing
 
@@ -90,7 +90,7 @@ def _bootstrap(host: KvmHost, opts: Mapping[str, Any], arguments: Mapping[str, A
 
 def _make_clone(host: KvmHost, opts: Mapping[str, Any], arguments: Mapping[str, Any]) -> Clone:
     request = _request(arguments)
-    worker, goal = Worker(**arguments["worker"]), arguments["goal"]
+    worker, goal = Owner(**arguments["worker"]), arguments["goal"]
     if "seed" not in arguments:
         return host.clone(request, worker, goal, arguments["digest"])
     purpose = sealing.purpose(request.name, SEED_PURPOSE)
@@ -105,9 +105,7 @@ _SERVED: dict[str, _Served] = {
     f"plan{AS_ASKED}": lambda host, _opts, a: host.plan(_request(a)),
     "clone": _make_clone,
     f"clone{AS_ASKED}": _make_clone,
-    "take_over": lambda host, _opts, a: host.take_over(
-        a["name"], a["token"], Worker(**a["worker"])
-    ),
+    "take_over": lambda host, _opts, a: host.take_over(a["name"], a["token"], Owner(**a["worker"])),
     "boot": lambda host, _opts, a: host.boot(a["name"]),
     "wait_for_address": lambda host, _opts, a: host.wait_for_address(
         _request(a), Minion(**a["minion"])

@@ -71,7 +71,10 @@ def addresses(url: str, profile: str, tag: str) -> dict[str, str]:
             for handle, record in clones(host)
             if (not profile or record.profile == profile) and (not tag or tag in record.tags)
         ]
-        told = ((h.name, clone_view.clone_of(host, h, r, "").address, h.state()) for h, r in wanted)
+        told = (
+            (h.name, clone_view.describe_running(host, h, r, "").address, h.state())
+            for h, r in wanted
+        )
         return {name: address for name, address, state in told if address and state == "running"}
 
 
@@ -88,7 +91,7 @@ def _capacity(host: Host) -> dict[str, Any]:
 def _published_clone(
     host: Host, handle: DomainHandle, record: Record, label: str
 ) -> dict[str, Any]:
-    clone = clone_view.clone_of(host, handle, record, label)
+    clone = clone_view.describe_running(host, handle, record, label)
     return {
         "state": clone.state,
         "stage": clone.stage,

@@ -11,9 +11,9 @@ from saltext.kvmclone.model.hints import Commands
 
 #: Seconds for which a rollback is repeated where the host does not answer (a libvirtd that is being
 #: restarted).
-PERSISTENCE = 15.0
+ROLLBACK_RETRY_TIMEOUT_S = 15.0
 
-PAUSE_S = 0.5
+ROLLBACK_RETRY_POLL_S = 0.5
 
 
 def persist(work: Callable[[], object]) -> None:
@@ -22,9 +22,9 @@ def persist(work: Callable[[], object]) -> None:
 
     A libvirtd that restarts is back soon.
 
-    :raises HostUnreachable: The host did not answer within :data:`PERSISTENCE`.
+    :raises HostUnreachable: The host did not answer within :data:`ROLLBACK_RETRY_TIMEOUT_S`.
     """
-    deadline = time.monotonic() + PERSISTENCE
+    deadline = time.monotonic() + ROLLBACK_RETRY_TIMEOUT_S
     while True:
         try:
             work()
@@ -32,11 +32,11 @@ def persist(work: Callable[[], object]) -> None:
         except HostUnreachable:
             if time.monotonic() >= deadline:
                 raise
-            time.sleep(PAUSE_S)
+            time.sleep(ROLLBACK_RETRY_POLL_S)
 
 
 @dataclass(frozen=True)
-class Cut:
+class InterruptedCreate:
     """
     A create that was interrupted, as it stands after that.
 

@@ -22,7 +22,7 @@ from saltext.kvmclone.model.clone import Address
 from saltext.kvmclone.model.domain_xml import Domain, Interface
 from saltext.kvmclone.model.facts import Lease
 from saltext.kvmclone.model.record import Reservation
-from saltext.kvmclone.model.request import Pick
+from saltext.kvmclone.model.request import AddressPick
 from saltext.kvmclone.plan import reservation
 
 LEASE = "lease"
@@ -40,11 +40,11 @@ SOURCES: dict[str, tuple[str, ...]] = {
 
 #: Shortest pause between two reads of the host's ARP table where other sources are asked too,
 #: seconds.
-ARP_PAUSE = 1.0
+ARP_POLL_S = 1.0
 
 #: libvirt's DHCP server writes an address that it offers into the ARP table a moment before the
 #: guest takes it and a lease shows it. So an ARP entry counts only after this long, seconds.
-ARP_GRACE = 1.0
+ARP_ENTRY_AGE_S = 1.0
 
 #: Most addresses, and most characters of an interface name, taken from a guest agent. A guest
 #: reports what it likes, and one guest must not make the answer about a host long or unreadable.
@@ -52,7 +52,7 @@ MOST_TOLD, LONGEST_INTERFACE = 64, 64
 
 
 @dataclass(frozen=True)
-class Sighting:
+class SeenAddress:
     """
     An address as one source reported it.
 
@@ -65,7 +65,7 @@ class Sighting:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AddressFilter:
     """
     Which of a guest's addresses counts.
 
@@ -73,14 +73,14 @@ class Wanted:
     :param reserved: The reserved address, the only one that counts then; empty for none.
     """
 
-    pick: Pick = Pick()
+    pick: AddressPick = AddressPick()
     reserved: str = ""
 
-    def among(self, seen: Iterable[Sighting], domain: Domain) -> tuple[Sighting, ...]:
+    def among(self, seen: Iterable[SeenAddress], domain: Domain) -> tuple[SeenAddress, ...]:
         """Return the sightings that count, in the order in which they were seen."""
         return tuple(one for one in seen if self._is(one.address, domain))
 
-    def first(self, seen: Iterable[Sighting], domain: Domain) -> tuple[Sighting, ...]:
+    def first(self, seen: Iterable[SeenAddress], domain: Domain) -> tuple[SeenAddress, ...]:
         """Return all sightings, those that count first."""
         count = self.among(seen := tuple(seen), domain)
         return (*count, *(one for one in seen if one not in count))
@@ -91,29 +91,29 @@ class Wanted:
         if not reservation.fits(address.address, self.pick):
             return False
         # Until the guest names its interface, only the network it is connected to is known.
-        card = card_of(domain, address.mac)
+        card = interface_with_mac(domain, address.mac)
         names = (address.interface, address.mac, card.source if card else "")
         return not self.pick.interface or self.pick.interface.lower() in map(str.lower, names)
 
 
-def wanted_of(pick: Pick, reservations: tuple[Reservation, ...] = ()) -> Wanted:
+def address_filter(pick: AddressPick, reservations: tuple[Reservation, ...] = ()) -> AddressFilter:
     """
     Return which address counts for a clone.
 
     :param pick: The request's filter on addresses.
     :param reservations: The host entries on the clone's record.
     """
-    return Wanted(pick, reservations[0].address if reservations else "")
+    return AddressFilter(pick, reservations[0].address if reservations else "")
 
 
-def card_of(domain: Domain, mac: str) -> Interface | None:
+def interface_with_mac(domain: Domain, mac: str) -> Interface | None:
     """Return the domain's interface with that MAC address, or None."""
     return next((card for card in domain.interfaces if card.mac == mac), None)
 
 
 def look(
-    handle: DomainHandle, domain: Domain, ip_source: str, wanted: Wanted = Wanted()
-) -> tuple[Sighting, ...]:
+    handle: DomainHandle, domain: Domain, ip_source: str, wanted: AddressFilter = AddressFilter()
+) -> tuple[SeenAddress, ...]:
     """
     Return every usable address that the sources of ``ip_source`` know now, those that count first.
 
@@ -163,8 +163,8 @@ class Search:
         self,
         handle: DomainHandle,
         ip_source: str,
-        wanted: Wanted = Wanted(),
-        arp_grace: float = ARP_GRACE,
+        wanted: AddressFilter = AddressFilter(),
+        arp_grace: float = ARP_ENTRY_AGE_S,
     ) -> None:
         self.wanted = wanted
         self._handle = handle
@@ -172,20 +172,20 @@ class Search:
         self._arp_grace = arp_grace if len(self._sources) > 1 else 0.0
         #: libvirt's objects of the networks, by name; None for one that is not there.
         self._networks: dict[str, Any] = {}
-        self._arp_asked = -ARP_PAUSE
+        self._arp_asked = -ARP_POLL_S
         self._arp_since: dict[tuple[str, str], float] = {}
-        self._arp_seen: list[Sighting] = []
+        self._arp_seen: list[SeenAddress] = []
         #: Why the ARP table could not be read.
         self._excuse = ""
-        self._seen: tuple[Sighting, ...] = ()
+        self._seen: tuple[SeenAddress, ...] = ()
 
     def renew(self) -> None:
         """Forget libvirt's network objects, after a reconnect or after some time."""
         self._networks = {}
 
-    def look(self, domain: Domain) -> tuple[Sighting, ...]:
+    def look(self, domain: Domain) -> tuple[SeenAddress, ...]:
         """Return every usable address that is known now, by interface and with IPv4 first."""
-        found: list[Sighting] = []
+        found: list[SeenAddress] = []
         if LEASE in self._sources:
             found += self._leased(domain)
         if AGENT in self._sources:
@@ -198,7 +198,7 @@ class Search:
         )
         return self._seen
 
-    def _leased(self, domain: Domain) -> list[Sighting]:
+    def _leased(self, domain: Domain) -> list[SeenAddress]:
         rows = [
             (card.source, lease)
             for card in domain.interfaces
@@ -208,7 +208,7 @@ class Search:
         ]
         network = {lease.mac: name for name, lease in rows}
         return [
-            Sighting(
+            SeenAddress(
                 Address(network[row.mac], row.mac, row.address, row.prefix, row.family, LEASE),
                 f"{row.client_id}/{row.expires}",
             )
@@ -225,7 +225,7 @@ class Search:
         network = self._networks[card.source]
         return networks.leases(host, network, card.mac) if network is not None else []
 
-    def _told(self, domain: Domain) -> list[Sighting]:
+    def _told(self, domain: Domain) -> list[SeenAddress]:
         if not domain.agent_connected:
             return []
         macs = {interface.mac for interface in domain.interfaces}
@@ -240,23 +240,23 @@ class Search:
             for address, prefix, family in interface.addresses
             if usable(address)
         )
-        return [Sighting(address, "") for address in itertools.islice(told, MOST_TOLD)]
+        return [SeenAddress(address, "") for address in itertools.islice(told, MOST_TOLD)]
 
-    def _neighbours(self, domain: Domain) -> list[Sighting]:
+    def _neighbours(self, domain: Domain) -> list[SeenAddress]:
         """Return the usable entries of the host's ARP table that have stood for the grace time."""
         now = time.monotonic()
-        if self._arp_grace and now < self._arp_asked + ARP_PAUSE:
+        if self._arp_grace and now < self._arp_asked + ARP_POLL_S:
             return self._arp_seen
         self._arp_asked = now
         told, self._excuse = arp.table(self._handle)
         entries = {
             (entry.mac, entry.address)
             for entry in told
-            if card_of(domain, entry.mac) is not None and usable(entry.address)
+            if interface_with_mac(domain, entry.mac) is not None and usable(entry.address)
         }
         self._arp_since = {entry: self._arp_since.get(entry, now) for entry in sorted(entries)}
         self._arp_seen = [
-            Sighting(_neighbour(card_of(domain, mac), mac, address), "")
+            SeenAddress(_neighbour(interface_with_mac(domain, mac), mac, address), "")
             for (mac, address), since in self._arp_since.items()
             if now >= since + self._arp_grace
         ]
@@ -295,7 +295,7 @@ def _may_lease(card: Interface) -> bool:
     return card.kind == "network" and bool(card.mac)
 
 
-def _merged(known: list[Sighting], more: list[Sighting]) -> list[Sighting]:
+def _merged(known: list[SeenAddress], more: list[SeenAddress]) -> list[SeenAddress]:
     """
     Return the sightings of both lists, each address once.
 
@@ -308,7 +308,7 @@ def _merged(known: list[Sighting], more: list[Sighting]) -> list[Sighting]:
         if one.address.source == AGENT
     }
 
-    def named(one: Sighting) -> Sighting:
+    def named(one: SeenAddress) -> SeenAddress:
         where = one.address
         name = names.get((where.address, where.mac), where.interface)
         return replace(one, address=replace(where, interface=name))

@@ -48,7 +48,7 @@ from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.model.record_xml import NAMESPACE, PREFIX, from_xml, to_xml
 
 #: Seconds that a guest agent gets to list its network interfaces.
-AGENT_TIMEOUT = 5.0
+AGENT_TIMEOUT_S = 5.0
 
 
 class DomainHandle:
@@ -337,7 +337,7 @@ class DomainHandle:
             understood.
         """
         question = json.dumps({"execute": "guest-network-get-interfaces"})
-        answer = self.connection.agent_command(self.raw, question, AGENT_TIMEOUT)
+        answer = self.connection.agent_command(self.raw, question, AGENT_TIMEOUT_S)
         try:
             return [_interface(card) for card in json.loads(answer)["return"]]
         except (AttributeError, LookupError, TypeError, ValueError) as error:

@@ -35,16 +35,16 @@ from saltext.kvmclone.model.request import Wait
 log = logging.getLogger(__name__)
 
 #: Pause between two looks if the profile sets none, seconds.
-PAUSE = 0.2
+LEASE_POLL_S = 0.2
 
 #: Without an event, what events would report is asked again after this many seconds.
-FALLBACK = 5.0
+STATE_POLL_S = 5.0
 
 #: Seconds in which everything is asked after an event: what it reports may show up later.
-SETTLING = 1.0
+AFTER_EVENT_S = 1.0
 
 #: Pause between two attempts to reach a daemon that went away.
-_RETRY = 0.25
+_RECONNECT_POLL_S = 0.25
 
 #: Where libvirt's system daemon notes the process of a running domain.
 _PROCESS = "/run/libvirt/qemu/{name}.pid"
@@ -62,7 +62,7 @@ class Watch:
     def __init__(self, handle: DomainHandle, wait: Wait) -> None:
         self.deadline = time.monotonic() + wait.timeout
         self._handle = handle
-        self._pause = PAUSE if wait.interval is None else wait.interval
+        self._pause = LEASE_POLL_S if wait.interval is None else wait.interval
         self._multiplier = wait.multiplier
         # The event loop's thread writes to one end (the rope), which wakes the wait at the other
         # (the bell). Sockets and not bare descriptors: an event that arrives after the end finds
@@ -112,7 +112,7 @@ class Watch:
         events arrive.
         """
         now = time.monotonic()
-        if self._hears and now >= self._unsettled and now < self._asked + FALLBACK:
+        if self._hears and now >= self._unsettled and now < self._asked + STATE_POLL_S:
             return False
         self._asked = now
         return True
@@ -162,7 +162,7 @@ class Watch:
             except HostUnreachable:
                 if time.monotonic() >= self.deadline:
                     raise
-                interrupts.pause(_RETRY)
+                interrupts.pause(_RECONNECT_POLL_S)
             else:
                 break
         log.info("%s: libvirt answers again", name)
@@ -189,7 +189,7 @@ class Watch:
         self._ring()
 
     def _ring(self, _what: int = 0) -> None:
-        self._unsettled = time.monotonic() + SETTLING
+        self._unsettled = time.monotonic() + AFTER_EVENT_S
         with suppress(OSError):  # the buffer is full, or the wait is over
             self._rope.send(b"!")
 

@@ -8,7 +8,7 @@ from saltext.kvmclone.errors import GuestStopped
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 
 #: Seconds that a guest gets to shut down by itself.
-PATIENCE = 60.0
+SHUTDOWN_TIMEOUT_S = 60.0
 
 
 def change(handle: DomainHandle, state: str, action: str) -> None:
@@ -28,7 +28,7 @@ def change(handle: DomainHandle, state: str, action: str) -> None:
         handle.power_off()
     elif action == "stop":
         if state != "shutoff":
-            handle.stop(PATIENCE)
+            handle.stop(SHUTDOWN_TIMEOUT_S)
     elif state == "shutoff":
         handle.start()
     elif action == "reboot":

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 #: libvirt goes on copying after its client died, and refreshes no pool until it is done. How long
 #: to wait for that, seconds.
-PATIENCE = 60.0
+VOLUME_BUSY_TIMEOUT_S = 60.0
 
 
 def pool_named(host: Host, name: str) -> Any | None:
@@ -108,8 +108,8 @@ def refresh(host: Host, raw_pool: Any) -> None:
 
 
 def _patiently(ask: Callable[[], Any], busy: int) -> None:
-    """Repeat ``ask`` until its error is not ``busy`` any more, or :data:`PATIENCE` is over."""
-    deadline = time.monotonic() + PATIENCE
+    """Repeat ``ask`` until its error is not ``busy`` any more, or :data:`VOLUME_BUSY_TIMEOUT_S` is over."""
+    deadline = time.monotonic() + VOLUME_BUSY_TIMEOUT_S
     while True:
         try:
             ask()
@@ -242,7 +242,7 @@ def _room(disk: PlannedDisk) -> int:
 
 
 #: Seconds after which libvirt is certainly done with a file that it only had to make.
-SETTLING = 3.0
+NEW_FILE_BUSY_S = 3.0
 
 #: Bytes that an image takes at most when nothing was written to it: its own tables.
 _EMPTY = {"qcow2": 2**20, "raw": 0}
@@ -259,10 +259,10 @@ def resembles(host: Host, volume: Volume) -> bool:
     if not host.local:
         known = find(host, volume.path)
         return known is not None and _fits(volume, known.format, known.capacity)
-    deadline = time.monotonic() + SETTLING
+    deadline = time.monotonic() + NEW_FILE_BUSY_S
     while not (fits := _is_empty(volume)):
         try:
-            fresh = time.time() - os.stat(volume.path).st_mtime < SETTLING
+            fresh = time.time() - os.stat(volume.path).st_mtime < NEW_FILE_BUSY_S
         except OSError:
             return False
         if not fresh or time.monotonic() > deadline:
@@ -299,7 +299,7 @@ def delete(host: Host, path: str) -> bool:
     Delete the file at ``path``; the caller has made sure that it may.
 
     :return: False if there was none.
-    :raises HostError: It cannot be deleted, or libvirt writes it even after :data:`PATIENCE`.
+    :raises HostError: It cannot be deleted, or libvirt writes it even after :data:`VOLUME_BUSY_TIMEOUT_S`.
     """
     # libvirt knows every volume that it is making, so a file that it does not know can just go.
     raw = _lookup(host, path)

@@ -20,7 +20,7 @@ from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory.file_usage import identity
+from saltext.kvmclone.inventory.file_usage import file_id
 from saltext.kvmclone.model.record import BaseDisk, Record
 from saltext.kvmclone.system import backing_files, images
 
@@ -81,14 +81,14 @@ def committed(
     for target, path in disks:
         if not path or target not in made:
             continue
-        keys = [identity(one, host.local) for one in (path, *chain(path))]
+        keys = [file_id(one, host.local) for one in (path, *chain(path))]
         base = {
-            identity(disk.path, host.local): disk.path
+            file_id(disk.path, host.local): disk.path
             for disk in record.base_disks
             if disk.target == target
         }
         below = [key for key in keys if key in base]
-        if below and identity(made[target], host.local) not in keys:
+        if below and file_id(made[target], host.local) not in keys:
             found.append(Committed(target, base[below[0]], made[target], below=keys[0] not in base))
     return found
 

@@ -18,21 +18,21 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, silent_agent
 from saltext.kvmclone.inventory import pending_changes as pending
-from saltext.kvmclone.inventory.file_usage import identity
+from saltext.kvmclone.inventory.file_usage import file_id
 from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
 from saltext.kvmclone.model.clone import Address, Clone, CloneDisk
 from saltext.kvmclone.model.domain_xml import Disk
 from saltext.kvmclone.model.hints import Commands
-from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, Record, Work, Worker
+from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, Owner, Record, Work
 from saltext.kvmclone.system import processes
 
 
-def made(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone:
+def describe_new(host: Host, handle: DomainHandle, record: Record, label: str) -> Clone:
     """Return a clone that was just made and is off, without asking for its state or addresses."""
     return _clone(host, handle, record, label, "shutoff", (), _own_disks(record))
 
 
-def shown(
+def describe(
     host: Host, handle: DomainHandle, record: Record, label: str, commands: Commands | None = None
 ) -> Clone:
     """
@@ -42,7 +42,7 @@ def shown(
     :param commands: How commands are typed where this is read; without them no pending changes are
         reported.
     """
-    clone = clone_of(host, handle, record, label)
+    clone = describe_running(host, handle, record, label)
     waiting = pending_changes(handle, clone.state) if commands is not None else {}
     told = (pending.sentence(handle.name, waiting, commands),) if waiting and commands else ()
     shared = [(disk.target, disk.path) for disk in clone.disks if disk.strategy == "share"]
@@ -90,7 +90,7 @@ def in_progress(record: Record, name: str, commands: Commands) -> CreateInProgre
     """Return the error that says who is at work on a clone, and what to do if nobody is."""
     worker = record.worker
     doing = "destroyed" if record.stage == DESTROYING else "made"
-    life = processes.life(worker)
+    life = processes.owner_state(worker)
     if life == ELSEWHERE:
         message = (
             f"'{name}' is being {doing} by process {worker.pid} on '{worker.host}', or was when "
@@ -104,15 +104,13 @@ def in_progress(record: Record, name: str, commands: Commands) -> CreateInProgre
         message = f"'{name}' is being {doing} by process {worker.pid} (stage '{record.stage}')."
         hint = f"Wait for it: {commands.clone('show', name)}   Or end it: kill {worker.pid}"
     else:
-        message = (
-            f"'{name}' was being {doing} when {processes.end_of(worker)} (stage '{record.stage}')."
-        )
+        message = f"'{name}' was being {doing} when {processes.owner_end(worker)} (stage '{record.stage}')."
         hint = f"Remove what it left: {commands.clone('gc', name, 'apply=True')}"
     work = Work(worker, life, record.stage, record.goal, record.request)
     return CreateInProgress(message, hint, asdict(work))
 
 
-def refuse_existing(host: Host, name: str, label: str, me: Worker | None = None) -> bool:
+def refuse_existing(host: Host, name: str, label: str, me: Owner | None = None) -> bool:
     """
     Refuse a name that a clone of ours has.
 
@@ -136,7 +134,7 @@ def refuse_existing(host: Host, name: str, label: str, me: Worker | None = None)
             raise kept(record, name, host.commands)
         if record.stage == DESTROYING or not record.complete:
             raise in_progress(record, name, host.commands)
-        raise already_exists(shown(host, handle, record, label), host.commands)
+        raise already_exists(describe(host, handle, record, label), host.commands)
     return False
 
 
@@ -145,7 +143,7 @@ def _expiry(when: float) -> str:
     return f"Its ttl {'ended' if when <= time.time() else 'ends'} at {told}."
 
 
-def clone_of(
+def describe_running(
     host: Host,
     handle: DomainHandle,
     record: Record,
@@ -168,12 +166,12 @@ def clone_of(
         hidden = redaction.hidden_values(live)
         warnings = tuple(redaction.without_whole(said, hidden) for said in record.warnings)
         record = replace(record, warnings=warnings)
-    owned = {identity(disk.path, host.local) for disk in disks}
+    owned = {file_id(disk.path, host.local) for disk in disks}
     used = [(disk, _path_of(host, disk)) for disk in domain.disks]
     shared = tuple(
         CloneDisk(disk.target, redaction.path(path), disk.format, "share")
         for disk, path in used
-        if identity(path, host.local) not in owned
+        if file_id(path, host.local) not in owned
     )
     if known is None:
         known = ()
@@ -182,7 +180,7 @@ def clone_of(
                 handle,
                 domain,
                 record.ip_source,
-                addresses.wanted_of(record.pick, record.reservations),
+                addresses.address_filter(record.pick, record.reservations),
             )
             known = tuple(sighting.address for sighting in seen)
     clone = _clone(host, handle, record, label, state, known, disks + shared)

@@ -19,7 +19,7 @@ from saltext.kvmclone.hypervisor import state_files, volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, snapshots
-from saltext.kvmclone.inventory.file_usage import Absence, Census, Identity
+from saltext.kvmclone.inventory.file_usage import Absence, FileId, FileUsage
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.record import DESTROYING, MADE, MAKING, Record, Volume
 from saltext.kvmclone.system import backing_files, filesystems, images
@@ -28,7 +28,7 @@ NVRAM = "nvram"
 
 
 @dataclass(frozen=True)
-class Doomed:
+class FileToDelete:
     """
     A file to delete.
 
@@ -39,13 +39,13 @@ class Doomed:
     """
 
     path: str
-    key: Identity
+    key: FileId
     target: str
     with_definition: bool = False
 
 
 @dataclass(frozen=True)
-class Kept:
+class FileToKeep:
     """
     A file that stays.
 
@@ -62,7 +62,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Doom:
+class DeletionPlan:
     """
     What a destroy of one domain does.
 
@@ -74,8 +74,8 @@ class Doom:
         anybody's.
     """
 
-    files: tuple[Doomed, ...] = ()
-    kept: tuple[Kept, ...] = ()
+    files: tuple[FileToDelete, ...] = ()
+    kept: tuple[FileToKeep, ...] = ()
     missing: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     keep_tpm: bool = False
@@ -93,18 +93,18 @@ class Doom:
         )
 
 
-def draft_of(path: str, record: Record) -> str:
+def draft_path(path: str, record: Record) -> str:
     """Return the path at which a file is written before it is put in place; unique to the clone."""
     return f"{path}.{record.uuid}"
 
 
-def judge(
+def plan_deletion(
     host: Host,
     handle: DomainHandle,
     record: Record | None,
     force: bool = False,
-    census: Census | None = None,
-) -> Doom:
+    census: FileUsage | None = None,
+) -> DeletionPlan:
     """
     Decide what destroying a domain deletes.
 
@@ -118,25 +118,25 @@ def judge(
     """
     state_files.require_own(host, handle)
     texts = (handle.definition(), handle.live())
-    census = census or file_usage_scan.take(host)
-    return _Judging(host, handle.name, handle.uuid, texts, record, force, census).doom()
+    census = census or file_usage_scan.scan(host)
+    return _Planner(host, handle.name, handle.uuid, texts, record, force, census).doom()
 
 
-def judge_undefined(host: Host, record: Record) -> Doom:
+def plan_deletion_of_undefined(host: Host, record: Record) -> DeletionPlan:
     """
     Decide what to delete for a clone that was undefined by hand while it was made.
 
     :param record: As the worker that made it remembers it.
-    :raises KvmCloneError: As :func:`judge` does.
+    :raises KvmCloneError: As :func:`plan_deletion` does.
     """
-    judging = _Judging(
-        host, record.name, record.uuid, (), record, False, file_usage_scan.take(host)
+    judging = _Planner(
+        host, record.name, record.uuid, (), record, False, file_usage_scan.scan(host)
     )
     judging.used = {judging.census.identity(volume.path) for volume in record.volumes}
     return judging.doom()
 
 
-class _Judging:
+class _Planner:
     """
     One decision under way.
 
@@ -152,7 +152,7 @@ class _Judging:
         texts: tuple[str, ...],
         record: Record | None,
         force: bool,
-        census: Census,
+        census: FileUsage,
     ) -> None:
         self.host = host
         self.name = name
@@ -180,12 +180,12 @@ class _Judging:
             if path:
                 yield path
 
-    def _key(self, path: str) -> Identity:
+    def _key(self, path: str) -> FileId:
         return self.census.identity(path)
 
-    def doom(self) -> Doom:
-        files: list[Doomed] = []
-        kept: list[Kept] = []
+    def doom(self) -> DeletionPlan:
+        files: list[FileToDelete] = []
+        kept: list[FileToKeep] = []
         missing: list[str] = []
         listed = self.record.volumes if self.record else ()
         for volume in {volume.path: volume for volume in listed}.values():
@@ -201,10 +201,10 @@ class _Judging:
                 shared = bool(self._needed_elsewhere(path))
                 why = self._needed_elsewhere(path) or "it was not made by us"
             if why and (volumes.exists(self.host, path) or not self.host.local):
-                kept.append(Kept(path, why, shared))
+                kept.append(FileToKeep(path, why, shared))
             elif why and self.census.away(path):
-                kept.append(Kept(path, self._why_not_ours(path), shared))
-        return Doom(
+                kept.append(FileToKeep(path, self._why_not_ours(path), shared))
+        return DeletionPlan(
             tuple(reversed(files)),
             tuple(kept),
             tuple(missing),
@@ -215,11 +215,11 @@ class _Judging:
     # --- one recorded file --------------------------------------------------------------
 
     def _judge(
-        self, volume: Volume, files: list[Doomed], kept: list[Kept], missing: list[str]
+        self, volume: Volume, files: list[FileToDelete], kept: list[FileToKeep], missing: list[str]
     ) -> None:
         assert self.record is not None
         path = volume.path
-        draft = draft_of(path, self.record)
+        draft = draft_path(path, self.record)
         drafted = self.host.local and os.path.lexists(draft)
         if not self._is_made(volume, draft if drafted else ""):
             pass  # never begun, or somebody else's
@@ -233,7 +233,7 @@ class _Judging:
                 raise self._out_of_reach(absence, path)
             if absence:
                 why = f"it was made by us and cannot be looked at now, as {absence}"
-                kept.append(Kept(path, why))
+                kept.append(FileToKeep(path, why))
             elif (
                 volume.state == MADE
                 and volume.target != NVRAM  # there is none before the first boot
@@ -243,11 +243,11 @@ class _Judging:
         else:
             why = self._why_ours_stays(volume)
             if why:
-                kept.append(Kept(path, why))
+                kept.append(FileToKeep(path, why))
             else:
-                files.append(Doomed(path, self._key(path), volume.target))
+                files.append(FileToDelete(path, self._key(path), volume.target))
         if drafted and os.path.isfile(draft) and not os.path.islink(draft):
-            files.append(Doomed(draft, self._key(draft), volume.target))
+            files.append(FileToDelete(draft, self._key(draft), volume.target))
 
     def _is_made(self, volume: Volume, draft: str) -> bool:
         """
@@ -268,7 +268,9 @@ class _Judging:
             return bool(draft) and exists and os.path.samefile(draft, volume.path)
         return volumes.resembles(self.host, volume)
 
-    def _judge_unseen_store(self, volume: Volume, files: list[Doomed], kept: list[Kept]) -> None:
+    def _judge_unseen_store(
+        self, volume: Volume, files: list[FileToDelete], kept: list[FileToKeep]
+    ) -> None:
         """Judge a variable store on a remote host, which libvirt deletes with its definition."""
         path = volume.path
         why = self._why_ours_stays(volume)
@@ -277,9 +279,9 @@ class _Judging:
         elif not why and (other := self.census.named_by_others(self.uuid, path)):
             why = f"it may be the one of '{other}', which is called the same"
         if not why:
-            files.append(Doomed(path, self._key(path), NVRAM, with_definition=True))
+            files.append(FileToDelete(path, self._key(path), NVRAM, with_definition=True))
         else:
-            kept.append(Kept(path, why))
+            kept.append(FileToKeep(path, why))
 
     def _why_ours_stays(self, volume: Volume) -> str:
         """Return why a file on our record is not to be deleted; empty if it is."""
@@ -316,7 +318,7 @@ class _Judging:
             return f"libvirt keeps a file of '{user}' under that very name"
         return ""
 
-    def _why_used_stays(self, path: str, files: list[Doomed]) -> str:
+    def _why_used_stays(self, path: str, files: list[FileToDelete]) -> str:
         """Return why another name of a file that is deleted stays: a symlink or a hard link."""
         if not self.host.local:
             return ""
@@ -348,7 +350,7 @@ class _Judging:
 
     # --- what stands on it --------------------------------------------------------------
 
-    def _require_unused(self, ours: list[str]) -> snapshots.Standing:
+    def _require_unused(self, ours: list[str]) -> snapshots.DiskOverlays:
         """
         Refuse the destroy if others need, or may need, an overlay on one of the clone's files.
 
@@ -359,7 +361,7 @@ class _Judging:
         """
         own = [path for path in self.disks if self._key(path) not in self.users]
         commands = self.host.commands
-        standing = snapshots.look(self.census, self.name, [*own, *ours], self.claims)
+        standing = snapshots.find_overlays(self.census, self.name, [*own, *ours], self.claims)
         if standing.others or standing.unused:
             raise snapshots.in_use(standing, self.name, self._is_open, self.census, commands)
         if standing.own and self.record is not None and not self.force:
@@ -391,20 +393,22 @@ class _Judging:
     def _is_open(self, image: str) -> bool:
         return self.host.local and bool(images.holder(image))
 
-    def _keep_snapshots(self, standing: snapshots.Standing, files: list[Doomed]) -> Iterable[Kept]:
+    def _keep_snapshots(
+        self, standing: snapshots.DiskOverlays, files: list[FileToDelete]
+    ) -> Iterable[FileToKeep]:
         """Yield the overlays and memory files that the clone's own snapshots leave behind."""
         going = {file.key for file in files}
         for path in standing.own:
             below = [one for one in self.census.chain(path) if self._key(one) in going]
             there = bool(below) and volumes.exists(self.host, path)
             without = f"; without '{below[0]}', which goes, nobody can read it" if there else ""
-            yield Kept(path, self._why_not_ours(path) + without)
+            yield FileToKeep(path, self._why_not_ours(path) + without)
         for use in self.census.memories:
             if use.uuid == self.uuid and (
                 not self.host.local or os.path.lexists(use.path) or self.census.away(use.path)
             ):
                 memory = "it holds the memory of a snapshot; "
-                yield Kept(use.path, memory + self._why_not_ours(use.path))
+                yield FileToKeep(use.path, memory + self._why_not_ours(use.path))
 
     def _why_not_ours(self, path: str) -> str:
         if volumes.exists(self.host, path) or not self.host.local:

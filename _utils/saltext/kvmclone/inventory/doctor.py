@@ -17,7 +17,7 @@ from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, file_usage_scan, overlays, shared_stores
-from saltext.kvmclone.inventory.file_usage import Census, Identity
+from saltext.kvmclone.inventory.file_usage import FileId, FileUsage
 from saltext.kvmclone.inventory.findings import Finding, in_order, in_words
 from saltext.kvmclone.inventory.legacy_clones import candidates
 from saltext.kvmclone.model import domain_xml, libvirt_xml
@@ -83,7 +83,7 @@ class _Examination:
         self.host = host
         self.commands = commands
         self.machines = host.each_domain(look)
-        self.census: Census = file_usage_scan.take(host)
+        self.census: FileUsage = file_usage_scan.scan(host)
         self.by_uuid = {machine.uuid: machine for machine in self.machines}
         self.by_name = {machine.name: machine for machine in self.machines}
         self.clones = [
@@ -145,7 +145,7 @@ class _Examination:
     def _work(self, machine: _Machine, record: Record) -> Iterator[Finding]:
         """Yield the creates and destroys that were not finished."""
         name = machine.name
-        life = processes.life(record.worker)
+        life = processes.owner_state(record.worker)
         unsure = f"; it may still go on, on '{record.worker.host}'"
         unsure = unsure if life == ELSEWHERE else ""
         # It cannot be told from here, so the operator must say that nobody is at work any more.
@@ -313,7 +313,7 @@ class _Examination:
 
     def _shared_bases(self) -> Iterator[Finding]:
         """Yield machines that write a base's disk although they are not that base."""
-        standing: dict[Identity, dict[str, str]] = {}
+        standing: dict[FileId, dict[str, str]] = {}
         for machine, record in self.clones:
             first = {disk.target: disk.path for disk in reversed(record.base_disks)}
             for target, path in first.items() if record.stage != DESTROYING else ():
@@ -341,7 +341,7 @@ class _Examination:
         """Yield read-only files whose base is gone, and with it the mark that explained that."""
         if not self.host.local:
             return
-        seen: set[Identity] = set()
+        seen: set[FileId] = set()
         for machine, record in self.clones:
             if self._base(record) is not None:
                 continue

@@ -25,7 +25,7 @@ FOLDER_POOLS = ("dir", "fs", "netfs", "vstorage")
 
 #: A file, whatever its name: device and inode of a file, number of a block device, otherwise
 #: (remote, or not there) its path.
-Identity = tuple[str, int, int] | str
+FileId = tuple[str, int, int] | str
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Use:
     domain: str
     uuid: str
     path: str
-    key: Identity
+    key: FileId
     format: str = ""
 
 
@@ -48,9 +48,9 @@ class Link:
     """An image and the file directly ``below`` it, its backing file."""
 
     image: str
-    key: Identity
+    key: FileId
     below: str
-    below_key: Identity
+    below_key: FileId
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Claim:
     domain: str
     uuid: str
     path: str
-    key: Identity
+    key: FileId
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Absence:
 
 
 @dataclass(frozen=True)
-class Census:
+class FileUsage:
     """
     The files in use on a host.
 
@@ -117,9 +117,9 @@ class Census:
     derived: tuple[Use, ...] = ()
     memories: tuple[Use, ...] = ()
 
-    def identity(self, path: str) -> Identity:
+    def identity(self, path: str) -> FileId:
         """Return the identity of the file at ``path``, the same for all of its names."""
-        return identity(path, self.local)
+        return file_id(path, self.local)
 
     def standing_on(self, paths: Iterable[str]) -> dict[str, list[str]]:
         """
@@ -135,7 +135,7 @@ class Census:
                 found[path] = sorted(images.values())
         return found
 
-    def tower(self, path: str) -> dict[Identity, str]:
+    def tower(self, path: str) -> dict[FileId, str]:
         """Return an image and all overlays above it, up to the top of every chain."""
         found = {self.identity(path): path}
         todo = list(found)
@@ -146,7 +146,7 @@ class Census:
                     todo.append(link.key)
         return found
 
-    def used_by_others(self, uuid: str) -> dict[Identity, str]:
+    def used_by_others(self, uuid: str) -> dict[FileId, str]:
         """Return the files that other domains than ``uuid`` use, with the name of one that does."""
         return {use.key: use.domain for use in reversed(self.uses) if use.uuid != uuid}
 
@@ -174,7 +174,7 @@ class Census:
         others = (use for use in (*self.uses, *self.derived) if use.uuid != uuid)
         return next((use.domain for use in others if os.path.basename(use.path) == file), "")
 
-    def claimed_by_others(self, uuid: str) -> dict[Identity, str]:
+    def claimed_by_others(self, uuid: str) -> dict[FileId, str]:
         """
         Return the files on other clones' records, with the name of one such clone.
 
@@ -201,7 +201,7 @@ class Census:
 
     def chain(self, path: str) -> list[str]:
         """Return the backing files of an image, nearest first, without the image itself."""
-        found: dict[Identity, str] = {}
+        found: dict[FileId, str] = {}
         todo = [self.identity(path)]
         while todo:
             for link in self._below.get(todo.pop(0), []):
@@ -212,29 +212,29 @@ class Census:
         return list(found.values())
 
     @cached_property
-    def _above(self) -> dict[Identity, list[Link]]:
+    def _above(self) -> dict[FileId, list[Link]]:
         return _grouped((link.below_key, link) for link in self.links)
 
     @cached_property
-    def _derived(self) -> dict[Identity, list[Use]]:
-        grouped: dict[Identity, list[Use]] = {}
+    def _derived(self) -> dict[FileId, list[Use]]:
+        grouped: dict[FileId, list[Use]] = {}
         for use in self.derived:
             grouped.setdefault(use.key, []).append(use)
         return grouped
 
     @cached_property
-    def _below(self) -> dict[Identity, list[Link]]:
+    def _below(self) -> dict[FileId, list[Link]]:
         return _grouped((link.key, link) for link in self.links)
 
 
-def _grouped(pairs: Iterable[tuple[Identity, Link]]) -> dict[Identity, list[Link]]:
-    grouped: dict[Identity, list[Link]] = {}
+def _grouped(pairs: Iterable[tuple[FileId, Link]]) -> dict[FileId, list[Link]]:
+    grouped: dict[FileId, list[Link]] = {}
     for key, link in pairs:
         grouped.setdefault(key, []).append(link)
     return grouped
 
 
-def identity(path: str, local: bool) -> Identity:
+def file_id(path: str, local: bool) -> FileId:
     """
     Return the identity of a file: the same for its symlinks, hard links and bind mounts.
 
@@ -290,4 +290,4 @@ def hidden(path: str, mount: str) -> str:
 
 
 def _same_folder(one: str, other: str, local: bool) -> bool:
-    return identity(one, local) == identity(other, local)
+    return file_id(one, local) == file_id(other, local)

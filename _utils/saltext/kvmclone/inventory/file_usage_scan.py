@@ -25,14 +25,14 @@ from saltext.kvmclone.inventory import snapshots
 from saltext.kvmclone.inventory.file_usage import (
     FOLDER_POOLS,
     UNKNOWN,
-    Census,
     Claim,
-    Identity,
+    FileId,
+    FileUsage,
     Link,
     Pool,
     Use,
     away,
-    identity,
+    file_id,
 )
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.derived_files import Machines
@@ -41,16 +41,16 @@ from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.system import backing_files
 
 
-def take(host: Host) -> Census:
+def scan(host: Host) -> FileUsage:
     """Return who uses which file on the host, from its domains, pools and images."""
-    gathering = _Gathering(host)
+    gathering = _Scan(host)
     gathering.look_at_domains()
     gathering.look_at_pools()
     gathering.look_beside_records()
     gathering.look_below_domains()
     gathering.believe_the_records()
     gathering.believe_the_snapshots()
-    return Census(
+    return FileUsage(
         local=host.local,
         uses=tuple(gathering.uses),
         links=tuple(dict.fromkeys(gathering.links)),
@@ -65,14 +65,14 @@ def take(host: Host) -> Census:
 
 
 @dataclass
-class _Gathering:
-    """A scan under way; its methods must be called in the order in which :func:`take` does."""
+class _Scan:
+    """A scan under way; its methods must be called in the order in which :func:`scan` does."""
 
     host: Host
     pools: dict[str, Pool] = field(default_factory=dict)
     uses: list[Use] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
-    images: dict[Identity, str] = field(default_factory=dict)
+    images: dict[FileId, str] = field(default_factory=dict)
     unchecked: list[str] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     volumes: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -83,11 +83,11 @@ class _Gathering:
     layers: list[snapshots.Layer] = field(default_factory=list)
     memories: list[Use] = field(default_factory=list)
     #: Files that domains use as defined, running or saved; snapshots may name older files.
-    current: set[Identity] = field(default_factory=set)
+    current: set[FileId] = field(default_factory=set)
     #: Images whose header was read, or whose backing file libvirt named.
-    read: set[Identity] = field(default_factory=set)
+    read: set[FileId] = field(default_factory=set)
     #: Those of them that could not be read after all.
-    unread: set[Identity] = field(default_factory=set)
+    unread: set[FileId] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.local = self.host.local
@@ -410,5 +410,5 @@ class _Gathering:
         if link.key != link.below_key:
             self.links.append(link)
 
-    def _key(self, path: str) -> Identity:
-        return identity(path, self.local)
+    def _key(self, path: str) -> FileId:
+        return file_id(path, self.local)

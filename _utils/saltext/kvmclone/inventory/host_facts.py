@@ -116,7 +116,7 @@ def _users(host: Host, paths: set[str]) -> dict[str, str]:
     """Return why files must stay, for those that must; asks nothing if there are no files."""
     if not paths:
         return {}
-    census = file_usage_scan.take(host)
+    census = file_usage_scan.scan(host)
     claims = {one.key: one.domain for one in census.claims}
     standing = census.standing_on(paths)
     told: dict[str, str] = {}

@@ -17,7 +17,7 @@ from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan
-from saltext.kvmclone.inventory.file_usage import Census, Identity
+from saltext.kvmclone.inventory.file_usage import FileId, FileUsage
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.domain_xml import Disk, Domain
 from saltext.kvmclone.model.record import DRIVER_NAMED, MADE, Volume
@@ -51,7 +51,7 @@ class Candidate:
     shared: tuple[str, ...]
 
 
-def candidates(host: Host, census: Census | None = None) -> list[Candidate]:
+def candidates(host: Host, census: FileUsage | None = None) -> list[Candidate]:
     """
     Return the domains that the old driver made and nobody has adopted, by name.
 
@@ -65,7 +65,7 @@ def candidates(host: Host, census: Census | None = None) -> list[Candidate]:
     for handle, root in host.each_domain(look):
         base = _told_base(host, root)
         if base and not _carries_record(root):
-            census = census or file_usage_scan.take(host)
+            census = census or file_usage_scan.scan(host)
             domain = domain_xml.facts(root, host.folders.stores)
             with absent(NO_DOMAIN):  # either machine may be removed at this moment
                 found.append(_judge(host, census, handle.uuid, domain, host.find(base), base))
@@ -90,7 +90,7 @@ def _carries_record(root: etree._Element) -> bool:
 
 def _judge(
     host: Host,
-    census: Census,
+    census: FileUsage,
     uuid: str,
     domain: Domain,
     base: DomainHandle | None,
@@ -159,16 +159,16 @@ class _Others:
 
     base: Domain | None
     base_name: str
-    base_files: set[Identity]
-    used: Mapping[Identity, str]
-    claimed: Mapping[Identity, str]
-    census: Census
+    base_files: set[FileId]
+    used: Mapping[FileId, str]
+    claimed: Mapping[FileId, str]
+    census: FileUsage
     uuid: str
 
 
 def _why_shared(
     host: Host,
-    census: Census,
+    census: FileUsage,
     name: str,
     disk: Disk,
     chain: list[str],
@@ -201,7 +201,7 @@ def _why_shared(
     return ""
 
 
-def _why_store_shared(name: str, path: str, key: Identity, others: _Others) -> str:
+def _why_store_shared(name: str, path: str, key: FileId, others: _Others) -> str:
     """Return why a variable store is not, or not surely, the old clone's own; empty if it is."""
     own = _named_after(name, os.path.basename(path))
     if user := others.census.derived_by_others(others.uuid, path):
@@ -209,7 +209,7 @@ def _why_store_shared(name: str, path: str, key: Identity, others: _Others) -> s
     return _of_others(key, others) or ("" if own else "it is not named after this clone")
 
 
-def _of_others(key: Identity, others: _Others) -> str:
+def _of_others(key: FileId, others: _Others) -> str:
     """Return who else has a file, as a clause; empty for nobody."""
     if key in others.base_files:
         return f"it belongs to the base '{others.base_name}'"
@@ -220,7 +220,7 @@ def _of_others(key: Identity, others: _Others) -> str:
     return ""
 
 
-def _files_of(census: Census, base: DomainHandle | None) -> set[Identity]:
+def _files_of(census: FileUsage, base: DomainHandle | None) -> set[FileId]:
     """Return the identities of all files of the base, down to the ends of their chains."""
     paths = [use.path for use in census.uses if base is not None and use.uuid == base.uuid]
     paths += [below for path in paths for below in census.chain(path)]

@@ -1,7 +1,7 @@
 """
 Find every base with the clones made from it, and the clones made from those.
 
-Reads only. For the shape see docs/answers.md (``tree``); :mod:`.drawing` draws it.
+Reads only. For the shape see docs/answers.md (``tree``); :mod:`.tree_text` draws it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, file_usage_scan
-from saltext.kvmclone.inventory.file_usage import Census
+from saltext.kvmclone.inventory.file_usage import FileUsage
 from saltext.kvmclone.model import domain_xml, redaction
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.system.backing_files import sizes
@@ -137,16 +137,16 @@ def tree(host: Host) -> Tree:
     clones = {m.uuid: m for m in machines if m.record is not None}
     if not clones:
         return Tree({})
-    return _Planting(host, file_usage_scan.take(host), machines, clones).tree()
+    return _TreeBuilder(host, file_usage_scan.scan(host), machines, clones).tree()
 
 
-class _Planting:
+class _TreeBuilder:
     """The machines of one host, to be put into their tree."""
 
     def __init__(
         self,
         host: Host,
-        census: Census,
+        census: FileUsage,
         machines: list[_Machine],
         clones: dict[str, _Machine],
     ) -> None:

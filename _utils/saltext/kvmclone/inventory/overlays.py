@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory.base_changes import Committed
-from saltext.kvmclone.inventory.file_usage import Census
+from saltext.kvmclone.inventory.file_usage import FileUsage
 from saltext.kvmclone.inventory.findings import Finding, in_words
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import Record
@@ -31,7 +31,7 @@ def is_open(host: Host, path: str) -> bool:
 
 
 def strays(
-    host: Host, census: Census, records: Iterable[Record], commands: Commands
+    host: Host, census: FileUsage, records: Iterable[Record], commands: Commands
 ) -> Iterator[Finding]:
     """Yield volumes named like ours that nobody needs, as an undefine by hand leaves them."""
     needed = {use.key for use in census.uses}
@@ -55,7 +55,7 @@ def strays(
 
 
 def stale(
-    host: Host, census: Census, records: Iterable[Record], commands: Commands
+    host: Host, census: FileUsage, records: Iterable[Record], commands: Commands
 ) -> Iterator[Finding]:
     """Yield overlays on the disks of clones and bases that no machine and no record needs."""
     records = list(records)
@@ -90,7 +90,7 @@ def stale(
 
 def committed(
     host: Host,
-    census: Census,
+    census: FileUsage,
     name: str,
     state: str,
     record: Record,
@@ -119,7 +119,7 @@ def committed(
 
 
 def _own_again(
-    host: Host, census: Census, name: str, state: str, found: Committed, commands: Commands
+    host: Host, census: FileUsage, name: str, state: str, found: Committed, commands: Commands
 ) -> str:
     """Return the commands that copy the disk back to the path of the clone's own overlay."""
     needed = census.users(found.own) or census.standing_on([found.own])

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from saltext.kvmclone.inventory.file_usage import Census, Identity
+from saltext.kvmclone.inventory.file_usage import FileId, FileUsage
 from saltext.kvmclone.inventory.findings import Finding, in_words
 from saltext.kvmclone.model.hints import Commands
 
 
 def find(
-    census: Census, stores: Mapping[str, str], clones: Iterable[str], commands: Commands
+    census: FileUsage, stores: Mapping[str, str], clones: Iterable[str], commands: Commands
 ) -> Iterator[Finding]:
     """
     Yield a finding for each clone whose variable store is another machine's as well.
@@ -20,7 +20,7 @@ def find(
     :param stores: The store of each machine that has one, also where libvirt chooses it; it may
         not be there yet.
     """
-    users: dict[Identity, list[str]] = {}
+    users: dict[FileId, list[str]] = {}
     for name, path in stores.items():
         if path:
             users.setdefault(census.identity(path), []).append(name)

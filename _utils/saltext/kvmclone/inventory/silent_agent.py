@@ -23,7 +23,7 @@ SILENT = "silent"
 
 #: Seconds that a connected agent gets to answer, so that one that hangs delays a list of clones
 #: no longer than asking it for addresses does.
-PING_TIMEOUT = 3.0
+AGENT_PING_TIMEOUT_S = 3.0
 
 
 def answers(handle: DomainHandle, domain: Domain) -> bool:
@@ -35,7 +35,7 @@ def answers(handle: DomainHandle, domain: Domain) -> bool:
     if not domain.agent_connected:
         return False
     try:
-        handle.agent({"execute": "guest-ping"}, PING_TIMEOUT)
+        handle.agent({"execute": "guest-ping"}, AGENT_PING_TIMEOUT_S)
     except AgentError:  # it refuses, so there is one
         return True
     except ChannelError:
@@ -58,12 +58,12 @@ def warnings(
     return (
         f"Its guest agent {told}, although its definition has the channel "
         f"({AGENT_CHANNEL}): the guest may not have come up, whatever its address says. Look at it"
-        f"{f' on {label}' * bool(label)}: {look_at(handle, domain, state)}   If the base has no "
+        f"{f' on {label}' * bool(label)}: {check_agent(handle, domain, state)}   If the base has no "
         "qemu-guest-agent, install it there, or take the channel out.",
     )
 
 
-def look_at(handle: DomainHandle, domain: Domain, state: str = "running") -> str:
+def check_agent(handle: DomainHandle, domain: Domain, state: str = "running") -> str:
     """Return the command that shows what a guest is doing, by what its definition has."""
     virsh, name = f"virsh -c {handle.connection.url}", handle.name
     if domain.console == "pty":
@@ -89,6 +89,6 @@ def never_came(handle: DomainHandle) -> ChannelError:
         )
     return ChannelError(
         f"The guest agent of '{domain.name}' never connected: the guest may not have come up.",
-        f"Look at it: {look_at(handle, domain)}   Is qemu-guest-agent installed and enabled in the "
+        f"Look at it: {check_agent(handle, domain)}   Is qemu-guest-agent installed and enabled in the "
         f"base? {instead}",
     )

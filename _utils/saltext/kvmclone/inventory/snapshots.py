@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from saltext.kvmclone.errors import CloneInUse, OwnSnapshots
-from saltext.kvmclone.inventory.file_usage import Census, Identity
+from saltext.kvmclone.inventory.file_usage import FileId, FileUsage
 from saltext.kvmclone.model.hints import Commands
 
 #: The root element of a snapshot's description.
@@ -59,8 +59,8 @@ def layers(root: etree._Element, source: Source) -> Iterator[Layer]:
 
 
 def needed(
-    told: Iterable[Layer], unknown: Collection[Identity], used: Iterable[Identity],
-    identity: Callable[[str], Identity],
+    told: Iterable[Layer], unknown: Collection[FileId], used: Iterable[FileId],
+    identity: Callable[[str], FileId],
 ) -> Iterator[Layer]:  # fmt: skip
     """
     Yield the backing files to take from snapshots, since the overlays cannot be read.
@@ -86,7 +86,7 @@ def needed(
 
 
 @dataclass(frozen=True)
-class Standing:
+class DiskOverlays:
     """
     The overlays on the disks of one machine.
 
@@ -107,9 +107,9 @@ class Standing:
         return "; ".join(f"{', '.join(images)} on {path}" for path, images in self.on.items())
 
 
-def look(
-    census: Census, name: str, files: Iterable[str], claims: Mapping[Identity, str]
-) -> Standing:
+def find_overlays(
+    census: FileUsage, name: str, files: Iterable[str], claims: Mapping[FileId, str]
+) -> DiskOverlays:
     """
     Return the overlays on some files of a machine, and who uses them.
 
@@ -130,26 +130,26 @@ def look(
         for path in tower.values():
             mine = name in _users(census, census.tower(path))
             (own if mine else unused)[path] = None
-    return Standing(on, tuple(own), tuple(sorted(others)), tuple(unused))
+    return DiskOverlays(on, tuple(own), tuple(sorted(others)), tuple(unused))
 
 
-def _users(census: Census, tower: Mapping[Identity, str]) -> set[str]:
+def _users(census: FileUsage, tower: Mapping[FileId, str]) -> set[str]:
     return {user for path in tower.values() for user in census.users(path)}
 
 
-def _height(census: Census, name: str) -> int:
+def _height(census: FileUsage, name: str) -> int:
     """Return how many backing files the longest chain of a machine has."""
     chains = [len(census.chain(use.path)) for use in census.uses if use.domain == name]
     return max(chains, default=0)
 
 
 def refusal(
-    standing: Standing,
+    standing: DiskOverlays,
     name: str,
     disks: Iterable[str],
     state: str,
     lost: Mapping[str, str],
-    census: Census,
+    census: FileUsage,
     commands: Commands,
 ) -> OwnSnapshots:
     """
@@ -197,10 +197,10 @@ def refusal(
 
 
 def in_use(
-    standing: Standing,
+    standing: DiskOverlays,
     name: str,
     is_open: Callable[[str], bool],
-    census: Census,
+    census: FileUsage,
     commands: Commands,
 ) -> CloneInUse:
     """
@@ -217,7 +217,7 @@ def in_use(
 
 
 def in_the_way(
-    census: Census,
+    census: FileUsage,
     names: Iterable[str],
     unused: Sequence[str],
     is_open: Callable[[str], object],
@@ -253,14 +253,14 @@ def in_the_way(
     return "   ".join(ways)
 
 
-def _delete(census: Census, images: Sequence[str], commands: Commands) -> str:
+def _delete(census: FileUsage, images: Sequence[str], commands: Commands) -> str:
     """Return the command that deletes images; a remote host's only its libvirt can reach."""
     if census.local:
         return shlex.join(["rm", *images])
     return " && ".join(commands.virsh("vol-delete", image) for image in images)
 
 
-def _below(census: Census, path: str, tops: Iterable[str]) -> bool:
+def _below(census: FileUsage, path: str, tops: Iterable[str]) -> bool:
     """Return whether an image is one of the tops, or a backing file of one."""
     chain = {census.identity(one) for top in tops for one in (top, *census.chain(top))}
     return census.identity(path) in chain

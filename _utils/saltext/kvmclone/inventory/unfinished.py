@@ -18,8 +18,8 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import deletion_plan, file_usage_scan
 from saltext.kvmclone.inventory.base_protection import held_for
-from saltext.kvmclone.inventory.deletion_plan import NVRAM, Doom, Doomed, Kept
-from saltext.kvmclone.inventory.file_usage import Census
+from saltext.kvmclone.inventory.deletion_plan import NVRAM, DeletionPlan, FileToDelete, FileToKeep
+from saltext.kvmclone.inventory.file_usage import FileUsage
 from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.record import (
     ALIVE,
@@ -53,7 +53,7 @@ def find(host: Host, name: str = "") -> list[Unfinished]:
     else:
         found = host.each_domain(look)
     there = sorted((item for item in found if item), key=lambda item: item[0].name)
-    census = file_usage_scan.take(host) if there else None
+    census = file_usage_scan.scan(host) if there else None
     items = []
     for handle, record in there:
         with absent(NO_DOMAIN):  # somebody may finish it at this moment
@@ -62,10 +62,10 @@ def find(host: Host, name: str = "") -> list[Unfinished]:
 
 
 def _unfinished(
-    host: Host, handle: DomainHandle, record: Record, census: Census | None
+    host: Host, handle: DomainHandle, record: Record, census: FileUsage | None
 ) -> Unfinished:
     name = handle.name
-    life = processes.life(record.worker)
+    life = processes.owner_state(record.worker)
     doom, refusal = _judge(host, handle, record, census)
     return Unfinished(
         name=name,
@@ -95,31 +95,31 @@ def _reason(record: Record, life: str) -> str:
     doing = "destroyed" if record.stage == DESTROYING else "made"
     worker = record.worker
     return {
-        DEAD: f"it was being {doing} when {processes.end_of(worker)}",
+        DEAD: f"it was being {doing} when {processes.owner_end(worker)}",
         ALIVE: f"process {worker.pid} is at work: it is being {doing}",
         ELSEWHERE: f"being {doing} from '{worker.host}', or was; not known here",
     }[life] + f" (stage '{record.stage}')"
 
 
 def _judge(
-    host: Host, handle: DomainHandle, record: Record, census: Census | None
-) -> tuple[Doom, KvmCloneError | None]:
+    host: Host, handle: DomainHandle, record: Record, census: FileUsage | None
+) -> tuple[DeletionPlan, KvmCloneError | None]:
     """Return what a destroy would do, and the error with which it would be refused."""
     try:
-        return deletion_plan.judge(host, handle, record, census=census), None
+        return deletion_plan.plan_deletion(host, handle, record, census=census), None
     except (OutOfReach, OwnSnapshots) as error:
-        return deletion_plan.judge(host, handle, record, True, census), error
+        return deletion_plan.plan_deletion(host, handle, record, True, census), error
     except CloneInUse as error:
-        return Doom(), error
+        return DeletionPlan(), error
 
 
 def listed(
     name: str,
     reason: str,
-    files: Iterable[Doomed],
+    files: Iterable[FileToDelete],
     reservations: Iterable[Reservation],
     base: str,
-    kept: Iterable[Kept],
+    kept: Iterable[FileToKeep],
     removed: bool = False,
 ) -> list[Leftover]:
     """

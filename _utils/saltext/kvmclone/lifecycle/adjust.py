@@ -28,14 +28,14 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, pending_changes
 from saltext.kvmclone.inventory.base_protection import protection
-from saltext.kvmclone.inventory.file_usage import Census
+from saltext.kvmclone.inventory.file_usage import FileUsage
 from saltext.kvmclone.lifecycle import protect, record_store
 from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
 from saltext.kvmclone.model.cloud_seed import KEEP, OWN
 from saltext.kvmclone.model.domain_xml import Domain, Interface
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import Record
-from saltext.kvmclone.model.request import NetworkWish, Request
+from saltext.kvmclone.model.request import InterfaceChanges, Request
 from saltext.kvmclone.plan.rewrite.result import drop
 from saltext.kvmclone.plan.rewrite.sizing import kibibytes
 
@@ -162,7 +162,7 @@ def _unchangeable(domain: Domain, record: Record, request: Request, found: Adjus
             )
 
 
-def _fits(wish: NetworkWish, has: Interface) -> bool:
+def _fits(wish: InterfaceChanges, has: Interface) -> bool:
     return (
         has.stays(wish.network, wish.bridge)
         and wish.mac in ("", has.mac)
@@ -331,7 +331,7 @@ def _disks(
 ) -> None:
     wishes = {target: wish.size for target, wish in request.disks.items() if wish.size}
     paths = {disk.target: disk.path for disk in domain.disks}
-    census: Census | None = None  # scanned once, and only where a disk is to grow
+    census: FileUsage | None = None  # scanned once, and only where a disk is to grow
     for target, size in wishes.items():
         if not paths.get(target):
             found.refused.append(f"'disks' wants {target} to grow, and there is no such disk.")
@@ -343,7 +343,7 @@ def _disks(
                 "of 'disks', or give a greater one."
             )
         elif size > now:
-            census = census or file_usage_scan.take(host)
+            census = census or file_usage_scan.scan(host)
             if why := _needed_as_it_is(census, handle, paths[target]):
                 found.refused.append(f"Disk {target} cannot grow: {why}.")
                 continue
@@ -365,7 +365,7 @@ def _protection(host: Host, record: Record, request: Request, found: Adjustment)
     found.change("protect", False, True, lambda: protect.protect(host, base, paths))
 
 
-def _needed_as_it_is(census: Census, handle: DomainHandle, path: str) -> str:
+def _needed_as_it_is(census: FileUsage, handle: DomainHandle, path: str) -> str:
     """Return why an image is not the clone's alone to change; empty where it is."""
     standing = census.standing_on([path]).get(path, [])
     if standing:

@@ -17,7 +17,7 @@ from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, file_usage_scan
-from saltext.kvmclone.inventory.file_usage import Census
+from saltext.kvmclone.inventory.file_usage import FileUsage
 from saltext.kvmclone.inventory.legacy_clones import (
     Candidate,
     _carries_record,
@@ -61,7 +61,7 @@ def adopt(host: Host, name: str, base_domain: str = "") -> Record:
     base_name = base_domain or told
     base = host.domain(base_domain) if base_domain else host.find(told)
     domain = domain_xml.facts(root, host.folders.stores)
-    census = file_usage_scan.take(host)
+    census = file_usage_scan.scan(host)
     judged = _judge(host, census, handle.uuid, domain, base, base_name)
     record = Record(
         uuid=handle.uuid,
@@ -99,7 +99,7 @@ def _created(judged: Candidate) -> float:
 
 
 def _base_disks(
-    host: Host, census: Census, base: DomainHandle | None, judged: Candidate
+    host: Host, census: FileUsage, base: DomainHandle | None, judged: Candidate
 ) -> tuple[BaseDisk, ...]:
     """Return the base's files as they are now: the clone's backing files, or the base's disks."""
     if judged.strategy == "quick":

@@ -25,7 +25,7 @@ from saltext.kvmclone.guest import hostkeys, identity, salt_minion, ssh
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.channel import Channel, PublicKey
 from saltext.kvmclone.hypervisor import addresses
-from saltext.kvmclone.hypervisor.addresses import Sighting
+from saltext.kvmclone.hypervisor.addresses import SeenAddress
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.events import Watch
 from saltext.kvmclone.hypervisor.host import Host
@@ -41,16 +41,16 @@ from saltext.kvmclone.model.request import Request, Wait
 log = logging.getLogger(__name__)
 
 #: Seconds that sshd may take to answer, once the guest has its address.
-SSH_TIMEOUT = 120.0
+SSH_TIMEOUT_S = 120.0
 
 #: Seconds that one attempt over ssh may take, after which the address is looked up again.
-ATTEMPT_TIMEOUT = 20.0
+SSH_ATTEMPT_TIMEOUT_S = 20.0
 
 #: Seconds that another machine may hold the clone's address before that is an error.
-WRONG_GUEST_PATIENCE = 45.0
+WRONG_GUEST_TIMEOUT_S = 45.0
 
 #: Seconds that the agent may take to connect, where there is no other way in.
-AGENT_TIMEOUT = 120.0
+AGENT_CONNECT_TIMEOUT_S = 120.0
 
 UNVERIFIED = "The guest could not show its uuid, so only its address says that it is the clone."
 
@@ -175,7 +175,9 @@ class _Bootstrap:
             return domain.agent_connected
         if self._wants_reset and not self._must_be_agent:
             return False  # It was waited for already, in order to reset the identity.
-        patience = AGENT_TIMEOUT if self._must_be_agent else wait_for_address.AGENT_GRACE
+        patience = (
+            AGENT_CONNECT_TIMEOUT_S if self._must_be_agent else wait_for_address.AGENT_CONNECT_S
+        )
         with Watch(self.handle, Wait(timeout=patience)) as watch:
             while True:
                 if self.handle.agent_connected():
@@ -243,19 +245,19 @@ class _Bootstrap:
             self.record = replace(self.record, host_keys=lines)
             self._save()
 
-    def _sightings(self) -> tuple[Sighting, ...]:
+    def _sightings(self) -> tuple[SeenAddress, ...]:
         domain = domain_xml.read(self.handle.live())
         return addresses.look(self.handle, domain, self.record.ip_source)
 
-    def _counting(self) -> tuple[Sighting, ...]:
+    def _counting(self) -> tuple[SeenAddress, ...]:
         """Return the sightings of addresses at which the clone may be entered."""
         domain = domain_xml.read(self.handle.live())
-        wanted = addresses.wanted_of(self.request.pick, self.record.reservations)
+        wanted = addresses.address_filter(self.request.pick, self.record.reservations)
         return wanted.among(
             addresses.look(self.handle, domain, self.record.ip_source, wanted), domain
         )
 
-    def _await_renewal(self, before: tuple[Sighting, ...]) -> None:
+    def _await_renewal(self, before: tuple[SeenAddress, ...]) -> None:
         found = wait_for_address.await_renewal(
             self.handle, self.request, before, self.record.reservations
         )
@@ -275,7 +277,7 @@ class _Bootstrap:
         with self._reach(before) as channel:
             self._enrol(channel)
 
-    def _reach(self, before: tuple[Sighting, ...]) -> ssh.SshChannel:
+    def _reach(self, before: tuple[SeenAddress, ...]) -> ssh.SshChannel:
         """
         Find the guest's address and open a verified ssh connection to it.
 
@@ -300,23 +302,23 @@ class _Bootstrap:
             started = started or time.monotonic()
             try:
                 channel = self._enter(
-                    min(started + SSH_TIMEOUT, time.monotonic() + ATTEMPT_TIMEOUT)
+                    min(started + SSH_TIMEOUT_S, time.monotonic() + SSH_ATTEMPT_TIMEOUT_S)
                 )
-                if self._has_settled(channel, before, started + SSH_TIMEOUT):
+                if self._has_settled(channel, before, started + SSH_TIMEOUT_S):
                     return channel
             except LoginFailed:
                 raise
             except WrongGuest:
-                if time.monotonic() >= started + WRONG_GUEST_PATIENCE:
+                if time.monotonic() >= started + WRONG_GUEST_TIMEOUT_S:
                     raise
                 pause(1.0)
             except ChannelError:
-                if time.monotonic() >= started + SSH_TIMEOUT:
+                if time.monotonic() >= started + SSH_TIMEOUT_S:
                     raise
                 pause(1.0)  # a connection may be refused at once: do not retry in a tight loop
 
     def _has_settled(
-        self, channel: ssh.SshChannel, before: tuple[Sighting, ...], deadline: float
+        self, channel: ssh.SshChannel, before: tuple[SeenAddress, ...], deadline: float
     ) -> bool:
         """
         Wait until the guest has finished restarting its network.
@@ -330,7 +332,7 @@ class _Bootstrap:
         :return: False, with the channel closed, where the connection broke with the restart.
         """
         waits = {"pending"}
-        reserved = addresses.wanted_of(self.request.pick, self.record.reservations).reserved
+        reserved = addresses.address_filter(self.request.pick, self.record.reservations).reserved
         if self.record.address != reserved:
             old = {sighting.address.address for sighting in before}
             if not old or self.record.address in old:

@@ -227,7 +227,7 @@ def _copy_nvram(source: str, destination: str, journal: _Journal) -> None:
         journal.made("nvram")
         return
     journal.making("nvram")
-    draft = deletion_plan.draft_of(destination, journal.record)
+    draft = deletion_plan.draft_path(destination, journal.record)
     try:
         with open(source, "rb") as original, open(draft, "xb") as copy:
             shutil.copyfileobj(original, copy)

@@ -30,8 +30,8 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import clone_view, deletion_plan
 from saltext.kvmclone.inventory.base_protection import protection
-from saltext.kvmclone.inventory.deletion_plan import Doomed, Kept
-from saltext.kvmclone.inventory.file_usage import identity
+from saltext.kvmclone.inventory.deletion_plan import FileToDelete, FileToKeep
+from saltext.kvmclone.inventory.file_usage import file_id
 from saltext.kvmclone.lifecycle import destroy_foreign, protect
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, MADE, Record, Reservation
@@ -40,11 +40,11 @@ from saltext.kvmclone.system import images, processes
 log = logging.getLogger(__name__)
 
 #: Seconds that a tool which only inspects an image may have it open.
-_GLANCE = 3.0
+_SHORT_OPEN_S = 3.0
 
 
 @dataclass(frozen=True)
-class Gone:
+class DestroyResult:
     """
     The result of a destroy.
 
@@ -55,14 +55,16 @@ class Gone:
     :param sentences: What an operator must know.
     """
 
-    files: tuple[Doomed, ...] = ()
+    files: tuple[FileToDelete, ...] = ()
     reservations: tuple[Reservation, ...] = ()
     unprotected: str = ""
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[FileToKeep, ...] = ()
     sentences: tuple[str, ...] = ()
 
 
-def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = "") -> Gone:
+def destroy(
+    host: Host, handle: DomainHandle, force: bool = False, token: str = ""
+) -> DestroyResult:
     """
     Destroy a clone with the files that its record lists. Can be repeated at any point.
 
@@ -81,10 +83,10 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
     """
     name = handle.name
     with ExitStack() as held:
-        with processes.turn(name):
+        with processes.name_lock(name):
             record = handle.record()
             if record is None:
-                return Gone(sentences=destroy_foreign.destroy(host, handle, force))
+                return DestroyResult(sentences=destroy_foreign.destroy(host, handle, force))
             _require_idle(record, name, force, token, host.commands)
             _require_definition(handle)
             _judge(host, handle, record, force)
@@ -99,7 +101,7 @@ def destroy(host: Host, handle: DomainHandle, force: bool = False, token: str = 
             held.enter_context(_held(host, record))
             try:
                 # A create that clones this clone either saw the mark, or its overlay is seen here.
-                doom = deletion_plan.judge(host, handle, record, force)
+                doom = deletion_plan.plan_deletion(host, handle, record, force)
             except (CloneInUse, OutOfReach):
                 _mark(handle, record, mine)
                 raise
@@ -125,7 +127,7 @@ def _held(host: Host, record: Record) -> Iterator[None]:
     """
     paths = [volume.path for volume in record.volumes] if host.local else []
     with ExitStack() as held:
-        for path in [*paths, *(deletion_plan.draft_of(path, record) for path in paths)]:
+        for path in [*paths, *(deletion_plan.draft_path(path, record) for path in paths)]:
             with suppress(OSError):
                 descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
                 held.callback(os.close, descriptor)
@@ -160,7 +162,7 @@ def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
     mine = record
     with _held(host, record):
         try:
-            doom = deletion_plan.judge(host, handle, record)
+            doom = deletion_plan.plan_deletion(host, handle, record)
             mine = _mark(handle, replace(record, stage=DESTROYING), record)
             handle.power_off()
             gone = _delete(host, handle, mine, doom)
@@ -201,7 +203,7 @@ def _take_back_undefined(host: Host, record: Record) -> list[str]:
     """
     made = replace(record, volumes=tuple(v for v in record.volumes if v.state == MADE))
     with _held(host, made):
-        files = deletion_plan.judge_undefined(host, made).files
+        files = deletion_plan.plan_deletion_of_undefined(host, made).files
         for file in files:
             _delete_file(host, file)
     for reservation in record.reservations:
@@ -222,7 +224,9 @@ def release(handle: DomainHandle, mine: Record) -> None:
         processes.give_up(mine.worker)
 
 
-def _delete(host: Host, handle: DomainHandle, mine: Record, doom: deletion_plan.Doom) -> Gone:
+def _delete(
+    host: Host, handle: DomainHandle, mine: Record, doom: deletion_plan.DeletionPlan
+) -> DestroyResult:
     """
     Delete the files, then the definition; keep the definition if anything fails.
 
@@ -230,7 +234,7 @@ def _delete(host: Host, handle: DomainHandle, mine: Record, doom: deletion_plan.
     :raises CreateInProgress: The record names another worker by now, or is gone.
     """
     failed: list[KvmCloneError] = []
-    deleted: list[Doomed] = []
+    deleted: list[FileToDelete] = []
     for file in doom.files:
         _require_mine(handle, mine)
         try:
@@ -254,10 +258,10 @@ def _delete(host: Host, handle: DomainHandle, mine: Record, doom: deletion_plan.
         with_nvram = any(file.with_definition for file in doom.files)
         handle.undefine(with_nvram, doom.keep_tpm)
         handle.power_off()
-    return Gone(tuple(deleted), tuple(released), unprotected)
+    return DestroyResult(tuple(deleted), tuple(released), unprotected)
 
 
-def _delete_file(host: Host, file: Doomed) -> bool:
+def _delete_file(host: Host, file: FileToDelete) -> bool:
     """
     Delete a file that the plan lists, unless another was put in its place since.
 
@@ -268,7 +272,7 @@ def _delete_file(host: Host, file: Doomed) -> bool:
         return volumes.delete(host, file.path)
     if not os.path.lexists(file.path):
         return volumes.delete(host, file.path)  # libvirt's pool may still list it
-    if os.path.islink(file.path) or identity(file.path, True) != file.key:
+    if os.path.islink(file.path) or file_id(file.path, True) != file.key:
         raise HostError(
             f"'{file.path}' was replaced by another file in this very moment; it was left alone.",
             "Look at it, and move it away if it is not the clone's: "
@@ -292,7 +296,9 @@ def _require_definition(handle: DomainHandle) -> None:
         )
 
 
-def _judge(host: Host, handle: DomainHandle, record: Record, force: bool) -> deletion_plan.Doom:
+def _judge(
+    host: Host, handle: DomainHandle, record: Record, force: bool
+) -> deletion_plan.DeletionPlan:
     """
     Return the deletion plan, and refuse files that somebody has open; touch nothing.
 
@@ -301,13 +307,13 @@ def _judge(host: Host, handle: DomainHandle, record: Record, force: bool) -> del
     :raises CloneInUse: Another image depends on its disks, or somebody has a file open.
     :raises OutOfReach: A file of the clone may be there and cannot be looked at; not forced.
     """
-    doom = deletion_plan.judge(host, handle, record, force)
+    doom = deletion_plan.plan_deletion(host, handle, record, force)
     _require_unheld(handle, record, doom.files, running=handle.state() != "shutoff")
     return doom
 
 
 def _require_unheld(
-    handle: DomainHandle, record: Record, files: tuple[Doomed, ...], running: bool = False
+    handle: DomainHandle, record: Record, files: tuple[FileToDelete, ...], running: bool = False
 ) -> None:
     """
     Refuse to delete files that somebody has open.
@@ -318,7 +324,9 @@ def _require_unheld(
     """
     if not handle.connection.local:
         return
-    deadline = time.monotonic() + (_GLANCE if record.complete else volumes.PATIENCE)
+    deadline = time.monotonic() + (
+        _SHORT_OPEN_S if record.complete else volumes.VOLUME_BUSY_TIMEOUT_S
+    )
     for file in files:
         while who := images.holder(file.path, loops_only=running):
             if time.monotonic() > deadline:
@@ -348,7 +356,7 @@ def _require_idle(record: Record, name: str, force: bool, token: str, commands: 
         return
     if record.stage != DESTROYING and (record.failed or record.complete):
         return
-    life = processes.life(record.worker)
+    life = processes.owner_state(record.worker)
     if life == ALIVE or (life == ELSEWHERE and not force):
         raise clone_view.in_progress(record, name, commands)
 

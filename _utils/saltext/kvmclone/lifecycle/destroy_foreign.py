@@ -65,7 +65,7 @@ def _judge(
             f"A clone of Salt's old driver: {commands.on_host('adopt', name)}   Anything "
             f"else, if you are sure; every one of its files stays: {commands.forced(name)}",
         )
-    doom = deletion_plan.judge(host, handle, None)
+    doom = deletion_plan.plan_deletion(host, handle, None)
     _require_nothing_lost(handle)
     root = libvirt_xml.parse(handle.definition())
     has_tpm = root.find("./devices/tpm/backend[@type='emulator']") is not None

@@ -28,7 +28,7 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, snapshots
 from saltext.kvmclone.inventory.base_protection import ProtectedFile, Protection, _held, protection
-from saltext.kvmclone.inventory.file_usage import Identity, identity
+from saltext.kvmclone.inventory.file_usage import FileId, file_id
 from saltext.kvmclone.model.record import BASE_NAMESPACE, Record
 from saltext.kvmclone.system import backing_files, images, processes
 
@@ -81,14 +81,14 @@ def protect(
     :raises HostError: A mode could not be changed; repeating is safe.
     """
     paths = check(host, base, disk_paths)
-    with processes.turn(_TURN):  # another create must not take our modes for the original ones
+    with processes.name_lock(_TURN):  # another create must not take our modes for the original ones
         old = protection(host, base)
         known = {file.path: file.mode for file in old.files} if old else {}
         # A file that another protected base uses too is read-only already.
         others = _modes_elsewhere(host, base)
         for path in paths:
             if path not in known:
-                known[path] = others.get(identity(path, True), _mode(path))
+                known[path] = others.get(file_id(path, True), _mode(path))
         files = tuple(ProtectedFile(path, mode) for path, mode in known.items())
         holders = old.holders if old else ()
         if holder and (old is None or holders):
@@ -103,7 +103,7 @@ def protect(
 
 def confirm(host: Host, record: Record) -> None:
     """Make the protection permanent, since the clone for whose sake it was set succeeded."""
-    with processes.turn(_TURN):
+    with processes.name_lock(_TURN):
         base, mark = _held(host, record)
         if base is not None and mark is not None:
             _write(host, base, replace(mark, holders=()))
@@ -117,7 +117,7 @@ def withdraw(host: Host, record: Record) -> str:
 
     :return: Name of the base that is writable again; empty for none.
     """
-    with processes.turn(_TURN):
+    with processes.name_lock(_TURN):
         base, mark = _held(host, record)
         if base is None or mark is None:
             return ""
@@ -145,7 +145,7 @@ def unprotect(host: Host, base: DomainHandle) -> list[str]:
             f"The protection of '{base.name}' cannot be lifted over '{host.url}'.",
             f"On the KVM host: salt-call kvm_clone.unprotect {shlex.quote(base.name)}",
         )
-    with processes.turn(_TURN):
+    with processes.name_lock(_TURN):
         _require_unused(host, base, mark)
         return _lift(host, base, mark)
 
@@ -159,7 +159,7 @@ def _lift(host: Host, base: DomainHandle, mark: Protection) -> list[str]:
     kept = _modes_elsewhere(host, base)
     freed = []
     for file in mark.files:
-        if identity(file.path, True) not in kept and os.path.exists(file.path):
+        if file_id(file.path, True) not in kept and os.path.exists(file.path):
             _change(file.path, add=file.mode & _WRITE)
             freed.append(file.path)
     with absent(NO_DOMAIN_METADATA):
@@ -173,16 +173,16 @@ def _require_unused(host: Host, base: DomainHandle, mark: Protection) -> None:
 
     :raises CloneInUse: An image that is not the base's own has one of its files as backing file.
     """
-    census = file_usage_scan.take(host)
+    census = file_usage_scan.scan(host)
     # A snapshot of the base has its files as backing files and is its own; a clone may use that.
     mine = [use.path for use in census.uses if use.uuid == base.uuid and use.format]
     mine += [below for path in mine for below in census.chain(path)]
     mine = [path for path in mine if set(census.users(path)) <= {base.name}]
     mine += [file.path for file in mark.files]
-    own = {identity(path, True) for path in mine}
+    own = {file_id(path, True) for path in mine}
     standing = census.standing_on(mine)
     others = {
-        image for some in standing.values() for image in some if identity(image, True) not in own
+        image for some in standing.values() for image in some if file_id(image, True) not in own
     }
     if others:
         towers = [census.tower(image).values() for image in others]
@@ -203,11 +203,11 @@ def _with_chains(disk_paths: Iterable[str], name: str) -> list[str]:
 
     :raises PlanRefused: A file is not a regular file, or its backing file is not known.
     """
-    found: dict[Identity, str] = {}
+    found: dict[FileId, str] = {}
     todo = list(disk_paths)
     while todo:
         path = todo.pop(0)
-        key = identity(path, True)
+        key = file_id(path, True)
         if key in found:
             continue
         _require_regular(path, name)
@@ -244,7 +244,7 @@ def _require_regular(path: str, name: str) -> None:
         )
 
 
-def _modes_elsewhere(host: Host, base: DomainHandle) -> dict[Identity, int]:
+def _modes_elsewhere(host: Host, base: DomainHandle) -> dict[FileId, int]:
     """Return the original modes of all other protected bases' files, by the file's identity."""
     uuid = base.uuid
 
@@ -252,7 +252,7 @@ def _modes_elsewhere(host: Host, base: DomainHandle) -> dict[Identity, int]:
         return protection(host, handle) if handle.uuid != uuid else None
 
     return {
-        identity(file.path, True): file.mode
+        file_id(file.path, True): file.mode
         for mark in host.each_domain(look)
         if mark is not None
         for file in mark.files

@@ -44,7 +44,7 @@ def save(handle: DomainHandle, seen: Record, mine: Record) -> Record:
         try:
             # A destroy marks the record under the same lock; without the lock the window in which
             # both write is a millisecond.
-            stack.enter_context(processes.turn(handle.name))
+            stack.enter_context(processes.name_lock(handle.name))
         except HostError as error:
             log.debug("%s: the record is written without a turn: %s", handle.name, error)
         record = merged(seen, mine, current(handle, seen))

@@ -25,7 +25,7 @@ from saltext.kvmclone.guest import identity
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.identity import Reset
 from saltext.kvmclone.hypervisor import addresses
-from saltext.kvmclone.hypervisor.addresses import Search, Sighting, Wanted
+from saltext.kvmclone.hypervisor.addresses import AddressFilter, Search, SeenAddress
 from saltext.kvmclone.hypervisor.constants import SHUTOFF_BECAUSE, STATES
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.events import Watch
@@ -39,18 +39,18 @@ from saltext.kvmclone.model.request import Request
 log = logging.getLogger(__name__)
 
 #: Seconds after the address appeared at which an agent that has not connected counts as absent.
-AGENT_GRACE = 6.0
+AGENT_CONNECT_S = 6.0
 
 #: The same where cloud-init works on a seed, seconds: it sets up the network first, and the agent
 #: is started when cloud-init is done, or is only installed by it.
-CLOUD_INIT_GRACE = 120.0
+CLOUD_INIT_AGENT_CONNECT_S = 120.0
 
 #: Seconds for which an agent that is connected and does not answer is asked again: a libvirtd that
 #: was just restarted reports the agent before it can talk to it.
-SILENCE = 20.0
+AGENT_SILENCE_S = 20.0
 
 #: Seconds that a reset guest may take to show a renewed address before the old one counts.
-RENEWAL_GRACE = 10.0
+ADDRESS_RENEWAL_S = 10.0
 
 #: What a wait found of the guest's agent, besides ``SILENT``: there is no channel for one, or it
 #: answered.
@@ -75,7 +75,7 @@ class Arrival:
     :param agent: :data:`ABSENT`, :data:`.silent_agent.SILENT` or :data:`HEARD`.
     """
 
-    sightings: tuple[Sighting, ...]
+    sightings: tuple[SeenAddress, ...]
     identity_reset: bool = False
     host_keys: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -101,22 +101,22 @@ class _Renewal:
     The addresses that a guest really holds after its identity was reset.
 
     The old lease stays listed, and a busy host takes long to hand out the new one. So a sighting
-    from before counts again only after :data:`RENEWAL_GRACE`, for guests whose address does not
+    from before counts again only after :data:`ADDRESS_RENEWAL_S`, for guests whose address does not
     depend on their identity; and where there is an agent, it is asked.
 
     :param before: What was seen just before the network was restarted.
     :param reserved: The address that the guest gets under any identity; empty for none.
     """
 
-    def __init__(self, before: tuple[Sighting, ...], reserved: str = "") -> None:
+    def __init__(self, before: tuple[SeenAddress, ...], reserved: str = "") -> None:
         self._stale = {
             one.address.address: one.mark for one in before if one.address.address != reserved
         }
-        self._over = time.monotonic() + RENEWAL_GRACE
+        self._over = time.monotonic() + ADDRESS_RENEWAL_S
 
     def current(
-        self, handle: DomainHandle, domain: Domain, found: tuple[Sighting, ...]
-    ) -> tuple[Sighting, ...]:
+        self, handle: DomainHandle, domain: Domain, found: tuple[SeenAddress, ...]
+    ) -> tuple[SeenAddress, ...]:
         """Return those of the sightings that hold now."""
         over = time.monotonic() >= self._over
         fresh = tuple(s for s in found if over or self._stale.get(s.address.address) != s.mark)
@@ -139,7 +139,7 @@ class _Wait:
     """
 
     def __init__(
-        self, handle: DomainHandle, request: Request, watch: Watch, wanted: Wanted
+        self, handle: DomainHandle, request: Request, watch: Watch, wanted: AddressFilter
     ) -> None:
         self.handle = handle
         self.request = request
@@ -186,7 +186,7 @@ class _Wait:
             self.search.renew()
         return self.domain
 
-    def found(self, domain: Domain) -> tuple[Sighting, ...]:
+    def found(self, domain: Domain) -> tuple[SeenAddress, ...]:
         """Return every address that holds now, those that count first; empty while none counts."""
         seen = self.search.look(domain)
         if self.renewal is not None:
@@ -205,7 +205,7 @@ class _Wait:
         hints = [f"Look at its console: virsh -c {url} console {request.name}."]
         if any(card.kind != "network" for card in self.domain.interfaces):
             hints.append("On a bridge use 'ip_source: qemu-agent'.")
-        if self.wanted != Wanted():
+        if self.wanted != AddressFilter():
             addresses = self.handle.connection.commands.on_host("addresses", request.name)
             hints.append(f"See all its addresses: {addresses}")
         if request.seed == OUT:
@@ -258,7 +258,7 @@ class _Arriving:
         self._seen = self._seen or time.monotonic()
         may_come = domain.has_agent_channel and not (domain.agent_connected or self.heard)
         seeded = self.resets and self.wait.request.seed in (OWN, KEEP)
-        grace = CLOUD_INIT_GRACE if seeded else AGENT_GRACE
+        grace = CLOUD_INIT_AGENT_CONNECT_S if seeded else AGENT_CONNECT_S
         if may_come and time.monotonic() < self._seen + grace:
             return None
         keys = tuple(key.line for key in self.done.host_keys) if self.done else ()
@@ -274,7 +274,7 @@ class _Arriving:
         with AgentChannel(self.wait.handle.agent) as channel:
             usable = channel.usable()
             self._asked = self._asked or time.monotonic()
-            if usable.silent and time.monotonic() < self._asked + SILENCE:
+            if usable.silent and time.monotonic() < self._asked + AGENT_SILENCE_S:
                 return
             self.heard = not usable.silent
             if usable:
@@ -320,7 +320,7 @@ def arrive(
     :raises GuestStopped: The guest crashed or shut off.
     :raises AddressTimeout: No address in time; the message says what was tried.
     """
-    wanted = addresses.wanted_of(request.pick, reservations)
+    wanted = addresses.address_filter(request.pick, reservations)
     with Watch(handle, request.wait) as watch:
         wait = _Wait(handle, request, watch, wanted)
         resets = request.reset_identity and not reset_done
@@ -330,7 +330,7 @@ def arrive(
 def await_renewal(
     handle: DomainHandle,
     request: Request,
-    before: tuple[Sighting, ...],
+    before: tuple[SeenAddress, ...],
     reservations: tuple[Reservation, ...] = (),
 ) -> Arrival:
     """
@@ -341,7 +341,7 @@ def await_renewal(
     :raises GuestStopped: The guest crashed or shut off.
     :raises AddressTimeout: No address in time; the message says what was tried.
     """
-    wanted = addresses.wanted_of(request.pick, reservations)
+    wanted = addresses.address_filter(request.pick, reservations)
     with Watch(handle, request.wait) as watch:
         wait = _Wait(handle, request, watch, wanted)
         wait.renewal = _Renewal(before, wanted.reserved)

@@ -12,7 +12,7 @@ from saltext.kvmclone.errors import Interrupted
 T = TypeVar("T")
 
 #: Number of clones that one command makes at the same time; each boots a guest.
-AT_ONCE = 8
+CLONES_AT_ONCE = 8
 
 
 def each(work: Callable[[Any], T], wanted: Sequence[Any]) -> list[T]:
@@ -21,7 +21,10 @@ def each(work: Callable[[Any], T], wanted: Sequence[Any]) -> list[T]:
 
     A Ctrl-C is not raised in these threads: each piece of work looks for it.
     """
-    with interrupts.defer(), ThreadPoolExecutor(max_workers=min(AT_ONCE, len(wanted))) as pool:
+    with (
+        interrupts.defer(),
+        ThreadPoolExecutor(max_workers=min(CLONES_AT_ONCE, len(wanted))) as pool,
+    ):
         return list(pool.map(work, wanted))
 
 

@@ -32,10 +32,10 @@ from saltext.kvmclone.hosts.gc import destroy
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.master import cloud_keys
 from saltext.kvmclone.master.cloud_events import CloudEvents, deploy_kwargs, without
-from saltext.kvmclone.master.cloud_keys import GivenPair, Noted
+from saltext.kvmclone.master.cloud_keys import CloudEnroller, KeySnapshot
 from saltext.kvmclone.master.cloud_providers import CloudProviders
 from saltext.kvmclone.master.enrolment import OnReady
-from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.request import Request, Secrets
@@ -71,7 +71,7 @@ def configured_provider(opts: Mapping[str, Any], active: str) -> Any:
     return False
 
 
-class Asked:
+class CloudDriver:
     """
     One call of the driver by salt-cloud's core.
 
@@ -88,7 +88,7 @@ class Asked:
         on_ready: OnReady,
         active: str = "",
         utils: Mapping[str, Callable[..., Any]] | None = None,
-        noted: Noted | None = None,
+        noted: KeySnapshot | None = None,
     ) -> None:
         self.opts = opts
         self.on_ready = on_ready
@@ -97,7 +97,7 @@ class Asked:
         self.noted = noted or {}
 
     @functools.cached_property
-    def side(self) -> Master:
+    def side(self) -> Fleet:
         """
         Return the fleet of the master that salt-cloud works for.
 
@@ -105,7 +105,7 @@ class Asked:
         """
         folder = os.path.dirname(str(self.opts["conf_file"]))
         path = str(self.opts.get("master_config") or os.path.join(folder, "master"))
-        return Master(salt.config.master_config(path), self.on_ready)
+        return Fleet(salt.config.master_config(path), self.on_ready)
 
     @functools.cached_property
     def providers(self) -> CloudProviders:
@@ -122,7 +122,7 @@ class Asked:
         :return: CLONE, with ``deployed`` and ``deploy_kwargs`` as the core expects them.
         :raises KvmCloneError: It could not be made; nothing of it is left, no key either.
         """
-        given = GivenPair(self.side.opts, self.opts, machine, self.noted, self.on_ready)
+        given = CloudEnroller(self.side.opts, self.opts, machine, self.noted, self.on_ready)
         with CloudEvents(self.opts, machine) as told:
             try:
                 map_files.require_shape(self.opts, self.side.catalogue.profiles)
@@ -197,7 +197,7 @@ class Asked:
         machine: Mapping[str, Any],
         request: Request,
         secrets: Secrets,
-        given: GivenPair,
+        given: CloudEnroller,
         told: CloudEvents,
     ) -> Clone:
         enrols = request.deploy.enabled and request.deploy.bootstrap != "none"
@@ -294,7 +294,7 @@ class Asked:
         having = []
         for alias in sorted(self.opts.get("providers") or {}):
             try:
-                if name in Asked(self.opts, self.on_ready, f"{alias}:{DRIVER}").nodes():
+                if name in CloudDriver(self.opts, self.on_ready, f"{alias}:{DRIVER}").nodes():
                     having.append(alias)
             except KvmCloneError:
                 continue  # the core does not list anything of it either

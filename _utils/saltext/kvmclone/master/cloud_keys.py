@@ -28,7 +28,7 @@ from saltext.kvmclone.model.request import Request, Secrets
 log = logging.getLogger(__name__)
 
 #: Accepted public keys by minion id.
-Noted = Mapping[str, str]
+KeySnapshot = Mapping[str, str]
 
 #: The folder in which the bootstrap script finds the keys that a new master is to accept.
 _PRESEED = "preseed-minion-keys"
@@ -40,7 +40,7 @@ _ITSELF = ("127.0.0.1", "localhost", "::1")
 _MAKES_NOTHING = ("destroy", "function", "list_images", "list_locations", "list_sizes")
 
 
-def note(opts: Mapping[str, Any]) -> Noted:
+def note(opts: Mapping[str, Any]) -> KeySnapshot:
     """
     Return the keys that are accepted now.
 
@@ -64,7 +64,7 @@ def _read(path: str) -> str:
         return ""
 
 
-class GivenPair(Enroller):
+class CloudEnroller(Enroller):
     """
     An enroller whose key pair salt-cloud's core has made and accepted already.
 
@@ -80,7 +80,7 @@ class GivenPair(Enroller):
         opts: Mapping[str, Any],
         cloud_opts: Mapping[str, Any],
         machine: Mapping[str, Any],
-        noted: Noted,
+        noted: KeySnapshot,
         on_ready: OnReady,
     ) -> None:
         super().__init__(opts, MinionKeys(opts), on_ready)

@@ -14,7 +14,7 @@ from saltext.kvmclone.config.sections import DRIVER
 from saltext.kvmclone.errors import ConfigError, ForeignDomain, KvmCloneError, NotFound
 from saltext.kvmclone.hosts import daemons
 from saltext.kvmclone.master.all_hosts import Way, way_of
-from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.clone import Clone
 
 
@@ -26,7 +26,7 @@ class CloudProviders:
     :param side: The fleet of the master that salt-cloud works for.
     """
 
-    def __init__(self, opts: Mapping[str, Any], side: Master) -> None:
+    def __init__(self, opts: Mapping[str, Any], side: Fleet) -> None:
         self.opts = opts
         self.side = side
         self._compared: dict[tuple[str, str], bool] = {}

@@ -30,7 +30,7 @@ from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
-from saltext.kvmclone.master import at_once, drawing, progress
+from saltext.kvmclone.master import at_once, progress, tree_text
 from saltext.kvmclone.master.all_hosts import AllHosts, with_failures
 from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import MinionKeys
@@ -42,7 +42,7 @@ from saltext.kvmclone.model.record import DESTROYING, Minion
 from saltext.kvmclone.model.request import Request, Secrets
 
 
-class Master:
+class Fleet:
     """
     The hosts, keys and configuration of a master, for one call of the runner.
 
@@ -361,7 +361,7 @@ class Master:
         """Return bases and their clones over all hosts; draw them if stderr is a terminal."""
         answer = self.everywhere.tree()
         if sys.stderr.isatty():
-            print(drawing.draw(answer), file=sys.stderr, flush=True)
+            print(tree_text.draw(answer), file=sys.stderr, flush=True)
         return answer
 
     def doctor(self) -> dict[str, Any]:

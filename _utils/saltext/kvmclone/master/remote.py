@@ -27,7 +27,7 @@ from saltext.kvmclone.model.clone import Clone, clone_from_dict
 from saltext.kvmclone.model.cloud_seed import OWN
 from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished, unfinished_from_dict
-from saltext.kvmclone.model.record import Minion, Worker
+from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import Deploy, Login, Request
 from saltext.kvmclone.system import processes, sealing
 
@@ -59,7 +59,7 @@ class RemoteHost:
     def clone(
         self,
         request: Request,
-        worker: Worker | None = None,
+        worker: Owner | None = None,
         goal: str = "cloned",
         digest: str = "",
         seed: Mapping[str, str] = MappingProxyType({}),
@@ -103,7 +103,7 @@ class RemoteHost:
                 return
             time.sleep(BEGUN_POLL_S)
 
-    def take_over(self, name: str, token: str, worker: Worker) -> Clone:
+    def take_over(self, name: str, token: str, worker: Owner) -> Clone:
         return self._clone("take_over", name=name, token=token, worker=dataclasses.asdict(worker))
 
     def boot(self, name: str) -> Clone:

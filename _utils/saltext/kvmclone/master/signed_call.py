@@ -23,17 +23,17 @@ from saltext.kvmclone.system import signed_answers
 from saltext.kvmclone.system.signed_answers import Unproven
 
 #: Seconds that a minion may take to answer.
-TIMEOUT = 20.0
+CALL_TIMEOUT_S = 20.0
 
 #: Seconds without an answer after which a minion is asked whether it still works on a long job.
-SILENCE = 10.0
+JOB_CHECK_INTERVAL_S = 10.0
 
 #: Seconds that an answer may take to reach the bus after its job ended.
-GRACE = 10.0
+RETURN_DELAY_S = 10.0
 
 #: Seconds that a proven answer may take after an unproven one, which mostly comes from the minion
 #: itself because its modules are missing or old.
-DOUBT = 6.0
+UNPROVEN_ANSWER_TIMEOUT_S = 6.0
 
 #: The tag of the event that Salt's bus returns in place of a Ctrl-C that it has caught.
 SWALLOWED = "salt/event/exit"
@@ -64,14 +64,14 @@ def ask(
         salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus,
     ):
         question = _Question(opts, client, bus, minion_id, function, arguments)
-        question.wait(SILENCE if patient else TIMEOUT)
+        question.wait(JOB_CHECK_INTERVAL_S if patient else CALL_TIMEOUT_S)
         while patient and not question.answers:
             works = _Question(opts, client, bus, minion_id, WORKING, {"jid": question.jid})
-            said = works.wait(TIMEOUT, beside=question)  # the answer itself may come first
+            said = works.wait(CALL_TIMEOUT_S, beside=question)  # the answer itself may come first
             if question.answers or not said:
                 break
             still_works = bool(said[0])
-            question.wait(SILENCE if still_works else GRACE)
+            question.wait(JOB_CHECK_INTERVAL_S if still_works else RETURN_DELAY_S)
             if not still_works:
                 break
         if question.answers:
@@ -139,7 +139,7 @@ class _Question:
                 raise interrupts.Interrupt
             for one in both if event else ():
                 if one.hear(event) and one is self:
-                    deadline = min(deadline, time.monotonic() + DOUBT)
+                    deadline = min(deadline, time.monotonic() + UNPROVEN_ANSWER_TIMEOUT_S)
         return self.answers
 
     def hear(self, event: Mapping[str, Any]) -> bool:

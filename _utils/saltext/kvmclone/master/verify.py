@@ -29,19 +29,19 @@ log = logging.getLogger(__name__)
 ASK_AGAIN, ASK_SELDOM = 3.0, 30.0
 
 #: Least seconds between two questions, however often something announces itself.
-ASK_SOONEST = 1.0
+ASK_INTERVAL_S = 1.0
 
 #: Seconds that an answer may take from the bus to the job cache.
-CACHED_WITHIN = 5.0
+JOB_CACHE_DELAY_S = 5.0
 
 #: Seconds that a minion gets from its start to its answer.
-MINION_TIMEOUT = 180.0
+MINION_TIMEOUT_S = 180.0
 
 #: Longest version that is accepted, characters.
 LONGEST_VERSION = 60
 
 #: Seconds that a minion gets from when it announced itself; in all at most twice the timeout.
-ANNOUNCED_TIMEOUT = 90.0
+ANNOUNCED_TIMEOUT_S = 90.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Verified:
 
 
 def verify(
-    opts: Mapping[str, Any], minion_id: str, uuid: str, timeout: float = MINION_TIMEOUT
+    opts: Mapping[str, Any], minion_id: str, uuid: str, timeout: float = MINION_TIMEOUT_S
 ) -> Verified:
     """
     Wait until the minion answers, and compare its uuid with the domain's.
@@ -77,10 +77,10 @@ def verify(
         salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus,
     ):
         asked: dict[str, str] = {}
-        turn = Turn(time.monotonic(), timeout)
+        turn = RetrySchedule(time.monotonic(), timeout)
         while not turn.is_over(time.monotonic()):
             interrupts.check()
-            if turn.has_come(time.monotonic()):
+            if turn.take_slot(time.monotonic()):
                 jid = _ask(client, minion_id)
                 asked |= {f"salt/job/{jid}/ret/{minion_id}": jid} if jid else {}
             event = bus.get_event(wait=0.5, full=True, auto_reconnect=True)
@@ -98,7 +98,7 @@ def verify(
     )
 
 
-class Turn:
+class RetrySchedule:
     """
     A schedule: when it is time to ask a minion, and when to stop.
 
@@ -110,9 +110,9 @@ class Turn:
         self._over, self._latest = now + timeout, now + 2 * timeout
         self._next = now
         self._pause = ASK_AGAIN
-        self._last = now - ASK_SOONEST
+        self._last = now - ASK_INTERVAL_S
 
-    def has_come(self, now: float) -> bool:
+    def take_slot(self, now: float) -> bool:
         """Return True, and start the next pause, if it is time to ask."""
         if now < self._next:
             return False
@@ -122,8 +122,8 @@ class Turn:
 
     def announced(self, now: float) -> None:
         """Take note that the minion announced itself, or that somebody did so in its name."""
-        self._next = min(self._next, max(now, self._last + ASK_SOONEST))
-        self._over = max(self._over, min(now + ANNOUNCED_TIMEOUT, self._latest))
+        self._next = min(self._next, max(now, self._last + ASK_INTERVAL_S))
+        self._over = max(self._over, min(now + ANNOUNCED_TIMEOUT_S, self._latest))
 
     def is_over(self, now: float) -> bool:
         """Return True if the minion has had its time."""
@@ -185,7 +185,7 @@ def _authentic(
     """
     if not opts.get("job_cache", True) or opts.get("ext_job_cache"):
         return {"ret": event.get("return")}
-    deadline = time.monotonic() + CACHED_WITHIN
+    deadline = time.monotonic() + JOB_CACHE_DELAY_S
     while True:
         try:
             kept: dict[str, Any] = client.get_cache_returns(jid)

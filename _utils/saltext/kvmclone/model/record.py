@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saltext.kvmclone.model.facts import HostEntry
-from saltext.kvmclone.model.request import Pick
+from saltext.kvmclone.model.request import AddressPick
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ BASE_NAMESPACE = "urn:saltext:kvmclone:base:1"
 STAGES = ("planned", "cloned", "booted", "addressed", "enrolled", "ready")
 DESTROYING = "destroying"
 
-#: Whether a worker still runs, see :func:`.processes.life`.
+#: Whether a worker still runs, see :func:`.processes.owner_state`.
 ALIVE, DEAD, ELSEWHERE = "alive", "dead", "elsewhere"
 
 #: The states of a volume. Before the call that makes it, it is marked as being made.
@@ -103,7 +103,7 @@ class Volume:
 
 
 @dataclass(frozen=True)
-class Worker:
+class Owner:
     """
     The process that makes or destroys a clone: it drives all stages of that.
 
@@ -132,7 +132,7 @@ class Work:
     :param stage: The record's stage, ``goal`` its goal and ``request`` its digest.
     """
 
-    worker: Worker
+    worker: Owner
     life: str
     stage: str
     goal: str
@@ -141,7 +141,7 @@ class Work:
 
 def work_from_dict(data: dict[str, Any]) -> Work:
     """Rebuild the work that ``dataclasses.asdict`` made plain."""
-    return Work(**{**data, "worker": Worker(**data["worker"])})
+    return Work(**{**data, "worker": Owner(**data["worker"])})
 
 
 @dataclass(frozen=True)
@@ -207,12 +207,12 @@ class Record:
     seed: str = ""
     address: str = ""
     agent: str = ""
-    worker: Worker = Worker()
+    worker: Owner = Owner()
     minion: Minion = Minion()
     base_disks: tuple[BaseDisk, ...] = ()
     volumes: tuple[Volume, ...] = ()
     reservations: tuple[Reservation, ...] = ()
-    pick: Pick = Pick()
+    pick: AddressPick = AddressPick()
     tags: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     host_keys: tuple[str, ...] = ()

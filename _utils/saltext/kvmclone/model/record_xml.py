@@ -18,12 +18,12 @@ from saltext.kvmclone.model.record import (
     STAGES,
     BaseDisk,
     Minion,
+    Owner,
     Record,
     Reservation,
     Volume,
-    Worker,
 )
-from saltext.kvmclone.model.request import Pick
+from saltext.kvmclone.model.request import AddressPick
 
 NAMESPACE = "urn:saltext:kvmclone:1"
 
@@ -104,7 +104,7 @@ def _element(record: Record) -> etree._Element:
         _child(root, "volume", volume)
     for reservation in record.reservations:
         _child(root, "reservation", reservation)
-    if record.pick != Pick():
+    if record.pick != AddressPick():
         _child(root, "pick", record.pick)
     for stage, seconds in record.timings.items():
         etree.SubElement(root, "timing", stage=stage, seconds=f"{seconds:.3f}")
@@ -178,11 +178,11 @@ def _from_element(root: etree._Element) -> Record:
         base=base.get("name", ""),
         base_uuid=base.get("uuid", ""),
         base_disks=tuple(_read(BaseDisk, disk) for disk in base),
-        worker=_read(Worker, children["worker"][0]) if "worker" in children else Worker(),
+        worker=_read(Owner, children["worker"][0]) if "worker" in children else Owner(),
         minion=_read(Minion, children["minion"][0]) if "minion" in children else Minion(),
         volumes=tuple(_read(Volume, volume) for volume in children.get("volume", [])),
         reservations=tuple(_read(Reservation, one) for one in children.get("reservation", [])),
-        pick=_read(Pick, children["pick"][0]) if "pick" in children else Pick(),
+        pick=_read(AddressPick, children["pick"][0]) if "pick" in children else AddressPick(),
         timings={
             timing.get("stage", ""): float(timing.get("seconds", 0))
             for timing in children.get("timing", [])

@@ -106,7 +106,7 @@ class Deploy:
 
 
 @dataclass(frozen=True)
-class DiskWish:
+class DiskChanges:
     """
     The changes that the profile wants for one disk (``disks:``).
 
@@ -127,7 +127,7 @@ class DiskWish:
 
 
 @dataclass(frozen=True)
-class NetworkWish:
+class InterfaceChanges:
     """
     The changes that the profile wants for one interface (``networks:``); empty: as it is.
 
@@ -146,7 +146,7 @@ class NetworkWish:
 
 
 @dataclass(frozen=True)
-class Pick:
+class AddressPick:
     """
     The choice among a guest's addresses (``pick:``); empty fields ask for nothing.
 
@@ -206,7 +206,7 @@ class Request:
     clone_strategy: str = "full"
     ip_source: str = "auto"
     address: str = ""
-    pick: Pick = Pick()
+    pick: AddressPick = AddressPick()
     validate_xml: bool = True
     pool: str = ""
     cpus: int | None = None
@@ -215,8 +215,8 @@ class Request:
     autostart: bool | None = None
     tags: tuple[str, ...] | None = None
     ttl: float | None = None
-    disks: dict[str, DiskWish] = field(default_factory=dict)
-    networks: tuple[NetworkWish, ...] = ()
+    disks: dict[str, DiskChanges] = field(default_factory=dict)
+    networks: tuple[InterfaceChanges, ...] = ()
     seed: str = "none"
     protect: bool = False
     reset_identity: bool = True
@@ -264,15 +264,16 @@ def request_from_dict(data: dict[str, Any]) -> Request:
         }
 
     values = known(Request, data)
-    parts = (("wait", Wait), ("login", Login), ("deploy", Deploy), ("pick", Pick))
+    parts = (("wait", Wait), ("login", Login), ("deploy", Deploy), ("pick", AddressPick))
     for key, cls in parts:
         if isinstance(values.get(key), dict):
             values[key] = cls(**known(cls, values[key]))
     values["disks"] = {
-        target: DiskWish(**known(DiskWish, wish)) for target, wish in data.get("disks", {}).items()
+        target: DiskChanges(**known(DiskChanges, wish))
+        for target, wish in data.get("disks", {}).items()
     }
     values["networks"] = tuple(
-        NetworkWish(**known(NetworkWish, wish)) for wish in data.get("networks", ())
+        InterfaceChanges(**known(InterfaceChanges, wish)) for wish in data.get("networks", ())
     )
     return Request(**values)
 

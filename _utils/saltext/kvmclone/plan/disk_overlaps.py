@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 
 from saltext.kvmclone.model.domain_xml import Disk
-from saltext.kvmclone.plan.disk_sources import Notes, skipping
+from saltext.kvmclone.plan.disk_sources import PlanIssues, skipping
 from saltext.kvmclone.plan.disks import PlannedDisk
 
 
-def check(disks: tuple[Disk, ...], planned: tuple[PlannedDisk, ...], notes: Notes) -> None:
+def check(disks: tuple[Disk, ...], planned: tuple[PlannedDisk, ...], notes: PlanIssues) -> None:
     """
     Check the decisions about the base's disks against each other.
 

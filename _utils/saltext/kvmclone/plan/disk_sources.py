@@ -37,7 +37,7 @@ _FOUND = {
 
 
 @dataclass
-class Notes:
+class PlanIssues:
     """The reasons to refuse a plan, and the warnings of one."""
 
     conflicts: list[str] = field(default_factory=list)
@@ -100,7 +100,7 @@ def kind_refused(disk: Disk) -> str:
 
 
 def judge(
-    disk: Disk, source: SourceFacts | None, quick: bool, facts: HostFacts, notes: Notes
+    disk: Disk, source: SourceFacts | None, quick: bool, facts: HostFacts, notes: PlanIssues
 ) -> bool:
     """
     Check the images of a disk against what the definition says of it.
@@ -171,7 +171,7 @@ def _no_image(disk: Disk, source: SourceFacts | None, facts: HostFacts) -> str:
     return ""
 
 
-def _header(disk: Disk, top: ImageFacts, quick: bool, facts: HostFacts, notes: Notes) -> bool:
+def _header(disk: Disk, top: ImageFacts, quick: bool, facts: HostFacts, notes: PlanIssues) -> bool:
     where, header = label(disk), top.header
     if disk.format == RAW:
         if header.format != RAW and not quick and not (facts.local and top.readable):
@@ -221,7 +221,7 @@ def _header(disk: Disk, top: ImageFacts, quick: bool, facts: HostFacts, notes: N
     return True
 
 
-def _chain(disk: Disk, source: SourceFacts, notes: Notes) -> bool:
+def _chain(disk: Disk, source: SourceFacts, notes: PlanIssues) -> bool:
     where = label(disk)
     if disk.format == RAW:
         return True

@@ -17,10 +17,10 @@ from dataclasses import replace
 from saltext.kvmclone.model.cloud_seed import KEEP, Seed
 from saltext.kvmclone.model.domain_xml import Disk
 from saltext.kvmclone.model.facts import QCOW2, RAW, HostFacts, ImageFacts, PoolFacts, SourceFacts
-from saltext.kvmclone.model.request import DiskWish, Request
+from saltext.kvmclone.model.request import DiskChanges, Request
 from saltext.kvmclone.plan.disk_sources import (
     ONE_OWNER,
-    Notes,
+    PlanIssues,
     judge,
     kind_refused,
     label,
@@ -51,7 +51,7 @@ _VOLUME_NAME = re.compile(
     r"\.(?:qcow2|raw)"
 )
 
-_NO_WISH = DiskWish()
+_NO_WISH = DiskChanges()
 
 #: Bytes that a file name can have on Linux.
 LONGEST_NAME = 255
@@ -60,7 +60,7 @@ LONGEST_NAME = 255
 LARGEST_QCOW2 = 2**51
 
 
-def wish_for(disk: Disk, request: Request) -> DiskWish:
+def wish_for(disk: Disk, request: Request) -> DiskChanges:
     """Return what the profile wants for a disk."""
     return request.disks.get(disk.target, _NO_WISH)
 
@@ -123,7 +123,7 @@ def capacity_of(disk: Disk, image: ImageFacts) -> int:
 
 
 def decide(
-    disks: tuple[Disk, ...], facts: HostFacts, request: Request, notes: Notes
+    disks: tuple[Disk, ...], facts: HostFacts, request: Request, notes: PlanIssues
 ) -> tuple[PlannedDisk, ...]:
     """Decide about all disks, in order; reasons to refuse and warnings go to ``notes``."""
     targets = [disk.target for disk in disks]
@@ -146,7 +146,7 @@ def _refused(disk: Disk, facts: HostFacts) -> PlannedDisk:
     return PlannedDisk(disk.target, "skip", REFUSED, _shown(disk, facts), format=disk.format)
 
 
-def _decide(disk: Disk, facts: HostFacts, request: Request, notes: Notes) -> PlannedDisk:
+def _decide(disk: Disk, facts: HostFacts, request: Request, notes: PlanIssues) -> PlannedDisk:
     wish = wish_for(disk, request)
     refused = _refused(disk, facts)
     if not _TARGET.fullmatch(disk.target):
@@ -172,7 +172,7 @@ def _decide(disk: Disk, facts: HostFacts, request: Request, notes: Notes) -> Pla
 
 
 def _seed_left_out(
-    disk: Disk, seed: Seed, wish: DiskWish, refused: PlannedDisk, notes: Notes
+    disk: Disk, seed: Seed, wish: DiskChanges, refused: PlannedDisk, notes: PlanIssues
 ) -> PlannedDisk:
     """Leave out a disk with a cloud-init seed, which the clone must not use, or refuse it."""
     where = f"{label(disk)} holds a cloud-init seed ({seed.named})"
@@ -204,7 +204,7 @@ def _shown(disk: Disk, facts: HostFacts) -> str:
     return disk.path or (source.images[0].path if source and source.images else "")
 
 
-def _wish_makes_sense(disk: Disk, wish: DiskWish, notes: Notes) -> bool:
+def _wish_makes_sense(disk: Disk, wish: DiskChanges, notes: PlanIssues) -> bool:
     extra = [
         name
         for name, value in (("size", wish.size), ("pool", wish.pool), ("strategy", wish.strategy))
@@ -241,7 +241,7 @@ def _wish_makes_sense(disk: Disk, wish: DiskWish, notes: Notes) -> bool:
     return True
 
 
-def _share(disk: Disk, facts: HostFacts, refused: PlannedDisk, notes: Notes) -> PlannedDisk:
+def _share(disk: Disk, facts: HostFacts, refused: PlannedDisk, notes: PlanIssues) -> PlannedDisk:
     if disk.initiator:
         notes.conflicts.append(
             f"{label(disk)} logs in to its iSCSI target as '{disk.initiator}', which one machine "
@@ -264,7 +264,7 @@ def _share(disk: Disk, facts: HostFacts, refused: PlannedDisk, notes: Notes) -> 
 
 
 def _clone(
-    disk: Disk, facts: HostFacts, request: Request, refused: PlannedDisk, notes: Notes
+    disk: Disk, facts: HostFacts, request: Request, refused: PlannedDisk, notes: PlanIssues
 ) -> PlannedDisk:
     source = facts.sources.get(disk.target)
     strategy = strategy_of(disk, request)
@@ -320,7 +320,7 @@ def _clone(
 
 
 def _pool(
-    disk: Disk, facts: HostFacts, request: Request, source: SourceFacts | None, notes: Notes
+    disk: Disk, facts: HostFacts, request: Request, source: SourceFacts | None, notes: PlanIssues
 ) -> PoolFacts | None:
     name = pool_of(disk, request, source)
     if not name:
@@ -350,7 +350,7 @@ def _pool(
     return None
 
 
-def _size(disk: Disk, top: ImageFacts, request: Request, notes: Notes) -> int | None:
+def _size(disk: Disk, top: ImageFacts, request: Request, notes: PlanIssues) -> int | None:
     """Return the bytes that the clone's guest will see; None where the wish is refused."""
     capacity = capacity_of(disk, top)
     size = wish_for(disk, request).size

@@ -8,11 +8,11 @@ base never wrote, take no space yet.
 from __future__ import annotations
 
 from saltext.kvmclone.model.facts import HostFacts
-from saltext.kvmclone.plan.disk_sources import Notes
+from saltext.kvmclone.plan.disk_sources import PlanIssues
 from saltext.kvmclone.plan.disks import PlannedDisk
 
 
-def check(planned: tuple[PlannedDisk, ...], facts: HostFacts, notes: Notes) -> None:
+def check(planned: tuple[PlannedDisk, ...], facts: HostFacts, notes: PlanIssues) -> None:
     """
     Compare what the copies need with what is free, file system by file system.
 

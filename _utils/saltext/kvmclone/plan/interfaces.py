@@ -13,9 +13,9 @@ import re
 
 from saltext.kvmclone.model.domain_xml import Domain, Interface
 from saltext.kvmclone.model.facts import HostFacts, SwitchFacts
-from saltext.kvmclone.model.request import NetworkWish, Request
-from saltext.kvmclone.plan.disk_sources import Notes
-from saltext.kvmclone.plan.rewrite.interfaces import NewCard
+from saltext.kvmclone.model.request import InterfaceChanges, Request
+from saltext.kvmclone.plan.disk_sources import PlanIssues
+from saltext.kvmclone.plan.rewrite.interfaces import NewInterface
 
 #: Models of network cards that QEMU can emulate on x86, Arm and POWER, as libvirt names them.
 MODELS = (
@@ -29,8 +29,8 @@ _DEVICE = re.compile(r"[^\s/]{1,15}")
 
 
 def decide(
-    base: Domain, facts: HostFacts, request: Request, notes: Notes
-) -> tuple[tuple[NewCard, ...], tuple[str, ...]]:
+    base: Domain, facts: HostFacts, request: Request, notes: PlanIssues
+) -> tuple[tuple[NewInterface, ...], tuple[str, ...]]:
     """
     Return the clone's interfaces, in order, and the MAC addresses that were made up for them.
 
@@ -41,7 +41,7 @@ def decide(
         old = base.interfaces[number] if number < len(base.interfaces) else None
         _check(number, wish, old, facts, notes)
     _check_macs(wishes, facts, notes)
-    cards: list[NewCard] = []
+    cards: list[NewInterface] = []
     generated: list[str] = []
     taken = {card.mac for card in base.interfaces} | {wish.mac for wish in wishes} | set(facts.macs)
     teams = {
@@ -50,7 +50,7 @@ def decide(
         if _teamed(old, wish) and wish.mac
     }
     for number in range(max(len(base.interfaces), len(wishes))):
-        wish = wishes[number] if number < len(wishes) else NetworkWish()
+        wish = wishes[number] if number < len(wishes) else InterfaceChanges()
         old = base.interfaces[number] if number < len(base.interfaces) else None
         # A guest finds the two cards of a team by their one address.
         team = old.mac if old and _teamed(old, wish) else ""
@@ -63,18 +63,18 @@ def decide(
         if team:
             teams[team] = mac
         cards.append(
-            NewCard(
+            NewInterface(
                 mac, wish.network, wish.bridge, wish.model, wish.portgroup, _cannot(wish, facts)
             )
         )
     return tuple(cards), tuple(generated)
 
 
-def _teamed(old: Interface, wish: NetworkWish) -> bool:
+def _teamed(old: Interface, wish: InterfaceChanges) -> bool:
     return old.teamed and old.stays(wish.network, wish.bridge)
 
 
-def _cannot(wish: NetworkWish, facts: HostFacts) -> frozenset[str]:
+def _cannot(wish: InterfaceChanges, facts: HostFacts) -> frozenset[str]:
     """Return the elements that an interface cannot have where it is connected anew."""
     switch = facts.switches.get(wish.network, SwitchFacts())
     can = {"vlan": switch.tags, "filterref": switch.filters, "bandwidth": switch.bandwidth}
@@ -82,7 +82,7 @@ def _cannot(wish: NetworkWish, facts: HostFacts) -> frozenset[str]:
 
 
 def _check(
-    number: int, wish: NetworkWish, old: Interface | None, facts: HostFacts, notes: Notes
+    number: int, wish: InterfaceChanges, old: Interface | None, facts: HostFacts, notes: PlanIssues
 ) -> None:
     said = f"'networks' item {number + 1}"
     if wish.network and wish.bridge:
@@ -113,7 +113,7 @@ def _check(
 
 
 def _check_portgroup(
-    said: str, wish: NetworkWish, old: Interface | None, facts: HostFacts, notes: Notes
+    said: str, wish: InterfaceChanges, old: Interface | None, facts: HostFacts, notes: PlanIssues
 ) -> None:
     network = wish.network or (old.source if old and old.kind == "network" else "")
     if wish.bridge or not network:
@@ -128,7 +128,7 @@ def _check_portgroup(
         )
 
 
-def _check_bridge(said: str, bridge: str, facts: HostFacts, notes: Notes) -> None:
+def _check_bridge(said: str, bridge: str, facts: HostFacts, notes: PlanIssues) -> None:
     found = facts.bridges.get(bridge, "unknown")
     if not _DEVICE.fullmatch(bridge) or found == "missing":
         notes.conflicts.append(f"{said}: there is no bridge '{bridge}'. See: ip link")
@@ -143,7 +143,7 @@ def _check_bridge(said: str, bridge: str, facts: HostFacts, notes: Notes) -> Non
         )
 
 
-def _check_macs(wishes: tuple[NetworkWish, ...], facts: HostFacts, notes: Notes) -> None:
+def _check_macs(wishes: tuple[InterfaceChanges, ...], facts: HostFacts, notes: PlanIssues) -> None:
     seen: set[str] = set()
     for number, wish in enumerate(wishes):
         if not wish.mac:

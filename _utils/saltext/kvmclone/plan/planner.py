@@ -28,9 +28,9 @@ from saltext.kvmclone.model.record import (
     MAKING,
     WANTED,
     BaseDisk,
+    Owner,
     Record,
     Volume,
-    Worker,
 )
 from saltext.kvmclone.model.record_xml import from_definition, written
 from saltext.kvmclone.model.request import Request
@@ -42,7 +42,7 @@ from saltext.kvmclone.plan import (
     reservation,
     seed_disk,
 )
-from saltext.kvmclone.plan.disk_sources import Notes
+from saltext.kvmclone.plan.disk_sources import PlanIssues
 from saltext.kvmclone.plan.disks import LONGEST_NAME, PlannedDisk, decide, wish_for
 from saltext.kvmclone.plan.rewrite import (
     DiskId,
@@ -159,7 +159,7 @@ def nvram_path(domain: Domain, name: str, uuid: str) -> str:
     return path
 
 
-def compute(facts: HostFacts, request: Request, worker: Worker = Worker()) -> ClonePlan:
+def compute(facts: HostFacts, request: Request, worker: Owner = Owner()) -> ClonePlan:
     """
     Compute the plan for one clone.
 
@@ -169,7 +169,9 @@ def compute(facts: HostFacts, request: Request, worker: Worker = Worker()) -> Cl
     :raises PlanRefused: The base's definition cannot even be read.
     """
     base = domain_xml.read(facts.base_xml, facts.stores)
-    notes = Notes(_base_conflicts(base, facts, request), disk_sources.chain_notes(facts, base.name))
+    notes = PlanIssues(
+        _base_conflicts(base, facts, request), disk_sources.chain_notes(facts, base.name)
+    )
     if request.memory and 0 < facts.host_memory < request.memory:
         notes.warnings.append(
             f"'memory' asks for {request.memory / 2**30:.1f} GiB, and the host has "
@@ -263,7 +265,7 @@ def _record_of(base: Domain, request: Request, uuid: str) -> Record:
     )
 
 
-def _seed_notes(base: Domain, facts: HostFacts, request: Request, notes: Notes) -> None:
+def _seed_notes(base: Domain, facts: HostFacts, request: Request, notes: PlanIssues) -> None:
     """Warn of what the base's cloud-init seeds, kept or left out, mean for the clone."""
     for target in sorted(facts.unread if request.seed != KEEP else ()):
         disk = next(disk for disk in base.disks if disk.target == target)
@@ -292,7 +294,7 @@ def _seed_notes(base: Domain, facts: HostFacts, request: Request, notes: Notes) 
             )
 
 
-def _nvram(base: Domain, nvram: str, facts: HostFacts, notes: Notes) -> bool:
+def _nvram(base: Domain, nvram: str, facts: HostFacts, notes: PlanIssues) -> bool:
     """Return whether the variable store is copied; otherwise libvirt makes a fresh one."""
     if not nvram or base.nvram is None:
         return False

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from saltext.kvmclone.model.domain_xml import Interface
 from saltext.kvmclone.model.facts import NetworkFacts, Subnet
 from saltext.kvmclone.model.record import Reservation
-from saltext.kvmclone.model.request import Pick, Request
+from saltext.kvmclone.model.request import AddressPick, Request
 
 #: The advice where libvirt hands out no addresses.
 _INSTEAD = "Use 'ip_source: qemu-agent' there."
@@ -182,7 +182,9 @@ def against(facts: NetworkFacts, address: str, mac: str) -> list[str]:
     return conflicts
 
 
-def free(facts: NetworkFacts, name: str, pick: Pick = Pick(), avoid: Collection[str] = ()) -> str:
+def free(
+    facts: NetworkFacts, name: str, pick: AddressPick = AddressPick(), avoid: Collection[str] = ()
+) -> str:
     """
     Return a free address of a network; empty where there is none.
 
@@ -243,7 +245,7 @@ def _at(spans: list[tuple[int, int]], number: int) -> int:
     raise IndexError(number)
 
 
-def _none_free(facts: NetworkFacts, pick: Pick) -> str:
+def _none_free(facts: NetworkFacts, pick: AddressPick) -> str:
     ranges = [f"{first} - {last}" for subnet in facts.subnets for first, last in subnet.ranges]
     where = f" within {pick.cidr}" if pick.cidr else ""
     return (
@@ -275,7 +277,7 @@ def block_of(facts: NetworkFacts, address: str) -> int:
     return -1
 
 
-def fits(address: str, pick: Pick) -> bool:
+def fits(address: str, pick: AddressPick) -> bool:
     """Return whether an address is of the family and the network that ``pick`` asks for."""
     parsed = ipaddress.ip_address(address)
     if pick.family and pick.family != f"ipv{parsed.version}":

@@ -16,7 +16,7 @@ from saltext.kvmclone.model.cloud_seed import SIZE, Seed
 from saltext.kvmclone.model.facts import RAW, HostFacts
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import disks
-from saltext.kvmclone.plan.disk_sources import Notes
+from saltext.kvmclone.plan.disk_sources import PlanIssues
 from saltext.kvmclone.plan.disks import PlannedDisk
 
 _PREFIXES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd", "xen": "xvd"}
@@ -52,7 +52,7 @@ def volume_name(request: Request, target: str) -> str:
 
 
 def decide(
-    planned: tuple[PlannedDisk, ...], facts: HostFacts, request: Request, notes: Notes
+    planned: tuple[PlannedDisk, ...], facts: HostFacts, request: Request, notes: PlanIssues
 ) -> PlannedDisk | None:
     """
     Return the disk for the clone's own seed; None, with the reason noted, where it has no place.

@@ -15,7 +15,7 @@ from typing import Any
 
 from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NotFound
 from saltext.kvmclone.master import progress
-from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.reactor import intake, policy, queries, request_store
 from saltext.kvmclone.reactor.highstates import DONE, Highstates
@@ -317,9 +317,9 @@ class Answering:
             return Refused(f"'{name}' is said to be gone, and may be {names}; its key stays.")
         return None
 
-    def _side(self) -> Master:
+    def _side(self) -> Fleet:
         """Return a fleet with the configuration as it is now; it may have changed since."""
-        return Master(self.opts, intake.expect_highstate)
+        return Fleet(self.opts, intake.expect_highstate)
 
     def _destroy(self, name: str, uuid: str, minion_id: str = "") -> None:
         """

@@ -162,7 +162,7 @@ def read(section: Any) -> Policy:
     if not isinstance(section, Mapping):
         problems.append("it is not a mapping (allow:, expire:, …)")
         section = {}
-    known: dict[str, value_types.Kind[Any]] = {
+    known: dict[str, value_types.ValueType[Any]] = {
         "workers": value_types.integer(1, 16),
         "queue": value_types.integer(0, 1000),
         "patience": value_types.DURATION,
@@ -187,7 +187,7 @@ def read(section: Any) -> Policy:
 
 def _typed(
     written: Mapping[Any, Any],
-    known: Mapping[str, value_types.Kind[Any]],
+    known: Mapping[str, value_types.ValueType[Any]],
     where: str,
     problems: list[str],
 ) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _rule(written: Any, where: str, problems: list[str]) -> Rule | None:
     if not isinstance(written, Mapping):
         problems.append(f"{where}is not a mapping")
         return None
-    kinds: dict[str, value_types.Kind[Any]] = {
+    kinds: dict[str, value_types.ValueType[Any]] = {
         "minions": value_types.TEXTS,
         "profiles": value_types.TEXTS,
         "names": value_types.WORD,

@@ -24,7 +24,7 @@ from saltext.kvmclone.errors import (
     named,
 )
 from saltext.kvmclone.master import progress
-from saltext.kvmclone.master.fleet import Master
+from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.reactor import intake, policy, queries, request_store
 from saltext.kvmclone.reactor.handlers import Answering
 from saltext.kvmclone.reactor.policy import Policy
@@ -164,9 +164,9 @@ class Porter:
         else:
             self.ledger.answered(ring)
 
-    def _side(self) -> Master:
+    def _side(self) -> Fleet:
         """Return a fleet with the configuration as it is now; it may have changed since."""
-        return Master(self.opts, intake.expect_highstate)
+        return Fleet(self.opts, intake.expect_highstate)
 
     def _read_policy(self) -> None:
         """

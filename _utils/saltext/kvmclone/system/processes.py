@@ -3,7 +3,7 @@ Tell whether the process that works on a clone still runs, and let one at a time
 
 A clone's record names the process that makes or destroys it: machine, boot, pid and start
 time. Only on that very machine can anybody tell whether it still runs, and only there may
-its work be taken over; :func:`turn` lets one process at a time decide to.
+its work be taken over; :func:`name_lock` lets one process at a time decide to.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from dataclasses import replace
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import CreateInProgress, HostError
-from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Worker
+from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Owner
 
 log = logging.getLogger(__name__)
 
 #: Folder of the lock files: machine-wide and emptied at a boot, which also ends all processes.
 LOCKS = "/run/lock"
 
-#: Seconds that :func:`turn` waits for another process.
-PATIENCE = 90.0
+#: Seconds that :func:`name_lock` waits for another process.
+NAME_LOCK_TIMEOUT_S = 90.0
 
 
-def this_process(token: str = "") -> Worker:
+def this_process(token: str = "") -> Owner:
     """
     Return this process as the worker of a record.
 
     :param token: The word that only this piece of work knows; a fresh one by default.
     """
-    return Worker(
+    return Owner(
         host=socket.gethostname(),
         boot=_boot(),
         machine=_machine(),
@@ -49,7 +49,7 @@ def this_process(token: str = "") -> Worker:
     )
 
 
-def life(worker: Worker) -> str:
+def owner_state(worker: Owner) -> str:
     """
     Return whether a worker still runs.
 
@@ -68,7 +68,7 @@ def life(worker: Worker) -> str:
     return DEAD if same and rebooted else ELSEWHERE
 
 
-def end_of(worker: Worker) -> str:
+def owner_end(worker: Owner) -> str:
     """Say how a dead worker's work ended, as the rest of the sentence "… when"."""
     if not worker.pid:
         return "that failed"
@@ -76,12 +76,12 @@ def end_of(worker: Worker) -> str:
     return f"process {worker.pid} {'gave it up' if lives else 'died'}"
 
 
-def released(worker: Worker) -> Worker:
+def released(worker: Owner) -> Owner:
     """Return the same piece of work without a process: it failed, and anybody may repeat it."""
     return replace(worker, pid=0, started=0)
 
 
-def give_up(worker: Worker) -> None:
+def give_up(worker: Owner) -> None:
     """
     Note on this machine that work of this process has ended, if its record cannot say so.
 
@@ -95,7 +95,7 @@ def give_up(worker: Worker) -> None:
         log.warning("process %s keeps its work on a clone until it ends: %s", worker.pid, error)
 
 
-def _gave_up(worker: Worker) -> bool:
+def _gave_up(worker: Owner) -> bool:
     try:
         said = os.stat(_path("ended", worker.token), follow_symlinks=False)
         return said.st_uid in (0, os.stat(f"/proc/{worker.pid}").st_uid)
@@ -104,7 +104,7 @@ def _gave_up(worker: Worker) -> bool:
 
 
 @contextmanager
-def turn(name: str) -> Iterator[None]:
+def name_lock(name: str) -> Iterator[None]:
     """
     Let one process of this machine at a time decide about a clone, until the end of the block.
 
@@ -113,7 +113,7 @@ def turn(name: str) -> Iterator[None]:
     two hosts is rare, since it is a minion id; then one waits a moment for the other.
 
     :param name: Name of the clone.
-    :raises CreateInProgress: Another process took longer than :data:`PATIENCE`.
+    :raises CreateInProgress: Another process took longer than :data:`NAME_LOCK_TIMEOUT_S`.
     :raises HostError: The lock cannot be opened.
     """
     path = _path("lock", name)
@@ -133,7 +133,7 @@ def turn(name: str) -> Iterator[None]:
 
 def _locked(path: str, name: str) -> int:
     """Lock the file at ``path`` for this process alone, and return its descriptor."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + NAME_LOCK_TIMEOUT_S
     while True:
         interrupts.check()
         try:

@@ -22,7 +22,7 @@ LABEL = "cidata"
 #: Programs that take the arguments of mkisofs.
 _PROGRAMS = ("xorrisofs", "genisoimage", "mkisofs")
 
-_TIMEOUT = 60.0
+_BUILD_TIMEOUT_S = 60.0
 
 
 def program() -> str:
@@ -77,7 +77,7 @@ def _write(folder: Path, image: Path) -> None:
             [*words, str(folder)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_TIMEOUT,
+            timeout=_BUILD_TIMEOUT_S,
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:

@@ -56,10 +56,10 @@ def answer(opts: Mapping[str, Any], question: str, token: str | None, said: Any)
     """
     if token is None:
         return said
-    return swear(sealing.own_key(opts), str(opts["id"]), question, token, said)
+    return sign(sealing.own_key(opts), str(opts["id"]), question, token, said)
 
 
-def swear(
+def sign(
     private_pem: str, minion_id: str, question: str, token: str, answer: Any
 ) -> dict[str, str]:
     """

@@ -9,7 +9,7 @@ from lxml import etree
 
 from saltext.kvmclone.config import value_types
 from saltext.kvmclone.model.facts import SourceFacts
-from saltext.kvmclone.model.request import DiskWish
+from saltext.kvmclone.model.request import DiskChanges
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.plan.rewrite import DiskId, Identity, NewDisk, Rewritten, rewrite
 from tests.support.plans import BASE, FACTS, QUICK, disk_xml, raw, wishing, with_disk
@@ -108,16 +108,16 @@ def test_whoever_asks_for_a_number_that_names_the_base_is_not_warned() -> None:
 
 def test_a_shared_medium_gets_the_number_that_is_asked_for() -> None:
     facts = with_disk(disk_xml("file", "<source file='/iso/x'/>", device="cdrom", target="sdc"))
-    made = planner.compute(facts, wishing(sdc=DiskWish(serial="CD-2")))
+    made = planner.compute(facts, wishing(sdc=DiskChanges(serial="CD-2")))
     assert made.conflicts == ()
     assert made.changes["disk sdc serial"] == {"old": None, "new": "CD-2"}
     assert "<serial>CD-2</serial>" in made.xml
 
 
 def test_a_number_is_asked_for_in_a_profile() -> None:
-    made = planner.compute(FACTS, wishing(vdb=DiskWish(serial="data")))
+    made = planner.compute(FACTS, wishing(vdb=DiskChanges(serial="data")))
     assert made.as_dict()["changes"]["disk vdb serial"] == {"old": None, "new": "data"}
-    assert replace(QUICK, disks={"vdb": DiskWish(serial="data")}).digest() != QUICK.digest()
+    assert replace(QUICK, disks={"vdb": DiskChanges(serial="data")}).digest() != QUICK.digest()
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 from lxml import etree
 
-from saltext.kvmclone.plan.rewrite import Identity, NewCard, Rewritten, rewrite
+from saltext.kvmclone.plan.rewrite import Identity, NewInterface, Rewritten, rewrite
 
 MAC = "52:54:00:00:00:01"
 
 
-def rewritten(interfaces: str, *cards: NewCard) -> Rewritten:
+def rewritten(interfaces: str, *cards: NewInterface) -> Rewritten:
     xml = (
         "<domain type='qemu'><name>base</name><uuid>11111111-2222-3333-4444-555555555555</uuid>"
         f"<memory>1024</memory><vcpu>1</vcpu><devices>{interfaces}</devices></domain>"
     )
     identity = Identity("web1", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee", (MAC,))
-    return rewrite(xml, identity, (), cards=cards or (NewCard(MAC),))
+    return rewrite(xml, identity, (), cards=cards or (NewInterface(MAC),))
 
 
 def interface(kind: str, inside: str = "", **attributes: str) -> str:
@@ -63,9 +63,9 @@ def test_a_card_leaves_its_team_when_its_partner_is_connected_elsewhere() -> Non
         "network",
         "<source network='fast'/><teaming type='transient' persistent='ua-standby'/>",
     )
-    together = rewritten(pair, NewCard(MAC), NewCard(MAC))
+    together = rewritten(pair, NewInterface(MAC), NewInterface(MAC))
     assert together.xml.count("<teaming") == 2
-    apart = rewritten(pair, NewCard(MAC, network="other"), NewCard(MAC))
+    apart = rewritten(pair, NewInterface(MAC, network="other"), NewInterface(MAC))
     assert "<teaming" not in apart.xml
     assert apart.changes["interface 1 teaming"] == {"old": "ua-standby", "new": None}
 
@@ -73,7 +73,7 @@ def test_a_card_leaves_its_team_when_its_partner_is_connected_elsewhere() -> Non
 @pytest.mark.parametrize("kind", REFUSED)
 def test_the_same_base_can_be_cloned_onto_another_network(kind: str) -> None:
     inside, word = REFUSED[kind]
-    made = rewritten(interface(kind, inside, managed="yes"), NewCard(MAC, network="lan"))
+    made = rewritten(interface(kind, inside, managed="yes"), NewInterface(MAC, network="lan"))
     assert made.conflicts == []
     assert '<source network="lan"/>' in made.xml
     assert word not in made.xml.partition("<interface")[2] or word == "user"
@@ -160,7 +160,7 @@ def test_an_address_of_the_base_is_found_however_it_is_written(said: str) -> Non
         f"<devices>{card}</devices></domain>"
     )
     identity = Identity("web1", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee", (MAC,))
-    (conflict,) = rewrite(xml, identity, (), cards=(NewCard(MAC),)).conflicts
+    (conflict,) = rewrite(xml, identity, (), cards=(NewInterface(MAC),)).conflicts
     assert "a MAC address of the base" in conflict
 
 
@@ -170,7 +170,7 @@ def test_what_the_guest_sees_of_a_card_stays_when_it_is_connected_anew() -> None
         "<target dev='tap7'/><model type='e1000'/><boot order='2'/><alias name='ua-lan'/>"
         "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>"
     )
-    card = NewCard(MAC, network="lan", cannot=frozenset(["vlan"]))
+    card = NewInterface(MAC, network="lan", cannot=frozenset(["vlan"]))
     made = rewritten(interface("bridge", inside), card)
     for kept in ('<model type="e1000"/>', "<boot", "ua-lan", 'bus="0x01"'):
         assert kept in made.xml
@@ -213,12 +213,18 @@ def inside_of(made: Rewritten) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("kind", "source", "card"),
     [
-        ("network", "<source network='lan' portgroup='vlan-03'/>", NewCard(MAC, network="lan")),
-        ("bridge", "<source bridge='ovs'/>", NewCard(MAC, bridge="ovs")),
-        ("bridge", "<source bridge='ovs'/>", NewCard(MAC)),
+        (
+            "network",
+            "<source network='lan' portgroup='vlan-03'/>",
+            NewInterface(MAC, network="lan"),
+        ),
+        ("bridge", "<source bridge='ovs'/>", NewInterface(MAC, bridge="ovs")),
+        ("bridge", "<source bridge='ovs'/>", NewInterface(MAC)),
     ],
 )
-def test_everything_of_a_card_is_kept_where_it_is(kind: str, source: str, card: NewCard) -> None:
+def test_everything_of_a_card_is_kept_where_it_is(
+    kind: str, source: str, card: NewInterface
+) -> None:
     untouched = rewritten(interface(kind, source + EVERYTHING))
     made = rewritten(interface(kind, source + EVERYTHING), card)
     assert made.conflicts == made.warnings == []
@@ -229,7 +235,7 @@ def test_everything_of_a_card_is_kept_where_it_is(kind: str, source: str, card: 
 
 def test_what_keeps_a_guest_in_its_place_is_kept_anywhere() -> None:
     base = interface("network", "<source network='lan' portgroup='vlan-03'/>" + EVERYTHING)
-    made = rewritten(base, NewCard(MAC, bridge="br0"))
+    made = rewritten(base, NewInterface(MAC, bridge="br0"))
     gone = {"virtualport": "openvswitch", "mtu": "9000", "portgroup": "vlan-03"}
     assert {tag: made.changes[f"interface 0 {tag}"]["old"] for tag in gone} == gone
     assert made.changes["interface 0 backend"]["new"] is None
@@ -245,19 +251,19 @@ def test_a_share_of_the_old_networks_bandwidth_is_no_share_of_the_new_one() -> N
         ("<inbound floor='200'/>", "<bandwidth/>"),
     ):
         base = interface("network", f"<source network='a'/><bandwidth>{limits}</bandwidth>")
-        made = rewritten(base, NewCard(MAC, network="b"))
+        made = rewritten(base, NewInterface(MAC, network="b"))
         assert left in made.xml
         assert "floor" not in made.xml
         assert made.changes["interface 0 bandwidth floor"] == {"old": "200", "new": None}
-        assert "floor" in rewritten(base, NewCard(MAC, network="a")).xml
+        assert "floor" in rewritten(base, NewInterface(MAC, network="a")).xml
 
 
 def test_a_portgroup_is_chosen() -> None:
     base = interface("network", "<source network='lan' portgroup='red'/>")
     for card, old in (
-        (NewCard(MAC, portgroup="blue"), "lan"),
-        (NewCard(MAC, network="lan", portgroup="blue"), "lan"),
-        (NewCard(MAC, network="wan", portgroup="blue"), "wan"),
+        (NewInterface(MAC, portgroup="blue"), "lan"),
+        (NewInterface(MAC, network="lan", portgroup="blue"), "lan"),
+        (NewInterface(MAC, network="wan", portgroup="blue"), "wan"),
     ):
         made = rewritten(base, card)
         assert f'<source network="{old}" portgroup="blue"/>' in made.xml
@@ -266,7 +272,8 @@ def test_a_portgroup_is_chosen() -> None:
 
 def test_what_another_model_cannot_take_over_is_shown() -> None:
     made = rewritten(
-        interface("network", "<source network='lan'/>" + EVERYTHING), NewCard(MAC, model="e1000e")
+        interface("network", "<source network='lan'/>" + EVERYTHING),
+        NewInterface(MAC, model="e1000e"),
     )
     gone = {key: made.changes[f"interface 0 {key}"]["old"] for key in ("driver", "rom", "address")}
     assert gone["driver"] == "name=vhost, queues=4"
@@ -295,9 +302,9 @@ def test_a_filter_that_holds_the_address_of_a_card_holds_that_of_the_clones() ->
         ("<parameter name='CTRL_IP_LEARNING' value='none'/>", "dhcp", "its DHCP lease"),
     ],
 )
-@pytest.mark.parametrize("card", [NewCard(MAC), NewCard(MAC, network="other")])
+@pytest.mark.parametrize("card", [NewInterface(MAC), NewInterface(MAC, network="other")])
 def test_a_filter_does_not_bind_the_clone_to_the_address_of_its_base(
-    learning: str, now: str, word: str, card: NewCard
+    learning: str, now: str, word: str, card: NewInterface
 ) -> None:
     inside = (
         "<source network='default'/><filterref filter='clean-traffic'>"
@@ -318,14 +325,14 @@ def test_another_model_gets_a_place_and_options_of_its_own() -> None:
         "<source network='a'/><model type='virtio'/><driver name='vhost' queues='4'/>"
         "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>"
     )
-    made = rewritten(interface("network", inside), NewCard(MAC, network="a", model="e1000e"))
+    made = rewritten(interface("network", inside), NewInterface(MAC, network="a", model="e1000e"))
     assert "queues" not in made.xml
     assert "<address" not in made.xml
     assert '<model type="e1000e"/>' in made.xml
 
 
 def test_a_card_is_added_even_to_a_base_without_one() -> None:
-    made = rewritten("", NewCard(MAC, bridge="br0"))
+    made = rewritten("", NewInterface(MAC, bridge="br0"))
     assert (
         f'<interface type="bridge"><mac address="{MAC}"/><source bridge="br0"/>'
         '<model type="virtio"/></interface>'

@@ -28,7 +28,7 @@ from saltext.kvmclone.plan.rewrite import seed as seed_module
 from saltext.kvmclone.plan.rewrite import sizing as sizing_module
 from saltext.kvmclone.plan.rewrite.disks import DiskId, NewDisk
 from saltext.kvmclone.plan.rewrite.identity import Identity
-from saltext.kvmclone.plan.rewrite.interfaces import NewCard
+from saltext.kvmclone.plan.rewrite.interfaces import NewInterface
 from saltext.kvmclone.plan.rewrite.result import Rewritten, path_for
 from saltext.kvmclone.plan.rewrite.seed import SeedChange
 from saltext.kvmclone.plan.rewrite.sizing import Sizing
@@ -51,7 +51,7 @@ def rewrite(
     identity: Identity,
     disks: tuple[NewDisk, ...],
     sizing: Sizing = Sizing(),
-    cards: tuple[NewCard, ...] = (),
+    cards: tuple[NewInterface, ...] = (),
     standing: frozenset[str] = frozenset(),
     ids: Mapping[str, DiskId] = {},
     seed: SeedChange = SeedChange(),
@@ -82,7 +82,7 @@ def rewrite(
     firmware.firmware(root, identity.nvram, out)
     disks_module.disks(root, {disk.target: disk for disk in disks}, ids, out)
     seed_module.seed(root, seed, out)
-    cards = cards or tuple(NewCard(mac) for mac in identity.macs)
+    cards = cards or tuple(NewInterface(mac) for mac in identity.macs)
     interfaces.interfaces(root, cards, out)
     consoles.character_devices(root, out)
     graphics.graphics(root, out)

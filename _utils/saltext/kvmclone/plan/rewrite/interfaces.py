@@ -41,7 +41,7 @@ _BRIDGE_OF_ONE_PORT = re.compile("qbr[0-9a-f]{8}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True)
-class NewCard:
+class NewInterface:
     """
     One interface of the clone.
 
@@ -61,7 +61,7 @@ class NewCard:
     cannot: frozenset[str] = frozenset()
 
 
-def interfaces(root: etree._Element, cards: tuple[NewCard, ...], out: Rewritten) -> None:
+def interfaces(root: etree._Element, cards: tuple[NewInterface, ...], out: Rewritten) -> None:
     """
     Give every interface its MAC address and remove from it what only the base may have.
 
@@ -122,7 +122,7 @@ def _address(element: etree._Element, new: str, label: str, out: Rewritten) -> N
     out.change(f"{label} mac", old or None, new)
 
 
-def _connect(element: etree._Element, card: NewCard, label: str, out: Rewritten) -> None:
+def _connect(element: etree._Element, card: NewInterface, label: str, out: Rewritten) -> None:
     """Connect an interface to another network or bridge; what the guest sees of it stays."""
     facts = domain_xml.interface_of(element)
     old = f"{facts.kind} {facts.source}".strip() or None
@@ -154,7 +154,7 @@ def _connect(element: etree._Element, card: NewCard, label: str, out: Rewritten)
     mac = element.find("mac")
     element.insert(0 if mac is None else element.index(mac) + 1, source)
     if element.find("model") is None and not card.model:
-        _choose_model(element, NewCard("", model="virtio"), label, out)
+        _choose_model(element, NewInterface("", model="virtio"), label, out)
 
 
 def _leave_out(element: etree._Element, tag: str, label: str, out: Rewritten) -> None:
@@ -197,7 +197,7 @@ def _choose_portgroup(element: etree._Element, wanted: str, label: str, out: Rew
         source.set("portgroup", wanted)
 
 
-def _choose_model(element: etree._Element, card: NewCard, label: str, out: Rewritten) -> None:
+def _choose_model(element: etree._Element, card: NewInterface, label: str, out: Rewritten) -> None:
     model = element.find("model")
     had = model.get("type") if model is not None else None
     if not card.model or card.model == had:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from saltext.kvmclone.master import drawing
+from saltext.kvmclone.master import tree_text
 
 GIB = 2**30
 
@@ -70,7 +70,7 @@ def test_bases_clones_and_their_clones() -> None:
             },
         }
     }
-    assert drawing.draw(tree) == (
+    assert tree_text.draw(tree) == (
         """\
 debian12  shutoff
 │  vda /p/base.qcow2  qcow2, 1.5 GiB of 20 GiB
@@ -91,16 +91,16 @@ old  gone
 def test_a_clone_without_its_file() -> None:
     branch = clone("", disks=[disk("/p/x.qcow2", exists=False)])
     tree = {"bases": {"b": {"clones": {"x": branch}, "disks": [], "drift": False}}}
-    assert "vda /p/x.qcow2  missing" in drawing.draw(tree)
+    assert "vda /p/x.qcow2  missing" in tree_text.draw(tree)
 
 
 def test_no_clones() -> None:
-    assert drawing.draw({"bases": {}}) == "no clones"
+    assert tree_text.draw({"bases": {}}) == "no clones"
 
 
 def test_the_shape_of_the_contract_is_enough() -> None:
     tree = {"bases": {"b": {"clones": {"x": {}}, "disks": [], "drift": False}}}
-    assert drawing.draw(tree) == "b\n└─ x"
+    assert tree_text.draw(tree) == "b\n└─ x"
 
 
 @pytest.mark.parametrize(
@@ -116,4 +116,4 @@ def test_the_shape_of_the_contract_is_enough() -> None:
     ],
 )
 def test_sizes_for_a_person(size: int, text: str) -> None:
-    assert drawing.human(size) == text
+    assert tree_text.human(size) == text

@@ -1,5 +1,5 @@
 """
-The interface :class:`MasterSide`: what only a master can do for a new minion.
+The interface :class:`EnrollerInterface`: what only a master can do for a new minion.
 
 :mod:`.provision` uses it; :class:`.enrolment.Enroller` implements it for a create by the runner.
 For salt-cloud, whose core does a part of the work before it calls the driver, see
@@ -24,7 +24,7 @@ class KeyPair(Protocol):
     def public(self) -> str: ...
 
 
-class MasterSide(Protocol):
+class EnrollerInterface(Protocol):
     """What only a master can do for a new minion."""
 
     @property
