@@ -492,7 +492,7 @@ def adopt(name, base_domain=None, url=None):
 def unprotect(base_domain, url=None):
     """
     Make the disks of a base writable again that ``protect: true`` made read-only; refused
-    while quick clones stand on them.
+    while quick clones are based on them.
 
     CLI Example:
 

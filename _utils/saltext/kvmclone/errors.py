@@ -101,7 +101,7 @@ def no_host() -> ConfigError:
     such an answer.
     """
     return ConfigError(
-        "No KVM host is configured on this master, so nobody can tell what there is.",
+        "No KVM host is configured on this master, so it is not known what exists.",
         "Are its providers there? salt-run kvmclone.profiles",
     )
 

@@ -208,8 +208,8 @@ def test_a_key_that_stands_twice_in_one_file_is_an_error_with_both_lines(
     )
     text = message_of(lambda: cloud_files.read(opts()))
     place = f"{tmp_path}/cloud.profiles"
-    assert f"{place}:4: section 'a': key 'base_domain': stands twice, in lines 3 and 4" in text
-    assert f"{place}:6: section 'b': stands twice, in lines 5 and 6" in text
+    assert f"{place}:4: section 'a': key 'base_domain': occurs twice, in lines 3 and 4" in text
+    assert f"{place}:6: section 'b': occurs twice, in lines 5 and 6" in text
 
 
 def test_two_files_that_define_one_name_differently_are_both_named(

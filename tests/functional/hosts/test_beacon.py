@@ -18,7 +18,7 @@ from saltext.kvmclone.hosts import beacon
 from saltext.kvmclone.hosts.local import LocalHost
 from tests.support.world import World, minion_opts
 
-DRIFT = ["'/a' of the base 'b' was changed just now; the clone stands on it."]
+DRIFT = ["'/a' of the base 'b' was changed just now; the clone is based on it."]
 
 
 @pytest.fixture

@@ -199,7 +199,7 @@ def test_every_reason_against_an_address_is_named_at_once(
         with pytest.raises(PlanRefused):
             host.clone(request)
     far = reserving(world.name("far"), base, address="172.31.255.7", memory=2**60)
-    assert "lies outside of network" in conflicts(host, far)
+    assert "is outside network" in conflicts(host, far)
     assert "Only IPv4" in conflicts(host, reserving(world.name("six"), base, address="fd00::7"))
     assert net.entries() == {(MAC, net.address(50))}
 

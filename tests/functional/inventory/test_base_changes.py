@@ -201,4 +201,4 @@ def test_a_base_whose_disk_is_no_file_any_more_is_noticed(
         (told,) = base_changes.changes(opened, record_of(world, name))
     finally:
         disk.unlink()
-    assert "is no file any more" in told
+    assert "is no longer a file" in told

@@ -384,7 +384,7 @@ def test_a_clone_that_was_committed_into_its_base_gets_its_own_disk_again(
         virsh("destroy", name)
     found = kinds(host)["committed-into-base"]
     assert (found["name"], found["level"]) == (name, "danger")
-    assert f"'{other}' stands on it" in found["message"]
+    assert f"'{other}' is based on it" in found["message"]
     changes = host.tree()["bases"][base]["clones"][name]["changes"]
     assert any("was committed into" in one for one in changes)
     before = sha256(original)

@@ -154,7 +154,7 @@ def test_what_nobody_or_everybody_writes_is_shared_for_a_stated_reason(
 def test_a_floppy_that_is_written_gets_a_file_of_its_own() -> None:
     floppy = disk_xml("file", "<source file='/pool/f.img'/>", device="floppy", target="fda")
     made = planner.compute(with_disk(floppy, fda=SourceFacts((raw("/pool/f.img"),), "")), FULL)
-    assert "lies in no active storage pool" in made.conflicts[0]
+    assert "is in no active storage pool" in made.conflicts[0]
     made = planner.compute(
         with_disk(floppy, fda=SourceFacts((raw("/pool/f.img"),), pool="pool")), FULL
     )
@@ -166,7 +166,7 @@ def test_a_floppy_that_is_written_gets_a_file_of_its_own() -> None:
     [
         (SourceFacts((ImageFacts("/x", "missing"),)), "does not exist"),
         (SourceFacts((ImageFacts("/x", "folder"),), pool="pool"), "is a folder"),
-        (SourceFacts((ImageFacts("rbd/x", "elsewhere"),), pool="pool"), "lies on the network"),
+        (SourceFacts((ImageFacts("rbd/x", "elsewhere"),), pool="pool"), "is on the network"),
         (SourceFacts((ImageFacts("/x", "special"),), pool="pool"), "is a pipe"),
         (SourceFacts((ImageFacts("/x", "block"),), pool="pool"), "is a block device although"),
         (SourceFacts((ImageFacts("/x", "missing"),), asleep="old"), "virsh pool-start old"),

@@ -54,7 +54,7 @@ def test_any_address_of_the_subnet_may_be_asked_for(address: str) -> None:
         ("192.168.122.0", "is the network address of 192.168.122.0/24"),
         ("192.168.122.255", "is the broadcast address of 192.168.122.0/24"),
         ("192.168.122.1", "is the host's own on network 'default'"),
-        ("10.0.0.5", "lies outside of network 'default' (192.168.122.0/24)"),
+        ("10.0.0.5", "is outside network 'default' (192.168.122.0/24)"),
         ("fd00::5", "Only IPv4 addresses are reserved"),
     ],
 )

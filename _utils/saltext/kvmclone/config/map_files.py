@@ -27,9 +27,7 @@ from saltext.kvmclone.model.names import check
 
 log = logging.getLogger(__name__)
 
-_FORM = (
-    "Below each profile stands a list of names, or of NAME: {KEY: VALUE}, as in salt-cloud's maps."
-)
+_FORM = "Each profile holds a list of names, or of NAME: {KEY: VALUE}, as in salt-cloud's maps."
 
 
 def read(opts: Mapping[str, Any], file: Any) -> list[tuple[str, Any, dict[str, Any]]]:

@@ -77,7 +77,7 @@ def entries(profile: Any, mapped: Any) -> tuple[list[Entry], list[Mistake]]:
     elif is_key(profile):
         slips.append(
             Mistake(
-                f"'{profile}' is a key of a machine and stands where a profile does; indent it "
+                f"'{profile}' is a key of a machine and is where a profile belongs; indent it "
                 "until it stands below the machine that it is for",
                 (profile,),
             )
@@ -142,9 +142,9 @@ def _one_step_short(key: str, owner: Any) -> str:
         return "a machine is named by the item itself: write - NAME, with its keys below that"
     own = f"a machine called '{key}' is an item of its own: - {key}"
     if owner is None:
-        return f"'{key}' stands where a machine's name does; indent it below that name; {own}"
+        return f"'{key}' is where a machine's name belongs; indent it below that name; {own}"
     return (
-        f"'{key}' stands beside '{owner}', so it would be a machine of that name; indent it one "
+        f"'{key}' is beside '{owner}', so it would be a machine of that name; indent it one "
         f"step more, below '{owner}'; {own}"
     )
 

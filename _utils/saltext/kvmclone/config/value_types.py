@@ -330,7 +330,7 @@ MINION = ValueType(
     "a mapping (KEY: VALUE lines, keys as text), and so are grains in it", _parse_minion
 )
 MASTER = ValueType(
-    "a mapping of a new master's settings (a minion's master stands in minion: {master: …})",
+    "a mapping of a new master's settings (a minion's master goes into minion: {master: …})",
     _parse_mapping,
 )
 PATHS = ValueType("a mapping from local path to path in the guest", _parse_paths)

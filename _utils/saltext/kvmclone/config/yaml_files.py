@@ -219,7 +219,7 @@ def _number_lines(
         file.key_lines[key.value] = key_lines(value)
     for key, first, second in doubles:
         start = max((line for line in starts if line <= first), default=0)
-        text = f"stands twice, in lines {first} and {second}; expected once"
+        text = f"occurs twice, in lines {first} and {second}; expected once"
         inner = "" if start == first and starts.get(start) == key else key
         file.problem(text, second, starts.get(start, ""), inner)
 

@@ -261,7 +261,7 @@ def timed_out(command: str) -> errors.CommandFailed:
 def says_too_much(command: str) -> errors.ChannelError:
     """Return the error for a command that writes more than :data:`MOST`."""
     return errors.ChannelError(
-        f"a command in the guest never stops to speak: {first_line(command)}",
+        f"a command in the guest never stops writing output: {first_line(command)}",
         f"It may say {MOST // 1024**2} MiB. Log in to the guest and see what answers there.",
     )
 

@@ -167,7 +167,7 @@ def reset(
         raise errors.CommandFailed(
             "the identity of the guest was not reset completely: "
             + ("; ".join(failed) or tail(result, hidden)),
-            "Is a file system of the guest read-only or full? Else reset_identity: false.",
+            "Is a file system of the guest read-only or full? Otherwise set reset_identity: false.",
         )
     for step in steps:
         log.info(

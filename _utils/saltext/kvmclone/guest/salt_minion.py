@@ -216,7 +216,7 @@ def _report(result: Result, enrolment: Enrolment, folder: str, warnings: list[st
         how = _heard(words, enrolment, folder, tail(said, hidden), warnings)
     except (LookupError, ValueError) as exc:
         raise errors.DeployFailed(
-            f"the guest of '{enrolment.minion_id}' answers what no script of ours says",
+            f"the guest of '{enrolment.minion_id}' gave an answer that none of our scripts gives",
             "Log in to the guest and see what its /bin/sh is.",
         ) from exc
     if ["end"] not in words:

@@ -83,7 +83,7 @@ class HostKeyMismatch(NotReady):
 
     pause_s, grace_s = 0.5, 3.0
     error = errors.WrongGuest
-    message = "the machine at {where} shows the host key {reason}, which is none of the clone's"
+    message = "the machine at {where} shows the host key {reason}, which is not one of the clone's"
     hint = (
         "Another machine holds that address (see who: ip neigh), or the guest's ssh host keys "
         "were changed since they were recorded. Nothing was sent to it."

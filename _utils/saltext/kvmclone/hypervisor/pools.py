@@ -180,7 +180,7 @@ def read(host: Host, path: str, offset: int, length: int) -> bytes:
     """
     raw = volumes.lookup(host, path)
     if raw is None:
-        raise HostError(f"'{path}' lies in no active storage pool.")
+        raise HostError(f"'{path}' is in no active storage pool.")
     if offset >= int(host.call(raw.info)[1]) and not _is_longer(host, raw, offset):
         return b""
     return _downloaded(host, raw, offset, length)

@@ -210,13 +210,13 @@ def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> 
         refresh(host, raw_pool)
     if error.code == STORAGE_VOL_EXIST or exists(host, disk.destination):
         return PlanRefused(
-            f"The volume '{disk.destination}' appeared meanwhile; it is not ours to overwrite.",
+            f"The volume '{disk.destination}' appeared in the meantime; it is not ours to overwrite.",
             "See who made it, or choose another name: virsh vol-dumpxml "
             f"{shlex.quote(disk.destination)}",
         )
     if host.local and disk.source_real and not os.path.exists(disk.source_real):
         return PlanRefused(
-            f"The base's disk '{disk.source}' went away meanwhile.",
+            f"The base's disk '{disk.source}' disappeared in the meantime.",
             f"See whether somebody removed the base: ls -l {shlex.quote(disk.source)}",
         )
     available = _available(host, raw_pool, disk)
@@ -225,7 +225,7 @@ def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> 
 
 def _without_pool(disk: PlannedDisk) -> PlanRefused:
     return PlanRefused(
-        f"The storage pool '{disk.pool}' went away, or was stopped, meanwhile.",
+        f"The storage pool '{disk.pool}' disappeared or was stopped in the meantime.",
         f"Start it, then repeat the command: virsh pool-start {shlex.quote(disk.pool)}",
     )
 

@@ -28,7 +28,7 @@ from saltext.kvmclone.system import backing_files, images
 #: nanoseconds in decimal, and a float holds them to a quarter of a microsecond.
 _ROUNDING = 1e-5
 
-_DANGER = "the clone stands on it, and its guest may read garbage"
+_DANGER = "the clone is based on it, and its guest may read garbage"
 _HARMLESS = "the clone has its own copy and does not see that"
 
 
@@ -233,7 +233,7 @@ def find_base(host: Host, record: Record) -> DomainHandle | None:
 def _difference(disk: BaseDisk, now: float) -> str:
     """Return how a file differs from what the record says; empty if it does not."""
     if disk.modified and not now and not os.path.isfile(disk.path) and os.path.exists(disk.path):
-        return "is no file any more"
+        return "is no longer a file"
     if not now or not disk.modified or abs(now - disk.modified) <= _ROUNDING:
         return ""
     if now < disk.modified:
@@ -242,7 +242,7 @@ def _difference(disk: BaseDisk, now: float) -> str:
 
 
 def _gone(stands: bool) -> str:
-    return "the clone stands on it and cannot run" if stands else _HARMLESS
+    return "the clone is based on it and cannot run" if stands else _HARMLESS
 
 
 def _time(seconds: float) -> str:

@@ -94,7 +94,7 @@ def in_progress(record: Record, name: str, commands: Commands) -> CreateInProgre
     if life == ELSEWHERE:
         message = (
             f"'{name}' is being {doing} by process {worker.pid} on '{worker.host}', or was when "
-            "that stopped; it cannot be told from here."
+            "that stopped; that cannot be determined from here."
         )
         hint = (
             f"Repeat the command on '{worker.host}'. If nothing runs there any more: "

@@ -290,11 +290,11 @@ class _Planner:
         key = self._key(path)
         if self.host.local and os.path.islink(path):
             return (
-                f"a link to '{os.path.realpath(path)}' stands there, which we did not make; that "
+                f"a link to '{os.path.realpath(path)}' is there, which we did not make; that "
                 "file stays, too"
             )
         if self.host.local and not stat.S_ISREG(os.stat(path).st_mode):
-            return "what stands there is no plain file any more"
+            return "what is there is no longer a regular file"
         why = self._needed_elsewhere(path)
         if why:
             return why
@@ -327,14 +327,14 @@ class _Planner:
             return ""
         if os.path.realpath(path) == os.path.realpath(file.path):
             return f"it is a link to '{file.path}', which goes" if os.path.islink(path) else ""
-        return f"it is another name (a hard link) of '{file.path}', and keeps what that held"
+        return f"it is another name (a hard link) of '{file.path}', and keeps its content"
 
     def _out_of_reach(self, absence: Absence, path: str) -> OutOfReach:
         return OutOfReach(
             f"'{path}' was made for '{self.name}' and cannot be looked at now: {absence}. "
             "Nothing was touched.",
             f"{self._way_to(absence, path)}   Then repeat the command. If that file is lost "
-            "for good, let it lie wherever it is: " + self.host.commands.forced(self.name),
+            "for good, leave it wherever it is: " + self.host.commands.forced(self.name),
         )
 
     def _way_to(self, absence: Absence, path: str) -> str:
@@ -385,7 +385,7 @@ class _Planner:
             if self.host.local:
                 backing_files.needs(path)
         except FileNotFoundError:
-            return "a link stands there that leads nowhere"
+            return "there is a link that leads nowhere"
         except (OSError, ValueError, backing_files.Unreadable) as error:
             return str(getattr(error, "strerror", "") or error)
         return None
@@ -401,7 +401,7 @@ class _Planner:
         for path in standing.own:
             below = [one for one in self.census.chain(path) if self._key(one) in going]
             there = bool(below) and volumes.exists(self.host, path)
-            without = f"; without '{below[0]}', which goes, nobody can read it" if there else ""
+            without = f"; without '{below[0]}', which goes, it cannot be read" if there else ""
             yield FileToKeep(path, self._why_not_ours(path) + without)
         for use in self.census.memories:
             if use.uuid == self.uuid and (

@@ -293,7 +293,7 @@ class _Examination:
         for uuid, names in standing.items():
             base = self.by_uuid[uuid]
             on_it = in_words(sorted(names)) + (
-                " stands on it." if len(names) == 1 else " stand on it."
+                " is based on it." if len(names) == 1 else " are based on it."
             )
             if base.state != "shutoff":
                 yield Finding(
@@ -355,7 +355,7 @@ class _Examination:
                         "protected-without-base",
                         disk.path,
                         f"'{disk.path}' is read-only, and its base '{record.base}' is gone. Leave "
-                        "it so while quick clones stand on it.",
+                        "it so while quick clones are based on it.",
                         show if needed else shlex.join(["chmod", "u+w", disk.path]),
                     )
 

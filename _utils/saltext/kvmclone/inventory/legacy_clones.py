@@ -193,7 +193,7 @@ def _why_shared(
     if host.local and os.path.islink(disk.path):
         return "it is a link"
     if standing := census.standing_on([disk.path]).get(disk.path):
-        return f"other images stand on it: {', '.join(standing)}"
+        return f"other images are based on it: {', '.join(standing)}"
     if not _named_by_driver(name, disk, others.base, chain, originals):
         return "its name does not prove that it was made for this clone"
     if host.local and not os.path.isfile(disk.path):

@@ -80,7 +80,7 @@ def stale(
             yield Finding(
                 "overlay-unused",
                 image,
-                f"'{image}' stands on {under}, and no machine uses it; a snapshot may have left "
+                f"'{image}' is based on {under}, and no machine uses it; a snapshot may have left "
                 "it. If nobody needs it, delete it.",
                 delete(host, image, commands)
                 if certain
@@ -107,7 +107,7 @@ def committed(
     damaged = ""
     if others:
         damaged = (
-            f" {in_words(others)} {'stands' if len(others) == 1 else 'stand'} on it, too, and may "
+            f" {in_words(others)} {'is' if len(others) == 1 else 'are'} based on it, too, and may "
             "read garbage: save their data, and make them anew."
         )
     return Finding(

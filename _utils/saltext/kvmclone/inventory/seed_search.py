@@ -68,7 +68,7 @@ def _layers(
     if source.images[0].kind == "missing":
         return []
     if source.fault or source.data or any(i.kind not in ("file", "block") for i in source.images):
-        raise UnreadableImage("not all that it stands on can be read")
+        raise UnreadableImage("not all of its backing files can be read")
     forms = [disk.format]
     for above, image in zip(source.images, source.images[1:], strict=False):
         forms.append(above.header.backing_format or image.header.format)

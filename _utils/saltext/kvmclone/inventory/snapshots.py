@@ -172,7 +172,7 @@ def refusal(
     idle = [path for path in standing.own if not _below(census, path, tops)]
     if idle and not lost:
         ways.append(
-            f"No disk of '{name}' stands on {', '.join(idle)} now, only a snapshot that libvirt "
+            f"No disk of '{name}' is based on {', '.join(idle)} now, only a snapshot that libvirt "
             f"remembers names it. If nobody needs it: {_delete(census, idle, commands)}"
         )
     elif not lost or state != "shutoff":  # what it has open, it can still read
@@ -190,7 +190,7 @@ def refusal(
             "writes into the clone's own base. " + "   ".join([*begin, *fold])
         )
     return OwnSnapshots(
-        f"'{name}' cannot be destroyed while snapshots of its own stand on its disks: "
+        f"'{name}' cannot be destroyed while its own snapshots are based on its disks: "
         f"{standing.named()}.{gone}",
         "   ".join([*ways, "Nothing was touched."]),
     )
@@ -210,7 +210,7 @@ def in_use(
     """
     way = in_the_way(census, standing.others, standing.unused, is_open, commands)
     return CloneInUse(
-        f"'{name}' cannot be destroyed: other volumes stand on its disks: {standing.named()}.",
+        f"'{name}' cannot be destroyed: other volumes are based on its disks: {standing.named()}.",
         f"{way}   Then repeat the command.   See also: {commands.clone('tree')}   "
         "Nothing was touched.",
     )

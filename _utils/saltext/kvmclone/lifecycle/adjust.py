@@ -370,7 +370,7 @@ def _needed_as_it_is(census: FileUsage, handle: DomainHandle, path: str) -> str:
     standing = census.standing_on([path]).get(path, [])
     if standing:
         return (
-            f"{', '.join(standing)} stands on '{path}', which must not change below it. Grow "
+            f"{', '.join(standing)} is based on '{path}', which must not change below it. Grow "
             "what stands on it instead"
         )
     if user := census.used_by_others(handle.uuid).get(census.identity(path)):

@@ -333,7 +333,7 @@ def _require_unheld(
                 path = shlex.quote(file.path)
                 raise CloneInUse(
                     f"'{handle.name}' cannot be destroyed: {who} has '{file.path}' open, or an "
-                    "image that stands on it. No file was deleted.",
+                    "image that is based on it. No file was deleted.",
                     f"Find out who that is, and let it finish: fuser -v {path}   losetup -j {path}",
                 )
             time.sleep(0.2)

@@ -190,7 +190,7 @@ def _require_unused(host: Host, base: DomainHandle, mark: Protection) -> None:
         named -= {base.name}
         unnamed = {image for image in others if not census.users(image)}
         raise CloneInUse(
-            f"The base '{base.name}' stays protected: quick clones stand on it: "
+            f"The base '{base.name}' stays protected: quick clones are based on it: "
             + ", ".join(sorted(named) + sorted(unnamed))
             + ".",
             snapshots.in_the_way(census, named, sorted(unnamed), images.holder, host.commands),
@@ -216,7 +216,7 @@ def _with_chains(disk_paths: Iterable[str], name: str) -> list[str]:
             todo += backing_files.needs(path)
         except backing_files.Unreadable as error:
             raise PlanRefused(
-                f"The base '{name}' cannot be protected: what '{path}' stands on is not known, "
+                f"The base '{name}' cannot be protected: what '{path}' is based on is not known, "
                 f"since {error}.",
                 f"Look at it: qemu-img check {path}",
             ) from error

@@ -147,7 +147,7 @@ class CloudEnroller(Enroller):
             raise KeyConflict(
                 f"The master already has a key for '{minion_id}' ({', '.join(sorted(held))}); "
                 "nothing was cloned, and that key is as it was.",
-                f"If that minion is gone: salt-key -d {minion_id}   Else choose another name.",
+                f"If that minion is gone: salt-key -d {minion_id}   Otherwise choose another name.",
             )
 
     def _was_there(self, minion_id: str) -> str:

@@ -200,7 +200,7 @@ class Fleet:
             told, failed = self.everywhere.look(lambda host: host.list_clones())
             if failed:
                 raise HostUnreachable(
-                    f"Whether '{name}' was renamed cannot be told; not asked: {', '.join(failed)}",
+                    f"Whether '{name}' was renamed is not known; not asked: {', '.join(failed)}",
                     "Repeat this when the host is back.",
                 ) from None
             collect.require_not_renamed(name, self.keys.ids_of(name), told.values())
@@ -242,7 +242,7 @@ class Fleet:
         if down and not force:
             if ids:
                 error.hint += (
-                    " Its key stays meanwhile; without the host, this removes it: "
+                    " Its key stays for now; to remove it without the host: "
                     f"salt-run kvmclone.destroy {name} force=True"
                 )
             return None

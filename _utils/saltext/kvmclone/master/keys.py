@@ -106,7 +106,7 @@ class MinionKeys:
             raise KeyConflict(
                 f"The master already has a key for '{minion_id}' ({', '.join(sorted(held))}); "
                 "nothing was cloned.",
-                f"If that minion is gone: salt-key -d {minion_id}   Else choose another name.",
+                f"If that minion is gone: salt-key -d {minion_id}   Otherwise choose another name.",
             )
 
     def accept(self, minion_id: str, public: str, name: str = "", host: str = "") -> None:
@@ -168,7 +168,7 @@ class MinionKeys:
         accepted = self.accepted(minion_id)
         if accepted and self.fingerprint(accepted) != self.fingerprint(public):
             raise KeyConflict(
-                f"Another key was accepted for '{minion_id}' meanwhile; it was left alone.",
+                f"Another key was accepted for '{minion_id}' in the meantime; it was left alone.",
                 f"Look at it: salt-key -f {minion_id}",
             )
 

@@ -99,7 +99,7 @@ class RemoteHost:
             except NotFound:
                 pass
             except KvmCloneError as error:
-                log.info("%s: what the interrupted job does cannot be told: %s", name, error)
+                log.info("%s: what the interrupted job does is not known: %s", name, error)
                 return
             time.sleep(BEGUN_POLL_S)
 

@@ -74,7 +74,8 @@ def parse(xml: str) -> etree._Element:
         ) from None
     except UnicodeEncodeError:
         raise PlanRefused(
-            "The domain definition is not well-formed XML: it holds what is no character.", _MEND
+            "The domain definition is not well-formed XML: it contains something that is not a character.",
+            _MEND,
         ) from None
     if root.tag != "domain":
         raise PlanRefused(f"Expected a <domain> definition and found <{root.tag}>.", _MEND)
@@ -163,7 +164,7 @@ def number(text: str | None, where: str) -> int:
     if not value:
         return 0
     if not re.fullmatch(r"[0-9]{1,20}", value):
-        raise PlanRefused(f"<{where}> holds what is no number.", _MEND)
+        raise PlanRefused(f"<{where}> does not hold a number.", _MEND)
     return int(value)
 
 

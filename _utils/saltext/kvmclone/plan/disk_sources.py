@@ -67,7 +67,7 @@ def kind_refused(disk: Disk) -> str:
         )
     if disk.kind == "network":
         return (
-            f"{where} lies on the network (type 'network'), where this project cannot clone. "
+            f"{where} is on the network (type 'network'), where this project cannot clone. "
             f"Copy it into a pool: qemu-img convert, {out}"
         )
     if disk.kind == "dir":
@@ -118,7 +118,7 @@ def judge(
     odd = [readable(image.path) for image in source.images if readable(image.path) != image.path]
     if odd and quick:
         notes.conflicts.append(
-            f"{where} stands on '{odd[0]}', whose name is no UTF-8: libvirt starts nothing from "
+            f"{where} is based on '{odd[0]}', whose name is not valid UTF-8: libvirt starts nothing from "
             "that. Rename it and mend the image above it: qemu-img rebase -u"
         )
     if facts.base_state == "shutoff":  # otherwise the plan refuses the base for its state
@@ -136,12 +136,12 @@ def _no_image(disk: Disk, source: SourceFacts | None, facts: HostFacts) -> str:
     where = label(disk)
     if source is not None and source.asleep:
         return (
-            f"{where} lies in storage pool '{source.asleep}', which is not started. "
+            f"{where} is in storage pool '{source.asleep}', which is not started. "
             f"Start it: {facts.virsh} pool-start {shlex.quote(source.asleep)}"
         )
     if source is not None and source.unknown_pool:
         return (
-            f"{where} lies in a storage pool '{source.unknown_pool}' that is not there. "
+            f"{where} is in a storage pool '{source.unknown_pool}' that is not there. "
             "See: virsh pool-list --all"
         )
     top = source.images[0] if source is not None and source.images else None
@@ -149,12 +149,12 @@ def _no_image(disk: Disk, source: SourceFacts | None, facts: HostFacts) -> str:
         if facts.local:
             return f"{where} does not exist. Mend the base: virsh domblklist"
         return (
-            f"{where} lies in no active storage pool, and over a remote connection nothing "
+            f"{where} is in no active storage pool, and over a remote connection nothing "
             "else can be read. Make one: virsh pool-create-as NAME dir --target FOLDER"
         )
     if top.kind == "elsewhere":
         return (
-            f"{where} lies on the network ('{redaction.path(top.path)}'), where this project "
+            f"{where} is on the network ('{redaction.path(top.path)}'), where this project "
             f"cannot clone. Copy it into a directory pool: qemu-img convert, {skipping(disk)}"
         )
     wanted = "block" if disk.kind == "block" else "file"
@@ -292,5 +292,5 @@ def chain_notes(facts: HostFacts, base: str) -> list[str]:
         return []
     return [
         f"'{base}' has {facts.base_snapshots} snapshot(s). Deleting, reverting or committing one "
-        "rewrites files that its quick clones stand on; the clone itself has none of them."
+        "rewrites files that its quick clones are based on; the clone itself has none of them."
     ]

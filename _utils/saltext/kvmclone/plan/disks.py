@@ -327,7 +327,7 @@ def _pool(
         found = source.images[0].kind if source and source.images else ""
         if source and not source.asleep and found in ("file", "block"):
             notes.conflicts.append(
-                f"{label(disk)} lies in no active storage pool, so nothing says where the "
+                f"{label(disk)} is in no active storage pool, so nothing says where the "
                 "clone's goes. Name a pool with 'pool:' (virsh pool-list), or make one: virsh "
                 f"pool-create-as NAME dir --target {os.path.dirname(source.images[0].path)}"
             )

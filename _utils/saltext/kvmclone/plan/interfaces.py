@@ -134,7 +134,7 @@ def _check_bridge(said: str, bridge: str, facts: HostFacts, notes: PlanIssues) -
         notes.conflicts.append(f"{said}: there is no bridge '{bridge}'. See: ip link")
     elif found == "other":
         notes.conflicts.append(
-            f"{said}: '{bridge}' is no Linux bridge. For Open vSwitch or macvtap define a libvirt "
+            f"{said}: '{bridge}' is not a Linux bridge. For Open vSwitch or macvtap define a libvirt "
             "network over it, and name that with 'network:'."
         )
     elif found == "unknown":
@@ -154,9 +154,11 @@ def _check_macs(wishes: tuple[InterfaceChanges, ...], facts: HostFacts, notes: P
                 f"{said} is a multicast address. Take one that begins with 52:54:00."
             )
         elif wish.mac == "00:00:00:00:00:00":
-            notes.conflicts.append(f"{said} is no address. Take one that begins with 52:54:00.")
+            notes.conflicts.append(
+                f"{said} is not a usable MAC address. Take one that begins with 52:54:00."
+            )
         if wish.mac in seen:
-            notes.conflicts.append(f"{said} stands twice in the request.")
+            notes.conflicts.append(f"{said} occurs twice in the request.")
         if wish.mac in facts.macs:
             notes.conflicts.append(f"{said} belongs to '{facts.macs[wish.mac]}' already.")
         seen.add(wish.mac)

@@ -162,7 +162,7 @@ def against(facts: NetworkFacts, address: str, mac: str) -> list[str]:
     inside = [subnet for subnet in facts.subnets if _v4(subnet) and wanted in _net(subnet)]
     if not inside:
         nets = ", ".join(str(_net(subnet)) for subnet in facts.subnets if _v4(subnet))
-        conflicts.append(f"{said} lies outside of network '{facts.name}' ({nets}).")
+        conflicts.append(f"{said} is outside network '{facts.name}' ({nets}).")
     for subnet in inside:
         net = _net(subnet)
         if not subnet.dhcp:

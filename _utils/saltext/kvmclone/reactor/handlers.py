@@ -232,7 +232,7 @@ class Answering:
             side.everywhere.require_all_known()
             known = queries.everywhere(side.hosts(), names=[entry.name for entry in made])
         except KvmCloneError as error:
-            log.warning("kvm_clone reactor: which machines are left cannot be told: %s", error)
+            log.warning("kvm_clone reactor: which machines are left is not known: %s", error)
             return
         there = {clone.uuid for clone in known.clones}
         with self.ledger.open() as book:
@@ -253,7 +253,7 @@ class Answering:
         if not hosts:
             side.everywhere.require_all_known()
             raise Refused(
-                f"'{minion_id}' is no KVM host of this master.",
+                f"'{minion_id}' is not a KVM host of this master.",
                 f"Name it in its provider: host: {minion_id}",
             )
         for host in hosts:
@@ -277,7 +277,7 @@ class Answering:
         """
         found = self._clones_of(minion_id)
         if not found:
-            raise Refused(f"'{minion_id}' is no clone, say all hosts.")
+            raise Refused(f"'{minion_id}' is not a clone, according to all hosts.")
         if found[0].stage != "ready":
             raise Later(LOOK_AGAIN, LOOKS)
         uuid = found[0].uuid

@@ -63,7 +63,7 @@ class Highstates:
         :return: False where ``finish`` is off, or the clone had its highstate.
         """
         if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
-            log.warning("kvm_clone reactor: %.80r is no uuid; no highstate for that", uuid)
+            log.warning("kvm_clone reactor: %.80r is not a UUID; no highstate is run for it", uuid)
             return False
         with self.book.held():
             if not self.is_on or self.book.was_done(DONE, uuid):

@@ -168,7 +168,7 @@ def _check(opts: Mapping[str, Any], bell: Any, who: Any) -> bool:
     if bell in (REQUEST, RELEASE) and not rules.rules_for(about):
         raise Refused(f"No rule lets '{about}' have machines made.", policy.HINT)
     if not MinionKeys(opts).accepted(about):
-        raise Refused(f"'{about}' is no minion of this master.", policy.HINT)
+        raise Refused(f"'{about}' is not a minion of this master.", policy.HINT)
     return True
 
 

@@ -282,7 +282,7 @@ class Porter:
                 if clone.name == entry.name and clone.request == entry.digest:
                     return clone.uuid
         except KvmCloneError as error:
-            log.warning("what is left of '%s' cannot be told: %s", entry.name, error)
+            log.warning("what is left of '%s' is not known: %s", entry.name, error)
         return None
 
     def _end(self, entry: Entry, state: str, reason: str, uuid: str = "") -> None:

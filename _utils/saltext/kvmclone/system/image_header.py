@@ -86,7 +86,7 @@ def _qcow2(data: bytes) -> Header:
             data, _FIXED.size
         )
     if backing_at and (backing_length > 1023 or backing_at + backing_length > len(data)):
-        return _broken("the name of its backing file lies outside its header")
+        return _broken("the name of its backing file is outside its header")
     extensions = _extensions(data, extensions_at)
     backing = _text(data[backing_at : backing_at + backing_length]) if backing_at else ""
     has_data_file = bool(incompatible & _EXTERNAL_DATA)

@@ -177,7 +177,7 @@ def chain(
         below = image_header.path_of(header.backing, above.path)
         if not below:
             fault = (
-                f"'{above.path}' stands on '{redaction.path(header.backing)}', which is no file "
+                f"'{above.path}' is based on '{redaction.path(header.backing)}', which is no file "
                 "of the host. Flatten it first: qemu-img convert"
             )
             break
@@ -187,7 +187,9 @@ def chain(
         found = look(below)
         if found.kind not in ("file", "block"):
             what = _WRONG.get(found.kind, "no image")
-            fault = f"'{above.path}' stands on '{below}', which is {what}. Mend it: qemu-img rebase"
+            fault = (
+                f"'{above.path}' is based on '{below}', which is {what}. Mend it: qemu-img rebase"
+            )
             break
         images.append(found)
         form = header.backing_format or found.header.format

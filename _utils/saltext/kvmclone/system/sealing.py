@@ -47,7 +47,9 @@ def seal(public_pem: str, data: bytes, associated: bytes) -> str:
             "The host minion's public key cannot be read.", "Look at it: salt-key -p HOST"
         ) from error
     if not isinstance(public, rsa.RSAPublicKey):
-        raise Unsealable("The host minion's key is no RSA key, so nothing can be sealed for it.")
+        raise Unsealable(
+            "The host minion's key is not an RSA key, so nothing can be sealed for it."
+        )
     key = AESGCM.generate_key(bit_length=256)
     nonce = os.urandom(_NONCE_BYTES)
     parts = {

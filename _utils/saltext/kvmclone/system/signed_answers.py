@@ -70,7 +70,7 @@ def sign(
     :raises Unsealable: The question was not meant for this minion.
     """
     if not isinstance(token, str):
-        raise Unsealable("That is no challenge.", "Leave it out: it is the master's to give.")
+        raise Unsealable("That is not a challenge.", "Leave it out: it is the master's to give.")
     word = sealing.unseal(private_pem, token, _purpose(minion_id, question))
     text = json.dumps(answer)
     return {"sworn": text, "proof": _code(word, text)}
@@ -93,7 +93,7 @@ def check(word: bytes, minion_id: str, returned: Any) -> Any:
         raise Unproven(
             f"An answer came in the name of '{minion_id}' that is not proven to be its own.",
             "Are its modules as new as the master's? "
-            f"salt {minion_id} saltutil.sync_all   Else somebody answered in its place.",
+            f"salt {minion_id} saltutil.sync_all   Otherwise somebody answered in its place.",
         )
     try:
         return json.loads(text)

@@ -177,8 +177,7 @@ def forget(root: etree._Element, base: Marks, out: Rewritten) -> None:
             remove(element)
         elif any(mentions(value, base.name) for _, _, value in _values(element)):
             out.warn(
-                f"Metadata of '{redaction.namespace(element)}' speaks of '{base.name}', and is "
-                "kept."
+                f"Metadata of '{redaction.namespace(element)}' mentions '{base.name}', and is kept."
             )
 
 
@@ -280,7 +279,7 @@ def _called_like(
     if value in out.paths.values() or place in ("os/nvram", "os/nvram/source@file"):
         if base.name not in _COMMON_FOLDERS and mentions(folder, base.name):
             out.warn(
-                f"'{told}' of the clone lies in a folder that is called like the base; it must "
+                f"'{told}' of the clone is in a folder named after the base; it must "
                 "not go with it."
             )
     elif value.startswith("/") and not value.startswith(("/usr/", "/dev/")):

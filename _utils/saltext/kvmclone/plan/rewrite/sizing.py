@@ -101,7 +101,7 @@ def _cpuset(text: str) -> set[int]:
         high = libvirt_xml.number(last or first, "vcpusched")
         if high > _MOST_CPUS:
             raise PlanRefused(
-                f"<vcpusched> speaks of processor {high}.", "Mend the base: virsh edit"
+                f"<vcpusched> refers to processor {high}.", "Mend the base: virsh edit"
             )
         numbers = set(range(low, high + 1))
         wanted = wanted - numbers if part.startswith("^") else wanted | numbers
@@ -147,7 +147,7 @@ def _memory(root: etree._Element, wanted: int, out: Rewritten) -> None:
         unit = _page_size(page)
         if unit and wanted % unit:
             out.conflicts.append(
-                f"'memory' of {wanted} bytes is no multiple of the base's huge pages "
+                f"'memory' of {wanted} bytes is not a multiple of the base's huge pages "
                 f"({unit} bytes). Ask for one that is."
             )
 
