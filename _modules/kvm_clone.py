@@ -583,8 +583,8 @@ def release(name):
 def _ring(tag, data):
     if not __salt__["event.send"](tag, data):
         raise CommandExecutionError(
-            "The master did not hear it; the request waits here for a day. Ring again when the "
-            f"master is back: salt-call event.send {tag}"
+            "The master did not receive it; the request is kept here for a day. Send it again "
+            f"when the master is back: salt-call event.send {tag}"
         )
 
 

@@ -35,7 +35,7 @@ WITHOUT_SALT = ("model", "plan", "system", "guest", "hypervisor", "inventory", "
 PURE = ("errors", "model", "plan")
 WORLD = {"salt", "libvirt", "libvirt_qemu", "paramiko", "socket", "subprocess"}
 
-LONGEST_FILE = 420
+LONGEST_FILE = 430
 #: Of a door only the code counts: what its functions promise may take as much room as it needs.
 LONGEST_DOOR = 160
 

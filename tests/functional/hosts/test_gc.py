@@ -146,7 +146,7 @@ def test_a_dead_destroy_is_listed_as_far_as_it_did_not_come(
     paths = world.disks(name)
     real = dismantle._delete_file
 
-    def die(opened: Host, file: deletion_plan.FileToDelete) -> bool:
+    def die(opened: Host, file: dismantle.deletion_plan.FileToDelete) -> bool:
         real(opened, file)
         raise KeyboardInterrupt
 

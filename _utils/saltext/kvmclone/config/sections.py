@@ -205,7 +205,7 @@ class _Assembly:
                     continue
                 driver = keys.get("driver") or _driver_extended(keys) or ""
                 if not isinstance(driver, str):
-                    text = f"{driver!r} is not the name of a driver; expected one word, such as {DRIVER}"
+                    text = f"{driver!r} is not a driver's name; expected one word, such as {DRIVER}"
                     self.result.problems.append(
                         _entry(section, keys, number).problem("driver", text)
                     )

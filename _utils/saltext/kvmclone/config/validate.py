@@ -205,7 +205,7 @@ def refuse_secrets(given: Mapping[str, Any]) -> None:
     """
     if leaked := sorted(name for name, value in given.items() if _is_leaked(name, value)):
         raise SecretInArgument(
-            f"A secret was given as an argument: {', '.join(leaked)}. It already stands in "
+            f"A secret was given as an argument: {', '.join(leaked)}. It is already in "
             "the job cache and must be changed.",
             "Change it, then write it into the profile, the pillar or an sdb:// URI.",
         )

@@ -119,7 +119,7 @@ class Dialogue:
         if not found:
             said = (before + error).replace(prompt, b"").decode("utf-8", "replace").strip()
             raise errors.LoginFailed(
-                f"sudo in the guest did not run the command: {said[-300:] or 'no reason was given'}",
+                f"sudo in the guest did not run the command: {said[-300:] or 'no reason given'}",
                 "May the user run everything by sudo? With requiretty in sudoers set tty: true.",
             )
         after = after.lstrip(b"\r").removeprefix(b"\n")

@@ -2,8 +2,8 @@
 Make one clone, from request to minion: stages, progress, rollback.
 
 A create is a sequence of stages, each one call on a :class:`.interfaces.KvmHost`. On a host alone
-it ends at ``addressed``; with a :class:`EnrollerInterface` it goes on to ``ready``, which is recorded
-only after ``test.version`` came back from the machine that was made.
+it ends at ``addressed``; with an :class:`EnrollerInterface` it goes on to ``ready``, which is
+recorded only after ``test.version`` came back from the machine that was made.
 """
 
 from __future__ import annotations

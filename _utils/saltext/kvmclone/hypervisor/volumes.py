@@ -108,7 +108,7 @@ def refresh(host: Host, raw_pool: Any) -> None:
 
 
 def _patiently(ask: Callable[[], Any], busy: int) -> None:
-    """Repeat ``ask`` until its error is not ``busy`` any more, or :data:`VOLUME_BUSY_TIMEOUT_S` is over."""
+    """Repeat ``ask`` while its error is ``busy``, at most :data:`VOLUME_BUSY_TIMEOUT_S`."""
     deadline = time.monotonic() + VOLUME_BUSY_TIMEOUT_S
     while True:
         try:
@@ -210,7 +210,8 @@ def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> 
         refresh(host, raw_pool)
     if error.code == STORAGE_VOL_EXIST or exists(host, disk.destination):
         return PlanRefused(
-            f"The volume '{disk.destination}' appeared in the meantime; it is not ours to overwrite.",
+            f"The volume '{disk.destination}' appeared in the meantime; it is not ours to "
+            "overwrite.",
             "See who made it, or choose another name: virsh vol-dumpxml "
             f"{shlex.quote(disk.destination)}",
         )
@@ -299,7 +300,8 @@ def delete(host: Host, path: str) -> bool:
     Delete the file at ``path``; the caller has made sure that it may.
 
     :return: False if there was none.
-    :raises HostError: It cannot be deleted, or libvirt writes it even after :data:`VOLUME_BUSY_TIMEOUT_S`.
+    :raises HostError: It cannot be deleted, or libvirt still writes it after
+        :data:`VOLUME_BUSY_TIMEOUT_S`.
     """
     # libvirt knows every volume that it is making, so a file that it does not know can just go.
     raw = _lookup(host, path)

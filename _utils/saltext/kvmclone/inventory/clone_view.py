@@ -104,7 +104,8 @@ def in_progress(record: Record, name: str, commands: Commands) -> CreateInProgre
         message = f"'{name}' is being {doing} by process {worker.pid} (stage '{record.stage}')."
         hint = f"Wait for it: {commands.clone('show', name)}   Or end it: kill {worker.pid}"
     else:
-        message = f"'{name}' was being {doing} when {processes.owner_end(worker)} (stage '{record.stage}')."
+        end = processes.owner_end(worker)
+        message = f"'{name}' was being {doing} when {end} (stage '{record.stage}')."
         hint = f"Remove what it left: {commands.clone('gc', name, 'apply=True')}"
     work = Work(worker, life, record.stage, record.goal, record.request)
     return CreateInProgress(message, hint, asdict(work))

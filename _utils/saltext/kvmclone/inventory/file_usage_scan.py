@@ -336,8 +336,8 @@ class _Scan:
         if not self.local:
             listed = {pool.path for pool in self.pools.values() if pool.active}
             self.unchecked += [
-                f"the disk '{use.path}' of '{use.domain}' is in no storage pool that is running, so "
-                "what it is based on is not known"
+                f"the disk '{use.path}' of '{use.domain}' is in no storage pool that is running, "
+                "so what it is based on is not known"
                 for use in self.uses
                 if use.format not in ("", "raw")
                 and use.key not in self.read

@@ -58,8 +58,8 @@ def warnings(
     return (
         f"Its guest agent {told}, although its definition has the channel "
         f"({AGENT_CHANNEL}): the guest may not have come up, whatever its address says. Look at it"
-        f"{f' on {label}' * bool(label)}: {check_agent(handle, domain, state)}   If the base has no "
-        "qemu-guest-agent, install it there, or take the channel out.",
+        f"{f' on {label}' * bool(label)}: {check_agent(handle, domain, state)}   If the base has "
+        "no qemu-guest-agent, install it there, or take the channel out.",
     )
 
 
@@ -89,6 +89,6 @@ def never_came(handle: DomainHandle) -> ChannelError:
         )
     return ChannelError(
         f"The guest agent of '{domain.name}' never connected: the guest may not have come up.",
-        f"Look at it: {check_agent(handle, domain)}   Is qemu-guest-agent installed and enabled in the "
-        f"base? {instead}",
+        f"Look at it: {check_agent(handle, domain)}   Is qemu-guest-agent installed and enabled in "
+        f"the base? {instead}",
     )

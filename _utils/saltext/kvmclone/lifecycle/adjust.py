@@ -371,7 +371,7 @@ def _needed_as_it_is(census: FileUsage, handle: DomainHandle, path: str) -> str:
     if standing:
         return (
             f"{', '.join(standing)} is based on '{path}', which must not change below it. Grow "
-            "what stands on it instead"
+            "the overlay above it instead"
         )
     if user := census.used_by_others(handle.uuid).get(census.identity(path)):
         return f"'{user}' uses '{path}', too. Take its size out of 'disks'"

@@ -239,8 +239,9 @@ def _copy_nvram(source: str, destination: str, journal: _Journal) -> None:
     except FileExistsError as error:
         journal.not_made("nvram")
         raise PlanRefused(
-            f"The NVRAM file '{destination}' appeared in the meantime; it is not ours to overwrite.",
-            "Repeat the command: the next one is called otherwise.",
+            f"The NVRAM file '{destination}' appeared in the meantime; it is not ours to "
+            "overwrite.",
+            "Repeat the command: the next one gets another name.",
         ) from error
     except OSError as error:
         raise HostError(

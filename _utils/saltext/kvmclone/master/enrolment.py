@@ -1,9 +1,9 @@
 """
 Prepare and check what a new minion needs, on a master or on a KVM host by itself.
 
-:class:`Enroller` implements :class:`.enroller_interface.EnrollerInterface`: it makes and accepts the key,
-renders the deploy script, collects the files, and verifies the answer. What it collects leaves
-the master only sealed.
+:class:`Enroller` implements :class:`.enroller_interface.EnrollerInterface`: it makes and accepts
+the key, renders the deploy script, collects the files, and verifies the answer. What it collects
+leaves the master only sealed.
 """
 
 from __future__ import annotations

@@ -74,7 +74,8 @@ def parse(xml: str) -> etree._Element:
         ) from None
     except UnicodeEncodeError:
         raise PlanRefused(
-            "The domain definition is not well-formed XML: it contains something that is not a character.",
+            "The domain definition is not well-formed XML: it contains something that is not "
+            "a character.",
             _MEND,
         ) from None
     if root.tag != "domain":

@@ -118,8 +118,8 @@ def judge(
     odd = [readable(image.path) for image in source.images if readable(image.path) != image.path]
     if odd and quick:
         notes.conflicts.append(
-            f"{where} is based on '{odd[0]}', whose name is not valid UTF-8: libvirt starts nothing from "
-            "that. Rename it and mend the image above it: qemu-img rebase -u"
+            f"{where} is based on '{odd[0]}', whose name is not valid UTF-8: libvirt starts "
+            "nothing from that. Rename it and mend the image above it: qemu-img rebase -u"
         )
     if facts.base_state == "shutoff":  # otherwise the plan refuses the base for its state
         for image in source.images:

@@ -134,8 +134,8 @@ def _check_bridge(said: str, bridge: str, facts: HostFacts, notes: PlanIssues) -
         notes.conflicts.append(f"{said}: there is no bridge '{bridge}'. See: ip link")
     elif found == "other":
         notes.conflicts.append(
-            f"{said}: '{bridge}' is not a Linux bridge. For Open vSwitch or macvtap define a libvirt "
-            "network over it, and name that with 'network:'."
+            f"{said}: '{bridge}' is not a Linux bridge. For Open vSwitch or macvtap define a "
+            "libvirt network over it, and name that with 'network:'."
         )
     elif found == "unknown":
         notes.warnings.append(

@@ -177,8 +177,8 @@ def chain(
         below = image_header.path_of(header.backing, above.path)
         if not below:
             fault = (
-                f"'{above.path}' is based on '{redaction.path(header.backing)}', which is no file "
-                "of the host. Flatten it first: qemu-img convert"
+                f"'{above.path}' is based on '{redaction.path(header.backing)}', which is not a "
+                "file on the host. Flatten it first: qemu-img convert"
             )
             break
         if below in (image.path for image in images) or len(images) >= LONGEST_CHAIN:
