@@ -448,7 +448,7 @@ def test_a_recorded_folder_or_device_is_never_emptied(
     treasure.write_bytes(TREASURE)
     gone = host.destroy(name)
     assert treasure.read_bytes() == TREASURE
-    assert "no plain file" in said(gone.warnings, disk)
+    assert "no longer a regular file" in said(gone.warnings, disk)
     shutil.rmtree(disk)
     assert not os.path.lexists(disk)
 

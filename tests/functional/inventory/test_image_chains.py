@@ -87,7 +87,9 @@ def test_nobody_is_told_to_delete_a_disk_that_others_need(
     disk = world.disks(name)[0]
     with connection() as conn:
         conn.lookupByName(name).undefine()
-    with pytest.raises(PlanRefused, match=f"is what '{world.disks(kid)[0]}' stands on") as info:
+    with pytest.raises(
+        PlanRefused, match=f"is the backing file of '{world.disks(kid)[0]}'"
+    ) as info:
         host.clone(quick(name, base))
     assert "delete" not in str(info.value)
     host.destroy(kid)

@@ -152,7 +152,7 @@ def test_a_backing_file_whose_name_libvirt_cannot_say_is_refused_or_left_behind(
     odd = os.fsencode(disk.with_name(world.token)) + b"\xe9.qcow2"
     disk.rename(Path(os.fsdecode(odd)))
     img("create", "-f", "qcow2", "-F", "qcow2", "-b", os.fsdecode(odd), disk)
-    assert "no UTF-8" in conflicts(host, world, base)[0]
+    assert "not valid UTF-8" in conflicts(host, world, base)[0]
     salt.payload.dumps(host.plan(quick(world.name(), base)))
     copied = world.name("full")
     host.clone(full(copied, base))

@@ -347,7 +347,7 @@ def test_a_network_that_cannot_be_is_refused(
         (InterfaceChanges(network="no-such-network"), "virsh net-list"),
         (InterfaceChanges(network=idle_network), f"virsh net-start {idle_network}"),
         (InterfaceChanges(bridge="no-such-bridge"), "no bridge"),
-        (InterfaceChanges(bridge="lo"), "no Linux bridge"),
+        (InterfaceChanges(bridge="lo"), "not a Linux bridge"),
         (InterfaceChanges(network=world.lab.network, mac="53:54:00:00:00:01"), "multicast"),
         (InterfaceChanges(network=world.lab.network, portgroup="red"), "no portgroup 'red'"),
         (InterfaceChanges(portgroup="red"), "no portgroup 'red'"),

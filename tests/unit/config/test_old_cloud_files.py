@@ -182,7 +182,7 @@ def test_who_has_set_deploy_false_already_is_not_told_to() -> None:
 def test_who_wrote_the_minions_master_one_level_too_high_is_told_where_it_stands(
     address: Any,
 ) -> None:
-    assert "a minion's master stands in minion: {master: …}" in message({"master": address})
+    assert "a minion's master goes into minion: {master: …}" in message({"master": address})
 
 
 @pytest.mark.parametrize("grains", [["web"], [{"role": "web"}], "web"])

@@ -108,7 +108,7 @@ def test_a_provider_without_a_driver_is_said_to_lack_it() -> None:
 @pytest.mark.parametrize("driver", [["libvirt"], {"libvirt": None}, 3, True])
 def test_a_driver_that_is_no_word_is_an_error(driver: Any) -> None:
     said = message_of(provider("kvm", {"driver": driver, "url": "qemu:///system"}))
-    assert f"section 'kvm': key 'driver': {driver!r} is not the name of a driver" in said
+    assert f"section 'kvm': key 'driver': {driver!r} is not a driver's name" in said
 
 
 def test_a_missing_base_domain_is_an_error_unless_the_provider_has_one() -> None:

@@ -128,14 +128,17 @@ def test_comments_and_instructions_are_read_over_as_libvirt_does() -> None:
     ],
 )
 def test_a_number_that_is_none_is_refused(inside: str) -> None:
-    with pytest.raises(PlanRefused, match="no number") as refused:
+    with pytest.raises(PlanRefused, match="not hold a number") as refused:
         domain_xml.read(domain(inside=inside))
     assert "virsh edit" in refused.value.hint
 
 
 @pytest.mark.parametrize(
     ("memory", "word"),
-    [("<memory>much</memory>", "no number"), ("<memory unit='bucket'>1</memory>", "a unit that")],
+    [
+        ("<memory>much</memory>", "not hold a number"),
+        ("<memory unit='bucket'>1</memory>", "a unit that"),
+    ],
 )
 def test_memory_that_cannot_be_counted_is_refused(memory: str, word: str) -> None:
     with pytest.raises(PlanRefused, match=word):

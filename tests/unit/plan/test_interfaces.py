@@ -82,10 +82,10 @@ def test_networks_replace_in_order_and_add_the_rest() -> None:
         (InterfaceChanges(network="old"), "virsh net-start old"),
         (InterfaceChanges(bridge="br9"), "no bridge 'br9'"),
         (InterfaceChanges(bridge="../br0"), "no bridge"),
-        (InterfaceChanges(bridge="eth0"), "no Linux bridge"),
+        (InterfaceChanges(bridge="eth0"), "not a Linux bridge"),
         (InterfaceChanges(network="lan", model="rocket"), "no network card 'rocket'"),
         (InterfaceChanges(network="lan", mac="53:54:00:00:00:01"), "multicast"),
-        (InterfaceChanges(network="lan", mac="00:00:00:00:00:00"), "no address"),
+        (InterfaceChanges(network="lan", mac="00:00:00:00:00:00"), "not a usable MAC"),
         (InterfaceChanges(network="lan", mac="52:54:00:00:00:09"), "'other-machine' already"),
         (InterfaceChanges(mac="52:54:00:00:00:09"), "'other-machine' already"),
         (InterfaceChanges(mac="53:54:00:00:00:01"), "multicast"),
@@ -176,7 +176,7 @@ def test_the_bridge_that_an_interface_is_on_may_be_one_of_open_vswitch() -> None
     made = planner.compute(facts, networking(InterfaceChanges(), InterfaceChanges(bridge="ovsbr0")))
     assert made.conflicts == ()
     assert "openvswitch" in made.xml
-    assert "no Linux bridge" in conflict(facts, networking(InterfaceChanges(bridge="ovsbr0")))
+    assert "not a Linux bridge" in conflict(facts, networking(InterfaceChanges(bridge="ovsbr0")))
 
 
 def test_an_interface_more_must_be_connected_to_something() -> None:

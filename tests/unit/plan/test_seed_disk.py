@@ -81,7 +81,7 @@ def test_a_clone_that_nobody_resets_is_told_what_it_lacks() -> None:
 
     assert said(QUICK) == []
     (warning,) = said(replace(QUICK, reset_identity=False))
-    assert "with 'reset_identity: false' nobody tells the clone's network" in warning
+    assert "with 'reset_identity: false' nothing tells the clone's network" in warning
     agentless = BASE.replace("org.qemu.guest_agent.0", "other")
     made = planner.compute(facts("sda", base_xml=agentless), QUICK)
     assert any("without a guest agent nobody tells" in warning for warning in made.warnings)

@@ -53,7 +53,7 @@ def test_a_chain_that_bites_its_tail_is_refused(chain: list[Path]) -> None:
 
 def test_a_chain_that_leaves_the_host_is_refused(chain: list[Path]) -> None:
     img("rebase", "-u", "-F", "raw", "-b", "nbd://localhost/x", chain[2])
-    assert "no file of the host" in followed(chain[0])[1]
+    assert "not a file on the host" in followed(chain[0])[1]
 
 
 def test_a_link_that_is_not_what_the_image_above_says_is_refused(chain: list[Path]) -> None:

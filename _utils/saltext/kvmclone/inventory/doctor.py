@@ -328,7 +328,7 @@ class _Examination:
                 told = path in {one.path for one in self.committed.get(machine.uuid, ())}
                 if clones and machine.uuid not in clones.values() and not reads and not told:
                     others = sorted(set(clones) - {machine.name})
-                    stand = f", while {in_words(others)} stands on it" if others else ""
+                    stand = f", while {in_words(others)} is based on it" if others else ""
                     yield Finding(
                         "base-shared",
                         machine.name,

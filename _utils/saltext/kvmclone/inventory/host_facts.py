@@ -125,7 +125,7 @@ def _users(host: Host, paths: set[str]) -> dict[str, str]:
         if user:
             told[path] = f"belongs to '{user}'"
         elif path in standing:
-            told[path] = f"is what '{standing[path][0]}' stands on"
+            told[path] = f"is the backing file of '{standing[path][0]}'"
         elif host.local and (who := images.holder(path)):
             told[path] = f"is open in {who}"
     return told

@@ -288,8 +288,8 @@ def _seed_notes(base: Domain, facts: HostFacts, request: Request, notes: PlanIss
         if why:
             notes.warnings.append(
                 f"The base's cloud-init seed is left out, and {why} nothing tells the clone's "
-                "network about its new card: where cloud-init bound it to the base's, the clone gets "
-                "no address, or the base's fixed one. Give it a seed of its own then (seed: "
+                "network about its new card: where cloud-init bound it to the base's, the clone "
+                "gets no address, or the base's fixed one. Give it a seed of its own then (seed: "
                 "{user_data: …})."
             )
 
