@@ -84,7 +84,7 @@ def test_a_clone_that_nobody_resets_is_told_what_it_lacks() -> None:
     assert "with 'reset_identity: false' nothing tells the clone's network" in warning
     agentless = BASE.replace("org.qemu.guest_agent.0", "other")
     made = planner.compute(facts("sda", base_xml=agentless), QUICK)
-    assert any("without a guest agent nobody tells" in warning for warning in made.warnings)
+    assert any("without a guest agent nothing tells" in warning for warning in made.warnings)
 
 
 def test_a_disk_that_could_not_be_looked_at_is_told_of() -> None:
