@@ -85,11 +85,10 @@ def created(world: SaltWorld, name: str) -> tuple[float, dict[str, float]]:
     started = time.monotonic()
     answer = world.run("kvmclone.create", "deb", name)
     elapsed = time.monotonic() - started
-    clone = answer.data["clones"][name]
     if answer.retcode:
-        raise SystemExit(f"the create failed: {clone['error']}")
+        raise SystemExit(f"the create failed: {answer.stdout}{answer.stderr}")
     world.run("kvmclone.destroy", name)
-    return elapsed, clone["timings"]
+    return elapsed, answer.data["clones"][name]["timings"]
 
 
 def main() -> int:

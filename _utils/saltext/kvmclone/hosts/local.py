@@ -126,7 +126,7 @@ class LocalHost:
             record = replace(
                 planned.record,
                 goal=goal,
-                request=digest or request.digest(),
+                request=digest or planned.record.request,
                 identity="" if request.reset_identity else "kept",
                 overrides=json.dumps(request.overrides) if request.overrides else "",
             )

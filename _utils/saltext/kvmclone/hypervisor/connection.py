@@ -8,6 +8,7 @@ reads the texts of libvirt's errors.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -141,7 +142,7 @@ class Connection:
         """Return whether the daemon's files can be read: it runs here, and we are root."""
         return is_local(self.url) and os.geteuid() == 0
 
-    @property
+    @functools.cached_property
     def folders(self) -> derived_files.Folders:
         """Return the folders in which the daemon keeps the files that it makes for its domains."""
         user = os.geteuid()

@@ -8,6 +8,8 @@ ways is refused.
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from collections import Counter
 
@@ -48,9 +50,16 @@ def parse(xml: str) -> etree._Element:
     Comments and processing instructions are dropped, as libvirt skips them.
 
     :param xml: The definition.
+    :return: A tree of the caller's own.
     :raises PlanRefused: The text is not a well-formed domain definition, tries to define
         entities, or could be read in two ways.
     """
+    return copy.deepcopy(_parsed(xml))
+
+
+@functools.lru_cache(maxsize=8)  # one create parses the base's and its own several times
+def _parsed(xml: str) -> etree._Element:
+    """Return the checked tree of a definition, to be copied and never changed."""
     prolog = _PROLOG.match(xml)
     if prolog and xml.startswith("<!DOCTYPE", prolog.end()):
         raise PlanRefused("The domain definition carries a DTD; definitions never need one.", _MEND)

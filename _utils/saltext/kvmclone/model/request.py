@@ -243,8 +243,13 @@ class Request:
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits that are equal for equal requests, and for no others."""
-        text = json.dumps(self.as_dict(), sort_keys=True, default=str)
+        text = json.dumps(self, sort_keys=True, default=_plain)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """Return a part of a request as JSON takes it."""
+    return vars(value) if dataclasses.is_dataclass(value) else str(value)
 
 
 def request_from_dict(data: dict[str, Any]) -> Request:

@@ -136,14 +136,15 @@ def covering(mounts: str, path: str) -> Mount | None:
         fields = before.split(" ")
         if len(fields) < 5 or not after:
             continue
-        root, point = (
-            re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field)
-            for field in fields[3:5]
-        )
+        point = _unescaped(fields[4])
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         if inside and (best is None or len(point) >= len(best.point)):
-            best = Mount(point, fields[2], after.split(" ")[0], root)
+            best = Mount(point, fields[2], after.split(" ")[0], _unescaped(fields[3]))
     return best
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field)
 
 
 def copies_on_write(path: str) -> bool:

@@ -119,23 +119,18 @@ def marks_of(root: etree._Element, gone: frozenset[str]) -> Marks:
 
     :param gone: Targets of the disks that the clone has otherwise, or not at all.
     """
-    disks = [domain_xml.disk_of(element) for element in root.findall("./devices/disk")]
+    facts = domain_xml.facts(root)
     spelled = [root.findtext(tag) or "" for tag in ("uuid", "genid", "hwuuid")]
     for element in root.iterfind("./devices/interface//*"):
         spelled += [element.get(attribute, "") for attribute in _PORTS]
     uuids = dict.fromkeys(map(_bare, spelled))
-    nvram = domain_xml.facts(root).nvram
     return Marks(
-        name=libvirt_xml.text(root, "name"),
+        name=facts.name,
         uuids=tuple(uuid for uuid in uuids if re.fullmatch(r"(?!0{32})[0-9a-f]{32}", uuid)),
-        macs=frozenset(
-            _bare(mac)
-            for element in root.findall("./devices/interface")
-            if (mac := domain_xml.interface_of(element).mac)
-        ),
-        paths=frozenset(disk.path for disk in disks if disk.path and disk.target in gone),
+        macs=frozenset(_bare(card.mac) for card in facts.interfaces if card.mac),
+        paths=frozenset(disk.path for disk in facts.disks if disk.path and disk.target in gone),
         numbers=tuple(dict.fromkeys(_numbers(root))),
-        files=frozenset([nvram.path] if nvram and nvram.path else []),
+        files=frozenset([facts.nvram.path] if facts.nvram and facts.nvram.path else []),
     )
 
 
@@ -151,7 +146,12 @@ def _numbers(root: etree._Element) -> Iterator[str]:
 
 def paths_of(root: etree._Element) -> frozenset[str]:
     """Return every path that a definition names."""
-    return frozenset(value for _, _, value in _values(root) if value.startswith("/"))
+    return frozenset(
+        value
+        for element in root.iter(etree.Element)
+        for value in map(str.strip, (element.text or "", *map(str, element.attrib.values())))
+        if value.startswith("/")
+    )
 
 
 def forget(root: etree._Element, base: Marks, out: Rewritten) -> None:
@@ -196,17 +196,14 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
             _drive_called_like(element, _OF_A_DRIVE[place], value, base, out)
             continue
         mark = _marked(value, base)
-
-        def told(text: str, element: etree._Element = element, place: str = place) -> str:
-            return redaction.shown(element, place, text)
-
         # A shared disk that the base has under another target, too, is refused by disk_overlaps.
         shared = value in base.paths and place.startswith("devices/disk/source")
         if mark and not shared and value not in new_paths:
             disk = _disk_above(element)
+            told = redaction.shown(element, place, olden.get(value, value))
             out.conflicts.append(
-                f"'{told(olden.get(value, value))}' in <{place}> holds {mark} of the base, which "
-                "the clone cannot have; change or remove it there first"
+                f"'{told}' in <{place}> holds {mark} of the base, which the clone cannot have; "
+                "change or remove it there first"
                 + (f", or leave it out: disks: {{{disk.target}: {{action: skip}}}}" if disk else "")
                 + "."
             )
@@ -217,9 +214,10 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
             and not place.startswith(("devices/disk", "devices/interface", "os/nvram"))
             and place.partition("@")[0].rpartition("/")[2] not in _WORDS
         ):
+            told = redaction.shown(element, place, value)
             out.conflicts.append(
-                f"'{told(value)}' in <{place}> is a path of the host that this version does not "
-                "know; remove it from the base first."
+                f"'{told}' in <{place}> is a path of the host that this version does not know; "
+                "remove it from the base first."
             )
         elif value not in new_paths:
             _called_like(element, place, value, base, out)
@@ -239,11 +237,13 @@ def _drive_called_like(
     element: etree._Element, word: str, value: str, base: Marks, out: Rewritten
 ) -> None:
     """Warn of a drive that tells the clone's guest who the base is."""
-    disk = _disk_above(element)
     part = _bare(value)[:_SEEN_OF_A_NUMBER]
     of_uuid = len(part) >= _SHORTEST_NUMBER and any(uuid.startswith(part) for uuid in base.uuids)
     names = of_uuid or _marked(value, base) or mentions(value, base.name)
-    if not names or value in out.kept or (disk and disk.shareable):
+    if not names or value in out.kept:
+        return
+    disk = _disk_above(element)
+    if disk and disk.shareable:
         return
     where = f"disk {disk.target}" if disk else "a controller"
     cure = (
@@ -272,10 +272,10 @@ def _called_like(
     element: etree._Element, place: str, value: str, base: Marks, out: Rewritten
 ) -> None:
     """Warn of a file, folder or filter that is named like the base and may be the base's alone."""
+    if not mentions(value, base.name) or any(f"'{value}'" in warning for warning in out.warnings):
+        return
     folder, _, file = value.rpartition("/")
     told = redaction.shown(element, place, value)
-    if any(f"'{value}'" in warning for warning in out.warnings):
-        return
     if value in out.paths.values() or place in ("os/nvram", "os/nvram/source@file"):
         if base.name not in _COMMON_FOLDERS and mentions(folder, base.name):
             out.warn(
@@ -283,8 +283,7 @@ def _called_like(
                 "not go with it."
             )
     elif value.startswith("/") and not value.startswith(("/usr/", "/dev/")):
-        common = base.name in _COMMON_FOLDERS
-        if not mentions(file if common else value, base.name):
+        if base.name in _COMMON_FOLDERS and not mentions(file, base.name):
             return
         disk = _disk_above(element)
         if disk and not (disk.readonly or disk.shareable or disk.device == "cdrom"):
@@ -298,7 +297,7 @@ def _called_like(
                 else ""
             )
         )
-    elif place in _NAMES_OF_THE_HOST and mentions(value, base.name):
+    elif place in _NAMES_OF_THE_HOST:
         out.warn(f"'{told}' in <{place}> is called like the base, and the clone uses it, too.")
 
 
@@ -316,6 +315,8 @@ def _number_in(text: str, base: Marks) -> str:
 
 
 def _is_settled(element: etree._Element, out: Rewritten) -> bool:
+    if not out.settled:
+        return False
     return element in out.settled or any(above in out.settled for above in element.iterancestors())
 
 
