@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import subprocess
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from saltext.kvmclone.model.facts import RAW, Header
 from saltext.kvmclone.system import image_header
@@ -26,8 +25,6 @@ _QCOW_1 = _QCOW + b"\0\0\0\x01"
 
 #: Formats that may have backing files or extents, and that we leave to qemu-img.
 _RARE = ("qcow", "qed", "vmdk")
-
-_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 class Unreadable(Exception):
@@ -55,7 +52,10 @@ def needs(path: str) -> tuple[str, ...]:
         names = _asked(path)
     # QEMU takes a relative name from where the image was opened, which may be a symlink.
     folders = {os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}
-    found = [file for name in names for file in files_named(name, folders)]
+    try:
+        found = [file for name in names for file in image_header.files_named(name, folders)]
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
     return tuple(dict.fromkeys(file for file in found if file != os.path.abspath(path)))
 
 
@@ -65,49 +65,6 @@ def _header(image: BinaryIO) -> Header:
         start += image.read(image_header.LENGTH - len(start))
     header = image_header.parse(start)
     return replace(header, format="qcow", fault="") if start.startswith(_QCOW_1) else header
-
-
-def files_named(name: str, folders: set[str]) -> list[str]:
-    """
-    Return the paths of the files that a backing string may mean.
-
-    :param name: As an image carries it: a path, ``file:…``, or ``json:{…}``.
-    :param folders: What a relative name is relative to.
-    :raises Unreadable: It is not valid JSON behind ``json:``.
-    """
-    if name.startswith("json:"):
-        try:
-            names = _filenames(json.loads(name[len("json:") :]))
-        except ValueError:
-            # The text of either error quotes the name, which may hold a password.
-            raise Unreadable("its backing name is not valid JSON") from None
-    elif name.startswith("file:"):
-        names = [name[len("file:") :]]
-    elif _PROTOCOL.match(name):
-        names = []
-    else:
-        names = [name]
-    return [
-        os.path.normpath(os.path.join(folder, one)).replace("//", "/", 1)
-        for one in names
-        if one
-        for folder in sorted(folders)
-    ]
-
-
-def _filenames(value: Any) -> list[str]:
-    """Return every file name in a parsed ``json:`` backing string, nested or written with dots."""
-    found: list[str] = []
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if isinstance(inner, str) and key.rpartition(".")[2] == "filename":
-                found += [inner.removeprefix("file:")]
-            else:
-                found += _filenames(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            found += _filenames(inner)
-    return found
 
 
 def _asked(path: str) -> list[str]:

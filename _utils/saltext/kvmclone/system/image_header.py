@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import json
 import os.path
+import re
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from saltext.kvmclone.model.facts import QCOW2, Header
 
@@ -39,6 +43,14 @@ _DIRTY, _CORRUPT, _EXTERNAL_DATA = 1, 2, 4
 #: extended L2 entries.
 _KNOWN_FEATURES = 0b11111
 _BITMAPS = 1
+
+#: Options of a ``json:`` name, or of the ``file`` in it, that leave a whole file of one format.
+_WHOLE_FILE = {
+    "driver", "filename", "node-name", "read-only", "auto-read-only", "force-share", "locking",
+    "cache.direct", "cache.no-flush", "aio", "discard", "detect-zeroes",
+}  # fmt: skip
+
+_PATH_WITHIN = re.compile(r"(?:^|:)(/[^/:][^:]*)")
 
 #: Longest chain that is followed; QEMU itself would not open a longer one.
 LONGEST_CHAIN = 200
@@ -94,7 +106,7 @@ def _qcow2(data: bytes) -> Header:
         format=QCOW2,
         capacity=capacity,
         backing=backing,
-        backing_format=_text(extensions.get(_BACKING_FORMAT, b"")) if backing else "",
+        backing_format=_backing_format(backing, extensions),
         data_file=(_text(extensions.get(_DATA_FILE, b"")) or "?") if has_data_file else "",
         encrypted=crypt != 0,
         dirty=bool(incompatible & _DIRTY),
@@ -108,6 +120,17 @@ def _qcow2(data: bytes) -> Header:
             or incompatible & ~_KNOWN_FEATURES
         ),
     )
+
+
+def _backing_format(backing: str, extensions: dict[int, bytes]) -> str:
+    if not backing:
+        return ""
+    if written := _text(extensions.get(_BACKING_FORMAT, b"")):
+        return written
+    try:
+        return _read(backing).format
+    except ValueError:  # it leads nowhere
+        return ""
 
 
 def _broken(why: str) -> Header:
@@ -132,31 +155,104 @@ def _text(data: bytes) -> str:
 
 def path_of(backing: str, image: str) -> str:
     """
-    Return the path of the file that an image names as its backing or data file.
+    Return the path of the file that QEMU opens where an image names its backing or data file.
 
     :param backing: As the header has it: a path, absolute or from the image's own folder,
         or one of QEMU's ``json:`` and ``file:`` names.
     :param image: Path of the image.
-    :return: An absolute path; empty where it is not a file of this machine (``nbd://…``).
+    :return: An absolute path; empty where the name is not, or not surely, that of one whole file
+        of this machine (``nbd://…``, a part of a file, a ``json:`` that goes on to name a chain).
     """
-    if backing.startswith("json:"):
-        backing = _file_in(backing[len("json:") :])
-    elif backing.startswith("file:"):
-        backing = backing[len("file:") :]
-    elif ":" in backing.split("/", 1)[0]:
-        return ""  # another protocol
-    return os.path.normpath(os.path.join(os.path.dirname(image), backing)) if backing else ""
-
-
-def _file_in(text: str) -> str:
     try:
-        node = json.loads(text)
+        name = _read(backing)
     except ValueError:
         return ""
-    while isinstance(node, dict):
-        for key in ("filename", "file.filename", "file.file.filename"):
-            driver = node.get(key.rpartition("filename")[0] + "driver", "file")
-            if isinstance(node.get(key), str) and driver in ("file", "host_device"):
-                return str(node[key])
-        node = node.get("file")
-    return ""
+    if not name.certain or not (name.from_image or name.files[0].startswith("/")):
+        return ""  # a relative file: or json: name starts in the folder that QEMU runs in
+    return _absolute(os.path.dirname(image), name.files[0])
+
+
+def files_named(backing: str, folders: set[str]) -> list[str]:
+    """
+    Return the paths of all files that a backing or data file's name may mean, rather one too many.
+
+    :param backing: As for :func:`path_of`, whose result is always among them.
+    :param folders: What a relative name is relative to.
+    :raises ValueError: It is not valid JSON behind ``json:``.
+    """
+    name = _read(backing)
+    starts = folders if name.from_image else folders | {"/"}  # libvirt lets QEMU run there
+    return list(dict.fromkeys(_absolute(start, f) for f in name.files for start in sorted(starts)))
+
+
+def _absolute(folder: str, name: str) -> str:
+    # POSIX lets a path with two leading slashes mean something else; Linux does not.
+    return os.path.normpath(os.path.join(folder, name)).replace("//", "/", 1)
+
+
+@dataclass(frozen=True)
+class _Name:
+    """
+    The meaning of a backing file's name.
+
+    :param files: Every file that it may mean, as it is written.
+    :param certain: QEMU opens the first of them as a whole, and nothing else.
+    :param from_image: A relative path starts in the image's folder.
+    :param format: The format that the name itself gives to the file; empty for none.
+    """
+
+    files: tuple[str, ...]
+    certain: bool = False
+    from_image: bool = False
+    format: str = ""
+
+
+def _read(backing: str) -> _Name:
+    """
+    Return the meaning of a backing file's name.
+
+    :raises ValueError: It is not valid JSON behind ``json:``.
+    """
+    protocol, colon, rest = backing.partition(":")
+    if not colon or "/" in protocol:
+        return _Name((backing,) if backing else (), bool(backing), from_image=True)
+    if protocol == "file":
+        return _Name((rest,), bool(rest))
+    if protocol != "json":
+        # Some lead to files: host_device:/dev/sdb, blkdebug:RULES:/a/image, nbd:unix:/a/socket.
+        return _Name(tuple(_PATH_WITHIN.findall(rest)))
+    try:
+        options = list(_options(json.loads(rest)))
+    except (ValueError, RecursionError):
+        # The error's text quotes the name, which may hold a password.
+        raise ValueError("its backing name is not valid JSON") from None
+    files = [str(value) for key, value in options if _is_file(key, value)]
+    written = dict(options)
+    return _Name(
+        # libvirt takes "file:" there for a protocol, and QEMU for the beginning of the name.
+        tuple(dict.fromkeys(name for file in files for name in (file, file.removeprefix("file:")))),
+        certain=(
+            len(files) == 1
+            and _is_file("filename", written.get("file.filename"))
+            and {key.removeprefix("file.") for key in written} <= _WHOLE_FILE
+            and written.get("file.driver", "file") in ("file", "host_device")
+            and len(written) == len(options)  # otherwise two notations name two files
+        ),
+        format=str(written.get("driver", "")),
+    )
+
+
+def _options(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the options in a ``json:`` name with QEMU's other notation for them, with dots."""
+    if isinstance(value, list):
+        value = {str(number): inner for number, inner in enumerate(value)}
+    if not isinstance(value, dict) or not value:
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _options(inner, f"{name}.{key}" if name else key)
+
+
+def _is_file(key: str, value: Any) -> bool:
+    named = key.rpartition(".")[2] == "filename"
+    return isinstance(value, str) and value != "" and (named or value.startswith("/"))

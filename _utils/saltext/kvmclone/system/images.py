@@ -55,7 +55,7 @@ def look(path: str) -> ImageFacts:
         return ImageFacts(path, "missing")
     except PermissionError:
         raise
-    except OSError:  # a link that leads to itself, a disk that fails
+    except (OSError, ValueError):  # a link that leads to itself, a disk that fails, no path
         return ImageFacts(path, "unreadable")
 
 
@@ -178,7 +178,7 @@ def chain(
         if not below:
             fault = (
                 f"'{above.path}' stands on '{redaction.path(header.backing)}', which is no file "
-                "of the host. Flatten it first: qemu-img convert"
+                "of the host, or not surely one. Flatten it first: qemu-img convert"
             )
             break
         if below in (image.path for image in images) or len(images) >= LONGEST_CHAIN:
