@@ -148,26 +148,14 @@ def look(host: Host, path: str) -> ImageFacts:
     raw = volumes.lookup(host, path)
     if raw is None:
         return ImageFacts(path, "unseen", readable=False)
-    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
-    kind = {"file": "file", "block": "block", "dir": "folder"}.get(root.get("type", ""), "special")
-    if kind not in ("file", "block"):
-        return ImageFacts(path, kind, readable=False)
-    capacity = int(root.findtext("./capacity") or 0)  # libvirt always writes bytes
-    physical = int(root.findtext("./physical") or capacity)
-    told = _told(root, capacity)
-    header = _header(host, raw) or told
-    if header.format == RAW and told.format not in (RAW, "iso", ""):
-        header = told  # libvirt copies it in the format that it takes it for
-    return ImageFacts(
-        path=path,
-        kind=kind,
-        real=path,
-        header=header,
-        size=physical,
-        allocation=int(root.findtext("./allocation") or 0),
-        modified=float(root.findtext("./target/timestamps/mtime") or 0.0) if kind == "file" else 0,
-        readable=False,
-    )
+    found = volumes.described(host, raw, path)
+    if found.kind not in ("file", "block"):
+        return found
+    header = _header(host, raw)
+    # libvirt copies an image in the format that it takes it for.
+    if header is None or (header.format == RAW and found.header.format not in (RAW, "iso", "")):
+        return found
+    return replace(found, header=header)
 
 
 def read(host: Host, path: str, offset: int, length: int) -> bytes:
@@ -210,20 +198,6 @@ def _header(host: Host, raw: Any) -> Header | None:
         if error.code == NO_SUPPORT:
             return None
         raise
-
-
-def _told(root: etree._Element, capacity: int) -> Header:
-    """Return the image header as far as the volume's XML describes it."""
-    form = root.find("./target/format")
-    backing = (root.findtext("./backingStore/path") or "").strip()
-    backing_form = root.find("./backingStore/format")
-    return Header(
-        format=form.get("type", "") if form is not None else RAW,
-        capacity=capacity,
-        backing=backing,
-        backing_format=backing_form.get("type", "") if backing_form is not None else "",
-        plain=False,
-    )
 
 
 def _target(root: etree._Element) -> str:

@@ -53,26 +53,6 @@ class Header:
 
 
 @dataclass(frozen=True)
-class VolumeFacts:
-    """
-    A source volume, as libvirt describes it. Sizes are bytes.
-
-    :param pool: Name of the pool it lies in.
-    :param allocation: What it occupies, and what a copy will.
-    :param backing: Path of its own backing file, empty where it has none.
-    :param modified: Time of its last change, seconds since the epoch.
-    """
-
-    path: str
-    pool: str
-    format: str
-    capacity: int
-    allocation: int
-    backing: str = ""
-    modified: float = 0.0
-
-
-@dataclass(frozen=True)
 class ImageFacts:
     """
     One file or block device that a disk consists of. Sizes are bytes.
