@@ -23,8 +23,8 @@ from saltext.kvmclone.hypervisor.constants import (
 )
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import libvirt_xml
-from saltext.kvmclone.model.facts import RAW, Header, ImageFacts, PoolFacts
-from saltext.kvmclone.plan.disks import FILE_POOLS
+from saltext.kvmclone.model.domain_xml import Disk
+from saltext.kvmclone.model.facts import FOLDER_POOLS, RAW, Header, ImageFacts, PoolFacts
 from saltext.kvmclone.system import filesystems, image_header
 
 #: Pool types whose folder (``/dev``, ``/dev/disk/by-path``) holds the devices of other pools too.
@@ -60,7 +60,7 @@ def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFact
         active=active,
         available=int(root.findtext("./available") or 0),
     )
-    if not (active and found.type in FILE_POOLS):
+    if not (active and found.is_folder):
         return found
     if not host.local:
         if not fresh:
@@ -119,24 +119,46 @@ def asleep(host: Host, path: str) -> str:
     return ""
 
 
-def path_of(host: Host, pool: str, volume: str) -> tuple[str, str]:
+def path_of(host: Host, disk: Disk) -> tuple[str, str]:
     """
-    Return the path of a volume of a pool.
+    Return the path of a disk, also of one that is named by pool and volume.
 
     :return: The path, and what is wrong with the pool: ``unknown`` or ``asleep``, empty if nothing
-        is. The path is empty if there is no such volume.
+        is. The path is empty if libvirt knows no such volume; a local file need not be there.
     """
-    raw = volumes.pool_named(host, pool)
+    if disk.kind != "volume":
+        return disk.path, ""
+    raw = volumes.pool_named(host, disk.pool)
     if raw is None:
         return "", "unknown"
     if not host.call(raw.isActive):
         return "", "asleep"
-    for attempt in ("at once", "after a look at its folder"):
-        with absent(NO_STORAGE_VOL):
-            return str(host.call(host.call(raw.storageVolLookupByName, volume).path)), ""
-        if attempt == "at once":
-            volumes.refresh(host, raw)
-    return "", ""
+    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
+    where = root.get("type", ""), _target(root), disk.volume
+    path = volume_path(host, raw, *where)
+    if not path:
+        volumes.refresh(host, raw)
+        path = volume_path(host, raw, *where)
+    elif not host.local and volumes.lookup(host, path) is None:
+        path = ""
+    return path, ""
+
+
+def volume_path(host: Host, raw: Any, kind: str, folder: str, name: str) -> str:
+    """
+    Return the path of a volume by its name; empty if its pool, which must be active, has none.
+
+    In a folder the file need not be there, nor the pool be active.
+
+    :param raw: libvirt's object of the pool.
+    :param kind: Its type.
+    :param folder: The path of its target.
+    """
+    if kind in FOLDER_POOLS:
+        return os.path.join(folder, name)
+    with absent(NO_STORAGE_VOL):
+        return str(host.call(host.call(raw.storageVolLookupByName, name).path))
+    return ""
 
 
 def look(host: Host, path: str) -> ImageFacts:
@@ -148,7 +170,7 @@ def look(host: Host, path: str) -> ImageFacts:
     raw = volumes.lookup(host, path)
     if raw is None:
         return ImageFacts(path, "unseen", readable=False)
-    found = volumes.described(host, raw, path)
+    found = libvirt_xml.image(host.call(raw.XMLDesc, 0), path)
     if found.kind not in ("file", "block"):
         return found
     header = _header(host, raw)

@@ -28,7 +28,7 @@ from saltext.kvmclone.hypervisor.constants import (
 )
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import libvirt_xml
-from saltext.kvmclone.model.facts import QCOW2, RAW, Header, ImageFacts
+from saltext.kvmclone.model.facts import QCOW2, ImageFacts
 from saltext.kvmclone.model.record import Volume
 from saltext.kvmclone.plan.disks import BYTES, CONVERT, OVERLAY, SEED, PlannedDisk
 from saltext.kvmclone.system import copying, images
@@ -78,32 +78,7 @@ def find(host: Host, path: str) -> ImageFacts | None:
     Its header is what libvirt says of it, and nothing is read from the file.
     """
     raw = lookup(host, path)
-    return described(host, raw, path) if raw is not None else None
-
-
-def described(host: Host, raw: Any, path: str) -> ImageFacts:
-    """Return an image as libvirt describes its volume ``raw``."""
-    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
-    kind = {"file": "file", "block": "block", "dir": "folder"}.get(root.get("type", ""), "special")
-    capacity = int(root.findtext("./capacity") or 0)  # libvirt always writes bytes
-    form = root.find("./target/format")
-    below = root.find("./backingStore/format")
-    return ImageFacts(
-        path=path,
-        kind=kind,
-        real=path,
-        header=Header(
-            format=form.get("type", "") if form is not None else RAW,
-            capacity=capacity,
-            backing=(root.findtext("./backingStore/path") or "").strip(),
-            backing_format=below.get("type", "") if below is not None else "",
-            plain=False,
-        ),
-        size=int(root.findtext("./physical") or capacity),
-        allocation=int(root.findtext("./allocation") or 0),
-        modified=float(root.findtext("./target/timestamps/mtime") or 0.0) if kind == "file" else 0,
-        readable=False,
-    )
+    return libvirt_xml.image(host.call(raw.XMLDesc, 0), path) if raw is not None else None
 
 
 def refresh_folder(host: Host, folder: str) -> bool:

@@ -19,10 +19,6 @@ from saltext.kvmclone.system import filesystems
 #: The format of an image whose format no description names.
 UNKNOWN = "unknown"
 
-
-#: Pool types that are a folder of image files.
-FOLDER_POOLS = ("dir", "fs", "netfs", "vstorage")
-
 #: A file, whatever its name: device and inode of a file, number of a block device, otherwise
 #: (remote, or not there) its path.
 Identity = tuple[str, int, int] | str

@@ -17,13 +17,12 @@ from functools import partial
 from lxml import etree
 
 from saltext.kvmclone.errors import HostError, absent, readable
-from saltext.kvmclone.hypervisor import state_files
+from saltext.kvmclone.hypervisor import pools, state_files
 from saltext.kvmclone.hypervisor.constants import NO_STORAGE_POOL, NO_STORAGE_VOL
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import snapshots
 from saltext.kvmclone.inventory.file_usage import (
-    FOLDER_POOLS,
     UNKNOWN,
     Census,
     Claim,
@@ -36,6 +35,7 @@ from saltext.kvmclone.inventory.file_usage import (
 )
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.derived_files import Machines
+from saltext.kvmclone.model.facts import FOLDER_POOLS
 from saltext.kvmclone.model.record import WANTED
 from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.system import backing_files
@@ -214,14 +214,11 @@ class _Gathering:
 
     def _volume(self, pool_name: str, volume: str, domain: str) -> str:
         pool = self.pools.get(pool_name)
-        if pool is not None and pool.type in FOLDER_POOLS:
-            self.volumes[pool_name, volume] = os.path.join(pool.path, volume)
-            return self.volumes[pool_name, volume]
-        if pool is not None and pool.active:
-            with absent(NO_STORAGE_VOL):
-                found = self.host.call(pool.raw.storageVolLookupByName, volume)
-                self.volumes[pool_name, volume] = str(self.host.call(found.path))
-                return self.volumes[pool_name, volume]
+        if pool is not None and (pool.active or pool.type in FOLDER_POOLS):
+            path = pools.volume_path(self.host, pool.raw, pool.type, pool.path, volume)
+            if path:
+                self.volumes[pool_name, volume] = path
+                return path
         self.unchecked.append(
             f"'{domain}' uses the volume '{volume}' of the pool '{pool_name}', which is "
             + ("not running" if pool is not None and not pool.active else "not there")

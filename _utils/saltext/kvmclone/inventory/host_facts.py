@@ -152,14 +152,12 @@ def _standing(host: Host, definition: str) -> frozenset[str]:
 
 def _source(host: Host, disk: Disk, request: Request) -> tuple[SourceFacts, Any | None]:
     """Return what one disk of the base consists of, and libvirt's object of its pool."""
-    path = disk.path
-    if disk.kind == "volume":
-        path, problem = pools.path_of(host, disk.pool, disk.volume)
-        if problem or not path:
-            return SourceFacts(
-                asleep=disk.pool if problem == "asleep" else "",
-                unknown_pool=disk.pool if problem == "unknown" else "",
-            ), None
+    path, problem = pools.path_of(host, disk)
+    if disk.kind == "volume" and not path:
+        return SourceFacts(
+            asleep=disk.pool if problem == "asleep" else "",
+            unknown_pool=disk.pool if problem == "unknown" else "",
+        ), None
     holder = pools.holder(host, path)
     found, data, fault = images.chain(path, disk.format, _looking(host))
     top = found[0]

@@ -54,11 +54,9 @@ def _layers(
     :raises UnreadableImage: Not every image of the chain can be read.
     """
     if source is None or not source.images:
-        path = disk.path
-        if disk.kind == "volume":
-            path, problem = pools.path_of(host, disk.pool, disk.volume)
-            if problem and source is None:  # else the plan refuses the disk, and says why
-                raise UnreadableImage(f"its pool is {problem}")
+        path, problem = pools.path_of(host, disk)
+        if problem and source is None:  # else the plan refuses the disk, and says why
+            raise UnreadableImage(f"its pool is {problem}")
         if disk.kind not in ("file", "block", "volume"):
             raise UnreadableImage(f"it is of type '{disk.kind}'")
         if not path:

@@ -108,6 +108,10 @@ class SourceFacts:
     copies_on_write: bool = True
 
 
+#: Pool types whose volumes are the files in a folder, by their names.
+FOLDER_POOLS = ("dir", "fs", "netfs", "vstorage")
+
+
 @dataclass(frozen=True)
 class PoolFacts:
     """
@@ -126,6 +130,11 @@ class PoolFacts:
     filesystem: str = ""
     shares_blocks: bool = False
     copies_on_write: bool = True
+
+    @property
+    def is_folder(self) -> bool:
+        """Return whether its volumes are the files in a folder."""
+        return self.type in FOLDER_POOLS
 
 
 @dataclass(frozen=True)
