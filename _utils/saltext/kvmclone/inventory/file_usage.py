@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from saltext.kvmclone.system import filesystems
+from saltext.kvmclone.system import backing_files, filesystems
 
 #: The format of an image whose format no description names.
 UNKNOWN = "unknown"
@@ -133,14 +133,10 @@ class Census:
 
     def tower(self, path: str) -> dict[Identity, str]:
         """Return an image and all overlays above it, up to the top of every chain."""
-        found = {self.identity(path): path}
-        todo = list(found)
-        while todo:
-            for link in self._above.get(todo.pop(0), []):
-                if link.key not in found:
-                    found[link.key] = link.image
-                    todo.append(link.key)
-        return found
+        return backing_files.walk(
+            [(self.identity(path), path)],
+            lambda key, _path: [(link.key, link.image) for link in self._above.get(key, [])],
+        )
 
     def used_by_others(self, uuid: str) -> dict[Identity, str]:
         """Return the files that other domains than ``uuid`` use, with the name of one that does."""
@@ -197,15 +193,11 @@ class Census:
 
     def chain(self, path: str) -> list[str]:
         """Return the backing files of an image, nearest first, without the image itself."""
-        found: dict[Identity, str] = {}
-        todo = [self.identity(path)]
-        while todo:
-            for link in self._below.get(todo.pop(0), []):
-                if link.below_key not in found:
-                    found[link.below_key] = link.below
-                    todo.append(link.below_key)
-        found.pop(self.identity(path), None)
-        return list(found.values())
+        found = backing_files.walk(
+            [(self.identity(path), path)],
+            lambda key, _path: [(link.below_key, link.below) for link in self._below.get(key, [])],
+        )
+        return list(found.values())[1:]
 
     @cached_property
     def _above(self) -> dict[Identity, list[Link]]:

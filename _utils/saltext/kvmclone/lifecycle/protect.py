@@ -203,24 +203,20 @@ def _with_chains(disk_paths: Iterable[str], name: str) -> list[str]:
 
     :raises PlanRefused: A file is not a regular file, or its backing file is not known.
     """
-    found: dict[Identity, str] = {}
-    todo = list(disk_paths)
-    while todo:
-        path = todo.pop(0)
-        key = identity(path, True)
-        if key in found:
-            continue
+
+    def below(_key: Identity, path: str) -> list[tuple[Identity, str]]:
         _require_regular(path, name)
-        found[key] = path
         try:
-            todo += backing_files.needs(path)
+            return [(identity(file, True), file) for file in backing_files.needs(path)]
         except backing_files.Unreadable as error:
             raise PlanRefused(
                 f"The base '{name}' cannot be protected: what '{path}' stands on is not known, "
                 f"since {error}.",
                 f"Look at it: qemu-img check {path}",
             ) from error
-    return list(found.values())
+
+    disks = [(identity(path, True), path) for path in disk_paths]
+    return list(backing_files.walk(disks, below).values())
 
 
 def _require_regular(path: str, name: str) -> None:

@@ -12,8 +12,9 @@ import json
 import os
 import stat
 import subprocess
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from saltext.kvmclone.model.facts import RAW, Header
 from saltext.kvmclone.system import image_header
@@ -27,8 +28,30 @@ _QCOW_1 = _QCOW + b"\0\0\0\x01"
 _RARE = ("qcow", "qed", "vmdk")
 
 
+Key = TypeVar("Key")
+
+
 class Unreadable(Exception):
     """An image whose header does not say understandably which other files it needs."""
+
+
+def walk(
+    start: Iterable[tuple[Key, str]],
+    directly: Callable[[Key, str], Iterable[tuple[Key, str]]],
+) -> dict[Key, str]:
+    """
+    Return images and all that stand below or above them, each file once, the nearest first.
+
+    :param start: What tells each of the images from others, and its path.
+    :param directly: Returns the same of what is directly below, or above, one image.
+    """
+    found: dict[Key, str] = {}
+    todo = list(start)
+    for key, path in todo:
+        if key not in found:
+            found[key] = path
+            todo += directly(key, path)
+    return found
 
 
 def needs(path: str) -> tuple[str, ...]:
