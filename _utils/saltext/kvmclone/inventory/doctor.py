@@ -20,6 +20,7 @@ from saltext.kvmclone.inventory import base_changes, file_usage_scan, overlays, 
 from saltext.kvmclone.inventory.file_usage import Census, Identity
 from saltext.kvmclone.inventory.findings import Finding, in_order, in_words
 from saltext.kvmclone.inventory.legacy_clones import candidates
+from saltext.kvmclone.inventory.lineage import Machine
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, Record, Volume
@@ -30,22 +31,16 @@ _REMEDY = "Bring the base's files back from a backup, or save the clone's data a
 
 
 @dataclass(frozen=True)
-class _Machine:
+class _Machine(Machine):
     """
-    A domain as it was seen.
+    A domain as it was seen, with what more an examination needs.
 
     :param saved: Whether a saved memory image waits to be restored.
-    :param record: None for a foreign domain, and if the record cannot be read.
-    :param damaged: Why the record cannot be read.
+    :param damaged: Why the record cannot be read; it then is None, as for a foreign domain.
     """
 
-    name: str
-    uuid: str
-    state: str
     saved: bool
     root: etree._Element
-    domain: domain_xml.Domain
-    record: Record | None
     damaged: str = ""
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import salt.cache
@@ -22,23 +21,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from saltext.kvmclone.errors import KeyConflict
+from saltext.kvmclone.model.enrolment import KeyPair
 from saltext.kvmclone.system import files
 
 ACCEPTED, PENDING, DENIED = "minions", "minions_pre", "minions_denied"
 
 #: The bank of the master's own cache that keeps which keys we accepted.
 BANK = "kvm_clone/keys"
-
-
-@dataclass(frozen=True, repr=False)
-class KeyPair:
-    """A minion's key pair, PEM. The private half exists nowhere else on the master."""
-
-    private: str
-    public: str
-
-    def __repr__(self) -> str:
-        return "KeyPair(…)"
 
 
 def generate(bits: int) -> KeyPair:
