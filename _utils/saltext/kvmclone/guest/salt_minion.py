@@ -53,11 +53,6 @@ class Report:
     warnings: tuple[str, ...] = ()
 
 
-def has_minion(channel: Channel) -> bool:
-    """Return whether the guest has an installed salt-minion."""
-    return _probe(channel) is not None
-
-
 def enrol(channel: Channel, enrolment: Enrolment, *, timeout: float = DEPLOY_TIMEOUT) -> Report:
     """
     Make the guest a minion. It is started, not waited for.

@@ -27,7 +27,7 @@ from saltext.kvmclone.hypervisor.constants import (
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, snapshots
-from saltext.kvmclone.inventory.base_protection import ProtectedFile, Protection, _held, protection
+from saltext.kvmclone.inventory.base_protection import ProtectedFile, Protection, held, protection
 from saltext.kvmclone.inventory.file_usage import Identity, identity
 from saltext.kvmclone.model.record import BASE_NAMESPACE, Record
 from saltext.kvmclone.system import backing_files, images, processes
@@ -104,7 +104,7 @@ def protect(
 def confirm(host: Host, record: Record) -> None:
     """Make the protection permanent, since the clone for whose sake it was set succeeded."""
     with processes.turn(_TURN):
-        base, mark = _held(host, record)
+        base, mark = held(host, record)
         if base is not None and mark is not None:
             _write(host, base, replace(mark, holders=()))
 
@@ -118,7 +118,7 @@ def withdraw(host: Host, record: Record) -> str:
     :return: Name of the base that is writable again; empty for none.
     """
     with processes.turn(_TURN):
-        base, mark = _held(host, record)
+        base, mark = held(host, record)
         if base is None or mark is None:
             return ""
         others = tuple(uuid for uuid in mark.holders if uuid != record.uuid)
