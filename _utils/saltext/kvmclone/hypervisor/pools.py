@@ -8,6 +8,7 @@ many a pool holds.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import libvirt_xml
 from saltext.kvmclone.model.domain_xml import Disk
 from saltext.kvmclone.model.facts import FOLDER_POOLS, RAW, Header, ImageFacts, PoolFacts
-from saltext.kvmclone.system import filesystems, image_header
+from saltext.kvmclone.system import filesystems, image_header, images
 
 #: Pool types whose folder (``/dev``, ``/dev/disk/by-path``) holds the devices of other pools too.
 _OVER_DEV = ("disk", "iscsi", "mpath", "scsi")
@@ -163,10 +164,13 @@ def volume_path(host: Host, raw: Any, kind: str, folder: str, name: str) -> str:
 
 def look(host: Host, path: str) -> ImageFacts:
     """
-    Return the facts of one image through libvirt, for hosts whose files cannot be read from here.
+    Return the facts of one image, read from its file if that is ours, otherwise through libvirt.
 
-    An image that is in no active pool has the kind ``unseen``.
+    An image that only libvirt could read, and that is in no active pool, has the kind ``unseen``.
     """
+    if host.local:
+        with suppress(PermissionError):  # a network file system that denies root access
+            return images.look(path)
     raw = volumes.lookup(host, path)
     if raw is None:
         return ImageFacts(path, "unseen", readable=False)
