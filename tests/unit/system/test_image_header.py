@@ -115,7 +115,7 @@ def test_a_feature_that_nobody_heard_of_is_not_copied_byte_by_byte(image: Path) 
     assert not header_of(image).plain
 
 
-@pytest.mark.parametrize("form", ["vmdk", "vhdx", "vdi", "qed", "raw"])
+@pytest.mark.parametrize("form", ["vmdk", "vhdx", "vdi", "qed", "qcow", "raw"])
 def test_other_formats_are_told_apart(tmp_path: Path, form: str) -> None:
     path = tmp_path / "x"
     img("create", "-f", form, path, "64M")
@@ -129,7 +129,7 @@ def test_an_empty_file_is_raw() -> None:
 @given(st.binary(max_size=200), st.integers(0, 5))
 def test_a_hostile_header_never_raises(rest: bytes, version: int) -> None:
     found = parse(b"QFI\xfb" + struct.pack(">I", version) + rest)
-    assert found.format == "qcow2"
+    assert found.format == "qcow2" or version == 1
     assert len(found.backing) <= 1023
 
 

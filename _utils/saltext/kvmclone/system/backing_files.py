@@ -13,20 +13,10 @@ import os
 import stat
 import subprocess
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
-from saltext.kvmclone.model.facts import RAW, Header
+from saltext.kvmclone.model.facts import RAW
 from saltext.kvmclone.system import image_header
-
-_QCOW = b"QFI\xfb"
-
-#: The format before qcow2, whose images may have a backing file, too.
-_QCOW_1 = _QCOW + b"\0\0\0\x01"
-
-#: Formats that may have backing files or extents, and that we leave to qemu-img.
-_RARE = ("qcow", "qed", "vmdk")
-
 
 Key = TypeVar("Key")
 
@@ -67,11 +57,11 @@ def needs(path: str) -> tuple[str, ...]:
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):  # opening a pipe would wait forever
         return ()
     with open(path, "rb") as image:
-        header = _header(image)
+        header = image_header.read(image)
     if header.fault or header.data_file == "?":
         raise Unreadable(header.fault or "it does not say where its data file is")
     names = [header.backing, header.data_file]
-    if header.format in _RARE:
+    if header.format in image_header.RARE:
         names = _asked(path)
     # QEMU takes a relative name from where the image was opened, which may be a symlink.
     folders = {os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}
@@ -80,14 +70,6 @@ def needs(path: str) -> tuple[str, ...]:
     except ValueError as error:
         raise Unreadable(str(error)) from None
     return tuple(dict.fromkeys(file for file in found if file != os.path.abspath(path)))
-
-
-def _header(image: BinaryIO) -> Header:
-    start = image.read(512)
-    if start.startswith(_QCOW):
-        start += image.read(image_header.LENGTH - len(start))
-    header = image_header.parse(start)
-    return replace(header, format="qcow", fault="") if start.startswith(_QCOW_1) else header
 
 
 def _asked(path: str) -> list[str]:
@@ -119,7 +101,7 @@ def sizes(path: str, image_format: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
         with open(path, "rb") as image:
-            told = 0 if image_format == RAW else _header(image).capacity
+            told = 0 if image_format == RAW else image_header.read(image).capacity
             capacity = told or image.seek(0, os.SEEK_END)
     except (OSError, ValueError):
         return None

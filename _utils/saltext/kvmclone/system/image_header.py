@@ -14,23 +14,30 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from saltext.kvmclone.model.facts import QCOW2, Header
 
 #: Bytes from the start of an image that :func:`parse` wants to see.
 LENGTH = 65536
 
+#: Bytes that tell every format, and all of it but for qcow2.
+_FIRST = 512
+
+_QCOW = b"QFI\xfb"
 
 #: The first bytes of each format; a raw disk could begin so too, which is worth a warning.
 _MAGIC = {
-    b"QFI\xfb": QCOW2,
+    _QCOW: QCOW2,
     b"QED\0": "qed",
     b"KDMV": "vmdk",
     b"# Disk DescriptorFile": "vmdk",
     b"vhdxfile": "vhdx",
 }
 _VDI = (64, b"\x7f\x10\xda\xbe")
+
+#: Formats that may have backing files or extents, of which the header is not read here.
+RARE = ("qcow", "qed", "vmdk")
 
 _FIXED = struct.Struct(">4sIQIIQIIQQIIQ")
 _FEATURES = struct.Struct(">QQQII")
@@ -54,6 +61,14 @@ _PATH_WITHIN = re.compile(r"(?:^|:)(/[^/:][^:]*)")
 
 #: Longest chain that is followed; QEMU itself would not open a longer one.
 LONGEST_CHAIN = 200
+
+
+def read(image: BinaryIO) -> Header:
+    """Return the facts that an open image's first bytes give; see :func:`parse`."""
+    start = image.read(_FIRST)
+    if start.startswith(_QCOW):
+        start += image.read(LENGTH - len(start))
+    return parse(start)
 
 
 def parse(data: bytes) -> Header:
@@ -87,6 +102,8 @@ def _qcow2(data: bytes) -> Header:
         snapshots,
         _snapshots_at,
     ) = _FIXED.unpack_from(data)
+    if version == 1:  # the format before qcow2
+        return Header(format="qcow")
     if version not in (2, 3):
         return _broken(f"it is of version {version}")
     incompatible = autoclear = 0

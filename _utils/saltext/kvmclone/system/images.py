@@ -65,7 +65,7 @@ def _look(path: str) -> ImageFacts:
     if kind not in ("file", "block"):
         return ImageFacts(path, kind)
     with open(path, "rb") as image:
-        header = image_header.parse(image.read(image_header.LENGTH))
+        header = image_header.read(image)
         size = image.seek(0, os.SEEK_END)
         written = _is_locked(image.fileno(), _WRITE_BYTE, 1)
     # QEMU takes a relative backing name from where the image was opened, so such an image keeps
@@ -195,6 +195,12 @@ def chain(
             fault = (
                 f"'{above.path}' says that '{below}' is {form}, but that is "
                 f"{found.header.format}. Mend it: qemu-img rebase -u"
+            )
+            break
+        if form in image_header.RARE:
+            fault = (
+                f"its backing file '{below}' is {form}, and what that stands on is not read here. "
+                "Convert it: qemu-img convert -O qcow2"
             )
             break
         if form != RAW and (found.header.corrupt or found.header.encrypted or found.header.fault):
