@@ -27,6 +27,16 @@ def test_a_cut_off_header_is_told(tmp_path: Path) -> None:
         backing_files.needs(str(tmp_path / "cut"))
 
 
+def test_a_data_file_is_looked_for_where_qemu_runs_too(tmp_path: Path) -> None:
+    (tmp_path / "pool").mkdir()
+    image, data = tmp_path / "pool" / "image", tmp_path / "data"
+    options = f"data_file={str(data)[1:]}"
+    words = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, str(image), "1M"]
+    subprocess.run(words, check=True, cwd="/")
+    assert data.exists()
+    assert str(data) in backing_files.needs(str(image))
+
+
 def test_sizes_of_nothing_are_none(tmp_path: Path) -> None:
     assert backing_files.sizes(str(tmp_path / "none"), "raw") is None
     assert backing_files.sizes(str(tmp_path), "raw") is None
@@ -54,12 +64,12 @@ ODD: dict[str, Any] = {
     "a path": "{pool}/one",
     "a path from the folder of the image": "one",
     "a file": "file:{pool}/one",
-    "a file from the folder of the process": "file:one",
+    "a file from the folder of the process": "file:{bare}/one",
     "json": node("{pool}/one"),
     "json with dots": {"driver": "qcow2", "file.driver": "file", "file.filename": "{pool}/one"},
     "json without drivers": {"file": {"filename": "{pool}/one"}},
     "json with options": {**node("{pool}/one"), "read-only": True, "node-name": "base"},
-    "JSON from the folder of the process": node("one"),
+    "JSON from the folder of the process": node("{bare}/one"),
     "the same file twice, and another": {
         "driver": "qcow2", "file.filename": "{pool}/one", "file": {"filename": "{pool}/two"},
     },
@@ -99,7 +109,8 @@ def test_a_chain_and_a_scan_agree_with_qemu_on_what_an_image_stands_on(
     odd: str, pool: Path
 ) -> None:
     name = ODD[odd] if isinstance(ODD[odd], str) else "json:" + json.dumps(ODD[odd])
-    name, form, top = name.replace("{pool}", str(pool)), (pool / "form").read_text(), pool / "top"
+    name = name.replace("{pool}", str(pool)).replace("{bare}", str(pool)[1:])
+    form, top = (pool / "form").read_text(), pool / "top"
     img("create", "-u", "-f", "qcow2", "-F", form, "-b", name, top, "1M")
     found, _data, fault = images.chain(str(top), "qcow2", images.look)
     chain = [image.path for image in found]

@@ -67,6 +67,10 @@ def needs(path: str) -> tuple[str, ...]:
     folders = {os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}
     try:
         found = [file for name in names for file in image_header.files_named(name, folders)]
+        # QEMU, which libvirt starts in "/", takes the name of a data file, or one behind file: or
+        # json:, from there.
+        there = [file for name in names for file in image_header.files_named(name, {"/"})]
+        found += filter(os.path.exists, there)
     except ValueError as error:
         raise Unreadable(str(error)) from None
     return tuple(dict.fromkeys(file for file in found if file != os.path.abspath(path)))

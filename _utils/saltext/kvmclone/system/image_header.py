@@ -184,9 +184,7 @@ def path_of(backing: str, image: str) -> str:
         name = _read(backing)
     except ValueError:
         return ""
-    if not name.certain or not (name.from_image or name.files[0].startswith("/")):
-        return ""  # a relative file: or json: name starts in the folder that QEMU runs in
-    return _absolute(os.path.dirname(image), name.files[0])
+    return _absolute(os.path.dirname(image), name.files[0]) if name.certain else ""
 
 
 def files_named(backing: str, folders: set[str]) -> list[str]:
@@ -197,9 +195,8 @@ def files_named(backing: str, folders: set[str]) -> list[str]:
     :param folders: What a relative name is relative to.
     :raises ValueError: It is not valid JSON behind ``json:``.
     """
-    name = _read(backing)
-    starts = folders if name.from_image else folders | {"/"}  # libvirt lets QEMU run there
-    return list(dict.fromkeys(_absolute(start, f) for f in name.files for start in sorted(starts)))
+    files = _read(backing).files
+    return list(dict.fromkeys(_absolute(start, f) for f in files for start in sorted(folders)))
 
 
 def _absolute(folder: str, name: str) -> str:
@@ -213,14 +210,13 @@ class _Name:
     The meaning of a backing file's name.
 
     :param files: Every file that it may mean, as it is written.
-    :param certain: QEMU opens the first of them as a whole, and nothing else.
-    :param from_image: A relative path starts in the image's folder.
+    :param certain: QEMU opens the first of them as a whole, and nothing else. It is absolute, or
+        starts in the image's folder; behind ``file:`` and ``json:`` it would start elsewhere.
     :param format: The format that the name itself gives to the file; empty for none.
     """
 
     files: tuple[str, ...]
     certain: bool = False
-    from_image: bool = False
     format: str = ""
 
 
@@ -232,9 +228,9 @@ def _read(backing: str) -> _Name:
     """
     protocol, colon, rest = backing.partition(":")
     if not colon or "/" in protocol:
-        return _Name((backing,) if backing else (), bool(backing), from_image=True)
+        return _Name((backing,) if backing else (), bool(backing))
     if protocol == "file":
-        return _Name((rest,), bool(rest))
+        return _Name((rest,) if rest else (), rest.startswith("/"))
     if protocol != "json":
         # Some lead to files: host_device:/dev/sdb, blkdebug:RULES:/a/image, nbd:unix:/a/socket.
         return _Name(tuple(_PATH_WITHIN.findall(rest)))
@@ -250,7 +246,7 @@ def _read(backing: str) -> _Name:
         tuple(dict.fromkeys(name for file in files for name in (file, file.removeprefix("file:")))),
         certain=(
             len(files) == 1
-            and _is_file("filename", written.get("file.filename"))
+            and str(written.get("file.filename")).startswith("/")
             and {key.removeprefix("file.") for key in written} <= _WHOLE_FILE
             and written.get("file.driver", "file") in ("file", "host_device")
             and len(written) == len(options)  # otherwise two notations name two files
