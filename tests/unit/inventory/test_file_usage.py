@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from saltext.kvmclone.inventory import file_usage
-from saltext.kvmclone.inventory.file_usage import Absence, Census, Pool, Use
+from saltext.kvmclone.inventory.file_usage import Absence, Census, Use
+from saltext.kvmclone.model.facts import PoolFacts
 
 
-def pool(name: str, active: bool, path: str = "/pool") -> Pool:
-    return Pool(name, "dir", path, active, None)
+def pool(name: str, active: bool, path: str = "/pool") -> PoolFacts:
+    return PoolFacts(name, "dir", path, active, 0)
 
 
 def test_a_pool_that_is_off_may_hold_the_file_and_is_named() -> None:

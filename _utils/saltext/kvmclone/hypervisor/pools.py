@@ -12,8 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from lxml import etree
-
 from saltext.kvmclone.errors import HostError, absent
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.constants import (
@@ -25,7 +23,7 @@ from saltext.kvmclone.hypervisor.constants import (
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import libvirt_xml
 from saltext.kvmclone.model.domain_xml import Disk
-from saltext.kvmclone.model.facts import FOLDER_POOLS, RAW, Header, ImageFacts, PoolFacts
+from saltext.kvmclone.model.facts import RAW, Header, ImageFacts, PoolFacts
 from saltext.kvmclone.system import filesystems, image_header, images
 
 #: Pool types whose folder (``/dev``, ``/dev/disk/by-path``) holds the devices of other pools too.
@@ -53,14 +51,7 @@ def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFact
         at every volume of the pool for that.
     :param active: Whether the pool is started.
     """
-    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
-    found = PoolFacts(
-        name=str(raw.name()),
-        type=root.get("type", ""),
-        path=_target(root),
-        active=active,
-        available=int(root.findtext("./available") or 0),
-    )
+    found = described(host, raw, active)
     if not (active and found.is_folder):
         return found
     if not host.local:
@@ -78,6 +69,18 @@ def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFact
         filesystem=below.id,
         shares_blocks=below.shares_blocks,
         copies_on_write=not below.shares_blocks or filesystems.copies_on_write(found.path),
+    )
+
+
+def described(host: Host, raw: Any, active: bool) -> PoolFacts:
+    """Return a storage pool as libvirt describes it; nothing is asked of its file system."""
+    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
+    return PoolFacts(
+        name=str(raw.name()),
+        type=root.get("type", ""),
+        path=(root.findtext("./target/path") or "").strip(),
+        active=active,
+        available=int(root.findtext("./available") or 0),
     )
 
 
@@ -110,13 +113,12 @@ def asleep(host: Host, path: str) -> str:
     """Return the name of an inactive pool whose folder is the file's; empty for none."""
     folder = os.path.dirname(path)
     for raw in host.call(host.raw.listAllStoragePools, POOLS_INACTIVE):
-        root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
-        if root.get("type", "") in _OVER_DEV:
+        pool = described(host, raw, active=False)
+        if pool.type in _OVER_DEV:
             continue
-        target = _target(root)
-        same = target.rstrip("/") == folder.rstrip("/")
-        if target and (same or (host.local and _is_same(target, folder))):
-            return str(raw.name())
+        same = pool.path.rstrip("/") == folder.rstrip("/")
+        if pool.path and (same or (host.local and _is_same(pool.path, folder))):
+            return pool.name
     return ""
 
 
@@ -134,29 +136,26 @@ def path_of(host: Host, disk: Disk) -> tuple[str, str]:
         return "", "unknown"
     if not host.call(raw.isActive):
         return "", "asleep"
-    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
-    where = root.get("type", ""), _target(root), disk.volume
-    path = volume_path(host, raw, *where)
+    pool = described(host, raw, active=True)
+    path = volume_path(host, raw, pool, disk.volume)
     if not path:
         volumes.refresh(host, raw)
-        path = volume_path(host, raw, *where)
+        path = volume_path(host, raw, pool, disk.volume)
     elif not host.local and volumes.lookup(host, path) is None:
         path = ""
     return path, ""
 
 
-def volume_path(host: Host, raw: Any, kind: str, folder: str, name: str) -> str:
+def volume_path(host: Host, raw: Any, pool: PoolFacts, name: str) -> str:
     """
     Return the path of a volume by its name; empty if its pool, which must be active, has none.
 
     In a folder the file need not be there, nor the pool be active.
 
     :param raw: libvirt's object of the pool.
-    :param kind: Its type.
-    :param folder: The path of its target.
     """
-    if kind in FOLDER_POOLS:
-        return os.path.join(folder, name)
+    if pool.is_folder:
+        return os.path.join(pool.path, name)
     with absent(NO_STORAGE_VOL):
         return str(host.call(host.call(raw.storageVolLookupByName, name).path))
     return ""
@@ -224,10 +223,6 @@ def _header(host: Host, raw: Any) -> Header | None:
         if error.code == NO_SUPPORT:
             return None
         raise
-
-
-def _target(root: etree._Element) -> str:
-    return (root.findtext("./target/path") or "").strip()
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -12,8 +12,8 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
+from saltext.kvmclone.model.facts import PoolFacts
 from saltext.kvmclone.system import backing_files, filesystems
 
 #: The format of an image whose format no description names.
@@ -60,17 +60,6 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Pool:
-    """A storage pool; ``path`` is its folder, for pools that are one."""
-
-    name: str
-    type: str
-    path: str
-    active: bool
-    raw: Any
-
-
-@dataclass(frozen=True)
 class Absence:
     """
     Whether a file that is not found may still exist: true if it may.
@@ -105,7 +94,7 @@ class Census:
     local: bool
     uses: tuple[Use, ...] = ()
     links: tuple[Link, ...] = ()
-    pools: tuple[Pool, ...] = ()
+    pools: tuple[PoolFacts, ...] = ()
     images: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
@@ -241,7 +230,7 @@ def identity(path: str, local: bool) -> Identity:
     return os.path.normpath(path).replace("//", "/", 1)
 
 
-def away(pools: Iterable[Pool], local: bool, path: str, mount: str = "") -> Absence:
+def away(pools: Iterable[PoolFacts], local: bool, path: str, mount: str = "") -> Absence:
     """
     Return why a file that is not found may still exist, if it may.
 

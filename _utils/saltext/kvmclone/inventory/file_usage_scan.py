@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from lxml import etree
 
@@ -28,14 +29,13 @@ from saltext.kvmclone.inventory.file_usage import (
     Claim,
     Identity,
     Link,
-    Pool,
     Use,
     away,
     identity,
 )
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.derived_files import Machines
-from saltext.kvmclone.model.facts import FOLDER_POOLS
+from saltext.kvmclone.model.facts import PoolFacts
 from saltext.kvmclone.model.record import WANTED
 from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.system import backing_files
@@ -69,7 +69,9 @@ class _Gathering:
     """A scan under way; its methods must be called in the order in which :func:`take` does."""
 
     host: Host
-    pools: dict[str, Pool] = field(default_factory=dict)
+    pools: dict[str, PoolFacts] = field(default_factory=dict)
+    #: libvirt's objects of them.
+    raw_pools: dict[str, Any] = field(default_factory=dict)
     uses: list[Use] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     images: dict[Identity, str] = field(default_factory=dict)
@@ -93,15 +95,9 @@ class _Gathering:
         self.local = self.host.local
         for raw in self.host.call(self.host.raw.listAllStoragePools, 0):
             with absent(NO_STORAGE_POOL):
-                root = libvirt_xml.element(self.host.call(raw.XMLDesc, 0))
-                name = root.findtext("./name") or ""
-                self.pools[name] = Pool(
-                    name=name,
-                    type=root.get("type", ""),
-                    path=(root.findtext("./target/path") or "").strip(),
-                    active=bool(self.host.call(raw.isActive)),
-                    raw=raw,
-                )
+                pool = pools.described(self.host, raw, bool(self.host.call(raw.isActive)))
+                self.pools[pool.name] = pool
+                self.raw_pools[pool.name] = raw
 
     # --- domains ------------------------------------------------------------------------
 
@@ -214,8 +210,8 @@ class _Gathering:
 
     def _volume(self, pool_name: str, volume: str, domain: str) -> str:
         pool = self.pools.get(pool_name)
-        if pool is not None and (pool.active or pool.type in FOLDER_POOLS):
-            path = pools.volume_path(self.host, pool.raw, pool.type, pool.path, volume)
+        if pool is not None and (pool.active or pool.is_folder):
+            path = pools.volume_path(self.host, self.raw_pools[pool_name], pool, volume)
             if path:
                 self.volumes[pool_name, volume] = path
                 return path
@@ -241,14 +237,14 @@ class _Gathering:
         # A guest may write anything into its raw disk, even a header that names our files.
         self.read |= raw - {use.key for use in self.uses if use.format not in ("raw", "")}
         for pool in self.pools.values():
-            if self.local and pool.type in FOLDER_POOLS:
+            if self.local and pool.is_folder:
                 self._scan(pool)
             elif pool.active:
                 self._list(pool)
             else:
                 self.unchecked.append(f"the storage pool '{pool.name}' is not running")
 
-    def _scan(self, pool: Pool) -> None:
+    def _scan(self, pool: PoolFacts) -> None:
         """Read the image headers in a pool's folder: sees more than libvirt, even if it is off."""
         if not pool.active and pool.type != "dir" and not os.path.ismount(pool.path):
             self.unchecked.append(f"the storage pool '{pool.name}' is not mounted")
@@ -269,7 +265,7 @@ class _Gathering:
         """Read the folders that clones' files were made in, also those that no pool is over now."""
         if not self.local:
             return
-        seen = {self._key(pool.path) for pool in self.pools.values() if pool.type in FOLDER_POOLS}
+        seen = {self._key(pool.path) for pool in self.pools.values() if pool.is_folder}
         for folder in sorted({os.path.dirname(claim.path) for claim in self.claims}):
             if self._key(folder) not in seen:
                 seen.add(self._key(folder))
@@ -287,17 +283,17 @@ class _Gathering:
             self.images.setdefault(self._key(path), path)
             self._read_header(path)
 
-    def _list(self, pool: Pool) -> None:
+    def _list(self, pool: PoolFacts) -> None:
         """Note the volumes of a pool, and their backing files, as libvirt lists them."""
-        call = self.host.call
+        call, raw = self.host.call, self.raw_pools[pool.name]
         try:
-            call(pool.raw.refresh, 0)  # overlays may have been made behind libvirt's back
+            call(raw.refresh, 0)  # overlays may have been made behind libvirt's back
         except HostError as error:
             self.unchecked.append(
                 f"the storage pool '{pool.name}' cannot be refreshed: {error.message}"
             )
         try:
-            volumes = call(pool.raw.listAllVolumes, 0)
+            volumes = call(raw.listAllVolumes, 0)
         except HostError as error:
             self.unchecked.append(
                 f"the storage pool '{pool.name}' cannot be listed: {error.message}"

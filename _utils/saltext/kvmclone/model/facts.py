@@ -108,10 +108,6 @@ class SourceFacts:
     copies_on_write: bool = True
 
 
-#: Pool types whose volumes are the files in a folder, by their names.
-FOLDER_POOLS = ("dir", "fs", "netfs", "vstorage")
-
-
 @dataclass(frozen=True)
 class PoolFacts:
     """
@@ -133,8 +129,8 @@ class PoolFacts:
 
     @property
     def is_folder(self) -> bool:
-        """Return whether its volumes are the files in a folder."""
-        return self.type in FOLDER_POOLS
+        """Return whether its volumes are the files in a folder, by their names."""
+        return self.type in ("dir", "fs", "netfs", "vstorage")
 
 
 @dataclass(frozen=True)
