@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
+from saltext.kvmclone.errors import absent
 from saltext.kvmclone.hypervisor import volumes
+from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, file_usage_scan, overlays, shared_stores
@@ -35,11 +37,9 @@ class _Machine(Machine):
     """
     A domain as it was seen, with what more an examination needs.
 
-    :param saved: Whether a saved memory image waits to be restored.
     :param damaged: Why the record cannot be read; it then is None, as for a foreign domain.
     """
 
-    saved: bool
     root: etree._Element
     damaged: str = ""
 
@@ -68,7 +68,6 @@ class _Examination:
                 name=handle.name,
                 uuid=handle.uuid,
                 state=handle.state(),
-                saved=handle.is_saved(),
                 root=root,
                 domain=domain_xml.facts(root, host.folders.stores),
                 record=record,
@@ -297,7 +296,7 @@ class _Examination:
                     f"The base '{base.name}' is {base.state} and writes its disks, while {on_it}",
                     self.commands.virsh("destroy", base.name),
                 )
-            elif base.saved:
+            elif self._is_saved(uuid):
                 yield Finding(
                     "base-saved",
                     base.name,
@@ -305,6 +304,12 @@ class _Examination:
                     f"its disks, while {on_it}",
                     self.commands.virsh("managedsave-remove", base.name),
                 )
+
+    def _is_saved(self, uuid: str) -> bool:
+        with absent(NO_DOMAIN):  # it may be removed at any moment
+            handle = self.host.with_uuid(uuid)
+            return handle is not None and handle.is_saved()
+        return False
 
     def _shared_bases(self) -> Iterator[Finding]:
         """Yield machines that write a base's disk although they are not that base."""

@@ -1,7 +1,7 @@
 """
 Read the header of a disk image: its format, and what else one must know of it.
 
-Pure. A definition only *says* that a disk is ``qcow2``; whether it is, what it stands on,
+A definition only *says* that a disk is ``qcow2``; whether it is, what it stands on,
 and whether copying its bytes would copy the whole disk, stands in the image's own header
 (QEMU's ``docs/interop/qcow2.txt``).
 """
