@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from saltext.kvmclone.inventory import file_usage
-from saltext.kvmclone.inventory.file_usage import Absence, Census, Use
-from saltext.kvmclone.model.facts import PoolFacts
+from saltext.kvmclone.inventory.file_usage import Absence, Census, Pool, Use
 
 
-def pool(name: str, active: bool, path: str = "/pool") -> PoolFacts:
-    return PoolFacts(name, "dir", path, active, 0)
+def pool(name: str, active: bool, path: str = "/pool") -> Pool:
+    return Pool(name, "dir", path, active)
 
 
 def test_a_pool_that_is_off_may_hold_the_file_and_is_named() -> None:

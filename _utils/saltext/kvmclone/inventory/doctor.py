@@ -13,16 +13,13 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
-from saltext.kvmclone.errors import absent
 from saltext.kvmclone.hypervisor import volumes
-from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, file_usage_scan, overlays, shared_stores
 from saltext.kvmclone.inventory.file_usage import Census, Identity
 from saltext.kvmclone.inventory.findings import Finding, in_order, in_words
 from saltext.kvmclone.inventory.legacy_clones import candidates
-from saltext.kvmclone.inventory.lineage import Machine
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, Record, Volume
@@ -33,14 +30,22 @@ _REMEDY = "Bring the base's files back from a backup, or save the clone's data a
 
 
 @dataclass(frozen=True)
-class _Machine(Machine):
+class _Machine:
     """
-    A domain as it was seen, with what more an examination needs.
+    A domain as it was seen.
 
-    :param damaged: Why the record cannot be read; it then is None, as for a foreign domain.
+    :param saved: Whether a saved memory image waits to be restored.
+    :param record: None for a foreign domain, and if the record cannot be read.
+    :param damaged: Why the record cannot be read.
     """
 
+    name: str
+    uuid: str
+    state: str
+    saved: bool
     root: etree._Element
+    domain: domain_xml.Domain
+    record: Record | None
     damaged: str = ""
 
 
@@ -68,6 +73,7 @@ class _Examination:
                 name=handle.name,
                 uuid=handle.uuid,
                 state=handle.state(),
+                saved=handle.is_saved(),
                 root=root,
                 domain=domain_xml.facts(root, host.folders.stores),
                 record=record,
@@ -296,7 +302,7 @@ class _Examination:
                     f"The base '{base.name}' is {base.state} and writes its disks, while {on_it}",
                     self.commands.virsh("destroy", base.name),
                 )
-            elif self._is_saved(uuid):
+            elif base.saved:
                 yield Finding(
                     "base-saved",
                     base.name,
@@ -304,12 +310,6 @@ class _Examination:
                     f"its disks, while {on_it}",
                     self.commands.virsh("managedsave-remove", base.name),
                 )
-
-    def _is_saved(self, uuid: str) -> bool:
-        with absent(NO_DOMAIN):  # it may be removed at any moment
-            handle = self.host.with_uuid(uuid)
-            return handle is not None and handle.is_saved()
-        return False
 
     def _shared_bases(self) -> Iterator[Finding]:
         """Yield machines that write a base's disk although they are not that base."""

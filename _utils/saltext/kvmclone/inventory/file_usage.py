@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from saltext.kvmclone.model.facts import PoolFacts
 from saltext.kvmclone.system import backing_files, filesystems
@@ -60,6 +61,13 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Pool(PoolFacts):
+    """A storage pool, and libvirt's object of it."""
+
+    raw: Any = None
+
+
+@dataclass(frozen=True)
 class Absence:
     """
     Whether a file that is not found may still exist: true if it may.
@@ -94,7 +102,7 @@ class Census:
     local: bool
     uses: tuple[Use, ...] = ()
     links: tuple[Link, ...] = ()
-    pools: tuple[PoolFacts, ...] = ()
+    pools: tuple[Pool, ...] = ()
     images: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
@@ -230,7 +238,7 @@ def identity(path: str, local: bool) -> Identity:
     return os.path.normpath(path).replace("//", "/", 1)
 
 
-def away(pools: Iterable[PoolFacts], local: bool, path: str, mount: str = "") -> Absence:
+def away(pools: Iterable[Pool], local: bool, path: str, mount: str = "") -> Absence:
     """
     Return why a file that is not found may still exist, if it may.
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from lxml import etree
 
@@ -29,13 +28,13 @@ from saltext.kvmclone.inventory.file_usage import (
     Claim,
     Identity,
     Link,
+    Pool,
     Use,
     away,
     identity,
 )
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.derived_files import Machines
-from saltext.kvmclone.model.facts import PoolFacts
 from saltext.kvmclone.model.record import WANTED
 from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.system import backing_files
@@ -69,9 +68,7 @@ class _Gathering:
     """A scan under way; its methods must be called in the order in which :func:`take` does."""
 
     host: Host
-    pools: dict[str, PoolFacts] = field(default_factory=dict)
-    #: libvirt's objects of them.
-    raw_pools: dict[str, Any] = field(default_factory=dict)
+    pools: dict[str, Pool] = field(default_factory=dict)
     uses: list[Use] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     images: dict[Identity, str] = field(default_factory=dict)
@@ -95,9 +92,15 @@ class _Gathering:
         self.local = self.host.local
         for raw in self.host.call(self.host.raw.listAllStoragePools, 0):
             with absent(NO_STORAGE_POOL):
-                pool = pools.described(self.host, raw, bool(self.host.call(raw.isActive)))
-                self.pools[pool.name] = pool
-                self.raw_pools[pool.name] = raw
+                root = libvirt_xml.element(self.host.call(raw.XMLDesc, 0))
+                name = root.findtext("./name") or ""
+                self.pools[name] = Pool(
+                    name=name,
+                    type=root.get("type", ""),
+                    path=(root.findtext("./target/path") or "").strip(),
+                    active=bool(self.host.call(raw.isActive)),
+                    raw=raw,
+                )
 
     # --- domains ------------------------------------------------------------------------
 
@@ -211,7 +214,7 @@ class _Gathering:
     def _volume(self, pool_name: str, volume: str, domain: str) -> str:
         pool = self.pools.get(pool_name)
         if pool is not None and (pool.active or pool.is_folder):
-            path = pools.volume_path(self.host, self.raw_pools[pool_name], pool, volume)
+            path = pools.volume_path(self.host, pool.raw, pool, volume)
             if path:
                 self.volumes[pool_name, volume] = path
                 return path
@@ -244,7 +247,7 @@ class _Gathering:
             else:
                 self.unchecked.append(f"the storage pool '{pool.name}' is not running")
 
-    def _scan(self, pool: PoolFacts) -> None:
+    def _scan(self, pool: Pool) -> None:
         """Read the image headers in a pool's folder: sees more than libvirt, even if it is off."""
         if not pool.active and pool.type != "dir" and not os.path.ismount(pool.path):
             self.unchecked.append(f"the storage pool '{pool.name}' is not mounted")
@@ -283,17 +286,17 @@ class _Gathering:
             self.images.setdefault(self._key(path), path)
             self._read_header(path)
 
-    def _list(self, pool: PoolFacts) -> None:
+    def _list(self, pool: Pool) -> None:
         """Note the volumes of a pool, and their backing files, as libvirt lists them."""
-        call, raw = self.host.call, self.raw_pools[pool.name]
+        call = self.host.call
         try:
-            call(raw.refresh, 0)  # overlays may have been made behind libvirt's back
+            call(pool.raw.refresh, 0)  # overlays may have been made behind libvirt's back
         except HostError as error:
             self.unchecked.append(
                 f"the storage pool '{pool.name}' cannot be refreshed: {error.message}"
             )
         try:
-            volumes = call(raw.listAllVolumes, 0)
+            volumes = call(pool.raw.listAllVolumes, 0)
         except HostError as error:
             self.unchecked.append(
                 f"the storage pool '{pool.name}' cannot be listed: {error.message}"

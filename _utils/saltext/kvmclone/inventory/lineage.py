@@ -114,7 +114,7 @@ class Tree:
 
 
 @dataclass(frozen=True)
-class Machine:
+class _Machine:
     """A domain as it was seen; ``record`` is None for a foreign one."""
 
     name: str
@@ -127,9 +127,9 @@ class Machine:
 def tree(host: Host) -> Tree:
     """Return the bases of all clones on a host, with the clones."""
 
-    def look(handle: DomainHandle) -> Machine:
+    def look(handle: DomainHandle) -> _Machine:
         definition = handle.live()
-        return Machine(
+        return _Machine(
             handle.name, handle.uuid, handle.state(), domain_xml.read(definition), handle.record()
         )
 
@@ -147,15 +147,15 @@ class _Planting:
         self,
         host: Host,
         census: Census,
-        machines: list[Machine],
-        clones: dict[str, Machine],
+        machines: list[_Machine],
+        clones: dict[str, _Machine],
     ) -> None:
         self.host = host
         self.census = census
         self.clones = clones
         self.by_uuid = {machine.uuid: machine for machine in machines}
         self.by_name = {machine.name: machine for machine in machines}
-        self.children: dict[str, list[Machine]] = {}
+        self.children: dict[str, list[_Machine]] = {}
         for clone in clones.values():
             self.children.setdefault(self._parent(clone), []).append(clone)
 
@@ -166,7 +166,7 @@ class _Planting:
                 bases[self._title(key)] = self._base(key)
         return Tree(bases)
 
-    def _parent(self, clone: Machine) -> str:
+    def _parent(self, clone: _Machine) -> str:
         """Return the uuid of a clone's base; if that is gone, what the record says of it."""
         record = clone.record
         assert record is not None
@@ -215,7 +215,7 @@ class _Planting:
             clone.name: self._clone(clone, (*above, key)) for clone in self.children.get(key, [])
         }
 
-    def _clone(self, machine: Machine, above: tuple[str, ...]) -> TreeClone:
+    def _clone(self, machine: _Machine, above: tuple[str, ...]) -> TreeClone:
         record = machine.record
         assert record is not None
         disks = [(disk.target, disk.path) for disk in self._disks(machine)]
@@ -232,7 +232,7 @@ class _Planting:
             clones=self._clones_of(machine.uuid, above),
         )
 
-    def _disks(self, machine: Machine) -> tuple[TreeDisk, ...]:
+    def _disks(self, machine: _Machine) -> tuple[TreeDisk, ...]:
         return tuple(
             self._disk(disk.target, path, disk.format)
             for disk in machine.domain.disks

@@ -122,7 +122,7 @@ class PoolFacts:
     type: str
     path: str
     active: bool
-    available: int
+    available: int = 0
     filesystem: str = ""
     shares_blocks: bool = False
     copies_on_write: bool = True

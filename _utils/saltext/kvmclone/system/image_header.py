@@ -28,6 +28,7 @@ _QCOW = b"QFI\xfb"
 
 #: The first bytes of each format; a raw disk could begin so too, which is worth a warning.
 _MAGIC = {
+    _QCOW + b"\0\0\0\1": "qcow",  # the format before it
     _QCOW: QCOW2,
     b"QED\0": "qed",
     b"KDMV": "vmdk",
@@ -102,8 +103,6 @@ def _qcow2(data: bytes) -> Header:
         snapshots,
         _snapshots_at,
     ) = _FIXED.unpack_from(data)
-    if version == 1:  # the format before qcow2
-        return Header(format="qcow")
     if version not in (2, 3):
         return _broken(f"it is of version {version}")
     incompatible = autoclear = 0
