@@ -194,15 +194,9 @@ def read(host: Host, path: str, offset: int, length: int) -> bytes:
     raw = volumes.lookup(host, path)
     if raw is None:
         raise HostError(f"'{path}' lies in no active storage pool.")
-    if offset >= int(host.call(raw.info)[1]) and not _is_longer(host, raw, offset):
+    if offset >= libvirt_xml.image(host.call(raw.XMLDesc, 0), path).size:
         return b""
     return _downloaded(host, raw, offset, length)
-
-
-def _is_longer(host: Host, raw: Any, offset: int) -> bool:
-    """Return whether a volume's file has bytes at ``offset``, which may lie behind its capacity."""
-    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
-    return offset < int(root.findtext("./physical") or 0)
 
 
 def _downloaded(host: Host, raw: Any, offset: int, length: int) -> bytes:

@@ -98,12 +98,7 @@ def holder(path: str, loops_only: bool = False) -> str:
         return f"the loop device {loops[0][0]}"
     if loops_only:
         return ""
-    try:
-        with open(path, "rb") as image:
-            held = _is_locked(image.fileno(), *_ALL_BYTES)
-    except OSError:  # gone
-        return ""
-    return "QEMU or one of its tools" if held else ""
+    return "QEMU or one of its tools" if _is_open(path, *_ALL_BYTES) else ""
 
 
 def is_written(path: str) -> bool:
@@ -112,11 +107,15 @@ def is_written(path: str) -> bool:
 
     The question costs one ``open``.
     """
-    if not os.path.isfile(path):  # opening a pipe would wait forever
-        return False
+    # Opening a pipe would wait forever.
+    return os.path.isfile(path) and _is_open(path, _WRITE_BYTE, 1)
+
+
+def _is_open(path: str, first: int, length: int) -> bool:
+    """Return whether somebody holds a lock on any of these bytes of a file."""
     try:
         with open(path, "rb") as image:
-            return _is_locked(image.fileno(), _WRITE_BYTE, 1)
+            return _is_locked(image.fileno(), first, length)
     except OSError:  # gone
         return False
 
