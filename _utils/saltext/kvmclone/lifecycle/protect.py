@@ -206,17 +206,17 @@ def _with_chains(disk_paths: Iterable[str], name: str) -> list[str]:
 
     def below(_key: Identity, path: str) -> list[tuple[Identity, str]]:
         _require_regular(path, name)
-        try:
-            return [(identity(file, True), file) for file in backing_files.needs(path)]
-        except backing_files.Unreadable as error:
-            raise PlanRefused(
-                f"The base '{name}' cannot be protected: what '{path}' stands on is not known, "
-                f"since {error}.",
-                f"Look at it: qemu-img check {path}",
-            ) from error
+        return [(identity(file, True), file) for file in backing_files.needs(path)]
 
-    disks = [(identity(path, True), path) for path in disk_paths]
-    return list(backing_files.walk(disks, below).values())
+    try:
+        disks = [(identity(path, True), path) for path in disk_paths]
+        return list(backing_files.walk(disks, below).values())
+    except backing_files.Unreadable as error:
+        raise PlanRefused(
+            f"The base '{name}' cannot be protected: what '{error.path}' stands on is not known, "
+            f"since {error}.",
+            f"Look at it: qemu-img check {error.path}",
+        ) from error
 
 
 def _require_regular(path: str, name: str) -> None:

@@ -22,7 +22,11 @@ Key = TypeVar("Key")
 
 
 class Unreadable(Exception):
-    """An image whose header does not say understandably which other files it needs."""
+    """The image at ``path`` does not say understandably which other files it needs."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(why)
+        self.path = path
 
 
 def walk(
@@ -59,7 +63,7 @@ def needs(path: str) -> tuple[str, ...]:
     with open(path, "rb") as image:
         header = image_header.read(image)
     if header.fault or header.data_file == "?":
-        raise Unreadable(header.fault or "it does not say where its data file is")
+        raise Unreadable(path, header.fault or "it does not say where its data file is")
     names = [header.backing, header.data_file]
     if header.format in image_header.RARE:
         names = _asked(path)
@@ -72,7 +76,7 @@ def needs(path: str) -> tuple[str, ...]:
         there = [file for name in names for file in image_header.files_named(name, {"/"})]
         found += filter(os.path.exists, there)
     except ValueError as error:
-        raise Unreadable(str(error)) from None
+        raise Unreadable(path, str(error)) from None
     return tuple(dict.fromkeys(file for file in found if file != os.path.abspath(path)))
 
 
@@ -87,9 +91,10 @@ def _asked(path: str) -> list[str]:
         done = subprocess.run(words, check=False, capture_output=True, timeout=60)
         told = json.loads(done.stdout) if done.returncode == 0 else None
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise Unreadable(f"qemu-img cannot tell: {error}") from error
+        raise Unreadable(path, f"qemu-img cannot tell: {error}") from error
     if told is None:
-        raise Unreadable(f"qemu-img cannot tell: {done.stderr.decode(errors='replace').strip()}")
+        said = done.stderr.decode(errors="replace").strip()
+        raise Unreadable(path, f"qemu-img cannot tell: {said}")
     names = [told["full-backing-filename"]] if "full-backing-filename" in told else []
     data = told.get("format-specific", {}).get("data", {})
     return names + [extent["filename"] for extent in data.get("extents", [])]
