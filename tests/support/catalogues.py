@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
-
 from saltext.kvmclone.config.catalogue import Catalogue, KeyLocation, Section, build
-from saltext.kvmclone.errors import ConfigError
+from saltext.kvmclone.config.validate import error_for
 from saltext.kvmclone.model.request import Request
 
 PROVIDER_PLACE = "/etc/salt/cloud.providers:1"
@@ -41,6 +39,4 @@ def resolved(keys: Mapping[str, Any], **more: Any) -> Request:
 
 
 def message_of(*sections: Section, **more: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        build(sections, **more).problems.require_none()
-    return caught.value.message
+    return error_for(build(sections, **more).problems.found).message

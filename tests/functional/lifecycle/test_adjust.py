@@ -105,7 +105,7 @@ def test_what_is_as_asked_costs_no_writing_call(
     assert salt_minion.state("kvm_clone.stopped", clone)["changes"] == {}
     reading = {
         "lookupByName", "metadata", "XMLDesc", "state", "getHostname", "autostart", "blockInfo",
-        "storageVolLookupByPath", "lookupByUUIDString", "storagePoolLookupByVolume",
+        "storageVolLookupByPath", "lookupByUUIDString",
     }  # fmt: skip
     assert set(asked) <= reading
 

@@ -170,10 +170,6 @@ def test_none_does_nothing(guest):
 # --- a guest that needs a script --------------------------------------------------------
 
 
-def test_has_minion_tells_the_two_apart(minion_guest):
-    assert salt_minion.has_minion(minion_guest)
-
-
 @pytest.fixture
 def empty(guest):
     (guest.tools / "salt-minion").unlink()
@@ -184,7 +180,6 @@ def empty(guest):
 
 @pytest.mark.parametrize("bootstrap", ["auto", "keys"])
 def test_neither_minion_nor_script_is_an_error_that_says_what_to_do(empty, bootstrap):
-    assert not salt_minion.has_minion(empty)
     with pytest.raises(errors.DeployFailed) as caught:
         salt_minion.enrol(empty, dataclasses.replace(ENROLMENT, bootstrap=bootstrap))
     assert "Install Salt in the base" in caught.value.hint

@@ -9,7 +9,7 @@ from saltext.kvmclone.inventory.file_usage import Absence, FileUsage, Pool, Use
 
 
 def pool(name: str, active: bool, path: str = "/pool") -> Pool:
-    return Pool(name, "dir", path, active, None)
+    return Pool(name, "dir", path, active)
 
 
 def test_a_pool_that_is_off_may_hold_the_file_and_is_named() -> None:

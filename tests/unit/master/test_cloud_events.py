@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from saltext.kvmclone.config import resolve
-from saltext.kvmclone.guest.channel import HIDDEN
 from saltext.kvmclone.master.cloud_events import CloudEvents, deploy_kwargs
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.redaction import HIDDEN
 from saltext.kvmclone.model.request import Request
 
 CLONE = Clone(
@@ -123,4 +123,4 @@ def test_what_came_out_of_a_store_is_not_said_wherever_it_stands() -> None:
     assert (creating["name"], creating["profile"]) == ("web1", "small")
     assert tag == "salt/cloud/web1/deploying"
     conf = {"deep": [{"pin": HIDDEN}], "port": 4506}
-    assert deploying["kwargs"] == {"minion_conf": conf, "args": "-x ***"}
+    assert deploying["kwargs"] == {"minion_conf": conf, "args": "-x <hidden>"}

@@ -345,3 +345,17 @@ def test_what_qemu_quotes_of_a_definition_is_struck_out() -> None:
     said = redaction.without("qemu: -smbios type=11,value=k=a,,canary7f3a: no such thing", hidden)
     assert said == f"qemu: -smbios type=11,value={HIDDEN}: no such thing"
     assert redaction.without("Invalid parameter 'canary7f3a'", hidden).endswith(f"'{HIDDEN}'")
+
+
+def test_known_secrets_are_struck_out_of_a_text_however_they_are_written() -> None:
+    secret = "it's\tcanary7f3a"
+    written = (secret, secret.replace("'", "'\"'\"'"), json.dumps(secret), repr(secret))
+    text = redaction.without_secrets("password=" + " then ".join(written), [secret])
+    assert "canary" not in text
+    assert text.startswith(f"password={HIDDEN} then ")
+
+
+def test_the_lines_of_a_key_become_one_mark_and_its_frame_stays() -> None:
+    key = "-----BEGIN KEY-----\nline-one\nline-two\n-----END KEY-----\n"
+    text = redaction.without_secrets(f"found:\n{key}", [key.replace("\n", "\r\n")])
+    assert text == f"found:\n-----BEGIN KEY-----\n{HIDDEN}\n-----END KEY-----\n"

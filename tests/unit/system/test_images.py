@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from saltext.kvmclone.system import images
+from saltext.kvmclone.system import backing_files, images
 from tests.support.open_images import open_in_a_tool
 
 
@@ -59,6 +59,18 @@ def test_a_chain_that_leaves_the_host_is_refused(chain: list[Path]) -> None:
 def test_a_link_that_is_not_what_the_image_above_says_is_refused(chain: list[Path]) -> None:
     chain[2].write_bytes(b"\0" * 2**20)
     assert "but that is raw" in followed(chain[0])[1]
+
+
+@pytest.mark.parametrize("form", ["qcow", "qed"])
+def test_a_link_that_may_stand_on_more_than_its_header_tells_is_refused(
+    chain: list[Path], tmp_path: Path, form: str
+) -> None:
+    img("create", "-f", form, "-F", "qcow2", "-b", chain[2], tmp_path / "old")
+    img("rebase", "-u", "-F", form, "-b", tmp_path / "old", chain[1])
+    paths, fault = followed(chain[0])
+    assert paths == [str(chain[0]), str(chain[1]), str(tmp_path / "old")]
+    assert f"is {form}, and what that stands on" in fault
+    assert backing_files.needs(paths[-1]) == (str(chain[2]),)
 
 
 def test_a_raw_image_at_the_bottom_may_look_like_anything(chain: list[Path]) -> None:

@@ -99,10 +99,6 @@ class Catalogue:
     read_file: Callable[[str], str] = _read_text
     fetch: Callable[[str], Any] = resolve.no_sdb
 
-    def profile_names(self) -> list[str]:
-        """Return the names of all profiles, sorted."""
-        return sorted(self.profiles)
-
     def describe(self) -> dict[str, Any]:
         """
         Return providers and profiles as plain data for people, without anything secret.

@@ -64,14 +64,6 @@ class Problems:
         kinds = (kind, KeyLocation.GLOBAL, None)
         return tuple(p for p in self.found if p.is_of_a_file and p.kind in kinds)
 
-    def require_none(self) -> None:
-        """
-        Refuse a configuration in which anything at all is wrong.
-
-        :raises ConfigError: All of it, at once.
-        """
-        _refuse(self.found)
-
     def require_profile(self, name: str) -> None:
         """
         Refuse a profile if anything is wrong with it or with what it uses.

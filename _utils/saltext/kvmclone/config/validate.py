@@ -16,10 +16,10 @@ from typing import Any
 from saltext.kvmclone.config import resolve
 from saltext.kvmclone.config.schema import KEYS, Key, KeyLocation, KeySupport
 from saltext.kvmclone.errors import ConfigError, SecretInArgument
+from saltext.kvmclone.model.redaction import HIDDEN
 
 Keys = dict[str, Any]
 
-_HIDDEN = "<hidden>"
 _LONGEST_SHOWN = 60
 
 # A longer value that is no path by its first letter may be the key that the path should lead to.
@@ -137,7 +137,7 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Keys:
 def shown(key: Key | None, value: Any) -> str:
     """Return a value as a message may show it: hidden where secret, shortened where long."""
     if key is None or not key.visible:
-        return _HIDDEN
+        return HIDDEN
     text = repr(value)
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
 
@@ -282,7 +282,7 @@ def visible(keys: Mapping[str, Any]) -> Keys:
         if key is None or not key.visible:
             is_path = name == "private_key" and not _may_be_a_key(value)
             is_word = name == "seed" and value in ("none", "keep")
-            return value if is_path or is_word else _HIDDEN
+            return value if is_path or is_word else HIDDEN
         return copy.deepcopy(value)
 
     return {name: veiled(name, value) for name, value in keys.items()}

@@ -11,8 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
-import re
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -20,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from saltext.kvmclone import errors
+from saltext.kvmclone.model import redaction
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # Python 3.11 has it
@@ -33,9 +32,6 @@ MOST = 16 * 1024**2
 
 #: Characters of a command's output that a message quotes.
 MOST_TOLD = 16 * 1024
-
-#: Replaces a secret in a text.
-HIDDEN = "***"
 
 #: Seconds for moving one small file.
 FILE_TRANSFER_TIMEOUT_S = 60.0
@@ -202,47 +198,7 @@ def tail(result: Result, secrets: Iterable[str] = (), lines: int = 20) -> str:
         for line in stream.splitlines()
         if line.strip()
     ]
-    return redact("\n".join(said[-lines:]), secrets)[-MOST_TOLD:]
-
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """
-    Return the text without the secrets.
-
-    Each value, and each line of a key, becomes ``***``; also as a shell, YAML, JSON or Python
-    writes it.
-    """
-    held = list(secrets)
-    parts = {form for value in held for part in (value, *value.splitlines()) for form in _as(part)}
-    for part in sorted(parts, key=len, reverse=True):
-        # The first and last line of a PEM block are not secret, and short words match by chance.
-        if len(part) >= 4 and not part.startswith("-----"):
-            text = text.replace(part, HIDDEN)
-    for word in {value.strip() for value in held}:
-        if 2 <= len(word) < 4:
-            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", HIDDEN, text)
-    return re.sub(r"\*{3}(\s*\*{3})+", HIDDEN, text)
-
-
-def _as(part: str) -> set[str]:
-    """
-    Return the forms in which a secret may appear in a text.
-
-    Also without white space at its ends, which is lost when a text is cut into lines.
-    """
-    return {
-        form
-        for bare in (part, part.strip())
-        for form in (
-            bare,
-            bare.replace("'", "'\"'\"'"),
-            bare.replace("'", "'\\''"),
-            bare.replace("'", "''"),
-            json.dumps(bare)[1:-1],
-            json.dumps(bare, ensure_ascii=False)[1:-1],
-            repr(bare)[1:-1],
-        )
-    }
+    return redaction.without_secrets("\n".join(said[-lines:]), secrets)[-MOST_TOLD:]
 
 
 def first_line(command: str) -> str:

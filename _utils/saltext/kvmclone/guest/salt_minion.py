@@ -17,7 +17,8 @@ from typing import Any
 
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest import salt_minion_script, salt_yaml
-from saltext.kvmclone.guest.channel import Channel, Result, check, redact, tail
+from saltext.kvmclone.guest.channel import Channel, Result, check, tail
+from saltext.kvmclone.model import redaction
 from saltext.kvmclone.model.enrolment import Enrolment
 
 #: Seconds for a deploy script: one that installs from the network takes minutes.
@@ -50,11 +51,6 @@ class Report:
     how: str
     output: str = ""
     warnings: tuple[str, ...] = ()
-
-
-def has_minion(channel: Channel) -> bool:
-    """Return whether the guest has an installed salt-minion."""
-    return _probe(channel) is not None
 
 
 def enrol(channel: Channel, enrolment: Enrolment, *, timeout: float = DEPLOY_TIMEOUT_S) -> Report:
@@ -251,7 +247,7 @@ def _heard(
             raise _failure(word, enrolment, said)
         if word[0] == "failed":
             number = int(word[1].partition("-")[2])
-            shown = redact(enrolment.inline_script[number], enrolment.hidden())
+            shown = redaction.without_secrets(enrolment.inline_script[number], enrolment.hidden())
             warnings.append(f"inline_script: '{shown}' ended with exit status {int(word[2])}.")
         if word[0] == "started":
             how = word[1]
@@ -263,7 +259,9 @@ def _failure(word: list[str], enrolment: Enrolment, said: str) -> errors.DeployF
     status = word[2] if len(word) > 2 else "?"
     ending = f" failed with exit status {status}" + (f":\n{said}" if said else "")
     if kind == "preflight":
-        command = redact(enrolment.preflight_cmds[int(number)], enrolment.hidden())
+        command = redaction.without_secrets(
+            enrolment.preflight_cmds[int(number)], enrolment.hidden()
+        )
         return errors.DeployFailed(
             f"the preflight command '{command}'{ending}", "Correct preflight_cmds in the profile."
         )

@@ -30,6 +30,7 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes
 from saltext.kvmclone.model.record import DESTROYING, Record
+from saltext.kvmclone.system import files
 
 #: Seconds that one look may take; the minion does nothing else during that time.
 BEACON_TIMEOUT_S = 15
@@ -71,10 +72,7 @@ def news(opts: Mapping[str, Any], url: str, ignore_shutdown: bool) -> list[dict[
     before = _seen(path, url)
     now = look(url)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    draft = f"{path}.{os.getpid()}"
-    with open(draft, "w", encoding="utf-8") as target:
-        json.dump({"url": url, "clones": now}, target)
-    os.replace(draft, path)
+    files.write(path, json.dumps({"url": url, "clones": now}))
     if before is None:
         return []
     return changed(before, now, ignore_shutdown)

@@ -10,18 +10,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from saltext.kvmclone.model.enrolment import KeyPair
 from saltext.kvmclone.model.record import Minion
 from saltext.kvmclone.model.request import Request, Secrets
-
-
-class KeyPair(Protocol):
-    """A minion's key pair, both halves as PEM text."""
-
-    @property
-    def private(self) -> str: ...
-
-    @property
-    def public(self) -> str: ...
 
 
 class EnrollerInterface(Protocol):

@@ -32,11 +32,12 @@ from saltext.kvmclone.errors import (
     named,
 )
 from saltext.kvmclone.hosts import rollback
-from saltext.kvmclone.hosts.enroller_interface import EnrollerInterface, KeyPair
+from saltext.kvmclone.hosts.enroller_interface import EnrollerInterface
 from saltext.kvmclone.hosts.gc import owner_state_of
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone, clone_from_dict
+from saltext.kvmclone.model.enrolment import KeyPair
 from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.record import (
     ALIVE,

@@ -8,10 +8,9 @@ many a pool holds.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
-
-from lxml import etree
 
 from saltext.kvmclone.errors import HostError, absent
 from saltext.kvmclone.hypervisor import volumes
@@ -23,9 +22,9 @@ from saltext.kvmclone.hypervisor.constants import (
 )
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.domain_xml import Disk
 from saltext.kvmclone.model.facts import RAW, Header, ImageFacts, PoolFacts
-from saltext.kvmclone.plan.disks import FILE_POOLS
-from saltext.kvmclone.system import filesystems, image_header
+from saltext.kvmclone.system import filesystems, image_header, images
 
 #: Pool types whose folder (``/dev``, ``/dev/disk/by-path``) holds the devices of other pools too.
 _OVER_DEV = ("disk", "iscsi", "mpath", "scsi")
@@ -52,15 +51,8 @@ def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFact
         at every volume of the pool for that.
     :param active: Whether the pool is started.
     """
-    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
-    found = PoolFacts(
-        name=str(raw.name()),
-        type=root.get("type", ""),
-        path=_target(root),
-        active=active,
-        available=int(root.findtext("./available") or 0),
-    )
-    if not (active and found.type in FILE_POOLS):
+    found = described(host, raw, active)
+    if not (active and found.is_folder):
         return found
     if not host.local:
         if not fresh:
@@ -77,6 +69,18 @@ def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFact
         filesystem=below.id,
         shares_blocks=below.shares_blocks,
         copies_on_write=not below.shares_blocks or filesystems.copies_on_write(found.path),
+    )
+
+
+def described(host: Host, raw: Any, active: bool) -> PoolFacts:
+    """Return a storage pool as libvirt describes it; nothing is asked of its file system."""
+    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
+    return PoolFacts(
+        name=str(raw.name()),
+        type=root.get("type", ""),
+        path=(root.findtext("./target/path") or "").strip(),
+        active=active,
+        available=int(root.findtext("./available") or 0),
     )
 
 
@@ -109,65 +113,74 @@ def asleep(host: Host, path: str) -> str:
     """Return the name of an inactive pool whose folder is the file's; empty for none."""
     folder = os.path.dirname(path)
     for raw in host.call(host.raw.listAllStoragePools, POOLS_INACTIVE):
-        root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
-        if root.get("type", "") in _OVER_DEV:
+        pool = described(host, raw, active=False)
+        if pool.type in _OVER_DEV:
             continue
-        target = _target(root)
-        same = target.rstrip("/") == folder.rstrip("/")
-        if target and (same or (host.local and _is_same(target, folder))):
-            return str(raw.name())
+        same = pool.path.rstrip("/") == folder.rstrip("/")
+        if pool.path and (same or (host.local and _is_same(pool.path, folder))):
+            return pool.name
     return ""
 
 
-def path_of(host: Host, pool: str, volume: str) -> tuple[str, str]:
+def path_of(host: Host, disk: Disk) -> tuple[str, str]:
     """
-    Return the path of a volume of a pool.
+    Return the path of a disk, also of one that is named by pool and volume.
 
     :return: The path, and what is wrong with the pool: ``unknown`` or ``asleep``, empty if nothing
-        is. The path is empty if there is no such volume.
+        is. The path is empty if libvirt knows no such volume; a local file need not be there.
     """
-    raw = volumes.pool_named(host, pool)
+    if disk.kind != "volume":
+        return disk.path, ""
+    raw = volumes.pool_named(host, disk.pool)
     if raw is None:
         return "", "unknown"
     if not host.call(raw.isActive):
         return "", "asleep"
-    for attempt in ("at once", "after a look at its folder"):
-        with absent(NO_STORAGE_VOL):
-            return str(host.call(host.call(raw.storageVolLookupByName, volume).path)), ""
-        if attempt == "at once":
-            volumes.refresh(host, raw)
-    return "", ""
+    pool = described(host, raw, active=True)
+    path = volume_path(host, raw, pool, disk.volume)
+    if not path:
+        volumes.refresh(host, raw)
+        path = volume_path(host, raw, pool, disk.volume)
+    elif not host.local and volumes.lookup(host, path) is None:
+        path = ""
+    return path, ""
+
+
+def volume_path(host: Host, raw: Any, pool: PoolFacts, name: str) -> str:
+    """
+    Return the path of a volume by its name; empty if its pool, which must be active, has none.
+
+    In a folder the file need not be there, nor the pool be active.
+
+    :param raw: libvirt's object of the pool.
+    """
+    if pool.is_folder:
+        return os.path.join(pool.path, name)
+    with absent(NO_STORAGE_VOL):
+        return str(host.call(host.call(raw.storageVolLookupByName, name).path))
+    return ""
 
 
 def look(host: Host, path: str) -> ImageFacts:
     """
-    Return the facts of one image through libvirt, for hosts whose files cannot be read from here.
+    Return the facts of one image, read from its file if that is ours, otherwise through libvirt.
 
-    An image that is in no active pool has the kind ``unseen``.
+    An image that only libvirt could read, and that is in no active pool, has the kind ``unseen``.
     """
+    if host.local:
+        with suppress(PermissionError):  # a network file system that denies root access
+            return images.look(path)
     raw = volumes.lookup(host, path)
     if raw is None:
         return ImageFacts(path, "unseen", readable=False)
-    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
-    kind = {"file": "file", "block": "block", "dir": "folder"}.get(root.get("type", ""), "special")
-    if kind not in ("file", "block"):
-        return ImageFacts(path, kind, readable=False)
-    capacity = int(root.findtext("./capacity") or 0)  # libvirt always writes bytes
-    physical = int(root.findtext("./physical") or capacity)
-    told = _told(root, capacity)
-    header = _header(host, raw) or told
-    if header.format == RAW and told.format not in (RAW, "iso", ""):
-        header = told  # libvirt copies it in the format that it takes it for
-    return ImageFacts(
-        path=path,
-        kind=kind,
-        real=path,
-        header=header,
-        size=physical,
-        allocation=int(root.findtext("./allocation") or 0),
-        modified=float(root.findtext("./target/timestamps/mtime") or 0.0) if kind == "file" else 0,
-        readable=False,
-    )
+    found = libvirt_xml.image(host.call(raw.XMLDesc, 0), path)
+    if found.kind not in ("file", "block"):
+        return found
+    header = _header(host, raw)
+    # libvirt copies an image in the format that it takes it for.
+    if header is None or (header.format == RAW and found.header.format not in (RAW, "iso", "")):
+        return found
+    return replace(found, header=header)
 
 
 def read(host: Host, path: str, offset: int, length: int) -> bytes:
@@ -181,15 +194,9 @@ def read(host: Host, path: str, offset: int, length: int) -> bytes:
     raw = volumes.lookup(host, path)
     if raw is None:
         raise HostError(f"'{path}' is in no active storage pool.")
-    if offset >= int(host.call(raw.info)[1]) and not _is_longer(host, raw, offset):
+    if offset >= libvirt_xml.image(host.call(raw.XMLDesc, 0), path).size:
         return b""
     return _downloaded(host, raw, offset, length)
-
-
-def _is_longer(host: Host, raw: Any, offset: int) -> bool:
-    """Return whether a volume's file has bytes at ``offset``, which may lie behind its capacity."""
-    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
-    return offset < int(root.findtext("./physical") or 0)
 
 
 def _downloaded(host: Host, raw: Any, offset: int, length: int) -> bytes:
@@ -210,24 +217,6 @@ def _header(host: Host, raw: Any) -> Header | None:
         if error.code == NO_SUPPORT:
             return None
         raise
-
-
-def _told(root: etree._Element, capacity: int) -> Header:
-    """Return the image header as far as the volume's XML describes it."""
-    form = root.find("./target/format")
-    backing = (root.findtext("./backingStore/path") or "").strip()
-    backing_form = root.find("./backingStore/format")
-    return Header(
-        format=form.get("type", "") if form is not None else RAW,
-        capacity=capacity,
-        backing=backing,
-        backing_format=backing_form.get("type", "") if backing_form is not None else "",
-        plain=False,
-    )
-
-
-def _target(root: etree._Element) -> str:
-    return (root.findtext("./target/path") or "").strip()
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -28,7 +28,7 @@ from saltext.kvmclone.hypervisor.constants import (
 )
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import libvirt_xml
-from saltext.kvmclone.model.facts import QCOW2, VolumeFacts
+from saltext.kvmclone.model.facts import QCOW2, ImageFacts
 from saltext.kvmclone.model.record import Volume
 from saltext.kvmclone.plan.disks import BYTES, CONVERT, OVERLAY, SEED, PlannedDisk
 from saltext.kvmclone.system import copying, images
@@ -71,23 +71,14 @@ def is_known(host: Host, path: str) -> bool:
     return _lookup(host, path) is not None
 
 
-def find(host: Host, path: str) -> VolumeFacts | None:
-    """Return libvirt's facts of the file at ``path``; None if no active pool holds it."""
+def find(host: Host, path: str) -> ImageFacts | None:
+    """
+    Return the image at ``path`` as libvirt describes it; None if no active pool holds it.
+
+    Its header is what libvirt says of it, and nothing is read from the file.
+    """
     raw = lookup(host, path)
-    if raw is None:
-        return None
-    root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
-    holder = host.call(raw.storagePoolLookupByVolume)
-    target_format = root.find("./target/format")
-    return VolumeFacts(
-        path=path,
-        pool=str(holder.name()),
-        format=target_format.get("type", "") if target_format is not None else "",
-        capacity=int(root.findtext("./capacity") or 0),  # libvirt always writes bytes
-        allocation=int(root.findtext("./allocation") or 0),
-        backing=(root.findtext("./backingStore/path") or "").strip(),
-        modified=float(root.findtext("./target/timestamps/mtime") or 0.0),
-    )
+    return libvirt_xml.image(host.call(raw.XMLDesc, 0), path) if raw is not None else None
 
 
 def refresh_folder(host: Host, folder: str) -> bool:
@@ -259,7 +250,7 @@ def resembles(host: Host, volume: Volume) -> bool:
     """
     if not host.local:
         known = find(host, volume.path)
-        return known is not None and _fits(volume, known.format, known.capacity)
+        return known is not None and _fits(volume, known.header.format, known.header.capacity)
     deadline = time.monotonic() + NEW_FILE_BUSY_S
     while not (fits := _is_empty(volume)):
         try:

@@ -63,12 +63,12 @@ def protection(host: Host, base: DomainHandle) -> Protection | None:
 
 def held_for(host: Host, record: Record) -> str:
     """Return the base that :func:`.protect.withdraw` would make writable again; empty for none."""
-    base, mark = _held(host, record)
+    base, mark = held(host, record)
     alone = base is not None and mark is not None and mark.holders == (record.uuid,)
     return base.name if base is not None and alone else ""
 
 
-def _held(host: Host, record: Record) -> tuple[DomainHandle | None, Protection | None]:
+def held(host: Host, record: Record) -> tuple[DomainHandle | None, Protection | None]:
     """Return a clone's base and the mark on it, if that is there for this clone's sake."""
     base = host.with_uuid(record.base_uuid) if host.local and record.base_uuid else None
     mark = protection(host, base) if base is not None else None

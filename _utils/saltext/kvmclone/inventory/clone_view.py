@@ -21,7 +21,6 @@ from saltext.kvmclone.inventory import pending_changes as pending
 from saltext.kvmclone.inventory.file_usage import file_id
 from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
 from saltext.kvmclone.model.clone import Address, Clone, CloneDisk
-from saltext.kvmclone.model.domain_xml import Disk
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, Owner, Record, Work
 from saltext.kvmclone.system import processes
@@ -168,7 +167,7 @@ def describe_running(
         warnings = tuple(redaction.without_whole(said, hidden) for said in record.warnings)
         record = replace(record, warnings=warnings)
     owned = {file_id(disk.path, host.local) for disk in disks}
-    used = [(disk, _path_of(host, disk)) for disk in domain.disks]
+    used = [(disk, pools.path_of(host, disk)[0]) for disk in domain.disks]
     shared = tuple(
         CloneDisk(disk.target, redaction.path(path), disk.format, "share")
         for disk, path in used
@@ -205,13 +204,6 @@ def foreign(host: Host, handle: DomainHandle, label: str) -> Clone:
             CloneDisk(d.target, redaction.path(d.path), d.format, "share") for d in domain.disks
         ),
     )
-
-
-def _path_of(host: Host, disk: Disk) -> str:
-    """Return the path of a disk, also of one that is named by pool and volume."""
-    if disk.kind == "volume":
-        return pools.path_of(host, disk.pool, disk.volume)[0]
-    return disk.path
 
 
 def _own_disks(record: Record) -> tuple[CloneDisk, ...]:

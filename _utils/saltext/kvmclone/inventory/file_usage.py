@@ -14,14 +14,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from saltext.kvmclone.system import filesystems
+from saltext.kvmclone.model.facts import PoolFacts
+from saltext.kvmclone.system import backing_files, filesystems
 
 #: The format of an image whose format no description names.
 UNKNOWN = "unknown"
-
-
-#: Pool types that are a folder of image files.
-FOLDER_POOLS = ("dir", "fs", "netfs", "vstorage")
 
 #: A file, whatever its name: device and inode of a file, number of a block device, otherwise
 #: (remote, or not there) its path.
@@ -64,14 +61,10 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Pool:
-    """A storage pool; ``path`` is its folder, for pools that are one."""
+class Pool(PoolFacts):
+    """A storage pool, and libvirt's object of it."""
 
-    name: str
-    type: str
-    path: str
-    active: bool
-    raw: Any
+    raw: Any = None
 
 
 @dataclass(frozen=True)
@@ -137,14 +130,10 @@ class FileUsage:
 
     def tower(self, path: str) -> dict[FileId, str]:
         """Return an image and all overlays above it, up to the top of every chain."""
-        found = {self.identity(path): path}
-        todo = list(found)
-        while todo:
-            for link in self._above.get(todo.pop(0), []):
-                if link.key not in found:
-                    found[link.key] = link.image
-                    todo.append(link.key)
-        return found
+        return backing_files.walk(
+            [(self.identity(path), path)],
+            lambda key, _path: [(link.key, link.image) for link in self._above.get(key, [])],
+        )
 
     def used_by_others(self, uuid: str) -> dict[FileId, str]:
         """Return the files that other domains than ``uuid`` use, with the name of one that does."""
@@ -201,15 +190,11 @@ class FileUsage:
 
     def chain(self, path: str) -> list[str]:
         """Return the backing files of an image, nearest first, without the image itself."""
-        found: dict[FileId, str] = {}
-        todo = [self.identity(path)]
-        while todo:
-            for link in self._below.get(todo.pop(0), []):
-                if link.below_key not in found:
-                    found[link.below_key] = link.below
-                    todo.append(link.below_key)
-        found.pop(self.identity(path), None)
-        return list(found.values())
+        found = backing_files.walk(
+            [(self.identity(path), path)],
+            lambda key, _path: [(link.below_key, link.below) for link in self._below.get(key, [])],
+        )
+        return list(found.values())[1:]
 
     @cached_property
     def _above(self) -> dict[FileId, list[Link]]:

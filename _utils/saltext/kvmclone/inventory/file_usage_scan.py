@@ -17,13 +17,12 @@ from functools import partial
 from lxml import etree
 
 from saltext.kvmclone.errors import HostError, absent, readable
-from saltext.kvmclone.hypervisor import state_files
+from saltext.kvmclone.hypervisor import pools, state_files
 from saltext.kvmclone.hypervisor.constants import NO_STORAGE_POOL, NO_STORAGE_VOL
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import snapshots
 from saltext.kvmclone.inventory.file_usage import (
-    FOLDER_POOLS,
     UNKNOWN,
     Claim,
     FileId,
@@ -214,14 +213,11 @@ class _Scan:
 
     def _volume(self, pool_name: str, volume: str, domain: str) -> str:
         pool = self.pools.get(pool_name)
-        if pool is not None and pool.type in FOLDER_POOLS:
-            self.volumes[pool_name, volume] = os.path.join(pool.path, volume)
-            return self.volumes[pool_name, volume]
-        if pool is not None and pool.active:
-            with absent(NO_STORAGE_VOL):
-                found = self.host.call(pool.raw.storageVolLookupByName, volume)
-                self.volumes[pool_name, volume] = str(self.host.call(found.path))
-                return self.volumes[pool_name, volume]
+        if pool is not None and (pool.active or pool.is_folder):
+            path = pools.volume_path(self.host, pool.raw, pool, volume)
+            if path:
+                self.volumes[pool_name, volume] = path
+                return path
         self.unchecked.append(
             f"'{domain}' uses the volume '{volume}' of the pool '{pool_name}', which is "
             + ("not running" if pool is not None and not pool.active else "not there")
@@ -244,7 +240,7 @@ class _Scan:
         # A guest may write anything into its raw disk, even a header that names our files.
         self.read |= raw - {use.key for use in self.uses if use.format not in ("raw", "")}
         for pool in self.pools.values():
-            if self.local and pool.type in FOLDER_POOLS:
+            if self.local and pool.is_folder:
                 self._scan(pool)
             elif pool.active:
                 self._list(pool)
@@ -272,7 +268,7 @@ class _Scan:
         """Read the folders that clones' files were made in, also those that no pool is over now."""
         if not self.local:
             return
-        seen = {self._key(pool.path) for pool in self.pools.values() if pool.type in FOLDER_POOLS}
+        seen = {self._key(pool.path) for pool in self.pools.values() if pool.is_folder}
         for folder in sorted({os.path.dirname(claim.path) for claim in self.claims}):
             if self._key(folder) not in seen:
                 seen.add(self._key(folder))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from saltext.kvmclone.errors import absent
@@ -26,7 +27,7 @@ from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.cloud_seed import OWN
 from saltext.kvmclone.model.derived_files import Machines
 from saltext.kvmclone.model.domain_xml import Disk, Domain
-from saltext.kvmclone.model.facts import HostFacts, ImageFacts, PoolFacts, SourceFacts, SwitchFacts
+from saltext.kvmclone.model.facts import HostFacts, PoolFacts, SourceFacts, SwitchFacts
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import disks, seed_disk
 from saltext.kvmclone.plan.rewrite.result import written_paths
@@ -75,7 +76,7 @@ def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
             if volumes.exists(host, path):
                 occupied.add(path)
     networks_named = _networks(host, request, domain)
-    seeds, unread = seed_search.find(host, domain, sources, _looking(host))
+    seeds, unread = seed_search.find(host, domain, sources)
     if request.seed == OWN:
         target, _bus = seed_disk.place(definition, seeds, request)
         places = {
@@ -152,16 +153,14 @@ def _standing(host: Host, definition: str) -> frozenset[str]:
 
 def _source(host: Host, disk: Disk, request: Request) -> tuple[SourceFacts, Any | None]:
     """Return what one disk of the base consists of, and libvirt's object of its pool."""
-    path = disk.path
-    if disk.kind == "volume":
-        path, problem = pools.path_of(host, disk.pool, disk.volume)
-        if problem or not path:
-            return SourceFacts(
-                asleep=disk.pool if problem == "asleep" else "",
-                unknown_pool=disk.pool if problem == "unknown" else "",
-            ), None
+    path, problem = pools.path_of(host, disk)
+    if disk.kind == "volume" and not path:
+        return SourceFacts(
+            asleep=disk.pool if problem == "asleep" else "",
+            unknown_pool=disk.pool if problem == "unknown" else "",
+        ), None
     holder = pools.holder(host, path)
-    found, data, fault = images.chain(path, disk.format, _looking(host))
+    found, data, fault = images.chain(path, disk.format, partial(pools.look, host))
     top = found[0]
     filesystem, copies_on_write = "", True
     if host.local and top.kind == "file" and disks.strategy_of(disk, request) == "full":
@@ -177,20 +176,6 @@ def _source(host: Host, disk: Disk, request: Request) -> tuple[SourceFacts, Any 
         copies_on_write=copies_on_write,
     )
     return source, holder
-
-
-def _looking(host: Host) -> images.Look:
-    """Return a function that looks at an image: as a file if it is ours, or over libvirt."""
-
-    def look(path: str) -> ImageFacts:
-        if host.local:
-            try:
-                return images.look(path)
-            except PermissionError:  # a network file system that denies root access
-                pass
-        return pools.look(host, path)
-
-    return look
 
 
 def _snapshots(host: Host, base: DomainHandle, sources: Mapping[str, SourceFacts]) -> int:

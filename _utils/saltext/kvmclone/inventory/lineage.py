@@ -255,8 +255,8 @@ class _TreeBuilder:
             found = sizes(path, format_)
         else:
             volume = volumes.find(self.host, path)
-            found = (volume.capacity, volume.allocation) if volume is not None else None
-            format_ = format_ or (volume.format if volume is not None else "")
+            found = (volume.header.capacity, volume.allocation) if volume is not None else None
+            format_ = format_ or (volume.header.format if volume is not None else "")
         capacity, allocation = found or (0, 0)
         path, backing = redaction.path(path), redaction.path(backing)
         return TreeDisk(target, path, format_, capacity, allocation, backing, found is not None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 
 from saltext.kvmclone.errors import HostError
 from saltext.kvmclone.hypervisor import pools
@@ -21,13 +22,12 @@ from saltext.kvmclone.system.guest_disk import Read, UnreadableImage
 
 
 def find(
-    host: Host, domain: Domain, sources: Mapping[str, SourceFacts], look: images.Look
+    host: Host, domain: Domain, sources: Mapping[str, SourceFacts]
 ) -> tuple[dict[str, Seed], frozenset[str]]:
     """
     Return the seeds by the targets of their disks, and the targets of unreadable disks.
 
     :param sources: What is known already of what disks consist of.
-    :param look: Looks at one image.
     """
     seeds: dict[str, Seed] = {}
     unread: set[str] = set()
@@ -35,7 +35,7 @@ def find(
         if disks.is_empty(disk):
             continue
         try:
-            layers = _layers(host, disk, sources.get(disk.target), look)
+            layers = _layers(host, disk, sources.get(disk.target))
             seed = cloud_seed.find(guest_disk.view(layers)) if layers else None
         except (UnreadableImage, HostError, OSError):
             unread.add(disk.target)
@@ -45,25 +45,21 @@ def find(
     return seeds, frozenset(unread)
 
 
-def _layers(
-    host: Host, disk: Disk, source: SourceFacts | None, look: images.Look
-) -> list[tuple[str, Read]]:
+def _layers(host: Host, disk: Disk, source: SourceFacts | None) -> list[tuple[str, Read]]:
     """
     Return format and reader of each image of a disk; nothing if its medium is missing.
 
     :raises UnreadableImage: Not every image of the chain can be read.
     """
     if source is None or not source.images:
-        path = disk.path
-        if disk.kind == "volume":
-            path, problem = pools.path_of(host, disk.pool, disk.volume)
-            if problem and source is None:  # else the plan refuses the disk, and says why
-                raise UnreadableImage(f"its pool is {problem}")
+        path, problem = pools.path_of(host, disk)
+        if problem and source is None:  # else the plan refuses the disk, and says why
+            raise UnreadableImage(f"its pool is {problem}")
         if disk.kind not in ("file", "block", "volume"):
             raise UnreadableImage(f"it is of type '{disk.kind}'")
         if not path:
             return []
-        found, data, fault = images.chain(path, disk.format, look)
+        found, data, fault = images.chain(path, disk.format, partial(pools.look, host))
         source = SourceFacts(images=found, data=data, fault=fault)
     if source.images[0].kind == "missing":
         return []

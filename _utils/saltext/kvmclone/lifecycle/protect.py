@@ -27,7 +27,7 @@ from saltext.kvmclone.hypervisor.constants import (
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, snapshots
-from saltext.kvmclone.inventory.base_protection import ProtectedFile, Protection, _held, protection
+from saltext.kvmclone.inventory.base_protection import ProtectedFile, Protection, held, protection
 from saltext.kvmclone.inventory.file_usage import FileId, file_id
 from saltext.kvmclone.model.record import BASE_NAMESPACE, Record
 from saltext.kvmclone.system import backing_files, images, processes
@@ -104,7 +104,7 @@ def protect(
 def confirm(host: Host, record: Record) -> None:
     """Make the protection permanent, since the clone for whose sake it was set succeeded."""
     with processes.name_lock(_TURN):
-        base, mark = _held(host, record)
+        base, mark = held(host, record)
         if base is not None and mark is not None:
             _write(host, base, replace(mark, holders=()))
 
@@ -118,7 +118,7 @@ def withdraw(host: Host, record: Record) -> str:
     :return: Name of the base that is writable again; empty for none.
     """
     with processes.name_lock(_TURN):
-        base, mark = _held(host, record)
+        base, mark = held(host, record)
         if base is None or mark is None:
             return ""
         others = tuple(uuid for uuid in mark.holders if uuid != record.uuid)
@@ -203,24 +203,20 @@ def _with_chains(disk_paths: Iterable[str], name: str) -> list[str]:
 
     :raises PlanRefused: A file is not a regular file, or its backing file is not known.
     """
-    found: dict[FileId, str] = {}
-    todo = list(disk_paths)
-    while todo:
-        path = todo.pop(0)
-        key = file_id(path, True)
-        if key in found:
-            continue
+
+    def below(_key: FileId, path: str) -> list[tuple[FileId, str]]:
         _require_regular(path, name)
-        found[key] = path
-        try:
-            todo += backing_files.needs(path)
-        except backing_files.Unreadable as error:
-            raise PlanRefused(
-                f"The base '{name}' cannot be protected: what '{path}' is based on is not known, "
-                f"since {error}.",
-                f"Look at it: qemu-img check {path}",
-            ) from error
-    return list(found.values())
+        return [(file_id(file, True), file) for file in backing_files.needs(path)]
+
+    try:
+        disks = [(file_id(path, True), path) for path in disk_paths]
+        return list(backing_files.walk(disks, below).values())
+    except backing_files.Unreadable as error:
+        raise PlanRefused(
+            f"The base '{name}' cannot be protected: what '{error.path}' is based on is not known, "
+            f"since {error}.",
+            f"Look at it: qemu-img check {error.path}",
+        ) from error
 
 
 def _require_regular(path: str, name: str) -> None:

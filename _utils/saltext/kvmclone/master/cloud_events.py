@@ -16,8 +16,8 @@ import salt.utils.event
 
 from saltext.kvmclone.config.schema import KEYS
 from saltext.kvmclone.config.validate import visible
-from saltext.kvmclone.guest.channel import HIDDEN, redact
 from saltext.kvmclone.guest.salt_minion import SALT_CLOUD_FOLDER
+from saltext.kvmclone.model import redaction
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.request import Request
 
@@ -112,9 +112,9 @@ def without(value: Any, stored: tuple[str, ...]) -> Any:
     if isinstance(value, (list, tuple)):
         return [without(item, stored) for item in value]
     if isinstance(value, str):
-        return redact(value, stored)
+        return redaction.without_secrets(value, stored)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return HIDDEN if is_number and str(value) in stored else value
+    return redaction.HIDDEN if is_number and str(value) in stored else value
 
 
 def deploy_kwargs(

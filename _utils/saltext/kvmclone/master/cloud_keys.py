@@ -20,9 +20,9 @@ import yaml
 from saltext.kvmclone.errors import KeyConflict
 from saltext.kvmclone.master import enrolment
 from saltext.kvmclone.master.enrolment import Enroller, OnReady
-from saltext.kvmclone.master.keys import ACCEPTED, KeyPair, MinionKeys
+from saltext.kvmclone.master.keys import ACCEPTED, MinionKeys
 from saltext.kvmclone.model.clone import Clone
-from saltext.kvmclone.model.enrolment import Enrolment, GuestFile
+from saltext.kvmclone.model.enrolment import Enrolment, GuestFile, KeyPair
 from saltext.kvmclone.model.request import Request, Secrets
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import salt.cache
@@ -23,22 +21,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from saltext.kvmclone.errors import KeyConflict
+from saltext.kvmclone.model.enrolment import KeyPair
+from saltext.kvmclone.system import files
 
 ACCEPTED, PENDING, DENIED = "minions", "minions_pre", "minions_denied"
 
 #: The bank of the master's own cache that keeps which keys we accepted.
 BANK = "kvm_clone/keys"
-
-
-@dataclass(frozen=True, repr=False)
-class KeyPair:
-    """A minion's key pair, PEM. The private half exists nowhere else on the master."""
-
-    private: str
-    public: str
-
-    def __repr__(self) -> str:
-        return "KeyPair(…)"
 
 
 def generate(bits: int) -> KeyPair:
@@ -124,14 +113,10 @@ class MinionKeys:
         self._memory.store(BANK, minion_id, note)
         if self._stored(minion_id, public):
             return
-        draft = self._draft(minion_id, public)
-        try:
-            # Written whole or not at all, and never over a key that another create accepted first.
-            os.link(draft, os.path.join(self.opts["pki_dir"], ACCEPTED, minion_id))
+        try:  # never over a key that another create accepted first
+            self._write(minion_id, public, overwrite=False)
         except FileExistsError:
             self._require_same(minion_id, public)
-        finally:
-            os.unlink(draft)
 
     def replace(self, minion_id: str, public: str) -> None:
         """
@@ -142,8 +127,7 @@ class MinionKeys:
         :param public: The key as PEM text.
         """
         if not self._stored(minion_id, public):
-            draft = self._draft(minion_id, public)
-            os.replace(draft, os.path.join(self.opts["pki_dir"], ACCEPTED, minion_id))
+            self._write(minion_id, public, overwrite=True)
 
     def _stored(self, minion_id: str, public: str) -> bool:
         """
@@ -157,12 +141,10 @@ class MinionKeys:
             store.store("keys", minion_id, {"pub": public, "state": "accepted"})
         return bool(driver)
 
-    def _draft(self, minion_id: str, public: str) -> str:
-        # Without the id, which with a suffix may be longer than a file's name can be.
-        draft = os.path.join(self.opts["pki_dir"], f".kvm_clone.{secrets.token_hex(8)}")
-        with open(draft, "x", encoding="ascii", opener=_readable) as target:
-            target.write(public)
-        return draft
+    def _write(self, minion_id: str, public: str, overwrite: bool) -> None:
+        folder = self.opts["pki_dir"]  # where the master does not take a draft for a key
+        path = os.path.join(folder, ACCEPTED, minion_id)
+        files.write(path, public, 0o644, overwrite, draft_folder=folder)
 
     def _require_same(self, minion_id: str, public: str) -> None:
         accepted = self.accepted(minion_id)
@@ -240,10 +222,6 @@ class MinionKeys:
         if waiting:
             with salt.key.get_key(self.opts) as store:
                 store.delete_key(match_dict=waiting)
-
-
-def _readable(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o644)
 
 
 def _several(value: Any) -> list[str]:

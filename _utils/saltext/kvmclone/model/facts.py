@@ -53,26 +53,6 @@ class Header:
 
 
 @dataclass(frozen=True)
-class VolumeFacts:
-    """
-    A source volume, as libvirt describes it. Sizes are bytes.
-
-    :param pool: Name of the pool it lies in.
-    :param allocation: What it occupies, and what a copy will.
-    :param backing: Path of its own backing file, empty where it has none.
-    :param modified: Time of its last change, seconds since the epoch.
-    """
-
-    path: str
-    pool: str
-    format: str
-    capacity: int
-    allocation: int
-    backing: str = ""
-    modified: float = 0.0
-
-
-@dataclass(frozen=True)
 class ImageFacts:
     """
     One file or block device that a disk consists of. Sizes are bytes.
@@ -142,10 +122,15 @@ class PoolFacts:
     type: str
     path: str
     active: bool
-    available: int
+    available: int = 0
     filesystem: str = ""
     shares_blocks: bool = False
     copies_on_write: bool = True
+
+    @property
+    def is_folder(self) -> bool:
+        """Return whether its volumes are the files in a folder, by their names."""
+        return self.type in ("dir", "fs", "netfs", "vstorage")
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ from saltext.kvmclone.plan.planned_disk import (
 
 __all__ = ["BYTES", "CONVERT", "DAEMON", "OVERLAY", "REFUSED", "SEED", "PlannedDisk"]
 
-#: Pool types whose volumes are files in a folder.
-FILE_POOLS = ("dir", "fs", "netfs")
+#: Types of folder pools in which nobody has tried to make volumes.
+_UNTESTED = ("vstorage",)
 
 #: As libvirt's schema has it; the target becomes a part of a file name.
 _TARGET = re.compile(r"(fd|hd|sd|vd|xvd|ubd|nvme)[A-Za-z0-9_]{1,20}")
@@ -335,7 +335,7 @@ def _pool(
     pool = facts.pools.get(name)
     if pool is None:
         notes.conflicts.append(f"There is no storage pool '{name}'. See: virsh pool-list --all")
-    elif pool.type not in FILE_POOLS:
+    elif not pool.is_folder or pool.type in _UNTESTED:
         notes.conflicts.append(
             f"Storage pool '{name}' is of type '{pool.type}', where this project has not tested "
             "to make volumes. Name a directory pool with 'pool:' (virsh pool-list)."

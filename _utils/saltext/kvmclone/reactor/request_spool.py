@@ -20,6 +20,7 @@ from typing import Any
 from saltext.kvmclone.config import validate
 from saltext.kvmclone.errors import ConfigError, HostError
 from saltext.kvmclone.reactor.policy import OVERRIDABLE
+from saltext.kvmclone.system import files
 
 #: How many requests may wait for the master at the same time.
 MOST = 100
@@ -133,13 +134,7 @@ class Asking:
             raise ConfigError(
                 f"That cannot be written down: {error}.", "Use plain values."
             ) from error
-        path = self._path(str(item["token"]))
-        draft = f"{path}.{secrets.token_hex(4)}"
-        with open(draft, "x", encoding="utf-8", opener=_private) as target:
-            target.write(text)
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(draft, path)
+        files.write(self._path(str(item["token"])), text)
 
     def all(self) -> list[dict[str, Any]]:
         """Return every request that is known here, with its answer if any, oldest first."""
@@ -160,7 +155,3 @@ class Asking:
 
 def _is_settled(item: Mapping[str, Any]) -> bool:
     return "answer" in item
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

@@ -10,28 +10,42 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import subprocess
-from dataclasses import replace
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
-from saltext.kvmclone.model.facts import RAW, Header
+from saltext.kvmclone.model.facts import RAW
 from saltext.kvmclone.system import image_header
 
-_QCOW = b"QFI\xfb"
-
-#: The format before qcow2, whose images may have a backing file, too.
-_QCOW_1 = _QCOW + b"\0\0\0\x01"
-
-#: Formats that may have backing files or extents, and that we leave to qemu-img.
-_RARE = ("qcow", "qed", "vmdk")
-
-_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+Key = TypeVar("Key")
 
 
 class Unreadable(Exception):
-    """An image whose header does not say understandably which other files it needs."""
+    """The image at ``path`` does not say understandably which other files it needs."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(why)
+        self.path = path
+
+
+def walk(
+    start: Iterable[tuple[Key, str]],
+    directly: Callable[[Key, str], Iterable[tuple[Key, str]]],
+) -> dict[Key, str]:
+    """
+    Return images and all that stand below or above them, each file once, the nearest first.
+
+    :param start: What tells each of the images from others, and its path.
+    :param directly: Returns the same of what is directly below, or above, one image.
+    """
+    found: dict[Key, str] = {}
+    todo = list(start)
+    for key, path in todo:
+        if key not in found:
+            found[key] = path
+            todo += directly(key, path)
+    return found
 
 
 def needs(path: str) -> tuple[str, ...]:
@@ -47,67 +61,23 @@ def needs(path: str) -> tuple[str, ...]:
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):  # opening a pipe would wait forever
         return ()
     with open(path, "rb") as image:
-        header = _header(image)
+        header = image_header.read(image)
     if header.fault or header.data_file == "?":
-        raise Unreadable(header.fault or "it does not say where its data file is")
+        raise Unreadable(path, header.fault or "it does not say where its data file is")
     names = [header.backing, header.data_file]
-    if header.format in _RARE:
+    if header.format in image_header.RARE:
         names = _asked(path)
     # QEMU takes a relative name from where the image was opened, which may be a symlink.
     folders = {os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}
-    found = [file for name in names for file in files_named(name, folders)]
+    try:
+        found = [file for name in names for file in image_header.files_named(name, folders)]
+        # QEMU, which libvirt starts in "/", takes the name of a data file, or one behind file: or
+        # json:, from there.
+        there = [file for name in names for file in image_header.files_named(name, {"/"})]
+        found += filter(os.path.exists, there)
+    except ValueError as error:
+        raise Unreadable(path, str(error)) from None
     return tuple(dict.fromkeys(file for file in found if file != os.path.abspath(path)))
-
-
-def _header(image: BinaryIO) -> Header:
-    start = image.read(512)
-    if start.startswith(_QCOW):
-        start += image.read(image_header.LENGTH - len(start))
-    header = image_header.parse(start)
-    return replace(header, format="qcow", fault="") if start.startswith(_QCOW_1) else header
-
-
-def files_named(name: str, folders: set[str]) -> list[str]:
-    """
-    Return the paths of the files that a backing string may mean.
-
-    :param name: As an image carries it: a path, ``file:…``, or ``json:{…}``.
-    :param folders: What a relative name is relative to.
-    :raises Unreadable: It is not valid JSON behind ``json:``.
-    """
-    if name.startswith("json:"):
-        try:
-            names = _filenames(json.loads(name[len("json:") :]))
-        except ValueError:
-            # The text of either error quotes the name, which may hold a password.
-            raise Unreadable("its backing name is not valid JSON") from None
-    elif name.startswith("file:"):
-        names = [name[len("file:") :]]
-    elif _PROTOCOL.match(name):
-        names = []
-    else:
-        names = [name]
-    return [
-        os.path.normpath(os.path.join(folder, one)).replace("//", "/", 1)
-        for one in names
-        if one
-        for folder in sorted(folders)
-    ]
-
-
-def _filenames(value: Any) -> list[str]:
-    """Return every file name in a parsed ``json:`` backing string, nested or written with dots."""
-    found: list[str] = []
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if isinstance(inner, str) and key.rpartition(".")[2] == "filename":
-                found += [inner.removeprefix("file:")]
-            else:
-                found += _filenames(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            found += _filenames(inner)
-    return found
 
 
 def _asked(path: str) -> list[str]:
@@ -121,9 +91,10 @@ def _asked(path: str) -> list[str]:
         done = subprocess.run(words, check=False, capture_output=True, timeout=60)
         told = json.loads(done.stdout) if done.returncode == 0 else None
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise Unreadable(f"qemu-img cannot tell: {error}") from error
+        raise Unreadable(path, f"qemu-img cannot tell: {error}") from error
     if told is None:
-        raise Unreadable(f"qemu-img cannot tell: {done.stderr.decode(errors='replace').strip()}")
+        said = done.stderr.decode(errors="replace").strip()
+        raise Unreadable(path, f"qemu-img cannot tell: {said}")
     names = [told["full-backing-filename"]] if "full-backing-filename" in told else []
     data = told.get("format-specific", {}).get("data", {})
     return names + [extent["filename"] for extent in data.get("extents", [])]
@@ -139,7 +110,7 @@ def sizes(path: str, image_format: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
         with open(path, "rb") as image:
-            told = 0 if image_format == RAW else _header(image).capacity
+            told = 0 if image_format == RAW else image_header.read(image).capacity
             capacity = told or image.seek(0, os.SEEK_END)
     except (OSError, ValueError):
         return None

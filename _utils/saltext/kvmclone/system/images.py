@@ -55,7 +55,7 @@ def look(path: str) -> ImageFacts:
         return ImageFacts(path, "missing")
     except PermissionError:
         raise
-    except OSError:  # a link that leads to itself, a disk that fails
+    except (OSError, ValueError):  # a link that leads to itself, a disk that fails, no path
         return ImageFacts(path, "unreadable")
 
 
@@ -65,7 +65,7 @@ def _look(path: str) -> ImageFacts:
     if kind not in ("file", "block"):
         return ImageFacts(path, kind)
     with open(path, "rb") as image:
-        header = image_header.parse(image.read(image_header.LENGTH))
+        header = image_header.read(image)
         size = image.seek(0, os.SEEK_END)
         written = _is_locked(image.fileno(), _WRITE_BYTE, 1)
     # QEMU takes a relative backing name from where the image was opened, so such an image keeps
@@ -98,12 +98,7 @@ def holder(path: str, loops_only: bool = False) -> str:
         return f"the loop device {loops[0][0]}"
     if loops_only:
         return ""
-    try:
-        with open(path, "rb") as image:
-            held = _is_locked(image.fileno(), *_ALL_BYTES)
-    except OSError:  # gone
-        return ""
-    return "QEMU or one of its tools" if held else ""
+    return "QEMU or one of its tools" if _is_open(path, *_ALL_BYTES) else ""
 
 
 def is_written(path: str) -> bool:
@@ -112,11 +107,15 @@ def is_written(path: str) -> bool:
 
     The question costs one ``open``.
     """
-    if not os.path.isfile(path):  # opening a pipe would wait forever
-        return False
+    # Opening a pipe would wait forever.
+    return os.path.isfile(path) and _is_open(path, _WRITE_BYTE, 1)
+
+
+def _is_open(path: str, first: int, length: int) -> bool:
+    """Return whether somebody holds a lock on any of these bytes of a file."""
     try:
         with open(path, "rb") as image:
-            return _is_locked(image.fileno(), _WRITE_BYTE, 1)
+            return _is_locked(image.fileno(), first, length)
     except OSError:  # gone
         return False
 
@@ -178,7 +177,7 @@ def chain(
         if not below:
             fault = (
                 f"'{above.path}' is based on '{redaction.path(header.backing)}', which is not a "
-                "file on the host. Flatten it first: qemu-img convert"
+                "file on the host, or not certainly one. Flatten it first: qemu-img convert"
             )
             break
         if below in (image.path for image in images) or len(images) >= LONGEST_CHAIN:
@@ -197,6 +196,12 @@ def chain(
             fault = (
                 f"'{above.path}' says that '{below}' is {form}, but that is "
                 f"{found.header.format}. Mend it: qemu-img rebase -u"
+            )
+            break
+        if form in image_header.RARE:
+            fault = (
+                f"its backing file '{below}' is {form}, and what that stands on is not read here. "
+                "Convert it: qemu-img convert -O qcow2"
             )
             break
         if form != RAW and (found.header.corrupt or found.header.encrypted or found.header.fault):
