@@ -28,7 +28,7 @@ from saltext.kvmclone.system import signed_answers
 
 try:
     from saltext.kvmclone.config import cloud_files, validate
-    from saltext.kvmclone.hosts import beacon, provision, remote_server, reports
+    from saltext.kvmclone.hosts import beacon, provision, remote_server
     from saltext.kvmclone.hosts import gc as collect
     from saltext.kvmclone.hosts.local import LocalHost
     from saltext.kvmclone.hypervisor.connection import available
@@ -649,7 +649,7 @@ def published(url=DEFAULT_URL):
 
         salt kvm01 kvm_clone.published
     """
-    return _answered(lambda: reports.published(url, __opts__["id"]))
+    return _answered(lambda: _host(url).published())
 
 
 def published_addresses(profile=None, tag=None, url=DEFAULT_URL):
@@ -667,7 +667,7 @@ def published_addresses(profile=None, tag=None, url=DEFAULT_URL):
 
         salt kvm01 kvm_clone.published_addresses tag=web
     """
-    return _answered(lambda: reports.addresses(url, profile or "", tag or ""))
+    return _answered(lambda: _host(url).published_addresses(profile or "", tag or ""))
 
 
 def ring_expired(url=DEFAULT_URL):
@@ -681,7 +681,7 @@ def ring_expired(url=DEFAULT_URL):
 
         salt kvm01 kvm_clone.ring_expired
     """
-    over = _answered(lambda: reports.expired(url))
+    over = _answered(lambda: _host(url).expired())
     if over:
         __salt__["event.send"]("kvm_clone/expired", {"clones": over})
     return over
