@@ -29,10 +29,11 @@ _SCRIPT = "no hint: a script that runs in a guest, or how commands are put toget
 UNTRIED = {
     "domain.DomainHandle.look_up_again": _RACE,
     "disks._seed_left_out": _GUEST,
-    "entrypoints.runner_function.honest": _CHOICE,
+    "entrypoints._require_arguments": _CHOICE,
+    "entrypoints.each_clone": _CHOICE,
     "interrupts.-": _SCRIPT,
     "kvm_clone._warned": "a warning: it looks",
-    "kvm_clone.doctor.work": "a finding about the configuration: it looks",
+    "kvm_clone_host.doctor": "a finding about the configuration: it looks",
     "pending_changes.sentence": "a note of what waits for a restart; tests/integration types it",
     "problems.Problems.elsewhere": "a warning: it looks",
     "problems.Problems.forbidding_gone": "the configuration is mended in an editor",
@@ -65,7 +66,7 @@ UNTRIED = {
     "domain.DomainHandle.agent": _GUEST,
     "intake.answer": _MASTER,
     "entrypoints.missing": "installs a package",
-    "entrypoints.runner_function.wrapper": _CHOICE,
+    "entrypoints._interrupted": _CHOICE,
     "base_changes.Committed.sentence": "no hint: it names what somebody did",
     "base_changes.being_written": "a warning; the same look as of a plan",
     "enrolment._other_masters": _MASTER,
@@ -117,10 +118,9 @@ UNTRIED = {
     "volumes.delete": _OLD,
     "beacon.look": _OLD,
     "processes._locked": _OLD,
-    "kvm_clone._ring": _MASTER,
+    "kvm_clone_requests._ring": _MASTER,
     "kvm_clone.__virtual__": "installs a package",
     "kvm_clone.present": _CHOICE,
-    "kvmclone._some": _CHOICE,
 }
 
 
