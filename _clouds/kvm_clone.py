@@ -26,7 +26,7 @@ saltext.kvmclone.refresh()
 from saltext.kvmclone import entrypoints
 
 try:
-    from saltext.kvmclone.master import at_once, cloud_driver, cloud_keys
+    from saltext.kvmclone.master import at_once, cloud_driver, cloud_keys, cloud_providers
     from saltext.kvmclone.reactor import intake
 
     MISSING = ""
@@ -59,7 +59,7 @@ def __init__(opts):
 
 def get_configured_provider():
     """The first provider of this driver that is configured, or False."""
-    return cloud_driver.configured_provider(__opts__, _active_provider() or __virtualname__)
+    return cloud_providers.configured_provider(__opts__, _active_provider() or __virtualname__)
 
 
 def _active_provider():
