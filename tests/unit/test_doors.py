@@ -17,6 +17,7 @@ from salt.exceptions import CommandExecutionError, SaltCloudSystemExit
 
 from saltext.kvmclone.hypervisor import connection
 from saltext.kvmclone.master import progress
+from saltext.kvmclone.master.cloud_events import CloudEvents
 from tests.support.world import minion_opts
 
 CHECKOUT = Path(__file__).parents[2]
@@ -164,7 +165,12 @@ def test_what_salt_adds_to_the_arguments_is_no_key(module: Any, ways: list[list[
 @pytest.fixture
 def cloud(master: dict[str, Any]) -> Callable[..., Any]:
     """Calls a function of the driver, as salt-cloud's core does."""
-    opts = {**salt.config.DEFAULT_CLOUD_OPTS, **master, "providers": {}, "profiles": {}}
+    opts = {
+        **salt.config.DEFAULT_CLOUD_OPTS,
+        **master,
+        "providers": {"here": {"libvirt": {"driver": "libvirt", "url": "qemu:///system"}}},
+        "profiles": {"web": {"profile": "web", "provider": "here:libvirt", "base_domain": "base"}},
+    }
     functions = salt.loader.clouds(opts)
 
     def call(name: str, *arguments: Any, **keywords: Any) -> Any:
@@ -172,6 +178,19 @@ def cloud(master: dict[str, Any]) -> Callable[..., Any]:
         return functions[f"libvirt.{name}"](*arguments, **keywords)
 
     return call
+
+
+def test_a_create_by_salt_cloud_is_few_frames_from_libvirt(
+    cloud: Callable[..., Any], ways: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CloudEvents, "_fire", lambda *_: None)
+    machine = {"name": "web1", "profile": "web", "provider": "here:libvirt", "driver": "libvirt"}
+    with pytest.raises(SaltCloudSystemExit, match="Cannot connect"):
+        cloud("create", {**machine, "base_domain": "base", "deploy": False})
+    way = ways[-1]
+    assert way[:2] == ["entrypoints.py:wrapper", "kvm_clone.py:create"]
+    assert way[-1] == "connection.py:_open"
+    assert len(way) <= MOST_FRAMES, way
 
 
 @pytest.mark.parametrize(
