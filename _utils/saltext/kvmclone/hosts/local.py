@@ -258,7 +258,8 @@ class LocalHost:
             )
 
     def power(self, name: str, action: str) -> Clone:
-        with _Operation(self, listens=True) as host:
+        # Only a first start waits for the guest.
+        with _Operation(self, listens=action == "start") as host:
             handle, record = clone_record(host, name)
             unfinished = not (record.complete or record.failed) or record.stage == DESTROYING
             if unfinished and action in ("start", "reboot"):
