@@ -13,6 +13,7 @@ The file is not called ``libvirt.py``, so that ``import libvirt`` cannot mean it
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import salt.utils.cloud
@@ -25,9 +26,7 @@ saltext.kvmclone.refresh()
 from saltext.kvmclone import entrypoints
 
 try:
-    from saltext.kvmclone import interrupts
-    from saltext.kvmclone.errors import Interrupted, KvmCloneError
-    from saltext.kvmclone.master import at_once, cloud_driver, cloud_keys
+    from saltext.kvmclone.master import at_once, cloud_driver, cloud_keys, cloud_providers
     from saltext.kvmclone.reactor import intake
 
     MISSING = ""
@@ -35,6 +34,9 @@ except ImportError as error:
     MISSING = entrypoints.missing(error)
 
 log = logging.getLogger(__name__)
+
+_function = functools.partial(entrypoints.cloud_function, called="function")
+_action = functools.partial(entrypoints.cloud_function, called="action")
 
 __virtualname__ = "libvirt"
 
@@ -57,7 +59,7 @@ def __init__(opts):
 
 def get_configured_provider():
     """The first provider of this driver that is configured, or False."""
-    return cloud_driver.configured_provider(__opts__, _active_provider() or __virtualname__)
+    return cloud_providers.configured_provider(__opts__, _active_provider() or __virtualname__)
 
 
 def _active_provider():
@@ -73,190 +75,101 @@ def _asked():
     )
 
 
-def _answer(work):
-    """What the library answers, or its refusal as an error of salt-cloud."""
-    try:
-        return work(_asked())
-    except KvmCloneError as error:
-        raise SaltCloudSystemExit(str(error)) from error
-
-
-def _guarded(name, work, what, defers):
-    """
-    What the library answers, where a Ctrl-C must not end it in the middle. The core would go on
-    with the next machine of a map, so it is not begun.
-
-    :param what: ``the create``, which looks for interrupts itself (``defers``), or the destroy.
-    :raises KvmCloneError: It was refused, or interrupted.
-    """
-    if _ENDED:
-        raise Interrupted(
-            f"'{name}' was left as it is: the command was interrupted before its turn.",
-            "Repeat the command.",
-        )
-    try:
-        with interrupts.guard(interrupts.AT_MASTER), interrupts.work(str(name), what, defers):
-            try:
-                return work()
-            finally:
-                if interrupts.pressed():  # also where it came too late for this one
-                    _ENDED.append(name)
-    except interrupts.Interrupt:
-        raise (at_once.nothing_made if defers else at_once.half_destroyed)(name) from None
-
-
-def _refusal(error):
-    if isinstance(error, Interrupted):
-        return SaltCloudSystemExit(str(error), interrupts.EXIT_CODE)
-    return SaltCloudSystemExit(str(error))
-
-
-def _need_function(call, name):
-    if call == "action":
-        raise SaltCloudSystemExit(f"{name} is a function: salt-cloud -f {name} PROVIDER")
-
-
-def _need_action(call, name, kwargs=None):
-    if call == "function":
-        raise SaltCloudSystemExit(f"{name} is an action: salt-cloud -a {name} NAME")
-    if kwargs:
-        raise SaltCloudSystemExit(f"{name} takes no arguments: {', '.join(sorted(kwargs))}")
-
-
+@entrypoints.cloud_function
 def create(vm_):
     """
     Clone one machine and make it a minion, with the key pair that salt-cloud accepted.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-cloud -p centos7 my-centos7-clone
+    CLI Example: ``salt-cloud -p centos7 my-centos7-clone``
     """
-    try:
-        return _guarded(vm_["name"], lambda: _asked().create(vm_), "the create", defers=True)
-    except KvmCloneError as error:
-        raise _refusal(error) from error
+    with at_once.one_of_several(_ENDED, vm_["name"], "the create", defers=True):
+        return _asked().create(vm_)
 
 
+@functools.partial(
+    entrypoints.cloud_function,
+    called="action",
+    typed="salt-cloud -d NAME",
+    ours_in_parallel=True,  # else the core would remove the key of a machine that is still there
+)
 def destroy(name, call=None):
     """
     Destroy a clone and remove its key. Answers only when the machine is gone, and raises
     on a refusal: then the key stays, too.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-cloud -d my-centos7-clone
+    CLI Example: ``salt-cloud -d my-centos7-clone``
     """
-    if call == "function":
-        raise SaltCloudSystemExit("destroy is an action: salt-cloud -d NAME")
-    try:
-        return _guarded(name, lambda: _asked().destroy(name), "the destroy", defers=False)
-    except KvmCloneError as error:
-        # Of several at once the core takes an error of its own kind for success, and would
-        # remove the key of a machine that is still there.
-        if __opts__.get("parallel"):
-            raise
-        raise _refusal(error) from error
+    with at_once.one_of_several(_ENDED, name, "the destroy", defers=False):
+        return _asked().destroy(name)
 
 
+@_action
 def start(name, kwargs=None, call=None):
     """
     Start a clone that is off.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-cloud -a start my-centos7-clone
+    CLI Example: ``salt-cloud -a start my-centos7-clone``
     """
-    _need_action(call, "start", kwargs)
-    return _answer(lambda asked: asked.power(name, "start"))
+    return _asked().power(name, "start")
 
 
+@_action
 def stop(name, kwargs=None, call=None):
     """
     Shut a clone down.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-cloud -a stop my-centos7-clone
+    CLI Example: ``salt-cloud -a stop my-centos7-clone``
     """
-    _need_action(call, "stop", kwargs)
-    return _answer(lambda asked: asked.power(name, "stop"))
+    return _asked().power(name, "stop")
 
 
+@_action
 def reboot(name, kwargs=None, call=None):
     """
     Reboot a clone.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-cloud -a reboot my-centos7-clone
+    CLI Example: ``salt-cloud -a reboot my-centos7-clone``
     """
-    _need_action(call, "reboot", kwargs)
-    return _answer(lambda asked: asked.power(name, "reboot"))
+    return _asked().power(name, "reboot")
 
 
+@_action
 def show_instance(name, kwargs=None, call=None):
     """
     Everything that is known of one clone.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-cloud -a show_instance my-centos7-clone
+    CLI Example: ``salt-cloud -a show_instance my-centos7-clone``
     """
-    _need_action(call, "show_instance", kwargs)
-    return _answer(lambda asked: asked.show(name))
+    return _asked().show(name)
 
 
+@_function
 def list_nodes(call=None):
     """
     The clones of a provider, with id, image, state and addresses.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-cloud -Q
+    CLI Example: ``salt-cloud -Q``
     """
-    _need_function(call, "list_nodes")
-    return _answer(lambda asked: asked.nodes())
+    return _asked().nodes()
 
 
+@_function
 def list_nodes_full(call=None):
     """
     The same machines with everything that is known of each.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-cloud -F
+    CLI Example: ``salt-cloud -F``
     """
-    _need_function(call, "list_nodes_full")
-    return _answer(lambda asked: asked.nodes(full=True))
+    return _asked().nodes(full=True)
 
 
+@_function
 def list_nodes_select(call=None):
     """
     The same machines with the fields that ``query.selection`` of /etc/salt/cloud names.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-cloud -S
+    CLI Example: ``salt-cloud -S``
     """
-    _need_function(call, "list_nodes_select")
     wanted = __opts__.get("query.selection")
     if not wanted:
         # The core leaves out what fails in a query, and says so to nobody.
@@ -265,60 +178,44 @@ def list_nodes_select(call=None):
     return salt.utils.cloud.list_nodes_select(list_nodes_full(), wanted, call)
 
 
+@_function
 def avail_images(call=None):
     """
     The machines that could be cloned: what ``base_domain`` may name.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-cloud --list-images kvm-provider
+    CLI Example: ``salt-cloud --list-images kvm-provider``
     """
-    _need_function(call, "avail_images")
-    return _answer(lambda asked: asked.images())
+    return _asked().images()
 
 
+@_function
 def avail_sizes(call=None):
     """
     CPUs and memory (bytes) of each base; a clone has the same unless its profile says more.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-cloud --list-sizes kvm-provider
+    CLI Example: ``salt-cloud --list-sizes kvm-provider``
     """
-    _need_function(call, "avail_sizes")
-    return _answer(lambda asked: asked.sizes())
+    return _asked().sizes()
 
 
+@_function
 def avail_locations(call=None):
     """
     Where clones of a provider are made: one provider is one KVM host.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-cloud --list-locations kvm-provider
+    CLI Example: ``salt-cloud --list-locations kvm-provider``
     """
-    _need_function(call, "avail_locations")
-    return _answer(lambda asked: asked.locations())
+    return _asked().locations()
 
 
+@_function
 def adopt(kwargs=None, call=None):
     """
     Make a clone of Salt's own driver one of ours: from then on it is listed, and can be destroyed.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-cloud -f adopt kvm-provider name=my-old-clone
+    CLI Example: ``salt-cloud -f adopt kvm-provider name=my-old-clone``
     """
-    _need_function(call, "adopt")
     given = kwargs or {}
     if "name" not in given or set(given) - {"name", "base_domain"}:
         raise SaltCloudSystemExit("salt-cloud -f adopt PROVIDER name=NAME [base_domain=BASE]")
-    return _answer(lambda asked: asked.adopt(given["name"], given.get("base_domain", "")))
+    return _asked().adopt(given["name"], given.get("base_domain", ""))

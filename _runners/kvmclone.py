@@ -2,9 +2,7 @@
 Clone KVM machines and make them minions
 ========================================
 
-The master's runner: it clones by profile, enrols the clone as a minion and says ``ready``
-only after ``test.version`` answered from that machine. A door: every function is one call
-into ``saltext.kvmclone``.
+Clone by profile, enrol the clone, and say ``ready`` only after its ``test.version`` answered.
 
 Every answer carries ``retcode``; on a failure it is 1, ``salt-run`` exits non-zero, and
 the name that failed carries ``error: {type, message, hint}``.
@@ -21,7 +19,6 @@ import saltext.kvmclone
 saltext.kvmclone.refresh()
 
 from saltext.kvmclone import entrypoints
-from saltext.kvmclone.errors import ConfigError
 
 try:
     from saltext.kvmclone.master import fleet
@@ -57,11 +54,7 @@ def create(profile, *names, name=None, **overrides):
 
     Answers ``{"clones": {NAME: CLONE}, "retcode"}``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.create centos7 my-centos7-clone
+    CLI Example: ``salt-run kvmclone.create centos7 my-centos7-clone``
     """
     wanted = entrypoints.names_given(names, overrides.pop("names", None), name)
     return entrypoints.clones(_fleet().create(profile, wanted, overrides))
@@ -77,11 +70,7 @@ def map_(file):
         A path; a bare name lies in ``cloud.maps.d``. Below each profile a list of names, or of
         ``NAME: {KEY: VALUE}`` with keys that override the profile's.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.map /etc/salt/cloud.maps.d/web.map
+    CLI Example: ``salt-run kvmclone.map /etc/salt/cloud.maps.d/web.map``
     """
     return entrypoints.clones(_fleet().map(file))
 
@@ -94,11 +83,7 @@ def plan(profile, name, **overrides):
     Answers ``{"plans": {NAME: PLAN}, "retcode"}``; ``retcode`` is 1 where the plan has
     conflicts.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.plan centos7 my-centos7-clone
+    CLI Example: ``salt-run kvmclone.plan centos7 my-centos7-clone``
     """
     answer = _fleet().plan(profile, name, overrides)
     failed = "error" in answer or bool(answer["conflicts"])
@@ -116,18 +101,13 @@ def destroy(*names, name=None, force=False):
     force
         Remove the key also where a host does not answer that may have the clone.
 
-    A domain that is not one of our clones is refused; on its host,
-    ``kvm_clone.destroy NAME force=True`` removes its definition and keeps its disks.
+    A domain that is not one of our clones is refused; on its host, ``kvm_clone.destroy NAME
+    force=True`` removes its definition and keeps its disks.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.destroy my-centos7-clone
+    CLI Example: ``salt-run kvmclone.destroy my-centos7-clone``
     """
     entrypoints.switches(force=force)
-    side = _fleet()
-    return entrypoints.clones(side.destroy(one, force) for one in _some(names, name))
+    return entrypoints.each_clone(names, name, functools.partial(_fleet().destroy, force=force))
 
 
 @entrypoints.runner_function
@@ -136,14 +116,9 @@ def resume(*names, name=None):
     Go on with creates that failed and were kept (``on_failure: keep|stop``), or that were
     interrupted, where they stopped. The profile is read again: mend it first.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.resume my-centos7-clone
+    CLI Example: ``salt-run kvmclone.resume my-centos7-clone``
     """
-    side = _fleet()
-    return entrypoints.clones(side.resume(one) for one in _some(names, name))
+    return entrypoints.each_clone(names, name, _fleet().resume)
 
 
 @entrypoints.runner_function
@@ -151,14 +126,9 @@ def start(*names, name=None):
     """
     Start clones; one that runs already stays as it is.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.start my-centos7-clone
+    CLI Example: ``salt-run kvmclone.start my-centos7-clone``
     """
-    side = _fleet()
-    return entrypoints.clones(side.power(one, "start") for one in _some(names, name))
+    return entrypoints.each_clone(names, name, functools.partial(_fleet().power, action="start"))
 
 
 @entrypoints.runner_function
@@ -166,14 +136,9 @@ def stop(*names, name=None):
     """
     Shut clones down; after a minute they are switched off.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.stop my-centos7-clone
+    CLI Example: ``salt-run kvmclone.stop my-centos7-clone``
     """
-    side = _fleet()
-    return entrypoints.clones(side.power(one, "stop") for one in _some(names, name))
+    return entrypoints.each_clone(names, name, functools.partial(_fleet().power, action="stop"))
 
 
 @entrypoints.runner_function
@@ -181,41 +146,29 @@ def reboot(*names, name=None):
     """
     Reboot clones; one that is off is started.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.reboot my-centos7-clone
+    CLI Example: ``salt-run kvmclone.reboot my-centos7-clone``
     """
-    side = _fleet()
-    return entrypoints.clones(side.power(one, "reboot") for one in _some(names, name))
+    return entrypoints.each_clone(names, name, functools.partial(_fleet().power, action="reboot"))
 
 
 @entrypoints.runner_function
 def show(*names, name=None):
     """
-    Clones as they are now.
+    Return clones as they are now.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.show my-centos7-clone
+    CLI Example: ``salt-run kvmclone.show my-centos7-clone``
     """
-    side = _fleet()
-    return entrypoints.clones(side.show(one) for one in _some(names, name))
+    return entrypoints.each_clone(names, name, _fleet().show)
 
 
 @entrypoints.runner_function
 def list_():
     """
-    Every clone of every configured host. A host that does not answer is named under
+    Return every clone of every configured host. A host that does not answer is named under
     ``unreachable`` and makes ``retcode`` 1, as is a provider that cannot be read; the others are
     listed all the same. A name that two hosts have stands there again as ``NAME (HOST)``.
 
-    CLI Example:
-
-    .. code-block:: bash
+    CLI Example::
 
         salt-run kvmclone.list
         salt-run kvmclone.list --out=json
@@ -230,11 +183,7 @@ def hosts():
     ``pools`` (bytes) and how many ``clones`` it has; else the ``error``, and ``retcode`` 1. One
     daemon under several names is one host; ``also`` has the others.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.hosts
+    CLI Example: ``salt-run kvmclone.hosts``
     """
     return _fleet().capacities()
 
@@ -257,9 +206,7 @@ def gc(name=None, apply=False, force=False):
 
     Answers ``{"leftovers": [{"name", "kind", "path", "reason", "removed"}], "retcode"}``.
 
-    CLI Example:
-
-    .. code-block:: bash
+    CLI Example::
 
         salt-run kvmclone.gc
         salt-run kvmclone.gc apply=True
@@ -277,9 +224,7 @@ def tree():
 
     Answers ``{"bases": {BASE: {"clones", "disks", "drift"}}, "retcode"}``.
 
-    CLI Example:
-
-    .. code-block:: bash
+    CLI Example::
 
         salt-run kvmclone.tree
         salt-run kvmclone.tree --out=json
@@ -293,11 +238,7 @@ def doctor():
     What is not as it should be on the configured hosts, worst first, each with the next
     command to type. ``retcode`` is 1 where there is more than notes.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.doctor
+    CLI Example: ``salt-run kvmclone.doctor``
     """
     return _fleet().doctor()
 
@@ -305,15 +246,11 @@ def doctor():
 @entrypoints.runner_function
 def profiles():
     """
-    The profiles and providers of this master, checked, without their secrets. Under
+    Return the profiles and providers of this master, checked, without their secrets. Under
     ``problems`` all that is wrong, with file and line; then ``retcode`` is 1. A section with
     problems is refused where it is used, and whatever does not use it works.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.profiles
+    CLI Example: ``salt-run kvmclone.profiles``
     """
     found = _fleet().catalogue.describe()
     return {**found, "retcode": int(bool(found["problems"]))}
@@ -333,11 +270,7 @@ def answer_doorbell(bell, who):
 
     A refusal is logged, and told as the event ``salt/kvm_clone/refused``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.answer_doorbell request ci01
+    CLI Example: ``salt-run kvmclone.answer_doorbell request ci01``
     """
     return intake.answer(__opts__, bell, who)
 
@@ -351,11 +284,7 @@ def work_off():
 
     Answers ``{"done": NUMBER}``, or ``{"busy": true}`` where another process is at it.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.work_off
+    CLI Example: ``salt-run kvmclone.work_off``
     """
     return porter.work_off(__opts__)
 
@@ -363,21 +292,9 @@ def work_off():
 @entrypoints.runner_function
 def asked():
     """
-    What minions asked for by event, and what came of it: ``queued``, ``making``, ``made``,
+    Return what minions asked for by event, and what came of it: ``queued``, ``making``, ``made``,
     ``failed``, ``refused`` or ``gone``.
 
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-run kvmclone.asked
+    CLI Example: ``salt-run kvmclone.asked``
     """
     return porter.asked(__opts__)
-
-
-def _some(several, one=None):
-    """The names given, however; none at all is a mistake worth a word."""
-    given = entrypoints.names_given(several, name=one)
-    if not given:
-        raise ConfigError("No name was given.", "See what there is: salt-run kvmclone.list")
-    return given

@@ -31,11 +31,12 @@ WAYS = [
 SYNCED = (*installs.DOORS, "_utils")
 
 WHERE_IS_THE_DRIVER = """
+import inspect
 import sys
 import salt.config
 import salt.loader
 clouds = salt.loader.clouds(salt.config.cloud_config(sys.argv[1]))
-print(clouds["libvirt.list_nodes"].__code__.co_filename)
+print(inspect.unwrap(clouds["libvirt.list_nodes"]).__code__.co_filename)
 """
 
 REACT = """

@@ -35,9 +35,11 @@ WITHOUT_SALT = ("model", "plan", "system", "guest", "hypervisor", "inventory", "
 PURE = ("errors", "model", "plan")
 WORLD = {"salt", "libvirt", "libvirt_qemu", "paramiko", "socket", "subprocess"}
 
-LONGEST_FILE = 430
-#: Of a door only the code counts: what its functions promise may take as much room as it needs.
-LONGEST_DOOR = 160
+#: Most lines, documentation included.
+LONGEST_FUNCTION, LONGEST_DOOR, LONGEST_FILE = 50, 300, 400
+
+#: Files that are longer still. None may be added.
+LONGER = {"hypervisor/volumes.py", "reactor/request_store.py"}
 
 FILES = sorted(LIBRARY.rglob("*.py"))
 DOORS = sorted(
@@ -93,7 +95,7 @@ def test_every_folder_has_its_place_in_the_order() -> None:
     entries = {path.stem for path in LIBRARY.iterdir() if path.name != "__pycache__"}
     assert entries - {"__init__"} == set(RANK)
     assert len(entries) <= 16
-    assert len(DOORS) == 5
+    assert len(DOORS) == 7
 
 
 def test_the_namespace_stays_open_to_other_extensions() -> None:
@@ -154,18 +156,34 @@ def test_nothing_in_the_library_imports_a_door() -> None:
         assert not {name for name in imports(path) for door in doors if name.startswith(door)}, path
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_a_reader_takes_each_file_in_one_sitting(path: Path) -> None:
-    assert lines(path) <= LONGEST_FILE
+def test_a_reader_takes_each_file_in_one_sitting() -> None:
+    long = {str(path.relative_to(LIBRARY)) for path in FILES if lines(path) > LONGEST_FILE}
+    assert sorted(long - LONGER) == [], "cut it along its subjects"
+    assert sorted(LONGER - long) == [], "it is short now: take it off the list"
 
 
-@pytest.mark.parametrize("path", DOORS, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", DOORS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_door_is_thin(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    words = sum(
-        node.body[0].end_lineno - node.body[0].lineno + 1  # type: ignore[operator]
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.Module, ast.FunctionDef)) and ast.get_docstring(node) is not None
-    )
-    code = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    assert len(code) - words < LONGEST_DOOR
+    assert lines(path) <= LONGEST_DOOR
+
+
+def test_a_function_is_seen_at_once() -> None:
+    long = [
+        f"{path.relative_to(CHECKOUT)}: {node.name} has {length} lines"
+        for path in [*FILES, *DOORS]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        if (length := (node.end_lineno or 0) - node.lineno + 1) > LONGEST_FUNCTION
+    ]
+    assert long == []
+
+
+def test_only_the_configuration_makes_a_request() -> None:
+    """So none is made of a record, half filled."""
+    makers = {
+        str(path.relative_to(LIBRARY))
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "Request"
+    }
+    assert makers == {"config/resolve.py", "model/request.py"}

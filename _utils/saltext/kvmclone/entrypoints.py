@@ -1,9 +1,10 @@
 """
 Turn the library's answers and errors into Salt's, for all Salt entry points.
 
-``salt-run`` shows a failure correctly only when the answer carries ``retcode`` *and* the
-runner's ``__context__`` does. A stray ``TypeError`` would be shown as "Passed invalid
-arguments" with exit code 0. :func:`runner_function` takes care of both.
+Each public function of an entry point takes its arguments, makes one call into the library and
+returns the answer. A decorator of this module turns whatever goes wrong into what its caller
+understands: :func:`runner_function` for ``salt-run``, :func:`module_function` for the execution
+module, :func:`cloud_function` for ``salt-cloud``.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ import functools
 import inspect
 import logging
 import shlex
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from salt.defaults.exitcodes import EX_GENERIC
+from salt.exceptions import CommandExecutionError, SaltCloudSystemExit
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
@@ -32,7 +37,7 @@ if TYPE_CHECKING:  # an entry point must load, and say so, where a package is mi
 log = logging.getLogger(__name__)
 
 Answer = dict[str, Any]
-
+Function = Callable[..., Any]
 
 #: What to install for a module, where that is not just its name.
 _PACKAGES = {
@@ -91,6 +96,17 @@ def names_given(several: Iterable[Any], names: Any = None, name: Any = None) -> 
     return [*several, *(one for one in (*listed, name) if one is not None)]
 
 
+def clone(outcome: Outcome) -> Answer:
+    """
+    Return CLONE of a create.
+
+    :raises KvmCloneError: The create failed.
+    """
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.as_dict()
+
+
 def clones(outcomes: Iterable[Outcome]) -> Answer:
     """Return ``{"clones": {NAME: CLONE}, "retcode"}``; see docs/answers.md."""
     outcomes = list(outcomes)
@@ -102,63 +118,189 @@ def clones(outcomes: Iterable[Outcome]) -> Answer:
     }
 
 
+def each_clone(names: Iterable[Any], name: Any, work: Callable[[Any], Outcome]) -> Answer:
+    """
+    Return what became of each clone that a command names, as :func:`clones` does.
+
+    :param names: By position.
+    :param name: As the keyword ``name=``; None for none.
+    :param work: What is done with each of them.
+    :raises ConfigError: No name was given.
+    """
+    given = names_given(names, name=name)
+    if not given:
+        raise ConfigError("No name was given.", "See what there is: salt-run kvmclone.list")
+    return clones(map(work, given))
+
+
+def _given(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords that a person gave: without those that Salt adds, ``__pub_jid`` …"""
+    return {key: value for key, value in keywords.items() if not key.startswith("__")}
+
+
+# --- the runner ------------------------------------------------------------------------
+
+
 def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Callable[..., Answer]:
     """
     Wrap a public runner function so that every failure is answered with an exit code.
 
-    Whatever goes wrong becomes ``{"error": {"type", "message", "hint"}, "retcode": 1}``,
-    and the exit code of ``salt-run`` follows. Arguments that the function does not take
-    are an error of ours too, with the right ones named. The runner's ``MISSING`` says what
-    it cannot load; it is offered all the same, since Salt would answer an absent runner
-    with exit code 0.
+    Whatever goes wrong becomes ``{"error": {"type", "message", "hint"}, "retcode": 1}``, which
+    ``salt-run`` shows as a failure only if the runner's ``__context__`` has the ``retcode`` too. A
+    stray ``TypeError`` would be shown as "Passed invalid arguments" with exit code 0, so arguments
+    that the function does not take are an error of ours, with the right ones named. The runner's
+    ``MISSING`` says what it cannot load; it is offered all the same, since Salt would answer an
+    absent runner with exit code 0.
 
     :param guarded: A signal ends it with an answer that says so, see :mod:`.interrupts`.
     """
-    signature = inspect.signature(function)
+    name = f"kvmclone.{function.__name__.rstrip('_')}"
+    guard = functools.partial(interrupts.guard, interrupts.AT_MASTER)
+    protection = guard if guarded else contextlib.nullcontext
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Answer:
-        kwargs = {key: value for key, value in kwargs.items() if not key.startswith("__")}
+        kwargs = _given(kwargs)
         try:
-            with interrupts.guard(interrupts.AT_MASTER) if guarded else contextlib.nullcontext():
-                answer = honest(*args, **kwargs)
+            with protection():
+                _require_packages(function)
+                _require_arguments(function, name, args, kwargs)
+                answer = function(*args, **kwargs)
         except interrupts.Interrupt:
-            stopped = Interrupted(
-                f"kvmclone.{_public(function)} was interrupted before it came to its end.",
-                "Repeat it. What was begun and is not whole: salt-run kvmclone.gc",
-            )
-            answer = {"error": stopped.as_dict(), "retcode": interrupts.EXIT_CODE}
+            answer = _interrupted(name)
+        except KvmCloneError as error:
+            answer = {"error": error.as_dict(), "retcode": 1}
+        except Exception as error:
+            # Salt would show anything that is not caught here with exit code 0.
+            answer = _fault(name, error)
         if answer.get("retcode"):
             function.__globals__["__context__"]["retcode"] = answer["retcode"]
         return answer
-
-    def honest(*args: Any, **kwargs: Any) -> Answer:
-        try:
-            if function.__globals__["MISSING"]:
-                raise MissingPackage(function.__globals__["MISSING"])
-            try:
-                signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise ConfigError(
-                    f"kvmclone.{_public(function)}: {error}.",
-                    f"See what it takes: salt-run -d kvmclone.{_public(function)}",
-                ) from error
-            return function(*args, **kwargs)
-        except KvmCloneError as error:
-            return {"error": error.as_dict(), "retcode": 1}
-        except Exception as error:
-            # Salt would show anything that is not caught here with exit code 0.
-            log.exception("kvmclone.%s", _public(function))
-            fault = HostError(
-                f"An unexpected fault in kvmclone.{_public(function)}: {named(error)}",
-                "The traceback is in the master's log. Please report it.",
-            )
-            return {"error": fault.as_dict(), "retcode": 1}
 
     # Salt would follow __wrapped__ to the inner signature and answer a mistyped keyword with null.
     del wrapper.__wrapped__
     return wrapper
 
 
-def _public(function: Callable[..., Any]) -> str:
-    return function.__name__.rstrip("_")
+def _require_packages(function: Function) -> None:
+    if missing := function.__globals__.get("MISSING"):
+        raise MissingPackage(missing)
+
+
+def _require_arguments(
+    function: Function, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        hint = f"See what it takes: salt-run -d {name}"
+        raise ConfigError(f"{name}: {error}.", hint) from error
+
+
+def _interrupted(name: str) -> Answer:
+    stopped = Interrupted(
+        f"{name} was interrupted before it came to its end.",
+        "Repeat it. What was begun and is not whole: salt-run kvmclone.gc",
+    )
+    return {"error": stopped.as_dict(), "retcode": interrupts.EXIT_CODE}
+
+
+def _fault(name: str, error: Exception) -> Answer:
+    log.exception("%s", name)
+    fault = HostError(
+        f"An unexpected fault in {name}: {named(error)}",
+        "The traceback is in the master's log. Please report it.",
+    )
+    return {"error": fault.as_dict(), "retcode": 1}
+
+
+# --- the execution module --------------------------------------------------------------
+
+
+def module_function(function: Function, guarded: bool = False) -> Function:
+    """
+    Wrap a public function of the execution module so that a refusal or failure fails the job.
+
+    What its file cannot load (``MISSING``) fails it as well, before all else.
+
+    :param guarded: A signal does not end it in the middle, see :mod:`.interrupts`.
+    :raises CommandExecutionError: Of the wrapped function: what the library raised.
+    """
+    guard = functools.partial(interrupts.guard, interrupts.AT_HOST)
+    protection = guard if guarded else contextlib.nullcontext
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        kwargs = _given(kwargs)
+        try:
+            _require_packages(function)
+            with protection():
+                return function(*args, **kwargs)
+        except interrupts.Interrupt:
+            name = next(iter(args), kwargs.get("name"))
+            words = f"What was asked for '{name}' was interrupted; it may be half done."
+            _fail(function, Interrupted(words, "Repeat the command."))
+        except KvmCloneError as error:
+            _fail(function, error)
+
+    return wrapper
+
+
+def _fail(function: Function, error: KvmCloneError) -> NoReturn:
+    """End the job with an error; an interrupted command ends with the exit code for that."""
+    options = function.__globals__["__opts__"]
+    if isinstance(error, Interrupted) and options.get("__cli") == "salt-call":
+        # Salt itself would make it exit code 1.
+        sys.stderr.write(f"{error}\n")
+        sys.exit(interrupts.EXIT_CODE)
+    raise CommandExecutionError(str(error)) from error
+
+
+# --- the salt-cloud driver -------------------------------------------------------------
+
+
+def cloud_function(
+    function: Function, called: str = "", typed: str = "", ours_in_parallel: bool = False
+) -> Function:
+    """
+    Wrap a public function of the salt-cloud driver: a refusal is an error of salt-cloud.
+
+    :param called: How it may be called, as a ``function`` or an ``action``; empty for either.
+    :param typed: The command that is right, where that is not ``-a`` or ``-f``.
+    :param ours_in_parallel: Of several at once (``-P``) its errors stay ours, since the core takes
+        one of its own kind for success.
+    :raises SaltCloudSystemExit: Of the wrapped function: what the library raised.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        _require_call(function.__name__, signature.bind(*args, **kwargs).arguments, called, typed)
+        try:
+            return function(*args, **kwargs)
+        except KvmCloneError as error:
+            if ours_in_parallel and function.__globals__["__opts__"].get("parallel"):
+                raise
+            code = interrupts.EXIT_CODE if isinstance(error, Interrupted) else EX_GENERIC
+            raise SaltCloudSystemExit(str(error), code) from error
+
+    return wrapper
+
+
+def _require_call(name: str, given: Mapping[str, Any], called: str, typed: str) -> None:
+    """
+    Refuse a driver's function that is called as an action, and the other way round.
+
+    :param given: The arguments of the call.
+    :raises SaltCloudSystemExit: It is called the other way; or an action is given arguments.
+    """
+    call = given.get("call")
+    if (call, called) == ("action", "function"):
+        right = typed or f"salt-cloud -f {name} PROVIDER"
+        raise SaltCloudSystemExit(f"{name} is a function: {right}")
+    if (call, called) == ("function", "action"):
+        right = typed or f"salt-cloud -a {name} NAME"
+        raise SaltCloudSystemExit(f"{name} is an action: {right}")
+    if called == "action" and given.get("kwargs"):
+        unknown = ", ".join(sorted(given["kwargs"]))
+        raise SaltCloudSystemExit(f"{name} takes no arguments: {unknown}")

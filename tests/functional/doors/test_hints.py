@@ -153,7 +153,7 @@ def test_a_leftover_of_another_machine(
     assert not world.exists(name)
 
 
-@tries("disks._clone")
+@tries("disks._check_volume")
 def test_a_volume_of_that_name(world: World, host: LocalHost, base: str, typist: Typist) -> None:
     request = quick(world.name(), base)
     host.clone(request)
@@ -338,7 +338,7 @@ def test_a_clone_that_was_undefined_while_it_runs(
     assert not disk.exists()
 
 
-@tries("deletion_plan._Planner._out_of_reach", "deletion_plan._Planner._way_to")
+@tries("out_of_reach.refusal", "out_of_reach._way_to")
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_disk_that_is_out_of_reach(
     world: World, host: LocalHost, base: str, outside: Path, typist: Typist, lost: bool
@@ -517,7 +517,7 @@ def test_copies_and_damaged_records(
     assert not world.exists(copy)
 
 
-@tries("doctor._Examination._protected_without_base", "protect._change")
+@tries("base_findings.protected_without_base", "protect._change")
 def test_read_only_files_whose_base_is_gone(
     world: World, host: LocalHost, base: str, typist: Typist
 ) -> None:
@@ -532,7 +532,7 @@ def test_read_only_files_whose_base_is_gone(
     assert disk.stat().st_mode & 0o200
 
 
-@tries("doctor._Examination._bases", "doctor._Examination._drift", "doctor._Examination.findings")
+@tries("base_findings.written", "doctor._Examination._drift", "doctor._Examination.findings")
 @pytest.mark.guest
 def test_bases_that_write(world: World, host: LocalHost, base: str, typist: Typist) -> None:
     name = world.name()
@@ -549,7 +549,7 @@ def test_bases_that_write(world: World, host: LocalHost, base: str, typist: Typi
     assert not {one["kind"] for one in host.doctor()} & {"base-running", "base-saved"}
 
 
-@tries("doctor._Examination._shared_bases", "doctor._Examination._look_at")
+@tries("base_findings.shared", "doctor._Examination._look_at")
 def test_machines_that_share_a_bases_disk(
     world: World, host: LocalHost, base: str, typist: Typist
 ) -> None:

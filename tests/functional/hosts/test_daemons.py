@@ -11,7 +11,6 @@ import pytest
 import salt.config
 
 from lab.common import LIBVIRT_URI
-from saltext.kvmclone.hosts import reports
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.record import Owner
@@ -90,9 +89,9 @@ def test_a_daemon_says_what_tells_it_from_others(
     world: World, clone_of: CloneOf, base: str
 ) -> None:
     clone_of(base)
-    told, again = reports.daemon(LIBVIRT_URI), reports.daemon(SPELLED)
+    told, again = LocalHost(LIBVIRT_URI).daemon(), LocalHost(SPELLED).daemon()
     assert told == again
     assert (told["driver"], told["mode"], told["user"]) == ("QEMU", "system", "")
     assert len(told["uuid"]) == 36
     assert len(told["domains"]) >= 2
-    assert reports.daemon("test:///default")["driver"] == "TEST"
+    assert LocalHost("test:///default").daemon()["driver"] == "TEST"

@@ -18,7 +18,7 @@ import yaml
 from saltext.kvmclone.config import cloud_files, map_files
 from saltext.kvmclone.config.catalogue import Catalogue, build
 from saltext.kvmclone.errors import ConfigError
-from saltext.kvmclone.master.cloud_driver import configured_provider
+from saltext.kvmclone.master.cloud_providers import configured_provider
 from tests.support.catalogues import (
     BASE,
     LOCAL,

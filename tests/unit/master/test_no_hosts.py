@@ -173,16 +173,10 @@ def test_a_machine_whose_record_cannot_be_read_is_no_machine_that_is_gone(
         def __init__(self, url: str) -> None:
             self.commands = Commands(url)
 
-        def __enter__(self) -> Host:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
         def call(self, function: Any, *arguments: Any) -> Any:
             return function(*arguments)
 
-    monkeypatch.setattr(reports, "Host", Host)
-    told = reports.witness("x:///", ["web1"])
+    told = reports.witness(Host("x:///"), ["web1"])
     assert (told["domains"], told["damaged"]) == (["web1"], ["web1"])
 
     keys = MinionKeys(opts)

@@ -9,7 +9,7 @@ import pytest
 from saltext.kvmclone.model.domain_xml import Disk
 from saltext.kvmclone.model.facts import ImageFacts, SourceFacts
 from saltext.kvmclone.model.request import DiskChanges
-from saltext.kvmclone.plan import disks, planner
+from saltext.kvmclone.plan import disk_wishes, planner
 from tests.support.plans import (
     BASE,
     FACTS,
@@ -333,11 +333,11 @@ def test_nothing_else_in_the_definition_speaks_of_a_disk_that_the_clone_has_othe
 def test_a_volume_tells_by_its_name_whose_it_was(target: str, strategy: str) -> None:
     disk = Disk(target, "disk", "file", "/pool/base", "raw", False, False, False)
     request = replace(QUICK, name="web-1.example.com", clone_strategy=strategy)
-    assert disks.clone_named_in(disks.volume_name(disk, request)) == "web-1.example.com"
+    assert disk_wishes.clone_named_in(disk_wishes.volume_name(disk, request)) == "web-1.example.com"
 
 
 @pytest.mark.parametrize(
     "file", ["base.qcow2", "web1.vda.qcow2", "web1-vda.iso", "backup-sdcard.raw", "-vda.qcow2"]
 )
 def test_another_file_is_no_clones_by_its_name(file: str) -> None:
-    assert disks.clone_named_in(file) == ""
+    assert disk_wishes.clone_named_in(file) == ""

@@ -14,7 +14,6 @@ it merges a section with the one it ``extends``.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import logging
@@ -23,10 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from saltext.kvmclone.config import resolve, schema
+from saltext.kvmclone.config import cloud_machine, resolve, schema
 from saltext.kvmclone.config.problems import Problems
 from saltext.kvmclone.config.schema import KeyLocation, KeySupport
-from saltext.kvmclone.config.sections import DRIVER, Profile, assemble
+from saltext.kvmclone.config.section_entry import DRIVER
+from saltext.kvmclone.config.sections import Profile, assemble
 from saltext.kvmclone.config.validate import (
     MISSING,
     Keys,
@@ -36,12 +36,11 @@ from saltext.kvmclone.config.validate import (
     advice_together,
     checked_arguments,
     error_for,
-    fault_of,
     merge,
     shown,
     visible,
 )
-from saltext.kvmclone.errors import ConfigError, SecretInArgument
+from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.model.names import check, is_minion_id
 from saltext.kvmclone.model.request import Request, Secrets
 
@@ -59,12 +58,6 @@ __all__ = [
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-#: Keys that salt-cloud's core itself adds to those of a machine; they are not checked here.
-_OF_THE_CORE = (
-    "name", "profile", "provider", "driver", "level", "requires", "os", "inline_script",
-    "pub_key", "priv_key", "master_pub", "master_pem", "preseed_minion_keys", "profiles",
-)  # fmt: skip
 
 #: Every known key by its name: the list of what is honoured, ignored and refused.
 KEYS = schema.KEYS
@@ -203,27 +196,12 @@ class Catalogue:
         if profile:
             self.problems.require_profile(profile)
         self.problems.require_provider(str(machine.get("provider") or "").partition(":")[0])
-        problems = [
-            Problem("salt-cloud", profile or name, key, fault)
-            for key, value in machine.items()
-            if key not in _OF_THE_CORE and key not in settings and not key.startswith("__")
-            if (fault := fault_of(key, value, KeyLocation.PROFILE))
-        ]
-        if problems:
-            raise error_for(problems)
+        if faults := cloud_machine.faults(machine, settings, profile or name):
+            raise error_for(faults)
         known = self.profiles.get(profile)
-        told = {key: value for key, value in machine.items() if key not in _OF_THE_CORE}
-        # Some names are both a profile's key and a setting of salt-cloud's own, which the core
-        # mixes in: of those a warning is due only where the profile itself has the key.
-        own = {key for key in told if key not in settings} | set(known.keys if known else ())
-        _advise(
-            "salt-cloud", profile or name, {key: told[key] for key in told if key in own}, machine
-        )
-        keys = {
-            key: value
-            for key, value in machine.items()
-            if key in KEYS and KEYS[key].fate in (KeySupport.HONOURED, KeySupport.CARRIED)
-        }
+        own = cloud_machine.own_keys(machine, settings, known.keys if known else {})
+        _advise("salt-cloud", profile or name, own, machine)
+        keys = cloud_machine.known_keys(machine)
         provider = str(machine.get("provider") or "").partition(":")[0]
         request, secrets = self._request(
             name, merge(self.cloud_file, keys), profile, provider, "salt-cloud"
@@ -232,7 +210,7 @@ class Catalogue:
         written = merge(below, known.keys) if known else below
         if known:
             there = {**written, "provider": known.provider}
-            departures = _departures({**keys, "provider": provider}, there)
+            departures = cloud_machine.departures({**keys, "provider": provider}, there)
             request = dataclasses.replace(request, overrides=departures)
         # The core has replaced sdb:// references already; what they stood for is as secret as what
         # would have been fetched here.
@@ -354,39 +332,6 @@ def build(
 
 def _sound(sections: Mapping[str, T], kind: KeyLocation, problems: Problems) -> dict[str, T]:
     return {name: section for name, section in sections.items() if not problems.of(kind, name)}
-
-
-def _departures(keys: Keys, written: Keys) -> Keys:
-    """
-    Return the arguments that ask for what a machine's keys have beyond its profile.
-
-    A map or the command line has added them, and a resume reads the profile again. What may not be
-    an argument, such as a secret, is left out.
-    """
-    usual = {"deploy": True, "script_args": "", "driver": DRIVER}
-    found: Keys = {}
-    for key, value in _beyond(keys, {**usual, **written}).items():
-        # Of these a path, or a word, is no secret; the other values are refused as arguments.
-        if not KEYS[key].visible and key not in ("private_key", "seed"):
-            continue
-        with contextlib.suppress(ConfigError, SecretInArgument):
-            found |= checked_arguments({key: value})
-    return found
-
-
-def _beyond(keys: Mapping[str, Any], written: Mapping[str, Any]) -> Keys:
-    """Return the keys that differ, without what salt-cloud took out of an sdb store."""
-    found: Keys = {}
-    for key, value in keys.items():
-        below = written.get(key)
-        if value is None or value == below:
-            continue
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            if parts := _beyond(value, below):
-                found[key] = parts
-        elif not resolve.holds_reference(below):
-            found[key] = value
-    return found
 
 
 def _advise(

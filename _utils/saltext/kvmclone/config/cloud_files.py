@@ -48,16 +48,8 @@ def read(opts: Mapping[str, Any], pillar: Mapping[str, Any] | None = None) -> Ca
     folder = os.path.dirname(str(opts["conf_file"]))
     cloud = read_set(KeyLocation.GLOBAL, os.path.join(folder, "cloud"), "cloud.conf.d/*.conf")
     settings = cloud.merged()
-    provider_files = read_set(
-        KeyLocation.PROVIDER,
-        _configured_path(settings.get("providers_config"), folder, "cloud.providers"),
-        "cloud.providers.d/*.conf",
-    )
-    profile_files = read_set(
-        KeyLocation.PROFILE,
-        _configured_path(settings.get("profiles_config"), folder, "cloud.profiles"),
-        "cloud.profiles.d/*.conf",
-    )
+    provider_files = _files(KeyLocation.PROVIDER, "providers", settings, folder)
+    profile_files = _files(KeyLocation.PROFILE, "profiles", settings, folder)
     problems = [*cloud.problems, *provider_files.problems, *profile_files.problems]
     sections = [*provider_files.sections(), *profile_files.sections()]
     # The old way of writing providers, which Salt still reads.
@@ -87,6 +79,12 @@ def read(opts: Mapping[str, Any], pillar: Mapping[str, Any] | None = None) -> Ca
         problems=problems,
         fetch=lambda uri: _fetch(uri, opts),
     )
+
+
+def _files(kind: KeyLocation, word: str, settings: Mapping[Any, Any], folder: str) -> FileSet:
+    """Return salt-cloud's files of providers or profiles, as ``word`` says."""
+    path = _configured_path(settings.get(f"{word}_config"), folder, f"cloud.{word}")
+    return read_set(kind, path, f"cloud.{word}.d/*.conf")
 
 
 def _fetch(uri: str, opts: Mapping[str, Any]) -> Any:

@@ -8,7 +8,6 @@ problems of all files in one answer. Sections of other drivers are passed over.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,15 @@ from typing import Any
 
 from saltext.kvmclone.config.problems import SectionId
 from saltext.kvmclone.config.schema import KEYS, KeyLocation, KeySupport
+from saltext.kvmclone.config.section_entry import (
+    DRIVER,
+    Entry,
+    driver_extended,
+    entry_of,
+    is_misspelt,
+    lookup,
+    merged,
+)
 from saltext.kvmclone.config.validate import (
     MISSING,
     Keys,
@@ -26,9 +34,6 @@ from saltext.kvmclone.config.validate import (
     fault_of,
     merge,
 )
-
-#: The only driver whose providers are ours.
-DRIVER = "libvirt"
 
 #: Keys of a provider that name its host. One of them is required; the message names the first.
 WAYS_TO_A_HOST = ("url", "host", "hosts")
@@ -75,22 +80,6 @@ class Assembled:
     extends: dict[SectionId, set[SectionId]] = field(default_factory=dict)
     provider_of: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One mapping under one name; a provider has one for each of its drivers."""
-
-    kind: KeyLocation
-    name: str
-    keys: Keys = field(repr=False)
-    place: str
-    key_places: Mapping[Any, str] = field(default_factory=dict)
-
-    def problem(self, key: str, text: str, lacking: bool = False) -> Problem:
-        """Return a problem with one of the keys, or with the whole where ``key`` is empty."""
-        place = self.key_places.get(key, self.place)
-        return Problem(place, self.name, key, text, self.kind, lacking)
 
 
 def assemble(
@@ -185,15 +174,15 @@ class _Assembly:
             if not isinstance(keys, Mapping):
                 return True
             if section.kind is KeyLocation.PROVIDER:
-                driver = keys.get("driver") or _driver_extended(keys)
+                driver = keys.get("driver") or driver_extended(keys)
             else:
                 driver = self._provider_named(str(keys.get("provider")))[1]
             if driver in (DRIVER, "", None):
                 return True
         return False
 
-    def _provider_entries(self) -> dict[str, dict[str, _Entry]]:
-        found: dict[str, dict[str, _Entry]] = {}
+    def _provider_entries(self) -> dict[str, dict[str, Entry]]:
+        found: dict[str, dict[str, Entry]] = {}
         for section in self.sections:
             if section.kind is not KeyLocation.PROVIDER:
                 continue
@@ -203,26 +192,26 @@ class _Assembly:
                 if not isinstance(keys, Mapping):
                     self._not_a_mapping(section)
                     continue
-                driver = keys.get("driver") or _driver_extended(keys) or ""
+                driver = keys.get("driver") or driver_extended(keys) or ""
                 if not isinstance(driver, str):
                     text = f"{driver!r} is not a driver's name; expected one word, such as {DRIVER}"
                     self.result.problems.append(
-                        _entry(section, keys, number).problem("driver", text)
+                        entry_of(section, keys, number).problem("driver", text)
                     )
                     continue
                 if driver in entries:
                     text = f"has two entries for the driver {driver!r}; expected one"
                     self._problem(section.place, section.name, "", text, section.kind)
-                entries[driver] = _entry(section, keys, number)
+                entries[driver] = entry_of(section, keys, number)
         return found
 
-    def _profile_entries(self) -> dict[str, _Entry]:
+    def _profile_entries(self) -> dict[str, Entry]:
         found = {}
         for section in self.sections:
             if section.kind is not KeyLocation.PROFILE:
                 continue
             if isinstance(section.keys, Mapping):
-                found[section.name] = _entry(section, section.keys)
+                found[section.name] = entry_of(section, section.keys)
             else:
                 self._not_a_mapping(section)
         return found
@@ -247,12 +236,12 @@ class _Assembly:
 
     # --- providers --------------------------------------------------------------------
 
-    def _provider(self, entry: _Entry) -> None:
-        written = entry.keys.get("driver") or _driver_extended(entry.keys) or DRIVER
-        if written != DRIVER and not _is_misspelt({"driver": written}):
+    def _provider(self, entry: Entry) -> None:
+        written = entry.keys.get("driver") or driver_extended(entry.keys) or DRIVER
+        if written != DRIVER and not is_misspelt({"driver": written}):
             return
         chain, complete = self._chain(entry, self._provider_extended)
-        driver = _lookup(chain, "driver")
+        driver = lookup(chain, "driver")
         if driver != DRIVER:
             if not complete:
                 self._check_all_keys(chain)
@@ -261,7 +250,7 @@ class _Assembly:
                 self._check_all_keys(chain)
             return
         self._check_all_keys(chain)
-        keys = _merged(chain)
+        keys = merged(chain)
         if complete and not any(keys.get(way) for way in WAYS_TO_A_HOST):
             if (KeyLocation.PROVIDER, entry.name) in self._parents and not self._is_used(
                 entry.name
@@ -270,10 +259,10 @@ class _Assembly:
             self.result.problems.append(entry.problem("url", MISSING["url"], lacking=True))
         self.result.providers[entry.name] = keys
 
-    def _driver_fault(self, entry: _Entry, driver: Any) -> str:
+    def _driver_fault(self, entry: Entry, driver: Any) -> str:
         """Say what is wrong with the driver of a provider that was meant to be ours."""
         if driver is not None:
-            meant = _is_misspelt({"driver": driver})
+            meant = is_misspelt({"driver": driver})
             return f"there is no driver {driver!r}; did you mean {DRIVER!r}?" if meant else ""
         if (KeyLocation.PROVIDER, entry.name) in self._parents:
             return ""
@@ -283,7 +272,7 @@ class _Assembly:
         only_ours = all(name in KEYS for name in entry.keys)
         return MISSING["driver"] if looks_ours or only_ours else ""
 
-    def _provider_extended(self, extends: str) -> _Entry | None:
+    def _provider_extended(self, extends: str) -> Entry | None:
         name, _, driver = extends.partition(":")
         entries = self.providers.get(name, {})
         if driver:
@@ -292,7 +281,7 @@ class _Assembly:
 
     # --- profiles ---------------------------------------------------------------------
 
-    def _profile(self, entry: _Entry) -> None:
+    def _profile(self, entry: Entry) -> None:
         chain, complete = self._chain(entry, self.profiles.get)
         alias, fault = "", ""
         named = next((link for link in chain if link.keys.get("provider") is not None), None)
@@ -304,7 +293,7 @@ class _Assembly:
                 self.result.problems.append(
                     dataclasses.replace(named.problem("provider", fault), section=entry.name)
                 )
-            elif driver != DRIVER and not _is_misspelt({"driver": driver}):
+            elif driver != DRIVER and not is_misspelt({"driver": driver}):
                 self.result.others[entry.name] = driver
                 return
             self.result.provider_of[entry.name] = alias
@@ -314,7 +303,7 @@ class _Assembly:
             )
         # Also where it has no provider: all of its problems are reported at once.
         self._check_all_keys(chain)
-        keys = _merged(chain)
+        keys = merged(chain)
         all_keys = merge(merge(self.cloud_file, self.result.providers.get(alias, {})), keys)
         is_parent = (KeyLocation.PROFILE, entry.name) in self._parents
         if complete and not all_keys.get("base_domain") and not is_parent:
@@ -333,7 +322,7 @@ class _Assembly:
             str(found)
             for entry in self.providers.get(alias, {}).values()
             if (
-                found := _lookup(
+                found := lookup(
                     self._chain(entry, self._provider_extended, quiet=True)[0], "driver"
                 )
             )
@@ -358,8 +347,8 @@ class _Assembly:
     # --- both -------------------------------------------------------------------------
 
     def _chain(
-        self, entry: _Entry, find: Callable[[str], _Entry | None], quiet: bool = False
-    ) -> tuple[list[_Entry], bool]:
+        self, entry: Entry, find: Callable[[str], Entry | None], quiet: bool = False
+    ) -> tuple[list[Entry], bool]:
         """Return the entry, what it extends, and so on; False, with a problem, where that fails."""
         chain = [entry]
         while (extends := chain[-1].keys.get("extends")) is not None:
@@ -379,11 +368,11 @@ class _Assembly:
             chain.append(extended)
         return chain, True
 
-    def _check_all_keys(self, chain: Sequence[_Entry]) -> None:
+    def _check_all_keys(self, chain: Sequence[Entry]) -> None:
         for link in chain:
             self._check_keys(link)
 
-    def _check_keys(self, entry: _Entry) -> None:
+    def _check_keys(self, entry: Entry) -> None:
         if id(entry) in self._checked:
             return
         self._checked.add(id(entry))
@@ -394,33 +383,3 @@ class _Assembly:
                 self.result.problems.append(dataclasses.replace(problem, place=place))
             elif advice := advice_on(name, value):
                 self.result.warnings.append(str(entry.problem(str(name), advice)))
-
-
-def _entry(section: Section, keys: Mapping[Any, Any], number: int = 0) -> _Entry:
-    places = section.key_places[number] if number < len(section.key_places) else {}
-    return _Entry(section.kind, section.name, dict(keys), section.place, places)
-
-
-def _is_misspelt(keys: Mapping[str, Any]) -> bool:
-    """Return whether the driver was meant to be ours, and is misspelt."""
-    driver = keys.get("driver")
-    if not isinstance(driver, str) or driver == DRIVER:
-        return False
-    return bool(difflib.get_close_matches(driver.strip().lower(), [DRIVER], cutoff=0.8))
-
-
-def _driver_extended(keys: Mapping[str, Any]) -> str:
-    """Return the driver that a provider gets from ``extends: NAME:DRIVER``; empty for none."""
-    return str(keys.get("extends") or "").partition(":")[2]
-
-
-def _lookup(chain: Sequence[_Entry], key: str) -> Any:
-    return next((link.keys[key] for link in chain if link.keys.get(key) is not None), None)
-
-
-def _merged(chain: Sequence[_Entry]) -> Keys:
-    keys: Keys = {}
-    for link in reversed(chain):
-        keys = merge(keys, link.keys)
-    keys.pop("extends", None)
-    return keys

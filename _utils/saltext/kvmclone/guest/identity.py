@@ -146,29 +146,15 @@ def reset(
     result = channel.run("exec /bin/sh -s", timeout=RESET_TIMEOUT_S, stdin=script.encode())
     hidden = [key.private for key in keys]
     check(result, "resetting the identity", secrets=hidden)
-    steps: list[Step] = []
-    failed: list[str] = []
-    kinds: set[str] = set()
-    complete = False
-    lines = [line for line in result.output.splitlines() if line.startswith(identity_script.MARK)]
-    for line in lines[:_MOST_WORDS]:
-        said = line[len(identity_script.MARK) : _LONGEST_WORD].strip()
-        outcome, _, rest = said.partition(" ")
-        name, _, why = rest.partition(" ")
-        if outcome == "end":
-            complete = True
-        elif outcome == "key":
-            kinds.add(name)
-        elif outcome == "failed":
-            failed.append(f"{name}: {why}")
-        else:
-            steps.append(Step(name, outcome, why))
-    if failed or not complete:
+    said = _steps(result.output)
+    failed = [f"{step.name}: {step.why}" for step in said if step.outcome == "failed"]
+    if failed or not any(step.outcome == "end" for step in said):
         raise errors.CommandFailed(
             "the identity of the guest was not reset completely: "
             + ("; ".join(failed) or tail(result, hidden)),
             "Is a file system of the guest read-only or full? Otherwise set reset_identity: false.",
         )
+    steps = tuple(step for step in said if step.outcome not in ("end", "key"))
     for step in steps:
         log.info(
             "%s: identity: %s %s%s",
@@ -177,8 +163,20 @@ def reset(
             step.outcome,
             f": {step.why}" if step.why else "",
         )
+    kinds = {step.name for step in said if step.outcome == "key"}
     public = tuple(key.public for key in keys if key.kind in kinds)
-    return Reset(tuple(steps), public, machine_id)
+    return Reset(steps, public, machine_id)
+
+
+def _steps(output: str) -> list[Step]:
+    """Return what the script says of itself: a step, a ``key`` that was placed, or the ``end``."""
+    lines = [line for line in output.splitlines() if line.startswith(identity_script.MARK)]
+    steps = []
+    for line in lines[:_MOST_WORDS]:
+        outcome, _, rest = line[len(identity_script.MARK) : _LONGEST_WORD].strip().partition(" ")
+        name, _, why = rest.partition(" ")
+        steps.append(Step(name, outcome, why))
+    return steps
 
 
 # Restarts the first service that is in charge. networkd and NetworkManager have a runtime

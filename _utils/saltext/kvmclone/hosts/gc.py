@@ -64,12 +64,7 @@ def collect(
             continue  # kept because on_failure said so: destroy or resume it
         life = owner_state_of(item.work)
         if life == DEAD or (life == ELSEWHERE and force):
-            # At these stages the create itself has not started the guest.
-            started_by_hand = item.running and item.work.stage in ("planned", "cloned")
-            may_be_used = (item.work.stage == "enrolled" or started_by_hand) and not name
-            refused = item.refused if not (force and item.yields) else ""
-            stays = refused or _IN_USE * may_be_used
-            if stays:
+            if stays := _why_it_stays(item, name, force):
                 found += [piece.stays(f"{piece.reason}; {stays}") for piece in item.pieces]
             elif apply:
                 found += _remove(host, item, remove_key, force)
@@ -84,6 +79,16 @@ def collect(
                 else f"Wait for it, or end it: kill {item.work.worker.pid}",
             )
     return found
+
+
+def _why_it_stays(item: Unfinished, name: str, force: bool) -> str:
+    """Return why a leftover is not removed; empty if it is."""
+    if item.refused and not (force and item.yields):
+        return item.refused
+    # At these stages the create itself has not started the guest.
+    started_by_hand = item.running and item.work.stage in ("planned", "cloned")
+    may_be_used = (item.work.stage == "enrolled" or started_by_hand) and not name
+    return _IN_USE if may_be_used else ""
 
 
 def _listed(item: Unfinished, remove_key: KeyRemover | None) -> list[Leftover]:

@@ -1,5 +1,5 @@
 """
-Operations on one KVM host over libvirt, with a new connection for each of them.
+Operations on one KVM host over libvirt, each over one new connection.
 
 Salt forks, and connections do not survive that.
 """
@@ -23,7 +23,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts import reports
 from saltext.kvmclone.hypervisor import power
-from saltext.kvmclone.hypervisor.constants import NO_DOMAIN, OPERATION_INVALID
+from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import (
@@ -39,29 +39,56 @@ from saltext.kvmclone.lifecycle import (
     adjust,
     adopt,
     bootstrap,
+    first_boot,
     protect,
     record_store,
     wait_for_address,
 )
 from saltext.kvmclone.lifecycle import create as apply
+from saltext.kvmclone.lifecycle.address_query import AddressQuery
 from saltext.kvmclone.lifecycle.adjust import Adjustment
 from saltext.kvmclone.lifecycle.bootstrap_alone import alone
 from saltext.kvmclone.lifecycle.destroy import changed_hands, destroy, examine
 from saltext.kvmclone.lifecycle.record_store import clone_record
-from saltext.kvmclone.lifecycle.wait_for_address import keeps_base_identity
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
-from saltext.kvmclone.model.request import Deploy, Request, Wait
+from saltext.kvmclone.model.request import Request, Wait
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+
+class _Operation(Host):
+    """
+    The connection of one operation.
+
+    :param of: The host that is operated on; it is told the number of calls at the end.
+    :param name: The domain without which the operation is pointless, so that its end on the way is
+        NotFound, or what became of it.
+    :param listens: The operation waits for events.
+    """
+
+    def __init__(self, of: LocalHost, name: str = "", listens: bool = False) -> None:
+        super().__init__(of.url, listens, Commands(of.url, of.ours, of.label))
+        self.of = of
+        self.name = name
+
+    def __exit__(self, *exc: object) -> None:
+        error = exc[1]
+        try:
+            if self.name and isinstance(error, HostError) and error.code == NO_DOMAIN:
+                self.domain(self.name)
+                raise changed_hands(self.name, self.commands) from error
+        finally:
+            self.of.calls = self.calls
+            self.close()
 
 
 class LocalHost:
@@ -80,29 +107,17 @@ class LocalHost:
         #: Number of libvirt calls of the last operation, for ``bench/``.
         self.calls = 0
 
-    def _connected(self, work: Callable[[Host], T], name: str = "") -> T:
-        """Return ``work(host)`` of a new connection; NotFound if domain ``name`` went away."""
-        commands = Commands(self.url, self.ours, self.label)
-        with Host(self.url, commands=commands) as host:
-            try:
-                return work(host)
-            except HostError as error:
-                if name and error.code == NO_DOMAIN:
-                    host.domain(name)
-                    raise changed_hands(name, host.commands) from error
-                raise
-            finally:
-                self.calls = host.calls
-
     def _looked(self, work: Callable[[Host], T]) -> T:
         """Return ``work(host)``, which only reads; repeat it once where the connection breaks."""
         try:
-            return self._connected(work)
+            with _Operation(self) as host:
+                return work(host)
         except NeverConnected:
             raise
         except HostUnreachable as error:
             log.info("asking again: %s", error)
-            return self._connected(work)
+            with _Operation(self) as host:
+                return work(host)
 
     # --- making -----------------------------------------------------------------------
 
@@ -119,8 +134,8 @@ class LocalHost:
         digest: str = "",
         seed: Mapping[str, str] = MappingProxyType({}),
     ) -> Clone:
-        def work(host: Host) -> Clone:
-            me = worker or processes.this_process()
+        me = worker or processes.this_process()
+        with _Operation(self) as host:
             taken = clone_view.refuse_existing(host, request.name, self.label)
             planned = planner.compute(host_facts.facts(host, request, taken), request, me)
             record = replace(
@@ -142,10 +157,8 @@ class LocalHost:
                 raise
             return clone_view.describe_new(host, handle, record, self.label)
 
-        return self._connected(work)
-
     def take_over(self, name: str, token: str, worker: Owner) -> Clone:
-        def work(host: Host) -> Clone:
+        with _Operation(self, name) as host:
             with processes.name_lock(name):
                 handle, record = clone_record(host, name)
                 if record.worker.token != token or record.stage == DESTROYING:
@@ -154,58 +167,35 @@ class LocalHost:
                 handle.save_record(record)
             return clone_view.describe_running(host, handle, record, self.label)
 
-        return self._connected(work, name)
-
     def boot(self, name: str) -> Clone:
-        def work(host: Host) -> Clone:
-            started = time.monotonic()
+        with _Operation(self) as host:
             handle, record = clone_record(host, name)
-            try:
-                handle.start()
-            except HostError as error:
-                # It was started already: by somebody else, or by us before an interrupt.
-                if error.code != OPERATION_INVALID or handle.state() != "running":
-                    raise
-            if record.stage == "cloned":  # a later stage stays
-                booted = record.at("booted", booted=time.monotonic() - started)
-                record = record_store.save(handle, record, booted)
+            record = first_boot.boot(handle, record)
             return clone_view.describe_running(host, handle, record, self.label, state="running")
 
-        return self._connected(work)
-
     def wait_for_address(self, request: Request, minion: Minion = Minion()) -> Clone:
-        def work(host: Host) -> Clone:
-            started = time.monotonic()
+        with _Operation(self, listens=True) as host:
             handle, record = clone_record(host, request.name)
             if minion != Minion():
                 record = record_store.save(handle, record, replace(record, minion=minion))
-            seen = record
-            asked = replace(request, seed=record.seed or request.seed)
-            found = wait_for_address.arrive(
-                handle, asked, record.identity == "reset", record.reservations
-            )
-            record_store.current(handle, seen)  # only the clone's own worker talks to the guest
-            warnings = [*record.warnings, *found.warnings]
-            if found.identity_reset:
-                record = replace(record, identity="reset", host_keys=found.host_keys)
-            else:
-                if not record.host_keys:
-                    record = replace(record, host_keys=bootstrap.told_host_keys(handle))
-                if keeps_base_identity(request, record):
-                    warnings.append(found.not_reset)
-            agent = found.agent if found.agent == silent_agent.SILENT else ""
-            record = replace(record, address=found.address, agent=agent, warnings=tuple(warnings))
-            record = record.at("addressed", addressed=time.monotonic() - started)
-            record = record_store.save(handle, seen, record)
-            sightings = tuple(sighting.address for sighting in found.sightings)
-            return clone_view.describe_running(
-                host, handle, record, self.label, state="running", known=sightings
-            )
+            query = AddressQuery.from_request(request, record)
+            enters = request.deploy.enabled and request.deploy.bootstrap != "none"
+            return self._addressed(host, handle, record, query, enters)
 
-        return self._connected(work)
+    def _addressed(
+        self,
+        host: Host,
+        handle: DomainHandle,
+        record: Record,
+        query: AddressQuery,
+        entered_later: bool = False,
+    ) -> Clone:
+        """Wait for a clone's address, see :func:`.first_boot.await_address`; return the clone."""
+        record, known = first_boot.await_address(handle, record, query, entered_later)
+        return clone_view.describe_running(host, handle, record, self.label, "running", known)
 
     def bootstrap(self, request: Request, enrolment: Enrolment) -> Clone:
-        def work(host: Host) -> Clone:
+        with _Operation(self, listens=True) as host:
             started = time.monotonic()
             handle, record = clone_record(host, request.name)
             record = bootstrap.bootstrap(host, handle, record, request, enrolment)
@@ -213,34 +203,27 @@ class LocalHost:
             record = record_store.save(handle, record, enrolled)
             return clone_view.describe_running(host, handle, record, self.label)
 
-        return self._connected(work)
-
     def bootstrap_alone(self, request: Request, enrolment: Enrolment) -> Clone:
         """
         Put a minion into the guest without a master; its key waits to be accepted there.
 
         :raises KvmCloneError: See :func:`.bootstrap_alone.alone`.
         """
-
-        def work(host: Host) -> Clone:
+        with _Operation(self, listens=True) as host:
             handle, record = clone_record(host, request.name)
             record = alone(host, handle, record, request, enrolment)
             return clone_view.describe_running(host, handle, record, self.label)
 
-        return self._connected(work)
-
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
-        def work(host: Host) -> Clone:
+        with _Operation(self) as host:
             handle, record = clone_record(host, name)
             # Its minion answered, so the guest came up, whatever became of its agent.
             ready = replace(record, minion=minion, agent="").at("ready", **timings)
             record = record_store.save(handle, record, ready)
             return clone_view.describe_running(host, handle, record, self.label)
 
-        return self._connected(work)
-
     def keep(self, name: str, token: str, why: str, off: bool) -> Clone:
-        def work(host: Host) -> Clone:
+        with _Operation(self) as host:
             handle, record = clone_record(host, name)
             if record.worker.token != token:
                 raise clone_view.in_progress(record, name, host.commands)
@@ -249,12 +232,10 @@ class LocalHost:
             record = record_store.save(handle, record, replace(record, failed=why))
             return clone_view.describe_running(host, handle, record, self.label)
 
-        return self._connected(work)
-
     # --- living -----------------------------------------------------------------------
 
     def destroy(self, name: str, force: bool = False, token: str = "", dry: bool = False) -> Clone:
-        def work(host: Host) -> Clone:
+        with _Operation(self, name) as host:
             handle = host.domain(name)
             record = handle.record()
             told = (
@@ -269,47 +250,29 @@ class LocalHost:
                 told = replace(told, stage=DESTROYING, state="shutoff")
             return replace(told, warnings=(*told.warnings, *kept))
 
-        return self._connected(work, name)
-
     def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
-        def work(host: Host) -> list[Leftover]:
+        with _Operation(self, name) as host:
             gone = destroy(host, host.domain(name), force, token)
             return listed(
                 name, "", gone.files, gone.reservations, gone.unprotected, gone.kept, removed=True
             )
 
-        return self._connected(work, name)
-
     def power(self, name: str, action: str) -> Clone:
-        def work(host: Host) -> Clone:
+        # Only a first start waits for the guest.
+        with _Operation(self, listens=action == "start") as host:
             handle, record = clone_record(host, name)
             unfinished = not (record.complete or record.failed) or record.stage == DESTROYING
             if unfinished and action in ("start", "reboot"):
                 raise clone_view.in_progress(record, name, host.commands)
             state = handle.state()
             if action == "start" and state == "shutoff" and record.stage == "cloned":
-                return self._first_start(name, record)
+                # It was left off, so this is its first boot.
+                record = first_boot.boot(handle, record)
+                return self._addressed(host, handle, record, AddressQuery.from_record(record))
             if record.agent and silent_agent.answers(handle, domain_xml.read(handle.live())):
                 record = record_store.save(handle, record, replace(record, agent=""))
             power.change(handle, state, action)
             return clone_view.describe(host, handle, record, self.label, host.commands)
-
-        return self._connected(work)
-
-    def _first_start(self, name: str, record: Record) -> Clone:
-        """Boot a clone that was left off, and give it its identity and address."""
-        self.boot(name)
-        return self.wait_for_address(
-            Request(
-                name=name,
-                base_domain=record.base,
-                ip_source=record.ip_source,
-                pick=record.pick,
-                reset_identity=record.identity != "kept",
-                seed=record.seed or "none",
-                deploy=Deploy(enabled=False),
-            )
-        )
 
     def show(self, name: str) -> Clone:
         return self._looked(
@@ -325,8 +288,7 @@ class LocalHost:
         :param dry: Only compare.
         :raises CreateInProgress: Its create is not finished.
         """
-
-        def work(host: Host) -> Adjustment:
+        with _Operation(self) as host:
             handle, record = clone_record(host, request.name)
             if record.failed or record.stage == DESTROYING or not record.complete:
                 clone_view.refuse_existing(host, request.name, self.label)
@@ -334,8 +296,6 @@ class LocalHost:
             if not dry and not found.refused:
                 adjust.apply(found)
             return found
-
-        return self._connected(work)
 
     def pending_changes(self, name: str) -> dict[str, Any]:
         """Return what the next start of a running clone changes, and a sentence that says so."""
@@ -371,20 +331,16 @@ class LocalHost:
         :param ip_source: Where to look; empty for what its record says.
         :raises AddressTimeout: No address in time.
         """
-
-        def work(host: Host) -> str:
+        with _Operation(self, listens=True) as host:
             handle, record = clone_record(host, name)
-            request = Request(
-                name=name,
-                base_domain=record.base,
+            query = replace(
+                AddressQuery.from_record(record),
                 ip_source=ip_source or record.ip_source,
-                pick=record.pick,
-                reset_identity=False,
                 wait=Wait(timeout=timeout),
+                resets=False,
+                heard=True,
             )
-            return wait_for_address.arrive(handle, request, True, record.reservations).address
-
-        return self._connected(work)
+            return wait_for_address.arrive(handle, query).address
 
     # --- care -------------------------------------------------------------------------
 
@@ -400,21 +356,34 @@ class LocalHost:
     def doctor(self) -> list[dict[str, Any]]:
         return self._looked(lambda host: [f.as_dict() for f in doctor.examine(host, host.commands)])
 
-    def capacity(self) -> dict[str, Any]:
-        return reports.capacity(self.url)
-
-    def daemon(self) -> dict[str, Any]:
-        return reports.daemon(self.url)
-
-    def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
-        return reports.witness(self.url, names, ids)
-
     def adopt(self, name: str, base_domain: str = "") -> Clone:
-        def work(host: Host) -> Clone:
+        with _Operation(self) as host:
             adopt.adopt(host, name, base_domain)
             return clone_view.describe(host, *clone_record(host, name), self.label)
 
-        return self._connected(work)
-
     def unprotect(self, base_domain: str) -> list[str]:
-        return self._connected(lambda host: protect.unprotect(host, host.domain(base_domain)))
+        with _Operation(self) as host:
+            return protect.unprotect(host, host.domain(base_domain))
+
+    # --- reports ----------------------------------------------------------------------
+
+    def capacity(self) -> dict[str, Any]:
+        return self._looked(reports.capacity)
+
+    def daemon(self) -> dict[str, Any]:
+        return self._looked(reports.daemon)
+
+    def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
+        return self._looked(lambda host: reports.witness(host, names, ids))
+
+    def published(self) -> dict[str, Any]:
+        """Return what the mine publishes of this host; see :func:`.reports.published`."""
+        return self._looked(lambda host: reports.published(host, self.label))
+
+    def published_addresses(self, profile: str, tag: str) -> dict[str, str]:
+        """Return the addresses of the clones that run, by name; see :func:`.reports.addresses`."""
+        return self._looked(lambda host: reports.addresses(host, profile, tag))
+
+    def expired(self) -> list[str]:
+        """Return the names of the clones whose ``ttl`` has passed."""
+        return self._looked(reports.expired)

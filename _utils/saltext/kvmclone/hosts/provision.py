@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
@@ -22,39 +22,30 @@ from saltext.kvmclone.errors import (
     CreateInProgress,
     ForeignDomain,
     HostUnreachable,
-    Interrupted,
-    KeptAfterFailure,
     KeyConflict,
     KvmCloneError,
-    NeverConnected,
     NotFound,
-    PlanRefused,
     named,
 )
 from saltext.kvmclone.hosts import rollback
+from saltext.kvmclone.hosts.create_state import CreateState
 from saltext.kvmclone.hosts.enroller_interface import EnrollerInterface
 from saltext.kvmclone.hosts.gc import owner_state_of
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone, clone_from_dict
-from saltext.kvmclone.model.enrolment import KeyPair
 from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.record import (
     ALIVE,
     DEAD,
     DESTROYING,
-    STAGES,
     Minion,
     Work,
     work_from_dict,
 )
 from saltext.kvmclone.model.request import Request, Secrets
-from saltext.kvmclone.system import processes
 
 log = logging.getLogger(__name__)
-
-#: Errors after which nothing of ours exists.
-REFUSALS = (AlreadyExists, CreateInProgress, KeptAfterFailure, NeverConnected, PlanRefused)
 
 #: Seconds before a create looks again at one of the same name that is under way.
 OTHER_CREATE_POLL_S = 0.5
@@ -124,107 +115,42 @@ def resume(
     return _Create(host, request, secrets, master, watcher, start, kept).run()
 
 
-class _Create:
-    """One create under way: what was reached, and what must be undone."""
-
-    def __init__(
-        self,
-        host: KvmHost,
-        request: Request,
-        secrets: Secrets,
-        master: EnrollerInterface | None,
-        watcher: Watcher,
-        start: bool,
-        kept: Work | None = None,
-    ) -> None:
-        if master is None:  # nobody here bootstraps, whatever the profile says
-            deploy = dataclasses.replace(request.deploy, enabled=False)
-            request = dataclasses.replace(request, deploy=deploy)
-        self.host = host
-        self.commands = commands_of(host)
-        self.request = request
-        self.secrets = secrets
-        self.digest = secrets.digest_of(request)
-        enrols = request.deploy.enabled and request.deploy.bootstrap != "none"
-        self.master = master if enrols and start else None
-        self.watcher = watcher
-        #: The create that failed and was kept, where this one resumes it.
-        self.kept = kept
-        self.goal = "addressed" if start else "cloned"
-        if self.master is not None:
-            self.goal = "ready" if self.master.is_its_master else "enrolled"
-        self.worker = processes.this_process()
-        self.minion_id = request.minion_id
-        self.stage = ""
-        #: The host was asked to clone, so something may exist even if no answer came.
-        self.asked = False
-        #: True while another worker makes the clone and this one waits for it.
-        self.followed = False
-        self.clone: Clone | None = None
-        self.fingerprint = ""
+class _Create(CreateState):
+    """The stages of one create, in their order."""
 
     def run(self) -> Outcome:
+        """Go through the stages up to the goal; undo everything on a failure."""
         name = self.request.name
         with interrupts.work(name, "the create", where=self.commands.where()):
             try:
-                interrupts.check()
-                clone = self._through_the_stages()
+                for stage in (
+                    self._prepare,
+                    self._begin,
+                    self._boot,
+                    self._await_address,
+                    self._bootstrap,
+                    self._await_minion,
+                ):
+                    interrupts.check()
+                    stage()
+                    if self.clone is not None and self.clone.stage == self.goal:
+                        break
             except (KvmCloneError, interrupts.Interrupt) as error:
                 with interrupts.shield():
-                    return Outcome(name, self.stage, self.clone, self._failed(error))
+                    return Outcome(name, self.stage, self.clone, rollback.failed(self, error))
             except BaseException as error:  # a fault of ours: undo, then raise it
                 with interrupts.shield():
-                    self._roll_back(HostUnreachable(named(error)))
+                    rollback.roll_back(self, HostUnreachable(named(error)))
                 raise
-        return Outcome(name, clone.stage, clone)
+        assert self.clone is not None
+        return Outcome(name, self.clone.stage, self.clone)
 
-    def _failed(self, error: KvmCloneError | interrupts.Interrupt) -> KvmCloneError:
-        """Undo what exists, and return the error to show."""
-        if isinstance(error, KvmCloneError):
-            # A failure after a Ctrl-C is a consequence of it: it ends our child processes as well.
-            if isinstance(error, REFUSALS) or not interrupts.pressed():
-                return self._roll_back(error)
-            log.info("%s: after the interrupt: %s", self.request.name, error)
-        cut = rollback.InterruptedCreate(
-            self.request.name, self.stage, self.clone is not None, self.asked, self.followed,
-            self._wish(Interrupted("")), self.goal, self.commands,
-        )  # fmt: skip
-        interrupted = self._roll_back(cut.error())
-        cut.tell(interrupted)
-        return interrupted
-
-    def _wish(self, error: KvmCloneError) -> str:
-        """Return what becomes of the clone; an interrupt does not destroy one that was kept."""
-        wish = self.request.on_failure
-        kept = self.kept is not None and isinstance(error, Interrupted)
-        return "keep" if kept and wish == "destroy" else wish
-
-    def _through_the_stages(self) -> Clone:
-        request, host = self.request, self.host
+    def _prepare(self) -> None:
+        """Refuse what cannot work on the master's side before the host is asked."""
         if self.master is not None:
             if self.kept is None:
                 self._require_free(self.master)
-            self.master.prepare(request, self.secrets)
-        self.asked = True
-        self.clone = self._begin()
-        if self.clone.stage == self.goal:
-            return self.clone
-        # The key takes a second or two to make; the guest takes longer to boot.
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            pair = None
-            if self.master is not None and self._lacks("enrolled"):
-                pair = pool.submit(self.master.generate, request.deploy.keysize)
-            was_off = self.clone.state != "running"
-            if self._lacks("booted"):
-                self._reach("booted", lambda: host.boot(request.name))
-            elif was_off:
-                self.clone = host.boot(request.name)
-            if self._lacks("addressed") or (was_off and self._lacks("enrolled")):
-                minion = self._announced(pair)
-                self._reach("addressed", lambda: host.wait_for_address(request, minion))
-        if self.master is not None:
-            self._enrol(self.master, pair)
-        return self.clone
+            self.master.prepare(self.request, self.secrets)
 
     # --- beginning, or going on -------------------------------------------------------
 
@@ -244,41 +170,38 @@ class _Create:
             except (NotFound, ForeignDomain):
                 raise conflict from None
 
-    def _begin(self) -> Clone:
-        """Return the clone as it is: just made, taken over, or finished by another create."""
+    def _begin(self) -> None:
+        """Have the clone made, take it over, or wait until another create has finished it."""
+        self.asked = True
         if self.kept is not None:
-            token = self.kept.worker.token
-            return self._take_over(self.host.take_over(self.request.name, token, self.worker))
+            self._take_over(self.kept.worker.token)
+            return
+        request, seed = self.request, dict(self.secrets.seed)
         waited = False
         deadline = time.monotonic() + self.request.wait.timeout + OTHER_CREATE_TIMEOUT_S
         while True:
             try:
-                self._reach("cloned", self._clone)
-                assert self.clone is not None
-                return self.clone
+                interrupts.check()
+                made = self.host.clone(request, self.worker, self.goal, self.digest, seed)
+                self.reached("cloned", made)
+                return
             except AlreadyExists as error:
                 if not waited or error.clone is None or error.clone["stage"] != self.goal:
                     raise
-                return clone_from_dict(error.clone)
+                self.clone = clone_from_dict(error.clone)
+                return
             except CreateInProgress as busy:
                 if busy.work is None or time.monotonic() > deadline:
                     raise
-                taken = self._follow(busy, work_from_dict(busy.work))
-                if taken is not None:
-                    return taken
+                if self._follow(busy, work_from_dict(busy.work)):
+                    return
                 waited = True
 
-    def _clone(self) -> Clone:
-        asked = (self.request, self.worker, self.goal, self.digest)
-        if not self.secrets.seed:
-            return self.host.clone(*asked)
-        return self.host.clone(*asked, dict(self.secrets.seed))
-
-    def _follow(self, busy: CreateInProgress, work: Work) -> Clone | None:
+    def _follow(self, busy: CreateInProgress, work: Work) -> bool:
         """
         Wait a moment for another worker, remove what it left, or take over its work.
 
-        :return: The clone where its work was taken over; None to ask the host again.
+        :return: True if its work was taken over; False to ask the host again.
         :raises CreateInProgress: It does something else, or nobody here can tell.
         """
         name, life = self.request.name, owner_state_of(work)
@@ -289,18 +212,24 @@ class _Create:
             self.followed = True
             interrupts.pause(OTHER_CREATE_POLL_S)
             self.followed = False
-            return None
+            return False
         begun = work.stage not in ("planned", DESTROYING)
         if life != DEAD or (begun and not same):
             raise busy
         with contextlib.suppress(NotFound, CreateInProgress):  # another worker was faster
             if begun:
-                return self._take_over(self.host.take_over(name, work.worker.token, self.worker))
+                self._take_over(work.worker.token)
+                return True
             self.host.destroy(name, token=work.worker.token)
-        return None
+        return False
 
-    def _take_over(self, clone: Clone) -> Clone:
-        """Go on where another worker stopped; remove its minion key unless the guest has it."""
+    def _take_over(self, token: str) -> None:
+        """
+        Go on where another worker stopped; remove its minion key unless the guest has it.
+
+        :param token: The token of that worker.
+        """
+        clone = self.host.take_over(self.request.name, token, self.worker)
         self.stage, self.clone = clone.stage, clone
         left = clone.minion.fingerprint
         if left and self.master is not None:
@@ -309,103 +238,65 @@ class _Create:
                 self.fingerprint, self.minion_id = left, clone.minion.id
             else:
                 self.master.remove(clone.minion.id, left)
-        return clone
 
-    def _lacks(self, stage: str) -> bool:
-        return STAGES.index(self.stage) < STAGES.index(stage)
+    # --- the guest --------------------------------------------------------------------
 
-    # --- towards a minion -------------------------------------------------------------
+    def _boot(self) -> None:
+        assert self.clone is not None
+        if self.master is not None and self.lacks("enrolled"):
+            # The key takes a second or two to make; the guest takes longer to boot.
+            pool = ThreadPoolExecutor(max_workers=1)
+            self.pair = pool.submit(self.master.generate, self.request.deploy.keysize)
+            pool.shutdown(wait=False)
+        self.was_off = self.clone.state != "running"
+        if self.lacks("booted"):
+            self.reached("booted", self.host.boot(self.request.name))
+        elif self.was_off:
+            self.clone = self.host.boot(self.request.name)
 
-    def _announced(self, pair: Future[KeyPair] | None) -> Minion:
+    def _await_address(self) -> None:
+        if self.lacks("addressed") or (self.was_off and self.lacks("enrolled")):
+            minion = self._announced()
+            self.reached("addressed", self.host.wait_for_address(self.request, minion))
+
+    def _announced(self) -> Minion:
         """Return what the record says of the minion before its key is accepted."""
-        if pair is None or self.master is None:
+        if self.pair is None or self.master is None:
             return Minion()
-        fingerprint = self.master.fingerprint(pair.result().public)
+        fingerprint = self.master.fingerprint(self.pair.result().public)
         return Minion(id=self.request.minion_id, fingerprint=fingerprint)
 
-    def _enrol(self, master: EnrollerInterface, pair: Future[KeyPair] | None) -> None:
-        request, host = self.request, self.host
-        if pair is not None:
-            keys = pair.result()
-            enrolment = master.enrolment(request, self.secrets, keys)
-            # Accepted before the minion starts, so that it is let in at its first attempt.
-            self.fingerprint = master.fingerprint(keys.public)
-            if master.is_its_master:
-                where = request.host or request.url
-                master.accept(request.minion_id, keys.public, request.name, where)
-            self._reach("enrolled", lambda: host.bootstrap(request, enrolment))
-        if not master.is_its_master:
-            return
+    # --- the minion -------------------------------------------------------------------
 
+    def _bootstrap(self) -> None:
+        if self.pair is None or self.master is None:
+            return
+        request, keys = self.request, self.pair.result()
+        enrolment = self.master.enrolment(request, self.secrets, keys)
+        # Accepted before the minion starts, so that it is let in at its first attempt.
+        self.fingerprint = self.master.fingerprint(keys.public)
+        if self.master.is_its_master:
+            where = request.host or request.url
+            self.master.accept(request.minion_id, keys.public, request.name, where)
+        interrupts.check()
+        self.reached("enrolled", self.host.bootstrap(request, enrolment))
+
+    def _await_minion(self) -> None:
+        """Wait for the minion's answer, record ``ready``, and run its ``start_action``."""
+        if self.master is None or not self.master.is_its_master or self.clone is None:
+            return
         started = time.monotonic()
-        uuid = self.clone.uuid if self.clone else ""
-        minion = master.verify(self.minion_id, uuid)
+        uuid = self.clone.uuid
+        minion = self.master.verify(self.minion_id, uuid)
         minion = dataclasses.replace(minion, fingerprint=self.fingerprint)
-        master.settle(self.minion_id)
-        master.becomes_ready(self.minion_id, uuid)
+        self.master.settle(self.minion_id)
+        self.master.becomes_ready(self.minion_id, uuid)
         timings = {"ready": time.monotonic() - started}
-        self._reach("ready", lambda: host.complete(request.name, minion, timings))
-        if request.deploy.start_action and self.clone:
+        interrupts.check()
+        self.reached("ready", self.host.complete(self.request.name, minion, timings))
+        if self.request.deploy.start_action:
             interrupts.check()
-            problem = master.start_action(self.minion_id, request.deploy.start_action)
+            problem = self.master.start_action(self.minion_id, self.request.deploy.start_action)
             if problem:
                 warnings = (*self.clone.warnings, problem)
                 self.clone = dataclasses.replace(self.clone, warnings=warnings)
-
-    def _reach(self, stage: str, work: Callable[[], Clone]) -> None:
-        interrupts.check()
-        started = time.monotonic()
-        self.clone = work()
-        self.stage = stage
-        elapsed = self.clone.timings.get(stage, time.monotonic() - started)
-        self.watcher(stage, elapsed, self.clone)
-
-    # --- and back ---------------------------------------------------------------------
-
-    def _roll_back(self, error: KvmCloneError) -> KvmCloneError:
-        """Undo what exists, as ``on_failure`` wants it, and return the error to show."""
-        if self.stage == "ready":
-            return error  # complete and in use: what comes after is not a reason to undo it
-        problems = []
-        try:
-            if self.clone is not None:
-                rollback.persist(lambda: self._on_failure(error))
-            elif self.asked and not isinstance(error, REFUSALS):
-                # The answer was lost, not necessarily the clone. The token is that of our clone
-                # alone.
-                rollback.persist(self._take_back_unseen)
-        except KvmCloneError as problem:
-            processes.give_up(self.worker)  # so that others may repeat it while this process lives
-            problems.append(
-                f"'{self.request.name}' could not be taken back: {problem.message} Repeat that: "
-                f"{self.commands.clone('gc', self.request.name, 'apply=True')}"
-            )
-        except BaseException:  # a second Ctrl-C
-            processes.give_up(self.worker)
-            raise
-        # After the clone, since its minion would submit the key again while it runs. A kept clone
-        # keeps its key, which is on its record and is removed with it.
-        kept = self.clone is not None and self._wish(error) != "destroy"
-        if self.fingerprint and self.master is not None:
-            try:
-                if not kept:
-                    self.master.remove(self.minion_id, self.fingerprint)
-                self.master.settle(self.minion_id)
-            except (KvmCloneError, OSError) as problem:
-                problems.append(f"The key of '{self.minion_id}' could not be removed: {problem}")
-        if problems:
-            error.hint = " ".join([error.hint, *problems]).strip()
-            log.error("%s: %s", self.request.name, error)
-        return error
-
-    def _take_back_unseen(self) -> None:
-        with contextlib.suppress(NotFound, ForeignDomain, CreateInProgress):
-            self.host.destroy(self.request.name, token=self.worker.token)
-
-    def _on_failure(self, error: KvmCloneError) -> None:
-        name, token, wish = self.request.name, self.worker.token, self._wish(error)
-        if wish != "destroy":
-            self.host.keep(name, token, f"{error.type}: {error.message}", off=wish == "stop")
-            return
-        with contextlib.suppress(NotFound):  # an earlier attempt succeeded after all
-            self.host.destroy(name, token=token)

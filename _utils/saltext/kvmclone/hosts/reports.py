@@ -25,57 +25,49 @@ from saltext.kvmclone.model.record import DESTROYING, Record
 # --- for the mine -------------------------------------------------------------------
 
 
-def capacity(url: str) -> dict[str, Any]:
+def capacity(host: Host) -> dict[str, Any]:
     """
     Return what a host has: ``cpus``, ``memory``, ``pools``, ``libvirt`` and ``clones``.
 
     Sizes are bytes, ``clones`` is a number.
-
-    :param url: libvirt URI.
     """
-    with Host(url) as host:
-        return {**_capacity(host), "clones": len(clones(host))}
+    return {**_capacity(host), "clones": len(clones(host))}
 
 
-def published(url: str, label: str) -> dict[str, Any]:
+def published(host: Host, label: str) -> dict[str, Any]:
     """
     Return what placement and other states need of a host, for the mine.
 
     That is :func:`capacity`, and of each clone its state, address, base, profile and tags.
 
-    :param url: libvirt URI.
     :param label: What to call the host; empty for its own name.
     """
-    with Host(url) as host:
-        return {
-            "host": label or host.node_name(),
-            **_capacity(host),
-            "clones": {
-                handle.name: _published_clone(host, handle, record, label)
-                for handle, record in clones(host)
-            },
-        }
+    return {
+        "host": label or host.node_name(),
+        **_capacity(host),
+        "clones": {
+            handle.name: _published_clone(host, handle, record, label)
+            for handle, record in clones(host)
+        },
+    }
 
 
-def addresses(url: str, profile: str, tag: str) -> dict[str, str]:
+def addresses(host: Host, profile: str, tag: str) -> dict[str, str]:
     """
     Return the addresses of the clones that run and have one, by name.
 
-    :param url: libvirt URI.
     :param profile: Only clones of this profile; empty for all.
     :param tag: Only clones with this tag; empty for all.
     """
-    with Host(url) as host:
-        wanted = [
-            (handle, record)
-            for handle, record in clones(host)
-            if (not profile or record.profile == profile) and (not tag or tag in record.tags)
-        ]
-        told = (
-            (h.name, clone_view.describe_running(host, h, r, "").address, h.state())
-            for h, r in wanted
-        )
-        return {name: address for name, address, state in told if address and state == "running"}
+    wanted = [
+        (handle, record)
+        for handle, record in clones(host)
+        if (not profile or record.profile == profile) and (not tag or tag in record.tags)
+    ]
+    told = (
+        (h.name, clone_view.describe_running(host, h, r, "").address, h.state()) for h, r in wanted
+    )
+    return {name: address for name, address, state in told if address and state == "running"}
 
 
 def _capacity(host: Host) -> dict[str, Any]:
@@ -139,31 +131,28 @@ def clones(host: Host) -> list[tuple[DomainHandle, Record]]:
 # --- for the master's questions -----------------------------------------------------
 
 
-def daemon(url: str) -> dict[str, Any]:
+def daemon(host: Host) -> dict[str, Any]:
     """
     Return what tells the daemon behind a url from others.
 
     That is ``uuid`` and ``name`` of its host, ``driver``, ``mode`` and ``user`` of a session, and
     the uuids of its ``domains``; of a daemon without any, those of its pools and networks as
     ``others``.
-
-    :param url: libvirt URI.
     """
-    with Host(url) as host:
-        capabilities = libvirt_xml.element(str(host.call(host.raw.getCapabilities)))
-        parts = urlsplit(str(host.call(host.raw.getURI)))
-        mode = parts.path.strip("/")
-        user = parts.username or pwd.getpwuid(os.geteuid()).pw_name
-        domains = sorted(raw.UUIDString() for raw in host.call(host.raw.listAllDomains, 0))
-        return {
-            "uuid": capabilities.findtext("host/uuid") or "",
-            "name": host.node_name(),
-            "driver": str(host.call(host.raw.getType)),
-            "mode": mode,
-            "user": user if mode == "session" else "",
-            "domains": domains,
-            "others": [] if domains else _pools_and_networks(host),
-        }
+    capabilities = libvirt_xml.element(str(host.call(host.raw.getCapabilities)))
+    parts = urlsplit(str(host.call(host.raw.getURI)))
+    mode = parts.path.strip("/")
+    user = parts.username or pwd.getpwuid(os.geteuid()).pw_name
+    domains = sorted(raw.UUIDString() for raw in host.call(host.raw.listAllDomains, 0))
+    return {
+        "uuid": capabilities.findtext("host/uuid") or "",
+        "name": host.node_name(),
+        "driver": str(host.call(host.raw.getType)),
+        "mode": mode,
+        "user": user if mode == "session" else "",
+        "domains": domains,
+        "others": [] if domains else _pools_and_networks(host),
+    }
 
 
 def _pools_and_networks(host: Host) -> list[str]:
@@ -174,11 +163,10 @@ def _pools_and_networks(host: Host) -> list[str]:
     return sorted(found)
 
 
-def witness(url: str, names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, Any]:
+def witness(host: Host, names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, Any]:
     """
     Return what the host knows for certain of some domains.
 
-    :param url: libvirt URI.
     :param names: Names of domains.
     :param ids: Minion ids, which a clone's record may name.
     :return: ``domains``: those names that any domain has; ``clones``: the clones of ours that
@@ -205,8 +193,7 @@ def witness(url: str, names: Iterable[str] = (), ids: Iterable[str] = ()) -> dic
         if over or handle.name in wanted or record.minion.id in minions:
             clones.append(_told(handle, record, over))
 
-    with Host(url) as host:
-        host.each_domain(look)
+    host.each_domain(look)
     clones.sort(key=lambda item: item["name"])
     return {"domains": sorted(domains), "clones": clones, "damaged": sorted(damaged)}
 
@@ -238,12 +225,7 @@ def is_expired(record: Record, now: float) -> bool:
 # --- for the schedule ------------------------------------------------------------------
 
 
-def expired(url: str) -> list[str]:
-    """
-    Return the names of the clones whose ``ttl`` has passed.
-
-    :param url: libvirt URI.
-    """
+def expired(host: Host) -> list[str]:
+    """Return the names of the clones whose ``ttl`` has passed."""
     now = time.time()
-    with Host(url) as host:
-        return [handle.name for handle, record in clones(host) if is_expired(record, now)]
+    return [handle.name for handle, record in clones(host) if is_expired(record, now)]

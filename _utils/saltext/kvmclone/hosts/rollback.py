@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from saltext.kvmclone.errors import HostUnreachable, Interrupted, KvmCloneError
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import (
+    AlreadyExists,
+    CreateInProgress,
+    ForeignDomain,
+    HostUnreachable,
+    Interrupted,
+    KeptAfterFailure,
+    KvmCloneError,
+    NeverConnected,
+    NotFound,
+    PlanRefused,
+)
+from saltext.kvmclone.hosts.create_state import CreateState
 from saltext.kvmclone.model.hints import Commands
+from saltext.kvmclone.system import processes
+
+log = logging.getLogger(__name__)
+
+#: Errors after which nothing of ours exists.
+REFUSALS = (AlreadyExists, CreateInProgress, KeptAfterFailure, NeverConnected, PlanRefused)
 
 #: Seconds for which a rollback is repeated where the host does not answer (a libvirtd that is being
 #: restarted).
@@ -90,3 +111,83 @@ class InterruptedCreate:
         if not self.asked:
             return "nothing was made", ""
         return "it was taken back, and nothing of it is left", ""
+
+
+def failed(create: CreateState, error: KvmCloneError | interrupts.Interrupt) -> KvmCloneError:
+    """Undo what exists of a create that failed or was interrupted; return the error to show."""
+    if isinstance(error, KvmCloneError):
+        # A failure after a Ctrl-C is a consequence of it: it ends our child processes as well.
+        if isinstance(error, REFUSALS) or not interrupts.pressed():
+            return roll_back(create, error)
+        log.info("%s: after the interrupt: %s", create.request.name, error)
+    cut = InterruptedCreate(
+        create.request.name, create.stage, create.clone is not None, create.asked,
+        create.followed, create.wish(Interrupted("")), create.goal, create.commands,
+    )  # fmt: skip
+    interrupted = roll_back(create, cut.error())
+    cut.tell(interrupted)
+    return interrupted
+
+
+def roll_back(create: CreateState, error: KvmCloneError) -> KvmCloneError:
+    """
+    Undo what exists of a create, as ``on_failure`` wants it.
+
+    :return: The error to show; its hint says what could not be undone.
+    """
+    if create.stage == "ready":
+        return error  # complete and in use: what comes after is not a reason to undo it
+    problems = []
+    try:
+        if create.clone is not None:
+            persist(lambda: _end(create, error))
+        elif create.asked and not isinstance(error, REFUSALS):
+            # The answer was lost, not necessarily the clone. The token is that of our clone alone.
+            persist(lambda: _end_unseen(create))
+    except KvmCloneError as problem:
+        processes.give_up(create.worker)  # so that others may repeat it while this process lives
+        problems.append(
+            f"'{create.request.name}' could not be taken back: {problem.message} Repeat that: "
+            f"{create.commands.clone('gc', create.request.name, 'apply=True')}"
+        )
+    except BaseException:  # a second Ctrl-C
+        processes.give_up(create.worker)
+        raise
+    # After the clone, since its minion would submit the key again while it runs.
+    problems += _remove_key(create, error)
+    if problems:
+        error.hint = " ".join([error.hint, *problems]).strip()
+        log.error("%s: %s", create.request.name, error)
+    return error
+
+
+def _end(create: CreateState, error: KvmCloneError) -> None:
+    """Destroy, stop or keep the clone."""
+    name, token, wish = create.request.name, create.worker.token, create.wish(error)
+    if wish != "destroy":
+        create.host.keep(name, token, f"{error.type}: {error.message}", off=wish == "stop")
+        return
+    with contextlib.suppress(NotFound):  # an earlier attempt succeeded after all
+        create.host.destroy(name, token=token)
+
+
+def _end_unseen(create: CreateState) -> None:
+    with contextlib.suppress(NotFound, ForeignDomain, CreateInProgress):
+        create.host.destroy(create.request.name, token=create.worker.token)
+
+
+def _remove_key(create: CreateState, error: KvmCloneError) -> list[str]:
+    """
+    Remove the key of the minion that the clone was to become; return what went wrong.
+
+    A kept clone keeps its key, which is on its record and is removed with it.
+    """
+    kept = create.clone is not None and create.wish(error) != "destroy"
+    if create.fingerprint and create.master is not None:
+        try:
+            if not kept:
+                create.master.remove(create.minion_id, create.fingerprint)
+            create.master.settle(create.minion_id)
+        except (KvmCloneError, OSError) as problem:
+            return [f"The key of '{create.minion_id}' could not be removed: {problem}"]
+    return []

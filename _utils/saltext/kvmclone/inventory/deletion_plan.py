@@ -9,16 +9,14 @@ of their paths. Reads only; :mod:`.destroy` acts.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from saltext.kvmclone.errors import OutOfReach
 from saltext.kvmclone.hypervisor import state_files, volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import file_usage_scan, snapshots
+from saltext.kvmclone.inventory import file_usage_scan, out_of_reach, snapshots
 from saltext.kvmclone.inventory.file_usage import Absence, FileId, FileUsage
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.record import DESTROYING, MADE, MAKING, Record, Volume
@@ -230,7 +228,7 @@ class _Planner:
         ):
             absence = Absence(hidden) if hidden else self.census.away(path, volume.mount)
             if absence and not self.force:
-                raise self._out_of_reach(absence, path)
+                raise out_of_reach.refusal(self.host, self.name, absence, path)
             if absence:
                 why = f"it was made by us and cannot be looked at now, as {absence}"
                 kept.append(FileToKeep(path, why))
@@ -328,25 +326,6 @@ class _Planner:
         if os.path.realpath(path) == os.path.realpath(file.path):
             return f"it is a link to '{file.path}', which goes" if os.path.islink(path) else ""
         return f"it is another name (a hard link) of '{file.path}', and keeps its content"
-
-    def _out_of_reach(self, absence: Absence, path: str) -> OutOfReach:
-        return OutOfReach(
-            f"'{path}' was made for '{self.name}' and cannot be looked at now: {absence}. "
-            "Nothing was touched.",
-            f"{self._way_to(absence, path)}   Then repeat the command. If that file is lost "
-            "for good, leave it wherever it is: " + self.host.commands.forced(self.name),
-        )
-
-    def _way_to(self, absence: Absence, path: str) -> str:
-        """Return the command that brings a file back into reach."""
-        virsh = self.host.commands.virsh
-        if absence.pool:
-            return virsh("pool-start", absence.pool)
-        if self.host.local and os.path.isdir(os.path.dirname(path)):
-            return f"See what is mounted there: {shlex.join(['findmnt', '-T', path])}"
-        if self.host.local:
-            return f"Mount what is missing: {shlex.join(['ls', '-ld', os.path.dirname(path)])}"
-        return virsh("pool-list", "--all")
 
     # --- what stands on it --------------------------------------------------------------
 

@@ -9,44 +9,20 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-
-from lxml import etree
+from dataclasses import replace
 
 from saltext.kvmclone.hypervisor import volumes
-from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import base_changes, file_usage_scan, overlays, shared_stores
-from saltext.kvmclone.inventory.file_usage import FileId, FileUsage
+from saltext.kvmclone.inventory import base_changes, base_findings, overlays, shared_stores
+from saltext.kvmclone.inventory.examination import Examination, Machine
 from saltext.kvmclone.inventory.findings import Finding, in_order, in_words
 from saltext.kvmclone.inventory.legacy_clones import candidates
-from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, Record, Volume
-from saltext.kvmclone.model.record_xml import NAMESPACE, from_definition
-from saltext.kvmclone.system import filesystems, processes
+from saltext.kvmclone.model.record_xml import NAMESPACE
+from saltext.kvmclone.system import processes
 
 _REMEDY = "Bring the base's files back from a backup, or save the clone's data and make it anew."
-
-
-@dataclass(frozen=True)
-class _Machine:
-    """
-    A domain as it was seen.
-
-    :param saved: Whether a saved memory image waits to be restored.
-    :param record: None for a foreign domain, and if the record cannot be read.
-    :param damaged: Why the record cannot be read.
-    """
-
-    name: str
-    uuid: str
-    state: str
-    saved: bool
-    root: etree._Element
-    domain: domain_xml.Domain
-    record: Record | None
-    damaged: str = ""
 
 
 def examine(host: Host, commands: Commands | None = None) -> list[Finding]:
@@ -58,43 +34,8 @@ def examine(host: Host, commands: Commands | None = None) -> list[Finding]:
     return in_order(list(_Examination(host, commands or Commands(host.url)).findings()))
 
 
-class _Examination:
-    """One examination of a host: everything is read first, then compared."""
-
-    def __init__(self, host: Host, commands: Commands) -> None:
-        def look(handle: DomainHandle) -> _Machine:
-            root = libvirt_xml.parse(handle.definition())
-            record, damaged = None, ""
-            try:
-                record = from_definition(root)
-            except (ValueError, TypeError) as error:
-                damaged = str(error)
-            return _Machine(
-                name=handle.name,
-                uuid=handle.uuid,
-                state=handle.state(),
-                saved=handle.is_saved(),
-                root=root,
-                domain=domain_xml.facts(root, host.folders.stores),
-                record=record,
-                damaged=damaged,
-            )
-
-        self.host = host
-        self.commands = commands
-        self.machines = host.each_domain(look)
-        self.census: FileUsage = file_usage_scan.scan(host)
-        self.by_uuid = {machine.uuid: machine for machine in self.machines}
-        self.by_name = {machine.name: machine for machine in self.machines}
-        self.clones = [
-            (machine, machine.record) for machine in self.machines if machine.record is not None
-        ]
-        self.committed = {
-            machine.uuid: base_changes.committed(
-                host, record, self._disks(machine), self.census.chain
-            )
-            for machine, record in self.clones
-        }
+class _Examination(Examination):
+    """The findings of one examination."""
 
     def findings(self) -> Iterator[Finding]:
         asleep = dict(self._disks_in_sleeping_pools())
@@ -113,8 +54,8 @@ class _Examination:
             yield from self._files(machine, record, machine.name in sleepers)
             yield from self._drift(machine, record)
         yield from self._damaged()
-        yield from self._bases()
-        yield from self._shared_bases()
+        yield from base_findings.written(self)
+        yield from base_findings.shared(self)
         yield from self._copies()
         stores = {m.name: m.domain.nvram.path for m in self.machines if m.domain.nvram}
         clones = [machine.name for machine, _record in self.clones]
@@ -123,7 +64,7 @@ class _Examination:
         yield from overlays.strays(self.host, self.census, records, self.commands)
         yield from overlays.stale(self.host, self.census, records, self.commands)
         yield from self._duplicate_macs()
-        yield from self._protected_without_base()
+        yield from base_findings.protected_without_base(self)
         for candidate in candidates(self.host, self.census):
             yield Finding(
                 "adoptable",
@@ -142,7 +83,7 @@ class _Examination:
 
     # --- one clone ----------------------------------------------------------------------
 
-    def _work(self, machine: _Machine, record: Record) -> Iterator[Finding]:
+    def _work(self, machine: Machine, record: Record) -> Iterator[Finding]:
         """Yield the creates and destroys that were not finished."""
         name = machine.name
         life = processes.owner_state(record.worker)
@@ -177,7 +118,7 @@ class _Examination:
                 else self.commands.clone("gc", name),
             )
 
-    def _files(self, machine: _Machine, record: Record, asleep: bool) -> Iterator[Finding]:
+    def _files(self, machine: Machine, record: Record, asleep: bool) -> Iterator[Finding]:
         """Yield disks that are missing, and recorded files that the clone no longer uses."""
         if record.stage in ("planned", DESTROYING):
             return  # some of its files are not made yet, or deleted already
@@ -219,7 +160,7 @@ class _Examination:
             return shlex.join(["ls", "-ld", os.path.dirname(path)])
         return self.commands.virsh("pool-list", "--all")
 
-    def _reattach(self, machine: _Machine, volume: Volume) -> str:
+    def _reattach(self, machine: Machine, volume: Volume) -> str:
         name = machine.name
         if volume.target in ("nvram", *(disk.target for disk in machine.domain.disks)):
             return self.commands.virsh("edit", name)  # another file is in its place
@@ -229,12 +170,8 @@ class _Examination:
             volume.format, "--config",
         )  # fmt: skip
 
-    def _disks(self, machine: _Machine) -> list[tuple[str, str]]:
-        disks = [disk for disk in machine.domain.disks if disk.device == "disk"]
-        return [(d.target, self.census.path_of(d.path, d.pool, d.volume)) for d in disks]
-
-    def _missing(self, machine: _Machine, record: Record) -> list[str]:
-        paths = [path for _target, path in self._disks(machine)]
+    def _missing(self, machine: Machine, record: Record) -> list[str]:
+        paths = [path for _target, path in self.disks(machine)]
         if self.host.local:
             bases = {disk.path for disk in record.base_disks}  # _drift reports those
             chains = [[path, *self.census.chain(path)] for path in paths if path]
@@ -248,17 +185,17 @@ class _Examination:
             and volumes.find(self.host, volume.path) is None
         ]
 
-    def _committed(self, machine: _Machine, record: Record) -> Iterator[Finding]:
+    def _committed(self, machine: Machine, record: Record) -> Iterator[Finding]:
         """Yield the disks of a clone that were committed into its base."""
         for found in self.committed[machine.uuid]:
             yield overlays.committed(
                 self.host, self.census, machine.name, machine.state, record, found, self.commands
             )
 
-    def _drift(self, machine: _Machine, record: Record) -> Iterator[Finding]:
+    def _drift(self, machine: Machine, record: Record) -> Iterator[Finding]:
         if record.stage == DESTROYING:
             return
-        base = self._base(record)
+        base = self.base_of(record)
         written = {one.path for one in self.committed[machine.uuid]}  # a finding of its own
         others = tuple(disk for disk in record.base_disks if disk.path not in written)
         record = replace(record, base_disks=others)
@@ -274,90 +211,6 @@ class _Examination:
             " ".join((*changes, *[_REMEDY] * quick)),
             self.commands.clone("show", machine.name),
         )
-
-    # --- bases --------------------------------------------------------------------------
-
-    def _base(self, record: Record) -> _Machine | None:
-        if record.base_uuid:
-            return self.by_uuid.get(record.base_uuid)
-        return self.by_name.get(record.base)
-
-    def _bases(self) -> Iterator[Finding]:
-        """Yield bases that write, or will write, below their quick clones."""
-        standing: dict[str, list[str]] = {}
-        for machine, record in self.clones:
-            base = self._base(record)
-            quick = base_changes.stands(self.host, record)
-            if base is not None and quick and record.stage != DESTROYING:
-                standing.setdefault(base.uuid, []).append(machine.name)
-        for uuid, names in standing.items():
-            base = self.by_uuid[uuid]
-            on_it = in_words(sorted(names)) + (
-                " is based on it." if len(names) == 1 else " are based on it."
-            )
-            if base.state != "shutoff":
-                yield Finding(
-                    "base-running",
-                    base.name,
-                    f"The base '{base.name}' is {base.state} and writes its disks, while {on_it}",
-                    self.commands.virsh("destroy", base.name),
-                )
-            elif base.saved:
-                yield Finding(
-                    "base-saved",
-                    base.name,
-                    f"The base '{base.name}' has a saved memory image: its next start will write "
-                    f"its disks, while {on_it}",
-                    self.commands.virsh("managedsave-remove", base.name),
-                )
-
-    def _shared_bases(self) -> Iterator[Finding]:
-        """Yield machines that write a base's disk although they are not that base."""
-        standing: dict[FileId, dict[str, str]] = {}
-        for machine, record in self.clones:
-            first = {disk.target: disk.path for disk in reversed(record.base_disks)}
-            for target, path in first.items() if record.stage != DESTROYING else ():
-                if base_changes.stands(self.host, record, target):
-                    key = self.census.identity(path)
-                    standing.setdefault(key, {})[machine.name] = record.base_uuid
-        for machine in self.machines:
-            for disk in machine.domain.disks:
-                path = self.census.path_of(disk.path, disk.pool, disk.volume)
-                clones = standing.get(self.census.identity(path), {})
-                reads = disk.device != "disk" or disk.readonly
-                told = path in {one.path for one in self.committed.get(machine.uuid, ())}
-                if clones and machine.uuid not in clones.values() and not reads and not told:
-                    others = sorted(set(clones) - {machine.name})
-                    stand = f", while {in_words(others)} is based on it" if others else ""
-                    yield Finding(
-                        "base-shared",
-                        machine.name,
-                        f"'{machine.name}' has a base's disk, '{path}', for its own and writes it "
-                        f"whenever it runs{stand}. Give it one of its own.",
-                        self.commands.virsh("domblklist", machine.name),
-                    )
-
-    def _protected_without_base(self) -> Iterator[Finding]:
-        """Yield read-only files whose base is gone, and with it the mark that explained that."""
-        if not self.host.local:
-            return
-        seen: set[FileId] = set()
-        for machine, record in self.clones:
-            if self._base(record) is not None:
-                continue
-            for disk in record.base_disks:
-                key = self.census.identity(disk.path)
-                if key not in seen and filesystems.nobody_may_write(disk.path):
-                    seen.add(key)
-                    needed = self.census.standing_on([disk.path])
-                    show = self.commands.clone("show", machine.name)
-                    yield Finding(
-                        "protected-without-base",
-                        disk.path,
-                        f"'{disk.path}' is read-only, and its base '{record.base}' is gone. Leave "
-                        "it so while quick clones are based on it.",
-                        show if needed else shlex.join(["chmod", "u+w", disk.path]),
-                    )
 
     # --- the host -----------------------------------------------------------------------
 

@@ -16,12 +16,11 @@ from functools import partial
 
 from lxml import etree
 
-from saltext.kvmclone.errors import HostError, absent, readable
+from saltext.kvmclone.errors import HostError, readable
 from saltext.kvmclone.hypervisor import pools, state_files
-from saltext.kvmclone.hypervisor.constants import NO_STORAGE_POOL, NO_STORAGE_VOL
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import snapshots
+from saltext.kvmclone.inventory import snapshots, storage_pools
 from saltext.kvmclone.inventory.file_usage import (
     UNKNOWN,
     Claim,
@@ -68,7 +67,7 @@ class _Scan:
     """A scan under way; its methods must be called in the order in which :func:`scan` does."""
 
     host: Host
-    pools: dict[str, Pool] = field(default_factory=dict)
+    pools: dict[str, Pool] = field(init=False)
     uses: list[Use] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     images: dict[FileId, str] = field(default_factory=dict)
@@ -90,17 +89,7 @@ class _Scan:
 
     def __post_init__(self) -> None:
         self.local = self.host.local
-        for raw in self.host.call(self.host.raw.listAllStoragePools, 0):
-            with absent(NO_STORAGE_POOL):
-                root = libvirt_xml.element(self.host.call(raw.XMLDesc, 0))
-                name = root.findtext("./name") or ""
-                self.pools[name] = Pool(
-                    name=name,
-                    type=root.get("type", ""),
-                    path=(root.findtext("./target/path") or "").strip(),
-                    active=bool(self.host.call(raw.isActive)),
-                    raw=raw,
-                )
+        self.pools = storage_pools.of(self.host)
 
     # --- domains ------------------------------------------------------------------------
 
@@ -288,31 +277,9 @@ class _Scan:
 
     def _list(self, pool: Pool) -> None:
         """Note the volumes of a pool, and their backing files, as libvirt lists them."""
-        call = self.host.call
-        try:
-            call(pool.raw.refresh, 0)  # overlays may have been made behind libvirt's back
-        except HostError as error:
-            self.unchecked.append(
-                f"the storage pool '{pool.name}' cannot be refreshed: {error.message}"
-            )
-        try:
-            volumes = call(pool.raw.listAllVolumes, 0)
-        except HostError as error:
-            self.unchecked.append(
-                f"the storage pool '{pool.name}' cannot be listed: {error.message}"
-            )
-            return
-        for volume in volumes:
-            try:
-                text = str(call(volume.XMLDesc, 0))
-            except HostError as error:
-                if error.code != NO_STORAGE_VOL:  # not just deleted since it was listed
-                    self.unchecked.append(
-                        f"the volume '{volume.name()}' of the storage pool '{pool.name}' cannot "
-                        f"be read: {error.message}"
-                    )
-                continue
-            root = libvirt_xml.element(text)
+        described, problems = storage_pools.volumes(self.host, pool)
+        self.unchecked += problems
+        for root in described:
             path = (root.findtext("./target/path") or "").strip()
             below = (root.findtext("./backingStore/path") or "").strip()
             self.images.setdefault(self._key(path), path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ from saltext.kvmclone.model.derived_files import Machines
 from saltext.kvmclone.model.domain_xml import Disk, Domain
 from saltext.kvmclone.model.facts import HostFacts, PoolFacts, SourceFacts, SwitchFacts
 from saltext.kvmclone.model.request import Request
-from saltext.kvmclone.plan import disks, seed_disk
+from saltext.kvmclone.plan import disk_wishes, seed_disk
 from saltext.kvmclone.plan.rewrite.result import written_paths
 from saltext.kvmclone.system import filesystems, images, seed_image
 
@@ -48,57 +49,30 @@ def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
     base = host.domain(request.base_domain)
     definition = base.definition()
     domain = domain_xml.read(definition, host.folders.stores)
-    sources: dict[str, SourceFacts] = {}
-    known: dict[str, PoolFacts] = {}
-    occupied: set[str] = set()
-    missing: set[str] = set()
-    copies = any(
-        disks.may_be_cloned(disk, request) and disks.strategy_of(disk, request) == "full"
-        for disk in domain.disks
-    )
-    for disk in domain.disks:
-        if not disks.may_be_cloned(disk, request):
-            if host.local and disk.path.startswith("/") and not os.path.exists(disk.path):
-                missing.add(disk.path)
-            continue
-        source, holder = _source(host, disk, request)
-        sources[disk.target] = source
-        name = disks.pool_of(disk, request, source)
-        if name and name not in known:
-            at_hand = holder is not None and name == source.pool
-            found = (
-                pools.facts_of(host, holder, copies) if at_hand else pools.facts(host, name, copies)
-            )
-            if found is not None:
-                known[name] = found
-        if name in known and known[name].active:
-            path = os.path.join(known[name].path, disks.volume_name(disk, request))
-            if volumes.exists(host, path):
-                occupied.add(path)
+    disks = _disks(host, domain, request)
     networks_named = _networks(host, request, domain)
-    seeds, unread = seed_search.find(host, domain, sources)
+    seeds, unread = seed_search.find(host, domain, disks.sources)
     if request.seed == OWN:
         target, _bus = seed_disk.place(definition, seeds, request)
-        places = {
-            os.path.join(p.path, seed_disk.volume_name(request, target)) for p in known.values()
-        }
-        occupied |= {path for path in places if volumes.exists(host, path)}
+        volume = seed_disk.volume_name(request, target)
+        places = {os.path.join(pool.path, volume) for pool in disks.pools.values()}
+        disks.existing |= {path for path in places if volumes.exists(host, path)}
     return HostFacts(
         base_xml=definition,
         base_state="shutoff" if base.was_off else base.state(),
         base_saved=base.is_saved(),
-        base_snapshots=_snapshots(host, base, sources),
+        base_snapshots=_snapshots(host, base, disks.sources),
         local=host.local,
         virsh=host.commands.plain_virsh,
         taken=taken,
         left_behind=() if taken else state_files.left_behind(host, request.name),
         stores=host.folders.stores,
-        sources=sources,
-        pools=known,
-        existing=frozenset(occupied),
-        users=_users(host, occupied),
+        sources=disks.sources,
+        pools=disks.pools,
+        existing=frozenset(disks.existing),
+        users=_users(host, disks.existing),
         standing=_standing(host, definition) if host.local else frozenset(),
-        missing=frozenset(missing),
+        missing=frozenset(disks.missing),
         seeds=seeds,
         unread=unread,
         writes_seeds=request.seed != OWN or bool(seed_image.program()),
@@ -111,6 +85,52 @@ def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
         host_memory=int(host.call(host.raw.getInfo)[1]) * 2**20 if request.memory else 0,
         dhcp=networks.survey(host, request, domain.interfaces),
     )
+
+
+@dataclass
+class _Disks:
+    """
+    What the base's disks consist of, and where the clone's volumes would go.
+
+    :param sources: Of each disk that is cloned, by target.
+    :param pools: Those for the clone's volumes, by name.
+    :param existing: Paths of these volumes at which a file stands already.
+    :param missing: Paths of disks that are not cloned, and are not there.
+    """
+
+    sources: dict[str, SourceFacts] = field(default_factory=dict)
+    pools: dict[str, PoolFacts] = field(default_factory=dict)
+    existing: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+
+
+def _disks(host: Host, domain: Domain, request: Request) -> _Disks:
+    """Return what the base's disks consist of, and where the clone's volumes would go."""
+    found = _Disks()
+    cloned = [disk for disk in domain.disks if disk_wishes.may_be_cloned(disk, request)]
+    copies = any(disk_wishes.strategy_of(disk, request) == "full" for disk in cloned)
+    for disk in domain.disks:
+        if disk in cloned:
+            _look_at(host, disk, request, copies, found)
+        elif host.local and disk.path.startswith("/") and not os.path.exists(disk.path):
+            found.missing.add(disk.path)
+    return found
+
+
+def _look_at(host: Host, disk: Disk, request: Request, copies: bool, found: _Disks) -> None:
+    """Add a disk that is cloned, and the pool for its volume, to what was found."""
+    source, holder = _source(host, disk, request)
+    found.sources[disk.target] = source
+    name = disk_wishes.pool_of(disk, request, source)
+    if name and name not in found.pools:
+        at_hand = holder is not None and name == source.pool
+        pool = pools.facts_of(host, holder, copies) if at_hand else pools.facts(host, name, copies)
+        if pool is not None:
+            found.pools[name] = pool
+    if name in found.pools and found.pools[name].active:
+        path = os.path.join(found.pools[name].path, disk_wishes.volume_name(disk, request))
+        if volumes.exists(host, path):
+            found.existing.add(path)
 
 
 def _users(host: Host, paths: set[str]) -> dict[str, str]:
@@ -163,7 +183,7 @@ def _source(host: Host, disk: Disk, request: Request) -> tuple[SourceFacts, Any 
     found, data, fault = images.chain(path, disk.format, partial(pools.look, host))
     top = found[0]
     filesystem, copies_on_write = "", True
-    if host.local and top.kind == "file" and disks.strategy_of(disk, request) == "full":
+    if host.local and top.kind == "file" and disk_wishes.strategy_of(disk, request) == "full":
         filesystem = filesystems.of(os.path.dirname(top.real)).id
         copies_on_write = filesystems.copies_on_write(top.real)
     source = SourceFacts(

@@ -120,17 +120,9 @@ def _judge(
             continue
         stands_on_base = bool(others.base_files & {census.identity(path) for path in chain})
         quick = quick or stands_on_base or (base is None and bool(chain))
-        owned.append(
-            Volume(
-                target=disk.target,
-                path=disk.path,
-                format=disk.format,
-                strategy="overlay" if chain else "copy",
-                state=MADE,
-            )
-        )
-    if domain.nvram and domain.nvram.path:
-        path = domain.nvram.path
+        strategy = "overlay" if chain else "copy"
+        owned.append(Volume(disk.target, disk.path, disk.format, strategy, MADE))
+    if domain.nvram and (path := domain.nvram.path):
         if why := _why_store_shared(domain.name, path, census.identity(path), others):
             shared.append(f"'{path}' stays on a destroy: {why}.")
         else:

@@ -15,7 +15,7 @@ from saltext.kvmclone.inventory.file_usage import FileUsage
 from saltext.kvmclone.inventory.findings import Finding, in_words
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import Record
-from saltext.kvmclone.plan.disks import clone_named_in
+from saltext.kvmclone.plan.disk_wishes import clone_named_in
 from saltext.kvmclone.system import images
 
 

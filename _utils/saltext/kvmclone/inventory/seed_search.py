@@ -16,7 +16,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model.cloud_seed import Seed
 from saltext.kvmclone.model.domain_xml import Disk, Domain
 from saltext.kvmclone.model.facts import ImageFacts, SourceFacts
-from saltext.kvmclone.plan import disks
+from saltext.kvmclone.plan import disk_wishes
 from saltext.kvmclone.system import cloud_seed, guest_disk, images
 from saltext.kvmclone.system.guest_disk import Read, UnreadableImage
 
@@ -32,7 +32,7 @@ def find(
     seeds: dict[str, Seed] = {}
     unread: set[str] = set()
     for disk in domain.disks:
-        if disks.is_empty(disk):
+        if disk_wishes.is_empty(disk):
             continue
         try:
             layers = _layers(host, disk, sources.get(disk.target))

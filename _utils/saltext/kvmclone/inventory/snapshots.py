@@ -160,10 +160,6 @@ def refusal(
     :param lost: Overlays that nobody can read, and why one may be back later; empty if it is just
         gone.
     """
-    gone = "".join(
-        f" '{path}' " + (f"cannot be looked at now, as {why}." if why else "is not there any more.")
-        for path, why in lost.items()
-    )
     ways = [
         "Destroy it all the same; what was not made by us stays where it is and is named: "
         + commands.forced(name)
@@ -191,8 +187,16 @@ def refusal(
         )
     return OwnSnapshots(
         f"'{name}' cannot be destroyed while its own snapshots are based on its disks: "
-        f"{standing.named()}.{gone}",
+        f"{standing.named()}.{_named(lost)}",
         "   ".join([*ways, "Nothing was touched."]),
+    )
+
+
+def _named(lost: Mapping[str, str]) -> str:
+    """Return one sentence for each overlay that cannot be read."""
+    return "".join(
+        f" '{path}' " + (f"cannot be looked at now, as {why}." if why else "is not there any more.")
+        for path, why in lost.items()
     )
 
 

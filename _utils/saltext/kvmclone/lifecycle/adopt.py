@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 from saltext.kvmclone.errors import AlreadyExists, ForeignDomain
 from saltext.kvmclone.hypervisor import volumes
@@ -63,16 +64,23 @@ def adopt(host: Host, name: str, base_domain: str = "") -> Record:
     domain = domain_xml.facts(root, host.folders.stores)
     census = file_usage_scan.scan(host)
     judged = _judge(host, census, handle.uuid, domain, base, base_name)
-    record = Record(
+    base_disks = _base_disks(host, census, base, judged)
+    record = replace(_record_of(handle, judged, base), base_disks=base_disks)
+    handle.save_record(record)
+    return record
+
+
+def _record_of(handle: DomainHandle, judged: Candidate, base: DomainHandle | None) -> Record:
+    """Return the record of an adopted clone, complete but for the files of its base."""
+    return Record(
         uuid=handle.uuid,
         name=handle.name,
-        base=base_name,
+        base=judged.base,
         base_uuid=base.uuid if base is not None else "",
         strategy=judged.strategy,
         stage="addressed",
         goal="addressed",
         created=_created(judged),
-        base_disks=_base_disks(host, census, base, judged),
         volumes=judged.volumes,
         warnings=(
             f"Adopted {time.strftime('%Y-%m-%d %H:%M')}; whether the base changed before that is "
@@ -80,8 +88,6 @@ def adopt(host: Host, name: str, base_domain: str = "") -> Record:
             *judged.shared,
         ),
     )
-    handle.save_record(record)
-    return record
 
 
 # --- the record ---------------------------------------------------------------------

@@ -32,6 +32,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.interrupts import pause
 from saltext.kvmclone.inventory import silent_agent
 from saltext.kvmclone.lifecycle import record_store, ssh_trust, wait_for_address
+from saltext.kvmclone.lifecycle.address_query import AddressQuery
 from saltext.kvmclone.lifecycle.ssh_trust import FirstContact
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.enrolment import Enrolment
@@ -258,9 +259,8 @@ class _Bootstrap:
         )
 
     def _await_renewal(self, before: tuple[SeenAddress, ...]) -> None:
-        found = wait_for_address.await_renewal(
-            self.handle, self.request, before, self.record.reservations
-        )
+        query = AddressQuery.from_request(self.request, self.record)
+        found = wait_for_address.await_renewal(self.handle, query, before)
         self.record = replace(self.record, address=found.address)
 
     # --- over ssh ---------------------------------------------------------------------

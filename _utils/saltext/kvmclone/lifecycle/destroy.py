@@ -81,13 +81,12 @@ def destroy(
     :raises OutOfReach: A file of it may be there and cannot be looked at; not forced.
     :raises HostError: It was undefined by hand while it runs, or a file cannot be deleted.
     """
-    name = handle.name
     with ExitStack() as held:
-        with processes.name_lock(name):
+        with processes.name_lock(handle.name):
             record = handle.record()
             if record is None:
                 return DestroyResult(sentences=destroy_foreign.destroy(host, handle, force))
-            _require_idle(record, name, force, token, host.commands)
+            _require_idle(record, handle.name, force, token, host.commands)
             _require_definition(handle)
             _judge(host, handle, record, force)
             if record.complete:

@@ -24,17 +24,15 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.guest import identity
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.identity import Reset
-from saltext.kvmclone.hypervisor import addresses
 from saltext.kvmclone.hypervisor.addresses import AddressFilter, Search, SeenAddress
 from saltext.kvmclone.hypervisor.constants import SHUTOFF_BECAUSE, STATES
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.events import Watch
 from saltext.kvmclone.inventory.silent_agent import SILENT
+from saltext.kvmclone.lifecycle.address_query import AddressQuery
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.cloud_seed import KEEP, OUT, OWN
 from saltext.kvmclone.model.domain_xml import AGENT_CHANNEL, Domain
-from saltext.kvmclone.model.record import Record, Reservation
-from saltext.kvmclone.model.request import Request
 
 log = logging.getLogger(__name__)
 
@@ -135,17 +133,14 @@ class _Wait:
     One wait for an address: what is known of the guest, and what was done to it.
 
     :param watch: Ends the pauses.
-    :param wanted: Which address counts.
     """
 
-    def __init__(
-        self, handle: DomainHandle, request: Request, watch: Watch, wanted: AddressFilter
-    ) -> None:
+    def __init__(self, handle: DomainHandle, query: AddressQuery, watch: Watch) -> None:
         self.handle = handle
-        self.request = request
+        self.query = query
         self.watch = watch
-        self.wanted = wanted
-        self.search = Search(handle, request.ip_source, wanted)
+        self.wanted = query.wanted
+        self.search = Search(handle, query.ip_source, self.wanted)
         self.domain: Domain | None = None
         self.renewal: _Renewal | None = None
 
@@ -162,7 +157,7 @@ class _Wait:
             try:
                 arrival = look(self._now())
             except HostUnreachable as error:
-                log.warning("%s: %s", self.request.name, error.message)
+                log.warning("%s: %s", self.handle.name, error.message)
                 self.watch.reconnect()
                 self.search.renew()
                 continue
@@ -196,19 +191,19 @@ class _Wait:
         return self.wanted.first(seen, domain)
 
     def _timeout(self) -> AddressTimeout:
-        request, url = self.request, self.handle.connection.url
+        query, name, url = self.query, self.handle.name, self.handle.connection.url
         assert self.domain is not None
         try:
             state = self.handle.state()
         except (HostError, HostUnreachable):
             state = "unknown"
-        hints = [f"Look at its console: virsh -c {url} console {request.name}."]
+        hints = [f"Look at its console: virsh -c {url} console {name}."]
         if any(card.kind != "network" for card in self.domain.interfaces):
             hints.append("On a bridge use 'ip_source: qemu-agent'.")
         if self.wanted != AddressFilter():
-            addresses = self.handle.connection.commands.on_host("addresses", request.name)
+            addresses = self.handle.connection.commands.on_host("addresses", name)
             hints.append(f"See all its addresses: {addresses}")
-        if request.seed == OUT:
+        if query.seed == OUT:
             hints.append(
                 "The base's cloud-init seed is left out of its clones. If it set up the network, "
                 "and for the base's card, give the clone a seed of its own: "
@@ -219,8 +214,8 @@ class _Wait:
             "'wait_for_ip_timeout'."
         )
         return AddressTimeout(
-            f"'{request.name}' ({state}) showed no address within {request.wait.timeout:g} s "
-            f"(ip_source: {request.ip_source}): {self.search.said(self.domain)}.",
+            f"'{name}' ({state}) showed no address within {query.wait.timeout:g} s "
+            f"(ip_source: {query.ip_source}): {self.search.said(self.domain)}.",
             " ".join(hints),
         )
 
@@ -230,14 +225,14 @@ class _Arriving:
     A guest that is waited for, and whose identity is reset over the agent once that connects.
 
     :param wait: The wait for its address.
-    :param resets: The identity is to be reset; False once that was done, or given up.
-    :param heard: Its agent answered, or need not be waited for: that the guest came up is known.
     """
 
-    def __init__(self, wait: _Wait, resets: bool, heard: bool) -> None:
+    def __init__(self, wait: _Wait) -> None:
         self.wait = wait
-        self.resets = resets
-        self.heard = heard
+        #: The identity is to be reset; False once that was done, or given up.
+        self.resets = wait.query.resets
+        #: Its agent answered, or need not be waited for: that the guest came up is known.
+        self.heard = wait.query.heard
         self.done: Reset | None = None
         self.warnings: list[str] = []
         #: When the agent was asked first, and when the address was seen first, on the monotonic
@@ -257,7 +252,7 @@ class _Arriving:
             return None
         self._seen = self._seen or time.monotonic()
         may_come = domain.has_agent_channel and not (domain.agent_connected or self.heard)
-        seeded = self.resets and self.wait.request.seed in (OWN, KEEP)
+        seeded = self.resets and self.wait.query.seed in (OWN, KEEP)
         grace = CLOUD_INIT_AGENT_CONNECT_S if seeded else AGENT_CONNECT_S
         if may_come and time.monotonic() < self._seen + grace:
             return None
@@ -285,9 +280,9 @@ class _Arriving:
 
     def _reset(self, channel: AgentChannel, domain: Domain) -> None:
         """Reset the identity and restart the network; then only a renewed address counts."""
-        wait, name = self.wait, self.wait.request.name
+        wait, name = self.wait, self.wait.handle.name
         try:
-            done = identity.reset(channel, name, seed=wait.request.seed)
+            done = identity.reset(channel, name, seed=wait.query.seed)
             self.warnings.extend(done.warnings)
             before = wait.search.look(domain)
             self.warnings.extend(identity.rejoin_network(channel).warnings)
@@ -302,49 +297,33 @@ class _Arriving:
         self.warnings.append(f"The identity was not reset over the guest agent: {why}")
 
 
-def arrive(
-    handle: DomainHandle,
-    request: Request,
-    reset_done: bool,
-    reservations: tuple[Reservation, ...] = (),
-) -> Arrival:
+def arrive(handle: DomainHandle, query: AddressQuery) -> Arrival:
     """
     Wait for the guest's address; reset its identity over the agent on the way.
 
     The handle stays valid even if libvirtd is restarted during the wait.
 
-    :param request: Sources, waits, which address counts, and whether the identity is to be reset.
-    :param reset_done: The identity was reset in an earlier attempt, or the state of the agent
-        does not matter to the caller.
-    :param reservations: What was reserved for the clone, from its record.
     :raises GuestStopped: The guest crashed or shut off.
     :raises AddressTimeout: No address in time; the message says what was tried.
     """
-    wanted = addresses.address_filter(request.pick, reservations)
-    with Watch(handle, request.wait) as watch:
-        wait = _Wait(handle, request, watch, wanted)
-        resets = request.reset_identity and not reset_done
-        return wait.until(_Arriving(wait, resets, heard=reset_done).look)
+    with Watch(handle, query.wait) as watch:
+        wait = _Wait(handle, query, watch)
+        return wait.until(_Arriving(wait).look)
 
 
 def await_renewal(
-    handle: DomainHandle,
-    request: Request,
-    before: tuple[SeenAddress, ...],
-    reservations: tuple[Reservation, ...] = (),
+    handle: DomainHandle, query: AddressQuery, before: tuple[SeenAddress, ...]
 ) -> Arrival:
     """
     Wait for the address that the guest has after an identity reset.
 
     :param before: What was seen just before its network was restarted.
-    :param reservations: What was reserved for the clone, from its record.
     :raises GuestStopped: The guest crashed or shut off.
     :raises AddressTimeout: No address in time; the message says what was tried.
     """
-    wanted = addresses.address_filter(request.pick, reservations)
-    with Watch(handle, request.wait) as watch:
-        wait = _Wait(handle, request, watch, wanted)
-        wait.renewal = _Renewal(before, wanted.reserved)
+    with Watch(handle, query.wait) as watch:
+        wait = _Wait(handle, query, watch)
+        wait.renewal = _Renewal(before, wait.wanted.reserved)
 
         def look(domain: Domain) -> Arrival | None:
             found = wait.found(domain)
@@ -367,9 +346,3 @@ def _stopped(handle: DomainHandle, state: str) -> GuestStopped:
         f"'{handle.name}' is {state}: the guest stopped while we waited for its address.",
         f"Watch it boot: virsh -c {handle.connection.url} start {handle.name} --console",
     )
-
-
-def keeps_base_identity(request: Request, record: Record) -> bool:
-    """Return True if nothing later in this create can still reset the identity."""
-    bootstraps = request.deploy.enabled and request.deploy.bootstrap != "none"
-    return request.reset_identity and record.identity != "reset" and not bootstraps

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from saltext.kvmclone import interrupts
@@ -36,10 +37,41 @@ def require_no_interrupt(name: Any) -> None:
     :raises Interrupted: The command was interrupted before it came to this clone.
     """
     if interrupts.pressed():
-        raise Interrupted(
-            f"'{name}' was left as it is: the command was interrupted before its turn.",
-            "Repeat the command.",
-        )
+        raise _left_alone(name)
+
+
+@contextmanager
+def one_of_several(ended: list[str], name: str, what: str, defers: bool) -> Iterator[None]:
+    """
+    Protect the work on one machine of several that salt-cloud's core works on, one after another.
+
+    A Ctrl-C does not end it in the middle. The core would then go on with the next machine, which
+    is not begun.
+
+    :param ended: The machine at which the command was interrupted; it is added here.
+    :param name: Name of the machine.
+    :param what: ``the create``, ``the destroy``.
+    :param defers: It looks for interrupts itself.
+    :raises Interrupted: The command was interrupted, now or at an earlier machine.
+    """
+    if ended:
+        raise _left_alone(name)
+    try:
+        with interrupts.guard(interrupts.AT_MASTER), interrupts.work(str(name), what, defers):
+            try:
+                yield
+            finally:
+                if interrupts.pressed():  # also where it came too late for this one
+                    ended.append(name)
+    except interrupts.Interrupt:
+        raise (nothing_made if defers else half_destroyed)(name) from None
+
+
+def _left_alone(name: Any) -> Interrupted:
+    return Interrupted(
+        f"'{name}' was left as it is: the command was interrupted before its turn.",
+        "Repeat the command.",
+    )
 
 
 def half_destroyed(name: Any) -> Interrupted:

@@ -19,7 +19,7 @@ from typing import Any
 import salt.config
 
 from saltext.kvmclone.config import map_files
-from saltext.kvmclone.config.sections import DRIVER, WAYS_TO_A_HOST
+from saltext.kvmclone.config.section_entry import DRIVER
 from saltext.kvmclone.errors import (
     ConfigError,
     HostUnreachable,
@@ -53,22 +53,6 @@ _IGNORED = {
     "keep_tmp": "--keep-tmp is ignored: the folder in the guest is always removed",
     "location": "--location is ignored: one provider is one KVM host",
 }
-
-
-def configured_provider(opts: Mapping[str, Any], active: str) -> Any:
-    """
-    Return the active provider as it is configured, or False: then salt-cloud ignores the driver.
-
-    A provider that only lends its keys to others, and names no host, does not count.
-
-    :param active: ``ALIAS:libvirt``, or the driver's name for the first provider there is.
-    """
-    alias = active.partition(":")[0]
-    for name, entry in (opts.get("providers") or {}).items():
-        keys = entry.get(DRIVER) or {}
-        if alias in (name, DRIVER) and any(keys.get(way) for way in WAYS_TO_A_HOST):
-            return keys
-    return False
 
 
 class CloudDriver:

@@ -10,12 +10,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from saltext.kvmclone.config.sections import DRIVER
+from saltext.kvmclone.config.section_entry import DRIVER
+from saltext.kvmclone.config.sections import WAYS_TO_A_HOST
 from saltext.kvmclone.errors import ConfigError, ForeignDomain, KvmCloneError, NotFound
 from saltext.kvmclone.hosts import daemons
 from saltext.kvmclone.master.all_hosts import Way, way_of
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.clone import Clone
+
+
+def configured_provider(opts: Mapping[str, Any], active: str) -> Any:
+    """
+    Return the active provider as it is configured, or False: then salt-cloud ignores the driver.
+
+    A provider that only lends its keys to others, and names no host, does not count.
+
+    :param active: ``ALIAS:libvirt``, or the driver's name for the first provider there is.
+    """
+    alias = active.partition(":")[0]
+    for name, entry in (opts.get("providers") or {}).items():
+        keys = entry.get(DRIVER) or {}
+        if alias in (name, DRIVER) and any(keys.get(way) for way in WAYS_TO_A_HOST):
+            return keys
+    return False
 
 
 class CloudProviders:

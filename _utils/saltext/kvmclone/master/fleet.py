@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.config import cloud_files, map_files
+from saltext.kvmclone.config import map_files
 from saltext.kvmclone.config.catalogue import Catalogue
 from saltext.kvmclone.errors import (
     AlreadyExists,
@@ -63,9 +63,7 @@ class Fleet:
 
         A warning is given of those that have problems; whoever uses these gets an error.
         """
-        found = cloud_files.read(self.opts)
-        progress.configuration(found.problems.found)
-        return found
+        return progress.catalogue(self.opts)
 
     # --- hosts ------------------------------------------------------------------------
 
@@ -126,12 +124,9 @@ class Fleet:
         if twice:
             raise ConfigError(f"Named twice: {', '.join(twice)}.", "Name each clone once.")
 
-        def one(name: Any) -> Outcome:
-            return self._create(profile, name, overrides)
-
         if len(wanted) == 1:
-            return [one(wanted[0])]
-        return at_once.each(one, wanted)
+            return [self._create(profile, wanted[0], overrides)]
+        return at_once.each(lambda name: self._create(profile, name, overrides), wanted)
 
     def map(self, file: Any) -> list[Outcome]:
         """

@@ -14,6 +14,8 @@ from typing import Any
 
 import salt.utils.event
 
+from saltext.kvmclone.config import cloud_files
+from saltext.kvmclone.config.catalogue import Catalogue
 from saltext.kvmclone.config.validate import Problem
 from saltext.kvmclone.model.clone import Clone
 
@@ -34,6 +36,17 @@ def fire(opts: Mapping[str, Any], word: str, data: Mapping[str, Any]) -> None:
 #: What this process has warned of already: the reactor's worker reads the configuration again and
 #: again.
 _said: set[str] = set()
+
+
+def catalogue(opts: Mapping[str, Any], pillar: Mapping[str, Any] | None = None) -> Catalogue:
+    """
+    Return what is configured; warn of what is wrong, which is an error only for who uses it.
+
+    :param pillar: Of a KVM host; a master has none.
+    """
+    found = cloud_files.read(opts, pillar)
+    configuration(found.problems.found)
+    return found
 
 
 def configuration(problems: Iterable[Problem]) -> None:

@@ -18,13 +18,16 @@ from saltext.kvmclone.model.cloud_seed import KEEP, Seed
 from saltext.kvmclone.model.domain_xml import Disk
 from saltext.kvmclone.model.facts import QCOW2, RAW, HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.model.request import DiskChanges, Request
-from saltext.kvmclone.plan.disk_sources import (
-    ONE_OWNER,
-    PlanIssues,
-    judge,
-    kind_refused,
-    label,
-    skipping,
+from saltext.kvmclone.plan.disk_sources import PlanIssues, judge, kind_refused, label, skipping
+from saltext.kvmclone.plan.disk_wishes import (
+    LONGEST_NAME,
+    capacity_of,
+    is_empty,
+    pool_of,
+    shared,
+    strategy_of,
+    volume_name,
+    wish_for,
 )
 from saltext.kvmclone.plan.planned_disk import (
     BYTES,
@@ -44,82 +47,8 @@ _UNTESTED = ("vstorage",)
 #: As libvirt's schema has it; the target becomes a part of a file name.
 _TARGET = re.compile(r"(fd|hd|sd|vd|xvd|ubd|nvme)[A-Za-z0-9_]{1,20}")
 
-#: A file that is named as :func:`volume_name` names a clone's volume, with one of the common
-#: targets only: a ``backup-sdcard.raw`` is nobody's disk ``sdcard``.
-_VOLUME_NAME = re.compile(
-    r"(?P<clone>[A-Za-z0-9][A-Za-z0-9.-]*)-(?:(?:[fhsv]d|xvd|ubd)[a-z]{1,2}|nvme[0-9]+n[0-9]+)"
-    r"\.(?:qcow2|raw)"
-)
-
-_NO_WISH = DiskChanges()
-
-#: Bytes that a file name can have on Linux.
-LONGEST_NAME = 255
-
 #: Bytes that an image can show with QEMU's ordinary clusters of 64 KiB.
 LARGEST_QCOW2 = 2**51
-
-
-def wish_for(disk: Disk, request: Request) -> DiskChanges:
-    """Return what the profile wants for a disk."""
-    return request.disks.get(disk.target, _NO_WISH)
-
-
-def shared(disk: Disk) -> str:
-    """Say why a disk may be shared with the base; empty where it may not."""
-    if disk.kind in ONE_OWNER:
-        return ""
-    if is_empty(disk):
-        return "an empty drive"
-    if disk.device == "cdrom":
-        return "cdrom media are read-only"
-    if disk.shareable:
-        return "the base marks it as shareable"
-    if disk.readonly and disk.device != "lun":
-        return "the disk is read-only"
-    return ""
-
-
-def is_empty(disk: Disk) -> bool:
-    """Return whether this is a drive without a medium."""
-    return disk.device in ("cdrom", "floppy") and not (disk.path or disk.volume or disk.protocol)
-
-
-def may_be_cloned(disk: Disk, request: Request) -> bool:
-    """Return whether the disk gets a file of its own, unless its images forbid it."""
-    wish = wish_for(disk, request)
-    if wish.action in ("skip", "share") or is_empty(disk) or kind_refused(disk):
-        return False
-    return wish.action == "clone" or not shared(disk)
-
-
-def strategy_of(disk: Disk, request: Request) -> str:
-    """
-    Return ``full`` or ``quick``: unless the profile says so, no overlay on what may be shared.
-    """
-    return wish_for(disk, request).strategy or ("full" if shared(disk) else request.clone_strategy)
-
-
-def pool_of(disk: Disk, request: Request, source: SourceFacts | None) -> str:
-    """Return the name of the pool for the clone's volume; empty where nothing names one."""
-    return wish_for(disk, request).pool or request.pool or (source.pool if source else "")
-
-
-def volume_name(disk: Disk, request: Request) -> str:
-    """Return the name of a clone's volume, ``NAME-vda.qcow2``; an overlay is always qcow2."""
-    quick = strategy_of(disk, request) == "quick"
-    return f"{request.name}-{disk.target}.{QCOW2 if quick else disk.format}"
-
-
-def clone_named_in(file: str) -> str:
-    """Return the clone that a file is named after, see :func:`volume_name`; empty for none."""
-    match = _VOLUME_NAME.fullmatch(file)
-    return match["clone"] if match else ""
-
-
-def capacity_of(disk: Disk, image: ImageFacts) -> int:
-    """Return the bytes of a disk that the base's guest sees."""
-    return image.size if disk.format == RAW else image.header.capacity
 
 
 def decide(
@@ -284,19 +213,7 @@ def _clone(
         )
     name = volume_name(disk, request)
     destination = os.path.join(pool.path, name)
-    if destination in facts.existing:
-        user = facts.users.get(destination)  # a clone that was renamed keeps its files' names
-        word = f"{user}. Choose another name for the clone, or another pool."
-        command = f"{facts.virsh} {shlex.join(['vol-delete', destination])}"
-        stranger = f"is not ours to overwrite. Look at it, then: {command}"
-        notes.conflicts.append(
-            f"The volume '{destination}' exists already and {word if user else stranger}"
-        )
-    if len(os.fsencode(name)) > LONGEST_NAME:
-        notes.conflicts.append(
-            f"The volume '{name}' would have a longer name than a file can have "
-            f"({LONGEST_NAME} bytes). Choose a shorter name for the clone."
-        )
+    _check_volume(name, destination, facts, notes)
     method = OVERLAY if quick else _method(disk, top, facts)
     reflink = method == BYTES and _can_share_blocks(source, top, pool)
     action = "overlay" if quick else "reflink" if reflink else "copy"
@@ -317,6 +234,23 @@ def _clone(
         source_pool=source.pool,
         method=method,
     )
+
+
+def _check_volume(name: str, destination: str, facts: HostFacts, notes: PlanIssues) -> None:
+    """Refuse a volume whose file is there already, or whose name no file can have."""
+    if destination in facts.existing:
+        user = facts.users.get(destination)  # a clone that was renamed keeps its files' names
+        word = f"{user}. Choose another name for the clone, or another pool."
+        command = f"{facts.virsh} {shlex.join(['vol-delete', destination])}"
+        stranger = f"is not ours to overwrite. Look at it, then: {command}"
+        notes.conflicts.append(
+            f"The volume '{destination}' exists already and {word if user else stranger}"
+        )
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        notes.conflicts.append(
+            f"The volume '{name}' would have a longer name than a file can have "
+            f"({LONGEST_NAME} bytes). Choose a shorter name for the clone."
+        )
 
 
 def _pool(

@@ -8,18 +8,13 @@ conflicts cannot be applied.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shlex
 import time
 import uuid as uuid_module
-from dataclasses import dataclass, replace
-from typing import Any
-from xml.sax.saxutils import escape
+from dataclasses import replace
 
-from saltext.kvmclone.errors import PlanRefused
-from saltext.kvmclone.model import derived_files, domain_xml, libvirt_xml, redaction
+from saltext.kvmclone.model import derived_files, domain_xml, libvirt_xml
 from saltext.kvmclone.model.cloud_seed import KEEP, NONE, OUT, OWN
 from saltext.kvmclone.model.domain_xml import Domain
 from saltext.kvmclone.model.facts import HostFacts, ImageFacts
@@ -42,12 +37,15 @@ from saltext.kvmclone.plan import (
     reservation,
     seed_disk,
 )
+from saltext.kvmclone.plan.clone_plan import GENERATED, ClonePlan
 from saltext.kvmclone.plan.disk_sources import PlanIssues
-from saltext.kvmclone.plan.disks import LONGEST_NAME, PlannedDisk, decide, wish_for
+from saltext.kvmclone.plan.disk_wishes import LONGEST_NAME, wish_for
+from saltext.kvmclone.plan.disks import PlannedDisk, decide
 from saltext.kvmclone.plan.rewrite import (
     DiskId,
     Identity,
     NewDisk,
+    NewInterface,
     Rewritten,
     SeedChange,
     Sizing,
@@ -56,88 +54,6 @@ from saltext.kvmclone.plan.rewrite import (
 )
 
 __all__ = ["GENERATED", "ClonePlan", "PlannedDisk", "compute", "nvram_path"]
-
-GENERATED = "<generated>"
-
-#: What generated values look like: uuids and MAC addresses.
-_MADE_UP = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
-
-_SHOWN_OF_A_DISK = ("target", "action", "reason", "source", "destination", "format", "bytes")
-
-
-@dataclass(frozen=True)
-class ClonePlan:
-    """
-    Everything that will be done to make a clone.
-
-    :param xml: The clone's complete definition, without its record. It may hold a
-        console password: show :meth:`as_dict`, never this.
-    :param nvram: Source and destination of the variable store, None where none is copied.
-    :param record: The record as it is defined with, stage ``planned``.
-    :param generated: Values that were made up for this plan; they are masked when shown.
-    """
-
-    request: Request
-    base: str
-    xml: str
-    record: Record
-    disks: tuple[PlannedDisk, ...]
-    nvram: tuple[str, str] | None
-    changes: dict[str, dict[str, Any]]
-    warnings: tuple[str, ...]
-    conflicts: tuple[str, ...]
-    generated: tuple[str, ...]
-
-    @property
-    def sources(self) -> list[str]:
-        """Return the paths of the base's disks that are cloned."""
-        return [disk.source for disk in self.disks if disk.destination and not disk.bus]
-
-    @property
-    def _description(self) -> str:
-        wanted = self.request.description
-        return f"Cloned from {self.base}" if wanted is None else wanted
-
-    def check(self) -> None:
-        """
-        Refuse a plan with conflicts.
-
-        :raises PlanRefused: The plan has conflicts; the message lists them all.
-        """
-        if self.conflicts:
-            listed = " ".join(
-                f"({number}) {conflict}" if len(self.conflicts) > 1 else conflict
-                for number, conflict in enumerate(self.conflicts, 1)
-            )
-            raise PlanRefused(
-                f"'{self.request.name}' cannot be cloned from '{self.base}': {listed}",
-                "Nothing was written. Mend the above and repeat the command.",
-            )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return PLAN (see docs/answers.md), without secrets and with generated values masked."""
-        plain = {
-            "name": self.request.name,
-            "base": self.base,
-            "strategy": self.request.clone_strategy,
-            "disks": [
-                {key: getattr(disk, key) for key in _SHOWN_OF_A_DISK}
-                | {"source": redaction.path(disk.source)}
-                for disk in self.disks
-            ],
-            "changes": self.changes,
-            "warnings": list(self.warnings),
-            "conflicts": list(self.conflicts),
-        }
-        answer: dict[str, Any] = json.loads(self._masked(json.dumps(plain), GENERATED))
-        xml = redaction.redact(self.xml, self._description)
-        answer["xml"] = self._masked(xml, escape(GENERATED))  # it stays well-formed
-        return answer
-
-    def _masked(self, text: str, mask: str) -> str:
-        """Return the text with ``mask`` for every value that was made up for this plan."""
-        generated = frozenset(self.generated)
-        return _MADE_UP.sub(lambda found: mask if found[0] in generated else found[0], text)
 
 
 def nvram_path(domain: Domain, name: str, uuid: str) -> str:
@@ -172,50 +88,12 @@ def compute(facts: HostFacts, request: Request, worker: Owner = Owner()) -> Clon
     notes = PlanIssues(
         _base_conflicts(base, facts, request), disk_sources.chain_notes(facts, base.name)
     )
-    if request.memory and 0 < facts.host_memory < request.memory:
-        notes.warnings.append(
-            f"'memory' asks for {request.memory / 2**30:.1f} GiB, and the host has "
-            f"{facts.host_memory / 2**30:.1f}: it may not start."
-        )
-    disks = decide(base.disks, facts, request, notes)
-    disk_overlaps.check(base.disks, disks, notes)
-    _seed_notes(base, facts, request, notes)
-    own = seed_disk.decide(disks, facts, request, notes) if request.seed == OWN else None
-    disks = (*disks, own) if own else disks
-    free_space.check(disks, facts, notes)
+    _memory_note(facts, request, notes)
+    disks = _disks(base, facts, request, notes)
     cards, made_up = interfaces.decide(base, facts, request, notes)
-    uuid = str(uuid_module.uuid4())
-    nvram = nvram_path(base, request.name, uuid)
-    copied = _nvram(base, nvram, facts, notes)
-    identity = Identity(
-        name=request.name,
-        uuid=uuid,
-        macs=tuple(card.mac for card in cards),
-        genid=str(uuid_module.uuid4()),
-        nvram=nvram,
-    )
-    rewritten = rewrite(
-        facts.base_xml,
-        identity,
-        tuple(
-            NewDisk(d.target, d.destination, d.format)
-            for d in disks
-            if not (d.stays or d.emptied or d.bus)
-        ),
-        Sizing(request.cpus, request.memory, request.description),
-        cards,
-        facts.standing,
-        {
-            target: DiskId(wish.serial, wish.wwn)
-            for target, wish in request.disks.items()
-            if wish.serial or wish.wwn
-        },
-        SeedChange(
-            frozenset(disk.target for disk in disks if disk.emptied),
-            request.seed == KEEP,
-            *((own.target, own.bus, own.destination) if own else ()),
-        ),
-    )
+    identity = _identity(base, request, cards)
+    copied = _nvram(base, identity.nvram, facts, notes)
+    rewritten = _rewritten(facts, request, identity, disks, cards)
     fixed = reservation.decide(domain_xml.read(rewritten.xml).interfaces, facts.dhcp, request)
     notes.conflicts.extend(fixed.conflicts)
     if fixed.reservations:
@@ -228,7 +106,7 @@ def compute(facts: HostFacts, request: Request, worker: Owner = Owner()) -> Clon
         seed=OUT if request.seed == NONE and facts.seeds else request.seed,
         worker=worker,
         base_disks=_base_disks(disks, facts),
-        volumes=_owned(disks, nvram, copied, facts.nvram_size),
+        volumes=_owned(disks, identity.nvram, copied, facts.nvram_size),
         reservations=fixed.reservations,
         warnings=warnings,
     )
@@ -238,11 +116,90 @@ def compute(facts: HostFacts, request: Request, worker: Owner = Owner()) -> Clon
         xml=rewritten.xml,
         record=record,
         disks=disks,
-        nvram=(base.nvram.path, nvram) if base.nvram and copied else None,
+        nvram=(base.nvram.path, identity.nvram) if base.nvram and copied else None,
         changes=rewritten.changes,
         warnings=warnings,
         conflicts=conflicts,
         generated=(identity.uuid, identity.genid, *made_up),
+    )
+
+
+def _memory_note(facts: HostFacts, request: Request, notes: PlanIssues) -> None:
+    if request.memory and 0 < facts.host_memory < request.memory:
+        notes.warnings.append(
+            f"'memory' asks for {request.memory / 2**30:.1f} GiB, and the host has "
+            f"{facts.host_memory / 2**30:.1f}: it may not start."
+        )
+
+
+def _disks(
+    base: Domain, facts: HostFacts, request: Request, notes: PlanIssues
+) -> tuple[PlannedDisk, ...]:
+    """Return what becomes of each disk, with a disk for the clone's own seed if it has one."""
+    disks = decide(base.disks, facts, request, notes)
+    disk_overlaps.check(base.disks, disks, notes)
+    _seed_notes(base, facts, request, notes)
+    own = seed_disk.decide(disks, facts, request, notes) if request.seed == OWN else None
+    disks = (*disks, own) if own else disks
+    free_space.check(disks, facts, notes)
+    return disks
+
+
+def _identity(base: Domain, request: Request, cards: tuple[NewInterface, ...]) -> Identity:
+    uuid = str(uuid_module.uuid4())
+    return Identity(
+        name=request.name,
+        uuid=uuid,
+        macs=tuple(card.mac for card in cards),
+        genid=str(uuid_module.uuid4()),
+        nvram=nvram_path(base, request.name, uuid),
+    )
+
+
+def _rewritten(
+    facts: HostFacts,
+    request: Request,
+    identity: Identity,
+    disks: tuple[PlannedDisk, ...],
+    cards: tuple[NewInterface, ...],
+) -> Rewritten:
+    """Return the base's definition as the clone's, with all that was decided."""
+    return rewrite(
+        facts.base_xml,
+        identity,
+        _new_disks(disks),
+        Sizing(request.cpus, request.memory, request.description),
+        cards,
+        facts.standing,
+        _disk_ids(request),
+        _seed_change(disks, request),
+    )
+
+
+def _new_disks(disks: tuple[PlannedDisk, ...]) -> tuple[NewDisk, ...]:
+    """Return the disks whose file in the definition is another one, the clone's."""
+    return tuple(
+        NewDisk(disk.target, disk.destination, disk.format)
+        for disk in disks
+        if not (disk.stays or disk.emptied or disk.bus)
+    )
+
+
+def _disk_ids(request: Request) -> dict[str, DiskId]:
+    return {
+        target: DiskId(wish.serial, wish.wwn)
+        for target, wish in request.disks.items()
+        if wish.serial or wish.wwn
+    }
+
+
+def _seed_change(disks: tuple[PlannedDisk, ...], request: Request) -> SeedChange:
+    """Return what changes for cloud-init; only the disk with a seed of its own has a bus."""
+    own = next((disk for disk in disks if disk.bus), None)
+    return SeedChange(
+        frozenset(disk.target for disk in disks if disk.emptied),
+        request.seed == KEEP,
+        *((own.target, own.bus, own.destination) if own else ()),
     )
 
 
@@ -371,6 +328,7 @@ def _owned(
 
 
 def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[str]:
+    """Return every reason against the clone that is no disk's or interface's."""
     conflicts = [
         f"The tag {tag!r} holds characters that XML cannot (control characters); take them out."
         for tag in request.tags or ()

@@ -88,21 +88,10 @@ def parse(data: bytes) -> Header:
 def _qcow2(data: bytes) -> Header:
     if len(data) < _FIXED.size:
         return _broken("it ends within its header")
-    (
-        _magic,
-        version,
-        backing_at,
-        backing_length,
-        _cluster_bits,
-        capacity,
-        crypt,
-        _l1_size,
-        _l1_at,
-        _refcount_at,
-        _refcount_clusters,
-        snapshots,
-        _snapshots_at,
-    ) = _FIXED.unpack_from(data)
+    _magic, version, backing_at, backing_length, _cluster_bits, capacity, crypt, *rest = (
+        _FIXED.unpack_from(data)
+    )
+    snapshots = rest[-2]  # after two tables, each with its size; before where the snapshots are
     if version not in (2, 3):
         return _broken(f"it is of version {version}")
     incompatible = autoclear = 0

@@ -167,8 +167,7 @@ def chain(
     data: list[ImageFacts] = []
     fault = ""
     while form != RAW and images[-1].header.format == form:
-        above = images[-1]
-        header = above.header
+        above, header = images[-1], images[-1].header
         if header.data_file and header.data_file != "?":
             data.append(look(image_header.path_of(header.data_file, above.path)))
         if not header.backing:

@@ -36,8 +36,8 @@ from saltext.kvmclone.plan.rewrite.sizing import Sizing
 __all__ = [
     "DiskId",
     "Identity",
-    "NewCard",
     "NewDisk",
+    "NewInterface",
     "Rewritten",
     "SeedChange",
     "Sizing",

@@ -222,6 +222,11 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
         elif value not in new_paths:
             _called_like(element, place, value, base, out)
     _fixed_words(libvirt_xml.text(root, "./os/cmdline"), base, out)
+    _told_to_the_guest(root, base, out)
+
+
+def _told_to_the_guest(root: etree._Element, base: Marks, out: Rewritten) -> None:
+    """Warn of what still tells the guest that it is the base."""
     for path in _SPOKEN_TO_THE_GUEST:
         for element in root.findall(path):
             if mentions(element.text or "", base.name):

@@ -1,0 +1,209 @@
+"""The doors: how short the way into the library is, and what Salt's loader makes of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, SimpleNamespace
+from typing import Any
+
+import pytest
+import salt.config
+import salt.loader
+import salt.utils.args
+from salt.exceptions import CommandExecutionError, SaltCloudSystemExit
+
+from saltext.kvmclone.hypervisor import connection
+from saltext.kvmclone.master import progress
+from saltext.kvmclone.master.cloud_events import CloudEvents
+from tests.support.world import minion_opts
+
+CHECKOUT = Path(__file__).parents[2]
+
+#: Most frames from a door to the first call of libvirt: Salt calls the first, libvirt is called by
+#: the last.
+MOST_FRAMES = 11
+
+#: The functions of the execution module, which three files make together.
+FUNCTIONS = {
+    "plan", "create", "adjust", "bootstrap", "resume", "destroy", "start", "stop", "reboot",
+    "show", "list_clones", "addresses", "pending_changes", "exists", "wait_for_address",
+    "gc", "tree", "doctor", "adopt", "unprotect",
+    "published", "published_addresses", "ring_expired", "news", "remote", "working",
+    "ask", "release", "asked", "pending", "told",
+}  # fmt: skip
+
+
+class Refused(Exception):
+    """What libvirt-python raises."""
+
+    def get_error_code(self) -> int:
+        return 38
+
+    get_error_domain = get_int1 = get_error_code
+
+    def get_error_message(self) -> str:
+        return "no libvirtd here"
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The functions on the way to each connection to libvirt, which are all refused."""
+    found: list[list[str]] = []
+
+    def refuse(_url: str) -> None:
+        found.append(_way(sys._getframe(1)))
+        raise Refused
+
+    fake = SimpleNamespace(open=refuse, libvirtError=Refused, registerErrorHandler=lambda *_: None)
+    monkeypatch.setattr(connection, "libvirt", fake)
+    monkeypatch.setattr(progress, "fire", lambda *_: None)
+    return found
+
+
+def _way(frame: FrameType | None) -> list[str]:
+    """The functions from the outermost of ours to this one; those between count, too."""
+    way: list[str] = []
+    ours = 0
+    while frame is not None:
+        way.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_code.co_name}")
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(CHECKOUT) and not path.is_relative_to(CHECKOUT / "tests"):
+            ours = len(way)
+        frame = frame.f_back
+    return list(reversed(way[:ours]))
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Any:
+    """The functions of a minion."""
+    return salt.loader.minion_mods(minion_opts(tmp_path), context={})
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> dict[str, Any]:
+    """A master with one profile, whose clones are made from here and stay without a minion."""
+    providers = {"here": {"driver": "libvirt", "url": "qemu:///system"}}
+    profiles = {"web": {"provider": "here", "base_domain": "base", "deploy": False}}
+    configuration = {
+        "root_dir": str(tmp_path),
+        "pki_dir": str(tmp_path / "pki"),
+        "cachedir": str(tmp_path / "cache"),
+        "extension_modules": str(tmp_path / "none"),
+        "module_dirs": [str(CHECKOUT)],
+        "kvm_clone": {"providers": providers, "profiles": profiles},
+    }
+    path = tmp_path / "master"
+    path.write_text(json.dumps(configuration))
+    (tmp_path / "pki/minions").mkdir(parents=True)
+    return dict(salt.config.master_config(str(path)))
+
+
+# --- the way in ---------------------------------------------------------------------------------
+
+
+def test_a_create_on_a_host_is_few_frames_from_libvirt(module: Any, ways: list[list[str]]) -> None:
+    with pytest.raises(CommandExecutionError, match="Cannot connect"):
+        module["kvm_clone.create"]("web1", base_domain="base")
+    (way,) = ways
+    assert way[:2] == ["entrypoints.py:wrapper", "kvm_clone.py:create"]
+    assert way[-1] == "connection.py:_open"
+    assert len(way) <= MOST_FRAMES, way
+
+
+def test_a_create_by_the_runner_is_few_frames_from_libvirt(
+    master: dict[str, Any], ways: list[list[str]]
+) -> None:
+    answer = salt.loader.runner(master, context={})["kvmclone.create"]("web", "web1")
+    assert "Cannot connect" in answer["clones"]["web1"]["error"]["message"]
+    (way,) = ways
+    assert way[:2] == ["entrypoints.py:wrapper", "kvmclone.py:create"]
+    assert way[-1] == "connection.py:_open"
+    assert len(way) <= MOST_FRAMES, way
+
+
+# --- what Salt sees -----------------------------------------------------------------------------
+
+
+def test_the_files_of_the_execution_module_are_one_module_with_examples(module: Any) -> None:
+    told = module["sys.doc"]("kvm_clone")
+    assert {name.removeprefix("kvm_clone.") for name in told} == FUNCTIONS
+    for name, text in told.items():
+        assert "CLI Example:" in text
+        assert name in text
+
+
+def test_the_runners_functions_are_documented_with_an_example(master: dict[str, Any]) -> None:
+    runners = salt.loader.runner(master, context={})
+    names = [name for name in runners if name.startswith("kvmclone.")]
+    assert len(names) == 18
+    for name in names:
+        assert f"salt-run {name}" in runners[name].__doc__
+        assert "CLI Example:" in runners[name].__doc__
+
+
+def test_salt_knows_the_arguments_of_a_function(module: Any) -> None:
+    told = module["sys.argspec"]("kvm_clone.*")
+    assert told["kvm_clone.create"]["args"] == ["name", "profile", "start"]
+    assert told["kvm_clone.create"]["kwargs"]
+    assert told["kvm_clone.destroy"]["args"] == ["name", "force", "url", "test"]
+    assert told["kvm_clone.destroy"]["defaults"] == (False, None, False)
+    assert not told["kvm_clone.destroy"]["kwargs"]
+
+
+def test_what_salt_adds_to_the_arguments_is_no_key(module: Any, ways: list[list[str]]) -> None:
+    with pytest.raises(CommandExecutionError, match="Cannot connect"):
+        module["kvm_clone.plan"]("web1", base_domain="base", __pub_jid="20261125101112131415")
+    assert ways
+
+
+# --- salt-cloud ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cloud(master: dict[str, Any]) -> Callable[..., Any]:
+    """Calls a function of the driver, as salt-cloud's core does."""
+    opts = {
+        **salt.config.DEFAULT_CLOUD_OPTS,
+        **master,
+        "providers": {"here": {"libvirt": {"driver": "libvirt", "url": "qemu:///system"}}},
+        "profiles": {"web": {"profile": "web", "provider": "here:libvirt", "base_domain": "base"}},
+    }
+    functions = salt.loader.clouds(opts)
+
+    def call(name: str, *arguments: Any, **keywords: Any) -> Any:
+        functions.pack["__active_provider_name__"] = ""
+        return functions[f"libvirt.{name}"](*arguments, **keywords)
+
+    return call
+
+
+def test_a_create_by_salt_cloud_is_few_frames_from_libvirt(
+    cloud: Callable[..., Any], ways: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CloudEvents, "_fire", lambda *_: None)
+    machine = {"name": "web1", "profile": "web", "provider": "here:libvirt", "driver": "libvirt"}
+    with pytest.raises(SaltCloudSystemExit, match="Cannot connect"):
+        cloud("create", {**machine, "base_domain": "base", "deploy": False})
+    way = ways[-1]
+    assert way[:2] == ["entrypoints.py:wrapper", "kvm_clone.py:create"]
+    assert way[-1] == "connection.py:_open"
+    assert len(way) <= MOST_FRAMES, way
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "call", "message"),
+    [
+        ("start", ["web1"], "function", "start is an action: salt-cloud -a start NAME"),
+        ("destroy", ["web1"], "function", "destroy is an action: salt-cloud -d NAME"),
+        ("avail_images", [], "action", "is a function: salt-cloud -f avail_images PROVIDER"),
+        ("stop", ["web1", {"a": 1, "b": 2}], "action", "stop takes no arguments: a, b"),
+    ],
+)
+def test_the_driver_refuses_a_wrong_call(
+    cloud: Callable[..., Any], name: str, arguments: list[Any], call: str, message: str
+) -> None:
+    with pytest.raises(SaltCloudSystemExit, match=message):
+        cloud(name, *arguments, call=call)
