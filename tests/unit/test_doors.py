@@ -70,7 +70,7 @@ def _way(frame: FrameType | None) -> list[str]:
     while frame is not None:
         way.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_code.co_name}")
         path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(CHECKOUT) and not path.is_relative_to(CHECKOUT / "tests"):
+        if path.is_relative_to(CHECKOUT) and path.relative_to(CHECKOUT).parts[0].startswith("_"):
             ours = len(way)
         frame = frame.f_back
     return list(reversed(way[:ours]))

@@ -107,7 +107,7 @@ def plan_deletion(
     Decide what destroying a domain deletes.
 
     :param record: None for a foreign domain: its files all stay.
-    :param force: Leave what is out of reach now where it is, and the clone's own snapshots.
+    :param force: Leave the clone's own snapshots, and what is out of reach now, where they are.
     :param census: A scan of the host, if one was just made.
     :raises CloneInUse: Another image stands on one of its disks, or libvirt would delete what
         another machine left under its name; ``force`` never overrides this.
@@ -127,11 +127,10 @@ def plan_deletion_of_undefined(host: Host, record: Record) -> DeletionPlan:
     :param record: As the worker that made it remembers it.
     :raises KvmCloneError: As :func:`plan_deletion` does.
     """
-    judging = _Planner(
-        host, record.name, record.uuid, (), record, False, file_usage_scan.scan(host)
-    )
-    judging.used = {judging.census.identity(volume.path) for volume in record.volumes}
-    return judging.doom()
+    usage = file_usage_scan.scan(host)
+    planner = _Planner(host, record.name, record.uuid, (), record, False, usage)
+    planner.used = {usage.identity(volume.path) for volume in record.volumes}
+    return planner.doom()
 
 
 class _Planner:
@@ -173,10 +172,8 @@ class _Planner:
         self.used = {self._key(path) for path in (*self.disks, *self.stores, *below)}
 
     def _disks(self, domain: domain_xml.Domain) -> Iterable[str]:
-        for disk in domain.disks:
-            path = self.census.path_of(disk.path, disk.pool, disk.volume)
-            if path:
-                yield path
+        paths = (self.census.path_of(d.path, d.pool, d.volume) for d in domain.disks)
+        return filter(None, paths)
 
     def _key(self, path: str) -> FileId:
         return self.census.identity(path)

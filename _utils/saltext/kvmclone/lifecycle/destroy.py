@@ -68,12 +68,10 @@ def destroy(
     """
     Destroy a clone with the files that its record lists. Can be repeated at any point.
 
-    :param force: For a foreign domain: remove it too; only its definition goes, every file stays.
-        For a clone: go on although its worker, on another machine, may still live, and although
-        some of its files are out of reach, or belong to snapshots; these files stay.
-    :param token: The token of the worker whose clone this is: the caller is that worker, or knows
-        that it is dead.
-    :return: What was deleted and what stays.
+    :param force: For a foreign domain: remove its definition; every file stays. For a clone: go on
+        although its worker, on another machine, may still live, and although some of its files are
+        out of reach, or belong to snapshots; these files stay.
+    :param token: The token of the worker whose clone this is: the caller, or one known to be dead.
     :raises ForeignDomain: Not one of our clones, and not forced.
     :raises CloneInUse: Another image depends on its disks; for snapshots of its own only if not
         forced.
