@@ -201,7 +201,7 @@ def compose(opts: Mapping[str, Any], request: Request, secrets: Secrets, pair: A
         preflight_cmds=deploy.preflight_cmds,
         inline_script=deploy.inline_script,
         files=tuple(_files(request)),
-        secrets=secrets,
+        secrets=dataclasses.replace(secrets, seed=()),
     )
 
 
