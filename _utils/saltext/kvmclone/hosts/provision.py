@@ -35,9 +35,10 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.hosts import rollback
 from saltext.kvmclone.hosts.gc import life_of
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
-from saltext.kvmclone.hosts.master_side import KeyPair, MasterSide
+from saltext.kvmclone.hosts.master_side import MasterSide
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.enrolment import KeyPair
 from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import ALIVE, DEAD, DESTROYING, STAGES, Minion, Work

@@ -14,6 +14,17 @@ _SECRET_VARIABLE = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE
 
 
 @dataclass(frozen=True, repr=False)
+class KeyPair:
+    """A minion's key pair, PEM. The private half exists nowhere else on the master."""
+
+    private: str
+    public: str
+
+    def __repr__(self) -> str:
+        return "KeyPair(…)"
+
+
+@dataclass(frozen=True, repr=False)
 class GuestFile:
     """
     A file to be written into the guest.
