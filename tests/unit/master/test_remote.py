@@ -13,6 +13,7 @@ from saltext.kvmclone.hosts.operations import OPERATIONS, VERSION
 from saltext.kvmclone.hosts.provision import REFUSALS
 from saltext.kvmclone.master import signed_call
 from saltext.kvmclone.master.remote import RemoteHost
+from saltext.kvmclone.model.hints import AT_HOST, Commands
 from saltext.kvmclone.model.request import Request
 
 REQUEST = Request("web1", "base")
@@ -118,3 +119,16 @@ def test_a_remote_host_has_the_operations_of_a_host_and_nothing_else() -> None:
         _ = host.ours
     with pytest.raises(TypeError):
         host.boot()
+
+
+@pytest.mark.parametrize(
+    ("commands", "line"),
+    [
+        (Commands("x:///", minion="kvm01"), "salt kvm01 saltutil.sync_all"),
+        (Commands("x:///", minion="kvm 1"), "salt 'kvm 1' saltutil.sync_all"),
+        (Commands("x:///"), "salt-run saltutil.sync_all"),
+        (Commands("x:///", AT_HOST, "kvm01"), "salt-call saltutil.sync_all"),
+    ],
+)
+def test_our_modules_are_synced_to_whoever_lacks_them(commands: Commands, line: str) -> None:
+    assert commands.sync() == line
