@@ -513,7 +513,8 @@ def remote(operation, arguments, url=DEFAULT_URL, challenge=None):
 
         salt kvm01 kvm_clone.remote list_clones '{}'
     """
-    answer = _answered(lambda: remote_server.serve(__opts__, operation, arguments, url))
+    by_hand = challenge is None
+    answer = _answered(lambda: remote_server.serve(__opts__, operation, arguments, url, by_hand))
     if "error" in answer:
         __context__["retcode"] = 1
     return _answered(lambda: signed_answers.answer(__opts__, "kvm_clone.remote", challenge, answer))

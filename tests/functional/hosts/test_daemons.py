@@ -92,7 +92,7 @@ def test_a_daemon_says_what_tells_it_from_others(
     clone_of(base)
     told, again = reports.daemon(LIBVIRT_URI), reports.daemon(SPELLED)
     assert told == again
-    assert (told["driver"], told["mode"], told["user"]) == ("QEMU", "system", "")
-    assert len(told["uuid"]) == 36
-    assert len(told["domains"]) >= 2
-    assert reports.daemon("test:///default")["driver"] == "TEST"
+    assert (told.driver, told.mode, told.user) == ("QEMU", "system", "")
+    assert len(told.uuid) == 36
+    assert len(told.domains) >= 2
+    assert reports.daemon("test:///default").driver == "TEST"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from saltext.kvmclone.errors import HostUnreachable, Unsealable
 from saltext.kvmclone.master import keys
-from saltext.kvmclone.master.keys import KeyPair
+from saltext.kvmclone.model.enrolment import KeyPair
 from saltext.kvmclone.system import signed_answers
 
 ANSWERS = st.recursive(

@@ -53,6 +53,7 @@ from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
+from saltext.kvmclone.model.host_reports import Daemon, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
 from saltext.kvmclone.model.request import Deploy, Request, Wait
@@ -60,7 +61,6 @@ from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
 T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 
 
@@ -403,10 +403,10 @@ class LocalHost:
     def capacity(self) -> dict[str, Any]:
         return reports.capacity(self.url)
 
-    def daemon(self) -> dict[str, Any]:
+    def daemon(self) -> Daemon:
         return reports.daemon(self.url)
 
-    def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
+    def witness(self, names: Sequence[str], ids: Sequence[str]) -> HostReport:
         return reports.witness(self.url, names, ids)
 
     def adopt(self, name: str, base_domain: str = "") -> Clone:

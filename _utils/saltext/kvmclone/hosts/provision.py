@@ -28,25 +28,20 @@ from saltext.kvmclone.errors import (
     KvmCloneError,
     NeverConnected,
     NotFound,
+    OtherVersion,
     PlanRefused,
     named,
 )
 from saltext.kvmclone.hosts import rollback
-from saltext.kvmclone.hosts.enroller_interface import EnrollerInterface, KeyPair
+from saltext.kvmclone.hosts.enroller_interface import EnrollerInterface
 from saltext.kvmclone.hosts.gc import owner_state_of
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
-from saltext.kvmclone.model.clone import Clone, clone_from_dict
+from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.enrolment import KeyPair
 from saltext.kvmclone.model.leftovers import Unfinished
-from saltext.kvmclone.model.record import (
-    ALIVE,
-    DEAD,
-    DESTROYING,
-    STAGES,
-    Minion,
-    Work,
-    work_from_dict,
-)
+from saltext.kvmclone.model.plain import from_plain
+from saltext.kvmclone.model.record import ALIVE, DEAD, DESTROYING, STAGES, Minion, Work
 from saltext.kvmclone.model.request import Request, Secrets
 from saltext.kvmclone.system import processes
 
@@ -258,11 +253,11 @@ class _Create:
             except AlreadyExists as error:
                 if not waited or error.clone is None or error.clone["stage"] != self.goal:
                     raise
-                return clone_from_dict(error.clone)
+                return from_plain(Clone, error.clone)
             except CreateInProgress as busy:
                 if busy.work is None or time.monotonic() > deadline:
                     raise
-                taken = self._follow(busy, work_from_dict(busy.work))
+                taken = self._follow(busy, from_plain(Work, busy.work))
                 if taken is not None:
                     return taken
                 waited = True
@@ -366,8 +361,12 @@ class _Create:
         if self.stage == "ready":
             return error  # complete and in use: what comes after is not a reason to undo it
         problems = []
+        upgraded = self.clone is not None and isinstance(error, OtherVersion)
         try:
-            if self.clone is not None:
+            if upgraded:  # half-way through: the host would not undo it either
+                processes.give_up(self.worker)
+                problems.append(f"Then go on: {self.commands.clone('resume', self.request.name)}")
+            elif self.clone is not None:
                 rollback.persist(lambda: self._on_failure(error))
             elif self.asked and not isinstance(error, REFUSALS):
                 # The answer was lost, not necessarily the clone. The token is that of our clone
@@ -384,7 +383,7 @@ class _Create:
             raise
         # After the clone, since its minion would submit the key again while it runs. A kept clone
         # keeps its key, which is on its record and is removed with it.
-        kept = self.clone is not None and self._wish(error) != "destroy"
+        kept = upgraded or (self.clone is not None and self._wish(error) != "destroy")
         if self.fingerprint and self.master is not None:
             try:
                 if not kept:

@@ -23,7 +23,7 @@ from saltext.kvmclone.inventory.legacy_clones import candidates
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, Record, Volume
-from saltext.kvmclone.model.record_xml import NAMESPACE, from_definition
+from saltext.kvmclone.model.record_xml import NAMESPACE, LaterRecord, from_definition
 from saltext.kvmclone.system import filesystems, processes
 
 _REMEDY = "Bring the base's files back from a backup, or save the clone's data and make it anew."
@@ -46,7 +46,7 @@ class _Machine:
     root: etree._Element
     domain: domain_xml.Domain
     record: Record | None
-    damaged: str = ""
+    damaged: Exception | None = None
 
 
 def examine(host: Host, commands: Commands | None = None) -> list[Finding]:
@@ -64,11 +64,11 @@ class _Examination:
     def __init__(self, host: Host, commands: Commands) -> None:
         def look(handle: DomainHandle) -> _Machine:
             root = libvirt_xml.parse(handle.definition())
-            record, damaged = None, ""
+            record, damaged = None, None
             try:
                 record = from_definition(root)
             except (ValueError, TypeError) as error:
-                damaged = str(error)
+                damaged = error
             return _Machine(
                 name=handle.name,
                 uuid=handle.uuid,
@@ -377,12 +377,14 @@ class _Examination:
     def _damaged(self) -> Iterator[Finding]:
         for machine in self.machines:
             if machine.damaged:
+                later = isinstance(machine.damaged, LaterRecord)
+                look = self.commands.virsh("metadata", machine.name, NAMESPACE)
                 yield Finding(
                     "record-damaged",
                     machine.name,
-                    f"The record of '{machine.name}' cannot be read: {machine.damaged}. Mend it; "
-                    "until then the machine is left alone, and so are its files.",
-                    self.commands.virsh("metadata", machine.name, NAMESPACE),
+                    f"The record of '{machine.name}' cannot be read: {machine.damaged}. Until that "
+                    "is mended the machine is left alone, and so are its files.",
+                    self.commands.sync() if later else look,
                 )
 
     def _copies(self) -> Iterator[Finding]:

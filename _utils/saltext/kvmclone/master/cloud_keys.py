@@ -20,9 +20,9 @@ import yaml
 from saltext.kvmclone.errors import KeyConflict
 from saltext.kvmclone.master import enrolment
 from saltext.kvmclone.master.enrolment import Enroller, OnReady
-from saltext.kvmclone.master.keys import ACCEPTED, KeyPair, MinionKeys
+from saltext.kvmclone.master.keys import ACCEPTED, MinionKeys
 from saltext.kvmclone.model.clone import Clone
-from saltext.kvmclone.model.enrolment import Enrolment, GuestFile
+from saltext.kvmclone.model.enrolment import Enrolment, GuestFile, KeyPair
 from saltext.kvmclone.model.request import Request, Secrets
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class CloudEnroller(Enroller):
     def prepare(self, request: Request, secrets: Secrets) -> None:
         enrolment.prepare(self.opts, request, secrets)
 
-    def enrolment(self, request: Request, secrets: Secrets, pair: Any) -> Enrolment:
+    def enrolment(self, request: Request, secrets: Secrets, pair: KeyPair) -> Enrolment:
         made = super().enrolment(request, secrets, pair)
         if not self.is_its_master:
             made = dataclasses.replace(made, remarks=(*made.remarks, _elsewhere(request)))

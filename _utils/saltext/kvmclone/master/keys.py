@@ -13,7 +13,6 @@ import functools
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import salt.cache
@@ -23,22 +22,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from saltext.kvmclone.errors import KeyConflict
+from saltext.kvmclone.model.enrolment import KeyPair
 
 ACCEPTED, PENDING, DENIED = "minions", "minions_pre", "minions_denied"
 
 #: The bank of the master's own cache that keeps which keys we accepted.
 BANK = "kvm_clone/keys"
-
-
-@dataclass(frozen=True, repr=False)
-class KeyPair:
-    """A minion's key pair, PEM. The private half exists nowhere else on the master."""
-
-    private: str
-    public: str
-
-    def __repr__(self) -> str:
-        return "KeyPair(…)"
 
 
 def generate(bits: int) -> KeyPair:

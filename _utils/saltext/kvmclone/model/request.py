@@ -237,45 +237,10 @@ class Request:
             return self.name
         return f"{self.name}.{domain}"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data for a job, without secrets; :func:`request_from_dict` reads it back."""
-        return dataclasses.asdict(self)
-
     def digest(self) -> str:
         """Return 16 hexadecimal digits that are equal for equal requests, and for no others."""
-        text = json.dumps(self.as_dict(), sort_keys=True, default=str)
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def request_from_dict(data: dict[str, Any]) -> Request:
-    """
-    Rebuild the request that :meth:`Request.as_dict` wrote.
-
-    Fields that a newer sender added are dropped, so that a host one version behind still
-    understands the rest.
-    """
-
-    def known(cls: type, values: dict[str, Any]) -> dict[str, Any]:
-        names = {f.name: f for f in dataclasses.fields(cls)}
-        return {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in values.items()
-            if key in names
-        }
-
-    values = known(Request, data)
-    parts = (("wait", Wait), ("login", Login), ("deploy", Deploy), ("pick", AddressPick))
-    for key, cls in parts:
-        if isinstance(values.get(key), dict):
-            values[key] = cls(**known(cls, values[key]))
-    values["disks"] = {
-        target: DiskChanges(**known(DiskChanges, wish))
-        for target, wish in data.get("disks", {}).items()
-    }
-    values["networks"] = tuple(
-        InterfaceChanges(**known(InterfaceChanges, wish)) for wish in data.get("networks", ())
-    )
-    return Request(**values)
 
 
 @dataclass(frozen=True, repr=False)
