@@ -182,7 +182,8 @@ def remote(operation, arguments, url=DEFAULT_URL, challenge=None):
 
     CLI Example: ``salt kvm01 kvm_clone.remote list_clones '{}'``
     """
-    answer = remote_server.serve(__opts__, operation, arguments, url)
+    by_hand = challenge is None
+    answer = remote_server.serve(__opts__, operation, arguments, url, by_hand)
     if "error" in answer:
         __context__["retcode"] = 1
     return signed_answers.answer(__opts__, "kvm_clone.remote", challenge, answer)

@@ -19,8 +19,9 @@ import salt.config
 from lab.common import wait_until
 from lab.ear import Ear
 from lab.salt import SaltWorld
-from saltext.kvmclone.errors import HostUnreachable, MinionTimeout
-from saltext.kvmclone.master import keys, signed_call, verify
+from saltext.kvmclone.errors import HostUnreachable, MinionTimeout, OtherVersion
+from saltext.kvmclone.hosts import operations
+from saltext.kvmclone.master import keys, remote, signed_call, verify
 from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.system.signed_answers import Unproven
 from tests.support.reactor_world import forge
@@ -102,6 +103,23 @@ def test_a_host_is_believed_and_what_it_refuses_keeps_its_type(
         host.list_clones()
     assert not isinstance(caught.value, Unproven)
     assert str(tmp_path / "nobody") in caught.value.message
+
+
+def test_a_host_of_another_version_says_so_itself(
+    opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = operations.VERSION + 1
+    for module in (operations, remote):
+        monkeypatch.setattr(module, "VERSION", later)
+    with pytest.raises(OtherVersion) as caught:
+        RemoteHost(opts, "kvm01", "test:///default").list_clones()
+    assert "'kvm01' has an older version" in caught.value.message
+    assert caught.value.hint.endswith("salt kvm01 saltutil.sync_all")
+
+
+def test_a_person_asks_without_a_version(world: SaltWorld) -> None:
+    told = world.salt("kvm01", "kvm_clone.remote", "list_clones", "{}", "url=test:///default")
+    assert told.data["kvm01"]["answer"] == []
 
 
 def test_many_questions_at_once_get_their_own_answers(opts: dict[str, Any]) -> None:

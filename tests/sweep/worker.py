@@ -22,8 +22,9 @@ from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import Record
-from saltext.kvmclone.model.request import request_from_dict
+from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.system import copying
 
 #: What a point may be besides a libvirt call.
@@ -85,7 +86,7 @@ def work(order: dict[str, Any]) -> None:
             if not item.removed:
                 raise HostError(item.reason, "repeat the command")
     else:
-        wanted = request_from_dict(order["request"])
+        wanted = from_plain(Request, order["request"])
         outcome = provision.create(host, wanted, start=order["start"])
         if outcome.error is not None:
             raise outcome.error

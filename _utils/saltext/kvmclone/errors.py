@@ -135,6 +135,10 @@ class NeverConnected(HostUnreachable):
         return HostUnreachable.__name__
 
 
+class OtherVersion(NeverConnected):
+    """A host whose modules are of another version than the master's; nothing was done there."""
+
+
 class HostError(KvmCloneError):
     """
     A refusal or failure of libvirt for which there is no more specific class.

@@ -91,7 +91,7 @@ def test_a_daemon_says_what_tells_it_from_others(
     clone_of(base)
     told, again = LocalHost(LIBVIRT_URI).daemon(), LocalHost(SPELLED).daemon()
     assert told == again
-    assert (told["driver"], told["mode"], told["user"]) == ("QEMU", "system", "")
-    assert len(told["uuid"]) == 36
-    assert len(told["domains"]) >= 2
-    assert LocalHost("test:///default").daemon()["driver"] == "TEST"
+    assert (told.driver, told.mode, told.user) == ("QEMU", "system", "")
+    assert len(told.uuid) == 36
+    assert len(told.domains) >= 2
+    assert LocalHost("test:///default").daemon().driver == "TEST"

@@ -379,7 +379,8 @@ from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.master.enrolment import Enroller
 from saltext.kvmclone.master.keys import MinionKeys
-from saltext.kvmclone.model.request import request_from_dict
+from saltext.kvmclone.model.plain import from_plain
+from saltext.kvmclone.model.request import Request
 
 url, config, asked = json.loads(sys.argv[1])
 opts = salt.config.master_config(config)
@@ -392,7 +393,7 @@ class Dying(Enroller):
         os.kill(os.getpid(), signal.SIGKILL)
 
 master = Dying(opts, MinionKeys(opts), expect_highstate)
-provision.create(LocalHost(url), request_from_dict(asked), master=master)
+provision.create(LocalHost(url), from_plain(Request, asked), master=master)
 """
 
 

@@ -6,22 +6,19 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from salt.exceptions import CommandExecutionError
 
-from lab.common import LIBVIRT_URI
 from lab.lab import connection
 from saltext.kvmclone.errors import HostError, PlanRefused
-from saltext.kvmclone.hosts import provision, remote_server
+from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.master import keys
-from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.model.request import Secrets
 from saltext.kvmclone.system import seed_image
 from tests.support.seeds import SECRET, make_iso, make_seed, user_data
+from tests.support.wire import Wire
 from tests.support.world import Salt, World, full, image_info, quick, sha256
 
 FILES = {"user-data": user_data("own"), "meta-data": '{"more": 1}', "network-config": "version: 2"}
@@ -242,40 +239,22 @@ def test_an_outcome_holds_nothing_of_a_seed(world: World, host: LocalHost) -> No
     outcome = provision.create(host, request, secrets, start=False)
     assert outcome.error is None
     assert SECRET not in str((outcome, outcome.as_dict(), secrets))
-    assert request.as_dict()["seed"] == "own"
+    assert request.seed == "own"
     with connection() as conn:
         text = conn.lookupByName(request.name).XMLDesc()
     assert SECRET not in ElementTree.canonicalize(text)
     assert image_info(world.lab.pool_path / f"{request.name}-vdb.raw")["format"] == "raw"
 
 
-class Wire(RemoteHost):
-    """A remote host whose jobs are done right here; what was published is kept."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__({}, "kvm01", LIBVIRT_URI)
-        pair = keys.generate(2048)
-        (folder / "minion.pem").write_text(pair.private)
-        self.public, self.folder, self.published = pair.public, folder, ""
-
-    def _public_key(self) -> str:
-        return self.public
-
-    def _call(self, operation: str, **arguments: Any) -> Any:
-        text = json.dumps([operation, arguments])
-        self.published += text
-        opts = {"id": "kvm01", "pki_dir": str(self.folder)}
-        return remote_server.serve(opts, operation, json.loads(text)[1], self.url)["answer"]
-
-
-def test_the_contents_of_a_seed_travel_sealed(world: World, tmp_path: Path) -> None:
-    wire = Wire(tmp_path)
+def test_the_contents_of_a_seed_travel_sealed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = Wire(tmp_path, monkeypatch)
     request = quick(world.name(), world.base(), seed="own")
     secrets = Secrets(seed=tuple(FILES.items()))
     outcome = provision.create(wire, request, secrets, start=False)
     assert outcome.error is None
     assert outcome.clone is not None
-    assert SECRET not in wire.published
-    assert '"clone_as_asked"' in wire.published, "an older host refuses it"
+    assert SECRET not in "".join(wire.published + wire.answered)
     path = Path(outcome.clone.disks[-1].path)
     assert inside(path)["user-data"] == FILES["user-data"]

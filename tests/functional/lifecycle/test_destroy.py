@@ -281,6 +281,29 @@ def test_one_damaged_record_does_not_hide_the_others(
     assert world.disks(bad)[0].exists()
 
 
+def test_a_record_of_a_later_version_is_left_alone_and_named_with_the_line_that_helps(
+    world: World, host: LocalHost, base: str, clone_of: CloneOf
+) -> None:
+    good, later = clone_of(base, "good"), clone_of(base, "later")
+    kind, namespace = libvirt.VIR_DOMAIN_METADATA_ELEMENT, "urn:saltext:kvmclone:1"
+    with connection() as conn:
+        domain = conn.lookupByName(later)
+        element = domain.metadata(kind, namespace).replace('schema="1"', 'schema="2" new="x"')
+        domain.setMetadata(kind, element, "kvmclone", namespace, 2)
+        stored = domain.metadata(kind, namespace)
+    for work in (host.destroy, host.show, host.boot, lambda name: host.destroy(name, True)):
+        with pytest.raises(DamagedRecord, match="later version") as info:
+            work(later)
+        assert info.value.hint == "Bring that version here: salt kvm01 saltutil.sync_all"
+    assert "later version" in str(host.plan(quick(world.name("third"), later))["conflicts"])
+    assert [clone.name for clone in host.list_clones() if world.token in clone.name] == [good]
+    (found,) = [one for one in host.doctor() if one["name"] == later]
+    assert (found["kind"], found["hint"]) == ("record-damaged", "salt kvm01 saltutil.sync_all")
+    assert world.disks(later)[0].exists()
+    with connection() as conn:
+        assert conn.lookupByName(later).metadata(kind, namespace) == stored
+
+
 def test_a_refusal_about_snapshots_names_a_command_that_spares_the_base(
     world: World, host: LocalHost, base: str, clone_of: CloneOf
 ) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import salt.config
 
+from saltext.kvmclone.model.host_reports import CloneReport
 from saltext.kvmclone.reactor import handlers, intake, queries
 from saltext.kvmclone.reactor.handlers import Answering, Later
 from saltext.kvmclone.reactor.highstates import Highstates
 from saltext.kvmclone.reactor.intake import Ledger
 from saltext.kvmclone.reactor.policy import START
-from saltext.kvmclone.reactor.queries import KnownClone
 
 WEB1, WEB2 = ("11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222")
 
@@ -25,7 +25,7 @@ class World:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
-        self.clones: dict[str, KnownClone] = {}
+        self.clones: dict[str, CloneReport] = {}
         self.jobs: list[tuple[str, str]] = []
         self.fault: BaseException | None = None
         self.finish(True)
@@ -51,7 +51,7 @@ class World:
 
     def become_ready(self, name: str, uuid: str) -> None:
         intake.expect_highstate(self.opts, name, uuid)
-        self.clones[name] = KnownClone(name, uuid, "ready", "", name, "finger")
+        self.clones[name] = CloneReport(name, uuid, "ready", "", name, "finger")
 
     def start(self, name: str) -> list[str]:
         """The minion rings and is answered; the clones that have had a highstate so far."""
@@ -89,7 +89,7 @@ def test_a_broken_configuration_costs_no_clone_and_is_not_off(world: World, text
     intake.expect_highstate(opts, "web2", WEB2)
     assert intake.written_section(opts["conf_file"]) is intake.UNREADABLE
     world.finish(True)
-    world.clones["web2"] = KnownClone("web2", WEB2, "ready", "", "web2", "finger")
+    world.clones["web2"] = CloneReport("web2", WEB2, "ready", "", "web2", "finger")
     assert world.start("web2") == ["web2"]
 
 
@@ -113,7 +113,7 @@ def test_what_a_host_calls_a_uuid_names_no_file_elsewhere(world: World, uuid: An
 
 
 def test_a_clone_that_became_ready_before_there_was_any_book_gets_none(world: World) -> None:
-    world.clones["web1"] = KnownClone("web1", WEB1, "ready", "", "web1", "finger")
+    world.clones["web1"] = CloneReport("web1", WEB1, "ready", "", "web1", "finger")
     assert world.start("web1") == []
 
 
@@ -138,7 +138,7 @@ def test_nobody_is_rung_for_while_it_is_off(world: World) -> None:
 
 
 def test_a_clone_that_is_not_ready_yet_is_waited_for(world: World) -> None:
-    world.clones["web1"] = KnownClone("web1", WEB1, "enrolled", "", "web1", "finger")
+    world.clones["web1"] = CloneReport("web1", WEB1, "enrolled", "", "web1", "finger")
     with pytest.raises(Later):
         world.start("web1")
 

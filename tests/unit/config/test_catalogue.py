@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from saltext.kvmclone.config import validate
 from saltext.kvmclone.config.catalogue import Catalogue, resolve_inline
 from saltext.kvmclone.errors import ConfigError, InvalidName, SecretInArgument
+from saltext.kvmclone.model.plain import to_plain
 from saltext.kvmclone.model.request import Deploy, Secrets
 from tests.support.catalogues import (
     BASE,
@@ -213,7 +214,7 @@ def test_the_contents_of_a_seed_are_secrets_of_the_profile() -> None:
     catalogue = catalogue_of({"seed": files}, fetch={"sdb://store/kvm": "hunter2"}.__getitem__)
     request, secrets = catalogue.resolve("small", "web1")
     assert request.seed == "own"
-    assert "hunter2" not in str((request.as_dict(), secrets))
+    assert "hunter2" not in str((to_plain(request), secrets))
     assert dict(secrets.seed) == {
         "network-config": "version: 2",
         "user-data": '#cloud-config\n{\n "password": "hunter2"\n}\n',

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from saltext.kvmclone.config import schema
 from saltext.kvmclone.config.catalogue import KEYS, KeyLocation, Problem, Section, build
 from saltext.kvmclone.errors import ConfigError
-from saltext.kvmclone.model.request import DiskChanges, InterfaceChanges, request_from_dict
+from saltext.kvmclone.model.plain import from_plain, to_plain
+from saltext.kvmclone.model.request import DiskChanges, InterfaceChanges, Request
 from tests.support.catalogues import (
     BASE,
     LOCAL,
@@ -305,7 +306,7 @@ def test_wishes_for_disks_and_networks_are_typed() -> None:
         InterfaceChanges(bridge="br0", mac="52:54:00:ab:cd:ef"),
         InterfaceChanges(network="default"),
     )
-    assert request_from_dict(json.loads(json.dumps(request.as_dict()))) == request
+    assert from_plain(Request, json.loads(json.dumps(to_plain(request)))) == request
 
 
 @pytest.mark.parametrize(

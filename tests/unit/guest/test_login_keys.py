@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ed25519
 from saltext.kvmclone.config.catalogue import Catalogue, KeyLocation, Section, build
 from saltext.kvmclone.errors import ConfigError, LoginFailed, SecretInArgument
 from saltext.kvmclone.guest import login_key
+from saltext.kvmclone.model.plain import to_plain
 from saltext.kvmclone.model.request import Request, Secrets
 
 
@@ -30,7 +31,7 @@ def resolved(**keys) -> tuple[Request, Secrets]:
 def test_a_passphrase_is_a_secret_and_may_come_from_a_store(written):
     request, secrets = resolved(private_key_passphrase=written)
     assert secrets.private_key_passphrase == "canary"
-    assert "canary" not in repr(request) + repr(secrets) + str(request.as_dict())
+    assert "canary" not in repr(request) + repr(secrets) + str(to_plain(request))
     shown = str(catalogue(private_key_passphrase="canary").describe())
     assert "private_key_passphrase" in shown
     assert "canary" not in shown

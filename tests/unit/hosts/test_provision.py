@@ -21,6 +21,7 @@ from saltext.kvmclone.errors import (
     KvmCloneError,
     MinionTimeout,
     NotFound,
+    OtherVersion,
     PlanRefused,
 )
 from saltext.kvmclone.hosts import provision, rollback
@@ -28,6 +29,7 @@ from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Minion, Owner, Work
 from saltext.kvmclone.model.request import Deploy, Request, Secrets
+from saltext.kvmclone.system import processes
 
 REQUEST = Request(name="web1", base_domain="base")
 
@@ -256,6 +258,28 @@ def test_the_key_goes_after_the_machine_that_would_knock_again() -> None:
 
     provision.create(Watched(), REQUEST, master=Watching("verify"))
     assert order == ["machine", "key", "what knocked"]
+
+
+@pytest.mark.parametrize("step", ["boot", "wait_for_address", "bootstrap", "complete"])
+def test_a_host_that_is_upgraded_half_way_keeps_the_clone_for_whoever_goes_on(step: str) -> None:
+    """It would not undo the create either; the record says how far it is."""
+    host, master = FaultyHost(step, OtherVersion("newer", "Sync.")), FaultyMaster()
+    outcome = provision.create(host, REQUEST, master=master)
+    assert isinstance(outcome.error, OtherVersion)
+    assert outcome.error.hint == "Sync. Then go on: salt-run kvmclone.resume web1"
+    assert host.there
+    assert not {"destroy", "keep"} & set(host.asked)
+    assert bool(master.accepted) is (step in ("bootstrap", "complete"))
+    given_up = Owner(**{**asdict(processes.this_process()), "token": host.tokens[0]})
+    assert processes.owner_state(given_up) == DEAD
+
+
+def test_a_host_of_another_version_is_asked_for_nothing_more() -> None:
+    host = FaultyHost("clone", OtherVersion("older", "Sync."))
+    outcome = provision.create(host, REQUEST, master=FaultyMaster())
+    assert isinstance(outcome.error, OtherVersion)
+    assert outcome.error.hint == "Sync."
+    assert host.asked == ["clone"]
 
 
 @pytest.mark.parametrize("on_failure", ["keep", "stop"])

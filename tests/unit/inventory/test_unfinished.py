@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from saltext.kvmclone.model.leftovers import Leftover, Unfinished, unfinished_from_dict
+from saltext.kvmclone.model.leftovers import Leftover, Unfinished
+from saltext.kvmclone.model.plain import from_plain, to_plain
 from saltext.kvmclone.model.record import DEAD, Minion, Owner, Work
 
 
@@ -25,4 +26,4 @@ def test_what_a_host_tells_of_unfinished_work_arrives_whole() -> None:
     )
     defaults = {f.name: f.default for f in dataclasses.fields(Unfinished)}
     assert all(getattr(told, name) != default for name, default in defaults.items())
-    assert unfinished_from_dict(json.loads(json.dumps(dataclasses.asdict(told)))) == told
+    assert from_plain(Unfinished, json.loads(json.dumps(to_plain(told)))) == told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from saltext.kvmclone.config.catalogue import build
 from saltext.kvmclone.errors import ConfigError, HostUnreachable, MissingPackage, NotFound
 from saltext.kvmclone.master.all_hosts import AllHosts
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.host_reports import Daemon
 from tests.support.catalogues import profile, provider
 
 
@@ -18,11 +20,11 @@ class Host:
 
     def __init__(self, name: str, *clones: Clone, machines: str = "", **told: Any) -> None:
         self.clones = clones
-        self.told = {"uuid": "h", "name": name, "driver": "QEMU", "mode": "system", "user": ""}
-        self.told |= {"domains": machines or [clone.uuid for clone in clones], "others": []}
-        self.told |= told
+        domains = frozenset(machines or [clone.uuid for clone in clones])
+        self.told = Daemon("h", name, "QEMU", "system", "", domains, frozenset())
+        self.told = replace(self.told, **told)
 
-    def daemon(self) -> dict[str, Any]:
+    def daemon(self) -> Daemon:
         return self.told
 
     def list_clones(self) -> list[Clone]:
@@ -171,7 +173,7 @@ def test_two_daemons_behind_one_minion_are_both_asked() -> None:
 def test_a_clone_that_was_made_between_the_two_looks_is_listed_once() -> None:
     web1, web2 = clone("web1", "u1"), clone("web2", "u2")
     first = Host("node", web1)
-    first.told["domains"] = ["u1", "u2"]
+    first.told = replace(first.told, domains=frozenset({"u1", "u2"}))
     found = everything(
         {
             ("kvm01", "qemu:///system"): first,

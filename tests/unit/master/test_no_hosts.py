@@ -13,6 +13,7 @@ import yaml
 from saltext.kvmclone.errors import ConfigError, HostUnreachable, NotFound
 from saltext.kvmclone.hosts import gc as collect
 from saltext.kvmclone.hosts import reports
+from saltext.kvmclone.hosts.operations import VERSION
 from saltext.kvmclone.hypervisor import host
 from saltext.kvmclone.master import progress, signed_call
 from saltext.kvmclone.master.fleet import Fleet
@@ -60,7 +61,7 @@ def test_a_bell_that_says_destroyed_leaves_the_key(opts: dict[str, Any]) -> None
 def test_the_word_that_counts_is_that_of_the_clone_s_own_host(
     opts: dict[str, Any], monkeypatch: pytest.MonkeyPatch, host: str, stays: bool
 ) -> None:
-    told = {"answer": {"domains": [], "clones": []}}
+    told = {"version": VERSION, "answer": {"domains": [], "clones": []}}
     monkeypatch.setattr(signed_call, "ask", lambda *_, **__: told)
     keys = MinionKeys(opts)
     keys.accept("web1", PUBLIC, "web1", host)
@@ -96,7 +97,7 @@ def test_while_a_provider_cannot_be_read_no_key_and_no_place_is_taken(
     files: dict[str, str],
 ) -> None:
     """The one host that can be asked knows nothing of the machine: it may be on the other."""
-    nothing = {"answer": {"domains": [], "clones": []}}
+    nothing = {"version": VERSION, "answer": {"domains": [], "clones": []}}
     monkeypatch.setattr(signed_call, "ask", lambda *_, **__: nothing)
     opts["kvm_clone"] = section
     for name, text in files.items():
@@ -110,7 +111,8 @@ def test_while_a_provider_cannot_be_read_no_key_and_no_place_is_taken(
         Ring(DESTROYED, "web1", 0.0, 0, 0.0, "stamp")
     )
     Answering(opts, Policy(), book).reconcile()
-    monkeypatch.setattr(signed_call, "ask", lambda *_, **__: {"error": NotFound("web1").as_dict()})
+    gone = {"version": VERSION, "error": NotFound("web1").as_dict()}
+    monkeypatch.setattr(signed_call, "ask", lambda *_, **__: gone)
     outcomes = [Fleet(opts, expect_highstate).destroy("web1", force) for force in (False, True)]
 
     assert keys.accepted("web1")
@@ -124,7 +126,8 @@ def test_a_clone_that_was_not_asked_for_under_its_new_name_keeps_its_key(
 ) -> None:
     """The host goes away between the question for the name and the one for all clones."""
     gone = [NotFound("web1").as_dict(), HostUnreachable("down").as_dict()]
-    monkeypatch.setattr(signed_call, "ask", lambda *_, **__: {"error": gone.pop(0)})
+    said = lambda *_, **__: {"version": VERSION, "error": gone.pop(0)}  # noqa: E731
+    monkeypatch.setattr(signed_call, "ask", said)
     opts["kvm_clone"] = {"providers": {"kvm": SOUND}}
     outcome = Fleet(opts, expect_highstate).destroy("web1")
     assert isinstance(outcome.error, HostUnreachable)
@@ -177,7 +180,7 @@ def test_a_machine_whose_record_cannot_be_read_is_no_machine_that_is_gone(
             return function(*arguments)
 
     told = reports.witness(Host("x:///"), ["web1"])
-    assert (told["domains"], told["damaged"]) == (["web1"], ["web1"])
+    assert (told.domains, told.damaged) == (("web1",), ("web1",))
 
     keys = MinionKeys(opts)
     keys.accept("web1.example.com", PUBLIC, "web1", "kvm02")
@@ -185,7 +188,7 @@ def test_a_machine_whose_record_cannot_be_read_is_no_machine_that_is_gone(
         "providers": {"kvm": {"driver": "libvirt", "host": "kvm02", "url": "x:///"}}
     }
     known = {"domains": [], "clones": [], "damaged": ["web1"]}
-    monkeypatch.setattr(signed_call, "ask", lambda *_, **__: {"answer": known})
+    monkeypatch.setattr(signed_call, "ask", lambda *_, **__: {"version": VERSION, "answer": known})
     Answering(opts, Policy(clean_keys=True), Ledger(opts)).answer(
         Ring(DESTROYED, "web1.example.com", 0.0, 0, 0.0, "stamp")
     )

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saltext.kvmclone.errors import PlanRefused
+from saltext.kvmclone.model import libvirt_xml, record_xml
 from saltext.kvmclone.model.facts import HostFacts, PoolFacts
 from saltext.kvmclone.model.names import LONGEST_NAME, check
 from saltext.kvmclone.model.record import MADE, MAKING, WANTED
@@ -221,6 +222,18 @@ def test_a_clone_of_a_clone_has_a_store_with_one_uuid() -> None:
     )
     assert second.nvram is not None
     assert Path(second.nvram[1]).name == f"web2_VARS-{second.record.uuid}.fd"
+
+
+def test_a_base_whose_record_a_later_version_wrote_is_refused() -> None:
+    first = planner.compute(FACTS, QUICK)
+    root = libvirt_xml.parse(first.xml)
+    record_xml.embed(root, first.record)
+    made = libvirt_xml.serialize(root)
+    again = replace(QUICK, name="web2", base_domain="web1")
+    later = made.replace('schema="1"', 'schema="2"')
+    for xml, reason in ((made, "not finished"), (later, "later version")):
+        conflicts = planner.compute(replace(FACTS, base_xml=xml), again).conflicts
+        assert [reason in said for said in conflicts].count(True) == 1, conflicts
 
 
 def test_what_an_earlier_machine_of_that_name_left_is_not_taken_for_the_clones() -> None:

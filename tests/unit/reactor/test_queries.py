@@ -1,69 +1,48 @@
-"""A host's word about its clones: taken in a form that is known, or not at all."""
+"""What all KVM hosts know of some clones together."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from saltext.kvmclone.errors import HostUnreachable
+from saltext.kvmclone.errors import ConfigError, HostUnreachable
 from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.model.host_reports import CloneReport, HostReport
 from saltext.kvmclone.reactor import queries
-from saltext.kvmclone.reactor.queries import Known, KnownClone
 
 UUID = "6f1c9a52-6f7e-4a53-9d43-0d1b8f1c1d11"
-
-CLONE = {
-    "name": "web1",
-    "uuid": UUID,
-    "stage": "ready",
-    "complete": True,
-    "request": "0123",
-    "expired": True,
-    "minion": "web1.example.com",
-    "fingerprint": "aa:bb",
-}
+CLONE = CloneReport("web1", UUID, "ready", "0123", "web1.example.com", "aa:bb", expired=True)
 
 
 class Telling:
     """A host that answers so."""
 
-    def __init__(self, answer: Any) -> None:
+    def __init__(self, answer: HostReport | HostUnreachable) -> None:
         self.answer = answer
 
-    def witness(self, _names: list[str], _ids: list[str]) -> Any:
+    def witness(self, _names: list[str], _ids: list[str]) -> HostReport:
+        if isinstance(self.answer, HostUnreachable):
+            raise self.answer
         return self.answer
 
 
-def host(answer: Any) -> KvmHost:
+def host(answer: HostReport | HostUnreachable) -> KvmHost:
     return cast(KvmHost, Telling(answer))
 
 
-def test_what_a_host_knows_arrives_whole() -> None:
-    found = queries.witness(host({"domains": ["web1"], "clones": [CLONE]}))
-    known = KnownClone("web1", UUID, "ready", "0123", "web1.example.com", "aa:bb", expired=True)
-    assert found == Known(("web1",), (known,))
-
-
 def test_all_hosts_together_know_what_each_of_them_does() -> None:
-    one = host({"domains": ["web1"], "clones": [CLONE]})
-    other = host({"domains": ["db1"], "clones": []})
+    one, other = (
+        host(HostReport(("web1",), (CLONE,))),
+        host(HostReport(("db1",), (CLONE,), ("db2",))),
+    )
     found = queries.everywhere([("one", one), ("other", other)])
-    assert found.domains == ("web1", "db1")
-    assert [clone.name for clone in found.clones] == ["web1"]
+    assert found == HostReport(("web1", "db1"), (CLONE,), ("db2",))
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        None,
-        [],
-        {"domains": []},
-        {"domains": [], "clones": ["web1"]},
-        {"domains": [], "clones": [{**CLONE, "minion": None}]},
-        {"domains": [], "clones": [{**CLONE, "uuid": "../../etc/passwd"}]},
-    ],
-)
-def test_another_form_is_no_answer(answer: Any) -> None:
+def test_while_one_host_does_not_answer_or_there_is_none_nobody_can_tell() -> None:
+    hosts = [("one", host(HostReport())), ("other", host(HostUnreachable("down")))]
     with pytest.raises(HostUnreachable):
-        queries.witness(host(answer))
+        queries.everywhere(hosts)
+    with pytest.raises(ConfigError):
+        queries.everywhere([])

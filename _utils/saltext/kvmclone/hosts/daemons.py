@@ -13,13 +13,13 @@ For display only: an action goes by the provider that it was given.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from saltext.kvmclone.errors import KvmCloneError
 from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.model.host_reports import Daemon
 
 log = logging.getLogger(__name__)
 
@@ -28,38 +28,6 @@ DAEMONS_AT_ONCE = 8
 
 # How often two daemons are compared whose domains differ: some may come and go in between.
 _TRIES = 3
-
-
-@dataclass(frozen=True)
-class Daemon:
-    """
-    What a daemon says of itself; see :func:`.reports.daemon`.
-
-    :param uuid: Uuid of the host; empty where it has none.
-    :param name: Name of the host.
-    :param mode: ``system`` or ``session``.
-    :param user: Whose session it is; empty for none.
-    :param domains: Uuids of all domains.
-    :param others: Uuids of its pools and networks; asked only where it has no domain.
-    """
-
-    uuid: str
-    name: str
-    driver: str
-    mode: str
-    user: str
-    domains: frozenset[str]
-    others: frozenset[str]
-
-    @property
-    def kind(self) -> tuple[str, ...]:
-        """Return what tells two daemons of one host apart: driver, mode and user."""
-        return self.driver, self.mode, self.user
-
-    @property
-    def is_empty(self) -> bool:
-        """Return True if it has no domain, pool or network to be told from another daemon by."""
-        return not self.domains and not self.others
 
 
 @dataclass(frozen=True)
@@ -108,22 +76,13 @@ def group(hosts: Sequence[tuple[str, KvmHost]]) -> Grouping:
 
 
 def ask(label: str, host: KvmHost) -> Daemon | None:
-    """Return what a daemon says of itself; None if it cannot be read."""
+    """Return what a daemon says of itself; None if it cannot be read, or its host has no uuid."""
     try:
-        return _read(host.daemon())
-    except (KvmCloneError, TypeError) as error:  # TypeError: the answer has another form
+        told = host.daemon()
+    except KvmCloneError as error:
         log.info("'%s' does not tell which daemon it is: %s", label, error)
         return None
-
-
-def _read(told: Any) -> Daemon | None:
-    if not isinstance(told, Mapping) or not told.get("uuid"):
-        return None
-    uuid, name, driver, mode, user = (
-        str(told.get(key) or "") for key in ("uuid", "name", "driver", "mode", "user")
-    )
-    domains, others = (frozenset(map(str, told.get(key) or ())) for key in ("domains", "others"))
-    return Daemon(uuid, name, driver, mode, user, domains, others)
+    return told if told.uuid else None
 
 
 def _is_one(

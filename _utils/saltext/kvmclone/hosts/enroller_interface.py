@@ -8,9 +8,9 @@ For salt-cloud, whose core does a part of the work before it calls the driver, s
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
-from saltext.kvmclone.model.enrolment import KeyPair
+from saltext.kvmclone.model.enrolment import Enrolment, KeyPair
 from saltext.kvmclone.model.record import Minion
 from saltext.kvmclone.model.request import Request, Secrets
 
@@ -73,7 +73,7 @@ class EnrollerInterface(Protocol):
     def settle(self, minion_id: str) -> None:
         """Delete the keys that were submitted under this minion id and were not accepted."""
 
-    def enrolment(self, request: Request, secrets: Secrets, pair: KeyPair) -> Any:
+    def enrolment(self, request: Request, secrets: Secrets, pair: KeyPair) -> Enrolment:
         """Return everything that goes into the guest."""
 
     def verify(self, minion_id: str, uuid: str) -> Minion:

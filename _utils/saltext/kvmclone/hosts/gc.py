@@ -14,7 +14,8 @@ from saltext.kvmclone.errors import ConfigError, CreateInProgress, KvmCloneError
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
-from saltext.kvmclone.model.record import DEAD, DESTROYING, ELSEWHERE, Minion, Work, work_from_dict
+from saltext.kvmclone.model.plain import from_plain
+from saltext.kvmclone.model.record import DEAD, DESTROYING, ELSEWHERE, Minion, Work
 from saltext.kvmclone.system import processes
 
 #: Removes a minion's key from the master, and returns whether one was there.
@@ -126,7 +127,7 @@ def destroy(host: KvmHost, name: str, force: bool = False) -> Clone:
     try:
         return host.destroy(name, force)
     except CreateInProgress as busy:
-        work = work_from_dict(busy.work) if busy.work else None
+        work = from_plain(Work, busy.work) if busy.work else None
         if work is None or owner_state_of(work) != DEAD:
             raise
         return host.destroy(name, force, work.worker.token)

@@ -1,22 +1,26 @@
 """
 The interface :class:`KvmHost`: what can be done with clones on one KVM host.
 
-:class:`.local.LocalHost` implements it over a libvirt connection, :class:`.remote.RemoteHost`
-over Salt jobs.
+:class:`.local.LocalHost` implements it over a libvirt connection. What travels between the master
+and a host is made from the type hints here, at both ends, see :mod:`.operations`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
+from saltext.kvmclone.model.host_reports import Daemon, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import DEFAULT_URL, Request
+
+#: Marks a parameter that holds secrets; on its way to a host only that host can open it.
+SEALED = "sealed"
 
 
 class KvmHost(Protocol):
@@ -35,7 +39,7 @@ class KvmHost(Protocol):
         worker: Owner | None = None,
         goal: str = "cloned",
         digest: str = "",
-        seed: Mapping[str, str] = MappingProxyType({}),
+        seed: Annotated[Mapping[str, str], SEALED] = MappingProxyType({}),
     ) -> Clone:
         """
         Make the clone, shut off, up to stage ``cloned``.
@@ -70,7 +74,7 @@ class KvmHost(Protocol):
         :param minion: The minion that the clone will be, recorded before its key is accepted.
         """
 
-    def bootstrap(self, request: Request, enrolment: Enrolment) -> Clone:
+    def bootstrap(self, request: Request, enrolment: Annotated[Enrolment, SEALED]) -> Clone:
         """Put a minion into the guest, up to stage ``enrolled``."""
 
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
@@ -143,11 +147,16 @@ class KvmHost(Protocol):
     def capacity(self) -> dict[str, Any]:
         """Return what the host has and what of it is free; see :func:`.reports.capacity`."""
 
-    def daemon(self) -> dict[str, Any]:
-        """Return what tells the daemon from others; see :func:`.reports.daemon`."""
+    def daemon(self) -> Daemon:
+        """Return what tells the daemon from others."""
 
-    def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
-        """Return what the host knows for certain of some domains; see :func:`.reports.witness`."""
+    def witness(self, names: Sequence[str], ids: Sequence[str]) -> HostReport:
+        """
+        Return what the host knows for certain of some domains; see :func:`.reports.witness`.
+
+        :param names: Names of domains.
+        :param ids: Minion ids.
+        """
 
     def adopt(self, name: str, base_domain: str = "") -> Clone:
         """Make a clone of Salt's old driver one of ours."""

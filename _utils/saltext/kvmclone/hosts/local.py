@@ -54,6 +54,7 @@ from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
+from saltext.kvmclone.model.host_reports import Daemon, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
 from saltext.kvmclone.model.request import Request, Wait
@@ -61,7 +62,6 @@ from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
 T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 
 
@@ -370,10 +370,10 @@ class LocalHost:
     def capacity(self) -> dict[str, Any]:
         return self._looked(reports.capacity)
 
-    def daemon(self) -> dict[str, Any]:
+    def daemon(self) -> Daemon:
         return self._looked(reports.daemon)
 
-    def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
+    def witness(self, names: Sequence[str], ids: Sequence[str]) -> HostReport:
         return self._looked(lambda host: reports.witness(host, names, ids))
 
     def published(self) -> dict[str, Any]:

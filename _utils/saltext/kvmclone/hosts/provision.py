@@ -33,16 +33,10 @@ from saltext.kvmclone.hosts.enroller_interface import EnrollerInterface
 from saltext.kvmclone.hosts.gc import owner_state_of
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
-from saltext.kvmclone.model.clone import Clone, clone_from_dict
+from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.leftovers import Unfinished
-from saltext.kvmclone.model.record import (
-    ALIVE,
-    DEAD,
-    DESTROYING,
-    Minion,
-    Work,
-    work_from_dict,
-)
+from saltext.kvmclone.model.plain import from_plain
+from saltext.kvmclone.model.record import ALIVE, DEAD, DESTROYING, Minion, Work
 from saltext.kvmclone.model.request import Request, Secrets
 
 log = logging.getLogger(__name__)
@@ -188,12 +182,12 @@ class _Create(CreateState):
             except AlreadyExists as error:
                 if not waited or error.clone is None or error.clone["stage"] != self.goal:
                     raise
-                self.clone = clone_from_dict(error.clone)
+                self.clone = from_plain(Clone, error.clone)
                 return
             except CreateInProgress as busy:
                 if busy.work is None or time.monotonic() > deadline:
                     raise
-                if self._follow(busy, work_from_dict(busy.work)):
+                if self._follow(busy, from_plain(Work, busy.work)):
                     return
                 waited = True
 

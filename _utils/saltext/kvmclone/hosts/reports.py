@@ -20,6 +20,7 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import clone_view
 from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.host_reports import CloneReport, Daemon, HostReport
 from saltext.kvmclone.model.record import DESTROYING, Record
 
 # --- for the mine -------------------------------------------------------------------
@@ -131,52 +132,45 @@ def clones(host: Host) -> list[tuple[DomainHandle, Record]]:
 # --- for the master's questions -----------------------------------------------------
 
 
-def daemon(host: Host) -> dict[str, Any]:
-    """
-    Return what tells the daemon behind a url from others.
-
-    That is ``uuid`` and ``name`` of its host, ``driver``, ``mode`` and ``user`` of a session, and
-    the uuids of its ``domains``; of a daemon without any, those of its pools and networks as
-    ``others``.
-    """
+def daemon(host: Host) -> Daemon:
+    """Return what tells the daemon behind a url from others."""
     capabilities = libvirt_xml.element(str(host.call(host.raw.getCapabilities)))
     parts = urlsplit(str(host.call(host.raw.getURI)))
     mode = parts.path.strip("/")
     user = parts.username or pwd.getpwuid(os.geteuid()).pw_name
-    domains = sorted(raw.UUIDString() for raw in host.call(host.raw.listAllDomains, 0))
-    return {
-        "uuid": capabilities.findtext("host/uuid") or "",
-        "name": host.node_name(),
-        "driver": str(host.call(host.raw.getType)),
-        "mode": mode,
-        "user": user if mode == "session" else "",
-        "domains": domains,
-        "others": [] if domains else _pools_and_networks(host),
-    }
+    domains = frozenset(raw.UUIDString() for raw in host.call(host.raw.listAllDomains, 0))
+    return Daemon(
+        uuid=capabilities.findtext("host/uuid") or "",
+        name=host.node_name(),
+        driver=str(host.call(host.raw.getType)),
+        mode=mode,
+        user=user if mode == "session" else "",
+        domains=domains,
+        others=frozenset() if domains else _pools_and_networks(host),
+    )
 
 
-def _pools_and_networks(host: Host) -> list[str]:
+def _pools_and_networks(host: Host) -> frozenset[str]:
     found: list[str] = []
     for listing in (host.raw.listAllStoragePools, host.raw.listAllNetworks):
         with absent(NO_SUPPORT):  # the driver has none of these
             found += [raw.UUIDString() for raw in host.call(listing, 0)]
-    return sorted(found)
+    return frozenset(found)
 
 
-def witness(host: Host, names: Iterable[str] = (), ids: Iterable[str] = ()) -> dict[str, Any]:
+def witness(host: Host, names: Iterable[str] = (), ids: Iterable[str] = ()) -> HostReport:
     """
     Return what the host knows for certain of some domains.
 
     :param names: Names of domains.
     :param ids: Minion ids, which a clone's record may name.
-    :return: ``domains``: those names that any domain has; ``clones``: the clones of ours that
-        match by name, by minion id, or because their ``ttl`` has passed; ``damaged``: domains of
-        which nobody can tell whose they are, since their record cannot be read.
+    :return: Among it the clones of ours that match by name, by minion id, or because their ``ttl``
+        has passed.
     """
     wanted, minions = set(names), set(ids)
     now = time.time()
     domains: list[str] = []
-    clones: list[dict[str, Any]] = []
+    clones: list[CloneReport] = []
     damaged: list[str] = []
 
     def look(handle: DomainHandle) -> None:
@@ -191,24 +185,17 @@ def witness(host: Host, names: Iterable[str] = (), ids: Iterable[str] = ()) -> d
             return
         over = is_expired(record, now)
         if over or handle.name in wanted or record.minion.id in minions:
-            clones.append(_told(handle, record, over))
+            minion = record.minion
+            clones.append(
+                CloneReport(
+                    handle.name, record.uuid, record.stage, record.request, minion.id,
+                    minion.fingerprint, over,
+                )
+            )  # fmt: skip
 
     host.each_domain(look)
-    clones.sort(key=lambda item: item["name"])
-    return {"domains": sorted(domains), "clones": clones, "damaged": sorted(damaged)}
-
-
-def _told(handle: DomainHandle, record: Record, over: bool) -> dict[str, Any]:
-    return {
-        "name": handle.name,
-        "uuid": record.uuid,
-        "stage": record.stage,
-        "complete": record.complete,
-        "request": record.request,
-        "expired": over,
-        "minion": record.minion.id,
-        "fingerprint": record.minion.fingerprint,
-    }
+    clones.sort(key=lambda clone: clone.name)
+    return HostReport(tuple(sorted(domains)), tuple(clones), tuple(sorted(damaged)))
 
 
 def is_expired(record: Record, now: float) -> bool:

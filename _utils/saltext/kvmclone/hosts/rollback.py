@@ -19,6 +19,7 @@ from saltext.kvmclone.errors import (
     KvmCloneError,
     NeverConnected,
     NotFound,
+    OtherVersion,
     PlanRefused,
 )
 from saltext.kvmclone.hosts.create_state import CreateState
@@ -138,8 +139,13 @@ def roll_back(create: CreateState, error: KvmCloneError) -> KvmCloneError:
     if create.stage == "ready":
         return error  # complete and in use: what comes after is not a reason to undo it
     problems = []
+    upgraded = create.clone is not None and isinstance(error, OtherVersion)
     try:
-        if create.clone is not None:
+        if upgraded:  # half-way through: the host would not undo it either
+            processes.give_up(create.worker)
+            resume = create.commands.clone("resume", create.request.name)
+            problems.append(f"Then go on: {resume}")
+        elif create.clone is not None:
             persist(lambda: _end(create, error))
         elif create.asked and not isinstance(error, REFUSALS):
             # The answer was lost, not necessarily the clone. The token is that of our clone alone.
@@ -182,7 +188,8 @@ def _remove_key(create: CreateState, error: KvmCloneError) -> list[str]:
 
     A kept clone keeps its key, which is on its record and is removed with it.
     """
-    kept = create.clone is not None and create.wish(error) != "destroy"
+    upgraded = isinstance(error, OtherVersion)
+    kept = create.clone is not None and (upgraded or create.wish(error) != "destroy")
     if create.fingerprint and create.master is not None:
         try:
             if not kept:

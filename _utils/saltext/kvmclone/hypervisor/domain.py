@@ -45,7 +45,7 @@ from saltext.kvmclone.hypervisor.constants import (
 from saltext.kvmclone.model import domain_xml, redaction
 from saltext.kvmclone.model.facts import AgentInterface
 from saltext.kvmclone.model.record import Record
-from saltext.kvmclone.model.record_xml import NAMESPACE, PREFIX, from_xml, to_xml
+from saltext.kvmclone.model.record_xml import NAMESPACE, PREFIX, LaterRecord, from_xml, to_xml
 
 #: Seconds that a guest agent gets to list its network interfaces.
 AGENT_TIMEOUT_S = 5.0
@@ -136,6 +136,12 @@ class DomainHandle:
             xml = self.connection.call(self.raw.metadata, METADATA_ELEMENT, NAMESPACE, flags)
             try:
                 return from_xml(xml, self.uuid)
+            except LaterRecord as error:
+                raise DamagedRecord(
+                    f"The record of '{self.name}' cannot be read: {error}; the domain was left "
+                    "alone.",
+                    f"Bring that version here: {self.connection.commands.sync()}",
+                ) from error
             except (ValueError, TypeError) as error:
                 raise DamagedRecord(
                     f"The record of '{self.name}' cannot be read ({error}); the domain was left "

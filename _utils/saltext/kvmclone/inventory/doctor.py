@@ -19,7 +19,7 @@ from saltext.kvmclone.inventory.findings import Finding, in_order, in_words
 from saltext.kvmclone.inventory.legacy_clones import candidates
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, Record, Volume
-from saltext.kvmclone.model.record_xml import NAMESPACE
+from saltext.kvmclone.model.record_xml import NAMESPACE, LaterRecord
 from saltext.kvmclone.system import processes
 
 _REMEDY = "Bring the base's files back from a backup, or save the clone's data and make it anew."
@@ -230,12 +230,14 @@ class _Examination(Examination):
     def _damaged(self) -> Iterator[Finding]:
         for machine in self.machines:
             if machine.damaged:
+                later = isinstance(machine.damaged, LaterRecord)
+                look = self.commands.virsh("metadata", machine.name, NAMESPACE)
                 yield Finding(
                     "record-damaged",
                     machine.name,
-                    f"The record of '{machine.name}' cannot be read: {machine.damaged}. Mend it; "
-                    "until then the machine is left alone, and so are its files.",
-                    self.commands.virsh("metadata", machine.name, NAMESPACE),
+                    f"The record of '{machine.name}' cannot be read: {machine.damaged}. Until that "
+                    "is mended the machine is left alone, and so are its files.",
+                    self.commands.sync() if later else look,
                 )
 
     def _copies(self) -> Iterator[Finding]:

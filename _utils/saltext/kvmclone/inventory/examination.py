@@ -33,7 +33,7 @@ class Machine:
     root: etree._Element
     domain: domain_xml.Domain
     record: Record | None
-    damaged: str = ""
+    damaged: Exception | None = None
 
 
 class Examination:
@@ -46,11 +46,11 @@ class Examination:
     def __init__(self, host: Host, commands: Commands) -> None:
         def look(handle: DomainHandle) -> Machine:
             root = libvirt_xml.parse(handle.definition())
-            record, damaged = None, ""
+            record, damaged = None, None
             try:
                 record = from_definition(root)
             except (ValueError, TypeError) as error:
-                damaged = str(error)
+                damaged = error
             return Machine(
                 name=handle.name,
                 uuid=handle.uuid,

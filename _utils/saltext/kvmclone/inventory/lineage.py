@@ -16,6 +16,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, file_usage_scan
 from saltext.kvmclone.inventory.file_usage import FileUsage
 from saltext.kvmclone.model import domain_xml, redaction
+from saltext.kvmclone.model.plain import to_plain
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.system.backing_files import sizes
 
@@ -58,19 +59,6 @@ class TreeClone:
     changes: tuple[str, ...]
     clones: dict[str, TreeClone] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plain form, that of its own clones included."""
-        return {
-            "state": self.state,
-            "stage": self.stage,
-            "strategy": self.strategy,
-            "failed": self.failed,
-            "disks": [dict(vars(disk)) for disk in self.disks],
-            "drift": self.drift,
-            "changes": list(self.changes),
-            "clones": {name: clone.as_dict() for name, clone in self.clones.items()},
-        }
-
 
 @dataclass(frozen=True)
 class TreeBase:
@@ -91,16 +79,6 @@ class TreeBase:
         """Return whether the base changed since one of the clones was made from it."""
         return any(clone.drift for clone in self.clones.values())
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plain form, that of its clones included."""
-        return {
-            "exists": self.exists,
-            "state": self.state,
-            "clones": {name: clone.as_dict() for name, clone in self.clones.items()},
-            "disks": [dict(vars(disk)) for disk in self.disks],
-            "drift": self.drift,
-        }
-
 
 @dataclass(frozen=True)
 class Tree:
@@ -110,7 +88,8 @@ class Tree:
 
     def as_dict(self) -> dict[str, Any]:
         """Return ``{"bases": …}``; see docs/answers.md."""
-        return {"bases": {name: base.as_dict() for name, base in self.bases.items()}}
+        bases = self.bases.items()
+        return {"bases": {name: {**to_plain(base), "drift": base.drift} for name, base in bases}}
 
 
 @dataclass(frozen=True)

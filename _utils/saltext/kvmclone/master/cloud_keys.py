@@ -116,7 +116,7 @@ class CloudEnroller(Enroller):
     def prepare(self, request: Request, secrets: Secrets) -> None:
         enrolment.prepare(self.opts, request, secrets)
 
-    def enrolment(self, request: Request, secrets: Secrets, pair: Any) -> Enrolment:
+    def enrolment(self, request: Request, secrets: Secrets, pair: KeyPair) -> Enrolment:
         made = super().enrolment(request, secrets, pair)
         if not self.is_its_master:
             made = dataclasses.replace(made, remarks=(*made.remarks, _elsewhere(request)))

@@ -116,7 +116,7 @@ class Enroller:
             )
         prepare(self.opts, request, secrets)
 
-    def enrolment(self, request: Request, secrets: Secrets, pair: Any) -> Enrolment:
+    def enrolment(self, request: Request, secrets: Secrets, pair: KeyPair) -> Enrolment:
         """
         Return everything that goes into the guest.
 
@@ -173,7 +173,9 @@ def prepare(opts: Mapping[str, Any], request: Request, secrets: Secrets) -> None
     _files(request)
 
 
-def compose(opts: Mapping[str, Any], request: Request, secrets: Secrets, pair: Any) -> Enrolment:
+def compose(
+    opts: Mapping[str, Any], request: Request, secrets: Secrets, pair: KeyPair
+) -> Enrolment:
     """
     Return everything that goes into the guest.
 
@@ -201,7 +203,7 @@ def compose(opts: Mapping[str, Any], request: Request, secrets: Secrets, pair: A
         preflight_cmds=deploy.preflight_cmds,
         inline_script=deploy.inline_script,
         files=tuple(_files(request)),
-        secrets=secrets,
+        secrets=dataclasses.replace(secrets, seed=()),
     )
 
 

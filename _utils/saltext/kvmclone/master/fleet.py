@@ -35,9 +35,10 @@ from saltext.kvmclone.master.all_hosts import AllHosts, with_failures
 from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.master.remote import RemoteHost
-from saltext.kvmclone.model.clone import Clone, clone_from_dict
+from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.names import check
+from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import DESTROYING, Minion
 from saltext.kvmclone.model.request import Request, Secrets
 
@@ -150,7 +151,7 @@ class Fleet:
             outcome = self._create(*entry)
             error = outcome.error
             if isinstance(error, AlreadyExists) and error.clone:
-                there = clone_from_dict(error.clone)
+                there = from_plain(Clone, error.clone)
                 if there.profile == entry[0]:
                     return Outcome(there.name, there.stage, there)
             return outcome

@@ -9,26 +9,33 @@ the removal of a key, and ``ready`` rests on every answer before it.
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import functools
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from saltext.kvmclone import errors, interrupts
-from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NeverConnected, NotFound, named
-from saltext.kvmclone.hosts.remote_server import AS_ASKED, FUNCTION, SEED_PURPOSE
+from saltext.kvmclone.errors import (
+    AlreadyExists,
+    CreateInProgress,
+    HostUnreachable,
+    KvmCloneError,
+    NeverConnected,
+    NotFound,
+    OtherVersion,
+    named,
+)
+from saltext.kvmclone.hosts.operations import OPERATIONS, VERSION, Operation
+from saltext.kvmclone.hosts.remote_server import FUNCTION
 from saltext.kvmclone.master import signed_call
 from saltext.kvmclone.master.keys import MinionKeys
-from saltext.kvmclone.model.clone import Clone, clone_from_dict
-from saltext.kvmclone.model.cloud_seed import OWN
-from saltext.kvmclone.model.enrolment import Enrolment
-from saltext.kvmclone.model.leftovers import Leftover, Unfinished, unfinished_from_dict
-from saltext.kvmclone.model.record import Minion, Owner
-from saltext.kvmclone.model.request import Deploy, Login, Request
+from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.hints import Commands
+from saltext.kvmclone.model.plain import from_plain
+from saltext.kvmclone.model.record import Owner, Work
+from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.system import processes, sealing
 
 log = logging.getLogger(__name__)
@@ -40,7 +47,7 @@ BEGUN_TIMEOUT_S, BEGUN_POLL_S = 10.0, 0.5
 
 class RemoteHost:
     """
-    A KVM host that is reached through its minion.
+    A KVM host (:class:`.interfaces.KvmHost`) that is reached through its minion.
 
     :param opts: The master's configuration.
     :param minion_id: The minion id of the KVM host.
@@ -51,10 +58,13 @@ class RemoteHost:
         self.opts = opts
         self.minion_id = minion_id
         self.url = url
+        self.commands = Commands(url, minion=minion_id)
 
-    def plan(self, request: Request) -> dict[str, Any]:
-        answer: dict[str, Any] = self._call(_as_asked("plan", request), request=_for_host(request))
-        return answer
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Return an operation, a method of :class:`.interfaces.KvmHost`, to call on the host."""
+        if name not in OPERATIONS:
+            raise AttributeError(f"a KVM host has no '{name}'")
+        return functools.partial(self._call, OPERATIONS[name])
 
     def clone(
         self,
@@ -64,20 +74,12 @@ class RemoteHost:
         digest: str = "",
         seed: Mapping[str, str] = MappingProxyType({}),
     ) -> Clone:
-        public = self._public_key()  # without one no job is published, and nothing needs undoing
-        purpose = sealing.purpose(request.name, SEED_PURPOSE)
-        content = json.dumps(dict(seed)).encode()
-        sealed_seed = {"seed": sealing.seal(public, content, purpose)} if seed else {}
-        worker = worker or processes.this_process()
+        """Make the clone; see :meth:`.interfaces.KvmHost.clone`."""
+        self._public_key()  # without one no job is published, and nothing needs undoing
+        whole = (worker or processes.this_process(), goal, digest or request.digest(), seed)
         try:
-            return self._clone(
-                _as_asked("clone", request),
-                request=_for_host(request),
-                worker=dataclasses.asdict(worker),
-                goal=goal,
-                digest=digest or request.digest(),
-                **sealed_seed,
-            )
+            made: Clone = self._call(OPERATIONS["clone"], request, *whole)
+            return made
         except interrupts.Interrupt:
             with interrupts.shield():
                 self._await_begun(request.name)
@@ -103,87 +105,6 @@ class RemoteHost:
                 return
             time.sleep(BEGUN_POLL_S)
 
-    def take_over(self, name: str, token: str, worker: Owner) -> Clone:
-        return self._clone("take_over", name=name, token=token, worker=dataclasses.asdict(worker))
-
-    def boot(self, name: str) -> Clone:
-        return self._clone("boot", name=name)
-
-    def wait_for_address(self, request: Request, minion: Minion = Minion()) -> Clone:
-        plain = dataclasses.asdict(minion)
-        return self._clone("wait_for_address", request=_for_host(request), minion=plain)
-
-    def bootstrap(self, request: Request, enrolment: Enrolment) -> Clone:
-        public = self._public_key()
-        bundle = sealing.seal(
-            public,
-            enrolment.to_bytes(),
-            sealing.purpose(request.name, request.minion_id),
-        )
-        return self._clone("bootstrap", request=_for_host(request), bundle=bundle)
-
-    def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
-        plain = dataclasses.asdict(minion)
-        return self._clone("complete", name=name, minion=plain, timings=timings)
-
-    def keep(self, name: str, token: str, why: str, off: bool) -> Clone:
-        return self._clone("keep", name=name, token=token, why=why, off=off)
-
-    def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
-        return self._clone("destroy", name=name, force=force, token=token)
-
-    def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
-        rows = self._call("clear", name=name, token=token, force=force)
-        with self._understood():
-            return [Leftover(**row) for row in rows]
-
-    def power(self, name: str, action: str) -> Clone:
-        return self._clone("power", name=name, action=action)
-
-    def show(self, name: str) -> Clone:
-        return self._clone("show", name=name)
-
-    def list_clones(self) -> list[Clone]:
-        told = self._call("list_clones")
-        with self._understood():
-            return [clone_from_dict(item) for item in told]
-
-    def unfinished(self, name: str = "") -> list[Unfinished]:
-        told = self._call("unfinished", name=name)
-        with self._understood():
-            return [unfinished_from_dict(item) for item in told]
-
-    def tree(self) -> dict[str, Any]:
-        answer: dict[str, Any] = self._call("tree")
-        return answer
-
-    def bases(self) -> list[dict[str, Any]]:
-        answer: list[dict[str, Any]] = self._call("bases")
-        return answer
-
-    def doctor(self) -> list[dict[str, Any]]:
-        answer: list[dict[str, Any]] = self._call("doctor")
-        return answer
-
-    def capacity(self) -> dict[str, Any]:
-        answer: dict[str, Any] = self._call("capacity")
-        return answer
-
-    def daemon(self) -> dict[str, Any]:
-        answer: dict[str, Any] = self._call("daemon")
-        return answer
-
-    def witness(self, names: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._call("witness", names=list(names), ids=list(ids))
-        return answer
-
-    def adopt(self, name: str, base_domain: str = "") -> Clone:
-        return self._clone("adopt", name=name, base_domain=base_domain)
-
-    def unprotect(self, base_domain: str) -> list[str]:
-        answer: list[str] = self._call("unprotect", base_domain=base_domain)
-        return answer
-
     def _public_key(self) -> str:
         """
         Return the accepted public key of the host's minion.
@@ -199,72 +120,47 @@ class RemoteHost:
             )
         return public
 
-    def _clone(self, operation: str, **arguments: Any) -> Clone:
-        told = self._call(operation, **arguments)
-        with self._understood():
-            return clone_from_dict(told)
-
-    def _call(self, operation: str, **arguments: Any) -> Any:
+    def _call(self, operation: Operation, *args: Any, **kwargs: Any) -> Any:
         """
         Call an operation on the host by one job, and return its answer.
 
-        :param operation: Name of a method of :class:`.interfaces.KvmHost`.
-        :param arguments: Its arguments, as plain data.
-        :raises HostUnreachable: The minion does not answer.
+        :raises HostUnreachable: The minion does not answer, or in a form that is not known.
+        :raises OtherVersion: Its modules are older or newer than ours; it did nothing.
         :raises Unproven: What answers is not proven to be that minion; or it lacks our module.
         :raises KvmCloneError: What the host raised.
         """
-        asked = {"operation": operation, "arguments": arguments, "url": self.url}
-        answer = signed_call.ask(self.opts, self.minion_id, FUNCTION, asked, patient=True)
-        if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
-            raise errors.from_dict(answer["error"])
-        if isinstance(answer, dict) and "answer" in answer:
-            return answer["answer"]
-        raise self._strange(str(answer)[:300])
-
-    @contextmanager
-    def _understood(self) -> Iterator[None]:
-        """
-        Turn what goes wrong while reading an answer into an error of that host.
-
-        :raises HostUnreachable: The answer has a form that is not known.
-        """
+        arguments = operation.to_wire(
+            args, kwargs, lambda data, to: sealing.seal(self._public_key(), data, to)
+        )
+        asked = {"operation": operation.wire_name, "arguments": arguments, "url": self.url}
+        told = signed_call.ask(self.opts, self.minion_id, FUNCTION, asked, patient=True)
         try:
-            yield
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise self._strange(named(error)[:300]) from error
+            version = from_plain(int, told.get("version", 1))
+            if version != VERSION:
+                raise self._other_version(version)
+            if "error" not in told:
+                return from_plain(operation.returns, told["answer"])
+            error = errors.from_dict(told["error"])
+            if isinstance(error, AlreadyExists) and error.clone is not None:
+                from_plain(Clone, error.clone)
+            if isinstance(error, CreateInProgress) and error.work is not None:
+                from_plain(Work, error.work)
+        except (AttributeError, LookupError, ValueError) as strange:
+            raise self._strange(named(strange)[:300]) from strange
+        raise error
+
+    def _other_version(self, version: int) -> OtherVersion:
+        age, hint = "an older", f"Bring ours there: {self.commands.sync()}"
+        if version > VERSION:
+            age, hint = "a newer", f"Bring it here: {Commands(self.url).sync()}   Or {hint}"
+        return OtherVersion(
+            f"The KVM host '{self.minion_id}' has {age} version of kvm_clone than this master; "
+            "nothing was done there.",
+            hint,
+        )
 
     def _strange(self, what: str) -> HostUnreachable:
         return HostUnreachable(
             f"The minion '{self.minion_id}' answers in a form that is not known: {what}",
-            f"Bring our modules there: salt {self.minion_id} saltutil.sync_all",
+            f"Bring our modules there: {self.commands.sync()}",
         )
-
-
-def _as_asked(operation: str, request: Request) -> str:
-    """
-    Return the name of an operation that no host of an earlier version knows, where such a one would
-    drop keys that it does not know of, and make another machine than was asked for.
-    """
-    asks_more = (
-        request.seed == OWN
-        or any(wish.serial or wish.wwn for wish in request.disks.values())
-        or any(wish.portgroup for wish in request.networks)
-    )
-    return operation + AS_ASKED * asks_more
-
-
-def _for_host(request: Request) -> dict[str, Any]:
-    """
-    Return the request as the host needs it, as plain data.
-
-    It lacks what is put into the guest (that travels sealed), so that nothing of it is kept in
-    the job cache.
-    """
-    deploy = Deploy(
-        enabled=request.deploy.enabled,
-        bootstrap=request.deploy.bootstrap,
-        append_domain=request.deploy.append_domain,
-    )
-    login: Login = dataclasses.replace(request.login, private_key="")
-    return dataclasses.replace(request, deploy=deploy, login=login).as_dict()

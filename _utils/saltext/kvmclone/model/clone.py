@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from saltext.kvmclone.model.plain import to_plain
 from saltext.kvmclone.model.record import Minion
 
 
@@ -78,24 +79,7 @@ class Clone:
         return {"base_domain": self.base, "clone_strategy": self.strategy}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the clone as plain data, with lists instead of tuples, as JSON would give it."""
-        answer = dataclasses.asdict(self)
-        for key in ("addresses", "disks", "warnings"):
-            answer[key] = list(answer[key])
-        answer["timings"] = {stage: round(value, 3) for stage, value in self.timings.items()}
-        return answer
-
-
-def clone_from_dict(data: dict[str, Any]) -> Clone:
-    """Rebuild the clone that :meth:`Clone.as_dict` wrote, on the other side of a job."""
-
-    def known(cls: Any, values: dict[str, Any]) -> Any:
-        return cls(**{k: v for k, v in values.items() if k in cls.__dataclass_fields__})
-
-    values = dict(data)
-    values["addresses"] = tuple(known(Address, item) for item in data.get("addresses", []))
-    values["disks"] = tuple(known(CloneDisk, item) for item in data.get("disks", []))
-    values["minion"] = known(Minion, data.get("minion", {}))
-    values["warnings"] = tuple(data.get("warnings", []))
-    clone: Clone = known(Clone, values)
-    return clone
+        """Return the clone as plain data, with times in milliseconds' precision."""
+        timings = {stage: round(value, 3) for stage, value in self.timings.items()}
+        plain: dict[str, Any] = to_plain(dataclasses.replace(self, timings=timings))
+        return plain

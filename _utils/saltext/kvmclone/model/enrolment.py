@@ -4,9 +4,6 @@ Describe what makes a guest a minion: its keys, its configuration, the files tha
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +47,7 @@ class Enrolment:
     """
     Everything that goes into the guest to make it a minion.
 
-    It holds secrets: it has no readable ``repr`` and travels sealed, as :meth:`to_bytes`.
+    It holds secrets: it has no readable ``repr`` and travels sealed.
 
     :param minion_id: The id to give.
     :param minion_config: Minion configuration; ``id`` is set to ``minion_id``.
@@ -70,7 +67,7 @@ class Enrolment:
     :param preflight_cmds: Commands before it; one that fails ends the enrolment.
     :param inline_script: Commands after it; one that fails becomes a warning.
     :param files: Extra files, placed before anything runs.
-    :param secrets: The login.
+    :param secrets: The login; without the files of a cloud-init seed.
     :param beside: Files that the deploy script finds beside itself; paths within the folder.
     :param flags: More arguments for Salt's bootstrap script; ``{folder}`` stands for the folder.
     :param master_sign_pub: The master's signing key, PEM; empty for none.
@@ -101,47 +98,6 @@ class Enrolment:
 
     def __repr__(self) -> str:
         return f"Enrolment({self.minion_id}, bootstrap={self.bootstrap})"
-
-    def to_bytes(self) -> bytes:
-        """
-        Serialize all of it, in clear, for sealing; :meth:`from_bytes` reads it back.
-
-        The files of a cloud-init seed are left out of the secrets.
-        """
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        plain["secrets"] = dataclasses.asdict(dataclasses.replace(self.secrets, seed=()))
-        for key in ("files", "beside"):
-            plain[key] = [
-                [file.path, base64.b64encode(file.content).decode(), file.mode]
-                for file in getattr(self, key)
-            ]
-        return json.dumps(plain).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Enrolment:
-        """
-        Rebuild what :meth:`to_bytes` wrote; fields that a newer sender added are dropped.
-
-        :raises ValueError: It is something else.
-        """
-        plain = json.loads(data)
-        if not isinstance(plain, dict) or "minion_id" not in plain:
-            raise ValueError("not an enrolment")
-        values = {f.name: plain[f.name] for f in dataclasses.fields(cls) if f.name in plain}
-        known = {f.name for f in dataclasses.fields(Secrets)}
-        held = values.get("secrets", {})
-        values["secrets"] = Secrets(**{key: held[key] for key in known if key in held})
-        values["secrets"] = dataclasses.replace(
-            values["secrets"], stored=tuple(values["secrets"].stored), seed=()
-        )
-        for key in ("files", "beside"):
-            values[key] = tuple(
-                GuestFile(path, base64.b64decode(content), mode)
-                for path, content, mode in values.get(key, ())
-            )
-        for key in ("preflight_cmds", "inline_script", "remarks"):
-            values[key] = tuple(values.get(key, ()))
-        return cls(**values)
 
     def hidden(self) -> tuple[str, ...]:
         """Return every value that no message may quote."""

@@ -55,6 +55,13 @@ class Commands:
         dumped = self.virsh("dumpxml", name, "--security-info")
         return f"{dumped} | {self.virsh('define', '/dev/stdin')}"
 
+    def sync(self) -> str:
+        """Return the command that brings our modules to the KVM host, or to where we are."""
+        if self.ours != AT_MASTER:
+            return "salt-call saltutil.sync_all"
+        begin = f"salt {shlex.quote(self.minion)}" if self.minion else "salt-run"
+        return f"{begin} saltutil.sync_all"
+
     def listing(self) -> str:
         """Return the command that lists the clones; master and host call it by different names."""
         return self.clone("list" if self.ours == AT_MASTER else "list_clones")

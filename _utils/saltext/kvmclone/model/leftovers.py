@@ -8,11 +8,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from saltext.kvmclone.model.record import (
-    Minion,
-    Work,
-    work_from_dict,
-)
+from saltext.kvmclone.model.record import Minion, Work
 
 #: The kind of a leftover that is not removed.
 KEPT = "kept"
@@ -86,17 +82,3 @@ class Unfinished:
     running: bool = False
     refused: str = ""
     yields: bool = False
-
-
-def unfinished_from_dict(data: dict[str, Any]) -> Unfinished:
-    """Rebuild what ``dataclasses.asdict`` made plain, on the other side of a job."""
-    return Unfinished(
-        name=data["name"],
-        work=work_from_dict(data["work"]),
-        minion=Minion(**data["minion"]),
-        pieces=tuple(Leftover(**piece) for piece in data["pieces"]),
-        **{
-            key: data[key]
-            for key in ("base", "profile", "overrides", "failed", "running", "refused", "yields")
-        },
-    )

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from saltext.kvmclone.model.facts import HostEntry
 from saltext.kvmclone.model.request import AddressPick
@@ -137,11 +136,6 @@ class Work:
     stage: str
     goal: str
     request: str
-
-
-def work_from_dict(data: dict[str, Any]) -> Work:
-    """Rebuild the work that ``dataclasses.asdict`` made plain."""
-    return Work(**{**data, "worker": Owner(**data["worker"])})
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 from lxml import etree
 
 from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.plain import hints
 from saltext.kvmclone.model.record import (
     MAKING,
     STAGES,
@@ -26,24 +27,25 @@ from saltext.kvmclone.model.record import (
 from saltext.kvmclone.model.request import AddressPick
 
 NAMESPACE = "urn:saltext:kvmclone:1"
-
-
 PREFIX = "kvmclone"
 
+#: Number of the form of a record. One with a higher number is left alone: this version would read
+#: over what it does not know of, and lose it with the next stage.
+SCHEMA = 1
 
-SCHEMA = "1"
-
-
+#: The fields that are attributes of the element itself.
 _SCALARS: dict[str, type] = {
-    "uuid": str, "name": str, "stage": str, "goal": str, "failed": str, "profile": str,
-    "strategy": str, "request": str, "overrides": str,
-    "created": float, "expires": float, "ip_source": str, "identity": str, "seed": str,
-    "address": str, "agent": str,
-}  # fmt: skip
-
+    name: kind
+    for name, kind in hints(Record).items()
+    if kind in (str, float) and name not in ("base", "base_uuid")
+}
 
 #: Lists of texts, with one element for each text.
 _LISTS = {"tag": "tags", "warning": "warnings", "host_key": "host_keys"}
+
+
+class LaterRecord(ValueError):
+    """A record that a later version of kvm_clone wrote."""
 
 
 def to_xml(record: Record) -> str:
@@ -67,6 +69,8 @@ def from_definition(definition: etree._Element) -> Record | None:
 
     :param definition: The parsed ``<domain>``.
     :return: None where there is no record, or where it names another domain's uuid.
+    :raises LaterRecord: A later version wrote it.
+    :raises ValueError: It cannot be read.
     """
     element = definition.find(f"./metadata/{{{NAMESPACE}}}clone")
     if element is None:
@@ -83,13 +87,15 @@ def from_xml(xml: str, uuid: str) -> Record | None:
     :param xml: The metadata element's text.
     :param uuid: Uuid of the domain it was read from.
     :return: None where the record names another domain's uuid.
+    :raises LaterRecord: A later version wrote it.
+    :raises ValueError: It cannot be read.
     """
     record = _from_element(libvirt_xml.element(xml))
     return record if record.uuid == uuid else None
 
 
 def _element(record: Record) -> etree._Element:
-    root = etree.Element("clone", schema=SCHEMA)
+    root = etree.Element("clone", schema=str(SCHEMA))
     for name in _SCALARS:
         value = getattr(record, name)
         if value:
@@ -148,16 +154,13 @@ def _local(element: etree._Element) -> str:
 
 
 def _read(cls: Any, element: etree._Element) -> Any:
-    convert: dict[str, type] = {"int": int, "float": float, "str": str}
-    values = {
-        name: convert[cls.__dataclass_fields__[name].type](value)
-        for name, value in ((str(key), value) for key, value in element.attrib.items())
-        if name in cls.__dataclass_fields__
-    }
-    return cls(**values)
+    kinds = hints(cls)
+    return cls(**{k: kinds[str(k)](v) for k, v in element.attrib.items() if k in kinds})
 
 
 def _from_element(root: etree._Element) -> Record:
+    if int(root.get("schema", 1)) > SCHEMA:
+        raise LaterRecord(f"a later version of kvm_clone wrote it (form {root.get('schema')})")
     values: dict[str, Any] = {
         name: convert(root.get(name, convert())) for name, convert in _SCALARS.items()
     }

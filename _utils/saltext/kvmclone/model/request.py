@@ -237,10 +237,6 @@ class Request:
             return self.name
         return f"{self.name}.{domain}"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data for a job, without secrets; :func:`request_from_dict` reads it back."""
-        return dataclasses.asdict(self)
-
     def digest(self) -> str:
         """Return 16 hexadecimal digits that are equal for equal requests, and for no others."""
         text = json.dumps(self, sort_keys=True, default=_plain)
@@ -250,37 +246,6 @@ class Request:
 def _plain(value: Any) -> Any:
     """Return a part of a request as JSON takes it."""
     return vars(value) if dataclasses.is_dataclass(value) else str(value)
-
-
-def request_from_dict(data: dict[str, Any]) -> Request:
-    """
-    Rebuild the request that :meth:`Request.as_dict` wrote.
-
-    Fields that a newer sender added are dropped, so that a host one version behind still
-    understands the rest.
-    """
-
-    def known(cls: type, values: dict[str, Any]) -> dict[str, Any]:
-        names = {f.name: f for f in dataclasses.fields(cls)}
-        return {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in values.items()
-            if key in names
-        }
-
-    values = known(Request, data)
-    parts = (("wait", Wait), ("login", Login), ("deploy", Deploy), ("pick", AddressPick))
-    for key, cls in parts:
-        if isinstance(values.get(key), dict):
-            values[key] = cls(**known(cls, values[key]))
-    values["disks"] = {
-        target: DiskChanges(**known(DiskChanges, wish))
-        for target, wish in data.get("disks", {}).items()
-    }
-    values["networks"] = tuple(
-        InterfaceChanges(**known(InterfaceChanges, wish)) for wish in data.get("networks", ())
-    )
-    return Request(**values)
 
 
 @dataclass(frozen=True, repr=False)

@@ -352,7 +352,14 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
             f"The base '{base.name}' has a saved memory image that its disks belong to. "
             f"Discard it first: {facts.virsh} managedsave-remove {shlex.quote(base.name)}"
         )
-    record = from_definition(libvirt_xml.parse(facts.base_xml))
+    record = None
+    try:
+        record = from_definition(libvirt_xml.parse(facts.base_xml))
+    except ValueError as error:
+        conflicts.append(
+            f"The base '{base.name}' is a clone whose record cannot be read: {error}. "
+            "See: salt-run kvmclone.doctor"
+        )
     if record and (record.stage == DESTROYING or not record.complete):
         conflicts.append(
             f"The base '{base.name}' is itself a clone that is not finished (stage "

@@ -17,6 +17,7 @@ from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NotFound
 from saltext.kvmclone.master import progress
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.remote import RemoteHost
+from saltext.kvmclone.model.host_reports import CloneReport
 from saltext.kvmclone.reactor import intake, policy, queries, request_store
 from saltext.kvmclone.reactor.highstates import DONE, Highstates
 from saltext.kvmclone.reactor.policy import (
@@ -29,7 +30,6 @@ from saltext.kvmclone.reactor.policy import (
     Policy,
     Refused,
 )
-from saltext.kvmclone.reactor.queries import KnownClone
 from saltext.kvmclone.reactor.request_store import GONE, MADE, MAKING, QUEUED, REFUSED, Ledger, Ring
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class Answering:
         progress.fire(self.opts, "queued", request_store.told(entry))
         return request_store.verdict(QUEUED, "")
 
-    def _release(self, ask: Ask, own: Callable[[], list[KnownClone]]) -> dict[str, Any] | None:
+    def _release(self, ask: Ask, own: Callable[[], list[CloneReport]]) -> dict[str, Any] | None:
         """
         Destroy a machine that a minion gives back; None where it is still being made.
 
@@ -197,7 +197,7 @@ class Answering:
             book.put(request_store.new(dataclasses.replace(ask, profile=""), "", GONE, "released"))
         return request_store.verdict(GONE, "")
 
-    def _clones_of(self, minion_id: str) -> list[KnownClone]:
+    def _clones_of(self, minion_id: str) -> list[CloneReport]:
         """Return the clones whose record names this minion and the key that we accepted for it."""
         side = self._side()
         known = queries.everywhere(side.hosts(), ids=[minion_id])
@@ -206,7 +206,7 @@ class Answering:
             side.everywhere.require_all_known()
         return found
 
-    def _is_minion_of(self, clone: KnownClone, minion_id: str) -> bool:
+    def _is_minion_of(self, clone: CloneReport, minion_id: str) -> bool:
         """Return True if the record names this minion and the key that we accepted for it."""
         keys = self._side().keys
         public = keys.accepted(minion_id)
@@ -257,7 +257,7 @@ class Answering:
                 f"Name it in its provider: host: {minion_id}",
             )
         for host in hosts:
-            for clone in queries.witness(host).clones:
+            for clone in host.witness((), ()).clones:
                 if not clone.expired:
                     continue
                 try:
@@ -349,7 +349,7 @@ def _is_on(host: Any, minion_id: str) -> bool:
     return isinstance(host, RemoteHost) and host.minion_id == minion_id
 
 
-def _own_uuid(ask: Ask, own: list[KnownClone]) -> str:
+def _own_uuid(ask: Ask, own: list[CloneReport]) -> str:
     """
     Return the uuid of the clone that the minion itself is.
 

@@ -2,68 +2,26 @@
 Ask minions and hosts for the master, and tell minions what became of their requests.
 
 No other machine can answer in their place, see :mod:`.signed_call`. What minions want is
-:func:`pending`, what their hosts know is :func:`witness`.
+:func:`pending`, what their hosts know is :func:`everywhere`.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import salt.client
 import salt.exceptions
 
-from saltext.kvmclone.errors import HostUnreachable, heed_interrupt, no_host
+from saltext.kvmclone.errors import heed_interrupt, no_host
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.master import signed_call
+from saltext.kvmclone.model.host_reports import HostReport
 
 log = logging.getLogger(__name__)
 
 PENDING, TOLD = "kvm_clone.pending", "kvm_clone.told"
-
-_UUID = re.compile(r"[0-9a-fA-F-]{36}")
-
-#: What a host's answer must say of a clone, each as text.
-_TEXTS = ("name", "uuid", "stage", "request", "minion", "fingerprint")
-
-
-@dataclass(frozen=True)
-class KnownClone:
-    """
-    What a host knows of one of its clones.
-
-    :param stage: As its record has it, see :data:`.record.STAGES`.
-    :param request: Digest of the request that it was made from.
-    :param minion: Its minion id; empty for none.
-    :param fingerprint: Fingerprint of the minion's key; empty for none.
-    :param expired: Its ``ttl`` has passed.
-    """
-
-    name: str
-    uuid: str
-    stage: str
-    request: str
-    minion: str
-    fingerprint: str
-    expired: bool = False
-
-
-@dataclass(frozen=True)
-class Known:
-    """
-    What a host, or all of them together, know of some domains.
-
-    :param domains: The names asked for that any domain has, a clone of ours or not.
-    :param clones: The clones asked for, and those whose ``ttl`` has passed.
-    :param damaged: Domains of which nobody can tell whose they are.
-    """
-
-    domains: tuple[str, ...] = ()
-    clones: tuple[KnownClone, ...] = ()
-    damaged: tuple[str, ...] = ()
 
 
 def pending(opts: Mapping[str, Any], minion_id: str) -> list[Any]:
@@ -77,34 +35,11 @@ def pending(opts: Mapping[str, Any], minion_id: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def witness(host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()) -> Known:
-    """
-    Return what a KVM host knows of some domains; see :func:`.reports.witness`.
-
-    :param names: Names of domains.
-    :param ids: Minion ids.
-    :raises HostUnreachable: It answers in another form.
-    :raises KvmCloneError: It cannot be asked.
-    """
-    found = host.witness(list(names), list(ids))
-    # A host of an older version does not report damaged records.
-    found = {"damaged": [], **found} if isinstance(found, dict) else {}
-    lists = [found.get(key) for key in ("domains", "clones", "damaged")]
-    right = all(isinstance(told, list) for told in lists)
-    if not right or not all(_is_clone(item) for item in found["clones"]):
-        raise HostUnreachable("A KVM host answers in a form that is not known.")
-    return Known(
-        tuple(map(str, found["domains"])),
-        tuple(_clone(item) for item in found["clones"]),
-        tuple(map(str, found["damaged"])),
-    )
-
-
 def everywhere(
     hosts: Iterable[tuple[str, KvmHost]],
     names: Iterable[str] = (),
     ids: Iterable[str] = (),
-) -> Known:
+) -> HostReport:
     """
     Return what all hosts together know of some domains.
 
@@ -116,9 +51,9 @@ def everywhere(
     if not hosts:
         raise no_host()
     names, ids = list(names), list(ids)
-    told = [witness(host, names, ids) for _label, host in hosts]
+    told = [host.witness(names, ids) for _label, host in hosts]
     # Two providers may name one daemon, so its answers are counted once.
-    return Known(
+    return HostReport(
         tuple(dict.fromkeys(name for one in told for name in one.domains)),
         tuple(dict.fromkeys(clone for one in told for clone in one.clones)),
         tuple(dict.fromkeys(name for one in told for name in one.damaged)),
@@ -147,19 +82,3 @@ def publish(opts: Mapping[str, Any], minion_id: str, function: str, job: str) ->
     """
     with salt.client.get_local_client(mopts=opts) as client:
         client.cmd_async(minion_id, function, tgt_type="list", jid=job)
-
-
-def _is_clone(item: Any) -> bool:
-    """
-    Return True if an item of a host's answer has the form of a clone.
-
-    The uuid is checked too, since it becomes the name of a file.
-    """
-    if not isinstance(item, dict):
-        return False
-    right = all(isinstance(item.get(key), str) for key in _TEXTS)
-    return right and _UUID.fullmatch(item["uuid"]) is not None
-
-
-def _clone(item: Mapping[str, Any]) -> KnownClone:
-    return KnownClone(**{key: item[key] for key in _TEXTS}, expired=bool(item.get("expired")))
