@@ -558,7 +558,7 @@ def ask(name, profile, **keys):
 
     def work():
         keys_given = {key: value for key, value in keys.items() if not key.startswith("__")}
-        return request_spool.Asking(__opts__).ask("request", check(name), profile, keys_given)
+        return request_spool.RequestSpool(__opts__).ask("request", check(name), profile, keys_given)
 
     token = _anywhere(work)
     _ring("kvm_clone/request", {"name": name})
@@ -575,7 +575,7 @@ def release(name):
 
         salt-call kvm_clone.release ci01-build7
     """
-    token = _anywhere(lambda: request_spool.Asking(__opts__).ask("release", check(name)))
+    token = _anywhere(lambda: request_spool.RequestSpool(__opts__).ask("release", check(name)))
     _ring("kvm_clone/release", {"name": name})
     return token
 
@@ -598,7 +598,7 @@ def asked():
 
         salt-call kvm_clone.asked
     """
-    return _anywhere(lambda: request_spool.Asking(__opts__).all())
+    return _anywhere(lambda: request_spool.RequestSpool(__opts__).all())
 
 
 def pending(challenge=None):
@@ -617,7 +617,7 @@ def pending(challenge=None):
     """
     return _anywhere(
         lambda: signed_answers.answer(
-            __opts__, "kvm_clone.pending", challenge, request_spool.Asking(__opts__).pending()
+            __opts__, "kvm_clone.pending", challenge, request_spool.RequestSpool(__opts__).pending()
         )
     )
 
@@ -632,7 +632,7 @@ def told(answers):
 
         salt ci01 kvm_clone.told '{}'
     """
-    return _anywhere(lambda: request_spool.Asking(__opts__).told(answers))
+    return _anywhere(lambda: request_spool.RequestSpool(__opts__).told(answers))
 
 
 # --- for the mine, and for the schedule

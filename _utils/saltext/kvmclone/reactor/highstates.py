@@ -18,14 +18,14 @@ from typing import Any
 
 import salt.utils.jid
 
-from saltext.kvmclone.reactor.request_store import Ledger
+from saltext.kvmclone.reactor.request_store import RequestStore
 
 log = logging.getLogger(__name__)
 
 _UUID = re.compile(r"[0-9a-fA-F-]{36}")
 
 #: Most clones that are noted; of more the oldest are forgotten.
-MOST_AWAITED = 5000
+MAX_AWAITED = 5000
 
 #: Under this word the request store keeps which clones got their highstate.
 DONE = "finished"
@@ -35,21 +35,21 @@ class Highstates:
     """
     The clones that are still to get their highstate.
 
-    :param book: The request store, whose folder and lock are used.
+    :param store: The request store, whose folder and lock are used.
     """
 
-    def __init__(self, book: Ledger) -> None:
-        self.book = book
-        self.folder = os.path.join(book.folder, "awaited")
+    def __init__(self, store: RequestStore) -> None:
+        self.store = store
+        self.folder = os.path.join(store.folder, "awaited")
 
     @property
     def is_on(self) -> bool:
         """Return True if ``finish`` was on when the policy was last read."""
         return os.path.isdir(self.folder)
 
-    def turn(self, on: bool) -> None:
+    def switch(self, on: bool) -> None:
         """Note what the policy says of ``finish``; off forgets every clone that still waits."""
-        with self.book.held():
+        with self.store.held():
             if on:
                 os.makedirs(self.folder, mode=0o700, exist_ok=True)
             elif self.is_on:
@@ -65,12 +65,12 @@ class Highstates:
         if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
             log.warning("kvm_clone reactor: %.80r is no uuid; no highstate for that", uuid)
             return False
-        with self.book.held():
-            if not self.is_on or self.book.was_done(DONE, uuid):
+        with self.store.held():
+            if not self.is_on or self.store.was_done(DONE, uuid):
                 return False
             os.close(os.open(self._path(uuid), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
             noted = sorted(os.scandir(self.folder), key=lambda entry: entry.stat().st_mtime)
-            for entry in noted[: max(0, len(noted) - MOST_AWAITED)]:
+            for entry in noted[: max(0, len(noted) - MAX_AWAITED)]:
                 os.unlink(entry.path)
         return True
 
@@ -83,7 +83,7 @@ class Highstates:
 
         :return: Empty where the clone is to get none.
         """
-        with self.book.held():
+        with self.store.held():
             try:
                 with open(self._path(uuid), "r+", encoding="ascii") as noted:
                     job = noted.read().strip()
@@ -96,8 +96,8 @@ class Highstates:
 
     def done(self, uuid: str) -> None:
         """Note that a clone got its highstate; it does not get another."""
-        self.book.done(DONE, uuid)
-        with self.book.held():
+        self.store.done(DONE, uuid)
+        with self.store.held():
             if os.path.lexists(self._path(uuid)):
                 os.unlink(self._path(uuid))
 

@@ -3,8 +3,8 @@ Store the notifications that came and the state of each request, across restarts
 
 A folder under the master's ``cachedir`` that only its user can enter: a file for each
 notification (``bell``) that is not answered yet, one file with every request, and two locks.
-:meth:`Ledger.open` holds the first for a moment, the one worker (see :mod:`.worker`) holds the
-second while it works.
+:meth:`RequestStore.requests` holds the first for a moment, the one worker (see :mod:`.worker`)
+holds the second while it works.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saltext.kvmclone.errors import HostError
-from saltext.kvmclone.reactor.policy import HOUR, REQUEST, Ask, Rule
+from saltext.kvmclone.reactor.policy import HOUR_S, REQUEST, Ask, Rule
 
 #: The states of a request. Alive are those that may have a machine.
 QUEUED, MAKING, MADE, FAILED, REFUSED, GONE = (
@@ -32,17 +32,17 @@ ALIVE = (MAKING, MADE)
 OVER = (FAILED, REFUSED, GONE)
 
 #: Most notifications that wait for an answer; anybody may forge one for each minion id.
-MOST_BELLS = 1000
+MAX_NOTIFICATIONS = 1000
 
 #: Most requests that are over and still known, so that they are not taken for new ones.
-KEPT = 1000
+MAX_ENDED = 1000
 
 #: Most machines of which it is kept that something was done to them once.
-KEPT_ONCE = 5000
+MAX_DONE = 5000
 
 
 @dataclass(frozen=True)
-class Entry:
+class RequestEntry:
     """
     One request of one minion.
 
@@ -85,9 +85,9 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Ring:
+class Notification:
     """
-    A notification that waits for an answer, see :meth:`Ledger.ring`.
+    A notification that waits for an answer, see :meth:`RequestStore.note`.
 
     :param since: Its place in the queue, seconds since the epoch. A repeated notification keeps
         it; one that was answered, or could not be, goes to the end, so that none is passed over.
@@ -102,26 +102,26 @@ class Ring:
     stamp: str
 
 
-def new(ask: Ask, rule: str, state: str = QUEUED, reason: str = "") -> Entry:
+def new_entry(ask: Ask, rule: str, state: str = QUEUED, reason: str = "") -> RequestEntry:
     """
     Return the entry for a request that was just heard of.
 
     One that ends at once (refused, withdrawn) counts as told: its handler answers the minion
     itself.
     """
-    return Entry(
+    return RequestEntry(
         ask.token, ask.minion_id, ask.name, ask.profile, dict(ask.keys), rule, state, reason,
         time.time(), told=state != QUEUED,
     )  # fmt: skip
 
 
-def told(entry: Entry) -> dict[str, Any]:
+def event_data(entry: RequestEntry) -> dict[str, Any]:
     """Return what an event says of a request."""
     said = {"who": entry.minion_id, "name": entry.name, "profile": entry.profile}
     return {**said, "state": entry.state, "reason": entry.reason, "uuid": entry.uuid}
 
 
-def verdict(state: str, reason: str, entry: Entry | None = None) -> dict[str, Any]:
+def verdict(state: str, reason: str, entry: RequestEntry | None = None) -> dict[str, Any]:
     """Return what the minion that made a request is told of it."""
     found = {"verdict": state, "reason": reason}
     if entry is not None and entry.uuid:
@@ -129,34 +129,34 @@ def verdict(state: str, reason: str, entry: Entry | None = None) -> dict[str, An
     return found
 
 
-class Book:
+class Requests:
     """Every entry, open for reading and writing."""
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[RequestEntry]) -> None:
         self.entries = entries
 
-    def heard(self, minion_id: str, token: str) -> Entry | None:
+    def find(self, minion_id: str, token: str) -> RequestEntry | None:
         """Return the entry of a request; None if it was not heard of before."""
         for entry in self.entries:
             if (entry.minion_id, entry.token) == (minion_id, token):
                 return entry
         return None
 
-    def current(self, name: str) -> Entry | None:
+    def current(self, name: str) -> RequestEntry | None:
         """Return the entry that has a name now: waiting, being made or made; None for none."""
         for entry in self.entries:
             if entry.name == name and not entry.over:
                 return entry
         return None
 
-    def untold(self) -> list[Entry]:
+    def take_untold(self) -> list[RequestEntry]:
         """Return the entries whose minion was not told how they ended; mark them as told."""
         found = [one for one in self.entries if not one.told and one.state not in (QUEUED, MAKING)]
         for entry in found:
             self.put(dataclasses.replace(entry, told=True))
         return found
 
-    def put(self, entry: Entry) -> Entry:
+    def put(self, entry: RequestEntry) -> RequestEntry:
         """Add an entry, or replace the one with its token."""
         for number, old in enumerate(self.entries):
             if (old.minion_id, old.token) == (entry.minion_id, entry.token):
@@ -165,11 +165,11 @@ class Book:
         self.entries.append(entry)
         return entry
 
-    def some(self, *states: str) -> list[Entry]:
+    def in_state(self, *states: str) -> list[RequestEntry]:
         """Return the entries in one of these states, oldest first."""
         return [entry for entry in self.entries if entry.state in states]
 
-    def under(self, rule: Rule, rules: Iterable[Rule]) -> list[Entry]:
+    def counted_by(self, rule: Rule, rules: Iterable[Rule]) -> list[RequestEntry]:
         """
         Return the entries that a rule's limits count: its own, and those it would allow today.
 
@@ -189,18 +189,18 @@ class Book:
 
         Forgetting another minion's entry for its sake would let that be taken for a new request.
         """
-        recent = time.time() - HOUR
-        old: dict[str, list[Entry]] = {}
+        recent = time.time() - HOUR_S
+        old: dict[str, list[RequestEntry]] = {}
         for entry in self.entries:
             if entry.over and entry.begun < recent:
                 old.setdefault(entry.minion_id, []).append(entry)
         doomed = set()
-        for _ in range(sum(map(len, old.values())) - KEPT):
+        for _ in range(sum(map(len, old.values())) - MAX_ENDED):
             doomed.add(id(max(old.values(), key=len).pop(0)))
         self.entries = [entry for entry in self.entries if id(entry) not in doomed]
 
 
-class Ledger:
+class RequestStore:
     """
     The folder with the notifications and requests.
 
@@ -222,7 +222,7 @@ class Ledger:
 
     # --- notifications ----------------------------------------------------------------
 
-    def ring(self, bell: str, about: str, after: float = 0.0, tries: int = 0) -> bool:
+    def note(self, bell: str, about: str, after: float = 0.0, tries: int = 0) -> bool:
         """
         Note a notification; noting it twice is the same as once.
 
@@ -232,33 +232,35 @@ class Ledger:
         :param tries: How often it was answered without success.
         :return: False where too many wait already.
         """
-        path = self._bell(bell, about)
+        path = self._path(bell, about)
         with self.held():
-            waiting = _ring(path)
-            if waiting is None and len(os.listdir(self.bells)) >= MOST_BELLS:
+            waiting = _notification(path)
+            if waiting is None and len(os.listdir(self.bells)) >= MAX_NOTIFICATIONS:
                 return False
             since = waiting.since if waiting is not None and not after else max(after, time.time())
-            _put(path, Ring(bell, about, after, tries, since, secrets.token_hex(8)))
+            _put(path, Notification(bell, about, after, tries, since, secrets.token_hex(8)))
         return True
 
-    def rung(self) -> list[Ring]:
+    def notifications(self) -> list[Notification]:
         """Return the notifications that are not answered yet, longest waiting first."""
         written = (entry for entry in os.listdir(self.bells) if not entry.startswith("."))
         paths = (os.path.join(self.bells, entry) for entry in written)
-        found = [ring for ring in map(_ring, paths) if ring is not None]
-        return sorted(found, key=lambda ring: ring.since)
+        found = [
+            notification for notification in map(_notification, paths) if notification is not None
+        ]
+        return sorted(found, key=lambda notification: notification.since)
 
-    def answered(self, ring: Ring) -> None:
+    def answered(self, notification: Notification) -> None:
         """Forget a notification; one that came again since goes to the end of the queue."""
-        path = self._bell(ring.bell, ring.about)
+        path = self._path(notification.bell, notification.about)
         with self.held():
-            now = _ring(path)
-            if now is not None and now.stamp != ring.stamp:
+            now = _notification(path)
+            if now is not None and now.stamp != notification.stamp:
                 _put(path, dataclasses.replace(now, since=time.time()))
             elif os.path.exists(path):
                 os.unlink(path)
 
-    def _bell(self, bell: str, about: str) -> str:
+    def _path(self, bell: str, about: str) -> str:
         return os.path.join(self.bells, hashlib.sha256(f"{bell} {about}".encode()).hexdigest())
 
     # --- what was done once -----------------------------------------------------------
@@ -273,13 +275,13 @@ class Ledger:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         os.close(os.open(os.path.join(folder, uuid), os.O_CREAT, 0o600))
         noted = sorted(os.scandir(folder), key=lambda entry: entry.stat().st_mtime)
-        for entry in noted[: max(0, len(noted) - KEPT_ONCE)]:
+        for entry in noted[: max(0, len(noted) - MAX_DONE)]:
             os.unlink(entry.path)
 
     # --- requests ---------------------------------------------------------------------
 
     @contextmanager
-    def open(self) -> Iterator[Book]:
+    def requests(self) -> Iterator[Requests]:
         """
         Open the request store; changes are written when the block ends without an error.
 
@@ -290,20 +292,20 @@ class Ledger:
             path = os.path.join(self.folder, "requests.json")
             try:
                 with open(path, encoding="utf-8") as source:
-                    book = Book([_entry(item) for item in json.load(source)])
+                    requests = Requests([_entry(item) for item in json.load(source)])
             except FileNotFoundError:
-                book = Book([])
+                requests = Requests([])
             except (ValueError, TypeError, AttributeError) as error:
                 raise HostError(
                     f"The book of requests '{path}' is damaged ({error}), so no event is obeyed.",
                     "Look at the machines that there are (salt-run kvmclone.list), then begin a "
                     f"new book: rm {path}",
                 ) from error
-            before = list(book.entries)
-            yield book
-            if book.entries != before:
-                book.prune()
-                _write(path, json.dumps([dataclasses.asdict(entry) for entry in book.entries]))
+            before = list(requests.entries)
+            yield requests
+            if requests.entries != before:
+                requests.prune()
+                _write(path, json.dumps([dataclasses.asdict(entry) for entry in requests.entries]))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -317,7 +319,7 @@ class Ledger:
 
     # --- the one worker ---------------------------------------------------------------
 
-    def hire(self) -> int | None:
+    def lock_worker(self) -> int | None:
         """
         Return the worker's lock, an open file descriptor; None where a worker runs already.
 
@@ -326,7 +328,7 @@ class Ledger:
         with self.held():  # so that `is_worked_at` is not taken for a worker
             return _lock(os.path.join(self.folder, "worker"), wait=False)
 
-    def is_worked_at(self) -> bool:
+    def has_worker(self) -> bool:
         """Return True if there is a worker now."""
         with self.held():
             lock = _lock(os.path.join(self.folder, "worker"), wait=False)
@@ -334,7 +336,7 @@ class Ledger:
                 _unlock(lock)
             return lock is None
 
-    def is_lock(self, descriptor: int) -> bool:
+    def is_worker_lock(self, descriptor: int) -> bool:
         """Return True if an inherited file descriptor is the worker's lock."""
         try:
             mine, there = os.fstat(descriptor), os.stat(os.path.join(self.folder, "worker"))
@@ -343,9 +345,9 @@ class Ledger:
         return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
 
-def _entry(item: Mapping[str, Any]) -> Entry:
-    known = Entry.__dataclass_fields__
-    entry = Entry(**{key: value for key, value in item.items() if key in known})
+def _entry(item: Mapping[str, Any]) -> RequestEntry:
+    known = RequestEntry.__dataclass_fields__
+    entry = RequestEntry(**{key: value for key, value in item.items() if key in known})
     texts = (entry.token, entry.minion_id, entry.name, entry.rule, entry.state, entry.uuid)
     if not all(isinstance(text, str) for text in texts) or not isinstance(entry.keys, dict):
         raise TypeError("an entry of another form")
@@ -353,18 +355,20 @@ def _entry(item: Mapping[str, Any]) -> Entry:
     return entry
 
 
-def _ring(path: str) -> Ring | None:
+def _notification(path: str) -> Notification | None:
     """Return the notification in a file; None where the file is gone, or has another form."""
     try:
         with open(path, encoding="utf-8") as source:
-            ring = Ring(**json.load(source))
-        return dataclasses.replace(ring, after=float(ring.after), since=float(ring.since))
+            notification = Notification(**json.load(source))
+        return dataclasses.replace(
+            notification, after=float(notification.after), since=float(notification.since)
+        )
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _put(path: str, ring: Ring) -> None:
-    _write(path, json.dumps(dataclasses.asdict(ring)))
+def _put(path: str, notification: Notification) -> None:
+    _write(path, json.dumps(dataclasses.asdict(notification)))
 
 
 def _lock(path: str, wait: bool) -> int | None:
