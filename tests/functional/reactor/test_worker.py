@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import salt.config
 
-from saltext.kvmclone.reactor.request_store import MAKING, QUEUED, RequestEntry
+from saltext.kvmclone.reactor.request_entry import MAKING, QUEUED, RequestEntry
 from saltext.kvmclone.reactor.worker import POLICY_READ_INTERVAL_S, Worker
 
 RULE: dict[str, Any] = {
@@ -46,7 +46,7 @@ def look(worker: Worker) -> None:
 
 def states(worker: Worker) -> list[str]:
     with worker.store.requests() as requests:
-        return [entry.state for entry in requests.entries]
+        return [entry.state for entry in requests.all()]
 
 
 def test_a_policy_that_is_just_being_written_does_not_count(worker: Worker, config: Path) -> None:

@@ -22,7 +22,8 @@ from saltext.kvmclone.model.leftovers import Leftover
 from saltext.kvmclone.reactor.handlers import RequestHandlers
 from saltext.kvmclone.reactor.intake import expect_highstate
 from saltext.kvmclone.reactor.policy import DESTROYED, Policy
-from saltext.kvmclone.reactor.request_store import MADE, Notification, RequestEntry, RequestStore
+from saltext.kvmclone.reactor.request_entry import MADE, Notification, RequestEntry
+from saltext.kvmclone.reactor.request_store import RequestStore
 
 PUBLIC = generate(2048).public
 
@@ -115,7 +116,7 @@ def test_while_a_provider_cannot_be_read_no_key_and_no_place_is_taken(
 
     assert keys.accepted("web1")
     with store.requests() as requests:
-        assert [one.state for one in requests.entries] == [MADE]
+        assert [one.state for one in requests.all()] == [MADE]
     assert all(isinstance(outcome.error, ConfigError) for outcome in outcomes)
 
 
@@ -201,7 +202,7 @@ def test_a_machine_whose_record_cannot_be_read_is_no_machine_that_is_gone(
         requests.put(RequestEntry("0" * 32, "ci01", "web1", "runner", state=MADE, uuid="uuid"))
     RequestHandlers(opts, Policy(), RequestStore(opts)).reconcile()
     with RequestStore(opts).requests() as requests:
-        assert [one.state for one in requests.entries] == [MADE]
+        assert [one.state for one in requests.all()] == [MADE]
 
 
 def test_the_place_of_a_machine_stays_taken(opts: dict[str, Any]) -> None:
@@ -210,4 +211,4 @@ def test_the_place_of_a_machine_stays_taken(opts: dict[str, Any]) -> None:
         requests.put(RequestEntry("0" * 32, "ci01", "web1", "runner", state=MADE, uuid="uuid"))
     RequestHandlers(opts, Policy(), store).reconcile()
     with store.requests() as requests:
-        assert [one.state for one in requests.entries] == [MADE]
+        assert [one.state for one in requests.all()] == [MADE]

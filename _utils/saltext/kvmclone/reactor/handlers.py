@@ -17,8 +17,8 @@ from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NotFound
 from saltext.kvmclone.master import progress
 from saltext.kvmclone.master.fleet import Master
 from saltext.kvmclone.master.remote import RemoteHost
-from saltext.kvmclone.reactor import intake, policy, queries, request_store
-from saltext.kvmclone.reactor.highstates import DONE, Highstates
+from saltext.kvmclone.reactor import intake, policy, queries, request_entry
+from saltext.kvmclone.reactor.highstates import Highstates
 from saltext.kvmclone.reactor.policy import (
     DESTROYED,
     EXPIRED,
@@ -30,15 +30,15 @@ from saltext.kvmclone.reactor.policy import (
     Refused,
 )
 from saltext.kvmclone.reactor.queries import CloneReport
-from saltext.kvmclone.reactor.request_store import (
+from saltext.kvmclone.reactor.request_entry import (
     GONE,
     MADE,
     MAKING,
     QUEUED,
     REFUSED,
     Notification,
-    RequestStore,
 )
+from saltext.kvmclone.reactor.request_store import RequestStore
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class RequestHandlers:
                 intake.refuse(self.opts, error, **about)
                 if token:
                     self._note_refusal(Ask(token, minion_id, REQUEST, policy.name_of(item)), error)
-                    answers[token] = request_store.verdict(REFUSED, error.message)
+                    answers[token] = request_entry.verdict(REFUSED, error.message)
         if answers:
             queries.tell(self.opts, minion_id, answers)
         if unsettled:
@@ -151,13 +151,13 @@ class RequestHandlers:
     def _note_refusal(self, ask: Ask, error: KvmCloneError) -> None:
         with self.store.requests() as requests:
             if requests.find(ask.minion_id, ask.token) is None:
-                requests.put(request_store.new_entry(ask, "", REFUSED, error.message))
+                requests.put(request_entry.new_entry(ask, "", REFUSED, error.message))
 
     def _request(self, ask: Ask) -> dict[str, Any]:
         with self.store.requests() as requests:
             known = requests.find(ask.minion_id, ask.token)
             if known is not None:
-                return request_store.verdict(known.state, known.reason, known)
+                return request_entry.verdict(known.state, known.reason, known)
             rule = policy.judge(self.policy, ask)
             taken = requests.current(ask.name)
             if taken is not None and taken.same_as(ask):
@@ -167,10 +167,10 @@ class RequestHandlers:
             mine = requests.counted_by(rule, self.policy.rules)
             if sum(entry.state == QUEUED for entry in mine) >= self.policy.queue:
                 raise Refused(f"{self.policy.queue} requests wait already.", "Ask again later.")
-            entry = requests.put(request_store.new_entry(ask, rule.key))
+            entry = requests.put(request_entry.new_entry(ask, rule.key))
         log.info("kvm_clone reactor: '%s' asks for '%s'", ask.minion_id, ask.name)
-        progress.fire(self.opts, "queued", request_store.event_data(entry))
-        return request_store.verdict(QUEUED, "")
+        progress.fire(self.opts, "queued", request_entry.event_data(entry))
+        return request_entry.verdict(QUEUED, "")
 
     def _release(self, ask: Ask, own: Callable[[], list[CloneReport]]) -> dict[str, Any] | None:
         """
@@ -184,30 +184,24 @@ class RequestHandlers:
         with self.store.requests() as requests:
             known = requests.find(ask.minion_id, ask.token)
             if known is not None:
-                return request_store.verdict(known.state, known.reason)
+                return request_entry.verdict(known.state, known.reason)
             entry = requests.current(ask.name)
             if entry is not None and entry.minion_id != ask.minion_id:
                 entry = None
             if entry is not None and entry.state == QUEUED:
                 requests.put(dataclasses.replace(entry, state=GONE, reason="withdrawn"))
-                requests.put(
-                    request_store.new_entry(
-                        dataclasses.replace(ask, profile=""), "", GONE, "withdrawn"
-                    )
-                )
+                requests.put(request_entry.new_entry(ask, "", GONE, "withdrawn"))
         if entry is not None and entry.state == MAKING:
             return None
         if entry is not None and entry.state == QUEUED:
-            answer = {entry.token: request_store.verdict(GONE, "withdrawn")}
+            answer = {entry.token: request_entry.verdict(GONE, "withdrawn")}
             queries.tell(self.opts, ask.minion_id, answer)
-            return request_store.verdict(GONE, "It was still waiting, and will not be made.")
+            return request_entry.verdict(GONE, "It was still waiting, and will not be made.")
         uuid = entry.uuid if entry is not None else _own_uuid(ask, own())
         self._destroy(ask.name, uuid)
         with self.store.requests() as requests:
-            requests.put(
-                request_store.new_entry(dataclasses.replace(ask, profile=""), "", GONE, "released")
-            )
-        return request_store.verdict(GONE, "")
+            requests.put(request_entry.new_entry(ask, "", GONE, "released"))
+        return request_entry.verdict(GONE, "")
 
     def _clones_of(self, minion_id: str) -> list[CloneReport]:
         """Return the clones whose record names this minion and the key that we accepted for it."""
@@ -294,7 +288,7 @@ class RequestHandlers:
             raise Retry(UNDECIDED_RETRY_S, UNDECIDED_TRIES)
         uuid = found[0].uuid
         job = self.highstates.job_for(uuid, self.opts)
-        if job and not self.store.was_done(DONE, uuid):
+        if job:
             queries.publish(self.opts, minion_id, "state.apply", job)
             self.highstates.done(uuid)
             about = {"name": found[0].name, "minion": minion_id, "jid": job}

@@ -135,11 +135,11 @@ def answer(opts: Mapping[str, Any], bell: Any, who: Any) -> dict[str, Any]:
         worth = _check(opts, bell, who)
         if worth and not RequestStore(opts).note(bell, who):
             raise Refused("Too many bells wait for an answer already.", "salt-run kvmclone.asked")
+        if worth:
+            start_worker(opts)
     except KvmCloneError as error:
         refuse(opts, error, bell=policy.shortened(bell), who=policy.shortened(who))
         return {"refused": error.as_dict(), "retcode": 1}
-    if worth:
-        start_worker(opts)
     return {"noted": worth, "retcode": 0}
 
 

@@ -19,16 +19,17 @@ from typing import Any
 from saltext.kvmclone.errors import (
     AlreadyExists,
     ConfigError,
+    HostError,
     HostUnreachable,
     KvmCloneError,
     named,
 )
 from saltext.kvmclone.master import progress
 from saltext.kvmclone.master.fleet import Master
-from saltext.kvmclone.reactor import intake, policy, queries, request_store
+from saltext.kvmclone.reactor import intake, json_store, policy, queries, request_entry
 from saltext.kvmclone.reactor.handlers import RequestHandlers
 from saltext.kvmclone.reactor.policy import Policy
-from saltext.kvmclone.reactor.request_store import (
+from saltext.kvmclone.reactor.request_entry import (
     FAILED,
     MADE,
     MAKING,
@@ -36,8 +37,8 @@ from saltext.kvmclone.reactor.request_store import (
     REFUSED,
     Notification,
     RequestEntry,
-    RequestStore,
 )
+from saltext.kvmclone.reactor.request_store import RequestStore
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,8 @@ class Worker:
 
     def _is_work_left(self) -> bool:
         with self.store.requests() as requests:
-            return bool(requests.in_state(QUEUED, MAKING)) or bool(self.store.notifications())
+            waiting = requests.in_state(QUEUED, MAKING)
+        return bool(waiting or self.store.notifications())
 
     def _tell_again(self) -> None:
         """Tell minions how requests ended whose worker was killed before it could tell them."""
@@ -153,7 +155,7 @@ class Worker:
             self._tell(entry)
 
     def _tell(self, entry: RequestEntry) -> None:
-        verdict = request_store.verdict(entry.state, entry.reason, entry)
+        verdict = request_entry.verdict(entry.state, entry.reason, entry)
         queries.tell(self.opts, entry.minion_id, {entry.token: verdict})
 
     def _answer(self, notification: Notification) -> None:
@@ -225,7 +227,7 @@ class Worker:
                 if len(busy) + len(begun) >= self.policy.workers:
                     continue
                 counted = requests.counted_by(rule, self.policy.rules)
-                alive = sum(one.state in request_store.ALIVE for one in counted)
+                alive = sum(one.state in request_entry.ALIVE for one in counted)
                 if not policy.may_begin(rule, alive, [one.begun for one in counted], now):
                     waiting = True
                     continue
@@ -292,7 +294,7 @@ class Worker:
         log.info(
             "kvm_clone reactor: '%s' of '%s' is %s. %s", entry.name, entry.minion_id, state, reason
         )
-        progress.fire(self.opts, state, request_store.event_data(entry))
+        progress.fire(self.opts, state, request_entry.event_data(entry))
         self._tell(entry)
         with self.store.requests() as requests:
             now = requests.find(entry.minion_id, entry.token)
@@ -319,14 +321,12 @@ def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
 
     :return: ``done``: how much was done; ``busy`` instead where another process does it.
     """
-    store = RequestStore(opts)
     given = os.environ.pop(intake.LOCK_VARIABLE, "")
-    inherited = given.isdigit() and store.is_worker_lock(int(given))
-    lock = int(given) if inherited else store.lock_worker()
-    if lock is None:
-        return {"busy": True, "retcode": 0}
-    os.set_inheritable(lock, False)
     try:
+        lock = RequestStore(opts).lock_worker(int(given) if given.isdigit() else None)
+        if lock is None:
+            return {"busy": True, "retcode": 0}
+        os.set_inheritable(lock, False)
         return {"done": Worker(opts).work(lock), "retcode": 0}
     except KvmCloneError as error:
         # A worker that the reactor started has nobody else to report to.
@@ -336,10 +336,20 @@ def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def asked(opts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every known request, the notifications that wait, and whether a worker runs."""
+    """
+    Return every known request, the notifications that wait, and whether a worker runs.
+
+    :raises HostError: The request store cannot be read, or a worker of an older version uses it.
+    """
     store = RequestStore(opts)
+    if json_store.is_in(store.folder):
+        raise HostError(
+            "A worker that was started before the update still works with the requests in "
+            f"'{json_store.path(store.folder)}'; they are read over when it ends.",
+            "Wait for it, or see what it does: salt-run state.event 'salt/kvm_clone/*' pretty=True",
+        )
     with store.requests() as found:
-        requests = [dataclasses.asdict(entry) for entry in found.entries]
+        requests = [dataclasses.asdict(entry) for entry in found.all()]
     waiting = [
         {"bell": one.bell, "who": one.about, "tries": one.tries} for one in store.notifications()
     ]
