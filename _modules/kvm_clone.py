@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 
+import salt.utils.args
 from salt.exceptions import CommandExecutionError
 
 import saltext.kvmclone
@@ -49,7 +50,7 @@ def __virtual__():
 
 def _request(name, profile, keys):
     """The request that arguments, pillar and this host's cloud files describe."""
-    keys = {key: value for key, value in keys.items() if not key.startswith("__")}
+    keys = salt.utils.args.clean_kwargs(**keys)
     if profile:
         keys["profile"] = profile
     return _catalogue().resolve_here(name, keys, __opts__["id"])
@@ -219,7 +220,7 @@ def bootstrap(name, profile=None, url=None, **keys):
 
     def work():
         here = _host(url)
-        given = {key: value for key, value in keys.items() if not key.startswith("__")}
+        given = salt.utils.args.clean_kwargs(**keys)
         request, enrolled = enrolment.on_this_host(
             __opts__,
             _catalogue(),
@@ -557,7 +558,7 @@ def ask(name, profile, **keys):
     """
 
     def work():
-        keys_given = {key: value for key, value in keys.items() if not key.startswith("__")}
+        keys_given = salt.utils.args.clean_kwargs(**keys)
         return request_spool.RequestSpool(__opts__).ask("request", check(name), profile, keys_given)
 
     token = _anywhere(work)
