@@ -259,7 +259,7 @@ class RequestHandlers:
         if not hosts:
             side.everywhere.require_all_known()
             raise Refused(
-                f"'{minion_id}' is no KVM host of this master.",
+                f"'{minion_id}' is not a KVM host of this master.",
                 f"Name it in its provider: host: {minion_id}",
             )
         for host in hosts:
@@ -283,7 +283,7 @@ class RequestHandlers:
         """
         found = self._clones_of(minion_id)
         if not found:
-            raise Refused(f"'{minion_id}' is no clone, say all hosts.")
+            raise Refused(f"All hosts say that '{minion_id}' is not a clone.")
         if found[0].stage != "ready":
             raise Retry(UNDECIDED_RETRY_S, UNDECIDED_TRIES)
         uuid = found[0].uuid

@@ -134,7 +134,7 @@ def answer(opts: Mapping[str, Any], bell: Any, who: Any) -> dict[str, Any]:
     try:
         worth = _check(opts, bell, who)
         if worth and not RequestStore(opts).note(bell, who):
-            raise Refused("Too many bells wait for an answer already.", "salt-run kvmclone.asked")
+            raise Refused("Too many notifications wait for an answer already.", "salt-run kvmclone.asked")
         if worth:
             start_worker(opts)
     except KvmCloneError as error:
@@ -153,7 +153,7 @@ def _check(opts: Mapping[str, Any], bell: Any, who: Any) -> bool:
     """
     rules = read_policy(opts)
     if bell not in policy.BELLS:
-        raise Refused(f"There is no bell {policy.shortened(bell)}.", policy.HINT)
+        raise Refused(f"There is no notification called {policy.shortened(bell)}.", policy.HINT)
     about = policy.minion_id(who)
     if bell == START:
         _heed_finish(opts, rules.finish)
@@ -168,7 +168,7 @@ def _check(opts: Mapping[str, Any], bell: Any, who: Any) -> bool:
     if bell in (REQUEST, RELEASE) and not rules.rules_for(about):
         raise Refused(f"No rule lets '{about}' have machines made.", policy.HINT)
     if not MinionKeys(opts).accepted(about):
-        raise Refused(f"'{about}' is no minion of this master.", policy.HINT)
+        raise Refused(f"'{about}' is not a minion of this master.", policy.HINT)
     return True
 
 

@@ -234,7 +234,7 @@ def _rule(written: Any, where: str, problems: list[str]) -> Rule | None:
         try:
             re.compile(pattern.replace("{minion}", "m"))
         except re.error as error:
-            problems.append(f"{where}'names' is no regular expression: {error}")
+            problems.append(f"{where}'names' is not a regular expression: {error}")
     if len(problems) > before:
         return None
     return Rule(**{**told, "overrides": limits})
@@ -250,7 +250,7 @@ def minion_id(value: object) -> str:
     :raises Refused: The value is anything else.
     """
     if not is_minion_id(value):
-        raise Refused(f"{shortened(value)} is no minion id, so nobody can be asked.", HINT)
+        raise Refused(f"{shortened(value)} is not a minion id, so nobody can be asked.", HINT)
     return value
 
 
@@ -270,12 +270,12 @@ def read_ask(asker: str, item: Any) -> Ask:
     :raises Refused: Its form is wrong, or its name cannot be one.
     """
     if not isinstance(item, Mapping):
-        raise Refused(f"'{asker}' asks for {shortened(item)}, which is no request.", HINT)
+        raise Refused(f"'{asker}' asks for {shortened(item)}, which is not a request.", HINT)
     token, bell = item.get("token"), item.get("bell")
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise Refused(f"A request of '{asker}' has no token.", HINT)
     if bell not in (REQUEST, RELEASE):
-        raise Refused(f"'{asker}' asks for {shortened(bell)}, which is not offered.", HINT)
+        raise Refused(f"'{asker}' asks for {shortened(bell)}, which does not exist.", HINT)
     try:
         name = check(item.get("name"))
     except InvalidName as error:
@@ -286,7 +286,7 @@ def read_ask(asker: str, item: Any) -> Ask:
     if not isinstance(profile, str) or not profile:
         raise Refused(f"'{asker}' names no profile for '{name}'.", HINT)
     if not isinstance(keys, Mapping) or len(keys) > len(KEYS):
-        raise Refused(f"The keys that '{asker}' gives for '{name}' are no mapping.", HINT)
+        raise Refused(f"The keys that '{asker}' gives for '{name}' are not a mapping.", HINT)
     return Ask(token, asker, REQUEST, name, profile, dict(keys))
 
 
