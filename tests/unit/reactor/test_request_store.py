@@ -116,7 +116,7 @@ def filled(store: RequestStore) -> bytes:
     return Path(store.path).read_bytes()
 
 
-@tries("request_store._damaged")
+@tries("request_entry.damaged")
 @pytest.mark.parametrize(
     "damage",
     [

@@ -134,7 +134,9 @@ def answer(opts: Mapping[str, Any], bell: Any, who: Any) -> dict[str, Any]:
     try:
         worth = _check(opts, bell, who)
         if worth and not RequestStore(opts).note(bell, who):
-            raise Refused("Too many notifications wait for an answer already.", "salt-run kvmclone.asked")
+            raise Refused(
+                "Too many notifications wait for an answer already.", "salt-run kvmclone.asked"
+            )
         if worth:
             start_worker(opts)
     except KvmCloneError as error:

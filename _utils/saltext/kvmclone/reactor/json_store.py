@@ -13,17 +13,17 @@ import os
 import shutil
 import sqlite3
 
-from saltext.kvmclone.reactor.request_entry import RequestEntry, Requests
+from saltext.kvmclone.reactor.request_entry import RequestEntry, Requests, damaged
 
 _REQUESTS, _NOTIFICATIONS, _DONE, _AWAITED = "requests.json", "bells", "finished", "awaited"
 
 
-#: What SQLite raises for a value of a type that it does not have, up to Python 3.10 and since.
-_BINDING = (sqlite3.InterfaceError, sqlite3.ProgrammingError)
-
-
-class Damaged(Exception):
-    """Raised where the old requests cannot be understood."""
+#: What is raised for an entry of another form. SQLite checks the types of its values: those that it
+#: cannot store at all are an InterfaceError up to Python 3.10, and a ProgrammingError since.
+_WRONG = (
+    ValueError, TypeError, AttributeError, sqlite3.IntegrityError, sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)  # fmt: skip
 
 
 def path(folder: str) -> str:
@@ -55,7 +55,7 @@ def copy(folder: str, requests: Requests) -> None:
     Copy everything into the database.
 
     :param requests: The requests, in the transaction to copy in.
-    :raises Damaged: The old requests have another form.
+    :raises HostError: The old requests are damaged.
     """
     known = RequestEntry.__dataclass_fields__
     try:
@@ -63,9 +63,9 @@ def copy(folder: str, requests: Requests) -> None:
             for item in json.load(source):
                 entry = RequestEntry(**{key: value for key, value in item.items() if key in known})
                 if requests.find(entry.minion_id, entry.token) is None:
-                    requests.put(entry)  # the database checks the types
-    except (ValueError, TypeError, AttributeError, sqlite3.IntegrityError, *_BINDING) as error:
-        raise Damaged(str(error)) from error
+                    requests.put(entry)
+    except _WRONG as error:
+        raise damaged(path(folder), error) from error
     _copy_notifications(folder, requests.connection)
     _copy_highstates(folder, requests.connection)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from saltext.kvmclone.errors import HostError
 from saltext.kvmclone.reactor.policy import HOUR_S, REQUEST, Ask, Rule
 
 #: The states of a request. Alive are those that may have a machine.
@@ -98,6 +99,15 @@ def new_entry(ask: Ask, rule: str, state: str = QUEUED, reason: str = "") -> Req
         ask.token, ask.minion_id, ask.name, ask.profile, dict(ask.keys), rule, state, reason,
         time.time(), told=state != QUEUED,
     )  # fmt: skip
+
+
+def damaged(path: str, error: Exception) -> HostError:
+    """Return the error to raise where a file with requests cannot be understood."""
+    return HostError(
+        f"The request store '{path}' is damaged ({error}), so no event is obeyed.",
+        "Look at the machines that there are: salt-run kvmclone.list   Then begin a new store: "
+        f"rm {path}",
+    )
 
 
 def event_data(entry: RequestEntry) -> dict[str, Any]:

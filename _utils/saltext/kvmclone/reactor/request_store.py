@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from saltext.kvmclone.errors import HostError
 from saltext.kvmclone.reactor import json_store
-from saltext.kvmclone.reactor.request_entry import STATES, Notification, Requests
+from saltext.kvmclone.reactor.request_entry import STATES, Notification, Requests, damaged
 
 #: Most notifications that wait for an answer; anybody may forge one for each minion id.
 MAX_NOTIFICATIONS = 1000
@@ -149,7 +149,7 @@ class RequestStore:
     def _failure(self, error: sqlite3.Error) -> HostError:
         """Return the error to raise for one of SQLite's."""
         if type(error) is sqlite3.DatabaseError or "no such" in str(error):
-            return _damaged(self.path, error)
+            return damaged(self.path, error)
         look = f"fuser -v {self.path}" if "locked" in str(error) else f"df {self.folder}"
         return HostError(
             f"The request store '{self.path}' cannot be used: {error}.", f"See why: {look}"
@@ -242,9 +242,6 @@ class RequestStore:
                 with self.requests() as requests:
                     json_store.copy(self.folder, requests)
                 json_store.put_away(self.folder)
-            except json_store.Damaged as error:
-                _unlock(lock)
-                raise _damaged(json_store.path(self.folder), error) from error
             except BaseException:
                 _unlock(lock)
                 raise
@@ -273,14 +270,6 @@ class RequestStore:
             yield
         finally:
             _unlock(lock)
-
-
-def _damaged(path: str, error: Exception) -> HostError:
-    return HostError(
-        f"The request store '{path}' is damaged ({error}), so no event is obeyed.",
-        "Look at the machines that there are: salt-run kvmclone.list   Then begin a new store: "
-        f"rm {path}",
-    )
 
 
 def _lock(path: str, wait: bool) -> int | None:
