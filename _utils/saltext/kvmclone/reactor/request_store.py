@@ -63,15 +63,16 @@ COMMIT;
 """
 
 
-def _connect(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"file:{quote(path)}?mode=rw", BUSY_TIMEOUT_S, isolation_level=None, uri=True
-    )
-    connection.row_factory = sqlite3.Row
-    # What is committed is on the disk, the folder's entries as well. The journal is the default
-    # one, since a write-ahead log needs shared memory, which a network file system does not have.
-    connection.execute("PRAGMA synchronous = EXTRA")
-    return connection
+@contextmanager
+def _connected(path: str) -> Iterator[sqlite3.Connection]:
+    uri = f"file:{quote(path)}?mode=rw"
+    connection = sqlite3.connect(uri, BUSY_TIMEOUT_S, isolation_level=None, uri=True)
+    with contextlib.closing(connection):
+        connection.row_factory = sqlite3.Row
+        # What is committed is on the disk, the folder's entries as well. The journal is the default
+        # one: a write-ahead log needs shared memory, which a network file system does not have.
+        connection.execute("PRAGMA synchronous = EXTRA")
+        yield connection
 
 
 class RequestStore:
@@ -111,7 +112,7 @@ class RequestStore:
             if not os.path.exists(self.path):
                 self._create()
             # A connection for each transaction: none is shared by threads, or with a fork.
-            with contextlib.closing(_connect(self.path)) as connection:
+            with _connected(self.path) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 self._require_version(connection)
                 yield connection
@@ -130,7 +131,7 @@ class RequestStore:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(left)
             os.close(os.open(draft, os.O_CREAT | os.O_EXCL, 0o600))
-            with contextlib.closing(_connect(draft)) as connection:
+            with _connected(draft) as connection:
                 connection.executescript(_SCHEMA)
             os.replace(draft, self.path)
 
