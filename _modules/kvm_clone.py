@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 
+import salt.utils.args
 from salt.exceptions import CommandExecutionError
 
 import saltext.kvmclone
@@ -49,7 +50,7 @@ def __virtual__():
 
 def _request(name, profile, keys):
     """The request that arguments, pillar and this host's cloud files describe."""
-    keys = {key: value for key, value in keys.items() if not key.startswith("__")}
+    keys = salt.utils.args.clean_kwargs(**keys)
     if profile:
         keys["profile"] = profile
     return _catalogue().resolve_here(name, keys, __opts__["id"])
@@ -219,7 +220,7 @@ def bootstrap(name, profile=None, url=None, **keys):
 
     def work():
         here = _host(url)
-        given = {key: value for key, value in keys.items() if not key.startswith("__")}
+        given = salt.utils.args.clean_kwargs(**keys)
         request, enrolled = enrolment.on_this_host(
             __opts__,
             _catalogue(),
@@ -557,8 +558,8 @@ def ask(name, profile, **keys):
     """
 
     def work():
-        keys_given = {key: value for key, value in keys.items() if not key.startswith("__")}
-        return request_spool.Asking(__opts__).ask("request", check(name), profile, keys_given)
+        keys_given = salt.utils.args.clean_kwargs(**keys)
+        return request_spool.RequestSpool(__opts__).ask("request", check(name), profile, keys_given)
 
     token = _anywhere(work)
     _ring("kvm_clone/request", {"name": name})
@@ -575,7 +576,7 @@ def release(name):
 
         salt-call kvm_clone.release ci01-build7
     """
-    token = _anywhere(lambda: request_spool.Asking(__opts__).ask("release", check(name)))
+    token = _anywhere(lambda: request_spool.RequestSpool(__opts__).ask("release", check(name)))
     _ring("kvm_clone/release", {"name": name})
     return token
 
@@ -598,7 +599,7 @@ def asked():
 
         salt-call kvm_clone.asked
     """
-    return _anywhere(lambda: request_spool.Asking(__opts__).all())
+    return _anywhere(lambda: request_spool.RequestSpool(__opts__).all())
 
 
 def pending(challenge=None):
@@ -617,7 +618,7 @@ def pending(challenge=None):
     """
     return _anywhere(
         lambda: signed_answers.answer(
-            __opts__, "kvm_clone.pending", challenge, request_spool.Asking(__opts__).pending()
+            __opts__, "kvm_clone.pending", challenge, request_spool.RequestSpool(__opts__).pending()
         )
     )
 
@@ -632,7 +633,7 @@ def told(answers):
 
         salt ci01 kvm_clone.told '{}'
     """
-    return _anywhere(lambda: request_spool.Asking(__opts__).told(answers))
+    return _anywhere(lambda: request_spool.RequestSpool(__opts__).told(answers))
 
 
 # --- for the mine, and for the schedule

@@ -26,8 +26,7 @@ from saltext.kvmclone.errors import ConfigError
 try:
     from saltext.kvmclone.master import fleet
     from saltext.kvmclone.model.names import check
-    from saltext.kvmclone.reactor import intake
-    from saltext.kvmclone.reactor import worker as porter
+    from saltext.kvmclone.reactor import intake, worker
 
     MISSING = ""
 except ImportError as error:
@@ -357,7 +356,7 @@ def work_off():
 
         salt-run kvmclone.work_off
     """
-    return porter.work_off(__opts__)
+    return worker.work_off(__opts__)
 
 
 @entrypoints.runner_function
@@ -372,7 +371,7 @@ def asked():
 
         salt-run kvmclone.asked
     """
-    return porter.asked(__opts__)
+    return worker.asked(__opts__)
 
 
 def _some(several, one=None):

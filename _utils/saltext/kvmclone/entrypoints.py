@@ -16,6 +16,8 @@ import shlex
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import salt.utils.args
+
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     ConfigError,
@@ -118,7 +120,7 @@ def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Ca
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Answer:
-        kwargs = {key: value for key, value in kwargs.items() if not key.startswith("__")}
+        kwargs = salt.utils.args.clean_kwargs(**kwargs)
         try:
             with interrupts.guard(interrupts.AT_MASTER) if guarded else contextlib.nullcontext():
                 answer = honest(*args, **kwargs)

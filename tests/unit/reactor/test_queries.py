@@ -9,7 +9,7 @@ import pytest
 from saltext.kvmclone.errors import HostUnreachable
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.reactor import queries
-from saltext.kvmclone.reactor.queries import Known, KnownClone
+from saltext.kvmclone.reactor.queries import CloneReport, HostReport
 
 UUID = "6f1c9a52-6f7e-4a53-9d43-0d1b8f1c1d11"
 
@@ -41,8 +41,8 @@ def host(answer: Any) -> KvmHost:
 
 def test_what_a_host_knows_arrives_whole() -> None:
     found = queries.witness(host({"domains": ["web1"], "clones": [CLONE]}))
-    known = KnownClone("web1", UUID, "ready", "0123", "web1.example.com", "aa:bb", expired=True)
-    assert found == Known(("web1",), (known,))
+    known = CloneReport("web1", UUID, "ready", "0123", "web1.example.com", "aa:bb", expired=True)
+    assert found == HostReport(("web1",), (known,))
 
 
 def test_all_hosts_together_know_what_each_of_them_does() -> None:

@@ -31,7 +31,7 @@ _TEXTS = ("name", "uuid", "stage", "request", "minion", "fingerprint")
 
 
 @dataclass(frozen=True)
-class KnownClone:
+class CloneReport:
     """
     What a host knows of one of its clones.
 
@@ -52,7 +52,7 @@ class KnownClone:
 
 
 @dataclass(frozen=True)
-class Known:
+class HostReport:
     """
     What a host, or all of them together, know of some domains.
 
@@ -62,7 +62,7 @@ class Known:
     """
 
     domains: tuple[str, ...] = ()
-    clones: tuple[KnownClone, ...] = ()
+    clones: tuple[CloneReport, ...] = ()
     damaged: tuple[str, ...] = ()
 
 
@@ -77,7 +77,7 @@ def pending(opts: Mapping[str, Any], minion_id: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def witness(host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()) -> Known:
+def witness(host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()) -> HostReport:
     """
     Return what a KVM host knows of some domains; see :func:`.reports.witness`.
 
@@ -93,7 +93,7 @@ def witness(host: KvmHost, names: Iterable[str] = (), ids: Iterable[str] = ()) -
     right = all(isinstance(told, list) for told in lists)
     if not right or not all(_is_clone(item) for item in found["clones"]):
         raise HostUnreachable("A KVM host answers in a form that is not known.")
-    return Known(
+    return HostReport(
         tuple(map(str, found["domains"])),
         tuple(_clone(item) for item in found["clones"]),
         tuple(map(str, found["damaged"])),
@@ -104,7 +104,7 @@ def everywhere(
     hosts: Iterable[tuple[str, KvmHost]],
     names: Iterable[str] = (),
     ids: Iterable[str] = (),
-) -> Known:
+) -> HostReport:
     """
     Return what all hosts together know of some domains.
 
@@ -118,7 +118,7 @@ def everywhere(
     names, ids = list(names), list(ids)
     told = [witness(host, names, ids) for _label, host in hosts]
     # Two providers may name one daemon, so its answers are counted once.
-    return Known(
+    return HostReport(
         tuple(dict.fromkeys(name for one in told for name in one.domains)),
         tuple(dict.fromkeys(clone for one in told for clone in one.clones)),
         tuple(dict.fromkeys(name for one in told for name in one.damaged)),
@@ -129,7 +129,7 @@ def tell(opts: Mapping[str, Any], minion_id: str, answers: Mapping[str, Any]) ->
     """
     Tell a minion what became of its requests; do not wait for its answer.
 
-    :param answers: By token, see :meth:`.request_spool.Asking.told`.
+    :param answers: By token, see :meth:`.request_spool.RequestSpool.told`.
     """
     try:
         with salt.client.get_local_client(mopts=opts) as client:
@@ -161,5 +161,5 @@ def _is_clone(item: Any) -> bool:
     return right and _UUID.fullmatch(item["uuid"]) is not None
 
 
-def _clone(item: Mapping[str, Any]) -> KnownClone:
-    return KnownClone(**{key: item[key] for key in _TEXTS}, expired=bool(item.get("expired")))
+def _clone(item: Mapping[str, Any]) -> CloneReport:
+    return CloneReport(**{key: item[key] for key in _TEXTS}, expired=bool(item.get("expired")))
