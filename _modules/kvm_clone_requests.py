@@ -47,7 +47,7 @@ def ask(name, profile, **keys):
 
     CLI Example: ``salt-call kvm_clone.ask ci01-build7 ci-runner ttl=2h``
     """
-    token = request_spool.Asking(__opts__).ask("request", check(name), profile, keys)
+    token = request_spool.RequestSpool(__opts__).ask("request", check(name), profile, keys)
     _ring("kvm_clone/request", {"name": name})
     return token
 
@@ -59,7 +59,7 @@ def release(name):
 
     CLI Example: ``salt-call kvm_clone.release ci01-build7``
     """
-    token = request_spool.Asking(__opts__).ask("release", check(name))
+    token = request_spool.RequestSpool(__opts__).ask("release", check(name))
     _ring("kvm_clone/release", {"name": name})
     return token
 
@@ -71,7 +71,7 @@ def asked():
 
     CLI Example: ``salt-call kvm_clone.asked``
     """
-    return request_spool.Asking(__opts__).all()
+    return request_spool.RequestSpool(__opts__).all()
 
 
 @entrypoints.module_function
@@ -85,7 +85,7 @@ def pending(challenge=None):
 
     CLI Example: ``salt ci01 kvm_clone.pending``
     """
-    waiting = request_spool.Asking(__opts__).pending()
+    waiting = request_spool.RequestSpool(__opts__).pending()
     return signed_answers.answer(__opts__, "kvm_clone.pending", challenge, waiting)
 
 
@@ -96,4 +96,4 @@ def told(answers):
 
     CLI Example: ``salt ci01 kvm_clone.told '{}'``
     """
-    return request_spool.Asking(__opts__).told(answers)
+    return request_spool.RequestSpool(__opts__).told(answers)

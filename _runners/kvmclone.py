@@ -23,8 +23,7 @@ from saltext.kvmclone import entrypoints
 try:
     from saltext.kvmclone.master import fleet
     from saltext.kvmclone.model.names import check
-    from saltext.kvmclone.reactor import intake
-    from saltext.kvmclone.reactor import worker as porter
+    from saltext.kvmclone.reactor import intake, worker
 
     MISSING = ""
 except ImportError as error:
@@ -286,7 +285,7 @@ def work_off():
 
     CLI Example: ``salt-run kvmclone.work_off``
     """
-    return porter.work_off(__opts__)
+    return worker.work_off(__opts__)
 
 
 @entrypoints.runner_function
@@ -297,4 +296,4 @@ def asked():
 
     CLI Example: ``salt-run kvmclone.asked``
     """
-    return porter.asked(__opts__)
+    return worker.asked(__opts__)

@@ -17,6 +17,7 @@ the master and is the runner's work.
 
 from __future__ import annotations
 
+import salt.utils.args
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "kvm_clone"
@@ -59,7 +60,7 @@ def present(name, profile=None, running=True, **keys):
 
         salt kvm01 state.single kvm_clone.present web1 base_domain=debian12
     """
-    keys = {key: value for key, value in keys.items() if not key.startswith("__")}
+    keys = salt.utils.args.clean_kwargs(**keys)
     if not isinstance(running, bool):
         return _answer(
             name,

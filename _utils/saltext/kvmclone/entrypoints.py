@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from salt.defaults.exitcodes import EX_GENERIC
 from salt.exceptions import CommandExecutionError, SaltCloudSystemExit
 
+import salt.utils.args
+
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     ConfigError,
@@ -133,11 +135,6 @@ def each_clone(names: Iterable[Any], name: Any, work: Callable[[Any], Outcome]) 
     return clones(map(work, given))
 
 
-def _given(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keywords that a person gave: without those that Salt adds, ``__pub_jid`` …"""
-    return {key: value for key, value in keywords.items() if not key.startswith("__")}
-
-
 # --- the runner ------------------------------------------------------------------------
 
 
@@ -160,7 +157,7 @@ def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Ca
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Answer:
-        kwargs = _given(kwargs)
+        kwargs = salt.utils.args.clean_kwargs(**kwargs)
         try:
             with protection():
                 _require_packages(function)
@@ -231,7 +228,7 @@ def module_function(function: Function, guarded: bool = False) -> Function:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        kwargs = _given(kwargs)
+        kwargs = salt.utils.args.clean_kwargs(**kwargs)
         try:
             _require_packages(function)
             with protection():

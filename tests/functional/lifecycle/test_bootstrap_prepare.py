@@ -42,6 +42,8 @@ def test_what_is_right_passes(opts: dict[str, Any], tmp_path: Path) -> None:
         ({"script": "nowhere"}, "was not found"),
         ({"script": "broken"}, "cannot be rendered"),
         ({"script": "odd"}, "cannot be rendered"),
+        ({"script": "misspelt"}, "cannot be rendered"),
+        ({"script": "fails"}, "cannot be rendered"),
         ({"script": "binary"}, "cannot be rendered"),
         ({"file_map": {"/no/such/file": "/x"}}, "file_map"),
     ],
@@ -51,6 +53,8 @@ def test_a_script_or_file_that_cannot_be_had(
 ) -> None:
     write(tmp_path / "cloud.deploy.d/broken.sh", "{{ nothing.at.all }}")
     write(tmp_path / "cloud.deploy.d/odd.sh", "{{ vm.name + 1 }}")
+    write(tmp_path / "cloud.deploy.d/misspelt.sh", "rm -r /srv/{{ vm.nmae }}")
+    write(tmp_path / "cloud.deploy.d/fails.sh", "{{ minion | xmlattr }}")
     (tmp_path / "cloud.deploy.d/binary.sh").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=word):
         prepare(opts, request(**deploy))

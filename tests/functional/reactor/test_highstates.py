@@ -12,16 +12,16 @@ import salt.config
 
 from saltext.kvmclone.model.host_reports import CloneReport
 from saltext.kvmclone.reactor import handlers, intake, queries
-from saltext.kvmclone.reactor.handlers import Answering, Later
+from saltext.kvmclone.reactor.handlers import RequestHandlers, Retry
 from saltext.kvmclone.reactor.highstates import Highstates
-from saltext.kvmclone.reactor.intake import Ledger
 from saltext.kvmclone.reactor.policy import START
+from saltext.kvmclone.reactor.request_store import RequestStore
 
 WEB1, WEB2 = ("11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222")
 
 
 class World:
-    """A master's configuration and books; its minions are played."""
+    """A master's configuration and request store; its minions are played."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
@@ -32,7 +32,7 @@ class World:
         monkeypatch.setattr(intake, "start_worker", lambda _opts: True)
         monkeypatch.setattr(queries, "publish", self._publish)
         monkeypatch.setattr(handlers.progress, "fire", lambda *_about: None)
-        monkeypatch.setattr(Answering, "_clones_of", lambda _self, who: [self.clones[who]])
+        monkeypatch.setattr(RequestHandlers, "_clones_of", lambda _self, who: [self.clones[who]])
 
     def write(self, policy: Any) -> None:
         places = {"root_dir": str(self.folder), "cachedir": str(self.folder / "cache")}
@@ -59,7 +59,7 @@ class World:
         rules = intake.read_policy(opts)
         intake._heed_finish(opts, rules.finish)
         if rules.finish:
-            Answering(opts, rules, Ledger(opts))._started(name)
+            RequestHandlers(opts, rules, RequestStore(opts))._handle_started(name)
         return [minion for minion, _job in self.jobs]
 
     def _publish(self, _opts: Any, minion_id: str, function: str, job: str) -> None:
@@ -93,7 +93,7 @@ def test_a_broken_configuration_costs_no_clone_and_is_not_off(world: World, text
     assert world.start("web2") == ["web2"]
 
 
-def test_a_book_that_fails_in_any_way_costs_no_clone(
+def test_a_store_that_fails_in_any_way_costs_no_clone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_given: Any) -> None:
@@ -112,7 +112,7 @@ def test_what_a_host_calls_a_uuid_names_no_file_elsewhere(world: World, uuid: An
     assert set(world.folder.rglob("*")) == before
 
 
-def test_a_clone_that_became_ready_before_there_was_any_book_gets_none(world: World) -> None:
+def test_a_clone_that_became_ready_before_there_was_any_store_gets_none(world: World) -> None:
     world.clones["web1"] = CloneReport("web1", WEB1, "ready", "", "web1", "finger")
     assert world.start("web1") == []
 
@@ -128,18 +128,21 @@ def test_a_clone_that_became_ready_since_gets_one_however_often_it_starts(world:
 def test_a_clone_whose_create_is_resumed_is_rung_for_when_it_is_ready(world: World) -> None:
     """Its minion started long ago, and does not start again for it."""
     world.become_ready("web1", WEB1)
-    assert [(ring.bell, ring.about) for ring in Ledger(world.opts).rung()] == [(START, "web1")]
+    assert [
+        (notification.bell, notification.about)
+        for notification in RequestStore(world.opts).notifications()
+    ] == [(START, "web1")]
 
 
 def test_nobody_is_rung_for_while_it_is_off(world: World) -> None:
     world.finish(False)
     world.become_ready("web1", WEB1)
-    assert Ledger(world.opts).rung() == []
+    assert RequestStore(world.opts).notifications() == []
 
 
 def test_a_clone_that_is_not_ready_yet_is_waited_for(world: World) -> None:
     world.clones["web1"] = CloneReport("web1", WEB1, "enrolled", "", "web1", "finger")
-    with pytest.raises(Later):
+    with pytest.raises(Retry):
         world.start("web1")
 
 
@@ -185,7 +188,7 @@ def test_a_policy_that_could_never_be_read_is_not_on(world: World) -> None:
     assert world.start("web1") == []
 
 
-def test_a_lost_book_brings_nobody_a_second_highstate(world: World) -> None:
+def test_a_lost_store_brings_nobody_a_second_highstate(world: World) -> None:
     world.become_ready("web1", WEB1)
     world.start("web1")
     shutil.rmtree(world.folder / "cache/kvm_clone/reactor")
@@ -194,8 +197,10 @@ def test_a_lost_book_brings_nobody_a_second_highstate(world: World) -> None:
     assert world.start("web2") == ["web1", "web2"]
 
 
-def test_what_an_old_book_has_as_done_is_done(world: World) -> None:
-    Ledger(world.opts).done("finished", WEB1)
+def test_what_an_old_store_has_as_done_is_done(world: World) -> None:
+    done = world.folder / "cache/kvm_clone/reactor/finished"
+    done.mkdir(parents=True)
+    (done / WEB1).touch()
     world.become_ready("web1", WEB1)
     assert world.start("web1") == []
 
@@ -213,7 +218,7 @@ def test_a_worker_that_is_killed_in_between_sends_the_same_job_again(world: Worl
     assert first[1]
 
 
-def test_a_create_is_none_the_worse_for_a_book_that_cannot_be_written(
+def test_a_create_is_none_the_worse_for_a_store_that_cannot_be_written(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     (world.folder / "cache").mkdir()
@@ -222,10 +227,16 @@ def test_a_create_is_none_the_worse_for_a_book_that_cannot_be_written(
     assert "'web1' will get no highstate" in caplog.text
 
 
-def test_the_book_of_who_waits_does_not_grow_for_ever(
+def test_the_list_of_who_waits_does_not_grow_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saltext.kvmclone.reactor.highstates.MOST_AWAITED", 3)
+    monkeypatch.setattr("saltext.kvmclone.reactor.highstates.MAX_NOTED", 3)
     for number in range(6):
         intake.expect_highstate(world.opts, f"web{number}", f"{number}{WEB1[1:]}")
-    assert len(list(Path(Highstates(Ledger(world.opts)).folder).iterdir())) == 3
+    waiting = Highstates(RequestStore(world.opts))
+    jobs = [waiting.job_for(f"{number}{WEB1[1:]}", world.opts) for number in range(6)]
+    assert [bool(job) for job in jobs] == [False] * 3 + [True] * 3
+    for number in range(6):
+        waiting.done(f"{number}{WEB1[1:]}")
+    again = [waiting.expect(f"{number}{WEB1[1:]}") for number in range(6)]
+    assert again == [True] * 3 + [False] * 3

@@ -20,10 +20,11 @@ from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.keys import MinionKeys, generate
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Leftover
-from saltext.kvmclone.reactor.handlers import Answering
+from saltext.kvmclone.reactor.handlers import RequestHandlers
 from saltext.kvmclone.reactor.intake import expect_highstate
 from saltext.kvmclone.reactor.policy import DESTROYED, Policy
-from saltext.kvmclone.reactor.request_store import MADE, Entry, Ledger, Ring
+from saltext.kvmclone.reactor.request_entry import MADE, Notification, RequestEntry
+from saltext.kvmclone.reactor.request_store import RequestStore
 
 PUBLIC = generate(2048).public
 
@@ -50,9 +51,9 @@ def test_a_destroy_asks_for_a_host_and_leaves_the_key(opts: dict[str, Any], forc
 
 
 def test_a_bell_that_says_destroyed_leaves_the_key(opts: dict[str, Any]) -> None:
-    book = Ledger(opts)
-    Answering(opts, Policy(clean_keys=True), book).answer(
-        Ring(DESTROYED, "web1", 0.0, 0, 0.0, "stamp")
+    store = RequestStore(opts)
+    RequestHandlers(opts, Policy(clean_keys=True), store).handle(
+        Notification(DESTROYED, "web1", 0.0, 0, 0.0, "stamp")
     )
     assert MinionKeys(opts).accepted("web1")
 
@@ -68,8 +69,8 @@ def test_the_word_that_counts_is_that_of_the_clone_s_own_host(
     opts["kvm_clone"] = {
         "providers": {"kvm": {"driver": "libvirt", "host": "kvm02", "url": "x:///"}}
     }
-    Answering(opts, Policy(clean_keys=True), Ledger(opts)).answer(
-        Ring(DESTROYED, "web1", 0.0, 0, 0.0, "stamp")
+    RequestHandlers(opts, Policy(clean_keys=True), RequestStore(opts)).handle(
+        Notification(DESTROYED, "web1", 0.0, 0, 0.0, "stamp")
     )
     assert bool(keys.accepted("web1")) is stays
 
@@ -103,21 +104,21 @@ def test_while_a_provider_cannot_be_read_no_key_and_no_place_is_taken(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    keys, book = MinionKeys(opts), Ledger(opts)
-    with book.open() as entries:
-        entries.put(Entry("0" * 32, "ci01", "web1", "runner", state=MADE, uuid="uuid"))
+    keys, store = MinionKeys(opts), RequestStore(opts)
+    with store.requests() as requests:
+        requests.put(RequestEntry("0" * 32, "ci01", "web1", "runner", state=MADE, uuid="uuid"))
 
-    Answering(opts, Policy(clean_keys=True), book).answer(
-        Ring(DESTROYED, "web1", 0.0, 0, 0.0, "stamp")
+    RequestHandlers(opts, Policy(clean_keys=True), store).handle(
+        Notification(DESTROYED, "web1", 0.0, 0, 0.0, "stamp")
     )
-    Answering(opts, Policy(), book).reconcile()
+    RequestHandlers(opts, Policy(), store).reconcile()
     gone = {"version": VERSION, "error": NotFound("web1").as_dict()}
     monkeypatch.setattr(signed_call, "ask", lambda *_, **__: gone)
     outcomes = [Fleet(opts, expect_highstate).destroy("web1", force) for force in (False, True)]
 
     assert keys.accepted("web1")
-    with book.open() as entries:
-        assert [one.state for one in entries.entries] == [MADE]
+    with store.requests() as requests:
+        assert [one.state for one in requests.all()] == [MADE]
     assert all(isinstance(outcome.error, ConfigError) for outcome in outcomes)
 
 
@@ -189,22 +190,22 @@ def test_a_machine_whose_record_cannot_be_read_is_no_machine_that_is_gone(
     }
     known = {"domains": [], "clones": [], "damaged": ["web1"]}
     monkeypatch.setattr(signed_call, "ask", lambda *_, **__: {"version": VERSION, "answer": known})
-    Answering(opts, Policy(clean_keys=True), Ledger(opts)).answer(
-        Ring(DESTROYED, "web1.example.com", 0.0, 0, 0.0, "stamp")
+    RequestHandlers(opts, Policy(clean_keys=True), RequestStore(opts)).handle(
+        Notification(DESTROYED, "web1.example.com", 0.0, 0, 0.0, "stamp")
     )
     assert keys.accepted("web1.example.com")
 
-    with Ledger(opts).open() as entries:
-        entries.put(Entry("0" * 32, "ci01", "web1", "runner", state=MADE, uuid="uuid"))
-    Answering(opts, Policy(), Ledger(opts)).reconcile()
-    with Ledger(opts).open() as entries:
-        assert [one.state for one in entries.entries] == [MADE]
+    with RequestStore(opts).requests() as requests:
+        requests.put(RequestEntry("0" * 32, "ci01", "web1", "runner", state=MADE, uuid="uuid"))
+    RequestHandlers(opts, Policy(), RequestStore(opts)).reconcile()
+    with RequestStore(opts).requests() as requests:
+        assert [one.state for one in requests.all()] == [MADE]
 
 
 def test_the_place_of_a_machine_stays_taken(opts: dict[str, Any]) -> None:
-    book = Ledger(opts)
-    with book.open() as entries:
-        entries.put(Entry("0" * 32, "ci01", "web1", "runner", state=MADE, uuid="uuid"))
-    Answering(opts, Policy(), book).reconcile()
-    with book.open() as entries:
-        assert [one.state for one in entries.entries] == [MADE]
+    store = RequestStore(opts)
+    with store.requests() as requests:
+        requests.put(RequestEntry("0" * 32, "ci01", "web1", "runner", state=MADE, uuid="uuid"))
+    RequestHandlers(opts, Policy(), store).reconcile()
+    with store.requests() as requests:
+        assert [one.state for one in requests.all()] == [MADE]

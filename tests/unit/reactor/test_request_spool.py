@@ -11,19 +11,19 @@ import pytest
 
 from saltext.kvmclone.errors import ConfigError, HostError, SecretInArgument
 from saltext.kvmclone.reactor import request_spool
-from saltext.kvmclone.reactor.request_spool import Asking
+from saltext.kvmclone.reactor.request_spool import RequestSpool
 
 
 @pytest.fixture
-def minion(tmp_path: Path) -> Asking:
-    return Asking({"cachedir": str(tmp_path)})
+def minion(tmp_path: Path) -> RequestSpool:
+    return RequestSpool({"cachedir": str(tmp_path)})
 
 
 def names(items: list[dict[str, Any]]) -> list[str]:
     return [item["name"] for item in items]
 
 
-def test_a_request_waits_until_it_is_answered_and_is_kept_for_people(minion: Asking) -> None:
+def test_a_request_waits_until_it_is_answered_and_is_kept_for_people(minion: RequestSpool) -> None:
     tokens = [minion.ask("request", name, "runner", {"cpus": 2}) for name in ("a", "b")]
     assert names(minion.pending()) == ["a", "b"]
     assert minion.pending()[0]["keys"] == {"cpus": 2}
@@ -34,7 +34,7 @@ def test_a_request_waits_until_it_is_answered_and_is_kept_for_people(minion: Ask
     assert minion.all()[0]["answer"] == {"verdict": "queued"}
 
 
-def test_what_no_policy_can_allow_is_not_even_asked(minion: Asking) -> None:
+def test_what_no_policy_can_allow_is_not_even_asked(minion: RequestSpool) -> None:
     with pytest.raises(SecretInArgument, match="must be changed"):  # salt-call tells the master
         minion.ask("request", "a", "runner", {"password": "x", "cpus": 2})
     for key in ("url", "script", "private_key", "host", "pool"):
@@ -48,10 +48,10 @@ def test_what_no_policy_can_allow_is_not_even_asked(minion: Asking) -> None:
 
 
 def test_there_is_an_end_to_what_waits_and_to_what_is_kept(
-    minion: Asking, monkeypatch: pytest.MonkeyPatch
+    minion: RequestSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_spool, "MOST", 3)
-    monkeypatch.setattr(request_spool, "KEPT", 1)
+    monkeypatch.setattr(request_spool, "MAX_PENDING", 3)
+    monkeypatch.setattr(request_spool, "MAX_ANSWERED", 1)
     tokens = [minion.ask("request", name, "runner") for name in "abc"]
     with pytest.raises(ConfigError, match="wait for the master already"):
         minion.ask("request", "d", "runner")
@@ -60,31 +60,31 @@ def test_there_is_an_end_to_what_waits_and_to_what_is_kept(
 
 
 def test_what_waited_for_a_day_does_not_come_as_a_surprise(
-    minion: Asking, monkeypatch: pytest.MonkeyPatch
+    minion: RequestSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     minion.ask("request", "a", "runner")
     real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() + request_spool.STALE + 1)
+    monkeypatch.setattr(time, "time", lambda: real() + request_spool.PENDING_TIMEOUT_S + 1)
     minion.ask("request", "b", "runner")
     assert names(minion.pending()) == names(minion.all()) == ["b"]
 
 
 @pytest.mark.parametrize("junk", ["", "[]", "7", '{"token": "x"}', '{"token": 7, "at": 1}', "\x00"])
-def test_files_that_are_none_of_ours_are_passed_over(minion: Asking, junk: str) -> None:
+def test_files_that_are_none_of_ours_are_passed_over(minion: RequestSpool, junk: str) -> None:
     minion.ask("request", "a", "runner")
     for name in ("x.json", "y.json.12ab", "z"):
         (Path(minion.folder) / name).write_text(junk)
     assert names(minion.all()) == ["a"]
 
 
-def test_a_file_under_a_name_that_is_not_its_token_does_not_count(minion: Asking) -> None:
+def test_a_file_under_a_name_that_is_not_its_token_does_not_count(minion: RequestSpool) -> None:
     token = minion.ask("request", "a", "runner")
     item = json.loads((Path(minion.folder) / f"{token}.json").read_text())
     (Path(minion.folder) / f"{'f' * 32}.json").write_text(json.dumps(item))
     assert len(minion.all()) == 1
 
 
-def test_a_folder_that_others_can_write_counts_for_nothing(minion: Asking) -> None:
+def test_a_folder_that_others_can_write_counts_for_nothing(minion: RequestSpool) -> None:
     minion.ask("request", "a", "runner")
     Path(minion.folder).chmod(0o777)
     with pytest.raises(HostError, match="written by others"):

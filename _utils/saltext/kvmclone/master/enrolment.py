@@ -149,7 +149,7 @@ def on_this_host(
     :raises ConfigError: They do not name the master, or a script cannot be read.
     :raises LoginFailed: The login key cannot be read.
     """
-    given = {name: value for name, value in (keys or {}).items() if not name.startswith("__")}
+    given = dict(keys or {})
     if not profile and clone.profile:
         catalogue.problems.require_profile(clone.profile)
         profile = clone.profile if clone.profile in catalogue.profiles else ""
@@ -228,6 +228,9 @@ def _script(opts: Mapping[str, Any], request: Request, config: Mapping[str, Any]
     """
     Return the rendered deploy script; empty where none is needed, or the default is not there.
 
+    Salt's own :func:`salt.utils.cloud.os_script` renders a misspelt variable as nothing, and runs a
+    script as it was written where rendering fails with an AttributeError.
+
     :raises ConfigError: The named script was not found, or one cannot be rendered.
     """
     if request.deploy.bootstrap == "keys":
@@ -274,14 +277,9 @@ def _search_path(opts: Mapping[str, Any]) -> list[str]:
 
 
 def _find_script(name: str, folders: list[str]) -> str:
-    candidates = [
-        os.path.join(folder, name) for folder in ([""] if os.path.isabs(name) else folders)
-    ]
-    for candidate in candidates:
-        for path in (candidate, candidate + ".sh"):
-            if os.path.isfile(path):
-                return path
-    return ""
+    # os.path.join leaves a full path as it is.
+    paths = [os.path.join(folder, name) + end for folder in folders for end in ("", ".sh")]
+    return next(filter(os.path.isfile, paths), "")
 
 
 def _files(request: Request) -> list[GuestFile]:

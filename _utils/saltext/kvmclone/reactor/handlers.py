@@ -18,7 +18,7 @@ from saltext.kvmclone.master import progress
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.model.host_reports import CloneReport
-from saltext.kvmclone.reactor import intake, policy, queries, request_store
+from saltext.kvmclone.reactor import intake, policy, queries, request_entry
 from saltext.kvmclone.reactor.highstates import DONE, Highstates
 from saltext.kvmclone.reactor.policy import (
     DESTROYED,
@@ -30,21 +30,29 @@ from saltext.kvmclone.reactor.policy import (
     Policy,
     Refused,
 )
-from saltext.kvmclone.reactor.request_store import GONE, MADE, MAKING, QUEUED, REFUSED, Ledger, Ring
+from saltext.kvmclone.reactor.request_entry import (
+    GONE,
+    MADE,
+    MAKING,
+    QUEUED,
+    REFUSED,
+    Notification,
+)
+from saltext.kvmclone.reactor.request_store import RequestStore
 
 log = logging.getLogger(__name__)
 
 #: Most requests of one minion that are looked at for one notification.
-MOST_ASKS = 50
+MAX_REQUESTS_AT_ONCE = 50
 
 #: Seconds after which an unanswered question is asked again, and the number of tries.
-ASK_AGAIN, TRIES = 10.0, 5
+MINION_RETRY_S, MINION_TRIES = 10.0, 5
 
 #: The same for a machine that is not ``ready`` yet.
-LOOK_AGAIN, LOOKS = 3.0, 100
+UNDECIDED_RETRY_S, UNDECIDED_TRIES = 3.0, 100
 
 
-class Later(Exception):
+class Retry(Exception):
     """
     Raised where nothing can be decided yet; the notification is to be handled again.
 
@@ -58,58 +66,58 @@ class Later(Exception):
         self.tries = tries
 
 
-class Answering:
+class RequestHandlers:
     """
     The handlers of notifications, within the policy.
 
     :param opts: The master's configuration.
     :param rules: The policy.
-    :param book: The request store.
+    :param store: The request store.
     """
 
-    def __init__(self, opts: Mapping[str, Any], rules: Policy, book: Ledger) -> None:
+    def __init__(self, opts: Mapping[str, Any], rules: Policy, store: RequestStore) -> None:
         self.opts = opts
         self.policy = rules
-        self.ledger = book
-        self.highstates = Highstates(book)
+        self.store = store
+        self.highstates = Highstates(store)
 
-    def answer(self, ring: Ring) -> Later | None:
+    def handle(self, notification: Notification) -> Retry | None:
         """
         Handle one notification. Refusals are logged and fired on the bus.
 
         :return: When to handle it again; None where that was all.
         """
-        answers: dict[str, Callable[[str], None]] = {
-            REQUEST: self._asks,
-            RELEASE: self._asks,
-            EXPIRED: self._expired,
-            START: self._started,
-            DESTROYED: self._destroyed,
+        handlers: dict[str, Callable[[str], None]] = {
+            REQUEST: self._handle_requests,
+            RELEASE: self._handle_requests,
+            EXPIRED: self._handle_expired,
+            START: self._handle_started,
+            DESTROYED: self._handle_destroyed,
         }
         try:
             # Checked again: the policy may be stricter than when the notification came.
-            if ring.bell in answers and self.policy.answers(ring.bell):
-                answers[ring.bell](ring.about)
-        except Later as later:
-            return later
+            if notification.bell in handlers and self.policy.answers(notification.bell):
+                handlers[notification.bell](notification.about)
+        except Retry as retry:
+            return retry
         except KvmCloneError as error:
-            if isinstance(error, HostUnreachable) and ring.tries + 1 < TRIES:
-                return Later(ASK_AGAIN, TRIES)
-            intake.refuse(self.opts, error, bell=ring.bell, who=ring.about)
+            if isinstance(error, HostUnreachable) and notification.tries + 1 < MINION_TRIES:
+                return Retry(MINION_RETRY_S, MINION_TRIES)
+            intake.refuse(self.opts, error, bell=notification.bell, who=notification.about)
         return None
 
     # --- minions that ask -------------------------------------------------------------
 
-    def _asks(self, minion_id: str) -> None:
+    def _handle_requests(self, minion_id: str) -> None:
         """
         Ask a minion that sent a notification what it requests or releases, and answer it.
 
-        :raises Later: Something of it cannot be decided yet.
+        :raises Retry: Something of it cannot be decided yet.
         """
         answers: dict[str, Any] = {}
         found = queries.pending(self.opts, minion_id)
-        unsettled = len(found) > MOST_ASKS
-        found = found[:MOST_ASKS]
+        unsettled = len(found) > MAX_REQUESTS_AT_ONCE
+        found = found[:MAX_REQUESTS_AT_ONCE]
         # Hosts are asked once for all of them: a minion with many requests must not keep them busy.
         own = functools.cache(lambda: self._clones_of(minion_id))
         self._reconcile_if_made({policy.name_of(item) for item in found})
@@ -134,35 +142,35 @@ class Answering:
                 intake.refuse(self.opts, error, **about)
                 if token:
                     self._note_refusal(Ask(token, minion_id, REQUEST, policy.name_of(item)), error)
-                    answers[token] = request_store.verdict(REFUSED, error.message)
+                    answers[token] = request_entry.verdict(REFUSED, error.message)
         if answers:
             queries.tell(self.opts, minion_id, answers)
         if unsettled:
-            raise Later(LOOK_AGAIN, LOOKS)
+            raise Retry(UNDECIDED_RETRY_S, UNDECIDED_TRIES)
 
     def _note_refusal(self, ask: Ask, error: KvmCloneError) -> None:
-        with self.ledger.open() as book:
-            if book.heard(ask.minion_id, ask.token) is None:
-                book.put(request_store.new(ask, "", REFUSED, error.message))
+        with self.store.requests() as requests:
+            if requests.find(ask.minion_id, ask.token) is None:
+                requests.put(request_entry.new_entry(ask, "", REFUSED, error.message))
 
     def _request(self, ask: Ask) -> dict[str, Any]:
-        with self.ledger.open() as book:
-            heard = book.heard(ask.minion_id, ask.token)
-            if heard is not None:
-                return request_store.verdict(heard.state, heard.reason, heard)
+        with self.store.requests() as requests:
+            known = requests.find(ask.minion_id, ask.token)
+            if known is not None:
+                return request_entry.verdict(known.state, known.reason, known)
             rule = policy.judge(self.policy, ask)
-            taken = book.current(ask.name)
+            taken = requests.current(ask.name)
             if taken is not None and taken.same_as(ask):
                 raise Refused(f"'{ask.name}' was asked for already, and is {taken.state}.")
             if taken is not None:
                 raise Refused(f"'{ask.name}' is a machine that somebody else asked for.")
-            mine = book.under(rule, self.policy.rules)
+            mine = requests.counted_by(rule, self.policy.rules)
             if sum(entry.state == QUEUED for entry in mine) >= self.policy.queue:
                 raise Refused(f"{self.policy.queue} requests wait already.", "Ask again later.")
-            entry = book.put(request_store.new(ask, rule.key))
+            entry = requests.put(request_entry.new_entry(ask, rule.key))
         log.info("kvm_clone reactor: '%s' asks for '%s'", ask.minion_id, ask.name)
-        progress.fire(self.opts, "queued", request_store.told(entry))
-        return request_store.verdict(QUEUED, "")
+        progress.fire(self.opts, "queued", request_entry.event_data(entry))
+        return request_entry.verdict(QUEUED, "")
 
     def _release(self, ask: Ask, own: Callable[[], list[CloneReport]]) -> dict[str, Any] | None:
         """
@@ -173,29 +181,27 @@ class Answering:
         """
         if not policy.may_release(self.policy, ask.minion_id):
             raise Refused(f"No rule lets '{ask.minion_id}' give machines back.")
-        with self.ledger.open() as book:
-            heard = book.heard(ask.minion_id, ask.token)
-            if heard is not None:
-                return request_store.verdict(heard.state, heard.reason)
-            entry = book.current(ask.name)
+        with self.store.requests() as requests:
+            known = requests.find(ask.minion_id, ask.token)
+            if known is not None:
+                return request_entry.verdict(known.state, known.reason)
+            entry = requests.current(ask.name)
             if entry is not None and entry.minion_id != ask.minion_id:
                 entry = None
             if entry is not None and entry.state == QUEUED:
-                book.put(dataclasses.replace(entry, state=GONE, reason="withdrawn"))
-                book.put(
-                    request_store.new(dataclasses.replace(ask, profile=""), "", GONE, "withdrawn")
-                )
+                requests.put(dataclasses.replace(entry, state=GONE, reason="withdrawn"))
+                requests.put(request_entry.new_entry(ask, "", GONE, "withdrawn"))
         if entry is not None and entry.state == MAKING:
             return None
         if entry is not None and entry.state == QUEUED:
-            answer = {entry.token: request_store.verdict(GONE, "withdrawn")}
+            answer = {entry.token: request_entry.verdict(GONE, "withdrawn")}
             queries.tell(self.opts, ask.minion_id, answer)
-            return request_store.verdict(GONE, "It was still waiting, and will not be made.")
+            return request_entry.verdict(GONE, "It was still waiting, and will not be made.")
         uuid = entry.uuid if entry is not None else _own_uuid(ask, own())
         self._destroy(ask.name, uuid)
-        with self.ledger.open() as book:
-            book.put(request_store.new(dataclasses.replace(ask, profile=""), "", GONE, "released"))
-        return request_store.verdict(GONE, "")
+        with self.store.requests() as requests:
+            requests.put(request_entry.new_entry(ask, "", GONE, "released"))
+        return request_entry.verdict(GONE, "")
 
     def _clones_of(self, minion_id: str) -> list[CloneReport]:
         """Return the clones whose record names this minion and the key that we accepted for it."""
@@ -216,15 +222,15 @@ class Answering:
 
     def _reconcile_if_made(self, names: set[str]) -> None:
         """Reconcile if one of these names is known as made: it may have been destroyed since."""
-        with self.ledger.open() as book:
-            known = any(entry.name in names for entry in book.some(MADE))
+        with self.store.requests() as requests:
+            known = any(entry.name in names for entry in requests.in_state(MADE))
         if known:
             self.reconcile()
 
     def reconcile(self) -> None:
         """Mark the requests of machines that are gone, so that no limit counts them any more."""
-        with self.ledger.open() as book:
-            made = book.some(MADE)
+        with self.store.requests() as requests:
+            made = requests.in_state(MADE)
         if not made:
             return
         try:
@@ -235,14 +241,14 @@ class Answering:
             log.warning("kvm_clone reactor: which machines are left is not known: %s", error)
             return
         there = {clone.uuid for clone in known.clones}
-        with self.ledger.open() as book:
+        with self.store.requests() as requests:
             for entry in made:
                 if entry.uuid not in there and entry.name not in known.damaged:
-                    book.put(dataclasses.replace(entry, state=GONE))
+                    requests.put(dataclasses.replace(entry, state=GONE))
 
     # --- hosts, and machines themselves -----------------------------------------------
 
-    def _expired(self, minion_id: str) -> None:
+    def _handle_expired(self, minion_id: str) -> None:
         """
         Ask a KVM host that sent a notification which clones have expired, and destroy them.
 
@@ -266,29 +272,29 @@ class Answering:
                     about = {"bell": EXPIRED, "who": minion_id, "name": clone.name}
                     intake.refuse(self.opts, error, **about)
 
-    def _started(self, minion_id: str) -> None:
+    def _handle_started(self, minion_id: str) -> None:
         """
         Start the highstate of a minion that is a clone, once.
 
         Only a clone that became ``ready`` since ``finish`` was turned on gets one.
 
         :raises Refused: The minion is not a clone.
-        :raises Later: The clone is not ``ready`` yet.
+        :raises Retry: The clone is not ``ready`` yet.
         """
         found = self._clones_of(minion_id)
         if not found:
-            raise Refused(f"'{minion_id}' is not a clone, according to all hosts.")
+            raise Refused(f"All hosts say that '{minion_id}' is not a clone.")
         if found[0].stage != "ready":
-            raise Later(LOOK_AGAIN, LOOKS)
+            raise Retry(UNDECIDED_RETRY_S, UNDECIDED_TRIES)
         uuid = found[0].uuid
         job = self.highstates.job_for(uuid, self.opts)
-        if job and not self.ledger.was_done(DONE, uuid):
+        if job:
             queries.publish(self.opts, minion_id, "state.apply", job)
             self.highstates.done(uuid)
             about = {"name": found[0].name, "minion": minion_id, "jid": job}
             progress.fire(self.opts, f"{found[0].name}/highstate", about)
 
-    def _destroyed(self, name: str) -> None:
+    def _handle_destroyed(self, name: str) -> None:
         """Remove the key of a clone that is said to be gone, if every host says so."""
         keys = self._side().keys
         for minion_id in intake.remembered_for(self.opts, name):
@@ -339,10 +345,10 @@ class Answering:
             outcome = side.destroy(name)
             if outcome.error is not None:
                 raise outcome.error
-        with self.ledger.open() as book:
-            for entry in book.some(MADE):
+        with self.store.requests() as requests:
+            for entry in requests.in_state(MADE):
                 if entry.uuid == uuid:
-                    book.put(dataclasses.replace(entry, state=GONE))
+                    requests.put(dataclasses.replace(entry, state=GONE))
 
 
 def _is_on(host: Any, minion_id: str) -> bool:

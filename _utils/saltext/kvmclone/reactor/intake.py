@@ -33,12 +33,12 @@ from saltext.kvmclone.reactor.policy import (
     Policy,
     Refused,
 )
-from saltext.kvmclone.reactor.request_store import Ledger
+from saltext.kvmclone.reactor.request_store import RequestStore
 
 log = logging.getLogger(__name__)
 
 #: The environment variable that passes the inherited lock's file descriptor to the worker.
-LOCK = "KVMCLONE_WORKER_LOCK"
+LOCK_VARIABLE = "KVMCLONE_WORKER_LOCK"
 
 _SWITCHES = {
     REQUEST: "allow",
@@ -96,12 +96,12 @@ def expect_highstate(opts: Mapping[str, Any], minion_id: str, uuid: str) -> None
     affected.
     """
     try:
-        book = Ledger(opts)
-        awaited = Highstates(book)
+        store = RequestStore(opts)
+        awaited = Highstates(store)
         rules = written_policy(opts)
         if rules is not None:  # a policy that cannot be read for a while does not count as "off"
-            awaited.turn(rules.finish)
-        if awaited.expect(uuid) and book.ring(START, minion_id):
+            awaited.switch(rules.finish)
+        if awaited.expect(uuid) and store.note(START, minion_id):
             start_worker(opts)
     except Exception as error:  # else the whole create would be taken back for it
         log.warning("kvm_clone reactor: '%s' will get no highstate: %s", minion_id, named(error))
@@ -116,11 +116,11 @@ def _heed_finish(opts: Mapping[str, Any], on: bool) -> None:
 
     :param on: What the running master's policy says.
     """
-    awaited = Highstates(Ledger(opts))
+    awaited = Highstates(RequestStore(opts))
     if awaited.is_on != on:
         rules = written_policy(opts)
         if rules is not None and rules.finish == on:
-            awaited.turn(on)
+            awaited.switch(on)
 
 
 def answer(opts: Mapping[str, Any], bell: Any, who: Any) -> dict[str, Any]:
@@ -133,13 +133,15 @@ def answer(opts: Mapping[str, Any], bell: Any, who: Any) -> dict[str, Any]:
     """
     try:
         worth = _check(opts, bell, who)
-        if worth and not Ledger(opts).ring(bell, who):
-            raise Refused("Too many bells wait for an answer already.", "salt-run kvmclone.asked")
+        if worth and not RequestStore(opts).note(bell, who):
+            raise Refused(
+                "Too many notifications wait for an answer already.", "salt-run kvmclone.asked"
+            )
+        if worth:
+            start_worker(opts)
     except KvmCloneError as error:
         refuse(opts, error, bell=policy.shortened(bell), who=policy.shortened(who))
         return {"refused": error.as_dict(), "retcode": 1}
-    if worth:
-        start_worker(opts)
     return {"noted": worth, "retcode": 0}
 
 
@@ -153,7 +155,7 @@ def _check(opts: Mapping[str, Any], bell: Any, who: Any) -> bool:
     """
     rules = read_policy(opts)
     if bell not in policy.BELLS:
-        raise Refused(f"There is no bell {policy.shortened(bell)}.", policy.HINT)
+        raise Refused(f"There is no notification called {policy.shortened(bell)}.", policy.HINT)
     about = policy.minion_id(who)
     if bell == START:
         _heed_finish(opts, rules.finish)
@@ -197,7 +199,7 @@ def start_worker(opts: Mapping[str, Any]) -> bool:
 
     :return: Whether one was started.
     """
-    lock = Ledger(opts).hire()
+    lock = RequestStore(opts).lock_worker()
     if lock is None:
         return False
     try:
@@ -208,7 +210,7 @@ def start_worker(opts: Mapping[str, Any]) -> bool:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            env={**os.environ, LOCK: str(lock)},
+            env={**os.environ, LOCK_VARIABLE: str(lock)},
             pass_fds=(lock,),
             start_new_session=True,
         )

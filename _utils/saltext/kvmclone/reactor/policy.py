@@ -30,10 +30,10 @@ BELLS = (REQUEST, RELEASE, EXPIRED, START, DESTROYED)
 OVERRIDABLE = ("cpus", "memory", "ttl")
 
 #: Longest value of a key, characters; blanks could make a short one arbitrarily long.
-LONGEST_VALUE = 60
+MAX_VALUE_CHARACTERS = 60
 
 #: Seconds that a request waits for its turn, unless the policy says otherwise.
-PATIENCE = 3600.0
+QUEUE_TIMEOUT_S = 3600.0
 
 _TOKEN = re.compile(r"[0-9a-f]{16,64}")
 
@@ -109,7 +109,7 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     workers: int = 2
     queue: int = 100
-    patience: float = PATIENCE
+    patience: float = QUEUE_TIMEOUT_S
     expire: bool = False
     finish: bool = False
     clean_keys: bool = False
@@ -250,7 +250,7 @@ def minion_id(value: object) -> str:
     :raises Refused: The value is anything else.
     """
     if not is_minion_id(value):
-        raise Refused(f"{shortened(value)} is not a minion id, so no minion can be asked.", HINT)
+        raise Refused(f"{shortened(value)} is not a minion id, so nobody can be asked.", HINT)
     return value
 
 
@@ -263,7 +263,7 @@ def shortened(value: object) -> str:
 
 def read_ask(asker: str, item: Any) -> Ask:
     """
-    Return one entry of a minion's :meth:`.request_spool.Asking.pending` as a request.
+    Return one entry of a minion's :meth:`.request_spool.RequestSpool.pending` as a request.
 
     :param asker: The minion that answered.
     :param item: The entry; untrusted.
@@ -275,7 +275,7 @@ def read_ask(asker: str, item: Any) -> Ask:
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise Refused(f"A request of '{asker}' has no token.", HINT)
     if bell not in (REQUEST, RELEASE):
-        raise Refused(f"'{asker}' asks for {shortened(bell)}, which is not offered.", HINT)
+        raise Refused(f"'{asker}' asks for {shortened(bell)}, which does not exist.", HINT)
     try:
         name = check(item.get("name"))
     except InvalidName as error:
@@ -340,7 +340,7 @@ def _excess(rule: Rule, ask: Ask) -> str:
             return f"'{ask.minion_id}' may not set {shortened(key)}"
         kind = KEYS[key].kind
         try:
-            if isinstance(value, str) and len(value) > LONGEST_VALUE:
+            if isinstance(value, str) and len(value) > MAX_VALUE_CHARACTERS:
                 raise ValueError("it would be kept as it was written")
             wanted = kind.parse(value)
         except ValueError:
@@ -357,7 +357,7 @@ def may_release(policy: Policy, asker: str) -> bool:
 
 # --- how many -----------------------------------------------------------------------
 
-HOUR = 3600.0
+HOUR_S = 3600.0
 
 
 def may_begin(rule: Rule, alive: int, begun: list[float], now: float) -> bool:
@@ -368,5 +368,5 @@ def may_begin(rule: Rule, alive: int, begun: list[float], now: float) -> bool:
     :param begun: When its creates began, seconds since the epoch; 0 for not yet.
     :param now: Seconds since the epoch.
     """
-    recent = [when for when in begun if now - HOUR < when <= now]
+    recent = [when for when in begun if now - HOUR_S < when <= now]
     return alive < rule.at_once and len(recent) < rule.per_hour

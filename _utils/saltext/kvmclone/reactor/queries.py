@@ -64,7 +64,7 @@ def tell(opts: Mapping[str, Any], minion_id: str, answers: Mapping[str, Any]) ->
     """
     Tell a minion what became of its requests; do not wait for its answer.
 
-    :param answers: By token, see :meth:`.request_spool.Asking.told`.
+    :param answers: By token, see :meth:`.request_spool.RequestSpool.told`.
     """
     try:
         with salt.client.get_local_client(mopts=opts) as client:

@@ -23,20 +23,20 @@ from saltext.kvmclone.reactor.policy import OVERRIDABLE
 from saltext.kvmclone.system import files
 
 #: How many requests may wait for the master at the same time.
-MOST = 100
+MAX_PENDING = 100
 
 #: How many answered requests are kept for people.
-KEPT = 50
+MAX_ANSWERED = 50
 
 #: Seconds that a request waits for the master. An old one must not surprise anybody when the master
 #: gets a reactor at last.
-STALE = 24 * 3600.0
+PENDING_TIMEOUT_S = 24 * 3600.0
 
 #: Longest request, characters.
-LONGEST = 16 * 1024
+MAX_CHARACTERS = 16 * 1024
 
 
-class Asking:
+class RequestSpool:
     """
     The spool folder of one minion.
 
@@ -64,17 +64,17 @@ class Asking:
                 f"An event cannot set {', '.join(strange)}; only {', '.join(OVERRIDABLE)}.",
                 "Write it into the profile, on the master.",
             )
-        if len(self.pending()) >= MOST:
+        if len(self.pending()) >= MAX_PENDING:
             raise ConfigError(
-                f"{MOST} requests of this minion wait for the master already.",
+                f"{MAX_PENDING} requests of this minion wait for the master already.",
                 "See them: salt-call kvm_clone.asked   Does the master have a reactor for them?",
             )
         token = secrets.token_hex(16)
         item = {"token": token, "bell": bell, "name": name, "at": time.time()}
         if bell == "request":
             item |= {"profile": profile, "keys": dict(keys)}
-        if len(json.dumps(item, default=str)) > LONGEST:
-            raise ConfigError("The request is too long.", f"At most {LONGEST} characters.")
+        if len(json.dumps(item, default=str)) > MAX_CHARACTERS:
+            raise ConfigError("The request is too long.", f"At most {MAX_CHARACTERS} characters.")
         self._write(item)
         return token
 
@@ -82,9 +82,9 @@ class Asking:
         """Return the requests that wait, oldest first; drop those older than a day."""
         waiting = [item for item in self.all() if not _is_settled(item)]
         for item in waiting:
-            if item["at"] < time.time() - STALE:
+            if item["at"] < time.time() - PENDING_TIMEOUT_S:
                 self._drop(item)
-        return [item for item in waiting if item["at"] >= time.time() - STALE]
+        return [item for item in waiting if item["at"] >= time.time() - PENDING_TIMEOUT_S]
 
     def told(self, answers: Mapping[str, Any]) -> list[str]:
         """
@@ -100,7 +100,7 @@ class Asking:
                 self._write({**known[token], "answer": answer, "told": time.time()})
                 heard.append(token)
         settled = [item for item in self.all() if _is_settled(item)]
-        for item in settled[: max(0, len(settled) - KEPT)]:
+        for item in settled[: max(0, len(settled) - MAX_ANSWERED)]:
             self._drop(item)
         return heard
 

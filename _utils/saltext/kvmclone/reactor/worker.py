@@ -1,9 +1,9 @@
 """
 Answer notifications and make the requested machines. One process per master.
 
-The process is started by :mod:`.intake`, with the lock of :class:`.request_store.Ledger`. It may
-be killed at any point; the next one goes on from the request store: a create that was under way
-is requested again, which takes its clone over.
+The process is started by :mod:`.intake`, with the worker's lock of :mod:`.request_store`. It may be
+killed at any point; the next one goes on from the request store: a create that was under way is
+requested again, which takes its clone over.
 """
 
 from __future__ import annotations
@@ -19,45 +19,46 @@ from typing import Any
 from saltext.kvmclone.errors import (
     AlreadyExists,
     ConfigError,
+    HostError,
     HostUnreachable,
     KvmCloneError,
     named,
 )
 from saltext.kvmclone.master import progress
 from saltext.kvmclone.master.fleet import Fleet
-from saltext.kvmclone.reactor import intake, policy, queries, request_store
-from saltext.kvmclone.reactor.handlers import Answering
+from saltext.kvmclone.reactor import intake, json_store, policy, queries, request_entry
+from saltext.kvmclone.reactor.handlers import RequestHandlers
 from saltext.kvmclone.reactor.policy import Policy
-from saltext.kvmclone.reactor.request_store import (
+from saltext.kvmclone.reactor.request_entry import (
     FAILED,
     MADE,
     MAKING,
     QUEUED,
     REFUSED,
-    Entry,
-    Ledger,
-    Ring,
+    Notification,
+    RequestEntry,
 )
+from saltext.kvmclone.reactor.request_store import RequestStore
 
 log = logging.getLogger(__name__)
 
 #: Number of notifications that are answered at the same time; each waits for a minion.
-BELLS_AT_ONCE = 4
+NOTIFICATIONS_AT_ONCE = 4
 
 #: Seconds between two looks whether the machines that count for a limit still exist.
-RECONCILE = 20.0
+RECONCILE_INTERVAL_S = 20.0
 
 #: Seconds between two attempts where a host does not answer.
-TRY_AGAIN = 10.0
+CREATE_RETRY_S = 10.0
 
 #: Seconds between two readings of the policy.
-REREAD = 5.0
+POLICY_READ_INTERVAL_S = 5.0
 
-_PAUSE = 0.5
+_IDLE_POLL_S = 0.5
 _TOO_LONG = "It waited too long for its turn; see the rule's limits."
 
 
-class Porter:
+class Worker:
     """
     The worker process: one run, from the first notification to the last.
 
@@ -67,16 +68,16 @@ class Porter:
     def __init__(self, opts: Mapping[str, Any]) -> None:
         self.opts = opts
         self.policy = intake.read_policy(opts)
-        self.read = time.monotonic()
-        self.written: Any = opts.get("kvm_clone")
+        self.policy_read_at = time.monotonic()
+        self.section: Any = opts.get("kvm_clone")
         #: False while the policy is wrong: then nothing begins, and waiting requests are not
         #: refused.
-        self.right = True
-        self.ledger = Ledger(opts)
-        self.bells = Answering(opts, self.policy, self.ledger)
-        self.answering: dict[Future[None], Ring] = {}
-        self.making: dict[Future[None], Entry] = {}
-        self.reconciled = 0.0
+        self.is_policy_right = True
+        self.store = RequestStore(opts)
+        self.handlers = RequestHandlers(opts, self.policy, self.store)
+        self.answering: dict[Future[None], Notification] = {}
+        self.making: dict[Future[None], RequestEntry] = {}
+        self.reconciled_at = 0.0
         self.done = 0
 
     def work(self, lock: int) -> int:
@@ -93,24 +94,24 @@ class Porter:
             finally:
                 os.close(lock)
             # A notification that came while we still held the lock started no worker: look again.
-            again = self.ledger.hire() if self._is_work_left() else None
+            again = self.store.lock_worker() if self._is_work_left() else None
             if again is None:
                 return self.done
             lock = again
 
     def _until_idle(self) -> None:
         with (
-            ThreadPoolExecutor(BELLS_AT_ONCE) as bells,
+            ThreadPoolExecutor(NOTIFICATIONS_AT_ONCE) as handlers,
             ThreadPoolExecutor(self.policy.workers) as makers,
         ):
-            while self._go_on(bells, makers):
+            while self._go_on(handlers, makers):
                 busy = [*self.answering, *self.making]
                 if busy:
-                    wait(busy, timeout=_PAUSE, return_when=FIRST_COMPLETED)
+                    wait(busy, timeout=_IDLE_POLL_S, return_when=FIRST_COMPLETED)
                 else:
-                    time.sleep(_PAUSE)
+                    time.sleep(_IDLE_POLL_S)
 
-    def _go_on(self, bells: ThreadPoolExecutor, makers: ThreadPoolExecutor) -> bool:
+    def _go_on(self, handlers: ThreadPoolExecutor, makers: ThreadPoolExecutor) -> bool:
         """
         Begin what can be begun.
 
@@ -119,16 +120,16 @@ class Porter:
         self._read_policy()
         self._reap(self.answering)
         self._reap(self.making)
-        rung = self.ledger.rung()
-        busy = {_question(ring) for ring in self.answering.values()}
-        for ring in rung:
-            due = ring.after <= time.time() and _question(ring) not in busy
-            if due and len(self.answering) < BELLS_AT_ONCE:
-                self.answering[bells.submit(self._answer, ring)] = ring
-                busy.add(_question(ring))
+        waiting = self.store.notifications()
+        busy = {_question(notification) for notification in self.answering.values()}
+        for notification in waiting:
+            due = notification.after <= time.time() and _question(notification) not in busy
+            if due and len(self.answering) < NOTIFICATIONS_AT_ONCE:
+                self.answering[handlers.submit(self._answer, notification)] = notification
+                busy.add(_question(notification))
         for entry in self._begin():
             self.making[makers.submit(self._make, entry)] = entry
-        return bool(self.answering or self.making or rung or self._is_work_left())
+        return bool(self.answering or self.making or waiting or self._is_work_left())
 
     def _reap(self, running: dict[Future[None], Any]) -> None:
         for future in [future for future in running if future.done()]:
@@ -136,33 +137,34 @@ class Porter:
             self.done += 1
             if error := future.exception():
                 log.error("kvm_clone reactor, %s: %s", what, named(error), exc_info=error)
-                if isinstance(what, Entry):
-                    self._end(what, FAILED, f"An unexpected fault: {named(error)}")
+                if isinstance(what, RequestEntry):
+                    self._end(what, FAILED, f"An unexpected error: {named(error)}")
                 else:
-                    self.ledger.answered(what)
+                    self.store.answered(what)
 
     def _is_work_left(self) -> bool:
-        with self.ledger.open() as book:
-            return bool(book.some(QUEUED, MAKING)) or bool(self.ledger.rung())
+        with self.store.requests() as requests:
+            waiting = requests.in_state(QUEUED, MAKING)
+        return bool(waiting or self.store.notifications())
 
     def _tell_again(self) -> None:
         """Tell minions how requests ended whose worker was killed before it could tell them."""
-        with self.ledger.open() as book:
-            untold = book.untold()
+        with self.store.requests() as requests:
+            untold = requests.take_untold()
         for entry in untold:
             self._tell(entry)
 
-    def _tell(self, entry: Entry) -> None:
-        verdict = request_store.verdict(entry.state, entry.reason, entry)
+    def _tell(self, entry: RequestEntry) -> None:
+        verdict = request_entry.verdict(entry.state, entry.reason, entry)
         queries.tell(self.opts, entry.minion_id, {entry.token: verdict})
 
-    def _answer(self, ring: Ring) -> None:
-        later = self.bells.answer(ring)
-        if later is not None and ring.tries + 1 < later.tries:
-            after = time.time() + later.seconds
-            self.ledger.ring(ring.bell, ring.about, after, ring.tries + 1)
+    def _answer(self, notification: Notification) -> None:
+        retry = self.handlers.handle(notification)
+        if retry is not None and notification.tries + 1 < retry.tries:
+            after = time.time() + retry.seconds
+            self.store.note(notification.bell, notification.about, after, notification.tries + 1)
         else:
-            self.ledger.answered(ring)
+            self.store.answered(notification)
 
     def _side(self) -> Fleet:
         """Return a fleet with the configuration as it is now; it may have changed since."""
@@ -175,29 +177,29 @@ class Porter:
         This process outlives the master that started it, and a rule that is made stricter also
         counts for requests that still wait.
         """
-        if time.monotonic() - self.read < REREAD:
+        if time.monotonic() - self.policy_read_at < POLICY_READ_INTERVAL_S:
             return
-        self.read = time.monotonic()
-        before = self.written
-        self.written = intake.written_section(str(self.opts["conf_file"]))
-        if self.written != before:
+        self.policy_read_at = time.monotonic()
+        before = self.section
+        self.section = intake.written_section(str(self.opts["conf_file"]))
+        if self.section != before:
             return  # it may be just being written: it counts once two readings are the same
         try:
-            if self.written is intake.UNREADABLE:
+            if self.section is intake.UNREADABLE:
                 raise ConfigError("The master's configuration cannot be read.", "Its log says why.")
-            self.opts = {**self.opts, "kvm_clone": self.written}
+            self.opts = {**self.opts, "kvm_clone": self.section}
             self.policy = intake.read_policy(self.opts)
-            self.right = True
-            self.bells.highstates.turn(self.policy.finish)
+            self.is_policy_right = True
+            self.handlers.highstates.switch(self.policy.finish)
         except ConfigError as error:
-            if self.right:
+            if self.is_policy_right:
                 log.error("kvm_clone reactor: %s", error)
-            self.policy, self.right = Policy(), False
-        self.bells.policy, self.bells.opts = self.policy, self.opts
+            self.policy, self.is_policy_right = Policy(), False
+        self.handlers.policy, self.handlers.opts = self.policy, self.opts
 
     # --- making -----------------------------------------------------------------------
 
-    def _begin(self) -> list[Entry]:
+    def _begin(self) -> list[RequestEntry]:
         """
         Mark and return the entries to make now: those left half-made, then the oldest that wait.
 
@@ -205,17 +207,17 @@ class Porter:
         """
         now = time.time()
         busy = {(e.minion_id, e.token) for e in self.making.values()}
-        begun: list[Entry] = []
+        begun: list[RequestEntry] = []
         waiting = False
-        refused: list[tuple[Entry, str]] = []
-        with self.ledger.open() as book:
-            left = [e for e in book.some(MAKING) if (e.minion_id, e.token) not in busy]
+        refused: list[tuple[RequestEntry, str]] = []
+        with self.store.requests() as requests:
+            left = [e for e in requests.in_state(MAKING) if (e.minion_id, e.token) not in busy]
             begun += left[: max(0, self.policy.workers - len(busy))]
-            for entry in book.some(QUEUED):
+            for entry in requests.in_state(QUEUED):
                 if now - entry.asked > self.policy.patience:
                     refused.append((entry, _TOO_LONG))
                     continue
-                if not self.right:
+                if not self.is_policy_right:
                     continue
                 try:
                     rule = policy.judge(self.policy, entry.ask)
@@ -224,21 +226,21 @@ class Porter:
                     continue
                 if len(busy) + len(begun) >= self.policy.workers:
                     continue
-                counted = book.under(rule, self.policy.rules)
-                alive = sum(one.state in request_store.ALIVE for one in counted)
+                counted = requests.counted_by(rule, self.policy.rules)
+                alive = sum(one.state in request_entry.ALIVE for one in counted)
                 if not policy.may_begin(rule, alive, [one.begun for one in counted], now):
                     waiting = True
                     continue
                 begins = dataclasses.replace(entry, state=MAKING, begun=now, rule=rule.key)
-                begun.append(book.put(begins))
+                begun.append(requests.put(begins))
         for entry, reason in refused:
             self._end(entry, REFUSED, reason)
-        if waiting and time.monotonic() - self.reconciled > RECONCILE:
-            self.reconciled = time.monotonic()
-            self.bells.reconcile()
+        if waiting and time.monotonic() - self.reconciled_at > RECONCILE_INTERVAL_S:
+            self.reconciled_at = time.monotonic()
+            self.handlers.reconcile()
         return begun
 
-    def _make(self, entry: Entry) -> None:
+    def _make(self, entry: RequestEntry) -> None:
         """Make one machine, as the runner would, and tell the minion that requested it."""
         side = self._side()
         try:
@@ -254,11 +256,11 @@ class Porter:
             return
         if not entry.digest:
             entry = dataclasses.replace(entry, digest=request.digest())
-            with self.ledger.open() as book:
-                book.put(entry)
+            with self.store.requests() as requests:
+                requests.put(entry)
         for attempt in range(3):
             if attempt:
-                time.sleep(TRY_AGAIN)
+                time.sleep(CREATE_RETRY_S)
             outcome = side.create(entry.profile, [entry.name], entry.keys)[0]
             if not isinstance(outcome.error, HostUnreachable):
                 break
@@ -275,7 +277,7 @@ class Porter:
         else:
             self._end(entry, FAILED, reason)
 
-    def _left(self, entry: Entry) -> str | None:
+    def _left(self, entry: RequestEntry) -> str | None:
         """Return the uuid of the clone that exists because of this very request; None for none."""
         try:
             for clone in queries.everywhere(self._side().hosts(), names=[entry.name]).clones:
@@ -285,29 +287,32 @@ class Porter:
             log.warning("what is left of '%s' is not known: %s", entry.name, error)
         return None
 
-    def _end(self, entry: Entry, state: str, reason: str, uuid: str = "") -> None:
+    def _end(self, entry: RequestEntry, state: str, reason: str, uuid: str = "") -> None:
         entry = dataclasses.replace(entry, state=state, reason=reason, uuid=uuid)
-        with self.ledger.open() as book:
-            book.put(entry)
+        with self.store.requests() as requests:
+            requests.put(entry)
         log.info(
             "kvm_clone reactor: '%s' of '%s' is %s. %s", entry.name, entry.minion_id, state, reason
         )
-        progress.fire(self.opts, state, request_store.told(entry))
+        progress.fire(self.opts, state, request_entry.event_data(entry))
         self._tell(entry)
-        with self.ledger.open() as book:
-            now = book.heard(entry.minion_id, entry.token)
+        with self.store.requests() as requests:
+            now = requests.find(entry.minion_id, entry.token)
             if now is not None:  # it may have been pruned
-                book.put(dataclasses.replace(now, told=True))
+                requests.put(dataclasses.replace(now, told=True))
 
 
-def _question(ring: Ring) -> tuple[str, str]:
+def _question(notification: Notification) -> tuple[str, str]:
     """
     Return what a notification leads to ask, and of whom.
 
     For a request and a release it is the same question. Answered at the same time they would be
     in each other's way: a release that was carried out would then be refused.
     """
-    return (policy.REQUEST if ring.bell == policy.RELEASE else ring.bell, ring.about)
+    return (
+        policy.REQUEST if notification.bell == policy.RELEASE else notification.bell,
+        notification.about,
+    )
 
 
 def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
@@ -316,14 +321,13 @@ def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
 
     :return: ``done``: how much was done; ``busy`` instead where another process does it.
     """
-    book = Ledger(opts)
-    inherited = os.environ.pop(intake.LOCK, "")
-    lock = int(inherited) if inherited.isdigit() and book.is_lock(int(inherited)) else book.hire()
-    if lock is None:
-        return {"busy": True, "retcode": 0}
-    os.set_inheritable(lock, False)
+    given = os.environ.pop(intake.LOCK_VARIABLE, "")
     try:
-        return {"done": Porter(opts).work(lock), "retcode": 0}
+        lock = RequestStore(opts).lock_worker(int(given) if given.isdigit() else None)
+        if lock is None:
+            return {"busy": True, "retcode": 0}
+        os.set_inheritable(lock, False)
+        return {"done": Worker(opts).work(lock), "retcode": 0}
     except KvmCloneError as error:
         # A worker that the reactor started has nobody else to report to.
         log.error("kvm_clone reactor: %s", error)
@@ -332,9 +336,21 @@ def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def asked(opts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every known request, the notifications that wait, and whether a worker runs."""
-    book = Ledger(opts)
-    with book.open() as entries:
-        requests = [dataclasses.asdict(entry) for entry in entries.entries]
-    waiting = [{"bell": ring.bell, "who": ring.about, "tries": ring.tries} for ring in book.rung()]
-    return {"requests": requests, "bells": waiting, "working": book.is_worked_at(), "retcode": 0}
+    """
+    Return every known request, the notifications that wait, and whether a worker runs.
+
+    :raises HostError: The request store cannot be read, or a worker of an older version uses it.
+    """
+    store = RequestStore(opts)
+    if json_store.is_in(store.folder):
+        raise HostError(
+            "A worker that was started before the update still works with the requests in "
+            f"'{json_store.path(store.folder)}'; they are read over when it ends.",
+            "Wait for it, or see what it does: salt-run state.event 'salt/kvm_clone/*' pretty=True",
+        )
+    with store.requests() as found:
+        requests = [dataclasses.asdict(entry) for entry in found.all()]
+    waiting = [
+        {"bell": one.bell, "who": one.about, "tries": one.tries} for one in store.notifications()
+    ]
+    return {"requests": requests, "bells": waiting, "working": store.has_worker(), "retcode": 0}
