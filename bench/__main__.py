@@ -1,4 +1,4 @@
-"""``python -m bench``: every benchmark, one after the other."""
+"""``python -m bench``: every benchmark, one after the other, also where one misses its goal."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ import sys
 from bench import against_salt_cloud, first_answer, quick_clone
 
 if __name__ == "__main__":
-    sys.exit(quick_clone.main() or first_answer.main() or against_salt_cloud.main())
+    sys.exit(max([part.main() for part in (quick_clone, first_answer, against_salt_cloud)]))

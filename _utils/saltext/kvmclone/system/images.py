@@ -8,7 +8,6 @@ through libvirt instead and :func:`chain` follows it just the same.
 from __future__ import annotations
 
 import fcntl
-import glob
 import os
 import stat
 import struct
@@ -35,8 +34,8 @@ _WRITE_BYTE = 101
 #: all, also of one that another image stands on.
 _ALL_BYTES = (100, 200)
 
-#: Files of the kernel that name the file behind each loop device.
-_LOOPS = "/sys/block/loop*/loop/backing_file"
+#: The kernel's folder of block devices, loop devices among them.
+_DEVICES = "/sys/block"
 
 _WRONG = {"missing": "missing", "unreadable": "unreadable", "unseen": "in no active storage pool"}
 
@@ -123,13 +122,15 @@ def _is_open(path: str, first: int, length: int) -> bool:
 def _loops(path: str) -> list[tuple[str, bool]]:
     """Return the loop devices that were made from a file, and whether they may write it."""
     found = []
-    for told in glob.glob(_LOOPS):
+    for name in os.listdir(_DEVICES) if os.path.isdir(_DEVICES) else ():
+        behind = f"{_DEVICES}/{name}/loop/backing_file"
+        if not (name.startswith("loop") and os.path.exists(behind)):
+            continue
         with suppress(OSError):  # the device is gone, or its file has another name by now
-            with open(told, encoding="utf-8", errors="surrogateescape") as text:
+            with open(behind, encoding="utf-8", errors="surrogateescape") as text:
                 if not os.path.samefile(text.read().rstrip("\n"), path):
                     continue
-            name = told.split("/")[3]
-            with open(f"/sys/block/{name}/ro", encoding="ascii") as text:
+            with open(f"{_DEVICES}/{name}/ro", encoding="ascii") as text:
                 found.append((f"/dev/{name}", text.read().strip() == "0"))
     return found
 

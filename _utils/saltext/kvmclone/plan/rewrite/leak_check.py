@@ -190,7 +190,9 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
     decided = new_paths | set(out.paths.values()) | out.kept
     olden = {new: old for old, new in out.paths.items()}
     for element, place, value in _values(root):
-        if place.startswith(("metadata", "description")) or _is_settled(element, out):
+        if place.startswith(("metadata", "description")):
+            continue
+        if out.settled and _is_settled(element, out):
             continue
         if place in _OF_A_DRIVE:
             _drive_called_like(element, _OF_A_DRIVE[place], value, base, out)
@@ -219,7 +221,7 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
                 f"'{told}' in <{place}> is a path of the host that this version does not know; "
                 "remove it from the base first."
             )
-        elif value not in new_paths:
+        elif mentions(value, base.name) and value not in new_paths:
             _called_like(element, place, value, base, out)
     _fixed_words(libvirt_xml.text(root, "./os/cmdline"), base, out)
     _told_to_the_guest(root, base, out)
@@ -277,7 +279,7 @@ def _called_like(
     element: etree._Element, place: str, value: str, base: Marks, out: Rewritten
 ) -> None:
     """Warn of a file, folder or filter that is named like the base and may be the base's alone."""
-    if not mentions(value, base.name) or any(f"'{value}'" in warning for warning in out.warnings):
+    if any(f"'{value}'" in warning for warning in out.warnings):
         return
     folder, _, file = value.rpartition("/")
     told = redaction.shown(element, place, value)
@@ -320,8 +322,6 @@ def _number_in(text: str, base: Marks) -> str:
 
 
 def _is_settled(element: etree._Element, out: Rewritten) -> bool:
-    if not out.settled:
-        return False
     return element in out.settled or any(above in out.settled for above in element.iterancestors())
 
 
