@@ -113,6 +113,7 @@ def test_two_plans_are_two_machines() -> None:
         (replace(FACTS, pools={"pool": replace(POOL, active=False)}), "virsh pool-start pool"),
         (replace(FACTS, existing=frozenset({"/pool/web1-vda.qcow2"})), "virsh vol-delete"),
         (replace(FACTS, pools={"pool": PoolFacts("pool", "rbd", "", True, GIB)}), "type 'rbd'"),
+        (replace(FACTS, pools={"pool": PoolFacts("pool", "vstorage", "", True)}), "'vstorage'"),
         (replace(FACTS, sources={"vda": replace(VDA, fault="it is broken"), "vdb": VDB}), "broken"),
     ],
 )

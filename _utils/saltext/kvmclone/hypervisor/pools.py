@@ -154,8 +154,8 @@ def volume_path(host: Host, raw: Any, pool: PoolFacts, name: str) -> str:
 
     :param raw: libvirt's object of the pool.
     """
-    if pool.is_folder:
-        return os.path.join(pool.path, name)
+    if pool.is_folder:  # libvirt does not look into folders below it
+        return os.path.join(pool.path, name) if "/" not in name else ""
     with absent(NO_STORAGE_VOL):
         return str(host.call(host.call(raw.storageVolLookupByName, name).path))
     return ""
