@@ -18,10 +18,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import salt.utils.args
 from salt.defaults.exitcodes import EX_GENERIC
 from salt.exceptions import CommandExecutionError, SaltCloudSystemExit
-
-import salt.utils.args
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (

@@ -19,7 +19,7 @@ from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.model.host_reports import CloneReport
 from saltext.kvmclone.reactor import intake, policy, queries, request_entry
-from saltext.kvmclone.reactor.highstates import DONE, Highstates
+from saltext.kvmclone.reactor.highstates import Highstates
 from saltext.kvmclone.reactor.policy import (
     DESTROYED,
     EXPIRED,
