@@ -84,7 +84,7 @@ def ask(
 
 def accepted_key(opts: Mapping[str, Any], minion_id: str) -> str:
     """
-    Return the accepted public key of a KVM host's minion.
+    Return the accepted public key of a minion.
 
     :param opts: The master's configuration.
     :raises NeverConnected: The master has accepted none.
@@ -92,9 +92,9 @@ def accepted_key(opts: Mapping[str, Any], minion_id: str) -> str:
     public = MinionKeys(opts).accepted(minion_id)
     if not public:
         raise NeverConnected(
-            f"The master has no accepted key for the KVM host '{minion_id}'.",
-            f"Start its minion, then: salt-key -a {minion_id}   Or is the name wrong? It is the "
-            "provider's 'host:', or was given as an argument.",
+            f"The master has no accepted key for the minion '{minion_id}'.",
+            f"Start it, then: salt-key -a {minion_id}   Or is the name wrong? That of a KVM host "
+            "is its provider's 'host:', or was given as an argument.",
         )
     return public
 
