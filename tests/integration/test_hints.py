@@ -288,7 +288,7 @@ def test_a_host_whose_key_is_not_accepted(world: SaltWorld, typist: Typist) -> N
     error = error_of(world.run("kvmclone.create", "web", "web1", "host=kvm02"))
     assert error["type"] == "HostUnreachable"
     typist(error["hint"])
-    wait_until(lambda: world.salt("kvm02", "test.ping").retcode == 0, "the minion", 90)
+    wait_until(lambda: world.salt("kvm02", "test.ping", timeout=5).retcode == 0, "the minion", 90)
     assert error_of(world.run("kvmclone.create", "web", "web1", "host=kvm02"))["type"] != (
         "HostUnreachable"
     )
@@ -356,7 +356,9 @@ def test_the_other_masters_of_a_minion(opts: dict[str, Any], tmp_path: Path, lin
         shown = typist(remark, "salt-key -f").split()
         assert any(finger in shown for finger in remark.split() if finger.count(":") == 31)
         typist(remark, "salt-key -a")
-        wait_until(lambda: other.salt("web4", "test.ping").retcode == 0, "the minion", 90)
+        wait_until(
+            lambda: other.salt("web4", "test.ping", timeout=5).retcode == 0, "the minion", 90
+        )
 
 
 @tries("handlers.Answering._why_its_key_stays")
@@ -421,6 +423,7 @@ def test_a_host_whose_key_was_changed(
     (pki / "minion.pub").write_text(pair.public)
     with pytest.raises(HostUnreachable) as caught:
         RemoteHost(opts, "kvm01", URL).list_clones()
+    assert "Hint: " in caught.value.hint, caught.value
     said = caught.value.hint.partition("Hint: ")[2].rstrip("'\"")
     assert len(commands(said)) == 3
     typist(said)

@@ -65,9 +65,11 @@ def ask(
     ):
         question = _Question(opts, client, bus, minion_id, function, arguments)
         question.wait(SILENCE if patient else TIMEOUT)
+        doubt: Unproven | None = None
         while patient and not question.answers:
             works = _Question(opts, client, bus, minion_id, WORKING, {"jid": question.jid})
             said = works.wait(TIMEOUT, beside=question)  # the answer itself may come first
+            doubt = None if said else works.doubt
             if question.answers or not said:
                 break
             still_works = bool(said[0])
@@ -76,7 +78,9 @@ def ask(
                 break
         if question.answers:
             return question.answers[0]
-        raise question.doubt or HostUnreachable(
+        if unproven := question.doubt or doubt:
+            raise unproven
+        raise HostUnreachable(
             f"The minion '{minion_id}' does not answer.",
             f"Does it run? There: systemctl start salt-minion   Then: salt {minion_id} test.ping",
         )
