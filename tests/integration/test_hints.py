@@ -47,6 +47,9 @@ from tests.support.hints import Typist, commands, tries, typist_of
 pytestmark = pytest.mark.slow
 
 URL = "test:///default"
+#: A minion of Salt 3008 that hands in its key in the very moment in which it is accepted has it
+#: pending again, so none does it every second here.
+SELDOM = {"acceptance_wait_time": 15}
 PROVIDER = {"driver": "libvirt", "host": "kvm01", "url": URL}
 UUID, OTHER_UUID = "00112233-4455-6677-8899-aabbccddeeff", "11112233-4455-6677-8899-aabbccddeeff"
 OLD_UUID = "22222233-4455-6677-8899-aabbccddeeff"
@@ -63,7 +66,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaltWorld]:
         minion = {"master": made.address, "master_port": made.ret_port}
         keys = {"provider": "kvm", "base_domain": "test", "minion": minion, "bootstrap": "agent"}
         made.write_cloud("profiles", "web.conf", {"web": keys})
-        made.add_minion("kvm01")
+        made.add_minion("kvm01", SELDOM)
         yield made
 
 
@@ -284,7 +287,7 @@ def test_a_job_that_the_master_did_not_publish(
 
 @tries("signed_call.accepted_key")
 def test_a_host_whose_key_is_not_accepted(world: SaltWorld, typist: Typist) -> None:
-    world.add_minion("kvm02", accepted=False)
+    world.add_minion("kvm02", SELDOM, accepted=False)
     error = error_of(world.run("kvmclone.create", "web", "web1", "host=kvm02"))
     assert error["type"] == "HostUnreachable"
     typist(error["hint"])
@@ -351,7 +354,7 @@ def test_the_other_masters_of_a_minion(opts: dict[str, Any], tmp_path: Path, lin
         home = other.folder / "minions/web4/pki"
         write(home / "minion.pem", pair.private, 0o600)
         write(home / "minion.pub", pair.public)
-        other.add_minion("web4", accepted=False)
+        other.add_minion("web4", SELDOM, accepted=False)
         typist = typist_of(other, tmp_path / "typist", "web4")
         shown = typist(remark, "salt-key -f").split()
         assert any(finger in shown for finger in remark.split() if finger.count(":") == 31)
