@@ -112,11 +112,13 @@ def _refusal(error):
 
 
 def _need_function(call, name):
+    # salt-cloud -a gives the name of a machine, first
     if call == "action":
         raise SaltCloudSystemExit(f"{name} is a function: salt-cloud -f {name} PROVIDER")
 
 
 def _need_action(call, name, kwargs=None):
+    # salt-cloud -f gives no name
     if call == "function":
         raise SaltCloudSystemExit(f"{name} is an action: salt-cloud -a {name} NAME")
     if kwargs:
@@ -139,7 +141,7 @@ def create(vm_):
         raise _refusal(error) from error
 
 
-def destroy(name, call=None):
+def destroy(name=None, call=None, kwargs=None):
     """
     Destroy a clone and remove its key. Answers only when the machine is gone, and raises
     on a refusal: then the key stays, too.
@@ -162,7 +164,7 @@ def destroy(name, call=None):
         raise _refusal(error) from error
 
 
-def start(name, kwargs=None, call=None):
+def start(name=None, kwargs=None, call=None):
     """
     Start a clone that is off.
 
@@ -176,7 +178,7 @@ def start(name, kwargs=None, call=None):
     return _answer(lambda asked: asked.power(name, "start"))
 
 
-def stop(name, kwargs=None, call=None):
+def stop(name=None, kwargs=None, call=None):
     """
     Shut a clone down.
 
@@ -190,7 +192,7 @@ def stop(name, kwargs=None, call=None):
     return _answer(lambda asked: asked.power(name, "stop"))
 
 
-def reboot(name, kwargs=None, call=None):
+def reboot(name=None, kwargs=None, call=None):
     """
     Reboot a clone.
 
@@ -204,7 +206,7 @@ def reboot(name, kwargs=None, call=None):
     return _answer(lambda asked: asked.power(name, "reboot"))
 
 
-def show_instance(name, kwargs=None, call=None):
+def show_instance(name=None, kwargs=None, call=None):
     """
     Everything that is known of one clone.
 
@@ -218,7 +220,7 @@ def show_instance(name, kwargs=None, call=None):
     return _answer(lambda asked: asked.show(name))
 
 
-def list_nodes(call=None):
+def list_nodes(name=None, call=None):
     """
     The clones of a provider, with id, image, state and addresses.
 
@@ -232,7 +234,7 @@ def list_nodes(call=None):
     return _answer(lambda asked: asked.nodes())
 
 
-def list_nodes_full(call=None):
+def list_nodes_full(name=None, call=None):
     """
     The same machines with everything that is known of each.
 
@@ -246,7 +248,7 @@ def list_nodes_full(call=None):
     return _answer(lambda asked: asked.nodes(full=True))
 
 
-def list_nodes_select(call=None):
+def list_nodes_select(name=None, call=None):
     """
     The same machines with the fields that ``query.selection`` of /etc/salt/cloud names.
 
@@ -265,7 +267,7 @@ def list_nodes_select(call=None):
     return salt.utils.cloud.list_nodes_select(list_nodes_full(), wanted, call)
 
 
-def avail_images(call=None):
+def avail_images(name=None, call=None):
     """
     The machines that could be cloned: what ``base_domain`` may name.
 
@@ -279,7 +281,7 @@ def avail_images(call=None):
     return _answer(lambda asked: asked.images())
 
 
-def avail_sizes(call=None):
+def avail_sizes(name=None, call=None):
     """
     CPUs and memory (bytes) of each base; a clone has the same unless its profile says more.
 
@@ -293,7 +295,7 @@ def avail_sizes(call=None):
     return _answer(lambda asked: asked.sizes())
 
 
-def avail_locations(call=None):
+def avail_locations(name=None, call=None):
     """
     Where clones of a provider are made: one provider is one KVM host.
 

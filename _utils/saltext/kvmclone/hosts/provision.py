@@ -186,7 +186,7 @@ class _Create:
             log.info("%s: after the interrupt: %s", self.request.name, error)
         cut = rollback.InterruptedCreate(
             self.request.name, self.stage, self.clone is not None, self.asked, self.followed,
-            self._wish(Interrupted("")), self.goal, self.commands,
+            self._wish(Interrupted("")), self.goal, self.request.profile, self.commands,
         )  # fmt: skip
         interrupted = self._roll_back(cut.error())
         cut.tell(interrupted)

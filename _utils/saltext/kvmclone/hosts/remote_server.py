@@ -84,6 +84,7 @@ def _bootstrap(host: KvmHost, opts: Mapping[str, Any], arguments: Mapping[str, A
         sealing.own_key(opts),
         arguments["bundle"],
         sealing.purpose(request.name, request.minion_id),
+        str(opts["id"]),
     )
     return host.bootstrap(request, Enrolment.from_bytes(bundle))
 
@@ -94,7 +95,7 @@ def _make_clone(host: KvmHost, opts: Mapping[str, Any], arguments: Mapping[str, 
     if "seed" not in arguments:
         return host.clone(request, worker, goal, arguments["digest"])
     purpose = sealing.purpose(request.name, SEED_PURPOSE)
-    content = sealing.unseal(sealing.own_key(opts), arguments["seed"], purpose)
+    content = sealing.unseal(sealing.own_key(opts), arguments["seed"], purpose, str(opts["id"]))
     return host.clone(request, worker, goal, arguments["digest"], json.loads(content))
 
 

@@ -46,6 +46,7 @@ class InterruptedCreate:
     :param followed: The clone is another worker's, which goes on making it.
     :param wish: ``on_failure``, as it was carried out.
     :param goal: The stage that the create was to reach.
+    :param profile: Name of its profile; empty for none.
     :param commands: Ours, as they are typed where the error is read.
     """
 
@@ -56,6 +57,7 @@ class InterruptedCreate:
     followed: bool
     wish: str
     goal: str
+    profile: str
     commands: Commands
 
     def error(self) -> Interrupted:
@@ -82,8 +84,10 @@ class InterruptedCreate:
             return "it is whole and stays, only what was to come after it did not", look
         if self.there and self.wish != "destroy":
             state = "was switched off and is kept" if self.wish == "stop" else "is kept as it is"
-            resume, destroy = (self.commands.clone(word, name) for word in ("resume", "destroy"))
-            hint = f"Go on: {resume}   Or remove it: {destroy}"
+            hint = (
+                f"Go on: {self.commands.resume(name, self.profile)}   "
+                f"Or remove it: {self.commands.clone('destroy', name)}"
+            )
             return f"it {state}", hint
         if self.followed:
             return "another create of that name goes on", ""

@@ -19,10 +19,9 @@ from types import MappingProxyType
 from typing import Any
 
 from saltext.kvmclone import errors, interrupts
-from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NeverConnected, NotFound, named
+from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NotFound, named
 from saltext.kvmclone.hosts.remote_server import AS_ASKED, FUNCTION, SEED_PURPOSE
 from saltext.kvmclone.master import signed_call
-from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.model.clone import Clone, clone_from_dict
 from saltext.kvmclone.model.cloud_seed import OWN
 from saltext.kvmclone.model.enrolment import Enrolment
@@ -64,10 +63,11 @@ class RemoteHost:
         digest: str = "",
         seed: Mapping[str, str] = MappingProxyType({}),
     ) -> Clone:
-        public = self._public_key()  # without one no job is published, and nothing needs undoing
+        public = self._public_key  # without one no job is published, and nothing needs undoing
         purpose = sealing.purpose(request.name, SEED_PURPOSE)
         content = json.dumps(dict(seed)).encode()
-        sealed_seed = {"seed": sealing.seal(public, content, purpose)} if seed else {}
+        sealed = sealing.seal(public, content, purpose, self.minion_id) if seed else ""
+        sealed_seed = {"seed": sealed} if seed else {}
         worker = worker or processes.this_process()
         try:
             return self._clone(
@@ -114,11 +114,12 @@ class RemoteHost:
         return self._clone("wait_for_address", request=_for_host(request), minion=plain)
 
     def bootstrap(self, request: Request, enrolment: Enrolment) -> Clone:
-        public = self._public_key()
+        public = self._public_key
         bundle = sealing.seal(
             public,
             enrolment.to_bytes(),
             sealing.purpose(request.name, request.minion_id),
+            self.minion_id,
         )
         return self._clone("bootstrap", request=_for_host(request), bundle=bundle)
 
@@ -184,20 +185,10 @@ class RemoteHost:
         answer: list[str] = self._call("unprotect", base_domain=base_domain)
         return answer
 
+    @property
     def _public_key(self) -> str:
-        """
-        Return the accepted public key of the host's minion.
-
-        :raises NeverConnected: The master has accepted none.
-        """
-        public = MinionKeys(self.opts).accepted(self.minion_id)
-        if not public:
-            raise NeverConnected(
-                f"The master has no accepted key for the KVM host '{self.minion_id}'.",
-                f"Start its minion, then: salt-key -a {self.minion_id}. Or is the name wrong? It "
-                "is the provider's 'host:', or was given as an argument.",
-            )
-        return public
+        """Return the accepted public key of the host's minion."""
+        return signed_call.accepted_key(self.opts, self.minion_id)
 
     def _clone(self, operation: str, **arguments: Any) -> Clone:
         told = self._call(operation, **arguments)

@@ -134,7 +134,9 @@ def answer(opts: Mapping[str, Any], bell: Any, who: Any) -> dict[str, Any]:
     try:
         worth = _check(opts, bell, who)
         if worth and not Ledger(opts).ring(bell, who):
-            raise Refused("Too many bells wait for an answer already.", "salt-run kvmclone.asked")
+            raise Refused(
+                "Too many bells wait for an answer already.", "See them: salt-run kvmclone.asked"
+            )
     except KvmCloneError as error:
         refuse(opts, error, bell=policy.shortened(bell), who=policy.shortened(who))
         return {"refused": error.as_dict(), "retcode": 1}

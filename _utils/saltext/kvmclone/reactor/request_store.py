@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -296,8 +297,8 @@ class Ledger:
             except (ValueError, TypeError, AttributeError) as error:
                 raise HostError(
                     f"The book of requests '{path}' is damaged ({error}), so no event is obeyed.",
-                    "Look at the machines that there are (salt-run kvmclone.list), then begin a "
-                    f"new book: rm {path}",
+                    "Look at the machines that there are: salt-run kvmclone.list   Then begin a "
+                    f"new book: rm {shlex.quote(path)}",
                 ) from error
             before = list(book.entries)
             yield book
