@@ -92,7 +92,7 @@ def create(vm_):
     typed="salt-cloud -d NAME",
     ours_in_parallel=True,  # else the core would remove the key of a machine that is still there
 )
-def destroy(name, call=None):
+def destroy(name=None, call=None, kwargs=None):
     """
     Destroy a clone and remove its key. Answers only when the machine is gone, and raises
     on a refusal: then the key stays, too.
@@ -104,7 +104,7 @@ def destroy(name, call=None):
 
 
 @_action
-def start(name, kwargs=None, call=None):
+def start(name=None, kwargs=None, call=None):
     """
     Start a clone that is off.
 
@@ -114,7 +114,7 @@ def start(name, kwargs=None, call=None):
 
 
 @_action
-def stop(name, kwargs=None, call=None):
+def stop(name=None, kwargs=None, call=None):
     """
     Shut a clone down.
 
@@ -124,7 +124,7 @@ def stop(name, kwargs=None, call=None):
 
 
 @_action
-def reboot(name, kwargs=None, call=None):
+def reboot(name=None, kwargs=None, call=None):
     """
     Reboot a clone.
 
@@ -134,7 +134,7 @@ def reboot(name, kwargs=None, call=None):
 
 
 @_action
-def show_instance(name, kwargs=None, call=None):
+def show_instance(name=None, kwargs=None, call=None):
     """
     Everything that is known of one clone.
 
@@ -144,7 +144,7 @@ def show_instance(name, kwargs=None, call=None):
 
 
 @_function
-def list_nodes(call=None):
+def list_nodes(name=None, call=None):
     """
     The clones of a provider, with id, image, state and addresses.
 
@@ -154,7 +154,7 @@ def list_nodes(call=None):
 
 
 @_function
-def list_nodes_full(call=None):
+def list_nodes_full(name=None, call=None):
     """
     The same machines with everything that is known of each.
 
@@ -164,7 +164,7 @@ def list_nodes_full(call=None):
 
 
 @_function
-def list_nodes_select(call=None):
+def list_nodes_select(name=None, call=None):
     """
     The same machines with the fields that ``query.selection`` of /etc/salt/cloud names.
 
@@ -179,7 +179,7 @@ def list_nodes_select(call=None):
 
 
 @_function
-def avail_images(call=None):
+def avail_images(name=None, call=None):
     """
     The machines that could be cloned: what ``base_domain`` may name.
 
@@ -189,7 +189,7 @@ def avail_images(call=None):
 
 
 @_function
-def avail_sizes(call=None):
+def avail_sizes(name=None, call=None):
     """
     CPUs and memory (bytes) of each base; a clone has the same unless its profile says more.
 
@@ -199,7 +199,7 @@ def avail_sizes(call=None):
 
 
 @_function
-def avail_locations(call=None):
+def avail_locations(name=None, call=None):
     """
     Where clones of a provider are made: one provider is one KVM host.
 

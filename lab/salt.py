@@ -139,14 +139,17 @@ class SaltWorld:
         for port in (self.publish_port, self.ret_port):
             self._wait(self.master, partial(_listens, self.address, port), "to listen")
 
-    def add_minion(self, name: str = "kvm01", config: Mapping[str, Any] | None = None) -> None:
-        """Start a minion whose key the master knows already, and wait until it answers.
+    def add_minion(
+        self, name: str = "kvm01", config: Mapping[str, Any] | None = None, accepted: bool = True
+    ) -> None:
+        """Start a minion, and wait until it answers.
 
         :param config: Additional settings of the minion.
+        :param accepted: The master knows its key already; otherwise it waits to be accepted.
         """
         home = self.folder / "minions" / name
         daemon = Daemon(name, home, self.folder / f"log/{name}")
-        (home / "pki").mkdir(parents=True, mode=0o700)
+        (home / "pki").mkdir(parents=True, mode=0o700, exist_ok=True)
         settings = self._paths(name) | {
             "user": "root",
             "id": name,
@@ -162,18 +165,19 @@ class SaltWorld:
         }
         write(home / "minion", _yaml(settings))
         private, public = home / "pki/minion.pem", home / "pki/minion.pub"
-        with ExitStack() as stack:
-            stack.callback(os.umask, os.umask(0o077))
-            run(["openssl", "genrsa", "-out", private, "2048"])
-        run(["openssl", "rsa", "-in", private, "-pubout", "-out", public])
-        accepted = self.folder / "pki/master/minions" / name
-        shutil.copy(public, accepted)
-        if self.user != "root":
-            shutil.chown(accepted, self.user)
+        if not private.exists():
+            with ExitStack() as stack:
+                stack.callback(os.umask, os.umask(0o077))
+                run(["openssl", "genrsa", "-out", private, "2048"])
+            run(["openssl", "rsa", "-in", private, "-pubout", "-out", public])
+        if accepted:
+            there = shutil.copy(public, self.folder / "pki/master/minions" / name)
+            if self.user != "root":
+                shutil.chown(there, self.user)
         self.minions[name] = daemon
-        self.start_minion(name)
+        self.start_minion(name, accepted)
 
-    def start_minion(self, name: str = "kvm01") -> None:
+    def start_minion(self, name: str = "kvm01", accepted: bool = True) -> None:
         daemon = self.minions[name]
         known = daemon.log.stat().st_size if daemon.log.exists() else 0
 
@@ -185,17 +189,21 @@ class SaltWorld:
                 return b"Minion is ready to receive requests" in log.read()
 
         self._start(daemon, "salt-minion")
+        if not accepted:
+            pending = self.folder / "pki/master/minions_pre" / name
+            self._wait(daemon, pending.exists, "to hand in its key")
+            return
         self._wait(daemon, ready, "to be ready")
         self._wait(daemon, lambda: self.salt(name, "test.ping").retcode == 0, "to answer a ping")
 
     def stop_minion(self, name: str = "kvm01") -> None:
-        self._stop(self.minions[name])
+        self.stop(self.minions[name])
 
     def close(self) -> None:
         """Stop all daemons; the folder stays (it is the lab's, or the test's)."""
         end_processes(self.owner, self.folder)
         for daemon in [*self.minions.values(), self.master]:
-            self._stop(daemon)
+            self.stop(daemon)
 
     def _start(self, daemon: Daemon, program: str) -> None:
         daemon.log.parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +227,8 @@ class SaltWorld:
 
         wait_until(checked, f"{daemon.name} {what}", 90, hint=f"its log: {daemon.log}")
 
-    def _stop(self, daemon: Daemon) -> None:
+    def stop(self, daemon: Daemon) -> None:
+        """End a daemon, with all its processes."""
         end_processes(f"{self.owner}:{daemon.name}", daemon.conf)
         if daemon.process is not None:
             daemon.process.wait()

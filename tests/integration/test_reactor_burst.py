@@ -110,7 +110,7 @@ def test_master_and_worker_are_killed_in_the_middle_one_clone_is_made_and_no_lim
         ear.wait_for("salt/kvm_clone/ci01-cut/cloned")
     (worker,) = workers(world)
     os.kill(worker, signal.SIGKILL)
-    world._stop(world.master)
+    world.stop(world.master)
     wait_until(lambda: not workers(world), "the worker's end", 10)
     left = asked_offline(world)
     assert left == ["making"]

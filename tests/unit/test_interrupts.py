@@ -169,7 +169,8 @@ class PressedAt(FaultyHost):
 def interrupted(step: str, on_failure: str = "destroy", **kept: Any) -> tuple[Any, Any, Any]:
     host, master = PressedAt(step), FaultyMaster()
     with interrupts.guard("salt-run kvmclone"):
-        outcome = provision.create(host, replace(REQUEST, on_failure=on_failure), master=master)
+        request = replace(REQUEST, on_failure=on_failure, profile="web")
+        outcome = provision.create(host, request, master=master)
     return outcome, host, master
 
 

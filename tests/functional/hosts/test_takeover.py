@@ -235,7 +235,7 @@ def test_a_create_that_was_kept_tells_its_error_and_is_not_tried_again(
     outcome = provision.create(host, request)
     assert isinstance(outcome.error, KeptAfterFailure)
     assert "AddressTimeout: no address" in outcome.error.message
-    assert f"kvmclone.resume {request.name}" in outcome.error.hint
+    assert f"salt kvm01 kvm_clone.resume {request.name}" in outcome.error.hint
     assert not [item for item in collect.collect(host) if item.name == request.name]
     host.destroy(request.name)
     assert not world.exists(request.name)

@@ -62,11 +62,11 @@ PAIR = keys.generate(2048)
 
 
 def seal(data: bytes, purpose: bytes) -> str:
-    return sealing.seal(PAIR.public, data, purpose)
+    return sealing.seal(PAIR.public, data, purpose, "kvm01")
 
 
 def unseal(token: str, purpose: bytes) -> bytes:
-    return sealing.unseal(PAIR.private, token, purpose)
+    return sealing.unseal(PAIR.private, token, purpose, "kvm01")
 
 
 def packed(name: str, **changes: Any) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_a_free_id_keeps_the_cores_key(opts: dict[str, Any]) -> None:
 
 
 def test_a_key_that_was_there_is_put_back_to_the_byte(opts: dict[str, Any]) -> None:
-    MinionKeys(opts).accept("web1", OTHER.public)
+    Path(opts["pki_dir"], "minions/web1").write_text(OTHER.public)
     given = asked(opts)
     assert accepted(opts) == {"web1": PAIR.public}
     with pytest.raises(KeyConflict, match="web1"):

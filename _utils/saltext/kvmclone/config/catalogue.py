@@ -152,7 +152,7 @@ class Catalogue:
             raise ConfigError(
                 f"'{name}' belongs to the KVM host '{request.host}' ('host:'); this is "
                 f"'{minion_id}'.",
-                f"Do it there (salt {request.host} …), or take 'host' out of the provider.",
+                f"Do it there: salt {request.host} …   Or take 'host' out of the provider.",
             )
         return request, secrets
 

@@ -51,7 +51,8 @@ def serve(
             raise HostUnreachable(f"'{minion_id}' does not know the operation '{name}'.")
         try:
             given = OPERATIONS[name].from_wire(
-                arguments, lambda token, to: sealing.unseal(sealing.own_key(opts), token, to)
+                arguments,
+                lambda token, to: sealing.unseal(sealing.own_key(opts), token, to, minion_id),
             )
         except ValueError as error:
             raise HostUnreachable(f"'{minion_id}' cannot read what is asked: {error}.") from error

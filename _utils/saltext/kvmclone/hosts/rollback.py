@@ -68,6 +68,7 @@ class InterruptedCreate:
     :param followed: The clone is another worker's, which goes on making it.
     :param wish: ``on_failure``, as it was carried out.
     :param goal: The stage that the create was to reach.
+    :param profile: Name of its profile; empty for none.
     :param commands: Ours, as they are typed where the error is read.
     """
 
@@ -78,6 +79,7 @@ class InterruptedCreate:
     followed: bool
     wish: str
     goal: str
+    profile: str
     commands: Commands
 
     def error(self) -> Interrupted:
@@ -104,8 +106,10 @@ class InterruptedCreate:
             return "it is whole and stays, only what was to come after it did not", look
         if self.there and self.wish != "destroy":
             state = "was switched off and is kept" if self.wish == "stop" else "is kept as it is"
-            resume, destroy = (self.commands.clone(word, name) for word in ("resume", "destroy"))
-            hint = f"Go on: {resume}   Or remove it: {destroy}"
+            hint = (
+                f"Go on: {self.commands.resume(name, self.profile)}   "
+                f"Or remove it: {self.commands.clone('destroy', name)}"
+            )
             return f"it {state}", hint
         if self.followed:
             return "another create of that name goes on", ""
@@ -123,7 +127,8 @@ def failed(create: CreateState, error: KvmCloneError | interrupts.Interrupt) -> 
         log.info("%s: after the interrupt: %s", create.request.name, error)
     cut = InterruptedCreate(
         create.request.name, create.stage, create.clone is not None, create.asked,
-        create.followed, create.wish(Interrupted("")), create.goal, create.commands,
+        create.followed, create.wish(Interrupted("")), create.goal, create.request.profile,
+        create.commands,
     )  # fmt: skip
     interrupted = roll_back(create, cut.error())
     cut.tell(interrupted)
@@ -147,6 +152,8 @@ def roll_back(create: CreateState, error: KvmCloneError) -> KvmCloneError:
             problems.append(f"Then go on: {resume}")
         elif create.clone is not None:
             persist(lambda: _end(create, error))
+        elif create.kept is not None:  # whether it was taken over or not, it stays as it was
+            processes.give_up(create.worker)
         elif create.asked and not isinstance(error, REFUSALS):
             # The answer was lost, not necessarily the clone. The token is that of our clone alone.
             persist(lambda: _end_unseen(create))

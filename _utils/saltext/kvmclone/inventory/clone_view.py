@@ -71,7 +71,7 @@ def kept(record: Record, name: str, commands: Commands) -> KeptAfterFailure:
     return KeptAfterFailure(
         f"An earlier create of '{name}' failed and was kept at stage '{record.stage}': "
         f"{record.failed}",
-        f"Go on with it: {commands.clone('resume', name)}   Or remove it: "
+        f"Go on with it: {commands.resume(name, record.profile)}   Or remove it: "
         f"{commands.clone('destroy', name)}",
     )
 

@@ -185,9 +185,9 @@ class AllHosts:
         if len(found) > 1:
             firsts = [labels[0] for labels in self.group(found).groups]
             if len({clone.uuid for clone in found.values()}) > 1 or len(firsts) > 1:
-                minion, url = self.ways[firsts[0]]
-                command = Commands(url, AT_MASTER, minion).on_host("show", name)
-                hint = f"Say it to the one you mean: {command}"
+                ways = [self.ways[label] for label in firsts]
+                shown = (Commands(url, AT_MASTER, host).on_host("show", name) for host, url in ways)
+                hint = f"Say it to the one you mean: {'   Or: '.join(shown)}"
                 if len({clone.uuid for clone in found.values()}) == 1:
                     hint += "   If they are one host: salt '*' saltutil.sync_all"
                 raise ConfigError(

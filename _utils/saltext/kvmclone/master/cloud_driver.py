@@ -37,6 +37,7 @@ from saltext.kvmclone.master.cloud_providers import CloudProviders
 from saltext.kvmclone.master.enrolment import OnReady
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.request import Request, Secrets
 
@@ -275,18 +276,19 @@ class CloudDriver:
                 "name.",
                 f"Destroy it by itself: salt-run kvmclone.destroy {name}",
             )
-        having = []
+        having: dict[str, str] = {}
         for alias in sorted(self.opts.get("providers") or {}):
             try:
                 if name in CloudDriver(self.opts, self.on_ready, f"{alias}:{DRIVER}").nodes():
-                    having.append(alias)
+                    minion, url = self.providers.way(alias)
+                    having[alias] = Commands(url, AT_MASTER, minion).on_host("destroy", name)
             except KvmCloneError:
                 continue  # the core does not list anything of it either
         if len(having) > 1:
             raise ConfigError(
                 f"Several providers have a machine '{name}': {', '.join(having)}. A hard map "
                 "would destroy all of them.",
-                f"Destroy the one you mean on its host: kvm_clone.destroy {name}",
+                f"Destroy the one you mean on its host: {'   Or: '.join(having.values())}",
             )
 
     def _found(self, name: str) -> tuple[KvmHost, Clone | None]:

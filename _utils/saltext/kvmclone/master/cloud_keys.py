@@ -21,6 +21,7 @@ from saltext.kvmclone.errors import KeyConflict
 from saltext.kvmclone.master import enrolment
 from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import ACCEPTED, MinionKeys
+from saltext.kvmclone.model import fingerprints
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment, GuestFile, KeyPair
 from saltext.kvmclone.model.request import Request, Secrets
@@ -160,7 +161,7 @@ class CloudEnroller(Enroller):
         """
         if not self.given or not self.is_its_master:
             return False
-        return clone.minion.fingerprint == self.fingerprint(self.pair.public)
+        return fingerprints.is_of(clone.minion.fingerprint, self.pair.public)
 
     def settle_place(self, request: Request) -> None:
         """

@@ -214,9 +214,7 @@ def _other_masters(enrolment: Enrolment) -> tuple[str, ...]:
         return ()
     return (
         f"This master accepted the key of '{enrolment.minion_id}'; of its masters "
-        f"({', '.join(map(str, masters))}) the others have yet to. There: "
-        f"salt-key -f {enrolment.minion_id} must show {enrolment.fingerprint}; then "
-        f"salt-key -a {enrolment.minion_id}",
+        f"({', '.join(map(str, masters))}) the others have yet to. {enrolment.way_to_accept()}",
     )
 
 

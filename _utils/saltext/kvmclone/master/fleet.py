@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts import gc as collect
 from saltext.kvmclone.hosts import provision
-from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.master import at_once, progress, tree_text
@@ -119,7 +120,8 @@ class Fleet:
         """
         if not wanted:
             raise ConfigError(
-                "No name was given.", f"salt-run kvmclone.create {profile} NAME [NAME…]"
+                "No name was given.",
+                f"salt-run kvmclone.create {shlex.quote(str(profile))} NAME [NAME…]",
             )
         twice = sorted({str(name) for name in wanted if list(wanted).count(name) > 1})
         if twice:
@@ -238,7 +240,7 @@ class Fleet:
         if down and not force:
             if ids:
                 error.hint += (
-                    " Its key stays for now; to remove it without the host: "
+                    "   Its key stays for now; to remove it without the host: "
                     f"salt-run kvmclone.destroy {name} force=True"
                 )
             return None
@@ -258,10 +260,10 @@ class Fleet:
         """Resume a create that failed and was kept, or whose worker died."""
         try:
             host, clone = self.find(name)
-            request, _secrets = self._as_before(clone, {})
+            request, _secrets = self._as_before(host, clone, {})
 
             def resolve(item: Unfinished) -> tuple[Request, Secrets]:
-                return self._as_before(clone, item.overrides)
+                return self._as_before(host, clone, item.overrides)
 
             watcher = self._watcher(request)
             with interrupts.defer():
@@ -272,17 +274,20 @@ class Fleet:
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
 
-    def _as_before(self, clone: Clone, overrides: Mapping[str, Any]) -> tuple[Request, Secrets]:
+    def _as_before(
+        self, host: KvmHost, clone: Clone, overrides: Mapping[str, Any]
+    ) -> tuple[Request, Secrets]:
         """
         Return what a clone was asked to be, as its profile says it now.
 
+        :param host: The host that has it.
         :raises ConfigError: It was made without a profile, so the master does not know.
         """
         if not clone.profile:
             raise ConfigError(
                 f"'{clone.name}' was made without a profile, so the master does not know what it "
                 "was to become.",
-                f"On its host: salt {clone.host} kvm_clone.resume {clone.name}",
+                f"On its host: {commands_of(host).resume(clone.name, '')}",
             )
         return self.catalogue.resolve(clone.profile, clone.name, overrides)
 

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from saltext.kvmclone.errors import KeyConflict
+from saltext.kvmclone.model import fingerprints
 from saltext.kvmclone.model.enrolment import KeyPair
 from saltext.kvmclone.system import files
 
@@ -61,13 +62,14 @@ class MinionKeys:
 
     def fingerprint(self, public: str) -> str:
         """
-        Return the fingerprint of a public key, as ``salt-key -f`` shows it.
+        Return the fingerprint of a public key, as this master's ``salt-key -f`` shows it.
 
         :param public: The key as PEM text.
         """
-        finger: str = salt.utils.crypt.pem_finger(
-            key=public.strip().encode(), sum_type=self.opts.get("hash_type", "sha256")
-        )
+        hash_type = str(self.opts.get("hash_type", "sha256"))
+        if not self.opts.get("keys.cache_driver"):  # before Salt 3008
+            return fingerprints.without_frame(public, hash_type)
+        finger: str = salt.utils.crypt.pem_finger(key=public.strip().encode(), sum_type=hash_type)
         return finger
 
     def known(self, minion_id: str) -> dict[str, list[str]]:
@@ -111,7 +113,8 @@ class MinionKeys:
         # Remembered first, so that the key can be removed even when its clone is gone.
         note = {"fingerprint": self.fingerprint(public), "name": name or minion_id, "host": host}
         self._memory.store(BANK, minion_id, note)
-        if self._stored(minion_id, public):
+        # As the minion sends it: salt-key shows the fingerprint of just what is stored.
+        if self._stored(minion_id, public.strip()):
             return
         try:  # never over a key that another create accepted first
             self._write(minion_id, public, overwrite=False)
@@ -182,16 +185,18 @@ class MinionKeys:
 
         :return: Whether one was removed.
         """
-        doomed = {
-            state: [minion_id]
+        ours = {
+            state: key
             for state, keys in self.known(minion_id).items()
-            if any(self.fingerprint(key) == fingerprint for key in keys)
+            for key in keys
+            if fingerprints.is_of(fingerprint, key)
         }
-        if not doomed or not fingerprint:
+        if not ours:
             return False
         with salt.key.get_key(self.opts) as store:
-            store.delete_key(match_dict=doomed)
-        if self.remembered(minion_id) == fingerprint:
+            store.delete_key(match_dict={state: [minion_id] for state in ours})
+        remembered = self.remembered(minion_id)
+        if any(fingerprints.is_of(remembered, key) for key in ours.values()):
             self._memory.flush(BANK, minion_id)
         return True
 

@@ -22,7 +22,6 @@ from saltext.kvmclone.errors import (
     CreateInProgress,
     HostUnreachable,
     KvmCloneError,
-    NeverConnected,
     NotFound,
     OtherVersion,
     named,
@@ -30,7 +29,6 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.hosts.operations import OPERATIONS, VERSION, Operation
 from saltext.kvmclone.hosts.remote_server import FUNCTION
 from saltext.kvmclone.master import signed_call
-from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.plain import from_plain
@@ -75,7 +73,8 @@ class RemoteHost:
         seed: Mapping[str, str] = MappingProxyType({}),
     ) -> Clone:
         """Make the clone; see :meth:`.interfaces.KvmHost.clone`."""
-        self._public_key()  # without one no job is published, and nothing needs undoing
+        # Without a key no job is published, and nothing needs undoing.
+        signed_call.accepted_key(self.opts, self.minion_id)
         whole = (worker or processes.this_process(), goal, digest or request.digest(), seed)
         try:
             made: Clone = self._call(OPERATIONS["clone"], request, *whole)
@@ -105,21 +104,6 @@ class RemoteHost:
                 return
             time.sleep(BEGUN_POLL_S)
 
-    def _public_key(self) -> str:
-        """
-        Return the accepted public key of the host's minion.
-
-        :raises NeverConnected: The master has accepted none.
-        """
-        public = MinionKeys(self.opts).accepted(self.minion_id)
-        if not public:
-            raise NeverConnected(
-                f"The master has no accepted key for the KVM host '{self.minion_id}'.",
-                f"Start its minion, then: salt-key -a {self.minion_id}. Or is the name wrong? It "
-                "is the provider's 'host:', or was given as an argument.",
-            )
-        return public
-
     def _call(self, operation: Operation, *args: Any, **kwargs: Any) -> Any:
         """
         Call an operation on the host by one job, and return its answer.
@@ -129,9 +113,7 @@ class RemoteHost:
         :raises Unproven: What answers is not proven to be that minion; or it lacks our module.
         :raises KvmCloneError: What the host raised.
         """
-        arguments = operation.to_wire(
-            args, kwargs, lambda data, to: sealing.seal(self._public_key(), data, to)
-        )
+        arguments = operation.to_wire(args, kwargs, self._seal)
         asked = {"operation": operation.wire_name, "arguments": arguments, "url": self.url}
         told = signed_call.ask(self.opts, self.minion_id, FUNCTION, asked, patient=True)
         try:
@@ -148,6 +130,10 @@ class RemoteHost:
         except (AttributeError, LookupError, ValueError) as strange:
             raise self._strange(named(strange)[:300]) from strange
         raise error
+
+    def _seal(self, data: bytes, purpose: bytes) -> str:
+        public = signed_call.accepted_key(self.opts, self.minion_id)
+        return sealing.seal(public, data, purpose, self.minion_id)
 
     def _other_version(self, version: int) -> OtherVersion:
         age, hint = "an older", f"Bring ours there: {self.commands.sync()}"

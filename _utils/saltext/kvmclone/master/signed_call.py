@@ -17,7 +17,7 @@ import salt.exceptions
 import salt.utils.event
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.errors import HostUnreachable, heed_interrupt
+from saltext.kvmclone.errors import HostUnreachable, NeverConnected, heed_interrupt
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.system import signed_answers
 from saltext.kvmclone.system.signed_answers import Unproven
@@ -65,9 +65,11 @@ def ask(
     ):
         question = _Question(opts, client, bus, minion_id, function, arguments)
         question.wait(JOB_CHECK_INTERVAL_S if patient else CALL_TIMEOUT_S)
+        doubt: Unproven | None = None
         while patient and not question.answers:
             works = _Question(opts, client, bus, minion_id, WORKING, {"jid": question.jid})
             said = works.wait(CALL_TIMEOUT_S, beside=question)  # the answer itself may come first
+            doubt = None if said else works.doubt
             if question.answers or not said:
                 break
             still_works = bool(said[0])
@@ -76,10 +78,29 @@ def ask(
                 break
         if question.answers:
             return question.answers[0]
-        raise question.doubt or HostUnreachable(
+        if unproven := question.doubt or doubt:
+            raise unproven
+        raise HostUnreachable(
             f"The minion '{minion_id}' does not answer.",
-            f"Ask it: salt {minion_id} test.ping   There: systemctl status salt-minion",
+            f"Does it run? There: systemctl start salt-minion   Then: salt {minion_id} test.ping",
         )
+
+
+def accepted_key(opts: Mapping[str, Any], minion_id: str) -> str:
+    """
+    Return the accepted public key of a minion.
+
+    :param opts: The master's configuration.
+    :raises NeverConnected: The master has accepted none.
+    """
+    public = MinionKeys(opts).accepted(minion_id)
+    if not public:
+        raise NeverConnected(
+            f"The master has no accepted key for the minion '{minion_id}'.",
+            f"Start it, then: salt-key -a {minion_id}   Or is the name wrong? That of a KVM host "
+            "is its provider's 'host:', or was given as an argument.",
+        )
+    return public
 
 
 class _Question:
@@ -99,12 +120,7 @@ class _Question:
         self.answers: list[Any] = []
         #: The last answer that was not proven.
         self.doubt: Unproven | None = None
-        public = MinionKeys(opts).accepted(minion_id)
-        if not public:
-            raise HostUnreachable(
-                f"The master has no accepted key for '{minion_id}'.",
-                f"Accept it: salt-key -a {minion_id}",
-            )
+        public = accepted_key(opts, minion_id)
         self.word, token = signed_answers.challenge(public, minion_id, function)
         kwarg = {**arguments, "challenge": token}
         try:
@@ -113,13 +129,14 @@ class _Question:
             heed_interrupt(error)
             raise HostUnreachable(
                 f"The job for '{minion_id}' could not be published: {error}",
-                "Is the master running, and does this user own it? salt-run manage.status",
+                "Only root, and the user that the master runs as, may do that. Does the master "
+                "run? Here: systemctl start salt-master",
             ) from error
         self.jid = str((published or {}).get("jid", ""))
         if not self.jid:
             raise HostUnreachable(
                 f"The master published no job for '{minion_id}'.",
-                f"Does it know the minion? salt-key -f {minion_id}",
+                f"Does it know the minion? Here: salt-key -f {minion_id}",
             )
 
     def wait(self, seconds: float, beside: _Question | None = None) -> list[Any]:

@@ -8,6 +8,7 @@ its ``uuid`` grain is the domain's uuid.
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -147,7 +148,8 @@ def run(opts: Mapping[str, Any], minion_id: str, function: str) -> str:
     if result and result.get("retcode", 1) == 0:
         return ""
     return (
-        f"start_action '{function}' failed on '{minion_id}'. Repeat it: salt {minion_id} {function}"
+        f"start_action '{function}' failed on '{minion_id}'. "
+        f"Repeat it: salt {minion_id} {shlex.quote(function)}"
     )
 
 

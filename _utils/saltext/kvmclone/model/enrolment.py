@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from saltext.kvmclone.model import fingerprints
 from saltext.kvmclone.model.request import Secrets
 
 _SECRET_VARIABLE = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
@@ -98,6 +99,16 @@ class Enrolment:
 
     def __repr__(self) -> str:
         return f"Enrolment({self.minion_id}, bootstrap={self.bootstrap})"
+
+    def way_to_accept(self) -> str:
+        """
+        Return what to type on another master, which may have another Salt, to accept the key.
+        """
+        shown = " or ".join(fingerprints.every(self.public_key_pem, self.fingerprint))
+        return (
+            f"There: salt-key -f {self.minion_id}   It must show {shown} (that depends on the "
+            f"master's Salt). Then: salt-key -a {self.minion_id}"
+        )
 
     def hidden(self) -> tuple[str, ...]:
         """Return every value that no message may quote."""

@@ -50,6 +50,14 @@ class Commands:
             begin = f"salt {shlex.quote(self.minion)} kvm_clone."
         return f"{begin}{verb} {shlex.join(words)}{self._where()}"
 
+    def resume(self, name: str, profile: str) -> str:
+        """
+        Return the command that resumes a create.
+
+        :param profile: Its profile; of one without, only the host knows what it was to become.
+        """
+        return self.clone("resume", name) if profile else self.on_host("resume", name)
+
     def redefine(self, name: str) -> str:
         """Return the command that defines a domain again which runs without a definition."""
         dumped = self.virsh("dumpxml", name, "--security-info")

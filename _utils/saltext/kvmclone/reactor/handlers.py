@@ -17,6 +17,7 @@ from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NotFound
 from saltext.kvmclone.master import progress
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.remote import RemoteHost
+from saltext.kvmclone.model import fingerprints
 from saltext.kvmclone.model.host_reports import CloneReport
 from saltext.kvmclone.reactor import intake, policy, queries, request_entry
 from saltext.kvmclone.reactor.highstates import Highstates
@@ -214,11 +215,8 @@ class RequestHandlers:
 
     def _is_minion_of(self, clone: CloneReport, minion_id: str) -> bool:
         """Return True if the record names this minion and the key that we accepted for it."""
-        keys = self._side().keys
-        public = keys.accepted(minion_id)
-        if clone.minion != minion_id or not public or not clone.fingerprint:
-            return False
-        return clone.fingerprint == keys.fingerprint(public)
+        public = self._side().keys.accepted(minion_id)
+        return clone.minion == minion_id and fingerprints.is_of(clone.fingerprint, public)
 
     def _reconcile_if_made(self, names: set[str]) -> None:
         """Reconcile if one of these names is known as made: it may have been destroyed since."""

@@ -135,7 +135,8 @@ def answer(opts: Mapping[str, Any], bell: Any, who: Any) -> dict[str, Any]:
         worth = _check(opts, bell, who)
         if worth and not RequestStore(opts).note(bell, who):
             raise Refused(
-                "Too many notifications wait for an answer already.", "salt-run kvmclone.asked"
+                "Too many notifications wait for an answer already.",
+                "See them: salt-run kvmclone.asked",
             )
         if worth:
             start_worker(opts)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterable
@@ -106,7 +107,7 @@ def damaged(path: str, error: Exception) -> HostError:
     return HostError(
         f"The request store '{path}' is damaged ({error}), so no event is obeyed.",
         "Look at the machines that there are: salt-run kvmclone.list   Then begin a new store: "
-        f"rm {path}",
+        f"rm {shlex.quote(path)}",
     )
 
 

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import stat
 import time
 from collections.abc import Mapping
@@ -123,7 +124,7 @@ class RequestSpool:
         if not stat.S_ISDIR(status.st_mode) or not mine:
             raise HostError(
                 f"'{self.folder}' could be written by others, so nothing in it counts.",
-                f"Remove it: rm -r {self.folder}",
+                f"Remove it: rm -r {shlex.quote(self.folder)}",
             )
         return self.folder
 

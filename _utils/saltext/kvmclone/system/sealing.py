@@ -32,23 +32,26 @@ def purpose(name: str, minion_id: str) -> bytes:
     return json.dumps([VERSION, name, minion_id]).encode()
 
 
-def seal(public_pem: str, data: bytes, associated: bytes) -> str:
+def seal(public_pem: str, data: bytes, associated: bytes, minion_id: str) -> str:
     """
     Encrypt data for the holder of a private key.
 
     :param public_pem: The host minion's public key.
     :param associated: What the token is bound to; the same is needed to open it.
+    :param minion_id: The minion whose key that is.
     :raises Unsealable: That is not an RSA public key.
     """
     try:
         public = serialization.load_pem_public_key(public_pem.encode())
     except ValueError as error:
         raise Unsealable(
-            "The host minion's public key cannot be read.", "Look at it: salt-key -p HOST"
+            f"The public key of the minion '{minion_id}' cannot be read.",
+            f"Look at it: salt-key -p {minion_id}",
         ) from error
     if not isinstance(public, rsa.RSAPublicKey):
         raise Unsealable(
-            "The host minion's key is not an RSA key, so nothing can be sealed for it."
+            f"The key of the minion '{minion_id}' is not an RSA key, so nothing can be sealed "
+            "for it."
         )
     key = AESGCM.generate_key(bit_length=256)
     nonce = os.urandom(_NONCE_BYTES)
@@ -61,12 +64,13 @@ def seal(public_pem: str, data: bytes, associated: bytes) -> str:
     return _text(json.dumps(parts).encode())
 
 
-def unseal(private_pem: str, token: str, associated: bytes) -> bytes:
+def unseal(private_pem: str, token: str, associated: bytes, minion_id: str) -> bytes:
     """
     Decrypt what :func:`seal` made.
 
     :param private_pem: The host minion's private key.
     :param associated: What the token was bound to.
+    :param minion_id: The id of this minion.
     :raises Unsealable: The token is damaged, was made for another host or another clone.
     """
     try:
@@ -84,7 +88,8 @@ def unseal(private_pem: str, token: str, associated: bytes) -> bytes:
     except (ValueError, TypeError, KeyError, InvalidTag, binascii.Error) as error:
         raise Unsealable(
             "The sealed message cannot be opened on this host.",
-            "Was this minion's key changed? On the master: salt-key -d HOST, then salt-key -a HOST",
+            f"Was this minion's key changed? On the master: salt-key -d {minion_id}   Here: "
+            f"systemctl restart salt-minion   On the master: salt-key -a {minion_id}",
         ) from error
 
 

@@ -41,7 +41,7 @@ def challenge(public_pem: str, minion_id: str, question: str) -> tuple[bytes, st
     :raises Unsealable: That is not an RSA public key.
     """
     word = os.urandom(32)
-    return word, sealing.seal(public_pem, word, _purpose(minion_id, question))
+    return word, sealing.seal(public_pem, word, _purpose(minion_id, question), minion_id)
 
 
 def answer(opts: Mapping[str, Any], question: str, token: str | None, said: Any) -> Any:
@@ -71,7 +71,7 @@ def sign(
     """
     if not isinstance(token, str):
         raise Unsealable("That is not a challenge.", "Leave it out: it is the master's to give.")
-    word = sealing.unseal(private_pem, token, _purpose(minion_id, question))
+    word = sealing.unseal(private_pem, token, _purpose(minion_id, question), minion_id)
     text = json.dumps(answer)
     return {"sworn": text, "proof": _code(word, text)}
 
@@ -92,7 +92,7 @@ def check(word: bytes, minion_id: str, returned: Any) -> Any:
     if len(text) > LONGEST or not hmac.compare_digest(proof, _code(word, text)):
         raise Unproven(
             f"An answer came in the name of '{minion_id}' that is not proven to be its own.",
-            "Are its modules as new as the master's? "
+            "If its modules are older than the master's: "
             f"salt {minion_id} saltutil.sync_all   Otherwise somebody answered in its place.",
         )
     try:

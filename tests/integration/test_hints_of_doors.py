@@ -1,0 +1,244 @@
+"""
+What the hints of the reactor and of the doors say is typed, word for word, in the state in which
+they were given: with a master and a minion to which Salt synced our modules.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import salt.config
+
+from lab.common import wait_until
+from lab.ear import Ear
+from lab.salt import Answer, SaltWorld, _marked
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import (
+    HostError,
+)
+from saltext.kvmclone.hosts.operations import VERSION
+from saltext.kvmclone.reactor import intake, request_spool, request_store
+from saltext.kvmclone.reactor.request_spool import RequestSpool
+from saltext.kvmclone.reactor.request_store import RequestStore
+from tests.support import installs
+from tests.support.hints import Typist, commands, tries, typist_of
+from tests.support.running import interrupted, started
+
+pytestmark = pytest.mark.slow
+
+PROVIDER = {"driver": "libvirt", "host": "kvm01", "url": "test:///default"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaltWorld]:
+    """A master and the minion of a KVM host, with our modules by a sync."""
+    folder = tmp_path_factory.mktemp("synced")
+    folder.chmod(0o755)
+    with SaltWorld(folder / "salt", modules=()) as made:
+        made.write_cloud("providers", "kvm.conf", {"kvm": PROVIDER})
+        installs.export(made.folder / "srv/salt", (*installs.DOORS, "_utils"))
+        made.add_minion("kvm01")
+        assert made.run("saltutil.sync_all").retcode == 0
+        assert made.salt("kvm01", "saltutil.sync_all").retcode == 0
+        listed(made)
+        yield made
+
+
+@pytest.fixture
+def opts(world: SaltWorld) -> dict[str, Any]:
+    return dict(salt.config.master_config(str(world.conf / "master")))
+
+
+@pytest.fixture
+def typist(world: SaltWorld, tmp_path: Path) -> Typist:
+    return typist_of(world, tmp_path)
+
+
+def error_of(answer: Answer) -> dict[str, str]:
+    """The one error of a runner's answer."""
+    assert answer.retcode == 1, answer
+    (told,) = answer.data["clones"].values() if "clones" in answer.data else [answer.data]
+    error: dict[str, str] = told["error"]
+    return error
+
+
+# --- the reactor ----------------------------------------------------------------------------------
+
+
+@tries("intake.answer")
+def test_too_many_bells(
+    world: SaltWorld, opts: dict[str, Any], typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = {"allow": [{"minions": ["kvm*"], "profiles": ["web"], "names": "*", "at_once": 1}]}
+    policy["allow"][0]["per_hour"] = 1
+    monkeypatch.setattr(request_store, "MAX_NOTIFICATIONS", 0)
+    told = intake.answer({**opts, "kvm_clone": {"reactor": policy}}, "request", "kvm01")
+    typist(told["refused"]["hint"])
+
+
+@tries("request_entry.damaged")
+def test_a_store_of_requests_that_is_damaged(opts: dict[str, Any], typist: Typist) -> None:
+    store = RequestStore(opts)
+    Path(store.path).write_text("no database")
+    with pytest.raises(HostError) as caught, store.requests():
+        pass
+    assert len(commands(caught.value.hint)) == 2
+    typist(caught.value.hint)
+    with store.requests() as requests:
+        assert requests.all() == []
+
+
+@pytest.fixture
+def spool(world: SaltWorld) -> Iterator[RequestSpool]:
+    """What the minion ``kvm01`` asks the master for."""
+    spool = RequestSpool(salt.config.minion_config(str(world.minions["kvm01"].conf / "minion")))
+    yield spool
+    shutil.rmtree(spool.folder, ignore_errors=True)
+
+
+@tries("request_spool.RequestSpool.ask")
+def test_too_many_requests_of_a_minion(
+    world: SaltWorld, spool: RequestSpool, typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(request_spool.MAX_PENDING):
+        spool.ask("request", f"ci-{number}", "web")
+    refused = world.call("kvm01", "kvm_clone.ask", "one-more", "web")
+    assert refused.retcode != 0
+    hint = (refused.stdout + refused.stderr).partition("Hint: ")[2].splitlines()[0]
+    assert "ci-99" in typist(hint)
+
+
+@tries("request_spool.RequestSpool._checked")
+def test_a_spool_that_others_could_write(
+    world: SaltWorld, spool: RequestSpool, typist: Typist
+) -> None:
+    spool.ask("request", "ci-1", "web")
+    Path(spool.folder).chmod(0o777)
+    with pytest.raises(HostError) as caught:
+        spool.pending()
+    typist(caught.value.hint)
+    assert spool.pending() == []
+
+
+# --- the commands themselves ----------------------------------------------------------------------
+
+
+@tries("entrypoints.each_clone")
+def test_no_name(world: SaltWorld, typist: Typist) -> None:
+    typist(error_of(world.run("kvmclone.show"))["hint"])
+
+
+@tries("entrypoints._require_arguments")
+def test_a_wrong_argument(world: SaltWorld, typist: Typist) -> None:
+    assert "force" in typist(error_of(world.run("kvmclone.gc", "forse=True"))["hint"])
+
+
+@tries("entrypoints._interrupted")
+def test_a_command_that_is_interrupted(world: SaltWorld, typist: Typist) -> None:
+    """It waits for a minion that hangs."""
+    with Ear(world) as ear, hanging(world):
+        process = started(world, "kvmclone.list")
+        asked = lambda: "kvm_clone.remote" in str(ear.events)  # noqa: E731
+        wait_until(asked, "the question", 60)
+        said, _end = json.JSONDecoder().raw_decode(interrupted(process))
+    assert process.returncode == interrupts.EXIT_CODE
+    typist(said["error"]["hint"])
+
+
+@contextmanager
+def hanging(world: SaltWorld) -> Iterator[None]:
+    """The minion ``kvm01`` is there and answers nothing."""
+    pids = list(_marked(f"{world.owner}:kvm01", world.minions["kvm01"].conf))
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+# --- modules of another version -------------------------------------------------------------------
+
+
+def extmods(world: SaltWorld, part: str) -> Path:
+    return world.folder / f"state/{part}/cache/extmods"
+
+
+@tries("signed_answers.check")
+def test_a_host_without_our_modules(world: SaltWorld, typist: Typist) -> None:
+    shutil.rmtree(extmods(world, "kvm01"))
+    world.salt("kvm01", "saltutil.refresh_modules")
+    error = refused(world, "not proven to be its own")
+    assert error["type"] == "Unproven"
+    typist(error["hint"], "salt kvm01 saltutil")
+    listed(world)
+
+
+def listed(world: SaltWorld) -> None:
+    """The master gets an answer, once the minion has read its modules anew."""
+    wait_until(lambda: world.run("kvmclone.list").retcode == 0, "the list", 30)
+
+
+@tries("remote.RemoteHost._other_version", "hints.Commands.sync")
+def test_a_host_with_older_modules(world: SaltWorld, typist: Typist) -> None:
+    older = extmods(world, "kvm01") / "utils/saltext/kvmclone/hosts/operations.py"
+    edit(older, f"\nVERSION = {VERSION}\n", f"\nVERSION = {VERSION - 1}\n")
+    error = refused(world, "has an older version of kvm_clone")
+    assert error["type"] == "OtherVersion"
+    typist(error["hint"])
+    listed(world)
+
+
+@tries("remote_server.serve")
+def test_a_master_with_older_modules(world: SaltWorld, typist: Typist) -> None:
+    """What an older master shows of this host's answer."""
+    asked = f"list_clones@{VERSION - 1}"
+    answer = world.salt("kvm01", "kvm_clone.remote", asked, "{}").data["kvm01"]
+    assert "another version" in answer["error"]["message"]
+    typist(answer["error"]["hint"])
+
+
+@tries("remote.RemoteHost._strange")
+def test_a_host_that_answers_in_another_form(world: SaltWorld, typist: Typist) -> None:
+    older = extmods(world, "kvm01") / "utils/saltext/kvmclone/hosts/remote_server.py"
+    edit(older, '"answer": to_plain(', '"answers": to_plain(')
+    error = refused(world, "in a form that is not known")
+    typist(error["hint"])
+    listed(world)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def refused(world: SaltWorld, words: str) -> dict[str, str]:
+    """What the master says of ``kvm01``, once the minion has read its modules anew."""
+
+    def error() -> dict[str, str] | None:
+        found: dict[str, str] = world.run("kvmclone.list").data["unreachable"]["kvm01"]
+        return found if words in found["message"] else None
+
+    told: dict[str, str] = wait_until(error, words, 30)
+    return told
+
+
+@tries("entrypoints.missing")
+def test_a_library_that_is_not_complete(world: SaltWorld, typist: Typist) -> None:
+    for part in ("master", "kvm01"):
+        (extmods(world, part) / "utils/saltext/kvmclone/config/catalogue.py").unlink()
+    error = error_of(world.run("kvmclone.list"))
+    assert error["type"] == "MissingPackage"
+    assert len(commands(error["message"])) == 2
+    typist(error["message"])
+    listed(world)
