@@ -341,8 +341,8 @@ def test_a_network_that_cannot_be_is_refused(
     world: World, host: LocalHost, base: str, idle_network: str
 ) -> None:
     cases = [
-        (NetworkWish(network="no-such-network"), "virsh net-list"),
-        (NetworkWish(network=idle_network), f"virsh net-start {idle_network}"),
+        (NetworkWish(network="no-such-network"), "net-list --all"),
+        (NetworkWish(network=idle_network), f"net-start {idle_network}"),
         (NetworkWish(bridge="no-such-bridge"), "no bridge"),
         (NetworkWish(bridge="lo"), "no Linux bridge"),
         (NetworkWish(network=world.lab.network, mac="53:54:00:00:00:01"), "multicast"),

@@ -78,8 +78,8 @@ def test_networks_replace_in_order_and_add_the_rest() -> None:
     ("wish", "word"),
     [
         (NetworkWish(network="lan", bridge="br0"), "both"),
-        (NetworkWish(network="none"), "virsh net-list"),
-        (NetworkWish(network="old"), "virsh net-start old"),
+        (NetworkWish(network="none"), "net-list --all"),
+        (NetworkWish(network="old"), "net-start old"),
         (NetworkWish(bridge="br9"), "no bridge 'br9'"),
         (NetworkWish(bridge="../br0"), "no bridge"),
         (NetworkWish(bridge="eth0"), "no Linux bridge"),

@@ -141,7 +141,7 @@ def _locked(path: str, name: str) -> int:
         except OSError as error:
             raise HostError(
                 f"The lock '{path}' cannot be opened: {error.strerror}.",
-                f"Look at it, and remove it if it is no plain file: ls -l {path}",
+                f"Look at it, and remove it if it is no plain file: ls -ld {path}",
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
