@@ -43,7 +43,6 @@ UNTRIED = {
     "request_spool.Asking.ask": _MASTER,
     "cloud_driver.Asked._refuse_mistaken": _MASTER,
     "cloud_keys.GivenPair.require_free": _MASTER,
-    "domain.DomainHandle.agent": _GUEST,
     "intake.answer": _MASTER,
     "entrypoints.missing": "installs a package",
     "entrypoints.runner_function.wrapper": _CHOICE,
