@@ -91,8 +91,8 @@ VIRSH = "virsh -c qemu:///system"
             "running",
             "tail /log/web1",
         ),
-        ("<video/>", "running", f"{VIRSH} screenshot web1"),
-        ("<video/>", "shutoff", f"{VIRSH} start web1 && {VIRSH} screenshot web1"),
+        ("<video/>", "running", f"{VIRSH} screenshot web1 /var/tmp/web1.ppm"),
+        ("<video/>", "shutoff", f"{VIRSH} start web1 && {VIRSH} screenshot web1 /var/tmp/web1.ppm"),
         ("<serial type='tcp'/>", "running", f"{VIRSH} domstate --reason web1"),
         (
             "<serial type='file'><source path='/log/the shop'/></serial>",
@@ -102,7 +102,7 @@ VIRSH = "virsh -c qemu:///system"
         (
             "<serial type='unix'><source mode='bind' path='/run/web1.sock'/></serial><video/>",
             "running",
-            f"{VIRSH} screenshot web1",
+            f"{VIRSH} screenshot web1 /var/tmp/web1.ppm",
         ),
     ],
 )

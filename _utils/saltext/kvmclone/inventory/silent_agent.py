@@ -68,7 +68,7 @@ def look_at(handle: DomainHandle, domain: Domain, state: str = "running") -> str
     if domain.console:
         return start + commands.there("tail", domain.console)
     if domain.screen:
-        return start + commands.virsh("screenshot", name)
+        return start + commands.virsh("screenshot", name, f"/var/tmp/{name}.ppm")
     return commands.virsh("domstate", "--reason", name)
 
 
