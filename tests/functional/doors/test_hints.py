@@ -334,7 +334,7 @@ def test_a_clone_of_the_old_driver(
 @both
 @tries(
     "destroy._require_definition", "destroy_foreign._keeps", "hints.Commands.redefine",
-    "hints.Commands._through_minion",
+    "hints.Commands.line",
 )  # fmt: skip
 @pytest.mark.guest
 def test_a_clone_that_was_undefined_while_it_runs(

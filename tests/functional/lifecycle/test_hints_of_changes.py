@@ -34,6 +34,7 @@ from saltext.kvmclone.model.request import Deploy, Pick, Wait
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 from tests.functional.hypervisor.test_hints_of_libvirt import before, hint
+from tests.functional.lifecycle.test_wait_for_address import panicking
 from tests.support.debian_guests import enrolment
 from tests.support.hints import Typist, tries
 from tests.support.world import World, quick
@@ -247,10 +248,12 @@ def test_a_guest_without_an_address(world: World, host: LocalHost, typist: Typis
 
 @tries("wait_for_address._stopped", "silent_agent.watch_boot")
 @pytest.mark.guest
+@pytest.mark.parametrize("crashes", [False, True])
 def test_a_guest_that_stops_while_its_address_is_awaited(
-    world: World, host: LocalHost, typist: Typist
+    world: World, host: LocalHost, typist: Typist, crashes: bool
 ) -> None:
-    base = world.base(options="tiny.nodhcp tiny.poweroff=3")
+    off = "tiny.nodhcp tiny.poweroff=3"
+    base = panicking(world, on_crash="preserve") if crashes else world.base(options=off)
     request = quick(world.name(), base, wait=Wait(timeout=60))
     host.clone(request)
     host.boot(request.name)
@@ -260,14 +263,17 @@ def test_a_guest_that_stops_while_its_address_is_awaited(
 
 @tries("bootstrap._Bootstrap._agent_connects", "silent_agent.watch_boot")
 @pytest.mark.guest
+@pytest.mark.parametrize("paused", [False, True])
 def test_a_guest_that_stops_before_its_agent_answers(
-    world: World, host: LocalHost, typist: Typist
+    world: World, host: LocalHost, typist: Typist, paused: bool
 ) -> None:
     base = world.base(agent=True)
     request = quick(world.name(), base, deploy=Deploy(bootstrap="agent"))
     host.clone(request)
     host.boot(request.name)
-    host.power(request.name, "off")
+    with connection() as conn:
+        domain = conn.lookupByName(request.name)
+        domain.suspend() if paused else domain.destroy()
     told = hint(GuestStopped, lambda: host.bootstrap(request, enrolment(request.name)))
     typist.console(told, "virsh ")
 

@@ -21,6 +21,9 @@ SILENT = "silent"
 
 #: Seconds that a connected agent gets to answer, so that one that hangs delays a list of clones
 #: no longer than asking it for addresses does.
+#: States in which a guest only has to go on, and the verb of virsh for it.
+_SUSPENDED = {"paused": "resume", "pmsuspended": "dompmwakeup"}
+
 PING_TIMEOUT = 3.0
 
 
@@ -61,9 +64,9 @@ def warnings(handle: DomainHandle, record: Record, domain: Domain, state: str) -
 def look_at(handle: DomainHandle, domain: Domain, state: str = "running") -> str:
     """Return the command that shows what a guest is doing, by what its definition has."""
     commands, name = handle.connection.commands, handle.name
-    on = state == "running"
+    on = state != "shutoff"
     if domain.console == "pty":
-        return commands.terminal("console", name) if on else watch_boot(handle)
+        return commands.terminal("console", name) if on else watch_boot(handle, state)
     start = "" if on else f"{commands.virsh('start', name)} && "
     if domain.console:
         return start + commands.there("tail", domain.console)
@@ -72,9 +75,19 @@ def look_at(handle: DomainHandle, domain: Domain, state: str = "running") -> str
     return commands.virsh("domstate", "--reason", name)
 
 
-def watch_boot(handle: DomainHandle) -> str:
-    """Return the command that starts a guest and shows its console, whatever is the end of that."""
-    return handle.connection.commands.terminal("start", handle.name, "--console")
+def watch_boot(handle: DomainHandle, state: str) -> str:
+    """
+    Return the command that lets a guest go on, or boots it, and shows its console.
+
+    :param state: libvirt's state of it.
+    """
+    commands, name = handle.connection.commands, handle.name
+    if state in _SUSPENDED:
+        go_on = commands.virsh(_SUSPENDED[state], name)
+        return f"{go_on} && {commands.terminal('console', name)}"
+    boot = commands.terminal("start", name, "--console")
+    # One that is kept as it crashed counts as running.
+    return f"{commands.virsh('destroy', name)}; {boot}" if state == "crashed" else boot
 
 
 def never_came(handle: DomainHandle) -> ChannelError:

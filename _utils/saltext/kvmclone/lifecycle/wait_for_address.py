@@ -365,7 +365,7 @@ def _require_running(handle: DomainHandle) -> None:
 def _stopped(handle: DomainHandle, state: str) -> GuestStopped:
     return GuestStopped(
         f"'{handle.name}' is {state}: the guest stopped while we waited for its address.",
-        f"Watch it boot: {silent_agent.watch_boot(handle)}",
+        f"Watch it boot: {silent_agent.watch_boot(handle, state.partition(' ')[0])}",
     )
 
 

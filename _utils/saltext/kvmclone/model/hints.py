@@ -43,7 +43,7 @@ class Commands:
 
     def virsh(self, *words: str) -> str:
         """Return a ``virsh`` command, quoted for the shell."""
-        return self._through_minion(shlex.join(["virsh", "-c", self.url, *words]))
+        return self.line(shlex.join(["virsh", "-c", self.url, *words]))
 
     def terminal(self, *words: str) -> str:
         """
@@ -56,7 +56,7 @@ class Commands:
 
     def beside(self, *words: str) -> str:
         """Return a command for the machine that this library runs on, where its processes are."""
-        return self._through_minion(shlex.join(words))
+        return self.line(shlex.join(words))
 
     def there(self, *words: str) -> str:
         """Return a command for the machine of the daemon, where its files are."""
@@ -76,9 +76,10 @@ class Commands:
             words += ["-p", str(parts.port)] if parts.port else []
             user = f"{parts.username}@" if parts.username else ""
             text = shlex.join([*words, f"{user}{parts.hostname}", text])
-        return self._through_minion(text)
+        return self.line(text)
 
-    def _through_minion(self, command: str) -> str:
+    def line(self, command: str) -> str:
+        """Return a line of shell for the machine that this library runs on."""
         return shlex.join(["salt", self.minion, "cmd.run", command]) if self.far else command
 
     def clone(self, verb: str, *words: str) -> str:
@@ -98,7 +99,7 @@ class Commands:
         """Return the command that defines a domain again which runs without a definition."""
         virsh = self.near.virsh
         dumped = virsh("dumpxml", name, "--security-info")
-        return self._through_minion(f"{dumped} | {virsh('define', '/dev/stdin')}")
+        return self.line(f"{dumped} | {virsh('define', '/dev/stdin')}")
 
     def shut_off(self, name: str, state: str) -> str:
         """
@@ -111,7 +112,7 @@ class Commands:
         if first is None:
             return self.virsh("destroy", name)
         steps = [virsh(verb, name) for verb in (*first, "shutdown")]
-        return self._through_minion(" && ".join(steps))
+        return self.line(" && ".join(steps))
 
     def listing(self) -> str:
         """Return the command that lists the clones; master and host call it by different names."""
