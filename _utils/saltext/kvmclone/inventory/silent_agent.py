@@ -21,10 +21,10 @@ SILENT = "silent"
 
 #: Seconds that a connected agent gets to answer, so that one that hangs delays a list of clones
 #: no longer than asking it for addresses does.
+PING_TIMEOUT = 3.0
+
 #: States in which a guest only has to go on, and the verb of virsh for it.
 _SUSPENDED = {"paused": "resume", "pmsuspended": "dompmwakeup"}
-
-PING_TIMEOUT = 3.0
 
 
 def answers(handle: DomainHandle, domain: Domain) -> bool:
