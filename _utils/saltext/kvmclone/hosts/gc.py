@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from saltext.kvmclone.errors import ConfigError, CreateInProgress, KvmCloneError, NotFound, Renamed
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.record import DEAD, DESTROYING, ELSEWHERE, Minion, Work, work_from_dict
 from saltext.kvmclone.system import processes
@@ -81,9 +82,16 @@ def collect(
                 f"'{name}' is not a leftover: {piece.reason}.",
                 f"If nothing runs there any more: {forced}"
                 if life == ELSEWHERE
-                else f"Wait for it, or end it: kill {item.work.worker.pid}",
+                else f"Wait for it, or end it: {_kill(host, item.work)}",
             )
     return found
+
+
+def _kill(host: KvmHost, work: Work) -> str:
+    """Return the command that ends a worker, on the machine that can tell that it lives."""
+    commands = commands_of(host)
+    commands = commands.near if work.life == ELSEWHERE else commands
+    return commands.beside("kill", str(work.worker.pid))
 
 
 def _listed(item: Unfinished, remove_key: KeyRemover | None) -> list[Leftover]:
@@ -141,5 +149,5 @@ def require_not_renamed(name: str, ids: Iterable[str], clones: Iterable[Iterable
         if clone.minion.id in {name, *ids}:
             raise Renamed(
                 f"There is no clone '{name}': '{clone.name}' is the minion '{clone.minion.id}'.",
-                f"Look at it: salt-run kvmclone.show {clone.name}",
+                f"Look at it: {Commands().clone('show', clone.name)}",
             )

@@ -162,4 +162,5 @@ class KvmHost(Protocol):
 
 def commands_of(host: object) -> Commands:
     """Return our commands as they are typed where the answers of a host are read."""
-    return Commands(getattr(host, "url", DEFAULT_URL), getattr(host, "ours", AT_MASTER))
+    minion = getattr(host, "minion_id", getattr(host, "label", ""))
+    return Commands(getattr(host, "url", DEFAULT_URL), getattr(host, "ours", AT_MASTER), minion)

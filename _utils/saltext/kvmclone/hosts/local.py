@@ -22,6 +22,7 @@ from saltext.kvmclone.errors import (
     PlanRefused,
 )
 from saltext.kvmclone.hosts import reports
+from saltext.kvmclone.hosts.interfaces import commands_of
 from saltext.kvmclone.hypervisor import power
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN, OPERATION_INVALID
 from saltext.kvmclone.hypervisor.domain import DomainHandle
@@ -52,7 +53,7 @@ from saltext.kvmclone.lifecycle.wait_for_address import keeps_base_identity
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
-from saltext.kvmclone.model.hints import AT_MASTER, Commands
+from saltext.kvmclone.model.hints import AT_MASTER
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
 from saltext.kvmclone.model.request import Deploy, Request, Wait
@@ -82,8 +83,7 @@ class LocalHost:
 
     def _connected(self, work: Callable[[Host], T], name: str = "") -> T:
         """Return ``work(host)`` of a new connection; NotFound if domain ``name`` went away."""
-        commands = Commands(self.url, self.ours, self.label)
-        with Host(self.url, commands=commands) as host:
+        with Host(self.url, commands=commands_of(self)) as host:
             try:
                 return work(host)
             except HostError as error:

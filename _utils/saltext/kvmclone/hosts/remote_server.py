@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,7 +50,8 @@ def serve(
         if operation not in _SERVED:
             raise HostUnreachable(
                 f"This host does not know the operation '{operation}'.",
-                "Its modules are older than the master's: salt '*' saltutil.sync_all",
+                "Its modules are older than the master's: "
+                + shlex.join(["salt", host.label, "saltutil.sync_all"]),
             )
         return {"answer": _plain(_SERVED[operation](host, opts, arguments))}
     except KvmCloneError as error:

@@ -69,10 +69,12 @@ def pending_changes(handle: DomainHandle, state: str = "") -> dict[str, dict[str
 
 def kept(record: Record, name: str, commands: Commands) -> KeptAfterFailure:
     """Return the error for an earlier create that failed and whose clone was kept."""
+    # What was asked for without a profile, the host alone knows.
+    resume = commands.clone if record.profile else commands.on_host
     return KeptAfterFailure(
         f"An earlier create of '{name}' failed and was kept at stage '{record.stage}': "
         f"{record.failed}",
-        f"Go on with it: {commands.clone('resume', name)}   Or remove it: "
+        f"Go on with it: {resume('resume', name)}   Or remove it: "
         f"{commands.clone('destroy', name)}",
     )
 
@@ -102,7 +104,8 @@ def in_progress(record: Record, name: str, commands: Commands) -> CreateInProgre
         )
     elif life == ALIVE:
         message = f"'{name}' is being {doing} by process {worker.pid} (stage '{record.stage}')."
-        hint = f"Wait for it: {commands.clone('show', name)}   Or end it: kill {worker.pid}"
+        hint = f"Wait for it: {commands.clone('show', name)}   Or end it: "
+        hint += commands.beside("kill", str(worker.pid))
     else:
         message = f"'{name}' was being {doing} when {processes.owner_end(worker)} (stage '{record.stage}')."
         hint = f"Remove what it left: {commands.clone('gc', name, 'apply=True')}"
@@ -184,7 +187,7 @@ def describe_running(
             )
             known = tuple(sighting.address for sighting in seen)
     clone = _clone(host, handle, record, label, state, known, disks + shared)
-    silence = silent_agent.warnings(handle, record, domain, state, clone.host)
+    silence = silent_agent.warnings(handle, record, domain, state)
     return replace(clone, warnings=(*clone.warnings, *silence))
 
 

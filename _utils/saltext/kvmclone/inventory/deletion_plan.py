@@ -9,7 +9,6 @@ of their paths. Reads only; :mod:`.destroy` acts.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -339,13 +338,13 @@ class _Planner:
 
     def _way_to(self, absence: Absence, path: str) -> str:
         """Return the command that brings a file back into reach."""
-        virsh = self.host.commands.virsh
+        virsh, there = self.host.commands.virsh, self.host.commands.there
         if absence.pool:
             return virsh("pool-start", absence.pool)
         if self.host.local and os.path.isdir(os.path.dirname(path)):
-            return f"See what is mounted there: {shlex.join(['findmnt', '-T', path])}"
+            return f"See what is mounted there: {there('findmnt', '-T', path)}"
         if self.host.local:
-            return f"Mount what is missing: {shlex.join(['ls', '-ld', os.path.dirname(path)])}"
+            return f"Mount what is missing: {there('ls', '-ld', os.path.dirname(path))}"
         return virsh("pool-list", "--all")
 
     # --- what stands on it --------------------------------------------------------------

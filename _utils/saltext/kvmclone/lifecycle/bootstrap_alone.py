@@ -60,8 +60,8 @@ def alone(
         done = replace(record, failed="", goal="enrolled").at("enrolled")
     master = enrolment.minion_config.get("master")
     accept = (
-        f"No master has accepted the key of '{enrolment.minion_id}' yet. On {master}: "
-        f"salt-key -f {enrolment.minion_id} must show {enrolment.fingerprint}; then "
-        f"salt-key -a {enrolment.minion_id}"
+        f"No master has accepted the key of '{enrolment.minion_id}' yet. Its fingerprint is "
+        f"{enrolment.fingerprint}; see on {master}: salt-key -f {enrolment.minion_id}   If it is "
+        f"the same: salt-key -a {enrolment.minion_id}"
     )
     return record_store.save(handle, record, replace(done, warnings=(*done.warnings, accept)))
