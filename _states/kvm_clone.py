@@ -72,7 +72,7 @@ def present(name, profile=None, running=True, **keys):
             name,
             False,
             f"A state acts on the host's own {_HERE}, not on 'url: {keys['url']}'. "
-            f"Hint: Let the master make it: salt-run kvmclone.create PROFILE {name}",
+            f"Hint: Let the master make it: salt-run kvmclone.create {profile or 'PROFILE'} {name}",
         )
     try:
         if __salt__["kvm_clone.exists"](name):

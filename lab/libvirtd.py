@@ -119,6 +119,28 @@ def crash() -> None:
         _start()
 
 
+@contextmanager
+def stopped() -> Iterator[None]:
+    """Stop our daemon for the block; one that was started meanwhile is ours from then on.
+
+    :raises LabError: The daemon that runs is not ours to stop.
+    """
+    with _locked():
+        pid = _ours()
+        if not pid:
+            raise LabError("the libvirtd that runs here is not the lab's, so it is not stopped")
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: _gone(pid) and _free(PIDFILE), "libvirtd to end", 20)
+        try:
+            yield
+        finally:
+            if not _is(_pid(PIDFILE), "libvirtd"):
+                _start()
+            marker = read_json(MARKER)
+            marker["pids"]["libvirtd"] = _pid(PIDFILE)
+            write_json(MARKER, marker)
+
+
 def release(needed: Callable[[], bool]) -> None:
     """Stop the daemon if it is ours, and neither a lab nor a foreign domain needs it any more.
 

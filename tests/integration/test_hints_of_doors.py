@@ -5,10 +5,12 @@ they were given: with a master and a minion to which Salt synced our modules.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +96,19 @@ def test_a_store_of_requests_that_is_damaged(opts: dict[str, Any], typist: Typis
     typist(caught.value.hint)
     with store.requests() as requests:
         assert requests.all() == []
+
+
+@tries("request_store.RequestStore._require_version")
+def test_a_store_of_requests_of_a_later_version(opts: dict[str, Any], typist: Typist) -> None:
+    store = RequestStore(opts)
+    with store.requests():
+        pass
+    with contextlib.closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(HostError, match="a later version of kvm_clone") as caught, store.requests():
+        pass
+    typist(caught.value.hint)
+    os.unlink(store.path)
 
 
 @pytest.fixture

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
+import select
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pytest
 
 from lab.common import CHECKOUT, LIBVIRT_URI
 from lab.salt import Daemon, SaltWorld
@@ -22,9 +29,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 PROGRAMS = (
     "virsh", "salt-run", "salt-call", "salt-key", "salt-cloud", "salt", "rm", "ls", "fuser",
     "losetup", "findmnt", "qemu-img", "kill", "chmod", "journalctl", "systemctl", "df", "mv",
+    "libvirtd", "mkdir", "tail", "ssh",
 )  # fmt: skip
 
-_COMMAND = re.compile(rf"(?:^|: |\. |, |\()((?:{'|'.join(PROGRAMS)}) .+)$")
+#: A program, or the ssh of a url that names one of its own.
+_COMMAND = re.compile(rf"(?:^|: |[.?] |, |\()((?:{'|'.join(PROGRAMS)}|/\S+/ssh) .+)$")
 
 
 def commands(hint: str) -> list[str]:
@@ -50,37 +59,81 @@ class Typist:
         """
         Type the commands of a hint, in its own order, as it gives them.
 
-        :param begins: Only those that begin so, or end so; by default all of them.
+        :param begins: Only those that begin so, or end so, or have it in a job on the KVM host; by
+            default all of them.
         :param exits: The exit code that each of them must have.
         :return: All that was printed.
         """
-        told = commands(hint)
+        return "".join(map(self._type, self._chosen(hint, begins)))
+
+    def _chosen(self, hint: str, begins: tuple[str, ...]) -> list[str]:
         chosen = [
             one
-            for one in told
-            if not begins or any(one.startswith(b) or one.endswith(b) for b in begins)
+            for one in commands(hint)
+            if not begins
+            or any(
+                re.search(rf"(^|'|cmd.run ){re.escape(b)}|{re.escape(b)}'?$", one) for b in begins
+            )
         ]
         assert chosen, f"nothing to type in: {hint}"
-        printed = ""
-        for command in chosen:
-            if command.startswith("systemctl ") and self.systemctl is not None:
-                self.systemctl(command)
-                continue
-            done = subprocess.run(
-                ["bash", "-c", command],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=300,
-                env={
-                    **os.environ,
-                    **self.environment,
-                    "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
-                },
-            )
-            assert done.returncode == exits, f"{command}: {done.stdout}{done.stderr}"
-            printed += done.stdout
-        return printed
+        return chosen
+
+    def _type(self, command: str, exits: int) -> str:
+        if command.startswith("systemctl ") and self.systemctl is not None:
+            self.systemctl(command)
+            return ""
+        done = subprocess.run(
+            ["bash", "-c", command],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            env=self._environment(),
+        )
+        assert done.returncode == exits, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def _environment(self) -> dict[str, str]:
+        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        return {**os.environ, **self.environment, "PATH": path}
+
+    def edit(self, hint: str, change: str) -> None:
+        """
+        Type a command that opens an editor, and change the text there.
+
+        :param change: What ``sed`` makes of it.
+        """
+        editor = self.folder / "editor"
+        editor.write_text(f'#!/bin/sh\nexec sed -i -E {shlex.quote(change)} "$1"\n')
+        editor.chmod(0o755)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("EDITOR", str(editor))
+            patch.setenv("VISUAL", str(editor))
+            printed = self(hint)
+        assert "edited" in printed, printed
+
+    def console(self, hint: str, begins: str) -> str:
+        """Type a command that opens a console, on a terminal, and leave it as virsh says."""
+        (command,) = self._chosen(hint, (begins,))
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execvpe("bash", ["bash", "-c", command], self._environment())
+        seen, left, deadline = b"", False, time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if select.select([terminal], [], [], 1)[0]:
+                try:
+                    seen += os.read(terminal, 4096)
+                except OSError:  # the program has ended
+                    break
+            if b"Escape character" in seen and not left:
+                os.write(terminal, b"\x1d")
+                left = True
+        else:
+            os.kill(pid, signal.SIGKILL)
+        os.close(terminal)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert (status, b"Connected to domain" in seen) == (0, True), f"{command}: {seen!r}"
+        return seen.decode(errors="replace")
 
 
 def typist(folder: Path) -> Typist:
@@ -109,11 +162,16 @@ def typist(folder: Path) -> Typist:
         )
     )
     call = f'exec {programs}/salt-call -c {minion} --local --out=json -l error "$@"'
+    # The exit code is that of the command, as it is salt's own.
+    passed = '--local --id="$id" --retcode-passthrough'
     _programs(
         bin_,
         {
             "salt-call": call,
-            "salt": f"shift; {call}",  # to the minion of this very machine
+            # To the minion of this very machine, whatever it is called.
+            "salt": f"id=$1; shift; {call.replace('--local', passed)}",
+            # A host that has the minion's name.
+            "ssh": 'test "$1" = -t || exec /usr/bin/ssh "$@"; shift 2; exec sh -c "$*"',
             "salt-run": f'exec {programs}/salt-run -c {master} --out=json -l error "$@"',
             "salt-key": f'exec {programs}/salt-key -c {master} -y "$@"',
         },

@@ -20,6 +20,7 @@ from saltext.kvmclone.inventory import deletion_plan
 from saltext.kvmclone.lifecycle import destroy as dismantle
 from saltext.kvmclone.model.record import Volume
 from tests.support.edited_definitions import respell, rewrite
+from tests.support.hints import Typist
 from tests.support.storage import file_system, storage_pool
 from tests.support.world import World, full, quick
 
@@ -394,7 +395,7 @@ def test_virt_clone_of_a_clone_never_costs_the_original_its_disk(
 
 
 def test_what_a_snapshot_left_is_named_with_a_command(
-    world: World, host: LocalHost, base: str
+    world: World, host: LocalHost, base: str, typist: Typist
 ) -> None:
     """The disk was folded back into one file; the overlay lies there still."""
     name = world.name()
@@ -405,8 +406,7 @@ def test_what_a_snapshot_left_is_named_with_a_command(
     with pytest.raises(CloneInUse) as info:
         host.destroy(name)
     assert disk.exists()
-    command = info.value.hint[info.value.hint.index("rm ") :].split("   ")[0]
-    subprocess.run(command, shell=True, check=True)
+    typist(info.value.hint, "rm ")
     assert not left.exists()
     host.destroy(name)
     assert not disk.exists()
@@ -414,7 +414,7 @@ def test_what_a_snapshot_left_is_named_with_a_command(
 
 @pytest.mark.guest
 def test_a_snapshot_beside_the_disk_is_folded_in_as_the_hints_say(
-    world: World, host: LocalHost, base: str
+    world: World, host: LocalHost, base: str, typist: Typist
 ) -> None:
     name = world.name()
     host.clone(quick(name, base))
@@ -428,8 +428,7 @@ def test_a_snapshot_beside_the_disk_is_folded_in_as_the_hints_say(
     for begin in ("virsh -c qemu:///system blockcommit", "rm "):
         with pytest.raises(CloneInUse) as info:
             host.destroy(name)
-        command = info.value.hint[info.value.hint.index(begin) :].split("   ")[0]
-        subprocess.run(command, shell=True, check=True)
+        typist(info.value.hint, begin)
     assert not above.exists()
     host.destroy(name)
     assert not disk.exists()

@@ -48,7 +48,7 @@ def test_a_guest_whose_agent_never_connects_may_not_have_come_up(
     clone = made(host, name := world.name(), base)
     (doubt,) = doubts(clone)
     assert f"virsh -c {host.url} console {name}" in doubt
-    assert "on kvm01" in doubt
+    assert "ssh -t kvm01 " in doubt
     assert any("its guest agent did not answer" in warning for warning in clone.warnings)
     assert doubts(host.show(name)) == [doubt]
     assert doubts(next(one for one in host.list_clones() if one.name == name)) == [doubt]

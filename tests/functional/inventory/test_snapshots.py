@@ -338,7 +338,7 @@ def test_an_overlay_on_a_foreign_disk_that_is_called_like_ours_is_looked_at(
     respell(base, theirs)
     overlay = theirs.with_name(f"over-{world.token}.qcow2")
     world.overlay(theirs, overlay)
-    assert kinds(host)["overlay-unused"]["hint"] == f"qemu-img info -U {overlay}"
+    assert f"qemu-img info -U {overlay}" in kinds(host)["overlay-unused"]["hint"]
 
 
 def test_an_overlay_on_a_base_is_looked_at_and_not_deleted(
@@ -347,7 +347,7 @@ def test_an_overlay_on_a_base_is_looked_at_and_not_deleted(
     clone_of(base)
     overlay = world.disks(base)[0].with_name(f"over-{world.token}.qcow2")
     world.overlay(world.disks(base)[0], overlay)
-    assert kinds(host)["overlay-unused"]["hint"] == f"qemu-img info -U {overlay}"
+    assert f"qemu-img info -U {overlay}" in kinds(host)["overlay-unused"]["hint"]
 
 
 def test_the_disk_under_a_snapshot_is_not_called_unused(
@@ -417,10 +417,8 @@ def test_nobody_is_told_to_delete_a_disk_that_may_never_have_been_committed(
     assert sha256(aside) == before
     found = kinds(host)
     assert "committed-into-base" not in found
-    assert (found["overlay-unused"]["name"], found["overlay-unused"]["hint"]) == (
-        str(aside),
-        f"qemu-img info -U {aside}",
-    )
+    assert found["overlay-unused"]["name"] == str(aside)
+    assert f"qemu-img info -U {aside}" in found["overlay-unused"]["hint"]
 
 
 @pytest.mark.guest

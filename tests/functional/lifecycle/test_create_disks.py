@@ -165,8 +165,8 @@ def test_a_pool_that_is_not_started_is_named_with_the_way_to_start_it(
     with connection() as conn:
         conn.storagePoolLookupByName(other_pool).destroy()
     for base in (as_file, as_volume):
-        assert f"virsh pool-start {other_pool}" in conflicts(host, world, base)[0]
-    assert f"virsh pool-start {other_pool}" in conflicts(host, world, plain, pool=other_pool)[0]
+        assert f"pool-start {other_pool}" in conflicts(host, world, base)[0]
+    assert f"pool-start {other_pool}" in conflicts(host, world, plain, pool=other_pool)[0]
 
 
 def test_what_is_no_image_is_refused_by_what_it_is(

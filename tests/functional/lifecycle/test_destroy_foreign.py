@@ -15,16 +15,11 @@ from lab.lab import connection
 from saltext.kvmclone.errors import ForeignDomain
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
+from tests.support.hints import Typist
 from tests.support.world import World
 
 #: Where libvirt keeps the state of emulated TPMs.
 SWTPM = Path("/var/lib/libvirt/swtpm")
-
-
-def run_hint(hint: str, begin: str) -> None:
-    """Type what a hint says, from ``begin`` to where its words go on."""
-    command = hint[hint.index(begin) :].split("   ", maxsplit=1)[0]
-    subprocess.run(command, shell=True, check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -70,7 +65,9 @@ def test_nvram_and_tpm_stay_and_are_named(
 
 
 @pytest.mark.guest
-def test_a_saved_one_is_refused_with_what_to_type(world: World, host: LocalHost, base: str) -> None:
+def test_a_saved_one_is_refused_with_what_to_type(
+    world: World, host: LocalHost, base: str, typist: Typist
+) -> None:
     world.lab.start(base)
     with connection() as conn:
         conn.lookupByName(base).managedSave()
@@ -78,13 +75,13 @@ def test_a_saved_one_is_refused_with_what_to_type(world: World, host: LocalHost,
     with pytest.raises(ForeignDomain, match="saved memory image") as info:
         host.destroy(base, force=True)
     assert world.footprint() == before
-    run_hint(info.value.hint, "virsh -c qemu:///system managedsave-remove")
+    typist(info.value.hint, "virsh -c qemu:///system managedsave-remove")
     host.destroy(base, force=True)
     assert not world.exists(base)
 
 
 def test_one_with_snapshots_is_refused_with_what_to_type(
-    world: World, host: LocalHost, base: str
+    world: World, host: LocalHost, base: str, typist: Typist
 ) -> None:
     disk = world.disks(base)[0]
     with connection() as conn:
@@ -94,7 +91,7 @@ def test_one_with_snapshots_is_refused_with_what_to_type(
     before = disk.read_bytes()
     with pytest.raises(ForeignDomain, match=r"snapshots.*first, second one") as info:
         host.destroy(base, force=True)
-    run_hint(info.value.hint, "virsh -c qemu:///system snapshot-list")
+    typist(info.value.hint, "virsh -c qemu:///system snapshot-list")
     host.destroy(base, force=True)
     assert not world.exists(base)
     assert disk.read_bytes() == before, "the snapshots in it, too"
@@ -105,6 +102,7 @@ def test_a_libvirt_that_would_delete_the_tpm_is_not_asked(
     host: LocalHost,
     tpm_state: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
+    typist: Typist,
 ) -> None:
     """Before 8.9 there was no way to keep it."""
     name = world.base("foreign", uefi=True)
@@ -115,7 +113,7 @@ def test_a_libvirt_that_would_delete_the_tpm_is_not_asked(
             host.destroy(name, force=True)
     assert world.exists(name)
     assert state.exists()
-    run_hint(info.value.hint, "virsh -c qemu:///system undefine")
+    typist(info.value.hint, "virsh -c qemu:///system undefine")
     assert not world.exists(name)
     assert store.exists(), "this it knew how to keep"
 
@@ -132,7 +130,9 @@ def test_a_running_one_is_stopped_and_its_files_stay(
 
 
 @pytest.mark.guest
-def test_the_memory_file_of_a_snapshot_is_named(world: World, host: LocalHost, base: str) -> None:
+def test_the_memory_file_of_a_snapshot_is_named(
+    world: World, host: LocalHost, base: str, typist: Typist
+) -> None:
     """With the snapshot libvirt forgets the file, too."""
     memory = world.disks(base)[0].with_name(f"{base}.mem")
     world.lab.start(base)
@@ -141,6 +141,6 @@ def test_the_memory_file_of_a_snapshot_is_named(world: World, host: LocalHost, b
     with pytest.raises(ForeignDomain) as info:
         host.destroy(base, force=True)
     assert str(memory) in info.value.hint
-    run_hint(info.value.hint, "virsh -c qemu:///system snapshot-list")
+    typist(info.value.hint, "virsh -c qemu:///system snapshot-list")
     host.destroy(base, force=True)
     assert memory.exists()

@@ -35,7 +35,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def far(url: str) -> LocalHost:
-    return LocalHost(url, label="kvm09")
+    return LocalHost(url)
 
 
 @pytest.fixture

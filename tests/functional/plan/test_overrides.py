@@ -344,8 +344,8 @@ def test_a_network_that_cannot_be_is_refused(
     world: World, host: LocalHost, base: str, idle_network: str
 ) -> None:
     cases = [
-        (InterfaceChanges(network="no-such-network"), "virsh net-list"),
-        (InterfaceChanges(network=idle_network), f"virsh net-start {idle_network}"),
+        (InterfaceChanges(network="no-such-network"), "net-list --all"),
+        (InterfaceChanges(network=idle_network), f"net-start {idle_network}"),
         (InterfaceChanges(bridge="no-such-bridge"), "no bridge"),
         (InterfaceChanges(bridge="lo"), "not a Linux bridge"),
         (InterfaceChanges(network=world.lab.network, mac="53:54:00:00:00:01"), "multicast"),

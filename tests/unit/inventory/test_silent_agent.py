@@ -13,6 +13,7 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.inventory import silent_agent
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.domain_xml import Domain
+from saltext.kvmclone.model.hints import AT_HOST, Commands
 from saltext.kvmclone.model.record import Record, merged, replace
 from saltext.kvmclone.model.record_xml import from_xml, to_xml
 
@@ -22,7 +23,7 @@ RECORD = Record(UUID, "base", "", "quick", agent=silent_agent.SILENT)
 
 @dataclass
 class Host:
-    url: str = "qemu:///system"
+    commands: Commands = Commands(ours=AT_HOST)
 
 
 @dataclass
@@ -52,7 +53,7 @@ def domain(devices: str = "", state: str = "") -> Domain:
 
 
 def said(handle: Handle, record: Record, one: Domain, state: str = "running") -> tuple[str, ...]:
-    return silent_agent.warnings(cast(DomainHandle, handle), record, one, state, "kvm01")
+    return silent_agent.warnings(cast(DomainHandle, handle), record, one, state)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +91,8 @@ VIRSH = "virsh -c qemu:///system"
             "running",
             "tail /log/web1",
         ),
-        ("<video/>", "running", f"{VIRSH} screenshot web1"),
-        ("<video/>", "shutoff", f"{VIRSH} start web1; {VIRSH} screenshot web1"),
+        ("<video/>", "running", f"{VIRSH} screenshot web1 /var/tmp/web1.ppm"),
+        ("<video/>", "shutoff", f"{VIRSH} start web1 && {VIRSH} screenshot web1 /var/tmp/web1.ppm"),
         ("<serial type='tcp'/>", "running", f"{VIRSH} domstate --reason web1"),
         (
             "<serial type='file'><source path='/log/the shop'/></serial>",
@@ -101,13 +102,13 @@ VIRSH = "virsh -c qemu:///system"
         (
             "<serial type='unix'><source mode='bind' path='/run/web1.sock'/></serial><video/>",
             "running",
-            f"{VIRSH} screenshot web1",
+            f"{VIRSH} screenshot web1 /var/tmp/web1.ppm",
         ),
     ],
 )
 def test_the_command_shows_what_the_definition_has(devices: str, state: str, command: str) -> None:
     (warning,) = said(Handle(), RECORD, domain(devices), state)
-    assert f"on kvm01: {command}   " in warning
+    assert f"Look at it: {command}   " in warning
 
 
 def test_the_mark_survives_in_the_record_and_goes_when_it_is_taken_away() -> None:

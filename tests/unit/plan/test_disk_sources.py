@@ -106,4 +106,4 @@ def test_an_image_that_another_machine_writes_is_refused() -> None:
     written = replace(VDB, images=(replace(VDB.images[0], written=True),))
     facts = replace(FACTS, sources={"vda": VDA, "vdb": written})
     assert "open for writing" in conflict(facts)
-    assert "virsh shutdown" in conflict(replace(facts, base_state="running"))
+    assert "shutdown base" in conflict(replace(facts, base_state="running"))

@@ -169,8 +169,8 @@ def test_a_floppy_that_is_written_gets_a_file_of_its_own() -> None:
         (SourceFacts((ImageFacts("rbd/x", "elsewhere"),), pool="pool"), "is on the network"),
         (SourceFacts((ImageFacts("/x", "special"),), pool="pool"), "is a pipe"),
         (SourceFacts((ImageFacts("/x", "block"),), pool="pool"), "is a block device although"),
-        (SourceFacts((ImageFacts("/x", "missing"),), asleep="old"), "virsh pool-start old"),
-        (SourceFacts((raw("/x"),)), "pool-create-as NAME dir --target /"),
+        (SourceFacts((ImageFacts("/x", "missing"),), asleep="old"), "pool-start old"),
+        (SourceFacts((raw("/x"),)), "pool-create-as files dir --target /"),
     ],
 )
 def test_a_source_that_is_not_there_is_refused_with_what_to_do(
@@ -220,7 +220,7 @@ def test_a_volume_is_cloned_and_becomes_a_file() -> None:
     assert fate(made, "vdc").source == "/p/v"
     assert '<source file="/pool/web1-vdc.qcow2"/>' in made.xml
     assert "mode=" not in made.xml.partition("web1-vdc")[2].partition("</disk>")[0]
-    assert "virsh pool-start p" in conflict(with_disk(disk, vdc=SourceFacts(asleep="p")))
+    assert "pool-start p" in conflict(with_disk(disk, vdc=SourceFacts(asleep="p")))
     assert "'p' that is not there" in conflict(with_disk(disk, vdc=SourceFacts(unknown_pool="p")))
 
 

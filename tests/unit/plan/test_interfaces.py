@@ -78,8 +78,8 @@ def test_networks_replace_in_order_and_add_the_rest() -> None:
     ("wish", "word"),
     [
         (InterfaceChanges(network="lan", bridge="br0"), "both"),
-        (InterfaceChanges(network="none"), "virsh net-list"),
-        (InterfaceChanges(network="old"), "virsh net-start old"),
+        (InterfaceChanges(network="none"), "net-list --all"),
+        (InterfaceChanges(network="old"), "net-start old"),
         (InterfaceChanges(bridge="br9"), "no bridge 'br9'"),
         (InterfaceChanges(bridge="../br0"), "no bridge"),
         (InterfaceChanges(bridge="eth0"), "not a Linux bridge"),

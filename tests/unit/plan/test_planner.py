@@ -104,14 +104,17 @@ def test_two_plans_are_two_machines() -> None:
 @pytest.mark.parametrize(
     ("facts", "word"),
     [
-        (replace(FACTS, base_state="running"), "virsh shutdown base"),
+        (replace(FACTS, base_state="running"), "shutdown base"),
         (replace(FACTS, base_saved=True), "managedsave-remove"),
         (replace(FACTS, taken=True), "exists already; choose another name"),
         (replace(FACTS, sources={}), "does not exist"),
         (replace(FACTS, sources={}, local=False), "no active storage pool"),
-        (replace(FACTS, pools={}), "virsh pool-list"),
-        (replace(FACTS, pools={"pool": replace(POOL, active=False)}), "virsh pool-start pool"),
-        (replace(FACTS, existing=frozenset({"/pool/web1-vda.qcow2"})), "virsh vol-delete"),
+        (replace(FACTS, pools={}), "pool-list --all"),
+        (replace(FACTS, pools={"pool": replace(POOL, active=False)}), "pool-start pool"),
+        (
+            replace(FACTS, existing=frozenset({"/pool/web1-vda.qcow2"})),
+            "vol-delete /pool/web1-vda.qcow2",
+        ),
         (replace(FACTS, pools={"pool": PoolFacts("pool", "rbd", "", True, GIB)}), "type 'rbd'"),
         (replace(FACTS, pools={"pool": PoolFacts("pool", "vstorage", "", True)}), "'vstorage'"),
         (replace(FACTS, sources={"vda": replace(VDA, fault="it is broken"), "vdb": VDB}), "broken"),

@@ -109,7 +109,7 @@ def test_an_address_that_pick_leaves_out_is_refused() -> None:
 def test_a_network_that_cannot_reserve_says_every_reason() -> None:
     facts = NetworkFacts("default", active=False, forward="bridge")
     said = " ".join(decide(REQUEST, facts).conflicts)
-    assert "Start it: virsh net-start default" in said
+    assert "net-start default" in said
     assert "hands out no IPv4 addresses in network 'default' (forward mode 'bridge')" in said
     assert "'ip_source: qemu-agent'" in said
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import logging
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ from saltext.kvmclone.config.validate import (
     visible,
 )
 from saltext.kvmclone.errors import ConfigError
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.names import check, is_minion_id
 from saltext.kvmclone.model.request import Request, Secrets
 
@@ -152,7 +154,8 @@ class Catalogue:
             raise ConfigError(
                 f"'{name}' belongs to the KVM host '{request.host}' ('host:'); this is "
                 f"'{minion_id}'.",
-                f"Do it there: salt {request.host} …   Or take 'host' out of the provider.",
+                "Take 'host' out of the provider, or do it there, after a look: "
+                + Commands(minion=request.host).on_host("plan", name, *_arguments(keys)),
             )
         return request, secrets
 
@@ -345,6 +348,14 @@ def _advise(
     found = {key: advice for key, value in keys.items() if (advice := advice_on(key, value))}
     for key, advice in (found | advice_together(beside or keys)).items():
         log.warning("%s", Problem(place, section, key, advice))
+
+
+def _arguments(keys: Mapping[str, Any]) -> list[str]:
+    """Return keys as they are given as arguments; of anything but text, JSON is also YAML."""
+    return [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in keys.items()
+    ]
 
 
 def _nearby(name: Any, known: Iterable[str]) -> str:

@@ -280,4 +280,4 @@ def _failure(word: list[str], enrolment: Enrolment, said: str) -> errors.DeployF
         "install": "writing the minion's files under /etc/salt",
         "start": "starting the salt-minion",
     }[kind]
-    return errors.DeployFailed(what + ending, "Look at the guest: journalctl -u salt-minion.")
+    return errors.DeployFailed(what + ending, "In the guest: journalctl -u salt-minion")

@@ -75,7 +75,7 @@ class Disconnected(NotReady):
     pause_s, grace_s = 1.0, 20.0  # each attempt counts against the user
     error = errors.LoginFailed
     message = "the guest closes the connection at the login {where}: {reason}"
-    hint = "Read the guest's log: journalctl -u ssh."
+    hint = "In the guest: journalctl -u ssh"
 
 
 class HostKeyMismatch(NotReady):

@@ -29,6 +29,7 @@ from saltext.kvmclone.hypervisor.constants import (
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes
+from saltext.kvmclone.model.hints import AT_HOST, Commands
 from saltext.kvmclone.model.record import DESTROYING, Record
 from saltext.kvmclone.system import files
 
@@ -99,7 +100,7 @@ def look(url: str) -> dict[str, Any]:
         reason = [f"no answer within {BEACON_TIMEOUT_S} s"]
     raise HostUnreachable(
         f"The clones at '{url}' cannot be looked at: {reason[0]}",
-        f"Try it by hand: virsh -c '{url}' list",
+        f"Try it by hand: {Commands(url, AT_HOST).virsh('list')}",
     )
 
 
@@ -164,7 +165,7 @@ def changed(
         old = before.get(uuid)
         # Reported once: a base that goes on changing is not news.
         if clone["drift"] and not (old and old["drift"]):
-            told = " ".join(clone["drift"])
+            told = "   ".join(clone["drift"])
             found.append({"name": clone["name"], "what": "base", "detail": told})
         if old is None or old["state"] not in ("running", "paused"):
             continue

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from saltext.kvmclone.errors import ConfigError, CreateInProgress, KvmCloneError, NotFound, Renamed
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import DEAD, DESTROYING, ELSEWHERE, Minion, Work
@@ -77,7 +78,7 @@ def collect(
                 f"'{name}' is not a leftover: {piece.reason}.",
                 f"If nothing runs there any more: {forced}"
                 if life == ELSEWHERE
-                else f"Wait for it, or end it: kill {item.work.worker.pid}",
+                else f"Wait for it, or end it: {_kill(host, item.work)}",
             )
     return found
 
@@ -90,6 +91,13 @@ def _why_it_stays(item: Unfinished, name: str, force: bool) -> str:
     started_by_hand = item.running and item.work.stage in ("planned", "cloned")
     may_be_used = (item.work.stage == "enrolled" or started_by_hand) and not name
     return _IN_USE if may_be_used else ""
+
+
+def _kill(host: KvmHost, work: Work) -> str:
+    """Return the command that ends a worker, on the machine that can tell that it lives."""
+    commands = commands_of(host)
+    commands = commands.near if work.life == ELSEWHERE else commands
+    return commands.beside("kill", str(work.worker.pid))
 
 
 def _listed(item: Unfinished, remove_key: KeyRemover | None) -> list[Leftover]:
@@ -147,5 +155,5 @@ def require_not_renamed(name: str, ids: Iterable[str], clones: Iterable[Iterable
         if clone.minion.id in {name, *ids}:
             raise Renamed(
                 f"There is no clone '{name}': '{clone.name}' is the minion '{clone.minion.id}'.",
-                f"Look at it: salt-run kvmclone.show {clone.name}",
+                f"Look at it: {Commands().clone('show', clone.name)}",
             )

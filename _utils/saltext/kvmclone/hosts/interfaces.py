@@ -171,5 +171,5 @@ class KvmHost(Protocol):
 
 def commands_of(host: object) -> Commands:
     """Return our commands as they are typed where the answers of a host are read."""
-    url, minion = getattr(host, "url", DEFAULT_URL), getattr(host, "minion_id", "")
-    return Commands(url, getattr(host, "ours", AT_MASTER), minion)
+    minion = getattr(host, "minion_id", getattr(host, "label", ""))
+    return Commands(getattr(host, "url", DEFAULT_URL), getattr(host, "ours", AT_MASTER), minion)

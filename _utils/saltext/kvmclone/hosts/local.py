@@ -22,6 +22,7 @@ from saltext.kvmclone.errors import (
     PlanRefused,
 )
 from saltext.kvmclone.hosts import reports
+from saltext.kvmclone.hosts.interfaces import commands_of
 from saltext.kvmclone.hypervisor import power
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
@@ -53,7 +54,7 @@ from saltext.kvmclone.lifecycle.record_store import clone_record
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
-from saltext.kvmclone.model.hints import AT_MASTER, Commands
+from saltext.kvmclone.model.hints import AT_MASTER
 from saltext.kvmclone.model.host_reports import Daemon, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
@@ -76,7 +77,7 @@ class _Operation(Host):
     """
 
     def __init__(self, of: LocalHost, name: str = "", listens: bool = False) -> None:
-        super().__init__(of.url, listens, Commands(of.url, of.ours, of.label))
+        super().__init__(of.url, listens, commands_of(of))
         self.of = of
         self.name = name
 

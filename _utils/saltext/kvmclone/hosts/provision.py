@@ -34,6 +34,7 @@ from saltext.kvmclone.hosts.gc import owner_state_of
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import ALIVE, DEAD, DESTROYING, Minion, Work
@@ -101,7 +102,7 @@ def resume(
     if item.work.goal == "ready" and master is None:
         raise ConfigError(
             f"'{name}' was to become a minion, which takes the master.",
-            f"There: salt-run kvmclone.resume {name}",
+            f"There: {Commands().clone('resume', name)}",
         )
     request, secrets = resolve(item)
     start = item.work.goal != "cloned"

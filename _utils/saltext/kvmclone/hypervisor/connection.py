@@ -122,7 +122,7 @@ class Connection:
         try:
             self.raw = libvirt.open(self.url)
         except libvirt.libvirtError as error:
-            raise _unreachable(self.url, _told(error).message) from error
+            raise _unreachable(self.commands, _told(error).message) from error
 
     def __enter__(self: C) -> C:
         return self
@@ -171,16 +171,20 @@ class Connection:
             if broken or not self._alive():
                 raise HostUnreachable(
                     f"The connection to libvirt at {self.url} was lost: {failure.message}",
-                    "Is libvirtd running? systemctl status libvirtd   Then repeat the command.",
+                    f"{_way_to_daemon(self.commands)}   Then repeat the command.",
                 ) from error
             refusal = HostError(
                 f"libvirt at {self.url}: {failure.message}",
-                "Look at the log of libvirtd on that host: journalctl -u libvirtd",
+                "Look at the log of libvirtd on that host: "
+                + self.commands.there("journalctl", "-u", "libvirtd"),
                 code=failure.code,
                 errno=failure.errno if failure.code == SYSTEM_ERROR else 0,
             )
             if refusal.no_room:
-                refusal.hint = "Make room on that host: df -h   Then repeat the command."
+                refusal.hint = (
+                    f"Make room on that host: {self.commands.there('df', '-h')}   "
+                    "Then repeat the command."
+                )
             raise refusal from error
 
     def _alive(self) -> bool:
@@ -284,9 +288,10 @@ def _run_loop() -> None:
             time.sleep(1.0)
 
 
-def _unreachable(url: str, why: str) -> HostUnreachable:
+def _unreachable(commands: Commands, why: str) -> HostUnreachable:
+    url = commands.url
     message = f"Cannot connect to libvirt at '{url}': {why}"
-    hint = f"Try it by hand: virsh -c '{url}' list"
+    hint = _way_to_daemon(commands)
     if ":" not in url:
         # `kvm_clone.start web1 web2`: Salt hands the second name over as the url.
         hint = f"A url reads like qemu:///system. If '{url}' is a machine: one name per call."
@@ -298,6 +303,14 @@ def _unreachable(url: str, why: str) -> HostUnreachable:
             "in the provider to the minion on this machine, or let the user in: "
             f"usermod -aG libvirt {user}"
         )
-    elif is_local(url):
-        hint = "Is libvirtd running? systemctl start libvirtd   (or: libvirtd -d)"
     return NeverConnected(message, hint)
+
+
+def _way_to_daemon(commands: Commands) -> str:
+    """Return what to type where a daemon does not answer."""
+    if not is_local(commands.url):
+        return f"Try it by hand: {commands.virsh('list')}"
+    return (
+        f"Is libvirtd running? Start it: {commands.there('systemctl', 'start', 'libvirtd')}   "
+        f"Or, without systemd: {commands.there('libvirtd', '-d')}"
+    )

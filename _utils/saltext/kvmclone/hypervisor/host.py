@@ -7,7 +7,6 @@ A :class:`Host` is a :class:`.connection.Connection` with the lookups on top.
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -56,7 +55,7 @@ class Host(Connection):
             raise NotFound(
                 f"There is no domain '{name}' at {self.url}."
                 + (f" The clone that was made as '{name}' is called '{now}' now." if now else ""),
-                f"See what is there: virsh -c {shlex.quote(self.url)} list --all",
+                f"See what is there: {self.commands.virsh('list', '--all')}",
             )
         return found
 

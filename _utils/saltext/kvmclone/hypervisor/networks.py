@@ -30,6 +30,7 @@ from saltext.kvmclone.hypervisor.constants import (
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model.domain_xml import Interface
 from saltext.kvmclone.model.facts import HostEntry, Lease, NetworkFacts
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import Reservation
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import reservation
@@ -176,7 +177,7 @@ def _add(host: Host, wanted: Reservation) -> Reservation:
                 f"See: {host.commands.virsh('net-list', '--all')}",
             )
         now = _read(host, network, wanted.network)
-        _require_free(now, wanted)
+        _require_free(now, wanted, host.commands)
         if any(e.name == wanted.name and e.mac != wanted.mac for e in now.entries):
             wanted = replace(wanted, name="")
         flags = _lacking(now, wanted)
@@ -210,11 +211,11 @@ def _add(host: Host, wanted: Reservation) -> Reservation:
     return wanted
 
 
-def _require_free(now: NetworkFacts, wanted: Reservation) -> None:
+def _require_free(now: NetworkFacts, wanted: Reservation, commands: Commands) -> None:
     if not now.active:
         raise HostError(
             f"The network '{now.name}' is not started any more.",
-            f"Start it: virsh net-start {now.name}",
+            f"Start it: {commands.virsh('net-start', now.name)}",
         )
     for entry in now.entries:
         if entry.address == wanted.address and entry.mac != wanted.mac:

@@ -43,6 +43,6 @@ def _crashed(handle: DomainHandle) -> GuestStopped:
     name, commands = handle.name, handle.connection.commands
     return GuestStopped(
         f"'{name}' crashed, and is kept as it was (on_crash: preserve).",
-        f"Look at it first: {commands.virsh('dump', name, 'FILE')}   "
+        f"Look at it first: {commands.virsh('dump', name, f'/var/tmp/{name}.core')}   "
         f"Then: {commands.clone('stop', name)} && {commands.clone('start', name)}",
     )

@@ -74,7 +74,8 @@ def require_own(host: Host, handle: DomainHandle) -> None:
         raise CloneInUse(
             f"'{handle.name}' cannot be destroyed: libvirt would delete what another machine left "
             f"under that name: {', '.join(foreign)}. Nothing was touched.",
-            f"On that host, put it aside: {aside(foreign, handle.name)}   Then repeat the command.",
+            "Put it aside, then repeat the command: "
+            + handle.connection.commands.script(aside(foreign, handle.name)),
         )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -129,7 +128,7 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
     """
     raw_pool = pool_named(host, disk.pool)
     if raw_pool is None:
-        raise _without_pool(disk)
+        raise _without_pool(host, disk)
     convert = disk.method == CONVERT and copying.can_convert()
     if disk.method == CONVERT and not convert and not disk.source_pool:
         raise HostError(
@@ -150,15 +149,16 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
     made()
     done = disk.action
     if disk.method == BYTES:
-        done = _fill(disk)
+        done = _fill(host, disk)
     elif convert:
-        _convert(disk)
+        _convert(host, disk)
     if disk.grows and disk.format == QCOW2 and not convert:
         try:
             host.call(raw.resize, disk.capacity, 0)
         except HostError as error:
             # qemu-img does it, without an error number. The image's tables take a few clusters.
-            raise _full(disk) if _available(host, raw_pool, disk) < 2**20 else error from error
+            full = _available(host, raw_pool, disk) < 2**20
+            raise (_full(host, disk) if full else error) from error
     return done
 
 
@@ -196,29 +196,35 @@ def _refusal(host: Host, raw_pool: Any, disk: PlannedDisk, error: HostError) -> 
     with absent(NO_STORAGE_POOL):
         running = bool(host.call(raw_pool.isActive))
     if not running:
-        return _without_pool(disk)
+        host.pools.pop(disk.pool, None)  # it may be gone
+        return _without_pool(host, disk)
     if not host.local:
         refresh(host, raw_pool)
     if error.code == STORAGE_VOL_EXIST or exists(host, disk.destination):
+        path, look = disk.destination, host.commands.virsh("vol-dumpxml", disk.destination)
         return PlanRefused(
-            f"The volume '{disk.destination}' appeared in the meantime; it is not ours to "
-            "overwrite.",
-            "See who made it, or choose another name: virsh vol-dumpxml "
-            f"{shlex.quote(disk.destination)}",
+            f"The volume '{path}' appeared in the meantime; it is not ours to overwrite.",
+            "See what it is, or choose another name: "
+            + (host.commands.there("ls", "-l", path) if host.local else look),
         )
     if host.local and disk.source_real and not os.path.exists(disk.source_real):
         return PlanRefused(
             f"The base's disk '{disk.source}' disappeared in the meantime.",
-            f"See whether somebody removed the base: ls -l {shlex.quote(disk.source)}",
+            "See whether somebody removed the base: "
+            + host.commands.there("ls", "-la", os.path.dirname(disk.source)),
         )
     available = _available(host, raw_pool, disk)
-    return _full(disk) if available < disk.bytes + 2**20 else error
+    return _full(host, disk) if available < disk.bytes + 2**20 else error
 
 
-def _without_pool(disk: PlannedDisk) -> PlanRefused:
+def _without_pool(host: Host, disk: PlannedDisk) -> PlanRefused:
+    there = pool_named(host, disk.pool) is not None
+    words = ("pool-start", disk.pool) if there else ("pool-list", "--all")
     return PlanRefused(
-        f"The storage pool '{disk.pool}' disappeared or was stopped in the meantime.",
-        f"Start it, then repeat the command: virsh pool-start {shlex.quote(disk.pool)}",
+        f"The storage pool '{disk.pool}' {'was stopped' if there else 'disappeared'} in the "
+        "meantime.",
+        f"{'Start it' if there else 'See which there are'}, then repeat the command: "
+        + host.commands.virsh(*words),
     )
 
 
@@ -301,8 +307,8 @@ def delete(host: Host, path: str) -> bool:
         if not refresh_folder(host, folder):
             raise HostError(
                 f"'{path}' cannot be deleted: no storage pool over '{folder}' is running.",
-                f"Start it, then repeat the command: virsh -c {shlex.quote(host.url)} "
-                "pool-list --all",
+                "Find it and start it, then repeat the command: "
+                + host.commands.virsh("pool-list", "--all"),
             )
         raw = _lookup(host, path)
     if raw is not None:
@@ -314,10 +320,10 @@ def delete(host: Host, path: str) -> bool:
         try:
             os.unlink(path)
         except OSError as error:
-            folder = shlex.quote(os.path.dirname(path))
             raise HostError(
                 f"'{path}' cannot be deleted: {error.strerror}.",
-                f"Look at its folder, then repeat the command: ls -ld {folder}",
+                "Look at its folder, then repeat the command: "
+                + host.commands.there("ls", "-ld", os.path.dirname(path)),
             ) from error
         return True
     return False
@@ -332,12 +338,13 @@ def _delete(host: Host, raw: Any, path: str) -> None:
         if error.code != OPERATION_INVALID:
             raise HostError(
                 f"'{path}' cannot be deleted: {error.message}.",
-                f"Look at it, then repeat the command: {shlex.join(['ls', '-ld', path])}",
+                f"Look at it, then repeat the command: {host.commands.there('ls', '-ld', path)}",
                 code=error.code,
             ) from error
+        size = host.commands.virsh("vol-info", "--bytes", "--physical", path)
         raise HostError(
             f"libvirt is still writing '{path}', so it cannot be deleted yet.",
-            "Wait until 'virsh vol-info' no longer grows, then repeat the command.",
+            f"Wait until it no longer grows, then repeat the command: {size}",
             code=error.code,
         ) from error
 
@@ -363,7 +370,7 @@ def _xml(disk: PlannedDisk) -> str:
     return etree.tostring(root, encoding="unicode")
 
 
-def _fill(disk: PlannedDisk) -> str:
+def _fill(host: Host, disk: PlannedDisk) -> str:
     """Copy the source's bytes into the new volume; return ``reflink`` or ``copy``."""
     try:
         shared = disk.action == "reflink" and copying.share_blocks(
@@ -376,18 +383,18 @@ def _fill(disk: PlannedDisk) -> str:
             copying.grow(disk.destination, disk.capacity)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _full(disk) from error
+            raise _full(host, disk) from error
         raise _unfinished(disk, str(error.strerror)) from error
     return "reflink" if shared else "copy"
 
 
-def _convert(disk: PlannedDisk) -> None:
+def _convert(host: Host, disk: PlannedDisk) -> None:
     """Let qemu-img write what the guest sees of the source, its backing files included."""
     try:
         copying.convert(disk.source_real, disk.source_format, disk.destination, disk.format)
     except copying.ConvertFailed as error:
         if _room(disk) < 8 * 2**20:  # qemu-img writes in chunks of about a MiB
-            raise _full(disk) from error
+            raise _full(host, disk) from error
         raise _unfinished(disk, str(error)) from error
 
 
@@ -398,8 +405,9 @@ def _unfinished(disk: PlannedDisk, why: str) -> HostError:
     )
 
 
-def _full(disk: PlannedDisk) -> PoolFull:
+def _full(host: Host, disk: PlannedDisk) -> PoolFull:
     return PoolFull(
         f"Storage pool '{disk.pool}' ran full while '{disk.destination}' was written.",
-        f"Make room in it, or use 'clone_strategy: quick'. See: virsh pool-info {disk.pool}",
+        "Make room in it, or use 'clone_strategy: quick'. See: "
+        + host.commands.virsh("pool-info", disk.pool),
     )

@@ -9,7 +9,6 @@ is now. Reads only, and costs a ``stat`` per file if the host is this machine.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 import time
 from collections.abc import Callable, Iterable
@@ -156,8 +155,8 @@ def being_written(host: Host, record: Record) -> list[str]:
         return []
     paths = [disk.path for disk in record.base_disks if stands(host, record, disk.target)]
     return [
-        f"'{path}' of the base '{record.base}' is open for writing (see: fuser -v "
-        f"{shlex.quote(path)}); {_DANGER}."
+        f"'{path}' of the base '{record.base}' is open for writing; {_DANGER}. Find out who it "
+        f"is: {host.commands.there('fuser', '-v', path)}"
         for path in dict.fromkeys(paths)
         if images.is_written(path)
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 from saltext.kvmclone.inventory import base_changes
@@ -89,5 +88,5 @@ def protected_without_base(seen: Examination) -> Iterator[Finding]:
                     disk.path,
                     f"'{disk.path}' is read-only, and its base '{record.base}' is gone. Leave "
                     "it so while quick clones are based on it.",
-                    show if needed else shlex.join(["chmod", "u+w", disk.path]),
+                    show if needed else seen.commands.there("chmod", "u+w", disk.path),
                 )

@@ -101,7 +101,8 @@ def in_progress(record: Record, name: str, commands: Commands) -> CreateInProgre
         )
     elif life == ALIVE:
         message = f"'{name}' is being {doing} by process {worker.pid} (stage '{record.stage}')."
-        hint = f"Wait for it: {commands.clone('show', name)}   Or end it: kill {worker.pid}"
+        hint = f"Wait for it: {commands.clone('show', name)}   Or end it: "
+        hint += commands.beside("kill", str(worker.pid))
     else:
         end = processes.owner_end(worker)
         message = f"'{name}' was being {doing} when {end} (stage '{record.stage}')."
@@ -184,7 +185,7 @@ def describe_running(
             )
             known = tuple(sighting.address for sighting in seen)
     clone = _clone(host, handle, record, label, state, known, disks + shared)
-    silence = silent_agent.warnings(handle, record, domain, state, clone.host)
+    silence = silent_agent.warnings(handle, record, domain, state)
     return replace(clone, warnings=(*clone.warnings, *silence))
 
 

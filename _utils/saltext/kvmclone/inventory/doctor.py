@@ -7,7 +7,6 @@ Reads only. A healthy host gives an empty list.
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -157,13 +156,13 @@ class _Examination(Examination):
 
     def _look_at(self, path: str) -> str:
         if self.host.local:
-            return shlex.join(["ls", "-ld", os.path.dirname(path)])
+            return self.commands.there("ls", "-ld", os.path.dirname(path))
         return self.commands.virsh("pool-list", "--all")
 
     def _reattach(self, machine: Machine, volume: Volume) -> str:
         name = machine.name
         if volume.target in ("nvram", *(disk.target for disk in machine.domain.disks)):
-            return self.commands.virsh("edit", name)  # another file is in its place
+            return self.commands.terminal("edit", name)  # another file is in its place
         # Without its format libvirt would take it for raw.
         return self.commands.virsh(
             "attach-disk", name, volume.path, volume.target, "--driver", "qemu", "--subdriver",
@@ -208,7 +207,7 @@ class _Examination(Examination):
         yield Finding(
             "base-changed" if quick else "base-differs",
             machine.name,
-            " ".join((*changes, *[_REMEDY] * quick)),
+            "   ".join((*changes, *[_REMEDY] * quick)),
             self.commands.clone("show", machine.name),
         )
 
@@ -269,5 +268,5 @@ class _Examination(Examination):
                     last,
                     f"{in_words(sorted(names))} have one MAC address, {mac}; their network will "
                     f"mix them up. Remove the <mac> line of '{last}', and libvirt makes a new one.",
-                    self.commands.virsh("edit", last),
+                    self.commands.terminal("edit", last),
                 )

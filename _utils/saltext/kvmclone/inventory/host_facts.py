@@ -63,7 +63,7 @@ def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
         base_saved=base.is_saved(),
         base_snapshots=_snapshots(host, base, disks.sources),
         local=host.local,
-        virsh=host.commands.plain_virsh,
+        commands=host.commands,
         taken=taken,
         left_behind=() if taken else state_files.left_behind(host, request.name),
         stores=host.folders.stores,
@@ -180,7 +180,7 @@ def _source(host: Host, disk: Disk, request: Request) -> tuple[SourceFacts, Any 
             unknown_pool=disk.pool if problem == "unknown" else "",
         ), None
     holder = pools.holder(host, path)
-    found, data, fault = images.chain(path, disk.format, partial(pools.look, host))
+    found, data, fault = images.chain(path, disk.format, partial(pools.look, host), host.commands)
     top = found[0]
     filesystem, copies_on_write = "", True
     if host.local and top.kind == "file" and disk_wishes.strategy_of(disk, request) == "full":

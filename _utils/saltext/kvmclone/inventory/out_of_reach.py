@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 
 from saltext.kvmclone.errors import OutOfReach
 from saltext.kvmclone.hypervisor.host import Host
@@ -27,11 +26,11 @@ def refusal(host: Host, name: str, absence: Absence, path: str) -> OutOfReach:
 
 def _way_to(host: Host, absence: Absence, path: str) -> str:
     """Return the command that brings a file back into reach."""
-    virsh = host.commands.virsh
+    virsh, there = host.commands.virsh, host.commands.there
     if absence.pool:
         return virsh("pool-start", absence.pool)
     if host.local and os.path.isdir(os.path.dirname(path)):
-        return f"See what is mounted there: {shlex.join(['findmnt', '-T', path])}"
+        return f"See what is mounted there: {there('findmnt', '-T', path)}"
     if host.local:
-        return f"Mount what is missing: {shlex.join(['ls', '-ld', os.path.dirname(path)])}"
+        return f"Mount what is missing: {there('ls', '-ld', os.path.dirname(path))}"
     return virsh("pool-list", "--all")

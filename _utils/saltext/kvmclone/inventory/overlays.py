@@ -22,7 +22,7 @@ from saltext.kvmclone.system import images
 def delete(host: Host, path: str, commands: Commands) -> str:
     """Return the command that deletes a file: ``rm`` if it is a local one unknown to libvirt."""
     unknown = host.local and not volumes.is_known(host, path)
-    return shlex.join(["rm", path]) if unknown else commands.virsh("vol-delete", path)
+    return commands.there("rm", path) if unknown else commands.virsh("vol-delete", path)
 
 
 def is_open(host: Host, path: str) -> bool:
@@ -84,7 +84,7 @@ def stale(
                 "it. If nobody needs it, delete it.",
                 delete(host, image, commands)
                 if certain
-                else shlex.join(["qemu-img", "info", "-U", image]),
+                else commands.there("qemu-img", "info", "-U", image),
             )
 
 
@@ -125,20 +125,21 @@ def _own_again(
     needed = census.users(found.own) or census.standing_on([found.own])
     if found.below or needed or not host.local:
         return commands.virsh("domblklist", name)
+    virsh = commands.near.virsh
     # Whether all that was in it is in the base now, nobody can see: a definition that was edited
     # by hand looks the same. So it is put aside, where it is found as an overlay of nobody.
     steps = [shlex.join(["mv", "-n", found.own, f"{found.own}.before"])]
     steps = [
         *(steps if volumes.exists(host, found.own) else []),
-        commands.virsh(
+        virsh(
             "blockcopy", name, found.target, found.own, "--format", "qcow2", "--transient-job",
             "--wait", "--pivot",
         ),
     ]  # fmt: skip
     if state == "shutoff":  # a paused guest writes nothing
         steps = [
-            commands.virsh("start", name, "--paused"),
+            virsh("start", name, "--paused"),
             *steps,
-            commands.virsh("destroy", name),
+            virsh("destroy", name),
         ]
-    return " && ".join(steps)
+    return commands.script(" && ".join(steps))

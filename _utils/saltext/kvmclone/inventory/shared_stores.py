@@ -34,7 +34,7 @@ def find(
                 f"'{name}' has its UEFI variables in '{path}', and so {_have(others)}: a machine "
                 f"that was renamed keeps its file. Let '{name}' be off, copy that file to another "
                 "name, and name the copy in its <nvram>.",
-                commands.virsh("edit", name),
+                commands.terminal("edit", name),
             )
 
 

@@ -9,8 +9,6 @@ the clone reports it until the agent answers, or somebody was inside.
 
 from __future__ import annotations
 
-import shlex
-
 from saltext.kvmclone.errors import ChannelError
 from saltext.kvmclone.guest.agent import AgentError
 from saltext.kvmclone.hypervisor.domain import DomainHandle
@@ -24,6 +22,9 @@ SILENT = "silent"
 #: Seconds that a connected agent gets to answer, so that one that hangs delays a list of clones
 #: no longer than asking it for addresses does.
 AGENT_PING_TIMEOUT_S = 3.0
+
+#: States in which a guest only has to go on, and the verb of virsh for it.
+_SUSPENDED = {"paused": "resume", "pmsuspended": "dompmwakeup"}
 
 
 def answers(handle: DomainHandle, domain: Domain) -> bool:
@@ -43,39 +44,50 @@ def answers(handle: DomainHandle, domain: Domain) -> bool:
     return True
 
 
-def warnings(
-    handle: DomainHandle, record: Record, domain: Domain, state: str, label: str
-) -> tuple[str, ...]:
+def warnings(handle: DomainHandle, record: Record, domain: Domain, state: str) -> tuple[str, ...]:
     """
     Return the warning about a clone whose agent has been silent so far; nothing for others.
 
     :param state: libvirt's state of the clone.
-    :param label: What the host is called; empty for the one that the answer is read on.
     """
     if record.agent != SILENT or answers(handle, domain):
         return ()
     told = "has not answered yet" if state == "running" else "was silent when it got its address"
     return (
         f"Its guest agent {told}, although its definition has the channel "
-        f"({AGENT_CHANNEL}): the guest may not have come up, whatever its address says. Look at it"
-        f"{f' on {label}' * bool(label)}: {check_agent(handle, domain, state)}   If the base has "
-        "no qemu-guest-agent, install it there, or take the channel out.",
+        f"({AGENT_CHANNEL}): the guest may not have come up, whatever its address says. Look at "
+        f"it: {check_agent(handle, domain, state)}   If the base has no qemu-guest-agent, install "
+        "it there, or take the channel out.",
     )
 
 
 def check_agent(handle: DomainHandle, domain: Domain, state: str = "running") -> str:
     """Return the command that shows what a guest is doing, by what its definition has."""
-    virsh, name = f"virsh -c {handle.connection.url}", handle.name
+    commands, name = handle.connection.commands, handle.name
+    on = state != "shutoff"
     if domain.console == "pty":
-        return (
-            f"{virsh} console {name}" if state == "running" else f"{virsh} start {name} --console"
-        )
-    start = "" if state == "running" else f"{virsh} start {name}; "
+        return commands.terminal("console", name) if on else watch_boot(handle, state)
+    start = "" if on else f"{commands.virsh('start', name)} && "
     if domain.console:
-        return f"{start}tail {shlex.quote(domain.console)}"
+        return start + commands.there("tail", domain.console)
     if domain.screen:
-        return f"{start}virsh -c {handle.connection.url} screenshot {name}"
-    return f"{virsh} domstate --reason {name}"
+        return start + commands.virsh("screenshot", name, f"/var/tmp/{name}.ppm")
+    return commands.virsh("domstate", "--reason", name)
+
+
+def watch_boot(handle: DomainHandle, state: str) -> str:
+    """
+    Return the command that lets a guest go on, or boots it, and shows its console.
+
+    :param state: libvirt's state of it.
+    """
+    commands, name = handle.connection.commands, handle.name
+    if state in _SUSPENDED:
+        go_on = commands.virsh(_SUSPENDED[state], name)
+        return f"{go_on} && {commands.terminal('console', name)}"
+    boot = commands.terminal("start", name, "--console")
+    # One that is kept as it crashed counts as running.
+    return f"{commands.virsh('destroy', name)}; {boot}" if state == "crashed" else boot
 
 
 def never_came(handle: DomainHandle) -> ChannelError:

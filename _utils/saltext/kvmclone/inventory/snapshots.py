@@ -8,7 +8,6 @@ to keep it for ever: it is destroyed with ``force``, and they stay and are named
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -248,7 +247,7 @@ def in_the_way(
     if clones:
         ways.append("Destroy the clones made from it first: " + "   ".join(clones))
     if opened:
-        ways.append(f"Somebody has some of them open: {shlex.join(['fuser', '-v', *opened])}")
+        ways.append(f"Somebody has some of them open: {commands.there('fuser', '-v', *opened)}")
     elif unused and not names:
         ways.append(
             f"No machine uses {', '.join(unused)}; a snapshot may have left that. If nobody "
@@ -260,7 +259,7 @@ def in_the_way(
 def _delete(census: FileUsage, images: Sequence[str], commands: Commands) -> str:
     """Return the command that deletes images; a remote host's only its libvirt can reach."""
     if census.local:
-        return shlex.join(["rm", *images])
+        return commands.there("rm", *images)
     return " && ".join(commands.virsh("vol-delete", image) for image in images)
 
 

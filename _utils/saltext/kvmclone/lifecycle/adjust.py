@@ -87,7 +87,7 @@ def compare(
     found = Adjustment()
     root = libvirt_xml.parse(handle.definition())
     domain = domain_xml.facts(root)
-    _unchangeable(domain, record, request, found)
+    _unchangeable(domain, record, request, found, commands)
     _cpus(host, handle, domain, root, request, found)
     _memory(host, handle, domain, root, request, found)
     if request.seed in (KEEP, OWN) and record.seed not in ("", request.seed):
@@ -121,8 +121,10 @@ def apply(found: Adjustment) -> None:
         step()
 
 
-def _unchangeable(domain: Domain, record: Record, request: Request, found: Adjustment) -> None:
-    again = f"Destroy it and make it again: salt-call kvm_clone.destroy {domain.name}"
+def _unchangeable(
+    domain: Domain, record: Record, request: Request, found: Adjustment, commands: Commands
+) -> None:
+    again = f"Destroy it and make it again: {commands.clone('destroy', domain.name)}"
     if request.base_domain != record.base:
         found.refused.append(
             f"It was made from '{record.base}' and cannot become a clone of "

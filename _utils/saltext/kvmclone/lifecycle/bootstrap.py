@@ -187,8 +187,7 @@ class _Bootstrap:
                 if state != "running":
                     raise GuestStopped(
                         f"'{domain.name}' is {state}: the guest stopped before its agent answered.",
-                        f"Watch it boot: virsh -c {self.handle.connection.url} start {domain.name} "
-                        "--console",
+                        f"Watch it boot: {silent_agent.watch_boot(self.handle, state)}",
                     )
                 if not watch.rest():
                     return False

@@ -181,7 +181,7 @@ def _define(host: Host, plan: ClonePlan) -> DomainHandle:
         if error.code == OPERATION_FAILED and host.find(name) is not None:
             raise CreateInProgress(
                 f"Another worker defined '{name}' at the same moment.",
-                f"Look at it: {host.commands.clone('show', name)}",
+                f"See what there is: {host.commands.listing()}",
             ) from None
         raise error from None
 
@@ -277,21 +277,24 @@ def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
     """
     base = host.find(plan.base)
     record = base.record() if base else None
-    going = base is None or (record is not None and record.stage == DESTROYING)
-    state = "gone, or being destroyed," if going or base is None else _state_of(base)
+    commands = host.commands
+    again = "Let the base rest, then repeat the command"
     disks = plan.record.base_disks if host.local else ()
-    changed = [disk.path for disk in disks if base_changes.differs(host, disk)]
-    if state != "shutoff" or changed:
-        what = f"is {state} now" if state != "shutoff" else f"changed: {', '.join(changed)}"
-        raise PlanRefused(
-            f"The base '{plan.base}' {what}; '{plan.request.name}' was being made from it.",
-            "Let the base rest, then repeat the command: "
-            + host.commands.virsh("shutdown", plan.base),
-        )
-
-
-def _state_of(base: DomainHandle) -> str:
-    return "shutoff" if base.was_off else base.state()
+    if base is None or (record is not None and record.stage == DESTROYING):
+        what, way = "is gone, or being destroyed, now", "See what is there"
+        command = commands.virsh("list", "--all")
+    elif not base.was_off and (state := base.state()) != "shutoff":
+        what, way = f"is {state} now", again
+        command = commands.shut_off(plan.base, state)
+    elif changed := [disk.path for disk in disks if base_changes.differs(host, disk)]:
+        what, way = f"changed: {', '.join(changed)}", f"{again}. Does it rest now? See"
+        command = commands.virsh("domstate", plan.base)
+    else:
+        return
+    raise PlanRefused(
+        f"The base '{plan.base}' {what}; '{plan.request.name}' was being made from it.",
+        f"{way}: {command}",
+    )
 
 
 def _undo(host: Host, journal: _Journal, error: BaseException) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -273,7 +272,7 @@ def _delete_file(host: Host, file: FileToDelete) -> bool:
         raise HostError(
             f"'{file.path}' was replaced by another file in this very moment; it was left alone.",
             "Look at it, and move it away if it is not the clone's: "
-            f"ls -l {shlex.quote(file.path)}   Then repeat the command.",
+            f"{host.commands.there('ls', '-l', file.path)}   Then repeat the command.",
         )
     return volumes.delete(host, file.path)
 
@@ -327,11 +326,12 @@ def _require_unheld(
     for file in files:
         while who := images.holder(file.path, loops_only=running):
             if time.monotonic() > deadline:
-                path = shlex.quote(file.path)
+                there = handle.connection.commands.there
                 raise CloneInUse(
                     f"'{handle.name}' cannot be destroyed: {who} has '{file.path}' open, or an "
                     "image that is based on it. No file was deleted.",
-                    f"Find out who that is, and let it finish: fuser -v {path}   losetup -j {path}",
+                    "Find out who that is, and let it finish: "
+                    f"{there('fuser', '-v', file.path)}   {there('losetup', '-j', file.path)}",
                 )
             time.sleep(0.2)
 
@@ -375,5 +375,5 @@ def changed_hands(name: str, commands: Commands) -> CreateInProgress:
     """Return the error that says that another worker decides about a clone by now."""
     return CreateInProgress(
         f"'{name}' changed hands while it was taken away; this process stopped there.",
-        f"Look at it: {commands.clone('show', name)}",
+        f"See what there is: {commands.listing()}",
     )

@@ -107,7 +107,8 @@ def _require_nothing_lost(handle: DomainHandle) -> None:
 
     :raises ForeignDomain: It has a saved memory image, snapshots or checkpoints.
     """
-    name, virsh = handle.name, handle.connection.commands.virsh
+    name, commands = handle.name, handle.connection.commands
+    virsh, near = commands.virsh, commands.near.virsh
     if handle.is_saved():
         raise ForeignDomain(
             f"'{name}' is not ours and has a saved memory image, which would be lost with its "
@@ -125,10 +126,13 @@ def _require_nothing_lost(handle: DomainHandle) -> None:
     stay = stay if memories else "the files stay"
     for word, found in (("snapshot", handle.snapshots()), ("checkpoint", handle.checkpoints())):
         if found:
+            forget = (
+                f"{near(f'{word}-list', name, '--name')} | grep . | while read -r s; do "
+                f'{near(f"{word}-delete", name)} "$s" --metadata; done'
+            )
             raise ForeignDomain(
                 f"'{name}' is not ours and has {word}s, which libvirt would forget with its "
                 f"definition: {', '.join(found)}. Nothing was touched.",
-                f"If they may be forgotten ({stay}): "
-                f"{virsh(f'{word}-list', name, '--name')} | grep . | while read -r s; do "
-                f'{virsh(f"{word}-delete", name)} "$s" --metadata; done   Then repeat the command.',
+                f"If they may be forgotten ({stay}): {commands.line(forget)}   "
+                "Then repeat the command.",
             )

@@ -10,7 +10,6 @@ after a crash at any point, repeating the operation completes it.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 import time
 from collections.abc import Iterable
@@ -57,14 +56,17 @@ def check(host: Host, base: DomainHandle, disk_paths: Iterable[str]) -> list[str
             "Set 'host:' in the provider to the minion on the KVM host, or take 'protect' out "
             "of the profile.",
         )
-    if base.state() != "shutoff" or base.is_saved():
+    state = base.state()
+    if state != "shutoff" or base.is_saved():
         raise PlanRefused(
             f"The base '{name}' cannot be protected while it runs or is saved: it would go on "
             "writing the files that it has open.",
-            f"Shut it off first: {host.commands.virsh('shutdown', name)}   Or, if it is saved and "
-            f"that may be lost: {host.commands.virsh('managedsave-remove', name)}",
+            f"Shut it off first: {host.commands.shut_off(name, state)}"
+            if state != "shutoff"
+            else "Discard what is saved, if it may be lost: "
+            + host.commands.virsh("managedsave-remove", name),
         )
-    return _with_chains(disk_paths, name)
+    return _with_chains(host, disk_paths, name)
 
 
 def protect(
@@ -97,7 +99,7 @@ def protect(
         if old != mark:
             _write(host, base, mark)
         for path in paths:
-            _change(path, remove=_WRITE)
+            _change(host, path, remove=_WRITE)
     return mark
 
 
@@ -143,7 +145,8 @@ def unprotect(host: Host, base: DomainHandle) -> list[str]:
     if not host.local:
         raise PlanRefused(
             f"The protection of '{base.name}' cannot be lifted over '{host.url}'.",
-            f"On the KVM host: salt-call kvm_clone.unprotect {shlex.quote(base.name)}",
+            "Set 'host:' in the provider to the minion on the KVM host. Or, there: "
+            + host.commands.there("salt-call", "--local", "kvm_clone.unprotect", base.name),
         )
     with processes.name_lock(_TURN):
         _require_unused(host, base, mark)
@@ -160,7 +163,7 @@ def _lift(host: Host, base: DomainHandle, mark: Protection) -> list[str]:
     freed = []
     for file in mark.files:
         if file_id(file.path, True) not in kept and os.path.exists(file.path):
-            _change(file.path, add=file.mode & _WRITE)
+            _change(host, file.path, add=file.mode & _WRITE)
             freed.append(file.path)
     with absent(NO_DOMAIN_METADATA):
         host.call(base.raw.setMetadata, METADATA_ELEMENT, None, None, BASE_NAMESPACE, AFFECT_CONFIG)
@@ -197,7 +200,7 @@ def _require_unused(host: Host, base: DomainHandle, mark: Protection) -> None:
         )
 
 
-def _with_chains(disk_paths: Iterable[str], name: str) -> list[str]:
+def _with_chains(host: Host, disk_paths: Iterable[str], name: str) -> list[str]:
     """
     Return the disks and every image in their backing chains, each once.
 
@@ -205,7 +208,7 @@ def _with_chains(disk_paths: Iterable[str], name: str) -> list[str]:
     """
 
     def below(_key: FileId, path: str) -> list[tuple[FileId, str]]:
-        _require_regular(path, name)
+        _require_regular(host, path, name)
         return [(file_id(file, True), file) for file in backing_files.needs(path)]
 
     try:
@@ -215,11 +218,11 @@ def _with_chains(disk_paths: Iterable[str], name: str) -> list[str]:
         raise PlanRefused(
             f"The base '{name}' cannot be protected: what '{error.path}' is based on is not known, "
             f"since {error}.",
-            f"Look at it: qemu-img check {error.path}",
+            f"Look at it: {host.commands.there('ls', '-l', error.path)}",
         ) from error
 
 
-def _require_regular(path: str, name: str) -> None:
+def _require_regular(host: Host, path: str, name: str) -> None:
     """
     Refuse a file whose mode would not last.
 
@@ -230,7 +233,7 @@ def _require_regular(path: str, name: str) -> None:
     except OSError as error:
         raise PlanRefused(
             f"The base '{name}' cannot be protected: '{path}': {error.strerror}.",
-            f"Look at its disks: virsh domblklist {shlex.quote(name)}",
+            f"Look at its disks: {host.commands.virsh('domblklist', name)}",
         ) from error
     if not regular:
         raise PlanRefused(
@@ -259,7 +262,7 @@ def _mode(path: str) -> int:
     return stat.S_IMODE(os.stat(path).st_mode)
 
 
-def _change(path: str, add: int = 0, remove: int = 0) -> None:
+def _change(host: Host, path: str, add: int = 0, remove: int = 0) -> None:
     """
     Change the write bits of a file and nothing else, since others may have changed the rest.
 
@@ -275,7 +278,7 @@ def _change(path: str, add: int = 0, remove: int = 0) -> None:
     except OSError as error:
         raise HostError(
             f"The mode of '{path}' cannot be changed: {error.strerror}.",
-            f"Look at its file system, then repeat: findmnt -T {path}",
+            "Look at its file system, then repeat: " + host.commands.there("findmnt", "-T", path),
         ) from error
 
 

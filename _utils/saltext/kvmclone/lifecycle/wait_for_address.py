@@ -28,6 +28,7 @@ from saltext.kvmclone.hypervisor.addresses import AddressFilter, Search, SeenAdd
 from saltext.kvmclone.hypervisor.constants import SHUTOFF_BECAUSE, STATES
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.events import Watch
+from saltext.kvmclone.inventory import silent_agent
 from saltext.kvmclone.inventory.silent_agent import SILENT
 from saltext.kvmclone.lifecycle.address_query import AddressQuery
 from saltext.kvmclone.model import domain_xml
@@ -191,18 +192,18 @@ class _Wait:
         return self.wanted.first(seen, domain)
 
     def _timeout(self) -> AddressTimeout:
-        query, name, url = self.query, self.handle.name, self.handle.connection.url
+        query, name = self.query, self.handle.name
+        commands = self.handle.connection.commands
         assert self.domain is not None
         try:
             state = self.handle.state()
         except (HostError, HostUnreachable):
             state = "unknown"
-        hints = [f"Look at its console: virsh -c {url} console {name}."]
+        hints = [f"Look at it: {silent_agent.check_agent(self.handle, self.domain, state)}  "]
         if any(card.kind != "network" for card in self.domain.interfaces):
             hints.append("On a bridge use 'ip_source: qemu-agent'.")
         if self.wanted != AddressFilter():
-            addresses = self.handle.connection.commands.on_host("addresses", name)
-            hints.append(f"See all its addresses: {addresses}")
+            hints.append(f"See all its addresses: {commands.on_host('addresses', name)}  ")
         if query.seed == OUT:
             hints.append(
                 "The base's cloud-init seed is left out of its clones. If it set up the network, "
@@ -344,5 +345,5 @@ def _require_running(handle: DomainHandle) -> None:
 def _stopped(handle: DomainHandle, state: str) -> GuestStopped:
     return GuestStopped(
         f"'{handle.name}' is {state}: the guest stopped while we waited for its address.",
-        f"Watch it boot: virsh -c {handle.connection.url} start {handle.name} --console",
+        f"Watch it boot: {silent_agent.watch_boot(handle, state.partition(' ')[0])}",
     )

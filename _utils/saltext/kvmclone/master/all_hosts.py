@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -275,9 +274,7 @@ class AllHosts:
                 "libvirtd.conf gives a host another."
             )
             minion, url = self.ways[other]
-            hint = Commands(url).virsh("capabilities")
-            if minion:
-                hint = shlex.join(["salt", minion, "cmd.run", hint])
+            hint = Commands(url, AT_MASTER, minion).virsh("capabilities")
             found.append(Finding("host-uuid-twice", other, text, hint))
         return found
 

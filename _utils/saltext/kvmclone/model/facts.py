@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from saltext.kvmclone.model import derived_files
+from saltext.kvmclone.model import derived_files, libvirt_xml
 from saltext.kvmclone.model.cloud_seed import Seed
+from saltext.kvmclone.model.hints import Commands
 
 QCOW2 = "qcow2"
 
@@ -161,7 +162,7 @@ class HostFacts:
     :param base_snapshots: Snapshots that libvirt knows of the base; asked only where a disk
         has a chain or internal snapshots.
     :param local: Files of the host can be read and written directly.
-    :param virsh: How ``virsh`` is called to reach the host from where a hint is read.
+    :param commands: How the commands in reasons and warnings are typed where these are read.
     :param taken: A domain of the clone's name exists.
     :param sources: What the disks that may be cloned consist of, by target.
     :param pools: Pools by name: those of the sources and those asked for.
@@ -196,7 +197,7 @@ class HostFacts:
     base_saved: bool = False
     base_snapshots: int = 0
     local: bool = True
-    virsh: str = "virsh"
+    commands: Commands = Commands()
     taken: bool = False
     sources: Mapping[str, SourceFacts] = field(default_factory=dict)
     pools: Mapping[str, PoolFacts] = field(default_factory=dict)
@@ -217,6 +218,11 @@ class HostFacts:
     stores: str = derived_files.SYSTEM.stores
     left_behind: tuple[str, ...] = ()
     dhcp: Mapping[str, NetworkFacts] = field(default_factory=dict)
+
+    @property
+    def base_name(self) -> str:
+        """Return the name of the base."""
+        return libvirt_xml.parse(self.base_xml).findtext("name") or ""
 
 
 @dataclass(frozen=True)

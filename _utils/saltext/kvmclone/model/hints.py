@@ -5,12 +5,16 @@ Name the commands of hints so that they work as pasted where they are read.
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl, urlsplit
 
 from saltext.kvmclone.model.request import DEFAULT_URL
 
 #: The first words of our commands on the master, and on the KVM host.
 AT_MASTER, AT_HOST = "salt-run kvmclone.", "salt-call kvm_clone."
+
+#: libvirt's transports that log in over ssh.
+_SSH = ("ssh", "libssh", "libssh2")
 
 
 @dataclass(frozen=True)
@@ -23,19 +27,60 @@ class Commands:
     :param minion: Minion id of the KVM host, where it is reached through that.
     """
 
-    url: str
+    url: str = DEFAULT_URL
     ours: str = AT_MASTER
     minion: str = ""
 
-    def virsh(self, *words: str) -> str:
-        """Return a ``virsh`` command, quoted for the shell."""
-        return shlex.join(["virsh", "-c", self.url, *words])
+    @property
+    def far(self) -> bool:
+        """Return True if they are read on the master and have to run on the KVM host's minion."""
+        return self.ours == AT_MASTER and bool(self.minion)
 
     @property
-    def plain_virsh(self) -> str:
-        """Return how virsh is called, without the url where that is its own default."""
-        words = [] if self.url == DEFAULT_URL else ["-c", self.url]
-        return shlex.join(("virsh", *words))
+    def near(self) -> Commands:
+        """Return the same commands as they are typed on the machine that this library runs on."""
+        return replace(self, minion="")
+
+    def virsh(self, *words: str) -> str:
+        """Return a ``virsh`` command, quoted for the shell."""
+        return self.line(shlex.join(["virsh", "-c", self.url, *words]))
+
+    def terminal(self, *words: str) -> str:
+        """
+        Return a ``virsh`` command that needs a terminal, which a Salt job does not have.
+
+        A minion id is the host's name as a rule, so ssh leads there.
+        """
+        command = self.near.virsh(*words)
+        return shlex.join(["ssh", "-t", self.minion, command]) if self.far else command
+
+    def beside(self, *words: str) -> str:
+        """Return a command for the machine that this library runs on, where its processes are."""
+        return self.line(shlex.join(words))
+
+    def there(self, *words: str) -> str:
+        """Return a command for the machine of the daemon, where its files are."""
+        return self.script(shlex.join(words))
+
+    def script(self, text: str) -> str:
+        """
+        Return a line of shell for the machine of the daemon.
+
+        :param text: The line as it would be typed there.
+        """
+        parts = urlsplit(self.url)
+        if parts.hostname and parts.scheme.partition("+")[2] in _SSH:
+            options = dict(parse_qsl(parts.query))
+            words = [options.get("command", "ssh")]
+            words += ["-i", options["keyfile"]] if "keyfile" in options else []
+            words += ["-p", str(parts.port)] if parts.port else []
+            user = f"{parts.username}@" if parts.username else ""
+            text = shlex.join([*words, f"{user}{parts.hostname}", text])
+        return self.line(text)
+
+    def line(self, command: str) -> str:
+        """Return a line of shell for the machine that this library runs on."""
+        return shlex.join(["salt", self.minion, "cmd.run", command]) if self.far else command
 
     def clone(self, verb: str, *words: str) -> str:
         """Return one of our commands that both the master and the KVM host have."""
@@ -60,8 +105,22 @@ class Commands:
 
     def redefine(self, name: str) -> str:
         """Return the command that defines a domain again which runs without a definition."""
-        dumped = self.virsh("dumpxml", name, "--security-info")
-        return f"{dumped} | {self.virsh('define', '/dev/stdin')}"
+        virsh = self.near.virsh
+        dumped = virsh("dumpxml", name, "--security-info")
+        return self.line(f"{dumped} | {virsh('define', '/dev/stdin')}")
+
+    def shut_off(self, name: str, state: str) -> str:
+        """
+        Return the command that shuts a domain off as gently as its state allows.
+
+        :param state: libvirt's state of it, in the words of docs/answers.md.
+        """
+        virsh = self.near.virsh
+        first = {"running": [], "paused": ["resume"], "pmsuspended": ["dompmwakeup"]}.get(state)
+        if first is None:
+            return self.virsh("destroy", name)
+        steps = [virsh(verb, name) for verb in (*first, "shutdown")]
+        return self.line(" && ".join(steps))
 
     def sync(self) -> str:
         """Return the command that brings our modules to the KVM host, or to where we are."""

@@ -8,13 +8,13 @@ said here, before anything is written.
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
 
 from saltext.kvmclone.errors import readable
 from saltext.kvmclone.model import redaction
 from saltext.kvmclone.model.domain_xml import Disk
 from saltext.kvmclone.model.facts import QCOW2, RAW, HostFacts, ImageFacts, SourceFacts
+from saltext.kvmclone.model.hints import Commands
 
 #: Formats that are tested from clone to boot.
 FORMATS = (QCOW2, RAW)
@@ -55,8 +55,12 @@ def skipping(disk: Disk) -> str:
     return f"or leave it out of the clone: disks: {{{disk.target}: {{action: skip}}}}"
 
 
-def kind_refused(disk: Disk) -> str:
-    """Say why a disk cannot be cloned, whatever its images are; empty where it may be."""
+def kind_refused(disk: Disk, commands: Commands = Commands()) -> str:
+    """
+    Say why a disk cannot be cloned, whatever its images are; empty where it may be.
+
+    :param commands: How the commands in the reason are typed.
+    """
     where, out = label(disk), skipping(disk)
     if disk.kind in ONE_OWNER:
         return f"{where} {ONE_OWNER[disk.kind]}. Give the base a disk of its own, {out}"
@@ -88,9 +92,11 @@ def kind_refused(disk: Disk) -> str:
             f"its own, {out}"
         )
     if disk.format not in FORMATS:
+        path = redaction.path(disk.path) or disk.volume
+        convert = commands.there("qemu-img", "convert", "-O", QCOW2, path, f"{path}.{QCOW2}")
         return (
-            f"{where} has format '{disk.format}'. Convert it first: qemu-img convert -O qcow2 "
-            f"{redaction.path(disk.path)} NEW.qcow2, {out}"
+            f"{where} has format '{disk.format}'. Convert it, and name the new one in the base: "
+            f"{convert}   {out}"
         )
     if not (disk.path or disk.volume):
         return f"{where} has no source. Give it one in the base, {out}"
@@ -126,9 +132,10 @@ def judge(
             if image.written:
                 notes.conflicts.append(
                     f"{where}: '{image.path}' is open for writing: another machine or a loop "
-                    f"device uses it. Find it: fuser -v {shlex.quote(image.path)}   losetup -a"
+                    f"device uses it. Find it: {facts.commands.there('fuser', '-v', image.path)}   "
+                    + facts.commands.there("losetup", "-a")
                 )
-    return _header(disk, top, quick, facts, notes) and _chain(disk, source, notes)
+    return _header(disk, top, quick, facts, notes) and _chain(disk, source, facts, notes)
 
 
 def _no_image(disk: Disk, source: SourceFacts | None, facts: HostFacts) -> str:
@@ -137,20 +144,22 @@ def _no_image(disk: Disk, source: SourceFacts | None, facts: HostFacts) -> str:
     if source is not None and source.asleep:
         return (
             f"{where} is in storage pool '{source.asleep}', which is not started. "
-            f"Start it: {facts.virsh} pool-start {shlex.quote(source.asleep)}"
+            f"Start it: {facts.commands.virsh('pool-start', source.asleep)}"
         )
     if source is not None and source.unknown_pool:
         return (
             f"{where} is in a storage pool '{source.unknown_pool}' that is not there. "
-            "See: virsh pool-list --all"
+            f"See: {facts.commands.virsh('pool-list', '--all')}"
         )
     top = source.images[0] if source is not None and source.images else None
     if top is None or top.kind in ("missing", "unseen"):
         if facts.local:
-            return f"{where} does not exist. Mend the base: virsh domblklist"
+            disks = facts.commands.virsh("domblklist", facts.base_name)
+            return f"{where} does not exist. Mend the base. See its disks: {disks}"
         return (
             f"{where} is in no active storage pool, and over a remote connection nothing "
-            "else can be read. Make one: virsh pool-create-as NAME dir --target FOLDER"
+            "else can be read. See which there are, or make one: "
+            + facts.commands.virsh("pool-list", "--all", "--details")
         )
     if top.kind == "elsewhere":
         return (
@@ -192,26 +201,28 @@ def _header(disk: Disk, top: ImageFacts, quick: bool, facts: HostFacts, notes: P
     if header.format != disk.format:
         notes.conflicts.append(
             f"{where} is defined as {disk.format}, but is {header.format}: the base itself cannot "
-            f"start from it. Mend its <driver>: virsh edit"
+            f"start from it. Mend its <driver>: {_edit(facts)}"
         )
         return False
     fault = header.fault and f"cannot be read: {header.fault}"
     if header.encrypted:
         fault = "is encrypted by QEMU. Encrypt inside the guest instead"
     elif header.corrupt:
-        fault = f"is marked as corrupt. Repair it first: qemu-img check -r all {top.path}"
+        repair = facts.commands.there("qemu-img", "check", "-r", "all", top.path)
+        fault = f"is marked as corrupt. Repair it first: {repair}  "
     elif header.data_file and quick:
         fault = (
             "keeps its data in another file (data_file), which libvirt does not guard. Use "
             "'clone_strategy: full', which brings it together"
         )
     if fault:
-        notes.conflicts.append(f"{where} {fault}, {skipping(disk)}")
+        comma = "" if fault.endswith(" ") else ","
+        notes.conflicts.append(f"{where} {fault}{comma} {skipping(disk)}")
         return False
     if header.dirty:
         notes.warnings.append(
             f"{where} was not closed properly; QEMU repairs it when a machine starts from it. "
-            f"Sooner: qemu-img check -r leaks {top.path}"
+            f"Sooner: {facts.commands.there('qemu-img', 'check', '-r', 'leaks', top.path)}"
         )
     if header.snapshots:
         notes.warnings.append(
@@ -221,7 +232,7 @@ def _header(disk: Disk, top: ImageFacts, quick: bool, facts: HostFacts, notes: P
     return True
 
 
-def _chain(disk: Disk, source: SourceFacts, notes: PlanIssues) -> bool:
+def _chain(disk: Disk, source: SourceFacts, facts: HostFacts, notes: PlanIssues) -> bool:
     where = label(disk)
     if disk.format == RAW:
         return True
@@ -232,19 +243,24 @@ def _chain(disk: Disk, source: SourceFacts, notes: PlanIssues) -> bool:
     if disk.data and disk.data not in data:
         notes.conflicts.append(
             f"{where}: the definition's <dataStore> ({redaction.path(disk.data)}) is not what the "
-            f"image itself names ({', '.join(data) or 'none'}). Remove the element or mend the "
-            "image: qemu-img amend -o data_file"
+            f"image itself names ({', '.join(data) or 'none'}). Mend the image with "
+            f"qemu-img amend -o data_file, or remove the element: {_edit(facts)}"
         )
         return False
     if reason := _other_chain(disk, source):
-        notes.conflicts.append(reason)
+        notes.conflicts.append(
+            f"{reason}. Mend the image with qemu-img rebase -u, or remove the element: "
+            + _edit(facts)
+        )
         return False
     for above, image in zip(source.images, source.images[1:], strict=False):
         if not above.header.backing_format and image.header.format != RAW:
+            rebase = facts.commands.there(
+                "qemu-img", "rebase", "-u", "-F", image.header.format, "-b", image.path, above.path
+            )
             notes.warnings.append(
                 f"{where}: '{above.path}' does not name the format of its backing file, and "
-                f"libvirt may refuse to start from it. Write it down: qemu-img rebase -u -F "
-                f"{image.header.format} -b {image.path} {above.path}"
+                f"libvirt may refuse to start from it. Write it down: {rebase}"
             )
     return True
 
@@ -265,8 +281,7 @@ def _other_chain(disk: Disk, source: SourceFacts) -> str:
     if said != found[: len(said)] or (ends and len(said) != len(found)):
         return (
             f"{where}: the definition's <backingStore> ({_paths(said)}) is not "
-            f"what the image itself names ({_paths(found)}). Remove the element "
-            "or mend the image: qemu-img rebase"
+            f"what the image itself names ({_paths(found)})"
         )
     for number, (said_format, above) in enumerate(
         zip(disk.backing_formats[: len(said)], source.images, strict=False), 1
@@ -276,10 +291,13 @@ def _other_chain(disk: Disk, source: SourceFacts) -> str:
         if said_format not in ("", known):
             return (
                 f"{where}: the definition's <backingStore> takes '{image.path}' for "
-                f"{said_format}, and the image above it for {known}. Remove the element or "
-                "mend the image: qemu-img rebase -u"
+                f"{said_format}, and the image above it for {known}"
             )
     return ""
+
+
+def _edit(facts: HostFacts) -> str:
+    return facts.commands.terminal("edit", facts.base_name)
 
 
 def _paths(found: list[str]) -> str:

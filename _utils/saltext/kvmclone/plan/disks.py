@@ -93,7 +93,7 @@ def _decide(disk: Disk, facts: HostFacts, request: Request, notes: PlanIssues) -
         return replace(refused, reason="the profile leaves it out")
     if wish.action == "share" or (shared(disk) and wish.action != "clone"):
         return _share(disk, facts, refused, notes)
-    problem = kind_refused(disk)
+    problem = kind_refused(disk, facts.commands)
     if problem:
         notes.conflicts.append(problem)
         return refused
@@ -241,7 +241,7 @@ def _check_volume(name: str, destination: str, facts: HostFacts, notes: PlanIssu
     if destination in facts.existing:
         user = facts.users.get(destination)  # a clone that was renamed keeps its files' names
         word = f"{user}. Choose another name for the clone, or another pool."
-        command = f"{facts.virsh} {shlex.join(['vol-delete', destination])}"
+        command = facts.commands.virsh("vol-delete", destination)
         stranger = f"is not ours to overwrite. Look at it, then: {command}"
         notes.conflicts.append(
             f"The volume '{destination}' exists already and {word if user else stranger}"
@@ -256,28 +256,30 @@ def _check_volume(name: str, destination: str, facts: HostFacts, notes: PlanIssu
 def _pool(
     disk: Disk, facts: HostFacts, request: Request, source: SourceFacts | None, notes: PlanIssues
 ) -> PoolFacts | None:
-    name = pool_of(disk, request, source)
+    name, virsh = pool_of(disk, request, source), facts.commands.virsh
+    there = virsh("pool-list", "--all")
     if not name:
         found = source.images[0].kind if source and source.images else ""
         if source and not source.asleep and found in ("file", "block"):
+            folder = os.path.dirname(source.images[0].path)
+            words = (os.path.basename(folder) or "files", "dir", "--target", folder)
             notes.conflicts.append(
                 f"{label(disk)} is in no active storage pool, so nothing says where the "
-                "clone's goes. Name a pool with 'pool:' (virsh pool-list), or make one: virsh "
-                f"pool-create-as NAME dir --target {os.path.dirname(source.images[0].path)}"
+                f"clone's goes. Name one ('pool:'), or make it: {virsh('pool-create-as', *words)}"
             )
         return None
     pool = facts.pools.get(name)
     if pool is None:
-        notes.conflicts.append(f"There is no storage pool '{name}'. See: virsh pool-list --all")
+        notes.conflicts.append(f"There is no storage pool '{name}'. See: {there}")
     elif not pool.is_folder or pool.type in _UNTESTED:
         notes.conflicts.append(
             f"Storage pool '{name}' is of type '{pool.type}', where this project has not tested "
-            "to make volumes. Name a directory pool with 'pool:' (virsh pool-list)."
+            f"to make volumes. Name a directory pool with 'pool:': {there}"
         )
     elif not pool.active:
         notes.conflicts.append(
             f"Storage pool '{name}' is not started. Start it: "
-            f"{facts.virsh} pool-start {shlex.quote(name)}   See all: virsh pool-list --all"
+            f"{virsh('pool-start', name)}   See all: {there}"
         )
     else:
         return pool

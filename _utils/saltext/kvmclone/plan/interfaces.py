@@ -94,12 +94,13 @@ def _check(
         )
     if wish.network and wish.network not in facts.networks:
         notes.conflicts.append(
-            f"{said}: there is no network '{wish.network}'. See: virsh net-list --all"
+            f"{said}: there is no network '{wish.network}'. "
+            f"See: {facts.commands.virsh('net-list', '--all')}"
         )
     elif wish.network and not facts.networks[wish.network]:
         notes.conflicts.append(
             f"{said}: network '{wish.network}' is not started. "
-            f"Start it: virsh net-start {wish.network}"
+            f"Start it: {facts.commands.virsh('net-start', wish.network)}"
         )
     if wish.portgroup:
         _check_portgroup(said, wish, old, facts, notes)

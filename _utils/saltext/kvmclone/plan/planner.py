@@ -9,7 +9,6 @@ conflicts cannot be applied.
 from __future__ import annotations
 
 import os
-import shlex
 import time
 import uuid as uuid_module
 from dataclasses import replace
@@ -94,7 +93,8 @@ def compute(facts: HostFacts, request: Request, worker: Owner = Owner()) -> Clon
     identity = _identity(base, request, cards)
     copied = _nvram(base, identity.nvram, facts, notes)
     rewritten = _rewritten(facts, request, identity, disks, cards)
-    fixed = reservation.decide(domain_xml.read(rewritten.xml).interfaces, facts.dhcp, request)
+    made = domain_xml.read(rewritten.xml).interfaces
+    fixed = reservation.decide(made, facts.dhcp, request, facts.commands)
     notes.conflicts.extend(fixed.conflicts)
     if fixed.reservations:
         rewritten.change("address", None, request.address or GENERATED)
@@ -329,6 +329,7 @@ def _owned(
 
 def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[str]:
     """Return every reason against the clone that is no disk's or interface's."""
+    commands = facts.commands
     conflicts = [
         f"The tag {tag!r} holds characters that XML cannot (control characters); take them out."
         for tag in request.tags or ()
@@ -339,18 +340,18 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
     elif facts.left_behind:
         conflicts.append(
             f"An earlier machine called '{request.name}' left {', '.join(facts.left_behind)}, "
-            "which libvirt would take for the clone's, or write over. Choose another name. Or, on "
-            f"that host, put it aside: {derived_files.aside(facts.left_behind, request.name)}"
+            "which libvirt would take for the clone's, or write over. Choose another name. Or put "
+            "it aside: " + commands.script(derived_files.aside(facts.left_behind, request.name))
         )
     if facts.base_state != "shutoff":
         conflicts.append(
             f"The base '{base.name}' is {facts.base_state}; its disks change while they are "
-            f"cloned. Shut it off first: {facts.virsh} shutdown {shlex.quote(base.name)}"
+            f"cloned. Shut it off first: {commands.shut_off(base.name, facts.base_state)}"
         )
     if facts.base_saved:
         conflicts.append(
             f"The base '{base.name}' has a saved memory image that its disks belong to. "
-            f"Discard it first: {facts.virsh} managedsave-remove {shlex.quote(base.name)}"
+            f"Discard it first: {commands.virsh('managedsave-remove', base.name)}"
         )
     record = None
     try:
@@ -363,7 +364,7 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
     if record and (record.stage == DESTROYING or not record.complete):
         conflicts.append(
             f"The base '{base.name}' is itself a clone that is not finished (stage "
-            f"'{record.stage}'). See: salt-run kvmclone.show {shlex.quote(base.name)}"
+            f"'{record.stage}'). See: {commands.clone('show', base.name)}"
         )
     if request.cpus and 0 < facts.most_cpus < request.cpus:
         conflicts.append(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from saltext.kvmclone.model.domain_xml import Interface
 from saltext.kvmclone.model.facts import NetworkFacts, Subnet
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import Reservation
 from saltext.kvmclone.model.request import AddressPick, Request
 
@@ -36,13 +37,17 @@ class Choice:
 
 
 def decide(
-    interfaces: tuple[Interface, ...], networks: Mapping[str, NetworkFacts], request: Request
+    interfaces: tuple[Interface, ...],
+    networks: Mapping[str, NetworkFacts],
+    request: Request,
+    commands: Commands = Commands(),
 ) -> Choice:
     """
     Choose the address that is reserved for a clone.
 
     :param interfaces: The clone's own, with their new MAC addresses.
     :param networks: Facts of the libvirt networks that they are on, by name.
+    :param commands: How the commands in the reasons are typed.
     """
     if request.ip_source != "reserve":
         if request.address:
@@ -64,9 +69,10 @@ def decide(
         )
     if facts is None:
         return _refused(
-            *conflicts, f"There is no network '{card.source}'. See: virsh net-list --all"
+            *conflicts,
+            f"There is no network '{card.source}'. See: {commands.virsh('net-list', '--all')}",
         )
-    conflicts += _unable(facts)
+    conflicts += _unable(facts, commands)
     if conflicts:
         return _refused(*conflicts)
     address = request.address
@@ -134,12 +140,13 @@ def _meets(facts: NetworkFacts, within: str) -> bool:
     )
 
 
-def _unable(facts: NetworkFacts) -> list[str]:
+def _unable(facts: NetworkFacts, commands: Commands) -> list[str]:
     """Return the reasons why nothing can be reserved in a network at all."""
     conflicts = []
     if not facts.active:
         conflicts.append(
-            f"Network '{facts.name}' is not started. Start it: virsh net-start {facts.name}"
+            f"Network '{facts.name}' is not started. "
+            f"Start it: {commands.virsh('net-start', facts.name)}"
         )
     if not any(_serves(subnet) for subnet in facts.subnets):
         mode = f" (forward mode '{facts.forward}')" if facts.forward else ""

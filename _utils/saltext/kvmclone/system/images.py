@@ -16,6 +16,7 @@ from contextlib import suppress
 
 from saltext.kvmclone.model import redaction
 from saltext.kvmclone.model.facts import RAW, ImageFacts
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.system import image_header
 from saltext.kvmclone.system.image_header import LONGEST_CHAIN
 
@@ -152,7 +153,7 @@ def _modified(status: os.stat_result) -> float:
 
 
 def chain(
-    path: str, form: str, look: Look
+    path: str, form: str, look: Look, commands: Commands = Commands()
 ) -> tuple[tuple[ImageFacts, ...], tuple[ImageFacts, ...], str]:
     """
     Return an image with its whole backing chain.
@@ -161,6 +162,7 @@ def chain(
     :param form: What the definition says that it is; a raw image stands on nothing, whatever
         its bytes look like.
     :param look: Returns the facts of one image.
+    :param commands: How the commands in what is wrong are typed.
     :return: The images from the top down, the data files that some of them have, and what is
         wrong further down; empty where nothing is.
     """
@@ -193,9 +195,11 @@ def chain(
         images.append(found)
         form = header.backing_format or found.header.format
         if form not in (RAW, found.header.format):
+            backing = ("-b", header.backing, "-F", found.header.format)
+            rebase = commands.there("qemu-img", "rebase", "-u", *backing, above.path)
             fault = (
                 f"'{above.path}' says that '{below}' is {form}, but that is "
-                f"{found.header.format}. Mend it: qemu-img rebase -u"
+                f"{found.header.format}. Mend it: {rebase}"
             )
             break
         if form in image_header.RARE:

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import secrets
+import shlex
 import socket
 import time
 from collections.abc import Iterator
@@ -141,7 +142,8 @@ def _locked(path: str, name: str) -> int:
         except OSError as error:
             raise HostError(
                 f"The lock '{path}' cannot be opened: {error.strerror}.",
-                f"Look at it, and remove it if it is not a regular file: ls -l {path}",
+                "Look at it on that machine, and remove it if it is not a regular file: "
+                + shlex.join(["ls", "-ld", path]),
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

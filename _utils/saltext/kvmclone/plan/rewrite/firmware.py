@@ -109,8 +109,8 @@ def _store_refused(store: etree._Element) -> str:
         # Proxmox keeps it on a volume of its own; a copy beside it would be a file in /dev.
         return (
             f"The base keeps its UEFI variables on the device '{old}', which cannot be cloned, "
-            f"only a file can: qemu-img convert -O raw {shlex.quote(old)} "
-            "/var/lib/libvirt/qemu/nvram/BASE_VARS.fd, and name that in <nvram>."
+            "only a file can. Name one in <nvram>, and make it on that host: qemu-img convert -O "
+            f"raw {shlex.quote(old)} /var/lib/libvirt/qemu/nvram/BASE_VARS.fd"
         )
     return ""
 
