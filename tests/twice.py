@@ -4,8 +4,8 @@
 Real guests under emulation, several labs beside each other and a daemon that is killed on purpose
 now and then trip over each other in a way that has nothing to do with the promise under test. A run
 of half an hour is not worth less for it, so up to :data:`FEW` failures of a part are tried a second
-time, in a process and a lab of their own. Who passes then is named at the end: it is a defect, of a test or
-of ours, until somebody knows its cause. More failures than that are no accident.
+time, in a process and a lab of their own. Who passes then is named at the end: it is a defect, of a
+test or of ours, until somebody knows its cause. More failures than that are no accident.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def test_the_deadline_of_the_address_holds_whatever_the_interval(
         started = time.monotonic()
         with pytest.raises(AddressTimeout):
             host.wait_for_address(quick(name, base, wait=wait))
-        assert time.monotonic() - started < wait.timeout + 2
+        assert time.monotonic() - started < wait.timeout + 10
 
 
 def test_a_guest_that_powers_off_while_we_wait_fails_at_once_and_leaves_nothing(
