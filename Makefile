@@ -29,12 +29,13 @@ demo-clean: setup ## end a demo that was left running, and whatever crashed labs
 
 # The parts of `make test`, those that take longest first. Every test is in exactly one of them:
 # what no other names is in "e2e", "salt" or "rest".
-PARTS := guest keys e2e lifecycle salt cloud hosts inventory sweep rest unit
+PARTS := guest lifecycle keys e2e salt ways cloud hosts inventory rest sweep unit
 words-guest := tests/functional/guest
 words-keys := tests/e2e/test_keys.py tests/e2e/test_create.py
 words-e2e := $(filter-out $(words-keys),$(wildcard tests/e2e/test_*.py))
 words-cloud := $(wildcard tests/integration/test_salt_cloud*.py)
-words-salt := $(filter-out $(words-cloud),$(wildcard tests/integration/test_*.py))
+words-ways := tests/integration/test_ways_in.py tests/integration/test_packaged_habits.py
+words-salt := $(filter-out $(words-cloud) $(words-ways),$(wildcard tests/integration/test_*.py))
 words-lifecycle := tests/functional/lifecycle
 words-sweep := tests/functional/test_sweep.py
 words-hosts := tests/functional/hosts tests/functional/hypervisor
