@@ -57,6 +57,9 @@ test: setup-all ## every layer, with real guests (about 30 minutes on 2 cores)
 # Whole lines, and whose: several parts speak at once. Code 5: ARGS chose no test of this one.
 part = @set -o pipefail; { $(1) || [ $$? = 5 ]; } 2>&1 | sed --unbuffered 's/^/$*: /'
 
+# Thousands of processes load the library: where bytecode is not wanted, each would compile it.
+part-% fast-%: export PYTHONDONTWRITEBYTECODE :=
+
 # It installs packages of Debian into its guests; no network leads out of the other labs.
 part-guest: override APART :=
 
