@@ -9,7 +9,7 @@ TWICE := $(PYTHON) -m tests.twice
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-all demo demo-clean test test-library test-ways test-fast sweep lint format bench clean distclean
+.PHONY: help setup setup-all demo demo-clean test test-fast sweep lint format bench clean distclean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,23 +27,56 @@ demo: ## clone a real machine, make it a minion, destroy it; KEEP=1 leaves it ru
 demo-clean: setup ## end a demo that was left running, and whatever crashed labs left
 	@$(PYTHON) -m lab clean --all
 
-test: setup-all ## every layer, with real guests (about 40 minutes on 2 cores)
+# The parts of `make test`, those that take longest first. Every test is in exactly one of them:
+# what no other names is in "e2e", "salt" or "rest".
+PARTS := guest lifecycle keys e2e salt ways cloud hosts inventory rest sweep unit
+words-guest := tests/functional/guest
+words-keys := tests/e2e/test_keys.py tests/e2e/test_create.py
+words-e2e := $(filter-out $(words-keys),$(wildcard tests/e2e/test_*.py))
+words-cloud := $(wildcard tests/integration/test_salt_cloud*.py)
+words-ways := tests/integration/test_ways_in.py tests/integration/test_packaged_habits.py
+words-salt := $(filter-out $(words-cloud) $(words-ways),$(wildcard tests/integration/test_*.py))
+words-lifecycle := tests/functional/lifecycle
+words-sweep := tests/functional/test_sweep.py
+words-hosts := tests/functional/hosts tests/functional/hypervisor
+words-inventory := tests/functional/inventory
+words-rest := $(filter-out $(foreach part,$(PARTS),$(words-$(part))),\
+    $(patsubst %/__init__.py,%,$(wildcard tests/functional/*/__init__.py)) \
+    $(wildcard tests/functional/test_*.py))
+words-unit := tests/unit
+
+# Half of its time a part waits: for a guest to settle, for a minion, for a deadline.
+JOBS ?= $(shell echo $$((2 * $$(nproc))))
+
+test: setup-all ## every layer, with real guests (about 30 minutes on 2 cores)
 	@$(PYTHON) -m lab images
-	@if lab/apart.sh true; then set -- --jobs=2 APART=lab/apart.sh; else \
-	    echo "test: no namespaces here, so one half after the other"; set -- --jobs=1; fi; \
-	    $(MAKE) --no-print-directory "$$@" test-library test-ways
+	@if lab/apart.sh true; then set -- --jobs=$(JOBS) APART=lab/apart.sh; else \
+	    echo "test: no namespaces here, so one part after the other"; set -- --jobs=1; fi; \
+	    $(MAKE) --no-print-directory --keep-going "$$@" $(addprefix part-,$(PARTS))
 
-# Whole lines only, as two of them speak at once. Code 5: ARGS chose no test of this half.
-half = set -o pipefail; { $(1) || [ $$? = 5 ]; } 2>&1 | sed --unbuffered ''
+# Whole lines, and whose: several parts speak at once. Code 5: ARGS chose no test of this one.
+part = @set -o pipefail; { $(1) || [ $$? = 5 ]; } 2>&1 | sed --unbuffered 's/^/$*: /'
 
-test-library:
-	@$(call half,$(TWICE) tests/unit tests/functional $(ARGS))
+# Thousands of processes load the library: where bytecode is not wanted, each would compile it.
+part-% fast-%: export PYTHONDONTWRITEBYTECODE :=
 
-test-ways:
-	@$(call half,$(APART) $(TWICE) tests/integration tests/e2e $(ARGS))
+# It installs packages of Debian into its guests; no network leads out of the other labs.
+part-guest: override APART :=
 
-test-fast: setup ## the layers that need no guest (under 2 minutes)
-	$(PYTEST) -m 'not guest and not slow' tests/unit tests/functional $(ARGS)
+part-%:
+	$(call part,$(APART) $(TWICE) $(words-$*) $(ARGS))
+
+# Of the unit tests those that wait for processes, and those that compute.
+words-waiting := tests/unit/guest tests/unit/hosts tests/unit/master tests/unit/system
+words-computing := $(filter-out $(words-waiting),\
+    $(patsubst %/__init__.py,%,$(wildcard tests/unit/*/__init__.py)) $(wildcard tests/unit/test_*.py))
+words-functional := tests/functional
+
+test-fast: setup ## the layers that need no guest (about a minute on 2 cores)
+	@$(MAKE) --no-print-directory --keep-going --jobs=3 $(addprefix fast-,functional computing waiting)
+
+fast-%:
+	$(call part,$(PYTEST) -m 'not guest and not slow' $(words-$*) $(ARGS))
 
 sweep: setup ## kill worker and libvirtd at every point (hours); the figures go into docs/
 	PYTHONPATH=_utils:. $(PYTHON) -m tests.sweep --write $(ARGS)

@@ -1,11 +1,11 @@
 """
 ``python -m tests.twice WORDS…``: pytest, and what failed once more, as Salt's own CI does it.
 
-Real guests under emulation, two labs beside each other and a daemon that is killed on purpose now
-and then trip over each other in a way that has nothing to do with the promise under test. A run of
-forty minutes is not worth less for it, so up to :data:`FEW` failures are tried a second time, in a
-process and a lab of their own. Who passes then is named at the end: it is a defect, of a test or
-of ours, until somebody knows its cause. More failures than that are no accident.
+Real guests under emulation, several labs beside each other and a daemon that is killed on purpose
+now and then trip over each other in a way that has nothing to do with the promise under test. A run
+of half an hour is not worth less for it, so up to :data:`FEW` failures of a part are tried a second
+time, in a process and a lab of their own. Who passes then is named at the end: it is a defect, of a
+test or of ours, until somebody knows its cause. More failures than that are no accident.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-#: How many failures a second try may still put down to chance.
-FEW = 3
+#: How many failures of one part a second try may still put down to chance.
+FEW = 1
 
 
 @dataclass(eq=False)  # pytest keeps its plugins in a set

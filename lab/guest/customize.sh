@@ -72,6 +72,23 @@ END
 mkdir -p /etc/systemd/journald.conf.d /etc/systemd/system.conf.d
 printf '[Journal]\nStorage=volatile\n' >/etc/systemd/journald.conf.d/lab.conf
 printf '[Manager]\nDefaultTimeoutStopSec=10s\n' >/etc/systemd/system.conf.d/lab.conf
+# Of all devices at each boot only those that something here waits for.
+mkdir -p /etc/systemd/system/systemd-udev-trigger.service.d
+cat >/etc/systemd/system/systemd-udev-trigger.service.d/lab.conf <<'END'
+[Service]
+ExecStart=
+ExecStart=-udevadm trigger --type=devices --action=add --prioritized-subsystem=net,block \
+    --subsystem-match=net --subsystem-match=block --subsystem-match=virtio-ports \
+    --subsystem-match=input
+END
+# Of systemd's generators the one that reads /etc/fstab.
+mkdir -p /etc/systemd/system-generators
+for generator in /usr/lib/systemd/system-generators/*; do
+    case $generator in
+        *-fstab-generator) ;;
+        *) ln -s /dev/null "/etc/systemd/system-generators/${generator##*/}" ;;
+    esac
+done
 systemctl -q mask \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer \
     e2scrub_all.timer e2scrub_reap.service systemd-tmpfiles-clean.timer \

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -60,7 +59,7 @@ def test_the_documented_profile_makes_a_minion_and_destroy_leaves_nothing(
     assert gone.retcode == 0, gone.stdout
     assert machines.left() == before
 
-    time.sleep(1)  # the bus is not in a hurry
+    ear.wait_for("salt/kvm_clone/e2e-web1/destroyed")  # the bus is not in a hurry
     assert ear.tags("salt/kvm_clone/e2e-web1/") == [
         f"salt/kvm_clone/e2e-web1/{stage}" for stage in [*STAGES, "failed", "destroyed"]
     ]

@@ -147,6 +147,17 @@ def waits_for_its_address(*names: str) -> None:
     time.sleep(0.5)
 
 
+def libvirtds_clients() -> int:
+    """Return how many have called libvirtd, even while it is stopped and takes no call."""
+    lines = Path("/proc/net/unix").read_text(encoding="ascii").splitlines()
+    return sum(line.endswith("/libvirt/libvirt-sock") for line in lines)
+
+
+def calls_libvirtd(before: int) -> None:
+    """Wait until one more does so: a Salt program has loaded our modules by then."""
+    wait_until(lambda: libvirtds_clients() > before, "a call of libvirtd", 60)
+
+
 @pytest.fixture
 def nothing_is_left(salt: SaltWorld, lab: Lab) -> Iterator[None]:
     before = (domains(), set(lab.pool_path.iterdir()))
@@ -233,8 +244,10 @@ def test_a_profile_that_keeps_keeps_it_and_says_how_to_go_on(
     assert f"salt-run kvmclone.resume {name}" in error["hint"]
     assert runs(name)
 
+    before = libvirtds_clients()
     again = Run(salt, "kvmclone.resume", name, terminal=True)
-    time.sleep(5)
+    calls_libvirtd(before)
+    time.sleep(1)
     again.press()
     code, answer, _said = again.end()
     assert code == 130, answer
@@ -256,7 +269,7 @@ def test_a_second_ctrl_c_ends_at_once_and_names_what_gc_then_removes(
         time.sleep(1)
         assert run.process.poll() is None
         run.press()
-        code, answer, said = run.end(timeout=5)
+        code, answer, said = run.end(timeout=30)
     finally:
         os.kill(libvirtd, signal.SIGCONT)
     assert (code, answer) == (130, {})
@@ -280,8 +293,10 @@ def test_an_interrupted_destroy_says_to_repeat_it(
     libvirtd = int(Path("/run/libvirtd.pid").read_text())
     os.kill(libvirtd, signal.SIGSTOP)
     try:
+        before = libvirtds_clients()
         run = Run(salt, "kvmclone.destroy", name, names("other"), terminal=True)
-        time.sleep(4)
+        calls_libvirtd(before)
+        time.sleep(1)
         run.press()
         time.sleep(0.2)
     finally:

@@ -49,7 +49,7 @@ def make_seed(path: Path, user: str, network: str = "", label: str = "cidata") -
 def told(name: str, command: str) -> str:
     """What a command in a guest says, over its agent."""
     with Host(LIBVIRT_URI) as host:
-        result = AgentChannel(host.domain(name).agent).run(command, timeout=60)
+        result = AgentChannel(host.domain(name).agent).run(command, timeout=300)
     return result.output.strip()
 
 

@@ -151,6 +151,7 @@ def _salt_call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_salt_call_exits_with_the_truth(world: World, base: str, tmp_path: Path) -> None:
     name = world.name()
     keys = [f"{key}={value}" for key, value in _keys(base, start="False").items()]

@@ -22,6 +22,8 @@ from saltext.kvmclone.system import copying
 from tests.support.storage import MIB, file_system, storage_pool
 from tests.support.world import World, full, quick
 
+pytestmark = pytest.mark.slow
+
 #: Where libvirtd writes definitions.
 DEFINITIONS = Path("/etc/libvirt/qemu")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 
 from lab.common import CHECKOUT
 from tests.twice import FEW
+
+#: The plugins of Salt and hypothesis take longer to load than these tests to run.
+ENVIRONMENT = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 #: Fails as often as its argument says, over all processes that run it.
 FICKLE = """\
@@ -45,7 +49,9 @@ def tried(folder: Path, count: int = 1, fails: int = 0, leaves: bool = False) ->
         (folder / name / f"test_{name}.py").write_text("def test_it():\n    pass\n")
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
     words = [sys.executable, CHECKOUT / "tests/twice.py", "."]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
     return done.returncode, done.stdout
 
 
@@ -78,5 +84,5 @@ def test_many_failures_are_not_tried_again(tmp_path: Path) -> None:
 def test_other_endings_stay_as_they_are(tmp_path: Path, words: str, code: int) -> None:
     (tmp_path / "test_fickle.py").write_text("def test_one():\n    pass\n")
     command = [sys.executable, CHECKOUT / "tests/twice.py", "test_fickle.py", *words.split()]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, check=False)
     assert done.returncode == code
