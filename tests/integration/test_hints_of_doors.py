@@ -208,7 +208,6 @@ def test_a_host_with_older_modules(world: SaltWorld, typist: Typist) -> None:
     older = extmods(world, "kvm01") / "utils/saltext/kvmclone/hosts/operations.py"
     edit(older, f"\nVERSION = {VERSION}\n", f"\nVERSION = {VERSION - 1}\n")
     error = refused(world, "has an older version of kvm_clone")
-    assert error["type"] == "OtherVersion"
     typist(error["hint"])
     listed(world)
 

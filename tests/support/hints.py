@@ -64,7 +64,7 @@ class Typist:
         :param exits: The exit code that each of them must have.
         :return: All that was printed.
         """
-        return "".join(map(self._type, self._chosen(hint, begins)))
+        return "".join(self._type(command, exits) for command in self._chosen(hint, begins))
 
     def _chosen(self, hint: str, begins: tuple[str, ...]) -> list[str]:
         chosen = [

@@ -206,7 +206,7 @@ def test_a_base_whose_pool_is_off(
 
 
 @both
-@tries("interfaces._check", "reservation._unable", "reservation.decide")
+@tries("interfaces._check", "reservation._unable", "reservation._without_network")
 @pytest.mark.parametrize("keys", [{}, {"ip_source": "reserve"}])
 def test_a_network_that_is_off(
     world: World, host: LocalHost, base: str, typist: Typist, keys: dict[str, str]

@@ -69,7 +69,7 @@ def test_a_definition_that_takes_an_image_for_another_format(
     assert host.plan(quick(world.name("again"), base))["conflicts"] == []
 
 
-@tries("images.chain")
+@tries("images.chain", "images._wrong_below")
 def test_an_image_that_takes_its_backing_file_for_another_format(
     world: World, host: LocalHost, typist: Typist
 ) -> None:

@@ -35,9 +35,7 @@ class Host(RemoteHost):
             return serve(**asked)
 
         monkeypatch.setattr(signed_call, "ask", ask)
-
-    def _public_key(self) -> str:
-        return ""
+        monkeypatch.setattr(signed_call, "accepted_key", lambda *_: "")
 
 
 def the_first_version(operation: str, arguments: Any, url: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_a_link_that_may_stand_on_more_than_its_header_tells_is_refused(
     img("rebase", "-u", "-F", form, "-b", tmp_path / "old", chain[1])
     paths, fault = followed(chain[0])
     assert paths == [str(chain[0]), str(chain[1]), str(tmp_path / "old")]
-    assert f"is {form}, and what that stands on" in fault
+    assert f"is {form}, and what that is based on" in fault
     assert backing_files.needs(paths[-1]) == (str(chain[2]),)
 
 

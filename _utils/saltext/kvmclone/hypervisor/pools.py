@@ -21,7 +21,7 @@ from saltext.kvmclone.hypervisor.constants import (
     POOLS_INACTIVE,
 )
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model import libvirt_xml, volume_xml
 from saltext.kvmclone.model.domain_xml import Disk
 from saltext.kvmclone.model.facts import RAW, Header, ImageFacts, PoolFacts
 from saltext.kvmclone.system import filesystems, image_header, images
@@ -173,7 +173,7 @@ def look(host: Host, path: str) -> ImageFacts:
     raw = volumes.lookup(host, path)
     if raw is None:
         return ImageFacts(path, "unseen", readable=False)
-    found = libvirt_xml.image(host.call(raw.XMLDesc, 0), path)
+    found = volume_xml.image(host.call(raw.XMLDesc, 0), path)
     if found.kind not in ("file", "block"):
         return found
     header = _header(host, raw)
@@ -194,7 +194,7 @@ def read(host: Host, path: str, offset: int, length: int) -> bytes:
     raw = volumes.lookup(host, path)
     if raw is None:
         raise HostError(f"'{path}' is in no active storage pool.")
-    if offset >= libvirt_xml.image(host.call(raw.XMLDesc, 0), path).size:
+    if offset >= volume_xml.image(host.call(raw.XMLDesc, 0), path).size:
         return b""
     return _downloaded(host, raw, offset, length)
 

@@ -26,7 +26,7 @@ from saltext.kvmclone.hypervisor.constants import (
     STORAGE_VOL_EXIST,
 )
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model import volume_xml
 from saltext.kvmclone.model.facts import QCOW2, ImageFacts
 from saltext.kvmclone.model.record import Volume
 from saltext.kvmclone.plan.disks import BYTES, CONVERT, OVERLAY, SEED, PlannedDisk
@@ -77,7 +77,7 @@ def find(host: Host, path: str) -> ImageFacts | None:
     Its header is what libvirt says of it, and nothing is read from the file.
     """
     raw = lookup(host, path)
-    return libvirt_xml.image(host.call(raw.XMLDesc, 0), path) if raw is not None else None
+    return volume_xml.image(host.call(raw.XMLDesc, 0), path) if raw is not None else None
 
 
 def refresh_folder(host: Host, folder: str) -> bool:

@@ -61,17 +61,8 @@ def decide(
     if isinstance(card, str):
         return _refused(*conflicts, card)
     facts = networks.get(card.source)
-    if card.kind != "network":
-        return _refused(
-            *conflicts,
-            f"The clone's interface is on {card.kind} '{card.source}', where libvirt hands out no "
-            f"addresses, so none can be reserved. {_INSTEAD}",
-        )
-    if facts is None:
-        return _refused(
-            *conflicts,
-            f"There is no network '{card.source}'. See: {commands.virsh('net-list', '--all')}",
-        )
+    if card.kind != "network" or facts is None:
+        return _refused(*conflicts, _without_network(card, commands))
     conflicts += _unable(facts, commands)
     if conflicts:
         return _refused(*conflicts)
@@ -88,6 +79,16 @@ def decide(
         return _refused(*conflicts)
     name = entry_name(facts, request.name)
     return Choice((Reservation(facts.name, card.mac, address, name),))
+
+
+def _without_network(card: Interface, commands: Commands) -> str:
+    """Return why nothing can be reserved for an interface that no network of libvirt has."""
+    if card.kind != "network":
+        return (
+            f"The clone's interface is on {card.kind} '{card.source}', where libvirt hands out no "
+            f"addresses, so none can be reserved. {_INSTEAD}"
+        )
+    return f"There is no network '{card.source}'. See: {commands.virsh('net-list', '--all')}"
 
 
 def _refused(*conflicts: str) -> Choice:

@@ -186,30 +186,35 @@ def chain(
             fault = f"the chain of backing files never ends at '{below}'. Mend it: qemu-img rebase"
             break
         found = look(below)
-        if found.kind not in ("file", "block"):
-            what = _WRONG.get(found.kind, "no image")
-            fault = (
-                f"'{above.path}' is based on '{below}', which is {what}. Mend it: qemu-img rebase"
-            )
+        if found.kind in ("file", "block"):
+            images.append(found)
+        fault = _wrong_below(above, found, commands)
+        if fault:
             break
-        images.append(found)
         form = header.backing_format or found.header.format
-        if form not in (RAW, found.header.format):
-            backing = ("-b", header.backing, "-F", found.header.format)
-            rebase = commands.there("qemu-img", "rebase", "-u", *backing, above.path)
-            fault = (
-                f"'{above.path}' says that '{below}' is {form}, but that is "
-                f"{found.header.format}. Mend it: {rebase}"
-            )
-            break
-        if form in image_header.RARE:
-            fault = (
-                f"its backing file '{below}' is {form}, and what that stands on is not read here. "
-                "Convert it: qemu-img convert -O qcow2"
-            )
-            break
-        if form != RAW and (found.header.corrupt or found.header.encrypted or found.header.fault):
-            why = found.header.fault or ("encrypted" if found.header.encrypted else "corrupt")
-            fault = f"its backing file '{below}' cannot be used: {why}"
-            break
     return tuple(images), tuple(data), fault
+
+
+def _wrong_below(above: ImageFacts, below: ImageFacts, commands: Commands) -> str:
+    """Return why an image cannot be used as the backing file of another; empty if it can."""
+    path, header = below.path, below.header
+    if below.kind not in ("file", "block"):
+        what = _WRONG.get(below.kind, "no image")
+        return f"'{above.path}' is based on '{path}', which is {what}. Mend it: qemu-img rebase"
+    form = above.header.backing_format or header.format
+    if form not in (RAW, header.format):
+        backing = ("-b", above.header.backing, "-F", header.format)
+        rebase = commands.there("qemu-img", "rebase", "-u", *backing, above.path)
+        return (
+            f"'{above.path}' says that '{path}' is {form}, but that is {header.format}. "
+            f"Mend it: {rebase}"
+        )
+    if form in image_header.RARE:
+        return (
+            f"its backing file '{path}' is {form}, and what that is based on is not read here. "
+            "Convert it: qemu-img convert -O qcow2"
+        )
+    if form != RAW and (header.corrupt or header.encrypted or header.fault):
+        why = header.fault or ("encrypted" if header.encrypted else "corrupt")
+        return f"its backing file '{path}' cannot be used: {why}"
+    return ""
