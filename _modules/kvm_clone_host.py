@@ -22,7 +22,7 @@ from saltext.kvmclone.system import signed_answers
 
 try:
     from saltext.kvmclone.hosts import beacon, remote_server
-    from saltext.kvmclone.hosts import gc as collect
+    from saltext.kvmclone.hosts.gc import collect
     from saltext.kvmclone.hosts.local import LocalHost
     from saltext.kvmclone.hypervisor.connection import available
     from saltext.kvmclone.inventory import findings
@@ -64,7 +64,7 @@ def gc(name=None, apply=False, force=False, url=None):
     """
     entrypoints.switches(apply=apply, force=force)
     only = check(name) if name is not None else ""
-    return [item.as_dict() for item in collect.collect(_host(url), only, apply, force)]
+    return [item.as_dict() for item in collect(_host(url), only, apply, force)]
 
 
 @entrypoints.module_function

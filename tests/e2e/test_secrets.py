@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import secrets as random_words
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import libvirt
@@ -334,7 +334,7 @@ def test_no_secret_of_the_bases_definition_is_shown_by_any_door(lab: Lab, world:
     with connection() as libvirtd:
         xml = libvirtd.lookupByName(base).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         for place, (old, new) in PLACES.items():
-            secret = random_words.token_hex(12)
+            secret = token_hex(12)
             birds.add(place, secret)
             assert old in xml, place
             xml = xml.replace(old, new.replace("SECRET", secret), 1)

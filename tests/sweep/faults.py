@@ -25,8 +25,7 @@ from xml.etree import ElementTree
 from lab.common import CHECKOUT, LIBVIRT_URI, wait_until
 from lab.lab import connection
 from saltext.kvmclone.errors import AlreadyExists, NotFound
-from saltext.kvmclone.hosts import gc as collect
-from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model.request import Request
 from tests.support.world import World, quick, sha256
@@ -260,7 +259,7 @@ class Scene:
             assert code == 0 or self.kind.action == "rollback", f"it failed by itself: {told}"
 
     def _hold(self, name: str, then: str) -> None:
-        listed = collect.collect(self.host, name) if self._left_unfinished(name) else []
+        listed = gc.collect(self.host, name) if self._left_unfinished(name) else []
         assert not any(item.removed for item in listed)
         finished = self.world.exists(name) and not listed
         if not finished:
@@ -274,7 +273,7 @@ class Scene:
             elif then == "repeat":
                 self._end(name)
             else:
-                removed = collect.collect(self.host, name, apply=True)
+                removed = gc.collect(self.host, name, apply=True)
                 assert {item.path for item in removed} == {item.path for item in listed}
                 assert all(item.removed for item in removed), removed
                 self._hold_nothing_left()

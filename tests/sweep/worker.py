@@ -17,8 +17,7 @@ from typing import Any
 
 from lab import libvirtd
 from saltext.kvmclone.errors import AddressTimeout, HostError, KvmCloneError
-from saltext.kvmclone.hosts import gc as collect
-from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
@@ -82,7 +81,7 @@ def work(order: dict[str, Any]) -> None:
     if order["action"] == "destroy":
         host.destroy(order["name"])
     elif order["action"] == "gc":
-        for item in collect.collect(host, order["name"], apply=True):
+        for item in gc.collect(host, order["name"], apply=True):
             if not item.removed:
                 raise HostError(item.reason, "repeat the command")
     else:

@@ -32,8 +32,7 @@ from saltext.kvmclone.errors import (
     PlanRefused,
     Renamed,
 )
-from saltext.kvmclone.hosts import gc as collect
-from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model.hints import AT_HOST, AT_MASTER
@@ -148,8 +147,8 @@ def test_a_leftover_of_another_machine(
     host.clone(quick(name, base))
     away = replace(processes.this_process(), host="kvm99", boot="boot/1", machine="machine")
     change(name, worker=away, goal="addressed")
-    typist(refusal(CreateInProgress, lambda: collect.collect(host, name)))
-    assert collect.collect(host, name) == []
+    typist(refusal(CreateInProgress, lambda: gc.collect(host, name)))
+    assert gc.collect(host, name) == []
     assert not world.exists(name)
 
 
@@ -446,7 +445,7 @@ def test_a_clone_that_was_renamed(
     change(name, minion=Minion(id=name), goal="cloned")
     with connection() as conn:
         conn.lookupByName(name).rename(now)
-    hint = refusal(Renamed, lambda: collect.require_not_renamed(name, [], [host.list_clones()]))
+    hint = refusal(Renamed, lambda: gc.require_not_renamed(name, [], [host.list_clones()]))
     assert now in typist(hint)
 
 

@@ -48,22 +48,22 @@ def test_every_list_shows_it_once_and_no_name_is_ambiguous(
     names = {word: world.name(word) for word in ("here", "spelled", "nobody")}
     for word, name in names.items():
         host.clone(quick(name, base, profile="" if word == "nobody" else f"on-{word}"))
-    side = master(here=LIBVIRT_URI, spelled=SPELLED)
-    assert set(names.values()) <= set(side.listing()["clones"])
-    assert not [name for name in side.listing()["clones"] if "(" in name]
-    assert [name for name in side.tree()["bases"] if name.startswith(base)] == [base]
-    hosts = side.capacities()["hosts"]
+    fleet = master(here=LIBVIRT_URI, spelled=SPELLED)
+    assert set(names.values()) <= set(fleet.listing()["clones"])
+    assert not [name for name in fleet.listing()["clones"] if "(" in name]
+    assert [name for name in fleet.tree()["bases"] if name.startswith(base)] == [base]
+    hosts = fleet.capacities()["hosts"]
     assert {label: told["also"] for label, told in hosts.items()} == {LIBVIRT_URI: [SPELLED]}
-    found = side.doctor()["findings"]
+    found = fleet.doctor()["findings"]
     assert [item["name"] for item in found if item["kind"] == "daemon-twice"] == [LIBVIRT_URI]
     assert not [item for item in found if item["kind"] == "host-uuid-twice"]
     for word in ("here", "nobody"):
-        assert side.show(names[word]).error is None
-        assert side.power(names[word], "stop").error is None
-    assert side.find(names["spelled"])[0].url == SPELLED
-    assert side.find(names["here"])[0].url == LIBVIRT_URI
+        assert fleet.show(names[word]).error is None
+        assert fleet.power(names[word], "stop").error is None
+    assert fleet.find(names["spelled"])[0].url == SPELLED
+    assert fleet.find(names["here"])[0].url == LIBVIRT_URI
     for name in names.values():
-        assert side.destroy(name).error is None
+        assert fleet.destroy(name).error is None
     assert not any(map(world.exists, names.values()))
 
 
@@ -76,10 +76,10 @@ def test_what_a_dead_worker_left_is_listed_once(
 ) -> None:
     dead_clone = world.name()
     host.clone(quick(dead_clone, base), dead, "addressed")
-    side = master(here=LIBVIRT_URI, spelled=SPELLED)
-    rows = [row for row in side.gc("", False, False)["leftovers"] if row["name"] == dead_clone]
+    fleet = master(here=LIBVIRT_URI, spelled=SPELLED)
+    rows = [row for row in fleet.gc("", False, False)["leftovers"] if row["name"] == dead_clone]
     assert len(rows) == len({(row["kind"], row["path"]) for row in rows}) > 1
-    gone = side.gc(dead_clone, True, False)
+    gone = fleet.gc(dead_clone, True, False)
     assert gone["retcode"] == 0
     assert [row["removed"] for row in gone["leftovers"]] == [True] * len(rows)
     assert not world.exists(dead_clone)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from saltext.kvmclone.errors import HostError
-from saltext.kvmclone.hosts import gc as collect
+from saltext.kvmclone.hosts import gc
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.lifecycle import destroy as dismantle
+from saltext.kvmclone.lifecycle import destroy
 from saltext.kvmclone.model.leftovers import Leftover
 from saltext.kvmclone.model.record import Owner
 from saltext.kvmclone.system import processes
@@ -56,12 +56,12 @@ def test_a_disk_that_another_machine_took_is_listed_as_kept(
     one, two = world.disks(name)
     taker = world.base("taker")
     world.attach(taker, one, "vdx")
-    listed = collect.collect(host, name)
+    listed = gc.collect(host, name)
     assert goes(listed) == [("domain", ""), ("volume", str(two))]
     ((path, reason),) = stays(listed)
     assert path == str(one)
     assert f"'{taker}' uses it" in reason
-    removed = collect.collect(host, name, apply=True)
+    removed = gc.collect(host, name, apply=True)
     assert goes(removed) == goes(listed)
     assert stays(removed) == stays(listed)
     assert all(row.removed for row in removed if row.kind != "kept")
@@ -76,12 +76,12 @@ def test_nothing_is_listed_as_removed_where_a_destroy_would_be_refused(
     above = disk.with_name(f"by-hand-{world.token}.qcow2")
     world.overlay(disk, above)
     for apply in (False, True):
-        rows = collect.collect(host, name, apply=apply)
+        rows = gc.collect(host, name, apply=apply)
         assert goes(rows) == []
         assert any(str(above) in reason for _path, reason in stays(rows))
     assert world.exists(name)
     above.unlink()
-    rows = collect.collect(host, name, apply=True)
+    rows = gc.collect(host, name, apply=True)
     assert goes(rows) == [("domain", ""), ("volume", str(disk))]
     assert not world.exists(name)
 
@@ -93,8 +93,8 @@ def test_what_was_attached_by_hand_is_listed_as_kept(
     data = world.lab.pool_path / f"data-{world.token}.qcow2"
     shutil.copy(world.disks(base)[0], data)
     world.attach(name, data, "vdx")
-    assert [path for path, _reason in stays(collect.collect(host, name))] == [str(data)]
-    collect.collect(host, name, apply=True)
+    assert [path for path, _reason in stays(gc.collect(host, name))] == [str(data)]
+    gc.collect(host, name, apply=True)
     assert data.exists()
     assert not world.exists(name)
 
@@ -106,10 +106,10 @@ def test_the_store_of_uefi_variables_and_shared_media_are_told_apart(
     base = world.base(cdrom=True, uefi=True)
     standing = world.footprint()
     name = left(base)
-    listed = collect.collect(host, name)
+    listed = gc.collect(host, name)
     assert [kind for kind, _path in goes(listed)] == ["domain", "nvram", "volume"]
     assert stays(listed) == []
-    collect.collect(host, name, apply=True)
+    gc.collect(host, name, apply=True)
     assert world.footprint() == standing != before
 
 
@@ -127,11 +127,11 @@ def test_what_could_not_be_removed_is_told_as_it_is(
 
     with monkeypatch.context() as patched:
         patched.setattr(volumes, "delete", delete)
-        rows = collect.collect(host, name, apply=True)
+        rows = gc.collect(host, name, apply=True)
     assert goes(rows) == []
     assert all("busy" in reason for _path, reason in stays(rows))
     assert footprint(paths) == [True, False]
-    rows = collect.collect(host, name, apply=True)
+    rows = gc.collect(host, name, apply=True)
     assert goes(rows) == [("domain", ""), ("volume", str(paths[0]))]
 
 
@@ -144,19 +144,19 @@ def test_a_dead_destroy_is_listed_as_far_as_it_did_not_come(
     name = world.name()
     host.clone(full(name, world.base(disks=2)))
     paths = world.disks(name)
-    real = dismantle._delete_file
+    real = destroy._delete_file
 
-    def die(opened: Host, file: dismantle.deletion_plan.FileToDelete) -> bool:
+    def die(opened: Host, file: destroy.deletion_plan.FileToDelete) -> bool:
         real(opened, file)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(processes, "this_process", lambda token="": replace(dead))
-        patched.setattr(dismantle, "_delete_file", die)
+        patched.setattr(destroy, "_delete_file", die)
         with pytest.raises(KeyboardInterrupt):
             host.destroy(name)
     assert footprint(paths) == [True, False]
-    rows = collect.collect(host, name)
+    rows = gc.collect(host, name)
     assert goes(rows) == [("domain", ""), ("volume", str(paths[0]))]
     assert stays(rows) == []
-    assert goes(collect.collect(host, name, apply=True)) == goes(rows)
+    assert goes(gc.collect(host, name, apply=True)) == goes(rows)

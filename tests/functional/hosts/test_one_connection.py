@@ -26,7 +26,7 @@ OPERATIONS: dict[str, Operation] = {
     "doctor": lambda host, _base, _name: host.doctor(),
     "capacity": lambda host, _base, _name: host.capacity(),
     "daemon": lambda host, _base, _name: host.daemon(),
-    "witness": lambda host, _base, name: host.witness([name], [name]),
+    "report_domains": lambda host, _base, name: host.report_domains([name], [name]),
     "published": lambda host, _base, _name: host.published(),
     "published_addresses": lambda host, _base, _name: host.published_addresses("", ""),
     "expired": lambda host, _base, _name: host.expired(),

@@ -39,8 +39,8 @@ def test_a_host_tells_the_master_what_it_tells_here(
     assert made in wire.list_clones()
     assert wire.unfinished(request.name) == host.unfinished(request.name)
     names = [request.name]
-    assert wire.witness(names, []) == host.witness(names, [])
-    assert [clone.uuid for clone in wire.witness(names, []).clones] == [made.uuid]
+    assert wire.report_domains(names, []) == host.report_domains(names, [])
+    assert [clone.uuid for clone in wire.report_domains(names, []).clones] == [made.uuid]
     for name in ("daemon", "tree", "bases", "doctor"):
         assert getattr(wire, name)() == getattr(host, name)(), name
     assert set(wire.capacity()) == set(host.capacity())

@@ -25,13 +25,11 @@ from saltext.kvmclone.errors import (
     KvmCloneError,
     PlanRefused,
 )
-from saltext.kvmclone.hosts import gc as collect
-from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import host_facts
-from saltext.kvmclone.lifecycle import create as apply
-from saltext.kvmclone.lifecycle import destroy as dismantle
+from saltext.kvmclone.lifecycle import create, destroy
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import AT_HOST
@@ -77,7 +75,7 @@ def half_made(host: LocalHost, request: Request, worker: Owner) -> str:
     """A clone as that worker left it: defined, and not one disk there."""
     with Host(host.url) as opened:
         planned = planner.compute(host_facts.facts(opened, request), request, worker)
-        apply._define(opened, planned)
+        create._define(opened, planned)
     return request.name
 
 
@@ -129,10 +127,10 @@ def test_a_worker_on_another_machine_is_never_taken_over(
     with pytest.raises(CreateInProgress, match="kvm99"):
         host.destroy(request.name)
     with pytest.raises(CreateInProgress, match="not a leftover"):
-        collect.collect(host, request.name, apply=True)
+        gc.collect(host, request.name, apply=True)
     assert world.footprint() == before
 
-    removed = collect.collect(host, request.name, apply=True, force=True)
+    removed = gc.collect(host, request.name, apply=True, force=True)
     assert [item.kind for item in removed] == ["domain", "volume"]
     assert not world.exists(request.name)
 
@@ -147,7 +145,7 @@ def test_force_never_removes_the_work_of_one_that_lives(
         made(host, request, alive)
         try:
             with pytest.raises(CreateInProgress, match=f"process {child.pid} is at work") as info:
-                collect.collect(host, request.name, apply=True, force=True)
+                gc.collect(host, request.name, apply=True, force=True)
             assert f"kill {child.pid}" in info.value.hint
             with pytest.raises(CreateInProgress, match="is being made"):
                 host.destroy(request.name, force=True)
@@ -158,7 +156,7 @@ def test_force_never_removes_the_work_of_one_that_lives(
 
 def test_gc_without_a_name_takes_no_force(host: LocalHost) -> None:
     with pytest.raises(KvmCloneError, match="name"):
-        collect.collect(host, force=True)
+        gc.collect(host, force=True)
 
 
 def test_gc_lists_before_it_removes_and_leaves_finished_clones_alone(
@@ -166,13 +164,13 @@ def test_gc_lists_before_it_removes_and_leaves_finished_clones_alone(
 ) -> None:
     finished = clone_of(base, "finished")
     name = made(host, quick(world.name("left"), base), dead)
-    listed = collect.collect(host)
+    listed = gc.collect(host)
     ours = [item for item in listed if item.name == name]
     assert [(item.kind, item.removed) for item in ours] == [("domain", False), ("volume", False)]
     assert ours[1].path == str(world.disks(name)[0])
     assert "died" in ours[0].reason
     assert not [item for item in listed if item.name == finished]
-    assert all(item.removed for item in collect.collect(host, name, apply=True))
+    assert all(item.removed for item in gc.collect(host, name, apply=True))
     assert not world.exists(name)
     assert world.exists(finished)
 
@@ -196,17 +194,17 @@ def test_a_worker_that_lost_its_clone_takes_nothing_back(
 ) -> None:
     """It slept, an operator forced its clone away, and another create has made the name anew."""
     name = world.name()
-    real = apply._own_automatic_nvram
+    real = create._own_automatic_nvram
 
     def replaced(*arguments: object) -> None:
-        monkeypatch.setattr(apply, "_own_automatic_nvram", real)
+        monkeypatch.setattr(create, "_own_automatic_nvram", real)
         record = world.record(name)
         assert record is not None
         host.destroy(name, token=record.worker.token)
         host.clone(quick(name, base))
         raise KvmCloneError("the sleeper wakes and fails")
 
-    monkeypatch.setattr(apply, "_own_automatic_nvram", replaced)
+    monkeypatch.setattr(create, "_own_automatic_nvram", replaced)
     with pytest.raises(KvmCloneError, match="the sleeper wakes"):
         host.clone(full(name, base))
     record = world.record(name)
@@ -236,7 +234,7 @@ def test_a_create_that_was_kept_tells_its_error_and_is_not_tried_again(
     assert isinstance(outcome.error, KeptAfterFailure)
     assert "AddressTimeout: no address" in outcome.error.message
     assert f"salt kvm01 kvm_clone.resume {request.name}" in outcome.error.hint
-    assert not [item for item in collect.collect(host) if item.name == request.name]
+    assert not [item for item in gc.collect(host) if item.name == request.name]
     host.destroy(request.name)
     assert not world.exists(request.name)
 
@@ -277,12 +275,12 @@ def test_a_file_that_was_put_where_a_disk_would_have_come_is_kept(
     files = [world.lab.pool_path / f"{name}-{target}.qcow2" for target in ("vda", "vdb")]
     for file in files:
         file.write_bytes(b"the only copy of something" * 1000)
-    listed = collect.collect(host, name)
+    listed = gc.collect(host, name)
     assert [(item.kind, item.path) for item in listed] == [
         ("domain", ""),
         *(("kept", str(file)) for file in files),
     ]
-    collect.collect(host, name, apply=True)
+    gc.collect(host, name, apply=True)
     assert not world.exists(name)
     assert all(file.read_bytes().startswith(b"the only copy") for file in files)
 
@@ -304,8 +302,8 @@ def test_an_image_that_was_put_where_a_disk_would_have_come_is_kept(
     words = ["qemu-io", "-f", form, "-c", "write -P 7 1M 4M", disk]
     subprocess.run(words, check=True, capture_output=True)
     before = disk.read_bytes()
-    assert [item.kind for item in collect.collect(host, name)] == ["domain", "kept"]
-    collect.collect(host, name, apply=True)
+    assert [item.kind for item in gc.collect(host, name)] == ["domain", "kept"]
+    gc.collect(host, name, apply=True)
     assert disk.read_bytes() == before
     outcome = provision.create(host, request, start=False)
     assert isinstance(outcome.error, PlanRefused)
@@ -343,7 +341,7 @@ def test_a_destroy_that_died_is_repeated(
 
     with monkeypatch.context() as patched:
         patched.setattr(processes, "this_process", lambda token="": dead)
-        patched.setattr(dismantle, "_delete", die)
+        patched.setattr(destroy, "_delete", die)
         with pytest.raises(KeyboardInterrupt):
             host.destroy(request.name)
     record = world.record(request.name)
@@ -418,10 +416,10 @@ def test_the_key_that_a_dead_worker_had_accepted_goes_with_what_it_left(
     def remove_key(minion: Minion) -> bool:
         return keys.take_back(minion.id, minion.fingerprint)
 
-    listed = collect.collect(host, request.name, remove_key=remove_key)
+    listed = gc.collect(host, request.name, remove_key=remove_key)
     assert [item.kind for item in listed] == ["domain", "volume", "key"]
     assert keys.accepted(request.name)
-    removed = collect.collect(host, request.name, apply=True, remove_key=remove_key)
+    removed = gc.collect(host, request.name, apply=True, remove_key=remove_key)
     assert all(item.removed for item in removed)
     assert keys.known(request.name) == {}
     assert world.footprint() == before
@@ -465,7 +463,7 @@ def test_what_could_not_be_taken_back_is_collected_although_its_process_lives(
     assert f"salt-call kvm_clone.gc {request.name} apply=True" in failed.error.hint
     assert world.exists(request.name)
 
-    listed = collect.collect(host, request.name)
+    listed = gc.collect(host, request.name)
     assert [item.kind for item in listed] == ["domain", "volume"]
     assert "gave it up" in listed[0].reason
     order = json.dumps([host.url, request.name, True])
@@ -499,10 +497,10 @@ def test_a_destroy_that_libvirt_did_not_hear_of_is_repeated_although_its_process
         raise HostUnreachable("libvirtd went away")
 
     with monkeypatch.context() as patched, pytest.raises(HostUnreachable):
-        patched.setattr(dismantle, "_delete", lost)
-        patched.setattr(dismantle, "_require_mine", lost)
+        patched.setattr(destroy, "_delete", lost)
+        patched.setattr(destroy, "_require_mine", lost)
         host.destroy(name)
-    assert "gave it up" in collect.collect(host, name)[0].reason
+    assert "gave it up" in gc.collect(host, name)[0].reason
     host.destroy(name)
     assert world.footprint() == before
 

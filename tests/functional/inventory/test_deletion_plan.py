@@ -17,7 +17,7 @@ from saltext.kvmclone.errors import CloneInUse, ForeignDomain, HostError, OutOfR
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import deletion_plan
-from saltext.kvmclone.lifecycle import destroy as dismantle
+from saltext.kvmclone.lifecycle import destroy
 from saltext.kvmclone.model.record import Volume
 from tests.support.edited_definitions import respell, rewrite
 from tests.support.hints import Typist
@@ -311,7 +311,7 @@ def test_a_file_that_is_swapped_while_it_is_destroyed_stays(
     name = world.name()
     host.clone(full(name, base))
     disk = world.disks(name)[0]
-    real = dismantle._delete_file
+    real = destroy._delete_file
 
     number = disk.stat().st_ino
 
@@ -327,7 +327,7 @@ def test_a_file_that_is_swapped_while_it_is_destroyed_stays(
         return real(opened, file)
 
     with monkeypatch.context() as patched:
-        patched.setattr(dismantle, "_delete_file", swap)
+        patched.setattr(destroy, "_delete_file", swap)
         with pytest.raises(HostError, match="replaced"):
             host.destroy(name)
     assert disk.read_bytes() == TREASURE
@@ -342,7 +342,7 @@ def test_a_link_that_is_planted_while_it_is_destroyed_leads_nowhere(
     disk = world.disks(name)[0]
     treasure = tmp_path / "treasure"
     treasure.write_bytes(TREASURE)
-    real = dismantle._delete_file
+    real = destroy._delete_file
 
     def plant(opened: Host, file: deletion_plan.FileToDelete) -> bool:
         disk.unlink()
@@ -350,7 +350,7 @@ def test_a_link_that_is_planted_while_it_is_destroyed_leads_nowhere(
         return real(opened, file)
 
     with monkeypatch.context() as patched:
-        patched.setattr(dismantle, "_delete_file", plant)
+        patched.setattr(destroy, "_delete_file", plant)
         with pytest.raises(HostError, match="replaced"):
             host.destroy(name)
     assert treasure.read_bytes() == TREASURE

@@ -22,7 +22,7 @@ import pytest
 from lab import libvirtd
 from lab.lab import connection
 from saltext.kvmclone.errors import CloneInUse, PlanRefused
-from saltext.kvmclone.hosts import gc as collect
+from saltext.kvmclone.hosts import gc
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.lifecycle import adopt
@@ -443,9 +443,9 @@ def test_what_a_dead_worker_left_is_collected_without_it(
     efi(name)
     boot(name)
     before = everything()
-    listed = collect.collect(host, now)
+    listed = gc.collect(host, now)
     assert [item.kind for item in listed if item.path == str(path)] == ["kept"]
-    collect.collect(host, now, apply=True)
+    gc.collect(host, now, apply=True)
     assert not world.exists(now)
     assert everything() == before
 

@@ -58,7 +58,7 @@ def rename_backing(path: Path, name: str) -> None:
 
 
 def standing(host: Host, disk: Path) -> list[str]:
-    return file_usage_scan.scan(host).standing_on([str(disk)]).get(str(disk), [])
+    return file_usage_scan.scan(host).overlays_on([str(disk)]).get(str(disk), [])
 
 
 def test_nothing_stands_on_a_lonely_disk(world: World, base: str, opened: Host) -> None:
@@ -117,7 +117,7 @@ def test_an_overlay_in_a_pool_that_is_off_is_found(
     disk = world.disks(base)[0]
     path = overlay(disk, asleep / f"top-{world.token}.qcow2")
     found = file_usage_scan.scan(opened)
-    assert found.standing_on([str(disk)]) == {str(disk): [str(path)]}
+    assert found.overlays_on([str(disk)]) == {str(disk): [str(path)]}
     assert not [one for one in found.unchecked if asleep.name in one]
 
 
@@ -158,7 +158,7 @@ def test_what_is_handed_to_qemu_past_libvirt_counts_as_used(
     found = file_usage_scan.scan(opened)
     assert found.users(str(disk)) == [name, machine]
     assert found.users(str(above)) == [machine]
-    assert found.standing_on([str(disk)]) == {str(disk): [str(above)]}
+    assert found.overlays_on([str(disk)]) == {str(disk): [str(above)]}
     with pytest.raises(CloneInUse):
         host.destroy(name)
     above.unlink()
@@ -287,9 +287,9 @@ def test_machines_and_files_may_come_and_go_meanwhile(
 
 
 def used(host: Host, path: Path | str, uuid: str = "") -> str:
-    """Who uses a file, as the census tells it."""
+    """Who uses a file, as the usage tells it."""
     found = file_usage_scan.scan(host)
-    return found.used_by_others(uuid).get(found.identity(str(path)), "")
+    return found.used_by_others(uuid).get(found.file_id(str(path)), "")
 
 
 def test_every_kind_of_file_of_a_machine_counts_as_used(world: World, opened: Host) -> None:
@@ -329,7 +329,7 @@ def test_a_file_used_under_another_name_is_the_same_file(
     world.attach(other, link, "vdx")
     uuid = world.xml(base).findtext("uuid") or ""
     assert used(opened, disk, uuid) == other
-    identity = file_usage_scan.scan(opened).identity
+    identity = file_usage_scan.scan(opened).file_id
     assert identity(str(disk)) == identity(str(link))
     assert identity(str(elsewhere / "none")) == str(elsewhere / "none")
 

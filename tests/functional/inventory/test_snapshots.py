@@ -12,7 +12,7 @@ import pytest
 
 from lab.lab import connection
 from saltext.kvmclone.errors import CloneInUse
-from saltext.kvmclone.hosts import gc as collect
+from saltext.kvmclone.hosts import gc
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.system import processes
@@ -287,11 +287,11 @@ def test_a_leftover_with_a_snapshot_is_removed_by_name_and_force(
     host.clone(quick(name, base), dead, "addressed")
     disk = world.disks(name)[0]
     overlay = snapshot(world, name)
-    rows = collect.collect(host, name, apply=True)
+    rows = gc.collect(host, name, apply=True)
     assert {row.kind for row in rows} == {"kept"}
     assert "force=True" in rows[0].reason
     assert disk.exists()
-    rows = collect.collect(host, name, apply=True, force=True)
+    rows = gc.collect(host, name, apply=True, force=True)
     assert str(overlay) in [row.path for row in rows if row.kind == "kept"]
     assert not disk.exists()
     assert overlay.exists()

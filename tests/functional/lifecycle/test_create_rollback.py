@@ -15,7 +15,7 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.lifecycle import create as apply
+from saltext.kvmclone.lifecycle import create
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan.planner import PlannedDisk
@@ -73,7 +73,7 @@ def test_a_fault_at_any_step_leaves_nothing(
     def fail(*_arguments: object) -> None:
         raise Fault
 
-    monkeypatch.setattr(apply, step, fail)
+    monkeypatch.setattr(create, step, fail)
     with pytest.raises(Fault):
         host.clone(quick(world.name(), base))
     assert world.footprint() == before
@@ -176,14 +176,14 @@ def test_of_two_workers_one_gets_the_name_and_the_other_leaves_it_alone(
     world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = world.name()
-    real = apply._define
+    real = create._define
 
     def define_second(opened: Host, plan: object) -> DomainHandle:
-        monkeypatch.setattr(apply, "_define", real)
+        monkeypatch.setattr(create, "_define", real)
         LocalHost(host.url).clone(quick(name, base), processes.this_process("the other"))
         return real(opened, plan)
 
-    monkeypatch.setattr(apply, "_define", define_second)
+    monkeypatch.setattr(create, "_define", define_second)
     with pytest.raises(AlreadyExists):
         host.clone(quick(name, base), processes.this_process("mine"))
     record = world.record(name)

@@ -14,7 +14,7 @@ import pytest
 from lab.domain import OVMF_VARS
 from lab.lab import connection
 from saltext.kvmclone.errors import CloneInUse, OutOfReach, PlanRefused
-from saltext.kvmclone.hosts import gc as collect
+from saltext.kvmclone.hosts import gc
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model.record import Owner
 from tests.functional.hosts.test_takeover import dead  # noqa: F401
@@ -258,16 +258,16 @@ def test_gc_over_a_remote_url_lists_what_it_removes(
     far.clone(quick(name, base, pool=pool), dead, "addressed")
     disk = world.disks(name)[0]
     switch(pool, on=False)
-    listed = collect.collect(far, name)
+    listed = gc.collect(far, name)
     assert {item.kind for item in listed} == {"kept"}
     assert any("pool-start" in item.reason for item in listed)
-    removed = collect.collect(far, name, apply=True)
+    removed = gc.collect(far, name, apply=True)
     assert not any(item.removed for item in removed)
     assert world.exists(name)
     switch(pool, on=True)
-    listed = collect.collect(far, name)
+    listed = gc.collect(far, name)
     assert [(item.kind, item.path) for item in listed] == [("domain", ""), ("volume", str(disk))]
-    removed = collect.collect(far, name, apply=True)
+    removed = gc.collect(far, name, apply=True)
     assert [(item.kind, item.path, item.removed) for item in removed] == [
         (item.kind, item.path, True) for item in listed
     ]

@@ -25,9 +25,7 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import host_facts
-from saltext.kvmclone.lifecycle import create as apply
-from saltext.kvmclone.lifecycle import destroy as dismantle
-from saltext.kvmclone.lifecycle import protect, record_store
+from saltext.kvmclone.lifecycle import create, destroy, protect, record_store
 from saltext.kvmclone.model.hints import AT_HOST, AT_MASTER, Commands
 from saltext.kvmclone.model.record import Owner, Record
 from saltext.kvmclone.model.request import AddressPick, Deploy, Wait
@@ -80,8 +78,8 @@ def test_a_name_that_another_worker_takes_at_the_same_moment(
 ) -> None:
     request = quick(world.name(), base)
     planned = planner.compute(host_facts.facts(connected, request), request)
-    before(monkeypatch, apply, "_define", lambda: host.clone(request))
-    told = hint(CreateInProgress, lambda: apply.apply(connected, planned))
+    before(monkeypatch, create, "_define", lambda: host.clone(request))
+    told = hint(CreateInProgress, lambda: create.apply(connected, planned))
     assert request.name in typist(told)
     host.destroy(request.name)
     assert request.name not in typist(told), "the other one may have given up, too"
@@ -130,7 +128,7 @@ def test_a_base_that_goes_away_or_changes_while_a_clone_is_made(
             with world.disks(base)[0].open("ab") as disk:
                 disk.write(bytes(512))
 
-    before(monkeypatch, apply, "_require_base_at_rest", happens)
+    before(monkeypatch, create, "_require_base_at_rest", happens)
     request = quick(world.name(), base)
     told = hint(PlanRefused, lambda: host.clone(request), "is gone" if gone else "changed")
     printed = typist(told)
@@ -159,7 +157,7 @@ def test_a_base_that_is_started_while_a_clone_is_made(
             with connection() as conn:
                 conn.lookupByName(base).suspend()
 
-    before(monkeypatch, apply, "_require_base_at_rest", happens)
+    before(monkeypatch, create, "_require_base_at_rest", happens)
     request = quick(world.name(), base)
     told = hint(PlanRefused, lambda: host.clone(request), "paused" if paused else "running")
     for _ in range(1 if paused else 20):  # a guest that has just booted may not hear it
@@ -182,7 +180,7 @@ def test_a_file_that_is_replaced_while_its_clone_is_destroyed(
         disk.unlink()
         disk.write_bytes(b"of somebody else")
 
-    before(monkeypatch, dismantle, "_delete_file", replaced)
+    before(monkeypatch, destroy, "_delete_file", replaced)
     told = hint(HostError, lambda: host.destroy(name), "was replaced")
     assert str(disk) in typist(told)
     moved = disk.rename(disk.with_suffix(".theirs"))
@@ -212,7 +210,7 @@ def test_a_clone_that_changes_hands_while_it_is_destroyed(
         else:
             handle.save_record(replace(record_of(opened, name), worker=away))
 
-    before(monkeypatch, dismantle, "_delete", happens)
+    before(monkeypatch, destroy, "_delete", happens)
     told = hint(KvmCloneError, lambda: host.destroy(name))
     assert (name in typist(told)) is not gone
 

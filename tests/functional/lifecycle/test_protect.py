@@ -12,14 +12,13 @@ import libvirt
 import pytest
 
 from saltext.kvmclone.errors import CloneInUse, HostError, PlanRefused
-from saltext.kvmclone.hosts import gc as collect
+from saltext.kvmclone.hosts import gc
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import host_facts
 from saltext.kvmclone.inventory.base_protection import protection
-from saltext.kvmclone.lifecycle import create as apply
-from saltext.kvmclone.lifecycle import protect
+from saltext.kvmclone.lifecycle import create, protect
 from saltext.kvmclone.model.record import Owner
 from saltext.kvmclone.plan import planner
 from tests.functional.hosts.test_takeover import dead  # noqa: F401
@@ -274,7 +273,7 @@ def test_a_create_that_fails_takes_its_protection_back(
 ) -> None:
     before = modes(world, base)
     with monkeypatch.context() as patched:
-        patched.setattr(apply, "_require_base_at_rest", fail)
+        patched.setattr(create, "_require_base_at_rest", fail)
         with pytest.raises(HostError, match="second step"):
             host.clone(quick(world.name(), base, protect=True))
     assert modes(world, base) == before
@@ -288,14 +287,14 @@ def test_a_create_that_fails_leaves_the_protection_of_others(
     first, third = world.name("first"), world.name("third")
     host.clone(quick(first, base, protect=True))
     with monkeypatch.context() as patched:
-        patched.setattr(apply, "_require_base_at_rest", fail)
+        patched.setattr(create, "_require_base_at_rest", fail)
         with pytest.raises(HostError, match="second step"):
             host.clone(quick(world.name("second"), base, protect=True))
     assert modes(world, base) == [0o444]
     host.destroy(first)
     assert modes(world, base) == [0o444], "its create succeeded, so the base stays protected"
     with monkeypatch.context() as patched:
-        patched.setattr(apply, "_require_base_at_rest", fail)
+        patched.setattr(create, "_require_base_at_rest", fail)
         with pytest.raises(HostError, match="second step"):
             host.clone(quick(third, base, protect=True))
     assert modes(world, base) == [0o444]
@@ -315,15 +314,15 @@ def test_a_worker_that_dies_leaves_a_protection_that_gc_takes_back(
         request = quick(name, base, protect=True)
         if started:  # it died between the record and the first file
             planned = planner.compute(host_facts.facts(opened, request), request, dead)
-            apply._define(opened, planned)
+            create._define(opened, planned)
             sources = planned.sources
             protect.protect(opened, opened.domain(base), sources, planned.record.uuid)
         else:
             host.clone(request, dead, "addressed")
         assert modes(world, base) != before
-        listed = collect.collect(host, name)
+        listed = gc.collect(host, name)
         assert ("protection", base) in [(item.kind, item.path) for item in listed]
-        removed = collect.collect(host, name, apply=True)
+        removed = gc.collect(host, name, apply=True)
         assert {(item.kind, item.path) for item in removed} == {
             (item.kind, item.path) for item in listed
         }

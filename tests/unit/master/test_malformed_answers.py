@@ -46,9 +46,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
         lambda: HOST.clear("web1", "token"),
         lambda: HOST.unprotect("base"),
         lambda: HOST.daemon(),
-        lambda: HOST.witness([], []),
+        lambda: HOST.report_domains([], []),
     ],
-    ids=["show", "list", "unfinished", "clear", "unprotect", "daemon", "witness"],
+    ids=["show", "list", "unfinished", "clear", "unprotect", "daemon", "report_domains"],
 )
 def test_an_answer_of_another_form_is_none(told: Told, ask: Callable[[], Any], answer: Any) -> None:
     told({"version": VERSION, "answer": answer})
@@ -76,7 +76,7 @@ def test_without_an_answer_in_it_an_answer_is_none(told: Told, answer: Any) -> N
 def test_what_a_host_witnesses_is_two_lists(told: Told, domains: Any, clones: Any) -> None:
     told({"version": VERSION, "answer": {"domains": domains, "clones": clones}})
     with pytest.raises(HostUnreachable):
-        HOST.witness([], [])
+        HOST.report_domains([], [])
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_a_clone_that_a_host_witnesses_is_whole_and_its_uuid_no_path(
     told: Told, wrong: dict[str, Any]
 ) -> None:
     told({"version": VERSION, "answer": {"domains": ["web1"], "clones": [KNOWN]}})
-    (known,) = HOST.witness(["web1"], []).clones
+    (known,) = HOST.report_domains(["web1"], []).clones
     assert asdict(known) == KNOWN
     told({"version": VERSION, "answer": {"domains": ["web1"], "clones": [{**KNOWN, **wrong}]}})
     with pytest.raises(HostUnreachable):
-        HOST.witness(["web1"], [])
+        HOST.report_domains(["web1"], [])
 
 
 @pytest.mark.parametrize("error", [None, 7, "NotFound", ["NotFound"]])

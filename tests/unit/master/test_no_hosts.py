@@ -11,8 +11,7 @@ import salt.config
 import yaml
 
 from saltext.kvmclone.errors import ConfigError, HostUnreachable, NotFound
-from saltext.kvmclone.hosts import gc as collect
-from saltext.kvmclone.hosts import reports
+from saltext.kvmclone.hosts import gc, reports
 from saltext.kvmclone.hosts.operations import VERSION
 from saltext.kvmclone.hypervisor import host
 from saltext.kvmclone.master import progress, signed_call
@@ -145,7 +144,7 @@ def test_while_a_provider_cannot_be_read_no_leftover_is_removed(
         removed.append(apply)
         return [Leftover("web1", "domain", "", "its worker died")]
 
-    monkeypatch.setattr(collect, "collect", left)
+    monkeypatch.setattr(gc, "collect", left)
     for wrong in ({"kvm-b": {**SOUND, "urll": "x"}}, {}):
         opts["kvm_clone"] = {"providers": {"kvm": SOUND, **wrong}}
         told = Fleet(opts, expect_highstate).gc("", apply, False)
@@ -180,7 +179,7 @@ def test_a_machine_whose_record_cannot_be_read_is_no_machine_that_is_gone(
         def call(self, function: Any, *arguments: Any) -> Any:
             return function(*arguments)
 
-    told = reports.witness(Host("x:///"), ["web1"])
+    told = reports.report_domains(Host("x:///"), ["web1"])
     assert (told.domains, told.damaged) == (("web1",), ("web1",))
 
     keys = MinionKeys(opts)

@@ -19,7 +19,7 @@ from saltext.kvmclone.model.request import Request
 REQUEST = Request("web1", "base")
 
 #: What the first version served; it had no version in its names and answers.
-FIRST = {"plan", "clone", "boot", "destroy", "list_clones", "show", "unfinished", "witness"}
+FIRST = {"plan", "clone", "boot", "destroy", "list_clones", "show", "unfinished", "report_domains"}
 
 
 class Host(RemoteHost):
@@ -59,7 +59,7 @@ ASKS: dict[str, Any] = {
     "destroy": lambda host: host.destroy("web1"),
     "list": lambda host: host.list_clones(),
     "show": lambda host: host.show("web1"),
-    "witness": lambda host: host.witness([], []),
+    "report_domains": lambda host: host.report_domains([], []),
 }
 
 
@@ -102,7 +102,7 @@ def test_a_host_of_this_version_answers_with_what_its_operations_return(
     assert host.list_clones() == []
     assert host.unfinished() == []
     assert host.daemon().driver == "TEST"
-    assert host.witness(["test"], []).domains == ("test",)
+    assert host.report_domains(["test"], []).domains == ("test",)
     assert [base["name"] for base in host.bases()] == ["test"]
     with pytest.raises(errors.NotFound):
         host.show("web1")

@@ -10,7 +10,6 @@ from saltext.kvmclone.hypervisor import network_xml
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.facts import SwitchFacts
 from saltext.kvmclone.model.request import InterfaceChanges, Request
-from saltext.kvmclone.plan import interfaces as cards
 from saltext.kvmclone.plan import planner
 from tests.support.plans import (
     BASE,
@@ -111,7 +110,7 @@ def test_an_address_that_is_made_up_is_nobodys(monkeypatch: pytest.MonkeyPatch) 
             "52:54:00:00:00:03",
         ]
     )
-    monkeypatch.setattr(cards, "random_mac", lambda: next(drawn))
+    monkeypatch.setattr(interfaces, "random_mac", lambda: next(drawn))
     wishes = (
         InterfaceChanges(network="lan"),
         InterfaceChanges(network="lan"),

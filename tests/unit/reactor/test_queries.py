@@ -21,7 +21,7 @@ class Telling:
     def __init__(self, answer: HostReport | HostUnreachable) -> None:
         self.answer = answer
 
-    def witness(self, _names: list[str], _ids: list[str]) -> HostReport:
+    def report_domains(self, _names: list[str], _ids: list[str]) -> HostReport:
         if isinstance(self.answer, HostUnreachable):
             raise self.answer
         return self.answer

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets as random_words
-import uuid as uuids
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from secrets import token_hex
+from uuid import UUID, uuid4
 
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest import hostkeys, identity_script
@@ -138,11 +138,9 @@ def reset(
     """
     if len(hostname) > _HOSTNAME_MOST:
         hostname = hostname.partition(".")[0]
-    machine_id = machine_id or uuids.uuid4().hex
+    machine_id = machine_id or uuid4().hex
     keys = hostkeys.generate() if keys is None else keys
-    script = identity_script.text(
-        hostname, machine_id, keys, random_words.token_hex(64), str(uuids.uuid4()), seed
-    )
+    script = identity_script.text(hostname, machine_id, keys, token_hex(64), str(uuid4()), seed)
     result = channel.run("exec /bin/sh -s", timeout=RESET_TIMEOUT_S, stdin=script.encode())
     hidden = [key.private for key in keys]
     check(result, "resetting the identity", secrets=hidden)
@@ -342,8 +340,8 @@ def same_machine(shown: str, uuid: str) -> bool | None:
     :param shown: What the guest shows.
     :param uuid: The domain's uuid.
     """
-    expected = uuids.UUID(uuid)
+    expected = UUID(uuid)
     try:
-        return uuids.UUID(shown) in (expected, uuids.UUID(bytes_le=expected.bytes))
+        return UUID(shown) in (expected, UUID(bytes_le=expected.bytes))
     except ValueError:
         return None

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import secrets as random_words
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any
 
 from saltext.kvmclone import errors
@@ -111,7 +111,7 @@ def _probe(channel: Channel) -> str | None:
 def _folder(enrolment: Enrolment) -> str:
     if _NAMES_FOLDER.search(enrolment.deploy_command):
         return SALT_CLOUD_FOLDER
-    return f"{SALT_CLOUD_FOLDER}-{random_words.token_hex(8)}"
+    return f"{SALT_CLOUD_FOLDER}-{token_hex(8)}"
 
 
 def _members(

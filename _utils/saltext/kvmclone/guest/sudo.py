@@ -13,8 +13,8 @@ and searched for control characters, and has no end. Hence ``stty raw -echo`` be
 
 from __future__ import annotations
 
-import secrets as random_words
 import shlex
+from secrets import token_hex
 
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest.channel import Result
@@ -61,7 +61,7 @@ class Dialogue:
     """
 
     def __init__(self, command: str, stdin: bytes, password: str, *, tty: bool) -> None:
-        word = random_words.token_hex(8)
+        word = token_hex(8)
         self._prompt, self._root = f"kvm-clone-asks-{word}:", f"kvm-clone-root-{word}"
         self._stdin, self._password = stdin, password
         self._asked = False

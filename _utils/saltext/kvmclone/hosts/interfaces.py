@@ -150,9 +150,9 @@ class KvmHost(Protocol):
     def daemon(self) -> Daemon:
         """Return what tells the daemon from others."""
 
-    def witness(self, names: Sequence[str], ids: Sequence[str]) -> HostReport:
+    def report_domains(self, names: Sequence[str], ids: Sequence[str]) -> HostReport:
         """
-        Return what the host knows for certain of some domains; see :func:`.reports.witness`.
+        Return what the host knows for certain of some domains; see :func:`.reports.report_domains`.
 
         :param names: Names of domains.
         :param ids: Minion ids.

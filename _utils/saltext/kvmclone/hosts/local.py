@@ -40,12 +40,12 @@ from saltext.kvmclone.lifecycle import (
     adjust,
     adopt,
     bootstrap,
+    create,
     first_boot,
     protect,
     record_store,
     wait_for_address,
 )
-from saltext.kvmclone.lifecycle import create as apply
 from saltext.kvmclone.lifecycle.address_query import AddressQuery
 from saltext.kvmclone.lifecycle.adjust import Adjustment
 from saltext.kvmclone.lifecycle.bootstrap_alone import alone
@@ -151,7 +151,7 @@ class LocalHost:
                 if request.protect:
                     planned.check()
                     protect.check(host, host.domain(planned.base), planned.sources)
-                handle, record = apply.apply(host, planned, seed)
+                handle, record = create.apply(host, planned, seed)
             except (PlanRefused, CreateInProgress):
                 # Another worker may have begun since we looked: its error says more.
                 clone_view.refuse_existing(host, request.name, self.label, me)
@@ -302,7 +302,7 @@ class LocalHost:
         """Return what the next start of a running clone changes, and a sentence that says so."""
 
         def work(host: Host) -> dict[str, Any]:
-            waiting = clone_view.pending_changes(clone_record(host, name)[0])
+            waiting = clone_view.at_next_start(clone_record(host, name)[0])
             note = pending_changes.sentence(name, waiting, host.commands) if waiting else ""
             return {"changes": waiting, "note": note}
 
@@ -374,8 +374,8 @@ class LocalHost:
     def daemon(self) -> Daemon:
         return self._looked(reports.daemon)
 
-    def witness(self, names: Sequence[str], ids: Sequence[str]) -> HostReport:
-        return self._looked(lambda host: reports.witness(host, names, ids))
+    def report_domains(self, names: Sequence[str], ids: Sequence[str]) -> HostReport:
+        return self._looked(lambda host: reports.report_domains(host, names, ids))
 
     def published(self) -> dict[str, Any]:
         """Return what the mine publishes of this host; see :func:`.reports.published`."""

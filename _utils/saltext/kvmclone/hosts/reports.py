@@ -158,7 +158,7 @@ def _pools_and_networks(host: Host) -> frozenset[str]:
     return frozenset(found)
 
 
-def witness(host: Host, names: Iterable[str] = (), ids: Iterable[str] = ()) -> HostReport:
+def report_domains(host: Host, names: Iterable[str] = (), ids: Iterable[str] = ()) -> HostReport:
     """
     Return what the host knows for certain of some domains.
 

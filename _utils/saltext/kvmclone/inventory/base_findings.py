@@ -49,12 +49,12 @@ def shared(seen: Examination) -> Iterator[Finding]:
         first = {disk.target: disk.path for disk in reversed(record.base_disks)}
         for target, path in first.items() if record.stage != DESTROYING else ():
             if base_changes.stands(seen.host, record, target):
-                key = seen.census.identity(path)
+                key = seen.usage.file_id(path)
                 standing.setdefault(key, {})[machine.name] = record.base_uuid
     for machine in seen.machines:
         for disk in machine.domain.disks:
-            path = seen.census.path_of(disk.path, disk.pool, disk.volume)
-            clones = standing.get(seen.census.identity(path), {})
+            path = seen.usage.path_of(disk.path, disk.pool, disk.volume)
+            clones = standing.get(seen.usage.file_id(path), {})
             reads = disk.device != "disk" or disk.readonly
             told = path in {one.path for one in seen.committed.get(machine.uuid, ())}
             if clones and machine.uuid not in clones.values() and not reads and not told:
@@ -78,10 +78,10 @@ def protected_without_base(seen: Examination) -> Iterator[Finding]:
         if seen.base_of(record) is not None:
             continue
         for disk in record.base_disks:
-            key = seen.census.identity(disk.path)
+            key = seen.usage.file_id(disk.path)
             if key not in told and filesystems.nobody_may_write(disk.path):
                 told.add(key)
-                needed = seen.census.standing_on([disk.path])
+                needed = seen.usage.overlays_on([disk.path])
                 show = seen.commands.clone("show", machine.name)
                 yield Finding(
                     "protected-without-base",

@@ -16,8 +16,7 @@ from saltext.kvmclone.hypervisor import addresses, pools
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import base_changes, silent_agent
-from saltext.kvmclone.inventory import pending_changes as pending
+from saltext.kvmclone.inventory import base_changes, pending_changes, silent_agent
 from saltext.kvmclone.inventory.file_usage import file_id
 from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
 from saltext.kvmclone.model.clone import Address, Clone, CloneDisk
@@ -42,20 +41,26 @@ def describe(
         reported.
     """
     clone = describe_running(host, handle, record, label)
-    waiting = pending_changes(handle, clone.state) if commands is not None else {}
-    told = (pending.sentence(handle.name, waiting, commands),) if waiting and commands else ()
+    warnings = list(clone.warnings)
+    waiting = at_next_start(handle, clone.state) if commands is not None else {}
+    if waiting and commands is not None:
+        warnings.append(pending_changes.sentence(handle.name, waiting, commands))
     shared = [(disk.target, disk.path) for disk in clone.disks if disk.strategy == "share"]
     committed = base_changes.committed(host, record, shared)
-    changes = tuple(base_changes.changes(host, record, committed))
-    failed = (f"The create failed and was kept: {record.failed}",) * bool(record.failed)
-    expiry = (_expiry(record.expires),) * bool(record.expires)
-    renamed = bool(record.name) and record.name != handle.name
-    name = (f"It was made as '{record.name}'; its files, its minion and its guest keep that.",)
-    warnings = (*clone.warnings, *told, *changes, *failed, *expiry, *name * renamed)
-    return replace(clone, drift=bool(changes), warnings=warnings)
+    changes = list(base_changes.changes(host, record, committed))
+    warnings += changes
+    if record.failed:
+        warnings.append(f"The create failed and was kept: {record.failed}")
+    if record.expires:
+        warnings.append(_expiry(record.expires))
+    if record.name and record.name != handle.name:
+        warnings.append(
+            f"It was made as '{record.name}'; its files, its minion and its guest keep that."
+        )
+    return replace(clone, drift=bool(changes), warnings=tuple(warnings))
 
 
-def pending_changes(handle: DomainHandle, state: str = "") -> dict[str, dict[str, Any]]:
+def at_next_start(handle: DomainHandle, state: str = "") -> dict[str, dict[str, Any]]:
     """
     Return what the next start of a machine changes; see :func:`.pending_changes.changes`.
 
@@ -63,7 +68,9 @@ def pending_changes(handle: DomainHandle, state: str = "") -> dict[str, dict[str
     """
     if (state or handle.state()) == "shutoff":
         return {}
-    return pending.changes(libvirt_xml.parse(handle.live()), libvirt_xml.parse(handle.definition()))
+    return pending_changes.changes(
+        libvirt_xml.parse(handle.live()), libvirt_xml.parse(handle.definition())
+    )
 
 
 def kept(record: Record, name: str, commands: Commands) -> KeptAfterFailure:

@@ -101,14 +101,14 @@ def plan_deletion(
     handle: DomainHandle,
     record: Record | None,
     force: bool = False,
-    census: FileUsage | None = None,
+    usage: FileUsage | None = None,
 ) -> DeletionPlan:
     """
     Decide what destroying a domain deletes.
 
     :param record: None for a foreign domain: its files all stay.
     :param force: Leave the clone's own snapshots, and what is out of reach now, where they are.
-    :param census: A scan of the host, if one was just made.
+    :param usage: A scan of the host, if one was just made.
     :raises CloneInUse: Another image stands on one of its disks, or libvirt would delete what
         another machine left under its name; ``force`` never overrides this.
     :raises OwnSnapshots: Only snapshots of its own do; not forced.
@@ -116,8 +116,8 @@ def plan_deletion(
     """
     state_files.require_own(host, handle)
     texts = (handle.definition(), handle.live())
-    census = census or file_usage_scan.scan(host)
-    return _Planner(host, handle.name, handle.uuid, texts, record, force, census).doom()
+    usage = usage or file_usage_scan.scan(host)
+    return _Planner(host, handle.name, handle.uuid, texts, record, force, usage).plan()
 
 
 def plan_deletion_of_undefined(host: Host, record: Record) -> DeletionPlan:
@@ -129,8 +129,8 @@ def plan_deletion_of_undefined(host: Host, record: Record) -> DeletionPlan:
     """
     usage = file_usage_scan.scan(host)
     planner = _Planner(host, record.name, record.uuid, (), record, False, usage)
-    planner.used = {usage.identity(volume.path) for volume in record.volumes}
-    return planner.doom()
+    planner.used = {usage.file_id(volume.path) for volume in record.volumes}
+    return planner.plan()
 
 
 class _Planner:
@@ -149,16 +149,16 @@ class _Planner:
         texts: tuple[str, ...],
         record: Record | None,
         force: bool,
-        census: FileUsage,
+        usage: FileUsage,
     ) -> None:
         self.host = host
         self.name = name
         self.uuid = uuid
         self.record = record
         self.force = force
-        self.census = census
-        self.users = census.used_by_others(uuid)
-        self.claims = census.claimed_by_others(uuid)
+        self.usage = usage
+        self.users = usage.used_by_others(uuid)
+        self.claims = usage.claimed_by_others(uuid)
         domains = [domain_xml.read(text, host.folders.stores) for text in texts]
         self.keep_tpm = any("<tpm" in text and _names_tpm_state(text) for text in texts)
         #: The store that libvirt would delete with the definition, the first of the texts.
@@ -168,17 +168,17 @@ class _Planner:
         self.stores = tuple(
             dict.fromkeys(d.nvram.path for d in domains if d.nvram and d.nvram.path)
         )
-        below = [path for disk in self.disks for path in census.chain(disk)]  # of a snapshot
+        below = [path for disk in self.disks for path in usage.chain(disk)]  # of a snapshot
         self.used = {self._key(path) for path in (*self.disks, *self.stores, *below)}
 
     def _disks(self, domain: domain_xml.Domain) -> Iterable[str]:
-        paths = (self.census.path_of(d.path, d.pool, d.volume) for d in domain.disks)
+        paths = (self.usage.path_of(d.path, d.pool, d.volume) for d in domain.disks)
         return filter(None, paths)
 
     def _key(self, path: str) -> FileId:
-        return self.census.identity(path)
+        return self.usage.file_id(path)
 
-    def doom(self) -> DeletionPlan:
+    def plan(self) -> DeletionPlan:
         files: list[FileToDelete] = []
         kept: list[FileToKeep] = []
         missing: list[str] = []
@@ -197,13 +197,13 @@ class _Planner:
                 why = self._needed_elsewhere(path) or "it was not made by us"
             if why and (volumes.exists(self.host, path) or not self.host.local):
                 kept.append(FileToKeep(path, why, shared))
-            elif why and self.census.away(path):
+            elif why and self.usage.away(path):
                 kept.append(FileToKeep(path, self._why_not_ours(path), shared))
         return DeletionPlan(
             tuple(reversed(files)),
             tuple(kept),
             tuple(missing),
-            tuple(self.census.unchecked),
+            tuple(self.usage.unchecked),
             self.keep_tpm,
         )
 
@@ -220,10 +220,10 @@ class _Planner:
             pass  # never begun, or somebody else's
         elif not self.host.local and volume.target == NVRAM:
             self._judge_unseen_store(volume, files, kept)
-        elif (hidden := self.census.hidden(path, volume.mount)) or not volumes.exists(
+        elif (hidden := self.usage.hidden(path, volume.mount)) or not volumes.exists(
             self.host, path
         ):
-            absence = Absence(hidden) if hidden else self.census.away(path, volume.mount)
+            absence = Absence(hidden) if hidden else self.usage.away(path, volume.mount)
             if absence and not self.force:
                 raise out_of_reach.refusal(self.host, self.name, absence, path)
             if absence:
@@ -256,7 +256,7 @@ class _Planner:
         if volume.state != MAKING:
             return False
         exists = volumes.exists(self.host, volume.path)
-        if not exists and self.census.away(volume.path, volume.mount):
+        if not exists and self.usage.away(volume.path, volume.mount):
             return True  # as far as can be seen
         if volume.target == NVRAM:
             # It is put in place as a hard link to the draft: if both are one file, it is ours.
@@ -271,7 +271,7 @@ class _Planner:
         why = self._why_ours_stays(volume)
         if not why and self._key(self.defined) != self._key(path):
             why = "libvirt would delete another file with the definition"
-        elif not why and (other := self.census.named_by_others(self.uuid, path)):
+        elif not why and (other := self.usage.named_by_others(self.uuid, path)):
             why = f"it may be the one of '{other}', which is called the same"
         if not why:
             files.append(FileToDelete(path, self._key(path), NVRAM, with_definition=True))
@@ -309,7 +309,7 @@ class _Planner:
             return f"'{self.users[key]}' uses it, too"
         if key in self.claims:
             return f"the record of '{self.claims[key]}' lists it, too"
-        if user := self.census.derived_by_others(self.uuid, path):
+        if user := self.usage.derived_by_others(self.uuid, path):
             return f"libvirt keeps a file of '{user}' under that very name"
         return ""
 
@@ -337,9 +337,9 @@ class _Planner:
         """
         own = [path for path in self.disks if self._key(path) not in self.users]
         commands = self.host.commands
-        standing = snapshots.find_overlays(self.census, self.name, [*own, *ours], self.claims)
+        standing = snapshots.find_overlays(self.usage, self.name, [*own, *ours], self.claims)
         if standing.others or standing.unused:
-            raise snapshots.in_use(standing, self.name, self._is_open, self.census, commands)
+            raise snapshots.in_use(standing, self.name, self._is_open, self.usage, commands)
         if standing.own and self.record is not None and not self.force:
             handle = self.host.find(self.name)
             raise snapshots.refusal(
@@ -348,7 +348,7 @@ class _Planner:
                 own,
                 handle.state() if handle is not None else "shutoff",
                 {path: why for path in standing.own if (why := self._lost(path)) is not None},
-                self.census,
+                self.usage,
                 commands,
             )
         return standing
@@ -356,7 +356,7 @@ class _Planner:
     def _lost(self, path: str) -> str | None:
         """Return why an overlay cannot be read, empty if it is just gone; None if it can."""
         if not volumes.exists(self.host, path):
-            return self.census.away(path).why
+            return self.usage.away(path).why
         try:
             if self.host.local:
                 backing_files.needs(path)
@@ -375,13 +375,13 @@ class _Planner:
         """Yield the overlays and memory files that the clone's own snapshots leave behind."""
         going = {file.key for file in files}
         for path in standing.own:
-            below = [one for one in self.census.chain(path) if self._key(one) in going]
+            below = [one for one in self.usage.chain(path) if self._key(one) in going]
             there = bool(below) and volumes.exists(self.host, path)
             without = f"; without '{below[0]}', which goes, it cannot be read" if there else ""
             yield FileToKeep(path, self._why_not_ours(path) + without)
-        for use in self.census.memories:
+        for use in self.usage.memories:
             if use.uuid == self.uuid and (
-                not self.host.local or os.path.lexists(use.path) or self.census.away(use.path)
+                not self.host.local or os.path.lexists(use.path) or self.usage.away(use.path)
             ):
                 memory = "it holds the memory of a snapshot; "
                 yield FileToKeep(use.path, memory + self._why_not_ours(use.path))
@@ -389,7 +389,7 @@ class _Planner:
     def _why_not_ours(self, path: str) -> str:
         if volumes.exists(self.host, path) or not self.host.local:
             return "it was not made by us"
-        away = self.census.away(path)
+        away = self.usage.away(path)
         return "it was not made by us, and " + (
             f"cannot be looked at now, as {away}" if away else "was not there any more"
         )

@@ -58,13 +58,13 @@ class _Examination(Examination):
         yield from self._copies()
         stores = {m.name: m.domain.nvram.path for m in self.machines if m.domain.nvram}
         clones = [machine.name for machine, _record in self.clones]
-        yield from shared_stores.find(self.census, stores, clones, self.commands)
+        yield from shared_stores.find(self.usage, stores, clones, self.commands)
         records = [record for _machine, record in self.clones]
-        yield from overlays.strays(self.host, self.census, records, self.commands)
-        yield from overlays.stale(self.host, self.census, records, self.commands)
+        yield from overlays.strays(self.host, self.usage, records, self.commands)
+        yield from overlays.stale(self.host, self.usage, records, self.commands)
         yield from self._duplicate_macs()
         yield from base_findings.protected_without_base(self)
-        for candidate in candidates(self.host, self.census):
+        for candidate in candidates(self.host, self.usage):
             yield Finding(
                 "adoptable",
                 candidate.name,
@@ -72,7 +72,7 @@ class _Examination(Examination):
                 "is not ours yet.",
                 self.commands.on_host("adopt", candidate.name),
             )
-        for clause in self.census.unchecked:
+        for clause in self.usage.unchecked:
             yield Finding(
                 "not-checked",
                 "",
@@ -122,13 +122,13 @@ class _Examination(Examination):
         if record.stage in ("planned", DESTROYING):
             return  # some of its files are not made yet, or deleted already
         name = machine.name
-        uses = [use for use in self.census.uses if use.uuid == machine.uuid]
+        uses = [use for use in self.usage.uses if use.uuid == machine.uuid]
         used = {use.key for use in uses}
-        used |= {self.census.identity(one) for use in uses for one in self.census.chain(use.path)}
-        used |= {self.census.identity(one.own) for one in self.committed[machine.uuid]}
+        used |= {self.usage.file_id(one) for use in uses for one in self.usage.chain(use.path)}
+        used |= {self.usage.file_id(one.own) for one in self.committed[machine.uuid]}
         mounts = {volume.path: volume.mount for volume in record.volumes}
         for path in [] if asleep else self._missing(machine, record):
-            why = self.census.away(path, mounts.get(path, ""))
+            why = self.usage.away(path, mounts.get(path, ""))
             yield Finding(
                 "disk-missing",
                 name,
@@ -143,7 +143,7 @@ class _Examination(Examination):
                 else self.commands.forced(name),  # somebody else's overlay
             )
         for volume in record.volumes:
-            if self.census.identity(volume.path) not in used and volumes.exists(
+            if self.usage.file_id(volume.path) not in used and volumes.exists(
                 self.host, volume.path
             ):
                 yield Finding(
@@ -173,14 +173,14 @@ class _Examination(Examination):
         paths = [path for _target, path in self.disks(machine)]
         if self.host.local:
             bases = {disk.path for disk in record.base_disks}  # _drift reports those
-            chains = [[path, *self.census.chain(path)] for path in paths if path]
+            chains = [[path, *self.usage.chain(path)] for path in paths if path]
             every = dict.fromkeys(one for chain in chains for one in chain if one not in bases)
             return [path for path in every if not os.path.exists(path)]
-        used = {self.census.identity(path) for path in paths}
+        used = {self.usage.file_id(path) for path in paths}
         return [
             volume.path
             for volume in record.volumes
-            if self.census.identity(volume.path) in used
+            if self.usage.file_id(volume.path) in used
             and volumes.find(self.host, volume.path) is None
         ]
 
@@ -188,7 +188,7 @@ class _Examination(Examination):
         """Yield the disks of a clone that were committed into its base."""
         for found in self.committed[machine.uuid]:
             yield overlays.committed(
-                self.host, self.census, machine.name, machine.state, record, found, self.commands
+                self.host, self.usage, machine.name, machine.state, record, found, self.commands
             )
 
     def _drift(self, machine: Machine, record: Record) -> Iterator[Finding]:
@@ -214,7 +214,7 @@ class _Examination(Examination):
     # --- the host -----------------------------------------------------------------------
 
     def _disks_in_sleeping_pools(self) -> Iterator[tuple[str, set[str]]]:
-        for pool in self.census.pools:
+        for pool in self.usage.pools:
             if pool.active or not pool.path:
                 continue
             names = {

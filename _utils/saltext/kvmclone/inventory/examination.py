@@ -65,7 +65,7 @@ class Examination:
         self.host = host
         self.commands = commands
         self.machines = host.each_domain(look)
-        self.census: FileUsage = file_usage_scan.scan(host)
+        self.usage: FileUsage = file_usage_scan.scan(host)
         self.by_uuid = {machine.uuid: machine for machine in self.machines}
         self.by_name = {machine.name: machine for machine in self.machines}
         self.clones = [
@@ -73,7 +73,7 @@ class Examination:
         ]
         self.committed = {
             machine.uuid: base_changes.committed(
-                host, record, self.disks(machine), self.census.chain
+                host, record, self.disks(machine), self.usage.chain
             )
             for machine, record in self.clones
         }
@@ -81,7 +81,7 @@ class Examination:
     def disks(self, machine: Machine) -> list[tuple[str, str]]:
         """Return target and path of each disk of a domain that is one to its guest."""
         disks = [disk for disk in machine.domain.disks if disk.device == "disk"]
-        return [(d.target, self.census.path_of(d.path, d.pool, d.volume)) for d in disks]
+        return [(d.target, self.usage.path_of(d.path, d.pool, d.volume)) for d in disks]
 
     def base_of(self, record: Record) -> Machine | None:
         """Return the base of a clone; None if it is gone."""

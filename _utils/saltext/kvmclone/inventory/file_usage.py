@@ -110,11 +110,11 @@ class FileUsage:
     derived: tuple[Use, ...] = ()
     memories: tuple[Use, ...] = ()
 
-    def identity(self, path: str) -> FileId:
+    def file_id(self, path: str) -> FileId:
         """Return the identity of the file at ``path``, the same for all of its names."""
         return file_id(path, self.local)
 
-    def standing_on(self, paths: Iterable[str]) -> dict[str, list[str]]:
+    def overlays_on(self, paths: Iterable[str]) -> dict[str, list[str]]:
         """
         Return the images that have one of ``paths`` as backing file, by that path.
 
@@ -122,16 +122,16 @@ class FileUsage:
         """
         found: dict[str, list[str]] = {}
         for path in dict.fromkeys(paths):
-            links = self._above.get(self.identity(path), [])
+            links = self._above.get(self.file_id(path), [])
             images = {link.key: link.image for link in reversed(links)}
             if images:
                 found[path] = sorted(images.values())
         return found
 
-    def tower(self, path: str) -> dict[FileId, str]:
+    def with_overlays(self, path: str) -> dict[FileId, str]:
         """Return an image and all overlays above it, up to the top of every chain."""
         return backing_files.walk(
-            [(self.identity(path), path)],
+            [(self.file_id(path), path)],
             lambda key, _path: [(link.key, link.image) for link in self._above.get(key, [])],
         )
 
@@ -146,7 +146,7 @@ class FileUsage:
         :param uuid: The domain that does not count.
         """
         while (folder := os.path.dirname(path)) != path:  # "//" is its own parent, too
-            for use in self._derived.get(self.identity(path), []):
+            for use in self._derived.get(self.file_id(path), []):
                 if use.uuid != uuid:
                     return use.domain
             path = folder  # the file may lie in a folder that is derived
@@ -185,13 +185,13 @@ class FileUsage:
 
     def users(self, path: str) -> list[str]:
         """Return the names of the domains that use the file, sorted."""
-        key = self.identity(path)
+        key = self.file_id(path)
         return sorted({use.domain for use in self.uses if use.key == key})
 
     def chain(self, path: str) -> list[str]:
         """Return the backing files of an image, nearest first, without the image itself."""
         found = backing_files.walk(
-            [(self.identity(path), path)],
+            [(self.file_id(path), path)],
             lambda key, _path: [(link.below_key, link.below) for link in self._below.get(key, [])],
         )
         return list(found.values())[1:]

@@ -41,24 +41,24 @@ from saltext.kvmclone.system import backing_files
 
 def scan(host: Host) -> FileUsage:
     """Return who uses which file on the host, from its domains, pools and images."""
-    gathering = _Scan(host)
-    gathering.look_at_domains()
-    gathering.look_at_pools()
-    gathering.look_beside_records()
-    gathering.look_below_domains()
-    gathering.believe_the_records()
-    gathering.believe_the_snapshots()
+    scanning = _Scan(host)
+    scanning.look_at_domains()
+    scanning.look_at_pools()
+    scanning.look_beside_records()
+    scanning.look_below_domains()
+    scanning.believe_the_records()
+    scanning.believe_the_snapshots()
     return FileUsage(
         local=host.local,
-        uses=tuple(gathering.uses),
-        links=tuple(dict.fromkeys(gathering.links)),
-        pools=tuple(gathering.pools.values()),
-        images=tuple(gathering.images.values()),
-        unchecked=tuple(dict.fromkeys(map(readable, gathering.unchecked))),
-        claims=tuple(gathering.claims),
-        volumes=dict(gathering.volumes),
-        derived=tuple(gathering.derived()),
-        memories=tuple(gathering.memories),
+        uses=tuple(scanning.uses),
+        links=tuple(dict.fromkeys(scanning.links)),
+        pools=tuple(scanning.pools.values()),
+        images=tuple(scanning.images.values()),
+        unchecked=tuple(dict.fromkeys(map(readable, scanning.unchecked))),
+        claims=tuple(scanning.claims),
+        volumes=dict(scanning.volumes),
+        derived=tuple(scanning.derived()),
+        memories=tuple(scanning.memories),
     )
 
 

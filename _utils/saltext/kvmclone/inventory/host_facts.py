@@ -137,12 +137,12 @@ def _users(host: Host, paths: set[str]) -> dict[str, str]:
     """Return why files must stay, for those that must; asks nothing if there are no files."""
     if not paths:
         return {}
-    census = file_usage_scan.scan(host)
-    claims = {one.key: one.domain for one in census.claims}
-    standing = census.standing_on(paths)
+    usage = file_usage_scan.scan(host)
+    claims = {one.key: one.domain for one in usage.claims}
+    standing = usage.overlays_on(paths)
     told: dict[str, str] = {}
     for path in paths:
-        user = next(iter(census.users(path)), claims.get(census.identity(path), ""))
+        user = next(iter(usage.users(path)), claims.get(usage.file_id(path), ""))
         if user:
             told[path] = f"belongs to '{user}'"
         elif path in standing:

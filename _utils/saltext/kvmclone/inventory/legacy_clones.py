@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import os
 import re
-import uuid as uuid_module
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 from lxml import etree
 
@@ -51,11 +51,11 @@ class Candidate:
     shared: tuple[str, ...]
 
 
-def candidates(host: Host, census: FileUsage | None = None) -> list[Candidate]:
+def candidates(host: Host, usage: FileUsage | None = None) -> list[Candidate]:
     """
     Return the domains that the old driver made and nobody has adopted, by name.
 
-    :param census: A scan of the host, if one was made already.
+    :param usage: A scan of the host, if one was made already.
     """
 
     def look(handle: DomainHandle) -> tuple[DomainHandle, etree._Element]:
@@ -65,10 +65,10 @@ def candidates(host: Host, census: FileUsage | None = None) -> list[Candidate]:
     for handle, root in host.each_domain(look):
         base = _told_base(host, root)
         if base and not _carries_record(root):
-            census = census or file_usage_scan.scan(host)
+            usage = usage or file_usage_scan.scan(host)
             domain = domain_xml.facts(root, host.folders.stores)
             with absent(NO_DOMAIN):  # either machine may be removed at this moment
-                found.append(_judge(host, census, handle.uuid, domain, host.find(base), base))
+                found.append(_judge(host, usage, handle.uuid, domain, host.find(base), base))
     return sorted(found, key=lambda candidate: candidate.name)
 
 
@@ -90,7 +90,7 @@ def _carries_record(root: etree._Element) -> bool:
 
 def _judge(
     host: Host,
-    census: FileUsage,
+    usage: FileUsage,
     uuid: str,
     domain: Domain,
     base: DomainHandle | None,
@@ -100,11 +100,11 @@ def _judge(
     others = _Others(
         base=domain_xml.read(base.definition()) if base is not None else None,
         uuid=uuid,
-        census=census,
+        usage=usage,
         base_name=base_name,
-        base_files=_files_of(census, base),
-        used=census.used_by_others(uuid),
-        claimed=census.claimed_by_others(uuid),
+        base_files=_files_of(usage, base),
+        used=usage.used_by_others(uuid),
+        claimed=usage.claimed_by_others(uuid),
     )
     owned: list[Volume] = []
     shared: list[str] = []
@@ -113,17 +113,17 @@ def _judge(
     for disk in domain.disks:
         if not disk.path:
             continue
-        chain = census.chain(disk.path)
-        why = _why_shared(host, census, domain.name, disk, chain, others, originals)
+        chain = usage.chain(disk.path)
+        why = _why_shared(host, usage, domain.name, disk, chain, others, originals)
         if why:
             shared.append(f"'{disk.path}' stays on a destroy: {why}.")
             continue
-        stands_on_base = bool(others.base_files & {census.identity(path) for path in chain})
+        stands_on_base = bool(others.base_files & {usage.file_id(path) for path in chain})
         quick = quick or stands_on_base or (base is None and bool(chain))
         strategy = "overlay" if chain else "copy"
         owned.append(Volume(disk.target, disk.path, disk.format, strategy, MADE))
     if domain.nvram and (path := domain.nvram.path):
-        if why := _why_store_shared(domain.name, path, census.identity(path), others):
+        if why := _why_store_shared(domain.name, path, usage.file_id(path), others):
             shared.append(f"'{path}' stays on a destroy: {why}.")
         else:
             inode = filesystems.inode(path) if host.local else ""
@@ -154,13 +154,13 @@ class _Others:
     base_files: set[FileId]
     used: Mapping[FileId, str]
     claimed: Mapping[FileId, str]
-    census: FileUsage
+    usage: FileUsage
     uuid: str
 
 
 def _why_shared(
     host: Host,
-    census: FileUsage,
+    usage: FileUsage,
     name: str,
     disk: Disk,
     chain: list[str],
@@ -173,7 +173,7 @@ def _why_shared(
     :param chain: The disk's backing files.
     :param originals: See :func:`_named_by_driver`.
     """
-    key = census.identity(disk.path)
+    key = usage.file_id(disk.path)
     if disk.device != "disk":
         return f"the old driver copied no {disk.device}"
     if disk.kind != "file":
@@ -184,7 +184,7 @@ def _why_shared(
         return reason
     if host.local and os.path.islink(disk.path):
         return "it is a link"
-    if standing := census.standing_on([disk.path]).get(disk.path):
+    if standing := usage.overlays_on([disk.path]).get(disk.path):
         return f"other images are based on it: {', '.join(standing)}"
     if not _named_by_driver(name, disk, others.base, chain, originals):
         return "its name does not prove that it was made for this clone"
@@ -196,7 +196,7 @@ def _why_shared(
 def _why_store_shared(name: str, path: str, key: FileId, others: _Others) -> str:
     """Return why a variable store is not, or not surely, the old clone's own; empty if it is."""
     own = _named_after(name, os.path.basename(path))
-    if user := others.census.derived_by_others(others.uuid, path):
+    if user := others.usage.derived_by_others(others.uuid, path):
         return f"libvirt keeps a file of '{user}' under that very name"
     return _of_others(key, others) or ("" if own else "it is not named after this clone")
 
@@ -212,11 +212,11 @@ def _of_others(key: FileId, others: _Others) -> str:
     return ""
 
 
-def _files_of(census: FileUsage, base: DomainHandle | None) -> set[FileId]:
+def _files_of(usage: FileUsage, base: DomainHandle | None) -> set[FileId]:
     """Return the identities of all files of the base, down to the ends of their chains."""
-    paths = [use.path for use in census.uses if base is not None and use.uuid == base.uuid]
-    paths += [below for path in paths for below in census.chain(path)]
-    return {census.identity(path) for path in paths}
+    paths = [use.path for use in usage.uses if base is not None and use.uuid == base.uuid]
+    paths += [below for path in paths for below in usage.chain(path)]
+    return {usage.file_id(path) for path in paths}
 
 
 def _named_by_driver(
@@ -265,4 +265,4 @@ def _named_after(name: str, file: str) -> bool:
 
 def _made(uuid: str) -> float:
     """Return when a uuid of version 1 was made, in seconds since the epoch."""
-    return uuid_module.UUID(uuid).time / 1e7 - _UUID_EPOCH
+    return UUID(uuid).time / 1e7 - _UUID_EPOCH

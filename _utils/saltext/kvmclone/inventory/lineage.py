@@ -125,12 +125,12 @@ class _TreeBuilder:
     def __init__(
         self,
         host: Host,
-        census: FileUsage,
+        usage: FileUsage,
         machines: list[_Machine],
         clones: dict[str, _Machine],
     ) -> None:
         self.host = host
-        self.census = census
+        self.usage = usage
         self.clones = clones
         self.by_uuid = {machine.uuid: machine for machine in machines}
         self.by_name = {machine.name: machine for machine in machines}
@@ -198,7 +198,7 @@ class _TreeBuilder:
         record = machine.record
         assert record is not None
         disks = [(disk.target, disk.path) for disk in self._disks(machine)]
-        committed = base_changes.committed(self.host, record, disks, self.census.chain)
+        committed = base_changes.committed(self.host, record, disks, self.usage.chain)
         changes = tuple(base_changes.changes(self.host, record, committed))
         return TreeClone(
             state=machine.state,
@@ -216,7 +216,7 @@ class _TreeBuilder:
             self._disk(disk.target, path, disk.format)
             for disk in machine.domain.disks
             if disk.device in ("disk", "lun")
-            and (path := self.census.path_of(disk.path, disk.pool, disk.volume))
+            and (path := self.usage.path_of(disk.path, disk.pool, disk.volume))
         )
 
     def _remembered(self, key: str) -> tuple[TreeDisk, ...]:
@@ -229,7 +229,7 @@ class _TreeBuilder:
         return tuple(found.values())
 
     def _disk(self, target: str, path: str, format_: str) -> TreeDisk:
-        backing = readable((self.census.chain(path) or [""])[0])
+        backing = readable((self.usage.chain(path) or [""])[0])
         if self.host.local:
             found = sizes(path, format_)
         else:

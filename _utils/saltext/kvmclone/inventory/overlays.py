@@ -31,20 +31,20 @@ def is_open(host: Host, path: str) -> bool:
 
 
 def strays(
-    host: Host, census: FileUsage, records: Iterable[Record], commands: Commands
+    host: Host, usage: FileUsage, records: Iterable[Record], commands: Commands
 ) -> Iterator[Finding]:
     """Yield volumes named like ours that nobody needs, as an undefine by hand leaves them."""
-    needed = {use.key for use in census.uses}
-    needed |= {link.below_key for link in census.links}
+    needed = {use.key for use in usage.uses}
+    needed |= {link.below_key for link in usage.links}
     needed |= {
-        census.identity(path)
+        usage.file_id(path)
         for record in records
         for path in (*(v.path for v in record.volumes), *(d.path for d in record.base_disks))
     }
-    needed |= {claim.key for claim in census.claims}  # a damaged record counts, too
-    for path in census.images:
+    needed |= {claim.key for claim in usage.claims}  # a damaged record counts, too
+    for path in usage.images:
         clone = clone_named_in(os.path.basename(path))
-        if clone and census.identity(path) not in needed and not is_open(host, path):
+        if clone and usage.file_id(path) not in needed and not is_open(host, path):
             yield Finding(
                 "volume-without-clone",
                 path,
@@ -55,23 +55,23 @@ def strays(
 
 
 def stale(
-    host: Host, census: FileUsage, records: Iterable[Record], commands: Commands
+    host: Host, usage: FileUsage, records: Iterable[Record], commands: Commands
 ) -> Iterator[Finding]:
     """Yield overlays on the disks of clones and bases that no machine and no record needs."""
     records = list(records)
-    claimed = {claim.key for claim in census.claims}
+    claimed = {claim.key for claim in usage.claims}
     own = [volume.path for record in records for volume in record.volumes]
     # A destroy by force leaves the overlays of the clone's snapshots.
-    left = [link.below for link in census.links if clone_named_in(os.path.basename(link.below))]
+    left = [link.below for link in usage.links if clone_named_in(os.path.basename(link.below))]
     bases = [disk.path for record in records for disk in record.base_disks]
-    seen = {census.identity(path) for path in (*own, *left, *bases)}
+    seen = {usage.file_id(path) for path in (*own, *left, *bases)}
     # Nobody can read what stands on a file that is gone. Of others' files only they know.
     certain_of = [(path, True) for path in own]
     certain_of += [(path, not volumes.exists(host, path)) for path in dict.fromkeys(left)]
     for below, certain in [*certain_of, *((path, False) for path in bases)]:
-        for key, image in census.tower(below).items():
-            tower = census.tower(image)
-            needed = bool(claimed & set(tower)) or any(map(census.users, tower.values()))
+        for key, image in usage.with_overlays(below).items():
+            tower = usage.with_overlays(image)
+            needed = bool(claimed & set(tower)) or any(map(usage.users, tower.values()))
             named_like_ours = clone_named_in(os.path.basename(image))  # a finding of its own
             if key in seen or needed or named_like_ours or is_open(host, image):
                 continue
@@ -90,7 +90,7 @@ def stale(
 
 def committed(
     host: Host,
-    census: FileUsage,
+    usage: FileUsage,
     name: str,
     state: str,
     record: Record,
@@ -102,8 +102,8 @@ def committed(
 
     :param state: libvirt's state of the clone.
     """
-    tower = census.tower(found.path).values()
-    others = sorted({user for path in tower for user in census.users(path)} - {name, record.base})
+    tower = usage.with_overlays(found.path).values()
+    others = sorted({user for path in tower for user in usage.users(path)} - {name, record.base})
     damaged = ""
     if others:
         damaged = (
@@ -114,15 +114,15 @@ def committed(
         "committed-into-base",
         name,
         f"{found.sentence(name, record.base)}{damaged} Give the clone a disk of its own again.",
-        _own_again(host, census, name, state, found, commands),
+        _own_again(host, usage, name, state, found, commands),
     )
 
 
 def _own_again(
-    host: Host, census: FileUsage, name: str, state: str, found: Committed, commands: Commands
+    host: Host, usage: FileUsage, name: str, state: str, found: Committed, commands: Commands
 ) -> str:
     """Return the commands that copy the disk back to the path of the clone's own overlay."""
-    needed = census.users(found.own) or census.standing_on([found.own])
+    needed = usage.users(found.own) or usage.overlays_on([found.own])
     if found.below or needed or not host.local:
         return commands.virsh("domblklist", name)
     virsh = commands.near.virsh

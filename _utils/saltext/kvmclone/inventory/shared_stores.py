@@ -12,7 +12,7 @@ from saltext.kvmclone.model.hints import Commands
 
 
 def find(
-    census: FileUsage, stores: Mapping[str, str], clones: Iterable[str], commands: Commands
+    usage: FileUsage, stores: Mapping[str, str], clones: Iterable[str], commands: Commands
 ) -> Iterator[Finding]:
     """
     Yield a finding for each clone whose variable store is another machine's as well.
@@ -23,10 +23,10 @@ def find(
     users: dict[FileId, list[str]] = {}
     for name, path in stores.items():
         if path:
-            users.setdefault(census.identity(path), []).append(name)
+            users.setdefault(usage.file_id(path), []).append(name)
     for name in clones:
         path = stores.get(name, "")
-        others = sorted(set(users.get(census.identity(path), ())) - {name}) if path else []
+        others = sorted(set(users.get(usage.file_id(path), ())) - {name}) if path else []
         if others:
             yield Finding(
                 "nvram-shared",

@@ -107,38 +107,38 @@ class DiskOverlays:
 
 
 def find_overlays(
-    census: FileUsage, name: str, files: Iterable[str], claims: Mapping[FileId, str]
+    usage: FileUsage, name: str, files: Iterable[str], claims: Mapping[FileId, str]
 ) -> DiskOverlays:
     """
     Return the overlays on some files of a machine, and who uses them.
 
     :param claims: Files on the records of other clones, with the name of one such clone.
     """
-    on = census.standing_on(files)
+    on = usage.overlays_on(files)
     own: dict[str, None] = {}
     unused: dict[str, None] = {}
     others: set[str] = set()
     for image in dict.fromkeys(image for images in on.values() for image in images):
-        tower = census.tower(image)
+        tower = usage.with_overlays(image)
         # A definition names only the top of a chain; the images below that are needed as well.
-        foreign = _users(census, tower) | {claims[key] for key in tower if key in claims}
+        foreign = _users(usage, tower) | {claims[key] for key in tower if key in claims}
         foreign -= {name}
         if foreign:
             others |= foreign
             continue
         for path in tower.values():
-            mine = name in _users(census, census.tower(path))
+            mine = name in _users(usage, usage.with_overlays(path))
             (own if mine else unused)[path] = None
     return DiskOverlays(on, tuple(own), tuple(sorted(others)), tuple(unused))
 
 
-def _users(census: FileUsage, tower: Mapping[FileId, str]) -> set[str]:
-    return {user for path in tower.values() for user in census.users(path)}
+def _users(usage: FileUsage, tower: Mapping[FileId, str]) -> set[str]:
+    return {user for path in tower.values() for user in usage.users(path)}
 
 
-def _height(census: FileUsage, name: str) -> int:
+def _height(usage: FileUsage, name: str) -> int:
     """Return how many backing files the longest chain of a machine has."""
-    chains = [len(census.chain(use.path)) for use in census.uses if use.domain == name]
+    chains = [len(usage.chain(use.path)) for use in usage.uses if use.domain == name]
     return max(chains, default=0)
 
 
@@ -148,7 +148,7 @@ def refusal(
     disks: Iterable[str],
     state: str,
     lost: Mapping[str, str],
-    census: FileUsage,
+    usage: FileUsage,
     commands: Commands,
 ) -> OwnSnapshots:
     """
@@ -164,11 +164,11 @@ def refusal(
         + commands.forced(name)
     ]
     tops = [path for path in disks if path in standing.own]
-    idle = [path for path in standing.own if not _below(census, path, tops)]
+    idle = [path for path in standing.own if not _below(usage, path, tops)]
     if idle and not lost:
         ways.append(
             f"No disk of '{name}' is based on {', '.join(idle)} now, only a snapshot that libvirt "
-            f"remembers names it. If nobody needs it: {_delete(census, idle, commands)}"
+            f"remembers names it. If nobody needs it: {_delete(usage, idle, commands)}"
         )
     elif not lost or state != "shutoff":  # what it has open, it can still read
         begin = [commands.virsh("start", name)] if state == "shutoff" else []
@@ -178,7 +178,7 @@ def refusal(
             )
             for path in standing.on
             for top in tops
-            if census.identity(path) in {census.identity(one) for one in census.chain(top)}
+            if usage.file_id(path) in {usage.file_id(one) for one in usage.chain(top)}
         ]
         ways.append(
             "Or keep what they hold and fold them in, with --base: without that the command "
@@ -203,7 +203,7 @@ def in_use(
     standing: DiskOverlays,
     name: str,
     is_open: Callable[[str], bool],
-    census: FileUsage,
+    usage: FileUsage,
     commands: Commands,
 ) -> CloneInUse:
     """
@@ -211,7 +211,7 @@ def in_use(
 
     :param is_open: Returns whether somebody has an image open.
     """
-    way = in_the_way(census, standing.others, standing.unused, is_open, commands)
+    way = in_the_way(usage, standing.others, standing.unused, is_open, commands)
     return CloneInUse(
         f"'{name}' cannot be destroyed: other volumes are based on its disks: {standing.named()}.",
         f"{way}   Then repeat the command.   See also: {commands.clone('tree')}   "
@@ -220,7 +220,7 @@ def in_use(
 
 
 def in_the_way(
-    census: FileUsage,
+    usage: FileUsage,
     names: Iterable[str],
     unused: Sequence[str],
     is_open: Callable[[str], object],
@@ -233,8 +233,8 @@ def in_the_way(
     :param unused: Overlays that no machine uses; they are named once no machine is left.
     :param is_open: Returns whether somebody has an image open.
     """
-    ours = {claim.domain for claim in census.claims}
-    names = sorted(names, key=lambda one: (-_height(census, one), one))
+    ours = {claim.domain for claim in usage.claims}
+    names = sorted(names, key=lambda one: (-_height(usage, one), one))
     clones = [commands.clone("destroy", one) for one in names if one in ours]
     foreign = [commands.forced(one) for one in names if one not in ours]
     opened = [image for image in unused if is_open(image)]
@@ -251,19 +251,19 @@ def in_the_way(
     elif unused and not names:
         ways.append(
             f"No machine uses {', '.join(unused)}; a snapshot may have left that. If nobody "
-            f"needs it: {_delete(census, unused, commands)}"
+            f"needs it: {_delete(usage, unused, commands)}"
         )
     return "   ".join(ways)
 
 
-def _delete(census: FileUsage, images: Sequence[str], commands: Commands) -> str:
+def _delete(usage: FileUsage, images: Sequence[str], commands: Commands) -> str:
     """Return the command that deletes images; a remote host's only its libvirt can reach."""
-    if census.local:
+    if usage.local:
         return commands.there("rm", *images)
     return " && ".join(commands.virsh("vol-delete", image) for image in images)
 
 
-def _below(census: FileUsage, path: str, tops: Iterable[str]) -> bool:
+def _below(usage: FileUsage, path: str, tops: Iterable[str]) -> bool:
     """Return whether an image is one of the tops, or a backing file of one."""
-    chain = {census.identity(one) for top in tops for one in (top, *census.chain(top))}
-    return census.identity(path) in chain
+    chain = {usage.file_id(one) for top in tops for one in (top, *usage.chain(top))}
+    return usage.file_id(path) in chain

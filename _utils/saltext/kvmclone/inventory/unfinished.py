@@ -53,20 +53,20 @@ def find(host: Host, name: str = "") -> list[Unfinished]:
     else:
         found = host.each_domain(look)
     there = sorted((item for item in found if item), key=lambda item: item[0].name)
-    census = file_usage_scan.scan(host) if there else None
+    usage = file_usage_scan.scan(host) if there else None
     items = []
     for handle, record in there:
         with absent(NO_DOMAIN):  # somebody may finish it at this moment
-            items.append(_unfinished(host, handle, record, census))
+            items.append(_unfinished(host, handle, record, usage))
     return items
 
 
 def _unfinished(
-    host: Host, handle: DomainHandle, record: Record, census: FileUsage | None
+    host: Host, handle: DomainHandle, record: Record, usage: FileUsage | None
 ) -> Unfinished:
     name = handle.name
     life = processes.owner_state(record.worker)
-    doom, refusal = _judge(host, handle, record, census)
+    deletion, refusal = _judge(host, handle, record, usage)
     return Unfinished(
         name=name,
         work=Work(record.worker, life, record.stage, record.goal, record.request),
@@ -75,10 +75,10 @@ def _unfinished(
             listed(
                 name,
                 _reason(record, life),
-                doom.files,
+                deletion.files,
                 [made for made in record.reservations if networks.holds(host, made)],
                 held_for(host, record),
-                doom.kept,
+                deletion.kept,
             )
         ),
         base=record.base,
@@ -102,13 +102,13 @@ def _reason(record: Record, life: str) -> str:
 
 
 def _judge(
-    host: Host, handle: DomainHandle, record: Record, census: FileUsage | None
+    host: Host, handle: DomainHandle, record: Record, usage: FileUsage | None
 ) -> tuple[DeletionPlan, KvmCloneError | None]:
     """Return what a destroy would do, and the error with which it would be refused."""
     try:
-        return deletion_plan.plan_deletion(host, handle, record, census=census), None
+        return deletion_plan.plan_deletion(host, handle, record, usage=usage), None
     except (OutOfReach, OwnSnapshots) as error:
-        return deletion_plan.plan_deletion(host, handle, record, True, census), error
+        return deletion_plan.plan_deletion(host, handle, record, True, usage), error
     except CloneInUse as error:
         return DeletionPlan(), error
 

@@ -333,7 +333,7 @@ def _disks(
 ) -> None:
     wishes = {target: wish.size for target, wish in request.disks.items() if wish.size}
     paths = {disk.target: disk.path for disk in domain.disks}
-    census: FileUsage | None = None  # scanned once, and only where a disk is to grow
+    usage: FileUsage | None = None  # scanned once, and only where a disk is to grow
     for target, size in wishes.items():
         if not paths.get(target):
             found.refused.append(f"'disks' wants {target} to grow, and there is no such disk.")
@@ -345,8 +345,8 @@ def _disks(
                 "of 'disks', or give a greater one."
             )
         elif size > now:
-            census = census or file_usage_scan.scan(host)
-            if why := _needed_as_it_is(census, handle, paths[target]):
+            usage = usage or file_usage_scan.scan(host)
+            if why := _needed_as_it_is(usage, handle, paths[target]):
                 found.refused.append(f"Disk {target} cannot grow: {why}.")
                 continue
             grow = _growth(host, handle, target, paths[target], size)
@@ -367,15 +367,15 @@ def _protection(host: Host, record: Record, request: Request, found: Adjustment)
     found.change("protect", False, True, lambda: protect.protect(host, base, paths))
 
 
-def _needed_as_it_is(census: FileUsage, handle: DomainHandle, path: str) -> str:
+def _needed_as_it_is(usage: FileUsage, handle: DomainHandle, path: str) -> str:
     """Return why an image is not the clone's alone to change; empty where it is."""
-    standing = census.standing_on([path]).get(path, [])
+    standing = usage.overlays_on([path]).get(path, [])
     if standing:
         return (
             f"{', '.join(standing)} is based on '{path}', which must not change below it. Grow "
             "the overlay above it instead"
         )
-    if user := census.used_by_others(handle.uuid).get(census.identity(path)):
+    if user := usage.used_by_others(handle.uuid).get(usage.file_id(path)):
         return f"'{user}' uses '{path}', too. Take its size out of 'disks'"
     return ""
 

@@ -62,9 +62,9 @@ def adopt(host: Host, name: str, base_domain: str = "") -> Record:
     base_name = base_domain or told
     base = host.domain(base_domain) if base_domain else host.find(told)
     domain = domain_xml.facts(root, host.folders.stores)
-    census = file_usage_scan.scan(host)
-    judged = _judge(host, census, handle.uuid, domain, base, base_name)
-    base_disks = _base_disks(host, census, base, judged)
+    usage = file_usage_scan.scan(host)
+    judged = _judge(host, usage, handle.uuid, domain, base, base_name)
+    base_disks = _base_disks(host, usage, base, judged)
     record = replace(_record_of(handle, judged, base), base_disks=base_disks)
     handle.save_record(record)
     return record
@@ -105,15 +105,15 @@ def _created(judged: Candidate) -> float:
 
 
 def _base_disks(
-    host: Host, census: FileUsage, base: DomainHandle | None, judged: Candidate
+    host: Host, usage: FileUsage, base: DomainHandle | None, judged: Candidate
 ) -> tuple[BaseDisk, ...]:
     """Return the base's files as they are now: the clone's backing files, or the base's disks."""
     if judged.strategy == "quick":
-        chains = {v.target: census.chain(v.path) for v in judged.volumes if v.target != "nvram"}
+        chains = {v.target: usage.chain(v.path) for v in judged.volumes if v.target != "nvram"}
     elif base is not None:
         facts = domain_xml.read(base.definition())
         chains = {
-            disk.target: [disk.path, *census.chain(disk.path)]
+            disk.target: [disk.path, *usage.chain(disk.path)]
             for disk in facts.disks
             if disk.path and disk.device == "disk" and not disk.readonly
         }

@@ -97,7 +97,7 @@ def destroy(
             held.enter_context(_held(host, record))
             try:
                 # A create that clones this clone either saw the mark, or its overlay is seen here.
-                doom = deletion_plan.plan_deletion(host, handle, record, force)
+                deletion = deletion_plan.plan_deletion(host, handle, record, force)
             except (CloneInUse, OutOfReach):
                 _mark(handle, record, mine)
                 raise
@@ -105,12 +105,12 @@ def destroy(
             if protection(host, handle) is not None:
                 protect.unprotect(host, handle)
             handle.power_off()
-            _require_unheld(handle, record, doom.files)
-            gone = _delete(host, handle, mine, doom)
+            _require_unheld(handle, record, deletion.files)
+            gone = _delete(host, handle, mine, deletion)
         except BaseException:
             release(handle, mine)
             raise
-    return replace(gone, kept=doom.kept, sentences=doom.sentences())
+    return replace(gone, kept=deletion.kept, sentences=deletion.sentences())
 
 
 @contextmanager
@@ -158,14 +158,14 @@ def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
     mine = record
     with _held(host, record):
         try:
-            doom = deletion_plan.plan_deletion(host, handle, record)
+            deletion = deletion_plan.plan_deletion(host, handle, record)
             mine = _mark(handle, replace(record, stage=DESTROYING), record)
             handle.power_off()
-            gone = _delete(host, handle, mine, doom)
+            gone = _delete(host, handle, mine, deletion)
         except BaseException:
             release(handle, mine)
             raise
-    for sentence in doom.sentences():
+    for sentence in deletion.sentences():
         log.info("%s: %s", handle.name, sentence)
     return [file.path for file in gone.files]
 
@@ -221,7 +221,7 @@ def release(handle: DomainHandle, mine: Record) -> None:
 
 
 def _delete(
-    host: Host, handle: DomainHandle, mine: Record, doom: deletion_plan.DeletionPlan
+    host: Host, handle: DomainHandle, mine: Record, deletion: deletion_plan.DeletionPlan
 ) -> DestroyResult:
     """
     Delete the files, then the definition; keep the definition if anything fails.
@@ -231,7 +231,7 @@ def _delete(
     """
     failed: list[KvmCloneError] = []
     deleted: list[FileToDelete] = []
-    for file in doom.files:
+    for file in deletion.files:
         _require_mine(handle, mine)
         try:
             if file.with_definition or _delete_file(host, file):
@@ -251,8 +251,8 @@ def _delete(
     unprotected = protect.withdraw(host, mine)
     handle.power_off()  # somebody may have started it in the meantime
     with absent(NO_DOMAIN):
-        with_nvram = any(file.with_definition for file in doom.files)
-        handle.undefine(with_nvram, doom.keep_tpm)
+        with_nvram = any(file.with_definition for file in deletion.files)
+        handle.undefine(with_nvram, deletion.keep_tpm)
         handle.power_off()
     return DestroyResult(tuple(deleted), tuple(released), unprotected)
 
@@ -303,9 +303,9 @@ def _judge(
     :raises CloneInUse: Another image depends on its disks, or somebody has a file open.
     :raises OutOfReach: A file of the clone may be there and cannot be looked at; not forced.
     """
-    doom = deletion_plan.plan_deletion(host, handle, record, force)
-    _require_unheld(handle, record, doom.files, running=handle.state() != "shutoff")
-    return doom
+    deletion = deletion_plan.plan_deletion(host, handle, record, force)
+    _require_unheld(handle, record, deletion.files, running=handle.state() != "shutoff")
+    return deletion
 
 
 def _require_unheld(

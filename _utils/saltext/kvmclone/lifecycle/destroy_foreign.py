@@ -65,13 +65,13 @@ def _judge(
             f"A clone of Salt's old driver: {commands.on_host('adopt', name)}   Anything "
             f"else, if you are sure; every one of its files stays: {commands.forced(name)}",
         )
-    doom = deletion_plan.plan_deletion(host, handle, None)
+    deletion = deletion_plan.plan_deletion(host, handle, None)
     _require_nothing_lost(handle)
     root = libvirt_xml.parse(handle.definition())
     has_tpm = root.find("./devices/tpm/backend[@type='emulator']") is not None
     keeps = _keeps(host, handle, has_tpm, domain_xml.facts(root).nvram is not None)
     tpm = f"The state of its emulated TPM stays where libvirt keeps it, under {handle.uuid}."
-    return (*doom.sentences(), *[tpm] * has_tpm), keeps
+    return (*deletion.sentences(), *[tpm] * has_tpm), keeps
 
 
 def _keeps(host: Host, handle: DomainHandle, has_tpm: bool, has_store: bool) -> tuple[bool, bool]:

@@ -176,27 +176,27 @@ def _require_unused(host: Host, base: DomainHandle, mark: Protection) -> None:
 
     :raises CloneInUse: An image that is not the base's own has one of its files as backing file.
     """
-    census = file_usage_scan.scan(host)
+    usage = file_usage_scan.scan(host)
     # A snapshot of the base has its files as backing files and is its own; a clone may use that.
-    mine = [use.path for use in census.uses if use.uuid == base.uuid and use.format]
-    mine += [below for path in mine for below in census.chain(path)]
-    mine = [path for path in mine if set(census.users(path)) <= {base.name}]
+    mine = [use.path for use in usage.uses if use.uuid == base.uuid and use.format]
+    mine += [below for path in mine for below in usage.chain(path)]
+    mine = [path for path in mine if set(usage.users(path)) <= {base.name}]
     mine += [file.path for file in mark.files]
     own = {file_id(path, True) for path in mine}
-    standing = census.standing_on(mine)
+    standing = usage.overlays_on(mine)
     others = {
         image for some in standing.values() for image in some if file_id(image, True) not in own
     }
     if others:
-        towers = [census.tower(image).values() for image in others]
-        named = {name for tower in towers for path in tower for name in census.users(path)}
+        towers = [usage.with_overlays(image).values() for image in others]
+        named = {name for tower in towers for path in tower for name in usage.users(path)}
         named -= {base.name}
-        unnamed = {image for image in others if not census.users(image)}
+        unnamed = {image for image in others if not usage.users(image)}
         raise CloneInUse(
             f"The base '{base.name}' stays protected: quick clones are based on it: "
             + ", ".join(sorted(named) + sorted(unnamed))
             + ".",
-            snapshots.in_the_way(census, named, sorted(unnamed), images.holder, host.commands),
+            snapshots.in_the_way(usage, named, sorted(unnamed), images.holder, host.commands),
         )
 
 

@@ -82,7 +82,7 @@ class CloudDriver:
         self.noted = noted or {}
 
     @functools.cached_property
-    def side(self) -> Fleet:
+    def fleet(self) -> Fleet:
         """
         Return the fleet of the master that salt-cloud works for.
 
@@ -95,7 +95,7 @@ class CloudDriver:
     @functools.cached_property
     def providers(self) -> CloudProviders:
         """Return salt-cloud's providers, as its core and we know them."""
-        return CloudProviders(self.opts, self.side)
+        return CloudProviders(self.opts, self.fleet)
 
     # --- making -----------------------------------------------------------------------
 
@@ -107,10 +107,10 @@ class CloudDriver:
         :return: CLONE, with ``deployed`` and ``deploy_kwargs`` as the core expects them.
         :raises KvmCloneError: It could not be made; nothing of it is left, no key either.
         """
-        given = CloudEnroller(self.side.opts, self.opts, machine, self.noted, self.on_ready)
+        given = CloudEnroller(self.fleet.opts, self.opts, machine, self.noted, self.on_ready)
         with CloudEvents(self.opts, machine) as told:
             try:
-                map_files.require_shape(self.opts, self.side.catalogue.profiles)
+                map_files.require_shape(self.opts, self.fleet.catalogue.profiles)
                 request, secrets = self._resolved(machine)
                 told.stored = secrets.stored
                 given.settle_place(request)
@@ -141,7 +141,7 @@ class CloudDriver:
         if not machine.get("profile"):
             # The core merges the provider's keys into a profile's machine only.
             words |= self.providers.keys(str(machine.get("provider") or "").partition(":")[0])
-        request, secrets = self.side.catalogue.resolve_machine({**words, **machine}, self.opts)
+        request, secrets = self.fleet.catalogue.resolve_machine({**words, **machine}, self.opts)
         self._refuse_ambiguous(request)
         if self.opts.get("parallel") and self.opts.get("start_action"):
             # Then the core runs the start_action itself, in the order of the map's "requires".
@@ -195,7 +195,7 @@ class CloudDriver:
             elif stage == "ready":
                 given.in_use = True
 
-        host = self.side.host(request.host, request.url)
+        host = self.fleet.host(request.host, request.url)
         outcome = provision.create(host, request, secrets, given, watch)
         if outcome.error is not None:
             raise outcome.error
@@ -215,7 +215,7 @@ class CloudDriver:
             a key that is not this machine's; the machine is gone all the same.
         :raises KvmCloneError: It is still there, or may be, and so is its key.
         """
-        map_files.require_shape(self.opts, self.side.catalogue.profiles)
+        map_files.require_shape(self.opts, self.fleet.catalogue.profiles)
         if self.opts.get("hard"):
             self._refuse_mistaken(name)
         host, clone = self._found(name)
@@ -228,7 +228,7 @@ class CloudDriver:
                     clone = destroy(host, name)
                 except NotFound:
                     pass  # somebody else was faster
-                self.side.keys.take_back(clone.minion.id or name, clone.minion.fingerprint)
+                self.fleet.keys.take_back(clone.minion.id or name, clone.minion.fingerprint)
                 told.destroyed()
         self._forget(name)
         others = cloud_keys.touched_by_core(self.opts, name)
@@ -250,9 +250,9 @@ class CloudDriver:
 
         :raises KvmCloneError: Another host may have it, and cannot be asked or read.
         """
-        self.side.everywhere.require_all_known()
+        self.fleet.everywhere.require_all_known()
         try:
-            self.side.everywhere.find(name)
+            self.fleet.everywhere.find(name)
         except HostUnreachable:
             raise
         except KvmCloneError as error:
@@ -269,7 +269,7 @@ class CloudDriver:
         :raises ConfigError: Machines of several providers have it; or something cannot be read,
             so that the machine may be too much only because of that.
         """
-        self.side.everywhere.require_all_known()
+        self.fleet.everywhere.require_all_known()
         if name in self._words():
             raise InvalidName(
                 f"A hard map would take the machine '{name}' for the provider or driver of that "
@@ -295,7 +295,7 @@ class CloudDriver:
         """Return the active provider's host, or whichever has the clone, and the clone or None."""
         try:
             if not self.alias:
-                return self.side.find(name)
+                return self.fleet.find(name)
             return self.host, self.host.show(name)
         except NotFound:
             return self.host, None
@@ -320,7 +320,7 @@ class CloudDriver:
     @property
     def host(self) -> KvmHost:
         """Return the host of the active provider."""
-        return self.side.host(*self.providers.way(self.alias))
+        return self.fleet.host(*self.providers.way(self.alias))
 
     def nodes(self, full: bool = False) -> dict[str, Any]:
         """

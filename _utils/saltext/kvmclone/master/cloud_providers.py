@@ -40,12 +40,12 @@ class CloudProviders:
     The providers of one call of salt-cloud's core.
 
     :param opts: salt-cloud's configuration.
-    :param side: The fleet of the master that salt-cloud works for.
+    :param fleet: The fleet of the master that salt-cloud works for.
     """
 
-    def __init__(self, opts: Mapping[str, Any], side: Fleet) -> None:
+    def __init__(self, opts: Mapping[str, Any], fleet: Fleet) -> None:
         self.opts = opts
-        self.side = side
+        self.fleet = fleet
         self._compared: dict[tuple[str, str], bool] = {}
 
     def lists(self, alias: str, clone: Clone) -> bool:
@@ -68,7 +68,7 @@ class CloudProviders:
             if self.way(own) == self.way(alias):
                 return False
             # Two spellings of one daemon, or a profile that has moved since.
-            if self.side.host(*self.way(own)).show(clone.name).uuid != clone.uuid:
+            if self.fleet.host(*self.way(own)).show(clone.name).uuid != clone.uuid:
                 return True
             return not self.are_one_daemon(own, alias)
         except (NotFound, ForeignDomain):
@@ -90,7 +90,7 @@ class CloudProviders:
             return False
         if ways[0] == ways[1]:
             return True
-        hosts = [(str(way), self.side.host(*way)) for way in ways]
+        hosts = [(str(way), self.fleet.host(*way)) for way in ways]
         return len(daemons.group(hosts).groups) == 1
 
     def of_profile(self, profile: str) -> str:
@@ -99,8 +99,8 @@ class CloudProviders:
 
         Also of a profile with problems: its machines are not another provider's.
         """
-        own = self.side.catalogue.problems.provider_of.get(profile, "")
-        there = own in self.side.catalogue.providers or DRIVER in self._of_the_core(own)
+        own = self.fleet.catalogue.problems.provider_of.get(profile, "")
+        there = own in self.fleet.catalogue.providers or DRIVER in self._of_the_core(own)
         return own if there else ""
 
     def _of_the_core(self, alias: str) -> Mapping[str, Any]:
@@ -117,9 +117,9 @@ class CloudProviders:
         :raises ConfigError: There is no such provider, or something is wrong with it: the core
             ignores that.
         """
-        self.side.catalogue.problems.require_provider(alias)
+        self.fleet.catalogue.problems.require_provider(alias)
         core = self._of_the_core(alias).get(DRIVER)
-        keys = core or self.side.catalogue.providers.get(alias)
+        keys = core or self.fleet.catalogue.providers.get(alias)
         if not keys:
             raise ConfigError(
                 f"There is no provider '{alias}' of the driver '{DRIVER}'.",

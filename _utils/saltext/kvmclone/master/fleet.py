@@ -26,8 +26,7 @@ from saltext.kvmclone.errors import (
     KvmCloneError,
     NotFound,
 )
-from saltext.kvmclone.hosts import gc as collect
-from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
@@ -201,7 +200,7 @@ class Fleet:
                     f"Whether '{name}' was renamed is not known; not asked: {', '.join(failed)}",
                     "Repeat this when the host is back.",
                 ) from None
-            collect.require_not_renamed(name, self.keys.ids_of(name), told.values())
+            gc.require_not_renamed(name, self.keys.ids_of(name), told.values())
             raise
 
     def destroy(self, name: Any, force: bool = False) -> Outcome:
@@ -215,7 +214,7 @@ class Fleet:
         try:
             with interrupts.work(str(name), "the destroy", deferred=False):
                 host, clone = self.find(name)
-                destroyed = collect.destroy(host, name)
+                destroyed = gc.destroy(host, name)
                 self.keys.take_back(clone.minion.id or name, clone.minion.fingerprint)
         except interrupts.Interrupt:
             return Outcome(str(name), "", None, at_once.half_destroyed(name))
@@ -333,7 +332,7 @@ class Fleet:
             return self.keys.take_back(minion.id, minion.fingerprint)
 
         def look(host: KvmHost, apply: bool) -> list[Leftover]:
-            return collect.collect(host, name, apply, force, remove_key)
+            return gc.collect(host, name, apply, force, remove_key)
 
         told, failed = self.everywhere.look(lambda host: look(host, False))
         told = self.everywhere.once(told)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import time
-import uuid as uuid_module
 from dataclasses import replace
+from uuid import uuid4
 
 from saltext.kvmclone.model import derived_files, domain_xml, libvirt_xml
 from saltext.kvmclone.model.cloud_seed import KEEP, NONE, OUT, OWN
@@ -146,12 +146,12 @@ def _disks(
 
 
 def _identity(base: Domain, request: Request, cards: tuple[NewInterface, ...]) -> Identity:
-    uuid = str(uuid_module.uuid4())
+    uuid = str(uuid4())
     return Identity(
         name=request.name,
         uuid=uuid,
         macs=tuple(card.mac for card in cards),
-        genid=str(uuid_module.uuid4()),
+        genid=str(uuid4()),
         nvram=nvram_path(base, request.name, uuid),
     )
 

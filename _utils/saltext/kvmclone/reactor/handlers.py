@@ -206,16 +206,16 @@ class RequestHandlers:
 
     def _clones_of(self, minion_id: str) -> list[CloneReport]:
         """Return the clones whose record names this minion and the key that we accepted for it."""
-        side = self._side()
-        known = queries.everywhere(side.hosts(), ids=[minion_id])
+        fleet = self._fleet()
+        known = queries.everywhere(fleet.hosts(), ids=[minion_id])
         found = [clone for clone in known.clones if self._is_minion_of(clone, minion_id)]
         if not found:
-            side.everywhere.require_all_known()
+            fleet.everywhere.require_all_known()
         return found
 
     def _is_minion_of(self, clone: CloneReport, minion_id: str) -> bool:
         """Return True if the record names this minion and the key that we accepted for it."""
-        public = self._side().keys.accepted(minion_id)
+        public = self._fleet().keys.accepted(minion_id)
         return clone.minion == minion_id and fingerprints.is_of(clone.fingerprint, public)
 
     def _reconcile_if_made(self, names: set[str]) -> None:
@@ -232,9 +232,9 @@ class RequestHandlers:
         if not made:
             return
         try:
-            side = self._side()
-            side.everywhere.require_all_known()
-            known = queries.everywhere(side.hosts(), names=[entry.name for entry in made])
+            fleet = self._fleet()
+            fleet.everywhere.require_all_known()
+            known = queries.everywhere(fleet.hosts(), names=[entry.name for entry in made])
         except KvmCloneError as error:
             log.warning("kvm_clone reactor: which machines are left is not known: %s", error)
             return
@@ -252,16 +252,16 @@ class RequestHandlers:
 
         :raises Refused: The minion is not a KVM host of this master.
         """
-        side = self._side()
-        hosts = [h for _label, h in side.hosts() if _is_on(h, minion_id)]
+        fleet = self._fleet()
+        hosts = [h for _label, h in fleet.hosts() if _is_on(h, minion_id)]
         if not hosts:
-            side.everywhere.require_all_known()
+            fleet.everywhere.require_all_known()
             raise Refused(
                 f"'{minion_id}' is not a KVM host of this master.",
                 f"Name it in its provider: host: {minion_id}",
             )
         for host in hosts:
-            for clone in host.witness((), ()).clones:
+            for clone in host.report_domains((), ()).clones:
                 if not clone.expired:
                     continue
                 try:
@@ -294,7 +294,7 @@ class RequestHandlers:
 
     def _handle_destroyed(self, name: str) -> None:
         """Remove the key of a clone that is said to be gone, if every host says so."""
-        keys = self._side().keys
+        keys = self._fleet().keys
         for minion_id in intake.remembered_for(self.opts, name):
             fingerprint = keys.remembered(minion_id)
             if reason := self._why_its_key_stays(name, minion_id):
@@ -305,9 +305,9 @@ class RequestHandlers:
 
     def _why_its_key_stays(self, name: str, minion_id: str) -> Refused | None:
         """Return why the key of a clone that is said to be gone stays; None where it need not."""
-        side = self._side()
-        side.everywhere.require_all_known()
-        hosts, its_own = side.hosts(), side.keys.host_of(minion_id)
+        fleet = self._fleet()
+        fleet.everywhere.require_all_known()
+        hosts, its_own = fleet.hosts(), fleet.keys.host_of(minion_id)
         if its_own and its_own not in [label for label, _host in hosts]:
             return Refused(
                 f"'{name}' was made on '{its_own}', which no provider names; its key stays.",
@@ -321,7 +321,7 @@ class RequestHandlers:
             return Refused(f"'{name}' is said to be gone, and may be {names}; its key stays.")
         return None
 
-    def _side(self) -> Fleet:
+    def _fleet(self) -> Fleet:
         """Return a fleet with the configuration as it is now; it may have changed since."""
         return Fleet(self.opts, intake.expect_highstate)
 
@@ -332,15 +332,15 @@ class RequestHandlers:
         :param minion_id: The minion id of the host; empty for any.
         :raises KvmCloneError: It could not be destroyed.
         """
-        side = self._side()
+        fleet = self._fleet()
         try:
-            host, clone = side.find(name)
+            host, clone = fleet.find(name)
         except NotFound:
             clone = None
         if clone is not None:
             if clone.uuid != uuid or (minion_id and not _is_on(host, minion_id)):
                 raise Refused(f"'{name}' is another machine than the one that was meant.")
-            outcome = side.destroy(name)
+            outcome = fleet.destroy(name)
             if outcome.error is not None:
                 raise outcome.error
         with self.store.requests() as requests:

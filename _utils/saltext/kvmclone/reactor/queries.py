@@ -51,7 +51,7 @@ def everywhere(
     if not hosts:
         raise no_host()
     names, ids = list(names), list(ids)
-    told = [host.witness(names, ids) for _label, host in hosts]
+    told = [host.report_domains(names, ids) for _label, host in hosts]
     # Two providers may name one daemon, so its answers are counted once.
     return HostReport(
         tuple(dict.fromkeys(name for one in told for name in one.domains)),

@@ -166,7 +166,7 @@ class Worker:
         else:
             self.store.answered(notification)
 
-    def _side(self) -> Fleet:
+    def _fleet(self) -> Fleet:
         """Return a fleet with the configuration as it is now; it may have changed since."""
         return Fleet(self.opts, intake.expect_highstate)
 
@@ -242,12 +242,12 @@ class Worker:
 
     def _make(self, entry: RequestEntry) -> None:
         """Make one machine, as the runner would, and tell the minion that requested it."""
-        side = self._side()
+        fleet = self._fleet()
         try:
-            request, _secrets, _host = side.resolve(entry.profile, entry.name, entry.keys)
+            request, _secrets, _host = fleet.resolve(entry.profile, entry.name, entry.keys)
             if entry.digest and entry.digest != request.digest():
                 log.info("'%s' is not what it was when its create began", entry.name)
-            known = queries.everywhere(self._side().hosts(), names=[entry.name])
+            known = queries.everywhere(self._fleet().hosts(), names=[entry.name])
             if not entry.digest and entry.name in known.domains:
                 self._end(entry, REFUSED, f"A machine named '{entry.name}' exists already.")
                 return
@@ -261,7 +261,7 @@ class Worker:
         for attempt in range(3):
             if attempt:
                 time.sleep(CREATE_RETRY_S)
-            outcome = side.create(entry.profile, [entry.name], entry.keys)[0]
+            outcome = fleet.create(entry.profile, [entry.name], entry.keys)[0]
             if not isinstance(outcome.error, HostUnreachable):
                 break
             log.warning("'%s', attempt %s: %s", entry.name, attempt + 1, outcome.error)
@@ -280,7 +280,7 @@ class Worker:
     def _left(self, entry: RequestEntry) -> str | None:
         """Return the uuid of the clone that exists because of this very request; None for none."""
         try:
-            for clone in queries.everywhere(self._side().hosts(), names=[entry.name]).clones:
+            for clone in queries.everywhere(self._fleet().hosts(), names=[entry.name]).clones:
                 if clone.name == entry.name and clone.request == entry.digest:
                     return clone.uuid
         except KvmCloneError as error:

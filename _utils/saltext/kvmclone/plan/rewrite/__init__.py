@@ -22,16 +22,12 @@ from saltext.kvmclone.plan.rewrite import (
     security,
     supported,
 )
-from saltext.kvmclone.plan.rewrite import disks as disks_module
-from saltext.kvmclone.plan.rewrite import identity as identity_module
-from saltext.kvmclone.plan.rewrite import seed as seed_module
-from saltext.kvmclone.plan.rewrite import sizing as sizing_module
-from saltext.kvmclone.plan.rewrite.disks import DiskId, NewDisk
-from saltext.kvmclone.plan.rewrite.identity import Identity
+from saltext.kvmclone.plan.rewrite.disks import DiskId, NewDisk, rewrite_disks
+from saltext.kvmclone.plan.rewrite.identity import Identity, rewrite_identity
 from saltext.kvmclone.plan.rewrite.interfaces import NewInterface
 from saltext.kvmclone.plan.rewrite.result import Rewritten, path_for
-from saltext.kvmclone.plan.rewrite.seed import SeedChange
-from saltext.kvmclone.plan.rewrite.sizing import Sizing
+from saltext.kvmclone.plan.rewrite.seed import SeedChange, rewrite_seed
+from saltext.kvmclone.plan.rewrite.sizing import Sizing, rewrite_sizing
 
 __all__ = [
     "DiskId",
@@ -78,10 +74,10 @@ def rewrite(
         taken=leak_check.paths_of(root) | standing,
     )
     supported.scope(root, out)
-    identity_module.identity(root, identity, sizing.description, out)
+    rewrite_identity(root, identity, sizing.description, out)
     firmware.firmware(root, identity.nvram, out)
-    disks_module.disks(root, {disk.target: disk for disk in disks}, ids, out)
-    seed_module.seed(root, seed, out)
+    rewrite_disks(root, {disk.target: disk for disk in disks}, ids, out)
+    rewrite_seed(root, seed, out)
     cards = cards or tuple(NewInterface(mac) for mac in identity.macs)
     interfaces.interfaces(root, cards, out)
     consoles.character_devices(root, out)
@@ -89,7 +85,7 @@ def rewrite(
     graphics.audio(root, out)
     devices.devices(root, out)
     security.security(root, out)
-    sizing_module.sizing(root, sizing, out)
+    rewrite_sizing(root, sizing, out)
     marks = marks.with_files(frozenset(out.paths)).without_numbers(root)
     leak_check.forget(root, marks, out)
     new_paths = frozenset(disk.path for disk in disks) | {seed.path}

@@ -49,7 +49,7 @@ class DiskId:
     wwn: str = ""
 
 
-def disks(
+def rewrite_disks(
     root: etree._Element,
     new_disks: Mapping[str, NewDisk],
     ids: Mapping[str, DiskId],

@@ -40,7 +40,9 @@ class Identity:
     nvram: str = ""
 
 
-def identity(root: etree._Element, new: Identity, description: str | None, out: Rewritten) -> None:
+def rewrite_identity(
+    root: etree._Element, new: Identity, description: str | None, out: Rewritten
+) -> None:
     """
     Replace the base's identity in the definition by the clone's.
 

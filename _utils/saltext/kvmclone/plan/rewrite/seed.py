@@ -37,7 +37,7 @@ class SeedChange:
     path: str = ""
 
 
-def seed(root: etree._Element, change: SeedChange, out: Rewritten) -> None:
+def rewrite_seed(root: etree._Element, change: SeedChange, out: Rewritten) -> None:
     """Remove the base's cloud-init seeds, and add the disk with the clone's own."""
     for element in root.findall("./devices/disk"):
         target = element.find("target")

@@ -23,7 +23,7 @@ class Sizing:
     description: str | None = None
 
 
-def sizing(root: etree._Element, wanted: Sizing, out: Rewritten) -> None:
+def rewrite_sizing(root: etree._Element, wanted: Sizing, out: Rewritten) -> None:
     """Set processors and memory as asked for, or say why that is impossible."""
     if wanted.cpus is not None:
         _cpus(root, wanted.cpus, out)
