@@ -10,7 +10,7 @@ from saltext.kvmclone.hypervisor import network_xml
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.facts import SwitchFacts
 from saltext.kvmclone.model.request import InterfaceChanges, Request
-from saltext.kvmclone.plan import planner
+from saltext.kvmclone.plan import interfaces, planner
 from tests.support.plans import (
     BASE,
     FACTS,
