@@ -13,7 +13,6 @@ The file is not called ``libvirt.py``, so that ``import libvirt`` cannot mean it
 
 from __future__ import annotations
 
-import functools
 import logging
 
 import salt.utils.cloud
@@ -34,9 +33,6 @@ except ImportError as error:
     MISSING = entrypoints.missing(error)
 
 log = logging.getLogger(__name__)
-
-_function = functools.partial(entrypoints.cloud_function, called="function")
-_action = functools.partial(entrypoints.cloud_function, called="action")
 
 __virtualname__ = "libvirt"
 
@@ -75,23 +71,20 @@ def _asked():
     )
 
 
-@entrypoints.cloud_function
 def create(vm_):
     """
     Clone one machine and make it a minion, with the key pair that salt-cloud accepted.
 
     CLI Example: ``salt-cloud -p centos7 my-centos7-clone``
     """
-    with at_once.one_of_several(_ENDED, vm_["name"], "the create", defers=True):
+    name = vm_["name"]
+    with (
+        entrypoints.cloud_call("create"),
+        at_once.one_of_several(_ENDED, name, "the create", defers=True),
+    ):
         return _asked().create(vm_)
 
 
-@functools.partial(
-    entrypoints.cloud_function,
-    called="action",
-    typed="salt-cloud -d NAME",
-    ours_in_parallel=True,  # else the core would remove the key of a machine that is still there
-)
 def destroy(name=None, call=None, kwargs=None):
     """
     Destroy a clone and remove its key. Answers only when the machine is gone, and raises
@@ -99,123 +92,129 @@ def destroy(name=None, call=None, kwargs=None):
 
     CLI Example: ``salt-cloud -d my-centos7-clone``
     """
-    with at_once.one_of_several(_ENDED, name, "the destroy", defers=False):
+    # Of several at once the core takes an error of its own kind for success, and would remove the
+    # key of a machine that is still there.
+    ours = bool(__opts__.get("parallel"))
+    with (
+        entrypoints.cloud_call("destroy", call, "action", typed="salt-cloud -d NAME", ours=ours),
+        at_once.one_of_several(_ENDED, name, "the destroy", defers=False),
+    ):
         return _asked().destroy(name)
 
 
-@_action
 def start(name=None, kwargs=None, call=None):
     """
     Start a clone that is off.
 
     CLI Example: ``salt-cloud -a start my-centos7-clone``
     """
-    return _asked().power(name, "start")
+    with entrypoints.cloud_call("start", call, "action", kwargs):
+        return _asked().power(name, "start")
 
 
-@_action
 def stop(name=None, kwargs=None, call=None):
     """
     Shut a clone down.
 
     CLI Example: ``salt-cloud -a stop my-centos7-clone``
     """
-    return _asked().power(name, "stop")
+    with entrypoints.cloud_call("stop", call, "action", kwargs):
+        return _asked().power(name, "stop")
 
 
-@_action
 def reboot(name=None, kwargs=None, call=None):
     """
     Reboot a clone.
 
     CLI Example: ``salt-cloud -a reboot my-centos7-clone``
     """
-    return _asked().power(name, "reboot")
+    with entrypoints.cloud_call("reboot", call, "action", kwargs):
+        return _asked().power(name, "reboot")
 
 
-@_action
 def show_instance(name=None, kwargs=None, call=None):
     """
     Everything that is known of one clone.
 
     CLI Example: ``salt-cloud -a show_instance my-centos7-clone``
     """
-    return _asked().show(name)
+    with entrypoints.cloud_call("show_instance", call, "action", kwargs):
+        return _asked().show(name)
 
 
-@_function
 def list_nodes(name=None, call=None):
     """
     The clones of a provider, with id, image, state and addresses.
 
     CLI Example: ``salt-cloud -Q``
     """
-    return _asked().nodes()
+    with entrypoints.cloud_call("list_nodes", call, "function"):
+        return _asked().nodes()
 
 
-@_function
 def list_nodes_full(name=None, call=None):
     """
     The same machines with everything that is known of each.
 
     CLI Example: ``salt-cloud -F``
     """
-    return _asked().nodes(full=True)
+    with entrypoints.cloud_call("list_nodes_full", call, "function"):
+        return _asked().nodes(full=True)
 
 
-@_function
 def list_nodes_select(name=None, call=None):
     """
     The same machines with the fields that ``query.selection`` of /etc/salt/cloud names.
 
     CLI Example: ``salt-cloud -S``
     """
-    wanted = __opts__.get("query.selection")
-    if not wanted:
-        # The core leaves out what fails in a query, and says so to nobody.
-        log.error("Nothing is listed: 'query.selection' is not set in /etc/salt/cloud")
-        raise SaltCloudSystemExit("query.selection not found in /etc/salt/cloud")
-    return salt.utils.cloud.list_nodes_select(list_nodes_full(), wanted, call)
+    with entrypoints.cloud_call("list_nodes_select", call, "function"):
+        wanted = __opts__.get("query.selection")
+        if not wanted:
+            # The core leaves out what fails in a query, and says so to nobody.
+            log.error("Nothing is listed: 'query.selection' is not set in /etc/salt/cloud")
+            raise SaltCloudSystemExit("query.selection not found in /etc/salt/cloud")
+        return salt.utils.cloud.list_nodes_select(list_nodes_full(), wanted, call)
 
 
-@_function
 def avail_images(name=None, call=None):
     """
     The machines that could be cloned: what ``base_domain`` may name.
 
     CLI Example: ``salt-cloud --list-images kvm-provider``
     """
-    return _asked().images()
+    with entrypoints.cloud_call("avail_images", call, "function"):
+        return _asked().images()
 
 
-@_function
 def avail_sizes(name=None, call=None):
     """
     CPUs and memory (bytes) of each base; a clone has the same unless its profile says more.
 
     CLI Example: ``salt-cloud --list-sizes kvm-provider``
     """
-    return _asked().sizes()
+    with entrypoints.cloud_call("avail_sizes", call, "function"):
+        return _asked().sizes()
 
 
-@_function
 def avail_locations(name=None, call=None):
     """
     Where clones of a provider are made: one provider is one KVM host.
 
     CLI Example: ``salt-cloud --list-locations kvm-provider``
     """
-    return _asked().locations()
+    with entrypoints.cloud_call("avail_locations", call, "function"):
+        return _asked().locations()
 
 
-@_function
 def adopt(kwargs=None, call=None):
     """
     Make a clone of Salt's own driver one of ours: from then on it is listed, and can be destroyed.
 
     CLI Example: ``salt-cloud -f adopt kvm-provider name=my-old-clone``
     """
-    given = kwargs or {}
-    if "name" not in given or set(given) - {"name", "base_domain"}:
-        raise SaltCloudSystemExit("salt-cloud -f adopt PROVIDER name=NAME [base_domain=BASE]")
-    return _asked().adopt(given["name"], given.get("base_domain", ""))
+    with entrypoints.cloud_call("adopt", call, "function"):
+        given = kwargs or {}
+        if "name" not in given or set(given) - {"name", "base_domain"}:
+            raise SaltCloudSystemExit("salt-cloud -f adopt PROVIDER name=NAME [base_domain=BASE]")
+        return _asked().adopt(given["name"], given.get("base_domain", ""))

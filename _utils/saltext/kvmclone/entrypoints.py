@@ -4,7 +4,7 @@ Turn the library's answers and errors into Salt's, for all Salt entry points.
 Each public function of an entry point takes its arguments, makes one call into the library and
 returns the answer. A decorator of this module turns whatever goes wrong into what its caller
 understands: :func:`runner_function` for ``salt-run``, :func:`module_function` for the execution
-module, :func:`cloud_function` for ``salt-cloud``.
+module; and the block :func:`cloud_call` for ``salt-cloud``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import inspect
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import salt.utils.args
@@ -255,48 +255,49 @@ def _fail(function: Function, error: KvmCloneError) -> NoReturn:
 # --- the salt-cloud driver -------------------------------------------------------------
 
 
-def cloud_function(
-    function: Function, called: str = "", typed: str = "", ours_in_parallel: bool = False
-) -> Function:
+@contextlib.contextmanager
+def cloud_call(
+    name: str,
+    call: str | None = None,
+    called: str = "",
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    typed: str = "",
+    ours: bool = False,
+) -> Iterator[None]:
     """
-    Wrap a public function of the salt-cloud driver: a refusal is an error of salt-cloud.
+    Turn a refusal within the block into an error of salt-cloud.
 
+    It is no decorator, since salt-cloud's core puts the name of the active provider into the
+    globals of the function that it calls, which must be those of the driver.
+
+    :param name: Name of the driver's function.
+    :param call: How it was called, as the core says it.
     :param called: How it may be called, as a ``function`` or an ``action``; empty for either.
+    :param kwargs: What was typed after the name of an action, none of which takes anything.
     :param typed: The command that is right, where that is not ``-a`` or ``-f``.
-    :param ours_in_parallel: Of several at once (``-P``) its errors stay ours, since the core takes
-        one of its own kind for success.
-    :raises SaltCloudSystemExit: Of the wrapped function: what the library raised.
+    :param ours: An error stays ours.
+    :raises SaltCloudSystemExit: What the library raised, or it was called the other way.
     """
-    signature = inspect.signature(function)
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        _require_call(function.__name__, signature.bind(*args, **kwargs).arguments, called, typed)
-        try:
-            return function(*args, **kwargs)
-        except KvmCloneError as error:
-            if ours_in_parallel and function.__globals__["__opts__"].get("parallel"):
-                raise
-            code = interrupts.EXIT_CODE if isinstance(error, Interrupted) else EX_GENERIC
-            raise SaltCloudSystemExit(str(error), code) from error
-
-    return wrapper
+    _require_call(name, call, called, kwargs, typed)
+    try:
+        yield
+    except KvmCloneError as error:
+        if ours:
+            raise
+        code = interrupts.EXIT_CODE if isinstance(error, Interrupted) else EX_GENERIC
+        raise SaltCloudSystemExit(str(error), code) from error
 
 
-def _require_call(name: str, given: Mapping[str, Any], called: str, typed: str) -> None:
-    """
-    Refuse a driver's function that is called as an action, and the other way round.
-
-    :param given: The arguments of the call.
-    :raises SaltCloudSystemExit: It is called the other way; or an action is given arguments.
-    """
-    call = given.get("call")
+def _require_call(
+    name: str, call: str | None, called: str, kwargs: Mapping[str, Any] | None, typed: str
+) -> None:
+    """Refuse a function that is called as an action, or an action that is given arguments."""
     if (call, called) == ("action", "function"):
         right = typed or f"salt-cloud -f {name} PROVIDER"
         raise SaltCloudSystemExit(f"{name} is a function: {right}")
     if (call, called) == ("function", "action"):
         right = typed or f"salt-cloud -a {name} NAME"
         raise SaltCloudSystemExit(f"{name} is an action: {right}")
-    if called == "action" and given.get("kwargs"):
-        unknown = ", ".join(sorted(given["kwargs"]))
-        raise SaltCloudSystemExit(f"{name} takes no arguments: {unknown}")
+    if called == "action" and kwargs:
+        raise SaltCloudSystemExit(f"{name} takes no arguments: {', '.join(sorted(kwargs))}")
