@@ -48,14 +48,14 @@ def __virtual__():
 
 
 def _settings(config):
-    """The configuration, which is a list of mappings, or one."""
+    """Return the configuration, which is a list of mappings, or one."""
     parts = [config] if isinstance(config, dict) else config
     return {key: value for part in parts for key, value in part.items() if key not in _SALTS}
 
 
 def validate(config):
     """
-    Whether the configuration of the beacon is right.
+    Return whether the configuration of the beacon is right, and why not.
     """
     parts = [config] if isinstance(config, dict) else config
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
@@ -69,7 +69,7 @@ def validate(config):
 
 def beacon(config):
     """
-    One look at the clones; what changed since the last one.
+    Look at the clones, and return what changed since the last look.
     """
     wishes = {key: value for key, value in _settings(config).items() if key in _KNOWN}
     try:

@@ -54,7 +54,7 @@ def __init__(opts):
 
 
 def get_configured_provider():
-    """The first provider of this driver that is configured, or False."""
+    """Return the first provider of this driver that is configured, or False."""
     return cloud_providers.configured_provider(__opts__, _active_provider() or __virtualname__)
 
 
@@ -134,7 +134,7 @@ def reboot(name=None, kwargs=None, call=None):
 
 def show_instance(name=None, kwargs=None, call=None):
     """
-    Everything that is known of one clone.
+    Return everything that is known of one clone.
 
     CLI Example: ``salt-cloud -a show_instance my-centos7-clone``
     """
@@ -144,7 +144,7 @@ def show_instance(name=None, kwargs=None, call=None):
 
 def list_nodes(name=None, call=None):
     """
-    The clones of a provider, with id, image, state and addresses.
+    List the clones of a provider, with id, image, state and addresses.
 
     CLI Example: ``salt-cloud -Q``
     """
@@ -154,7 +154,7 @@ def list_nodes(name=None, call=None):
 
 def list_nodes_full(name=None, call=None):
     """
-    The same machines with everything that is known of each.
+    List the clones of a provider with everything that is known of each.
 
     CLI Example: ``salt-cloud -F``
     """
@@ -164,7 +164,7 @@ def list_nodes_full(name=None, call=None):
 
 def list_nodes_select(name=None, call=None):
     """
-    The same machines with the fields that ``query.selection`` of /etc/salt/cloud names.
+    List the clones of a provider with the fields that ``query.selection`` of /etc/salt/cloud names.
 
     CLI Example: ``salt-cloud -S``
     """
@@ -179,7 +179,7 @@ def list_nodes_select(name=None, call=None):
 
 def avail_images(name=None, call=None):
     """
-    The machines that could be cloned: what ``base_domain`` may name.
+    List the machines that could be cloned: what ``base_domain`` may name.
 
     CLI Example: ``salt-cloud --list-images kvm-provider``
     """
@@ -189,7 +189,7 @@ def avail_images(name=None, call=None):
 
 def avail_sizes(name=None, call=None):
     """
-    CPUs and memory (bytes) of each base; a clone has the same unless its profile says more.
+    List CPUs and memory (bytes) of each base; a clone has the same unless its profile says more.
 
     CLI Example: ``salt-cloud --list-sizes kvm-provider``
     """
@@ -199,7 +199,7 @@ def avail_sizes(name=None, call=None):
 
 def avail_locations(name=None, call=None):
     """
-    Where clones of a provider are made: one provider is one KVM host.
+    List where clones of a provider are made: one provider is one KVM host.
 
     CLI Example: ``salt-cloud --list-locations kvm-provider``
     """

@@ -178,9 +178,9 @@ def list_():
 @entrypoints.runner_function
 def hosts():
     """
-    Every configured host: ``reachable``, and if so its ``libvirt``, ``cpus``, ``memory``,
-    ``pools`` (bytes) and how many ``clones`` it has; else the ``error``, and ``retcode`` 1. One
-    daemon under several names is one host; ``also`` has the others.
+    List every configured host: ``reachable``, and if so its ``libvirt``, ``cpus``, ``memory``,
+    ``pools`` (bytes) and how many ``clones`` it has; otherwise the ``error``, and ``retcode`` 1.
+    One daemon under several names is one host; ``also`` has the others.
 
     CLI Example: ``salt-run kvmclone.hosts``
     """
@@ -218,7 +218,7 @@ def gc(name=None, apply=False, force=False):
 @entrypoints.runner_function
 def tree():
     """
-    The bases of every configured host with the clones made from them: disks, backing files,
+    Show the bases of every configured host with the clones made from them: disks, backing files,
     sizes, and whether a base changed since. A person at a terminal sees it drawn as well.
 
     Answers ``{"bases": {BASE: {"clones", "disks", "drift"}}, "retcode"}``.
@@ -234,7 +234,7 @@ def tree():
 @entrypoints.runner_function
 def doctor():
     """
-    What is not as it should be on the configured hosts, worst first, each with the next
+    List what is not as it should be on the configured hosts, worst first, each with the next
     command to type. ``retcode`` is 1 where there is more than notes.
 
     CLI Example: ``salt-run kvmclone.doctor``
@@ -258,8 +258,8 @@ def profiles():
 @entrypoints.runner_function
 def answer_doorbell(bell, who):
     """
-    For the reactor: note that a bell rang, and return. Nothing of the event is obeyed; what is
-    wanted is heard from the minion itself, and held against ``kvm_clone: reactor:`` in the
+    Note that a minion sent an event, for the reactor, and return. Nothing of the event is obeyed;
+    the minion itself is asked what it wants, which is held against ``kvm_clone: reactor:`` in the
     master's configuration. See ``reactor/README.md``.
 
     bell

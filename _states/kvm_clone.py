@@ -91,7 +91,7 @@ def present(name, profile=None, running=True, **keys):
 
 
 def _kept(name, profile, running, keys):
-    """A clone that is there: what differs from the request is mended, and its power."""
+    """Mend what differs from the request on a clone that is there, and its power."""
     if not profile:  # a state that names no base could not make it again: that is an error, too
         keys = {"base_domain": None, **keys}
     found = __salt__["kvm_clone.adjust"](name, profile=profile, test=__opts__["test"], **keys)
@@ -111,7 +111,7 @@ def _kept(name, profile, running, keys):
 
 
 def _expected(plan, profile, running):
-    """CLONE as a create would report it, ``<generated>`` where only making it tells."""
+    """Return CLONE as a create would report it, ``<generated>`` where only making it tells."""
     return {
         "name": plan["name"],
         "uuid": _GENERATED,
@@ -201,9 +201,9 @@ def stopped(name):
 
 def mod_watch(name, sfun=None, running=True, **_keys):
     """
-    For ``watch`` and ``listen``: reboots the clone of a ``running``, or of a ``present`` that
-    wants it running. Where changes wait for its next start, which a reboot is not, it is shut down
-    and started instead. Called by Salt.
+    Reboot the clone of a ``running``, or of a ``present`` that wants it running. Salt calls it for
+    ``watch`` and ``listen``. Where changes wait for the clone's next start, which a reboot is not,
+    it is shut down and started instead.
 
     CLI Example:
 
@@ -257,8 +257,8 @@ def _powered(name, wanted, action, tells=False):
 
 def _waiting(name):
     """
-    What the next start of a running clone brings; in a dry run also what an earlier state of this
-    run would have changed.
+    Return what the next start of a running clone changes; in a dry run also what an earlier state
+    of this run would have changed.
     """
     if not __salt__["kvm_clone.exists"](name):
         return {}
@@ -270,7 +270,7 @@ def _waiting(name):
 
 
 def _told_of(name):
-    """The changes of earlier states of this run, as far as these are ours and about that clone."""
+    """Return the changes of earlier states of this run that are ours and about that clone."""
     told = (globals().get("__running__") or {}).items()
     ours = [answer for tag, answer in told if tag.startswith("kvm_clone_|-")]
     mine = [one for one in ours if (one.get("name"), one.get("result")) == (name, None)]
@@ -278,7 +278,7 @@ def _told_of(name):
 
 
 def _planned(name):
-    """In a dry run: what an earlier state of this run would have made; None for nothing."""
+    """Return what an earlier state of this dry run would have made; None for nothing."""
     for told in _told_of(name):
         if (told.get("clone") or {}).get("new"):
             return told["clone"]["new"]
