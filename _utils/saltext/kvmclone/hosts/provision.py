@@ -29,9 +29,8 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts import rollback
 from saltext.kvmclone.hosts.create_state import CreateState
-from saltext.kvmclone.hosts.enroller_interface import EnrollerInterface
 from saltext.kvmclone.hosts.gc import owner_state_of
-from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
+from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
