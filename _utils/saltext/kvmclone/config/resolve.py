@@ -8,6 +8,7 @@ types, ``sdb://`` references are replaced, and the result is laid out as a
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,6 +29,24 @@ from saltext.kvmclone.model.request import (
 
 # RSA keys below this are refused by Salt, which silently makes a longer one instead.
 _SHORTEST_KEY = 2048
+
+#: Keys whose value becomes something else than the field of the same name, in code below.
+_LAID_OUT = frozenset(
+    [
+        "append_domain",
+        "base_domain",
+        "deploy",
+        "disks",
+        "grains",
+        "keysize",
+        "minion",
+        "networks",
+        "pick",
+        "profile",
+        "provider",
+        "seed",
+    ]
+)
 
 
 def is_reference(value: Any) -> bool:
@@ -167,10 +186,6 @@ def request_and_secrets(
     :raises OSError: The login key cannot be read.
     :raises ConfigError: A secret that is typed at a prompt has several lines.
     """
-    simple = (
-        "url host clone_strategy ip_source address validate_xml pool cpus memory description "
-        "autostart tags ttl protect reset_identity on_failure"
-    )
     request = Request(
         name=name,
         base_domain=values["base_domain"],
@@ -184,7 +199,7 @@ def request_and_secrets(
         seed=_seed_word(values),
         networks=tuple(InterfaceChanges(**wish) for wish in values.get("networks", ())),
         later=_later(values),
-        **{key: values[key] for key in simple.split() if key in values},
+        **_same_named(Request, values),
     )
     private_key = values.get("private_key", "")
     if private_key and not is_private_key(private_key):
@@ -197,6 +212,12 @@ def request_and_secrets(
         _seed_files(values),
     )
     return request, secrets
+
+
+def _same_named(made: type[Request | Deploy], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the keys that are fields of the same name, as they are."""
+    names = {field.name for field in dataclasses.fields(made)} - _LAID_OUT
+    return {name: values[name] for name in names if name in values}
 
 
 def _seed_word(values: Mapping[str, Any]) -> str:
@@ -281,10 +302,6 @@ def _deploy(values: Mapping[str, Any], profile: str, provider: str) -> Deploy:
     domain = values.get("append_domain") or minion.get("append_domain") or ""
     if not domain and values.get("use_fqdn"):
         domain = values.get("domain", "")
-    simple = (
-        "bootstrap script script_args script_env inline_script preflight_cmds file_map "
-        "make_master master"
-    )
     return Deploy(
         enabled=values.get("deploy", Deploy.enabled),
         command=values.get("deploy_command", Deploy.command),
@@ -292,6 +309,5 @@ def _deploy(values: Mapping[str, Any], profile: str, provider: str) -> Deploy:
         grains=grains,
         append_domain=str(domain),
         keysize=max(values.get("keysize", Deploy.keysize), _SHORTEST_KEY),
-        start_action=values.get("start_action", Deploy.start_action),
-        **{key: values[key] for key in simple.split() if key in values},
+        **_same_named(Deploy, values),
     )
