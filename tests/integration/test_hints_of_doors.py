@@ -6,6 +6,8 @@ they were given: with a master and a minion to which Salt synced our modules.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import importlib.util
 import json
 import os
 import shutil
@@ -18,8 +20,9 @@ from typing import Any
 
 import pytest
 import salt.config
+from salt.exceptions import CommandExecutionError
 
-from lab.common import wait_until
+from lab.common import CHECKOUT, wait_until
 from lab.ear import Ear
 from lab.salt import Answer, SaltWorld, _marked
 from saltext.kvmclone import interrupts
@@ -109,6 +112,36 @@ def test_a_store_of_requests_of_a_later_version(opts: dict[str, Any], typist: Ty
         pass
     typist(caught.value.hint)
     os.unlink(store.path)
+
+
+@tries("worker.asked")
+def test_requests_that_a_worker_of_an_older_version_works_off(
+    world: SaltWorld, opts: dict[str, Any], typist: Typist
+) -> None:
+    store = RequestStore(opts)
+    old = Path(store.folder) / "requests.json"
+    old.write_text("[]")
+    with open(Path(store.folder) / "worker", "w") as worker:
+        fcntl.flock(worker, fcntl.LOCK_EX)
+        error = error_of(world.run("kvmclone.asked"))
+        typist(error["hint"])
+    assert world.run("kvmclone.asked").retcode == 0
+    assert not old.exists(), "they are read over, once nobody else works with them"
+
+
+@tries("kvm_clone_requests._ring")
+def test_an_event_that_does_not_reach_the_master(world: SaltWorld, typist: Typist) -> None:
+    spec = importlib.util.spec_from_file_location(
+        "door", CHECKOUT / "_modules/kvm_clone_requests.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    door = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(door)
+    vars(door)["__salt__"] = {"event.send": lambda *_: False}
+    with pytest.raises(CommandExecutionError) as caught:
+        door._ring("kvm_clone/request", {"name": "ci-1"})
+    assert "true" in typist(str(caught.value)).lower()
 
 
 @pytest.fixture

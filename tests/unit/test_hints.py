@@ -23,11 +23,7 @@ _MAKERS = re.compile(
     re.DOTALL,
 )
 
-_RACE = "only in a race of two workers; it looks, and the plan's own refusal is tried"
 _GUEST = "typed inside the guest, where no test types: it looks at a log or a service"
-_MASTER = "takes a master with minions and keys; tests/integration and tests/e2e have them"
-_CHOICE = "names a tool or a placeholder: which file, host or name only the operator knows"
-_OLD = "takes an old libvirt, or a host that is broken"
 _SCRIPT = "no hint: a script that runs in a guest, or how commands are put together"
 
 #: Hints that no test types, with the reason.
@@ -48,8 +44,6 @@ UNTRIED = {
     "provision._Create.run": _SCRIPT,
     "identity_script.-": _SCRIPT,
     "sizing._cpuset": "opens an editor, for a definition that libvirt itself would refuse",
-    "kvm_clone_requests._ring": _MASTER,
-    "worker.asked": _MASTER,
 }
 
 

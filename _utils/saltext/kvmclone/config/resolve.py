@@ -31,22 +31,10 @@ from saltext.kvmclone.model.request import (
 _SHORTEST_KEY = 2048
 
 #: Keys whose value becomes something else than the field of the same name, in code below.
-_LAID_OUT = frozenset(
-    [
-        "append_domain",
-        "base_domain",
-        "deploy",
-        "disks",
-        "grains",
-        "keysize",
-        "minion",
-        "networks",
-        "pick",
-        "profile",
-        "provider",
-        "seed",
-    ]
-)
+_LAID_OUT = frozenset((
+    "append_domain", "base_domain", "deploy", "disks", "grains", "keysize", "minion", "networks",
+    "pick", "profile", "provider", "seed",
+))  # fmt: skip
 
 
 def is_reference(value: Any) -> bool:

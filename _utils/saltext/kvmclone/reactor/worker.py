@@ -346,7 +346,7 @@ def asked(opts: Mapping[str, Any]) -> dict[str, Any]:
         raise HostError(
             "A worker that was started before the update still works with the requests in "
             f"'{json_store.path(store.folder)}'; they are read over when it ends.",
-            "Wait for it, or see what it does: salt-run state.event 'salt/kvm_clone/*' pretty=True",
+            "Wait for it; what it has made so far: salt-run kvmclone.list",
         )
     with store.requests() as found:
         requests = [dataclasses.asdict(entry) for entry in found.all()]
