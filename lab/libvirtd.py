@@ -129,9 +129,9 @@ def stopped() -> Iterator[None]:
         pid = _ours()
         if not pid:
             raise LabError("the libvirtd that runs here is not the lab's, so it is not stopped")
-        os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: _gone(pid) and _free(PIDFILE), "libvirtd to end", 20)
         try:
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: _gone(pid) and _free(PIDFILE), "libvirtd to end", 20)
             yield
         finally:
             if not _is(_pid(PIDFILE), "libvirtd"):
@@ -175,12 +175,14 @@ def _gone(pid: int) -> bool:
 
 
 def _free(pidfile: Path) -> bool:
-    """Return whether no daemon holds its pid file any more."""
-    with pidfile.open("r+b") as handle:
-        try:
+    """Return whether no daemon holds its pid file any more; one that was stopped removes it."""
+    try:
+        with pidfile.open("r+b") as handle:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
     return True
 
 

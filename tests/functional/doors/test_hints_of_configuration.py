@@ -53,11 +53,11 @@ def test_a_master_whose_configuration_is_wrong_in_parts(world: World, typist: Ty
     opts = configured(typist, "master", providers={"here": HERE, "other": WRONG})
     catalogue = cloud_files.read(opts)
     (warning,) = catalogue.problems.elsewhere()
-    assert "other" in typist(warning)
+    assert "other" in typist(warning, exits=1)  # as it shows what is wrong
     error = Fleet(opts, expect_highstate).destroy(world.name()).error
     assert isinstance(error, ConfigError)
     assert "no machine is taken for gone" in error.message
-    assert "other" in typist(error.hint)
+    assert "other" in typist(error.hint, exits=1)
 
 
 @tries("errors.no_host")

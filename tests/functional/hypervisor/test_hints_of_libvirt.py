@@ -155,7 +155,7 @@ def test_a_disk_of_the_base_that_goes_away_while_a_clone_is_made(
 ) -> None:
     disk = world.disks(base)[0]
     before(monkeypatch, volumes, "create", lambda: disk.rename(disk.with_suffix(".away")))
-    told = hint(PlanRefused, lambda: host.clone(quick(world.name(), base)), "went away")
+    told = hint(PlanRefused, lambda: host.clone(quick(world.name(), base)), "disappeared")
     assert disk.with_suffix(".away").name in typist(told), "it shows what is beside it"
 
 
@@ -181,7 +181,7 @@ def test_a_pool_that_is_stopped_or_removed_while_a_clone_is_made(
 
     with storage_pool(request.pool, outside / request.pool):
         before(monkeypatch, volumes, "create", away)
-        printed = typist(hint(PlanRefused, lambda: host.clone(request), "meanwhile"))
+        printed = typist(hint(PlanRefused, lambda: host.clone(request), "in the meantime"))
         if gone:
             assert request.pool not in printed
             assert world.lab.pool in printed
