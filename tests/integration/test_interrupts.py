@@ -381,7 +381,8 @@ def test_the_older_lines_of_salt_end_with_the_same_words_and_exit_code(
         run.press()
         time.sleep(0.6)
         run.press()  # the way back may have been that fast
-        code, _answer, _said = run.end()
-        assert code == 130
+        code, answer, _said = run.end()
+        # Where it was that fast, the second one met Salt's own end of the command.
+        assert code == 130 or "taken back" in str(answer)
         assert salt.run("kvmclone.gc", name, "apply=True").retcode == 0 or name not in domains()
         assert name not in domains()

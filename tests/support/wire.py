@@ -26,14 +26,12 @@ class Wire(RemoteHost):
         super().__init__({}, "kvm01", LIBVIRT_URI)
         pair = keys.generate(2048)
         (folder / "minion.pem").write_text(pair.private)
-        self.public, self.folder = pair.public, folder
+        self.folder = folder
         self.published: list[str] = []
         self.answered: list[str] = []
         self.before: Callable[[str], None] = lambda _operation: None
         monkeypatch.setattr(signed_call, "ask", self._do)
-
-    def _public_key(self) -> str:
-        return self.public
+        monkeypatch.setattr(signed_call, "accepted_key", lambda *_: pair.public)
 
     def _do(self, _opts: Any, _minion_id: str, _function: str, asked: Any, patient: bool) -> Any:
         self.published.append(json.dumps(asked))

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from salt.exceptions import CommandExecutionError
 
+from lab.common import LIBVIRT_URI
 from lab.lab import connection
 from saltext.kvmclone.errors import (
     AlreadyExists,
@@ -65,7 +66,7 @@ def test_a_running_base_is_refused_with_the_way_to_stop_it(
     world: World, host: LocalHost, base: str, make: Callable[..., Request]
 ) -> None:
     world.lab.start(base)
-    with refused(world, PlanRefused, "is running", f"virsh shutdown {base}"):
+    with refused(world, PlanRefused, "is running", f"virsh -c {LIBVIRT_URI} shutdown {base}"):
         host.clone(make(world.name(), base))
 
 
@@ -83,7 +84,7 @@ def test_a_base_with_saved_memory_is_refused(world: World, host: LocalHost, base
     world.lab.start(base)
     with connection() as conn:
         conn.lookupByName(base).managedSave()
-    with refused(world, PlanRefused, f"virsh managedsave-remove {base}"):
+    with refused(world, PlanRefused, f"virsh -c {LIBVIRT_URI} managedsave-remove {base}"):
         host.clone(quick(world.name(), base))
 
 
@@ -130,7 +131,7 @@ def test_a_volume_that_is_there_already_is_never_overwritten(
     taken.write_bytes(b"somebody's data")
     if known:
         world.refresh()
-    with refused(world, PlanRefused, str(taken), "virsh vol-delete"):
+    with refused(world, PlanRefused, str(taken), f"virsh -c {LIBVIRT_URI} vol-delete"):
         host.clone(make(name, base))
     assert taken.read_bytes() == b"somebody's data"
 
