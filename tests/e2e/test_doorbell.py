@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
 
@@ -88,8 +90,12 @@ def test_a_minion_rings_and_its_machine_answers_test_version_is_finished_and_giv
         there = world.salt(name, "file.file_exists", "/root/finished", timeout=120)
         assert there.data == {name: True}
 
-        # A clone from before it was turned on is one that no book knows; its minion starts again.
-        next(world.folder.rglob(f"reactor/finished/{clone['uuid']}")).unlink()
+        # A clone from before it was turned on is one that the store does not know; its minion
+        # starts again.
+        path = next(world.folder.rglob("reactor/requests.db"))
+        with contextlib.closing(sqlite3.connect(path, 60)) as store, store:
+            known = store.execute("DELETE FROM highstates WHERE uuid = ?", (clone["uuid"],))
+            assert known.rowcount == 1
         again = world.salt(name, "event.send", f"salt/minion/{name}/start", timeout=120)
         assert again.retcode == 0, again
         time.sleep(3)

@@ -118,16 +118,17 @@ class Typist:
         pid, terminal = pty.fork()
         if pid == 0:
             os.execvpe("bash", ["bash", "-c", command], self._environment())
-        seen, left, deadline = b"", False, time.monotonic() + 60
+        seen, typed, deadline = b"", 0.0, time.monotonic() + 60
         while time.monotonic() < deadline:
             if select.select([terminal], [], [], 1)[0]:
                 try:
                     seen += os.read(terminal, 4096)
                 except OSError:  # the program has ended
                     break
-            if b"Escape character" in seen and not left:
+            # Until virsh has taken the terminal over, what is typed is only echoed.
+            if b"Escape character" in seen and time.monotonic() > typed + 1:
+                typed = time.monotonic()
                 os.write(terminal, b"\x1d")
-                left = True
         else:
             os.kill(pid, signal.SIGKILL)
         os.close(terminal)

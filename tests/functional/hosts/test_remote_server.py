@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ def test_a_host_tells_the_master_what_it_tells_here(
     request = quick(world.name(), base, tags=("one",), cpus=1)
     assert wire.plan(request)["disks"] == host.plan(request)["disks"]
     made = wire.clone(request)
-    assert made == host.show(request.name)
-    assert wire.show(request.name) == made
-    assert made in wire.list_clones()
+    shown = host.show(request.name)
+    assert replace(made, timings={}) == replace(shown, timings={}), "a record rounds them"
+    assert wire.show(request.name) == shown
+    assert shown in wire.list_clones()
     assert wire.unfinished(request.name) == host.unfinished(request.name)
     names = [request.name]
     assert wire.report_domains(names, []) == host.report_domains(names, [])
@@ -48,7 +50,7 @@ def test_a_host_tells_the_master_what_it_tells_here(
         wire.destroy(base)
     with pytest.raises(AlreadyExists) as caught:
         wire.clone(request)
-    assert caught.value.clone == made.as_dict()
+    assert caught.value.clone == shown.as_dict()
     gone = wire.destroy(request.name)
     assert (gone.uuid, gone.stage) == (made.uuid, "destroying")
     with pytest.raises(NotFound):

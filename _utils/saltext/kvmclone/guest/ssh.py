@@ -38,9 +38,9 @@ except (ImportError, AttributeError) as error:
         raise
     _IMPORT_ERROR = error  # Only ssh needs paramiko: `connect` reports it.
 
-#: Seconds for output that follows the exit of a command. A daemon that the command
-#: started may hold the stream open for ever.
-OUTPUT_LINGER_S = 0.3
+#: Seconds for output that follows the exit of a command: a guest under load is slow to send it, and
+#: a daemon that the command started may hold the stream open for ever.
+OUTPUT_LINGER_S = 1.0
 #: Seconds for output that still arrives then; a daemon may go on writing for ever.
 OUTPUT_DRAIN_S = 10.0
 #: Status of a command that a signal ended; paramiko does not report which.
