@@ -45,10 +45,10 @@ words-rest := $(filter-out $(foreach part,$(PARTS),$(words-$(part))),\
     $(wildcard tests/functional/test_*.py))
 words-unit := tests/unit
 
-# Half of its time a part waits: for a guest to settle, for a minion, for a deadline.
-JOBS ?= $(shell echo $$((2 * $$(nproc))))
+# A part waits now and then: for a guest to settle, for a minion, for a deadline.
+JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 
-test: setup-all ## every layer, with real guests (about 30 minutes on 2 cores)
+test: setup-all ## every layer, with real guests (about 45 minutes on 2 cores)
 	@$(PYTHON) -m lab images
 	@if lab/apart.sh true; then set -- --jobs=$(JOBS) APART=lab/apart.sh; else \
 	    echo "test: no namespaces here, so one part after the other"; set -- --jobs=1; fi; \
