@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -210,3 +212,28 @@ def test_the_driver_refuses_a_wrong_call(
 ) -> None:
     with pytest.raises(SaltCloudSystemExit, match=message):
         cloud(name, *arguments, call=call)
+
+
+def test_a_minion_asks_the_master_without_any_package_of_ours() -> None:
+    """A guest has neither lxml nor libvirt, and gives itself back all the same."""
+    program = """
+import importlib.util, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("lxml", "libvirt", "libvirt_qemu", "paramiko"):
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Absent())
+spec = importlib.util.spec_from_file_location("door", sys.argv[1])
+door = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(door)
+print(door.release.__name__)
+"""
+    path = CHECKOUT / "_modules/kvm_clone_requests.py"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT / "_utils")},
+    )
+    assert (done.stdout, done.returncode) == ("release\n", 0), done.stderr

@@ -21,7 +21,7 @@ from saltext.kvmclone.guest.agent import NEEDED, AgentChannel
 from saltext.kvmclone.guest.channel import MOST_TOLD, PublicKey, Result, tail
 from saltext.kvmclone.master import verify
 from saltext.kvmclone.model.enrolment import Enrolment
-from saltext.kvmclone.model.redaction import HIDDEN
+from saltext.kvmclone.model.redacted_text import HIDDEN
 from saltext.kvmclone.model.request import Login, Secrets
 from tests.unit.guest.test_talkative import Talkative
 

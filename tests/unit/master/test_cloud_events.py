@@ -7,7 +7,7 @@ from typing import Any
 from saltext.kvmclone.config import resolve
 from saltext.kvmclone.master.cloud_events import CloudEvents, deploy_kwargs
 from saltext.kvmclone.model.clone import Clone
-from saltext.kvmclone.model.redaction import HIDDEN
+from saltext.kvmclone.model.redacted_text import HIDDEN
 from saltext.kvmclone.model.request import Request
 
 CLONE = Clone(

@@ -11,9 +11,9 @@ import pytest
 from lxml import etree
 
 from saltext.kvmclone.errors import KvmCloneError
-from saltext.kvmclone.model import libvirt_xml, redaction
+from saltext.kvmclone.model import libvirt_xml, redacted_text, redaction
 from saltext.kvmclone.model.facts import SourceFacts
-from saltext.kvmclone.model.redaction import HIDDEN
+from saltext.kvmclone.model.redacted_text import HIDDEN
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.plan.rewrite import NewInterface, SeedChange, rewrite
 from tests.support.plans import BASE, FACTS, QUICK, VDA, disk_xml, qcow2, with_disk
@@ -350,12 +350,12 @@ def test_what_qemu_quotes_of_a_definition_is_struck_out() -> None:
 def test_known_secrets_are_struck_out_of_a_text_however_they_are_written() -> None:
     secret = "it's\tcanary7f3a"
     written = (secret, secret.replace("'", "'\"'\"'"), json.dumps(secret), repr(secret))
-    text = redaction.without_secrets("password=" + " then ".join(written), [secret])
+    text = redacted_text.without_secrets("password=" + " then ".join(written), [secret])
     assert "canary" not in text
     assert text.startswith(f"password={HIDDEN} then ")
 
 
 def test_the_lines_of_a_key_become_one_mark_and_its_frame_stays() -> None:
     key = "-----BEGIN KEY-----\nline-one\nline-two\n-----END KEY-----\n"
-    text = redaction.without_secrets(f"found:\n{key}", [key.replace("\n", "\r\n")])
+    text = redacted_text.without_secrets(f"found:\n{key}", [key.replace("\n", "\r\n")])
     assert text == f"found:\n-----BEGIN KEY-----\n{HIDDEN}\n-----END KEY-----\n"

@@ -16,7 +16,7 @@ from typing import Any
 from saltext.kvmclone.config import resolve
 from saltext.kvmclone.config.schema import KEYS, Key, KeyLocation, KeySupport
 from saltext.kvmclone.errors import ConfigError, SecretInArgument
-from saltext.kvmclone.model.redaction import HIDDEN
+from saltext.kvmclone.model.redacted_text import HIDDEN
 
 Keys = dict[str, Any]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from saltext.kvmclone import errors
-from saltext.kvmclone.model import redaction
+from saltext.kvmclone.model import redacted_text
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # Python 3.11 has it
@@ -198,7 +198,7 @@ def tail(result: Result, secrets: Iterable[str] = (), lines: int = 20) -> str:
         for line in stream.splitlines()
         if line.strip()
     ]
-    return redaction.without_secrets("\n".join(said[-lines:]), secrets)[-MOST_TOLD:]
+    return redacted_text.without_secrets("\n".join(said[-lines:]), secrets)[-MOST_TOLD:]
 
 
 def first_line(command: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from saltext.kvmclone import errors
 from saltext.kvmclone.guest import salt_minion_script, salt_yaml
 from saltext.kvmclone.guest.channel import Channel, Result, check, tail
-from saltext.kvmclone.model import redaction
+from saltext.kvmclone.model import redacted_text
 from saltext.kvmclone.model.enrolment import Enrolment
 
 #: Seconds for a deploy script: one that installs from the network takes minutes.
@@ -247,7 +247,9 @@ def _heard(
             raise _failure(word, enrolment, said)
         if word[0] == "failed":
             number = int(word[1].partition("-")[2])
-            shown = redaction.without_secrets(enrolment.inline_script[number], enrolment.hidden())
+            shown = redacted_text.without_secrets(
+                enrolment.inline_script[number], enrolment.hidden()
+            )
             warnings.append(f"inline_script: '{shown}' ended with exit status {int(word[2])}.")
         if word[0] == "started":
             how = word[1]
@@ -259,7 +261,7 @@ def _failure(word: list[str], enrolment: Enrolment, said: str) -> errors.DeployF
     status = word[2] if len(word) > 2 else "?"
     ending = f" failed with exit status {status}" + (f":\n{said}" if said else "")
     if kind == "preflight":
-        command = redaction.without_secrets(
+        command = redacted_text.without_secrets(
             enrolment.preflight_cmds[int(number)], enrolment.hidden()
         )
         return errors.DeployFailed(

@@ -15,7 +15,7 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, file_usage_scan
 from saltext.kvmclone.inventory.file_usage import FileUsage
-from saltext.kvmclone.model import domain_xml, redaction
+from saltext.kvmclone.model import domain_xml, redacted_text, redaction
 from saltext.kvmclone.model.plain import to_plain
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.system.backing_files import sizes
@@ -259,7 +259,7 @@ def bases(host: Host) -> list[dict[str, Any]]:
             "state": handle.state(),
             "cpus": domain.cpus,
             "memory": domain.memory,
-            "description": redaction.HIDDEN if domain.description else "",
+            "description": redacted_text.HIDDEN if domain.description else "",
             "disks": [
                 {
                     "target": disk.target,

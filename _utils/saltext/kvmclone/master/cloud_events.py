@@ -17,7 +17,7 @@ import salt.utils.event
 from saltext.kvmclone.config.schema import KEYS
 from saltext.kvmclone.config.validate import visible
 from saltext.kvmclone.guest.salt_minion import SALT_CLOUD_FOLDER
-from saltext.kvmclone.model import redaction
+from saltext.kvmclone.model import redacted_text
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.request import Request
 
@@ -112,9 +112,9 @@ def without(value: Any, stored: tuple[str, ...]) -> Any:
     if isinstance(value, (list, tuple)):
         return [without(item, stored) for item in value]
     if isinstance(value, str):
-        return redaction.without_secrets(value, stored)
+        return redacted_text.without_secrets(value, stored)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return redaction.HIDDEN if is_number and str(value) in stored else value
+    return redacted_text.HIDDEN if is_number and str(value) in stored else value
 
 
 def deploy_kwargs(

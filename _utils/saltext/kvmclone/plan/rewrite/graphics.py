@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from lxml import etree
 
-from saltext.kvmclone.model import redaction
+from saltext.kvmclone.model import redacted_text, redaction
 from saltext.kvmclone.plan.rewrite.result import (
     IN_LIBVIRTS_FOLDER,
     LONGEST_SOCKET,
@@ -43,7 +43,7 @@ def graphics(root: etree._Element, out: Rewritten) -> None:
             _socket(holder, label, out)
         address = drop(element, "address") if kind == "dbus" else None
         if address is not None:
-            out.change(f"{label} address", redaction.HIDDEN, None)
+            out.change(f"{label} address", redacted_text.HIDDEN, None)
             out.warn(
                 f"{label} is served on a bus that the base names; the clone's comes on a bus of "
                 "its own."
@@ -95,12 +95,14 @@ def audio(root: etree._Element, out: Rewritten) -> None:
                     out.kept.add(stream.get("dev", ""))
                 if mentions(stream.get("streamName", ""), out.base):
                     out.change(
-                        f"{label} streamName", drop(stream, "streamName") and redaction.HIDDEN, None
+                        f"{label} streamName",
+                        drop(stream, "streamName") and redacted_text.HIDDEN,
+                        None,
                     )
                 client = drop(stream, "clientName")  # unique on its sound server
                 if client is not None:
                     drop(stream, "exactName")
-                    out.change(f"{label} clientName", redaction.HIDDEN, None)
+                    out.change(f"{label} clientName", redacted_text.HIDDEN, None)
         elif kind not in _SILENT:
             out.refuse(
                 element,

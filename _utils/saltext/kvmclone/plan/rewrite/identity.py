@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from saltext.kvmclone.model import redaction
+from saltext.kvmclone.model import redacted_text, redaction
 from saltext.kvmclone.model.libvirt_xml import text
 from saltext.kvmclone.model.record import BASE_NAMESPACE
 from saltext.kvmclone.model.record_xml import NAMESPACE
@@ -73,7 +73,7 @@ def rewrite_identity(
     _sysinfo(root, shown_uuid, new.uuid, out)
     _description(root, base, description, out)
     for element in root.findall("./resource/fibrechannel"):
-        out.change("fibrechannel appid", redaction.HIDDEN, None)
+        out.change("fibrechannel appid", redacted_text.HIDDEN, None)
         remove(element)
     for element in root.findall("./resource"):
         if len(element) == 0:
@@ -88,7 +88,7 @@ def _description(root: etree._Element, base: str, wanted: str | None, out: Rewri
     new = f"Cloned from {base}" if wanted is None else wanted
     old = text(root, "description") or None
     if old != new:
-        out.change("description", old and redaction.HIDDEN, new)
+        out.change("description", old and redacted_text.HIDDEN, new)
     # Behind name, uuid and genid, where libvirt itself writes it: libvirt's schema allows other
     # orders, too, but libxml2 refuses some of them.
     ids = [root.index(found) for tag in _IDS if (found := root.find(tag)) is not None]

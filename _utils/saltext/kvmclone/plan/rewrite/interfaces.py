@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from saltext.kvmclone.model import domain_xml, redaction
+from saltext.kvmclone.model import domain_xml, redacted_text, redaction
 from saltext.kvmclone.plan.rewrite.result import Rewritten, drop, own_path, remove
 
 #: Interface types whose far end can serve several domains at once.
@@ -233,7 +233,7 @@ def _keep(element: etree._Element, label: str, out: Rewritten) -> None:
     for backend in element.findall("backend"):
         own_path(backend, "logFile", f"{label} backend", out)
         for attribute in ("hostname", "fqdn"):  # the name that passt gives the guest
-            old = drop(backend, attribute) and redaction.HIDDEN
+            old = drop(backend, attribute) and redacted_text.HIDDEN
             out.change(f"{label} {attribute}", old, None)
     source = element.find("source")
     if source is not None:
