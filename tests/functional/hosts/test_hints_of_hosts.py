@@ -108,7 +108,7 @@ def test_a_create_that_failed_and_could_not_be_taken_back(
     assert not world.exists(request.name)
 
 
-@tries("rollback.InterruptedCreate._became")
+@tries("rollback._became")
 @pytest.mark.parametrize("stage", ["cloned", "addressed"])
 def test_a_create_that_was_interrupted(
     world: World, host: LocalHost, base: str, typist: Typist, stage: str

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     AddressTimeout,
     AlreadyExists,
@@ -79,8 +80,8 @@ class FaultyHost:
         return made
 
     def take_over(self, name: str, token: str, worker: Owner) -> Clone:
-        self.asked.append("take_over")
         self.there = True
+        self._step("take_over", self.left_at)
         left = Minion("web1", fingerprint="finger of the dead")
         return replace(self._clone(self.left_at), minion=left)
 
@@ -310,6 +311,20 @@ def test_a_kept_create_is_resumed_where_it_stopped(left_at: str, asked: list[str
     assert outcome.stage == "ready"
     assert host.asked == ["take_over", *asked]
     assert len(master.accepted) == 1
+
+
+@pytest.mark.parametrize("fault", [HostUnreachable("no answer"), interrupts.Interrupt()])
+def test_a_kept_clone_stays_where_its_take_over_got_no_answer(fault: BaseException) -> None:
+    host, master = FaultyHost("take_over", fault), FaultyMaster()
+    work = Work(Owner(token="theirs"), DEAD, "booted", "ready", "")
+    item = Unfinished("web1", work, Minion(), (), failed="AddressTimeout: none")
+    host.unfinished = lambda name: [item]  # type: ignore[attr-defined]
+    outcome = provision.resume(host, "web1", lambda _: (REQUEST, Secrets()), master=master)
+    assert outcome.error is not None
+    assert host.asked == ["take_over"], "it is neither destroyed nor switched off"
+    if outcome.error.type == "Interrupted":
+        assert "it is kept as it is" in outcome.error.message
+        assert "kvm_clone.resume web1" in outcome.error.hint, "made without a profile"
 
 
 def test_what_cannot_work_is_found_before_anything_is_made() -> None:

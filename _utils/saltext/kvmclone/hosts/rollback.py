@@ -6,7 +6,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
@@ -23,7 +22,6 @@ from saltext.kvmclone.errors import (
     PlanRefused,
 )
 from saltext.kvmclone.hosts.create_state import CreateState
-from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.system import processes
 
 log = logging.getLogger(__name__)
@@ -57,65 +55,32 @@ def persist(work: Callable[[], object]) -> None:
             time.sleep(ROLLBACK_RETRY_POLL_S)
 
 
-@dataclass(frozen=True)
-class InterruptedCreate:
+def _became(create: CreateState, failed: bool) -> tuple[str, str]:
     """
-    A create that was interrupted, as it stands after that.
+    Return what became of a create that was interrupted, and the hint that goes with it.
 
-    :param stage: The last stage that was reached, ``""`` before the first.
-    :param there: A clone had been made.
-    :param asked: The host was asked to make one.
-    :param followed: The clone is another worker's, which goes on making it.
-    :param wish: ``on_failure``, as it was carried out.
-    :param goal: The stage that the create was to reach.
-    :param profile: Name of its profile; empty for none.
-    :param commands: Ours, as they are typed where the error is read.
+    :param failed: Undoing it failed; its own hint says what to do.
     """
-
-    name: str
-    stage: str
-    there: bool
-    asked: bool
-    followed: bool
-    wish: str
-    goal: str
-    profile: str
-    commands: Commands
-
-    def error(self) -> Interrupted:
-        """Return the bare error, as a kept clone's record keeps it."""
-        after = f" after '{self.stage}'" if self.stage else ""
-        return Interrupted(f"'{self.name}' was interrupted{after}.")
-
-    def tell(self, error: KvmCloneError) -> None:
-        """
-        Add to the error what became of the clone.
-
-        :param error: Has a hint already if undoing the create failed.
-        """
-        became, hint = self._became(bool(error.hint))
-        error.message = f"{error.message.removesuffix('.')}; {became}."
-        error.hint = f"{hint} {error.hint}".strip()
-
-    def _became(self, failed: bool) -> tuple[str, str]:
-        name = self.name
-        if failed:
-            return "taking it back failed", ""
-        if self.stage and self.stage == self.goal:
-            look = f"Look at it: {self.commands.clone('show', name)}"
-            return "it is whole and stays, only what was to come after it did not", look
-        if self.there and self.wish != "destroy":
-            state = "was switched off and is kept" if self.wish == "stop" else "is kept as it is"
-            hint = (
-                f"Go on: {self.commands.resume(name, self.profile)}   "
-                f"Or remove it: {self.commands.clone('destroy', name)}"
-            )
-            return f"it {state}", hint
-        if self.followed:
-            return "another create of that name goes on", ""
-        if not self.asked:
-            return "nothing was made", ""
-        return "it was taken back, and nothing of it is left", ""
+    name, commands = create.request.name, create.commands
+    if failed:
+        return "taking it back failed", ""
+    if create.stage and create.stage == create.goal:
+        look = f"Look at it: {commands.clone('show', name)}"
+        return "it is whole and stays, only what was to come after it did not", look
+    wish = create.wish(Interrupted(""))
+    if create.kept is not None or (create.clone is not None and wish != "destroy"):
+        off = wish == "stop" and create.clone is not None
+        state = "was switched off and is kept" if off else "is kept as it is"
+        hint = (
+            f"Go on: {commands.resume(name, create.request.profile)}   "
+            f"Or remove it: {commands.clone('destroy', name)}"
+        )
+        return f"it {state}", hint
+    if create.followed:
+        return "another create of that name goes on", ""
+    if not create.asked:
+        return "nothing was made", ""
+    return "it was taken back, and nothing of it is left", ""
 
 
 def failed(create: CreateState, error: KvmCloneError | interrupts.Interrupt) -> KvmCloneError:
@@ -125,13 +90,12 @@ def failed(create: CreateState, error: KvmCloneError | interrupts.Interrupt) -> 
         if isinstance(error, REFUSALS) or not interrupts.pressed():
             return roll_back(create, error)
         log.info("%s: after the interrupt: %s", create.request.name, error)
-    cut = InterruptedCreate(
-        create.request.name, create.stage, create.clone is not None, create.asked,
-        create.followed, create.wish(Interrupted("")), create.goal, create.request.profile,
-        create.commands,
-    )  # fmt: skip
-    interrupted = roll_back(create, cut.error())
-    cut.tell(interrupted)
+    after = f" after '{create.stage}'" if create.stage else ""
+    # A kept clone's record keeps the bare error.
+    interrupted = roll_back(create, Interrupted(f"'{create.request.name}' was interrupted{after}."))
+    became, hint = _became(create, failed=bool(interrupted.hint))
+    interrupted.message = f"{interrupted.message.removesuffix('.')}; {became}."
+    interrupted.hint = f"{hint} {interrupted.hint}".strip()
     return interrupted
 
 
@@ -148,15 +112,17 @@ def roll_back(create: CreateState, error: KvmCloneError) -> KvmCloneError:
     try:
         if upgraded:  # half-way through: the host would not undo it either
             processes.give_up(create.worker)
+            # Only the master finds another version at the other end, and it knows the profile.
             resume = create.commands.clone("resume", create.request.name)
             problems.append(f"Then go on: {resume}")
         elif create.clone is not None:
             persist(lambda: _end(create, error))
-        elif create.kept is not None:  # whether it was taken over or not, it stays as it was
-            processes.give_up(create.worker)
         elif create.asked and not isinstance(error, REFUSALS):
-            # The answer was lost, not necessarily the clone. The token is that of our clone alone.
-            persist(lambda: _end_unseen(create))
+            # The answer was lost, not necessarily the clone.
+            if create.kept is not None:  # whether it was taken over or not, it stays as it was
+                processes.give_up(create.worker)
+            else:
+                persist(lambda: _end_unseen(create))
     except KvmCloneError as problem:
         processes.give_up(create.worker)  # so that others may repeat it while this process lives
         problems.append(
@@ -167,7 +133,8 @@ def roll_back(create: CreateState, error: KvmCloneError) -> KvmCloneError:
         processes.give_up(create.worker)
         raise
     # After the clone, since its minion would submit the key again while it runs.
-    problems += _remove_key(create, error)
+    kept = upgraded or (create.clone is not None and create.wish(error) != "destroy")
+    problems += _remove_key(create, kept)
     if problems:
         error.hint = " ".join([error.hint, *problems]).strip()
         log.error("%s: %s", create.request.name, error)
@@ -185,18 +152,17 @@ def _end(create: CreateState, error: KvmCloneError) -> None:
 
 
 def _end_unseen(create: CreateState) -> None:
+    """Destroy the clone that may have been made; the token is that of our clone alone."""
     with contextlib.suppress(NotFound, ForeignDomain, CreateInProgress):
         create.host.destroy(create.request.name, token=create.worker.token)
 
 
-def _remove_key(create: CreateState, error: KvmCloneError) -> list[str]:
+def _remove_key(create: CreateState, kept: bool) -> list[str]:
     """
     Remove the key of the minion that the clone was to become; return what went wrong.
 
-    A kept clone keeps its key, which is on its record and is removed with it.
+    :param kept: The clone is kept, and its key with it, which is on its record.
     """
-    upgraded = isinstance(error, OtherVersion)
-    kept = create.clone is not None and (upgraded or create.wish(error) != "destroy")
     if create.fingerprint and create.master is not None:
         try:
             if not kept:

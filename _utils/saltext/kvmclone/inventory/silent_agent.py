@@ -14,6 +14,7 @@ from saltext.kvmclone.guest.agent import AgentError
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.domain_xml import AGENT_CHANNEL, Domain
+from saltext.kvmclone.model.hints import GO_ON
 from saltext.kvmclone.model.record import Record
 
 #: On a record: there is a channel for the agent, which did not answer when the address appeared.
@@ -22,9 +23,6 @@ SILENT = "silent"
 #: Seconds that a connected agent gets to answer, so that one that hangs delays a list of clones
 #: no longer than asking it for addresses does.
 AGENT_PING_TIMEOUT_S = 3.0
-
-#: States in which a guest only has to go on, and the verb of virsh for it.
-_SUSPENDED = {"paused": "resume", "pmsuspended": "dompmwakeup"}
 
 
 def answers(handle: DomainHandle, domain: Domain) -> bool:
@@ -82,8 +80,8 @@ def watch_boot(handle: DomainHandle, state: str) -> str:
     :param state: libvirt's state of it.
     """
     commands, name = handle.connection.commands, handle.name
-    if state in _SUSPENDED:
-        go_on = commands.virsh(_SUSPENDED[state], name)
+    if state in GO_ON:
+        go_on = commands.virsh(GO_ON[state], name)
         return f"{go_on} && {commands.terminal('console', name)}"
     boot = commands.terminal("start", name, "--console")
     # One that is kept as it crashed counts as running.

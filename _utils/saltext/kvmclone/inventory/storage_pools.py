@@ -5,6 +5,7 @@ from __future__ import annotations
 from lxml import etree
 
 from saltext.kvmclone.errors import HostError, absent
+from saltext.kvmclone.hypervisor import pools
 from saltext.kvmclone.hypervisor.constants import NO_STORAGE_POOL, NO_STORAGE_VOL
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory.file_usage import Pool
@@ -16,15 +17,8 @@ def of(host: Host) -> dict[str, Pool]:
     found: dict[str, Pool] = {}
     for raw in host.call(host.raw.listAllStoragePools, 0):
         with absent(NO_STORAGE_POOL):
-            root = libvirt_xml.element(host.call(raw.XMLDesc, 0))
-            name = root.findtext("./name") or ""
-            found[name] = Pool(
-                name=name,
-                type=root.get("type", ""),
-                path=(root.findtext("./target/path") or "").strip(),
-                active=bool(host.call(raw.isActive)),
-                raw=raw,
-            )
+            pool = pools.described(host, raw, bool(host.call(raw.isActive)))
+            found[pool.name] = Pool(**vars(pool), raw=raw)
     return found
 
 

@@ -13,6 +13,9 @@ from saltext.kvmclone.model.request import DEFAULT_URL
 #: The first words of our commands on the master, and on the KVM host.
 AT_MASTER, AT_HOST = "salt-run kvmclone.", "salt-call kvm_clone."
 
+#: What virsh calls the end of a state in which a machine is suspended.
+GO_ON = {"paused": "resume", "pmsuspended": "dompmwakeup"}
+
 #: libvirt's transports that log in over ssh.
 _SSH = ("ssh", "libssh", "libssh2")
 
@@ -116,11 +119,10 @@ class Commands:
         :param state: libvirt's state of it, in the words of docs/answers.md.
         """
         virsh = self.near.virsh
-        first = {"running": [], "paused": ["resume"], "pmsuspended": ["dompmwakeup"]}.get(state)
-        if first is None:
+        if state not in ("running", *GO_ON):
             return self.virsh("destroy", name)
-        steps = [virsh(verb, name) for verb in (*first, "shutdown")]
-        return self.line(" && ".join(steps))
+        first = [virsh(GO_ON[state], name)] if state in GO_ON else []
+        return self.line(" && ".join([*first, virsh("shutdown", name)]))
 
     def sync(self) -> str:
         """Return the command that brings our modules to the KVM host, or to where we are."""

@@ -109,12 +109,12 @@ def _scalar(kind: Any, data: Any, where: str) -> Any:
         try:
             return base64.b64decode(text, validate=True)
         except ValueError as error:
-            raise ValueError(f"{where} is no base64") from error
+            raise ValueError(f"{where} is not base64") from error
     if kind is float and type(data) is int:
         data = float(data) if abs(data) < 2**1000 else math.inf
     _require(data, kind, where, but=bool if kind is int else ())
     if kind is float and not math.isfinite(data):
-        raise ValueError(f"{where} is no finite number")
+        raise ValueError(f"{where} is not a finite number")
     return data
 
 

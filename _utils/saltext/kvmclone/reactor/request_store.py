@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -151,7 +152,8 @@ class RequestStore:
         """Return the error to raise for one of SQLite's."""
         if type(error) is sqlite3.DatabaseError or "no such" in str(error):
             return damaged(self.path, error)
-        look = f"fuser -v {self.path}" if "locked" in str(error) else f"df {self.folder}"
+        path, folder = shlex.quote(self.path), shlex.quote(self.folder)
+        look = f"fuser -v {path}" if "locked" in str(error) else f"df {folder}"
         return HostError(
             f"The request store '{self.path}' cannot be used: {error}.", f"See why: {look}"
         )
