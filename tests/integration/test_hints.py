@@ -18,7 +18,7 @@ import yaml
 from lxml import etree
 
 from lab.common import wait_until, write
-from lab.salt import Answer, SaltWorld
+from lab.salt import SaltWorld
 from saltext.kvmclone.config.catalogue import build
 from saltext.kvmclone.errors import (
     ConfigError,
@@ -44,7 +44,7 @@ from saltext.kvmclone.reactor.policy import Policy
 from saltext.kvmclone.reactor.request_store import RequestStore
 from tests.support import installs
 from tests.support.catalogues import provider
-from tests.support.hints import Typist, commands, tries, typist_of
+from tests.support.hints import Typist, commands, error_of, tries, typist_of
 
 pytestmark = pytest.mark.slow
 
@@ -80,14 +80,6 @@ def opts(world: SaltWorld) -> dict[str, Any]:
 @pytest.fixture
 def typist(world: SaltWorld, tmp_path: Path) -> Typist:
     return typist_of(world, tmp_path)
-
-
-def error_of(answer: Answer) -> dict[str, str]:
-    """The one error of a runner's answer."""
-    assert answer.retcode == 1, answer
-    (told,) = answer.data["clones"].values() if "clones" in answer.data else [answer.data]
-    error: dict[str, str] = told["error"]
-    return error
 
 
 # --- hosts ----------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from salt.exceptions import CommandExecutionError
 
 from lab.common import CHECKOUT, wait_until
 from lab.ear import Ear
-from lab.salt import Answer, SaltWorld, _marked
+from lab.salt import SaltWorld, _marked
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     HostError,
@@ -34,7 +34,7 @@ from saltext.kvmclone.reactor import intake, request_spool, request_store
 from saltext.kvmclone.reactor.request_spool import RequestSpool
 from saltext.kvmclone.reactor.request_store import RequestStore
 from tests.support import installs
-from tests.support.hints import Typist, commands, tries, typist_of
+from tests.support.hints import Typist, commands, error_of, tries, typist_of
 from tests.support.running import interrupted, started
 
 pytestmark = pytest.mark.slow
@@ -65,14 +65,6 @@ def opts(world: SaltWorld) -> dict[str, Any]:
 @pytest.fixture
 def typist(world: SaltWorld, tmp_path: Path) -> Typist:
     return typist_of(world, tmp_path)
-
-
-def error_of(answer: Answer) -> dict[str, str]:
-    """The one error of a runner's answer."""
-    assert answer.retcode == 1, answer
-    (told,) = answer.data["clones"].values() if "clones" in answer.data else [answer.data]
-    error: dict[str, str] = told["error"]
-    return error
 
 
 # --- the reactor ----------------------------------------------------------------------------------

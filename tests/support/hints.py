@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 import pytest
 
 from lab.common import CHECKOUT, LIBVIRT_URI
-from lab.salt import Daemon, SaltWorld
+from lab.salt import Answer, Daemon, SaltWorld
+from saltext.kvmclone.errors import KvmCloneError
 from tests.support.world import minion_config
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -247,3 +248,32 @@ def tries(*_sites: str) -> Callable[[F], F]:
     :param _sites: ``FILE.FUNCTION`` of the library, where the hint is written.
     """
     return lambda test: test
+
+
+def hint(kind: type[KvmCloneError], work: Callable[[], object], words: str = "") -> str:
+    """What the error says to do."""
+    with pytest.raises(kind, match=words) as info:
+        work()
+    return str(info.value.hint)
+
+
+def before(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, happens: Callable[[], object]
+) -> None:
+    """Let somebody do something just before a step of the create, once."""
+    real = getattr(module, name)
+
+    def step(*arguments: Any) -> Any:
+        monkeypatch.setattr(module, name, real)
+        happens()
+        return real(*arguments)
+
+    monkeypatch.setattr(module, name, step)
+
+
+def error_of(answer: Answer) -> dict[str, str]:
+    """The one error of a runner's answer."""
+    assert answer.retcode == 1, answer
+    (told,) = answer.data["clones"].values() if "clones" in answer.data else [answer.data]
+    error: dict[str, str] = told["error"]
+    return error

@@ -21,18 +21,14 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts import beacon, gc, provision, remote_server
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.model.hints import AT_HOST, AT_MASTER
 from saltext.kvmclone.system import processes, seed_image
+from tests.support import hint_readers
 from tests.support.hints import Typist, tries
 from tests.support.world import World, quick
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(params=[AT_MASTER, AT_HOST])
-def host(request: pytest.FixtureRequest) -> LocalHost:
-    """Each is read on the master, which reaches the host through its minion, and on the host."""
-    return LocalHost(LIBVIRT_URI, label="kvm01", ours=request.param)
+host = hint_readers.host
 
 
 @tries("beacon.look")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,12 @@ import libvirt
 import pytest
 
 from lab import libvirtd
-from lab.common import LIBVIRT_URI, run, wait_until
+from lab.common import run, wait_until
 from lab.lab import connection
 from saltext.kvmclone.errors import (
     GuestStopped,
     HostError,
     HostUnreachable,
-    KvmCloneError,
     NotFound,
     PlanRefused,
     PoolFull,
@@ -25,12 +23,13 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import networks, volumes
 from saltext.kvmclone.hypervisor.constants import OPERATION_INVALID
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.model.hints import AT_HOST, AT_MASTER, Commands
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.request import InterfaceChanges
 from tests.functional.hypervisor.test_busy_volumes import being_made  # noqa: F401
 from tests.functional.lifecycle.test_full_pool import fill_before
 from tests.functional.lifecycle.test_wait_for_address import panicking
-from tests.support.hints import Typist, tries
+from tests.support import hint_readers
+from tests.support.hints import Typist, before, hint, tries
 from tests.support.networks import Network, network
 from tests.support.remote_url import libvirt_over_ssh
 from tests.support.storage import file_system, storage_pool
@@ -38,36 +37,12 @@ from tests.support.world import World, full, quick
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(params=[AT_MASTER, AT_HOST])
-def host(request: pytest.FixtureRequest) -> LocalHost:
-    """Each is read on the master, which reaches the host through its minion, and on the host."""
-    return LocalHost(LIBVIRT_URI, label="kvm01", ours=request.param)
+host = hint_readers.host
 
 
 @pytest.fixture
 def commands(host: LocalHost) -> Commands:
     return Commands(host.url, host.ours, host.label)
-
-
-def hint(kind: type[KvmCloneError], work: Callable[[], object], words: str = "") -> str:
-    with pytest.raises(kind, match=words) as info:
-        work()
-    return str(info.value.hint)
-
-
-def before(
-    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, happens: Callable[[], object]
-) -> None:
-    """Let somebody do something just before a step of the create, once."""
-    real = getattr(module, name)
-
-    def step(*arguments: Any) -> Any:
-        monkeypatch.setattr(module, name, real)
-        happens()
-        return real(*arguments)
-
-    monkeypatch.setattr(module, name, step)
 
 
 # --- the daemon ---------------------------------------------------------------------------------

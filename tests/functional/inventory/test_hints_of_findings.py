@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from lab.common import LIBVIRT_URI
 from lab.lab import connection
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import silent_agent
 from saltext.kvmclone.model import domain_xml
-from saltext.kvmclone.model.hints import AT_HOST, AT_MASTER, Commands
+from tests.support import hint_readers
 from tests.support.edited_definitions import rewrite
 from tests.support.hints import Typist, tries
 from tests.support.open_images import open_in_a_tool
@@ -23,17 +21,8 @@ from tests.support.world import CloneOf, World, quick
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(params=[AT_MASTER, AT_HOST])
-def host(request: pytest.FixtureRequest) -> LocalHost:
-    """Each is read on the master, which reaches the host through its minion, and on the host."""
-    return LocalHost(LIBVIRT_URI, label="kvm01", ours=request.param)
-
-
-@pytest.fixture
-def connected(host: LocalHost) -> Iterator[Host]:
-    with Host(host.url, commands=Commands(host.url, host.ours, host.label)) as opened:
-        yield opened
+host = hint_readers.host
+connected = hint_readers.connected
 
 
 def findings(host: LocalHost, kind: str) -> list[dict[str, str]]:

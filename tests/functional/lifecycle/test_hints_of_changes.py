@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from lab.common import LIBVIRT_URI, wait_until
+from lab.common import wait_until
 from lab.lab import connection
 from saltext.kvmclone.errors import (
     AddressTimeout,
@@ -28,30 +28,20 @@ from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import host_facts
 from saltext.kvmclone.lifecycle import create, destroy, protect, record_store
-from saltext.kvmclone.model.hints import AT_HOST, AT_MASTER, Commands
 from saltext.kvmclone.model.record import Owner, Record
 from saltext.kvmclone.model.request import AddressPick, Deploy, Wait
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
-from tests.functional.hypervisor.test_hints_of_libvirt import before, hint
 from tests.functional.lifecycle.test_wait_for_address import panicking
+from tests.support import hint_readers
 from tests.support.debian_guests import enrolment
-from tests.support.hints import Typist, tries
+from tests.support.hints import Typist, before, hint, tries
 from tests.support.world import World, quick
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(params=[AT_MASTER, AT_HOST])
-def host(request: pytest.FixtureRequest) -> LocalHost:
-    """Each is read on the master, which reaches the host through its minion, and on the host."""
-    return LocalHost(LIBVIRT_URI, label="kvm01", ours=request.param)
-
-
-@pytest.fixture
-def connected(host: LocalHost) -> Iterator[Host]:
-    with Host(host.url, commands=Commands(host.url, host.ours, host.label)) as opened:
-        yield opened
+host = hint_readers.host
+connected = hint_readers.connected
 
 
 @pytest.fixture

@@ -7,20 +7,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lab.common import LIBVIRT_URI, run
+from lab.common import run
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.model.hints import AT_HOST, AT_MASTER
+from tests.support import hint_readers
 from tests.support.edited_definitions import respell, rewrite
 from tests.support.hints import Typist, tries
 from tests.support.world import World, quick
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(params=[AT_MASTER, AT_HOST])
-def host(request: pytest.FixtureRequest) -> LocalHost:
-    """Each is read on the master, which reaches the host through its minion, and on the host."""
-    return LocalHost(LIBVIRT_URI, label="kvm01", ours=request.param)
+host = hint_readers.host
 
 
 def conflict(host: LocalHost, world: World, base: str, words: str) -> str:
