@@ -10,7 +10,7 @@ from setuptools import find_namespace_packages, setup
 LIBRARY = find_namespace_packages("_utils", include=["saltext.*"])
 DOORS = {
     f"saltext.kvmclone.{kind}": f"_{kind}"
-    for kind in ("modules", "runners", "states", "clouds", "beacons")
+    for kind in ("modules", "runners", "states", "clouds", "beacons", "output")
 }
 
 setup(packages=[*LIBRARY, *DOORS], package_dir={"": "_utils", **DOORS})

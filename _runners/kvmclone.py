@@ -21,7 +21,7 @@ saltext.kvmclone.refresh()
 from saltext.kvmclone import entrypoints
 
 try:
-    from saltext.kvmclone.master import fleet
+    from saltext.kvmclone.master import clone_list, fleet
     from saltext.kvmclone.model.names import check
     from saltext.kvmclone.reactor import intake, worker
 
@@ -75,15 +75,19 @@ def map_(file):
 
 
 @entrypoints.runner_function
-def plan(profile, name, **overrides):
+def plan(profile, name, xml=False, **overrides):
     """
     Show exactly what ``create`` would do; nothing is written.
+
+    xml
+        A terminal shows the clone's definition as well.
 
     Answers ``{"plans": {NAME: PLAN}, "retcode"}``; ``retcode`` is 1 where the plan has
     conflicts.
 
     CLI Example: ``salt-run kvmclone.plan centos7 my-centos7-clone``
     """
+    entrypoints.switches(xml=xml)
     answer = _fleet().plan(profile, name, overrides)
     failed = "error" in answer or bool(answer["conflicts"])
     return {"plans": {str(name): answer}, "retcode": int(failed)}
@@ -161,18 +165,28 @@ def show(*names, name=None):
 
 
 @entrypoints.runner_function
-def list_():
+def list_(columns=None, sort=None, host=None, base=None, profile=None, tag=None, state=None):
     """
     Return every clone of every configured host. A host that does not answer is named under
     ``unreachable`` and makes ``retcode`` 1, as is a provider that cannot be read; the others are
     listed all the same. A name that two hosts have stands there again as ``NAME (HOST)``.
 
+    columns
+        What a terminal shows: some of ``name``, ``host``, ``state``, ``stage``, ``address``,
+        ``base``, ``age``, ``ttl``, ``!``, ``profile``, ``strategy``, ``minion``, ``version``,
+        ``tags``, ``uuid``.
+    sort
+        One of these.
+    host, base, profile, tag, state
+        Only such clones.
+
     CLI Example::
 
-        salt-run kvmclone.list
+        salt-run kvmclone.list state=running sort=age
         salt-run kvmclone.list --out=json
     """
-    return _fleet().listing()
+    only = {"host": host, "base": base, "profile": profile, "tag": tag, "state": state}
+    return _fleet().listing(clone_list.selection(columns, sort, only))
 
 
 @entrypoints.runner_function

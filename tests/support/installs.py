@@ -12,7 +12,7 @@ from lab.common import CACHE, CHECKOUT, LabError, run, write
 LINES = {"3008": CACHE / "venv", "3007": CACHE / "venv-3007", "3006": CACHE / "venv-3006"}
 
 #: What a user gets by ``git clone``, as far as Salt and pip look at it.
-DOORS = ("_modules", "_runners", "_states", "_clouds", "_beacons")
+DOORS = ("_modules", "_runners", "_states", "_clouds", "_beacons", "_output")
 PROJECT = ("_utils", *DOORS, "setup.py", "setup.cfg", "pyproject.toml", "LICENSE", "README.md")
 
 _PURELIB = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"

@@ -23,6 +23,7 @@ __context__: dict[str, Any] = {}
 
 #: What the runner could not import: a sentence, or nothing.
 MISSING = ""
+__opts__ = {"__cli": "salt-master"}
 
 
 @pytest.fixture(autouse=True)

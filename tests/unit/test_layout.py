@@ -18,7 +18,7 @@ LIBRARY = CHECKOUT / "_utils/saltext/kvmclone"
 ORDER = (
     ("errors", "interrupts"),
     ("model",),
-    ("config", "plan", "system", "guest"),
+    ("config", "plan", "system", "guest", "display"),
     ("hypervisor",),
     ("inventory",),
     ("lifecycle",),
@@ -44,7 +44,7 @@ LONGER = {"hypervisor/volumes.py"}
 FILES = sorted(LIBRARY.rglob("*.py"))
 DOORS = sorted(
     path
-    for kind in ("_modules", "_runners", "_states", "_clouds", "_beacons")
+    for kind in ("_modules", "_runners", "_states", "_clouds", "_beacons", "_output")
     for path in (CHECKOUT / kind).glob("*.py")
 )
 
@@ -95,7 +95,7 @@ def test_every_folder_has_its_place_in_the_order() -> None:
     entries = {path.stem for path in LIBRARY.iterdir() if path.name != "__pycache__"}
     assert entries - {"__init__"} == set(RANK)
     assert len(entries) <= 16
-    assert len(DOORS) == 7
+    assert len(DOORS) == 8
 
 
 def test_the_namespace_stays_open_to_other_extensions() -> None:

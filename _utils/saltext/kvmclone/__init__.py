@@ -1,9 +1,9 @@
 """
 Clone KVM domains and turn the clones into Salt minions.
 
-The Salt entry points (``_modules``, ``_runners``, ``_states``, ``_clouds``, ``_beacons``) import
-everything from here, however they were installed: synced by Salt, through ``module_dirs``, from
-a wheel or from an editable checkout.
+The Salt entry points (``_modules``, ``_runners``, ``_states``, ``_clouds``, ``_beacons``,
+``_output``) import everything from here, however they were installed: synced by Salt, through
+``module_dirs``, from a wheel or from an editable checkout.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 
 __version__ = "0.1.0"
 
-_DOORS = ("modules", "runners", "states", "clouds", "beacons")
+_DOORS = ("modules", "runners", "states", "clouds", "beacons", "output")
 
 
 def _stamp() -> dict[str, int]:

@@ -23,6 +23,8 @@ from salt.defaults.exitcodes import EX_GENERIC
 from salt.exceptions import CommandExecutionError, SaltCloudSystemExit
 
 from saltext.kvmclone import interrupts
+from saltext.kvmclone.display import terminal
+from saltext.kvmclone.display.screen import OUTPUTTER
 from saltext.kvmclone.errors import (
     ConfigError,
     HostError,
@@ -171,11 +173,23 @@ def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Ca
             answer = _fault(name, error)
         if answer.get("retcode"):
             function.__globals__["__context__"]["retcode"] = answer["retcode"]
-        return answer
+        return _for_person(answer, name, function.__globals__["__opts__"])
 
     # Salt would follow __wrapped__ to the inner signature and answer a mistyped keyword with null.
     del wrapper.__wrapped__
     return wrapper
+
+
+def _for_person(answer: Answer, name: str, opts: Mapping[str, Any]) -> Answer:
+    """
+    Return the answer as it is, or with our outputter where a person typed this very command.
+
+    :param name: The function, with its module.
+    """
+    typed = opts.get("__cli") == "salt-run" and opts.get("fun") == name
+    if typed and not opts.get("output") and not opts.get("async") and terminal.is_read(opts):
+        return {"data": answer, "outputter": OUTPUTTER}
+    return answer
 
 
 def _require_packages(function: Function) -> None:
@@ -239,6 +253,7 @@ def module_function(function: Function, guarded: bool = False) -> Function:
         except KvmCloneError as error:
             _fail(function, error)
 
+    wrapper.__outputter__ = OUTPUTTER  # type: ignore[attr-defined]
     return wrapper
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from lab.lab import connection
+from saltext.kvmclone.display.screen import Screen
+from saltext.kvmclone.display.tree import tree
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import lineage
-from saltext.kvmclone.master import tree_text
 from tests.support.world import CloneOf, World, image_info, occupied
 
 
@@ -75,7 +76,9 @@ def test_a_base_that_changed_says_so_at_the_clone_and_at_the_base(
     assert branch["drift"]
     assert branch["clones"][name]["drift"]
     assert str(world.disks(base)[0]) in branch["clones"][name]["changes"][0]
-    assert "base changed since" in tree_text.draw({"bases": {base: branch}})
+    assert "base changed since" in "\n".join(
+        tree({"bases": {base: branch}}, Screen(80, 0.0, "tree"))
+    )
 
 
 def test_a_base_that_is_gone_is_still_there_with_what_is_remembered_of_it(

@@ -14,6 +14,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from saltext.kvmclone.display import screen
 from saltext.kvmclone.errors import (
     CreateInProgress,
     HostError,
@@ -273,7 +274,9 @@ class LocalHost:
             if record.agent and silent_agent.answers(handle, domain_xml.read(handle.live())):
                 record = record_store.save(handle, record, replace(record, agent=""))
             power.change(handle, state, action)
-            return clone_view.describe(host, handle, record, self.label, host.commands)
+            clone = clone_view.describe(host, handle, record, self.label, host.commands)
+            screen.note(name, clone, state)
+            return clone
 
     def show(self, name: str) -> Clone:
         return self._looked(

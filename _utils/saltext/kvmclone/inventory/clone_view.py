@@ -249,4 +249,8 @@ def _clone(
         minion=record.minion,
         warnings=record.warnings,
         timings=record.timings,
+        created=record.created,
+        expires=record.expires,
+        tags=record.tags,
+        failed=record.failed,
     )

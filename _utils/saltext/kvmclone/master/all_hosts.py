@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from saltext.kvmclone.config.catalogue import Catalogue
+from saltext.kvmclone.display import screen
 from saltext.kvmclone.errors import (
     ConfigError,
     ForeignDomain,
@@ -26,6 +27,7 @@ from saltext.kvmclone.hosts import daemons
 from saltext.kvmclone.hosts.daemons import Grouping
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.inventory.findings import Finding, of_configuration
+from saltext.kvmclone.master.clone_list import Selection
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.request import DEFAULT_URL
@@ -197,15 +199,19 @@ class AllHosts:
 
     # --- everything -------------------------------------------------------------------
 
-    def listing(self) -> dict[str, Any]:
-        """Return every clone of every host; a host that fails is named, the others still list."""
+    def listing(self, wanted: Selection = Selection()) -> dict[str, Any]:
+        """Return the clones of every host; a host that fails is named, the others still list."""
         told, failed = self.look(lambda host: host.list_clones())
         clones: dict[str, Any] = {}
-        for label, clone in self._each_once(told):
-            # Two hosts may each have a clone of one name.
-            key = clone.name if clone.name not in clones else f"{clone.name} ({label})"
-            clones[key] = clone.as_dict()
-        return with_failures({"clones": clones, "retcode": 0}, failed)
+        there = list(self._each_once(told))
+        wanted.require_host([*self.ways, *(clone.host for _label, clone in there)])
+        for label, clone in there:
+            if wanted.takes(label, clone):
+                # Two hosts may each have a clone of one name.
+                key = clone.name if clone.name not in clones else f"{clone.name} ({label})"
+                clones[key] = clone.as_dict()
+                screen.note(key, clone)
+        return with_failures({"clones": wanted.in_order(clones), "retcode": 0}, failed)
 
     def _each_once(self, told: Told) -> Iterable[tuple[str, Clone]]:
         """Return every clone once, as its own provider shows it, or the first that has it."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shlex
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.config import map_files
 from saltext.kvmclone.config.catalogue import Catalogue
+from saltext.kvmclone.display import screen
 from saltext.kvmclone.errors import (
     AlreadyExists,
     ConfigError,
@@ -30,8 +30,9 @@ from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
-from saltext.kvmclone.master import at_once, progress, tree_text
+from saltext.kvmclone.master import at_once, progress
 from saltext.kvmclone.master.all_hosts import AllHosts, with_failures
+from saltext.kvmclone.master.clone_list import Selection
 from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.master.remote import RemoteHost
@@ -154,6 +155,7 @@ class Fleet:
             if isinstance(error, AlreadyExists) and error.clone:
                 there = from_plain(Clone, error.clone)
                 if there.profile == entry[0]:
+                    screen.note(there.name, there, there.state)
                     return Outcome(there.name, there.stage, there)
             return outcome
 
@@ -300,7 +302,9 @@ class Fleet:
 
     def _on_clone(self, name: Any, work: Callable[[KvmHost, Clone], Clone]) -> Outcome:
         try:
-            clone = work(*self.find(name))
+            host, found = self.find(name)
+            clone = work(host, found)
+            screen.note(clone.name, clone, found.state)
         except interrupts.Interrupt:
             return Outcome(str(name), "", None, at_once.half_done(name))
         except KvmCloneError as error:
@@ -315,9 +319,9 @@ class Fleet:
     def _elsewhere(self) -> tuple[str, ...]:
         return self.catalogue.problems.elsewhere()
 
-    def listing(self) -> dict[str, Any]:
-        """Return every clone of every host; a host that fails is named, the others still list."""
-        return self.everywhere.listing()
+    def listing(self, wanted: Selection = Selection()) -> dict[str, Any]:
+        """Return the clones of every host; a host that fails is named, the others still list."""
+        return self.everywhere.listing(wanted)
 
     # --- care -------------------------------------------------------------------------
 
@@ -358,11 +362,8 @@ class Fleet:
         return self.everywhere.capacities()
 
     def tree(self) -> dict[str, Any]:
-        """Return bases and their clones over all hosts; draw them if stderr is a terminal."""
-        answer = self.everywhere.tree()
-        if sys.stderr.isatty():
-            print(tree_text.draw(answer), file=sys.stderr, flush=True)
-        return answer
+        """Return bases and their clones over all hosts."""
+        return self.everywhere.tree()
 
     def doctor(self) -> dict[str, Any]:
         """Return what is wrong on every host; ``retcode`` is 1 for more than notes."""

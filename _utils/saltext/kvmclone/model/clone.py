@@ -13,6 +13,9 @@ from typing import Any
 from saltext.kvmclone.model.plain import to_plain
 from saltext.kvmclone.model.record import Minion
 
+#: What master and host know of a clone and CLONE does not hold.
+_NOT_IN_CLONE = ("created", "expires", "tags", "failed")
+
 
 @dataclass(frozen=True)
 class Address:
@@ -55,6 +58,9 @@ class Clone:
     :param address: The one to use; empty where none is known.
     :param drift: Its base changed since it was made.
     :param timings: Seconds that each stage took.
+    :param created: When it was made, seconds since the epoch, ``expires`` when its ``ttl`` ends; 0
+        for never. These and what follows are no part of CLONE, see :meth:`as_dict`.
+    :param failed: Why its create failed, where it was kept.
     """
 
     name: str
@@ -72,6 +78,10 @@ class Clone:
     warnings: tuple[str, ...] = ()
     drift: bool = False
     timings: dict[str, float] = field(default_factory=dict)
+    created: float = 0.0
+    expires: float = 0.0
+    tags: tuple[str, ...] = ()
+    failed: str = ""
 
     @property
     def origin(self) -> dict[str, str]:
@@ -79,7 +89,7 @@ class Clone:
         return {"base_domain": self.base, "clone_strategy": self.strategy}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the clone as plain data, with times in milliseconds' precision."""
+        """Return CLONE: plain data, with times in milliseconds' precision."""
         timings = {stage: round(value, 3) for stage, value in self.timings.items()}
         plain: dict[str, Any] = to_plain(dataclasses.replace(self, timings=timings))
-        return plain
+        return {key: value for key, value in plain.items() if key not in _NOT_IN_CLONE}

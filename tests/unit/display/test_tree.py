@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from saltext.kvmclone.master import tree_text
+from saltext.kvmclone.display.tree import tree as drawn
+from tests.unit.display.examples import screen
 
 GIB = 2**30
 
@@ -70,7 +69,7 @@ def test_bases_clones_and_their_clones() -> None:
             },
         }
     }
-    assert tree_text.draw(tree) == (
+    assert "\n".join(drawn(tree, screen("tree"))) == (
         """\
 debian12  shutoff
 │  vda /p/base.qcow2  qcow2, 1.5 GiB of 20 GiB
@@ -91,29 +90,27 @@ old  gone
 def test_a_clone_without_its_file() -> None:
     branch = clone("", disks=[disk("/p/x.qcow2", exists=False)])
     tree = {"bases": {"b": {"clones": {"x": branch}, "disks": [], "drift": False}}}
-    assert "vda /p/x.qcow2  missing" in tree_text.draw(tree)
+    assert "vda /p/x.qcow2  missing" in "\n".join(drawn(tree, screen("tree")))
 
 
 def test_no_clones() -> None:
-    assert tree_text.draw({"bases": {}}) == "no clones"
+    assert drawn({"bases": {}}, screen("tree")) == ["No clones"]
 
 
 def test_the_shape_of_the_contract_is_enough() -> None:
     tree = {"bases": {"b": {"clones": {"x": {}}, "disks": [], "drift": False}}}
-    assert tree_text.draw(tree) == "b\n└─ x"
+    assert drawn(tree, screen("tree")) == ["b", "└─ x"]
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1 KiB"),
-        (1536, "1.5 KiB"),
-        (64 * 2**20, "64 MiB"),
-        (int(123.4 * 2**30), "123 GiB"),
-        (5 * 2**50, "5120 TiB"),
-    ],
-)
-def test_sizes_for_a_person(size: int, text: str) -> None:
-    assert tree_text.human(size) == text
+def test_folders_are_left_out_where_a_line_would_be_too_long() -> None:
+    branch = clone(f"/var/lib/libvirt/images/{'x' * 20}.qcow2")
+    tree = {"bases": {"b": {"clones": {"x": branch}, "disks": [], "drift": False}}}
+    assert drawn(tree, screen("tree"))[-1] == (
+        "      vda …/xxxxxxxxxxxxxxxxxxxx.qcow2  qcow2, 192 KiB of 20 GiB"
+    )
+
+
+def test_hosts_that_did_not_answer_are_named_below() -> None:
+    down = {"kvm02": {"type": "HostUnreachable", "message": "It is down.", "hint": ""}}
+    told = drawn({"bases": {}, "unreachable": down}, screen("tree"))
+    assert told == ["! kvm02 was not asked. It is down."]

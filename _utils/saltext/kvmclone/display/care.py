@@ -1,0 +1,70 @@
+"""Show what is left over, and what is not as it should be, to a person. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from saltext.kvmclone.display import text
+from saltext.kvmclone.display.failures import unreachable
+from saltext.kvmclone.display.screen import Screen
+
+#: The kind of a LEFTOVER that is not removed.
+_KEPT = "kept"
+
+
+def leftovers(
+    found: Iterable[Mapping[str, Any]], errors: Mapping[str, Any], screen: Screen
+) -> list[str]:
+    """
+    Show what interrupted work left: what, why, and the command that removes it.
+
+    :param found: LEFTOVERs.
+    :param errors: An error for each host that was not looked at, by its label.
+    """
+    by_name: dict[str, list[Mapping[str, Any]]] = {}
+    for row in found:
+        by_name.setdefault(row["name"], []).append(row)
+    lines = [line for name, rows in by_name.items() for line in _of(name, rows, screen)]
+    if not lines and not errors:
+        lines = ["Nothing is left over."]
+    return [*lines, *unreachable(errors, screen)]
+
+
+def _of(name: str, rows: list[Mapping[str, Any]], screen: Screen) -> list[str]:
+    lines = [name]
+    why = ""
+    for row in rows:
+        done = "stays: " if row["kind"] == _KEPT else "removed: " if row["removed"] else ""
+        what = row["path"] or "the machine"
+        lines.append(f"  {done}{what if row['kind'] in (_KEPT, 'domain') else _kind(row, what)}")
+        if row["reason"] != why:
+            why = row["reason"]
+            lines += text.wrapped(why, screen.width, "    ")
+    if any(row["kind"] != _KEPT and not row["removed"] for row in rows):
+        lines += text.hint(f"Remove it: {screen.command('gc', name, 'apply=True')}")
+    return lines
+
+
+def _kind(row: Mapping[str, Any], what: str) -> str:
+    return f"{row['kind']} {what}"
+
+
+def findings(
+    found: Iterable[Mapping[str, Any]], errors: Mapping[str, Any], screen: Screen
+) -> list[str]:
+    """
+    Show what is not as it should be, worst first, each with the next command.
+
+    :param found: FINDINGs, with ``host`` where several were asked.
+    :param errors: An error for each host that was not looked at, by its label.
+    """
+    lines: list[str] = []
+    for item in found:
+        where = f" on {item['host']}" if item.get("host") else ""
+        lines.append(f"{item['level']}: {item['kind']}  {item['name']}{where}")
+        lines += text.wrapped(item["message"], screen.width, "  ")
+        lines += text.hint(item["hint"])
+    if not lines and not errors:
+        lines = ["No problems were found."]
+    return [*lines, *unreachable(errors, screen)]

@@ -1,0 +1,36 @@
+"""Write what a state changed as people write it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from saltext.kvmclone.display import units
+
+#: What of CLONE a state names where it made or destroyed one.
+_OF_A_CLONE = (
+    "name", "uuid", "host", "base", "profile", "strategy", "state", "stage", "address", "disks",
+)  # fmt: skip
+
+
+def short(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """
+    Return a state's changes with sizes and times as a profile says them, and without empty fields.
+
+    :param changes: ``{KEY: {"old", "new"}}`` with sizes in bytes and times in seconds; of
+        ``clone`` CLONE.
+    """
+    return {
+        key: {when: _short(key, value) for when, value in change.items()}
+        for key, change in changes.items()
+    }
+
+
+def _short(key: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: value[name] for name in _OF_A_CLONE if value.get(name)}
+    if key.startswith(("memory", "disk ")) and isinstance(value, int):
+        return units.exact_size(value)
+    if key == "ttl" and isinstance(value, int):
+        return units.exact_span(value)
+    return value

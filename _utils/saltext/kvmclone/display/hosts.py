@@ -1,0 +1,80 @@
+"""Show hosts, and profiles with their providers, to a person. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from saltext.kvmclone.display import text, units
+from saltext.kvmclone.display.failures import unreachable
+from saltext.kvmclone.display.screen import Screen
+from saltext.kvmclone.display.text import Column
+
+_HOSTS = (
+    Column("HOST", 8), Column("LIBVIRT", 7), Column("CPUS", 4, right=True),
+    Column("MEMORY", 8, right=True), Column("FREE", 8, right=True),
+    Column("CLONES", 6, right=True), Column("POOLS (FREE)", 14),
+)  # fmt: skip
+_PROFILES = (
+    Column("PROFILE", 10), Column("PROVIDER", 8), Column("BASE", 10), Column("CLONE", 5),
+    Column("ADDRESS FROM", 6), Column("WRITTEN IN", 12),
+)  # fmt: skip
+_PROVIDERS = (Column("PROVIDER", 10), Column("HOST", 8), Column("URL", 12))
+
+
+def hosts(answer: Mapping[str, Any], screen: Screen) -> list[str]:
+    """
+    Show every host: what it has and what of it is free, or why it did not answer.
+
+    :param answer: ``{"hosts": {HOST: …}}``.
+    """
+    there = {label: host for label, host in answer["hosts"].items() if host["reachable"]}
+    down = {label: host["error"] for label, host in answer["hosts"].items() if label not in there}
+    rows = [_host(label, host) for label, host in there.items()]
+    lines = text.table(_HOSTS, rows, screen.width) if rows else []
+    lines += [
+        f"{label} is also reached as {', '.join(host['also'])}"
+        for label, host in there.items()
+        if host.get("also")
+    ]
+    return [*lines, *unreachable(down, screen)] or ["No host is configured."]
+
+
+def _host(label: str, host: Mapping[str, Any]) -> tuple[str, ...]:
+    pools = (f"{name} {units.size(pool['available'])}" for name, pool in host["pools"].items())
+    memory = host["memory"]
+    return (
+        label, host["libvirt"], str(host["cpus"]), units.size(memory["total"]),
+        units.size(memory["free"]), str(host["clones"]), ", ".join(pools),
+    )  # fmt: skip
+
+
+def profiles(answer: Mapping[str, Any], screen: Screen) -> list[str]:
+    """
+    Show the profiles and providers, and all that is wrong with others.
+
+    :param answer: ``{"profiles": …, "providers": …, "warnings": […], "problems": […]}``.
+    """
+    lines = []
+    rows = [
+        (
+            name,
+            str(keys["provider"]),
+            str(keys.get("base_domain", "")),
+            str(keys.get("clone_strategy", "full")),
+            str(keys.get("ip_source", "auto")),
+            text.cut_path(str(keys["place"]), 24),
+        )
+        for name, keys in answer["profiles"].items()
+    ]
+    lines += text.table(_PROFILES, rows, screen.width) if rows else ["No profiles"]
+    providers = [
+        (name, str(keys.get("host", "")), str(keys.get("url", "")))
+        for name, keys in answer["providers"].items()
+    ]
+    lines += ["", *text.table(_PROVIDERS, providers, screen.width)] if providers else []
+    lines += text.warnings(answer["warnings"], screen.width, "")
+    if problems := answer["problems"]:
+        lines += ["", f"{text.counted(len(problems), 'problem')}; all else can be used:"]
+        lines += text.warnings(problems, screen.width)
+    return lines

@@ -1,0 +1,99 @@
+"""Show a plan to a person: a sentence, the disks, the changes, and what speaks against it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from saltext.kvmclone.display import text, units
+from saltext.kvmclone.display.changes import short
+from saltext.kvmclone.display.failures import failure
+from saltext.kvmclone.display.screen import Screen
+from saltext.kvmclone.display.text import Column
+
+_DISKS = (
+    Column("DISK", 4), Column("ACTION", 7), Column("SIZE", 4, right=True), Column("FILE", 40),
+    Column("WHY", 12),
+)  # fmt: skip
+
+
+def plan(name: str, found: Mapping[str, Any], screen: Screen) -> list[str]:
+    """
+    Show one plan.
+
+    :param found: PLAN; or the name with its error, where nothing could be planned.
+    """
+    if "error" in found:
+        return failure(name, found["error"], screen)
+    conflicts = found["conflicts"]
+    verb = "cannot" if conflicts else "can"
+    strategy = {"full": "a full copy", "quick": "an overlay"}.get(found["strategy"], "")
+    how = f", as {strategy}" if strategy else ""
+    lines = [f"{name} {verb} be cloned from {found['base']}{how}."]
+    lines += [f"  {line}" for line in _disks(found, screen.width - 2)]
+    lines += [f"  {line}" for line in _changes(found["changes"], screen.width - 2)]
+    lines += text.warnings(found["warnings"], screen.width)
+    for number, conflict in enumerate(conflicts, 1):
+        lines += text.wrapped(conflict, screen.width, f"  conflict {number}: ", " " * 4)
+    lines += _xml(name, found, screen)
+    return lines
+
+
+def _disks(found: Mapping[str, Any], width: int) -> list[str]:
+    rows = [
+        (
+            disk["target"],
+            disk["action"],
+            units.size(disk["bytes"]) if disk["bytes"] else "",
+            text.cut_path(disk["destination"] or disk["source"], width // 2),
+            disk["reason"],
+        )
+        for disk in found["disks"]
+    ]
+    return text.table(_DISKS, rows, width) if rows else []
+
+
+def adjusted(found: Mapping[str, Any], screen: Screen) -> list[str]:
+    """
+    Show what was changed of a clone that is there, and what waits for its next start.
+
+    :param found: The answer of ``adjust`` or ``pending_changes``.
+    """
+    if refused := found.get("refused"):
+        return ["Nothing was changed.", *text.warnings(refused, screen.width)]
+    would = "would be" if screen.options.get("test") is True else "was"
+    done = _changes(found["changes"], screen.width - 2)
+    if screen.function == "pending_changes":
+        lines = ["At its next start:" if done else "Nothing waits for its next start."]
+    else:
+        lines = [f"It {would} changed:" if done else "It is as asked already."]
+    lines += [f"  {line}" for line in done]
+    notes = found.get("notes") or [found.get("note")]
+    return lines + text.warnings([said for said in notes if said], screen.width)
+
+
+def _changes(changes: Mapping[str, Any], width: int) -> list[str]:
+    """Return a line for each change; a value that is only known later stands as in the data."""
+    lines = []
+    wide = max((len(key) for key in changes), default=0)
+    for key, change in changes.items():
+        old, new = _value(key, change["old"]), _value(key, change["new"])
+        what = f"{old} -> {new}" if old and new else new or f"{old} is left out"
+        if wide + len(what) + 2 > width:
+            what = " -> ".join(text.cut_path(value, 0) for value in (old, new) if value)
+        lines.append(text.cut(f"{key:<{wide}}  {what}", width))
+    return lines
+
+
+def _value(key: str, value: Any) -> str:
+    if value is None:
+        return ""
+    (shown,) = short({key: {"new": value}})[key].values()
+    return " ".join(str(shown).split())
+
+
+def _xml(name: str, found: Mapping[str, Any], screen: Screen) -> list[str]:
+    if screen.options.get("xml") is True:
+        return ["", *str(found["xml"]).splitlines()]
+    words = [*screen.names, *(f"{key}={value}" for key, value in screen.options.items())]
+    return [f"  Its definition: {screen.command('plan', *(words or [name]), 'xml=True')}"]

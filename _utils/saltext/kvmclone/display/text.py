@@ -1,0 +1,118 @@
+"""Lay out text for a terminal: tables, wrapped sentences, hints that can be pasted. Pure."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_GAP = "  "
+
+#: What stands between two commands of one hint.
+_NEXT_HINT = "   "
+
+
+@dataclass(frozen=True)
+class Column:
+    """
+    One column of a table.
+
+    :param least: Characters below which it is not cut.
+    :param right: Its cells stand at the right, as numbers do.
+    """
+
+    title: str
+    least: int = 6
+    right: bool = False
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], width: int) -> list[str]:
+    """
+    Return a table with a heading, cut to a width where that can be done.
+
+    :param rows: A cell for each column.
+    :param width: Characters in a line.
+    """
+    cells = [[column.title for column in columns], *map(list, rows)]
+    widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
+    excess = sum(widths) + len(_GAP) * (len(columns) - 1) - width
+    for _ in range(excess):
+        spare = [have - max(c.least, len(c.title)) for have, c in zip(widths, columns, strict=True)]
+        if max(spare) <= 0:
+            break
+        widths[spare.index(max(spare))] -= 1
+    return [
+        _GAP.join(
+            cut(cell, have).rjust(have) if column.right else cut(cell, have).ljust(have)
+            for cell, have, column in zip(row, widths, columns, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def natural_width(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
+    """Return how wide a table is where nothing of it is cut."""
+    cells = [[column.title for column in columns], *rows]
+    widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
+    return sum(widths) + len(_GAP) * (len(columns) - 1)
+
+
+def cut(text: str, width: int) -> str:
+    """Return a text of at most ``width`` characters; what is cut off leaves a ``…``."""
+    return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
+
+
+def cut_path(path: str, width: int) -> str:
+    """Return a path of at most ``width`` characters, as far as its last part allows."""
+    if len(path) <= width or "/" not in path:
+        return path
+    return f"…/{path.rpartition('/')[2]}"
+
+
+def wrapped(sentence: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
+    """
+    Return a text in lines; a long word, such as a path, stays whole.
+
+    :param first: What the first line begins with, ``rest`` the others; as wide as ``first`` where
+        it is None.
+    """
+    return textwrap.wrap(
+        sentence,
+        width,
+        initial_indent=first,
+        subsequent_indent=" " * len(first) if rest is None else rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def hint(text: str, indent: str = "  ") -> list[str]:
+    """Return a hint, each of its commands in one line, so that it can be pasted."""
+    parts = [part.strip() for part in text.split(_NEXT_HINT) if part.strip()]
+    return [f"{indent}{'Hint: ' if n == 0 else '      '}{part}" for n, part in enumerate(parts)]
+
+
+def warnings(sentences: Iterable[str], width: int, indent: str = "  ") -> list[str]:
+    """Return warnings, each marked with ``!``."""
+    return [line for said in sentences for line in wrapped(said, width, f"{indent}! ")]
+
+
+def pairs(rows: Iterable[tuple[str, Sequence[str]]], indent: str = "  ") -> list[str]:
+    """
+    Return keys with their values, one below the other; without value there is no line.
+
+    :param rows: A key and the lines of its value.
+    """
+    shown = [(key, [line for line in lines if line]) for key, lines in rows]
+    shown = [(key, lines) for key, lines in shown if lines]
+    wide = max((len(key) for key, _lines in shown), default=0) + len(_GAP)
+    return [
+        f"{indent}{key if n == 0 else '':<{wide}}{line}"
+        for key, lines in shown
+        for n, line in enumerate(lines)
+    ]
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number with its noun: ``1 clone``, ``3 clones``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

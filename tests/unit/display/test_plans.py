@@ -1,0 +1,82 @@
+"""A person sees a plan as a sentence, the disks, the changes, and what speaks against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saltext.kvmclone.display import plans
+from tests.unit.display.examples import error, screen
+
+
+def plan(**keys: Any) -> dict[str, Any]:
+    return {
+        "name": "web1",
+        "base": "debian12",
+        "strategy": "quick",
+        "disks": [
+            {
+                "target": "vda",
+                "action": "overlay",
+                "reason": "clone_strategy is quick",
+                "source": "/var/lib/libvirt/images/debian12.qcow2",
+                "destination": "/var/lib/libvirt/images/web1-vda.qcow2",
+                "format": "qcow2",
+                "bytes": 0,
+            },
+            {
+                "target": "sda",
+                "action": "share",
+                "reason": "a cdrom's medium",
+                "source": "/iso/x.iso",
+                "destination": "",
+                "format": "raw",
+                "bytes": 0,
+            },
+        ],
+        "changes": {
+            "name": {"old": "debian12", "new": "web1"},
+            "memory": {"old": 536870912, "new": 671088640},
+            "serial 0 log file": {
+                "old": "/var/log/libvirt/consoles/a/debian12.log",
+                "new": "/var/log/libvirt/consoles/a/web1.log",
+            },
+            "hostdev 0": {"old": "pci 0000:01:00.0", "new": None},
+        },
+        "warnings": ["The base has no agent."],
+        "conflicts": [],
+        "xml": "<domain>\n  <name>web1</name>\n</domain>\n",
+        **keys,
+    }
+
+
+def test_a_plan_fits_one_screen_without_the_xml() -> None:
+    lines = plans.plan("web1", plan(), screen("plan", "web", "web1", cpus=2))
+    assert lines == [
+        "web1 can be cloned from debian12, as an overlay.",
+        "  DISK  ACTION   SIZE  FILE                                    WHY",
+        "  vda   overlay        /var/lib/libvirt/images/web1-vda.qcow2  clone_strategy i…",
+        "  sda   share          /iso/x.iso                              a cdrom's medium",
+        "  name               debian12 -> web1",
+        "  memory             512MiB -> 640MiB",
+        "  serial 0 log file  …/debian12.log -> …/web1.log",
+        "  hostdev 0          pci 0000:01:00.0 is left out",
+        "  ! The base has no agent.",
+        "  Its definition: salt-run kvmclone.plan web web1 cpus=2 xml=True",
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_xml_is_shown_where_it_is_asked_for() -> None:
+    lines = plans.plan("web1", plan(), screen("plan", "web", "web1", xml=True))
+    assert lines[-4:] == ["", "<domain>", "  <name>web1</name>", "</domain>"]
+
+
+def test_every_conflict_is_shown() -> None:
+    lines = plans.plan("web1", plan(conflicts=["It runs.", "The pool is full."]), screen("plan"))
+    assert lines[0] == "web1 cannot be cloned from debian12, as an overlay."
+    assert "  conflict 1: It runs." in lines
+    assert "  conflict 2: The pool is full." in lines
+
+
+def test_what_cannot_even_be_planned_is_a_failure() -> None:
+    assert plans.plan("web2", error(), screen("plan"))[0] == "web2  failed: AddressTimeout"
