@@ -233,7 +233,7 @@ def gc(name=None, apply=False, force=False):
 def tree():
     """
     Show the bases of every configured host with the clones made from them: disks, backing files,
-    sizes, and whether a base changed since. A person at a terminal sees it drawn as well.
+    sizes, and whether a base changed since. A terminal shows it drawn.
 
     Answers ``{"bases": {BASE: {"clones", "disks", "drift"}}, "retcode"}``.
 

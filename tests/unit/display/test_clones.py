@@ -47,10 +47,11 @@ def test_a_wider_terminal_shows_more() -> None:
 
 def test_long_names_are_cut_before_a_line_is_broken() -> None:
     name = "a-clone-with-a-very-long-name.example.org"
-    shown = clone(name, host="kvm-in-the-second-room.example.org", drift=True)
+    shown = clone(name, host="kvm-in-the-second-room", base="debian-12-with-agent", drift=True)
     note(shown, created=NOW - 3 * 86400 - 4 * 3600, expires=NOW + 47000)
     lines = clones.listing({"clones": {name: shown}}, terminal("list"))
     assert max(map(len, lines)) <= 80
+    assert lines[1].startswith("a-clone-wit…  kvm-")
     assert "192.168.122.57" in lines[1]
     assert "drift" in lines[1]
 

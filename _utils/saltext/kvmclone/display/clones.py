@@ -62,26 +62,26 @@ def _ttl(row: Row, now: float) -> str:
 
 
 def _marks(row: Row, _now: float) -> str:
-    """Return why one should look at a clone: failed, drift, or how many warnings it has."""
+    """Return why one should look at a clone: failed, drift, or another warning."""
     note = noted(row[0])
     words = ["failed"] if note and note.clone.failed else []
     words += ["drift"] if row[1].get("drift") else []
     count = len(row[1].get("warnings") or ()) - bool(_expires(row))  # the ttl has its column
-    return ",".join(words) or (text.counted(count, "warning") if count > 0 else "")
+    return ",".join(words) or ("warn" if count > 0 else "")
 
 
 #: Every column of ``list`` by the name that ``columns=`` and ``sort=`` know it by.
 COLUMNS = {
-    "name": _Field(Column("NAME", 10), lambda row, _now: row[0]),
-    "host": _Field(Column("HOST", 5), _plain("host")),
+    "name": _Field(Column("NAME", 24), lambda row, _now: row[0]),
+    "host": _Field(Column("HOST", 6), _plain("host")),
     "state": _Field(Column("STATE", 7), _plain("state")),
     "stage": _Field(Column("STAGE", 9), _plain("stage")),
     "address": _Field(
         Column("ADDRESS", 15), _plain("address"), lambda row: units.address_key(row[1]["address"])
     ),
-    "base": _Field(Column("BASE", 7), _plain("base")),
-    "age": _Field(Column("AGE", 3), _age, lambda row: -_created(row)),
-    "ttl": _Field(Column("TTL", 3), _ttl, lambda row: (not _expires(row), _expires(row))),
+    "base": _Field(Column("BASE", 6), _plain("base")),
+    "age": _Field(Column("AGE", 6), _age, lambda row: -_created(row)),
+    "ttl": _Field(Column("TTL", 6), _ttl, lambda row: (not _expires(row), _expires(row))),
     "!": _Field(Column("!", 5), _marks),
     "profile": _Field(Column("PROFILE", 7), _plain("profile")),
     "strategy": _Field(Column("STRATEGY", 5), _plain("strategy")),

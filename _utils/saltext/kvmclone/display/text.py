@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 _GAP = "  "
 
+#: Columns that may be this wide are cut further where nothing else can be, characters.
+_WIDE = 20
+
 #: What stands between two commands of one hint.
 _NEXT_HINT = "   "
 
@@ -17,7 +20,7 @@ class Column:
     """
     One column of a table.
 
-    :param least: Characters below which it is not cut.
+    :param least: Characters below which it is not cut, while others can be cut instead.
     :param right: Its cells stand at the right, as numbers do.
     """
 
@@ -35,12 +38,10 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], width: int) 
     """
     cells = [[column.title for column in columns], *map(list, rows)]
     widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
-    excess = sum(widths) + len(_GAP) * (len(columns) - 1) - width
-    for _ in range(excess):
-        spare = [have - max(c.least, len(c.title)) for have, c in zip(widths, columns, strict=True)]
-        if max(spare) <= 0:
-            break
-        widths[spare.index(max(spare))] -= 1
+    room = width - len(_GAP) * (len(columns) - 1)
+    least = [max(column.least, len(column.title)) for column in columns]
+    _shrink(widths, least, room)
+    _shrink(widths, [low // 2 if low >= _WIDE else low for low in least], room)
     return [
         _GAP.join(
             cut(cell, have).rjust(have) if column.right else cut(cell, have).ljust(have)
@@ -48,6 +49,15 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], width: int) 
         ).rstrip()
         for row in cells
     ]
+
+
+def _shrink(widths: list[int], least: Sequence[int], room: int) -> None:
+    """Make columns narrower, those with most to spare first, until they fit or cannot be."""
+    for _ in range(sum(widths) - room):
+        spare = [have - low for have, low in zip(widths, least, strict=True)]
+        if max(spare) <= 0:
+            break
+        widths[spare.index(max(spare))] -= 1
 
 
 def natural_width(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:

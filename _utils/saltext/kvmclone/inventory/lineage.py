@@ -1,7 +1,7 @@
 """
 Find every base with the clones made from it, and the clones made from those.
 
-Reads only. For the shape see docs/answers.md (``tree``); :mod:`.tree_text` draws it.
+Reads only. For the shape see docs/answers.md (``tree``); :mod:`.display.tree` draws it.
 """
 
 from __future__ import annotations
