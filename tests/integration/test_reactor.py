@@ -91,6 +91,11 @@ def by_its_minion(world: SaltWorld, name: str) -> None:
     assert world.salt("ci01", "kvm_clone.release", name).retcode == 0
 
 
+def by_its_time(world: SaltWorld, name: str) -> None:
+    assert world.salt("kvm01", "kvm_clone.adjust", name, "ttl=1").retcode == 0
+    assert world.salt("kvm01", "kvm_clone.ring_expired").data["kvm01"] == [name]
+
+
 def by_a_person_on_the_master(world: SaltWorld, name: str) -> None:
     assert world.run("kvmclone.destroy", name).retcode == 0
 
@@ -105,6 +110,7 @@ def by_a_person_on_the_host(world: SaltWorld, name: str) -> None:
     ("destroy", "reason"),
     [
         (by_its_minion, "released"),
+        (by_its_time, "expired"),
         (by_a_person_on_the_master, "no host has it under this name any more"),
         (by_a_person_on_the_host, "no host has it under this name any more"),
     ],
