@@ -2,8 +2,8 @@
 Watch the clones of a KVM host
 ==============================
 
-Tells the master when a clone stopped that nobody stopped on purpose, and when the base of a
-clone changed:
+Tells the master when a clone stopped that nobody stopped on purpose,
+and when the base of a clone changed:
 
 .. code-block:: yaml
 
@@ -11,16 +11,19 @@ clone changed:
       kvm_clone:
         - interval: 60
 
-The event is ``salt/beacon/HOST/kvm_clone/changed``, and the doorbell ``kvm_clone/changed`` rings
-with the same data: ``{"clones": [{"name", "what", "detail"}]}`` where ``what`` is ``stopped`` or
-``base``. A guest that is shut down in the ordinary way, also by ``kvm_clone.stop``, is told as
-well, since libvirt cannot tell who wished it; with ``ignore_shutdown: true`` it is not.
+The event is ``salt/beacon/HOST/kvm_clone/changed``, and the doorbell
+``kvm_clone/changed`` rings with the same data: ``{"clones": [{"name",
+"what", "detail"}]}`` where ``what`` is ``stopped`` or ``base``. A guest
+that is shut down in the ordinary way, also by ``kvm_clone.stop``, is
+told as well, since libvirt cannot tell who wished it; with
+``ignore_shutdown: true`` it is not.
 
-It polls, in a process of its own: the minion's process, which runs beacons, must neither wait
-for a libvirtd that hangs nor hold a connection when it forks its jobs.
+It polls, in a process of its own: the minion's process, which runs
+beacons, must neither wait for a libvirtd that hangs nor hold a
+connection when it forks its jobs.
 
-Salt's loader of beacons knows nothing of our library, so the work is the execution module's
-(``kvm_clone.news``).
+Salt's loader of beacons knows nothing of our library, so the work is
+the execution module's (``kvm_clone.news``).
 
 :depends: libvirt-python, lxml
 """
@@ -55,7 +58,8 @@ def _settings(config):
 
 def validate(config):
     """
-    Return whether the configuration of the beacon is right, and why not.
+    Return whether the configuration of the beacon is right, and why
+    not.
     """
     parts = [config] if isinstance(config, dict) else config
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):

@@ -2,11 +2,13 @@
 Salt-cloud driver for KVM machines
 ==================================
 
-``driver: libvirt``, as Salt had it until 3008: the old provider and profile files run
-unchanged. A door over the same path as ``salt-run kvmclone.create``; where Salt still
-ships its own libvirt driver (3006, 3007) this one takes its place.
+``driver: libvirt``, as Salt had it until 3008: the old provider and
+profile files run unchanged. A door over the same path as ``salt-run
+kvmclone.create``; where Salt still ships its own libvirt driver (3006,
+3007) this one takes its place.
 
-The file is not called ``libvirt.py``, so that ``import libvirt`` cannot mean itself.
+The file is not called ``libvirt.py``, so that ``import libvirt`` cannot
+mean itself.
 
 :depends: libvirt-python, lxml; paramiko >= 3.2 to reach guests over ssh
 """
@@ -54,7 +56,9 @@ def __init__(opts):
 
 
 def get_configured_provider():
-    """Return the first provider of this driver that is configured, or False."""
+    """
+    Return the first configured provider of this driver, or False.
+    """
     return cloud_providers.configured_provider(__opts__, _active_provider() or __virtualname__)
 
 
@@ -73,7 +77,8 @@ def _asked():
 
 def create(vm_):
     """
-    Clone one machine and make it a minion, with the key pair that salt-cloud accepted.
+    Clone one machine and make it a minion, with the key pair that
+    salt-cloud accepted.
 
     CLI Example: ``salt-cloud -p centos7 my-centos7-clone``
     """
@@ -87,8 +92,8 @@ def create(vm_):
 
 def destroy(name=None, call=None, kwargs=None):
     """
-    Destroy a clone and remove its key. Answers only when the machine is gone, and raises
-    on a refusal: then the key stays, too.
+    Destroy a clone and remove its key. Answers only when the machine is
+    gone, and raises on a refusal: then the key stays, too.
 
     CLI Example: ``salt-cloud -d my-centos7-clone``
     """
@@ -164,7 +169,8 @@ def list_nodes_full(name=None, call=None):
 
 def list_nodes_select(name=None, call=None):
     """
-    List the clones of a provider with the fields that ``query.selection`` of /etc/salt/cloud names.
+    List the clones of a provider with the fields that
+    ``query.selection`` of /etc/salt/cloud names.
 
     CLI Example: ``salt-cloud -S``
     """
@@ -179,7 +185,8 @@ def list_nodes_select(name=None, call=None):
 
 def avail_images(name=None, call=None):
     """
-    List the machines that could be cloned: what ``base_domain`` may name.
+    List the machines that could be cloned: what ``base_domain`` may
+    name.
 
     CLI Example: ``salt-cloud --list-images kvm-provider``
     """
@@ -189,7 +196,8 @@ def avail_images(name=None, call=None):
 
 def avail_sizes(name=None, call=None):
     """
-    List CPUs and memory (bytes) of each base; a clone has the same unless its profile says more.
+    List CPUs and memory (bytes) of each base; a clone has the same
+    unless its profile says more.
 
     CLI Example: ``salt-cloud --list-sizes kvm-provider``
     """
@@ -199,7 +207,8 @@ def avail_sizes(name=None, call=None):
 
 def avail_locations(name=None, call=None):
     """
-    List where clones of a provider are made: one provider is one KVM host.
+    List where clones of a provider are made: one provider is one KVM
+    host.
 
     CLI Example: ``salt-cloud --list-locations kvm-provider``
     """
@@ -209,7 +218,8 @@ def avail_locations(name=None, call=None):
 
 def adopt(kwargs=None, call=None):
     """
-    Make a clone of Salt's own driver one of ours: from then on it is listed, and can be destroyed.
+    Make a clone of Salt's own driver one of ours: from then on it is
+    listed, and can be destroyed.
 
     CLI Example: ``salt-cloud -f adopt kvm-provider name=my-old-clone``
     """

@@ -2,8 +2,9 @@
 Clone KVM machines on this host
 ===============================
 
-The execution module on a KVM host. A create ends at ``addressed`` here; enrolling is the runner's
-(``salt-run kvmclone.create``). ``kvm_clone_host.py`` and ``kvm_clone_requests.py`` beside this file
+The execution module on a KVM host. A create ends at ``addressed`` here;
+enrolling is the runner's (``salt-run kvmclone.create``).
+``kvm_clone_host.py`` and ``kvm_clone_requests.py`` beside this file
 have the rest of it, under the same name ``kvm_clone``.
 
 :depends: libvirt-python, lxml; paramiko >= 3.2 to reach guests over ssh
@@ -24,8 +25,7 @@ from saltext.kvmclone.model.request import DEFAULT_URL
 
 try:
     from saltext.kvmclone.config import validate
-    from saltext.kvmclone.hosts import provision
-    from saltext.kvmclone.hosts.local import LocalHost
+    from saltext.kvmclone.hosts import provision, this_host
     from saltext.kvmclone.hypervisor.connection import available
     from saltext.kvmclone.master import enrolment, progress
 
@@ -56,7 +56,7 @@ def _warned(answer):
 
 
 def _host(url=None):
-    return LocalHost(url or DEFAULT_URL, __opts__["id"], AT_HOST)
+    return this_host.local_host(__opts__["id"], url)
 
 
 @entrypoints.module_function
@@ -64,10 +64,10 @@ def plan(name, profile=None, **keys):
     """
     Show exactly what ``create`` would do; nothing is written.
 
-    Takes what ``create`` takes. Answers with PLAN: the fate of each disk, the changes, and
-    every conflict.
+    Takes what ``create`` takes. Answers with PLAN: the fate of each
+    disk, the changes, and every conflict.
 
-    CLI Example: ``salt kvm01 kvm_clone.plan web1 base_domain=debian12 clone_strategy=quick``
+    CLI Example: ``salt kvm01 kvm_clone.plan web1 base_domain=debian12``
     """
     request, _secrets = _request(name, profile, keys)
     return _warned(_host(request.url).plan(request))
@@ -85,12 +85,13 @@ def create(name, profile=None, start=True, **keys):
     keys
         Any profile key; overrides the profile's.
 
-    Answers with CLONE. A failure leaves nothing behind, unless ``on_failure`` says otherwise.
+    Answers with CLONE. A failure leaves nothing behind, unless
+    ``on_failure`` says otherwise.
 
     CLI Example::
 
-        salt kvm01 kvm_clone.create web1 profile=centos7
-        salt kvm01 kvm_clone.create web1 base_domain=debian12 clone_strategy=quick start=False
+        salt kvm01 kvm_clone.create web1 profile=centos7 start=False
+        salt kvm01 kvm_clone.create web1 base_domain=debian12
     """
     entrypoints.switches(start=start)
     request, secrets = _request(name, profile, keys)
@@ -101,38 +102,46 @@ def create(name, profile=None, start=True, **keys):
 @entrypoints.module_function
 def adjust(name, profile=None, test=False, **keys):
     """
-    Make a clone that is there what its profile and the given keys ask for: cpus, memory,
-    disk sizes (never smaller), description, tags, autostart, and ``ttl``, which counts from
-    its making. What waits for its next start, of this or an earlier change, is said every time.
+    Make a clone that is there what its profile and the given keys ask
+    for: cpus, memory, disk sizes (never smaller), description, tags,
+    autostart, and ``ttl``, which counts from its making. What waits for
+    its next start, of this or an earlier change, is said every time.
 
     profile
-        Name of a profile in this host's cloud files or pillar. Without one, and without
-        ``base_domain``, only the given keys are asked for.
+        Name of a profile in this host's cloud files or pillar. Without
+        one, and without ``base_domain``, only the given keys are asked
+        for.
     test
-        Only look. Answers ``{"changes": {KEY: {old, new}}, "refused": […], "notes": […],
-        "pending": {KEY: {old, new}}}``; where anything is refused, nothing is changed.
+        Only look. Answers ``{"changes": {KEY: {old, new}}, "refused":
+        […], "notes": […], "pending": {KEY: {old, new}}}``; where
+        anything is refused, nothing is changed.
 
-    CLI Example: ``salt kvm01 kvm_clone.adjust web1 memory=2GiB test=True``
+    CLI Example::
+
+        salt kvm01 kvm_clone.adjust web1 memory=2GiB test=True
     """
     entrypoints.switches(test=test)
-    if not profile and "base_domain" not in keys:
-        keys = {**_host(keys.get("url")).show(check(name)).origin, **keys}
-    request, _secrets = _request(name, profile, keys)
-    return _host(request.url).adjust(request, dry=test).as_dict()
+    configured = progress.catalogue(__opts__, __pillar__)
+    return this_host.adjust(configured, __opts__["id"], name, profile, keys, test).as_dict()
 
 
 @entrypoints.module_function
 def bootstrap(name, profile=None, url=None, **keys):
     """
-    Put a minion into a clone that runs, without the master's help: its key pair is made here,
-    and waits on the master to be accepted. ``salt-run kvmclone.create`` does all of it.
+    Put a minion into a clone that runs, without the master's help: its
+    key pair is made here, and waits on the master to be accepted.
+    ``salt-run kvmclone.create`` does all of it.
 
     profile
-        Name of a profile in this host's cloud files or pillar; default: the clone's own.
+        Name of a profile in this host's cloud files or pillar; default:
+        the clone's own.
     keys
-        Any profile key; ``minion: {master: …}`` must be among them or in the profile.
+        Any profile key; ``minion: {master: …}`` must be among them or
+        in the profile.
 
-    CLI Example: ``salt kvm01 kvm_clone.bootstrap web1 minion='{master: 192.168.16.1}'``
+    CLI Example::
+
+        salt kvm01 kvm_clone.bootstrap web1 minion='{master: salt}'
     """
     configured = progress.catalogue(__opts__, __pillar__)
     clone = _host(url).show(check(name))
@@ -143,8 +152,9 @@ def bootstrap(name, profile=None, url=None, **keys):
 @functools.partial(entrypoints.module_function, guarded=True)
 def resume(name, url=None):
     """
-    Go on with a create that failed and was kept (``on_failure: keep|stop``), or that was
-    interrupted, where it stopped. The profile is read again: mend it first.
+    Go on with a create that failed and was kept (``on_failure:
+    keep|stop``), or that was interrupted, where it stopped. The profile
+    is read again: mend it first.
 
     CLI Example: ``salt kvm01 kvm_clone.resume web1``
     """
@@ -158,14 +168,17 @@ def resume(name, url=None):
 @functools.partial(entrypoints.module_function, guarded=True)
 def destroy(name, force=False, url=None, test=False):
     """
-    Destroy a clone, with its NVRAM and only those volumes that its record lists.
+    Destroy a clone, with its NVRAM and only those volumes that its
+    record lists.
 
     force
-        Remove a domain that is not one of our clones too: its definition, none of its files. Of
-        a clone: also where some of its files are out of reach, or where snapshots of its own
-        stand on its disks; both then stay.
+        Remove a domain that is not one of our clones too: its
+        definition, none of its files. Of a clone: also where some of
+        its files are out of reach, or where snapshots of its own stand
+        on its disks; both then stay.
     test
-        Only say whether it would be refused, and what would stay (as ``warnings``).
+        Only say whether it would be refused, and what would stay (as
+        ``warnings``).
 
     CLI Example: ``salt kvm01 kvm_clone.destroy web1``
     """
@@ -198,8 +211,9 @@ def stop(name, url=None):
 @entrypoints.module_function
 def reboot(name, url=None):
     """
-    Reboot a clone, or start one that is off. What waits for the next start
-    (``kvm_clone.pending_changes``) a reboot does not bring; the answer's ``warnings`` say so.
+    Reboot a clone, or start one that is off. What waits for the next
+    start (``kvm_clone.pending_changes``) a reboot does not bring; the
+    answer's ``warnings`` say so.
 
     CLI Example: ``salt kvm01 kvm_clone.reboot web1``
     """
@@ -219,7 +233,8 @@ def show(name, url=None):
 @entrypoints.module_function
 def list_clones(url=None):
     """
-    Return every clone on this host (a list of CLONE); foreign domains are not listed.
+    Return every clone on this host (a list of CLONE); foreign domains
+    are not listed.
 
     CLI Example: ``salt kvm01 kvm_clone.list_clones``
     """
@@ -239,9 +254,9 @@ def addresses(name, url=None):
 @entrypoints.module_function
 def pending_changes(name, url=None):
     """
-    Return what waits for the next start of a running clone: cpus and memory that were changed since
-    it was started, as ``{"changes": {KEY: {old, new}}, "note": SENTENCE}``. A reboot does not bring
-    it.
+    Return what waits for the next start of a running clone: cpus and
+    memory that were changed since it was started, as ``{"changes":
+    {KEY: {old, new}}, "note": SENTENCE}``. A reboot does not bring it.
 
     CLI Example: ``salt kvm01 kvm_clone.pending_changes web1``
     """
@@ -266,10 +281,12 @@ def wait_for_address(name, timeout=600, ip_source=None, url=None):
     timeout
         Hard deadline in seconds.
     ip_source
-        ``ip-learning``, ``qemu-agent``, ``arp``, ``reserve`` or ``auto``; default: as it was
-        created.
+        ``ip-learning``, ``qemu-agent``, ``arp``, ``reserve`` or
+        ``auto``; default: as it was created.
 
-    CLI Example: ``salt kvm01 kvm_clone.wait_for_address web1 timeout=60``
+    CLI Example::
+
+        salt kvm01 kvm_clone.wait_for_address web1 timeout=60
     """
     seconds = validate.argument("timeout", timeout, key="wait_for_ip_timeout")
     source = validate.argument("ip_source", ip_source) if ip_source else ""

@@ -2,8 +2,9 @@
 Look after a KVM host
 =====================
 
-The part of the execution module ``kvm_clone`` that is about a KVM host as a whole: what is wrong or
-left over there, what it tells the mine and the schedule, and how it serves the master.
+The part of the execution module ``kvm_clone`` that is about a KVM host
+as a whole: what is wrong or left over there, what it tells the mine and
+the schedule, and how it serves the master.
 
 :depends: libvirt-python, lxml
 """
@@ -15,17 +16,14 @@ import saltext.kvmclone
 saltext.kvmclone.refresh()
 
 from saltext.kvmclone import entrypoints
-from saltext.kvmclone.model.hints import AT_HOST
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.request import DEFAULT_URL
 from saltext.kvmclone.system import signed_answers
 
 try:
-    from saltext.kvmclone.hosts import beacon, remote_server
+    from saltext.kvmclone.hosts import beacon, remote_server, this_host
     from saltext.kvmclone.hosts.gc import collect
-    from saltext.kvmclone.hosts.local import LocalHost
     from saltext.kvmclone.hypervisor.connection import available
-    from saltext.kvmclone.inventory import findings
     from saltext.kvmclone.master import progress
 
     MISSING = "" if available() else entrypoints.missing_package("libvirt-python")
@@ -41,16 +39,17 @@ def __virtual__():
 
 
 def _host(url=None):
-    return LocalHost(url or DEFAULT_URL, __opts__["id"], AT_HOST)
+    return this_host.local_host(__opts__["id"], url)
 
 
 @entrypoints.module_function
 def gc(name=None, apply=False, force=False, url=None):
     """
-    List what interrupted creates and destroys left on this host; with ``apply``, remove it.
+    List what interrupted creates and destroys left on this host; with
+    ``apply``, remove it.
 
-    Only what is on record, and only where the process that made it is gone. Rows of the kind
-    ``kept`` say what stays, and why.
+    Only what is on record, and only where the process that made it is
+    gone. Rows of the kind ``kept`` say what stays, and why.
 
     name
         Only this clone.
@@ -70,7 +69,8 @@ def gc(name=None, apply=False, force=False, url=None):
 @entrypoints.module_function
 def tree(url=None):
     """
-    Return the bases on this host, the clones that stand on them, their disks and what changed.
+    Return the bases on this host, the clones that stand on them, their
+    disks and what changed.
 
     CLI Example: ``salt kvm01 kvm_clone.tree``
     """
@@ -80,21 +80,21 @@ def tree(url=None):
 @entrypoints.module_function
 def doctor(url=None):
     """
-    Return what is not as it should be on this host, worst first, each with the next command to
-    type. A healthy host answers with an empty list.
+    Return what is not as it should be on this host, worst first, each
+    with the next command to type. A healthy host answers with an empty
+    list.
 
     CLI Example: ``salt kvm01 kvm_clone.doctor``
     """
-    problems = progress.catalogue(__opts__, __pillar__).problems
-    own = findings.of_configuration(problems, "salt-call kvm_clone.doctor")
-    return [*_host(url).doctor(), *(finding.as_dict() for finding in own)]
+    return this_host.doctor(progress.catalogue(__opts__, __pillar__), __opts__["id"], url)
 
 
 @entrypoints.module_function
 def adopt(name, base_domain=None, url=None):
     """
-    Make a clone of Salt's old libvirt driver ("Cloned from BASE") one of ours. Only disks
-    that are its own beyond doubt will be deleted with it.
+    Make a clone of Salt's old libvirt driver ("Cloned from BASE") one
+    of ours. Only disks that are its own beyond doubt will be deleted
+    with it.
 
     base_domain
         Its base, where the description does not say so.
@@ -107,22 +107,22 @@ def adopt(name, base_domain=None, url=None):
 @entrypoints.module_function
 def unprotect(base_domain, url=None):
     """
-    Make the disks of a base writable again that ``protect: true`` made read-only; refused
-    while quick clones are based on them.
+    Make the disks of a base writable again that ``protect: true`` made
+    read-only; refused while quick clones are based on them.
 
     CLI Example: ``salt kvm01 kvm_clone.unprotect debian12``
     """
     return _host(url).unprotect(base_domain)
 
 
-# --- for the mine, the schedule and the beacon
+# --- for the mine and the schedule
 
 
 @entrypoints.module_function
 def published(url=DEFAULT_URL):
     """
-    Return what placement and other states need of this host: clones with their addresses, free
-    memory, pools. For ``mine_functions``.
+    Return what placement and other states need of this host: clones
+    with their addresses, free memory, pools. For ``mine_functions``.
 
     CLI Example: ``salt kvm01 kvm_clone.published``
     """
@@ -132,7 +132,8 @@ def published(url=DEFAULT_URL):
 @entrypoints.module_function
 def published_addresses(profile=None, tag=None, url=DEFAULT_URL):
     """
-    Return the addresses of the clones that run here, by name. For ``mine_functions``.
+    Return the addresses of the clones that run here, by name. For
+    ``mine_functions``.
 
     profile
         Only clones of this profile.
@@ -147,8 +148,8 @@ def published_addresses(profile=None, tag=None, url=DEFAULT_URL):
 @entrypoints.module_function
 def ring_expired(url=DEFAULT_URL):
     """
-    Ring ``kvm_clone/expired`` where the ``ttl`` of a clone here has passed; the master then
-    looks for itself. For the ``schedule:``.
+    Ring ``kvm_clone/expired`` where the ``ttl`` of a clone here has
+    passed; the master then looks for itself. For the ``schedule:``.
 
     CLI Example: ``salt kvm01 kvm_clone.ring_expired``
     """
@@ -158,11 +159,16 @@ def ring_expired(url=DEFAULT_URL):
     return over
 
 
+# --- for kvm_clone itself: its beacon, and the master
+
+
 @entrypoints.module_function
 def news(url=DEFAULT_URL, ignore_shutdown=False):
     """
-    Return what happened to the clones here since this was last asked: which stopped, and whose base
-    changed. For the beacon, which asks again and again.
+    Serve kvm_clone, not people: return what is new to its beacon.
+
+    That is which clones stopped since it last asked, and whose base
+    changed.
 
     ignore_shutdown
         A guest that was shut down in the ordinary way is no news.
@@ -172,13 +178,12 @@ def news(url=DEFAULT_URL, ignore_shutdown=False):
     return beacon.news(__opts__, url, ignore_shutdown)
 
 
-# --- for the master
-
-
 @entrypoints.module_function
 def remote(operation, arguments, url=DEFAULT_URL, challenge=None):
     """
-    Serve ``salt-run kvmclone.…`` on the master: one operation, its errors as data.
+    Serve kvm_clone, not people: do one operation for the master.
+
+    Errors are answered as data, to ``salt-run kvmclone.…``.
 
     CLI Example: ``salt kvm01 kvm_clone.remote list_clones '{}'``
     """
@@ -192,7 +197,9 @@ def remote(operation, arguments, url=DEFAULT_URL, challenge=None):
 @entrypoints.module_function
 def working(jid, challenge=None):
     """
-    Return whether this minion still works on a job; the master asks while it waits for an answer.
+    Serve kvm_clone, not people: return whether a job still runs.
+
+    The master asks this while it waits for the answer of that job.
 
     CLI Example: ``salt kvm01 kvm_clone.working 20261125101112131415``
     """

@@ -2,8 +2,9 @@
 Ask the master for machines
 ===========================
 
-The part of the execution module ``kvm_clone`` with which a minion, any minion, asks the master's
-reactor for a machine, and gives one back; see ``reactor/README.md``.
+The part of the execution module ``kvm_clone`` with which a minion, any
+minion, asks the master's reactor for a machine, and gives one back; see
+``reactor/README.md``.
 """
 
 from __future__ import annotations
@@ -37,15 +38,19 @@ def _ring(tag, data):
 @entrypoints.module_function
 def ask(name, profile, **keys):
     """
-    Ask the master for a machine. The request waits here until the master fetches it; what
-    its policy does not allow is refused. On any minion.
+    Ask the master for a machine, on any minion.
+
+    The request waits here until the master fetches it. What its policy
+    does not allow is refused.
 
     keys
-        ``cpus``, ``memory`` and ``ttl``, as far as the policy allows them.
+        ``cpus``, ``memory`` and ``ttl``, as far as the policy allows
+        them: ``ttl=2h``.
 
-    Answers with the token of the request; see ``kvm_clone.asked`` for what came of it.
+    Answers with the token of the request. What comes of it:
+    ``salt-call kvm_clone.asked``
 
-    CLI Example: ``salt-call kvm_clone.ask ci01-build7 ci-runner ttl=2h``
+    CLI Example: ``salt-call kvm_clone.ask ci01-build7 ci-runner``
     """
     token = request_spool.RequestSpool(__opts__).ask("request", check(name), profile, keys)
     _ring("kvm_clone/request", {"name": name})
@@ -55,7 +60,13 @@ def ask(name, profile, **keys):
 @entrypoints.module_function
 def release(name):
     """
-    Give a machine back: one that this minion asked for, or itself. It is destroyed.
+    Give a machine back, which the master then destroys.
+
+    name
+        A machine that this minion asked for, or its own name.
+
+    Answers with the token of the request. What comes of it:
+    ``salt-call kvm_clone.asked``
 
     CLI Example: ``salt-call kvm_clone.release ci01-build7``
     """
@@ -69,19 +80,25 @@ def asked():
     """
     Return what this minion asked for, and what the master said to it.
 
+    A verdict is ``queued``, ``made``, ``failed`` or ``refused``; it
+    becomes ``gone`` when the machine is no longer there.
+
     CLI Example: ``salt-call kvm_clone.asked``
     """
     return request_spool.RequestSpool(__opts__).all()
 
 
+# --- for kvm_clone itself: the master
+
+
 @entrypoints.module_function
 def pending(challenge=None):
     """
-    Return what this minion asks for and the master has not answered. The master calls it when a
-    bell rang.
+    Serve kvm_clone, not people: return what waits for the master.
 
     challenge
-        Given by the master, so that nobody else can answer in this minion's name.
+        Given by the master, so that nobody else can answer in this
+        minion's name.
 
     CLI Example: ``salt ci01 kvm_clone.pending``
     """
@@ -92,7 +109,9 @@ def pending(challenge=None):
 @entrypoints.module_function
 def told(answers):
     """
-    Note what the master said to requests of this minion. The master calls it.
+    Serve kvm_clone, not people: note the master's answers.
+
+    They are to requests of this minion; ``kvm_clone.asked`` shows them.
 
     CLI Example: ``salt ci01 kvm_clone.told '{}'``
     """

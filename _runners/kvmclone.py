@@ -2,10 +2,15 @@
 Clone KVM machines and make them minions
 ========================================
 
-Clone by profile, enrol the clone, and say ``ready`` only after its ``test.version`` answered.
+Clone by profile, enrol the clone, and say ``ready`` only after its
+``test.version`` answered.
 
-Every answer carries ``retcode``; on a failure it is 1, ``salt-run`` exits non-zero, and
-the name that failed carries ``error: {type, message, hint}``.
+Every answer carries ``retcode``; on a failure it is 1, ``salt-run``
+exits non-zero, and the name that failed carries ``error: {type,
+message, hint}``.
+
+``kvmclone_requests.py`` beside this file has the part about events,
+under the same name ``kvmclone``.
 
 :depends: lxml; libvirt-python only where a provider has no ``host:``
 """
@@ -23,7 +28,7 @@ from saltext.kvmclone import entrypoints
 try:
     from saltext.kvmclone.master import clone_list, fleet
     from saltext.kvmclone.model.names import check
-    from saltext.kvmclone.reactor import intake, worker
+    from saltext.kvmclone.reactor import intake
 
     MISSING = ""
 except ImportError as error:
@@ -46,10 +51,11 @@ def create(profile, *names, name=None, **overrides):
     profile
         Name of the profile.
     names
-        One name or several; each becomes a domain and a minion id. As keywords:
-        ``name=web1`` or ``names=[web1, web2]``.
+        One name or several; each becomes a domain and a minion id. As
+        keywords: ``name=web1`` or ``names=[web1, web2]``.
     overrides
-        Any profile key (``clone_strategy=full``, ``cpus=2`` …). Secrets are refused here.
+        Any profile key (``clone_strategy=full``, ``cpus=2`` …). Secrets
+        are refused here.
 
     Answers ``{"clones": {NAME: CLONE}, "retcode"}``.
 
@@ -62,14 +68,15 @@ def create(profile, *names, name=None, **overrides):
 @entrypoints.runner_function
 def map_(file):
     """
-    Make the machines of a salt-cloud map that are not there yet, and enrol them. Nothing is
-    made while anything in the map is wrong.
+    Make the machines of a salt-cloud map that are not there yet, and
+    enrol them. Nothing is made while anything in the map is wrong.
 
     file
-        A path; a bare name lies in ``cloud.maps.d``. Below each profile a list of names, or of
-        ``NAME: {KEY: VALUE}`` with keys that override the profile's.
+        A path; a bare name lies in ``cloud.maps.d``. Below each profile
+        a list of names, or of ``NAME: {KEY: VALUE}`` with keys that
+        override the profile's.
 
-    CLI Example: ``salt-run kvmclone.map /etc/salt/cloud.maps.d/web.map``
+    CLI Example: ``salt-run kvmclone.map web.map``
     """
     return entrypoints.clones(_fleet().map(file))
 
@@ -82,8 +89,8 @@ def plan(profile, name, xml=False, **overrides):
     xml
         A terminal shows the clone's definition as well.
 
-    Answers ``{"plans": {NAME: PLAN}, "retcode"}``; ``retcode`` is 1 where the plan has
-    conflicts.
+    Answers ``{"plans": {NAME: PLAN}, "retcode"}``; ``retcode`` is 1
+    where the plan has conflicts.
 
     CLI Example: ``salt-run kvmclone.plan centos7 my-centos7-clone``
     """
@@ -96,16 +103,19 @@ def plan(profile, name, xml=False, **overrides):
 @entrypoints.runner_function
 def destroy(*names, name=None, force=False):
     """
-    Destroy clones: the domain, its NVRAM, the volumes on its record, and its minion key.
+    Destroy clones: the domain, its NVRAM, the volumes on its record,
+    and its minion key.
 
-    A key that an earlier clone of that name left behind is removed as well, if it is one
-    that we accepted.
+    A key that an earlier clone of that name left behind is removed as
+    well, if it is one that we accepted.
 
     force
-        Remove the key also where a host does not answer that may have the clone.
+        Remove the key also where a host does not answer that may have
+        the clone.
 
-    A domain that is not one of our clones is refused; on its host, ``kvm_clone.destroy NAME
-    force=True`` removes its definition and keeps its disks.
+    A domain that is not one of our clones is refused; on its host,
+    ``kvm_clone.destroy NAME force=True`` removes its definition and
+    keeps its disks.
 
     CLI Example: ``salt-run kvmclone.destroy my-centos7-clone``
     """
@@ -116,8 +126,9 @@ def destroy(*names, name=None, force=False):
 @entrypoints.runner_function
 def resume(*names, name=None):
     """
-    Go on with creates that failed and were kept (``on_failure: keep|stop``), or that were
-    interrupted, where they stopped. The profile is read again: mend it first.
+    Go on with creates that failed and were kept (``on_failure:
+    keep|stop``), or that were interrupted, where they stopped. The
+    profile is read again: mend it first.
 
     CLI Example: ``salt-run kvmclone.resume my-centos7-clone``
     """
@@ -167,14 +178,16 @@ def show(*names, name=None):
 @entrypoints.runner_function
 def list_(columns=None, sort=None, host=None, base=None, profile=None, tag=None, state=None):
     """
-    Return every clone of every configured host. A host that does not answer is named under
-    ``unreachable`` and makes ``retcode`` 1, as is a provider that cannot be read; the others are
-    listed all the same. A name that two hosts have stands there again as ``NAME (HOST)``.
+    Return every clone of every configured host. A host that does not
+    answer is named under ``unreachable`` and makes ``retcode`` 1, as is
+    a provider that cannot be read; the others are listed all the same.
+    A name that two hosts have stands there again as ``NAME (HOST)``.
 
     columns
-        What a terminal shows: some of ``name``, ``host``, ``state``, ``stage``, ``address``,
-        ``base``, ``age``, ``ttl``, ``!``, ``profile``, ``strategy``, ``minion``, ``version``,
-        ``tags``, ``uuid``.
+        What a terminal shows: some of ``name``, ``host``, ``state``,
+        ``stage``, ``address``, ``base``, ``age``, ``ttl``, ``!``,
+        ``profile``, ``strategy``, ``minion``, ``version``, ``tags``,
+        ``uuid``.
     sort
         One of these.
     host, base, profile, tag, state
@@ -192,9 +205,10 @@ def list_(columns=None, sort=None, host=None, base=None, profile=None, tag=None,
 @entrypoints.runner_function
 def hosts():
     """
-    List every configured host: ``reachable``, and if so its ``libvirt``, ``cpus``, ``memory``,
-    ``pools`` (bytes) and how many ``clones`` it has; otherwise the ``error``, and ``retcode`` 1.
-    One daemon under several names is one host; ``also`` has the others.
+    List every configured host: ``reachable``, and if so its
+    ``libvirt``, ``cpus``, ``memory``, ``pools`` (bytes) and how many
+    ``clones`` it has; otherwise the ``error``, and ``retcode`` 1. One
+    daemon under several names is one host; ``also`` has the others.
 
     CLI Example: ``salt-run kvmclone.hosts``
     """
@@ -204,20 +218,23 @@ def hosts():
 @entrypoints.runner_function
 def gc(name=None, apply=False, force=False):
     """
-    List what interrupted creates and destroys left on the configured hosts, and keys of
-    minions that never came to be; with ``apply``, remove it.
+    List what interrupted creates and destroys left on the configured
+    hosts, and keys of minions that never came to be; with ``apply``,
+    remove it.
 
-    Only what is on record, and only where the process that made it is gone. Rows of the kind
-    ``kept`` say what stays, and why. While a host cannot be asked, or a provider cannot be read,
-    nothing is removed.
+    Only what is on record, and only where the process that made it is
+    gone. Rows of the kind ``kept`` say what stays, and why. While a
+    host cannot be asked, or a provider cannot be read, nothing is
+    removed.
 
     name
         Only this clone.
     force
-        With ``name``: also where that process ran on another machine, so that nobody here
-        can tell whether it still runs.
+        With ``name``: also where that process ran on another machine,
+        so that nobody here can tell whether it still runs.
 
-    Answers ``{"leftovers": [{"name", "kind", "path", "reason", "removed"}], "retcode"}``.
+    Answers ``{"leftovers": [{"name", "kind", "path", "reason",
+    "removed"}], "retcode"}``.
 
     CLI Example::
 
@@ -232,10 +249,12 @@ def gc(name=None, apply=False, force=False):
 @entrypoints.runner_function
 def tree():
     """
-    Show the bases of every configured host with the clones made from them: disks, backing files,
-    sizes, and whether a base changed since. A terminal shows it drawn.
+    Show the bases of every configured host with the clones made from
+    them: disks, backing files, sizes, and whether a base changed since.
+    A terminal shows it drawn.
 
-    Answers ``{"bases": {BASE: {"clones", "disks", "drift"}}, "retcode"}``.
+    Answers ``{"bases": {BASE: {"clones", "disks", "drift"}},
+    "retcode"}``.
 
     CLI Example::
 
@@ -248,8 +267,9 @@ def tree():
 @entrypoints.runner_function
 def doctor():
     """
-    List what is not as it should be on the configured hosts, worst first, each with the next
-    command to type. ``retcode`` is 1 where there is more than notes.
+    List what is not as it should be on the configured hosts, worst
+    first, each with the next command to type. ``retcode`` is 1 where
+    there is more than notes.
 
     CLI Example: ``salt-run kvmclone.doctor``
     """
@@ -259,55 +279,12 @@ def doctor():
 @entrypoints.runner_function
 def profiles():
     """
-    Return the profiles and providers of this master, checked, without their secrets. Under
-    ``problems`` all that is wrong, with file and line; then ``retcode`` is 1. A section with
-    problems is refused where it is used, and whatever does not use it works.
+    Return the profiles and providers of this master, checked, without
+    their secrets. Under ``problems`` all that is wrong, with file and
+    line; then ``retcode`` is 1. A section with problems is refused
+    where it is used, and whatever does not use it works.
 
     CLI Example: ``salt-run kvmclone.profiles``
     """
     found = _fleet().catalogue.describe()
     return {**found, "retcode": int(bool(found["problems"]))}
-
-
-@entrypoints.runner_function
-def answer_doorbell(bell, who):
-    """
-    Note that a minion sent an event, for the reactor, and return. Nothing of the event is obeyed;
-    the minion itself is asked what it wants, which is held against ``kvm_clone: reactor:`` in the
-    master's configuration. See ``reactor/README.md``.
-
-    bell
-        ``request``, ``release``, ``expired``, ``start`` or ``destroyed``.
-    who
-        The minion that is said to have rung; for ``destroyed`` the clone's name.
-
-    A refusal is logged, and told as the event ``salt/kvm_clone/refused``.
-
-    CLI Example: ``salt-run kvmclone.answer_doorbell request ci01``
-    """
-    return intake.answer(__opts__, bell, who)
-
-
-@functools.partial(entrypoints.runner_function, guarded=False)  # the next worker goes on with it
-def work_off():
-    """
-    Answer every bell that rang and make what was asked for, until nothing is left. The
-    doorbell starts this by itself; call it to go on after the master's machine went down, or
-    let the master's ``schedule:`` do so.
-
-    Answers ``{"done": NUMBER}``, or ``{"busy": true}`` where another process is at it.
-
-    CLI Example: ``salt-run kvmclone.work_off``
-    """
-    return worker.work_off(__opts__)
-
-
-@entrypoints.runner_function
-def asked():
-    """
-    Return what minions asked for by event, and what came of it: ``queued``, ``making``, ``made``,
-    ``failed``, ``refused`` or ``gone``.
-
-    CLI Example: ``salt-run kvmclone.asked``
-    """
-    return worker.asked(__opts__)

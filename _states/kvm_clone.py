@@ -2,9 +2,10 @@
 Declare KVM clones
 ==================
 
-States for the KVM host itself: ``salt kvm01 state.apply``, or masterless with
-``salt-call --local``. A clone is complete at ``addressed``; enrolling it as a minion needs
-the master and is the runner's work.
+States for the KVM host itself: ``salt kvm01 state.apply``, or
+masterless with ``salt-call --local``. A clone is complete at
+``addressed``; enrolling it as a minion needs the master and is the
+runner's work.
 
 .. code-block:: yaml
 
@@ -64,7 +65,7 @@ def present(name, profile=None, running=True, **keys):
 
     .. code-block:: bash
 
-        salt kvm01 state.single kvm_clone.present web1 base_domain=debian12
+        salt kvm01 state.single kvm_clone.present web1 profile=web
     """
     keys = salt.utils.args.clean_kwargs(**keys)
     if not isinstance(running, bool):
@@ -144,8 +145,8 @@ def _expected(plan, profile, running):
 
 def absent(name, force=False):
     """
-    Make sure that there is no such clone. A domain that is not one of our clones is left
-    alone and makes the state fail.
+    Make sure that there is no such clone. A domain that is not one of
+    our clones is left alone and makes the state fail.
 
     name
         Name of the clone.
@@ -176,8 +177,9 @@ def absent(name, force=False):
 
 def running_(name):
     """
-    Make sure that a clone runs. At its first start it waits for the address, and tells it. Changes
-    that wait for its next start are told, and brought where ``watch`` or ``listen`` says so.
+    Make sure that a clone runs. At its first start it waits for the
+    address, and tells it. Changes that wait for its next start are
+    told, and brought where ``watch`` or ``listen`` says so.
 
     CLI Example:
 
@@ -203,9 +205,10 @@ def stopped(name):
 
 def mod_watch(name, sfun=None, running=True, **_keys):
     """
-    Reboot the clone of a ``running``, or of a ``present`` that wants it running. Salt calls it for
-    ``watch`` and ``listen``. Where changes wait for the clone's next start, which a reboot is not,
-    it is shut down and started instead.
+    Reboot the clone of a ``running``, or of a ``present`` that wants it
+    running. Salt calls it for ``watch`` and ``listen``. Where changes
+    wait for the clone's next start, which a reboot is not, it is shut
+    down and started instead.
 
     CLI Example:
 

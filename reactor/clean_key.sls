@@ -1,5 +1,5 @@
 # Remove the key of a clone that is gone, if all hosts say that it is, and only the key that
-# we accepted for it ourselves.
+# we accepted for it ourselves; tell the minion that asked for it that it is gone.
 #
 # In the master's configuration, then restart the master:
 #
@@ -7,7 +7,8 @@
 #     - 'salt/kvm_clone/*/destroyed':
 #       - salt://reactor/clean_key.sls
 #
-# Off until 'kvm_clone: reactor: clean_keys: true'.
+# The key stays until 'kvm_clone: reactor: clean_keys: true'; a minion is told where 'allow:' has
+# rules.
 #
 # The event is only a doorbell: every field of it can be forged. So nothing of it is used but who
 # is said to be gone, and that only once it has the form of a name. See README.md.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from lab.common import wait_until
 from lab.ear import Ear
 from lab.lab import Lab
 from lab.salt import Answer, SaltWorld
@@ -18,6 +19,7 @@ from tests.support.reactor_world import (
     ask,
     asked,
     ending,
+    forge,
     idle,
     reactor_world,
     ring,
@@ -80,6 +82,76 @@ def test_a_minion_asks_gets_its_machine_and_gives_it_back(world: SaltWorld, ear:
     }
 
 
+def about(name: str, who: str = "ci01") -> Callable[[dict[str, Any]], bool]:
+    """Whether an event is about the request of a minion for a machine of that name."""
+    return lambda data: (data["name"], data["who"]) == (name, who)
+
+
+def by_its_minion(world: SaltWorld, name: str) -> None:
+    assert world.salt("ci01", "kvm_clone.release", name).retcode == 0
+
+
+def by_its_time(world: SaltWorld, name: str) -> None:
+    assert world.salt("kvm01", "kvm_clone.adjust", name, "ttl=1").retcode == 0
+    assert world.salt("kvm01", "kvm_clone.ring_expired").data["kvm01"] == [name]
+
+
+def by_a_person_on_the_master(world: SaltWorld, name: str) -> None:
+    assert world.run("kvmclone.destroy", name).retcode == 0
+
+
+def by_a_person_on_the_host(world: SaltWorld, name: str) -> None:
+    assert world.salt("kvm01", "kvm_clone.destroy", name).retcode == 0
+    # Nothing rings for that; the schedule of reactor/README.md calls this every five minutes.
+    assert world.run("kvmclone.work_off").retcode == 0
+
+
+@pytest.mark.parametrize(
+    ("destroy", "reason"),
+    [
+        (by_its_minion, "released"),
+        (by_its_time, "expired"),
+        (by_a_person_on_the_master, "no host has it under this name any more"),
+        (by_a_person_on_the_host, "no host has it under this name any more"),
+    ],
+)
+def test_that_a_machine_is_gone_is_heard_on_the_bus_and_its_minion_is_told(
+    world: SaltWorld, ear: Ear, destroy: Callable[[SaltWorld, str], None], reason: str
+) -> None:
+    name = f"ci01-{destroy.__name__.rpartition('_')[2]}"
+    token = ask(world, "ci01", name)
+    made = ending(world, "ci01", token)
+    assert made["verdict"] == "made", made
+    destroy(world, name)
+    heard = ear.wait_for("salt/kvm_clone/gone", about(name))
+    assert heard["uuid"] == made["uuid"]
+    assert (heard["state"], heard["profile"], heard["reason"]) == ("gone", "tiny", reason)
+    wait_until(lambda: told(world, "ci01", token)["verdict"] == "gone", "the minion's answer", 30)
+    assert told(world, "ci01", token) == {"verdict": "gone", "reason": reason}
+    (entry,) = [one for one in idle(world) if one["token"] == token]
+    assert (entry["state"], entry["told"]) == ("gone", True)
+    assert len(list(filter(about(name), ear.heard("salt/kvm_clone/gone")))) == 1
+
+    # It may be given back all the same; nobody is refused for being late.
+    late = world.salt("ci01", "kvm_clone.release", name).data["ci01"]
+    answer = {"verdict": "gone", "reason": "It was gone already."}
+    assert told(world, "ci01", late) == answer
+
+
+def test_a_machine_that_is_somebody_elses_or_still_there_is_not_said_to_be_gone(
+    world: SaltWorld, ear: Ear
+) -> None:
+    token = ask(world, "ci01", "ci01-stays")
+    assert ending(world, "ci01", token)["verdict"] == "made"
+    forge(world, "ci02", "salt/kvm_clone/ci01-stays/destroyed", {"name": "ci01-stays"})
+    assert world.run("kvmclone.work_off").retcode == 0
+    idle(world)
+    assert not ear.heard("salt/kvm_clone/gone")
+    assert told(world, "ci01", token)["verdict"] == "made"
+    world.run("kvmclone.destroy", "ci01-stays")
+    ear.wait_for("salt/kvm_clone/gone", about("ci01-stays"))
+
+
 def test_what_the_policy_does_not_allow_is_refused_told_and_not_made(
     world: SaltWorld, ear: Ear
 ) -> None:
@@ -91,7 +163,11 @@ def test_what_the_policy_does_not_allow_is_refused_told_and_not_made(
     ]
     for token in wrong:
         assert told(world, "ci01", token)["verdict"] == "refused"
-    ear.wait_for("salt/kvm_clone/refused", lambda data: "web1" in str(data["name"]))
+    refused = ear.wait_for("salt/kvm_clone/refused", lambda data: "web1" in str(data["name"]))
+    assert "only a name like ci01-*" in refused["error"]["message"]
+    gold, big = (told(world, "ci01", token)["reason"] for token in wrong[1:])
+    assert "may not use the profile 'gold', only 'tiny'" in gold
+    assert "at most 256MiB" in big
     idle(world)
     assert clones(world) == before
 
@@ -111,7 +187,7 @@ def test_duplicate_and_overlapping_events_give_one_clone(world: SaltWorld, ear: 
     world.run("kvmclone.destroy", "ci01-once")
 
 
-def test_an_ask_that_still_waits_can_be_withdrawn(world: SaltWorld) -> None:
+def test_an_ask_that_still_waits_can_be_withdrawn(world: SaltWorld, ear: Ear) -> None:
     first, second = (ask(world, "ci02", f"ci02-{number}") for number in range(2))
     # One at once: the second waits until the first is given back, or until it is withdrawn.
     assert ending(world, "ci02", first)["verdict"] == "made"
@@ -119,6 +195,8 @@ def test_an_ask_that_still_waits_can_be_withdrawn(world: SaltWorld) -> None:
     gone = world.salt("ci02", "kvm_clone.release", "ci02-1").data["ci02"]
     assert told(world, "ci02", gone)["verdict"] == "gone"
     assert ending(world, "ci02", second)["verdict"] == "gone"
+    withdrawn = ear.wait_for("salt/kvm_clone/gone", about("ci02-1", "ci02"))
+    assert (withdrawn["reason"], withdrawn["uuid"]) == ("withdrawn", "")
     third = ask(world, "ci02", "ci02-2")
     world.salt("ci02", "kvm_clone.release", "ci02-0")
     assert ending(world, "ci02", third)["verdict"] == "made"

@@ -53,18 +53,21 @@ def reactor_world(
     *minions: str,
     venv: Path | None = None,
     host: Mapping[str, Any] | None = None,
+    modules: Path = CHECKOUT,
     **profile: Any,
 ) -> Iterator[SaltWorld]:
     """
     A master with our reactor, the KVM host ``kvm01``, and minions that only ask.
 
     :param host: More configuration for the minion on the KVM host.
+    :param modules: Where all of them have our modules.
     """
     with SaltWorld(
         lab.folder / f"salt-{name}",
         address=lab.gateway,
         owner=lab.name,
         venv=venv,
+        modules=(modules,),
         master=master_config(policy),
     ) as world:
         shutil.copytree(CHECKOUT / "reactor", world.folder / "srv/salt/reactor")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import salt.config
 import salt.loader
+import salt.output
 import salt.utils.context
 from salt.exceptions import CommandExecutionError, SaltCloudSystemExit
 
@@ -23,6 +25,15 @@ from saltext.kvmclone.master.cloud_events import CloudEvents
 from tests.support.world import minion_opts
 
 CHECKOUT = Path(__file__).parents[2]
+DOORS = sorted(
+    path
+    for kind in ("_modules", "_runners", "_states", "_clouds", "_beacons")
+    for path in (CHECKOUT / kind).glob("*.py")
+)
+
+#: How the documentation of a function begins that only the project itself calls, and all of them.
+MARK = "Serve kvm_clone, not people: "
+INTERNAL = {"answer_doorbell", "news", "pending", "remote", "told", "working"}
 
 #: Most frames from a door to the first call of libvirt: Salt calls the first, libvirt is called by
 #: the last.
@@ -101,6 +112,38 @@ def master(tmp_path: Path) -> dict[str, Any]:
     path.write_text(json.dumps(configuration))
     (tmp_path / "pki/minions").mkdir(parents=True)
     return dict(salt.config.master_config(str(path)))
+
+
+# --- what people read ---------------------------------------------------------------------------
+
+
+def documented(path: Path) -> dict[str, str]:
+    """The documentation of a door and of its public functions, in order, as Salt has it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    public = [
+        node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"
+    ]
+    return {
+        getattr(node, "name", ""): ast.get_docstring(node, clean=False) or ""
+        for node in (tree, *public)
+    }
+
+
+@pytest.mark.parametrize("path", DOORS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_what_salt_prints_of_a_door_fits_a_terminal(path: Path, tmp_path: Path) -> None:
+    """Where Salt indents it most: `salt-call sys.doc`, and `sys.state_doc` by `salt`."""
+    told = {"kvm01": {f"kvm_clone.{name}": text for name, text in documented(path).items()}}
+    printed = salt.output.out_format(told, "nested", {**minion_opts(tmp_path), "color": False})
+    assert "Return" in printed or "Make sure" in printed
+    assert [line for line in printed.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("path", DOORS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_what_only_the_project_calls_stands_last_and_says_so(path: Path) -> None:
+    told = documented(path)
+    marked = [name for name, text in told.items() if text.strip().startswith(MARK)]
+    assert list(told)[len(told) - len(marked) :] == marked
+    assert set(marked) == INTERNAL & set(told)
 
 
 # --- the way in ---------------------------------------------------------------------------------

@@ -28,7 +28,20 @@ def _stamp() -> dict[str, int]:
     return stamps
 
 
-_loaded = _stamp()
+#: What the files were when the library was loaded.
+loaded = _stamp()
+
+
+def has_changed(stamps: dict[str, int]) -> bool:
+    """
+    Return True if the library's files are not what they were.
+
+    :param stamps: An earlier :data:`loaded`.
+    """
+    try:
+        return _stamp() != stamps
+    except OSError:  # a sync is replacing the files right now; the next look sees them whole
+        return False
 
 
 def refresh() -> None:
@@ -38,11 +51,7 @@ def refresh() -> None:
     After a sync a daemon reloads the entry points and keeps the library modules that it imported
     before. Each entry point calls this before its other imports, so that both are of one version.
     """
-    try:
-        current = _stamp()
-    except OSError:  # a sync is replacing the files right now; the next load sees them whole
-        return
-    if current == _loaded:
+    if not has_changed(loaded):
         return
     here = sys.modules[__name__]
     for name in [name for name in sys.modules if name.startswith(__name__ + ".")]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,16 @@ from typing import Any
 import pytest
 import salt.config
 
-from saltext.kvmclone.reactor.request_entry import MAKING, QUEUED, RequestEntry
+from saltext.kvmclone.master import progress
+from saltext.kvmclone.reactor import intake, queries
+from saltext.kvmclone.reactor.request_entry import (
+    FAILED,
+    MADE,
+    MAKING,
+    QUEUED,
+    REFUSED,
+    RequestEntry,
+)
 from saltext.kvmclone.reactor.worker import POLICY_READ_INTERVAL_S, Worker
 
 RULE: dict[str, Any] = {
@@ -126,3 +136,62 @@ def test_what_was_begun_and_left_is_begun_again(worker: Worker) -> None:
     (begun,) = worker._begin()
     (again,) = worker._begin()  # nobody is at work on it in this process
     assert again == begun
+
+
+def upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on this process works with another library than there is."""
+    monkeypatch.setattr(intake, "_LOADED", {**intake._LOADED, "gone.py": 1})
+
+
+def test_after_an_upgrade_nothing_is_begun_and_nothing_fails(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (begun,) = worker._begin()
+    upgraded(monkeypatch)
+    # A create that an old library cannot go on with; no profile of that name is there.
+    worker._make(begun)
+    assert states(worker) == [QUEUED]
+    with ThreadPoolExecutor(1) as bells, ThreadPoolExecutor(1) as makers:
+        assert not worker._go_on(bells, makers), "it ends, although a request waits"
+    assert states(worker) == [QUEUED]
+
+
+def test_a_create_that_was_under_way_stays_begun_for_the_next_worker(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (begun,) = worker._begin()
+    with worker.store.requests() as requests:
+        requests.put(dataclasses.replace(begun, digest="0" * 64))
+    upgraded(monkeypatch)
+    worker._make(begun)
+    assert states(worker) == [MAKING]
+
+
+def test_without_an_upgrade_a_request_that_cannot_be_made_fails(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fired: list[str] = []
+    monkeypatch.setattr(progress, "fire", lambda _opts, word, _data: fired.append(word))
+    monkeypatch.setattr(queries, "tell", lambda *_: None)
+    (begun,) = worker._begin()
+    worker._make(begun)
+    assert (states(worker), fired) == ([FAILED], ["failed"])
+
+
+def test_a_request_that_waited_too_long_is_told_which_limit_it_waited_for(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "fire", lambda *_: None)
+    monkeypatch.setattr(queries, "tell", lambda *_: None)
+    with worker.store.requests() as requests:
+        for number in range(2):
+            made = RequestEntry(f"{number + 1:032x}", "ci01", f"ci01-{number}", "runner")
+            requests.put(dataclasses.replace(made, state=MADE))
+        (waiting,) = requests.in_state(QUEUED)
+        requests.put(dataclasses.replace(waiting, asked=time.time() - 3601))
+    assert worker._begin() == []
+    with worker.store.requests() as requests:
+        (refused,) = requests.in_state(REFUSED)
+    assert refused.reason == (
+        "It waited longer than 1h for its turn: at most 2 machines of its rule may exist at once."
+    )

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saltext.kvmclone.config import value_types
+from saltext.kvmclone.config.value_types import MIB
 
 EVERY_KIND = [
     value_types.TEXT,
@@ -110,6 +111,29 @@ def test_a_duration_is_given_in_seconds(written: Any, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(value: Any) -> None:
     with pytest.raises(ValueError):
         value_types.DURATION.parse(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "written"),
+    [
+        (value_types.MEMORY, 640 * MIB, "640MiB"),
+        (value_types.DISK_SIZE, 2 * 1024 * MIB, "2GiB"),
+        (value_types.MEMORY, 1000, "1000B"),
+        (value_types.DURATION, 43200.0, "12h"),
+        (value_types.DURATION, 5400.0, "90m"),
+        (value_types.DURATION, 0.5, "0.5s"),
+        (value_types.integer(1, 9), 4, "4"),
+    ],
+)
+def test_a_value_is_written_as_people_write_it(kind: Any, value: Any, written: str) -> None:
+    assert kind.write(value) == written
+
+
+@given(st.integers(1, 10**15), st.integers(1, 10**9))
+def test_what_is_written_is_read_as_the_same_value(size: int, seconds: int) -> None:
+    for kind in (value_types.MEMORY, value_types.DISK_SIZE):
+        assert kind.parse(kind.write(size)) == size
+    assert value_types.DURATION.parse(value_types.DURATION.write(seconds)) == seconds
 
 
 @pytest.mark.parametrize("value", ["yes", "no", "true", 1, 0, None])

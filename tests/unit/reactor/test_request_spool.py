@@ -12,6 +12,7 @@ import pytest
 from saltext.kvmclone.errors import ConfigError, HostError, SecretInArgument
 from saltext.kvmclone.reactor import request_spool
 from saltext.kvmclone.reactor.request_spool import RequestSpool
+from tests.support.hints import Typist, tries
 
 
 @pytest.fixture
@@ -75,6 +76,44 @@ def test_files_that_are_none_of_ours_are_passed_over(minion: RequestSpool, junk:
     for name in ("x.json", "y.json.12ab", "z"):
         (Path(minion.folder) / name).write_text(junk)
     assert names(minion.all()) == ["a"]
+
+
+def edited(minion: RequestSpool, token: str, **fields: Any) -> Path:
+    """Write something else into the file of a request; None takes a field out."""
+    path = Path(minion.folder) / f"{token}.json"
+    item = {**json.loads(path.read_text()), **fields}
+    path.write_text(json.dumps({key: item[key] for key in item if item[key] is not None}))
+    return path
+
+
+def test_a_request_has_a_version_and_one_without_is_of_the_first(minion: RequestSpool) -> None:
+    token = minion.ask("request", "a", "runner")
+    path = edited(minion, token)
+    assert json.loads(path.read_text())["version"] == minion.pending()[0]["version"] == 1
+    shown = minion.all()
+    assert "version" not in shown[0]
+    edited(minion, token, version=None)
+    assert minion.all() == shown
+    minion.told({token: {"verdict": "made"}})
+    assert minion.all()[0]["answer"] == {"verdict": "made"}
+
+
+@tries("request_spool.RequestSpool.all")
+def test_a_request_of_a_later_version_is_left_alone_and_said_so(
+    minion: RequestSpool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    later = minion.ask("request", "a", "runner")
+    path = edited(minion, later, version=2, at="at noon", name=None)
+    before = path.read_bytes()
+    token = minion.ask("request", "b", "runner")
+    assert names(minion.pending()) == ["b"]
+    assert str(path) in caplog.text
+    assert minion.told({token: {"verdict": "made"}, later: {"verdict": "made"}}) == [token]
+    assert path.read_bytes() == before
+    with pytest.raises(HostError, match="a later version of kvm_clone") as refused:
+        minion.all()
+    Typist(tmp_path)(refused.value.hint)
+    assert names(minion.all()) == ["b"]
 
 
 def test_a_file_under_a_name_that_is_not_its_token_does_not_count(minion: RequestSpool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from saltext.kvmclone.reactor import policy
+from saltext.kvmclone.reactor import policy, policy_section
 
 FOLDER = Path(__file__).parents[3] / "reactor"
 README = (FOLDER / "README.md").read_text()
@@ -18,7 +18,7 @@ FILES = sorted(FOLDER.glob("*.sls"))
 
 
 def test_the_policy_in_the_readme_is_a_policy_that_obeys_what_it_shows() -> None:
-    read = policy.read(MASTER["kvm_clone"]["reactor"])
+    read = policy_section.read(MASTER["kvm_clone"]["reactor"])
     assert all(read.answers(bell) for bell in policy.BELLS)
     assert set(read.rules[0].overrides) == set(policy.OVERRIDABLE)
     assert (read.workers, read.queue, read.patience) == (2, 100, 3600)

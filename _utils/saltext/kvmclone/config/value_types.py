@@ -49,10 +49,12 @@ class ValueType(Generic[T]):
         "expected".
     :param parse: Turns the YAML value into the typed one, or raises ``ValueError``; the
         text of the error is not shown, ``expected`` is.
+    :param write: Writes a typed value as people do.
     """
 
     expected: str
     parse: Callable[[Any], T]
+    write: Callable[[T], str] = str
 
 
 def _refuse() -> ValueError:
@@ -125,6 +127,20 @@ def _parse_duration(value: Any) -> float:
     if not 0 < seconds <= _LONGEST_TIME:
         raise _refuse()
     return seconds
+
+
+def _write_bytes(size: int) -> str:
+    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size % 2**power == 0:
+            return f"{size >> power}{unit}"
+    return f"{size}B"
+
+
+def _write_duration(seconds: float) -> str:
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        if seconds % length == 0:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds}s"
 
 
 def _parse_factor(value: Any) -> float:
@@ -321,9 +337,11 @@ TEXT = ValueType("text (quote it)", _parse_text)
 WORD = ValueType("text on one line, not empty (quote it)", _parse_word)
 BOOLEAN = ValueType("true or false, without quotes", _parse_boolean)
 PORT = integer(1, 65535)
-MEMORY = ValueType("a size such as 2GiB, or a number of MiB", _parse_memory)
-DISK_SIZE = ValueType("a size such as 20GiB, or a number of bytes", _parse_disk_size)
-DURATION = ValueType("a time such as 90s, 15m, 12h or 1d, or a number of seconds", _parse_duration)
+MEMORY = ValueType("a size such as 2GiB, or a number of MiB", _parse_memory, _write_bytes)
+DISK_SIZE = ValueType("a size such as 20GiB, or a number of bytes", _parse_disk_size, _write_bytes)
+DURATION = ValueType(
+    "a time such as 90s, 15m, 12h or 1d, or a number of seconds", _parse_duration, _write_duration
+)
 FACTOR = ValueType("a number above 0", _parse_factor)
 MAPPING = ValueType("a mapping (KEY: VALUE lines, keys as text)", _parse_mapping)
 MINION = ValueType(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, NotFound
@@ -19,7 +19,7 @@ from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.model import fingerprints
 from saltext.kvmclone.model.host_reports import CloneReport
-from saltext.kvmclone.reactor import intake, policy, queries, request_entry
+from saltext.kvmclone.reactor import endings, intake, policy, queries, request_entry
 from saltext.kvmclone.reactor.highstates import Highstates
 from saltext.kvmclone.reactor.policy import (
     DESTROYED,
@@ -38,6 +38,7 @@ from saltext.kvmclone.reactor.request_entry import (
     QUEUED,
     REFUSED,
     Notification,
+    RequestEntry,
 )
 from saltext.kvmclone.reactor.request_store import RequestStore
 
@@ -102,6 +103,8 @@ class RequestHandlers:
         except Retry as retry:
             return retry
         except KvmCloneError as error:
+            if intake.is_outdated():  # the next worker may know better
+                return Retry(0.0, notification.tries + 2)
             if isinstance(error, HostUnreachable) and notification.tries + 1 < MINION_TRIES:
                 return Retry(MINION_RETRY_S, MINION_TRIES)
             intake.refuse(self.opts, error, bell=notification.bell, who=notification.about)
@@ -167,7 +170,10 @@ class RequestHandlers:
                 raise Refused(f"'{ask.name}' is a machine that somebody else asked for.")
             mine = requests.counted_by(rule, self.policy.rules)
             if sum(entry.state == QUEUED for entry in mine) >= self.policy.queue:
-                raise Refused(f"{self.policy.queue} requests wait already.", "Ask again later.")
+                raise Refused(
+                    f"At most {self.policy.queue} requests of one rule may wait, and so many do.",
+                    "Ask again later.",
+                )
             entry = requests.put(request_entry.new_entry(ask, rule.key))
         log.info("kvm_clone reactor: '%s' asks for '%s'", ask.minion_id, ask.name)
         progress.fire(self.opts, "queued", request_entry.event_data(entry))
@@ -181,7 +187,7 @@ class RequestHandlers:
         :raises Refused: The minion may not give it back.
         """
         if not policy.may_release(self.policy, ask.minion_id):
-            raise Refused(f"No rule lets '{ask.minion_id}' give machines back.")
+            raise Refused(f"No rule lets '{ask.minion_id}' give machines back.", policy.HINT)
         with self.store.requests() as requests:
             known = requests.find(ask.minion_id, ask.token)
             if known is not None:
@@ -190,19 +196,26 @@ class RequestHandlers:
             if entry is not None and entry.minion_id != ask.minion_id:
                 entry = None
             if entry is not None and entry.state == QUEUED:
-                requests.put(dataclasses.replace(entry, state=GONE, reason="withdrawn"))
-                requests.put(request_entry.new_entry(ask, "", GONE, "withdrawn"))
+                entry = _gone(entry, endings.WITHDRAWN)
+                requests.put(entry)
+                requests.put(request_entry.new_entry(ask, "", GONE, endings.WITHDRAWN))
+            was_here = requests.has_gone(ask.minion_id, ask.name)
         if entry is not None and entry.state == MAKING:
             return None
-        if entry is not None and entry.state == QUEUED:
-            answer = {entry.token: request_entry.verdict(GONE, "withdrawn")}
-            queries.tell(self.opts, ask.minion_id, answer)
+        if entry is not None and entry.state == GONE:
+            endings.announce(self.opts, self.store, entry)
             return request_entry.verdict(GONE, "It was still waiting, and will not be made.")
         uuid = entry.uuid if entry is not None else _own_uuid(ask, own())
-        self._destroy(ask.name, uuid)
+        if not uuid and not was_here:
+            raise Refused(f"'{ask.minion_id}' is not '{ask.name}', and did not ask for it.")
+        released = request_entry.new_entry(ask, "", GONE, endings.RELEASED)
+        if uuid and not self._destroy(ask.name, uuid, endings.RELEASED):
+            # Nobody asked for it by event, so this is all that is told of it.
+            event = request_entry.event_data(dataclasses.replace(released, uuid=uuid))
+            progress.fire(self.opts, GONE, event)
         with self.store.requests() as requests:
-            requests.put(request_entry.new_entry(ask, "", GONE, "released"))
-        return request_entry.verdict(GONE, "")
+            requests.put(released)
+        return request_entry.verdict(GONE, "" if uuid else "It was gone already.")
 
     def _clones_of(self, minion_id: str) -> list[CloneReport]:
         """Return the clones whose record names this minion and the key that we accepted for it."""
@@ -220,29 +233,36 @@ class RequestHandlers:
 
     def _reconcile_if_made(self, names: set[str]) -> None:
         """Reconcile if one of these names is known as made: it may have been destroyed since."""
-        with self.store.requests() as requests:
-            known = any(entry.name in names for entry in requests.in_state(MADE))
-        if known:
+        if self.store.has_made(names):
             self.reconcile()
 
     def reconcile(self) -> None:
-        """Mark the requests of machines that are gone, so that no limit counts them any more."""
+        """End the requests of machines that are gone, if every host answers."""
+        try:
+            self._end_gone()
+        except KvmCloneError as error:
+            log.warning("kvm_clone reactor: which machines are left is not known: %s", error)
+
+    def _end_gone(self) -> None:
+        """
+        End the requests of machines that are gone, so that no limit counts them any more.
+
+        :raises KvmCloneError: Which are left is not known.
+        """
         with self.store.requests() as requests:
             made = requests.in_state(MADE)
         if not made:
             return
-        try:
-            fleet = self._fleet()
-            fleet.everywhere.require_all_known()
-            known = queries.everywhere(fleet.hosts(), names=[entry.name for entry in made])
-        except KvmCloneError as error:
-            log.warning("kvm_clone reactor: which machines are left is not known: %s", error)
-            return
+        fleet = self._fleet()
+        fleet.everywhere.require_all_known()
+        known = queries.everywhere(fleet.hosts(), names=[entry.name for entry in made])
         there = {clone.uuid for clone in known.clones}
-        with self.store.requests() as requests:
-            for entry in made:
-                if entry.uuid not in there and entry.name not in known.damaged:
-                    requests.put(dataclasses.replace(entry, state=GONE))
+        gone = [e for e in made if e.uuid not in there and e.name not in known.damaged]
+        self._end(gone, endings.NOT_FOUND)
+
+    def _end(self, made: Iterable[RequestEntry], reason: str) -> None:
+        for entry in made:
+            endings.end(self.opts, self.store, _gone(entry, reason))
 
     # --- hosts, and machines themselves -----------------------------------------------
 
@@ -265,7 +285,7 @@ class RequestHandlers:
                 if not clone.expired:
                     continue
                 try:
-                    self._destroy(clone.name, clone.uuid, minion_id)
+                    self._destroy(clone.name, clone.uuid, endings.EXPIRED, minion_id)
                 except KvmCloneError as error:
                     about = {"bell": EXPIRED, "who": minion_id, "name": clone.name}
                     intake.refuse(self.opts, error, **about)
@@ -293,7 +313,11 @@ class RequestHandlers:
             progress.fire(self.opts, f"{found[0].name}/highstate", about)
 
     def _handle_destroyed(self, name: str) -> None:
-        """Remove the key of a clone that is said to be gone, if every host says so."""
+        """End the request of a clone that is said to be gone, and remove its key, if it is."""
+        if self.store.has_made({name}):
+            self._end_gone()
+        if not self.policy.clean_keys:
+            return
         keys = self._fleet().keys
         for minion_id in intake.remembered_for(self.opts, name):
             fingerprint = keys.remembered(minion_id)
@@ -325,13 +349,17 @@ class RequestHandlers:
         """Return a fleet with the configuration as it is now; it may have changed since."""
         return Fleet(self.opts, intake.expect_highstate)
 
-    def _destroy(self, name: str, uuid: str, minion_id: str = "") -> None:
+    def _destroy(self, name: str, uuid: str, reason: str, minion_id: str = "") -> bool:
         """
         Destroy one clone: the one with that uuid, on that host if one is given.
 
+        :param reason: What its request is told.
         :param minion_id: The minion id of the host; empty for any.
+        :return: Whether it was made for a request.
         :raises KvmCloneError: It could not be destroyed.
         """
+        with self.store.requests() as requests:
+            made = [entry for entry in requests.in_state(MADE) if entry.uuid == uuid]
         fleet = self._fleet()
         try:
             host, clone = fleet.find(name)
@@ -343,23 +371,18 @@ class RequestHandlers:
             outcome = fleet.destroy(name)
             if outcome.error is not None:
                 raise outcome.error
-        with self.store.requests() as requests:
-            for entry in requests.in_state(MADE):
-                if entry.uuid == uuid:
-                    requests.put(dataclasses.replace(entry, state=GONE))
+        self._end(made, reason)
+        return bool(made)
 
 
 def _is_on(host: Any, minion_id: str) -> bool:
     return isinstance(host, RemoteHost) and host.minion_id == minion_id
 
 
-def _own_uuid(ask: Ask, own: list[CloneReport]) -> str:
-    """
-    Return the uuid of the clone that the minion itself is.
+def _gone(entry: RequestEntry, reason: str) -> RequestEntry:
+    return dataclasses.replace(entry, state=GONE, reason=reason, told=False)
 
-    :raises Refused: It is not a clone, or not that one.
-    """
-    for clone in own:
-        if clone.name == ask.name:
-            return clone.uuid
-    raise Refused(f"'{ask.minion_id}' is not '{ask.name}', and did not ask for it.")
+
+def _own_uuid(ask: Ask, own: list[CloneReport]) -> str:
+    """Return the uuid of the clone that the minion itself is; empty where it is not that one."""
+    return next((clone.uuid for clone in own if clone.name == ask.name), "")

@@ -19,10 +19,11 @@ from typing import Any
 import salt.cache
 import salt.config
 
+import saltext.kvmclone
 from saltext.kvmclone.errors import ConfigError, KvmCloneError, named
 from saltext.kvmclone.master import keys, progress
 from saltext.kvmclone.master.keys import MinionKeys
-from saltext.kvmclone.reactor import policy
+from saltext.kvmclone.reactor import policy, policy_section
 from saltext.kvmclone.reactor.highstates import Highstates
 from saltext.kvmclone.reactor.policy import (
     DESTROYED,
@@ -33,7 +34,7 @@ from saltext.kvmclone.reactor.policy import (
     Policy,
     Refused,
 )
-from saltext.kvmclone.reactor.request_store import RequestStore
+from saltext.kvmclone.reactor.request_store import MAX_NOTIFICATIONS, RequestStore
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,14 @@ _SWITCHES = {
     DESTROYED: "clean_keys",
 }
 
+#: The files of the library that this process works with.
+_LOADED = saltext.kvmclone.loaded
+
+
+def is_outdated() -> bool:
+    """Return True if this process works with another library than there is now."""
+    return saltext.kvmclone.has_changed(_LOADED)
+
 
 def read_policy(opts: Mapping[str, Any]) -> Policy:
     """
@@ -56,7 +65,7 @@ def read_policy(opts: Mapping[str, Any]) -> Policy:
     :raises ConfigError: It is wrong.
     """
     section = opts.get("kvm_clone") or {}
-    return policy.read(section.get("reactor") if isinstance(section, Mapping) else section)
+    return policy_section.read(section.get("reactor") if isinstance(section, Mapping) else section)
 
 
 #: The answer of :func:`written_section` where a file of the master is broken.
@@ -135,7 +144,7 @@ def answer(opts: Mapping[str, Any], bell: Any, who: Any) -> dict[str, Any]:
         worth = _check(opts, bell, who)
         if worth and not RequestStore(opts).note(bell, who):
             raise Refused(
-                "Too many notifications wait for an answer already.",
+                f"At most {MAX_NOTIFICATIONS} notifications may wait, and so many do.",
                 "See them: salt-run kvmclone.asked",
             )
         if worth:
@@ -151,7 +160,8 @@ def _check(opts: Mapping[str, Any], bell: Any, who: Any) -> bool:
     Check that a notification is allowed and worth an answer.
 
     :return: False where nothing is to be done and nobody did wrong: the minion that started is
-        not a clone of ours, or we never accepted a key for the clone that is gone.
+        not a clone of ours; or the clone that is gone was made for no request, and we never
+        accepted a key for it.
     :raises Refused: It is not allowed.
     """
     rules = read_policy(opts)
@@ -167,7 +177,8 @@ def _check(opts: Mapping[str, Any], bell: Any, who: Any) -> bool:
     if bell == START:
         return bool(MinionKeys(opts).remembered(about))
     if bell == DESTROYED:
-        return bool(remembered_for(opts, about))
+        key = rules.clean_keys and bool(remembered_for(opts, about))
+        return key or RequestStore(opts).has_made({about})
     if bell in (REQUEST, RELEASE) and not rules.rules_for(about):
         raise Refused(f"No rule lets '{about}' have machines made.", policy.HINT)
     if not MinionKeys(opts).accepted(about):

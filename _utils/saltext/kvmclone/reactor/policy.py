@@ -1,9 +1,9 @@
 """
-Read the policy for events, the allow-list on the master, and decide by it. Pure.
+Decide by the policy for events, the allow-list on the master. Pure.
 
-The section ``kvm_clone: reactor:`` of the master's configuration says which minions may have
-machines made, by which profiles, under which names, and how many. Without it, nothing is allowed.
-What a minion requests is hostile input until it has passed :func:`read_ask` and :func:`judge`.
+It says which minions may have machines made, by which profiles, under which names, and how many;
+:mod:`.policy_section` reads it. Without one, nothing is allowed. What a minion requests is hostile
+input until it has passed :func:`read_ask` and :func:`judge`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from saltext.kvmclone.config import value_types
 from saltext.kvmclone.config.schema import KEYS
-from saltext.kvmclone.errors import ConfigError, InvalidName, KvmCloneError
+from saltext.kvmclone.errors import InvalidName, KvmCloneError
 from saltext.kvmclone.model.names import check, is_minion_id
 
 REQUEST, RELEASE, EXPIRED, START, DESTROYED = "request", "release", "expired", "start", "destroyed"
@@ -28,6 +27,9 @@ BELLS = (REQUEST, RELEASE, EXPIRED, START, DESTROYED)
 #: The keys that a rule may let a minion set, up to the value in the rule. A secret, a url, a
 #: script, a path or a host must never be added.
 OVERRIDABLE = ("cpus", "memory", "ttl")
+
+#: The version of what a minion stores and answers with; without one it is 1.
+ASK_VERSION = 1
 
 #: Longest value of a key, characters; blanks could make a short one arbitrarily long.
 MAX_VALUE_CHARACTERS = 60
@@ -92,6 +94,17 @@ class Rule:
             return re.fullmatch(pattern, name) is not None
         return fnmatch.fnmatchcase(name, self.names.replace("{minion}", glob.escape(minion_id)))
 
+    def names_in_words(self, minion_id: str) -> str:
+        """Return which names this minion may give, as the end of a sentence."""
+        if self.names.startswith("^"):
+            pattern = self.names[1:].replace("{minion}", re.escape(minion_id))
+            return f"a name that matches the regular expression {pattern}"
+        return f"a name like {self.names.replace('{minion}', minion_id)}"
+
+    def limit(self, key: str) -> str:
+        """Return how much of an override is allowed, as people write it."""
+        return f"at most {KEYS[key].kind.write(self.overrides[key])}"
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -116,7 +129,9 @@ class Policy:
 
     def answers(self, bell: str) -> bool:
         """Return True if this kind of notification is allowed at all."""
-        simple = {EXPIRED: self.expire, START: self.finish, DESTROYED: self.clean_keys}
+        if bell == DESTROYED:  # the minion that asked for the clone is told, too
+            return self.clean_keys or bool(self.rules)
+        simple = {EXPIRED: self.expire, START: self.finish}
         if bell in simple:
             return simple[bell]
         return bool(self.rules) and (bell != RELEASE or any(rule.release for rule in self.rules))
@@ -144,100 +159,6 @@ class Ask:
     name: str
     profile: str = ""
     keys: Mapping[str, Any] = field(default_factory=dict)
-
-
-# --- reading the policy -------------------------------------------------------------
-
-
-def read(section: Any) -> Policy:
-    """
-    Return the policy that a section describes.
-
-    :param section: ``kvm_clone: reactor:`` as it was written; None for none.
-    :raises ConfigError: All that is wrong with it; then nothing is allowed either.
-    """
-    if section is None:
-        return Policy()
-    problems: list[str] = []
-    if not isinstance(section, Mapping):
-        problems.append("it is not a mapping (allow:, expire:, …)")
-        section = {}
-    known: dict[str, value_types.ValueType[Any]] = {
-        "workers": value_types.integer(1, 16),
-        "queue": value_types.integer(0, 1000),
-        "patience": value_types.DURATION,
-        "expire": value_types.BOOLEAN,
-        "finish": value_types.BOOLEAN,
-        "clean_keys": value_types.BOOLEAN,
-    }
-    told = _typed({key: section[key] for key in section if key != "allow"}, known, "", problems)
-    written = section.get("allow") or []
-    if not isinstance(written, (list, tuple)):
-        problems.append("allow: is not a list of rules (- minions: …)")
-        written = []
-    rules = [_rule(rule, f"allow, rule {n}: ", problems) for n, rule in enumerate(written, 1)]
-    if problems:
-        raise ConfigError(
-            "The policy for events (kvm_clone: reactor: on the master) is wrong, so nothing is "
-            "obeyed: " + "; ".join(problems),
-            "Correct it and restart the master. See reactor/README.md.",
-        )
-    return Policy(rules=tuple(rule for rule in rules if rule), **told)
-
-
-def _typed(
-    written: Mapping[Any, Any],
-    known: Mapping[str, value_types.ValueType[Any]],
-    where: str,
-    problems: list[str],
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in written.items():
-        if key not in known:
-            problems.append(f"{where}'{key}' is not known; known are: {', '.join(known)}")
-            continue
-        try:
-            found[key] = known[key].parse(value)
-        except ValueError:
-            problems.append(f"{where}'{key}': {value!r} is not {known[key].expected}")
-    return found
-
-
-def _rule(written: Any, where: str, problems: list[str]) -> Rule | None:
-    if not isinstance(written, Mapping):
-        problems.append(f"{where}is not a mapping")
-        return None
-    kinds: dict[str, value_types.ValueType[Any]] = {
-        "minions": value_types.TEXTS,
-        "profiles": value_types.TEXTS,
-        "names": value_types.WORD,
-        "at_once": value_types.integer(1, 10000),
-        "per_hour": value_types.integer(1, 10000),
-        "overrides": value_types.MAPPING,
-        "release": value_types.BOOLEAN,
-    }
-    before = len(problems)
-    told = _typed(written, kinds, where, problems)
-    for key in ("minions", "profiles", "names", "at_once", "per_hour"):
-        if not written.get(key):
-            problems.append(f"{where}'{key}' is missing")
-    limits: dict[str, Any] = {}
-    for key, most in told.get("overrides", {}).items():
-        if key not in OVERRIDABLE:
-            problems.append(
-                f"{where}'{key}' can never be set by an event; only {', '.join(OVERRIDABLE)} can"
-            )
-            continue
-        limits |= _typed({key: most}, {key: KEYS[key].kind}, f"{where}overrides: ", problems)
-    pattern = told.get("names", "")
-    if pattern.startswith("^"):
-        try:
-            re.compile(pattern.replace("{minion}", "m"))
-        except re.error as error:
-            problems.append(f"{where}'names' is not a regular expression: {error}")
-    if len(problems) > before:
-        return None
-    return Rule(**{**told, "overrides": limits})
 
 
 # --- what a minion says -------------------------------------------------------------
@@ -271,6 +192,12 @@ def read_ask(asker: str, item: Any) -> Ask:
     """
     if not isinstance(item, Mapping):
         raise Refused(f"'{asker}' asks for {shortened(item)}, which is not a request.", HINT)
+    if (version := item.get("version", 1)) != ASK_VERSION:
+        raise Refused(
+            f"A request of '{asker}' is of a later version of kvm_clone (it has version "
+            f"{shortened(version)}; this master reads {ASK_VERSION}).",
+            "Bring that version to this master as well.",
+        )
     token, bell = item.get("token"), item.get("bell")
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise Refused(f"A request of '{asker}' has no token.", HINT)
@@ -316,15 +243,17 @@ def judge(policy: Policy, ask: Ask) -> Rule:
     rules = policy.rules_for(ask.minion_id)
     if not rules:
         raise Refused(f"No rule lets '{ask.minion_id}' have machines made.", HINT)
+    profiles = dict.fromkeys(f"'{profile}'" for rule in rules for profile in rule.profiles)
     rules = tuple(rule for rule in rules if ask.profile in rule.profiles)
     if not rules:
-        what = f"the profile {shortened(ask.profile)}"
+        what = f"the profile {shortened(ask.profile)}, only {', '.join(profiles)}"
         raise Refused(f"'{ask.minion_id}' may not use {what}.", HINT)
     reasons = []
     for rule in rules:
         if not rule.names_match(ask.name, ask.minion_id):
             reasons.append(
-                f"'{ask.minion_id}' may not call a machine '{ask.name}', only {rule.names!r}"
+                f"'{ask.minion_id}' may not call a machine '{ask.name}', only "
+                f"{rule.names_in_words(ask.minion_id)}"
             )
         elif reason := _excess(rule, ask):
             reasons.append(reason)
@@ -337,16 +266,18 @@ def _excess(rule: Rule, ask: Ask) -> str:
     """Return why the given keys are not allowed; empty where they are."""
     for key, value in ask.keys.items():
         if not isinstance(key, str) or key not in rule.overrides:
-            return f"'{ask.minion_id}' may not set {shortened(key)}"
+            allowed = ", ".join(f"{one} ({rule.limit(one)})" for one in rule.overrides)
+            only = f"only {allowed}" if allowed else "nor any other key"
+            return f"'{ask.minion_id}' may not set {shortened(key)}, {only}"
         kind = KEYS[key].kind
         try:
             if isinstance(value, str) and len(value) > MAX_VALUE_CHARACTERS:
                 raise ValueError("it would be kept as it was written")
             wanted = kind.parse(value)
         except ValueError:
-            return f"{shortened(value)} for '{key}' is not {kind.expected}"
+            return f"{shortened(value)} for '{key}' is not {kind.expected}; {rule.limit(key)}"
         if wanted > rule.overrides[key]:
-            return f"{shortened(value)} for '{key}' is more than the rule allows"
+            return f"{shortened(value)} for '{key}' is more than the rule allows: {rule.limit(key)}"
     return ""
 
 
@@ -360,13 +291,17 @@ def may_release(policy: Policy, asker: str) -> bool:
 HOUR_S = 3600.0
 
 
-def may_begin(rule: Rule, alive: int, begun: list[float], now: float) -> bool:
+def why_it_waits(rule: Rule, alive: int, begun: list[float], now: float) -> str:
     """
-    Return True if a create under a rule may begin.
+    Return which limit a create under a rule waits for; empty where it may begin.
 
     :param alive: Clones of the rule that exist or are being made.
     :param begun: When its creates began, seconds since the epoch; 0 for not yet.
     :param now: Seconds since the epoch.
     """
     recent = [when for when in begun if now - HOUR_S < when <= now]
-    return alive < rule.at_once and len(recent) < rule.per_hour
+    if alive >= rule.at_once:
+        return f"at most {rule.at_once} machines of its rule may exist at once"
+    if len(recent) >= rule.per_hour:
+        return f"at most {rule.per_hour} machines of its rule may be begun in an hour"
+    return ""

@@ -118,9 +118,9 @@ def event_data(entry: RequestEntry) -> dict[str, Any]:
 
 
 def verdict(state: str, reason: str, entry: RequestEntry | None = None) -> dict[str, Any]:
-    """Return what the minion that made a request is told of it."""
+    """Return what the minion that made a request is told of it, and of the machine."""
     found = {"verdict": state, "reason": reason}
-    if entry is not None and entry.uuid:
+    if entry is not None and entry.uuid and state != GONE:
         found |= {"uuid": entry.uuid, "address": entry.address}
     return found
 
@@ -153,6 +153,10 @@ class Requests:
         """Return the entry that has a name now: waiting, being made or made; None for none."""
         found = self._where(f"name = ? AND state IN {(QUEUED, *ALIVE)}", name)
         return found[0] if found else None
+
+    def has_gone(self, minion_id: str, name: str) -> bool:
+        """Return True if a minion had a machine of this name, as far as is still known."""
+        return bool(self._where("minion_id = ? AND name = ? AND state = ?", minion_id, name, GONE))
 
     def take_untold(self) -> list[RequestEntry]:
         """Return the entries whose minion was not told how they ended; mark them as told."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import shlex
@@ -20,8 +21,10 @@ from typing import Any
 
 from saltext.kvmclone.config import validate
 from saltext.kvmclone.errors import ConfigError, HostError
-from saltext.kvmclone.reactor.policy import OVERRIDABLE
+from saltext.kvmclone.reactor.policy import ASK_VERSION, OVERRIDABLE
 from saltext.kvmclone.system import files
+
+log = logging.getLogger(__name__)
 
 #: How many requests may wait for the master at the same time.
 MAX_PENDING = 100
@@ -71,7 +74,13 @@ class RequestSpool:
                 "See them: salt-call kvm_clone.asked   Does the master have a reactor for them?",
             )
         token = secrets.token_hex(16)
-        item = {"token": token, "bell": bell, "name": name, "at": time.time()}
+        item = {
+            "version": ASK_VERSION,
+            "token": token,
+            "bell": bell,
+            "name": name,
+            "at": time.time(),
+        }
         if bell == "request":
             item |= {"profile": profile, "keys": dict(keys)}
         if len(json.dumps(item, default=str)) > MAX_CHARACTERS:
@@ -81,7 +90,10 @@ class RequestSpool:
 
     def pending(self) -> list[dict[str, Any]]:
         """Return the requests that wait, oldest first; drop those older than a day."""
-        waiting = [item for item in self.all() if not _is_settled(item)]
+        known, later = self._read()
+        for path in later:
+            log.warning("'%s' is of a later version of kvm_clone, and left alone", path)
+        waiting = [item for item in known if not _is_settled(item)]
         for item in waiting:
             if item["at"] < time.time() - PENDING_TIMEOUT_S:
                 self._drop(item)
@@ -94,13 +106,13 @@ class RequestSpool:
         :param answers: By token: ``{"verdict", "reason", …}``.
         :return: The tokens that are known here.
         """
-        known = {str(item["token"]): item for item in self.all()}
+        known = {str(item["token"]): item for item in self._read()[0]}
         heard = []
         for token, answer in answers.items():
             if token in known:
                 self._write({**known[token], "answer": answer, "told": time.time()})
                 heard.append(token)
-        settled = [item for item in self.all() if _is_settled(item)]
+        settled = [item for item in self._read()[0] if _is_settled(item)]
         for item in settled[: max(0, len(settled) - MAX_ANSWERED)]:
             self._drop(item)
         return heard
@@ -138,20 +150,37 @@ class RequestSpool:
         files.write(self._path(str(item["token"])), text)
 
     def all(self) -> list[dict[str, Any]]:
-        """Return every request that is known here, with its answer if any, oldest first."""
-        found = []
+        """
+        Return every request that is known here, with its answer if any, oldest first.
+
+        :raises HostError: One is of a later version.
+        """
+        known, later = self._read()
+        if later:
+            raise HostError(
+                f"Requests of a later version of kvm_clone are in '{self.folder}': {len(later)}.",
+                f"Bring that version here again, or forget them: {shlex.join(['rm', *later])}",
+            )
+        return [{key: item[key] for key in item if key != "version"} for item in known]
+
+    def _read(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the requests, oldest first, and the paths of those of a later version."""
+        found, later = [], []
         folder = self._checked()
         for entry in os.listdir(folder):
             if not entry.endswith(".json"):
                 continue
+            path = os.path.join(folder, entry)
             try:
-                with open(os.path.join(folder, entry), encoding="utf-8") as source:
+                with open(path, encoding="utf-8") as source:
                     item = json.load(source)
-                if f"{item['token']}.json" == entry:
+                if int(item.get("version", 1)) > ASK_VERSION:
+                    later.append(path)
+                elif f"{item['token']}.json" == entry:
                     found.append({**item, "at": float(item["at"])})
-            except (OSError, ValueError, TypeError, KeyError):  # half-written, or not our file
-                continue
-        return sorted(found, key=lambda item: item["at"])
+            except (OSError, ValueError, TypeError, KeyError, AttributeError):
+                continue  # half-written, or not our file
+        return sorted(found, key=lambda item: item["at"]), sorted(later)
 
 
 def _is_settled(item: Mapping[str, Any]) -> bool:

@@ -15,14 +15,14 @@ import secrets
 import shlex
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 from saltext.kvmclone.errors import HostError
 from saltext.kvmclone.reactor import json_store
-from saltext.kvmclone.reactor.request_entry import STATES, Notification, Requests, damaged
+from saltext.kvmclone.reactor.request_entry import MADE, STATES, Notification, Requests, damaged
 
 #: Most notifications that wait for an answer; anybody may forge one for each minion id.
 MAX_NOTIFICATIONS = 1000
@@ -218,6 +218,11 @@ class RequestStore:
             yield requests
             if connection.total_changes:
                 requests.prune()
+
+    def has_made(self, names: Container[str]) -> bool:
+        """Return True if a machine of one of these names was made for a request, and not ended."""
+        with self.requests() as requests:
+            return any(entry.name in names for entry in requests.in_state(MADE))
 
     # --- the one worker ---------------------------------------------------------------
 

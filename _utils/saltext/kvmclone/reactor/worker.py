@@ -3,7 +3,8 @@ Answer notifications and make the requested machines. One process per master.
 
 The process is started by :mod:`.intake`, with the worker's lock of :mod:`.request_store`. It may be
 killed at any point; the next one goes on from the request store: a create that was under way is
-requested again, which takes its clone over.
+requested again, which takes its clone over. After an upgrade it ends by itself, for the next one to
+go on with the new library.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
+from saltext.kvmclone.config.value_types import DURATION
 from saltext.kvmclone.errors import (
     AlreadyExists,
     ConfigError,
@@ -26,7 +28,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.master import progress
 from saltext.kvmclone.master.fleet import Fleet
-from saltext.kvmclone.reactor import intake, json_store, policy, queries, request_entry
+from saltext.kvmclone.reactor import endings, intake, json_store, policy, queries, request_entry
 from saltext.kvmclone.reactor.handlers import RequestHandlers
 from saltext.kvmclone.reactor.policy import Policy
 from saltext.kvmclone.reactor.request_entry import (
@@ -54,8 +56,10 @@ CREATE_RETRY_S = 10.0
 #: Seconds between two readings of the policy.
 POLICY_READ_INTERVAL_S = 5.0
 
+#: Seconds that an upgrade takes to replace the library's files, one by one.
+UPGRADE_S = 5.0
+
 _IDLE_POLL_S = 0.5
-_TOO_LONG = "It waited too long for its turn; see the rule's limits."
 
 
 class Worker:
@@ -77,7 +81,10 @@ class Worker:
         self.handlers = RequestHandlers(opts, self.policy, self.store)
         self.answering: dict[Future[None], Notification] = {}
         self.making: dict[Future[None], RequestEntry] = {}
-        self.reconciled_at = 0.0
+        self.looking: dict[Future[None], None] = {}
+        self.looked_at = float("-inf")
+        #: Machines that are gone are to be looked for.
+        self.is_look_wanted = False
         self.done = 0
 
     def work(self, lock: int) -> int:
@@ -91,8 +98,16 @@ class Worker:
             try:
                 self._tell_again()
                 self._until_idle()
+            except KvmCloneError as error:
+                if not intake.is_outdated():
+                    raise
+                log.info("kvm_clone reactor: the next worker goes on: %s", error)
             finally:
                 os.close(lock)
+            if intake.is_outdated():
+                time.sleep(UPGRADE_S)
+                intake.start_worker(self.opts)
+                return self.done
             # A notification that came while we still held the lock started no worker: look again.
             again = self.store.lock_worker() if self._is_work_left() else None
             if again is None:
@@ -105,7 +120,7 @@ class Worker:
             ThreadPoolExecutor(self.policy.workers) as makers,
         ):
             while self._go_on(handlers, makers):
-                busy = [*self.answering, *self.making]
+                busy = [*self.answering, *self.making, *self.looking]
                 if busy:
                     wait(busy, timeout=_IDLE_POLL_S, return_when=FIRST_COMPLETED)
                 else:
@@ -117,9 +132,12 @@ class Worker:
 
         :return: Whether anything is left to do.
         """
-        self._read_policy()
         self._reap(self.answering)
         self._reap(self.making)
+        self._reap(self.looking)
+        if intake.is_outdated():
+            return bool(self.answering or self.making or self.looking)
+        self._read_policy()
         waiting = self.store.notifications()
         busy = {_question(notification) for notification in self.answering.values()}
         for notification in waiting:
@@ -129,17 +147,27 @@ class Worker:
                 busy.add(_question(notification))
         for entry in self._begin():
             self.making[makers.submit(self._make, entry)] = entry
-        return bool(self.answering or self.making or waiting or self._is_work_left())
+        if self._is_look_due():
+            self.looking[handlers.submit(self.handlers.reconcile)] = None
+        running = self.answering or self.making or self.looking
+        return bool(running or waiting or self._is_work_left())
+
+    def _is_look_due(self) -> bool:
+        since = time.monotonic() - self.looked_at
+        if not self.is_look_wanted or self.looking or since < RECONCILE_INTERVAL_S:
+            return False
+        self.is_look_wanted, self.looked_at = False, time.monotonic()
+        return True
 
     def _reap(self, running: dict[Future[None], Any]) -> None:
         for future in [future for future in running if future.done()]:
             what = running.pop(future)
-            self.done += 1
+            self.done += what is not None
             if error := future.exception():
                 log.error("kvm_clone reactor, %s: %s", what, named(error), exc_info=error)
                 if isinstance(what, RequestEntry):
                     self._end(what, FAILED, f"An unexpected error: {named(error)}")
-                else:
+                elif what is not None and not intake.is_outdated():
                     self.store.answered(what)
 
     def _is_work_left(self) -> bool:
@@ -152,11 +180,7 @@ class Worker:
         with self.store.requests() as requests:
             untold = requests.take_untold()
         for entry in untold:
-            self._tell(entry)
-
-    def _tell(self, entry: RequestEntry) -> None:
-        verdict = request_entry.verdict(entry.state, entry.reason, entry)
-        queries.tell(self.opts, entry.minion_id, {entry.token: verdict})
+            endings.tell(self.opts, entry)
 
     def _answer(self, notification: Notification) -> None:
         retry = self.handlers.handle(notification)
@@ -208,37 +232,45 @@ class Worker:
         now = time.time()
         busy = {(e.minion_id, e.token) for e in self.making.values()}
         begun: list[RequestEntry] = []
-        waiting = False
         refused: list[tuple[RequestEntry, str]] = []
         with self.store.requests() as requests:
             left = [e for e in requests.in_state(MAKING) if (e.minion_id, e.token) not in busy]
             begun += left[: max(0, self.policy.workers - len(busy))]
             for entry in requests.in_state(QUEUED):
-                if now - entry.asked > self.policy.patience:
-                    refused.append((entry, _TOO_LONG))
-                    continue
+                is_late = now - entry.asked > self.policy.patience
                 if not self.is_policy_right:
+                    if is_late:
+                        refused.append((entry, self._too_late("the policy is wrong")))
                     continue
                 try:
                     rule = policy.judge(self.policy, entry.ask)
                 except policy.Refused as error:
                     refused.append((entry, error.message))
                     continue
-                if len(busy) + len(begun) >= self.policy.workers:
+                is_full = len(busy) + len(begun) >= self.policy.workers
+                if is_full and not is_late:
                     continue
                 counted = requests.counted_by(rule, self.policy.rules)
                 alive = sum(one.state in request_entry.ALIVE for one in counted)
-                if not policy.may_begin(rule, alive, [one.begun for one in counted], now):
-                    waiting = True
+                limit = policy.why_it_waits(rule, alive, [one.begun for one in counted], now)
+                if is_full and not limit:
+                    limit = f"at most {self.policy.workers} machines are made at the same time"
+                if is_late:
+                    refused.append((entry, self._too_late(limit)))
+                    continue
+                if limit:
+                    self.is_look_wanted = True
                     continue
                 begins = dataclasses.replace(entry, state=MAKING, begun=now, rule=rule.key)
                 begun.append(requests.put(begins))
         for entry, reason in refused:
             self._end(entry, REFUSED, reason)
-        if waiting and time.monotonic() - self.reconciled_at > RECONCILE_INTERVAL_S:
-            self.reconciled_at = time.monotonic()
-            self.handlers.reconcile()
         return begun
+
+    def _too_late(self, why: str) -> str:
+        """Return what a request is told that waited too long."""
+        waited = f"It waited longer than {DURATION.write(self.policy.patience)} for its turn"
+        return f"{waited}: {why}." if why else f"{waited}."
 
     def _make(self, entry: RequestEntry) -> None:
         """Make one machine, as the runner would, and tell the minion that requested it."""
@@ -262,7 +294,7 @@ class Worker:
             if attempt:
                 time.sleep(CREATE_RETRY_S)
             outcome = fleet.create(entry.profile, [entry.name], entry.keys)[0]
-            if not isinstance(outcome.error, HostUnreachable):
+            if not isinstance(outcome.error, HostUnreachable) or intake.is_outdated():
                 break
             log.warning("'%s', attempt %s: %s", entry.name, attempt + 1, outcome.error)
         reason = f"{outcome.error.type}: {outcome.error.message}" if outcome.error else ""
@@ -288,18 +320,18 @@ class Worker:
         return None
 
     def _end(self, entry: RequestEntry, state: str, reason: str, uuid: str = "") -> None:
-        entry = dataclasses.replace(entry, state=state, reason=reason, uuid=uuid)
-        with self.store.requests() as requests:
-            requests.put(entry)
-        log.info(
-            "kvm_clone reactor: '%s' of '%s' is %s. %s", entry.name, entry.minion_id, state, reason
-        )
-        progress.fire(self.opts, state, request_entry.event_data(entry))
-        self._tell(entry)
+        if state == FAILED and intake.is_outdated():
+            self._leave(entry)
+            return
+        ended = dataclasses.replace(entry, state=state, reason=reason, uuid=uuid)
+        endings.end(self.opts, self.store, ended)
+
+    def _leave(self, entry: RequestEntry) -> None:
+        """Leave a request to the next worker: its create goes on, or has not begun."""
         with self.store.requests() as requests:
             now = requests.find(entry.minion_id, entry.token)
-            if now is not None:  # it may have been pruned
-                requests.put(dataclasses.replace(now, told=True))
+            if now is not None and not now.digest:
+                requests.put(dataclasses.replace(now, state=QUEUED, begun=0.0))
 
 
 def _question(notification: Notification) -> tuple[str, str]:
@@ -327,7 +359,10 @@ def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
         if lock is None:
             return {"busy": True, "retcode": 0}
         os.set_inheritable(lock, False)
-        return {"done": Worker(opts).work(lock), "retcode": 0}
+        worker = Worker(opts)
+        # The schedule, and people, also mean machines that were destroyed without an event.
+        worker.is_look_wanted = not given
+        return {"done": worker.work(lock), "retcode": 0}
     except KvmCloneError as error:
         # A worker that the reactor started has nobody else to report to.
         log.error("kvm_clone reactor: %s", error)

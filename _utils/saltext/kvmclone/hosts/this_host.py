@@ -1,0 +1,54 @@
+"""
+Do for a KVM host's own minion what takes the host and its own configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from saltext.kvmclone.config.catalogue import Catalogue
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.inventory import findings
+from saltext.kvmclone.lifecycle.adjust import Adjustment
+from saltext.kvmclone.model.hints import AT_HOST
+from saltext.kvmclone.model.names import check
+from saltext.kvmclone.model.request import DEFAULT_URL
+
+
+def local_host(minion_id: str, url: str | None = None) -> LocalHost:
+    """
+    Return the host on which this minion runs.
+
+    :param url: libvirt URI; None for the usual one.
+    """
+    return LocalHost(url or DEFAULT_URL, minion_id, AT_HOST)
+
+
+def adjust(
+    configured: Catalogue,
+    minion_id: str,
+    name: Any,
+    profile: str | None,
+    keys: Mapping[str, Any],
+    dry: bool,
+) -> Adjustment:
+    """
+    Make a clone of this host what is asked for; see :meth:`.local.LocalHost.adjust`.
+
+    :param keys: Any profile keys. Without a profile, and without ``base_domain``, what is not among
+        them stays as it is.
+    """
+    if profile:
+        keys = {**keys, "profile": profile}
+    elif "base_domain" not in keys:
+        keys = {**local_host(minion_id, keys.get("url")).show(check(name)).origin, **keys}
+    request, _secrets = configured.resolve_here(name, keys, minion_id)
+    return local_host(minion_id, request.url).adjust(request, dry)
+
+
+def doctor(configured: Catalogue, minion_id: str, url: str | None) -> list[dict[str, Any]]:
+    """Return what is wrong on this host, worst first, then what is in its configuration."""
+    own = findings.of_configuration(configured.problems, "salt-call kvm_clone.doctor")
+    found = local_host(minion_id, url).doctor()
+    return [*found, *(finding.as_dict() for finding in own)]
