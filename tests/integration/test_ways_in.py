@@ -16,6 +16,7 @@ from lab.salt import Answer, SaltWorld
 from tests.integration.conftest import configure
 from tests.support import installs
 from tests.support.reactor_world import fire
+from tests.support.terminals import at_terminal
 
 WAYS = [
     ("3008", "sync"),
@@ -151,6 +152,18 @@ def test_a_failure_on_the_host_fails_the_job(world: SaltWorld) -> None:
     answer = world.salt("kvm01", "kvm_clone.show", "nosuch")
     assert answer.retcode != 0
     assert "NotFound" in answer.data["kvm01"]
+
+
+def test_a_person_at_a_terminal_sees_our_screens(world: SaltWorld) -> None:
+    env = world.environment("command")
+    told = at_terminal(world.command("salt-run", "kvmclone.profiles"), env)
+    assert told.stdout.split()[:2] == ["PROFILE", "PROVIDER"], told
+    host = world.command("salt", "kvm01", "kvm_clone.doctor")
+    assert at_terminal(host, env).stdout.startswith("kvm01:\n  "), "a heading of ours"
+    assert world.execute(host).stdout == world.execute([*host, "--out=nested"]).stdout
+    missing = at_terminal(world.command("salt-run", "kvmclone.show", "nosuch"), env)
+    assert missing.stdout.startswith("nosuch  failed: NotFound\n")
+    assert missing.retcode == 1
 
 
 def test_our_cloud_driver_is_the_one_that_loads(world: SaltWorld) -> None:

@@ -13,7 +13,7 @@ from lab.common import wait_until
 from lab.lab import connection
 from saltext.kvmclone.errors import HostError
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.hypervisor import volumes
+from saltext.kvmclone.hypervisor import unfinished_volumes, volumes
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model.record import MAKING, Volume
 from tests.support.disk_cases import file_xml, img
@@ -32,21 +32,21 @@ def test_a_half_made_volume_is_told_from_somebody_elses_file(world: World, host:
     img("create", "-f", "qcow2", made, "64M")
     img("create", "-f", "qcow2", other, "32M")
     with Host(host.url) as connected:
-        assert volumes.resembles(connected, being_made(made, "qcow2", "overlay"))
-        assert not volumes.resembles(connected, being_made(other, "qcow2", "overlay"))
+        assert unfinished_volumes.resembles(connected, being_made(made, "qcow2", "overlay"))
+        assert not unfinished_volumes.resembles(connected, being_made(other, "qcow2", "overlay"))
         # A copy has its source's size until it is grown at the very end.
-        assert volumes.resembles(connected, being_made(other, "qcow2", "copy"))
+        assert unfinished_volumes.resembles(connected, being_made(other, "qcow2", "copy"))
         other.write_bytes(b"\0" * 65 * MIB)
-        assert not volumes.resembles(connected, being_made(other, "qcow2", "copy"))
-        assert not volumes.resembles(connected, being_made(other, "raw", "copy"))
+        assert not unfinished_volumes.resembles(connected, being_made(other, "qcow2", "copy"))
+        assert not unfinished_volumes.resembles(connected, being_made(other, "raw", "copy"))
         os.truncate(other, 10 * MIB)
         # Marked as made before the first byte is filled in: what holds data is no work of ours.
-        assert not volumes.resembles(connected, being_made(other, "raw", "copy"))
+        assert not unfinished_volumes.resembles(connected, being_made(other, "raw", "copy"))
         os.truncate(other, 0)
         os.truncate(other, 10 * MIB)
-        assert volumes.resembles(connected, being_made(other, "raw", "copy"))
+        assert unfinished_volumes.resembles(connected, being_made(other, "raw", "copy"))
         other.unlink()
-        assert not volumes.resembles(connected, being_made(other, "raw", "copy"))
+        assert not unfinished_volumes.resembles(connected, being_made(other, "raw", "copy"))
 
 
 @pytest.fixture

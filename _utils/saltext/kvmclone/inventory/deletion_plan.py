@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from saltext.kvmclone.hypervisor import state_files, volumes
+from saltext.kvmclone.hypervisor import state_files, unfinished_volumes, volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, out_of_reach, snapshots
@@ -261,7 +261,7 @@ class _Planner:
         if volume.target == NVRAM:
             # It is put in place as a hard link to the draft: if both are one file, it is ours.
             return bool(draft) and exists and os.path.samefile(draft, volume.path)
-        return volumes.resembles(self.host, volume)
+        return unfinished_volumes.resembles(self.host, volume)
 
     def _judge_unseen_store(
         self, volume: Volume, files: list[FileToDelete], kept: list[FileToKeep]
