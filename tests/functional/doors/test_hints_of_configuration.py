@@ -35,7 +35,7 @@ HERE = {"driver": "libvirt", "url": LIBVIRT_URI}
 WRONG = {"driver": "libvirt", "url": LIBVIRT_URI, "host": ["kvm01"]}
 
 
-@tries("problems.Problems.elsewhere", "kvm_clone._warned", "kvm_clone_host.doctor")
+@tries("problems.Problems.elsewhere", "kvm_clone._warned", "this_host.doctor")
 def test_a_host_whose_configuration_is_wrong_elsewhere(
     world: World, base: str, typist: Typist
 ) -> None:
