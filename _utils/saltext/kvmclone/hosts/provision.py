@@ -131,7 +131,7 @@ class _Create(CreateState):
                         break
             except (KvmCloneError, interrupts.Interrupt) as error:
                 with interrupts.shield():
-                    return Outcome(name, self.stage, self.clone, rollback.failed(self, error))
+                    return rollback.failed(self, error)
             except BaseException as error:  # a fault of ours: undo, then raise it
                 with interrupts.shield():
                     rollback.roll_back(self, HostUnreachable(named(error)))
