@@ -238,7 +238,8 @@ def test_a_profile_that_keeps_keeps_it_and_says_how_to_go_on(
     code, answer, _said = run.end()
     error = answer["clones"][name]["error"]
     assert code == 130
-    assert "it is kept as it is" in error["message"]
+    assert error["message"].endswith(f"'{name}' was kept and runs.")
+    assert answer["clones"][name]["state"] == "running"
     assert f"salt-run kvmclone.resume {name}" in error["hint"]
     assert runs(name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +28,7 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.hosts import provision, rollback
 from saltext.kvmclone.model.clone import Address, Clone, CloneDisk
 from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
+from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Minion, Owner, Work
 from saltext.kvmclone.model.request import Deploy, Request, Secrets
 from saltext.kvmclone.system import processes
@@ -96,6 +97,13 @@ class FaultyHost:
     def bootstrap(self, request: Request, enrolment: Any) -> Clone:
         return self._step("bootstrap", "enrolled")
 
+    def check_master(
+        self, request: Request, secrets: Secrets, publish_port: int
+    ) -> list[PortCheck]:
+        self.asked.append("check_master")
+        assert secrets.seed == ()
+        return [PortCheck("192.0.2.1", "publish_port", publish_port, "ECONNREFUSED")]
+
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
         return self._step("complete", "ready")
 
@@ -134,6 +142,7 @@ class FaultyMaster:
     settled: list[str] = field(default_factory=list)
     ready: list[str] = field(default_factory=list)
     is_its_master: bool = True
+    told: list[PortCheck] = field(default_factory=list)
 
     @dataclass(frozen=True)
     class Pair:
@@ -176,7 +185,9 @@ class FaultyMaster:
         self._step("enrolment")
         return object()
 
-    def verify(self, minion_id: str, uuid: str) -> Minion:
+    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], list[PortCheck]]) -> Minion:
+        if self.fails == "verify":
+            self.told = ask(4505)
         self._step("verify")
         return Minion(minion_id, "3008.0", "", "uuid")
 
@@ -247,6 +258,16 @@ def test_a_step_that_fails_on_the_master_leaves_neither_clone_nor_key(step: str)
     assert provision.create(host, REQUEST, master=master).error is master.fault
     assert not host.there
     assert master.accepted == {}
+
+
+def test_only_for_a_minion_that_is_silent_the_host_asks_its_guest() -> None:
+    host, master = FaultyHost(), FaultyMaster()
+    provision.create(host, REQUEST, master=master)
+    assert "check_master" not in host.asked
+    host, master = FaultyHost(), FaultyMaster("verify")
+    secrets = Secrets("of the guest", seed=(("user-data", "of no use"),))
+    provision.create(host, REQUEST, secrets, master=master)
+    assert [str(check) for check in master.told] == ["port 4505 (publish_port)"]
 
 
 def test_the_key_goes_after_the_machine_that_would_knock_again() -> None:

@@ -42,6 +42,7 @@ from saltext.kvmclone.lifecycle import (
     bootstrap,
     create,
     first_boot,
+    master_ports,
     protect,
     record_store,
     wait_for_address,
@@ -57,8 +58,9 @@ from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.hints import AT_MASTER
 from saltext.kvmclone.model.host_reports import Daemon, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
+from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
-from saltext.kvmclone.model.request import Request, Wait
+from saltext.kvmclone.model.request import Request, Secrets, Wait
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
@@ -214,6 +216,13 @@ class LocalHost:
             handle, record = clone_record(host, request.name)
             record = alone(host, handle, record, request, enrolment)
             return clone_view.describe_running(host, handle, record, self.label)
+
+    def check_master(
+        self, request: Request, secrets: Secrets, publish_port: int
+    ) -> list[PortCheck]:
+        with _Operation(self) as host:
+            handle, record = clone_record(host, request.name)
+            return master_ports.look(handle, record, request, secrets, publish_port)
 
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
         with _Operation(self) as host:

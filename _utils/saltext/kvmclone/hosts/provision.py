@@ -35,6 +35,7 @@ from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Unfinished
+from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import ALIVE, DEAD, DESTROYING, Minion, Work
 from saltext.kvmclone.model.request import Request, Secrets
@@ -275,13 +276,18 @@ class _Create(CreateState):
         interrupts.check()
         self.reached("enrolled", self.host.bootstrap(request, enrolment))
 
+    def _check_master(self, publish_port: int) -> list[PortCheck]:
+        """Ask the guest what it reaches; see :meth:`.interfaces.KvmHost.check_master`."""
+        login = dataclasses.replace(self.secrets, seed=())
+        return self.host.check_master(self.request, login, publish_port)
+
     def _await_minion(self) -> None:
         """Wait for the minion's answer, record ``ready``, and run its ``start_action``."""
         if self.master is None or not self.master.is_its_master or self.clone is None:
             return
         started = time.monotonic()
         uuid = self.clone.uuid
-        minion = self.master.verify(self.minion_id, uuid)
+        minion = self.master.verify(self.minion_id, uuid, self._check_master)
         minion = dataclasses.replace(minion, fingerprint=self.fingerprint)
         self.master.settle(self.minion_id)
         self.master.becomes_ready(self.minion_id, uuid)
