@@ -104,10 +104,10 @@ def verify(
     raise MinionTimeout(
         f"The minion '{minion_id}' did not answer test.version within {timeout:g} s. "
         f"{silent.reason}".rstrip(),
-        f"This master listens on port {opts['ret_port']}, a minion's master_port, and on "
-        f"{opts['publish_port']}, its publish_port. Do they stand so under 'minion:' in the "
-        "profile, with master, and does every firewall let them pass? With on_failure: keep the "
-        "guest stays, to look there: journalctl -u salt-minion",
+        f"This master listens on these ports, which the profile and every firewall must know: "
+        f"'minion: {{master: ADDRESS, master_port: {opts['ret_port']}, publish_port: "
+        f"{opts['publish_port']}}}'   With on_failure: keep you can look into the guest; there: "
+        "journalctl -u salt-minion",
     )
 
 
