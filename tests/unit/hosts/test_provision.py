@@ -371,6 +371,18 @@ def test_an_interrupt_takes_everything_back_and_goes_on() -> None:
     assert master.accepted == {}
 
 
+def test_a_fault_of_ours_is_an_error_like_others_and_ends_with_what_became_of_the_clone() -> None:
+    host, master = FaultyHost("bootstrap", ZeroDivisionError("of ours")), FaultyMaster()
+    outcome = provision.create(host, REQUEST, master=master)
+    assert isinstance(outcome.error, HostError)
+    assert outcome.error.message == (
+        "An unexpected fault in the create of 'web1': ZeroDivisionError('of ours'). "
+        "'web1' was removed."
+    )
+    assert not host.there
+    assert master.accepted == {}
+
+
 def test_a_clone_whose_answer_was_lost_is_taken_back_by_its_token() -> None:
     host = FaultyHost("clone")
     host.there = True
@@ -580,7 +592,9 @@ def test_a_clone_that_shall_be_kept_and_cannot_be_told_so_is_gone_on_with_all_th
     request = replace(REQUEST, on_failure="keep", profile="web")
     outcome = provision.create(Stuck("boot", AddressTimeout("no")), request, master=FaultyMaster())
     assert outcome.error is not None
-    assert "'web1' stays, and that its create failed could not be" in outcome.error.message
+    assert outcome.error.message == (
+        "no. 'web1' stays, and that its create failed could not be recorded: the disk is stuck."
+    )
     assert "Go on: salt-run kvmclone.resume web1   " in outcome.error.hint
 
 

@@ -21,7 +21,7 @@ from saltext.kvmclone.errors import (
     ConfigError,
     CreateInProgress,
     ForeignDomain,
-    HostUnreachable,
+    HostError,
     KeyConflict,
     KvmCloneError,
     NotFound,
@@ -110,6 +110,13 @@ def resume(
     return _Create(host, request, secrets, master, watcher, start, kept).run()
 
 
+def _fault(name: str, error: BaseException) -> HostError:
+    return HostError(
+        f"An unexpected fault in the create of '{name}': {named(error)}.",
+        "The traceback is in the log. Please report it.",
+    )
+
+
 class _Create(CreateState):
     """The stages of one create, in their order."""
 
@@ -133,9 +140,13 @@ class _Create(CreateState):
             except (KvmCloneError, interrupts.Interrupt) as error:
                 with interrupts.shield():
                     return rollback.failed(self, error)
-            except BaseException as error:  # a fault of ours: undo, then raise it
+            except Exception as error:
+                log.exception("%s: an unexpected fault", name)
                 with interrupts.shield():
-                    rollback.roll_back(self, HostUnreachable(named(error)))
+                    return rollback.failed(self, _fault(name, error))
+            except BaseException as error:  # the end of this process: undo, then let it end
+                with interrupts.shield():
+                    rollback.roll_back(self, _fault(name, error))
                 raise
         assert self.clone is not None
         return Outcome(name, self.clone.stage, self.clone)

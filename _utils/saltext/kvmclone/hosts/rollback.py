@@ -214,13 +214,14 @@ def _stuck(create: CreateState, error: KvmCloneError, problem: KvmCloneError) ->
     clone, left = _left(create, problem)
     remove = commands.clone("gc", name, "apply=True")
     if kept:
-        what = f"'{name}' stays, and that its create failed could not be recorded"
+        what, left = f"'{name}' stays, and that its create failed could not be recorded", ""
         hint = f"Go on: {commands.resume(name, create.request.profile)}   Or remove it: {remove}"
     else:
         what = f"'{name}' could not be removed"
         hint = f"What is left of it: {commands.clone('gc', name)}   Remove that: {remove}"
     hint = "   ".join(filter(None, (problem.hint, hint)))
-    return Fate(clone, f"{what}: {problem.message.rstrip('.')}. {left}", hint, kept)
+    sentence = f"{what}: {problem.message.rstrip('.')}. {left}".strip()
+    return Fate(clone, sentence, hint, kept)
 
 
 def _left(create: CreateState, problem: KvmCloneError) -> tuple[Clone | None, str]:
