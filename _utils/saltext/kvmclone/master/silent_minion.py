@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which a minion that has not answered is silent; one that starts well takes less.
 #: What the guest says then is there within 30 s of the start of the wait.
-SILENCE_S = 12.0
+SILENCE_S = 10.0
 
 #: Seconds from one look to the next: meanwhile somebody may open a port.
 LOOK_AGAIN_S = 60.0
