@@ -54,7 +54,7 @@ def guests_own_time(lab: Lab, world: SaltWorld, name: str) -> float:
     stdin.channel.shutdown_write()
     stdout.channel.recv_exit_status()
     client.close()
-    verify.verify(opts, name, uuid)
+    verify.verify(opts, name, uuid, ask=list)
     elapsed = time.monotonic() - started
     lab.stop(name)
     return elapsed

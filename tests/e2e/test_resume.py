@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -216,15 +217,22 @@ def passage(address: str, port: int, target: int) -> Iterator[None]:
 def test_resume_goes_on_once_the_guest_reaches_its_master(
     salt_world: SaltWorld, profiles: Profiles, ear: Ear
 ) -> None:
+    """Why it does not is said while it is waited for."""
     with socket.create_server((salt_world.address, 0)) as probe:
         port = probe.getsockname()[1]
     profiles.write(
         "walled", minion={"master": salt_world.address, "master_port": port}, on_failure="keep"
     )
-    process = started(salt_world, "kvmclone.create", "walled", "e2e-walled")
+    process = started(salt_world, "-l", "warning", "kvmclone.create", "walled", "e2e-walled")
     try:
         tag = "salt/kvm_clone/e2e-walled/enrolled"
         wait_until(lambda: tag in ear.tags(tag), "the minion to be started", 180)
+        began = time.monotonic()
+        assert process.stderr is not None
+        reason = next(line for line in process.stderr if "does not reach its master" in line)
+        assert time.monotonic() - began < 30
+        assert f"refused by port {port} (master_port)" in reason
+        assert f"reached: port {salt_world.publish_port} (publish_port)" in reason
         told = interrupted(process)  # somebody loses patience
     finally:
         if process.poll() is None:

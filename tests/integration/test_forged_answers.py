@@ -21,8 +21,9 @@ from lab.ear import Ear
 from lab.salt import SaltWorld
 from saltext.kvmclone.errors import HostUnreachable, MinionTimeout, OtherVersion
 from saltext.kvmclone.hosts import operations
-from saltext.kvmclone.master import keys, remote, signed_call, verify
+from saltext.kvmclone.master import keys, remote, signed_call, silent_minion, verify
 from saltext.kvmclone.master.remote import RemoteHost
+from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.system.signed_answers import Unproven
 from tests.support.reactor_world import forge
 
@@ -225,9 +226,21 @@ def test_a_forged_test_version_makes_no_machine_ready(
     lie = {"test.version": "3008.3", "grains.get": UUID}
     with (
         liar(world, "test.version", "kvm01", lie),
-        pytest.raises(MinionTimeout),
+        pytest.raises(MinionTimeout) as caught,
     ):
-        verify.verify(opts, "kvm01", UUID, timeout=8)
+        verify.verify(opts, "kvm01", UUID, ask=list, timeout=8)
+    assert caught.value.message.endswith(" within 8 s.")
+    ports = f"master_port: {world.ret_port}, publish_port: {world.publish_port}"
+    assert ports in caught.value.hint
+
+
+def test_what_the_guest_says_of_the_port_is_told_at_the_end_of_the_wait(
+    opts: dict[str, Any], down: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silent_minion, "SILENCE_S", 1.0)
+    said = [PortCheck("192.0.2.1", "master_port", 4507, "ECONNREFUSED")]
+    with pytest.raises(MinionTimeout, match=r"refused by port 4507 \(master_port\)\.$"):
+        verify.verify(opts, "kvm01", UUID, ask=lambda: said, timeout=3)
 
 
 def test_the_minions_own_answer_is_taken_although_somebody_lied(
@@ -235,7 +248,7 @@ def test_the_minions_own_answer_is_taken_although_somebody_lied(
 ) -> None:
     uuid = world.salt("kvm01", "grains.get", "uuid").data["kvm01"]
     with liar(world, "test.version", "kvm01", {"test.version": "0", "grains.get": UUID}) as told:
-        verified = verify.verify(opts, "kvm01", uuid or UUID, timeout=60)
+        verified = verify.verify(opts, "kvm01", uuid or UUID, ask=list, timeout=60)
         wait_until(lambda: told, "a lie", 20)
     assert verified.version != "0"
 

@@ -86,7 +86,7 @@ def test_a_worker_that_lives_is_ended(
     assert not world.exists(name)
 
 
-@tries("rollback.roll_back")
+@tries("rollback._stuck")
 def test_a_create_that_failed_and_could_not_be_taken_back(
     world: World, host: LocalHost, base: str, typist: Typist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,29 +96,52 @@ def test_a_create_that_failed_and_could_not_be_taken_back(
     request = quick(world.name(), base)
     with monkeypatch.context() as patch:
         patch.setattr(LocalHost, "boot", fails)
-        patch.setattr(LocalHost, "destroy", fails)
+        patch.setattr(LocalHost, "clear", fails)
         error = provision.create(host, request).error
     assert error is not None
-    assert world.exists(request.name)
-    typist(error.hint)
+    (disk,) = world.disks(request.name)
+    assert error.message.endswith(f"Left of it: domain, volume {disk}.")
+    assert str(disk) in typist(error.hint)
     assert not world.exists(request.name)
 
 
-@tries("rollback._became")
-@pytest.mark.parametrize("stage", ["cloned", "addressed"])
-def test_a_create_that_was_interrupted(
-    world: World, host: LocalHost, base: str, typist: Typist, stage: str
+@tries("rollback._stuck")
+def test_a_clone_that_was_to_be_kept_and_could_not_be_told_so(
+    world: World, host: LocalHost, base: str, typist: Typist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fails(*_arguments: Any, **_keys: Any) -> Any:
+        raise HostError("no room for the record")
+
     request = quick(world.name(), base, on_failure="keep")
-    start = stage != "cloned"
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalHost, "boot", fails)
+        patch.setattr(LocalHost, "keep", fails)
+        error = provision.create(host, request).error
+    assert error is not None
+    typist(error.hint, f"gc {request.name} apply=True")
+    assert not world.exists(request.name)
 
-    def press(_stage: str, _elapsed: float, _clone: Any) -> None:
-        raise interrupts.Interrupt
 
-    outcome = provision.create(host, request, watcher=press, start=start)
+def press(_stage: str, _elapsed: float, _clone: Any) -> None:
+    raise interrupts.Interrupt
+
+
+@tries("rollback._complete")
+def test_a_create_that_was_interrupted_when_it_was_whole(
+    world: World, host: LocalHost, base: str, typist: Typist
+) -> None:
+    request = quick(world.name(), base)
+    outcome = provision.create(host, request, watcher=press, start=False)
     assert isinstance(outcome.error, Interrupted)
-    if start:
-        typist(outcome.error.hint, f"destroy {request.name}")
-        assert not world.exists(request.name)
-    else:
-        assert request.name in typist(outcome.error.hint)
+    assert request.name in typist(outcome.error.hint)
+    host.destroy(request.name)
+
+
+@tries("rollback._go_on")
+def test_a_create_that_was_kept(world: World, host: LocalHost, base: str, typist: Typist) -> None:
+    request = quick(world.name(), base, on_failure="keep")
+    outcome = provision.create(host, request, watcher=press)
+    assert isinstance(outcome.error, Interrupted)
+    assert outcome.error.message.endswith(f"'{request.name}' was kept, shut off.")
+    typist(outcome.error.hint, f"destroy {request.name}")
+    assert not world.exists(request.name)

@@ -33,6 +33,7 @@ from saltext.kvmclone.lifecycle import create, destroy
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import AT_HOST
+from saltext.kvmclone.model.leftovers import Leftover
 from saltext.kvmclone.model.record import DEAD, Minion, Owner
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import planner
@@ -442,7 +443,7 @@ class Away(LocalHost):
     def boot(self, name: str) -> Clone:
         raise HostUnreachable(f"'{name}' cannot be booted.")
 
-    def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
+    def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
         raise HostUnreachable(f"'{name}' cannot be destroyed.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from lab.common import LIBVIRT_URI
+from lab.common import LIBVIRT_URI, PASSWORD
 from lab.lab import Lab
 from saltext.kvmclone.errors import ChannelError, CommandFailed, DeployFailed
 from saltext.kvmclone.guest import identity, salt_minion
 from saltext.kvmclone.guest.agent import NEEDED
 from saltext.kvmclone.guest.channel import Channel
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.lifecycle import wait_for_address
-from saltext.kvmclone.model.request import Login, Request
+from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.lifecycle import bootstrap, wait_for_address
+from saltext.kvmclone.model.request import Login, Request, Secrets
 from tests.support.debian_guests import Guest, boot, until, without_salt
 from tests.support.hints import commands, tries
 
@@ -136,6 +138,53 @@ def test_an_agent_that_comes_late_is_waited_for(guest: Guest) -> None:
     assert guest.bootstrap("agent").stage == "enrolled"
 
 
+# --- what the guest says of its master ------------------------------------------------------------
+
+
+def ports(guest: Guest, **deploy: Any) -> list[tuple[int, str]]:
+    """What the guest says of each port; it takes no longer than somebody waits for it."""
+    request = replace(guest.request, deploy=replace(guest.request.deploy, **deploy))
+    started = time.monotonic()
+    told = guest.host.check_master(request, Secrets(password=PASSWORD), 4505)
+    assert time.monotonic() - started < 20, "with 10 s before it, 30 s"
+    return [(one.port, one.fault) for one in told]
+
+
+def test_the_guest_says_which_port_of_its_master_it_reaches(guest: Guest) -> None:
+    with socket.create_server((guest.lab.gateway, 0)) as server:
+        port = server.getsockname()[1]
+        wrong = {"master": guest.lab.gateway, "master_port": 4507, "publish_port": port}
+        guest.bootstrap("keys", minion_config=wrong)
+        found = [(4507, "ECONNREFUSED"), (port, "")]
+        assert ports(guest) == found
+        assert ports(guest, bootstrap="ssh") == found, "it has an agent all the same"
+
+        guest.shell("systemctl stop qemu-guest-agent")
+        try:
+            until(lambda: not told_host_keys(guest), 10)
+            assert ports(guest) == found, "over ssh"
+            assert ports(guest, bootstrap="agent") == []
+            guest.save(host_keys=())
+            assert ports(guest) == [], "no first contact for that"
+        finally:
+            guest.shell("systemctl start qemu-guest-agent")
+            until(lambda: told_host_keys(guest), 30)
+
+
+def told_host_keys(guest: Guest) -> tuple[str, ...]:
+    with Host(LIBVIRT_URI) as host:
+        return bootstrap.told_host_keys(host.domain(guest.name))
+
+
+def test_a_guest_without_a_way_to_its_master_says_so(guest: Guest) -> None:
+    guest.bootstrap("keys", minion_config={"master": "192.0.2.1"})
+    guest.said("ip route add unreachable 192.0.2.1")
+    try:
+        assert ports(guest) == [(4506, "EHOSTUNREACH"), (4505, "EHOSTUNREACH")]
+    finally:
+        guest.said("ip route del unreachable 192.0.2.1")
+
+
 # --- what the base forbids ------------------------------------------------------------------------
 
 
@@ -184,3 +233,8 @@ def test_auto_goes_over_ssh_instead_with_the_host_keys_that_the_agent_still_tell
     said = " ".join(clone.warnings)
     assert "Went over ssh, since the guest agent's configuration disables guest-exec" in said
     assert "first contact" not in said
+
+
+def test_a_guest_whose_agent_may_not_run_anything_is_asked_over_ssh(restricted: Guest) -> None:
+    assert restricted.record().host_keys
+    assert {port for port, _fault in ports(restricted)} == {4505, 4506}

@@ -9,8 +9,14 @@ import libvirt
 import pytest
 
 from lab.lab import connection
-from saltext.kvmclone.errors import AlreadyExists, CreateInProgress, HostError, KvmCloneError
-from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.errors import (
+    AlreadyExists,
+    CreateInProgress,
+    HostError,
+    KvmCloneError,
+    PlanRefused,
+)
+from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
@@ -115,16 +121,43 @@ def test_a_rollback_that_cannot_finish_still_shows_the_first_error(
     with monkeypatch.context() as patched:
         patched.setattr(volumes, "create", create)
         patched.setattr(volumes, "delete", delete)
-        with pytest.raises(HostError, match="the first error") as info:
-            host.clone(quick(name, base))
-    assert "the storage went away" in info.value.hint
-    assert f"kvmclone.destroy {name}" in info.value.hint
+        outcome = provision.create(host, quick(name, base))
+    assert outcome.error is not None
+    assert outcome.error.message.startswith("the first error. ")
+    assert "the storage went away" in outcome.error.message
+    assert f"kvmclone.gc {name} apply=True" in outcome.error.hint
 
-    # The journal is still there, so a destroy finds everything.
+    # The journal is still there, so whoever collects leftovers finds everything.
+    for path in world.lab.pool_path.glob(f"{name}-*"):
+        assert str(path) in outcome.error.message
     assert world.exists(name)
-    host.destroy(name)
+    assert gc.collect(host, name, apply=True)
     assert not world.exists(name)
     assert not list(world.lab.pool_path.glob(f"{name}-*"))
+
+
+def test_what_a_create_could_not_undo_itself_is_removed_before_its_error_is_told(
+    world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was a refusal, after which mostly nothing is there."""
+    before, name, fails = world.footprint(), world.name(), [HostError("for a moment")]
+    real = volumes.delete
+
+    def delete(opened: Host, path: str) -> bool:
+        if fails:
+            raise fails.pop()
+        return real(opened, path)
+
+    def changed(*_arguments: object) -> None:
+        raise PlanRefused("The base changed.", "Let it rest.")
+
+    monkeypatch.setattr(volumes, "delete", delete)
+    monkeypatch.setattr(create, "_require_base_at_rest", changed)
+    outcome = provision.create(host, quick(name, base))
+    assert outcome.error is not None
+    assert outcome.error.message == f"The base changed. '{name}' was removed."
+    assert outcome.error.hint == "Let it rest."
+    assert world.footprint() == before
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known to libvirt", "put there by hand"])
@@ -197,7 +230,9 @@ def test_a_boot_that_fails_takes_the_clone_back(world: World, host: LocalHost, b
     name = world.name()
     outcome = provision.create(_losing_its_disk(host), quick(name, base))
     assert isinstance(outcome.error, HostError)
+    assert outcome.error.message.endswith(f" '{name}' was removed.")
     assert outcome.stage == "cloned"
+    assert outcome.as_dict()["state"] == ""
     assert not world.exists(name)
 
 
@@ -208,8 +243,9 @@ def test_on_failure_the_clone_stays_when_asked(
     name = world.name()
     outcome = provision.create(_losing_its_disk(host), quick(name, base, on_failure=wish))
     assert outcome.error is not None
+    assert outcome.error.message.endswith(f" '{name}' was kept, shut off.")
     assert world.exists(name)
-    assert world.state(name) == "shutoff"
+    assert world.state(name) == outcome.as_dict()["state"] == "shutoff"
     host.destroy(name)
     assert not world.exists(name)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import libvirt
 import pytest
@@ -24,7 +22,6 @@ from saltext.kvmclone.errors import (
     PlanRefused,
 )
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import host_facts
 from saltext.kvmclone.lifecycle import create, destroy, protect, record_store
@@ -75,31 +72,6 @@ def test_a_name_that_another_worker_takes_at_the_same_moment(
     assert request.name in typist(told)
     host.destroy(request.name)
     assert request.name not in typist(told), "the other one may have given up, too"
-
-
-@tries("create._undo")
-def test_a_create_that_cannot_be_taken_back(
-    world: World, host: LocalHost, typist: Typist, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name, base = world.name(), world.base(disks=2)
-    real = volumes.create
-
-    def create(opened: Host, disk: Any, made: Callable[[], None]) -> str:
-        if disk.target == "vdb":
-            raise HostError("the pool broke")
-        return real(opened, disk, made)
-
-    def delete(_host: Host, path: str) -> bool:
-        raise HostError(f"'{path}' cannot be deleted")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(volumes, "create", create)
-        patch.setattr(volumes, "delete", delete)
-        told = hint(HostError, lambda: host.clone(quick(name, base)))
-    assert world.exists(name)
-    typist(told)
-    assert not world.exists(name)
-    assert not list(world.lab.pool_path.glob(f"{name}-*"))
 
 
 @tries("create._require_base_at_rest")

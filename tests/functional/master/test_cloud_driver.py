@@ -247,7 +247,7 @@ def test_a_create_that_is_interrupted_early_or_late_is_told_as_what_it_is(
     machine = {"name": "web1", "provider": f"{ALIAS}:libvirt"}
     driver = clouds()
     monkeypatch.setattr(cloud_driver.CloudDriver, "create", pressed)
-    with refused("'web1' was interrupted", "nothing was made"):
+    with refused("'web1' was interrupted", "Nothing was made"):
         driver("create", machine)
 
     driver = clouds()

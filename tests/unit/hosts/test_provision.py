@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -26,8 +26,9 @@ from saltext.kvmclone.errors import (
     PlanRefused,
 )
 from saltext.kvmclone.hosts import provision, rollback
-from saltext.kvmclone.model.clone import Clone
-from saltext.kvmclone.model.leftovers import Unfinished
+from saltext.kvmclone.model.clone import Address, Clone, CloneDisk
+from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
+from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Minion, Owner, Work
 from saltext.kvmclone.model.request import Deploy, Request, Secrets
 from saltext.kvmclone.system import processes
@@ -47,6 +48,7 @@ class FaultyHost:
     busy: list[KvmCloneError] = field(default_factory=list)
     left_at: str = "cloned"
     announced: Minion = Minion()
+    stays: list[Leftover] = field(default_factory=list)
     url: str = "test:///default"
 
     def _step(self, step: str, stage: str) -> Clone:
@@ -95,6 +97,13 @@ class FaultyHost:
     def bootstrap(self, request: Request, enrolment: Any) -> Clone:
         return self._step("bootstrap", "enrolled")
 
+    def check_master(
+        self, request: Request, secrets: Secrets, publish_port: int
+    ) -> list[PortCheck]:
+        self.asked.append("check_master")
+        assert secrets.seed == ()
+        return [PortCheck("192.0.2.1", "publish_port", publish_port, "ECONNREFUSED")]
+
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
         return self._step("complete", "ready")
 
@@ -106,9 +115,16 @@ class FaultyHost:
         self.there = False
         return destroyed
 
+    def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
+        self.destroy(name, force, token)
+        return self.stays
+
+    def unfinished(self, name: str = "") -> list[Unfinished]:
+        return []
+
     def keep(self, name: str, token: str, why: str, off: bool) -> Clone:
         self.tokens.append(token)
-        return self._step("keep and switch off" if off else "keep", "booted")
+        return self._step("keep and switch off" if off else "keep", "cloned" if off else "booted")
 
     def show(self, name: str) -> Clone:
         if not self.there:
@@ -126,6 +142,7 @@ class FaultyMaster:
     settled: list[str] = field(default_factory=list)
     ready: list[str] = field(default_factory=list)
     is_its_master: bool = True
+    told: list[PortCheck] = field(default_factory=list)
 
     @dataclass(frozen=True)
     class Pair:
@@ -168,7 +185,9 @@ class FaultyMaster:
         self._step("enrolment")
         return object()
 
-    def verify(self, minion_id: str, uuid: str) -> Minion:
+    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], list[PortCheck]]) -> Minion:
+        if self.fails == "verify":
+            self.told = ask(4505)
         self._step("verify")
         return Minion(minion_id, "3008.0", "", "uuid")
 
@@ -241,6 +260,16 @@ def test_a_step_that_fails_on_the_master_leaves_neither_clone_nor_key(step: str)
     assert master.accepted == {}
 
 
+def test_only_for_a_minion_that_is_silent_the_host_asks_its_guest() -> None:
+    host, master = FaultyHost(), FaultyMaster()
+    provision.create(host, REQUEST, master=master)
+    assert "check_master" not in host.asked
+    host, master = FaultyHost(), FaultyMaster("verify")
+    secrets = Secrets("of the guest", seed=(("user-data", "of no use"),))
+    provision.create(host, REQUEST, secrets, master=master)
+    assert [str(check) for check in master.told] == ["port 4505 (publish_port)"]
+
+
 def test_the_key_goes_after_the_machine_that_would_knock_again() -> None:
     order: list[str] = []
 
@@ -265,9 +294,10 @@ def test_the_key_goes_after_the_machine_that_would_knock_again() -> None:
 def test_a_host_that_is_upgraded_half_way_keeps_the_clone_for_whoever_goes_on(step: str) -> None:
     """It would not undo the create either; the record says how far it is."""
     host, master = FaultyHost(step, OtherVersion("newer", "Sync.")), FaultyMaster()
-    outcome = provision.create(host, REQUEST, master=master)
+    outcome = provision.create(host, replace(REQUEST, profile="web"), master=master)
     assert isinstance(outcome.error, OtherVersion)
-    assert outcome.error.hint == "Sync. Then go on: salt-run kvmclone.resume web1"
+    assert outcome.error.message == "newer. 'web1' stays as it is."
+    assert outcome.error.hint.startswith("Sync.   Go on: salt-run kvmclone.resume web1   ")
     assert host.there
     assert not {"destroy", "keep"} & set(host.asked)
     assert bool(master.accepted) is (step in ("bootstrap", "complete"))
@@ -323,7 +353,7 @@ def test_a_kept_clone_stays_where_its_take_over_got_no_answer(fault: BaseExcepti
     assert outcome.error is not None
     assert host.asked == ["take_over"], "it is neither destroyed nor switched off"
     if outcome.error.type == "Interrupted":
-        assert "it is kept as it is" in outcome.error.message
+        assert outcome.error.message.endswith("'web1' is kept as it was.")
         assert "kvm_clone.resume web1" in outcome.error.hint, "made without a profile"
 
 
@@ -341,6 +371,18 @@ def test_an_interrupt_takes_everything_back_and_goes_on() -> None:
     assert master.accepted == {}
 
 
+def test_a_fault_of_ours_is_an_error_like_others_and_ends_with_what_became_of_the_clone() -> None:
+    host, master = FaultyHost("bootstrap", ZeroDivisionError("of ours")), FaultyMaster()
+    outcome = provision.create(host, REQUEST, master=master)
+    assert isinstance(outcome.error, HostError)
+    assert outcome.error.message == (
+        "An unexpected fault in the create of 'web1': ZeroDivisionError('of ours'). "
+        "'web1' was removed."
+    )
+    assert not host.there
+    assert master.accepted == {}
+
+
 def test_a_clone_whose_answer_was_lost_is_taken_back_by_its_token() -> None:
     host = FaultyHost("clone")
     host.there = True
@@ -352,7 +394,8 @@ def test_a_clone_whose_answer_was_lost_is_taken_back_by_its_token() -> None:
 def test_a_lost_answer_without_a_clone_is_no_second_error() -> None:
     outcome = provision.create(FaultyHost("clone"), REQUEST)
     assert isinstance(outcome.error, HostUnreachable)
-    assert "could not be taken back" not in outcome.error.hint
+    assert outcome.error.message == "no answer. Nothing of 'web1' is left."
+    assert outcome.as_dict() == {"name": "web1", "stage": "", "error": outcome.error.as_dict()}
 
 
 def test_a_fault_after_the_clone_was_made_takes_it_back_by_its_token() -> None:
@@ -496,31 +539,153 @@ def test_a_host_that_is_back_soon_still_takes_the_clone_back(impatient: None) ->
     host = Restarting("boot", AddressTimeout("no"))
     outcome = provision.create(host, REQUEST)
     assert isinstance(outcome.error, AddressTimeout)
-    assert "could not" not in outcome.error.hint
+    assert outcome.error.message == "no. 'web1' was removed."
     assert not host.there
 
 
-def test_a_rollback_that_fails_is_told_with_the_error(impatient: None) -> None:
-    class Stuck(FaultyHost):
-        def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
-            raise HostUnreachable("the host went away")
+@dataclass
+class Stuck(FaultyHost):
+    """A host that does not destroy, and whose libvirtd tells what is left all the same."""
 
-    outcome = provision.create(Stuck("boot", AddressTimeout("no", "look")), REQUEST)
+    trouble: KvmCloneError = field(default_factory=lambda: HostError("the disk is stuck", "Look."))
+
+    def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:
+        raise self.trouble
+
+    def keep(self, name: str, token: str, why: str, off: bool) -> Clone:
+        raise self.trouble
+
+    def unfinished(self, name: str = "") -> list[Unfinished]:
+        pieces = (Leftover(name, "domain", "", ""), Leftover(name, "volume", "/web1-vda", ""))
+        return [Unfinished(name, Work(Owner(), DEAD, "booted", "ready", ""), Minion(), pieces)]
+
+    def show(self, name: str) -> Clone:
+        return self._clone("cloned")
+
+
+def test_a_rollback_that_fails_says_what_is_left_and_how_to_remove_it() -> None:
+    outcome = provision.create(Stuck("wait_for_address", AddressTimeout("no", "Mend.")), REQUEST)
     assert isinstance(outcome.error, AddressTimeout)
-    assert outcome.error.hint.startswith("look")
-    assert "the host went away" in outcome.error.hint
+    assert outcome.error.message == (
+        "no. 'web1' could not be removed: the disk is stuck. Left of it: domain, volume /web1-vda."
+    )
+    assert outcome.error.hint == (
+        "Mend.   Look.   What is left of it: salt-run kvmclone.gc web1   "
+        "Remove that: salt-run kvmclone.gc web1 apply=True"
+    )
+    assert outcome.as_dict()["state"] == "shutoff", "as the host has it now"
+
+
+def test_of_a_host_that_went_away_it_is_said_that_nobody_knows_what_is_left(
+    impatient: None,
+) -> None:
+    host = Stuck("wait_for_address", AddressTimeout("no"), trouble=HostUnreachable("It is away."))
+    outcome = provision.create(host, REQUEST)
+    assert outcome.error is not None
+    assert outcome.error.message == (
+        "no. 'web1' could not be removed: It is away. What is left of it is not known."
+    )
+    assert outcome.as_dict()["state"] == ""
+
+
+def test_a_clone_that_shall_be_kept_and_cannot_be_told_so_is_gone_on_with_all_the_same() -> None:
+    request = replace(REQUEST, on_failure="keep", profile="web")
+    outcome = provision.create(Stuck("boot", AddressTimeout("no")), request, master=FaultyMaster())
+    assert outcome.error is not None
+    assert outcome.error.message == (
+        "no. 'web1' stays, and that its create failed could not be recorded: the disk is stuck."
+    )
+    assert "Go on: salt-run kvmclone.resume web1   " in outcome.error.hint
+
+
+@pytest.mark.parametrize("trouble", [NotFound("no"), CreateInProgress("Another has it.", "Wait.")])
+def test_what_somebody_else_did_meanwhile_to_a_kept_clone_is_said(trouble: KvmCloneError) -> None:
+    host = Stuck("boot", AddressTimeout("no"), trouble=trouble)
+    outcome = provision.create(host, replace(REQUEST, on_failure="keep"))
+    assert outcome.error is not None
+    gone = isinstance(trouble, NotFound)
+    end = "'web1' was removed by somebody else." if gone else "Another has it."
+    assert outcome.error.message == f"no. {end}"
+    assert outcome.as_dict()["state"] == ("" if gone else "shutoff")
+
+
+def test_a_key_that_stays_although_its_machine_is_gone_is_named() -> None:
+    class Locked(FaultyMaster):
+        def remove(self, minion_id: str, fingerprint: str) -> bool:
+            raise OSError("read-only")
+
+    outcome = provision.create(FaultyHost(), REQUEST, master=Locked("verify"))
+    assert outcome.error is not None
+    assert outcome.error.message == (
+        "no answer. 'web1' was removed. The key of 'web1' could not be removed: read-only"
+    )
 
 
 @pytest.mark.parametrize(
-    ("on_failure", "asked"),
-    [("destroy", "destroy"), ("stop", "keep and switch off"), ("keep", "keep")],
+    ("on_failure", "asked", "words", "state"),
+    [
+        ("destroy", "destroy", "was removed", ""),
+        ("stop", "keep and switch off", "was kept, shut off", "shutoff"),
+        ("keep", "keep", "was kept and runs", "running"),
+    ],
 )
-def test_on_failure_decides_what_becomes_of_the_clone(on_failure: str, asked: str) -> None:
-    host, master = FaultyHost("boot", AddressTimeout("no")), FaultyMaster()
-    request = Request(name="web1", base_domain="base", on_failure=on_failure)
-    provision.create(host, request, master=master)
+def test_on_failure_decides_what_becomes_of_the_clone_and_the_error_ends_with_that(
+    on_failure: str, asked: str, words: str, state: str
+) -> None:
+    host, master = FaultyHost("wait_for_address", AddressTimeout("no")), FaultyMaster()
+    request = replace(REQUEST, on_failure=on_failure, profile="web")
+    outcome = provision.create(host, request, master=master)
     assert host.asked[-1] == asked
     assert host.there is (on_failure != "destroy")
+    assert outcome.error is not None
+    assert outcome.error.message == f"no. 'web1' {words}."
+    assert outcome.as_dict()["state"] == state
+    go_on = "" if on_failure == "destroy" else (
+        "Go on: salt-run kvmclone.resume web1   Or remove it: salt-run kvmclone.destroy web1"
+    )  # fmt: skip
+    assert outcome.error.hint == go_on
+
+
+def test_the_answer_about_a_clone_that_was_removed_says_nothing_of_it_that_is_over() -> None:
+    class Living(FaultyHost):
+        def _clone(self, stage: str) -> Clone:  # type: ignore[override]
+            seen = Address("eth0", "52:54:00:00:00:01", "192.0.2.7", 24, "ipv4", "agent")
+            return replace(
+                FaultyHost._clone(stage),
+                address="192.0.2.7",
+                addresses=(seen,),
+                disks=(CloneDisk("vda", "/web1-vda", "qcow2", "overlay"),),
+                minion=Minion("web1", fingerprint="aa"),
+                warnings=("Went over ssh.",),
+                timings={"cloned": 0.5},
+            )
+
+    host = Living("bootstrap", DeployFailed("no"))
+    answer = provision.create(host, REQUEST, master=FaultyMaster()).as_dict()
+    whole = Living()._clone("ready").as_dict()
+    assert set(answer) == {*whole, "error"}
+    different = {key for key in whole if answer[key] != whole[key]}
+    assert different == {"state", "stage", "address", "addresses", "disks", "minion"}
+    assert (answer["stage"], answer["state"], answer["address"]) == ("addressed", "", "")
+    assert (answer["addresses"], answer["disks"]) == ([], [])
+    assert not any(answer["minion"].values())
+
+
+def test_files_that_stay_although_the_clone_was_removed_are_named() -> None:
+    host = FaultyHost("boot", AddressTimeout("no"))
+    host.stays = [Leftover("web1", KEPT, "/web1-vda", "it stays: somebody replaced it")]
+    outcome = provision.create(host, REQUEST)
+    assert outcome.error is not None
+    assert outcome.error.message == (
+        "no. 'web1' was removed. '/web1-vda': it stays: somebody replaced it."
+    )
+
+
+def test_the_output_of_a_script_is_not_continued_with_what_became_of_the_clone() -> None:
+    host = FaultyHost("bootstrap", DeployFailed("it failed:\nno such package"))
+    outcome = provision.create(host, REQUEST, master=FaultyMaster())
+    assert outcome.error is not None
+    assert outcome.error.message == "it failed:\nno such package\n'web1' was removed."
 
 
 def test_a_clone_that_is_there_already_is_told_and_shown() -> None:

@@ -64,13 +64,15 @@ class Note:
 _notes: dict[str, Note] = {}
 
 
-def note(key: str, clone: Clone, before: str = "") -> None:
+def note(key: str, clone: Clone, before: str = "") -> Clone:
     """
-    Note what is known of a clone, for the outputter.
+    Note what is known of a clone, for the outputter, and return the clone.
 
     :param key: What it is called in the answer.
+    :param before: See :class:`Note`.
     """
     _notes[key] = Note(clone, before)
+    return clone
 
 
 def noted(key: str) -> Note | None:

@@ -10,7 +10,7 @@ salt-cloud, whose core does a part of the work before it calls the driver.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 
@@ -19,6 +19,7 @@ from saltext.kvmclone.model.enrolment import Enrolment, KeyPair
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.host_reports import Daemon, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
+from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import DEFAULT_URL, Request, Secrets
 
@@ -79,6 +80,17 @@ class KvmHost(Protocol):
 
     def bootstrap(self, request: Request, enrolment: Annotated[Enrolment, SEALED]) -> Clone:
         """Put a minion into the guest, up to stage ``enrolled``."""
+
+    def check_master(
+        self, request: Request, secrets: Annotated[Secrets, SEALED], publish_port: int
+    ) -> list[PortCheck]:
+        """
+        Ask the guest which ports of its master it reaches, over its agent or ssh.
+
+        :param publish_port: The port that a minion is told by its master, if its configuration has
+            none.
+        :return: What it says of each port; nothing where it cannot be asked, or does not know.
+        """
 
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
         """
@@ -233,10 +245,11 @@ class EnrollerInterface(Protocol):
     def enrolment(self, request: Request, secrets: Secrets, pair: KeyPair) -> Enrolment:
         """Return everything that goes into the guest."""
 
-    def verify(self, minion_id: str, uuid: str) -> Minion:
+    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], list[PortCheck]]) -> Minion:
         """
         Wait for the answer to ``test.version`` from the machine with that uuid.
 
+        :param ask: :meth:`KvmHost.check_master` of the clone, given the ``publish_port``.
         :return: The minion as the record is to name it.
         """
 

@@ -33,7 +33,6 @@ from saltext.kvmclone.inventory import (
     doctor,
     host_facts,
     lineage,
-    pending_changes,
     silent_agent,
 )
 from saltext.kvmclone.inventory.unfinished import find, listed
@@ -43,6 +42,7 @@ from saltext.kvmclone.lifecycle import (
     bootstrap,
     create,
     first_boot,
+    master_ports,
     protect,
     record_store,
     wait_for_address,
@@ -58,8 +58,9 @@ from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.hints import AT_MASTER
 from saltext.kvmclone.model.host_reports import Daemon, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
+from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
-from saltext.kvmclone.model.request import Request, Wait
+from saltext.kvmclone.model.request import Request, Secrets, Wait
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
@@ -201,8 +202,8 @@ class LocalHost:
             started = time.monotonic()
             handle, record = clone_record(host, request.name)
             record = bootstrap.bootstrap(host, handle, record, request, enrolment)
-            enrolled = record.at("enrolled", enrolled=time.monotonic() - started)
-            record = record_store.save(handle, record, enrolled)
+            took = time.monotonic() - started
+            record = record_store.save(handle, record, record.at("enrolled", enrolled=took))
             return clone_view.describe_running(host, handle, record, self.label)
 
     def bootstrap_alone(self, request: Request, enrolment: Enrolment) -> Clone:
@@ -215,6 +216,14 @@ class LocalHost:
             handle, record = clone_record(host, request.name)
             record = alone(host, handle, record, request, enrolment)
             return clone_view.describe_running(host, handle, record, self.label)
+
+    def check_master(
+        self, request: Request, secrets: Secrets, publish_port: int
+    ) -> list[PortCheck]:
+        with _Operation(self) as host:
+            return master_ports.look(
+                *clone_record(host, request.name), request, secrets, publish_port
+            )
 
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
         with _Operation(self) as host:
@@ -275,8 +284,7 @@ class LocalHost:
                 record = record_store.save(handle, record, replace(record, agent=""))
             power.change(handle, state, action)
             clone = clone_view.describe(host, handle, record, self.label, host.commands)
-            screen.note(name, clone, state)
-            return clone
+            return screen.note(name, clone, state)
 
     def show(self, name: str) -> Clone:
         return self._looked(
@@ -303,13 +311,9 @@ class LocalHost:
 
     def pending_changes(self, name: str) -> dict[str, Any]:
         """Return what the next start of a running clone changes, and a sentence that says so."""
-
-        def work(host: Host) -> dict[str, Any]:
-            waiting = clone_view.at_next_start(clone_record(host, name)[0])
-            note = pending_changes.sentence(name, waiting, host.commands) if waiting else ""
-            return {"changes": waiting, "note": note}
-
-        return self._looked(work)
+        return self._looked(
+            lambda host: clone_view.pending(clone_record(host, name)[0], host.commands)
+        )
 
     def exists(self, name: str) -> bool:
         """Return True if a domain of that name exists, a clone of ours or not."""

@@ -21,7 +21,7 @@ from saltext.kvmclone.errors import (
     ConfigError,
     CreateInProgress,
     ForeignDomain,
-    HostUnreachable,
+    HostError,
     KeyConflict,
     KvmCloneError,
     NotFound,
@@ -35,6 +35,7 @@ from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Unfinished
+from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import ALIVE, DEAD, DESTROYING, Minion, Work
 from saltext.kvmclone.model.request import Request, Secrets
@@ -109,6 +110,13 @@ def resume(
     return _Create(host, request, secrets, master, watcher, start, kept).run()
 
 
+def _fault(name: str, error: BaseException) -> HostError:
+    return HostError(
+        f"An unexpected fault in the create of '{name}': {named(error)}.",
+        "The traceback is in the log. Please report it.",
+    )
+
+
 class _Create(CreateState):
     """The stages of one create, in their order."""
 
@@ -131,10 +139,14 @@ class _Create(CreateState):
                         break
             except (KvmCloneError, interrupts.Interrupt) as error:
                 with interrupts.shield():
-                    return Outcome(name, self.stage, self.clone, rollback.failed(self, error))
-            except BaseException as error:  # a fault of ours: undo, then raise it
+                    return rollback.failed(self, error)
+            except Exception as error:
+                log.exception("%s: an unexpected fault", name)
                 with interrupts.shield():
-                    rollback.roll_back(self, HostUnreachable(named(error)))
+                    return rollback.failed(self, _fault(name, error))
+            except BaseException as error:  # the end of this process: undo, then let it end
+                with interrupts.shield():
+                    rollback.roll_back(self, _fault(name, error))
                 raise
         assert self.clone is not None
         return Outcome(name, self.clone.stage, self.clone)
@@ -275,13 +287,18 @@ class _Create(CreateState):
         interrupts.check()
         self.reached("enrolled", self.host.bootstrap(request, enrolment))
 
+    def _check_master(self, publish_port: int) -> list[PortCheck]:
+        """Ask the guest what it reaches; see :meth:`.interfaces.KvmHost.check_master`."""
+        login = dataclasses.replace(self.secrets, seed=())
+        return self.host.check_master(self.request, login, publish_port)
+
     def _await_minion(self) -> None:
         """Wait for the minion's answer, record ``ready``, and run its ``start_action``."""
         if self.master is None or not self.master.is_its_master or self.clone is None:
             return
         started = time.monotonic()
         uuid = self.clone.uuid
-        minion = self.master.verify(self.minion_id, uuid)
+        minion = self.master.verify(self.minion_id, uuid, self._check_master)
         minion = dataclasses.replace(minion, fingerprint=self.fingerprint)
         self.master.settle(self.minion_id)
         self.master.becomes_ready(self.minion_id, uuid)

@@ -1,11 +1,12 @@
-"""Undo a create that was not finished, and say what became of it."""
+"""Undo a create that was not finished, and say what became of its machine."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
@@ -22,8 +23,12 @@ from saltext.kvmclone.errors import (
     PlanRefused,
 )
 from saltext.kvmclone.hosts.create_state import CreateState
+from saltext.kvmclone.hosts.outcome import Outcome
+from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.leftovers import KEPT
 from saltext.kvmclone.system import processes
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 #: Errors after which nothing of ours exists.
@@ -35,8 +40,27 @@ ROLLBACK_RETRY_TIMEOUT_S = 15.0
 
 ROLLBACK_RETRY_POLL_S = 0.5
 
+_KEPT_HOW = {"running": "kept and runs", "shutoff": "kept, shut off"}
 
-def persist(work: Callable[[], object]) -> None:
+
+@dataclass(frozen=True)
+class Fate:
+    """
+    What became of the machine of a create that failed.
+
+    :param clone: The clone as it is now; None where none was seen.
+    :param sentence: What became of it; empty where nothing was made.
+    :param hint: What to do about it.
+    :param has_key: The guest stays and has its minion's key, so the master keeps it as well.
+    """
+
+    clone: Clone | None = None
+    sentence: str = ""
+    hint: str = ""
+    has_key: bool = False
+
+
+def persist(work: Callable[[], T]) -> T:
     """
     Do a piece of work, and repeat it for a while where the host does not answer.
 
@@ -47,117 +71,176 @@ def persist(work: Callable[[], object]) -> None:
     deadline = time.monotonic() + ROLLBACK_RETRY_TIMEOUT_S
     while True:
         try:
-            work()
-            return
+            return work()
         except HostUnreachable:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(ROLLBACK_RETRY_POLL_S)
 
 
-def _became(create: CreateState, failed: bool) -> tuple[str, str]:
+def failed(create: CreateState, error: KvmCloneError | interrupts.Interrupt) -> Outcome:
     """
-    Return what became of a create that was interrupted, and the hint that goes with it.
+    Undo what exists of a create that failed or was interrupted.
 
-    :param failed: Undoing it failed; its own hint says what to do.
+    :return: The outcome; its error ends with what became of the machine.
     """
-    name, commands = create.request.name, create.commands
-    if failed:
-        return "taking it back failed", ""
-    if create.stage and create.stage == create.goal:
-        look = f"Look at it: {commands.clone('show', name)}"
-        return "it is whole and stays, only what was to come after it did not", look
-    wish = create.wish(Interrupted(""))
-    if create.kept is not None or (create.clone is not None and wish != "destroy"):
-        off = wish == "stop" and create.clone is not None
-        state = "was switched off and is kept" if off else "is kept as it is"
-        hint = (
-            f"Go on: {commands.resume(name, create.request.profile)}   "
-            f"Or remove it: {commands.clone('destroy', name)}"
-        )
-        return f"it {state}", hint
-    if create.followed:
-        return "another create of that name goes on", ""
-    if not create.asked:
-        return "nothing was made", ""
-    return "it was taken back, and nothing of it is left", ""
+    name = create.request.name
+    # A failure after a Ctrl-C is a consequence of it: it ends our child processes as well.
+    interrupted = interrupts.pressed() and not isinstance(error, REFUSALS)
+    if interrupted or not isinstance(error, KvmCloneError):
+        log.info("%s: after the interrupt: %s", name, error)
+        after = f" after '{create.stage}'" if create.stage else ""
+        error = Interrupted(f"The create of '{name}' was interrupted{after}.")
+    fate = roll_back(create, error)
+    if fate.sentence:
+        # What a script printed last is no sentence to be continued.
+        end = "\n" if "\n" in error.message else ". "
+        error.message = f"{error.message.rstrip('.')}{end}{fate.sentence}"
+    error.hint = "   ".join(filter(None, (error.hint, fate.hint)))
+    return Outcome(name, create.stage, fate.clone, error)
 
 
-def failed(create: CreateState, error: KvmCloneError | interrupts.Interrupt) -> KvmCloneError:
-    """Undo what exists of a create that failed or was interrupted; return the error to show."""
-    if isinstance(error, KvmCloneError):
-        # A failure after a Ctrl-C is a consequence of it: it ends our child processes as well.
-        if isinstance(error, REFUSALS) or not interrupts.pressed():
-            return roll_back(create, error)
-        log.info("%s: after the interrupt: %s", create.request.name, error)
-    after = f" after '{create.stage}'" if create.stage else ""
-    # A kept clone's record keeps the bare error.
-    interrupted = roll_back(create, Interrupted(f"'{create.request.name}' was interrupted{after}."))
-    became, hint = _became(create, failed=bool(interrupted.hint))
-    interrupted.message = f"{interrupted.message.removesuffix('.')}; {became}."
-    interrupted.hint = f"{hint} {interrupted.hint}".strip()
-    return interrupted
-
-
-def roll_back(create: CreateState, error: KvmCloneError) -> KvmCloneError:
+def roll_back(create: CreateState, error: KvmCloneError) -> Fate:
     """
     Undo what exists of a create, as ``on_failure`` wants it.
 
-    :return: The error to show; its hint says what could not be undone.
+    :return: What became of the machine, and what could not be undone.
     """
-    if create.stage == "ready":
-        return error  # complete and in use: what comes after is not a reason to undo it
-    problems = []
-    upgraded = create.clone is not None and isinstance(error, OtherVersion)
+    if create.stage and create.stage == create.goal:
+        return _complete(create)  # and in use: what comes after is not a reason to undo it
     try:
-        if upgraded:  # half-way through: the host would not undo it either
-            processes.give_up(create.worker)
-            # Only the master finds another version at the other end, and it knows the profile.
-            resume = create.commands.clone("resume", create.request.name)
-            problems.append(f"Then go on: {resume}")
-        elif create.clone is not None:
-            persist(lambda: _end(create, error))
-        elif create.asked and not isinstance(error, REFUSALS):
-            # The answer was lost, not necessarily the clone.
-            if create.kept is not None:  # whether it was taken over or not, it stays as it was
-                processes.give_up(create.worker)
-            else:
-                persist(lambda: _end_unseen(create))
+        fate = _undone(create, error)
     except KvmCloneError as problem:
+        log.error("%s: %s Not undone: %s", create.request.name, error, problem)
         processes.give_up(create.worker)  # so that others may repeat it while this process lives
-        problems.append(
-            f"'{create.request.name}' could not be taken back: {problem.message} Repeat that: "
-            f"{create.commands.clone('gc', create.request.name, 'apply=True')}"
-        )
+        fate = _stuck(create, error, problem)
     except BaseException:  # a second Ctrl-C
         processes.give_up(create.worker)
         raise
     # After the clone, since its minion would submit the key again while it runs.
-    kept = upgraded or (create.clone is not None and create.wish(error) != "destroy")
-    problems += _remove_key(create, kept)
-    if problems:
-        error.hint = " ".join([error.hint, *problems]).strip()
-        log.error("%s: %s", create.request.name, error)
-    return error
+    key = _remove_key(create, fate.has_key)
+    return replace(fate, sentence=f"{fate.sentence} {key}".strip())
 
 
-def _end(create: CreateState, error: KvmCloneError) -> None:
-    """Destroy, stop or keep the clone."""
+def _undone(create: CreateState, error: KvmCloneError) -> Fate:
+    """
+    Destroy, stop or keep the clone, as far as there is one.
+
+    :raises KvmCloneError: That failed.
+    """
     name, token, wish = create.request.name, create.worker.token, create.wish(error)
-    if wish != "destroy":
-        create.host.keep(name, token, f"{error.type}: {error.message}", off=wish == "stop")
-        return
-    with contextlib.suppress(NotFound):  # an earlier attempt succeeded after all
-        create.host.destroy(name, token=token)
+    if create.clone is None:
+        return _undone_unseen(create, error)
+    if isinstance(error, OtherVersion):  # half-way through: the host would not undo it either
+        processes.give_up(create.worker)
+        return Fate(create.clone, f"'{name}' stays as it is.", _go_on(create), has_key=True)
+    if wish == "destroy":
+        return Fate(create.clone.removed(), _removed(create) or f"'{name}' was removed.")
+    why, off = f"{error.type}: {error.message}", wish == "stop"
+    clone = persist(lambda: create.host.keep(name, token, why, off))
+    how = _KEPT_HOW.get(clone.state, f"kept, {clone.state}")
+    return Fate(clone, f"'{name}' was {how}.", _go_on(create), has_key=True)
 
 
-def _end_unseen(create: CreateState) -> None:
-    """Destroy the clone that may have been made; the token is that of our clone alone."""
-    with contextlib.suppress(NotFound, ForeignDomain, CreateInProgress):
-        create.host.destroy(create.request.name, token=create.worker.token)
+def _undone_unseen(create: CreateState, error: KvmCloneError) -> Fate:
+    """
+    Destroy the clone that may have been made; the token is that of our clone alone.
+
+    :raises KvmCloneError: That failed.
+    """
+    name = create.request.name
+    if not create.asked:
+        return Fate(sentence="Nothing was made." if isinstance(error, Interrupted) else "")
+    if create.followed:
+        return Fate(sentence="Another create of that name goes on.")
+    if isinstance(error, REFUSALS):
+        return Fate()
+    if create.kept is not None:  # whether it was taken over or not, it stays as it was
+        processes.give_up(create.worker)
+        gone = isinstance(error, NotFound)
+        return Fate() if gone else Fate(None, f"'{name}' is kept as it was.", _go_on(create))
+    try:
+        # The answer was lost, not necessarily the clone.
+        return Fate(sentence=_removed(create) or f"Nothing of '{name}' is left.")
+    except (ForeignDomain, CreateInProgress):  # somebody else's; ours is not there
+        return Fate()
 
 
-def _remove_key(create: CreateState, kept: bool) -> list[str]:
+def _removed(create: CreateState) -> str:
+    """
+    Remove the clone, and return a sentence that says so; empty where it was gone already.
+
+    :raises KvmCloneError: It is still there, or may be.
+    """
+    name, token = create.request.name, create.worker.token
+    try:
+        rows = persist(lambda: create.host.clear(name, token))
+    except NotFound:  # an earlier attempt succeeded after all
+        return ""
+    stays = [f"'{row.path}': {row.reason}." for row in rows if row.kind == KEPT]
+    return " ".join([f"'{name}' was removed.", *stays])
+
+
+def _complete(create: CreateState) -> Fate:
+    name = create.request.name
+    return Fate(
+        create.clone,
+        f"'{name}' is complete and stays; only what was to come after it did not.",
+        f"Look at it: {create.commands.clone('show', name)}",
+    )
+
+
+def _go_on(create: CreateState) -> str:
+    name, commands = create.request.name, create.commands
+    return (
+        f"Go on: {commands.resume(name, create.request.profile)}   "
+        f"Or remove it: {commands.clone('destroy', name)}"
+    )
+
+
+def _stuck(create: CreateState, error: KvmCloneError, problem: KvmCloneError) -> Fate:
+    """
+    Return what is left of a create that could not be undone.
+
+    :param problem: Why it could not.
+    """
+    name, commands = create.request.name, create.commands
+    kept = create.clone is not None and create.wish(error) != "destroy"
+    if isinstance(problem, NotFound):
+        gone = create.clone.removed() if create.clone else None
+        return Fate(gone, f"'{name}' was removed by somebody else.")
+    if isinstance(problem, CreateInProgress):
+        return Fate(create.clone, problem.message, problem.hint, kept)
+    clone, left = _left(create, problem)
+    remove = commands.clone("gc", name, "apply=True")
+    if kept:
+        what, left = f"'{name}' stays, and that its create failed could not be recorded", ""
+        hint = f"Go on: {commands.resume(name, create.request.profile)}   Or remove it: {remove}"
+    else:
+        what = f"'{name}' could not be removed"
+        hint = f"What is left of it: {commands.clone('gc', name)}   Remove that: {remove}"
+    hint = "   ".join(filter(None, (problem.hint, hint)))
+    sentence = f"{what}: {problem.message.rstrip('.')}. {left}".strip()
+    return Fate(clone, sentence, hint, kept)
+
+
+def _left(create: CreateState, problem: KvmCloneError) -> tuple[Clone | None, str]:
+    """Return the clone as it is now, as far as the host tells, and a sentence on its pieces."""
+    name, unknown = create.request.name, "What is left of it is not known."
+    clone = replace(create.clone, state="", addresses=()) if create.clone else None
+    if isinstance(problem, HostUnreachable):
+        return clone, unknown
+    try:
+        clone = create.host.show(name)
+        pieces = [piece for item in create.host.unfinished(name) for piece in item.pieces]
+    except KvmCloneError as error:
+        log.info("%s: what is left is not known: %s", name, error)
+        return clone, unknown
+    told = [f"{one.kind} {one.path}".strip() for one in pieces if one.kind != KEPT]
+    return clone, f"Left of it: {', '.join(told)}." if told else unknown
+
+
+def _remove_key(create: CreateState, kept: bool) -> str:
     """
     Remove the key of the minion that the clone was to become; return what went wrong.
 
@@ -169,5 +252,6 @@ def _remove_key(create: CreateState, kept: bool) -> list[str]:
                 create.master.remove(create.minion_id, create.fingerprint)
             create.master.settle(create.minion_id)
         except (KvmCloneError, OSError) as problem:
-            return [f"The key of '{create.minion_id}' could not be removed: {problem}"]
-    return []
+            log.error("%s: its key: %s", create.minion_id, problem)
+            return f"The key of '{create.minion_id}' could not be removed: {problem}"
+    return ""

@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
+from saltext.kvmclone.display import screen
 from saltext.kvmclone.errors import AlreadyExists, CreateInProgress, KeptAfterFailure, absent
 from saltext.kvmclone.hypervisor import addresses, pools
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
@@ -57,7 +58,8 @@ def describe(
         warnings.append(
             f"It was made as '{record.name}'; its files, its minion and its guest keep that."
         )
-    return replace(clone, drift=bool(changes), warnings=tuple(warnings))
+    clone = replace(clone, drift=bool(changes), warnings=tuple(warnings))
+    return screen.note(handle.name, clone)
 
 
 def at_next_start(handle: DomainHandle, state: str = "") -> dict[str, dict[str, Any]]:
@@ -71,6 +73,13 @@ def at_next_start(handle: DomainHandle, state: str = "") -> dict[str, dict[str, 
     return pending_changes.changes(
         libvirt_xml.parse(handle.live()), libvirt_xml.parse(handle.definition())
     )
+
+
+def pending(handle: DomainHandle, commands: Commands) -> dict[str, Any]:
+    """Return what the next start of a clone changes, and a sentence that says so."""
+    waiting = at_next_start(handle)
+    note = pending_changes.sentence(handle.name, waiting, commands) if waiting else ""
+    return {"changes": waiting, "note": note}
 
 
 def kept(record: Record, name: str, commands: Commands) -> KeptAfterFailure:

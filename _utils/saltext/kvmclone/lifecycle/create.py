@@ -63,7 +63,7 @@ def apply(
     :return: The domain and its record, at stage ``cloned``.
     :raises PlanRefused: The plan has conflicts, or a file or the base changed since.
     :raises CreateInProgress: The name was taken in the meantime.
-    :raises KvmCloneError: A step failed; what was made is deleted again, or the hint says so.
+    :raises KvmCloneError: A step failed; what was made is deleted again, as far as that worked.
     """
     plan.check()
     started = time.monotonic()
@@ -302,7 +302,9 @@ def _undo(host: Host, journal: _Journal, error: BaseException) -> None:
     Delete what an unfinished apply made.
 
     What cannot be deleted keeps the definition, and with it the journal, for
-    :func:`.destroy.destroy`; the hint of ``error`` then says so.
+    :func:`.destroy.destroy`, which whoever asked for the create tries next.
+
+    :raises HostError: That failed, after a refusal, which would say that nothing is there.
     """
     name = journal.handle.name
     try:
@@ -310,10 +312,7 @@ def _undo(host: Host, journal: _Journal, error: BaseException) -> None:
             undone = take_back(host, journal.handle, journal.record)
     except KvmCloneError as problem:
         log.error("%s: not undone: %s", name, problem)
-        if isinstance(error, KvmCloneError):
-            error.hint = (
-                f"{error.hint} Taking it back failed too: {problem.message} Repeat that: "
-                f"{host.commands.clone('destroy', name)}"
-            ).strip()
+        if isinstance(error, PlanRefused):
+            raise HostError(error.message, error.hint) from error
     else:
         log.info("%s: undone after %r: %s", name, error, undone)

@@ -96,4 +96,6 @@ def half_done(name: Any) -> Interrupted:
 
 def nothing_made(name: Any) -> Interrupted:
     """Return what to say of a create that was interrupted before its first step."""
-    return Interrupted(f"'{name}' was interrupted; nothing was made.", "Repeat the command.")
+    return Interrupted(
+        f"The create of '{name}' was interrupted. Nothing was made.", "Repeat the command."
+    )

@@ -23,6 +23,7 @@ from saltext.kvmclone.master import verify
 from saltext.kvmclone.master.keys import MinionKeys, generate
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment, GuestFile, KeyPair
+from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.model.record import Minion
 from saltext.kvmclone.model.request import Request, Secrets
 
@@ -83,13 +84,16 @@ class Enroller:
         """Delete keys of this id that were not accepted; see :meth:`.keys.MinionKeys.settle`."""
         self.keys.settle(minion_id)
 
-    def verify(self, minion_id: str, uuid: str) -> Minion:
+    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], list[PortCheck]]) -> Minion:
         """
         Wait for ``test.version`` from the machine with that uuid.
 
+        :param ask: Asks the guest, see :meth:`.interfaces.KvmHost.check_master`; it is given the
+            port that this master tells its minions.
         :return: The minion as the record is to name it.
         """
-        verified = verify.verify(self.opts, minion_id, uuid)
+        port = int(self.opts["publish_port"])
+        verified = verify.verify(self.opts, minion_id, uuid, lambda: ask(port))
         return Minion(id=minion_id, version=verified.version, verified_by=verified.by)
 
     def becomes_ready(self, minion_id: str, uuid: str) -> None:

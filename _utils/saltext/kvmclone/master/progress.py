@@ -75,3 +75,13 @@ def progress(name: str, stage: str, elapsed: float, clone: Clone) -> None:
         "ready": f"test.version {clone.minion.version}",
     }.get(stage, "")
     print(f"{name}: {stage:<10}{elapsed:6.1f} s  {detail}".rstrip(), file=sys.stderr, flush=True)
+
+
+def waiting(name: str, elapsed: float, reason: str) -> None:
+    """
+    Print why a minion is still waited for, if stderr is a terminal.
+
+    :param elapsed: For how long, seconds.
+    """
+    if sys.stderr.isatty():
+        print(f"{name}: {'waiting':<10}{elapsed:6.1f} s  {reason}", file=sys.stderr, flush=True)

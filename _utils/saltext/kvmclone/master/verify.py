@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ import salt.utils.event
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import MinionTimeout, VerificationFailed, heed_interrupt
 from saltext.kvmclone.guest.identity import same_machine
+from saltext.kvmclone.master.silent_minion import SilentMinion
+from saltext.kvmclone.model.master_ports import PortCheck
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,11 @@ class Verified:
 
 
 def verify(
-    opts: Mapping[str, Any], minion_id: str, uuid: str, timeout: float = MINION_TIMEOUT_S
+    opts: Mapping[str, Any],
+    minion_id: str,
+    uuid: str,
+    ask: Callable[[], list[PortCheck]],
+    timeout: float = MINION_TIMEOUT_S,
 ) -> Verified:
     """
     Wait until the minion answers, and compare its uuid with the domain's.
@@ -69,6 +75,7 @@ def verify(
     pauses in between, so that neither a lost event nor a slow start costs much time.
 
     :param uuid: The domain's uuid.
+    :param ask: Asks the guest which ports of its master it reaches, once its minion is silent.
     :param timeout: Seconds to wait; one that announced itself, and so is slow, gets more.
     :raises MinionTimeout: It never answered.
     :raises VerificationFailed: A machine with another uuid answered.
@@ -79,8 +86,10 @@ def verify(
     ):
         asked: dict[str, str] = {}
         turn = RetrySchedule(time.monotonic(), timeout)
+        silent = SilentMinion(minion_id, ask, time.monotonic())
         while not turn.is_over(time.monotonic()):
             interrupts.check()
+            silent.look(time.monotonic())
             if turn.take_slot(time.monotonic()):
                 jid = _ask(client, minion_id)
                 asked |= {f"salt/job/{jid}/ret/{minion_id}": jid} if jid else {}
@@ -93,9 +102,12 @@ def verify(
             if tag == f"salt/minion/{minion_id}/start":
                 turn.announced(time.monotonic())
     raise MinionTimeout(
-        f"The minion '{minion_id}' did not answer test.version within {timeout:g} s.",
-        "Can the guest reach the master? Check 'minion: {master: …, master_port: …}' in the "
-        "profile, and in the guest: journalctl -u salt-minion",
+        f"The minion '{minion_id}' did not answer test.version within {timeout:g} s. "
+        f"{silent.reason}".rstrip(),
+        f"This master listens on these ports, which the profile and every firewall must know: "
+        f"'minion: {{master: ADDRESS, master_port: {opts['ret_port']}, publish_port: "
+        f"{opts['publish_port']}}}'   With on_failure: keep you can look into the guest; there: "
+        "journalctl -u salt-minion",
     )
 
 

@@ -53,7 +53,7 @@ class Clone:
     One clone, with the fields of CLONE in docs/answers.md. Times are seconds.
 
     :param host: What the host is called: its minion id, or its own host name.
-    :param state: libvirt's, in the words of :data:`.constants.STATES`.
+    :param state: libvirt's, in the words of :data:`.constants.STATES`; empty for one that is gone.
     :param stage: One of :data:`.record.STAGES`, or ``destroying``; empty for a foreign domain.
     :param address: The one to use; empty where none is known.
     :param drift: Its base changed since it was made.
@@ -87,6 +87,12 @@ class Clone:
     def origin(self) -> dict[str, str]:
         """Return the profile keys that say what the clone was made from, and how."""
         return {"base_domain": self.base, "clone_strategy": self.strategy}
+
+    def removed(self) -> Clone:
+        """Return what can be said of the clone once it was removed: what it was made from."""
+        return dataclasses.replace(
+            self, state="", address="", addresses=(), disks=(), minion=Minion()
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return CLONE: plain data, with times in milliseconds' precision."""

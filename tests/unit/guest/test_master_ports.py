@@ -1,0 +1,159 @@
+"""What a guest says of its master's ports: asked for real, by every shell and tool for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from saltext.kvmclone.guest import master_ports
+from saltext.kvmclone.model.master_ports import PortCheck
+from tests.unit.guest.conftest import Guest
+
+HERE = "127.0.0.1"
+#: The port that a master tells its minions.
+TOLD = 4505
+
+#: What may try: the first that a guest has.
+TOOLS = ["python3", "bash", "nc"]
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    with socket.create_server((HERE, 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def refusing() -> int:
+    with socket.create_server((HERE, 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def mute() -> Iterator[int]:
+    """A port on which nobody answers, as behind a firewall: its queue is full."""
+    with socket.socket() as server, ExitStack() as waiting:
+        server.bind((HERE, 0))
+        server.listen(0)
+        for _ in range(3):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+@pytest.fixture(params=TOOLS)
+def having(request: pytest.FixtureRequest, guest: Guest) -> Guest:
+    """A guest that has this tool, and none that is better."""
+    for better in TOOLS[: TOOLS.index(request.param)]:
+        guest.tool(better, 127)
+    if not shutil.which(request.param) or (request.param, guest.shell[0]) == ("nc", "busybox"):
+        pytest.skip("not installed here; busybox takes its own nc, which cannot just look")
+    return guest
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(master_ports, "CONNECT_TIMEOUT_S", 1)
+
+
+def configure(guest: Guest, text: str, file: str = "minion.d/zzz-kvm-clone.conf") -> None:
+    guest.put(f"/etc/salt/{file}", text)
+
+
+def test_each_port_is_told_with_its_fault(
+    having: Guest, listening: int, refusing: int, mute: int
+) -> None:
+    configure(having, f"master: {HERE}\nmaster_port: {refusing}\npublish_port: {listening}\n")
+    assert master_ports.ask(having, TOLD) == [
+        PortCheck(HERE, "master_port", refusing, "ECONNREFUSED"),
+        PortCheck(HERE, "publish_port", listening, ""),
+    ]
+    configure(having, f"master: {HERE}\nmaster_port: {mute}\npublish_port: {listening}\n")
+    assert [one.fault for one in master_ports.ask(having, TOLD)] == ["ETIMEDOUT", ""]
+
+
+def test_a_name_that_nobody_knows_is_told_as_such(guest: Guest) -> None:
+    configure(guest, "master: master.invalid\n")
+    assert master_ports.ask(guest, TOLD) == [
+        PortCheck("master.invalid", "master_port", 4506, "EAI"),
+        PortCheck("master.invalid", "publish_port", TOLD, "EAI"),
+    ]
+
+
+def test_a_guest_that_has_nothing_to_try_with_tells_nothing(guest: Guest, refusing: int) -> None:
+    for tool in TOOLS:
+        guest.tool(tool, 127)
+    configure(guest, f"master: {HERE}\nmaster_port: {refusing}\n")
+    assert master_ports.ask(guest, TOLD) == []
+
+
+def test_a_tool_that_is_too_simple_tells_nothing_rather_than_something_wrong(
+    guest: Guest, refusing: int
+) -> None:
+    for tool in TOOLS:
+        guest.tool(tool, 1)
+    guest.put("/.tools/nc", "#!/bin/sh\necho nc: invalid option -- z >&2\nexit 1\n", 0o755)
+    configure(guest, f"master: {HERE}\nmaster_port: {refusing}\n")
+    assert master_ports.ask(guest, TOLD) == []
+
+
+def read(guest: Guest) -> list[tuple[str, str, int]]:
+    told = guest.run(master_ports.READ_CONFIG, timeout=5).output
+    return [(one.master, one.key, one.port) for one in master_ports.ports(told, TOLD)]
+
+
+def test_what_the_minion_goes_by_is_what_it_reads_last(guest: Guest) -> None:
+    assert read(guest) == [("salt", "master_port", 4506), ("salt", "publish_port", TOLD)]
+    configure(guest, "master: of-the-base\nmaster_port: 14506", "minion")
+    configure(guest, "# nothing\n", "minion.d/a.conf")
+    configure(guest, "master: '192.0.2.1'\npublish_port: '14505'\n")
+    configure(guest, "master: [is, this, yaml\n", "minion.d/zzzz.conf")
+    assert read(guest) == [
+        ("192.0.2.1", "master_port", 14506),
+        ("192.0.2.1", "publish_port", 14505),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("192.0.2.1:4600", [("192.0.2.1", 4600)]),
+        ("'[2001:db8::1]:4600'", [("2001:db8::1", 4600)]),
+        ("2001:db8::1", [("2001:db8::1", 4506)]),
+        ("[one, two]", [("one", 4506), ("two", 4506)]),
+        ("[a, b, c, d, e]", [("a", 4506), ("b", 4506), ("c", 4506)]),
+        ("'$(reboot)'", []),
+        ("{a: b}", []),
+        ("x\nmaster_type: func", []),
+        ("x\nmaster_type: disable", []),
+        ("x\nmaster_port: many", []),
+    ],
+)
+def test_every_way_to_name_a_master_is_understood_or_left_alone(
+    guest: Guest, written: str, found: list[tuple[str, int]]
+) -> None:
+    configure(guest, f"master: {written}\n")
+    assert [(name, port) for name, key, port in read(guest) if key == "master_port"] == found
+
+
+def test_what_a_hostile_guest_says_is_not_repeated() -> None:
+    wanted = [PortCheck("a", "master_port", 1, ""), PortCheck("a", "publish_port", 2, "")]
+    said = "kvm-clone: port a/1 \x1b[2J\nkvm-clone: port b/9 reached\nkvm-clone: port a/2 EIEIO\n"
+    assert master_ports.heard(said, wanted) == []
+    for fields in ({"fault": "\x1b"}, {"key": "password"}, {"master": "\x1b[2J"}):
+        with pytest.raises(ValueError, match=r"none|not known"):
+            PortCheck(**{"master": "a", "key": "master_port", "port": 1, "fault": "", **fields})
+
+
+def test_nothing_of_it_stays_in_the_guest(having: Guest, refusing: int, tmp_path: Path) -> None:
+    configure(having, f"master: {HERE}\nmaster_port: {refusing}\n")
+    before = sorted(os.listdir(tmp_path))
+    assert master_ports.ask(having, TOLD)
+    assert [name for name in sorted(os.listdir(tmp_path)) if name != ".called"] == before
