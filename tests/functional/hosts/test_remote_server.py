@@ -79,7 +79,7 @@ def test_whoever_makes_a_clone_is_told_over_the_wire_and_what_it_left_is_removed
 def test_a_create_that_an_upgrade_of_the_host_cut_short_is_gone_on_with(
     world: World, wire: Wire, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = quick(world.name(), base)
+    request = quick(world.name(), base, profile="web")
 
     def upgrade(operation: str) -> None:
         if operation == OPERATIONS["wait_for_address"].wire_name:
