@@ -640,10 +640,11 @@ def test_on_failure_decides_what_becomes_of_the_clone_and_the_error_ends_with_th
     assert outcome.error is not None
     assert outcome.error.message == f"no. 'web1' {words}."
     assert outcome.as_dict()["state"] == state
-    go_on = "" if on_failure == "destroy" else (
-        "Go on: salt-run kvmclone.resume web1   Or remove it: salt-run kvmclone.destroy web1"
-    )  # fmt: skip
-    assert outcome.error.hint == go_on
+    assert outcome.error.hint == (
+        "To look into the machine, repeat this with on_failure=keep."
+        if on_failure == "destroy"
+        else "Go on: salt-run kvmclone.resume web1   Or remove it: salt-run kvmclone.destroy web1"
+    )
 
 
 def test_the_answer_about_a_clone_that_was_removed_says_nothing_of_it_that_is_over() -> None:

@@ -52,12 +52,14 @@ class Fate:
     :param sentence: What became of it; empty where nothing was made.
     :param hint: What to do about it.
     :param has_key: The guest stays and has its minion's key, so the master keeps it as well.
+    :param was_up: The machine was removed after it had booted, so nobody can look into it.
     """
 
     clone: Clone | None = None
     sentence: str = ""
     hint: str = ""
     has_key: bool = False
+    was_up: bool = False
 
 
 def persist(work: Callable[[], T]) -> T:
@@ -96,7 +98,9 @@ def failed(create: CreateState, error: KvmCloneError | interrupts.Interrupt) -> 
         # What a script printed last is no sentence to be continued.
         end = "\n" if "\n" in error.message else ". "
         error.message = f"{error.message.rstrip('.')}{end}{fate.sentence}"
-    error.hint = "   ".join(filter(None, (error.hint, fate.hint)))
+    # What the error says to look at is there again once the machine is.
+    again = "To look into the machine, repeat this with on_failure=keep." if fate.was_up else ""
+    error.hint = "   ".join(filter(None, (again, error.hint, fate.hint)))
     return Outcome(name, create.stage, fate.clone, error)
 
 
@@ -135,7 +139,8 @@ def _undone(create: CreateState, error: KvmCloneError) -> Fate:
         processes.give_up(create.worker)
         return Fate(create.clone, f"'{name}' stays as it is.", _go_on(create), has_key=True)
     if wish == "destroy":
-        return Fate(create.clone.removed(), _removed(create) or f"'{name}' was removed.")
+        removed = _removed(create) or f"'{name}' was removed."
+        return Fate(create.clone.removed(), removed, was_up=create.stage not in ("", "cloned"))
     why, off = f"{error.type}: {error.message}", wish == "stop"
     clone = persist(lambda: create.host.keep(name, token, why, off))
     how = _KEPT_HOW.get(clone.state, f"kept, {clone.state}")
