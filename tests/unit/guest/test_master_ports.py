@@ -147,6 +147,7 @@ def test_what_the_minion_goes_by_is_what_it_reads_last(guest: Guest) -> None:
         ("x\nmaster_type: func", []),
         ("x\nmaster_type: disable", []),
         ("x\nmaster_port: many", []),
+        ("x\nmaster_port: 65536", []),
     ],
 )
 def test_every_way_to_name_a_master_is_understood_or_left_alone(

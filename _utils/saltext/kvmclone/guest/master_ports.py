@@ -138,7 +138,7 @@ def ports(text: str, publish_port: int) -> list[PortCheck]:
         master, port = _parted(str(one), config.get("master_port"))
         for key, number in ("master_port", port), ("publish_port", config.get("publish_port")):
             chosen = number or (publish_port if key == "publish_port" else DEFAULT_MASTER_PORT)
-            if master and str(chosen).isascii() and str(chosen).isdecimal():
+            if master and re.fullmatch(r"[0-9]{1,5}", str(chosen)) and 0 < int(chosen) < 65536:
                 found.append(PortCheck(master, key, int(chosen), ""))
     return found
 
