@@ -236,5 +236,6 @@ def test_auto_goes_over_ssh_instead_with_the_host_keys_that_the_agent_still_tell
 
 
 def test_a_guest_whose_agent_may_not_run_anything_is_asked_over_ssh(restricted: Guest) -> None:
-    assert restricted.record().host_keys
+    script = "mkdir -p /etc/salt; echo 'master: 192.0.2.1' >/etc/salt/minion\n"
+    restricted.bootstrap("auto", script_text=script, script_named=True)
     assert {port for port, _fault in ports(restricted)} == {4505, 4506}

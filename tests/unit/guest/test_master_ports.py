@@ -8,10 +8,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from saltext.kvmclone.guest import master_ports
+from saltext.kvmclone.guest.channel import Result
 from saltext.kvmclone.model.master_ports import PortCheck
 from tests.unit.guest.conftest import Guest
 
@@ -104,12 +106,23 @@ def test_a_tool_that_is_too_simple_tells_nothing_rather_than_something_wrong(
     assert master_ports.ask(guest, TOLD) == []
 
 
+def test_a_guest_that_may_not_read_its_configuration_tells_nothing_of_it(guest: Guest) -> None:
+    class Forbidden(Guest):
+        def run(self, command: str, **options: Any) -> Result:
+            return Result(1, "kvm-clone: file\npassword: secret\n", "sudo: no")
+
+    guest.__class__ = Forbidden
+    assert master_ports.ask(guest, TOLD) == []
+
+
 def read(guest: Guest) -> list[tuple[str, str, int]]:
     told = guest.run(master_ports.READ_CONFIG, timeout=5).output
     return [(one.master, one.key, one.port) for one in master_ports.ports(told, TOLD)]
 
 
 def test_what_the_minion_goes_by_is_what_it_reads_last(guest: Guest) -> None:
+    assert read(guest) == [], "it may be kept elsewhere"
+    configure(guest, "# nothing\n", "minion")
     assert read(guest) == [("salt", "master_port", 4506), ("salt", "publish_port", TOLD)]
     configure(guest, "master: of-the-base\nmaster_port: 14506", "minion")
     configure(guest, "# nothing\n", "minion.d/a.conf")
@@ -134,6 +147,7 @@ def test_what_the_minion_goes_by_is_what_it_reads_last(guest: Guest) -> None:
         ("x\nmaster_type: func", []),
         ("x\nmaster_type: disable", []),
         ("x\nmaster_port: many", []),
+        ("x\nmaster_port: 65536", []),
     ],
 )
 def test_every_way_to_name_a_master_is_understood_or_left_alone(
