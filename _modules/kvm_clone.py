@@ -23,7 +23,7 @@ from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.request import DEFAULT_URL
 
 try:
-    from saltext.kvmclone.config import validate
+    from saltext.kvmclone.config import meant, validate
     from saltext.kvmclone.hosts import provision
     from saltext.kvmclone.hosts.local import LocalHost
     from saltext.kvmclone.hypervisor.connection import available
@@ -41,11 +41,14 @@ def __virtual__():
     return __virtualname__
 
 
-def _request(name, profile, keys):
+def _request(name, profile, keys, verb=""):
     """Return the request, and its secrets, of arguments, pillar and this host's cloud files."""
     if profile:
         keys = {**keys, "profile": profile}
-    return progress.catalogue(__opts__, __pillar__).resolve_here(name, keys, __opts__["id"])
+    configured = progress.catalogue(__opts__, __pillar__)
+    if verb:
+        meant.require_on_host(configured, verb, name, keys)
+    return configured.resolve_here(name, keys, __opts__["id"])
 
 
 def _warned(answer):
@@ -69,7 +72,7 @@ def plan(name, profile=None, **keys):
 
     CLI Example: ``salt kvm01 kvm_clone.plan web1 base_domain=debian12 clone_strategy=quick``
     """
-    request, _secrets = _request(name, profile, keys)
+    request, _secrets = _request(name, profile, keys, "plan")
     return _warned(_host(request.url).plan(request))
 
 
@@ -93,7 +96,7 @@ def create(name, profile=None, start=True, **keys):
         salt kvm01 kvm_clone.create web1 base_domain=debian12 clone_strategy=quick start=False
     """
     entrypoints.switches(start=start)
-    request, secrets = _request(name, profile, keys)
+    request, secrets = _request(name, profile, keys, "create")
     outcome = provision.create(_host(request.url), request, secrets, start=start)
     return _warned(entrypoints.clone(outcome))
 
@@ -117,7 +120,7 @@ def adjust(name, profile=None, test=False, **keys):
     entrypoints.switches(test=test)
     if not profile and "base_domain" not in keys:
         keys = {**_host(keys.get("url")).show(check(name)).origin, **keys}
-    request, _secrets = _request(name, profile, keys)
+    request, _secrets = _request(name, profile, keys, "adjust")
     return _host(request.url).adjust(request, dry=test).as_dict()
 
 

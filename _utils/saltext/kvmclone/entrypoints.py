@@ -23,6 +23,7 @@ from salt.defaults.exitcodes import EX_GENERIC
 from salt.exceptions import CommandExecutionError, SaltCloudSystemExit
 
 from saltext.kvmclone import interrupts
+from saltext.kvmclone.config.usage import Command
 from saltext.kvmclone.errors import (
     ConfigError,
     HostError,
@@ -31,6 +32,7 @@ from saltext.kvmclone.errors import (
     MissingPackage,
     named,
 )
+from saltext.kvmclone.model.hints import AT_HOST, AT_MASTER
 
 if TYPE_CHECKING:  # an entry point must load, and say so, where a package is missing
     from saltext.kvmclone.hosts.outcome import Outcome
@@ -126,12 +128,8 @@ def each_clone(names: Iterable[Any], name: Any, work: Callable[[Any], Outcome]) 
     :param names: By position.
     :param name: As the keyword ``name=``; None for none.
     :param work: What is done with each of them.
-    :raises ConfigError: No name was given.
     """
-    given = names_given(names, name=name)
-    if not given:
-        raise ConfigError("No name was given.", "See what there is: salt-run kvmclone.list")
-    return clones(map(work, given))
+    return clones(map(work, names_given(names, name=name)))
 
 
 # --- the runner ------------------------------------------------------------------------
@@ -150,7 +148,7 @@ def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Ca
 
     :param guarded: A signal ends it with an answer that says so, see :mod:`.interrupts`.
     """
-    name = f"kvmclone.{function.__name__.rstrip('_')}"
+    command = Command.of(AT_MASTER + function.__name__.rstrip("_"), function)
     guard = functools.partial(interrupts.guard, interrupts.AT_MASTER)
     protection = guard if guarded else contextlib.nullcontext
 
@@ -160,15 +158,15 @@ def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Ca
         try:
             with protection():
                 _require_packages(function)
-                _require_arguments(function, name, args, kwargs)
+                command.require(args, kwargs)
                 answer = function(*args, **kwargs)
         except interrupts.Interrupt:
-            answer = _interrupted(name)
+            answer = _interrupted(command.name)
         except KvmCloneError as error:
             answer = {"error": error.as_dict(), "retcode": 1}
         except Exception as error:
             # Salt would show anything that is not caught here with exit code 0.
-            answer = _fault(name, error)
+            answer = _fault(command.name, error)
         if answer.get("retcode"):
             function.__globals__["__context__"]["retcode"] = answer["retcode"]
         return answer
@@ -181,16 +179,6 @@ def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Ca
 def _require_packages(function: Function) -> None:
     if missing := function.__globals__.get("MISSING"):
         raise MissingPackage(missing)
-
-
-def _require_arguments(
-    function: Function, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> None:
-    try:
-        inspect.signature(function).bind(*args, **kwargs)
-    except TypeError as error:
-        hint = f"See what it takes: salt-run -d {name}"
-        raise ConfigError(f"{name}: {error}.", hint) from error
 
 
 def _interrupted(name: str) -> Answer:
@@ -217,11 +205,13 @@ def module_function(function: Function, guarded: bool = False) -> Function:
     """
     Wrap a public function of the execution module so that a refusal or failure fails the job.
 
-    What its file cannot load (``MISSING``) fails it as well, before all else.
+    What its file cannot load (``MISSING``) fails it as well, before all else. Salt is told that it
+    takes any keyword, since it would answer one that is mistyped in words that name no other.
 
     :param guarded: A signal does not end it in the middle, see :mod:`.interrupts`.
     :raises CommandExecutionError: Of the wrapped function: what the library raised.
     """
+    command = Command.of(f"{AT_HOST}{function.__name__}", function)
     guard = functools.partial(interrupts.guard, interrupts.AT_HOST)
     protection = guard if guarded else contextlib.nullcontext
 
@@ -230,6 +220,7 @@ def module_function(function: Function, guarded: bool = False) -> Function:
         kwargs = salt.utils.args.clean_kwargs(**kwargs)
         try:
             _require_packages(function)
+            command.require(args, kwargs)
             with protection():
                 return function(*args, **kwargs)
         except interrupts.Interrupt:
@@ -239,7 +230,18 @@ def module_function(function: Function, guarded: bool = False) -> Function:
         except KvmCloneError as error:
             _fail(function, error)
 
+    # Salt would follow __wrapped__ to the inner signature.
+    del wrapper.__wrapped__
+    wrapper.__signature__ = _open_signature(function)  # type: ignore[attr-defined]
     return wrapper
+
+
+def _open_signature(function: Function) -> inspect.Signature:
+    """Return the signature of a function, with any keyword besides."""
+    signature = inspect.signature(function)
+    kept = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    rest = inspect.Parameter("keywords", inspect.Parameter.VAR_KEYWORD)
+    return signature.replace(parameters=[*kept, rest])
 
 
 def _fail(function: Function, error: KvmCloneError) -> NoReturn:

@@ -127,7 +127,8 @@ def test_unknown_entries_of_the_cloud_file_are_not_our_business() -> None:
 
 def test_a_wrong_value_in_the_cloud_file_is_an_error_with_its_path() -> None:
     text = message_of(cloud_file={"ssh_port": "many"}, cloud_place="/srv/cloud")
-    assert text == "/srv/cloud: key 'ssh_port': 'many' is not a whole number from 1 to 65535"
+    expected = "'many' is not a whole number from 1 to 65535. For example: ssh_port: 22"
+    assert text == f"/srv/cloud: key 'ssh_port': {expected}"
 
 
 def test_merging_changes_neither_of_the_two() -> None:
@@ -160,7 +161,8 @@ def test_arguments_are_checked_like_a_profile_and_all_at_once() -> None:
             "small", "web1", {"cpus": "two", "clone_strateg": "full", "extends": "x", "os": "x"}
         )
     lines = caught.value.message.splitlines()
-    assert "arguments: key 'cpus': 'two' is not a whole number from 1 to 4096" in lines
+    expected = "'two' is not a whole number from 1 to 4096. For example: cpus=2"
+    assert f"arguments: key 'cpus': {expected}" in lines
     assert any("did you mean 'clone_strategy'?" in line for line in lines)
     assert any("'extends': cannot be given as an argument" in line for line in lines)
     assert any("'os': would be ignored" in line for line in lines)
@@ -241,7 +243,7 @@ def test_a_login_key_that_lost_its_frame_is_hidden_and_leaked_as_any_other(key: 
     "value", ["yes", {}, {"user-data": "x"}, {"user_data": 1}, {"meta_data": "x"}, []]
 )
 def test_a_wrong_seed_is_refused_and_not_repeated(value: Any) -> None:
-    with pytest.raises(ConfigError, match="'seed': <hidden> is not none, keep, or a mapping"):
+    with pytest.raises(ConfigError, match="'seed': <hidden> is not none, keep or a mapping"):
         catalogue_of({"seed": value}).resolve("small", "web1")
 
 

@@ -188,8 +188,7 @@ def test_who_wrote_the_minions_master_one_level_too_high_is_told_where_it_stands
 @pytest.mark.parametrize("grains", [["web"], [{"role": "web"}], "web"])
 def test_grains_of_a_minion_that_are_no_mapping_are_named_as_the_fault(grains: Any) -> None:
     text = message({"minion": {"grains": grains}})
-    assert "key 'minion': " in text
-    assert text.endswith("and so are grains in it")
+    assert f"key 'minion': grains: {grains!r} is not a mapping" in text
     assert resolved({"minion": {"grains": None}}).deploy.grains == {}
 
 
@@ -199,7 +198,7 @@ def test_a_number_that_a_template_put_in_quotes_is_a_number() -> None:
 
 
 def test_a_yes_in_a_scripts_environment_is_told_to_be_quoted() -> None:
-    assert "(quote yes and no)" in message({"script_env": {"BS_PIP_ALLOWED": True}})
+    assert 'DEBUG: "yes"' in message({"script_env": {"BS_PIP_ALLOWED": True}})
 
 
 # --- what does not go together ------------------------------------------------------

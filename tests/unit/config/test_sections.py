@@ -75,7 +75,7 @@ def test_a_wrong_value_is_named_with_file_section_key_value_and_expectation() ->
     )
     assert text == (
         "/etc/salt/cloud.profiles:1: section 'centos7': key 'clone_strategy': "
-        "'quik' is not one of full, quick"
+        "'quik' is not one of full, quick. For example: clone_strategy: quick"
     )
 
 
@@ -175,7 +175,7 @@ def test_a_secret_of_the_wrong_type_is_not_shown() -> None:
         provider("local-kvm", LOCAL),
         profile("a", {**BASE, "password": 123456789, "sudo_password": ["hunter2"]}),
     )
-    assert "key 'password': <hidden> is not text (quote it)" in text
+    assert "key 'password': <hidden> is not text in quotes" in text
     assert "123456789" not in text
     assert "hunter2" not in text
 

@@ -28,10 +28,10 @@ EVERY_KIND = [
     value_types.CIDR,
     value_types.MAC,
     value_types.choice("full", "quick"),
-    value_types.record(size=value_types.DISK_SIZE),
-    value_types.mapping_of("disk", value_types.WORD),
+    value_types.record("{size: 20GiB}", size=value_types.DISK_SIZE),
+    value_types.mapping_of("vda", value_types.WORD),
     value_types.list_of(value_types.WORD),
-    value_types.either(value_types.PORT, value_types.WORD),
+    value_types.either(value_types.PORT, value_types.WORD, "22"),
 ]
 
 YAML = st.recursive(
@@ -41,7 +41,7 @@ YAML = st.recursive(
 )
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.expected)
+@pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.expected[:30])
 @given(value=YAML)
 def test_whatever_yaml_holds_a_kind_answers_or_refuses_with_a_value_error(
     kind: value_types.ValueType[Any], value: Any
@@ -122,12 +122,12 @@ def test_a_boolean_is_only_what_yaml_itself_calls_one(value: Any) -> None:
 def test_text_that_yaml_made_a_number_is_refused_with_the_advice_to_quote_it(value: Any) -> None:
     with pytest.raises(ValueError):
         value_types.TEXT.parse(value)
-    assert "quote" in value_types.TEXT.expected
+    assert "quotes" in value_types.TEXT.fault(value)
 
 
 def test_a_boolean_is_no_whole_number() -> None:
     with pytest.raises(ValueError):
-        value_types.integer(0, 5).parse(True)
+        value_types.integer(0, 5, 1).parse(True)
 
 
 @pytest.mark.parametrize("value", ["", " ", "a\nb", " a", "a ", "a\0"])
@@ -149,7 +149,7 @@ def test_a_number_in_an_environment_becomes_text_but_a_boolean_does_not() -> Non
 
 def test_a_record_refuses_an_unknown_key_and_a_wrong_value_inside_it() -> None:
     disk = value_types.record(
-        size=value_types.DISK_SIZE, strategy=value_types.choice("full", "quick")
+        "{size: 20GiB}", size=value_types.DISK_SIZE, strategy=value_types.choice("full", "quick")
     )
     assert disk.parse({"size": "1GiB"}) == {"size": 1024**3}
     for wrong in ({"sise": "1GiB"}, {"strategy": "quik"}, "1GiB"):

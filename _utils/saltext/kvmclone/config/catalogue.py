@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import logging
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from saltext.kvmclone.config.problems import Problems
 from saltext.kvmclone.config.schema import KeyLocation, KeySupport
 from saltext.kvmclone.config.section_entry import DRIVER
 from saltext.kvmclone.config.sections import Profile, assemble
+from saltext.kvmclone.config.usage import arguments
 from saltext.kvmclone.config.validate import (
     MISSING,
     Keys,
@@ -155,7 +155,7 @@ class Catalogue:
                 f"'{name}' belongs to the KVM host '{request.host}' ('host:'); this is "
                 f"'{minion_id}'.",
                 "Take 'host' out of the provider, or do it there, after a look: "
-                + Commands(minion=request.host).on_host("plan", name, *_arguments(keys)),
+                + Commands(minion=request.host).on_host("plan", name, *arguments(keys)),
             )
         return request, secrets
 
@@ -350,17 +350,9 @@ def _advise(
         log.warning("%s", Problem(place, section, key, advice))
 
 
-def _arguments(keys: Mapping[str, Any]) -> list[str]:
-    """Return keys as they are given as arguments; of anything but text, JSON is also YAML."""
-    return [
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in keys.items()
-    ]
-
-
 def _nearby(name: Any, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(str(name), known, n=1)
     if close:
         return f"Did you mean {close[0]!r}?"
-    return f"Known are: {', '.join(known)}." if known else "None is configured."
+    return f"There are: {', '.join(known)}." if known else "None is configured."

@@ -22,6 +22,7 @@ import yaml
 
 from saltext.kvmclone.config import map_shape, validate
 from saltext.kvmclone.config.map_shape import Entry, Mistake, Position
+from saltext.kvmclone.config.yaml_files import tab_in
 from saltext.kvmclone.errors import ConfigError, InvalidName, SecretInArgument
 from saltext.kvmclone.model.names import check
 
@@ -113,11 +114,8 @@ def _tab_at(path: str, error: salt.exceptions.SaltException) -> str:
     if not isinstance(number, int):
         return ""
     with open(path, encoding="utf-8", errors="replace") as stream:
-        lines = stream.read().splitlines()
-    line = lines[number - 1] if 0 < number <= len(lines) else ""
-    tab = "\t" in line[: len(line) - len(line.lstrip())]
-    cure = ": it is indented with a tab; YAML takes blanks only" if tab else ""
-    return f" (line {number}{cure})"
+        tab = tab_in(stream.read(), number)
+    return f" (line {number}{': ' if tab else ''}{tab})"
 
 
 def _assembled(told: Mapping[Any, Any]) -> tuple[list[Entry], list[Mistake]]:
@@ -239,7 +237,7 @@ def _faults(where: str, keys: Mapping[str, Any]) -> list[str]:
         try:
             if key == "script_env":
                 raise SecretInArgument(key)
-            validate.checked_arguments({key: value})
+            validate.checked_arguments({key: value}, typed=False)
         except SecretInArgument:
             # A clone's record keeps what overrides its profile.
             found.append(
