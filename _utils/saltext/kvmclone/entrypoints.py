@@ -82,8 +82,8 @@ def switches(**given: Any) -> None:
         if not isinstance(value, bool):
             raise ConfigError(
                 f"{name}: {value!r} is neither true nor false.",
-                f"Write {name}=True or {name}=False, without quotes. Where it was meant as one "
-                "more name: name one clone at a time.",
+                f"Type {name}=True or {name}=False, without quotes. If it is one more name: name "
+                "one clone at a time.",
             )
 
 

@@ -52,7 +52,7 @@ def test_who_uses_it_hears_all_of_its_problems_with_the_lines_of_the_keys() -> N
     assert [line.partition(" is ")[0] for line in lines] == [
         "FILE:4: section 'a': key 'provider': there",
         "FILE:5: section 'a': key 'cpus': 'two'",
-        "FILE:6: section 'a': key 'clone_stratgy':",
+        "FILE:6: section 'a': key 'clone_stratgy': there",
         "FILE:3: section 'a': key 'base_domain':",
     ]
 

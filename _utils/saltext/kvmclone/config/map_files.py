@@ -245,5 +245,5 @@ def _faults(where: str, keys: Mapping[str, Any]) -> list[str]:
                 "extend this one"
             )
         except ConfigError as error:
-            found.append(f"{where}: {error.message.removeprefix('arguments: ')}")
+            found.append(f"{where}: {error.message}")
     return found

@@ -49,6 +49,11 @@ def require_on_host(catalogue: Catalogue, verb: str, name: Any, keys: Mapping[st
         return _typed_on_host(verb, others[0], {**keys, "profile": meant})
 
     if keys.get("profile"):
+        if verb != "adjust" and not (catalogue.profiles or catalogue.problems.found):
+            raise ConfigError(
+                "No profile is configured on this host; those of the master are used there.",
+                Commands().clone(verb, str(keys["profile"]), str(name)),
+            )
         _require(catalogue, str(keys["profile"]), [name], command)
     elif not any(
         keys.get(key) or key in catalogue.cloud_file for key in ("base_domain", "provider")

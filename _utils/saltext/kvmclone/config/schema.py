@@ -9,6 +9,7 @@ salt-cloud meets no unknown key here. Read it through
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -162,7 +163,7 @@ TABLE: tuple[Key, ...] = (
     _honoured("description", value_types.TEXT, SECTIONS),
     _honoured("autostart", value_types.BOOLEAN, SECTIONS),
     _honoured("tags", value_types.TEXTS, SECTIONS),
-    _honoured("ttl", value_types.DURATION, SECTIONS),
+    _honoured("ttl", dataclasses.replace(value_types.DURATION, example="12h"), SECTIONS),
     _honoured("disks", value_types.mapping_of("vda", _DISK), SECTIONS),
     _honoured("networks", value_types.list_of(_NETWORK), SECTIONS),
     # A word, or contents: only the latter are secret, and validate.py tells them apart.

@@ -82,7 +82,11 @@ class Command:
             many = "is one word too many" if len(surplus) == 1 else "are too many words"
             yield f"{_listed(surplus)} {many}; {self.name} takes {self._taken()}."
         if missing := self._missing(len(words), keywords):
-            yield f"Which {' and which '.join(missing)}?"
+            read = [
+                f"'{word}' is the {one.name}" for one, word in zip(ordered, words, strict=False)
+            ]
+            end = f" ({', '.join(read)}.)" if read else ""
+            yield f"Which {' and which '.join(missing)}?{end}"
 
     @property
     def _named(self) -> list[str]:

@@ -83,7 +83,7 @@ class Problem:
     """
     One thing that the user has to correct.
 
-    :param place: File, or what else holds the section.
+    :param place: File, or what else holds the section; empty for an argument.
     :param section: Name of the section, empty where the whole place is meant.
     :param key: The key, empty where the whole section is meant.
     :param text: What is wrong with it and what was expected, without any secret.
@@ -105,6 +105,8 @@ class Problem:
         return not self.section and not self.key
 
     def __str__(self) -> str:
+        if not self.place:
+            return f"{self.key}: {self.text}"
         section = f"section {self.section!r}: " if self.section else ""
         key = f"key {self.key!r}: " if self.key else ""
         return f"{self.place}: {section}{key}{self.text}"
@@ -145,15 +147,15 @@ def shown(key: Key | None, value: Any) -> str:
 
 def _unknown_key(name: Any) -> str:
     if name in _ELSEWHERE:
-        return f"is not a key that is known here; write it as {_ELSEWHERE[name]}"
+        return f"there is no such key here; write it as {_ELSEWHERE[name]}"
     known = [
         key.name for key in KEYS.values() if key.fate in (KeySupport.HONOURED, KeySupport.CARRIED)
     ]
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.7)
     if close:
-        return f"is not a key that is known here; did you mean {close[0]!r}?"
+        return f"there is no such key; did you mean {close[0]!r}?"
     # Salt passes over such a key in silence, so it may have stood there for years.
-    return "is not a key that is known here, nor was it to Salt's libvirt driver; take it out"
+    return "there is no such key, nor did Salt's libvirt driver know it; take it out"
 
 
 def fault_of(name: Any, value: Any, place: KeyLocation, typed: bool = False) -> str:
@@ -187,7 +189,8 @@ def _fault_of_value(name: str, key: Key, value: Any, typed: bool) -> str:
     elif isinstance(value, str) and value[:1] in ("[", "{") and example[:1] in ("[", "{"):
         fault, example = _read_as_text(key, value, example, typed)
     right = f"{name}={shlex.quote(example)}" if typed else f"{name}: {example}"
-    return f"{fault}. {'Write' if example == value else 'For example'}: {right}"
+    stop = "" if fault.endswith("?") else "."
+    return f"{fault}{stop} {'Write' if example == value else 'For example'}: {right}"
 
 
 def _read_as_text(key: Key, value: str, example: str, typed: bool) -> tuple[str, str]:
@@ -195,11 +198,11 @@ def _read_as_text(key: Key, value: str, example: str, typed: bool) -> tuple[str,
     try:
         meant = yaml.safe_load(value)
     except yaml.YAMLError:
-        way = "; in a shell all of it is quoted" if typed else ""
-        return f"{shortened(value)} is text, since its brackets do not match{way}", example
+        way = "; in a shell, put quotes around all of it" if typed else ""
+        return f"{shortened(value)} was read as text, since its brackets do not match{way}", example
     if fault := key.kind.fault(meant):
         return fault, example
-    return f"{shortened(value)} is text, since it has quotes too many", value
+    return f"{shortened(value)} was read as text, since it has one pair of quotes too many", value
 
 
 def advice_on(name: str, value: Any) -> str:
@@ -259,7 +262,7 @@ def checked_arguments(arguments: Mapping[str, Any], typed: bool = True) -> Keys:
         if not fault and (advice := advice_on(name, value)):
             fault = advice.replace("is ignored", "would be ignored")
         if fault:
-            problems.append(Problem("arguments", "", name, fault))
+            problems.append(Problem("", "", name, fault))
     if problems:
         raise error_for(problems)
     return given
@@ -275,7 +278,7 @@ def argument(name: str, value: Any, key: str = "") -> Any:
     """
     known = KEYS[key or name]
     if fault := _fault_of_value(name, known, value, typed=True):
-        raise error_for([Problem("arguments", "", name, fault)])
+        raise error_for([Problem("", "", name, fault)])
     return known.kind.parse(value)
 
 

@@ -9,6 +9,7 @@ once, speaks to hosts through :class:`.interfaces.KvmHost`, and answers with
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import sys
 import time
@@ -195,7 +196,7 @@ class Fleet:
         at_once.require_no_interrupt(name)
         try:
             return self.everywhere.find(name)
-        except NotFound:
+        except NotFound as error:
             told, failed = self.everywhere.look(lambda host: host.list_clones())
             if failed:
                 raise HostUnreachable(
@@ -203,6 +204,10 @@ class Fleet:
                     "Repeat this when the host is back.",
                 ) from None
             gc.require_not_renamed(name, self.keys.ids_of(name), told.values())
+            names = [clone.name for clones in told.values() for clone in clones]
+            for near in difflib.get_close_matches(name, names, n=1, cutoff=0.75):
+                text = f"There is no clone '{name}'. Did you mean '{near}'?"
+                raise NotFound(text, error.hint) from None
             raise
 
     def destroy(self, name: Any, force: bool = False) -> Outcome:
