@@ -147,7 +147,7 @@ def bootstrap(name, profile=None, url=None, **keys):
 def resume(name, url=None):
     """
     Go on with a create that failed and was kept (``on_failure: keep|stop``), or that was
-    interrupted, where it stopped. The profile is read again: mend it first.
+    interrupted, where it stopped. The profile is read again, so correct it first.
 
     CLI Example: ``salt kvm01 kvm_clone.resume web1``
     """

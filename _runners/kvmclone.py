@@ -113,7 +113,7 @@ def destroy(*names, name=None, force=False):
 def resume(*names, name=None):
     """
     Go on with creates that failed and were kept (``on_failure: keep|stop``), or that were
-    interrupted, where they stopped. The profile is read again: mend it first.
+    interrupted, where they stopped. The profile is read again, so correct it first.
 
     CLI Example: ``salt-run kvmclone.resume my-centos7-clone``
     """

@@ -56,7 +56,7 @@ def missing(error: ImportError) -> str:
     module = (error.name or str(error)).partition(".")[0]
     if module == "saltext":
         return (
-            f"The library of kvm_clone is not complete here ({error}). Bring all of it: "
+            f"The library of kvm_clone is incomplete here ({error}). Sync all of it: "
             "salt-run saltutil.sync_all   and on a minion: salt-call saltutil.sync_all"
         )
     return missing_package(_PACKAGES.get(module, module))
@@ -183,8 +183,8 @@ def _require_packages(function: Function) -> None:
 
 def _interrupted(name: str) -> Answer:
     stopped = Interrupted(
-        f"{name} was interrupted before it came to its end.",
-        "Repeat it. What was begun and is not whole: salt-run kvmclone.gc",
+        f"{name} was interrupted before it finished.",
+        "Repeat it. List what it left unfinished: salt-run kvmclone.gc",
     )
     return {"error": stopped.as_dict(), "retcode": interrupts.EXIT_CODE}
 
@@ -225,7 +225,7 @@ def module_function(function: Function, guarded: bool = False) -> Function:
                 return function(*args, **kwargs)
         except interrupts.Interrupt:
             name = next(iter(args), kwargs.get("name"))
-            words = f"What was asked for '{name}' was interrupted; it may be half done."
+            words = f"The command for '{name}' was interrupted; it may be half done."
             _fail(function, Interrupted(words, "Repeat the command."))
         except KvmCloneError as error:
             _fail(function, error)

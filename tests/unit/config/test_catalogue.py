@@ -168,6 +168,44 @@ def test_arguments_are_checked_like_a_profile_and_all_at_once() -> None:
     assert any("os: would be ignored" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("memory", "lots", "memory: 'lots' is not a size. For example: memory=2GiB"),
+        (
+            "networks",
+            "[{network: default}]",
+            "networks: '[{network: default}]' was read as text, since it has one pair of quotes "
+            "too many. Write: networks='[{network: default}]'",
+        ),
+        (
+            "disks",
+            "{vda:",
+            "disks: '{vda:' was read as text, since its brackets do not match; in a shell, put "
+            "quotes around all of it. For example: disks='{vda: {size: 20GiB}}'",
+        ),
+        (
+            "disks",
+            "{vda: {sise: 1}}",
+            "disks: vda: 'sise' is not known here; did you mean 'size'? For example: "
+            "disks='{vda: {size: 20GiB}}'",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_told_with_a_right_one_as_it_is_typed(
+    key: str, value: Any, told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        catalogue_of({}).resolve("small", "web1", {key: value})
+    assert caught.value.message == told
+
+
+def test_a_list_in_quotes_in_a_file_is_told_without_the_quotes_of_a_shell() -> None:
+    with pytest.raises(ConfigError) as caught:
+        catalogue_of({"networks": "[{network: default}]"}).resolve("small", "web1")
+    assert caught.value.message.endswith("Write: networks: [{network: default}]")
+
+
 def test_what_salt_adds_to_keyword_arguments_is_passed_over() -> None:
     given_by_salt = {"__pub_jid": "1", "__pub_user": "root", "cpus": 2}
     assert catalogue_of({}).resolve("small", "web1", given_by_salt)[0].cpus == 2
@@ -279,7 +317,7 @@ def test_an_unknown_profile_is_an_error_that_guesses_or_lists() -> None:
     assert caught.value.hint == "Did you mean 'small'?"
     with pytest.raises(ConfigError) as caught:
         Catalogue().resolve("small", "web1")
-    assert caught.value.hint == "None is configured."
+    assert caught.value.hint == "No profile is configured here."
 
 
 # --- without a profile --------------------------------------------------------------

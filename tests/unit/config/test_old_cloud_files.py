@@ -242,7 +242,7 @@ def mapped(opts: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
 def test_a_maps_old_names_for_its_overrides_are_understood(opts: dict[str, Any]) -> None:
     old = {"map_grains": {"role": "web"}, "map_minion": {"retry_dns": 5}, "cpus": 2}
     assert mapped(opts, old) == {"grains": {"role": "web"}, "minion": {"retry_dns": 5}, "cpus": 2}
-    with pytest.raises(ConfigError, match=r"'requires' is an order.*volumes: is refused"):
+    with pytest.raises(ConfigError, match=r"'requires' sets an order.*volumes: is refused"):
         mapped(opts, {"map_requires": ["db1"], "map_volumes": [1]})
 
 

@@ -98,7 +98,7 @@ def test_a_profile_without_a_provider_is_named_with_its_file() -> None:
 
 def test_an_unknown_provider_is_an_error_that_lists_the_known_ones() -> None:
     text = message_of(provider("local-kvm", LOCAL), profile("a", {**BASE, "provider": "locl"}))
-    assert "there is no provider 'locl'; expected one of local-kvm" in text
+    assert "there is no provider 'locl'; did you mean 'local-kvm'?" in text
 
 
 def test_a_provider_without_a_driver_is_said_to_lack_it() -> None:

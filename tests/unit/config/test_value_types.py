@@ -6,10 +6,12 @@ import contextlib
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from saltext.kvmclone.config import value_types
+from saltext.kvmclone.config.schema import KEYS
 
 EVERY_KIND = [
     value_types.TEXT,
@@ -161,3 +163,35 @@ def test_addresses_and_networks_are_written_in_one_way() -> None:
     assert value_types.ADDRESS.parse("FE80::0001") == "fe80::1"
     assert value_types.CIDR.parse("192.168.122.7/24") == "192.168.122.0/24"
     assert value_types.MAC.parse("52:54:00:AB:CD:EF") == "52:54:00:ab:cd:ef"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [key.kind for key in KEYS.values() if key.kind is not value_types.ANYTHING],
+    ids=lambda kind: kind.example,
+)
+def test_the_example_of_a_kind_is_right(kind: value_types.ValueType[Any]) -> None:
+    assert kind.fault(yaml.safe_load(kind.example)) == ""
+    assert "\n" not in kind.example
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("disks", {"vda": {"size": "lots"}}, "vda: size: 'lots' is not a size"),
+        ("disks", {"vda": {"sise": 1}}, "vda: 'sise' is not known here; did you mean 'size'?"),
+        ("networks", [{}, {"mac": 5}], "item 2: mac: 5 is not a MAC address in quotes"),
+        (
+            "networks",
+            [{"network": "a", "bridge": "b"}],
+            "item 1: network and bridge exclude each other",
+        ),
+    ],
+)
+def test_a_fault_inside_a_value_says_where_it_is(key: str, value: Any, fault: str) -> None:
+    assert KEYS[key].kind.fault(value) == fault
+
+
+def test_the_example_for_a_word_is_the_nearest_one() -> None:
+    assert KEYS["ip_source"].kind.example_for("agent") == "qemu-agent"
+    assert KEYS["clone_strategy"].kind.example_for("quik") == "quick"

@@ -182,7 +182,7 @@ def test_a_file_that_cannot_be_read_forbids_to_call_anybody_gone() -> None:
 def test_a_profile_that_is_not_found_may_stand_in_the_file_that_could_not_be_read() -> None:
     broken = Problem("FILE:9", "", "", "is not valid YAML: x", KeyLocation.PROFILE)
     catalogue = build(SOUND, problems=[broken])
-    assert "It may stand where nothing could be read: FILE:9" in refusal(catalogue, "web")
+    assert "It may be in a file that cannot be read: FILE:9" in refusal(catalogue, "web")
     assert catalogue.resolve("small", "web1")
     wrong = profile("a", {**BASE, "provider": "nowhere"})
     broken = Problem("FILE:9", "", "", "is not valid YAML: x", KeyLocation.PROVIDER)

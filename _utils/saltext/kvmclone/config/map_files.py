@@ -7,6 +7,7 @@ where it finds them, and checked as a whole before anything is made.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from saltext.kvmclone.config import map_shape, validate
 from saltext.kvmclone.config.map_shape import Entry, Mistake, Position
 from saltext.kvmclone.config.yaml_files import tab_in
 from saltext.kvmclone.errors import ConfigError, InvalidName, SecretInArgument
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.names import check
 
 log = logging.getLogger(__name__)
@@ -144,7 +146,7 @@ def _judged(path: str, entry: Entry) -> tuple[dict[str, Any], list[str]]:
     keys = {str(key): value for key, value in written.items() if key != "name"}
     keys |= {new: keys.pop(old) for old, new in map_shape.OLD_KEYS.items() if old in keys}
     if written.get("name", name) != name:
-        problems.append(f"{where}: another name in it, name: {written['name']}")
+        problems.append(f"{where}: it is given another name, name: {written['name']}")
     keys = _without_ignored(f"{path}: {where}", keys)
     return keys, [*problems, *_faults(where, keys)]
 
@@ -210,6 +212,10 @@ def _path(opts: Mapping[str, Any], file: Any) -> str:
     for place in places:
         if os.path.isfile(place):
             return os.path.abspath(place)
+    maps = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    for near in difflib.get_close_matches(f"{str(file).removesuffix('.map')}.map", maps, n=1):
+        text = f"There is no map '{file}'. Did you mean '{near}'?"
+        raise ConfigError(text, Commands().clone("map", near))
     raise ConfigError(f"There is no map '{file}'.", f"Looked for: {', '.join(places)}")
 
 
@@ -231,7 +237,8 @@ def _faults(where: str, keys: Mapping[str, Any]) -> list[str]:
     for key, value in keys.items():
         if key == "requires":
             found.append(
-                f"{where}: 'requires' is an order, and these are made at once; salt-cloud -m"
+                f"{where}: 'requires' sets an order, but these are made all at once; use "
+                "salt-cloud -m"
             )
             continue
         try:

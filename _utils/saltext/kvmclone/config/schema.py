@@ -234,7 +234,9 @@ TABLE: tuple[Key, ...] = (
     _ignored("wait_for_passwd_timeout", _NO_LIMIT),
     _ignored("wait_for_fun_timeout", _NO_LIMIT),
     _ignored("hard_timeout", _OWN_SSH),
-    _ignored("tmp_dir", "the folder is of our own making; name /tmp/.saltcloud in deploy_command"),
+    _ignored(
+        "tmp_dir", "kvm_clone makes a folder of its own; name /tmp/.saltcloud in deploy_command"
+    ),
     _ignored("keep_tmp", "the folder in the guest is always removed", False),
     _ignored("show_deploy_args", "answers never hold what was deployed", False),
     _ignored("force_minion_config", "the minion's configuration is always written", True),

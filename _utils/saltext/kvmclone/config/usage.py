@@ -60,8 +60,10 @@ class Command:
         """
         refuse_secrets({name: value for name, value in keywords.items() if name not in self._named})
         if text := next(self._mistakes(words, keywords), ""):
+            switched = self._switched(words)
+            left = [word for word in words if word not in switched]
             known = {self._meant(name): value for name, value in keywords.items()}
-            raise ConfigError(text, self._line(words, known))
+            raise ConfigError(text, self._line(left, {**known, **dict.fromkeys(switched, True)}))
 
     @property
     def name(self) -> str:
@@ -77,21 +79,33 @@ class Command:
         for one, word in zip(ordered, words, strict=False):
             if one.name in keywords:
                 yield f"Which {one.name}? Both {word!r} and {keywords[one.name]!r} were given."
+        for word in self._switched(words):
+            yield f"'{word}' is a switch of {self.name}; write {word}=True."
         surplus = words[len(ordered) :]
         if surplus and not self._several:
             many = "is one word too many" if len(surplus) == 1 else "are too many words"
             yield f"{_listed(surplus)} {many}; {self.name} takes {self._taken()}."
         if missing := self._missing(len(words), keywords):
             read = [
-                f"'{word}' is the {one.name}" for one, word in zip(ordered, words, strict=False)
+                f" '{word}' was read as the {one.name}."
+                for one, word in zip(ordered, words, strict=False)
             ]
-            end = f" ({', '.join(read)}.)" if read else ""
-            yield f"Which {' and which '.join(missing)}?{end}"
+            yield f"Which {' and which '.join(missing)}?{''.join(read)}"
 
     @property
     def _named(self) -> list[str]:
         kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
         return [one.name for one in self.parameters if one.kind in kinds]
+
+    def _switched(self, words: Sequence[Any]) -> list[Any]:
+        """Return the words that are the names of switches; the first ones may be a clone's."""
+        required = [
+            one
+            for one in self.parameters
+            if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+        ]
+        switches = [one.name for one in self.parameters if isinstance(one.default, bool)]
+        return [word for word in words[len(required) :] if word in switches]
 
     @property
     def _several(self) -> str:

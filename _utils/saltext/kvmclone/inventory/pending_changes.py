@@ -117,7 +117,7 @@ def sentence(name: str, waiting: dict[str, dict[str, Any]], commands: Commands) 
     said = " and ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
     verb = "change" if len(listed) > 1 else "changes"
     return (
-        f"Pending: {said} {verb} at its next boot from off; a reboot does not suffice. Stop it and "
+        f"Pending: {said} {verb} at its next boot from off; a reboot is not enough. Stop it and "
         f"start it: {commands.clone('stop', name)}   {commands.clone('start', name)}"
     )
 

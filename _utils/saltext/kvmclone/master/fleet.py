@@ -200,7 +200,8 @@ class Fleet:
             told, failed = self.everywhere.look(lambda host: host.list_clones())
             if failed:
                 raise HostUnreachable(
-                    f"Whether '{name}' was renamed is not known; not asked: {', '.join(failed)}",
+                    f"Whether '{name}' was renamed is not known; no answer from "
+                    + ", ".join(failed),
                     "Repeat this when the host is back.",
                 ) from None
             gc.require_not_renamed(name, self.keys.ids_of(name), told.values())

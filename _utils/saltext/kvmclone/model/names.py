@@ -51,7 +51,8 @@ def check(name: object) -> str:
         raise InvalidName("The name is empty.", _RULE)
     if len(name) > LONGEST_NAME:
         raise InvalidName(
-            f"The name {name[:40]!r}... has {len(name)} characters, {LONGEST_NAME} are possible.",
+            f"The name {name[:40]!r}... has {len(name)} characters, and at most {LONGEST_NAME} are "
+            "allowed.",
             _RULE,
         )
     for label in name.split("."):
@@ -62,7 +63,7 @@ def check(name: object) -> str:
         if len(label) > LONGEST_LABEL:
             raise InvalidName(
                 f"The part {label[:40]!r}... of the name has {len(label)} characters, "
-                f"{LONGEST_LABEL} are possible.",
+                f"and at most {LONGEST_LABEL} are allowed.",
                 _RULE,
             )
     return name
