@@ -30,6 +30,7 @@ except ImportError as error:
     MISSING = entrypoints.missing(error)
 
 __virtualname__ = "kvmclone"
+__virtual_aliases__ = ("kvm_clone",)  # which people type as well; Salt would answer exit code 0
 
 __func_alias__ = {"list_": "list", "map_": "map"}
 

@@ -105,19 +105,20 @@ def _rendered(opts: Mapping[str, Any], path: str) -> Mapping[Any, Any]:
         if isinstance(told, Mapping) and "include" in told:
             told = salt.config.include_config(dict(told), path, verbose=False)
     except salt.exceptions.SaltException as error:
-        reason = f"The map '{path}' cannot be rendered: {error}{_tab_at(path, error)}"
-        raise ConfigError(reason, _FORM) from error
+        raise ConfigError(
+            f"The map '{path}' cannot be rendered: {_reason(path, error)}", _FORM
+        ) from error
     return told if isinstance(told, Mapping) else {}
 
 
-def _tab_at(path: str, error: salt.exceptions.SaltException) -> str:
-    """Return the line of a YAML error, in words, and say so where a tab is the cause."""
+def _reason(path: str, error: salt.exceptions.SaltException) -> str:
+    """Return what is wrong and its line, as far as that is known; say so where it is a tab."""
     number = getattr(error, "line_num", None)
     if not isinstance(number, int):
-        return ""
+        return str(error)
     with open(path, encoding="utf-8", errors="replace") as stream:
         tab = tab_in(stream.read(), number)
-    return f" (line {number}{': ' if tab else ''}{tab})"
+    return f"line {number} {tab}" if tab else f"{error} (line {number})"
 
 
 def _assembled(told: Mapping[Any, Any]) -> tuple[list[Entry], list[Mistake]]:
@@ -213,10 +214,13 @@ def _path(opts: Mapping[str, Any], file: Any) -> str:
         if os.path.isfile(place):
             return os.path.abspath(place)
     maps = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    for near in difflib.get_close_matches(f"{str(file).removesuffix('.map')}.map", maps, n=1):
+    wanted = os.path.basename(str(file)).removesuffix(".map")
+    for near in difflib.get_close_matches(f"{wanted}.map", maps, n=1):
         text = f"There is no map '{file}'. Did you mean '{near}'?"
         raise ConfigError(text, Commands().clone("map", near))
-    raise ConfigError(f"There is no map '{file}'.", f"Looked for: {', '.join(places)}")
+    raise ConfigError(
+        f"There is no map '{file}'.", f"Looked for: {', '.join(dict.fromkeys(places))}"
+    )
 
 
 def _without_ignored(where: str, keys: dict[str, Any]) -> dict[str, Any]:

@@ -45,14 +45,16 @@ def require_on_host(catalogue: Catalogue, verb: str, name: Any, keys: Mapping[st
     :raises ConfigError: As there.
     """
 
-    def command(meant: str, others: Sequence[Any]) -> str:
-        return _typed_on_host(verb, others[0], {**keys, "profile": meant})
+    others = {key: value for key, value in keys.items() if key != "profile"}
+
+    def command(meant: str, names: Sequence[Any]) -> str:
+        return _typed_on_host(verb, names[0], {"profile": meant, **others})
 
     if keys.get("profile"):
         if verb != "adjust" and not (catalogue.profiles or catalogue.problems.found):
             raise ConfigError(
                 "No profile is configured on this host; those of the master are used there.",
-                Commands().clone(verb, str(keys["profile"]), str(name)),
+                Commands().clone(verb, str(keys["profile"]), str(name), *arguments(others)),
             )
         _require(catalogue, str(keys["profile"]), [name], command)
     elif not any(
@@ -64,7 +66,7 @@ def require_on_host(catalogue: Catalogue, verb: str, name: Any, keys: Mapping[st
         raise ConfigError(
             f"What is '{name}' to be cloned from? Give a profile or a base.",
             f"{command('PROFILE', [name])}   or: "
-            + _typed_on_host(verb, name, {**keys, "base_domain": "BASE"}),
+            + _typed_on_host(verb, name, {"base_domain": "BASE", **others}),
         )
 
 

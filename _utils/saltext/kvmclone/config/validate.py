@@ -52,7 +52,7 @@ _ELSEWHERE = {
 MISSING = {
     "base_domain": "is missing; it names the domain to clone. For example: base_domain: debian12",
     "url": "is missing; it names the libvirt daemon. For example: url: qemu:///system",
-    "provider": "is missing; it names the provider. For example: provider: local-kvm",
+    "provider": "is missing; it says on which host. For example: provider: local-kvm",
     "driver": "is missing. Write driver: libvirt",
 }
 

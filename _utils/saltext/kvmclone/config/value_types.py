@@ -124,6 +124,8 @@ def _parse_word(value: Any) -> str:
 
 
 def _parse_boolean(value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false", "yes", "no", "on", "off"):
+        raise WrongPart(f"'{value}' is text, since it is in quotes; take them away")
     if not isinstance(value, bool):
         raise _refuse()
     return value
@@ -358,7 +360,7 @@ def _parse_seed(value: Any) -> str | dict[str, Any]:
 ANYTHING: ValueType[Any] = ValueType("anything", "", _parse_anything)
 TEXT = ValueType("text in quotes", '"007"', _parse_text)
 WORD = ValueType("text on one line", '"007"', _parse_word)
-BOOLEAN = ValueType("true or false, without quotes", "true", _parse_boolean)
+BOOLEAN = ValueType("true or false", "true", _parse_boolean)
 PORT = integer(1, 65535, 22)
 MEMORY = ValueType("a size", "2GiB", lambda value: _parse_bytes(value, MIB))
 DISK_SIZE = ValueType("a size", "20GiB", lambda value: _parse_bytes(value, 1))

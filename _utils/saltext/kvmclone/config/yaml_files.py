@@ -194,7 +194,8 @@ def read_file(path: str, kind: KeyLocation | None) -> YamlFile:
         reason = getattr(exc, "problem", None) or "it cannot be parsed"
         if not _QUOTES_SIGNS_ONLY.fullmatch(reason):
             reason = re.sub(r"""['"].*['"]""", "(hidden)", reason, flags=re.DOTALL)
-        file.problem(f"is not valid YAML: {tab_in(text, line) or reason}", line)
+        tab = tab_in(text, line)
+        file.problem(f"is not valid YAML: {f'the line {tab}' if tab else reason}", line)
         return file
     finally:
         loader.dispose()
@@ -217,7 +218,7 @@ def tab_in(text: str, line: int) -> str:
     stopped = text.splitlines()[line - 1 : line] if line else []
     # A tab within a value is in order.
     tabs = any(re.match(r"[ -]*\t", one) for one in stopped)
-    return "the line is indented with a tab; use spaces" if tabs else ""
+    return "is indented with a tab; use spaces" if tabs else ""
 
 
 def _number_lines(
