@@ -67,7 +67,7 @@ def plan(name, profile=None, **keys):
     """
     Show exactly what ``create`` would do; nothing is written.
 
-    Takes what ``create`` takes. Answers with PLAN: the fate of each disk, the changes, and
+    Takes what ``create`` takes. Answers with PLAN: what becomes of each disk, the changes, and
     every conflict.
 
     CLI Example: ``salt kvm01 kvm_clone.plan web1 base_domain=debian12 clone_strategy=quick``
@@ -104,7 +104,7 @@ def create(name, profile=None, start=True, **keys):
 @entrypoints.module_function
 def adjust(name, profile=None, test=False, **keys):
     """
-    Make a clone that is there what its profile and the given keys ask for: cpus, memory,
+    Change an existing clone to what its profile and the given keys ask for: cpus, memory,
     disk sizes (never smaller), description, tags, autostart, and ``ttl``, which counts from
     its making. What waits for its next start, of this or an earlier change, is said every time.
 

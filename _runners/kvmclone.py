@@ -63,7 +63,7 @@ def create(profile, *names, name=None, **overrides):
 @entrypoints.runner_function
 def map_(file):
     """
-    Make the machines of a salt-cloud map that are not there yet, and enrol them. Nothing is
+    Make the machines of a salt-cloud map that do not exist yet, and enrol them. Nothing is
     made while anything in the map is wrong.
 
     file
@@ -235,7 +235,7 @@ def tree():
 @entrypoints.runner_function
 def doctor():
     """
-    List what is not as it should be on the configured hosts, worst first, each with the next
+    List what is wrong on the configured hosts, worst first, each with the next
     command to type. ``retcode`` is 1 where there is more than notes.
 
     CLI Example: ``salt-run kvmclone.doctor``

@@ -85,7 +85,7 @@ class _Guard:
     def _say_first(self) -> None:
         if self.under_way:
             names = ", ".join(list(self.under_way))
-            _say(f"Interrupted; being brought to a safe end: {names}. Once more stops at once.")
+            _say(f"Interrupted; being brought to a safe end: {names}. A second one stops at once.")
 
     def _say_last(self) -> None:
         for name, (what, where) in list(self.under_way.items()):

@@ -94,8 +94,8 @@ def verify(
                 turn.announced(time.monotonic())
     raise MinionTimeout(
         f"The minion '{minion_id}' did not answer test.version within {timeout:g} s.",
-        "Can the guest reach the master? Check 'minion: {master: …, master_port: …}' in the "
-        "profile, and in the guest: journalctl -u salt-minion",
+        "Can the guest reach the master? Check 'minion: {master: …, master_port: …, publish_port: "
+        "…}' in the profile, and in the guest: journalctl -u salt-minion",
     )
 
 
