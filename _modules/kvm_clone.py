@@ -24,7 +24,7 @@ from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.request import DEFAULT_URL
 
 try:
-    from saltext.kvmclone.config import validate
+    from saltext.kvmclone.config import meant, validate
     from saltext.kvmclone.hosts import provision, this_host
     from saltext.kvmclone.hypervisor.connection import available
     from saltext.kvmclone.master import enrolment, progress
@@ -41,11 +41,14 @@ def __virtual__():
     return __virtualname__
 
 
-def _request(name, profile, keys):
+def _request(name, profile, keys, verb=""):
     """Return the request, and its secrets, of arguments, pillar and this host's cloud files."""
     if profile:
         keys = {**keys, "profile": profile}
-    return progress.catalogue(__opts__, __pillar__).resolve_here(name, keys, __opts__["id"])
+    configured = progress.catalogue(__opts__, __pillar__)
+    if verb:
+        meant.require_on_host(configured, verb, name, keys)
+    return configured.resolve_here(name, keys, __opts__["id"])
 
 
 def _warned(answer):
@@ -64,12 +67,12 @@ def plan(name, profile=None, **keys):
     """
     Show exactly what ``create`` would do; nothing is written.
 
-    Takes what ``create`` takes. Answers with PLAN: the fate of each
+    Takes what ``create`` takes. Answers with PLAN: what becomes of each
     disk, the changes, and every conflict.
 
     CLI Example: ``salt kvm01 kvm_clone.plan web1 base_domain=debian12``
     """
-    request, _secrets = _request(name, profile, keys)
+    request, _secrets = _request(name, profile, keys, "plan")
     return _warned(_host(request.url).plan(request))
 
 
@@ -94,7 +97,7 @@ def create(name, profile=None, start=True, **keys):
         salt kvm01 kvm_clone.create web1 base_domain=debian12
     """
     entrypoints.switches(start=start)
-    request, secrets = _request(name, profile, keys)
+    request, secrets = _request(name, profile, keys, "create")
     outcome = provision.create(_host(request.url), request, secrets, start=start)
     return _warned(entrypoints.clone(outcome))
 
@@ -102,7 +105,7 @@ def create(name, profile=None, start=True, **keys):
 @entrypoints.module_function
 def adjust(name, profile=None, test=False, **keys):
     """
-    Make a clone that is there what its profile and the given keys ask
+    Change an existing clone to what its profile and the given keys ask
     for: cpus, memory, disk sizes (never smaller), description, tags,
     autostart, and ``ttl``, which counts from its making. What waits for
     its next start, of this or an earlier change, is said every time.
@@ -154,7 +157,7 @@ def resume(name, url=None):
     """
     Go on with a create that failed and was kept (``on_failure:
     keep|stop``), or that was interrupted, where it stopped. The profile
-    is read again: mend it first.
+    is read again, so correct it first.
 
     CLI Example: ``salt kvm01 kvm_clone.resume web1``
     """

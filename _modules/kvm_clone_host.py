@@ -80,9 +80,8 @@ def tree(url=None):
 @entrypoints.module_function
 def doctor(url=None):
     """
-    Return what is not as it should be on this host, worst first, each
-    with the next command to type. A healthy host answers with an empty
-    list.
+    Return what is wrong on this host, worst first, each with the next
+    command to type. A healthy host answers with an empty list.
 
     CLI Example: ``salt kvm01 kvm_clone.doctor``
     """

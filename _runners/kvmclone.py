@@ -35,6 +35,7 @@ except ImportError as error:
     MISSING = entrypoints.missing(error)
 
 __virtualname__ = "kvmclone"
+__virtual_aliases__ = ("kvm_clone",)  # which people type as well; Salt would answer exit code 0
 
 __func_alias__ = {"list_": "list", "map_": "map"}
 
@@ -68,7 +69,7 @@ def create(profile, *names, name=None, **overrides):
 @entrypoints.runner_function
 def map_(file):
     """
-    Make the machines of a salt-cloud map that are not there yet, and
+    Make the machines of a salt-cloud map that do not exist yet, and
     enrol them. Nothing is made while anything in the map is wrong.
 
     file
@@ -128,7 +129,7 @@ def resume(*names, name=None):
     """
     Go on with creates that failed and were kept (``on_failure:
     keep|stop``), or that were interrupted, where they stopped. The
-    profile is read again: mend it first.
+    profile is read again, so correct it first.
 
     CLI Example: ``salt-run kvmclone.resume my-centos7-clone``
     """
@@ -267,9 +268,9 @@ def tree():
 @entrypoints.runner_function
 def doctor():
     """
-    List what is not as it should be on the configured hosts, worst
-    first, each with the next command to type. ``retcode`` is 1 where
-    there is more than notes.
+    List what is wrong on the configured hosts, worst first, each with
+    the next command to type. ``retcode`` is 1 where there is more than
+    notes.
 
     CLI Example: ``salt-run kvmclone.doctor``
     """

@@ -162,7 +162,7 @@ def absent(name, force=False):
     dry = __opts__["test"]
     try:
         if not __salt__["kvm_clone.exists"](name):
-            return _answer(name, True, f"'{name}' is not there.")
+            return _answer(name, True, f"'{name}' does not exist.")
         clone = __salt__["kvm_clone.destroy"](name, force=force, test=True)
         if not dry:
             __salt__["kvm_clone.destroy"](name, force=force)

@@ -42,7 +42,7 @@ centos7:
   script: place-and-start
   script_args: -F
   grains: {{clones-are-awesome: true}}
-  minion: {{master: {master}, master_port: {port}}}
+  minion: {{master: {master}, master_port: {port}, publish_port: {publish}}}
 """
 
 #: Salt's bootstrap script would install Salt from the internet; the lab's base has it already.
@@ -122,7 +122,11 @@ class Demo:
             )
             salt.add_minion(HOST)
         profile = PROFILE.format(
-            base=BASE, password=PASSWORD, master=salt.address, port=salt.ret_port
+            base=BASE,
+            password=PASSWORD,
+            master=salt.address,
+            port=salt.ret_port,
+            publish=salt.publish_port,
         )
         salt.write_cloud("deploy", "place-and-start.sh", DEPLOY_SCRIPT)
         for kind, name, text in (

@@ -171,16 +171,6 @@ def test_a_spool_that_others_could_write(
 # --- the commands themselves ----------------------------------------------------------------------
 
 
-@tries("entrypoints.each_clone")
-def test_no_name(world: SaltWorld, typist: Typist) -> None:
-    typist(error_of(world.run("kvmclone.show"))["hint"])
-
-
-@tries("entrypoints._require_arguments")
-def test_a_wrong_argument(world: SaltWorld, typist: Typist) -> None:
-    assert "force" in typist(error_of(world.run("kvmclone.gc", "forse=True"))["hint"])
-
-
 @tries("entrypoints._interrupted")
 def test_a_command_that_is_interrupted(world: SaltWorld, typist: Typist) -> None:
     """It waits for a minion that hangs."""

@@ -315,7 +315,7 @@ def test_a_map_indented_one_step_short_makes_no_machine_of_the_key(world: CloudW
     path = world.salt.write_cloud("maps", "short.map", f"tiny:\n  - {name}:\n    deploy: false\n")
     asked = world.cloud("-m", path, "-y")
     for machine in (name, "deploy"):
-        assert "line 3: 'deploy' is beside" in asked.data[machine]["Error"]
+        assert "line 3: 'deploy' is level with" in asked.data[machine]["Error"]
     assert not {name, "deploy"} & world.domains()
     assert world.left() == before
 

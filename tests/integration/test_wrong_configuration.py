@@ -85,7 +85,7 @@ def test_while_a_provider_cannot_be_read_nobody_is_gone(salt: SaltWorld) -> None
     for words in ("lost1",), ("lost1", "force=True"):
         told = failure(salt.run("kvmclone.destroy", *words), "lost1")
         assert told["type"] == "ConfigError"
-        assert "no machine is taken for gone" in told["message"]
+        assert "no machine counts as gone" in told["message"]
     assert key.exists()
     key.unlink()
     gc = salt.run("kvmclone.gc", "apply=True")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import salt.config
 import salt.loader
+import salt.minion
 import salt.output
 import salt.utils.context
 from salt.exceptions import CommandExecutionError, SaltCloudSystemExit
@@ -195,7 +196,28 @@ def test_salt_knows_the_arguments_of_a_function(module: Any) -> None:
     assert told["kvm_clone.create"]["kwargs"]
     assert told["kvm_clone.destroy"]["args"] == ["name", "force", "url", "test"]
     assert told["kvm_clone.destroy"]["defaults"] == (False, None, False)
-    assert not told["kvm_clone.destroy"]["kwargs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("create", [], "Which name? Hint: salt-call kvm_clone.create NAME"),
+        ("stop", ["web1", "foo=bar"], "kvm_clone.stop does not take 'foo'; it takes NAME"),
+        ("destroy", ["web1", "forse=True"], "Hint: salt-call kvm_clone.destroy web1 force=True"),
+        ("doctor", ["a", "b"], "'b' is one word too many; kvm_clone.doctor takes [url=URL]"),
+    ],
+)
+def test_mistyped_arguments_are_answered_in_our_words(
+    module: Any, name: str, words: list[str], message: str
+) -> None:
+    """As a minion calls a function: Salt itself would have refused some of it."""
+    function = module[f"kvm_clone.{name}"]
+    args, kwargs = salt.minion.load_args_and_kwargs(
+        function, words, {"jid": "20261125101112131415"}
+    )
+    with pytest.raises(CommandExecutionError) as caught:
+        function(*args, **kwargs)
+    assert message in str(caught.value)
 
 
 def test_what_salt_adds_to_the_arguments_is_no_key(module: Any, ways: list[list[str]]) -> None:

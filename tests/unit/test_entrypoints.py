@@ -34,9 +34,9 @@ def context() -> Iterator[dict[str, Any]]:
 
 
 @entrypoints.runner_function
-def greet(name: str, *more: str, loud: bool = False) -> dict[str, Any]:
+def greet(word: str, *names: str, loud: bool = False) -> dict[str, Any]:
     """Say hello."""
-    return {"said": [name, *more, loud], "retcode": 0}
+    return {"said": [word, *names, loud], "retcode": 0}
 
 
 @entrypoints.runner_function
@@ -54,12 +54,12 @@ def failing(error: BaseException) -> Runner:
 
 
 def test_an_answer_passes_untouched(context: dict[str, Any]) -> None:
-    assert greet("ann", "bob", loud=True) == {"said": ["ann", "bob", True], "retcode": 0}
+    assert greet("hi", "ann", loud=True) == {"said": ["hi", "ann", True], "retcode": 0}
     assert "retcode" not in context
 
 
 def test_salts_own_keywords_are_dropped() -> None:
-    assert greet("ann", __pub_user="root", __pub_jid="1")["said"] == ["ann", False]
+    assert greet("hi", "ann", __pub_user="root", __pub_jid="1")["said"] == ["hi", "ann", False]
 
 
 def test_an_error_of_ours_keeps_its_type_and_its_hint(context: dict[str, Any]) -> None:
@@ -91,7 +91,7 @@ def test_a_failure_inside_the_answer_counts_too(context: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     "call",
     [
-        pytest.param(lambda: greet("ann", loudly=True), id="mistyped keyword"),
+        pytest.param(lambda: greet("hi", "ann", loudly=True), id="mistyped keyword"),
         pytest.param(greet, id="missing argument"),
         pytest.param(lambda: list_("a", "b"), id="one too many"),
     ],
@@ -105,10 +105,10 @@ def test_wrong_arguments_are_an_error_of_the_user(
 
 
 def test_the_error_names_the_argument_and_the_function_as_the_user_knows_it() -> None:
-    error = greet("ann", loudly=True)["error"]
-    assert "kvmclone.greet" in error["message"]
-    assert "loudly" in error["message"]
-    assert list_("a", "b")["error"]["hint"].endswith("kvmclone.list")
+    error = greet("hi", "ann", louder=True)["error"]
+    assert error["message"] == "kvmclone.greet does not take 'louder'. Did you mean 'loud'?"
+    assert error["hint"] == "salt-run kvmclone.greet hi ann loud=True"
+    assert "kvmclone.list takes [kind=KIND]" in list_("a", "b")["error"]["message"]
 
 
 @pytest.mark.parametrize("fault", [ValueError("boom"), TypeError("boom"), KeyError("boom")])

@@ -23,6 +23,7 @@ from salt.defaults.exitcodes import EX_GENERIC
 from salt.exceptions import CommandExecutionError, SaltCloudSystemExit
 
 from saltext.kvmclone import interrupts
+from saltext.kvmclone.config.usage import Command
 from saltext.kvmclone.display import terminal
 from saltext.kvmclone.display.screen import OUTPUTTER
 from saltext.kvmclone.errors import (
@@ -33,6 +34,7 @@ from saltext.kvmclone.errors import (
     MissingPackage,
     named,
 )
+from saltext.kvmclone.model.hints import AT_HOST, AT_MASTER
 
 if TYPE_CHECKING:  # an entry point must load, and say so, where a package is missing
     from saltext.kvmclone.hosts.outcome import Outcome
@@ -56,7 +58,7 @@ def missing(error: ImportError) -> str:
     module = (error.name or str(error)).partition(".")[0]
     if module == "saltext":
         return (
-            f"The library of kvm_clone is not complete here ({error}). Bring all of it: "
+            f"The library of kvm_clone is incomplete here ({error}). Sync all of it: "
             "salt-run saltutil.sync_all   and on a minion: salt-call saltutil.sync_all"
         )
     return missing_package(_PACKAGES.get(module, module))
@@ -82,8 +84,8 @@ def switches(**given: Any) -> None:
         if not isinstance(value, bool):
             raise ConfigError(
                 f"{name}: {value!r} is neither true nor false.",
-                f"Write {name}=True or {name}=False, without quotes. Where it was meant as one "
-                "more name: name one clone at a time.",
+                f"Type {name}=True or {name}=False, without quotes. If it is one more name: name "
+                "one clone at a time.",
             )
 
 
@@ -128,12 +130,8 @@ def each_clone(names: Iterable[Any], name: Any, work: Callable[[Any], Outcome]) 
     :param names: By position.
     :param name: As the keyword ``name=``; None for none.
     :param work: What is done with each of them.
-    :raises ConfigError: No name was given.
     """
-    given = names_given(names, name=name)
-    if not given:
-        raise ConfigError("No name was given.", "See what there is: salt-run kvmclone.list")
-    return clones(map(work, given))
+    return clones(map(work, names_given(names, name=name)))
 
 
 # --- the runner ------------------------------------------------------------------------
@@ -152,7 +150,7 @@ def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Ca
 
     :param guarded: A signal ends it with an answer that says so, see :mod:`.interrupts`.
     """
-    name = f"kvmclone.{function.__name__.rstrip('_')}"
+    command = Command.of(AT_MASTER + function.__name__.rstrip("_"), function)
     guard = functools.partial(interrupts.guard, interrupts.AT_MASTER)
     protection = guard if guarded else contextlib.nullcontext
 
@@ -162,18 +160,18 @@ def runner_function(function: Callable[..., Answer], guarded: bool = True) -> Ca
         try:
             with protection():
                 _require_packages(function)
-                _require_arguments(function, name, args, kwargs)
+                command.require(args, kwargs)
                 answer = function(*args, **kwargs)
         except interrupts.Interrupt:
-            answer = _interrupted(name)
+            answer = _interrupted(command.name)
         except KvmCloneError as error:
             answer = {"error": error.as_dict(), "retcode": 1}
         except Exception as error:
             # Salt would show anything that is not caught here with exit code 0.
-            answer = _fault(name, error)
+            answer = _fault(command.name, error)
         if answer.get("retcode"):
             function.__globals__["__context__"]["retcode"] = answer["retcode"]
-        return _for_person(answer, name, function.__globals__["__opts__"])
+        return _for_person(answer, command.name, function.__globals__["__opts__"])
 
     # Salt would follow __wrapped__ to the inner signature and answer a mistyped keyword with null.
     del wrapper.__wrapped__
@@ -197,20 +195,10 @@ def _require_packages(function: Function) -> None:
         raise MissingPackage(missing)
 
 
-def _require_arguments(
-    function: Function, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> None:
-    try:
-        inspect.signature(function).bind(*args, **kwargs)
-    except TypeError as error:
-        hint = f"See what it takes: salt-run -d {name}"
-        raise ConfigError(f"{name}: {error}.", hint) from error
-
-
 def _interrupted(name: str) -> Answer:
     stopped = Interrupted(
-        f"{name} was interrupted before it came to its end.",
-        "Repeat it. What was begun and is not whole: salt-run kvmclone.gc",
+        f"{name} was interrupted before it finished.",
+        "Repeat it. List what it left unfinished: salt-run kvmclone.gc",
     )
     return {"error": stopped.as_dict(), "retcode": interrupts.EXIT_CODE}
 
@@ -231,11 +219,13 @@ def module_function(function: Function, guarded: bool = False) -> Function:
     """
     Wrap a public function of the execution module so that a refusal or failure fails the job.
 
-    What its file cannot load (``MISSING``) fails it as well, before all else.
+    What its file cannot load (``MISSING``) fails it as well, before all else. Salt is told that it
+    takes any keyword, since it would answer one that is mistyped in words that name no other.
 
     :param guarded: A signal does not end it in the middle, see :mod:`.interrupts`.
     :raises CommandExecutionError: Of the wrapped function: what the library raised.
     """
+    command = Command.of(f"{AT_HOST}{function.__name__}", function)
     guard = functools.partial(interrupts.guard, interrupts.AT_HOST)
     protection = guard if guarded else contextlib.nullcontext
 
@@ -244,17 +234,29 @@ def module_function(function: Function, guarded: bool = False) -> Function:
         kwargs = salt.utils.args.clean_kwargs(**kwargs)
         try:
             _require_packages(function)
+            command.require(args, kwargs)
             with protection():
                 return function(*args, **kwargs)
         except interrupts.Interrupt:
             name = next(iter(args), kwargs.get("name"))
-            words = f"What was asked for '{name}' was interrupted; it may be half done."
+            words = f"The command for '{name}' was interrupted; it may be half done."
             _fail(function, Interrupted(words, "Repeat the command."))
         except KvmCloneError as error:
             _fail(function, error)
 
+    # Salt would follow __wrapped__ to the inner signature.
+    del wrapper.__wrapped__
+    wrapper.__signature__ = _open_signature(function)  # type: ignore[attr-defined]
     wrapper.__outputter__ = OUTPUTTER  # type: ignore[attr-defined]
     return wrapper
+
+
+def _open_signature(function: Function) -> inspect.Signature:
+    """Return the signature of a function, with any keyword besides."""
+    signature = inspect.signature(function)
+    kept = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    rest = inspect.Parameter("keywords", inspect.Parameter.VAR_KEYWORD)
+    return signature.replace(parameters=[*kept, rest])
 
 
 def _fail(function: Function, error: KvmCloneError) -> NoReturn:

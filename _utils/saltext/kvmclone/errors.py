@@ -102,7 +102,7 @@ def no_host() -> ConfigError:
     """
     return ConfigError(
         "No KVM host is configured on this master, so it is not known what exists.",
-        "Look whether its providers are there: salt-run kvmclone.profiles",
+        "Check its providers: salt-run kvmclone.profiles",
     )
 
 

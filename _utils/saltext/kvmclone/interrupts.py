@@ -85,14 +85,14 @@ class _Guard:
     def _say_first(self) -> None:
         if self.under_way:
             names = ", ".join(list(self.under_way))
-            _say(f"Interrupted; being brought to a safe end: {names}. Once more ends at once.")
+            _say(f"Interrupted; being brought to a safe end: {names}. A second one stops at once.")
 
     def _say_last(self) -> None:
         for name, (what, where) in list(self.under_way.items()):
             left = f"{self.ours}.gc {name}{where}"
             _say(
-                f"Ended at once: {what} of '{name}' stopped midway. What is left of it: {left}   "
-                f"Remove that: {left} apply=True"
+                f"Stopped at once, in the middle of {what} of '{name}'. See what is left: {left}   "
+                f"Remove it: {left} apply=True"
             )
 
     def close(self) -> None:

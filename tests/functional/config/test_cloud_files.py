@@ -191,7 +191,7 @@ def test_all_mistakes_of_all_files_come_in_one_error_with_file_and_line(
     folder = f"{tmp_path}/cloud.profiles.d"
     assert f"{folder}/a.conf:2: section 'lost': key 'provider': is missing" in text
     assert f"{folder}/b.conf:2: section 'b': key 'provider': there is no provider" in text
-    assert f"{folder}/c.conf:1: section 'c': key 'cpu': is not a key" in text
+    assert f"{folder}/c.conf:1: section 'c': key 'cpu': there is no such key" in text
     assert f"{folder}/d.conf:3: is not valid YAML" in text
     assert f"{folder}/e.conf: holds no sections" in text
 

@@ -172,7 +172,7 @@ def test_a_machine_may_be_called_like_a_key(
         ("p:\n  - web1\nq:\n  - web1\n", "line 4: 'web1' is named twice"),
         ("p:\n  - 7\n", "line 2: p, '7'.*Quote it"),
         ("p:\nq: [web1]\n", "line 1: 'p' has no list of names"),
-        ("p:\n\t- web1\n", r"line 2: it is indented with a tab"),
+        ("p:\n\t- web1\n", r"line 2 is indented with a tab; use spaces"),
         ("p:\n  - web1\np:\n  - web2\n", "conflicting ID 'p'"),
         (
             "{% for n in 'ab' %}\np{{ n }}:\n  - {{ n }}:\n    deploy: off\n{% endfor %}",

@@ -56,7 +56,7 @@ def test_a_master_whose_configuration_is_wrong_in_parts(world: World, typist: Ty
     assert "other" in typist(warning, exits=1)  # as it shows what is wrong
     error = Fleet(opts, expect_highstate).destroy(world.name()).error
     assert isinstance(error, ConfigError)
-    assert "no machine is taken for gone" in error.message
+    assert "no machine counts as gone" in error.message
     assert "other" in typist(error.hint, exits=1)
 
 

@@ -45,7 +45,7 @@ ethernets:
     set-name: eth0
     addresses: [{fixed(lab)}/24]
 """
-    # Not called like the base.
+    # Not named like the base.
     seed = make_seed(lab.pool_path / "settings-7.img", user_data("base", OFF), network)
     lab.debian_base(name, cloud=True, more=[Disk(seed, "raw", device="cdrom")])
     xml = virsh("dumpxml", "--inactive", name)

@@ -185,7 +185,7 @@ def test_a_folder_that_was_moved_away_keeps_the_record_unless_forced(
         disk = world.disks(name)[0]
         elsewhere = folder.with_name(f"elsewhere-{world.token}")
         folder.rename(elsewhere)
-        with pytest.raises(OutOfReach, match=f"its folder '{folder}' is not there"):
+        with pytest.raises(OutOfReach, match=f"its folder '{folder}' does not exist"):
             host.destroy(name)
         gone = host.destroy(name, force=True)
         assert "stays" in said(gone.warnings, disk)
@@ -251,7 +251,7 @@ def test_a_record_and_a_definition_that_both_name_a_file_of_value(
     listing(name, treasure)
     gone = host.destroy(name)
     assert treasure.read_bytes() == TREASURE
-    assert "not called as our files are" in said(gone.warnings, treasure)
+    assert "not named as our files are" in said(gone.warnings, treasure)
 
 
 @pytest.mark.parametrize("base_goes_first", [False, True])

@@ -139,7 +139,7 @@ def test_a_disk_whose_folder_is_away_is_not_called_lost(
         elsewhere = folder.rename(folder.with_name(f"elsewhere-{world.token}"))
         found = [one for one in findings(world, opened) if one.kind == "disk-missing"]
         elsewhere.rename(folder)
-        assert f"its folder '{folder}' is not there" in found[0].message
+        assert f"its folder '{folder}' does not exist" in found[0].message
         assert "backup" not in found[0].message
         assert "destroy" not in found[0].hint
         LocalHost(opened.url).destroy(made)

@@ -124,7 +124,7 @@ def test_a_clone_is_adjusted_by_the_keys_alone(
 def test_a_seed_that_comes_too_late_is_told_of(base: str, clone: str, salt_minion: Salt) -> None:
     done = salt_minion.state("kvm_clone.present", clone, **wish(base, seed="keep"))
     assert (done["result"], done["changes"]) == (True, {})
-    assert "this one was made otherwise" in done["comment"]
+    assert "this one was made with another" in done["comment"]
     done = salt_minion.state("kvm_clone.present", clone, **wish(base, seed="none"))
     assert "'seed'" not in done["comment"]
 
@@ -189,7 +189,7 @@ def test_what_a_clone_is_already_known_by_needs_no_mending(
     [
         ({"clone_strategy": "full"}, "clone_strategy: quick"),
         ({"base_domain": "another"}, "cannot become a clone of 'another'"),
-        ({"disks": {"vda": {"size": "1MiB"}}}, "never shrinks"),
+        ({"disks": {"vda": {"size": "1MiB"}}}, "cannot shrink"),
         ({"disks": {"vdz": {"size": "1GiB"}}}, "no such disk"),
         ({"disks": {"vda": {"serial": "other"}}}, "the disk has disk-0"),
         ({"disks": {"vdz": {"serial": "other"}}}, "no such disk"),

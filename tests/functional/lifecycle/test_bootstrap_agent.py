@@ -99,7 +99,7 @@ def test_an_agent_that_never_answers_is_passed_by_over_ssh(
     finally:
         guest.shell("pkill -CONT qemu-ga")
     assert clone.stage == "enrolled"
-    assert any("Went over ssh" in warning for warning in clone.warnings)
+    assert any("Used ssh" in warning for warning in clone.warnings)
 
 
 def test_a_reset_that_the_agent_cannot_do_is_done_over_ssh(
@@ -231,7 +231,7 @@ def test_auto_goes_over_ssh_instead_with_the_host_keys_that_the_agent_still_tell
     assert clone.stage == "enrolled"
     assert restricted.shell("cat /ran") == "0"
     said = " ".join(clone.warnings)
-    assert "Went over ssh, since the guest agent's configuration disables guest-exec" in said
+    assert "Used ssh, since the guest agent's configuration disables guest-exec" in said
     assert "first contact" not in said
 
 

@@ -162,7 +162,7 @@ def test_a_host_alone_bootstraps_its_clone_and_leaves_the_key_to_be_accepted(
     write(tmp_path / "minion", json.dumps(settings))
     opts = salt.config.minion_config(str(tmp_path / "minion"))
     clone = guest.host.show(guest.name)
-    with pytest.raises(ConfigError, match="which master"):
+    with pytest.raises(ConfigError, match="No master is configured"):
         enrolment.on_this_host(opts, cloud_files.read(opts), clone, keys={"bootstrap": "agent"})
     minion = {"master": salt_world.address, "master_port": salt_world.ret_port}
     pillar = {

@@ -294,7 +294,7 @@ def test_a_record_of_a_later_version_is_left_alone_and_named_with_the_line_that_
     for work in (host.destroy, host.show, host.boot, lambda name: host.destroy(name, True)):
         with pytest.raises(DamagedRecord, match="later version") as info:
             work(later)
-        assert info.value.hint == "Bring that version here: salt kvm01 saltutil.sync_all"
+        assert info.value.hint == "Install that version here: salt kvm01 saltutil.sync_all"
     assert "later version" in str(host.plan(quick(world.name("third"), later))["conflicts"])
     assert [clone.name for clone in host.list_clones() if world.token in clone.name] == [good]
     (found,) = [one for one in host.doctor() if one["name"] == later]

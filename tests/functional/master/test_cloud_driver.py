@@ -150,9 +150,9 @@ def test_while_a_provider_cannot_be_read_no_machine_is_gone_and_no_hard_map_take
 ) -> None:
     name, gone = clone_of(base), world.name("gone")
     providers = {ALIAS: LOCAL, "other": {**LOCAL, "pol": "fast"}}
-    with refused("no machine is taken for gone", "'pol'"):
+    with refused("no machine counts as gone", "'pol'"):
         clouds(providers)("destroy", gone)
-    with refused("no machine is taken for gone", "'pol'"):
+    with refused("no machine counts as gone", "'pol'"):
         clouds(providers, hard=True)("destroy", name)
     assert world.exists(name)
     assert clouds()("destroy", gone)["name"] == gone

@@ -71,7 +71,7 @@ def test_a_create_without_a_name(
     fleet = master(**{"a web": {"base_domain": base, "deploy": False, "clone_strategy": "quick"}})
     with pytest.raises(ConfigError) as caught:
         fleet.create("a web", [], {})
-    hint = caught.value.hint.replace("NAME [NAME…]", name)
+    hint = caught.value.hint.replace("NAME", name)
     made = json.loads(typist(hint))["clones"][name]
     assert made["stage"] == "addressed"
     assert fleet.destroy(name).error is None

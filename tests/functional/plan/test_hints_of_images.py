@@ -60,7 +60,7 @@ def test_a_definition_that_takes_an_image_for_another_format(
         driver.set("type", "qcow2")
 
     rewrite(base, spell)
-    told = conflict(host, world, base, "Mend its <driver>")
+    told = conflict(host, world, base, "Fix its <driver>")
     typist.edit(told, "s/type='qcow2'/type='raw'/")
     assert host.plan(quick(world.name("again"), base))["conflicts"] == []
 
@@ -72,7 +72,7 @@ def test_an_image_that_takes_its_backing_file_for_another_format(
     base = world.base(chain=1)
     top, below = world.disks(base)[0], world.lab.pool_path / f"{base}-0-below0.qcow2"
     run(["qemu-img", "rebase", "-u", "-F", "vmdk", "-b", below, top])
-    typist(conflict(host, world, base, "Mend it"))
+    typist(conflict(host, world, base, "Fix it"))
     assert host.plan(quick(world.name("again"), base))["conflicts"] == []
 
 

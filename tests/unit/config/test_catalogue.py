@@ -127,7 +127,8 @@ def test_unknown_entries_of_the_cloud_file_are_not_our_business() -> None:
 
 def test_a_wrong_value_in_the_cloud_file_is_an_error_with_its_path() -> None:
     text = message_of(cloud_file={"ssh_port": "many"}, cloud_place="/srv/cloud")
-    assert text == "/srv/cloud: key 'ssh_port': 'many' is not a whole number from 1 to 65535"
+    expected = "'many' is not a whole number from 1 to 65535. For example: ssh_port: 22"
+    assert text == f"/srv/cloud: key 'ssh_port': {expected}"
 
 
 def test_merging_changes_neither_of_the_two() -> None:
@@ -160,10 +161,49 @@ def test_arguments_are_checked_like_a_profile_and_all_at_once() -> None:
             "small", "web1", {"cpus": "two", "clone_strateg": "full", "extends": "x", "os": "x"}
         )
     lines = caught.value.message.splitlines()
-    assert "arguments: key 'cpus': 'two' is not a whole number from 1 to 4096" in lines
+    expected = "'two' is not a whole number from 1 to 4096. For example: cpus=2"
+    assert f"cpus: {expected}" in lines
     assert any("did you mean 'clone_strategy'?" in line for line in lines)
-    assert any("'extends': cannot be given as an argument" in line for line in lines)
-    assert any("'os': would be ignored" in line for line in lines)
+    assert any("extends: cannot be given as an argument" in line for line in lines)
+    assert any("os: would be ignored" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("memory", "lots", "memory: 'lots' is not a size. For example: memory=2GiB"),
+        (
+            "networks",
+            "[{network: default}]",
+            "networks: '[{network: default}]' was read as text, since it has one pair of quotes "
+            "too many. Write: networks='[{network: default}]'",
+        ),
+        (
+            "disks",
+            "{vda:",
+            "disks: '{vda:' was read as text, since its brackets do not match; in a shell, put "
+            "quotes around all of it. For example: disks='{vda: {size: 20GiB}}'",
+        ),
+        (
+            "disks",
+            "{vda: {sise: 1}}",
+            "disks: vda: 'sise' is not known here; did you mean 'size'? For example: "
+            "disks='{vda: {size: 20GiB}}'",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_told_with_a_right_one_as_it_is_typed(
+    key: str, value: Any, told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        catalogue_of({}).resolve("small", "web1", {key: value})
+    assert caught.value.message == told
+
+
+def test_a_list_in_quotes_in_a_file_is_told_without_the_quotes_of_a_shell() -> None:
+    with pytest.raises(ConfigError) as caught:
+        catalogue_of({"networks": "[{network: default}]"}).resolve("small", "web1")
+    assert caught.value.message.endswith("Write: networks: [{network: default}]")
 
 
 def test_what_salt_adds_to_keyword_arguments_is_passed_over() -> None:
@@ -241,7 +281,7 @@ def test_a_login_key_that_lost_its_frame_is_hidden_and_leaked_as_any_other(key: 
     "value", ["yes", {}, {"user-data": "x"}, {"user_data": 1}, {"meta_data": "x"}, []]
 )
 def test_a_wrong_seed_is_refused_and_not_repeated(value: Any) -> None:
-    with pytest.raises(ConfigError, match="'seed': <hidden> is not none, keep, or a mapping"):
+    with pytest.raises(ConfigError, match="'seed': <hidden> is not none, keep or a mapping"):
         catalogue_of({"seed": value}).resolve("small", "web1")
 
 
@@ -277,7 +317,7 @@ def test_an_unknown_profile_is_an_error_that_guesses_or_lists() -> None:
     assert caught.value.hint == "Did you mean 'small'?"
     with pytest.raises(ConfigError) as caught:
         Catalogue().resolve("small", "web1")
-    assert caught.value.hint == "None is configured."
+    assert caught.value.hint == "No profile is configured here."
 
 
 # --- without a profile --------------------------------------------------------------

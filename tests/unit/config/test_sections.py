@@ -75,7 +75,7 @@ def test_a_wrong_value_is_named_with_file_section_key_value_and_expectation() ->
     )
     assert text == (
         "/etc/salt/cloud.profiles:1: section 'centos7': key 'clone_strategy': "
-        "'quik' is not one of full, quick"
+        "'quik' is not one of full, quick. For example: clone_strategy: quick"
     )
 
 
@@ -98,7 +98,7 @@ def test_a_profile_without_a_provider_is_named_with_its_file() -> None:
 
 def test_an_unknown_provider_is_an_error_that_lists_the_known_ones() -> None:
     text = message_of(provider("local-kvm", LOCAL), profile("a", {**BASE, "provider": "locl"}))
-    assert "there is no provider 'locl'; expected one of local-kvm" in text
+    assert "there is no provider 'locl'; did you mean 'local-kvm'?" in text
 
 
 def test_a_provider_without_a_driver_is_said_to_lack_it() -> None:
@@ -127,10 +127,7 @@ def test_a_provider_needs_a_url_or_a_host() -> None:
 
 def test_an_unknown_key_is_an_error_that_guesses_what_was_meant() -> None:
     text = message_of(provider("local-kvm", LOCAL), profile("a", {**BASE, "clone_stratgy": "full"}))
-    assert (
-        "key 'clone_stratgy': is not a key that is known here; did you mean 'clone_strategy'?"
-        in (text)
-    )
+    assert "key 'clone_stratgy': there is no such key; did you mean 'clone_strategy'?" in (text)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +172,7 @@ def test_a_secret_of_the_wrong_type_is_not_shown() -> None:
         provider("local-kvm", LOCAL),
         profile("a", {**BASE, "password": 123456789, "sudo_password": ["hunter2"]}),
     )
-    assert "key 'password': <hidden> is not text (quote it)" in text
+    assert "key 'password': <hidden> is not text in quotes" in text
     assert "123456789" not in text
     assert "hunter2" not in text
 

@@ -6,11 +6,12 @@ import contextlib
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from saltext.kvmclone.config import value_types
-from saltext.kvmclone.config.value_types import MIB
+from saltext.kvmclone.config.schema import KEYS
 
 EVERY_KIND = [
     value_types.TEXT,
@@ -29,10 +30,10 @@ EVERY_KIND = [
     value_types.CIDR,
     value_types.MAC,
     value_types.choice("full", "quick"),
-    value_types.record(size=value_types.DISK_SIZE),
-    value_types.mapping_of("disk", value_types.WORD),
+    value_types.record("{size: 20GiB}", size=value_types.DISK_SIZE),
+    value_types.mapping_of("vda", value_types.WORD),
     value_types.list_of(value_types.WORD),
-    value_types.either(value_types.PORT, value_types.WORD),
+    value_types.either(value_types.PORT, value_types.WORD, "22"),
 ]
 
 YAML = st.recursive(
@@ -42,7 +43,7 @@ YAML = st.recursive(
 )
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.expected)
+@pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.expected[:30])
 @given(value=YAML)
 def test_whatever_yaml_holds_a_kind_answers_or_refuses_with_a_value_error(
     kind: value_types.ValueType[Any], value: Any
@@ -116,8 +117,8 @@ def test_what_is_no_duration_is_refused(value: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "written"),
     [
-        (value_types.MEMORY, 640 * MIB, "640MiB"),
-        (value_types.DISK_SIZE, 2 * 1024 * MIB, "2GiB"),
+        (value_types.MEMORY, 640 * 2**20, "640MiB"),
+        (value_types.DISK_SIZE, 2 * 2**30, "2GiB"),
         (value_types.MEMORY, 1000, "1000B"),
         (value_types.DURATION, 43200.0, "12h"),
         (value_types.DURATION, 5400.0, "90m"),
@@ -146,12 +147,12 @@ def test_a_boolean_is_only_what_yaml_itself_calls_one(value: Any) -> None:
 def test_text_that_yaml_made_a_number_is_refused_with_the_advice_to_quote_it(value: Any) -> None:
     with pytest.raises(ValueError):
         value_types.TEXT.parse(value)
-    assert "quote" in value_types.TEXT.expected
+    assert "quotes" in value_types.TEXT.fault(value)
 
 
 def test_a_boolean_is_no_whole_number() -> None:
     with pytest.raises(ValueError):
-        value_types.integer(0, 5).parse(True)
+        value_types.integer(0, 5, 1).parse(True)
 
 
 @pytest.mark.parametrize("value", ["", " ", "a\nb", " a", "a ", "a\0"])
@@ -173,7 +174,7 @@ def test_a_number_in_an_environment_becomes_text_but_a_boolean_does_not() -> Non
 
 def test_a_record_refuses_an_unknown_key_and_a_wrong_value_inside_it() -> None:
     disk = value_types.record(
-        size=value_types.DISK_SIZE, strategy=value_types.choice("full", "quick")
+        "{size: 20GiB}", size=value_types.DISK_SIZE, strategy=value_types.choice("full", "quick")
     )
     assert disk.parse({"size": "1GiB"}) == {"size": 1024**3}
     for wrong in ({"sise": "1GiB"}, {"strategy": "quik"}, "1GiB"):
@@ -185,3 +186,35 @@ def test_addresses_and_networks_are_written_in_one_way() -> None:
     assert value_types.ADDRESS.parse("FE80::0001") == "fe80::1"
     assert value_types.CIDR.parse("192.168.122.7/24") == "192.168.122.0/24"
     assert value_types.MAC.parse("52:54:00:AB:CD:EF") == "52:54:00:ab:cd:ef"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [key.kind for key in KEYS.values() if key.kind is not value_types.ANYTHING],
+    ids=lambda kind: kind.example,
+)
+def test_the_example_of_a_kind_is_right(kind: value_types.ValueType[Any]) -> None:
+    assert kind.fault(yaml.safe_load(kind.example)) == ""
+    assert "\n" not in kind.example
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("disks", {"vda": {"size": "lots"}}, "vda: size: 'lots' is not a size"),
+        ("disks", {"vda": {"sise": 1}}, "vda: 'sise' is not known here; did you mean 'size'?"),
+        ("networks", [{}, {"mac": 5}], "item 2: mac: 5 is not a MAC address in quotes"),
+        (
+            "networks",
+            [{"network": "a", "bridge": "b"}],
+            "item 1: network and bridge exclude each other",
+        ),
+    ],
+)
+def test_a_fault_inside_a_value_says_where_it_is(key: str, value: Any, fault: str) -> None:
+    assert KEYS[key].kind.fault(value) == fault
+
+
+def test_the_example_for_a_word_is_the_nearest_one() -> None:
+    assert KEYS["ip_source"].kind.example_for("agent") == "qemu-agent"
+    assert KEYS["clone_strategy"].kind.example_for("quik") == "quick"

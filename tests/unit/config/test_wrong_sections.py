@@ -52,7 +52,7 @@ def test_who_uses_it_hears_all_of_its_problems_with_the_lines_of_the_keys() -> N
     assert [line.partition(" is ")[0] for line in lines] == [
         "FILE:4: section 'a': key 'provider': there",
         "FILE:5: section 'a': key 'cpus': 'two'",
-        "FILE:6: section 'a': key 'clone_stratgy':",
+        "FILE:6: section 'a': key 'clone_stratgy': there",
         "FILE:3: section 'a': key 'base_domain':",
     ]
 
@@ -182,7 +182,7 @@ def test_a_file_that_cannot_be_read_forbids_to_call_anybody_gone() -> None:
 def test_a_profile_that_is_not_found_may_stand_in_the_file_that_could_not_be_read() -> None:
     broken = Problem("FILE:9", "", "", "is not valid YAML: x", KeyLocation.PROFILE)
     catalogue = build(SOUND, problems=[broken])
-    assert "It may stand where nothing could be read: FILE:9" in refusal(catalogue, "web")
+    assert "It may be in a file that cannot be read: FILE:9" in refusal(catalogue, "web")
     assert catalogue.resolve("small", "web1")
     wrong = profile("a", {**BASE, "provider": "nowhere"})
     broken = Problem("FILE:9", "", "", "is not valid YAML: x", KeyLocation.PROVIDER)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from saltext.kvmclone.display import requests, units
+from saltext.kvmclone.display import requests
+from saltext.kvmclone.model import units
 from saltext.kvmclone.model.hints import AT_HOST
 from tests.unit.display.examples import NOW, screen
 

@@ -205,7 +205,7 @@ def test_a_message_quotes_little_of_a_line_without_end() -> None:
 )
 def test_what_our_shell_never_says_fails_the_deployment(line: str) -> None:
     said = f"kvm-clone: {line}\nkvm-clone: end\nkvm-clone: output\n"
-    with pytest.raises(errors.DeployFailed, match="none of our scripts"):
+    with pytest.raises(errors.DeployFailed, match="our scripts never give"):
         salt_minion._report(Result(0, said, ""), ENROLMENT, "/tmp/x", [])
 
 

@@ -26,13 +26,13 @@ def test_without_a_pool_nobody_can_look_from_afar() -> None:
     found = file_usage.away([pool("images", True)], False, "/elsewhere/web1-vda.qcow2")
     assert found
     assert found.pool == ""
-    assert "no storage pool over '/elsewhere'" in str(found)
+    assert "no storage pool covers '/elsewhere'" in str(found)
 
 
 def test_here_a_folder_that_is_not_there_says_more_than_a_pool_that_is_off(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     found = file_usage.away([pool("images", False, str(folder))], True, str(folder / "x.qcow2"))
-    assert found == Absence(f"its folder '{folder}' is not there")
+    assert found == Absence(f"its folder '{folder}' does not exist")
 
 
 def test_here_a_file_that_was_deleted_is_gone(tmp_path: Path) -> None:

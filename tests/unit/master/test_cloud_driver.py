@@ -119,7 +119,7 @@ def test_a_map_indented_one_step_short_takes_no_machine_away(
     (conf / "web.map").write_text("on-a:\n  - web1:\n    deploy: false\n")
     hosts["qemu+ssh://a/system"] = Host(clone("deploy", "1", "on-a"))
     renders = salt.config.master_config(str(conf / "master"))
-    with pytest.raises(ConfigError, match="line 3: 'deploy' is beside 'web1'"):
+    with pytest.raises(ConfigError, match="line 3: 'deploy' is level with 'web1'"):
         asked(conf, **{**renders, "map": str(conf / "web.map"), "hard": hard}).destroy("deploy")
 
 

@@ -52,7 +52,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
 )
 def test_an_answer_of_another_form_is_none(told: Told, ask: Callable[[], Any], answer: Any) -> None:
     told({"version": VERSION, "answer": answer})
-    with pytest.raises(HostUnreachable, match="'kvm01' answers in a form that is not known"):
+    with pytest.raises(HostUnreachable, match="'kvm01' gave an answer of an unknown form"):
         ask()
 
 

@@ -52,6 +52,29 @@ def test_what_is_not_text_is_refused_with_the_advice_to_quote_it(value: object) 
 
 
 @pytest.mark.parametrize(
+    ("value", "typed"), [(7, '"7"'), (1, '"1"'), (True, '"yes"'), (None, '"null"')]
+)
+def test_the_advice_quotes_the_very_name(value: object, typed: str) -> None:
+    with pytest.raises(InvalidName) as caught:
+        check(value)
+    assert f"name='{typed}'" in caught.value.hint
+
+
+def test_a_name_near_to_a_refused_one_is_offered() -> None:
+    with pytest.raises(InvalidName) as caught:
+        check("web_1")
+    assert caught.value.hint.endswith("For example: web-1")
+    assert check("web-1")
+
+
+@pytest.mark.parametrize("word", ["{size:", "20GiB}}", "[a,"])
+def test_what_a_shell_cut_out_of_a_value_is_told_to_be_quoted(word: str) -> None:
+    with pytest.raises(InvalidName) as caught:
+        check(word)
+    assert "disks='{vda: {size: 20GiB}}'" in caught.value.hint
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "",

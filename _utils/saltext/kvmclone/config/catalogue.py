@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import logging
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from saltext.kvmclone.config.problems import Problems
 from saltext.kvmclone.config.schema import KeyLocation, KeySupport
 from saltext.kvmclone.config.section_entry import DRIVER
 from saltext.kvmclone.config.sections import Profile, assemble
+from saltext.kvmclone.config.usage import arguments
 from saltext.kvmclone.config.validate import (
     MISSING,
     Keys,
@@ -154,8 +154,8 @@ class Catalogue:
             raise ConfigError(
                 f"'{name}' belongs to the KVM host '{request.host}' ('host:'); this is "
                 f"'{minion_id}'.",
-                "Take 'host' out of the provider, or do it there, after a look: "
-                + Commands(minion=request.host).on_host("plan", name, *_arguments(keys)),
+                "Take 'host' out of the provider, or do it there. Look first: "
+                + Commands(minion=request.host).on_host("plan", name, *arguments(keys)),
             )
         return request, secrets
 
@@ -241,8 +241,8 @@ class Catalogue:
     ) -> ConfigError:
         text = f"There is no {sort} {name!r}."
         if unread := self.problems.of_files(kind):
-            text += " It may stand where nothing could be read: " + "; ".join(map(str, unread))
-        return ConfigError(text, _nearby(name, known))
+            text += " It may be in a file that cannot be read: " + "; ".join(map(str, unread))
+        return ConfigError(text, _nearby(sort, name, known))
 
     def _request(
         self, name: str, keys: Keys, profile: str, provider: str, place: str
@@ -267,7 +267,7 @@ class Catalogue:
             text = f"cannot be read: {why}{_if_a_path(keys.get('private_key'))}"
             raise error_for([Problem(place, section, "private_key", text)]) from None
         if not is_minion_id(request.minion_id):
-            text = f"makes the minion id {request.minion_id[:300]!r}, which Salt cannot have"
+            text = f"makes the minion id {request.minion_id[:300]!r}, which Salt does not allow"
             raise error_for([Problem(place, section, "append_domain", text)])
         return request, dataclasses.replace(secrets, stored=taken.texts)
 
@@ -350,17 +350,9 @@ def _advise(
         log.warning("%s", Problem(place, section, key, advice))
 
 
-def _arguments(keys: Mapping[str, Any]) -> list[str]:
-    """Return keys as they are given as arguments; of anything but text, JSON is also YAML."""
-    return [
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in keys.items()
-    ]
-
-
-def _nearby(name: Any, known: Iterable[str]) -> str:
+def _nearby(sort: str, name: Any, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(str(name), known, n=1)
     if close:
         return f"Did you mean {close[0]!r}?"
-    return f"Known are: {', '.join(known)}." if known else "None is configured."
+    return f"The {sort}s here: {', '.join(known)}." if known else f"No {sort} is configured here."

@@ -145,7 +145,7 @@ def _replaced(sections: Iterable[Section], written: Iterable[Section]) -> list[P
     known = {(section.kind, str(section.name)) for section in sections}
     text = (
         "is not part of what Salt read: a later file's kvm_clone: replaces this one whole (write "
-        "all of it into one file), or the daemon is to be restarted"
+        "all of it into one file), or the daemon needs a restart"
     )
     return [
         Problem(one.place, str(one.name), "", text, one.kind)

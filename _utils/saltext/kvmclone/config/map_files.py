@@ -7,6 +7,7 @@ where it finds them, and checked as a whole before anything is made.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -22,7 +23,9 @@ import yaml
 
 from saltext.kvmclone.config import map_shape, validate
 from saltext.kvmclone.config.map_shape import Entry, Mistake, Position
+from saltext.kvmclone.config.yaml_files import tab_in
 from saltext.kvmclone.errors import ConfigError, InvalidName, SecretInArgument
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.names import check
 
 log = logging.getLogger(__name__)
@@ -102,22 +105,20 @@ def _rendered(opts: Mapping[str, Any], path: str) -> Mapping[Any, Any]:
         if isinstance(told, Mapping) and "include" in told:
             told = salt.config.include_config(dict(told), path, verbose=False)
     except salt.exceptions.SaltException as error:
-        reason = f"The map '{path}' cannot be rendered: {error}{_tab_at(path, error)}"
-        raise ConfigError(reason, _FORM) from error
+        raise ConfigError(
+            f"The map '{path}' cannot be rendered: {_reason(path, error)}", _FORM
+        ) from error
     return told if isinstance(told, Mapping) else {}
 
 
-def _tab_at(path: str, error: salt.exceptions.SaltException) -> str:
-    """Return the line of a YAML error, in words, and say so where a tab is the cause."""
+def _reason(path: str, error: salt.exceptions.SaltException) -> str:
+    """Return what is wrong and its line, as far as that is known; say so where it is a tab."""
     number = getattr(error, "line_num", None)
     if not isinstance(number, int):
-        return ""
+        return str(error)
     with open(path, encoding="utf-8", errors="replace") as stream:
-        lines = stream.read().splitlines()
-    line = lines[number - 1] if 0 < number <= len(lines) else ""
-    tab = "\t" in line[: len(line) - len(line.lstrip())]
-    cure = ": it is indented with a tab; YAML takes blanks only" if tab else ""
-    return f" (line {number}{cure})"
+        tab = tab_in(stream.read(), number)
+    return f"line {number} {tab}" if tab else f"{error} (line {number})"
 
 
 def _assembled(told: Mapping[Any, Any]) -> tuple[list[Entry], list[Mistake]]:
@@ -146,7 +147,7 @@ def _judged(path: str, entry: Entry) -> tuple[dict[str, Any], list[str]]:
     keys = {str(key): value for key, value in written.items() if key != "name"}
     keys |= {new: keys.pop(old) for old, new in map_shape.OLD_KEYS.items() if old in keys}
     if written.get("name", name) != name:
-        problems.append(f"{where}: another name in it, name: {written['name']}")
+        problems.append(f"{where}: it is given another name, name: {written['name']}")
     keys = _without_ignored(f"{path}: {where}", keys)
     return keys, [*problems, *_faults(where, keys)]
 
@@ -212,7 +213,14 @@ def _path(opts: Mapping[str, Any], file: Any) -> str:
     for place in places:
         if os.path.isfile(place):
             return os.path.abspath(place)
-    raise ConfigError(f"There is no map '{file}'.", f"Looked for: {', '.join(places)}")
+    maps = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    wanted = os.path.basename(str(file)).removesuffix(".map")
+    for near in difflib.get_close_matches(f"{wanted}.map", maps, n=1):
+        text = f"There is no map '{file}'. Did you mean '{near}'?"
+        raise ConfigError(text, Commands().clone("map", near))
+    raise ConfigError(
+        f"There is no map '{file}'.", f"Looked for: {', '.join(dict.fromkeys(places))}"
+    )
 
 
 def _without_ignored(where: str, keys: dict[str, Any]) -> dict[str, Any]:
@@ -233,13 +241,14 @@ def _faults(where: str, keys: Mapping[str, Any]) -> list[str]:
     for key, value in keys.items():
         if key == "requires":
             found.append(
-                f"{where}: 'requires' is an order, and these are made at once; salt-cloud -m"
+                f"{where}: 'requires' sets an order, but these are made all at once; use "
+                "salt-cloud -m"
             )
             continue
         try:
             if key == "script_env":
                 raise SecretInArgument(key)
-            validate.checked_arguments({key: value})
+            validate.checked_arguments({key: value}, typed=False)
         except SecretInArgument:
             # A clone's record keeps what overrides its profile.
             found.append(
@@ -247,5 +256,5 @@ def _faults(where: str, keys: Mapping[str, Any]) -> list[str]:
                 "extend this one"
             )
         except ConfigError as error:
-            found.append(f"{where}: {error.message.removeprefix('arguments: ')}")
+            found.append(f"{where}: {error.message}")
     return found

@@ -77,8 +77,8 @@ def entries(profile: Any, mapped: Any) -> tuple[list[Entry], list[Mistake]]:
     elif is_key(profile):
         slips.append(
             Mistake(
-                f"'{profile}' is a key of a machine and is where a profile belongs; indent it "
-                "until it stands below the machine that it is for",
+                f"'{profile}' is a key of a machine, but stands where a profile belongs; indent it "
+                "below its machine",
                 (profile,),
             )
         )
@@ -144,8 +144,8 @@ def _one_step_short(key: str, owner: Any) -> str:
     if owner is None:
         return f"'{key}' is where a machine's name belongs; indent it below that name; {own}"
     return (
-        f"'{key}' is beside '{owner}', so it would be a machine of that name; indent it one "
-        f"step more, below '{owner}'; {own}"
+        f"'{key}' is level with '{owner}', so it would be a machine of that name; indent it one "
+        f"step further, below '{owner}'; {own}"
     )
 
 

@@ -2,7 +2,7 @@
 The problems of a configuration, and which sections they concern.
 
 Pure. A section with problems is refused where it is used; whatever does not use it works. While
-it is not certain which hosts there are, no machine may be taken for gone.
+it is not certain which hosts there are, no machine may count as gone.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Problems:
             return ()
         return (
             f"Not used, since something is wrong there: {', '.join(wrong)}. "
-            f"All problems: {command}",
+            f"See all problems: {command}",
         )
 
     def hiding_hosts(self) -> dict[str, ConfigError]:
@@ -126,7 +126,7 @@ class Problems:
 
     def forbidding_gone(self) -> ConfigError | None:
         """
-        Return the reason why no machine may be taken for gone; None where everything was read.
+        Return the reason why no machine may count as gone; None where everything was read.
 
         The reason is a provider, or any file at all, that cannot be read.
         """
@@ -135,9 +135,9 @@ class Problems:
             return None
         told = "; ".join(dict.fromkeys(map(str, problems)))
         return ConfigError(
-            f"While a provider cannot be read no machine is taken for gone. {told}",
-            "Correct it, or take out a provider whose host is gone for good. What is left to "
-            "correct: salt-run kvmclone.profiles",
+            f"While a provider cannot be read, no machine counts as gone. {told}",
+            "Correct it, or take out a provider whose host is gone for good. List what is "
+            "left to correct: salt-run kvmclone.profiles",
         )
 
 

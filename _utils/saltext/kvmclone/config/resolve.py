@@ -240,7 +240,7 @@ def _line(values: Mapping[str, Any], key: str) -> str:
     if "\n" in text or "\r" in text or "\0" in text:
         raise ConfigError(
             f"{key} has more than one line, so it cannot be typed at a prompt.",
-            f"Look at what the profile, or the store behind it, holds as {key}.",
+            f"Check the value of {key} in the profile, or in the store behind it.",
         )
     return text
 

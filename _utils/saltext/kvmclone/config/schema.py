@@ -9,6 +9,7 @@ salt-cloud meets no unknown key here. Read it through
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -104,6 +105,7 @@ def _refused(
 
 
 _DISK = value_types.record(
+    "{size: 20GiB}",
     size=value_types.DISK_SIZE,
     pool=value_types.WORD,
     strategy=value_types.choice("full", "quick"),
@@ -114,6 +116,7 @@ _DISK = value_types.record(
 _NETWORK = value_types.not_both(
     value_types.not_both(
         value_types.record(
+            "{network: default}",
             network=value_types.WORD,
             portgroup=value_types.WORD,
             bridge=value_types.WORD,
@@ -127,7 +130,10 @@ _NETWORK = value_types.not_both(
     "bridge",
 )
 _PICK = value_types.record(
-    cidr=value_types.CIDR, interface=value_types.WORD, family=value_types.choice("ipv4", "ipv6")
+    "{cidr: 192.168.122.0/24}",
+    cidr=value_types.CIDR,
+    interface=value_types.WORD,
+    family=value_types.choice("ipv4", "ipv6"),
 )
 
 _NO_WINDOWS = "Windows guests are not bootstrapped; take it out, and set deploy: false"
@@ -152,13 +158,13 @@ TABLE: tuple[Key, ...] = (
     _honoured("base_domain", value_types.WORD),
     _honoured("clone_strategy", value_types.choice("full", "quick")),
     # The machine
-    _honoured("cpus", value_types.integer(1, 4096), SECTIONS),
+    _honoured("cpus", value_types.integer(1, 4096, 2), SECTIONS),
     _honoured("memory", value_types.MEMORY, SECTIONS),
     _honoured("description", value_types.TEXT, SECTIONS),
     _honoured("autostart", value_types.BOOLEAN, SECTIONS),
     _honoured("tags", value_types.TEXTS, SECTIONS),
-    _honoured("ttl", value_types.DURATION, SECTIONS),
-    _honoured("disks", value_types.mapping_of("disk", _DISK), SECTIONS),
+    _honoured("ttl", dataclasses.replace(value_types.DURATION, example="12h"), SECTIONS),
+    _honoured("disks", value_types.mapping_of("vda", _DISK), SECTIONS),
     _honoured("networks", value_types.list_of(_NETWORK), SECTIONS),
     # A word, or contents: only the latter are secret, and validate.py tells them apart.
     Key("seed", KeySupport.HONOURED, value_types.SEED, SECTIONS, visible=False),
@@ -203,14 +209,14 @@ TABLE: tuple[Key, ...] = (
     _honoured("append_domain", value_types.WORD),
     _honoured("use_fqdn", value_types.BOOLEAN),
     _honoured("domain", value_types.WORD),
-    _honoured("keysize", value_types.integer(1024, 16384)),
+    _honoured("keysize", value_types.integer(1024, 16384, 4096)),
     _honoured("start_action", value_types.TEXT),
     # A new master, whose keys salt-cloud's core makes
     _honoured("make_master", value_types.BOOLEAN),
     _honoured("master", value_types.MASTER),
     # Of a later stage
     _carried("hosts", value_types.TEXTS),
-    _carried("placement", value_types.either(value_types.WORD, value_types.MAPPING)),
+    _carried("placement", value_types.either(value_types.WORD, value_types.MAPPING, "spread")),
     # Read by salt-cloud, and not needed here
     _ignored("os", "salt-cloud itself takes script instead"),
     _ignored("key_filename", "the libvirt driver takes private_key"),
@@ -228,7 +234,9 @@ TABLE: tuple[Key, ...] = (
     _ignored("wait_for_passwd_timeout", _NO_LIMIT),
     _ignored("wait_for_fun_timeout", _NO_LIMIT),
     _ignored("hard_timeout", _OWN_SSH),
-    _ignored("tmp_dir", "the folder is of our own making; name /tmp/.saltcloud in deploy_command"),
+    _ignored(
+        "tmp_dir", "kvm_clone makes a folder of its own; name /tmp/.saltcloud in deploy_command"
+    ),
     _ignored("keep_tmp", "the folder in the guest is always removed", False),
     _ignored("show_deploy_args", "answers never hold what was deployed", False),
     _ignored("force_minion_config", "the minion's configuration is always written", True),

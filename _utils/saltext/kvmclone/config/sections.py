@@ -8,6 +8,7 @@ problems of all files in one answer. Sections of other drivers are passed over.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -335,8 +336,10 @@ class _Assembly:
     def _no_provider(self, provider: Any, alias: str) -> str:
         if alias in self.providers:
             return f"the provider {provider!r} has no driver; expected driver: {DRIVER} in it"
-        known = ", ".join(sorted(self.result.providers))
-        expected = f"one of {known}" if known else f"a provider with driver: {DRIVER}"
+        known = sorted(self.result.providers)
+        expected = f"one of {', '.join(known)}" if known else f"a provider with driver: {DRIVER}"
+        for near in difflib.get_close_matches(alias, known, n=1):
+            return f"there is no provider {provider!r}; did you mean {near!r}?"
         return f"there is no provider {provider!r}; expected {expected}"
 
     def _is_used(self, provider: str) -> bool:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import copy
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
+
 from saltext.kvmclone.config import resolve
 from saltext.kvmclone.config.schema import KEYS, Key, KeyLocation, KeySupport
+from saltext.kvmclone.config.value_types import shortened
 from saltext.kvmclone.errors import ConfigError, SecretInArgument
 from saltext.kvmclone.model.redacted_text import HIDDEN
 
 Keys = dict[str, Any]
-
-_LONGEST_SHOWN = 60
 
 # A longer value that is no path by its first letter may be the key that the path should lead to.
 _LONGEST_NAME = 128
@@ -48,10 +50,10 @@ _ELSEWHERE = {
 
 #: The problem of each required key where it is absent.
 MISSING = {
-    "base_domain": "is missing; expected the name of the domain to clone",
-    "url": "is missing; expected a libvirt URI such as qemu:///system",
-    "provider": "is missing; expected the name of a provider",
-    "driver": "is missing; expected driver: libvirt",
+    "base_domain": "is missing; it names the domain to clone. For example: base_domain: debian12",
+    "url": "is missing; it names the libvirt daemon. For example: url: qemu:///system",
+    "provider": "is missing; it says on which host. For example: provider: local-kvm",
+    "driver": "is missing. Write driver: libvirt",
 }
 
 
@@ -81,7 +83,7 @@ class Problem:
     """
     One thing that the user has to correct.
 
-    :param place: File, or what else holds the section.
+    :param place: File, or what else holds the section; empty for an argument.
     :param section: Name of the section, empty where the whole place is meant.
     :param key: The key, empty where the whole section is meant.
     :param text: What is wrong with it and what was expected, without any secret.
@@ -103,6 +105,8 @@ class Problem:
         return not self.section and not self.key
 
     def __str__(self) -> str:
+        if not self.place:
+            return f"{self.key}: {self.text}"
         section = f"section {self.section!r}: " if self.section else ""
         key = f"key {self.key!r}: " if self.key else ""
         return f"{self.place}: {section}{key}{self.text}"
@@ -138,25 +142,28 @@ def shown(key: Key | None, value: Any) -> str:
     """Return a value as a message may show it: hidden where secret, shortened where long."""
     if key is None or not key.visible:
         return HIDDEN
-    text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+    return shortened(value)
 
 
 def _unknown_key(name: Any) -> str:
     if name in _ELSEWHERE:
-        return f"is not a key that is known here; write it as {_ELSEWHERE[name]}"
+        return f"there is no such key here; write it as {_ELSEWHERE[name]}"
     known = [
         key.name for key in KEYS.values() if key.fate in (KeySupport.HONOURED, KeySupport.CARRIED)
     ]
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.7)
     if close:
-        return f"is not a key that is known here; did you mean {close[0]!r}?"
+        return f"there is no such key; did you mean {close[0]!r}?"
     # Salt passes over such a key in silence, so it may have stood there for years.
-    return "is not a key that is known here, nor was it to Salt's libvirt driver; take it out"
+    return "there is no such key, nor did Salt's libvirt driver know it; take it out"
 
 
-def fault_of(name: Any, value: Any, place: KeyLocation) -> str:
-    """Say what is wrong with one key where it stands; empty if nothing is."""
+def fault_of(name: Any, value: Any, place: KeyLocation, typed: bool = False) -> str:
+    """
+    Say what is wrong with one key where it stands; empty if nothing is.
+
+    :param typed: It is an argument, so its example is quoted for the shell.
+    """
     key = KEYS.get(name) if isinstance(name, str) else None
     if key is None:
         return _unknown_key(name)
@@ -169,11 +176,33 @@ def fault_of(name: Any, value: Any, place: KeyLocation) -> str:
         return f"belongs in {right}, not in {place.value}"
     if value is None or resolve.is_reference(value):
         return ""
+    return _fault_of_value(name, key, value, typed)
+
+
+def _fault_of_value(name: str, key: Key, value: Any, typed: bool) -> str:
+    fault = key.kind.fault(value)
+    if not fault:
+        return ""
+    example = key.kind.example_for(value)
+    if not key.visible:
+        fault = f"{HIDDEN} is not {key.kind.expected}"
+    elif isinstance(value, str) and value[:1] in ("[", "{") and example[:1] in ("[", "{"):
+        fault, example = _read_as_text(key, value, example, typed)
+    right = f"{name}={shlex.quote(example)}" if typed else f"{name}: {example}"
+    stop = "" if fault.endswith("?") else "."
+    return f"{fault}{stop} {'Write' if example == value else 'For example'}: {right}"
+
+
+def _read_as_text(key: Key, value: str, example: str, typed: bool) -> tuple[str, str]:
+    """Say why a list or mapping is text, and return the value without what made it text."""
     try:
-        key.kind.parse(value)
-    except ValueError:
-        return f"{shown(key, value)} is not {key.kind.expected}"
-    return ""
+        meant = yaml.safe_load(value)
+    except yaml.YAMLError:
+        way = "; in a shell, put quotes around all of it" if typed else ""
+        return f"{shortened(value)} was read as text, since its brackets do not match{way}", example
+    if fault := key.kind.fault(meant):
+        return fault, example
+    return f"{shortened(value)} was read as text, since it has one pair of quotes too many", value
 
 
 def advice_on(name: str, value: Any) -> str:
@@ -211,10 +240,11 @@ def refuse_secrets(given: Mapping[str, Any]) -> None:
         )
 
 
-def checked_arguments(arguments: Mapping[str, Any]) -> Keys:
+def checked_arguments(arguments: Mapping[str, Any], typed: bool = True) -> Keys:
     """
     Return the profile keys among keyword arguments, once all of them are right.
 
+    :param typed: They were typed in a shell, not written in a file.
     :raises SecretInArgument: One of them is, or looks like, a secret. This comes first:
         the value is out, whatever else is wrong.
     :raises ConfigError: All that is wrong, at once.
@@ -223,7 +253,7 @@ def checked_arguments(arguments: Mapping[str, Any]) -> Keys:
     refuse_secrets(given)
     problems = []
     for name, value in given.items():
-        fault = fault_of(name, value, KeyLocation.PROFILE)
+        fault = fault_of(name, value, KeyLocation.PROFILE, typed)
         if not fault and name == "extends":
             fault = "cannot be given as an argument; name the profile itself"
         if not fault and name not in _FROM_STORES and resolve.holds_reference(value):
@@ -232,7 +262,7 @@ def checked_arguments(arguments: Mapping[str, Any]) -> Keys:
         if not fault and (advice := advice_on(name, value)):
             fault = advice.replace("is ignored", "would be ignored")
         if fault:
-            problems.append(Problem("arguments", "", name, fault))
+            problems.append(Problem("", "", name, fault))
     if problems:
         raise error_for(problems)
     return given
@@ -246,12 +276,10 @@ def argument(name: str, value: Any, key: str = "") -> Any:
     :param key: The profile key that takes the same values; empty for the one of that name.
     :raises ConfigError: It is wrong.
     """
-    kind = KEYS[key or name].kind
-    try:
-        return kind.parse(value)
-    except ValueError:
-        text = f"{shown(KEYS[key or name], value)} is not {kind.expected}"
-        raise error_for([Problem("arguments", "", name, text)]) from None
+    known = KEYS[key or name]
+    if fault := _fault_of_value(name, known, value, typed=True):
+        raise error_for([Problem("", "", name, fault)])
+    return known.kind.parse(value)
 
 
 def _is_leaked(name: str, value: Any) -> bool:

@@ -1,19 +1,22 @@
 """
 Define which values a key of a configuration takes, and turn them into typed ones.
 
-Pure. Each :class:`ValueType` says in words what it expects and turns one YAML value into the
-type that the rest of the library works with: sizes in bytes, times in seconds. YAML has
-already decided between text, numbers and booleans; where it decided against the user's
-intent (``password: 12345``) the words ask for quotes.
+Pure. Each :class:`ValueType` says in a few words what it expects, shows one right value, and turns
+one YAML value into the type that the rest of the library works with: sizes in bytes, times in
+seconds. YAML has already decided between text, numbers and booleans; where it decided against the
+user's intent (``password: 12345``) the example has quotes.
 """
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+from saltext.kvmclone.model import units
 
 T = TypeVar("T")
 
@@ -36,6 +39,9 @@ _LARGEST = 1e18
 # Seconds; three centuries. A ttl far beyond ends in a year that no list of clones can write.
 _LONGEST_TIME = 1e10
 
+# Characters of a value in a message.
+_LONGEST_SHOWN = 60
+
 #: Bytes in one MiB.
 MIB = 1024**2
 
@@ -45,20 +51,62 @@ class ValueType(Generic[T]):
     """
     One sort of value.
 
-    :param expected: What a right value looks like; stands in error messages after
-        "expected".
-    :param parse: Turns the YAML value into the typed one, or raises ``ValueError``; the
-        text of the error is not shown, ``expected`` is.
+    :param expected: What a right value is; stands in error messages after "is not".
+    :param example: One right value, as YAML on one line.
+    :param parse: Turns the YAML value into the typed one, or raises ``ValueError``. Its text is
+        shown only of a :class:`WrongPart`.
+    :param words: All right values, where they are few.
     :param write: Writes a typed value as people do.
     """
 
     expected: str
+    example: str
     parse: Callable[[Any], T]
+    words: tuple[str, ...] = ()
     write: Callable[[T], str] = str
+
+    def fault(self, value: Any) -> str:
+        """Say what is wrong with a value, which the words may quote; empty for a right one."""
+        try:
+            self.parse(value)
+        except WrongPart as error:
+            return str(error)
+        except ValueError:
+            return f"{shortened(value)} is not {self.expected}"
+        return ""
+
+    def example_for(self, value: Any) -> str:
+        """Return a right value: of a few words the one that is nearest to a wrong value."""
+        return next(iter(difflib.get_close_matches(str(value), self.words, n=1)), self.example)
+
+
+def shortened(value: Any) -> str:
+    """Return a value as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+
+
+class WrongPart(ValueError):
+    """Something inside a value is wrong; the text says where, and what. It may hold a secret."""
 
 
 def _refuse() -> ValueError:
     return ValueError("not of this kind")
+
+
+def _part(where: str, kind: ValueType[T], value: Any) -> T:
+    """
+    Return a part of a value in its type.
+
+    :param where: What to call it.
+    :raises WrongPart: It is not of its kind.
+    """
+    try:
+        return kind.parse(value)
+    except WrongPart as error:
+        raise WrongPart(f"{where}: {error}") from None
+    except ValueError:
+        raise WrongPart(f"{where}: {shortened(value)} is not {kind.expected}") from None
 
 
 def _parse_anything(value: Any) -> Any:
@@ -80,6 +128,8 @@ def _parse_word(value: Any) -> str:
 
 
 def _parse_boolean(value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false", "yes", "no", "on", "off"):
+        raise WrongPart(f"'{value}' is text, since it is in quotes; take them away")
     if not isinstance(value, bool):
         raise _refuse()
     return value
@@ -109,14 +159,6 @@ def _parse_bytes(value: Any, unit_of_a_number: int) -> int:
     return size
 
 
-def _parse_memory(value: Any) -> int:
-    return _parse_bytes(value, MIB)
-
-
-def _parse_disk_size(value: Any) -> int:
-    return _parse_bytes(value, 1)
-
-
 def _parse_duration(value: Any) -> float:
     if _is_number(value):
         seconds = float(value)
@@ -127,20 +169,6 @@ def _parse_duration(value: Any) -> float:
     if not 0 < seconds <= _LONGEST_TIME:
         raise _refuse()
     return seconds
-
-
-def _write_bytes(size: int) -> str:
-    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if size % 2**power == 0:
-            return f"{size >> power}{unit}"
-    return f"{size}B"
-
-
-def _write_duration(seconds: float) -> str:
-    for length, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
-        if seconds % length == 0:
-            return f"{seconds / length:.0f}{unit}"
-    return f"{seconds}s"
 
 
 def _parse_factor(value: Any) -> float:
@@ -158,7 +186,7 @@ def _parse_mapping(value: Any) -> dict[str, Any]:
 def _parse_minion(value: Any) -> dict[str, Any]:
     settings = _parse_mapping(value)
     if settings.get("grains") is not None:
-        _parse_mapping(settings["grains"])
+        _part("grains", MAPPING, settings["grains"])
     return settings
 
 
@@ -218,7 +246,7 @@ def _parse_wwn(value: Any) -> str:
     return match[1].lower()
 
 
-def integer(lowest: int, highest: int) -> ValueType[int]:
+def integer(lowest: int, highest: int, example: int) -> ValueType[int]:
     """
     Return the kind of a whole number between two bounds, both included.
 
@@ -234,7 +262,7 @@ def integer(lowest: int, highest: int) -> ValueType[int]:
             raise _refuse()
         return value
 
-    return ValueType(f"a whole number from {lowest} to {highest}", parse)
+    return ValueType(f"a whole number from {lowest} to {highest}", str(example), parse)
 
 
 def choice(*words: str) -> ValueType[str]:
@@ -245,20 +273,21 @@ def choice(*words: str) -> ValueType[str]:
             raise _refuse()
         return str(value)
 
-    return ValueType(f"one of {', '.join(words)}", parse)
+    return ValueType(f"one of {', '.join(words)}", words[0], parse, words)
 
 
-def record(**fields: ValueType[Any]) -> ValueType[dict[str, Any]]:
+def record(example: str, **fields: ValueType[Any]) -> ValueType[dict[str, Any]]:
     """Return the kind of a mapping whose keys are all known; all of them may be absent."""
-    words = "; ".join(f"{name}: {kind.expected}" for name, kind in fields.items())
 
     def parse(value: Any) -> dict[str, Any]:
         values = _parse_mapping(value)
-        if unknown := set(values) - set(fields):
-            raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
-        return {name: fields[name].parse(content) for name, content in values.items()}
+        for unknown in sorted(set(values) - set(fields)):
+            near = difflib.get_close_matches(unknown, fields, n=1)
+            end = f"did you mean '{near[0]}'?" if near else f"expected {', '.join(fields)}"
+            raise WrongPart(f"{shortened(unknown)} is not known here; {end}")
+        return {name: _part(name, fields[name], content) for name, content in values.items()}
 
-    return ValueType(f"a mapping of ({words})", parse)
+    return ValueType("a mapping", example, parse)
 
 
 def not_both(kind: ValueType[dict[str, Any]], first: str, second: str) -> ValueType[dict[str, Any]]:
@@ -271,24 +300,24 @@ def not_both(kind: ValueType[dict[str, Any]], first: str, second: str) -> ValueT
     def parse(value: Any) -> dict[str, Any]:
         parsed = kind.parse(value)
         if first in parsed and second in parsed:
-            raise _refuse()
+            raise WrongPart(f"{first} and {second} exclude each other")
         return parsed
 
-    return ValueType(f"{kind.expected}, not with both {first} and {second}", parse)
+    return ValueType(kind.expected, kind.example, parse)
 
 
 def mapping_of(name: str, kind: ValueType[T]) -> ValueType[dict[str, T]]:
     """
     Return the kind of a mapping whose keys the user chooses.
 
-    :param name: What the keys stand for, for the message.
+    :param name: One such key, for the example.
     :param kind: The kind of its values.
     """
 
     def parse(value: Any) -> dict[str, T]:
-        return {key: kind.parse(content) for key, content in _parse_mapping(value).items()}
+        return {key: _part(key, kind, content) for key, content in _parse_mapping(value).items()}
 
-    return ValueType(f"a mapping from each {name} to {kind.expected}", parse)
+    return ValueType("a mapping", f"{{{name}: {kind.example}}}", parse)
 
 
 def list_of(kind: ValueType[T]) -> ValueType[list[T]]:
@@ -297,12 +326,12 @@ def list_of(kind: ValueType[T]) -> ValueType[list[T]]:
     def parse(value: Any) -> list[T]:
         if not isinstance(value, (list, tuple)):
             raise _refuse()
-        return [kind.parse(item) for item in value]
+        return [_part(f"item {number}", kind, item) for number, item in enumerate(value, 1)]
 
-    return ValueType(f"a list, each item {kind.expected}", parse)
+    return ValueType("a list", f"[{kind.example}]", parse)
 
 
-def either(first: ValueType[Any], second: ValueType[Any]) -> ValueType[Any]:
+def either(first: ValueType[Any], second: ValueType[Any], example: str) -> ValueType[Any]:
     """Return the kind of a value that is of one kind or of the other; the first is tried first."""
 
     def parse(value: Any) -> Any:
@@ -311,7 +340,7 @@ def either(first: ValueType[Any], second: ValueType[Any]) -> ValueType[Any]:
         except ValueError:
             return second.parse(value)
 
-    return ValueType(f"{first.expected}, or {second.expected}", parse)
+    return ValueType(f"{first.expected} or {second.expected}", example, parse)
 
 
 def _parse_seed_file(value: Any) -> str | dict[str, Any]:
@@ -320,54 +349,54 @@ def _parse_seed_file(value: Any) -> str | dict[str, Any]:
     return _parse_mapping(value)
 
 
-_SEED_FILE: ValueType[Any] = ValueType("text or a mapping", _parse_seed_file)
+_SEED_FILE: ValueType[Any] = ValueType("text or a mapping", "{}", _parse_seed_file)
 
 
 def _parse_seed(value: Any) -> str | dict[str, Any]:
     if isinstance(value, str) and value in ("none", "keep"):
         return value
-    files = record(user_data=_SEED_FILE, meta_data=MAPPING, network_config=_SEED_FILE).parse(value)
+    files = _SEED_FILES.parse(value)
     if not files:
         raise _refuse()
     return files
 
 
-ANYTHING: ValueType[Any] = ValueType("anything", _parse_anything)
-TEXT = ValueType("text (quote it)", _parse_text)
-WORD = ValueType("text on one line, not empty (quote it)", _parse_word)
-BOOLEAN = ValueType("true or false, without quotes", _parse_boolean)
-PORT = integer(1, 65535)
-MEMORY = ValueType("a size such as 2GiB, or a number of MiB", _parse_memory, _write_bytes)
-DISK_SIZE = ValueType("a size such as 20GiB, or a number of bytes", _parse_disk_size, _write_bytes)
-DURATION = ValueType(
-    "a time such as 90s, 15m, 12h or 1d, or a number of seconds", _parse_duration, _write_duration
+ANYTHING: ValueType[Any] = ValueType("anything", "", _parse_anything)
+TEXT = ValueType("text in quotes", '"007"', _parse_text)
+WORD = ValueType("text on one line", '"007"', _parse_word)
+BOOLEAN = ValueType("true or false", "true", _parse_boolean)
+PORT = integer(1, 65535, 22)
+MEMORY = ValueType("a size", "2GiB", lambda value: _parse_bytes(value, MIB), write=units.exact_size)
+DISK_SIZE = ValueType(
+    "a size", "20GiB", lambda value: _parse_bytes(value, 1), write=units.exact_size
 )
-FACTOR = ValueType("a number above 0", _parse_factor)
-MAPPING = ValueType("a mapping (KEY: VALUE lines, keys as text)", _parse_mapping)
-MINION = ValueType(
-    "a mapping (KEY: VALUE lines, keys as text), and so are grains in it", _parse_minion
-)
+DURATION = ValueType("a time", "10m", _parse_duration, write=units.exact_span)
+FACTOR = ValueType("a number above 0", "1.5", _parse_factor)
+MAPPING = ValueType("a mapping", "{roles: [web]}", _parse_mapping)
+MINION = ValueType("a mapping", "{master: 192.168.16.1}", _parse_minion)
 MASTER = ValueType(
     "a mapping of a new master's settings (a minion's master goes into minion: {master: …})",
+    "{interface: 0.0.0.0}",
     _parse_mapping,
 )
-PATHS = ValueType("a mapping from local path to path in the guest", _parse_paths)
+PATHS = ValueType("a mapping of paths", "{/srv/app.conf: /etc/app.conf}", _parse_paths)
+_SEED_FILES = record(
+    '{user_data: "#cloud-config"}',
+    user_data=_SEED_FILE,
+    meta_data=MAPPING,
+    network_config=_SEED_FILE,
+)
 SEED: ValueType[Any] = ValueType(
-    "none, keep, or a mapping of (user_data: text or a mapping; meta_data: a mapping; "
-    "network_config: text or a mapping)",
-    _parse_seed,
+    "none, keep or a mapping of user_data, meta_data, network_config", "keep", _parse_seed
 )
-ENVIRONMENT = ValueType(
-    "a mapping from variable to text or number (quote yes and no)", _parse_environment
-)
-TEXTS = ValueType("a list of texts (quote each)", _parse_texts)
-ADDRESS = ValueType("an IP address such as 192.168.122.50", _parse_address)
-CIDR = ValueType("a network such as 192.168.122.0/24", _parse_cidr)
-MAC = ValueType('a MAC address such as "52:54:00:12:34:56" (quote it)', _parse_mac)
+ENVIRONMENT = ValueType("a mapping of texts", '{DEBUG: "yes"}', _parse_environment)
+TEXTS = ValueType("a list of texts", '[web, "007"]', _parse_texts)
+ADDRESS = ValueType("an IP address", "192.168.122.50", _parse_address)
+CIDR = ValueType("a network", "192.168.122.0/24", _parse_cidr)
+MAC = ValueType("a MAC address in quotes", '"52:54:00:12:34:56"', _parse_mac)
 SERIAL = ValueType(
-    "a serial number of letters, digits, blanks and _ . + - (quote it)",
-    _parse_serial,
+    "a serial number of letters, digits, spaces and _ . + -", '"disk-1"', _parse_serial
 )
 WWN = ValueType(
-    'a world wide name of 16 hexadecimal digits such as "5000c50015ea71ad" (quote it)', _parse_wwn
+    "a world wide name of 16 hexadecimal digits in quotes", '"5000c50015ea71ad"', _parse_wwn
 )

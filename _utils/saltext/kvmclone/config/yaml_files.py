@@ -189,11 +189,13 @@ def read_file(path: str, kind: KeyLocation | None) -> YamlFile:
     except yaml.YAMLError as exc:
         # Only the short form: the long one quotes the line, which may hold a password.
         mark = getattr(exc, "problem_mark", None)
+        line = mark.line + 1 if mark else 0
         # The reason quotes the word behind * or !, with which an unquoted password may begin.
         reason = getattr(exc, "problem", None) or "it cannot be parsed"
         if not _QUOTES_SIGNS_ONLY.fullmatch(reason):
             reason = re.sub(r"""['"].*['"]""", "(hidden)", reason, flags=re.DOTALL)
-        file.problem(f"is not valid YAML: {reason}", mark.line + 1 if mark else 0)
+        tab = tab_in(text, line)
+        file.problem(f"is not valid YAML: {f'the line {tab}' if tab else reason}", line)
         return file
     finally:
         loader.dispose()
@@ -205,6 +207,18 @@ def read_file(path: str, kind: KeyLocation | None) -> YamlFile:
     if root is not None:
         _number_lines(file, root, loader.doubles)
     return file
+
+
+def tab_in(text: str, line: int) -> str:
+    """
+    Say so where a tab is what keeps a text from being YAML; empty otherwise.
+
+    :param line: Where YAML stopped, counted from 1; 0 where that is not known.
+    """
+    stopped = text.splitlines()[line - 1 : line] if line else []
+    # A tab within a value is in order.
+    tabs = any(re.match(r"[ -]*\t", one) for one in stopped)
+    return "is indented with a tab; use spaces" if tabs else ""
 
 
 def _number_lines(

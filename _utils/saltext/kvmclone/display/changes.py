@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from saltext.kvmclone.display import units
+from saltext.kvmclone.model import units
 
 #: What of CLONE a state names where it made or destroyed one.
 _OF_A_CLONE = (

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from saltext.kvmclone.display import text, units
+from saltext.kvmclone.display import text
 from saltext.kvmclone.display.failures import failure, unreachable
 from saltext.kvmclone.display.screen import Screen, noted
 from saltext.kvmclone.display.text import Column
+from saltext.kvmclone.model import units
 
 #: One clone: what it is called in the answer, and CLONE.
 Row = tuple[str, Mapping[str, Any]]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from saltext.kvmclone.display import text, units
+from saltext.kvmclone.display import text
 from saltext.kvmclone.display.failures import unreachable
 from saltext.kvmclone.display.screen import Screen
 from saltext.kvmclone.display.text import Column
+from saltext.kvmclone.model import units
 
 _HOSTS = (
     Column("HOST", 8), Column("LIBVIRT", 7), Column("CPUS", 4, right=True),

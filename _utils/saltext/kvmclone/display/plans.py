@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from saltext.kvmclone.display import text, units
+from saltext.kvmclone.display import text
 from saltext.kvmclone.display.changes import short
 from saltext.kvmclone.display.failures import failure
 from saltext.kvmclone.display.screen import Screen
 from saltext.kvmclone.display.text import Column
+from saltext.kvmclone.model import units
 
 _DISKS = (
     Column("DISK", 4), Column("ACTION", 7), Column("SIZE", 4, right=True), Column("FILE", 40),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from saltext.kvmclone.display import text, units
+from saltext.kvmclone.display import text
 from saltext.kvmclone.display.screen import Screen
 from saltext.kvmclone.display.text import Column
+from saltext.kvmclone.model import units
 
 _ASKED = (
     Column("ASKED", 16), Column("BY", 6), Column("NAME", 10), Column("PROFILE", 7),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from saltext.kvmclone.display import text, units
+from saltext.kvmclone.display import text
 from saltext.kvmclone.display.failures import unreachable
 from saltext.kvmclone.display.screen import Screen
+from saltext.kvmclone.model import units
 
 
 def tree(answer: Mapping[str, Any], screen: Screen) -> list[str]:

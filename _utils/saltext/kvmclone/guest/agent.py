@@ -259,7 +259,7 @@ class AgentChannel(Channel):
             self.lost = self.lost or begun
             raise errors.ChannelError(
                 "the guest agent's answer cannot be understood",
-                "Is it a qemu-guest-agent that the guest runs? Otherwise use bootstrap: ssh.",
+                "Does the guest run qemu-guest-agent? If not, use bootstrap: ssh.",
             ) from exc
 
     def _lost(
@@ -267,7 +267,7 @@ class AgentChannel(Channel):
     ) -> errors.ChannelError:
         """Return the error for a command whose end will never be known."""
         self.lost = True
-        what = "was restarted and has forgotten" if restarted else "fell silent during"
+        what = "was restarted and lost" if restarted else "stopped answering during"
         return errors.ChannelError(
             f"the guest agent {what} a command in the guest: {first_line(label)} ({exc.message})",
             "Did the guest stop, or does the script restart or upgrade qemu-guest-agent? "

@@ -260,7 +260,7 @@ def rejoin_network(channel: Channel) -> Rejoin:
     ]
     if words and words[-1] != "skipped":
         return Rejoin(words[-1], detached, unseen="unseen" in words)
-    return Rejoin("", why="no service that is known here is in charge of it")
+    return Rejoin("", why="no known service manages it")
 
 
 def restart_state(channel: Channel) -> str:

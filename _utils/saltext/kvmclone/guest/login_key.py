@@ -52,7 +52,7 @@ def read(text: str, passphrase: str) -> LoginKey:
         raise errors.LoginFailed(
             "the private key cannot be read: it is damaged, of an unknown kind, or has a "
             "passphrase that we do not have",
-            f"{_HINT} Has it a passphrase? {_HINT_LOCKED}",
+            f"{_HINT} Does it have a passphrase? {_HINT_LOCKED}",
         )
     if not isinstance(key, LoginKey):
         raise errors.LoginFailed(

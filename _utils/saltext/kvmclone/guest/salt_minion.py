@@ -82,7 +82,7 @@ def enrol(channel: Channel, enrolment: Enrolment, *, timeout: float = DEPLOY_TIM
     if enrolment.bootstrap == "keys" and (enrolment.preflight_cmds or enrolment.inline_script):
         enrolment = dataclasses.replace(enrolment, preflight_cmds=(), inline_script=())
         warnings.append(
-            "bootstrap: keys runs nothing, so preflight_cmds and inline_script neither."
+            "bootstrap: keys runs nothing, so preflight_cmds and inline_script do not run either."
         )
     folder = _folder(enrolment)
     members = _members(enrolment, folder, installed, warnings)
@@ -212,7 +212,7 @@ def _report(result: Result, enrolment: Enrolment, folder: str, warnings: list[st
         how = _heard(words, enrolment, folder, tail(said, hidden), warnings)
     except (LookupError, ValueError) as exc:
         raise errors.DeployFailed(
-            f"the guest of '{enrolment.minion_id}' gave an answer that none of our scripts gives",
+            f"the guest of '{enrolment.minion_id}' gave an answer that our scripts never give",
             "Log in to the guest and see what its /bin/sh is.",
         ) from exc
     if ["end"] not in words:
@@ -241,7 +241,7 @@ def _heard(
         if word[0] == "refused":
             raise errors.DeployFailed(
                 f"the folder {folder} in the guest is not ours: {' '.join(word[1:])}",
-                "Somebody put it there, in the base or since. Look at it and remove it.",
+                "Someone put it there, in the base or later. Look at it and remove it.",
             )
         if word[0] == "failed" and not word[1].startswith("inline-"):
             raise _failure(word, enrolment, said)

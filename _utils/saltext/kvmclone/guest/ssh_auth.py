@@ -152,12 +152,12 @@ def _agent_keys(agent: paramiko.Agent, *, optional: bool) -> Sequence[paramiko.A
         return held[:AGENT_KEYS_TRIED]
     if not os.environ.get("SSH_AUTH_SOCK"):
         raise errors.LoginFailed(
-            "ssh_agent is set, and no ssh agent is known here: SSH_AUTH_SOCK is not set",
+            "ssh_agent is set, but there is no ssh agent here: SSH_AUTH_SOCK is not set",
             "The agent is that of the process which talks to the guest: the minion on the KVM "
             "host, or salt-run itself where the provider names no host. A daemon has none "
             "unless its unit sets SSH_AUTH_SOCK; otherwise use private_key.",
         )
     raise errors.LoginFailed(
-        f"ssh_agent is set, and the ssh agent at {os.environ['SSH_AUTH_SOCK']} holds no key",
+        f"ssh_agent is set, but the ssh agent at {os.environ['SSH_AUTH_SOCK']} holds no key",
         "Add one: ssh-add KEYFILE",
     )

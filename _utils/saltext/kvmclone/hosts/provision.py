@@ -101,7 +101,7 @@ def resume(
     item = found[0]
     if item.work.goal == "ready" and master is None:
         raise ConfigError(
-            f"'{name}' was to become a minion, which takes the master.",
+            f"'{name}' was to become a minion, and that needs the master.",
             f"There: {Commands().clone('resume', name)}",
         )
     request, secrets = resolve(item)

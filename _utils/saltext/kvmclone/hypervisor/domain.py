@@ -91,8 +91,8 @@ class DomainHandle:
             if error.code != NO_DOMAIN:
                 raise
             raise NotFound(
-                f"'{self.name}' was removed while it was worked on.",
-                f"See what is there: {self.connection.commands.virsh('list', '--all')}",
+                f"'{self.name}' was removed while kvm_clone was working on it.",
+                f"List them: {self.connection.commands.virsh('list', '--all')}",
             ) from error
 
     def definition(self) -> str:
@@ -140,7 +140,7 @@ class DomainHandle:
                 raise DamagedRecord(
                     f"The record of '{self.name}' cannot be read: {error}; the domain was left "
                     "alone.",
-                    f"Bring that version here: {self.connection.commands.sync()}",
+                    f"Install that version here: {self.connection.commands.sync()}",
                 ) from error
             except (ValueError, TypeError) as error:
                 raise DamagedRecord(
@@ -148,8 +148,8 @@ class DomainHandle:
                     "alone.",
                     "Look at it: "
                     + self.connection.commands.virsh("metadata", self.name, NAMESPACE)
-                    + "   If it cannot be mended, take it out; the machine is not ours then, and "
-                    "its files stay: "
+                    + "   If it cannot be fixed, remove it; the machine is then no longer "
+                    "ours, and its files stay: "
                     + self.connection.commands.virsh(
                         "metadata", self.name, NAMESPACE, "--remove", "--config"
                     ),
@@ -193,7 +193,7 @@ class DomainHandle:
             error = told.with_message(self._without_secrets(told.message))
             if not error.no_room:
                 error.hint = (
-                    "Does it lack a disk, or has somebody else one of its? See: "
+                    "Is a disk missing, or in use elsewhere? See: "
                     f"{self.connection.commands.clone('doctor')}   What QEMU said: "
                     f"/var/log/libvirt/qemu/{self.name}.log"
                 )

@@ -6,6 +6,7 @@ A :class:`Host` is a :class:`.connection.Connection` with the lookups on top.
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Callable
 from typing import TypeVar
@@ -51,22 +52,24 @@ class Host(Connection):
         """
         found = self.find(name)
         if found is None:
-            now = self._called_now(name)
             raise NotFound(
-                f"There is no domain '{name}' at {self.url}."
-                + (f" The clone that was made as '{name}' is called '{now}' now." if now else ""),
-                f"See what is there: {self.commands.virsh('list', '--all')}",
+                f"There is no domain '{name}' at {self.url}.{self._meant(name)}",
+                f"List them: {self.commands.virsh('list', '--all')}",
             )
         return found
 
-    def _called_now(self, name: str) -> str:
-        """Return the present name of the clone that was made under ``name``; empty for none."""
+    def _meant(self, name: str) -> str:
+        """Name the clone that was made under a name, or a domain of nearly that name."""
 
-        def look(handle: DomainHandle) -> str:
+        def look(handle: DomainHandle) -> tuple[str, str]:
             record = handle.record()
-            return handle.name if record is not None and record.name == name else ""
+            return handle.name, record.name if record is not None else ""
 
-        return next(filter(None, self.each_domain(look)), "")
+        now = {made: called for called, made in self.each_domain(look)}
+        if name in now:
+            return f" The clone that was made as '{name}' is now called '{now[name]}'."
+        near = difflib.get_close_matches(name, now.values(), n=1, cutoff=0.75)
+        return f" Did you mean '{near[0]}'?" if near else ""
 
     def each_domain(self, look: Callable[[DomainHandle], T]) -> list[T]:
         """

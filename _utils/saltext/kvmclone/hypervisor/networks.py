@@ -153,7 +153,7 @@ def reserve(
             if not address or now is None:
                 raise PlanRefused(
                     f"'{request.name}' cannot have an address of its own: {taken}",
-                    "Somebody was faster. Repeat the command.",
+                    "Something else took it first. Repeat the command.",
                 ) from taken
             name = reservation.entry_name(now, request.name)
             wanted = replace(wanted, address=address, name=name)
@@ -200,26 +200,26 @@ def _add(host: Host, wanted: Reservation) -> Reservation:
     else:
         raise HostError(
             f"libvirt did not reserve {wanted.address} in network '{wanted.network}': "
-            f"{refusal.message if refusal else 'it changes all the time'}",
+            f"{refusal.message if refusal else 'it keeps changing'}",
             f"Look at it: {host.commands.virsh('net-dumpxml', wanted.network)}",
         )
     # The DHCP server may have leased it just before it learned of the entry.
     for lease in leases(host, network):
         if lease.address == wanted.address and lease.mac != wanted.mac:
             release(host, wanted)
-            raise _Taken(f"{wanted.address} was leased to {lease.mac} meanwhile.")
+            raise _Taken(f"{wanted.address} was leased to {lease.mac} in the meantime.")
     return wanted
 
 
 def _require_free(now: NetworkFacts, wanted: Reservation, commands: Commands) -> None:
     if not now.active:
         raise HostError(
-            f"The network '{now.name}' is not started any more.",
+            f"The network '{now.name}' is no longer running.",
             f"Start it: {commands.virsh('net-start', now.name)}",
         )
     for entry in now.entries:
         if entry.address == wanted.address and entry.mac != wanted.mac:
-            raise _Taken(f"{wanted.address} is reserved for {entry.mac} meanwhile.")
+            raise _Taken(f"{wanted.address} is reserved for {entry.mac} now.")
 
 
 def _lacking(now: NetworkFacts, wanted: Reservation) -> int:
@@ -281,7 +281,7 @@ def release(host: Host, made: Reservation) -> bool:
             refusal = error
     raise HostError(
         f"libvirt did not delete the reservation of {made.address} in network "
-        f"'{made.network}': {refusal.message if refusal else 'it comes back all the time'}",
+        f"'{made.network}': {refusal.message if refusal else 'it keeps coming back'}",
         "By hand: "
         + host.commands.virsh(
             "net-update",

@@ -74,7 +74,7 @@ def require_own(host: Host, handle: DomainHandle) -> None:
         raise CloneInUse(
             f"'{handle.name}' cannot be destroyed: libvirt would delete what another machine left "
             f"under that name: {', '.join(foreign)}. Nothing was touched.",
-            "Put it aside, then repeat the command: "
+            "Move it aside, then repeat the command: "
             + handle.connection.commands.script(aside(foreign, handle.name)),
         )
 

@@ -222,7 +222,7 @@ def _without_pool(host: Host, disk: PlannedDisk) -> PlanRefused:
     return PlanRefused(
         f"The storage pool '{disk.pool}' {'was stopped' if there else 'disappeared'} in the "
         "meantime.",
-        f"{'Start it' if there else 'See which there are'}, then repeat the command: "
+        f"{'Start it' if there else 'List them'}, then repeat the command: "
         + host.commands.virsh(*words),
     )
 
@@ -347,13 +347,13 @@ def _convert(host: Host, disk: PlannedDisk) -> None:
 def _unfinished(disk: PlannedDisk, why: str) -> HostError:
     return HostError(
         f"Copying '{disk.source}' to '{disk.destination}' failed: {why}.",
-        "Look at both files; what was written is taken back.",
+        "Look at both files; what was written is removed again.",
     )
 
 
 def _full(host: Host, disk: PlannedDisk) -> PoolFull:
     return PoolFull(
-        f"Storage pool '{disk.pool}' ran full while '{disk.destination}' was written.",
+        f"Storage pool '{disk.pool}' filled up while '{disk.destination}' was written.",
         "Make room in it, or use 'clone_strategy: quick'. See: "
         + host.commands.virsh("pool-info", disk.pool),
     )

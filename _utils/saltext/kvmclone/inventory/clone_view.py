@@ -56,7 +56,7 @@ def describe(
         warnings.append(_expiry(record.expires))
     if record.name and record.name != handle.name:
         warnings.append(
-            f"It was made as '{record.name}'; its files, its minion and its guest keep that."
+            f"It was made as '{record.name}'; its files, its minion and its guest keep that name."
         )
     clone = replace(clone, drift=bool(changes), warnings=tuple(warnings))
     return screen.note(handle.name, clone)

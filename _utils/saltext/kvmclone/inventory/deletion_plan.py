@@ -83,7 +83,7 @@ class DeletionPlan:
         return (
             *map(str, self.kept),
             *(
-                f"'{path}' is on the record and was not there; wherever it was moved to, it stays."
+                f"'{path}' is on the record but is missing; if it was moved, it stays where it is."
                 for path in self.missing
             ),
             *(f"Not looked at: {what}." for what in self.unchecked),
@@ -272,7 +272,7 @@ class _Planner:
         if not why and self._key(self.defined) != self._key(path):
             why = "libvirt would delete another file with the definition"
         elif not why and (other := self.usage.named_by_others(self.uuid, path)):
-            why = f"it may be the one of '{other}', which is called the same"
+            why = f"it may belong to '{other}', which has the same name"
         if not why:
             files.append(FileToDelete(path, self._key(path), NVRAM, with_definition=True))
         else:
@@ -296,7 +296,7 @@ class _Planner:
         if key not in self.used:
             return f"it is on the record, and '{self.name}' does not use it"
         if not self.record.could_have_made(volume):
-            return "the record lists it, but it is not called as our files are"
+            return "the record lists it, but it is not named as our files are"
         # A file named with the clone's uuid is the clone's even if libvirt replaced it (a reset).
         ours = self.record.uuid in os.path.basename(path) or not self.host.local
         if not ours and not filesystems.is_same_file(path, volume.inode):

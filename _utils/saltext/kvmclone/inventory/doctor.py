@@ -235,7 +235,7 @@ class _Examination(Examination):
                     "record-damaged",
                     machine.name,
                     f"The record of '{machine.name}' cannot be read: {machine.damaged}. Until that "
-                    "is mended the machine is left alone, and so are its files.",
+                    "is fixed, the machine is left alone, and so are its files.",
                     self.commands.sync() if later else look,
                 )
 

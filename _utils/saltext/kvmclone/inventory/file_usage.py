@@ -249,13 +249,13 @@ def away(pools: Iterable[Pool], local: bool, path: str, mount: str = "") -> Abse
     holding = [pool for pool in pools if pool.path and _same_folder(pool.path, folder, local)]
     off = [pool.name for pool in holding if not pool.active]
     if local and not os.path.isdir(folder):
-        return Absence(f"its folder '{folder}' is not there")
+        return Absence(f"its folder '{folder}' does not exist")
     if local and (why := hidden(path, mount)):
         return Absence(why)
     if off and len(off) == len(holding):
         return Absence(f"the storage pool '{off[0]}' is not running", off[0])
     if not local and not holding:
-        return Absence(f"no storage pool over '{folder}' is there to look into it")
+        return Absence(f"no storage pool covers '{folder}', so it cannot be checked")
     return Absence()
 
 

@@ -244,7 +244,7 @@ class _Scan:
         try:
             names = os.listdir(pool.path)
         except FileNotFoundError:
-            self.unchecked.append(f"the folder of the storage pool '{pool.name}' is not there")
+            self.unchecked.append(f"the folder of the storage pool '{pool.name}' does not exist")
             return
         except OSError as error:
             self.unchecked.append(

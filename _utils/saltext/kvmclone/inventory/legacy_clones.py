@@ -189,7 +189,7 @@ def _why_shared(
     if not _named_by_driver(name, disk, others.base, chain, originals):
         return "its name does not prove that it was made for this clone"
     if host.local and not os.path.isfile(disk.path):
-        return "it is not there"
+        return "it does not exist"
     return ""
 
 

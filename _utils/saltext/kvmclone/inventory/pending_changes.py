@@ -13,7 +13,7 @@ from lxml import etree
 
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.hints import Commands
-from saltext.kvmclone.plan.disks import exact
+from saltext.kvmclone.model.units import exact_size
 
 #: QEMU is given memory in multiples of so many bytes; the definition stays as it is.
 _GRAIN, _GRAIN_OF_POWER = 2**20, 2**28
@@ -67,7 +67,9 @@ def _memory(live: etree._Element, stored: etree._Element) -> list[tuple[str, Any
         for one, other in zip(*cells, strict=True)
     )
     if not alike:
-        told = [[f"{name}: cpus {cpus}, {exact(size)}" for name, cpus, size in c] for c in cells]
+        told = [
+            [f"{name}: cpus {cpus}, {exact_size(size)}" for name, cpus, size in c] for c in cells
+        ]
         rows.append(("numa cells", told[0], told[1]))
     return rows
 
@@ -117,12 +119,12 @@ def sentence(name: str, waiting: dict[str, dict[str, Any]], commands: Commands) 
     said = " and ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
     verb = "change" if len(listed) > 1 else "changes"
     return (
-        f"Pending: {said} {verb} at its next boot from off; a reboot does not suffice. Stop it and "
+        f"Pending: {said} {verb} at its next boot from off; a reboot is not enough. Stop it and "
         f"start it: {commands.clone('stop', name)}   {commands.clone('start', name)}"
     )
 
 
 def _shown(key: str, value: Any) -> str:
     if key in _SIZES:
-        return exact(value)
+        return exact_size(value)
     return ", ".join(value) if isinstance(value, list) else str(value or "none")

@@ -32,7 +32,7 @@ def find(
                 "nvram-shared",
                 name,
                 f"'{name}' has its UEFI variables in '{path}', and so {_have(others)}: a machine "
-                f"that was renamed keeps its file. Let '{name}' be off, copy that file to another "
+                f"that was renamed keeps its file. Shut '{name}' off, copy that file to another "
                 "name, and name the copy in its <nvram>.",
                 commands.terminal("edit", name),
             )

@@ -160,8 +160,7 @@ def refusal(
         gone.
     """
     ways = [
-        "Destroy it all the same; what was not made by us stays where it is and is named: "
-        + commands.forced(name)
+        "Destroy it anyway; what was not made by us stays and is listed: " + commands.forced(name)
     ]
     tops = [path for path in disks if path in standing.own]
     idle = [path for path in standing.own if not _below(usage, path, tops)]
@@ -194,7 +193,7 @@ def refusal(
 def _named(lost: Mapping[str, str]) -> str:
     """Return one sentence for each overlay that cannot be read."""
     return "".join(
-        f" '{path}' " + (f"cannot be looked at now, as {why}." if why else "is not there any more.")
+        f" '{path}' " + (f"cannot be looked at now, as {why}." if why else "no longer exists.")
         for path, why in lost.items()
     )
 

@@ -92,7 +92,7 @@ def compare(
     _memory(host, handle, domain, root, request, found)
     if request.seed in (KEEP, OWN) and record.seed not in ("", request.seed):
         found.notes.append(
-            "'seed' says what a clone is made with; this one was made otherwise, and stays so."
+            "'seed' counts only while a clone is made; this one was made with another and keeps it."
         )
     resized = bool(found.changes)
     _words(host, handle, domain, record, request, found)
@@ -139,7 +139,7 @@ def _unchangeable(
     if request.address and request.address not in reserved:
         has_now = f"'{reserved[0]}' is reserved for it" if reserved else "None is reserved for it"
         found.refused.append(
-            f"'address: {request.address}' can be had only by a new clone. {has_now}. {again}"
+            f"Only a new clone can get 'address: {request.address}'. {has_now}. {again}"
         )
     disks = {disk.target: disk for disk in domain.disks}
     for target, asked in request.disks.items():
@@ -147,7 +147,7 @@ def _unchangeable(
             wanted = getattr(asked, key)
             if wanted and target not in disks:
                 found.refused.append(
-                    f"'disks' names {target} and its {key}, and there is no such disk. {again}"
+                    f"'disks' names {target} and its {key}, but there is no such disk. {again}"
                 )
             elif wanted and getattr(disks[target], key) != wanted:
                 has = getattr(disks[target], key) or "none"
@@ -159,8 +159,8 @@ def _unchangeable(
         has = domain.interfaces[number] if number < len(domain.interfaces) else None
         if has is None or not _fits(wish, has):
             found.refused.append(
-                f"Interface {number} is not as 'networks' wants it; interfaces of a clone that is "
-                f"there are left alone. {again}"
+                f"Interface {number} is not as 'networks' wants it; the interfaces of an existing "
+                f"clone are left alone. {again}"
             )
 
 
@@ -336,13 +336,13 @@ def _disks(
     usage: FileUsage | None = None  # scanned once, and only where a disk is to grow
     for target, size in wishes.items():
         if not paths.get(target):
-            found.refused.append(f"'disks' wants {target} to grow, and there is no such disk.")
+            found.refused.append(f"'disks' wants {target} to grow, but there is no such disk.")
             continue
         now = int(host.call(handle.raw.blockInfo, target)[0])
         if size < now:
             found.refused.append(
-                f"Disk {target} has {now} bytes; it never shrinks to {size}. Take its size out "
-                "of 'disks', or give a greater one."
+                f"Disk {target} has {now} bytes and cannot shrink to {size}. Take its size out of "
+                "'disks', or give a larger one."
             )
         elif size > now:
             usage = usage or file_usage_scan.scan(host)

@@ -43,7 +43,7 @@ def adopt(host: Host, name: str, base_domain: str = "") -> Record:
     handle = host.domain(name)
     if handle.record() is not None:
         raise AlreadyExists(
-            f"'{name}' is a clone of kvm_clone already.",
+            f"'{name}' is already a clone of kvm_clone.",
             f"Look at it: {host.commands.clone('show', name)}",
         )
     root = libvirt_xml.parse(handle.definition())

@@ -164,7 +164,7 @@ class _Bootstrap:
             raise ChannelError(
                 f"'{name}' cannot be enrolled over its agent: {usable.why_not}.", usable.hint
             )
-        self._warn(f"Went over ssh, since {usable.why_not}.")
+        self._warn(f"Used ssh, since {usable.why_not}.")
         return None
 
     def _agent_connects(self) -> bool:
@@ -220,7 +220,7 @@ class _Bootstrap:
         if self._must_be_agent:
             raise error
         log.warning("%s: %s", self.handle.name, error)
-        self._warn(f"Went over ssh, since the guest agent did not do: {error.message}")
+        self._warn(f"Used ssh, since the guest agent failed: {error.message}")
         return False
 
     # --- what is done there -----------------------------------------------------------

@@ -181,7 +181,7 @@ def _define(host: Host, plan: ClonePlan) -> DomainHandle:
         if error.code == OPERATION_FAILED and host.find(name) is not None:
             raise CreateInProgress(
                 f"Another worker defined '{name}' at the same moment.",
-                f"See what there is: {host.commands.listing()}",
+                f"List them: {host.commands.listing()}",
             ) from None
         raise error from None
 
@@ -278,16 +278,16 @@ def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
     base = host.find(plan.base)
     record = base.record() if base else None
     commands = host.commands
-    again = "Let the base rest, then repeat the command"
+    again = "Leave the base alone and repeat the command"
     disks = plan.record.base_disks if host.local else ()
     if base is None or (record is not None and record.stage == DESTROYING):
-        what, way = "is gone, or being destroyed, now", "See what is there"
+        what, way = "is gone, or being destroyed, now", "List the domains"
         command = commands.virsh("list", "--all")
     elif not base.was_off and (state := base.state()) != "shutoff":
         what, way = f"is {state} now", again
         command = commands.shut_off(plan.base, state)
     elif changed := [disk.path for disk in disks if base_changes.differs(host, disk)]:
-        what, way = f"changed: {', '.join(changed)}", f"{again}. Does it rest now? See"
+        what, way = f"changed: {', '.join(changed)}", f"{again}. Is it off now? See"
         command = commands.virsh("domstate", plan.base)
     else:
         return

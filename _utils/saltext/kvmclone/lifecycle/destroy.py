@@ -270,7 +270,7 @@ def _delete_file(host: Host, file: FileToDelete) -> bool:
         return volumes.delete(host, file.path)  # libvirt's pool may still list it
     if os.path.islink(file.path) or file_id(file.path, True) != file.key:
         raise HostError(
-            f"'{file.path}' was replaced by another file in this very moment; it was left alone.",
+            f"'{file.path}' was replaced by another file at that very moment; it was left alone.",
             "Look at it, and move it away if it is not the clone's: "
             f"{host.commands.there('ls', '-l', file.path)}   Then repeat the command.",
         )
@@ -374,6 +374,6 @@ def _require_mine(handle: DomainHandle, mine: Record) -> None:
 def changed_hands(name: str, commands: Commands) -> CreateInProgress:
     """Return the error that says that another worker decides about a clone by now."""
     return CreateInProgress(
-        f"'{name}' changed hands while it was taken away; this process stopped there.",
-        f"See what there is: {commands.listing()}",
+        f"'{name}' was taken over by another worker during the destroy; this process stopped.",
+        f"List them: {commands.listing()}",
     )

@@ -113,7 +113,7 @@ def _require_nothing_lost(handle: DomainHandle) -> None:
         raise ForeignDomain(
             f"'{name}' is not ours and has a saved memory image, which would be lost with its "
             "definition. Nothing was touched.",
-            f"Let it go on, and shut it down properly: {virsh('start', name)}   Or, if what it "
+            f"Start it, and shut it down properly: {virsh('start', name)}   Or, if what it "
             f"had in memory may be lost: {virsh('managedsave-remove', name)}   "
             "Then repeat the command.",
         )

@@ -65,8 +65,8 @@ def current(handle: DomainHandle, mine: Record) -> Record:
         now = handle.record()
     if now is None:
         raise NotFound(
-            f"'{handle.name}' was removed while it was worked on.",
-            f"See what there is: {handle.connection.commands.listing()}",
+            f"'{handle.name}' was removed while kvm_clone was working on it.",
+            f"List them: {handle.connection.commands.listing()}",
         )
     others = now.worker.token != mine.worker.token
     if others or (now.stage == DESTROYING and mine.stage != DESTROYING):

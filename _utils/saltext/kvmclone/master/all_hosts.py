@@ -171,10 +171,10 @@ class AllHosts:
             )
         if down:
             raise HostUnreachable(
-                f"'{name}' is on no host that answers; not asked: {'; '.join(down)}",
+                f"'{name}' is on no host that answers; no answer from {'; '.join(down)}",
                 "Repeat this when the host is back.",
             )
-        raise NotFound(f"There is no clone '{name}'.", "See what there is: salt-run kvmclone.list")
+        raise NotFound(f"There is no clone '{name}'.", "List them: salt-run kvmclone.list")
 
     def _the_one(self, name: str, found: Mapping[str, Clone]) -> str:
         """
@@ -188,7 +188,7 @@ class AllHosts:
             if len({clone.uuid for clone in found.values()}) > 1 or len(firsts) > 1:
                 ways = [self.ways[label] for label in firsts]
                 shown = (Commands(url, AT_MASTER, host).on_host("show", name) for host, url in ways)
-                hint = f"Say it to the one you mean: {'   Or: '.join(shown)}"
+                hint = f"Run it for the one you mean: {'   Or: '.join(shown)}"
                 if len({clone.uuid for clone in found.values()}) == 1:
                     hint += "   If they are one host: salt '*' saltutil.sync_all"
                 raise ConfigError(
@@ -270,13 +270,13 @@ class AllHosts:
                 names = self._providers_of(labels)
                 text = (
                     f"The providers {', '.join(names)} name one daemon ({', '.join(labels)}). It "
-                    "is shown once; what is done goes by the provider that is named."
+                    "is shown once; a command goes by the provider that it names."
                 )
                 found.append(Finding("daemon-twice", labels[0], text, f"{AT_MASTER}profiles"))
         for one, other in grouping.collisions:
             text = (
-                f"'{one}' and '{other}' have one host uuid and different machines: they are taken "
-                "for two hosts. libvirt refuses to migrate between them; host_uuid in its "
+                f"'{one}' and '{other}' have one host uuid but different machines, so they count "
+                "as two hosts. libvirt refuses to migrate between them; host_uuid in its "
                 "libvirtd.conf gives a host another."
             )
             minion, url = self.ways[other]

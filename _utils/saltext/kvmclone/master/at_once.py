@@ -81,7 +81,7 @@ def half_destroyed(name: Any) -> Interrupted:
     :param name: Name of the clone.
     """
     return Interrupted(
-        f"The destroy of '{name}' was interrupted: it may be half done, or go on at its host.",
+        f"The destroy of '{name}' was interrupted: it may be half done, or still run on its host.",
         f"Repeat it: {interrupts.command('destroy')} {name}",
     )
 
@@ -89,7 +89,7 @@ def half_destroyed(name: Any) -> Interrupted:
 def half_done(name: Any) -> Interrupted:
     """Return what to say of anything else that was interrupted."""
     return Interrupted(
-        f"What was asked for '{name}' was interrupted: it may be half done, or go on at its host.",
+        f"The command for '{name}' was interrupted: it may be half done, or still run on its host.",
         "Repeat the command.",
     )
 

@@ -123,7 +123,7 @@ class CloudProviders:
         if not keys:
             raise ConfigError(
                 f"There is no provider '{alias}' of the driver '{DRIVER}'.",
-                "See what there is: salt-cloud --list-providers",
+                "List them: salt-cloud --list-providers",
             )
         return dict(keys)
 

@@ -162,7 +162,7 @@ def on_this_host(
     request, secrets = catalogue.resolve_inline(clone.name, {"base_domain": clone.base, **given})
     if not request.deploy.minion.get("master"):
         raise ConfigError(
-            f"Nothing here says which master '{clone.name}' is to have.",
+            f"No master is configured for '{clone.name}'.",
             "Write it into the profile, on this host or in its pillar: minion: {master: ADDRESS}",
         )
     prepare(opts, request, secrets)

@@ -9,14 +9,14 @@ once, speaks to hosts through :class:`.interfaces.KvmHost`, and answers with
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.config import map_files
+from saltext.kvmclone.config import map_files, meant
 from saltext.kvmclone.config.catalogue import Catalogue
 from saltext.kvmclone.display import screen
 from saltext.kvmclone.errors import (
@@ -37,6 +37,7 @@ from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.plain import from_plain
@@ -103,6 +104,7 @@ class Fleet:
     def plan(self, profile: str, name: Any, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """Return PLAN of one clone; where it cannot even be planned, the name with the error."""
         try:
+            meant.require_at_master(self.catalogue, "plan", profile, [name], overrides)
             request, _secrets, host = self.resolve(profile, name, overrides)
             found = host.plan(request)
             return {**found, "warnings": [*found["warnings"], *self._elsewhere()]}
@@ -119,14 +121,15 @@ class Fleet:
         :raises ConfigError: No name, or one of them twice; nothing was made.
         """
         if not wanted:
-            raise ConfigError(
-                "No name was given.",
-                f"salt-run kvmclone.create {shlex.quote(str(profile))} NAME [NAME…]",
-            )
+            raise ConfigError("Which name?", Commands().clone("create", str(profile), "NAME"))
         twice = sorted({str(name) for name in wanted if list(wanted).count(name) > 1})
         if twice:
             raise ConfigError(f"Named twice: {', '.join(twice)}.", "Name each clone once.")
 
+        try:
+            meant.require_at_master(self.catalogue, "create", profile, wanted, overrides)
+        except ConfigError as error:
+            return [Outcome(str(name), "", None, error) for name in wanted]
         if len(wanted) == 1:
             return [self._create(profile, wanted[0], overrides)]
         return at_once.each(lambda name: self._create(profile, name, overrides), wanted)
@@ -195,14 +198,19 @@ class Fleet:
         at_once.require_no_interrupt(name)
         try:
             return self.everywhere.find(name)
-        except NotFound:
+        except NotFound as error:
             told, failed = self.everywhere.look(lambda host: host.list_clones())
             if failed:
                 raise HostUnreachable(
-                    f"Whether '{name}' was renamed is not known; not asked: {', '.join(failed)}",
+                    f"Whether '{name}' was renamed is not known; no answer from "
+                    + ", ".join(failed),
                     "Repeat this when the host is back.",
                 ) from None
             gc.require_not_renamed(name, self.keys.ids_of(name), told.values())
+            names = [clone.name for clones in told.values() for clone in clones]
+            for near in difflib.get_close_matches(name, names, n=1, cutoff=0.75):
+                text = f"There is no clone '{name}'. Did you mean '{near}'?"
+                raise NotFound(text, error.hint) from None
             raise
 
     def destroy(self, name: Any, force: bool = False) -> Outcome:

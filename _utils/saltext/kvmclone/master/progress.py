@@ -57,7 +57,7 @@ def configuration(problems: Iterable[Problem]) -> None:
         log.warning("the configuration of kvm_clone: %s", text)
     if news and sys.stderr.isatty():
         count = "One problem" if len(news) == 1 else f"{len(news)} problems"
-        words = f"{count} in the configuration; what does not use these sections works."
+        words = f"{count} in the configuration; whatever does not use these sections works."
         print(f"{words} See: salt-run kvmclone.profiles", file=sys.stderr, flush=True)
 
 

@@ -136,9 +136,9 @@ class RemoteHost:
         return sealing.seal(public, data, purpose, self.minion_id)
 
     def _other_version(self, version: int) -> OtherVersion:
-        age, hint = "an older", f"Bring ours there: {self.commands.sync()}"
+        age, hint = "an older", f"Update it: {self.commands.sync()}"
         if version > VERSION:
-            age, hint = "a newer", f"Bring it here: {Commands(self.url).sync()}   Or {hint}"
+            age, hint = "a newer", f"Update this master: {Commands(self.url).sync()}   Or {hint}"
         return OtherVersion(
             f"The KVM host '{self.minion_id}' has {age} version of kvm_clone than this master; "
             "nothing was done there.",
@@ -147,6 +147,6 @@ class RemoteHost:
 
     def _strange(self, what: str) -> HostUnreachable:
         return HostUnreachable(
-            f"The minion '{self.minion_id}' answers in a form that is not known: {what}",
-            f"Bring our modules there: {self.commands.sync()}",
+            f"The minion '{self.minion_id}' gave an answer of an unknown form: {what}",
+            f"Update its modules: {self.commands.sync()}",
         )

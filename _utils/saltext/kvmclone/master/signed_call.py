@@ -82,7 +82,8 @@ def ask(
             raise unproven
         raise HostUnreachable(
             f"The minion '{minion_id}' does not answer.",
-            f"Does it run? There: systemctl start salt-minion   Then: salt {minion_id} test.ping",
+            "Is it running? On that machine: systemctl start salt-minion   "
+            f"Then: salt {minion_id} test.ping",
         )
 
 
@@ -97,8 +98,8 @@ def accepted_key(opts: Mapping[str, Any], minion_id: str) -> str:
     if not public:
         raise NeverConnected(
             f"The master has no accepted key for the minion '{minion_id}'.",
-            f"Start it, then: salt-key -a {minion_id}   Or is the name wrong? That of a KVM host "
-            "is its provider's 'host:', or was given as an argument.",
+            f"Start it, then: salt-key -a {minion_id}   Or is the name wrong? It comes from "
+            "'host:' in the provider, or from an argument.",
         )
     return public
 

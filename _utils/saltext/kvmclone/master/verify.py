@@ -106,8 +106,7 @@ def verify(
         f"{silent.reason}".rstrip(),
         f"This master listens on these ports, which the profile and every firewall must know: "
         f"'minion: {{master: ADDRESS, master_port: {opts['ret_port']}, publish_port: "
-        f"{opts['publish_port']}}}'   With on_failure: keep you can look into the guest; there: "
-        "journalctl -u salt-minion",
+        f"{opts['publish_port']}}}'   In the guest: journalctl -u salt-minion",
     )
 
 

@@ -27,7 +27,7 @@ _MEMORY_UNITS = {
     "eb": 1000**6, "e": 1024**6, "eib": 1024**6,
 }  # fmt: skip
 
-_MEND = "Look at it with 'virsh dumpxml BASE' and mend it with 'virsh edit BASE'."
+_MEND = "Look at it with 'virsh dumpxml BASE' and fix it with 'virsh edit BASE'."
 
 #: What may stand before the root element, up to a DTD.
 _PROLOG = re.compile(r"\ufeff?(?:\s|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)

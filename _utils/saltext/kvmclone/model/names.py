@@ -29,6 +29,9 @@ _RULE = (
     f"{LONGEST_NAME} in all."
 )
 
+#: What the shell leaves among the names of a list or mapping that nobody quoted.
+_OF_A_VALUE = "{}[]\"',:"
+
 
 def check(name: object) -> str:
     """
@@ -39,26 +42,28 @@ def check(name: object) -> str:
     :raises InvalidName: It cannot be used; with the first reason found.
     """
     if not isinstance(name, str):
+        word = _as_typed(name)
         raise InvalidName(
             f"The name {reprlib.repr(name)} was read as {_described(name)}, not as text.",
-            'Quote it: name: "007" in YAML, name=\'"007"\' on the command line.',
+            f'Quote it, in YAML name: "{word}", on the command line name=\'"{word}"\'.',
         )
     if not name:
         raise InvalidName("The name is empty.", _RULE)
     if len(name) > LONGEST_NAME:
         raise InvalidName(
-            f"The name {name[:40]!r}... has {len(name)} characters, {LONGEST_NAME} are possible.",
+            f"The name {name[:40]!r}... has {len(name)} characters, and at most {LONGEST_NAME} are "
+            "allowed.",
             _RULE,
         )
     for label in name.split("."):
         if not label:
             raise InvalidName(f"The name {name!r} has an empty part between its dots.", _RULE)
         if not _LABEL.fullmatch(label):
-            raise InvalidName(f"The name {name!r} cannot be used: {_fault(label)}.", _RULE)
+            raise InvalidName(f"The name {name!r} cannot be used: {_fault(label)}.", _way_out(name))
         if len(label) > LONGEST_LABEL:
             raise InvalidName(
                 f"The part {label[:40]!r}... of the name has {len(label)} characters, "
-                f"{LONGEST_LABEL} are possible.",
+                f"and at most {LONGEST_LABEL} are allowed.",
                 _RULE,
             )
     return name
@@ -85,6 +90,22 @@ def _described(value: object) -> str:
     words = {bool: "a boolean", int: "an integer", float: "a number with a fraction"}
     words |= {list: "a list", dict: "a mapping"}
     return words.get(type(value), f"a {type(value).__name__}")
+
+
+def _as_typed(value: object) -> str:
+    """Return a value that YAML read as no text, as somebody may have typed it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "yes", False: "no"}[value]
+    return reprlib.repr(value) if isinstance(value, (int, float)) else "007"
+
+
+def _way_out(name: str) -> str:
+    """Return the hint for a name with a character that names cannot have."""
+    if any(character in _OF_A_VALUE for character in name):
+        example = "disks='{vda: {size: 20GiB}}'"
+        return f"If it is part of a value, put quotes around all of that: {example}. {_RULE}"
+    near = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-")
+    return f"{_RULE} For example: {near}" if _LABEL.fullmatch(near.replace(".", "")) else _RULE
 
 
 def _fault(label: str) -> str:

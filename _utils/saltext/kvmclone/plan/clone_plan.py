@@ -69,7 +69,7 @@ class ClonePlan:
             )
             raise PlanRefused(
                 f"'{self.request.name}' cannot be cloned from '{self.base}': {listed}",
-                "Nothing was written. Mend the above and repeat the command.",
+                "Nothing was written. Fix this and repeat the command.",
             )
 
     def as_dict(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def check(disks: tuple[Disk, ...], planned: tuple[PlannedDisk, ...], notes: Plan
         if fate.source_real in written:
             notes.conflicts.append(
                 f"Disks {written[fate.source_real]} and {fate.target} are the same file "
-                f"'{fate.source_real}'; their clones would be two. Mend the base."
+                f"'{fate.source_real}'; their clones would be two. Fix the base."
             )
         written[fate.source_real] = fate.target
     for disk, fate in zip(disks, planned, strict=True):
@@ -38,7 +38,7 @@ def check(disks: tuple[Disk, ...], planned: tuple[PlannedDisk, ...], notes: Plan
         if fate.action == "share" and place in written:
             notes.conflicts.append(
                 f"Disk {disk.target} would share '{place}' with the base, whose disk "
-                f"{written[place]} it is. Mend the base, {skipping(disk)}"
+                f"{written[place]} it is. Fix the base, {skipping(disk)}"
             )
 
 

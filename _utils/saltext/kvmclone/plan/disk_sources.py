@@ -21,9 +21,9 @@ FORMATS = (QCOW2, RAW)
 
 #: Disks that serve exactly one machine, whatever their definition says.
 ONE_OWNER = {
-    "nvme": "is a drive of the host, which one machine holds alone",
+    "nvme": "is a drive of the host, which only one machine can hold",
     "vhostuser": "comes through a socket that serves one machine",
-    "vhostvdpa": "is a device of the host, which one machine holds alone",
+    "vhostvdpa": "is a device of the host, which only one machine can hold",
 }
 
 
@@ -125,7 +125,7 @@ def judge(
     if odd and quick:
         notes.conflicts.append(
             f"{where} is based on '{odd[0]}', whose name is not valid UTF-8: libvirt starts "
-            "nothing from that. Rename it and mend the image above it: qemu-img rebase -u"
+            "nothing from that. Rename it and fix the image above it: qemu-img rebase -u"
         )
     if facts.base_state == "shutoff":  # otherwise the plan refuses the base for its state
         for image in source.images:
@@ -155,7 +155,7 @@ def _no_image(disk: Disk, source: SourceFacts | None, facts: HostFacts) -> str:
     if top is None or top.kind in ("missing", "unseen"):
         if facts.local:
             disks = facts.commands.virsh("domblklist", facts.base_name)
-            return f"{where} does not exist. Mend the base. See its disks: {disks}"
+            return f"{where} does not exist. Fix the base. See its disks: {disks}"
         return (
             f"{where} is in no active storage pool, and over a remote connection nothing "
             "else can be read. See which there are, or make one: "
@@ -170,7 +170,7 @@ def _no_image(disk: Disk, source: SourceFacts | None, facts: HostFacts) -> str:
     if top.kind != wanted and not (disk.kind == "volume" and top.kind == "block"):
         return (
             f"{where} is {_FOUND[top.kind]} although the definition says "
-            f"type='{disk.kind}'. Mend the base's definition."
+            f"type='{disk.kind}'. Fix the base's definition."
         )
     if top.kind == "block" and not facts.local:
         return (
@@ -195,13 +195,13 @@ def _header(disk: Disk, top: ImageFacts, quick: bool, facts: HostFacts, notes: P
         if header.format != RAW:
             notes.warnings.append(
                 f"{where} is defined as raw, but looks like {header.format}. The clone gets it as "
-                "the guest of the base sees it: raw. If that is wrong, mend the base's <driver>."
+                "the guest of the base sees it: raw. If that is wrong, fix the base's <driver>."
             )
         return True
     if header.format != disk.format:
         notes.conflicts.append(
             f"{where} is defined as {disk.format}, but is {header.format}: the base itself cannot "
-            f"start from it. Mend its <driver>: {_edit(facts)}"
+            f"start from it. Fix its <driver>: {_edit(facts)}"
         )
         return False
     fault = header.fault and f"cannot be read: {header.fault}"
@@ -243,13 +243,13 @@ def _chain(disk: Disk, source: SourceFacts, facts: HostFacts, notes: PlanIssues)
     if disk.data and disk.data not in data:
         notes.conflicts.append(
             f"{where}: the definition's <dataStore> ({redaction.path(disk.data)}) is not what the "
-            f"image itself names ({', '.join(data) or 'none'}). Mend the image with "
+            f"image itself names ({', '.join(data) or 'none'}). Fix the image with "
             f"qemu-img amend -o data_file, or remove the element: {_edit(facts)}"
         )
         return False
     if reason := _other_chain(disk, source):
         notes.conflicts.append(
-            f"{reason}. Mend the image with qemu-img rebase -u, or remove the element: "
+            f"{reason}. Fix the image with qemu-img rebase -u, or remove the element: "
             + _edit(facts)
         )
         return False

@@ -18,6 +18,7 @@ from saltext.kvmclone.model.cloud_seed import KEEP, Seed
 from saltext.kvmclone.model.domain_xml import Disk
 from saltext.kvmclone.model.facts import QCOW2, RAW, HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.model.request import DiskChanges, Request
+from saltext.kvmclone.model.units import exact_size
 from saltext.kvmclone.plan.disk_sources import PlanIssues, judge, kind_refused, label, skipping
 from saltext.kvmclone.plan.disk_wishes import (
     LONGEST_NAME,
@@ -292,15 +293,15 @@ def _size(disk: Disk, top: ImageFacts, request: Request, notes: PlanIssues) -> i
     size = wish_for(disk, request).size
     if size is not None and size < capacity:
         notes.conflicts.append(
-            f"'disks: {disk.target}' asks for {exact(size)}, less than the base's "
-            f"{exact(capacity)}. A disk can grow, never shrink."
+            f"'disks: {disk.target}' asks for {exact_size(size)}, less than the base's "
+            f"{exact_size(capacity)}. A disk can grow, never shrink."
         )
         return None
     form = QCOW2 if strategy_of(disk, request) == "quick" else disk.format
     if size is not None and form == QCOW2 and size > LARGEST_QCOW2:
         notes.conflicts.append(
-            f"'disks: {disk.target}' asks for {exact(size)}, and a qcow2 image has at most "
-            f"{exact(LARGEST_QCOW2)}. Ask for less."
+            f"'disks: {disk.target}' asks for {exact_size(size)}, and a qcow2 image has at most "
+            f"{exact_size(LARGEST_QCOW2)}. Ask for less."
         )
         return None
     if size is None and strategy_of(disk, request) == "full":
@@ -344,11 +345,3 @@ def _bytes(action: str, method: str, disk: Disk, source: SourceFacts) -> int:
     whole_chain = method != BYTES and disk.format != RAW
     counted = source.images if whole_chain else source.images[:1]
     return sum(image.allocation for image in counted)
-
-
-def exact(size: int) -> str:
-    """Return a size as text, in the largest unit that expresses it exactly."""
-    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if size and size % 2**power == 0:
-            return f"{size >> power} {unit}"
-    return f"{size} bytes"

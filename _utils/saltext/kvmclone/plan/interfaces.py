@@ -86,11 +86,11 @@ def _check(
 ) -> None:
     said = f"'networks' item {number + 1}"
     if wish.network and wish.bridge:
-        notes.conflicts.append(f"{said} must name either a network or a bridge, and names both.")
+        notes.conflicts.append(f"{said} must name either a network or a bridge, not both.")
     if old is None and not (wish.network or wish.bridge):
         notes.conflicts.append(
-            f"{said} must name either a network or a bridge, and names neither: the base has no "
-            "interface there that could stay connected."
+            f"{said} must name a network or a bridge: the base has no interface there whose "
+            "connection it could keep."
         )
     if wish.network and wish.network not in facts.networks:
         notes.conflicts.append(

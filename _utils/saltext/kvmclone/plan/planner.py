@@ -127,8 +127,8 @@ def compute(facts: HostFacts, request: Request, worker: Owner = Owner()) -> Clon
 def _memory_note(facts: HostFacts, request: Request, notes: PlanIssues) -> None:
     if request.memory and 0 < facts.host_memory < request.memory:
         notes.warnings.append(
-            f"'memory' asks for {request.memory / 2**30:.1f} GiB, and the host has "
-            f"{facts.host_memory / 2**30:.1f}: it may not start."
+            f"'memory' asks for {request.memory / 2**30:.1f} GiB, but the host has "
+            f"{facts.host_memory / 2**30:.1f}, so it may not start."
         )
 
 
@@ -373,6 +373,6 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
         )
     for key in sorted(request.later):
         conflicts.append(
-            f"'{key}' is known but this version cannot act on it yet; take it out of the profile."
+            f"'{key}' is not supported by this version yet; take it out of the profile."
         )
     return conflicts

@@ -28,8 +28,8 @@ def read(section: Any) -> Policy:
         problems.append("it is not a mapping (allow:, expire:, …)")
         section = {}
     known: dict[str, value_types.ValueType[Any]] = {
-        "workers": value_types.integer(1, 16),
-        "queue": value_types.integer(0, 1000),
+        "workers": value_types.integer(1, 16, 2),
+        "queue": value_types.integer(0, 1000, 100),
         "patience": value_types.DURATION,
         "expire": value_types.BOOLEAN,
         "finish": value_types.BOOLEAN,
@@ -61,10 +61,12 @@ def _typed(
         if key not in known:
             problems.append(f"{where}'{key}' is not known; known are: {', '.join(known)}")
             continue
-        try:
-            found[key] = known[key].parse(value)
-        except ValueError:
-            problems.append(f"{where}'{key}': {value!r} is not {known[key].expected}")
+        kind = known[key]
+        if fault := kind.fault(value):
+            example = kind.example_for(value)
+            problems.append(f"{where}'{key}': {fault}. For example: {key}: {example}")
+        else:
+            found[key] = kind.parse(value)
     return found
 
 
@@ -76,8 +78,8 @@ def _rule(written: Any, where: str, problems: list[str]) -> Rule | None:
         "minions": value_types.TEXTS,
         "profiles": value_types.TEXTS,
         "names": value_types.WORD,
-        "at_once": value_types.integer(1, 10000),
-        "per_hour": value_types.integer(1, 10000),
+        "at_once": value_types.integer(1, 10000, 4),
+        "per_hour": value_types.integer(1, 10000, 4),
         "overrides": value_types.MAPPING,
         "release": value_types.BOOLEAN,
     }

@@ -183,7 +183,7 @@ def chain(
             )
             break
         if below in (image.path for image in images) or len(images) >= LONGEST_CHAIN:
-            fault = f"the chain of backing files never ends at '{below}'. Mend it: qemu-img rebase"
+            fault = f"the chain of backing files never ends at '{below}'. Fix it: qemu-img rebase"
             break
         found = look(below)
         if found.kind in ("file", "block"):
@@ -200,14 +200,14 @@ def _wrong_below(above: ImageFacts, below: ImageFacts, commands: Commands) -> st
     path, header = below.path, below.header
     if below.kind not in ("file", "block"):
         what = _WRONG.get(below.kind, "no image")
-        return f"'{above.path}' is based on '{path}', which is {what}. Mend it: qemu-img rebase"
+        return f"'{above.path}' is based on '{path}', which is {what}. Fix it: qemu-img rebase"
     form = above.header.backing_format or header.format
     if form not in (RAW, header.format):
         backing = ("-b", above.header.backing, "-F", header.format)
         rebase = commands.there("qemu-img", "rebase", "-u", *backing, above.path)
         return (
             f"'{above.path}' says that '{path}' is {form}, but that is {header.format}. "
-            f"Mend it: {rebase}"
+            f"Fix it: {rebase}"
         )
     if form in image_header.RARE:
         return (

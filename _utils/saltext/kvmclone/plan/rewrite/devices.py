@@ -58,8 +58,8 @@ def _shmem(element: etree._Element, out: Rewritten) -> None:
 def _lease(element: etree._Element, out: Rewritten) -> None:
     out.refuse(
         element,
-        "The base has a lock lease (<lease>), which one machine can hold; remove it from the base "
-        "first.",
+        "The base has a lock lease (<lease>), which only one machine can hold; remove it from the "
+        "base first.",
     )
 
 
@@ -123,7 +123,7 @@ def _input(element: etree._Element, out: Rewritten) -> None:
     out.refuse(
         element,
         f"The base takes the host's input device '{redaction.path(device)}' (<input type='{kind}'>)"
-        ", which one machine can hold; remove it from the base first.",
+        ", which only one machine can hold; remove it from the base first.",
     )
 
 

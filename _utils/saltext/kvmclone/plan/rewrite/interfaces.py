@@ -310,7 +310,7 @@ def _refuse(element: etree._Element, kind: str, label: str, out: Rewritten) -> N
         ports = ", ".join(span.get("start", "?") for span in forward.findall("range")) or "all"
         out.refuse(
             element,
-            f"{place} forwards fixed ports of the host ({ports}), which one machine can hold; "
+            f"{place} forwards fixed ports of the host ({ports}), which only one machine can hold; "
             f"{instead}",
         )
     if kind == "ethernet":

@@ -296,7 +296,7 @@ def _called_like(
         if disk and not (disk.readonly or disk.shareable or disk.device == "cdrom"):
             return  # it is reported as refused
         out.warn(
-            f"'{told}' in <{place}> is called like the base, and the clone uses it, too."
+            f"'{told}' in <{place}> is named like the base, and the clone uses it, too."
             + (
                 " If it was made for the base (a cloud-init seed, say), the clone takes itself for "
                 f"the base: leave it out with disks: {{{disk.target}: {{action: skip}}}}."
@@ -305,7 +305,7 @@ def _called_like(
             )
         )
     elif place in _NAMES_OF_THE_HOST:
-        out.warn(f"'{told}' in <{place}> is called like the base, and the clone uses it, too.")
+        out.warn(f"'{told}' in <{place}> is named like the base, and the clone uses it, too.")
 
 
 def _disk_above(element: etree._Element) -> domain_xml.Disk | None:

@@ -101,7 +101,7 @@ def _cpuset(text: str) -> set[int]:
         high = libvirt_xml.number(last or first, "vcpusched")
         if high > _MOST_CPUS:
             raise PlanRefused(
-                f"<vcpusched> refers to processor {high}.", "Mend the base: virsh edit"
+                f"<vcpusched> refers to processor {high}.", "Fix the base: virsh edit"
             )
         numbers = set(range(low, high + 1))
         wanted = wanted - numbers if part.startswith("^") else wanted | numbers
@@ -127,7 +127,7 @@ def _memory(root: etree._Element, wanted: int, out: Rewritten) -> None:
         return
     if wanted < LEAST_MEMORY:
         out.conflicts.append(
-            f"'memory' of {wanted} bytes is less than any machine starts with. Ask for more."
+            f"'memory' of {wanted} bytes is less than any machine can start with. Ask for more."
         )
     advice = "Leave 'memory' out or remove it from the base."
     for path, words in (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saltext.kvmclone.config.value_types import DISK_SIZE, DURATION
-from saltext.kvmclone.display import units
+from saltext.kvmclone.model import units
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,12 @@ def exact_size(count: int) -> str:
     return f"{value}{_SIZES[power]}"
 
 
-def exact_span(seconds: int) -> str:
+def exact_span(seconds: float) -> str:
     """Return a number of seconds as a profile may say it, with nothing rounded: ``90m``."""
-    unit, length = next(pair for pair in _SPANS if seconds % pair[1] == 0)
-    return f"{seconds // length}{unit}"
+    for unit, length in _SPANS:
+        if seconds % length == 0:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds}s"
 
 
 def span(seconds: float) -> str:
