@@ -123,7 +123,7 @@ def test_what_is_no_duration_is_refused(value: Any) -> None:
         (value_types.DURATION, 43200.0, "12h"),
         (value_types.DURATION, 5400.0, "90m"),
         (value_types.DURATION, 0.5, "0.5s"),
-        (value_types.integer(1, 9), 4, "4"),
+        (value_types.integer(1, 9, 2), 4, "4"),
     ],
 )
 def test_a_value_is_written_as_people_write_it(kind: Any, value: Any, written: str) -> None:
