@@ -240,7 +240,7 @@ def test_a_master_with_older_modules(world: SaltWorld, typist: Typist) -> None:
 def test_a_host_that_answers_in_another_form(world: SaltWorld, typist: Typist) -> None:
     older = extmods(world, "kvm01") / "utils/saltext/kvmclone/hosts/remote_server.py"
     edit(older, '"answer": to_plain(', '"answers": to_plain(')
-    error = refused(world, "in a form that is not known")
+    error = refused(world, "an answer of an unknown form")
     typist(error["hint"])
     listed(world)
 

@@ -119,7 +119,7 @@ def test_a_switch_is_true_or_false_and_never_one_more_name(
 def test_a_wait_says_what_is_wrong_with_it(world: World, salt_minion: Salt) -> None:
     name = world.name()
     for key, value in (("timeout", "abc"), ("timeout", -1), ("ip_source", "dns")):
-        with pytest.raises(CommandExecutionError, match=rf"ConfigError.*'{key}'.*{value}.* is not"):
+        with pytest.raises(CommandExecutionError, match=rf"ConfigError: {key}: .*{value}.* is not"):
             salt_minion("kvm_clone.wait_for_address", name, **{key: value})
 
 

@@ -200,7 +200,7 @@ def test_a_disk_that_was_moved_is_named(world: World, host: LocalHost, base: str
     disk = world.disks(name)[0]
     moved = disk.rename(disk.with_name(f"moved-{name}"))
     gone = host.destroy(name)
-    assert "was not there" in said(gone.warnings, disk)
+    assert "is missing" in said(gone.warnings, disk)
     assert moved.exists()
 
 
