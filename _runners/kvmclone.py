@@ -83,7 +83,7 @@ def map_(file):
 
 
 @entrypoints.runner_function
-def plan(profile, name, xml=False, **overrides):
+def plan(profile, name, *, xml=False, **overrides):
     """
     Show exactly what ``create`` would do; nothing is written.
 

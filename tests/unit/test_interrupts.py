@@ -323,7 +323,13 @@ def test_a_conversion_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_runner_function_that_is_interrupted_answers_with_130() -> None:
-    namespace: dict[str, Any] = {"MISSING": "", "__context__": {}, "press": press, "time": time}
+    namespace: dict[str, Any] = {
+        "MISSING": "",
+        "__context__": {},
+        "__opts__": {},
+        "press": press,
+        "time": time,
+    }
     exec("def list_():\n    press()\n    time.sleep(10)\n", namespace)
     answer = entrypoints.runner_function(namespace["list_"])()
     assert (answer["retcode"], namespace["__context__"]["retcode"]) == (130, 130)

@@ -131,7 +131,7 @@ def test_a_sync_under_way_is_waited_out(package: Package, monkeypatch: pytest.Mo
     assert package.door("words").WORD == "brand new"
 
 
-DOORS = ("modules", "runners", "states", "clouds", "beacons")
+DOORS = ("modules", "runners", "states", "clouds", "beacons", "output")
 
 
 def test_the_doors_are_found_in_a_checkout() -> None:

@@ -186,7 +186,7 @@ def test_a_pending_change_is_told_until_the_watch_brings_it(
     ):
         assert told["result"] is True, state
         assert told is done or told["changes"] == {}
-        assert "cpus (1 now, then 2) and memory (128 MiB now, then 200 MiB)" in told["comment"]
+        assert "cpus (1 now, then 2) and memory (128MiB now, then 200MiB)" in told["comment"]
         assert f"salt-call kvm_clone.stop {name}   salt-call" in told["comment"]
     for salt in (salt_minion, salt_dry):
         assert salt("kvm_clone.adjust", name, test=True)["pending"] == waits

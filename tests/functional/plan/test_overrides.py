@@ -150,7 +150,7 @@ def test_a_wish_that_cannot_be_fulfilled_is_refused_before_anything_is_written(
     world: World, host: LocalHost, two_disks: str
 ) -> None:
     cases = [
-        ({"vda": DiskChanges(size=32 * MIB)}, ("32 MiB", "64 MiB")),
+        ({"vda": DiskChanges(size=32 * MIB)}, ("32MiB", "64MiB")),
         ({"vdx": DiskChanges(size=GIB)}, ("'vdx'", "vda, vdb")),
         ({"vda": DiskChanges(action="share")}, ("<shareable/>", "<readonly/>")),
         ({"vda": DiskChanges(action="skip", size=GIB)}, ("skip", "size")),

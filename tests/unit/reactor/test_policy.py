@@ -89,7 +89,7 @@ def test_a_refusal_names_the_limit_as_people_write_it() -> None:
     )
     assert refusal(rules(), ask(memory=999999)).endswith("allows: at most 4GiB.")
     assert refusal(rules(), ask(cpus=99)).endswith("allows: at most 4.")
-    assert refusal(rules(), ask(ttl="soon")).endswith("or a number of seconds; at most 8h.")
+    assert refusal(rules(), ask(ttl="soon")).endswith("is not a time; at most 8h.")
     assert refusal(rules(), ask(tags=["x"])) == (
         "'ci01' may not set 'tags', only cpus (at most 4), memory (at most 4GiB), ttl (at most 8h)."
     )

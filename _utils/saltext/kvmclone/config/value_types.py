@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from saltext.kvmclone.model import units
+from saltext.kvmclone.model.units import exact_size, exact_span
 
 T = TypeVar("T")
 
@@ -366,11 +366,9 @@ TEXT = ValueType("text in quotes", '"007"', _parse_text)
 WORD = ValueType("text on one line", '"007"', _parse_word)
 BOOLEAN = ValueType("true or false", "true", _parse_boolean)
 PORT = integer(1, 65535, 22)
-MEMORY = ValueType("a size", "2GiB", lambda value: _parse_bytes(value, MIB), write=units.exact_size)
-DISK_SIZE = ValueType(
-    "a size", "20GiB", lambda value: _parse_bytes(value, 1), write=units.exact_size
-)
-DURATION = ValueType("a time", "10m", _parse_duration, write=units.exact_span)
+MEMORY = ValueType("a size", "2GiB", lambda value: _parse_bytes(value, MIB), write=exact_size)
+DISK_SIZE = ValueType("a size", "20GiB", lambda value: _parse_bytes(value, 1), write=exact_size)
+DURATION = ValueType("a time", "10m", _parse_duration, write=exact_span)
 FACTOR = ValueType("a number above 0", "1.5", _parse_factor)
 MAPPING = ValueType("a mapping", "{roles: [web]}", _parse_mapping)
 MINION = ValueType("a mapping", "{master: 192.168.16.1}", _parse_minion)
