@@ -64,7 +64,7 @@ AT_MASTER = [
     ),
     (
         "plan centos7 web1 web2",
-        "'web2' is one word too many; kvmclone.plan takes PROFILE NAME [KEY=VALUE…].",
+        "'web2' is one word too many; kvmclone.plan takes PROFILE NAME [xml=True] [KEY=VALUE…].",
         "salt-run kvmclone.plan centos7 web1",
     ),
     ("destroy", "Which name?", "salt-run kvmclone.destroy NAME"),
