@@ -63,15 +63,19 @@ def _host(url=None):
 
 
 @entrypoints.module_function
-def plan(name, profile=None, **keys):
+def plan(name, profile=None, *, xml=False, **keys):
     """
     Show exactly what ``create`` would do; nothing is written.
 
     Takes what ``create`` takes. Answers with PLAN: what becomes of each
     disk, the changes, and every conflict.
 
+    xml
+        A terminal shows the clone's definition as well.
+
     CLI Example: ``salt kvm01 kvm_clone.plan web1 base_domain=debian12``
     """
+    entrypoints.switches(xml=xml)
     request, _secrets = _request(name, profile, keys, "plan")
     return _warned(_host(request.url).plan(request))
 

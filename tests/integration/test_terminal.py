@@ -120,9 +120,16 @@ def test_a_filter_narrows_the_data_and_columns_only_the_screen(salt: SaltWorld, 
 
 
 @tries("screen.Screen.command")
-def test_the_command_below_a_plan_shows_the_definition(salt: SaltWorld, name: str) -> None:
-    told = typed(salt, "salt-run", "kvmclone.plan", "tiny", "other", "cpus=2")
-    assert "<domain" not in told.stdout
-    (line,) = (line for line in told.stdout.splitlines() if "Its definition: " in line)
-    program, *words = shlex.split(line.partition(": ")[2])
-    assert "<domain" in typed(salt, program, *words).stdout
+def test_the_command_below_a_plan_shows_the_definition(
+    salt: SaltWorld, lab: Lab, name: str
+) -> None:
+    for asked in (
+        ("salt-run", "kvmclone.plan", "tiny", "other", "cpus=2"),
+        ("salt", "kvm01", "kvm_clone.plan", "other", f"base_domain={lab.name}-base"),
+    ):
+        told = typed(salt, *asked)
+        assert "<domain" not in told.stdout
+        (line,) = (line for line in told.stdout.splitlines() if "Its definition: " in line)
+        program, *words = shlex.split(line.partition(": ")[2])
+        assert words[: len(asked) - 1] == list(asked[1:])
+        assert "<domain" in typed(salt, program, *words).stdout
