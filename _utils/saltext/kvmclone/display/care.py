@@ -36,18 +36,14 @@ def _of(name: str, rows: list[Mapping[str, Any]], screen: Screen) -> list[str]:
     why = ""
     for row in rows:
         done = "stays: " if row["kind"] == _KEPT else "removed: " if row["removed"] else ""
-        what = row["path"] or "the machine"
-        lines.append(f"  {done}{what if row['kind'] in (_KEPT, 'domain') else _kind(row, what)}")
+        kind = "" if row["kind"] in (_KEPT, "domain") else f"{row['kind']} "
+        lines.append(f"  {done}{kind}{row['path'] or 'the machine'}")
         if row["reason"] != why:
             why = row["reason"]
             lines += text.wrapped(why, screen.width, "    ")
     if any(row["kind"] != _KEPT and not row["removed"] for row in rows):
         lines += text.hint(f"Remove it: {screen.command('gc', name, 'apply=True')}")
     return lines
-
-
-def _kind(row: Mapping[str, Any], what: str) -> str:
-    return f"{row['kind']} {what}"
 
 
 def findings(
