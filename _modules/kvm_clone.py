@@ -107,7 +107,7 @@ def create(name, profile=None, start=True, **keys):
 
 
 @entrypoints.module_function
-def adjust(name, profile=None, test=False, **keys):
+def adjust(name, profile=None, *, test=False, **keys):
     """
     Change an existing clone to what its profile and the given keys ask
     for: cpus, memory, disk sizes (never smaller), description, tags,
@@ -173,7 +173,7 @@ def resume(name, url=None):
 
 
 @functools.partial(entrypoints.module_function, guarded=True)
-def destroy(name, force=False, url=None, test=False):
+def destroy(name, force=False, url=None, *, test=False):
     """
     Destroy a clone, with its NVRAM and only those volumes that its
     record lists.

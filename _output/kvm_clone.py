@@ -9,6 +9,7 @@ clone, a line for what was done. Salt takes it by itself. Where the output is no
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -21,9 +22,12 @@ except ImportError:  # to an outputter, Salt's loader does not show the folder o
     sys.path += [os.path.join(_BESIDE, folder) for folder in ("utils", "_utils")]
     import saltext.kvmclone
 
-saltext.kvmclone.refresh()
+if "saltext.kvmclone.display.screen" not in sys.modules:  # else it holds what is to be shown
+    saltext.kvmclone.refresh()
 
 from saltext.kvmclone.display import terminal
+
+log = logging.getLogger(__name__)
 
 __virtualname__ = "kvm_clone"
 
@@ -34,7 +38,11 @@ def output(data, **kwargs):
 
     CLI Example: ``salt-run kvmclone.list``
     """
-    text = terminal.shown(data, __opts__)
+    try:
+        text = terminal.shown(data, __opts__)
+    except Exception:  # the work is done, so its answer is shown in any case
+        log.exception("kvm_clone: the answer is shown as it is")
+        text = None
     if text is None:
         text = salt.output.out_format(data, "nested", {**__opts__, "output": "nested"}, **kwargs)
     return text

@@ -177,7 +177,7 @@ def show(*names, name=None):
 
 
 @entrypoints.runner_function
-def list_(columns=None, sort=None, host=None, base=None, profile=None, tag=None, state=None):
+def list_(*, columns=None, sort=None, host=None, base=None, profile=None, tag=None, state=None):
     """
     Return every clone of every configured host. A host that does not
     answer is named under ``unreachable`` and makes ``retcode`` 1, as is

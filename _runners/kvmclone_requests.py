@@ -27,6 +27,8 @@ except ImportError as error:
 
 __virtualname__ = "kvmclone"
 
+__virtual_aliases__ = ("kvm_clone",)  # see kvmclone.py
+
 
 def __virtual__():
     # Also where a package is missing: each function then says what it lacks.
@@ -72,7 +74,7 @@ def answer_doorbell(bell, who):
     Serve kvm_clone, not people: note that a minion sent an event.
 
     The reactor calls this. Nothing of the event is obeyed; the minion
-    is asked what it wants, which is held against ``kvm_clone:
+    is asked what it wants, which is checked against ``kvm_clone:
     reactor:`` in the master's configuration. A refusal is logged, and
     told as the event ``salt/kvm_clone/refused``.
 

@@ -99,7 +99,7 @@ def present(name, profile=None, running=True, **keys):
 
 
 def _kept(name, profile, running, keys):
-    """Mend what differs from the request on a clone that is there, and its power."""
+    """Correct what differs from the request on a clone that is there, and its power."""
     if not profile:  # a state that names no base could not make it again: that is an error, too
         keys = {"base_domain": None, **keys}
     found = __salt__["kvm_clone.adjust"](name, profile=profile, test=__opts__["test"], **keys)

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -227,10 +226,8 @@ def test_resume_goes_on_once_the_guest_reaches_its_master(
     try:
         tag = "salt/kvm_clone/e2e-walled/enrolled"
         wait_until(lambda: tag in ear.tags(tag), "the minion to be started", 180)
-        began = time.monotonic()
         assert process.stderr is not None
         reason = next(line for line in process.stderr if "does not reach its master" in line)
-        assert time.monotonic() - began < 30
         assert f"refused by port {port} (master_port)" in reason
         assert f"reached: port {salt_world.publish_port} (publish_port)" in reason
         told = interrupted(process)  # somebody loses patience

@@ -226,7 +226,7 @@ def test_what_differs_is_mended_or_refused_and_a_foreign_machine_stays(host: Hos
     assert done[mended]["changes"] == {
         "cpus": {"old": 1, "new": 2},
         "tags": {"old": ["front"], "new": ["front", "shop"]},
-        "ttl": {"old": None, "new": 3600},
+        "ttl": {"old": None, "new": "1h"},
     }
     assert "next boot" in done[mended]["comment"]
     assert "Destroy it and make it again" in done[refused]["comment"]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lab.lab import Lab
 from lab.salt import Answer, SaltWorld
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.system import processes
 from tests.integration.conftest import configure
 from tests.support.hints import tries
 from tests.support.terminals import at_terminal
+from tests.support.world import quick
 
 pytestmark = pytest.mark.guest
 
@@ -119,8 +124,7 @@ def test_a_filter_narrows_the_data_and_columns_only_the_screen(salt: SaltWorld, 
     assert "Did you mean 'name'?" in wrong.stdout
 
 
-@tries("screen.Screen.command")
-def test_the_command_below_a_plan_shows_the_definition(
+def test_the_definition_is_shown_where_it_is_asked_for(
     salt: SaltWorld, lab: Lab, name: str
 ) -> None:
     for asked in (
@@ -128,8 +132,23 @@ def test_the_command_below_a_plan_shows_the_definition(
         ("salt", "kvm01", "kvm_clone.plan", "other", f"base_domain={lab.name}-base"),
     ):
         told = typed(salt, *asked)
+        assert "add xml=True" in told.stdout
         assert "<domain" not in told.stdout
-        (line,) = (line for line in told.stdout.splitlines() if "Its definition: " in line)
-        program, *words = shlex.split(line.partition(": ")[2])
-        assert words[: len(asked) - 1] == list(asked[1:])
-        assert "<domain" in typed(salt, program, *words).stdout
+        assert "<domain" in typed(salt, *asked, "xml=True").stdout
+
+
+@tries("screen.Screen.command")
+def test_what_is_left_over_is_removed_by_the_command_below_it(
+    salt: SaltWorld, lab: Lab, name: str
+) -> None:
+    left = f"left-{lab.name[-4:]}"
+    with subprocess.Popen(["true"]) as child:
+        child.wait()
+    dead = replace(processes.this_process(), pid=child.pid, started=1)
+    LocalHost("qemu:///system").clone(quick(left, f"{lab.name}-base"), dead, "addressed")
+    told = typed(salt, "salt-run", "kvmclone.gc")
+    assert told.stdout.splitlines()[:2] == [left, "  the machine"]
+    (line,) = (line for line in told.stdout.splitlines() if "Remove it: " in line)
+    gone = typed(salt, *shlex.split(line.partition("Remove it: ")[2]))
+    assert "removed: the machine" in gone.stdout
+    assert typed(salt, "salt-run", "kvmclone.gc").stdout.startswith("Nothing is left over.")

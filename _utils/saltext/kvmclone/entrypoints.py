@@ -184,7 +184,8 @@ def _for_person(answer: Answer, name: str, opts: Mapping[str, Any]) -> Answer:
 
     :param name: The function, with its module.
     """
-    typed = opts.get("__cli") == "salt-run" and opts.get("fun") == name
+    function = str(opts.get("fun")).partition(".")[2]
+    typed = opts.get("__cli") == "salt-run" and f"kvmclone.{function}" == name
     if typed and not opts.get("output") and not opts.get("async") and terminal.is_read(opts):
         return {"data": answer, "outputter": OUTPUTTER}
     return answer

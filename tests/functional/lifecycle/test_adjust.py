@@ -51,12 +51,12 @@ def test_everything_that_can_be_mended_is_mended_once(
     assert done["changes"] == told["changes"]
     assert done["changes"] == {
         "cpus": {"old": 1, "new": 2},
-        "memory": {"old": 128 * 2**20, "new": 256 * 2**20},
+        "memory": {"old": "128MiB", "new": "256MiB"},
         "description": {"old": f"Cloned from {base}", "new": "the shop's front"},
         "tags": {"old": [], "new": ["shop", "front"]},
         "autostart": {"old": False, "new": True},
-        "ttl": {"old": None, "new": 7200},
-        "disk vda size": {"old": 64 * 2**20, "new": 100 * 2**20},
+        "ttl": {"old": None, "new": "2h"},
+        "disk vda size": {"old": "64MiB", "new": "100MiB"},
     }
     xml = world.xml(clone)
     assert xml.findtext("vcpu") == "2"

@@ -46,6 +46,17 @@ def test_an_answer_that_does_not_name_its_host_has_a_heading() -> None:
     )
 
 
+def test_one_failure_among_several_hosts_hides_no_other_answer() -> None:
+    told = answers.of_minions(
+        {"kvm01": clone(), "kvm02": "ERROR: no"}, lambda _: at_minion("start")
+    )
+    assert told == "web1 is running at 192.168.122.57.\nkvm02:\n  ERROR: no"
+
+
+def test_nothing_done_is_said() -> None:
+    assert answers.of_runner({"clones": {}, "retcode": 0}, screen("map")) == "Nothing to do."
+
+
 @pytest.mark.parametrize("answer", ["ERROR: NotFound: …", "Minion did not return.", True, None])
 def test_what_is_no_answer_of_ours_is_left_to_salt(answer: object) -> None:
     assert answers.of_minions({"kvm01": answer}, lambda _: at_minion("show")) is None

@@ -44,7 +44,7 @@ def test_a_clean_host_is_said_to_be_clean() -> None:
 
 def test_a_host_that_was_not_looked_at_is_not_called_clean() -> None:
     down = {"kvm02": {"type": "HostUnreachable", "message": "It is down.", "hint": ""}}
-    said = ["! kvm02 was not asked. It is down."]
+    said = ["! kvm02 could not be checked. It is down."]
     assert care.leftovers([], down, screen("gc")) == said
     assert care.findings([], down, screen("doctor")) == said
 

@@ -11,16 +11,18 @@ def test_sizes_and_times_are_as_they_were_written() -> None:
         "memory": {"old": 536870912, "new": 671088640},
         "memory maximum": {"old": 1073741824, "new": 671088640},
         "disk vda size": {"old": 3221225472, "new": 5368709120},
-        "ttl": {"old": None, "new": 43200},
+        "ttl": {"old": 3600.0000002, "new": 43200.0},
         "cpus": {"old": 1, "new": 2},
         "tags": {"old": [], "new": ["front"]},
+        "autostart": {"old": False, "new": True},
     }) == {
         "memory": {"old": "512MiB", "new": "640MiB"},
         "memory maximum": {"old": "1GiB", "new": "640MiB"},
         "disk vda size": {"old": "3GiB", "new": "5GiB"},
-        "ttl": {"old": None, "new": "12h"},
+        "ttl": {"old": "1h", "new": "12h"},
         "cpus": {"old": 1, "new": 2},
         "tags": {"old": [], "new": ["front"]},
+        "autostart": {"old": False, "new": True},
     }  # fmt: skip
 
 

@@ -57,6 +57,7 @@ def test_long_names_are_cut_before_a_line_is_broken() -> None:
 
 
 def test_the_columns_are_those_that_were_asked_for() -> None:
+    assert clones.column_names(1) == ("1",)
     for columns in ("name,tags", ["NAME", "tags"]):
         assert clones.listing(fleet(), terminal("list", columns=columns))[:2] == [
             "NAME     TAGS",
@@ -79,7 +80,7 @@ def test_the_expiry_alone_is_no_warning_in_the_list() -> None:
 def test_hosts_that_did_not_answer_are_named() -> None:
     down = {"kvm02": {"type": "HostUnreachable", "message": "It is down.", "hint": "Wake it."}}
     lines = clones.listing({"clones": {}, "unreachable": down}, terminal("list"))
-    assert lines == ["No clones", "! kvm02 was not asked. It is down.", "  Hint: Wake it."]
+    assert lines == ["No clones", "! kvm02 could not be checked. It is down.", "  Hint: Wake it."]
 
 
 def test_a_filter_is_part_of_the_count() -> None:
@@ -152,6 +153,7 @@ def test_a_failure_is_a_name_a_message_and_a_hint() -> None:
         ("stop", "shutoff", "shutoff", "web1 was shut off already."),
         ("stop", "", "shutoff", "web1 is shut off."),
         ("reboot", "running", "running", "web1 was rebooted at 192.168.122.57."),
+        ("reboot", "", "running", "web1 is running at 192.168.122.57."),
         ("reboot", "shutoff", "running", "web1 was shut off, so it was started at 192.168.122.57."),
     ],
 )

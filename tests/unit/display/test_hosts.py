@@ -30,7 +30,7 @@ def test_hosts_with_what_is_free_and_those_that_are_down() -> None:
         "HOST   LIBVIRT  CPUS  MEMORY    FREE  CLONES  POOLS (FREE)",
         "kvm01  9.0.0       8  64 GiB  20 GiB      12  default 227 GiB",
         "kvm01 is also reached as qemu:///system",
-        "! kvm02 was not asked. It does not answer.",
+        "! kvm02 could not be checked. It does not answer.",
         "  Hint: Wake it.",
     ]
 

@@ -61,7 +61,7 @@ def test_a_plan_fits_one_screen_without_the_xml() -> None:
         "  serial 0 log file  …/debian12.log -> …/web1.log",
         "  hostdev 0          pci 0000:01:00.0 is left out",
         "  ! The base has no agent.",
-        "  Its definition: salt-run kvmclone.plan web web1 cpus=2 xml=True",
+        "  To see the clone's definition, add xml=True.",
     ]
     assert max(map(len, lines)) <= 80
 
@@ -80,3 +80,28 @@ def test_every_conflict_is_shown() -> None:
 
 def test_what_cannot_even_be_planned_is_a_failure() -> None:
     assert plans.plan("web2", error(), screen("plan"))[0] == "web2  failed: AddressTimeout"
+
+
+def test_what_was_adjusted_and_what_waits() -> None:
+    found = {
+        "changes": {"tags": {"old": [], "new": ["front"]}, "ttl": {"old": None, "new": 43200.0}},
+        "refused": [],
+        "notes": ["At its next boot: cpus."],
+        "pending": {},
+    }
+    assert plans.adjusted(found, screen("adjust", "web1")) == [
+        "It was changed:",
+        "  tags  (none) -> front",
+        "  ttl   12h",
+        "  ! At its next boot: cpus.",
+    ]
+    assert plans.adjusted(found, screen("adjust", "web1", test=True))[0] == "It would be changed:"
+    nothing = {"changes": {}, "note": ""}
+    assert plans.adjusted(nothing, screen("pending_changes", "web1")) == [
+        "Nothing waits for its next start."
+    ]
+    refused = {**found, "refused": ["A disk never shrinks."]}
+    assert plans.adjusted(refused, screen("adjust", "web1")) == [
+        "Nothing was changed.",
+        "  ! A disk never shrinks.",
+    ]

@@ -10,6 +10,8 @@ from saltext.kvmclone.model import units
 from saltext.kvmclone.model.hints import AT_HOST
 from tests.unit.display.examples import NOW, screen
 
+REASON = "'ttl' is more than the rule allows: at most 12h"
+
 
 def entry(**keys: Any) -> dict[str, Any]:
     return {
@@ -21,17 +23,18 @@ def entry(**keys: Any) -> dict[str, Any]:
 
 def test_requests_and_bells_on_the_master() -> None:
     answer = {
-        "requests": [entry(), entry(name="big", state="refused", reason="at most 12h")],
+        "requests": [entry(), entry(name="big", state="refused", address="", reason=REASON)],
         "bells": [{"bell": "release", "who": "ci01", "tries": 2}],
         "working": False,
     }
     at = units.short_moment(NOW)
     assert requests.on_master(answer, screen("asked")) == [
-        f"{'ASKED':<16}  BY    NAME    PROFILE  STATE    REASON",
+        f"{'ASKED':<16}  BY    NAME    PROFILE  STATE    ADDRESS",
         f"{at}  ci01  ci01-7  ci       made     192.168.122.9",
-        f"{at}  ci01  big     ci       refused  at most 12h",
+        f"{at}  ci01  big     ci       refused",
+        "  'ttl' is more than the rule allows: at most 12h",
         "Not looked at yet: release of ci01, tried 2 times",
-        "Hint: Nobody is at it. Go on: salt-run kvmclone.work_off",
+        "Hint: No worker is running. Start one: salt-run kvmclone.work_off",
     ]
 
 
@@ -44,13 +47,14 @@ def test_nothing_was_asked_for() -> None:
 def test_a_minion_sees_its_own_requests() -> None:
     found = [
         {"token": "a", "bell": "request", "name": "ci01-7", "at": NOW, "profile": "ci", "keys": {},
-         "answer": {"verdict": "refused", "reason": "'ttl': at most 12h"}, "told": NOW},
+         "answer": {"verdict": "refused", "reason": REASON}, "told": NOW},
         {"token": "b", "bell": "release", "name": "ci01-6", "at": NOW},
     ]  # fmt: skip
     at = units.short_moment(NOW)
     assert requests.on_minion(found, screen("asked")) == [
-        f"{'ASKED':<16}  FOR        NAME    PROFILE  ANSWER   REASON",
-        f"{at}  a machine  ci01-7  ci       refused  'ttl': at most 12h",
+        f"{'ASKED':<16}  FOR        NAME    PROFILE  ANSWER   ADDRESS",
+        f"{at}  a machine  ci01-7  ci       refused",
+        "  'ttl' is more than the rule allows: at most 12h",
         f"{at}  its end    ci01-6           waiting",
     ]
 

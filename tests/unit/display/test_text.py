@@ -32,6 +32,18 @@ def test_where_there_is_room_nothing_is_cut(rows: list[tuple[str, str, str]]) ->
     assert "…" not in "".join(text.table(COLUMNS, rows, wide))
 
 
+def test_a_cell_is_one_line() -> None:
+    assert text.table(COLUMNS, [("a", "1", "so\n what")], 80)[1] == "a        1  so what"
+
+
+def test_lines_of_a_script_stay_lines() -> None:
+    assert text.wrapped("Reading lists...\nE: no such package\n'web1' was removed.", 80, "  ") == [
+        "  Reading lists...",
+        "  E: no such package",
+        "  'web1' was removed.",
+    ]
+
+
 def test_what_is_cut_shows_that_it_was() -> None:
     assert text.table(COLUMNS, [("a" * 30, "1", "b" * 30)], 30) == [
         "NAME        SIZE  WHY",

@@ -113,4 +113,4 @@ def test_folders_are_left_out_where_a_line_would_be_too_long() -> None:
 def test_hosts_that_did_not_answer_are_named_below() -> None:
     down = {"kvm02": {"type": "HostUnreachable", "message": "It is down.", "hint": ""}}
     told = drawn({"bases": {}, "unreachable": down}, screen("tree"))
-    assert told == ["! kvm02 was not asked. It is down."]
+    assert told == ["! kvm02 could not be checked. It is down."]

@@ -12,8 +12,10 @@ import pytest
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import HostUnreachable
+from saltext.kvmclone.guest.master_ports import COMMAND_TIMEOUT_S
+from saltext.kvmclone.lifecycle.master_ports import SSH_TIMEOUT_S
 from saltext.kvmclone.master.silent_minion import LOOK_AGAIN_S, SILENCE_S, SilentMinion
-from saltext.kvmclone.model.master_ports import PortCheck
+from saltext.kvmclone.model.master_ports import CONNECT_TIMEOUT_S, PortCheck
 
 REFUSED = [PortCheck("192.0.2.1", "master_port", 4507, "ECONNREFUSED")]
 REACHED = [PortCheck("192.0.2.1", "master_port", 4507, "")]
@@ -51,6 +53,22 @@ def looked(silent: SilentMinion, now: float) -> None:
 def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     caplog.set_level(logging.WARNING, "saltext.kvmclone.master.silent_minion")
     return lambda: [record.getMessage() for record in caplog.records]
+
+
+def test_what_the_guest_says_is_there_within_half_a_minute() -> None:
+    over_agent = 2 * COMMAND_TIMEOUT_S + CONNECT_TIMEOUT_S
+    over_ssh = SSH_TIMEOUT_S + over_agent
+    assert SILENCE_S + max(over_agent, over_ssh) <= 30
+
+
+def test_why_it_is_silent_stays_known_where_the_guest_no_longer_answers(
+    said: Callable[[], list[str]],
+) -> None:
+    silent = SilentMinion("web1", Guest(REFUSED, HostUnreachable("gone")), 0.0)
+    looked(silent, SILENCE_S)
+    looked(silent, SILENCE_S + LOOK_AGAIN_S)
+    assert "refused" in silent.reason
+    assert len(said()) == 1
 
 
 def test_a_minion_that_answers_in_time_costs_its_host_no_question() -> None:

@@ -19,11 +19,21 @@ from typing import Any
 from saltext.kvmclone.config.schema import KEYS
 from saltext.kvmclone.config.validate import refuse_secrets
 from saltext.kvmclone.errors import ConfigError
+from saltext.kvmclone.model.redacted_text import HIDDEN
 
 
-def arguments(keys: Mapping[str, Any]) -> list[str]:
-    """Return keys as they are given as arguments."""
-    return [f"{key}={_written(value)}" for key, value in keys.items()]
+def arguments(keys: Mapping[str, Any], named: Iterable[str] = ("profile",)) -> list[str]:
+    """
+    Return keys as they are given as arguments, without values that may be secrets.
+
+    :param named: Those that are no profile keys, and may be shown.
+    """
+    shown = {*named, *(key for key, known in KEYS.items() if known.visible)}
+    return [
+        f"{key}={_written(value) if key in shown else HIDDEN}"
+        for key, value in keys.items()
+        if value is not None
+    ]
 
 
 def _written(value: Any) -> str:
@@ -105,7 +115,8 @@ class Command:
             if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
         ]
         switches = [one.name for one in self.parameters if isinstance(one.default, bool)]
-        return [word for word in words[len(required) :] if word in switches]
+        first = max(len(required), bool(self._several))
+        return [word for word in words[first:] if word in switches]
 
     @property
     def _several(self) -> str:
@@ -162,7 +173,7 @@ class Command:
                 parts += [word] if one.name not in named else []
             elif required:
                 parts.append(one.name.upper())
-        parts += arguments(named)
+        parts += arguments(named, self._named)
         return " ".join([self.typed, *map(shlex.quote, parts)])
 
 

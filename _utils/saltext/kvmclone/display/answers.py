@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from saltext.kvmclone.display import care, clones, hosts, plans, requests, tree
+from saltext.kvmclone.display import care, clones, hosts, plans, requests, text, tree
 from saltext.kvmclone.display.failures import failure
 from saltext.kvmclone.display.screen import Screen
 
@@ -29,7 +29,7 @@ def _each(one: ShowOne, apart: bool = False) -> Show:
         for name, item in (answer.get("clones") or answer.get("plans") or {}).items():
             lines += [""] if apart and lines else []
             lines += one(name, item, screen)
-        return lines
+        return lines or ["Nothing to do."]
 
     return show
 
@@ -122,8 +122,11 @@ def of_minions(answers: Mapping[str, Any], screen_of: Callable[[str], Screen]) -
         screen = screen_of(minion)
         show = MODULE.get(screen.function)
         wanted = str if screen.function in ("ask", "release") else (dict, list)
-        if show is None or not isinstance(answer, wanted):
+        if show is None or not (isinstance(answer, wanted) or len(answers) > 1):
             return None
+        if not isinstance(answer, wanted):  # an error, which Salt has as text
+            parts.append("\n".join([f"{minion}:", *text.wrapped(str(answer), screen.width, "  ")]))
+            continue
         heading = bool(screen.minion) and "host" not in answer  # CLONE says where it is
         lines = show(answer, dataclasses.replace(screen, width=screen.width - 2 * heading))
         if heading:

@@ -29,8 +29,10 @@ def short(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]
 def _short(key: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: value[name] for name in _OF_A_CLONE if value.get(name)}
-    if key.startswith(("memory", "disk ")) and isinstance(value, int):
-        return units.exact_size(value)
-    if key == "ttl" and isinstance(value, int):
-        return units.exact_span(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    if key.startswith(("memory", "disk ")):
+        return units.exact_size(int(value))
+    if key == "ttl":
+        return units.exact_span(round(value))
     return value

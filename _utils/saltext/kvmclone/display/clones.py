@@ -103,7 +103,9 @@ def column_names(given: Any) -> tuple[str, ...]:
 
     :param given: Names as a list, or as a text with commas; None for the usual ones.
     """
-    listed = given.split(",") if isinstance(given, str) else list(given or ())
+    listed = given if isinstance(given, (list, tuple)) else str(given).split(",")
+    if given is None:
+        return ()
     return tuple(str(name).strip().lower() for name in listed)
 
 
@@ -245,7 +247,7 @@ def made(name: str, clone: Mapping[str, Any], screen: Screen) -> list[str]:
 _DONE = {
     "start": ("was started", "running", "was running already"),
     "stop": ("was shut down", "shutoff", "was shut off already"),
-    "reboot": ("was rebooted", "", ""),
+    "reboot": ("was rebooted", "running", ""),
     "bootstrap": ("has a minion now; its key waits on the master", "", ""),
     "adopt": ("is a clone of ours now", "", ""),
 }
@@ -261,7 +263,7 @@ def powered(name: str, clone: Mapping[str, Any], screen: Screen) -> list[str]:
     did, goal, already = _DONE[screen.function]
     if note is None and goal:
         words = f"is {_STATES.get(state, state)}"
-    elif note is not None and note.before == goal and goal:
+    elif note is not None and note.before == goal and already:
         words = already
     elif note is not None and screen.function == "reboot" and note.before == "shutoff":
         words = "was shut off, so it was started"

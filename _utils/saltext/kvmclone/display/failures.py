@@ -35,7 +35,7 @@ def unreachable(errors: Mapping[str, Mapping[str, Any]], screen: Screen) -> list
     """
     lines = []
     for label, error in errors.items():
-        said = f"{label} was not asked. {error['message']}"
+        said = f"{label} could not be checked. {error['message']}"
         lines += text.wrapped(said, screen.width, "! ")
         lines += text.hint(error.get("hint") or "")
     return lines

@@ -36,8 +36,9 @@ def plan(name: str, found: Mapping[str, Any], screen: Screen) -> list[str]:
     lines += text.warnings(found["warnings"], screen.width)
     for number, conflict in enumerate(conflicts, 1):
         lines += text.wrapped(conflict, screen.width, f"  conflict {number}: ", " " * 4)
-    lines += _xml(name, found, screen)
-    return lines
+    if screen.options.get("xml") is True:
+        return [*lines, "", *str(found["xml"]).splitlines()]
+    return [*lines, "  To see the clone's definition, add xml=True."]
 
 
 def _disks(found: Mapping[str, Any], width: int) -> list[str]:
@@ -67,7 +68,7 @@ def adjusted(found: Mapping[str, Any], screen: Screen) -> list[str]:
     if screen.function == "pending_changes":
         lines = ["At its next start:" if done else "Nothing waits for its next start."]
     else:
-        lines = [f"It {would} changed:" if done else "It is as asked already."]
+        lines = [f"It {would} changed:" if done else "Nothing to change."]
     lines += [f"  {line}" for line in done]
     notes = found.get("notes") or [found.get("note")]
     return lines + text.warnings([said for said in notes if said], screen.width)
@@ -89,12 +90,7 @@ def _changes(changes: Mapping[str, Any], width: int) -> list[str]:
 def _value(key: str, value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "(none)"
     (shown,) = short({key: {"new": value}})[key].values()
     return " ".join(str(shown).split())
-
-
-def _xml(name: str, found: Mapping[str, Any], screen: Screen) -> list[str]:
-    if screen.options.get("xml") is True:
-        return ["", *str(found["xml"]).splitlines()]
-    words = [*screen.names, *(f"{key}={value}" for key, value in screen.options.items())]
-    return [f"  Its definition: {screen.command('plan', *(words or [name]), 'xml=True')}"]

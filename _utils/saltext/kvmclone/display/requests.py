@@ -12,11 +12,11 @@ from saltext.kvmclone.model import units
 
 _ASKED = (
     Column("ASKED", 16), Column("BY", 6), Column("NAME", 10), Column("PROFILE", 7),
-    Column("STATE", 7), Column("REASON", 12),
+    Column("STATE", 7), Column("ADDRESS", 15),
 )  # fmt: skip
 _OWN = (
-    Column("ASKED", 16), Column("FOR", 7), Column("NAME", 10), Column("PROFILE", 7),
-    Column("ANSWER", 6), Column("REASON", 12),
+    Column("ASKED", 16), Column("FOR", 9), Column("NAME", 10), Column("PROFILE", 7),
+    Column("ANSWER", 7), Column("ADDRESS", 15),
 )  # fmt: skip
 
 #: What is waited for by event, in words.
@@ -36,18 +36,18 @@ def on_master(answer: Mapping[str, Any], screen: Screen) -> list[str]:
             item["name"],
             item["profile"],
             item["state"],
-            item["reason"] or item["address"],
+            item["address"],
         )
         for item in answer["requests"]
     ]
-    lines = text.table(_ASKED, rows, screen.width) if rows else ["Nothing was asked for."]
+    lines = _with_reasons(_ASKED, rows, [item["reason"] for item in answer["requests"]], screen)
     for bell in answer["bells"]:
         tries = f", tried {text.counted(bell['tries'], 'time')}" if bell["tries"] else ""
         lines.append(f"Not looked at yet: {bell['bell']} of {bell['who']}{tries}")
     if answer["working"]:
-        lines.append("A worker is at it now.")
+        lines.append("A worker is running.")
     elif answer["bells"] or any(item["state"] == "queued" for item in answer["requests"]):
-        lines += text.hint(f"Nobody is at it. Go on: {screen.command('work_off')}", "")
+        lines += text.hint(f"No worker is running. Start one: {screen.command('work_off')}", "")
     return lines
 
 
@@ -57,20 +57,35 @@ def on_minion(found: Sequence[Mapping[str, Any]], screen: Screen) -> list[str]:
 
     :param found: Its requests, with ``answer`` once the master spoke.
     """
-    rows = []
-    for item in found:
-        answer = item.get("answer") or {}
-        rows.append(
-            (
-                units.short_moment(item["at"]),
-                _BELLS.get(item["bell"], item["bell"]),
-                item["name"],
-                item.get("profile", ""),
-                answer.get("verdict", "waiting"),
-                answer.get("reason") or answer.get("address", ""),
-            )
+    answers = [item.get("answer") or {} for item in found]
+    rows = [
+        (
+            units.short_moment(item["at"]),
+            _BELLS.get(item["bell"], item["bell"]),
+            item["name"],
+            item.get("profile", ""),
+            answer.get("verdict", "waiting"),
+            answer.get("address", ""),
         )
-    return text.table(_OWN, rows, screen.width) if rows else ["Nothing was asked for."]
+        for item, answer in zip(found, answers, strict=True)
+    ]
+    return _with_reasons(_OWN, rows, [answer.get("reason", "") for answer in answers], screen)
+
+
+def _with_reasons(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    reasons: Sequence[str],
+    screen: Screen,
+) -> list[str]:
+    """Return a table with the reason for each row below it, whole."""
+    if not rows:
+        return ["Nothing was asked for."]
+    heading, *shown = text.table(columns, rows, screen.width)
+    lines = [heading]
+    for row, reason in zip(shown, reasons, strict=True):
+        lines += [row, *text.wrapped(reason, screen.width, "  ")]
+    return lines
 
 
 def noted(token: str, screen: Screen) -> list[str]:
@@ -83,6 +98,6 @@ def noted(token: str, screen: Screen) -> list[str]:
     what = "a machine" if screen.function == "ask" else "to destroy it"
     return [
         f"{name}: the master was asked for {what} (request {token[:8]}). It fetches the request,",
-        "holds it against its policy, and answers here.",
+        "checks it against its policy, and answers here.",
         *text.hint(f"See what came of it: {screen.command('asked')}", ""),
     ]

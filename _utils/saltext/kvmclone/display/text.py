@@ -36,7 +36,8 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], width: int) 
     :param rows: A cell for each column.
     :param width: Characters in a line.
     """
-    cells = [[column.title for column in columns], *map(list, rows)]
+    cells = [[column.title for column in columns]]
+    cells += [[" ".join(cell.split()) for cell in row] for row in rows]
     widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
     room = width - len(_GAP) * (len(columns) - 1)
     least = [max(column.least, len(column.title)) for column in columns]
@@ -83,17 +84,23 @@ def wrapped(sentence: str, width: int, first: str = "", rest: str | None = None)
     """
     Return a text in lines; a long word, such as a path, stays whole.
 
+    :param sentence: A line of it, such as one that a script printed, stays a line of its own.
     :param first: What the first line begins with, ``rest`` the others; as wide as ``first`` where
         it is None.
     """
-    return textwrap.wrap(
-        sentence,
-        width,
-        initial_indent=first,
-        subsequent_indent=" " * len(first) if rest is None else rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    below = " " * len(first) if rest is None else rest
+    return [
+        line
+        for number, part in enumerate(sentence.splitlines())
+        for line in textwrap.wrap(
+            part,
+            width,
+            initial_indent=below if number else first,
+            subsequent_indent=below,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
 
 
 def hint(text: str, indent: str = "  ") -> list[str]:

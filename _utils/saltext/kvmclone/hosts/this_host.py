@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from saltext.kvmclone.config import meant
 from saltext.kvmclone.config.catalogue import Catalogue
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.inventory import findings
@@ -43,6 +44,7 @@ def adjust(
         keys = {**keys, "profile": profile}
     elif "base_domain" not in keys:
         keys = {**local_host(minion_id, keys.get("url")).show(check(name)).origin, **keys}
+    meant.require_on_host(configured, "adjust", name, keys)
     request, _secrets = configured.resolve_here(name, keys, minion_id)
     return local_host(minion_id, request.url).adjust(request, dry)
 

@@ -74,12 +74,18 @@ def selection(columns: Any, sort: Any, only: Mapping[str, Any]) -> Selection:
     :param only: ``host``, ``base``, ``profile``, ``tag``, ``state``; None for any.
     :raises ConfigError: There is no such column or state.
     """
-    for column in (*display.column_names(columns), *display.column_names(sort)):
+    sorted_by = display.column_names(sort)
+    if len(sorted_by) > 1:
+        raise ConfigError(
+            f"A list is sorted by one column, not by {', '.join(sorted_by)}.",
+            "Name one of them.",
+        )
+    for column in (*display.column_names(columns), *sorted_by):
         _require("column", column, display.COLUMNS)
     texts = {key: str(value) for key, value in only.items() if value is not None}
     if "state" in texts:
         _require("state", texts["state"], STATES.values())
-    return Selection(**texts, sort=next(iter(display.column_names(sort)), ""))
+    return Selection(**texts, sort=next(iter(sorted_by), ""))
 
 
 def _require(what: str, word: str, known: Iterable[str]) -> None:

@@ -64,7 +64,7 @@ class SilentMinion:
             self._answers.put(checks)
 
     def _hear(self, checks: list[PortCheck], now: float) -> None:
-        self.checks = checks
+        self.checks = checks or self.checks
         reason = master_ports.unreached(checks)
         if reason and reason != self._told:
             self._told = reason

@@ -82,6 +82,8 @@ class RequestHandlers:
         self.policy = rules
         self.store = store
         self.highstates = Highstates(store)
+        #: Uuids of the clones that are being destroyed here; whoever does that ends their requests.
+        self._going: set[str] = set()
 
     def handle(self, notification: Notification) -> Retry | None:
         """
@@ -257,6 +259,7 @@ class RequestHandlers:
         fleet.everywhere.require_all_known()
         known = queries.everywhere(fleet.hosts(), names=[entry.name for entry in made])
         there = {clone.uuid for clone in known.clones}
+        there |= self._going
         gone = [e for e in made if e.uuid not in there and e.name not in known.damaged]
         self._end(gone, endings.NOT_FOUND)
 
@@ -360,19 +363,26 @@ class RequestHandlers:
         """
         with self.store.requests() as requests:
             made = [entry for entry in requests.in_state(MADE) if entry.uuid == uuid]
+        self._going.add(uuid)
+        try:
+            self._remove(name, uuid, minion_id)
+            self._end(made, reason)
+        finally:
+            self._going.discard(uuid)
+        return bool(made)
+
+    def _remove(self, name: str, uuid: str, minion_id: str) -> None:
+        """Remove a clone, if it exists; see :meth:`_destroy`."""
         fleet = self._fleet()
         try:
             host, clone = fleet.find(name)
         except NotFound:
-            clone = None
-        if clone is not None:
-            if clone.uuid != uuid or (minion_id and not _is_on(host, minion_id)):
-                raise Refused(f"'{name}' is another machine than the one that was meant.")
-            outcome = fleet.destroy(name)
-            if outcome.error is not None:
-                raise outcome.error
-        self._end(made, reason)
-        return bool(made)
+            return
+        if clone.uuid != uuid or (minion_id and not _is_on(host, minion_id)):
+            raise Refused(f"'{name}' is another machine than the one that was meant.")
+        outcome = fleet.destroy(name)
+        if outcome.error is not None:
+            raise outcome.error
 
 
 def _is_on(host: Any, minion_id: str) -> bool:
