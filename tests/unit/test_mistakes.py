@@ -228,3 +228,29 @@ def test_the_execution_module_says_what_is_wrong_and_what_to_type(
     with pytest.raises(CommandExecutionError) as caught:
         answer_of(functions, f"kvm_clone.{function}", words)
     assert str(caught.value).partition(": ")[2] == said
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "create web pw=hunter2",
+        "create centos web1 pw=hunter2",
+        "plan web1 centos7 seed='{user_data: hunter2}'",
+        "create centos7 apikey=hunter2",
+    ],
+)
+def test_what_may_be_a_secret_is_not_repeated_in_a_hint(runners: Any, line: str) -> None:
+    answer = answer_of(runners, f"kvmclone.{line.split()[0]}", shlex.split(line)[1:])
+    assert "hint" in json.dumps(answer)
+    assert "hunter2" not in json.dumps(answer)
+
+
+def test_a_clone_may_be_called_like_a_switch(runners: Any) -> None:
+    answer = answer_of(runners, "kvmclone.destroy", ["force"])
+    assert "is a switch" not in json.dumps(answer)
+
+
+def test_every_part_of_the_runner_answers_to_both_names(runners: Any) -> None:
+    for name in ("asked", "list", "work_off", "create"):
+        assert f"kvm_clone.{name}" in runners
+        assert f"kvmclone.{name}" in runners

@@ -10,6 +10,7 @@ import libvirt_qemu
 import pytest
 
 from lab.lab import connection
+from saltext.kvmclone.display.changes import short
 from saltext.kvmclone.hosts.local import LocalHost
 from tests.support.world import Salt, World, quick
 
@@ -62,7 +63,7 @@ def test_a_guest_that_has_less_than_it_may_gets_what_is_asked(
     assert done["changes"] == told["changes"]
     assert done["changes"] == {
         "cpus": {"old": 1, "new": 4},
-        "memory": {"old": 128 * MIB, "new": 256 * MIB},
+        "memory": {"old": "128MiB", "new": "256MiB"},
     }
     xml = world.xml(name)
     vcpu = xml.find("vcpu")
@@ -94,10 +95,10 @@ def test_what_a_guest_may_have_at_most_is_told_where_that_changes(
     assert done["changes"] == {
         "cpus": {"old": 1, "new": 2},
         "cpus maximum": {"old": 4, "new": 2},
-        "memory maximum": {"old": 256 * MIB, "new": 128 * MIB},
+        "memory maximum": {"old": "256MiB", "new": "128MiB"},
     }
     plan = salt_minion("kvm_clone.plan", made, base_domain=base, cpus=2, memory="128MiB")
-    assert {key: plan["changes"][key] for key in done["changes"]} == done["changes"]
+    assert short({key: plan["changes"][key] for key in done["changes"]}) == done["changes"]
     assert salt_minion.state("kvm_clone.present", name, **keys)["changes"] == {}
 
 
@@ -202,7 +203,7 @@ def test_a_pending_change_is_told_until_the_watch_brings_it(
 
     watched = salt_dry.state("kvm_clone.mod_watch", name, sfun="running")
     assert watched["result"] is None
-    assert watched["changes"] == {"restarted": {"old": False, "new": True}, **waits}
+    assert watched["changes"] == {"restarted": {"old": False, "new": True}, **short(waits)}
     assert has(name) == (1, 128 * MIB)
     again = salt_minion.state("kvm_clone.mod_watch", name, sfun="running")
     assert (again["result"], again["changes"]) == (True, watched["changes"]), again["comment"]

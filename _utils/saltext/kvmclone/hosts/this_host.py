@@ -42,9 +42,9 @@ def adjust(
     """
     if profile:
         keys = {**keys, "profile": profile}
+        meant.require_on_host(configured, "adjust", name, keys)
     elif "base_domain" not in keys:
         keys = {**local_host(minion_id, keys.get("url")).show(check(name)).origin, **keys}
-    meant.require_on_host(configured, "adjust", name, keys)
     request, _secrets = configured.resolve_here(name, keys, minion_id)
     return local_host(minion_id, request.url).adjust(request, dry)
 
