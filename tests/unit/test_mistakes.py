@@ -240,7 +240,8 @@ def test_the_execution_module_says_what_is_wrong_and_what_to_type(
     ],
 )
 def test_what_may_be_a_secret_is_not_repeated_in_a_hint(runners: Any, line: str) -> None:
-    answer = answer_of(runners, f"kvmclone.{line.split()[0]}", shlex.split(line)[1:])
+    function, *words = shlex.split(line)
+    answer = answer_of(runners, f"kvmclone.{function}", words)
     assert "hint" in json.dumps(answer)
     assert "hunter2" not in json.dumps(answer)
 
