@@ -43,7 +43,7 @@ def alone(
     if record.stage == "ready":
         raise KeyConflict(
             f"'{name}' is already the minion '{record.minion.id}' of a master that knows its key.",
-            "A new key would lock it out. To start over:  "
+            "A new key would lock it out. To start over: "
             f"{handle.connection.commands.clone('destroy', name)}",
         )
     state = handle.state()
