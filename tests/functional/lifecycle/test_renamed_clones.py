@@ -71,7 +71,7 @@ def test_its_old_name_leads_to_its_new_one(
     name = clone_of(base)
     now = rename(world, name)
     for ask in (host.show, host.destroy):
-        with pytest.raises(NotFound, match=f"'{now}' now"):
+        with pytest.raises(NotFound, match=f"now called '{now}'"):
             ask(name)
     assert world.disks(now)[0].exists()
 
