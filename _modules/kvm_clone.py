@@ -51,11 +51,12 @@ def _request(name, profile, keys, verb=""):
     return configured.resolve_here(name, keys, __opts__["id"])
 
 
-def _warned(answer):
+def _warned(answer, *remarked):
     """Return the answer, with a warning where other parts of the configuration are wrong."""
-    problems = progress.catalogue(__opts__, __pillar__).problems
-    elsewhere = problems.elsewhere("salt-call kvm_clone.doctor")
-    return {**answer, "warnings": [*answer["warnings"], *elsewhere]}
+    configured = progress.catalogue(__opts__, __pillar__)
+    remarks = configured.remarks(*remarked) if remarked else ()
+    elsewhere = configured.problems.elsewhere("salt-call kvm_clone.doctor")
+    return {**answer, "warnings": [*answer["warnings"], *remarks, *elsewhere]}
 
 
 def _host(url=None):
@@ -67,8 +68,7 @@ def plan(name, profile=None, *, xml=False, **keys):
     """
     Show exactly what ``create`` would do; nothing is written.
 
-    Takes what ``create`` takes. Answers with PLAN: what becomes of each
-    disk, the changes, and every conflict.
+    Takes what ``create`` takes; answers with PLAN, see docs/answers.md.
 
     xml
         A terminal shows the clone's definition as well.
@@ -77,7 +77,7 @@ def plan(name, profile=None, *, xml=False, **keys):
     """
     entrypoints.switches(xml=xml)
     request, _secrets = _request(name, profile, keys, "plan")
-    return _warned(_host(request.url).plan(request))
+    return _warned(_host(request.url).plan(request), profile, keys)
 
 
 @functools.partial(entrypoints.module_function, guarded=True)

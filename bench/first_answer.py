@@ -22,6 +22,7 @@ from lab.lab import Lab, connection
 from lab.salt import SaltWorld
 from saltext.kvmclone.master import keys, verify
 from saltext.kvmclone.master.keys import MinionKeys
+from saltext.kvmclone.model.guest_minion import GuestMinion
 
 #: Seconds that a create may take on top of the guest's own time.
 GOAL = 10.0
@@ -54,7 +55,7 @@ def guests_own_time(lab: Lab, world: SaltWorld, name: str) -> float:
     stdin.channel.shutdown_write()
     stdout.channel.recv_exit_status()
     client.close()
-    verify.verify(opts, name, uuid, ask=list)
+    verify.verify(opts, name, uuid, ask=GuestMinion)
     elapsed = time.monotonic() - started
     lab.stop(name)
     return elapsed

@@ -17,6 +17,7 @@ import salt.config
 
 from lab.common import PASSWORD, run, wait_until, write
 from lab.demo import DEPLOY_SCRIPT
+from lab.ear import Ear
 from lab.lab import Lab, connection
 from lab.leftovers import take_away
 from lab.salt import SaltWorld
@@ -30,6 +31,9 @@ SECOND_MASTER = "192.0.2.7"
 
 #: Never comes to an end: whoever runs it has all the time to interrupt it.
 ENDLESS = "#!/bin/sh\nsleep 600\n"
+
+#: Starts the minion as it is, with whatever key it has.
+CARELESS = "#!/bin/sh\nsystemctl start --no-block salt-minion.service\n"
 
 
 def held(world: SaltWorld, name: str) -> dict[str, str]:
@@ -69,6 +73,7 @@ def profiles(lab: Lab, salt_world: SaltWorld) -> Iterator[None]:
     common = {"provider": "local-kvm", "clone_strategy": "quick", "minion": minion}
     salt_world.write_cloud("deploy", "fails.sh", "#!/bin/sh\nexit 7\n")
     salt_world.write_cloud("deploy", "endless.sh", ENDLESS)
+    salt_world.write_cloud("deploy", "careless.sh", CARELESS)
     salt_world.write_cloud("deploy", "place-and-start.sh", DEPLOY_SCRIPT)
     path = salt_world.write_cloud(
         "profiles",
@@ -77,6 +82,12 @@ def profiles(lab: Lab, salt_world: SaltWorld) -> Iterator[None]:
             "keyed": {**common, "base_domain": BASE},
             "failing": {**common, "base_domain": BASE, "script": "fails"},
             "endless": {**common, "base_domain": BASE, "script": "endless"},
+            "careless": {
+                **common,
+                "base_domain": "e2e-keyed-base",
+                "script": "careless",
+                "reset_identity": False,
+            },
             "knocking": {
                 **common,
                 "base_domain": "e2e-knocks",
@@ -274,3 +285,50 @@ def test_a_base_whose_own_minion_knocks_first_under_the_new_name_leaves_no_key_o
     assert salt_world.run("kvmclone.destroy", "e2e-knock").retcode == 0
     assert held(salt_world, "e2e-knock") == {}
     assert states - {"minions"}, "the base's own minion did knock"
+
+
+@pytest.fixture(scope="module")
+def keyed(lab: Lab, salt_world: SaltWorld) -> None:
+    """A base whose minion has keys and an id of its own, and knows our master."""
+
+    def change(root: Path) -> None:
+        pki = root / "etc/salt/pki/minion"
+        pki.mkdir(parents=True, exist_ok=True)
+        run(["openssl", "genrsa", "-out", pki / "minion.pem", "2048"])
+        run(["openssl", "rsa", "-in", pki / "minion.pem", "-pubout", "-out", pki / "minion.pub"])
+        (pki / "minion.pem").chmod(0o400)
+        write(
+            root / "etc/salt/minion",
+            f"master: {salt_world.address}\nmaster_port: {salt_world.ret_port}\n"
+            f"publish_port: {salt_world.publish_port}\nid: e2e-own\n",
+        )
+
+    lab.debian_base("e2e-keyed-base", change=change)
+
+
+def test_a_minion_that_kept_its_bases_key_is_foreseen_and_told_by_name_within_30_seconds(
+    salt_world: SaltWorld, ear: Ear, keyed: None, nothing_left: None
+) -> None:
+    plan = salt_world.run("kvmclone.plan", "careless", "e2e-careless").data["plans"]["e2e-careless"]
+    (foreseen,) = (text for text in plan["warnings"] if "minion.pem" in text)
+    assert "'reset_identity: false'" in foreseen
+
+    process = started(salt_world, "-l", "warning", "kvmclone.create", "careless", "e2e-careless")
+    try:
+        tag = "salt/kvm_clone/e2e-careless/enrolled"
+        wait_until(lambda: tag in ear.tags(tag), "the minion to be started", 180)
+        began = time.monotonic()
+        assert process.stderr is not None
+        reason = next(line for line in process.stderr if "has another key (" in line)
+        assert time.monotonic() - began < 30
+        assert held(salt_world, "e2e-careless")["minions"] in reason
+        assert "calls itself 'e2e-own' and not 'e2e-careless'" in reason
+        assert "'script_args: -F'" in reason
+        wait_until(lambda: held(salt_world, "e2e-own"), "the minion to knock", 120)
+        assert held(salt_world, "e2e-own")["minions_pre"] in reason
+        told = interrupted(process)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        salt_world.execute(salt_world.command("salt-key", "-y", "-d", "e2e-own"), 60)
+    assert process.returncode == 130, told

@@ -21,8 +21,9 @@ from lab.ear import Ear
 from lab.salt import SaltWorld
 from saltext.kvmclone.errors import HostUnreachable, MinionTimeout, OtherVersion
 from saltext.kvmclone.hosts import operations
-from saltext.kvmclone.master import keys, remote, signed_call, silent_minion, verify
+from saltext.kvmclone.master import keys, other_key, remote, signed_call, silent_minion, verify
 from saltext.kvmclone.master.remote import RemoteHost
+from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.system.signed_answers import Unproven
 from tests.support.reactor_world import forge
@@ -228,7 +229,7 @@ def test_a_forged_test_version_makes_no_machine_ready(
         liar(world, "test.version", "kvm01", lie),
         pytest.raises(MinionTimeout) as caught,
     ):
-        verify.verify(opts, "kvm01", UUID, ask=list, timeout=8)
+        verify.verify(opts, "kvm01", UUID, ask=GuestMinion, timeout=8)
     assert caught.value.message.endswith(" within 8 s.")
     ports = f"master_port: {world.ret_port}, publish_port: {world.publish_port}"
     assert ports in caught.value.hint
@@ -238,9 +239,34 @@ def test_what_the_guest_says_of_the_port_is_told_at_the_end_of_the_wait(
     opts: dict[str, Any], down: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(silent_minion, "SILENCE_S", 1.0)
-    said = [PortCheck("192.0.2.1", "master_port", 4507, "ECONNREFUSED")]
+    said = GuestMinion(ports=(PortCheck("192.0.2.1", "master_port", 4507, "ECONNREFUSED"),))
     with pytest.raises(MinionTimeout, match=r"refused by port 4507 \(master_port\)\."):
         verify.verify(opts, "kvm01", UUID, ask=lambda: said, timeout=3)
+
+
+def test_a_minion_of_another_id_is_told_at_the_end_with_what_to_do_about_it(
+    opts: dict[str, Any], down: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silent_minion, "SILENCE_S", 1.0)
+    with pytest.raises(MinionTimeout, match="calls itself 'base1' and not 'kvm01'") as caught:
+        verify.verify(opts, "kvm01", UUID, ask=lambda: GuestMinion("base1"), timeout=3)
+    assert caught.value.hint == other_key.HINT
+
+
+def test_a_key_that_the_master_refused_is_told_where_the_guest_cannot_be_asked(
+    world: SaltWorld, opts: dict[str, Any], down: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silent_minion, "SILENCE_S", 1.0)
+    pki = world.folder / "pki/master"
+    (pki / "minions_denied").mkdir(exist_ok=True)
+    shutil.copy(pki / "minions/evil", pki / "minions_denied/kvm01")
+    try:
+        with pytest.raises(MinionTimeout, match="asked to be let in as 'kvm01'") as caught:
+            verify.verify(opts, "kvm01", UUID, ask=GuestMinion, timeout=3)
+    finally:
+        (pki / "minions_denied/kvm01").unlink()
+    store = keys.MinionKeys(opts)
+    assert store.fingerprint(store.accepted("evil")) in caught.value.message
 
 
 def test_the_minions_own_answer_is_taken_although_somebody_lied(
@@ -248,7 +274,7 @@ def test_the_minions_own_answer_is_taken_although_somebody_lied(
 ) -> None:
     uuid = world.salt("kvm01", "grains.get", "uuid").data["kvm01"]
     with liar(world, "test.version", "kvm01", {"test.version": "0", "grains.get": UUID}) as told:
-        verified = verify.verify(opts, "kvm01", uuid or UUID, ask=list, timeout=60)
+        verified = verify.verify(opts, "kvm01", uuid or UUID, ask=GuestMinion, timeout=60)
         wait_until(lambda: told, "a lie", 20)
     assert verified.version != "0"
 

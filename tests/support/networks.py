@@ -38,6 +38,11 @@ class Network:
         return f"{self.first}.{last}"
 
     @property
+    def bridge(self) -> str:
+        """The bridge that libvirt made for it."""
+        return f"vkn{self.name[-4:]}"
+
+    @property
     def interface_xml(self) -> str:
         """An interface of a domain on it, to be put among its devices."""
         return (

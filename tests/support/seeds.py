@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from lab.common import LIBVIRT_URI, run
@@ -44,6 +48,28 @@ def make_seed(path: Path, user: str, network: str = "", label: str = "cidata") -
     """A seed for NoCloud."""
     files = {"user-data": user, "meta-data": f"instance-id: of-{path.stem}\n"}
     return make_iso(path, label, {**files, **({"network-config": network} if network else {})})
+
+
+@contextmanager
+def seed_server(address: str) -> Iterator[str]:
+    """Serve each machine a seed by the number in the path, ``of-NUMBER``; yield the address."""
+
+    class Seeds(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            _, number, file = self.path.split("/")
+            word = f"of-{number.lower()}"
+            text = {"meta-data": f"instance-id: {word}\n", "user-data": user_data(word)}.get(file)
+            self.send_response(404 if text is None else 200)
+            self.end_headers()
+            self.wfile.write((text or "").encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer((address, 0), Seeds) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{address}:{server.server_port}"
+        server.shutdown()
 
 
 def told(name: str, command: str) -> str:

@@ -7,6 +7,7 @@ which it was given, and then what was refused is possible.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -152,7 +153,7 @@ def test_a_leftover_of_another_machine(
     assert not world.exists(name)
 
 
-@tries("disks._check_volume")
+@tries("disks.check_volume")
 def test_a_volume_of_that_name(world: World, host: LocalHost, base: str, typist: Typist) -> None:
     request = quick(world.name(), base)
     host.clone(request)
@@ -163,7 +164,29 @@ def test_a_volume_of_that_name(world: World, host: LocalHost, base: str, typist:
 
 
 @both
-@tries("disks._pool", "disk_sources._no_image")
+@tries("disks._pool")
+def test_a_base_in_no_pool(world: World, host: LocalHost, outside: Path, typist: Typist) -> None:
+    base = world.base()
+    folder = outside / f"images-{world.token}"
+    folder.mkdir()
+    disk = world.disks(base)[0]
+    moved = disk.rename(folder / disk.name)
+    with connection() as conn:
+        xml = conn.lookupByName(base).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        conn.defineXML(xml.replace(str(disk), str(moved)))
+    request = quick(world.name(), base)
+    typist(conflict(host, request, "in no active storage pool"))
+    try:
+        host.clone(request)
+        host.destroy(request.name)
+    finally:
+        with connection() as conn:
+            conn.storagePoolLookupByName(folder.name).destroy()
+        shutil.rmtree(folder)
+
+
+@both
+@tries("disks.usable_pool", "disk_sources._no_image")
 def test_a_pool_that_is_off(
     world: World, host: LocalHost, base: str, outside: Path, typist: Typist
 ) -> None:

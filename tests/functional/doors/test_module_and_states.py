@@ -52,6 +52,16 @@ def test_answers_are_plain_data(world: World, base: str, salt_minion: Salt) -> N
     }  # fmt: skip
 
 
+def test_a_plan_says_of_a_domain_alone_that_it_does_nothing(
+    world: World, salt_minion: Salt, base: str
+) -> None:
+    keys = {"base_domain": base, "clone_strategy": "quick", "domain": "example.com"}
+    (said,) = salt_minion("kvm_clone.plan", world.name(), **keys)["warnings"]
+    assert said.startswith("'domain' does nothing alone")
+    told = salt_minion("kvm_clone.plan", world.name("other"), **keys, use_fqdn=True)
+    assert told["warnings"] == []
+
+
 def test_a_profile_of_the_pillar_is_used_and_arguments_override_it(
     world: World, base: str, load: Any
 ) -> None:

@@ -21,6 +21,7 @@ from tests.support.seeds import (
     ONCE,
     boot_is_over,
     make_seed,
+    seed_server,
     told,
     user_data,
     virsh,
@@ -157,3 +158,68 @@ def test_a_seed_of_its_own_is_done_once(
     assert after == before
     host.destroy(name)
     assert not seed.exists()
+
+
+def numbered(lab: Lab, name: str, serial: str) -> None:
+    """Give a machine a serial number of its board."""
+    entry = f"<system><entry name='serial'>{serial}</entry></system>"
+    xml = virsh("dumpxml", "--inactive", name)
+    xml = xml.replace("<os>", f"<sysinfo type='smbios'>{entry}</sysinfo><os>", 1)
+    file = lab.folder / f"{name}.xml"
+    file.write_text(xml.replace("</os>", "<smbios mode='sysinfo'/></os>", 1))
+    virsh("define", str(file))
+
+
+def test_a_serial_number_that_names_cloud_inits_source_gives_a_clone_its_network(
+    world: World, host: LocalHost, lab: Lab, seeded: str
+) -> None:
+    """Nobody resets this one: cloud-init, which is told that it is to run, sees to the new card."""
+    plain = virsh("dumpxml", "--inactive", seeded)
+    numbered(lab, seeded, "ds=nocloud")
+    try:
+        clone = created(host, quick(world.name(), seeded, reset_identity=False))
+    finally:
+        file = lab.folder / f"{seeded}.xml"
+        file.write_text(plain)
+        virsh("define", str(file))
+    assert not any("seed is left out" in warning for warning in clone.warnings)
+    assert clone.address not in ("", fixed(lab))
+    wait_until(lambda: boot_is_over(clone.name), "the clone's first boot", 600)
+    assert told(clone.name, f"cat {ONCE}") == "base"
+
+
+@pytest.fixture
+def served(lab: Lab) -> Iterator[str]:
+    """A base that asks a server for its seed, by its uuid, as its serial number says."""
+    name = f"{lab.name}-served"
+    lab.debian_base(name, cloud=True)
+    with seed_server(lab.gateway) as address:
+        uuid = virsh("domuuid", name).strip()
+        numbered(lab, name, f"ds=nocloud-net;s={address}/{uuid}/;h={name}")
+        lab.start(name)
+        wait_until(lambda: boot_is_over(name), "the base's first boot", 900)
+        told(name, "sync")
+        virsh("shutdown", name)
+        wait_until(lambda: "shut off" in virsh("domstate", name), "the base's end", 300)
+        yield name
+
+
+def test_a_clone_asks_the_server_of_its_base_as_itself_and_once(
+    world: World, host: LocalHost, served: str
+) -> None:
+    of_base = f"of-{virsh('domuuid', served).strip()}"
+    name = world.name()
+    clone = created(host, quick(name, served))
+    (warning,) = clone.warnings
+    assert "named the base, and names the clone now" in warning
+    of_clone = f"of-{clone.uuid}"
+    before = facts(name)
+    assert before["ran once"].split() == [of_base, of_clone]
+    assert before["name"] == name
+
+    booted_again(name)
+    after = facts(name)
+    assert after.pop("ran at each boot").split() == [of_base, of_clone, of_clone]
+    del before["ran at each boot"]
+    assert after == before
+    assert told(name, "cat /var/lib/cloud/data/instance-id") == of_clone

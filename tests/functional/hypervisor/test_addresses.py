@@ -25,6 +25,10 @@ from tests.support.world import World, quick
 pytestmark = pytest.mark.guest
 
 
+#: A card on a bridge, by its name.
+BRIDGED = "<interface type='bridge'><source bridge='{}'/><model type='virtio'/></interface>"
+
+
 @pytest.fixture
 def bridge(world: World) -> Iterator[Bridge]:
     with Bridge() as made:
@@ -148,6 +152,19 @@ def test_without_an_agent_the_arp_table_tells_who_talked_with_the_host(
         assert (address.source, address.mac, address.family) == ("arp", mac, "ipv4")
 
 
+def test_an_agent_that_nobody_asks_on_a_plain_bridge_is_named_at_the_end(
+    world: World, host: LocalHost, bridge: Bridge
+) -> None:
+    for agent, said in ((True, "use 'ip_source: qemu-agent'"), (False, "and its channel (org.")):
+        base = world.base(
+            f"agent{agent:d}", interfaces=0, devices=bridge.interface_xml, agent=agent
+        )
+        request = quick(world.name(f"of{agent:d}"), base, ip_source="arp", wait=Wait(timeout=2))
+        outcome = provision.create(host, request)
+        assert isinstance(outcome.error, AddressTimeout)
+        assert said in outcome.error.hint
+
+
 # --- libvirt's own network ---------------------------------------------------------------------
 
 
@@ -163,6 +180,38 @@ def test_auto_on_libvirts_network_takes_the_lease_and_says_so(
 ) -> None:
     clone = created(host, world.name(), world.base())
     assert {one.source for one in clone.addresses} == {"lease"}
+
+
+@pytest.mark.parametrize("source", ["ip-learning", "reserve", "auto"])
+def test_a_card_on_the_bridge_of_libvirts_network_has_the_networks_leases(
+    world: World, host: LocalHost, net: Network, source: str
+) -> None:
+    base = world.base(interfaces=0, devices=BRIDGED.format(net.bridge))
+    name = world.name()
+    assert host.plan(quick(name, base, ip_source=source))["conflicts"] == []
+    clone = created(host, name, base, ip_source=source)
+    (address,) = clone.addresses
+    (mac,) = macs_of(world, name)
+    assert clone.address.startswith(f"{net.first}.")
+    assert (address.mac, address.interface) == (mac, net.bridge)
+    assert source == "reserve" or address.source == "lease"
+    assert host.address_of(name, 5) == clone.address
+    assert net.entries() == ({(mac, clone.address)} if source == "reserve" else set())
+    host.destroy(name)
+    assert net.entries() == set()
+
+
+def test_on_the_bridge_of_a_network_the_lease_that_does_not_come_is_told_of_that_network(
+    world: World, host: LocalHost, net: Network
+) -> None:
+    base = world.base(
+        interfaces=0, devices=BRIDGED.format(net.bridge), options="tiny.nodhcp", agent=True
+    )
+    request = quick(world.name(), base, ip_source="ip-learning", wait=Wait(timeout=2))
+    outcome = provision.create(host, request)
+    assert isinstance(outcome.error, AddressTimeout)
+    assert f"in network '{net.name}'" in outcome.error.message
+    assert "libvirt hands out no leases" not in outcome.error.hint
 
 
 # --- which of several --------------------------------------------------------------------------

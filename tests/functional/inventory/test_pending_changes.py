@@ -21,6 +21,11 @@ LESS = "<memory unit='MiB'>256</memory><currentMemory unit='MiB'>128</currentMem
 FEWER = "<vcpu current='1'>4</vcpu>"
 
 TOPOLOGY = "<cpu><topology sockets='1' cores='4' threads='1'/></cpu>"
+PLUGGED = (
+    "<vcpus><vcpu id='0' enabled='yes' hotpluggable='no' order='1'/>"
+    + "".join(f"<vcpu id='{one}' enabled='no' hotpluggable='yes'/>" for one in (1, 2, 3))
+    + "</vcpus>"
+)
 CELLS = "<cpu><numa><cell id='0' cpus='0-3' memory='256' unit='MiB'/></numa></cpu>"
 SLOTS = "<maxMemory slots='2' unit='MiB'>512</maxMemory>"
 
@@ -38,7 +43,7 @@ def edit(name: str, *pairs: tuple[str, str]) -> str:
 
 
 def lessened(name: str, more: str = "") -> str:
-    edit(name, ("currentMemory", ""), ("memory", LESS + more), ("vcpu", FEWER))
+    edit(name, ("currentMemory", ""), ("vcpu", FEWER), ("memory", LESS + more))
     return name
 
 
@@ -102,10 +107,57 @@ def test_what_a_guest_may_have_at_most_is_told_where_that_changes(
     assert salt_minion.state("kvm_clone.present", name, **keys)["changes"] == {}
 
 
+def test_a_topology_follows_the_number_of_processors(
+    world: World, host: LocalHost, base: str, salt_minion: Salt, salt_dry: Salt
+) -> None:
+    lessened(base, TOPOLOGY)
+    name, made = world.name(), world.name("made")
+    host.clone(quick(name, base))
+    record = world.record(name)
+    keys = wish(base, cpus=6)
+    told = salt_dry.state("kvm_clone.present", name, **keys)
+    done = salt_minion.state("kvm_clone.present", name, **keys)
+    assert done["result"] is True, done["comment"]
+    assert done["changes"] == told["changes"]
+    assert done["changes"] == {
+        "cpus": {"old": 1, "new": 6},
+        "cpus maximum": {"old": 4, "new": 6},
+        "topology": {"old": "4 cores", "new": "6 sockets"},
+    }
+    assert world.xml(name).findtext("vcpu") == "6"
+    assert world.record(name) == record
+    assert salt_minion.state("kvm_clone.present", name, **keys)["changes"] == {}
+    plan = salt_minion("kvm_clone.plan", made, base_domain=base, cpus=8)
+    assert plan["conflicts"] == []
+    assert plan["changes"]["topology"] == {"old": "4 cores", "new": "4 cores 2 sockets"}
+    clone = host.clone(quick(made, base, cpus=8))
+    assert clone.stage == "cloned"
+
+
+@pytest.mark.guest
+def test_a_topology_of_a_running_clone_waits_for_its_next_start(
+    world: World, host: LocalHost, base: str, salt_minion: Salt
+) -> None:
+    edit(base, ("vcpu", "<vcpu>1</vcpu><cpu><topology sockets='1' cores='1' threads='1'/></cpu>"))
+    name = world.name()
+    host.clone(quick(name, base))
+    with connection() as conn:
+        conn.lookupByName(name).create()
+    answer = salt_minion("kvm_clone.adjust", name, base_domain=base, clone_strategy="quick", cpus=2)
+    assert answer["refused"] == []
+    assert answer["pending"]["cpus"] == {"old": 1, "new": 2}
+    assert answer["pending"]["topology"] == {"old": "1 of each", "new": "2 sockets"}
+    with connection() as conn:
+        domain = conn.lookupByName(name)
+        domain.destroy()
+        domain.create()
+    assert world.xml(name, live=True).findtext("vcpu") == "2"
+
+
 @pytest.mark.parametrize(
     ("fixed", "keys", "word"),
     [
-        (TOPOLOGY, {"cpus": 2}, "CPU topology"),
+        (PLUGGED, {"cpus": 2}, "<vcpus>"),
         (CELLS, {"cpus": 2}, "NUMA cells"),
         (CELLS, {"memory": "512MiB"}, "NUMA cells"),
         (SLOTS + CELLS, {"memory": "1GiB"}, "NUMA cells"),

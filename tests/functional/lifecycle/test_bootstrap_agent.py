@@ -21,8 +21,10 @@ from saltext.kvmclone.guest.channel import Channel
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.lifecycle import bootstrap, master_ports, wait_for_address
+from saltext.kvmclone.master import keys
+from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.request import Login, Request, Secrets
-from tests.support.debian_guests import Guest, boot, until, without_salt
+from tests.support.debian_guests import PAIR, Guest, boot, until, without_salt
 from tests.support.hints import commands, tries
 
 pytestmark = pytest.mark.guest
@@ -154,7 +156,7 @@ def ports(guest: Guest, **deploy: Any) -> list[tuple[int, str]]:
     """What the guest says of each port."""
     request = replace(guest.request, deploy=replace(guest.request.deploy, **deploy))
     told = guest.host.check_master(request, Secrets(password=PASSWORD), 4505)
-    return [(one.port, one.fault) for one in told]
+    return [(one.port, one.fault) for one in told.ports]
 
 
 @pytest.mark.usefixtures("patient")
@@ -192,6 +194,21 @@ def test_a_guest_without_a_way_to_its_master_says_so(guest: Guest) -> None:
         assert ports(guest) == [(4506, "EHOSTUNREACH"), (4505, "EHOSTUNREACH")]
     finally:
         guest.said("ip route del unreachable 192.0.2.1")
+
+
+def test_a_guest_says_which_id_and_key_its_minion_has(guest: Guest) -> None:
+    guest.bootstrap("keys")
+    secrets = Secrets(password=PASSWORD)
+
+    def told() -> GuestMinion:
+        return guest.host.check_master(guest.request, secrets, 4505)
+
+    assert (told().minion_id, told().public_key) == (guest.name, PAIR.public.strip())
+    other = keys.generate(2048).public
+    guest.bootstrap("keys", public_key_pem=other, minion_id="base1")
+    assert (told().minion_id, told().public_key) == ("base1", other.strip())
+    guest.said("rm /etc/salt/pki/minion/minion.pub")
+    assert told().public_key == ""
 
 
 # --- what the base forbids ------------------------------------------------------------------------

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from lab.common import LIBVIRT_URI
 from lab.lab import connection
+from saltext.kvmclone.errors import PlanRefused
 from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.lifecycle import adjust, create
 from saltext.kvmclone.model.request import DiskChanges
 from tests.support.disk_cases import conflicts, disk_xml, file_xml, img, planned, write
 from tests.support.storage import MIB, storage_pool
@@ -264,3 +268,83 @@ def test_a_transient_disk_is_cloned_with_a_warning(world: World, host: LocalHost
     clone = host.clone(full(world.name(), base))
     assert same_content(path, clone.disks[1].path)
     assert any("transient" in warning for warning in clone.warnings)
+
+
+@pytest.mark.parametrize("strategy", ["quick", "full"])
+def test_a_disk_that_the_base_lacks_is_made_empty_recorded_and_goes_with_the_clone(
+    world: World, host: LocalHost, base: str, other_pool: str, strategy: str
+) -> None:
+    name = world.name()
+    wishes = {
+        "vdb": DiskChanges(size=3 * 2**30, pool=other_pool),
+        "vdc": DiskChanges(size=100 * MIB, format="raw", serial="data"),
+    }
+    request = quick(name, base, clone_strategy=strategy, disks=wishes)
+    plan = host.plan(request)
+    assert plan["conflicts"] == []
+    clone = host.clone(request)
+    made = {disk.target: disk for disk in clone.disks}
+    assert [made[target].strategy for target in ("vdb", "vdc")] == ["copy", "copy"]
+    shown = {disk["target"]: disk["destination"] for disk in plan["disks"]}
+    assert {target: disk.path for target, disk in made.items()} == shown
+    info = image_info(made["vdb"].path)
+    assert (info["format"], info["virtual-size"]) == ("qcow2", 3 * 2**30)
+    assert "backing-filename" not in info
+    assert other_pool in made["vdb"].path
+    assert (image_info(made["vdc"].path)["format"], Path(made["vdc"].path).stat().st_size) == (
+        "raw",
+        100 * MIB,
+    )
+    record = world.record(name)
+    assert record is not None
+    assert {volume.target for volume in record.volumes if volume.state == "made"} == set(made)
+    assert not [one for one in host.doctor() if name in f"{one['name']} {one['message']}"]
+    with connection() as conn:
+        conn.lookupByName(name).create()
+    buses = [
+        disk.get("bus") for disk in world.xml(name, live=True).findall("./devices/disk/target")
+    ]
+    assert buses == ["virtio"] * 3
+    host.destroy(name)
+    assert not [disk.path for disk in clone.disks if Path(disk.path).exists()]
+
+
+def test_a_new_disk_of_a_create_that_failed_is_removed(
+    world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = quick(world.name(), base, disks={"vdb": DiskChanges(size=MIB)})
+    before = world.footprint()
+
+    def changed(*_: object) -> None:
+        raise PlanRefused("the base changed", "Repeat it.")
+
+    monkeypatch.setattr(create, "_require_base_at_rest", changed)
+    with pytest.raises(PlanRefused):
+        host.clone(request)
+    assert world.footprint() == before
+
+
+def test_a_disk_that_was_new_is_grown_later_as_any_other(
+    world: World, host: LocalHost, base: str
+) -> None:
+    name = world.name()
+    host.clone(quick(name, base, disks={"vdb": DiskChanges(size=MIB)}))
+    wanted = quick(name, base, disks={"vdb": DiskChanges(size=2 * MIB)})
+    with Host(LIBVIRT_URI) as opened:
+        handle = opened.domain(name)
+        record = handle.record()
+        assert record is not None
+        found = adjust.compare(opened, handle, record, wanted, opened.commands)
+        assert found.changes == {"disk vdb size": {"old": MIB, "new": 2 * MIB}}
+        adjust.apply(found)
+    assert image_info(world.disks(name)[1])["virtual-size"] == 2 * MIB
+
+
+def test_a_new_disk_is_made_where_only_libvirt_sees_the_files(
+    world: World, far_host: LocalHost, base: str
+) -> None:
+    name = world.name()
+    clone = far_host.clone(quick(name, base, disks={"vdb": DiskChanges(size=MIB)}))
+    assert image_info(clone.disks[1].path)["virtual-size"] == MIB
+    far_host.destroy(name)
+    assert not Path(clone.disks[1].path).exists()

@@ -161,7 +161,7 @@ def test_an_overlay_in_a_pool_that_is_off_still_counts(
     far.destroy(first)
 
 
-@tries("disks._check_volume")
+@tries("disks.check_volume")
 def test_what_is_in_the_way_of_a_create_is_deleted_there_and_not_here(
     world: World, base: str, far: LocalHost, url: str, typist: Typist
 ) -> None:

@@ -266,7 +266,7 @@ def test_a_clone_that_is_off_or_a_minion_already_is_not_bootstrapped(
 # --- adjusting ----------------------------------------------------------------------------------
 
 
-@tries("adjust._unchangeable")
+@tries("unchangeable.reasons")
 def test_what_cannot_be_changed_is_made_again(
     world: World, host: LocalHost, base: str, typist: Typist
 ) -> None:

@@ -151,7 +151,7 @@ def test_a_wish_that_cannot_be_fulfilled_is_refused_before_anything_is_written(
 ) -> None:
     cases = [
         ({"vda": DiskChanges(size=32 * MIB)}, ("32MiB", "64MiB")),
-        ({"vdx": DiskChanges(size=GIB)}, ("'vdx'", "vda, vdb")),
+        ({"vdx": DiskChanges(action="skip")}, ("'vdx'", "vda, vdb")),
         ({"vda": DiskChanges(action="share")}, ("<shareable/>", "<readonly/>")),
         ({"vda": DiskChanges(action="skip", size=GIB)}, ("skip", "size")),
         ({"vda": DiskChanges(pool="no-such-pool")}, ("'no-such-pool'", "pool-list")),
@@ -168,7 +168,7 @@ def test_all_wishes_that_cannot_be_fulfilled_are_named_at_once(
         world,
         host,
         two_disks,
-        disks={"vda": DiskChanges(size=MIB), "vdz": DiskChanges(size=MIB)},
+        disks={"vda": DiskChanges(size=MIB), "vdz": DiskChanges(pool="x")},
         networks=(InterfaceChanges(network="none"),),
     )
     assert len(found) == 3

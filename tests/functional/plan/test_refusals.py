@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -53,6 +54,40 @@ def test_a_bad_name_is_refused_before_anything_happens(
     # An url that cannot be reached: had anything been asked, this would be another error.
     with pytest.raises(CommandExecutionError, match=InvalidName.__name__):
         salt_minion(f"kvm_clone.{function}", name, url="qemu+tcp://127.0.0.1:1/system", **keys)
+
+
+@pytest.mark.parametrize(
+    ("forward", "named"),
+    [
+        ("<forward mode='bridge'/><bridge name='lo'/>", "forward mode 'bridge'"),
+        ("<forward mode='private'><interface dev='lo'/></forward>", "forward mode 'private'"),
+        ("", "it has no <dhcp>"),
+    ],
+)
+def test_a_network_that_leases_nothing_is_not_learned_from(
+    world: World, host: LocalHost, forward: str, named: str
+) -> None:
+    name = f"silent-{world.token}"
+    with connection() as conn:
+        network = conn.networkDefineXML(f"<network><name>{name}</name>{forward}</network>")
+    try:
+        card = f"<interface type='network'><source network='{name}'/></interface>"
+        base = world.base(interfaces=0, devices=card, agent=True)
+        request = quick(world.name(), base, ip_source="ip-learning")
+        with refused(world, PlanRefused, f"'{name}' hands out none ({named})", "qemu-agent"):
+            host.clone(request)
+        for source in ("auto", "qemu-agent", "arp"):
+            assert host.plan(replace(request, ip_source=source))["conflicts"] == []
+    finally:
+        with connection():
+            network.undefine()
+
+
+def test_an_agent_that_has_no_channel_is_not_waited_for(
+    world: World, host: LocalHost, base: str
+) -> None:
+    with refused(world, PlanRefused, "'ip_source: auto'", "org.qemu.guest_agent.0"):
+        host.clone(quick(world.name(), base, ip_source="qemu-agent"))
 
 
 def test_a_missing_base_is_named(world: World, host: LocalHost) -> None:
@@ -150,11 +185,11 @@ def test_an_nvram_file_that_is_there_already_is_never_overwritten(
 
 def test_all_conflicts_are_named_at_once(world: World, host: LocalHost) -> None:
     base = world.base(
-        devices="<serial type='tcp'><source mode='bind' host='127.0.0.1' service='5555'/></serial>"
+        devices="<filesystem type='mount'><source dir='/srv'/><target dir='srv'/></filesystem>"
     )
     name = world.name()
     (world.lab.pool_path / f"{name}-vda.qcow2").write_bytes(b"")
-    with refused(world, PlanRefused, "5555", f"{name}-vda.qcow2"):
+    with refused(world, PlanRefused, "leave_out: [filesystem0]", f"{name}-vda.qcow2"):
         host.clone(quick(name, base))
 
 

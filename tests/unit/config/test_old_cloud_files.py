@@ -222,6 +222,50 @@ def test_no_deploy_says_so_of_the_profiles_commands(caplog: pytest.LogCaptureFix
     assert "with deploy: False nothing runs in the guest" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        ({"domain": "example.com"}, "domain"),
+        ({"domain": "example.com", "use_fqdn": False}, "domain"),
+        ({"domain": "example.com", "minion": {"master": "a"}}, "domain"),
+        ({"use_fqdn": True}, "use_fqdn"),
+        ({"domain": "example.com", "use_fqdn": True}, ""),
+        ({"domain": "example.com", "append_domain": "example.org"}, ""),
+        ({"domain": "example.com", "minion": {"append_domain": "example.org"}}, ""),
+        ({"domain": "example.com", "deploy": False}, ""),
+        ({"domain": "example.com", "bootstrap": "none"}, ""),
+        ({}, ""),
+    ],
+)
+def test_half_of_what_puts_a_domain_behind_the_id_is_told_to_do_nothing(
+    keys: dict[str, Any], key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """salt-cloud reads 'domain' only beside 'use_fqdn', and neither says that it does not."""
+    catalogue = catalogue_of(keys)
+    request, _secrets = catalogue.resolve("small", "web1")
+    assert (request.minion_id == "web1") or not key
+    found = [text.partition(" ")[0] for text in catalogue.remarks("small", {})]
+    assert found == ([f"'{key}'"] if key else [])
+    assert ("does nothing alone" in caplog.text) == bool(key)
+    assert len(catalogue.warnings) == len(found)
+
+
+def test_the_lines_that_would_put_the_domain_there_are_named() -> None:
+    (said,) = catalogue_of({"domain": "example.com"}).remarks("small", {})
+    for line in ({"use_fqdn": True}, {"append_domain": "example.com"}):
+        ((key, value),) = line.items()
+        assert f"{key}: {value}" in said
+        request, _ = catalogue_of({"domain": "example.com", **line}).resolve("small", "web1")
+        assert request.minion_id == "web1.example.com"
+
+
+def test_an_argument_counts_for_the_word_on_a_domain_too() -> None:
+    catalogue = catalogue_of({"domain": "example.com"})
+    assert catalogue.remarks("small", {"use_fqdn": True}) == ()
+    assert catalogue.remarks(None, {"domain": "example.com"})
+    assert catalogue.remarks(None, {}) == ()
+
+
 # --- maps ---------------------------------------------------------------------------
 
 

@@ -324,6 +324,10 @@ def test_wishes_for_disks_and_networks_are_typed() -> None:
         {"networks": [{"network": "default", "mac": "52:54:00:12:34"}]},
         {"networks": [{"network": "default", "vlan": 7}]},
         {"networks": {"network": "default"}},
+        {"networks": [{"network": "lan", "portgroup": " "}]},
+        {"disks": {"vdb": {"size": "3GiB", "format": "vmdk"}}},
+        {"leave_out": {"serial0": True}},
+        {"leave_out": [0]},
     ],
     ids=str,
 )
@@ -331,6 +335,21 @@ def test_a_wish_that_makes_no_sense_is_an_error_of_the_configuration(wrong: dict
     (key,) = wrong
     said = message_of(provider("local-kvm", LOCAL), profile("a", {**BASE, **wrong}))
     assert f"key '{key}': " in said
+
+
+def test_devices_are_left_out_by_a_provider_a_profile_or_one_word() -> None:
+    left = {"leave_out": ["filesystem", "qemu:commandline"]}
+    assert resolved({}, provider_keys={**LOCAL, **left}).leave_out == tuple(left["leave_out"])
+    assert resolved({"leave_out": "serial0"}, provider_keys={**LOCAL, **left}).leave_out == (
+        "serial0",
+    )
+    assert resolved({"leave_out": []}, provider_keys={**LOCAL, **left}).leave_out == ()
+
+
+def test_no_portgroup_is_another_wish_than_none() -> None:
+    networks = [{"portgroup": ""}, {"network": "lan"}, {"portgroup": "red"}]
+    wishes = resolved({"networks": networks}).networks
+    assert [wish.portgroup for wish in wishes] == ["", None, "red"]
 
 
 def test_every_ignored_and_refused_key_says_why() -> None:
@@ -359,6 +378,7 @@ def test_every_honoured_key_reaches_the_request() -> None:
         "ttl": "12h",
         "disks": {"vda": {"action": "skip"}},
         "networks": [{"network": "x"}],
+        "leave_out": ["serial0"],
         "protect": True,
         "on_failure": "keep",
         "address": "192.168.122.50",

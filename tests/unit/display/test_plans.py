@@ -49,6 +49,12 @@ def plan(**keys: Any) -> dict[str, Any]:
     }
 
 
+def test_a_long_path_that_is_left_out_is_said_to_be() -> None:
+    gone = {"disk vdb": {"old": f"/srv/{'deep/' * 12}seed.iso", "new": None}}
+    lines = plans.plan("web1", plan(changes=gone), screen("plan", "web", "web1"))
+    assert "  disk vdb  …/seed.iso is left out" in lines
+
+
 def test_a_plan_fits_one_screen_without_the_xml() -> None:
     lines = plans.plan("web1", plan(), screen("plan", "web", "web1", cpus=2))
     assert lines == [

@@ -114,17 +114,34 @@ def test_a_seed_that_is_attached_all_the_same_is_not_looked_for_again(seeded):
 
 @pytest.mark.parametrize(
     ("word", "told"),
-    [
-        ("ds=nocloud;s=http://10.0.0.1/", True),
-        ("cloud-config-url=http://10.0.0.1/x", True),
-        ("ds=nocloud", False),
-        ("ds=other", False),
-    ],
+    [("cloud-config-url=http://10.0.0.1/x", True), ("ds=nocloud", False), ("ds=other", False)],
 )
 def test_a_kernel_that_is_told_of_a_seed_is_told_of(seeded, word, told):
     seeded.put("/proc/cmdline", f"root=/dev/vda {word} quiet\n")
     warnings = reset(seeded).warnings
     assert any("kernel's command line names a cloud-init seed" in w for w in warnings) == told
+
+
+@pytest.mark.parametrize("place", ["/proc/cmdline", "/sys/class/dmi/id/product_serial"])
+@pytest.mark.parametrize(
+    ("words", "stays"),
+    [
+        ("ds=nocloud;s=http://10.0.0.1/", True),
+        ("ds=nocloud-net;h=web;seedfrom=http://10.0.0.1/", True),
+        ("ds=nocloud;h=web;i=7", True),
+        ("ds=nocloud;h=web", False),
+        ("ads=nocloud;s=http://10.0.0.1/", False),
+    ],
+)
+def test_what_a_server_told_this_machine_is_not_done_again(seeded, place, words, stays):
+    """It is told that at the next boot, too: forgetting what was done would repeat it all."""
+    seeded.put(place, f"{words}\n")
+    assert reset(seeded).warnings == ()
+    assert seeded.has(f"{LIB}/instances/i-1/sem/config_runcmd") == stays
+    assert seeded.has(CONFIG) != stays
+    assert not seeded.has(f"{LIB}/instances/i-0")
+    if stays:
+        assert "preserve_hostname: true" in seeded.text("/etc/cloud/cloud.cfg.d/99-kvm-clone.cfg")
 
 
 def test_a_seed_that_is_kept_is_a_new_instances_at_the_next_boot(seeded):

@@ -14,6 +14,8 @@ import pytest
 
 from saltext.kvmclone.guest import master_ports
 from saltext.kvmclone.guest.channel import Result
+from saltext.kvmclone.master import keys
+from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.master_ports import PortCheck
 from tests.unit.guest.conftest import Guest
 
@@ -73,27 +75,27 @@ def test_each_port_is_told_with_its_fault(
     having: Guest, listening: int, refusing: int, mute: int
 ) -> None:
     configure(having, f"master: {HERE}\nmaster_port: {refusing}\npublish_port: {listening}\n")
-    assert master_ports.ask(having, TOLD) == [
+    assert master_ports.ask(having, TOLD).ports == (
         PortCheck(HERE, "master_port", refusing, "ECONNREFUSED"),
         PortCheck(HERE, "publish_port", listening, ""),
-    ]
+    )
     configure(having, f"master: {HERE}\nmaster_port: {mute}\npublish_port: {listening}\n")
-    assert [one.fault for one in master_ports.ask(having, TOLD)] == ["ETIMEDOUT", ""]
+    assert [one.fault for one in master_ports.ask(having, TOLD).ports] == ["ETIMEDOUT", ""]
 
 
 def test_a_name_that_nobody_knows_is_told_as_such(guest: Guest) -> None:
     configure(guest, "master: master.invalid\n")
-    assert master_ports.ask(guest, TOLD) == [
+    assert master_ports.ask(guest, TOLD).ports == (
         PortCheck("master.invalid", "master_port", 4506, "EAI"),
         PortCheck("master.invalid", "publish_port", TOLD, "EAI"),
-    ]
+    )
 
 
 def test_a_guest_that_has_nothing_to_try_with_tells_nothing(guest: Guest, refusing: int) -> None:
     for tool in TOOLS:
         guest.tool(tool, 127)
     configure(guest, f"master: {HERE}\nmaster_port: {refusing}\n")
-    assert master_ports.ask(guest, TOLD) == []
+    assert master_ports.ask(guest, TOLD) == GuestMinion()
 
 
 def test_a_tool_that_is_too_simple_tells_nothing_rather_than_something_wrong(
@@ -103,7 +105,7 @@ def test_a_tool_that_is_too_simple_tells_nothing_rather_than_something_wrong(
         guest.tool(tool, 1)
     guest.put("/.tools/nc", "#!/bin/sh\necho nc: invalid option -- z >&2\nexit 1\n", 0o755)
     configure(guest, f"master: {HERE}\nmaster_port: {refusing}\n")
-    assert master_ports.ask(guest, TOLD) == []
+    assert master_ports.ask(guest, TOLD) == GuestMinion()
 
 
 def test_a_guest_that_may_not_read_its_configuration_tells_nothing_of_it(guest: Guest) -> None:
@@ -112,12 +114,14 @@ def test_a_guest_that_may_not_read_its_configuration_tells_nothing_of_it(guest: 
             return Result(1, "kvm-clone: file\npassword: secret\n", "sudo: no")
 
     guest.__class__ = Forbidden
-    assert master_ports.ask(guest, TOLD) == []
+    assert master_ports.ask(guest, TOLD) == GuestMinion()
 
 
 def read(guest: Guest) -> list[tuple[str, str, int]]:
     told = guest.run(master_ports.READ_CONFIG, timeout=5).output
-    return [(one.master, one.key, one.port) for one in master_ports.ports(told, TOLD)]
+    _minion_id, _key, config = master_ports.configuration(told)
+    found = master_ports.ports(config, TOLD) if config is not None else []
+    return [(one.master, one.key, one.port) for one in found]
 
 
 def test_what_the_minion_goes_by_is_what_it_reads_last(guest: Guest) -> None:
@@ -144,8 +148,6 @@ def test_what_the_minion_goes_by_is_what_it_reads_last(guest: Guest) -> None:
         ("[a, b, c, d, e]", [("a", 4506), ("b", 4506), ("c", 4506)]),
         ("'$(reboot)'", []),
         ("{a: b}", []),
-        ("x\nmaster_type: func", []),
-        ("x\nmaster_type: disable", []),
         ("x\nmaster_port: many", []),
         ("x\nmaster_port: 65536", []),
     ],
@@ -155,6 +157,69 @@ def test_every_way_to_name_a_master_is_understood_or_left_alone(
 ) -> None:
     configure(guest, f"master: {written}\n")
     assert [(name, port) for name, key, port in read(guest) if key == "master_port"] == found
+
+
+@pytest.mark.parametrize("kind", ["func", "disable"])
+def test_a_minion_that_has_no_master_by_its_configuration_tells_nothing(
+    guest: Guest, kind: str
+) -> None:
+    configure(guest, f"master: {HERE}\nmaster_type: {kind}\nid: web1\n")
+    assert master_ports.ask(guest, TOLD) == GuestMinion()
+
+
+# --- its id and its key -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "remembered", "found"),
+    [
+        ("id: web1\n", "base1\n", "web1"),
+        ("# nothing\n", "base1\n", "base1"),
+        ("# nothing\n", "", ""),
+        ("# nothing\n", "not an id\nbase1\n", ""),
+        ("# nothing\n", "kvm-clone: file\n", ""),
+        ("id: [1]\n", "", ""),
+        ("id: 7\n", "", "7"),
+        ("append_domain: example.com\n", "base1\n", "base1.example.com"),
+        ("append_domain: example.com\nid: web1.example.com\n", "", "web1.example.com"),
+        ("id_function: {test.echo: {text: x}}\n", "base1\n", ""),
+    ],
+)
+def test_the_id_is_the_one_that_the_minion_goes_by(
+    guest: Guest, config: str, remembered: str, found: str
+) -> None:
+    configure(guest, config, "minion")
+    if remembered:
+        configure(guest, remembered, "minion_id")
+    assert master_ports.ask(guest, TOLD).minion_id == found
+
+
+KEY = keys.generate(2048).public
+
+
+@pytest.mark.parametrize(
+    ("config", "folder"),
+    [("# nothing\n", "/etc/salt/pki/minion"), ("pki_dir: /srv/the keys\n", "/srv/the keys")],
+)
+def test_the_key_is_the_one_that_the_minion_has(guest: Guest, config: str, folder: str) -> None:
+    configure(guest, config, "minion")
+    assert master_ports.ask(guest, TOLD).public_key == ""
+    guest.put(f"{folder}/minion.pub", KEY)
+    assert master_ports.ask(guest, TOLD).public_key == KEY.strip()
+
+
+@pytest.mark.parametrize("text", ["", "x" * 9000, KEY.replace("\n", "\x1b[2J\n"), KEY + KEY])
+def test_what_is_no_key_is_not_taken_for_one(guest: Guest, text: str) -> None:
+    configure(guest, "pki_dir: relative\n", "minion")
+    assert master_ports.ask(guest, TOLD).public_key == ""
+    configure(guest, "# nothing\n", "minion")
+    guest.put("/etc/salt/pki/minion/minion.pub", text)
+    assert master_ports.ask(guest, TOLD).public_key == ""
+    if text:
+        with pytest.raises(ValueError, match="none"):
+            GuestMinion(public_key=text)
+    with pytest.raises(ValueError, match="none"):
+        GuestMinion(minion_id="web1\x1b[2J")
 
 
 def test_what_a_hostile_guest_says_is_not_repeated() -> None:
@@ -169,5 +234,5 @@ def test_what_a_hostile_guest_says_is_not_repeated() -> None:
 def test_nothing_of_it_stays_in_the_guest(having: Guest, refusing: int, tmp_path: Path) -> None:
     configure(having, f"master: {HERE}\nmaster_port: {refusing}\n")
     before = sorted(os.listdir(tmp_path))
-    assert master_ports.ask(having, TOLD)
+    assert master_ports.ask(having, TOLD).ports
     assert [name for name in sorted(os.listdir(tmp_path)) if name != ".called"] == before

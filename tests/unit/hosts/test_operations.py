@@ -32,6 +32,7 @@ MINION = Minion("web1", "3008", "aa:bb", "key")
 #: A call of every operation, each argument another one than its default.
 CALLS: dict[str, dict[str, Any]] = {
     "plan": {"request": REQUEST},
+    "base_minion": {"request": REQUEST},
     "clone": {
         "request": REQUEST, "worker": WORKER, "goal": "ready", "digest": "0123",
         "seed": {"user-data": SECRET},
@@ -115,7 +116,7 @@ def test_what_is_not_in_the_table_is_refused(name: str) -> None:
 def test_what_goes_into_the_guest_does_not_stand_in_a_job() -> None:
     deploy = Deploy(script=SECRET, script_env={"A": SECRET}, minion={"x": SECRET}, command=SECRET)
     request = dataclasses.replace(REQUEST, deploy=deploy, login=Login(private_key=SECRET))
-    for name in ("plan", "clone", "wait_for_address", "bootstrap", "check_master"):
+    for name in ("plan", "base_minion", "clone", "wait_for_address", "bootstrap", "check_master"):
         assert SECRET not in json.dumps(packed(name, request=request)), name
 
 
@@ -153,7 +154,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (3, "ccb2f89acac7")
+    assert (operations.VERSION, digest(wire)) == (4, "703c1174925f")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

@@ -26,7 +26,9 @@ from saltext.kvmclone.errors import (
     PlanRefused,
 )
 from saltext.kvmclone.hosts import provision, rollback
+from saltext.kvmclone.model.base_minion import BaseMinion, Foresight
 from saltext.kvmclone.model.clone import Address, Clone, CloneDisk
+from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Minion, Owner, Work
@@ -97,12 +99,15 @@ class FaultyHost:
     def bootstrap(self, request: Request, enrolment: Any) -> Clone:
         return self._step("bootstrap", "enrolled")
 
-    def check_master(
-        self, request: Request, secrets: Secrets, publish_port: int
-    ) -> list[PortCheck]:
+    def base_minion(self, request: Request) -> BaseMinion:
+        self._step("base_minion", "")
+        return BaseMinion(installed=True)
+
+    def check_master(self, request: Request, secrets: Secrets, publish_port: int) -> GuestMinion:
         self.asked.append("check_master")
         assert secrets.seed == ()
-        return [PortCheck("192.0.2.1", "publish_port", publish_port, "ECONNREFUSED")]
+        check = PortCheck("192.0.2.1", "publish_port", publish_port, "ECONNREFUSED")
+        return GuestMinion(ports=(check,))
 
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
         return self._step("complete", "ready")
@@ -142,7 +147,8 @@ class FaultyMaster:
     settled: list[str] = field(default_factory=list)
     ready: list[str] = field(default_factory=list)
     is_its_master: bool = True
-    told: list[PortCheck] = field(default_factory=list)
+    told: GuestMinion = GuestMinion()
+    foreseen: Foresight | None = None
 
     @dataclass(frozen=True)
     class Pair:
@@ -158,6 +164,12 @@ class FaultyMaster:
 
     def prepare(self, request: Request, secrets: Secrets) -> None:
         self._step("prepare")
+
+    def foresee(self, request: Request, look: Callable[[], BaseMinion]) -> Foresight:
+        if self.foreseen is None:
+            return Foresight()
+        assert look() == BaseMinion(installed=True)
+        return self.foreseen
 
     def generate(self, bits: int) -> Pair:
         return self.Pair()
@@ -185,7 +197,7 @@ class FaultyMaster:
         self._step("enrolment")
         return object()
 
-    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], list[PortCheck]]) -> Minion:
+    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], GuestMinion]) -> Minion:
         if self.fails == "verify":
             self.told = ask(4505)
         self._step("verify")
@@ -260,6 +272,28 @@ def test_a_step_that_fails_on_the_master_leaves_neither_clone_nor_key(step: str)
     assert master.accepted == {}
 
 
+def test_what_is_foreseen_is_told_or_refused_before_the_host_makes_anything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    host, master = FaultyHost(), FaultyMaster(foreseen=Foresight(warnings=("No master.",)))
+    assert provision.create(host, REQUEST, master=master).stage == "ready"
+    assert host.asked[0] == "base_minion"
+    assert "web1: No master." in caplog.messages
+
+    host, master = FaultyHost(), FaultyMaster(foreseen=Foresight(("No script.",)))
+    outcome = provision.create(host, REQUEST, master=master)
+    assert isinstance(outcome.error, PlanRefused)
+    assert "No script." in outcome.error.message
+    assert "clone" not in host.asked
+
+
+def test_of_a_clone_that_is_there_its_host_says_how_far_it_is_whatever_is_foreseen() -> None:
+    busy: list[KvmCloneError] = [AlreadyExists("it is there")]
+    host = FaultyHost(there=True, busy=busy)
+    master = FaultyMaster(foreseen=Foresight(("No script.",)))
+    assert isinstance(provision.create(host, REQUEST, master=master).error, AlreadyExists)
+
+
 def test_only_for_a_minion_that_is_silent_the_host_asks_its_guest() -> None:
     host, master = FaultyHost(), FaultyMaster()
     provision.create(host, REQUEST, master=master)
@@ -267,7 +301,7 @@ def test_only_for_a_minion_that_is_silent_the_host_asks_its_guest() -> None:
     host, master = FaultyHost(), FaultyMaster("verify")
     secrets = Secrets("of the guest", seed=(("user-data", "of no use"),))
     provision.create(host, REQUEST, secrets, master=master)
-    assert [str(check) for check in master.told] == ["port 4505 (publish_port)"]
+    assert [str(check) for check in master.told.ports] == ["port 4505 (publish_port)"]
 
 
 def test_the_key_goes_after_the_machine_that_would_knock_again() -> None:

@@ -156,11 +156,11 @@ def test_memory_is_counted_in_every_unit_of_libvirt(unit: str, size: int) -> Non
 
 @pytest.mark.parametrize("written", [UUID.upper(), UUID.replace("-", "")])
 def test_a_uuid_in_another_spelling_is_the_bases_still(written: str) -> None:
-    xml = domain(
-        head=f"<uuid>{written}</uuid>",
-        inside=f"<sysinfo type='fwcfg'><entry name='opt/id'>{UUID}</entry></sysinfo>",
-    )
+    head = f"<uuid>{written}</uuid>"
+    xml = domain(head=head, inside=f"<os><init>/sbin/{UUID}</init></os>")
     assert "holds a uuid of the base" in rewrite(xml, IDENTITY, ()).conflicts[0]
+    told = f"<sysinfo type='fwcfg'><entry name='opt/id'>{UUID}</entry></sysinfo>"
+    assert f">{IDENTITY.uuid}</entry>" in rewrite(domain(head=head, inside=told), IDENTITY, ()).xml
 
 
 def test_a_base_without_a_uuid_gives_a_clone_with_one() -> None:

@@ -16,6 +16,7 @@ from saltext.kvmclone.model.facts import SourceFacts
 from saltext.kvmclone.model.redacted_text import HIDDEN
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.plan.rewrite import NewInterface, SeedChange, rewrite
+from saltext.kvmclone.plan.rewrite.leave_out import named
 from tests.support.plans import BASE, FACTS, QUICK, VDA, disk_xml, qcow2, with_disk
 from tests.support.schema_keys import free_places
 from tests.unit.plan.rewrite.test_corpus import BASE_UUID, CORPUS, IDENTITY
@@ -99,13 +100,14 @@ def test_no_message_quotes_what_the_shown_definition_hides(name: str) -> None:
         f"ip=192.0.2.5::{CANARY} ROOT-0815",
     )
     for place, told in with_canaries(xml, *canaries):
-        try:
-            made = rewrite(told, identity, ())
-        except KvmCloneError as error:
-            assert CANARY not in str(error), place
-        else:
-            said = json.dumps([made.changes, made.warnings, made.conflicts])
-            assert CANARY not in said, place
+        for gone in ((), tuple(named(libvirt_xml.parse(told)))):
+            try:
+                made = rewrite(told, identity, (), left_out=gone)
+            except KvmCloneError as error:
+                assert CANARY not in str(error), place
+            else:
+                said = json.dumps([made.changes, made.warnings, made.conflicts])
+                assert CANARY not in said, place
 
 
 INTERFACES = {
@@ -345,6 +347,16 @@ def test_what_qemu_quotes_of_a_definition_is_struck_out() -> None:
     said = redaction.without("qemu: -smbios type=11,value=k=a,,canary7f3a: no such thing", hidden)
     assert said == f"qemu: -smbios type=11,value={HIDDEN}: no such thing"
     assert redaction.without("Invalid parameter 'canary7f3a'", hidden).endswith(f"'{HIDDEN}'")
+
+
+def test_the_name_that_a_guest_is_told_stays_readable_in_an_error() -> None:
+    xml = (Path(CORPUS) / "kernel_told_a_source.xml").read_text()
+    hidden = redaction.hidden_values(xml.replace("h=mother", "h=mother;token=canary7f3a"))
+    said = redaction.without(
+        "domain 'mother' is there; ds=nocloud;h=mother;token=canary7f3a", hidden
+    )
+    assert said.startswith("domain 'mother' is there")
+    assert "canary7f3a" not in said
 
 
 def test_known_secrets_are_struck_out_of_a_text_however_they_are_written() -> None:

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saltext.kvmclone.errors import PlanRefused
-from saltext.kvmclone.model import libvirt_xml, record_xml
+from saltext.kvmclone.model import domain_xml, libvirt_xml, record_xml
+from saltext.kvmclone.model.cloud_seed import Seed
 from saltext.kvmclone.model.facts import HostFacts, PoolFacts
 from saltext.kvmclone.model.names import LONGEST_NAME, check
 from saltext.kvmclone.model.record import MADE, MAKING, WANTED
-from saltext.kvmclone.model.request import DiskChanges, Request
+from saltext.kvmclone.model.request import DiskChanges, InterfaceChanges, Request
 from saltext.kvmclone.plan import planner
 from tests.support.plans import (
     BASE,
@@ -313,3 +314,28 @@ def test_a_command_in_a_reason_means_the_base_whatever_that_is_called(state: str
     changed = {"base_state": "running"} if state == "running" else {"base_saved": True}
     (said,) = planner.compute(replace(FACTS, base_xml=xml, **changed), QUICK).conflicts
     assert said.endswith(f" '{odd}'")
+
+
+def test_a_card_that_is_left_out_is_no_card_of_networks() -> None:
+    request = replace(
+        QUICK, leave_out=("interface0",), networks=(InterfaceChanges(mac="52:54:00:00:00:07"),)
+    )
+    made = planner.compute(FACTS, request)
+    assert made.conflicts == ()
+    (card,) = domain_xml.read(made.xml).interfaces
+    assert (card.kind, card.source, card.mac) == ("bridge", "ovsbr0", "52:54:00:00:00:07")
+    assert made.changes["interface0"]["new"] is None
+
+
+def test_a_clone_without_the_agents_channel_has_no_agent() -> None:
+    seed = replace(FACTS, seeds={"sda": Seed("cidata")})
+    for left, word in (((), 0), (("channel0",), 1)):
+        warnings = planner.compute(seed, replace(QUICK, leave_out=left)).warnings
+        assert len([one for one in warnings if "without a guest agent" in one]) == word
+
+
+def test_what_the_profile_leaves_out_stands_in_the_plan() -> None:
+    made = planner.compute(FACTS, replace(QUICK, leave_out=("serial", "filesystem1")))
+    assert made.changes["serial0"]["new"] is None
+    assert "<serial type" not in made.xml
+    assert "'filesystem1', which the base does not have" in made.conflicts[0]

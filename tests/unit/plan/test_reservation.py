@@ -121,6 +121,15 @@ def test_an_interface_that_is_on_no_network_is_refused_with_the_way_out(kind: st
     assert "'ip_source: qemu-agent'" in said
 
 
+def test_on_the_bridge_of_a_network_the_address_is_reserved_in_that_network() -> None:
+    bridged = replace(NET, bridge="virbr7")
+    card = Interface("bridge", "virbr7", MAC)
+    (made,) = decide(replace(REQUEST, address="192.168.122.50"), bridged, card).reservations
+    assert made == Reservation("default", MAC, "192.168.122.50", "web1")
+    silent = replace(bridged, subnets=(Subnet(0, "192.168.122.1/24"),))
+    assert "is on bridge 'virbr7'" in decide(REQUEST, silent, card).conflicts[0]
+
+
 def test_a_network_that_is_not_there_and_no_interface_at_all_are_refused() -> None:
     assert (
         "There is no network 'gone'"

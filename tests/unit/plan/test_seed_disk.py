@@ -14,6 +14,7 @@ from saltext.kvmclone.plan.planner import ClonePlan
 from tests.support.plans import BASE, FACTS, QUICK, conflict, fate, wishing
 
 SEED = Seed("cidata")
+OWN = replace(QUICK, seed="own")
 
 
 def facts(target: str, seed: Seed = SEED, **more):
@@ -85,6 +86,9 @@ def test_a_clone_that_nobody_resets_is_told_what_it_lacks() -> None:
     agentless = BASE.replace("org.qemu.guest_agent.0", "other")
     made = planner.compute(facts("sda", base_xml=agentless), QUICK)
     assert any("without a guest agent nothing tells" in warning for warning in made.warnings)
+    told_of_a_source = agentless.replace("BASE-SERIAL", "ds=nocloud")
+    made = planner.compute(facts("sda", base_xml=told_of_a_source), QUICK)
+    assert not any("seed is left out" in warning for warning in made.warnings)
 
 
 def test_a_disk_that_could_not_be_looked_at_is_told_of() -> None:
@@ -95,30 +99,112 @@ def test_a_disk_that_could_not_be_looked_at_is_told_of() -> None:
     assert not any("cloud-init" in warning for warning in made.warnings)
 
 
+def told(words: str, request=QUICK) -> tuple[ClonePlan, str]:
+    """The plan for a base whose kernel is told these words, and what the clone's is told."""
+    kernel = f"<os><kernel>/boot/vmlinuz</kernel><cmdline>{words}</cmdline>"
+    made = planner.compute(replace(FACTS, base_xml=BASE.replace("<os>", kernel, 1)), request)
+    return made, etree.fromstring(made.xml).findtext("./os/cmdline") or ""
+
+
 @pytest.mark.parametrize(
     ("words", "left"),
     [
-        ("root=/dev/vda ds=nocloud;s=http://10.0.0.1/ quiet", "root=/dev/vda quiet"),
-        ("ds=nocloud-net;s=http://x/;i=base", ""),
+        ("ds=nocloud cloud-config-url=http://x/y", "ds=nocloud"),
         ("a cloud-config-url=http://x/y b", "a b"),
         ("a cc: {runcmd: [reboot]} end_cc b", "a b"),
         ("ads=nocloud x", "ads=nocloud x"),
     ],
 )
 def test_a_seed_on_the_kernels_command_line_is_left_out(words: str, left: str) -> None:
-    old = "<os>"
-    kernel = f"<os><kernel>/boot/vmlinuz</kernel><cmdline>{words}</cmdline>"
-    changed = replace(FACTS, base_xml=BASE.replace(old, kernel, 1))
-    made = planner.compute(changed, QUICK)
-    assert (etree.fromstring(made.xml).findtext("./os/cmdline") or "") == left
+    made, said = told(words)
+    assert said == left
     assert ("cmdline seed" in made.changes) == (words != left)
-    kept = planner.compute(changed, replace(QUICK, seed="keep"))
-    assert etree.fromstring(kept.xml).findtext("./os/cmdline") == words
+    assert told(words, replace(QUICK, seed="keep"))[1] == words
+
+
+@pytest.mark.parametrize("seed", ["none", "keep"])
+def test_a_server_that_hands_out_seeds_is_asked_by_the_clone_as_itself(seed: str) -> None:
+    made, said = told("ds=nocloud;s=http://10.0.0.1/;i=7;h=old quiet", replace(QUICK, seed=seed))
+    assert said == f"ds=nocloud;s=http://10.0.0.1/;i={made.record.uuid};h=web1 quiet"
+    assert made.warnings == planner.compute(FACTS, replace(QUICK, seed=seed)).warnings
+    shown = made.as_dict()["changes"]
+    assert shown["cmdline instance-id"] == {"old": "<hidden>", "new": "<generated>"}
+
+
+def serial(value: str, request=QUICK, name: str = "mother") -> tuple[ClonePlan, str]:
+    """The plan for a base with this serial number, and the clone's."""
+    xml = BASE.replace("<name>base<", f"<name>{name}<").replace("BASE-SERIAL", value)
+    made = planner.compute(replace(FACTS, base_xml=xml), request)
+    entry = etree.fromstring(made.xml).find("./sysinfo/system/entry[@name='serial']")
+    return made, "" if entry is None else entry.text
+
+
+@pytest.mark.parametrize(
+    ("path", "own"),
+    [
+        ("seed/mother/", "seed/web1/"),
+        ("mother?v=1", "web1?v=1"),
+        ("11111111-2222-3333-4444-555555555555/", "UUID/"),
+        ("pxe/525400aabbcc/", "pxe/MAC/"),
+    ],
+)
+def test_a_seed_at_an_address_of_the_bases_is_asked_for_at_the_clones(path: str, own: str) -> None:
+    made, said = serial(f"ds=nocloud-net;s=http://mother.test/{path}")
+    mac = etree.fromstring(made.xml).find("./devices/interface/mac").get("address")
+    own = own.replace("UUID", made.record.uuid).replace("MAC", mac.replace(":", ""))
+    assert said == f"ds=nocloud-net;s=http://mother.test/{own}"
+    assert made.conflicts == ()
+    (warning,) = (warning for warning in made.warnings if "cloud-init" in warning)
+    assert "seed: {user_data: …}" in warning
+    assert "'seed: keep'" in warning
+
+
+def test_a_seed_that_is_kept_is_asked_for_at_the_bases_address() -> None:
+    words = "ds=nocloud;s=http://seeds.test/mother/"
+    assert serial(words, replace(QUICK, seed="keep"))[1] == words
+
+
+@pytest.mark.parametrize(
+    ("number", "word"), [("ds=nocloud", "told"), ("SYS-0815", "out"), ("role=web", "out")]
+)
+def test_it_is_on_record_whether_cloud_init_is_told_to_be_at_work(number: str, word: str) -> None:
+    """It then sees to the network before the agent starts, which is waited for."""
+    xml = BASE.replace("BASE-SERIAL", number)
+    assert planner.compute(facts("sda", base_xml=xml), QUICK).record.seed == word
+    assert planner.compute(facts("sda", base_xml=xml), OWN).record.seed == "own"
+
+
+def test_a_folder_called_like_a_distribution_is_no_address_of_the_bases() -> None:
+    words = "ds=nocloud;s=http://seeds.test/debian-12/"
+    made, said = serial(words, name="debian-12")
+    assert said == words
+    assert not any("seed" in warning for warning in made.warnings)
+
+
+@pytest.mark.parametrize("head", ["ds=nocloud", "ds=nocloud-net"])
+def test_beside_a_seed_of_its_own_cloud_init_is_told_of_no_other(head: str) -> None:
+    """What is said there would count for more than what the seed's disk says."""
+    words = f"{head};s=http://10.0.0.1/;i=7"
+    made, said = serial(words, OWN)
+    assert said == "ds=nocloud"
+    assert made.changes["sysinfo system serial seed"] == {"old": "of the base", "new": None}
+    assert told(f"{words} quiet", OWN)[1] == "ds=nocloud quiet"
+
+
+@pytest.mark.parametrize("spelled", [str.lower, str.upper, lambda uuid: uuid.replace("-", "")])
+def test_a_machine_that_passes_for_one_of_ec2_has_a_clone_that_does(spelled) -> None:
+    """cloud-init goes by equal numbers that begin with ec2."""
+    old, new = "11111111-2222-3333-4444-555555555555", "ec2e1916-9099-7caf-fd21-012345abcdef"
+    xml = BASE.replace(old, new).replace("BASE-SERIAL", spelled(new))
+    made = planner.compute(replace(FACTS, base_xml=xml), QUICK)
+    uuid = made.record.uuid
+    assert uuid.startswith("ec2")
+    assert uuid != new
+    assert f">{spelled(uuid)}</entry>" in made.xml
+    assert not planner.compute(FACTS, QUICK).record.uuid.startswith("ec2")
 
 
 # --- a seed of the clone's own ------------------------------------------------------------------
-
-OWN = replace(QUICK, seed="own")
 
 
 def test_a_seed_of_its_own_is_a_disk_that_goes_with_the_clone() -> None:

@@ -34,6 +34,7 @@ from saltext.kvmclone.config.validate import (
     Problem,
     Section,
     advice_on,
+    advice_on_domain,
     advice_together,
     checked_arguments,
     error_for,
@@ -139,6 +140,20 @@ class Catalogue:
         )
         # A secret among them was refused above.
         return dataclasses.replace(request, overrides=dict(overrides or {})), secrets
+
+    def remarks(self, profile_name: str | None, given: Mapping[str, Any]) -> tuple[str, ...]:
+        """
+        Return what a plan has to say of a configuration that is right, and does not do what it
+        seems to.
+
+        :param profile_name: Name of a profile that can be resolved; empty for none.
+        :param given: Keys given as arguments; they win over the profile.
+        """
+        profile = self.profiles.get(str(profile_name))
+        named = given.get("provider") or (profile.provider if profile else "")
+        below = merge(self.cloud_file, self.providers.get(str(named).partition(":")[0], {}))
+        keys = merge(merge(below, profile.keys if profile else {}), given)
+        return tuple(f"'{key}' {advice}." for key, advice in advice_on_domain(keys).items())
 
     def resolve_here(
         self, name: str, keys: Mapping[str, Any], minion_id: str

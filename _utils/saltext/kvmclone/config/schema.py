@@ -112,13 +112,19 @@ _DISK = value_types.record(
     action=value_types.choice("clone", "share", "skip"),
     serial=value_types.SERIAL,
     wwn=value_types.WWN,
+    format=value_types.choice("qcow2", "raw"),
+)
+_PORTGROUP = dataclasses.replace(
+    value_types.WORD,
+    expected="text on one line, or '' for none",
+    parse=lambda value: value if value == "" else value_types.WORD.parse(value),
 )
 _NETWORK = value_types.not_both(
     value_types.not_both(
         value_types.record(
             "{network: default}",
             network=value_types.WORD,
-            portgroup=value_types.WORD,
+            portgroup=_PORTGROUP,
             bridge=value_types.WORD,
             model=value_types.WORD,
             mac=value_types.MAC,
@@ -129,6 +135,7 @@ _NETWORK = value_types.not_both(
     "portgroup",
     "bridge",
 )
+_DEVICES = "[filesystem0, hostdev]"
 _PICK = value_types.record(
     "{cidr: 192.168.122.0/24}",
     cidr=value_types.CIDR,
@@ -166,6 +173,7 @@ TABLE: tuple[Key, ...] = (
     _honoured("ttl", dataclasses.replace(value_types.DURATION, example="12h"), SECTIONS),
     _honoured("disks", value_types.mapping_of("vda", _DISK), SECTIONS),
     _honoured("networks", value_types.list_of(_NETWORK), SECTIONS),
+    _honoured("leave_out", dataclasses.replace(value_types.TEXTS, example=_DEVICES), SECTIONS),
     # A word, or contents: only the latter are secret, and validate.py tells them apart.
     Key("seed", KeySupport.HONOURED, value_types.SEED, SECTIONS, visible=False),
     _honoured("protect", value_types.BOOLEAN, SECTIONS),

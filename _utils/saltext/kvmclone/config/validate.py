@@ -217,10 +217,31 @@ def advice_on(name: str, value: Any) -> str:
 
 def advice_together(keys: Mapping[str, Any]) -> dict[str, str]:
     """Return the warnings that keys deserve only beside each other, by key; none for most."""
-    if keys.get("deploy") is False and keys.get("inline_script"):
+    if keys.get("deploy") is False:
         # Salt's driver ran it all the same.
-        return {"inline_script": "is ignored: with deploy: False nothing runs in the guest"}
-    return {}
+        ignored = "is ignored: with deploy: False nothing runs in the guest"
+        return {"inline_script": ignored} if keys.get("inline_script") else {}
+    return advice_on_domain(keys)
+
+
+def advice_on_domain(keys: Mapping[str, Any]) -> dict[str, str]:
+    """Return the warning for half of what puts a domain behind the minion id."""
+    domain, minion = keys.get("domain"), keys.get("minion")
+    appended = keys.get("append_domain")
+    if not appended and isinstance(minion, Mapping):
+        appended = minion.get("append_domain")
+    nobody = keys.get("deploy") is False or keys.get("bootstrap") == "none"
+    if nobody or appended or bool(domain) == bool(keys.get("use_fqdn")):
+        return {}
+    if not domain:
+        return {
+            "use_fqdn": "does nothing alone: it puts 'domain' behind the minion id, for example "
+            "domain: example.com"
+        }
+    return {
+        "domain": "does nothing alone: neither the minion id nor the host name has it. For the id "
+        f"NAME.{domain} write use_fqdn: True beside it, or append_domain: {domain} in its place"
+    }
 
 
 # --- arguments ----------------------------------------------------------------------

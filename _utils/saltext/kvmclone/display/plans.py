@@ -80,11 +80,15 @@ def _changes(changes: Mapping[str, Any], width: int) -> list[str]:
     wide = max((len(key) for key in changes), default=0)
     for key, change in changes.items():
         old, new = _value(key, change["old"]), _value(key, change["new"])
-        what = f"{old} -> {new}" if old and new else new or f"{old} is left out"
+        what = _said(old, new)
         if wide + len(what) + 2 > width:
-            what = " -> ".join(text.cut_path(value, 0) for value in (old, new) if value)
+            what = _said(*(text.cut_path(value, 0) if value else "" for value in (old, new)))
         lines.append(text.cut(f"{key:<{wide}}  {what}", width))
     return lines
+
+
+def _said(old: str, new: str) -> str:
+    return f"{old} -> {new}" if old and new else new or f"{old} is left out"
 
 
 def _value(key: str, value: Any) -> str:

@@ -8,7 +8,8 @@ Forgetting the instance alone would make the next boot a first one, with all tha
 for. So without a seed cloud-init is told that an empty one is its own, and what it did once for
 the base counts as done; what it does at each boot (growing the disk) it goes on doing. The
 label of a seed is still looked for, so that one which is attached to a clone of this clone
-works.
+works. Where the host names the address of a seed instead (``ds=nocloud;s=…``), that is the clone's
+source as it was its base's.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ cloud_init() {
     case $SEED in
         keep) cloud_init_again ;;
         own) cloud_init_with_its_own ;;
-        *) cloud_init_without_seed ;;
+        *) if told_where; then cloud_init_from_there; else cloud_init_without_seed; fi ;;
     esac
 }
 
@@ -35,6 +36,25 @@ cloud_config() {
     if [ ! -d "$etc/cloud.cfg.d" ]; then return; fi
     put "$etc/cloud.cfg.d/$1" "preserve_hostname: true
 ssh_deletekeys: false$2"
+}
+
+# told_where: command line or SMBIOS name an address that cloud-init asks for a seed at each boot,
+# or the instance that this machine is.
+told_where() {
+    for each in "$R/proc/cmdline" "$R/sys/class/dmi/id/product_serial"; do
+        tr ' ' '\n' 2>/dev/null <"$each"
+    done | tr -d \"\' | grep -Eq '^ds=nocloud.*;(s|seedfrom|i|instance-id)='
+}
+
+# It was asked for this machine already, or will be: what it told is not done once more.
+cloud_init_from_there() {
+    if ! any "$lib"/instance "$lib"/instances/*; then
+        skip cloud_init "it has no instance"; return
+    fi
+    cloud_config 99-kvm-clone.cfg ""
+    drop "$etc/cloud.cfg.d/zz-kvm-clone.cfg" "$lib"/seed/*
+    forget_other_instances
+    done_ cloud_init
 }
 
 # The seed of its base is there to be used: the next boot is the first of a new instance.
@@ -52,13 +72,17 @@ cloud_init_with_its_own() {
         skip cloud_init_unused "cloud-init did not run in the guest, so its seed did nothing"
         return
     fi
+    forget_other_instances
+    if grep -qs NoCloud "$lib/instance/datasource"; then done_ cloud_init
+    else skip cloud_init_unused "cloud-init took another source than its seed"; fi
+}
+
+forget_other_instances() {
     present=$(readlink "$lib/instance") || present=
     drop_user_scripts "${present##*/}"
     for each in "$lib"/instances/*; do
         if [ "${each##*/}" != "${present##*/}" ]; then drop "$each"; fi
     done
-    if grep -qs NoCloud "$lib/instance/datasource"; then done_ cloud_init
-    else skip cloud_init_unused "cloud-init took another source than its seed"; fi
 }
 
 cloud_init_without_seed() {
@@ -105,7 +129,7 @@ datasource:
     network-config:$(cloud_network)" && drop "$etc/cloud.cfg.d/99-kvm-clone.cfg" ||
         { fail cloud_init "$etc/cloud.cfg.d cannot be written"; return; }
     seed=$(tr ' ' '\n' 2>/dev/null <"$R/proc/cmdline" |
-        grep -E '^(ds=nocloud.*(;s=|;seedfrom=)|cloud-config-url=|cc:)')
+        grep -E '^(cloud-config-url=|cc:)')
     if [ -n "$seed" ]; then
         skip cloud_init_cmdline "its kernel's command line names a cloud-init seed, which is used" \
             "at every boot"

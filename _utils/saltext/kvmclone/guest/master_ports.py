@@ -1,8 +1,8 @@
 """
-Ask a guest which ports of its master it reaches.
+Ask a guest which ports of its master it reaches, and which id and key its minion has.
 
-Its minion's own configuration says which they are, since that is what the minion goes by: a
-deploy script may have written another one than the profile's.
+Its minion's own files say all of it, since that is what the minion goes by: a deploy script may
+have written others than the profile's, or left those of the base.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 
 from saltext.kvmclone.guest import salt_yaml
 from saltext.kvmclone.guest.channel import Channel
+from saltext.kvmclone.model.guest_minion import GuestMinion, is_public_key
 from saltext.kvmclone.model.master_ports import CONNECT_TIMEOUT_S, FAULTS, PortCheck
+from saltext.kvmclone.model.names import is_minion_id
 
 #: Seconds for one command in the guest, besides the attempts to connect.
 COMMAND_TIMEOUT_S = 5.0
@@ -22,13 +24,20 @@ COMMAND_TIMEOUT_S = 5.0
 MOST_MASTERS = 3
 
 #: What Salt takes where a minion's configuration does not say it.
-DEFAULT_MASTER, DEFAULT_MASTER_PORT = "salt", 4506
+DEFAULT_MASTER, DEFAULT_MASTER_PORT, DEFAULT_PKI = "salt", 4506, "/etc/salt/pki/minion"
 
 _MARK = "kvm-clone: "
 
-#: Prints the minion's configuration, file by file, in the order in which it reads them.
+#: Prints the id that the minion remembers, its public key where that is by default, and its
+#: configuration, file by file, in the order in which it reads them. One command, since a guest that
+#: is busy takes seconds for each.
 READ_CONFIG = r"""
 R=${KVM_CLONE_ROOT-}
+if [ -f "$R/etc/salt/minion_id" ]; then head -n 1 "$R/etc/salt/minion_id" | head -c 256; echo; fi
+echo 'kvm-clone: key'
+if [ -f "$R/etc/salt/pki/minion/minion.pub" ]; then
+    head -c 8192 "$R/etc/salt/pki/minion/minion.pub"; echo
+fi
 for file in "$R/etc/salt/minion" "$R/etc/salt/minion.d/"*.conf; do
     if [ -f "$file" ]; then echo 'kvm-clone: file'; head -c 65536 "$file"; echo; fi
 done
@@ -99,39 +108,75 @@ wait
 """
 
 
-def ask(channel: Channel, publish_port: int) -> list[PortCheck]:
+def ask(channel: Channel, publish_port: int) -> GuestMinion:
     """
-    Ask a guest which ports of its master it reaches.
+    Ask a guest which ports of its master it reaches, and which id and key its minion has.
 
     :param publish_port: The port that a minion is told by its master, if it has none of its own.
-    :return: One for each port; nothing where the guest cannot tell.
+    :return: What the guest can tell.
     :raises errors.KvmCloneError: The guest cannot be asked.
     """
     told = channel.run(READ_CONFIG, timeout=COMMAND_TIMEOUT_S)
     # Not by `check`, which quotes what may hold secrets.
-    wanted = [] if told.status else ports(told.output, publish_port)
-    if not wanted:
-        return []
-    tried = channel.run(
-        attempt([(one.master, one.port) for one in wanted]),
-        timeout=COMMAND_TIMEOUT_S + CONNECT_TIMEOUT_S,
-    )
-    return heard(tried.output, wanted)
+    minion_id, key, config = ("", "", None) if told.status else configuration(told.output)
+    if config is None or config.get("master_type") in ("disable", "func"):
+        return GuestMinion()
+    folder = config.get("pki_dir") or DEFAULT_PKI
+    if folder != DEFAULT_PKI:
+        key = _public_key(channel, folder)
+    found = []
+    if wanted := ports(config, publish_port):
+        tried = channel.run(
+            attempt([(one.master, one.port) for one in wanted]),
+            timeout=COMMAND_TIMEOUT_S + CONNECT_TIMEOUT_S,
+        )
+        found = heard(tried.output, wanted)
+    return GuestMinion(minion_id, key, tuple(found))
 
 
-def ports(text: str, publish_port: int) -> list[PortCheck]:
+def configuration(text: str) -> tuple[str, str, dict[str, Any] | None]:
     """
-    Return what a minion connects to; nothing where its configuration is not known.
+    Return the id that a minion goes by, its public key where that is by default, and its
+    configuration.
 
     :param text: What :data:`READ_CONFIG` printed.
-    :param publish_port: See :func:`ask`.
+    :return: Empty texts where they are not known; None where no configuration is.
     """
+    head, *files = text.split(f"{_MARK}file\n")
+    remembered, _, key = head.partition(f"{_MARK}key\n")
+    if not files:
+        return "", "", None
     config: dict[str, Any] = {}
-    _head, *files = text.split(f"{_MARK}file\n")
     for file in files:
         config |= salt_yaml.load(file) or {}
-    if not files or config.get("master_type") in ("disable", "func"):
-        return []
+    name = "" if config.get("id_function") else remembered.strip()
+    name, domain = str(config.get("id") or name), str(config.get("append_domain") or "")
+    if name and domain and not name.endswith(f".{domain}"):
+        name = f"{name}.{domain}"
+    return (name if is_minion_id(name) else ""), _key(key), config
+
+
+def _public_key(channel: Channel, folder: Any) -> str:
+    """Return the public key in a folder; empty where there is none."""
+    if not isinstance(folder, str) or not folder.startswith("/"):
+        return ""
+    path = shlex.quote(f"{folder}/minion.pub")
+    told = channel.run(f'head -c 8192 "${{KVM_CLONE_ROOT-}}"{path}', timeout=COMMAND_TIMEOUT_S)
+    return "" if told.status else _key(told.output)
+
+
+def _key(text: str) -> str:
+    key = "\n".join(text.strip().splitlines())
+    return key if is_public_key(key) else ""
+
+
+def ports(config: dict[str, Any], publish_port: int) -> list[PortCheck]:
+    """
+    Return what a minion connects to.
+
+    :param config: Its configuration.
+    :param publish_port: See :func:`ask`.
+    """
     named = config.get("master") or DEFAULT_MASTER
     found = []
     for one in (named if isinstance(named, list) else [named])[:MOST_MASTERS]:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 
+from saltext.kvmclone.model.base_minion import BaseMinion, Foresight
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment, KeyPair
+from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.host_reports import Daemon, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
-from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import DEFAULT_URL, Request, Secrets
 
@@ -36,6 +37,9 @@ class KvmHost(Protocol):
 
     def plan(self, request: Request) -> dict[str, Any]:
         """Return PLAN of a request; write nothing."""
+
+    def base_minion(self, request: Request) -> BaseMinion:
+        """Return what the disks of a request's base show of a minion; write nothing."""
 
     def clone(
         self,
@@ -83,13 +87,13 @@ class KvmHost(Protocol):
 
     def check_master(
         self, request: Request, secrets: Annotated[Secrets, SEALED], publish_port: int
-    ) -> list[PortCheck]:
+    ) -> GuestMinion:
         """
-        Ask the guest which ports of its master it reaches, over its agent or ssh.
+        Ask the guest which ports of its master it reaches, and which id and key its minion has.
 
         :param publish_port: The port that a minion is told by its master, if its configuration has
             none.
-        :return: What it says of each port; nothing where it cannot be asked, or does not know.
+        :return: What it says, over its agent or ssh; nothing where it cannot be asked.
         """
 
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
@@ -209,6 +213,13 @@ class EnrollerInterface(Protocol):
         :raises KvmCloneError: Something cannot work.
         """
 
+    def foresee(self, request: Request, look: Callable[[], BaseMinion]) -> Foresight:
+        """
+        Return what stands against the guest's becoming a minion, before anything is made.
+
+        :param look: :meth:`KvmHost.base_minion` of the request.
+        """
+
     def generate(self, bits: int) -> KeyPair:
         """
         Return a key pair for the minion.
@@ -245,7 +256,7 @@ class EnrollerInterface(Protocol):
     def enrolment(self, request: Request, secrets: Secrets, pair: KeyPair) -> Enrolment:
         """Return everything that goes into the guest."""
 
-    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], list[PortCheck]]) -> Minion:
+    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], GuestMinion]) -> Minion:
         """
         Wait for the answer to ``test.version`` from the machine with that uuid.
 

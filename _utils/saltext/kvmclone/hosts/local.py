@@ -29,6 +29,7 @@ from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import (
+    base_minion,
     clone_view,
     doctor,
     host_facts,
@@ -53,12 +54,13 @@ from saltext.kvmclone.lifecycle.bootstrap_alone import alone
 from saltext.kvmclone.lifecycle.destroy import changed_hands, destroy, examine
 from saltext.kvmclone.lifecycle.record_store import clone_record
 from saltext.kvmclone.model import domain_xml
+from saltext.kvmclone.model.base_minion import BaseMinion
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
+from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.hints import AT_MASTER
 from saltext.kvmclone.model.host_reports import Daemon, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
-from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
 from saltext.kvmclone.model.request import Request, Secrets, Wait
 from saltext.kvmclone.plan import planner
@@ -128,6 +130,9 @@ class LocalHost:
         return self._looked(
             lambda host: planner.compute(host_facts.facts(host, request), request).as_dict()
         )
+
+    def base_minion(self, request: Request) -> BaseMinion:
+        return self._looked(lambda host: base_minion.look(host, request))
 
     def clone(
         self,
@@ -217,9 +222,7 @@ class LocalHost:
             record = alone(host, handle, record, request, enrolment)
             return clone_view.describe_running(host, handle, record, self.label)
 
-    def check_master(
-        self, request: Request, secrets: Secrets, publish_port: int
-    ) -> list[PortCheck]:
+    def check_master(self, request: Request, secrets: Secrets, publish_port: int) -> GuestMinion:
         with _Operation(self) as host:
             return master_ports.look(
                 *clone_record(host, request.name), request, secrets, publish_port

@@ -25,6 +25,7 @@ from saltext.kvmclone.errors import (
     KeyConflict,
     KvmCloneError,
     NotFound,
+    PlanRefused,
     named,
 )
 from saltext.kvmclone.hosts import rollback
@@ -33,9 +34,9 @@ from saltext.kvmclone.hosts.gc import owner_state_of
 from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Unfinished
-from saltext.kvmclone.model.master_ports import PortCheck
 from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import ALIVE, DEAD, DESTROYING, Minion, Work
 from saltext.kvmclone.model.request import Request, Secrets
@@ -157,6 +158,8 @@ class _Create(CreateState):
             if self.kept is None:
                 self._require_free(self.master)
             self.master.prepare(self.request, self.secrets)
+            if self.kept is None:
+                self._foresee(self.master)
 
     # --- beginning, or going on -------------------------------------------------------
 
@@ -171,10 +174,31 @@ class _Create(CreateState):
         try:
             master.require_free(self.request.minion_id)
         except KeyConflict as conflict:
-            try:
-                self.host.show(self.request.name)
-            except (NotFound, ForeignDomain):
+            if not self._is_there():
                 raise conflict from None
+
+    def _is_there(self) -> bool:
+        try:
+            self.host.show(self.request.name)
+        except (NotFound, ForeignDomain):
+            return False
+        return True
+
+    def _foresee(self, master: EnrollerInterface) -> None:
+        """
+        Warn of what stands against a minion in the guest, or refuse what cannot become one.
+
+        :raises PlanRefused: It cannot become one, and there is no such clone.
+        """
+        name, request = self.request.name, self.request
+        told = master.foresee(request, lambda: self.host.base_minion(request))
+        for warning in told.warnings:
+            log.warning("%s: %s", name, warning)
+        if told.conflicts and not self._is_there():
+            raise PlanRefused(
+                f"'{name}' cannot become a minion: {' '.join(told.conflicts)}",
+                "Nothing was written. Fix this and repeat the command.",
+            )
 
     def _begin(self) -> None:
         """Have the clone made, take it over, or wait until another create has finished it."""
@@ -287,8 +311,8 @@ class _Create(CreateState):
         interrupts.check()
         self.reached("enrolled", self.host.bootstrap(request, enrolment))
 
-    def _check_master(self, publish_port: int) -> list[PortCheck]:
-        """Ask the guest what it reaches; see :meth:`.interfaces.KvmHost.check_master`."""
+    def _check_master(self, publish_port: int) -> GuestMinion:
+        """Ask the guest of its minion; see :meth:`.interfaces.KvmHost.check_master`."""
         login = dataclasses.replace(self.secrets, seed=())
         return self.host.check_master(self.request, login, publish_port)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.errors import HostError, HostUnreachable
 from saltext.kvmclone.hypervisor import arp, networks
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.model.clone import Address
@@ -172,6 +172,8 @@ class Search:
         self._arp_grace = arp_grace if len(self._sources) > 1 else 0.0
         #: libvirt's objects of the networks, by name; None for one that is not there.
         self._networks: dict[str, Any] = {}
+        #: Whether libvirt hands out addresses in a network, by its name.
+        self._served: dict[str, bool] = {}
         self._arp_asked = -ARP_POLL_S
         self._arp_since: dict[tuple[str, str], float] = {}
         self._arp_seen: list[SeenAddress] = []
@@ -202,7 +204,7 @@ class Search:
         rows = [
             (card.source, lease)
             for card in domain.interfaces
-            if _may_lease(card)
+            if card.mac
             for lease in self._leases(card)
             if lease.mac == card.mac and usable(lease.address)
         ]
@@ -216,14 +218,23 @@ class Search:
         ]
 
     def _leases(self, card: Interface) -> list[Lease]:
-        host = self._handle.connection
-        if card.source not in self._networks:
+        host, name = self._handle.connection, self._network_of(card)
+        if name and name not in self._networks:
             try:
-                self._networks[card.source] = networks.find(host, card.source)
+                self._networks[name] = networks.find(host, name)
             except HostError:  # looked up again once the search is renewed
-                self._networks[card.source] = None
-        network = self._networks[card.source]
+                self._networks[name] = None
+        network = self._networks.get(name)
         return networks.leases(host, network, card.mac) if network is not None else []
+
+    def _network_of(self, card: Interface) -> str:
+        """Return the libvirt network that may lease a card an address; empty for none."""
+        if card.kind != "bridge":
+            return card.source if card.kind == "network" else ""
+        try:
+            return networks.by_bridge(self._handle.connection).get(card.source, "")
+        except HostError:  # asked again at the next look
+            return ""
 
     def _told(self, domain: Domain) -> list[SeenAddress]:
         if not domain.agent_connected:
@@ -262,6 +273,23 @@ class Search:
         ]
         return self._arp_seen
 
+    def leasing(self, card: Interface) -> str:
+        """Return the network that hands out addresses to a card; empty for none. Never fails."""
+        try:
+            found = self._network_of(card)
+            if card.kind != "network":
+                return found
+            if card.source not in self._served:
+                self._served[card.source] = networks.serves(self._handle.connection, found)
+            return found if self._served[card.source] else ""
+        except (HostError, HostUnreachable):
+            return card.source if card.kind == "network" else ""
+
+    def _no_lease(self, card: Interface) -> str:
+        if network := self.leasing(card):
+            return f"no DHCP lease for {card.mac} in network '{network}'"
+        return f"{card.mac} is on {card.kind} '{card.source}', where libvirt hands out no leases"
+
     def said(self, domain: Domain) -> str:
         """Return what each source answered, for the error of a timeout."""
         said = []
@@ -270,7 +298,7 @@ class Search:
         told = {(one.address.source, one.address.mac) for one in self._seen}
         if LEASE in self._sources:
             cards = [card for card in domain.interfaces if (LEASE, card.mac) not in told]
-            said += [_no_lease(card) for card in cards]
+            said += [self._no_lease(card) for card in cards]
         if AGENT in self._sources and AGENT not in dict(told):
             said.append(_no_agent(domain))
         if ARP in self._sources and ARP not in dict(told):
@@ -289,10 +317,6 @@ class Search:
 def _named(interface: str) -> str:
     """Return a guest's interface name, cut and stripped so that it fits into a line of text."""
     return "".join(filter(str.isprintable, interface[:LONGEST_INTERFACE]))
-
-
-def _may_lease(card: Interface) -> bool:
-    return card.kind == "network" and bool(card.mac)
 
 
 def _merged(known: list[SeenAddress], more: list[SeenAddress]) -> list[SeenAddress]:
@@ -323,12 +347,6 @@ def _merged(known: list[SeenAddress], more: list[SeenAddress]) -> list[SeenAddre
 def _neighbour(card: Interface | None, mac: str, address: str) -> Address:
     family = "ipv6" if ":" in address else "ipv4"
     return Address(card.source if card else "", mac, address, 0, family, ARP)
-
-
-def _no_lease(card: Interface) -> str:
-    if card.kind == "network":
-        return f"no DHCP lease for {card.mac} in network '{card.source}'"
-    return f"{card.mac} is on {card.kind} '{card.source}', where libvirt hands out no leases"
 
 
 def _no_agent(domain: Domain) -> str:

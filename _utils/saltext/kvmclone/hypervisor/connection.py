@@ -110,6 +110,8 @@ class Connection:
         self.calls = 0
         #: libvirt's objects of the storage pools that were looked up over this connection.
         self.pools: dict[str, Any] = {}
+        #: See :func:`.networks.by_bridge`; None until it was asked for.
+        self.bridged: dict[str, str] | None = None
         libvirt.registerErrorHandler(_hear, None)
         if listen:
             _loop_runs()
@@ -118,6 +120,7 @@ class Connection:
     def _open(self) -> None:
         self._hears = _loop_process == os.getpid()
         self.pools.clear()
+        self.bridged = None
         _heard.failure = None
         try:
             self.raw = libvirt.open(self.url)

@@ -25,7 +25,7 @@ def read(
     :param active: Whether the network runs.
     """
     root = libvirt_xml.element(live)
-    forward = root.find("forward")
+    forward, bridge = root.find("forward"), root.find("bridge")
     return NetworkFacts(
         name=name,
         active=active,
@@ -34,6 +34,7 @@ def read(
         live=_entries(root) if active else (),
         stored=_entries(libvirt_xml.element(stored)) if stored else None,
         leases=leases,
+        bridge="" if bridge is None else bridge.get("name", ""),
     )
 
 

@@ -25,6 +25,7 @@ from saltext.kvmclone.hypervisor.constants import (
     NETWORK_DHCP_HOST,
     NETWORK_XML_INACTIVE,
     NO_NETWORK,
+    NO_SUPPORT,
     OPERATION_INVALID,
 )
 from saltext.kvmclone.hypervisor.host import Host
@@ -68,6 +69,20 @@ def facts(host: Host, name: str, with_leases: bool = False) -> NetworkFacts | No
     return _read(host, network, name, with_leases) if network is not None else None
 
 
+def serves(host: Connection, name: str) -> bool:
+    """Return whether libvirt hands out addresses in the network of that name."""
+    told = _glance(host, name)
+    return told is not None and told.serves
+
+
+def _glance(host: Connection, name: str) -> NetworkFacts | None:
+    """Return what the network of that name hands out as it runs, or None; costs few calls."""
+    network = find(host, name)
+    return (
+        network_xml.read(name, host.call(network.XMLDesc, 0), "") if network is not None else None
+    )
+
+
 def _read(host: Host, network: Any, name: str, with_leases: bool = False) -> NetworkFacts:
     active = bool(host.call(network.isActive))
     live = str(host.call(network.XMLDesc, 0))
@@ -103,22 +118,54 @@ def leases(host: Connection, network: Any, mac: str | None = None) -> list[Lease
     ]
 
 
+def by_bridge(host: Connection) -> dict[str, str]:
+    """
+    Return the networks in which libvirt hands out addresses, by the bridges that they are on.
+
+    A card that is put on such a bridge by its name is on that network as well. Asked once over one
+    connection.
+    """
+    if host.bridged is None:
+        found: dict[str, str] = {}
+        networks: list[Any] = []
+        with absent(NO_SUPPORT):  # a daemon that knows nothing of networks
+            networks = host.call(host.raw.listAllNetworks, 0)
+        for network in networks:
+            with absent(NO_NETWORK):  # it may be removed at this moment
+                told = network_xml.read(network.name(), host.call(network.XMLDesc, 0), "")
+                if told.serves and told.bridge:
+                    found[told.bridge] = told.name
+        host.bridged = found
+    return host.bridged
+
+
 def survey(
     host: Host, request: Request, interfaces: Iterable[Interface]
 ) -> dict[str, NetworkFacts]:
     """
-    Return the facts of the networks that an address may be reserved in, by name.
+    Return the facts of the networks that may hand out the clone's address, by name.
 
-    Empty, and nothing is asked, if the request reserves no address.
+    Empty, and nothing is asked, unless the request wants an address of theirs alone.
 
-    :param interfaces: The base's; networks that the request names are added to theirs.
+    :param interfaces: The base's; networks and bridges that the request names are added to theirs.
     """
-    if request.ip_source != "reserve":
+    if request.ip_source not in ("reserve", "ip-learning"):
         return {}
+    interfaces = tuple(interfaces)
     names = [one.source for one in interfaces if one.kind == "network"]
     names += [wish.network for wish in request.networks]
-    found = {name: facts(host, name, with_leases=True) for name in dict.fromkeys(names) if name}
-    return {name: told for name, told in found.items() if told is not None}
+    bridges = [one.source for one in interfaces if one.kind == "bridge"]
+    bridges += [wish.bridge for wish in request.networks]
+    if any(bridges):
+        served = by_bridge(host)
+        names += [served[bridge] for bridge in bridges if bridge in served]
+    reserves = request.ip_source == "reserve"
+    found: dict[str, NetworkFacts] = {}
+    for name in filter(None, dict.fromkeys(names)):
+        told = facts(host, name, with_leases=True) if reserves else _glance(host, name)
+        if told is not None:
+            found[name] = told
+    return found
 
 
 # --- reserving ----------------------------------------------------------------------

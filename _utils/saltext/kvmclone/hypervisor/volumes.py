@@ -28,7 +28,7 @@ from saltext.kvmclone.hypervisor.constants import (
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import volume_xml
 from saltext.kvmclone.model.facts import QCOW2, ImageFacts
-from saltext.kvmclone.plan.disks import BYTES, CONVERT, OVERLAY, SEED, PlannedDisk
+from saltext.kvmclone.plan.disks import BYTES, CONVERT, EMPTY, OVERLAY, SEED, PlannedDisk
 from saltext.kvmclone.system import copying
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
         )
 
     def make() -> Any:
-        if disk.method in (OVERLAY, BYTES, SEED) or convert:
+        if disk.method in (OVERLAY, BYTES, SEED, EMPTY) or convert:
             return host.call(raw_pool.createXML, _xml(disk), 0)
         source = host.call(host.raw.storageVolLookupByPath, disk.source)
         return host.call(raw_pool.createXMLFrom, _xml(disk), source, 0)

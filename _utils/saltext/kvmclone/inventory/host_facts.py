@@ -30,7 +30,8 @@ from saltext.kvmclone.model.derived_files import Machines
 from saltext.kvmclone.model.domain_xml import Disk, Domain
 from saltext.kvmclone.model.facts import HostFacts, PoolFacts, SourceFacts, SwitchFacts
 from saltext.kvmclone.model.request import Request
-from saltext.kvmclone.plan import disk_wishes, seed_disk
+from saltext.kvmclone.plan import disk_wishes, new_disks, seed_disk
+from saltext.kvmclone.plan.rewrite import without
 from saltext.kvmclone.plan.rewrite.result import written_paths
 from saltext.kvmclone.system import filesystems, images, seed_image
 
@@ -48,7 +49,7 @@ def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
         taken = host.find(request.name) is not None
     base = host.domain(request.base_domain)
     definition = base.definition()
-    domain = domain_xml.read(definition, host.folders.stores)
+    domain = domain_xml.read(without(definition, request.leave_out), host.folders.stores)
     disks = _disks(host, domain, request)
     networks_named = _networks(host, request, domain)
     seeds, unread = seed_search.find(host, domain, disks.sources)
@@ -114,6 +115,13 @@ def _disks(host: Host, domain: Domain, request: Request) -> _Disks:
             _look_at(host, disk, request, copies, found)
         elif host.local and disk.path.startswith("/") and not os.path.exists(disk.path):
             found.missing.add(disk.path)
+    named = (disk_wishes.pool_of(disk, request, found.sources[disk.target]) for disk in cloned)
+    first = next(filter(None, named), "")
+    for target in new_disks.targets(domain.disks, request):
+        name = request.disks[target].pool or request.pool or first
+        if name and name not in found.pools and (pool := pools.facts(host, name, False)):
+            found.pools[name] = pool
+        _note_existing(host, name, new_disks.volume_name(request, target), found)
     return found
 
 
@@ -127,8 +135,13 @@ def _look_at(host: Host, disk: Disk, request: Request, copies: bool, found: _Dis
         pool = pools.facts_of(host, holder, copies) if at_hand else pools.facts(host, name, copies)
         if pool is not None:
             found.pools[name] = pool
+    _note_existing(host, name, disk_wishes.volume_name(disk, request), found)
+
+
+def _note_existing(host: Host, name: str, volume: str, found: _Disks) -> None:
+    """Note a file that stands already where a volume would go."""
     if name in found.pools and found.pools[name].active:
-        path = os.path.join(found.pools[name].path, disk_wishes.volume_name(disk, request))
+        path = os.path.join(found.pools[name].path, volume)
         if volumes.exists(host, path):
             found.existing.add(path)
 

@@ -14,6 +14,7 @@ from lxml import etree
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.units import exact_size
+from saltext.kvmclone.plan.rewrite.sizing import topology
 
 #: QEMU is given memory in multiples of so many bytes; the definition stays as it is.
 _GRAIN, _GRAIN_OF_POWER = 2**20, 2**28
@@ -32,7 +33,7 @@ def changes(live: etree._Element, stored: etree._Element) -> dict[str, dict[str,
     for key, old, new in (
         *_processors(live, stored),
         *_memory(live, stored),
-        ("topology", _topology(live), _topology(stored)),
+        ("topology", topology(live), topology(stored)),
     ):
         if old != new:
             found[key] = {"old": old, "new": new}
@@ -83,15 +84,6 @@ def _grain(root: etree._Element) -> int:
     kind = root.find("./os/type")
     power = kind is not None and kind.get("arch", "").startswith("ppc64")
     return (_GRAIN_OF_POWER if power else _GRAIN) * max(1, len(root.findall("./cpu/numa/cell")))
-
-
-def _topology(root: etree._Element) -> str:
-    """Return the CPU topology, without the parts of which there is only one."""
-    topology = root.find("./cpu/topology")
-    if topology is None:
-        return ""
-    parts = {str(key): str(value) for key, value in topology.attrib.items() if value != "1"}
-    return " ".join(f"{parts[key]} {key}" for key in sorted(parts)) or "1 of each"
 
 
 def _cells(root: etree._Element) -> list[tuple[str, str, int]]:

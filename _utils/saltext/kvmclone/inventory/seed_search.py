@@ -35,8 +35,8 @@ def find(
         if disk_wishes.is_empty(disk):
             continue
         try:
-            layers = _layers(host, disk, sources.get(disk.target))
-            seed = cloud_seed.find(guest_disk.view(layers)) if layers else None
+            found = layers(host, disk, sources.get(disk.target))
+            seed = cloud_seed.find(guest_disk.view(found)) if found else None
         except (UnreadableImage, HostError, OSError):
             unread.add(disk.target)
             continue
@@ -45,10 +45,11 @@ def find(
     return seeds, frozenset(unread)
 
 
-def _layers(host: Host, disk: Disk, source: SourceFacts | None) -> list[tuple[str, Read]]:
+def layers(host: Host, disk: Disk, source: SourceFacts | None = None) -> list[tuple[str, Read]]:
     """
     Return format and reader of each image of a disk; nothing if its medium is missing.
 
+    :param source: What is known already of what it consists of.
     :raises UnreadableImage: Not every image of the chain can be read.
     """
     if source is None or not source.images:

@@ -19,7 +19,7 @@ class AddressQuery:
     :param pick: Which of several addresses counts.
     :param reservations: What was reserved for the clone.
     :param wait: Deadline and pauses.
-    :param seed: The clone's cloud-init seed, ``none``, ``own``, ``keep`` or ``out``.
+    :param seed: The clone's cloud-init seed: ``none``, ``own``, ``keep``, ``out`` or ``told``.
     :param resets: Reset the guest's identity over its agent, once that connects.
     :param heard: The agent need not be waited for: the identity was reset in an earlier attempt,
         or the state of the agent does not matter to the caller.

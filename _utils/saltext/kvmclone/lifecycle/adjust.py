@@ -29,15 +29,15 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, pending_changes
 from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.inventory.file_usage import FileUsage
-from saltext.kvmclone.lifecycle import protect, record_store
+from saltext.kvmclone.lifecycle import protect, record_store, unchangeable
 from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
 from saltext.kvmclone.model.cloud_seed import KEEP, OWN
-from saltext.kvmclone.model.domain_xml import Domain, Interface
+from saltext.kvmclone.model.domain_xml import Domain
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import Record
-from saltext.kvmclone.model.request import InterfaceChanges, Request
-from saltext.kvmclone.plan.rewrite.result import drop
-from saltext.kvmclone.plan.rewrite.sizing import kibibytes
+from saltext.kvmclone.model.request import Request
+from saltext.kvmclone.plan.rewrite import Rewritten, Sizing
+from saltext.kvmclone.plan.rewrite.sizing import kibibytes, rewrite_sizing
 
 
 @dataclass
@@ -87,8 +87,8 @@ def compare(
     found = Adjustment()
     root = libvirt_xml.parse(handle.definition())
     domain = domain_xml.facts(root)
-    _unchangeable(domain, record, request, found, commands)
-    _cpus(host, handle, domain, root, request, found)
+    found.refused += unchangeable.reasons(root, record, request, commands)
+    _cpus(host, handle, domain, record, root, request, found)
     _memory(host, handle, domain, root, request, found)
     if request.seed in (KEEP, OWN) and record.seed not in ("", request.seed):
         found.notes.append(
@@ -121,62 +121,11 @@ def apply(found: Adjustment) -> None:
         step()
 
 
-def _unchangeable(
-    domain: Domain, record: Record, request: Request, found: Adjustment, commands: Commands
-) -> None:
-    again = f"Destroy it and make it again: {commands.clone('destroy', domain.name)}"
-    if request.base_domain != record.base:
-        found.refused.append(
-            f"It was made from '{record.base}' and cannot become a clone of "
-            f"'{request.base_domain}'. {again}"
-        )
-    if request.clone_strategy != record.strategy:
-        found.refused.append(
-            f"It was made with 'clone_strategy: {record.strategy}' and cannot become "
-            f"'{request.clone_strategy}'. {again}"
-        )
-    reserved = [reservation.address for reservation in record.reservations]
-    if request.address and request.address not in reserved:
-        has_now = f"'{reserved[0]}' is reserved for it" if reserved else "None is reserved for it"
-        found.refused.append(
-            f"Only a new clone can get 'address: {request.address}'. {has_now}. {again}"
-        )
-    disks = {disk.target: disk for disk in domain.disks}
-    for target, asked in request.disks.items():
-        for key in ("serial", "wwn"):
-            wanted = getattr(asked, key)
-            if wanted and target not in disks:
-                found.refused.append(
-                    f"'disks' names {target} and its {key}, but there is no such disk. {again}"
-                )
-            elif wanted and getattr(disks[target], key) != wanted:
-                has = getattr(disks[target], key) or "none"
-                found.refused.append(
-                    f"'disks: {target}' asks for the {key} '{wanted}', and the disk has {has}; its "
-                    f"guest may look for it by that. {again}"
-                )
-    for number, wish in enumerate(request.networks):
-        has = domain.interfaces[number] if number < len(domain.interfaces) else None
-        if has is None or not _fits(wish, has):
-            found.refused.append(
-                f"Interface {number} is not as 'networks' wants it; the interfaces of an existing "
-                f"clone are left alone. {again}"
-            )
-
-
-def _fits(wish: InterfaceChanges, has: Interface) -> bool:
-    return (
-        has.stays(wish.network, wish.bridge)
-        and wish.mac in ("", has.mac)
-        and wish.model in ("", has.model)
-        and wish.portgroup in ("", has.portgroup)
-    )
-
-
 def _cpus(
     host: Host,
     handle: DomainHandle,
     domain: Domain,
+    record: Record,
     root: etree._Element,
     request: Request,
     found: Adjustment,
@@ -184,12 +133,16 @@ def _cpus(
     count = request.cpus
     if count is None or (count, count) == (domain.cpus_now, domain.cpus):
         return
-    numbered = root.find("vcpus") is not None
-    if numbered or (count != domain.cpus and root.find("./cpu/topology") is not None):
-        found.refused.append("'cpus' cannot be changed: the clone fixes its CPU topology.")
+    if root.find("vcpus") is not None:
+        found.refused.append(
+            "'cpus' cannot be changed: the clone fixes which processors are plugged in (<vcpus>)."
+        )
         return
     if count != domain.cpus and root.find("./cpu/numa/cell") is not None:
         found.refused.append("'cpus' cannot be changed: the clone fixes its NUMA cells.")
+        return
+    if count != domain.cpus and root.find("./cpu/topology") is not None:
+        _with_topology(host, handle, record, root, request, found)
         return
 
     def set_cpus() -> None:
@@ -201,6 +154,31 @@ def _cpus(
             host.call(handle.raw.setVcpusFlags, count, flag)
 
     _resize(found, "cpus", (domain.cpus_now, domain.cpus), count, set_cpus)
+
+
+def _with_topology(
+    host: Host,
+    handle: DomainHandle,
+    record: Record,
+    root: etree._Element,
+    request: Request,
+    found: Adjustment,
+) -> None:
+    """Change the number of cpus where the topology must make the same: by a new definition."""
+    out = Rewritten()
+    rewrite_sizing(copy.deepcopy(root), Sizing(request.cpus), out)
+    if out.conflicts:
+        found.refused += out.conflicts
+        return
+
+    def define() -> None:
+        record_store.current(handle, record)  # whoever is destroying it has the last word
+        fresh = libvirt_xml.parse(handle.definition())
+        rewrite_sizing(fresh, Sizing(request.cpus), Rewritten())
+        host.define(libvirt_xml.serialize(fresh), request.validate_xml)
+
+    found.changes |= out.changes
+    found.steps.append(define)
 
 
 def _memory(
@@ -269,15 +247,7 @@ def _resize(
 def _as_asked(root: etree._Element, request: Request) -> etree._Element:
     """Return a copy of the definition with the cpus and memory that are asked for."""
     after = copy.deepcopy(root)
-    vcpu = after.find("vcpu")
-    if request.cpus is not None and vcpu is not None:
-        drop(vcpu, "current")
-        vcpu.text = str(request.cpus)
-    if request.memory is not None:
-        for element in (after.find("memory"), after.find("currentMemory")):
-            if element is not None:
-                element.set("unit", "KiB")
-                element.text = str(kibibytes(request.memory))
+    rewrite_sizing(after, Sizing(request.cpus, request.memory), Rewritten())
     return after
 
 

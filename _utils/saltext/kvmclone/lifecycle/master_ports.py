@@ -1,5 +1,5 @@
 """
-Find out why a clone's minion does not come to its master: what the guest says of the ports.
+Find out why a clone's minion does not come to its master: what the guest says of it.
 
 Only a look, while the minion is waited for: where the guest cannot be entered within seconds, it is
 not asked.
@@ -16,7 +16,7 @@ from saltext.kvmclone.guest import master_ports, ssh
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.channel import PublicKey
 from saltext.kvmclone.hypervisor.domain import DomainHandle
-from saltext.kvmclone.model.master_ports import PortCheck
+from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.model.request import Request, Secrets
 
@@ -28,13 +28,13 @@ AGENT_ANSWER_TIMEOUT_S, SSH_TIMEOUT_S = 3.0, 6.0
 
 def look(
     handle: DomainHandle, record: Record, request: Request, secrets: Secrets, publish_port: int
-) -> list[PortCheck]:
+) -> GuestMinion:
     """
-    Ask the guest which ports of its master it reaches: over its agent, else over ssh.
+    Ask the guest what :func:`.guest.master_ports.ask` does: over its agent, else over ssh.
 
     :param secrets: The login, for ssh.
     :param publish_port: See :func:`.guest.master_ports.ask`.
-    :return: What it says of each port; nothing where it cannot be asked.
+    :return: What it says; nothing where it cannot be asked.
     """
     try:
         if handle.agent_connected():
@@ -44,7 +44,7 @@ def look(
         log.info("%s: its agent does not tell what it reaches: %s", handle.name, error)
     # Only where the guest is known by its host key: there is no time for a first contact.
     if request.deploy.bootstrap == "agent" or not (record.host_keys and record.address):
-        return []
+        return GuestMinion()
     keys = [PublicKey.from_line(line) for line in record.host_keys]
     until = time.monotonic() + SSH_TIMEOUT_S
     with ssh.connect(

@@ -24,7 +24,13 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.guest import identity
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.identity import Reset
-from saltext.kvmclone.hypervisor.addresses import AddressFilter, Search, SeenAddress
+from saltext.kvmclone.hypervisor.addresses import (
+    AGENT,
+    SOURCES,
+    AddressFilter,
+    Search,
+    SeenAddress,
+)
 from saltext.kvmclone.hypervisor.constants import SHUTOFF_BECAUSE, STATES
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.events import Watch
@@ -32,7 +38,7 @@ from saltext.kvmclone.inventory import silent_agent
 from saltext.kvmclone.inventory.silent_agent import SILENT
 from saltext.kvmclone.lifecycle.address_query import AddressQuery
 from saltext.kvmclone.model import domain_xml
-from saltext.kvmclone.model.cloud_seed import KEEP, OUT, OWN
+from saltext.kvmclone.model.cloud_seed import KEEP, OUT, OWN, TOLD
 from saltext.kvmclone.model.domain_xml import AGENT_CHANNEL, Domain
 
 log = logging.getLogger(__name__)
@@ -191,6 +197,17 @@ class _Wait:
             return ()
         return self.wanted.first(seen, domain)
 
+    def _without_leases(self, domain: Domain) -> list[str]:
+        """Return what to do where libvirt hands out no addresses, as far as it was not done."""
+        asked = domain.has_agent_channel and AGENT in SOURCES[self.query.ip_source]
+        if asked or all(map(self.search.leasing, domain.interfaces)):
+            return []
+        agent = "'ip_source: qemu-agent'"
+        if not domain.has_agent_channel:
+            needs = f"qemu-guest-agent and its channel ({AGENT_CHANNEL}) in the base"
+            return [f"Where libvirt hands out no leases, {agent} needs {needs}."]
+        return [f"Where libvirt hands out no leases, use {agent}."]
+
     def _timeout(self) -> AddressTimeout:
         query, name = self.query, self.handle.name
         commands = self.handle.connection.commands
@@ -200,8 +217,7 @@ class _Wait:
         except (HostError, HostUnreachable):
             state = "unknown"
         hints = [f"Look at it: {silent_agent.check_agent(self.handle, self.domain, state)}  "]
-        if any(card.kind != "network" for card in self.domain.interfaces):
-            hints.append("On a bridge use 'ip_source: qemu-agent'.")
+        hints += self._without_leases(self.domain)
         if self.wanted != AddressFilter():
             hints.append(f"See all its addresses: {commands.on_host('addresses', name)}  ")
         if query.seed == OUT:
@@ -253,7 +269,7 @@ class _Arriving:
             return None
         self._seen = self._seen or time.monotonic()
         may_come = domain.has_agent_channel and not (domain.agent_connected or self.heard)
-        seeded = self.resets and self.wait.query.seed in (OWN, KEEP)
+        seeded = self.resets and self.wait.query.seed in (OWN, KEEP, TOLD)
         grace = CLOUD_INIT_AGENT_CONNECT_S if seeded else AGENT_CONNECT_S
         if may_come and time.monotonic() < self._seen + grace:
             return None

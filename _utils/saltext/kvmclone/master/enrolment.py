@@ -19,11 +19,12 @@ import yaml
 from saltext.kvmclone.config.catalogue import Catalogue
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.guest import login_key
-from saltext.kvmclone.master import verify
+from saltext.kvmclone.master import foresight, verify
 from saltext.kvmclone.master.keys import MinionKeys, generate
+from saltext.kvmclone.model.base_minion import BaseMinion, Foresight
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment, GuestFile, KeyPair
-from saltext.kvmclone.model.master_ports import PortCheck
+from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.record import Minion
 from saltext.kvmclone.model.request import Request, Secrets
 
@@ -84,7 +85,7 @@ class Enroller:
         """Delete keys of this id that were not accepted; see :meth:`.keys.MinionKeys.settle`."""
         self.keys.settle(minion_id)
 
-    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], list[PortCheck]]) -> Minion:
+    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], GuestMinion]) -> Minion:
         """
         Wait for ``test.version`` from the machine with that uuid.
 
@@ -119,6 +120,15 @@ class Enroller:
                 f"There: salt-cloud -p {request.profile or 'PROFILE'} {request.name}",
             )
         prepare(self.opts, request, secrets)
+
+    def foresee(self, request: Request, look: Callable[[], BaseMinion]) -> Foresight:
+        """Return what stands against the guest's becoming a minion; see :mod:`.foresight`."""
+
+        def script() -> foresight.Script:
+            text = _script(self.opts, request, _configuration(request))
+            return foresight.Script(text, BOOTSTRAP in text)
+
+        return foresight.foresee(self.opts, request, script, look)
 
     def enrolment(self, request: Request, secrets: Secrets, pair: KeyPair) -> Enrolment:
         """

@@ -107,7 +107,9 @@ class Fleet:
             meant.require_at_master(self.catalogue, "plan", profile, [name], overrides)
             request, _secrets, host = self.resolve(profile, name, overrides)
             found = host.plan(request)
-            return {**found, "warnings": [*found["warnings"], *self._elsewhere()]}
+            told = self.enroller.foresee(request, lambda: host.base_minion(request))
+            said = (*self.catalogue.remarks(profile, overrides), *self._elsewhere())
+            return told.added_to(found, said)
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error).as_dict()
 

@@ -21,8 +21,11 @@ import salt.utils.event
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import MinionTimeout, VerificationFailed, heed_interrupt
 from saltext.kvmclone.guest.identity import same_machine
+from saltext.kvmclone.master import master_address, other_key
+from saltext.kvmclone.master.keys import MinionKeys
+from saltext.kvmclone.master.other_key import OtherKey
 from saltext.kvmclone.master.silent_minion import SilentMinion
-from saltext.kvmclone.model.master_ports import PortCheck
+from saltext.kvmclone.model.guest_minion import GuestMinion
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ def verify(
     opts: Mapping[str, Any],
     minion_id: str,
     uuid: str,
-    ask: Callable[[], list[PortCheck]],
+    ask: Callable[[], GuestMinion],
     timeout: float = MINION_TIMEOUT_S,
 ) -> Verified:
     """
@@ -75,7 +78,7 @@ def verify(
     pauses in between, so that neither a lost event nor a slow start costs much time.
 
     :param uuid: The domain's uuid.
-    :param ask: Asks the guest which ports of its master it reaches, once its minion is silent.
+    :param ask: Asks the guest of its minion, once that is silent.
     :param timeout: Seconds to wait; one that announced itself, and so is slow, gets more.
     :raises MinionTimeout: It never answered.
     :raises VerificationFailed: A machine with another uuid answered.
@@ -86,7 +89,8 @@ def verify(
     ):
         asked: dict[str, str] = {}
         turn = RetrySchedule(time.monotonic(), timeout)
-        silent = SilentMinion(minion_id, ask, time.monotonic())
+        judge = OtherKey(MinionKeys(opts), minion_id).sentence
+        silent = SilentMinion(minion_id, ask, judge, time.monotonic())
         while not turn.is_over(time.monotonic()):
             interrupts.check()
             silent.look(time.monotonic())
@@ -104,9 +108,10 @@ def verify(
     raise MinionTimeout(
         f"The minion '{minion_id}' did not answer test.version within {timeout:g} s. "
         f"{silent.reason}".rstrip(),
-        f"This master listens on these ports, which the profile and every firewall must know: "
-        f"'minion: {{master: ADDRESS, master_port: {opts['ret_port']}, publish_port: "
-        f"{opts['publish_port']}}}'   In the guest: journalctl -u salt-minion",
+        other_key.HINT
+        if silent.misfit
+        else "This master listens on these ports, which the profile and every firewall must know: "
+        f"'{master_address.line(opts)}'   In the guest: journalctl -u salt-minion",
     )
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 NONE, KEEP, OWN = "none", "keep", "own"
 
 
-#: The word in a record where the base had a seed and the clone has none.
-OUT = "out"
+#: The word in a record where the base had a seed and the clone has none, and that where firmware or
+#: kernel tell cloud-init of its source, so that it is at work in the clone.
+OUT, TOLD = "out", "told"
 
 
 @dataclass(frozen=True)

@@ -188,8 +188,8 @@ class HostFacts:
     :param stores: Where the daemon makes a variable store that no definition names.
     :param left_behind: What an earlier machine of the clone's name left, which libvirt would take
         for the clone's.
-    :param dhcp: The libvirt networks that an address may be reserved in, by name; asked only
-        where one is to be reserved.
+    :param dhcp: The libvirt networks that may hand out the clone's address, by name; asked only
+        where it has to come from one of them.
     """
 
     base_xml: str
@@ -270,6 +270,7 @@ class NetworkFacts:
 
     :param forward: Its forward mode: ``nat``, ``route``, ``open``, ``bridge`` …; empty for an
         isolated one.
+    :param bridge: The bridge of the host that its machines are on; empty for none.
     :param live: Host entries as it runs now; empty where it does not run.
     :param stored: Host entries that its next start will have; None where it has no next start.
     :param leases: The DHCP leases that it handed out.
@@ -282,6 +283,12 @@ class NetworkFacts:
     live: tuple[HostEntry, ...] = ()
     stored: tuple[HostEntry, ...] | None = ()
     leases: tuple[Lease, ...] = ()
+    bridge: str = ""
+
+    @property
+    def serves(self) -> bool:
+        """Return whether libvirt hands out addresses in it."""
+        return any(subnet.dhcp for subnet in self.subnets)
 
     @property
     def entries(self) -> tuple[HostEntry, ...]:

@@ -181,13 +181,21 @@ def shown(element: etree._Element, place: str, value: str) -> str:
 
 
 def hidden_values(xml: str) -> tuple[str, ...]:
-    """Return what :func:`redact` hides and libvirt or QEMU may quote in an error."""
+    """
+    Return what :func:`redact` hides and libvirt or QEMU may quote in an error.
+
+    The domain's own name and uuid are no secrets, also where the guest is told of them.
+    """
     root = parse(xml)
+    known = [re.escape(one) for tag in ("name", "uuid") if (one := root.findtext(tag))]
+    own = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(known)})(?![A-Za-z0-9])" if known else r"(?!)")
     return tuple(
         dict.fromkeys(
-            value
+            part
             for element, place, value in _values(root)
             if not place.startswith(_FOR_PEOPLE) and shown(element, place, value) != value
+            for part in own.split(value)
+            if part
         )
     )
 
@@ -215,7 +223,7 @@ def without_whole(text: str, hidden: tuple[str, ...]) -> str:
     return text
 
 
-_SEPARATORS = re.compile(r"[\s,=]+")
+_SEPARATORS = re.compile(r"[\s,;=]+")
 
 
 def path(value: str) -> str:

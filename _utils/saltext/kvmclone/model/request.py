@@ -116,6 +116,7 @@ class DiskChanges:
     :param action: ``clone | share | skip``, empty for what is decided without a wish.
     :param serial: Serial number that the guest sees, ``wwn`` its world wide name; empty for the
         base's.
+    :param format: ``qcow2`` or ``raw``, of a disk that the base does not have; empty for qcow2.
     """
 
     size: int | None = None
@@ -124,6 +125,7 @@ class DiskChanges:
     action: str = ""
     serial: str = ""
     wwn: str = ""
+    format: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,14 +137,14 @@ class InterfaceChanges:
     :param bridge: Bridge of the host, or empty; with neither it stays connected as it is.
     :param model: Model of the card, empty for the one that it has, otherwise ``virtio``.
     :param mac: MAC address, empty for a fresh one.
-    :param portgroup: Portgroup of its network; empty for the one that it has there.
+    :param portgroup: Portgroup of its network; empty for none, None for the one that it has there.
     """
 
     network: str = ""
     bridge: str = ""
     model: str = ""
     mac: str = ""
-    portgroup: str = ""
+    portgroup: str | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ class Request:
     :param ttl: Seconds until the clone counts as expired, None for never.
     :param disks: Wishes by target (``vda``).
     :param networks: What is changed of the base's interfaces, in order; more are added.
+    :param leave_out: Devices of the base that the clone goes without: ``serial0``, or ``serial``.
     :param seed: cloud-init's seed: ``none``, ``keep`` for the base's, or ``own`` for what is in
         :class:`Secrets`.
     :param protect: Make the base's disks read-only and mark the base.
@@ -217,6 +220,7 @@ class Request:
     ttl: float | None = None
     disks: dict[str, DiskChanges] = field(default_factory=dict)
     networks: tuple[InterfaceChanges, ...] = ()
+    leave_out: tuple[str, ...] = ()
     seed: str = "none"
     protect: bool = False
     reset_identity: bool = True
@@ -243,9 +247,21 @@ class Request:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+#: Fields that earlier versions did not have, with what they hold where nothing is asked for: such
+#: a request keeps the digest that those versions gave it.
+_ADDED: dict[str, Any] = {"leave_out": (), "format": ""}
+
+
 def _plain(value: Any) -> Any:
     """Return a part of a request as JSON takes it."""
-    return vars(value) if dataclasses.is_dataclass(value) else str(value)
+    if not dataclasses.is_dataclass(value):
+        return str(value)
+    parts = {
+        key: part for key, part in vars(value).items() if key not in _ADDED or part != _ADDED[key]
+    }
+    if isinstance(value, InterfaceChanges):  # earlier versions wrote "" for the network's own
+        parts["portgroup"] = {None: "", "": None}.get(value.portgroup, value.portgroup)
+    return parts
 
 
 @dataclass(frozen=True, repr=False)

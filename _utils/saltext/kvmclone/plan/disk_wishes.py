@@ -67,10 +67,14 @@ def pool_of(disk: Disk, request: Request, source: SourceFacts | None) -> str:
     return wish_for(disk, request).pool or request.pool or (source.pool if source else "")
 
 
+def format_of(disk: Disk, request: Request) -> str:
+    """Return the format of a clone's volume; an overlay is always qcow2."""
+    return QCOW2 if strategy_of(disk, request) == "quick" else disk.format
+
+
 def volume_name(disk: Disk, request: Request) -> str:
-    """Return the name of a clone's volume, ``NAME-vda.qcow2``; an overlay is always qcow2."""
-    quick = strategy_of(disk, request) == "quick"
-    return f"{request.name}-{disk.target}.{QCOW2 if quick else disk.format}"
+    """Return the name of a clone's volume, ``NAME-vda.qcow2``."""
+    return f"{request.name}-{disk.target}.{format_of(disk, request)}"
 
 
 def clone_named_in(file: str) -> str:

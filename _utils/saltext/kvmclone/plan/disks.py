@@ -23,6 +23,7 @@ from saltext.kvmclone.plan.disk_sources import PlanIssues, judge, kind_refused, 
 from saltext.kvmclone.plan.disk_wishes import (
     LONGEST_NAME,
     capacity_of,
+    format_of,
     is_empty,
     pool_of,
     shared,
@@ -34,19 +35,20 @@ from saltext.kvmclone.plan.planned_disk import (
     BYTES,
     CONVERT,
     DAEMON,
+    EMPTY,
     OVERLAY,
     REFUSED,
     SEED,
     PlannedDisk,
 )
 
-__all__ = ["BYTES", "CONVERT", "DAEMON", "OVERLAY", "REFUSED", "SEED", "PlannedDisk"]
+__all__ = ["BYTES", "CONVERT", "DAEMON", "EMPTY", "OVERLAY", "REFUSED", "SEED", "PlannedDisk"]
 
 #: Types of folder pools in which nobody has tried to make volumes.
 _UNTESTED = ("vstorage",)
 
 #: As libvirt's schema has it; the target becomes a part of a file name.
-_TARGET = re.compile(r"(fd|hd|sd|vd|xvd|ubd|nvme)[A-Za-z0-9_]{1,20}")
+TARGET = re.compile(r"(fd|hd|sd|vd|xvd|ubd|nvme)[A-Za-z0-9_]{1,20}")
 
 #: Bytes that an image can show with QEMU's ordinary clusters of 64 KiB.
 LARGEST_QCOW2 = 2**51
@@ -58,11 +60,6 @@ def decide(
     """Decide about all disks, in order; reasons to refuse and warnings go to ``notes``."""
     targets = [disk.target for disk in disks]
     times = Counter(targets)
-    for target in sorted(set(request.disks) - set(targets)):
-        notes.conflicts.append(
-            f"'disks' names '{target}', which the base does not have. "
-            f"It has: {', '.join(targets) or 'none'}."
-        )
     twice = {target for target in times if times[target] > 1}
     for target in sorted(twice):
         notes.conflicts.append(f"The base has two disks '{target}'; give each its own target.")
@@ -79,13 +76,13 @@ def _refused(disk: Disk, facts: HostFacts) -> PlannedDisk:
 def _decide(disk: Disk, facts: HostFacts, request: Request, notes: PlanIssues) -> PlannedDisk:
     wish = wish_for(disk, request)
     refused = _refused(disk, facts)
-    if not _TARGET.fullmatch(disk.target):
+    if not TARGET.fullmatch(disk.target):
         notes.conflicts.append(
             f"{label(disk)} has no target that this version clones (vda, sda, hda …). Give it one "
             "of these in the base."
         )
         return refused
-    if not _wish_makes_sense(disk, wish, notes):
+    if not _wish_makes_sense(disk, wish, request, notes):
         return refused
     seed = facts.seeds.get(disk.target)
     if seed is not None and wish.action != "skip" and request.seed != KEEP:
@@ -134,12 +131,8 @@ def _shown(disk: Disk, facts: HostFacts) -> str:
     return disk.path or (source.images[0].path if source and source.images else "")
 
 
-def _wish_makes_sense(disk: Disk, wish: DiskChanges, notes: PlanIssues) -> bool:
-    extra = [
-        name
-        for name, value in (("size", wish.size), ("pool", wish.pool), ("strategy", wish.strategy))
-        if value
-    ]
+def _wish_makes_sense(disk: Disk, wish: DiskChanges, request: Request, notes: PlanIssues) -> bool:
+    extra = [name for name in ("size", "pool", "strategy", "format") if getattr(wish, name)]
     said = f"'disks: {disk.target}'"
     if wish.action in ("skip", "share") and extra:
         notes.conflicts.append(
@@ -160,6 +153,12 @@ def _wish_makes_sense(disk: Disk, wish: DiskChanges, notes: PlanIssues) -> bool:
         notes.conflicts.append(
             f"{said} asks for {', '.join(extra)}, but the disk is shared with the base: "
             f"{shared(disk)}. For a disk of its own add 'action: clone'."
+        )
+        return False
+    if wish.format and wish.format != (form := format_of(disk, request)):
+        notes.conflicts.append(
+            f"{said} asks for format {wish.format}, and the clone's has format {form}; only a disk "
+            "that the base does not have can be of another. Take 'format' out."
         )
         return False
     if disk.shareable and wish.strategy == "quick":
@@ -214,7 +213,7 @@ def _clone(
         )
     name = volume_name(disk, request)
     destination = os.path.join(pool.path, name)
-    _check_volume(name, destination, facts, notes)
+    check_volume(name, destination, facts, notes)
     method = OVERLAY if quick else _method(disk, top, facts)
     reflink = method == BYTES and _can_share_blocks(source, top, pool)
     action = "overlay" if quick else "reflink" if reflink else "copy"
@@ -224,7 +223,7 @@ def _clone(
         reason=_reason(disk, request, strategy, action, pool),
         source=refused.source,
         destination=destination,
-        format=QCOW2 if quick else disk.format,
+        format=format_of(disk, request),
         bytes=_bytes(action, method, disk, source),
         pool=pool.name,
         volume=name,
@@ -237,7 +236,7 @@ def _clone(
     )
 
 
-def _check_volume(name: str, destination: str, facts: HostFacts, notes: PlanIssues) -> None:
+def check_volume(name: str, destination: str, facts: HostFacts, notes: PlanIssues) -> None:
     """Refuse a volume whose file is there already, or whose name no file can have."""
     if destination in facts.existing:
         user = facts.users.get(destination)  # a clone that was renamed keeps its files' names
@@ -258,7 +257,6 @@ def _pool(
     disk: Disk, facts: HostFacts, request: Request, source: SourceFacts | None, notes: PlanIssues
 ) -> PoolFacts | None:
     name, virsh = pool_of(disk, request, source), facts.commands.virsh
-    there = virsh("pool-list", "--all")
     if not name:
         found = source.images[0].kind if source and source.images else ""
         if source and not source.asleep and found in ("file", "block"):
@@ -269,6 +267,13 @@ def _pool(
                 f"clone's goes. Name one ('pool:'), or make it: {virsh('pool-create-as', *words)}"
             )
         return None
+    return usable_pool(name, facts, notes)
+
+
+def usable_pool(name: str, facts: HostFacts, notes: PlanIssues) -> PoolFacts | None:
+    """Return the pool of that name; None, with the reason noted, where no volume can go there."""
+    virsh = facts.commands.virsh
+    there = virsh("pool-list", "--all")
     pool = facts.pools.get(name)
     if pool is None:
         notes.conflicts.append(f"There is no storage pool '{name}'. See: {there}")
@@ -297,7 +302,7 @@ def _size(disk: Disk, top: ImageFacts, request: Request, notes: PlanIssues) -> i
             f"{exact_size(capacity)}. A disk can grow, never shrink."
         )
         return None
-    form = QCOW2 if strategy_of(disk, request) == "quick" else disk.format
+    form = format_of(disk, request)
     if size is not None and form == QCOW2 and size > LARGEST_QCOW2:
         notes.conflicts.append(
             f"'disks: {disk.target}' asks for {exact_size(size)}, and a qcow2 image has at most "

@@ -12,8 +12,8 @@ REFUSED = "refused"
 #: ``qemu-img`` reads from its source; with what libvirt itself copies.
 OVERLAY, BYTES, CONVERT, DAEMON = "overlay", "bytes", "convert", "daemon"
 
-#: Or with a cloud-init seed of the clone's own.
-SEED = "seed"
+#: Or with a cloud-init seed of the clone's own, or with nothing at all.
+SEED, EMPTY = "seed", "empty"
 
 
 @dataclass(frozen=True)
@@ -61,4 +61,4 @@ class PlannedDisk:
     @property
     def grows(self) -> bool:
         """Return whether the volume must be made larger once it has its source's contents."""
-        return self.method != OVERLAY and self.capacity > self.source_capacity
+        return self.method not in (OVERLAY, EMPTY) and self.capacity > self.source_capacity

@@ -14,7 +14,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 from saltext.kvmclone.model import derived_files, domain_xml, libvirt_xml
-from saltext.kvmclone.model.cloud_seed import KEEP, NONE, OUT, OWN
+from saltext.kvmclone.model.cloud_seed import KEEP, OWN, TOLD
 from saltext.kvmclone.model.domain_xml import Domain
 from saltext.kvmclone.model.facts import HostFacts, ImageFacts
 from saltext.kvmclone.model.record import (
@@ -29,17 +29,19 @@ from saltext.kvmclone.model.record import (
 from saltext.kvmclone.model.record_xml import from_definition, written
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import (
+    address_sources,
     disk_overlaps,
     disk_sources,
     free_space,
     interfaces,
+    new_disks,
     reservation,
     seed_disk,
 )
 from saltext.kvmclone.plan.clone_plan import GENERATED, ClonePlan
 from saltext.kvmclone.plan.disk_sources import PlanIssues
 from saltext.kvmclone.plan.disk_wishes import LONGEST_NAME, wish_for
-from saltext.kvmclone.plan.disks import PlannedDisk, decide
+from saltext.kvmclone.plan.disks import SEED, PlannedDisk, decide
 from saltext.kvmclone.plan.rewrite import (
     DiskId,
     Identity,
@@ -48,8 +50,10 @@ from saltext.kvmclone.plan.rewrite import (
     Rewritten,
     SeedChange,
     Sizing,
+    guest_words,
     path_for,
     rewrite,
+    without,
 )
 
 __all__ = ["GENERATED", "ClonePlan", "PlannedDisk", "compute", "nvram_path"]
@@ -83,19 +87,20 @@ def compute(facts: HostFacts, request: Request, worker: Owner = Owner()) -> Clon
     :param worker: The process that will make it, for the record.
     :raises PlanRefused: The base's definition cannot even be read.
     """
-    base = domain_xml.read(facts.base_xml, facts.stores)
+    base = domain_xml.read(without(facts.base_xml, request.leave_out), facts.stores)
     notes = PlanIssues(
         _base_conflicts(base, facts, request), disk_sources.chain_notes(facts, base.name)
     )
     _memory_note(facts, request, notes)
     disks = _disks(base, facts, request, notes)
     cards, made_up = interfaces.decide(base, facts, request, notes)
-    identity = _identity(base, request, cards)
+    identity = _identity(facts.base_xml, base, request, cards)
     copied = _nvram(base, identity.nvram, facts, notes)
     rewritten = _rewritten(facts, request, identity, disks, cards)
-    made = domain_xml.read(rewritten.xml).interfaces
-    fixed = reservation.decide(made, facts.dhcp, request, facts.commands)
+    made = domain_xml.read(rewritten.xml)
+    fixed = reservation.decide(made.interfaces, facts.dhcp, request, facts.commands)
     notes.conflicts.extend(fixed.conflicts)
+    notes.conflicts.extend(address_sources.against(made, facts.dhcp, request))
     if fixed.reservations:
         rewritten.change("address", None, request.address or GENERATED)
     _note_changes(rewritten, disks, request)
@@ -103,7 +108,7 @@ def compute(facts: HostFacts, request: Request, worker: Owner = Owner()) -> Clon
     warnings = tuple(dict.fromkeys(notes.warnings + rewritten.warnings))
     record = replace(
         _record_of(base, request, identity.uuid),
-        seed=OUT if request.seed == NONE and facts.seeds else request.seed,
+        seed=seed_disk.recorded(facts, request),
         worker=worker,
         base_disks=_base_disks(disks, facts),
         volumes=_owned(disks, identity.nvram, copied, facts.nvram_size),
@@ -138,6 +143,7 @@ def _disks(
     """Return what becomes of each disk, with a disk for the clone's own seed if it has one."""
     disks = decide(base.disks, facts, request, notes)
     disk_overlaps.check(base.disks, disks, notes)
+    disks += new_disks.decide(base.disks, disks, facts, request, notes)
     _seed_notes(base, facts, request, notes)
     own = seed_disk.decide(disks, facts, request, notes) if request.seed == OWN else None
     disks = (*disks, own) if own else disks
@@ -145,8 +151,10 @@ def _disks(
     return disks
 
 
-def _identity(base: Domain, request: Request, cards: tuple[NewInterface, ...]) -> Identity:
-    uuid = str(uuid4())
+def _identity(
+    base_xml: str, base: Domain, request: Request, cards: tuple[NewInterface, ...]
+) -> Identity:
+    uuid = guest_words.uuid_for(libvirt_xml.parse(base_xml), str(uuid4()))
     return Identity(
         name=request.name,
         uuid=uuid,
@@ -173,15 +181,16 @@ def _rewritten(
         facts.standing,
         _disk_ids(request),
         _seed_change(disks, request),
+        request.leave_out,
     )
 
 
 def _new_disks(disks: tuple[PlannedDisk, ...]) -> tuple[NewDisk, ...]:
     """Return the disks whose file in the definition is another one, the clone's."""
     return tuple(
-        NewDisk(disk.target, disk.destination, disk.format)
+        NewDisk(disk.target, disk.destination, disk.format, disk.bus)
         for disk in disks
-        if not (disk.stays or disk.emptied or disk.bus)
+        if not (disk.stays or disk.emptied or disk.method == SEED)
     )
 
 
@@ -194,8 +203,8 @@ def _disk_ids(request: Request) -> dict[str, DiskId]:
 
 
 def _seed_change(disks: tuple[PlannedDisk, ...], request: Request) -> SeedChange:
-    """Return what changes for cloud-init; only the disk with a seed of its own has a bus."""
-    own = next((disk for disk in disks if disk.bus), None)
+    """Return what changes for cloud-init."""
+    own = next((disk for disk in disks if disk.method == SEED), None)
     return SeedChange(
         frozenset(disk.target for disk in disks if disk.emptied),
         request.seed == KEEP,
@@ -242,7 +251,8 @@ def _seed_notes(base: Domain, facts: HostFacts, request: Request, notes: PlanIss
     elif facts.seeds and request.seed != OWN:
         why = "" if base.has_agent_channel else "without a guest agent"
         why = why if request.reset_identity else "with 'reset_identity: false'"
-        if why:
+        # Told of a source, cloud-init takes the clone for a new machine, and sees to its card.
+        if why and seed_disk.recorded(facts, request) != TOLD:
             notes.warnings.append(
                 f"The base's cloud-init seed is left out, and {why} nothing tells the clone's "
                 "network about its new card: where cloud-init bound it to the base's, the clone "
@@ -282,7 +292,7 @@ def _note_changes(out: Rewritten, disks: tuple[PlannedDisk, ...], request: Reque
     """Note the changes that the profile wants and the definition does not show."""
     for disk in disks:
         if disk.destination:
-            out.change(f"disk {disk.target} size", disk.source_capacity, disk.capacity)
+            out.change(f"disk {disk.target} size", disk.source_capacity or None, disk.capacity)
             if disk.pool != disk.source_pool:
                 out.change(f"disk {disk.target} pool", disk.source_pool or None, disk.pool)
     if request.autostart is not None:

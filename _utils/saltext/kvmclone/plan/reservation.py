@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from saltext.kvmclone.model.domain_xml import Interface
@@ -20,7 +20,7 @@ from saltext.kvmclone.model.record import Reservation
 from saltext.kvmclone.model.request import AddressPick, Request
 
 #: The advice where libvirt hands out no addresses.
-_INSTEAD = "Use 'ip_source: qemu-agent' there."
+_INSTEAD = "Use 'ip_source: qemu-agent' there, or 'ip_source: auto' for a base without an agent."
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def decide(
     card = _card(interfaces, networks, request)
     if isinstance(card, str):
         return _refused(*conflicts, card)
-    facts = networks.get(card.source)
-    if card.kind != "network" or facts is None:
+    facts = network_of(card, networks)
+    if facts is None:
         return _refused(*conflicts, _without_network(card, commands))
     conflicts += _unable(facts, commands)
     if conflicts:
@@ -122,22 +122,34 @@ def _card(
     cards = named or list(interfaces)
     within = request.pick.cidr or request.address
     for card in cards:
-        facts = networks.get(card.source)
-        if within and card.kind == "network" and facts and _meets(facts, within):
+        facts = network_of(card, networks)
+        if within and facts and meets(facts.subnets, within):
             return card
     return cards[0]
 
 
-def _meets(facts: NetworkFacts, within: str) -> bool:
+def network_of(card: Interface, networks: Mapping[str, NetworkFacts]) -> NetworkFacts | None:
     """
-    Return whether a network overlaps with another one, or holds an address.
+    Return the libvirt network that an interface is on; None where there is none, or it is unknown.
+
+    An interface on a bridge is on the network that has this bridge and hands out addresses there.
+    """
+    if card.kind == "network":
+        return networks.get(card.source)
+    on_bridge = (one for one in networks.values() if one.serves and one.bridge == card.source)
+    return next(on_bridge, None) if card.kind == "bridge" else None
+
+
+def meets(subnets: Iterable[Subnet], within: str) -> bool:
+    """
+    Return whether one of a network's subnets overlaps with another one, or holds an address.
 
     :param within: That other network, or the address.
     """
     other = ipaddress.ip_network(within)
     return any(
         net.version == other.version and net.overlaps(other)
-        for net in (_net(subnet) for subnet in facts.subnets)
+        for net in (_net(subnet) for subnet in subnets)
     )
 
 
@@ -297,8 +309,13 @@ def _net(subnet: Subnet) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_interface(subnet.gateway).network
 
 
+def family(subnet: Subnet) -> str:
+    """Return the family of a subnet's addresses, ``ipv4`` or ``ipv6``."""
+    return "ipv6" if ":" in subnet.gateway else "ipv4"
+
+
 def _v4(subnet: Subnet) -> bool:
-    return ":" not in subnet.gateway
+    return family(subnet) == "ipv4"
 
 
 def _serves(subnet: Subnet) -> bool:

@@ -12,14 +12,24 @@ import string
 from collections.abc import Mapping
 
 from saltext.kvmclone.model import libvirt_xml
-from saltext.kvmclone.model.cloud_seed import SIZE, Seed
+from saltext.kvmclone.model.cloud_seed import NONE, OUT, SIZE, TOLD, Seed
 from saltext.kvmclone.model.facts import RAW, HostFacts
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import disks
 from saltext.kvmclone.plan.disk_sources import PlanIssues
 from saltext.kvmclone.plan.disks import PlannedDisk
+from saltext.kvmclone.plan.rewrite import guest_words
 
 _PREFIXES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd", "xen": "xvd"}
+
+
+def recorded(facts: HostFacts, request: Request) -> str:
+    """Return what a record says of the clone's cloud-init seed."""
+    if request.seed != NONE:
+        return request.seed
+    if guest_words.names_a_source(libvirt_xml.parse(facts.base_xml)):
+        return TOLD
+    return OUT if facts.seeds else NONE
 
 
 def place(definition: str, seeds: Mapping[str, Seed], request: Request) -> tuple[str, str]:

@@ -33,12 +33,12 @@ def find(read: Read) -> Seed | None:
     for label in labels(read, 0):
         if label.lower() in LABELS:
             return Seed(label)
-    partitions = list(_partitions(read))
-    for number, start in partitions:
+    found = list(partitions(read))
+    for number, start in found:
         for label in labels(read, start):
             if label.lower() in LABELS:
-                return Seed(label, number, alone=len(partitions) == 1)
-    for start in (0, *(start for _, start in partitions)):
+                return Seed(label, number, alone=len(found) == 1)
+    for start in (0, *(start for _, start in found)):
         if folder := _folder(read, start):
             return Seed(folder=folder, alone=False)
     return None
@@ -82,7 +82,7 @@ def _fat(read: Read, start: int) -> Iterator[str]:
             yield _text(folder[at : at + 11])
 
 
-def _partitions(read: Read) -> Iterator[tuple[int, int]]:
+def partitions(read: Read) -> Iterator[tuple[int, int]]:
     """Yield number and first byte of each partition."""
     boot = read(0, 2 * _SECTOR)
     if boot[510:512] != b"\x55\xaa" or boot[54:57] == b"FAT" or boot[82:87] == b"FAT32":

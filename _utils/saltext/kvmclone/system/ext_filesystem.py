@@ -64,6 +64,12 @@ def entries(read: Read, start: int, path: str) -> Iterator[tuple[str, int]]:
     yield from ((n, inode) for n, inode in _in(read, volume, here) if n not in (".", ".."))
 
 
+def holds(read: Read, start: int, path: str) -> bool:
+    """Return whether there is anything at a path; symbolic links on the way are not followed."""
+    folder, _, wanted = path.rpartition("/")
+    return any(name == wanted for name, _inode in entries(read, start, folder))
+
+
 def is_file(read: Read, start: int, inode: int) -> bool:
     """Return whether an inode is a plain file."""
     volume = _volume(read, start)

@@ -26,7 +26,7 @@ def disk(target: str, bus: str, inside: str = "", source: str = "/x/disk") -> st
 
 def rewritten(devices: str, *new: NewDisk, **ids: DiskId) -> Rewritten:
     xml = (
-        f"<domain type='qemu'><name>base</name><uuid>{UUID}</uuid><memory>1024</memory>"
+        f"<domain type='qemu'><name>mother</name><uuid>{UUID}</uuid><memory>1024</memory>"
         f"<vcpu>1</vcpu><devices>{devices}</devices></domain>"
     )
     identity = Identity("web1", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee", ())
@@ -66,7 +66,7 @@ def test_the_number_of_an_nvme_controller_is_kept() -> None:
     assert "controller serial" not in made.changes
 
 
-@pytest.mark.parametrize("number", ["base-data", UUID, UUID[:20], UUID.replace("-", "")])
+@pytest.mark.parametrize("number", ["mother-data", UUID, UUID[:20], UUID.replace("-", "")])
 def test_a_number_that_names_the_base_is_kept_and_told(number: str) -> None:
     made = rewritten(disk("vdb", "virtio", f"<serial>{number}</serial>"))
     assert made.conflicts == []

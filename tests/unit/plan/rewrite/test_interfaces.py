@@ -52,7 +52,10 @@ def test_a_connection_that_only_one_machine_can_have_is_refused(kind: str) -> No
     inside, word = REFUSED[kind]
     (conflict,) = rewritten(interface(kind, inside)).conflicts
     assert word in conflict
-    assert "'networks'" in conflict
+    assert (
+        "networks: [{network: default}], or leave it out of the clone: leave_out: [interface0]"
+        in (conflict)
+    )
 
 
 def test_a_card_leaves_its_team_when_its_partner_is_connected_elsewhere() -> None:
@@ -151,12 +154,29 @@ def test_a_guest_is_not_told_to_be_called_like_its_base() -> None:
         "01-52-54-00-aa-bb-cc",
     ],
 )
-def test_an_address_of_the_base_is_found_however_it_is_written(said: str) -> None:
+def test_an_address_that_the_kernel_is_told_is_renewed_however_it_is_written(said: str) -> None:
     card = interface("network", "<source network='default'/>")
     xml = (
         "<domain type='qemu'><name>base</name><uuid>11111111-2222-3333-4444-555555555555</uuid>"
         "<memory>1024</memory><vcpu>1</vcpu><os><type>hvm</type>"
         f"<cmdline>root=/dev/vda BOOTIF={said} quiet</cmdline></os>"
+        f"<devices>{card}</devices></domain>"
+    )
+    identity = Identity("web1", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee", (MAC,))
+    made = rewrite(xml, identity, (), cards=(NewInterface(MAC),))
+    assert made.conflicts == []
+    words = etree.fromstring(made.xml).findtext("./os/cmdline").split()
+    told = words[1].removeprefix("BOOTIF=")
+    assert [char for char in told if not char.isalnum()] == [c for c in said if not c.isalnum()]
+    assert "".join(filter(str.isalnum, told)).lower().endswith(MAC.replace(":", ""))
+
+
+@pytest.mark.parametrize("said", ["52:54:00:AA:BB:CC", "525400aabbcc", "01-52-54-00-aa-bb-cc"])
+def test_an_address_of_the_base_is_found_however_it_is_written(said: str) -> None:
+    card = interface("network", "<source network='default'/>")
+    xml = (
+        "<domain type='qemu'><name>base</name><uuid>11111111-2222-3333-4444-555555555555</uuid>"
+        f"<memory>1024</memory><vcpu>1</vcpu><os><type>hvm</type><init>/x-{said}</init></os>"
         f"<devices>{card}</devices></domain>"
     )
     identity = Identity("web1", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee", (MAC,))
@@ -256,6 +276,18 @@ def test_a_share_of_the_old_networks_bandwidth_is_no_share_of_the_new_one() -> N
         assert "floor" not in made.xml
         assert made.changes["interface 0 bandwidth floor"] == {"old": "200", "new": None}
         assert "floor" in rewritten(base, NewInterface(MAC, network="a")).xml
+
+
+def test_a_portgroup_is_left_where_it_is_without_a_wish_and_goes_where_none_is_wanted() -> None:
+    base = interface("network", "<source network='ovs-network' portgroup='vlan-03'/>")
+    for wish in (NewInterface(MAC), NewInterface(MAC, network="ovs-network")):
+        made = rewritten(base, wish)
+        assert 'portgroup="vlan-03"' in made.xml
+        assert "interface 0 portgroup" not in made.changes
+    for wish in (NewInterface(MAC, portgroup=""), NewInterface(MAC, network="lan")):
+        made = rewritten(base, wish)
+        assert "portgroup" not in made.xml
+        assert made.changes["interface 0 portgroup"] == {"old": "vlan-03", "new": None}
 
 
 def test_a_portgroup_is_chosen() -> None:

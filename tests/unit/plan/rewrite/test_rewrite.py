@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saltext.kvmclone.errors import PlanRefused
-from saltext.kvmclone.model import domain_xml, redaction
+from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
 from saltext.kvmclone.plan.rewrite import Identity, NewDisk, Sizing, path_for, rewrite
 
 DATA = Path(__file__).parent.parent.parent.parent / "data"
@@ -89,14 +89,15 @@ def test_the_console_password_is_kept_and_hidden_when_shown() -> None:
     [
         "<c:data xmlns:c='urn:cockpit'><c:root_password>canary</c:root_password></c:data>",
         "<c:data xmlns:c='urn:cockpit'><c:user password='canary'/></c:data>",
-        "<c:data xmlns:c='urn:cockpit'><c:user c:userPassword='canary'/></c:data>",
+        "<c:data xmlns:c='urn:cockpit?canary'><c:user c:userPassword='canary'/></c:data>",
     ],
 )
-def test_passwords_in_metadata_are_kept_and_hidden_when_shown(secret: str) -> None:
+def test_passwords_in_metadata_go_with_it_and_are_not_told(secret: str) -> None:
     """Cockpit notes those of the users that it is to make in the guest."""
-    xml = rewrite(BASE.replace("<metadata>", f"<metadata>{secret}"), IDENTITY, DISKS).xml
-    assert "canary" in xml
-    assert "canary" not in redaction.redact(xml)
+    rewritten = rewrite(BASE.replace("<metadata>", f"<metadata>{secret}"), IDENTITY, DISKS)
+    assert secret not in rewritten.xml
+    assert "canary" not in repr([rewritten.changes, rewritten.warnings, rewritten.conflicts])
+    assert rewritten.changes["metadata c:data"]["new"] is None
 
 
 def test_a_secret_for_systemd_in_the_guest_is_hidden_when_shown() -> None:
@@ -108,8 +109,7 @@ def test_a_secret_for_systemd_in_the_guest_is_hidden_when_shown() -> None:
     rewritten = rewrite(BASE.replace("</system>", told), IDENTITY, DISKS)
     assert "canary" in rewritten.xml
     assert "canary" not in redaction.redact(rewritten.xml)
-    (warning,) = (warning for warning in rewritten.warnings if "to the guest" in warning)
-    assert "canary" not in warning
+    assert "canary" not in f"{rewritten.warnings}{rewritten.changes}"
 
 
 def test_when_a_password_ends_is_no_secret() -> None:
@@ -117,8 +117,15 @@ def test_when_a_password_ends_is_no_secret() -> None:
     assert "2030-01-01" in redaction.redact(until)
 
 
-def test_metadata_of_others_is_kept() -> None:
-    assert "libosinfo" in rewrite(BASE, IDENTITY, DISKS).xml
+def test_what_the_guests_system_is_stays_on_record() -> None:
+    assert "libosinfo:os id=" in rewrite(BASE, IDENTITY, DISKS).xml
+
+
+def test_records_of_one_name_are_each_told() -> None:
+    two = "<metadata><a:x xmlns:a='urn:a:1'/><a:x xmlns:a='urn:a:2'/></metadata>"
+    changes = rewrite(domain(rest=two), identity(), ()).changes
+    assert changes["metadata a:x"]["old"] == "another tool's record (urn:a:1)"
+    assert changes["metadata a:x (2)"]["old"] == "another tool's record (urn:a:2)"
 
 
 def test_nothing_is_injected_that_was_not_asked_for() -> None:
@@ -136,7 +143,6 @@ def test_nothing_is_injected_that_was_not_asked_for() -> None:
         ("<filesystem type='mount'><source dir='/srv'/><target dir='x'/></filesystem>", "/srv"),
         ("<tpm model='tpm-tis'><backend type='passthrough'/></tpm>", "TPM"),
         ("<serial type='dev'><source path='/dev/ttyS0'/></serial>", "/dev/ttyS0"),
-        ("<serial type='tcp'><source mode='bind' host='0.0.0.0' service='4555'/></serial>", "4555"),
         ("<interface type='hostdev'/>", "hostdev"),
     ],
 )
@@ -144,6 +150,45 @@ def test_a_device_that_only_one_machine_can_hold_is_refused(devices: str, word: 
     rewritten = rewrite(domain(devices), identity(devices.count("<interface")), ())
     assert len(rewritten.conflicts) == 1
     assert word in rewritten.conflicts[0]
+
+
+TELNET = "<source mode='bind' host='0.0.0.0' service='4555'/><protocol type='telnet'/>"
+UDP = (
+    "<source mode='bind' host='127.0.0.1' service='4555'/>"
+    "<source mode='connect' host='127.0.0.1' service='4556'/>"
+)
+
+
+@pytest.mark.parametrize("tag", ["serial", "parallel", "console"])
+@pytest.mark.parametrize(("kind", "source"), [("tcp", TELNET), ("udp", UDP)])
+def test_a_line_on_a_port_of_the_host_becomes_a_pty_and_that_is_said(
+    tag: str, kind: str, source: str
+) -> None:
+    made = rewrite(
+        domain(f"<{tag} type='{kind}'>{source}<target port='0'/></{tag}>"), identity(), ()
+    )
+    assert made.conflicts == []
+    (line,) = libvirt_xml.parse(made.xml).findall(f"./devices/{tag}")
+    assert (line.get("type"), [child.tag for child in line]) == ("pty", ["target"])
+    (warning,) = made.warnings
+    assert "4555" in warning
+    assert made.changes[f"{tag} 0"]["new"] == "pty"
+
+
+def test_a_console_on_the_port_of_its_serial_line_is_spoken_of_once() -> None:
+    lines = f"<serial type='tcp'>{TELNET}</serial><console type='tcp'>{TELNET}</console>"
+    made = rewrite(domain(lines), identity(), ())
+    assert (made.conflicts, len(made.warnings), "4555" in made.xml) == ([], 1, False)
+
+
+def test_a_line_that_calls_out_or_takes_any_port_stays() -> None:
+    out = TELNET.replace("bind", "connect")
+    for source in (out, TELNET.replace("4555", "0")):
+        made = rewrite(domain(f"<serial type='tcp'>{source}</serial>"), identity(), ())
+        assert (made.conflicts, 'type="tcp"' in made.xml) == ([], True)
+        assert [("leave it out: leave_out: [serial0]" in one) for one in made.warnings] == (
+            [True] if source is out else []
+        )
 
 
 def test_every_reason_to_refuse_is_named_at_once() -> None:
@@ -168,11 +213,6 @@ def test_cpus_memory_and_description_are_what_was_asked_for() -> None:
     facts = domain_xml.read(rewritten.xml)
     assert (facts.cpus, facts.memory, facts.description) == (4, 2 * 2**30, "a web server")
     assert rewritten.changes["memory"] == {"old": 1024 * 1024, "new": 2 * 2**30}
-
-
-def test_cpus_of_a_base_with_a_fixed_topology_are_refused() -> None:
-    rest = "<cpu><topology sockets='1' cores='1' threads='1'/></cpu>"
-    assert "topology" in rewrite(domain(rest=rest), identity(), (), Sizing(cpus=2)).conflicts[0]
 
 
 def test_a_definition_with_entities_is_refused() -> None:

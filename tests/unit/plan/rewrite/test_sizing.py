@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import pytest
 
 from saltext.kvmclone.model import domain_xml, libvirt_xml
@@ -54,7 +56,6 @@ def test_a_base_that_names_no_processors_gets_them() -> None:
 @pytest.mark.parametrize(
     ("inside", "word"),
     [
-        ("<cpu><topology sockets='1' cores='4' threads='1'/></cpu>", "makes 4"),
         ("<vcpus><vcpu id='0' enabled='yes'/></vcpus>", "<vcpus>"),
         ("<cpu><numa><cell id='0' cpus='0-3' memory='1' unit='GiB'/></numa></cpu>", "<numa>"),
         (
@@ -70,13 +71,46 @@ def test_processors_that_the_base_fixes_are_refused_with_the_way_out(
     conflicts = sized(base(inside), cpus=2).conflicts
     assert len(conflicts) == 1
     assert word in conflicts[0]
-    assert "Leave 'cpus' out" in conflicts[0]
+    assert "Write cpus: 4" in conflicts[0]
     assert sized(base(inside), cpus=4).conflicts == [], "as many as before change nothing"
 
 
 def test_a_topology_that_makes_as_many_is_kept() -> None:
     inside = "<cpu><topology sockets='2' cores='3' threads='1'/></cpu>"
     assert sized(base(inside, vcpu="<vcpu>4</vcpu>"), cpus=6).conflicts == []
+
+
+@pytest.mark.parametrize(
+    ("had", "cpus", "old", "new"),
+    [
+        ({"sockets": 1, "cores": 1, "threads": 1}, 2, "1 of each", "2 sockets"),
+        ({"sockets": 4, "cores": 1, "threads": 1}, 3, "4 sockets", "3 sockets"),
+        (
+            {"sockets": 1, "dies": 1, "cores": 4, "threads": 2},
+            16,
+            "4 cores 2 threads",
+            "4 cores 2 sockets 2 threads",
+        ),
+        ({"sockets": 1, "dies": 1, "cores": 4, "threads": 2}, 4, "4 cores 2 threads", "4 sockets"),
+        ({"sockets": 1, "dies": 2, "cores": 2, "threads": 1}, 6, "2 cores 2 dies", "6 sockets"),
+    ],
+)
+def test_a_topology_is_adapted_and_what_is_in_a_socket_stays_where_that_is_possible(
+    had: dict[str, int], cpus: int, old: str, new: str
+) -> None:
+    inside = "<cpu><topology " + " ".join(f"{k}='{v}'" for k, v in had.items()) + "/></cpu>"
+    made = sized(base(inside, vcpu=f"<vcpu>{prod(had.values())}</vcpu>"), cpus=cpus)
+    assert made.conflicts == []
+    assert made.changes["topology"] == {"old": old, "new": new}
+    topology = libvirt_xml.parse(made.xml).find("./cpu/topology")
+    assert topology is not None
+    assert prod(map(int, topology.attrib.values())) == cpus
+    assert set(topology.attrib) == set(had)
+
+
+def test_cells_that_name_no_processors_do_not_fix_them() -> None:
+    cells = "<cpu><numa><cell id='0' memory='1' unit='GiB'/></numa></cpu>"
+    assert sized(base(cells), cpus=2).conflicts == []
 
 
 @pytest.mark.parametrize(

@@ -13,20 +13,24 @@ from collections.abc import Mapping
 from saltext.kvmclone.model import libvirt_xml
 from saltext.kvmclone.model.libvirt_xml import parse, serialize
 from saltext.kvmclone.plan.rewrite import (
+    base_marks,
     consoles,
     devices,
     firmware,
     graphics,
+    guest_words,
     interfaces,
     leak_check,
+    leave_out,
     security,
     supported,
 )
 from saltext.kvmclone.plan.rewrite.disks import DiskId, NewDisk, rewrite_disks
 from saltext.kvmclone.plan.rewrite.identity import Identity, rewrite_identity
 from saltext.kvmclone.plan.rewrite.interfaces import NewInterface
+from saltext.kvmclone.plan.rewrite.leave_out import without
 from saltext.kvmclone.plan.rewrite.result import Rewritten, path_for
-from saltext.kvmclone.plan.rewrite.seed import SeedChange, rewrite_seed
+from saltext.kvmclone.plan.rewrite.seed import SeedChange
 from saltext.kvmclone.plan.rewrite.sizing import Sizing, rewrite_sizing
 
 __all__ = [
@@ -39,6 +43,7 @@ __all__ = [
     "Sizing",
     "path_for",
     "rewrite",
+    "without",
 ]
 
 
@@ -51,6 +56,7 @@ def rewrite(
     standing: frozenset[str] = frozenset(),
     ids: Mapping[str, DiskId] = {},
     seed: SeedChange = SeedChange(),
+    left_out: tuple[str, ...] = (),
 ) -> Rewritten:
     """
     Return the clone's definition, made from the base's, with all changes and conflicts.
@@ -63,21 +69,23 @@ def rewrite(
     :param standing: Files of the host; none is given to the clone to write.
     :param ids: By target, the serial number or wwn of a disk where it is not to be the base's.
     :param seed: The changes to cloud-init seeds.
+    :param left_out: Devices that the clone goes without.
     :raises PlanRefused: The XML cannot be read at all.
     """
     root = parse(xml)
-    marks = leak_check.marks_of(root, frozenset(disk.target for disk in disks))
+    marks = base_marks.marks_of(root, frozenset(disk.target for disk in disks))
     out = Rewritten(
         base=marks.name,
         name=identity.name,
         base_uuid=libvirt_xml.text(root, "uuid"),
         taken=leak_check.paths_of(root) | standing,
     )
+    leave_out.leave_out(root, left_out, out)
     supported.scope(root, out)
     rewrite_identity(root, identity, sizing.description, out)
     firmware.firmware(root, identity.nvram, out)
     rewrite_disks(root, {disk.target: disk for disk in disks}, ids, out)
-    rewrite_seed(root, seed, out)
+    guest_words.rewrite_words(root, identity, seed, out)
     cards = cards or tuple(NewInterface(mac) for mac in identity.macs)
     interfaces.interfaces(root, cards, out)
     consoles.character_devices(root, out)
@@ -86,9 +94,6 @@ def rewrite(
     devices.devices(root, out)
     security.security(root, out)
     rewrite_sizing(root, sizing, out)
-    marks = marks.with_files(frozenset(out.paths)).without_numbers(root)
-    leak_check.forget(root, marks, out)
-    new_paths = frozenset(disk.path for disk in disks) | {seed.path}
-    leak_check.remains(root, marks, new_paths, out)
+    leak_check.check(root, marks, frozenset(disk.path for disk in disks) | {seed.path}, out)
     out.xml = serialize(root)
     return out

@@ -21,6 +21,9 @@ from saltext.kvmclone.plan.rewrite.result import (
 #: Devices whose element is itself the character device, and those that hold one.
 TAGS = ("serial", "parallel", "console", "channel", "redirdev", "smartcard", "rng")
 
+#: Those that a terminal can stand in for: what listens on a port of the host becomes one.
+_LINES = ("serial", "parallel", "console")
+
 #: Kinds that end inside QEMU, or that libvirt makes anew for each machine.
 _OF_EACH = {"null", "vc", "stdio", "spicevmc", "spiceport", "qemu-vdagent", "dbus"}
 
@@ -28,31 +31,15 @@ _OF_EACH = {"null", "vc", "stdio", "spicevmc", "spiceport", "qemu-vdagent", "dbu
 def character_devices(root: etree._Element, out: Rewritten) -> None:
     """Decide about every character device."""
     for tag in TAGS:
-        for number, element in enumerate(root.findall(f"./devices/{tag}")):
-            label = f"{tag} {number}"
+        for element in root.findall(f"./devices/{tag}"):
+            label = out.label(element)
             backend, kind = _backend(element, label, out)
             if backend is None:
                 continue
-            _decide(backend, kind, _spoken_for(root, backend, label), out)
+            _decide(backend, kind, label, out)
             for log in element.findall("log"):
                 own_path(log, "file", label + " log", out)
             drop(element, "tty")
-
-
-def _spoken_for(root: etree._Element, backend: etree._Element, label: str) -> str:
-    """
-    Return the label of a device for messages: that of the first serial line for its console.
-
-    libvirt repeats the first serial line as the first console: one device, one label.
-    """
-    serial = root.find("./devices/serial")
-    if label != "console 0" or serial is None:
-        return label
-    mine, first = (
-        [dict(source.attrib) for source in element.findall("source")]
-        for element in (backend, serial)
-    )
-    return "serial 0" if mine == first else label
 
 
 def _backend(
@@ -65,13 +52,13 @@ def _backend(
         if model == "egd" and backend is not None:
             return backend, backend.get("type", "")
         if model not in ("random", "builtin"):
-            out.refuse(element, f"{label} has the unknown source '{model}'; remove it first.")
+            out.refuse(element, f"{label} has the unknown source '{model}'")
         return None, ""
     if element.tag == "smartcard" and element.get("mode") != "passthrough":
         out.refuse(
             element,
             f"{label} is a card of the host (mode '{element.get('mode', '')}'), which stands for "
-            "one holder; remove the <smartcard> from the base first.",
+            "one holder",
         )
         return None, ""
     return element, element.get("type", "pty")
@@ -88,6 +75,8 @@ def _decide(backend: etree._Element, kind: str, label: str, out: Rewritten) -> N
     elif kind == "unix":
         for source in sources:
             _socket(source, label, out)
+    elif kind in ("tcp", "udp") and backend.tag in _LINES and any(map(_fixed_port, sources)):
+        _make_pty(backend, label, out)
     elif kind in ("tcp", "udp"):
         for source in sources:
             _port(source, label, out)
@@ -103,14 +92,10 @@ def _decide(backend: etree._Element, kind: str, label: str, out: Rewritten) -> N
         out.refuse(
             backend,
             f"{label} uses '{' and '.join(map(redaction.path, held))}', which only one machine "
-            "can hold; remove it from the base first.",
+            "can hold",
         )
     elif kind not in _OF_EACH:
-        out.refuse(
-            backend,
-            f"{label} is of type '{kind}', which this version does not know; remove it from the "
-            "base first.",
-        )
+        out.refuse(backend, f"{label} is of type '{kind}', which this version does not know")
 
 
 def _socket(source: etree._Element, label: str, out: Rewritten) -> None:
@@ -127,21 +112,45 @@ def _socket(source: etree._Element, label: str, out: Rewritten) -> None:
     elif in_libvirts_folder or mentions(path, out.base):
         out.refuse(
             source,
-            f"{label} connects to '{redaction.path(path)}', which serves one machine; remove it "
-            "from the base first.",
+            f"{label} connects to '{redaction.path(path)}', which serves one machine",
         )
     else:
         out.kept.add(path)
-        out.warn(f"{label} connects to '{redaction.path(path)}', as the base's does.")
+        _warn_of(source, redaction.path(path), label, out)
+
+
+def _make_pty(line: etree._Element, label: str, out: Rewritten) -> None:
+    """Give the clone a terminal of its own where the base listens on a port of the host."""
+    listening = next(filter(_fixed_port, line.findall("source")))
+    where = f"{line.get('type')} {_place(listening)}"
+    out.change(label, where, "pty")
+    out.warn(
+        f"{label.capitalize()} of the base listens on a port of the host ({where}), which only one "
+        "machine can. That of the clone is a pty instead."
+    )
+    for child in (*line.findall("source"), *line.findall("protocol")):
+        remove(child)
+    line.set("type", "pty")
+
+
+def _fixed_port(source: etree._Element) -> bool:
+    return source.get("mode", "connect") == "bind" and source.get("service", "0") != "0"
+
+
+def _place(source: etree._Element) -> str:
+    return f"{source.get('host', '')}:{source.get('service', '?')}"
 
 
 def _port(source: etree._Element, label: str, out: Rewritten) -> None:
-    where = f"{source.get('host', '')}:{source.get('service', '?')}"
-    if source.get("mode", "connect") != "bind":
-        out.warn(f"{label} connects to '{where}', as the base's does.")
-    elif source.get("service", "0") != "0":
-        out.refuse(
-            source,
-            f"{label} listens on the fixed port {source.get('service')}; "
-            "remove it from the base first.",
-        )
+    if _fixed_port(source):
+        out.refuse(source, f"{label} listens on the fixed port {source.get('service')}")
+    elif source.get("mode", "connect") != "bind":
+        _warn_of(source, _place(source), label, out)
+
+
+def _warn_of(source: etree._Element, where: str, label: str, out: Rewritten) -> None:
+    """Warn of the other end of a connection, which may be meant for the base alone."""
+    out.warn(
+        f"{label} connects to '{where}', as the base's does. If that serves one machine, leave it "
+        f"out: {out.way_out(source)}."
+    )

@@ -34,16 +34,14 @@ def devices(root: etree._Element, out: Rewritten) -> None:
         elif element.tag not in _OF_EACH | _ELSEWHERE:
             out.refuse(
                 element,
-                f"<{element.tag}> is a device that this version does not know; remove it from the "
-                "base first.",
+                f"<{element.tag}> is a device that this version does not know",
             )
 
 
 def _hostdev(element: etree._Element, out: Rewritten) -> None:
     out.refuse(
         element,
-        f"A {element.get('type', 'host')} device of the host (hostdev) belongs to one machine; "
-        "remove it from the base first.",
+        f"A {element.get('type', 'host')} device of the host (hostdev) belongs to one machine",
     )
 
 
@@ -51,15 +49,14 @@ def _shmem(element: etree._Element, out: Rewritten) -> None:
     out.refuse(
         element,
         f"The base has shared memory '{element.get('name', '')}' (<shmem>), which the clone would "
-        "share with it and its other users; remove it from the base first.",
+        "share with it and its other users",
     )
 
 
 def _lease(element: etree._Element, out: Rewritten) -> None:
     out.refuse(
         element,
-        "The base has a lock lease (<lease>), which only one machine can hold; remove it from the "
-        "base first.",
+        "The base has a lock lease (<lease>), which only one machine can hold",
     )
 
 
@@ -71,20 +68,23 @@ def _filesystem(element: etree._Element, out: Rewritten) -> None:
         out.refuse(
             element,
             "The base's <filesystem> is served on the socket "
-            f"'{redaction.path(source.get('socket', ''))}', for one machine; let libvirt start "
-            "virtiofsd, or remove it first.",
+            f"'{redaction.path(source.get('socket', ''))}', for one machine",
         )
     elif kind != "mount" or not folder:
         out.refuse(
             element,
             f"The base has a <filesystem> of type '{kind}'; only one of type 'mount' that is "
-            "<readonly/> can be taken along. Remove it first.",
+            "<readonly/> can be taken along",
         )
     elif element.find("readonly") is None:
         out.refuse(
             element,
             f"The base mounts '{redaction.path(folder)}' writable (<filesystem>); clone and base "
-            "would share it. Make it <readonly/> or remove it first.",
+            "would share it",
+            # libvirt before 11 has no read-only virtiofs.
+            ""
+            if element.find("./driver[@type='virtiofs']") is not None
+            else "Make it <readonly/> in the base",
         )
     else:
         out.kept.add(folder)
@@ -97,8 +97,7 @@ def _memory(element: etree._Element, out: Rewritten) -> None:
         out.refuse(
             element,
             f"The base's memory device ({element.get('model', '')}) keeps its contents in "
-            f"'{redaction.path(path)}', which clone and base would share; remove it from the base "
-            "first.",
+            f"'{redaction.path(path)}', which clone and base would share",
         )
     for uuid in element.findall("uuid"):
         told = redaction.shown(uuid, "devices/memory/uuid", (uuid.text or "").strip())
@@ -123,7 +122,7 @@ def _input(element: etree._Element, out: Rewritten) -> None:
     out.refuse(
         element,
         f"The base takes the host's input device '{redaction.path(device)}' (<input type='{kind}'>)"
-        ", which only one machine can hold; remove it from the base first.",
+        ", which only one machine can hold",
     )
 
 
@@ -133,8 +132,7 @@ def _crypto(element: etree._Element, out: Rewritten) -> None:
     if model not in ("builtin", "lkcf"):
         out.refuse(
             element,
-            f"The base's <crypto> device uses '{model}', which this version does not know; remove "
-            "it from the base first.",
+            f"The base's <crypto> device uses '{model}', which this version does not know",
         )
 
 

@@ -29,11 +29,13 @@ class NewDisk:
 
     :param path: Its new file; empty: the clone does not have this disk.
     :param format: Format of that file.
+    :param bus: Bus of a disk that the base does not have; empty for all others.
     """
 
     target: str
     path: str
     format: str
+    bus: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,19 @@ def rewrite_disks(
     :param new_disks: By target, what becomes of disks that do not stay as they are.
     :param ids: By target, the numbers by which a guest is to know a disk.
     """
+    for added in new_disks.values():
+        if added.bus:
+            disk = add_disk(root, added)
+            out.change(f"disk {added.target}", None, added.path)
+            if added.target in ids:
+                _identify(disk, ids[added.target], f"disk {added.target}", out)
     for element in root.findall("./devices/disk"):
         for mirror in element.findall("mirror"):
             remove(mirror)
         facts = domain_xml.disk_of(element)
         new = new_disks.get(facts.target)
+        if new is not None and new.bus:
+            continue
         label = f"disk {facts.target}"
         if new is not None:
             _forget_tuning(root, facts.path, out)
@@ -86,6 +96,18 @@ def rewrite_disks(
         if facts.target in ids:
             _identify(element, ids[facts.target], label, out)
     _refuse_twins(root, out)
+
+
+def add_disk(root: etree._Element, new: NewDisk) -> etree._Element:
+    """Add a disk that the base does not have, and return its element."""
+    disk = etree.Element("disk", type="file", device="disk")
+    etree.SubElement(disk, "driver", name="qemu", type=new.format)
+    etree.SubElement(disk, "source", file=new.path)
+    etree.SubElement(disk, "target", dev=new.target, bus=new.bus)
+    devices = root.find("./devices")
+    assert devices is not None, "a base has disks"
+    devices.append(disk)
+    return disk
 
 
 def _connect(element: etree._Element, new: NewDisk, label: str, out: Rewritten) -> None:

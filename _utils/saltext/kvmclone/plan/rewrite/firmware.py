@@ -27,8 +27,8 @@ def firmware(root: etree._Element, path: str, out: Rewritten) -> None:
     """
     _loader(root, out)
     _store(root, path, out)
-    for number, element in enumerate(root.findall("./devices/tpm")):
-        _tpm(element, f"TPM {number}", out)
+    for element in root.findall("./devices/tpm"):
+        _tpm(element, out.label(element).replace("tpm", "TPM"), out)
     for table in root.findall("./os/acpi/table"):
         out.warn(f"Shares the ACPI table '{_path(table)}', a licence, with its base.")
 
@@ -41,8 +41,8 @@ def _loader(root: etree._Element, out: Rewritten) -> None:
         out.refuse(
             loader,
             f"The base's machine writes its firmware file '{_path(loader)}' itself; "
-            "clone and base would share it. Set <loader readonly='yes'> and give the base an "
-            "<nvram> first.",
+            "clone and base would share it",
+            "Set <loader readonly='yes'> and give the base an <nvram> first",
         )
 
 
@@ -51,8 +51,8 @@ def _store(root: etree._Element, path: str, out: Rewritten) -> None:
     if other is not None:
         out.refuse(
             other,
-            "The base keeps its UEFI variables in a <varstore>, which this version cannot clone; "
-            "use firmware with an <nvram> file.",
+            "The base keeps its UEFI variables in a <varstore>, which this version cannot clone",
+            "Use firmware with an <nvram> file",
         )
         return
     store = root.find("./os/nvram")
@@ -67,7 +67,7 @@ def _store(root: etree._Element, path: str, out: Rewritten) -> None:
                 out.warn(FRESH)
         return
     if reason := _store_refused(store):
-        out.refuse(store, reason)
+        out.refuse(store, *reason)
         return
     source = store.find("source")
     old = domain_xml.store_path(store)
@@ -85,23 +85,24 @@ def _store(root: etree._Element, path: str, out: Rewritten) -> None:
     out.change("nvram", redaction.path(old) or None, path or None)
 
 
-def _store_refused(store: etree._Element) -> str:
-    """Say why a variable store cannot be cloned; empty where it can."""
+def _store_refused(store: etree._Element) -> tuple[str, ...]:
+    """Say why a variable store cannot be cloned, and what to do; empty where it can."""
     kind = store.get("type", "file")
     if kind != "file":
         return (
-            f"NVRAM of type '{kind}' cannot be cloned, only a file can; keep the base's <nvram> "
-            "in a file."
+            f"NVRAM of type '{kind}' cannot be cloned, only a file can",
+            "Keep the base's <nvram> in a file",
         )
     if store.find(".//encryption") is not None:
         return (
             "The base's <nvram> is encrypted: a clone would need its secret, and share its key for "
-            "ever; keep it in a plain file."
+            "ever",
+            "Keep it in a plain file",
         )
     if store.find("source") is not None and (store.text or "").strip():
         return (
-            f"<nvram> names '{_path(store)}' and a <source>, of which libvirt takes "
-            "one; remove the other from the base first."
+            f"<nvram> names '{_path(store)}' and a <source>, of which libvirt takes one",
+            "Remove the other from the base first",
         )
     old = domain_xml.store_path(store)
     real = os.path.normpath(old or "/")
@@ -109,10 +110,11 @@ def _store_refused(store: etree._Element) -> str:
         # Proxmox keeps it on a volume of its own; a copy beside it would be a file in /dev.
         return (
             f"The base keeps its UEFI variables on the device '{old}', which cannot be cloned, "
-            "only a file can. Name one in <nvram>, and make it on that host: qemu-img convert -O "
-            f"raw {shlex.quote(old)} /var/lib/libvirt/qemu/nvram/BASE_VARS.fd"
+            "only a file can",
+            "Name one in <nvram>, and make it on that host: qemu-img convert -O "
+            f"raw {shlex.quote(old)} /var/lib/libvirt/qemu/nvram/BASE_VARS.fd",
         )
-    return ""
+    return ()
 
 
 def _path(element: etree._Element) -> str:
@@ -126,8 +128,8 @@ def _tpm(element: etree._Element, label: str, out: Rewritten) -> None:
     if backend is None or kind != "emulator":
         out.refuse(
             element,
-            f"{label} of type '{kind}' belongs to one machine; remove it from the base or make "
-            "it an emulated one first.",
+            f"{label} of type '{kind}' belongs to one machine",
+            "Make it an emulated one in the base",
         )
         return
     for source in backend.findall("source"):

@@ -27,17 +27,16 @@ _HEARD = ("alsa", "coreaudio", "jack", "oss", "pulseaudio", "sdl", "pipewire", "
 
 def graphics(root: etree._Element, out: Rewritten) -> None:
     """Decide about every ``<graphics>``."""
-    for number, element in enumerate(root.findall("./devices/graphics")):
-        label = f"graphics {number}"
+    for element in root.findall("./devices/graphics"):
+        label = out.label(element)
         kind = element.get("type", "")
         if kind not in _KINDS:
-            out.refuse(
-                element,
-                f"{label} is of type '{kind}', which this version does not know; remove it from "
-                "the base first.",
-            )
+            out.refuse(element, f"{label} is of type '{kind}', which this version does not know")
         if element.get("passwd"):
-            out.warn(f"{label} keeps the console password of the base.")
+            out.warn(
+                f"{label} keeps the console password of the base. If the clone is to have none, "
+                "take it out of the base's definition."
+            )
         _ports(element, label, out)
         for holder in (element, *element.findall("listen")):
             _socket(holder, label, out)
@@ -81,8 +80,8 @@ def _socket(element: etree._Element, label: str, out: Rewritten) -> None:
 
 def audio(root: etree._Element, out: Rewritten) -> None:
     """Decide about every ``<audio>``."""
-    for number, element in enumerate(root.findall("./devices/audio")):
-        label = f"audio {number}"
+    for element in root.findall("./devices/audio"):
+        label = out.label(element)
         kind = element.get("type", "")
         if kind == "file":
             own_path(element, "path", label, out)
@@ -104,8 +103,4 @@ def audio(root: etree._Element, out: Rewritten) -> None:
                     drop(stream, "exactName")
                     out.change(f"{label} clientName", redacted_text.HIDDEN, None)
         elif kind not in _SILENT:
-            out.refuse(
-                element,
-                f"{label} is of type '{kind}', which this version does not know; remove it from "
-                "the base first.",
-            )
+            out.refuse(element, f"{label} is of type '{kind}', which this version does not know")

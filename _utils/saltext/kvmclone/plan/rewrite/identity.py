@@ -1,5 +1,5 @@
 """
-Replace what identifies a domain: names, uuids, serial numbers, our own metadata. Pure.
+Replace what identifies a domain: names, uuids, what people wrote of it. Pure.
 """
 
 from __future__ import annotations
@@ -10,12 +10,7 @@ from lxml import etree
 
 from saltext.kvmclone.model import redacted_text, redaction
 from saltext.kvmclone.model.libvirt_xml import text
-from saltext.kvmclone.model.record import BASE_NAMESPACE
-from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.plan.rewrite.result import Rewritten, drop, remove, set_text
-
-#: Entries of SMBIOS that name one individual machine; ``uuid`` has its own rule.
-_SERIALS = ("serial", "asset", "location")
 
 _IDS = ("name", "uuid", "genid")
 
@@ -56,8 +51,7 @@ def rewrite_identity(
     set_text(root, "name", new.name, position=0)
     set_text(root, "uuid", new.uuid, position=1)
     out.change("name", base, new.name)
-    shown_uuid = redaction.shown(root, "uuid", old_uuid) or None
-    out.change("uuid", shown_uuid, new.uuid)
+    out.change("uuid", redaction.shown(root, "uuid", old_uuid) or None, new.uuid)
 
     # A guest with <hwuuid> shows that instead of its domain's uuid, by which we tell whether it is
     # the clone; a <title> is what people called the base.
@@ -70,7 +64,6 @@ def rewrite_identity(
         out.change("genid", _old(genid, "genid"), new.genid or None)
         genid.text = new.genid
 
-    _sysinfo(root, shown_uuid, new.uuid, out)
     _description(root, base, description, out)
     for element in root.findall("./resource/fibrechannel"):
         out.change("fibrechannel appid", redacted_text.HIDDEN, None)
@@ -78,10 +71,6 @@ def rewrite_identity(
     for element in root.findall("./resource"):
         if len(element) == 0:
             remove(element)
-    # The record of a base that is itself a clone, or its protection, is about the base only.
-    for ours in (NAMESPACE, BASE_NAMESPACE):
-        for record in root.findall(f"./metadata/{{{ours}}}*"):
-            remove(record)
 
 
 def _description(root: etree._Element, base: str, wanted: str | None, out: Rewritten) -> None:
@@ -98,29 +87,6 @@ def _description(root: etree._Element, base: str, wanted: str | None, out: Rewri
         out.conflicts.append(
             "'description' holds characters that XML cannot (control characters); take them out."
         )
-
-
-def _sysinfo(root: etree._Element, old_uuid: str | None, uuid: str, out: Rewritten) -> None:
-    # libvirt refuses a definition whose SMBIOS uuid differs from the domain's.
-    for entry in root.findall("./sysinfo/system/entry[@name='uuid']"):
-        entry.text = uuid
-        out.change("sysinfo uuid", old_uuid, uuid)
-    for section in root.findall("./sysinfo/*"):
-        for entry in section.findall("entry"):
-            if entry.get("name") in _SERIALS:
-                out.change(
-                    f"sysinfo {section.tag} {entry.get('name')}", _old(entry, "sysinfo/entry"), None
-                )
-                remove(entry)
-        if section.tag != "entry" and len(section) == 0:
-            remove(section)
-    for entry in root.findall("./sysinfo/entry"):
-        if entry.get("file"):
-            name = redaction.shown(entry, "sysinfo/entry@name", entry.get("name", ""))
-            out.warn(
-                f"Shares the file '{redaction.path(entry.get('file', ''))}' with its base "
-                f"(<sysinfo> entry '{name}'); what it says of one machine is the clone's, too."
-            )
 
 
 def _old(element: etree._Element, place: str) -> str | None:

@@ -49,7 +49,7 @@ class NewInterface:
     :param network: Network that it is connected to instead of the base's, or empty.
     :param bridge: Bridge likewise; with neither it stays connected as it is.
     :param model: Model of the card; empty for the base's, or virtio where it has none.
-    :param portgroup: Portgroup of its network; empty for the one that it has there.
+    :param portgroup: Portgroup of its network; empty for none, None for the one that it has there.
     :param cannot: Elements that it cannot have where it is connected anew.
     """
 
@@ -57,7 +57,7 @@ class NewInterface:
     network: str = ""
     bridge: str = ""
     model: str = ""
-    portgroup: str = ""
+    portgroup: str | None = None
     cannot: frozenset[str] = frozenset()
 
 
@@ -190,10 +190,15 @@ def _told(element: etree._Element, place: str) -> str:
     return ", ".join(said)
 
 
-def _choose_portgroup(element: etree._Element, wanted: str, label: str, out: Rewritten) -> None:
+def _choose_portgroup(
+    element: etree._Element, wanted: str | None, label: str, out: Rewritten
+) -> None:
     source = element.find("source")
-    if wanted and source is not None:
-        out.change(f"{label} portgroup", source.get("portgroup"), wanted)
+    if wanted is None or source is None:
+        return
+    out.change(f"{label} portgroup", source.get("portgroup"), wanted or None)
+    drop(source, "portgroup")
+    if wanted:
         source.set("portgroup", wanted)
 
 
@@ -288,37 +293,40 @@ def _refuse(element: etree._Element, kind: str, label: str, out: Rewritten) -> N
     place = f"Interface {label.rpartition(' ')[2]} of type '{kind}'"
     source = element.find("source")
     target = element.find("target")
-    instead = "remove it first, or connect the clone elsewhere with 'networks'."
+    before = "{}, " * int(label.rpartition(" ")[2])
+    instead = f"Connect the clone elsewhere: networks: [{before}{{network: default}}]"
     if kind not in SHAREABLE:
-        out.refuse(element, f"{place} is bound to one machine; {instead}")
+        out.refuse(element, f"{place} is bound to one machine", instead)
     if kind == "direct" and source is not None and source.get("mode") == "passthrough":
         out.refuse(
             element,
-            f"{place} in mode passthrough takes '{source.get('dev', '')}' for one machine; "
-            f"{instead}",
+            f"{place} in mode passthrough takes '{source.get('dev', '')}' for one machine",
+            instead,
         )
     if element.find("./virtualport[@type='midonet']") is not None:
-        out.refuse(element, f"{place} is a port of MidoNet, which is bound to one card; {instead}")
+        out.refuse(element, f"{place} is a port of MidoNet, which is bound to one card", instead)
     bridge = source.get("bridge", "") if source is not None else ""
     if _BRIDGE_OF_ONE_PORT.fullmatch(bridge):
         out.refuse(
             element,
             f"{place} is connected to '{bridge}', which OpenStack makes for one port of one "
-            f"machine; {instead}",
+            "machine",
+            instead,
         )
     for forward in element.findall("portForward"):
         ports = ", ".join(span.get("start", "?") for span in forward.findall("range")) or "all"
         out.refuse(
             element,
-            f"{place} forwards fixed ports of the host ({ports}), which only one machine can hold; "
-            f"{instead}",
+            f"{place} forwards fixed ports of the host ({ports}), which only one machine can hold",
+            instead,
         )
     if kind == "ethernet":
         if target is not None and target.get("managed") == "no":
             out.refuse(
                 element,
                 f"{place} uses the ready-made device '{target.get('dev', '')}', which one machine "
-                f"can hold; {instead}",
+                "can hold",
+                instead,
             )
         if source is not None and source.find("ip") is not None:
-            out.refuse(element, f"{place} has a fixed address on the host's side; {instead}")
+            out.refuse(element, f"{place} has a fixed address on the host's side", instead)

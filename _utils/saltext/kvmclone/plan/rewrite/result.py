@@ -11,7 +11,7 @@ from typing import Any
 
 from lxml import etree
 
-from saltext.kvmclone.model import redaction
+from saltext.kvmclone.model import domain_xml, redaction
 
 #: Bytes that a file name, and the path of a unix socket, can have on Linux.
 LONGEST_FILE_NAME = 255
@@ -38,6 +38,7 @@ class Rewritten:
         clone's would; none is given to the clone.
     :param kept: Paths that stay as they are, by a decision.
     :param settled: Elements that were refused: nothing more is said about them.
+    :param devices: What messages call each device that the base has, and ``leave_out`` does.
     """
 
     xml: str = ""
@@ -51,17 +52,41 @@ class Rewritten:
     taken: frozenset[str] = frozenset()
     kept: set[str] = field(default_factory=set)
     settled: set[etree._Element] = field(default_factory=set)
+    devices: dict[etree._Element, str] = field(default_factory=dict)
 
     def change(self, key: str, old: Any, new: Any) -> None:
         """Note a change as ``{key: {old, new}}``; equal values are not a change."""
         if old != new:
             self.changes[key] = {"old": old, "new": new}
 
-    def refuse(self, element: etree._Element, reason: str) -> None:
-        """Refuse an element that cannot be in a clone; the same reason is given once."""
+    def refuse(self, element: etree._Element, reason: str, advice: str = "") -> None:
+        """
+        Refuse an element that cannot be in a clone; the same reason is given once.
+
+        :param reason: A sentence without its full stop. How to leave the device out of the clone
+            is added where that is possible.
+        :param advice: What else can be done, as an order.
+        """
         self.settled.add(element)
-        if reason not in self.conflicts:
-            self.conflicts.append(reason)
+        ways = [advice] if advice else []
+        if line := self.way_out(element):
+            ways.append(f"{'leave' if advice else 'Leave'} it out of the clone: {line}")
+        sentence = ". ".join([reason, ", or ".join(ways)] if ways else [reason]) + "."
+        if sentence not in self.conflicts:
+            self.conflicts.append(sentence)
+
+    def way_out(self, element: etree._Element) -> str:
+        """Return the line for the profile that leaves a device out; empty where there is none."""
+        for part in (element, *element.iterancestors()):
+            if part.tag == "disk":
+                return skipped(part)
+            if part in self.devices and part.tag not in ("controller", "emulator"):
+                return f"leave_out: [{self.devices[part]}]"
+        return ""
+
+    def label(self, element: etree._Element) -> str:
+        """Return what messages call a device: ``serial 0``."""
+        return re.sub(r"(?=[0-9]+$)", " ", self.devices.get(element, str(element.tag)), count=1)
 
     def warn(self, sentence: str) -> None:
         """Note a warning; the same one is given once."""
@@ -100,6 +125,11 @@ def written_paths(root: etree._Element) -> frozenset[str]:
         for attribute in ("file", "logFile", "path", "socket")
         if (path := element.get(attribute, "")).startswith("/")
     )
+
+
+def skipped(disk: etree._Element) -> str:
+    """Return the line for the profile that leaves a disk out of the clone."""
+    return f"disks: {{{domain_xml.disk_of(disk).target}: {{action: skip}}}}"
 
 
 def drop(element: etree._Element, attribute: str) -> str | None:
@@ -146,8 +176,7 @@ def own_path(
     if real.startswith(("/dev/", "/proc/", "/sys/")) and not real.startswith("/dev/shm/"):
         out.refuse(
             element,
-            f"{label} uses '{redaction.path(old)}', which only one machine can hold; remove it "
-            "from the base first.",
+            f"{label} uses '{redaction.path(old)}', which only one machine can hold",
         )
         return
     new = out.own(old)
@@ -159,13 +188,19 @@ def own_path(
         out.refuse(
             element,
             f"{label} would use '{redaction.path(new)}': {length} bytes where {longest} are "
-            "possible. Choose a shorter name for the clone.",
+            "possible",
+            "Choose a shorter name for the clone",
         )
 
 
 def mentions(value: str, base: str) -> bool:
     """Return whether a text holds the base's name as a word of its own."""
     return bool(base) and base in value and _word(base).search(value) is not None
+
+
+def replace_word(text: str, base: str, name: str) -> str:
+    """Return a text with the clone's name for the base's, where that is a word of its own."""
+    return _word(base).sub(lambda _: name, text) if mentions(text, base) else text
 
 
 def _word(base: str) -> re.Pattern[str]:
@@ -192,7 +227,7 @@ def path_for(path: str, base: str, name: str, base_uuid: str = "") -> str:
         called = re.sub(spelled, lambda _: ours, file, flags=re.IGNORECASE)
         if called not in (file, ".", ".."):
             return os.path.join(folder, called)
-    renamed = _word(base).sub(lambda _: ours, file) if mentions(file, base) else file
+    renamed = replace_word(file, base, ours)
     if renamed in (file, ".", ".."):
         renamed = f"{ours}-{file}"
     return os.path.join(folder, renamed)

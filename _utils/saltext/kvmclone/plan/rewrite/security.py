@@ -33,7 +33,8 @@ def _seclabel(element: etree._Element, out: Rewritten) -> None:
         out.refuse(
             element,
             f"The base has a fixed {element.get('model', 'security')} label; the clone could "
-            "open its disks. Make the <seclabel> dynamic first.",
+            "open its disks",
+            "Make the <seclabel> dynamic first",
         )
         return
     for name in ("label", "imagelabel"):
@@ -51,7 +52,8 @@ def _launch(element: etree._Element, out: Rewritten) -> None:
         out.refuse(
             element,
             f"The base's <launchSecurity type='{kind}'> is of a kind that clones were never tried "
-            "with; remove it from the base first.",
+            "with",
+            "Remove it from the base first",
         )
         return
     sealed = [f"<{child.tag}>" for child in element if child.tag not in _PLAIN_LAUNCH[kind]]
@@ -59,6 +61,6 @@ def _launch(element: etree._Element, out: Rewritten) -> None:
         return
     out.refuse(
         element,
-        f"The base's <launchSecurity type='{kind}'> is sealed to one machine "
-        f"({', '.join(sealed)}); remove it from the base first.",
+        f"The base's <launchSecurity type='{kind}'> is sealed to one machine ({', '.join(sealed)})",
+        "Remove it from the base first",
     )

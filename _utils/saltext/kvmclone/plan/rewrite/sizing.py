@@ -44,25 +44,52 @@ def _cpus(root: etree._Element, wanted: int, out: Rewritten) -> None:
         out.change("cpus maximum", most, wanted)
     if wanted == most:
         return
-    advice = "Leave 'cpus' out or remove it from the base."
-    topology = root.find("./cpu/topology")
-    if topology is not None:
-        parts = [libvirt_xml.number(str(value), "topology") for value in topology.attrib.values()]
-        if prod(parts) != wanted:
-            out.conflicts.append(
-                f"'cpus' cannot be {wanted}: the base fixes its CPU <topology>, which makes "
-                f"{prod(parts)}. {advice}"
-            )
     for path, words in (
         ("vcpus", "which processors are plugged in (<vcpus>)"),
-        ("./cpu/numa/cell", "its NUMA cells (<numa>)"),
+        ("./cpu/numa/cell[@cpus]", "which processors are in its NUMA cells (<numa>)"),
         ("./cputune/cachetune", "cache for each processor (<cachetune>)"),
         ("./cputune/memorytune", "memory bandwidth for each processor (<memorytune>)"),
         ("./cputune/energytune", "which processors' energy is watched (<energytune>)"),
     ):
         if root.find(path) is not None:
-            out.conflicts.append(f"'cpus' cannot be changed: the base fixes {words}. {advice}")
+            out.conflicts.append(
+                f"'cpus' cannot be changed: the definition fixes {words}. Write cpus: {most}, as "
+                "it has, or remove that there first."
+            )
+    had = topology(root)
+    _adapt_topology(root, wanted)
+    out.change("topology", had, topology(root))
     _pins(root, wanted, out)
+
+
+def _adapt_topology(root: etree._Element, wanted: int) -> None:
+    """
+    Adapt the topology, which libvirt wants to make exactly as many processors.
+
+    What is in a socket stays where sockets of that kind make the number.
+    """
+    element = root.find("./cpu/topology")
+    if element is None:
+        return
+    parts = {
+        str(name): libvirt_xml.number(str(value), "topology")
+        for name, value in element.attrib.items()
+    }
+    in_one = prod(value for name, value in parts.items() if name != "sockets")
+    if in_one and wanted % in_one == 0:
+        element.set("sockets", str(wanted // in_one))
+        return
+    for name in parts:
+        element.set(name, str(wanted if name == "sockets" else 1))
+
+
+def topology(root: etree._Element) -> str:
+    """Return the topology in words, without the parts of which there is one; empty without one."""
+    element = root.find("./cpu/topology")
+    if element is None:
+        return ""
+    parts = {str(key): str(value) for key, value in element.attrib.items() if value != "1"}
+    return " ".join(f"{parts[key]} {key}" for key in sorted(parts)) or "1 of each"
 
 
 def _pins(root: etree._Element, wanted: int, out: Rewritten) -> None:

@@ -17,7 +17,7 @@ _KINDS = ("kvm", "qemu", "test")
 #: Words for elements that are passed to QEMU verbatim.
 _KINDS_OF_WORDS = {"arg": "argument", "env": "variable", "property": "setting"}
 
-_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _TEST = "http://libvirt.org/schemas/domain/test/1.0"
 
 #: Parts of a definition that either hold nothing of one machine or are decided about here.
@@ -40,20 +40,20 @@ def scope(root: etree._Element, out: Rewritten) -> None:
         )
     for element in root:
         name = etree.QName(element)
-        if name.namespace == _QEMU:
+        if name.namespace == QEMU:
             _raw(element, name.localname, out)
         elif name.namespace:
             if name.namespace != _TEST:
                 out.refuse(
                     element,
                     f"<{name.localname}> of '{redaction.namespace(element)}' is beyond what can be "
-                    "checked; remove it from the base first.",
+                    "checked",
                 )
         elif element.tag not in _KNOWN:
             out.refuse(
                 element,
-                f"<{element.tag}> is a part that this version does not know; remove it from the "
-                "base first.",
+                f"<{element.tag}> is a part that this version does not know",
+                "Remove it from the base first",
             )
 
 
@@ -61,25 +61,28 @@ def _raw(element: etree._Element, name: str, out: Rewritten) -> None:
     """Refuse what is passed to QEMU verbatim, since it can hold a file, a socket or a port."""
     if name in ("capabilities", "deprecation"):
         return
+    if name == "override" and all(
+        child.get("type") != "string" for child in element.iter(f"{{{QEMU}}}property")
+    ):
+        return  # numbers and switches
+    if said := counted(element):
+        out.refuse(
+            element,
+            f"The base hands {said} to QEMU unchecked (<qemu:{name}>), which may be its own alone",
+        )
+
+
+def counted(element: etree._Element) -> str:
+    """
+    Say how many arguments, variables and properties QEMU is handed, and which known options.
+
+    :return: Empty for none.
+    """
     said = [
         child
         for child in element.iter(etree.Element)
         if child.get("value") is not None or child.get("name") is not None
     ]
-    if name == "override" and all(
-        child.get("type") != "string" for child in element.iter(f"{{{_QEMU}}}property")
-    ):
-        return  # numbers and switches
-    if said:
-        out.refuse(
-            element,
-            f"The base hands {_counted(said)} to QEMU unchecked (<qemu:{name}>), which may be "
-            "its own alone; remove it from the base first.",
-        )
-
-
-def _counted(said: list[etree._Element]) -> str:
-    """Say how many arguments, variables and properties there are, and which known options."""
     kinds = Counter(_KINDS_OF_WORDS.get(etree.QName(child).localname, "value") for child in said)
     options = dict.fromkeys(child.get("value", "") for child in said)
     known = ", ".join(option for option in options if option in redaction.OPTIONS)
