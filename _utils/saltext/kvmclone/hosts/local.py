@@ -7,25 +7,17 @@ Salt forks, and connections do not survive that.
 from __future__ import annotations
 
 import json
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 from saltext.kvmclone.display import screen
-from saltext.kvmclone.errors import (
-    CreateInProgress,
-    HostError,
-    HostUnreachable,
-    NeverConnected,
-    PlanRefused,
-)
+from saltext.kvmclone.errors import CreateInProgress, PlanRefused
 from saltext.kvmclone.hosts import reports
-from saltext.kvmclone.hosts.interfaces import commands_of
+from saltext.kvmclone.hosts.local_connection import ConnectedOperation, ReachableHost
 from saltext.kvmclone.hypervisor import power
-from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import (
@@ -51,14 +43,13 @@ from saltext.kvmclone.lifecycle import (
 from saltext.kvmclone.lifecycle.address_query import AddressQuery
 from saltext.kvmclone.lifecycle.adjust import Adjustment
 from saltext.kvmclone.lifecycle.bootstrap_alone import alone
-from saltext.kvmclone.lifecycle.destroy import changed_hands, destroy, examine
+from saltext.kvmclone.lifecycle.destroy import destroy, examine
 from saltext.kvmclone.lifecycle.record_store import clone_record
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.base_minion import BaseMinion
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.guest_minion import GuestMinion
-from saltext.kvmclone.model.hints import AT_MASTER
 from saltext.kvmclone.model.host_reports import Daemon, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
@@ -66,73 +57,23 @@ from saltext.kvmclone.model.request import Request, Secrets, Wait
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
-T = TypeVar("T")
-log = logging.getLogger(__name__)
 
-
-class _Operation(Host):
-    """
-    The connection of one operation.
-
-    :param of: The host that is operated on; it is told the number of calls at the end.
-    :param name: The domain without which the operation is pointless, so that its end on the way is
-        NotFound, or what became of it.
-    :param listens: The operation waits for events.
-    """
-
-    def __init__(self, of: LocalHost, name: str = "", listens: bool = False) -> None:
-        super().__init__(of.url, listens, commands_of(of))
-        self.of = of
-        self.name = name
-
-    def __exit__(self, *exc: object) -> None:
-        error = exc[1]
-        try:
-            if self.name and isinstance(error, HostError) and error.code == NO_DOMAIN:
-                self.domain(self.name)
-                raise changed_hands(self.name, self.commands) from error
-        finally:
-            self.of.calls = self.calls
-            self.close()
-
-
-class LocalHost:
+class LocalHost(ReachableHost):
     """
     A KVM host (:class:`.interfaces.KvmHost`) that this process reaches over libvirt.
 
-    :param url: libvirt URI.
-    :param label: What CLONE calls the host: its minion id; empty for its own host name.
-    :param ours: How our commands begin where the answers are read.
+    See :class:`.local_connection.ReachableHost`.
     """
-
-    def __init__(self, url: str, label: str = "", ours: str = AT_MASTER) -> None:
-        self.url = url
-        self.label = label
-        self.ours = ours
-        #: Number of libvirt calls of the last operation, for ``bench/``.
-        self.calls = 0
-
-    def _looked(self, work: Callable[[Host], T]) -> T:
-        """Return ``work(host)``, which only reads; repeat it once where the connection breaks."""
-        try:
-            with _Operation(self) as host:
-                return work(host)
-        except NeverConnected:
-            raise
-        except HostUnreachable as error:
-            log.info("asking again: %s", error)
-            with _Operation(self) as host:
-                return work(host)
 
     # --- making -----------------------------------------------------------------------
 
     def plan(self, request: Request) -> dict[str, Any]:
-        return self._looked(
+        return self.looked(
             lambda host: planner.compute(host_facts.facts(host, request), request).as_dict()
         )
 
     def base_minion(self, request: Request) -> BaseMinion:
-        return self._looked(lambda host: base_minion.look(host, request))
+        return self.looked(lambda host: base_minion.look(host, request))
 
     def clone(
         self,
@@ -143,7 +84,7 @@ class LocalHost:
         seed: Mapping[str, str] = MappingProxyType({}),
     ) -> Clone:
         me = worker or processes.this_process()
-        with _Operation(self) as host:
+        with ConnectedOperation(self) as host:
             taken = clone_view.refuse_existing(host, request.name, self.label)
             planned = planner.compute(host_facts.facts(host, request, taken), request, me)
             record = replace(
@@ -166,7 +107,7 @@ class LocalHost:
             return clone_view.describe_new(host, handle, record, self.label)
 
     def take_over(self, name: str, token: str, worker: Owner) -> Clone:
-        with _Operation(self, name) as host:
+        with ConnectedOperation(self, name) as host:
             with processes.name_lock(name):
                 handle, record = clone_record(host, name)
                 if record.worker.token != token or record.stage == DESTROYING:
@@ -176,13 +117,13 @@ class LocalHost:
             return clone_view.describe_running(host, handle, record, self.label)
 
     def boot(self, name: str) -> Clone:
-        with _Operation(self) as host:
+        with ConnectedOperation(self) as host:
             handle, record = clone_record(host, name)
             record = first_boot.boot(handle, record)
             return clone_view.describe_running(host, handle, record, self.label, state="running")
 
     def wait_for_address(self, request: Request, minion: Minion = Minion()) -> Clone:
-        with _Operation(self, listens=True) as host:
+        with ConnectedOperation(self, listens=True) as host:
             handle, record = clone_record(host, request.name)
             if minion != Minion():
                 record = record_store.save(handle, record, replace(record, minion=minion))
@@ -203,7 +144,7 @@ class LocalHost:
         return clone_view.describe_running(host, handle, record, self.label, "running", known)
 
     def bootstrap(self, request: Request, enrolment: Enrolment) -> Clone:
-        with _Operation(self, listens=True) as host:
+        with ConnectedOperation(self, listens=True) as host:
             started = time.monotonic()
             handle, record = clone_record(host, request.name)
             record = bootstrap.bootstrap(host, handle, record, request, enrolment)
@@ -217,19 +158,19 @@ class LocalHost:
 
         :raises KvmCloneError: See :func:`.bootstrap_alone.alone`.
         """
-        with _Operation(self, listens=True) as host:
+        with ConnectedOperation(self, listens=True) as host:
             handle, record = clone_record(host, request.name)
             record = alone(host, handle, record, request, enrolment)
             return clone_view.describe_running(host, handle, record, self.label)
 
     def check_master(self, request: Request, secrets: Secrets, publish_port: int) -> GuestMinion:
-        with _Operation(self) as host:
+        with ConnectedOperation(self) as host:
             return master_ports.look(
                 *clone_record(host, request.name), request, secrets, publish_port
             )
 
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
-        with _Operation(self) as host:
+        with ConnectedOperation(self) as host:
             handle, record = clone_record(host, name)
             # Its minion answered, so the guest came up, whatever became of its agent.
             ready = replace(record, minion=minion, agent="").at("ready", **timings)
@@ -237,7 +178,7 @@ class LocalHost:
             return clone_view.describe_running(host, handle, record, self.label)
 
     def keep(self, name: str, token: str, why: str, off: bool) -> Clone:
-        with _Operation(self) as host:
+        with ConnectedOperation(self) as host:
             handle, record = clone_record(host, name)
             if record.worker.token != token:
                 raise clone_view.in_progress(record, name, host.commands)
@@ -249,7 +190,7 @@ class LocalHost:
     # --- living -----------------------------------------------------------------------
 
     def destroy(self, name: str, force: bool = False, token: str = "", dry: bool = False) -> Clone:
-        with _Operation(self, name) as host:
+        with ConnectedOperation(self, name) as host:
             handle = host.domain(name)
             record = handle.record()
             told = (
@@ -265,7 +206,7 @@ class LocalHost:
             return replace(told, warnings=(*told.warnings, *kept))
 
     def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
-        with _Operation(self, name) as host:
+        with ConnectedOperation(self, name) as host:
             gone = destroy(host, host.domain(name), force, token)
             return listed(
                 name, "", gone.files, gone.reservations, gone.unprotected, gone.kept, removed=True
@@ -273,7 +214,7 @@ class LocalHost:
 
     def power(self, name: str, action: str) -> Clone:
         # Only a first start waits for the guest.
-        with _Operation(self, listens=action == "start") as host:
+        with ConnectedOperation(self, listens=action == "start") as host:
             handle, record = clone_record(host, name)
             unfinished = not (record.complete or record.failed) or record.stage == DESTROYING
             if unfinished and action in ("start", "reboot"):
@@ -290,7 +231,7 @@ class LocalHost:
             return screen.note(name, clone, state)
 
     def show(self, name: str) -> Clone:
-        return self._looked(
+        return self.looked(
             lambda host: clone_view.describe(
                 host, *clone_record(host, name), self.label, host.commands
             )
@@ -303,7 +244,7 @@ class LocalHost:
         :param dry: Only compare.
         :raises CreateInProgress: Its create is not finished.
         """
-        with _Operation(self) as host:
+        with ConnectedOperation(self) as host:
             handle, record = clone_record(host, request.name)
             if record.failed or record.stage == DESTROYING or not record.complete:
                 clone_view.refuse_existing(host, request.name, self.label)
@@ -314,13 +255,13 @@ class LocalHost:
 
     def pending_changes(self, name: str) -> dict[str, Any]:
         """Return what the next start of a running clone changes, and a sentence that says so."""
-        return self._looked(
+        return self.looked(
             lambda host: clone_view.pending(clone_record(host, name)[0], host.commands)
         )
 
     def exists(self, name: str) -> bool:
         """Return True if a domain of that name exists, a clone of ours or not."""
-        return self._looked(lambda host: host.find(name) is not None)
+        return self.looked(lambda host: host.find(name) is not None)
 
     def list_clones(self) -> list[Clone]:
         def work(host: Host) -> list[Clone]:
@@ -332,7 +273,7 @@ class LocalHost:
 
             return [clone for clone in host.each_domain(shown) if clone]
 
-        return sorted(self._looked(work), key=lambda clone: clone.name)
+        return sorted(self.looked(work), key=lambda clone: clone.name)
 
     def address_of(self, name: str, timeout: float, ip_source: str = "") -> str:
         """
@@ -342,7 +283,7 @@ class LocalHost:
         :param ip_source: Where to look; empty for what its record says.
         :raises AddressTimeout: No address in time.
         """
-        with _Operation(self, listens=True) as host:
+        with ConnectedOperation(self, listens=True) as host:
             handle, record = clone_record(host, name)
             query = replace(
                 AddressQuery.from_record(record),
@@ -356,45 +297,45 @@ class LocalHost:
     # --- care -------------------------------------------------------------------------
 
     def unfinished(self, name: str = "") -> list[Unfinished]:
-        return self._looked(lambda host: find(host, name))
+        return self.looked(lambda host: find(host, name))
 
     def tree(self) -> dict[str, Any]:
-        return self._looked(lambda host: lineage.tree(host).as_dict())
+        return self.looked(lambda host: lineage.tree(host).as_dict())
 
     def bases(self) -> list[dict[str, Any]]:
-        return self._looked(lineage.bases)
+        return self.looked(lineage.bases)
 
     def doctor(self) -> list[dict[str, Any]]:
-        return self._looked(lambda host: [f.as_dict() for f in doctor.examine(host, host.commands)])
+        return self.looked(lambda host: [f.as_dict() for f in doctor.examine(host, host.commands)])
 
     def adopt(self, name: str, base_domain: str = "") -> Clone:
-        with _Operation(self) as host:
+        with ConnectedOperation(self) as host:
             adopt.adopt(host, name, base_domain)
             return clone_view.describe(host, *clone_record(host, name), self.label)
 
     def unprotect(self, base_domain: str) -> list[str]:
-        with _Operation(self) as host:
+        with ConnectedOperation(self) as host:
             return protect.unprotect(host, host.domain(base_domain))
 
     # --- reports ----------------------------------------------------------------------
 
     def capacity(self) -> dict[str, Any]:
-        return self._looked(reports.capacity)
+        return self.looked(reports.capacity)
 
     def daemon(self) -> Daemon:
-        return self._looked(reports.daemon)
+        return self.looked(reports.daemon)
 
     def report_domains(self, names: Sequence[str], ids: Sequence[str]) -> HostReport:
-        return self._looked(lambda host: reports.report_domains(host, names, ids))
+        return self.looked(lambda host: reports.report_domains(host, names, ids))
 
     def published(self) -> dict[str, Any]:
         """Return what the mine publishes of this host; see :func:`.reports.published`."""
-        return self._looked(lambda host: reports.published(host, self.label))
+        return self.looked(lambda host: reports.published(host, self.label))
 
     def published_addresses(self, profile: str, tag: str) -> dict[str, str]:
         """Return the addresses of the clones that run, by name; see :func:`.reports.addresses`."""
-        return self._looked(lambda host: reports.addresses(host, profile, tag))
+        return self.looked(lambda host: reports.addresses(host, profile, tag))
 
     def expired(self) -> list[str]:
         """Return the names of the clones whose ``ttl`` has passed."""
-        return self._looked(reports.expired)
+        return self.looked(reports.expired)
