@@ -44,6 +44,9 @@ BASE_NAMESPACE = "urn:saltext:kvmclone:base:1"
 STAGES = ("planned", "cloned", "booted", "addressed", "enrolled", "ready")
 DESTROYING = "destroying"
 
+#: What a machine may become that is not to stay a clone.
+BASE = "base"
+
 #: Whether a worker still runs, see :func:`.processes.owner_state`.
 ALIVE, DEAD, ELSEWHERE = "alive", "dead", "elsewhere"
 
@@ -181,6 +184,7 @@ class Record:
     :param warnings: What the operator should know; shown with the clone from then on.
     :param host_keys: The guest's ssh host keys, ``TYPE BASE64``, where they are known.
     :param timings: Seconds each stage took.
+    :param becomes: :data:`BASE` while a base is being made of the machine; otherwise empty.
     """
 
     uuid: str
@@ -211,6 +215,7 @@ class Record:
     warnings: tuple[str, ...] = ()
     host_keys: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
+    becomes: str = ""
 
     def at(self, stage: str, **timings: float) -> Record:
         """

@@ -31,7 +31,11 @@ PREFIX = "kvmclone"
 
 #: Number of the form of a record. One with a higher number is left alone: this version would read
 #: over what it does not know of, and lose it with the next stage.
-SCHEMA = 1
+SCHEMA = 2
+
+#: The fields that form 1 does not have. A record that uses none of them is written in form 1, so
+#: that a host which is not upgraded yet still reads it.
+_SINCE_2 = ("becomes",)
 
 #: The fields that are attributes of the element itself.
 _SCALARS: dict[str, type] = {
@@ -95,7 +99,8 @@ def from_xml(xml: str, uuid: str) -> Record | None:
 
 
 def _element(record: Record) -> etree._Element:
-    root = etree.Element("clone", schema=str(SCHEMA))
+    form = SCHEMA if any(getattr(record, name) for name in _SINCE_2) else 1
+    root = etree.Element("clone", schema=str(form))
     for name in _SCALARS:
         value = getattr(record, name)
         if value:
