@@ -52,7 +52,12 @@ def label(disk: Disk) -> str:
 
 def skipping(disk: Disk) -> str:
     """Return the end of a sentence that tells how to leave a disk out of the clone."""
-    return f"or leave it out of the clone: disks: {{{disk.target}: {{action: skip}}}}"
+    return f"or leave it out of the clone: {skip_line(disk)}"
+
+
+def skip_line(disk: Disk) -> str:
+    """Return the line for the profile that leaves a disk out of the clone."""
+    return f"disks: {{{disk.target}: {{action: skip}}}}"
 
 
 def kind_refused(disk: Disk, commands: Commands = Commands()) -> str:
@@ -227,7 +232,8 @@ def _header(disk: Disk, top: ImageFacts, quick: bool, facts: HostFacts, notes: P
     if header.snapshots:
         notes.warnings.append(
             f"{where} holds {header.snapshots} internal snapshot(s). The clone begins with its "
-            "present state and has none of them."
+            "present state and has none of them. If it is to begin with one, apply that first: "
+            f"{facts.commands.there('qemu-img', 'snapshot', '-a', 'SNAPSHOT', top.path)}"
         )
     return True
 
