@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from lab import image, libvirtd
+from lab import fleet, image, libvirtd
 from lab.common import LabError, say
 from lab.demo import Demo
 from lab.lab import clean
@@ -26,7 +26,7 @@ def main() -> int:
         if arguments.command == "demo":
             return Demo(arguments.keep or os.environ.get("KEEP", "") not in ("", "0")).play()
         if arguments.command == "clean":
-            gone = clean(everything=arguments.all)
+            gone = clean(everything=arguments.all) + fleet.clean()
             say(f"removed: {', '.join(gone)}" if gone else "nothing to remove")
             return 0
         image.boot_files()

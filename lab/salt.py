@@ -66,6 +66,8 @@ class Daemon:
     conf: Path
     log: Path
     process: subprocess.Popen[bytes] | None = field(default=None)
+    #: What its command line begins with: the way into namespaces that it runs in.
+    inside: Sequence[str] = ()
 
 
 class SaltWorld:
@@ -140,15 +142,20 @@ class SaltWorld:
             self._wait(self.master, partial(_listens, self.address, port), "to listen")
 
     def add_minion(
-        self, name: str = "kvm01", config: Mapping[str, Any] | None = None, accepted: bool = True
+        self,
+        name: str = "kvm01",
+        config: Mapping[str, Any] | None = None,
+        accepted: bool = True,
+        inside: Sequence[str] = (),
     ) -> None:
         """Start a minion, and wait until it answers.
 
         :param config: Additional settings of the minion.
         :param accepted: The master knows its key already; otherwise it waits to be accepted.
+        :param inside: Words before its command line: the way into namespaces that it runs in.
         """
         home = self.folder / "minions" / name
-        daemon = Daemon(name, home, self.folder / f"log/{name}")
+        daemon = Daemon(name, home, self.folder / f"log/{name}", inside=inside)
         (home / "pki").mkdir(parents=True, mode=0o700, exist_ok=True)
         settings = self._paths(name) | {
             "user": "root",
@@ -209,7 +216,7 @@ class SaltWorld:
         daemon.log.parent.mkdir(parents=True, exist_ok=True)
         with daemon.log.with_suffix(".out").open("ab") as output:
             daemon.process = subprocess.Popen(
-                [self.venv / "bin" / program, "-c", daemon.conf, "-l", "warning"],
+                [*daemon.inside, self.venv / "bin" / program, "-c", daemon.conf, "-l", "warning"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
