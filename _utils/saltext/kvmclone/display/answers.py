@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from saltext.kvmclone.display import care, clones, hosts, plans, requests, text, tree
+from saltext.kvmclone.display import base_copies, care, clones, hosts, plans, requests, text, tree
 from saltext.kvmclone.display.failures import failure
 from saltext.kvmclone.display.screen import Screen
 
@@ -63,6 +63,8 @@ RUNNER: dict[str, Show] = {
     "profiles": hosts.profiles,
     "hosts": hosts.hosts,
     "tree": tree.tree,
+    "bases": base_copies.bases,
+    "push": base_copies.bases,
     "gc": lambda answer, screen: care.leftovers(
         answer["leftovers"], answer.get("errors") or {}, screen
     ),

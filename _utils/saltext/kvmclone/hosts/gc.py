@@ -80,7 +80,7 @@ def collect(
                 if life == ELSEWHERE
                 else f"Wait for it, or end it: {_kill(host, item.work)}",
             )
-    return found
+    return found + host.dead_copies(name, apply)
 
 
 def _why_it_stays(item: Unfinished, name: str, force: bool) -> str:

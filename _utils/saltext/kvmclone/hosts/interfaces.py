@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 
+from saltext.kvmclone.model.base_content import BaseState
+from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey
 from saltext.kvmclone.model.base_minion import BaseMinion, Foresight
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment, KeyPair
@@ -111,6 +113,52 @@ class KvmHost(Protocol):
             has another.
         :param why: The error.
         :param off: Switch the clone off.
+        """
+
+    # --- copying bases
+
+    def base_states(self, names: Sequence[str] = ()) -> list[BaseState]:
+        """
+        Return the bases on the host, and what is known of their content; read none of it.
+
+        :param names: Domains to return, too, although nothing of ours is recorded with them.
+        """
+
+    def hash_base(self, base_domain: str) -> BaseState:
+        """Read the content of a base, unless its digest is on record and counts."""
+
+    def expect_base(self, base_domain: str) -> BaseState:
+        """Return what stands where a base is to be copied to; see :func:`.fetch_base.expect`."""
+
+    def offer_base(self, base_domain: str, copy: str) -> BaseOffer:
+        """
+        Make a base ready to be fetched by another host.
+
+        :param copy: The id of this copy; :meth:`end_copy` takes everything back.
+        """
+
+    def prepare_copy(self, offer: BaseOffer) -> CopyKey:
+        """Check that an offer can be fetched, and make the key for it."""
+
+    def admit_copy(self, base_domain: str, copy: str, key: CopyKey) -> str:
+        """
+        Let the host that made this key fetch what was offered, and nothing else.
+
+        :return: The file that holds the key from now on.
+        """
+
+    def fetch_base(self, offer: BaseOffer) -> BaseState:
+        """Fetch a base from the host that offers it, compare it, and define it."""
+
+    def end_copy(self, copy: str) -> list[Leftover]:
+        """Remove keys, links and staged files of a copy, at either end. Can be repeated."""
+
+    def dead_copies(self, name: str = "", apply: bool = False) -> list[Leftover]:
+        """
+        Return what copies left that nobody is at work on any more.
+
+        :param name: Only copies of this base.
+        :param apply: Remove it.
         """
 
     # --- living

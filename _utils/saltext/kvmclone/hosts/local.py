@@ -16,7 +16,8 @@ from typing import Any
 from saltext.kvmclone.display import screen
 from saltext.kvmclone.errors import CreateInProgress, PlanRefused
 from saltext.kvmclone.hosts import reports
-from saltext.kvmclone.hosts.local_connection import ConnectedOperation, ReachableHost
+from saltext.kvmclone.hosts.local_base_copies import LocalBaseCopies
+from saltext.kvmclone.hosts.local_connection import ConnectedOperation
 from saltext.kvmclone.hypervisor import power
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
@@ -58,7 +59,7 @@ from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
 
-class LocalHost(ReachableHost):
+class LocalHost(LocalBaseCopies):
     """
     A KVM host (:class:`.interfaces.KvmHost`) that this process reaches over libvirt.
 

@@ -21,9 +21,9 @@ class Leftover:
 
     :param name: The clone that it belongs to.
     :param kind: ``domain``, ``volume``, ``nvram``, ``dhcp host``, ``protection`` or ``key``;
-        ``kept`` for what is not removed.
-    :param path: Its file; for a key the minion id, for a DHCP host entry its network, MAC and
-        address, for a protection the base, for a domain nothing.
+        ``ssh key`` and ``copy`` of a copy between hosts; ``kept`` for what is not removed.
+    :param path: Its file, or the one that it stands in; for a key the minion id, for a DHCP host
+        entry its network, MAC and address, for a protection the base, for a domain nothing.
     :param reason: Why it is one, or why it stays.
     """
 

@@ -114,7 +114,7 @@ def convert(source: str, source_format: str, target: str, target_format: str) ->
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call of the C library, no lock
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - one call of the C library, no lock
     ) as process:
         try:
             said = _said(process).decode(errors="replace").strip().splitlines()
@@ -136,7 +136,7 @@ def _said(process: subprocess.Popen[bytes]) -> bytes:
 _LIBC = ctypes.CDLL(None)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """
     Have the kernel kill this process when its parent dies.
 

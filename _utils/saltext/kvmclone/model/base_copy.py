@@ -1,0 +1,141 @@
+"""
+What travels between two hosts, by way of the master, while one copies a base of the other.
+
+Pure. The files themselves go from host to host by ssh; no key and no definition is in here. What
+the source must take back afterwards stands in the ``<metadata>`` of its base.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from lxml import etree
+
+from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.record_xml import written
+
+#: Namespace of the copies under way, in the metadata of the base that is copied.
+NAMESPACE = "urn:saltext:kvmclone:copies:1"
+PREFIX = "kvmclone-copies"
+
+#: The names under which a source offers what is no disk.
+DEFINITION, NVRAM = "definition", "nvram"
+
+#: An id: it is part of paths on both hosts, so nothing else is taken for one.
+_ID = re.compile("[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class OfferedFile:
+    """
+    A file of a base that another host may fetch.
+
+    :param name: The disk's target (``vda``), or :data:`NVRAM`.
+    :param format: Of the image.
+    :param size: Bytes that the guest sees; ``digest`` is the SHA-256 of that.
+    :param length: Length of the file, bytes; ``allocation`` what it occupies.
+    :param pool: Storage pool that it is in; empty for none.
+    :param folder: Its folder.
+    """
+
+    name: str
+    format: str
+    size: int
+    digest: str
+    length: int
+    allocation: int
+    pool: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class BaseOffer:
+    """
+    A base that a host offers to another.
+
+    :param copy: The id of this copy.
+    :param base: Its name.
+    :param digest: Digest of its content, see :mod:`.base_content`.
+    :param files: What is fetched, besides the definition.
+    :param needs: Digests of files that the target must have already, by path: a kernel.
+    :param user: Whom to log in as; ``port`` where, ``addresses`` at.
+    :param host_keys: The source's ssh host keys, as lines of ``known_hosts`` without the name.
+    """
+
+    copy: str
+    base: str
+    digest: str
+    files: tuple[OfferedFile, ...]
+    needs: dict[str, str] = field(default_factory=dict)
+    user: str = "root"
+    port: int = 22
+    addresses: tuple[str, ...] = ()
+    host_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CopyKey:
+    """
+    The key that a target made for one copy.
+
+    :param public: Its public half, ``TYPE BASE64``.
+    :param addresses: Those from which the target may come.
+    """
+
+    public: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Offered:
+    """
+    A copy under way, as the metadata of its base at the source has it.
+
+    :param copy: Its id.
+    :param keys: The file that the key was let into; empty as long as it was not.
+    :param staged: Files that were made for this copy alone.
+    """
+
+    copy: str
+    keys: str = ""
+    staged: tuple[str, ...] = ()
+
+
+def is_id(text: str) -> bool:
+    """Return whether a text is the id of a copy."""
+    return _ID.fullmatch(text) is not None
+
+
+def to_xml(uuid: str, copies: tuple[Offered, ...]) -> str:
+    """
+    Return the copies under way as ``setMetadata`` takes them.
+
+    :param uuid: Uuid of the base.
+    """
+    root = etree.Element("copies", uuid=uuid)
+    for one in copies:
+        child = etree.SubElement(root, "copy", id=one.copy, keys=written(one.keys))
+        for path in one.staged:
+            etree.SubElement(child, "file", path=written(path))
+    return etree.tostring(root, encoding="unicode")
+
+
+def from_xml(xml: str, uuid: str) -> tuple[Offered, ...]:
+    """
+    Return the copies under way in the text that ``metadata()`` returned.
+
+    :param uuid: Uuid of the domain it was read from; what names another does not count.
+    """
+    root = libvirt_xml.element(xml)
+    if root.get("uuid") != uuid:
+        return ()
+    return tuple(
+        Offered(
+            child.get("id", ""),
+            child.get("keys", ""),
+            tuple(file.get("path", "") for file in child),
+        )
+        for child in root
+        if is_id(child.get("id", ""))
+    )

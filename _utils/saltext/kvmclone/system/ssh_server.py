@@ -1,0 +1,211 @@
+"""
+Let one key into this machine's ssh server, for minutes and for one command, and take it out again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from saltext.kvmclone.system import processes
+
+#: Where the server is, which is in no user's ``PATH`` as a rule.
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/local/sbin"
+
+#: The values of ``PermitRootLogin`` that let a key with a command of its own in.
+_LETS_ROOT_IN = ("yes", "without-password", "prohibit-password", "forced-commands-only")
+
+#: Seconds for which a key is let in. It counts when a connection begins, not while it lasts.
+KEY_LASTS_S = 1800
+
+
+class NoAccess(Exception):
+    """The server would let nobody in by a key; the text says why."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """
+    This machine's ssh server, as it is configured.
+
+    :param keys: The file of keys that log the user in.
+    :param host_keys: The server's own public keys, ``TYPE BASE64``.
+    """
+
+    user: str
+    port: int
+    keys: str
+    host_keys: tuple[str, ...]
+
+
+def is_installed() -> bool:
+    """Return whether this machine has an ssh server."""
+    return shutil.which("sshd", path=_PATH) is not None
+
+
+def look() -> Server:
+    """
+    Return how the user that this process runs as can be reached here.
+
+    :raises NoAccess: The server cannot be asked, or lets no key of that user in.
+    """
+    user = pwd.getpwuid(os.geteuid())
+    settings = _settings(user.pw_name)
+    if "no" in settings.get("pubkeyauthentication", ["yes"]):
+        raise NoAccess("its ssh server takes no keys (PubkeyAuthentication no)")
+    permit = settings.get("permitrootlogin", ["no"])[0]
+    if user.pw_uid == 0 and permit not in _LETS_ROOT_IN:
+        raise NoAccess("its ssh server does not let root in (PermitRootLogin no)")
+    named = " ".join(settings.get("authorizedkeysfile", [])).split()
+    if not named or named[0] == "none":
+        raise NoAccess("its ssh server reads no file of keys (AuthorizedKeysFile none)")
+    tokens = {"%h": user.pw_dir, "%u": user.pw_name, "%U": str(user.pw_uid), "%%": "%"}
+    keys = named[0]
+    for token, value in tokens.items():
+        keys = keys.replace(token, value)
+    found = [_public(f"{path}.pub") for path in settings.get("hostkey", [])]
+    if not any(found):
+        raise NoAccess("its ssh server has no host key")
+    return Server(
+        user.pw_name,
+        int(settings.get("port", ["22"])[0]),
+        os.path.realpath(os.path.join(user.pw_dir, keys)),
+        tuple(filter(None, found)),
+    )
+
+
+def _settings(user: str) -> dict[str, list[str]]:
+    """Return the server's settings for a user, by their names in lower case."""
+    program = shutil.which("sshd", path=_PATH) or "sshd"
+    connection = f"user={user},host=localhost,addr=127.0.0.1"
+    done = subprocess.run(
+        [program, "-T", "-C", connection],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise NoAccess(f"its ssh server cannot be used: {said[-1] if said else 'it fails'}")
+    settings: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        name, _space, value = line.partition(" ")
+        settings.setdefault(name.lower(), []).append(value.strip())
+    return settings
+
+
+def _public(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as source:
+            return " ".join(source.read().split()[:2])
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def addresses() -> tuple[str, ...]:
+    """
+    Return the addresses of this machine that others may reach.
+
+    :raises NoAccess: They cannot be listed.
+    """
+    try:
+        done = subprocess.run(
+            ["ip", "-json", "address", "show", "up", "scope", "global"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+        )
+        links = json.loads(done.stdout)
+    except (OSError, subprocess.CalledProcessError, ValueError) as error:
+        raise NoAccess(f"its addresses cannot be listed (ip address): {error}") from error
+    return tuple(
+        address["local"]
+        for link in links
+        for address in link.get("addr_info", [])
+        if address.get("local")
+    )
+
+
+def let_in(server: Server, public: str, mark: str, addresses: Iterable[str], command: str) -> None:
+    """
+    Let a key in for :data:`KEY_LASTS_S`, from some addresses and for one command alone.
+
+    Other keys stay as they are.
+
+    :param public: ``TYPE BASE64``.
+    :param mark: A word that ends the line, and by which :func:`shut_out` finds it.
+    :raises OSError: The file cannot be written.
+    """
+    until = time.strftime("%Y%m%d%H%M%S", time.localtime(time.time() + KEY_LASTS_S))
+    line = (
+        f'restrict,from="{",".join(addresses)}",expiry-time="{until}",'
+        f'command="{command}" {public} {mark}\n'
+    )
+    os.makedirs(os.path.dirname(server.keys), mode=0o700, exist_ok=True)
+    with processes.name_lock(server.keys):
+        there = _read(server.keys) or b""
+        there += b"\n" if there and not there.endswith(b"\n") else b""
+        _write(server.keys, there + line.encode())
+
+
+def shut_out(keys: str, mark: str) -> bool:
+    """
+    Take the key with that mark out of a file of keys; return False where it is not in there.
+
+    :raises OSError: The file cannot be written.
+    """
+    with processes.name_lock(keys):
+        there = (_read(keys) or b"").splitlines(keepends=True)
+        others = [line for line in there if not _has(line, mark)]
+        if len(others) == len(there):
+            return False
+        if others:
+            _write(keys, b"".join(others))
+        else:
+            os.unlink(keys)  # as it was before, or as good as that
+    return True
+
+
+def is_let_in(keys: str, mark: str) -> bool:
+    """Return whether a file of keys has one with that mark."""
+    return any(_has(line, mark) for line in (_read(keys) or b"").splitlines())
+
+
+def _has(line: bytes, mark: str) -> bool:
+    return line.split()[-1:] == [mark.encode()]
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as source:
+            return source.read()
+    except FileNotFoundError:
+        return None
+
+
+def _write(path: str, data: bytes) -> None:
+    """Write the file whole or not at all, and leave it to whom it belongs."""
+    draft = os.path.join(os.path.dirname(path), f".kvm_clone.{secrets.token_hex(8)}")
+    try:
+        with open(draft, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as target:
+            with contextlib.suppress(FileNotFoundError):  # it is a new file
+                status = os.stat(path)
+                os.fchown(target.fileno(), status.st_uid, status.st_gid)
+                os.fchmod(target.fileno(), status.st_mode & 0o7777)
+            target.write(data)
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(draft, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it has the file's name now
+            os.unlink(draft)
