@@ -60,10 +60,10 @@ def tiny_base(
     disk = IMAGES / f"{name}.{fmt}"
     below = IMAGES / f"{name}-below.{fmt}" if chain else disk
     image.make_disk(below, fmt, size)
-    for mib in range(int(data)):
-        pattern = os.urandom(1)[0] or 1
-        write = f"write -P {pattern} {2 * mib}M 1M"
-        run(["qemu-io", "-f", fmt, "-c", write, below])
+    noise = Path("/tmp/noise")
+    noise.write_bytes(os.urandom(2**20 * int(data)))
+    if int(data):
+        run(["qemu-io", "-f", fmt, "-c", f"write -s {noise} 4M {data}M", below])
     if chain:
         image.make_disk(disk, fmt, size, below)
         run(["qemu-io", "-f", fmt, "-c", "write -P 7 1M 1M", disk])

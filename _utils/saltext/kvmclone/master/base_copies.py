@@ -228,22 +228,24 @@ def _pushed(
 def _push_one(source: str, hosts: Mapping[str, KvmHost], target: KvmHost, name: str) -> BaseState:
     origin = hosts[source]
     copy = secrets.token_hex(8)
-    try:
+    with contextlib.ExitStack() as undo:
         with _told_of(source):
+            undo.callback(_end, origin, copy)
             offer = origin.offer_base(name, copy)
+        undo.callback(_end, target, copy)
         key = target.prepare_copy(offer)
         with _told_of(source):
             origin.admit_copy(name, copy, key)
-        return target.fetch_base(offer)
-    finally:
-        with interrupts.shield():
-            for host in (origin, target):
-                _end(host, copy)
+        found = target.fetch_base(offer)
+        undo.pop_all()  # the target removed its own part
+        undo.callback(_end, origin, copy)
+    return found
 
 
 def _end(host: KvmHost, copy: str) -> None:
     try:
-        host.end_copy(copy)
+        with interrupts.shield():
+            host.end_copy(copy)
     except KvmCloneError as error:
         # The key is let in for minutes only, and gc finds all the rest.
         log.warning("what copy %s made is not removed yet (salt-run kvmclone.gc): %s", copy, error)

@@ -23,7 +23,7 @@ from saltext.kvmclone.system import files, processes
 ROOT = "/run/kvm_clone/copies"
 
 #: Seconds that the other host may take to begin, once everything is ready for it here.
-PATIENCE_S = 900.0
+PATIENCE_S = 300.0
 
 _ABOUT, _LOCK = "about.json", "lock"
 

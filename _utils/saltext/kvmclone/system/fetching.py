@@ -28,6 +28,7 @@ CONNECT_TIMEOUT_S, TRIES, PAUSE_S = 10, 4, 10.0
 #: What each program is part of, on Debian and on others.
 PROGRAMS = {
     "rsync": ("rsync", "rsync"),
+    "setpriv": ("util-linux", "util-linux"),
     "ssh": ("openssh-client", "openssh-clients"),
     "ssh-keygen": ("openssh-client", "openssh"),
 }
@@ -164,7 +165,15 @@ def _ssh(source: Source) -> list[str]:
         "ConnectTimeout": str(CONNECT_TIMEOUT_S),
         "ServerAliveInterval": "15",
     }
-    return ["ssh", "-F", "/dev/null", "-x", *(f"-o{key}={value}" for key, value in options.items())]
+    words = [
+        "ssh",
+        "-F",
+        "/dev/null",
+        "-x",
+        *(f"-o{key}={value}" for key, value in options.items()),
+    ]
+    # rsync is two processes here. Where the first is killed, the other goes on as long as ssh does.
+    return ["setpriv", "--pdeathsig", "KILL", *words]
 
 
 def _first(said: bytes) -> str:

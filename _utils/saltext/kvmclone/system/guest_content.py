@@ -58,14 +58,14 @@ def digest(path: str, image_format: str) -> tuple[int, str]:
     :raises UnreadableContent: It cannot be read to its end.
     """
     found = hashlib.sha256()
-    with _served(path, image_format) as server:
+    with _served(path, image_format) as (process, server):
         try:
             size = _begin(server)
             for start, data in _pieces(server, size):
                 _add(found, start, data)
             server.sendall(struct.pack(">IHHQQI", _REQUEST, 0, _DISCONNECT, 0, 0, 0))
         except (OSError, struct.error) as error:
-            raise UnreadableContent(f"{PROGRAM} stopped: {error}") from error
+            raise UnreadableContent(_said(process) or f"{PROGRAM}: {error}") from error
     return size, found.hexdigest()
 
 
@@ -92,8 +92,10 @@ def _add(found: hashlib._Hash, start: int, data: bytearray) -> None:
 
 
 @contextlib.contextmanager
-def _served(path: str, image_format: str) -> Iterator[socket.socket]:
-    """Have the image served for the block, and yield a connection to the server."""
+def _served(
+    path: str, image_format: str
+) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """Have the image served for the block, and yield the server with a connection to it."""
     with tempfile.TemporaryDirectory(prefix="kvm_clone-") as folder:
         address = os.path.join(folder, "nbd")
         words = [PROGRAM, "--read-only", "--discard=ignore", f"--socket={address}"]
@@ -106,7 +108,7 @@ def _served(path: str, image_format: str) -> Iterator[socket.socket]:
         ) as process:
             try:
                 with _connected(process, address) as server:
-                    yield server
+                    yield process, server
             finally:
                 process.kill()
 
@@ -123,10 +125,19 @@ def _connected(process: subprocess.Popen[bytes], address: str) -> socket.socket:
                 time.sleep(0.02)
                 continue
             server.close()
-            process.kill()
-            said = process.communicate()[1].decode(errors="replace").strip().splitlines()
-            raise UnreadableContent(said[-1] if said else f"{PROGRAM} does not begin") from None
+            raise UnreadableContent(_said(process) or f"{PROGRAM} does not begin") from None
         return server
+
+
+def _said(process: subprocess.Popen[bytes]) -> str:
+    """Return the last line that a server complained with; empty for none."""
+    try:
+        said = process.communicate(timeout=2)[1]
+    except subprocess.TimeoutExpired:  # it does not end, so it said nothing of an end
+        process.kill()
+        said = process.communicate()[1]
+    lines = said.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
 
 
 def _begin(server: socket.socket) -> int:
@@ -197,5 +208,5 @@ def _receive_into(server: socket.socket, view: memoryview) -> None:
     while len(view):
         got = server.recv_into(view)
         if not got:
-            raise UnreadableContent(f"{PROGRAM} ended")
+            raise ConnectionError("it ended")
         view = view[got:]

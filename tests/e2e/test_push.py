@@ -1,0 +1,168 @@
+"""A base goes from host to host: whole, the same, and nothing is left, also when it is killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from lab.common import LabError, wait_until
+from lab.fleet import Fleet, FleetHost
+
+COPIES = "/run/kvm_clone/copies"
+IMAGES = "/var/lib/libvirt/images"
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with Fleet(3) as made:
+        yield made
+
+
+def sh(host: FleetHost, script: str) -> str:
+    return host.run("sh", "-c", script).strip()
+
+
+def push(fleet: Fleet, *words: str, fails: bool = False) -> dict[str, Any]:
+    told = fleet.salt.run("kvmclone.push", *words)
+    assert (told.retcode != 0) == fails, told.stdout + told.stderr
+    answer: dict[str, Any] = told.data
+    return answer
+
+
+def left(fleet: Fleet) -> dict[str, str]:
+    """What no copy may leave, by host: keys, folders, staged and half-fetched files."""
+    look = (
+        "cat /root/.ssh/authorized_keys 2>/dev/null; ls -A /root/.ssh; "
+        f"ls -A {COPIES} 2>/dev/null; find {IMAGES} -name '.kvm*' -o -name '*-????????????'; "
+        "virsh dumpxml --inactive base 2>/dev/null | grep -o 'kvmclone:clone\\|kvmclone-copies'; "
+        "true"
+    )
+    return {name: sh(host, look) for name, host in fleet.hosts.items()}
+
+
+NOTHING = {"kvm01": "", "kvm02": "", "kvm03": ""}
+
+
+def definition(host: FleetHost, name: str) -> ElementTree.Element:
+    return ElementTree.fromstring(host.run("virsh", "dumpxml", "--inactive", name))
+
+
+def disk(host: FleetHost, name: str) -> str:
+    source = definition(host, name).find("./devices/disk/source")
+    assert source is not None
+    return source.get("file", "")
+
+
+def same_disk(fleet: Fleet, name: str, *hosts: str) -> bool:
+    """Return whether the guest sees the same on each host, byte by byte."""
+    sums = set()
+    for label in hosts:
+        host, raw = fleet.host(label), f"/tmp/{name}.raw"
+        host.run("qemu-img", "convert", "-O", "raw", disk(host, name), raw)
+        sums.add(sh(host, f"sha256sum < {raw}; rm {raw}"))
+    return len(sums) == 1
+
+
+def test_a_base_is_the_same_on_every_host_and_a_machine_of_its_own(fleet: Fleet) -> None:
+    source, target = fleet.host("kvm01"), fleet.host("kvm02")
+    source.tiny_base("base", data="6", chain="1", uefi="1")
+    sh(source, "install -m 600 /dev/null /root/.ssh/authorized_keys; "
+       "printf 'ssh-ed25519 AAAA somebody' > /root/.ssh/authorized_keys")  # fmt: skip
+    answer = push(fleet, "base", "kvm02", "kvm03")["bases"]["base"]
+    assert [cell["state"] for cell in answer.values()] == ["same"] * 3
+    assert sh(source, "cat /root/.ssh/authorized_keys") == "ssh-ed25519 AAAA somebody"
+    sh(source, "rm /root/.ssh/authorized_keys")
+    assert same_disk(fleet, "base", "kvm01", "kvm02", "kvm03")
+    # The chain became one image, as sparse as what is in it.
+    assert sh(target, f"ls -A {IMAGES}") == "base-vda.qcow2"
+    told = json.loads(target.run("qemu-img", "info", "--output=json", disk(target, "base")))
+    assert "backing-filename" not in told and told["actual-size"] < 8 * 2**20
+    one, two = definition(source, "base"), definition(target, "base")
+    for place in ("uuid", "./devices/interface/mac"):
+        found = [ElementTree.tostring(root.find(place)) for root in (one, two)]
+        assert found[0] != found[1]
+    stores = [root.findtext("./os/nvram") or "" for root in (one, two)]
+    sums = [host.run("sha256sum", path).split()[0]
+            for host, path in zip((source, target), stores, strict=True)]  # fmt: skip
+    assert len(set(sums)) == 1
+    assert left(fleet) == NOTHING
+    target.run("virsh", "start", "base")
+    target.run("virsh", "destroy", "base")
+
+
+def test_what_a_host_has_is_told(fleet: Fleet) -> None:
+    answer = fleet.salt.run("kvmclone.bases").data["bases"]["base"]
+    assert {host: cell["state"] for host, cell in answer.items()} == dict.fromkeys(answer, "same")
+    third = fleet.host("kvm03")
+    third.run("qemu-io", "-f", "qcow2", "-c", "write -P 9 40M 1M", disk(third, "base"))
+    states = fleet.salt.run("kvmclone.bases", "base").data["bases"]["base"]
+    assert states["kvm03"]["state"] == "unknown"
+    states = fleet.salt.run("kvmclone.bases", "base", "hash=True").data["bases"]["base"]
+    assert [states[host]["state"] for host in sorted(states)] == ["same", "same", "other"]
+    refused = push(fleet, "base", "kvm03", "source=kvm01", fails=True)["bases"]["base"]["kvm03"]
+    assert (refused["state"], refused["error"]["type"]) == ("other", "BaseDiffers")
+    assert left(fleet) == NOTHING
+
+
+def test_what_cannot_be_pushed_leaves_nothing(fleet: Fleet) -> None:
+    first, second = fleet.host("kvm01"), fleet.host("kvm02")
+    first.tiny_base("again", fmt="raw", data="20", size="200M")
+    cases = {
+        "PoolFull": (second, f"mount -t tmpfs -o size=16M none {IMAGES}", f"umount {IMAGES}"),
+        "CopyFailed": (first, "iptables -A INPUT -p tcp --dport 22 -j REJECT", "iptables -F INPUT"),
+    }
+    for error, (host, break_it, mend_it) in cases.items():
+        sh(host, break_it)
+        try:
+            answer = push(fleet, "again", "kvm02", "source=kvm01", fails=True)
+        finally:
+            sh(host, mend_it)
+        told = answer["bases"]["again"]["kvm02"]
+        assert (told["state"], told["error"]["type"]) == ("missing", error), told
+        assert told["error"]["hint"]
+        assert left(fleet) == NOTHING
+    assert "again" not in second.run("virsh", "list", "--all")
+
+
+def test_a_copy_that_is_killed_is_gone_on_with(fleet: Fleet) -> None:
+    """Runner and job die in the middle; half a copy is no base, and the next push completes it."""
+    first, second = fleet.host("kvm01"), fleet.host("kvm02")
+    half = f"{IMAGES}/again-vda.raw.*"
+    sh(first, "tc qdisc add dev eth0 root tbf rate 24mbit burst 64kb latency 400ms")
+    runner = subprocess.Popen(
+        fleet.salt.command("salt-run", "kvmclone.push", "again", "kvm02", "source=kvm01"),
+        env=fleet.salt.environment("command"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    fetched = f"du -k {half} 2>/dev/null | cut -f1"
+    wait_until(lambda: int(sh(second, f"{fetched}; true") or 0) > 2048, "some of the disk", 60)
+    runner.kill()
+    runner.wait()
+    rsync = "pgrep -f '^rsync .*[a]gain-vda' | head -n 1"
+    sh(second, f"kill -9 $(ps -o ppid= -p $({rsync}))")
+    wait_until(lambda: not sh(second, f"{rsync}; true"), "rsync to end with its parent", 10)
+    sh(first, "tc qdisc del dev eth0 root")
+    told = fleet.salt.run("kvmclone.bases", "again").data["bases"]["again"]
+    assert told["kvm02"]["state"] == "copying"
+    with pytest.raises(LabError):
+        second.run("virsh", "start", "again")
+    before = sh(second, f"stat -c %i {half}")
+    assert push(fleet, "again", "kvm02")["bases"]["again"]["kvm02"]["state"] == "same"
+    made = disk(second, "again")
+    assert sh(second, f"stat -c %i {made}") == before
+    assert same_disk(fleet, "again", "kvm01", "kvm02")
+    assert int(sh(second, f"du -m {made} | cut -f1")) <= 21
+    # What the first attempt left at the source is found once its time is over.
+    sh(first, f'sed -i \'s/"until": [0-9.]*/"until": 0/\' {COPIES}/*/about.json')
+    sh(second, f'sed -i \'s/"until": [0-9.]*/"until": 0/\' {COPIES}/*/about.json; true')
+    rows = fleet.salt.run("kvmclone.gc", "apply=True").data["leftovers"]
+    assert {row["kind"] for row in rows} == {"ssh key", "copy"}
+    assert all(row["removed"] and row["name"] == "again" for row in rows)
+    assert left(fleet) == NOTHING

@@ -1,0 +1,93 @@
+"""One key comes into the file of keys and goes again; all others stay as they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from saltext.kvmclone.system import ssh_server
+from saltext.kvmclone.system.ssh_server import NoAccess, Server
+
+MARK, OTHER = "kvm_clone-copy-0123456789abcdef", "kvm_clone-copy-ffffffffffffffff"
+KEY = "ssh-ed25519 AAAAC3"
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    return tmp_path / "home/.ssh/authorized_keys"
+
+
+def let_in(keys: Path, mark: str = MARK) -> None:
+    server = Server("root", 22, str(keys), ())
+    ssh_server.let_in(server, KEY, mark, ("10.0.0.2", "fd00::2"), "/bin/sh /run/x/serve")
+
+
+def test_a_key_is_let_in_for_one_command_from_one_host(keys: Path) -> None:
+    let_in(keys)
+    line = keys.read_text()
+    assert line.startswith('restrict,from="10.0.0.2,fd00::2",expiry-time="2')
+    assert line.endswith(f'command="/bin/sh /run/x/serve" {KEY} {MARK}\n')
+    assert (keys.stat().st_mode & 0o777, keys.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert ssh_server.is_let_in(str(keys), MARK)
+    assert not ssh_server.is_let_in(str(keys), OTHER)
+    assert ssh_server.shut_out(str(keys), MARK)
+    assert not keys.exists()
+
+
+@pytest.mark.parametrize(
+    "before", [b"ssh-rsa A me\n# \xff\r\n\n", b"ssh-rsa A without an end", b""]
+)
+def test_other_keys_stay_as_they_are(keys: Path, before: bytes) -> None:
+    keys.parent.mkdir(parents=True)
+    keys.write_bytes(before)
+    keys.chmod(0o640)
+    let_in(keys)
+    let_in(keys, OTHER)
+    assert ssh_server.shut_out(str(keys), MARK)
+    assert keys.read_bytes().startswith(before)
+    assert ssh_server.is_let_in(str(keys), OTHER)
+    assert ssh_server.shut_out(str(keys), OTHER)
+    if before:
+        assert keys.read_bytes().rstrip(b"\n") == before.rstrip(b"\n")
+        assert keys.stat().st_mode & 0o777 == 0o640
+    assert not ssh_server.shut_out(str(keys), MARK)
+    assert os.listdir(keys.parent) in ([], ["authorized_keys"])
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **changed: str) -> None:
+    key = tmp_path / "host_key"
+    Path(f"{key}.pub").write_text("ssh-ed25519 HOST root@kvm01\n")
+    told = {
+        "port": "2222", "permitrootlogin": "without-password", "pubkeyauthentication": "yes",
+        "authorizedkeysfile": "/etc/keys/%u .ssh/authorized_keys2", "hostkey": str(key), **changed,
+    }  # fmt: skip
+    monkeypatch.setattr(ssh_server, "_settings", lambda _user: {k: [v] for k, v in told.items()})
+
+
+def test_the_server_is_known_as_it_is_configured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings(monkeypatch, tmp_path)
+    server = ssh_server.look()
+    assert (server.port, server.host_keys) == (2222, ("ssh-ed25519 HOST",))
+    assert server.keys == f"/etc/keys/{server.user}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it is about root")
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"permitrootlogin": "no"}, "PermitRootLogin"),
+        ({"pubkeyauthentication": "no"}, "PubkeyAuthentication"),
+        ({"authorizedkeysfile": "none"}, "AuthorizedKeysFile"),
+        ({"hostkey": "/nowhere"}, "host key"),
+    ],
+)
+def test_a_server_that_lets_nobody_in_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed: dict[str, str], word: str
+) -> None:
+    settings(monkeypatch, tmp_path, **changed)
+    with pytest.raises(NoAccess, match=word):
+        ssh_server.look()
