@@ -74,7 +74,7 @@ def push(base, *hosts, source=None):
     key that is made for this one copy, and reads nothing but the base.
     Both ends are compared at the end. A host that has that very base
     already is left as it is; one that has another under its name
-    refuses. A copy that was killed is gone on with by the next ``push``.
+    refuses. A copy that was killed is gone on with by the next push.
 
     base
         Name of the base.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from uuid import uuid4
 
@@ -150,13 +151,15 @@ def _fetched(
         what: guest_content.file_digest(path)
         for what, path in base_content.boot_files(original).items()
     }
-    for volume in record.volumes:
+    for volume in sorted(record.volumes, key=lambda volume: volume.target != NVRAM):
         file, path = offered[volume.target], copy_target.path_now(volume, record)
         if path != volume.path:
             _fetch(host, source, file, path, offer)
         size, digest = _compared(host, file, path)
         if file.name == NVRAM:
             others[NVRAM] = digest
+            # Before the disks: whoever tries to start half a copy makes libvirt make one there.
+            record = _put_in_place(host, handle, record, (NVRAM,))
         else:
             read.append(DiskContent(file.name, file.format, size, digest))
     if digest_of(normal_definition.digest(original), read, others) != offer.digest:
@@ -164,7 +167,7 @@ def _fetched(
             f"The definition of '{offer.base}' that came is not the one that was offered.",
             "Was it changed meanwhile? Repeat the command.",
         )
-    record = _put_in_place(host, handle, record)
+    record = _put_in_place(host, handle, record, [disk.target for disk in read])
     definition = handle.definition()
     disks = base_content.disks(host, handle, definition)
     content = Content(
@@ -196,7 +199,7 @@ def _fetch(host: Host, source: Source, file: OfferedFile, path: str, offer: Base
             ) from error
         raise CopyFailed(
             f"'{file.name}' of '{offer.base}' could not be fetched from {source.address}: {error}.",
-            f"Repeat it when the hosts reach each other: salt-run kvmclone.push {offer.base} HOST",
+            "Repeat the push when the hosts reach each other.",
         ) from error
 
 
@@ -219,20 +222,26 @@ def _compared(host: Host, file: OfferedFile, path: str) -> tuple[int, str]:
     return size, digest
 
 
-def _put_in_place(host: Host, handle: DomainHandle, record: Record) -> Record:
+def _put_in_place(
+    host: Host, handle: DomainHandle, record: Record, targets: Collection[str]
+) -> Record:
     """
-    Give every file its own name.
+    Give some files their own names.
 
     The record says first which file that is, so that another one there is never taken for ours.
     """
-    made = []
+    known = []
     for volume in record.volumes:
-        path = copy_target.path_now(volume, record)
-        os.chmod(path, 0o600)
-        inode, mount = filesystems.inode(path), filesystems.mount_point(path)
-        made.append(replace(volume, state=MADE, inode=inode, mount=mount))
-    record = _save(handle, replace(record, volumes=tuple(made)))
-    for volume in record.volumes:
+        if volume.target in targets:
+            path = copy_target.path_now(volume, record)
+            os.chmod(path, 0o600)
+            inode, mount = filesystems.inode(path), filesystems.mount_point(path)
+            known.append(replace(volume, state=MADE, inode=inode, mount=mount))
+        else:
+            known.append(volume)
+    record = _save(handle, replace(record, volumes=tuple(known)))
+    placed = [volume for volume in record.volumes if volume.target in targets]
+    for volume in placed:
         draft = deletion_plan.draft_path(volume.path, record)
         try:
             if os.path.lexists(draft):
@@ -246,7 +255,7 @@ def _put_in_place(host: Host, handle: DomainHandle, record: Record) -> Record:
                 ) from error
         with contextlib.suppress(FileNotFoundError):
             os.unlink(draft)
-    for folder in {os.path.dirname(volume.path) for volume in record.volumes}:
+    for folder in {os.path.dirname(volume.path) for volume in placed}:
         volumes.refresh_folder(host, folder)
     return record
 
@@ -323,6 +332,6 @@ def _source(host: Host, offer: BaseOffer) -> Source:
     raise CopyFailed(
         f"This host does not reach the one that has '{offer.base}' by ssh, port {offer.port}: "
         f"{'; '.join(tried) or 'it has no address'}.",
-        "Let its firewall through, and try it: "
-        + host.commands.there("ssh", "-p", str(offer.port), *(offer.addresses[:1] or ["SOURCE"])),
+        "Let it through the firewalls: the host that is to have the base connects to the one that "
+        "has it.",
     )

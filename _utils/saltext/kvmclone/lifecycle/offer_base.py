@@ -69,7 +69,7 @@ def offer(host: Host, handle: DomainHandle, copy: str) -> BaseOffer:
     _require_id(copy)
     _require_programs()
     content = hash_base.known_or_hashed(host, handle)
-    server = _server(host)
+    server = _server()
     try:
         copy_folder.make(copy, handle.name)
         _record(host, handle, Offered(copy))
@@ -120,7 +120,7 @@ def _offered(
         needs=_needs(definition, content),
         user=server.user,
         port=server.port,
-        addresses=_addresses(host),
+        addresses=_addresses(),
         host_keys=server.host_keys,
     )
 
@@ -180,12 +180,12 @@ def admit(host: Host, handle: DomainHandle, copy: str, key: CopyKey) -> str:
     :raises PlanRefused: Nothing is offered under that id.
     :raises CopyFailed: The ssh server lets nobody in.
     """
-    server = _server(host)
+    server = _server()
     mine = [one for one in base_copies.offered(host, handle) if one.copy == copy]
     if not mine:
         raise PlanRefused(
             f"No copy '{copy}' of '{handle.name}' is under way.",
-            f"Begin again: salt-run kvmclone.push {handle.name} HOST",
+            "Repeat the push.",
         )
     with _changing(host, handle) as copies:
         _replace(copies, replace(mine[0], keys=server.keys))
@@ -285,23 +285,23 @@ def _require_programs() -> None:
         raise MissingProgram.of("rsync", *fetching.PROGRAMS["rsync"])
 
 
-def _server(host: Host) -> Server:
+def _server() -> Server:
     try:
         return ssh_server.look()
     except NoAccess as error:
-        raise _no_access(host, error) from error
+        raise _no_access(error) from error
 
 
-def _addresses(host: Host) -> tuple[str, ...]:
+def _addresses() -> tuple[str, ...]:
     try:
         return ssh_server.addresses()
     except NoAccess as error:
-        raise _no_access(host, error) from error
+        raise _no_access(error) from error
 
 
-def _no_access(host: Host, error: NoAccess) -> CopyFailed:
+def _no_access(error: NoAccess) -> CopyFailed:
     return CopyFailed(
         f"No other host can fetch a base from here: {error}.",
         "Another host copies it over ssh, with a key that is let in for minutes and may only read "
-        f"the base. See its settings: {host.commands.there('sshd', '-T')}",
+        "the base. 'PermitRootLogin forced-commands-only' in sshd_config is enough.",
     )

@@ -110,7 +110,8 @@ def fetch(source: Source, name: str, path: str) -> None:
         code, said = _fetch_once(source, name, path)
         if code == 0:
             return
-        if attempt == TRIES or code not in _CUT_OFF:
+        given_up = not os.path.isdir(copy_folder.path(source.copy))  # somebody ended the copy
+        if given_up or attempt == TRIES or code not in _CUT_OFF:
             raise FetchFailed(said or f"rsync ended with code {code}")
         interrupts.pause(PAUSE_S)
 
