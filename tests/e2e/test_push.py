@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -12,15 +13,28 @@ import pytest
 
 from lab.common import LabError, wait_until
 from lab.fleet import Fleet, FleetHost
+from saltext.kvmclone.display.base_copies import bases
+from saltext.kvmclone.display.screen import Screen
+from tests.support.hints import Typist, tries, typist_of
 
 COPIES = "/run/kvm_clone/copies"
 IMAGES = "/var/lib/libvirt/images"
 
 
+#: Which base is a profile's, so that it is looked for on every host.
+PROFILE = {"web": {"provider": "kvm01", "base_domain": "base"}}
+
+
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    with Fleet(3) as made:
+    with Fleet(3, {"kvm_clone": {"profiles": PROFILE}}) as made:
         yield made
+
+
+@pytest.fixture
+def typist(fleet: Fleet, tmp_path: Path) -> Typist:
+    """Types what a hint says, on the master."""
+    return typist_of(fleet.salt, tmp_path)
 
 
 def sh(host: FleetHost, script: str) -> str:
@@ -32,6 +46,10 @@ def push(fleet: Fleet, *words: str, fails: bool = False) -> dict[str, Any]:
     assert (told.retcode != 0) == fails, told.stdout + told.stderr
     answer: dict[str, Any] = told.data
     return answer
+
+
+def states(answer: dict[str, Any]) -> dict[str, str]:
+    return {host: cell["state"] for host, cell in answer["bases"]["base"].items()}
 
 
 def left(fleet: Fleet) -> dict[str, str]:
@@ -95,18 +113,30 @@ def test_a_base_is_the_same_on_every_host_and_a_machine_of_its_own(fleet: Fleet)
     target.run("virsh", "destroy", "base")
 
 
-def test_what_a_host_has_is_told(fleet: Fleet) -> None:
-    answer = fleet.salt.run("kvmclone.bases").data["bases"]["base"]
-    assert {host: cell["state"] for host, cell in answer.items()} == dict.fromkeys(answer, "same")
+@tries("base_copies._advice", "base_copies._pushed")
+def test_what_a_host_has_is_told(fleet: Fleet, typist: Typist) -> None:
     third = fleet.host("kvm03")
     third.run("qemu-io", "-f", "qcow2", "-c", "write -P 9 40M 1M", disk(third, "base"))
-    states = fleet.salt.run("kvmclone.bases", "base").data["bases"]["base"]
-    assert states["kvm03"]["state"] == "unknown"
-    states = fleet.salt.run("kvmclone.bases", "base", "hash=True").data["bases"]["base"]
-    assert [states[host]["state"] for host in sorted(states)] == ["same", "same", "other"]
-    refused = push(fleet, "base", "kvm03", "source=kvm01", fails=True)["bases"]["base"]["kvm03"]
-    assert (refused["state"], refused["error"]["type"]) == ("other", "BaseDiffers")
+    answer = fleet.salt.run("kvmclone.bases").data
+    assert states(answer) == {"kvm01": "same", "kvm02": "same", "kvm03": "unknown"}
+    (advice,) = (line for line in bases(answer, Screen(80, 0.0, "bases")) if "Hint" in line)
+    assert states(json.loads(typist(advice)))["kvm03"] == "other"
+    told = push(fleet, "base", "kvm03", "source=kvm01", fails=True)["bases"]["base"]["kvm03"]
+    assert (told["state"], told["error"]["type"]) == ("other", "BaseDiffers")
+    assert states(json.loads(typist(told["error"]["hint"])))["kvm03"] == "other"
     assert left(fleet) == NOTHING
+
+
+@tries("base_copies._behind_minion", "base_copies._source", "base_copies.push")
+def test_hosts_that_cannot_be_meant(fleet: Fleet, typist: Typist) -> None:
+    for words, word in (
+        (("base", "kvm09"), "base_domain"),
+        (("nowhere", "kvm02"), "kvm03"),
+        (("base", "kvm02", "kvm01", "source=kvm01"), "same"),
+        (("base", "kvm02"), "same"),  # kvm01 and kvm03 differ
+    ):
+        error = push(fleet, *words, fails=True)["error"]
+        assert word in typist(error["hint"]), error
 
 
 def test_what_cannot_be_pushed_leaves_nothing(fleet: Fleet) -> None:
@@ -129,6 +159,7 @@ def test_what_cannot_be_pushed_leaves_nothing(fleet: Fleet) -> None:
     assert "again" not in second.run("virsh", "list", "--all")
 
 
+@tries("base_copies._end")
 def test_a_copy_that_is_killed_is_gone_on_with(fleet: Fleet) -> None:
     """Runner and job die in the middle; half a copy is no base, and the next push completes it."""
     first, second = fleet.host("kvm01"), fleet.host("kvm02")

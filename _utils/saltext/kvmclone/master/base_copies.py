@@ -118,9 +118,12 @@ def push(fleet: Fleet, base: str, targets: Sequence[str], source: str = "") -> d
     """
     hosts = {label: _behind_minion(fleet, label) for label in (*targets, *filter(None, [source]))}
     if source in targets:
+        others = " ".join(target for target in targets if target != source)
         raise ConfigError(
             f"'{source}' is the source, and cannot be a target as well.",
-            f"Leave it out: salt-run kvmclone.push {base} HOST source={source}",
+            f"Leave it out: salt-run kvmclone.push {base} {others} source={source}"
+            if others
+            else "Name the hosts that are to have the base.",
         )
     label = source or _source(fleet, base, targets)
     hosts[label] = _behind_minion(fleet, label)
@@ -168,7 +171,6 @@ def _source(fleet: Fleet, base: str, targets: Sequence[str]) -> str:
         if one.name == base and not one.copying and label not in targets
     }
     having = {label: one for label, one in having.items() if fleet.everywhere.ways[label][0]}
-    command = f"salt-run kvmclone.push {base} {' '.join(targets)} source=HOST"
     if not having and failed:
         raise HostUnreachable(
             f"No host that answers has a base '{base}' to copy; no answer from "
@@ -183,9 +185,10 @@ def _source(fleet: Fleet, base: str, targets: Sequence[str]) -> str:
         raise ConfigError(
             f"Several hosts have a base '{base}', and it is not known that their contents are the "
             f"same: {', '.join(sorted(having))}.",
-            f"Name the one to copy from: {command}",
+            "Name the one to copy from: "
+            f"salt-run kvmclone.push {base} {' '.join(targets)} source={min(having)}",
         )
-    return sorted(having)[0]
+    return min(having)
 
 
 @contextlib.contextmanager
