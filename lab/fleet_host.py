@@ -72,7 +72,7 @@ def tiny_base(
         shutil.copy(OVMF_VARS, nvram)
     kind = libvirtd.domain_type(image.boot_files().kernel, image.boot_files().initrd)
     machine = Machine(
-        name, kind, BOOT, NETWORK, [Disk(disk, fmt)], CMDLINE, 128,
+        name, kind, BOOT, NETWORK, [Disk(disk, fmt)], CMDLINE, 256 if uefi else 128,
         Path(f"/var/log/libvirt/qemu/{name}-console.log"), nvram=nvram,
     )  # fmt: skip
     with connection() as conn:
