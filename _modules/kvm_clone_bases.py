@@ -53,8 +53,10 @@ def promote(name, base, url=None):
     base
         Name of the base.
 
+    Returns the base's host, source and disks.
+
     CLI Example: ``salt kvm01 kvm_clone.promote web1 debian12-web``
     """
     where = Commands(url or DEFAULT_URL, AT_HOST).where()
-    with interrupts.work(str(name), "the promote", where=where):
+    with interrupts.work(str(base), "the making", where=where):
         return this_host.local_host(__opts__["id"], url).promote(check(name), base)

@@ -48,7 +48,7 @@ def promote(name, base):
     base
         Name of the base.
 
-    Answers ``{"bases": {BASE: …}, "retcode"}``.
+    Returns ``{"bases": {BASE: …}, "retcode"}``.
 
     CLI Example: ``salt-run kvmclone.promote web1 debian12-web``
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -216,6 +217,17 @@ def test_a_host_whose_files_are_elsewhere_is_refused(
 
 
 # --- what fails ---------------------------------------------------------------------------------
+
+
+def test_a_pool_without_room_refuses_it_beforehand(
+    clone: str, small_pool: str, world: World, host: LocalHost, clone_of: CloneOf,
+    refused: Callable[..., str],
+) -> None:  # fmt: skip
+    raw = clone_of(world.base("big", fmt="raw", size="200M", agent=True), "wide", pool=small_pool)
+    path = world.disks(raw)[0]
+    words = ["qemu-io", "-f", "qcow2", "-c", "write -P 7 0 9M", str(path)]
+    subprocess.run(words, check=True, capture_output=True)
+    assert "pool" in refused(PlanRefused, raw)
 
 
 @pytest.mark.parametrize("place", ["clean", "finish"])

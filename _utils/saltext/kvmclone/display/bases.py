@@ -10,23 +10,23 @@ from saltext.kvmclone.display.failures import failure
 from saltext.kvmclone.display.screen import Screen
 
 
-def made(answer: Mapping[str, Any], screen: Screen) -> list[str]:
+def promotions(answer: Mapping[str, Any], screen: Screen) -> list[str]:
     """
-    Show what became of bases that were to be made.
+    Show what became of clones that were to become bases.
 
     :param answer: ``{"bases": {BASE: …}}``, see docs/answers.md.
     """
     lines: list[str] = []
     for name, base in answer["bases"].items():
-        lines += one(name, base, screen)
+        lines += promoted(name, base, screen)
     return lines
 
 
-def one(name: str, base: Mapping[str, Any], screen: Screen) -> list[str]:
+def promoted(name: str, base: Mapping[str, Any], screen: Screen) -> list[str]:
     """
-    Show what became of one base.
+    Show what became of one of them.
 
-    :param name: Its name, in an answer for several.
+    :param name: Name of the base.
     """
     if base.get("error"):
         return failure(name, base["error"], screen)

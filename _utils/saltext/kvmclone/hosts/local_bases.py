@@ -24,9 +24,9 @@ class LocalBases(ReachableHost):
         with ConnectedOperation(self) as host:
             worker = processes.this_process()
             made, warnings = promote.promote(host, name, check(base), worker, self.label)
-            return {**self._described(host, made), "promoted": name, "warnings": list(warnings)}
+            return {**self._promoted(host, made), "promoted": name, "warnings": list(warnings)}
 
-    def _described(self, host: Host, made: DomainHandle) -> dict[str, Any]:
+    def _promoted(self, host: Host, made: DomainHandle) -> dict[str, Any]:
         """Return what there is to tell of a base that was just made; see docs/answers.md."""
         record = base_record(made)
         return {

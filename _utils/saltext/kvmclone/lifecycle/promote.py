@@ -22,7 +22,9 @@ from saltext.kvmclone.errors import (
     ForeignDomain,
     KvmCloneError,
     PlanRefused,
+    absent,
 )
+from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import clone_view, host_facts
@@ -185,11 +187,13 @@ def _require_untouched(host: Host, source: DomainHandle, since: float) -> None:
     :param since: When the copying began, seconds since the epoch.
     :raises PlanRefused: It runs, or its disks were written since.
     """
-    record, what = source.record(), ""
+    record, what = None, ""
+    with absent(NO_DOMAIN):
+        record = source.record()
     if record is None:
-        what = "is no clone of ours any more"
+        what = "is gone, or no clone of ours any more"
     elif record.stage == DESTROYING:
-        return
+        what = "is being destroyed"
     elif (state := source.state()) != "shutoff":
         what = f"is {state} now"
     elif _written(record, since):
@@ -197,7 +201,7 @@ def _require_untouched(host: Host, source: DomainHandle, since: float) -> None:
     if what:
         raise PlanRefused(
             f"'{source.name}' {what}, so the base is not made from what it is.",
-            f"Look at it: {host.commands.clone('show', source.name)}",
+            f"List them: {host.commands.listing()}",
         )
 
 
@@ -289,9 +293,11 @@ def _destroy(host: Host, source: DomainHandle, made: DomainHandle) -> tuple[str,
     :return: What stays of it, one sentence each.
     :raises KvmCloneError: It is not what the base was made from any more, or cannot be destroyed.
     """
-    record = base_record(made)
+    made_from, record = base_record(made), source.record()
     try:
-        _require_untouched(host, source, record.made if record else 0.0)
+        # A destroy that was begun is only finished: there is nothing left to be used.
+        if made_from is not None and (record is None or record.stage != DESTROYING):
+            _require_untouched(host, source, made_from.made)
         return destroy(host, source).sentences
     except KvmCloneError as error:
         name, base = source.name, made.name

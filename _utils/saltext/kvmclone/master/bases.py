@@ -27,7 +27,7 @@ def promote(fleet: Fleet, name: Any, base: Any) -> dict[str, Any]:
     try:
         check(base)
         # With a signal, the host takes back what it has made; the key goes only after its answer.
-        with interrupts.work(str(name), "the promote"):
+        with interrupts.work(base, "the making"):
             host, clone = fleet.find(name)
             made = host.promote(name, base)
             with interrupts.shield():
