@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from salt.exceptions import CommandExecutionError
 
 from lab.lab import connection
 from saltext.kvmclone.errors import (
@@ -34,8 +35,10 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import silent_agent
 from saltext.kvmclone.inventory.base_source import base_record
 from saltext.kvmclone.lifecycle import destroy, finish_base, promote, protect
+from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.record import DESTROYING
-from tests.support.world import CloneOf, World, quick, same_content
+from saltext.kvmclone.system import processes
+from tests.support.world import CloneOf, Salt, World, quick, same_content
 
 
 @pytest.fixture
@@ -347,6 +350,31 @@ def test_a_clone_that_was_used_after_the_kill_is_not_destroyed(
     assert overlay.exists()
     record = world.record(clone)
     assert record is not None and record.stage != DESTROYING
+
+
+def test_no_create_takes_over_what_was_to_become_a_base(
+    world: World, host: LocalHost, clone: str, quiet: None
+) -> None:
+    base = world.name("golden")
+    killed(host, clone, base, finish_base, "clean_and_shut_off")
+    before = world.footprint()
+    outcome = provision.create(host, quick(base, world.xml(clone).findtext("name") or ""))
+    assert isinstance(outcome.error, CreateInProgress)
+    (item,) = host.unfinished(base)
+    with pytest.raises(CreateInProgress):
+        host.take_over(base, item.work.worker.token, processes.this_process())
+    left = next(one for one in host.list_clones() if one.name == base)
+    nobody: Any = None
+    with pytest.raises(ConfigError, match="made into a base"):
+        Fleet._as_before(nobody, host, left, {})
+    assert world.footprint() == before
+
+
+def test_salt_fails_the_job_of_a_refused_promote(
+    world: World, base: str, salt_minion: Salt
+) -> None:
+    with pytest.raises(CommandExecutionError, match=r"^ForeignDomain: .* Hint: "):
+        salt_minion("kvm_clone.promote", base, f"golden-{world.token}")
 
 
 def test_what_is_left_can_be_destroyed_by_its_name(

@@ -37,5 +37,6 @@ class LocalBases(ReachableHost):
             "disks": [
                 {"target": disk.target, "path": redaction.path(disk.path), "format": disk.format}
                 for disk in domain_xml.read(made.definition()).disks
+                if disk.device in ("disk", "lun")
             ],
         }
