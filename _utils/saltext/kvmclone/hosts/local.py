@@ -16,7 +16,8 @@ from typing import Any
 from saltext.kvmclone.display import screen
 from saltext.kvmclone.errors import CreateInProgress, PlanRefused
 from saltext.kvmclone.hosts import reports
-from saltext.kvmclone.hosts.local_connection import ConnectedOperation, ReachableHost
+from saltext.kvmclone.hosts.local_bases import LocalBases
+from saltext.kvmclone.hosts.local_connection import ConnectedOperation
 from saltext.kvmclone.hypervisor import power
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
@@ -58,11 +59,11 @@ from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
 
-class LocalHost(ReachableHost):
+class LocalHost(LocalBases):
     """
     A KVM host (:class:`.interfaces.KvmHost`) that this process reaches over libvirt.
 
-    See :class:`.local_connection.ReachableHost`.
+    See :class:`.local_connection.ReachableHost`; what makes bases is :class:`.LocalBases`.
     """
 
     # --- making -----------------------------------------------------------------------
@@ -110,7 +111,7 @@ class LocalHost(ReachableHost):
         with ConnectedOperation(self, name) as host:
             with processes.name_lock(name):
                 handle, record = clone_record(host, name)
-                if record.worker.token != token or record.stage == DESTROYING:
+                if record.worker.token != token or record.stage == DESTROYING or record.becomes:
                     raise clone_view.in_progress(record, name, host.commands)
                 record = replace(record, worker=worker, failed="")
                 handle.save_record(record)
