@@ -376,6 +376,11 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
             f"The base '{base.name}' is itself a clone that is not finished (stage "
             f"'{record.stage}'). See: {commands.clone('show', base.name)}"
         )
+    elif record and record.under_way:
+        conflicts.append(
+            f"The base '{base.name}' is itself a clone, and '{record.under_way}' of it is not "
+            f"finished. See: {commands.clone('gc', base.name)}"
+        )
     if request.cpus and 0 < facts.most_cpus < request.cpus:
         conflicts.append(
             f"'cpus' asks for {request.cpus}, and a machine of the base's type can have "
