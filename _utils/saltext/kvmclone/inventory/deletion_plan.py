@@ -18,7 +18,7 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, out_of_reach, snapshots
 from saltext.kvmclone.inventory.file_usage import Absence, FileId, FileUsage
-from saltext.kvmclone.model import domain_xml, libvirt_xml
+from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.record import DESTROYING, MADE, MAKING, Record, Volume
 from saltext.kvmclone.system import backing_files, filesystems, images
 
@@ -160,9 +160,7 @@ class Planner:
         self.users = usage.used_by_others(uuid)
         self.claims = usage.claimed_by_others(uuid)
         domains = [domain_xml.read(text, host.folders.stores) for text in texts]
-        # Where a definition says where its TPM's state lies, libvirt would delete that.
-        tpms = [libvirt_xml.parse(text) for text in texts if "<tpm" in text]
-        self.keep_tpm = any(one.find("./devices/tpm/backend/source") is not None for one in tpms)
+        self.keep_tpm = any("<tpm" in text and domain_xml.names_tpm_state(text) for text in texts)
         #: The store that libvirt would delete with the definition, the first of the texts.
         self.defined = next((d.nvram.path for d in domains[:1] if d.nvram), "")
         #: Paths of the domain's disks and of its variable stores, as its XML spells them.

@@ -106,10 +106,17 @@ def _require_whole(work: SnapshotWork, snapshot: Snapshot, disks: CloneDisks) ->
     if snapshot.nvram and not work.exists(snapshot.nvram):
         faults.append(f"'{snapshot.nvram}' is gone")
     if faults:
+        ways = ["Bring back what is lost, from a backup."]
+        standing = [
+            snapshots.standing_on(work.record, disk.path, disks.tops, snapshot.label)
+            for disk in snapshot.disks
+        ]
+        if not any(standing):
+            delete = work.host.commands.clone("delete_snapshot", name, snapshot.label)
+            ways.append(f"Or delete the snapshot: {delete}")
         raise SnapshotRefused(
             f"'{name}' cannot be rolled back to '{snapshot.label}': {'; '.join(faults)}.",
-            "Bring it back, or delete the snapshot: "
-            + work.host.commands.clone("delete_snapshot", name, snapshot.label),
+            "   ".join(ways),
         )
 
 
