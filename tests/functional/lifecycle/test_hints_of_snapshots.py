@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.common import LIBVIRT_URI
 from saltext.kvmclone.errors import (
     CloneInUse,
     HostError,
@@ -14,6 +15,7 @@ from saltext.kvmclone.errors import (
     SnapshotRefused,
 )
 from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.model.hints import AT_HOST
 from saltext.kvmclone.system import copying, filesystems
 from tests.functional.lifecycle import test_snapshot
 from tests.functional.lifecycle.test_snapshot import Clone
@@ -52,8 +54,9 @@ def test_a_label_is_made_free_and_the_others_are_listed(
 @tries("snapshot_checks.require_quiet", "snapshot_delete._require_off")
 @pytest.mark.guest
 def test_a_guest_without_an_agent_is_stopped_before(
-    world: World, host: LocalHost, base: str, clone: Clone, typist: Typist
+    world: World, base: str, clone: Clone, typist: Typist
 ) -> None:
+    host = LocalHost(LIBVIRT_URI, label="kvm01", ours=AT_HOST)
     name = clone(base)
     host.snapshot(name, "before")
     host.power(name, "start")
