@@ -21,7 +21,10 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.model.request import DiskChanges
 from saltext.kvmclone.system import filesystems, processes
+from tests.support.open_images import open_in_a_tool
+from tests.support.storage import MIB
 from tests.support.world import CloneOf, World, image_info, quick, sha256
 
 #: Makes a clone at stage ``addressed`` that is off.
@@ -157,6 +160,40 @@ def test_the_variable_store_comes_back(world: World, host: LocalHost, clone: Clo
     host.delete_snapshot(name, "before")
     assert nvram.read_bytes() == b"first"
     assert len([one for one in files(world) if one.startswith(nvram.name)]) == 1
+
+
+def test_a_disk_that_grew_keeps_what_is_in_the_part_that_the_snapshot_lacks(
+    world: World, host: LocalHost, base: str, clone: Clone
+) -> None:
+    name = clone(base)
+    host.snapshot(name, "small")
+    grown = host.adjust(quick(name, base, disks={"vda": DiskChanges(size=128 * MIB)}), dry=False)
+    assert grown.refused == []
+    write(world.disks(name)[0], 5, 100 * MIB)
+    host.snapshot(name, "large")
+    host.rollback(name, "small")
+    assert image_info(world.disks(name)[0])["virtual-size"] == 64 * MIB
+    host.rollback(name, "large")
+    host.delete_snapshot(name, "small")
+    host.delete_snapshot(name, "large")
+    assert image_info(world.disks(name)[0])["virtual-size"] == 128 * MIB
+    assert reads(world.disks(name)[0], 5, 100 * MIB)
+
+
+def test_a_file_that_somebody_has_open_stays_until_the_next_command(
+    world: World, host: LocalHost, base: str, clone: Clone
+) -> None:
+    name = clone(base)
+    host.snapshot(name, "before")
+    top = world.disks(name)[0]
+    with open_in_a_tool(top):
+        told = host.rollback(name, "before").warnings
+    assert any(f"'{top}' stays" in word for word in told)
+    (found,) = host.doctor()
+    assert (found["kind"], str(top) in found["message"]) == ("volume-unused", True)
+    host.snapshot(name, "after")
+    assert not top.exists()
+    assert host.doctor() == []
 
 
 def test_libvirt_sees_the_new_files_and_starts_the_clone(

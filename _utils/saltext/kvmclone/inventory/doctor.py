@@ -164,7 +164,15 @@ class _Examination(Examination):
             held = record.may_be_unnamed(volume) and volume not in idle
             if held or self.usage.file_id(volume.path) in used:
                 continue
-            if volumes.exists(self.host, volume.path):
+            if volume in idle and volumes.exists(self.host, volume.path):
+                yield Finding(
+                    "volume-unused",
+                    name,
+                    f"'{volume.path}' is left of a snapshot of '{name}', since it was in use; the "
+                    "next command about a snapshot of it deletes it, and so does a destroy.",
+                    self.commands.clone("snapshots", name),
+                )
+            elif volumes.exists(self.host, volume.path):
                 yield Finding(
                     "volume-unused",
                     name,

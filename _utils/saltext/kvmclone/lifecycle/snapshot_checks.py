@@ -36,6 +36,10 @@ from saltext.kvmclone.system import filesystems
 #: Bytes that a new overlay takes at most.
 _OVERLAY = 2**20
 
+#: Most characters of a clone's name and a label together: a copy of its variable store has both in
+#: its name, with two uuids, and a file name can have 255.
+_LONGEST = 160
+
 
 def require_ready(host: Host, handle: DomainHandle, record: Record) -> None:
     """
@@ -96,6 +100,12 @@ def free_label(host: Host, name: str, record: Record, label: str) -> str:
     """
     there = finished(record)
     label = label or label_of(time.time())
+    if len(record.name) + len(label) > _LONGEST:
+        raise SnapshotRefused(
+            f"The label '{label}' is too long for the files of '{name}', which have both in their "
+            "names.",
+            "Choose a shorter one.",
+        )
     if find(record, label) in there:
         raise SnapshotRefused(
             f"'{name}' has a snapshot '{label}' already.",

@@ -86,7 +86,7 @@ def _require_whole(work: SnapshotWork, snapshot: Snapshot, disks: CloneDisks) ->
 
     :raises SnapshotRefused: A file of it is gone or damaged, or the clone lacks one of its disks.
     """
-    name = work.handle.name
+    name, commands = work.handle.name, work.host.commands
     faults = [
         f"'{name}' has no disk {disk.target} any more that was made for it"
         for disk in snapshot.disks
@@ -94,9 +94,11 @@ def _require_whole(work: SnapshotWork, snapshot: Snapshot, disks: CloneDisks) ->
     ]
     listed = {volume.path: volume for volume in work.record.volumes}
     for disk in snapshot.disks:
-        found = images.look(disk.path)
-        if found.kind != "file":
-            faults.append(f"'{disk.path}' is {found.kind}")
+        chain, _data, fault = images.chain(disk.path, disk.format, images.look, commands)
+        if chain[0].kind != "file":
+            faults.append(f"'{disk.path}' is {chain[0].kind}")
+        elif fault:
+            faults.append(fault)
         elif disk.path not in listed:
             faults.append(f"'{disk.path}' is not on the record")
         elif not filesystems.is_same_file(disk.path, listed[disk.path].inode):
@@ -112,7 +114,7 @@ def _require_whole(work: SnapshotWork, snapshot: Snapshot, disks: CloneDisks) ->
             for disk in snapshot.disks
         ]
         if not any(standing):
-            delete = work.host.commands.clone("delete_snapshot", name, snapshot.label)
+            delete = commands.clone("delete_snapshot", name, snapshot.label)
             ways.append(f"Or delete the snapshot: {delete}")
         raise SnapshotRefused(
             f"'{name}' cannot be rolled back to '{snapshot.label}': {'; '.join(faults)}.",

@@ -45,6 +45,11 @@ def take(
         snapshot_checks.free_label(host, handle.name, work.record, label)
         disks = clone_disks.look(host, handle, work.record)
         snapshot_checks.require_disks(handle.name, disks)
+        if state != "shutoff" and work.running_tops() != work.tops():
+            raise SnapshotRefused(
+                f"'{handle.name}' runs with other disks than its next start would have.",
+                "Restart it, then repeat the command.",
+            )
         size = os.path.getsize(disks.nvram) if disks.nvram else 0
         snapshot_checks.require_room(host, [disk.path for disk in disks.disks], size)
         overlays, store = _announce(work, disks, label, state)

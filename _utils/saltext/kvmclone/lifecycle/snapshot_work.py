@@ -304,7 +304,7 @@ def repair(
     :raises CreateInProgress: Somebody else is at work on it.
     """
     if record.worker.token != token:
-        raise destroy.changed_hands(handle.name, host.commands)
+        raise clone_view.in_progress(record, handle.name, host.commands)
     work, _left = _take(host, handle, record.under_way, force)
     try:
         return settle(work)

@@ -227,7 +227,9 @@ def new_overlay(
     :param capacity: Bytes that the guest sees.
     :param exists: Returns whether there is a file at a path.
     """
-    stem = os.path.join(os.path.dirname(frozen.path), f"{record.name}-{frozen.target}.{label}")
+    folder, file = os.path.split(frozen.path)
+    name = record.name or file.partition(f"-{frozen.target}.")[0]  # a record of version 0.1
+    stem = os.path.join(folder, f"{name}-{frozen.target}.{label}")
     path = _free(record, lambda number: f"{stem}.{number}.qcow2", exists)
     return Volume(
         frozen.target, path, QCOW2, SNAPSHOT, WANTED, capacity, label=label, below=frozen.path
