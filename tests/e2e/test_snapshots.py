@@ -41,7 +41,7 @@ def test_a_broken_machine_answers_again_after_a_rollback(
         assert back.retcode == 0, back.stdout
         assert back.data["clones"][NAME]["stage"] == "ready"
         assert back.data["clones"][NAME]["minion"] == clone["minion"]
-        wait_until(lambda: answers(salt_world), "test.version answers", 120)
+        wait_until(lambda: answers(salt_world), "test.version answers", 300)
         assert salt_world.salt(NAME, "file.file_exists", "/root/later").data == {NAME: False}
         assert salt_world.salt(NAME, "grains.get", "uuid").data == {NAME: clone["uuid"]}
 
