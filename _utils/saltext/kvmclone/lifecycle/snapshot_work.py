@@ -195,14 +195,17 @@ def working(host: Host, handle: DomainHandle, action: str, label: str) -> Iterat
 
     :raises CreateInProgress: Somebody is at work on the clone.
     """
-    work = _begin(host, handle, f"{action} {label}")
-    try:
-        yield work
-        work.save(under_way="", worker=work.before)
-    except BaseException:
-        with interrupts.shield():
-            _end(work)
-        raise
+    under_way = f"{action} {label}"
+    with interrupts.work(handle.name, f"'{under_way}'", where=host.commands.where()):
+        work = _begin(host, handle, under_way)
+        try:
+            interrupts.check()
+            yield work
+            work.save(under_way="", worker=work.before)
+        except BaseException:
+            with interrupts.shield():
+                _end(work)
+            raise
 
 
 def _begin(host: Host, handle: DomainHandle, under_way: str) -> SnapshotWork:
