@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from saltext.kvmclone.display import (
+    bases,
     care,
     clones,
     hosts,
@@ -75,6 +76,7 @@ RUNNER: dict[str, Show] = {
     "show": _each(clones.shown, apart=True),
     "list": clones.listing,
     "plan": _each(plans.plan, apart=True),
+    "promote": bases.promotions,
     "profiles": hosts.profiles,
     "hosts": hosts.hosts,
     "tree": tree.tree,
@@ -105,6 +107,7 @@ MODULE: dict[str, Show] = {
     "list_clones": _list_clones,
     "addresses": _addresses,
     "plan": _bare(plans.plan),
+    "promote": _bare(bases.promoted),
     "adjust": plans.adjusted,
     "pending_changes": plans.adjusted,
     "tree": tree.tree,

@@ -16,6 +16,7 @@ from typing import Any
 from saltext.kvmclone.display import screen
 from saltext.kvmclone.errors import CreateInProgress, PlanRefused
 from saltext.kvmclone.hosts import reports
+from saltext.kvmclone.hosts.local_bases import LocalBases
 from saltext.kvmclone.hosts.local_connection import ConnectedOperation
 from saltext.kvmclone.hosts.local_snapshots import LocalSnapshots
 from saltext.kvmclone.hypervisor import power
@@ -61,11 +62,11 @@ from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
 
-class LocalHost(LocalSnapshots):
+class LocalHost(LocalBases, LocalSnapshots):
     """
     A KVM host (:class:`.interfaces.KvmHost`) that this process reaches over libvirt.
 
-    See :class:`.local_connection.ReachableHost`.
+    See :class:`.local_connection.ReachableHost`; what makes bases is :class:`.LocalBases`.
     """
 
     # --- making -----------------------------------------------------------------------
@@ -113,7 +114,7 @@ class LocalHost(LocalSnapshots):
         with ConnectedOperation(self, name) as host:
             with processes.name_lock(name):
                 handle, record = clone_record(host, name)
-                if record.worker.token != token or record.stage == DESTROYING:
+                if record.worker.token != token or record.stage == DESTROYING or record.becomes:
                     raise clone_view.in_progress(record, name, host.commands)
                 record = replace(record, worker=worker, failed="")
                 handle.save_record(record)

@@ -71,6 +71,7 @@ class Unfinished:
     :param failed: Why it failed, where it was kept.
     :param repairs: The clone is complete and stays; only the work on one of its snapshots is
         brought to an end, and ``pieces`` are what that removes.
+    :param becomes: What is being made of it instead of a clone; see :mod:`.record`.
     """
 
     name: str
@@ -85,3 +86,4 @@ class Unfinished:
     refused: str = ""
     yields: bool = False
     repairs: bool = False
+    becomes: str = ""
