@@ -21,6 +21,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.model.record import FrozenDisk
 from saltext.kvmclone.model.request import DiskChanges
 from saltext.kvmclone.system import filesystems, processes
 from tests.support.open_images import open_in_a_tool
@@ -320,6 +321,27 @@ def test_a_file_of_a_snapshot_that_was_replaced_is_not_gone_back_to(
     second.rename(second.with_name(f"aside-{world.token}"))
     told = refused(world, SnapshotRefused, lambda: host.rollback(name, "two"))
     assert f"'{second}' is missing" in told.message
+
+
+def test_a_file_that_only_an_edited_record_lists_is_not_written(
+    world: World, host: LocalHost, base: str, clone: Clone, opened: Host
+) -> None:
+    name = clone(base)
+    host.snapshot(name, "one")
+    top, handle = world.disks(name)[0], opened.domain(name)
+    foreign = top.with_name(f"foreign-{world.token}.qcow2")
+    world.overlay(top.with_name(f"{name}-vda.qcow2"), foreign)
+    record = handle.record()
+    assert record is not None
+    listed = replace(record.volumes[-1], path=str(foreign), inode="")
+    taken = replace(record.snapshots[0], label="two", disks=(FrozenDisk("vda", str(foreign), "x"),))
+    handle.save_record(
+        replace(record, volumes=(*record.volumes, listed), snapshots=(*record.snapshots, taken))
+    )
+    refused(world, SnapshotRefused, lambda: host.delete_snapshot(name, "one"))
+    before = sha256(foreign)
+    refused(world, CloneInUse, lambda: host.destroy(name))
+    assert sha256(foreign) == before
 
 
 def test_without_space_nothing_is_begun(

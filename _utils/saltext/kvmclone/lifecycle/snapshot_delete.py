@@ -19,7 +19,7 @@ from saltext.kvmclone.lifecycle.snapshot_work import SnapshotWork, settle, worki
 from saltext.kvmclone.model import snapshots
 from saltext.kvmclone.model.facts import RAW
 from saltext.kvmclone.model.record import FrozenDisk, Record, Snapshot, Volume
-from saltext.kvmclone.system import copying, image_header, images
+from saltext.kvmclone.system import copying, filesystems, image_header, images
 
 
 def delete(
@@ -90,6 +90,14 @@ def _take_over(work: SnapshotWork, disk: FrozenDisk, child: Volume) -> None:
     :raises PoolFull: That may not fit.
     :raises HostError: qemu-img failed; the overlay is as it was.
     """
+    # A record that was edited by hand may list anything, and this file is written.
+    same = filesystems.is_same_file(child.path, child.inode)
+    if os.path.islink(child.path) or not (same and work.record.could_have_made(child)):
+        raise SnapshotRefused(
+            f"'{child.path}' is on the record and is not the file that was made for "
+            f"'{work.handle.name}'.",
+            "Bring that back, from a backup; nothing was changed.",
+        )
     found = images.look(disk.path)
     snapshot_checks.require_room(work.host, [child.path], found.allocation)
     below, form = "", ""
