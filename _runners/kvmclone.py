@@ -9,8 +9,8 @@ Every answer carries ``retcode``; on a failure it is 1, ``salt-run``
 exits non-zero, and the name that failed carries ``error: {type,
 message, hint}``.
 
-``kvmclone_requests.py`` beside this file has the part about events,
-under the same name ``kvmclone``.
+The files ``kvmclone_*.py`` beside this one have the rest of it, under
+the same name ``kvmclone``.
 
 :depends: lxml; libvirt-python only where a provider has no ``host:``
 """

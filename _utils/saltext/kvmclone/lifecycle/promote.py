@@ -119,7 +119,7 @@ def _finished_clone(host: Host, name: str) -> tuple[DomainHandle, Record]:
         ) from None
     if record.failed and record.stage != DESTROYING:
         raise clone_view.kept(record, name, host.commands)
-    if record.stage == DESTROYING or not record.complete:
+    if record.stage == DESTROYING or record.under_way or not record.complete:
         raise clone_view.in_progress(record, name, host.commands)
     return handle, record
 

@@ -347,6 +347,11 @@ def _nvram(root: etree._Element, stores: str) -> Nvram | None:
 _FIRMWARE = ("loader", "nvram")
 
 
+def names_tpm_state(xml: str) -> bool:
+    """Return whether a definition says where its TPM's state lies: libvirt would delete it."""
+    return parse(xml).find("./devices/tpm/backend/source") is not None
+
+
 def plain_files(root: etree._Element) -> Iterator[str]:
     """Yield the files of a description that belong to no disk: firmware, kernel, memory."""
     for tag in ("loader", "kernel", "initrd", "dtb", "nvram"):

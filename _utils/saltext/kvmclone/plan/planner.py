@@ -371,10 +371,10 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
             f"The base '{base.name}' is a clone whose record cannot be read: {error}. "
             "See: salt-run kvmclone.doctor"
         )
-    if record and (record.stage == DESTROYING or not record.complete):
+    if record and (record.stage == DESTROYING or record.under_way or not record.complete):
         conflicts.append(
             f"The base '{base.name}' is itself a clone that is not finished (stage "
-            f"'{record.stage}'). See: {commands.clone('show', base.name)}"
+            f"'{record.under_way or record.stage}'). See: {commands.clone('show', base.name)}"
         )
     if request.cpus and 0 < facts.most_cpus < request.cpus:
         conflicts.append(
