@@ -146,7 +146,7 @@ class Lab:
         :param size: Of each disk, for qemu-img.
         :param chain: Number of backing files below the first disk.
         :param cdrom: Whether it has a CD-ROM, with a medium that all such machines share.
-        :param options: ``tiny.nodhcp``, ``tiny.poweroff=SECONDS`` (see ``guest/init``).
+        :param options: ``tiny.nodhcp``, ``tiny.agent=SECONDS`` … (see ``guest/init``).
         :param devices: XML of more devices.
         :return: Its name.
         """
