@@ -195,10 +195,10 @@ def test_a_guest_that_is_kept_as_it_crashed_is_told_within_a_second_and_listed_s
     assert not world.exists(name)
 
 
-def test_an_agent_that_connects_ends_the_pause(world: World, host: LocalHost) -> None:
-    base = world.lab.debian_base(world.name("debian"))
-    name = world.name()
-    host.clone(quick(name, base))
+def test_an_agent_that_connects_ends_the_pause(
+    world: World, host: LocalHost, clone_of: CloneOf
+) -> None:
+    name = clone_of(world.base(agent=True, options="tiny.nodhcp tiny.agent=10"))
     host.boot(name)
     with Host(LIBVIRT_URI) as connected:
         handle = connected.domain(name)
