@@ -43,6 +43,7 @@ UNTRIED = {
     "verify.verify": _GUEST,
     "provision._Create.run": _SCRIPT,
     "snapshot_work.working": _SCRIPT,
+    "kvm_clone_bases.promote": _SCRIPT,
     "identity_script.-": _SCRIPT,
     "sizing._cpuset": "opens an editor, for a definition that libvirt itself would refuse",
 }

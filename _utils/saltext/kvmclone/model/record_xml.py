@@ -67,7 +67,10 @@ def embed(definition: etree._Element, record: Record) -> None:
         metadata = etree.SubElement(definition, "metadata")
     for old in metadata.findall(f"{{{NAMESPACE}}}clone"):
         metadata.remove(old)
-    metadata.append(_qualified(_element(record)))
+    root = _element(record, {PREFIX: NAMESPACE})
+    for element in root.iter():
+        element.tag = f"{{{NAMESPACE}}}{element.tag}"
+    metadata.append(root)
 
 
 def from_definition(definition: etree._Element) -> Record | None:
@@ -101,10 +104,10 @@ def from_xml(xml: str, uuid: str) -> Record | None:
     return record if record.uuid == uuid else None
 
 
-def _element(record: Record) -> etree._Element:
+def _element(record: Record, prefixes: dict[str, str] | None = None) -> etree._Element:
     since_2 = any(getattr(record, name) for name in _SINCE_2)
     form = SCHEMA if since_2 or any(volume.label for volume in record.volumes) else 1
-    root = etree.Element("clone", schema=str(form))
+    root = etree.Element("clone", nsmap=prefixes, schema=str(form))
     for name in _SCALARS:
         value = getattr(record, name)
         if value:
@@ -154,15 +157,6 @@ def _child(parent: etree._Element, tag: str, value: Any) -> etree._Element:
         if not isinstance(getattr(value, name), tuple):
             element.set(name, written(str(getattr(value, name))))
     return element
-
-
-def _qualified(element: etree._Element) -> etree._Element:
-    copy = etree.Element(f"{{{NAMESPACE}}}{element.tag}", nsmap={PREFIX: NAMESPACE})
-    copy.attrib.update(element.attrib)
-    copy.text = element.text
-    for child in element:
-        copy.append(_qualified(child))
-    return copy
 
 
 def _local(element: etree._Element) -> str:
