@@ -17,7 +17,7 @@ BREAK = "rm -rf /etc/passwd /etc/shadow /etc/salt /etc/ssh; pkill -9 -f salt-min
 
 
 def answers(world: SaltWorld) -> bool:
-    return world.salt(NAME, "test.version", timeout=5).retcode == 0
+    return world.salt(NAME, "test.version", timeout=15).retcode == 0
 
 
 def test_a_broken_machine_answers_again_after_a_rollback(
@@ -35,13 +35,13 @@ def test_a_broken_machine_answers_again_after_a_rollback(
 
         later = f"nohup sh -c 'sleep 1; {BREAK}' >/dev/null 2>&1 &"
         salt_world.salt(NAME, "cmd.run", f"echo lost > /root/later; sync; {later}")
-        wait_until(lambda: not answers(salt_world), "the minion is dead", 60)
+        wait_until(lambda: not answers(salt_world), "the minion is dead", 120, 2)
 
         back = salt_world.run("kvmclone.rollback", NAME, "whole")
         assert back.retcode == 0, back.stdout
         assert back.data["clones"][NAME]["stage"] == "ready"
         assert back.data["clones"][NAME]["minion"] == clone["minion"]
-        wait_until(lambda: answers(salt_world), "test.version answers", 300)
+        wait_until(lambda: answers(salt_world), "test.version answers", 300, 10)
         assert salt_world.salt(NAME, "file.file_exists", "/root/later").data == {NAME: False}
         assert salt_world.salt(NAME, "grains.get", "uuid").data == {NAME: clone["uuid"]}
 

@@ -249,7 +249,7 @@ def _end(work: SnapshotWork) -> None:
     try:
         settle(work)
         work.save(worker=work.before)
-    except KvmCloneError as error:
+    except (KvmCloneError, OSError) as error:
         log.error("%s: '%s' is left: %s", work.handle.name, work.record.under_way, error)
         destroy.release(work.handle, work.record)
 
