@@ -19,13 +19,13 @@ mkdir -p "$cache"
 # What a libvirt host needs (first line: the daemon; second: its networks; third: building guests;
 # and guests that one logs into; rsync to push a base; netcat for libvirt's qemu+ssh with socket=;
 # then file systems that share blocks, virt-xml-validate's checker, and what writes tables and
-# seeds; last Python, and libvirt-python, which is a source package and needs a compiler). ovmf
+# seeds, and a boot loader; last Python, and libvirt-python, which is a source package and needs a compiler). ovmf
 # serves the UEFI tests. Names, not files, are looked up: a machine set up by hand is respected.
 packages="libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils ovmf
     dnsmasq-base iptables nftables iproute2 virtinst swtpm swtpm-tools
     busybox-static cpio kmod debootstrap e2fsprogs openssh-client openssh-server
     rsync netcat-openbsd sudo openssl
-    xfsprogs btrfs-progs libxml2-utils fdisk xorriso
+    xfsprogs btrfs-progs libxml2-utils fdisk xorriso extlinux
     python3 python3-dev python3-venv libvirt-dev pkg-config gcc libc6-dev git"
 
 say() { printf '%s\n' "setup: $*"; }
@@ -39,6 +39,14 @@ quietly() {
         grep -v '^WARNING: Location' "$log" | tail -n 25 >&2
         exit 1
     fi
+}
+
+# Where nothing keeps /dev in step with the kernel (a container), a free loop device may lack its node.
+make_loop_devices() {
+    [ "$(id -u)" = 0 ] && [ -e /dev/loop-control ] || return 0
+    for number in 0 1 2 3 4 5 6 7; do
+        [ -e "/dev/loop$number" ] || mknod -m 660 "/dev/loop$number" b 7 "$number"
+    done
 }
 
 missing_packages() {
@@ -108,6 +116,7 @@ fi
 
 : >"$log"
 install_packages
+make_loop_devices
 make_venv "$cache/venv" "$here/requirements/test.txt"
 if [ "${1:-}" = all ]; then
     fetch_wheels

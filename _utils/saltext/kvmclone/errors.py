@@ -249,6 +249,14 @@ class OwnSnapshots(CloneInUse):
         return CloneInUse.__name__
 
 
+class SnapshotRefused(KvmCloneError):
+    """A snapshot of the clone cannot be taken, rolled back to or deleted now; nothing was done."""
+
+
+class NoSnapshot(KvmCloneError):
+    """The clone has no snapshot of that label; the message lists those that it has."""
+
+
 class OutOfReach(KvmCloneError):
     """
     A file of the clone may exist and cannot be looked at now.
@@ -284,6 +292,21 @@ class BaseDiffers(KvmCloneError):
 
 class CopyFailed(KvmCloneError):
     """A base could not be copied from one host to another; nothing of the copy is left."""
+
+
+# --- what an image is ---------------------------------------------------------------
+
+
+class DownloadFailed(KvmCloneError):
+    """An image, or its checksum file, cannot be downloaded; nothing of it was kept."""
+
+
+class ChecksumMismatch(KvmCloneError):
+    """An image is not the one that its checksum names."""
+
+
+class BadImage(KvmCloneError):
+    """A file is no disk image that can be taken: it is something else, damaged, or names files."""
 
 
 # --- what the guest does ------------------------------------------------------------

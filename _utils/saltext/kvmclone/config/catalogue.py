@@ -141,6 +141,23 @@ class Catalogue:
         # A secret among them was refused above.
         return dataclasses.replace(request, overrides=dict(overrides or {})), secrets
 
+    def written(self, profile_name: str = "", provider: str = "") -> Keys:
+        """
+        Return the keys of a profile with those of its provider, or of a provider alone.
+
+        :param profile_name: Empty for none.
+        :param provider: Empty for the profile's own, or for none.
+        :raises ConfigError: One of them is unknown, or something is wrong with it.
+        """
+        self.problems.require_cloud_file()
+        profile = None
+        if profile_name:
+            self.problems.require_profile(profile_name)
+            profile = self._profile(profile_name)
+        name = (provider or (profile.provider if profile else "")).partition(":")[0]
+        below = merge(self.cloud_file, self._provider(name)) if name else dict(self.cloud_file)
+        return merge(below, profile.keys) if profile else below
+
     def remarks(self, profile_name: str | None, given: Mapping[str, Any]) -> tuple[str, ...]:
         """
         Return what a plan has to say of a configuration that is right, and does not do what it

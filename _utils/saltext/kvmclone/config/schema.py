@@ -80,8 +80,8 @@ def _secret(name: str) -> Key:
     return Key(name, KeySupport.HONOURED, value_types.TEXT, secret=True, visible=False)
 
 
-def _carried(name: str, kind: ValueType[Any], places: frozenset[KeyLocation] = SECTIONS) -> Key:
-    return Key(name, KeySupport.CARRIED, kind, places)
+def _carried(name: str, kind: ValueType[Any]) -> Key:
+    return Key(name, KeySupport.CARRIED, kind, SECTIONS)
 
 
 def _ignored(name: str, word: str, *harmless: Any) -> Key:

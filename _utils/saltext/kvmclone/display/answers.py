@@ -10,7 +10,18 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from saltext.kvmclone.display import base_copies, care, clones, hosts, plans, requests, text, tree
+from saltext.kvmclone.display import (
+    base_copies,
+    bases,
+    care,
+    clones,
+    hosts,
+    plans,
+    requests,
+    snapshots,
+    text,
+    tree,
+)
 from saltext.kvmclone.display.failures import failure
 from saltext.kvmclone.display.screen import Screen
 
@@ -39,6 +50,12 @@ def _bare(one: ShowOne) -> Show:
     return lambda answer, screen: one(answer["name"], answer, screen)
 
 
+def _snapshots(answer: Any, screen: Screen) -> list[str]:
+    """Show ``{"snapshots": {NAME: [SNAPSHOT]}}``."""
+    found = answer["snapshots"].items()
+    return [line for name, some in found for line in snapshots.listing(name, some, screen)]
+
+
 def _list_clones(answer: Any, screen: Screen) -> list[str]:
     return clones.listing({"clones": {clone["name"]: clone for clone in answer}}, screen)
 
@@ -60,6 +77,7 @@ RUNNER: dict[str, Show] = {
     "show": _each(clones.shown, apart=True),
     "list": clones.listing,
     "plan": _each(plans.plan, apart=True),
+    "promote": bases.made,
     "profiles": hosts.profiles,
     "hosts": hosts.hosts,
     "tree": tree.tree,
@@ -71,7 +89,12 @@ RUNNER: dict[str, Show] = {
     "doctor": lambda answer, screen: care.findings(
         answer["findings"], answer.get("unreachable") or {}, screen
     ),
+    "base_from": bases.made,
     "asked": requests.on_master,
+    "snapshot": _each(snapshots.taken),
+    "rollback": _each(snapshots.rolled_back),
+    "snapshots": _snapshots,
+    "delete_snapshot": _each(snapshots.deleted),
 }
 
 #: How the answers of ``salt HOST kvm_clone.…`` are shown.
@@ -88,14 +111,22 @@ MODULE: dict[str, Show] = {
     "list_clones": _list_clones,
     "addresses": _addresses,
     "plan": _bare(plans.plan),
+    "promote": _bare(bases.one),
     "adjust": plans.adjusted,
     "pending_changes": plans.adjusted,
     "tree": tree.tree,
     "gc": lambda answer, screen: care.leftovers(answer, {}, screen),
     "doctor": lambda answer, screen: care.findings(answer, {}, screen),
+    "base_from": _bare(bases.one),
     "ask": requests.noted,
     "release": requests.noted,
     "asked": requests.on_minion,
+    "snapshot": _bare(snapshots.taken),
+    "rollback": _bare(snapshots.rolled_back),
+    "snapshots": lambda answer, screen: snapshots.listing(
+        answer[0]["name"] if answer else "", answer, screen
+    ),
+    "delete_snapshot": _bare(snapshots.deleted),
 }
 
 

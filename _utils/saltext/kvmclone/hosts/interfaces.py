@@ -17,12 +17,15 @@ from typing import Annotated, Any, Protocol
 from saltext.kvmclone.model.base_content import BaseState
 from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey
 from saltext.kvmclone.model.base_minion import BaseMinion, Foresight
+from saltext.kvmclone.model.base_request import BaseRequest, Origin
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.clone_snapshot import CloneSnapshot
 from saltext.kvmclone.model.enrolment import Enrolment, KeyPair
 from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.host_reports import Daemon, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
+from saltext.kvmclone.model.made_base import MadeBase
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import DEFAULT_URL, Request, Secrets
 
@@ -115,6 +118,30 @@ class KvmHost(Protocol):
         :param off: Switch the clone off.
         """
 
+    # --- bases
+
+    def base_from(
+        self,
+        request: BaseRequest,
+        origin: Annotated[Origin, SEALED],
+        worker: Owner | None = None,
+    ) -> MadeBase:
+        """
+        Make a base from a disk image.
+
+        :param origin: Where the image really is; its URL may hold secrets.
+        :param worker: Who has it made; None for this process.
+        :raises AlreadyExists: That very base is there.
+        :raises CreateInProgress: Somebody is at work on that name, or died at it.
+        """
+
+    def promote(self, name: str, base: str) -> dict[str, Any]:
+        """
+        Make a base of a clone, and destroy the clone.
+
+        :return: The base; see ``promote`` in docs/answers.md.
+        """
+
     # --- copying bases
 
     def base_states(self, names: Sequence[str] = ()) -> list[BaseState]:
@@ -192,6 +219,28 @@ class KvmHost(Protocol):
 
     def list_clones(self) -> list[Clone]:
         """Return every clone on the host."""
+
+    # --- snapshots
+
+    def snapshot(self, name: str, label: str = "") -> CloneSnapshot:
+        """
+        Take a snapshot of a clone.
+
+        :param label: Empty for one that is made of the time.
+        """
+
+    def rollback(self, name: str, label: str) -> Clone:
+        """Bring a clone's disks and variable store back to a snapshot."""
+
+    def snapshots(self, name: str) -> list[CloneSnapshot]:
+        """Return the snapshots of a clone, oldest first."""
+
+    def delete_snapshot(self, name: str, label: str) -> CloneSnapshot:
+        """
+        Delete one snapshot; the clone and its other snapshots stay as they are.
+
+        :return: The snapshot as it was.
+        """
 
     # --- care
 

@@ -17,12 +17,15 @@ from saltext.kvmclone.display import screen
 from saltext.kvmclone.errors import CreateInProgress, PlanRefused
 from saltext.kvmclone.hosts import reports
 from saltext.kvmclone.hosts.local_base_copies import LocalBaseCopies
+from saltext.kvmclone.hosts.local_bases import LocalBases
 from saltext.kvmclone.hosts.local_connection import ConnectedOperation
+from saltext.kvmclone.hosts.local_snapshots import LocalSnapshots
 from saltext.kvmclone.hypervisor import power
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import (
     base_minion,
+    clone_snapshots,
     clone_view,
     doctor,
     host_facts,
@@ -39,6 +42,7 @@ from saltext.kvmclone.lifecycle import (
     master_ports,
     protect,
     record_store,
+    snapshot_work,
     wait_for_address,
 )
 from saltext.kvmclone.lifecycle.address_query import AddressQuery
@@ -59,11 +63,11 @@ from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
 
-class LocalHost(LocalBaseCopies):
+class LocalHost(LocalBases, LocalBaseCopies, LocalSnapshots):
     """
     A KVM host (:class:`.interfaces.KvmHost`) that this process reaches over libvirt.
 
-    See :class:`.local_connection.ReachableHost`.
+    See :class:`.local_connection.ReachableHost`; what makes bases is :class:`.LocalBases`.
     """
 
     # --- making -----------------------------------------------------------------------
@@ -111,7 +115,7 @@ class LocalHost(LocalBaseCopies):
         with ConnectedOperation(self, name) as host:
             with processes.name_lock(name):
                 handle, record = clone_record(host, name)
-                if record.worker.token != token or record.stage == DESTROYING:
+                if record.worker.token != token or record.stage == DESTROYING or record.becomes:
                     raise clone_view.in_progress(record, name, host.commands)
                 record = replace(record, worker=worker, failed="")
                 handle.save_record(record)
@@ -208,7 +212,12 @@ class LocalHost(LocalBaseCopies):
 
     def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
         with ConnectedOperation(self, name) as host:
-            gone = destroy(host, host.domain(name), force, token)
+            handle = host.domain(name)
+            record = handle.record()
+            if record is not None and clone_snapshots.is_unfinished(record):
+                done = snapshot_work.repair(host, handle, record, token, force)
+                return clone_snapshots.rows(name, record, done.files, done.kept, "", removed=True)
+            gone = destroy(host, handle, force, token)
             return listed(
                 name, "", gone.files, gone.reservations, gone.unprotected, gone.kept, removed=True
             )
@@ -218,6 +227,7 @@ class LocalHost(LocalBaseCopies):
         with ConnectedOperation(self, listens=action == "start") as host:
             handle, record = clone_record(host, name)
             unfinished = not (record.complete or record.failed) or record.stage == DESTROYING
+            unfinished = unfinished or snapshot_work.forbids_start(record)
             if unfinished and action in ("start", "reboot"):
                 raise clone_view.in_progress(record, name, host.commands)
             state = handle.state()
@@ -249,6 +259,8 @@ class LocalHost(LocalBaseCopies):
             handle, record = clone_record(host, request.name)
             if record.failed or record.stage == DESTROYING or not record.complete:
                 clone_view.refuse_existing(host, request.name, self.label)
+            if record.under_way:
+                raise clone_view.in_progress(record, request.name, host.commands)
             found = adjust.compare(host, handle, record, request, host.commands)
             if not dry and not found.refused:
                 adjust.apply(found)

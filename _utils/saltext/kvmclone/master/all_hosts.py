@@ -26,7 +26,7 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.hosts import daemons
 from saltext.kvmclone.hosts.daemons import Grouping
 from saltext.kvmclone.hosts.interfaces import KvmHost
-from saltext.kvmclone.inventory.findings import Finding, of_configuration
+from saltext.kvmclone.inventory.findings import Finding, exit_code, of_configuration
 from saltext.kvmclone.master.clone_list import Selection
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
@@ -248,15 +248,16 @@ class AllHosts:
         return with_failures({"bases": bases, "retcode": 0}, failed)
 
     def doctor(self) -> dict[str, Any]:
-        """Return what is wrong on every host; ``retcode`` is 1 for more than notes."""
+        """Return what is wrong on every host, with the ``retcode`` that monitoring goes by."""
         told, failed = self.look(lambda host: host.doctor())
         grouping = self.group(told)
         findings = [
             {"host": labels[0], **item} for labels in grouping.groups for item in told[labels[0]]
         ]
         findings += [{"host": "", **finding.as_dict()} for finding in self._own(grouping)]
-        bad = any(item["level"] != "note" for item in findings)
-        return with_failures({"findings": findings, "retcode": int(bad)}, failed)
+        answer = with_failures({"findings": findings, "retcode": 0}, failed)
+        levels = {item["level"] for item in findings}
+        return {**answer, "retcode": exit_code(levels, bool(failed))}
 
     def _own(self, grouping: Grouping) -> list[Finding]:
         """

@@ -53,7 +53,7 @@ def definition(original: str, place: Place, there: Collection[str]) -> str:
     root = libvirt_xml.parse(original)
     old = text(root, "uuid")
     gone = frozenset(place.disks)
-    marks = marks_of(root, gone)
+    marks = marks_of(root, domain_xml.facts(root), gone)
     set_text(root, "uuid", place.uuid, position=1)
     for genid in root.findall("genid"):
         genid.text = place.genid

@@ -12,14 +12,22 @@ from collections.abc import Mapping
 
 from lxml import etree
 
-from saltext.kvmclone.model import base_content, base_copy, redacted_text, redaction
+from saltext.kvmclone.model import (
+    base_content,
+    base_copy,
+    base_record,
+    redacted_text,
+    redaction,
+)
 from saltext.kvmclone.model.record import BASE_NAMESPACE
 from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.plan.rewrite.base_marks import Marks, marked, values
 from saltext.kvmclone.plan.rewrite.result import Rewritten, remove
 
 #: Namespaces of our own records.
-_OURS = (NAMESPACE, BASE_NAMESPACE, base_content.NAMESPACE, base_copy.NAMESPACE)
+_OURS = (
+    NAMESPACE, BASE_NAMESPACE, base_record.NAMESPACE, base_content.NAMESPACE, base_copy.NAMESPACE,
+)  # fmt: skip
 
 #: Cockpit's notes on what was installed. The one with ``has_install_phase`` true has a button that
 #: installs it again, over the clone's disks; that of a cloud image holds passwords.
@@ -51,8 +59,8 @@ def rewrite_metadata(root: etree._Element, base: Marks, out: Rewritten) -> None:
     """Leave out our own record of the base, and those of other tools but for descriptions."""
     for element in root.findall("./metadata/*"):
         name = etree.QName(element)
-        # The record of a base that is itself a clone, its protection, its digest and its copies
-        # under way are about the base only.
+        # The record of a base that is itself a clone, or of what it was made from, its protection,
+        # its digest and its copies under way are about the base only.
         if name.namespace in _OURS:
             remove(element)
         elif not _describes_software(element, base):
