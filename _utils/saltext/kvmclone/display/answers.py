@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from saltext.kvmclone.display import care, clones, hosts, plans, requests, text, tree
-from saltext.kvmclone.display.failures import failure
+from saltext.kvmclone.display.failures import failure, unreachable
 from saltext.kvmclone.display.screen import Screen
 
 #: Shows an answer as lines.
@@ -29,6 +29,7 @@ def _each(one: ShowOne, apart: bool = False) -> Show:
         for name, item in (answer.get("clones") or answer.get("plans") or {}).items():
             lines += [""] if apart and lines else []
             lines += one(name, item, screen)
+        lines += unreachable(answer.get("unreachable") or {}, screen)
         return lines or ["Nothing to do."]
 
     return show
