@@ -25,7 +25,7 @@ saltext.kvmclone.refresh()
 from saltext.kvmclone import entrypoints
 
 try:
-    from saltext.kvmclone.master import clone_list, fleet
+    from saltext.kvmclone.master import clone_list, fleet, host_list
     from saltext.kvmclone.model.names import check
     from saltext.kvmclone.reactor import intake
 
@@ -151,16 +151,25 @@ def list_(*, columns=None, sort=None, host=None, base=None, profile=None, tag=No
 
 
 @entrypoints.runner_function
-def hosts():
+def hosts(profile=None):
     """
     List every configured host: ``reachable``, and if so its
-    ``libvirt``, ``cpus``, ``memory``, ``pools`` (bytes) and how many
-    ``clones`` it has; otherwise the ``error``, and ``retcode`` 1. One
-    daemon under several names is one host; ``also`` has the others.
+    ``libvirt``, ``cpus``, ``memory``, ``pools`` (bytes), how many
+    ``clones`` it has, what is ``promised`` to them and to guests that
+    run, and ``maintenance``; otherwise the ``error``, and ``retcode``
+    1. One daemon under several names is one host; ``also`` has the
+    others.
 
-    CLI Example: ``salt-run kvmclone.hosts``
+    profile
+        Of each host also whether the next clone of this profile would
+        go there (``chosen``), and the ``reason``.
+
+    CLI Example::
+
+        salt-run kvmclone.hosts
+        salt-run kvmclone.hosts web
     """
-    return _fleet().capacities()
+    return host_list.listing(_fleet(), profile or "")
 
 
 @entrypoints.runner_function

@@ -51,7 +51,7 @@ def _each(verb, names, name, only, yes, work):
     known = fleet.Fleet(__opts__, intake.expect_highstate)
     chosen = many.choose(known, entrypoints.names_given(names, name=name), only)
     many.require_yes(__opts__, verb, chosen.names, yes)
-    outcomes = many.each(functools.partial(work, known), chosen.names)
+    outcomes = many.each(known, functools.partial(work, known), chosen.names)
     return chosen.completed(entrypoints.clones(outcomes))
 
 

@@ -262,6 +262,29 @@ class PoolFull(KvmCloneError):
     """The storage pool has too little free space for what the plan needs."""
 
 
+class HostFull(KvmCloneError):
+    """The host has promised too much already to take this clone; nothing was made."""
+
+
+class TooLate(KvmCloneError):
+    """The host was to begin by a certain time, which is over; nothing was made."""
+
+
+# --- where a clone goes -------------------------------------------------------------
+
+
+class NoHostFits(KvmCloneError):
+    """None of the hosts that may be chosen can take the clone; each is there with its reason."""
+
+
+class BaseMissing(KvmCloneError):
+    """None of the hosts that may be chosen has the base."""
+
+
+class BaseDiffers(KvmCloneError):
+    """The base is not the same on all hosts that may be chosen."""
+
+
 # --- what the guest does ------------------------------------------------------------
 
 

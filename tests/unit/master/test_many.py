@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from saltext.kvmclone.config.placement_keys import FleetSettings
 from saltext.kvmclone.errors import ConfigError, HostUnreachable
 from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.master import many
@@ -145,6 +146,7 @@ def test_each_machine_is_worked_on_in_its_own_right_and_order_is_kept() -> None:
     def work(name: Any) -> Outcome:
         return Outcome(check(name), "ready")
 
-    assert [one.name for one in many.each(work, ELEVEN)] == ELEVEN
-    assert [one.name for one in many.each(work, ["web1"])] == ["web1"]
-    assert many.each(work, []) == []
+    some: Any = SimpleNamespace(placing=SimpleNamespace(settings=FleetSettings()))
+    assert [one.name for one in many.each(some, work, ELEVEN)] == ELEVEN
+    assert [one.name for one in many.each(some, work, ["web1"])] == ["web1"]
+    assert many.each(some, work, []) == []

@@ -38,6 +38,7 @@ from saltext.kvmclone.config.validate import (
     advice_together,
     checked_arguments,
     error_for,
+    faults_together,
     merge,
     shown,
     visible,
@@ -45,6 +46,7 @@ from saltext.kvmclone.config.validate import (
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.names import check, is_minion_id
+from saltext.kvmclone.model.placement import Placement
 from saltext.kvmclone.model.request import Request, Secrets
 
 __all__ = [
@@ -165,6 +167,16 @@ class Catalogue:
         :raises ConfigError: ``host`` names another one.
         """
         request, secrets = self.resolve_inline(name, keys)
+        wish = request.placement
+        if wish.is_wanted and minion_id not in wish.hosts:
+            raise ConfigError(
+                f"'{name}' belongs to one of several KVM hosts ('hosts:'), and '{minion_id}' is "
+                "none of those that stand there by their names.",
+                f"The master chooses one: salt-run kvmclone.create {request.profile or 'PROFILE'} "
+                f"{name}   Or name this one: host={minion_id}",
+            )
+        # It was named by whoever asks it.
+        request = dataclasses.replace(request, placement=Placement())
         if request.host not in ("", minion_id):
             raise ConfigError(
                 f"'{name}' belongs to the KVM host '{request.host}' ('host:'); this is "
@@ -265,6 +277,8 @@ class Catalogue:
         section = profile or name
         if not keys.get("base_domain"):
             raise error_for([Problem(place, section, "base_domain", MISSING["base_domain"])])
+        if together := faults_together(keys):
+            raise error_for(Problem(place, section, key, text) for key, text in together.items())
         taken = resolve.SecretTracker(self.fetch)
         typed, faults = resolve.typed(keys, KEYS, taken)
         if faults:

@@ -16,7 +16,8 @@ from typing import Any
 from saltext.kvmclone.display import screen
 from saltext.kvmclone.errors import CreateInProgress, PlanRefused
 from saltext.kvmclone.hosts import reports
-from saltext.kvmclone.hosts.local_connection import ConnectedOperation, ReachableHost
+from saltext.kvmclone.hosts.local_connection import ConnectedOperation
+from saltext.kvmclone.hosts.local_placement import LocalPlacement, admitted
 from saltext.kvmclone.hypervisor import power
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
@@ -58,7 +59,7 @@ from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
 
-class LocalHost(ReachableHost):
+class LocalHost(LocalPlacement):
     """
     A KVM host (:class:`.interfaces.KvmHost`) that this process reaches over libvirt.
 
@@ -99,7 +100,7 @@ class LocalHost(ReachableHost):
                 if request.protect:
                     planned.check()
                     protect.check(host, host.domain(planned.base), planned.sources)
-                handle, record = create.apply(host, planned, seed)
+                handle, record = create.apply(host, planned, seed, admitted(host, planned))
             except (PlanRefused, CreateInProgress):
                 # Another worker may have begun since we looked: its error says more.
                 clone_view.refuse_existing(host, request.name, self.label, me)

@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -53,13 +54,17 @@ log = logging.getLogger(__name__)
 
 
 def apply(
-    host: Host, plan: ClonePlan, seed: Mapping[str, str] = MappingProxyType({})
+    host: Host,
+    plan: ClonePlan,
+    seed: Mapping[str, str] = MappingProxyType({}),
+    admission: AbstractContextManager[None] | None = None,
 ) -> tuple[DomainHandle, Record]:
     """
     Make the clone, shut off; undo everything on any failure.
 
     :param plan: A plan without conflicts.
     :param seed: Files of the clone's own cloud-init seed, where the plan has one.
+    :param admission: Entered around the definition; what it raises refuses the clone.
     :return: The domain and its record, at stage ``cloned``.
     :raises PlanRefused: The plan has conflicts, or a file or the base changed since.
     :raises CreateInProgress: The name was taken in the meantime.
@@ -70,7 +75,8 @@ def apply(
     content = b""
     if plan.request.seed == OWN:
         content = seed_image.build(seed, plan.record.uuid, plan.request.name)
-    handle = _define(host, plan)
+    with admission or nullcontext():
+        handle = _define(host, plan)
     journal = _Journal(handle, plan.record)
     try:
         if plan.request.protect:  # once the record is written, since undoing relies on it

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from saltext.kvmclone.config.placement_keys import FleetSettings
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.master import at_once, clone_list
@@ -101,6 +102,12 @@ def _is_somebody_there(opts: Mapping[str, Any]) -> bool:
         return False
 
 
-def each(work: Callable[[Any], Outcome], names: Sequence[Any]) -> list[Outcome]:
+def each(fleet: Fleet, work: Callable[[Any], Outcome], names: Sequence[Any]) -> list[Outcome]:
     """Return what became of each machine; several are worked on at the same time."""
-    return at_once.each(work, names) if len(names) > 1 else [work(name) for name in names]
+    if len(names) < 2:
+        return [work(name) for name in names]
+    try:
+        most = fleet.placing.settings.at_once
+    except ConfigError:  # wrong limits keep nobody from stopping a machine
+        most = FleetSettings.at_once
+    return at_once.each(work, names, most)
