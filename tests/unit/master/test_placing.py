@@ -317,3 +317,13 @@ def test_an_expression_is_followed_as_salt_does(
     request = replace(world.request("web1"), placement=wish)
     world.placing.create(request, Secrets(), None, None)  # type: ignore[arg-type]
     assert world.where() == {"kvm01": 0, "kvm02": 1}
+
+
+def test_a_silent_host_is_waited_for_once_whatever_is_made(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
+    world.hosts["kvm01"].failures["offer"] = HostUnreachable("down")
+    for number in range(3):  # each of another sort
+        request = replace(world.request(f"web{number}"), cpus=number + 1)
+        world.placing.create(request, Secrets(), None, None)  # type: ignore[arg-type]
+    assert (world.hosts["kvm01"].asked, world.hosts["kvm02"].asked) == (1, 3)
+    assert world.where() == {"kvm01": 0, "kvm02": 3}

@@ -92,7 +92,11 @@ class Placing:
         #: What each host said, for each sort of clone, and the clones that were made since.
         self._asked: dict[str, dict[str, Asked]] = {}
         self._made: dict[str, Reserved] = {}
-        self._lock = threading.RLock()
+        #: Hosts that do not answer, with what was said of that; what a target expression means.
+        self._silent: dict[str, str] = {}
+        self._meant: dict[str, tuple[str, ...]] = {}
+        self._turns: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
 
     # --- asking -----------------------------------------------------------------------
 
@@ -103,41 +107,52 @@ class Placing:
         :raises ConfigError: The target expression means no minion.
         """
         wish = request.placement
-        return wish.hosts or targets.minions(self.opts, wish.expression)
+        if wish.expression and wish.expression not in self._meant:
+            self._meant[wish.expression] = targets.minions(self.opts, wish.expression)
+        return wish.hosts or self._meant[wish.expression]
 
     def ask(self, request: Request) -> dict[str, Asked]:
         """Return what each host offers, or why it cannot be chosen; each is asked once."""
+        hosts = self.hosts_of(request)
         sort = dataclasses.replace(request, name="").digest()
         with self._lock:
             self.names.add(request.name)
-            known = self._asked.setdefault(sort, {})
-            missing = [host for host in self.hosts_of(request) if host not in known]
-            if missing:
+            turn = self._turns.setdefault(sort, threading.Lock())
+        with turn:  # whoever needs the same waits for the one who asks
+            with self._lock:
+                known = dict(self._asked.get(sort, {}))
+                silent = {host: self._silent[host] for host in hosts if host in self._silent}
                 names = sorted(self.names | set(self._made))
+            missing = [host for host in hosts if host not in known and host not in silent]
+            if missing:
                 with ThreadPoolExecutor(min(HOSTS_AT_ONCE, len(missing))) as pool:
                     offers = pool.map(lambda host: self._ask_one(host, request, names), missing)
-                    known.update(zip(missing, offers, strict=True))
-            return {host: known[host] for host in self.hosts_of(request)}
+                    news = dict(zip(missing, offers, strict=True))
+                known |= news
+                with self._lock:  # of the others some may be forgotten by now
+                    self._asked[sort] = self._asked.get(sort, {}) | news
+        return {host: silent.get(host, known.get(host, "")) for host in hosts}
 
     def _ask_one(self, host: str, request: Request, names: Sequence[str]) -> Asked:
         try:
             return self.connect(host, request.url).offer(request, names)
         except KvmCloneError as error:
             log.info("the host '%s' cannot be chosen: %s", host, error)
-            return error.message.rstrip(".")
+            reason = error.message.rstrip(".")
+            if isinstance(error, HostUnreachable):
+                self._give_up(host, reason)
+            return reason
 
     def _forget(self, host: str) -> None:
         """Have a host asked again: it has promised more than we know of."""
         with self._lock:
-            for known in self._asked.values():
-                known.pop(host, None)
+            for sort, known in self._asked.items():
+                self._asked[sort] = {key: told for key, told in known.items() if key != host}
 
     def _give_up(self, host: str, reason: str) -> None:
-        """Choose a host for no other clone of this call."""
+        """Take no other clone of this call to a host that does not answer."""
         with self._lock:
-            for known in self._asked.values():
-                if host in known:
-                    known[host] = reason
+            self._silent[host] = reason
 
     # --- choosing ---------------------------------------------------------------------
 
