@@ -225,8 +225,9 @@ def tree():
 def doctor():
     """
     List what is wrong on the configured hosts, worst first, each with
-    the next command to type. ``retcode`` is 1 where there is more than
-    notes.
+    the next command to type. It exits with 2 where data is in danger,
+    with 3 where a host could not be looked at, with 1 where anything
+    else is wrong, and otherwise with 0.
 
     CLI Example: ``salt-run kvmclone.doctor``
     """

@@ -40,6 +40,14 @@ quietly() {
     fi
 }
 
+# Where nothing keeps /dev in step with the kernel (a container), a free loop device may lack its node.
+make_loop_devices() {
+    [ "$(id -u)" = 0 ] && [ -e /dev/loop-control ] || return 0
+    for number in 0 1 2 3 4 5 6 7; do
+        [ -e "/dev/loop$number" ] || mknod -m 660 "/dev/loop$number" b 7 "$number"
+    done
+}
+
 missing_packages() {
     for package in $packages; do
         status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
@@ -107,6 +115,7 @@ fi
 
 : >"$log"
 install_packages
+make_loop_devices
 make_venv "$cache/venv" "$here/requirements/test.txt"
 if [ "${1:-}" = all ]; then
     fetch_wheels

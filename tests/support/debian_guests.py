@@ -116,7 +116,7 @@ def boot(lab: Lab, host: LocalHost, base: str, name: str, **keys: Any) -> Guest:
     return Guest(lab, host, request)
 
 
-def until(check: Callable[[], Any], seconds: float = 30) -> None:
+def until(check: Callable[[], Any], seconds: float = 180) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not check():

@@ -41,11 +41,11 @@ INTERNAL = {"answer_doorbell", "news", "pending", "remote", "told", "working"}
 MOST_FRAMES = 11
 MOST_FRAMES_AT_MASTER = 14
 
-#: The functions of the execution module, which three files make together.
+#: The functions of the execution module, which several files make together.
 FUNCTIONS = {
     "plan", "create", "adjust", "bootstrap", "resume", "destroy", "start", "stop", "reboot",
     "show", "list_clones", "addresses", "pending_changes", "exists", "wait_for_address",
-    "gc", "tree", "doctor", "adopt", "unprotect",
+    "gc", "tree", "doctor", "adopt", "unprotect", "promote",
     "published", "published_addresses", "ring_expired", "news", "remote", "working",
     "ask", "release", "asked", "pending", "told",
 }  # fmt: skip
@@ -185,7 +185,7 @@ def test_the_files_of_the_execution_module_are_one_module_with_examples(module: 
 def test_the_runners_functions_are_documented_with_an_example(master: dict[str, Any]) -> None:
     runners = salt.loader.runner(master, context={})
     names = [name for name in runners if name.startswith("kvmclone.")]
-    assert len(names) == 18
+    assert len(names) == 19
     for name in names:
         assert f"salt-run {name}" in runners[name].__doc__
         assert "CLI Example:" in runners[name].__doc__

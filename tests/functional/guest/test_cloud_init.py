@@ -71,6 +71,7 @@ def created(host: LocalHost, request: Request, secrets: Secrets = Secrets()) -> 
 
 def booted_again(name: str) -> None:
     """Switch it off and on, and wait until everything that a boot starts has come to its end."""
+    told(name, "sync")  # ext4 keeps what was written in memory for seconds
     virsh("destroy", name)
     virsh("start", name)
     wait_until(lambda: boot_is_over(name), f"the next boot of {name}", 600)

@@ -144,7 +144,7 @@ def test_a_dead_destroy_is_listed_as_far_as_it_did_not_come(
     name = world.name()
     host.clone(full(name, world.base(disks=2)))
     paths = world.disks(name)
-    real = destroy._delete_file
+    real = destroy.delete_file
 
     def die(opened: Host, file: destroy.deletion_plan.FileToDelete) -> bool:
         real(opened, file)
@@ -152,7 +152,7 @@ def test_a_dead_destroy_is_listed_as_far_as_it_did_not_come(
 
     with monkeypatch.context() as patched:
         patched.setattr(processes, "this_process", lambda token="": replace(dead))
-        patched.setattr(destroy, "_delete_file", die)
+        patched.setattr(destroy, "delete_file", die)
         with pytest.raises(KeyboardInterrupt):
             host.destroy(name)
     assert footprint(paths) == [True, False]

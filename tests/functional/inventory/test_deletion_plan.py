@@ -311,7 +311,7 @@ def test_a_file_that_is_swapped_while_it_is_destroyed_stays(
     name = world.name()
     host.clone(full(name, base))
     disk = world.disks(name)[0]
-    real = destroy._delete_file
+    real = destroy.delete_file
 
     number = disk.stat().st_ino
 
@@ -327,7 +327,7 @@ def test_a_file_that_is_swapped_while_it_is_destroyed_stays(
         return real(opened, file)
 
     with monkeypatch.context() as patched:
-        patched.setattr(destroy, "_delete_file", swap)
+        patched.setattr(destroy, "delete_file", swap)
         with pytest.raises(HostError, match="replaced"):
             host.destroy(name)
     assert disk.read_bytes() == TREASURE
@@ -342,7 +342,7 @@ def test_a_link_that_is_planted_while_it_is_destroyed_leads_nowhere(
     disk = world.disks(name)[0]
     treasure = tmp_path / "treasure"
     treasure.write_bytes(TREASURE)
-    real = destroy._delete_file
+    real = destroy.delete_file
 
     def plant(opened: Host, file: deletion_plan.FileToDelete) -> bool:
         disk.unlink()
@@ -350,7 +350,7 @@ def test_a_link_that_is_planted_while_it_is_destroyed_leads_nowhere(
         return real(opened, file)
 
     with monkeypatch.context() as patched:
-        patched.setattr(destroy, "_delete_file", plant)
+        patched.setattr(destroy, "delete_file", plant)
         with pytest.raises(HostError, match="replaced"):
             host.destroy(name)
     assert treasure.read_bytes() == TREASURE

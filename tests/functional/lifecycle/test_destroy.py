@@ -288,7 +288,7 @@ def test_a_record_of_a_later_version_is_left_alone_and_named_with_the_line_that_
     kind, namespace = libvirt.VIR_DOMAIN_METADATA_ELEMENT, "urn:saltext:kvmclone:1"
     with connection() as conn:
         domain = conn.lookupByName(later)
-        element = domain.metadata(kind, namespace).replace('schema="1"', 'schema="2" new="x"')
+        element = domain.metadata(kind, namespace).replace('schema="1"', 'schema="99" new="x"')
         domain.setMetadata(kind, element, "kvmclone", namespace, 2)
         stored = domain.metadata(kind, namespace)
     for work in (host.destroy, host.show, host.boot, lambda name: host.destroy(name, True)):

@@ -136,7 +136,7 @@ def test_a_base_that_is_started_while_a_clone_is_made(
     host.clone(request)
 
 
-@tries("destroy._delete_file")
+@tries("destroy.delete_file")
 def test_a_file_that_is_replaced_while_its_clone_is_destroyed(
     world: World, host: LocalHost, base: str, typist: Typist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +148,7 @@ def test_a_file_that_is_replaced_while_its_clone_is_destroyed(
         disk.unlink()
         disk.write_bytes(b"of somebody else")
 
-    before(monkeypatch, destroy, "_delete_file", replaced)
+    before(monkeypatch, destroy, "delete_file", replaced)
     told = hint(HostError, lambda: host.destroy(name), "was replaced")
     assert str(disk) in typist(told)
     moved = disk.rename(disk.with_suffix(".theirs"))

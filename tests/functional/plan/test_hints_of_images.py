@@ -114,6 +114,7 @@ def test_a_variable_store_on_a_device(
 
     on(block)
     made = Path("/var/lib/libvirt/qemu/nvram/BASE_VARS.fd")
+    made.parent.mkdir(parents=True, exist_ok=True)  # libvirt makes it for its first UEFI guest
     try:
         typist(conflict(host, world, base, "on the device"))
         assert made.stat().st_size

@@ -425,9 +425,7 @@ def test_the_journal_goes_on_under_the_new_machine_id(guest):
     assert guest.services == ["systemctl --no-block restart systemd-journald.service"]
 
 
-STEPS = re.search(r"main\(\) \{\n(.*)    say end\n\}", identity_script._FUNCTIONS, re.DOTALL)[
-    1
-].split()
+STEPS = re.search(r"main\(\) \{\n(.*)    say end\n\}", identity_script.MAIN, re.DOTALL)[1].split()
 
 
 @pytest.mark.parametrize("last", STEPS)
@@ -444,15 +442,15 @@ def test_a_reset_that_was_interrupted_after_any_step_can_be_repeated(guest, last
     }
     for path, text in files.items():
         guest.put(path, text)
-    whole = identity_script._FUNCTIONS
+    whole = identity_script.MAIN
     monkeypatch.setattr(
         identity_script,
-        "_FUNCTIONS",
+        "MAIN",
         whole.replace(f"    {last}\n", f"    {last}\n    kill -9 $$\n"),
     )
     with pytest.raises(errors.CommandFailed):
         reset(guest, "web1")
-    monkeypatch.setattr(identity_script, "_FUNCTIONS", whole)
+    monkeypatch.setattr(identity_script, "MAIN", whole)
     done = reset(guest, "web1")
     assert guest.text("/etc/hosts") == "127.0.0.1 localhost\n127.0.1.1 web1\n"
     assert guest.text("/etc/hostname") == "web1\n"

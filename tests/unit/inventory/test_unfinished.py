@@ -7,7 +7,7 @@ import json
 
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.plain import from_plain, to_plain
-from saltext.kvmclone.model.record import DEAD, Minion, Owner, Work
+from saltext.kvmclone.model.record import BASE, DEAD, Minion, Owner, Work
 
 
 def test_what_a_host_tells_of_unfinished_work_arrives_whole() -> None:
@@ -23,6 +23,7 @@ def test_what_a_host_tells_of_unfinished_work_arrives_whole() -> None:
         running=True,
         refused="something stands on it",
         yields=True,
+        becomes=BASE,
     )
     defaults = {f.name: f.default for f in dataclasses.fields(Unfinished)}
     assert all(getattr(told, name) != default for name, default in defaults.items())

@@ -236,7 +236,7 @@ def test_a_base_whose_record_a_later_version_wrote_is_refused() -> None:
     record_xml.embed(root, first.record)
     made = libvirt_xml.serialize(root)
     again = replace(QUICK, name="web2", base_domain="web1")
-    later = made.replace('schema="1"', 'schema="2"')
+    later = made.replace('schema="1"', f'schema="{record_xml.SCHEMA + 1}"')
     for xml, reason in ((made, "not finished"), (later, "later version")):
         conflicts = planner.compute(replace(FACTS, base_xml=xml), again).conflicts
         assert [reason in said for said in conflicts].count(True) == 1, conflicts

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from saltext.kvmclone.display import care, clones, hosts, plans, requests, text, tree
+from saltext.kvmclone.display import bases, care, clones, hosts, plans, requests, text, tree
 from saltext.kvmclone.display.failures import failure, unreachable
 from saltext.kvmclone.display.screen import Screen
 
@@ -61,6 +61,7 @@ RUNNER: dict[str, Show] = {
     "show": _each(clones.shown, apart=True),
     "list": clones.listing,
     "plan": _each(plans.plan, apart=True),
+    "promote": bases.promotions,
     "profiles": hosts.profiles,
     "hosts": hosts.hosts,
     "tree": tree.tree,
@@ -87,6 +88,7 @@ MODULE: dict[str, Show] = {
     "list_clones": _list_clones,
     "addresses": _addresses,
     "plan": _bare(plans.plan),
+    "promote": _bare(bases.promoted),
     "adjust": plans.adjusted,
     "pending_changes": plans.adjusted,
     "tree": tree.tree,

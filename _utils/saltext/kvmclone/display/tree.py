@@ -35,7 +35,8 @@ def _titled(name: str, words: list[str]) -> str:
 def _base_words(base: Mapping[str, Any]) -> list[str]:
     if not base.get("exists", True):
         return ["gone"]
-    return [word for word in (base.get("state", ""),) if word]
+    made = f"made from {base['source']}" if base.get("source") else ""
+    return [word for word in (base.get("state", ""), made) if word]
 
 
 def _clone_words(clone: Mapping[str, Any]) -> list[str]:

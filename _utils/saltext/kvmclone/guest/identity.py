@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from secrets import token_hex
 from uuid import UUID, uuid4
@@ -52,6 +52,27 @@ class Step:
     why: str = ""
 
 
+def what_remains(steps: Iterable[Step], whose: str) -> tuple[str, ...]:
+    """
+    Return what some skipped steps left in the guest, one sentence each.
+
+    :param whose: Whose identity that is: ``base`` or ``clone``.
+    """
+    skipped = [step for step in steps if step.outcome == "skipped"]
+    return (
+        *(
+            f"Part of the {whose}'s identity is still in the guest: {step.why}."
+            for step in skipped
+            if step.name in identity_script.REMAINS
+        ),
+        *(
+            f"{step.why[:1].upper()}{step.why[1:]}."
+            for step in skipped
+            if step.name in identity_script.TOLD
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class Reset:
     """
@@ -70,19 +91,7 @@ class Reset:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Return what the guest still shares with its base, one sentence each."""
-        skipped = [step for step in self.steps if step.outcome == "skipped"]
-        return (
-            *(
-                f"Part of the base's identity is still in the guest: {step.why}."
-                for step in skipped
-                if step.name in identity_script.REMAINS
-            ),
-            *(
-                f"{step.why[:1].upper()}{step.why[1:]}."
-                for step in skipped
-                if step.name in identity_script.TOLD
-            ),
-        )
+        return what_remains(self.steps, "base")
 
 
 @dataclass(frozen=True)
@@ -144,12 +153,10 @@ def reset(
     result = channel.run("exec /bin/sh -s", timeout=RESET_TIMEOUT_S, stdin=script.encode())
     hidden = [key.private for key in keys]
     check(result, "resetting the identity", secrets=hidden)
-    said = _steps(result.output)
-    failed = [f"{step.name}: {step.why}" for step in said if step.outcome == "failed"]
-    if failed or not any(step.outcome == "end" for step in said):
+    said = steps_of(result.output)
+    if why := why_incomplete(said, tail(result, hidden)):
         raise errors.CommandFailed(
-            "the identity of the guest was not reset completely: "
-            + ("; ".join(failed) or tail(result, hidden)),
+            f"the identity of the guest was not reset completely: {why}",
             "Is a file system of the guest read-only or full? Otherwise set reset_identity: false.",
         )
     steps = tuple(step for step in said if step.outcome not in ("end", "key"))
@@ -166,8 +173,21 @@ def reset(
     return Reset(steps, public, machine_id)
 
 
-def _steps(output: str) -> list[Step]:
-    """Return what the script says of itself: a step, a ``key`` that was placed, or the ``end``."""
+def why_incomplete(said: Sequence[Step], last: str) -> str:
+    """
+    Return why a script did not do all that it was to do; empty where it did.
+
+    :param said: What it says of itself.
+    :param last: Its last lines, for one that does not say why.
+    """
+    failed = [f"{step.name}: {step.why}" for step in said if step.outcome == "failed"]
+    if failed:
+        return "; ".join(failed)
+    return "" if any(step.outcome == "end" for step in said) else last or "it stopped halfway"
+
+
+def steps_of(output: str) -> list[Step]:
+    """Return what a script says of itself: a step, a ``key`` that was placed, or the ``end``."""
     lines = [line for line in output.splitlines() if line.startswith(identity_script.MARK)]
     steps = []
     for line in lines[:_MOST_WORDS]:

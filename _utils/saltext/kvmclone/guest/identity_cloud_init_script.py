@@ -18,17 +18,21 @@ FUNCTIONS = r"""
 cloud_init() {
     lib=$R/var/lib/cloud etc=$R/etc/cloud run=$R/run/cloud-init
     if [ ! -d "$lib" ]; then skip cloud_init "the guest has none"; return; fi
-    # While it runs it would undo us: wait for its result, a minute at most.
-    tries=0
-    while [ -d "$run" ] && [ ! -e "$run/result.json" ] && [ ! -e "$run/disabled" ] &&
-        [ ! -e "$etc/cloud-init.disabled" ] && [ "$tries" -lt 120 ]; do
-        tries=$((tries + 1)); sleep 0.5
-    done
+    cloud_init_settled
     case $SEED in
         keep) cloud_init_again ;;
         own) cloud_init_with_its_own ;;
         *) if told_where; then cloud_init_from_there; else cloud_init_without_seed; fi ;;
     esac
+}
+
+# While it runs it would undo us: wait for its result, a minute at most.
+cloud_init_settled() {
+    tries=0
+    while [ -d "$run" ] && [ ! -e "$run/result.json" ] && [ ! -e "$run/disabled" ] &&
+        [ ! -e "$etc/cloud-init.disabled" ] && [ "$tries" -lt 120 ]; do
+        tries=$((tries + 1)); sleep 0.5
+    done
 }
 
 # cloud_config FILE TEXT: over host keys and name that we give it here, it would write others.

@@ -29,7 +29,8 @@ REMAINS = ("ssh_other_keys", "salt_other_identity", "network_other_cards", "dhcp
 #: Steps whose reason for being skipped is a warning as it is.
 TOLD = ("cloud_init_seed", "cloud_init_unused")
 
-_FUNCTIONS = r"""
+#: What the steps are made of, for :mod:`.base_cleaning_script` too.
+FUNCTIONS = r"""
 set -u
 umask 022
 R=${KVM_CLONE_ROOT-}
@@ -299,7 +300,9 @@ only_this_run() {
 }
 
 run_is_over() { rm -f "$R/run/kvm-clone-reset"; }
+"""
 
+MAIN = r"""
 main() {
     only_this_run
     cloud_init
@@ -351,13 +354,25 @@ def text(
         "UUID": uuid,
         "SEED": seed,
     }
-    for key in keys:
-        values[f"PRIVATE_{key.kind}"] = key.private.rstrip("\n")
-        values[f"PUBLIC_{key.kind}"] = f"{key.public.line} root@{hostname}"
+    values |= key_values(keys, hostname)
     settings = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
     return (
         settings
         + identity_cloud_init_script.FUNCTIONS
         + identity_network_script.FUNCTIONS
-        + _FUNCTIONS
+        + FUNCTIONS
+        + MAIN
     )
+
+
+def key_values(keys: Iterable[HostKey], hostname: str) -> dict[str, str]:
+    """
+    Return the variables by which the step ``ssh_host_keys`` knows the new keys.
+
+    :param hostname: What the comments of the public halves name.
+    """
+    values = {}
+    for key in keys:
+        values[f"PRIVATE_{key.kind}"] = key.private.rstrip("\n")
+        values[f"PUBLIC_{key.kind}"] = f"{key.public.line} root@{hostname}"
+    return values

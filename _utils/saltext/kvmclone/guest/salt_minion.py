@@ -124,6 +124,8 @@ def _members(
     :param warnings: Gets a sentence about what could not be kept.
     """
     grains = salt_yaml.plain(enrolment.grains)
+    mark = salt_minion_script.GRAINS_MARK
+    all_ours = not installed or installed.startswith(mark)
     if installed and grains:
         grains = _merged(installed, grains, warnings)
     # The base's minion keeps its base's configuration; a new one has none yet.
@@ -135,7 +137,8 @@ def _members(
         "minion.pub": (enrolment.public_key_pem.encode(), 0o644),
     }
     if grains or installed is None:
-        members["grains"] = (salt_yaml.dump(grains), 0o644)
+        content = salt_yaml.dump(grains)
+        members["grains"] = (f"{mark}\n".encode() * all_ours + content, 0o644)
     members |= {file.path: (file.content, file.mode) for file in enrolment.beside}
     if enrolment.master_sign_pub:
         members["master_sign.pub"] = (enrolment.master_sign_pub.encode(), 0o644)

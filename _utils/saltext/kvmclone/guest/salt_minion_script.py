@@ -27,6 +27,9 @@ RUN = ".run"
 #: Our configuration if the base's own stays: a minion reads this file after all others.
 DROP_IN = "zzz-kvm-clone.conf"
 
+#: First line of an /etc/salt/grains that is ours alone.
+GRAINS_MARK = "# Written by kvm_clone."
+
 _OPEN = r"""
 say() { printf 'kvm-clone: %s\n' "$*"; }
 umask 077

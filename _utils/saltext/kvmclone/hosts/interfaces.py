@@ -124,6 +124,15 @@ class KvmHost(Protocol):
         :param off: Switch the clone off.
         """
 
+    # --- bases
+
+    def promote(self, name: str, base: str) -> dict[str, Any]:
+        """
+        Make a base of a clone, and destroy the clone.
+
+        :return: The base; see ``promote`` in docs/answers.md.
+        """
+
     # --- living
 
     def destroy(self, name: str, force: bool = False, token: str = "") -> Clone:

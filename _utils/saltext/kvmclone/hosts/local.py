@@ -16,6 +16,7 @@ from typing import Any
 from saltext.kvmclone.display import screen
 from saltext.kvmclone.errors import CreateInProgress, PlanRefused
 from saltext.kvmclone.hosts import reports
+from saltext.kvmclone.hosts.local_bases import LocalBases
 from saltext.kvmclone.hosts.local_connection import ConnectedOperation
 from saltext.kvmclone.hosts.local_placement import LocalPlacement, admitted
 from saltext.kvmclone.hypervisor import power
@@ -59,11 +60,11 @@ from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
 
-class LocalHost(LocalPlacement):
+class LocalHost(LocalBases, LocalPlacement):
     """
     A KVM host (:class:`.interfaces.KvmHost`) that this process reaches over libvirt.
 
-    See :class:`.local_connection.ReachableHost`.
+    See :class:`.local_connection.ReachableHost`; what makes bases is :class:`.LocalBases`.
     """
 
     # --- making -----------------------------------------------------------------------
@@ -111,7 +112,7 @@ class LocalHost(LocalPlacement):
         with ConnectedOperation(self, name) as host:
             with processes.name_lock(name):
                 handle, record = clone_record(host, name)
-                if record.worker.token != token or record.stage == DESTROYING:
+                if record.worker.token != token or record.stage == DESTROYING or record.becomes:
                     raise clone_view.in_progress(record, name, host.commands)
                 record = replace(record, worker=worker, failed="")
                 handle.save_record(record)

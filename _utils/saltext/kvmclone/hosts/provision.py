@@ -100,6 +100,7 @@ def resume(
             f"Look at it: {commands_of(host).clone('show', name)}",
         )
     item = found[0]
+    _require_clone(host, item)
     if item.work.goal == "ready" and master is None:
         raise ConfigError(
             f"'{name}' was to become a minion, and that needs the master.",
@@ -109,6 +110,25 @@ def resume(
     start = item.work.goal != "cloned"
     kept = item.work if item.failed else None
     return _Create(host, request, secrets, master, watcher, start, kept).run()
+
+
+def refuse_base(host: KvmHost, name: str) -> None:
+    """
+    Refuse to resume what is not to become a clone.
+
+    :raises ConfigError: A base is being made under that name.
+    """
+    for item in host.unfinished(name):
+        _require_clone(host, item)
+
+
+def _require_clone(host: KvmHost, item: Unfinished) -> None:
+    if item.becomes:
+        collect = commands_of(host).clone("gc", item.name, "apply=True")
+        raise ConfigError(
+            f"'{item.name}' was being made into a base, which is not resumed.",
+            f"Remove what there is of it: {collect}   Then repeat the command that makes it.",
+        )
 
 
 def _fault(name: str, error: BaseException) -> HostError:

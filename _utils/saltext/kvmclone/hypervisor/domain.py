@@ -181,14 +181,20 @@ class DomainHandle:
             flags,
         )
 
-    def start(self) -> None:
+    def start(self, definition: str = "") -> None:
         """
         Boot the domain.
 
+        :param definition: Another definition of this very domain, for this one run; what is defined
+            stays as it is, and is what the next start uses.
         :raises HostError: libvirt or QEMU refused; the message names no secret of the definition.
         """
+        connection = self.connection
         try:
-            self.connection.call(self.raw.create)
+            if definition:
+                connection.call(connection.raw.createXML, definition, 0)
+            else:
+                connection.call(self.raw.create)
         except HostError as told:
             error = told.with_message(self._without_secrets(told.message))
             if not error.no_room:

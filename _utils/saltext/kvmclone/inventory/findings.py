@@ -5,6 +5,7 @@ The kinds of findings of a doctor, and how bad each is. Pure.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,21 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """Return the plain form, with the level."""
         return {**dataclasses.asdict(self), "level": self.level}
+
+
+def exit_code(levels: Collection[str], unseen: bool) -> int:
+    """
+    Return the exit code for the worst of some findings, as monitoring systems count.
+
+    :param levels: Levels of what was found.
+    :param unseen: A host could not be looked at, so that there may be worse.
+    :return: 2 for danger, 3 where that cannot be ruled out, 1 for a problem, 0 for notes at most.
+    """
+    if DANGER in levels:
+        return 2
+    if unseen:
+        return 3
+    return int(PROBLEM in levels)
 
 
 def of_configuration(problems: Problems, hint: str) -> list[Finding]:

@@ -15,7 +15,7 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, file_usage_scan
 from saltext.kvmclone.inventory.file_usage import FileUsage
-from saltext.kvmclone.model import domain_xml, redacted_text, redaction
+from saltext.kvmclone.model import base_record, domain_xml, libvirt_xml, redacted_text, redaction
 from saltext.kvmclone.model.plain import to_plain
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.system.backing_files import sizes
@@ -67,12 +67,14 @@ class TreeBase:
 
     :param exists: There is a domain of that name and uuid.
     :param state: libvirt's state; empty for a base that is gone.
+    :param source: What it was made from, if it is one that we made; otherwise empty.
     """
 
     exists: bool
     state: str
     clones: dict[str, TreeClone]
     disks: tuple[TreeDisk, ...]
+    source: str = ""
 
     @property
     def drift(self) -> bool:
@@ -101,6 +103,7 @@ class _Machine:
     state: str
     domain: domain_xml.Domain
     record: Record | None
+    source: str
 
 
 def tree(host: Host) -> Tree:
@@ -109,7 +112,12 @@ def tree(host: Host) -> Tree:
     def look(handle: DomainHandle) -> _Machine:
         definition = handle.live()
         return _Machine(
-            handle.name, handle.uuid, handle.state(), domain_xml.read(definition), handle.record()
+            handle.name,
+            handle.uuid,
+            handle.state(),
+            domain_xml.read(definition),
+            handle.record(),
+            _source(definition),
         )
 
     machines = sorted(host.each_domain(look), key=lambda machine: machine.name)
@@ -185,7 +193,8 @@ class _TreeBuilder:
         machine = self.by_uuid.get(key)
         if machine is None:
             return TreeBase(False, "", self._clones_of(key, ()), self._remembered(key))
-        return TreeBase(True, machine.state, self._clones_of(key, ()), self._disks(machine))
+        disks = self._disks(machine)
+        return TreeBase(True, machine.state, self._clones_of(key, ()), disks, machine.source)
 
     def _clones_of(self, key: str, above: tuple[str, ...]) -> dict[str, TreeClone]:
         if key in above:
@@ -241,18 +250,25 @@ class _TreeBuilder:
         return TreeDisk(target, path, format_, capacity, allocation, backing, found is not None)
 
 
+def _source(definition: str) -> str:
+    """Return what a base was made from, by its definition; empty for any other domain."""
+    made = base_record.from_definition(libvirt_xml.parse(definition))
+    return made.source if made is not None else ""
+
+
 def bases(host: Host) -> list[dict[str, Any]]:
     """
     Return every machine that is not a clone of ours, by name.
 
-    Each as ``{"name", "uuid", "state", "cpus", "memory", "description", "disks": [{"target",
-    "path", "format"}]}``. It can be cloned while its state is ``shutoff``.
+    Each as ``{"name", "uuid", "state", "cpus", "memory", "description", "source", "disks":
+    [{"target", "path", "format"}]}``. It can be cloned while its state is ``shutoff``.
     """
 
     def look(handle: DomainHandle) -> dict[str, Any] | None:
         if handle.record() is not None:
             return None
-        domain = domain_xml.read(handle.definition())
+        definition = handle.definition()
+        domain = domain_xml.read(definition)
         return {
             "name": handle.name,
             "uuid": handle.uuid,
@@ -260,6 +276,7 @@ def bases(host: Host) -> list[dict[str, Any]]:
             "cpus": domain.cpus,
             "memory": domain.memory,
             "description": redacted_text.HIDDEN if domain.description else "",
+            "source": _source(definition),
             "disks": [
                 {
                     "target": disk.target,

@@ -88,6 +88,7 @@ def _unfinished(
         running=handle.state() != "shutoff" or handle.is_saved(),
         refused=f"{refusal.message} {refusal.hint}" if refusal else "",
         yields=isinstance(refusal, (OutOfReach, OwnSnapshots)),
+        becomes=record.becomes,
     )
 
 

@@ -201,7 +201,7 @@ def _take_back_undefined(host: Host, record: Record) -> list[str]:
     with _held(host, made):
         files = deletion_plan.plan_deletion_of_undefined(host, made).files
         for file in files:
-            _delete_file(host, file)
+            delete_file(host, file)
     for reservation in record.reservations:
         networks.release(host, reservation)
     protect.withdraw(host, record)
@@ -234,7 +234,7 @@ def _delete(
     for file in deletion.files:
         _require_mine(handle, mine)
         try:
-            if file.with_definition or _delete_file(host, file):
+            if file.with_definition or delete_file(host, file):
                 deleted.append(file)
         except KvmCloneError as error:
             failed.append(error)
@@ -257,7 +257,7 @@ def _delete(
     return DestroyResult(tuple(deleted), tuple(released), unprotected)
 
 
-def _delete_file(host: Host, file: FileToDelete) -> bool:
+def delete_file(host: Host, file: FileToDelete) -> bool:
     """
     Delete a file that the plan lists, unless another was put in its place since.
 

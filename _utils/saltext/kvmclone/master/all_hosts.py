@@ -26,7 +26,12 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.hosts import daemons
 from saltext.kvmclone.hosts.daemons import Grouping
 from saltext.kvmclone.hosts.interfaces import KvmHost
-from saltext.kvmclone.inventory.findings import Finding, in_words, of_configuration
+from saltext.kvmclone.inventory.findings import (
+    Finding,
+    exit_code,
+    in_words,
+    of_configuration,
+)
 from saltext.kvmclone.master import at_once
 from saltext.kvmclone.master.clone_list import Selection
 from saltext.kvmclone.master.ways import Means, Way, Ways, no_minions
@@ -251,7 +256,7 @@ class AllHosts:
         return with_failures({"bases": bases, "retcode": 0}, failed)
 
     def doctor(self) -> dict[str, Any]:
-        """Return what is wrong on every host; ``retcode`` is 1 for more than notes."""
+        """Return what is wrong on every host, with the ``retcode`` that monitoring goes by."""
         told, failed = self.look(lambda host: host.doctor())
         grouping = self.group(told)
         findings = [
@@ -259,8 +264,9 @@ class AllHosts:
         ]
         own = [*self._twice(grouping), *self._own(grouping)]
         findings += [{"host": "", **finding.as_dict()} for finding in own]
-        bad = any(item["level"] != "note" for item in findings)
-        return with_failures({"findings": findings, "retcode": int(bad)}, failed)
+        answer = with_failures({"findings": findings, "retcode": 0}, failed)
+        levels = {item["level"] for item in findings}
+        return {**answer, "retcode": exit_code(levels, bool(failed))}
 
     def _twice(self, grouping: Grouping) -> list[Finding]:
         """

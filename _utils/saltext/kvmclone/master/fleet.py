@@ -290,9 +290,9 @@ class Fleet:
         :raises ConfigError: It was made without a profile, so the master does not know.
         """
         if not clone.profile:
+            provision.refuse_base(host, clone.name)
             raise ConfigError(
-                f"'{clone.name}' was made without a profile, so the master does not know what it "
-                "was to become.",
+                f"'{clone.name}' was made without a profile, so the master does not know its keys.",
                 f"On its host: {commands_of(host).resume(clone.name, '')}",
             )
         request, secrets = self.catalogue.resolve(clone.profile, clone.name, overrides)

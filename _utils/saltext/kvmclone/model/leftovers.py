@@ -69,6 +69,7 @@ class Unfinished:
     :param base: What it was made from, ``profile`` by which profile, and ``overrides`` with
         which arguments.
     :param failed: Why it failed, where it was kept.
+    :param becomes: What is being made of it instead of a clone; see :mod:`.record`.
     """
 
     name: str
@@ -82,3 +83,4 @@ class Unfinished:
     running: bool = False
     refused: str = ""
     yields: bool = False
+    becomes: str = ""

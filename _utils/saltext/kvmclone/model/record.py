@@ -227,7 +227,13 @@ class Record:
 
     @property
     def complete(self) -> bool:
-        """Return whether the create has reached its goal."""
+        """
+        Return whether the create has reached its goal.
+
+        A base that is being made is never complete: once it is, it has no such record any more.
+        """
+        if self.becomes:
+            return False
         return self.stage in STAGES and STAGES.index(self.stage) >= STAGES.index(self.goal)
 
     def stands_on_base(self, target: str = "") -> bool:

@@ -52,7 +52,12 @@ def label(disk: Disk) -> str:
 
 def skipping(disk: Disk) -> str:
     """Return the end of a sentence that tells how to leave a disk out of the clone."""
-    return f"or leave it out of the clone: disks: {{{disk.target}: {{action: skip}}}}"
+    return f"or leave it out of the clone: {skip_line(disk)}"
+
+
+def skip_line(disk: Disk) -> str:
+    """Return the line for the profile that leaves a disk out of the clone."""
+    return f"disks: {{{disk.target}: {{action: skip}}}}"
 
 
 def kind_refused(disk: Disk, commands: Commands = Commands()) -> str:
@@ -183,21 +188,7 @@ def _no_image(disk: Disk, source: SourceFacts | None, facts: HostFacts) -> str:
 def _header(disk: Disk, top: ImageFacts, quick: bool, facts: HostFacts, notes: PlanIssues) -> bool:
     where, header = label(disk), top.header
     if disk.format == RAW:
-        if header.format != RAW and not quick and not (facts.local and top.readable):
-            # A guest may have written that header, and named any file of the host in it.
-            notes.conflicts.append(
-                f"{where} is defined as raw, but looks like {header.format}: libvirt, which alone "
-                "can copy it here, would follow what its guest wrote there. Set 'host:' in the "
-                "provider to the KVM host's minion, or use 'clone_strategy: quick', "
-                f"{skipping(disk)}"
-            )
-            return False
-        if header.format != RAW:
-            notes.warnings.append(
-                f"{where} is defined as raw, but looks like {header.format}. The clone gets it as "
-                "the guest of the base sees it: raw. If that is wrong, fix the base's <driver>."
-            )
-        return True
+        return _raw_header(disk, top, quick, facts, notes)
     if header.format != disk.format:
         notes.conflicts.append(
             f"{where} is defined as {disk.format}, but is {header.format}: the base itself cannot "
@@ -227,8 +218,30 @@ def _header(disk: Disk, top: ImageFacts, quick: bool, facts: HostFacts, notes: P
     if header.snapshots:
         notes.warnings.append(
             f"{where} holds {header.snapshots} internal snapshot(s). The clone begins with its "
-            "present state and has none of them."
+            "present state and has none of them. If it is to begin with one, apply that first: "
+            f"{facts.commands.there('qemu-img', 'snapshot', '-a', 'SNAPSHOT', top.path)}"
         )
+    return True
+
+
+def _raw_header(
+    disk: Disk, top: ImageFacts, quick: bool, facts: HostFacts, notes: PlanIssues
+) -> bool:
+    where, found = label(disk), top.header.format
+    if found == RAW:
+        return True
+    if not quick and not (facts.local and top.readable):
+        # A guest may have written that header, and named any file of the host in it.
+        notes.conflicts.append(
+            f"{where} is defined as raw, but looks like {found}: libvirt, which alone can copy it "
+            "here, would follow what its guest wrote there. Set 'host:' in the provider to the KVM "
+            f"host's minion, or use 'clone_strategy: quick', {skipping(disk)}"
+        )
+        return False
+    notes.warnings.append(
+        f"{where} is defined as raw, but looks like {found}. The clone gets it as the guest of the "
+        "base sees it: raw. If that is wrong, fix the base's <driver>."
+    )
     return True
 
 

@@ -19,7 +19,14 @@ from saltext.kvmclone.model.domain_xml import Disk
 from saltext.kvmclone.model.facts import QCOW2, RAW, HostFacts, ImageFacts, PoolFacts, SourceFacts
 from saltext.kvmclone.model.request import DiskChanges, Request
 from saltext.kvmclone.model.units import exact_size
-from saltext.kvmclone.plan.disk_sources import PlanIssues, judge, kind_refused, label, skipping
+from saltext.kvmclone.plan.disk_sources import (
+    PlanIssues,
+    judge,
+    kind_refused,
+    label,
+    skip_line,
+    skipping,
+)
 from saltext.kvmclone.plan.disk_wishes import (
     LONGEST_NAME,
     capacity_of,
@@ -186,9 +193,15 @@ def _share(disk: Disk, facts: HostFacts, refused: PlannedDisk, notes: PlanIssues
         )
         return refused
     if disk.shareable and disk.device != "cdrom":
-        notes.warnings.append(f"{label(disk)} is shared with the base, and written by both.")
+        notes.warnings.append(
+            f"{label(disk)} is shared with the base, and written by both. If the clone is not to: "
+            f"{skip_line(disk)}."
+        )
     if disk.path in facts.missing and not disk.optional:
-        notes.warnings.append(f"{label(disk)} does not exist; neither machine starts without it.")
+        notes.warnings.append(
+            f"{label(disk)} does not exist, and neither machine starts without it. Make it, or "
+            f"leave it out: {skip_line(disk)}."
+        )
     return replace(refused, action="share", reason=shared(disk))
 
 
@@ -209,7 +222,7 @@ def _clone(
     if disk.transient:
         notes.warnings.append(
             f"{label(disk)} is transient: what the clone writes, its identity too, is gone "
-            "whenever it stops."
+            "whenever it stops. If it is to stay, take <transient/> out of the base's definition."
         )
     name = volume_name(disk, request)
     destination = os.path.join(pool.path, name)

@@ -140,7 +140,8 @@ def _check_bridge(said: str, bridge: str, facts: HostFacts, notes: PlanIssues) -
         )
     elif found == "unknown":
         notes.warnings.append(
-            f"{said}: whether the bridge '{bridge}' exists cannot be seen from here."
+            f"{said}: whether the bridge '{bridge}' exists cannot be seen from here. Look: "
+            f"{facts.commands.there('ip', 'link', 'show', bridge)}"
         )
 
 

@@ -133,7 +133,7 @@ def _memory_note(facts: HostFacts, request: Request, notes: PlanIssues) -> None:
     if request.memory and 0 < facts.host_memory < request.memory:
         notes.warnings.append(
             f"'memory' asks for {request.memory / 2**30:.1f} GiB, but the host has "
-            f"{facts.host_memory / 2**30:.1f}, so it may not start."
+            f"{facts.host_memory / 2**30:.1f}, so it may not start. Ask for less."
         )
 
 
@@ -246,7 +246,7 @@ def _seed_notes(base: Domain, facts: HostFacts, request: Request, notes: PlanIss
         notes.warnings.append(
             f"The clone keeps the base's cloud-init seed on {which}: what that says is done in the "
             "clone, too, all of it again at the boot after its identity was reset (users, "
-            "passwords, runcmd, power_state, a fixed address)."
+            "passwords, runcmd, power_state, a fixed address). To go without: seed: none."
         )
     elif facts.seeds and request.seed != OWN:
         why = "" if base.has_agent_channel else "without a guest agent"

@@ -132,7 +132,8 @@ def test_an_address_in_a_filter_of_ones_own_is_kept_and_told() -> None:
     made = rewritten(interface("network", inside))
     assert made.conflicts == []
     assert made.warnings == [
-        "The filter of interface 0 keeps IP_ALIAS='10.9.8.7', as the base has it."
+        "The filter of interface 0 keeps IP_ALIAS='10.9.8.7', as the base has it. If that is for "
+        "one machine, take it out of the base's definition."
     ]
 
 

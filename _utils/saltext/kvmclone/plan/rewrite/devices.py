@@ -88,7 +88,10 @@ def _filesystem(element: etree._Element, out: Rewritten) -> None:
         )
     else:
         out.kept.add(folder)
-        out.warn(f"Shares '{redaction.path(folder)}' read-only with its base (<filesystem>).")
+        out.warn(
+            f"Shares '{redaction.path(folder)}' read-only with its base (<filesystem>). If the "
+            f"clone is not to see it: {out.way_out(element)}."
+        )
 
 
 def _memory(element: etree._Element, out: Rewritten) -> None:

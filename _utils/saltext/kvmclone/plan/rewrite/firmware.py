@@ -14,7 +14,7 @@ from saltext.kvmclone.plan.rewrite.result import Rewritten, drop, remove
 
 FRESH = (
     "The clone starts with fresh UEFI variables: boot entries and keys that the base keeps in its "
-    "own are not there."
+    "own are not there. If it needs one, make it in the clone."
 )
 
 
@@ -30,7 +30,10 @@ def firmware(root: etree._Element, path: str, out: Rewritten) -> None:
     for element in root.findall("./devices/tpm"):
         _tpm(element, out.label(element).replace("tpm", "TPM"), out)
     for table in root.findall("./os/acpi/table"):
-        out.warn(f"Shares the ACPI table '{_path(table)}', a licence, with its base.")
+        out.warn(
+            f"Shares the ACPI table '{_path(table)}', a licence, with its base. If that is for one "
+            "machine, take it out of the base's definition."
+        )
 
 
 def _loader(root: etree._Element, out: Rewritten) -> None:
@@ -138,7 +141,11 @@ def _tpm(element: etree._Element, label: str, out: Rewritten) -> None:
         remove(source)
     for key in backend.findall("encryption"):
         uuid = redaction.shown(key, "backend/encryption@secret", key.get("secret", ""))
-        out.warn(f"{label} of the clone is encrypted with the base's secret '{uuid}'.")
+        out.warn(
+            f"{label} of the clone is encrypted with the base's secret '{uuid}'. Keep that as long "
+            "as the clone is there."
+        )
     out.warn(
-        "The emulated TPM starts empty: secrets that the base sealed in its own are not there."
+        "The emulated TPM starts empty: secrets that the base sealed in its own are not there. If "
+        "a disk is unlocked by one, have another way to unlock it in the base."
     )

@@ -45,7 +45,7 @@ def graphics(root: etree._Element, out: Rewritten) -> None:
             out.change(f"{label} address", redacted_text.HIDDEN, None)
             out.warn(
                 f"{label} is served on a bus that the base names; the clone's comes on a bus of "
-                "its own."
+                "its own. Have what shows it connect there."
             )
 
 
@@ -86,7 +86,10 @@ def audio(root: etree._Element, out: Rewritten) -> None:
         if kind == "file":
             own_path(element, "path", label, out)
         elif kind in _HEARD:
-            out.warn(f"{label} plays on the host ({kind}), as the base's does.")
+            out.warn(
+                f"{label} plays on the host ({kind}), as the base's does. For a silent clone: "
+                f"{out.way_out(element)}."
+            )
             # The place of the sound server, where the definition names it.
             out.kept.update(element.get(where, "") for where in ("serverName", "runtimeDir"))
             for stream in (*element.findall("input"), *element.findall("output")):

@@ -137,7 +137,8 @@ def _connect(element: etree._Element, card: NewInterface, label: str, out: Rewri
         for child in element.findall(tag):
             out.warn(
                 f"{label.capitalize()} of the clone goes without its <{tag}> "
-                f"({_told(child, _place(tag))}), which {new} cannot give it."
+                f"({_told(child, _place(tag))}), which {new} cannot give it. "
+                "If it needs that, connect it to a network that can."
             )
         _leave_out(element, tag, label, out)
     for floor in element.findall("./bandwidth/inbound[@floor]"):  # promised by the old network
@@ -264,7 +265,10 @@ def _filter(element: etree._Element, macs: Mapping[str, str], label: str, out: R
             out.change(f"{label} filter {name}", value, macs[value.lower()])
             parameter.set("value", macs[value.lower()])
         elif name not in _OF_THE_NETWORK and _is_address(value):
-            out.warn(f"The filter of {label} keeps {name}='{value}', as the base has it.")
+            out.warn(
+                f"The filter of {label} keeps {name}='{value}', as the base has it. If that is for "
+                "one machine, take it out of the base's definition."
+            )
     for name, values in pinned.items():
         out.change(f"{label} filter {name}", ", ".join(values), None)
     if not {name.upper() for name in pinned} - {"MAC"}:
@@ -277,7 +281,10 @@ def _filter(element: etree._Element, macs: Mapping[str, str], label: str, out: R
             parameter.set("value", "dhcp")
         if parameter.get("value", "").lower() == "dhcp":
             learned = "that of its DHCP lease"
-    out.warn(f"The filter of {label} allows the base one address; it allows the clone {learned}.")
+    out.warn(
+        f"The filter of {label} allows the base one address; it allows the clone {learned}. If it "
+        "is to use others, name them in the base's <filterref>."
+    )
 
 
 def _is_address(value: str) -> bool:

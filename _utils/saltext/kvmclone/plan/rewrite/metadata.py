@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from lxml import etree
 
-from saltext.kvmclone.model import redacted_text, redaction
+from saltext.kvmclone.model import base_record, redacted_text, redaction
 from saltext.kvmclone.model.record import BASE_NAMESPACE
 from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.plan.rewrite.base_marks import Marks, marked, values
@@ -48,8 +48,9 @@ def rewrite_metadata(root: etree._Element, base: Marks, out: Rewritten) -> None:
     """Leave out our own record of the base, and those of other tools but for descriptions."""
     for element in root.findall("./metadata/*"):
         name = etree.QName(element)
-        # The record of a base that is itself a clone, or its protection, is about the base only.
-        if name.namespace in (NAMESPACE, BASE_NAMESPACE):
+        # The record of a base that is itself a clone, or of what it was made from, and its
+        # protection are about the base only.
+        if name.namespace in (NAMESPACE, BASE_NAMESPACE, base_record.NAMESPACE):
             remove(element)
         elif not _describes_software(element, base):
             _note(element, out)

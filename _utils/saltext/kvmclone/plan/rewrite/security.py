@@ -22,7 +22,10 @@ def security(root: etree._Element, out: Rewritten) -> None:
         _seclabel(element, out)
     for label in root.findall("./devices//seclabel/label"):
         told = redaction.shown(label, "devices/seclabel/label", (label.text or "").strip())
-        out.warn(f"A device keeps the fixed label '{told}' that its base's has.")
+        out.warn(
+            f"A device keeps the fixed label '{told}' that its base's has. If that is for one "
+            "machine, take it out of the base's definition."
+        )
     for element in root.findall("launchSecurity"):
         _launch(element, out)
 

@@ -1,0 +1,62 @@
+"""
+Make bases on this host
+=======================
+
+The part of the execution module ``kvm_clone`` that makes bases.
+
+:depends: libvirt-python, lxml
+"""
+
+from __future__ import annotations
+
+import functools
+
+import saltext.kvmclone
+
+saltext.kvmclone.refresh()
+
+from saltext.kvmclone import entrypoints, interrupts
+from saltext.kvmclone.model.hints import AT_HOST, Commands
+from saltext.kvmclone.model.names import check
+from saltext.kvmclone.model.request import DEFAULT_URL
+
+try:
+    from saltext.kvmclone.hosts import this_host
+    from saltext.kvmclone.hypervisor.connection import available
+
+    MISSING = "" if available() else entrypoints.missing_package("libvirt-python")
+except ImportError as error:
+    MISSING = entrypoints.missing(error)
+
+__virtualname__ = "kvm_clone"
+
+
+def __virtual__():
+    # Also where libvirt is missing: each function then says what it lacks.
+    return __virtualname__
+
+
+@functools.partial(entrypoints.module_function, guarded=True)
+def promote(name, base, url=None):
+    """
+    Make a base of a clone of this host; the clone itself is destroyed.
+
+    The base is a full copy of the clone, with its disks flattened. It
+    is started once without a network, cleaned over its guest agent
+    (machine-id, host keys, Salt's id and keys, cloud-init's state), and
+    protected. A failure before it is finished leaves the clone as it
+    was, and nothing of the base.
+
+    name
+        The clone. It is shut off, has a guest agent, and nothing is
+        based on it.
+    base
+        Name of the base.
+
+    Returns the base's host, source and disks.
+
+    CLI Example: ``salt kvm01 kvm_clone.promote web1 debian12-web``
+    """
+    where = Commands(url or DEFAULT_URL, AT_HOST).where()
+    with interrupts.work(str(base), "the making", where=where):
+        return this_host.local_host(__opts__["id"], url).promote(check(name), base)
