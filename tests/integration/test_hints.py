@@ -238,7 +238,7 @@ def test_salt_cloud_for_a_provider_with_several_hosts(world: SaltWorld, typist: 
     try:
         cloud = CloudDriver(cloud_opts(world), expect_highstate)
         with pytest.raises(ConfigError) as refused:
-            cloud._resolved({"name": "web7", "profile": "several", "provider": "several"})
+            cloud._resolved({**keys["several"], **several, "name": "web7", "profile": "several"})
         # The base of libvirt's test driver runs, so that no host fits.
         assert "NoHostFits" in typist(refused.value.hint, exits=1)
         with pytest.raises(ConfigError) as caught:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     AlreadyExists,
     BaseDiffers,
@@ -327,3 +328,22 @@ def test_a_silent_host_is_waited_for_once_whatever_is_made(tmp_path: Path) -> No
         world.placing.create(request, Secrets(), None, None)  # type: ignore[arg-type]
     assert (world.hosts["kvm01"].asked, world.hosts["kvm02"].asked) == (1, 3)
     assert world.where() == {"kvm01": 0, "kvm02": 3}
+
+
+def test_who_interrupts_the_wait_for_a_silent_host_leaves_it_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_seconds: float) -> None:
+        raise interrupts.Interrupt
+
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
+    world.hosts["kvm01"].failures["clone"] = HostUnreachable("it went silent")
+    monkeypatch.setattr(interrupts, "pause", interrupted)
+    outcome = world.create("web1", order="first")
+    assert outcome.error is not None and outcome.error.message == "it went silent"
+    assert world.where() == {"kvm01": 0, "kvm02": 0}
+    (row,) = world.placing.store.all()
+    assert (row.reserved.name, row.reserved.host) == ("web1", "kvm01")
+    world.hosts["kvm01"].failures["offer"] = HostUnreachable("down")
+    again = world.create("web1", world.runner()).error
+    assert again is not None and "may be under way on 'kvm01'" in again.message

@@ -16,7 +16,7 @@ from saltext.kvmclone.model.record import Owner
 from saltext.kvmclone.model.request import Request
 
 #: Seconds that a host may take to begin a clone that was placed there; then it is no more wanted.
-BEGIN_TIMEOUT_S = 60.0
+BEGIN_TIMEOUT_S = 120.0
 
 
 class Pacing:

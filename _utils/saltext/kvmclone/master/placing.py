@@ -281,7 +281,7 @@ class Placing:
                 host = self.connect(there, request.url)
                 return going, self._make(host, going, None, secrets, master, watcher)[1]
             row = self._reserve(request, tried)
-            chosen = row.reserved.host
+            chosen, held = row.reserved.host, False
             going = self.placed_on(request, chosen)
             try:
                 host = self.connect(chosen, request.url)
@@ -290,8 +290,12 @@ class Placing:
                     with self._lock:
                         self._made[request.name] = row.reserved
                 reason = self._why_elsewhere(chosen, paced, outcome)
+                # A host that is silent may still begin, so that the name stays its own.
+                silent = isinstance(outcome.error, HostUnreachable)
+                held = silent and time.time() < paced.not_after
             finally:
-                self.store.free(row)
+                if not held:
+                    self.store.free(row)
             if not reason:
                 return going, outcome
             log.warning("%s: not on '%s': %s", request.name, chosen, reason)
@@ -325,8 +329,11 @@ class Placing:
         if not isinstance(error, HostUnreachable) or outcome.stage or outcome.clone is not None:
             return ""
         self._give_up(host, error.message.rstrip("."))
-        if not isinstance(error, NeverConnected) and paced.not_after:
-            interrupts.pause(max(0.0, paced.not_after - time.time()))
+        if not isinstance(error, NeverConnected):
+            try:
+                interrupts.pause(max(0.0, paced.not_after - time.time()))
+            except interrupts.Interrupt:
+                return ""  # it ends with what is known of that host
         return error.message.rstrip(".")
 
     def require_open(self, host: KvmHost, request: Request) -> None:
