@@ -4,8 +4,8 @@ Clone KVM machines on this host
 
 The execution module on a KVM host. A create ends at ``addressed`` here;
 enrolling is the runner's (``salt-run kvmclone.create``).
-``kvm_clone_host.py`` and ``kvm_clone_requests.py`` beside this file
-have the rest of it, under the same name ``kvm_clone``.
+The files ``kvm_clone_*.py`` beside this one have the rest of it, under
+the same name ``kvm_clone``.
 
 :depends: libvirt-python, lxml; paramiko >= 3.2 to reach guests over ssh
 """

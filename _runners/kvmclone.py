@@ -9,9 +9,8 @@ Every answer carries ``retcode``; on a failure it is 1, ``salt-run``
 exits non-zero, and the name that failed carries ``error: {type,
 message, hint}``.
 
-Beside this file, under the same name ``kvmclone``:
-``kvmclone_power.py`` starts, stops and destroys clones, and
-``kvmclone_requests.py`` has the part about events.
+The files ``kvmclone_*.py`` beside this one have the rest of it, under
+the same name ``kvmclone``.
 
 :depends: lxml; libvirt-python only where a provider has no ``host:``
 """

@@ -78,6 +78,20 @@ def cloud() -> Path:
     return folder / "disk.qcow2"
 
 
+def equipped(*packages: str) -> Path:
+    """Return the raw Debian disk with more packages of Debian; nothing of them is started."""
+    plain = debian("raw")
+    folder = _cached(
+        f"with-{packages[0]}",
+        [],
+        repr((plain.parent.name, packages)),
+        lambda result: changed(
+            plain, result / "disk.raw", "raw", lambda root: install(root, *packages)
+        ),
+    )
+    return folder / "disk.raw"
+
+
 def _cached(name: str, files: list[str], extra: str, build: Callable[[Path], None]) -> Path:
     """Return the folder that ``build`` filled by exactly this recipe, built now if it is not there.
 

@@ -86,6 +86,7 @@ class Lab:
         vcpus: int = 1,
         devices: str = "",
         change: Callable[[Path], None] | None = None,
+        packages: Sequence[str] = (),
         cloud: bool = False,
         more: Sequence[Disk] = (),
         words: str = "",
@@ -96,6 +97,7 @@ class Lab:
         :param agent: Whether it has a channel for the guest agent.
         :param devices: XML of more devices.
         :param change: Called with the folder where its file system is mounted, to change it.
+        :param packages: More packages of Debian, for a system that is changed.
         :param cloud: Whether cloud-init is in it.
         :param more: Disks behind its own.
         :param words: Words for its kernel's command line.
@@ -107,7 +109,8 @@ class Lab:
         elif change is None:
             image.copy_sparse(image.debian(fmt), disk)
         else:
-            image.changed(image.debian("raw"), disk, fmt, change)
+            source = image.equipped(*packages) if packages else image.debian("raw")
+            image.changed(source, disk, fmt, change)
         return self.define(
             Machine(
                 name,
@@ -146,7 +149,7 @@ class Lab:
         :param size: Of each disk, for qemu-img.
         :param chain: Number of backing files below the first disk.
         :param cdrom: Whether it has a CD-ROM, with a medium that all such machines share.
-        :param options: ``tiny.nodhcp``, ``tiny.poweroff=SECONDS`` (see ``guest/init``).
+        :param options: ``tiny.nodhcp``, ``tiny.agent=SECONDS`` … (see ``guest/init``).
         :param devices: XML of more devices.
         :return: Its name.
         """

@@ -30,7 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 PROGRAMS = (
     "virsh", "salt-run", "salt-call", "salt-key", "salt-cloud", "salt", "rm", "ls", "fuser",
     "losetup", "findmnt", "qemu-img", "kill", "chmod", "journalctl", "systemctl", "df", "mv",
-    "libvirtd", "mkdir", "tail", "ssh",
+    "libvirtd", "mkdir", "tail", "ssh", "ip",
 )  # fmt: skip
 
 #: A program, or the ssh of a url that names one of its own.

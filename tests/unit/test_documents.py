@@ -11,6 +11,7 @@ from saltext.kvmclone import errors
 from saltext.kvmclone.inventory.findings import KINDS
 from saltext.kvmclone.inventory.lineage import Tree, TreeBase, TreeClone, TreeDisk
 from saltext.kvmclone.model.clone import Address, Clone, CloneDisk
+from saltext.kvmclone.model.clone_snapshot import CloneSnapshot, SnapshotDisk
 from saltext.kvmclone.plan import planner
 from tests.support.plans import FACTS, QUICK
 
@@ -59,6 +60,12 @@ def test_the_example_of_a_tree_has_its_keys() -> None:
     assert shown["debian12"].keys() == real["debian12"].keys()
     assert shown["debian12"]["disks"][0].keys() == real["debian12"]["disks"][0].keys()
     assert list(shown["debian12"]["clones"]["web1"]) == list(real["debian12"]["clones"]["web1"])
+
+
+def test_the_example_of_a_snapshot_has_its_keys() -> None:
+    real = CloneSnapshot("", "", "", 0.0, (SnapshotDisk("", "", 0),), True, True).as_dict()
+    assert list(example("SNAPSHOT")) == list(real)
+    assert list(example("SNAPSHOT")["disks"][0]) == list(real["disks"][0])
 
 
 def test_every_type_of_error_is_listed() -> None:

@@ -48,6 +48,7 @@ FUNCTIONS = {
     "gc", "tree", "doctor", "adopt", "unprotect", "promote",
     "published", "published_addresses", "ring_expired", "news", "remote", "working",
     "ask", "release", "asked", "pending", "told",
+    "snapshot", "rollback", "snapshots", "delete_snapshot",
 }  # fmt: skip
 
 
@@ -185,7 +186,7 @@ def test_the_files_of_the_execution_module_are_one_module_with_examples(module: 
 def test_the_runners_functions_are_documented_with_an_example(master: dict[str, Any]) -> None:
     runners = salt.loader.runner(master, context={})
     names = [name for name in runners if name.startswith("kvmclone.")]
-    assert len(names) == 19
+    assert len(names) == 23
     for name in names:
         assert f"salt-run {name}" in runners[name].__doc__
         assert "CLI Example:" in runners[name].__doc__

@@ -42,6 +42,8 @@ UNTRIED = {
     "salt_minion._failure": _GUEST,
     "verify.verify": _GUEST,
     "provision._Create.run": _SCRIPT,
+    "snapshot_work.working": _SCRIPT,
+    "kvm_clone_bases.promote": _SCRIPT,
     "identity_script.-": _SCRIPT,
     "sizing._cpuset": "opens an editor, for a definition that libvirt itself would refuse",
 }

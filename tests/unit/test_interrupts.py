@@ -266,7 +266,7 @@ def test_of_several_the_first_is_told_although_the_second_was_interrupted(
             press()
             time.sleep(10)
         clone = Clone(name, "1", "kvm01", "base", "", "quick", "running", "ready")
-        return SimpleNamespace(power=lambda *_: clone), clone
+        return SimpleNamespace(power=lambda *_: clone, unfinished=lambda _name: []), clone
 
     fleet = Fleet({"conf_file": str(tmp_path / "master"), "root_dir": str(tmp_path)}, print)
     monkeypatch.setattr(fleet, "find", find)

@@ -249,6 +249,14 @@ class OwnSnapshots(CloneInUse):
         return CloneInUse.__name__
 
 
+class SnapshotRefused(KvmCloneError):
+    """A snapshot of the clone cannot be taken, rolled back to or deleted now; nothing was done."""
+
+
+class NoSnapshot(KvmCloneError):
+    """The clone has no snapshot of that label; the message lists those that it has."""
+
+
 class OutOfReach(KvmCloneError):
     """
     A file of the clone may exist and cannot be looked at now.

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from lab import image
 from lab.common import LIBVIRT_URI, wait_until, write
 from lab.lab import Lab, connection
 from saltext.kvmclone.errors import KvmCloneError
@@ -107,11 +106,8 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @pytest.fixture(scope="module")
 def kind_base(lab: Lab, kind: Kind) -> str:
-    def change(root: Path) -> None:
-        image.install(root, *kind.packages)
-        kind.settle(root)
-
-    base = lab.debian_base(f"{lab.name}-{kind.name.lower()}", change=change)
+    name = f"{lab.name}-{kind.name.lower()}"
+    base = lab.debian_base(name, change=kind.settle, packages=kind.packages)
     return lived(lab, base, kind.done_there)
 
 
@@ -156,13 +152,12 @@ def test_two_clones_that_boot_at_once_are_two_machines_with_two_addresses(
 def test_a_clone_of_a_base_with_cloud_init_is_itself_and_stays_it_after_a_reboot(
     lab: Lab, world: World, host: LocalHost
 ) -> None:
-    def change(root: Path) -> None:
-        image.install(root, "cloud-init")
-        cloud_init(root)
-
     # A seed that stays in the image is refused: what it told the base is done, so it goes.
     done = "test -e /run/cloud-init/result.json && rm -r /var/lib/cloud/seed"
-    base = lived(lab, lab.debian_base(world.name("cloudy"), change=change, memory_mib=768), done)
+    base = lab.debian_base(
+        world.name("cloudy"), change=cloud_init, packages=["cloud-init"], memory_mib=768
+    )
+    lived(lab, base, done)
     wish = quick(world.name(), base, wait=Wait(timeout=300))
     outcome = provision.create(host, wish)
     assert outcome.error is None, outcome.error

@@ -84,46 +84,42 @@ def in_guest(world: World, name: str, script: str) -> None:
 # --- a plain bridge with somebody else's DHCP server -------------------------------------------
 
 
-def test_the_agent_tells_the_address_on_a_plain_bridge(
+def test_two_clones_with_one_machine_id_that_boot_at_once_on_a_plain_bridge_get_two_addresses(
     world: World, host: LocalHost, bridge: Bridge
 ) -> None:
+    """
+    Nothing can be reserved there; so both get an identity before their address counts.
+
+    One is there by its base's definition, the other by its profile.
+    """
     base = world.lab.debian_base(world.name("debian"))
     connect(world, base, bridge.interface_xml)
-    name = world.name()
-    clone = created(host, name, base, ip_source="qemu-agent")
-    (mac,) = macs_of(world, name)
-    assert clone.address == bridge.leases()[mac]
-    (address,) = clone.addresses
-    assert (address.source, address.mac, address.prefix) == ("agent", mac, 24)
-    assert address.interface == "eth0"
+    wishes: dict[str, dict[str, Any]] = {
+        world.name("one"): {"ip_source": "qemu-agent"},
+        world.name("two"): {"networks": (InterfaceChanges(bridge=bridge.name),)},
+    }
+    names = list(wishes)
+    with ThreadPoolExecutor() as pool:
+        clones = list(pool.map(lambda name: created(host, name, base, **wishes[name]), names))
+    assert len({clone.address for clone in clones}) == 2
+    assert len(clones[0].addresses) == 1
+    handed = bridge.leases()
+    for name, clone in zip(names, clones, strict=True):
+        (mac,) = macs_of(world, name)
+        assert handed[mac] == clone.address
+        first = clone.addresses[0]
+        assert (first.source, first.mac, first.prefix) == ("agent", mac, 24)
+        assert first.interface == "eth0"
+        in_guest(world, name, f"ip -4 addr show dev eth0 | grep -F ' {clone.address}/'")
 
     # What sits on a device of the guest's own making, as a container bridge does, is none of
     # its addresses, and neither is a link-local one. (Its kernel has no bridges; lo will do.)
     in_guest(
         world,
-        name,
+        names[0],
         "ip address add 172.17.0.1/16 dev lo && ip address add 169.254.7.7/16 dev eth0",
     )
-    assert [one.address for one in host.show(name).addresses] == [clone.address]
-
-
-def test_two_clones_with_one_machine_id_that_boot_at_once_on_a_plain_bridge_get_two_addresses(
-    world: World, host: LocalHost, bridge: Bridge
-) -> None:
-    """Nothing can be reserved there; so both get an identity before their address counts."""
-    base = world.lab.debian_base(world.name("debian"))
-    names = [world.name("one"), world.name("two")]
-    wish = InterfaceChanges(bridge=bridge.name)
-    with ThreadPoolExecutor() as pool:
-        clones = list(pool.map(lambda name: created(host, name, base, networks=(wish,)), names))
-    assert [clone.addresses[0].source for clone in clones] == ["agent", "agent"]
-    found = {clone.address for clone in clones}
-    assert len(found) == 2
-    handed = bridge.leases()
-    for name, clone in zip(names, clones, strict=True):
-        (mac,) = macs_of(world, name)
-        assert handed[mac] == clone.address
-        in_guest(world, name, f"ip -4 addr show dev eth0 | grep -F ' {clone.address}/'")
+    assert [one.address for one in host.show(names[0]).addresses] == [clones[0].address]
 
 
 def test_without_an_agent_the_arp_table_tells_who_talked_with_the_host(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.common import run, wait_until
-from lab.lab import connection
+from lab.lab import Lab, connection
 from saltext.kvmclone.errors import ChannelError
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
@@ -79,19 +79,20 @@ def test_a_guest_without_a_channel_for_an_agent_is_not_doubted(
 # --- a guest that mounts what it finds by a serial number -----------------------------------------
 
 
-@pytest.fixture
-def mounting(world: World) -> str:
+@pytest.fixture(scope="module")
+def mounting(lab: Lab) -> str:
     """A Debian that mounts the disk with the serial number ``data0``, or does not come up."""
-    data = world.lab.pool_path / f"{world.token}-data.raw"
+    data = lab.pool_path / "mounted-data.raw"
     run(["mke2fs", "-q", "-t", "ext4", data, "32M"])
-    world.refresh()
+    with connection() as conn:
+        conn.storagePoolLookupByName(lab.pool).refresh()
 
     def mounts(root: Path) -> None:
         with (root / "etc/fstab").open("a", encoding="ascii") as table:
             table.write("/dev/disk/by-id/virtio-data0 /srv ext4 x-systemd.device-timeout=15s 0 0\n")
 
-    return world.lab.debian_base(
-        world.name("debian"),
+    return lab.debian_base(
+        f"{lab.name}-mounting",
         change=mounts,
         devices=f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source "
         f"file='{data}'/><target dev='vdb' bus='virtio'/><serial>data0</serial></disk>",

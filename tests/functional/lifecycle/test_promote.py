@@ -44,7 +44,8 @@ from tests.support.world import CloneOf, Salt, World, quick, same_content
 @pytest.fixture
 def clone(world: World, clone_of: CloneOf) -> str:
     """A clone that is off and has the channel of a guest agent."""
-    return clone_of(world.base(agent=True))
+    # Without a network it would ask for an address for a while, before it hears a power button.
+    return clone_of(world.base(agent=True, options="tiny.nodhcp"))
 
 
 @pytest.fixture

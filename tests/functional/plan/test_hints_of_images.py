@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,6 +10,7 @@ import pytest
 
 from lab.common import run
 from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.model.request import InterfaceChanges
 from tests.support import hint_readers
 from tests.support.edited_definitions import respell, rewrite
 from tests.support.hints import Typist, tries
@@ -129,3 +131,12 @@ def test_a_base_that_lacks_a_disk(world: World, host: LocalHost, base: str, typi
     disk = world.disks(base)[0]
     disk.rename(disk.with_suffix(".away"))
     assert str(disk) in typist(conflict(host, world, base, "does not exist"))
+
+
+@tries("interfaces._check_bridge")
+def test_a_bridge_that_cannot_be_looked_at_from_here(
+    world: World, far_host: LocalHost, base: str, typist: Typist
+) -> None:
+    request = replace(quick(world.name(), base), networks=(InterfaceChanges(bridge="lo"),))
+    (told,) = [one for one in far_host.plan(request)["warnings"] if "bridge" in one]
+    assert "LOOPBACK" in typist(told)

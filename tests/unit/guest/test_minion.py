@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from saltext.kvmclone import errors
-from saltext.kvmclone.guest import salt_minion
+from saltext.kvmclone.guest import salt_minion, salt_minion_script
 from saltext.kvmclone.model.enrolment import Enrolment, GuestFile
 from saltext.kvmclone.model.plain import from_plain, to_plain
 from saltext.kvmclone.model.request import Secrets
@@ -130,6 +130,15 @@ def test_the_base_s_own_grains_stay_where_they_can_be_read(minion_guest, own, me
     report = salt_minion.enrol(minion_guest, ENROLMENT)
     assert yaml.safe_load(minion_guest.text("/etc/salt/grains")) == merged
     assert len(report.warnings) == warned
+
+
+def test_only_grains_that_are_ours_alone_are_marked_so(minion_guest):
+    for _ in ("first", "again"):
+        salt_minion.enrol(minion_guest, ENROLMENT)
+        assert minion_guest.text("/etc/salt/grains").startswith(salt_minion_script.GRAINS_MARK)
+    minion_guest.put("/etc/salt/grains", "role: db\n")
+    salt_minion.enrol(minion_guest, ENROLMENT)
+    assert salt_minion_script.GRAINS_MARK not in minion_guest.text("/etc/salt/grains")
 
 
 def test_without_grains_the_base_s_own_are_not_touched(minion_guest):

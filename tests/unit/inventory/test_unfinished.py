@@ -23,6 +23,7 @@ def test_what_a_host_tells_of_unfinished_work_arrives_whole() -> None:
         running=True,
         refused="something stands on it",
         yields=True,
+        repairs=True,
         becomes=BASE,
     )
     defaults = {f.name: f.default for f in dataclasses.fields(Unfinished)}

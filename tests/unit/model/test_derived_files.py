@@ -10,7 +10,7 @@ import pytest
 
 from saltext.kvmclone.hypervisor import constants
 from saltext.kvmclone.hypervisor.domain import DomainHandle
-from saltext.kvmclone.inventory import deletion_plan, file_usage
+from saltext.kvmclone.inventory import file_usage
 from saltext.kvmclone.inventory.file_usage import FileUsage, Use
 from saltext.kvmclone.model import derived_files, domain_xml
 from saltext.kvmclone.model.derived_files import SYSTEM, Folders, Machines
@@ -174,7 +174,7 @@ def test_only_a_definition_that_says_where_a_tpm_keeps_its_state_is_taken_so(
 ) -> None:
     tpm = f"<tpm model='tpm-crb'><backend type='emulator'>{source}</backend></tpm>"
     text = f"<domain><name>n1</name><devices>{tpm}</devices></domain>"
-    assert deletion_plan._names_tpm_state(text) is named
+    assert domain_xml.names_tpm_state(text) is named
 
 
 def test_old_and_new_names_of_stores_are_ours() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,10 +17,12 @@ from saltext.kvmclone.model.record import (
     MAKING,
     STAGES,
     BaseDisk,
+    FrozenDisk,
     Minion,
     Owner,
     Record,
     Reservation,
+    Snapshot,
     Volume,
     merged,
 )
@@ -49,7 +52,20 @@ RECORDS = st.builds(
     base_disks=st.lists(
         st.builds(BaseDisk, WORD, WORD, st.integers(0, 2**50), SECONDS), max_size=3
     ).map(tuple),
-    volumes=st.lists(st.builds(Volume, WORD, WORD, WORD, WORD), max_size=3).map(tuple),
+    volumes=st.lists(st.builds(Volume, WORD, WORD, WORD, WORD, label=WORD), max_size=3).map(tuple),
+    under_way=WORD,
+    snapshots=st.lists(
+        st.builds(
+            Snapshot,
+            WORD,
+            SECONDS,
+            WORD,
+            WORD,
+            st.lists(st.builds(FrozenDisk, WORD, WORD, WORD), max_size=2).map(tuple),
+            WORD,
+        ),
+        max_size=2,
+    ).map(tuple),
     tags=st.lists(WORD.filter(bool), max_size=3).map(tuple),
     warnings=st.lists(WORD.filter(bool), max_size=3).map(tuple),
     timings=st.dictionaries(st.sampled_from(STAGES), SECONDS),
@@ -180,11 +196,21 @@ def test_a_record_with_no_number_for_its_form_is_damaged(schema: str) -> None:
     assert not isinstance(caught.value, record_xml.LaterRecord)
 
 
-@pytest.mark.parametrize(("becomes", "schema"), [("", "1"), ("base", "2")])
+@pytest.mark.parametrize(
+    ("fields", "schema"),
+    [
+        ({}, "1"),
+        ({"volumes": (Volume("vda", "/v", "raw", "copy"),)}, "1"),
+        ({"becomes": "base"}, "2"),
+        ({"under_way": "snapshot a"}, "2"),
+        ({"snapshots": (Snapshot("a", 1.5, "ready"),)}, "2"),
+        ({"volumes": (Volume("vda", "/v", "qcow2", "snapshot", label="a"),)}, "2"),
+    ],
+)
 def test_a_record_is_written_in_the_form_of_the_earliest_version_that_reads_it(
-    becomes: str, schema: str
+    fields: dict[str, Any], schema: str
 ) -> None:
-    record = Record(uuid=UUID, base="b", base_uuid="x", strategy="full", becomes=becomes)
+    record = Record(uuid=UUID, base="b", base_uuid="x", strategy="full", **fields)
     assert libvirt_xml.element(record_xml.to_xml(record)).get("schema") == schema
 
 
@@ -194,7 +220,8 @@ def test_every_field_of_a_record_is_stored() -> None:
         **{name: 1.5 for name, kind in hints(Record).items() if kind is float},
         worker=Owner("h", "b", 7, 8, "t", "m"), minion=Minion("i", "v", "f", "k"),
         base_disks=(BaseDisk("vda", "/b", 7, 1.5),),
-        volumes=(Volume("vda", "/v", "raw", "copy", MAKING, 9, "/", "1:2"),),
+        volumes=(Volume("vda", "/v", "raw", "copy", MAKING, 9, "/", "1:2", "l", "/w"),),
+        snapshots=(Snapshot("l", 1.5, "s", "off", (FrozenDisk("vda", "/w", "raw"),), "/n"),),
         reservations=(Reservation("n", "m", "a", "x"),), pick=AddressPick("c", "i", "ipv4"),
         tags=("a",), warnings=("b",), host_keys=("c",), timings={"cloned": 0.5},
     )  # fmt: skip
@@ -209,4 +236,4 @@ def test_a_change_of_the_record_is_weighed() -> None:
     Count ``SCHEMA`` up where an earlier version must not touch the new form; write here what this
     test says then, and see that records of the earlier form are still read.
     """
-    assert (record_xml.SCHEMA, digest(form(Record))) == (2, "7e7edf115239")
+    assert (record_xml.SCHEMA, digest(form(Record))) == (2, "21df0dbad2d3")

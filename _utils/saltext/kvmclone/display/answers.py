@@ -10,7 +10,17 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from saltext.kvmclone.display import bases, care, clones, hosts, plans, requests, text, tree
+from saltext.kvmclone.display import (
+    bases,
+    care,
+    clones,
+    hosts,
+    plans,
+    requests,
+    snapshots,
+    text,
+    tree,
+)
 from saltext.kvmclone.display.failures import failure, unreachable
 from saltext.kvmclone.display.screen import Screen
 
@@ -38,6 +48,12 @@ def _each(one: ShowOne, apart: bool = False) -> Show:
 def _bare(one: ShowOne) -> Show:
     """Show the one clone, or plan, that a host answers with."""
     return lambda answer, screen: one(answer["name"], answer, screen)
+
+
+def _snapshots(answer: Any, screen: Screen) -> list[str]:
+    """Show ``{"snapshots": {NAME: [SNAPSHOT]}}``."""
+    found = answer["snapshots"].items()
+    return [line for name, some in found for line in snapshots.listing(name, some, screen)]
 
 
 def _list_clones(answer: Any, screen: Screen) -> list[str]:
@@ -72,6 +88,10 @@ RUNNER: dict[str, Show] = {
         answer["findings"], answer.get("unreachable") or {}, screen
     ),
     "asked": requests.on_master,
+    "snapshot": _each(snapshots.taken),
+    "rollback": _each(snapshots.rolled_back),
+    "snapshots": _snapshots,
+    "delete_snapshot": _each(snapshots.deleted),
 }
 
 #: How the answers of ``salt HOST kvm_clone.…`` are shown.
@@ -97,6 +117,12 @@ MODULE: dict[str, Show] = {
     "ask": requests.noted,
     "release": requests.noted,
     "asked": requests.on_minion,
+    "snapshot": _bare(snapshots.taken),
+    "rollback": _bare(snapshots.rolled_back),
+    "snapshots": lambda answer, screen: snapshots.listing(
+        answer[0]["name"] if answer else "", answer, screen
+    ),
+    "delete_snapshot": _bare(snapshots.deleted),
 }
 
 

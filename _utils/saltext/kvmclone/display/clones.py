@@ -251,7 +251,7 @@ _DONE = {
     "bootstrap": ("has a minion now; its key waits on the master", "", ""),
     "adopt": ("is a clone of ours now", "", ""),
 }
-_STATES = {"shutoff": "shut off", "pmsuspended": "suspended"}
+STATES = {"shutoff": "shut off", "pmsuspended": "suspended"}
 
 
 def powered(name: str, clone: Mapping[str, Any], screen: Screen) -> list[str]:
@@ -262,7 +262,7 @@ def powered(name: str, clone: Mapping[str, Any], screen: Screen) -> list[str]:
     state, address = clone["state"], clone["address"]
     did, goal, already = _DONE[screen.function]
     if note is None and goal:
-        words = f"is {_STATES.get(state, state)}"
+        words = f"is {STATES.get(state, state)}"
     elif note is not None and note.before == goal and already:
         words = already
     elif note is not None and screen.function == "reboot" and note.before == "shutoff":

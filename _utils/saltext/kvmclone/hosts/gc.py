@@ -89,6 +89,8 @@ def _why_it_stays(item: Unfinished, name: str, force: bool) -> str:
         return item.refused
     # At these stages the create itself has not started the guest.
     started_by_hand = item.running and item.work.stage in ("planned", "cloned")
+    if item.repairs:
+        return ""  # the clone stays
     may_be_used = (item.work.stage == "enrolled" or started_by_hand) and not name
     return _IN_USE if may_be_used else ""
 

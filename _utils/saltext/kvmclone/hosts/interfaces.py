@@ -16,6 +16,7 @@ from typing import Annotated, Any, Protocol
 
 from saltext.kvmclone.model.base_minion import BaseMinion, Foresight
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.clone_snapshot import CloneSnapshot
 from saltext.kvmclone.model.enrolment import Enrolment, KeyPair
 from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
@@ -164,6 +165,28 @@ class KvmHost(Protocol):
 
     def list_clones(self) -> list[Clone]:
         """Return every clone on the host."""
+
+    # --- snapshots
+
+    def snapshot(self, name: str, label: str = "") -> CloneSnapshot:
+        """
+        Take a snapshot of a clone.
+
+        :param label: Empty for one that is made of the time.
+        """
+
+    def rollback(self, name: str, label: str) -> Clone:
+        """Bring a clone's disks and variable store back to a snapshot."""
+
+    def snapshots(self, name: str) -> list[CloneSnapshot]:
+        """Return the snapshots of a clone, oldest first."""
+
+    def delete_snapshot(self, name: str, label: str) -> CloneSnapshot:
+        """
+        Delete one snapshot; the clone and its other snapshots stay as they are.
+
+        :return: The snapshot as it was.
+        """
 
     # --- care
 

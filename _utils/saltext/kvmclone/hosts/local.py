@@ -19,11 +19,13 @@ from saltext.kvmclone.hosts import reports
 from saltext.kvmclone.hosts.local_bases import LocalBases
 from saltext.kvmclone.hosts.local_connection import ConnectedOperation
 from saltext.kvmclone.hosts.local_placement import LocalPlacement, admitted
+from saltext.kvmclone.hosts.local_snapshots import LocalSnapshots
 from saltext.kvmclone.hypervisor import power
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import (
     base_minion,
+    clone_snapshots,
     clone_view,
     doctor,
     host_facts,
@@ -40,6 +42,7 @@ from saltext.kvmclone.lifecycle import (
     master_ports,
     protect,
     record_store,
+    snapshot_work,
     wait_for_address,
 )
 from saltext.kvmclone.lifecycle.address_query import AddressQuery
@@ -60,7 +63,7 @@ from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
 
-class LocalHost(LocalBases, LocalPlacement):
+class LocalHost(LocalBases, LocalPlacement, LocalSnapshots):
     """
     A KVM host (:class:`.interfaces.KvmHost`) that this process reaches over libvirt.
 
@@ -209,7 +212,12 @@ class LocalHost(LocalBases, LocalPlacement):
 
     def clear(self, name: str, token: str, force: bool = False) -> list[Leftover]:
         with ConnectedOperation(self, name) as host:
-            gone = destroy(host, host.domain(name), force, token)
+            handle = host.domain(name)
+            record = handle.record()
+            if record is not None and clone_snapshots.is_unfinished(record):
+                done = snapshot_work.repair(host, handle, record, token, force)
+                return clone_snapshots.rows(name, record, done.files, done.kept, "", removed=True)
+            gone = destroy(host, handle, force, token)
             return listed(
                 name, "", gone.files, gone.reservations, gone.unprotected, gone.kept, removed=True
             )
@@ -219,6 +227,7 @@ class LocalHost(LocalBases, LocalPlacement):
         with ConnectedOperation(self, listens=action == "start") as host:
             handle, record = clone_record(host, name)
             unfinished = not (record.complete or record.failed) or record.stage == DESTROYING
+            unfinished = unfinished or snapshot_work.forbids_start(record)
             if unfinished and action in ("start", "reboot"):
                 raise clone_view.in_progress(record, name, host.commands)
             state = handle.state()
@@ -250,6 +259,8 @@ class LocalHost(LocalBases, LocalPlacement):
             handle, record = clone_record(host, request.name)
             if record.failed or record.stage == DESTROYING or not record.complete:
                 clone_view.refuse_existing(host, request.name, self.label)
+            if record.under_way:
+                raise clone_view.in_progress(record, request.name, host.commands)
             found = adjust.compare(host, handle, record, request, host.commands)
             if not dry and not found.refused:
                 adjust.apply(found)

@@ -92,7 +92,7 @@ def resume(
     :return: The outcome; a failure of the create is its ``error``, and is not raised.
     :raises ConfigError: There is nothing to resume, or it takes the master.
     """
-    found = host.unfinished(name)
+    found = [item for item in host.unfinished(name) if not item.repairs]
     if not found:
         stage = host.show(name).stage
         raise ConfigError(

@@ -47,16 +47,14 @@ def facts_of(host: Host, raw: Any, fresh: bool, active: bool = True) -> PoolFact
     Return the facts of a storage pool.
 
     :param raw: libvirt's object.
-    :param fresh: Whether the free space must be that of now; on a remote host libvirt has to look
-        at every volume of the pool for that.
+    :param fresh: Whether the free space must be that of now, and its file system known; on a
+        remote host libvirt has to look at every volume of the pool for that.
     :param active: Whether the pool is started.
     """
     found = described(host, raw, active)
-    if not (active and found.is_folder):
+    if not (fresh and active and found.is_folder):
         return found
     if not host.local:
-        if not fresh:
-            return found
         volumes.refresh(host, raw)
         return replace(found, available=int(host.call(raw.info)[3]))
     try:

@@ -10,7 +10,7 @@ import time
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model.facts import QCOW2
-from saltext.kvmclone.model.record import Volume
+from saltext.kvmclone.model.record import SNAPSHOT, Volume
 from saltext.kvmclone.system import images
 
 #: Seconds after which libvirt is certainly done with a file that it only had to make.
@@ -61,6 +61,6 @@ def _fits(volume: Volume, form: str, capacity: int) -> bool:
     """Return whether format and capacity are the volume's, or those of a copy not yet grown."""
     if volume.format != QCOW2:
         return not volume.capacity or capacity <= volume.capacity
-    exact = volume.strategy == "overlay"
+    exact = volume.strategy in ("overlay", SNAPSHOT)
     fits = capacity == volume.capacity if exact else 0 < capacity <= volume.capacity
     return form == QCOW2 and fits

@@ -75,7 +75,9 @@ def committed(
     :param disks: Target and path of each disk that the clone uses now.
     :param chain: Returns the backing files of an image, if they are known.
     """
-    made = {volume.target: volume.path for volume in record.volumes}
+    made: dict[str, list[str]] = {}
+    for volume in record.volumes:
+        made.setdefault(volume.target, []).append(volume.path)
     found = []
     for target, path in disks:
         if not path or target not in made:
@@ -87,8 +89,9 @@ def committed(
             if disk.target == target
         }
         below = [key for key in keys if key in base]
-        if below and file_id(made[target], host.local) not in keys:
-            found.append(Committed(target, base[below[0]], made[target], below=keys[0] not in base))
+        if below and not {file_id(one, host.local) for one in made[target]} & set(keys):
+            own = made[target][-1]
+            found.append(Committed(target, base[below[0]], own, below=keys[0] not in base))
     return found
 
 

@@ -8,6 +8,7 @@ not known yet.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, pending_changes, silent_agent
-from saltext.kvmclone.inventory.file_usage import file_id
+from saltext.kvmclone.inventory.file_usage import FileId, file_id
 from saltext.kvmclone.model import domain_xml, libvirt_xml, redaction
 from saltext.kvmclone.model.clone import Address, Clone, CloneDisk
 from saltext.kvmclone.model.hints import Commands
@@ -105,6 +106,8 @@ def in_progress(record: Record, name: str, commands: Commands) -> CreateInProgre
     """Return the error that says who is at work on a clone, and what to do if nobody is."""
     worker = record.worker
     doing = "destroyed" if record.stage == DESTROYING else "made"
+    if record.under_way and record.stage != DESTROYING:
+        doing = f"changed ({record.under_way})"
     life = processes.owner_state(worker)
     if life == ELSEWHERE:
         message = (
@@ -176,15 +179,15 @@ def describe_running(
     :param known: Its addresses, if they are known.
     """
     state = state or handle.state()
-    disks = _own_disks(record)
     live = handle.live()
     domain = domain_xml.read(live)
     if record.warnings:  # those of an earlier version may quote secrets of the definition
         hidden = redaction.hidden_values(live)
         warnings = tuple(redaction.without_whole(said, hidden) for said in record.warnings)
         record = replace(record, warnings=warnings)
-    owned = {file_id(disk.path, host.local) for disk in disks}
     used = [(disk, pools.path_of(host, disk)[0]) for disk in domain.disks]
+    owned = {file_id(volume.path, host.local) for volume in record.volumes}
+    disks = _own_disks(record, {file_id(path, host.local) for _disk, path in used}, host.local)
     shared = tuple(
         CloneDisk(disk.target, redaction.path(path), disk.format, "share")
         for disk, path in used
@@ -223,11 +226,20 @@ def foreign(host: Host, handle: DomainHandle, label: str) -> Clone:
     )
 
 
-def _own_disks(record: Record) -> tuple[CloneDisk, ...]:
+def _own_disks(
+    record: Record, used: Collection[FileId] = (), local: bool = True
+) -> tuple[CloneDisk, ...]:
+    """
+    Return the disks that were made for a clone; of one with snapshots only the file that is used.
+
+    :param used: The files that the clone uses now.
+    """
+    several = {volume.target for volume in record.volumes if volume.label}
     return tuple(
         CloneDisk(volume.target, volume.path, volume.format, volume.strategy)
         for volume in record.volumes
         if volume.target != "nvram"
+        and (volume.target not in several or file_id(volume.path, local) in used)
     )
 
 

@@ -18,7 +18,7 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import file_usage_scan, out_of_reach, snapshots
 from saltext.kvmclone.inventory.file_usage import Absence, FileId, FileUsage
-from saltext.kvmclone.model import domain_xml, libvirt_xml
+from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.record import DESTROYING, MADE, MAKING, Record, Volume
 from saltext.kvmclone.system import backing_files, filesystems, images
 
@@ -117,7 +117,7 @@ def plan_deletion(
     state_files.require_own(host, handle)
     texts = (handle.definition(), handle.live())
     usage = usage or file_usage_scan.scan(host)
-    return _Planner(host, handle.name, handle.uuid, texts, record, force, usage).plan()
+    return Planner(host, handle.name, handle.uuid, texts, record, force, usage).plan()
 
 
 def plan_deletion_of_undefined(host: Host, record: Record) -> DeletionPlan:
@@ -128,12 +128,12 @@ def plan_deletion_of_undefined(host: Host, record: Record) -> DeletionPlan:
     :raises KvmCloneError: As :func:`plan_deletion` does.
     """
     usage = file_usage_scan.scan(host)
-    planner = _Planner(host, record.name, record.uuid, (), record, False, usage)
+    planner = Planner(host, record.name, record.uuid, (), record, False, usage)
     planner.used = {usage.file_id(volume.path) for volume in record.volumes}
     return planner.plan()
 
 
-class _Planner:
+class Planner:
     """
     One decision under way.
 
@@ -160,7 +160,7 @@ class _Planner:
         self.users = usage.used_by_others(uuid)
         self.claims = usage.claimed_by_others(uuid)
         domains = [domain_xml.read(text, host.folders.stores) for text in texts]
-        self.keep_tpm = any("<tpm" in text and _names_tpm_state(text) for text in texts)
+        self.keep_tpm = any("<tpm" in text and domain_xml.names_tpm_state(text) for text in texts)
         #: The store that libvirt would delete with the definition, the first of the texts.
         self.defined = next((d.nvram.path for d in domains[:1] if d.nvram), "")
         #: Paths of the domain's disks and of its variable stores, as its XML spells them.
@@ -179,16 +179,12 @@ class _Planner:
         return self.usage.file_id(path)
 
     def plan(self) -> DeletionPlan:
-        files: list[FileToDelete] = []
-        kept: list[FileToKeep] = []
-        missing: list[str] = []
-        listed = self.record.volumes if self.record else ()
-        for volume in {volume.path: volume for volume in listed}.values():
-            self._judge(volume, files, kept, missing)
-        standing = self._require_unused([file.path for file in files] + [one.path for one in kept])
+        found = self.judge(self.record.volumes if self.record else ())
+        files, kept = list(found.files), list(found.kept)
+        standing = self._require_unused(files, [one.path for one in kept])
         kept += self._keep_snapshots(standing, files)
         judged = {self._key(file.path) for file in files}
-        judged |= {self._key(path) for path in (*missing, *(one.path for one in kept))}
+        judged |= {self._key(path) for path in (*found.missing, *(one.path for one in kept))}
         for path in (*self.disks, *self.stores):
             if self._key(path) in judged:
                 why, shared = self._why_used_stays(path, files), False
@@ -200,14 +196,17 @@ class _Planner:
             elif why and self.usage.away(path):
                 kept.append(FileToKeep(path, self._why_not_ours(path), shared))
         return DeletionPlan(
-            tuple(reversed(files)),
-            tuple(kept),
-            tuple(missing),
-            tuple(self.usage.unchecked),
-            self.keep_tpm,
+            tuple(reversed(files)), tuple(kept), found.missing, self.usage.unchecked, self.keep_tpm
         )
 
-    # --- one recorded file --------------------------------------------------------------
+    # --- the recorded files -------------------------------------------------------------
+
+    def judge(self, volumes: Iterable[Volume]) -> DeletionPlan:
+        """Decide about files of the record, in the order in which they are given."""
+        files, kept, missing = list[FileToDelete](), list[FileToKeep](), list[str]()
+        for volume in {volume.path: volume for volume in volumes}.values():
+            self._judge(volume, files, kept, missing)
+        return DeletionPlan(tuple(files), tuple(kept), tuple(missing))
 
     def _judge(
         self, volume: Volume, files: list[FileToDelete], kept: list[FileToKeep], missing: list[str]
@@ -232,7 +231,7 @@ class _Planner:
             elif (
                 volume.state == MADE
                 and volume.target != NVRAM  # there is none before the first boot
-                and self.record.stage != DESTROYING  # deleted by the destroy before this one
+                and not (self.record.stage == DESTROYING or self.record.under_way)  # cut short
             ):
                 missing.append(path)
         else:
@@ -293,7 +292,7 @@ class _Planner:
         why = self._needed_elsewhere(path)
         if why:
             return why
-        if key not in self.used:
+        if key not in self.used and not self.record.may_be_unnamed(volume):
             return f"it is on the record, and '{self.name}' does not use it"
         if not self.record.could_have_made(volume):
             return "the record lists it, but it is not named as our files are"
@@ -326,18 +325,22 @@ class _Planner:
 
     # --- what stands on it --------------------------------------------------------------
 
-    def _require_unused(self, ours: list[str]) -> snapshots.DiskOverlays:
+    def _require_unused(
+        self, going: list[FileToDelete], staying: list[str]
+    ) -> snapshots.DiskOverlays:
         """
         Refuse the destroy if others need, or may need, an overlay on one of the clone's files.
 
-        :param ours: Files of the record.
+        :param going: Files of the record that are deleted, its overlays on the others too.
+        :param staying: The other files of the record.
         :return: The clone's own snapshot overlays on them, which stay.
         :raises CloneInUse: Somebody's overlay has one of them as backing file, forced or not.
         :raises OwnSnapshots: Only snapshots of its own do; not forced.
         """
         own = [path for path in self.disks if self._key(path) not in self.users]
-        commands = self.host.commands
-        standing = snapshots.find_overlays(self.usage, self.name, [*own, *ours], self.claims)
+        ours, commands = [*own, *(file.path for file in going), *staying], self.host.commands
+        keys = {file.key for file in going}
+        standing = snapshots.find_overlays(self.usage, self.name, ours, self.claims, keys)
         if standing.others or standing.unused:
             raise snapshots.in_use(standing, self.name, self._is_open, self.usage, commands)
         if standing.own and self.record is not None and not self.force:
@@ -393,8 +396,3 @@ class _Planner:
         return "it was not made by us, and " + (
             f"cannot be looked at now, as {away}" if away else "was not there any more"
         )
-
-
-def _names_tpm_state(text: str) -> bool:
-    """Return whether a definition says where its TPM's state lies: libvirt would delete it."""
-    return libvirt_xml.parse(text).find("./devices/tpm/backend/source") is not None

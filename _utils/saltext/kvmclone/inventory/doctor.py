@@ -12,10 +12,17 @@ from dataclasses import replace
 
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import base_changes, base_findings, overlays, shared_stores
+from saltext.kvmclone.inventory import (
+    base_changes,
+    base_findings,
+    clone_disks,
+    overlays,
+    shared_stores,
+)
 from saltext.kvmclone.inventory.examination import Examination, Machine
 from saltext.kvmclone.inventory.findings import Finding, in_order, in_words
 from saltext.kvmclone.inventory.legacy_clones import candidates
+from saltext.kvmclone.model import snapshots
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import ALIVE, DESTROYING, ELSEWHERE, Record, Volume
 from saltext.kvmclone.model.record_xml import NAMESPACE, LaterRecord
@@ -51,6 +58,7 @@ class _Examination(Examination):
             yield from self._work(machine, record)
             yield from self._committed(machine, record)
             yield from self._files(machine, record, machine.name in sleepers)
+            yield from self._snapshots(machine, record)
             yield from self._drift(machine, record)
         yield from self._damaged()
         yield from base_findings.written(self)
@@ -98,6 +106,14 @@ class _Examination(Examination):
                     f"The destroy of '{name}' is unfinished{unsure}.",
                     sure or self.commands.clone("destroy", name),
                 )
+        elif record.under_way and record.complete:
+            if life != ALIVE:
+                yield Finding(
+                    "unfinished",
+                    name,
+                    f"'{record.under_way}' of '{name}' is unfinished{unsure}; its data is whole.",
+                    sure or self.commands.clone("gc", name, "apply=True"),
+                )
         elif record.failed:
             yield Finding(
                 "failed",
@@ -142,16 +158,44 @@ class _Examination(Examination):
                 if record.owns(path)
                 else self.commands.forced(name),  # somebody else's overlay
             )
+        tops = clone_disks.tops_of(self.host, machine.domain, record)
+        idle = snapshots.unneeded(record, tops)
         for volume in record.volumes:
-            if self.usage.file_id(volume.path) not in used and volumes.exists(
-                self.host, volume.path
-            ):
+            held = record.may_be_unnamed(volume) and volume not in idle
+            if held or self.usage.file_id(volume.path) in used:
+                continue
+            if volume in idle and volumes.exists(self.host, volume.path):
+                yield Finding(
+                    "volume-unused",
+                    name,
+                    f"'{volume.path}' is left of a snapshot of '{name}', since it was in use; the "
+                    "next command about a snapshot of it deletes it, and so does a destroy.",
+                    self.commands.clone("snapshots", name),
+                )
+            elif volumes.exists(self.host, volume.path):
                 yield Finding(
                     "volume-unused",
                     name,
                     f"'{volume.path}' was made for '{name}', which does not use it any more; a "
                     "destroy will leave it. Attach it again, or delete it.",
                     self._reattach(machine, volume),
+                )
+
+    def _snapshots(self, machine: Machine, record: Record) -> Iterator[Finding]:
+        """Yield the snapshots that cannot be rolled back to, since a file of them is lost."""
+        if record.stage == DESTROYING:
+            return
+        mounts = {volume.path: volume.mount for volume in record.volumes}
+        for one in snapshots.finished(record):
+            paths = [*(disk.path for disk in one.disks), *filter(None, [one.nvram])]
+            lost = [path for path in paths if not volumes.exists(self.host, path)]
+            if lost and not any(self.usage.away(path, mounts.get(path, "")) for path in lost):
+                yield Finding(
+                    "snapshot-incomplete",
+                    machine.name,
+                    f"The snapshot '{one.label}' of '{machine.name}' lacks {in_words(lost)}; "
+                    "without that there is no way back to it.",
+                    self.commands.clone("snapshots", machine.name),
                 )
 
     def _look_at(self, path: str) -> str:

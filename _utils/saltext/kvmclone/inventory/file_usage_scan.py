@@ -136,6 +136,8 @@ class _Scan:
                 mount = volume.get("mount", "")
                 told = below.get(volume.get("target", ""), [])
                 self.told += [(path, mount, one) for one in told]
+            if volume.get("below"):  # a file of the same clone, which a snapshot froze
+                self.told.append((path, volume.get("mount", ""), volume.get("below", "")))
 
     def _descriptions(self, handle: DomainHandle) -> Iterator[str]:
         call = self.host.call

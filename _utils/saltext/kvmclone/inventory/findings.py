@@ -28,6 +28,7 @@ KINDS = {
     "record-damaged": PROBLEM,
     "failed": PROBLEM,
     "unfinished": PROBLEM,
+    "snapshot-incomplete": PROBLEM,
     "volume-unused": PROBLEM,
     "volume-without-clone": PROBLEM,
     "overlay-unused": PROBLEM,

@@ -110,29 +110,32 @@ def _disks(host: Host, domain: Domain, request: Request) -> _Disks:
     found = _Disks()
     cloned = [disk for disk in domain.disks if disk_wishes.may_be_cloned(disk, request)]
     copies = any(disk_wishes.strategy_of(disk, request) == "full" for disk in cloned)
+    added = new_disks.targets(domain.disks, request)
+    # An overlay takes no room. A remote host would look at every volume of the pool for the rest.
+    fresh = copies or (host.local and (bool(added) or request.seed == OWN))
     for disk in domain.disks:
         if disk in cloned:
-            _look_at(host, disk, request, copies, found)
+            _look_at(host, disk, request, fresh, found)
         elif host.local and disk.path.startswith("/") and not os.path.exists(disk.path):
             found.missing.add(disk.path)
     named = (disk_wishes.pool_of(disk, request, found.sources[disk.target]) for disk in cloned)
     first = next(filter(None, named), "")
-    for target in new_disks.targets(domain.disks, request):
+    for target in added:
         name = request.disks[target].pool or request.pool or first
-        if name and name not in found.pools and (pool := pools.facts(host, name, False)):
+        if name and name not in found.pools and (pool := pools.facts(host, name, host.local)):
             found.pools[name] = pool
         _note_existing(host, name, new_disks.volume_name(request, target), found)
     return found
 
 
-def _look_at(host: Host, disk: Disk, request: Request, copies: bool, found: _Disks) -> None:
+def _look_at(host: Host, disk: Disk, request: Request, fresh: bool, found: _Disks) -> None:
     """Add a disk that is cloned, and the pool for its volume, to what was found."""
     source, holder = _source(host, disk, request)
     found.sources[disk.target] = source
     name = disk_wishes.pool_of(disk, request, source)
     if name and name not in found.pools:
         at_hand = holder is not None and name == source.pool
-        pool = pools.facts_of(host, holder, copies) if at_hand else pools.facts(host, name, copies)
+        pool = pools.facts_of(host, holder, fresh) if at_hand else pools.facts(host, name, fresh)
         if pool is not None:
             found.pools[name] = pool
     _note_existing(host, name, disk_wishes.volume_name(disk, request), found)
@@ -171,7 +174,7 @@ def _standing(host: Host, definition: str) -> frozenset[str]:
 
     Expected are the files that libvirt makes for the machines of this host.
     """
-    written = written_paths(libvirt_xml.parse(definition))
+    written = written_paths(libvirt_xml.shared(definition))
     found: set[str] = set()
     for folder in {os.path.dirname(path) for path in written}:
         with suppress(OSError):  # not made yet, or not readable to us
@@ -275,7 +278,7 @@ def _own_macs() -> dict[str, str]:
 
 def _most_cpus(host: Host, definition: str) -> int:
     """Return the most CPUs that libvirt allows the base's machine type; 0 if it does not say."""
-    root = libvirt_xml.parse(definition)
+    root = libvirt_xml.shared(definition)
     kind = root.find("./os/type")
     words = [
         libvirt_xml.text(root, "./devices/emulator"),

@@ -107,14 +107,23 @@ class DiskOverlays:
 
 
 def find_overlays(
-    usage: FileUsage, name: str, files: Iterable[str], claims: Mapping[FileId, str]
+    usage: FileUsage,
+    name: str,
+    files: Iterable[str],
+    claims: Mapping[FileId, str],
+    without: Collection[FileId] = (),
 ) -> DiskOverlays:
     """
     Return the overlays on some files of a machine, and who uses them.
 
     :param claims: Files on the records of other clones, with the name of one such clone.
+    :param without: Overlays that do not count, being among the files themselves.
     """
-    on = usage.overlays_on(files)
+    directly = {
+        path: [image for image in images if usage.file_id(image) not in without]
+        for path, images in usage.overlays_on(files).items()
+    }
+    on = {path: images for path, images in directly.items() if images}
     own: dict[str, None] = {}
     unused: dict[str, None] = {}
     others: set[str] = set()

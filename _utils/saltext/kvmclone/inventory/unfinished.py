@@ -1,8 +1,8 @@
 """
 Find what interrupted work left behind on one host, and what of it a destroy would remove.
 
-A create or destroy that is not finished is somebody's work in progress, or a leftover if its
-worker is dead. Reads only; :mod:`.gc` removes.
+A create or destroy that is not finished, or the work on a snapshot, is somebody's work in progress,
+or a leftover if its worker is dead. Reads only; :mod:`.gc` removes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from saltext.kvmclone.hypervisor import networks
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import deletion_plan, file_usage_scan
+from saltext.kvmclone.inventory import clone_snapshots, deletion_plan, file_usage_scan
 from saltext.kvmclone.inventory.base_protection import held_for
 from saltext.kvmclone.inventory.deletion_plan import NVRAM, DeletionPlan, FileToDelete, FileToKeep
 from saltext.kvmclone.inventory.file_usage import FileUsage
@@ -26,6 +26,7 @@ from saltext.kvmclone.model.record import (
     DEAD,
     DESTROYING,
     ELSEWHERE,
+    Minion,
     Record,
     Reservation,
     Work,
@@ -42,6 +43,8 @@ def find(host: Host, name: str = "") -> list[Unfinished]:
 
     def look(handle: DomainHandle) -> tuple[DomainHandle, Record] | None:
         record = handle.record()
+        if record is not None and clone_snapshots.is_unfinished(record):
+            return handle, record
         if record is None or (record.complete and record.stage != DESTROYING):
             return None
         kept = record.failed and record.stage != DESTROYING and not name
@@ -66,10 +69,15 @@ def _unfinished(
 ) -> Unfinished:
     name = handle.name
     life = processes.owner_state(record.worker)
+    work = Work(record.worker, life, record.stage, record.goal, record.request)
+    if clone_snapshots.is_unfinished(record) and usage is not None:
+        reason = _reason(record, life)
+        left = clone_snapshots.pieces(host, handle, record, usage, reason)
+        return Unfinished(name, work, Minion(), tuple(left), repairs=True)
     deletion, refusal = _judge(host, handle, record, usage)
     return Unfinished(
         name=name,
-        work=Work(record.worker, life, record.stage, record.goal, record.request),
+        work=work,
         minion=record.minion,
         pieces=tuple(
             listed(
@@ -94,6 +102,8 @@ def _unfinished(
 
 def _reason(record: Record, life: str) -> str:
     doing = "destroyed" if record.stage == DESTROYING else "made"
+    if clone_snapshots.is_unfinished(record):
+        doing = f"changed ('{record.under_way}')"
     worker = record.worker
     return {
         DEAD: f"it was being {doing} when {processes.owner_end(worker)}",

@@ -286,8 +286,8 @@ def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
     commands = host.commands
     again = "Leave the base alone and repeat the command"
     disks = plan.record.base_disks if host.local else ()
-    if base is None or (record is not None and record.stage == DESTROYING):
-        what, way = "is gone, or being destroyed, now", "List the domains"
+    if base is None or (record is not None and (record.stage == DESTROYING or record.under_way)):
+        what, way = "is gone, being destroyed or rolled back, now", "List the domains"
         command = commands.virsh("list", "--all")
     elif not base.was_off and (state := base.state()) != "shutoff":
         what, way = f"is {state} now", again

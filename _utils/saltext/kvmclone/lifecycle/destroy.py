@@ -94,7 +94,7 @@ def destroy(
             me = processes.this_process()
             mine = replace(record, stage=DESTROYING, goal=goal, failed="", worker=me)
             mine = _mark(handle, mine, record)
-            held.enter_context(_held(host, record))
+            held.enter_context(held_open(host, record))
             try:
                 # A create that clones this clone either saw the mark, or its overlay is seen here.
                 deletion = deletion_plan.plan_deletion(host, handle, record, force)
@@ -114,7 +114,7 @@ def destroy(
 
 
 @contextmanager
-def _held(host: Host, record: Record) -> Iterator[None]:
+def held_open(host: Host, record: Record) -> Iterator[None]:
     """
     Hold the recorded files open while their deletion is decided and carried out.
 
@@ -156,7 +156,7 @@ def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
         return _take_back_undefined(host, record)
     _require_mine(handle, record)
     mine = record
-    with _held(host, record):
+    with held_open(host, record):
         try:
             deletion = deletion_plan.plan_deletion(host, handle, record)
             mine = _mark(handle, replace(record, stage=DESTROYING), record)
@@ -198,7 +198,7 @@ def _take_back_undefined(host: Host, record: Record) -> list[str]:
     :return: Paths of the deleted files.
     """
     made = replace(record, volumes=tuple(v for v in record.volumes if v.state == MADE))
-    with _held(host, made):
+    with held_open(host, made):
         files = deletion_plan.plan_deletion_of_undefined(host, made).files
         for file in files:
             delete_file(host, file)
@@ -351,7 +351,8 @@ def _require_idle(record: Record, name: str, force: bool, token: str, commands: 
                 f"Look at it: {commands.clone('show', name)}",
             )
         return
-    if record.stage != DESTROYING and (record.failed or record.complete):
+    settled = record.stage != DESTROYING and not record.under_way
+    if settled and (record.failed or record.complete):
         return
     life = processes.owner_state(record.worker)
     if life == ALIVE or (life == ELSEWHERE and not force):

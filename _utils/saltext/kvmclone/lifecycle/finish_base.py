@@ -23,9 +23,9 @@ from saltext.kvmclone.hypervisor import networks
 from saltext.kvmclone.hypervisor.constants import OFF_SHUTDOWN, SHUTOFF_BECAUSE, STATES
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import deletion_plan, silent_agent
+from saltext.kvmclone.inventory import deletion_plan
 from saltext.kvmclone.lifecycle import destroy, protect, record_store
-from saltext.kvmclone.model import base_record, domain_xml, libvirt_xml, record_xml
+from saltext.kvmclone.model import base_record, libvirt_xml, record_xml
 from saltext.kvmclone.model.base_record import BaseRecord
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.system import processes
@@ -178,15 +178,14 @@ def _await_agent(handle: DomainHandle, channel: AgentChannel, timeout_s: float) 
     deadline = time.monotonic() + timeout_s
     while True:
         interrupts.check()
-        domain = domain_xml.read(handle.live())
+        connected = handle.agent_connected()
         state, reason = _state(handle)
         if state in ("shutoff", "crashed"):
             raise GuestStopped(
                 f"'{handle.name}' is {state}{reason}: the guest stopped before it was cleaned.",
-                f"Watch the boot of what it was made from: "
-                f"{silent_agent.check_agent(handle, domain, state)}",
+                "Does what it was made from boot, and stay up, without a network?",
             )
-        if domain.agent_connected:
+        if connected:
             usable = channel.usable()
             if usable:
                 return

@@ -96,7 +96,7 @@ def require_promotable(host: Host, name: str, base: str, label: str) -> tuple[Do
     if name == base:
         raise ConfigError(
             f"The base cannot be called '{base}' like the clone that it is made from.",
-            "Name it differently: " + host.commands.clone("promote", name, f"base-{name}"),
+            "Choose another name for the base.",
         )
     handle, record = _finished_clone(host, name)
     _require_free(host, base, label)
@@ -119,7 +119,7 @@ def _finished_clone(host: Host, name: str) -> tuple[DomainHandle, Record]:
         ) from None
     if record.failed and record.stage != DESTROYING:
         raise clone_view.kept(record, name, host.commands)
-    if record.stage == DESTROYING or not record.complete:
+    if record.stage == DESTROYING or record.under_way or not record.complete:
         raise clone_view.in_progress(record, name, host.commands)
     return handle, record
 
@@ -149,8 +149,7 @@ def _require_off(host: Host, handle: DomainHandle) -> None:
         raise PlanRefused(
             f"'{name}' cannot be promoted over '{host.url}': the base is protected at the end, and "
             "file modes are out of reach from here.",
-            "Set 'host:' in the provider to the minion on the KVM host. Or, there: "
-            + host.commands.there("salt-call", "--local", "kvm_clone.promote", name, "BASE"),
+            "Set 'host:' in the provider to the minion on the KVM host.",
         )
     if state != "shutoff":
         raise PlanRefused(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from saltext.kvmclone.model import derived_files
-from saltext.kvmclone.model.libvirt_xml import bytes_of, number, parse, text
+from saltext.kvmclone.model.libvirt_xml import bytes_of, number, shared, text
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
@@ -153,7 +153,6 @@ class Domain:
     cpus_now: int = 0
 
 
-@functools.lru_cache(maxsize=8)  # one create looks several times at the base's and its own
 def read(xml: str, stores: str = derived_files.SYSTEM.stores) -> Domain:
     """
     Return the facts of a definition.
@@ -163,7 +162,12 @@ def read(xml: str, stores: str = derived_files.SYSTEM.stores) -> Domain:
         Since libvirt 10 the definition mentions every one.
     :raises PlanRefused: The XML cannot be read.
     """
-    return facts(parse(xml), stores)
+    return _read(xml, stores)
+
+
+@functools.lru_cache(maxsize=8)  # one create looks several times at the base's and its own
+def _read(xml: str, stores: str) -> Domain:
+    return facts(shared(xml), stores)
 
 
 def facts(root: etree._Element, stores: str = derived_files.SYSTEM.stores) -> Domain:
@@ -345,6 +349,11 @@ def _nvram(root: etree._Element, stores: str) -> Nvram | None:
 
 #: Elements that may name the format of the variable store.
 _FIRMWARE = ("loader", "nvram")
+
+
+def names_tpm_state(xml: str) -> bool:
+    """Return whether a definition says where its TPM's state lies: libvirt would delete it."""
+    return shared(xml).find("./devices/tpm/backend/source") is not None
 
 
 def plain_files(root: etree._Element) -> Iterator[str]:

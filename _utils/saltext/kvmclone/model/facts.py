@@ -224,7 +224,7 @@ class HostFacts:
     @property
     def base_name(self) -> str:
         """Return the name of the base."""
-        return libvirt_xml.parse(self.base_xml).findtext("name") or ""
+        return libvirt_xml.shared(self.base_xml).findtext("name") or ""
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ class Leftover:
     One thing that may be removed; see ``gc`` in docs/answers.md.
 
     :param name: The clone that it belongs to.
-    :param kind: ``domain``, ``volume``, ``nvram``, ``dhcp host``, ``protection`` or ``key``;
-        ``kept`` for what is not removed.
+    :param kind: ``domain``, ``volume``, ``nvram``, ``dhcp host``, ``protection``, ``key``, or
+        ``snapshot`` for the unfinished work on one; ``kept`` for what is not removed.
     :param path: Its file; for a key the minion id, for a DHCP host entry its network, MAC and
-        address, for a protection the base, for a domain nothing.
+        address, for a protection the base, for a snapshot its label, for a domain nothing.
     :param reason: Why it is one, or why it stays.
     """
 
@@ -69,6 +69,8 @@ class Unfinished:
     :param base: What it was made from, ``profile`` by which profile, and ``overrides`` with
         which arguments.
     :param failed: Why it failed, where it was kept.
+    :param repairs: The clone is complete and stays; only the work on one of its snapshots is
+        brought to an end, and ``pieces`` are what that removes.
     :param becomes: What is being made of it instead of a clone; see :mod:`.record`.
     """
 
@@ -83,4 +85,5 @@ class Unfinished:
     running: bool = False
     refused: str = ""
     yields: bool = False
+    repairs: bool = False
     becomes: str = ""

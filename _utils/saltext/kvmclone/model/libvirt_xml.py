@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import functools
 import re
-from collections import Counter
 
 from lxml import etree
 
@@ -54,12 +53,16 @@ def parse(xml: str) -> etree._Element:
     :raises PlanRefused: The text is not a well-formed domain definition, tries to define
         entities, or could be read in two ways.
     """
-    return copy.deepcopy(_parsed(xml))
+    return copy.deepcopy(shared(xml))
 
 
-@functools.lru_cache(maxsize=8)  # one create parses the base's and its own several times
-def _parsed(xml: str) -> etree._Element:
-    """Return the checked tree of a definition, to be copied and never changed."""
+@functools.lru_cache(maxsize=8)  # one create looks at the base's and its own several times
+def shared(xml: str) -> etree._Element:
+    """
+    Parse a domain definition as :func:`parse` does, for somebody who only looks at it.
+
+    :return: A tree that others look at, too, and nobody may change.
+    """
     prolog = _PROLOG.match(xml)
     if prolog and xml.startswith("<!DOCTYPE", prolog.end()):
         raise PlanRefused("The domain definition carries a DTD; definitions never need one.", _MEND)
@@ -89,7 +92,8 @@ def _parsed(xml: str) -> etree._Element:
         ) from None
     if root.tag != "domain":
         raise PlanRefused(f"Expected a <domain> definition and found <{root.tag}>.", _MEND)
-    _check_namespaces(root)
+    if "xmlns" in xml or "xml:" in xml:  # no name has a namespace without one of them
+        _check_namespaces(root)
     _check_repetition(root)
     return root
 
@@ -144,7 +148,11 @@ def _check_repetition(root: etree._Element) -> None:
 
 
 def _once(element: etree._Element, names: set[str]) -> None:
-    for name, times in Counter(str(child.tag) for child in element).items():
+    tags = [str(child.tag) for child in element]
+    if len(set(tags)) == len(tags):
+        return
+    for name in dict.fromkeys(tags):
+        times = tags.count(name)
         if times > 1 and name in names:
             raise PlanRefused(
                 f"<{element.tag}> has {times} <{name}> elements where there can be one.", _MEND

@@ -53,6 +53,15 @@ ALIVE, DEAD, ELSEWHERE = "alive", "dead", "elsewhere"
 #: The states of a volume. Before the call that makes it, it is marked as being made.
 WANTED, MAKING, MADE = "wanted", "making", "made"
 
+#: What a snapshot can be called; it becomes part of file names.
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+
+#: How an overlay was made that stands on what a snapshot froze.
+SNAPSHOT = "snapshot"
+
+#: The states of a machine in which a snapshot is taken: off, or its file systems frozen.
+OFF, FROZEN = "shutoff", "frozen"
+
 #: ``NAME-UUID1.EXT``, as Salt's own driver named volumes; the uuid is of version 1, made from a
 #: clock. Records of adopted clones list such files.
 DRIVER_NAMED = re.compile(
@@ -91,7 +100,10 @@ class Volume:
         volume of ours from a file that somebody put in its place.
     :param mount: Mount point of the file system that it was made on, where that is known: tells
         a file that is out of reach, since nothing is mounted there, from one that is gone.
-    :param inode: What :func:`.filesystems.inode` gave for a variable store when it was made.
+    :param inode: What :func:`.filesystems.inode` gave for a variable store, or a file of a
+        snapshot, when it was made.
+    :param label: The snapshot that it was made for, which its name has; empty for all others.
+    :param below: The file of the same clone that it stands on, where it is such an overlay.
     """
 
     target: str
@@ -102,6 +114,41 @@ class Volume:
     capacity: int = 0
     mount: str = ""
     inode: str = ""
+    label: str = ""
+    below: str = ""
+
+
+@dataclass(frozen=True)
+class FrozenDisk:
+    """
+    One disk in a snapshot.
+
+    :param target: Target of the disk (``vda``).
+    :param path: The file that nothing writes any more since the snapshot was taken.
+    """
+
+    target: str
+    path: str
+    format: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """
+    One snapshot of a clone: files that stay as they were at that moment.
+
+    :param created: When it was taken, seconds since the epoch.
+    :param stage: The clone's stage at that time.
+    :param state: :data:`OFF` or :data:`FROZEN`, the machine's at that time.
+    :param nvram: The copy of the variable store; empty where there was none.
+    """
+
+    label: str
+    created: float
+    stage: str
+    state: str = OFF
+    disks: tuple[FrozenDisk, ...] = ()
+    nvram: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,6 +232,8 @@ class Record:
     :param host_keys: The guest's ssh host keys, ``TYPE BASE64``, where they are known.
     :param timings: Seconds each stage took.
     :param becomes: :data:`BASE` while a base is being made of the machine; otherwise empty.
+    :param under_way: What is being done to its snapshots, and the label; see :mod:`.snapshots`.
+    :param snapshots: The snapshots, in the order in which they were taken.
     """
 
     uuid: str
@@ -216,6 +265,8 @@ class Record:
     host_keys: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     becomes: str = ""
+    under_way: str = ""
+    snapshots: tuple[Snapshot, ...] = ()
 
     def at(self, stage: str, **timings: float) -> Record:
         """
@@ -253,6 +304,15 @@ class Record:
         """Return whether this record lists the file."""
         return any(volume.path == path for volume in self.volumes)
 
+    def may_be_unnamed(self, volume: Volume) -> bool:
+        """
+        Return whether a file is the clone's although no definition leads to it.
+
+        So are those of its snapshots.
+        """
+        frozen = (disk.path for one in self.snapshots for disk in one.disks)
+        return bool(volume.label) or volume.path in frozen
+
     def could_have_made(self, volume: Volume) -> bool:
         """
         Return whether a volume's file is named as files made for this clone are.
@@ -260,8 +320,17 @@ class Record:
         A record that was edited by hand may list anything.
         """
         file = os.path.basename(volume.path)
+        made_for = ""
+        if volume.label:
+            if LABEL.fullmatch(volume.label) is None:
+                return False
+            made_for = rf"\.{re.escape(volume.label)}\.[1-9][0-9]*"
         if volume.target == "nvram":
-            return self.uuid in file or self.name in file
+            ours = self.uuid in file or self.name in file
+            return ours and re.fullmatch(f".+{made_for}", file) is not None
+        if volume.label:
+            stem = rf"{re.escape(self.name) or '.+'}-{re.escape(volume.target)}"
+            return re.fullmatch(rf"{stem}{made_for}\.qcow2", file) is not None
         return (
             DRIVER_NAMED.fullmatch(file) is not None
             or re.fullmatch(

@@ -8,6 +8,7 @@ into their copies.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from lxml import etree
@@ -18,10 +19,12 @@ from saltext.kvmclone.model.record import (
     MAKING,
     STAGES,
     BaseDisk,
+    FrozenDisk,
     Minion,
     Owner,
     Record,
     Reservation,
+    Snapshot,
     Volume,
 )
 from saltext.kvmclone.model.request import AddressPick
@@ -35,7 +38,7 @@ SCHEMA = 2
 
 #: The fields that form 1 does not have. A record that uses none of them is written in form 1, so
 #: that a host which is not upgraded yet still reads it.
-_SINCE_2 = ("becomes",)
+_SINCE_2 = ("becomes", "under_way", "snapshots")
 
 #: The fields that are attributes of the element itself.
 _SCALARS: dict[str, type] = {
@@ -64,7 +67,10 @@ def embed(definition: etree._Element, record: Record) -> None:
         metadata = etree.SubElement(definition, "metadata")
     for old in metadata.findall(f"{{{NAMESPACE}}}clone"):
         metadata.remove(old)
-    metadata.append(_qualified(_element(record)))
+    root = _element(record, {PREFIX: NAMESPACE})
+    for element in root.iter():
+        element.tag = f"{{{NAMESPACE}}}{element.tag}"
+    metadata.append(root)
 
 
 def from_definition(definition: etree._Element) -> Record | None:
@@ -98,9 +104,10 @@ def from_xml(xml: str, uuid: str) -> Record | None:
     return record if record.uuid == uuid else None
 
 
-def _element(record: Record) -> etree._Element:
-    form = SCHEMA if any(getattr(record, name) for name in _SINCE_2) else 1
-    root = etree.Element("clone", schema=str(form))
+def _element(record: Record, prefixes: dict[str, str] | None = None) -> etree._Element:
+    since_2 = any(getattr(record, name) for name in _SINCE_2)
+    form = SCHEMA if since_2 or any(volume.label for volume in record.volumes) else 1
+    root = etree.Element("clone", nsmap=prefixes, schema=str(form))
     for name in _SCALARS:
         value = getattr(record, name)
         if value:
@@ -115,6 +122,10 @@ def _element(record: Record) -> etree._Element:
         _child(root, "volume", volume)
     for reservation in record.reservations:
         _child(root, "reservation", reservation)
+    for snapshot in record.snapshots:
+        element = _child(root, "snapshot", snapshot)
+        for frozen in snapshot.disks:
+            _child(element, "disk", frozen)
     if record.pick != AddressPick():
         _child(root, "pick", record.pick)
     for stage, seconds in record.timings.items():
@@ -139,19 +150,13 @@ def written(text: str) -> str:
     return _UNWRITABLE.sub("\ufffd", text)
 
 
-def _child(parent: etree._Element, tag: str, value: Any) -> None:
+def _child(parent: etree._Element, tag: str, value: Any) -> etree._Element:
+    """Add an element with the fields of a dataclass that are no tuples, and return it."""
     element = etree.SubElement(parent, tag)
     for name in value.__dataclass_fields__:
-        element.set(name, written(str(getattr(value, name))))
-
-
-def _qualified(element: etree._Element) -> etree._Element:
-    copy = etree.Element(f"{{{NAMESPACE}}}{element.tag}", nsmap={PREFIX: NAMESPACE})
-    copy.attrib.update(element.attrib)
-    copy.text = element.text
-    for child in element:
-        copy.append(_qualified(child))
-    return copy
+        if not isinstance(getattr(value, name), tuple):
+            element.set(name, written(str(getattr(value, name))))
+    return element
 
 
 def _local(element: etree._Element) -> str:
@@ -161,6 +166,11 @@ def _local(element: etree._Element) -> str:
 def _read(cls: Any, element: etree._Element) -> Any:
     kinds = hints(cls)
     return cls(**{k: kinds[str(k)](v) for k, v in element.attrib.items() if k in kinds})
+
+
+def _snapshot(element: etree._Element) -> Snapshot:
+    found: Snapshot = _read(Snapshot, element)
+    return replace(found, disks=tuple(_read(FrozenDisk, disk) for disk in element))
 
 
 def _from_element(root: etree._Element) -> Record:
@@ -190,6 +200,7 @@ def _from_element(root: etree._Element) -> Record:
         minion=_read(Minion, children["minion"][0]) if "minion" in children else Minion(),
         volumes=tuple(_read(Volume, volume) for volume in children.get("volume", [])),
         reservations=tuple(_read(Reservation, one) for one in children.get("reservation", [])),
+        snapshots=tuple(map(_snapshot, children.get("snapshot", []))),
         pick=_read(AddressPick, children["pick"][0]) if "pick" in children else AddressPick(),
         timings={
             timing.get("stage", ""): float(timing.get("seconds", 0))

@@ -9,11 +9,11 @@ from saltext.kvmclone.model.facts import QCOW2, RAW, ImageFacts, SourceFacts
 from saltext.kvmclone.model.request import DiskChanges, Request
 from saltext.kvmclone.plan.disk_sources import ONE_OWNER, kind_refused
 
-#: A file that is named as :func:`volume_name` names a clone's volume, with one of the common
-#: targets only: a ``backup-sdcard.raw`` is nobody's disk ``sdcard``.
+#: A file that is named as :func:`volume_name` names a clone's volume, or as one of its snapshots',
+#: with one of the common targets only: a ``backup-sdcard.raw`` is nobody's disk ``sdcard``.
 _VOLUME_NAME = re.compile(
     r"(?P<clone>[A-Za-z0-9][A-Za-z0-9.-]*)-(?:(?:[fhsv]d|xvd|ubd)[a-z]{1,2}|nvme[0-9]+n[0-9]+)"
-    r"\.(?:qcow2|raw)"
+    r"(?:\.(?:qcow2|raw)|\.[A-Za-z0-9][A-Za-z0-9_-]*\.[1-9][0-9]*\.qcow2)"
 )
 
 _NO_WISH = DiskChanges()

@@ -138,7 +138,7 @@ def _bus(target: str, facts: HostFacts) -> str:
 
     :return: Empty for a target that no new disk has.
     """
-    root = libvirt_xml.parse(facts.base_xml)
+    root = libvirt_xml.shared(facts.base_xml)
     prefix = target[:2] if target[:2] in _BUSES else ""
     for device in ("disk", "cdrom"):
         for disk in root.findall("./devices/disk"):

@@ -154,7 +154,7 @@ def _disks(
 def _identity(
     base_xml: str, base: Domain, request: Request, cards: tuple[NewInterface, ...]
 ) -> Identity:
-    uuid = guest_words.uuid_for(libvirt_xml.parse(base_xml), str(uuid4()))
+    uuid = guest_words.uuid_for(libvirt_xml.shared(base_xml), str(uuid4()))
     return Identity(
         name=request.name,
         uuid=uuid,
@@ -283,7 +283,7 @@ def _nvram(base: Domain, nvram: str, facts: HostFacts, notes: PlanIssues) -> boo
 
 
 def _has_template(base: Domain, facts: HostFacts) -> bool:
-    element = libvirt_xml.parse(facts.base_xml).find("./os")
+    element = libvirt_xml.shared(facts.base_xml).find("./os")
     chosen_by_libvirt = element is not None and element.get("firmware") == "efi"
     return chosen_by_libvirt or bool(base.nvram and base.nvram.template)
 
@@ -371,10 +371,10 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
             f"The base '{base.name}' is a clone whose record cannot be read: {error}. "
             "See: salt-run kvmclone.doctor"
         )
-    if record and (record.stage == DESTROYING or not record.complete):
+    if record and (record.stage == DESTROYING or record.under_way or not record.complete):
         conflicts.append(
             f"The base '{base.name}' is itself a clone that is not finished (stage "
-            f"'{record.stage}'). See: {commands.clone('show', base.name)}"
+            f"'{record.under_way or record.stage}'). See: {commands.clone('show', base.name)}"
         )
     if request.cpus and 0 < facts.most_cpus < request.cpus:
         conflicts.append(

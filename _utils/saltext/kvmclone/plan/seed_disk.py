@@ -27,7 +27,7 @@ def recorded(facts: HostFacts, request: Request) -> str:
     """Return what a record says of the clone's cloud-init seed."""
     if request.seed != NONE:
         return request.seed
-    if guest_words.names_a_source(libvirt_xml.parse(facts.base_xml)):
+    if guest_words.names_a_source(libvirt_xml.shared(facts.base_xml)):
         return TOLD
     return OUT if facts.seeds else NONE
 
@@ -42,7 +42,7 @@ def place(definition: str, seeds: Mapping[str, Seed], request: Request) -> tuple
     :return: An empty target where none is free.
     """
     buses, taken = [], set(request.disks)
-    for element in libvirt_xml.parse(definition).findall("./devices/disk"):
+    for element in libvirt_xml.shared(definition).findall("./devices/disk"):
         target = element.find("target")
         name = target.get("dev", "") if target is not None else ""
         bus = target.get("bus", "") if target is not None else ""

@@ -108,9 +108,32 @@ def convert(source: str, source_format: str, target: str, target_format: str) ->
     :param target: Exists, is empty, and is at least as large as the guest's disk.
     :raises ConvertFailed: With the last line that ``qemu-img`` wrote.
     """
-    words = ["qemu-img", "convert", "-n", "--target-is-zero", "-f", source_format]
+    words = ["convert", "-n", "--target-is-zero", "-f", source_format, "-O", target_format]
+    _qemu_img([*words, source, target])
+
+
+def rebase(image: str, below: str, below_format: str) -> None:
+    """
+    Let a qcow2 image stand on another file, or on none; a guest sees the same in it as before.
+
+    It can be repeated: until the last moment the image stands on what it stood on.
+
+    :param below: Absolute path; empty for none.
+    :param below_format: Format of that; empty for none.
+    :raises ConvertFailed: With the last line that ``qemu-img`` wrote.
+    """
+    words = ["rebase", "-f", "qcow2", "-b", below]
+    _qemu_img([*words, *(["-F", below_format] if below else []), image])
+
+
+def _qemu_img(words: list[str]) -> None:
+    """
+    Run ``qemu-img``; it ends with this process, and at an interrupt.
+
+    :raises ConvertFailed: With the last line that it wrote.
+    """
     with subprocess.Popen(
-        [*words, "-O", target_format, source, target],
+        ["qemu-img", *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import secrets
+import shutil
 
 
 def write(
@@ -44,3 +45,30 @@ def write(
         os.fsync(entered)
     finally:
         os.close(entered)
+
+
+def copy(source: str, path: str, draft: str, overwrite: bool) -> None:
+    """
+    Copy a small file with its mode and owner, whole or not at all.
+
+    :param draft: Where it is written first, on the file system of ``path``; a file that an
+        earlier attempt left there is removed.
+    :param overwrite: Replace a file that is there; its mode and owner stay. Otherwise the draft
+        stays as a second name of the new file, until the caller has noted that this is there.
+    :raises FileExistsError: A file is there, and is not to be overwritten.
+    :raises OSError: It cannot be copied; a file that was there is as it was.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(draft)
+    like = path if overwrite and os.path.exists(path) else source
+    with open(source, "rb") as original, open(draft, "xb") as target:
+        shutil.copyfileobj(original, target)
+        status = os.stat(like)
+        os.fchown(target.fileno(), status.st_uid, status.st_gid)
+        os.fchmod(target.fileno(), status.st_mode & 0o7777)
+        target.flush()
+        os.fsync(target.fileno())
+    if overwrite:
+        os.replace(draft, path)
+    else:
+        os.link(draft, path)

@@ -132,18 +132,20 @@ def covering(mounts: str, path: str) -> Mount | None:
     """
     best: Mount | None = None
     for line in mounts.splitlines():
-        before, _, after = line.partition(" - ")
-        fields = before.split(" ")
-        if len(fields) < 5 or not after:
+        fields = line.split(" ", 5)
+        if len(fields) < 6:
             continue
         point = _unescaped(fields[4])
         inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if inside and (best is None or len(point) >= len(best.point)):
-            best = Mount(point, fields[2], after.split(" ")[0], _unescaped(fields[3]))
+        after = fields[5].partition(" - ")[2] if inside else ""
+        if after and (best is None or len(point) >= len(best.point)):
+            best = Mount(point, fields[2], after.partition(" ")[0], _unescaped(fields[3]))
     return best
 
 
 def _unescaped(field: str) -> str:
+    if "\\" not in field:
+        return field
     return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.libvirt_xml import parse, serialize
 from saltext.kvmclone.plan.rewrite import (
     base_marks,
@@ -73,7 +73,7 @@ def rewrite(
     :raises PlanRefused: The XML cannot be read at all.
     """
     root = parse(xml)
-    marks = base_marks.marks_of(root, frozenset(disk.target for disk in disks))
+    marks = base_marks.marks_of(root, domain_xml.read(xml), {disk.target for disk in disks})
     out = Rewritten(
         base=marks.name,
         name=identity.name,

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, replace
 
 from lxml import etree
 
-from saltext.kvmclone.model import domain_xml
+from saltext.kvmclone.model.domain_xml import Domain
 from saltext.kvmclone.plan.rewrite.guest_words import names_one_machine
 
 #: Attributes with more uuids of the base: those by which a switch knows its ports.
@@ -33,8 +33,12 @@ SEEN_OF_A_NUMBER = 20
 #: Twelve hexadecimal digits in pairs, however a MAC address is written; they may overlap.
 _MAC = re.compile(r"(?=((?:[0-9a-f]{2}[:.-]?){5}[0-9a-f]{2}))", re.IGNORECASE)
 
-#: Characters of a MAC address without separators; a uuid is longer.
+#: Characters of a uuid and of a MAC address without separators.
+_SHORTEST_UUID = 32
 _SHORTEST_MAC = 12
+
+#: What separates the parts of a uuid or an address.
+_SEPARATORS = re.compile("[:.-]")
 
 #: Paths inside a text.
 _PATHS = re.compile(r"/[^\s'\"<>,;=]*")
@@ -72,13 +76,13 @@ class Marks:
         return replace(self, numbers=tuple(one for one in self.numbers if one not in kept))
 
 
-def marks_of(root: etree._Element, gone: frozenset[str]) -> Marks:
+def marks_of(root: etree._Element, facts: Domain, gone: Set[str]) -> Marks:
     """
     Return the marks of a base, taken before it is rewritten.
 
+    :param facts: Those of the same definition.
     :param gone: Targets of the disks that the clone has otherwise, or not at all.
     """
-    facts = domain_xml.facts(root)
     spelled = [root.findtext(tag) or "" for tag in ("uuid", "genid", "hwuuid")]
     for element in root.iterfind("./devices/interface//*"):
         spelled += [element.get(attribute, "") for attribute in _PORTS]
@@ -110,15 +114,20 @@ def number_in(text: str, base: Marks) -> str:
     return next((one for one in base.numbers if one[:SEEN_OF_A_NUMBER] in text), "")
 
 
+def is_plain(value: str, base: Marks) -> bool:
+    """Return True for a value that can hold no mark, path or name of the base: most of them."""
+    return len(value) < _SHORTEST_MAC and "/" not in value and base.name not in value
+
+
 def marked(value: str, base: Marks) -> str:
     """Say in words which mark of the base a value holds; empty for none."""
-    # Most values of a definition are too short to hold one.
-    if len(value) >= _SHORTEST_MAC:
+    if len(value) >= _SHORTEST_UUID:
         plain = bare(value)
         if any(uuid in plain for uuid in base.uuids):
             return "a uuid"
-        if base.macs and any(bare(found[1]) in base.macs for found in _MAC.finditer(value)):
-            return "a MAC address"
+    addresses = _MAC.finditer(value) if base.macs and len(value) >= _SHORTEST_MAC else ()
+    if any(bare(found[1]) in base.macs for found in addresses):
+        return "a MAC address"
     if "/" in value:
         if _named_in(value, base.paths):
             return "a disk"
@@ -134,7 +143,7 @@ def _named_in(value: str, paths: frozenset[str]) -> bool:
 
 def bare(text: str) -> str:
     """Return a uuid or an address without what separates its parts, in lower case."""
-    return re.sub("[:.-]", "", text.strip().lower())
+    return _SEPARATORS.sub("", text.strip().lower())
 
 
 def values(root: etree._Element) -> Iterator[tuple[etree._Element, str, str]]:
@@ -142,11 +151,12 @@ def values(root: etree._Element) -> Iterator[tuple[etree._Element, str, str]]:
     todo = deque([(root, "")])
     while todo:
         element, place = todo.popleft()
-        if (element.text or "").strip():
-            yield element, place, (element.text or "").strip()
-        for attribute, value in element.attrib.items():
+        if text := (element.text or "").strip():
+            yield element, place, text
+        for attribute, value in element.items():
             yield element, f"{place}@{attribute!s}", str(value).strip()
-        prefix = f"{place}/" if place else ""
-        todo.extend(
-            (child, f"{prefix}{child.tag}") for child in element.iterchildren(etree.Element)
-        )
+        if len(element):
+            prefix = f"{place}/" if place else ""
+            todo.extend(
+                (child, f"{prefix}{child.tag}") for child in element.iterchildren(etree.Element)
+            )

@@ -114,8 +114,9 @@ def _store_refused(store: etree._Element) -> tuple[str, ...]:
         return (
             f"The base keeps its UEFI variables on the device '{old}', which cannot be cloned, "
             "only a file can",
-            "Name one in <nvram>, and make it on that host: qemu-img convert -O "
-            f"raw {shlex.quote(old)} /var/lib/libvirt/qemu/nvram/BASE_VARS.fd",
+            "Name one in <nvram>",
+            f"Make it on that host: qemu-img convert -O raw {shlex.quote(old)} "
+            "/var/lib/libvirt/qemu/nvram/BASE_VARS.fd",
         )
     return ()
 

@@ -54,8 +54,6 @@ _SEEDS = re.compile(
     r"(?:^|(?<=\s))(?:cloud-config-url=\S*|cc:.*?(?:end_cc\b|$))\s*", re.IGNORECASE | re.DOTALL
 )
 
-_OWN_SEED = "ds=nocloud"
-
 
 def names_one_machine(value: str) -> bool:
     """Return whether a serial number or asset tag is one, and neither configuration nor filler."""

@@ -11,7 +11,7 @@ from lxml import etree
 
 from saltext.kvmclone.model import redaction
 from saltext.kvmclone.plan.rewrite import called_like, metadata
-from saltext.kvmclone.plan.rewrite.base_marks import Marks, marked, number_in, values
+from saltext.kvmclone.plan.rewrite.base_marks import Marks, is_plain, marked, number_in, values
 from saltext.kvmclone.plan.rewrite.result import Rewritten, mentions, remove
 
 #: Places whose path every machine may read, or that the guest sees and the host does not.
@@ -38,10 +38,10 @@ _OF_A_DRIVE = {
 def paths_of(root: etree._Element) -> frozenset[str]:
     """Return every path that a definition names."""
     return frozenset(
-        value
+        value.strip()
         for element in root.iter(etree.Element)
-        for value in map(str.strip, (element.text or "", *map(str, element.attrib.values())))
-        if value.startswith("/")
+        for value in (element.text or "", *map(str, element.values()))
+        if "/" in value and value.strip().startswith("/")
     )
 
 
@@ -81,12 +81,15 @@ def remains(root: etree._Element, base: Marks, new_paths: frozenset[str], out: R
     folders: dict[str, list[str]] = {}
     olden = {new: old for old, new in out.paths.items()}
     for element, place, value in values(root):
+        number = _OF_A_DRIVE.get(place)
+        if number is None and is_plain(value, base):
+            continue
         if place.startswith(("metadata", "description")):
             continue
         if out.settled and _is_settled(element, out):
             continue
-        if place in _OF_A_DRIVE:
-            called_like.drive(element, _OF_A_DRIVE[place], value, base, out)
+        if number is not None:
+            called_like.drive(element, number, value, base, out)
             continue
         words = place.partition("@")[0].rpartition("/")[2] in _WORDS
         mark = marked(value, base)

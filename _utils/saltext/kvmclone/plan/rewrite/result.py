@@ -59,19 +59,24 @@ class Rewritten:
         if old != new:
             self.changes[key] = {"old": old, "new": new}
 
-    def refuse(self, element: etree._Element, reason: str, advice: str = "") -> None:
+    def refuse(
+        self, element: etree._Element, reason: str, advice: str = "", command: str = ""
+    ) -> None:
         """
         Refuse an element that cannot be in a clone; the same reason is given once.
 
         :param reason: A sentence without its full stop. How to leave the device out of the clone
             is added where that is possible.
         :param advice: What else can be done, as an order.
+        :param command: What to type for that, with the words before it; it ends the message, so
+            that it can be pasted.
         """
         self.settled.add(element)
         ways = [advice] if advice else []
         if line := self.way_out(element):
             ways.append(f"{'leave' if advice else 'Leave'} it out of the clone: {line}")
         sentence = ". ".join([reason, ", or ".join(ways)] if ways else [reason]) + "."
+        sentence += f" {command}" if command else ""
         if sentence not in self.conflicts:
             self.conflicts.append(sentence)
 
