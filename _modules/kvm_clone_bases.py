@@ -4,7 +4,7 @@ Make bases on this host
 
 The part of the execution module ``kvm_clone`` that makes bases.
 
-:depends: libvirt-python, lxml
+:depends: libvirt-python, lxml, requests
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from saltext.kvmclone.model.request import DEFAULT_URL
 try:
     from saltext.kvmclone.hosts import this_host
     from saltext.kvmclone.hypervisor.connection import available
+    from saltext.kvmclone.master import progress
 
     MISSING = "" if available() else entrypoints.missing_package("libvirt-python")
 except ImportError as error:
@@ -34,6 +35,42 @@ __virtualname__ = "kvm_clone"
 def __virtual__():
     # Also where libvirt is missing: each function then says what it lacks.
     return __virtualname__
+
+
+@functools.partial(entrypoints.module_function, guarded=True)
+def base_from(source, name, profile=None, *, test=False, **keys):
+    """
+    Make a base from a vendor's cloud image: download and check it, boot
+    it once to install ``qemu-guest-agent``, clean it, protect it.
+
+    source
+        URL (``https://``; ``http://`` with ``sha256``) of a qcow2 or
+        raw image, or its path on this host.
+    profile
+        Take pool, network, cpus, memory and disk size from it.
+    test
+        Only say what would be made.
+    keys
+        ``sha256``: digest that the image must have (SHA-256 or 512), or
+        the https URL of the vendor's checksum file.
+        ``salt``: ``none`` (default), ``repository`` (Salt's own), or a
+        folder on this host with packages or wheels.
+        ``packages``: folder on this host with ``qemu-guest-agent`` and
+        what it needs, for a guest without a network.
+        ``firmware``, ``domain_type``, ``timeout``, ``pool``,
+        ``networks``, ``cpus``, ``memory``, ``disks``, ``description``,
+        ``provider``, ``url``: see docs/configuration.md.
+
+    Returns its source, digest and disks. A failure leaves nothing.
+
+    CLI Example::
+
+        salt kvm01 kvm_clone.base_from /srv/debian12.qcow2 debian12
+    """
+    entrypoints.switches(test=test)
+    given = {**keys, "profile": profile}
+    configured = progress.catalogue(__opts__, __pillar__)
+    return this_host.base_from(configured, __opts__["id"], source, name, given, test).as_dict()
 
 
 @functools.partial(entrypoints.module_function, guarded=True)

@@ -33,6 +33,44 @@ def __virtual__():
     return __virtualname__
 
 
+def _fleet():
+    return fleet.Fleet(__opts__, intake.expect_highstate)
+
+
+@entrypoints.runner_function
+def base_from(source, name, profile=None, **keys):
+    """
+    Make a base from a vendor's cloud image: download and check it, boot
+    it once to install ``qemu-guest-agent``, clean it, protect it.
+
+    source
+        URL (``https://``; ``http://`` with ``sha256``) of a qcow2 or
+        raw image, or its path on the KVM host.
+    profile
+        Take host, pool, network, cpus, memory and disk size from it.
+    keys
+        ``host`` or ``provider``: required where there are several.
+        ``sha256``: digest that the image must have (SHA-256 or 512), or
+        the https URL of the vendor's checksum file.
+        ``salt``: ``none`` (default), ``repository`` (Salt's own), or a
+        folder on the KVM host with packages or wheels.
+        ``packages``: folder there with ``qemu-guest-agent`` and what it
+        needs, for a guest without a network.
+        ``firmware``, ``domain_type``, ``timeout``, ``pool``,
+        ``networks``, ``cpus``, ``memory``, ``disks``, ``description``,
+        ``url``: see docs/configuration.md.
+
+    Returns ``{"bases": {NAME: …}, "retcode"}``. A failure leaves
+    nothing.
+
+    CLI Example::
+
+        salt-run kvmclone.base_from /srv/debian12.qcow2 debian12
+    """
+    given = {**keys, "profile": profile}
+    return bases.base_from(_fleet(), source, name, given)
+
+
 @entrypoints.runner_function
 def promote(name, base):
     """
@@ -52,4 +90,4 @@ def promote(name, base):
 
     CLI Example: ``salt-run kvmclone.promote web1 debian12-web``
     """
-    return bases.promote(fleet.Fleet(__opts__, intake.expect_highstate), name, base)
+    return bases.promote(_fleet(), name, base)

@@ -7,6 +7,7 @@ import os
 import sys
 
 from lab import image, libvirtd
+from lab.bootable import bootable
 from lab.common import LabError, say
 from lab.demo import Demo
 from lab.lab import clean
@@ -32,6 +33,7 @@ def main() -> int:
         image.boot_files()
         print(image.debian().parent)
         print(image.cloud().parent)
+        print(bootable().disk.parent)
     except LabError as error:
         say(f"!! {error}")
         return 1

@@ -48,7 +48,7 @@ class Boot:
 
 def boot_files() -> Boot:
     """Return Debian's cloud kernel, and the initramfs with the tiny system in it."""
-    folder = _cached("boot", ["init", "udhcpc.script"], repr(MODULES), _build_boot)
+    folder = cached("boot", ["init", "udhcpc.script"], repr(MODULES), _build_boot)
     return Boot(folder / "vmlinuz", folder / "initrd")
 
 
@@ -57,7 +57,7 @@ def debian(fmt: str = "qcow2") -> Path:
 
     :param fmt: ``qcow2`` or ``raw``.
     """
-    folder = _cached(
+    folder = cached(
         "debian",
         ["customize.sh"],
         repr((SUITE, SALT, DISK_SIZE, PASSWORD, DEBIAN_PACKAGES)),
@@ -69,7 +69,7 @@ def debian(fmt: str = "qcow2") -> Path:
 def cloud() -> Path:
     """Return the Debian disk with cloud-init, which configures its network, and netplan."""
     plain = debian("raw")
-    folder = _cached(
+    folder = cached(
         "cloudinit",
         ["cloud.sh"],
         repr((plain.parent.name, CLOUD_PACKAGES)),
@@ -81,7 +81,7 @@ def cloud() -> Path:
 def equipped(*packages: str) -> Path:
     """Return the raw Debian disk with more packages of Debian; nothing of them is started."""
     plain = debian("raw")
-    folder = _cached(
+    folder = cached(
         f"with-{packages[0]}",
         [],
         repr((plain.parent.name, packages)),
@@ -92,7 +92,7 @@ def equipped(*packages: str) -> Path:
     return folder / "disk.raw"
 
 
-def _cached(name: str, files: list[str], extra: str, build: Callable[[Path], None]) -> Path:
+def cached(name: str, files: list[str], extra: str, build: Callable[[Path], None]) -> Path:
     """Return the folder that ``build`` filled by exactly this recipe, built now if it is not there.
 
     Folders of the same name from older recipes are removed then.

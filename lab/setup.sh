@@ -18,13 +18,13 @@ mkdir -p "$cache"
 
 # What a libvirt host needs (first line: the daemon; second: its networks; third: building guests;
 # and guests that one logs into; netcat for libvirt's qemu+ssh with socket=; then file systems that
-# share blocks, virt-xml-validate's checker, and what writes tables and seeds; last Python, and libvirt-python, which is a source
+# share blocks, virt-xml-validate's checker, what writes tables and seeds, and a boot loader; last Python, and libvirt-python, which is a source
 # package and needs a compiler). ovmf serves the UEFI tests. Names, not files, are looked up: a machine set up by hand is respected.
 packages="libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils ovmf
     dnsmasq-base iptables nftables iproute2 virtinst swtpm swtpm-tools
     busybox-static cpio kmod debootstrap e2fsprogs openssh-client openssh-server
     netcat-openbsd sudo openssl
-    xfsprogs btrfs-progs libxml2-utils fdisk xorriso
+    xfsprogs btrfs-progs libxml2-utils fdisk xorriso extlinux
     python3 python3-dev python3-venv libvirt-dev pkg-config gcc libc6-dev git"
 
 say() { printf '%s\n' "setup: $*"; }

@@ -28,6 +28,9 @@ _SCRIPT = "no hint: a script that runs in a guest, or how commands are put toget
 
 #: Hints that no test types, with the reason.
 UNTRIED = {
+    "base_keys.request": "names a source, which stands in what was typed, perhaps with a token",
+    "base_setup_script.-": _SCRIPT,
+    "make_base.make": _SCRIPT,
     "disks._seed_left_out": "typed inside the base, once it runs",
     "interrupts.-": _SCRIPT,
     "enrolment.Enroller.prepare": "takes a guest that becomes a master; tests/e2e make one so",

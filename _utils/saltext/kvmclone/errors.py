@@ -293,6 +293,21 @@ class BaseDiffers(KvmCloneError):
     """The base is not the same on all hosts that may be chosen."""
 
 
+# --- what an image is ---------------------------------------------------------------
+
+
+class DownloadFailed(KvmCloneError):
+    """An image, or its checksum file, cannot be downloaded; nothing of it was kept."""
+
+
+class ChecksumMismatch(KvmCloneError):
+    """An image is not the one that its checksum names."""
+
+
+class BadImage(KvmCloneError):
+    """A file is no disk image that can be taken: it is something else, damaged, or names files."""
+
+
 # --- what the guest does ------------------------------------------------------------
 
 

@@ -95,11 +95,12 @@ def test_a_state_about_another_daemon(world: World, base: str, typist: Typist) -
     LocalHost(LIBVIRT_URI).destroy(name)
 
 
-@tries("kvm_clone.__virtual__")
-def test_a_minion_without_the_execution_module(tmp_path: Path, typist: Typist) -> None:
+@tries("kvm_clone.__virtual__", "kvm_clone_base.__virtual__")
+@pytest.mark.parametrize("state", ["kvm_clone.present", "kvm_clone.base"])
+def test_a_minion_without_the_execution_module(tmp_path: Path, typist: Typist, state: str) -> None:
     opts = minion_opts(tmp_path)
     states = salt.loader.states(opts, {}, {}, None, context={})
-    assert "kvm_clone.present" not in states
-    why = states.missing_fun_string("kvm_clone.present")
+    assert state not in states
+    why = states.missing_fun_string(state)
     assert re.search("Ask it why: ", why), why
     assert "kvm_clone" in typist(why.rstrip("'"))

@@ -29,7 +29,7 @@ from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import host_facts
-from saltext.kvmclone.lifecycle import create, destroy
+from saltext.kvmclone.lifecycle import create, destroy, journal
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import AT_HOST
@@ -76,7 +76,7 @@ def half_made(host: LocalHost, request: Request, worker: Owner) -> str:
     """A clone as that worker left it: defined, and not one disk there."""
     with Host(host.url) as opened:
         planned = planner.compute(host_facts.facts(opened, request), request, worker)
-        create._define(opened, planned)
+        journal.define(opened, planned.xml, planned.record, True)
     return request.name
 
 
@@ -195,17 +195,17 @@ def test_a_worker_that_lost_its_clone_takes_nothing_back(
 ) -> None:
     """It slept, an operator forced its clone away, and another create has made the name anew."""
     name = world.name()
-    real = create._own_automatic_nvram
+    real = create._require_base_at_rest
 
     def replaced(*arguments: object) -> None:
-        monkeypatch.setattr(create, "_own_automatic_nvram", real)
+        monkeypatch.setattr(create, "_require_base_at_rest", real)
         record = world.record(name)
         assert record is not None
         host.destroy(name, token=record.worker.token)
         host.clone(quick(name, base))
         raise KvmCloneError("the sleeper wakes and fails")
 
-    monkeypatch.setattr(create, "_own_automatic_nvram", replaced)
+    monkeypatch.setattr(create, "_require_base_at_rest", replaced)
     with pytest.raises(KvmCloneError, match="the sleeper wakes"):
         host.clone(full(name, base))
     record = world.record(name)

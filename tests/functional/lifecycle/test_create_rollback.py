@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import libvirt
 import pytest
@@ -69,7 +70,7 @@ def test_a_fault_at_the_second_disk_leaves_nothing(
     assert world.footprint() == before
 
 
-@pytest.mark.parametrize("step", ["_copy_nvram", "_define"])
+@pytest.mark.parametrize("step", ["_copy_nvram", "define"])
 def test_a_fault_at_any_step_leaves_nothing(
     world: World, host: LocalHost, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -209,14 +210,14 @@ def test_of_two_workers_one_gets_the_name_and_the_other_leaves_it_alone(
     world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = world.name()
-    real = create._define
+    real = create.define
 
-    def define_second(opened: Host, plan: object) -> DomainHandle:
-        monkeypatch.setattr(create, "_define", real)
+    def define_second(*arguments: Any) -> DomainHandle:
+        monkeypatch.setattr(create, "define", real)
         LocalHost(host.url).clone(quick(name, base), processes.this_process("the other"))
-        return real(opened, plan)
+        return real(*arguments)
 
-    monkeypatch.setattr(create, "_define", define_second)
+    monkeypatch.setattr(create, "define", define_second)
     with pytest.raises(AlreadyExists):
         host.clone(quick(name, base), processes.this_process("mine"))
     record = world.record(name)

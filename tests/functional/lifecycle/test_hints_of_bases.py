@@ -145,7 +145,7 @@ def test_what_is_left_of_a_base_is_not_resumed(
     assert not world.exists(base)
 
 
-@tries("finish_base._delete_files")
+@tries("finish_base.delete_files")
 def test_a_file_that_a_base_cannot_go_without(
     world: World, opened: Host, begun: Any, typist: Typist
 ) -> None:

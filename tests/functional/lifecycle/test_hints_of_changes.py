@@ -56,7 +56,7 @@ def record_of(opened: Host, name: str) -> Record:
 # --- two workers --------------------------------------------------------------------------------
 
 
-@tries("create._define")
+@tries("journal.define")
 def test_a_name_that_another_worker_takes_at_the_same_moment(
     world: World,
     host: LocalHost,
@@ -67,7 +67,7 @@ def test_a_name_that_another_worker_takes_at_the_same_moment(
 ) -> None:
     request = quick(world.name(), base)
     planned = planner.compute(host_facts.facts(connected, request), request)
-    before(monkeypatch, create, "_define", lambda: host.clone(request))
+    before(monkeypatch, create, "define", lambda: host.clone(request))
     told = hint(CreateInProgress, lambda: create.apply(connected, planned))
     assert request.name in typist(told)
     host.destroy(request.name)

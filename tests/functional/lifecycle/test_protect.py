@@ -18,7 +18,7 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import host_facts
 from saltext.kvmclone.inventory.base_protection import protection
-from saltext.kvmclone.lifecycle import create, protect
+from saltext.kvmclone.lifecycle import create, journal, protect
 from saltext.kvmclone.model.record import Owner
 from saltext.kvmclone.plan import planner
 from tests.functional.hosts.test_takeover import dead  # noqa: F401
@@ -314,7 +314,7 @@ def test_a_worker_that_dies_leaves_a_protection_that_gc_takes_back(
         request = quick(name, base, protect=True)
         if started:  # it died between the record and the first file
             planned = planner.compute(host_facts.facts(opened, request), request, dead)
-            create._define(opened, planned)
+            journal.define(opened, planned.xml, planned.record, True)
             sources = planned.sources
             protect.protect(opened, opened.domain(base), sources, planned.record.uuid)
         else:

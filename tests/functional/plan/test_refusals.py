@@ -277,15 +277,15 @@ def test_a_clone_that_cannot_start_names_where_to_look(
 def test_libvirts_schema_is_asked_unless_told_otherwise(
     world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from saltext.kvmclone.lifecycle import create
+    from saltext.kvmclone.lifecycle import journal
 
-    real = create.embed
+    real = journal.embed
 
     def embed_something_unknown(root: object, record: object) -> None:
         real(root, record)
         root.set("unheard", "of")
 
-    monkeypatch.setattr(create, "embed", embed_something_unknown)
+    monkeypatch.setattr(journal, "embed", embed_something_unknown)
     with refused(world, HostError, "schema", "validate_xml: no"):
         host.clone(quick(world.name("checked"), base))
     assert host.clone(quick(world.name("unchecked"), base, validate_xml=False)).stage == "cloned"

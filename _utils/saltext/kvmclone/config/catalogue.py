@@ -15,7 +15,6 @@ it merges a section with the one it ``extends``.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import logging
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +39,7 @@ from saltext.kvmclone.config.validate import (
     error_for,
     faults_together,
     merge,
+    nearby,
     shown,
     visible,
 )
@@ -142,6 +142,23 @@ class Catalogue:
         )
         # A secret among them was refused above.
         return dataclasses.replace(request, overrides=dict(overrides or {})), secrets
+
+    def written(self, profile_name: str = "", provider: str = "") -> Keys:
+        """
+        Return the keys of a profile with those of its provider, or of a provider alone.
+
+        :param profile_name: Empty for none.
+        :param provider: Empty for the profile's own, or for none.
+        :raises ConfigError: One of them is unknown, or something is wrong with it.
+        """
+        self.problems.require_cloud_file()
+        profile = None
+        if profile_name:
+            self.problems.require_profile(profile_name)
+            profile = self._profile(profile_name)
+        name = (provider or (profile.provider if profile else "")).partition(":")[0]
+        below = merge(self.cloud_file, self._provider(name)) if name else dict(self.cloud_file)
+        return merge(below, profile.keys) if profile else below
 
     def remarks(self, profile_name: str | None, given: Mapping[str, Any]) -> tuple[str, ...]:
         """
@@ -269,7 +286,7 @@ class Catalogue:
         text = f"There is no {sort} {name!r}."
         if unread := self.problems.of_files(kind):
             text += " It may be in a file that cannot be read: " + "; ".join(map(str, unread))
-        return ConfigError(text, _nearby(sort, name, known))
+        return ConfigError(text, nearby(sort, name, known))
 
     def _request(
         self, name: str, keys: Keys, profile: str, provider: str, place: str
@@ -377,11 +394,3 @@ def _advise(
     found = {key: advice for key, value in keys.items() if (advice := advice_on(key, value))}
     for key, advice in (found | advice_together(beside or keys)).items():
         log.warning("%s", Problem(place, section, key, advice))
-
-
-def _nearby(sort: str, name: Any, known: Iterable[str]) -> str:
-    known = sorted(known)
-    close = difflib.get_close_matches(str(name), known, n=1)
-    if close:
-        return f"Did you mean {close[0]!r}?"
-    return f"The {sort}s here: {', '.join(known)}." if known else f"No {sort} is configured here."

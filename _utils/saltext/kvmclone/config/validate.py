@@ -145,6 +145,19 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Keys:
     return merged
 
 
+def nearby(sort: str, name: Any, known: Iterable[str]) -> str:
+    """
+    Return what to say of a section that does not exist: which was meant, or which there are.
+
+    :param sort: ``provider`` or ``profile``.
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(str(name), known, n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"The {sort}s here: {', '.join(known)}." if known else f"No {sort} is configured here."
+
+
 # --- single keys --------------------------------------------------------------------
 
 

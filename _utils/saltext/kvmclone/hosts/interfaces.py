@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 
 from saltext.kvmclone.model.base_minion import BaseMinion, Foresight
+from saltext.kvmclone.model.base_request import BaseRequest, Origin
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.clone_snapshot import CloneSnapshot
 from saltext.kvmclone.model.enrolment import Enrolment, KeyPair
@@ -22,6 +23,7 @@ from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.host_reports import Daemon, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
+from saltext.kvmclone.model.made_base import MadeBase
 from saltext.kvmclone.model.placement import HostOffer
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import DEFAULT_URL, Request, Secrets
@@ -126,6 +128,21 @@ class KvmHost(Protocol):
         """
 
     # --- bases
+
+    def base_from(
+        self,
+        request: BaseRequest,
+        origin: Annotated[Origin, SEALED],
+        worker: Owner | None = None,
+    ) -> MadeBase:
+        """
+        Make a base from a disk image.
+
+        :param origin: Where the image really is; its URL may hold secrets.
+        :param worker: Who has it made; None for this process.
+        :raises AlreadyExists: That very base is there.
+        :raises CreateInProgress: Somebody is at work on that name, or died at it.
+        """
 
     def promote(self, name: str, base: str) -> dict[str, Any]:
         """

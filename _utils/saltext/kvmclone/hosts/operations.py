@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_type_hints
 
 from saltext.kvmclone.hosts.interfaces import SEALED, KvmHost
+from saltext.kvmclone.model.base_request import BaseRequest
 from saltext.kvmclone.model.plain import from_plain, to_plain
 from saltext.kvmclone.model.request import Deploy, Request
 from saltext.kvmclone.system import sealing
@@ -93,8 +94,8 @@ OPERATIONS = {
 }
 
 
-def _purpose(parameter: str, request: Request) -> bytes:
-    """Return what a sealed argument is bound to: it serves for that one clone alone."""
+def _purpose(parameter: str, request: Request | BaseRequest) -> bytes:
+    """Return what a sealed argument is bound to: it serves for that one machine alone."""
     return sealing.purpose(request.name, f"{parameter} {request.minion_id}")
 
 

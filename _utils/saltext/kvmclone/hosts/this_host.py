@@ -7,12 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from saltext.kvmclone.config import meant
+from saltext.kvmclone.config import base_keys, meant
 from saltext.kvmclone.config.catalogue import Catalogue
+from saltext.kvmclone.hosts import make_base
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.inventory import findings
 from saltext.kvmclone.lifecycle.adjust import Adjustment
 from saltext.kvmclone.model.hints import AT_HOST
+from saltext.kvmclone.model.made_base import MadeBase
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.request import DEFAULT_URL
 
@@ -47,6 +49,25 @@ def adjust(
         keys = {**local_host(minion_id, keys.get("url")).show(check(name)).origin, **keys}
     request, _secrets = configured.resolve_here(name, keys, minion_id)
     return local_host(minion_id, request.url).adjust(request, dry)
+
+
+def base_from(
+    configured: Catalogue,
+    minion_id: str,
+    source: Any,
+    name: Any,
+    given: Mapping[str, Any],
+    dry: bool,
+) -> MadeBase:
+    """
+    Make a base on this host; see :func:`.make_base.make`.
+
+    :param given: Keys as :func:`.base_keys.request` takes them.
+    :param dry: Only look; see :meth:`.local_bases.LocalBases.expected_base`.
+    """
+    request, origin = base_keys.request(configured, source, name, given, minion_id)
+    host = local_host(minion_id, request.url)
+    return host.expected_base(request, origin) if dry else make_base.make(host, request, origin)
 
 
 def doctor(configured: Catalogue, minion_id: str, url: str | None) -> list[dict[str, Any]]:

@@ -121,7 +121,12 @@ def tree(host: Host) -> Tree:
         )
 
     machines = sorted(host.each_domain(look), key=lambda machine: machine.name)
-    clones = {m.uuid: m for m in machines if m.record is not None}
+    # What is becoming a base, from an image, stands on none.
+    clones = {
+        m.uuid: m
+        for m in machines
+        if m.record is not None and (m.record.base or not m.record.becomes)
+    }
     if not clones:
         return Tree({})
     return _TreeBuilder(host, file_usage_scan.scan(host), machines, clones).tree()

@@ -102,7 +102,7 @@ def finish(
     :raises CreateInProgress: Another worker has it.
     :raises HostError: A file cannot be deleted, or libvirt refused.
     """
-    record = _delete_files(host, handle, record, without)
+    record = delete_files(host, handle, record, without)
     for reservation in record.reservations:
         networks.release(host, reservation)
     # Protected first, so that a finished base is never writable: an unfinished one is deleted all
@@ -137,7 +137,7 @@ def _is_disk(target: str) -> bool:
     return target != deletion_plan.NVRAM
 
 
-def _delete_files(
+def delete_files(
     host: Host, handle: DomainHandle, record: Record, without: Sequence[str]
 ) -> Record:
     """

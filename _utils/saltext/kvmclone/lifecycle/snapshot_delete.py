@@ -8,6 +8,7 @@ deleted, so it can end and be repeated at any point.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from saltext.kvmclone.errors import HostError, SnapshotRefused
 from saltext.kvmclone.hypervisor import volumes
@@ -39,6 +40,7 @@ def delete(
     with working(host, handle, snapshots.DELETE, label) as work:
         snapshot = snapshot_checks.known(host, handle.name, work.record, label)
         standing = _standing(work, snapshot)
+        _require_ours(work, [child for some in standing.values() for child in some])
         _require_off(work, snapshot, standing)
         usage = file_usage_scan.scan(host)
         frozen = [disk.path for disk in snapshot.disks]
@@ -58,6 +60,25 @@ def _standing(work: SnapshotWork, snapshot: Snapshot) -> dict[str, tuple[Volume,
         disk.path: snapshots.standing_on(work.record, disk.path, tops, snapshot.label)
         for disk in snapshot.disks
     }
+
+
+def _require_ours(work: SnapshotWork, children: Iterable[Volume]) -> None:
+    """
+    Refuse to write a file that was not made for the clone.
+
+    A record that was edited by hand may list anything.
+
+    :param children: The overlays that are written.
+    :raises SnapshotRefused: One is another file.
+    """
+    for child in children:
+        same = filesystems.is_same_file(child.path, child.inode)
+        if os.path.islink(child.path) or not (same and work.record.could_have_made(child)):
+            raise SnapshotRefused(
+                f"'{child.path}' is on the record and is not the file that was made for "
+                f"'{work.handle.name}'.",
+                "Bring that back, from a backup; nothing was changed.",
+            )
 
 
 def _require_off(
@@ -90,14 +111,6 @@ def _take_over(work: SnapshotWork, disk: FrozenDisk, child: Volume) -> None:
     :raises PoolFull: That may not fit.
     :raises HostError: qemu-img failed; the overlay is as it was.
     """
-    # A record that was edited by hand may list anything, and this file is written.
-    same = filesystems.is_same_file(child.path, child.inode)
-    if os.path.islink(child.path) or not (same and work.record.could_have_made(child)):
-        raise SnapshotRefused(
-            f"'{child.path}' is on the record and is not the file that was made for "
-            f"'{work.handle.name}'.",
-            "Bring that back, from a backup; nothing was changed.",
-        )
     found = images.look(disk.path)
     snapshot_checks.require_room(work.host, [child.path], found.allocation)
     below, form = "", ""

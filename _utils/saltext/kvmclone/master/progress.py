@@ -61,6 +61,21 @@ def configuration(problems: Iterable[Problem]) -> None:
         print(f"{words} See: salt-run kvmclone.profiles", file=sys.stderr, flush=True)
 
 
+def is_read() -> bool:
+    """Return whether a person reads at a terminal what is printed on the way."""
+    return sys.stderr.isatty()
+
+
+def step(name: str, word: str, elapsed: float) -> None:
+    """
+    Print one line for a step of making a base, if stderr is a terminal.
+
+    :param elapsed: What the step took, seconds.
+    """
+    if is_read():
+        print(f"{name}: {word:<10}{elapsed:6.1f} s", file=sys.stderr, flush=True)
+
+
 def progress(name: str, stage: str, elapsed: float, clone: Clone) -> None:
     """
     Print one line per stage if stderr is a terminal; scripts see the answer alone.

@@ -29,8 +29,10 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.hosts.operations import OPERATIONS, VERSION, Operation
 from saltext.kvmclone.hosts.remote_server import FUNCTION
 from saltext.kvmclone.master import signed_call
+from saltext.kvmclone.model.base_request import BaseRequest, Origin
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
+from saltext.kvmclone.model.made_base import MadeBase
 from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import Owner, Work
 from saltext.kvmclone.model.request import Request
@@ -78,6 +80,20 @@ class RemoteHost:
         whole = (worker or processes.this_process(), goal, digest or request.digest(), seed)
         try:
             made: Clone = self._call(OPERATIONS["clone"], request, *whole)
+            return made
+        except interrupts.Interrupt:
+            with interrupts.shield():
+                self._await_begun(request.name)
+            raise
+
+    def base_from(
+        self, request: BaseRequest, origin: Origin, worker: Owner | None = None
+    ) -> MadeBase:
+        """Make a base from an image; see :meth:`.interfaces.KvmHost.base_from`."""
+        signed_call.accepted_key(self.opts, self.minion_id)
+        me = worker or processes.this_process()
+        try:
+            made: MadeBase = self._call(OPERATIONS["base_from"], request, origin, me)
             return made
         except interrupts.Interrupt:
             with interrupts.shield():

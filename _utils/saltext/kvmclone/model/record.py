@@ -47,6 +47,9 @@ DESTROYING = "destroying"
 #: What a machine may become that is not to stay a clone.
 BASE = "base"
 
+#: Target of the volume that holds what was downloaded to make a base.
+DOWNLOAD = "download"
+
 #: Whether a worker still runs, see :func:`.processes.owner_state`.
 ALIVE, DEAD, ELSEWHERE = "alive", "dead", "elsewhere"
 
@@ -308,10 +311,11 @@ class Record:
         """
         Return whether a file is the clone's although no definition leads to it.
 
-        So are those of its snapshots.
+        So are those of its snapshots, and the download that a base is made from.
         """
         frozen = (disk.path for one in self.snapshots for disk in one.disks)
-        return bool(volume.label) or volume.path in frozen
+        downloaded = self.becomes == BASE and volume.target == DOWNLOAD
+        return bool(volume.label) or volume.path in frozen or downloaded
 
     def could_have_made(self, volume: Volume) -> bool:
         """

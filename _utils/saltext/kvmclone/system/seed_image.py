@@ -22,7 +22,7 @@ LABEL = "cidata"
 #: Programs that take the arguments of mkisofs.
 _PROGRAMS = ("xorrisofs", "genisoimage", "mkisofs")
 
-_BUILD_TIMEOUT_S = 60.0
+_BUILD_TIMEOUT_S = 300.0
 
 
 def program() -> str:
@@ -67,22 +67,49 @@ def build(files: Mapping[str, str], uuid: str, name: str) -> bytes:
     return data
 
 
+def write(path: str, files: Mapping[str, str], folders: Mapping[str, str]) -> None:
+    """
+    Write a seed's image into a file that is there, and empty.
+
+    :param files: Text files by name: ``user-data``, ``meta-data``.
+    :param folders: Folders of this machine that go into it, by the name that they have there.
+    :raises HostError: It cannot be written here.
+    """
+    with tempfile.TemporaryDirectory(prefix="kvm-clone-seed-") as scratch:
+        for file, text in files.items():
+            Path(scratch, file).write_text(text, encoding="utf-8")
+        points = [f"{_point(name)}={_point(folder)}" for name, folder in folders.items()]
+        _run(path, ["-graft-points", "-joliet-long", *points, _point(scratch)])
+
+
+def _point(path: str) -> str:
+    """Return a path as ``-graft-points`` takes it: an equals sign would end it."""
+    return path.replace("\\", "\\\\").replace("=", "\\=")
+
+
 def _write(folder: Path, image: Path) -> None:
+    image.touch()
+    _run(str(image), [str(folder)])
+
+
+def _run(image: str, words: list[str]) -> None:
     tool = program()
     if not tool:
         raise HostError("No program that writes ISO 9660 is installed.", INSTALL)
-    words = [tool, "-quiet", "-output", str(image), "-volid", LABEL, "-joliet", "-rational-rock"]
+    begin = [tool, "-quiet", "-volid", LABEL, "-joliet", "-rational-rock"]
     try:
-        subprocess.run(
-            [*words, str(folder)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_BUILD_TIMEOUT_S,
-            check=True,
-        )
+        with open(image, "r+b") as target:
+            subprocess.run(
+                [*begin, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=target,
+                stderr=subprocess.DEVNULL,
+                timeout=_BUILD_TIMEOUT_S,
+                check=True,
+            )
     except (OSError, subprocess.SubprocessError) as error:
         raise HostError(
-            f"'{tool}' did not write the clone's cloud-init seed.", f"Try it: {tool} --version"
+            f"'{tool}' did not write the cloud-init seed.", f"Try it: {tool} --version"
         ) from error
 
 
