@@ -17,8 +17,6 @@ the same name ``kvmclone``.
 
 from __future__ import annotations
 
-import functools
-
 import saltext.kvmclone
 
 saltext.kvmclone.refresh()
@@ -26,7 +24,7 @@ saltext.kvmclone.refresh()
 from saltext.kvmclone import entrypoints
 
 try:
-    from saltext.kvmclone.master import clone_list, fleet
+    from saltext.kvmclone.master import clone_list, fleet, host_list
     from saltext.kvmclone.model.names import check
     from saltext.kvmclone.reactor import intake
 
@@ -52,8 +50,9 @@ def create(profile, *names, name=None, **overrides):
     profile
         Name of the profile.
     names
-        One name or several; each becomes a domain and a minion id. As
-        keywords: ``name=web1`` or ``names=[web1, web2]``.
+        One name or several; each becomes a domain and a minion id.
+        ``'web[01-20]'`` is twenty. As keywords: ``name=web1`` or
+        ``names=[web1, web2]``.
     overrides
         Any profile key (``clone_strategy=full``, ``cpus=2`` …). Secrets
         are refused here.
@@ -102,29 +101,6 @@ def plan(profile, name, *, xml=False, **overrides):
 
 
 @entrypoints.runner_function
-def destroy(*names, name=None, force=False):
-    """
-    Destroy clones: the domain, its NVRAM, the volumes on its record,
-    and its minion key.
-
-    A key that an earlier clone of that name left behind is removed as
-    well, if it is one that we accepted.
-
-    force
-        Remove the key also where a host does not answer that may have
-        the clone.
-
-    A domain that is not one of our clones is refused; on its host,
-    ``kvm_clone.destroy NAME force=True`` removes its definition and
-    keeps its disks.
-
-    CLI Example: ``salt-run kvmclone.destroy my-centos7-clone``
-    """
-    entrypoints.switches(force=force)
-    return entrypoints.each_clone(names, name, functools.partial(_fleet().destroy, force=force))
-
-
-@entrypoints.runner_function
 def resume(*names, name=None):
     """
     Go on with creates that failed and were kept (``on_failure:
@@ -134,36 +110,6 @@ def resume(*names, name=None):
     CLI Example: ``salt-run kvmclone.resume my-centos7-clone``
     """
     return entrypoints.each_clone(names, name, _fleet().resume)
-
-
-@entrypoints.runner_function
-def start(*names, name=None):
-    """
-    Start clones; one that runs already stays as it is.
-
-    CLI Example: ``salt-run kvmclone.start my-centos7-clone``
-    """
-    return entrypoints.each_clone(names, name, functools.partial(_fleet().power, action="start"))
-
-
-@entrypoints.runner_function
-def stop(*names, name=None):
-    """
-    Shut clones down; after a minute they are switched off.
-
-    CLI Example: ``salt-run kvmclone.stop my-centos7-clone``
-    """
-    return entrypoints.each_clone(names, name, functools.partial(_fleet().power, action="stop"))
-
-
-@entrypoints.runner_function
-def reboot(*names, name=None):
-    """
-    Reboot clones; one that is off is started.
-
-    CLI Example: ``salt-run kvmclone.reboot my-centos7-clone``
-    """
-    return entrypoints.each_clone(names, name, functools.partial(_fleet().power, action="reboot"))
 
 
 @entrypoints.runner_function
@@ -204,16 +150,25 @@ def list_(*, columns=None, sort=None, host=None, base=None, profile=None, tag=No
 
 
 @entrypoints.runner_function
-def hosts():
+def hosts(profile=None):
     """
     List every configured host: ``reachable``, and if so its
-    ``libvirt``, ``cpus``, ``memory``, ``pools`` (bytes) and how many
-    ``clones`` it has; otherwise the ``error``, and ``retcode`` 1. One
-    daemon under several names is one host; ``also`` has the others.
+    ``libvirt``, ``cpus``, ``memory``, ``pools`` (bytes), how many
+    ``clones`` it has, what is ``promised`` to them and to guests that
+    run, and ``maintenance``; otherwise the ``error``, and ``retcode``
+    1. One daemon under several names is one host; ``also`` has the
+    others.
 
-    CLI Example: ``salt-run kvmclone.hosts``
+    profile
+        Of each host also whether the next clone of this profile would
+        go there (``chosen``), and the ``reason``.
+
+    CLI Example::
+
+        salt-run kvmclone.hosts
+        salt-run kvmclone.hosts web
     """
-    return _fleet().capacities()
+    return host_list.listing(_fleet(), profile or "")
 
 
 @entrypoints.runner_function

@@ -180,7 +180,7 @@ def test_a_daemon_that_two_providers_name(world: SaltWorld, typist: Typist) -> N
     assert "<capabilities>" in typist(found["host-uuid-twice"].replace("kvm02", "kvm01"))
 
 
-@tries("fleet.Fleet._left_key")
+@tries("left_keys.remove")
 def test_a_clone_whose_host_is_down(
     world: SaltWorld, opts: dict[str, Any], typist: Typist, tmp_path: Path
 ) -> None:
@@ -216,6 +216,37 @@ def test_a_hard_map_that_would_take_one_for_another(
             asked._refuse_mistaken("web1")
         told = typist(refused.value.hint)
         assert UUID in told and OTHER_UUID in told
+
+
+@tries("all_hosts.AllHosts._twice")
+def test_one_name_on_two_hosts_is_found(world: SaltWorld, typist: Typist, tmp_path: Path) -> None:
+    a = clones(tmp_path / "a.xml", web1=UUID)
+    b = clones(tmp_path / "b.xml", web1=OTHER_UUID, web2=OLD_UUID)
+    with providers(world, a=a, b=b):
+        found = world.run("kvmclone.doctor").data["findings"]
+        (twice,) = [one for one in found if one["kind"] == "name-twice"]
+        assert twice["name"] == "web1"
+        assert UUID in typist(twice["hint"])
+
+
+@tries("cloud_driver.CloudDriver._resolved", "cloud_providers.CloudProviders.way")
+def test_salt_cloud_for_a_provider_with_several_hosts(world: SaltWorld, typist: Typist) -> None:
+    several = {"driver": "libvirt", "hosts": ["kvm01"], "url": URL}
+    provider_file = world.write_cloud("providers", "several.conf", {"several": several})
+    keys = {"several": {"provider": "several", "base_domain": "test", "deploy": False}}
+    profile_file = world.write_cloud("profiles", "several.conf", keys)
+    try:
+        cloud = CloudDriver(cloud_opts(world), expect_highstate)
+        with pytest.raises(ConfigError) as refused:
+            cloud._resolved({**keys["several"], **several, "name": "web7", "profile": "several"})
+        # The base of libvirt's test driver runs, so that no host fits.
+        assert "NoHostFits" in typist(refused.value.hint, exits=1)
+        with pytest.raises(ConfigError) as caught:
+            cloud.providers.way("several")
+        assert json.loads(typist(caught.value.hint, "salt-run kvmclone.list"))["retcode"] == 0
+    finally:
+        provider_file.unlink()
+        profile_file.unlink()
 
 
 @tries("cloud_providers.CloudProviders.keys")

@@ -37,8 +37,9 @@ MARK = "Serve kvm_clone, not people: "
 INTERNAL = {"answer_doorbell", "news", "pending", "remote", "told", "working"}
 
 #: Most frames from a door to the first call of libvirt: Salt calls the first, libvirt is called by
-#: the last.
+#: the last. On the master a host is chosen, and its turn waited for.
 MOST_FRAMES = 11
+MOST_FRAMES_AT_MASTER = 14
 
 #: The functions of the execution module, which several files make together.
 FUNCTIONS = {
@@ -168,7 +169,7 @@ def test_a_create_by_the_runner_is_few_frames_from_libvirt(
     (way,) = ways
     assert way[:2] == ["entrypoints.py:wrapper", "kvmclone.py:create"]
     assert way[-1] == "connection.py:_open"
-    assert len(way) <= MOST_FRAMES, way
+    assert len(way) <= MOST_FRAMES_AT_MASTER, way
 
 
 # --- what Salt sees -----------------------------------------------------------------------------

@@ -244,9 +244,11 @@ def test_what_was_not_begun_stays_as_it_is() -> None:
 def test_a_signal_that_comes_late_hides_nothing_of_what_was_made(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    fleet = Fleet({"conf_file": str(tmp_path / "master"), "root_dir": str(tmp_path)}, print)
+    folders = {"root_dir": str(tmp_path), "cachedir": str(tmp_path)}
+    fleet = Fleet({"conf_file": str(tmp_path / "master"), **folders}, print)
     monkeypatch.setattr(fleet, "enroller", FaultyMaster())
     monkeypatch.setattr(fleet, "resolve", lambda *_: (REQUEST, Secrets(), FaultyHost()))
+    monkeypatch.setattr(fleet, "host", lambda *_: FaultyHost())
     monkeypatch.setattr(fleet, "_watcher", lambda _request: lambda *_: None)
     monkeypatch.setattr(fleet, "_elsewhere", lambda: press() or ())
     with interrupts.guard("salt-run kvmclone"):
@@ -295,7 +297,7 @@ def test_of_several_each_looks_for_itself() -> None:
 
     with interrupts.guard("salt-run kvmclone"):
         threading.Thread(target=later).start()
-        ended = at_once.each(make, ["a", "b", "c"])
+        ended = at_once.each(make, ["a", "b", "c"], 3)
     assert ended == ["a taken back", "b taken back", "c taken back"]
 
 

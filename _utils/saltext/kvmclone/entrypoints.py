@@ -34,6 +34,7 @@ from saltext.kvmclone.errors import (
     MissingPackage,
     named,
 )
+from saltext.kvmclone.model import name_ranges
 from saltext.kvmclone.model.hints import AT_HOST, AT_MASTER
 
 if TYPE_CHECKING:  # an entry point must load, and say so, where a package is missing
@@ -93,12 +94,13 @@ def names_given(several: Iterable[Any], names: Any = None, name: Any = None) -> 
     """
     Return every name that a command was given, by position or by keyword, unchecked.
 
-    :param several: By position.
+    :param several: By position; ranges stand for their names, see :mod:`.name_ranges`.
     :param names: As the keyword ``names=``: a list, or a lone one; None for none.
     :param name: As the keyword ``name=``; None for none.
+    :raises KvmCloneError: What :func:`.name_ranges.expand` raises.
     """
     listed = names if isinstance(names, (list, tuple)) else [names]
-    return [*several, *(one for one in (*listed, name) if one is not None)]
+    return name_ranges.expand([*several, *(one for one in (*listed, name) if one is not None)])
 
 
 def clone(outcome: Outcome) -> Answer:

@@ -62,26 +62,6 @@ def named(error: BaseException) -> str:
     return type(error).__name__ if isinstance(error, UnicodeError) else repr(error)
 
 
-def heed_interrupt(error: BaseException) -> None:
-    """
-    Raise the Ctrl-C or SIGTERM that an error hides; do nothing where it hides none.
-
-    When a signal interrupts a Salt client, the client closes its connection on the way out, may
-    fail at that, and then raises only the second failure (``SyncWrapper.__exit__``); the interrupt
-    is in its ``__context__``.
-
-    :raises KeyboardInterrupt: The error was raised while this one was handled.
-    :raises SystemExit: Likewise.
-    """
-    below: BaseException | None = error
-    seen: set[int] = set()
-    while below is not None and id(below) not in seen:
-        if isinstance(below, (KeyboardInterrupt, SystemExit)):
-            raise below
-        seen.add(id(below))
-        below = below.__context__
-
-
 # --- what the user wrote ------------------------------------------------------------
 
 
@@ -286,12 +266,31 @@ class MissingProgram(KvmCloneError):
         )
 
 
-class BaseDiffers(KvmCloneError):
-    """Bases of one name have different contents."""
-
-
 class CopyFailed(KvmCloneError):
     """A base could not be copied from one host to another; nothing of the copy is left."""
+
+
+class HostFull(KvmCloneError):
+    """The host has promised too much already to take this clone; nothing was made."""
+
+
+class TooLate(KvmCloneError):
+    """The host was to begin by a certain time, which is over; nothing was made."""
+
+
+# --- where a clone goes -------------------------------------------------------------
+
+
+class NoHostFits(KvmCloneError):
+    """None of the hosts that may be chosen can take the clone; each is there with its reason."""
+
+
+class BaseMissing(KvmCloneError):
+    """None of the hosts that may be chosen has the base."""
+
+
+class BaseDiffers(KvmCloneError):
+    """Bases of one name have different contents."""
 
 
 # --- what an image is ---------------------------------------------------------------

@@ -263,3 +263,23 @@ def _say(sentence: str) -> None:
     # The terminal may be gone, and another thread may be in the middle of a line.
     with contextlib.suppress(OSError, ValueError):
         os.write(sys.stderr.fileno(), f"\n{sentence}\n".encode())
+
+
+def heed(error: BaseException) -> None:
+    """
+    Raise the Ctrl-C or SIGTERM that an error hides; do nothing where it hides none.
+
+    When a signal interrupts a Salt client, the client closes its connection on the way out, may
+    fail at that, and then raises only the second failure (``SyncWrapper.__exit__``); the interrupt
+    is in its ``__context__``.
+
+    :raises KeyboardInterrupt: The error was raised while this one was handled.
+    :raises SystemExit: Likewise.
+    """
+    below: BaseException | None = error
+    seen: set[int] = set()
+    while below is not None and id(below) not in seen:
+        if isinstance(below, (KeyboardInterrupt, SystemExit)):
+            raise below
+        seen.add(id(below))
+        below = below.__context__

@@ -52,7 +52,7 @@ def test_every_list_shows_it_once_and_no_name_is_ambiguous(
     assert set(names.values()) <= set(fleet.listing()["clones"])
     assert not [name for name in fleet.listing()["clones"] if "(" in name]
     assert [name for name in fleet.tree()["bases"] if name.startswith(base)] == [base]
-    hosts = fleet.capacities()["hosts"]
+    hosts = fleet.everywhere.capacities()["hosts"]
     assert {label: told["also"] for label, told in hosts.items()} == {LIBVIRT_URI: [SPELLED]}
     found = fleet.doctor()["findings"]
     assert [item["name"] for item in found if item["kind"] == "daemon-twice"] == [LIBVIRT_URI]

@@ -70,7 +70,6 @@ def test_a_minimal_profile_gets_the_promised_defaults() -> None:
     assert request.deploy.enabled is True
     assert request.deploy.keysize == Deploy.keysize
     assert request.deploy.script == "", "nobody named a script, and that must be visible"
-    assert request.later == {}
 
 
 def test_sudo_is_used_by_default_only_where_the_user_is_not_root() -> None:

@@ -276,10 +276,8 @@ def test_a_refused_key_that_asks_for_nothing_is_passed_over() -> None:
     assert catalogue_of(harmless).warnings == ()
 
 
-def test_keys_of_a_later_stage_are_checked_and_carried() -> None:
-    request = resolved({"ttl": "12h", "placement": "free", "hosts": []})
-    assert request.later == {"placement": "free"}
-    assert request.ttl == 43200.0
+def test_a_time_is_checked_where_it_stands() -> None:
+    assert resolved({"ttl": "12h"}).ttl == 43200.0
     assert "key 'ttl': " in message_of(
         provider("local-kvm", LOCAL), profile("a", {**BASE, "ttl": "soon"})
     )
@@ -293,7 +291,6 @@ def test_wishes_for_disks_and_networks_are_typed() -> None:
             "protect": True,
         }
     )
-    assert request.later == {}
     assert request.protect
     assert request.disks == {
         "vda": DiskChanges(size=20 * 1024**3, strategy="full"),
@@ -367,6 +364,7 @@ def test_every_honoured_key_reaches_the_request() -> None:
     examples: dict[str, Any] = {
         "url": "qemu+ssh://x/system",
         "host": "kvm01",
+        "hosts": "kvm*",
         "validate_xml": False,
         "pool": "fast",
         "clone_strategy": "quick",
@@ -417,7 +415,9 @@ def test_every_honoured_key_reaches_the_request() -> None:
         "sudo_password": "x",
         "seed": "keep",
     }
-    elsewhere = {"driver", "provider", "extends", "base_domain", "use_fqdn", "domain"}
+    elsewhere = {
+        "driver", "provider", "extends", "base_domain", "use_fqdn", "domain", "placement",
+    }  # fmt: skip
     honoured = {key.name for key in KEYS.values() if key.fate is schema.KeySupport.HONOURED}
     assert honoured - elsewhere == set(examples)
     plain = catalogue_of(bare).resolve("small", "web1")

@@ -139,3 +139,15 @@ def test_a_secret_among_wrong_arguments_is_not_repeated() -> None:
     with pytest.raises(SecretInArgument) as caught:
         Command.of("salt-run create", create).require([], {"password": "canary"})
     assert "canary" not in str(caught.value)
+
+
+def stop(*names: str, name: str | None = None, tag: str | None = None) -> None: ...
+
+
+def test_a_selection_stands_in_the_place_of_names() -> None:
+    command = Command.of("stop", stop)
+    command.require([], {"tag": "web"})
+    command.require(["web1"], {})
+    for keywords in ({}, {"tag": None}):
+        with pytest.raises(ConfigError, match=r"Which name\?"):
+            command.require([], keywords)

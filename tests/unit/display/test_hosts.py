@@ -16,6 +16,7 @@ def host(**keys: Any) -> dict[str, Any]:
         "libvirt": "9.0.0",
         "cpus": 8,
         "memory": {"total": 64 * GIB, "free": 20 * GIB},
+        "promised": {"memory": 44 * GIB, "cpus": 12},
         "pools": {"default": {"capacity": 500 * GIB, "available": 227 * GIB}},
         "clones": 12,
         **keys,
@@ -27,11 +28,27 @@ def test_hosts_with_what_is_free_and_those_that_are_down() -> None:
     answer = {"hosts": {"kvm01": host(also=["qemu:///system"]), "kvm02": {"reachable": False,
               "error": down}}, "retcode": 1}  # fmt: skip
     assert hosts.hosts(answer, screen("hosts")) == [
-        "HOST   LIBVIRT  CPUS  MEMORY    FREE  CLONES  POOLS (FREE)",
-        "kvm01  9.0.0       8  64 GiB  20 GiB      12  default 227 GiB",
+        "HOST   LIBVIRT  CPUS  MEMORY  PROMISED  CLONES  POOLS (FREE)",
+        "kvm01  9.0.0       8  64 GiB    44 GiB      12  default 227 GiB",
         "kvm01 is also reached as qemu:///system",
         "! kvm02 could not be checked. It does not answer.",
         "  Hint: Wake it.",
+    ]
+
+
+def test_with_a_profile_every_host_says_why_it_is_chosen_or_not() -> None:
+    down = {"type": "HostUnreachable", "message": "It does not answer.", "hint": ""}
+    answer = {"hosts": {
+        "kvm01": host(chosen=True, reason="44 GiB of 64 GiB memory are promised"),
+        "kvm02": host(chosen=False, reason="in maintenance", maintenance=True),
+        "kvm03": {"reachable": False, "error": down, "chosen": False, "reason": "does not answer"},
+    }, "retcode": 1}  # fmt: skip
+    assert hosts.hosts(answer, screen("hosts"))[3:] == [
+        "kvm02 is in maintenance",
+        "kvm01 is chosen: 44 GiB of 64 GiB memory are promised",
+        "kvm02 is not chosen: in maintenance",
+        "kvm03 is not chosen: does not answer",
+        "! kvm03 could not be checked. It does not answer.",
     ]
 
 

@@ -111,3 +111,15 @@ def test_what_was_adjusted_and_what_waits() -> None:
         "Nothing was changed.",
         "  ! A disk never shrinks.",
     ]
+
+
+def test_where_a_host_was_chosen_the_others_say_why_not() -> None:
+    hosts = {
+        "kvm01": {"chosen": False, "reason": "in maintenance"},
+        "kvm02": {"chosen": True, "reason": "0 B of 64 GiB memory are promised"},
+    }
+    lines = plans.plan("web1", plan(host="kvm02", hosts=hosts), screen("plan"))
+    assert lines[:2] == [
+        "web1 can be cloned from debian12 on kvm02, as an overlay.",
+        "  not on kvm01: in maintenance",
+    ]

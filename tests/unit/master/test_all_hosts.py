@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -225,3 +226,78 @@ def test_a_host_that_went_away_is_none_that_has_nothing() -> None:
     }
     with pytest.raises(HostUnreachable, match="no answer from kvm02"):
         everything(hosts, minion=MINION, other=OTHER).find("web1")
+
+
+# --- profiles that may go to several hosts --------------------------------------------
+
+
+def fleet(hosts: dict[str, Host], *sections: Any, **means: Any) -> AllHosts:
+    """Hosts by minion id; what an expression means is given, too."""
+
+    def meant(expression: str) -> list[str]:
+        found = means.get(expression.rstrip("*"), [])
+        if not found:
+            raise ConfigError(f"'{expression}' means no minion")
+        return list(found)
+
+    return AllHosts(build(sections), lambda minion, _url: hosts[minion], meant)  # type: ignore[arg-type,return-value]
+
+
+THREE = {
+    f"kvm0{n}": Host(f"kvm0{n}", clone(f"web{n}", f"u{n}", f"kvm0{n}", "many"), uuid=f"h{n}")
+    for n in (1, 2, 3)
+}
+LISTED = provider("listed", {"driver": "libvirt", "hosts": ["kvm01", "kvm02"]})
+MEANT = provider("meant", {"driver": "libvirt", "hosts": "kvm*"})
+MANY = profile("many", {"provider": "listed", "base_domain": "base"})
+
+
+def test_every_host_that_a_clone_may_have_been_placed_on_is_looked_at() -> None:
+    found = fleet(THREE, LISTED, MANY)
+    assert set(found.listing()["clones"]) == {"web1", "web2"}
+    assert found.find("web2")[1].host == "kvm02"
+    meant = fleet(THREE, MEANT, kvm=["kvm01", "kvm02", "kvm03"])
+    assert set(meant.listing()["clones"]) == {"web1", "web2", "web3"}
+    own = profile("own", {"provider": "listed", "base_domain": "base", "hosts": ["kvm03"]})
+    assert fleet(THREE, LISTED, own).find("web3")[1].host == "kvm03"
+
+
+def test_an_expression_that_means_nobody_hides_hosts_so_nothing_counts_as_gone() -> None:
+    found = fleet(THREE, LISTED, MEANT)
+    told = found.listing()
+    assert set(told["clones"]) == {"web1", "web2"}
+    assert told["unreachable"]["provider meant"]["message"] == "'kvm*' means no minion"
+    assert told["retcode"] == 1
+    with pytest.raises(HostUnreachable, match="means no minion"):
+        found.find("web9")
+    with pytest.raises(HostUnreachable, match="means no minion"):
+        fleet(THREE, MEANT).find("web1")
+
+
+def test_a_host_that_an_expression_no_longer_means_is_looked_at_while_it_may_have_clones() -> None:
+    found = fleet(THREE, MEANT, kvm=["kvm01"])
+    found._ways.homes = lambda: [("kvm03", "qemu:///system")]
+    assert set(found.listing()["clones"]) == {"web1", "web3"}
+
+
+def test_a_name_on_two_hosts_is_a_finding_and_no_action_guesses() -> None:
+    both = {name: Host(name, clone("web1", name, name, "many"), uuid=name) for name in THREE}
+    found = fleet(both, LISTED, MANY)
+    (finding,) = [one for one in found.doctor()["findings"] if one["kind"] == "name-twice"]
+    assert (finding["name"], finding["level"]) == ("web1", "problem")
+    assert "'kvm01' and 'kvm02'" in finding["message"]
+    assert finding["hint"] == "salt kvm01 kvm_clone.show web1"
+    with pytest.raises(ConfigError, match="exists on several hosts"):
+        found.find("web1")
+
+
+def test_hosts_are_asked_at_the_same_time_and_keep_their_order() -> None:
+    start = threading.Barrier(3, timeout=10)
+
+    def work(host: Any) -> str:
+        start.wait()
+        return str(host.told.name)
+
+    found = fleet(THREE, MEANT, kvm=["kvm01", "kvm02", "kvm03"])
+    told, failed = found.look(work)
+    assert (list(told.values()), failed) == (["kvm01", "kvm02", "kvm03"], {})

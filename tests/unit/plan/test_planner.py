@@ -14,6 +14,7 @@ from saltext.kvmclone.model import domain_xml, libvirt_xml, record_xml
 from saltext.kvmclone.model.cloud_seed import Seed
 from saltext.kvmclone.model.facts import HostFacts, PoolFacts
 from saltext.kvmclone.model.names import LONGEST_NAME, check
+from saltext.kvmclone.model.placement import Placement
 from saltext.kvmclone.model.record import MADE, MAKING, WANTED
 from saltext.kvmclone.model.request import DiskChanges, InterfaceChanges, Request
 from saltext.kvmclone.plan import planner
@@ -136,9 +137,9 @@ def test_all_reasons_are_given_at_once_and_each_once() -> None:
     assert len(planner.compute(replace(FACTS, pools={}), QUICK).conflicts) == 1  # not once per disk
 
 
-def test_a_key_of_a_later_stage_is_refused_by_name() -> None:
-    made = planner.compute(FACTS, replace(QUICK, later={"placement": "free"}))
-    assert "'placement'" in made.conflicts[0]
+def test_a_clone_without_a_host_yet_is_not_made_by_just_any() -> None:
+    made = planner.compute(FACTS, replace(QUICK, placement=Placement(("kvm01",))))
+    assert "decided by the master" in made.conflicts[0]
 
 
 def test_a_tag_that_no_record_could_hold_is_refused() -> None:

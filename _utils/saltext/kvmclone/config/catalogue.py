@@ -15,7 +15,6 @@ it merges a section with the one it ``extends``.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import logging
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,13 +37,16 @@ from saltext.kvmclone.config.validate import (
     advice_together,
     checked_arguments,
     error_for,
+    faults_together,
     merge,
+    nearby,
     shown,
     visible,
 )
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.names import check, is_minion_id
+from saltext.kvmclone.model.placement import Placement
 from saltext.kvmclone.model.request import Request, Secrets
 
 __all__ = [
@@ -182,6 +184,16 @@ class Catalogue:
         :raises ConfigError: ``host`` names another one.
         """
         request, secrets = self.resolve_inline(name, keys)
+        wish = request.placement
+        if wish.is_wanted and minion_id not in wish.hosts:
+            raise ConfigError(
+                f"'{name}' belongs to one of several KVM hosts ('hosts:'), and '{minion_id}' is "
+                "none of those that stand there by their names.",
+                f"The master chooses one: salt-run kvmclone.create {request.profile or 'PROFILE'} "
+                f"{name}   Or name this one: host={minion_id}",
+            )
+        # It was named by whoever asks it.
+        request = dataclasses.replace(request, placement=Placement())
         if request.host not in ("", minion_id):
             raise ConfigError(
                 f"'{name}' belongs to the KVM host '{request.host}' ('host:'); this is "
@@ -274,7 +286,7 @@ class Catalogue:
         text = f"There is no {sort} {name!r}."
         if unread := self.problems.of_files(kind):
             text += " It may be in a file that cannot be read: " + "; ".join(map(str, unread))
-        return ConfigError(text, _nearby(sort, name, known))
+        return ConfigError(text, nearby(sort, name, known))
 
     def _request(
         self, name: str, keys: Keys, profile: str, provider: str, place: str
@@ -282,6 +294,8 @@ class Catalogue:
         section = profile or name
         if not keys.get("base_domain"):
             raise error_for([Problem(place, section, "base_domain", MISSING["base_domain"])])
+        if together := faults_together(keys):
+            raise error_for(Problem(place, section, key, text) for key, text in together.items())
         taken = resolve.SecretTracker(self.fetch)
         typed, faults = resolve.typed(keys, KEYS, taken)
         if faults:
@@ -380,11 +394,3 @@ def _advise(
     found = {key: advice for key, value in keys.items() if (advice := advice_on(key, value))}
     for key, advice in (found | advice_together(beside or keys)).items():
         log.warning("%s", Problem(place, section, key, advice))
-
-
-def _nearby(sort: str, name: Any, known: Iterable[str]) -> str:
-    known = sorted(known)
-    close = difflib.get_close_matches(str(name), known, n=1)
-    if close:
-        return f"Did you mean {close[0]!r}?"
-    return f"The {sort}s here: {', '.join(known)}." if known else f"No {sort} is configured here."

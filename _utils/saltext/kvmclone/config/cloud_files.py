@@ -19,7 +19,10 @@ import salt.utils.sdb
 import salt.utils.yamlloader
 import yaml
 
+from saltext.kvmclone.config import placement_keys
 from saltext.kvmclone.config.catalogue import Catalogue, KeyLocation, Problem, Section, build
+from saltext.kvmclone.config.placement_keys import FleetSettings
+from saltext.kvmclone.config.validate import error_for
 from saltext.kvmclone.config.yaml_files import (
     FileSet,
     YamlFile,
@@ -64,6 +67,8 @@ def read(opts: Mapping[str, Any], pillar: Mapping[str, Any] | None = None) -> Ca
     problems += [Problem(p.place, "", "", p.text) for file in own_files for p in file.problems]
     written = [section for file in own_files for section in _written_in(file)]
     role = opts.get("__role") or "own"
+    if role == "master":
+        problems += _wrong_settings(opts.get("kvm_clone"))
     for place, part, known in (
         (f"{role} configuration", opts.get("kvm_clone"), written),
         ("pillar", (pillar or {}).get("kvm_clone"), []),
@@ -79,6 +84,24 @@ def read(opts: Mapping[str, Any], pillar: Mapping[str, Any] | None = None) -> Ca
         problems=problems,
         fetch=lambda uri: _fetch(uri, opts),
     )
+
+
+def _wrong_settings(part: Any) -> list[Problem]:
+    """Return all that is wrong with the limits of hosts in the master's configuration."""
+    where = "master configuration, kvm_clone"
+    faults = placement_keys.settings(_plain(part))[1]
+    return [Problem(where, "", key, text, KeyLocation.PROFILE) for key, text in faults]
+
+
+def fleet_settings(opts: Mapping[str, Any]) -> FleetSettings:
+    """
+    Return how much the hosts may promise, from the master's configuration.
+
+    :raises ConfigError: All that is wrong with it, at once.
+    """
+    if wrong := _wrong_settings(opts.get("kvm_clone")):
+        raise error_for(wrong)
+    return placement_keys.settings(_plain(opts.get("kvm_clone")))[0]
 
 
 def _files(kind: KeyLocation, word: str, settings: Mapping[Any, Any], folder: str) -> FileSet:

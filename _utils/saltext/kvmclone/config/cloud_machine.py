@@ -56,7 +56,7 @@ def known_keys(machine: Mapping[str, Any]) -> Keys:
     return {
         key: value
         for key, value in machine.items()
-        if key in KEYS and KEYS[key].fate in (KeySupport.HONOURED, KeySupport.CARRIED)
+        if key in KEYS and KEYS[key].fate is KeySupport.HONOURED
     }
 
 

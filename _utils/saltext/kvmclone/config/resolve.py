@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from saltext.kvmclone.config import schema
+from saltext.kvmclone.config import placement_keys
 from saltext.kvmclone.config.schema import Key, KeySupport
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.model.request import (
@@ -33,7 +33,7 @@ _SHORTEST_KEY = 2048
 #: Keys whose value becomes something else than the field of the same name, in code below.
 _LAID_OUT = frozenset((
     "append_domain", "base_domain", "deploy", "disks", "grains", "keysize", "minion", "networks",
-    "pick", "profile", "provider", "seed",
+    "pick", "placement", "profile", "provider", "seed",
 ))  # fmt: skip
 
 
@@ -141,11 +141,7 @@ def typed(
     for name, written in keys.items():
         key = known.get(name)
         # An empty value in YAML means "as if it were not there".
-        if (
-            key is None
-            or written is None
-            or key.fate not in (KeySupport.HONOURED, KeySupport.CARRIED)
-        ):
+        if key is None or written is None or key.fate is not KeySupport.HONOURED:
             continue
         value = _dereferenced(written, fetch)
         try:
@@ -186,7 +182,7 @@ def request_and_secrets(
         disks={target: DiskChanges(**wish) for target, wish in values.get("disks", {}).items()},
         seed=_seed_word(values),
         networks=tuple(InterfaceChanges(**wish) for wish in values.get("networks", ())),
-        later=_later(values),
+        placement=placement_keys.placement(values),
         **_same_named(Request, values),
     )
     private_key = values.get("private_key", "")
@@ -243,16 +239,6 @@ def _line(values: Mapping[str, Any], key: str) -> str:
             f"Check the value of {key} in the profile, or in the store behind it.",
         )
     return text
-
-
-def _later(values: Mapping[str, Any]) -> dict[str, Any]:
-    carried = {key.name for key in schema.TABLE if key.fate is KeySupport.CARRIED}
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in values.items()
-        # False, or an empty list, asks for nothing that could not be done.
-        if name in carried and value
-    }
 
 
 def _wait(values: Mapping[str, Any]) -> Wait:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from saltext.kvmclone.config import value_types
+from saltext.kvmclone.config import placement_keys, value_types
 from saltext.kvmclone.config.value_types import ValueType
 
 
@@ -22,8 +22,6 @@ class KeySupport(Enum):
     """The ways to treat a key."""
 
     HONOURED = "honoured"
-    #: Belongs to a later stage: checked and carried along; the plan refuses it by name.
-    CARRIED = "carried"
     #: Read by salt-cloud, without a use here: a warning.
     IGNORED = "ignored"
     #: Ignoring it would make something other than what was asked for: an error.
@@ -78,10 +76,6 @@ def _honoured(name: str, kind: ValueType[Any], places: frozenset[KeyLocation] = 
 
 def _secret(name: str) -> Key:
     return Key(name, KeySupport.HONOURED, value_types.TEXT, secret=True, visible=False)
-
-
-def _carried(name: str, kind: ValueType[Any]) -> Key:
-    return Key(name, KeySupport.CARRIED, kind, SECTIONS)
 
 
 def _ignored(name: str, word: str, *harmless: Any) -> Key:
@@ -160,6 +154,8 @@ TABLE: tuple[Key, ...] = (
     _honoured("extends", value_types.WORD, SECTIONS),
     _honoured("url", value_types.WORD, SECTIONS),
     _honoured("host", value_types.WORD, SECTIONS),
+    _honoured("hosts", placement_keys.HOSTS, SECTIONS),
+    _honoured("placement", placement_keys.PLACEMENT, SECTIONS),
     _honoured("validate_xml", value_types.BOOLEAN),
     _honoured("pool", value_types.WORD, SECTIONS),
     _honoured("base_domain", value_types.WORD),
@@ -222,9 +218,6 @@ TABLE: tuple[Key, ...] = (
     # A new master, whose keys salt-cloud's core makes
     _honoured("make_master", value_types.BOOLEAN),
     _honoured("master", value_types.MASTER),
-    # Of a later stage
-    _carried("hosts", value_types.TEXTS),
-    _carried("placement", value_types.either(value_types.WORD, value_types.MAPPING, "spread")),
     # Read by salt-cloud, and not needed here
     _ignored("os", "salt-cloud itself takes script instead"),
     _ignored("key_filename", "the libvirt driver takes private_key"),

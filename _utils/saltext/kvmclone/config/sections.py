@@ -33,6 +33,7 @@ from saltext.kvmclone.config.validate import (
     advice_on,
     advice_together,
     fault_of,
+    faults_together,
     merge,
 )
 
@@ -258,6 +259,11 @@ class _Assembly:
             ):
                 return
             self.result.problems.append(entry.problem("url", MISSING["url"], lacking=True))
+        self.result.problems += [
+            entry.problem(name, fault)
+            for name, fault in faults_together(keys).items()
+            if name != "placement"  # a profile may have what it lacks
+        ]
         self.result.providers[entry.name] = keys
 
     def _driver_fault(self, entry: Entry, driver: Any) -> str:
@@ -312,6 +318,10 @@ class _Assembly:
             self.result.problems.append(entry.problem("base_domain", text, lacking=True))
         if not complete or not alias or fault:
             return
+        if not is_parent:
+            there = self.result.problems
+            faults = faults_together(all_keys).items()
+            there += [entry.problem(name, fault) for name, fault in faults]
         for name, advice in advice_together(all_keys).items():
             self.result.warnings.append(str(entry.problem(name, advice)))
         self.result.profiles[entry.name] = Profile(entry.name, alias, keys, entry.place)

@@ -21,6 +21,9 @@ from saltext.kvmclone.config.validate import refuse_secrets
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.model.redacted_text import HIDDEN
 
+#: What selects machines where no name is given, in the commands that take it.
+SELECTION = ("tag", "host", "profile", "base")
+
 
 def arguments(keys: Mapping[str, Any], named: Iterable[str] = ("profile",)) -> list[str]:
     """
@@ -48,7 +51,7 @@ class Command:
 
     :param typed: How it begins: ``salt-run kvmclone.create``.
     :param parameters: Those of its function. One without a default has to be given; of ``*names``
-        at least one, unless it comes as ``name=`` or ``names=``.
+        at least one, unless it comes as ``name=`` or ``names=``, or is selected otherwise.
     """
 
     typed: str
@@ -145,8 +148,14 @@ class Command:
         return missing
 
     def _unnamed(self, words: int, keywords: Mapping[str, Any]) -> bool:
-        """Return whether no name is left for ``*names``."""
-        return words <= 0 and all(keywords.get(key) is None for key in (self._several, "name"))
+        """Return whether no name is left for ``*names``, and nothing selects the machines."""
+        selecting = [
+            one.name
+            for one in self.parameters
+            if one.kind is one.KEYWORD_ONLY and one.name in SELECTION
+        ]
+        instead = (self._several, "name", *selecting)
+        return words <= 0 and all(keywords.get(key) is None for key in instead)
 
     def _taken(self) -> str:
         """Return what the command takes, as it is typed."""

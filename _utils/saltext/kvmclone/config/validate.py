@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -124,15 +125,37 @@ def error_for(problems: Iterable[Problem]) -> ConfigError:
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Keys:
-    """Return both mappings merged to any depth, ``over`` winning; neither is changed."""
+    """
+    Return the keys of two sections merged to any depth, ``over`` winning; neither is changed.
+
+    Of ``host`` and ``hosts`` the nearer one counts.
+    """
+    gone = ("hosts", "placement") if over.get("host") else ("host",) if over.get("hosts") else ()
+    return _merged({name: value for name, value in under.items() if name not in gone}, over)
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> Keys:
     merged = copy.deepcopy(dict(under))
     for name, value in over.items():
         below = merged.get(name)
         if isinstance(below, Mapping) and isinstance(value, Mapping):
-            merged[name] = merge(below, value)
+            merged[name] = _merged(below, value)
         else:
             merged[name] = copy.deepcopy(value)
     return merged
+
+
+def nearby(sort: str, name: Any, known: Iterable[str]) -> str:
+    """
+    Return what to say of a section that does not exist: which was meant, or which there are.
+
+    :param sort: ``provider`` or ``profile``.
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(str(name), known, n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"The {sort}s here: {', '.join(known)}." if known else f"No {sort} is configured here."
 
 
 # --- single keys --------------------------------------------------------------------
@@ -148,9 +171,7 @@ def shown(key: Key | None, value: Any) -> str:
 def _unknown_key(name: Any) -> str:
     if name in _ELSEWHERE:
         return f"there is no such key here; write it as {_ELSEWHERE[name]}"
-    known = [
-        key.name for key in KEYS.values() if key.fate in (KeySupport.HONOURED, KeySupport.CARRIED)
-    ]
+    known = [key.name for key in KEYS.values() if key.fate is KeySupport.HONOURED]
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.7)
     if close:
         return f"there is no such key; did you mean {close[0]!r}?"
@@ -222,6 +243,29 @@ def advice_together(keys: Mapping[str, Any]) -> dict[str, str]:
         ignored = "is ignored: with deploy: False nothing runs in the guest"
         return {"inline_script": ignored} if keys.get("inline_script") else {}
     return advice_on_domain(keys)
+
+
+def faults_together(keys: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with keys only beside each other, by key; nothing for most."""
+    faults = {}
+    if keys.get("host") and keys.get("hosts"):
+        faults["hosts"] = "excludes 'host': write one of them"
+    elif keys.get("placement") and not (keys.get("host") or keys.get("hosts")):
+        faults["placement"] = "chooses among 'hosts', which is missing. For example: hosts: kvm*"
+    if keys.get("hosts") and isinstance(url := keys.get("url"), str) and urlsplit(url).hostname:
+        faults["url"] = (
+            f"{shortened(url)} names one machine; with 'hosts' it is the url as each of them sees "
+            "it. For example: url: qemu:///system"
+        )
+    wish = keys.get("placement")
+    apart = wish.get("apart") if isinstance(wish, Mapping) else None
+    tags = keys.get("tags") or ()
+    if keys.get("hosts") and apart and apart not in ([tags] if isinstance(tags, str) else tags):
+        faults["placement"] = (
+            f"keeps clones with the tag {shortened(apart)} apart, and 'tags' does not have it. For "
+            f"example: tags: [{apart}]"
+        )
+    return faults
 
 
 def advice_on_domain(keys: Mapping[str, Any]) -> dict[str, str]:

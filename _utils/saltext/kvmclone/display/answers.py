@@ -22,7 +22,7 @@ from saltext.kvmclone.display import (
     text,
     tree,
 )
-from saltext.kvmclone.display.failures import failure
+from saltext.kvmclone.display.failures import failure, unreachable
 from saltext.kvmclone.display.screen import Screen
 
 #: Shows an answer as lines.
@@ -40,6 +40,7 @@ def _each(one: ShowOne, apart: bool = False) -> Show:
         for name, item in (answer.get("clones") or answer.get("plans") or {}).items():
             lines += [""] if apart and lines else []
             lines += one(name, item, screen)
+        lines += unreachable(answer.get("unreachable") or {}, screen)
         return lines or ["Nothing to do."]
 
     return show

@@ -13,7 +13,7 @@ from saltext.kvmclone.model import units
 
 _HOSTS = (
     Column("HOST", 8), Column("LIBVIRT", 7), Column("CPUS", 4, right=True),
-    Column("MEMORY", 8, right=True), Column("FREE", 8, right=True),
+    Column("MEMORY", 8, right=True), Column("PROMISED", 8, right=True),
     Column("CLONES", 6, right=True), Column("POOLS (FREE)", 14),
 )  # fmt: skip
 _PROFILES = (
@@ -25,7 +25,7 @@ _PROVIDERS = (Column("PROVIDER", 10), Column("HOST", 8), Column("URL", 12))
 
 def hosts(answer: Mapping[str, Any], screen: Screen) -> list[str]:
     """
-    Show every host: what it has and what of it is free, or why it did not answer.
+    Show every host: what it has and has promised, or why it did not answer.
 
     :param answer: ``{"hosts": {HOST: …}}``.
     """
@@ -38,6 +38,11 @@ def hosts(answer: Mapping[str, Any], screen: Screen) -> list[str]:
         for label, host in there.items()
         if host.get("also")
     ]
+    lines += [f"{label} is in maintenance" for label in there if there[label].get("maintenance")]
+    for label, host in answer["hosts"].items():
+        if reason := host.get("reason"):
+            words = "is chosen" if host["chosen"] else "is not chosen"
+            lines += text.wrapped(f"{label} {words}: {reason}", screen.width, "", "  ")
     return [*lines, *unreachable(down, screen)] or ["No host is configured."]
 
 
@@ -46,8 +51,13 @@ def _host(label: str, host: Mapping[str, Any]) -> tuple[str, ...]:
     memory = host["memory"]
     return (
         label, host["libvirt"], str(host["cpus"]), units.size(memory["total"]),
-        units.size(memory["free"]), str(host["clones"]), ", ".join(pools),
+        units.size(host["promised"]["memory"]), str(host["clones"]), ", ".join(pools),
     )  # fmt: skip
+
+
+def _of_provider(keys: Mapping[str, Any]) -> str:
+    hosts = keys.get("hosts") or keys.get("host", "")
+    return hosts if isinstance(hosts, str) else ", ".join(hosts)
 
 
 def profiles(answer: Mapping[str, Any], screen: Screen) -> list[str]:
@@ -70,7 +80,7 @@ def profiles(answer: Mapping[str, Any], screen: Screen) -> list[str]:
     ]
     lines += text.table(_PROFILES, rows, screen.width) if rows else ["No profiles"]
     providers = [
-        (name, str(keys.get("host", "")), str(keys.get("url", "")))
+        (name, _of_provider(keys), str(keys.get("url", "")))
         for name, keys in answer["providers"].items()
     ]
     lines += ["", *text.table(_PROVIDERS, providers, screen.width)] if providers else []

@@ -30,7 +30,11 @@ def plan(name: str, found: Mapping[str, Any], screen: Screen) -> list[str]:
     verb = "cannot" if conflicts else "can"
     strategy = {"full": "a full copy", "quick": "an overlay"}.get(found["strategy"], "")
     how = f", as {strategy}" if strategy else ""
-    lines = [f"{name} {verb} be cloned from {found['base']}{how}."]
+    where = f" on {found['host']}" if found.get("host") else ""
+    lines = [f"{name} {verb} be cloned from {found['base']}{where}{how}."]
+    for host, verdict in found.get("hosts", {}).items():
+        if not verdict["chosen"]:
+            lines += text.wrapped(f"not on {host}: {verdict['reason']}", screen.width, "  ", "    ")
     lines += [f"  {line}" for line in _disks(found, screen.width - 2)]
     lines += [f"  {line}" for line in _changes(found["changes"], screen.width - 2)]
     lines += text.warnings(found["warnings"], screen.width)

@@ -26,6 +26,7 @@ from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.host_reports import Daemon, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.made_base import MadeBase
+from saltext.kvmclone.model.placement import HostOffer
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import DEFAULT_URL, Request, Secrets
 
@@ -42,6 +43,14 @@ class KvmHost(Protocol):
 
     def plan(self, request: Request) -> dict[str, Any]:
         """Return PLAN of a request; write nothing."""
+
+    def offer(self, request: Request, names: Sequence[str]) -> HostOffer:
+        """
+        Return what the host has and has promised, and what a clone would take; write nothing.
+
+        :param request: A clone that may be placed here, whatever it is called.
+        :param names: Names of clones, of which those are wanted that some domain has.
+        """
 
     def base_minion(self, request: Request) -> BaseMinion:
         """Return what the disks of a request's base show of a minion; write nothing."""
@@ -64,6 +73,8 @@ class KvmHost(Protocol):
         :raises CreateInProgress: Somebody is at work on that name, or died at it.
         :raises AlreadyExists: It is there, and complete.
         :raises KeptAfterFailure: It is there, and failed.
+        :raises HostFull: It was placed here, and there is no room for it.
+        :raises TooLate: It was placed here, and was to begin earlier.
         """
 
     def take_over(self, name: str, token: str, worker: Owner) -> Clone:

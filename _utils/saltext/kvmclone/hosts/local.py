@@ -19,6 +19,7 @@ from saltext.kvmclone.hosts import reports
 from saltext.kvmclone.hosts.local_base_copies import LocalBaseCopies
 from saltext.kvmclone.hosts.local_bases import LocalBases
 from saltext.kvmclone.hosts.local_connection import ConnectedOperation
+from saltext.kvmclone.hosts.local_placement import LocalPlacement, admitted
 from saltext.kvmclone.hosts.local_snapshots import LocalSnapshots
 from saltext.kvmclone.hypervisor import power
 from saltext.kvmclone.hypervisor.domain import DomainHandle
@@ -63,7 +64,7 @@ from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
 
-class LocalHost(LocalBases, LocalBaseCopies, LocalSnapshots):
+class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
     """
     A KVM host (:class:`.interfaces.KvmHost`) that this process reaches over libvirt.
 
@@ -104,7 +105,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalSnapshots):
                 if request.protect:
                     planned.check()
                     protect.check(host, host.domain(planned.base), planned.sources)
-                handle, record = create.apply(host, planned, seed)
+                handle, record = create.apply(host, planned, seed, admitted(host, planned))
             except (PlanRefused, CreateInProgress):
                 # Another worker may have begun since we looked: its error says more.
                 clone_view.refuse_existing(host, request.name, self.label, me)

@@ -18,7 +18,7 @@ from saltext.kvmclone.errors import DamagedRecord, HostError, absent
 from saltext.kvmclone.hypervisor.constants import MEMORY_OF_ALL_CELLS, NO_SUPPORT, POOL_RUNNING
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import clone_view
+from saltext.kvmclone.inventory import clone_view, promises
 from saltext.kvmclone.model import libvirt_xml
 from saltext.kvmclone.model.host_reports import CloneReport, Daemon, HostReport
 from saltext.kvmclone.model.record import DESTROYING, Record
@@ -28,11 +28,13 @@ from saltext.kvmclone.model.record import DESTROYING, Record
 
 def capacity(host: Host) -> dict[str, Any]:
     """
-    Return what a host has: ``cpus``, ``memory``, ``pools``, ``libvirt`` and ``clones``.
+    Return what a host has: ``cpus``, ``memory``, ``pools``, ``libvirt``, ``clones``, ``promised``.
 
-    Sizes are bytes, ``clones`` is a number.
+    Sizes are bytes, ``clones`` is a number; see :mod:`.promises` for what counts as promised.
     """
-    return {**_capacity(host), "clones": len(clones(host))}
+    offer = promises.look(host)
+    promised = {"memory": offer.promised.memory, "cpus": offer.promised.cpus}
+    return {**_capacity(host), "clones": offer.clones, "promised": promised}
 
 
 def published(host: Host, label: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from saltext.kvmclone.errors import (
     AlreadyExists,
     CreateInProgress,
     ForeignDomain,
+    HostFull,
     HostUnreachable,
     Interrupted,
     KeptAfterFailure,
@@ -21,6 +22,7 @@ from saltext.kvmclone.errors import (
     NotFound,
     OtherVersion,
     PlanRefused,
+    TooLate,
 )
 from saltext.kvmclone.hosts.create_state import CreateState
 from saltext.kvmclone.hosts.outcome import Outcome
@@ -32,7 +34,10 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 #: Errors after which nothing of ours exists.
-REFUSALS = (AlreadyExists, CreateInProgress, KeptAfterFailure, NeverConnected, PlanRefused)
+REFUSALS = (
+    AlreadyExists, CreateInProgress, HostFull, KeptAfterFailure, NeverConnected, PlanRefused,
+    TooLate,
+)  # fmt: skip
 
 #: Seconds for which a rollback is repeated where the host does not answer (a libvirtd that is being
 #: restarted).

@@ -79,6 +79,7 @@ def described(host: Host, raw: Any, active: bool) -> PoolFacts:
         path=(root.findtext("./target/path") or "").strip(),
         active=active,
         available=int(root.findtext("./available") or 0),
+        capacity=int(root.findtext("./capacity") or 0),
     )
 
 

@@ -33,6 +33,7 @@ KINDS = {
     "volume-without-clone": PROBLEM,
     "overlay-unused": PROBLEM,
     "protected-without-base": PROBLEM,
+    "name-twice": PROBLEM,
     "configuration": PROBLEM,
     "not-checked": PROBLEM,
     "base-differs": NOTE,

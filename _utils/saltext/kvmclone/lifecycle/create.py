@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 
 from saltext.kvmclone import interrupts
@@ -43,13 +44,17 @@ log = logging.getLogger(__name__)
 
 
 def apply(
-    host: Host, plan: ClonePlan, seed: Mapping[str, str] = MappingProxyType({})
+    host: Host,
+    plan: ClonePlan,
+    seed: Mapping[str, str] = MappingProxyType({}),
+    admission: AbstractContextManager[None] | None = None,
 ) -> tuple[DomainHandle, Record]:
     """
     Make the clone, shut off; undo everything on any failure.
 
     :param plan: A plan without conflicts.
     :param seed: Files of the clone's own cloud-init seed, where the plan has one.
+    :param admission: Entered around the definition; what it raises refuses the clone.
     :return: The domain and its record, at stage ``cloned``.
     :raises PlanRefused: The plan has conflicts, or a file or the base changed since.
     :raises CreateInProgress: The name was taken in the meantime.
@@ -60,7 +65,8 @@ def apply(
     content = b""
     if plan.request.seed == OWN:
         content = seed_image.build(seed, plan.record.uuid, plan.request.name)
-    handle = define(host, plan.xml, plan.record, plan.request.validate_xml)
+    with admission or nullcontext():
+        handle = define(host, plan.xml, plan.record, plan.request.validate_xml)
     journal = Journal(handle, plan.record)
     try:
         if plan.request.protect:  # once the record is written, since undoing relies on it

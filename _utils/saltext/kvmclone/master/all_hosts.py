@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from saltext.kvmclone.config.catalogue import Catalogue
@@ -26,28 +26,28 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.hosts import daemons
 from saltext.kvmclone.hosts.daemons import Grouping
 from saltext.kvmclone.hosts.interfaces import KvmHost
-from saltext.kvmclone.inventory.findings import Finding, exit_code, of_configuration
+from saltext.kvmclone.inventory.findings import (
+    Finding,
+    exit_code,
+    in_words,
+    of_configuration,
+)
+from saltext.kvmclone.master import at_once
 from saltext.kvmclone.master.clone_list import Selection
+from saltext.kvmclone.master.ways import Means, Way, Ways, no_minions
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
-from saltext.kvmclone.model.request import DEFAULT_URL
 
 log = logging.getLogger(__name__)
 
 #: The answer of every host that answered, by its label.
 Told = dict[str, Any]
 
-#: How a provider's daemon is reached: the minion id of its host (empty for none), and its url.
-Way = tuple[str, str]
+#: Number of hosts that are asked at the same time.
+LOOKS = 32
 
-
-def way_of(keys: Mapping[str, Any]) -> Way:
-    """
-    Return the minion id and the url that a provider names.
-
-    :param keys: The provider's keys.
-    """
-    return str(keys.get("host") or ""), str(keys.get("url") or DEFAULT_URL)
+#: Likewise for one clone, since many may be looked for at once.
+FINDS = 8
 
 
 class AllHosts:
@@ -56,28 +56,24 @@ class AllHosts:
 
     :param catalogue: Providers, profiles, and what is wrong with others.
     :param connect: Returns the host of a minion id and a url.
+    :param means: See :class:`.ways.Ways`, as for ``homes``.
     """
 
-    def __init__(self, catalogue: Catalogue, connect: Callable[[str, str], KvmHost]) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        connect: Callable[[str, str], KvmHost],
+        means: Means = no_minions,
+        homes: Callable[[], Iterable[Way]] = tuple,
+    ) -> None:
         self.catalogue = catalogue
         self.connect = connect
+        self._ways = Ways(catalogue, means, homes)
 
-    @functools.cached_property
+    @property
     def ways(self) -> dict[str, Way]:
-        """
-        Return how each daemon is reached, once, by its label: its minion id, or its url.
-
-        Those behind a minion come first: a daemon that two providers name is then known by its
-        minion.
-        """
-        found = {way_of(keys) for keys in self.catalogue.providers.values()}
-        ordered = sorted(found, key=lambda way: (not way[0], way[0], way[1] != DEFAULT_URL, way))
-        ways: dict[str, Way] = {}
-        for minion, url in ordered:
-            label = minion or url
-            # A minion may serve several daemons, such as qemu:///system and lxc:///system.
-            ways[label if label not in ways else f"{minion} {url}"] = (minion, url)
-        return ways
+        """Return how each daemon is reached, once, by its label; see :class:`.ways.Ways`."""
+        return self._ways.labelled
 
     def hosts(self) -> list[tuple[str, KvmHost]]:
         """Return every host with its label."""
@@ -87,29 +83,46 @@ class AllHosts:
         """
         Refuse to take a machine for gone while something of the configuration cannot be read.
 
-        :raises ConfigError: A provider, or any file at all, cannot be read.
+        :raises ConfigError: A provider, or any file at all, cannot be read; or it is not known
+            which hosts are meant.
         """
         if error := self.catalogue.problems.forbidding_gone():
             raise error
+        for unknown in self._ways.unknown.values():
+            raise unknown
 
-    def look(self, work: Callable[[KvmHost], Any]) -> tuple[Told, dict[str, Any]]:
+    def look(
+        self, work: Callable[[KvmHost], Any], most: int = LOOKS
+    ) -> tuple[Told, dict[str, Any]]:
         """
         Call ``work`` with every host, and collect what it returns.
 
+        :param most: How many are asked at the same time.
         :return: The answers by label, and the error of each host that failed; also of whatever
             cannot be read and may name a host.
         """
         told: Told = {}
         failed: dict[str, Any] = {}
-        for label, host in self.hosts():
-            try:
-                told[label] = work(host)
-            except KvmCloneError as error:
-                failed[label] = error.as_dict()
+        for label, answer in self._ask(work, self.hosts(), most):
+            if isinstance(answer, KvmCloneError):
+                failed[label] = answer.as_dict()
+            else:
+                told[label] = answer
         for name, unread in self.catalogue.problems.hiding_hosts().items():
             label = f"provider {name}" if name in self.ways else name
             failed[label] = unread.as_dict()
+        failed |= {section: error.as_dict() for section, error in self._ways.unknown.items()}
         return told, failed
+
+    @staticmethod
+    def _ask(
+        work: Callable[[KvmHost], Any], hosts: Sequence[tuple[str, KvmHost]], most: int
+    ) -> list[tuple[str, Any]]:
+        """Return what ``work`` returns for each host, or its error, with the host's label."""
+        each = functools.partial(_asked, work)
+        if min(most, len(hosts)) < 2:
+            return list(map(each, hosts))
+        return at_once.each(each, hosts, most)
 
     def group(self, labels: Iterable[str]) -> Grouping:
         """Return which of these hosts are one daemon."""
@@ -128,12 +141,6 @@ class AllHosts:
         again = {label for labels in self.group(some).groups for label in labels[1:]}
         return {label: answer for label, answer in told.items() if label not in again}
 
-    def label_of(self, profile: str) -> str:
-        """Return the label of a profile's own provider; empty where it is not known."""
-        keys = self.catalogue.providers.get(self.catalogue.problems.provider_of.get(profile, ""))
-        wanted = way_of(keys) if keys else None
-        return next((label for label, way in self.ways.items() if way == wanted), "")
-
     # --- one clone --------------------------------------------------------------------
 
     def find(self, name: str) -> tuple[KvmHost, Clone]:
@@ -147,20 +154,21 @@ class AllHosts:
         :raises HostUnreachable: No host has it, but one did not answer.
         """
         found: dict[str, tuple[KvmHost, Clone]] = {}
-        down: list[str] = []
+        down = [f"{name}: {error.message}" for name, error in self._ways.unknown.items()]
         foreign: ForeignDomain | None = None
-        if not (hosts := self.hosts()):
+        if not (hosts := self.hosts()) and not down:
             self.require_all_known()
             raise no_host()
-        for label, host in hosts:
-            try:
-                found[label] = host, host.show(name)
-            except NotFound:
-                continue
-            except ForeignDomain as error:
-                foreign = error
-            except (HostUnreachable, MissingPackage) as error:  # a url needs libvirt-python here
-                down.append(f"{label}: {error.message}")
+        answers = self._ask(lambda host: host.show(name), hosts, FINDS)
+        for (label, host), (_label, answer) in zip(hosts, answers, strict=True):
+            if isinstance(answer, Clone):
+                found[label] = host, answer
+            elif isinstance(answer, ForeignDomain):
+                foreign = answer
+            elif isinstance(answer, (HostUnreachable, MissingPackage)):
+                down.append(f"{label}: {answer.message}")  # a url needs libvirt-python here
+            elif not isinstance(answer, NotFound):
+                raise answer
         if found:
             return found[self._the_one(name, {label: one[1] for label, one in found.items()})]
         if foreign is not None:
@@ -194,7 +202,7 @@ class AllHosts:
                 raise ConfigError(
                     f"'{name}' exists on several hosts: {', '.join(sorted(firsts))}.", hint
                 )
-        own = {self.label_of(clone.profile) for clone in found.values()}
+        own = {self._ways.label_of(clone.profile) for clone in found.values()}
         return next((label for label in found if label in own), next(iter(found)))
 
     # --- everything -------------------------------------------------------------------
@@ -222,7 +230,7 @@ class AllHosts:
         chosen: dict[tuple[str, str], tuple[str, Clone]] = {}
         for label, clone in seen:
             key = (first.get(label, label), clone.uuid)
-            if key not in chosen or self.label_of(clone.profile) == label:
+            if key not in chosen or self._ways.label_of(clone.profile) == label:
                 chosen[key] = label, clone
         return chosen.values()
 
@@ -254,10 +262,37 @@ class AllHosts:
         findings = [
             {"host": labels[0], **item} for labels in grouping.groups for item in told[labels[0]]
         ]
-        findings += [{"host": "", **finding.as_dict()} for finding in self._own(grouping)]
+        own = [*self._twice(grouping), *self._own(grouping)]
+        findings += [{"host": "", **finding.as_dict()} for finding in own]
         answer = with_failures({"findings": findings, "retcode": 0}, failed)
         levels = {item["level"] for item in findings}
         return {**answer, "retcode": exit_code(levels, bool(failed))}
+
+    def _twice(self, grouping: Grouping) -> list[Finding]:
+        """
+        Return a finding for each name that clones of several hosts have.
+
+        So it ends where a host went silent at a create, was given up, and came back.
+        """
+        if len(grouping.groups) < 2:
+            return []
+        told, _failed = self.look(lambda host: host.list_clones())
+        having: dict[str, list[str]] = {}
+        for label, *_others in grouping.groups:
+            for clone in told.get(label, ()):
+                having.setdefault(clone.name, []).append(label)
+        found = []
+        for name, labels in sorted(having.items()):
+            if len(labels) > 1:
+                text = (
+                    f"'{name}' is on {in_words(labels)}. By its name alone none of them is "
+                    "started, stopped or destroyed; one that is not wanted is destroyed on its "
+                    "host."
+                )
+                minion, url = self.ways[labels[0]]
+                hint = Commands(url, AT_MASTER, minion).on_host("show", name)
+                found.append(Finding("name-twice", name, text, hint))
+        return found
 
     def _own(self, grouping: Grouping) -> list[Finding]:
         """
@@ -268,7 +303,7 @@ class AllHosts:
         found = of_configuration(self.catalogue.problems, f"{AT_MASTER}profiles")
         for labels in grouping.groups:
             if len(labels) > 1:
-                names = self._providers_of(labels)
+                names = self._ways.providers_of(labels)
                 text = (
                     f"The providers {', '.join(names)} name one daemon ({', '.join(labels)}). It "
                     "is shown once; a command goes by the provider that it names."
@@ -285,11 +320,14 @@ class AllHosts:
             found.append(Finding("host-uuid-twice", other, text, hint))
         return found
 
-    def _providers_of(self, labels: Iterable[str]) -> list[str]:
-        ways = {self.ways[label] for label in labels}
-        return sorted(
-            f"'{name}'" for name, keys in self.catalogue.providers.items() if way_of(keys) in ways
-        )
+
+def _asked(work: Callable[[KvmHost], Any], pair: tuple[str, KvmHost]) -> tuple[str, Any]:
+    """Return the label of a host, and what ``work`` returns for it, or its error."""
+    label, host = pair
+    try:
+        return label, work(host)
+    except KvmCloneError as error:
+        return label, error
 
 
 def with_failures(

@@ -12,20 +12,18 @@ from saltext.kvmclone.errors import Interrupted
 
 T = TypeVar("T")
 
-#: Number of clones that one command makes at the same time; each boots a guest.
-CLONES_AT_ONCE = 8
 
-
-def each(work: Callable[[Any], T], wanted: Sequence[Any]) -> list[T]:
+def each(work: Callable[[Any], T], wanted: Sequence[Any], most: int) -> list[T]:
     """
     Return ``work`` of each item, in their order, several at the same time.
 
     A Ctrl-C is not raised in these threads: each piece of work looks for it.
+
+    :param most: How many at the same time.
     """
-    with (
-        interrupts.defer(),
-        ThreadPoolExecutor(max_workers=min(CLONES_AT_ONCE, len(wanted))) as pool,
-    ):
+    if not wanted:
+        return []
+    with interrupts.defer(), ThreadPoolExecutor(max_workers=min(most, len(wanted))) as pool:
         return list(pool.map(work, wanted))
 
 

@@ -142,6 +142,12 @@ class CloudDriver:
             # The core merges the provider's keys into a profile's machine only.
             words |= self.providers.keys(str(machine.get("provider") or "").partition(":")[0])
         request, secrets = self.fleet.catalogue.resolve_machine({**words, **machine}, self.opts)
+        if request.placement.is_wanted:
+            raise ConfigError(
+                f"'{request.name}' may go to several hosts ('hosts:'), and to salt-cloud a "
+                "provider is one.",
+                f"Use the runner: salt-run kvmclone.create {request.profile} {request.name}",
+            )
         self._refuse_ambiguous(request)
         if self.opts.get("parallel") and self.opts.get("start_action"):
             # Then the core runs the start_action itself, in the order of the map's "requires".
@@ -196,6 +202,7 @@ class CloudDriver:
                 given.in_use = True
 
         host = self.fleet.host(request.host, request.url)
+        self.fleet.placing.require_open(host, request)
         outcome = provision.create(host, request, secrets, given, watch)
         if outcome.error is not None:
             raise outcome.error

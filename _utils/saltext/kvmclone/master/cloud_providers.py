@@ -14,8 +14,8 @@ from saltext.kvmclone.config.section_entry import DRIVER
 from saltext.kvmclone.config.sections import WAYS_TO_A_HOST
 from saltext.kvmclone.errors import ConfigError, ForeignDomain, KvmCloneError, NotFound
 from saltext.kvmclone.hosts import daemons
-from saltext.kvmclone.master.all_hosts import Way, way_of
 from saltext.kvmclone.master.fleet import Fleet
+from saltext.kvmclone.master.ways import Way, way_of
 from saltext.kvmclone.model.clone import Clone
 
 
@@ -128,5 +128,15 @@ class CloudProviders:
         return dict(keys)
 
     def way(self, alias: str) -> Way:
-        """Return how a provider's daemon is reached: its minion id and its url."""
-        return way_of(self.keys(alias))
+        """
+        Return how a provider's daemon is reached: its minion id and its url.
+
+        :raises ConfigError: It has several, of which salt-cloud knows nothing.
+        """
+        keys = self.keys(alias)
+        if keys.get("hosts"):
+            raise ConfigError(
+                f"The provider '{alias}' has several hosts, and to salt-cloud a provider is one.",
+                "Use the runner: salt-run kvmclone.list   salt-run kvmclone.create PROFILE NAME",
+            )
+        return way_of(keys)

@@ -30,18 +30,19 @@ from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
-from saltext.kvmclone.master import at_once, progress
+from saltext.kvmclone.master import at_once, left_keys, progress, targets
 from saltext.kvmclone.master.all_hosts import AllHosts, with_failures
 from saltext.kvmclone.master.clone_list import Selection
 from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import MinionKeys
+from saltext.kvmclone.master.placing import Placing, homes, reasons
 from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.plain import from_plain
-from saltext.kvmclone.model.record import DESTROYING, Minion
+from saltext.kvmclone.model.record import Minion
 from saltext.kvmclone.model.request import Request, Secrets
 
 
@@ -81,7 +82,13 @@ class Fleet:
     @functools.cached_property
     def everywhere(self) -> AllHosts:
         """Return all hosts of the configuration as one object."""
-        return AllHosts(self.catalogue, self.host)
+        means = functools.partial(targets.minions, self.opts)
+        return AllHosts(self.catalogue, self.host, means, functools.partial(homes, self.opts))
+
+    @functools.cached_property
+    def placing(self) -> Placing:
+        """Return the choice of hosts, for all clones of this call."""
+        return Placing(self.opts, self.host)
 
     def hosts(self) -> list[tuple[str, KvmHost]]:
         """Return every host of the configuration once, with its label."""
@@ -106,10 +113,16 @@ class Fleet:
         try:
             meant.require_at_master(self.catalogue, "plan", profile, [name], overrides)
             request, _secrets, host = self.resolve(profile, name, overrides)
+            why: dict[str, Any] = {}
+            doubts: tuple[str, ...] = ()
+            if request.placement.is_wanted:
+                request, host, decision = self.placing.foresee(request)
+                why = {"host": request.host, "hosts": reasons(decision, request.host)}
+                doubts = decision.warnings
             found = host.plan(request)
             told = self.enroller.foresee(request, lambda: host.base_minion(request))
-            said = (*self.catalogue.remarks(profile, overrides), *self._elsewhere())
-            return told.added_to(found, said)
+            said = (*doubts, *self.catalogue.remarks(profile, overrides), *self._elsewhere())
+            return {**told.added_to(found, said), **why}
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error).as_dict()
 
@@ -134,7 +147,12 @@ class Fleet:
             return [Outcome(str(name), "", None, error) for name in wanted]
         if len(wanted) == 1:
             return [self._create(profile, wanted[0], overrides)]
-        return at_once.each(lambda name: self._create(profile, name, overrides), wanted)
+        try:
+            most = self.placing.settings.at_once
+        except ConfigError as error:
+            return [Outcome(str(name), "", None, error) for name in wanted]
+        self.placing.names.update(map(str, wanted))
+        return at_once.each(lambda name: self._create(profile, name, overrides), wanted, most)
 
     def map(self, file: Any) -> list[Outcome]:
         """
@@ -145,6 +163,8 @@ class Fleet:
         :raises ConfigError: The map is wrong; nothing was made.
         """
         wanted = map_files.read(self.opts, file)
+        placing = self.placing
+        placing.names.update(str(name) for _profile, name, _keys in wanted)
         refused = []
         for profile, name, keys in wanted:
             try:
@@ -164,24 +184,24 @@ class Fleet:
                     return Outcome(there.name, there.stage, there)
             return outcome
 
-        return at_once.each(one, wanted)
+        return at_once.each(one, wanted, placing.settings.at_once)
 
     def _create(self, profile: str, name: Any, overrides: Mapping[str, Any]) -> Outcome:
         try:
             at_once.require_no_interrupt(name)
-            request, secrets, host = self.resolve(profile, name, overrides)
+            request, secrets, _host = self.resolve(profile, name, overrides)
+            placing = self.placing
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
         watcher = self._watcher(request)
         with interrupts.defer():  # what came of it is told, also where the signal comes late
-            outcome = provision.create(host, request, secrets, self.enroller, watcher)
-            return self._told(request, outcome)
+            return self._told(*placing.create(request, secrets, self.enroller, watcher))
 
     def _told(self, request: Request, outcome: Outcome) -> Outcome:
         """Fire an event of a failure; add warnings of problems elsewhere to a success."""
         if outcome.error is not None:
             elapsed = time.monotonic() - self.started
-            where = request.host or request.url
+            where = request.host or ("" if request.placement.is_wanted else request.url)
             reached = {"stage": outcome.stage, "error": outcome.error.type}
             self._fire(request.name, "failed", request.profile, where, elapsed, **reached)
         elif outcome.clone is not None:
@@ -231,41 +251,16 @@ class Fleet:
         except interrupts.Interrupt:
             return Outcome(str(name), "", None, at_once.half_destroyed(name))
         except (NotFound, HostUnreachable) as error:
-            left = self._left_key(str(name), error, force)
-            return left or Outcome(str(name), "", None, error)
+            gone = left_keys.remove(self.keys, str(name), error, force)
+            if gone is None:
+                return Outcome(str(name), "", None, error)
+            self._fire(gone.name, "destroyed", "", "", 0.0)
+            return Outcome(gone.name, gone.stage, gone)
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error)
         with interrupts.defer():
             self._fire(name, "destroyed", clone.profile, clone.host, 0.0)
             return self._outcome(destroyed)
-
-    def _left_key(self, name: str, error: KvmCloneError, force: bool) -> Outcome | None:
-        """
-        Remove the key of a clone that cannot be found, if it is one that we accepted.
-
-        :param error: Why it cannot be found: no host has it, or one that may does not answer.
-        :return: The outcome; None where no key was removed.
-        """
-        ids = self.keys.ids_of(name)
-        down = isinstance(error, HostUnreachable)
-        if down and not force:
-            if ids:
-                error.hint += (
-                    "   Its key stays for now; to remove it without the host: "
-                    f"salt-run kvmclone.destroy {name} force=True"
-                )
-            return None
-        if not [one for one in ids if self.keys.take_back(one, self.keys.remembered(one))]:
-            return None
-        warning = f"'{name}' was not found; its key was removed from the master."
-        if down:
-            warning = (
-                f"Only the key of '{name}' was removed from the master. {error.message} When that "
-                f"is back: salt-run kvmclone.destroy {name}"
-            )
-        self._fire(name, "destroyed", "", "", 0.0)
-        gone = Clone(name, "", "", "", "", "", "", DESTROYING, warnings=(warning,))
-        return Outcome(name, gone.stage, gone)
 
     def resume(self, name: Any) -> Outcome:
         """Resume a create that failed and was kept, or whose worker died."""
@@ -300,7 +295,10 @@ class Fleet:
                 f"'{clone.name}' was made without a profile, so the master does not know its keys.",
                 f"On its host: {commands_of(host).resume(clone.name, '')}",
             )
-        return self.catalogue.resolve(clone.profile, clone.name, overrides)
+        request, secrets = self.catalogue.resolve(clone.profile, clone.name, overrides)
+        if request.placement.is_wanted:
+            request = self.placing.placed_on(request, clone.host)
+        return request, secrets
 
     def power(self, name: Any, action: str) -> Outcome:
         """Start, stop or reboot one clone, as ``action`` says."""
@@ -361,15 +359,11 @@ class Fleet:
                 for label, rows in told.items()
             }
         elif apply:
-            told, failed = self.everywhere.look(lambda host: look(host, True))
+            told, failed = self.everywhere.look(lambda host: look(host, True), most=1)
             told = self.everywhere.once(told)
         found = [leftover.as_dict() for some in told.values() for leftover in some]
         stuck = apply and any(leftover.is_stuck for some in told.values() for leftover in some)
         return with_failures({"leftovers": found, "retcode": int(stuck)}, failed, "errors")
-
-    def capacities(self) -> dict[str, Any]:
-        """Return what every host has and what of it is free; one that fails has its error."""
-        return self.everywhere.capacities()
 
     def tree(self) -> dict[str, Any]:
         """Return bases and their clones over all hosts."""

@@ -17,7 +17,7 @@ import salt.exceptions
 import salt.utils.event
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.errors import HostUnreachable, NeverConnected, heed_interrupt
+from saltext.kvmclone.errors import HostUnreachable, NeverConnected
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.system import signed_answers
 from saltext.kvmclone.system.signed_answers import Unproven
@@ -127,7 +127,7 @@ class _Question:
         try:
             published = client.run_job(minion_id, function, kwarg=kwarg, tgt_type="list")
         except salt.exceptions.SaltClientError as error:
-            heed_interrupt(error)
+            interrupts.heed(error)
             raise HostUnreachable(
                 f"The job for '{minion_id}' could not be published: {error}",
                 "Only root, and the user that the master runs as, may do that. Does the master "

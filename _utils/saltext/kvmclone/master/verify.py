@@ -19,7 +19,7 @@ import salt.exceptions
 import salt.utils.event
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.errors import MinionTimeout, VerificationFailed, heed_interrupt
+from saltext.kvmclone.errors import MinionTimeout, VerificationFailed
 from saltext.kvmclone.guest.identity import same_machine
 from saltext.kvmclone.master import master_address, other_key
 from saltext.kvmclone.master.keys import MinionKeys
@@ -157,7 +157,7 @@ def run(opts: Mapping[str, Any], minion_id: str, function: str) -> str:
         try:
             answer = client.cmd(minion_id, function, tgt_type="list", full_return=True, timeout=60)
         except salt.exceptions.SaltClientError as error:
-            heed_interrupt(error)
+            interrupts.heed(error)
             log.warning("%s on %s: %s", function, minion_id, error)
             answer = {}
     result = answer.get(minion_id) or {}
@@ -184,7 +184,7 @@ def _ask(client: Any, minion_id: str) -> str:
             timeout=5,
         )
     except salt.exceptions.SaltClientError as error:
-        heed_interrupt(error)
+        interrupts.heed(error)
         log.debug("asking %s: %s", minion_id, error)
         return ""
     return str(published.get("jid", "")) if published else ""
@@ -208,7 +208,7 @@ def _authentic(
         try:
             kept: dict[str, Any] = client.get_cache_returns(jid)
         except salt.exceptions.SaltClientError as error:  # it is just being written
-            heed_interrupt(error)
+            interrupts.heed(error)
             log.debug("the job cache of %s: %s", jid, error)
             kept = {}
         if minion_id in kept:

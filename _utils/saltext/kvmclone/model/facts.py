@@ -115,6 +115,7 @@ class PoolFacts:
     A storage pool; ``available`` is bytes, ``path`` its folder.
 
     :param filesystem: The file system of its folder; empty where it cannot be told.
+    :param capacity: Bytes in all.
     :param shares_blocks: Files of that file system can share blocks (reflink).
     :param copies_on_write: False where btrfs overwrites the folder's new files in place.
     """
@@ -127,6 +128,7 @@ class PoolFacts:
     filesystem: str = ""
     shares_blocks: bool = False
     copies_on_write: bool = True
+    capacity: int = 0
 
     @property
     def is_folder(self) -> bool:

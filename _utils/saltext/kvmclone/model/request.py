@@ -14,6 +14,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from saltext.kvmclone.model.placement import Placed, Placement
+
 #: How often a secret is hashed that a digest depends on: a record is read by more people than may
 #: know what is in a seed, and none is to find out by trying.
 _ROUNDS = 200_000
@@ -194,10 +196,10 @@ class Request:
     :param protect: Make the base's disks read-only and mark the base.
     :param reset_identity: Give the guest an identity of its own.
     :param on_failure: ``destroy | stop | keep``.
+    :param placement: Which host the master is to choose; it names one by ``host`` then.
+    :param placed: What the chosen host is told; None where the profile names the host.
     :param overrides: The keys that were given as arguments, as they were written; they are
         kept with the clone, so that a create can be resumed.
-    :param later: Profile keys that this version carries but cannot act on yet; the plan
-        refuses them by name.
     """
 
     name: str
@@ -228,8 +230,9 @@ class Request:
     wait: Wait = Wait()
     login: Login = Login()
     deploy: Deploy = Deploy()
+    placement: Placement = Placement()
+    placed: Placed | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
-    later: dict[str, Any] = field(default_factory=dict)
 
     @property
     def minion_id(self) -> str:
@@ -242,7 +245,11 @@ class Request:
         return f"{self.name}.{domain}"
 
     def digest(self) -> str:
-        """Return 16 hexadecimal digits that are equal for equal requests, and for no others."""
+        """
+        Return 16 hexadecimal digits that are equal for equal requests, and for no others.
+
+        On which host the master places a clone makes no other request of it.
+        """
         text = json.dumps(self, sort_keys=True, default=_plain)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -259,6 +266,11 @@ def _plain(value: Any) -> Any:
     parts = {
         key: part for key, part in vars(value).items() if key not in _ADDED or part != _ADDED[key]
     }
+    if isinstance(value, Request):
+        del parts["placement"]
+        parts["later"] = {}  # earlier versions wrote it
+        if parts.pop("placed") is not None:
+            parts["host"] = ""
     if isinstance(value, InterfaceChanges):  # earlier versions wrote "" for the network's own
         parts["portgroup"] = {None: "", "": None}.get(value.portgroup, value.portgroup)
     return parts

@@ -381,8 +381,9 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
             f"'cpus' asks for {request.cpus}, and a machine of the base's type can have "
             f"{facts.most_cpus}. Ask for fewer."
         )
-    for key in sorted(request.later):
+    if request.placement.is_wanted:
         conflicts.append(
-            f"'{key}' is not supported by this version yet; take it out of the profile."
+            "Which of its 'hosts' is to have it is decided by the master: salt-run "
+            "kvmclone.create. Or name one here: host=MINION"
         )
     return conflicts

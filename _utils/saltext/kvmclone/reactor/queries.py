@@ -14,7 +14,8 @@ from typing import Any
 import salt.client
 import salt.exceptions
 
-from saltext.kvmclone.errors import heed_interrupt, no_host
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import no_host
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.master import signed_call
 from saltext.kvmclone.model.host_reports import HostReport
@@ -70,7 +71,7 @@ def tell(opts: Mapping[str, Any], minion_id: str, answers: Mapping[str, Any]) ->
         with salt.client.get_local_client(mopts=opts) as client:
             client.cmd_async(minion_id, TOLD, kwarg={"answers": dict(answers)}, tgt_type="list")
     except salt.exceptions.SaltClientError as error:
-        heed_interrupt(error)
+        interrupts.heed(error)
         log.warning("'%s' could not be told about its requests: %s", minion_id, error)
 
 

@@ -1,0 +1,63 @@
+"""
+Say what a host can offer a clone: what it has, what it promised, what speaks against it.
+
+Reads only. What the clone would take, and every reason against it, comes from the plan that the
+host would make.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+
+from saltext.kvmclone.errors import PlanRefused
+from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.inventory import base_content, host_facts, promises
+from saltext.kvmclone.model import domain_xml
+from saltext.kvmclone.model.placement import HostOffer, Need, Placement
+from saltext.kvmclone.model.request import Request
+from saltext.kvmclone.plan import planner
+from saltext.kvmclone.plan.clone_plan import ClonePlan
+
+
+def look(host: Host, request: Request, names: Iterable[str]) -> HostOffer:
+    """
+    Return what the host can offer a clone, whatever it is called.
+
+    :param names: Names of clones, of which those are wanted that some domain has.
+    """
+    offer = promises.look(host, names)
+    base = host.find(request.base_domain)
+    if base is None:
+        return replace(offer, has_base=False)
+    content = base_content.known(host, base)
+    offer = replace(offer, digest=content.digest if content is not None else "")
+    # Under a name that nobody has: one offer serves for all clones of a batch.
+    anyone = replace(request, name=f"placement-{secrets.token_hex(8)}", placement=Placement())
+    try:
+        plan = planner.compute(host_facts.facts(host, anyone, taken=False), anyone)
+    except PlanRefused as error:  # the base's definition cannot be read
+        return replace(offer, conflicts=(error.message,))
+    return replace(offer, need=need_of(plan), base=_base_of(plan), conflicts=plan.conflicts)
+
+
+def need_of(plan: ClonePlan) -> Need:
+    """Return what a clone takes of its host."""
+    made = domain_xml.read(plan.xml)
+    need = Need(made.memory, made.cpus)
+    for disk in plan.disks:
+        if disk.destination:
+            whole = max(disk.capacity, disk.bytes)
+            need.copies[disk.pool] = need.copies.get(disk.pool, 0) + disk.bytes
+            need.growth[disk.pool] = need.growth.get(disk.pool, 0) + whole
+    return need
+
+
+def _base_of(plan: ClonePlan) -> str:
+    """Return what of a base's disks can be compared without reading them."""
+    return ", ".join(
+        f"{disk.target} {disk.source_format} of {disk.source_capacity} bytes"
+        for disk in plan.disks
+        if disk.destination and not disk.bus and disk.source_format
+    )

@@ -1,0 +1,187 @@
+"""
+Note which host a clone is about to be made on, so that no two creates count on the same room.
+
+An SQLite database in a folder under the master's ``cachedir`` that only its user can enter. A
+reservation holds until its host counts the clone itself, or the create ended; that of a process
+that was killed ends by itself. To look into it: ``sqlite3 placement.db .dump``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.model.placement import Need, Reserved
+from saltext.kvmclone.model.plain import from_plain, to_plain
+
+#: Seconds after which a reservation ends by itself: its process was killed.
+LIFETIME_S = 900.0
+
+#: Seconds that a process waits for the others that read or write the store.
+BUSY_TIMEOUT_S = 60.0
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS reservations_1 (
+    name TEXT PRIMARY KEY, token TEXT NOT NULL, host TEXT NOT NULL,
+    need TEXT NOT NULL, tags TEXT NOT NULL, expires REAL NOT NULL, not_after REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS homes_1 (host TEXT, url TEXT, PRIMARY KEY (host, url));
+CREATE TABLE IF NOT EXISTS turns_1 (profile TEXT PRIMARY KEY, host TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    One reservation.
+
+    :param token: A random word that only the create which made it knows.
+    :param not_after: The host begins no later, seconds since the epoch; 0: it was not asked yet.
+    """
+
+    reserved: Reserved
+    token: str
+    not_after: float = 0.0
+
+
+#: Chooses what to reserve, given all reservations and the host that the profile took last.
+Chooser = Callable[[Sequence[Row], str], Reserved]
+
+
+class Reservations:
+    """
+    The reservations of all creates of this master.
+
+    :param opts: The master's configuration.
+    """
+
+    def __init__(self, opts: Mapping[str, Any]) -> None:
+        self.folder = os.path.join(str(opts["cachedir"]), "kvm_clone", "placement")
+        self.path = os.path.join(self.folder, "placement.db")
+
+    def all(self) -> list[Row]:
+        """Return every reservation that has not ended."""
+        with self._transaction() as connection:
+            return self._rows(connection)
+
+    def last(self, profile: str) -> str:
+        """Return the host that was chosen last for a profile; empty for none."""
+        with self._transaction() as connection:
+            return self._last(connection, profile)
+
+    def homes(self) -> list[tuple[str, str]]:
+        """
+        Return every host that a clone was ever placed on, and the url of its daemon there.
+
+        A target expression may mean others by now.
+        """
+        if not os.path.exists(self.path):
+            return []
+        with self._transaction() as connection:
+            found = connection.execute("SELECT host, url FROM homes_1 ORDER BY host, url")
+            return [(str(host), str(url)) for host, url in found]
+
+    def reserve(self, name: str, profile: str, url: str, choose: Chooser) -> Row:
+        """
+        Have a host chosen for a clone, and note it before anybody else chooses.
+
+        :param url: The url of the daemon, as the hosts see it.
+        :param choose: Returns the host and what the clone takes of it. It is given the reservation
+            of that name as well, where another create of it is under way.
+        :raises KvmCloneError: What ``choose`` raises; nothing is noted.
+        """
+        with self._transaction() as connection:
+            wanted = choose(self._rows(connection), self._last(connection, profile))
+            row = Row(wanted, secrets.token_hex(8))
+            values = (
+                name, row.token, wanted.host,
+                json.dumps(to_plain(wanted.need)), json.dumps(wanted.tags),
+                time.time() + LIFETIME_S, 0.0,
+            )  # fmt: skip
+            connection.execute(
+                "INSERT OR REPLACE INTO reservations_1 VALUES (?, ?, ?, ?, ?, ?, ?)", values
+            )
+            connection.execute("INSERT OR IGNORE INTO homes_1 VALUES (?, ?)", (wanted.host, url))
+            connection.execute(
+                "INSERT OR REPLACE INTO turns_1 VALUES (?, ?)", (profile, wanted.host)
+            )
+            return row
+
+    def sent(self, row: Row, not_after: float) -> None:
+        """
+        Note that the host is asked now to make the clone.
+
+        :param not_after: It begins no later, seconds since the epoch.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE reservations_1 SET not_after = ?, expires = ? WHERE token = ?",
+                (not_after, max(not_after, time.time() + LIFETIME_S), row.token),
+            )
+
+    def free(self, row: Row) -> None:
+        """End a reservation; one that another create has taken over since stays."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM reservations_1 WHERE token = ?", (row.token,))
+
+    # --- the database -----------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """
+        Open the database for this process alone; commit when the block ends without an error.
+
+        :raises HostError: It is another user's, or cannot be used.
+        """
+        try:
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            if os.lstat(self.folder).st_uid != os.geteuid():
+                raise HostError(
+                    f"'{self.folder}' belongs to another user than this one.",
+                    "Run this as the user that the master runs as.",
+                )
+            # A connection for each transaction: none is shared by threads, or with a fork.
+            connection = sqlite3.connect(self.path, BUSY_TIMEOUT_S, isolation_level=None)
+            with contextlib.closing(connection):
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("BEGIN IMMEDIATE")
+                for statement in filter(None, map(str.strip, _SCHEMA.split(";"))):
+                    connection.execute(statement)
+                connection.execute("DELETE FROM reservations_1 WHERE expires < ?", (time.time(),))
+                yield connection
+                connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            raise HostError(
+                f"The reservations of hosts in '{self.path}' cannot be used: {error}.",
+                f"Is there room? df {self.folder}   They are short-lived: while nothing is being "
+                "made, the file may be removed.",
+            ) from error
+
+    @staticmethod
+    def _rows(connection: sqlite3.Connection) -> list[Row]:
+        found = []
+        for name, token, host, need, tags, not_after in connection.execute(
+            "SELECT name, token, host, need, tags, not_after FROM reservations_1 ORDER BY name"
+        ):
+            try:
+                wanted = from_plain(Need, json.loads(need))
+                marked = from_plain(tuple[str, ...], json.loads(tags))
+            except ValueError as error:
+                raise sqlite3.DatabaseError(f"the reservation of {name!r} is damaged") from error
+            found.append(Row(Reserved(name, host, wanted, marked), token, not_after))
+        return found
+
+    @staticmethod
+    def _last(connection: sqlite3.Connection, profile: str) -> str:
+        query = "SELECT host FROM turns_1 WHERE profile = ?"
+        row = connection.execute(query, (profile,)).fetchone()
+        return str(row[0]) if row else ""

@@ -1,0 +1,276 @@
+"""
+Choose the host of a clone, by what each host has promised.
+
+Pure. First every host is held against what the clone needs, and gets a reason; then those that fit
+are put into the order that the profile wants. The host itself checks its room again with
+:func:`room_fault` before it begins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from saltext.kvmclone.errors import BaseDiffers, BaseMissing, NoHostFits
+from saltext.kvmclone.model.placement import (
+    FEWEST,
+    FIRST,
+    PACK,
+    ROUND_ROBIN,
+    Decision,
+    HostLimits,
+    HostOffer,
+    Need,
+    Placement,
+    Reserved,
+    Verdict,
+)
+from saltext.kvmclone.model.units import size
+
+#: A host that was asked: what it offers, or why it cannot be chosen, in words.
+Asked = HostOffer | str
+
+_DEFAULT = HostLimits()
+
+
+def choose(
+    asked: Mapping[str, Asked],
+    limits: Mapping[str, HostLimits],
+    wish: Placement,
+    reserved: Sequence[Reserved] = (),
+    seed: str = "",
+    last: str = "",
+) -> Decision:
+    """
+    Decide about every host, and put those that fit into order.
+
+    :param asked: What each host offers, in the order in which the profile names them.
+    :param limits: How much each may promise; the default for one that is not among them.
+    :param reserved: Creates under way on these hosts.
+    :param seed: Decides between hosts that are equal; the same one always in the same way.
+    :param last: The host that ``round-robin`` took last; empty for none.
+    :raises BaseDiffers: The base is not the same on the hosts that have it.
+    """
+    _require_one_base(asked, limits)
+    verdicts = []
+    for host, offer in asked.items():
+        mine = [one for one in reserved if one.host == host and not _is_known(one, offer)]
+        verdicts.append(_judge(host, offer, limits.get(host, _DEFAULT), wish, mine))
+    fitting = [one.host for one in verdicts if one.fits]
+    order = _ordered(fitting, asked, limits, wish, reserved, seed, last)
+    return Decision(tuple(verdicts), tuple(order), _warnings(fitting, asked))
+
+
+def require_host(decision: Decision, asked: Mapping[str, Asked], base: str, name: str) -> str:
+    """
+    Return the host that was chosen.
+
+    :param base: Name of the base, ``name`` that of the clone, for the message.
+    :raises BaseMissing: No host has the base.
+    :raises NoHostFits: None can take the clone; every host stands there with its reason.
+    """
+    if decision.chosen:
+        return decision.chosen
+    offers = [offer for offer in asked.values() if isinstance(offer, HostOffer)]
+    listed = "; ".join(f"{one.host}: {one.reason}" for one in decision.verdicts)
+    if offers and len(offers) == len(asked) and not any(one.has_base for one in offers):
+        raise BaseMissing(
+            f"'{name}' cannot be placed: the base '{base}' is on none of its hosts "
+            f"({', '.join(asked)}).",
+            f"Define '{base}' on one of them, or name the host that has it in 'hosts'.",
+        )
+    raise NoHostFits(
+        f"No host fits '{name}'. {listed}.",
+        "Make room, or change 'kvm_clone: hosts:' of the master. What each host has: "
+        "salt-run kvmclone.hosts",
+    )
+
+
+# --- one host -------------------------------------------------------------------------
+
+
+def _judge(
+    host: str, offer: Asked, limits: HostLimits, wish: Placement, reserved: Sequence[Reserved]
+) -> Verdict:
+    """Return what speaks for or against a host; the first reason against it counts."""
+    if isinstance(offer, str):
+        return Verdict(host, False, offer)
+    if limits.maintenance:
+        return Verdict(host, False, "in maintenance")
+    if not offer.has_base:
+        return Verdict(host, False, "the base is missing")
+    if offer.conflicts:
+        return Verdict(host, False, " ".join(offer.conflicts).rstrip("."))
+    if wish.apart and wish.required and _tagged(offer, wish.apart, reserved):
+        return Verdict(host, False, f"has a clone with the tag '{wish.apart}' already")
+    needs = [one.need for one in reserved]
+    if fault := room_fault(offer, offer.need, limits, needs):
+        return Verdict(host, False, fault)
+    taken = offer.promised.memory + sum(need.memory for need in needs)
+    return Verdict(
+        host, True, f"{size(taken)} of {size(_memory(offer, limits))} memory are promised"
+    )
+
+
+def _is_known(reserved: Reserved, offer: Asked) -> bool:
+    """Return whether a host counts a create under way itself, since its domain is defined."""
+    return isinstance(offer, HostOffer) and reserved.name in offer.there
+
+
+def _memory(offer: HostOffer, limits: HostLimits) -> int:
+    """Return how many bytes of memory a host may promise."""
+    return max(0, int(offer.memory * limits.memory_ratio) - limits.reserve_memory)
+
+
+def room_fault(
+    offer: HostOffer, need: Need, limits: HostLimits, reserved: Iterable[Need] = ()
+) -> str:
+    """
+    Say why a host has no room for a clone; empty where it has.
+
+    :param need: What the clone takes.
+    :param reserved: What creates under way will take that the host does not count yet.
+    """
+    others = list(reserved)
+    memory = _memory(offer, limits)
+    taken = offer.promised.memory + sum(one.memory for one in others)
+    if taken + need.memory > memory:
+        return (
+            f"memory: {size(taken)} of {size(memory)} are promised, and it takes "
+            f"{size(need.memory)}"
+        )
+    cpus = int(offer.cpus * limits.cpu_ratio)
+    virtual = offer.promised.cpus + sum(one.cpus for one in others)
+    if virtual + need.cpus > cpus:
+        return f"CPUs: {virtual} of {cpus} are promised, and it takes {need.cpus}"
+    return next(
+        filter(None, (_disk_fault(p, offer, need, limits, others) for p in need.growth)), ""
+    )
+
+
+def _disk_fault(
+    pool: str, offer: HostOffer, need: Need, limits: HostLimits, others: Sequence[Need]
+) -> str:
+    """Say why a pool has no room; pools on one file system share it."""
+    if pool not in offer.pools:
+        return f"the storage pool '{pool}' is not active"
+    place = offer.pools[pool].filesystem or pool
+    beside = [name for name, one in offer.pools.items() if (one.filesystem or name) == place]
+    free = max(0, min(offer.pools[name].available for name in beside) - limits.reserve_disk)
+    needs = [need, *others]
+    copies = sum(one.copies.get(name, 0) for one in needs for name in beside)
+    if copies > free:
+        return f"pool '{pool}': {size(free)} are free, and copies take {size(copies)}"
+    growth = sum(offer.pools[name].growth for name in beside)
+    growth += sum(one.growth.get(name, 0) for one in needs for name in beside)
+    most = int(free * limits.disk_ratio)
+    if growth > most:
+        return (
+            f"pool '{pool}': with this one, volumes may still grow by {size(growth)}, and at most "
+            f"{size(most)} are allowed ({size(free)} free, disk_ratio {limits.disk_ratio:g})"
+        )
+    return ""
+
+
+def _tagged(offer: HostOffer, tag: str, reserved: Iterable[Reserved]) -> int:
+    """Return how many clones with a tag a host has, those under way among them."""
+    return offer.tags.get(tag, 0) + sum(tag in one.tags for one in reserved)
+
+
+# --- the base -------------------------------------------------------------------------
+
+
+def _require_one_base(asked: Mapping[str, Asked], limits: Mapping[str, HostLimits]) -> None:
+    """
+    Refuse a base that is not one and the same on all hosts that have it.
+
+    :raises BaseDiffers: It is not.
+    """
+    having = {
+        host: offer
+        for host, offer in asked.items()
+        if isinstance(offer, HostOffer)
+        and offer.has_base
+        and not limits.get(host, _DEFAULT).maintenance
+    }
+    for told in (_shape, _digest):
+        groups: dict[str, list[str]] = {}
+        for host, offer in having.items():
+            if told(offer):
+                groups.setdefault(told(offer), []).append(host)
+        if len(groups) > 1:
+            listed = "; ".join(f"{', '.join(hosts)}: {what}" for what, hosts in groups.items())
+            raise BaseDiffers(
+                f"The base is not the same on every host, nor would a clone be. {listed}",
+                "Name only hosts with the right one in 'hosts', or put the others into "
+                "maintenance (kvm_clone: hosts: of the master), until theirs is replaced.",
+            )
+
+
+def _shape(offer: HostOffer) -> str:
+    return offer.base
+
+
+def _digest(offer: HostOffer) -> str:
+    return offer.digest
+
+
+def _warnings(fitting: Sequence[str], asked: Mapping[str, Asked]) -> tuple[str, ...]:
+    """Return a warning where it is not certain that the base is the same on all hosts."""
+    unknown = [
+        host for host in fitting if isinstance(offer := asked[host], HostOffer) and not offer.digest
+    ]
+    if len(fitting) < 2 or not unknown:
+        return ()
+    return (
+        f"The base has one name on {', '.join(fitting)}; whether its content is the same "
+        "everywhere was not compared. Compare it: salt-run kvmclone.bases hash=True",
+    )
+
+
+# --- the order ------------------------------------------------------------------------
+
+
+def _ordered(
+    fitting: Sequence[str],
+    asked: Mapping[str, Asked],
+    limits: Mapping[str, HostLimits],
+    wish: Placement,
+    reserved: Sequence[Reserved],
+    seed: str,
+    last: str,
+) -> list[str]:
+    """Return the hosts that fit, the best first."""
+    offers = {h: offer for h in fitting if isinstance(offer := asked[h], HostOffer)}
+    mine = {
+        host: [one for one in reserved if one.host == host and not _is_known(one, offer)]
+        for host, offer in offers.items()
+    }
+
+    def share(host: str) -> float:
+        taken = offers[host].promised.memory + sum(one.need.memory for one in mine[host])
+        return taken / (_memory(offers[host], limits.get(host, _DEFAULT)) or 1)
+
+    def clones(host: str) -> float:
+        return offers[host].clones + len(mine[host])
+
+    turn = sorted(asked)
+    turn = turn[turn.index(last) + 1 :] + turn if last in turn else turn
+    keys: dict[str, Callable[[str], float]] = {
+        PACK: lambda host: -share(host),
+        FEWEST: clones,
+        ROUND_ROBIN: turn.index,
+        FIRST: list(asked).index,
+    }
+    key = keys.get(wish.order, share)
+
+    def rank(host: str) -> tuple[float, float, float, str]:
+        apart = _tagged(offers[host], wish.apart, mine[host]) if wish.apart else 0
+        return apart, key(host), clones(host) if key is share else 0, _lot(seed, host)
+
+    return sorted(offers, key=rank)
+
+
+def _lot(seed: str, host: str) -> str:
+    """Return a word that puts equal hosts into an order of its own for each seed."""
+    return hashlib.sha256(f"{seed} {host}".encode()).hexdigest()

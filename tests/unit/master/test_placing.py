@@ -1,0 +1,349 @@
+"""A placed clone goes where there is room; who refuses or is silent stops nobody else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import (
+    AlreadyExists,
+    BaseDiffers,
+    ConfigError,
+    HostFull,
+    HostUnreachable,
+    KvmCloneError,
+    NeverConnected,
+    NoHostFits,
+    NotFound,
+)
+from saltext.kvmclone.hosts.outcome import Outcome
+from saltext.kvmclone.master import at_once, paced_host, placing, targets
+from saltext.kvmclone.master.placing import Placing
+from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.placement import HostOffer, Need, Placement, PoolRoom
+from saltext.kvmclone.model.request import Request, Secrets
+
+GIB = 2**30
+NEED = Need(2 * GIB, 1, {"pool": 0}, {"pool": GIB})
+OFFER = HostOffer(16 * GIB, 8, pools={"pool": PoolRoom(GIB * 1000, GIB * 1000)}, need=NEED)
+
+
+class Host:
+    """A KVM host that keeps its promises: what it has, what it makes, how it fails."""
+
+    def __init__(self, minion_id: str, memory: int = 16, **offer: Any) -> None:
+        self.minion_id, self.url = minion_id, "qemu:///system"
+        self.given = replace(OFFER, memory=memory * GIB, **offer)
+        self.clones: list[str] = []
+        self.asked = 0
+        #: Raised by each call of that operation.
+        self.failures: dict[str, KvmCloneError] = {}
+        self.lock = threading.Lock()
+        self.requests: list[Request] = []
+        self.busy = self.most_busy = 0
+        self.takes = 0.0
+
+    def offer(self, _request: Request, names: list[str]) -> HostOffer:
+        self.asked += 1
+        if "offer" in self.failures:
+            raise self.failures["offer"]
+        taken = self.given.promised.memory + len(self.clones) * NEED.memory
+        there = tuple(name for name in self.clones if name in names)
+        promised = Need(taken, len(self.clones))
+        return replace(self.given, promised=promised, clones=len(self.clones), there=there)
+
+    def show(self, name: str) -> Clone:
+        if name not in self.clones:
+            raise NotFound(name)
+        return self.made(name)
+
+    def made(self, name: str) -> Clone:
+        return Clone(name, "u", self.minion_id, "base", "small", "quick", "running", "ready")
+
+    def clone(self, request: Request, *_more: Any) -> Clone:
+        with self.lock:
+            self.busy += 1
+            self.most_busy = max(self.busy, self.most_busy)
+        time.sleep(self.takes)
+        with self.lock:
+            self.busy -= 1
+            self.requests.append(request)
+            if "clone" in self.failures:
+                raise self.failures["clone"]
+            if request.name in self.clones:
+                raise AlreadyExists(f"'{request.name}' exists")
+            taken = self.given.promised.memory + len(self.clones) * NEED.memory
+            if request.placed and taken + NEED.memory > self.given.memory:
+                raise HostFull(f"'{self.minion_id}' has no room.")
+            self.clones.append(request.name)
+        return self.made(request.name)
+
+
+class World:
+    """A master and its hosts; a create is one call of the host's ``clone``."""
+
+    def __init__(self, folder: Path, *hosts: Host, **settings: Any) -> None:
+        self.hosts = {host.minion_id: host for host in hosts}
+        self.opts = {"cachedir": str(folder), "kvm_clone": settings}
+        self.placing = self.runner()
+
+    def runner(self) -> Placing:
+        """One call of the runner."""
+        return Placing(self.opts, lambda minion, _url: self.hosts[minion])  # type: ignore[arg-type,return-value]
+
+    def request(self, name: str, **keys: Any) -> Request:
+        wish = Placement(tuple(self.hosts), **keys)
+        return Request(name, "base", "small", clone_strategy="quick", placement=wish)
+
+    def create(self, name: str, runner: Placing | None = None, **keys: Any) -> Outcome:
+        watch: Any = None
+        known = runner or self.placing
+        return known.create(self.request(name, **keys), Secrets(), watch, watch)[1]
+
+    def where(self) -> dict[str, int]:
+        return {name: len(host.clones) for name, host in self.hosts.items()}
+
+
+@pytest.fixture(autouse=True)
+def creating(monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(host: Any, request: Request, *_more: Any) -> Outcome:
+        try:
+            clone = host.clone(request)
+        except KvmCloneError as error:
+            return Outcome(request.name, "", None, error)
+        return Outcome(request.name, clone.stage, clone)
+
+    monkeypatch.setattr(placing.provision, "create", create)
+
+
+def test_a_batch_is_spread_with_one_look_at_each_host(tmp_path: Path) -> None:
+    world = World(tmp_path, *(Host(f"kvm0{n}", 64) for n in range(3)))
+    names = [f"web{number}" for number in range(30)]
+    world.placing.names.update(names)
+    outcomes = at_once.each(world.create, names, 8)
+    assert [one.error for one in outcomes] == [None] * 30
+    assert world.where() == {"kvm00": 10, "kvm01": 10, "kvm02": 10}
+    assert [host.asked for host in world.hosts.values()] == [1, 1, 1]
+    assert world.placing.store.all() == []
+
+
+def test_the_host_gets_its_limits_and_a_time_to_begin_by(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01"), hosts={"*": {"cpu_ratio": 3}})
+    request = world.request("web1")
+    going, _ = world.placing.create(request, Secrets(), None, None)  # type: ignore[arg-type]
+    (told,) = world.hosts["kvm01"].requests
+    assert going.host == told.host == "kvm01"
+    assert not told.placement.is_wanted and told.placed is not None
+    assert told.placed.limits.cpu_ratio == 3
+    assert 0 < told.placed.not_after - time.time() <= paced_host.BEGIN_TIMEOUT_S
+    assert told.digest() == request.digest()
+
+
+def test_two_runners_at_once_do_not_both_get_the_last_room(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 3), Host("kvm02", 1))
+    for host in world.hosts.values():
+        host.takes = 0.05
+    runners = [world.runner() for _ in range(4)]
+    for runner in runners:  # all see the same free host
+        runner.ask(world.request("any"))
+    outcomes = at_once.each(lambda n: world.create(f"web{n}", runners[n]), range(4), 4)
+    errors = [one.error for one in outcomes if one.error]
+    assert world.where() == {"kvm01": 1, "kvm02": 0}
+    assert [type(one) for one in errors] == [NoHostFits] * 3
+    assert all("kvm01: " in one.message and "kvm02: memory" in one.message for one in errors)
+
+
+def test_a_host_that_is_full_after_all_passes_it_on_and_is_asked_again(tmp_path: Path) -> None:
+    full, other = Host("kvm01", 64), Host("kvm02", 32)
+    world = World(tmp_path, full, other)
+    world.placing.ask(world.request("any"))
+    full.given = replace(full.given, promised=Need(63 * GIB))  # by somebody else, since
+    outcome = world.create("web1", order="first")
+    assert outcome.error is None and world.where() == {"kvm01": 0, "kvm02": 1}
+    assert full.asked == 2
+    assert world.create("web2", order="first").error is None
+    assert len(full.requests) == 1, "it is known to be full by now"
+    assert full.asked == 2
+
+
+def test_when_all_refuse_each_is_named_with_its_reason(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01"), Host("kvm02", has_base=False), Host("kvm03"))
+    world.hosts["kvm01"].failures["clone"] = HostFull("'kvm01' has no room for it.")
+    world.hosts["kvm03"].failures["offer"] = HostUnreachable("The minion does not answer.")
+    error = world.create("web1").error
+    assert isinstance(error, NoHostFits)
+    assert error.message == (
+        "No host fits 'web1'. kvm01: 'kvm01' has no room for it; kvm02: the base is missing; "
+        "kvm03: The minion does not answer."
+    )
+    assert world.placing.store.all() == []
+
+
+@pytest.mark.parametrize("failure", [NeverConnected("no key"), HostUnreachable("it went silent")])
+def test_a_host_that_dies_in_a_batch_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: KvmCloneError
+) -> None:
+    monkeypatch.setattr(paced_host, "BEGIN_TIMEOUT_S", 0.05)
+    world = World(tmp_path, *(Host(f"kvm0{n}", 64) for n in range(3)))
+    world.hosts["kvm01"].failures["clone"] = failure
+    outcomes = at_once.each(world.create, [f"web{n}" for n in range(20)], 4)
+    assert [one.error for one in outcomes] == [None] * 20
+    assert world.where()["kvm01"] == 0
+    assert sum(world.where().values()) == 20
+    assert len(world.hosts["kvm01"].requests) <= 4, "then it is not tried any more"
+
+
+def test_a_silent_host_keeps_the_name_until_it_can_no_longer_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paced_host, "BEGIN_TIMEOUT_S", 0.4)
+    silent, other = Host("kvm01", 64), Host("kvm02", 64)
+    world = World(tmp_path, silent, other)
+    silent.failures["clone"] = HostUnreachable("it went silent")
+    begun = time.monotonic()
+    assert world.create("web1", order="first").error is None
+    assert time.monotonic() - begun >= 0.4
+    assert other.clones == ["web1"]
+
+
+def test_a_name_that_a_silent_host_may_be_making_is_not_given_elsewhere(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
+    killed = world.runner()
+    row = killed._reserve(world.request("web1", order="first"), {})
+    killed.store.sent(row, time.time() + 30)
+    world.hosts["kvm01"].failures["offer"] = HostUnreachable("down")
+    error = world.create("web1").error
+    assert isinstance(error, HostUnreachable)
+    assert "'web1' may be under way on 'kvm01'" in error.message
+    assert world.create("web2").error is None
+    killed.store.sent(row, time.time() - 1)
+    assert world.create("web1").error is None
+    assert world.where() == {"kvm01": 0, "kvm02": 2}
+
+
+def test_a_second_create_of_a_name_goes_where_the_first_is(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
+    other = world.runner()
+    row = other._reserve(world.request("web1", order="first"), {})
+    world.hosts["kvm01"].given = replace(OFFER, memory=64 * GIB, promised=Need(32 * GIB))
+    assert world.create("web1").error is None
+    assert world.where() == {"kvm01": 1, "kvm02": 0}
+    other.store.free(row)
+
+
+def test_a_clone_that_is_there_is_found_and_not_made_elsewhere(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 4), Host("kvm02", 64))
+    world.hosts["kvm01"].clones += ["web1", "web2"]  # it has no room left
+    assert isinstance(world.create("web1").error, AlreadyExists)
+    world.hosts["kvm02"].clones.append("web2")
+    error = world.create("web2", world.runner()).error
+    assert isinstance(error, ConfigError) and "several hosts: kvm01, kvm02" in error.message
+
+
+def test_any_other_failure_stays_where_it_was(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 32))
+    world.hosts["kvm01"].failures["clone"] = KvmCloneError("the disk broke")
+    outcome = world.create("web1", order="first")
+    assert outcome.error is not None and outcome.error.message == "the disk broke"
+    assert world.where() == {"kvm01": 0, "kvm02": 0}
+
+
+def test_round_robin_goes_on_where_the_last_command_stopped(tmp_path: Path) -> None:
+    world = World(tmp_path, *(Host(f"kvm0{n}", 64) for n in range(3)))
+    for number in range(6):
+        assert world.create(f"web{number}", world.runner(), order="round-robin").error is None
+    assert world.where() == {"kvm00": 2, "kvm01": 2, "kvm02": 2}
+
+
+def test_a_host_in_maintenance_gets_no_new_clone_even_where_it_is_named(tmp_path: Path) -> None:
+    drained = {"kvm01": {"maintenance": True}}
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64), hosts=drained)
+    assert world.create("web1").error is None
+    assert world.where() == {"kvm01": 0, "kvm02": 1}
+    named = Request("web2", "base", host="kvm01", clone_strategy="quick")
+    _, outcome = world.placing.create(named, Secrets(), None, None)  # type: ignore[arg-type]
+    assert isinstance(outcome.error, NoHostFits) and "maintenance" in outcome.error.message
+    world.hosts["kvm01"].clones.append("web3")
+    there = replace(named, name="web3")
+    _, outcome = world.placing.create(there, Secrets(), None, None)  # type: ignore[arg-type]
+    assert isinstance(outcome.error, AlreadyExists), "whoever is there may be repeated"
+
+
+def test_only_so_many_are_made_on_a_host_and_copied_into_a_pool_at_once(tmp_path: Path) -> None:
+    copying = replace(NEED, copies={"pool": 1})
+    quick, slow = Host("kvm01", 900), Host("kvm02", 900, need=copying)
+    for host in (quick, slow):
+        host.takes = 0.15
+    for host, most in ((quick, 3), (slow, 2)):
+        world = World(tmp_path, host, at_once_per_host=3, at_once_per_pool=2)
+        outcomes = at_once.each(world.create, [f"web{n}" for n in range(12)], 12)
+        assert [one.error for one in outcomes] == [None] * 12
+        assert host.most_busy == most
+
+
+def test_a_plan_and_hosts_show_every_host_and_reserve_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 1), Host("kvm02", 64))
+    request, host, decision = world.placing.foresee(world.request("web1"))
+    assert request.host == "kvm02" and host.url == "qemu:///system"
+    told = placing.reasons(decision, "kvm02")
+    assert told["kvm01"]["chosen"] is False and "memory" in told["kvm01"]["reason"]
+    assert told["kvm02"] == {"chosen": True, "reason": "0 B of 64 GiB memory are promised"}
+    assert world.placing.store.all() == []
+
+
+def test_a_base_of_another_content_places_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", base="10"), Host("kvm02", base="20"))
+    assert isinstance(world.create("web1").error, BaseDiffers)
+    assert Counter(world.where().values()) == {0: 2}
+
+
+def test_wrong_limits_are_an_error_before_anything_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cpu_ratio"):
+        World(tmp_path, Host("kvm01"), hosts={"kvm01": {"cpu_ratio": "x"}})
+
+
+def test_an_expression_is_followed_as_salt_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
+    monkeypatch.setattr(targets, "minions", lambda _opts, expression: ("kvm02",))
+    wish = Placement(expression="kvm02*")
+    request = replace(world.request("web1"), placement=wish)
+    world.placing.create(request, Secrets(), None, None)  # type: ignore[arg-type]
+    assert world.where() == {"kvm01": 0, "kvm02": 1}
+
+
+def test_a_silent_host_is_waited_for_once_whatever_is_made(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
+    world.hosts["kvm01"].failures["offer"] = HostUnreachable("down")
+    for number in range(3):  # each of another sort
+        request = replace(world.request(f"web{number}"), cpus=number + 1)
+        world.placing.create(request, Secrets(), None, None)  # type: ignore[arg-type]
+    assert (world.hosts["kvm01"].asked, world.hosts["kvm02"].asked) == (1, 3)
+    assert world.where() == {"kvm01": 0, "kvm02": 3}
+
+
+def test_who_interrupts_the_wait_for_a_silent_host_leaves_it_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_seconds: float) -> None:
+        raise interrupts.Interrupt
+
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
+    world.hosts["kvm01"].failures["clone"] = HostUnreachable("it went silent")
+    monkeypatch.setattr(interrupts, "pause", interrupted)
+    outcome = world.create("web1", order="first")
+    assert outcome.error is not None and outcome.error.message == "it went silent"
+    assert world.where() == {"kvm01": 0, "kvm02": 0}
+    (row,) = world.placing.store.all()
+    assert (row.reserved.name, row.reserved.host) == ("web1", "kvm01")
+    world.hosts["kvm01"].failures["offer"] = HostUnreachable("down")
+    again = world.create("web1", world.runner()).error
+    assert again is not None and "may be under way on 'kvm01'" in again.message

@@ -1,0 +1,105 @@
+"""Two creates never count on the same room; what a killed one reserved ends by itself."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from saltext.kvmclone.errors import HostError, NoHostFits
+from saltext.kvmclone.master import reservations
+from saltext.kvmclone.master.reservations import Reservations, Row
+from saltext.kvmclone.model.placement import Need, Reserved
+
+URL = "qemu:///system"
+NEED = Need(2, 1, {"pool": 3}, {"pool": 4})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Reservations:
+    return Reservations({"cachedir": str(tmp_path)})
+
+
+def on(host: str, name: str = "web1") -> reservations.Chooser:
+    return lambda _rows, _last: Reserved(name, host, NEED, ("db",))
+
+
+def test_a_reservation_is_read_as_it_was_written_until_it_is_freed(store: Reservations) -> None:
+    row = store.reserve("web1", "small", URL, on("kvm01"))
+    assert Reservations({"cachedir": store.folder + "/../.."}).all() == [row]
+    assert row.reserved == Reserved("web1", "kvm01", NEED, ("db",))
+    assert (store.last("small"), store.last("other")) == ("kvm01", "")
+    store.sent(row, 7e9)
+    assert store.all()[0].not_after == 7e9
+    store.free(row)
+    assert store.all() == []
+    assert store.last("small") == "kvm01"
+
+
+def test_a_later_choice_takes_the_place_of_an_earlier_one_and_is_not_freed_by_it(
+    store: Reservations,
+) -> None:
+    first = store.reserve("web1", "small", URL, on("kvm01"))
+    second = store.reserve("web1", "small", URL, on("kvm02"))
+    store.free(first)
+    assert store.all() == [second]
+
+
+def test_what_a_killed_process_reserved_ends_by_itself(
+    store: Reservations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.reserve("web1", "small", URL, on("kvm01"))
+    later = reservations.time.time() + reservations.LIFETIME_S + 1
+    monkeypatch.setattr(reservations.time, "time", lambda: later)
+    assert store.all() == []
+
+
+def test_where_no_host_fits_nothing_is_noted(store: Reservations) -> None:
+    def none(_rows: Sequence[Row], _last: str) -> Reserved:
+        raise NoHostFits("none")
+
+    with pytest.raises(NoHostFits):
+        store.reserve("web1", "small", URL, none)
+    assert (store.all(), store.last("small")) == ([], "")
+
+
+def test_of_many_at_the_same_moment_only_as_many_as_fit_are_reserved(store: Reservations) -> None:
+    start = threading.Barrier(8)
+
+    def one(number: int) -> bool:
+        def choose(rows: Sequence[Row], _last: str) -> Reserved:
+            if len(rows) >= 3:
+                raise NoHostFits("full")
+            return Reserved(f"web{number}", "kvm01", NEED)
+
+        start.wait()
+        try:
+            store.reserve(f"web{number}", "small", URL, choose)
+        except NoHostFits:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(one, range(8))) == 3
+    assert len(store.all()) == 3
+
+
+def test_only_its_owner_may_look_into_it(store: Reservations) -> None:
+    store.all()
+    assert Path(store.folder).stat().st_mode & 0o077 == 0
+
+
+def test_a_damaged_store_is_an_error_that_says_what_to_do(store: Reservations) -> None:
+    store.reserve("web1", "small", URL, on("kvm01"))
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("UPDATE reservations_1 SET need = '{'")
+    with pytest.raises(HostError, match="'web1' is damaged"):
+        store.all()
+    Path(store.path).write_bytes(b"no database at all" * 100)
+    with pytest.raises(HostError) as refused:
+        store.reserve("web1", "small", URL, on("kvm01"))
+    assert "may be removed" in refused.value.hint
