@@ -17,7 +17,7 @@ from saltext.kvmclone.errors import (
     SnapshotRefused,
 )
 from saltext.kvmclone.guest.agent import AgentError
-from saltext.kvmclone.hypervisor import pools
+from saltext.kvmclone.hypervisor import pools, volumes
 from saltext.kvmclone.hypervisor.domain import AGENT_TIMEOUT_S, DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import clone_view
@@ -31,7 +31,7 @@ from saltext.kvmclone.model.snapshots import (
     label_of,
     labels,
 )
-from saltext.kvmclone.system import filesystems
+from saltext.kvmclone.system import filesystems, images
 
 #: Bytes that a new overlay takes at most.
 _OVERLAY = 2**20
@@ -173,16 +173,17 @@ def require_quiet(handle: DomainHandle, state: str) -> None:
     )
 
 
-def require_room(host: Host, paths: Iterable[str], more: int = 0) -> None:
+def require_room(host: Host, paths: Iterable[str], more: int = 0, store: str = "") -> None:
     """
     Refuse to begin where the new files do not fit, or no storage pool is over their folder.
 
     :param paths: Files that new overlays are laid on, beside them.
     :param more: Bytes that are written besides.
+    :param store: A variable store that is copied beside itself; empty for none.
     :raises PoolFull: There is too little space.
     :raises HostError: No pool that runs is over the folder.
     """
-    folders: dict[str, int] = {}
+    folders = {os.path.dirname(store): os.path.getsize(store)} if store else {}
     for path in paths:
         folder = os.path.dirname(path)
         folders[folder] = folders.get(folder, more) + _OVERLAY
@@ -196,6 +197,24 @@ def require_room(host: Host, paths: Iterable[str], more: int = 0) -> None:
             raise PoolFull(
                 f"'{folder}' has {free} bytes free, and up to {needed} are needed.",
                 f"Make room there: {host.commands.there('df', '-h', folder)}",
+            )
+
+
+def require_no_internal_snapshots(host: Host, name: str, paths: Iterable[str]) -> None:
+    """
+    Refuse to change or delete images with snapshots inside that another tool made.
+
+    An overlay that takes over what it needs takes that over for its present state alone.
+
+    :raises SnapshotRefused: An image has some.
+    """
+    for path in paths:
+        if volumes.exists(host, path) and (number := images.look(path).header.snapshots):
+            raise SnapshotRefused(
+                f"'{path}' of '{name}' holds {number} internal snapshot(s) of another tool, which "
+                "would be lost.",
+                "Look at them, and delete those that nobody needs (qemu-img snapshot -d): "
+                + host.commands.there("qemu-img", "snapshot", "-l", path),
             )
 
 

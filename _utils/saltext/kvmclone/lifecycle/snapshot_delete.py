@@ -40,7 +40,11 @@ def delete(
     with working(host, handle, snapshots.DELETE, label) as work:
         snapshot = snapshot_checks.known(host, handle.name, work.record, label)
         standing = _standing(work, snapshot)
-        _require_ours(work, [child for some in standing.values() for child in some])
+        children = [child for some in standing.values() for child in some]
+        _require_ours(work, children)
+        snapshot_checks.require_no_internal_snapshots(
+            host, handle.name, [child.path for child in children]
+        )
         _require_off(work, snapshot, standing)
         usage = file_usage_scan.scan(host)
         frozen = [disk.path for disk in snapshot.disks]

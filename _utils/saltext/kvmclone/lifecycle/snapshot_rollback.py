@@ -8,7 +8,6 @@ and with that its minion key stay as they are now.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 
 from saltext.kvmclone import interrupts
@@ -19,7 +18,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import clone_disks, file_usage_scan, snapshot_files
 from saltext.kvmclone.inventory.clone_disks import CloneDisks
 from saltext.kvmclone.lifecycle import snapshot_checks
-from saltext.kvmclone.lifecycle.snapshot_work import SnapshotWork, settle, working
+from saltext.kvmclone.lifecycle.snapshot_work import SnapshotWork, forbids_start, settle, working
 from saltext.kvmclone.model import snapshots
 from saltext.kvmclone.model.record import STAGES, Record, Snapshot, Volume
 from saltext.kvmclone.system import filesystems, images
@@ -66,8 +65,9 @@ def _lay_fresh_overlays(
         snapshot = snapshot_checks.known(host, handle.name, work.record, label)
         disks = clone_disks.look(host, handle, work.record)
         _require_whole(work, snapshot, disks)
-        size = 0 if not snapshot.nvram else os.path.getsize(snapshot.nvram)
-        snapshot_checks.require_room(host, [disk.path for disk in snapshot.disks], size)
+        snapshot_checks.require_room(
+            host, [disk.path for disk in snapshot.disks], store=snapshot.nvram
+        )
         overlays = _announce(work, snapshot)
         _require_alone(work, disks, overlays)
         power.change(handle, state, "stop")
@@ -146,6 +146,7 @@ def _require_alone(work: SnapshotWork, disks: CloneDisks, overlays: Sequence[Vol
     """
     after = {**disks.tops, **{overlay.target: overlay.path for overlay in overlays}}
     going = [volume.path for volume in snapshots.unneeded(work.record, after)]
+    snapshot_checks.require_no_internal_snapshots(work.host, work.handle.name, going)
     usage = file_usage_scan.scan(work.host)
     others = snapshot_files.in_the_way(usage, work.record, going)
     snapshot_checks.require_alone(work.host, work.handle.name, others)
@@ -160,9 +161,11 @@ def _start(handle: DomainHandle, label: str) -> None:
 
 
 def _start_again(handle: DomainHandle) -> None:
-    """Start a clone that was stopped for a rollback which failed."""
+    """Start a clone that was stopped for a rollback which failed, unless it stands in between."""
     try:
-        handle.start()
+        record = handle.record()
+        if record is not None and not forbids_start(record):
+            handle.start()
     except KvmCloneError as error:
         log.error("%s: not started again: %s", handle.name, error)
 

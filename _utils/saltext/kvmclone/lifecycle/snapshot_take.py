@@ -8,7 +8,6 @@ a guest agent, which freezes its file systems for that moment.
 from __future__ import annotations
 
 import filecmp
-import os
 import time
 
 from saltext.kvmclone.errors import SnapshotRefused
@@ -50,8 +49,7 @@ def take(
                 f"'{handle.name}' runs with other disks than its next start would have.",
                 "Restart it, then repeat the command.",
             )
-        size = os.path.getsize(disks.nvram) if disks.nvram else 0
-        snapshot_checks.require_room(host, [disk.path for disk in disks.disks], size)
+        snapshot_checks.require_room(host, [disk.path for disk in disks.disks], store=disks.nvram)
         overlays, store = _announce(work, disks, label, state)
         if store is not None:
             work.copy_store(disks.nvram, store)

@@ -16,7 +16,13 @@ from dataclasses import replace
 from typing import Any
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.errors import ForeignDomain, HostError, HostUnreachable, KvmCloneError
+from saltext.kvmclone.errors import (
+    ForeignDomain,
+    HostError,
+    HostUnreachable,
+    KvmCloneError,
+    SnapshotRefused,
+)
 from saltext.kvmclone.hypervisor import pools, volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
@@ -266,6 +272,7 @@ def settle(work: SnapshotWork) -> DeletionPlan:
     tops = work.tops()
     snapshot = snapshots.find(work.record, label)
     if action == snapshots.ROLLED_BACK and snapshot is not None:
+        _require_off(work, label)
         work.put_store_back(snapshot.nvram)
     staying, going = snapshots.settled(work.record, tops)
     done = work.remove(going)
@@ -273,6 +280,21 @@ def settle(work: SnapshotWork) -> DeletionPlan:
         log.info("%s: %s", work.handle.name, file)
     work.save(snapshots=staying, under_way="")
     return done
+
+
+def _require_off(work: SnapshotWork, label: str) -> None:
+    """
+    Refuse to change the variable store of a machine that was started in the middle of a rollback.
+
+    :raises SnapshotRefused: It is not shut off.
+    """
+    name, state = work.handle.name, work.handle.state()
+    if state != "shutoff":
+        raise SnapshotRefused(
+            f"'{name}' is {state}, and its rollback to '{label}' is not finished: it has the disks "
+            "of the snapshot, and not its UEFI variables.",
+            f"Shut it off, then repeat this: {work.host.commands.shut_off(name, state)}",
+        )
 
 
 def _believe_the_guest(work: SnapshotWork, label: str) -> None:
