@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from lab.common import LIBVIRT_URI
+from lab.common import LIBVIRT_URI, run
 from saltext.kvmclone.errors import (
     CloneInUse,
+    CreateInProgress,
     HostError,
     NoSnapshot,
     PoolFull,
     SnapshotRefused,
 )
 from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.lifecycle.snapshot_work import SnapshotWork
 from saltext.kvmclone.model.hints import AT_HOST
 from saltext.kvmclone.system import copying, filesystems
 from tests.functional.lifecycle import test_snapshot
@@ -121,3 +123,49 @@ def test_what_is_in_the_way_or_lost_is_looked_at(
     assert "two" in typist(found["hint"])
     typist(hint(SnapshotRefused, lambda: host.rollback(name, "two")))
     assert [one.label for one in host.snapshots(name)] == ["one"]
+
+
+@tries("snapshot_checks.require_no_internal_snapshots")
+def test_snapshots_of_another_tool_inside_a_disk_are_not_lost(
+    world: World, host: LocalHost, base: str, clone: Clone, typist: Typist
+) -> None:
+    name = clone(base)
+    host.snapshot(name, "before")
+    run(["qemu-img", "snapshot", "-c", "inside", world.disks(name)[0]])
+    told = hint(SnapshotRefused, lambda: host.delete_snapshot(name, "before"), "1 internal")
+    assert hint(SnapshotRefused, lambda: host.rollback(name, "before")) == told
+    assert "inside" in typist(told)
+    run(["qemu-img", "snapshot", "-d", "inside", world.disks(name)[0]])
+    host.rollback(name, "before")
+    host.delete_snapshot(name, "before")
+
+
+@tries("snapshot_work._require_off")
+def test_a_rollback_that_stopped_before_the_variables_ends_while_the_clone_is_off(
+    world: World,
+    host: LocalHost,
+    clone: Clone,
+    typist: Typist,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = b"1" * 2**17  # a size that QEMU takes
+    name = clone(world.base(uefi=True))
+    nvram = Path(str(world.xml(name).findtext("./os/nvram")))
+    nvram.write_bytes(first)
+    host.snapshot(name, "before")
+    nvram.write_bytes(b"2" * len(first))
+
+    def full(_work: SnapshotWork, _copy: str) -> None:
+        raise HostError("no space left")
+
+    with monkeypatch.context() as patch, pytest.raises(HostError, match="no space"):
+        patch.setattr(SnapshotWork, "put_store_back", full)
+        host.rollback(name, "before")
+    with pytest.raises(CreateInProgress):
+        host.power(name, "start")
+    run(["virsh", "-c", LIBVIRT_URI, "start", name])
+    typist(hint(SnapshotRefused, lambda: host.delete_snapshot(name, "before"), "UEFI variables"))
+    assert nvram.read_bytes() != first, "a running machine keeps the file that it has open"
+    run(["virsh", "-c", LIBVIRT_URI, "destroy", name])  # nothing in it hears of a shutdown
+    host.snapshot(name, "after")
+    assert nvram.read_bytes() == first

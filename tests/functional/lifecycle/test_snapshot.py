@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.common import LIBVIRT_URI, run
 from lab.lab import connection
 from saltext.kvmclone.errors import (
     CloneInUse,
     CreateInProgress,
     ForeignDomain,
-    HostError,
     KvmCloneError,
     NoSnapshot,
     PoolFull,
@@ -23,7 +21,6 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.lifecycle.snapshot_work import SnapshotWork
 from saltext.kvmclone.model.record import FrozenDisk
 from saltext.kvmclone.model.request import DiskChanges
 from saltext.kvmclone.system import filesystems, processes
@@ -345,45 +342,6 @@ def test_a_file_that_only_an_edited_record_lists_is_not_written(
     before = sha256(foreign)
     refused(world, CloneInUse, lambda: host.destroy(name))
     assert sha256(foreign) == before
-
-
-@pytest.mark.parametrize("command", ["delete", "rollback"])
-def test_snapshots_of_another_tool_inside_a_disk_are_not_lost(
-    world: World, host: LocalHost, base: str, clone: Clone, command: str
-) -> None:
-    name = clone(base)
-    host.snapshot(name, "before")
-    run(["qemu-img", "snapshot", "-c", "inside", world.disks(name)[0]])
-    work = host.delete_snapshot if command == "delete" else host.rollback
-    error = refused(world, SnapshotRefused, lambda: work(name, "before"))
-    assert "1 internal snapshot" in error.message
-    assert "qemu-img snapshot -l" in error.hint
-
-
-def test_a_rollback_that_stopped_before_the_variables_ends_while_the_clone_is_off(
-    world: World, host: LocalHost, clone: Clone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = clone(world.base(uefi=True))
-    nvram = Path(str(world.xml(name).findtext("./os/nvram")))
-    nvram.write_bytes(b"first")
-    host.snapshot(name, "before")
-    nvram.write_bytes(b"second")
-
-    def full(_work: SnapshotWork, _copy: str) -> None:
-        raise HostError("no space left")
-
-    with monkeypatch.context() as patch, pytest.raises(HostError, match="no space"):
-        patch.setattr(SnapshotWork, "put_store_back", full)
-        host.rollback(name, "before")
-    with pytest.raises(CreateInProgress):
-        host.power(name, "start")
-    run(["virsh", "-c", LIBVIRT_URI, "start", name])
-    with pytest.raises(SnapshotRefused, match="not its UEFI variables"):
-        host.snapshot(name, "after")
-    assert nvram.read_bytes() != b"first", "a running machine keeps the file that it has open"
-    run(["virsh", "-c", LIBVIRT_URI, "destroy", name])
-    host.snapshot(name, "after")
-    assert nvram.read_bytes() == b"first"
 
 
 def test_without_space_nothing_is_begun(

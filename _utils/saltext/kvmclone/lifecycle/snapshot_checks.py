@@ -213,7 +213,7 @@ def require_no_internal_snapshots(host: Host, name: str, paths: Iterable[str]) -
             raise SnapshotRefused(
                 f"'{path}' of '{name}' holds {number} internal snapshot(s) of another tool, which "
                 "would be lost.",
-                "Look at them, and delete those that nobody needs (qemu-img snapshot -d): "
+                "Delete those that nobody needs, with the tool that made them. Look at them: "
                 + host.commands.there("qemu-img", "snapshot", "-l", path),
             )
 
