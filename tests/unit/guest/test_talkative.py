@@ -64,3 +64,25 @@ def test_a_daemon_that_never_stops_to_speak_holds_nobody_up(monkeypatch):
     result = ssh._converse(Talkative(3), sudo.Plain(b""), time.monotonic() + 60)
     assert result.status == 3
     assert result.output.startswith("word\nword\n")
+
+
+class Late(Talkative):
+    """A session whose last words, end and status arrive just after it was asked for words."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.left: list[bytes] = []
+
+    def recv_ready(self) -> bool:
+        if self.status is None:
+            self.left, self.status, self.eof_received = [b"last words\n"], 7, True
+            return False
+        return bool(self.left)
+
+    def recv(self, count: int) -> bytes:
+        return self.left.pop()
+
+
+def test_the_last_words_of_a_command_are_not_lost_with_its_end():
+    result = ssh._converse(Late(), sudo.Plain(b""), time.monotonic() + 60)
+    assert (result.status, result.output) == (7, "last words\n")

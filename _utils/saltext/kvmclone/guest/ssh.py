@@ -232,6 +232,8 @@ def _converse(session: Any, dialogue: sudo.Plain | sudo.Dialogue, deadline: floa
         if not pending and dialogue.finished and dialogue.ends_stream and not shut:
             session.shutdown_write()
             shut = True
+        # Asked before the output is read: what comes together with the end is read below.
+        over = session.eof_received or session.closed
         read = False
         while session.recv_ready() and len(output) <= MOST:
             output += session.recv(65536)
@@ -249,7 +251,7 @@ def _converse(session: Any, dialogue: sudo.Plain | sudo.Dialogue, deadline: floa
         if read and now <= (ended_at + OUTPUT_DRAIN_S if ended_at else deadline):
             continue
         if ended_at:
-            if read or session.eof_received or session.closed or now - ended_at > OUTPUT_LINGER_S:
+            if read or over or now - ended_at > OUTPUT_LINGER_S:
                 status = session.recv_exit_status()
                 return dialogue.result(status, bytes(output), bytes(error))
         elif now > deadline:
