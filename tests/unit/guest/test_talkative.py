@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 import pytest
@@ -72,6 +73,7 @@ class Late(Talkative):
     def __init__(self) -> None:
         super().__init__(None)
         self.left: list[bytes] = []
+        self.status_event = threading.Event()
 
     def recv_ready(self) -> bool:
         if self.status is None:
