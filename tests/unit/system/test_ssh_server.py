@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from saltext.kvmclone.system import ssh_server
-from saltext.kvmclone.system.ssh_server import NoAccess, Server
+from saltext.kvmclone.system.ssh_server import BadKey, NoAccess, Server
 
 MARK, OTHER = "kvm_clone-copy-0123456789abcdef", "kvm_clone-copy-ffffffffffffffff"
 KEY = "ssh-ed25519 AAAAC3"
@@ -54,6 +54,39 @@ def test_other_keys_stay_as_they_are(keys: Path, before: bytes) -> None:
         assert keys.stat().st_mode & 0o777 == 0o640
     assert not ssh_server.shut_out(str(keys), MARK)
     assert os.listdir(keys.parent) in ([], ["authorized_keys"])
+
+
+@pytest.mark.parametrize(
+    ("public", "address"),
+    [
+        (KEY, '10.0.0.1"\nssh-rsa EVIL x#'),
+        (KEY, 'fe80::1%"\nssh-rsa EVIL x#'),
+        (KEY, "fe80::1%eth0"),
+        (KEY, "10.0.0.*"),
+        (KEY, "10.0.0.0/8"),
+        (KEY, "kvm02"),
+        (KEY, ""),
+        (f"{KEY}\nssh-rsa EVIL", "10.0.0.1"),
+        (f"{KEY}\n", "10.0.0.1"),
+        ("ssh-rsa AAAAB3", "10.0.0.1"),
+        ("cert-authority ssh-ed25519 AAAAC3", "10.0.0.1"),
+        (f"{KEY} x", "10.0.0.1"),
+        ("", "10.0.0.1"),
+    ],
+)
+def test_another_host_writes_nothing_but_a_key_and_addresses(
+    keys: Path, public: str, address: str
+) -> None:
+    server = Server("root", 22, str(keys), ())
+    with pytest.raises(BadKey):
+        ssh_server.let_in(server, public, MARK, ("10.0.0.2", address), "/bin/sh /run/x/serve")
+    assert not keys.exists()
+
+
+def test_a_key_must_come_from_somewhere(keys: Path) -> None:
+    with pytest.raises(BadKey, match="no address"):
+        ssh_server.let_in(Server("root", 22, str(keys), ()), KEY, MARK, (), "/bin/sh /x")
+    assert not keys.exists()
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **changed: str) -> None:

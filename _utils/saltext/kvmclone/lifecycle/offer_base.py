@@ -56,7 +56,7 @@ from saltext.kvmclone.system import (
     processes,
     ssh_server,
 )
-from saltext.kvmclone.system.ssh_server import NoAccess, Server
+from saltext.kvmclone.system.ssh_server import BadKey, NoAccess, Server
 
 
 def offer(host: Host, handle: DomainHandle, copy: str) -> BaseOffer:
@@ -177,9 +177,10 @@ def admit(host: Host, handle: DomainHandle, copy: str, key: CopyKey) -> str:
     Let the host that made this key fetch what was offered, and nothing else.
 
     :return: The file that holds the key from now on.
-    :raises PlanRefused: Nothing is offered under that id.
+    :raises PlanRefused: Nothing is offered under that id, or what should be a key is none.
     :raises CopyFailed: The ssh server lets nobody in.
     """
+    _require_id(copy)
     server = _server()
     mine = [one for one in base_copies.offered(host, handle) if one.copy == copy]
     if not mine:
@@ -192,6 +193,11 @@ def admit(host: Host, handle: DomainHandle, copy: str, key: CopyKey) -> str:
     command = export_folder.command(copy)
     try:
         ssh_server.let_in(server, key.public, base_copies.mark(copy), key.addresses, command)
+    except BadKey as error:
+        raise PlanRefused(
+            f"The key that the other host made for a copy of '{handle.name}' is refused: {error}.",
+            "That host's minion sent it: look at that one, then repeat the push.",
+        ) from error
     except OSError as error:
         raise CopyFailed(
             f"The key of the other host cannot be written into '{server.keys}': {error.strerror}.",

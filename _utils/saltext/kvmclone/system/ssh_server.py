@@ -5,9 +5,11 @@ Let one key into this machine's ssh server, for minutes and for one command, and
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import pwd
+import re
 import secrets
 import shutil
 import subprocess
@@ -25,6 +27,14 @@ _LETS_ROOT_IN = ("yes", "without-password", "prohibit-password", "forced-command
 
 #: Seconds for which a key is let in. It counts when a connection begins, not while it lasts.
 KEY_LASTS_S = 1800
+
+
+#: The only keys that are let in: those that :func:`.fetching.make_key` makes.
+_PUBLIC = re.compile("ssh-ed25519 [A-Za-z0-9+/]+=*")
+
+
+class BadKey(Exception):
+    """What another machine sent cannot be let in; the text says why."""
 
 
 class NoAccess(Exception):
@@ -142,13 +152,19 @@ def let_in(server: Server, public: str, mark: str, addresses: Iterable[str], com
 
     Other keys stay as they are.
 
-    :param public: ``TYPE BASE64``.
+    :param public: ``TYPE BASE64``; like the addresses another machine's word, and not trusted.
     :param mark: A word that ends the line, and by which :func:`shut_out` finds it.
+    :raises BadKey: The key, or an address, is none; nothing was written.
     :raises OSError: The file cannot be written.
     """
+    if not _PUBLIC.fullmatch(public):
+        raise BadKey("it is no public key of the type ssh-ed25519")
+    sources = ",".join(map(_address, addresses))
+    if not sources:
+        raise BadKey("it names no address to come from")
     until = time.strftime("%Y%m%d%H%M%S", time.localtime(time.time() + KEY_LASTS_S))
     line = (
-        f'restrict,from="{",".join(addresses)}",expiry-time="{until}",'
+        f'restrict,from="{sources}",expiry-time="{until}",'
         f'command="{command}" {public} {mark}\n'
     )
     os.makedirs(os.path.dirname(server.keys), mode=0o700, exist_ok=True)
@@ -156,6 +172,15 @@ def let_in(server: Server, public: str, mark: str, addresses: Iterable[str], com
         there = _read(server.keys) or b""
         there += b"\n" if there and not there.endswith(b"\n") else b""
         _write(server.keys, there + line.encode())
+
+
+def _address(text: str) -> str:
+    """Return an address as it may stand in the line of a key."""
+    try:
+        # Behind a "%" Python takes anything for the name of a network card.
+        return str(ipaddress.ip_address("" if "%" in text else text))
+    except ValueError:
+        raise BadKey(f"{text[:60]!r} is no address to come from") from None
 
 
 def shut_out(keys: str, mark: str) -> bool:
