@@ -163,10 +163,7 @@ def let_in(server: Server, public: str, mark: str, addresses: Iterable[str], com
     if not sources:
         raise BadKey("it names no address to come from")
     until = time.strftime("%Y%m%d%H%M%S", time.localtime(time.time() + KEY_LASTS_S))
-    line = (
-        f'restrict,from="{sources}",expiry-time="{until}",'
-        f'command="{command}" {public} {mark}\n'
-    )
+    line = f'restrict,from="{sources}",expiry-time="{until}",command="{command}" {public} {mark}\n'
     os.makedirs(os.path.dirname(server.keys), mode=0o700, exist_ok=True)
     with processes.name_lock(server.keys):
         there = _read(server.keys) or b""
