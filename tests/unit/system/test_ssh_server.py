@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,15 @@ def test_another_host_writes_nothing_but_a_key_and_addresses(
     with pytest.raises(BadKey):
         ssh_server.let_in(server, public, MARK, ("10.0.0.2", address), "/bin/sh /run/x/serve")
     assert not keys.exists()
+
+
+@pytest.mark.parametrize(("gib", "seconds"), [(0, 1800), (100, 1800 + 20 * 1024)])
+def test_a_key_is_let_in_as_long_as_large_disks_take(keys: Path, gib: int, seconds: int) -> None:
+    assert ssh_server.key_lasts(gib * 2**30) == seconds
+    ssh_server.let_in(Server("root", 22, str(keys), ()), KEY, MARK, ("::1",), "/bin/sh /x", seconds)
+    until = keys.read_text().partition('expiry-time="')[2][:14]
+    lasts = time.mktime(time.strptime(until, "%Y%m%d%H%M%S")) - time.time()
+    assert abs(lasts - seconds) < 30
 
 
 def test_a_key_must_come_from_somewhere(keys: Path) -> None:

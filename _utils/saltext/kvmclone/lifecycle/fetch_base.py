@@ -96,7 +96,7 @@ def prepare(host: Host, offer: BaseOffer) -> CopyKey:
     try:
         copy_folder.make(offer.copy, offer.base)
         key = CopyKey(fetching.make_key(offer.copy), ssh_server.addresses())
-        copy_folder.wait_for_other(offer.copy, offer.base)
+        copy_folder.wait_for_other(offer.copy)
     except (FetchFailed, NoAccess, OSError) as error:
         copy_folder.remove(offer.copy)
         raise CopyFailed(

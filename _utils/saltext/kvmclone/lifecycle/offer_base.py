@@ -74,7 +74,9 @@ def offer(host: Host, handle: DomainHandle, copy: str) -> BaseOffer:
         copy_folder.make(copy, handle.name)
         _record(host, handle, Offered(copy))
         found = _offered(host, handle, copy, content, server)
-        copy_folder.wait_for_other(copy, handle.name)
+        length = sum(file.length for file in found.files)
+        copy_folder.note_lasts(copy, ssh_server.key_lasts(length))
+        copy_folder.wait_for_other(copy)
     except OSError as error:
         end(host, copy)
         raise HostError(
@@ -190,9 +192,10 @@ def admit(host: Host, handle: DomainHandle, copy: str, key: CopyKey) -> str:
         )
     with _changing(host, handle) as copies:
         _replace(copies, replace(mine[0], keys=server.keys))
-    command = export_folder.command(copy)
+    mark, command = base_copies.mark(copy), export_folder.command(copy)
+    lasts = copy_folder.lasts(copy) or ssh_server.KEY_LASTS_S
     try:
-        ssh_server.let_in(server, key.public, base_copies.mark(copy), key.addresses, command)
+        ssh_server.let_in(server, key.public, mark, key.addresses, command, lasts)
     except BadKey as error:
         raise PlanRefused(
             f"The key that the other host made for a copy of '{handle.name}' is refused: {error}.",
@@ -203,7 +206,7 @@ def admit(host: Host, handle: DomainHandle, copy: str, key: CopyKey) -> str:
             f"The key of the other host cannot be written into '{server.keys}': {error.strerror}.",
             f"Look at it: {host.commands.there('ls', '-ld', server.keys)}",
         ) from error
-    copy_folder.wait_for_other(copy, handle.name)
+    copy_folder.wait_for_other(copy, lasts)
     return server.keys
 
 
@@ -308,6 +311,6 @@ def _addresses() -> tuple[str, ...]:
 def _no_access(error: NoAccess) -> CopyFailed:
     return CopyFailed(
         f"No other host can fetch a base from here: {error}.",
-        "Another host copies it over ssh, with a key that is let in for minutes and may only read "
+        "Another host copies it over ssh, with a key that expires and may only read "
         "the base. 'PermitRootLogin forced-commands-only' in sshd_config is enough.",
     )

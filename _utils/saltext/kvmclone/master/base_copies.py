@@ -255,5 +255,5 @@ def _end(host: KvmHost, copy: str) -> None:
         with interrupts.shield():
             host.end_copy(copy)
     except KvmCloneError as error:
-        # The key is let in for minutes only, and gc finds all the rest.
+        # The key is let in for a limited time, and gc finds all the rest.
         log.warning("what copy %s made is not removed yet (salt-run kvmclone.gc): %s", copy, error)

@@ -1,5 +1,5 @@
 """
-Let one key into this machine's ssh server, for minutes and for one command, and take it out again.
+Let one key into this machine's ssh server, for some time and one command, and take it out again.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/local/sbin"
 #: The values of ``PermitRootLogin`` that let a key with a command of its own in.
 _LETS_ROOT_IN = ("yes", "without-password", "prohibit-password", "forced-commands-only")
 
-#: Seconds for which a key is let in. It counts when a connection begins, not while it lasts.
+#: Seconds for which a key is let in at least. It counts when a connection begins, not while that
+#: lasts; but one begins for each file, after the one before was fetched and read.
 KEY_LASTS_S = 1800
+
+#: Bytes in a second that both take together on slow hosts.
+_SLOWEST = 5 * 2**20
 
 
 #: The only keys that are let in: those that :func:`.fetching.make_key` makes.
@@ -146,9 +150,25 @@ def addresses() -> tuple[str, ...]:
     )
 
 
-def let_in(server: Server, public: str, mark: str, addresses: Iterable[str], command: str) -> None:
+def key_lasts(length: int) -> int:
     """
-    Let a key in for :data:`KEY_LASTS_S`, from some addresses and for one command alone.
+    Return the seconds for which a key must be let in.
+
+    :param length: Bytes that are fetched with it.
+    """
+    return KEY_LASTS_S + length // _SLOWEST
+
+
+def let_in(
+    server: Server,
+    public: str,
+    mark: str,
+    addresses: Iterable[str],
+    command: str,
+    seconds: float = KEY_LASTS_S,
+) -> None:
+    """
+    Let a key in for some seconds, from some addresses and for one command alone.
 
     Other keys stay as they are.
 
@@ -162,7 +182,7 @@ def let_in(server: Server, public: str, mark: str, addresses: Iterable[str], com
     sources = ",".join(map(_address, addresses))
     if not sources:
         raise BadKey("it names no address to come from")
-    until = time.strftime("%Y%m%d%H%M%S", time.localtime(time.time() + KEY_LASTS_S))
+    until = time.strftime("%Y%m%d%H%M%S", time.localtime(time.time() + seconds))
     line = f'restrict,from="{sources}",expiry-time="{until}",command="{command}" {public} {mark}\n'
     os.makedirs(os.path.dirname(server.keys), mode=0o700, exist_ok=True)
     with processes.name_lock(server.keys):
