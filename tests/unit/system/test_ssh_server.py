@@ -29,7 +29,7 @@ def test_a_key_is_let_in_for_one_command_from_one_host(keys: Path) -> None:
     let_in(keys)
     line = keys.read_text()
     assert line.startswith('restrict,from="10.0.0.2,fd00::2",expiry-time="2')
-    assert line.endswith(f'command="/bin/sh /run/x/serve" {KEY} {MARK}\n')
+    assert line.endswith(f'command="/bin/sh /run/x/serve" {KEY} new-file {MARK}\n')
     assert (keys.stat().st_mode & 0o777, keys.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert ssh_server.is_let_in(str(keys), MARK)
     assert not ssh_server.is_let_in(str(keys), OTHER)
@@ -38,7 +38,7 @@ def test_a_key_is_let_in_for_one_command_from_one_host(keys: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "before", [b"ssh-rsa A me\n# \xff\r\n\n", b"ssh-rsa A without an end", b""]
+    "before", [b"ssh-rsa A me\n# \xff\r\n\n", b"ssh-rsa A without an end", b"\n", b""]
 )
 def test_other_keys_stay_as_they_are(keys: Path, before: bytes) -> None:
     keys.parent.mkdir(parents=True)
@@ -47,14 +47,31 @@ def test_other_keys_stay_as_they_are(keys: Path, before: bytes) -> None:
     let_in(keys)
     let_in(keys, OTHER)
     assert ssh_server.shut_out(str(keys), MARK)
-    assert keys.read_bytes().startswith(before)
+    assert keys.read_bytes().endswith(before)
     assert ssh_server.is_let_in(str(keys), OTHER)
     assert ssh_server.shut_out(str(keys), OTHER)
-    if before:
-        assert keys.read_bytes().rstrip(b"\n") == before.rstrip(b"\n")
-        assert keys.stat().st_mode & 0o777 == 0o640
+    assert keys.read_bytes() == before
+    assert keys.stat().st_mode & 0o777 == 0o640
     assert not ssh_server.shut_out(str(keys), MARK)
-    assert os.listdir(keys.parent) in ([], ["authorized_keys"])
+    assert os.listdir(keys.parent) == ["authorized_keys"]
+
+
+@pytest.mark.parametrize("first", [MARK, OTHER])
+def test_a_file_that_was_made_for_keys_goes_with_the_last(keys: Path, first: str) -> None:
+    let_in(keys)
+    let_in(keys, OTHER)
+    assert ssh_server.shut_out(str(keys), first)
+    assert keys.exists()
+    assert ssh_server.shut_out(str(keys), OTHER if first == MARK else MARK)
+    assert os.listdir(keys.parent) == []
+
+
+def test_a_key_that_was_added_to_such_a_file_stays(keys: Path) -> None:
+    let_in(keys)
+    with keys.open("ab") as file:
+        file.write(b"ssh-rsa A me")
+    assert ssh_server.shut_out(str(keys), MARK)
+    assert keys.read_bytes() == b"ssh-rsa A me"
 
 
 @pytest.mark.parametrize(

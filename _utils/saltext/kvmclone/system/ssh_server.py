@@ -37,6 +37,10 @@ _SLOWEST = 5 * 2**20
 _PUBLIC = re.compile("ssh-ed25519 [A-Za-z0-9+/]+=*")
 
 
+#: The word before the mark in the lines of a file of keys that was made for the first of them.
+_MADE = "new-file"
+
+
 class BadKey(Exception):
     """What another machine sent cannot be let in; the text says why."""
 
@@ -170,7 +174,7 @@ def let_in(
     """
     Let a key in for some seconds, from some addresses and for one command alone.
 
-    Other keys stay as they are.
+    Its line is the first, so that all others stay as they are, byte for byte.
 
     :param public: ``TYPE BASE64``; like the addresses another machine's word, and not trusted.
     :param mark: A word that ends the line, and by which :func:`shut_out` finds it.
@@ -183,12 +187,16 @@ def let_in(
     if not sources:
         raise BadKey("it names no address to come from")
     until = time.strftime("%Y%m%d%H%M%S", time.localtime(time.time() + seconds))
-    line = f'restrict,from="{sources}",expiry-time="{until}",command="{command}" {public} {mark}\n'
     os.makedirs(os.path.dirname(server.keys), mode=0o700, exist_ok=True)
     with processes.name_lock(server.keys):
-        there = _read(server.keys) or b""
-        there += b"\n" if there and not there.endswith(b"\n") else b""
-        _write(server.keys, there + line.encode())
+        there = _read(server.keys)
+        ours = there is None or _has_made(there.splitlines())
+        word = f"{_MADE} " if ours else ""
+        line = (
+            f'restrict,from="{sources}",expiry-time="{until}",'
+            f'command="{command}" {public} {word}{mark}\n'
+        )
+        _write(server.keys, line.encode() + (there or b""))
 
 
 def _address(text: str) -> str:
@@ -211,11 +219,16 @@ def shut_out(keys: str, mark: str) -> bool:
         others = [line for line in there if not _has(line, mark)]
         if len(others) == len(there):
             return False
-        if others:
+        if others or not _has_made(there):
             _write(keys, b"".join(others))
         else:
-            os.unlink(keys)  # as it was before, or as good as that
+            os.unlink(keys)
     return True
+
+
+def _has_made(lines: Iterable[bytes]) -> bool:
+    """Return whether a line says that there was no such file before it."""
+    return any(line.split()[-2:-1] == [_MADE.encode()] for line in lines)
 
 
 def is_let_in(keys: str, mark: str) -> bool:
