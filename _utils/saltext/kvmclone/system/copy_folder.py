@@ -14,7 +14,7 @@ import shutil
 import time
 from dataclasses import dataclass, replace
 
-from saltext.kvmclone.model.base_copy import is_id
+from saltext.kvmclone.model.base_copy import Offered, is_id
 from saltext.kvmclone.model.plain import from_plain, to_plain
 from saltext.kvmclone.model.record import DEAD, Owner
 from saltext.kvmclone.system import files, processes
@@ -35,12 +35,16 @@ class _About:
     :param base: Name of the base.
     :param owner: The process at work; none while the other host is waited for, ``until`` then.
     :param lasts: Seconds that all of the other host's work may take.
+    :param keys: As the metadata of the base at the source has it, like ``staged``: the base may be
+        undefined, or defined anew, while it is copied.
     """
 
     base: str
     owner: Owner = Owner()
     until: float = 0.0
     lasts: float = 0.0
+    keys: str = ""
+    staged: tuple[str, ...] = ()
 
 
 def path(copy: str, *names: str) -> str:
@@ -74,6 +78,21 @@ def lasts(copy: str) -> float:
     """Return the seconds that :func:`note_lasts` noted; 0 if that is not known any more."""
     about = _known(copy)
     return about.lasts if about else 0.0
+
+
+def note_made(copy: Offered) -> None:
+    """
+    Note what is about to be made for a copy at the source.
+
+    :raises OSError: It cannot be written: the copy was ended.
+    """
+    _write(copy.copy, replace(_about(copy.copy), keys=copy.keys, staged=copy.staged))
+
+
+def made(copy: str) -> Offered:
+    """Return what :func:`note_made` noted; nothing if that is not known any more."""
+    about = _known(copy)
+    return Offered(copy, about.keys, about.staged) if about else Offered(copy)
 
 
 def wait_for_other(copy: str, seconds: float = PATIENCE_S) -> None:
