@@ -36,6 +36,9 @@ from tests.support.world import World, quick, same_content
 
 COPY = "0123456789abcdef"
 
+#: Where libvirt keeps variable stores; the lab's own folder is in no pool.
+STORES = Path("/var/lib/libvirt/qemu/nvram")
+
 
 @pytest.fixture
 def host() -> LocalHost:
@@ -95,7 +98,7 @@ def offer(
 
 def files(world: World, name: str) -> list[str]:
     """What there is of the copy, in the pool and among libvirt's stores."""
-    folders = [world.lab.pool_path, world.lab.folder / "nvram"]
+    folders = [world.lab.pool_path, world.lab.folder / "nvram", STORES]
     return sorted(one for folder in folders for one in os.listdir(folder) if name in one)
 
 

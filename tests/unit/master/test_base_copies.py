@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -203,6 +204,18 @@ def test_a_base_that_somebody_is_making_is_said_to_be_copied() -> None:
     answer = base_copies.push(fleet_of(source, busy), "debian12", ["kvm02"])
     assert states(answer)["kvm02"] == "copying"
     assert answer["retcode"] == 1
+
+
+@pytest.mark.parametrize("changed", [{"base": "other"}, {"copy": "f" * 16}])
+def test_a_source_that_offers_something_else_is_refused(changed: dict[str, str]) -> None:
+    class Liar(Host):
+        def offer_base(self, name: str, copy: str) -> BaseOffer:
+            return replace(super().offer_base(name, copy), **changed)
+
+    source, target = Liar("kvm01", BaseState("debian12", GOLD)), Host("kvm02")
+    answer = base_copies.push(fleet_of(source, target), "debian12", ["kvm02"])
+    assert answer["bases"]["debian12"]["kvm02"]["error"]["type"] == "CopyFailed"
+    assert "prepare_copy" not in target.did
 
 
 def test_an_end_that_fails_hides_no_success(caplog: pytest.LogCaptureFixture) -> None:

@@ -32,15 +32,36 @@ def test_a_copy_lives_while_its_process_does(root: Path, monkeypatch: pytest.Mon
 
 def test_the_other_host_has_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
     copy_folder.make(COPY, "base")
-    copy_folder.wait_for_other(COPY, "base")
+    copy_folder.wait_for_other(COPY)
     assert not copy_folder.is_dead(COPY)
     monkeypatch.setattr(copy_folder.time, "time", lambda: 4e9)
     assert copy_folder.is_dead(COPY)
 
 
+def test_the_other_host_has_the_time_that_its_work_may_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may hash for an hour between two files, and nobody is connected then."""
+    copy_folder.make(COPY, "base")
+    copy_folder.note_lasts(COPY, 7200)
+    copy_folder.make(COPY, "base")
+    assert copy_folder.lasts(COPY) == 7200
+    copy_folder.wait_for_other(COPY, copy_folder.lasts(COPY))
+    now = copy_folder.time.time()
+    monkeypatch.setattr(copy_folder.time, "time", lambda: now + 7000)
+    assert not copy_folder.is_dead(COPY)
+    monkeypatch.setattr(copy_folder.time, "time", lambda: now + 7300)
+    assert copy_folder.is_dead(COPY)
+    assert copy_folder.base_of(COPY) == "base"
+    copy_folder.remove(COPY)
+    assert copy_folder.lasts(COPY) == 0
+    with pytest.raises(FileNotFoundError):
+        copy_folder.wait_for_other(COPY)
+
+
 def test_a_server_at_work_keeps_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy_folder.make(COPY, "base")
-    copy_folder.wait_for_other(COPY, "base")
+    copy_folder.wait_for_other(COPY)
     monkeypatch.setattr(copy_folder.time, "time", lambda: 4e9)
     with (root / COPY / "lock").open() as served:
         fcntl.flock(served, fcntl.LOCK_SH)

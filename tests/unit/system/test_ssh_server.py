@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from saltext.kvmclone.system import ssh_server
-from saltext.kvmclone.system.ssh_server import NoAccess, Server
+from saltext.kvmclone.system.ssh_server import BadKey, NoAccess, Server
 
 MARK, OTHER = "kvm_clone-copy-0123456789abcdef", "kvm_clone-copy-ffffffffffffffff"
 KEY = "ssh-ed25519 AAAAC3"
@@ -28,7 +29,7 @@ def test_a_key_is_let_in_for_one_command_from_one_host(keys: Path) -> None:
     let_in(keys)
     line = keys.read_text()
     assert line.startswith('restrict,from="10.0.0.2,fd00::2",expiry-time="2')
-    assert line.endswith(f'command="/bin/sh /run/x/serve" {KEY} {MARK}\n')
+    assert line.endswith(f'command="/bin/sh /run/x/serve" {KEY} new-file {MARK}\n')
     assert (keys.stat().st_mode & 0o777, keys.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert ssh_server.is_let_in(str(keys), MARK)
     assert not ssh_server.is_let_in(str(keys), OTHER)
@@ -37,7 +38,7 @@ def test_a_key_is_let_in_for_one_command_from_one_host(keys: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "before", [b"ssh-rsa A me\n# \xff\r\n\n", b"ssh-rsa A without an end", b""]
+    "before", [b"ssh-rsa A me\n# \xff\r\n\n", b"ssh-rsa A without an end", b"\n", b""]
 )
 def test_other_keys_stay_as_they_are(keys: Path, before: bytes) -> None:
     keys.parent.mkdir(parents=True)
@@ -46,14 +47,73 @@ def test_other_keys_stay_as_they_are(keys: Path, before: bytes) -> None:
     let_in(keys)
     let_in(keys, OTHER)
     assert ssh_server.shut_out(str(keys), MARK)
-    assert keys.read_bytes().startswith(before)
+    assert keys.read_bytes().endswith(before)
     assert ssh_server.is_let_in(str(keys), OTHER)
     assert ssh_server.shut_out(str(keys), OTHER)
-    if before:
-        assert keys.read_bytes().rstrip(b"\n") == before.rstrip(b"\n")
-        assert keys.stat().st_mode & 0o777 == 0o640
+    assert keys.read_bytes() == before
+    assert keys.stat().st_mode & 0o777 == 0o640
     assert not ssh_server.shut_out(str(keys), MARK)
-    assert os.listdir(keys.parent) in ([], ["authorized_keys"])
+    assert os.listdir(keys.parent) == ["authorized_keys"]
+
+
+@pytest.mark.parametrize("first", [MARK, OTHER])
+def test_a_file_that_was_made_for_keys_goes_with_the_last(keys: Path, first: str) -> None:
+    let_in(keys)
+    let_in(keys, OTHER)
+    assert ssh_server.shut_out(str(keys), first)
+    assert keys.exists()
+    assert ssh_server.shut_out(str(keys), OTHER if first == MARK else MARK)
+    assert os.listdir(keys.parent) == []
+
+
+def test_a_key_that_was_added_to_such_a_file_stays(keys: Path) -> None:
+    let_in(keys)
+    with keys.open("ab") as file:
+        file.write(b"ssh-rsa A me")
+    assert ssh_server.shut_out(str(keys), MARK)
+    assert keys.read_bytes() == b"ssh-rsa A me"
+
+
+@pytest.mark.parametrize(
+    ("public", "address"),
+    [
+        (KEY, '10.0.0.1"\nssh-rsa EVIL x#'),
+        (KEY, 'fe80::1%"\nssh-rsa EVIL x#'),
+        (KEY, "fe80::1%eth0"),
+        (KEY, "10.0.0.*"),
+        (KEY, "10.0.0.0/8"),
+        (KEY, "kvm02"),
+        (KEY, ""),
+        (f"{KEY}\nssh-rsa EVIL", "10.0.0.1"),
+        (f"{KEY}\n", "10.0.0.1"),
+        ("ssh-rsa AAAAB3", "10.0.0.1"),
+        ("cert-authority ssh-ed25519 AAAAC3", "10.0.0.1"),
+        (f"{KEY} x", "10.0.0.1"),
+        ("", "10.0.0.1"),
+    ],
+)
+def test_another_host_writes_nothing_but_a_key_and_addresses(
+    keys: Path, public: str, address: str
+) -> None:
+    server = Server("root", 22, str(keys), ())
+    with pytest.raises(BadKey):
+        ssh_server.let_in(server, public, MARK, ("10.0.0.2", address), "/bin/sh /run/x/serve")
+    assert not keys.exists()
+
+
+@pytest.mark.parametrize(("gib", "seconds"), [(0, 1800), (100, 1800 + 20 * 1024)])
+def test_a_key_is_let_in_as_long_as_large_disks_take(keys: Path, gib: int, seconds: int) -> None:
+    assert ssh_server.key_lasts(gib * 2**30) == seconds
+    ssh_server.let_in(Server("root", 22, str(keys), ()), KEY, MARK, ("::1",), "/bin/sh /x", seconds)
+    until = keys.read_text().partition('expiry-time="')[2][:14]
+    lasts = time.mktime(time.strptime(until, "%Y%m%d%H%M%S")) - time.time()
+    assert abs(lasts - seconds) < 30
+
+
+def test_a_key_must_come_from_somewhere(keys: Path) -> None:
+    with pytest.raises(BadKey, match="no address"):
+        ssh_server.let_in(Server("root", 22, str(keys), ()), KEY, MARK, (), "/bin/sh /x")
+    assert not keys.exists()
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **changed: str) -> None:

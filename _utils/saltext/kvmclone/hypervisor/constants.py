@@ -104,6 +104,7 @@ EVENT_SHUTDOWN = 6
 
 #: ``virConnectListAllStoragePoolsFlags``, ``virStoragePoolState``.
 POOLS_INACTIVE = 1
+POOLS_ACTIVE = 2
 POOL_RUNNING = 2
 
 #: ``virNodeGetMemoryStats``: over all NUMA nodes.

@@ -18,6 +18,7 @@ from saltext.kvmclone.hypervisor.constants import (
     NO_STORAGE_POOL,
     NO_STORAGE_VOL,
     NO_SUPPORT,
+    POOLS_ACTIVE,
     POOLS_INACTIVE,
 )
 from saltext.kvmclone.hypervisor.host import Host
@@ -106,6 +107,18 @@ def _over_folder(host: Host, path: str) -> Any | None:
     with absent(NO_STORAGE_POOL):
         return host.call(host.raw.storagePoolLookupByTargetPath, os.path.dirname(path))
     return None
+
+
+def is_inside(host: Host, folder: str) -> bool:
+    """Return whether a folder of this machine is that of an active pool, or below one."""
+    wanted = os.path.realpath(folder)
+    for raw in host.call(host.raw.listAllStoragePools, POOLS_ACTIVE):
+        pool = described(host, raw, active=True)
+        if pool.is_folder and os.path.isabs(pool.path):
+            top = os.path.realpath(pool.path)
+            if os.path.commonpath([top, wanted]) == top:
+                return True
+    return False
 
 
 def asleep(host: Host, path: str) -> str:

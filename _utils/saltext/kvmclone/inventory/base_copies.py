@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 from saltext.kvmclone.errors import absent
 from saltext.kvmclone.hypervisor.constants import (
@@ -41,9 +42,16 @@ def all_offered(host: Host) -> list[tuple[DomainHandle, Offered]]:
     """Return every copy that some base here is the source of, with that base."""
 
     def look(handle: DomainHandle) -> list[tuple[DomainHandle, Offered]]:
-        return [(handle, one) for one in offered(host, handle)]
+        return [(handle, whole(one)) for one in offered(host, handle)]
 
     return [pair for pairs in host.each_domain(look) for pair in pairs]
+
+
+def whole(copy: Offered) -> Offered:
+    """Return a copy with all that was made for it, also if the base lost its metadata since."""
+    noted = copy_folder.made(copy.copy)
+    staged = tuple(dict.fromkeys((*copy.staged, *noted.staged)))
+    return replace(copy, keys=copy.keys or noted.keys, staged=staged)
 
 
 def dead(host: Host) -> list[tuple[DomainHandle | None, Offered]]:
@@ -52,7 +60,8 @@ def dead(host: Host) -> list[tuple[DomainHandle | None, Offered]]:
         return []
     sources = all_offered(host)
     known = {one.copy for _handle, one in sources}
-    others = [(None, Offered(copy)) for copy in copy_folder.all_copies() if copy not in known]
+    lost = [copy for copy in copy_folder.all_copies() if copy not in known]
+    others = [(None, whole(Offered(copy))) for copy in lost]
     return [pair for pair in (*sources, *others) if copy_folder.is_dead(pair[1].copy)]
 
 

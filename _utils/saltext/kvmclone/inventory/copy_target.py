@@ -15,9 +15,19 @@ from saltext.kvmclone.hypervisor import pools, volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import clone_view, deletion_plan
+from saltext.kvmclone.model import base_copy
 from saltext.kvmclone.model.base_copy import NVRAM, BaseOffer, OfferedFile
 from saltext.kvmclone.model.record import BASE, DEAD, MADE, WANTED, Record, Volume
 from saltext.kvmclone.system import filesystems, guest_content, processes
+
+
+def require_sound(offer: BaseOffer) -> None:
+    """Refuse an offer with words in it that no source of ours writes."""
+    if wrong := "; ".join(base_copy.faults(offer)):
+        raise PlanRefused(
+            f"The offer of a base that came from the source is refused: {wrong}.",
+            "That host's minion sent it: look at that one, then repeat the push.",
+        )
 
 
 def left_behind(host: Host, handle: DomainHandle) -> Record:
@@ -83,9 +93,13 @@ def _destination(host: Host, offer: BaseOffer, file: OfferedFile) -> str:
         pool = pools.described(host, raw, active=True)
         if pool.is_folder and os.path.isdir(pool.path):
             return os.path.join(pool.path, name)
-    elif raw is None and not file.pool and os.path.isdir(file.folder):
+    elif not file.pool and os.path.isdir(file.folder) and pools.is_inside(host, file.folder):
         return os.path.join(file.folder, name)
-    wanted = f"storage pool '{file.pool}'" if file.pool else f"folder '{file.folder}'"
+    wanted = (
+        f"storage pool '{file.pool}'"
+        if file.pool
+        else f"folder '{file.folder}', which must be in a storage pool"
+    )
     make = host.commands.virsh(
         "pool-define-as", file.pool or "bases", "dir", "--target", file.folder
     )
@@ -99,9 +113,11 @@ def _destination(host: Host, offer: BaseOffer, file: OfferedFile) -> str:
 
 
 def store(host: Host, offer: BaseOffer, folder: str) -> str:
-    """Return the path of the copy's variable store: in that folder if it is here, or libvirt's."""
-    folder = folder if folder and os.path.isdir(folder) else host.folders.stores
-    return os.path.join(folder, f"{offer.base}_VARS.fd")
+    """
+    Return the path of the copy's variable store: libvirt's folder, or that one if it is in a pool.
+    """
+    usable = os.path.isabs(folder) and os.path.isdir(folder) and pools.is_inside(host, folder)
+    return os.path.join(folder if usable else host.folders.stores, f"{offer.base}_VARS.fd")
 
 
 def require_needs(host: Host, offer: BaseOffer) -> None:

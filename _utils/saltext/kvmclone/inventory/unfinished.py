@@ -72,8 +72,13 @@ def _unfinished(
     work = Work(record.worker, life, record.stage, record.goal, record.request)
     if clone_snapshots.is_unfinished(record) and usage is not None:
         reason = _reason(record, life)
-        left = clone_snapshots.pieces(host, handle, record, usage, reason)
-        return Unfinished(name, work, Minion(), tuple(left), repairs=True)
+        refused = ""
+        try:
+            left = clone_snapshots.pieces(host, handle, record, usage, reason)
+        except OutOfReach as error:  # which force would not overrule
+            refused = f"{error.message} {error.hint}"
+            left = clone_snapshots.rows(name, record, (), (), reason)
+        return Unfinished(name, work, Minion(), tuple(left), refused=refused, repairs=True)
     deletion, refusal = _judge(host, handle, record, usage)
     return Unfinished(
         name=name,

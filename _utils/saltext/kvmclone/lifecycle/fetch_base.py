@@ -40,7 +40,6 @@ from saltext.kvmclone.model.base_copy import (
     BaseOffer,
     CopyKey,
     OfferedFile,
-    is_id,
 )
 from saltext.kvmclone.model.record import BASE, MADE, Record
 from saltext.kvmclone.model.record_xml import NAMESPACE, embed
@@ -89,8 +88,7 @@ def prepare(host: Host, offer: BaseOffer) -> CopyKey:
 
     :raises KvmCloneError: It cannot; nothing was made.
     """
-    if not is_id(offer.copy):
-        raise PlanRefused(f"{offer.copy!r} is not the id of a copy.")
+    copy_target.require_sound(offer)
     copy_target.require_needs(host, offer)
     handle = host.find(offer.base)
     known = copy_target.left_behind(host, handle) if handle is not None else None
@@ -98,7 +96,7 @@ def prepare(host: Host, offer: BaseOffer) -> CopyKey:
     try:
         copy_folder.make(offer.copy, offer.base)
         key = CopyKey(fetching.make_key(offer.copy), ssh_server.addresses())
-        copy_folder.wait_for_other(offer.copy, offer.base)
+        copy_folder.wait_for_other(offer.copy)
     except (FetchFailed, NoAccess, OSError) as error:
         copy_folder.remove(offer.copy)
         raise CopyFailed(
@@ -115,8 +113,7 @@ def fetch(host: Host, offer: BaseOffer) -> BaseState:
     :raises CopyFailed: It could not be fetched whole; nothing of it is left.
     :raises KvmCloneError: Likewise.
     """
-    if not is_id(offer.copy):
-        raise PlanRefused(f"{offer.copy!r} is not the id of a copy.")
+    copy_target.require_sound(offer)
     try:
         copy_folder.make(offer.copy, offer.base)
         source = _source(host, offer)

@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     CopyFailed,
     HostError,
+    KvmCloneError,
     MissingProgram,
     PlanRefused,
     PoolFull,
@@ -56,7 +58,7 @@ from saltext.kvmclone.system import (
     processes,
     ssh_server,
 )
-from saltext.kvmclone.system.ssh_server import NoAccess, Server
+from saltext.kvmclone.system.ssh_server import BadKey, NoAccess, Server
 
 
 def offer(host: Host, handle: DomainHandle, copy: str) -> BaseOffer:
@@ -74,7 +76,9 @@ def offer(host: Host, handle: DomainHandle, copy: str) -> BaseOffer:
         copy_folder.make(copy, handle.name)
         _record(host, handle, Offered(copy))
         found = _offered(host, handle, copy, content, server)
-        copy_folder.wait_for_other(copy, handle.name)
+        length = sum(file.length for file in found.files)
+        copy_folder.note_lasts(copy, ssh_server.key_lasts(length))
+        copy_folder.wait_for_other(copy)
     except OSError as error:
         end(host, copy)
         raise HostError(
@@ -156,9 +160,7 @@ def _flattened(host: Host, handle: DomainHandle, copy: str, disk: BaseImage, siz
             f"'{handle.name}', which is copied as one image.",
             f"Make room there. See: {host.commands.there('df', '-h', folder)}",
         )
-    with _changing(host, handle) as copies:
-        now = next(one for one in copies if one.copy == copy)
-        _replace(copies, replace(now, staged=(*now.staged, path)))
+    _note(host, handle, copy, staged=(path,))
     try:
         create = ["qemu-img", "create", "-q", "-f", disk.format, path, str(size)]
         subprocess.run(create, stdin=subprocess.DEVNULL, capture_output=True, check=True)
@@ -177,28 +179,40 @@ def admit(host: Host, handle: DomainHandle, copy: str, key: CopyKey) -> str:
     Let the host that made this key fetch what was offered, and nothing else.
 
     :return: The file that holds the key from now on.
-    :raises PlanRefused: Nothing is offered under that id.
+    :raises PlanRefused: Nothing is offered under that id, or what should be a key is none.
     :raises CopyFailed: The ssh server lets nobody in.
     """
+    _require_id(copy)
     server = _server()
-    mine = [one for one in base_copies.offered(host, handle) if one.copy == copy]
-    if not mine:
-        raise PlanRefused(
-            f"No copy '{copy}' of '{handle.name}' is under way.",
-            "Repeat the push.",
-        )
-    with _changing(host, handle) as copies:
-        _replace(copies, replace(mine[0], keys=server.keys))
-    command = export_folder.command(copy)
-    try:
-        ssh_server.let_in(server, key.public, base_copies.mark(copy), key.addresses, command)
-    except OSError as error:
-        raise CopyFailed(
-            f"The key of the other host cannot be written into '{server.keys}': {error.strerror}.",
-            f"Look at it: {host.commands.there('ls', '-ld', server.keys)}",
-        ) from error
-    copy_folder.wait_for_other(copy, handle.name)
+    mark, command = base_copies.mark(copy), export_folder.command(copy)
+    lasts = copy_folder.lasts(copy) or ssh_server.KEY_LASTS_S
+    with contextlib.ExitStack() as undo:
+        undo.callback(_shut_out, server.keys, mark)
+        try:
+            _note(host, handle, copy, keys=server.keys)
+            ssh_server.let_in(server, key.public, mark, key.addresses, command, lasts)
+            # Whoever ended the copy in between found no key yet.
+            _under_way(base_copies.offered(host, handle), handle, copy)
+            copy_folder.wait_for_other(copy, lasts)
+        except BadKey as error:
+            raise PlanRefused(
+                f"The key that the other host made for a copy of '{handle.name}' is refused: "
+                f"{error}.",
+                "That host's minion sent it: look at that one, then repeat the push.",
+            ) from error
+        except OSError as error:
+            raise CopyFailed(
+                f"The key of the other host cannot be let in by '{server.keys}': {error}.",
+                f"Look at it: {host.commands.there('ls', '-ld', server.keys)}",
+            ) from error
+        undo.pop_all()
     return server.keys
+
+
+def _shut_out(keys: str, mark: str) -> None:
+    """Take a key out again that was perhaps let in, behind an error that tells more."""
+    with interrupts.shield(), contextlib.suppress(OSError, KvmCloneError):
+        ssh_server.shut_out(keys, mark)
 
 
 def end(host: Host, copy: str) -> list[Leftover]:
@@ -210,23 +224,32 @@ def end(host: Host, copy: str) -> list[Leftover]:
     _require_id(copy)
     sources = [pair for pair in base_copies.all_offered(host) if pair[1].copy == copy]
     if not sources:
-        return _removed(host, None, Offered(copy))
+        return _removed(host, None, base_copies.whole(Offered(copy)))
     return [row for handle, one in sources for row in _removed(host, handle, one)]
 
 
 def _removed(host: Host, handle: DomainHandle | None, copy: Offered) -> list[Leftover]:
     there = list(base_copies.rows(handle, copy))
+    if handle is None:
+        _unmake(copy)
+        copy_folder.remove(copy.copy)
+    else:
+        with _changing(host, handle) as copies:
+            # Somebody may have let a key in since that was looked at.
+            for one in (copy, *(now for now in copies if now.copy == copy.copy)):
+                _unmake(one)
+            copy_folder.remove(copy.copy)
+            copies[:] = [one for one in copies if one.copy != copy.copy]
+    return [replace(row, removed=True) for row in there]
+
+
+def _unmake(copy: Offered) -> None:
     if copy.keys:
         ssh_server.shut_out(copy.keys, base_copies.mark(copy.copy))
     for path in copy.staged:
         if copy.copy in os.path.basename(path):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-    copy_folder.remove(copy.copy)
-    if handle is not None:
-        with _changing(host, handle) as copies:
-            copies[:] = [one for one in copies if one.copy != copy.copy]
-    return [replace(row, removed=True) for row in there]
 
 
 def end_dead(host: Host, name: str, apply: bool) -> list[Leftover]:
@@ -252,8 +275,27 @@ def _record(host: Host, handle: DomainHandle, copy: Offered) -> None:
         copies.append(copy)
 
 
-def _replace(copies: list[Offered], new: Offered) -> None:
-    copies[:] = [new if one.copy == new.copy else one for one in copies]
+def _note(
+    host: Host, handle: DomainHandle, copy: str, keys: str = "", staged: tuple[str, ...] = ()
+) -> None:
+    """Put on record, in the metadata and in the copy's folder, what is about to be made."""
+    with _changing(host, handle) as copies:
+        now = _under_way(copies, handle, copy)
+        new = replace(now, keys=keys or now.keys, staged=(*now.staged, *staged))
+        copy_folder.note_made(new)
+        copies[:] = [new if one.copy == copy else one for one in copies]
+
+
+def _under_way(copies: Iterable[Offered], handle: DomainHandle, copy: str) -> Offered:
+    """
+    Return the copy of that id.
+
+    :raises PlanRefused: There is none, or none any more.
+    """
+    for one in copies:
+        if one.copy == copy:
+            return one
+    raise PlanRefused(f"No copy '{copy}' of '{handle.name}' is under way.", "Repeat the push.")
 
 
 @contextlib.contextmanager
@@ -302,6 +344,6 @@ def _addresses() -> tuple[str, ...]:
 def _no_access(error: NoAccess) -> CopyFailed:
     return CopyFailed(
         f"No other host can fetch a base from here: {error}.",
-        "Another host copies it over ssh, with a key that is let in for minutes and may only read "
+        "Another host copies it over ssh, with a key that expires and may only read "
         "the base. 'PermitRootLogin forced-commands-only' in sshd_config is enough.",
     )

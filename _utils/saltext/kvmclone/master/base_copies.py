@@ -18,6 +18,7 @@ from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     BaseDiffers,
     ConfigError,
+    CopyFailed,
     CreateInProgress,
     HostUnreachable,
     KvmCloneError,
@@ -235,6 +236,10 @@ def _push_one(source: str, hosts: Mapping[str, KvmHost], target: KvmHost, name: 
         with _told_of(source):
             undo.callback(_end, origin, copy)
             offer = origin.offer_base(name, copy)
+            if (offer.base, offer.copy) != (name, copy):
+                raise CopyFailed(
+                    f"It offered another base than '{name}'.", "Look at that host's minion."
+                )
         undo.callback(_end, target, copy)
         key = target.prepare_copy(offer)
         with _told_of(source):
@@ -250,5 +255,5 @@ def _end(host: KvmHost, copy: str) -> None:
         with interrupts.shield():
             host.end_copy(copy)
     except KvmCloneError as error:
-        # The key is let in for minutes only, and gc finds all the rest.
+        # The key is let in for a limited time, and gc finds all the rest.
         log.warning("what copy %s made is not removed yet (salt-run kvmclone.gc): %s", copy, error)

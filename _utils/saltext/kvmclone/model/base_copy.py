@@ -7,7 +7,9 @@ the source must take back afterwards stands in the ``<metadata>`` of its base.
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lxml import etree
@@ -24,6 +26,16 @@ DEFINITION, NVRAM = "definition", "nvram"
 
 #: An id: it is part of paths on both hosts, so nothing else is taken for one.
 _ID = re.compile("[0-9a-f]{16}")
+
+#: What an offer may say: it becomes part of paths, and of the words of commands, at the target.
+_FILE, _USER = re.compile("[a-z0-9]+"), re.compile("[A-Za-z_][A-Za-z0-9_.-]*")
+_HOST_KEY = re.compile("[a-z0-9@.-]+ [A-Za-z0-9+/]+=*")
+
+#: The formats of disks that are copied.
+_FORMATS = ("qcow2", "raw")
+
+#: Longest name of a base, in characters: with what is added to it, it is the name of a file.
+_LONGEST_BASE = 200
 
 
 @dataclass(frozen=True)
@@ -105,6 +117,39 @@ class Offered:
 def is_id(text: str) -> bool:
     """Return whether a text is the id of a copy."""
     return _ID.fullmatch(text) is not None
+
+
+def faults(offer: BaseOffer) -> Iterator[str]:
+    """
+    Yield what is wrong with an offer, which is another host's word and must not lead astray here.
+
+    Any name that libvirt takes is one of a base; what a clone may be called is narrower.
+    """
+    if not is_id(offer.copy):
+        yield f"{offer.copy[:60]!r} is not the id of a copy"
+    base = offer.base
+    if not base or "/" in base or not base.isprintable() or len(base) > _LONGEST_BASE:
+        yield f"{base[:60]!r} is no name of a base"
+    names = [file.name for file in offer.files]
+    for file in offer.files:
+        if not _FILE.fullmatch(file.name) or file.name == DEFINITION or names.count(file.name) > 1:
+            yield f"{file.name[:60]!r} is no name of a disk, or of several"
+        if file.format not in (("",) if file.name == NVRAM else _FORMATS):
+            yield f"{file.format[:60]!r} is no format of a disk that is copied"
+    if not _USER.fullmatch(offer.user) or not 0 < offer.port < 2**16:
+        yield "nobody logs in as that user, or at that port"
+    if not all(map(_is_address, offer.addresses)):
+        yield "one of its addresses is none"
+    if not all(map(_HOST_KEY.fullmatch, offer.host_keys)):
+        yield "one of its host keys is none"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text  # Python takes anything behind it
 
 
 def to_xml(uuid: str, copies: tuple[Offered, ...]) -> str:

@@ -1,13 +1,15 @@
 """
-Let one key into this machine's ssh server, for minutes and for one command, and take it out again.
+Let one key into this machine's ssh server, for some time and one command, and take it out again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import pwd
+import re
 import secrets
 import shutil
 import subprocess
@@ -23,8 +25,24 @@ _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/local/sbin"
 #: The values of ``PermitRootLogin`` that let a key with a command of its own in.
 _LETS_ROOT_IN = ("yes", "without-password", "prohibit-password", "forced-commands-only")
 
-#: Seconds for which a key is let in. It counts when a connection begins, not while it lasts.
+#: Seconds for which a key is let in at least. It counts when a connection begins, not while that
+#: lasts; but one begins for each file, after the one before was fetched and read.
 KEY_LASTS_S = 1800
+
+#: Bytes in a second that both take together on slow hosts.
+_SLOWEST = 5 * 2**20
+
+
+#: The only keys that are let in: those that :func:`.fetching.make_key` makes.
+_PUBLIC = re.compile("ssh-ed25519 [A-Za-z0-9+/]+=*")
+
+
+#: The word before the mark in the lines of a file of keys that was made for the first of them.
+_MADE = "new-file"
+
+
+class BadKey(Exception):
+    """What another machine sent cannot be let in; the text says why."""
 
 
 class NoAccess(Exception):
@@ -136,26 +154,58 @@ def addresses() -> tuple[str, ...]:
     )
 
 
-def let_in(server: Server, public: str, mark: str, addresses: Iterable[str], command: str) -> None:
+def key_lasts(length: int) -> int:
     """
-    Let a key in for :data:`KEY_LASTS_S`, from some addresses and for one command alone.
+    Return the seconds for which a key must be let in.
 
-    Other keys stay as they are.
+    :param length: Bytes that are fetched with it.
+    """
+    return KEY_LASTS_S + length // _SLOWEST
 
-    :param public: ``TYPE BASE64``.
+
+def let_in(
+    server: Server,
+    public: str,
+    mark: str,
+    addresses: Iterable[str],
+    command: str,
+    seconds: float = KEY_LASTS_S,
+) -> None:
+    """
+    Let a key in for some seconds, from some addresses and for one command alone.
+
+    Its line is the first, so that all others stay as they are, byte for byte.
+
+    :param public: ``TYPE BASE64``; like the addresses another machine's word, and not trusted.
     :param mark: A word that ends the line, and by which :func:`shut_out` finds it.
+    :raises BadKey: The key, or an address, is none; nothing was written.
     :raises OSError: The file cannot be written.
     """
-    until = time.strftime("%Y%m%d%H%M%S", time.localtime(time.time() + KEY_LASTS_S))
-    line = (
-        f'restrict,from="{",".join(addresses)}",expiry-time="{until}",'
-        f'command="{command}" {public} {mark}\n'
-    )
+    if not _PUBLIC.fullmatch(public):
+        raise BadKey("it is no public key of the type ssh-ed25519")
+    sources = ",".join(map(_address, addresses))
+    if not sources:
+        raise BadKey("it names no address to come from")
+    until = time.strftime("%Y%m%d%H%M%S", time.localtime(time.time() + seconds))
     os.makedirs(os.path.dirname(server.keys), mode=0o700, exist_ok=True)
     with processes.name_lock(server.keys):
-        there = _read(server.keys) or b""
-        there += b"\n" if there and not there.endswith(b"\n") else b""
-        _write(server.keys, there + line.encode())
+        there = _read(server.keys)
+        ours = there is None or _has_made(there.splitlines())
+        word = f"{_MADE} " if ours else ""
+        line = (
+            f'restrict,from="{sources}",expiry-time="{until}",'
+            f'command="{command}" {public} {word}{mark}\n'
+        )
+        _write(server.keys, line.encode() + (there or b""))
+
+
+def _address(text: str) -> str:
+    """Return an address as it may stand in the line of a key."""
+    try:
+        # Behind a "%" Python takes anything for the name of a network card.
+        return str(ipaddress.ip_address("" if "%" in text else text))
+    except ValueError:
+        raise BadKey(f"{text[:60]!r} is no address to come from") from None
 
 
 def shut_out(keys: str, mark: str) -> bool:
@@ -169,11 +219,16 @@ def shut_out(keys: str, mark: str) -> bool:
         others = [line for line in there if not _has(line, mark)]
         if len(others) == len(there):
             return False
-        if others:
+        if others or not _has_made(there):
             _write(keys, b"".join(others))
         else:
-            os.unlink(keys)  # as it was before, or as good as that
+            os.unlink(keys)
     return True
+
+
+def _has_made(lines: Iterable[bytes]) -> bool:
+    """Return whether a line says that there was no such file before it."""
+    return any(line.split()[-2:-1] == [_MADE.encode()] for line in lines)
 
 
 def is_let_in(keys: str, mark: str) -> bool:
