@@ -107,6 +107,15 @@ def test_redirects_are_followed_to_an_end(site: Site) -> None:
         fetched(f"{site.url}/file")
 
 
+@pytest.mark.parametrize("location", [f"http://u:{CANARY}@[x", f"http://h:{CANARY}/"])
+def test_a_redirect_to_no_url_is_an_error_that_does_not_quote_it(site: Site, location: str) -> None:
+    site.redirects = {"/latest": location}
+    with pytest.raises(DownloadFailed) as told:
+        fetched(f"{site.url}/latest")
+    assert CANARY not in str(told.value)
+    assert told.value.__suppress_context__
+
+
 def test_neither_login_nor_query_is_in_a_message_or_a_log(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:

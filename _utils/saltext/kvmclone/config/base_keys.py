@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from saltext.kvmclone.config import resolve, value_types
 from saltext.kvmclone.config.catalogue import Catalogue
@@ -108,7 +108,14 @@ def request(
 def _own(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return our own keys in their types."""
     problems = [
-        Problem("", "", key, f"{fault}. For example: {key}={_EXAMPLES[key]}")
+        # A checksum file's URL may hold a password, so that what was given is not quoted.
+        Problem(
+            "",
+            "",
+            key,
+            f"{f'it is not {OWN[key].expected}' if key == 'sha256' else fault}. "
+            f"For example: {key}={_EXAMPLES[key]}",
+        )
         for key, value in given.items()
         if (fault := OWN[key].fault(value))
     ]
@@ -117,7 +124,9 @@ def _own(given: Mapping[str, Any]) -> dict[str, Any]:
         word = key == "salt" and value in (NO_SALT, FROM_REPOSITORY)
         if isinstance(value, str) and not word and not value.startswith("/"):
             expected = "none, repository, or" if key == "salt" else ""
-            text = f"{value!r} is not {expected} the absolute path of a folder on the KVM host"
+            text = (
+                f"{shown(value)!r} is not {expected} the absolute path of a folder on the KVM host"
+            )
             problems.append(Problem("", "", key, text.replace("  ", " ")))
     if problems:
         raise error_for(problems)
@@ -185,23 +194,26 @@ def _origin(source: Any, sha256: str) -> tuple[Origin, str]:
     """
     if not isinstance(source, str) or not source.isprintable():
         raise ConfigError("The source is no URL or path.", _SOURCES)
-    scheme = urlsplit(source).scheme.lower()
+    parts = _parts(source, "The source", _SOURCES)
+    scheme = parts.scheme
     if scheme not in (_HTTP, _HTTPS):
         if not source.startswith("/"):
             raise ConfigError(
                 f"'{shown(source)}' is neither a URL nor an absolute path on the KVM host.",
                 _SOURCES,
             )
-    elif not (urlsplit(source).hostname and file_name(source)):
+    elif not (parts.hostname and file_name(source)):
         raise ConfigError(f"'{shown(source)}' names no file on a server.", _SOURCES)
+    else:
+        source = source.strip()
     checksum_file, digest = "", written_digest(sha256)
     if sha256 and not digest:
-        if urlsplit(sha256).scheme.lower() != _HTTPS or not urlsplit(sha256).hostname:
+        parts = _parts(sha256, "sha256", _CHECKSUMS)
+        if parts.scheme != _HTTPS or not parts.hostname:
             raise ConfigError(
                 "sha256 is neither a digest of 64 (SHA-256) or 128 (SHA-512) hexadecimal digits "
                 "nor the https:// URL of a checksum file.",
-                "A checksum file over plain http proves nothing. For example: "
-                "sha256=https://cloud.debian.org/images/cloud/bookworm/latest/SHA512SUMS",
+                _CHECKSUMS,
             )
         checksum_file = sha256
     if scheme == _HTTP and not sha256:
@@ -212,6 +224,24 @@ def _origin(source: Any, sha256: str) -> tuple[Origin, str]:
     return Origin(source, checksum_file), digest
 
 
+def _parts(location: str, what: str, hint: str) -> SplitResult:
+    """
+    Return the parts of a URL or path.
+
+    :raises ConfigError: It cannot be taken apart; Python's own error would quote it.
+    """
+    try:
+        parts = urlsplit(location.strip())
+        _port = parts.port
+    except ValueError:
+        raise ConfigError(f"{what} is no URL or path.", hint) from None
+    return parts
+
+
+_CHECKSUMS = (
+    "A checksum file over plain http proves nothing. For example: "
+    "sha256=https://cloud.debian.org/images/cloud/bookworm/latest/SHA512SUMS"
+)
 _SOURCES = (
     "For example: https://cloud.debian.org/images/cloud/bookworm/latest/"
     "debian-12-generic-amd64.qcow2   Or, on the KVM host: /srv/images/debian12.qcow2"

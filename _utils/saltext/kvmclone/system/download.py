@@ -175,6 +175,8 @@ class _Download:
                 )
             except self.broken as error:
                 raise self._why(error) from None
+            except ValueError:  # of a redirect, which requests takes apart although it stays here
+                raise self._failed("it is redirected to something that is no URL") from None
             if not answer.is_redirect:
                 return self._accepted(answer)
             answer.close()
@@ -182,10 +184,14 @@ class _Download:
         raise self._failed("it is redirected again and again")
 
     def _next(self, url: str, location: str) -> str:
-        target = urljoin(url, location)
-        if urlsplit(target).scheme not in ("http", "https"):
+        try:
+            target = urljoin(url, location)
+            scheme = urlsplit(target).scheme
+        except ValueError:
+            raise self._failed("it is redirected to something that is no URL") from None
+        if scheme not in ("http", "https"):
             raise self._failed("it is redirected to something that is not http")
-        if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+        if urlsplit(url).scheme == "https" and scheme != "https":
             raise self._failed(
                 f"it is redirected from https to http ({shown(target)}), where anybody on the way "
                 "can change it"
