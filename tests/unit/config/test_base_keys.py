@@ -91,6 +91,17 @@ def test_a_profile_gives_host_and_machine_and_arguments_win() -> None:
     )
 
 
+@pytest.mark.parametrize(("hosts", "first"), [(["kvm01", "kvm02"], "kvm01"), ("kvm*", "MINION")])
+def test_of_several_hosts_one_has_to_be_named(hosts: Any, first: str) -> None:
+    catalogue = catalogue_of({}, {"driver": "libvirt", "hosts": hosts})
+    for given in ({"profile": "small"}, {"provider": "local-kvm"}):
+        with pytest.raises(ConfigError, match="may be on several hosts: kvm") as told:
+            asked(catalogue=catalogue, **given)
+        assert told.value.hint == f"Name one: host={first}"
+        assert asked(catalogue=catalogue, host="kvm02", **given)[0].host == "kvm02"
+    assert asked(catalogue=catalogue, profile="small", here="kvm09")[0].host == "kvm09"
+
+
 # --- the source ---------------------------------------------------------------------------------
 
 

@@ -53,6 +53,9 @@ _OF_DISK, _OF_CARD = "size", ("network", "bridge")
 
 _HTTP, _HTTPS = "http", "https"
 
+#: Several hosts of a profile or provider; a base does not choose among them.
+_HOSTS = "hosts"
+
 
 def request(
     catalogue: Catalogue, source: Any, name: Any, given: Mapping[str, Any], here: str = ""
@@ -85,6 +88,8 @@ def request(
             f"'{name}' belongs on the KVM host '{values['host']}' ('host:'); this is '{here}'.",
             f"Do it there: {Commands(minion=values['host']).on_host('base_from', 'SOURCE', name)}",
         )
+    if not here:
+        _require_one_host(name, values)
     origin, digest = _origin(source, own.get("sha256", ""))
     machine: dict[str, Any] = {
         key: values[key] for key in ("pool", "cpus", "memory", "description") if key in values
@@ -177,7 +182,22 @@ def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 def _of_profile(catalogue: Catalogue, profile: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a base takes of a profile and its provider, or of a provider alone."""
     keys = catalogue.written(profile, str(arguments.get("provider") or ""))
-    return {key: keys[key] for key in TAKEN if key in keys}
+    return {key: keys[key] for key in (*TAKEN, _HOSTS) if key in keys}
+
+
+def _require_one_host(name: str, values: Mapping[str, Any]) -> None:
+    """
+    Refuse to guess on which of several hosts a base is meant to be.
+
+    :raises ConfigError: Its profile or provider has several, and none was named.
+    """
+    hosts = values.get(_HOSTS)
+    if not hosts or values.get("host"):
+        return
+    known, first = (hosts, "MINION") if isinstance(hosts, str) else (", ".join(hosts), hosts[0])
+    raise ConfigError(
+        f"The base '{name}' may be on several hosts: {known}.", f"Name one: host={first}"
+    )
 
 
 def _card(cards: Any) -> dict[str, Any]:
