@@ -83,13 +83,7 @@ def request(
             Problem("", "", key, f"{value_types.shortened(value)} is not {expected}")
             for key, value, expected in faults
         )
-    if here and values.get("host", here) != here:
-        raise ConfigError(
-            f"'{name}' belongs on the KVM host '{values['host']}' ('host:'); this is '{here}'.",
-            f"Do it there: {Commands(minion=values['host']).on_host('base_from', 'SOURCE', name)}",
-        )
-    if not here:
-        _require_one_host(name, values)
+    _require_one_host(name, values, here)
     origin, digest = _origin(source, own.get("sha256", ""))
     machine: dict[str, Any] = {
         key: values[key] for key in ("pool", "cpus", "memory", "description") if key in values
@@ -185,14 +179,21 @@ def _of_profile(catalogue: Catalogue, profile: str, arguments: Mapping[str, Any]
     return {key: keys[key] for key in (*TAKEN, _HOSTS) if key in keys}
 
 
-def _require_one_host(name: str, values: Mapping[str, Any]) -> None:
+def _require_one_host(name: str, values: Mapping[str, Any], here: str) -> None:
     """
     Refuse to guess on which of several hosts a base is meant to be.
 
-    :raises ConfigError: Its profile or provider has several, and none was named.
+    :param here: Minion id of this host; empty on a master.
+    :raises ConfigError: Its profile or provider has several, and none was named; or it is meant to
+        be on another than this one.
     """
+    if here and values.get("host", here) != here:
+        raise ConfigError(
+            f"'{name}' belongs on the KVM host '{values['host']}' ('host:'); this is '{here}'.",
+            f"Do it there: {Commands(minion=values['host']).on_host('base_from', 'SOURCE', name)}",
+        )
     hosts = values.get(_HOSTS)
-    if not hosts or values.get("host"):
+    if here or not hosts or values.get("host"):
         return
     known, first = (hosts, "MINION") if isinstance(hosts, str) else (", ".join(hosts), hosts[0])
     raise ConfigError(
