@@ -159,10 +159,9 @@ class _Download:
         :raises DownloadFailed: It refuses, or leads from https to http.
         """
         headers = {"Accept-Encoding": "identity"}
-        if self.state.done:
+        if self.state.done and self.state.tag:  # without one, two versions could be mixed
             headers["Range"] = f"bytes={self.state.done}-"
-            if self.state.tag:
-                headers["If-Range"] = self.state.tag
+            headers["If-Range"] = self.state.tag
         url = self.url
         for _ in range(MOST_REDIRECTS):
             try:
@@ -217,8 +216,9 @@ class _Download:
     def _position(self, answer: Any) -> None:
         """Note how long the file is, and start anew where the server does not go on."""
         state = self.state
-        tag = answer.headers.get("etag") or answer.headers.get("last-modified") or ""
-        tag = "" if tag.startswith("W/") else str(tag)  # such a tag promises no equal bytes
+        tag = str(answer.headers.get("etag", ""))
+        if not tag or tag.startswith("W/"):  # such a tag promises no equal bytes
+            tag = str(answer.headers.get("last-modified", ""))
         if answer.status_code == 206:
             found = _RANGE.fullmatch(str(answer.headers.get("content-range", "")))
             goes_on = found and int(found[1]) == state.done
