@@ -15,10 +15,8 @@ import saltext.kvmclone
 
 saltext.kvmclone.refresh()
 
-from saltext.kvmclone import entrypoints, interrupts
-from saltext.kvmclone.model.hints import AT_HOST, Commands
+from saltext.kvmclone import entrypoints
 from saltext.kvmclone.model.names import check
-from saltext.kvmclone.model.request import DEFAULT_URL
 
 try:
     from saltext.kvmclone.hosts import this_host
@@ -94,6 +92,4 @@ def promote(name, base, url=None):
 
     CLI Example: ``salt kvm01 kvm_clone.promote web1 debian12-web``
     """
-    where = Commands(url or DEFAULT_URL, AT_HOST).where()
-    with interrupts.work(str(base), "the making", where=where):
-        return this_host.local_host(__opts__["id"], url).promote(check(name), base)
+    return this_host.promote(__opts__["id"], url, check(name), check(base))

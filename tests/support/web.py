@@ -22,7 +22,8 @@ class Site:
     :param statuses: Answers that come first for a path, each once.
     :param cuts: After how many bytes the connection breaks, for a path, each once.
     :param ranges: Whether it goes on in the middle of a file.
-    :param tag: Names the version of all files.
+    :param tag: Names the version of all files; empty for none.
+    :param modified: When all files were changed, as a header has it; empty for nothing.
     :param asked: Path, query included, and range of each request.
     """
 
@@ -32,6 +33,7 @@ class Site:
     cuts: dict[str, list[int]] = field(default_factory=dict)
     ranges: bool = True
     tag: str = '"1"'
+    modified: str = ""
     asked: list[tuple[str, str]] = field(default_factory=list)
     #: Called before each answer.
     before: Callable[[], None] = lambda: None
@@ -91,8 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, path: str, content: bytes | Path) -> None:
         data = content if isinstance(content, bytes) else content.read_bytes()
-        wanted = self.headers.get("Range", "")
-        same = self.headers.get("If-Range", self.site.tag) == self.site.tag
+        site, wanted = self.site, self.headers.get("Range", "")
+        same = self.headers.get("If-Range", site.tag) in (site.tag, site.modified)
         first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         if wanted and self.site.ranges and same:
             if first >= len(data):
@@ -104,7 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
             first = 0
             self.send_response(200)
         self.send_header("Content-Length", str(len(data) - first))
-        self.send_header("ETag", self.site.tag)
+        for name, value in (("ETag", site.tag), ("Last-Modified", site.modified)):
+            if value:
+                self.send_header(name, value)
         for name, value in self.site.headers.items():
             self.send_header(name, value)
         self.end_headers()

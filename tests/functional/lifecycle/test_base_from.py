@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from saltext.kvmclone.errors import (
     DownloadFailed,
     GuestStopped,
     KvmCloneError,
+    NotFound,
     PlanRefused,
     PoolFull,
 )
@@ -34,7 +36,7 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.lifecycle import base_from, finish_base
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.made_base import MadeBase
-from saltext.kvmclone.system import download, processes
+from saltext.kvmclone.system import base_image, download, images, processes
 from tests.support.web import Site, served
 from tests.support.world import CloneOf, Salt, World, quick, sha256
 
@@ -315,6 +317,43 @@ def test_what_the_host_lacks_is_told_before_a_byte_is_fetched(
 def test_a_path_is_one_of_the_host(world: World, make: Make) -> None:
     with pytest.raises(BadImage, match="cannot be read on the KVM host: No such file"):
         make(world.name("base"), "/srv/nowhere.qcow2")
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_an_image_that_changes_while_it_is_read_is_refused(
+    world: World, make: Make, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Path(shutil.copy(disk, tmp_path / "image"))
+    real = base_image.judge
+
+    def replaced(*given: Any) -> Any:
+        judged = real(*given)
+        shutil.copy(disk, tmp_path / "other")
+        (tmp_path / "other").replace(image)
+        return judged
+
+    monkeypatch.setattr(base_image, "judge", replaced)
+    with pytest.raises(BadImage, match="was changed while it was read"):
+        make(world.name("base"), str(image))
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_worker_that_lost_its_machine_stops_reading(
+    world: World, host: LocalHost, make: Make, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_from, "_OWNER_POLL_S", 0.0)
+    name, real = world.name("base"), images.is_written
+
+    def forced(path: str) -> bool:
+        record = world.record(name)
+        assert record is not None
+        host.destroy(name, token=record.worker.token)
+        return real(path)
+
+    monkeypatch.setattr(images, "is_written", forced)
+    monkeypatch.setattr(base_image, "judge", lambda *_given: pytest.fail("it went on"))
+    with pytest.raises(NotFound):
+        make(name, str(disk))
 
 
 @pytest.mark.usefixtures("nothing_left")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import libvirt
 import pytest
 
+from lab.common import wait_until
 from lab.lab import connection
 from saltext.kvmclone.errors import (
     AlreadyExists,
+    CloneInUse,
     CreateInProgress,
     HostError,
     KvmCloneError,
@@ -23,10 +26,10 @@ from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.lifecycle import create
-from saltext.kvmclone.model.record import Record
+from saltext.kvmclone.model.record import DESTROYING, Record
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan.planner import PlannedDisk
-from saltext.kvmclone.system import processes
+from saltext.kvmclone.system import images, processes
 from tests.support.world import World, full, quick
 
 
@@ -259,6 +262,29 @@ def test_a_rollback_does_not_touch_a_clone_that_changed_hands(
     with pytest.raises(CreateInProgress):
         host.destroy(name, token="mine")
     assert world.disks(name)[0].exists()
+
+
+def test_a_disk_that_is_being_filled_does_not_keep_its_worker_from_being_told_to_stop(
+    world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name, mine = world.name(), processes.this_process("mine")
+    host.clone(full(name, base), mine, "ready")
+    monkeypatch.setattr(volumes, "VOLUME_BUSY_TIMEOUT_S", 0.5)
+    disk = world.disks(name)[0]
+    filling = subprocess.Popen(
+        ["qemu-nbd", "-f", "qcow2", "-k", str(tmp_path / "socket"), str(disk)],
+    )
+    try:
+        wait_until(lambda: images.holder(str(disk)), "it is open", 10)
+        with pytest.raises(CloneInUse):
+            host.clear(name, "mine")
+        marked = world.record(name)
+    finally:
+        filling.kill()
+        filling.wait()
+    assert marked is not None and marked.stage == DESTROYING
+    host.destroy(name)
+    assert not world.exists(name)
 
 
 def _losing_its_disk(host: LocalHost) -> LocalHost:

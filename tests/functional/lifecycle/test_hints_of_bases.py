@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,19 @@ def test_a_clone_that_cannot_be_destroyed_at_the_end(
     told = hint(CloneInUse, lambda: host.promote(clone, base), "is a base now")
     host.destroy(above)
     typist(told, "salt-run kvmclone.promote", "salt-call kvm_clone.promote")
+    assert (world.exists(clone), world.exists(base)) == (False, True)
+
+
+@tries("promote._destroy")
+def test_a_clone_that_was_used_since_is_destroyed_where_it_is_not_needed(
+    world: World, host: LocalHost, clone: str, typist: Typist, quiet: None
+) -> None:
+    base = world.name("golden")
+    killed(host, clone, base, promote, "_destroy")
+    os.utime(world.disks(clone)[0])
+    told = hint(PlanRefused, lambda: host.promote(clone, base), "is a base now")
+    assert "promote" not in told
+    typist(told, "salt-run kvmclone.destroy", "salt-call kvm_clone.destroy")
     assert (world.exists(clone), world.exists(base)) == (False, True)
 
 

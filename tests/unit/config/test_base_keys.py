@@ -9,7 +9,7 @@ import pytest
 from saltext.kvmclone.config import base_keys
 from saltext.kvmclone.config.catalogue import Catalogue
 from saltext.kvmclone.errors import ConfigError, InvalidName, SecretInArgument
-from saltext.kvmclone.model.base_request import BaseRequest, Origin
+from saltext.kvmclone.model.base_request import BaseRequest, Origin, file_name
 from tests.support.catalogues import catalogue_of
 
 HTTPS = "https://cloud.example.com/latest/debian-12.qcow2"
@@ -91,6 +91,17 @@ def test_a_profile_gives_host_and_machine_and_arguments_win() -> None:
     )
 
 
+@pytest.mark.parametrize(("hosts", "first"), [(["kvm01", "kvm02"], "kvm01"), ("kvm*", "MINION")])
+def test_of_several_hosts_one_has_to_be_named(hosts: Any, first: str) -> None:
+    catalogue = catalogue_of({}, {"driver": "libvirt", "hosts": hosts})
+    for given in ({"profile": "small"}, {"provider": "local-kvm"}):
+        with pytest.raises(ConfigError, match="may be on several hosts: kvm") as told:
+            asked(catalogue=catalogue, **given)
+        assert told.value.hint == f"Name one: host={first}"
+        assert asked(catalogue=catalogue, host="kvm02", **given)[0].host == "kvm02"
+    assert asked(catalogue=catalogue, profile="small", here="kvm09")[0].host == "kvm09"
+
+
 # --- the source ---------------------------------------------------------------------------------
 
 
@@ -104,6 +115,40 @@ def test_user_information_and_query_are_nowhere_but_in_the_origin() -> None:
     assert (origin.image, origin.checksums) == (url, sums)
     for words in ({"source": url.replace("https", "http")}, {"source": url, "cpus": "many"}):
         assert CANARY not in refused(**words)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"ftp://user:{CANARY}@h/x?token={CANARY}",
+        f" ftp://user:{CANARY}@h/x#{CANARY}",
+        f"user:{CANARY}@h/x?token={CANARY}",
+        f"://user:{CANARY}@h/x",
+        f"https://user:{CANARY}@ex℀mple.com/x",
+        f"https://user:{CANARY}@[h/x",
+        f"https://user:{CANARY}#@h/x",
+        f"HTTP://h/a.qcow2?token={CANARY}",
+        f"  https://user:{CANARY}@h/?token={CANARY}",
+    ],
+)
+def test_a_source_that_is_refused_is_quoted_without_its_secrets(source: str) -> None:
+    assert CANARY not in refused(source)
+
+
+@pytest.mark.parametrize("start", ["HTTPS://", " https://"])
+def test_however_a_url_is_written_its_query_is_in_no_file_name(start: str) -> None:
+    request, origin = asked(f"{start}h/a.qcow2?token={CANARY}")
+    assert request.source == "https://h/a.qcow2"
+    assert origin.is_url
+    assert file_name(origin.image) == file_name(f"{start}h/a.qcow2?x") == "a.qcow2"
+
+
+@pytest.mark.parametrize(
+    "sha256",
+    [f"https://u:{CANARY}@h\n/x", f"https://u:{CANARY}@ex℀mple.com/x", f"https://[{CANARY}"],
+)
+def test_what_was_given_as_sha256_is_not_quoted(sha256: str) -> None:
+    assert CANARY not in refused(sha256=sha256)
 
 
 def test_plain_http_needs_a_digest() -> None:

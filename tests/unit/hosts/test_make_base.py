@@ -11,8 +11,10 @@ from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     ChecksumMismatch,
     CreateInProgress,
+    ForeignDomain,
     HostUnreachable,
     Interrupted,
+    KvmCloneError,
     NeverConnected,
     NotFound,
 )
@@ -35,6 +37,7 @@ class Host:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.cleared: list[str] = []
+        self.finished: list[tuple[str, str]] = []
         self.workers: list[Owner] = []
         self.clearing: Callable[[], None] = lambda: None
 
@@ -45,6 +48,16 @@ class Host:
             raise answer
         made: MadeBase = answer
         return made
+
+    def promote(self, name: str, base: str, worker: Owner) -> Any:
+        assert (name, base) == ("web1", "golden")
+        return self.base_from(REQUEST, Origin(""), worker)
+
+    def bases(self) -> list[dict[str, Any]]:
+        return [{"name": one, "source": source} for one, source in self.finished]
+
+    def show(self, name: str) -> None:
+        raise NotFound(name)
 
     def clear(self, _name: str, token: str) -> list[Any]:
         self.cleared.append(token)
@@ -119,6 +132,42 @@ def test_an_interrupt_takes_back_what_was_begun() -> None:
     with pytest.raises(Interrupted, match=r"was interrupted\. What was made of it was removed"):
         made(host)
     assert host.cleared == [host.workers[0].token]
+
+
+def test_a_promote_that_is_interrupted_is_taken_back_by_its_token() -> None:
+    host = Host(interrupts.Interrupt())
+    with pytest.raises(
+        Interrupted, match=r"'golden' was interrupted\. What was made of it was rem"
+    ):
+        make_base.promote(host, "web1", "golden")  # type: ignore[arg-type]
+    assert host.cleared == [host.workers[0].token]
+
+
+def test_a_failure_after_an_interrupt_is_the_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "pressed", lambda: True)
+    with pytest.raises(Interrupted):
+        made(Host(ChecksumMismatch("another one")))
+    with pytest.raises(Interrupted):
+        make_base.promote(Host(ChecksumMismatch("x")), "web1", "golden")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [HostUnreachable("No answer."), interrupts.Interrupt()])
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [(REQUEST.source, r"'debian12' is a base, and stays"), ("another", "was left alone")],
+)
+def test_a_base_that_was_finished_before_is_not_called_removed(
+    error: BaseException, source: str, says: str
+) -> None:
+    host = Host(error)
+    host.finished = [("debian12", source)]
+
+    def finished() -> None:
+        raise ForeignDomain("not ours")
+
+    host.clearing = finished
+    with pytest.raises(KvmCloneError, match=says):
+        made(host)
 
 
 def test_what_cannot_be_removed_is_named_and_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

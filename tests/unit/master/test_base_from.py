@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from saltext.kvmclone import interrupts
 from saltext.kvmclone.config.catalogue import Catalogue, build
-from saltext.kvmclone.errors import BadImage
+from saltext.kvmclone.errors import BadImage, Interrupted
 from saltext.kvmclone.hosts import make_base
 from saltext.kvmclone.master import bases
 from saltext.kvmclone.master.all_hosts import AllHosts
@@ -33,6 +34,7 @@ class Fleet:
         return self
 
     def show(self, _name: str) -> Clone:
+        interrupts.check()
         return Clone(*["x"] * 8, timings=dict(self.steps))
 
 
@@ -126,3 +128,20 @@ def test_a_person_sees_each_step_once(
         "debian12: downloaded  61.0 s",
         "debian12: converted    2.0 s",
     ]
+
+
+def test_who_reads_along_does_not_lose_the_answer_at_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(bases, "_PROGRESS_POLL_S", 0.05)
+
+    def make(*_arguments: Any) -> MadeBase:
+        monkeypatch.setattr(interrupts, "pressed", lambda: True)
+        time.sleep(0.4)
+        raise Interrupted("It was interrupted. Nothing of it is left.", "Repeat the command.")
+
+    monkeypatch.setattr(make_base, "make", make)
+    answer = made(fleet("kvm01"))
+    assert answer["retcode"] == interrupts.EXIT_CODE
+    assert answer["bases"]["debian12"]["error"]["type"] == "Interrupted"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from saltext.kvmclone.errors import CloneInUse, NotFound
+from saltext.kvmclone.errors import CloneInUse, ForeignDomain, HostUnreachable, NotFound
 from saltext.kvmclone.interrupts import EXIT_CODE, Interrupt
 from saltext.kvmclone.master import bases, progress
 from saltext.kvmclone.model.clone import Clone
-from saltext.kvmclone.model.record import Minion
+from saltext.kvmclone.model.record import Minion, Owner
 
 MADE = {"name": "golden", "host": "kvm01", "promoted": "web1"}
 
@@ -19,9 +19,11 @@ MADE = {"name": "golden", "host": "kvm01", "promoted": "web1"}
 class Fleet:
     """A master with one clone, that notes what is done to its keys."""
 
-    def __init__(self, answer: Any) -> None:
+    url = "qemu:///system"
+
+    def __init__(self, answer: Any, finished: bool = False) -> None:
         self.opts: dict[str, Any] = {}
-        self.answer = answer
+        self.answer, self.finished = answer, finished
         self.asked: list[tuple[str, str]] = []
         self.taken: list[tuple[str, str]] = []
         self.keys = SimpleNamespace(take_back=lambda *key: self.taken.append(key))
@@ -35,11 +37,24 @@ class Fleet:
         )
         return self, clone
 
-    def promote(self, name: str, base: str) -> dict[str, Any]:
+    def promote(self, name: str, base: str, _worker: Owner) -> dict[str, Any]:
         self.asked.append((name, base))
         if isinstance(self.answer, BaseException):
             raise self.answer
         return dict(self.answer)
+
+    def clear(self, name: str, _token: str) -> list[Any]:
+        if self.finished:
+            raise ForeignDomain(f"'{name}' was not made by kvm_clone.")
+        raise NotFound("none")
+
+    def bases(self) -> list[dict[str, Any]]:
+        return [{"name": "golden", "source": "web1"}] * self.finished
+
+    def show(self, name: str) -> Clone:
+        if self.finished:
+            raise NotFound(f"There is no clone '{name}'.")
+        return self.find(name)[1]
 
 
 @pytest.fixture
@@ -73,6 +88,21 @@ def test_a_failure_leaves_the_key_and_is_told_of_the_base(
     assert list(answer["bases"]["golden"]) == ["name", "error"]
     assert answer["bases"]["golden"]["error"]["hint"]
     assert (fleet.taken, events) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(HostUnreachable("No answer."), 1), (Interrupt(), EXIT_CODE)]
+)
+def test_the_key_goes_as_well_where_the_host_has_finished_in_the_meantime(
+    error: BaseException, code: int, events: list[Any]
+) -> None:
+    fleet = Fleet(error, finished=True)
+    answer = bases.promote(fleet, "web1", "golden")  # type: ignore[arg-type]
+    message = answer["bases"]["golden"]["error"]["message"]
+    assert answer["retcode"] == code
+    assert "'golden' is a base, and stays. 'web1' is destroyed, and its key removed." in message
+    assert fleet.taken == [("web1.example.org", "aa:bb")]
+    assert [tag for tag, _data in events] == ["web1/destroyed"]
 
 
 def test_a_clone_that_is_gone_is_told_with_the_way_to_its_key(events: list[Any]) -> None:

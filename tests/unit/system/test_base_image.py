@@ -127,3 +127,22 @@ def test_the_first_sectors_are_those_that_the_guest_sees(tmp_path: Path) -> None
     words = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, tmp_path / "d"]
     subprocess.run(words, check=True)
     assert base_image.start_of(str(tmp_path / "d"))[510:512] == b"\x55\xaa"
+
+
+def test_what_opening_might_wait_for_or_change_is_refused_before(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    for path in (str(pipe), "/dev/null", str(tmp_path)):
+        with pytest.raises(BadImage, match="neither a file nor a block device"):
+            base_image.identity(path, "d")
+    with pytest.raises(BadImage, match="cannot be read on the KVM host: No such file"):
+        base_image.identity(str(tmp_path / "none"), "d")
+
+
+def test_a_file_that_was_written_or_replaced_is_another_one(tmp_path: Path) -> None:
+    path = raw(tmp_path / "d")
+    before = base_image.identity(str(path), "d")
+    assert base_image.identity(str(path), "d") == before
+    raw(path)
+    written = base_image.identity(str(path), "d")
+    raw(tmp_path / "e").replace(path)
+    assert len({before, written, base_image.identity(str(path), "d")}) == 3

@@ -142,3 +142,14 @@ def _wait(condition: object) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_an_image_that_is_to_be_read_alone_shows_nothing_of_a_backing_file(tmp_path: Path) -> None:
+    below, image, new = tmp_path / "below", tmp_path / 'an "image"', tmp_path / "new"
+    below.write_bytes(b"secret".ljust(MIB, b"!"))
+    for words in (["-b", below, "-F", "raw", image], [new, "1M"]):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *words], check=True)
+    copying.convert(str(image), "qcow2", str(new), "qcow2", alone=True)
+    assert b"secret" not in new.read_bytes()
+    copying.convert(str(image), "qcow2", str(new), "qcow2")
+    assert b"secret" in new.read_bytes()

@@ -63,6 +63,24 @@ def test_a_file_that_changes_in_the_middle_is_not_patched_together(site: Site) -
     assert fetched(f"{site.url}/image") == later
 
 
+@pytest.mark.parametrize("tag", ['W/"1"', ""])
+@pytest.mark.parametrize("modified", ["Mon, 02 Nov 2026 10:00:00 GMT", ""])
+def test_without_a_strong_tag_the_date_counts_and_without_a_date_it_begins_anew(
+    site: Site, tag: str, modified: str
+) -> None:
+    site.tag, site.modified, site.cuts["/image"] = tag, modified, [2**20]
+    later = os.urandom(2**21)
+
+    def change() -> None:
+        if len(site.asked) == 2:
+            site.files["/image"] = later
+            site.modified = modified.replace("10:00", "11:00")
+
+    site.before = change
+    assert fetched(f"{site.url}/image") == later
+    assert site.asked[1][1] == (f"bytes={2**20}-" if modified else "")
+
+
 def test_a_server_that_is_busy_is_asked_again(site: Site) -> None:
     site.statuses["/image"] = [503, 429, 502]
     assert fetched(f"{site.url}/image") == DATA
@@ -105,6 +123,15 @@ def test_redirects_are_followed_to_an_end(site: Site) -> None:
     site.redirects["/file"] = "file:///etc/passwd"
     with pytest.raises(DownloadFailed, match="not http"):
         fetched(f"{site.url}/file")
+
+
+@pytest.mark.parametrize("location", [f"http://u:{CANARY}@[x", f"http://h:{CANARY}/"])
+def test_a_redirect_to_no_url_is_an_error_that_does_not_quote_it(site: Site, location: str) -> None:
+    site.redirects = {"/latest": location}
+    with pytest.raises(DownloadFailed) as told:
+        fetched(f"{site.url}/latest")
+    assert CANARY not in str(told.value)
+    assert told.value.__suppress_context__
 
 
 def test_neither_login_nor_query_is_in_a_message_or_a_log(

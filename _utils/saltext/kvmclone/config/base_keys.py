@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from saltext.kvmclone.config import resolve, value_types
 from saltext.kvmclone.config.catalogue import Catalogue
@@ -53,6 +53,9 @@ _OF_DISK, _OF_CARD = "size", ("network", "bridge")
 
 _HTTP, _HTTPS = "http", "https"
 
+#: Several hosts of a profile or provider; a base does not choose among them.
+_HOSTS = "hosts"
+
 
 def request(
     catalogue: Catalogue, source: Any, name: Any, given: Mapping[str, Any], here: str = ""
@@ -80,11 +83,7 @@ def request(
             Problem("", "", key, f"{value_types.shortened(value)} is not {expected}")
             for key, value, expected in faults
         )
-    if here and values.get("host", here) != here:
-        raise ConfigError(
-            f"'{name}' belongs on the KVM host '{values['host']}' ('host:'); this is '{here}'.",
-            f"Do it there: {Commands(minion=values['host']).on_host('base_from', 'SOURCE', name)}",
-        )
+    _require_one_host(name, values, here)
     origin, digest = _origin(source, own.get("sha256", ""))
     machine: dict[str, Any] = {
         key: values[key] for key in ("pool", "cpus", "memory", "description") if key in values
@@ -108,7 +107,14 @@ def request(
 def _own(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return our own keys in their types."""
     problems = [
-        Problem("", "", key, f"{fault}. For example: {key}={_EXAMPLES[key]}")
+        # A checksum file's URL may hold a password, so that what was given is not quoted.
+        Problem(
+            "",
+            "",
+            key,
+            f"{f'it is not {OWN[key].expected}' if key == 'sha256' else fault}. "
+            f"For example: {key}={_EXAMPLES[key]}",
+        )
         for key, value in given.items()
         if (fault := OWN[key].fault(value))
     ]
@@ -117,7 +123,9 @@ def _own(given: Mapping[str, Any]) -> dict[str, Any]:
         word = key == "salt" and value in (NO_SALT, FROM_REPOSITORY)
         if isinstance(value, str) and not word and not value.startswith("/"):
             expected = "none, repository, or" if key == "salt" else ""
-            text = f"{value!r} is not {expected} the absolute path of a folder on the KVM host"
+            text = (
+                f"{shown(value)!r} is not {expected} the absolute path of a folder on the KVM host"
+            )
             problems.append(Problem("", "", key, text.replace("  ", " ")))
     if problems:
         raise error_for(problems)
@@ -168,7 +176,29 @@ def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 def _of_profile(catalogue: Catalogue, profile: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a base takes of a profile and its provider, or of a provider alone."""
     keys = catalogue.written(profile, str(arguments.get("provider") or ""))
-    return {key: keys[key] for key in TAKEN if key in keys}
+    return {key: keys[key] for key in (*TAKEN, _HOSTS) if key in keys}
+
+
+def _require_one_host(name: str, values: Mapping[str, Any], here: str) -> None:
+    """
+    Refuse to guess on which of several hosts a base is meant to be.
+
+    :param here: Minion id of this host; empty on a master.
+    :raises ConfigError: Its profile or provider has several, and none was named; or it is meant to
+        be on another than this one.
+    """
+    if here and values.get("host", here) != here:
+        raise ConfigError(
+            f"'{name}' belongs on the KVM host '{values['host']}' ('host:'); this is '{here}'.",
+            f"Do it there: {Commands(minion=values['host']).on_host('base_from', 'SOURCE', name)}",
+        )
+    hosts = values.get(_HOSTS)
+    if here or not hosts or values.get("host"):
+        return
+    known, first = (hosts, "MINION") if isinstance(hosts, str) else (", ".join(hosts), hosts[0])
+    raise ConfigError(
+        f"The base '{name}' may be on several hosts: {known}.", f"Name one: host={first}"
+    )
 
 
 def _card(cards: Any) -> dict[str, Any]:
@@ -185,23 +215,26 @@ def _origin(source: Any, sha256: str) -> tuple[Origin, str]:
     """
     if not isinstance(source, str) or not source.isprintable():
         raise ConfigError("The source is no URL or path.", _SOURCES)
-    scheme = urlsplit(source).scheme.lower()
+    parts = _parts(source, "The source", _SOURCES)
+    scheme = parts.scheme
     if scheme not in (_HTTP, _HTTPS):
         if not source.startswith("/"):
             raise ConfigError(
                 f"'{shown(source)}' is neither a URL nor an absolute path on the KVM host.",
                 _SOURCES,
             )
-    elif not (urlsplit(source).hostname and file_name(source)):
+    elif not (parts.hostname and file_name(source)):
         raise ConfigError(f"'{shown(source)}' names no file on a server.", _SOURCES)
+    else:
+        source = source.strip()
     checksum_file, digest = "", written_digest(sha256)
     if sha256 and not digest:
-        if urlsplit(sha256).scheme.lower() != _HTTPS or not urlsplit(sha256).hostname:
+        parts = _parts(sha256, "sha256", _CHECKSUMS)
+        if parts.scheme != _HTTPS or not parts.hostname:
             raise ConfigError(
                 "sha256 is neither a digest of 64 (SHA-256) or 128 (SHA-512) hexadecimal digits "
                 "nor the https:// URL of a checksum file.",
-                "A checksum file over plain http proves nothing. For example: "
-                "sha256=https://cloud.debian.org/images/cloud/bookworm/latest/SHA512SUMS",
+                _CHECKSUMS,
             )
         checksum_file = sha256
     if scheme == _HTTP and not sha256:
@@ -212,6 +245,24 @@ def _origin(source: Any, sha256: str) -> tuple[Origin, str]:
     return Origin(source, checksum_file), digest
 
 
+def _parts(location: str, what: str, hint: str) -> SplitResult:
+    """
+    Return the parts of a URL or path.
+
+    :raises ConfigError: It cannot be taken apart; Python's own error would quote it.
+    """
+    try:
+        parts = urlsplit(location.strip())
+        _port = parts.port
+    except ValueError:
+        raise ConfigError(f"{what} is no URL or path.", hint) from None
+    return parts
+
+
+_CHECKSUMS = (
+    "A checksum file over plain http proves nothing. For example: "
+    "sha256=https://cloud.debian.org/images/cloud/bookworm/latest/SHA512SUMS"
+)
 _SOURCES = (
     "For example: https://cloud.debian.org/images/cloud/bookworm/latest/"
     "debian-12-generic-amd64.qcow2   Or, on the KVM host: /srv/images/debian12.qcow2"

@@ -146,10 +146,11 @@ class KvmHost(Protocol):
         :raises CreateInProgress: Somebody is at work on that name, or died at it.
         """
 
-    def promote(self, name: str, base: str) -> dict[str, Any]:
+    def promote(self, name: str, base: str, worker: Owner | None = None) -> dict[str, Any]:
         """
         Make a base of a clone, and destroy the clone.
 
+        :param worker: Who has it made; None for this process.
         :return: The base; see ``promote`` in docs/answers.md.
         """
 

@@ -49,10 +49,10 @@ class LocalBases(ReachableHost):
             label = self.label or host.node_name()
             return _described(plan, plan.record, label, request.digest, (), {})
 
-    def promote(self, name: str, base: str) -> dict[str, Any]:
+    def promote(self, name: str, base: str, worker: Owner | None = None) -> dict[str, Any]:
         with ConnectedOperation(self) as host:
-            worker = processes.this_process()
-            made, warnings = promote.promote(host, name, check(base), worker, self.label)
+            me = worker or processes.this_process()
+            made, warnings = promote.promote(host, name, check(base), me, self.label)
             return {**self._promoted(host, made), "promoted": name, "warnings": list(warnings)}
 
     def _promoted(self, host: Host, made: DomainHandle) -> dict[str, Any]:

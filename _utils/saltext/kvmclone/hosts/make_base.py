@@ -1,11 +1,13 @@
 """
-Have a host make a base from an image, and clear up after a worker that died at it.
+Have a host make a base, and clear up after a worker that died at it, or was interrupted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import time
+from typing import Any
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
@@ -33,6 +35,9 @@ log = logging.getLogger(__name__)
 #: How often another worker's remains are cleared before it is somebody else's turn.
 _CLEARINGS = 3
 
+#: Seconds that a host gets to destroy a clone whose base is finished, and between two looks.
+_DESTROY_TIMEOUT_S, _DESTROY_POLL_S = 30.0, 1.0
+
 #: Errors after which nothing of ours exists.
 _REFUSALS = (AlreadyExists, CreateInProgress, NeverConnected, PlanRefused)
 
@@ -55,21 +60,87 @@ def make(host: KvmHost, request: BaseRequest, origin: Origin) -> MadeBase:
                     raise
             except _REFUSALS:
                 raise
-            except interrupts.Interrupt:
+            except (interrupts.Interrupt, KvmCloneError) as error:
                 with interrupts.shield():
-                    left = _removed(host, name, worker)
-                raise Interrupted(
-                    f"The making of the base '{name}' was interrupted. {left}",
-                    "Repeat the command.",
-                ) from None
-            except KvmCloneError as error:
-                # The host undoes its own failures; where its answer was lost, nobody knows.
-                if isinstance(error, HostUnreachable):
-                    with interrupts.shield():
-                        left = _removed(host, name, worker)
-                    error.message = f"{error.message.rstrip('.')}. {left}"
-                raise
+                    ended = _ended(host, name, worker, error, request.source)
+                raise ended from None
     raise AssertionError("the last round returns or raises")
+
+
+def promote(host: KvmHost, name: str, base: str) -> dict[str, Any]:
+    """
+    Make a base of a clone, and destroy the clone.
+
+    :return: As :meth:`.interfaces.KvmHost.promote`.
+    :raises Interrupted: A signal arrived; the message says what became of the base.
+    :raises KvmCloneError: What the host raised; nothing is left, or the message says what.
+    """
+    worker = processes.this_process()
+    with interrupts.work(base, "the making of a base", where=commands_of(host).where()):
+        try:
+            return host.promote(name, base, worker)
+        except _REFUSALS:
+            raise
+        except (interrupts.Interrupt, KvmCloneError) as error:
+            with interrupts.shield():
+                ended = _ended(host, base, worker, error, name)
+                lost = isinstance(ended, (Interrupted, HostUnreachable))
+                if lost and _is_finished(host, base, name):
+                    _await_gone(host, name)
+            raise ended from None
+
+
+def _ended(
+    host: KvmHost,
+    name: str,
+    worker: Owner,
+    error: interrupts.Interrupt | KvmCloneError,
+    source: str,
+) -> KvmCloneError:
+    """
+    Take back what an interrupt, or an answer that was lost, has left.
+
+    :param source: What the base is made from.
+    :return: What to raise: it says what became of the base.
+    """
+    # A failure after a Ctrl-C is a consequence of it: it ends our child processes as well.
+    if interrupts.pressed() or not isinstance(error, KvmCloneError):
+        log.info("%s: after the interrupt: %s", name, error)
+        left = _removed(host, name, worker, source)
+        return Interrupted(
+            f"The making of the base '{name}' was interrupted. {left}", "Repeat the command."
+        )
+    # The host undoes its own failures; where its answer was lost, nobody knows.
+    if isinstance(error, HostUnreachable):
+        left = _removed(host, name, worker, source)
+        error.message = f"{error.message.rstrip('.')}. {left}"
+    return error
+
+
+def _is_finished(host: KvmHost, name: str, source: str) -> bool:
+    """Return whether there is a base of that name and source; False where nobody can tell."""
+    try:
+        return any((base["name"], base["source"]) == (name, source) for base in host.bases())
+    except KvmCloneError:
+        return False
+
+
+def _await_gone(host: KvmHost, name: str) -> None:
+    """Wait a while until a host that has finished the base has destroyed its clone as well."""
+    deadline = time.monotonic() + _DESTROY_TIMEOUT_S
+    while time.monotonic() < deadline and not is_gone(host, name):
+        time.sleep(_DESTROY_POLL_S)
+
+
+def is_gone(host: KvmHost, name: str) -> bool:
+    """Return whether a host surely has no clone of that name."""
+    try:
+        host.show(name)
+    except NotFound:
+        return True
+    except KvmCloneError:
+        pass
+    return False
 
 
 def _cleared(host: KvmHost, name: str, busy: CreateInProgress) -> bool:
@@ -83,11 +154,15 @@ def _cleared(host: KvmHost, name: str, busy: CreateInProgress) -> bool:
     return True
 
 
-def _removed(host: KvmHost, name: str, worker: Owner) -> str:
+def _removed(host: KvmHost, name: str, worker: Owner, source: str) -> str:
     """Remove what there is of our own work, and return a sentence on it."""
     try:
         rollback.persist(lambda: host.clear(name, worker.token))
-    except (NotFound, ForeignDomain, CreateInProgress):
+    except ForeignDomain:
+        if _is_finished(host, name, source):
+            return f"It was finished before: '{name}' is a base, and stays."
+        return f"There is a machine '{name}' that is not of this making; it was left alone."
+    except (NotFound, CreateInProgress):
         return "Nothing of it is left."
     except KvmCloneError as problem:
         log.error("%s: not undone: %s", name, problem)

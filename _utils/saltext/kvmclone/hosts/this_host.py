@@ -70,6 +70,11 @@ def base_from(
     return host.expected_base(request, origin) if dry else make_base.make(host, request, origin)
 
 
+def promote(minion_id: str, url: str | None, name: str, base: str) -> dict[str, Any]:
+    """Make a base of a clone of this host; see :func:`.make_base.promote`."""
+    return make_base.promote(local_host(minion_id, url), name, base)
+
+
 def doctor(configured: Catalogue, minion_id: str, url: str | None) -> list[dict[str, Any]]:
     """Return what is wrong on this host, worst first, then what is in its configuration."""
     own = findings.of_configuration(configured.problems, "salt-call kvm_clone.doctor")

@@ -29,6 +29,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import volume_xml
 from saltext.kvmclone.model.facts import QCOW2, ImageFacts
 from saltext.kvmclone.plan.disks import BYTES, CONVERT, EMPTY, OVERLAY, SEED, PlannedDisk
+from saltext.kvmclone.plan.planned_disk import ALONE
 from saltext.kvmclone.system import copying
 
 log = logging.getLogger(__name__)
@@ -128,8 +129,8 @@ def create(host: Host, disk: PlannedDisk, made: Callable[[], None]) -> str:
     raw_pool = pool_named(host, disk.pool)
     if raw_pool is None:
         raise _without_pool(host, disk)
-    convert = disk.method == CONVERT and copying.can_convert()
-    if disk.method == CONVERT and not convert and not disk.source_pool:
+    convert = disk.method in (CONVERT, ALONE) and copying.can_convert()
+    if disk.method in (CONVERT, ALONE) and not convert and not disk.source_pool:
         raise HostError(
             f"qemu-img, which reads '{disk.source}', is not installed on this host.",
             "Install it: apt install qemu-utils   or: dnf install qemu-img",
@@ -335,9 +336,11 @@ def _fill(host: Host, disk: PlannedDisk) -> str:
 
 
 def _convert(host: Host, disk: PlannedDisk) -> None:
-    """Let qemu-img write what the guest sees of the source, its backing files included."""
+    """Let qemu-img write what the guest sees of the source, with its backing files or alone."""
+    source, form = disk.source_real, disk.source_format
     try:
-        copying.convert(disk.source_real, disk.source_format, disk.destination, disk.format)
+        alone = disk.method == ALONE
+        copying.convert(source, form, disk.destination, disk.format, alone=alone)
     except copying.ConvertFailed as error:
         if _room(disk) < 8 * 2**20:  # qemu-img writes in chunks of about a MiB
             raise _full(host, disk) from error

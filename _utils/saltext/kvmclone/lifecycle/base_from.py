@@ -27,7 +27,7 @@ from saltext.kvmclone.model.units import exact_size
 from saltext.kvmclone.plan import base_definition, base_firmware, base_plan
 from saltext.kvmclone.plan.base_definition import DISK, SEED
 from saltext.kvmclone.plan.base_plan import NO_EFI, BasePlan
-from saltext.kvmclone.plan.planned_disk import CONVERT, PlannedDisk
+from saltext.kvmclone.plan.planned_disk import ALONE, PlannedDisk
 from saltext.kvmclone.system import (
     base_image,
     checksums,
@@ -72,6 +72,7 @@ class _Making:
         self.journal = Journal(handle, plan.record)
         self.begun = time.monotonic()
         self.looked = self.begun
+        self.identity: tuple[int, ...] = ()
 
     def run(self) -> tuple[BaseRecord, Record, tuple[str, ...]]:
         """Go through the steps."""
@@ -109,19 +110,18 @@ class _Making:
         path = self.plan.download or self.origin.image
         if self.plan.download:
             self._download(path)
-        elif images.is_written(path):
+        self.identity = self._identity(path)
+        if not self.plan.download and images.is_written(path):
             raise BadImage(
                 f"'{path}' is open for writing: a machine runs on it, or a tool changes it.",
                 f"Shut that off first: {self.host.commands.there('fuser', '-v', path)}",
             )
         try:
             with open(path, "rb") as file:
-                digest = checksums.of(file, digests.algorithm_of(wanted))
+                digest = checksums.of(file, digests.algorithm_of(wanted), self._told)
         except OSError as error:
-            raise BadImage(
-                f"'{self.request.source}' cannot be read on the KVM host: {error.strerror}.",
-                f"Look at it: {self.host.commands.there('ls', '-l', path)}",
-            ) from error
+            commands = self.host.commands
+            raise base_image.unreadable(path, self.request.source, error, commands) from error
         checksums.require(wanted, digest, self.request.source)
         self._step("downloaded" if self.plan.download else "read")
         return path, digest
@@ -138,7 +138,23 @@ class _Making:
             self.journal.save()
             download.fetch(self.origin.image, file, self._room(), self._told)
 
-    def _told(self, _done: int, _total: int) -> None:
+    def _identity(self, path: str) -> tuple[int, ...]:
+        return base_image.identity(path, self.request.source, self.host.commands)
+
+    def _require_unchanged(self, path: str) -> None:
+        """
+        Refuse an image that is opened by its name several times, and is not the same any more.
+
+        :raises BadImage: It was changed, or another file was put in its place.
+        """
+        if self._identity(path) != self.identity:
+            raise BadImage(
+                f"'{self.request.source}' was changed while it was read. Nothing of it was kept.",
+                "Leave it alone, and repeat the command. "
+                f"Who has it open? {self.host.commands.there('fuser', '-v', path)}",
+            )
+
+    def _told(self, _done: int = 0, _total: int = 0) -> None:
         """Look now and then whether the machine is still ours; otherwise this raises."""
         if time.monotonic() - self.looked > _OWNER_POLL_S:
             self.looked = time.monotonic()
@@ -192,7 +208,7 @@ class _Making:
             source_capacity=judged.capacity,
             source_real=path,
             source_format=judged.format,
-            method=CONVERT,
+            method=ALONE,
         )
         interrupts.check()
         try:
@@ -202,6 +218,7 @@ class _Making:
             raise PoolFull(
                 error.message, f"Make room, or name another: pool=NAME. See: {info}"
             ) from error
+        self._require_unchanged(path)
         if self.plan.download:
             self.journal.save()
             handle, record = self.journal.handle, self.journal.record

@@ -85,7 +85,7 @@ def destroy(
                 return DestroyResult(sentences=destroy_foreign.destroy(host, handle, force))
             _require_idle(record, handle.name, force, token, host.commands)
             _require_definition(handle)
-            _judge(host, handle, record, force)
+            _judge(host, handle, record, force, token)
             if record.complete:
                 protect.confirm(host, record)
             # A create of the same name waits while leftovers are removed (the goal stays the
@@ -293,18 +293,21 @@ def _require_definition(handle: DomainHandle) -> None:
 
 
 def _judge(
-    host: Host, handle: DomainHandle, record: Record, force: bool
+    host: Host, handle: DomainHandle, record: Record, force: bool, token: str = ""
 ) -> deletion_plan.DeletionPlan:
     """
     Return the deletion plan, and refuse files that somebody has open; touch nothing.
 
-    While the clone itself runs, not every other user of a file can be told apart from it.
+    While the clone itself runs, not every other user of a file can be told apart from it. Of what
+    is unfinished, the worker may fill a file at this moment: it stops once the record is marked.
 
+    :param token: The token of the worker whose clone this is; empty for none.
     :raises CloneInUse: Another image depends on its disks, or somebody has a file open.
     :raises OutOfReach: A file of the clone may be there and cannot be looked at; not forced.
     """
     deletion = deletion_plan.plan_deletion(host, handle, record, force)
-    _require_unheld(handle, record, deletion.files, running=handle.state() != "shutoff")
+    if record.complete or not token:
+        _require_unheld(handle, record, deletion.files, running=handle.state() != "shutoff")
     return deletion
 
 

@@ -188,7 +188,8 @@ def undo(host: Host, journal: Journal, error: BaseException) -> None:
     Delete what an unfinished apply made.
 
     What cannot be deleted keeps the definition, and with it the journal, for
-    :func:`.destroy.destroy`, which whoever asked for the create tries next.
+    :func:`.destroy.destroy`, which whoever asked for the create tries next; of what was to become
+    a base the error says so.
 
     :raises HostError: That failed, after a refusal, which would say that nothing is there.
     """
@@ -198,6 +199,9 @@ def undo(host: Host, journal: Journal, error: BaseException) -> None:
             undone = take_back(host, journal.handle, journal.record)
     except KvmCloneError as problem:
         log.error("%s: not undone: %s", name, problem)
+        left = journal.record.becomes and not isinstance(problem, CreateInProgress)
+        if left and isinstance(error, KvmCloneError):
+            error.hint += f"   What was made is left: {host.commands.clone('gc', name)}"
         if isinstance(error, PlanRefused):
             raise HostError(error.message, error.hint) from error
     else:

@@ -292,15 +292,20 @@ def _destroy(host: Host, source: DomainHandle, made: DomainHandle) -> tuple[str,
     :return: What stays of it, one sentence each.
     :raises KvmCloneError: It is not what the base was made from any more, or cannot be destroyed.
     """
+    name, base, commands = source.name, made.name, host.commands
     made_from, record = base_record(made), source.record()
+    then = ""
     try:
         # A destroy that was begun is only finished: there is nothing left to be used.
         if made_from is not None and (record is None or record.stage != DESTROYING):
+            # Once it was used, no repetition makes the base from what it is now.
+            then = f"If it is not needed: {commands.clone('destroy', name)}"
             _require_untouched(host, source, made_from.made)
+        then = ""
         return destroy(host, source).sentences
     except KvmCloneError as error:
-        name, base = source.name, made.name
         error.message = f"'{base}' is a base now, but '{name}' stays. {error.message}"
-        again = host.commands.clone("promote", name, base)
-        error.hint = f"{error.hint}   Then repeat: {again}"
+        if not then or not isinstance(error, PlanRefused):
+            then = f"{error.hint}   Then repeat: {commands.clone('promote', name, base)}"
+        error.hint = then
         raise

@@ -13,12 +13,21 @@ from typing import Any
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.config import base_keys
-from saltext.kvmclone.errors import ConfigError, Interrupted, KvmCloneError, NotFound, no_host
+from saltext.kvmclone.errors import (
+    ConfigError,
+    HostUnreachable,
+    Interrupted,
+    KvmCloneError,
+    NeverConnected,
+    NotFound,
+    no_host,
+)
 from saltext.kvmclone.hosts import make_base
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.master import at_once, progress
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.base_request import BaseRequest
+from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.made_base import MadeBase
 from saltext.kvmclone.model.names import check
@@ -95,7 +104,9 @@ def _shown_along(host: KvmHost, request: BaseRequest, work: Callable[[], MadeBas
 def _timings(host: KvmHost, name: str) -> dict[str, float]:
     """Return what the steps took that are done; nothing where that cannot be seen now."""
     try:
-        return host.show(name).timings
+        # A Ctrl-C is for the work, whose answer says what became of it.
+        with interrupts.shield():
+            return host.show(name).timings
     except KvmCloneError:
         return {}
 
@@ -117,15 +128,22 @@ def promote(fleet: Fleet, name: Any, base: Any) -> dict[str, Any]:
     """
     try:
         check(base)
-        # With a signal, the host takes back what it has made; the key goes only after its answer.
-        with interrupts.work(base, "the making"):
+        # The key goes only once the clone is gone, and then also after a signal.
+        with interrupts.defer():
             host, clone = fleet.find(name)
-            made = host.promote(name, base)
+            try:
+                made = make_base.promote(host, name, base)
+            except NeverConnected:
+                raise
+            except (Interrupted, HostUnreachable) as error:
+                with interrupts.shield():
+                    if make_base.is_gone(host, name):
+                        _remove_key(fleet, name, clone)
+                        error.message += f" '{name}' is destroyed, and its key removed."
+                        error.hint = f"Look at the base: {Commands().clone('tree')}"
+                raise
             with interrupts.shield():
-                fleet.keys.take_back(clone.minion.id or name, clone.minion.fingerprint)
-                told = {"name": name, "host": clone.host, "profile": clone.profile}
-                told |= {"stage": DESTROYED, "elapsed": 0.0}
-                progress.fire(fleet.opts, f"{name}/{DESTROYED}", told)
+                _remove_key(fleet, name, clone)
     except interrupts.Interrupt:
         return _failed(base, at_once.half_done(name))
     except NotFound as error:
@@ -134,6 +152,14 @@ def promote(fleet: Fleet, name: Any, base: Any) -> dict[str, Any]:
     except KvmCloneError as error:
         return _failed(base, error)
     return {"bases": {base: made}, "retcode": 0}
+
+
+def _remove_key(fleet: Fleet, name: str, clone: Clone) -> None:
+    """Remove the key of a clone that was promoted, and have its event fired."""
+    fleet.keys.take_back(clone.minion.id or name, clone.minion.fingerprint)
+    told: dict[str, Any] = {"name": name, "host": clone.host, "profile": clone.profile}
+    told |= {"stage": DESTROYED, "elapsed": 0.0}
+    progress.fire(fleet.opts, f"{name}/{DESTROYED}", told)
 
 
 def _failed(base: Any, error: KvmCloneError) -> dict[str, Any]:

@@ -90,14 +90,22 @@ class RemoteHost:
         self, request: BaseRequest, origin: Origin, worker: Owner | None = None
     ) -> MadeBase:
         """Make a base from an image; see :meth:`.interfaces.KvmHost.base_from`."""
+        made: MadeBase = self._made("base_from", request.name, worker, request, origin)
+        return made
+
+    def promote(self, name: str, base: str, worker: Owner | None = None) -> dict[str, Any]:
+        """Make a base of a clone; see :meth:`.interfaces.KvmHost.promote`."""
+        made: dict[str, Any] = self._made("promote", base, worker, name, base)
+        return made
+
+    def _made(self, operation: str, base: str, worker: Owner | None, *given: Any) -> Any:
+        """Have a base made, and after an interrupt wait until there is something to undo."""
         signed_call.accepted_key(self.opts, self.minion_id)
-        me = worker or processes.this_process()
         try:
-            made: MadeBase = self._call(OPERATIONS["base_from"], request, origin, me)
-            return made
+            return self._call(OPERATIONS[operation], *given, worker or processes.this_process())
         except interrupts.Interrupt:
             with interrupts.shield():
-                self._await_begun(request.name)
+                self._await_begun(base)
             raise
 
     def _await_begun(self, name: str) -> None:

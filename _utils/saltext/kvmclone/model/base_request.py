@@ -19,6 +19,12 @@ from saltext.kvmclone.model.plain import to_plain
 #: Where Salt comes from: nowhere, or Salt's own repository; otherwise a folder of packages.
 NO_SALT, FROM_REPOSITORY = "none", "repository"
 
+#: Schemes of what is downloaded.
+_WEB = ("http", "https")
+
+#: Stands for a location that cannot be taken apart, so that nobody knows where its secrets are.
+_HIDDEN = "<hidden>"
+
 #: Seconds that the guest gets to install what it is told to and to be done with it.
 READY_TIMEOUT_S = 900.0
 
@@ -41,7 +47,7 @@ class Origin:
     @property
     def is_url(self) -> bool:
         """Return whether the image has to be downloaded."""
-        return urlsplit(self.image).scheme in ("http", "https")
+        return urlsplit(self.image).scheme in _WEB
 
 
 @dataclass(frozen=True)
@@ -97,18 +103,27 @@ class BaseRequest:
 
 def shown(location: str) -> str:
     """
-    Return a URL without user information, query and fragment; a path as it is.
+    Return a URL of any kind without user information, query and fragment; a path as it is.
 
-    :param location: URL or path.
+    :param location: URL or path, right or wrong.
     """
-    parts = urlsplit(location)
-    if parts.scheme not in ("http", "https"):
+    text = location.strip()
+    if text.startswith("/"):
+        return location
+    try:
+        parts = urlsplit(text)
+        _port = parts.port  # what is no number there may be a part of a password
+    except ValueError:
+        return _HIDDEN
+    if not parts.scheme and "://" not in text:
         return location
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    path = parts.path if parts.netloc else parts.path.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, path, "", ""))
 
 
 def file_name(location: str) -> str:
     """Return the last part of a URL's path, or of a path."""
-    path = urlsplit(location).path if location.startswith(("http:", "https:")) else location
+    parts = urlsplit(location.strip())
+    path = parts.path if parts.scheme in _WEB else location
     return path.rstrip("/").rpartition("/")[2]

@@ -12,6 +12,9 @@ REFUSED = "refused"
 #: ``qemu-img`` reads from its source; with what libvirt itself copies.
 OVERLAY, BYTES, CONVERT, DAEMON = "overlay", "bytes", "convert", "daemon"
 
+#: As :data:`CONVERT`, of that one image alone, whatever backing file it names.
+ALONE = "alone"
+
 #: Or with a cloud-init seed of the clone's own, or with nothing at all.
 SEED, EMPTY = "seed", "empty"
 

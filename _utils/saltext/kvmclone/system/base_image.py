@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -60,6 +61,33 @@ class Judged:
 
     format: str
     capacity: int
+
+
+def identity(path: str, shown: str, commands: Commands = Commands()) -> tuple[int, ...]:
+    """
+    Return what tells a file from another one, and from itself once it was written; open nothing.
+
+    :raises BadImage: It is not there, or opening it might wait forever, or have an effect.
+    """
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise unreadable(path, shown, error, commands) from error
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode)):
+        raise _refused(
+            shown,
+            "it is neither a file nor a block device",
+            f"Look at it: {commands.there('ls', '-ld', path)}",
+        )
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def unreadable(path: str, shown: str, error: OSError, commands: Commands) -> BadImage:
+    """Return what to raise for an image that cannot be read."""
+    return BadImage(
+        f"'{shown}' cannot be read on the KVM host: {error.strerror}.",
+        f"Look at it: {commands.there('ls', '-l', path)}",
+    )
 
 
 def judge(path: str, shown: str, commands: Commands = Commands()) -> Judged:
@@ -116,7 +144,9 @@ def check_tables(path: str, judged: Judged, shown: str) -> None:
     except (OSError, ValueError, subprocess.SubprocessError):
         return  # the conversion, which comes next, says what is wrong
     end = int(told.get("image-end-offset") or 0)
-    if done.returncode in _SOUND and end <= os.path.getsize(path):
+    with open(path, "rb") as file:  # a block device has no size of its own
+        size = file.seek(0, os.SEEK_END)
+    if done.returncode in _SOUND and end <= size:
         return
     if done.returncode in (*_SOUND, 2):
         raise _refused(

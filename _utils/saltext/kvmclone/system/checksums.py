@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Callable
 from typing import BinaryIO
 
 from saltext.kvmclone import interrupts
@@ -51,13 +52,18 @@ def find(text: str, name: str, where: str) -> str:
     )
 
 
-def of(file: BinaryIO, algorithm: str) -> str:
-    """Return the digest of a whole open file, as it is recorded."""
+def of(file: BinaryIO, algorithm: str, told: Callable[[], None] = lambda: None) -> str:
+    """
+    Return the digest of a whole open file, as it is recorded.
+
+    :param told: Called after each piece; what it raises ends the reading.
+    """
     hasher = hashlib.new(algorithm)
     file.seek(0)
     while piece := file.read(_PIECE):
         interrupts.check()
         hasher.update(piece)
+        told()
     return f"{algorithm}:{hasher.hexdigest()}"
 
 

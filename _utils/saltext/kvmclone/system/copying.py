@@ -13,9 +13,11 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 from collections.abc import Iterator
 
@@ -101,14 +103,23 @@ def can_convert() -> bool:
     return shutil.which("qemu-img") is not None
 
 
-def convert(source: str, source_format: str, target: str, target_format: str) -> None:
+def convert(
+    source: str, source_format: str, target: str, target_format: str, *, alone: bool = False
+) -> None:
     """
     Write what a guest sees of an image, with its backing chain, into an empty image.
 
     :param target: Exists, is empty, and is at least as large as the guest's disk.
+    :param alone: Without the backing chain, whatever the image says of one.
     :raises ConvertFailed: With the last line that ``qemu-img`` wrote.
     """
-    words = ["convert", "-n", "--target-is-zero", "-f", source_format, "-O", target_format]
+    words = ["convert", "-n", "--target-is-zero", "-O", target_format]
+    if alone and source_format == "qcow2":
+        below = "host_device" if stat.S_ISBLK(os.stat(source).st_mode) else "file"
+        file = {"driver": below, "filename": source}
+        source = "json:" + json.dumps({"driver": source_format, "backing": None, "file": file})
+    else:
+        words += ["-f", source_format]
     _qemu_img([*words, source, target])
 
 

@@ -159,10 +159,9 @@ class _Download:
         :raises DownloadFailed: It refuses, or leads from https to http.
         """
         headers = {"Accept-Encoding": "identity"}
-        if self.state.done:
+        if self.state.done and self.state.tag:  # without one, two versions could be mixed
             headers["Range"] = f"bytes={self.state.done}-"
-            if self.state.tag:
-                headers["If-Range"] = self.state.tag
+            headers["If-Range"] = self.state.tag
         url = self.url
         for _ in range(MOST_REDIRECTS):
             try:
@@ -175,6 +174,8 @@ class _Download:
                 )
             except self.broken as error:
                 raise self._why(error) from None
+            except ValueError:  # of a redirect, which requests takes apart although it stays here
+                raise self._failed("it is redirected to something that is no URL") from None
             if not answer.is_redirect:
                 return self._accepted(answer)
             answer.close()
@@ -182,10 +183,14 @@ class _Download:
         raise self._failed("it is redirected again and again")
 
     def _next(self, url: str, location: str) -> str:
-        target = urljoin(url, location)
-        if urlsplit(target).scheme not in ("http", "https"):
+        try:
+            target = urljoin(url, location)
+            scheme = urlsplit(target).scheme
+        except ValueError:
+            raise self._failed("it is redirected to something that is no URL") from None
+        if scheme not in ("http", "https"):
             raise self._failed("it is redirected to something that is not http")
-        if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+        if urlsplit(url).scheme == "https" and scheme != "https":
             raise self._failed(
                 f"it is redirected from https to http ({shown(target)}), where anybody on the way "
                 "can change it"
@@ -211,8 +216,9 @@ class _Download:
     def _position(self, answer: Any) -> None:
         """Note how long the file is, and start anew where the server does not go on."""
         state = self.state
-        tag = answer.headers.get("etag") or answer.headers.get("last-modified") or ""
-        tag = "" if tag.startswith("W/") else str(tag)  # such a tag promises no equal bytes
+        tag = str(answer.headers.get("etag", ""))
+        if not tag or tag.startswith("W/"):  # such a tag promises no equal bytes
+            tag = str(answer.headers.get("last-modified", ""))
         if answer.status_code == 206:
             found = _RANGE.fullmatch(str(answer.headers.get("content-range", "")))
             goes_on = found and int(found[1]) == state.done
