@@ -19,7 +19,8 @@ from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.master import targets
 from saltext.kvmclone.master.keys import MinionKeys, generate
 from saltext.kvmclone.master.remote import RemoteHost
-from saltext.kvmclone.model.placement import HostLimits, Placed
+from saltext.kvmclone.master.reservations import Reservations
+from saltext.kvmclone.model.placement import HostLimits, Need, Placed, Reserved
 from saltext.kvmclone.model.request import Request
 from tests.support.hints import Typist, error_of, tries, typist_of
 
@@ -140,6 +141,18 @@ def test_the_host_itself_refuses_what_it_has_no_room_for(
     assert json.loads(typist(outcome.error.hint, exits=1))["hosts"]["kvm01"]["reachable"]
 
 
+@tries("reservations.in_progress")
+def test_a_name_that_another_create_has_reserved(
+    salt: SaltWorld, lab: Lab, base: str, opts: dict[str, Any], typist: Typist
+) -> None:
+    name, store = f"taken-{lab.name}", Reservations(opts)
+    row = store.reserve(name, "many", URL, lambda *_: Reserved(name, "kvm05", Need()))
+    error = error_of(salt.run("kvmclone.create", "many", name))
+    assert error["type"] == "CreateInProgress" and "on 'kvm05'" in error["message"]
+    assert name in typist(error["hint"], exits=1)
+    store.free(row)
+
+
 @tries("targets.minions")
 def test_an_expression_that_means_nobody(opts: dict[str, Any], typist: Typist) -> None:
     with pytest.raises(ConfigError) as refused:
@@ -153,7 +166,11 @@ def test_a_host_that_is_down_stops_nobody(
     """The last one: from here on ``kvm09`` has a key, and is asked in vain."""
     MinionKeys(opts).accept("kvm09", generate(2048).public)
     name = f"down-{lab.name}"
-    made = salt.run("kvmclone.create", "many", name)
+    error = error_of(salt.run("kvmclone.create", "many", name))
+    assert error["type"] == "HostUnreachable", "without a minion no key keeps its name"
+    assert "Whether 'kvm09' has a" in error["message"]
+    with limits(salt, kvm09={"maintenance": True}):
+        made = salt.run("kvmclone.create", "many", name)
     assert made.retcode == 0, made
     assert made.data["clones"][name]["host"] == "kvm01"
     host: Any = RemoteHost(opts, "kvm01", URL)

@@ -39,7 +39,7 @@ INTERNAL = {"answer_doorbell", "news", "pending", "remote", "told", "working"}
 #: Most frames from a door to the first call of libvirt: Salt calls the first, libvirt is called by
 #: the last. On the master a host is chosen, and its turn waited for.
 MOST_FRAMES = 11
-MOST_FRAMES_AT_MASTER = 14
+MOST_FRAMES_AT_MASTER = 13
 
 #: The functions of the execution module, which several files make together.
 FUNCTIONS = {

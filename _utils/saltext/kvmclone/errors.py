@@ -115,6 +115,10 @@ class NeverConnected(HostUnreachable):
         return HostUnreachable.__name__
 
 
+class NotAccepted(NeverConnected):
+    """A host whose minion has no accepted key, so that this master never made anything there."""
+
+
 class OtherVersion(NeverConnected):
     """A host whose modules are of another version than the master's; nothing was done there."""
 

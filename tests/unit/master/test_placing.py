@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +18,21 @@ from saltext.kvmclone.errors import (
     AlreadyExists,
     BaseDiffers,
     ConfigError,
+    CreateInProgress,
     HostFull,
     HostUnreachable,
     KvmCloneError,
     NeverConnected,
     NoHostFits,
+    NotAccepted,
     NotFound,
 )
 from saltext.kvmclone.hosts.outcome import Outcome
-from saltext.kvmclone.master import at_once, paced_host, placing, targets
+from saltext.kvmclone.master import at_once, paced_host, placing, reservations, targets
 from saltext.kvmclone.master.placing import Placing
 from saltext.kvmclone.model.clone import Clone
-from saltext.kvmclone.model.placement import HostOffer, Need, Placement, PoolRoom
-from saltext.kvmclone.model.request import Request, Secrets
+from saltext.kvmclone.model.placement import HostOffer, Need, Placement, PoolRoom, Reserved
+from saltext.kvmclone.model.request import Deploy, Request, Secrets
 
 GIB = 2**30
 NEED = Need(2 * GIB, 1, {"pool": 0}, {"pool": GIB})
@@ -217,15 +221,112 @@ def test_a_name_that_a_silent_host_may_be_making_is_not_given_elsewhere(tmp_path
     world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
     killed = world.runner()
     row = killed._reserve(world.request("web1", order="first"), {})
-    killed.store.sent(row, time.time() + 30)
+    killed.store.hold(row, time.time() + 0.6)
     world.hosts["kvm01"].failures["offer"] = HostUnreachable("down")
     error = world.create("web1").error
     assert isinstance(error, HostUnreachable)
     assert "'web1' may be under way on 'kvm01'" in error.message
     assert world.create("web2").error is None
-    killed.store.sent(row, time.time() - 1)
+    time.sleep(0.6)  # that it never began is certain
     assert world.create("web1").error is None
     assert world.where() == {"kvm01": 0, "kvm02": 2}
+
+
+def test_a_name_that_waits_for_its_turn_on_a_host_is_not_given_elsewhere(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
+    queued = world.runner()
+    row = queued._reserve(world.request("web1", order="first"), {})
+    world.hosts["kvm01"].failures["offer"] = HostUnreachable("down")
+    error = world.create("web1").error
+    assert isinstance(error, HostUnreachable)
+    assert "'web1' may be under way on 'kvm01'" in error.message
+    assert "kvmclone.show web1" in error.hint
+    elsewhere = replace(world.request("web1"), placement=Placement(("kvm02",)))
+    other = world.runner()
+    _, outcome = other.create(elsewhere, Secrets(), None, None)  # type: ignore[arg-type]
+    assert isinstance(outcome.error, CreateInProgress)
+    queued.store.free(row)
+    assert world.create("web1").error is None
+
+
+def test_a_clone_that_has_begun_keeps_its_name_while_it_is_made(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
+    working = world.runner()
+    row = working._reserve(world.request("web1", order="first"), {})
+    working.store.hold(row, time.time() - 1)
+    working.store.hold(row, reservations.BEGUN)
+    world.hosts["kvm01"].failures["offer"] = HostUnreachable("down")
+    assert isinstance(world.create("web1").error, HostUnreachable)
+    assert world.where() == {"kvm01": 0, "kvm02": 0}
+
+
+def test_who_joins_a_create_and_is_refused_does_not_give_its_name_away(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
+    queued = world.runner()
+    row = queued._reserve(world.request("web1", order="first"), {})
+    world.hosts["kvm01"].failures["clone"] = HostFull("full just now")
+    error = world.create("web1").error
+    assert isinstance(error, CreateInProgress)
+    assert [one.token for one in queued.store.all()] == [row.token]
+    assert world.where() == {"kvm01": 0, "kvm02": 0}
+
+
+def test_a_create_that_lost_its_reservation_in_the_queue_does_not_make_a_second_clone(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
+    slow = world.runner()
+    turn = slow.pacing.hosts.turn
+
+    @contextmanager
+    def late(places: list[str]) -> Iterator[None]:
+        with turn(places):
+            slow.store.free(slow.store.all()[0])  # as time does
+            world.hosts["kvm01"].given = replace(OFFER, memory=0)
+            slow.store.reserve("web1", "", "", lambda _rows, _last: Reserved("web1", "kvm02", NEED))
+            yield
+
+    slow.pacing.hosts.turn = late  # type: ignore[method-assign,assignment]
+    error = world.create("web1", slow, order="first").error
+    assert isinstance(error, CreateInProgress) and "on 'kvm02'" in error.message
+    assert world.where() == {"kvm01": 0, "kvm02": 0}
+
+
+def test_without_a_minion_a_silent_host_is_asked_before_a_name_is_given(tmp_path: Path) -> None:
+    silent = Host("kvm01", 64)
+    silent.failures["offer"] = HostUnreachable("The minion does not answer.")
+    alone = Deploy(enabled=False)
+
+    def error(runner: Placing) -> KvmCloneError | None:
+        request = replace(world.request("web1"), deploy=alone)
+        return runner.create(request, Secrets(), None, None)[1].error  # type: ignore[arg-type]
+
+    world = World(tmp_path, silent, Host("kvm02", 64))
+    refused = error(world.runner())
+    assert isinstance(refused, HostUnreachable)
+    assert "Whether 'kvm01' has a 'web1' is not known" in refused.message
+    assert "maintenance" in refused.hint and "'hosts'" in refused.hint
+    silent.failures["offer"] = NotAccepted("no key")
+    assert error(world.runner()) is None
+    silent.failures["offer"] = HostUnreachable("The minion does not answer.")
+    world = World(tmp_path, silent, Host("kvm02", 64), hosts={"kvm01": {"maintenance": True}})
+    assert error(world.runner()) is None
+
+
+def test_a_doubt_about_the_base_is_a_warning_of_the_clone(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
+    made = world.create("web1").clone
+    assert made is not None and "was not compared" in made.warnings[0]
+    made = World(tmp_path, Host("kvm01", 64)).create("web2").clone
+    assert made is not None and made.warnings == ()
+
+
+def test_a_host_is_told_of_what_the_clone_must_be_apart_from(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 64))
+    assert world.create("web1", apart="db", required=True).error is None
+    assert world.create("web2", apart="db").error is None
+    told = [one.placed.apart for one in world.hosts["kvm01"].requests if one.placed]
+    assert told == ["db", ""]
 
 
 def test_a_second_create_of_a_name_goes_where_the_first_is(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from saltext.kvmclone.errors import HostError, NoHostFits
+from saltext.kvmclone.errors import CreateInProgress, HostError, NoHostFits
 from saltext.kvmclone.master import reservations
 from saltext.kvmclone.master.reservations import Reservations, Row
 from saltext.kvmclone.model.placement import Need, Reserved
@@ -33,7 +33,7 @@ def test_a_reservation_is_read_as_it_was_written_until_it_is_freed(store: Reserv
     assert Reservations({"cachedir": store.folder + "/../.."}).all() == [row]
     assert row.reserved == Reserved("web1", "kvm01", NEED, ("db",))
     assert (store.last("small"), store.last("other")) == ("kvm01", "")
-    store.sent(row, 7e9)
+    store.hold(row, 7e9)
     assert store.all()[0].not_after == 7e9
     store.free(row)
     assert store.all() == []
@@ -47,6 +47,38 @@ def test_a_later_choice_takes_the_place_of_an_earlier_one_and_is_not_freed_by_it
     second = store.reserve("web1", "small", URL, on("kvm02"))
     store.free(first)
     assert store.all() == [second]
+
+
+def test_two_creates_of_one_name_on_one_host_use_one_reservation(store: Reservations) -> None:
+    first = store.reserve("web1", "small", URL, on("kvm01"))
+    second = store.reserve("web1", "small", URL, on("kvm01"))
+    assert first == second
+    store.free(second)
+    assert store.all() == [first]
+    store.free(first)
+    assert store.all() == []
+
+
+def test_who_waits_keeps_its_reservation_unless_another_has_it_by_now(
+    store: Reservations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = store.reserve("web1", "small", URL, on("kvm01"))
+    now = reservations.time.time()
+    for lifetimes in (0.9, 1.8):
+        later = now + reservations.LIFETIME_S * lifetimes
+        monkeypatch.setattr(reservations.time, "time", lambda later=later: later)
+        store.hold(row)
+    assert store.all() == [row]
+    later = now + reservations.LIFETIME_S * 3
+    monkeypatch.setattr(reservations.time, "time", lambda: later)
+    assert store.all() == []
+    store.hold(row)
+    assert store.all() == [row]
+    other = store.reserve("web1", "small", URL, on("kvm02"))
+    with pytest.raises(CreateInProgress, match="on 'kvm02'") as refused:
+        store.hold(row)
+    assert "kvmclone.show web1" in refused.value.hint
+    assert store.all() == [other]
 
 
 def test_what_a_killed_process_reserved_ends_by_itself(
@@ -96,7 +128,7 @@ def test_only_its_owner_may_look_into_it(store: Reservations) -> None:
 def test_a_damaged_store_is_an_error_that_says_what_to_do(store: Reservations) -> None:
     store.reserve("web1", "small", URL, on("kvm01"))
     with sqlite3.connect(store.path) as connection:
-        connection.execute("UPDATE reservations_1 SET need = '{'")
+        connection.execute("UPDATE reservations_2 SET need = '{'")
     with pytest.raises(HostError, match="'web1' is damaged"):
         store.all()
     Path(store.path).write_bytes(b"no database at all" * 100)

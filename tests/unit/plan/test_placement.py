@@ -147,16 +147,30 @@ def test_a_host_in_maintenance_or_without_the_base_may_differ() -> None:
 
 
 def test_a_base_that_was_not_compared_is_placed_with_a_warning() -> None:
-    (warning,) = decide({"a": offer(), "b": offer(digest="1")}).warnings
+    (warning,) = decide({"a": offer(), "b": offer()}).warnings
     assert "not compared" in warning
     assert decide({"a": offer(digest="1"), "b": offer(digest="1")}).warnings == ()
     assert decide({"a": offer(), "b": "down"}).warnings == ()
 
 
+def test_where_one_base_is_known_only_those_that_were_compared_with_it_are_taken() -> None:
+    asked = {"a": offer(), "b": offer(30, digest="1"), "c": offer(63, digest="1")}
+    found = decide(asked)
+    assert found.order == ("b",) and found.warnings == ()
+    assert reasons(found)["a"] == (
+        "its base was never compared with that of b, c: salt-run kvmclone.bases hash=True"
+    )
+    drained = {"b": HostLimits(maintenance=True), "c": HostLimits(maintenance=True)}
+    assert decide(asked, limits=drained).order == ("a",)
+
+
 def test_no_host_with_the_base_is_an_error_of_its_own() -> None:
     asked: dict[str, Asked] = {"a": offer(has_base=False), "b": offer(has_base=False)}
-    with pytest.raises(BaseMissing, match=r"the base 'base' is on none of its hosts \(a, b\)"):
+    with pytest.raises(
+        BaseMissing, match=r"the base 'base' is on none of its hosts \(a, b\)"
+    ) as missing:
         placement.require_host(decide(asked), asked, "base", "web1")
+    assert "salt-run kvmclone.push base a " in missing.value.hint
     silent: dict[str, Asked] = {**asked, "c": "does not answer"}
     with pytest.raises(
         NoHostFits, match="a: the base is missing; b: the base is missing; c: does not answer"

@@ -258,8 +258,7 @@ def _converse(session: Any, dialogue: sudo.Plain | sudo.Dialogue, deadline: floa
             raise TimeoutError
         # The descriptor wakes on data and on the end of the stream; the exit status
         # and room to send do not wake it.
-        idle = session.eof_received
-        if idle:
+        if session.eof_received:
             session.status_event.wait(0.05)
         else:
             poll.poll(10 if pending else 50)

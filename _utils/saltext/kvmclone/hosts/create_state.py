@@ -44,8 +44,7 @@ class CreateState:
         self.request = request
         self.secrets = secrets
         self.digest = secrets.digest_of(request)
-        enrols = request.deploy.enabled and request.deploy.bootstrap != "none"
-        self.master = master if enrols and start else None
+        self.master = master if request.deploy.enrols and start else None
         self.watcher = watcher
         self.kept = kept
         self.goal = "addressed" if start else "cloned"

@@ -134,8 +134,8 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
             if minion != Minion():
                 record = record_store.save(handle, record, replace(record, minion=minion))
             query = AddressQuery.from_request(request, record)
-            enters = request.deploy.enabled and request.deploy.bootstrap != "none"
-            return self._addressed(host, handle, record, query, enters)
+            enters = request.deploy.enrols
+            return self._addressed(host, handle, record, query, enters, request.autostart)
 
     def _addressed(
         self,
@@ -144,9 +144,10 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
         record: Record,
         query: AddressQuery,
         entered_later: bool = False,
+        autostart: bool | None = None,
     ) -> Clone:
         """Wait for a clone's address, see :func:`.first_boot.await_address`; return the clone."""
-        record, known = first_boot.await_address(handle, record, query, entered_later)
+        record, known = first_boot.await_address(handle, record, query, entered_later, autostart)
         return clone_view.describe_running(host, handle, record, self.label, "running", known)
 
     def bootstrap(self, request: Request, enrolment: Enrolment) -> Clone:
@@ -154,6 +155,8 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
             started = time.monotonic()
             handle, record = clone_record(host, request.name)
             record = bootstrap.bootstrap(host, handle, record, request, enrolment)
+            if request.autostart is not None:  # over ssh it got its identity only now
+                handle.set_autostart(request.autostart)
             took = time.monotonic() - started
             record = record_store.save(handle, record, record.at("enrolled", enrolled=took))
             return clone_view.describe_running(host, handle, record, self.label)

@@ -35,7 +35,7 @@ def admitted(host: Host, plan: ClonePlan) -> Iterator[None]:
     Hold the host's promises still while a clone is defined, if it was placed there.
 
     :raises TooLate: It was to begin earlier.
-    :raises HostFull: There is no room any more.
+    :raises HostFull: There is no room any more, or a clone that this one is to be apart from.
     """
     request = plan.request
     if request.placed is None:
@@ -43,10 +43,11 @@ def admitted(host: Host, plan: ClonePlan) -> Iterator[None]:
         return
     with processes.name_lock(f"{_LOCK} {host.url}"):
         require_in_time(request)
-        need, limits = host_offer.need_of(plan), request.placed.limits
-        if fault := placement.room_fault(promises.look(host), need, limits):
+        offer, placed = promises.look(host), request.placed
+        fault = placement.apart_fault(offer, placed.apart)
+        if fault := fault or placement.room_fault(offer, host_offer.need_of(plan), placed.limits):
             raise HostFull(
-                f"'{host.node_name()}' has no room for '{request.name}': {fault}.",
+                f"'{host.node_name()}' cannot take '{request.name}': {fault}.",
                 "What each host has: salt-run kvmclone.hosts",
             )
         yield

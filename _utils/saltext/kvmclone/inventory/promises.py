@@ -18,6 +18,7 @@ from saltext.kvmclone.hypervisor import pools
 from saltext.kvmclone.hypervisor.constants import NO_SUPPORT
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.model import snapshots
 from saltext.kvmclone.model.facts import PoolFacts
 from saltext.kvmclone.model.placement import HostOffer, Need, PoolRoom
 from saltext.kvmclone.model.record import MADE, Record
@@ -83,7 +84,7 @@ def _pools(host: Host) -> Mapping[str, PoolFacts]:
         for raw in host.call(host.raw.listAllStoragePools, 0):
             try:
                 if host.call(raw.isActive):
-                    found[str(raw.name())] = pools.facts_of(host, raw, fresh=False)
+                    found[str(raw.name())] = pools.facts_of(host, raw, fresh=host.local)
             except HostError:  # it was removed in the meantime
                 continue
     return found
@@ -93,10 +94,16 @@ def _growth(record: Record, local: bool) -> Counter[str]:
     """
     Return how many bytes a clone's volumes may still grow by, by the folder that they are in.
 
+    Nothing writes the files of a snapshot any more; those of one that is being taken may be.
+
     :param local: Their files are this machine's, so that their present size can be seen.
     """
     found: Counter[str] = Counter()
+    action, label = snapshots.doing(record)
+    frozen = snapshots.frozen(record, label if action == snapshots.TAKE else "")
     for volume in record.volumes:
+        if volume.path in frozen:
+            continue
         taken = 0
         if local and volume.state == MADE:
             try:

@@ -82,7 +82,8 @@ def apply(
         for wanted in plan.record.reservations:
             networks.reserve(host, wanted, plan.request, journal.reserving)
         _require_base_at_rest(host, plan)
-        if plan.request.autostart is not None:
+        # Otherwise only once it has an identity of its own: libvirt would start that of its base.
+        if plan.request.autostart is not None and plan.record.goal == "cloned":
             handle.set_autostart(plan.request.autostart)
         journal.record = journal.record.at("cloned", cloned=time.monotonic() - started)
         journal.save()

@@ -40,13 +40,19 @@ def boot(handle: DomainHandle, record: Record) -> Record:
 
 
 def await_address(
-    handle: DomainHandle, record: Record, query: AddressQuery, entered_later: bool
+    handle: DomainHandle,
+    record: Record,
+    query: AddressQuery,
+    entered_later: bool,
+    autostart: bool | None = None,
 ) -> tuple[Record, tuple[Address, ...]]:
     """
     Wait for the clone's address, and note what was learned of the guest on the way.
 
     :param record: As it was last read or written.
     :param entered_later: A bootstrap follows, which can still reset the identity over ssh.
+    :param autostart: Whether the host starts it when it boots, which is set once the clone has an
+        identity of its own; None leaves that as it is.
     :return: The record as it was saved, at stage ``addressed``, and every usable address.
     :raises GuestStopped: The guest crashed or shut off.
     :raises AddressTimeout: No address in time; the message says what was tried.
@@ -63,6 +69,8 @@ def await_address(
             record = replace(record, host_keys=bootstrap.told_host_keys(handle))
         if query.resets and not entered_later:
             warnings.append(found.not_reset)
+    if autostart is not None and (record.identity or not entered_later):
+        handle.set_autostart(autostart)
     agent = found.agent if found.agent == silent_agent.SILENT else ""
     record = replace(record, address=found.address, agent=agent, warnings=tuple(warnings))
     record = record.at("addressed", addressed=time.monotonic() - started)

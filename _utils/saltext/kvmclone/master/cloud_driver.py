@@ -191,7 +191,7 @@ class CloudDriver:
         given: CloudEnroller,
         told: CloudEvents,
     ) -> Clone:
-        enrols = request.deploy.enabled and request.deploy.bootstrap != "none"
+        enrols = request.deploy.enrols
 
         def watch(stage: str, _elapsed: float, clone: Clone) -> None:
             if stage == "addressed" and enrols:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from saltext.kvmclone.hosts.interfaces import KvmHost
-from saltext.kvmclone.master.reservations import Reservations, Row
+from saltext.kvmclone.master.reservations import BEGUN, Reservations, Row
 from saltext.kvmclone.master.slots import Slots
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.record import Owner
@@ -65,10 +65,13 @@ class PacedHost:
         with self._pacing.pools.turn(self._copied_into(request)):
             if self._row is not None and request.placed is not None:
                 self.not_after = time.time() + BEGIN_TIMEOUT_S
-                self._store.sent(self._row, self.not_after)
+                self._store.hold(self._row, self.not_after)
                 told = dataclasses.replace(request.placed, not_after=self.not_after)
                 request = dataclasses.replace(request, placed=told)
-            return self._host.clone(request, worker, goal, digest, seed)
+            made = self._host.clone(request, worker, goal, digest, seed)
+            if self._row is not None:
+                self._store.hold(self._row, BEGUN)
+            return made
 
     def _copied_into(self, request: Request) -> list[str]:
         """Return the pools that disks are copied into; none for overlays."""

@@ -12,8 +12,9 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from saltext.kvmclone import interrupts
@@ -27,6 +28,7 @@ from saltext.kvmclone.errors import (
     KvmCloneError,
     NeverConnected,
     NoHostFits,
+    NotAccepted,
     NotFound,
     TooLate,
 )
@@ -35,7 +37,7 @@ from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.master import at_once, targets
 from saltext.kvmclone.master.paced_host import PacedHost, Pacing
-from saltext.kvmclone.master.reservations import Reservations, Row
+from saltext.kvmclone.master.reservations import Reservations, Row, in_progress, unanswered
 from saltext.kvmclone.model.placement import (
     Decision,
     HostOffer,
@@ -94,6 +96,10 @@ class Placing:
         self._made: dict[str, Reserved] = {}
         #: Hosts that do not answer, with what was said of that; what a target expression means.
         self._silent: dict[str, str] = {}
+        #: Hosts of which it is not known what they have, with the reason.
+        self._unseen: dict[str, str] = {}
+        #: What the operator should know of the choice for a clone, by its name.
+        self._doubts: dict[str, tuple[str, ...]] = {}
         self._meant: dict[str, tuple[str, ...]] = {}
         self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -139,6 +145,9 @@ class Placing:
         except KvmCloneError as error:
             log.info("the host '%s' cannot be chosen: %s", host, error)
             reason = error.message.rstrip(".")
+            if not isinstance(error, NotAccepted):
+                with self._lock:
+                    self._unseen[host] = reason
             if isinstance(error, HostUnreachable):
                 self._give_up(host, reason)
             return reason
@@ -179,6 +188,7 @@ class Placing:
         Return the host that has a domain of the clone's name; empty for none.
 
         :raises ConfigError: Several have.
+        :raises HostUnreachable: One that says nothing may have it, and no key would tell.
         """
         name, asked = request.name, self.ask(request)
         there = [
@@ -191,13 +201,33 @@ class Placing:
                 f"'{name}' exists on several hosts: {', '.join(there)}.",
                 f"Look at both: salt -L {','.join(there)} kvm_clone.show {name}",
             )
+        # The name of a clone that becomes a minion is taken wherever the master has its key.
+        if not there and not request.deploy.enrols:
+            self._require_seen(request)
         return next(iter(there), "")
+
+    def _require_seen(self, request: Request) -> None:
+        """
+        Refuse a name that a host may have which says nothing.
+
+        :raises HostUnreachable: There is such a host, and it is not in maintenance.
+        """
+        for host in self.hosts_of(request):
+            if host in self._unseen and not self.settings.limits(host).maintenance:
+                raise HostUnreachable(
+                    f"Whether '{host}' has a '{request.name}' is not known: {self._unseen[host]}. "
+                    "Without a minion no key keeps the name from being given twice.",
+                    f"Repeat this when '{host}' is back. Until then leave it out of 'hosts', or "
+                    "say that it is in maintenance (kvm_clone: hosts: of the master).",
+                )
 
     def _reserve(self, request: Request, tried: Mapping[str, str]) -> Row:
         """
         Choose a host and reserve it; the one of another create of this name, if there is one.
 
         :raises HostUnreachable: A host that does not answer may be making it.
+        :raises CreateInProgress: Another create of the name has reserved a host that this one does
+            not take.
         :raises KvmCloneError: No host fits.
         """
 
@@ -208,15 +238,13 @@ class Placing:
             where = held.reserved.host if held else ""
             if held and isinstance(asked.get(where), HostOffer):
                 chosen = where
-            elif held and where not in tried and time.time() <= held.not_after:
-                raise HostUnreachable(
-                    f"'{request.name}' may be under way on '{where}', which does not answer.",
-                    f"Repeat this in {held.not_after - time.time():.0f} seconds.",
-                )
+            elif held and held.may_begin:
+                raise (unanswered if where in self._silent else in_progress)(held)
             else:
                 found = self._decide(request, asked, rows, last)
                 base, name = request.base_domain, request.name
                 chosen = placement.require_host(found, asked, base, name)
+                self._doubts[name] = found.warnings
             offer = asked[chosen]
             assert isinstance(offer, HostOffer)
             return Reserved(request.name, chosen, offer.need, request.tags or ())
@@ -225,7 +253,9 @@ class Placing:
 
     def placed_on(self, request: Request, host: str) -> Request:
         """Return the request as it goes to the host that was chosen."""
-        told = Placed(self.settings.limits(host))
+        wish = request.placement
+        apart = wish.apart if wish.required else ""
+        told = Placed(self.settings.limits(host), apart=apart)
         return dataclasses.replace(request, host=host, placement=Placement(), placed=told)
 
     def consider(self, request: Request) -> Decision:
@@ -264,7 +294,9 @@ class Placing:
                 return self._create(request, secrets, master, watcher)
             host = self.connect(request.host, request.url)
             self.require_open(host, request)
-            return request, self._make(host, request, None, secrets, master, watcher)[1]
+            paced = self._paced(host)
+            with self._turn(request):
+                return request, provision.create(paced, request, secrets, master, watcher)
         except interrupts.Interrupt:
             return request, Outcome(name, "", None, at_once.nothing_made(name))
         except KvmCloneError as error:
@@ -278,43 +310,42 @@ class Placing:
             at_once.require_no_interrupt(request.name)
             if there := "" if tried else self._host_with(request):
                 going = self.placed_on(request, there)
-                host = self.connect(there, request.url)
-                return going, self._make(host, going, None, secrets, master, watcher)[1]
+                paced = self._paced(self.connect(there, request.url))
+                with self._turn(going):
+                    return going, provision.create(paced, going, secrets, master, watcher)
             row = self._reserve(request, tried)
             chosen, held = row.reserved.host, False
             going = self.placed_on(request, chosen)
             try:
-                host = self.connect(chosen, request.url)
-                paced, outcome = self._make(host, going, row, secrets, master, watcher)
+                paced = self._paced(self.connect(chosen, request.url), row)
+                with self._turn(going, row):
+                    outcome = provision.create(paced, going, secrets, master, watcher)
                 if outcome.error is None or request.on_failure != "destroy":
                     with self._lock:
                         self._made[request.name] = row.reserved
                 reason = self._why_elsewhere(chosen, paced, outcome)
                 # A host that is silent may still begin, so that the name stays its own.
                 silent = isinstance(outcome.error, HostUnreachable)
-                held = silent and time.time() < paced.not_after
+                held = silent and not reason and time.time() < paced.not_after
             finally:
                 if not held:
                     self.store.free(row)
             if not reason:
-                return going, outcome
+                return going, outcome.with_warnings(self._doubts.get(request.name, ()))
             log.warning("%s: not on '%s': %s", request.name, chosen, reason)
             tried[chosen] = reason
 
-    def _make(
-        self,
-        host: KvmHost,
-        request: Request,
-        row: Row | None,
-        secrets: Secrets,
-        master: EnrollerInterface,
-        watcher: Watcher,
-    ) -> tuple[PacedHost, Outcome]:
-        """Make a clone on a host, when it is its turn there."""
-        paced = PacedHost(host, self.pacing, self.store, row)
+    @contextmanager
+    def _turn(self, request: Request, row: Row | None = None) -> Iterator[None]:
+        """Wait for the turn of a create on its host, with its reservation, if it has one."""
         with self.pacing.hosts.turn([request.host or request.url]):
             at_once.require_no_interrupt(request.name)
-            return paced, provision.create(paced, request, secrets, master, watcher)
+            if row is not None:
+                self.store.hold(row)
+            yield
+
+    def _paced(self, host: KvmHost, row: Row | None = None) -> PacedHost:
+        return PacedHost(host, self.pacing, self.store, row)
 
     def _why_elsewhere(self, host: str, paced: PacedHost, outcome: Outcome) -> str:
         """

@@ -2,14 +2,15 @@
 Note which host a clone is about to be made on, so that no two creates count on the same room.
 
 An SQLite database in a folder under the master's ``cachedir`` that only its user can enter. A
-reservation holds until its host counts the clone itself, or the create ended; that of a process
-that was killed ends by itself. To look into it: ``sqlite3 placement.db .dump``.
+reservation holds until every create that uses it ended; that of a process that was killed ends by
+itself. To look into it: ``sqlite3 placement.db .dump``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import sqlite3
@@ -19,20 +20,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from saltext.kvmclone.errors import HostError
+from saltext.kvmclone.errors import CreateInProgress, HostError, HostUnreachable
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.placement import Need, Reserved
 from saltext.kvmclone.model.plain import from_plain, to_plain
 
 #: Seconds after which a reservation ends by itself: its process was killed.
 LIFETIME_S = 900.0
 
+#: Instead of a time to begin by: the host has begun.
+BEGUN = math.inf
+
 #: Seconds that a process waits for the others that read or write the store.
 BUSY_TIMEOUT_S = 60.0
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS reservations_1 (
+CREATE TABLE IF NOT EXISTS reservations_2 (
     name TEXT PRIMARY KEY, token TEXT NOT NULL, host TEXT NOT NULL,
-    need TEXT NOT NULL, tags TEXT NOT NULL, expires REAL NOT NULL, not_after REAL NOT NULL
+    need TEXT NOT NULL, tags TEXT NOT NULL, expires REAL NOT NULL, not_after REAL NOT NULL,
+    users INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS homes_1 (host TEXT, url TEXT, PRIMARY KEY (host, url));
 CREATE TABLE IF NOT EXISTS turns_1 (profile TEXT PRIMARY KEY, host TEXT NOT NULL);
@@ -44,13 +50,19 @@ class Row:
     """
     One reservation.
 
-    :param token: A random word that only the create which made it knows.
-    :param not_after: The host begins no later, seconds since the epoch; 0: it was not asked yet.
+    :param token: A random word that only the creates which use it know.
+    :param not_after: The host begins no later, seconds since the epoch; 0: it was not asked yet;
+        :data:`BEGUN`.
     """
 
     reserved: Reserved
     token: str
     not_after: float = 0.0
+
+    @property
+    def may_begin(self) -> bool:
+        """Return whether the host may have begun, or may do so yet."""
+        return not self.not_after or time.time() <= self.not_after
 
 
 #: Chooses what to reserve, given all reservations and the host that the profile took last.
@@ -94,44 +106,62 @@ class Reservations:
         """
         Have a host chosen for a clone, and note it before anybody else chooses.
 
+        Where another create of that name has reserved that host, both use the same reservation.
+
         :param url: The url of the daemon, as the hosts see it.
         :param choose: Returns the host and what the clone takes of it. It is given the reservation
             of that name as well, where another create of it is under way.
         :raises KvmCloneError: What ``choose`` raises; nothing is noted.
         """
         with self._transaction() as connection:
-            wanted = choose(self._rows(connection), self._last(connection, profile))
+            rows = self._rows(connection)
+            wanted = choose(rows, self._last(connection, profile))
+            held = _of(rows, name)
+            if held is not None and held.reserved.host == wanted.host:
+                connection.execute(
+                    "UPDATE reservations_2 SET users = users + 1, expires = max(expires, ?) "
+                    "WHERE token = ?",
+                    (time.time() + LIFETIME_S, held.token),
+                )
+                return held
             row = Row(wanted, secrets.token_hex(8))
-            values = (
-                name, row.token, wanted.host,
-                json.dumps(to_plain(wanted.need)), json.dumps(wanted.tags),
-                time.time() + LIFETIME_S, 0.0,
-            )  # fmt: skip
-            connection.execute(
-                "INSERT OR REPLACE INTO reservations_1 VALUES (?, ?, ?, ?, ?, ?, ?)", values
-            )
+            self._insert(connection, row)
             connection.execute("INSERT OR IGNORE INTO homes_1 VALUES (?, ?)", (wanted.host, url))
             connection.execute(
                 "INSERT OR REPLACE INTO turns_1 VALUES (?, ?)", (profile, wanted.host)
             )
             return row
 
-    def sent(self, row: Row, not_after: float) -> None:
+    def hold(self, row: Row, not_after: float = 0.0) -> None:
         """
-        Note that the host is asked now to make the clone.
+        Keep a reservation for as long again; one that ended by itself is made anew.
 
-        :param not_after: It begins no later, seconds since the epoch.
+        :param not_after: The host is asked now and begins no later, seconds since the epoch;
+            :data:`BEGUN`; 0 where the create still waits for its turn.
+        :raises CreateInProgress: It ended, and another create of that name has reserved since.
         """
+        name = row.reserved.name
         with self._transaction() as connection:
+            held = _of(self._rows(connection), name)
+            if held is None:
+                self._insert(connection, row)
+            elif held.token != row.token:
+                raise in_progress(held)
+            expires = time.time() + LIFETIME_S
+            expires = expires if not_after == BEGUN else max(expires, not_after)
             connection.execute(
-                "UPDATE reservations_1 SET not_after = ?, expires = ? WHERE token = ?",
-                (not_after, max(not_after, time.time() + LIFETIME_S), row.token),
+                "UPDATE reservations_2 SET not_after = max(not_after, ?), "
+                "expires = max(expires, ?) WHERE token = ?",
+                (not_after, expires, row.token),
             )
 
     def free(self, row: Row) -> None:
-        """End a reservation; one that another create has taken over since stays."""
+        """End the use of a reservation; it stays while another create uses it."""
         with self._transaction() as connection:
-            connection.execute("DELETE FROM reservations_1 WHERE token = ?", (row.token,))
+            connection.execute(
+                "UPDATE reservations_2 SET users = users - 1 WHERE token = ?", (row.token,)
+            )
+            connection.execute("DELETE FROM reservations_2 WHERE users <= 0")
 
     # --- the database -----------------------------------------------------------------
 
@@ -156,7 +186,7 @@ class Reservations:
                 connection.execute("BEGIN IMMEDIATE")
                 for statement in filter(None, map(str.strip, _SCHEMA.split(";"))):
                     connection.execute(statement)
-                connection.execute("DELETE FROM reservations_1 WHERE expires < ?", (time.time(),))
+                connection.execute("DELETE FROM reservations_2 WHERE expires < ?", (time.time(),))
                 yield connection
                 connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
@@ -167,10 +197,22 @@ class Reservations:
             ) from error
 
     @staticmethod
+    def _insert(connection: sqlite3.Connection, row: Row) -> None:
+        wanted = row.reserved
+        values = (
+            wanted.name, row.token, wanted.host,
+            json.dumps(to_plain(wanted.need)), json.dumps(wanted.tags),
+            time.time() + LIFETIME_S, 0.0, 1,
+        )  # fmt: skip
+        connection.execute(
+            "INSERT OR REPLACE INTO reservations_2 VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values
+        )
+
+    @staticmethod
     def _rows(connection: sqlite3.Connection) -> list[Row]:
         found = []
         for name, token, host, need, tags, not_after in connection.execute(
-            "SELECT name, token, host, need, tags, not_after FROM reservations_1 ORDER BY name"
+            "SELECT name, token, host, need, tags, not_after FROM reservations_2 ORDER BY name"
         ):
             try:
                 wanted = from_plain(Need, json.loads(need))
@@ -185,3 +227,27 @@ class Reservations:
         query = "SELECT host FROM turns_1 WHERE profile = ?"
         row = connection.execute(query, (profile,)).fetchone()
         return str(row[0]) if row else ""
+
+
+def in_progress(held: Row) -> CreateInProgress:
+    """Return the error for a name that another create has reserved."""
+    name, host = held.reserved.name, held.reserved.host
+    return CreateInProgress(
+        f"Another create of '{name}' is under way, on '{host}'.",
+        f"When it is over: {Commands().clone('show', name)}   If it was killed, its reservation "
+        f"ends within {LIFETIME_S / 60:.0f} minutes; then repeat this.",
+    )
+
+
+def unanswered(held: Row) -> HostUnreachable:
+    """Return the error for a name that another create has reserved, on a host that is silent."""
+    name, host = held.reserved.name, held.reserved.host
+    hint = in_progress(held).hint
+    if 0 < held.not_after < BEGUN:
+        hint = f"Repeat this in {held.not_after - time.time():.0f} seconds."
+    return HostUnreachable(f"'{name}' may be under way on '{host}', which does not answer.", hint)
+
+
+def _of(rows: Sequence[Row], name: str) -> Row | None:
+    """Return the reservation of a name."""
+    return next((row for row in rows if row.reserved.name == name), None)

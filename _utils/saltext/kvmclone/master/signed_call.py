@@ -17,7 +17,7 @@ import salt.exceptions
 import salt.utils.event
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.errors import HostUnreachable, NeverConnected
+from saltext.kvmclone.errors import HostUnreachable, NotAccepted
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.system import signed_answers
 from saltext.kvmclone.system.signed_answers import Unproven
@@ -92,11 +92,11 @@ def accepted_key(opts: Mapping[str, Any], minion_id: str) -> str:
     Return the accepted public key of a minion.
 
     :param opts: The master's configuration.
-    :raises NeverConnected: The master has accepted none.
+    :raises NotAccepted: The master has accepted none.
     """
     public = MinionKeys(opts).accepted(minion_id)
     if not public:
-        raise NeverConnected(
+        raise NotAccepted(
             f"The master has no accepted key for the minion '{minion_id}'.",
             f"Start it, then: salt-key -a {minion_id}   Or is the name wrong? It comes from "
             "'host:' in the provider, or from an argument.",

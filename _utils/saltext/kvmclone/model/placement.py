@@ -65,11 +65,13 @@ class Placed:
     What a host is told of a clone that was placed there.
 
     :param limits: How much it may promise: it checks that again.
+    :param apart: It refuses a clone where it has one with this tag; empty for none.
     :param not_after: It begins no later than this, seconds since the epoch; 0 for any time.
     """
 
     limits: HostLimits = HostLimits()
     not_after: float = 0.0
+    apart: str = ""
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,11 @@ class Deploy:
     make_master: bool = False
     master: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def enrols(self) -> bool:
+        """Return whether the guest becomes a minion."""
+        return self.enabled and self.bootstrap != "none"
+
 
 @dataclass(frozen=True)
 class DiskChanges:

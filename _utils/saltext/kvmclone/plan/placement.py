@@ -52,10 +52,14 @@ def choose(
     :raises BaseDiffers: The base is not the same on the hosts that have it.
     """
     _require_one_base(asked, limits)
+    compared = [host for host, offer in _having(asked, limits).items() if offer.digest]
     verdicts = []
     for host, offer in asked.items():
         mine = [one for one in reserved if one.host == host and not _is_known(one, offer)]
-        verdicts.append(_judge(host, offer, limits.get(host, _DEFAULT), wish, mine))
+        verdict = _judge(host, offer, limits.get(host, _DEFAULT), wish, mine)
+        if verdict.fits and compared and host not in compared:
+            verdict = Verdict(host, False, _not_compared(compared))
+        verdicts.append(verdict)
     fitting = [one.host for one in verdicts if one.fits]
     order = _ordered(fitting, asked, limits, wish, reserved, seed, last)
     return Decision(tuple(verdicts), tuple(order), _warnings(fitting, asked))
@@ -77,7 +81,8 @@ def require_host(decision: Decision, asked: Mapping[str, Asked], base: str, name
         raise BaseMissing(
             f"'{name}' cannot be placed: the base '{base}' is on none of its hosts "
             f"({', '.join(asked)}).",
-            f"Define '{base}' on one of them, or name the host that has it in 'hosts'.",
+            f"Copy it there: salt-run kvmclone.push {base} {next(iter(asked))}   Or name the host "
+            "that has it in 'hosts'.",
         )
     raise NoHostFits(
         f"No host fits '{name}'. {listed}.",
@@ -101,8 +106,8 @@ def _judge(
         return Verdict(host, False, "the base is missing")
     if offer.conflicts:
         return Verdict(host, False, " ".join(offer.conflicts).rstrip("."))
-    if wish.apart and wish.required and _tagged(offer, wish.apart, reserved):
-        return Verdict(host, False, f"has a clone with the tag '{wish.apart}' already")
+    if fault := apart_fault(offer, wish.apart if wish.required else "", reserved):
+        return Verdict(host, False, fault)
     needs = [one.need for one in reserved]
     if fault := room_fault(offer, offer.need, limits, needs):
         return Verdict(host, False, fault)
@@ -172,6 +177,17 @@ def _disk_fault(
     return ""
 
 
+def apart_fault(offer: HostOffer, tag: str, reserved: Iterable[Reserved] = ()) -> str:
+    """
+    Say why a clone may not be beside those that a host has; empty where it may.
+
+    :param tag: It is to be apart from clones with this one; empty for none.
+    """
+    if tag and _tagged(offer, tag, reserved):
+        return f"has a clone with the tag '{tag}' already"
+    return ""
+
+
 def _tagged(offer: HostOffer, tag: str, reserved: Iterable[Reserved]) -> int:
     """Return how many clones with a tag a host has, those under way among them."""
     return offer.tags.get(tag, 0) + sum(tag in one.tags for one in reserved)
@@ -186,13 +202,7 @@ def _require_one_base(asked: Mapping[str, Asked], limits: Mapping[str, HostLimit
 
     :raises BaseDiffers: It is not.
     """
-    having = {
-        host: offer
-        for host, offer in asked.items()
-        if isinstance(offer, HostOffer)
-        and offer.has_base
-        and not limits.get(host, _DEFAULT).maintenance
-    }
+    having = _having(asked, limits)
     for told in (_shape, _digest):
         groups: dict[str, list[str]] = {}
         for host, offer in having.items():
@@ -205,6 +215,24 @@ def _require_one_base(asked: Mapping[str, Asked], limits: Mapping[str, HostLimit
                 "Name only hosts with the right one in 'hosts', or put the others into "
                 "maintenance (kvm_clone: hosts: of the master), until theirs is replaced.",
             )
+
+
+def _having(asked: Mapping[str, Asked], limits: Mapping[str, HostLimits]) -> dict[str, HostOffer]:
+    """Return the offers of the hosts that have the base and may get a clone at all."""
+    return {
+        host: offer
+        for host, offer in asked.items()
+        if isinstance(offer, HostOffer)
+        and offer.has_base
+        and not limits.get(host, _DEFAULT).maintenance
+    }
+
+
+def _not_compared(compared: Sequence[str]) -> str:
+    return (
+        f"its base was never compared with that of {', '.join(compared)}: "
+        "salt-run kvmclone.bases hash=True"
+    )
 
 
 def _shape(offer: HostOffer) -> str:
