@@ -256,8 +256,7 @@ def _converse(session: Any, dialogue: sudo.Plain | sudo.Dialogue, deadline: floa
                 return dialogue.result(status, bytes(output), bytes(error))
         elif now > deadline:
             raise TimeoutError
-        # The descriptor wakes on data and on the end of the stream; the exit status
-        # and room to send do not wake it.
+        # The descriptor wakes on data and the stream's end, not on the exit status or room to send.
         if session.eof_received:
             session.status_event.wait(0.05)
         else:
