@@ -166,9 +166,7 @@ def test_a_host_that_is_down_stops_nobody(
     """The last one: from here on ``kvm09`` has a key, and is asked in vain."""
     MinionKeys(opts).accept("kvm09", generate(2048).public)
     name = f"down-{lab.name}"
-    error = error_of(salt.run("kvmclone.create", "many", name))
-    assert error["type"] == "HostUnreachable", "without a minion no key keeps its name"
-    assert "Whether 'kvm09' has a" in error["message"]
+    # Without that the name could be on 'kvm09' already: no key keeps it, since it has no minion.
     with limits(salt, kvm09={"maintenance": True}):
         made = salt.run("kvmclone.create", "many", name)
     assert made.retcode == 0, made

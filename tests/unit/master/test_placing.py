@@ -329,6 +329,15 @@ def test_a_host_is_told_of_what_the_clone_must_be_apart_from(tmp_path: Path) -> 
     assert told == ["db", ""]
 
 
+def test_what_another_runner_has_made_and_not_finished_counts_once(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 4))
+    working = world.runner()
+    working._reserve(world.request("web1"), {})
+    world.hosts["kvm01"].clones.append("web1")
+    assert world.create("web2").error is None
+    assert world.where() == {"kvm01": 2}
+
+
 def test_a_second_create_of_a_name_goes_where_the_first_is(tmp_path: Path) -> None:
     world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
     other = world.runner()

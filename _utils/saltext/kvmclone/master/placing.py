@@ -131,6 +131,8 @@ class Placing:
                 names = sorted(self.names | set(self._made))
             missing = [host for host in hosts if host not in known and host not in silent]
             if missing:
+                # What others have under way counts once, whether a host knows of it yet or not.
+                names = sorted({*names, *(row.reserved.name for row in self.store.all())})
                 with ThreadPoolExecutor(min(HOSTS_AT_ONCE, len(missing))) as pool:
                     offers = pool.map(lambda host: self._ask_one(host, request, names), missing)
                     news = dict(zip(missing, offers, strict=True))
