@@ -80,6 +80,9 @@ def test_a_network_that_is_not_there(world: World, make: Make, disk: Path, typis
         told = message(PlanRefused, lambda: make(disk, world.name("two"), networks=networks))
         typist(told)
         assert network.isActive()
+        networks = [{"network": network.name(), "portgroup": "blue"}]
+        told = message(PlanRefused, lambda: make(disk, world.name("three"), networks=networks))
+        assert "has no portgroup 'blue'; it has none." in told
         network.destroy()
         network.undefine()
 

@@ -100,6 +100,9 @@ def _described(
         for volume in record.volumes
         if volume.target == DISK
     )
+    if more := plan.request.further_cards:
+        left = f"A base has one network card; {more} more of its profile are only for clones."
+        warnings = (*warnings, left)
     return MadeBase(
         name=plan.request.name,
         host=label,

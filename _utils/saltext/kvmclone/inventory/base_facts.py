@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 
 from saltext.kvmclone.errors import AlreadyExists, HostError, PlanRefused
-from saltext.kvmclone.hypervisor import networks, pools, state_files, volumes
+from saltext.kvmclone.hypervisor import network_xml, networks, pools, state_files, volumes
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import clone_view
 from saltext.kvmclone.inventory.base_source import base_record
@@ -86,6 +86,16 @@ def _network(host: Host, request: BaseRequest) -> str:
     if not found.active:
         start = commands.virsh("net-start", request.network)
         return f"The network '{request.network}' is not started. Start it: {start}"
+    if request.portgroup:
+        # Of one that is not there libvirt says nothing, and takes none.
+        raw = networks.find(host, request.network)
+        xml = str(host.call(raw.XMLDesc, 0)) if raw is not None else "<network/>"
+        groups = network_xml.switch(xml).portgroups
+        if request.portgroup not in groups:
+            return (
+                f"The network '{request.network}' has no portgroup '{request.portgroup}'; it has "
+                f"{', '.join(groups) or 'none'}."
+            )
     return ""
 
 
