@@ -28,7 +28,7 @@ _SCRIPT = "no hint: a script that runs in a guest, or how commands are put toget
 
 #: Hints that no test types, with the reason.
 UNTRIED = {
-    "base_keys.request": "names a source, which stands in what was typed, perhaps with a token",
+    "base_keys._require_one_host": "names a source, which was typed, perhaps with a token",
     "base_setup_script.-": _SCRIPT,
     "make_base.make": _SCRIPT,
     "disks._seed_left_out": "typed inside the base, once it runs",
@@ -46,7 +46,7 @@ UNTRIED = {
     "verify.verify": _GUEST,
     "provision._Create.run": _SCRIPT,
     "snapshot_work.working": _SCRIPT,
-    "kvm_clone_bases.promote": _SCRIPT,
+    "make_base.promote": _SCRIPT,
     "identity_script.-": _SCRIPT,
     "placement._warnings": "typed by tests/e2e/test_push.py, where several hosts have one base",
     "placement._not_compared": "the command of placement._warnings",

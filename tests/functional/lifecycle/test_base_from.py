@@ -163,6 +163,9 @@ def test_the_same_again_is_there_already_and_another_image_is_refused(
         make(name, "/srv/other")
     with pytest.raises(PlanRefused, match="asked for"):
         make(name, str(disk), sha256="0" * 64)
+    with pytest.raises(PlanRefused, match="cannot be compared") as told:
+        make(name, str(disk), sha256="0" * 128)
+    assert f"sha256={sha256(disk)}" in told.value.hint
     assert world.footprint() == before
 
 
@@ -454,7 +457,7 @@ from saltext.kvmclone.hosts import make_base
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.lifecycle import base_from
 step = sys.argv[1]
-def stop(*_arguments):
+def stop(*_arguments, **_keys):
     print("here", flush=True)
     time.sleep(600)
 if step == "download":
@@ -508,10 +511,16 @@ def test_after_a_kill_gc_removes_everything(
 
 @pytest.mark.usefixtures("instant")
 def test_the_same_again_clears_what_a_dead_worker_left(
-    world: World, make: Make, site: Site, disk: Path, packages: Path
+    world: World, host: LocalHost, make: Make, site: Site, disk: Path, packages: Path
 ) -> None:
     site.files["/d"], name = disk, world.name("base")
     killed(world.lab, packages, "download", f"{site.url}/d", name, sha256(disk))
+    given = {"pool": world.lab.pool, "networks": [{"network": world.lab.network}]}
+    given |= {"sha256": sha256(disk), "memory": "128MiB", "domain_type": world.lab.domain_type}
+    request, origin = base_keys.request(Catalogue(), f"{site.url}/d", name, given, "kvm01")
+    before = world.footprint()
+    assert host.expected_base(request, origin).name == name
+    assert world.footprint() == before
     made = make(name, f"{site.url}/d", sha256=sha256(disk))
     assert [file.name for file in world.lab.pool_path.glob(f"{name}*")] == [
         Path(made.disks[0].path).name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,9 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts import make_base, rollback
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.lifecycle import base_from, finish_base, journal
+from saltext.kvmclone.lifecycle import base_from, destroy, finish_base, journal
 from saltext.kvmclone.model.made_base import MadeBase
+from saltext.kvmclone.system import base_image
 from tests.support import hint_readers
 from tests.support.hints import Typist, hint, tries
 from tests.support.world import World
@@ -78,6 +80,9 @@ def test_a_network_that_is_not_there(world: World, make: Make, disk: Path, typis
         told = message(PlanRefused, lambda: make(disk, world.name("two"), networks=networks))
         typist(told)
         assert network.isActive()
+        networks = [{"network": network.name(), "portgroup": "blue"}]
+        told = message(PlanRefused, lambda: make(disk, world.name("three"), networks=networks))
+        assert "has no portgroup 'blue'; it has none." in told
         network.destroy()
         network.undefine()
 
@@ -125,7 +130,7 @@ def test_an_image_that_has_to_be_converted_first(
         assert make(f"{path}.whole.qcow2", world.name(f"whole{number}")).protected
 
 
-@tries("base_from._Making._image", "base_image.judge")
+@tries("base_image.unreadable", "base_image.judge")
 def test_an_image_that_cannot_be_read(
     world: World, make: Make, tmp_path: Path, typist: Typist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +143,36 @@ def test_an_image_that_cannot_be_read(
     told = hint(BadImage, lambda: make(gone, world.name("two")))
     gone.touch()
     assert str(gone) in typist(told)
+
+
+@tries("base_image.identity")
+def test_what_is_no_file(world: World, make: Make, tmp_path: Path, typist: Typist) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    assert str(pipe) in typist(hint(BadImage, lambda: make(pipe, world.name())))
+
+
+@tries("base_from._Making._require_unchanged")
+def test_an_image_that_changes_while_it_is_read(
+    world: World, make: Make, disk: Path, typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_image, "check_tables", lambda *_given: os.utime(disk))
+    with disk.open("rb"):
+        typist(hint(BadImage, lambda: make(disk, world.name())), "fuser")
+
+
+@tries("journal.undo")
+def test_what_cannot_be_taken_back(
+    world: World, make: Make, disk: Path, typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_arguments: Any) -> None:
+        raise HostError("It does not work.", "Mend it.")
+
+    name = world.name()
+    with monkeypatch.context() as patched:
+        patched.setattr(base_from._Making, "_boot", fails)
+        patched.setattr(destroy, "delete_file", fails)
+        told = hint(HostError, lambda: make(disk, name), "does not work")
+    assert name in typist(told, "salt-run kvmclone.gc", "salt-call kvm_clone.gc")
 
 
 @tries("base_from._Making._image")

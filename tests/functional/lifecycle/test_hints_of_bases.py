@@ -18,6 +18,7 @@ from saltext.kvmclone.errors import (
     CommandFailed,
     ConfigError,
     HostError,
+    HostUnreachable,
     KvmCloneError,
     PlanRefused,
 )
@@ -189,3 +190,24 @@ def test_a_clone_that_is_gone_and_has_left_its_key(
 
     typist(hint(KvmCloneError, work, "no clone"), "salt-run kvmclone.destroy")
     assert fleet.keys.accepted(name) == ""
+
+
+@tries("bases.promote")
+def test_a_promote_that_was_finished_although_its_answer_was_lost(
+    world: World, host: LocalHost, clone: str, typist: Typist, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    opts = salt.config.master_config(str(tmp_path / "master.d/master"))
+    fleet = Fleet(opts, lambda *_args: None)
+    found = (host, host.show(clone))
+
+    def lost(*_args: Any) -> Any:
+        host.destroy(clone)
+        raise HostUnreachable("The answer was lost.")
+
+    monkeypatch.setattr(fleet, "find", lambda _name: found)
+    monkeypatch.setattr(host, "promote", lost)
+    error = bases.promote(fleet, clone, "golden")["bases"]["golden"]["error"]
+    assert "its key removed" in error["message"]
+    assert "tree" in error["hint"]
+    typist(error["hint"])

@@ -14,6 +14,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 from lab.lab import connection
+from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     AlreadyExists,
     CloneInUse,
@@ -21,13 +22,14 @@ from saltext.kvmclone.errors import (
     ConfigError,
     CreateInProgress,
     ForeignDomain,
+    Interrupted,
     InvalidName,
     KeptAfterFailure,
     KvmCloneError,
     NotFound,
     PlanRefused,
 )
-from saltext.kvmclone.hosts import gc, provision
+from saltext.kvmclone.hosts import gc, make_base, provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
@@ -247,6 +249,36 @@ def test_a_failure_takes_the_base_back_and_leaves_the_clone(
     before = world.footprint()
     with pytest.raises(CommandFailed, match="machine_id"):
         host.promote(clone, f"golden-{world.token}")
+    assert world.footprint() == before
+
+
+def test_an_interrupt_takes_the_base_back_and_leaves_the_clone(
+    world: World, host: LocalHost, clone: str, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_args: Any) -> None:
+        raise interrupts.Interrupt
+
+    monkeypatch.setattr(finish_base, "clean_and_shut_off", interrupted)
+    before = world.footprint()
+    with pytest.raises(Interrupted, match=r"was interrupted\. Nothing of it is left\."):
+        make_base.promote(host, clone, f"golden-{world.token}")
+    assert world.footprint() == before
+
+
+def test_a_host_whose_master_was_interrupted_stops_and_leaves_the_clone(
+    world: World, host: LocalHost, clone: str, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = f"golden-{world.token}"
+
+    def cleared(*_args: Any) -> tuple[str, ...]:
+        host.clear(base, "of the master")
+        return ()
+
+    monkeypatch.setattr(finish_base, "clean_and_shut_off", cleared)
+    before = world.footprint()
+    with pytest.raises(KvmCloneError) as caught:
+        host.promote(clone, base, processes.this_process("of the master"))
+    assert "left" not in caught.value.hint
     assert world.footprint() == before
 
 

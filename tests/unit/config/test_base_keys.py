@@ -85,6 +85,10 @@ def test_a_profile_gives_host_and_machine_and_arguments_win() -> None:
     assert (request.cpus, request.memory, request.pool) == (1, 2**32, "fast")
     assert (request.host, request.network, request.size) == ("kvm01", "lan", 9 * 2**30)
     assert asked(catalogue=catalogue, provider="local-kvm")[0].host == "kvm01"
+    cards = [{"network": "lan", "portgroup": "blue"}, {"bridge": "br0"}, {"network": "lan"}]
+    request, _origin = asked(catalogue=catalogue_of({"networks": cards}), profile="small")
+    assert (request.network, request.portgroup, request.bridge) == ("lan", "blue", "")
+    assert request.further_cards == 2
     assert "no profile 'smal'" in refused(catalogue=catalogue, profile="smal")
     assert "belongs on the KVM host 'kvm01'" in refused(
         catalogue=catalogue, profile="small", here="kvm02"

@@ -48,6 +48,15 @@ def test_libvirts_schema_takes_the_definition(case: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_portgroup_is_one_of_the_network() -> None:
+    request = BaseRequest("debian12", "/d", network="lan", portgroup="blue")
+    machine = CASES["kvm"][1]
+    root = etree.fromstring(base_definition.definition(request, UUID, machine, FILES))
+    source = root.find("./devices/interface/source")
+    assert source is not None
+    assert dict(source.attrib) == {"network": "lan", "portgroup": "blue"}
+
+
 def test_the_seed_is_a_virtio_disk_that_nobody_writes() -> None:
     root = etree.fromstring(base_definition.definition(REQUEST, UUID, CASES["kvm"][1], FILES))
     seed = root.find("./devices/disk/target[@dev='vdb']/..")

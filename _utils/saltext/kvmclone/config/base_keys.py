@@ -49,7 +49,7 @@ TAKEN = (
 )  # fmt: skip
 
 #: What of a disk, and of a network card, a base takes.
-_OF_DISK, _OF_CARD = "size", ("network", "bridge")
+_OF_DISK, _OF_CARD = "size", ("network", "bridge", "portgroup")
 
 _HTTP, _HTTPS = "http", "https"
 
@@ -202,9 +202,9 @@ def _require_one_host(name: str, values: Mapping[str, Any], here: str) -> None:
 
 
 def _card(cards: Any) -> dict[str, Any]:
-    """Return the network or bridge of the first card that is asked for; empty for none."""
-    first = cards[0] if cards else {}
-    return {key: first[key] for key in _OF_CARD if first.get(key)}
+    """Return where the first card that is asked for is, and how many more there are."""
+    first, *others = cards or [{}]
+    return {key: first[key] for key in _OF_CARD if first.get(key)} | {"further_cards": len(others)}
 
 
 def _origin(source: Any, sha256: str) -> tuple[Origin, str]:

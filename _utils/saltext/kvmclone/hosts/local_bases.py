@@ -41,11 +41,14 @@ class LocalBases(ReachableHost):
         """
         Return what :meth:`base_from` would make; make nothing, and download nothing.
 
+        What a dead worker left does not count: it would be removed first.
+
         :raises AlreadyExists: That very base is there.
         :raises PlanRefused: It would be refused.
         """
         with ConnectedOperation(self) as host:
-            plan = _planned(host, request, origin, processes.this_process())
+            remains = base_facts.remains(host, request)
+            plan = _planned(host, request, origin, processes.this_process(), remains)
             label = self.label or host.node_name()
             return _described(plan, plan.record, label, request.digest, (), {})
 
@@ -71,9 +74,16 @@ class LocalBases(ReachableHost):
         }
 
 
-def _planned(host: Host, request: BaseRequest, origin: Origin, worker: Owner) -> BasePlan:
-    base_facts.refuse_existing(host, request)
-    facts = base_facts.facts(host, request)
+def _planned(
+    host: Host,
+    request: BaseRequest,
+    origin: Origin,
+    worker: Owner,
+    remains: Record | None = None,
+) -> BasePlan:
+    if remains is None:
+        base_facts.refuse_existing(host, request)
+    facts = base_facts.facts(host, request, remains)
     return base_plan.compute(request, facts, str(uuid4()), origin.is_url, worker, host.commands)
 
 
@@ -90,6 +100,9 @@ def _described(
         for volume in record.volumes
         if volume.target == DISK
     )
+    if more := plan.request.further_cards:
+        left = f"A base has one network card; {more} more of its profile are only for clones."
+        warnings = (*warnings, left)
     return MadeBase(
         name=plan.request.name,
         host=label,

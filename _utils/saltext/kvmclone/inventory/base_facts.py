@@ -10,16 +10,17 @@ import os
 from dataclasses import replace
 
 from saltext.kvmclone.errors import AlreadyExists, HostError, PlanRefused
-from saltext.kvmclone.hypervisor import networks, pools, state_files, volumes
+from saltext.kvmclone.hypervisor import network_xml, networks, pools, state_files, volumes
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import clone_view
 from saltext.kvmclone.inventory.base_source import base_record
 from saltext.kvmclone.model import digests, machine_types
 from saltext.kvmclone.model.base_request import BaseRequest
 from saltext.kvmclone.model.machine_types import MachineType
+from saltext.kvmclone.model.record import DEAD, Record
 from saltext.kvmclone.plan import base_plan
 from saltext.kvmclone.plan.base_plan import BaseFacts
-from saltext.kvmclone.system import copying, seed_image
+from saltext.kvmclone.system import copying, processes, seed_image
 
 #: Every network device of this machine has a folder here.
 _DEVICES = "/sys/class/net"
@@ -28,8 +29,12 @@ _DEVICES = "/sys/class/net"
 _PACKAGES = {"packages": (".deb", ".rpm"), "salt": (".deb", ".rpm", ".whl")}
 
 
-def facts(host: Host, request: BaseRequest) -> BaseFacts:
-    """Ask the host everything that making a base needs; change nothing."""
+def facts(host: Host, request: BaseRequest, remains: Record | None = None) -> BaseFacts:
+    """
+    Ask the host everything that making a base needs; change nothing.
+
+    :param remains: See :func:`remains`: of what is removed first, nothing is in the way.
+    """
     if not host.local:
         return BaseFacts(local=False)
     pool = pools.facts(host, request.pool, True)
@@ -38,8 +43,12 @@ def facts(host: Host, request: BaseRequest) -> BaseFacts:
         machine=machine(host, request.domain_type),
         pool=pool,
         network=_network(host, request),
-        existing=tuple(path for path in wanted.values() if volumes.exists(host, path)),
-        left_behind=state_files.left_behind(host, request.name),
+        existing=tuple(
+            path
+            for path in wanted.values()
+            if volumes.exists(host, path) and not (remains is not None and remains.owns(path))
+        ),
+        left_behind=state_files.left_behind(host, request.name) if remains is None else (),
         folders=tuple(
             f"{key}: {why}"
             for key, path in base_plan.folders_of(request).items()
@@ -77,6 +86,16 @@ def _network(host: Host, request: BaseRequest) -> str:
     if not found.active:
         start = commands.virsh("net-start", request.network)
         return f"The network '{request.network}' is not started. Start it: {start}"
+    if request.portgroup:
+        # Of one that is not there libvirt says nothing, and takes none.
+        raw = networks.find(host, request.network)
+        xml = str(host.call(raw.XMLDesc, 0)) if raw is not None else "<network/>"
+        groups = network_xml.switch(xml).portgroups
+        if request.portgroup not in groups:
+            return (
+                f"The network '{request.network}' has no portgroup '{request.portgroup}'; it has "
+                f"{', '.join(groups) or 'none'}."
+            )
     return ""
 
 
@@ -94,6 +113,15 @@ def _wrong_folder(path: str, endings: tuple[str, ...]) -> str:
 def _missing() -> list[str]:
     found = [] if copying.can_convert() else ["qemu-img (apt install qemu-utils)"]
     return found if seed_image.program() else [*found, f"xorriso. {seed_image.INSTALL}"]
+
+
+def remains(host: Host, request: BaseRequest) -> Record | None:
+    """Return the record of what a dead worker left, which making the base would remove first."""
+    handle = host.find(request.name)
+    record = handle.record() if handle is not None else None
+    if record is None or not record.becomes or record.base:
+        return None
+    return record if processes.owner_state(record.worker) == DEAD else None
 
 
 def refuse_existing(host: Host, request: BaseRequest) -> None:
@@ -123,6 +151,13 @@ def refuse_existing(host: Host, request: BaseRequest) -> None:
         raise AlreadyExists(
             f"The base '{request.name}' exists already, made from '{made.source}' ({made.digest}).",
             f"Choose another name for one more. Which clones it has: {host.commands.clone('tree')}",
+        )
+    if made.source == request.source and made.digest and not same:
+        raise PlanRefused(
+            f"The base '{request.name}' exists already, made from '{made.source}' ({made.digest}); "
+            f"whether that has {wanted} cannot be told, since the two digests cannot be compared.",
+            f"Is that image meant? Then ask for sha256={made.digest.rpartition(':')[2]}   "
+            "Otherwise choose another name.",
         )
     raise PlanRefused(
         f"The base '{request.name}' exists already, made from '{made.source}' ({made.digest}), and "

@@ -275,13 +275,15 @@ def _take_back(made: DomainHandle, error: BaseException) -> None:
     assert isinstance(host, Host)
     try:
         with interrupts.shield():
-            record = made.record()
+            record = None
+            with absent(NO_DOMAIN):  # whoever had it made may have cleared it
+                record = made.record()
             if record is not None:
                 undone = take_back(host, made, record)
                 log.info("%s: undone after %r: %s", name, error, undone)
     except KvmCloneError as problem:
         log.error("%s: not undone: %s", name, problem)
-        if isinstance(error, KvmCloneError):
+        if isinstance(error, KvmCloneError) and not isinstance(problem, CreateInProgress):
             error.hint += f"   What was made is left: {host.commands.clone('gc', name)}"
 
 

@@ -65,6 +65,8 @@ class BaseRequest:
     :param domain_type: ``auto | kvm | qemu``.
     :param pool: Storage pool for its disk.
     :param network: libvirt network of its card; ``bridge`` a bridge instead, empty for none.
+    :param portgroup: Portgroup of the network; empty for none.
+    :param further_cards: How many more cards its profile has, which are left out.
     :param memory: Bytes. ``size`` of its disk likewise, 0 for the image's own.
     :param timeout: Seconds that the guest gets from its start on.
     :param url: libvirt URI, ``host`` the minion id of the KVM host.
@@ -81,6 +83,8 @@ class BaseRequest:
     pool: str = "default"
     network: str = "default"
     bridge: str = ""
+    portgroup: str = ""
+    further_cards: int = 0
     cpus: int = 2
     memory: int = 2 * 2**30
     size: int = 0

@@ -91,7 +91,9 @@ def _devices(devices: etree._Element, request: BaseRequest, files: BaseFiles) ->
     etree.SubElement(devices, "controller", type="usb", model="none")
     kind = "bridge" if request.bridge else "network"
     card = etree.SubElement(devices, "interface", type=kind)
-    etree.SubElement(card, "source", {kind: request.bridge or request.network})
+    source = etree.SubElement(card, "source", {kind: request.bridge or request.network})
+    if request.portgroup:
+        source.set("portgroup", request.portgroup)
     etree.SubElement(card, "model", type="virtio")
     etree.SubElement(devices, "serial", type="pty")
     etree.SubElement(devices, "console", type="pty")
