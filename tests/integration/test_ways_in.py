@@ -120,7 +120,7 @@ def test_the_states_load(world: SaltWorld) -> None:
     answer = world.salt("kvm01", "sys.list_state_functions", "kvm_clone")
     assert set(answer.data["kvm01"]) == {
         f"kvm_clone.{function}"
-        for function in ("present", "absent", "running", "stopped", "mod_watch")
+        for function in ("present", "absent", "running", "stopped", "mod_watch", "base")
     }
 
 
