@@ -35,6 +35,7 @@ from saltext.kvmclone.master.enrolment import Enroller
 from saltext.kvmclone.master.keys import MinionKeys, generate
 from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.model import fingerprints, record_xml
+from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.host_reports import Daemon
 from saltext.kvmclone.model.record import Minion, Record
 from saltext.kvmclone.model.request import Deploy, Request, Secrets
@@ -167,6 +168,9 @@ def test_a_daemon_that_two_providers_name(world: SaltWorld, typist: Typist) -> N
             return Daemon("h", self.name, "QEMU", "system", "", domains, frozenset())
 
         def doctor(self) -> list[dict[str, Any]]:
+            return []
+
+        def list_clones(self) -> list[Clone]:
             return []
 
     far = "qemu+ssh://one/system"
