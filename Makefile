@@ -29,7 +29,7 @@ demo-clean: setup ## end a demo that was left running, and whatever crashed labs
 
 # The parts of `make test`, those that take longest first. Every test is in exactly one of them:
 # what no other names is in "e2e", "salt" or "rest".
-PARTS := guest lifecycle keys e2e salt ways cloud hosts inventory rest sweep unit
+PARTS := salt e2e lifecycle guest hosts keys cloud inventory ways rest sweep unit
 words-guest := tests/functional/guest
 words-keys := tests/e2e/test_keys.py tests/e2e/test_create.py
 words-e2e := $(filter-out $(words-keys),$(wildcard tests/e2e/test_*.py))
@@ -48,7 +48,7 @@ words-unit := tests/unit
 # A part waits now and then: for a guest to settle, for a minion, for a deadline.
 JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 
-test: setup-all ## every layer, with real guests (about 45 minutes on 2 cores)
+test: setup-all ## every layer, with real guests (about an hour on 2 cores)
 	@$(PYTHON) -m lab images
 	@if lab/apart.sh true; then set -- --jobs=$(JOBS) APART=lab/apart.sh; else \
 	    echo "test: no namespaces here, so one part after the other"; set -- --jobs=1; fi; \
