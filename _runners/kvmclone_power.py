@@ -49,14 +49,9 @@ def _each(verb, names, name, only, yes, work):
     """Answer with what became of each machine, once it is certain that all are meant."""
     entrypoints.switches(yes=yes)
     known = fleet.Fleet(__opts__, intake.expect_highstate)
-    chosen = many.choose(known, entrypoints.names_given(names, name=name), only)
-    many.require_yes(__opts__, verb, chosen.names, yes)
-    outcomes = many.each(known, functools.partial(work, known), chosen.names)
+    given = entrypoints.names_given(names, name=name)
+    chosen, outcomes = many.carry_out(known, verb, given, only, yes, work)
     return chosen.completed(entrypoints.clones(outcomes))
-
-
-def _power(known, name, action):
-    return known.power(name, action)
 
 
 @entrypoints.runner_function
@@ -77,7 +72,9 @@ def start(*names, name=None, tag=None, host=None, profile=None, base=None, yes=F
         salt-run kvmclone.start 'web[01-20]' yes=True
     """
     only = {"tag": tag, "host": host, "profile": profile, "base": base}
-    return _each("start", names, name, only, yes, functools.partial(_power, action="start"))
+    return _each(
+        "start", names, name, only, yes, functools.partial(fleet.Fleet.power, action="start")
+    )
 
 
 @entrypoints.runner_function
@@ -98,7 +95,9 @@ def stop(*names, name=None, tag=None, host=None, profile=None, base=None, yes=Fa
         salt-run kvmclone.stop tag=web host=kvm01
     """
     only = {"tag": tag, "host": host, "profile": profile, "base": base}
-    return _each("stop", names, name, only, yes, functools.partial(_power, action="stop"))
+    return _each(
+        "stop", names, name, only, yes, functools.partial(fleet.Fleet.power, action="stop")
+    )
 
 
 @entrypoints.runner_function
@@ -116,11 +115,9 @@ def reboot(*names, name=None, tag=None, host=None, profile=None, base=None, yes=
     CLI Example: ``salt-run kvmclone.reboot my-centos7-clone``
     """
     only = {"tag": tag, "host": host, "profile": profile, "base": base}
-    return _each("reboot", names, name, only, yes, functools.partial(_power, action="reboot"))
-
-
-def _destroy(known, name, force):
-    return known.destroy(name, force=force)
+    return _each(
+        "reboot", names, name, only, yes, functools.partial(fleet.Fleet.power, action="reboot")
+    )
 
 
 @entrypoints.runner_function
@@ -155,4 +152,6 @@ def destroy(
     """
     entrypoints.switches(force=force)
     only = {"tag": tag, "host": host, "profile": profile, "base": base}
-    return _each("destroy", names, name, only, yes, functools.partial(_destroy, force=force))
+    return _each(
+        "destroy", names, name, only, yes, functools.partial(fleet.Fleet.destroy, force=force)
+    )

@@ -29,11 +29,18 @@ def test_no_more_than_allowed_are_at_work_in_one_place() -> None:
 
 
 def test_a_place_that_is_busy_keeps_no_other_waiting_and_none_needs_no_turn() -> None:
-    slots = Slots(1)
-    with slots.turn(["a"]), slots.turn(["b"]), slots.turn([]):
-        assert True
-    with slots.turn(["a", "a"]):  # twice the same place is one turn
-        assert True
+    slots, entered = Slots(1), []
+
+    def work() -> None:
+        with slots.turn(["a"]), slots.turn(["b"]), slots.turn([]):
+            entered.append("others")
+        with slots.turn(["a", "a"]):  # twice the same place is one turn
+            entered.append("twice")
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(timeout=20)
+    assert entered == ["others", "twice"]
 
 
 def test_two_that_want_the_same_places_do_not_wait_for_each_other_for_ever() -> None:

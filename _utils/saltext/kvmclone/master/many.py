@@ -41,6 +41,28 @@ class Chosen:
         return with_failures(answer, dict(self.failed), "unreachable")
 
 
+def carry_out(
+    fleet: Fleet,
+    verb: str,
+    names: Sequence[Any],
+    only: Mapping[str, Any],
+    yes: bool,
+    work: Callable[[Fleet, Any], Outcome],
+) -> tuple[Chosen, list[Outcome]]:
+    """
+    Do something with machines, once it is certain that all of them are meant.
+
+    :param verb: What is done: ``stop``, ``destroy`` …; ``work`` does it with one of them.
+    :param names: What was typed as names, ``only`` as a selection; see :func:`choose`.
+    :param yes: The question before many machines is answered already.
+    :return: The machines, and what became of each.
+    :raises ConfigError: What :func:`choose` and :func:`require_yes` raise; nothing was done.
+    """
+    chosen = choose(fleet, names, only)
+    require_yes(fleet.opts, verb, chosen.names, yes)
+    return chosen, each(fleet, lambda name: work(fleet, name), chosen.names)
+
+
 def choose(fleet: Fleet, names: Sequence[Any], only: Mapping[str, Any]) -> Chosen:
     """
     Return the machines that a command names, or those that a selection fits.
