@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
+import yaml
 
 from lab.lab import Lab
 from lab.salt import SaltWorld
@@ -34,3 +37,15 @@ def configure(world: SaltWorld, **profile: str | bool) -> None:
     world.write_cloud("providers", "kvm.conf", {"kvm": provider})
     keys = {"provider": "kvm", "base_domain": "base-tiny", "deploy": False, **profile}
     world.write_cloud("profiles", "tiny.conf", {"tiny": keys})
+
+
+@contextmanager
+def master_keys(world: SaltWorld, **keys: Any) -> Iterator[None]:
+    """Keys of ``kvm_clone:`` in the master's configuration, which each command reads anew."""
+    path = world.conf / "master"
+    before = path.read_text()
+    path.write_text(before + yaml.safe_dump({"kvm_clone": keys}))
+    try:
+        yield
+    finally:
+        path.write_text(before)

@@ -18,7 +18,7 @@ from lab.common import wait_until
 from lab.image import make_disk
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
-from tests.integration.conftest import configure
+from tests.integration.conftest import configure, master_keys
 from tests.support import installs
 
 pytestmark = pytest.mark.guest
@@ -293,11 +293,12 @@ def test_an_interrupted_destroy_says_to_repeat_it(
     os.kill(libvirtd, signal.SIGSTOP)
     try:
         before = libvirtds_clients()
-        run = Run(salt, "kvmclone.destroy", name, names("other"), terminal=True)
-        calls_libvirtd(before)
-        time.sleep(1)
-        run.press()
-        time.sleep(0.2)
+        with master_keys(salt, at_once=1):
+            run = Run(salt, "kvmclone.destroy", name, names("other"), terminal=True)
+            calls_libvirtd(before)
+            time.sleep(1)
+            run.press()
+            time.sleep(0.2)
     finally:
         os.kill(libvirtd, signal.SIGCONT)
     code, answer, said = run.end()

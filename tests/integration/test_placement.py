@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from salt.config import master_config
 
 from lab.lab import Lab
@@ -22,6 +20,7 @@ from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.master.reservations import Reservations
 from saltext.kvmclone.model.placement import HostLimits, Need, Placed, Reserved
 from saltext.kvmclone.model.request import Request
+from tests.integration.conftest import master_keys
 from tests.support.hints import Typist, error_of, tries, typist_of
 
 pytestmark = pytest.mark.guest
@@ -50,18 +49,6 @@ def opts(salt: SaltWorld) -> dict[str, Any]:
 @pytest.fixture
 def typist(salt: SaltWorld, tmp_path: Path) -> Typist:
     return typist_of(salt, tmp_path)
-
-
-@contextmanager
-def limits(salt: SaltWorld, **hosts: Any) -> Iterator[None]:
-    """Limits of hosts in the master's configuration."""
-    path = salt.conf / "master"
-    before = path.read_text()
-    path.write_text(before + yaml.safe_dump({"kvm_clone": {"hosts": hosts}}))
-    try:
-        yield
-    finally:
-        path.write_text(before)
 
 
 def test_a_range_is_placed_shown_and_destroyed(salt: SaltWorld, lab: Lab, base: str) -> None:
@@ -115,16 +102,16 @@ def test_no_host_fits_and_each_says_why(
     salt: SaltWorld, lab: Lab, base: str, typist: Typist
 ) -> None:
     name = f"full-{lab.name}"
-    with limits(salt, kvm01={"maintenance": True}):
+    with master_keys(salt, hosts={"kvm01": {"maintenance": True}}):
         error = error_of(salt.run("kvmclone.create", "many", name))
         assert error["type"] == "NoHostFits"
         assert "kvm01: in maintenance" in error["message"]
         assert salt.run("kvmclone.hosts").data["hosts"]["kvm01"]["maintenance"] is True
-    with limits(salt, **{"*": {"reserve": {"memory": "900GiB"}}}):
+    with master_keys(salt, hosts={"*": {"reserve": {"memory": "900GiB"}}}):
         error = error_of(salt.run("kvmclone.create", "many", name))
         assert error["type"] == "NoHostFits" and "memory" in error["message"]
         assert "kvm09" in typist(error["hint"], exits=1)
-    with limits(salt, kvm01={"cpu_ratio": "x"}):
+    with master_keys(salt, hosts={"kvm01": {"cpu_ratio": "x"}}):
         assert "cpu_ratio" in error_of(salt.run("kvmclone.create", "many", name))["message"]
         assert salt.run("kvmclone.profiles").retcode == 1
 
@@ -167,7 +154,7 @@ def test_a_host_that_is_down_stops_nobody(
     MinionKeys(opts).accept("kvm09", generate(2048).public)
     name = f"down-{lab.name}"
     # Without that the name could be on 'kvm09' already: no key keeps it, since it has no minion.
-    with limits(salt, kvm09={"maintenance": True}):
+    with master_keys(salt, hosts={"kvm09": {"maintenance": True}}):
         made = salt.run("kvmclone.create", "many", name)
     assert made.retcode == 0, made
     assert made.data["clones"][name]["host"] == "kvm01"
