@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -27,6 +28,7 @@ from typing import Any
 import yaml
 
 from lab.common import CACHE, CHECKOUT, LabError, process_start, run, wait_until, write
+from lab.programs import Programs
 
 #: Every process of a Salt world has this in its environment, and so have the processes that it
 #: starts. Salt's jobs leave their process group and session, so they are found again only by this.
@@ -82,6 +84,8 @@ class SaltWorld:
     :param user: Who the master, and the commands on it, run as.
     :param master: Additional settings of the master.
     :param ports: Publish port and return port; by default free ones.
+    :param preloads: Commands are forked from a process that has imported Salt already; False where
+        it is a promise how a program starts.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class SaltWorld:
         user: str = "root",
         master: Mapping[str, Any] | None = None,
         ports: tuple[int, int] | None = None,
+        preloads: bool = True,
     ) -> None:
         self.folder = folder
         self.address = address
@@ -102,6 +107,9 @@ class SaltWorld:
         self.venv = venv or CACHE / "venv"
         self.modules = [str(path) for path in modules]
         self.user = user
+        self._preloads = preloads and user == "root"
+        self._programs: Programs | None = None
+        self._starting = threading.Lock()
         self.publish_port, self.ret_port = ports or _free_ports(address, 2)
         self.conf = folder / "conf"
         self.minions: dict[str, Daemon] = {}
@@ -208,6 +216,9 @@ class SaltWorld:
 
     def close(self) -> None:
         """Stop all daemons; the folder stays (it is the lab's, or the test's)."""
+        if self._programs is not None:
+            self._programs.close()
+            self._programs = None
         end_processes(self.owner, self.folder)
         for daemon in [*self.minions.values(), self.master]:
             self.stop(daemon)
@@ -252,6 +263,14 @@ class SaltWorld:
         return [*runas, str(self.venv / "bin" / program), "-c", str(self.conf), *map(str, words)]
 
     def execute(self, command: Sequence[str], timeout: float = 600) -> Answer:
+        """Run a command to its end.
+
+        :param timeout: Seconds that it may take.
+        """
+        if self._preloads and command[0].startswith(str(self.venv / "bin/salt")):
+            return Answer(
+                *self._salts_programs().run(command, self.environment("command"), timeout)
+            )
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
@@ -263,6 +282,12 @@ class SaltWorld:
             check=False,
         )
         return Answer(done.returncode, done.stdout, done.stderr)
+
+    def _salts_programs(self) -> Programs:
+        with self._starting:
+            if self._programs is None:
+                self._programs = Programs(self.venv, self.environment("command"))
+        return self._programs
 
     def run(self, function: str, *arguments: Any, timeout: float = 600) -> Answer:
         """Run ``salt-run FUNCTION ARGUMENTS``.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lab.common import PASSWORD
+from lab.common import PASSWORD, wait_until
 from lab.demo import DEPLOY_SCRIPT
 from lab.ear import Ear
 from lab.lab import Lab, connection
@@ -111,6 +113,21 @@ centos7:
         )
         world.add_minion("kvm01")
         yield world
+
+
+def in_guest(lab: Lab, name: str, command: str) -> str:
+    """What a command prints in the guest, by way of its agent."""
+    began = lab.agent(
+        name, "guest-exec", path="/bin/sh", arg=["-c", command], **{"capture-output": True}
+    )
+    if not began:
+        return ""
+
+    def ended() -> dict[str, Any] | None:
+        status = lab.agent(name, "guest-exec-status", pid=began["pid"])
+        return status if status and status["exited"] else None
+
+    return base64.b64decode(wait_until(ended, command, 120).get("out-data", "")).decode()
 
 
 @pytest.fixture

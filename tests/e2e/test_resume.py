@@ -165,24 +165,24 @@ def test_resume_goes_on_after_a_clone_without_an_address(
         assert after.run == before.run
 
 
-def test_resume_goes_on_after_a_wrong_password(salt_world: SaltWorld, profiles: Profiles) -> None:
-    name, wish = "e2e-barred", "stop"
-    keys = {"base_domain": BARE, "ssh_username": "root", "on_failure": wish}
-    profiles.write("mended", **keys, password="not-the-password")
-    before = stopped(salt_world, "mended", name, "LoginFailed", "addressed")
-    profiles.write("mended", **keys, password=PASSWORD)
-    assert_goes_on(salt_world, name, wish, before)
-
-
-def test_resume_goes_on_after_a_deploy_script_that_failed(
+def test_resume_goes_on_after_a_wrong_password_and_after_a_deploy_script_that_failed(
     salt_world: SaltWorld, profiles: Profiles
 ) -> None:
-    name, wish = "e2e-scripted", "keep"
+    name, keys = "e2e-mended", {"base_domain": BARE, "ssh_username": "root", "script": "mended"}
     salt_world.write_cloud("deploy", "mended.sh", "#!/bin/sh\necho no such package\nexit 4\n")
-    profiles.write("scripted", script="mended", on_failure=wish)
-    before = stopped(salt_world, "scripted", name, "DeployFailed", "addressed")
+    profiles.write("mended", **keys, password="not-the-password", on_failure="stop")
+    barred = stopped(salt_world, "mended", name, "LoginFailed", "addressed")
+    assert barred.run == -1
+
+    profiles.write("mended", **keys, password=PASSWORD, on_failure="keep")
+    answer = salt_world.run("kvmclone.resume", name)
+    told = answer.data["clones"][name]
+    assert (answer.retcode, told["error"]["type"]) == (1, "DeployFailed"), told
+    scripted = kept(salt_world, "mended", name)
+    assert (scripted.uuid, scripted.inode) == (barred.uuid, barred.inode)
+
     salt_world.write_cloud("deploy", "mended.sh", DEPLOY_SCRIPT)
-    assert_goes_on(salt_world, name, wish, before)
+    assert_goes_on(salt_world, name, "keep", scripted)
 
 
 @contextmanager
@@ -243,9 +243,10 @@ def test_resume_goes_on_once_the_guest_reaches_its_master(
     assert held(salt_world, "e2e-walled") == {"minions": fingerprint}
 
 
-def killed(world: SaltWorld, ear: Ear, profile: str, name: str, moment: str) -> Made:
-    """A create whose process is killed as soon as it has told of that stage."""
-    process = started(world, "kvmclone.create", profile, name)
+def killed(world: SaltWorld, ear: Ear, moment: str, *words: str) -> Made:
+    """A create, or a resume, whose process is killed as soon as it has told of that stage."""
+    process = started(world, *words)
+    name = words[-1]
     try:
         tag = f"salt/kvm_clone/{name}/{moment}"
         wait_until(lambda: tag in ear.tags(tag), f"the stage {moment}", 180, interval=0.02)
@@ -271,7 +272,7 @@ def test_a_create_that_was_killed_before_it_had_an_address_is_completed_by_the_n
 ) -> None:
     name = f"e2e-{moment}"
     profiles.write("killed", base_domain=UNPLUGGED, deploy=False)
-    before = killed(salt_world, ear, "killed", name, moment)
+    before = killed(salt_world, ear, moment, "kvmclone.create", "killed", name)
     plug_in(name, "--config")
     if before.run != -1:
         plug_in(name)
@@ -282,12 +283,13 @@ def test_a_create_that_was_killed_before_it_had_an_address_is_completed_by_the_n
     assert before.run in (-1, after.run)
 
 
-@pytest.mark.parametrize(("moment", "door"), [("addressed", "create"), ("enrolled", "resume")])
 def test_a_create_that_was_killed_on_its_way_to_a_minion_is_completed_by_the_next(
-    salt_world: SaltWorld, profiles: Profiles, ear: Ear, moment: str, door: str
+    salt_world: SaltWorld, profiles: Profiles, ear: Ear
 ) -> None:
-    name = f"e2e-{moment}"
+    """Killed, and once more at a later stage: the same machine is a minion in the end."""
+    name, create = "e2e-killed", ("kvmclone.create", "killed", "e2e-killed")
     profiles.write("killed")
-    before = killed(salt_world, ear, "killed", name, moment)
-    assert_ready(salt_world, name, go_on(salt_world, door, "killed", name))
+    before = killed(salt_world, ear, "addressed", *create)
+    assert killed(salt_world, ear, "enrolled", *create) == before
+    assert_ready(salt_world, name, resumed(salt_world, name))
     assert Made.of(name) == before

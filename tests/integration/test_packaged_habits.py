@@ -61,6 +61,7 @@ def unprivileged(lab: Lab, base: str) -> Iterator[SaltWorld]:
         lab.folder / "salt-unprivileged",
         address=lab.gateway,
         owner=lab.name,
+        preloads=False,
         venv=venv,
         modules=(installs.export(lab.folder / "checkout"),),
         user=USER,
@@ -152,7 +153,7 @@ def world_without(lab: Lab, scratch: Path, *packages: str) -> SaltWorld:
     venv = installs.environment(scratch / "venv", installs.cached("3008"))
     installs.without(venv, *packages)
     folder = lab.folder / f"salt-without-{packages[0]}"
-    world = SaltWorld(folder, address=lab.gateway, owner=lab.name, venv=venv)
+    world = SaltWorld(folder, address=lab.gateway, owner=lab.name, venv=venv, preloads=False)
     try:
         configure(world)
         world.add_minion("kvm01")
@@ -259,7 +260,9 @@ def test_beside_saltext_virt_both_load(
     venv = installs.environment(scratch / "venv", installs.cached("3008"))
     installs.install(venv, saltext_virt, ours)
     folder = lab.folder / "salt-neighbours"
-    with SaltWorld(folder, address=lab.gateway, owner=lab.name, venv=venv, modules=()) as world:
+    with SaltWorld(
+        folder, address=lab.gateway, owner=lab.name, venv=venv, modules=(), preloads=False
+    ) as world:
         configure(world)
         world.add_minion("kvm01")
         assert (

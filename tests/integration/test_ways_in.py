@@ -75,6 +75,7 @@ def world(
         lab.folder / f"salt-{line}-{way}",
         address=lab.gateway,
         owner=lab.name,
+        preloads=False,
         venv=venv,
         modules=(CHECKOUT,) if way == "module_dirs" else (),
     ) as made:
