@@ -209,17 +209,23 @@ class AllHosts:
 
     def listing(self, wanted: Selection = Selection()) -> dict[str, Any]:
         """Return the clones of every host; a host that fails is named, the others still list."""
+        found, failed = self.clones(wanted)
+        clones = {key: screen.note(key, clone).as_dict() for key, clone in found.items()}
+        return with_failures({"clones": wanted.in_order(clones), "retcode": 0}, failed)
+
+    def clones(self, wanted: Selection = Selection()) -> tuple[dict[str, Clone], dict[str, Any]]:
+        """Return the clones of every host by name, and the errors of those that failed."""
         told, failed = self.look(lambda host: host.list_clones())
-        clones: dict[str, Any] = {}
+        clones: dict[str, Clone] = {}
         there = list(self._each_once(told))
         wanted.require_host([*self.ways, *(clone.host for _label, clone in there)])
         for label, clone in there:
             if wanted.takes(label, clone):
                 # Two hosts may each have a clone of one name.
-                key = clone.name if clone.name not in clones else f"{clone.name} ({label})"
-                clones[key] = clone.as_dict()
-                screen.note(key, clone)
-        return with_failures({"clones": wanted.in_order(clones), "retcode": 0}, failed)
+                clones[clone.name if clone.name not in clones else f"{clone.name} ({label})"] = (
+                    clone
+                )
+        return clones, failed
 
     def _each_once(self, told: Told) -> Iterable[tuple[str, Clone]]:
         """Return every clone once, as its own provider shows it, or the first that has it."""
