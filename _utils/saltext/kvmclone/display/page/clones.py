@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from saltext.kvmclone.display.clones import STATES
 from saltext.kvmclone.display.page.picture import Picture
 from saltext.kvmclone.display.text import visible
 from saltext.kvmclone.model import units
@@ -51,6 +52,10 @@ def _text(title: str, field: str, style: str = "") -> _Column:
     return _Column(title, value, lambda clone: _natural(value(clone)), style)
 
 
+def _state(clone: Clone) -> str:
+    return STATES.get(clone.state, clone.state)
+
+
 def _age(clone: Clone, now: float) -> str:
     return units.span(now - clone.created) if clone.created else ""
 
@@ -76,8 +81,8 @@ def _mark(clone: Clone, _now: float = 0.0) -> str:
 
 #: The columns after the name.
 _COLUMNS = (
-    _text("Host", "host"),
-    _text("State", "state"),
+    _text("Host", "host", "wide"),
+    _Column("State", lambda clone, _now: _state(clone), lambda clone: _state(clone) or None),
     _text("Stage", "stage", "wide"),
     _Column(
         "Address",
@@ -163,6 +168,9 @@ def _more(clone: Clone) -> list[tuple[str, str]]:
         ("Addresses", "\n".join(addresses)),
         ("Disks", "\n".join(disks)),
         ("Minion", f"{minion.id}, Salt {minion.version}" if minion.version else minion.id),
+        ("Host", clone.host),
+        ("Stage", clone.stage),
+        ("Base", f"{clone.base} ({clone.strategy})" if clone.strategy else clone.base),
         ("Profile", clone.profile),
         ("Tags", ", ".join(clone.tags)),
         ("Made", units.moment(clone.created) if clone.created else ""),

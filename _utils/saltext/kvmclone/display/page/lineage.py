@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from saltext.kvmclone.display.clones import STATES
 from saltext.kvmclone.display.page.picture import Picture
 from saltext.kvmclone.model import units
 
@@ -64,7 +65,7 @@ def _base(name: str, base: Mapping[str, Any]) -> Branch:
     exists = bool(base.get("exists", True))
     source = base.get("source")
     words = [
-        (str(base.get("state") or "")) if exists else "gone",
+        _state(base) if exists else "gone",
         f"made from {source}" if source else "",
         _sizes(base.get("disks", ())),
         f"{count} clone{'' if count == 1 else 's'}",
@@ -83,7 +84,7 @@ def _clone(name: str, clone: Mapping[str, Any], depth: int) -> Branch:
     failed, drift = bool(clone.get("failed")), bool(clone.get("drift"))
     words = [
         str(clone.get("strategy") or ""),
-        str(clone.get("state") or ""),
+        _state(clone),
         _sizes(clone.get("disks", ())),
         "failed" if failed else "",
         "base changed since" if drift else "",
@@ -91,6 +92,11 @@ def _clone(name: str, clone: Mapping[str, Any], depth: int) -> Branch:
     changes = tuple(map(str, clone.get("changes", ())))
     count = sum(1 + one.count for one in clones)
     return Branch(name, _joined(words), failed or drift, changes, clones, count)
+
+
+def _state(node: Mapping[str, Any]) -> str:
+    state = str(node.get("state") or "")
+    return STATES.get(state, state)
 
 
 def _sizes(disks: Iterable[Mapping[str, Any]]) -> str:

@@ -24,9 +24,9 @@ p { margin: 0 0 .6rem; max-width: 50rem; }
 .lead { margin-bottom: .9rem; }
 b, dfn { font-weight: 600; font-style: normal; }
 .lead dfn { color: var(--ink); }
-code, .mono { font-family: ui-monospace, "SFMono-Regular", Menlo, "DejaVu Sans Mono", monospace; }
+code, td.mono { font-family: ui-monospace, "SFMono-Regular", Menlo, "DejaVu Sans Mono", monospace; }
 code { font-size: .86em; overflow-wrap: anywhere; }
-.mono { font-size: .9em; }
+td.mono { font-size: .9em; }
 code.command {
   display: block; width: fit-content; max-width: 100%; margin: .3rem 0 0; padding: .3rem .6rem;
   background: #eef1f4; border-radius: 4px; white-space: pre-wrap; user-select: all;
@@ -75,7 +75,7 @@ thead th {
 }
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 tbody th { font-weight: 600; overflow-wrap: anywhere; }
-td.number, th.number { text-align: right; padding-right: 1.6rem; }
+td.number, th.number { text-align: right; padding-right: 1.6rem; white-space: nowrap; }
 thead button {
   all: unset; cursor: pointer; border-radius: 3px;
 }
@@ -88,6 +88,7 @@ th[aria-sort="descending"] button::after { content: "\\2193"; color: var(--blue)
 .name button {
   all: unset; cursor: pointer; color: var(--blue); font-weight: 600; overflow-wrap: anywhere;
 }
+.name { min-width: 6rem; }
 .name button:hover { text-decoration: underline; }
 .more > td { padding: .2rem 0 .9rem 1.1rem; border-top: 0; }
 .more dl { display: grid; grid-template-columns: 7rem 1fr; gap: .15rem .8rem; margin: 0; }
@@ -139,23 +140,28 @@ details.base + details.base { margin-top: .7rem; }
 .addressed { fill: #d9a441; background: #d9a441; }
 .enrolled { fill: #8c7aa9; background: #8c7aa9; }
 .ready { fill: #5d9e7e; background: #5d9e7e; }
+.stage { white-space: nowrap; }
 .swatch {
   display: inline-block; width: .8em; height: .8em; margin-right: .5em; border-radius: 2px;
 }
-.bars {
-  display: grid; grid-template-columns: max-content 1fr max-content; gap: .4rem 1rem;
-  align-items: center; margin: .4rem 0 1rem;
+.way {
+  display: grid; grid-template-columns: 10rem 1fr 4.5rem; gap: .2rem 1rem; align-items: center;
+  margin: .5rem 0;
 }
-.bars p { margin: 0; }
+.way p { margin: 0; }
+.way .total { text-align: right; }
 footer { padding-bottom: 2.5rem; color: var(--soft); font-size: .9rem; }
-@media (max-width: 47rem) {
+@media screen and (max-width: 47rem) {
   body { font-size: 14px; }
   section { margin: .8rem -.5rem; padding: .9rem; }
   .wide { display: none; }
+  .tag { white-space: normal; }
+  thead th { white-space: normal; }
+  #clone-table thead th { white-space: nowrap; }
   .tiles { grid-template-columns: repeat(2, 1fr); }
-  .bars { grid-template-columns: 1fr auto; }
-  .bars .stages { grid-column: 1 / -1; grid-row: 2; }
-  .bars > * { grid-row: auto; }
+  .way { grid-template-columns: 1fr auto; }
+  .way .stages { grid-column: 1 / -1; order: 1; }
+  th, td, td.number, th.number { padding-right: .6rem; }
   .stack thead { display: none; }
   .stack tr, .stack td, .stack th { display: block; padding-right: 0; border-top: 0; }
   .stack tbody tr { padding: .4rem 0; }
@@ -169,7 +175,10 @@ footer { padding-bottom: 2.5rem; color: var(--soft); font-size: .9rem; }
 }
 @media print {
   @page { margin: 14mm; }
-  body { background: #fff; font-size: 9.5pt; }
+  body { background: #fff; font-size: 9pt; }
+  table { font-size: 8pt; }
+  th, td { padding: .25rem .5rem .25rem 0; }
+  .gauge { min-width: 0; }
   main, header, footer { max-width: none; padding: 0; }
   nav, .filter, #stale { display: none !important; }
   section { margin: 0 0 1.2rem; padding: 0; border: 0; }

@@ -187,7 +187,7 @@ holds only what differs from its base and needs it.</p>
 <div class="filter" id="filter" hidden><input type="search" aria-label="Search" \
 placeholder="Search: name, host, tag, address, uuid …"><span class="soft" id="count"></span>
 <span class="soft">A name shows more of it, a title sorts.</span></div>
-<table id="clone-table">
+<div class="scroll"><table id="clone-table">
 <thead><tr>{% for title, style in titles %}<th scope="col" class="{{ style }}">{{ title }}</th>\
 {% endfor %}</tr></thead>
 <tbody>
@@ -199,7 +199,7 @@ placeholder="Search: name, host, tag, address, uuid …"><span class="soft" id="
 {%- else %}{{ cell }}{% endif %}</td>
 {%- endfor %}</tr>
 {% endfor -%}
-</tbody></table>
+</tbody></table></div>
 {% else %}<p>There is no clone.</p>{% endif %}
 </section>
 """
@@ -220,25 +220,23 @@ _LINEAGE = """\
 <h2>Times</h2>
 <p class="lead">How long the making of a clone took, stage by stage. Half of the clones took what is
 shown, or less.</p>
-{% if bars %}<div class="bars">
-{% for bar in bars -%}
-<p><b>{{ bar.strategy or "other" }}</b>
+{% if bars %}{% for bar in bars -%}
+<div class="way"><p><b>{{ bar.strategy or "other" }}</b>
 <span class="soft">{{ plural(bar.count, "clone") }}</span></p>
 <svg class="stages" viewBox="0 0 1000 22" preserveAspectRatio="none" role="img" \
 aria-label="{{ bar.strategy }}: {{ bar.total }}">{% for part in bar.parts %}\
 <rect class="{{ part.stage }}" x="{{ part.begin }}" width="{{ part.width }}" height="22">\
 <title>{{ part.words }}</title></rect>{% endfor %}</svg>
-<p class="number">{{ bar.total }}</p>
+<p class="total">{{ bar.total }}</p></div>
 {% endfor -%}
-</div>
 <table>
 <thead><tr><th>Stage</th><th>What is done until then</th><th class="number">Usual</th>
-<th class="number">Slowest</th><th>That was</th></tr></thead>
+<th class="number">Slowest</th><th class="wide">That was</th></tr></thead>
 <tbody>
 {% for row in stages -%}
-<tr><th scope="row"><span class="swatch {{ row.stage }}"></span>{{ row.stage }}</th>
+<tr><th scope="row" class="stage"><span class="swatch {{ row.stage }}"></span>{{ row.stage }}</th>
 <td>{{ row.work }}</td><td class="number">{{ row.usual }}</td>
-<td class="number">{{ row.slowest }}</td><td>{{ row.name }}</td></tr>
+<td class="number">{{ row.slowest }}</td><td class="wide">{{ row.name }}</td></tr>
 {% endfor -%}
 </tbody></table>
 {% else %}<p>No clone was timed.</p>{% endif %}
