@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -70,7 +72,10 @@ class Page:
                     self.events.append(told)
                 if fits(told):
                     return told
-            self._rest += os.read(self._read, 1 << 20)
+            if select.select([self._read], [], [], 1)[0]:
+                told_more = os.read(self._read, 1 << 20)
+                assert told_more, "Chromium has ended"
+                self._rest += told_more
         raise TimeoutError("Chromium did not answer")
 
     def open(self, path: Path, width: int, height: int = 900) -> None:
@@ -119,31 +124,28 @@ def browser(path: str, profile: Path) -> Iterator[Page]:
     :param path: The program.
     :param profile: An empty folder for what it writes.
     """
-    to_it, from_it = os.pipe(), os.pipe()
-
-    def place() -> None:
-        """Put the ends of the pipes where ``--remote-debugging-pipe`` expects them."""
-        ours = [os.dup(end) for end in (to_it[0], from_it[1])]
-        os.dup2(ours[0], 3)
-        os.dup2(ours[1], 4)
-
+    (its_in, write), (read, its_out) = os.pipe(), os.pipe()
+    # Chromium reads its 3rd file and writes its 4th; what is moved there must be neither.
+    ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (its_in, its_out)]
+    for end in (its_in, its_out):
+        os.close(end)
+    moved = f'exec "$0" "$@" 3<&{ends[0]} 4>&{ends[1]}'
     process = subprocess.Popen(
         [
-            path, "--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu",
-            "--no-first-run", "--disable-dev-shm-usage", "--hide-scrollbars",
+            "bash", "-c", moved, path, "--headless", "--remote-debugging-pipe", "--no-sandbox",
+            "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage", "--hide-scrollbars",
             f"--user-data-dir={profile}",
         ],
-        close_fds=False,
-        preexec_fn=place,
+        pass_fds=ends,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    os.close(to_it[0])
-    os.close(from_it[1])
+    for end in ends:
+        os.close(end)
     try:
-        yield Page(to_it[1], from_it[0])
+        yield Page(write, read)
     finally:
         process.kill()
         process.wait()
-        os.close(to_it[1])
-        os.close(from_it[0])
+        os.close(write)
+        os.close(read)

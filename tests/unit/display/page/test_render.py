@@ -22,15 +22,14 @@ SHOWN = HOSTILE.replace("\u202e", "\\u202e").replace("\x1b", "\\u001b")
 def hostile() -> Picture:
     """A picture in which every text is what breaks out where nothing keeps it in."""
     bad = pictures.clone(1)
-    texts = {
-        key: HOSTILE
-        for key in ("name", "host", "base", "profile", "strategy", "state", "stage", "address")
-    }
+    texts = dict.fromkeys(
+        ("name", "host", "base", "profile", "strategy", "state", "stage", "address"), HOSTILE
+    )
     disks = tuple(dataclasses.replace(disk, path=HOSTILE, target=HOSTILE) for disk in bad.disks)
     minion = dataclasses.replace(bad.minion, id=HOSTILE, version=HOSTILE)
     bad = dataclasses.replace(bad, **texts, disks=disks, minion=minion, tags=(HOSTILE,))
     bad = dataclasses.replace(bad, warnings=(HOSTILE,), failed=HOSTILE, uuid=HOSTILE)
-    told = {key: HOSTILE for key in ("type", "message", "hint")}
+    told = dict.fromkeys(("type", "message", "hint"), HOSTILE)
     label = pictures.host(also=[HOSTILE], libvirt=HOSTILE)
     label["pools"] = {HOSTILE: label["pools"]["default"]}
     below = pictures.branch(bad, changes=[HOSTILE], clones={})

@@ -130,7 +130,7 @@ svg.bar .part.over { fill: var(--red); }
 }
 .tree > li { padding: .12rem 0; overflow-wrap: anywhere; break-inside: avoid; }
 .tree.flat { columns: 19rem; column-gap: 1.5rem; column-rule: 1px solid var(--line); }
-.tree .alarm { color: var(--red); }
+.alarm { color: var(--red); }
 details > summary { cursor: pointer; }
 details.base + details.base { margin-top: .7rem; }
 .stages { display: block; width: 100%; height: 22px; }
