@@ -10,7 +10,7 @@ import pytest
 import salt.config
 
 from lab.common import LIBVIRT_URI
-from saltext.kvmclone.display.page import hosts
+from saltext.kvmclone.display.page import bases
 from saltext.kvmclone.display.page.picture import Picture
 from saltext.kvmclone.errors import ConfigError, HostError
 from saltext.kvmclone.hosts.local import LocalHost
@@ -65,12 +65,12 @@ def test_a_report_of_a_real_host_names_a_clone_whose_time_is_over(
     assert name not in path.read_text()
 
 
-@tries("hosts._next")
+@tries("bases.steps")
 def test_a_base_that_was_not_compared_is_compared_as_the_report_says(
     base: str, fleet: Fleet, typist: Typist
 ) -> None:
     """Of two hosts, of which there is one here; a push is typed in tests/e2e/test_push.py."""
     states = {base: {"kvm01": state("unknown"), "kvm02": state("unknown")}}
-    (row,) = hosts.bases(Picture("salt01", 0.0, "/srv/fleet.html", bases=states))
-    told = json.loads(typist(row.command))["bases"][base]
+    ((_wish, command),) = bases.steps(Picture("salt01", 0.0, "/srv/fleet.html", bases=states))
+    told = json.loads(typist(command))["bases"][base]
     assert [one["state"] for one in told.values()] == ["same"]

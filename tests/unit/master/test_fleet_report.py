@@ -193,6 +193,25 @@ def test_what_does_not_answer_is_named_and_the_rest_is_shown(
     assert "web1</th>" in told
 
 
+def test_a_host_that_does_not_answer_is_asked_once(
+    master: Callable[..., Fleet], tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = f"test://{tmp_path}/no-such-node.xml"
+    fleet = master({"b": {"driver": "libvirt", "url": gone}}, {})
+    asked: list[str] = []
+    real = fleet.host
+
+    def host(minion: str, url: str) -> Any:
+        asked.append(url)
+        return real(minion, url)
+
+    monkeypatch.setattr(fleet, "host", host)
+    answer = fleet_report.write(fleet, folder / "fleet.html")
+    assert list(answer["unreachable"]) == [gone]
+    assert set(asked) == {gone}
+    assert len(asked) <= 2, "to ask it, and to tell daemons apart"
+
+
 def test_where_the_whole_of_an_answer_failed_the_page_says_so(
     fleet: Fleet, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

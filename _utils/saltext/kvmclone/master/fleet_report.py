@@ -12,7 +12,7 @@ from typing import Any
 from saltext.kvmclone.display.page.picture import Picture
 from saltext.kvmclone.display.page.render import page
 from saltext.kvmclone.display.page.template import HEAD
-from saltext.kvmclone.errors import ConfigError, HostError, KvmCloneError
+from saltext.kvmclone.errors import ConfigError, HostError, HostUnreachable, KvmCloneError
 from saltext.kvmclone.master import at_once, base_copies, host_list
 from saltext.kvmclone.master.all_hosts import with_failures
 from saltext.kvmclone.master.fleet import Fleet
@@ -74,6 +74,8 @@ def look(fleet: Fleet, path: str) -> Picture:
     reached = frozenset(label for label, way in fleet.everywhere.ways.items() if way[0])
     hosts = ask("the hosts", lambda: host_list.listing(fleet)).get("hosts", {})
     unseen |= {label: one["error"] for label, one in hosts.items() if not one["reachable"]}
+    silent = [label for label, error in unseen.items() if error["type"] == HostUnreachable.__name__]
+    fleet.everywhere.leave_out(silent)
     return Picture(
         master=_name(fleet),
         made=made,

@@ -38,3 +38,8 @@ def test_of_the_hint_of_an_error_the_commands_stand_apart_from_the_words() -> No
 def test_an_error_without_a_hint_has_nothing_to_type() -> None:
     told = {"type": "HostError", "message": "It failed."}
     assert problems(picture(findings=(), unseen={"kvm04": told}))["unseen"][0].steps == ()
+
+
+def test_a_finding_of_a_level_that_is_not_known_is_shown_all_the_same() -> None:
+    (found,) = problems(picture(findings=[pictures.finding("x", level="?")], unseen={})).values()
+    assert [one.name for one in found] == ["x"]

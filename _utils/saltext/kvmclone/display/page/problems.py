@@ -57,7 +57,7 @@ def problems(picture: Picture) -> dict[str, list[Problem]]:
 def _findings(picture: Picture) -> Iterator[Problem]:
     for item in picture.findings:
         yield Problem(
-            str(item["level"]),
+            item["level"] if item["level"] in LEVELS else PROBLEM,
             str(item["name"]),
             str(item.get("host") or ""),
             str(item["kind"]),

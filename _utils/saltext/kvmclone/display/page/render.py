@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from saltext.kvmclone import __version__
-from saltext.kvmclone.display.page import clones, hosts, lineage, problems, times
+from saltext.kvmclone.display.page import bases, clones, hosts, lineage, problems, times
 from saltext.kvmclone.display.page.picture import Picture
 from saltext.kvmclone.display.page.problems import DANGER, NOTE, PROBLEM, UNSEEN, Problem
 from saltext.kvmclone.display.page.script import SCRIPT
@@ -62,9 +62,9 @@ def page(picture: Picture) -> str:
         later=later,
         hosts=hosts_shown,
         silent=sum(1 for host in hosts_shown if host.why),
-        marks=hosts.MARKS,
-        columns=hosts.columns(picture),
-        bases=hosts.bases(picture),
+        marks=bases.MARKS,
+        matrix=bases.matrix(picture),
+        steps=bases.steps(picture),
         titles=clones.TITLES,
         clones=clones.rows(picture),
         running=sum(1 for clone in picture.clones.values() if clone.state == "running"),

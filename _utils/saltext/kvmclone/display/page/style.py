@@ -119,6 +119,7 @@ svg.bar .part.over { fill: var(--red); }
 .matrix th, .matrix td { white-space: nowrap; }
 .matrix { width: auto; }
 .matrix th, .matrix td { padding-right: 1.6rem; }
+.matrix tr > :first-child { position: sticky; left: 0; background: var(--paper); }
 .step { margin: .9rem 0 0; }
 .cell { font-weight: 600; }
 .cell.same { color: var(--green); }

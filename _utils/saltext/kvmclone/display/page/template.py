@@ -70,9 +70,9 @@ page are typed on the master.</p>
 <ul class="tiles">
 <li class="{{ verdict.level }}"><b>{{ verdict.title }}</b>{{ verdict.words }}</li>
 <li><b>{{ plural(hosts|length, "host") }}</b>
-{{ "all answered" if not silent else silent ~ " did not answer" }}</li>
+{{ silent ~ " did not answer" if silent else "all answered" if hosts else "none is known" }}</li>
 <li><b>{{ plural(clones|length, "clone") }}</b>{{ running }} running</li>
-<li><b>{{ plural(bases|length, "base") }}</b>known on the hosts</li>
+<li><b>{{ plural(picture.bases|length, "base") }}</b>known on the hosts</li>
 </ul>
 </header>
 <nav><ul>
@@ -150,7 +150,7 @@ what happens to be free. A <dfn>pool</dfn> is a place for disks. One that is in
 <td data-title="libvirt">{{ host.libvirt }}</td>{% endif %}</tr>
 {% endfor -%}
 </tbody></table>
-{% else %}<p>No host is configured.</p>{% endif %}
+{% else %}<p>None is known.</p>{% endif %}
 </section>
 
 <section id="bases">
@@ -159,19 +159,20 @@ what happens to be free. A <dfn>pool</dfn> is a place for disks. One that is in
 hosts, <b>{{ marks.other }}</b>\u00a0another content under the same name, <b>{{ marks.unknown }}\
 </b>\u00a0not compared yet, <b>{{ marks.copying }}</b>\u00a0being copied, <b>{{ marks.missing }}\
 </b>\u00a0not there, <b>{{ marks[""] }}</b>\u00a0no answer. The size is what it occupies.</p>
-{% if bases %}<div class="scroll"><table class="matrix">
-<thead><tr><th>Base</th>{% for label in columns %}<th>{{ label }}</th>{% endfor %}</tr></thead>
+{% if picture.bases %}<div class="scroll"><table class="matrix">
+<thead><tr><th>{{ matrix.corner }}</th>{% for title in matrix.columns %}<th>{{ title }}</th>\
+{% endfor %}</tr></thead>
 <tbody>
-{% for base in bases -%}
-<tr><th scope="row">{{ base.name }}</th>
-{%- for state, size in base.cells %}<td><span class="cell {{ state or "none" }}" \
+{% for title, cells in matrix.rows -%}
+<tr><th scope="row">{{ title }}</th>
+{%- for state, size in cells %}<td><span class="cell {{ state or "none" }}" \
 title="{{ state or "no answer" }}">{{ marks.get(state, state) }}</span> \
 <span class="soft">{{ size }}</span></td>{% endfor -%}
 </tr>
 {% endfor -%}
 </tbody></table></div>
-{% for base in bases if base.command %}<p class="step">{{ base.wish }}:
-{{ command(base.command) }}</p>
+{% for wish, line in steps %}<p class="step">{{ wish }}:
+{{ command(line) }}</p>
 {% endfor %}
 {% else %}<p>None is known.</p>{% endif %}
 </section>
