@@ -12,7 +12,7 @@ from typing import Any
 from saltext.kvmclone.display.page.picture import Picture
 from saltext.kvmclone.display.page.render import page
 from saltext.kvmclone.display.page.template import HEAD
-from saltext.kvmclone.errors import ConfigError, HostError, HostUnreachable, KvmCloneError
+from saltext.kvmclone.errors import ConfigError, HostError, HostUnreachable, KvmCloneError, readable
 from saltext.kvmclone.master import at_once, base_copies, host_list
 from saltext.kvmclone.master.all_hosts import with_failures
 from saltext.kvmclone.master.fleet import Fleet
@@ -45,7 +45,7 @@ def write(fleet: Fleet, file: Any) -> dict[str, Any]:
         raise HostError(
             f"'{path}' could not be written: {error.strerror}.", f"Look at its folder: {folder}"
         ) from error
-    return with_failures({"report": path, "retcode": 0}, dict(picture.unseen))
+    return with_failures({"report": readable(path), "retcode": 0}, dict(picture.unseen))
 
 
 def look(fleet: Fleet, path: str) -> Picture:

@@ -18,7 +18,7 @@ _MACROS = """\
 <svg class="bar" viewBox="0 0 100 7" preserveAspectRatio="none" role="img" \
 aria-label="{{ gauge.words }}"><rect class="whole" width="100" height="7"/>\
 <rect class="part{{ " over" if warns and gauge.share > 1 else " full" if gauge.share > 0.9 }}" \
-width="{{ ([gauge.share, 1]|min * 100)|round(1) }}" height="7"/></svg>
+width="{{ ([[gauge.share, 0]|max, 1]|min * 100)|round(1) }}" height="7"/></svg>
 {%- endmacro -%}
 
 {%- macro command(line) -%}<code class="command">{{ line }}</code>{%- endmacro -%}
