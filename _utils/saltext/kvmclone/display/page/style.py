@@ -133,6 +133,8 @@ svg.bar .part.over { fill: var(--red); }
 .tree.flat { columns: 19rem; column-gap: 1.5rem; column-rule: 1px solid var(--line); }
 .alarm { color: var(--red); }
 details > summary { cursor: pointer; }
+#problems details { margin-top: 1.1rem; }
+#problems summary { margin-bottom: .4rem; }
 details.base + details.base { margin-top: .7rem; }
 .stages { display: block; width: 100%; height: 22px; }
 .planned { fill: #b9c2cb; background: #b9c2cb; }
@@ -176,8 +178,10 @@ footer { padding-bottom: 2.5rem; color: var(--soft); font-size: .9rem; }
 }
 @media print {
   @page { margin: 14mm; }
+  :root { font-size: 12px; }
   body { background: #fff; font-size: 9pt; }
-  table { font-size: 8pt; }
+  table, thead th { font-size: 8pt; }
+  .tiles { grid-template-columns: repeat(4, 1fr); }
   th, td { padding: .25rem .5rem .25rem 0; }
   .gauge { min-width: 0; }
   main, header, footer { max-width: none; padding: 0; }
