@@ -24,7 +24,7 @@ saltext.kvmclone.refresh()
 from saltext.kvmclone import entrypoints
 
 try:
-    from saltext.kvmclone.master import clone_list, fleet, host_list
+    from saltext.kvmclone.master import clone_list, fleet, fleet_report, host_list
     from saltext.kvmclone.model.names import check
     from saltext.kvmclone.reactor import intake
 
@@ -231,6 +231,26 @@ def doctor():
     CLI Example: ``salt-run kvmclone.doctor``
     """
     return _fleet().doctor()
+
+
+@entrypoints.runner_function
+def report(file):
+    """
+    Write what there is and what is wrong as one HTML page: problems
+    with their commands, hosts, bases, clones, lineage, times. It needs
+    no other file and no network.
+
+    file
+        Its path, in a folder that is there. A file that is there is
+        overwritten only if it is such a page. The user of the master
+        alone may read it.
+
+    Answers ``{"report": PATH, "retcode"}``; ``retcode`` is 1 where
+    something did not answer, which the page names, too.
+
+    CLI Example: ``salt-run kvmclone.report /srv/fleet.html``
+    """
+    return fleet_report.write(_fleet(), file)
 
 
 @entrypoints.runner_function

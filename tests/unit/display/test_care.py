@@ -61,3 +61,10 @@ def test_findings_with_level_and_next_command() -> None:
     told = care.findings([{"host": "kvm01", **finding}], {}, screen("doctor"))
     assert told == ["danger: base-running  debian12 on kvm01", *said]
     assert care.findings([finding], {}, screen()) == ["danger: base-running  debian12", *said]
+
+
+def test_a_report_says_where_it_is_and_what_is_not_on_it() -> None:
+    assert care.report({"report": "/srv/fleet.html"}, screen("report")) == ["/srv/fleet.html"]
+    error = {"type": "HostUnreachable", "message": "It is off.", "hint": ""}
+    told = care.report({"report": "/f.html", "unreachable": {"kvm02": error}}, screen("report"))
+    assert told == ["/f.html", "! kvm02 could not be checked. It is off."]

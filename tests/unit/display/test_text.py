@@ -68,3 +68,13 @@ def test_each_command_of_a_hint_stands_in_a_line_of_its_own_and_whole() -> None:
 def test_keys_without_a_value_take_no_line() -> None:
     rows = [("state", ["running"]), ("tags", [""]), ("disks", ["vda", "vdb"]), ("base", [])]
     assert text.pairs(rows) == ["  state  running", "  disks  vda", "         vdb"]
+
+
+def test_what_nobody_would_see_is_written_out() -> None:
+    assert text.visible("web\u202e1\x1b\u200b ü\n") == "web\\u202e1\\u001b\\u200b ü\n"
+
+
+def test_a_hint_is_one_thing_to_do_after_the_other() -> None:
+    told = "See it: virsh net-list   Then: salt-run kvmclone.create web web1"
+    assert text.hint_parts(told) == ["See it: virsh net-list", told.partition("   ")[2]]
+    assert text.hint_parts("") == []

@@ -90,6 +90,7 @@ RUNNER: dict[str, Show] = {
     "doctor": lambda answer, screen: care.findings(
         answer["findings"], answer.get("unreachable") or {}, screen
     ),
+    "report": care.report,
     "base_from": bases.made,
     "asked": requests.on_master,
     "snapshot": _each(snapshots.taken),

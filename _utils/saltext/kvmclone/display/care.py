@@ -64,3 +64,12 @@ def findings(
     if not lines and not errors:
         lines = ["No problems were found."]
     return [*lines, *unreachable(errors, screen)]
+
+
+def report(answer: Mapping[str, Any], screen: Screen) -> list[str]:
+    """
+    Show where the page is, and what is not on it.
+
+    :param answer: ``{"report": PATH}``, sometimes with ``unreachable``.
+    """
+    return [answer["report"], *unreachable(answer.get("unreachable") or {}, screen)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ _WIDE = 20
 
 #: What stands between two commands of one hint.
 _NEXT_HINT = "   "
+
+#: Characters that nobody sees, and that turn the text after them around.
+_INVISIBLE = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u2069\\ufeff]"
+)
 
 
 @dataclass(frozen=True)
@@ -103,9 +109,14 @@ def wrapped(sentence: str, width: int, first: str = "", rest: str | None = None)
     ]
 
 
+def hint_parts(text: str) -> list[str]:
+    """Return what a hint says to do, one thing after the other."""
+    return [part.strip() for part in text.split(_NEXT_HINT) if part.strip()]
+
+
 def hint(text: str, indent: str = "  ") -> list[str]:
     """Return a hint, each of its commands in one line, so that it can be pasted."""
-    parts = [part.strip() for part in text.split(_NEXT_HINT) if part.strip()]
+    parts = hint_parts(text)
     return [f"{indent}{'Hint: ' if n == 0 else '      '}{part}" for n, part in enumerate(parts)]
 
 
@@ -128,6 +139,11 @@ def pairs(rows: Iterable[tuple[str, Sequence[str]]], indent: str = "  ") -> list
         for key, lines in shown
         for n, line in enumerate(lines)
     ]
+
+
+def visible(text: str) -> str:
+    """Return a text with the characters written out that nobody would see."""
+    return _INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def counted(number: int, thing: str) -> str:

@@ -69,6 +69,7 @@ class AllHosts:
         self.catalogue = catalogue
         self.connect = connect
         self._ways = Ways(catalogue, means, homes)
+        self._left_out: set[str] = set()
 
     @property
     def ways(self) -> dict[str, Way]:
@@ -77,7 +78,12 @@ class AllHosts:
 
     def hosts(self) -> list[tuple[str, KvmHost]]:
         """Return every host with its label."""
-        return [(label, self.connect(*way)) for label, way in self.ways.items()]
+        ways = self.ways.items()
+        return [(label, self.connect(*way)) for label, way in ways if label not in self._left_out]
+
+    def leave_out(self, labels: Iterable[str]) -> None:
+        """Ask these hosts no more: each question to a host that is silent takes half a minute."""
+        self._left_out |= set(labels)
 
     def require_all_known(self) -> None:
         """
@@ -209,17 +215,23 @@ class AllHosts:
 
     def listing(self, wanted: Selection = Selection()) -> dict[str, Any]:
         """Return the clones of every host; a host that fails is named, the others still list."""
+        found, failed = self.clones(wanted)
+        clones = {key: screen.note(key, clone).as_dict() for key, clone in found.items()}
+        return with_failures({"clones": wanted.in_order(clones), "retcode": 0}, failed)
+
+    def clones(self, wanted: Selection = Selection()) -> tuple[dict[str, Clone], dict[str, Any]]:
+        """Return the clones of every host by name, and the errors of those that failed."""
         told, failed = self.look(lambda host: host.list_clones())
-        clones: dict[str, Any] = {}
+        clones: dict[str, Clone] = {}
         there = list(self._each_once(told))
         wanted.require_host([*self.ways, *(clone.host for _label, clone in there)])
         for label, clone in there:
             if wanted.takes(label, clone):
                 # Two hosts may each have a clone of one name.
-                key = clone.name if clone.name not in clones else f"{clone.name} ({label})"
-                clones[key] = clone.as_dict()
-                screen.note(key, clone)
-        return with_failures({"clones": wanted.in_order(clones), "retcode": 0}, failed)
+                clones[clone.name if clone.name not in clones else f"{clone.name} ({label})"] = (
+                    clone
+                )
+        return clones, failed
 
     def _each_once(self, told: Told) -> Iterable[tuple[str, Clone]]:
         """Return every clone once, as its own provider shows it, or the first that has it."""
