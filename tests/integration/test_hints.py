@@ -178,7 +178,7 @@ def test_a_daemon_that_two_providers_name(world: SaltWorld, typist: Typist) -> N
     ways = [PROVIDER, {"driver": "libvirt", "url": far}, {**PROVIDER, "host": "kvm02"}]
     sections = [provider(f"p{number}", keys) for number, keys in enumerate(ways)]
     everything = AllHosts(build(sections), lambda *way: Host(names[way]))  # type: ignore[arg-type, return-value]
-    found = {item["kind"]: item["hint"] for item in everything.doctor()["findings"]}
+    found = {item["kind"]: item["hint"] for item in everything.doctor()[0]}
     assert set(found) == {"daemon-twice", "host-uuid-twice"}
     assert json.loads(typist(found["daemon-twice"]))["retcode"] == 0
     assert "<capabilities>" in typist(found["host-uuid-twice"].replace("kvm02", "kvm01"))
