@@ -233,6 +233,43 @@ def test_one_name_on_two_hosts_is_found(world: SaltWorld, typist: Typist, tmp_pa
         assert UUID in typist(twice["hint"])
 
 
+@tries("fleet_findings.of_key", "fleet_findings.of_promises", "fleet_doctor._Comparison.findings")
+def test_what_is_wrong_between_master_and_hosts(
+    world: SaltWorld, opts: dict[str, Any], typist: Typist, tmp_path: Path
+) -> None:
+    keys, config = MinionKeys(opts), world.conf / "master"
+    before = config.read_text()
+    few, wrong = {"reserve": {"memory": "999TiB"}}, {"memry_ratio": 2}
+
+    def found() -> dict[str, dict[str, Any]]:
+        told = world.run("kvmclone.doctor").data
+        assert set(told["loaded"]) == {"", "kvm01", f"kvm01 {url}"}
+        assert told["loaded"]["kvm01"]["digest"] == told["loaded"][""]["digest"]
+        return {one["kind"]: one for one in told["findings"]}
+
+    url = clones(tmp_path / "a.xml", web1=UUID)
+    with providers(world, a=url):
+        try:
+            keys.accept("web1", KEY, "web1", "kvm01")
+            assert found() == {}
+            keys.accept("web9.example.com", KEY, "web9", "kvm01")
+            keys.accept("web8", KEY, "web8", "kvm08")  # nobody asks that host any more
+            config.write_text(before + json.dumps({"kvm_clone": {"hosts": {"kvm01": few}}})[1:-1])
+            told = found()
+            assert set(told) == {"key-without-machine", "over-promised"}
+            assert "web1" in typist(told["over-promised"]["hint"])
+            assert told["key-without-machine"]["name"] == "web9.example.com"
+            typist(told["key-without-machine"]["hint"])
+            config.write_text(before + json.dumps({"kvm_clone": {"hosts": {"kvm01": wrong}}})[1:-1])
+            told = found()
+            assert set(told) == {"configuration"}
+            assert "memry_ratio" in typist(told["configuration"]["hint"], exits=1)
+        finally:
+            config.write_text(before)
+            for one in ("web1", "web8"):
+                keys.take_back(one, keys.remembered(one))
+
+
 @tries("cloud_driver.CloudDriver._resolved", "cloud_providers.CloudProviders.way")
 def test_salt_cloud_for_a_provider_with_several_hosts(world: SaltWorld, typist: Typist) -> None:
     several = {"driver": "libvirt", "hosts": ["kvm01"], "url": URL}

@@ -227,6 +227,26 @@ def test_a_host_with_older_modules(world: SaltWorld, typist: Typist) -> None:
     listed(world)
 
 
+@tries("fleet_findings.of_host")
+def test_a_host_whose_sync_is_stale(world: SaltWorld, typist: Typist) -> None:
+    """Both speak one version, so everything goes on; but not by the same files."""
+    assert [one["kind"] for one in examined(world)["findings"]] == []
+    with (extmods(world, "kvm01") / "utils/saltext/kvmclone/plan/planner.py").open("a") as file:
+        file.write("# as it was before\n")
+    told = examined(world)
+    (found,) = told["findings"]
+    assert (found["kind"], found["name"], told["retcode"]) == ("library-differs", "kvm01", 1)
+    assert found["message"].count(str(world.folder)) == 2, "both paths are named"
+    typist(found["hint"])
+    assert examined(world)["findings"] == []
+
+
+def examined(world: SaltWorld) -> dict[str, Any]:
+    found = world.run("kvmclone.doctor")
+    assert found.retcode == found.data["retcode"]
+    return dict(found.data)
+
+
 @tries("remote_server.serve")
 def test_a_master_with_older_modules(world: SaltWorld, typist: Typist) -> None:
     """What an older master shows of this host's answer."""

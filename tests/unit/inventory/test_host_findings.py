@@ -27,7 +27,11 @@ def network(last: int, leased: int, *entries: int) -> NetworkFacts:
         ),
         leases=tuple(Lease(f"m{n}", f"10.0.0.{n}", 24, "ipv4", 0, "") for n in range(1, leased + 1))
         + (Lease("m", "fd00::2", 64, "ipv6", 0, ""),),
-        live=tuple(HostEntry(f"e{n}", f"10.0.0.{n}") for n in entries),
+        # One that gives its machine a name, and no address.
+        live=(
+            *(HostEntry(f"e{n}", f"10.0.0.{n}") for n in entries),
+            HostEntry("e", "", "web1"),
+        ),
     )
 
 

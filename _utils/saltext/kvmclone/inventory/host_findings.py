@@ -47,24 +47,10 @@ class Surroundings:
 def find(seen: Surroundings, commands: Commands) -> Iterator[Finding]:
     """Yield what is wrong with a host's surroundings of its clones."""
     yield from _daemon(seen, commands)
-    for switch, paths in seen.closed.items():
-        yield Finding(
-            "selinux-denies",
-            switch,
-            f"SELinux keeps {in_words(sorted(paths))} from every guest, since its switch "
-            f"'{switch}' is off: a machine with that disk cannot start.",
-            commands.there("setsebool", "-P", switch, "on"),
-        )
+    yield from _labels(seen, commands)
     for network in seen.networks:
         yield from _addresses(network, commands)
-    for base, paths in seen.copies.items():
-        yield Finding(
-            "copy-left",
-            base,
-            f"A copy of the base '{base}' was interrupted, and nobody goes on with it. It left "
-            f"{in_words(sorted(paths))}.",
-            commands.clone("gc", base, "apply=True"),
-        )
+    yield from _copies(seen, commands)
     yield from _bridges(seen, commands)
 
 
@@ -76,6 +62,28 @@ def _daemon(seen: Surroundings, commands: Commands) -> Iterator[Finding]:
             f"libvirt takes {seen.latency:.1f} seconds for an answer that costs it nothing, and a "
             "create asks many times. Is the machine out of memory, or the network to it slow?",
             commands.there("journalctl", "-u", "libvirtd", "-n", "50"),
+        )
+
+
+def _labels(seen: Surroundings, commands: Commands) -> Iterator[Finding]:
+    for switch, paths in seen.closed.items():
+        yield Finding(
+            "selinux-denies",
+            switch,
+            f"SELinux keeps {in_words(sorted(paths))} from every guest, since its switch "
+            f"'{switch}' is off: a machine with that disk cannot start.",
+            commands.there("setsebool", "-P", switch, "on"),
+        )
+
+
+def _copies(seen: Surroundings, commands: Commands) -> Iterator[Finding]:
+    for base, paths in seen.copies.items():
+        yield Finding(
+            "copy-left",
+            base,
+            f"A copy of the base '{base}' was interrupted, and nobody goes on with it. It left "
+            f"{in_words(sorted(paths))}.",
+            commands.clone("gc", base, "apply=True"),
         )
 
 
@@ -97,18 +105,13 @@ def room(network: NetworkFacts) -> tuple[int, int]:
     """Return how many addresses a network has left to hand out, and how many in all (IPv4)."""
     taken = {lease.address for lease in network.leases}
     taken |= {entry.address for entry in network.entries}
+    numbers = {int(ipaddress.IPv4Address(one)) for one in taken if one and ":" not in one}
     free = total = 0
     for first, last in (pair for subnet in network.subnets for pair in subnet.ranges):
-        if ":" in first:
-            continue
-        low, high = (int(ipaddress.IPv4Address(one)) for one in (first, last))
-        inside = {
-            number
-            for one in taken
-            if ":" not in one and low <= (number := int(ipaddress.IPv4Address(one))) <= high
-        }
-        total += high - low + 1
-        free += high - low + 1 - len(inside)
+        if ":" not in first:
+            low, high = (int(ipaddress.IPv4Address(one)) for one in (first, last))
+            total += high - low + 1
+            free += high - low + 1 - sum(low <= number <= high for number in numbers)
     return free, total
 
 

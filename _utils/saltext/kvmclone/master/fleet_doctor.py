@@ -15,7 +15,7 @@ from saltext.kvmclone.inventory.findings import Finding, exit_code, in_order
 from saltext.kvmclone.master import fleet_findings
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.fleet_findings import HostSeen
-from saltext.kvmclone.model.hints import AT_MASTER, Commands
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.host_reports import Installation
 from saltext.kvmclone.system import installation
 
@@ -105,7 +105,7 @@ class _Comparison:
     def findings(self) -> Iterator[Finding]:
         """Yield what is wrong."""
         if self.fault:
-            yield Finding("configuration", "kvm_clone", self.fault, f"{AT_MASTER}hosts")
+            yield Finding("configuration", "kvm_clone", self.fault, Commands().clone("hosts"))
         yield from fleet_findings.of_installation(self.master, "", Commands())
         chosen = {label for _base, labels in self.shared for label in labels}
         for minion, one in self.minions.items():

@@ -6,13 +6,14 @@ Pure. What it goes by is asked by :mod:`.fleet_doctor`.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from saltext.kvmclone.inventory.findings import Finding, in_words
 from saltext.kvmclone.model.base_content import BaseState
 from saltext.kvmclone.model.clone import Clone
-from saltext.kvmclone.model.hints import AT_MASTER, Commands
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.host_reports import HostCondition, Installation
 from saltext.kvmclone.model.placement import HostLimits
 from saltext.kvmclone.plan import placement
@@ -61,6 +62,11 @@ def of_host(seen: HostSeen, master: Installation) -> Iterator[Finding]:
             "package is installed, install the same one on both.",
             seen.commands.sync(),
         )
+    yield from _clock(seen)
+
+
+def _clock(seen: HostSeen) -> Iterator[Finding]:
+    minion = seen.commands.minion
     if abs(seen.skew) > SKEW_S:
         word = "ahead of" if seen.skew > 0 else "behind"
         yield Finding(
@@ -109,7 +115,7 @@ def of_promises(seen: HostSeen, limits: HostLimits) -> Iterator[Finding]:
             f"'{name}' has promised its clones and running guests {excess}. No clone is placed "
             "there any more, and if all of them take what they may, the kernel ends some. Destroy "
             "or stop some, or let it promise more in 'kvm_clone: hosts:' of the master.",
-            f"{AT_MASTER}list host={name}",
+            Commands().clone("list", f"host={name}"),
         )
 
 
@@ -123,7 +129,7 @@ def of_copies(seen: HostSeen) -> Iterator[Finding]:
             name,
             f"Bases can be pushed to and from other hosts, but not '{name}': it lacks "
             f"{in_words(list(own.lacking))}.",
-            f"salt {name} pkg.install pkgs={','.join(own.lacking)}",
+            f"salt {shlex.quote(name)} pkg.install pkgs={','.join(own.lacking)}",
         )
     if own.shut:
         yield Finding(
@@ -153,7 +159,7 @@ def of_base(base: str, states: Mapping[str, BaseState | None]) -> Iterator[Findi
             f"The base '{base}' is not the same on all hosts of a profile: one content on {groups} "
             "each. No clone of it is placed until it is. Remove the wrong one, and push the right "
             "one there, or put its host into maintenance.",
-            f"{AT_MASTER}bases {base}",
+            Commands().clone("bases", base),
         )
     elif by_digest and unread:
         yield Finding(
@@ -161,7 +167,7 @@ def of_base(base: str, states: Mapping[str, BaseState | None]) -> Iterator[Findi
             base,
             f"The base '{base}' on {in_words(unread)} was never compared with that on other hosts, "
             "or was changed since, so no clone of it is placed there.",
-            f"{AT_MASTER}bases {base} hash=True",
+            Commands().clone("bases", base, "hash=True"),
         )
 
 
@@ -191,5 +197,5 @@ def of_key(minion_id: str, name: str) -> Finding:
         minion_id,
         f"This master accepts the key of '{minion_id}', and no host has its clone '{name}' any "
         "more. Whoever has that key is let in.",
-        f"{AT_MASTER}destroy {name}",
+        Commands().clone("destroy", name),
     )
