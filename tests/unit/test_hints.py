@@ -53,7 +53,7 @@ UNTRIED = {
     "placement._not_compared": "the command of placement._warnings",
     "fleet_findings._clock": "sets the clock of the machine that the tests run on",
     "fleet_findings.of_copies": _INSTALLS,
-    "fleet_findings.of_installation": _INSTALLS,
+    "host_findings.of_installation": _INSTALLS,
     "host_findings._labels": "turns a switch of SELinux, which takes a kernel with it",
     "sizing._cpuset": "opens an editor, for a definition that libvirt itself would refuse",
 }

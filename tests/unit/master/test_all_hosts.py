@@ -301,3 +301,9 @@ def test_hosts_are_asked_at_the_same_time_and_keep_their_order() -> None:
     found = fleet(THREE, MEANT, kvm=["kvm01", "kvm02", "kvm03"])
     told, failed = found.look(work)
     assert (list(told.values()), failed) == (["kvm01", "kvm02", "kvm03"], {})
+
+
+def test_a_host_that_was_silent_is_not_asked_again() -> None:
+    found = fleet(THREE, MEANT, kvm=["kvm01", "kvm02"])
+    told, failed = found.look(lambda host: host.capacity(), silent={"kvm01": "down"})
+    assert (list(told), failed) == (["kvm02"], {})

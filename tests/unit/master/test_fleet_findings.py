@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from saltext.kvmclone.inventory import host_findings
 from saltext.kvmclone.inventory.findings import Finding
 from saltext.kvmclone.master import fleet_findings
 from saltext.kvmclone.master.fleet_findings import HostSeen
@@ -34,7 +35,7 @@ def test_a_host_like_its_master_has_nothing() -> None:
     assert of_host() == []
     assert list(fleet_findings.of_copies(seen())) == []
     assert list(fleet_findings.of_promises(seen(Need(64 * GIB, 128)), HostLimits())) == []
-    assert list(fleet_findings.of_installation(MASTER, "", Commands())) == []
+    assert list(host_findings.of_installation(MASTER, "", Commands())) == []
 
 
 def test_a_stale_sync_is_told_by_the_files_and_not_by_the_version() -> None:
@@ -44,6 +45,13 @@ def test_a_stale_sync_is_told_by_the_files_and_not_by_the_version() -> None:
     assert "'/master'" in finding.message
     assert finding.hint == "salt kvm01 saltutil.sync_all"
     assert of_host(digest="") == [], "a sync was at work at that moment"
+
+
+def test_a_master_that_does_not_work_with_what_it_syncs_is_synced_first() -> None:
+    assert list(fleet_findings.of_sync(MASTER, "")) == []
+    (finding,) = fleet_findings.of_sync(MASTER, "/srv/salt/_utils/saltext/kvmclone")
+    assert (finding.kind, finding.level) == ("sync-stale", "problem")
+    assert finding.hint == "salt-run saltutil.sync_all"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +81,7 @@ def test_another_library_beside_the_modules_and_what_an_upgrade_lost_are_named()
     assert "'/ext/utils/saltext/kvmclone'" in told[0].message
     assert told[1].hint == "salt kvm01 cmd.run 'salt-pip install libvirt-python paramiko'"
     own = Installation("0.2.0", "d1", "/master", lost=("lxml",))
-    (finding,) = fleet_findings.of_installation(own, "", Commands())
+    (finding,) = host_findings.of_installation(own, "", Commands())
     assert finding.message.startswith("On this master an upgrade of Salt")
     assert finding.hint == "salt-pip install lxml"
 

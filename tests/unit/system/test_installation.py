@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import saltext.kvmclone
+from saltext.kvmclone.model.host_reports import Installation
 from saltext.kvmclone.system import installation
 
 
@@ -57,6 +58,21 @@ def test_doors_that_came_with_another_library_than_they_work_with(
     assert installation.other_library(doors, str(synced), mine) == ""
     (package / "__init__.py").write_text("x = 1\n")
     assert installation.other_library(doors, str(package), mine) == "", "both have one content"
+
+
+def test_what_was_synced_is_held_against_what_would_be(tmp_path: Path) -> None:
+    cache = tmp_path / "extmods"
+    synced = library(cache / "utils/saltext/kvmclone")
+    first, second = tmp_path / "first", tmp_path / "second"
+    here = library(second / "_utils/saltext/kvmclone")
+    own = Installation("", installation.digest(str(synced)), str(synced))
+    roots = [str(first), str(second)]
+    assert installation.not_synced(own, str(cache), roots) == ""
+    (here / "plan/disks.py").write_text("y = 3\n")
+    assert installation.not_synced(own, str(cache), roots) == str(here)
+    assert installation.not_synced(own, str(tmp_path / "other"), roots) == "", "it is a package"
+    library(first / "_utils/saltext/kvmclone")
+    assert installation.not_synced(own, str(cache), roots) == "", "the first root counts"
 
 
 def test_packages_that_only_the_python_before_has_are_lost(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ KINDS = {
     "dhcp-range-full": PROBLEM,
     "libvirt-slow": PROBLEM,
     "clock-differs": PROBLEM,
+    "sync-stale": PROBLEM,
     "library-differs": PROBLEM,
     "library-twice": PROBLEM,
     "package-lost": PROBLEM,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from saltext.kvmclone.inventory.findings import Finding, in_words
 from saltext.kvmclone.model.facts import NetworkFacts
 from saltext.kvmclone.model.hints import Commands
+from saltext.kvmclone.model.host_reports import Installation
 
 #: Seconds that a daemon may take for an answer that costs it nothing. A create asks some 20 times.
 SLOW_S = 0.5
@@ -129,3 +130,29 @@ def _bridges(seen: Surroundings, commands: Commands) -> Iterator[Finding]:
                     "ip", "link", "set", bridge, "type", "bridge", "forward_delay", "200"
                 ),
             )
+
+
+def of_installation(own: Installation, name: str, commands: Commands) -> Iterator[Finding]:
+    """
+    Yield what is wrong with kvm_clone on one machine.
+
+    :param name: The machine's minion id; empty for the master.
+    """
+    where = f"On '{name}'" if name else "On this master"
+    if own.other:
+        yield Finding(
+            "library-twice",
+            name or own.other,
+            f"{where} the modules of kvm_clone come with the library in '{own.other}', but work "
+            f"with another one, in '{own.path}'. Remove one of the two: the package, or what was "
+            "synced.",
+            commands.beside("salt-pip", "uninstall", "-y", "saltext.kvmclone"),
+        )
+    if own.lost:
+        yield Finding(
+            "package-lost",
+            name or own.path,
+            f"{where} an upgrade of Salt to Python {own.python} left {in_words(list(own.lost))} "
+            "behind, in the folder of the Python before.",
+            commands.beside("salt-pip", "install", *own.lost),
+        )

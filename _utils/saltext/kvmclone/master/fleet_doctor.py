@@ -11,6 +11,7 @@ from typing import Any
 from saltext.kvmclone.config.placement_keys import FleetSettings
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
+from saltext.kvmclone.inventory import host_findings
 from saltext.kvmclone.inventory.findings import Finding, exit_code, in_order
 from saltext.kvmclone.master import fleet_findings
 from saltext.kvmclone.master.fleet import Fleet
@@ -89,6 +90,9 @@ class _Comparison:
         self.seen = seen
         self.shared = shared
         self.master = installation.look(copies=False)
+        roots = (fleet.opts.get("file_roots") or {}).get("base") or ()
+        cache = str(fleet.opts.get("extension_modules") or "")
+        self.newer = installation.not_synced(self.master, cache, map(str, roots))
         #: What was seen of the machine of each minion, over the first of its daemons.
         self.minions: dict[str, HostSeen] = {}
         self.label_of: dict[str, str] = {}
@@ -106,7 +110,8 @@ class _Comparison:
         """Yield what is wrong."""
         if self.fault:
             yield Finding("configuration", "kvm_clone", self.fault, Commands().clone("hosts"))
-        yield from fleet_findings.of_installation(self.master, "", Commands())
+        yield from host_findings.of_installation(self.master, "", Commands())
+        yield from fleet_findings.of_sync(self.master, self.newer)
         chosen = {label for _base, labels in self.shared for label in labels}
         for minion, one in self.minions.items():
             yield from fleet_findings.of_host(one, self.master)

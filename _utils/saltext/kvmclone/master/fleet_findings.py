@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from saltext.kvmclone.inventory import host_findings
 from saltext.kvmclone.inventory.findings import Finding, in_words
 from saltext.kvmclone.model.base_content import BaseState
 from saltext.kvmclone.model.clone import Clone
@@ -48,10 +49,26 @@ class HostSeen:
         return max(ahead, 0.0) + min(behind, 0.0)
 
 
+def of_sync(master: Installation, newer: str) -> Iterator[Finding]:
+    """
+    Yield a finding where the master does not work with what it would sync.
+
+    :param newer: The folder of that; empty for none.
+    """
+    if newer:
+        yield Finding(
+            "sync-stale",
+            master.path,
+            f"This master works with the files of kvm_clone in '{master.path}', and '{newer}' has "
+            "others. After the master, sync its hosts.",
+            Commands().sync(),
+        )
+
+
 def of_host(seen: HostSeen, master: Installation) -> Iterator[Finding]:
     """Yield what is wrong with what works on a host that a minion was asked of."""
     minion = seen.commands.minion
-    yield from of_installation(seen.told.installation, minion, seen.commands)
+    yield from host_findings.of_installation(seen.told.installation, minion, seen.commands)
     own = seen.told.installation
     if own.digest and master.digest and own.digest != master.digest:
         yield Finding(
@@ -75,33 +92,7 @@ def _clock(seen: HostSeen) -> Iterator[Finding]:
             f"The clock of '{minion}' is {abs(seen.skew):.0f} seconds {word} this master's. A "
             "clone that is placed there may be refused as too late, and a key for a copy of a base "
             "be over before it is used. Set both by the time of the network.",
-            seen.commands.there("timedatectl", "set-ntp", "true"),
-        )
-
-
-def of_installation(own: Installation, name: str, commands: Commands) -> Iterator[Finding]:
-    """
-    Yield what is wrong with kvm_clone on one machine.
-
-    :param name: The machine's minion id; empty for the master.
-    """
-    where = f"On '{name}'" if name else "On this master"
-    if own.other:
-        yield Finding(
-            "library-twice",
-            name or own.other,
-            f"{where} the modules of kvm_clone come with the library in '{own.other}', but work "
-            f"with another one, in '{own.path}'. Remove one of the two: the package, or what was "
-            "synced.",
-            commands.there("salt-pip", "uninstall", "-y", "saltext.kvmclone"),
-        )
-    if own.lost:
-        yield Finding(
-            "package-lost",
-            name or own.path,
-            f"{where} an upgrade of Salt to Python {own.python} left {in_words(list(own.lost))} "
-            "behind, in the folder of the Python before.",
-            commands.there("salt-pip", "install", *own.lost),
+            seen.commands.beside("timedatectl", "set-ntp", "true"),
         )
 
 
@@ -113,8 +104,8 @@ def of_promises(seen: HostSeen, limits: HostLimits) -> Iterator[Finding]:
             "over-promised",
             name,
             f"'{name}' has promised its clones and running guests {excess}. No clone is placed "
-            "there any more, and if all of them take what they may, the kernel ends some. Destroy "
-            "or stop some, or let it promise more in 'kvm_clone: hosts:' of the master.",
+            "there any more, and those there may run short of it. Destroy some, or let it promise "
+            "more in 'kvm_clone: hosts:' of the master.",
             Commands().clone("list", f"host={name}"),
         )
 
@@ -136,7 +127,7 @@ def of_copies(seen: HostSeen) -> Iterator[Finding]:
             "no-push",
             name,
             f"No base can be pushed from '{name}': {own.shut}.",
-            seen.commands.there("sshd", "-T"),
+            seen.commands.beside("sshd", "-T"),
         )
 
 

@@ -106,6 +106,24 @@ def other_library(doors: Iterable[str], path: str, own: str) -> str:
     return ""
 
 
+def not_synced(own: Installation, cache: str, roots: Iterable[str]) -> str:
+    """
+    Return the library that Salt would sync to here, where it has other files than the one here.
+
+    :param own: What works here.
+    :param cache: Where Salt puts what it syncs (``extension_modules``).
+    :param roots: The folders of ``file_roots`` that it syncs from; of several the first counts.
+    :return: The folder; empty for none, and where what works here was not synced.
+    """
+    if not own.path.startswith(f"{os.path.realpath(cache)}/"):
+        return ""
+    for root in roots:
+        folder = os.path.join(root, "_utils", "saltext", "kvmclone")
+        if found := digest(folder):
+            return folder if own.digest and found != own.digest else ""
+    return ""
+
+
 def lost(prefix: str, python: str) -> tuple[str, ...]:
     """
     Return the packages that an upgrade of Salt left behind: only a Python before had them.
