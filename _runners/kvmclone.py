@@ -24,7 +24,7 @@ saltext.kvmclone.refresh()
 from saltext.kvmclone import entrypoints
 
 try:
-    from saltext.kvmclone.master import clone_list, fleet, fleet_report, host_list
+    from saltext.kvmclone.master import clone_list, fleet, fleet_doctor, fleet_report, host_list
     from saltext.kvmclone.model.names import check
     from saltext.kvmclone.reactor import intake
 
@@ -223,14 +223,15 @@ def tree():
 @entrypoints.runner_function
 def doctor():
     """
-    List what is wrong on the configured hosts, worst first, each with
-    the next command to type. It exits with 2 where data is in danger,
-    with 3 where a host could not be looked at, with 1 where anything
-    else is wrong, and otherwise with 0.
+    List what is wrong on the master and the configured hosts, worst
+    first, each with the next command to type, and which version of
+    what works where. It exits with 2 where data is in danger, with 3
+    where a host could not be looked at, with 1 where anything else is
+    wrong, and otherwise with 0.
 
     CLI Example: ``salt-run kvmclone.doctor``
     """
-    return _fleet().doctor()
+    return fleet_doctor.examine(_fleet())
 
 
 @entrypoints.runner_function

@@ -114,6 +114,9 @@ if [ -z "${KVMCLONE_SETUP_LOCKED:-}" ]; then
     exec env KVMCLONE_SETUP_LOCKED=1 flock "$cache/setup.lock" "$0" "$@"
 fi
 
+# A browser for the page of "report", where all tests are to run.
+[ "${1:-}" != all ] || packages="$packages chromium-headless-shell fonts-dejavu-core"
+
 : >"$log"
 install_packages
 make_loop_devices

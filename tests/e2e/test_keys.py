@@ -71,7 +71,7 @@ def profiles(lab: Lab, salt_world: SaltWorld) -> Iterator[None]:
     """What these tests create; the guests are entered over their agent where they have one."""
     minion = {"master": salt_world.address, "master_port": salt_world.ret_port}
     common = {"provider": "local-kvm", "clone_strategy": "quick", "minion": minion}
-    salt_world.write_cloud("deploy", "fails.sh", "#!/bin/sh\nexit 7\n")
+    salt_world.write_cloud("deploy", "exits.sh", "#!/bin/sh\nexit 7\n")
     salt_world.write_cloud("deploy", "endless.sh", ENDLESS)
     salt_world.write_cloud("deploy", "careless.sh", CARELESS)
     salt_world.write_cloud("deploy", "place-and-start.sh", DEPLOY_SCRIPT)
@@ -80,7 +80,7 @@ def profiles(lab: Lab, salt_world: SaltWorld) -> Iterator[None]:
         "keys.conf",
         {
             "keyed": {**common, "base_domain": BASE},
-            "failing": {**common, "base_domain": BASE, "script": "fails"},
+            "failing": {**common, "base_domain": BASE, "script": "exits"},
             "endless": {**common, "base_domain": BASE, "script": "endless"},
             "careless": {
                 **common,

@@ -22,7 +22,8 @@ IMAGES = "/var/lib/libvirt/images"
 
 
 #: Which base is a profile's, so that it is looked for on every host.
-PROFILE = {"web": {"provider": "kvm01", "base_domain": "base"}}
+HOSTS = ["kvm01", "kvm02", "kvm03"]
+PROFILE = {"web": {"provider": "kvm01", "base_domain": "base", "hosts": HOSTS}}
 
 
 @pytest.fixture(scope="module")
@@ -113,14 +114,24 @@ def test_a_base_is_the_same_on_every_host_and_a_machine_of_its_own(fleet: Fleet)
     target.run("virsh", "destroy", "base")
 
 
-@tries("base_copies._advice", "base_copies._pushed")
+def wrong(fleet: Fleet) -> dict[str, str]:
+    """The hint of each kind of finding."""
+    told = fleet.salt.run("kvmclone.doctor").data
+    assert "unreachable" not in told
+    return {one["kind"]: one["hint"] for one in told["findings"]}
+
+
+@tries("base_copies._advice", "base_copies._pushed", "fleet_findings.of_base")
 def test_what_a_host_has_is_told(fleet: Fleet, typist: Typist) -> None:
     third = fleet.host("kvm03")
+    assert wrong(fleet) == {}
     third.run("qemu-io", "-f", "qcow2", "-c", "write -P 9 40M 1M", disk(third, "base"))
     answer = fleet.salt.run("kvmclone.bases").data
     assert states(answer) == {"kvm01": "same", "kvm02": "same", "kvm03": "unknown"}
     (advice,) = (line for line in bases(answer, Screen(80, 0.0, "bases")) if "Hint" in line)
+    assert wrong(fleet)["base-unread"] in advice
     assert states(json.loads(typist(advice)))["kvm03"] == "other"
+    assert states(json.loads(typist(wrong(fleet)["bases-differ"])))["kvm03"] == "other"
     told = push(fleet, "base", "kvm03", "source=kvm01", fails=True)["bases"]["base"]["kvm03"]
     assert (told["state"], told["error"]["type"]) == ("other", "BaseDiffers")
     assert states(json.loads(typist(told["error"]["hint"])))["kvm03"] == "other"
@@ -159,8 +170,8 @@ def test_what_cannot_be_pushed_leaves_nothing(fleet: Fleet) -> None:
     assert "again" not in second.run("virsh", "list", "--all")
 
 
-@tries("base_copies._end")
-def test_a_copy_that_is_killed_is_gone_on_with(fleet: Fleet) -> None:
+@tries("base_copies._end", "host_findings._copies")
+def test_a_copy_that_is_killed_is_gone_on_with(fleet: Fleet, typist: Typist) -> None:
     """Runner and job die in the middle; half a copy is no base, and the next push completes it."""
     first, second = fleet.host("kvm01"), fleet.host("kvm02")
     half = f"{IMAGES}/again-vda.raw.*"
@@ -193,7 +204,7 @@ def test_a_copy_that_is_killed_is_gone_on_with(fleet: Fleet) -> None:
     # What the first attempt left at the source is found once its time is over.
     sh(first, f'sed -i \'s/"until": [0-9.]*/"until": 0/\' {COPIES}/*/about.json')
     sh(second, f'sed -i \'s/"until": [0-9.]*/"until": 0/\' {COPIES}/*/about.json; true')
-    rows = fleet.salt.run("kvmclone.gc", "apply=True").data["leftovers"]
+    rows = json.loads(typist(wrong(fleet)["copy-left"]))["leftovers"]
     assert {row["kind"] for row in rows} == {"ssh key", "copy"}
     assert all(row["removed"] and row["name"] == "again" for row in rows)
     assert left(fleet) == NOTHING

@@ -178,7 +178,7 @@ def test_a_daemon_that_two_providers_name(world: SaltWorld, typist: Typist) -> N
     ways = [PROVIDER, {"driver": "libvirt", "url": far}, {**PROVIDER, "host": "kvm02"}]
     sections = [provider(f"p{number}", keys) for number, keys in enumerate(ways)]
     everything = AllHosts(build(sections), lambda *way: Host(names[way]))  # type: ignore[arg-type, return-value]
-    found = {item["kind"]: item["hint"] for item in everything.doctor()["findings"]}
+    found = {item["kind"]: item["hint"] for item in everything.doctor()[0]}
     assert set(found) == {"daemon-twice", "host-uuid-twice"}
     assert json.loads(typist(found["daemon-twice"]))["retcode"] == 0
     assert "<capabilities>" in typist(found["host-uuid-twice"].replace("kvm02", "kvm01"))
@@ -231,6 +231,43 @@ def test_one_name_on_two_hosts_is_found(world: SaltWorld, typist: Typist, tmp_pa
         (twice,) = [one for one in found if one["kind"] == "name-twice"]
         assert twice["name"] == "web1"
         assert UUID in typist(twice["hint"])
+
+
+@tries("fleet_findings.of_key", "fleet_findings.of_promises", "fleet_doctor._Comparison.findings")
+def test_what_is_wrong_between_master_and_hosts(
+    world: SaltWorld, opts: dict[str, Any], typist: Typist, tmp_path: Path
+) -> None:
+    keys, config = MinionKeys(opts), world.conf / "master"
+    before = config.read_text()
+    few, wrong = {"reserve": {"memory": "999TiB"}}, {"memry_ratio": 2}
+
+    def found() -> dict[str, dict[str, Any]]:
+        told = world.run("kvmclone.doctor").data
+        assert set(told["loaded"]) == {"", "kvm01", f"kvm01 {url}"}
+        assert told["loaded"]["kvm01"]["digest"] == told["loaded"][""]["digest"]
+        return {one["kind"]: one for one in told["findings"]}
+
+    url = clones(tmp_path / "a.xml", web1=UUID)
+    with providers(world, a=url):
+        try:
+            keys.accept("web1", KEY, "web1", "kvm01")
+            assert found() == {}
+            keys.accept("web9.example.com", KEY, "web9", "kvm01")
+            keys.accept("web8", KEY, "web8", "kvm08")  # nobody asks that host any more
+            config.write_text(before + json.dumps({"kvm_clone": {"hosts": {"kvm01": few}}})[1:-1])
+            told = found()
+            assert set(told) == {"key-without-machine", "over-promised"}
+            assert "web1" in typist(told["over-promised"]["hint"])
+            assert told["key-without-machine"]["name"] == "web9.example.com"
+            typist(told["key-without-machine"]["hint"])
+            config.write_text(before + json.dumps({"kvm_clone": {"hosts": {"kvm01": wrong}}})[1:-1])
+            told = found()
+            assert set(told) == {"configuration"}
+            assert "memry_ratio" in typist(told["configuration"]["hint"], exits=1)
+        finally:
+            config.write_text(before)
+            for one in ("web1", "web8"):
+                keys.take_back(one, keys.remembered(one))
 
 
 @tries("cloud_driver.CloudDriver._resolved", "cloud_providers.CloudProviders.way")

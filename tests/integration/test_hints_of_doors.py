@@ -227,6 +227,30 @@ def test_a_host_with_older_modules(world: SaltWorld, typist: Typist) -> None:
     listed(world)
 
 
+@tries("fleet_findings.of_sync", "fleet_findings.of_host")
+def test_a_sync_that_is_stale(world: SaltWorld, typist: Typist) -> None:
+    """Both speak one version, so everything goes on; but not by the files that are to be synced."""
+    assert examined(world) == []
+    with (world.folder / "srv/salt/_utils/saltext/kvmclone/plan/planner.py").open("a") as file:
+        file.write("# newer\n")
+    (found,) = examined(world)
+    assert found["kind"] == "sync-stale"
+    typist(found["hint"])
+    (found,) = examined(world)
+    assert (found["kind"], found["name"]) == ("library-differs", "kvm01")
+    assert str(extmods(world, "kvm01")) in found["message"]
+    typist(found["hint"])
+    assert examined(world) == []
+
+
+def examined(world: SaltWorld) -> list[dict[str, Any]]:
+    """All findings; the exit code is 1 for a problem."""
+    told = world.run("kvmclone.doctor")
+    found: list[dict[str, Any]] = told.data["findings"]
+    assert told.retcode == told.data["retcode"] == len(found)
+    return found
+
+
 @tries("remote_server.serve")
 def test_a_master_with_older_modules(world: SaltWorld, typist: Typist) -> None:
     """What an older master shows of this host's answer."""

@@ -24,6 +24,7 @@ _MAKERS = re.compile(
 )
 
 _GUEST = "typed inside the guest, where no test types: it looks at a log or a service"
+_INSTALLS = "installs a package, or removes one, on the machine that the tests run on"
 _SCRIPT = "no hint: a script that runs in a guest, or how commands are put together"
 
 #: Hints that no test types, with the reason.
@@ -50,6 +51,10 @@ UNTRIED = {
     "identity_script.-": _SCRIPT,
     "placement._warnings": "typed by tests/e2e/test_push.py, where several hosts have one base",
     "placement._not_compared": "the command of placement._warnings",
+    "fleet_findings._clock": "sets the clock of the machine that the tests run on",
+    "fleet_findings.of_copies": _INSTALLS,
+    "host_findings.of_installation": _INSTALLS,
+    "host_findings._labels": "turns a switch of SELinux, which takes a kernel with it",
     "sizing._cpuset": "opens an editor, for a definition that libvirt itself would refuse",
 }
 

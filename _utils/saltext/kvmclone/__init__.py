@@ -14,7 +14,8 @@ import sys
 
 __version__ = "0.1.0"
 
-_DOORS = ("modules", "runners", "states", "clouds", "beacons", "output")
+#: The kinds of entry points; a package has a folder of each beside the library's.
+DOORS = ("modules", "runners", "states", "clouds", "beacons", "output")
 
 
 def _stamp() -> dict[str, int]:
@@ -78,7 +79,7 @@ def loader_dirs() -> dict[str, list[str]]:
     here = os.path.dirname(os.path.abspath(__file__))
     checkout = os.path.abspath(os.path.join(here, os.pardir, os.pardir, os.pardir))
     found: dict[str, list[str]] = {}
-    for kind in _DOORS:
+    for kind in DOORS:
         for folder in (os.path.join(here, kind), os.path.join(checkout, "_" + kind)):
             if os.path.isdir(folder):
                 found[kind] = [folder]

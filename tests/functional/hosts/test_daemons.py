@@ -54,7 +54,7 @@ def test_every_list_shows_it_once_and_no_name_is_ambiguous(
     assert [name for name in fleet.tree()["bases"] if name.startswith(base)] == [base]
     hosts = fleet.everywhere.capacities()["hosts"]
     assert {label: told["also"] for label, told in hosts.items()} == {LIBVIRT_URI: [SPELLED]}
-    found = fleet.doctor()["findings"]
+    found = fleet.everywhere.doctor()[0]
     assert [item["name"] for item in found if item["kind"] == "daemon-twice"] == [LIBVIRT_URI]
     assert not [item for item in found if item["kind"] == "host-uuid-twice"]
     for word in ("here", "nobody"):

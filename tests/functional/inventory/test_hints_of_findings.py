@@ -6,20 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import libvirt
 import pytest
 
-from lab.lab import connection
+from lab.bridge import Bridge
+from lab.common import run
+from lab.lab import Lab, connection
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import silent_agent
+from saltext.kvmclone.inventory import silent_agent, surroundings
 from saltext.kvmclone.model import domain_xml
 from tests.support import hint_readers
 from tests.support.edited_definitions import rewrite
 from tests.support.hints import Typist, tries
+from tests.support.networks import network
 from tests.support.open_images import open_in_a_tool
 from tests.support.world import CloneOf, World, quick
 
 pytestmark = pytest.mark.slow
+
+MAC = "52:54:00:00:00:07"
 
 host = hint_readers.host
 connected = hint_readers.connected
@@ -77,6 +83,32 @@ def test_a_variable_store_of_two_machines(world: World, host: LocalHost, typist:
     (found,) = findings(host, "nvram-shared")
     typist.edit(found["hint"], f"s#{theirs}<#{store}<#")
     assert findings(host, "nvram-shared") == []
+
+
+@tries("host_findings._addresses", "host_findings._bridges", "host_findings._daemon")
+def test_what_surrounds_clones(
+    lab: Lab, world: World, host: LocalHost, typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two addresses, one of them promised; a bridge with the kernel's own delay; a slow daemon."""
+    with network(lab.name, first=7, last=8) as small, Bridge() as bridge:
+        host.clone(quick(world.name(), world.base(devices=small.interface_xml)))
+        assert findings(host, "dhcp-range-full") == [], "two of two are left"
+        small.update(libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, MAC, small.address(7), 0)
+        (found,) = findings(host, "dhcp-range-full")
+        assert found["name"] == small.name
+        typist(found["hint"])
+
+        host.clone(quick(world.name("on"), world.base("over", devices=bridge.interface_xml)))
+        run(["ip", "link", "set", bridge.name, "type", "bridge", "stp_state", "1"])
+        (found,) = findings(host, "bridge-delay")
+        assert "first 30 seconds" in found["message"]
+        typist(found["hint"])
+        assert findings(host, "bridge-delay") == []
+
+        monkeypatch.setattr(surroundings, "latency", lambda _host: 1.0)
+        (found,) = findings(host, "libvirt-slow")
+        typist(found["hint"])
+        world.tidy()
 
 
 LOG = "<serial type='file'><source path='{}'/></serial>"

@@ -68,3 +68,22 @@ def test_a_report_says_where_it_is_and_what_is_not_on_it() -> None:
     error = {"type": "HostUnreachable", "message": "It is off.", "hint": ""}
     told = care.report({"report": "/f.html", "unreachable": {"kvm02": error}}, screen("report"))
     assert told == ["/f.html", "! kvm02 could not be checked. It is off."]
+
+
+def test_what_works_where_stands_below_what_is_wrong() -> None:
+    loaded = {
+        "": {"version": "0.2.0", "salt": "3007.1", "path": "/opt/ext/saltext/kvmclone"},
+        "kvm01": {
+            "version": "0.1.0", "salt": "3006.9", "path": "/var/ext/saltext/kvmclone",
+            "libvirt": "9.0.0", "latency": 0.0004,
+        },
+        "qemu+ssh://far/system": {"libvirt": "10.0.0", "latency": 0.25},
+    }  # fmt: skip
+    assert care.findings([], {}, screen("doctor"), loaded) == [
+        "No problems were found.",
+        "",
+        "MACHINE             KVM_CLONE  SALT    LIBVIRT  ANSWERS IN  PATH",
+        "the master          0.2.0      3007.1                       /opt/ext/saltext/kv…",
+        "kvm01               0.1.0      3006.9  9.0.0        0.4 ms  /var/ext/saltext/kv…",
+        "qemu+ssh://far/sy…                     10.0.0     250.0 ms",
+    ]

@@ -96,7 +96,7 @@ def test_hosts_tree_and_doctor_show_the_daemon_once_and_name_it(twice: AllHosts)
     assert hosts["kvm01"]["also"] == ["qemu+ssh://kvm01/system"]
     assert len(hosts) == 1
     assert list(twice.tree()["bases"]) == ["base"]
-    told = twice.doctor()["findings"]
+    told = twice.doctor()[0]
     assert [item["kind"] for item in told] == ["failed", "failed", "daemon-twice"]
     assert "'direct', 'minion'" in told[-1]["message"]
 
@@ -122,7 +122,7 @@ def test_a_copied_machine_on_another_host_is_ambiguous_although_its_uuid_is_the_
     assert "salt kvm01 kvm_clone.show web1" in refused.value.hint
     assert set(copied.listing()["clones"]) == {"web1", "web1 (kvm02)"}
     assert set(copied.capacities()["hosts"]) == {"kvm01", "kvm02"}
-    told = copied.doctor()["findings"][-1]
+    told = copied.doctor()[0][-1]
     assert told["kind"] == "host-uuid-twice"
     assert told["hint"] == "salt kvm02 cmd.run 'virsh -c qemu:///system capabilities'"
 
@@ -211,7 +211,7 @@ def test_a_profile_with_a_slip_hides_no_host() -> None:
     assert "unreachable" not in found.listing()
     with pytest.raises(NotFound):
         found.find("web9")
-    (finding,) = [item for item in found.doctor()["findings"] if item["kind"] == "configuration"]
+    (finding,) = [item for item in found.doctor()[0] if item["kind"] == "configuration"]
     assert (finding["name"], finding["host"], finding["level"]) == ("bad", "", "problem")
 
 
@@ -283,7 +283,7 @@ def test_a_host_that_an_expression_no_longer_means_is_looked_at_while_it_may_hav
 def test_a_name_on_two_hosts_is_a_finding_and_no_action_guesses() -> None:
     both = {name: Host(name, clone("web1", name, name, "many"), uuid=name) for name in THREE}
     found = fleet(both, LISTED, MANY)
-    (finding,) = [one for one in found.doctor()["findings"] if one["kind"] == "name-twice"]
+    (finding,) = [one for one in found.doctor()[0] if one["kind"] == "name-twice"]
     assert (finding["name"], finding["level"]) == ("web1", "problem")
     assert "'kvm01' and 'kvm02'" in finding["message"]
     assert finding["hint"] == "salt kvm01 kvm_clone.show web1"
@@ -301,3 +301,9 @@ def test_hosts_are_asked_at_the_same_time_and_keep_their_order() -> None:
     found = fleet(THREE, MEANT, kvm=["kvm01", "kvm02", "kvm03"])
     told, failed = found.look(work)
     assert (list(told.values()), failed) == (["kvm01", "kvm02", "kvm03"], {})
+
+
+def test_a_host_that_was_silent_is_not_asked_again() -> None:
+    found = fleet(THREE, MEANT, kvm=["kvm01", "kvm02"])
+    told, failed = found.look(lambda host: host.capacity(), silent={"kvm01": "down"})
+    assert (list(told), failed) == (["kvm02"], {})

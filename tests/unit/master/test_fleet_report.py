@@ -15,7 +15,7 @@ import salt.config
 
 from saltext.kvmclone.display.page.template import HEAD
 from saltext.kvmclone.errors import ConfigError, HostError, HostUnreachable, KvmCloneError
-from saltext.kvmclone.master import fleet_report
+from saltext.kvmclone.master import fleet_doctor, fleet_report
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model import record_xml
 from saltext.kvmclone.model.record import Record
@@ -215,10 +215,10 @@ def test_a_host_that_does_not_answer_is_asked_once(
 def test_where_the_whole_of_an_answer_failed_the_page_says_so(
     fleet: Fleet, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> dict[str, Any]:
+    def fail(_fleet: Fleet) -> dict[str, Any]:
         raise HostUnreachable("The libvirtd went away.", "Repeat this.")
 
-    monkeypatch.setattr(fleet, "doctor", fail)
+    monkeypatch.setattr(fleet_doctor, "examine", fail)
     answer = fleet_report.write(fleet, folder / "fleet.html")
     assert set(answer["unreachable"]) == {"the doctor"}
     assert "The libvirtd went away." in (folder / "fleet.html").read_text()

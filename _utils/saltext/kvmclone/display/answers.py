@@ -88,7 +88,7 @@ RUNNER: dict[str, Show] = {
         answer["leftovers"], answer.get("errors") or {}, screen
     ),
     "doctor": lambda answer, screen: care.findings(
-        answer["findings"], answer.get("unreachable") or {}, screen
+        answer["findings"], answer.get("unreachable") or {}, screen, answer.get("loaded")
     ),
     "report": care.report,
     "base_from": bases.made,

@@ -8,6 +8,12 @@ from typing import Any
 from saltext.kvmclone.display import text
 from saltext.kvmclone.display.failures import unreachable
 from saltext.kvmclone.display.screen import Screen
+from saltext.kvmclone.display.text import Column
+
+_LOADED = (
+    Column("MACHINE", 10), Column("KVM_CLONE", 5), Column("SALT", 6), Column("LIBVIRT", 6),
+    Column("ANSWERS IN", 8, right=True), Column("PATH", 12),
+)  # fmt: skip
 
 #: The kind of a LEFTOVER that is not removed.
 _KEPT = "kept"
@@ -47,13 +53,17 @@ def _of(name: str, rows: list[Mapping[str, Any]], screen: Screen) -> list[str]:
 
 
 def findings(
-    found: Iterable[Mapping[str, Any]], errors: Mapping[str, Any], screen: Screen
+    found: Iterable[Mapping[str, Any]],
+    errors: Mapping[str, Any],
+    screen: Screen,
+    loaded: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[str]:
     """
     Show what is not as it should be, worst first, each with the next command.
 
     :param found: FINDINGs, with ``host`` where several were asked.
     :param errors: An error for each host that was not looked at, by its label.
+    :param loaded: LOADED of each machine, by its label; the master's is empty.
     """
     lines: list[str] = []
     for item in found:
@@ -63,7 +73,19 @@ def findings(
         lines += text.hint(item["hint"])
     if not lines and not errors:
         lines = ["No problems were found."]
-    return [*lines, *unreachable(errors, screen)]
+    lines += unreachable(errors, screen)
+    if loaded:
+        rows = [_machine(label, told) for label, told in loaded.items()]
+        lines += ["", *text.table(_LOADED, rows, screen.width)]
+    return lines
+
+
+def _machine(label: str, told: Mapping[str, Any]) -> tuple[str, ...]:
+    answers = f"{told['latency'] * 1000:.1f} ms" if told.get("libvirt") else ""
+    return (
+        label or "the master", told.get("version", ""), told.get("salt", ""),
+        told.get("libvirt", ""), answers, told.get("path", ""),
+    )  # fmt: skip
 
 
 def report(answer: Mapping[str, Any], screen: Screen) -> list[str]:

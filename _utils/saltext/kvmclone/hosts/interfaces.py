@@ -23,7 +23,7 @@ from saltext.kvmclone.model.clone_snapshot import CloneSnapshot
 from saltext.kvmclone.model.enrolment import Enrolment, KeyPair
 from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
-from saltext.kvmclone.model.host_reports import Daemon, HostReport
+from saltext.kvmclone.model.host_reports import Daemon, HostCondition, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.made_base import MadeBase
 from saltext.kvmclone.model.placement import HostOffer
@@ -271,6 +271,9 @@ class KvmHost(Protocol):
 
     def doctor(self) -> list[dict[str, Any]]:
         """Return what is wrong on the host, worst first; empty on a healthy host."""
+
+    def condition(self) -> HostCondition:
+        """Return what works on the host, how its daemon answers, and what it promised."""
 
     def capacity(self) -> dict[str, Any]:
         """Return what the host has and what of it is free; see :func:`.reports.capacity`."""

@@ -32,6 +32,7 @@ from saltext.kvmclone.inventory import (
     host_facts,
     lineage,
     silent_agent,
+    surroundings,
 )
 from saltext.kvmclone.inventory.unfinished import find, listed
 from saltext.kvmclone.lifecycle import (
@@ -56,7 +57,7 @@ from saltext.kvmclone.model.base_minion import BaseMinion
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.guest_minion import GuestMinion
-from saltext.kvmclone.model.host_reports import Daemon, HostReport
+from saltext.kvmclone.model.host_reports import Daemon, HostCondition, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
 from saltext.kvmclone.model.request import Request, Secrets, Wait
@@ -338,6 +339,9 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
 
     def capacity(self) -> dict[str, Any]:
         return self.looked(reports.capacity)
+
+    def condition(self) -> HostCondition:
+        return self.looked(surroundings.condition)
 
     def daemon(self) -> Daemon:
         return self.looked(reports.daemon)

@@ -74,9 +74,8 @@ def addresses(host: Host, profile: str, tag: str) -> dict[str, str]:
 
 
 def _capacity(host: Host) -> dict[str, Any]:
-    number = host.version()
     return {
-        "libvirt": f"{number // 10**6}.{number // 1000 % 1000}.{number % 1000}",
+        "libvirt": host.release(),
         "cpus": int(host.call(host.raw.getInfo)[2]),
         "memory": _memory(host),
         "pools": _pools(host),

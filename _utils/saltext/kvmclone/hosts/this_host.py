@@ -10,13 +10,15 @@ from typing import Any
 from saltext.kvmclone.config import base_keys, meant
 from saltext.kvmclone.config.catalogue import Catalogue
 from saltext.kvmclone.hosts import make_base
+from saltext.kvmclone.hosts.interfaces import commands_of
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.inventory import findings
+from saltext.kvmclone.inventory import findings, host_findings
 from saltext.kvmclone.lifecycle.adjust import Adjustment
 from saltext.kvmclone.model.hints import AT_HOST
 from saltext.kvmclone.model.made_base import MadeBase
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.request import DEFAULT_URL
+from saltext.kvmclone.system import installation
 
 
 def local_host(minion_id: str, url: str | None = None) -> LocalHost:
@@ -76,7 +78,9 @@ def promote(minion_id: str, url: str | None, name: str, base: str) -> dict[str, 
 
 
 def doctor(configured: Catalogue, minion_id: str, url: str | None) -> list[dict[str, Any]]:
-    """Return what is wrong on this host, worst first, then what is in its configuration."""
+    """Return what is wrong on this host, worst first, then what is with its configuration."""
+    host = local_host(minion_id, url)
     own = findings.of_configuration(configured.problems, "salt-call kvm_clone.doctor")
-    found = local_host(minion_id, url).doctor()
-    return [*found, *(finding.as_dict() for finding in own)]
+    here = installation.look(copies=False)
+    own += host_findings.of_installation(here, minion_id, commands_of(host))
+    return [*host.doctor(), *(finding.as_dict() for finding in own)]

@@ -32,6 +32,11 @@ class Host(Connection):
         """Return the version of the daemon's libvirt as one number: 9.0.5 is 9000005."""
         return int(self.call(self.raw.getLibVersion))
 
+    def release(self) -> str:
+        """Return the version of the daemon's libvirt as people write it."""
+        number = self.version()
+        return f"{number // 10**6}.{number // 1000 % 1000}.{number % 1000}"
+
     def find(self, name: str) -> DomainHandle | None:
         """Return the domain of that name, or None."""
         with absent(NO_DOMAIN):

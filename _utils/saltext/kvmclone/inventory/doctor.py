@@ -16,8 +16,10 @@ from saltext.kvmclone.inventory import (
     base_changes,
     base_findings,
     clone_disks,
+    host_findings,
     overlays,
     shared_stores,
+    surroundings,
 )
 from saltext.kvmclone.inventory.examination import Examination, Machine
 from saltext.kvmclone.inventory.findings import Finding, in_order, in_words
@@ -72,6 +74,7 @@ class _Examination(Examination):
         yield from overlays.stale(self.host, self.usage, records, self.commands)
         yield from self._duplicate_macs()
         yield from base_findings.protected_without_base(self)
+        yield from host_findings.find(surroundings.look(self), self.commands)
         for candidate in candidates(self.host, self.usage):
             yield Finding(
                 "adoptable",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from saltext.kvmclone.config.catalogue import Catalogue
@@ -28,7 +28,6 @@ from saltext.kvmclone.hosts.daemons import Grouping
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.inventory.findings import (
     Finding,
-    exit_code,
     in_words,
     of_configuration,
 )
@@ -76,6 +75,10 @@ class AllHosts:
         """Return how each daemon is reached, once, by its label; see :class:`.ways.Ways`."""
         return self._ways.labelled
 
+    def labels_of(self, profile: str) -> tuple[str, ...]:
+        """Return the labels of a profile's hosts; see :meth:`.ways.Ways.labels_of`."""
+        return self._ways.labels_of(profile)
+
     def hosts(self) -> list[tuple[str, KvmHost]]:
         """Return every host with its label."""
         ways = self.ways.items()
@@ -98,18 +101,23 @@ class AllHosts:
             raise unknown
 
     def look(
-        self, work: Callable[[KvmHost], Any], most: int = LOOKS
+        self,
+        work: Callable[[KvmHost], Any],
+        most: int = LOOKS,
+        silent: Collection[str] = (),
     ) -> tuple[Told, dict[str, Any]]:
         """
         Call ``work`` with every host, and collect what it returns.
 
         :param most: How many are asked at the same time.
+        :param silent: Labels of hosts that are not asked, since they did not answer before.
         :return: The answers by label, and the error of each host that failed; also of whatever
             cannot be read and may name a host.
         """
         told: Told = {}
         failed: dict[str, Any] = {}
-        for label, answer in self._ask(work, self.hosts(), most):
+        hosts = [pair for pair in self.hosts() if pair[0] not in silent]
+        for label, answer in self._ask(work, hosts, most):
             if isinstance(answer, KvmCloneError):
                 failed[label] = answer.as_dict()
             else:
@@ -267,8 +275,8 @@ class AllHosts:
                 bases[base if base not in bases else f"{base} ({label})"] = branch
         return with_failures({"bases": bases, "retcode": 0}, failed)
 
-    def doctor(self) -> dict[str, Any]:
-        """Return what is wrong on every host, with the ``retcode`` that monitoring goes by."""
+    def doctor(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Return what is wrong on every host and in the configuration, and what failed."""
         told, failed = self.look(lambda host: host.doctor())
         grouping = self.group(told)
         findings = [
@@ -276,9 +284,7 @@ class AllHosts:
         ]
         own = [*self._twice(grouping), *self._own(grouping)]
         findings += [{"host": "", **finding.as_dict()} for finding in own]
-        answer = with_failures({"findings": findings, "retcode": 0}, failed)
-        levels = {item["level"] for item in findings}
-        return {**answer, "retcode": exit_code(levels, bool(failed))}
+        return findings, failed
 
     def _twice(self, grouping: Grouping) -> list[Finding]:
         """

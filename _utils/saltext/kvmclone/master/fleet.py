@@ -369,10 +369,6 @@ class Fleet:
         """Return bases and their clones over all hosts."""
         return self.everywhere.tree()
 
-    def doctor(self) -> dict[str, Any]:
-        """Return what is wrong on every host; ``retcode`` is 1 for more than notes."""
-        return self.everywhere.doctor()
-
     # --- telling ----------------------------------------------------------------------
 
     def _watcher(self, request: Request) -> Watcher:

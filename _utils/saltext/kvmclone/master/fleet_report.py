@@ -13,7 +13,7 @@ from saltext.kvmclone.display.page.picture import Picture
 from saltext.kvmclone.display.page.render import page
 from saltext.kvmclone.display.page.template import HEAD
 from saltext.kvmclone.errors import ConfigError, HostError, HostUnreachable, KvmCloneError, readable
-from saltext.kvmclone.master import at_once, base_copies, host_list
+from saltext.kvmclone.master import at_once, base_copies, fleet_doctor, host_list
 from saltext.kvmclone.master.all_hosts import with_failures
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.hints import Commands
@@ -84,7 +84,7 @@ def look(fleet: Fleet, path: str) -> Picture:
         clones=ask("the clones", clones).get("clones", {}),
         bases=ask("the bases", lambda: base_copies.bases(fleet)).get("bases", {}),
         tree=ask("the lineage", fleet.tree).get("bases", {}),
-        findings=ask("the doctor", fleet.doctor).get("findings", ()),
+        findings=ask("the doctor", lambda: fleet_doctor.examine(fleet)).get("findings", ()),
         unseen=unseen,
         reached=reached,
     )

@@ -173,11 +173,19 @@ class MinionKeys:
         """Return the host of the clone whose key is :meth:`remembered`; empty for none."""
         return str((self._memory.fetch(BANK, minion_id) or {}).get("host", ""))
 
+    def noted(self) -> dict[str, str]:
+        """Return the name of the clone for each id whose key we accepted and did not remove."""
+        held = {str(minion_id) for minion_id in self._memory.list(BANK)}
+        return {one: (self._memory.fetch(BANK, one) or {}).get("name", one) for one in held}
+
     def ids_of(self, name: str) -> list[str]:
         """Return the ids whose key we accepted for a clone of that name and did not remove."""
-        held = {str(minion_id) for minion_id in self._memory.list(BANK)}
-        noted = {one: (self._memory.fetch(BANK, one) or {}).get("name", one) for one in held}
-        return sorted(minion_id for minion_id, noted_name in noted.items() if noted_name == name)
+        return sorted(minion_id for minion_id, noted in self.noted().items() if noted == name)
+
+    def holds_ours(self, minion_id: str) -> bool:
+        """Return whether the master still accepts just the key that we accepted for an id."""
+        remembered, accepted = self.remembered(minion_id), self.accepted(minion_id)
+        return bool(remembered and accepted) and fingerprints.is_of(remembered, accepted)
 
     def remove(self, minion_id: str, fingerprint: str) -> bool:
         """

@@ -100,12 +100,15 @@ class Ways:
 
     def label_of(self, profile: str) -> str:
         """Return the label of a profile's one host; empty where there are several, or none."""
+        labels = self.labels_of(profile)
+        return labels[0] if len(labels) == 1 else ""
+
+    def labels_of(self, profile: str) -> tuple[str, ...]:
+        """Return the labels of the hosts that clones of a profile may be on, as far as known."""
         found, _unknown = self._named
         provider = self.catalogue.problems.provider_of.get(profile, "")
         ways = found.get(f"{_PROFILE}{profile}", found.get(f"{_PROVIDER}{provider}", ()))
-        if len(ways) != 1:
-            return ""
-        return next((label for label, way in self.labelled.items() if way == ways[0]), "")
+        return tuple(label for label, way in self.labelled.items() if way in ways)
 
     def providers_of(self, labels: Iterable[str]) -> list[str]:
         """Return the names of the providers, quoted, that name any of these daemons."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from saltext.kvmclone.model.placement import HostOffer
+
 _UUID = re.compile(r"[0-9a-fA-F-]{36}")
 
 
@@ -81,3 +83,49 @@ class Daemon:
     def is_empty(self) -> bool:
         """Return True if it has no domain, pool or network to be told from another daemon by."""
         return not self.domains and not self.others
+
+
+@dataclass(frozen=True)
+class Installation:
+    """
+    What of kvm_clone works on a machine, and what it finds there.
+
+    :param version: Of kvm_clone; ``digest`` is that of the library's files, ``path`` their folder.
+    :param other: Another library, with other content, beside the entry points that are loaded;
+        empty for none.
+    :param salt: Version of Salt; empty where that is not known.
+    :param python: Version of Python, without the last number.
+    :param lost: Packages that stand where Salt had another Python, and that this one lacks.
+    :param clock: The machine's time, seconds since the epoch.
+    :param lacking: Packages of the distribution that a copy of a base takes and that are missing.
+    :param shut: Why its ssh server lets no copy of a base out; empty where it does, or that was
+        not asked.
+    """
+
+    version: str
+    digest: str
+    path: str
+    other: str = ""
+    salt: str = ""
+    python: str = ""
+    lost: tuple[str, ...] = ()
+    clock: float = 0.0
+    lacking: tuple[str, ...] = ()
+    shut: str = ""
+
+
+@dataclass(frozen=True)
+class HostCondition:
+    """
+    What works on a host, how its daemon answers, and what it promised.
+
+    :param libvirt: Version of the daemon.
+    :param security: What confines its guests: ``apparmor``, ``selinux``.
+    :param latency: Seconds that it takes for an answer which costs it nothing.
+    """
+
+    installation: Installation
+    offer: HostOffer
+    libvirt: str = ""
+    security: tuple[str, ...] = ()
+    latency: float = 0.0

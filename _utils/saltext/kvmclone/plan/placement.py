@@ -153,6 +153,18 @@ def room_fault(
     )
 
 
+def excess(offer: HostOffer, limits: HostLimits) -> str:
+    """Say which of its limits a host's promises are beyond; empty for none."""
+    memory, cpus = _memory(offer, limits), int(offer.cpus * limits.cpu_ratio)
+    promised = offer.promised
+    told = []
+    if promised.memory > memory:
+        told.append(f"{size(promised.memory)} of memory, and may promise {size(memory)}")
+    if promised.cpus > cpus:
+        told.append(f"{promised.cpus} CPUs, and may promise {cpus}")
+    return "; ".join(told)
+
+
 def _disk_fault(
     pool: str, offer: HostOffer, need: Need, limits: HostLimits, others: Sequence[Need]
 ) -> str:
