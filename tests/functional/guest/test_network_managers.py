@@ -11,7 +11,6 @@ import pytest
 
 from lab.common import LIBVIRT_URI, wait_until, write
 from lab.lab import Lab, connection
-from saltext.kvmclone.errors import KvmCloneError
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
@@ -76,22 +75,6 @@ def enable(root: Path, unit: str) -> None:
     link.symlink_to(f"/lib/systemd/system/{unit}.service")
 
 
-def cloud_init(root: Path) -> None:
-    """As in a cloud image: the network, too, is what cloud-init makes of it for this card."""
-    (root / "etc/systemd/network/80-dhcp.network").unlink()
-    seed = root / "var/lib/cloud/seed/nocloud"
-    write(seed / "meta-data", "instance-id: base\nlocal-hostname: cloud-base\n")
-    write(seed / "user-data", "#cloud-config\npackage_update: false\n")
-    sources = "datasource_list: [NoCloud, ConfigDrive, None]\n"
-    write(root / "etc/cloud/cloud.cfg.d/90_dpkg.cfg", sources)
-    # Of its modules those that concern the identity; the others take minutes under emulation.
-    modules = "[set_hostname, update_hostname, update_etc_hosts, ssh]"
-    write(
-        root / "etc/cloud/cloud.cfg.d/91_lab.cfg",
-        f"cloud_init_modules: {modules}\ncloud_config_modules: []\ncloud_final_modules: []\n",
-    )
-
-
 KINDS = [
     Kind("ifupdown", "networking", ("ifupdown", "isc-dhcp-client"), ifupdown),
     Kind("NetworkManager", "NetworkManager", ("network-manager",), network_manager, BOUND),
@@ -147,43 +130,3 @@ def test_two_clones_that_boot_at_once_are_two_machines_with_two_addresses(
         assert guest.said("hostname") == clone.name
         until(lambda guest=guest, clone=clone: clone.address in guest.said("hostname -I"))
         assert lab.lease(clone.name) == clone.address
-
-
-def test_a_clone_of_a_base_with_cloud_init_is_itself_and_stays_it_after_a_reboot(
-    lab: Lab, world: World, host: LocalHost
-) -> None:
-    # A seed that stays in the image is refused: what it told the base is done, so it goes.
-    done = "test -e /run/cloud-init/result.json && rm -r /var/lib/cloud/seed"
-    base = lab.debian_base(
-        world.name("cloudy"), change=cloud_init, packages=["cloud-init"], memory_mib=768
-    )
-    lived(lab, base, done)
-    wish = quick(world.name(), base, wait=Wait(timeout=300))
-    outcome = provision.create(host, wish)
-    assert outcome.error is None, outcome.error
-    assert outcome.clone is not None
-    assert outcome.clone.warnings == ()
-    guest = Guest(lab, host, wish)
-
-    def identity() -> list[str]:
-        asked = ("cat /etc/machine-id", "hostname", "cat /etc/ssh/ssh_host_ed25519_key.pub")
-        return [guest.said(command) for command in asked]
-
-    before = identity()
-    assert before[1] == wish.name
-    boot = guest.said("cat /proc/sys/kernel/random/boot_id")
-    guest.spawn("reboot")
-    until(lambda: again(guest) not in ("", boot), 420)
-    until(lambda: guest.said("ls /run/cloud-init").count("result.json"), 240)
-    assert guest.said("cat /run/cloud-init/.instance-id")
-    assert identity() == before
-    address = host.wait_for_address(wish).address
-    assert address in guest.said("hostname -I")
-
-
-def again(guest: Guest) -> str:
-    """The guest's present boot; the one before it while it is not up."""
-    try:
-        return guest.said("cat /proc/sys/kernel/random/boot_id")
-    except KvmCloneError:
-        return ""
