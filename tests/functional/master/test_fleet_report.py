@@ -32,7 +32,7 @@ def fleet(typist: Typist) -> Fleet:
     return Fleet(dict(salt.config.master_config(str(path))), expect_highstate)
 
 
-@tries("fleet_report._is_report", "fleet_report._other_file", "fleet_report.write")
+@tries("fleet_report._is_report", "fleet_report._other_file", "fleet_report.write", "render.page")
 def test_where_no_report_can_be_written_the_hint_makes_it_possible(
     world: World, fleet: Fleet, typist: Typist, tmp_path: Path
 ) -> None:
@@ -40,14 +40,15 @@ def test_where_no_report_can_be_written_the_hint_makes_it_possible(
     typist(hint(ConfigError, lambda: fleet_report.write(fleet, path), "no folder"), "mkdir")
     path.write_text("mine")
     typist(hint(ConfigError, lambda: fleet_report.write(fleet, path), "no report"), "mv")
-    told = typist(hint(ConfigError, lambda: fleet_report.write(fleet, path.parent), "a folder"))
-    assert json.loads(told) == {"report": str(path), "retcode": 0}
+    named = hint(ConfigError, lambda: fleet_report.write(fleet, path.parent), "a folder")
+    assert json.loads(typist(named)) == {"report": str(path), "retcode": 0}
+    assert named.partition(": ")[2] in Document(path.read_text()).texts["code"], "as the page says"
     assert sorted(one.name for one in path.parent.iterdir()) == ["fleet.html", "fleet.html.old"]
     refused = hint(HostError, lambda: fleet_report.write(fleet, "/proc/fleet.html"))
     assert "/proc" in typist(refused, "ls")
 
 
-@tries("clones.endings", "render.page")
+@tries("clones.endings")
 def test_a_report_of_a_real_host_names_a_clone_whose_time_is_over(
     world: World, base: str, fleet: Fleet, typist: Typist, tmp_path: Path
 ) -> None:
@@ -59,7 +60,7 @@ def test_a_report_of_a_real_host_names_a_clone_whose_time_is_over(
     assert "over" in document.texts["span"]
     commands = document.texts["code"]
     typist(next(one for one in commands if one == f"salt-run kvmclone.destroy {name}"))
-    typist(next(one for one in commands if one.startswith("salt-run kvmclone.report ")))
+    fleet_report.write(fleet, path)
     assert name not in path.read_text()
 
 
