@@ -99,7 +99,8 @@ def test_what_surrounds_clones(
         typist(found["hint"])
 
         host.clone(quick(world.name("on"), world.base("over", devices=bridge.interface_xml)))
-        run(["ip", "link", "set", bridge.name, "type", "bridge", "stp_state", "1"])
+        by_stp = ["type", "bridge", "forward_delay", "1500", "stp_state", "1"]
+        run(["ip", "link", "set", bridge.name, *by_stp])
         (found,) = findings(host, "bridge-delay")
         assert "first 30 seconds" in found["message"]
         typist(found["hint"])

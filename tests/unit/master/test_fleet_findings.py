@@ -9,11 +9,9 @@ from saltext.kvmclone.inventory.findings import Finding
 from saltext.kvmclone.master import fleet_findings
 from saltext.kvmclone.master.fleet_findings import HostSeen
 from saltext.kvmclone.model.base_content import BaseState
-from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.host_reports import HostCondition, Installation
 from saltext.kvmclone.model.placement import HostLimits, HostOffer, Need
-from saltext.kvmclone.model.record import Minion
 
 MASTER = Installation("0.2.0", "d1", "/master", python="3.11", clock=1000.0)
 GIB = 2**30
@@ -136,10 +134,9 @@ def test_bases_of_one_profile_are_compared(
 
 
 def test_a_key_without_a_machine_is_one_that_no_clone_has() -> None:
-    clones = [
-        Clone("web1", "u1", "", "", "", "", "", "ready", minion=Minion("web1.example.com")),
-        Clone("renamed", "u2", "", "", "", "", "", "ready", minion=Minion("web2")),
-        Clone("web3", "u3", "", "", "", "", "", "booted"),
+    clones = [{"web1": "web1.example.com", "renamed": "web2"}, {"web3": ""}]
+    hosts = [
+        HostSeen(Commands(), HostCondition(MASTER, HostOffer(0, 0), clones=one)) for one in clones
     ]
     noted = {
         "web1.example.com": "web1",
@@ -148,7 +145,7 @@ def test_a_key_without_a_machine_is_one_that_no_clone_has() -> None:
         "web4": "web4",  # its record cannot be read
         "web5.example.com": "web5",
     }
-    assert fleet_findings.without_machine(noted, clones, ["web4"]) == ["web5.example.com"]
+    assert fleet_findings.without_machine(noted, hosts, ["web4"]) == ["web5.example.com"]
     finding = fleet_findings.of_key("web5.example.com", "web5")
     assert (finding.kind, finding.level) == ("key-without-machine", "problem")
     assert finding.hint == "salt-run kvmclone.destroy web5"

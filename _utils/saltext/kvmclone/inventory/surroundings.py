@@ -44,9 +44,11 @@ def look(seen: Examination) -> Surroundings:
 
 def condition(host: Host) -> HostCondition:
     """Return what works here, how the daemon answers, and what the host promised."""
+    found = host.each_domain(lambda handle: (handle.name, handle.record()))
     return HostCondition(
         installation.look(copies=host.local),
         promises.look(host),
+        {name: record.minion.id for name, record in found if record is not None},
         host.release(),
         _security(host),
         latency(host),

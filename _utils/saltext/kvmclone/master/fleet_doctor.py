@@ -30,7 +30,7 @@ def examine(fleet: Fleet) -> dict[str, Any]:
 
     A host that did not answer the first question is asked no other.
     """
-    noted = fleet.keys.noted()  # before the clones are listed: more may be made meanwhile
+    noted = fleet.keys.noted()  # before the hosts tell their clones: more may be made meanwhile
     findings, silent = fleet.everywhere.doctor()
     shared = _shared(fleet)
     bases = sorted({base for base, _labels in shared})
@@ -40,7 +40,7 @@ def examine(fleet: Fleet) -> dict[str, Any]:
     found = list(compared.findings())
     if not unreachable:
         damaged = {item["name"] for item in findings if item["kind"] == _DAMAGED}
-        found += _keys(fleet, noted, seen.values(), damaged)
+        found += _keys(fleet, noted, list(seen.values()), damaged)
     findings += [{"host": "", **one.as_dict()} for one in in_order(list(dict.fromkeys(found)))]
     told = {
         "findings": findings,
@@ -59,8 +59,8 @@ def _look(host: KvmHost, bases: Sequence[str]) -> HostSeen:
     before = time.time()
     told = host.condition()
     after = time.time()
-    clones, states = host.list_clones(), host.base_states(bases) if bases else []
-    return HostSeen(commands_of(host), told, tuple(clones), tuple(states), before, after)
+    states = host.base_states(bases) if bases else []
+    return HostSeen(commands_of(host), told, tuple(states), before, after)
 
 
 def _shared(fleet: Fleet) -> list[tuple[str, tuple[str, ...]]]:
@@ -156,7 +156,7 @@ def _shown(own: Installation) -> dict[str, Any]:
 
 
 def _keys(
-    fleet: Fleet, noted: Mapping[str, str], seen: Iterable[HostSeen], unreadable: Iterable[str]
+    fleet: Fleet, noted: Mapping[str, str], seen: Sequence[HostSeen], unreadable: Iterable[str]
 ) -> Iterator[Finding]:
     """
     Yield the keys of machines that are gone, if it is certain that they are.
@@ -170,8 +170,7 @@ def _keys(
     except ConfigError:  # a finding of its own
         return
     hosts = {one.commands.minion or one.commands.url for one in seen}
-    clones = [clone for one in seen for clone in one.clones]
-    for minion_id in fleet_findings.without_machine(noted, clones, unreadable):
+    for minion_id in fleet_findings.without_machine(noted, seen, unreadable):
         # Of a host that is no longer in the configuration, nobody was asked.
         if fleet.keys.host_of(minion_id) in hosts and fleet.keys.holds_ours(minion_id):
             yield fleet_findings.of_key(minion_id, noted[minion_id])

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from saltext.kvmclone.inventory import host_findings
 from saltext.kvmclone.inventory.findings import Finding, in_words
 from saltext.kvmclone.model.base_content import BaseState
-from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.host_reports import HostCondition, Installation
 from saltext.kvmclone.model.placement import HostLimits
@@ -36,7 +35,6 @@ class HostSeen:
 
     commands: Commands
     told: HostCondition
-    clones: tuple[Clone, ...] = ()
     bases: tuple[BaseState, ...] = ()
     before: float = 0.0
     after: float = 0.0
@@ -163,17 +161,19 @@ def of_base(base: str, states: Mapping[str, BaseState | None]) -> Iterator[Findi
 
 
 def without_machine(
-    noted: Mapping[str, str], clones: Iterable[Clone], unreadable: Iterable[str]
+    noted: Mapping[str, str], hosts: Iterable[HostSeen], unreadable: Iterable[str]
 ) -> list[str]:
     """
     Return the minion ids with a key of ours that belong to no clone.
 
-    :param noted: The name of the clone for each id, looked up before the clones.
+    :param noted: The name of the clone for each id, looked up before the hosts.
+    :param hosts: All of them.
     :param unreadable: Names of clones of which the minion id is not known.
     """
-    clones = list(clones)
-    ids = {clone.minion.id for clone in clones}
-    names = {clone.name for clone in clones} | set(unreadable)
+    ids, names = set[str](), set(unreadable)
+    for one in hosts:
+        ids |= set(one.told.clones.values())
+        names |= set(one.told.clones)
     return sorted(one for one, name in noted.items() if one not in ids and name not in names)
 
 

@@ -5,7 +5,7 @@ Describe what a KVM host tells the master of itself and of its domains.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from saltext.kvmclone.model.placement import HostOffer
 
@@ -119,6 +119,7 @@ class HostCondition:
     """
     What works on a host, how its daemon answers, and what it promised.
 
+    :param clones: The minion id of each clone, by its name; empty for none.
     :param libvirt: Version of the daemon.
     :param security: What confines its guests: ``apparmor``, ``selinux``.
     :param latency: Seconds that it takes for an answer which costs it nothing.
@@ -126,6 +127,7 @@ class HostCondition:
 
     installation: Installation
     offer: HostOffer
+    clones: dict[str, str] = field(default_factory=dict)
     libvirt: str = ""
     security: tuple[str, ...] = ()
     latency: float = 0.0
