@@ -27,8 +27,9 @@ from saltext.kvmclone.errors import (
     NotAccepted,
     NotFound,
 )
+from saltext.kvmclone.hosts.create_state import Turn
 from saltext.kvmclone.hosts.outcome import Outcome
-from saltext.kvmclone.master import at_once, paced_host, placing, reservations, targets
+from saltext.kvmclone.master import at_once, pacing, placing, reservations, targets
 from saltext.kvmclone.master.placing import Placing
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.placement import HostOffer, Need, Placement, PoolRoom, Reserved
@@ -117,9 +118,10 @@ class World:
 
 @pytest.fixture(autouse=True)
 def creating(monkeypatch: pytest.MonkeyPatch) -> None:
-    def create(host: Any, request: Request, *_more: Any) -> Outcome:
+    def create(host: Any, request: Request, *_more: Any, turn: Turn) -> Outcome:
         try:
-            clone = host.clone(request)
+            with turn(request) as told:
+                clone = host.clone(told)
         except KvmCloneError as error:
             return Outcome(request.name, "", None, error)
         return Outcome(request.name, clone.stage, clone)
@@ -146,7 +148,7 @@ def test_the_host_gets_its_limits_and_a_time_to_begin_by(tmp_path: Path) -> None
     assert going.host == told.host == "kvm01"
     assert not told.placement.is_wanted and told.placed is not None
     assert told.placed.limits.cpu_ratio == 3
-    assert 0 < told.placed.not_after - time.time() <= paced_host.BEGIN_TIMEOUT_S
+    assert 0 < told.placed.not_after - time.time() <= pacing.BEGIN_TIMEOUT_S
     assert told.digest() == request.digest()
 
 
@@ -194,7 +196,7 @@ def test_when_all_refuse_each_is_named_with_its_reason(tmp_path: Path) -> None:
 def test_a_host_that_dies_in_a_batch_stops_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: KvmCloneError
 ) -> None:
-    monkeypatch.setattr(paced_host, "BEGIN_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(pacing, "BEGIN_TIMEOUT_S", 0.05)
     world = World(tmp_path, *(Host(f"kvm0{n}", 64) for n in range(3)))
     world.hosts["kvm01"].failures["clone"] = failure
     outcomes = at_once.each(world.create, [f"web{n}" for n in range(20)], 4)
@@ -207,7 +209,7 @@ def test_a_host_that_dies_in_a_batch_stops_nobody(
 def test_a_silent_host_keeps_the_name_until_it_can_no_longer_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paced_host, "BEGIN_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(pacing, "BEGIN_TIMEOUT_S", 0.4)
     silent, other = Host("kvm01", 64), Host("kvm02", 64)
     world = World(tmp_path, silent, other)
     silent.failures["clone"] = HostUnreachable("it went silent")

@@ -12,9 +12,8 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 from saltext.kvmclone import interrupts
@@ -36,7 +35,7 @@ from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.master import at_once, targets
-from saltext.kvmclone.master.paced_host import PacedHost, Pacing
+from saltext.kvmclone.master.pacing import PacedCreate, Pacing
 from saltext.kvmclone.master.reservations import Reservations, Row, in_progress, unanswered
 from saltext.kvmclone.model.placement import (
     Decision,
@@ -290,38 +289,41 @@ class Placing:
 
         :return: The request as it went to a host, and the outcome; a failure is its error.
         """
-        name = request.name
+        going = request
         try:
             if request.placement.is_wanted:
-                return self._create(request, secrets, master, watcher)
-            host = self.connect(request.host, request.url)
-            self.require_open(host, request)
-            paced = self._paced(host)
-            with self._turn(request):
-                return request, provision.create(paced, request, secrets, master, watcher)
+                at_once.require_no_interrupt(request.name)
+                there = self._host_with(request)
+                if not there:
+                    return self._create(request, secrets, master, watcher)
+                going = self.placed_on(request, there)
+            host = self.connect(going.host, going.url)
+            self.require_open(host, going)
+            paced = PacedCreate(self.pacing, self.store)
+            with paced.on_host(going):
+                turn = paced.in_pool
+                return going, provision.create(host, going, secrets, master, watcher, turn=turn)
         except interrupts.Interrupt:
-            return request, Outcome(name, "", None, at_once.nothing_made(name))
+            return request, Outcome(request.name, "", None, at_once.nothing_made(request.name))
         except KvmCloneError as error:
-            return request, Outcome(name, "", None, error)
+            return request, Outcome(request.name, "", None, error)
 
     def _create(
         self, request: Request, secrets: Secrets, master: EnrollerInterface, watcher: Watcher
     ) -> tuple[Request, Outcome]:
+        """Make one clone on a host that is chosen, and on the next one where that refuses."""
         tried: dict[str, str] = {}
         while True:
             at_once.require_no_interrupt(request.name)
-            if there := "" if tried else self._host_with(request):
-                going = self.placed_on(request, there)
-                paced = self._paced(self.connect(there, request.url))
-                with self._turn(going):
-                    return going, provision.create(paced, going, secrets, master, watcher)
             row = self._reserve(request, tried)
             chosen, held = row.reserved.host, False
             going = self.placed_on(request, chosen)
             try:
-                paced = self._paced(self.connect(chosen, request.url), row)
-                with self._turn(going, row):
-                    outcome = provision.create(paced, going, secrets, master, watcher)
+                host = self.connect(chosen, request.url)
+                paced = PacedCreate(self.pacing, self.store, row)
+                with paced.on_host(going):
+                    turn = paced.in_pool
+                    outcome = provision.create(host, going, secrets, master, watcher, turn=turn)
                 if outcome.error is None or request.on_failure != "destroy":
                     with self._lock:
                         self._made[request.name] = row.reserved
@@ -337,19 +339,7 @@ class Placing:
             log.warning("%s: not on '%s': %s", request.name, chosen, reason)
             tried[chosen] = reason
 
-    @contextmanager
-    def _turn(self, request: Request, row: Row | None = None) -> Iterator[None]:
-        """Wait for the turn of a create on its host, with its reservation, if it has one."""
-        with self.pacing.hosts.turn([request.host or request.url]):
-            at_once.require_no_interrupt(request.name)
-            if row is not None:
-                self.store.hold(row)
-            yield
-
-    def _paced(self, host: KvmHost, row: Row | None = None) -> PacedHost:
-        return PacedHost(host, self.pacing, self.store, row)
-
-    def _why_elsewhere(self, host: str, paced: PacedHost, outcome: Outcome) -> str:
+    def _why_elsewhere(self, host: str, paced: PacedCreate, outcome: Outcome) -> str:
         """
         Return why the clone is to be made on another host; empty where it is not.
 
