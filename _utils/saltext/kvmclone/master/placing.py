@@ -323,14 +323,15 @@ class Placing:
                 paced = PacedCreate(self.pacing, self.store, row)
                 with paced.on_host(going):
                     turn = paced.in_pool
-                    outcome = provision.create(host, going, secrets, master, watcher, turn=turn)
+                    outcome = self._without(chosen, request.name) or provision.create(
+                        host, going, secrets, master, watcher, turn=turn
+                    )
                 if outcome.error is None or request.on_failure != "destroy":
                     with self._lock:
                         self._made[request.name] = row.reserved
                 reason = self._why_elsewhere(chosen, paced, outcome)
-                # A host that is silent may still begin, so that the name stays its own.
-                silent = isinstance(outcome.error, HostUnreachable)
-                held = silent and not reason and time.time() < paced.not_after
+                # A host that is silent may have it, or begin yet, so that the name stays its own.
+                held = _is_unknown(outcome) and not reason
             finally:
                 if not held:
                     self.store.free(row)
@@ -338,6 +339,12 @@ class Placing:
                 return going, outcome.with_warnings(self._doubts.get(request.name, ()))
             log.warning("%s: not on '%s': %s", request.name, chosen, reason)
             tried[chosen] = reason
+
+    def _without(self, host: str, name: str) -> Outcome | None:
+        """Return the outcome where a host went silent while a create waited; None elsewhere."""
+        with self._lock:
+            why = self._silent.get(host, "")
+        return Outcome(name, "", None, NeverConnected(why)) if why else None
 
     def _why_elsewhere(self, host: str, paced: PacedCreate, outcome: Outcome) -> str:
         """
@@ -349,9 +356,11 @@ class Placing:
         if isinstance(error, (HostFull, TooLate)):
             self._forget(host)
             return error.message.rstrip(".")
-        if not isinstance(error, HostUnreachable) or outcome.stage or outcome.clone is not None:
+        if not isinstance(error, HostUnreachable) or not _is_unknown(outcome):
             return ""
         self._give_up(host, error.message.rstrip("."))
+        if outcome.stage or outcome.clone is not None:
+            return ""  # begun there, where it stays
         if not isinstance(error, NeverConnected):
             try:
                 interrupts.pause(max(0.0, paced.not_after - time.time()))
@@ -374,3 +383,10 @@ class Placing:
                 f"No host fits '{request.name}'. {request.host}: in maintenance.",
                 "Name another, or take 'maintenance' out of 'kvm_clone: hosts:' of the master.",
             ) from None
+
+
+def _is_unknown(outcome: Outcome) -> bool:
+    """Return whether nobody knows what there is of a clone, since its host does not answer."""
+    clone = outcome.clone
+    known = clone is not None and (clone.state or not clone.disks)  # of a removed one none are told
+    return isinstance(outcome.error, HostUnreachable) and not known
