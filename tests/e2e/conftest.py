@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: a lab, a Salt world, and an ear on the master's bus."""
+"""What the end-to-end tests share: a lab, a Salt world, an ear on the master's bus, a fleet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from lab.common import PASSWORD
 from lab.demo import DEPLOY_SCRIPT
 from lab.ear import Ear
+from lab.fleet import Fleet
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
 
@@ -111,6 +112,13 @@ centos7:
         )
         world.add_minion("kvm01")
         yield world
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """Three hosts of their own, each with a libvirtd and a minion, and their master."""
+    with Fleet(3) as made:
+        yield made
 
 
 @pytest.fixture
