@@ -9,7 +9,7 @@ TWICE := $(PYTHON) -m tests.twice
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-all demo demo-clean test test-fast sweep lint format bench clean distclean
+.PHONY: help setup setup-all demo demo-fleet demo-clean test test-fast sweep lint format bench clean distclean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,8 +21,10 @@ setup-all: ## also environments for the other Salt lines (the install tests)
 	@lab/setup.sh all
 
 demo: ## clone a real machine, make it a minion, destroy it; KEEP=1 leaves it running
+demo-fleet: ## six minions on three hosts, of which one dies in the middle; KEEP=1 likewise
+demo demo-fleet:
 	@started=$$(date +%s.%N); lab/setup.sh && \
-	    KVMCLONE_STARTED=$$started KEEP=$(KEEP) $(PYTHON) -m lab demo
+	    KVMCLONE_STARTED=$$started KEEP=$(KEEP) $(PYTHON) -m lab $@
 
 demo-clean: setup ## end a demo that was left running, and whatever crashed labs left
 	@$(PYTHON) -m lab clean --all

@@ -11,5 +11,6 @@
 * ``bridge.py``  :class:`lab.bridge.Bridge`, a plain bridge with a foreign DHCP server
 * ``salt.py``    :class:`lab.salt.SaltWorld`, a master and a host minion in a scratch folder
 * ``ear.py``     :class:`lab.ear.Ear`, records the events on a master's bus
-* ``demo.py``    what ``make demo`` shows
+* ``fleet.py``   :class:`lab.fleet.Fleet`, several hosts on this machine and their master
+* ``demo.py``, ``demo_fleet.py`` what ``make demo`` and ``make demo-fleet`` show
 """

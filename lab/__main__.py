@@ -10,6 +10,7 @@ from lab import fleet, image, libvirtd
 from lab.bootable import bootable
 from lab.common import LabError, say
 from lab.demo import Demo
+from lab.demo_fleet import FleetDemo
 from lab.lab import clean
 
 
@@ -17,15 +18,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("images", help="build the guests' images, if they are not there yet")
-    demo = commands.add_parser("demo", help="clone a machine, make it a minion, destroy it")
-    demo.add_argument("--keep", action="store_true", help="leave it running")
+    demos = {"demo": Demo, "demo-fleet": FleetDemo}
+    for name, what in (
+        ("demo", "clone a machine, make it a minion, destroy it"),
+        ("demo-fleet", "six minions on three hosts, of which one dies"),
+    ):
+        demo = commands.add_parser(name, help=what)
+        demo.add_argument("--keep", action="store_true", help="leave it running")
     removing = commands.add_parser("clean", help="remove what dead labs left")
     removing.add_argument("--all", action="store_true", help="and labs that were kept")
     arguments = parser.parse_args()
     try:
         libvirtd.require_root()
-        if arguments.command == "demo":
-            return Demo(arguments.keep or os.environ.get("KEEP", "") not in ("", "0")).play()
+        if demonstration := demos.get(arguments.command):
+            keep = arguments.keep or os.environ.get("KEEP", "") not in ("", "0")
+            return demonstration(keep).play()
         if arguments.command == "clean":
             gone = clean(everything=arguments.all) + fleet.clean()
             say(f"removed: {', '.join(gone)}" if gone else "nothing to remove")

@@ -83,6 +83,10 @@ class FleetHost:
         """Define a machine that is up within seconds; see ``fleet_host.tiny_base``."""
         self._lab("base", name, *(f"{key}={value}" for key, value in options.items()))
 
+    def debian_base(self, name: str) -> None:
+        """Define a Debian machine with a guest agent and an idle Salt minion."""
+        self._lab("debian", name)
+
     def begin(self) -> None:
         """Make the host's namespaces; call it in the thread that lives as long as the fleet."""
         self.scratch.mkdir(mode=0o755, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What is done inside a host of a fleet: ``python -m lab.fleet_host prepare | base NAME …``."""
+"""What is done in a host of a fleet: ``python -m lab.fleet_host prepare | base | debian NAME``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from lab import image, libvirtd
 from lab.common import run
-from lab.domain import CMDLINE, OVMF_VARS, Disk, Machine
+from lab.domain import CMDLINE, OVMF_VARS, ROOT_CMDLINE, Disk, Machine
 from lab.leftovers import connection
 
 #: Network and pool of every host; those that libvirt's own documentation has.
@@ -70,11 +71,20 @@ def tiny_base(
     nvram = STORES / f"{name}.fd" if uefi else None
     if nvram:
         shutil.copy(OVMF_VARS, nvram)
+    _define(name, Disk(disk, fmt), CMDLINE, 256 if uefi else 128, nvram=nvram)
+
+
+def debian_base(name: str) -> None:
+    """Define a Debian machine with a guest agent and an idle Salt minion."""
+    disk = IMAGES / f"{name}.qcow2"
+    image.copy_sparse(image.debian(), disk)
+    _define(name, Disk(disk, "qcow2"), f"{CMDLINE} {ROOT_CMDLINE}", 512, agent=True)
+
+
+def _define(name: str, disk: Disk, cmdline: str, memory_mib: int, **more: Any) -> None:
     kind = libvirtd.domain_type(image.boot_files().kernel, image.boot_files().initrd)
-    machine = Machine(
-        name, kind, BOOT, NETWORK, [Disk(disk, fmt)], CMDLINE, 256 if uefi else 128,
-        Path(f"/var/log/libvirt/qemu/{name}-console.log"), nvram=nvram,
-    )  # fmt: skip
+    console = Path(f"/var/log/libvirt/qemu/{name}-console.log")
+    machine = Machine(name, kind, BOOT, NETWORK, [disk], cmdline, memory_mib, console, **more)
     with connection() as conn:
         conn.defineXML(machine.xml())
 
@@ -82,5 +92,7 @@ def tiny_base(
 if __name__ == "__main__":
     if sys.argv[1] == "prepare":
         prepare()
+    elif sys.argv[1] == "debian":
+        debian_base(sys.argv[2])
     else:
         tiny_base(sys.argv[2], **dict(word.split("=", 1) for word in sys.argv[3:]))

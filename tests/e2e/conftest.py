@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: a lab, a Salt world, and an ear on the master's bus."""
+"""What the end-to-end tests share: a lab, a Salt world, an ear on the master's bus, a fleet."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from lab.common import PASSWORD, wait_until
 from lab.demo import DEPLOY_SCRIPT
 from lab.ear import Ear
+from lab.fleet import Fleet
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
 
@@ -128,6 +129,13 @@ def in_guest(lab: Lab, name: str, command: str) -> str:
         return status if status and status["exited"] else None
 
     return base64.b64decode(wait_until(ended, command, 120).get("out-data", "")).decode()
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """Three hosts of their own, each with a libvirtd and a minion, and their master."""
+    with Fleet(3) as made:
+        yield made
 
 
 @pytest.fixture

@@ -26,10 +26,11 @@ HOSTS = ["kvm01", "kvm02", "kvm03"]
 PROFILE = {"web": {"provider": "kvm01", "base_domain": "base", "hosts": HOSTS}}
 
 
-@pytest.fixture(scope="module")
-def fleet() -> Iterator[Fleet]:
-    with Fleet(3, {"kvm_clone": {"profiles": PROFILE}}) as made:
-        yield made
+@pytest.fixture(scope="module", autouse=True)
+def profile(fleet: Fleet) -> Iterator[None]:
+    written = fleet.salt.write_cloud("profiles", "push.conf", PROFILE)
+    yield
+    written.unlink()
 
 
 @pytest.fixture

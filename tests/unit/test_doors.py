@@ -37,9 +37,8 @@ MARK = "Serve kvm_clone, not people: "
 INTERNAL = {"answer_doorbell", "news", "pending", "remote", "told", "working"}
 
 #: Most frames from a door to the first call of libvirt: Salt calls the first, libvirt is called by
-#: the last. On the master a host is chosen, and its turn waited for.
+#: the last.
 MOST_FRAMES = 11
-MOST_FRAMES_AT_MASTER = 13
 
 #: The functions of the execution module, which several files make together.
 FUNCTIONS = {
@@ -169,7 +168,20 @@ def test_a_create_by_the_runner_is_few_frames_from_libvirt(
     (way,) = ways
     assert way[:2] == ["entrypoints.py:wrapper", "kvmclone.py:create"]
     assert way[-1] == "connection.py:_open"
-    assert len(way) <= MOST_FRAMES_AT_MASTER, way
+    assert len(way) <= MOST_FRAMES, way
+
+
+def test_a_state_is_few_frames_from_libvirt(
+    module: Any, ways: list[list[str]], tmp_path: Path
+) -> None:
+    opts = {**minion_opts(tmp_path), "test": False}
+    states = salt.loader.states(opts, module, salt.loader.utils(opts), None)
+    answer = states["kvm_clone.present"]("web1", base_domain="base")
+    assert "Cannot connect" in answer["comment"]
+    (way,) = ways
+    assert way[0] == "kvm_clone.py:present"
+    assert way[-1] == "connection.py:_open"
+    assert len(way) <= MOST_FRAMES, way
 
 
 # --- what Salt sees -----------------------------------------------------------------------------

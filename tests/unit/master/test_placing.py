@@ -27,10 +27,11 @@ from saltext.kvmclone.errors import (
     NotAccepted,
     NotFound,
 )
+from saltext.kvmclone.hosts.create_state import Turn
 from saltext.kvmclone.hosts.outcome import Outcome
-from saltext.kvmclone.master import at_once, paced_host, placing, reservations, targets
+from saltext.kvmclone.master import at_once, pacing, placing, reservations, targets
 from saltext.kvmclone.master.placing import Placing
-from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.clone import Clone, CloneDisk
 from saltext.kvmclone.model.placement import HostOffer, Need, Placement, PoolRoom, Reserved
 from saltext.kvmclone.model.request import Deploy, Request, Secrets
 
@@ -117,11 +118,15 @@ class World:
 
 @pytest.fixture(autouse=True)
 def creating(monkeypatch: pytest.MonkeyPatch) -> None:
-    def create(host: Any, request: Request, *_more: Any) -> Outcome:
+    def create(host: Any, request: Request, *_more: Any, turn: Turn) -> Outcome:
         try:
-            clone = host.clone(request)
+            with turn(request) as told:
+                clone = host.clone(told)
         except KvmCloneError as error:
             return Outcome(request.name, "", None, error)
+        if error := host.failures.get("boot"):  # begun, and what there is of it not known
+            there = replace(clone, state="", disks=(CloneDisk("vda", "/x", "qcow2", "overlay"),))
+            return Outcome(request.name, "cloned", there, error)
         return Outcome(request.name, clone.stage, clone)
 
     monkeypatch.setattr(placing.provision, "create", create)
@@ -146,7 +151,7 @@ def test_the_host_gets_its_limits_and_a_time_to_begin_by(tmp_path: Path) -> None
     assert going.host == told.host == "kvm01"
     assert not told.placement.is_wanted and told.placed is not None
     assert told.placed.limits.cpu_ratio == 3
-    assert 0 < told.placed.not_after - time.time() <= paced_host.BEGIN_TIMEOUT_S
+    assert 0 < told.placed.not_after - time.time() <= pacing.BEGIN_TIMEOUT_S
     assert told.digest() == request.digest()
 
 
@@ -194,7 +199,7 @@ def test_when_all_refuse_each_is_named_with_its_reason(tmp_path: Path) -> None:
 def test_a_host_that_dies_in_a_batch_stops_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: KvmCloneError
 ) -> None:
-    monkeypatch.setattr(paced_host, "BEGIN_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(pacing, "BEGIN_TIMEOUT_S", 0.05)
     world = World(tmp_path, *(Host(f"kvm0{n}", 64) for n in range(3)))
     world.hosts["kvm01"].failures["clone"] = failure
     outcomes = at_once.each(world.create, [f"web{n}" for n in range(20)], 4)
@@ -204,10 +209,42 @@ def test_a_host_that_dies_in_a_batch_stops_nobody(
     assert len(world.hosts["kvm01"].requests) <= 4, "then it is not tried any more"
 
 
+@pytest.mark.parametrize("step", ["clone", "boot"])
+def test_who_waits_for_a_turn_on_a_host_that_goes_silent_is_made_elsewhere_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(pacing, "BEGIN_TIMEOUT_S", 0.05)
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64), at_once_per_host=1)
+    world.hosts["kvm01"].failures[step] = HostUnreachable("it went silent")
+    world.hosts["kvm01"].takes = 0.2
+    names = [f"web{n}" for n in range(5)]
+    world.placing.names.update(names)
+    outcomes = at_once.each(lambda name: world.create(name, order="first"), names, 5)
+    assert len(world.hosts["kvm01"].requests) == 1
+    begun = step == "boot"
+    assert [one.error is not None for one in outcomes].count(True) == begun
+    assert len(world.hosts["kvm02"].clones) == 5 - begun
+
+
+def test_a_clone_that_was_begun_on_a_silent_host_is_not_made_elsewhere(tmp_path: Path) -> None:
+    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
+    gone = HostUnreachable("it went silent")
+    world.hosts["kvm01"].failures["boot"] = gone
+    assert world.create("web1", order="first").error is gone
+    world.hosts["kvm01"].failures["offer"] = HostUnreachable("down")
+    later = reservations.time.time() + pacing.BEGIN_TIMEOUT_S + 1
+    for runner in (world.placing, world.runner()):
+        error = world.create("web1", runner).error
+        assert isinstance(error, HostUnreachable) and "'web1' may be under way" in error.message
+    (row,) = world.placing.store.all()
+    assert row.not_after > later
+    assert world.where() == {"kvm01": 1, "kvm02": 0}
+
+
 def test_a_silent_host_keeps_the_name_until_it_can_no_longer_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paced_host, "BEGIN_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(pacing, "BEGIN_TIMEOUT_S", 0.4)
     silent, other = Host("kvm01", 64), Host("kvm02", 64)
     world = World(tmp_path, silent, other)
     silent.failures["clone"] = HostUnreachable("it went silent")

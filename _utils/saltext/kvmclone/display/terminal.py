@@ -53,7 +53,7 @@ def shown(data: Any, opts: Mapping[str, Any]) -> str | None:
     if not is_read(opts):
         return None
     shown = _shown(data, function, opts)
-    return _printable(shown) if shown is not None else None
+    return printable(shown) if shown is not None else None
 
 
 def _shown(data: Mapping[str, Any], function: str, opts: Mapping[str, Any]) -> str | None:
@@ -76,7 +76,7 @@ def _shown(data: Mapping[str, Any], function: str, opts: Mapping[str, Any]) -> s
     return answers.of_minions(data, lambda minion: dataclasses.replace(screen, minion=minion))
 
 
-def _printable(shown: str) -> str:
+def printable(shown: str) -> str:
     """
     Return a text that does nothing to a terminal but print.
 

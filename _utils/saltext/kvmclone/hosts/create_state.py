@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from saltext.kvmclone.errors import Interrupted, KvmCloneError
@@ -14,6 +16,10 @@ from saltext.kvmclone.model.record import STAGES, Work
 from saltext.kvmclone.model.request import Request, Secrets
 from saltext.kvmclone.system import processes
 
+#: Waits until the host may be asked to make a clone, gives the request as it goes there, and ends
+#: when the host has answered.
+Turn = Callable[[Request], contextlib.AbstractContextManager[Request]]
+
 
 class CreateState:
     """
@@ -24,6 +30,7 @@ class CreateState:
     :param watcher: Called at every stage.
     :param start: False leaves the clone off, at ``cloned``.
     :param kept: The create that failed and was kept, where this one resumes it.
+    :param turn: What the host's part waits for.
     """
 
     def __init__(
@@ -35,6 +42,7 @@ class CreateState:
         watcher: Watcher,
         start: bool,
         kept: Work | None = None,
+        turn: Turn = contextlib.nullcontext,
     ) -> None:
         if master is None:  # nobody here bootstraps, whatever the profile says
             deploy = dataclasses.replace(request.deploy, enabled=False)
@@ -47,6 +55,7 @@ class CreateState:
         self.master = master if request.deploy.enrols and start else None
         self.watcher = watcher
         self.kept = kept
+        self.turn = turn
         self.goal = "addressed" if start else "cloned"
         if self.master is not None:
             self.goal = "ready" if self.master.is_its_master else "enrolled"

@@ -29,7 +29,7 @@ from saltext.kvmclone.errors import (
     named,
 )
 from saltext.kvmclone.hosts import rollback
-from saltext.kvmclone.hosts.create_state import CreateState
+from saltext.kvmclone.hosts.create_state import CreateState, Turn
 from saltext.kvmclone.hosts.gc import owner_state_of
 from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
@@ -61,6 +61,7 @@ def create(
     master: EnrollerInterface | None = None,
     watcher: Watcher = _silent,
     start: bool = True,
+    turn: Turn = contextlib.nullcontext,
 ) -> Outcome:
     """
     Make one clone.
@@ -73,9 +74,10 @@ def create(
     :param master: Enrols it as a minion; None ends at ``addressed``.
     :param watcher: Called at every stage.
     :param start: False leaves the clone off, at ``cloned``.
+    :param turn: What the host's part waits for.
     :return: The outcome; a failure is its ``error``, and is not raised.
     """
-    return _Create(host, request, secrets, master, watcher, start).run()
+    return _Create(host, request, secrets, master, watcher, start, turn=turn).run()
 
 
 def resume(
@@ -232,7 +234,8 @@ class _Create(CreateState):
         while True:
             try:
                 interrupts.check()
-                made = self.host.clone(request, self.worker, self.goal, self.digest, seed)
+                with self.turn(request) as told:
+                    made = self.host.clone(told, self.worker, self.goal, self.digest, seed)
                 self.reached("cloned", made)
                 return
             except AlreadyExists as error:

@@ -88,14 +88,14 @@ def is_local(url: str) -> bool:
 
 class Connection:
     """
-    A connection to one libvirt daemon; use it as a context manager, one per operation.
+    A connection to one libvirt daemon for one operation, open from the begin of a block to its end.
 
     :param url: libvirt URI, ``qemu:///system`` or ``qemu+ssh://…``.
     :param listen: Whether events will be waited for; otherwise :meth:`listen` may have to
         reconnect.
     :param commands: How the commands in hints are typed; by default as on the master.
     :raises MissingPackage: libvirt-python is not installed.
-    :raises HostUnreachable: The daemon does not answer or refuses us.
+    :raises HostUnreachable: At the begin of the block: the daemon does not answer or refuses us.
     """
 
     def __init__(self, url: str, listen: bool = False, commands: Commands | None = None) -> None:
@@ -115,7 +115,6 @@ class Connection:
         libvirt.registerErrorHandler(_hear, None)
         if listen:
             _loop_runs()
-        self._open()
 
     def _open(self) -> None:
         self._hears = _loop_process == os.getpid()
@@ -128,6 +127,7 @@ class Connection:
             raise _unreachable(self.commands, _told(error).message) from error
 
     def __enter__(self: C) -> C:
+        self._open()
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -25,9 +25,11 @@ from saltext.kvmclone.errors import (
     NotFound,
 )
 from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.master import progress
 from saltext.kvmclone.master.all_hosts import with_failures
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.base_content import BaseState
+from saltext.kvmclone.model.units import size
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +130,17 @@ def push(fleet: Fleet, base: str, targets: Sequence[str], source: str = "") -> d
         )
     label = source or _source(fleet, base, targets)
     hosts[label] = _behind_minion(fleet, label)
-    with _told_of(label):
-        original = hosts[label].hash_base(base)
-    cells = {target: _pushed(label, hosts, target, original) for target in targets}
+    with progress.several([label, *targets]):
+        progress.working(label, "reading", f"'{base}', unless its digest is known")
+        with _told_of(label):
+            original = hosts[label].hash_base(base)
+        progress.working(label, "read", size(original.bytes))
+        progress.ended(label)
+        cells = {}
+        for target in targets:
+            cell = cells[target] = _pushed(label, hosts, target, original)
+            progress.working(target, "failed" if "error" in cell else cell["state"])
+            progress.ended(target)
     failed = any("error" in cell for cell in cells.values())
     answer = {label: _cell(original, original.digest), **cells}
     return {"bases": {base: answer}, "retcode": int(failed)}
@@ -213,8 +223,10 @@ def _pushed(
     """
     name = original.name
     try:
+        progress.working(target, "looking", f"what it has as '{name}'")
         there = hosts[target].expect_base(name)
         if not there.digest:
+            progress.working(target, "copying", f"{size(original.bytes)} from {source}")
             there = _push_one(source, hosts, hosts[target], name)
         if there.digest == original.digest:
             return _cell(there, original.digest)

@@ -152,7 +152,8 @@ class Fleet:
         except ConfigError as error:
             return [Outcome(str(name), "", None, error) for name in wanted]
         self.placing.names.update(map(str, wanted))
-        return at_once.each(lambda name: self._create(profile, name, overrides), wanted, most)
+        with progress.several([str(name) for name in wanted]):
+            return at_once.each(lambda name: self._create(profile, name, overrides), wanted, most)
 
     def map(self, file: Any) -> list[Outcome]:
         """
@@ -184,14 +185,17 @@ class Fleet:
                     return Outcome(there.name, there.stage, there)
             return outcome
 
-        return at_once.each(one, wanted, placing.settings.at_once)
+        with progress.several([str(name) for _profile, name, _keys in wanted]):
+            return at_once.each(one, wanted, placing.settings.at_once)
 
     def _create(self, profile: str, name: Any, overrides: Mapping[str, Any]) -> Outcome:
+        progress.begun(str(name))
         try:
             at_once.require_no_interrupt(name)
             request, secrets, _host = self.resolve(profile, name, overrides)
             placing = self.placing
         except KvmCloneError as error:
+            progress.ended(str(name), error.type)
             return Outcome(str(name), "", None, error)
         watcher = self._watcher(request)
         with interrupts.defer():  # what came of it is told, also where the signal comes late
@@ -199,6 +203,7 @@ class Fleet:
 
     def _told(self, request: Request, outcome: Outcome) -> Outcome:
         """Fire an event of a failure; add warnings of problems elsewhere to a success."""
+        progress.ended(request.name, outcome.error.type if outcome.error else "")
         if outcome.error is not None:
             elapsed = time.monotonic() - self.started
             where = request.host or ("" if request.placement.is_wanted else request.url)

@@ -12,9 +12,8 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 from saltext.kvmclone import interrupts
@@ -36,7 +35,7 @@ from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.master import at_once, targets
-from saltext.kvmclone.master.paced_host import PacedHost, Pacing
+from saltext.kvmclone.master.pacing import PacedCreate, Pacing
 from saltext.kvmclone.master.reservations import Reservations, Row, in_progress, unanswered
 from saltext.kvmclone.model.placement import (
     Decision,
@@ -290,45 +289,49 @@ class Placing:
 
         :return: The request as it went to a host, and the outcome; a failure is its error.
         """
-        name = request.name
+        going = request
         try:
             if request.placement.is_wanted:
-                return self._create(request, secrets, master, watcher)
-            host = self.connect(request.host, request.url)
-            self.require_open(host, request)
-            paced = self._paced(host)
-            with self._turn(request):
-                return request, provision.create(paced, request, secrets, master, watcher)
+                at_once.require_no_interrupt(request.name)
+                there = self._host_with(request)
+                if not there:
+                    return self._create(request, secrets, master, watcher)
+                going = self.placed_on(request, there)
+            host = self.connect(going.host, going.url)
+            self.require_open(host, going)
+            paced = PacedCreate(self.pacing, self.store)
+            with paced.on_host(going):
+                turn = paced.in_pool
+                return going, provision.create(host, going, secrets, master, watcher, turn=turn)
         except interrupts.Interrupt:
-            return request, Outcome(name, "", None, at_once.nothing_made(name))
+            return request, Outcome(request.name, "", None, at_once.nothing_made(request.name))
         except KvmCloneError as error:
-            return request, Outcome(name, "", None, error)
+            return request, Outcome(request.name, "", None, error)
 
     def _create(
         self, request: Request, secrets: Secrets, master: EnrollerInterface, watcher: Watcher
     ) -> tuple[Request, Outcome]:
+        """Make one clone on a host that is chosen, and on the next one where that refuses."""
         tried: dict[str, str] = {}
         while True:
             at_once.require_no_interrupt(request.name)
-            if there := "" if tried else self._host_with(request):
-                going = self.placed_on(request, there)
-                paced = self._paced(self.connect(there, request.url))
-                with self._turn(going):
-                    return going, provision.create(paced, going, secrets, master, watcher)
             row = self._reserve(request, tried)
             chosen, held = row.reserved.host, False
             going = self.placed_on(request, chosen)
             try:
-                paced = self._paced(self.connect(chosen, request.url), row)
-                with self._turn(going, row):
-                    outcome = provision.create(paced, going, secrets, master, watcher)
+                host = self.connect(chosen, request.url)
+                paced = PacedCreate(self.pacing, self.store, row)
+                with paced.on_host(going):
+                    turn = paced.in_pool
+                    outcome = self._without(chosen, request.name) or provision.create(
+                        host, going, secrets, master, watcher, turn=turn
+                    )
                 if outcome.error is None or request.on_failure != "destroy":
                     with self._lock:
                         self._made[request.name] = row.reserved
                 reason = self._why_elsewhere(chosen, paced, outcome)
-                # A host that is silent may still begin, so that the name stays its own.
-                silent = isinstance(outcome.error, HostUnreachable)
-                held = silent and not reason and time.time() < paced.not_after
+                # A host that is silent may have it, or begin yet, so that the name stays its own.
+                held = _is_unknown(outcome) and not reason
             finally:
                 if not held:
                     self.store.free(row)
@@ -337,19 +340,13 @@ class Placing:
             log.warning("%s: not on '%s': %s", request.name, chosen, reason)
             tried[chosen] = reason
 
-    @contextmanager
-    def _turn(self, request: Request, row: Row | None = None) -> Iterator[None]:
-        """Wait for the turn of a create on its host, with its reservation, if it has one."""
-        with self.pacing.hosts.turn([request.host or request.url]):
-            at_once.require_no_interrupt(request.name)
-            if row is not None:
-                self.store.hold(row)
-            yield
+    def _without(self, host: str, name: str) -> Outcome | None:
+        """Return the outcome where a host went silent while a create waited; None elsewhere."""
+        with self._lock:
+            why = self._silent.get(host, "")
+        return Outcome(name, "", None, NeverConnected(why)) if why else None
 
-    def _paced(self, host: KvmHost, row: Row | None = None) -> PacedHost:
-        return PacedHost(host, self.pacing, self.store, row)
-
-    def _why_elsewhere(self, host: str, paced: PacedHost, outcome: Outcome) -> str:
+    def _why_elsewhere(self, host: str, paced: PacedCreate, outcome: Outcome) -> str:
         """
         Return why the clone is to be made on another host; empty where it is not.
 
@@ -359,9 +356,11 @@ class Placing:
         if isinstance(error, (HostFull, TooLate)):
             self._forget(host)
             return error.message.rstrip(".")
-        if not isinstance(error, HostUnreachable) or outcome.stage or outcome.clone is not None:
+        if not isinstance(error, HostUnreachable) or not _is_unknown(outcome):
             return ""
         self._give_up(host, error.message.rstrip("."))
+        if outcome.stage or outcome.clone is not None:
+            return ""  # begun there, where it stays
         if not isinstance(error, NeverConnected):
             try:
                 interrupts.pause(max(0.0, paced.not_after - time.time()))
@@ -384,3 +383,10 @@ class Placing:
                 f"No host fits '{request.name}'. {request.host}: in maintenance.",
                 "Name another, or take 'maintenance' out of 'kvm_clone: hosts:' of the master.",
             ) from None
+
+
+def _is_unknown(outcome: Outcome) -> bool:
+    """Return whether nobody knows what there is of a clone, since its host does not answer."""
+    clone = outcome.clone
+    known = clone is not None and (clone.state or not clone.disks)  # of a removed one none are told
+    return isinstance(outcome.error, HostUnreachable) and not known

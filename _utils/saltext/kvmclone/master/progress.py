@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import salt.utils.event
@@ -17,6 +19,9 @@ import salt.utils.event
 from saltext.kvmclone.config import cloud_files
 from saltext.kvmclone.config.catalogue import Catalogue
 from saltext.kvmclone.config.validate import Problem
+from saltext.kvmclone.display import live_lines
+from saltext.kvmclone.display.live_lines import LiveLines
+from saltext.kvmclone.display.terminal import printable
 from saltext.kvmclone.model.clone import Clone
 
 log = logging.getLogger(__name__)
@@ -66,37 +71,93 @@ def is_read() -> bool:
     return sys.stderr.isatty()
 
 
+#: What is shown of the pieces of work of :func:`several`; None outside its block, or without rich.
+_lines: LiveLines | None = None
+
+#: When the pieces of work began of which no living line is shown, by name.
+_begun: dict[str, float] = {}
+
+
+@contextmanager
+def several(names: Sequence[str]) -> Iterator[None]:
+    """
+    Show one living line for each of several pieces of work in the block, where that can be.
+
+    Otherwise a line is printed at each step, if stderr is a terminal.
+    """
+    global _lines
+    with live_lines.lines(names) as _lines:
+        try:
+            yield
+        finally:
+            _lines = None
+            _begun.clear()
+
+
+def working(name: str, word: str, detail: str = "") -> None:
+    """
+    Say what one of several pieces of work is at.
+
+    :param word: The step that it is at, or what became of it.
+    """
+    begun = _begun.setdefault(name, time.monotonic())
+    _tell(name, word, time.monotonic() - begun, detail)
+
+
+def begun(name: str) -> None:
+    """Note that one of several pieces of work has its turn; no plain line says that."""
+    if _lines is not None:
+        _lines.tell(name, "begun")
+
+
+def ended(name: str, error: str = "") -> None:
+    """
+    Note that one of several pieces of work has ended; no plain line says that.
+
+    :param error: Type of the error, where it failed.
+    """
+    if _lines is not None:
+        if error:
+            _lines.tell(name, "failed", error)
+        _lines.end(name)
+
+
 def step(name: str, word: str, elapsed: float) -> None:
     """
-    Print one line for a step of making a base, if stderr is a terminal.
+    Say that a step of making a base is done.
 
     :param elapsed: What the step took, seconds.
     """
-    if is_read():
-        print(f"{name}: {word:<10}{elapsed:6.1f} s", file=sys.stderr, flush=True)
+    _tell(name, word, elapsed)
 
 
 def progress(name: str, stage: str, elapsed: float, clone: Clone) -> None:
     """
-    Print one line per stage if stderr is a terminal; scripts see the answer alone.
+    Say that a clone reached a stage, if stderr is a terminal; scripts see the answer alone.
 
     :param elapsed: What the stage took, seconds.
     """
-    if not sys.stderr.isatty():
-        return
     detail = {
         "cloned": f"from {clone.base} ({clone.strategy})",
         "addressed": clone.address,
         "ready": f"test.version {clone.minion.version}",
     }.get(stage, "")
-    print(f"{name}: {stage:<10}{elapsed:6.1f} s  {detail}".rstrip(), file=sys.stderr, flush=True)
+    _tell(name, stage, elapsed, detail)
 
 
 def waiting(name: str, elapsed: float, reason: str) -> None:
     """
-    Print why a minion is still waited for, if stderr is a terminal.
+    Say why a minion is still waited for.
 
     :param elapsed: For how long, seconds.
     """
-    if sys.stderr.isatty():
-        print(f"{name}: {'waiting':<10}{elapsed:6.1f} s  {reason}", file=sys.stderr, flush=True)
+    _tell(name, "waiting", elapsed, reason)
+
+
+def _tell(name: str, word: str, elapsed: float, detail: str = "") -> None:
+    """Renew the living line of a piece of work, or print a plain one, if stderr is a terminal."""
+    if not is_read():
+        return
+    detail = " ".join(printable(detail).split())  # a guest may have said it
+    if _lines is None or not _lines.tell(name, word, detail):
+        print(live_lines.line(name, word, elapsed, detail), file=sys.stderr, flush=True)

@@ -1,18 +1,15 @@
-"""Reach a KVM host so that only so many clones are made there, and disks copied, at once."""
+"""Make only so many clones on a host at once, and copy only so many of them into one pool."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.master import at_once
 from saltext.kvmclone.master.reservations import BEGUN, Reservations, Row
 from saltext.kvmclone.master.slots import Slots
-from saltext.kvmclone.model.clone import Clone
-from saltext.kvmclone.model.record import Owner
 from saltext.kvmclone.model.request import Request
 
 #: Seconds that a host may take to begin a clone that was placed there; then it is no more wanted.
@@ -32,46 +29,46 @@ class Pacing:
         self.pools = Slots(per_pool)
 
 
-class PacedHost:
+class PacedCreate:
     """
-    A KVM host (:class:`.interfaces.KvmHost`) whose :meth:`clone` waits for its turn.
+    One create that waits for its turns, and keeps its reservation meanwhile.
 
-    :param host: The host itself.
-    :param row: The reservation of the clone; None where the profile names the host.
+    :param row: The reservation of the clone; None where nothing was reserved for it.
     """
 
-    def __init__(self, host: KvmHost, pacing: Pacing, store: Reservations, row: Row | None) -> None:
-        self._host = host
+    def __init__(self, pacing: Pacing, store: Reservations, row: Row | None = None) -> None:
         self._pacing = pacing
         self._store = store
         self._row = row
-        self.url = host.url
         #: The host begins no later, seconds since the epoch; 0 where it was not asked yet.
         self.not_after = 0.0
 
-    def __getattr__(self, name: str) -> Any:
-        """Return whatever else the host has."""
-        return getattr(self._host, name)
+    @contextmanager
+    def on_host(self, request: Request) -> Iterator[None]:
+        """
+        Wait for the turn of the create on its host.
 
-    def clone(
-        self,
-        request: Request,
-        worker: Owner | None = None,
-        goal: str = "cloned",
-        digest: str = "",
-        seed: Mapping[str, str] = MappingProxyType({}),
-    ) -> Clone:
-        """Make the clone; see :meth:`.interfaces.KvmHost.clone`."""
+        :raises Interrupted: The command was interrupted meanwhile.
+        :raises CreateInProgress: Another create has the reservation by now.
+        """
+        with self._pacing.hosts.turn([request.host or request.url]):
+            at_once.require_no_interrupt(request.name)
+            if self._row is not None:
+                self._store.hold(self._row)
+            yield
+
+    @contextmanager
+    def in_pool(self, request: Request) -> Iterator[Request]:
+        """Wait for the turn in the pools that disks are copied into; see :data:`.Turn`."""
         with self._pacing.pools.turn(self._copied_into(request)):
             if self._row is not None and request.placed is not None:
                 self.not_after = time.time() + BEGIN_TIMEOUT_S
                 self._store.hold(self._row, self.not_after)
                 told = dataclasses.replace(request.placed, not_after=self.not_after)
                 request = dataclasses.replace(request, placed=told)
-            made = self._host.clone(request, worker, goal, digest, seed)
+            yield request
             if self._row is not None:
                 self._store.hold(self._row, BEGUN)
-            return made
 
     def _copied_into(self, request: Request) -> list[str]:
         """Return the pools that disks are copied into; none for overlays."""
