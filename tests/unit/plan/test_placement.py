@@ -32,7 +32,7 @@ from saltext.kvmclone.plan.placement import Asked
 GIB = 2**30
 NEED = Need(memory=2 * GIB, cpus=1, growth={"pool": 10 * GIB})
 POOL = PoolRoom(1000 * GIB, 500 * GIB)
-OFFER = HostOffer(64 * GIB, 8, pools={"pool": POOL}, need=NEED, base="vda qcow2 10")
+OFFER = HostOffer(64 * GIB, 8, pools={"pool": POOL}, need=NEED, base="vda qcow2 10", digest="1")
 
 
 def offer(memory: int = 0, **changes: Any) -> HostOffer:
@@ -138,7 +138,7 @@ def test_a_base_of_other_content_is_refused_with_who_has_which() -> None:
         decide({"a": offer(), "b": offer(), "c": offer(base="vda qcow2 20")})
     assert "maintenance" in refused.value.hint
     with pytest.raises(BaseDiffers, match="a: 1234; c: 5678"):
-        decide({"a": offer(digest="1234"), "b": offer(), "c": offer(digest="5678")})
+        decide({"a": offer(digest="1234"), "b": offer(digest=""), "c": offer(digest="5678")})
 
 
 def test_a_host_in_maintenance_or_without_the_base_may_differ() -> None:
@@ -146,22 +146,31 @@ def test_a_host_in_maintenance_or_without_the_base_may_differ() -> None:
     assert decide(asked, limits={"b": HostLimits(maintenance=True)}).order == ("a",)
 
 
-def test_a_base_that_was_not_compared_is_placed_with_a_warning() -> None:
-    (warning,) = decide({"a": offer(), "b": offer()}).warnings
-    assert "not compared" in warning
-    assert decide({"a": offer(digest="1"), "b": offer(digest="1")}).warnings == ()
-    assert decide({"a": offer(), "b": "down"}).warnings == ()
-
-
-def test_where_one_base_is_known_only_those_that_were_compared_with_it_are_taken() -> None:
-    asked = {"a": offer(), "b": offer(30, digest="1"), "c": offer(63, digest="1")}
-    found = decide(asked)
-    assert found.order == ("b",) and found.warnings == ()
+def test_of_several_hosts_only_those_are_taken_whose_base_was_read() -> None:
+    asked = {"a": offer(digest=""), "b": offer(30), "c": offer(63)}
+    found = decide(asked, base="gold")
+    assert found.order == ("b",) and found.unread
     assert reasons(found)["a"] == (
-        "its base was never compared with that of b, c: salt-run kvmclone.bases hash=True"
+        "it is not known whether its base is that of b, c: salt-run kvmclone.bases gold hash=True"
     )
     drained = {"b": HostLimits(maintenance=True), "c": HostLimits(maintenance=True)}
     assert decide(asked, limits=drained).order == ("a",)
+
+
+def test_where_none_was_read_the_error_says_how_to_have_that_done() -> None:
+    asked: dict[str, Asked] = {"a": offer(digest=""), "b": offer(digest="")}
+    with pytest.raises(NoHostFits, match=r"its base is that of b: .*; b: it is not known") as error:
+        placement.require_host(decide(asked, base="gold"), asked, "gold", "web1")
+    assert error.value.hint.endswith("salt-run kvmclone.bases gold hash=True")
+    full: dict[str, Asked] = {"a": offer(64, digest=""), "b": offer(64)}
+    with pytest.raises(NoHostFits) as error:
+        placement.require_host(decide(full, base="gold"), full, "gold", "web1")
+    assert "hash=True" not in error.value.hint
+
+
+def test_a_base_that_one_host_alone_has_need_not_be_read() -> None:
+    for other in ("down", offer(has_base=False, base="", digest="")):
+        assert decide({"a": offer(digest=""), "b": other}).order == ("a",)
 
 
 def test_no_host_with_the_base_is_an_error_of_its_own() -> None:

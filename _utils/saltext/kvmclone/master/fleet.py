@@ -114,14 +114,12 @@ class Fleet:
             meant.require_at_master(self.catalogue, "plan", profile, [name], overrides)
             request, _secrets, host = self.resolve(profile, name, overrides)
             why: dict[str, Any] = {}
-            doubts: tuple[str, ...] = ()
             if request.placement.is_wanted:
                 request, host, decision = self.placing.foresee(request)
                 why = {"host": request.host, "hosts": reasons(decision, request.host)}
-                doubts = decision.warnings
             found = host.plan(request)
             told = self.enroller.foresee(request, lambda: host.base_minion(request))
-            said = (*doubts, *self.catalogue.remarks(profile, overrides), *self._elsewhere())
+            said = (*self.catalogue.remarks(profile, overrides), *self._elsewhere())
             return {**told.added_to(found, said), **why}
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error).as_dict()

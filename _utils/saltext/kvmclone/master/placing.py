@@ -98,8 +98,6 @@ class Placing:
         self._silent: dict[str, str] = {}
         #: Hosts of which it is not known what they have, with the reason.
         self._unseen: dict[str, str] = {}
-        #: What the operator should know of the choice for a clone, by its name.
-        self._doubts: dict[str, tuple[str, ...]] = {}
         self._meant: dict[str, tuple[str, ...]] = {}
         self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -183,7 +181,8 @@ class Placing:
         reserved |= {row.reserved.name: row.reserved for row in rows}
         reserved.pop(request.name, None)
         wish, others = request.placement, tuple(reserved.values())
-        return placement.choose(asked, limits, wish, others, request.name, last)
+        base = request.base_domain
+        return placement.choose(asked, limits, wish, others, request.name, last, base)
 
     def _host_with(self, request: Request) -> str:
         """
@@ -244,9 +243,7 @@ class Placing:
                 raise (unanswered if where in self._silent else in_progress)(held)
             else:
                 found = self._decide(request, asked, rows, last)
-                base, name = request.base_domain, request.name
-                chosen = placement.require_host(found, asked, base, name)
-                self._doubts[name] = found.warnings
+                chosen = placement.require_host(found, asked, request.base_domain, request.name)
             offer = asked[chosen]
             assert isinstance(offer, HostOffer)
             return Reserved(request.name, chosen, offer.need, request.tags or ())
@@ -333,7 +330,7 @@ class Placing:
                 if not held:
                     self.store.free(row)
             if not reason:
-                return going, outcome.with_warnings(self._doubts.get(request.name, ()))
+                return going, outcome
             log.warning("%s: not on '%s': %s", request.name, chosen, reason)
             tried[chosen] = reason
 

@@ -175,12 +175,12 @@ class Decision:
 
     :param verdicts: One for each host, in the order in which they were given.
     :param order: Those that fit, best first.
-    :param warnings: What the operator should know.
+    :param unread: A host would fit, if it were known that its base is the same as that of others.
     """
 
     verdicts: tuple[Verdict, ...]
     order: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    unread: bool = False
 
     @property
     def chosen(self) -> str:

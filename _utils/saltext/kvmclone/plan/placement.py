@@ -40,6 +40,7 @@ def choose(
     reserved: Sequence[Reserved] = (),
     seed: str = "",
     last: str = "",
+    base: str = "",
 ) -> Decision:
     """
     Decide about every host, and put those that fit into order.
@@ -49,20 +50,26 @@ def choose(
     :param reserved: Creates under way on these hosts.
     :param seed: Decides between hosts that are equal; the same one always in the same way.
     :param last: The host that ``round-robin`` took last; empty for none.
+    :param base: Name of the base, for the commands in the reasons.
     :raises BaseDiffers: The base is not the same on the hosts that have it.
     """
     _require_one_base(asked, limits)
-    compared = [host for host, offer in _having(asked, limits).items() if offer.digest]
+    having = _having(asked, limits)
+    unknown = [host for host, offer in having.items() if len(having) > 1 and not offer.digest]
+    unread = False
     verdicts = []
     for host, offer in asked.items():
         mine = [one for one in reserved if one.host == host and not _is_known(one, offer)]
         verdict = _judge(host, offer, limits.get(host, _DEFAULT), wish, mine)
-        if verdict.fits and compared and host not in compared:
-            verdict = Verdict(host, False, _not_compared(compared))
+        if verdict.fits and host in unknown:
+            unread = True
+            others = ", ".join(one for one in having if one != host)
+            text = f"it is not known whether its base is that of {others}: {_read_it(base)}"
+            verdict = Verdict(host, False, text)
         verdicts.append(verdict)
     fitting = [one.host for one in verdicts if one.fits]
     order = _ordered(fitting, asked, limits, wish, reserved, seed, last)
-    return Decision(tuple(verdicts), tuple(order), _warnings(fitting, asked))
+    return Decision(tuple(verdicts), tuple(order), unread)
 
 
 def require_host(decision: Decision, asked: Mapping[str, Asked], base: str, name: str) -> str:
@@ -83,6 +90,10 @@ def require_host(decision: Decision, asked: Mapping[str, Asked], base: str, name
             f"({', '.join(asked)}).",
             f"Copy it there: salt-run kvmclone.push {base} {next(iter(asked))}   Or name the host "
             "that has it in 'hosts'.",
+        )
+    if decision.unread:
+        raise NoHostFits(
+            f"No host fits '{name}'. {listed}.", f"Have the bases compared: {_read_it(base)}"
         )
     raise NoHostFits(
         f"No host fits '{name}'. {listed}.",
@@ -228,11 +239,8 @@ def _having(asked: Mapping[str, Asked], limits: Mapping[str, HostLimits]) -> dic
     }
 
 
-def _not_compared(compared: Sequence[str]) -> str:
-    return (
-        f"its base was never compared with that of {', '.join(compared)}: "
-        "salt-run kvmclone.bases hash=True"
-    )
+def _read_it(base: str) -> str:
+    return f"salt-run kvmclone.bases {base} hash=True"
 
 
 def _shape(offer: HostOffer) -> str:
@@ -241,19 +249,6 @@ def _shape(offer: HostOffer) -> str:
 
 def _digest(offer: HostOffer) -> str:
     return offer.digest
-
-
-def _warnings(fitting: Sequence[str], asked: Mapping[str, Asked]) -> tuple[str, ...]:
-    """Return a warning where it is not certain that the base is the same on all hosts."""
-    unknown = [
-        host for host in fitting if isinstance(offer := asked[host], HostOffer) and not offer.digest
-    ]
-    if len(fitting) < 2 or not unknown:
-        return ()
-    return (
-        f"The base has one name on {', '.join(fitting)}; whether its content is the same "
-        "everywhere was not compared. Compare it: salt-run kvmclone.bases hash=True",
-    )
 
 
 # --- the order ------------------------------------------------------------------------
