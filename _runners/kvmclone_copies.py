@@ -62,7 +62,7 @@ def bases(base=None, hash=False):
         salt-run kvmclone.bases debian12 hash=True
     """
     entrypoints.switches(hash=hash)
-    return base_copies.bases(_fleet(), check(base) if base is not None else "", hash)
+    return base_copies.bases(_fleet().everywhere, check(base) if base is not None else "", hash)
 
 
 @entrypoints.runner_function
@@ -89,4 +89,4 @@ def push(base, *hosts, source=None):
 
     CLI Example: ``salt-run kvmclone.push debian12 kvm02 kvm03``
     """
-    return base_copies.push(_fleet(), check(base), list(map(str, hosts)), str(source or ""))
+    return _fleet().copier.push(check(base), list(map(str, hosts)), str(source or ""))

@@ -21,13 +21,20 @@ COPIES = "/run/kvm_clone/copies"
 IMAGES = "/var/lib/libvirt/images"
 
 
-#: Which base is a profile's, so that it is looked for on every host.
-PROFILE = {"web": {"provider": "kvm01", "base_domain": "base"}}
+#: Which base is a profile's, so that it is looked for on every host; and clones that may go where
+#: their base is not.
+PROFILES = {
+    "web": {"provider": "kvm01", "base_domain": "base"},
+    "far": {
+        "provider": "kvm01", "base_domain": "far", "clone_strategy": "quick", "deploy": False,
+        "hosts": ["kvm02", "kvm03"], "placement": {"order": "first", "push": True},
+    },
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    with Fleet(3, {"kvm_clone": {"profiles": PROFILE}}) as made:
+    with Fleet(3, {"kvm_clone": {"profiles": PROFILES}}) as made:
         yield made
 
 
@@ -113,7 +120,7 @@ def test_a_base_is_the_same_on_every_host_and_a_machine_of_its_own(fleet: Fleet)
     target.run("virsh", "destroy", "base")
 
 
-@tries("base_copies._advice", "base_copies._pushed")
+@tries("base_copies._advice", "base_push._differs")
 def test_what_a_host_has_is_told(fleet: Fleet, typist: Typist) -> None:
     third = fleet.host("kvm03")
     third.run("qemu-io", "-f", "qcow2", "-c", "write -P 9 40M 1M", disk(third, "base"))
@@ -127,7 +134,10 @@ def test_what_a_host_has_is_told(fleet: Fleet, typist: Typist) -> None:
     assert left(fleet) == NOTHING
 
 
-@tries("base_copies._behind_minion", "base_copies._source", "base_copies.push")
+@tries(
+    "base_push.BaseCopier._behind_minion", "base_push.BaseCopier.source",
+    "base_push.BaseCopier.push",
+)  # fmt: skip
 def test_hosts_that_cannot_be_meant(fleet: Fleet, typist: Typist) -> None:
     for words, word in (
         (("base", "kvm09"), "base_domain"),
@@ -137,6 +147,36 @@ def test_hosts_that_cannot_be_meant(fleet: Fleet, typist: Typist) -> None:
     ):
         error = push(fleet, *words, fails=True)["error"]
         assert word in typist(error["hint"]), error
+
+
+@tries("placement._read_it", "placement._judge")
+def test_a_base_goes_to_the_host_that_is_chosen(fleet: Fleet, typist: Typist) -> None:
+    """From a host that the profile does not name, before the clone is made there."""
+    fleet.host("kvm01").tiny_base("far", data="1")
+    planned = fleet.salt.run("kvmclone.plan", "far", "far1").data["plans"]["far1"]
+    assert planned["host"] == "kvm02"
+    assert "'far' is missing on kvm02: the create copies it there first" in planned["warnings"][0]
+    reason = planned["hosts"]["kvm03"]["reason"]
+    assert reason.startswith("the base is copied there first; ")
+    made = fleet.salt.run("kvmclone.create", "far", "far1", "reset_identity=False")
+    assert made.retcode == 0, made
+    assert made.data["clones"]["far1"]["host"] == "kvm02"
+    assert same_disk(fleet, "far", "kvm01", "kvm02")
+    assert left(fleet) == NOTHING
+    # Without push the reason says how, and what several hosts have must be known to be the same.
+    keys = ("placement=first", "hosts=[kvm01, kvm03]")
+    shown = fleet.salt.run("kvmclone.plan", "far", "far2", *keys).data["plans"]["far2"]
+    assert typist(shown["hosts"]["kvm03"]["reason"], "salt-run")
+    for label in ("kvm01", "kvm03"):
+        host = fleet.host(label)
+        host.run("touch", disk(host, "far"))
+    error = fleet.salt.run("kvmclone.plan", "far", "far2", *keys).data["plans"]["far2"]["error"]
+    assert error["type"] == "NoHostFits"
+    typist(error["hint"])
+    assert (
+        "error" not in fleet.salt.run("kvmclone.plan", "far", "far2", *keys).data["plans"]["far2"]
+    )
+    assert fleet.salt.run("kvmclone.destroy", "far1").retcode == 0
 
 
 def test_what_cannot_be_pushed_leaves_nothing(fleet: Fleet) -> None:
@@ -159,7 +199,7 @@ def test_what_cannot_be_pushed_leaves_nothing(fleet: Fleet) -> None:
     assert "again" not in second.run("virsh", "list", "--all")
 
 
-@tries("base_copies._end")
+@tries("base_push._end")
 def test_a_copy_that_is_killed_is_gone_on_with(fleet: Fleet) -> None:
     """Runner and job die in the middle; half a copy is no base, and the next push completes it."""
     first, second = fleet.host("kvm01"), fleet.host("kvm02")

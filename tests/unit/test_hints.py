@@ -48,7 +48,6 @@ UNTRIED = {
     "snapshot_work.working": _SCRIPT,
     "make_base.promote": _SCRIPT,
     "identity_script.-": _SCRIPT,
-    "placement._read_it": "typed by tests/e2e/test_push.py, where several hosts have one base",
     "sizing._cpuset": "opens an editor, for a definition that libvirt itself would refuse",
 }
 

@@ -32,10 +32,11 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.master import at_once, left_keys, progress, targets
 from saltext.kvmclone.master.all_hosts import AllHosts, with_failures
+from saltext.kvmclone.master.base_push import BaseCopier
 from saltext.kvmclone.master.clone_list import Selection
 from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import MinionKeys
-from saltext.kvmclone.master.placing import Placing, homes, reasons
+from saltext.kvmclone.master.placing import Placing, homes
 from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
@@ -86,9 +87,14 @@ class Fleet:
         return AllHosts(self.catalogue, self.host, means, functools.partial(homes, self.opts))
 
     @functools.cached_property
+    def copier(self) -> BaseCopier:
+        """Return what copies bases from host to host."""
+        return BaseCopier(self.everywhere)
+
+    @functools.cached_property
     def placing(self) -> Placing:
         """Return the choice of hosts, for all clones of this call."""
-        return Placing(self.opts, self.host)
+        return Placing(self.opts, self.host, self.copier)
 
     def hosts(self) -> list[tuple[str, KvmHost]]:
         """Return every host of the configuration once, with its label."""
@@ -114,10 +120,11 @@ class Fleet:
             meant.require_at_master(self.catalogue, "plan", profile, [name], overrides)
             request, _secrets, host = self.resolve(profile, name, overrides)
             why: dict[str, Any] = {}
+            seen = None
             if request.placement.is_wanted:
-                request, host, decision = self.placing.foresee(request)
-                why = {"host": request.host, "hosts": reasons(decision, request.host)}
-            found = host.plan(request)
+                seen = self.placing.foresee(request)
+                request, host, why = seen.request, seen.planner, seen.why
+            found = seen.plan() if seen else host.plan(request)
             told = self.enroller.foresee(request, lambda: host.base_minion(request))
             said = (*self.catalogue.remarks(profile, overrides), *self._elsewhere())
             return {**told.added_to(found, said), **why}
@@ -149,7 +156,7 @@ class Fleet:
             most = self.placing.settings.at_once
         except ConfigError as error:
             return [Outcome(str(name), "", None, error) for name in wanted]
-        self.placing.names.update(map(str, wanted))
+        self.placing.offers.names.update(map(str, wanted))
         return at_once.each(lambda name: self._create(profile, name, overrides), wanted, most)
 
     def map(self, file: Any) -> list[Outcome]:
@@ -162,7 +169,7 @@ class Fleet:
         """
         wanted = map_files.read(self.opts, file)
         placing = self.placing
-        placing.names.update(str(name) for _profile, name, _keys in wanted)
+        placing.offers.names.update(str(name) for _profile, name, _keys in wanted)
         refused = []
         for profile, name, keys in wanted:
             try:

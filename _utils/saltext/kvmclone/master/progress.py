@@ -17,6 +17,7 @@ import salt.utils.event
 from saltext.kvmclone.config import cloud_files
 from saltext.kvmclone.config.catalogue import Catalogue
 from saltext.kvmclone.config.validate import Problem
+from saltext.kvmclone.model import units
 from saltext.kvmclone.model.clone import Clone
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,19 @@ def step(name: str, word: str, elapsed: float) -> None:
     """
     if is_read():
         print(f"{name}: {word:<10}{elapsed:6.1f} s", file=sys.stderr, flush=True)
+
+
+def copied(what: str, done: int, total: int, elapsed: float) -> None:
+    """
+    Print how far a copy is, if stderr is a terminal.
+
+    :param what: What is copied, from where, to where.
+    :param done: Bytes that are there; ``total`` those that there will be.
+    :param elapsed: For how long it has gone on, seconds.
+    """
+    if is_read():
+        text = f"{units.size(done)} of {units.size(total)}"
+        print(f"{what}: {text:<22}{elapsed:6.1f} s", file=sys.stderr, flush=True)
 
 
 def progress(name: str, stage: str, elapsed: float, clone: Clone) -> None:
