@@ -135,7 +135,7 @@ def test_what_a_host_has_is_told(fleet: Fleet, typist: Typist) -> None:
 
 
 @tries(
-    "base_push.BaseCopier._behind_minion", "base_push.BaseCopier.source",
+    "base_push.BaseCopier.behind_minion", "base_push.BaseCopier.source",
     "base_push.BaseCopier.push",
 )  # fmt: skip
 def test_hosts_that_cannot_be_meant(fleet: Fleet, typist: Typist) -> None:
@@ -177,6 +177,34 @@ def test_a_base_goes_to_the_host_that_is_chosen(fleet: Fleet, typist: Typist) ->
         "error" not in fleet.salt.run("kvmclone.plan", "far", "far2", *keys).data["plans"]["far2"]
     )
     assert fleet.salt.run("kvmclone.destroy", "far1").retcode == 0
+
+
+@tries("base_removal._having")
+def test_a_base_is_replaced_and_removed_everywhere_or_nowhere(fleet: Fleet, typist: Typist) -> None:
+    third = fleet.host("kvm03")
+    assert push(fleet, "far", "kvm02", "kvm03", "source=kvm01")["retcode"] == 0
+    third.run("qemu-io", "-f", "qcow2", "-c", "write -P 9 40M 1M", disk(third, "far"))
+    over = disk(fleet.host("kvm02"), "far")
+    fleet.host("kvm02").run(
+        "qemu-img", "create", "-q", "-f", "qcow2", "-b", over, "-F", "qcow2", f"{IMAGES}/on.qcow2"
+    )
+    told = fleet.salt.run("kvmclone.remove_base", "far")
+    assert told.data["error"]["type"] == "CloneInUse", told
+    assert "kvm02: " in told.data["error"]["message"]
+    answer = push(fleet, "far", "kvm03", "source=kvm01", "replace=True")
+    assert answer["bases"]["far"]["kvm03"]["state"] == "same"
+    assert same_disk(fleet, "far", "kvm01", "kvm03")
+    sh(fleet.host("kvm02"), f"rm {IMAGES}/on.qcow2; virsh pool-refresh default")
+    gone = fleet.salt.run("kvmclone.remove_base", "far")
+    assert gone.retcode == 0, gone
+    assert set(gone.data["bases"]["far"]) == {"kvm01", "kvm02", "kvm03"}
+    for host in fleet.hosts.values():
+        assert "far" not in sh(host, f"ls {IMAGES}; virsh list --all")
+        assert sh(host, "ls /var/lib/libvirt/boot").split() == ["initrd", "vmlinuz"]
+    assert "base" in typist(fleet.salt.run("kvmclone.remove_base", "far").data["error"]["hint"])
+    hint = fleet.salt.run("kvmclone.remove_base", "base", "kvm02", "kvm09").data["error"]["hint"]
+    assert "kvm01" in typist(hint)
+    assert left(fleet) == NOTHING
 
 
 def test_what_cannot_be_pushed_leaves_nothing(fleet: Fleet) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from saltext.kvmclone.config.catalogue import build
 from saltext.kvmclone.master.all_hosts import AllHosts
-from saltext.kvmclone.model.base_content import BaseState
+from saltext.kvmclone.model.base_content import BaseState, RemovedBase
 from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey
 from saltext.kvmclone.model.host_reports import Daemon
 from tests.support.catalogues import profile, provider
@@ -63,6 +63,12 @@ class Host:
         self._do("fetch_base")
         self.bases[offer.base] = BaseState(offer.base, offer.digest, 5, marked=True)
         return self.bases[offer.base]
+
+    def remove_base(self, name: str, apply: bool = False) -> RemovedBase:
+        self._do("remove_base" if apply else "examine_base")
+        if apply:
+            del self.bases[name]
+        return RemovedBase((f"/pool/{name}.qcow2",), ("'/boot/vmlinuz' stays: it is shared.",))
 
     def end_copy(self, copy: str) -> list[Any]:
         self._do("end_copy")

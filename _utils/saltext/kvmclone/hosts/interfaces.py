@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 
-from saltext.kvmclone.model.base_content import BaseState
+from saltext.kvmclone.model.base_content import BaseState, RemovedBase
 from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey
 from saltext.kvmclone.model.base_minion import BaseMinion, Foresight
 from saltext.kvmclone.model.base_request import BaseRequest, Origin
@@ -197,6 +197,13 @@ class KvmHost(Protocol):
         Return what copies left that nobody is at work on any more.
 
         :param name: Only copies of this base.
+        :param apply: Remove it.
+        """
+
+    def remove_base(self, base_domain: str, apply: bool = False) -> RemovedBase:
+        """
+        Return what removing a base deletes; refuse one that clones stand on.
+
         :param apply: Remove it.
         """
 

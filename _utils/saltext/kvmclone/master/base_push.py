@@ -12,7 +12,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from saltext.kvmclone import interrupts
@@ -50,18 +50,26 @@ class BaseCopier:
     def __init__(self, everywhere: AllHosts) -> None:
         self.everywhere = everywhere
 
-    def push(self, base: str, targets: Sequence[str], source: str = "") -> dict[str, Any]:
+    def push(
+        self,
+        base: str,
+        targets: Sequence[str],
+        source: str = "",
+        replacing: Callable[[Hosts], None] | None = None,
+    ) -> dict[str, Any]:
         """
         Copy a base to other hosts, one after the other; each succeeds or fails by itself.
 
         :param targets: Labels of the hosts that are to have it.
         :param source: Label of the host to copy from; by default the one that has it.
+        :param replacing: Is given the targets that have another base of that name, before it is
+            removed there, and raises an error where it is not to be; None leaves it there.
         :raises ConfigError: A host is not known, or is not reached by a minion; or it is not clear
             which one is the source.
         :raises NotFound: No host has the base.
         """
         named = (*targets, *filter(None, [source]))
-        hosts = {label: self._behind_minion(label) for label in named}
+        hosts = {label: self.behind_minion(label) for label in named}
         if source in targets:
             others = " ".join(target for target in targets if target != source)
             raise ConfigError(
@@ -71,15 +79,22 @@ class BaseCopier:
                 else "Name the hosts that are to have the base.",
             )
         label = source or self.source(base, targets)
-        hosts[label] = self._behind_minion(label)
+        hosts[label] = self.behind_minion(label)
         with _told_of(label):
             original = hosts[label].hash_base(base)
-        cells = {target: self._pushed(label, target, hosts, original) for target in targets}
+        going: dict[str, KvmHost] = {}
+        if replacing is not None:
+            going = {one: hosts[one] for one in targets if _has_other(hosts[one], original)}
+            replacing(going)
+        cells = {
+            target: self._pushed(label, target, hosts, original, target in going)
+            for target in targets
+        }
         failed = any("error" in one for one in cells.values())
         answer = {label: cell(original, original.digest), **cells}
         return {"bases": {base: answer}, "retcode": int(failed)}
 
-    def _behind_minion(self, label: str) -> KvmHost:
+    def behind_minion(self, label: str) -> KvmHost:
         """
         Return the host with that label.
 
@@ -137,10 +152,12 @@ class BaseCopier:
         return min(having)
 
     def _pushed(
-        self, source: str, target: str, hosts: Hosts, original: BaseState
+        self, source: str, target: str, hosts: Hosts, original: BaseState, replace: bool
     ) -> dict[str, Any]:
         """Return what a host has after a base was copied there, with the error if that failed."""
         try:
+            if replace:
+                hosts[target].remove_base(original.name, apply=True)
             there = self._copied(source, target, hosts, original)
         except KvmCloneError as error:
             state = COPYING if isinstance(error, CreateInProgress) else MISSING
@@ -185,11 +202,19 @@ def _told_of(source: str) -> Iterator[None]:
         raise
 
 
+def _has_other(host: KvmHost, original: BaseState) -> bool:
+    """Return whether a host has another base of the name; an error is its own cell later."""
+    try:
+        return host.expect_base(original.name).digest not in ("", original.digest)
+    except KvmCloneError:
+        return False
+
+
 def _differs(target: str, name: str) -> BaseDiffers:
     return BaseDiffers(
         f"'{target}' has another base of the name '{name}' already; it stays as it is.",
-        "Rename one of them, or remove it if no clone is based on it. See both: "
-        f"salt-run kvmclone.bases {name}",
+        f"See both: salt-run kvmclone.bases {name}   If no clone is based on that one, push again "
+        "with replace=True.",
     )
 
 
