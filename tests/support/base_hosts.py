@@ -11,6 +11,9 @@ from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey
 from saltext.kvmclone.model.host_reports import Daemon
 from tests.support.catalogues import profile, provider
 
+#: Where every source is.
+ADDRESS = "10.0.0.1"
+
 GOLD, RUST = "d" * 64, "e" * 64
 KEY = CopyKey("ssh-ed25519 A", ("10.0.0.2",))
 
@@ -23,6 +26,10 @@ class Host:
         self.bases = {base.name: base for base in bases}
         self.breaks = breaks
         self.did: list[str] = []
+        #: Addresses that it does not reach; the key that it let in, the offer that it took.
+        self.walled: set[str] = set()
+        self.key: CopyKey | None = None
+        self.offer: BaseOffer | None = None
 
     def _do(self, what: str) -> None:
         self.did.append(what)
@@ -48,19 +55,23 @@ class Host:
 
     def offer_base(self, name: str, copy: str) -> BaseOffer:
         self._do("offer_base")
-        return BaseOffer(copy, name, self.bases[name].digest, ())
+        return BaseOffer(copy, name, self.bases[name].digest, (), addresses=(ADDRESS,))
 
     def prepare_copy(self, offer: BaseOffer) -> CopyKey:
         self._do("prepare_copy")
         return KEY
 
+    def reached(self, addresses: list[str], _port: int) -> list[str]:
+        return [address for address in addresses if address not in self.walled]
+
     def admit_copy(self, name: str, copy: str, key: CopyKey) -> str:
         self._do("admit_copy")
-        assert key == KEY
+        self.key = key
         return "/keys"
 
     def fetch_base(self, offer: BaseOffer) -> BaseState:
         self._do("fetch_base")
+        self.offer = offer
         self.bases[offer.base] = BaseState(offer.base, offer.digest, 5, marked=True)
         return self.bases[offer.base]
 

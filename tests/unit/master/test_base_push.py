@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +22,15 @@ from saltext.kvmclone.master import base_push, progress
 from saltext.kvmclone.master.all_hosts import AllHosts
 from saltext.kvmclone.master.base_push import BaseCopier
 from saltext.kvmclone.model.base_content import BaseState
-from saltext.kvmclone.model.base_copy import BaseOffer
-from tests.support.base_hosts import GOLD, RUST, Host, hosts_of, states
+from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey, Relay
+from tests.support.base_hosts import ADDRESS, GOLD, KEY, RUST, Host, hosts_of, states
+
+NO_RELAY: Any = None
+RELAY = Relay("root", 22, ("10.0.0.9",), ("ssh-ed25519 A",))
 
 
 def pushed(everywhere: AllHosts, *words: Any) -> dict[str, Any]:
-    return BaseCopier(everywhere).push(*words)
+    return BaseCopier(everywhere, NO_RELAY).push(*words)
 
 
 def test_a_push_ends_whole_and_takes_its_key_back() -> None:
@@ -34,6 +39,7 @@ def test_a_push_ends_whole_and_takes_its_key_back() -> None:
     assert (states(answer), answer["retcode"]) == ({"kvm01": "same", "kvm02": "same"}, 0)
     assert source.did == ["base_states", "hash_base", "offer_base", "admit_copy", "end_copy"]
     assert target.did == ["base_states", "expect_base", "prepare_copy", "fetch_base"]
+    assert source.key == KEY
 
 
 def test_a_host_that_has_it_is_left_as_it_is() -> None:
@@ -132,6 +138,46 @@ def test_a_silent_host_may_be_the_one_that_has_it() -> None:
     silent = Host("kvm01", base_states=HostUnreachable("It is down."))
     with pytest.raises(HostUnreachable, match="kvm01"):
         pushed(hosts_of(silent, Host("kvm02")), "debian12", ["kvm02"])
+
+
+# --- the way --------------------------------------------------------------------------
+
+
+def test_only_addresses_are_tried_that_the_target_reaches() -> None:
+    class Far(Host):
+        def offer_base(self, name: str, copy: str) -> BaseOffer:
+            found = super().offer_base(name, copy)
+            return replace(found, addresses=("192.0.2.1", *found.addresses))
+
+    source, target = Far("kvm01", BaseState("debian12", GOLD)), Host("kvm02")
+    target.walled = {"192.0.2.1"}
+    assert pushed(hosts_of(source, target), "debian12", ["kvm02"])["retcode"] == 0
+    assert target.offer is not None and target.offer.addresses == (ADDRESS,)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_hosts_that_do_not_reach_each_other_go_through_the_master(fails: bool) -> None:
+    ended: list[str] = []
+
+    class Relays:
+        @contextmanager
+        def lead(self, offer: BaseOffer, key: CopyKey, *who: Any) -> Iterator[Any]:
+            assert who == ("kvm01", "kvm02", target)
+            try:
+                yield replace(offer, relay=RELAY), replace(key, addresses=("10.0.0.9",))
+            finally:
+                ended.append(offer.copy)
+
+    source, target = Host("kvm01", BaseState("debian12", GOLD)), Host("kvm02")
+    target.walled = {ADDRESS}
+    if fails:
+        target.breaks = {"fetch_base": CopyFailed("It broke.")}
+    relays: Any = Relays()
+    answer = BaseCopier(hosts_of(source, target), relays).push("debian12", ["kvm02"])
+    assert answer["retcode"] == int(fails)
+    assert len(ended) == 1
+    assert source.key == CopyKey(KEY.public, ("10.0.0.9",))
+    assert fails or (target.offer is not None and target.offer.relay == RELAY)
 
 
 def test_a_person_at_a_terminal_sees_how_far_a_copy_is(

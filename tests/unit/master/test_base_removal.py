@@ -28,7 +28,8 @@ def in_use() -> CloneInUse:
 
 def fleet(*hosts: Host) -> Any:
     everywhere = hosts_of(*hosts)
-    return SimpleNamespace(opts={}, everywhere=everywhere, copier=BaseCopier(everywhere))
+    nobody: Any = None
+    return SimpleNamespace(opts={}, everywhere=everywhere, copier=BaseCopier(everywhere, nobody))
 
 
 def having(name: str, digest: str = GOLD, **breaks: BaseException) -> Host:

@@ -179,6 +179,9 @@ class KvmHost(Protocol):
     def prepare_copy(self, offer: BaseOffer) -> CopyKey:
         """Check that an offer can be fetched, and make the key for it."""
 
+    def reached(self, addresses: Sequence[str], port: int) -> list[str]:
+        """Return at which of another machine's addresses a port takes connections from here."""
+
     def admit_copy(self, base_domain: str, copy: str, key: CopyKey) -> str:
         """
         Let the host that made this key fetch what was offered, and nothing else.
@@ -201,11 +204,7 @@ class KvmHost(Protocol):
         """
 
     def remove_base(self, base_domain: str, apply: bool = False) -> RemovedBase:
-        """
-        Return what removing a base deletes; refuse one that clones stand on.
-
-        :param apply: Remove it.
-        """
+        """Return what removing a base deletes, which is done with ``apply`` alone."""
 
     # --- living
 

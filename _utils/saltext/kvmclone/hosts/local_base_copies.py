@@ -40,6 +40,10 @@ class LocalBaseCopies(ReachableHost):
         with ConnectedOperation(self) as host:
             return fetch_base.prepare(host, offer)
 
+    def reached(self, addresses: Sequence[str], port: int) -> list[str]:
+        with ConnectedOperation(self) as host:
+            return list(fetch_base.reached(host, addresses, port))
+
     def admit_copy(self, base_domain: str, copy: str, key: CopyKey) -> str:
         with ConnectedOperation(self) as host:
             return offer_base.admit(host, host.domain(base_domain), copy, key)

@@ -8,11 +8,13 @@ the public key of the one and the host keys of the other.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from saltext.kvmclone import interrupts
@@ -29,6 +31,7 @@ from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.master import progress
 from saltext.kvmclone.master.all_hosts import AllHosts
 from saltext.kvmclone.master.base_copies import COPYING, MISSING, cell
+from saltext.kvmclone.master.base_relay import Relays
 from saltext.kvmclone.model.base_content import BaseState
 
 log = logging.getLogger(__name__)
@@ -45,10 +48,12 @@ class BaseCopier:
     The copies of bases that one call of the runner makes.
 
     :param everywhere: All hosts of the configuration.
+    :param relays: Leads copies through the master, between hosts that do not reach each other.
     """
 
-    def __init__(self, everywhere: AllHosts) -> None:
+    def __init__(self, everywhere: AllHosts, relays: Relays) -> None:
         self.everywhere = everywhere
+        self.relays = relays
 
     def push(
         self,
@@ -152,11 +157,11 @@ class BaseCopier:
         return min(having)
 
     def _pushed(
-        self, source: str, target: str, hosts: Hosts, original: BaseState, replace: bool
+        self, source: str, target: str, hosts: Hosts, original: BaseState, instead: bool
     ) -> dict[str, Any]:
         """Return what a host has after a base was copied there, with the error if that failed."""
         try:
-            if replace:
+            if instead:
                 hosts[target].remove_base(original.name, apply=True)
             there = self._copied(source, target, hosts, original)
         except KvmCloneError as error:
@@ -189,7 +194,28 @@ class BaseCopier:
         if there.digest:
             return there
         with _progress(hosts[target], source, target, original):
-            return _copy(source, hosts[source], hosts[target], original.name)
+            return self._copy(source, target, hosts, original.name)
+
+    def _copy(self, source: str, target: str, hosts: Hosts, name: str) -> BaseState:
+        copy, origin, there = secrets.token_hex(8), hosts[source], hosts[target]
+        with contextlib.ExitStack() as undo:
+            with _told_of(source):
+                undo.callback(_end, origin, copy)
+                offer = origin.offer_base(name, copy)
+                if (offer.base, offer.copy) != (name, copy):
+                    raise CopyFailed(
+                        f"It offered another base than '{name}'.", "Look at that host's minion."
+                    )
+            undo.push(functools.partial(_end_unless_done, there, copy))
+            key = there.prepare_copy(offer)
+            if near := there.reached(list(offer.addresses), offer.port):
+                offer = replace(offer, addresses=tuple(near))
+            else:
+                way = self.relays.lead(offer, key, source, target, there)
+                offer, key = undo.enter_context(way)
+            with _told_of(source):
+                origin.admit_copy(name, copy, key)
+            return there.fetch_base(offer)
 
 
 @contextlib.contextmanager
@@ -218,24 +244,10 @@ def _differs(target: str, name: str) -> BaseDiffers:
     )
 
 
-def _copy(source: str, origin: KvmHost, target: KvmHost, name: str) -> BaseState:
-    copy = secrets.token_hex(8)
-    with contextlib.ExitStack() as undo:
-        with _told_of(source):
-            undo.callback(_end, origin, copy)
-            offer = origin.offer_base(name, copy)
-            if (offer.base, offer.copy) != (name, copy):
-                raise CopyFailed(
-                    f"It offered another base than '{name}'.", "Look at that host's minion."
-                )
-        undo.callback(_end, target, copy)
-        key = target.prepare_copy(offer)
-        with _told_of(source):
-            origin.admit_copy(name, copy, key)
-        found = target.fetch_base(offer)
-        undo.pop_all()  # the target removed its own part
-        undo.callback(_end, origin, copy)
-    return found
+def _end_unless_done(host: KvmHost, copy: str, kind: object, *_more: object) -> None:
+    """End a copy at the target after an error; otherwise it has removed its own part."""
+    if kind is not None:
+        _end(host, copy)
 
 
 def _end(host: KvmHost, copy: str) -> None:

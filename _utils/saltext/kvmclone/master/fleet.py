@@ -30,9 +30,10 @@ from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
-from saltext.kvmclone.master import at_once, left_keys, progress, targets
-from saltext.kvmclone.master.all_hosts import AllHosts, with_failures
+from saltext.kvmclone.master import at_once, left_keys, leftovers, progress, targets
+from saltext.kvmclone.master.all_hosts import AllHosts
 from saltext.kvmclone.master.base_push import BaseCopier
+from saltext.kvmclone.master.base_relay import Relays
 from saltext.kvmclone.master.clone_list import Selection
 from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import MinionKeys
@@ -40,10 +41,9 @@ from saltext.kvmclone.master.placing import Placing, homes
 from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
-from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
+from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.plain import from_plain
-from saltext.kvmclone.model.record import Minion
 from saltext.kvmclone.model.request import Request, Secrets
 
 
@@ -89,7 +89,7 @@ class Fleet:
     @functools.cached_property
     def copier(self) -> BaseCopier:
         """Return what copies bases from host to host."""
-        return BaseCopier(self.everywhere)
+        return BaseCopier(self.everywhere, Relays(self.opts))
 
     @functools.cached_property
     def placing(self) -> Placing:
@@ -345,30 +345,8 @@ class Fleet:
         While a host cannot be asked, or the configuration cannot be read, nothing is removed.
         """
 
-        def remove_key(minion: Minion) -> bool:
-            return self.keys.take_back(minion.id, minion.fingerprint)
-
-        def look(host: KvmHost, apply: bool) -> list[Leftover]:
-            return gc.collect(host, name, apply, force, remove_key)
-
-        told, failed = self.everywhere.look(lambda host: look(host, False))
-        told = self.everywhere.once(told)
-        if not failed and (error := self.catalogue.problems.forbidding_gone()):
-            failed = {"configuration": error.as_dict()}
-        if failed:
-            why = f"stays while this cannot be asked or read: {', '.join(failed)}"
-            told = {
-                label: [
-                    row if row.kind == KEPT else row.stays(f"{row.reason}; {why}") for row in rows
-                ]
-                for label, rows in told.items()
-            }
-        elif apply:
-            told, failed = self.everywhere.look(lambda host: look(host, True), most=1)
-            told = self.everywhere.once(told)
-        found = [leftover.as_dict() for some in told.values() for leftover in some]
-        stuck = apply and any(leftover.is_stuck for some in told.values() for leftover in some)
-        return with_failures({"leftovers": found, "retcode": int(stuck)}, failed, "errors")
+        relays = self.copier.relays
+        return leftovers.collect(self.everywhere, self.keys, relays, name, apply, force)
 
     def tree(self) -> dict[str, Any]:
         """Return bases and their clones over all hosts."""
