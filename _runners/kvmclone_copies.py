@@ -16,7 +16,7 @@ saltext.kvmclone.refresh()
 from saltext.kvmclone import entrypoints
 
 try:
-    from saltext.kvmclone.master import base_copies, fleet
+    from saltext.kvmclone.master import base_copies, base_removal, fleet
     from saltext.kvmclone.model.names import check
     from saltext.kvmclone.reactor import intake
 
@@ -62,11 +62,11 @@ def bases(base=None, hash=False):
         salt-run kvmclone.bases debian12 hash=True
     """
     entrypoints.switches(hash=hash)
-    return base_copies.bases(_fleet(), check(base) if base is not None else "", hash)
+    return base_copies.bases(_fleet().everywhere, check(base) if base is not None else "", hash)
 
 
 @entrypoints.runner_function
-def push(base, *hosts, source=None):
+def push(base, *hosts, source=None, replace=False, yes=False):
     """
     Copy a base, which must be shut off, to other hosts.
 
@@ -83,10 +83,55 @@ def push(base, *hosts, source=None):
     source
         Minion id of the host that has it; needed where several hosts
         have bases of that name.
+    replace
+        Where a host has another base of that name, remove that first,
+        as ``remove_base`` does. If one of the hosts refuses, nothing is
+        done on any.
+    yes
+        Answer the question before it is replaced on more than ten
+        hosts.
 
-    Answers as ``bases`` does, for the hosts that are named; one that
+    Returns what ``bases`` does, for the hosts that are named; one that
     failed carries ``error``.
 
-    CLI Example: ``salt-run kvmclone.push debian12 kvm02 kvm03``
+    CLI Example::
+
+        salt-run kvmclone.push debian12 kvm02 kvm03
+        salt-run kvmclone.push debian12 kvm02 source=kvm01 replace=True
     """
-    return base_copies.push(_fleet(), check(base), list(map(str, hosts)), str(source or ""))
+    entrypoints.switches(replace=replace, yes=yes)
+    known, targets = _fleet(), list(map(str, hosts))
+    if replace:
+        return base_removal.replace(known, check(base), targets, str(source or ""), yes)
+    return known.copier.push(check(base), targets, str(source or ""))
+
+
+@entrypoints.runner_function
+def remove_base(base, *only_hosts, yes=False):
+    """
+    Remove a base from hosts: its definition, and the files that were
+    recorded when its content was read, unless another machine uses
+    them.
+
+    If clones stand on it on one of these hosts, or it runs, is
+    protected or is being copied there, it stays on all of them.
+
+    base
+        Name of the base.
+    only_hosts
+        Minion ids of the hosts; without any, all that have it. Then
+        every host must answer.
+    yes
+        Answer the question before more than ten hosts.
+
+    Returns ``{"bases": {BASE: {HOST: {"state", "digest", "bytes",
+    "removed", "kept"}}}, "retcode"}``; one that failed carries
+    ``error``.
+
+    CLI Example::
+
+        salt-run kvmclone.remove_base debian12
+        salt-run kvmclone.remove_base debian12 kvm02
+    """
+    entrypoints.switches(yes=yes)
+    return base_removal.remove(_fleet(), check(base), list(map(str, only_hosts)), yes)

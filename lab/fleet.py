@@ -133,17 +133,13 @@ class FleetHost:
 
     def _own_folders(self) -> None:
         """Put folders of the host's own over those that would be the machine's."""
-        etc, keys = self.home / "etc-ssh", self.home / "root-ssh"
-        if not etc.exists():
-            write(etc / "sshd_config", _SSHD)
-            key = etc / "ssh_host_ed25519_key"
-            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
-            keys.mkdir(mode=0o700)
+        first = not (self.home / "etc-ssh").exists()
+        for source, target in _ssh_folders(self.home).items():
+            self.run("mount", "--bind", source, target)
+        if first:
             settings = self.scratch / "etc/libvirtd.conf"
             with settings.open("a", encoding="utf-8") as file:
                 file.write(f'\nhost_uuid = "{uuid.uuid4()}"\n')
-        self.run("mount", "--bind", etc, "/etc/ssh")
-        self.run("mount", "--bind", keys, "/root/.ssh")
 
     def _lab(self, *words: str) -> str:
         python = [*self.inside, "env", "-C", str(CHECKOUT), sys.executable]
@@ -167,6 +163,16 @@ class FleetHost:
         self.fleet.salt.stop(daemon)
         daemon.inside = self.inside
         self.fleet.salt.start_minion(self.name)
+
+
+def _ssh_folders(home: Path) -> dict[Path, str]:
+    """Make folders for an ssh server and its keys; return what each is to be mounted over."""
+    etc, keys = home / "etc-ssh", home / "root-ssh"
+    if not etc.exists():
+        write(etc / "sshd_config", _SSHD)
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", etc / "ssh_host_ed25519_key"])
+        keys.mkdir(mode=0o700)
+    return {etc: "/etc/ssh", keys: "/root/.ssh"}
 
 
 class Fleet:
@@ -196,6 +202,7 @@ class Fleet:
         self.shared.mkdir(parents=True, mode=0o755)
         self._save()
         self._salt: SaltWorld | None = None
+        self._sshd: subprocess.Popen[bytes] | None = None
         numbered = range(1, number + 1)
         self.hosts = {f"kvm{i:02}": FleetHost(self, f"kvm{i:02}", i) for i in numbered}
         try:
@@ -240,6 +247,24 @@ class Fleet:
     def _add_minion(self, host: FleetHost) -> None:
         self.salt.add_minion(host.name, inside=host.inside)
 
+    def serve_ssh(self) -> None:
+        """Start an ssh server beside the master, with its settings in folders of its own."""
+        for source, target in _ssh_folders(self.shared / "master").items():
+            run(["mount", "--bind", source, target])
+        os.makedirs("/run/sshd", exist_ok=True)
+        words = ["setpriv", "--pdeathsig", "KILL", "/usr/sbin/sshd", "-D"]
+        self._sshd = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+        wait_until(lambda: Path("/run/sshd.pid").exists(), "an ssh server", 10)
+
+    def _end_ssh(self) -> None:
+        if self._sshd is None:
+            return
+        self._sshd.kill()
+        self._sshd.wait()
+        self._sshd = None
+        for target in _ssh_folders(self.shared / "master").values():
+            run(["umount", target])
+
     def note(self, host: str, pid: int) -> None:
         """Note the process of a host, so that a later fleet can end it."""
         self._state["hosts"][host] = [pid, process_start(pid)]
@@ -254,6 +279,7 @@ class Fleet:
             self._salt.close()
         for host in self.hosts.values():
             host.kill()
+        self._end_ssh()
         _remove(self.folder)
 
     def __enter__(self) -> Fleet:

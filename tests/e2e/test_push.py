@@ -21,14 +21,22 @@ COPIES = "/run/kvm_clone/copies"
 IMAGES = "/var/lib/libvirt/images"
 
 
-#: Which base is a profile's, so that it is looked for on every host.
-HOSTS = ["kvm01", "kvm02", "kvm03"]
-PROFILE = {"web": {"provider": "kvm01", "base_domain": "base", "hosts": HOSTS}}
+#: Which base is a profile's, so that it is looked for on every host; and clones that may go where
+#: their base is not.
+PROFILES = {
+    "web": {
+        "provider": "kvm01", "base_domain": "base", "hosts": ["kvm01", "kvm02", "kvm03"],
+    },
+    "far": {
+        "provider": "kvm01", "base_domain": "far", "clone_strategy": "quick", "deploy": False,
+        "hosts": ["kvm02", "kvm03"], "placement": {"order": "first", "push": True},
+    },
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
-def profile(fleet: Fleet) -> Iterator[None]:
-    written = fleet.salt.write_cloud("profiles", "push.conf", PROFILE)
+def profiles(fleet: Fleet) -> Iterator[None]:
+    written = fleet.salt.write_cloud("profiles", "push.conf", PROFILES)
     yield
     written.unlink()
 
@@ -122,7 +130,7 @@ def wrong(fleet: Fleet) -> dict[str, str]:
     return {one["kind"]: one["hint"] for one in told["findings"]}
 
 
-@tries("base_copies._advice", "base_copies._pushed", "fleet_findings.of_base")
+@tries("base_copies._advice", "base_push._differs", "fleet_findings.of_base")
 def test_what_a_host_has_is_told(fleet: Fleet, typist: Typist) -> None:
     third = fleet.host("kvm03")
     assert wrong(fleet) == {}
@@ -139,7 +147,10 @@ def test_what_a_host_has_is_told(fleet: Fleet, typist: Typist) -> None:
     assert left(fleet) == NOTHING
 
 
-@tries("base_copies._behind_minion", "base_copies._source", "base_copies.push")
+@tries(
+    "base_push.BaseCopier.behind_minion", "base_push.BaseCopier.source",
+    "base_push.BaseCopier.push",
+)  # fmt: skip
 def test_hosts_that_cannot_be_meant(fleet: Fleet, typist: Typist) -> None:
     for words, word in (
         (("base", "kvm09"), "base_domain"),
@@ -149,6 +160,63 @@ def test_hosts_that_cannot_be_meant(fleet: Fleet, typist: Typist) -> None:
     ):
         error = push(fleet, *words, fails=True)["error"]
         assert word in typist(error["hint"]), error
+
+
+@tries("placement._read_it", "placement._judge")
+def test_a_base_goes_to_the_host_that_is_chosen(fleet: Fleet, typist: Typist) -> None:
+    """From a host that the profile does not name, before the clone is made there."""
+    fleet.host("kvm01").tiny_base("far", data="1")
+    planned = fleet.salt.run("kvmclone.plan", "far", "far1").data["plans"]["far1"]
+    assert planned["host"] == "kvm02"
+    assert "'far' is missing on kvm02: the create copies it there first" in planned["warnings"][0]
+    reason = planned["hosts"]["kvm03"]["reason"]
+    assert reason.startswith("the base is copied there first; ")
+    made = fleet.salt.run("kvmclone.create", "far", "far1", "reset_identity=False")
+    assert made.retcode == 0, made
+    assert made.data["clones"]["far1"]["host"] == "kvm02"
+    assert same_disk(fleet, "far", "kvm01", "kvm02")
+    assert left(fleet) == NOTHING
+    # Without push the reason says how, and what several hosts have must be known to be the same.
+    keys = ("placement=first", "hosts=[kvm01, kvm03]")
+    shown = fleet.salt.run("kvmclone.plan", "far", "far2", *keys).data["plans"]["far2"]
+    assert typist(shown["hosts"]["kvm03"]["reason"], "salt-run")
+    for label in ("kvm01", "kvm03"):
+        host = fleet.host(label)
+        host.run("touch", disk(host, "far"))
+    error = fleet.salt.run("kvmclone.plan", "far", "far2", *keys).data["plans"]["far2"]["error"]
+    assert error["type"] == "NoHostFits"
+    typist(error["hint"])
+    assert (
+        "error" not in fleet.salt.run("kvmclone.plan", "far", "far2", *keys).data["plans"]["far2"]
+    )
+    assert fleet.salt.run("kvmclone.destroy", "far1").retcode == 0
+
+
+@tries("base_removal._having")
+def test_a_base_is_replaced_and_removed_everywhere_or_nowhere(fleet: Fleet, typist: Typist) -> None:
+    third = fleet.host("kvm03")
+    fleet.host("kvm01").tiny_base("gone", data="1")
+    assert push(fleet, "gone", "kvm02", "kvm03", "source=kvm01")["retcode"] == 0
+    third.run("qemu-io", "-f", "qcow2", "-c", "write -P 9 40M 1M", disk(third, "gone"))
+    over = disk(fleet.host("kvm02"), "gone")
+    fleet.host("kvm02").run(
+        "qemu-img", "create", "-q", "-f", "qcow2", "-b", over, "-F", "qcow2", f"{IMAGES}/on.qcow2"
+    )
+    told = fleet.salt.run("kvmclone.remove_base", "gone")
+    assert told.data["error"]["type"] == "CloneInUse", told
+    assert "kvm02: " in told.data["error"]["message"]
+    answer = push(fleet, "gone", "kvm03", "source=kvm01", "replace=True")
+    assert answer["bases"]["gone"]["kvm03"]["state"] == "same"
+    assert same_disk(fleet, "gone", "kvm01", "kvm03")
+    sh(fleet.host("kvm02"), f"rm {IMAGES}/on.qcow2; virsh pool-refresh default")
+    gone = fleet.salt.run("kvmclone.remove_base", "gone")
+    assert gone.retcode == 0, gone
+    assert set(gone.data["bases"]["gone"]) == {"kvm01", "kvm02", "kvm03"}
+    for host in fleet.hosts.values():
+        assert "gone" not in sh(host, f"ls {IMAGES}; virsh list --all")
+        assert sh(host, "ls /var/lib/libvirt/boot").split() == ["initrd", "vmlinuz"]
+    assert "base" in typist(fleet.salt.run("kvmclone.remove_base", "gone").data["error"]["hint"])
+    assert left(fleet) == NOTHING
 
 
 def test_what_cannot_be_pushed_leaves_nothing(fleet: Fleet) -> None:
@@ -171,7 +239,7 @@ def test_what_cannot_be_pushed_leaves_nothing(fleet: Fleet) -> None:
     assert "again" not in second.run("virsh", "list", "--all")
 
 
-@tries("base_copies._end", "host_findings._copies")
+@tries("base_push._end", "host_findings._copies")
 def test_a_copy_that_is_killed_is_gone_on_with(fleet: Fleet, typist: Typist) -> None:
     """Runner and job die in the middle; half a copy is no base, and the next push completes it."""
     first, second = fleet.host("kvm01"), fleet.host("kvm02")
@@ -208,4 +276,61 @@ def test_a_copy_that_is_killed_is_gone_on_with(fleet: Fleet, typist: Typist) -> 
     rows = json.loads(typist(wrong(fleet)["copy-left"]))["leftovers"]
     assert {row["kind"] for row in rows} == {"ssh key", "copy"}
     assert all(row["removed"] and row["name"] == "again" for row in rows)
+    assert left(fleet) == NOTHING
+
+
+#: The only line of somebody else in the master's file of keys.
+OTHER = "ssh-ed25519 AAAA somebody"
+
+
+@tries("base_relay.Relays._take_out")
+def test_hosts_that_do_not_reach_each_other_go_through_the_master(fleet: Fleet) -> None:
+    first, second = fleet.host("kvm01"), fleet.host("kvm02")
+    first.tiny_base("walled", fmt="raw", data="12", size="64M")
+    sh(first, f"iptables -A INPUT -s {second.address} -p tcp --dport 22 -j DROP")
+    answer = push(fleet, "walled", "kvm02", fails=True)
+    error = answer["bases"]["walled"]["kvm02"]["error"]
+    assert error["type"] == "CopyFailed"
+    assert "cannot go through this master: on this master" in error["message"]
+    assert "firewalls; or have an ssh server on this master" in error["hint"]
+    assert left(fleet) == NOTHING
+    fleet.serve_ssh()
+    keys = Path("/root/.ssh/authorized_keys")
+    keys.write_text(OTHER)
+    sh(first, "tc qdisc add dev eth0 root tbf rate 16mbit burst 64kb latency 400ms")
+    runner = subprocess.Popen(
+        fleet.salt.command("salt-run", "kvmclone.push", "walled", "kvm02"),
+        env=fleet.salt.environment("command"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    half = f"du -k {IMAGES}/walled-vda.raw.* 2>/dev/null | cut -f1; true"
+    wait_until(lambda: int(sh(second, half) or 0) > 1024, "some of the disk", 60)
+    line, other = keys.read_text().splitlines()
+    there = f'permitopen="{first.address}:22",permitlisten="localhost:1"'
+    assert line.startswith(f'restrict,port-forwarding,{there},from="')
+    assert 'command="/bin/false" ssh-ed25519 ' in line and other == OTHER
+    # The key leads nowhere else, and runs nothing.
+    ssh = f"ssh -F {COPIES}/*/ssh_config -oBatchMode=yes"
+    for words in (f"-W {fleet.host('kvm03').address}:22 kvm_clone-relay", "kvm_clone-relay id"):
+        assert sh(second, f"timeout 5 {ssh} {words} </dev/null 2>/dev/null || echo refused") == (
+            "refused"
+        )
+    runner.kill()
+    runner.wait()
+    sh(first, "tc qdisc del dev eth0 root")
+    # The target completes it alone; the key of the runner that is gone is found.
+    wait_until(lambda: not sh(second, half), "the copy to end", 60)
+    rows = fleet.salt.run("kvmclone.gc", "walled").data["leftovers"]
+    assert [row["kind"] for row in rows if row["path"] == str(keys)] == ["ssh key"]
+    sh(first, f'sed -i \'s/"until": [0-9.]*/"until": 0/\' {COPIES}/*/about.json')
+    removed = fleet.salt.run("kvmclone.gc", "walled", "apply=True").data["leftovers"]
+    assert removed and all(row["removed"] for row in removed)
+    assert keys.read_text() == OTHER
+    assert same_disk(fleet, "walled", "kvm01", "kvm02")
+    # Once more, to the end.
+    assert fleet.salt.run("kvmclone.remove_base", "walled", "kvm02").retcode == 0
+    assert push(fleet, "walled", "kvm02")["bases"]["walled"]["kvm02"]["state"] == "same"
+    assert keys.read_text() == OTHER
     assert left(fleet) == NOTHING

@@ -49,8 +49,6 @@ UNTRIED = {
     "snapshot_work.working": _SCRIPT,
     "make_base.promote": _SCRIPT,
     "identity_script.-": _SCRIPT,
-    "placement._warnings": "typed by tests/e2e/test_push.py, where several hosts have one base",
-    "placement._not_compared": "the command of placement._warnings",
     "fleet_findings._clock": "sets the clock of the machine that the tests run on",
     "fleet_findings.of_copies": _INSTALLS,
     "host_findings.of_installation": _INSTALLS,

@@ -296,7 +296,7 @@ def test_a_disk_that_is_marked_as_corrupt(
 
 
 @both
-@tries("disk_sources.judge", "destroy._require_unheld")
+@tries("disk_sources.judge", "destroy.require_unheld")
 def test_a_disk_that_somebody_has_open(
     world: World, host: LocalHost, base: str, typist: Typist
 ) -> None:

@@ -14,7 +14,7 @@ from saltext.kvmclone.errors import HostFull, KvmCloneError, TooLate
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.rollback import REFUSALS
-from saltext.kvmclone.model.placement import HostLimits, Need, Placed
+from saltext.kvmclone.model.placement import HostLimits, Need, Placed, Placement
 from saltext.kvmclone.model.request import Request
 from tests.support.world import World, full, quick
 
@@ -56,6 +56,10 @@ def test_a_base_that_is_off_takes_nothing_and_one_that_is_missing_is_no_error(
     world.base("second")
     assert host.offer(quick("any", base), []).promised == before.promised
     assert not host.offer(quick("any", "no-such-base"), []).has_base
+    assert before.base_disks == {}
+    pushed = replace(quick("any", base), placement=Placement(("kvm01", "kvm02"), push=True))
+    ((pool, taken),) = host.offer(pushed, []).base_disks.items()
+    assert pool == world.lab.pool and taken > 0
 
 
 def test_what_the_plan_says_against_it_is_in_the_offer(host: LocalHost, base: str) -> None:

@@ -342,7 +342,7 @@ def test_a_destroy_that_died_is_repeated(
 
     with monkeypatch.context() as patched:
         patched.setattr(processes, "this_process", lambda token="": dead)
-        patched.setattr(destroy, "_delete", die)
+        patched.setattr(destroy, "delete_all", die)
         with pytest.raises(KeyboardInterrupt):
             host.destroy(request.name)
     record = world.record(request.name)
@@ -498,7 +498,7 @@ def test_a_destroy_that_libvirt_did_not_hear_of_is_repeated_although_its_process
         raise HostUnreachable("libvirtd went away")
 
     with monkeypatch.context() as patched, pytest.raises(HostUnreachable):
-        patched.setattr(destroy, "_delete", lost)
+        patched.setattr(destroy, "delete_all", lost)
         patched.setattr(destroy, "_require_mine", lost)
         host.destroy(name)
     assert "gave it up" in gc.collect(host, name)[0].reason

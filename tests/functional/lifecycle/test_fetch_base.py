@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey
 from saltext.kvmclone.model.hints import AT_HOST
 from saltext.kvmclone.system import copy_folder, copying, fetching, processes, ssh_server
 from saltext.kvmclone.system.fetching import FetchFailed, Source
-from saltext.kvmclone.system.ssh_server import Server
+from saltext.kvmclone.system.ssh_server import NoAccess, Server
 from tests.functional.lifecycle.test_hash_base import written
 from tests.support.hints import Typist, hint, tries
 from tests.support.world import World, quick, same_content
@@ -122,6 +123,8 @@ def test_a_base_arrives_as_a_machine_of_its_own(
                 conn.lookupByName(name).create()
             with pytest.raises(KvmCloneError):
                 host.clone(quick(world.name("early"), name))
+            told = host.offer(quick("any", name), [])
+            assert not told.has_base and "being made" in told.conflicts[0]
 
     transport.before = half
     assert host.expect_base(name).digest == ""
@@ -475,3 +478,20 @@ def test_an_offer_that_cannot_be_made(
         told = hint(CopyFailed, lambda: host.admit_copy(transport.base, COPY, key), "Read-only")
     assert "keys" in typist(told)
     host.end_copy(COPY)
+
+
+@tries("fetch_base.reached")
+def test_where_a_machine_is_reached(
+    host: LocalHost, typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        monkeypatch.setattr(ssh_server, "addresses", lambda: ("127.0.0.2",))
+        assert host.reached(["127.0.0.1", "127.0.0.2"], port) == ["127.0.0.1"]
+    assert host.reached(["127.0.0.1"], port) == []
+
+    def no_addresses() -> tuple[str, ...]:
+        raise NoAccess("its addresses cannot be listed")
+
+    monkeypatch.setattr(ssh_server, "addresses", no_addresses)
+    typist(hint(CopyFailed, lambda: host.reached(["127.0.0.1"], port), "cannot be listed"))

@@ -178,7 +178,7 @@ def test_a_clone_that_changes_hands_while_it_is_destroyed(
         else:
             handle.save_record(replace(record_of(opened, name), worker=away))
 
-    before(monkeypatch, destroy, "_delete", happens)
+    before(monkeypatch, destroy, "delete_all", happens)
     told = hint(KvmCloneError, lambda: host.destroy(name))
     assert (name in typist(told)) is not gone
 

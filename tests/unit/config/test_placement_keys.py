@@ -40,6 +40,7 @@ def wish(keys: dict[str, Any], provider_keys: dict[str, Any] = FLEET, **given: A
         ("most-free-memory", Placement(("kvm01", "kvm02"), order=SPREAD)),
         ("round-robin", Placement(("kvm01", "kvm02"), order=ROUND_ROBIN)),
         ({"order": "pack", "push": False}, Placement(("kvm01", "kvm02"), order=PACK)),
+        ({"push": True}, Placement(("kvm01", "kvm02"), push=True)),
         (
             {"apart": "db", "required": True},
             Placement(("kvm01", "kvm02"), apart="db", required=True),
@@ -73,7 +74,7 @@ def test_of_host_and_hosts_the_nearer_one_counts() -> None:
         ({"placement": "free"}, "'free' is not one of spread, pack, fewest-clones, round-robin"),
         ({"placement": "sprad"}, "For example: placement: spread"),
         ({"placement": {"oder": "pack"}}, "did you mean 'order'"),
-        ({"placement": {"push": True}}, "push: true is not supported"),
+        ({"placement": {"push": "now"}}, "'now' is not true or false"),
         ({"placement": {"required": True}}, "required needs apart"),
         ({"placement": {"apart": "db"}}, "'tags' does not have it"),
         ({"placement": {"apart": "db"}, "tags": "web"}, "'tags' does not have it"),

@@ -151,3 +151,16 @@ def test_a_selection_stands_in_the_place_of_names() -> None:
     for keywords in ({}, {"tag": None}):
         with pytest.raises(ConfigError, match=r"Which name\?"):
             command.require([], keywords)
+
+
+def remove(base: str, *only_hosts: str, yes: bool = False) -> None: ...
+
+
+def test_what_only_narrows_a_command_may_be_left_out() -> None:
+    command = Command.of("salt-run kvmclone.remove", remove)
+    for words in (["gold"], ["gold", "kvm01", "kvm02"]):
+        command.require(words, {})
+    with pytest.raises(ConfigError, match="it takes BASE \\[HOST…\\] \\[yes=True\\]"):
+        command.require(["gold"], {"quux": 1})
+    with pytest.raises(ConfigError, match="Which base"):
+        command.require([], {})

@@ -51,3 +51,15 @@ def test_hosts_that_did_not_answer_are_named() -> None:
     lines = shown({}, unreachable={"kvm09": {**ERROR, "message": "It is down."}})
     assert lines[0] == "No bases"
     assert any("kvm09" in line for line in lines)
+
+
+def test_what_was_removed_and_what_stays_is_said_of_each_host() -> None:
+    gone = {"removed": ["/pool/a.qcow2"], "kept": ["'/pool/b' stays: 'x' uses it, too."]}
+    hosts = {"kvm01": cell("missing", **gone), "kvm02": cell("same", error=ERROR)}
+    answer = {"bases": {"debian12": hosts}}
+    lines = base_copies.removed(answer, Screen(80, 0.0, "remove_base"))
+    assert lines[:2] == [
+        "debian12 removed from kvm01, with 1 file",
+        "  '/pool/b' stays: 'x' uses it, too.",
+    ]
+    assert "debian12 on kvm02  failed: PoolFull" in lines

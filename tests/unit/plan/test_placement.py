@@ -32,11 +32,14 @@ from saltext.kvmclone.plan.placement import Asked
 GIB = 2**30
 NEED = Need(memory=2 * GIB, cpus=1, growth={"pool": 10 * GIB})
 POOL = PoolRoom(1000 * GIB, 500 * GIB)
-OFFER = HostOffer(64 * GIB, 8, pools={"pool": POOL}, need=NEED, base="vda qcow2 10")
+OFFER = HostOffer(64 * GIB, 8, pools={"pool": POOL}, need=NEED, base="vda qcow2 10", digest="1")
 
 
 def offer(memory: int = 0, **changes: Any) -> HostOffer:
     return replace(OFFER, promised=Need(memory * GIB, 1), **changes)
+
+
+LACKING = offer(has_base=False, base="", digest="", need=Need())
 
 
 def reserve(host: str, name: str = "x", tags: tuple[str, ...] = (), need: Need = NEED) -> Reserved:
@@ -46,7 +49,7 @@ def reserve(host: str, name: str = "x", tags: tuple[str, ...] = (), need: Need =
 def decide(asked: dict[str, Any], order: str = SPREAD, **more: Any) -> Decision:
     limits = more.pop("limits", {})
     wish = more.pop("wish", Placement(tuple(asked), order=order))
-    return placement.choose(asked, limits, wish, **more)
+    return placement.choose(asked, limits, wish, **{"base": "base", **more})
 
 
 def reasons(decision: Decision) -> dict[str, str]:
@@ -61,7 +64,7 @@ def reasons(decision: Decision) -> dict[str, str]:
     [
         ("does not answer", HostLimits(), "does not answer"),
         (offer(), HostLimits(maintenance=True), "in maintenance"),
-        (offer(has_base=False), HostLimits(), "the base is missing"),
+        (LACKING, HostLimits(), "the base is missing: salt-run kvmclone.push base bad"),
         (
             offer(conflicts=("There is no network 'dmz'.", "And more.")),
             HostLimits(),
@@ -138,34 +141,43 @@ def test_a_base_of_other_content_is_refused_with_who_has_which() -> None:
         decide({"a": offer(), "b": offer(), "c": offer(base="vda qcow2 20")})
     assert "maintenance" in refused.value.hint
     with pytest.raises(BaseDiffers, match="a: 1234; c: 5678"):
-        decide({"a": offer(digest="1234"), "b": offer(), "c": offer(digest="5678")})
+        decide({"a": offer(digest="1234"), "b": offer(digest=""), "c": offer(digest="5678")})
 
 
 def test_a_host_in_maintenance_or_without_the_base_may_differ() -> None:
-    asked = {"a": offer(), "b": offer(base="other"), "c": offer(base="", has_base=False)}
+    asked = {"a": offer(), "b": offer(base="other"), "c": LACKING}
     assert decide(asked, limits={"b": HostLimits(maintenance=True)}).order == ("a",)
 
 
-def test_a_base_that_was_not_compared_is_placed_with_a_warning() -> None:
-    (warning,) = decide({"a": offer(), "b": offer()}).warnings
-    assert "not compared" in warning
-    assert decide({"a": offer(digest="1"), "b": offer(digest="1")}).warnings == ()
-    assert decide({"a": offer(), "b": "down"}).warnings == ()
-
-
-def test_where_one_base_is_known_only_those_that_were_compared_with_it_are_taken() -> None:
-    asked = {"a": offer(), "b": offer(30, digest="1"), "c": offer(63, digest="1")}
-    found = decide(asked)
-    assert found.order == ("b",) and found.warnings == ()
+def test_of_several_hosts_only_those_are_taken_whose_base_was_read() -> None:
+    asked = {"a": offer(digest=""), "b": offer(30), "c": offer(63)}
+    found = decide(asked, base="gold")
+    assert found.order == ("b",) and found.unread
     assert reasons(found)["a"] == (
-        "its base was never compared with that of b, c: salt-run kvmclone.bases hash=True"
+        "it is not known whether its base is that of b, c: salt-run kvmclone.bases gold hash=True"
     )
     drained = {"b": HostLimits(maintenance=True), "c": HostLimits(maintenance=True)}
     assert decide(asked, limits=drained).order == ("a",)
 
 
+def test_where_none_was_read_the_error_says_how_to_have_that_done() -> None:
+    asked: dict[str, Asked] = {"a": offer(digest=""), "b": offer(digest="")}
+    with pytest.raises(NoHostFits, match=r"its base is that of b: .*; b: it is not known") as error:
+        placement.require_host(decide(asked, base="gold"), asked, "gold", "web1")
+    assert error.value.hint.endswith("salt-run kvmclone.bases gold hash=True")
+    full: dict[str, Asked] = {"a": offer(64, digest=""), "b": offer(64)}
+    with pytest.raises(NoHostFits) as error:
+        placement.require_host(decide(full, base="gold"), full, "gold", "web1")
+    assert "hash=True" not in error.value.hint
+
+
+def test_a_base_that_one_host_alone_has_need_not_be_read() -> None:
+    for other in ("down", LACKING):
+        assert decide({"a": offer(digest=""), "b": other}).order == ("a",)
+
+
 def test_no_host_with_the_base_is_an_error_of_its_own() -> None:
-    asked: dict[str, Asked] = {"a": offer(has_base=False), "b": offer(has_base=False)}
+    asked: dict[str, Asked] = {"a": LACKING, "b": LACKING}
     with pytest.raises(
         BaseMissing, match=r"the base 'base' is on none of its hosts \(a, b\)"
     ) as missing:
@@ -173,9 +185,59 @@ def test_no_host_with_the_base_is_an_error_of_its_own() -> None:
     assert "salt-run kvmclone.push base a " in missing.value.hint
     silent: dict[str, Asked] = {**asked, "c": "does not answer"}
     with pytest.raises(
-        NoHostFits, match="a: the base is missing; b: the base is missing; c: does not answer"
+        NoHostFits,
+        match=r"a: the base is missing: .*; b: the base is missing: .*; c: does not answer",
     ):
         placement.require_host(decide(silent), silent, "base", "web1")
+
+
+# --- a base that is to be copied ------------------------------------------------------
+
+
+def test_a_host_without_the_base_counts_like_others_if_it_is_copied_there() -> None:
+    source = offer(20, base_disks={"pool": 5 * GIB})
+    asked = placement.with_base({"a": LACKING, "b": source, "c": "down"}, source)
+    found = decide(asked)
+    assert found.order == ("a", "b")
+    assert found.verdicts[0].reason == (
+        "the base is copied there first; 0 B of 64 GiB memory are promised"
+    )
+    need = asked["a"].need  # type: ignore[union-attr]
+    assert need == Need(2 * GIB, 1, {"pool": 5 * GIB}, {"pool": 15 * GIB})
+
+
+@pytest.mark.parametrize(
+    ("short", "limits", "reason"),
+    [
+        ({"memory": GIB}, HostLimits(), "memory: "),
+        ({"pools": {}}, HostLimits(), "the storage pool 'pool' is not active"),
+        ({}, HostLimits(reserve_disk=496 * GIB), "pool 'pool': 4 GiB are free, and copies take"),
+        ({"conflicts": ("It is being made.",)}, HostLimits(), "It is being made"),
+    ],
+)
+def test_a_base_is_not_copied_to_a_host_that_has_no_room_for_the_clone(
+    short: dict[str, Any], limits: HostLimits, reason: str
+) -> None:
+    source = offer(63, base_disks={"pool": 5 * GIB})
+    asked = placement.with_base({"a": replace(LACKING, **short), "b": source}, source)
+    found = decide(asked, limits={"a": limits})
+    assert found.verdicts[0].reason.startswith(reason)
+    with pytest.raises(NoHostFits, match="a: "):
+        full = {"a": asked["a"]}
+        placement.require_host(decide(full, limits={"a": limits}), full, "base", "web1")
+
+
+def test_of_equal_hosts_the_one_that_has_the_base_is_taken() -> None:
+    source = offer(base_disks={"pool": GIB})
+    asked = placement.with_base({"a": LACKING, "b": source}, source)
+    assert {decide(asked, seed=str(n)).chosen for n in range(20)} == {"b"}
+
+
+def test_a_base_is_copied_from_one_host_or_from_several_that_have_the_same() -> None:
+    assert placement.sources({"a": LACKING, "b": offer(digest=""), "c": "down"}) == ("b",)
+    assert placement.sources({"a": offer(), "b": offer(digest=""), "c": offer()}) == ("a", "c")
+    assert placement.sources({"a": offer(digest=""), "b": offer(digest="")}) == ()
+    assert placement.sources({"a": offer(), "b": offer(digest="2")}) == ()
 
 
 # --- order ----------------------------------------------------------------------------
@@ -245,6 +307,7 @@ OFFERS = st.builds(
         promised=Need(promised * GIB, promised),
         pools={"pool": PoolRoom(1000 * GIB, free * GIB, growth * GIB)},
         has_base=has_base,
+        need=NEED if has_base else Need(),
         conflicts=("no network",) if bad else (),
     ),
     SIZES, SIZES, st.integers(1, 8), SIZES, SIZES, st.booleans(), st.booleans(),

@@ -151,3 +151,51 @@ def test_a_server_that_lets_nobody_in_is_named(
     settings(monkeypatch, tmp_path, **changed)
     with pytest.raises(NoAccess, match=word):
         ssh_server.look()
+
+
+@pytest.mark.parametrize(
+    ("address", "limits", "options"),
+    [
+        ("10.0.0.1", False, 'port-forwarding,permitopen="10.0.0.1:22",'),
+        ("fd00::1", True, 'port-forwarding,permitopen="[fd00::1]:22",permitlisten="localhost:1",'),
+    ],
+)
+def test_a_key_may_lead_to_one_port_of_one_machine(
+    keys: Path, address: str, limits: bool, options: str
+) -> None:
+    server = Server("root", 22, str(keys), (), limits)
+    beyond = (address, 22)
+    ssh_server.let_in(server, KEY, MARK, ("10.0.0.2",), "/bin/false", 60, beyond)
+    line = keys.read_text()
+    assert line.startswith(f'restrict,{options}from="10.0.0.2",expiry-time="2')
+    assert f'command="/bin/false" {KEY} ' in line
+    assert ssh_server.shut_out(str(keys), MARK)
+    with pytest.raises(BadKey):
+        ssh_server.let_in(
+            server, KEY, MARK, ("10.0.0.2",), "/bin/false", 60, ('10.0.0.1",pty,x="', 22)
+        )
+    assert not keys.exists()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"allowtcpforwarding": "no"}, {"disableforwarding": "yes"}, {"permitopen": "10.0.0.1:80"}],
+)
+def test_a_server_that_forwards_nothing_leads_nowhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changed: dict[str, str]
+) -> None:
+    settings(monkeypatch, tmp_path, **changed)
+    assert ssh_server.look().host_keys == ("ssh-ed25519 HOST",)
+    with pytest.raises(NoAccess, match="forwards"):
+        ssh_server.look_as_relay()
+
+
+def test_a_server_says_what_its_users_may_have_it_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings(monkeypatch, tmp_path)
+    server = ssh_server.look_as_relay()
+    assert (server.limits_listening, server.makes_sockets) == (False, True)
+    settings(monkeypatch, tmp_path, permitlisten="any", allowstreamlocalforwarding="local")
+    server = ssh_server.look_as_relay()
+    assert (server.limits_listening, server.makes_sockets) == (True, False)

@@ -40,18 +40,12 @@ def _parse_hosts(value: Any) -> str | tuple[str, ...]:
     return tuple(value)
 
 
-def _parse_push(value: Any) -> bool:
-    if value_types.BOOLEAN.parse(value):
-        raise WrongPart("true is not supported: a base has to be on every host already")
-    return False
-
-
 _WISH = value_types.record(
     "{order: spread, apart: db}",
     order=value_types.choice(*ORDERS, _MOST_FREE),
     apart=value_types.WORD,
     required=value_types.BOOLEAN,
-    push=ValueType("false", "false", _parse_push),
+    push=value_types.BOOLEAN,
 )
 
 
@@ -69,7 +63,7 @@ HOSTS: ValueType[Any] = ValueType(
     "a Salt target expression or a list of minion ids", "[kvm01, kvm02]", _parse_hosts
 )
 PLACEMENT: ValueType[Any] = ValueType(
-    f"one of {', '.join(_WORD.words)}, or a mapping of order, apart, required",
+    f"one of {', '.join(_WORD.words)}, or a mapping of order, apart, required, push",
     SPREAD,
     _parse_placement,
     _WORD.words,
@@ -91,6 +85,7 @@ def placement(values: Mapping[str, Any]) -> Placement:
         order=SPREAD if order == _MOST_FREE else order,
         apart=wish.get("apart", ""),
         required=wish.get("required", False),
+        push=wish.get("push", False),
     )
 
 

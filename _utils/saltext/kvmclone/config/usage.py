@@ -24,6 +24,9 @@ from saltext.kvmclone.model.redacted_text import HIDDEN
 #: What selects machines where no name is given, in the commands that take it.
 SELECTION = ("tag", "host", "profile", "base")
 
+#: How a ``*parameter`` is called that may be left out: what it narrows is everything then.
+OPTIONAL = "only_"
+
 
 def arguments(keys: Mapping[str, Any], named: Iterable[str] = ("profile",)) -> list[str]:
     """
@@ -155,6 +158,8 @@ class Command:
             if one.kind is one.KEYWORD_ONLY and one.name in SELECTION
         ]
         instead = (self._several, "name", *selecting)
+        if self._several.startswith(OPTIONAL):
+            return False
         return words <= 0 and all(keywords.get(key) is None for key in instead)
 
     def _taken(self) -> str:
@@ -189,7 +194,8 @@ class Command:
 def _form(one: Parameter) -> str:
     word = one.name.upper()
     if one.kind is one.VAR_POSITIONAL:
-        return "NAME [NAME…]"
+        optional = one.name.startswith(OPTIONAL)
+        return f"[{one.name[len(OPTIONAL) : -1].upper()}…]" if optional else "NAME [NAME…]"
     if one.kind is one.VAR_KEYWORD:
         return "[KEY=VALUE…]"
     if one.default is one.empty:

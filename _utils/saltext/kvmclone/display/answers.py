@@ -84,6 +84,7 @@ RUNNER: dict[str, Show] = {
     "tree": tree.tree,
     "bases": base_copies.bases,
     "push": base_copies.bases,
+    "remove_base": base_copies.removed,
     "gc": lambda answer, screen: care.leftovers(
         answer["leftovers"], answer.get("errors") or {}, screen
     ),

@@ -42,6 +42,24 @@ def bases(answer: Mapping[str, Any], screen: Screen) -> list[str]:
     return [*lines, *unreachable(answer.get("unreachable") or {}, screen)]
 
 
+def removed(answer: Mapping[str, Any], screen: Screen) -> list[str]:
+    """
+    Show from where a base was removed, and what stays.
+
+    :param answer: ``{"bases": {BASE: {HOST: {"removed", "kept"}}}}``.
+    """
+    lines = []
+    for base, hosts in answer["bases"].items():
+        for host, cell in hosts.items():
+            if cell.get("error"):
+                lines += failure(f"{base} on {host}", cell["error"], screen)
+                continue
+            count = len(cell["removed"])
+            lines.append(f"{base} removed from {host}, with {count} file{'s' * (count != 1)}")
+            lines += [f"  {sentence}" for sentence in cell["kept"]]
+    return lines
+
+
 def _cell(cell: Mapping[str, Any]) -> tuple[str, str, str]:
     size = units.size(cell["bytes"]) if cell["bytes"] else ""
     return _WORDS.get(cell["state"], cell["state"]), size, cell["digest"][:_DIGITS]

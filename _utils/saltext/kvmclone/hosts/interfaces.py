@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 
-from saltext.kvmclone.model.base_content import BaseState
+from saltext.kvmclone.model.base_content import BaseState, RemovedBase
 from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey
 from saltext.kvmclone.model.base_minion import BaseMinion, Foresight
 from saltext.kvmclone.model.base_request import BaseRequest, Origin
@@ -179,6 +179,9 @@ class KvmHost(Protocol):
     def prepare_copy(self, offer: BaseOffer) -> CopyKey:
         """Check that an offer can be fetched, and make the key for it."""
 
+    def reached(self, addresses: Sequence[str], port: int) -> list[str]:
+        """Return at which of another machine's addresses a port takes connections from here."""
+
     def admit_copy(self, base_domain: str, copy: str, key: CopyKey) -> str:
         """
         Let the host that made this key fetch what was offered, and nothing else.
@@ -199,6 +202,9 @@ class KvmHost(Protocol):
         :param name: Only copies of this base.
         :param apply: Remove it.
         """
+
+    def remove_base(self, base_domain: str, apply: bool = False) -> RemovedBase:
+        """Return what removing a base deletes, which is done with ``apply`` alone."""
 
     # --- living
 

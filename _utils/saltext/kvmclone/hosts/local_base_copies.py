@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from saltext.kvmclone.hosts.local_connection import ConnectedOperation, ReachableHost
 from saltext.kvmclone.inventory import base_content
-from saltext.kvmclone.lifecycle import fetch_base, hash_base, offer_base
-from saltext.kvmclone.model.base_content import BaseState
+from saltext.kvmclone.lifecycle import fetch_base, hash_base, offer_base, remove_base
+from saltext.kvmclone.model.base_content import BaseState, RemovedBase
 from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey
 from saltext.kvmclone.model.leftovers import Leftover
 
@@ -40,6 +40,10 @@ class LocalBaseCopies(ReachableHost):
         with ConnectedOperation(self) as host:
             return fetch_base.prepare(host, offer)
 
+    def reached(self, addresses: Sequence[str], port: int) -> list[str]:
+        with ConnectedOperation(self) as host:
+            return list(fetch_base.reached(host, addresses, port))
+
     def admit_copy(self, base_domain: str, copy: str, key: CopyKey) -> str:
         with ConnectedOperation(self) as host:
             return offer_base.admit(host, host.domain(base_domain), copy, key)
@@ -55,3 +59,8 @@ class LocalBaseCopies(ReachableHost):
     def dead_copies(self, name: str = "", apply: bool = False) -> list[Leftover]:
         with ConnectedOperation(self) as host:
             return offer_base.end_dead(host, name, apply)
+
+    def remove_base(self, base_domain: str, apply: bool = False) -> RemovedBase:
+        with ConnectedOperation(self) as host:
+            handle = host.domain(base_domain)
+            return remove_base.remove(host, handle) if apply else remove_base.examine(host, handle)

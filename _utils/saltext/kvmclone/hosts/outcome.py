@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from saltext.kvmclone.errors import (
@@ -30,13 +30,6 @@ class Outcome:
     stage: str
     clone: Clone | None = None
     error: KvmCloneError | None = None
-
-    def with_warnings(self, more: tuple[str, ...]) -> Outcome:
-        """Return the outcome with more warnings on its clone, where there is one."""
-        if self.clone is None or not more:
-            return self
-        clone = replace(self.clone, warnings=(*self.clone.warnings, *more))
-        return replace(self, clone=clone)
 
     def as_dict(self) -> dict[str, Any]:
         """Return CLONE, with the error and the stage that was reached if it failed."""

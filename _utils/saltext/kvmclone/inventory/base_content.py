@@ -20,6 +20,7 @@ from saltext.kvmclone.hypervisor.constants import (
 )
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.inventory import copy_target
 from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.model import domain_xml, libvirt_xml, normal_definition
 from saltext.kvmclone.model.base_content import NAMESPACE, BaseState, Content, FileState, from_xml
@@ -163,7 +164,9 @@ def states(host: Host, names: Collection[str]) -> list[BaseState]:
         if record is not None and not record.becomes:
             return None
         if record is not None:
-            return BaseState(handle.name, copying=True, marked=True)
+            volumes = record.volumes if host.local else ()
+            taken = sum(copy_target.allocated(volume, record) for volume in volumes)
+            return BaseState(handle.name, "", taken, copying=True, marked=True)
         return state(host, handle, handle.name in names)
 
     found = [one for one in host.each_domain(look) if one is not None]

@@ -144,7 +144,7 @@ def require_room(
     :raises PoolFull: There is too little.
     """
     wanted = {volume.target: os.path.dirname(volume.path) for volume in planned}
-    here = {volume.target: _allocated(volume, known) for volume in planned}
+    here = {volume.target: allocated(volume, known) for volume in planned}
     needed: dict[int, int] = {}
     for file in offer.files:
         folder = wanted[file.name]
@@ -161,7 +161,12 @@ def require_room(
             )
 
 
-def _allocated(volume: Volume, known: Record | None) -> int:
+def allocated(volume: Volume, known: Record | None) -> int:
+    """
+    Return the bytes that a file occupies by now.
+
+    :param known: The record that lists it; None where nothing is there yet.
+    """
     if known is None:
         return 0
     with contextlib.suppress(OSError):

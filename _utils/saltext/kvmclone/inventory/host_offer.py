@@ -7,18 +7,25 @@ host would make.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 
 from saltext.kvmclone.errors import PlanRefused
+from saltext.kvmclone.hypervisor import pools
+from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_content, host_facts, promises
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.placement import HostOffer, Need, Placement
+from saltext.kvmclone.model.record import DEAD, Record
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.plan.clone_plan import ClonePlan
+from saltext.kvmclone.system import processes
+
+log = logging.getLogger(__name__)
 
 
 def look(host: Host, request: Request, names: Iterable[str]) -> HostOffer:
@@ -29,10 +36,13 @@ def look(host: Host, request: Request, names: Iterable[str]) -> HostOffer:
     """
     offer = promises.look(host, names)
     base = host.find(request.base_domain)
-    if base is None:
-        return replace(offer, has_base=False)
+    record = base.record() if base is not None else None
+    if base is None or (record is not None and record.becomes):
+        return replace(offer, has_base=False, conflicts=_unfinished(record))
     content = base_content.known(host, base)
     offer = replace(offer, digest=content.digest if content is not None else "")
+    if request.placement.push:
+        offer = replace(offer, base_disks=_base_disks(host, base))
     # Under a name that nobody has: one offer serves for all clones of a batch.
     anyone = replace(request, name=f"placement-{secrets.token_hex(8)}", placement=Placement())
     try:
@@ -40,6 +50,27 @@ def look(host: Host, request: Request, names: Iterable[str]) -> HostOffer:
     except PlanRefused as error:  # the base's definition cannot be read
         return replace(offer, conflicts=(error.message,))
     return replace(offer, need=need_of(plan), base=_base_of(plan), conflicts=plan.conflicts)
+
+
+def _unfinished(record: Record | None) -> tuple[str, ...]:
+    """Return the reason against a base that is being made; none where nobody is at it any more."""
+    if record is None or processes.owner_state(record.worker) == DEAD:
+        return ()
+    return ("The base is being made there at this moment.",)
+
+
+def _base_disks(host: Host, base: DomainHandle) -> dict[str, int]:
+    """Return the bytes that a base's disks occupy, by the pool that a copy of them goes into."""
+    found: dict[str, int] = {}
+    try:
+        for disk in base_content.disks(host, base, base.definition()):
+            raw = pools.holder(host, disk.path)
+            pool = str(raw.name()) if raw is not None else ""
+            found[pool] = found.get(pool, 0) + disk.allocation
+    except PlanRefused as error:
+        log.info("what a copy of '%s' takes is not known: %s", base.name, error)
+        return {}
+    return {pool: taken for pool, taken in found.items() if pool}
 
 
 def need_of(plan: ClonePlan) -> Need:

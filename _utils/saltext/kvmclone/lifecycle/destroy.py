@@ -105,8 +105,8 @@ def destroy(
             if protection(host, handle) is not None:
                 protect.unprotect(host, handle)
             handle.power_off()
-            _require_unheld(handle, record, deletion.files)
-            gone = _delete(host, handle, mine, deletion)
+            require_unheld(handle, record, deletion.files)
+            gone = delete_all(host, handle, mine, deletion)
         except BaseException:
             release(handle, mine)
             raise
@@ -161,7 +161,7 @@ def take_back(host: Host, handle: DomainHandle, record: Record) -> list[str]:
             deletion = deletion_plan.plan_deletion(host, handle, record)
             mine = _mark(handle, replace(record, stage=DESTROYING), record)
             handle.power_off()
-            gone = _delete(host, handle, mine, deletion)
+            gone = delete_all(host, handle, mine, deletion)
         except BaseException:
             release(handle, mine)
             raise
@@ -220,7 +220,7 @@ def release(handle: DomainHandle, mine: Record) -> None:
         processes.give_up(mine.worker)
 
 
-def _delete(
+def delete_all(
     host: Host, handle: DomainHandle, mine: Record, deletion: deletion_plan.DeletionPlan
 ) -> DestroyResult:
     """
@@ -307,11 +307,11 @@ def _judge(
     """
     deletion = deletion_plan.plan_deletion(host, handle, record, force)
     if record.complete or not token:
-        _require_unheld(handle, record, deletion.files, running=handle.state() != "shutoff")
+        require_unheld(handle, record, deletion.files, running=handle.state() != "shutoff")
     return deletion
 
 
-def _require_unheld(
+def require_unheld(
     handle: DomainHandle, record: Record, files: tuple[FileToDelete, ...], running: bool = False
 ) -> None:
     """

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from uuid import uuid4
 
@@ -307,28 +307,55 @@ def _define(host: Host, xml: str, record: Record) -> DomainHandle:
         raise error from None
 
 
+def reached(host: Host, addresses: Sequence[str], port: int) -> tuple[str, ...]:
+    """
+    Return at which of another machine's addresses its port takes connections from here.
+
+    :raises CopyFailed: This machine's own addresses are not known.
+    """
+    try:
+        return fetching.reached(addresses, port, ssh_server.addresses())
+    except NoAccess as error:
+        raise CopyFailed(
+            f"No base can be fetched from here: {error}.",
+            f"Look at it: {host.commands.there('ip', 'address')}",
+        ) from error
+
+
 def _source(host: Host, offer: BaseOffer) -> Source:
     """
     Return the source at the address where it is reached, with its definition fetched.
 
     :raises CopyFailed: None of its addresses leads to it.
     """
-    fetching.know(offer.copy, offer.host_keys)
+    fetching.know(offer.copy, offer.host_keys, offer.relay)
     tried = []
-    for address in offer.addresses:
-        source = Source(offer.copy, offer.user, address, offer.port)
-        if not fetching.answers(address, offer.port):
-            tried.append(f"{address} does not answer")
+    for at, port, source in _ways(offer):
+        if not fetching.answers(at, port):
+            tried.append(f"{at} does not answer")
             continue
         try:
             fetching.try_out(source, DEFINITION, copy_folder.path(offer.copy, DEFINITION))
         except FetchFailed as error:
-            tried.append(f"{address}: {error}")
+            tried.append(f"{at}: {error}")
             continue
         return source
+    way = "through the master" if offer.relay is not None else f"port {offer.port}"
     raise CopyFailed(
-        f"This host does not reach the one that has '{offer.base}' by ssh, port {offer.port}: "
+        f"This host does not reach the one that has '{offer.base}' by ssh, {way}: "
         f"{'; '.join(tried) or 'it has no address'}.",
         "Let it through the firewalls: the host that is to have the base connects to the one that "
         "has it.",
     )
+
+
+def _ways(offer: BaseOffer) -> Iterator[tuple[str, int, Source]]:
+    """Yield the ways to a source: the address and port to connect to, and what is there."""
+    for address in offer.addresses:
+        source = Source(offer.copy, offer.user, address, offer.port)
+        if offer.relay is None:
+            yield address, offer.port, source
+            continue
+        for way in offer.relay.addresses:
+            through = replace(offer.relay, addresses=(way,))
+            yield way, offer.relay.port, replace(source, through=through)

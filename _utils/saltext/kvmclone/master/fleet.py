@@ -30,19 +30,20 @@ from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
-from saltext.kvmclone.master import at_once, left_keys, progress, targets
-from saltext.kvmclone.master.all_hosts import AllHosts, with_failures
+from saltext.kvmclone.master import at_once, left_keys, leftovers, progress, targets
+from saltext.kvmclone.master.all_hosts import AllHosts
+from saltext.kvmclone.master.base_push import BaseCopier
+from saltext.kvmclone.master.base_relay import Relays
 from saltext.kvmclone.master.clone_list import Selection
 from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import MinionKeys
-from saltext.kvmclone.master.placing import Placing, homes, reasons
+from saltext.kvmclone.master.placing import Placing, homes
 from saltext.kvmclone.master.remote import RemoteHost
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
-from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
+from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.plain import from_plain
-from saltext.kvmclone.model.record import Minion
 from saltext.kvmclone.model.request import Request, Secrets
 
 
@@ -86,9 +87,14 @@ class Fleet:
         return AllHosts(self.catalogue, self.host, means, functools.partial(homes, self.opts))
 
     @functools.cached_property
+    def copier(self) -> BaseCopier:
+        """Return what copies bases from host to host."""
+        return BaseCopier(self.everywhere, Relays(self.opts))
+
+    @functools.cached_property
     def placing(self) -> Placing:
         """Return the choice of hosts, for all clones of this call."""
-        return Placing(self.opts, self.host)
+        return Placing(self.opts, self.host, self.copier)
 
     def hosts(self) -> list[tuple[str, KvmHost]]:
         """Return every host of the configuration once, with its label."""
@@ -114,14 +120,13 @@ class Fleet:
             meant.require_at_master(self.catalogue, "plan", profile, [name], overrides)
             request, _secrets, host = self.resolve(profile, name, overrides)
             why: dict[str, Any] = {}
-            doubts: tuple[str, ...] = ()
+            seen = None
             if request.placement.is_wanted:
-                request, host, decision = self.placing.foresee(request)
-                why = {"host": request.host, "hosts": reasons(decision, request.host)}
-                doubts = decision.warnings
-            found = host.plan(request)
+                seen = self.placing.foresee(request)
+                request, host, why = seen.request, seen.planner, seen.why
+            found = seen.plan() if seen else host.plan(request)
             told = self.enroller.foresee(request, lambda: host.base_minion(request))
-            said = (*doubts, *self.catalogue.remarks(profile, overrides), *self._elsewhere())
+            said = (*self.catalogue.remarks(profile, overrides), *self._elsewhere())
             return {**told.added_to(found, said), **why}
         except KvmCloneError as error:
             return Outcome(str(name), "", None, error).as_dict()
@@ -151,7 +156,7 @@ class Fleet:
             most = self.placing.settings.at_once
         except ConfigError as error:
             return [Outcome(str(name), "", None, error) for name in wanted]
-        self.placing.names.update(map(str, wanted))
+        self.placing.offers.names.update(map(str, wanted))
         with progress.several([str(name) for name in wanted]):
             return at_once.each(lambda name: self._create(profile, name, overrides), wanted, most)
 
@@ -165,7 +170,7 @@ class Fleet:
         """
         wanted = map_files.read(self.opts, file)
         placing = self.placing
-        placing.names.update(str(name) for _profile, name, _keys in wanted)
+        placing.offers.names.update(str(name) for _profile, name, _keys in wanted)
         refused = []
         for profile, name, keys in wanted:
             try:
@@ -345,30 +350,8 @@ class Fleet:
         While a host cannot be asked, or the configuration cannot be read, nothing is removed.
         """
 
-        def remove_key(minion: Minion) -> bool:
-            return self.keys.take_back(minion.id, minion.fingerprint)
-
-        def look(host: KvmHost, apply: bool) -> list[Leftover]:
-            return gc.collect(host, name, apply, force, remove_key)
-
-        told, failed = self.everywhere.look(lambda host: look(host, False))
-        told = self.everywhere.once(told)
-        if not failed and (error := self.catalogue.problems.forbidding_gone()):
-            failed = {"configuration": error.as_dict()}
-        if failed:
-            why = f"stays while this cannot be asked or read: {', '.join(failed)}"
-            told = {
-                label: [
-                    row if row.kind == KEPT else row.stays(f"{row.reason}; {why}") for row in rows
-                ]
-                for label, rows in told.items()
-            }
-        elif apply:
-            told, failed = self.everywhere.look(lambda host: look(host, True), most=1)
-            told = self.everywhere.once(told)
-        found = [leftover.as_dict() for some in told.values() for leftover in some]
-        stuck = apply and any(leftover.is_stuck for some in told.values() for leftover in some)
-        return with_failures({"leftovers": found, "retcode": int(stuck)}, failed, "errors")
+        relays = self.copier.relays
+        return leftovers.collect(self.everywhere, self.keys, relays, name, apply, force)
 
     def tree(self) -> dict[str, Any]:
         """Return bases and their clones over all hosts."""

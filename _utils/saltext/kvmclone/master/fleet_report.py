@@ -82,7 +82,7 @@ def look(fleet: Fleet, path: str) -> Picture:
         path=path,
         hosts=hosts,
         clones=ask("the clones", clones).get("clones", {}),
-        bases=ask("the bases", lambda: base_copies.bases(fleet)).get("bases", {}),
+        bases=ask("the bases", lambda: base_copies.bases(fleet.everywhere)).get("bases", {}),
         tree=ask("the lineage", fleet.tree).get("bases", {}),
         findings=ask("the doctor", lambda: fleet_doctor.examine(fleet)).get("findings", ()),
         unseen=unseen,

@@ -7,7 +7,6 @@ from typing import Any
 
 from saltext.kvmclone.errors import BaseDiffers
 from saltext.kvmclone.master.fleet import Fleet
-from saltext.kvmclone.master.placing import reasons
 from saltext.kvmclone.model.request import Request
 
 #: The name of a clone that is never made.
@@ -46,10 +45,10 @@ def _verdicts(fleet: Fleet, profile: str) -> dict[str, dict[str, Any]]:
         decision = fleet.placing.consider(request)
     except BaseDiffers as error:
         return _all_alike(fleet, request, error)
-    return reasons(decision, decision.chosen)
+    return decision.reasons(decision.chosen)
 
 
 def _all_alike(fleet: Fleet, request: Request, error: BaseDiffers) -> dict[str, dict[str, Any]]:
     """Return one reason for every host of a request."""
     verdict = {"chosen": False, "reason": error.message}
-    return {host: dict(verdict) for host in fleet.placing.hosts_of(request)}
+    return {host: dict(verdict) for host in fleet.placing.offers.hosts_of(request)}

@@ -13,7 +13,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from saltext.kvmclone import interrupts
@@ -27,7 +26,6 @@ from saltext.kvmclone.errors import (
     KvmCloneError,
     NeverConnected,
     NoHostFits,
-    NotAccepted,
     NotFound,
     TooLate,
 )
@@ -35,6 +33,9 @@ from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.master import at_once, targets
+from saltext.kvmclone.master.base_push import BaseCopier
+from saltext.kvmclone.master.base_to_come import BasesToCome, Foreseen, has_base
+from saltext.kvmclone.master.host_offers import HostOffers
 from saltext.kvmclone.master.pacing import PacedCreate, Pacing
 from saltext.kvmclone.master.reservations import Reservations, Row, in_progress, unanswered
 from saltext.kvmclone.model.placement import (
@@ -49,16 +50,6 @@ from saltext.kvmclone.plan import placement
 from saltext.kvmclone.plan.placement import Asked
 
 log = logging.getLogger(__name__)
-
-#: Number of hosts that are asked at the same time.
-HOSTS_AT_ONCE = 32
-
-
-def reasons(decision: Decision, chosen: str) -> dict[str, dict[str, Any]]:
-    """Return of every host whether it is the chosen one, and what speaks for or against it."""
-    return {
-        one.host: {"chosen": one.host == chosen, "reason": one.reason} for one in decision.verdicts
-    }
 
 
 def homes(opts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -79,90 +70,27 @@ class Placing:
 
     :param opts: The master's configuration.
     :param connect: Returns the host of a minion id and a url.
+    :param copier: Copies bases to hosts that lack them.
     :raises ConfigError: The limits of the hosts in the configuration are wrong.
     """
 
-    def __init__(self, opts: Mapping[str, Any], connect: Callable[[str, str], KvmHost]) -> None:
+    def __init__(
+        self, opts: Mapping[str, Any], connect: Callable[[str, str], KvmHost], copier: BaseCopier
+    ) -> None:
         self.opts = opts
         self.connect = connect
         self.settings: FleetSettings = cloud_files.fleet_settings(opts)
         self.store = Reservations(opts)
         self.pacing = Pacing(self.settings.at_once_per_host, self.settings.at_once_per_pool)
-        #: The clones that this call is about.
-        self.names: set[str] = set()
-        #: What each host said, for each sort of clone, and the clones that were made since.
-        self._asked: dict[str, dict[str, Asked]] = {}
+        self.to_come = BasesToCome(copier, connect, self.pacing.pools)
+        self.offers = HostOffers(opts, connect, self.store)
+        #: The clones that were made.
         self._made: dict[str, Reserved] = {}
-        #: Hosts that do not answer, with what was said of that; what a target expression means.
-        self._silent: dict[str, str] = {}
-        #: Hosts of which it is not known what they have, with the reason.
-        self._unseen: dict[str, str] = {}
-        #: What the operator should know of the choice for a clone, by its name.
-        self._doubts: dict[str, tuple[str, ...]] = {}
-        self._meant: dict[str, tuple[str, ...]] = {}
-        self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
-
-    # --- asking -----------------------------------------------------------------------
-
-    def hosts_of(self, request: Request) -> tuple[str, ...]:
-        """
-        Return the minion ids of the hosts that may be chosen.
-
-        :raises ConfigError: The target expression means no minion.
-        """
-        wish = request.placement
-        if wish.expression and wish.expression not in self._meant:
-            self._meant[wish.expression] = targets.minions(self.opts, wish.expression)
-        return wish.hosts or self._meant[wish.expression]
 
     def ask(self, request: Request) -> dict[str, Asked]:
         """Return what each host offers, or why it cannot be chosen; each is asked once."""
-        hosts = self.hosts_of(request)
-        sort = dataclasses.replace(request, name="").digest()
-        with self._lock:
-            self.names.add(request.name)
-            turn = self._turns.setdefault(sort, threading.Lock())
-        with turn:  # whoever needs the same waits for the one who asks
-            with self._lock:
-                known = dict(self._asked.get(sort, {}))
-                silent = {host: self._silent[host] for host in hosts if host in self._silent}
-                names = sorted(self.names | set(self._made))
-            missing = [host for host in hosts if host not in known and host not in silent]
-            if missing:
-                # What others have under way counts once, whether a host knows of it yet or not.
-                names = sorted({*names, *(row.reserved.name for row in self.store.all())})
-                with ThreadPoolExecutor(min(HOSTS_AT_ONCE, len(missing))) as pool:
-                    offers = pool.map(lambda host: self._ask_one(host, request, names), missing)
-                    news = dict(zip(missing, offers, strict=True))
-                known |= news
-                with self._lock:  # of the others some may be forgotten by now
-                    self._asked[sort] = self._asked.get(sort, {}) | news
-        return {host: silent.get(host, known.get(host, "")) for host in hosts}
-
-    def _ask_one(self, host: str, request: Request, names: Sequence[str]) -> Asked:
-        try:
-            return self.connect(host, request.url).offer(request, names)
-        except KvmCloneError as error:
-            log.info("the host '%s' cannot be chosen: %s", host, error)
-            reason = error.message.rstrip(".")
-            if not isinstance(error, NotAccepted):
-                with self._lock:
-                    self._unseen[host] = reason
-            if isinstance(error, HostUnreachable):
-                self._give_up(host, reason)
-            return reason
-
-    def _forget(self, host: str) -> None:
-        """Have a host asked again: it has promised more than we know of."""
-        with self._lock:
-            for sort, known in self._asked.items():
-                self._asked[sort] = {key: told for key, told in known.items() if key != host}
-
-    def _give_up(self, host: str, reason: str) -> None:
-        """Take no other clone of this call to a host that does not answer."""
-        with self._lock:
-            self._silent[host] = reason
+        return self.to_come.counted(request, self.offers.ask(request))
 
     # --- choosing ---------------------------------------------------------------------
 
@@ -182,7 +110,8 @@ class Placing:
         reserved |= {row.reserved.name: row.reserved for row in rows}
         reserved.pop(request.name, None)
         wish, others = request.placement, tuple(reserved.values())
-        return placement.choose(asked, limits, wish, others, request.name, last)
+        base = request.base_domain
+        return placement.choose(asked, limits, wish, others, request.name, last, base)
 
     def _host_with(self, request: Request) -> str:
         """
@@ -213,10 +142,11 @@ class Placing:
 
         :raises HostUnreachable: There is such a host, and it is not in maintenance.
         """
-        for host in self.hosts_of(request):
-            if host in self._unseen and not self.settings.limits(host).maintenance:
+        unseen = self.offers.unseen
+        for host in self.offers.hosts_of(request):
+            if host in unseen and not self.settings.limits(host).maintenance:
                 raise HostUnreachable(
-                    f"Whether '{host}' has a '{request.name}' is not known: {self._unseen[host]}. "
+                    f"Whether '{host}' has a '{request.name}' is not known: {unseen[host]}. "
                     "Without a minion no key keeps the name from being given twice.",
                     f"Repeat this when '{host}' is back. Until then leave it out of 'hosts', or "
                     "say that it is in maintenance (kvm_clone: hosts: of the master).",
@@ -240,12 +170,10 @@ class Placing:
             if held and isinstance(asked.get(where), HostOffer):
                 chosen = where
             elif held and held.may_begin:
-                raise (unanswered if where in self._silent else in_progress)(held)
+                raise (unanswered if where in self.offers.silent else in_progress)(held)
             else:
                 found = self._decide(request, asked, rows, last)
-                base, name = request.base_domain, request.name
-                chosen = placement.require_host(found, asked, base, name)
-                self._doubts[name] = found.warnings
+                chosen = placement.require_host(found, asked, request.base_domain, request.name)
             offer = asked[chosen]
             assert isinstance(offer, HostOffer)
             return Reserved(request.name, chosen, offer.need, request.tags or ())
@@ -268,16 +196,18 @@ class Placing:
         asked, rows = self.ask(request), self.store.all()
         return self._decide(request, asked, rows, self.store.last(request.profile))
 
-    def foresee(self, request: Request) -> tuple[Request, KvmHost, Decision]:
+    def foresee(self, request: Request) -> Foreseen:
         """
-        Return the request as it would go to its host now, the host, and why it is that one.
+        Return the request as it would go to its host now, and why it is that one.
 
         :raises KvmCloneError: No host fits.
         """
         name, asked, found = request.name, self.ask(request), self.consider(request)
         host = self._host_with(request)
         host = host or placement.require_host(found, asked, request.base_domain, name)
-        return self.placed_on(request, host), self.connect(host, request.url), found
+        source = None if has_base(asked[host]) else self.to_come.source(request, asked)
+        there = self.connect(host, request.url)
+        return Foreseen(self.placed_on(request, host), there, found, source)
 
     # --- making -----------------------------------------------------------------------
 
@@ -317,6 +247,10 @@ class Placing:
             at_once.require_no_interrupt(request.name)
             row = self._reserve(request, tried)
             chosen, held = row.reserved.host, False
+            if reason := self._without_base(request, row):
+                log.warning("%s: not on '%s': %s", request.name, chosen, reason)
+                tried[chosen] = reason
+                continue
             going = self.placed_on(request, chosen)
             try:
                 host = self.connect(chosen, request.url)
@@ -336,15 +270,39 @@ class Placing:
                 if not held:
                     self.store.free(row)
             if not reason:
-                return going, outcome.with_warnings(self._doubts.get(request.name, ()))
+                return going, outcome
             log.warning("%s: not on '%s': %s", request.name, chosen, reason)
             tried[chosen] = reason
 
     def _without(self, host: str, name: str) -> Outcome | None:
         """Return the outcome where a host went silent while a create waited; None elsewhere."""
-        with self._lock:
-            why = self._silent.get(host, "")
+        why = self.offers.silent.get(host, "")
         return Outcome(name, "", None, NeverConnected(why)) if why else None
+
+    def _without_base(self, request: Request, row: Row) -> str:
+        """
+        Have the base copied to the host that was chosen, if it is missing there.
+
+        :param row: The reservation; it ends where the clone is to be made elsewhere.
+        :return: Why it is; empty where it is not.
+        """
+        host, asked = row.reserved.host, self.ask(request)
+        if has_base(asked[host]):
+            return ""
+        try:
+            reason = self.to_come.bring(request, host, asked)
+        except interrupts.Interrupt:
+            self.store.free(row)
+            raise
+        if not reason:
+            if not has_base((now := self.ask(request))[host]):  # as it was before the copy
+                for one in (host, *placement.unread(now)):  # for that the source was read
+                    self.offers.forget(one)
+            offer = self.ask(request)[host]
+            reason = " ".join(offer.conflicts) if isinstance(offer, HostOffer) else offer
+        if reason:
+            self.store.free(row)
+        return reason.rstrip(".")
 
     def _why_elsewhere(self, host: str, paced: PacedCreate, outcome: Outcome) -> str:
         """
@@ -354,11 +312,11 @@ class Placing:
         """
         error = outcome.error
         if isinstance(error, (HostFull, TooLate)):
-            self._forget(host)
+            self.offers.forget(host)
             return error.message.rstrip(".")
         if not isinstance(error, HostUnreachable) or not _is_unknown(outcome):
             return ""
-        self._give_up(host, error.message.rstrip("."))
+        self.offers.give_up(host, error.message.rstrip("."))
         if outcome.stage or outcome.clone is not None:
             return ""  # begun there, where it stays
         if not isinstance(error, NeverConnected):

@@ -96,6 +96,19 @@ class BaseState:
     marked: bool = False
 
 
+@dataclass(frozen=True)
+class RemovedBase:
+    """
+    What the removal of a base deletes, or would delete.
+
+    :param files: Paths of the files.
+    :param kept: What stays, a sentence each.
+    """
+
+    files: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+
+
 def digest_of(definition: str, disks: Iterable[DiskContent], files: Mapping[str, str] = {}) -> str:
     """
     Return the digest of a base.

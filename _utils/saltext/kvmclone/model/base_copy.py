@@ -62,6 +62,21 @@ class OfferedFile:
 
 
 @dataclass(frozen=True)
+class Relay:
+    """
+    The ssh server that a target goes through to one that it does not reach: the master's.
+
+    :param user: Whom to log in as; ``port`` where, ``addresses`` at.
+    :param host_keys: Its host keys, ``TYPE BASE64``.
+    """
+
+    user: str
+    port: int
+    addresses: tuple[str, ...]
+    host_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class BaseOffer:
     """
     A base that a host offers to another.
@@ -73,6 +88,7 @@ class BaseOffer:
     :param needs: Digests of files that the target must have already, by path: a kernel.
     :param user: Whom to log in as; ``port`` where, ``addresses`` at.
     :param host_keys: The source's ssh host keys, as lines of ``known_hosts`` without the name.
+    :param relay: What leads there; None where the target reaches the source itself.
     """
 
     copy: str
@@ -84,6 +100,7 @@ class BaseOffer:
     port: int = 22
     addresses: tuple[str, ...] = ()
     host_keys: tuple[str, ...] = ()
+    relay: Relay | None = None
 
 
 @dataclass(frozen=True)
@@ -136,11 +153,18 @@ def faults(offer: BaseOffer) -> Iterator[str]:
             yield f"{file.name[:60]!r} is no name of a disk, or of several"
         if file.format not in (("",) if file.name == NVRAM else _FORMATS):
             yield f"{file.format[:60]!r} is no format of a disk that is copied"
-    if not _USER.fullmatch(offer.user) or not 0 < offer.port < 2**16:
+    for server in (offer, offer.relay):
+        if server is not None:
+            yield from _faults_of_server(server)
+
+
+def _faults_of_server(server: BaseOffer | Relay) -> Iterator[str]:
+    """Yield what is wrong with what is said of an ssh server."""
+    if not _USER.fullmatch(server.user) or not 0 < server.port < 2**16:
         yield "nobody logs in as that user, or at that port"
-    if not all(map(_is_address, offer.addresses)):
+    if not all(map(_is_address, server.addresses)):
         yield "one of its addresses is none"
-    if not all(map(_HOST_KEY.fullmatch, offer.host_keys)):
+    if not all(map(_HOST_KEY.fullmatch, server.host_keys)):
         yield "one of its host keys is none"
 
 

@@ -8,6 +8,7 @@ page cache counts as used, and a guest that has not touched its memory yet count
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 #: The orders of the hosts that fit; ``most-free-memory`` is read as the first.
 SPREAD, PACK, FEWEST, ROUND_ROBIN, FIRST = "spread", "pack", "fewest-clones", "round-robin", "first"
@@ -25,6 +26,7 @@ class Placement:
     :param order: One of :data:`ORDERS`.
     :param apart: Clones with this tag go to different hosts; empty for none.
     :param required: A host that has one already is not chosen at all.
+    :param push: A host without the base may be chosen, too; the base is copied there first.
     """
 
     hosts: tuple[str, ...] = ()
@@ -32,6 +34,7 @@ class Placement:
     order: str = SPREAD
     apart: str = ""
     required: bool = False
+    push: bool = False
 
     @property
     def is_wanted(self) -> bool:
@@ -118,10 +121,11 @@ class HostOffer:
     :param clones: Number of clones; ``tags`` says how many have each tag.
     :param there: Those of the names asked about that a domain has.
     :param has_base: The base is there.
+    :param base_disks: Bytes that its disks occupy, by pool; empty where nobody asked for it.
     :param base: What is known of the base without reading its content: two that differ in this
         differ in content.
     :param digest: Digest of the base's content; empty where it is not known.
-    :param need: What the clone would take.
+    :param need: What the clone would take; nothing where the base is missing, and is not to come.
     :param conflicts: Every reason of the plan against it, in words.
     """
 
@@ -133,6 +137,7 @@ class HostOffer:
     tags: dict[str, int] = field(default_factory=dict)
     there: tuple[str, ...] = ()
     has_base: bool = True
+    base_disks: dict[str, int] = field(default_factory=dict)
     base: str = ""
     digest: str = ""
     need: Need = Need()
@@ -175,14 +180,20 @@ class Decision:
 
     :param verdicts: One for each host, in the order in which they were given.
     :param order: Those that fit, best first.
-    :param warnings: What the operator should know.
+    :param unread: A host would fit, if it were known that its base is the same as that of others.
     """
 
     verdicts: tuple[Verdict, ...]
     order: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    unread: bool = False
 
     @property
     def chosen(self) -> str:
         """Return the host to take; empty where none fits."""
         return self.order[0] if self.order else ""
+
+    def reasons(self, chosen: str) -> dict[str, dict[str, Any]]:
+        """Return of every host whether it is that one, and what speaks for or against it."""
+        return {
+            one.host: {"chosen": one.host == chosen, "reason": one.reason} for one in self.verdicts
+        }

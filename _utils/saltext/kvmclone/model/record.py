@@ -321,8 +321,11 @@ class Record:
         """
         Return whether a volume's file is named as files made for this clone are.
 
-        A record that was edited by hand may list anything.
+        A record that was edited by hand may list anything. The files of a base that is removed are
+        told by their inodes, whatever they are called.
         """
+        if self.becomes == BASE and volume.strategy == BASE:
+            return bool(volume.inode)
         file = os.path.basename(volume.path)
         made_for = ""
         if volume.label:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from saltext.kvmclone.errors import BaseDiffers, BaseMissing, NoHostFits
 from saltext.kvmclone.model.placement import (
@@ -40,6 +41,7 @@ def choose(
     reserved: Sequence[Reserved] = (),
     seed: str = "",
     last: str = "",
+    base: str = "",
 ) -> Decision:
     """
     Decide about every host, and put those that fit into order.
@@ -49,20 +51,26 @@ def choose(
     :param reserved: Creates under way on these hosts.
     :param seed: Decides between hosts that are equal; the same one always in the same way.
     :param last: The host that ``round-robin`` took last; empty for none.
+    :param base: Name of the base, for the commands in the reasons.
     :raises BaseDiffers: The base is not the same on the hosts that have it.
     """
     _require_one_base(asked, limits)
-    compared = [host for host, offer in _having(asked, limits).items() if offer.digest]
+    having = _having(asked, limits)
+    unknown = [host for host, offer in having.items() if len(having) > 1 and not offer.digest]
+    unread = False
     verdicts = []
     for host, offer in asked.items():
         mine = [one for one in reserved if one.host == host and not _is_known(one, offer)]
-        verdict = _judge(host, offer, limits.get(host, _DEFAULT), wish, mine)
-        if verdict.fits and compared and host not in compared:
-            verdict = Verdict(host, False, _not_compared(compared))
+        verdict = _judge(host, offer, limits.get(host, _DEFAULT), wish, mine, base)
+        if verdict.fits and host in unknown:
+            unread = True
+            others = ", ".join(one for one in having if one != host)
+            text = f"it is not known whether its base is that of {others}: {_read_it(base)}"
+            verdict = Verdict(host, False, text)
         verdicts.append(verdict)
     fitting = [one.host for one in verdicts if one.fits]
     order = _ordered(fitting, asked, limits, wish, reserved, seed, last)
-    return Decision(tuple(verdicts), tuple(order), _warnings(fitting, asked))
+    return Decision(tuple(verdicts), tuple(order), unread)
 
 
 def require_host(decision: Decision, asked: Mapping[str, Asked], base: str, name: str) -> str:
@@ -77,12 +85,17 @@ def require_host(decision: Decision, asked: Mapping[str, Asked], base: str, name
         return decision.chosen
     offers = [offer for offer in asked.values() if isinstance(offer, HostOffer)]
     listed = "; ".join(f"{one.host}: {one.reason}" for one in decision.verdicts)
-    if offers and len(offers) == len(asked) and not any(one.has_base for one in offers):
+    nowhere = not any(one.has_base or is_to_come(one) or one.conflicts for one in offers)
+    if offers and len(offers) == len(asked) and nowhere:
         raise BaseMissing(
             f"'{name}' cannot be placed: the base '{base}' is on none of its hosts "
             f"({', '.join(asked)}).",
             f"Copy it there: salt-run kvmclone.push {base} {next(iter(asked))}   Or name the host "
             "that has it in 'hosts'.",
+        )
+    if decision.unread:
+        raise NoHostFits(
+            f"No host fits '{name}'. {listed}.", f"Have the bases compared: {_read_it(base)}"
         )
     raise NoHostFits(
         f"No host fits '{name}'. {listed}.",
@@ -95,26 +108,32 @@ def require_host(decision: Decision, asked: Mapping[str, Asked], base: str, name
 
 
 def _judge(
-    host: str, offer: Asked, limits: HostLimits, wish: Placement, reserved: Sequence[Reserved]
+    host: str,
+    offer: Asked,
+    limits: HostLimits,
+    wish: Placement,
+    reserved: Sequence[Reserved],
+    base: str,
 ) -> Verdict:
     """Return what speaks for or against a host; the first reason against it counts."""
     if isinstance(offer, str):
         return Verdict(host, False, offer)
     if limits.maintenance:
         return Verdict(host, False, "in maintenance")
-    if not offer.has_base:
-        return Verdict(host, False, "the base is missing")
     if offer.conflicts:
         return Verdict(host, False, " ".join(offer.conflicts).rstrip("."))
+    if not (offer.has_base or is_to_come(offer)):
+        push = f"salt-run kvmclone.push {base} {host}"
+        return Verdict(host, False, f"the base is missing: {push}")
     if fault := apart_fault(offer, wish.apart if wish.required else "", reserved):
         return Verdict(host, False, fault)
     needs = [one.need for one in reserved]
     if fault := room_fault(offer, offer.need, limits, needs):
         return Verdict(host, False, fault)
     taken = offer.promised.memory + sum(need.memory for need in needs)
-    return Verdict(
-        host, True, f"{size(taken)} of {size(_memory(offer, limits))} memory are promised"
-    )
+    first = "" if offer.has_base else "the base is copied there first; "
+    share = f"{size(taken)} of {size(_memory(offer, limits))} memory are promised"
+    return Verdict(host, True, f"{first}{share}")
 
 
 def _is_known(reserved: Reserved, offer: Asked) -> bool:
@@ -229,6 +248,57 @@ def _require_one_base(asked: Mapping[str, Asked], limits: Mapping[str, HostLimit
             )
 
 
+def unread(asked: Mapping[str, Asked]) -> tuple[str, ...]:
+    """Return the hosts that have the base with a content that is not known."""
+    return tuple(
+        host
+        for host, offer in asked.items()
+        if isinstance(offer, HostOffer) and offer.has_base and not offer.digest
+    )
+
+
+def sources(asked: Mapping[str, Asked]) -> tuple[str, ...]:
+    """
+    Return the hosts that the base can be copied from, also those in maintenance.
+
+    They are one host, or have the same base for certain; otherwise none.
+    """
+    having = {
+        host: offer
+        for host, offer in asked.items()
+        if isinstance(offer, HostOffer) and offer.has_base
+    }
+    read = tuple(host for host, offer in having.items() if offer.digest)
+    if len({having[host].digest for host in read}) > 1:
+        return ()
+    return read or (tuple(having) if len(having) == 1 else ())
+
+
+def with_base(asked: Mapping[str, Asked], source: HostOffer) -> dict[str, Asked]:
+    """
+    Return what each host offers where the base may be copied to those that lack it.
+
+    :param source: What the host offers that has it: how much a clone takes is known there alone.
+    """
+    need, taken = source.need, source.base_disks
+    both = Need(need.memory, need.cpus, _sum(need.copies, taken), _sum(need.growth, taken))
+    return {
+        host: replace(offer, need=both)
+        if isinstance(offer, HostOffer) and not offer.has_base
+        else offer
+        for host, offer in asked.items()
+    }
+
+
+def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {pool: one.get(pool, 0) + other.get(pool, 0) for pool in (*one, *other)}
+
+
+def is_to_come(offer: HostOffer) -> bool:
+    """Return whether a base that is missing is copied to a host if that is chosen."""
+    return not offer.has_base and offer.need != Need()
+
+
 def _having(asked: Mapping[str, Asked], limits: Mapping[str, HostLimits]) -> dict[str, HostOffer]:
     """Return the offers of the hosts that have the base and may get a clone at all."""
     return {
@@ -240,11 +310,8 @@ def _having(asked: Mapping[str, Asked], limits: Mapping[str, HostLimits]) -> dic
     }
 
 
-def _not_compared(compared: Sequence[str]) -> str:
-    return (
-        f"its base was never compared with that of {', '.join(compared)}: "
-        "salt-run kvmclone.bases hash=True"
-    )
+def _read_it(base: str) -> str:
+    return f"salt-run kvmclone.bases {base} hash=True"
 
 
 def _shape(offer: HostOffer) -> str:
@@ -253,19 +320,6 @@ def _shape(offer: HostOffer) -> str:
 
 def _digest(offer: HostOffer) -> str:
     return offer.digest
-
-
-def _warnings(fitting: Sequence[str], asked: Mapping[str, Asked]) -> tuple[str, ...]:
-    """Return a warning where it is not certain that the base is the same on all hosts."""
-    unknown = [
-        host for host in fitting if isinstance(offer := asked[host], HostOffer) and not offer.digest
-    ]
-    if len(fitting) < 2 or not unknown:
-        return ()
-    return (
-        f"The base has one name on {', '.join(fitting)}; whether its content is the same "
-        "everywhere was not compared. Compare it: salt-run kvmclone.bases hash=True",
-    )
 
 
 # --- the order ------------------------------------------------------------------------
@@ -304,9 +358,10 @@ def _ordered(
     }
     key = keys.get(wish.order, share)
 
-    def rank(host: str) -> tuple[float, float, float, str]:
+    def rank(host: str) -> tuple[float, float, float, bool, str]:
         apart = _tagged(offers[host], wish.apart, mine[host]) if wish.apart else 0
-        return apart, key(host), clones(host) if key is share else 0, _lot(seed, host)
+        beside = clones(host) if key is share else 0
+        return apart, key(host), beside, not offers[host].has_base, _lot(seed, host)
 
     return sorted(offers, key=rank)
 

@@ -9,17 +9,23 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from saltext.kvmclone import interrupts
+from saltext.kvmclone.model.base_copy import Relay
 from saltext.kvmclone.system import copy_folder, export_folder
 from saltext.kvmclone.system.copying import die_with_parent
 
-#: The name under which the other machine's host keys are known here, whatever its address.
-_ALIAS = "kvm_clone-source"
+#: The names under which the host keys of the other machine, and of one that leads there, are known
+#: here, whatever their addresses.
+_ALIAS, _RELAY = "kvm_clone-source", "kvm_clone-relay"
 
-_KEY, _KNOWN = "key", "known_hosts"
+_KEY, _KNOWN, _SETTINGS = "key", "known_hosts", "ssh_config"
+
+#: Seconds in which a machine answers that is reached at all.
+_REACH_TIMEOUT_S = 3.0
 
 #: Seconds to wait for a connection; and how often to go on with a copy that was cut off, with
 #: seconds in between.
@@ -48,12 +54,14 @@ class Source:
 
     :param copy: Id of the copy, whose folder here has its key.
     :param port: Of its ssh server.
+    :param through: The one that leads there, at the first of its addresses; None for none.
     """
 
     copy: str
     user: str
     address: str
     port: int
+    through: Relay | None = None
 
 
 def missing() -> list[str]:
@@ -79,20 +87,40 @@ def make_key(copy: str) -> str:
         return " ".join(source.read().split()[:2])
 
 
-def know(copy: str, host_keys: Iterable[str]) -> None:
+def know(copy: str, host_keys: Iterable[str], relay: Relay | None = None) -> None:
     """
-    Know the other machine by these keys alone.
+    Know the other machine by these keys alone, and the one that leads there by its own.
 
     :raises OSError: They cannot be written.
     """
     with open(copy_folder.path(copy, _KNOWN), "w", encoding="utf-8") as target:
         target.writelines(f"{_ALIAS} {key}\n" for key in host_keys)
+        target.writelines(f"{_RELAY} {key}\n" for key in (relay.host_keys if relay else ()))
 
 
-def answers(address: str, port: int) -> bool:
-    """Return whether something takes connections at an address."""
+def reached(addresses: Iterable[str], port: int, own: Collection[str]) -> tuple[str, ...]:
+    """
+    Return at which of another machine's addresses its port takes connections from here.
+
+    :param own: This machine's addresses: where two machines have the same, it is this one that
+        answers.
+    """
+    others = [address for address in addresses if address not in own]
+    if not others:
+        return ()
+    with ThreadPoolExecutor(len(others)) as pool:
+        found = pool.map(lambda address: answers(address, port, _REACH_TIMEOUT_S), others)
+        return tuple(address for address, answered in zip(others, found, strict=True) if answered)
+
+
+def answers(address: str, port: int, timeout: float = CONNECT_TIMEOUT_S) -> bool:
+    """
+    Return whether something takes connections at an address.
+
+    :param timeout: Seconds.
+    """
     try:
-        socket.create_connection((address, port), CONNECT_TIMEOUT_S).close()
+        socket.create_connection((address, port), timeout).close()
     except OSError:
         return False
     return True
@@ -151,25 +179,16 @@ def _fetch_once(source: Source, name: str, path: str) -> tuple[int, str]:
 
 
 def _ssh(source: Source) -> list[str]:
-    folder = copy_folder.path(source.copy)
-    options = {
-        "IdentityFile": f"{folder}/{_KEY}",
-        "IdentitiesOnly": "yes",
-        "IdentityAgent": "none",
-        "UserKnownHostsFile": f"{folder}/{_KNOWN}",
-        "GlobalKnownHostsFile": "/dev/null",
-        "HostKeyAlias": _ALIAS,
-        "StrictHostKeyChecking": "yes",
-        "UpdateHostKeys": "no",
-        "BatchMode": "yes",
-        "Port": str(source.port),
-        "ConnectTimeout": str(CONNECT_TIMEOUT_S),
-        "ServerAliveInterval": "15",
-    }
+    options = _options(source.copy, _ALIAS, source.port)
+    settings = "/dev/null"
+    if source.through is not None:
+        # What is said on the command line does not count for the machine on the way.
+        settings = _settings(source.copy, source.through)
+        options["ProxyJump"] = _RELAY
     words = [
         "ssh",
         "-F",
-        "/dev/null",
+        settings,
         "-x",
         *(f"-o{key}={value}" for key, value in options.items()),
     ]
@@ -177,7 +196,41 @@ def _ssh(source: Source) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", *words]
 
 
+def _options(copy: str, alias: str, port: int) -> dict[str, str]:
+    """
+    Return the options of ssh for one machine.
+
+    :param alias: The name under which its host keys are known.
+    """
+    return {
+        "IdentityFile": copy_folder.path(copy, _KEY),
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "UserKnownHostsFile": copy_folder.path(copy, _KNOWN),
+        "GlobalKnownHostsFile": "/dev/null",
+        "HostKeyAlias": alias,
+        "StrictHostKeyChecking": "yes",
+        "UpdateHostKeys": "no",
+        "BatchMode": "yes",
+        "Port": str(port),
+        "ConnectTimeout": str(CONNECT_TIMEOUT_S),
+        "ServerAliveInterval": "15",
+    }
+
+
+def _settings(copy: str, relay: Relay) -> str:
+    """Write the settings of ssh for the machine on the way; return the path."""
+    options = {"HostName": relay.addresses[0], "User": relay.user}
+    options |= _options(copy, _RELAY, relay.port)
+    path = copy_folder.path(copy, _SETTINGS)
+    with open(path, "w", encoding="utf-8") as target:
+        target.write(f"Host {_RELAY}\n")
+        target.writelines(f"  {key} {value}\n" for key, value in options.items())
+    return path
+
+
 def _first(said: bytes) -> str:
     """Return the line of a program's complaints that says why, which is the first as a rule."""
-    lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
-    return lines[0].strip()[:300] if lines else ""
+    # ssh puts its loudest warnings into frames.
+    lines = [line.strip("@ \t") for line in said.decode(errors="replace").splitlines()]
+    return next((line[:300] for line in lines if line), "")

@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ KEY_LASTS_S = 1800
 #: Bytes in a second that both take together on slow hosts.
 _SLOWEST = 5 * 2**20
 
+
+#: The server's keys where its configuration names none that we are told of.
+_HOST_KEYS = [f"/etc/ssh/ssh_host_{kind}_key" for kind in ("ed25519", "ecdsa", "rsa")]
 
 #: The only keys that are let in: those that :func:`.fetching.make_key` makes.
 _PUBLIC = re.compile("ssh-ed25519 [A-Za-z0-9+/]+=*")
@@ -56,12 +60,16 @@ class Server:
 
     :param keys: The file of keys that log the user in.
     :param host_keys: The server's own public keys, ``TYPE BASE64``.
+    :param limits_listening: It knows the option of a key that limits listening for others.
+    :param makes_sockets: Whoever may forward ports can also have it make UNIX sockets.
     """
 
     user: str
     port: int
     keys: str
     host_keys: tuple[str, ...]
+    limits_listening: bool = False
+    makes_sockets: bool = False
 
 
 def is_installed() -> bool:
@@ -76,6 +84,8 @@ def look() -> Server:
     :raises NoAccess: The server cannot be asked, or lets no key of that user in.
     """
     user = pwd.getpwuid(os.geteuid())
+    if not is_installed():
+        raise NoAccess("no ssh server is installed")
     settings = _settings(user.pw_name)
     if "no" in settings.get("pubkeyauthentication", ["yes"]):
         raise NoAccess("its ssh server takes no keys (PubkeyAuthentication no)")
@@ -89,7 +99,7 @@ def look() -> Server:
     keys = named[0]
     for token, value in tokens.items():
         keys = keys.replace(token, value)
-    found = [_public(f"{path}.pub") for path in settings.get("hostkey", [])]
+    found = [_public(f"{path}.pub") for path in settings.get("hostkey", _HOST_KEYS)]
     if not any(found):
         raise NoAccess("its ssh server has no host key")
     return Server(
@@ -97,15 +107,47 @@ def look() -> Server:
         int(settings.get("port", ["22"])[0]),
         os.path.realpath(os.path.join(user.pw_dir, keys)),
         tuple(filter(None, found)),
+        "permitlisten" in settings,
+        settings.get("allowstreamlocalforwarding", ["yes"])[0] in ("yes", "all", "remote"),
     )
+
+
+def look_as_relay() -> Server:
+    """
+    Return the same of a machine that others are to go through.
+
+    :raises NoAccess: Likewise; or the server forwards no connections.
+    """
+    server = look()
+    settings = _settings(server.user)
+    if "yes" in settings.get("disableforwarding", []) or not (
+        {"yes", "all", "local"} & set(settings.get("allowtcpforwarding", ["yes"]))
+    ):
+        raise NoAccess("its ssh server forwards no connections (AllowTcpForwarding)")
+    if settings.get("permitopen", ["any"]) != ["any"]:
+        raise NoAccess("its ssh server forwards only some connections (PermitOpen)")
+    return server
 
 
 def _settings(user: str) -> dict[str, list[str]]:
     """Return the server's settings for a user, by their names in lower case."""
     program = shutil.which("sshd", path=_PATH) or "sshd"
-    connection = f"user={user},host=localhost,addr=127.0.0.1"
+    words = [program, "-T", "-C", f"user={user},host=localhost,addr=127.0.0.1"]
+    with tempfile.TemporaryDirectory() as folder:
+        own = os.path.join(folder, "key")
+        if os.geteuid():
+            # Whoever may not read the server's private keys is told nothing without another one.
+            make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", own]
+            subprocess.run(make, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            words += ["-h", own]
+        settings = _told(words)
+    others = [path for path in settings.pop("hostkey", []) if path != own]
+    return {**settings, "hostkey": others} if others else settings
+
+
+def _told(words: list[str]) -> dict[str, list[str]]:
     done = subprocess.run(
-        [program, "-T", "-C", connection],
+        words,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -170,6 +212,7 @@ def let_in(
     addresses: Iterable[str],
     command: str,
     seconds: float = KEY_LASTS_S,
+    beyond: tuple[str, int] | None = None,
 ) -> None:
     """
     Let a key in for some seconds, from some addresses and for one command alone.
@@ -178,6 +221,7 @@ def let_in(
 
     :param public: ``TYPE BASE64``; like the addresses another machine's word, and not trusted.
     :param mark: A word that ends the line, and by which :func:`shut_out` finds it.
+    :param beyond: Address and port that its holder may connect to through this server.
     :raises BadKey: The key, or an address, is none; nothing was written.
     :raises OSError: The file cannot be written.
     """
@@ -186,6 +230,13 @@ def let_in(
     sources = ",".join(map(_address, addresses))
     if not sources:
         raise BadKey("it names no address to come from")
+    forward = ""
+    if beyond is not None:
+        address = _address(beyond[0])
+        host = f"[{address}]" if ":" in address else address
+        forward = f'port-forwarding,permitopen="{host}:{beyond[1]}",'
+        # Without a limit it might listen here, for whatever else connects to this machine.
+        forward += 'permitlisten="localhost:1",' if server.limits_listening else ""
     until = time.strftime("%Y%m%d%H%M%S", time.localtime(time.time() + seconds))
     os.makedirs(os.path.dirname(server.keys), mode=0o700, exist_ok=True)
     with processes.name_lock(server.keys):
@@ -193,7 +244,7 @@ def let_in(
         ours = there is None or _has_made(there.splitlines())
         word = f"{_MADE} " if ours else ""
         line = (
-            f'restrict,from="{sources}",expiry-time="{until}",'
+            f'restrict,{forward}from="{sources}",expiry-time="{until}",'
             f'command="{command}" {public} {word}{mark}\n'
         )
         _write(server.keys, line.encode() + (there or b""))

@@ -1,0 +1,168 @@
+"""
+Remove a base with the files on its record, where nothing stands on it.
+
+The record is the one of its content (see :mod:`.base_content`): the files that it was read from,
+as they are now. Before anything is deleted, these stand in the definition as the files of what is
+being destroyed: from then on it is no base to any command, and after a crash ``gc`` goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+from saltext.kvmclone.errors import CreateInProgress, PlanRefused
+from saltext.kvmclone.hypervisor.constants import AFFECT_CONFIG, METADATA_ELEMENT
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.inventory import base_content, base_copies, clone_view, deletion_plan
+from saltext.kvmclone.inventory.base_protection import protection
+from saltext.kvmclone.inventory.deletion_plan import NVRAM, DeletionPlan
+from saltext.kvmclone.lifecycle import destroy
+from saltext.kvmclone.model.base_content import RemovedBase
+from saltext.kvmclone.model.record import (
+    BASE,
+    DEAD,
+    DESTROYING,
+    MADE,
+    Record,
+    Volume,
+)
+from saltext.kvmclone.model.record_xml import NAMESPACE
+from saltext.kvmclone.system import copy_folder, filesystems, processes
+
+
+def examine(host: Host, handle: DomainHandle) -> RemovedBase:
+    """
+    Return what :func:`remove` would delete and keep; touch nothing.
+
+    :raises KvmCloneError: What :func:`remove` would raise.
+    """
+    return _told(_require_removable(host, handle, _record(host, handle)))
+
+
+def remove(host: Host, handle: DomainHandle) -> RemovedBase:
+    """
+    Remove a base: its definition, and those files on its record that nobody else uses.
+
+    :raises CloneInUse: Clones stand on it, or somebody has one of its files open.
+    :raises CreateInProgress: Somebody makes it, or copies it.
+    :raises PlanRefused: It is a clone, runs, is protected, or its files are not on record.
+    """
+    with ExitStack() as held:
+        with processes.name_lock(handle.name):
+            record = _record(host, handle)
+            _require_removable(host, handle, record)
+            held.enter_context(destroy.held_open(host, record))
+            # A clone of this base either sees the mark from now on, or its overlay is seen here.
+            handle.save_record_offline(record)
+            try:
+                deletion = deletion_plan.plan_deletion(host, handle, record)
+            except BaseException:
+                host.call(
+                    handle.raw.setMetadata, METADATA_ELEMENT, None, None, NAMESPACE, AFFECT_CONFIG
+                )
+                raise
+        try:
+            destroy.delete_all(host, handle, record, deletion)
+        except BaseException:
+            destroy.release(handle, record)
+            raise
+    return _told(deletion)
+
+
+def _told(deletion: DeletionPlan) -> RemovedBase:
+    return RemovedBase(tuple(file.path for file in deletion.files), deletion.sentences())
+
+
+def _record(host: Host, handle: DomainHandle) -> Record:
+    """
+    Return the record that a base has while it is removed, with all files on that of its content.
+
+    :raises KvmCloneError: It has none that counts, or cannot be removed as it is.
+    """
+    name, commands = handle.name, host.commands
+    _require_base(host, handle)
+    if (state := handle.state()) != "shutoff" or handle.is_saved():
+        raise PlanRefused(
+            f"The base '{name}' stays: it is {state if state != 'shutoff' else 'saved'}.",
+            f"Shut it off first: {commands.shut_off(name, state)}"
+            if state != "shutoff"
+            else f"Discard what is saved: {commands.virsh('managedsave-remove', name)}",
+        )
+    if base_content.known(host, handle) is None:
+        raise PlanRefused(
+            f"The base '{name}' stays: which files are its own is not on record, or they changed "
+            "since. Nothing else is deleted.",
+            f"Have it read first: salt-run kvmclone.bases {name} hash=True",
+        )
+    definition = handle.definition()
+    volumes = [
+        _volume(disk.target, image.path, image.header.format)
+        for disk in base_content.disks(host, handle, definition)
+        for image in (*disk.chain, *disk.data)
+    ]
+    if store := base_content.store(host, definition):
+        volumes.append(_volume(NVRAM, store, ""))
+    return Record(
+        handle.uuid,
+        base="",
+        base_uuid="",
+        strategy="full",
+        name=name,
+        stage=DESTROYING,
+        goal=DESTROYING,
+        created=time.time(),
+        worker=processes.this_process(),
+        volumes=tuple(volumes),
+        becomes=BASE,
+    )
+
+
+def _volume(target: str, path: str, form: str) -> Volume:
+    inode, mount = filesystems.inode(path), filesystems.mount_point(path)
+    return Volume(target, path, form or "raw", BASE, MADE, mount=mount, inode=inode)
+
+
+def _require_base(host: Host, handle: DomainHandle) -> None:
+    """Refuse what is a clone, is being made, or is being copied."""
+    name, record = handle.name, handle.record()
+    collect = host.commands.clone("gc", name, "apply=True")
+    if record is not None and not record.becomes:
+        raise PlanRefused(
+            f"'{name}' is a clone on this host, and no base.",
+            f"To destroy it: {host.commands.clone('destroy', name)}",
+        )
+    if record is not None and processes.owner_state(record.worker) != DEAD:
+        raise clone_view.in_progress(record, name, host.commands)
+    if record is not None:
+        raise PlanRefused(
+            f"'{name}' was being made, or removed, when that was interrupted.",
+            f"Remove what there is of it: {collect}",
+        )
+    for copy in base_copies.offered(host, handle):
+        if copy_folder.is_dead(copy.copy):
+            raise PlanRefused(
+                f"The base '{name}' stays: a copy of it to another host was interrupted.",
+                f"Remove what that left: {collect}",
+            )
+        raise CreateInProgress(
+            f"The base '{name}' stays: it is being copied to another host.",
+            "Repeat this when that is over.",
+        )
+
+
+def _require_removable(host: Host, handle: DomainHandle, record: Record) -> DeletionPlan:
+    """
+    Return what is deleted; refuse a base that clones stand on, or that is protected.
+
+    :raises CloneInUse: Clones stand on it, or somebody has one of its files open.
+    """
+    deletion = deletion_plan.plan_deletion(host, handle, record)
+    if protection(host, handle) is not None:
+        raise PlanRefused(
+            f"The base '{handle.name}' stays: it is protected.",
+            f"If that may end: {host.commands.on_host('unprotect', handle.name)}",
+        )
+    destroy.require_unheld(handle, record, deletion.files)
+    return deletion
