@@ -106,3 +106,11 @@ def test_where_there_is_no_room_for_all_those_under_way_are_shown_and_all_are_co
     assert rows[-1] == "50 in all: 10 ended, 20 under way"
     assert len(shown.rows(5)) == 5
     assert not shown.tell("db1", "booted"), "it has no line here"
+
+
+def test_an_older_rich_shows_the_steps_as_well() -> None:
+    pytest.importorskip("rich")
+    # Before rich 15 it is io.TextIOBase that says whether this is a terminal.
+    older = "import rich.file_proxy as proxies; proxies.FileProxy.isatty = lambda self: False\n"
+    told = run(older).stdout
+    assert re.search(r"web1: cloned +[0-9.]+ s  from debian12", told)

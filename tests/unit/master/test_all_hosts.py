@@ -44,7 +44,8 @@ class Host:
         return {"cpus": 2}
 
     def doctor(self) -> list[dict[str, Any]]:
-        return [{"kind": "failed", "level": "problem"} for _clone in self.clones]
+        texts = {"kind": "failed", "level": "problem", "name": "", "message": "", "hint": ""}
+        return [dict(texts) for _clone in self.clones]
 
 
 def clone(name: str, uuid: str, host: str = "", of: str = "") -> Clone:

@@ -105,7 +105,7 @@ def test_a_host_is_over_its_promise_by_its_own_limits(
 def test_what_a_push_lacks_is_a_note() -> None:
     told = list(fleet_findings.of_copies(seen(lacking=("rsync", "qemu-utils"), shut="it is shut")))
     assert [(one.kind, one.level) for one in told] == [("no-push", "note")] * 2
-    assert told[0].hint == "salt kvm01 pkg.install pkgs=rsync,qemu-utils"
+    assert told[0].hint == "salt kvm01 pkg.install rsync,qemu-utils"
     assert "it is shut" in told[1].message
 
 
@@ -121,7 +121,8 @@ def base(digest: str = "", **keys: bool) -> BaseState:
         ({"kvm01": base("a"), "kvm02": base("b"), "kvm03": base()}, ["bases-differ"]),
         ({"kvm01": base("a"), "kvm02": base()}, ["base-unread"]),
         ({"kvm01": base("a"), "kvm02": base(copying=True)}, []),
-        ({"kvm01": base(), "kvm02": base()}, []),
+        ({"kvm01": base(), "kvm02": base()}, ["base-unread"]),
+        ({"kvm01": None, "kvm02": base()}, []),
         ({"kvm01": None, "kvm02": None}, []),
     ],
 )

@@ -15,7 +15,8 @@ import salt.config
 
 from saltext.kvmclone.display.page.template import HEAD
 from saltext.kvmclone.errors import ConfigError, HostError, HostUnreachable, KvmCloneError
-from saltext.kvmclone.master import fleet_doctor, fleet_report
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.master import fleet_doctor, fleet_report, keys
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model import record_xml
 from saltext.kvmclone.model.record import Record
@@ -243,3 +244,29 @@ def test_a_file_that_came_while_the_hosts_were_asked_stays(
 def test_a_folder_that_nobody_can_write_is_an_error_of_its_own(fleet: Fleet) -> None:
     with pytest.raises(HostError, match="could not be written"):
         fleet_report.write(fleet, "/proc/fleet.html")
+
+
+def test_a_key_is_not_called_one_without_a_machine_while_a_host_is_left_out(
+    master: Callable[..., Fleet], tmp_path: Path
+) -> None:
+    here = node(tmp_path, "a-secret")
+    silent = "test+unix:///nowhere?socket=/nonexistent"
+    found = master(
+        {"a": {"driver": "libvirt", "url": here}, "b": {"driver": "libvirt", "url": silent}}, {}
+    )
+    # It was made on the first host, and was moved to the second one since.
+    found.keys.accept("web2", keys.generate(2048).public, "web2", here)
+    picture = fleet_report.look(found, "/x.html")
+    assert list(picture.unseen) == [silent]
+    assert [one["kind"] for one in picture.findings] == []
+
+
+@pytest.mark.parametrize("rows", [[{}], [{"kind": "failed", "level": ["problem"]}]])
+def test_a_host_that_finds_nonsense_is_one_that_was_not_looked_at(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]]
+) -> None:
+    monkeypatch.setattr(LocalHost, "doctor", lambda _self: rows)
+    told = fleet_doctor.examine(fleet)
+    assert told["retcode"] == 3
+    (error,) = told["unreachable"].values()
+    assert "unknown form" in error["message"]

@@ -7,6 +7,7 @@ answer, and the others are shown all the same.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts import daemons
 from saltext.kvmclone.hosts.daemons import Grouping
-from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.inventory.findings import (
     Finding,
     in_words,
@@ -93,8 +94,10 @@ class AllHosts:
         Refuse to take a machine for gone while something of the configuration cannot be read.
 
         :raises ConfigError: A provider, or any file at all, cannot be read; or it is not known
-            which hosts are meant.
+            which hosts are meant, or one is left out.
         """
+        if self._left_out:
+            raise ConfigError(f"Not asked: {', '.join(sorted(self._left_out))}.")
         if error := self.catalogue.problems.forbidding_gone():
             raise error
         for unknown in self._ways.unknown.values():
@@ -277,7 +280,7 @@ class AllHosts:
 
     def doctor(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Return what is wrong on every host and in the configuration, and what failed."""
-        told, failed = self.look(lambda host: host.doctor())
+        told, failed = self.look(_findings)
         grouping = self.group(told)
         findings = [
             {"host": labels[0], **item} for labels in grouping.groups for item in told[labels[0]]
@@ -337,6 +340,24 @@ class AllHosts:
             hint = Commands(url, AT_MASTER, minion).virsh("capabilities")
             found.append(Finding("host-uuid-twice", other, text, hint))
         return found
+
+
+def _findings(host: KvmHost) -> list[dict[str, Any]]:
+    """
+    Return what a host finds wrong with itself.
+
+    :raises HostUnreachable: It gave an answer of an unknown form.
+    """
+    found = host.doctor()
+    wanted = {field.name for field in dataclasses.fields(Finding)} | {"level"}
+    if any(set(one) != wanted or not all(map(_is_text, one.values())) for one in found):
+        update = commands_of(host).sync()
+        raise HostUnreachable("It gave an answer of an unknown form.", f"Update it: {update}")
+    return found
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _asked(work: Callable[[KvmHost], Any], pair: tuple[str, KvmHost]) -> tuple[str, Any]:

@@ -91,6 +91,8 @@ class _Comparison:
         self.shared = shared
         self.master = installation.look(copies=False)
         roots = (fleet.opts.get("file_roots") or {}).get("base") or ()
+        if next(iter(fleet.opts.get("fileserver_backend") or ["roots"])) != "roots":
+            roots = ()  # the files of another one come first, and cannot be seen here
         cache = str(fleet.opts.get("extension_modules") or "")
         self.newer = installation.not_synced(self.master, cache, map(str, roots))
         #: What was seen of the machine of each minion, over the first of its daemons.

@@ -118,7 +118,7 @@ def of_copies(seen: HostSeen) -> Iterator[Finding]:
             name,
             f"Bases can be pushed to and from other hosts, but not '{name}': it lacks "
             f"{in_words(list(own.lacking))}.",
-            f"salt {shlex.quote(name)} pkg.install pkgs={','.join(own.lacking)}",
+            f"salt {shlex.quote(name)} pkg.install {','.join(own.lacking)}",
         )
     if own.shut:
         yield Finding(
@@ -150,7 +150,7 @@ def of_base(base: str, states: Mapping[str, BaseState | None]) -> Iterator[Findi
             "one there, or put its host into maintenance.",
             Commands().clone("bases", base),
         )
-    elif by_digest and unread:
+    elif unread and (by_digest or len(unread) > 1):
         yield Finding(
             "base-unread",
             base,

@@ -68,7 +68,8 @@ def configuration(problems: Iterable[Problem]) -> None:
 
 def is_read() -> bool:
     """Return whether a person reads at a terminal what is printed on the way."""
-    return sys.stderr.isatty()
+    # What older versions of rich put in the place of stderr says that it is no terminal.
+    return _lines is not None or sys.stderr.isatty()
 
 
 #: What is shown of the pieces of work of :func:`several`; None outside its block, or without rich.

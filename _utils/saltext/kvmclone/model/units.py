@@ -53,6 +53,7 @@ def span(seconds: float) -> str:
 
 def took(seconds: float) -> str:
     """Return how long a piece of work took: ``27.2 s``, ``12m5s``."""
+    seconds = min(seconds, 1e15)  # a host may say anything, and a sum of it be infinite
     return f"{seconds:.1f} s" if seconds < 100 else span(seconds)
 
 
@@ -62,7 +63,10 @@ def moment(epoch: float) -> str:
 
     :param epoch: Seconds since the epoch.
     """
-    return datetime.datetime.fromtimestamp(epoch).astimezone().isoformat(" ", "seconds")
+    try:
+        return datetime.datetime.fromtimestamp(epoch).astimezone().isoformat(" ", "seconds")
+    except (OSError, OverflowError, ValueError):  # a host may say anything
+        return "at no time"
 
 
 def short_moment(epoch: float) -> str:

@@ -132,3 +132,13 @@ def test_the_worst_that_there_is_stands_in_the_first_tile() -> None:
 def test_a_name_that_is_not_utf_8_can_be_written_all_the_same() -> None:
     told = page(picture(findings=[pictures.finding("web\udcff")]))
     assert "web\\udcff" in told.encode().decode()
+
+
+def test_whatever_numbers_a_host_tells_the_page_is_made() -> None:
+    odd = dataclasses.replace(
+        pictures.clone(1), base="1" * 5000, created=1e300, expires=-1e18,
+        timings={"cloned": 1e308, "booted": 1e308},
+    )  # fmt: skip
+    later = dataclasses.replace(pictures.clone(2), expires=1e15)
+    told = page(Picture("salt01", NOW, "/x.html", clones={"odd": odd, "later": later}))
+    assert '<th scope="row" class="name">odd</th>' in told

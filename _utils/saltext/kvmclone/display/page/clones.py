@@ -18,7 +18,8 @@ from saltext.kvmclone.model.hints import Commands
 #: Seconds before its end from which a ttl counts as one that ends soon.
 _SOON_S = 3 * 86400.0
 
-_NUMBER = re.compile(r"(\d+)")
+#: As many digits at once as Python reads in any case.
+_NUMBER = re.compile(r"(\d{1,999})")
 
 
 @dataclass(frozen=True)
