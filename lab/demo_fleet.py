@@ -29,14 +29,17 @@ FIRST, OTHERS, LOST = "kvm01", ("kvm02", "kvm03"), "kvm03"
 
 
 class FleetDemo(Demonstration):
-    """Three hosts and six machines, of which two are cut off while they boot."""
+    """Three hosts and six machines, of which one is cut off while it boots."""
 
     fleet: Fleet | None = None
 
     def prepare(self, stack: ExitStack) -> None:
         image.debian()  # built at the first time only, and with a line that says so
         with self.stage("three hosts, each with libvirtd and minion, and a Salt master"):
-            fleet = self.fleet = stack.enter_context(Fleet(3))
+            # One at a time on each host: emulated guests are slow, and all are on this machine.
+            fleet = self.fleet = stack.enter_context(
+                Fleet(3, {"kvm_clone": {"at_once_per_host": 1}})
+            )
             salt = self.salt = fleet.salt
         say(f"   {', '.join(fleet.hosts)} on {fleet.subnet}.0/24; scratch folder {fleet.folder}")
         with self.stage(f"a shut-off Debian machine called {BASE} on {FIRST}"):
@@ -70,17 +73,17 @@ class FleetDemo(Demonstration):
         say("== Each host has something to offer; the next clone goes where least is promised")
         self.user("kvmclone.hosts", "salt-run", "kvmclone.hosts", "web")
         say(
-            f"== Six machines by one command. {LOST} is cut off while its guests boot.\n"
-            "   Its minion is asked for about a minute before it counts as gone; nobody waits\n"
-            "   for that but the machines on it, and they are made nowhere else meanwhile."
+            f"== Six machines by one command; {LOST} is cut off while its first one boots.\n"
+            f"   {LOST} is asked for about a minute before it counts as gone. What waits for its\n"
+            "   turn there is then made on the others; what was begun there is made nowhere else."
         )
         lost = self._create_and_cut_off()
         say(f"== What there is, while {LOST} is down: it is named, the others are listed")
         self.user("kvmclone.list, one host down", "salt-run", "kvmclone.list", code=None)
         with self.stage(f"{LOST} is switched on again"):
             self.fleet.host(LOST).switch_on()
-        say(f"== Its clones are where they stopped: {' and '.join(lost)} go on from there")
-        self.user("kvmclone.resume", "salt-run", "kvmclone.resume", *lost)
+        say(f"== {lost} is still there, where it stopped, and goes on")
+        self.user("kvmclone.resume", "salt-run", "kvmclone.resume", lost)
         self.user("kvmclone.list", "salt-run", "kvmclone.list")
         self.user("salt test.version", "salt", "web*", "test.version")
         self.user("kvmclone.hosts, with six clones", "salt-run", "kvmclone.hosts")
@@ -90,8 +93,8 @@ class FleetDemo(Demonstration):
         self.user("kvmclone.destroy", "salt-run", "kvmclone.destroy", NAMES)
         self._nothing_left()
 
-    def _create_and_cut_off(self) -> list[str]:
-        """Make the clones, cut a host off in the middle, and return the names of its clones."""
+    def _create_and_cut_off(self) -> str:
+        """Make the clones, cut a host off in the middle, and return the name of its clone."""
         assert self.salt is not None
         over = threading.Event()
         with Ear(self.salt) as ear, ThreadPoolExecutor(1) as pool:
@@ -103,31 +106,23 @@ class FleetDemo(Demonstration):
                 over.set()
             lost = cutting.result()
             ready = {name for name in CLONES if ear.heard(f"salt/kvm_clone/{name}/ready")}
-        if not lost or ready != {*CLONES} - {*lost}:
-            raise LabError(f"on {LOST}: {lost}; ready: {sorted(ready)}")
-        say(f"== The batch is whole: {len(ready)} ready, and what became of each is told")
+        if not lost or ready != {*CLONES} - {lost}:
+            raise LabError(f"on {LOST}: {lost or 'none'}; ready: {sorted(ready)}")
+        say(f"== The batch is whole: {len(ready)} are ready, and of {lost} it is told what to do")
         return lost
 
-    def _cut_off(self, ear: Ear, over: threading.Event) -> list[str]:
-        """Cut the host off once every clone is made and its own boot."""
+    def _cut_off(self, ear: Ear, over: threading.Event) -> str:
+        """Cut the host off once its first clone boots, and return that one's name."""
         assert self.fleet is not None
 
-        def on_host(stage: str) -> dict[str, str]:
-            heard = (ear.heard(f"salt/kvm_clone/{name}/{stage}") for name in CLONES)
-            return {data["name"]: data["host"] for some in heard for data in some}
+        def booting() -> str:
+            heard = (ear.heard(f"salt/kvm_clone/{name}/booted") for name in CLONES)
+            return next((one["name"] for some in heard for one in some if one["host"] == LOST), "")
 
-        def booting() -> bool:
-            made, booted = on_host("cloned"), on_host("booted")
-            return len(made) == len(CLONES) and all(
-                name in booted for name, host in made.items() if host == LOST
-            )
-
-        wait_until(lambda: over.is_set() or booting(), "all clones to be made", 600)
-        lost = [name for name, host in on_host("booted").items() if host == LOST]
+        wait_until(lambda: over.is_set() or booting(), f"a clone on {LOST}", 600)
         if not over.is_set():
             self.fleet.host(LOST).kill()
-            say(f"-- {LOST} is cut off, with libvirtd, minion and {' and '.join(lost)}")
-        return lost
+        return booting()
 
     def _nothing_left(self) -> None:
         assert self.fleet is not None and self.salt is not None

@@ -229,7 +229,8 @@ def _stuck(create: CreateState, error: KvmCloneError, problem: KvmCloneError) ->
     else:
         what = f"'{name}' could not be removed"
         hint = f"What is left of it: {commands.clone('gc', name)}   Remove that: {remove}"
-    hint = "   ".join(filter(None, (problem.hint, hint)))
+    if problem.hint != error.hint:  # mostly it is the same that stands in the way
+        hint = "   ".join(filter(None, (problem.hint, hint)))
     sentence = f"{what}: {problem.message.rstrip('.')}. {left}".strip()
     return Fate(clone, sentence, hint, kept)
 

@@ -316,9 +316,10 @@ class Placing:
             return error.message.rstrip(".")
         if not isinstance(error, HostUnreachable) or not _is_unknown(outcome):
             return ""
+        if outcome.stage or outcome.clone is not None:  # begun there, where it stays
+            self.offers.give_up(host, f"It went silent while it made '{outcome.name}'")
+            return ""
         self.offers.give_up(host, error.message.rstrip("."))
-        if outcome.stage or outcome.clone is not None:
-            return ""  # begun there, where it stays
         if not isinstance(error, NeverConnected):
             try:
                 interrupts.pause(max(0.0, paced.not_after - time.time()))
