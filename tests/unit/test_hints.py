@@ -49,6 +49,7 @@ UNTRIED = {
     "snapshot_work.working": _SCRIPT,
     "make_base.promote": _SCRIPT,
     "identity_script.-": _SCRIPT,
+    "all_hosts._findings": "the command of other hints to sync, for a host that answers nonsense",
     "fleet_findings._clock": "sets the clock of the machine that the tests run on",
     "fleet_findings.of_copies": _INSTALLS,
     "host_findings.of_installation": _INSTALLS,

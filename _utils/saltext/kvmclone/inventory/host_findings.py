@@ -144,8 +144,8 @@ def of_installation(own: Installation, name: str, commands: Commands) -> Iterato
             "library-twice",
             name or own.other,
             f"{where} the modules of kvm_clone come with the library in '{own.other}', but work "
-            f"with another one, in '{own.path}'. Remove one of the two: the package, or what was "
-            "synced.",
+            f"with another one, in '{own.path}'. Remove one of the two: what was synced, or the "
+            "package (where Salt is no onedir, with the pip of the Python that it runs in).",
             commands.beside("salt-pip", "uninstall", "-y", "saltext.kvmclone"),
         )
     if own.lost:

@@ -5,8 +5,9 @@ Read what a host's clones and their bases need of it: networks, bridges, labels 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
-from saltext.kvmclone.errors import absent
+from saltext.kvmclone.errors import HostError, HostUnreachable, absent
 from saltext.kvmclone.hypervisor import networks
 from saltext.kvmclone.hypervisor.constants import NO_NETWORK, NO_SUPPORT
 from saltext.kvmclone.hypervisor.host import Host
@@ -70,8 +71,9 @@ def _networks(host: Host, machines: list[Machine]) -> list[NetworkFacts]:
     cards = [card for machine in machines for card in machine.domain.interfaces]
     names = {card.source for card in cards if card.kind == "network"}
     if on_bridges := {card.source for card in cards if card.kind == "bridge"}:
-        served = networks.by_bridge(host)
-        names |= {served[bridge] for bridge in on_bridges if bridge in served}
+        with suppress(HostError, HostUnreachable):  # a host may have no daemon for networks
+            served = networks.by_bridge(host)
+            names |= {served[bridge] for bridge in on_bridges if bridge in served}
     found: list[NetworkFacts] = []
     for name in sorted(names):
         with absent(NO_NETWORK), absent(NO_SUPPORT):  # it may be removed at this moment
