@@ -50,6 +50,8 @@ UNTRIED = {
     "make_base.promote": _SCRIPT,
     "identity_script.-": _SCRIPT,
     "all_hosts._findings": "the command of other hints to sync, for a host that answers nonsense",
+    "base_to_come.BasesToCome.source": "the command of base_copies._advice",
+    "remove_base._require_still": "a race of moments; it looks at a state, as others do",
     "fleet_findings._clock": "sets the clock of the machine that the tests run on",
     "fleet_findings.of_copies": _INSTALLS,
     "host_findings.of_installation": _INSTALLS,

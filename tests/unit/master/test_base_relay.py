@@ -108,7 +108,15 @@ def _no_server() -> Server:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"addresses": ('10.0.0.1" x',)}, {"copy": "../../etc"}, {"port": 0}]
+    "changed",
+    [
+        {"addresses": ('10.0.0.1" x',)},
+        {"addresses": ("127.0.0.1",)},
+        {"addresses": ("::ffff:127.0.0.1",)},
+        {"addresses": ("0.0.0.0",)},
+        {"copy": "../../etc"},
+        {"port": 0},
+    ],
 )
 def test_what_a_source_offers_is_not_trusted(
     keys: Path, relays: Relays, changed: dict[str, Any]
@@ -153,3 +161,17 @@ def test_a_key_that_cannot_be_taken_out_stays_on_record(
         monkeypatch.setattr(ssh_server, "shut_out", full)
     assert "salt-run kvmclone.gc" in caplog.text
     assert os.listdir(relays.folder) == [f"{COPY}.json"]
+
+
+def test_gc_says_that_a_key_stays(
+    keys: Path, relays: Relays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_words: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    killed = lead(relays)
+    killed.__enter__()
+    monkeypatch.setattr(processes, "owner_state", lambda _owner: "dead")
+    monkeypatch.setattr(ssh_server, "shut_out", full)
+    (row,) = relays.left("", apply=True)
+    assert not row.removed and keys.read_text().startswith("restrict,")

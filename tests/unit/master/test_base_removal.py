@@ -123,3 +123,26 @@ def test_without_that_word_the_other_base_stays() -> None:
     error = answer["bases"]["debian12"]["kvm02"]["error"]
     assert error["type"] == BaseDiffers.__name__ and "replace=True" in error["hint"]
     assert removed(*hosts) == []
+
+
+def test_a_base_stays_where_the_source_cannot_offer_its_own() -> None:
+    hosts = having("kvm01", offer_base=HostError("No sshd.")), having("kvm02", RUST)
+    answer = base_removal.replace(fleet(*hosts), "debian12", ["kvm02"], "kvm01", False)
+    assert (states(answer)["kvm02"], answer["retcode"]) == ("other", 1)
+    assert removed(*hosts) == []
+
+
+def test_a_host_that_cannot_say_what_it_has_refuses_for_all() -> None:
+    runs = having("kvm03", RUST, expect_base=HostError("It runs."))
+    hosts = having("kvm01"), having("kvm02", RUST), runs
+    with pytest.raises(HostError, match="Nothing was replaced"):
+        base_removal.replace(fleet(*hosts), "debian12", ["kvm02", "kvm03"], "kvm01", False)
+    assert removed(*hosts) == []
+
+
+def test_a_base_is_replaced_once_and_told_of_as_it_is() -> None:
+    hosts = having("kvm01"), having("kvm02", RUST), having("kvm03", RUST, remove_base=in_use())
+    targets = ["kvm02", "kvm02", "kvm03"]
+    answer = base_removal.replace(fleet(*hosts), "debian12", targets, "kvm01", False)
+    assert states(answer) == {"kvm01": "same", "kvm02": "same", "kvm03": "other"}
+    assert hosts[1].did.count("remove_base") == 1

@@ -623,3 +623,56 @@ def test_a_plan_says_that_the_base_will_be_copied(tmp_path: Path) -> None:
     told = seen.decision.reasons(seen.request.host)
     assert told["kvm01"]["reason"].startswith("the base is copied there first; ")
     assert world.copied == []
+
+
+def test_a_base_from_elsewhere_never_stands_in_for_one_that_was_not_read(tmp_path: Path) -> None:
+    world = World(
+        tmp_path, having("kvm01", digest=""), having("kvm02", digest=""), lacking("kvm03")
+    )
+    world.others["kvm09"] = having("kvm09", digest="9")
+    error = world.create("web1", world.runner(), push=True).error
+    assert isinstance(error, NoHostFits) and "bases base hash=True" in error.message
+    assert world.copied == []
+
+
+def test_a_name_stays_reserved_however_long_the_copy_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reservations, "LIFETIME_S", 0.3)
+    world = World(tmp_path, lacking("kvm01"), having("kvm02"))
+    seen = []
+
+    def slow(source: HostOffer) -> None:
+        time.sleep(0.8)
+        seen.extend(world.placing.store.all())
+        Host.bring(world.hosts["kvm01"], source)
+
+    monkeypatch.setattr(world.hosts["kvm01"], "bring", slow)
+    assert world.create("web1", push=True).error is None
+    assert [row.reserved.name for row in seen] == ["web1"]
+    assert world.placing.store.all() == []
+
+
+def test_the_room_of_one_copy_is_counted_once_for_a_batch(tmp_path: Path) -> None:
+    room = PoolRoom(GIB * 100, GIB * 100)
+    world = World(tmp_path, lacking("kvm01", pools={"pool": room}))
+    world.others["kvm09"] = Host("kvm09", base_disks={"pool": 20 * GIB})
+    runner = world.runner()
+    made = at_once.each(lambda n: world.create(f"web{n}", runner, push=True), range(8), 8)
+    assert [one.error for one in made] == [None] * 8
+
+
+def test_who_interrupts_the_look_after_a_copy_leaves_no_reservation(tmp_path: Path) -> None:
+    world = World(tmp_path, lacking("kvm01"), having("kvm02"))
+    target = world.hosts["kvm01"]
+
+    def interrupted(*_words: Any) -> HostOffer:
+        raise interrupts.Interrupt
+
+    def arrives(source: HostOffer) -> None:
+        Host.bring(target, source)
+        target.offer = interrupted  # type: ignore[method-assign]
+
+    target.bring = arrives  # type: ignore[method-assign]
+    assert world.create("web1", push=True).error is not None
+    assert world.placing.store.all() == []

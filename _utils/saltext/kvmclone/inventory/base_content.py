@@ -142,13 +142,12 @@ def _counts(host: Host, handle: DomainHandle, content: Content) -> bool:
     if not host.local or handle.state() != "shutoff":
         return False  # a machine that runs writes its disks
     definition = handle.definition()
-    made = store(host, definition)
-    if made and made not in [file.path for file in content.files]:
-        return False
     try:
-        same = all(state_of(file.path) == file for file in content.files)
-    except OSError:
+        # The normal form has no paths: which files they are counts as much as what they are like.
+        now = files_of(host, definition, disks(host, handle, definition))
+    except (OSError, KvmCloneError):
         return False
+    same = set(now) == set(content.files)
     return same and normal_definition.digest(definition) == content.definition
 
 

@@ -58,6 +58,8 @@ def remove(host: Host, handle: DomainHandle) -> RemovedBase:
             handle.save_record_offline(record)
             try:
                 deletion = deletion_plan.plan_deletion(host, handle, record)
+                _require_still(host, handle)
+                destroy.require_unheld(handle, record, deletion.files)
             except BaseException:
                 host.call(
                     handle.raw.setMetadata, METADATA_ELEMENT, None, None, NAMESPACE, AFFECT_CONFIG
@@ -152,6 +154,16 @@ def _require_base(host: Host, handle: DomainHandle) -> None:
         )
 
 
+def _require_still(host: Host, handle: DomainHandle) -> None:
+    """Refuse a base that was started, protected or offered since it was looked at."""
+    offered = base_copies.offered(host, handle)
+    if handle.state() != "shutoff" or protection(host, handle) is not None or offered:
+        raise PlanRefused(
+            f"The base '{handle.name}' stays: somebody started, protected or copied it just now.",
+            f"Look at it: {host.commands.virsh('domstate', handle.name)}",
+        )
+
+
 def _require_removable(host: Host, handle: DomainHandle, record: Record) -> DeletionPlan:
     """
     Return what is deleted; refuse a base that clones stand on, or that is protected.
@@ -163,6 +175,13 @@ def _require_removable(host: Host, handle: DomainHandle, record: Record) -> Dele
         raise PlanRefused(
             f"The base '{handle.name}' stays: it is protected.",
             f"If that may end: {host.commands.on_host('unprotect', handle.name)}",
+        )
+    if far := [file.path for file in deletion.files if filesystems.is_shared(file.path)]:
+        raise PlanRefused(
+            f"The base '{handle.name}' stays: '{far[0]}' is on a file system that other hosts may "
+            "have, too, and whether one of them uses it is not known here.",
+            "This removes its definition alone: "
+            f"{host.commands.virsh('undefine', handle.name, '--keep-nvram')}",
         )
     destroy.require_unheld(handle, record, deletion.files)
     return deletion

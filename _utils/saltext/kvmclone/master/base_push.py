@@ -106,10 +106,10 @@ class BaseCopier:
         progress.ended(source)
         going: dict[str, KvmHost] = {}
         if replacing is not None:
-            going = {one: hosts[one] for one in targets if _has_other(hosts[one], original)}
+            going = {one: hosts[one] for one in targets if _has_other(one, hosts[one], original)}
             replacing(going)
         cells = {source: cell(original, original.digest)}
-        for target in targets:
+        for target in dict.fromkeys(targets):
             one = cells[target] = self._pushed(source, target, hosts, original, target in going)
             progress.working(target, "failed" if "error" in one else one["state"])
             progress.ended(target)
@@ -177,12 +177,16 @@ class BaseCopier:
     ) -> dict[str, Any]:
         """Return what a host has after a base was copied there, with the error if that failed."""
         try:
-            if instead:
-                hosts[target].remove_base(original.name, apply=True)
-            there = self._copied(source, target, hosts, original)
+            there = self._copied(source, target, hosts, original, instead)
         except KvmCloneError as error:
             state = COPYING if isinstance(error, CreateInProgress) else MISSING
-            return {"state": state, "digest": "", "bytes": 0, "error": error.as_dict()}
+            told = {"state": state, "digest": "", "bytes": 0}
+            if instead:  # it may be there yet
+                with contextlib.suppress(KvmCloneError):
+                    seen = hosts[target].base_states([original.name])
+                    now = next((one for one in seen if one.name == original.name), None)
+                    told = cell(now, original.digest)
+            return {**told, "error": error.as_dict()}
         answer = cell(there, original.digest)
         if there.digest != original.digest:
             answer["error"] = _differs(target, original.name).as_dict()
@@ -200,19 +204,23 @@ class BaseCopier:
         if self._copied(source, target, hosts, original).digest != original.digest:
             raise _differs(target, base)
 
-    def _copied(self, source: str, target: str, hosts: Hosts, original: BaseState) -> BaseState:
+    def _copied(
+        self, source: str, target: str, hosts: Hosts, original: BaseState, instead: bool = False
+    ) -> BaseState:
         """
         Copy a base to one host, unless that has one of the name.
 
+        :param instead: Remove another one there, once the copy can begin.
         :return: What it has afterwards.
         """
         there = hosts[target].expect_base(original.name)
-        if there.digest:
+        instead = instead and there.digest not in ("", original.digest)
+        if there.digest and not instead:
             return there
         with _progress(hosts[target], source, target, original):
-            return self._copy(source, target, hosts, original.name)
+            return self._copy(source, target, hosts, original.name, instead)
 
-    def _copy(self, source: str, target: str, hosts: Hosts, name: str) -> BaseState:
+    def _copy(self, source: str, target: str, hosts: Hosts, name: str, instead: bool) -> BaseState:
         copy, origin, there = secrets.token_hex(8), hosts[source], hosts[target]
         with contextlib.ExitStack() as undo:
             with _told_of(source):
@@ -223,8 +231,11 @@ class BaseCopier:
                         f"It offered another base than '{name}'.", "Look at that host's minion."
                     )
             undo.push(functools.partial(_end_unless_done, there, copy))
+            near = there.reached(list(offer.addresses), offer.port)
+            if instead:  # not before the source has offered its own
+                there.remove_base(name, apply=True)
             key = there.prepare_copy(offer)
-            if near := there.reached(list(offer.addresses), offer.port):
+            if near:
                 offer = replace(offer, addresses=tuple(near))
             else:
                 way = self.relays.lead(offer, key, source, target, there)
@@ -244,12 +255,17 @@ def _told_of(source: str) -> Iterator[None]:
         raise
 
 
-def _has_other(host: KvmHost, original: BaseState) -> bool:
-    """Return whether a host has another base of the name; an error is its own cell later."""
+def _has_other(label: str, host: KvmHost, original: BaseState) -> bool:
+    """
+    Return whether a host has another base of the name.
+
+    :raises KvmCloneError: That cannot be told, as where it runs: nothing is replaced anywhere.
+    """
     try:
         return host.expect_base(original.name).digest not in ("", original.digest)
-    except KvmCloneError:
-        return False
+    except KvmCloneError as error:
+        error.message = f"Nothing was replaced. {label}: {error.message}"
+        raise
 
 
 def _differs(target: str, name: str) -> BaseDiffers:

@@ -9,6 +9,7 @@ a connection to the source's. What was let in is on record, in a folder under th
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import logging
 import os
@@ -82,7 +83,9 @@ class Relays:
                 f"The offer that came from '{source}' is refused: {wrong}.",
                 "Look at that host's minion, then repeat the push.",
             )
-        beyond = fetching.reached(offer.addresses, offer.port, own)
+        # What is link-local is the master's neighbour alone, such as a cloud's metadata service.
+        others = [one for one in offer.addresses if not ipaddress.ip_address(one).is_link_local]
+        beyond = fetching.reached(others, offer.port, own)
         if not beyond:
             raise _no_way(offer, source, target, "this master does not reach that either")
         near = tuple(host.reached(list(own), server.port))
@@ -168,10 +171,14 @@ class Relays:
             return  # it has just ended
         if processes.owner_state(about.owner) != DEAD or (name and name != about.base):
             return
-        if ssh_server.is_let_in(about.keys, mark(copy)):
-            yield Leftover(about.base, "ssh key", about.keys, _REASON, removed=apply)
+        row = Leftover(about.base, "ssh key", about.keys, _REASON)
+        was_in = ssh_server.is_let_in(about.keys, mark(copy))
         if apply:
             self._take_out(copy, about.keys)
+        if was_in and apply and ssh_server.is_let_in(about.keys, mark(copy)):
+            yield row.stays(f"{_REASON}; it could not be taken out, see the master's log")
+        elif was_in:
+            yield replace(row, removed=apply)
 
 
 def _no_way(offer: BaseOffer, source: str, target: str, why: str) -> CopyFailed:

@@ -7,12 +7,13 @@ against what one that has it says. Each host gets the base once, whatever waits 
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from saltext.kvmclone.errors import KvmCloneError, NotFound
+from saltext.kvmclone.errors import BaseDiffers, KvmCloneError, NotFound
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.master.base_push import BaseCopier
 from saltext.kvmclone.master.slots import Slots
@@ -56,6 +57,8 @@ class BasesToCome:
         self._lock = threading.Lock()
         #: Sources outside of a profile's hosts, or why there is none, for each sort of clone.
         self._elsewhere: dict[str, Source | KvmCloneError] = {}
+        #: The copies that some clone of this call has reserved room for.
+        self._reserved: set[tuple[str, str]] = set()
         #: What came of the copies: empty where the base is there, otherwise why it is not.
         self._ended: dict[tuple[str, str], str] = {}
 
@@ -80,6 +83,21 @@ class BasesToCome:
             why = f"The base is missing, and cannot be copied there: {error.message}"
             return {**known, **{host: _refused(offer, why) for host, offer in lacking.items()}}
 
+    def once(self, request: Request, asked: Mapping[str, Asked]) -> dict[str, Asked]:
+        """Return the same offers, with each copy of the base counted for its first clone alone."""
+        return {
+            host: placement.without_base(offer)
+            if isinstance(offer, HostOffer)
+            and not offer.has_base
+            and (host, request.base_domain) in self._reserved
+            else offer
+            for host, offer in asked.items()
+        }
+
+    def reserved(self, request: Request, host: str) -> None:
+        """Note that a clone has reserved the room of a copy."""
+        self._reserved.add((host, request.base_domain))
+
     def source(self, request: Request, asked: Mapping[str, Asked]) -> Source:
         """
         Return the host that the base is copied from: one of the profile's, otherwise any.
@@ -90,7 +108,14 @@ class BasesToCome:
             offer = asked[there[0]]
             assert isinstance(offer, HostOffer)
             return Source(there[0], self.connect(there[0], request.url), offer)
-        sort = request.digest()
+        if having := [
+            host for host, one in asked.items() if isinstance(one, HostOffer) and one.has_base
+        ]:
+            raise BaseDiffers(
+                f"It is not known that it is the same on {', '.join(having)}: "
+                f"salt-run kvmclone.bases {request.base_domain} hash=True",
+            )
+        sort = dataclasses.replace(request, name="").digest()
         with self._lock:
             if sort not in self._elsewhere:
                 try:

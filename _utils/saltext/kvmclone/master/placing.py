@@ -162,9 +162,10 @@ class Placing:
         :raises KvmCloneError: No host fits.
         """
 
-        asked = {host: tried.get(host, offer) for host, offer in self.ask(request).items()}
+        told = {host: tried.get(host, offer) for host, offer in self.ask(request).items()}
 
         def choose(rows: Sequence[Row], last: str) -> Reserved:
+            asked = self.to_come.once(request, told)
             held = next((row for row in rows if row.reserved.name == request.name), None)
             where = held.reserved.host if held else ""
             if held and isinstance(asked.get(where), HostOffer):
@@ -176,6 +177,8 @@ class Placing:
                 chosen = placement.require_host(found, asked, request.base_domain, request.name)
             offer = asked[chosen]
             assert isinstance(offer, HostOffer)
+            if not offer.has_base:
+                self.to_come.reserved(request, chosen)
             return Reserved(request.name, chosen, offer.need, request.tags or ())
 
         return self.store.reserve(request.name, request.profile, request.url, choose)
@@ -286,20 +289,22 @@ class Placing:
         :param row: The reservation; it ends where the clone is to be made elsewhere.
         :return: Why it is; empty where it is not.
         """
-        host, asked = row.reserved.host, self.ask(request)
-        if has_base(asked[host]):
-            return ""
+        host = row.reserved.host
         try:
-            reason = self.to_come.bring(request, host, asked)
-        except interrupts.Interrupt:
+            asked = self.ask(request)
+            if has_base(asked[host]):
+                return ""
+            with self.store.kept(row):  # a copy may take longer than a reservation holds
+                reason = self.to_come.bring(request, host, asked)
+            if not reason:
+                if not has_base((now := self.ask(request))[host]):  # as it was before the copy
+                    for one in (host, *placement.unread(now)):  # for that the source was read
+                        self.offers.forget(one)
+                offer = self.ask(request)[host]
+                reason = " ".join(offer.conflicts) if isinstance(offer, HostOffer) else offer
+        except BaseException:
             self.store.free(row)
             raise
-        if not reason:
-            if not has_base((now := self.ask(request))[host]):  # as it was before the copy
-                for one in (host, *placement.unread(now)):  # for that the source was read
-                    self.offers.forget(one)
-            offer = self.ask(request)[host]
-            reason = " ".join(offer.conflicts) if isinstance(offer, HostOffer) else offer
         if reason:
             self.store.free(row)
         return reason.rstrip(".")

@@ -14,13 +14,19 @@ import math
 import os
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from saltext.kvmclone.errors import CreateInProgress, HostError, HostUnreachable
+from saltext.kvmclone.errors import (
+    CreateInProgress,
+    HostError,
+    HostUnreachable,
+    KvmCloneError,
+)
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.placement import Need, Reserved
 from saltext.kvmclone.model.plain import from_plain, to_plain
@@ -154,6 +160,24 @@ class Reservations:
                 "expires = max(expires, ?) WHERE token = ?",
                 (not_after, expires, row.token),
             )
+
+    @contextmanager
+    def kept(self, row: Row) -> Iterator[None]:
+        """Keep a reservation as long as the block lasts, however long that is."""
+        ended = threading.Event()
+
+        def keep() -> None:
+            while not ended.wait(LIFETIME_S / 3):
+                with contextlib.suppress(KvmCloneError):  # the create itself says so
+                    self.hold(row)
+
+        keeper = threading.Thread(target=keep, daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            keeper.join()
 
     def free(self, row: Row) -> None:
         """End the use of a reservation; it stays while another create uses it."""

@@ -170,10 +170,13 @@ def _faults_of_server(server: BaseOffer | Relay) -> Iterator[str]:
 
 def _is_address(text: str) -> bool:
     try:
-        ipaddress.ip_address(text)
+        one = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return "%" not in text  # Python takes anything behind it
+    # A master that leads there would open its own services.
+    own = one.is_loopback or one.is_unspecified or one.is_multicast
+    plain = text == str(one) and getattr(one, "ipv4_mapped", None) is None
+    return plain and not own and "%" not in text  # Python takes anything behind it
 
 
 def to_xml(uuid: str, copies: tuple[Offered, ...]) -> str:

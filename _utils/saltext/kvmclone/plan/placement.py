@@ -283,11 +283,18 @@ def with_base(asked: Mapping[str, Asked], source: HostOffer) -> dict[str, Asked]
     need, taken = source.need, source.base_disks
     both = Need(need.memory, need.cpus, _sum(need.copies, taken), _sum(need.growth, taken))
     return {
-        host: replace(offer, need=both)
+        host: replace(offer, need=both, base_disks=taken)
         if isinstance(offer, HostOffer) and not offer.has_base
         else offer
         for host, offer in asked.items()
     }
+
+
+def without_base(offer: HostOffer) -> HostOffer:
+    """Return the same where the copy of the base is another clone's already."""
+    need, taken = offer.need, {pool: -size for pool, size in offer.base_disks.items()}
+    alone = Need(need.memory, need.cpus, _sum(need.copies, taken), _sum(need.growth, taken))
+    return replace(offer, need=alone, base_disks={})
 
 
 def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

@@ -31,6 +31,13 @@ _NO_COPY_ON_WRITE = 0x00800000
 _GET_GENERATION = 0x80087601
 
 
+#: File systems that other machines may have mounted, too; so may those of FUSE.
+_SHARED = (
+    "9p", "afs", "beegfs", "ceph", "cifs", "gfs2", "gpfs", "lustre", "nfs", "nfs4", "ocfs2",
+    "smb3", "virtiofs",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Mount:
     """
@@ -85,6 +92,12 @@ def mount_point(path: str) -> str:
     """Return where the file system of a local file or folder is mounted; empty if unknown."""
     mount = covering(_mounts(), os.path.realpath(path))
     return mount.point if mount is not None else ""
+
+
+def is_shared(path: str) -> bool:
+    """Return whether other machines may have the file system of a file, too."""
+    mount = covering(_mounts(), os.path.realpath(path))
+    return mount is not None and (mount.type in _SHARED or mount.type.startswith("fuse."))
 
 
 def is_mounted(point: str) -> bool:
