@@ -109,9 +109,9 @@ def push(base, *hosts, source=None, replace=False, yes=False):
 @entrypoints.runner_function
 def remove_base(base, *only_hosts, yes=False):
     """
-    Remove a base from hosts: its definition, and the files that were
-    recorded when its content was read, unless another machine uses
-    them.
+    Remove a base from hosts: its definition, and those of its disks
+    that were recorded when its content was read, unless another
+    machine uses them. Backing files stay.
 
     If clones stand on it on one of these hosts, or it runs, is
     protected or is being copied there, it stays on all of them.

@@ -2,8 +2,10 @@
 Remove a base with the files on its record, where nothing stands on it.
 
 The record is the one of its content (see :mod:`.base_content`): the files that it was read from,
-as they are now. Before anything is deleted, these stand in the definition as the files of what is
-being destroyed: from then on it is no base to any command, and after a crash ``gc`` goes on.
+as they are now. Of these its own disks go, and its UEFI variables; a backing file stays, since it
+may be an image from which somebody makes another base. Before anything is deleted, the files stand
+in the definition as those of what is being destroyed: from then on it is no base to any command,
+and after a crash ``gc`` goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.inventory.deletion_plan import NVRAM, DeletionPlan
 from saltext.kvmclone.lifecycle import destroy
 from saltext.kvmclone.model.base_content import RemovedBase
+from saltext.kvmclone.model.facts import ImageFacts
 from saltext.kvmclone.model.record import (
     BASE,
     DEAD,
@@ -38,7 +41,8 @@ def examine(host: Host, handle: DomainHandle) -> RemovedBase:
 
     :raises KvmCloneError: What :func:`remove` would raise.
     """
-    return _told(_require_removable(host, handle, _record(host, handle)))
+    deletion = _require_removable(host, handle, _record(host, handle))
+    return _told(deletion, _backing(host, handle))
 
 
 def remove(host: Host, handle: DomainHandle) -> RemovedBase:
@@ -53,6 +57,7 @@ def remove(host: Host, handle: DomainHandle) -> RemovedBase:
         with processes.name_lock(handle.name):
             record = _record(host, handle)
             _require_removable(host, handle, record)
+            backing = _backing(host, handle)
             held.enter_context(destroy.held_open(host, record))
             # A clone of this base either sees the mark from now on, or its overlay is seen here.
             handle.save_record_offline(record)
@@ -70,16 +75,30 @@ def remove(host: Host, handle: DomainHandle) -> RemovedBase:
         except BaseException:
             destroy.release(handle, record)
             raise
-    return _told(deletion)
+    return _told(deletion, backing)
 
 
-def _told(deletion: DeletionPlan) -> RemovedBase:
-    return RemovedBase(tuple(file.path for file in deletion.files), deletion.sentences())
+def _told(deletion: DeletionPlan, backing: tuple[str, ...]) -> RemovedBase:
+    kept = tuple(f"'{path}' stays: its disks had it as a backing file." for path in backing)
+    return RemovedBase(tuple(file.path for file in deletion.files), (*deletion.sentences(), *kept))
+
+
+def _backing(host: Host, handle: DomainHandle) -> tuple[str, ...]:
+    """Return the files below the disks of a base: backing files, and the data files of these."""
+    disks = base_content.disks(host, handle, handle.definition())
+    below = [image.path for disk in disks for image in (*disk.chain, *disk.data)]
+    own = {image.path for disk in disks for image in _own(disk)}
+    return tuple(path for path in dict.fromkeys(below) if path not in own)
+
+
+def _own(disk: base_content.BaseImage) -> tuple[ImageFacts, ...]:
+    """Return the images that are a disk's own: a data file only where there is one image."""
+    return (*disk.chain, *disk.data) if len(disk.chain) == 1 else disk.chain[:1]
 
 
 def _record(host: Host, handle: DomainHandle) -> Record:
     """
-    Return the record that a base has while it is removed, with all files on that of its content.
+    Return the record that a base has while it is removed, with the files that are its own.
 
     :raises KvmCloneError: It has none that counts, or cannot be removed as it is.
     """
@@ -102,7 +121,7 @@ def _record(host: Host, handle: DomainHandle) -> Record:
     volumes = [
         _volume(disk.target, image.path, image.header.format)
         for disk in base_content.disks(host, handle, definition)
-        for image in (*disk.chain, *disk.data)
+        for image in _own(disk)
     ]
     if store := base_content.store(host, definition):
         volumes.append(_volume(NVRAM, store, ""))
