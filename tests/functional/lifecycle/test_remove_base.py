@@ -134,6 +134,7 @@ def test_a_removal_that_was_killed_is_no_base_and_gc_completes_it(
     monkeypatch.setattr(processes, "owner_state", lambda _owner: "dead")
     told = hint(PlanRefused, lambda: host.remove_base(base))
     assert f"gc {base}" in told
+    assert hint(PlanRefused, lambda: host.expect_base(base), "was being removed") == told
     rows = gc.collect(host, base, apply=True)
     assert rows and all(row.removed for row in rows)
     assert world.footprint() == before

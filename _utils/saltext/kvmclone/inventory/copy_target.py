@@ -17,7 +17,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import clone_view, deletion_plan
 from saltext.kvmclone.model import base_copy
 from saltext.kvmclone.model.base_copy import NVRAM, BaseOffer, OfferedFile
-from saltext.kvmclone.model.record import BASE, DEAD, MADE, WANTED, Record, Volume
+from saltext.kvmclone.model.record import BASE, DEAD, DESTROYING, MADE, WANTED, Record, Volume
 from saltext.kvmclone.system import filesystems, guest_content, processes
 
 
@@ -38,6 +38,13 @@ def left_behind(host: Host, handle: DomainHandle) -> Record:
     :raises PlanRefused: It is something else.
     """
     record = handle.record()
+    if record is not None and record.becomes == BASE and record.stage == DESTROYING:
+        if processes.owner_state(record.worker) != DEAD:
+            raise clone_view.in_progress(record, handle.name, host.commands)
+        raise PlanRefused(
+            f"'{handle.name}' was being removed on this host when that was interrupted.",
+            f"Remove what there is of it: {host.commands.clone('gc', handle.name, 'apply=True')}",
+        )
     if record is None or record.becomes != BASE or record.stage != "planned":
         raise PlanRefused(
             f"'{handle.name}' is a clone on this host, so no base can be copied to that name.",
