@@ -41,6 +41,12 @@ def profiles(fleet: Fleet) -> Iterator[None]:
     written.unlink()
 
 
+@pytest.fixture(scope="module")
+def again(fleet: Fleet) -> None:
+    """A base ``again`` on the first host, of a size whose copy takes a while."""
+    fleet.host("kvm01").tiny_base("again", fmt="raw", data="20", size="200M")
+
+
 @pytest.fixture
 def typist(fleet: Fleet, tmp_path: Path) -> Typist:
     """Types what a hint says, on the master."""
@@ -219,9 +225,9 @@ def test_a_base_is_replaced_and_removed_everywhere_or_nowhere(fleet: Fleet, typi
     assert left(fleet) == NOTHING
 
 
+@pytest.mark.usefixtures("again")
 def test_what_cannot_be_pushed_leaves_nothing(fleet: Fleet) -> None:
     first, second = fleet.host("kvm01"), fleet.host("kvm02")
-    first.tiny_base("again", fmt="raw", data="20", size="200M")
     cases = {
         "PoolFull": (second, f"mount -t tmpfs -o size=16M none {IMAGES}", f"umount {IMAGES}"),
         "CopyFailed": (first, "iptables -A INPUT -p tcp --dport 22 -j REJECT", "iptables -F INPUT"),
@@ -240,6 +246,7 @@ def test_what_cannot_be_pushed_leaves_nothing(fleet: Fleet) -> None:
 
 
 @tries("base_push._end", "host_findings._copies")
+@pytest.mark.usefixtures("again")
 def test_a_copy_that_is_killed_is_gone_on_with(fleet: Fleet, typist: Typist) -> None:
     """Runner and job die in the middle; half a copy is no base, and the next push completes it."""
     first, second = fleet.host("kvm01"), fleet.host("kvm02")
