@@ -40,6 +40,7 @@ from saltext.kvmclone.lifecycle import destroy, finish_base, promote, protect
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.record import DESTROYING
 from saltext.kvmclone.system import processes
+from tests.support.forks import forked
 from tests.support.world import CloneOf, Salt, World, quick, same_content
 
 
@@ -312,15 +313,12 @@ def test_a_guest_that_is_switched_off_makes_no_base(
 
 def killed(host: LocalHost, name: str, base: str, where: Any, function: str) -> None:
     """Promote in a process of its own, which dies as it calls a function."""
-    child = os.fork()
-    if not child:
+
+    def dies() -> None:
         setattr(where, function, lambda *_args, **_keys: os.kill(os.getpid(), signal.SIGKILL))
-        try:
-            host.promote(name, base)
-        finally:
-            os._exit(1)
-    _pid, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), f"it never called {function}"
+        host.promote(name, base)
+
+    assert os.WIFSIGNALED(forked(dies)), f"it never called {function}"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.system import copying
 from tests.functional.lifecycle.test_snapshot import reads, write
+from tests.support.forks import forked
 from tests.support.world import CloneOf, World, sha256
 
 pytestmark = pytest.mark.slow
@@ -40,14 +41,12 @@ WORK: dict[str, tuple[Callable[[LocalHost, str], object], int, int]] = {
 
 def killed_at(point: int, work: Callable[[], object]) -> bool:
     """Do something in a process of its own, which is killed at a point; whether it came to it."""
-    child = os.fork()
-    if not child:
+
+    def counted() -> None:
         _count_down(point)
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        work()
+
+    return os.WIFSIGNALED(forked(counted))
 
 
 def _count_down(left: int) -> None:
