@@ -100,10 +100,8 @@ def push(base, *hosts, source=None, replace=False, yes=False):
         salt-run kvmclone.push debian12 kvm02 source=kvm01 replace=True
     """
     entrypoints.switches(replace=replace, yes=yes)
-    known, targets = _fleet(), list(map(str, hosts))
-    if replace:
-        return base_removal.replace(known, check(base), targets, str(source or ""), yes)
-    return known.copier.push(check(base), targets, str(source or ""))
+    targets, source = list(map(str, hosts)), str(source or "")
+    return base_removal.push(_fleet(), check(base), targets, source, replace, yes)
 
 
 @entrypoints.runner_function

@@ -104,7 +104,7 @@ def test_a_failure_in_the_middle_is_one_hosts() -> None:
 def test_another_base_is_replaced_and_the_same_one_stays() -> None:
     hosts = having("kvm01"), having("kvm02", RUST), having("kvm03"), Host("kvm04")
     targets = ["kvm02", "kvm03", "kvm04"]
-    answer = base_removal.replace(fleet(*hosts), "debian12", targets, "kvm01", False)
+    answer = base_removal.push(fleet(*hosts), "debian12", targets, "kvm01", True, False)
     assert (set(states(answer).values()), answer["retcode"]) == ({"same"}, 0)
     assert removed(*hosts) == ["kvm02"]
 
@@ -112,7 +112,7 @@ def test_another_base_is_replaced_and_the_same_one_stays() -> None:
 def test_if_one_host_refuses_nothing_is_replaced_or_copied() -> None:
     hosts = having("kvm01"), having("kvm02", RUST), having("kvm03", RUST, examine_base=in_use())
     with pytest.raises(CloneInUse, match="kvm03: 'debian12' is in use"):
-        base_removal.replace(fleet(*hosts), "debian12", ["kvm02", "kvm03"], "kvm01", True)
+        base_removal.push(fleet(*hosts), "debian12", ["kvm02", "kvm03"], "kvm01", True, True)
     assert removed(*hosts) == []
     assert not any("fetch_base" in host.did for host in hosts)
 
@@ -127,7 +127,7 @@ def test_without_that_word_the_other_base_stays() -> None:
 
 def test_a_base_stays_where_the_source_cannot_offer_its_own() -> None:
     hosts = having("kvm01", offer_base=HostError("No sshd.")), having("kvm02", RUST)
-    answer = base_removal.replace(fleet(*hosts), "debian12", ["kvm02"], "kvm01", False)
+    answer = base_removal.push(fleet(*hosts), "debian12", ["kvm02"], "kvm01", True, False)
     assert (states(answer)["kvm02"], answer["retcode"]) == ("other", 1)
     assert removed(*hosts) == []
 
@@ -136,13 +136,13 @@ def test_a_host_that_cannot_say_what_it_has_refuses_for_all() -> None:
     runs = having("kvm03", RUST, expect_base=HostError("It runs."))
     hosts = having("kvm01"), having("kvm02", RUST), runs
     with pytest.raises(HostError, match="Nothing was replaced"):
-        base_removal.replace(fleet(*hosts), "debian12", ["kvm02", "kvm03"], "kvm01", False)
+        base_removal.push(fleet(*hosts), "debian12", ["kvm02", "kvm03"], "kvm01", True, False)
     assert removed(*hosts) == []
 
 
 def test_a_base_is_replaced_once_and_told_of_as_it_is() -> None:
     hosts = having("kvm01"), having("kvm02", RUST), having("kvm03", RUST, remove_base=in_use())
     targets = ["kvm02", "kvm02", "kvm03"]
-    answer = base_removal.replace(fleet(*hosts), "debian12", targets, "kvm01", False)
+    answer = base_removal.push(fleet(*hosts), "debian12", targets, "kvm01", True, False)
     assert states(answer) == {"kvm01": "same", "kvm02": "same", "kvm03": "other"}
     assert hosts[1].did.count("remove_base") == 1

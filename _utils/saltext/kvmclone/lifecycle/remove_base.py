@@ -79,7 +79,7 @@ def remove(host: Host, handle: DomainHandle) -> RemovedBase:
 
 
 def _told(deletion: DeletionPlan, backing: tuple[str, ...]) -> RemovedBase:
-    kept = tuple(f"'{path}' stays: its disks had it as a backing file." for path in backing)
+    kept = tuple(f"'{path}' stays: it is below a disk of the base." for path in backing)
     return RemovedBase(tuple(file.path for file in deletion.files), (*deletion.sentences(), *kept))
 
 

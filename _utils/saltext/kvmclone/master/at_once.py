@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +26,31 @@ def each(work: Callable[[Any], T], wanted: Sequence[Any], most: int) -> list[T]:
         return []
     with interrupts.defer(), ThreadPoolExecutor(max_workers=min(most, len(wanted))) as pool:
         return list(pool.map(work, wanted))
+
+
+@contextmanager
+def meanwhile(
+    look: Callable[[], object], every: float, patience: float | None = None
+) -> Iterator[None]:
+    """
+    Do something again and again, in a thread, as long as the block lasts.
+
+    :param every: Seconds between the end of one look and the next.
+    :param patience: Seconds to wait at the end for a look that is under way; None for its end.
+    """
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(every):
+            look()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(patience)
 
 
 def require_no_interrupt(name: Any) -> None:

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import logging
 import secrets
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,7 +26,7 @@ from saltext.kvmclone.errors import (
     NotFound,
 )
 from saltext.kvmclone.hosts.interfaces import KvmHost
-from saltext.kvmclone.master import progress
+from saltext.kvmclone.master import at_once, progress
 from saltext.kvmclone.master.all_hosts import AllHosts
 from saltext.kvmclone.master.base_copies import COPYING, MISSING, cell
 from saltext.kvmclone.master.base_relay import Relays
@@ -301,24 +300,17 @@ def _progress(host: KvmHost, source: str, target: str, base: BaseState) -> Itera
     if not progress.is_read():
         yield
         return
-    ended = threading.Event()
 
-    def tell() -> None:
-        done = 0
-        while True:
-            copied = f"{units.size(done)} of {units.size(base.bytes)} from {source}"
-            progress.working(target, "copying", copied)
-            if ended.wait(PROGRESS_POLL_S):
-                return
-            # Whatever is wrong, the copy itself says so; an interrupt ends that.
-            with contextlib.suppress(KvmCloneError, interrupts.Interrupt):
-                seen = host.base_states([base.name])
-                done = sum(one.bytes for one in seen if one.name == base.name)
+    def tell(done: int) -> None:
+        copied = f"{units.size(done)} of {units.size(base.bytes)} from {source}"
+        progress.working(target, "copying", copied)
 
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
-    try:
+    def look() -> None:
+        # Whatever is wrong, the copy itself says so; an interrupt ends that.
+        with contextlib.suppress(KvmCloneError, interrupts.Interrupt):
+            seen = host.base_states([base.name])
+            tell(sum(one.bytes for one in seen if one.name == base.name))
+
+    tell(0)
+    with at_once.meanwhile(look, PROGRESS_POLL_S, patience=1.0):
         yield
-    finally:
-        ended.set()
-        teller.join(1)

@@ -1,5 +1,5 @@
 """
-Remove a base from hosts, or replace it there: on all of them, or on none if one refuses.
+Remove a base from hosts, or copy one in its place: on all of them, or on none if one refuses.
 """
 
 from __future__ import annotations
@@ -49,14 +49,15 @@ def remove(fleet: Fleet, base: str, labels: Sequence[str], yes: bool) -> dict[st
     return {"bases": {base: cells}, "retcode": int(failed)}
 
 
-def replace(
-    fleet: Fleet, base: str, labels: Sequence[str], source: str, yes: bool
+def push(
+    fleet: Fleet, base: str, labels: Sequence[str], source: str, replace: bool, yes: bool
 ) -> dict[str, Any]:
     """
-    Copy a base to hosts, and put it in the place of another one of that name.
+    Copy a base to hosts.
 
     :param labels: Labels of the hosts that are to have it.
     :param source: See :meth:`.base_push.BaseCopier.push`, as for what is returned and raised.
+    :param replace: Put it in the place of another one of that name.
     :param yes: The question before many hosts is answered already.
     :raises KvmCloneError: A host has another one, and refuses to remove it; nothing was done.
     """
@@ -65,7 +66,7 @@ def replace(
         _require_removable(base, hosts)
         many.require_yes(fleet.opts, "replace", [f"{base} on {label}" for label in hosts], yes)
 
-    return fleet.copier.push(base, labels, source, replacing)
+    return fleet.copier.push(base, labels, source, replacing if replace else None)
 
 
 def _having(fleet: Fleet, base: str, labels: Sequence[str]) -> dict[str, BaseState]:

@@ -14,7 +14,6 @@ import math
 import os
 import secrets
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from saltext.kvmclone.errors import (
     HostUnreachable,
     KvmCloneError,
 )
+from saltext.kvmclone.master import at_once
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.placement import Need, Reserved
 from saltext.kvmclone.model.plain import from_plain, to_plain
@@ -164,20 +164,13 @@ class Reservations:
     @contextmanager
     def kept(self, row: Row) -> Iterator[None]:
         """Keep a reservation as long as the block lasts, however long that is."""
-        ended = threading.Event()
 
-        def keep() -> None:
-            while not ended.wait(LIFETIME_S / 3):
-                with contextlib.suppress(KvmCloneError):  # the create itself says so
-                    self.hold(row)
+        def hold() -> None:
+            with contextlib.suppress(KvmCloneError):  # the create itself says so
+                self.hold(row)
 
-        keeper = threading.Thread(target=keep, daemon=True)
-        keeper.start()
-        try:
+        with at_once.meanwhile(hold, LIFETIME_S / 3):
             yield
-        finally:
-            ended.set()
-            keeper.join()
 
     def free(self, row: Row) -> None:
         """End the use of a reservation; it stays while another create uses it."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from saltext.kvmclone.display.page.picture import Picture
+from saltext.kvmclone.display.page.picture import ODD_ANSWER, Picture
 from saltext.kvmclone.model import units
 
 
@@ -54,13 +54,7 @@ def _host(label: str, host: Mapping[str, Any]) -> HostRow:
         return HostRow(label, "did not answer")
     try:
         return _answered(label, host)
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ):  # a host may say anything
+    except ODD_ANSWER:
         return HostRow(label, "gave an answer of an unknown form")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saltext.kvmclone.display.clones import STATES
-from saltext.kvmclone.display.page.picture import Picture
+from saltext.kvmclone.display.page.picture import ODD_ANSWER, Picture
 from saltext.kvmclone.model import units
 
 #: Clones of one base above which they are shown only on demand.
@@ -49,13 +49,7 @@ def lineage(picture: Picture) -> list[Branch]:
 def _safely(name: str, base: Mapping[str, Any]) -> Branch:
     try:
         return _base(name, base)
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ):  # a host may say anything
+    except ODD_ANSWER:
         return Branch(name, "its host gave an answer of an unknown form", True, (), (), 0)
 
 

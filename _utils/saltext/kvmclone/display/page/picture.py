@@ -8,6 +8,9 @@ from typing import Any
 
 from saltext.kvmclone.model.clone import Clone
 
+#: What reading an answer raises that has not the form that it should have: a host may say anything.
+ODD_ANSWER = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 
 @dataclass(frozen=True)
 class Picture:
