@@ -49,6 +49,13 @@ _ELSEWHERE = {
     "user": "ssh_username",
 }
 
+# Keys of a profile that mean nothing for one machine.
+_OF_A_PROFILE = {
+    "extends": "name the profile itself",
+    "spares": "write it into the profile",
+    "spare_names": "write it into the profile",
+}
+
 #: The problem of each required key where it is absent.
 MISSING = {
     "base_domain": "is missing; it names the domain to clone. For example: base_domain: debian12",
@@ -319,8 +326,8 @@ def checked_arguments(arguments: Mapping[str, Any], typed: bool = True) -> Keys:
     problems = []
     for name, value in given.items():
         fault = fault_of(name, value, KeyLocation.PROFILE, typed)
-        if not fault and name == "extends":
-            fault = "cannot be given as an argument; name the profile itself"
+        if not fault and name in _OF_A_PROFILE:
+            fault = f"cannot be given as an argument; {_OF_A_PROFILE[name]}"
         if not fault and name not in _FROM_STORES and resolve.holds_reference(value):
             # Otherwise whoever may start a job could see a store's contents in a plan.
             fault = f"sdb:// can be given as an argument only for {', '.join(_FROM_STORES)}"

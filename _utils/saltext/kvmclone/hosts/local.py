@@ -47,6 +47,7 @@ from saltext.kvmclone.lifecycle import (
     snapshot_work,
     wait_for_address,
 )
+from saltext.kvmclone.lifecycle import claim as claims
 from saltext.kvmclone.lifecycle.address_query import AddressQuery
 from saltext.kvmclone.lifecycle.adjust import Adjustment
 from saltext.kvmclone.lifecycle.bootstrap_alone import alone
@@ -61,6 +62,7 @@ from saltext.kvmclone.model.host_reports import Daemon, HostCondition, HostRepor
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
 from saltext.kvmclone.model.request import Request, Secrets, Wait
+from saltext.kvmclone.model.spares import Claim
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
@@ -311,6 +313,13 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
                 heard=True,
             )
             return wait_for_address.arrive(handle, query).address
+
+    def claim(
+        self, name: str, uuid: str, claim: Claim, expires: float, tags: Sequence[str] = ()
+    ) -> Clone:
+        with ConnectedOperation(self, name) as host:
+            handle, record = claims.claim(host, name, uuid, claim, expires, tags)
+            return clone_view.describe_running(host, handle, record, self.label)
 
     # --- care -------------------------------------------------------------------------
 

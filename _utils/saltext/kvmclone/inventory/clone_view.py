@@ -274,4 +274,6 @@ def _clone(
         expires=record.expires,
         tags=record.tags,
         failed=record.failed,
+        spare=record.spare,
+        claim=record.claim,
     )

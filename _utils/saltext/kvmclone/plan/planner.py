@@ -214,7 +214,6 @@ def _seed_change(disks: tuple[PlannedDisk, ...], request: Request) -> SeedChange
 
 def _record_of(base: Domain, request: Request, uuid: str) -> Record:
     """Return the record of a clone before anything is decided about its files."""
-    now = time.time()
     return Record(
         uuid=uuid,
         name=request.name,
@@ -223,11 +222,13 @@ def _record_of(base: Domain, request: Request, uuid: str) -> Record:
         strategy=request.clone_strategy,
         profile=request.profile,
         request=request.digest(),
-        created=now,
-        expires=now + request.ttl if request.ttl else 0.0,
+        created=time.time(),
+        expires=request.expires,
         ip_source=request.ip_source,
         pick=request.pick,
         tags=request.tags or (),
+        spare=request.spare,
+        claim=request.claim,
     )
 
 
