@@ -116,9 +116,7 @@ def test_no_spares_any_more_drains_all_but_the_claimed() -> None:
     there = (spare(), spare("ci-2"), claimed("ci-3"))
     assert set(removed(decide(0, *there))) == {"ci-1", "ci-2"}
     gone = steps({}, there, NOW)
-    assert removed(gone) == dict.fromkeys(
-        ("ci-1", "ci-2"), "its profile wants no spares any more"
-    )
+    assert removed(gone) == dict.fromkeys(("ci-1", "ci-2"), "its profile wants no spares any more")
 
 
 def test_the_spares_of_a_profile_that_cannot_be_read_stay() -> None:

@@ -198,10 +198,18 @@ class Fleet:
         try:
             at_once.require_no_interrupt(name)
             request, secrets, _host = self.resolve(profile, name, overrides)
-            placing = self.placing
         except KvmCloneError as error:
             progress.ended(str(name), error.type)
             return Outcome(str(name), "", None, error)
+        return self.make(request, secrets)
+
+    def make(self, request: Request, secrets: Secrets) -> Outcome:
+        """Make the clone that a request describes."""
+        try:
+            placing = self.placing
+        except KvmCloneError as error:
+            progress.ended(request.name, error.type)
+            return Outcome(request.name, "", None, error)
         watcher = self._watcher(request)
         with interrupts.defer():  # what came of it is told, also where the signal comes late
             return self._told(*placing.create(request, secrets, self.enroller, watcher))

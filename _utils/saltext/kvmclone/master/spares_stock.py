@@ -98,10 +98,10 @@ def kind_of(clone: Clone, digest: str) -> str:
     """
     if clone.claim.at:
         return CLAIMED
-    if clone.failed:
-        return FAILED
     if clone.stage == DESTROYING:
         return LEAVING
+    if clone.failed:
+        return FAILED
     if clone.stage != READY:
         return MAKING
     return UNUSABLE if why_unusable(clone, digest) else IN_STOCK
@@ -140,9 +140,7 @@ def steps(
     return Steps(make, tuple(remove))
 
 
-def _sorted_out(
-    wish: Wish, there: Iterable[Clone], doing: Doing
-) -> tuple[set[str], list[Removal]]:
+def _sorted_out(wish: Wish, there: Iterable[Clone], doing: Doing) -> tuple[set[str], list[Removal]]:
     """Return the names of those spares of a profile that count, and those to be destroyed."""
     kept, gone = set(), []
     for clone in there:
