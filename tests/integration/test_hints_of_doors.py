@@ -106,7 +106,7 @@ def test_a_store_of_requests_of_a_later_version(opts: dict[str, Any], typist: Ty
     os.unlink(store.path)
 
 
-@tries("worker.asked")
+@tries("request_store.RequestStore.asked")
 def test_requests_that_a_worker_of_an_older_version_works_off(
     world: SaltWorld, opts: dict[str, Any], typist: Typist
 ) -> None:

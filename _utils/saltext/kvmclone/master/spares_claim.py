@@ -22,6 +22,7 @@ import salt.utils.user
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.config import meant, value_types
 from saltext.kvmclone.config.value_types import DURATION
+from saltext.kvmclone.display import text
 from saltext.kvmclone.errors import (
     ConfigError,
     HostUnreachable,
@@ -219,11 +220,11 @@ class _Taking:
         :param count: How many there were.
         """
         profile = self.wanted.profile
-        there = f"There are {count} spares" if count else "There is no spare"
-        text = f"{there} of '{profile}' in stock, and {self.wanted.count} wanted."
+        there = text.counted(count, "spare") if count else "no spare"
+        words = f"'{profile}' has {there} in stock; wanted: {self.wanted.count}."
         if self.failed:
-            text += f" No answer from {', '.join(sorted(self.failed))}."
-        return NoSpare(text, f"See the stock: {Commands().clone('spares', profile)}")
+            words += f" No answer from {', '.join(sorted(self.failed))}."
+        return NoSpare(words, f"See the stock: {Commands().clone('spares', profile)}")
 
     def _take(self, label: str, clone: Clone) -> Clone | None:
         """Claim one spare and verify its minion; None where it is somebody else's, or silent."""

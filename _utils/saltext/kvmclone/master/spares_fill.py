@@ -116,7 +116,7 @@ class Refill:
         :param room: How many more clones may be made at this moment.
         :return: Whether anything is left to do.
         """
-        self.reap()
+        self._reap()
         if self._looking is not None and self._looking.done():
             looked, self._looking = self._looking, None
             if error := looked.exception():
@@ -134,8 +134,16 @@ class Refill:
             self._make(pool, room)
         return bool(self.running() or self.is_look_wanted or self._missing)
 
-    def reap(self) -> None:
-        """Take note of what has ended."""
+    def wind_down(self) -> bool:
+        """
+        Take note of what has ended, and begin nothing more.
+
+        :return: Whether anything still runs.
+        """
+        self._reap()
+        return not all(one.done() for one in self.running())
+
+    def _reap(self) -> None:
         for made in [one for one in self._making if one.done()]:
             name, profile = self._making.pop(made)
             if error := made.exception() or made.result().error:

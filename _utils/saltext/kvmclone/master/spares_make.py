@@ -4,7 +4,6 @@ Find out which spares the profiles want, and make one: for the stock, or for som
 
 from __future__ import annotations
 
-import dataclasses
 import secrets as random_words
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -94,11 +93,9 @@ def make(
     """
     try:
         request, secrets = of_profile(fleet, profile)
-        digest = secrets.profile_digest_of(request)
-        request, secrets = fleet.catalogue.resolve(profile, name, keys)
     except KvmCloneError as error:
         return Outcome(name, "", None, error)
-    return fleet.make(dataclasses.replace(request, spare=digest, claim=claim), secrets)
+    return fleet.create_spare(profile, name, keys, secrets.profile_digest_of(request), claim)
 
 
 def require_minion(request: Request) -> None:

@@ -196,7 +196,7 @@ def silent(opts: Mapping[str, Any], minion_ids: Collection[str], timeout: float)
     return {one for one in minion_ids if not answers.get(one)}
 
 
-def _ask(client: Any, minion_id: str, also: Collection[Call]) -> str:
+def _ask(client: Any, minion_id: str, also: Collection[Call] = ()) -> str:
     """
     Publish the question as a job; the answer comes as an event.
 
