@@ -33,7 +33,14 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.hosts.outcome import Outcome
-from saltext.kvmclone.master import at_once, many, progress, spares_make, verify
+from saltext.kvmclone.master import (
+    at_once,
+    many,
+    progress,
+    spares_make,
+    spares_notes,
+    verify,
+)
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.spares_stock import IN_STOCK, kind_of
 from saltext.kvmclone.model import fingerprints
@@ -191,16 +198,31 @@ class _Taking:
                 Commands().clone("claim", profile, "ttl=8h"),
             )
         self.ttl = ttl
+        self.digest = secrets.profile_digest_of(self.request)
         self.hosts = dict(fleet.everywhere.hosts())
-        digest = secrets.profile_digest_of(self.request)
-        told, self.failed = fleet.everywhere.look(lambda host: host.list_clones())
-        there = [
+        self.failed: set[str] = set()
+        labels = set(fleet.everywhere.labels_of(profile)) or set(self.hosts)
+        # Each question to a host that is silent takes half a minute.
+        silent = labels & set(spares_notes.read(fleet.opts).silent)
+        self.candidates = _Candidates(self._there(labels - silent))
+        if silent and len(self.candidates) < wanted.count:  # it may have come back
+            self.candidates.left[:0] = self._there(silent)
+
+    def _there(self, labels: set[str]) -> list[tuple[str, Clone]]:
+        """Return the spares in stock on some hosts, with the label of each one's host."""
+        everywhere = self.fleet.everywhere
+        others = self.hosts.keys() - labels
+        told, failed = everywhere.look(lambda host: host.list_clones(), silent=others)
+        self.failed |= set(failed)
+        found = [
             (label, clone)
-            for label, clone in fleet.everywhere.each_once(told)
-            if clone.profile == profile and clone.spare and kind_of(clone, digest) == IN_STOCK
+            for label, clone in everywhere.each_once(told)
+            if clone.profile == self.wanted.profile
+            and clone.spare
+            and kind_of(clone, self.digest) == IN_STOCK
         ]
-        random.shuffle(there)  # so that claims at the same time seldom want the same one
-        self.candidates = _Candidates(there)
+        random.shuffle(found)  # so that claims at the same time seldom want the same one
+        return found
 
     def one(self, _number: int) -> Outcome | None:
         """Return one machine, or how its making failed; None where there is none."""

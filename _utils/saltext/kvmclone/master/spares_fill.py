@@ -58,11 +58,13 @@ class Look:
 
     :param asked: The spares were asked for ``test.version``.
     :param holds: There are spares, claimed ones among them.
+    :param silent: Labels of the hosts that did not answer.
     """
 
     steps: Steps
     holds: bool
     asked: bool
+    silent: tuple[str, ...]
 
 
 class Refill:
@@ -200,7 +202,8 @@ class Refill:
             digests = {profile: wish.digest for profile, wish in wishes.items()}
             stocked = [c for c in clones if kind_of(c, digests.get(c.profile, "")) == IN_STOCK]
             doing = dataclasses.replace(doing, silent=self._silent(stocked))
-        return Look(steps(wishes, clones, time.time(), doing), bool(clones), asks)
+        decided = steps(wishes, clones, time.time(), doing)
+        return Look(decided, bool(clones), asks, tuple(sorted(failed)))
 
     def _silent(self, stocked: Iterable[Clone]) -> set[str]:
         """Return the names of those spares whose minion does not answer, asked twice."""
@@ -213,7 +216,10 @@ class Refill:
         """Begin what a look has found to be done."""
         now = time.time()
         asked = now if look.asked else self.notes.asked
-        self._note(dataclasses.replace(self.notes, looked=now, asked=asked, holds=look.holds))
+        notes = dataclasses.replace(
+            self.notes, looked=now, asked=asked, holds=look.holds, silent=look.silent
+        )
+        self._note(notes)
         for removal in look.steps.remove:
             name = removal.clone.name
             log.info("kvm_clone spares: '%s' is destroyed: %s", name, removal.reason)

@@ -42,12 +42,14 @@ class Notes:
     :param looked: When all hosts were last looked at.
     :param asked: When the spares in stock were last asked for ``test.version``.
     :param holds: There were spares at the last look, claimed ones among them.
+    :param silent: Labels of the hosts that did not answer at the last look.
     :param failures: By profile.
     """
 
     looked: float = 0.0
     asked: float = 0.0
     holds: bool = False
+    silent: tuple[str, ...] = ()
     failures: Mapping[str, Failure] = field(default_factory=dict)
 
     def failed(self, profile: str, error: str, now: float) -> Notes:
