@@ -122,7 +122,7 @@ def master(tmp_path: Path) -> Iterator[Master]:
 def test_an_empty_stock_is_filled_over_the_hosts_and_then_nothing_more_is_done(
     master: Master,
 ) -> None:
-    worker = master.refill()
+    worker = master.refill(room=1)
     assert len(master.stock()) == 4
     assert {len(host.clones) for host in master.hosts.values()} == {2}
     assert all(one.name.startswith("ci-") and not one.expires for one in master.stock())
