@@ -49,9 +49,10 @@ def hosts(answer: Mapping[str, Any], screen: Screen) -> list[str]:
 def _host(label: str, host: Mapping[str, Any]) -> tuple[str, ...]:
     pools = (f"{name} {units.size(pool['available'])}" for name, pool in host["pools"].items())
     memory = host["memory"]
+    spares = f", {host['spares']} spare" if host.get("spares") else ""
     return (
         label, host["libvirt"], str(host["cpus"]), units.size(memory["total"]),
-        units.size(host["promised"]["memory"]), str(host["clones"]), ", ".join(pools),
+        units.size(host["promised"]["memory"]), f"{host['clones']}{spares}", ", ".join(pools),
     )  # fmt: skip
 
 

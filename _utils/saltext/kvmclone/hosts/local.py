@@ -261,6 +261,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
 
         :param dry: Only compare.
         :raises CreateInProgress: Its create is not finished.
+        :raises PlanRefused: It is a spare in stock.
         """
         with ConnectedOperation(self) as host:
             handle, record = clone_record(host, request.name)
@@ -268,6 +269,8 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
                 clone_view.refuse_existing(host, request.name, self.label)
             if record.under_way:
                 raise clone_view.in_progress(record, request.name, host.commands)
+            if record.in_stock:
+                raise PlanRefused(*clone_view.of_the_stock(record, request.name))
             found = adjust.compare(host, handle, record, request, host.commands)
             if not dry and not found.refused:
                 adjust.apply(found)

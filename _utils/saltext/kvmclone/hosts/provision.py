@@ -110,6 +110,7 @@ def resume(
             f"There: {Commands().clone('resume', name)}",
         )
     request, secrets = resolve(item)
+    request = dataclasses.replace(request, spare=item.spare, claim=item.claim)
     start = item.work.goal != "cloned"
     kept = item.work if item.failed else None
     return _Create(host, request, secrets, master, watcher, start, kept).run()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saltext.kvmclone.model.record import Minion, Work
+from saltext.kvmclone.model.spares import Claim
 
 #: The kind of a leftover that is not removed.
 KEPT = "kept"
@@ -74,6 +75,7 @@ class Unfinished:
     :param repairs: The clone is complete and stays; only the work on one of its snapshots is
         brought to an end, and ``pieces`` are what that removes.
     :param becomes: What is being made of it instead of a clone; see :mod:`.record`.
+    :param spare: What it has of a spare, and ``claim`` who has it already; see :mod:`.record`.
     """
 
     name: str
@@ -89,3 +91,5 @@ class Unfinished:
     yields: bool = False
     repairs: bool = False
     becomes: str = ""
+    spare: str = ""
+    claim: Claim = Claim()

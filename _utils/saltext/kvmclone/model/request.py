@@ -249,9 +249,14 @@ class Request:
     claim: Claim = Claim()
 
     @property
+    def in_stock(self) -> bool:
+        """Return whether it is to be a spare that nobody has claimed."""
+        return bool(self.spare) and not self.claim.at
+
+    @property
     def expires(self) -> float:
         """Return when its ``ttl`` ends if it is made now; 0 for never, and for one in stock."""
-        if self.ttl is None or (self.spare and not self.claim.at):
+        if not self.ttl or self.in_stock:
             return 0.0
         return (self.claim.at or time.time()) + self.ttl
 
