@@ -7,6 +7,7 @@ Its machines are domains in this process's memory, as long as one connection sta
 from __future__ import annotations
 
 import json
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from saltext.kvmclone.master import spares_make
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.keys import generate
 from saltext.kvmclone.model.record import Minion, Record
+from tests.support import hints
+from tests.support.hints import Typist
 
 URL = "test:///default"
 TTL_S = 3600
@@ -67,7 +70,7 @@ class Master:
             },
         }
         (self.folder / "master").write_text(json.dumps(configuration))
-        for needed in ("pki/minions", "cache", "run"):
+        for needed in ("pki/minions", "cache/proc", "run"):
             (self.folder / needed).mkdir(parents=True, exist_ok=True)
 
     @property
@@ -79,6 +82,14 @@ class Master:
         runners = salt.loader.runner(self.opts, context={})
         answer: dict[str, Any] = runners[f"kvmclone.{function}"](*arguments, **keys)
         return answer
+
+    def typist(self) -> Typist:
+        """A shell on this master; what it types sees the test driver without any spare."""
+        programs, conf = Path(sys.executable).parent, self.folder
+        lines = {"salt-run": f'exec {programs}/salt-run -c {conf} --out=json -l error "$@"'}
+        (conf / "bin").mkdir()
+        hints._programs(conf / "bin", lines)
+        return Typist(conf)
 
     def fleet(self) -> Fleet:
         return Fleet(self.opts, lambda *_: None)

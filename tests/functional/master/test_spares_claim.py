@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,9 @@ from saltext.kvmclone.master import progress, spares_claim, verify
 from saltext.kvmclone.master.verify import Verified
 from saltext.kvmclone.model.spares import GRAIN, Claim
 from saltext.kvmclone.reactor import intake
+from saltext.kvmclone.reactor.request_store import RequestStore
 from tests.support import stock
+from tests.support.hints import commands, tries
 from tests.support.stock import TTL_S, Master
 from tests.support.world import at_once
 
@@ -226,3 +229,28 @@ def test_where_nothing_refills_doctor_and_profiles_say_so(master: Master) -> Non
     assert kinds["spares-not-refilled"]["hint"] == "salt-run kvmclone.work_off"
     master.write(ci=None)
     assert not master.run("profiles")["warnings"]
+
+
+@tries(
+    "spares_claim._Taking.__init__",
+    "spares_claim._Taking.too_few",
+    "spares_claim._release",
+    "spares_overview.-",
+    "spares_overview.findings",
+)
+def test_what_the_hints_say_can_be_typed(master: Master) -> None:
+    typist = master.typist()
+    master.write(endless={key: value for key, value in stock.PROFILE.items() if key != "ttl"})
+    lock = RequestStore(master.opts).lock_worker()  # so that none is started
+    assert lock is not None
+    typist(error_of(master.run("claim", "ci", wait=False))["hint"])
+    typist(error_of(master.run("claim", "endless"))["hint"], exits=1)
+    master.add("ci-000001")
+    refused = master.run("release", "ci-000001")["clones"]["ci-000001"]["error"]
+    (master.folder / "pki/minions/ci-000001").unlink()
+    typist(refused["hint"], exits=1)
+    (warning,) = master.run("spares")["warnings"]
+    assert "busy" in typist(warning, "salt-run")
+    kinds = {one["kind"]: one for one in master.run("doctor")["findings"]}
+    assert commands(kinds["spares-not-refilled"]["hint"]) == commands(warning)
+    os.close(lock)

@@ -283,7 +283,7 @@ class _Taking:
         if not fingerprints.is_of(minion.fingerprint, self.fleet.keys.accepted(minion.id)):
             raise VerificationFailed(
                 f"The key that this master accepts for '{minion.id}' is not that on its record.",
-                f"Look at it: salt-key -f {minion.id}",
+                "It is destroyed, and the next one is taken.",
             )
         return verify.verify(
             self.fleet.opts,
