@@ -42,7 +42,7 @@ def master(
 
     def answer(_opts: Any, minion_id: str, _uuid: str, *more: Any) -> Verified:
         asked.append(minion_id)
-        assert more[-1] == [("grains.setval", [GRAIN, None, True, False])]
+        assert more[-1] == [("grains.setval", [GRAIN, None, True])]
         if minion_id in silent:
             raise MinionTimeout(f"'{minion_id}' is silent.")
         return Verified("3008.1", "uuid")

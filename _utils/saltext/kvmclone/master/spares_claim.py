@@ -60,8 +60,9 @@ ANSWER_TIMEOUT_S = 20.0
 #: Has the stock of a profile refilled, given the master's configuration and the profile.
 Wake = Callable[[Mapping[str, Any], str], None]
 
-#: Takes the grain off that keeps ``salt '*'`` away from spares; nobody waits for the pillar.
-_OUT_OF_STOCK: verify.Call = ("grains.setval", [GRAIN, None, True, False])
+#: Takes the grain off that keeps commands away from spares. The pillar is refreshed after it, since
+#: by that the master hears of the grains; nobody waits for that.
+_OUT_OF_STOCK: verify.Call = ("grains.setval", [GRAIN, None, True])
 
 
 @dataclass(frozen=True)
