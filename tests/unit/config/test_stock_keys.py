@@ -70,6 +70,15 @@ def test_one_machine_does_not_ask_for_spares(key: str) -> None:
     assert key in refused.value.message
 
 
+def test_one_machine_of_a_map_does_not_ask_for_spares() -> None:
+    machine = {"name": "web1", "profile": "small", "provider": "local-kvm", "spares": 2}
+    machine |= {"base_domain": "base"}
+    made = catalogue_of({"spares": 2}).resolve_machine(machine)[0]
+    assert "spares" not in made.overrides
+    with pytest.raises(ConfigError, match="spares: cannot be given as an argument"):
+        catalogue_of({"spares": 2}).resolve_machine({**machine, "spares": 3})
+
+
 def test_one_machine_of_a_profile_with_spares_may_be_another_one() -> None:
     given = {"deploy": False, "ip_source": "reserve", "address": "192.168.122.5"}
     request, _secrets = catalogue_of({"spares": 2}).resolve("small", "web1", given)

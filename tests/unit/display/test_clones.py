@@ -75,10 +75,10 @@ def test_a_spare_in_stock_and_who_claimed_one_are_said() -> None:
     lines = clones.listing(answer, terminal("list", profile="ci", spare=False))
     assert [line.split("debian12")[1].split()[:-1] for line in lines[1:4]] == [
         ["in", "stock"],
-        ["alice"],
+        ["by", "alice"],
         [],
     ]
-    assert "CLAIMED BY" in lines[0]
+    assert "CLAIMED" in lines[0]
     assert lines[-1] == "3 clones not in stock with profile ci"
     assert "  spare    in stock" in clones.shown("ci-0a1b2c", found[0], terminal("show"))
     shown = clones.shown("ci-3d4e5f", found[1], terminal("show"))

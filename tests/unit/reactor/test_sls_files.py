@@ -44,7 +44,7 @@ def test_every_bell_has_one_file() -> None:
 
 def rendered(answer: dict[str, Any]) -> dict[str, Any]:
     """The orchestration with a spare, as it is after a claim that was answered so."""
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701 - no HTML
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
     environment.filters["json"] = json.dumps
     asked: list[tuple[Any, ...]] = []
 

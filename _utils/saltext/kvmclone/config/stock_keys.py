@@ -16,6 +16,9 @@ from saltext.kvmclone.model import spares
 from saltext.kvmclone.model.name_ranges import MOST_NAMES
 from saltext.kvmclone.model.spares import ID, Stock
 
+#: The keys themselves: about a profile, and nothing that one machine can be given.
+KEYS = ("spares", "spare_names")
+
 #: What stands for the digits of a spare's name where a pattern is checked.
 _ANY = "0" * spares.ID_DIGITS
 

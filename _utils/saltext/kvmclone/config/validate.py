@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from saltext.kvmclone.config import resolve
+from saltext.kvmclone.config import resolve, stock_keys
 from saltext.kvmclone.config.schema import KEYS, Key, KeyLocation, KeySupport
 from saltext.kvmclone.config.value_types import shortened
 from saltext.kvmclone.errors import ConfigError, SecretInArgument
@@ -50,11 +50,8 @@ _ELSEWHERE = {
 }
 
 # Keys of a profile that mean nothing for one machine.
-_OF_A_PROFILE = {
-    "extends": "name the profile itself",
-    "spares": "write it into the profile",
-    "spare_names": "write it into the profile",
-}
+_OF_A_PROFILE = {"extends": "name the profile itself"}
+_OF_A_PROFILE |= dict.fromkeys(stock_keys.KEYS, "write it into the profile")
 
 #: The problem of each required key where it is absent.
 MISSING = {

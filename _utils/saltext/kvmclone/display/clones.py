@@ -55,7 +55,7 @@ def _tags(row: Row, _now: float) -> str:
 
 def _claimed(row: Row, _now: float) -> str:
     claimed = row[1].get("claimed")
-    return "in stock" if row[1].get("spare") else claimed["by"] if claimed else ""
+    return "in stock" if row[1].get("spare") else f"by {claimed['by']}" if claimed else ""
 
 
 def _age(row: Row, now: float) -> str:
@@ -88,7 +88,7 @@ COLUMNS = {
     "base": _Field(Column("BASE", 6), _plain("base")),
     "age": _Field(Column("AGE", 6), _age, lambda row: -_created(row)),
     "ttl": _Field(Column("TTL", 6), _ttl, lambda row: (not _expires(row), _expires(row))),
-    "claimed": _Field(Column("CLAIMED BY", 8), _claimed),
+    "claimed": _Field(Column("CLAIMED", 8), _claimed),
     "!": _Field(Column("!", 5), _marks),
     "profile": _Field(Column("PROFILE", 7), _plain("profile")),
     "strategy": _Field(Column("STRATEGY", 5), _plain("strategy")),

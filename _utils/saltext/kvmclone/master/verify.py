@@ -104,10 +104,9 @@ def verify(
                 asked |= {f"salt/job/{jid}/ret/{minion_id}": jid} if jid else {}
             event = bus.get_event(wait=0.5, full=True, auto_reconnect=True)
             tag = event["tag"] if event else ""
-            if tag in asked:
-                said = _authentic(opts, client, asked[tag], minion_id, event["data"])
-                if said is not None:
-                    return _judge(said.get("ret"), minion_id, uuid)
+            jid = asked.get(tag, "")
+            if jid and (said := _authentic(opts, client, jid, minion_id, event["data"])):
+                return _judge(said.get("ret"), minion_id, uuid)
             if tag == f"salt/minion/{minion_id}/start":
                 turn.announced(time.monotonic())
     raise MinionTimeout(
