@@ -75,10 +75,10 @@ class FakeHost:
             need=Need(GIB, 1), promised=Need(count * GIB, 0), clones=count, there=there,
         )  # fmt: skip
 
-    def list_clones(self) -> list[Clone]:
+    def list_clones(self, spares: bool = False) -> list[Clone]:
         self.answer()
         self.looks += 1
-        return list(self.clones.values())
+        return [one for one in self.clones.values() if one.spare or not spares]
 
     def show(self, name: str) -> Clone:
         self.answer()

@@ -213,14 +213,12 @@ class _Taking:
         """Return the spares in stock on some hosts, with the label of each one's host."""
         everywhere = self.fleet.everywhere
         others = self.hosts.keys() - labels
-        told, failed = everywhere.look(lambda host: host.list_clones(), silent=others)
+        told, failed = everywhere.look(lambda host: host.list_clones(spares=True), silent=others)
         self.failed |= set(failed)
         found = [
             (label, clone)
             for label, clone in everywhere.each_once(told)
-            if clone.profile == self.wanted.profile
-            and clone.spare
-            and kind_of(clone, self.digest) == IN_STOCK
+            if clone.profile == self.wanted.profile and kind_of(clone, self.digest) == IN_STOCK
         ]
         random.shuffle(found)  # so that claims at the same time seldom want the same one
         return found

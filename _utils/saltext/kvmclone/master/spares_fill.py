@@ -190,10 +190,10 @@ class Refill:
         :param doing: What this worker is doing.
         """
         fleet = self.fleet()
-        told, failed = fleet.everywhere.look(lambda host: host.list_clones())
+        told, failed = fleet.everywhere.look(lambda host: host.list_clones(spares=True))
         for label, error in failed.items():
             log.warning("kvm_clone spares: '%s' does not answer: %s", label, error["message"])
-        clones = [clone for _label, clone in fleet.everywhere.each_once(told) if clone.spare]
+        clones = [clone for _label, clone in fleet.everywhere.each_once(told)]
         wishes, unread = spares_make.wishes(fleet, sorted({one.profile for one in clones}))
         idle = [one for one in clones if one.name not in {*doing.making, *doing.leaving}]
         doing = dataclasses.replace(doing, dead=_dead(fleet, idle), unread=unread)

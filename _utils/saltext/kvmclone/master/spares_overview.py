@@ -47,8 +47,8 @@ def overview(fleet: Fleet, profile: str = "") -> dict[str, Any]:
     if profile:
         meant.require_at_master(fleet.catalogue, "spares", profile, [], {})
         spares_make.of_profile(fleet, profile)
-    told, failed = fleet.everywhere.look(lambda host: host.list_clones())
-    clones = [clone for _label, clone in fleet.everywhere.each_once(told) if clone.spare]
+    told, failed = fleet.everywhere.look(lambda host: host.list_clones(spares=True))
+    clones = [clone for _label, clone in fleet.everywhere.each_once(told)]
     wishes, _unread = spares_make.wishes(fleet, sorted({one.profile for one in clones}))
     notes = spares_notes.read(fleet.opts)
     names = [profile] if profile else sorted({*wishes, *(one.profile for one in clones)})
