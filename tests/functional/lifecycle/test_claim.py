@@ -97,6 +97,15 @@ def test_a_claim_is_on_record_and_is_shown(
     host.destroy(spare.name)
 
 
+def test_a_claim_needs_none_of_the_hosts_files(
+    far_host: LocalHost, base: str, spare_of: SpareOf
+) -> None:
+    spare = spare_of(base)
+    assert claim(far_host, spare).claim.by == "alice"
+    with pytest.raises(NoSpare):
+        claim(far_host, spare, "bob")
+
+
 def test_of_several_processes_on_several_machines_one_gets_the_spare(
     world: World, host: LocalHost, base: str, spare_of: SpareOf
 ) -> None:
