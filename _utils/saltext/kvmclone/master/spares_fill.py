@@ -87,8 +87,10 @@ class Refill:
         self._making: dict[Future[Outcome], tuple[str, str]] = {}
         #: The removals that run, with the name of the spare.
         self._removing: dict[Future[None], str] = {}
-        #: What is to be made as soon as there is room: how many, by profile.
+        #: What is to be made as soon as there is room, how many by profile, and by whom: what one
+        #: look has found is one batch, for the choice of hosts and the limits on each.
         self._missing: dict[str, int] = {}
+        self._maker = fleet()
         #: Spares that were not destroyed; the next worker tries again.
         self._left: set[str] = set()
         self.done = 0
@@ -224,7 +226,7 @@ class Refill:
             name = removal.clone.name
             log.info("kvm_clone spares: '%s' is destroyed: %s", name, removal.reason)
             self._removing[pool.submit(self._remove, removal)] = name
-        failures = self.notes.failures
+        self._maker, failures = self.fleet(), self.notes.failures
         self._missing = {
             profile: count
             for profile, count in look.steps.make.items()
@@ -239,15 +241,14 @@ class Refill:
             while room > 0 and self._missing.get(profile):
                 room -= 1
                 self._missing[profile] -= 1
-                fleet = self.fleet()
                 try:
-                    name = spares_make.new_name(spares_make.of_profile(fleet, profile)[0])
+                    name = spares_make.new_name(spares_make.of_profile(self._maker, profile)[0])
                 except KvmCloneError as error:
                     self._note(self.notes.failed(profile, _told(error), time.time()))
                     self._missing.pop(profile)
                     break
                 log.info("kvm_clone spares: '%s' is made for '%s'", name, profile)
-                making = pool.submit(spares_make.make, fleet, profile, name)
+                making = pool.submit(spares_make.make, self._maker, profile, name)
                 self._making[making] = (name, profile)
         self._missing = {profile: count for profile, count in self._missing.items() if count}
 
