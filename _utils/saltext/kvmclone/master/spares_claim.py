@@ -31,16 +31,8 @@ from saltext.kvmclone.errors import (
     NoSpare,
     VerificationFailed,
 )
-from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.hosts.outcome import Outcome
-from saltext.kvmclone.master import (
-    at_once,
-    many,
-    progress,
-    spares_make,
-    spares_notes,
-    verify,
-)
+from saltext.kvmclone.master import at_once, many, progress, spares_make, spares_notes, verify
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.spares_stock import IN_STOCK, kind_of
 from saltext.kvmclone.model import fingerprints
@@ -99,11 +91,8 @@ class Claimed:
 
     def completed(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Return an answer with the clones, with the reason why there are fewer."""
-        return (
-            answer
-            if self.error is None
-            else {**answer, "error": self.error.as_dict(), "retcode": 1}
-        )
+        failed = {"error": self.error.as_dict(), "retcode": 1} if self.error else {}
+        return {**answer, **failed}
 
 
 def read(profile: Any, count: Any, ttl: Any, tag: Any, wait: bool) -> Wanted:
@@ -262,7 +251,7 @@ class _Taking:
                 self.candidates.silent.add(label)
             return None
         try:
-            version = self._verified(host, claimed)
+            version = self._verified(claimed)
         except KvmCloneError as error:
             log.warning("The spare '%s' is destroyed: %s", clone.name, error)
             if failure := self.fleet.destroy(clone.name).error:
@@ -271,7 +260,7 @@ class _Taking:
         self._fire(claimed, time.time() - began)
         return replace(claimed, minion=replace(claimed.minion, version=version))
 
-    def _verified(self, host: KvmHost, clone: Clone) -> str:
+    def _verified(self, clone: Clone) -> str:
         """
         Return the version that the minion of a claimed spare answers with.
 
