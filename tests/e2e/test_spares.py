@@ -66,7 +66,7 @@ def test_a_spare_waits_aside_and_is_handed_out_to_one(
 ) -> None:
     before = machines.left()
     filled = salt_world.run("kvmclone.work_off")
-    assert filled.retcode == 0, filled
+    assert filled.retcode == 0, filled.stdout
     (name,) = stock.seen()["stock"]
     assert salt_world.run("kvmclone.work_off").data["done"] == 0, "it is full"
     assert meant(salt_world, SPARES) == {name}
@@ -78,7 +78,7 @@ def test_a_spare_waits_aside_and_is_handed_out_to_one(
     alone, since = time.monotonic() - asked, len(ear.events)
     claimed = salt_world.run("kvmclone.claim", "ci", "tag=build")
     took = time.monotonic() - asked - alone
-    assert claimed.retcode == 0, claimed
+    assert claimed.retcode == 0, claimed.stdout
     clone = claimed.data["clones"][name]
     assert clone["claimed"]["by"] == "root"
     assert (clone["stage"], clone["minion"]["verified_by"]) == ("ready", "uuid")

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 MOST_CLAIMED = 100
 
 #: Seconds that a spare has for its answer, before it is destroyed and the next one is taken.
-ANSWER_TIMEOUT_S = 20.0
+ANSWER_TIMEOUT_S = 45.0
 
 #: Has the stock of a profile refilled, given the master's configuration and the profile.
 Wake = Callable[[Mapping[str, Any], str], None]
