@@ -40,14 +40,18 @@ def master(
 ) -> Iterator[Master]:
     """A master; its spares have no guests, so what these would say is said here."""
 
-    def answer(_opts: Any, minion_id: str, _uuid: str, *more: Any) -> Verified:
+    def answer(_opts: Any, minion_id: str, *_: Any) -> Verified:
         asked.append(minion_id)
-        assert more[-1] == [("grains.setval", [GRAIN, None, True])]
         if minion_id in silent:
             raise MinionTimeout(f"'{minion_id}' is silent.")
         return Verified("3008.1", "uuid")
 
+    def start(_opts: Any, minion_id: str, *call: Any) -> None:
+        assert minion_id in asked, "only a machine that has answered is touched"
+        assert call == ("grains.setval", GRAIN, None, True)
+
     monkeypatch.setattr(verify, "verify", answer)
+    monkeypatch.setattr(verify, "start", start)
     monkeypatch.setattr(progress, "fire", lambda *_: None)
     monkeypatch.setattr(intake, "refill", lambda *_: None)
     with stock.master(tmp_path) as made:
@@ -97,6 +101,7 @@ def test_a_claim_is_on_record_with_its_time_and_tag_before_it_is_answered(
         return Verified("3008.1", "uuid")
 
     monkeypatch.setattr(verify, "verify", answer)
+    monkeypatch.setattr(verify, "start", lambda *_: None)
     before = time.time()
     told = master.run("claim", "ci", ttl="2h", tag="build")
     assert told["retcode"] == 0

@@ -44,6 +44,7 @@ def master(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
 ) -> Iterator[Master]:
     monkeypatch.setattr(verify, "verify", lambda *_: Verified("3008.1", "uuid"))
+    monkeypatch.setattr(verify, "start", lambda *_: None)
     monkeypatch.setattr(verify, "silent", lambda *_: set())
     monkeypatch.setattr(progress, "fire", lambda *_: None)
     monkeypatch.setattr(queries, "tell", lambda _opts, _minion, answers: told.update(answers))

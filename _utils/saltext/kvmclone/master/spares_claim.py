@@ -2,9 +2,10 @@
 Hand out spares, and destroy those that are given back.
 
 A claim is written on the spare's record before anything else: of several claims one succeeds. Only
-then the minion is asked for ``test.version``, by the one job that also takes its grain off, and
-only after that the caller is told. So a claim takes three rounds of jobs: which spares there are,
-the record, the minion.
+then the minion is asked for ``test.version``, and only after that the caller is told. So a claim
+waits for three jobs: which spares there are, the record, the minion. A fourth takes the grain off
+that keeps commands away from spares; nobody waits for it, since a minion that reads its grains
+again is busy for a while.
 """
 
 from __future__ import annotations
@@ -51,10 +52,6 @@ ANSWER_TIMEOUT_S = 45.0
 
 #: Has the stock of a profile refilled, given the master's configuration and the profile.
 Wake = Callable[[Mapping[str, Any], str], None]
-
-#: Takes the grain off that keeps commands away from spares. The pillar is refreshed after it, since
-#: by that the master hears of the grains; nobody waits for that.
-_OUT_OF_STOCK: verify.Call = ("grains.setval", [GRAIN, None, True])
 
 
 @dataclass(frozen=True)
@@ -257,6 +254,8 @@ class _Taking:
             if failure := self.fleet.destroy(clone.name).error:
                 log.warning("'%s' stays until its time is over: %s", clone.name, failure)
             return None
+        # Its pillar is refreshed as well: by that the master hears of the grains.
+        verify.start(self.fleet.opts, claimed.minion.id, "grains.setval", GRAIN, None, True)
         self._fire(claimed, time.time() - began)
         return replace(claimed, minion=replace(claimed.minion, version=version))
 
@@ -273,13 +272,9 @@ class _Taking:
                 f"The key that this master accepts for '{minion.id}' is not that on its record.",
                 "It is destroyed, and the next one is taken.",
             )
+        # Its guest is not asked why it is silent: it is destroyed.
         return verify.verify(
-            self.fleet.opts,
-            minion.id,
-            clone.uuid,
-            GuestMinion,  # its guest is not asked why: it is destroyed
-            ANSWER_TIMEOUT_S,
-            [_OUT_OF_STOCK],
+            self.fleet.opts, minion.id, clone.uuid, GuestMinion, ANSWER_TIMEOUT_S
         ).version
 
     def _made(self) -> Outcome:

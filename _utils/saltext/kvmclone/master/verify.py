@@ -43,9 +43,6 @@ JOB_CACHE_DELAY_S = 5.0
 #: Seconds that a minion gets from its start to its answer.
 MINION_TIMEOUT_S = 180.0
 
-#: A function, and its arguments, for a job that asks something else as well.
-Call = tuple[str, list[Any]]
-
 #: Longest version that is accepted, characters.
 LONGEST_VERSION = 60
 
@@ -73,7 +70,6 @@ def verify(
     uuid: str,
     ask: Callable[[], GuestMinion],
     timeout: float = MINION_TIMEOUT_S,
-    also: Collection[Call] = (),
 ) -> Verified:
     """
     Wait until the minion answers, and compare its uuid with the domain's.
@@ -84,7 +80,6 @@ def verify(
     :param uuid: The domain's uuid.
     :param ask: Asks the guest of its minion, once that is silent.
     :param timeout: Seconds to wait; one that announced itself, and so is slow, gets more.
-    :param also: What is called in the same job, whatever it answers.
     :raises MinionTimeout: It never answered.
     :raises VerificationFailed: A machine with another uuid answered.
     """
@@ -100,7 +95,7 @@ def verify(
             interrupts.check()
             silent.look(time.monotonic())
             if turn.take_slot(time.monotonic()):
-                jid = _ask(client, minion_id, also)
+                jid = _ask(client, minion_id)
                 asked |= {f"salt/job/{jid}/ret/{minion_id}": jid} if jid else {}
             event = bus.get_event(wait=0.5, full=True, auto_reconnect=True)
             tag = event["tag"] if event else ""
@@ -173,6 +168,16 @@ def run(opts: Mapping[str, Any], minion_id: str, function: str) -> str:
     )
 
 
+def start(opts: Mapping[str, Any], minion_id: str, function: str, *arguments: Any) -> None:
+    """Have a minion call a function, and do not wait for its answer."""
+    with salt.client.get_local_client(mopts=opts) as client:
+        try:
+            client.cmd_async(minion_id, function, arg=arguments, tgt_type="list")
+        except salt.exceptions.SaltClientError as error:
+            interrupts.heed(error)
+            log.warning("%s on %s: %s", function, minion_id, error)
+
+
 def silent(opts: Mapping[str, Any], minion_ids: Collection[str], timeout: float) -> set[str]:
     """
     Return which of some minions do not answer ``test.version``, all asked by one job.
@@ -195,7 +200,7 @@ def silent(opts: Mapping[str, Any], minion_ids: Collection[str], timeout: float)
     return {one for one in minion_ids if not answers.get(one)}
 
 
-def _ask(client: Any, minion_id: str, also: Collection[Call] = ()) -> str:
+def _ask(client: Any, minion_id: str) -> str:
     """
     Publish the question as a job; the answer comes as an event.
 
@@ -204,8 +209,8 @@ def _ask(client: Any, minion_id: str, also: Collection[Call] = ()) -> str:
     try:
         published = client.run_job(
             minion_id,
-            ["test.version", "grains.get", *(function for function, _arguments in also)],
-            arg=[[], ["uuid"], *(arguments for _function, arguments in also)],
+            ["test.version", "grains.get"],
+            arg=[[], ["uuid"]],
             tgt_type="list",
             timeout=5,
         )
