@@ -184,7 +184,7 @@ class Fleet:
             error = outcome.error
             if isinstance(error, AlreadyExists) and error.clone:
                 there = Clone.from_dict(error.clone)
-                if there.profile == entry[0]:
+                if there.profile == entry[0] and not there.in_stock:
                     screen.note(there.name, there, there.state)
                     return Outcome(there.name, there.stage, there)
             return outcome
