@@ -72,4 +72,9 @@ def test_a_clone_says_what_it_is_as_a_spare_exactly_where_it_is_one() -> None:
     stock = replace(made, spare="0123").as_dict()
     assert stock["spare"] is True and not {"claim", "claimed"} & set(stock)
     taken = replace(made, spare="0123", claim=Claim("alice", 5.5)).as_dict()
+    for told in (made.as_dict(), stock, taken):
+        assert Clone.from_dict(told).as_dict() == told
+    for wrong in ({**stock, "spare": "0123"}, {**taken, "claimed": True}, {**taken, "by": "x"}, []):
+        with pytest.raises(ValueError, match=r"instead of|not known"):
+            Clone.from_dict(wrong)
     assert taken["claimed"] == {"by": "alice", "at": 5.5} and not {"claim", "spare"} & set(taken)

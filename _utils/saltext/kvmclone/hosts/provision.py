@@ -243,7 +243,7 @@ class _Create(CreateState):
             except AlreadyExists as error:
                 if not waited or error.clone is None or error.clone["stage"] != self.goal:
                     raise
-                self.clone = from_plain(Clone, error.clone)
+                self.clone = Clone.from_dict(error.clone)
                 return
             except CreateInProgress as busy:
                 if busy.work is None or time.monotonic() > deadline:

@@ -10,12 +10,15 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from saltext.kvmclone.model.plain import to_plain
+from saltext.kvmclone.model.plain import from_plain, to_plain
 from saltext.kvmclone.model.record import Minion
 from saltext.kvmclone.model.spares import Claim
 
 #: What master and host know of a clone and CLONE does not hold.
 _NOT_IN_CLONE = ("created", "expires", "tags", "failed", "spare", "claim")
+
+#: Stands for the digest of a spare that was read from CLONE.
+_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,20 @@ class Clone:
         return dataclasses.replace(
             self, state="", address="", addresses=(), disks=(), minion=Minion()
         )
+
+    @classmethod
+    def from_dict(cls, plain: Any) -> Clone:
+        """
+        Return the clone that :meth:`as_dict` made plain, without what that leaves out.
+
+        :raises ValueError: It is no CLONE.
+        """
+        known = from_plain(dict[str, Any], plain)
+        if "claimed" in known:
+            known["claim"] = known.pop("claimed")
+        if from_plain(bool, known.pop("spare", False)):
+            known["spare"] = _UNKNOWN
+        return from_plain(cls, known)
 
     def as_dict(self) -> dict[str, Any]:
         """Return CLONE: plain data, with times in milliseconds' precision."""
