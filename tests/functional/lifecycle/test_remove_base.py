@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from saltext.kvmclone.errors import CloneInUse, CreateInProgress, KvmCloneError, PlanRefused
 from saltext.kvmclone.hosts import gc
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.lifecycle import destroy, protect
+from saltext.kvmclone.lifecycle import destroy, protect, remove_base
 from saltext.kvmclone.system import copy_folder, processes, ssh_server
 from saltext.kvmclone.system.ssh_server import Server
 from tests.support.hints import Typist, hint, tries
@@ -138,3 +139,38 @@ def test_a_removal_that_was_killed_is_no_base_and_gc_completes_it(
     rows = gc.collect(host, base, apply=True)
     assert rows and all(row.removed for row in rows)
     assert world.footprint() == before
+
+
+def test_a_removal_that_was_killed_while_a_clone_was_made_leaves_a_base(
+    world: World, host: LocalHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, name = world.base(uefi=True), world.name()
+    host.hash_base(base)
+    before = world.secure_xml(base)
+
+    class Died(BaseException):
+        pass
+
+    held_open = destroy.held_open
+
+    def clone_comes(*words: Any) -> Any:
+        host.clone(quick(name, base))
+        return held_open(*words)
+
+    def die(*_words: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as killed, pytest.raises(Died):
+        # The clone comes right before the mark, and the worker dies before it takes that off.
+        killed.setattr(destroy, "held_open", clone_comes)
+        killed.setattr(remove_base, "_unmark", die)
+        host.remove_base(base, apply=True)
+    assert world.secure_xml(base) != before
+    monkeypatch.setattr(processes, "owner_state", lambda _owner: "dead")
+    listed = gc.collect(host, base)
+    assert [(row.kind, row.path, row.removed) for row in listed] == [("removal", base, False)]
+    removed = gc.collect(host, base, apply=True)
+    assert [(row.kind, row.path, row.removed) for row in removed] == [("removal", base, True)]
+    assert world.secure_xml(base) == before and gc.collect(host, base) == []
+    with pytest.raises(CloneInUse):
+        host.remove_base(base, apply=True)

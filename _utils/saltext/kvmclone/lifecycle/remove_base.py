@@ -66,9 +66,7 @@ def remove(host: Host, handle: DomainHandle) -> RemovedBase:
                 _require_still(host, handle)
                 destroy.require_unheld(handle, record, deletion.files)
             except BaseException:
-                host.call(
-                    handle.raw.setMetadata, METADATA_ELEMENT, None, None, NAMESPACE, AFFECT_CONFIG
-                )
+                _unmark(host, handle)
                 raise
         try:
             destroy.delete_all(host, handle, record, deletion)
@@ -76,6 +74,24 @@ def remove(host: Host, handle: DomainHandle) -> RemovedBase:
             destroy.release(handle, record)
             raise
     return _told(deletion, backing)
+
+
+def withdraw(host: Host, handle: DomainHandle, token: str) -> None:
+    """
+    Make a base of a machine again whose removal was interrupted before it deleted anything.
+
+    :param token: The token of the worker that died at it.
+    :raises CreateInProgress: Somebody else is at work on it by now.
+    """
+    with processes.name_lock(handle.name):
+        record = handle.record()
+        if record is None or record.worker.token != token:
+            raise destroy.changed_hands(handle.name, host.commands)
+        _unmark(host, handle)
+
+
+def _unmark(host: Host, handle: DomainHandle) -> None:
+    host.call(handle.raw.setMetadata, METADATA_ELEMENT, None, None, NAMESPACE, AFFECT_CONFIG)
 
 
 def _told(deletion: DeletionPlan, backing: tuple[str, ...]) -> RemovedBase:
