@@ -196,9 +196,9 @@ def test_a_person_at_a_terminal_sees_how_far_a_copy_is(
                 return [BaseState("debian12", bytes=3 * 2**20, copying=True)]
             return super().base_states(names)
 
-        def fetch_base(self, offer: BaseOffer) -> BaseState:
+        def fetch_base(self, offer: BaseOffer, instead: bool = False) -> BaseState:
             assert looked.wait(20)
-            return super().fetch_base(offer)
+            return super().fetch_base(offer, instead)
 
     source, target = Host("kvm01", BaseState("debian12", GOLD, 4 * 2**20)), Slow("kvm02")
     hosts = hosts_of(source, target)
