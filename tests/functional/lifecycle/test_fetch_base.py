@@ -366,43 +366,6 @@ def test_a_target_that_is_full(
     assert nothing_left(world, host, transport.name)
 
 
-def test_a_base_goes_only_once_another_can_be_fetched_in_its_place(
-    world: World, host: LocalHost, transport: Transport, offer: BaseOffer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    name = transport.name
-    host.fetch_base(offer)
-    old = world.xml(name).findtext("uuid")
-    here, disk = world.disks(name)[0].stat().st_blocks * 512, offer.files[0]
-    with pytest.raises(PlanRefused, match="no base can be"):
-        host.prepare_copy(offer)
-    for wrong, error in (
-        (replace(disk, pool="nowhere"), PlanRefused),
-        (replace(disk, allocation=2**60), PoolFull),
-    ):
-        with pytest.raises(error):
-            host.prepare_copy(replace(offer, files=(wrong, *offer.files[1:])), instead=True)
-
-    def cut(source: Source, name: str, path: str) -> None:
-        raise FetchFailed("the network is cut")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(fetching, "try_out", cut)
-        with pytest.raises(CopyFailed, match="network is cut"):
-            host.fetch_base(offer, instead=True)
-    assert world.xml(name).findtext("uuid") == old and host.expect_base(name).digest
-    # The room of what goes counts as free, and its names are no obstacle.
-    real, room = os.statvfs(world.lab.pool_path), disk.allocation + 2**21 - here
-    full = os.statvfs_result((*real[:1], 1, *real[2:4], max(room, 0), *real[5:]))
-    with monkeypatch.context() as broken:
-        broken.setattr(os, "statvfs", lambda _path: full)
-        assert host.prepare_copy(offer, instead=True)
-    assert world.xml(name).findtext("uuid") == old
-    assert host.fetch_base(offer, instead=True).digest == offer.digest
-    assert world.xml(name).findtext("uuid") != old
-    assert files(world, name) == [f"{name}-vda.qcow2", f"{name}_VARS.fd"]
-
-
 def test_files_that_belong_to_the_host_must_be_the_same(host: LocalHost, offer: BaseOffer) -> None:
     kernel = next(path for path in offer.needs if "vmlinuz" in path)
     for needs in ({kernel: "0" * 64}, {"/nowhere/vmlinuz": "0" * 64}, {"/nowhere/OVMF.fd": ""}):

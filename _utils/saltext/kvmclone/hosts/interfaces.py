@@ -177,11 +177,7 @@ class KvmHost(Protocol):
         """
 
     def prepare_copy(self, offer: BaseOffer, instead: bool = False) -> CopyKey:
-        """
-        Check that an offer can be fetched, and make the key for it.
-
-        :param instead: In the place of the base of that name, which stays until it is fetched.
-        """
+        """Check that an offer can be fetched (``instead`` of a base there), and make its key."""
 
     def reached(self, addresses: Sequence[str], port: int) -> list[str]:
         """Return at which of another machine's addresses a port takes connections from here."""
@@ -194,11 +190,7 @@ class KvmHost(Protocol):
         """
 
     def fetch_base(self, offer: BaseOffer, instead: bool = False) -> BaseState:
-        """
-        Fetch a base from the host that offers it, compare it, and define it.
-
-        :param instead: Remove the base of that name first, once the source is reached.
-        """
+        """Fetch a base that is offered (``instead`` of one there), compare it, and define it."""
 
     def end_copy(self, copy: str) -> list[Leftover]:
         """Remove keys, links and staged files of a copy, at either end. Can be repeated."""
