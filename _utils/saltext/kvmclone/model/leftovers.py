@@ -22,10 +22,11 @@ class Leftover:
     :param name: The clone that it belongs to.
     :param kind: ``domain``, ``volume``, ``nvram``, ``dhcp host``, ``protection``, ``key``,
         ``snapshot`` for the unfinished work on one, ``removal`` of a base that stays, ``ssh key``
-        and ``copy`` of a copy between hosts; ``kept`` for what is not removed.
+        and ``copy`` of a copy between hosts, ``reservation`` on the master for a clone that nobody
+        makes any more; ``kept`` for what is not removed.
     :param path: Its file, or the one that it stands in; for a key the minion id, for a DHCP host
         entry its network, MAC and address, for a protection or a removal the base, for a snapshot
-        its label, for a domain nothing.
+        its label, for a reservation the host, for a domain nothing.
     :param reason: Why it is one, or why it stays.
     """
 
