@@ -326,8 +326,8 @@ def _leftover(row: Row, removed: bool) -> Leftover:
     name, host = row.reserved.name, row.reserved.host
     ended = processes.owner_end(row.users[0])
     reason = (
-        f"the name and room for it were reserved on '{host}' by a create when {ended}; that ends by "
-        f"itself within {LIFETIME_S / 60:.0f} minutes"
+        f"the name and room for it were reserved on '{host}' by a create when {ended}; that ends "
+        f"by itself within {LIFETIME_S / 60:.0f} minutes"
     )
     found = Leftover(name, "reservation", host, reason, removed)
     if not row.is_awaited:
