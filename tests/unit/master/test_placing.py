@@ -33,6 +33,7 @@ from saltext.kvmclone.hosts.create_state import Turn
 from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.master import at_once, pacing, placing, reservations, targets
 from saltext.kvmclone.master.placing import Placing
+from saltext.kvmclone.master.reservations import Reservations
 from saltext.kvmclone.model.clone import Clone, CloneDisk
 from saltext.kvmclone.model.placement import HostOffer, Need, Placement, PoolRoom, Reserved
 from saltext.kvmclone.model.request import Deploy, Request, Secrets
@@ -58,6 +59,8 @@ class Host:
         self.requests: list[Request] = []
         self.busy = self.most_busy = 0
         self.takes = 0.0
+        #: So many are made at once, or none at all.
+        self.together = threading.Barrier(1, timeout=60)
 
     def offer(self, _request: Request, names: list[str]) -> HostOffer:
         self.asked += 1
@@ -89,6 +92,7 @@ class Host:
         with self.lock:
             self.busy += 1
             self.most_busy = max(self.busy, self.most_busy)
+        self.together.wait()
         time.sleep(self.takes)
         with self.lock:
             self.busy -= 1
@@ -460,10 +464,15 @@ def test_a_host_in_maintenance_gets_no_new_clone_even_where_it_is_named(tmp_path
 def test_only_so_many_are_made_on_a_host_and_copied_into_a_pool_at_once(tmp_path: Path) -> None:
     copying = replace(NEED, copies={"pool": 1})
     quick, slow = Host("kvm01", 900), Host("kvm02", 900, need=copying)
-    for host in (quick, slow):
-        host.takes = 0.15
     for host, most in ((quick, 3), (slow, 2)):
         world = World(tmp_path, host, at_once_per_host=3, at_once_per_pool=2)
+
+        def all_wait(host: Host = host, store: Reservations = world.placing.store) -> None:
+            """The first ones take until all others have chosen their host, and could begin."""
+            while not host.clones and len(store.all()) < 12:
+                time.sleep(0.01)
+
+        host.together, host.takes = threading.Barrier(most, all_wait, timeout=60), 0.05
         outcomes = at_once.each(world.create, [f"web{n}" for n in range(12)], 12)
         assert [one.error for one in outcomes] == [None] * 12
         assert host.most_busy == most
