@@ -13,14 +13,14 @@ from saltext.kvmclone.errors import CloneInUse, CreateInProgress, KvmCloneError,
 from saltext.kvmclone.hosts import gc
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.lifecycle import destroy, protect, remove_base
-from saltext.kvmclone.system import copy_folder, processes, ssh_server
+from saltext.kvmclone.system import copy_folder, images, processes, ssh_server
 from saltext.kvmclone.system.ssh_server import Server
 from tests.support.hints import Typist, hint, tries
 from tests.support.world import World, full, quick
 
 
 def test_a_base_goes_with_its_disks_and_its_store_and_nothing_else(
-    world: World, host: LocalHost
+    world: World, host: LocalHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = world.base(chain=1, uefi=True)
     store = world.xml(base).findtext("./os/nvram") or ""
@@ -28,7 +28,17 @@ def test_a_base_goes_with_its_disks_and_its_store_and_nothing_else(
     host.hash_base(base)
     copy = world.name("copy")
     host.clone(full(copy, base))
-    foreseen = host.remove_base(base)
+    read: list[str] = []
+    look = images.look
+
+    def counted(path: str, *words: Any) -> Any:
+        read.append(path)
+        return look(path, *words)
+
+    with monkeypatch.context() as counting:
+        counting.setattr(images, "look", counted)
+        foreseen = host.remove_base(base)
+    assert len(read) == len(set(read)) == 2, "each image is looked at once"
     assert world.exists(base) and all(map(os.path.exists, foreseen.files))
     assert host.remove_base(base, apply=True) == foreseen
     names = {Path(path).name for path in foreseen.files}
@@ -64,7 +74,7 @@ def test_a_file_that_another_machine_uses_stays(world: World, host: LocalHost) -
 
 
 @tries(
-    "remove_base._record", "remove_base._require_base", "remove_base._require_removable"
+    "remove_base._require_known", "remove_base._require_base", "remove_base._require_removable"
 )  # fmt: skip
 def test_what_is_no_base_or_not_known_to_be_idle_stays(
     world: World, host: LocalHost, typist: Typist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
