@@ -29,7 +29,7 @@ class Host:
         #: Addresses that it does not reach; the key that it let in, the offer that it took.
         self.walled: set[str] = set()
         self.key: CopyKey | None = None
-        self.offer: BaseOffer | None = None
+        self.taken: BaseOffer | None = None
 
     def _do(self, what: str) -> None:
         self.did.append(what)
@@ -74,7 +74,7 @@ class Host:
         if instead:
             self.remove_base(offer.base, apply=True)
         self._do("fetch_base")
-        self.offer = offer
+        self.taken = offer
         self.bases[offer.base] = BaseState(offer.base, offer.digest, 5, marked=True)
         return self.bases[offer.base]
 

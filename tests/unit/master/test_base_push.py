@@ -152,7 +152,7 @@ def test_only_addresses_are_tried_that_the_target_reaches() -> None:
     source, target = Far("kvm01", BaseState("debian12", GOLD)), Host("kvm02")
     target.walled = {"192.0.2.1"}
     assert pushed(hosts_of(source, target), "debian12", ["kvm02"])["retcode"] == 0
-    assert target.offer is not None and target.offer.addresses == (ADDRESS,)
+    assert target.taken is not None and target.taken.addresses == (ADDRESS,)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -177,7 +177,7 @@ def test_hosts_that_do_not_reach_each_other_go_through_the_master(fails: bool) -
     assert answer["retcode"] == int(fails)
     assert len(ended) == 1
     assert source.key == CopyKey(KEY.public, ("10.0.0.9",))
-    assert fails or (target.offer is not None and target.offer.relay == RELAY)
+    assert fails or (target.taken is not None and target.taken.relay == RELAY)
 
 
 def test_a_person_at_a_terminal_sees_how_far_a_copy_is(
