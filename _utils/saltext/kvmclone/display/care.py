@@ -11,8 +11,8 @@ from saltext.kvmclone.display.screen import Screen
 from saltext.kvmclone.display.text import Column
 
 _LOADED = (
-    Column("MACHINE", 10), Column("KVM_CLONE", 5), Column("SALT", 6), Column("LIBVIRT", 6),
-    Column("ANSWERS IN", 8, right=True), Column("PATH", 12),
+    Column("MACHINE", 10, names=True), Column("KVM_CLONE", 5), Column("SALT", 6),
+    Column("LIBVIRT", 6), Column("ANSWERS IN", 8, right=True), Column("PATH", 12),
 )  # fmt: skip
 
 #: The kind of a LEFTOVER that is not removed.
