@@ -45,4 +45,5 @@ def test_a_reservation_ends_only_where_every_host_has_answered(
     assert (row["name"], row["path"], row["removed"]) == ("web1", "kvm02", not silent)
     assert row["kind"] == ("kept" if silent else "reservation")
     assert ("stays while this cannot be asked or read: kvm02" in row["reason"]) == silent
+    assert row["host"] == "", "it is on the master"
     assert len(store.all()) == int(silent)
