@@ -176,8 +176,8 @@ class KvmHost(Protocol):
         :param copy: The id of this copy; :meth:`end_copy` takes everything back.
         """
 
-    def prepare_copy(self, offer: BaseOffer) -> CopyKey:
-        """Check that an offer can be fetched, and make the key for it."""
+    def prepare_copy(self, offer: BaseOffer, instead: bool = False) -> CopyKey:
+        """Check that an offer can be fetched (``instead`` of a base there), and make its key."""
 
     def reached(self, addresses: Sequence[str], port: int) -> list[str]:
         """Return at which of another machine's addresses a port takes connections from here."""
@@ -189,8 +189,8 @@ class KvmHost(Protocol):
         :return: The file that holds the key from now on.
         """
 
-    def fetch_base(self, offer: BaseOffer) -> BaseState:
-        """Fetch a base from the host that offers it, compare it, and define it."""
+    def fetch_base(self, offer: BaseOffer, instead: bool = False) -> BaseState:
+        """Fetch a base that is offered (``instead`` of one there), compare it, and define it."""
 
     def end_copy(self, copy: str) -> list[Leftover]:
         """Remove keys, links and staged files of a copy, at either end. Can be repeated."""

@@ -34,7 +34,7 @@ from saltext.kvmclone.inventory import (
     silent_agent,
     surroundings,
 )
-from saltext.kvmclone.inventory.unfinished import find, listed
+from saltext.kvmclone.inventory.unfinished import base_stays, find, listed, stays_base
 from saltext.kvmclone.lifecycle import (
     adjust,
     adopt,
@@ -44,6 +44,7 @@ from saltext.kvmclone.lifecycle import (
     master_ports,
     protect,
     record_store,
+    remove_base,
     snapshot_work,
     wait_for_address,
 )
@@ -222,6 +223,9 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
             if record is not None and clone_snapshots.is_unfinished(record):
                 done = snapshot_work.repair(host, handle, record, token, force)
                 return clone_snapshots.rows(name, record, done.files, done.kept, "", removed=True)
+            if record is not None and base_stays(host, handle, record):
+                remove_base.withdraw(host, handle, token)
+                return [stays_base(name, "", removed=True)]
             gone = destroy(host, handle, force, token)
             return listed(
                 name, "", gone.files, gone.reservations, gone.unprotected, gone.kept, removed=True

@@ -39,6 +39,7 @@ from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.master.placing import Placing, homes
 from saltext.kvmclone.master.remote import RemoteHost
+from saltext.kvmclone.master.reservations import Reservations
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Unfinished
@@ -350,8 +351,8 @@ class Fleet:
         While a host cannot be asked, or the configuration cannot be read, nothing is removed.
         """
 
-        relays = self.copier.relays
-        return leftovers.collect(self.everywhere, self.keys, relays, name, apply, force)
+        relays, reserved = self.copier.relays, Reservations(self.opts)
+        return leftovers.collect(self.everywhere, self.keys, relays, reserved, name, apply, force)
 
     def tree(self) -> dict[str, Any]:
         """Return bases and their clones over all hosts."""

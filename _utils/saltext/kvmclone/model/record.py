@@ -290,6 +290,12 @@ class Record:
             return False
         return self.stage in STAGES and STAGES.index(self.stage) >= STAGES.index(self.goal)
 
+    @property
+    def removes_base(self) -> bool:
+        """Return whether this is the record that a base has while it is removed."""
+        files = [volume.strategy for volume in self.volumes]
+        return self.becomes == BASE and self.stage == DESTROYING and set(files) == {BASE}
+
     def stands_on_base(self, target: str = "") -> bool:
         """
         Return whether the clone reads a disk of its base for as long as it exists.
@@ -324,7 +330,7 @@ class Record:
         A record that was edited by hand may list anything. The files of a base that is removed are
         told by their inodes, whatever they are called.
         """
-        if self.becomes == BASE and volume.strategy == BASE:
+        if self.removes_base:
             return bool(volume.inode)
         file = os.path.basename(volume.path)
         made_for = ""
