@@ -32,15 +32,26 @@ from saltext.kvmclone.inventory.file_usage import (
     away,
     file_id,
 )
+from saltext.kvmclone.inventory.shared_looks import SharedLooks
 from saltext.kvmclone.model import domain_xml, libvirt_xml
 from saltext.kvmclone.model.derived_files import Machines
 from saltext.kvmclone.model.record import WANTED
 from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.system import backing_files
 
+_looks: SharedLooks[FileUsage] = SharedLooks()
+
 
 def scan(host: Host) -> FileUsage:
-    """Return who uses which file on the host, from its domains, pools and images."""
+    """
+    Return who uses which file on the host, from its domains, pools and images.
+
+    Threads that ask at about the same moment share one scan, begun after each of them asked.
+    """
+    return _looks.look(host.url, lambda: _scanned(host))
+
+
+def _scanned(host: Host) -> FileUsage:
     scanning = _Scan(host)
     scanning.look_at_domains()
     scanning.look_at_pools()

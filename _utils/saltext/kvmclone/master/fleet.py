@@ -34,6 +34,7 @@ from saltext.kvmclone.master import at_once, left_keys, leftovers, progress, tar
 from saltext.kvmclone.master.all_hosts import AllHosts
 from saltext.kvmclone.master.base_push import BaseCopier
 from saltext.kvmclone.master.base_relay import Relays
+from saltext.kvmclone.master.bundled_calls import BundledCalls
 from saltext.kvmclone.master.clone_list import Selection
 from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import MinionKeys
@@ -61,6 +62,7 @@ class Fleet:
         self.keys = MinionKeys(opts)
         self.enroller = Enroller(opts, self.keys, on_ready)
         self.started = time.monotonic()
+        self.calls = BundledCalls(opts)
 
     @functools.cached_property
     def catalogue(self) -> Catalogue:
@@ -79,7 +81,7 @@ class Fleet:
 
         :param minion_id: Empty for ``url`` from here.
         """
-        return RemoteHost(self.opts, minion_id, url) if minion_id else LocalHost(url)
+        return RemoteHost(self.opts, minion_id, url, self.calls) if minion_id else LocalHost(url)
 
     @functools.cached_property
     def everywhere(self) -> AllHosts:
@@ -159,7 +161,9 @@ class Fleet:
             return [Outcome(str(name), "", None, error) for name in wanted]
         self.placing.offers.names.update(map(str, wanted))
         with progress.several([str(name) for name in wanted]):
-            return at_once.each(lambda name: self._create(profile, name, overrides), wanted, most)
+            return self.calls.each(
+                lambda name: self._create(profile, name, overrides), wanted, most
+            )
 
     def map(self, file: Any) -> list[Outcome]:
         """
@@ -192,7 +196,7 @@ class Fleet:
             return outcome
 
         with progress.several([str(name) for _profile, name, _keys in wanted]):
-            return at_once.each(one, wanted, placing.settings.at_once)
+            return self.calls.each(one, wanted, placing.settings.at_once)
 
     def _create(self, profile: str, name: Any, overrides: Mapping[str, Any]) -> Outcome:
         progress.begun(str(name))
