@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from lxml import etree
+
 from saltext.kvmclone.errors import (
     HostError,
     HostUnreachable,
@@ -110,6 +112,8 @@ class Connection:
         self.calls = 0
         #: libvirt's objects of the storage pools that were looked up over this connection.
         self.pools: dict[str, Any] = {}
+        #: Definitions that were read, by uuid; see :mod:`.domain_descriptions`.
+        self.definitions: dict[str, tuple[tuple[int, ...], etree._Element]] = {}
         #: See :func:`.networks.by_bridge`; None until it was asked for.
         self.bridged: dict[str, str] | None = None
         libvirt.registerErrorHandler(_hear, None)
@@ -140,7 +144,7 @@ class Connection:
         except libvirt.libvirtError as error:
             log.debug("closing %s: %s", self.url, error)
 
-    @property
+    @functools.cached_property
     def local(self) -> bool:
         """Return whether the daemon's files can be read: it runs here, and we are root."""
         return is_local(self.url) and os.geteuid() == 0

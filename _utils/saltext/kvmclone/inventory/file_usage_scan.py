@@ -16,11 +16,10 @@ from functools import partial
 
 from lxml import etree
 
-from saltext.kvmclone.errors import HostError, readable
+from saltext.kvmclone.errors import readable
 from saltext.kvmclone.hypervisor import pools, state_files
-from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import snapshots, storage_pools
+from saltext.kvmclone.inventory import domain_descriptions, snapshots, storage_pools
 from saltext.kvmclone.inventory.file_usage import (
     UNKNOWN,
     Claim,
@@ -32,7 +31,7 @@ from saltext.kvmclone.inventory.file_usage import (
     away,
     file_id,
 )
-from saltext.kvmclone.model import domain_xml, libvirt_xml
+from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.derived_files import Machines
 from saltext.kvmclone.model.record import WANTED
 from saltext.kvmclone.model.record_xml import NAMESPACE
@@ -86,6 +85,8 @@ class _Scan:
     read: set[FileId] = field(default_factory=set)
     #: Those of them that could not be read after all.
     unread: set[FileId] = field(default_factory=set)
+    #: What the files are by their paths.
+    keys: dict[str, FileId] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.local = self.host.local
@@ -96,13 +97,11 @@ class _Scan:
     def look_at_domains(self) -> None:
         """Note every file that any description of any domain names."""
 
-        def look(handle: DomainHandle) -> tuple[str, str, list[str]]:
-            return handle.name, handle.uuid, list(self._descriptions(handle))
-
-        for name, uuid, texts in self.host.each_domain(look):
+        for one in domain_descriptions.read(self.host):
+            name, uuid = one.name, one.uuid
+            self.unchecked += one.unread
             seen: set[tuple[str, str]] = set()
-            for number, text in enumerate(texts):
-                root = libvirt_xml.element(text)
+            for number, root in enumerate(one.roots):
                 names = [name, *domain_xml.names_in(root)]
                 self.machines.add(uuid, names, domain_xml.stores_in(root))
                 if number == 0:  # the definition, which holds the record
@@ -138,20 +137,6 @@ class _Scan:
                 self.told += [(path, mount, one) for one in told]
             if volume.get("below"):  # a file of the same clone, which a snapshot froze
                 self.told.append((path, volume.get("mount", ""), volume.get("below", "")))
-
-    def _descriptions(self, handle: DomainHandle) -> Iterator[str]:
-        call = self.host.call
-        yield handle.definition()
-        if call(handle.raw.isActive):
-            yield handle.live()
-        if handle.is_saved():
-            try:
-                yield str(call(handle.raw.managedSaveGetXMLDesc, 0))
-            except HostError as error:
-                self.unchecked.append(
-                    f"the saved image of '{handle.name}' cannot be read: {error.message}"
-                )
-        yield from handle.snapshot_definitions()
 
     def _files(self, root: etree._Element, domain: str) -> Iterator[tuple[str, str]]:
         """Yield the paths in one description, each with its image format if it is a disk."""
@@ -220,8 +205,17 @@ class _Scan:
         known = {next(iter(names)) for names in self.machines.names.values()}
         for name in state_files.not_loaded(self.host, known):
             self.machines.add(f"of {name}", [name], ())
+        there: dict[str, tuple[str, set[str]]] = {}
         for uuid, name, path in self.machines.derive(self.host.folders):
-            yield Use(name, uuid, path, self._key(path))
+            folder, _, file = path.rpartition("/")
+            if folder not in there:
+                files = set[str]()
+                with suppress(OSError):  # none of them was ever needed
+                    files.update(os.listdir(folder) if self.local else ())
+                there[folder] = os.path.join(str(file_id(folder, False)), ""), files
+            normal, files = there[folder]
+            # Most of them do not exist, so they are only names.
+            yield Use(name, uuid, path, self._key(path) if file in files else f"{normal}{file}")
 
     # --- pools --------------------------------------------------------------------------
 
@@ -376,4 +370,6 @@ class _Scan:
             self.links.append(link)
 
     def _key(self, path: str) -> FileId:
-        return file_id(path, self.local)
+        if path not in self.keys:
+            self.keys[path] = file_id(path, self.local)
+        return self.keys[path]

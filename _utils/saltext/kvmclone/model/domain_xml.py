@@ -358,14 +358,13 @@ def names_tpm_state(xml: str) -> bool:
 
 def plain_files(root: etree._Element) -> Iterator[str]:
     """Yield the files of a description that belong to no disk: firmware, kernel, memory."""
-    for tag in ("loader", "kernel", "initrd", "dtb", "nvram"):
-        for element in root.iter(tag):
-            source = element.find("source")
-            path = source.get("file", "") if source is not None else element.text or ""
-            if path.strip().startswith("/"):
-                yield path.strip()
-            if element.get("template"):
-                yield element.get("template", "")
+    for element in root.iter("loader", "kernel", "initrd", "dtb", "nvram"):
+        source = element.find("source")
+        path = source.get("file", "") if source is not None else element.text or ""
+        if path.strip().startswith("/"):
+            yield path.strip()
+        if element.get("template"):
+            yield element.get("template", "")
     for element in root.iterfind(".//devices/memory/source/path"):
         yield (element.text or "").strip()
 

@@ -68,7 +68,9 @@ def needs(path: str) -> tuple[str, ...]:
     if header.format in image_header.RARE:
         names = _asked(path)
     # QEMU takes a relative name from where the image was opened, which may be a symlink.
-    folders = {os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}
+    folders = {"/"}
+    if not all(name.startswith("/") for name in names if name):
+        folders = {os.path.dirname(real(path)) for real in (os.path.abspath, os.path.realpath)}
     try:
         found = [file for name in names for file in image_header.files_named(name, folders)]
         # QEMU, which libvirt starts in "/", takes the name of a data file, or one behind file: or
