@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound="Connection")
 
+#: Parsed definitions by uuid, each with what tells its file from the one before.
+Definitions = dict[str, tuple[tuple[int, ...], etree._Element]]
+
 
 @dataclass(frozen=True)
 class _Failure:
@@ -113,7 +116,7 @@ class Connection:
         #: libvirt's objects of the storage pools that were looked up over this connection.
         self.pools: dict[str, Any] = {}
         #: Definitions that were read, by uuid; see :mod:`.domain_descriptions`.
-        self.definitions: dict[str, tuple[tuple[int, ...], etree._Element]] = {}
+        self.definitions: Definitions = {}
         #: See :func:`.networks.by_bridge`; None until it was asked for.
         self.bridged: dict[str, str] | None = None
         libvirt.registerErrorHandler(_hear, None)
