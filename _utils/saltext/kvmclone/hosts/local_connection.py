@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from saltext.kvmclone.errors import HostError, HostUnreachable, NeverConnected
 from saltext.kvmclone.hosts.interfaces import commands_of
-from saltext.kvmclone.hypervisor.connection import Definitions
+from saltext.kvmclone.hypervisor.connection import Defined
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.lifecycle.destroy import changed_hands
@@ -36,7 +36,7 @@ class ConnectedOperation(Host):
         super().__init__(of.url, listens, commands_of(of))
         self.of = of
         self.name = name
-        self.definitions = of.definitions
+        self.defined = of.defined
 
     def __exit__(self, *exc: object) -> None:
         error = exc[1]
@@ -62,8 +62,8 @@ class ReachableHost:
         self.url = url
         self.label = label
         self.ours = ours
-        #: Definitions that were read; see :mod:`.domain_descriptions`.
-        self.definitions: Definitions = {}
+        #: What is known of definitions; see :mod:`.domain_files`.
+        self.defined: Defined = {}
         #: Number of libvirt calls of the last operation, for ``bench/``.
         self.calls = 0
 

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from lxml import etree
-
 from saltext.kvmclone.errors import (
     HostError,
     HostUnreachable,
@@ -42,8 +40,8 @@ log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound="Connection")
 
-#: Parsed definitions by uuid, each with what tells its file from the one before.
-Definitions = dict[str, tuple[tuple[int, ...], etree._Element]]
+#: By uuid what tells the file of a definition from the one before, and what is known of it.
+Defined = dict[str, tuple[tuple[int, ...], object]]
 
 
 @dataclass(frozen=True)
@@ -115,8 +113,8 @@ class Connection:
         self.calls = 0
         #: libvirt's objects of the storage pools that were looked up over this connection.
         self.pools: dict[str, Any] = {}
-        #: Definitions that were read, by uuid; see :mod:`.domain_descriptions`.
-        self.definitions: Definitions = {}
+        #: What is known of definitions; see :mod:`.domain_files`.
+        self.defined: Defined = {}
         #: See :func:`.networks.by_bridge`; None until it was asked for.
         self.bridged: dict[str, str] | None = None
         libvirt.registerErrorHandler(_hear, None)
