@@ -225,16 +225,17 @@ def disk_of(element: etree._Element) -> Disk:
     if source is not None:
         named = {str(key): str(value) for key, value in source.attrib.items()}
     backing, backing_formats = _backing(element)
+    has = {str(child.tag) for child in element}
     return Disk(
         target=target.get("dev", "") if target is not None else "",
         device=element.get("device", "disk"),
         kind=kind,
         path=named.get(_PATHS.get(kind, ""), ""),
         format=(driver.get("type") if driver is not None else None) or "raw",
-        readonly=element.find("readonly") is not None,
-        shareable=element.find("shareable") is not None,
+        readonly="readonly" in has,
+        shareable="shareable" in has,
         encrypted=element.find(".//encryption") is not None,
-        transient=element.find("transient") is not None,
+        transient="transient" in has,
         sliced=any(element.find(where) is not None for where in _SLICES),
         optional=named.get("startupPolicy", "mandatory") != "mandatory",
         pool=named.get("pool", "") if kind == "volume" else "",
