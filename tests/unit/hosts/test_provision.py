@@ -26,6 +26,7 @@ from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Minion, Owner, Work
 from saltext.kvmclone.model.request import Deploy, Request, Secrets
+from saltext.kvmclone.model.spares import Claim
 from saltext.kvmclone.system import processes
 from tests.support.faulty_hosts import REQUEST, FaultyHost, FaultyMaster, busy
 
@@ -198,6 +199,25 @@ def test_a_kept_create_is_resumed_where_it_stopped(left_at: str, asked: list[str
     assert outcome.stage == "ready"
     assert host.asked == ["take_over", *asked]
     assert len(master.accepted) == 1
+
+
+@pytest.mark.parametrize("claim", [Claim(), Claim("alice", 5.0)])
+def test_a_spare_is_resumed_as_the_spare_that_it_is(claim: Claim) -> None:
+    """So that the worker that died and the one that goes on have the same request."""
+    spare = replace(REQUEST, spare="0123", claim=claim)
+    busy = CreateInProgress("busy", "", asdict(_work(spare)))
+    host = FaultyHost(left_at="booted", busy=[busy])
+    item = Unfinished("web1", _work(spare), Minion(), (), spare="0123", claim=claim)
+    host.unfinished = lambda name: [item]  # type: ignore[attr-defined]
+    outcome = provision.resume(host, "web1", lambda _: (REQUEST, Secrets()), master=FaultyMaster())
+    assert (outcome.error, outcome.stage) == (None, "ready")
+    assert host.asked[0] == "take_over"
+
+
+def _work(request: Request) -> Work:
+    return Work(
+        processes.released(Owner("h", "b", 7, 8)), DEAD, "booted", "ready", request.digest()
+    )
 
 
 @pytest.mark.parametrize("fault", [HostUnreachable("no answer"), interrupts.Interrupt()])

@@ -49,9 +49,10 @@ def hosts(answer: Mapping[str, Any], screen: Screen) -> list[str]:
 
 def _host(label: str, host: Mapping[str, Any]) -> tuple[str, ...]:
     memory = host["memory"]
+    spares = f", {host['spares']} spare" if host.get("spares") else ""
     return (
         label, host["libvirt"], str(host["cpus"]), units.size(memory["total"]),
-        units.size(host["promised"]["memory"]), str(host["clones"]),
+        units.size(host["promised"]["memory"]), f"{host['clones']}{spares}",
     )  # fmt: skip
 
 

@@ -41,6 +41,8 @@ def _base_words(base: Mapping[str, Any]) -> list[str]:
 
 def _clone_words(clone: Mapping[str, Any]) -> list[str]:
     words = [clone.get(key, "") for key in ("strategy", "state", "stage")]
+    words.append("in stock" if clone.get("spare") else "")
+    words.append(f"claimed by {clone['claimed']['by']}" if clone.get("claimed") else "")
     words.append("failed" if clone.get("failed") else "")
     words.append("base changed since" if clone.get("drift") else "")
     return [word for word in words if word]

@@ -48,6 +48,7 @@ from saltext.kvmclone.lifecycle import (
     snapshot_work,
     wait_for_address,
 )
+from saltext.kvmclone.lifecycle import claim as claims
 from saltext.kvmclone.lifecycle.address_query import AddressQuery
 from saltext.kvmclone.lifecycle.adjust import Adjustment
 from saltext.kvmclone.lifecycle.bootstrap_alone import alone
@@ -62,6 +63,7 @@ from saltext.kvmclone.model.host_reports import Daemon, HostCondition, HostRepor
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
 from saltext.kvmclone.model.request import Request, Secrets, Wait
+from saltext.kvmclone.model.spares import Claim
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
@@ -263,6 +265,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
 
         :param dry: Only compare.
         :raises CreateInProgress: Its create is not finished.
+        :raises PlanRefused: It is a spare in stock.
         """
         with ConnectedOperation(self) as host:
             handle, record = clone_record(host, request.name)
@@ -270,6 +273,8 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
                 clone_view.refuse_existing(host, request.name, self.label)
             if record.under_way:
                 raise clone_view.in_progress(record, request.name, host.commands)
+            if record.in_stock:
+                raise PlanRefused(*clone_view.of_the_stock(record, request.name))
             found = adjust.compare(host, handle, record, request, host.commands)
             if not dry and not found.refused:
                 adjust.apply(found)
@@ -315,6 +320,13 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
                 heard=True,
             )
             return wait_for_address.arrive(handle, query).address
+
+    def claim(
+        self, name: str, uuid: str, claim: Claim, expires: float, tags: Sequence[str] = ()
+    ) -> Clone:
+        with ConnectedOperation(self, name) as host:
+            handle, record = claims.claim(host, name, uuid, claim, expires, tags)
+            return clone_view.describe_running(host, handle, record, self.label)
 
     # --- care -------------------------------------------------------------------------
 

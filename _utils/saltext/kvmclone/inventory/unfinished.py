@@ -105,6 +105,8 @@ def _unfinished(
         refused=f"{refusal.message} {refusal.hint}" if refusal else "",
         yields=isinstance(refusal, (OutOfReach, OwnSnapshots)),
         becomes=record.becomes,
+        spare=record.spare,
+        claim=record.claim,
     )
 
 

@@ -45,7 +45,6 @@ from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.names import check
-from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.request import Request, Secrets
 
 
@@ -189,8 +188,8 @@ class Fleet:
             outcome = self._create(*entry)
             error = outcome.error
             if isinstance(error, AlreadyExists) and error.clone:
-                there = from_plain(Clone, error.clone)
-                if there.profile == entry[0]:
+                there = Clone.from_dict(error.clone)
+                if there.profile == entry[0] and not there.in_stock:
                     screen.note(there.name, there, there.state)
                     return Outcome(there.name, there.stage, there)
             return outcome

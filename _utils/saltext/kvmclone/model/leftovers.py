@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saltext.kvmclone.model.record import Minion, Work
+from saltext.kvmclone.model.spares import Claim
 
 #: The kind of a leftover that is not removed.
 KEPT = "kept"
@@ -76,6 +77,7 @@ class Unfinished:
         snapshots is brought to an end, or a base that is not removed after all; ``pieces`` are what
         that removes.
     :param becomes: What is being made of it instead of a clone; see :mod:`.record`.
+    :param spare: What it has of a spare, and ``claim`` who has it already; see :mod:`.record`.
     """
 
     name: str
@@ -91,3 +93,5 @@ class Unfinished:
     yields: bool = False
     repairs: bool = False
     becomes: str = ""
+    spare: str = ""
+    claim: Claim = Claim()

@@ -29,17 +29,18 @@ from saltext.kvmclone.model.record import (
     Volume,
 )
 from saltext.kvmclone.model.request import AddressPick
+from saltext.kvmclone.model.spares import Claim
 
 NAMESPACE = "urn:saltext:kvmclone:1"
 PREFIX = "kvmclone"
 
 #: Number of the form of a record. One with a higher number is left alone: this version would read
 #: over what it does not know of, and lose it with the next stage.
-SCHEMA = 2
+SCHEMA = 3
 
-#: The fields that form 1 does not have. A record that uses none of them is written in form 1, so
-#: that a host which is not upgraded yet still reads it.
-_SINCE_2 = ("becomes", "under_way", "snapshots")
+#: The form that has a field first. A record is written in the earliest form that has all that it
+#: uses, so that a host which is not upgraded yet still reads it.
+_SINCE = {"becomes": 2, "under_way": 2, "snapshots": 2, "spare": 3}
 
 #: The fields that are attributes of the element itself.
 _SCALARS: dict[str, type] = {
@@ -106,9 +107,9 @@ def from_xml(xml: str, uuid: str) -> Record | None:
 
 
 def _element(record: Record, prefixes: dict[str, str] | None = None) -> etree._Element:
-    since_2 = any(getattr(record, name) for name in _SINCE_2)
-    form = SCHEMA if since_2 or any(volume.label for volume in record.volumes) else 1
-    root = etree.Element("clone", nsmap=prefixes, schema=str(form))
+    forms = [form for name, form in _SINCE.items() if getattr(record, name)]
+    forms += [2 for volume in record.volumes if volume.label]
+    root = etree.Element("clone", nsmap=prefixes, schema=str(max(forms, default=1)))
     for name in _SCALARS:
         value = getattr(record, name)
         if value:
@@ -119,6 +120,8 @@ def _element(record: Record, prefixes: dict[str, str] | None = None) -> etree._E
     _child(root, "worker", record.worker)
     if record.minion.id:
         _child(root, "minion", record.minion)
+    if record.claim.at:
+        _child(root, "claim", record.claim)
     for volume in record.volumes:
         _child(root, "volume", volume)
     for reservation in record.reservations:
@@ -199,6 +202,7 @@ def _from_element(root: etree._Element) -> Record:
         base_disks=tuple(_read(BaseDisk, disk) for disk in base),
         worker=_read(Owner, children["worker"][0]) if "worker" in children else Owner(),
         minion=_read(Minion, children["minion"][0]) if "minion" in children else Minion(),
+        claim=_read(Claim, children["claim"][0]) if "claim" in children else Claim(),
         volumes=tuple(_read(Volume, one, unsaid) for one in children.get("volume", [])),
         reservations=tuple(_read(Reservation, one) for one in children.get("reservation", [])),
         snapshots=tuple(map(_snapshot, children.get("snapshot", []))),

@@ -220,7 +220,6 @@ def _record(base: Domain, request: Request, **decided: Any) -> Record:
 
     :param decided: The fields that neither its base nor the request says.
     """
-    now = time.time()
     return Record(
         name=request.name,
         base=base.name,
@@ -228,11 +227,13 @@ def _record(base: Domain, request: Request, **decided: Any) -> Record:
         strategy=request.clone_strategy,
         profile=request.profile,
         request=request.digest(),
-        created=now,
-        expires=now + request.ttl if request.ttl else 0.0,
+        created=time.time(),
+        expires=request.expires,
         ip_source=request.ip_source,
         pick=request.pick,
         tags=request.tags or (),
+        spare=request.spare,
+        claim=request.claim,
         **decided,
     )
 

@@ -81,6 +81,8 @@ def _clone(name: str, clone: Mapping[str, Any], depth: int) -> Branch:
         str(clone.get("strategy") or ""),
         _state(clone),
         _sizes(clone.get("disks", ())),
+        "in stock" if clone.get("spare") else "",
+        f"claimed by {clone['claimed']['by']}" if clone.get("claimed") else "",
         "failed" if failed else "",
         "base changed since" if drift else "",
     ]
