@@ -36,23 +36,31 @@ def _ring(tag, data):
 
 
 @entrypoints.module_function
-def ask(name, profile, **keys):
+def ask(name=None, profile=None, **keys):
     """
     Ask the master for a machine, on any minion.
 
     The request waits here until the master fetches it. What its policy
     does not allow is refused.
 
+    name
+        Without one it is a spare of the profile: finished already, if
+        one is in stock, and named by the master.
+    profile
+        Name of the profile.
     keys
         ``cpus``, ``memory`` and ``ttl``, as far as the policy allows
-        them: ``ttl=2h``.
+        them: ``ttl=2h``. Of a spare only ``ttl``.
 
     Answers with the token of the request. What comes of it:
     ``salt-call kvm_clone.asked``
 
-    CLI Example: ``salt-call kvm_clone.ask ci01-build7 ci-runner``
+    CLI Example::
+
+        salt-call kvm_clone.ask ci01-build7 ci-runner
+        salt-call kvm_clone.ask profile=ci-runner ttl=2h
     """
-    token = request_spool.RequestSpool(__opts__).ask("request", check(name), profile, keys)
+    token = request_spool.RequestSpool(__opts__).request(name, profile, keys)
     _ring("kvm_clone/request", {"name": name})
     return token
 

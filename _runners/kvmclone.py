@@ -24,7 +24,14 @@ saltext.kvmclone.refresh()
 from saltext.kvmclone import entrypoints
 
 try:
-    from saltext.kvmclone.master import clone_list, fleet, fleet_doctor, fleet_report, host_list
+    from saltext.kvmclone.master import (
+        clone_list,
+        fleet,
+        fleet_doctor,
+        fleet_report,
+        host_list,
+        spares_overview,
+    )
     from saltext.kvmclone.model.names import check
     from saltext.kvmclone.reactor import intake
 
@@ -150,6 +157,9 @@ def list_(
         One of these.
     host, base, profile, tag, state
         Only such clones.
+    spare, claimed
+        ``spare=True``: only spares in stock; ``claimed=True``: only
+        those that somebody has claimed.
     spare
         Only the spares in stock; ``False`` leaves these out.
     claimed
@@ -282,5 +292,4 @@ def profiles():
 
     CLI Example: ``salt-run kvmclone.profiles``
     """
-    found = _fleet().catalogue.describe()
-    return {**found, "retcode": int(bool(found["problems"]))}
+    return spares_overview.profiles(__opts__, _fleet().catalogue)

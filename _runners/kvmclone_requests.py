@@ -20,6 +20,7 @@ from saltext.kvmclone import entrypoints
 
 try:
     from saltext.kvmclone.reactor import intake, worker
+    from saltext.kvmclone.reactor.request_store import RequestStore
 
     MISSING = ""
 except ImportError as error:
@@ -45,17 +46,19 @@ def asked():
 
     CLI Example: ``salt-run kvmclone.asked``
     """
-    return worker.asked(__opts__)
+    return RequestStore(__opts__).asked()
 
 
 @functools.partial(entrypoints.runner_function, guarded=False)  # the next worker goes on with it
 def work_off():
     """
-    Make what minions asked for by event, until nothing is left.
+    Make what minions asked for by event, and refill the stock of
+    spares, until nothing is left.
 
-    An event starts this by itself. Called by hand, or by the master's
-    ``schedule:``, it goes on after the master's machine went down, and
-    finds machines that were destroyed without an event.
+    An event and a claim start this by themselves. Called by hand, or by
+    the master's ``schedule:``, it goes on after the master's machine
+    went down, finds machines that were destroyed without an event, and
+    replaces spares that are of no use any more.
 
     Answers ``{"done": NUMBER}``, or ``{"busy": true}`` where another
     process is at it.

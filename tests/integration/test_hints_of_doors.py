@@ -27,6 +27,7 @@ from lab.ear import Ear
 from lab.salt import SaltWorld, _marked
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
+    ConfigError,
     HostError,
 )
 from saltext.kvmclone.hosts.operations import VERSION
@@ -106,7 +107,7 @@ def test_a_store_of_requests_of_a_later_version(opts: dict[str, Any], typist: Ty
     os.unlink(store.path)
 
 
-@tries("worker.asked")
+@tries("request_store.RequestStore.asked")
 def test_requests_that_a_worker_of_an_older_version_works_off(
     world: SaltWorld, opts: dict[str, Any], typist: Typist
 ) -> None:
@@ -154,6 +155,17 @@ def test_too_many_requests_of_a_minion(
     assert refused.retcode != 0
     hint = (refused.stdout + refused.stderr).partition("Hint: ")[2].splitlines()[0]
     assert "ci-99" in typist(hint)
+
+
+@tries("request_spool.RequestSpool.request")
+def test_a_request_that_names_no_profile(
+    world: SaltWorld, spool: RequestSpool, typist: Typist
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        spool.request("web", None, {})
+    assert spool.pending() == []
+    typist(refused.value.hint, "salt-call kvm_clone.ask profile")
+    assert [(item["name"], item["profile"]) for item in spool.pending()] == [("", "web")]
 
 
 @tries("request_spool.RequestSpool._checked")

@@ -198,7 +198,7 @@ def test_the_files_of_the_execution_module_are_one_module_with_examples(module: 
 def test_the_runners_functions_are_documented_with_an_example(master: dict[str, Any]) -> None:
     runners = salt.loader.runner(master, context={})
     names = [name for name in runners if name.startswith("kvmclone.")]
-    assert len(names) == 28
+    assert len(names) == 31
     for name in names:
         assert f"salt-run {name}" in runners[name].__doc__
         assert "CLI Example:" in runners[name].__doc__

@@ -57,6 +57,9 @@ UNTRIED = {
     "host_findings.of_installation": _INSTALLS,
     "host_findings._labels": "turns a switch of SELinux, which takes a kernel with it",
     "clone_view.of_the_stock": "claims a spare, which takes a master, and a guest as minion",
+    "spares_claim.read": "the command that was typed, with a number that is right",
+    "spares_claim._half_claimed": "a race of moments; other tests type it",
+    "spares_make.require_minion": "the command of others to make a machine",
     "sizing._cpuset": "opens an editor, for a definition that libvirt itself would refuse",
 }
 

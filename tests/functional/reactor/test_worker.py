@@ -128,7 +128,7 @@ def test_what_one_minion_wants_is_heard_by_one_bell_at_a_time(
     )
     monkeypatch.setattr(worker, "_begin", list)
     with ThreadPoolExecutor(4) as bells, ThreadPoolExecutor(1) as makers:
-        worker._go_on(bells, makers)
+        worker._go_on(bells, makers, bells)
     assert sorted(heard) == [("release", "ci02"), ("request", "ci01")]
 
 
@@ -152,7 +152,7 @@ def test_after_an_upgrade_nothing_is_begun_and_nothing_fails(
     worker._make(begun)
     assert states(worker) == [QUEUED]
     with ThreadPoolExecutor(1) as bells, ThreadPoolExecutor(1) as makers:
-        assert not worker._go_on(bells, makers), "it ends, although a request waits"
+        assert not worker._go_on(bells, makers, bells), "it ends, although a request waits"
     assert states(worker) == [QUEUED]
 
 

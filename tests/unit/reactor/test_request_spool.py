@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from saltext.kvmclone.errors import ConfigError, HostError, SecretInArgument
+from saltext.kvmclone.errors import ConfigError, HostError, InvalidName, SecretInArgument
 from saltext.kvmclone.reactor import request_spool
 from saltext.kvmclone.reactor.request_spool import RequestSpool
 from tests.support.hints import Typist, tries
@@ -128,3 +128,17 @@ def test_a_folder_that_others_can_write_counts_for_nothing(minion: RequestSpool)
     Path(minion.folder).chmod(0o777)
     with pytest.raises(HostError, match="written by others"):
         minion.pending()
+
+
+def test_any_spare_is_asked_for_by_its_profile_alone(minion: RequestSpool) -> None:
+    minion.request(None, "runner", {"ttl": "2h"})
+    (waiting,) = minion.pending()
+    assert (waiting["name"], waiting["profile"], waiting["keys"]) == ("", "runner", {"ttl": "2h"})
+    with pytest.raises(ConfigError, match="cpus cannot be set") as refused:
+        minion.request(None, "runner", {"cpus": 2})
+    assert refused.value.hint.endswith("salt-call kvm_clone.ask NAME runner cpus=2")
+    for name, words in ((None, "A machine of which profile?"), ("runner", "'runner' alone")):
+        with pytest.raises(ConfigError, match=words):
+            minion.request(name, None, {})
+    with pytest.raises(InvalidName):
+        minion.request("", "runner", {})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 
@@ -38,3 +40,35 @@ def test_every_bell_has_one_file() -> None:
     assert len(FILES) == len(MASTER["reactor"]) == len(policy.BELLS)
     bells = {re.search(r"- bell: (\w+)", path.read_text())[1] for path in FILES}  # type: ignore[index]
     assert bells == set(policy.BELLS)
+
+
+def rendered(answer: dict[str, Any]) -> dict[str, Any]:
+    """The orchestration with a spare, as it is after a claim that was answered so."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    environment.filters["json"] = json.dumps
+    asked: list[tuple[Any, ...]] = []
+
+    def runner(function: str, **keys: Any) -> dict[str, Any]:
+        asked.append((function, keys["arg"], keys["kwarg"]))
+        return answer
+
+    text = environment.from_string((FOLDER / "orchestrate/claimed.sls").read_text()).render(
+        salt={"saltutil.runner": runner}, pillar={"profile": "ci", "sls": "build"}
+    )
+    assert asked == [("kvmclone.claim", ["ci"], {"ttl": "1h"})]
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
+def test_the_orchestration_works_on_what_it_claimed_and_gives_it_back() -> None:
+    states = rendered({"clones": {"ci-00000a": {}}, "retcode": 0})
+    assert list(states) == ["a machine", "work on ci-00000a", "give ci-00000a back"]
+    assert {"tgt": "ci-00000a"} in states["work on ci-00000a"]["salt.state"]
+    given_back = states["give ci-00000a back"]["salt.runner"]
+    assert given_back[:2] == [{"name": "kvmclone.release"}, {"arg": ["ci-00000a"]}]
+
+
+def test_the_orchestration_ends_with_the_reason_where_nothing_was_claimed() -> None:
+    (state,) = rendered({"error": {"message": "no spare: 0"}, "retcode": 1}).values()
+    assert {"result": False} in state["test.configurable_test_state"]
+    assert {"comment": "no spare: 0"} in state["test.configurable_test_state"]

@@ -19,6 +19,7 @@ from saltext.kvmclone.display import (
     plans,
     requests,
     snapshots,
+    spares,
     text,
     tree,
 )
@@ -40,6 +41,7 @@ def _each(one: ShowOne, apart: bool = False) -> Show:
         for name, item in (answer.get("clones") or answer.get("plans") or {}).items():
             lines += [""] if apart and lines else []
             lines += one(name, item, screen)
+        lines += failure("", answer["error"], screen) if answer.get("error") else []
         lines += unreachable(answer.get("unreachable") or {}, screen)
         return lines or ["Nothing to do."]
 
@@ -94,6 +96,9 @@ RUNNER: dict[str, Show] = {
     "report": care.report,
     "base_from": bases.made,
     "asked": requests.on_master,
+    "claim": _each(spares.claimed),
+    "release": _each(clones.destroyed),
+    "spares": spares.overview,
     "snapshot": _each(snapshots.taken),
     "rollback": _each(snapshots.rolled_back),
     "snapshots": _snapshots,

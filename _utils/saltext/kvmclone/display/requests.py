@@ -62,7 +62,7 @@ def on_minion(found: Sequence[Mapping[str, Any]], screen: Screen) -> list[str]:
         (
             units.short_moment(item["at"]),
             _BELLS.get(item["bell"], item["bell"]),
-            item["name"],
+            answer.get("name") or item["name"],
             item.get("profile", ""),
             answer.get("verdict", "waiting"),
             answer.get("address", ""),
@@ -95,6 +95,7 @@ def noted(token: str, screen: Screen) -> list[str]:
     :param token: The token of the request.
     """
     name = screen.names[0] if screen.names else screen.options.get("name", "")
+    name = name or screen.options.get("profile", "")  # any spare of it
     what = "a machine" if screen.function == "ask" else "to destroy it"
     return [
         f"{name}: the master was asked for {what} (request {token[:8]}). It fetches the request,",

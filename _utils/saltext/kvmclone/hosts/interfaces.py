@@ -233,8 +233,12 @@ class KvmHost(Protocol):
     def show(self, name: str) -> Clone:
         """Return one clone, as it is now."""
 
-    def list_clones(self) -> list[Clone]:
-        """Return every clone on the host."""
+    def list_clones(self, spares: bool = False) -> list[Clone]:
+        """
+        Return every clone on the host.
+
+        :param spares: Only those that were made as spares.
+        """
 
     # --- spares
 

@@ -290,11 +290,11 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
         """Return True if a domain of that name exists, a clone of ours or not."""
         return self.looked(lambda host: host.find(name) is not None)
 
-    def list_clones(self) -> list[Clone]:
+    def list_clones(self, spares: bool = False) -> list[Clone]:
         def work(host: Host) -> list[Clone]:
             def shown(handle: DomainHandle) -> Clone | None:
                 record = handle.record()
-                if record is None:
+                if record is None or (spares and not record.spare):
                     return None
                 return clone_view.describe(host, handle, record, self.label, host.commands)
 

@@ -48,6 +48,8 @@ KINDS = {
     "name-twice": PROBLEM,
     "key-without-machine": PROBLEM,
     "copy-left": PROBLEM,
+    "spares-failed": PROBLEM,
+    "spares-not-refilled": PROBLEM,
     "configuration": PROBLEM,
     "not-checked": PROBLEM,
     "base-differs": NOTE,

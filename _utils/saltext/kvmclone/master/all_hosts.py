@@ -234,7 +234,7 @@ class AllHosts:
         """Return the clones of every host by name, and the errors of those that failed."""
         told, failed = self.look(lambda host: host.list_clones())
         clones: dict[str, Clone] = {}
-        there = list(self._each_once(told))
+        there = list(self.each_once(told))
         wanted.require_host([*self.ways, *(clone.host for _label, clone in there)])
         for label, clone in there:
             if wanted.takes(label, clone):
@@ -244,8 +244,12 @@ class AllHosts:
                 )
         return clones, failed
 
-    def _each_once(self, told: Told) -> Iterable[tuple[str, Clone]]:
-        """Return every clone once, as its own provider shows it, or the first that has it."""
+    def each_once(self, told: Told) -> Iterable[tuple[str, Clone]]:
+        """
+        Return every clone once, with a label: that of its own provider, or the first that has it.
+
+        :param told: The clones of each host, by label.
+        """
         seen = [(label, clone) for label, clones in told.items() for clone in clones]
         uuids = [clone.uuid for _label, clone in seen]
         shared = {label for label, clone in seen if uuids.count(clone.uuid) > 1}

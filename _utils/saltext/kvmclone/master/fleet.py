@@ -46,6 +46,7 @@ from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.request import Request, Secrets
+from saltext.kvmclone.model.spares import Claim
 
 
 class Fleet:
@@ -197,11 +198,31 @@ class Fleet:
         with progress.several([str(name) for _profile, name, _keys in wanted]):
             return self.calls.each(one, wanted, placing.settings.at_once)
 
-    def _create(self, profile: str, name: Any, overrides: Mapping[str, Any]) -> Outcome:
+    def create_spare(
+        self, profile: str, name: str, keys: Mapping[str, Any], digest: str, claim: Claim
+    ) -> Outcome:
+        """
+        Make a clone as a spare of its profile.
+
+        :param keys: Profile keys that win over the profile's.
+        :param digest: See :meth:`.Secrets.profile_digest_of`.
+        :param claim: Who has it from the beginning; nobody for one that goes into the stock.
+        """
+        return self._create(profile, name, keys, spare=digest, claim=claim)
+
+    def _create(
+        self, profile: str, name: Any, overrides: Mapping[str, Any], **ours: Any
+    ) -> Outcome:
+        """
+        Make one clone.
+
+        :param ours: Fields of its request that no key of a profile sets.
+        """
         progress.begun(str(name))
         try:
             at_once.require_no_interrupt(name)
             request, secrets, _host = self.resolve(profile, name, overrides)
+            request = dataclasses.replace(request, **ours)
             placing = self.placing
         except KvmCloneError as error:
             progress.ended(str(name), error.type)

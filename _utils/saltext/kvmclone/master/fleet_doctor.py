@@ -13,7 +13,7 @@ from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.inventory import host_findings
 from saltext.kvmclone.inventory.findings import Finding, exit_code, in_order
-from saltext.kvmclone.master import fleet_findings
+from saltext.kvmclone.master import fleet_findings, spares_overview
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.fleet_findings import HostSeen
 from saltext.kvmclone.model.hints import Commands
@@ -37,7 +37,7 @@ def examine(fleet: Fleet) -> dict[str, Any]:
     seen, failed = fleet.everywhere.look(lambda host: _look(host, bases), silent=silent)
     unreachable = {**silent, **failed}
     compared = _Comparison(fleet, seen, shared)
-    found = list(compared.findings())
+    found = [*compared.findings(), *spares_overview.findings(fleet.opts, fleet.catalogue)]
     if not unreachable:
         damaged = {item["name"] for item in findings if item["kind"] == _DAMAGED}
         found += _keys(fleet, noted, list(seen.values()), damaged)

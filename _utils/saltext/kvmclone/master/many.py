@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from saltext.kvmclone.config.placement_keys import FleetSettings
 from saltext.kvmclone.errors import ConfigError
@@ -13,6 +13,8 @@ from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.master import clone_list
 from saltext.kvmclone.master.all_hosts import with_failures
 from saltext.kvmclone.master.fleet import Fleet
+
+T = TypeVar("T")
 
 #: So many machines are stopped or destroyed by one command without a question.
 MOST_UNASKED = 10
@@ -124,7 +126,7 @@ def _is_somebody_there(opts: Mapping[str, Any]) -> bool:
         return False
 
 
-def each(fleet: Fleet, work: Callable[[Any], Outcome], names: Sequence[Any]) -> list[Outcome]:
+def each(fleet: Fleet, work: Callable[[Any], T], names: Sequence[Any]) -> list[T]:
     """Return what became of each machine; several are worked on at the same time."""
     if len(names) < 2:
         return [work(name) for name in names]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,9 @@ JOB_CACHE_DELAY_S = 5.0
 #: Seconds that a minion gets from its start to its answer.
 MINION_TIMEOUT_S = 180.0
 
+#: A function, and its arguments, for a job that asks something else as well.
+Call = tuple[str, list[Any]]
+
 #: Longest version that is accepted, characters.
 LONGEST_VERSION = 60
 
@@ -70,6 +73,7 @@ def verify(
     uuid: str,
     ask: Callable[[], GuestMinion],
     timeout: float = MINION_TIMEOUT_S,
+    also: Collection[Call] = (),
 ) -> Verified:
     """
     Wait until the minion answers, and compare its uuid with the domain's.
@@ -80,6 +84,7 @@ def verify(
     :param uuid: The domain's uuid.
     :param ask: Asks the guest of its minion, once that is silent.
     :param timeout: Seconds to wait; one that announced itself, and so is slow, gets more.
+    :param also: What is called in the same job, whatever it answers.
     :raises MinionTimeout: It never answered.
     :raises VerificationFailed: A machine with another uuid answered.
     """
@@ -95,14 +100,13 @@ def verify(
             interrupts.check()
             silent.look(time.monotonic())
             if turn.take_slot(time.monotonic()):
-                jid = _ask(client, minion_id)
+                jid = _ask(client, minion_id, also)
                 asked |= {f"salt/job/{jid}/ret/{minion_id}": jid} if jid else {}
             event = bus.get_event(wait=0.5, full=True, auto_reconnect=True)
             tag = event["tag"] if event else ""
-            if tag in asked:
-                said = _authentic(opts, client, asked[tag], minion_id, event["data"])
-                if said is not None:
-                    return _judge(said.get("ret"), minion_id, uuid)
+            jid = asked.get(tag, "")
+            if jid and (said := _authentic(opts, client, jid, minion_id, event["data"])):
+                return _judge(said.get("ret"), minion_id, uuid)
             if tag == f"salt/minion/{minion_id}/start":
                 turn.announced(time.monotonic())
     raise MinionTimeout(
@@ -169,7 +173,29 @@ def run(opts: Mapping[str, Any], minion_id: str, function: str) -> str:
     )
 
 
-def _ask(client: Any, minion_id: str) -> str:
+def silent(opts: Mapping[str, Any], minion_ids: Collection[str], timeout: float) -> set[str]:
+    """
+    Return which of some minions do not answer ``test.version``, all asked by one job.
+
+    Whether an answer is a minion's own is not looked at.
+
+    :param timeout: Seconds that they have.
+    """
+    if not minion_ids:
+        return set()
+    with salt.client.get_local_client(mopts=opts) as client:
+        try:
+            answers = client.cmd(
+                sorted(minion_ids), "test.version", tgt_type="list", timeout=timeout
+            )
+        except salt.exceptions.SaltClientError as error:  # then nobody was asked
+            interrupts.heed(error)
+            log.warning("asking %s: %s", ", ".join(sorted(minion_ids)), error)
+            return set()
+    return {one for one in minion_ids if not answers.get(one)}
+
+
+def _ask(client: Any, minion_id: str, also: Collection[Call] = ()) -> str:
     """
     Publish the question as a job; the answer comes as an event.
 
@@ -178,8 +204,8 @@ def _ask(client: Any, minion_id: str) -> str:
     try:
         published = client.run_job(
             minion_id,
-            ["test.version", "grains.get"],
-            arg=[[], ["uuid"]],
+            ["test.version", "grains.get", *(function for function, _arguments in also)],
+            arg=[[], ["uuid"], *(arguments for _function, arguments in also)],
             tgt_type="list",
             timeout=5,
         )

@@ -165,7 +165,7 @@ class RequestHandlers:
             if known is not None:
                 return request_entry.verdict(known.state, known.reason, known)
             rule = policy.judge(self.policy, ask)
-            taken = requests.current(ask.name)
+            taken = requests.current(ask.name) if ask.name else None
             if taken is not None and taken.same_as(ask):
                 raise Refused(f"'{ask.name}' was asked for already, and is {taken.state}.")
             if taken is not None:
@@ -177,7 +177,7 @@ class RequestHandlers:
                     "Ask again later.",
                 )
             entry = requests.put(request_entry.new_entry(ask, rule.key))
-        log.info("kvm_clone reactor: '%s' asks for '%s'", ask.minion_id, ask.name)
+        log.info("kvm_clone reactor: '%s' asks for '%s'", ask.minion_id, ask.name or ask.profile)
         progress.fire(self.opts, "queued", request_entry.event_data(entry))
         return request_entry.verdict(QUEUED, "")
 

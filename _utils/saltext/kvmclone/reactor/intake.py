@@ -31,6 +31,7 @@ from saltext.kvmclone.reactor.policy import (
     RELEASE,
     REQUEST,
     START,
+    STOCK,
     Policy,
     Refused,
 )
@@ -200,6 +201,19 @@ def refuse(opts: Mapping[str, Any], error: KvmCloneError, **about: Any) -> None:
     """
     log.warning("kvm_clone reactor, %s: %s", about, error)
     progress.fire(opts, "refused", {**about, "error": error.as_dict()})
+
+
+def refill(opts: Mapping[str, Any], profile: str) -> None:
+    """
+    Have the stock of spares looked at soon.
+
+    Whatever goes wrong with this is only logged; the claim is not affected.
+    """
+    try:
+        RequestStore(opts).note(STOCK, profile)
+        start_worker(opts)
+    except Exception as error:  # else a claimed machine would not be handed out for it
+        log.warning("kvm_clone spares: nothing was told to refill '%s': %s", profile, named(error))
 
 
 def start_worker(opts: Mapping[str, Any]) -> bool:

@@ -24,9 +24,15 @@ REQUEST, RELEASE, EXPIRED, START, DESTROYED = "request", "release", "expired", "
 #: Every kind of notification, as the reactor's SLS files call it.
 BELLS = (REQUEST, RELEASE, EXPIRED, START, DESTROYED)
 
+#: The kind of notification with which a claim wakes the worker. No event leads to it.
+STOCK = "stock"
+
 #: The keys that a rule may let a minion set, up to the value in the rule. A secret, a url, a
 #: script, a path or a host must never be added.
 OVERRIDABLE = ("cpus", "memory", "ttl")
+
+#: Those of them that a request for any spare may set.
+OF_A_CLAIM = ("ttl",)
 
 #: The version of what a minion stores and answers with; without one it is 1.
 ASK_VERSION = 1
@@ -79,12 +85,12 @@ class Rule:
         """Return True if the rule is about this minion."""
         return any(fnmatch.fnmatchcase(minion_id, pattern) for pattern in self.minions)
 
-    def fits(self, minion_id: str, profile: str, name: str) -> bool:
-        """Return True if the rule is about a clone of this profile and name for this minion."""
+    def fits(self, ask: Ask) -> bool:
+        """Return True if the rule is about what is requested."""
         return (
-            self.covers(minion_id)
-            and profile in self.profiles
-            and self.names_match(name, minion_id)
+            self.covers(ask.minion_id)
+            and ask.profile in self.profiles
+            and (not ask.name or self.names_match(ask.name, ask.minion_id))
         )
 
     def names_match(self, name: str, minion_id: str) -> bool:
@@ -149,7 +155,8 @@ class Ask:
     :param token: The word under which the minion keeps it.
     :param minion_id: The minion that stated it.
     :param bell: :data:`REQUEST` or :data:`RELEASE`.
-    :param name: Name of the clone.
+    :param name: Name of the clone; empty for any spare of the profile, whose name is not the
+        minion's to choose.
     :param keys: Overrides, as they were written.
     """
 
@@ -203,8 +210,9 @@ def read_ask(asker: str, item: Any) -> Ask:
         raise Refused(f"A request of '{asker}' has no token.", HINT)
     if bell not in (REQUEST, RELEASE):
         raise Refused(f"'{asker}' asks for {shortened(bell)}, which does not exist.", HINT)
+    name = item.get("name")
     try:
-        name = check(item.get("name"))
+        name = "" if bell == REQUEST and name == "" else check(name)
     except InvalidName as error:
         raise Refused(error.message, error.hint) from error
     if bell == RELEASE:
@@ -214,6 +222,11 @@ def read_ask(asker: str, item: Any) -> Ask:
         raise Refused(f"'{asker}' names no profile for '{name}'.", HINT)
     if not isinstance(keys, Mapping) or len(keys) > len(KEYS):
         raise Refused(f"The keys that '{asker}' gives for '{name}' are not a mapping.", HINT)
+    if not name and (strange := sorted(map(str, set(keys) - set(OF_A_CLAIM)))):
+        raise Refused(
+            f"A spare is as its profile says, so '{asker}' cannot set {shortened(strange[0])}.",
+            "Ask for a machine by a name of its own.",
+        )
     return Ask(token, asker, REQUEST, name, profile, dict(keys))
 
 
@@ -250,7 +263,7 @@ def judge(policy: Policy, ask: Ask) -> Rule:
         raise Refused(f"'{ask.minion_id}' may not use {what}.", HINT)
     reasons = []
     for rule in rules:
-        if not rule.names_match(ask.name, ask.minion_id):
+        if ask.name and not rule.names_match(ask.name, ask.minion_id):
             reasons.append(
                 f"'{ask.minion_id}' may not call a machine '{ask.name}', only "
                 f"{rule.names_in_words(ask.minion_id)}"

@@ -24,6 +24,9 @@ ALIVE = (MAKING, MADE)
 OVER = (FAILED, REFUSED, GONE)
 STATES = (QUEUED, *ALIVE, *OVER)
 
+#: Stands for the digest of a request for any spare: nothing is made from it that has one.
+CLAIM = "claim"
+
 #: Most requests that are over and still known, so that they are not taken for new ones.
 MAX_ENDED = 1000
 
@@ -33,10 +36,11 @@ class RequestEntry:
     """
     One request of one minion.
 
+    :param name: Of the clone; for any spare the one that was claimed, empty until then.
     :param rule: The rule that it is counted under, see :attr:`.policy.Rule.key`.
     :param asked: When the master first heard of it, seconds since the epoch.
     :param begun: When its create began, seconds since the epoch; 0 for not yet.
-    :param digest: Digest of the request that the create was made from.
+    :param digest: Digest of the request that the create was made from, or :data:`CLAIM`.
     :param uuid: Uuid of the clone that came of it.
     :param told: The minion was told how it ended.
     """
@@ -62,9 +66,15 @@ class RequestEntry:
         return self.state in OVER
 
     @property
+    def is_claim(self) -> bool:
+        """Return True if any spare was requested, not a machine of a certain name."""
+        return self.digest == CLAIM
+
+    @property
     def ask(self) -> Ask:
         """Return what was requested."""
-        return Ask(self.token, self.minion_id, REQUEST, self.name, self.profile, self.keys)
+        name = "" if self.is_claim else self.name
+        return Ask(self.token, self.minion_id, REQUEST, name, self.profile, self.keys)
 
     def same_as(self, ask: Ask) -> bool:
         """Return True if the very same was requested, perhaps under another token."""
@@ -98,7 +108,7 @@ def new_entry(ask: Ask, rule: str, state: str = QUEUED, reason: str = "") -> Req
     """
     return RequestEntry(
         ask.token, ask.minion_id, ask.name, ask.profile, dict(ask.keys), rule, state, reason,
-        time.time(), told=state != QUEUED,
+        time.time(), told=state != QUEUED, digest="" if ask.name else CLAIM,
     )  # fmt: skip
 
 
@@ -122,6 +132,7 @@ def verdict(state: str, reason: str, entry: RequestEntry | None = None) -> dict[
     found = {"verdict": state, "reason": reason}
     if entry is not None and entry.uuid and state != GONE:
         found |= {"uuid": entry.uuid, "address": entry.address}
+        found |= {"name": entry.name} if entry.is_claim else {}
     return found
 
 
@@ -187,11 +198,7 @@ class Requests:
             f"AND (rule = ? OR rule NOT IN ({_marks(known)}))",
             time.time() - HOUR_S, rule.key, *known,
         )  # fmt: skip
-        return [
-            entry
-            for entry in found
-            if entry.rule == rule.key or rule.fits(entry.minion_id, entry.profile, entry.name)
-        ]
+        return [entry for entry in found if entry.rule == rule.key or rule.fits(entry.ask)]
 
     def prune(self) -> None:
         """

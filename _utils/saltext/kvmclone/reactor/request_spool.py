@@ -21,7 +21,8 @@ from typing import Any
 
 from saltext.kvmclone.config import validate
 from saltext.kvmclone.errors import ConfigError, HostError
-from saltext.kvmclone.reactor.policy import ASK_VERSION, OVERRIDABLE
+from saltext.kvmclone.model.names import check
+from saltext.kvmclone.reactor.policy import ASK_VERSION, OF_A_CLAIM, OVERRIDABLE
 from saltext.kvmclone.system import files
 
 log = logging.getLogger(__name__)
@@ -50,12 +51,30 @@ class RequestSpool:
     def __init__(self, opts: Mapping[str, Any]) -> None:
         self.folder = os.path.join(str(opts["cachedir"]), "kvm_clone", "asking")
 
+    def request(self, name: Any, profile: Any, keys: Mapping[str, Any]) -> str:
+        """
+        Put a request for a machine where the master finds it.
+
+        :param name: Name of the clone, unchecked; None for any spare of the profile.
+        :param keys: Profile keys to override.
+        :return: Its token.
+        :raises KvmCloneError: The name cannot be one, or what :meth:`ask` raises.
+        """
+        if not profile:
+            only = "" if name is None else f" '{name}' alone does not say it."
+            raise ConfigError(
+                f"A machine of which profile?{only}",
+                f"Any spare: salt-call kvm_clone.ask profile={name or 'PROFILE'}   One of a name: "
+                "salt-call kvm_clone.ask NAME PROFILE",
+            )
+        return self.ask("request", "" if name is None else check(name), str(profile), keys)
+
     def ask(self, bell: str, name: str, profile: str = "", keys: Mapping[str, Any] = {}) -> str:
         """
         Put a request where the master finds it.
 
         :param bell: ``request`` or ``release``.
-        :param name: Name of the clone.
+        :param name: Name of the clone; empty to request any spare of the profile.
         :param profile: Name of the profile; only for ``request``.
         :param keys: Profile keys to override; only for ``request``.
         :return: Its token.
@@ -67,6 +86,12 @@ class RequestSpool:
             raise ConfigError(
                 f"An event cannot set {', '.join(strange)}; only {', '.join(OVERRIDABLE)}.",
                 "Write it into the profile, on the master.",
+            )
+        if not name and (strange := sorted(set(keys) - set(OF_A_CLAIM))):
+            raise ConfigError(
+                f"A spare is as its profile says, so {', '.join(strange)} cannot be set.",
+                f"With a name of its own: salt-call kvm_clone.ask NAME {profile} "
+                + " ".join(f"{key}={keys[key]}" for key in strange),
             )
         if len(self.pending()) >= MAX_PENDING:
             raise ConfigError(

@@ -9,6 +9,7 @@ look into it: ``salt-run kvmclone.asked``, or ``sqlite3 requests.db .dump``.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import secrets
@@ -223,6 +224,26 @@ class RequestStore:
         """Return True if a machine of one of these names was made for a request, and not ended."""
         with self.requests() as requests:
             return any(entry.name in names for entry in requests.in_state(MADE))
+
+    def asked(self) -> dict[str, Any]:
+        """
+        Return every known request, the notifications that wait, and whether a worker runs.
+
+        :raises HostError: It cannot be read, or a worker of an older version uses it.
+        """
+        if json_store.is_in(self.folder):
+            raise HostError(
+                "A worker that was started before the update still works with the requests in "
+                f"'{json_store.path(self.folder)}'; they are read over when it ends.",
+                "Wait for it; what it has made so far: salt-run kvmclone.list",
+            )
+        with self.requests() as found:
+            requests = [dataclasses.asdict(entry) for entry in found.all()]
+        waiting = [
+            {"bell": one.bell, "who": one.about, "tries": one.tries} for one in self.notifications()
+        ]
+        working = self.has_worker()
+        return {"requests": requests, "bells": waiting, "working": working, "retcode": 0}
 
     # --- the one worker ---------------------------------------------------------------
 

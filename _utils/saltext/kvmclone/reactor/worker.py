@@ -1,5 +1,6 @@
 """
-Answer notifications and make the requested machines. One process per master.
+Answer notifications, make the requested machines, refill the stock of spares. One process per
+master.
 
 The process is started by :mod:`.intake`, with the worker's lock of :mod:`.request_store`. It may be
 killed at any point; the next one goes on from the request store: a create that was under way is
@@ -21,14 +22,14 @@ from saltext.kvmclone.config.value_types import DURATION
 from saltext.kvmclone.errors import (
     AlreadyExists,
     ConfigError,
-    HostError,
     HostUnreachable,
     KvmCloneError,
     named,
 )
 from saltext.kvmclone.master import progress
 from saltext.kvmclone.master.fleet import Fleet
-from saltext.kvmclone.reactor import endings, intake, json_store, policy, queries, request_entry
+from saltext.kvmclone.master.spares_fill import Refill
+from saltext.kvmclone.reactor import claims, endings, intake, policy, queries, request_entry
 from saltext.kvmclone.reactor.handlers import RequestHandlers
 from saltext.kvmclone.reactor.policy import Policy
 from saltext.kvmclone.reactor.request_entry import (
@@ -59,6 +60,9 @@ POLICY_READ_INTERVAL_S = 5.0
 #: Seconds that an upgrade takes to replace the library's files, one by one.
 UPGRADE_S = 5.0
 
+#: Number of looks at the stock, and of spares that are made or destroyed, at the same time.
+SPARES_AT_ONCE = 16
+
 _IDLE_POLL_S = 0.5
 
 
@@ -79,6 +83,7 @@ class Worker:
         self.is_policy_right = True
         self.store = RequestStore(opts)
         self.handlers = RequestHandlers(opts, self.policy, self.store)
+        self.stock = Refill(opts, self._fleet)
         self.answering: dict[Future[None], Notification] = {}
         self.making: dict[Future[None], RequestEntry] = {}
         self.looking: dict[Future[None], None] = {}
@@ -92,7 +97,7 @@ class Worker:
         Answer notifications and make machines until there is nothing left.
 
         :param lock: File descriptor of the worker's lock; it is closed at the end.
-        :return: How many notifications were answered and machines made.
+        :return: How many notifications were answered, and machines made or, as spares, destroyed.
         """
         while True:
             try:
@@ -107,38 +112,44 @@ class Worker:
             if intake.is_outdated():
                 time.sleep(UPGRADE_S)
                 intake.start_worker(self.opts)
-                return self.done
+                return self.done + self.stock.done
             # A notification that came while we still held the lock started no worker: look again.
             again = self.store.lock_worker() if self._is_work_left() else None
             if again is None:
-                return self.done
+                return self.done + self.stock.done
             lock = again
 
     def _until_idle(self) -> None:
         with (
             ThreadPoolExecutor(NOTIFICATIONS_AT_ONCE) as handlers,
             ThreadPoolExecutor(self.policy.workers) as makers,
+            ThreadPoolExecutor(SPARES_AT_ONCE) as stockers,
         ):
-            while self._go_on(handlers, makers):
-                busy = [*self.answering, *self.making, *self.looking]
+            while self._go_on(handlers, makers, stockers):
+                busy = [*self.answering, *self.making, *self.looking, *self.stock.running()]
                 if busy:
                     wait(busy, timeout=_IDLE_POLL_S, return_when=FIRST_COMPLETED)
                 else:
                     time.sleep(_IDLE_POLL_S)
 
-    def _go_on(self, handlers: ThreadPoolExecutor, makers: ThreadPoolExecutor) -> bool:
+    def _go_on(
+        self, handlers: ThreadPoolExecutor, makers: ThreadPoolExecutor, stockers: ThreadPoolExecutor
+    ) -> bool:
         """
         Begin what can be begun.
 
+        :param stockers: Look at the stock, and make and destroy spares.
         :return: Whether anything is left to do.
         """
         self._reap(self.answering)
         self._reap(self.making)
         self._reap(self.looking)
         if intake.is_outdated():
-            return bool(self.answering or self.making or self.looking)
+            return bool(self.answering or self.making or self.looking or self.stock.wind_down())
         self._read_policy()
         waiting = self.store.notifications()
+        if any(notification.bell == policy.STOCK for notification in waiting):
+            self.stock.want_look(soon=True)
         busy = {_question(notification) for notification in self.answering.values()}
         for notification in waiting:
             due = notification.after <= time.time() and _question(notification) not in busy
@@ -149,7 +160,11 @@ class Worker:
             self.making[makers.submit(self._make, entry)] = entry
         if self._is_look_due():
             self.looking[handlers.submit(self.handlers.reconcile)] = None
-        running = self.answering or self.making or self.looking
+        self.stock.opts = self.opts
+        # What minions ask for goes first: a spare is for whoever comes later.
+        room = self.policy.workers - len(self.making) - self.stock.making
+        refills = self.stock.go_on(stockers, room)
+        running = self.answering or self.making or self.looking or refills
         return bool(running or waiting or self._is_work_left())
 
     def _is_look_due(self) -> bool:
@@ -274,6 +289,10 @@ class Worker:
 
     def _make(self, entry: RequestEntry) -> None:
         """Make one machine, as the runner would, and tell the minion that requested it."""
+        if entry.is_claim:
+            ended = claims.claimed(self._fleet(), entry)
+            self._end(ended, ended.state, ended.reason, ended.uuid)
+            return
         fleet = self._fleet()
         try:
             request, _secrets, _host = fleet.resolve(entry.profile, entry.name, entry.keys)
@@ -362,30 +381,10 @@ def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
         worker = Worker(opts)
         # The schedule, and people, also mean machines that were destroyed without an event.
         worker.is_look_wanted = not given
+        worker.stock.want_look(soon=not given)
         return {"done": worker.work(lock), "retcode": 0}
     except KvmCloneError as error:
         # A worker that the reactor started has nobody else to report to.
         log.error("kvm_clone reactor: %s", error)
         progress.fire(opts, "refused", {"error": error.as_dict()})
         raise
-
-
-def asked(opts: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Return every known request, the notifications that wait, and whether a worker runs.
-
-    :raises HostError: The request store cannot be read, or a worker of an older version uses it.
-    """
-    store = RequestStore(opts)
-    if json_store.is_in(store.folder):
-        raise HostError(
-            "A worker that was started before the update still works with the requests in "
-            f"'{json_store.path(store.folder)}'; they are read over when it ends.",
-            "Wait for it; what it has made so far: salt-run kvmclone.list",
-        )
-    with store.requests() as found:
-        requests = [dataclasses.asdict(entry) for entry in found.all()]
-    waiting = [
-        {"bell": one.bell, "who": one.about, "tries": one.tries} for one in store.notifications()
-    ]
-    return {"requests": requests, "bells": waiting, "working": store.has_worker(), "retcode": 0}
