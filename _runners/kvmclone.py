@@ -123,7 +123,18 @@ def show(*names, name=None):
 
 
 @entrypoints.runner_function
-def list_(*, columns=None, sort=None, host=None, base=None, profile=None, tag=None, state=None):
+def list_(
+    *,
+    columns=None,
+    sort=None,
+    host=None,
+    base=None,
+    profile=None,
+    tag=None,
+    state=None,
+    spare=None,
+    claimed=None,
+):
     """
     Return every clone of every configured host. A host that does not
     answer is named under ``unreachable`` and makes ``retcode`` 1, as is
@@ -132,13 +143,18 @@ def list_(*, columns=None, sort=None, host=None, base=None, profile=None, tag=No
 
     columns
         What a terminal shows: some of ``name``, ``host``, ``state``,
-        ``stage``, ``address``, ``base``, ``age``, ``ttl``, ``!``,
-        ``profile``, ``strategy``, ``minion``, ``version``, ``tags``,
-        ``uuid``.
+        ``stage``, ``address``, ``base``, ``age``, ``ttl``,
+        ``claimed``, ``!``, ``profile``, ``strategy``, ``minion``,
+        ``version``, ``tags``, ``uuid``.
     sort
         One of these.
     host, base, profile, tag, state
         Only such clones.
+    spare
+        Only the spares in stock; ``False`` leaves these out.
+    claimed
+        Only those that were spares and that somebody has claimed;
+        ``False`` leaves these out.
 
     CLI Example::
 
@@ -146,6 +162,7 @@ def list_(*, columns=None, sort=None, host=None, base=None, profile=None, tag=No
         salt-run kvmclone.list --out=json
     """
     only = {"host": host, "base": base, "profile": profile, "tag": tag, "state": state}
+    only.update(spare=spare, claimed=claimed)
     return _fleet().listing(clone_list.selection(columns, sort, only))
 
 
@@ -154,8 +171,9 @@ def hosts(profile=None):
     """
     List every configured host: ``reachable``, and if so its
     ``libvirt``, ``cpus``, ``memory``, ``pools`` (bytes), how many
-    ``clones`` it has, what is ``promised`` to them and to guests that
-    run, and ``maintenance``; otherwise the ``error``, and ``retcode``
+    ``clones`` it has and how many of these are ``spares`` in stock,
+    what is ``promised`` to them and to guests that run, and
+    ``maintenance``; otherwise the ``error``, and ``retcode``
     1. One daemon under several names is one host; ``also`` has the
     others.
 

@@ -56,6 +56,7 @@ UNTRIED = {
     "fleet_findings.of_copies": _INSTALLS,
     "host_findings.of_installation": _INSTALLS,
     "host_findings._labels": "turns a switch of SELinux, which takes a kernel with it",
+    "clone_view.of_the_stock": "claims a spare, which takes a master, and a guest as minion",
     "sizing._cpuset": "opens an editor, for a definition that libvirt itself would refuse",
 }
 

@@ -282,6 +282,10 @@ class TooLate(KvmCloneError):
     """The host was to begin by a certain time, which is over; nothing was made."""
 
 
+class NoSpare(KvmCloneError):
+    """There is no such spare in stock, or somebody else has claimed it."""
+
+
 # --- where a clone goes -------------------------------------------------------------
 
 

@@ -374,6 +374,8 @@ def test_every_honoured_key_reaches_the_request() -> None:
         "autostart": True,
         "tags": ["x"],
         "ttl": "12h",
+        "spares": 3,
+        "spare_names": "ci-{id}",
         "disks": {"vda": {"action": "skip"}},
         "networks": [{"network": "x"}],
         "leave_out": ["serial0"],

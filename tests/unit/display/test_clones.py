@@ -51,7 +51,7 @@ def test_long_names_are_cut_before_a_line_is_broken() -> None:
     note(shown, created=NOW - 3 * 86400 - 4 * 3600, expires=NOW + 47000)
     lines = clones.listing({"clones": {name: shown}}, terminal("list"))
     assert max(map(len, lines)) <= 80
-    assert lines[1].startswith("a-clone-wit…  kvm-")
+    assert lines[1].startswith("a-clone-…ame  kvm-…m  ")
     assert "192.168.122.57" in lines[1]
     assert "drift" in lines[1]
 
@@ -63,6 +63,28 @@ def test_the_columns_are_those_that_were_asked_for() -> None:
             "NAME     TAGS",
             "web1     front",
         ]
+
+
+def test_a_spare_in_stock_and_who_claimed_one_are_said() -> None:
+    found = [
+        clone("ci-0a1b2c", spare=True),
+        clone("ci-3d4e5f", claimed={"by": "alice", "at": NOW - 3600}),
+        clone("web1"),
+    ]
+    answer = {"clones": {one["name"]: one for one in found}}
+    lines = clones.listing(answer, terminal("list", profile="ci", spare=False))
+    assert [line.split("debian12")[1].split()[:-1] for line in lines[1:4]] == [
+        ["in", "stock"],
+        ["by", "alice"],
+        [],
+    ]
+    assert "CLAIMED" in lines[0]
+    assert lines[-1] == "3 clones not in stock with profile ci"
+    assert "  spare    in stock" in clones.shown("ci-0a1b2c", found[0], terminal("show"))
+    shown = clones.shown("ci-3d4e5f", found[1], terminal("show"))
+    assert [line for line in shown if "by alice, 2026-11-29" in line and "1h ago" in line]
+    other = clones.shown("web1", found[2], terminal("show"))
+    assert not [line for line in other if "claim" in line or "spare" in line]
 
 
 def test_a_ttl_that_is_over_is_said() -> None:
@@ -120,7 +142,7 @@ def test_what_is_not_known_takes_no_line() -> None:
 def test_a_create_ends_with_a_line_for_each_clone_and_its_warnings_below() -> None:
     shown = clone(warnings=["It has no agent."])
     assert clones.made("web1", shown, terminal("create")) == [
-        "web1  192.168.122.57  ready in 27.2 s  Salt 3008.3",
+        "web1  192.168.122.57  ready in 27.2 s on kvm01  Salt 3008.3",
         "  ! It has no agent.",
     ]
 

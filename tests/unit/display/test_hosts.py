@@ -36,6 +36,12 @@ def test_hosts_with_what_is_free_and_those_that_are_down() -> None:
     ]
 
 
+def test_the_spares_among_its_clones_are_counted() -> None:
+    lines = hosts.hosts({"hosts": {"kvm01": host(spares=3)}}, screen("hosts"))
+    assert "12, 3 spare" in lines[1]
+    assert "spare" not in hosts.hosts({"hosts": {"kvm01": host(spares=0)}}, screen("hosts"))[1]
+
+
 def test_with_a_profile_every_host_says_why_it_is_chosen_or_not() -> None:
     down = {"type": "HostUnreachable", "message": "It does not answer.", "hint": ""}
     answer = {"hosts": {

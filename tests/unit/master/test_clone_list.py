@@ -37,6 +37,17 @@ def test_only_clones_that_fit_everything_are_listed(only: dict[str, str], taken:
     assert wanted.takes("qemu:///system", made(tags=["front"])) is taken
 
 
+@pytest.mark.parametrize("kind", ["clone", "spare", "claimed"])
+def test_spares_in_stock_and_claimed_ones_are_told_from_others(kind: str) -> None:
+    told = {"clone": {}, "spare": {"spare": "0123"},
+            "claimed": {"spare": "0123", "claim": {"by": "alice", "at": 5.0}}}  # fmt: skip
+    one = made(**told[kind])
+    for key in ("spare", "claimed"):
+        for wanted in (True, False):
+            chosen = selection(None, None, {**NOTHING, key: wanted})
+            assert chosen.takes("", one) is ((kind == key) is wanted)
+
+
 def test_sorting_is_by_number_where_there_is_one() -> None:
     clones = {
         name: clone(name, address=address)
@@ -54,6 +65,8 @@ def test_sorting_is_by_number_where_there_is_one() -> None:
         (None, "size", {}, "no column 'size'"),
         (None, "name,age", {}, "sorted by one column"),
         (None, None, {"state": "runing"}, "no state 'runing'"),
+        (None, None, {"spare": "yes"}, "spare=yes is neither True nor False"),
+        (None, None, {"claimed": 1}, "claimed=1 is neither True nor False"),
     ],
 )
 def test_what_does_not_exist_is_named(

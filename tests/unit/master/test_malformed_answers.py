@@ -16,6 +16,7 @@ from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.host_reports import CloneReport
 from saltext.kvmclone.model.plain import to_plain
 from saltext.kvmclone.model.record import Owner, Work
+from saltext.kvmclone.model.spares import Claim
 
 HOST = RemoteHost({}, "kvm01", "qemu:///system")
 
@@ -105,13 +106,15 @@ def test_an_error_of_another_form_is_no_not_found(told: Told, error: Any) -> Non
 
 def test_what_an_error_carries_is_whole_or_the_error_does_not_count(told: Told) -> None:
     work = Work(Owner("kvm01"), "alive", "cloned", "ready", "0123")
-    there = AlreadyExists("it is there", clone=to_plain(CLONE))
+    there = AlreadyExists("it is there", clone=CLONE.as_dict())
+    spare = AlreadyExists("it is there", clone=replace(CLONE, spare="0123").as_dict())
+    claimed = replace(CLONE, spare="0123", claim=Claim("alice", 5.0)).as_dict()
     busy = CreateInProgress("somebody makes it", work=to_plain(work))
-    for error in (there, busy):
+    for error in (there, spare, AlreadyExists("it is there", clone=claimed), busy):
         told({"version": VERSION, "error": error.as_dict()})
         with pytest.raises(type(error)):
             HOST.show("web1")
-    there.clone = to_plain(replace(CLONE, stage=7))  # type: ignore[arg-type]
+    there.clone = replace(CLONE, stage=7).as_dict()  # type: ignore[arg-type]
     busy.work = {"worker": {"pid": "1; rm"}}
     for error in (there, busy):
         told({"version": VERSION, "error": error.as_dict()})

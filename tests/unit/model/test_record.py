@@ -27,6 +27,7 @@ from saltext.kvmclone.model.record import (
     merged,
 )
 from saltext.kvmclone.model.request import AddressPick
+from saltext.kvmclone.model.spares import Claim
 from tests.support.forms import digest, form
 
 UUID = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
@@ -54,6 +55,8 @@ RECORDS = st.builds(
     ).map(tuple),
     volumes=st.lists(st.builds(Volume, WORD, WORD, WORD, WORD, label=WORD), max_size=3).map(tuple),
     under_way=WORD,
+    spare=WORD,
+    claim=st.builds(Claim, WORD, SECONDS).filter(lambda claim: claim.at or claim == Claim()),
     snapshots=st.lists(
         st.builds(
             Snapshot,
@@ -174,7 +177,7 @@ def test_a_create_of_the_first_version_is_gone_on_with(stage: str, goal: str, st
     assert record_xml.from_xml(record_xml.to_xml(record), UUID) == record
 
 
-@pytest.mark.parametrize("schema", ["3", "17"])
+@pytest.mark.parametrize("schema", ["4", "17"])
 def test_a_record_of_a_later_version_is_refused_as_such(schema: str) -> None:
     later = FIRST.replace("STAGE", "booted").replace('schema="1"', f'schema="{schema}" new="x"')
     with pytest.raises(record_xml.LaterRecord, match=rf"a later version .*\(form {schema}\)"):
@@ -205,6 +208,7 @@ def test_a_record_with_no_number_for_its_form_is_damaged(schema: str) -> None:
         ({"under_way": "snapshot a"}, "2"),
         ({"snapshots": (Snapshot("a", 1.5, "ready"),)}, "2"),
         ({"volumes": (Volume("vda", "/v", "qcow2", "snapshot", label="a"),)}, "2"),
+        ({"spare": "0123", "under_way": "snapshot a"}, "3"),
     ],
 )
 def test_a_record_is_written_in_the_form_of_the_earliest_version_that_reads_it(
@@ -223,6 +227,7 @@ def test_every_field_of_a_record_is_stored() -> None:
         volumes=(Volume("vda", "/v", "raw", "copy", MAKING, 9, "/", "1:2", "l", "/w"),),
         snapshots=(Snapshot("l", 1.5, "s", "off", (FrozenDisk("vda", "/w", "raw"),), "/n"),),
         reservations=(Reservation("n", "m", "a", "x"),), pick=AddressPick("c", "i", "ipv4"),
+        claim=Claim("w", 1.5),
         tags=("a",), warnings=("b",), host_keys=("c",), timings={"cloned": 0.5},
     )  # fmt: skip
     least = Record(UUID, "", "", "")
@@ -236,4 +241,4 @@ def test_a_change_of_the_record_is_weighed() -> None:
     Count ``SCHEMA`` up where an earlier version must not touch the new form; write here what this
     test says then, and see that records of the earlier form are still read.
     """
-    assert (record_xml.SCHEMA, digest(form(Record))) == (2, "21df0dbad2d3")
+    assert (record_xml.SCHEMA, digest(form(Record))) == (3, "e4603065b1e3")

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Container, Mapping
 from typing import Any
 
-from saltext.kvmclone.config import resolve
+from saltext.kvmclone.config import resolve, stock_keys
 from saltext.kvmclone.config.schema import KEYS, KeyLocation, KeySupport
 from saltext.kvmclone.config.section_entry import DRIVER
 from saltext.kvmclone.config.validate import Keys, Problem, checked_arguments, fault_of
@@ -66,6 +66,8 @@ def departures(keys: Keys, written: Keys) -> Keys:
 
     A map or the command line has added them, and a resume reads the profile again. What may not be
     an argument, such as a secret, is left out.
+
+    :raises ConfigError: There is a key among them that is about a profile alone.
     """
     usual = {"deploy": True, "script_args": "", "driver": DRIVER}
     found: Keys = {}
@@ -73,6 +75,8 @@ def departures(keys: Keys, written: Keys) -> Keys:
         # Of these a path, or a word, is no secret; the other values are refused as arguments.
         if not KEYS[key].visible and key not in ("private_key", "seed"):
             continue
+        if key in stock_keys.KEYS:
+            checked_arguments({key: value})  # the core itself would pass over it
         with contextlib.suppress(ConfigError, SecretInArgument):
             found |= checked_arguments({key: value})
     return found

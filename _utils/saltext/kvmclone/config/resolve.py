@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from saltext.kvmclone.config import placement_keys
+from saltext.kvmclone.config import placement_keys, stock_keys
 from saltext.kvmclone.config.schema import Key, KeySupport
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.model.request import (
@@ -183,6 +183,7 @@ def request_and_secrets(
         seed=_seed_word(values),
         networks=tuple(InterfaceChanges(**wish) for wish in values.get("networks", ())),
         placement=placement_keys.placement(values),
+        stock=stock_keys.stock(values),
         **_same_named(Request, values),
     )
     private_key = values.get("private_key", "")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from saltext.kvmclone.config import placement_keys, value_types
+from saltext.kvmclone.config import placement_keys, stock_keys, value_types
 from saltext.kvmclone.config.value_types import ValueType
 
 
@@ -167,6 +167,8 @@ TABLE: tuple[Key, ...] = (
     _honoured("autostart", value_types.BOOLEAN, SECTIONS),
     _honoured("tags", value_types.TEXTS, SECTIONS),
     _honoured("ttl", dataclasses.replace(value_types.DURATION, example="12h"), SECTIONS),
+    _honoured("spares", stock_keys.SPARES, SECTIONS),
+    _honoured("spare_names", stock_keys.SPARE_NAMES, SECTIONS),
     _honoured("disks", value_types.mapping_of("vda", _DISK), SECTIONS),
     _honoured("networks", value_types.list_of(_NETWORK), SECTIONS),
     _honoured("leave_out", dataclasses.replace(value_types.TEXTS, example=_DEVICES), SECTIONS),

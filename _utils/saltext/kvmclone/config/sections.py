@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from saltext.kvmclone.config import stock_keys
 from saltext.kvmclone.config.problems import SectionId
 from saltext.kvmclone.config.schema import KEYS, KeyLocation, KeySupport
 from saltext.kvmclone.config.section_entry import (
@@ -320,8 +321,8 @@ class _Assembly:
             return
         if not is_parent:
             there = self.result.problems
-            faults = faults_together(all_keys).items()
-            there += [entry.problem(name, fault) for name, fault in faults]
+            faults = faults_together(all_keys) | stock_keys.faults(all_keys, entry.name)
+            there += [entry.problem(name, fault) for name, fault in faults.items()]
         for name, advice in advice_together(all_keys).items():
             self.result.warnings.append(str(entry.problem(name, advice)))
         self.result.profiles[entry.name] = Profile(entry.name, alias, keys, entry.place)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from saltext.kvmclone.config import resolve
+from saltext.kvmclone.config import resolve, stock_keys
 from saltext.kvmclone.config.schema import KEYS, Key, KeyLocation, KeySupport
 from saltext.kvmclone.config.value_types import shortened
 from saltext.kvmclone.errors import ConfigError, SecretInArgument
@@ -48,6 +48,10 @@ _ELSEWHERE = {
     "ssh_password": "password",
     "user": "ssh_username",
 }
+
+# Keys of a profile that mean nothing for one machine.
+_OF_A_PROFILE = {"extends": "name the profile itself"}
+_OF_A_PROFILE |= dict.fromkeys(stock_keys.KEYS, "write it into the profile")
 
 #: The problem of each required key where it is absent.
 MISSING = {
@@ -319,8 +323,8 @@ def checked_arguments(arguments: Mapping[str, Any], typed: bool = True) -> Keys:
     problems = []
     for name, value in given.items():
         fault = fault_of(name, value, KeyLocation.PROFILE, typed)
-        if not fault and name == "extends":
-            fault = "cannot be given as an argument; name the profile itself"
+        if not fault and name in _OF_A_PROFILE:
+            fault = f"cannot be given as an argument; {_OF_A_PROFILE[name]}"
         if not fault and name not in _FROM_STORES and resolve.holds_reference(value):
             # Otherwise whoever may start a job could see a store's contents in a plan.
             fault = f"sdb:// can be given as an argument only for {', '.join(_FROM_STORES)}"

@@ -53,6 +53,11 @@ def _tags(row: Row, _now: float) -> str:
     return ",".join(note.clone.tags) if note else ""
 
 
+def _claimed(row: Row, _now: float) -> str:
+    claimed = row[1].get("claimed")
+    return "in stock" if row[1].get("spare") else f"by {claimed['by']}" if claimed else ""
+
+
 def _age(row: Row, now: float) -> str:
     return units.span(now - _created(row)) if _created(row) else ""
 
@@ -73,27 +78,30 @@ def _marks(row: Row, _now: float) -> str:
 
 #: Every column of ``list`` by the name that ``columns=`` and ``sort=`` know it by.
 COLUMNS = {
-    "name": _Field(Column("NAME", 24), lambda row, _now: row[0]),
-    "host": _Field(Column("HOST", 6), _plain("host")),
+    "name": _Field(Column("NAME", 24, names=True), lambda row, _now: row[0]),
+    "host": _Field(Column("HOST", 12, names=True), _plain("host")),
     "state": _Field(Column("STATE", 7), _plain("state")),
     "stage": _Field(Column("STAGE", 9), _plain("stage")),
     "address": _Field(
         Column("ADDRESS", 15), _plain("address"), lambda row: units.address_key(row[1]["address"])
     ),
-    "base": _Field(Column("BASE", 6), _plain("base")),
+    "base": _Field(Column("BASE", 6, names=True), _plain("base")),
     "age": _Field(Column("AGE", 6), _age, lambda row: -_created(row)),
     "ttl": _Field(Column("TTL", 6), _ttl, lambda row: (not _expires(row), _expires(row))),
+    "claimed": _Field(Column("CLAIMED", 8), _claimed),
     "!": _Field(Column("!", 5), _marks),
-    "profile": _Field(Column("PROFILE", 7), _plain("profile")),
+    "profile": _Field(Column("PROFILE", 7, names=True), _plain("profile")),
     "strategy": _Field(Column("STRATEGY", 5), _plain("strategy")),
-    "minion": _Field(Column("MINION", 10), _minion("id")),
+    "minion": _Field(Column("MINION", 10, names=True), _minion("id")),
     "version": _Field(Column("VERSION", 6), _minion("version")),
     "tags": _Field(Column("TAGS", 6), _tags),
     "uuid": _Field(Column("UUID", 36), _plain("uuid")),
 }
 
-#: The columns that are always shown, and those that are where there is room.
-_USUAL = ("name", "host", "state", "stage", "address", "base", "age", "ttl", "!")
+#: The columns that are shown by default, those of them that are only where one says something, and
+#: those that are where there is room, too.
+_USUAL = ("name", "host", "state", "stage", "address", "base", "age", "ttl", "claimed", "!")
+_WHERE_SAID = ("age", "ttl", "claimed", "!")
 _WHERE_ROOM = ("profile", "version", "tags")
 
 
@@ -126,6 +134,9 @@ def listing(answer: Mapping[str, Any], screen: Screen) -> list[str]:
     narrowed = set(screen.options) & {"host", "base", "profile", "tag", "state"}
     hosts = {clone["host"] for _name, clone in rows}
     count = text.counted(len(rows), "clone") if rows else "No clones"
+    for key, word in (("spare", "in stock"), ("claimed", "claimed")):
+        if (wanted := screen.options.get(key)) is not None:
+            count += f" {word}" if wanted else f" not {word}"
     if narrowed:
         count += f" with {', '.join(f'{key} {screen.options[key]}' for key in sorted(narrowed))}"
     if len(hosts) > 1:
@@ -140,7 +151,7 @@ def _table(rows: Sequence[Row], wanted: Sequence[str], screen: Screen) -> list[s
 
 
 def _shown_by_default(rows: Sequence[Row], screen: Screen) -> list[str]:
-    chosen = [name for name in _USUAL if name not in ("age", "ttl", "!") or _says(name, rows)]
+    chosen = [name for name in _USUAL if name not in _WHERE_SAID or _says(name, rows)]
     for name in _WHERE_ROOM:
         more = [*chosen, name]
         cells = [[COLUMNS[one].value(row, screen.now) for one in more] for row in rows]
@@ -179,6 +190,8 @@ def shown(name: str, clone: Mapping[str, Any], screen: Screen) -> list[str]:
         ("host", [clone["host"]]),
         ("base", [_joined(clone["base"], clone["strategy"], drift)]),
         ("profile", [clone["profile"]]),
+        ("spare", ["in stock"] if clone.get("spare") else []),
+        ("claimed", _claim(clone.get("claimed"), screen.now)),
         ("minion", [_joined(minion["id"], _version(minion), _proof(minion))]),
         ("disks", [_disk(disk, room) for disk in clone["disks"]]),
         *_life(name, screen),
@@ -199,6 +212,13 @@ def _life(name: str, screen: Screen) -> list[tuple[str, Sequence[str]]]:
         ("created", [f"{units.moment(made)}  {units.span(screen.now - made)} ago"]),
         ("ttl ends", [f"{units.moment(over)}  {left}"] if over else []),
     ]
+
+
+def _claim(claimed: Mapping[str, Any] | None, now: float) -> list[str]:
+    if not claimed:
+        return []
+    since = f"{units.moment(claimed['at'])}  {units.span(now - claimed['at'])} ago"
+    return [f"by {claimed['by']}, {since}"]
 
 
 def _joined(first: str, *more: str) -> str:
@@ -238,7 +258,8 @@ def made(name: str, clone: Mapping[str, Any], screen: Screen) -> list[str]:
     if note and note.before:  # a map names it, and it was there
         return [f"{name}  {clone['address'] or clone['state']}  {clone['stage']} already"]
     total = units.took(sum(clone["timings"].values()))
-    line = f"{name}  {clone['address'] or clone['state']}  {clone['stage']} in {total}"
+    where = f" on {clone['host']}" if clone["host"] else ""
+    line = f"{name}  {clone['address'] or clone['state']}  {clone['stage']} in {total}{where}"
     line = _joined(line, _version(clone["minion"]))
     return [line, *text.warnings(clone["warnings"], screen.width)]
 

@@ -33,14 +33,16 @@ def _titled(name: str, words: list[str]) -> str:
 
 
 def _base_words(base: Mapping[str, Any]) -> list[str]:
-    if not base.get("exists", True):
-        return ["gone"]
+    where = f"on {base['host']}" if base.get("host") else ""
+    state = base.get("state", "") if base.get("exists", True) else "gone"
     made = f"made from {base['source']}" if base.get("source") else ""
-    return [word for word in (base.get("state", ""), made) if word]
+    return [word for word in (state, where, made) if word]
 
 
 def _clone_words(clone: Mapping[str, Any]) -> list[str]:
     words = [clone.get(key, "") for key in ("strategy", "state", "stage")]
+    words.append("in stock" if clone.get("spare") else "")
+    words.append(f"claimed by {clone['claimed']['by']}" if clone.get("claimed") else "")
     words.append("failed" if clone.get("failed") else "")
     words.append("base changed since" if clone.get("drift") else "")
     return [word for word in words if word]

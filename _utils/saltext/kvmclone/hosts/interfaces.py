@@ -1,26 +1,23 @@
 """
-Declare what can be done on one KVM host (:class:`KvmHost`), and what only a master can do for a new
-minion (:class:`EnrollerInterface`).
+Declare what can be done on one KVM host.
 
-:class:`.local.LocalHost` implements the first over a libvirt connection. What travels between the
-master and a host is made from its type hints, at both ends, see :mod:`.operations`. The second is
-implemented by :class:`.enrolment.Enroller`, and by :class:`.cloud_keys.CloudEnroller` for
-salt-cloud, whose core does a part of the work before it calls the driver.
+:class:`.local.LocalHost` implements it over a libvirt connection. What travels between the master
+and a host is made from its type hints, at both ends, see :mod:`.operations`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 
 from saltext.kvmclone.model.base_content import BaseState, RemovedBase
 from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey
-from saltext.kvmclone.model.base_minion import BaseMinion, Foresight
+from saltext.kvmclone.model.base_minion import BaseMinion
 from saltext.kvmclone.model.base_request import BaseRequest, Origin
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.clone_snapshot import CloneSnapshot
-from saltext.kvmclone.model.enrolment import Enrolment, KeyPair
+from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.host_reports import Daemon, HostCondition, HostReport
@@ -29,6 +26,7 @@ from saltext.kvmclone.model.made_base import MadeBase
 from saltext.kvmclone.model.placement import HostOffer
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import DEFAULT_URL, Request, Secrets
+from saltext.kvmclone.model.spares import Claim
 
 #: Marks a parameter that holds secrets; on its way to a host only that host can open it.
 SEALED = "sealed"
@@ -176,8 +174,8 @@ class KvmHost(Protocol):
         :param copy: The id of this copy; :meth:`end_copy` takes everything back.
         """
 
-    def prepare_copy(self, offer: BaseOffer) -> CopyKey:
-        """Check that an offer can be fetched, and make the key for it."""
+    def prepare_copy(self, offer: BaseOffer, instead: bool = False) -> CopyKey:
+        """Check that an offer can be fetched (``instead`` of a base there), and make its key."""
 
     def reached(self, addresses: Sequence[str], port: int) -> list[str]:
         """Return at which of another machine's addresses a port takes connections from here."""
@@ -189,8 +187,8 @@ class KvmHost(Protocol):
         :return: The file that holds the key from now on.
         """
 
-    def fetch_base(self, offer: BaseOffer) -> BaseState:
-        """Fetch a base from the host that offers it, compare it, and define it."""
+    def fetch_base(self, offer: BaseOffer, instead: bool = False) -> BaseState:
+        """Fetch a base that is offered (``instead`` of one there), compare it, and define it."""
 
     def end_copy(self, copy: str) -> list[Leftover]:
         """Remove keys, links and staged files of a copy, at either end. Can be repeated."""
@@ -237,6 +235,22 @@ class KvmHost(Protocol):
 
     def list_clones(self) -> list[Clone]:
         """Return every clone on the host."""
+
+    # --- spares
+
+    def claim(
+        self, name: str, uuid: str, claim: Claim, expires: float, tags: Sequence[str] = ()
+    ) -> Clone:
+        """
+        Take a spare out of the stock: of several claims on it one succeeds.
+
+        Whoever removes a spare that could be claimed claims it first, too.
+
+        :param uuid: The spare's; a domain of that name with another one is left alone.
+        :param expires: When its ``ttl`` ends, seconds since the epoch.
+        :param tags: Words recorded with it besides its own.
+        :raises NoSpare: It is not in stock, or no more.
+        """
 
     # --- snapshots
 
@@ -303,93 +317,6 @@ class KvmHost(Protocol):
         Make a protected base writable again.
 
         :return: Paths of the files that are writable again.
-        """
-
-
-class EnrollerInterface(Protocol):
-    """What only a master can do for a new minion."""
-
-    @property
-    def is_its_master(self) -> bool:
-        """
-        Return True if the minion will answer to this master.
-
-        Where it will not, its key is not accepted here and the create ends at ``enrolled``.
-        """
-
-    def require_free(self, minion_id: str) -> None:
-        """
-        Refuse a minion id that the master already has a key for.
-
-        :raises KeyConflict: The master has one.
-        """
-
-    def prepare(self, request: Request, secrets: Secrets) -> None:
-        """
-        Find what cannot work (a missing script, a wrong passphrase) before anything is made.
-
-        :raises KvmCloneError: Something cannot work.
-        """
-
-    def foresee(self, request: Request, look: Callable[[], BaseMinion]) -> Foresight:
-        """
-        Return what stands against the guest's becoming a minion, before anything is made.
-
-        :param look: :meth:`KvmHost.base_minion` of the request.
-        """
-
-    def generate(self, bits: int) -> KeyPair:
-        """
-        Return a key pair for the minion.
-
-        :param bits: Size of the RSA modulus.
-        """
-
-    def fingerprint(self, public: str) -> str:
-        """
-        Return the fingerprint of a public key.
-
-        :param public: The key as PEM text.
-        """
-
-    def accept(self, minion_id: str, public: str, name: str, host: str) -> None:
-        """
-        Accept exactly this public key for a minion id.
-
-        :param public: The key as PEM text.
-        :param name: Name of the clone.
-        :param host: Minion id or libvirt URI of the host that has the clone.
-        """
-
-    def remove(self, minion_id: str, fingerprint: str) -> bool:
-        """
-        Remove the key of a minion id, if it has this fingerprint.
-
-        :return: Whether a key was removed.
-        """
-
-    def settle(self, minion_id: str) -> None:
-        """Delete the keys that were submitted under this minion id and were not accepted."""
-
-    def enrolment(self, request: Request, secrets: Secrets, pair: KeyPair) -> Enrolment:
-        """Return everything that goes into the guest."""
-
-    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], GuestMinion]) -> Minion:
-        """
-        Wait for the answer to ``test.version`` from the machine with that uuid.
-
-        :param ask: :meth:`KvmHost.check_master` of the clone, given the ``publish_port``.
-        :return: The minion as the record is to name it.
-        """
-
-    def becomes_ready(self, minion_id: str, uuid: str) -> None:
-        """Take note that the clone with that uuid is about to be recorded as ``ready``."""
-
-    def start_action(self, minion_id: str, function: str) -> str:
-        """
-        Run the profile's ``start_action`` on the minion.
-
-        :return: What to tell the operator of a failure; empty for none.
         """
 
 

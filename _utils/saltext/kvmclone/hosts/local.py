@@ -34,7 +34,7 @@ from saltext.kvmclone.inventory import (
     silent_agent,
     surroundings,
 )
-from saltext.kvmclone.inventory.unfinished import find, listed
+from saltext.kvmclone.inventory.unfinished import base_stays, find, listed, stays_base
 from saltext.kvmclone.lifecycle import (
     adjust,
     adopt,
@@ -44,9 +44,11 @@ from saltext.kvmclone.lifecycle import (
     master_ports,
     protect,
     record_store,
+    remove_base,
     snapshot_work,
     wait_for_address,
 )
+from saltext.kvmclone.lifecycle import claim as claims
 from saltext.kvmclone.lifecycle.address_query import AddressQuery
 from saltext.kvmclone.lifecycle.adjust import Adjustment
 from saltext.kvmclone.lifecycle.bootstrap_alone import alone
@@ -61,6 +63,7 @@ from saltext.kvmclone.model.host_reports import Daemon, HostCondition, HostRepor
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
 from saltext.kvmclone.model.request import Request, Secrets, Wait
+from saltext.kvmclone.model.spares import Claim
 from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
@@ -222,6 +225,9 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
             if record is not None and clone_snapshots.is_unfinished(record):
                 done = snapshot_work.repair(host, handle, record, token, force)
                 return clone_snapshots.rows(name, record, done.files, done.kept, "", removed=True)
+            if record is not None and base_stays(host, handle, record):
+                remove_base.withdraw(host, handle, token)
+                return [stays_base(name, "", removed=True)]
             gone = destroy(host, handle, force, token)
             return listed(
                 name, "", gone.files, gone.reservations, gone.unprotected, gone.kept, removed=True
@@ -259,6 +265,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
 
         :param dry: Only compare.
         :raises CreateInProgress: Its create is not finished.
+        :raises PlanRefused: It is a spare in stock.
         """
         with ConnectedOperation(self) as host:
             handle, record = clone_record(host, request.name)
@@ -266,6 +273,8 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
                 clone_view.refuse_existing(host, request.name, self.label)
             if record.under_way:
                 raise clone_view.in_progress(record, request.name, host.commands)
+            if record.in_stock:
+                raise PlanRefused(*clone_view.of_the_stock(record, request.name))
             found = adjust.compare(host, handle, record, request, host.commands)
             if not dry and not found.refused:
                 adjust.apply(found)
@@ -311,6 +320,13 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
                 heard=True,
             )
             return wait_for_address.arrive(handle, query).address
+
+    def claim(
+        self, name: str, uuid: str, claim: Claim, expires: float, tags: Sequence[str] = ()
+    ) -> Clone:
+        with ConnectedOperation(self, name) as host:
+            handle, record = claims.claim(host, name, uuid, claim, expires, tags)
+            return clone_view.describe_running(host, handle, record, self.label)
 
     # --- care -------------------------------------------------------------------------
 

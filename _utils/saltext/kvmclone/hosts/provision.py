@@ -30,8 +30,9 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts import rollback
 from saltext.kvmclone.hosts.create_state import CreateState, Turn
+from saltext.kvmclone.hosts.enroller import EnrollerInterface
 from saltext.kvmclone.hosts.gc import owner_state_of
-from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost, commands_of
+from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.guest_minion import GuestMinion
@@ -109,6 +110,7 @@ def resume(
             f"There: {Commands().clone('resume', name)}",
         )
     request, secrets = resolve(item)
+    request = dataclasses.replace(request, spare=item.spare, claim=item.claim)
     start = item.work.goal != "cloned"
     kept = item.work if item.failed else None
     return _Create(host, request, secrets, master, watcher, start, kept).run()
@@ -241,7 +243,7 @@ class _Create(CreateState):
             except AlreadyExists as error:
                 if not waited or error.clone is None or error.clone["stage"] != self.goal:
                     raise
-                self.clone = from_plain(Clone, error.clone)
+                self.clone = Clone.from_dict(error.clone)
                 return
             except CreateInProgress as busy:
                 if busy.work is None or time.monotonic() > deadline:

@@ -30,11 +30,13 @@ def capacity(host: Host) -> dict[str, Any]:
     """
     Return what a host has: ``cpus``, ``memory``, ``pools``, ``libvirt``, ``clones``, ``promised``.
 
-    Sizes are bytes, ``clones`` is a number; see :mod:`.promises` for what counts as promised.
+    Sizes are bytes, ``clones`` is a number, ``spares`` that of those in stock; see :mod:`.promises`
+    for what counts as promised.
     """
     offer = promises.look(host)
     promised = {"memory": offer.promised.memory, "cpus": offer.promised.cpus}
-    return {**_capacity(host), "clones": offer.clones, "promised": promised}
+    counted = {"clones": offer.clones, "spares": offer.spares}
+    return {**_capacity(host), **counted, "promised": promised}
 
 
 def published(host: Host, label: str) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def published(host: Host, label: str) -> dict[str, Any]:
 
 def addresses(host: Host, profile: str, tag: str) -> dict[str, str]:
     """
-    Return the addresses of the clones that run and have one, by name.
+    Return the addresses of the clones that run and have one, by name, without spares in stock.
 
     :param profile: Only clones of this profile; empty for all.
     :param tag: Only clones with this tag; empty for all.
@@ -65,7 +67,9 @@ def addresses(host: Host, profile: str, tag: str) -> dict[str, str]:
     wanted = [
         (handle, record)
         for handle, record in clones(host)
-        if (not profile or record.profile == profile) and (not tag or tag in record.tags)
+        if (not profile or record.profile == profile)
+        and (not tag or tag in record.tags)
+        and not record.in_stock
     ]
     told = (
         (h.name, clone_view.describe_running(host, h, r, "").address, h.state()) for h, r in wanted
@@ -93,6 +97,7 @@ def _published_clone(
         "base": clone.base,
         "profile": clone.profile,
         "tags": list(record.tags),
+        "spare": record.in_stock,
         "minion": record.minion.id,
         "expires": record.expires,
     }

@@ -92,6 +92,15 @@ class Host(Connection):
                 log.warning("%s", error)
         return told
 
+    def uuids(self, flag: int) -> frozenset[str]:
+        """
+        Return the uuids of the domains of one kind, in one call for all of them.
+
+        :param flag: ``virConnectListAllDomainsFlags``.
+        """
+        listed = self.call(self.raw.listAllDomains, flag)
+        return frozenset(DomainHandle(self, raw).uuid for raw in listed)
+
     def define(self, xml: str, validate: bool) -> DomainHandle:
         """
         Define a domain.

@@ -93,6 +93,15 @@ def kept(record: Record, name: str, commands: Commands) -> KeptAfterFailure:
     )
 
 
+def of_the_stock(record: Record, name: str) -> tuple[str, str]:
+    """Return why a spare in stock stays as it was made, and what to do instead."""
+    return (
+        f"'{name}' is a spare in stock of the profile '{record.profile}': it stays as it was made "
+        "until somebody claims it.",
+        f"Claim one: {Commands().clone('claim', record.profile)}",
+    )
+
+
 def already_exists(clone: Clone, commands: Commands) -> AlreadyExists:
     """Return the error for a clone that exists; it carries that clone."""
     return AlreadyExists(
@@ -274,4 +283,6 @@ def _clone(
         expires=record.expires,
         tags=record.tags,
         failed=record.failed,
+        spare=record.spare,
+        claim=record.claim,
     )

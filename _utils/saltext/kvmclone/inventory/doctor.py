@@ -19,6 +19,7 @@ from saltext.kvmclone.inventory import (
     host_findings,
     overlays,
     shared_stores,
+    spare_findings,
     surroundings,
 )
 from saltext.kvmclone.inventory.examination import Examination, Machine
@@ -62,6 +63,7 @@ class _Examination(Examination):
             yield from self._files(machine, record, machine.name in sleepers)
             yield from self._snapshots(machine, record)
             yield from self._drift(machine, record)
+        yield from spare_findings.find(self)
         yield from self._damaged()
         yield from base_findings.written(self)
         yield from base_findings.shared(self)

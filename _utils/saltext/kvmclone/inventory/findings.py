@@ -38,6 +38,8 @@ KINDS = {
     "record-damaged": PROBLEM,
     "failed": PROBLEM,
     "unfinished": PROBLEM,
+    "spare-unusable": PROBLEM,
+    "claim-over": PROBLEM,
     "snapshot-incomplete": PROBLEM,
     "volume-unused": PROBLEM,
     "volume-without-clone": PROBLEM,

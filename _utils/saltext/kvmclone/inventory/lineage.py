@@ -18,6 +18,7 @@ from saltext.kvmclone.inventory.file_usage import FileUsage
 from saltext.kvmclone.model import base_record, domain_xml, libvirt_xml, redacted_text, redaction
 from saltext.kvmclone.model.plain import to_plain
 from saltext.kvmclone.model.record import Record
+from saltext.kvmclone.model.spares import Claim
 from saltext.kvmclone.system.backing_files import sizes
 
 
@@ -48,6 +49,7 @@ class TreeClone:
 
     :param drift: Its base changed since it was made; ``changes`` says how.
     :param clones: Those made from it.
+    :param spare: It is a spare in stock; ``claimed``: who took it out of the stock.
     """
 
     state: str
@@ -58,6 +60,8 @@ class TreeClone:
     drift: bool
     changes: tuple[str, ...]
     clones: dict[str, TreeClone] = field(default_factory=dict)
+    spare: bool = False
+    claimed: Claim | None = None
 
 
 @dataclass(frozen=True)
@@ -223,6 +227,8 @@ class _TreeBuilder:
             drift=bool(changes),
             changes=changes,
             clones=self._clones_of(machine.uuid, above),
+            spare=record.in_stock,
+            claimed=record.claim if record.claim.at else None,
         )
 
     def _disks(self, machine: _Machine) -> tuple[TreeDisk, ...]:

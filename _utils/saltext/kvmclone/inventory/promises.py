@@ -72,6 +72,7 @@ def look(host: Host, names: Iterable[str] = ()) -> HostOffer:
             for name, pool in there.items()
         },
         clones=len(found.records),
+        spares=sum(record.in_stock for record in found.records),
         tags=dict(Counter(tag for record in found.records for tag in record.tags)),
         there=tuple(sorted(found.names & set(names))),
     )

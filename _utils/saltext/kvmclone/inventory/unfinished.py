@@ -31,7 +31,7 @@ from saltext.kvmclone.model.record import (
     Reservation,
     Work,
 )
-from saltext.kvmclone.system import processes
+from saltext.kvmclone.system import filesystems, processes
 
 
 def find(host: Host, name: str = "") -> list[Unfinished]:
@@ -80,6 +80,9 @@ def _unfinished(
             left = clone_snapshots.rows(name, record, (), (), reason)
         return Unfinished(name, work, Minion(), tuple(left), refused=refused, repairs=True)
     deletion, refusal = _judge(host, handle, record, usage)
+    if isinstance(refusal, CloneInUse) and base_is_whole(host, record):
+        row = stays_base(name, f"{_reason(record, life)}, and it is in use: it stays a base")
+        return Unfinished(name, work, Minion(), (row,), repairs=True, becomes=record.becomes)
     return Unfinished(
         name=name,
         work=work,
@@ -102,7 +105,36 @@ def _unfinished(
         refused=f"{refusal.message} {refusal.hint}" if refusal else "",
         yields=isinstance(refusal, (OutOfReach, OwnSnapshots)),
         becomes=record.becomes,
+        spare=record.spare,
+        claim=record.claim,
     )
+
+
+def base_is_whole(host: Host, record: Record) -> bool:
+    """Return whether this is a removal of a base that has not deleted any file yet."""
+    files = record.volumes
+    return (
+        host.local
+        and record.removes_base
+        and all(filesystems.is_same_file(file.path, file.inode) for file in files)
+    )
+
+
+def base_stays(host: Host, handle: DomainHandle, record: Record) -> bool:
+    """Return whether a base is in use whose removal was interrupted before it deleted anything."""
+    if not base_is_whole(host, record):
+        return False
+    _deletion, refusal = _judge(host, handle, record, None)
+    return isinstance(refusal, CloneInUse)
+
+
+def stays_base(name: str, reason: str, removed: bool = False) -> Leftover:
+    """
+    Return the row of a base that is not removed after all.
+
+    :param removed: Whether it is a base again already.
+    """
+    return Leftover(name, "removal", name, reason, removed)
 
 
 def _reason(record: Record, life: str) -> str:

@@ -289,10 +289,11 @@ def _recorded(handle: DomainHandle, record: Record, request: Request, found: Adj
     if request.tags is not None and request.tags != record.tags:
         wanted = replace(wanted, tags=request.tags)
         found.change("tags", list(record.tags), list(request.tags))
-    # A ttl counts from the creation, so asking for the same one again changes nothing.
-    had = record.expires - record.created if record.expires else None
+    # A ttl counts from one moment, so asking for the same one again changes nothing.
+    since = record.claim.at or record.created
+    had = record.expires - since if record.expires else None
     if request.ttl is not None and (had is None or abs(request.ttl - had) >= 1):
-        wanted = replace(wanted, expires=record.created + request.ttl)
+        wanted = replace(wanted, expires=since + request.ttl)
         found.change("ttl", had, request.ttl)
     if wanted != record:
         found.steps.append(lambda: record_store.save(handle, record, wanted))

@@ -121,6 +121,8 @@ def _finished_clone(host: Host, name: str) -> tuple[DomainHandle, Record]:
         raise clone_view.kept(record, name, host.commands)
     if record.stage == DESTROYING or record.under_way or not record.complete:
         raise clone_view.in_progress(record, name, host.commands)
+    if record.in_stock:
+        raise PlanRefused(*clone_view.of_the_stock(record, name))
     return handle, record
 
 

@@ -13,7 +13,7 @@ import time
 from saltext.kvmclone.errors import SnapshotRefused
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import clone_disks
+from saltext.kvmclone.inventory import clone_disks, clone_view
 from saltext.kvmclone.inventory.clone_disks import CloneDisks
 from saltext.kvmclone.lifecycle import snapshot_checks, snapshot_definition
 from saltext.kvmclone.lifecycle.snapshot_work import SnapshotWork, working
@@ -31,10 +31,12 @@ def take(
 
     :param label: Empty for one that is made of the time.
     :return: The record, the snapshot, and what the operator should know.
-    :raises SnapshotRefused: It cannot be taken now, or the label is taken.
+    :raises SnapshotRefused: It cannot be taken now, it is a spare in stock, or the label is taken.
     :raises KvmCloneError: It failed; the clone is as it was.
     """
     snapshot_checks.require_ready(host, handle, record)
+    if record.in_stock:
+        raise SnapshotRefused(*clone_view.of_the_stock(record, handle.name))
     label = snapshot_checks.free_label(host, handle.name, record, label)
     state = handle.state()
     if state != "shutoff":

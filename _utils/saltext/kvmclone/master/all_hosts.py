@@ -275,7 +275,8 @@ class AllHosts:
         for label, tree in self.once(told).items():
             for base, branch in tree.items():
                 # Two hosts may each have a base of one name.
-                bases[base if base not in bases else f"{base} ({label})"] = branch
+                key = base if base not in bases else f"{base} ({label})"
+                bases[key] = {**branch, "host": label}
         return with_failures({"bases": bases, "retcode": 0}, failed)
 
     def doctor(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -209,7 +209,7 @@ class BaseCopier:
         """
         Copy a base to one host, unless that has one of the name.
 
-        :param instead: Remove another one there, once the copy can begin.
+        :param instead: Put it in the place of another one there, which goes once the copy begins.
         :return: What it has afterwards.
         """
         there = hosts[target].expect_base(original.name)
@@ -231,9 +231,7 @@ class BaseCopier:
                     )
             undo.push(functools.partial(_end_unless_done, there, copy))
             near = there.reached(list(offer.addresses), offer.port)
-            if instead:  # not before the source has offered its own
-                there.remove_base(name, apply=True)
-            key = there.prepare_copy(offer)
+            key = there.prepare_copy(offer, instead)
             if near:
                 offer = replace(offer, addresses=tuple(near))
             else:
@@ -241,7 +239,7 @@ class BaseCopier:
                 offer, key = undo.enter_context(way)
             with _told_of(source):
                 origin.admit_copy(name, copy, key)
-            return there.fetch_base(offer)
+            return there.fetch_base(offer, instead)
 
 
 @contextlib.contextmanager

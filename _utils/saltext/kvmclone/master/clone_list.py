@@ -22,6 +22,8 @@ class Selection:
         empty for any.
     :param state: libvirt's, in the words of docs/answers.md.
     :param sort: A column; empty for the order of the hosts.
+    :param spare: It is a spare in stock, or none; None for any.
+    :param claimed: Somebody has claimed it, or nobody has; None for any.
     """
 
     host: str = ""
@@ -30,6 +32,8 @@ class Selection:
     tag: str = ""
     state: str = ""
     sort: str = ""
+    spare: bool | None = None
+    claimed: bool | None = None
 
     def takes(self, label: str, clone: Clone) -> bool:
         """
@@ -43,6 +47,8 @@ class Selection:
             and self.profile in ("", clone.profile)
             and self.state in ("", clone.state)
             and (not self.tag or self.tag in clone.tags)
+            and self.spare in (None, clone.in_stock)
+            and self.claimed in (None, bool(clone.claim.at))
         )
 
     def require_host(self, known: Iterable[str]) -> None:
@@ -71,8 +77,9 @@ def selection(columns: Any, sort: Any, only: Mapping[str, Any]) -> Selection:
 
     :param columns: The columns to show, which only the terminal needs; None for the usual ones.
     :param sort: The column to sort by; None for the order of the hosts.
-    :param only: ``host``, ``base``, ``profile``, ``tag``, ``state``; None for any.
-    :raises ConfigError: There is no such column or state.
+    :param only: ``host``, ``base``, ``profile``, ``tag``, ``state``, ``spare``, ``claimed``; None
+        for any.
+    :raises ConfigError: There is no such column or state, or one is neither True nor False.
     """
     sorted_by = display.column_names(sort)
     if len(sorted_by) > 1:
@@ -82,10 +89,19 @@ def selection(columns: Any, sort: Any, only: Mapping[str, Any]) -> Selection:
         )
     for column in (*display.column_names(columns), *sorted_by):
         _require("column", column, display.COLUMNS)
-    texts = {key: str(value) for key, value in only.items() if value is not None}
+    spare, claimed = _switch(only, "spare"), _switch(only, "claimed")
+    given = {key: value for key, value in only.items() if value is not None}
+    texts = {key: str(given[key]) for key in given if key not in ("spare", "claimed")}
     if "state" in texts:
         _require("state", texts["state"], STATES.values())
-    return Selection(**texts, sort=next(iter(sorted_by), ""))
+    return Selection(**texts, sort=next(iter(sorted_by), ""), spare=spare, claimed=claimed)
+
+
+def _switch(only: Mapping[str, Any], key: str) -> bool | None:
+    value = only.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise ConfigError(f"{key}={value} is neither True nor False.", f"Write {key}=True.")
+    return value
 
 
 def _require(what: str, word: str, known: Iterable[str]) -> None:

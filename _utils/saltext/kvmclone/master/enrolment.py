@@ -27,6 +27,7 @@ from saltext.kvmclone.model.enrolment import Enrolment, GuestFile, KeyPair
 from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.record import Minion
 from saltext.kvmclone.model.request import Request, Secrets
+from saltext.kvmclone.model.spares import GRAIN
 
 #: Salt's own bootstrap script, which takes ``-c DIR``.
 BOOTSTRAP = "bootstrap-salt"
@@ -203,7 +204,7 @@ def compose(
     return Enrolment(
         minion_id=request.minion_id,
         minion_config=config,
-        grains=dict(deploy.grains),
+        grains=dict(deploy.grains) | ({GRAIN: request.profile} if request.in_stock else {}),
         private_key_pem=pair.private,
         public_key_pem=pair.public,
         fingerprint=MinionKeys(opts).fingerprint(pair.public),

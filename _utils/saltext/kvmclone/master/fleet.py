@@ -40,11 +40,11 @@ from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.master.placing import Placing, homes
 from saltext.kvmclone.master.remote import RemoteHost
+from saltext.kvmclone.master.reservations import Reservations
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.names import check
-from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.request import Request, Secrets
 
 
@@ -188,8 +188,8 @@ class Fleet:
             outcome = self._create(*entry)
             error = outcome.error
             if isinstance(error, AlreadyExists) and error.clone:
-                there = from_plain(Clone, error.clone)
-                if there.profile == entry[0]:
+                there = Clone.from_dict(error.clone)
+                if there.profile == entry[0] and not there.in_stock:
                     screen.note(there.name, there, there.state)
                     return Outcome(there.name, there.stage, there)
             return outcome
@@ -354,8 +354,8 @@ class Fleet:
         While a host cannot be asked, or the configuration cannot be read, nothing is removed.
         """
 
-        relays = self.copier.relays
-        return leftovers.collect(self.everywhere, self.keys, relays, name, apply, force)
+        relays, reserved = self.copier.relays, Reservations(self.opts)
+        return leftovers.collect(self.everywhere, self.keys, relays, reserved, name, apply, force)
 
     def tree(self) -> dict[str, Any]:
         """Return bases and their clones over all hosts."""

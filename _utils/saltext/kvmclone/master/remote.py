@@ -156,7 +156,7 @@ class RemoteHost:
                 return from_plain(operation.returns, told["answer"])
             error = errors.from_dict(told["error"])
             if isinstance(error, AlreadyExists) and error.clone is not None:
-                from_plain(Clone, error.clone)
+                Clone.from_dict(error.clone)
             if isinstance(error, CreateInProgress) and error.work is not None:
                 from_plain(Work, error.work)
         except (AttributeError, LookupError, ValueError) as strange:

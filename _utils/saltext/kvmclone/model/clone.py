@@ -10,11 +10,15 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from saltext.kvmclone.model.plain import to_plain
+from saltext.kvmclone.model.plain import from_plain, to_plain
 from saltext.kvmclone.model.record import Minion
+from saltext.kvmclone.model.spares import Claim
 
 #: What master and host know of a clone and CLONE does not hold.
-_NOT_IN_CLONE = ("created", "expires", "tags", "failed")
+_NOT_IN_CLONE = ("created", "expires", "tags", "failed", "spare", "claim")
+
+#: Stands for the digest of a spare that was read from CLONE.
+_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class Clone:
     :param created: When it was made, seconds since the epoch, ``expires`` when its ``ttl`` ends; 0
         for never. These and what follows are no part of CLONE, see :meth:`as_dict`.
     :param failed: Why its create failed, where it was kept.
+    :param spare: Of a clone that was made as a spare: digest of what its profile asked then.
+    :param claim: Who took it out of the stock.
     """
 
     name: str
@@ -82,6 +88,13 @@ class Clone:
     expires: float = 0.0
     tags: tuple[str, ...] = ()
     failed: str = ""
+    spare: str = ""
+    claim: Claim = Claim()
+
+    @property
+    def in_stock(self) -> bool:
+        """Return whether it is a spare that nobody has claimed, finished or not."""
+        return bool(self.spare) and not self.claim.at
 
     @property
     def origin(self) -> dict[str, str]:
@@ -94,8 +107,27 @@ class Clone:
             self, state="", address="", addresses=(), disks=(), minion=Minion()
         )
 
+    @classmethod
+    def from_dict(cls, plain: Any) -> Clone:
+        """
+        Return the clone that :meth:`as_dict` made plain, without what that leaves out.
+
+        :raises ValueError: It is no CLONE.
+        """
+        known = from_plain(dict[str, Any], plain)
+        if "claimed" in known:
+            known["claim"] = known.pop("claimed")
+        if from_plain(bool, known.pop("spare", False)):
+            known["spare"] = _UNKNOWN
+        return from_plain(cls, known)
+
     def as_dict(self) -> dict[str, Any]:
         """Return CLONE: plain data, with times in milliseconds' precision."""
         timings = {stage: round(value, 3) for stage, value in self.timings.items()}
         plain: dict[str, Any] = to_plain(dataclasses.replace(self, timings=timings))
-        return {key: value for key, value in plain.items() if key not in _NOT_IN_CLONE}
+        shown = {key: value for key, value in plain.items() if key not in _NOT_IN_CLONE}
+        if self.in_stock:
+            shown["spare"] = True
+        if self.claim.at:
+            shown["claimed"] = plain["claim"]
+        return shown

@@ -118,7 +118,8 @@ class HostOffer:
 
     :param memory: Bytes, ``cpus`` CPUs of the host.
     :param promised: Memory and CPUs of all clones that are defined and all guests that run.
-    :param clones: Number of clones; ``tags`` says how many have each tag.
+    :param clones: Number of clones, ``spares`` of those that are in stock; ``tags`` says how many
+        have each tag.
     :param there: Those of the names asked about that a domain has.
     :param has_base: The base is there.
     :param base_disks: Bytes that its disks occupy, by pool; empty where nobody asked for it.
@@ -140,6 +141,7 @@ class HostOffer:
     base_disks: dict[str, int] = field(default_factory=dict)
     base: str = ""
     digest: str = ""
+    spares: int = 0
     need: Need = Need()
     conflicts: tuple[str, ...] = ()
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from saltext.kvmclone.model.facts import HostEntry
 from saltext.kvmclone.model.request import AddressPick
+from saltext.kvmclone.model.spares import Claim
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,9 @@ class Record:
     :param becomes: :data:`BASE` while a base is being made of the machine; otherwise empty.
     :param under_way: What is being done to its snapshots, and the label; see :mod:`.snapshots`.
     :param snapshots: The snapshots, in the order in which they were taken.
+    :param spare: Of a clone that was made as a spare: digest of what its profile asked then, see
+        :meth:`.Secrets.profile_digest_of`; otherwise empty.
+    :param claim: Who took it out of the stock.
     """
 
     uuid: str
@@ -270,6 +274,8 @@ class Record:
     becomes: str = ""
     under_way: str = ""
     snapshots: tuple[Snapshot, ...] = ()
+    spare: str = ""
+    claim: Claim = Claim()
 
     def at(self, stage: str, **timings: float) -> Record:
         """
@@ -289,6 +295,17 @@ class Record:
         if self.becomes:
             return False
         return self.stage in STAGES and STAGES.index(self.stage) >= STAGES.index(self.goal)
+
+    @property
+    def removes_base(self) -> bool:
+        """Return whether this is the record that a base has while it is removed."""
+        files = [volume.strategy for volume in self.volumes]
+        return self.becomes == BASE and self.stage == DESTROYING and set(files) == {BASE}
+
+    @property
+    def in_stock(self) -> bool:
+        """Return whether it is a spare that nobody has claimed, finished or not."""
+        return bool(self.spare) and not self.claim.at
 
     def stands_on_base(self, target: str = "") -> bool:
         """
@@ -324,7 +341,7 @@ class Record:
         A record that was edited by hand may list anything. The files of a base that is removed are
         told by their inodes, whatever they are called.
         """
-        if self.becomes == BASE and volume.strategy == BASE:
+        if self.removes_base:
             return bool(volume.inode)
         file = os.path.basename(volume.path)
         made_for = ""

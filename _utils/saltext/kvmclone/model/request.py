@@ -11,10 +11,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from saltext.kvmclone.model.placement import Placed, Placement
+from saltext.kvmclone.model.spares import Claim, Stock
 
 #: How often a secret is hashed that a digest depends on: a record is read by more people than may
 #: know what is in a seed, and none is to find out by trying.
@@ -205,6 +207,10 @@ class Request:
     :param placed: What the chosen host is told; None where the profile names the host.
     :param overrides: The keys that were given as arguments, as they were written; they are
         kept with the clone, so that a create can be resumed.
+    :param stock: The spares that its profile wants; no part of what is asked for.
+    :param spare: It is to be made as a spare: the digest that :meth:`Secrets.profile_digest_of`
+        gave; empty for any other clone. No key of a profile asks for it.
+    :param claim: Who has the spare from the beginning; nobody for one that goes into the stock.
     """
 
     name: str
@@ -238,6 +244,21 @@ class Request:
     placement: Placement = Placement()
     placed: Placed | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
+    stock: Stock = Stock()
+    spare: str = ""
+    claim: Claim = Claim()
+
+    @property
+    def in_stock(self) -> bool:
+        """Return whether it is to be a spare that nobody has claimed."""
+        return bool(self.spare) and not self.claim.at
+
+    @property
+    def expires(self) -> float:
+        """Return when its ``ttl`` ends if it is made now; 0 for never, and for one in stock."""
+        if not self.ttl or self.in_stock:
+            return 0.0
+        return (self.claim.at or time.time()) + self.ttl
 
     @property
     def minion_id(self) -> str:
@@ -261,7 +282,7 @@ class Request:
 
 #: Fields that earlier versions did not have, with what they hold where nothing is asked for: such
 #: a request keeps the digest that those versions gave it.
-_ADDED: dict[str, Any] = {"leave_out": (), "format": ""}
+_ADDED: dict[str, Any] = {"leave_out": (), "format": "", "spare": "", "claim": Claim()}
 
 
 def _plain(value: Any) -> Any:
@@ -272,7 +293,7 @@ def _plain(value: Any) -> Any:
         key: part for key, part in vars(value).items() if key not in _ADDED or part != _ADDED[key]
     }
     if isinstance(value, Request):
-        del parts["placement"]
+        del parts["placement"], parts["stock"]
         parts["later"] = {}  # earlier versions wrote it
         if parts.pop("placed") is not None:
             parts["host"] = ""
@@ -310,6 +331,18 @@ class Secrets:
             return request.digest()
         content, salt = json.dumps(self.seed).encode(), request.digest().encode()
         return hashlib.pbkdf2_hmac("sha256", content, salt, _ROUNDS).hex()[:16]
+
+    def profile_digest_of(self, request: Request) -> str:
+        """
+        Return the digest of what a request's profile asks, whatever the clone is called, wherever
+        it is placed and however long it is kept: it tells spares that the profile would make now
+        from those that it made when it asked for something else.
+        """
+        return self.digest_of(
+            dataclasses.replace(
+                request, name="", host="", ttl=None, overrides={}, spare="", claim=Claim()
+            )
+        )
 
     def __repr__(self) -> str:
         held = [f.name for f in dataclasses.fields(self) if getattr(self, f.name)]

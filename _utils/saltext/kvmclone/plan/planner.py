@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 from saltext.kvmclone.model import derived_files, domain_xml, libvirt_xml
@@ -104,10 +105,11 @@ def compute(facts: HostFacts, request: Request, worker: Owner = Owner()) -> Clon
     if fixed.reservations:
         rewritten.change("address", None, request.address or GENERATED)
     _note_changes(rewritten, disks, request)
-    conflicts = tuple(dict.fromkeys(notes.conflicts + rewritten.conflicts))
     warnings = tuple(dict.fromkeys(notes.warnings + rewritten.warnings))
-    record = replace(
-        _record_of(base, request, identity.uuid),
+    record = _record(
+        base,
+        request,
+        uuid=identity.uuid,
         seed=seed_disk.recorded(facts, request),
         worker=worker,
         base_disks=_base_disks(disks, facts),
@@ -124,7 +126,7 @@ def compute(facts: HostFacts, request: Request, worker: Owner = Owner()) -> Clon
         nvram=(base.nvram.path, identity.nvram) if base.nvram and copied else None,
         changes=rewritten.changes,
         warnings=warnings,
-        conflicts=conflicts,
+        conflicts=tuple(dict.fromkeys(notes.conflicts + rewritten.conflicts)),
         generated=(identity.uuid, identity.genid, *made_up),
     )
 
@@ -212,22 +214,27 @@ def _seed_change(disks: tuple[PlannedDisk, ...], request: Request) -> SeedChange
     )
 
 
-def _record_of(base: Domain, request: Request, uuid: str) -> Record:
-    """Return the record of a clone before anything is decided about its files."""
-    now = time.time()
+def _record(base: Domain, request: Request, **decided: Any) -> Record:
+    """
+    Return the record of a clone.
+
+    :param decided: The fields that neither its base nor the request says.
+    """
     return Record(
-        uuid=uuid,
         name=request.name,
         base=base.name,
         base_uuid=base.uuid,
         strategy=request.clone_strategy,
         profile=request.profile,
         request=request.digest(),
-        created=now,
-        expires=now + request.ttl if request.ttl else 0.0,
+        created=time.time(),
+        expires=request.expires,
         ip_source=request.ip_source,
         pick=request.pick,
         tags=request.tags or (),
+        spare=request.spare,
+        claim=request.claim,
+        **decided,
     )
 
 
@@ -365,7 +372,7 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
         )
     record = None
     try:
-        record = from_definition(libvirt_xml.parse(facts.base_xml))
+        record = from_definition(libvirt_xml.shared(facts.base_xml))
     except ValueError as error:
         conflicts.append(
             f"The base '{base.name}' is a clone whose record cannot be read: {error}. "

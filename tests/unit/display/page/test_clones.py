@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from saltext.kvmclone.display.page.clones import TITLES, data, endings, remarks, rows
 from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.spares import Claim
 from tests.support.pictures import DAY, NOW, clone, picture
 
 
@@ -81,3 +83,12 @@ def test_the_clones_that_end_first_are_named_with_what_removes_them() -> None:
     assert [(one.name, one.left) for one in soon] == [("web2", "over"), ("web1", "2d")]
     assert soon[0].command == "salt-run kvmclone.destroy web2"
     assert later == 1
+
+
+def test_a_spare_in_stock_and_who_claimed_one_are_said() -> None:
+    stock = replace(clone(1), spare="0123")
+    taken = replace(clone(2), spare="0123", claim=Claim("alice", NOW))
+    more = [dict(one["more"]) for one in data(of(stock, taken, clone(3)))["clones"]]
+    assert more[0]["Spare"] == "in stock"
+    assert more[1]["Claimed"].startswith("by alice, 2026-")
+    assert not {"Spare", "Claimed"} & set(more[2])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from saltext.kvmclone.display.page.hosts import hosts
+from saltext.kvmclone.display.page.render import page
 from tests.support import pictures
 from tests.support.pictures import picture
 
@@ -32,6 +33,7 @@ def test_a_host_shows_what_it_promised_of_what_it_has() -> None:
         {"promised": {"memory": float("inf"), "cpus": float("inf")}},
         {"pools": {"default": {}}},
         {"clones": None},
+        {"spares": "many"},
     ],
 )
 def test_a_host_that_says_what_nobody_understands_is_named_and_the_others_are_shown(
@@ -40,6 +42,12 @@ def test_a_host_that_says_what_nobody_understands_is_named_and_the_others_are_sh
     strange, other = hosts(picture(hosts={"a": pictures.host(**told), "b": pictures.host()}))
     assert strange.why == "gave an answer of an unknown form"
     assert not other.why
+
+
+def test_the_spares_among_its_clones_are_counted() -> None:
+    told = picture(hosts={"a": pictures.host(spares=3), "b": pictures.host()})
+    assert [row.spares for row in hosts(told)] == [3, 0]
+    assert ", 3 spare</td>" in page(told)
 
 
 def test_an_empty_pool_is_no_division_by_zero() -> None:

@@ -26,6 +26,13 @@ def test_a_base_is_shown_with_what_was_made_from_it_and_from_that() -> None:
     assert base.clones[0].clones[0].changes == ("its disk vda was written after that",)
 
 
+def test_a_spare_in_stock_and_who_claimed_one_are_said() -> None:
+    stock = pictures.branch(pictures.clone(1)) | {"spare": True}
+    taken = pictures.branch(pictures.clone(2)) | {"claimed": {"by": "alice", "at": 5.0}}
+    base = of(clones={"web1": stock, "web2": taken})
+    assert [one.words.split(", ")[-1] for one in base.clones] == ["in stock", "claimed by alice"]
+
+
 def test_a_base_that_is_gone_says_so() -> None:
     base = of(exists=False, clones={"web1": pictures.branch(pictures.clone(1))})
     assert (base.words, base.alarm) == ("gone, 1 clone", True)

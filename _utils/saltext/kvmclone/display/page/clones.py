@@ -163,7 +163,7 @@ def _more(clone: Clone) -> list[tuple[str, str]]:
     """Return the rest of a clone, as pairs of words; what is empty is left out."""
     addresses = (f"{one.address} ({one.interface or one.mac})" for one in clone.addresses)
     disks = (f"{one.target}: {one.path} ({one.format}, {one.strategy})" for one in clone.disks)
-    minion = clone.minion
+    minion, claim = clone.minion, clone.claim
     pairs = [
         ("Remarks", "\n".join(remarks(clone))),
         ("Addresses", "\n".join(addresses)),
@@ -173,6 +173,8 @@ def _more(clone: Clone) -> list[tuple[str, str]]:
         ("Stage", clone.stage),
         ("Base", f"{clone.base} ({clone.strategy})" if clone.strategy else clone.base),
         ("Profile", clone.profile),
+        ("Spare", "in stock" if clone.in_stock else ""),
+        ("Claimed", f"by {claim.by}, {units.moment(claim.at)}" if claim.at else ""),
         ("Tags", ", ".join(clone.tags)),
         ("Made", units.moment(clone.created) if clone.created else ""),
         ("Ends", units.moment(clone.expires) if clone.expires else ""),

@@ -29,6 +29,7 @@ class HostRow:
     One host; without an answer ``why`` says what came instead, and the rest is missing.
 
     :param also: Other names of the same daemon.
+    :param clones: How many, ``spares`` those of them that are in stock.
     :param cpus: How many are promised for how many that it has.
     :param pools: The gauge of each storage pool by its name.
     """
@@ -39,6 +40,7 @@ class HostRow:
     also: tuple[str, ...] = ()
     libvirt: str = ""
     clones: int = 0
+    spares: int = 0
     memory: Gauge | None = None
     cpus: str = ""
     pools: tuple[tuple[str, Gauge], ...] = ()
@@ -66,6 +68,7 @@ def _answered(label: str, host: Mapping[str, Any]) -> HostRow:
         also=tuple(map(str, host.get("also", ()))),
         libvirt=str(host["libvirt"]),
         clones=int(host["clones"]),
+        spares=int(host.get("spares", 0)),
         memory=_memory(promised["memory"], memory),
         cpus=f"{int(promised['cpus'])} for {int(host['cpus'])}",
         pools=tuple(

@@ -60,6 +60,7 @@ def _base(name: str, base: Mapping[str, Any]) -> Branch:
     source = base.get("source")
     words = [
         _state(base) if exists else "gone",
+        f"on {base['host']}" if base.get("host") else "",
         f"made from {source}" if source else "",
         _sizes(base.get("disks", ())),
         f"{count} clone{'' if count == 1 else 's'}",
@@ -80,6 +81,8 @@ def _clone(name: str, clone: Mapping[str, Any], depth: int) -> Branch:
         str(clone.get("strategy") or ""),
         _state(clone),
         _sizes(clone.get("disks", ())),
+        "in stock" if clone.get("spare") else "",
+        f"claimed by {clone['claimed']['by']}" if clone.get("claimed") else "",
         "failed" if failed else "",
         "base changed since" if drift else "",
     ]

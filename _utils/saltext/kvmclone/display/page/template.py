@@ -143,7 +143,8 @@ what happens to be free. A <dfn>pool</dfn> is a place for disks. One that is in
 <td class="gauge" data-title="Memory promised">{{ host.memory.words }}
 {{ bar(host.memory, true) }}</td>
 <td data-title="CPUs promised">{{ host.cpus }}</td>
-<td class="number" data-title="Clones">{{ host.clones }}</td>
+<td class="number" data-title="Clones">{{ host.clones }}
+{%- if host.spares %}, {{ host.spares }} spare{% endif %}</td>
 <td class="gauge">{% for name, pool in host.pools -%}
 <div class="pool">{{ name }}: {{ pool.words }}{{ bar(pool, false) }}</div>
 {%- endfor %}</td>
