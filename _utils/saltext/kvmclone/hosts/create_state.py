@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from saltext.kvmclone.errors import Interrupted, KvmCloneError
+from saltext.kvmclone.errors import ForkFailed, Interrupted, KvmCloneError
 from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Watcher
 from saltext.kvmclone.model.clone import Clone
@@ -86,8 +86,11 @@ class CreateState:
         """
         Return what becomes of the clone: ``destroy``, ``stop`` or ``keep``.
 
-        An interrupt does not destroy one that was kept.
+        An interrupt does not destroy one that was kept; a fork that did not become a machine of its
+        own is never kept.
         """
+        if isinstance(error, ForkFailed):
+            return "destroy"
         wish = self.request.on_failure
         kept = self.kept is not None and isinstance(error, Interrupted)
         return "keep" if kept and wish == "destroy" else wish

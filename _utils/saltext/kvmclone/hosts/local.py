@@ -26,10 +26,10 @@ from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import (
     base_minion,
+    clone_planning,
     clone_snapshots,
     clone_view,
     doctor,
-    host_facts,
     lineage,
     silent_agent,
     surroundings,
@@ -61,7 +61,6 @@ from saltext.kvmclone.model.host_reports import Daemon, HostCondition, HostRepor
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
 from saltext.kvmclone.model.request import Request, Secrets, Wait
-from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
 
@@ -75,9 +74,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
     # --- making -----------------------------------------------------------------------
 
     def plan(self, request: Request) -> dict[str, Any]:
-        return self.looked(
-            lambda host: planner.compute(host_facts.facts(host, request), request).as_dict()
-        )
+        return self.looked(lambda host: clone_planning.compute(host, request).as_dict())
 
     def base_minion(self, request: Request) -> BaseMinion:
         return self.looked(lambda host: base_minion.look(host, request))
@@ -93,7 +90,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
         me = worker or processes.this_process()
         with ConnectedOperation(self) as host:
             taken = clone_view.refuse_existing(host, request.name, self.label)
-            planned = planner.compute(host_facts.facts(host, request, taken), request, me)
+            planned = clone_planning.compute(host, request, taken, me)
             record = replace(
                 planned.record,
                 goal=goal,
@@ -126,7 +123,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
     def boot(self, name: str) -> Clone:
         with ConnectedOperation(self) as host:
             handle, record = clone_record(host, name)
-            record = first_boot.boot(handle, record)
+            record = first_boot.boot(host, handle, record)
             return clone_view.describe_running(host, handle, record, self.label, state="running")
 
     def wait_for_address(self, request: Request, minion: Minion = Minion()) -> Clone:
@@ -238,7 +235,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
             state = handle.state()
             if action == "start" and state == "shutoff" and record.stage == "cloned":
                 # It was left off, so this is its first boot.
-                record = first_boot.boot(handle, record)
+                record = first_boot.boot(host, handle, record)
                 return self._addressed(host, handle, record, AddressQuery.from_record(record))
             if record.agent and silent_agent.answers(handle, domain_xml.read(handle.live())):
                 record = record_store.save(handle, record, replace(record, agent=""))

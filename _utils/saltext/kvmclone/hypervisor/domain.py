@@ -212,6 +212,14 @@ class DomainHandle:
         except (HostError, PlanRefused):  # the domain was removed since
             return f"libvirt does not start '{self.name}'."
 
+    def attach_live(self, device: str) -> None:
+        """Plug a device into the running domain; its definition stays as it is."""
+        self.connection.call(self.raw.attachDeviceFlags, device, AFFECT_LIVE)
+
+    def update_live(self, device: str) -> None:
+        """Change a device of the running domain to what this XML of it says."""
+        self.connection.call(self.raw.updateDeviceFlags, device, AFFECT_LIVE)
+
     def resume(self) -> None:
         """Resume a paused domain."""
         self.connection.call(self.raw.resume)

@@ -98,7 +98,8 @@ def _unfinished(
         profile=record.profile,
         overrides=json.loads(record.overrides or "{}"),
         failed=record.failed,
-        running=handle.state() != "shutoff" or handle.is_saved(),
+        # A fork that was interrupted runs since nobody but its create has restored it.
+        running=not record.fork_begun and (handle.state() != "shutoff" or handle.is_saved()),
         refused=f"{refusal.message} {refusal.hint}" if refusal else "",
         yields=isinstance(refusal, (OutOfReach, OwnSnapshots)),
         becomes=record.becomes,

@@ -50,6 +50,12 @@ BASE = "base"
 #: Target of the volume that holds what was downloaded to make a base.
 DOWNLOAD = "download"
 
+#: Target of the file with the memory that a fork is restored from, while that is there.
+MEMORY = "memory"
+
+#: The strategy of a fork: a clone that goes on from the saved memory of a warmed base.
+INSTANT = "instant"
+
 #: Whether a worker still runs, see :func:`.processes.owner_state`.
 ALIVE, DEAD, ELSEWHERE = "alive", "dead", "elsewhere"
 
@@ -209,7 +215,7 @@ class Record:
     :param uuid: Uuid of the domain that this record belongs to.
     :param base: Name of the domain that it was cloned from, ``base_uuid`` its uuid; empty where
         that was gone already (an adopted clone).
-    :param strategy: ``full`` or ``quick``.
+    :param strategy: ``full``, ``quick`` or :data:`INSTANT`.
     :param name: Name of the clone when it was made. Its files are named after that, whatever it is
         called now; empty in records of version 0.1.
     :param stage: One of :data:`STAGES` or :data:`DESTROYING`.
@@ -235,6 +241,7 @@ class Record:
     :param host_keys: The guest's ssh host keys, ``TYPE BASE64``, where they are known.
     :param timings: Seconds each stage took.
     :param becomes: :data:`BASE` while a base is being made of the machine; otherwise empty.
+    :param warmed: The warmed machine whose memory a fork went on from, or is to; otherwise empty.
     :param under_way: What is being done to its snapshots, and the label; see :mod:`.snapshots`.
     :param snapshots: The snapshots, in the order in which they were taken.
     """
@@ -268,6 +275,7 @@ class Record:
     host_keys: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     becomes: str = ""
+    warmed: str = ""
     under_way: str = ""
     snapshots: tuple[Snapshot, ...] = ()
 
@@ -290,6 +298,16 @@ class Record:
             return False
         return self.stage in STAGES and STAGES.index(self.stage) >= STAGES.index(self.goal)
 
+    @property
+    def fork_begun(self) -> bool:
+        """
+        Return whether a fork was, or may have been, restored and is not on record as booted.
+
+        Whatever runs then has not acknowledged fresh random numbers, and must not go on.
+        """
+        wanted = any(one.target == MEMORY and one.state == WANTED for one in self.volumes)
+        return self.strategy == INSTANT and self.stage == "cloned" and not wanted
+
     def stands_on_base(self, target: str = "") -> bool:
         """
         Return whether the clone reads a disk of its base for as long as it exists.
@@ -311,11 +329,12 @@ class Record:
         """
         Return whether a file is the clone's although no definition leads to it.
 
-        So are those of its snapshots, and the download that a base is made from.
+        So are those of its snapshots, the download that a base is made from, and the memory that a
+        fork is restored from.
         """
         frozen = (disk.path for one in self.snapshots for disk in one.disks)
         downloaded = self.becomes == BASE and volume.target == DOWNLOAD
-        return bool(volume.label) or volume.path in frozen or downloaded
+        return bool(volume.label) or volume.path in frozen or downloaded or volume.target == MEMORY
 
     def could_have_made(self, volume: Volume) -> bool:
         """

@@ -38,7 +38,7 @@ SCHEMA = 2
 
 #: The fields that form 1 does not have. A record that uses none of them is written in form 1, so
 #: that a host which is not upgraded yet still reads it.
-_SINCE_2 = ("becomes", "under_way", "snapshots")
+_SINCE_2 = ("becomes", "warmed", "under_way", "snapshots")
 
 #: The fields that are attributes of the element itself.
 _SCALARS: dict[str, type] = {

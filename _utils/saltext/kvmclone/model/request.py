@@ -181,7 +181,8 @@ class Request:
     :param provider: Name of the provider, empty likewise.
     :param url: libvirt URI of the daemon that does the work.
     :param host: Minion id of the KVM host; empty: whoever resolved this drives ``url``.
-    :param clone_strategy: ``full`` or ``quick``.
+    :param clone_strategy: ``full``, ``quick`` or ``instant``.
+    :param instant: ``require`` a fork, or ``prefer`` it to a quick clone.
     :param ip_source: ``auto | ip-learning | qemu-agent | arp | reserve``.
     :param address: The fixed address to assign with ``reserve``; empty for a free one.
     :param pick: Which of its addresses to report and use.
@@ -214,6 +215,7 @@ class Request:
     url: str = DEFAULT_URL
     host: str = ""
     clone_strategy: str = "full"
+    instant: str = "require"
     ip_source: str = "auto"
     address: str = ""
     pick: AddressPick = AddressPick()
@@ -261,7 +263,7 @@ class Request:
 
 #: Fields that earlier versions did not have, with what they hold where nothing is asked for: such
 #: a request keeps the digest that those versions gave it.
-_ADDED: dict[str, Any] = {"leave_out": (), "format": ""}
+_ADDED: dict[str, Any] = {"leave_out": (), "format": "", "instant": "require"}
 
 
 def _plain(value: Any) -> Any:

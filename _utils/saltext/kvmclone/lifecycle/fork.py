@@ -1,0 +1,173 @@
+"""
+Let a fork go on from the saved memory of its warmed base, and make it a machine of its own.
+
+The order is what keeps two forks apart. The memory is restored without a network card; the fork's
+own is plugged in with its link down; the kernel takes fresh random numbers and acknowledges them;
+only then is a new identity made, and the link goes up once the guest has it. Nothing is on record
+as booted before the acknowledgement, and what fails before it is switched off at once: its disk
+has been written by a machine that must not go on, so that nothing can be resumed either.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import (
+    ChannelError,
+    CommandFailed,
+    ForkFailed,
+    HostError,
+    KvmCloneError,
+)
+from saltext.kvmclone.guest import fork_identity, identity
+from saltext.kvmclone.guest.agent import AgentChannel
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.inventory import warmed_bases
+from saltext.kvmclone.lifecycle import record_store
+from saltext.kvmclone.lifecycle.journal import Journal
+from saltext.kvmclone.model.record import INSTANT, MEMORY, Record
+from saltext.kvmclone.plan import fork_definition
+from saltext.kvmclone.system import saved_image
+
+log = logging.getLogger(__name__)
+
+_INSTEAD = "Make it as a quick clone ('clone_strategy: quick', or 'instant: prefer')."
+
+
+def is_due(record: Record) -> bool:
+    """Return whether the first boot of a clone is to be a restore."""
+    return record.strategy == INSTANT and record.stage == "cloned"
+
+
+def first_boot(host: Host, handle: DomainHandle, record: Record) -> Record:
+    """
+    Restore a fork, and have its kernel acknowledge fresh random numbers.
+
+    :return: The record as it was saved, at stage ``booted``.
+    :raises ForkFailed: It was not restored, or did not acknowledge; it is off.
+    :raises WarmImageUnusable: The saved memory is not what it was; nothing was done.
+    """
+    started = time.monotonic()
+    _require_fresh(handle, record)
+    image = warmed_bases.require_usable(host, record.warmed)
+    definition = handle.definition()
+    with _switched_off_unless_acknowledged(handle):
+        record = _restore(host, handle, record, image, definition)
+        for card in fork_definition.cards(definition, unplugged=True):
+            handle.attach_live(card)
+        fork_identity.ping(handle.agent)
+        with AgentChannel(handle.agent) as channel:
+            fork_identity.reseed(channel)
+        interrupts.check()
+        booted = record.at("booted", booted=time.monotonic() - started)
+        return record_store.save(handle, record, booted)
+
+
+def become_itself(handle: DomainHandle, record: Record) -> Record:
+    """
+    Give a fork that acknowledged its own identity and network. May be repeated.
+
+    :return: The record, with the identity on it; it was not saved.
+    :raises ForkFailed: The guest could not be given an identity of its own.
+    """
+    if record.strategy != INSTANT or record.identity == "reset":
+        return record
+    if handle.live().count("<link state='down'/>") == 0:  # it was booted afresh since
+        return record
+    try:
+        with AgentChannel(handle.agent) as channel:
+            done = identity.reset(channel, handle.name)
+            warnings = (*done.warnings, *identity.rejoin_network(channel).warnings)
+            for card in fork_definition.cards(handle.definition()):
+                handle.update_live(card)
+            fork_identity.wake(channel)
+    except (ChannelError, CommandFailed) as error:
+        raise ForkFailed(
+            f"The fork '{handle.name}' has no identity of its own: {error.message}", error.hint
+        ) from error
+    return replace(
+        record,
+        identity="reset",
+        host_keys=tuple(key.line for key in done.host_keys),
+        warnings=(*record.warnings, *warnings),
+    )
+
+
+def _require_fresh(handle: DomainHandle, record: Record) -> None:
+    """
+    Refuse a fork whose restore was begun before.
+
+    :raises ForkFailed: It was; whatever runs of it is off now.
+    """
+    if not record.fork_begun and handle.state() == "shutoff":
+        return
+    handle.power_off()
+    raise ForkFailed(
+        f"The fork '{handle.name}' was interrupted before it had fresh random numbers, so it does "
+        "not go on.",
+        "Repeat the command.",
+    )
+
+
+def _restore(
+    host: Host, handle: DomainHandle, record: Record, image: str, definition: str
+) -> Record:
+    """
+    Restore the fork from a copy of the saved memory in which it is itself.
+
+    :param image: The saved memory of the warmed base.
+    :param definition: The fork's own.
+    :return: The record as it was saved, without the copy, which is gone again.
+    """
+    journal = Journal(handle, record)
+    copy = next(volume.path for volume in record.volumes if volume.target == MEMORY)
+    journal.making(MEMORY)
+    try:
+        saved_image.write(image, copy, fork_definition.without_cards(definition))
+        journal.made(MEMORY)
+        host.restore(copy)
+        os.unlink(copy)
+    except (saved_image.UnknownLayout, OSError) as error:
+        raise HostError(f"the saved memory '{image}' cannot be used: {error}") from error
+    left = tuple(volume for volume in journal.record.volumes if volume.target != MEMORY)
+    return record_store.save(handle, journal.record, replace(journal.record, volumes=left))
+
+
+@contextmanager
+def _switched_off_unless_acknowledged(handle: DomainHandle) -> Iterator[None]:
+    """
+    Switch the fork off where anything fails in the block.
+
+    :raises ForkFailed: libvirt or the guest failed.
+    """
+    try:
+        yield
+    except BaseException as error:
+        with interrupts.shield():
+            _switch_off(handle)
+        if not isinstance(error, (HostError, ChannelError, CommandFailed)):
+            raise
+        raise ForkFailed(
+            f"The fork '{handle.name}' did not become a machine of its own, and was switched off: "
+            f"{error.message}",
+            f"{error.hint}   {_INSTEAD}".strip(),
+        ) from error
+
+
+def _switch_off(handle: DomainHandle) -> None:
+    """Switch a fork off, and see that it is; what cannot be seen is said in the log."""
+    try:
+        handle.power_off()
+        state = handle.state()
+    except KvmCloneError as problem:
+        log.error("%s: not switched off: %s", handle.name, problem)
+        return
+    if state != "shutoff":
+        log.error("%s: still %s after it was switched off", handle.name, state)
