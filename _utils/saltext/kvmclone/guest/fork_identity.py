@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 
 from saltext.kvmclone import errors, interrupts
 from saltext.kvmclone.guest import fork_identity_script
 from saltext.kvmclone.guest.agent import AgentError, Command
 from saltext.kvmclone.guest.channel import Channel, check, tail
+from saltext.kvmclone.guest.fork_identity_script import FixedAddress
 from saltext.kvmclone.guest.identity import steps_of, why_incomplete
 
 #: Seconds within which the guest's agent has to answer after the restore.
@@ -25,10 +27,16 @@ PING_TIMEOUT_S = 30.0
 _PING_S, _PING_PAUSE_S = 2.0, 0.05
 
 RESEED_TIMEOUT_S = 30.0
-WAKE_TIMEOUT_S = 60.0
+SETTLE_TIMEOUT_S = 60.0
 
 #: Bytes of entropy that a fork is given: twice the key of the kernel's generator.
 ENTROPY_BYTES = 64
+
+#: The warning for a guest in which the uuid of its firmware cannot be covered.
+OTHER_UUID = (
+    "Until its first reboot the guest shows the uuid of the machine that was warmed, Salt's grain "
+    "'uuid' too."
+)
 
 _NEEDS = (
     "The guest needs Linux 4.14 or later, and perl or python3. Otherwise use 'clone_strategy: "
@@ -85,16 +93,31 @@ def reseed(channel: Channel) -> None:
     )
 
 
-def wake(channel: Channel) -> None:
+def settle(channel: Channel, uuid: str, addresses: Iterable[FixedAddress] = ()) -> tuple[str, ...]:
     """
-    Start the timers that were masked when the base was warmed. May be repeated.
+    Have the guest show its own uuid, and start the timers that were masked when it was warmed.
 
-    :raises errors.CommandFailed: They do not start.
+    :param uuid: The domain's.
+    :param addresses: What its cards are given at once, before they ask a DHCP server.
+    :return: What the operator should know, one sentence each.
+    :raises errors.CommandFailed: The timers do not start.
     """
-    result = channel.run(fork_identity_script.WAKE, timeout=WAKE_TIMEOUT_S)
-    check(result, "starting the timers")
-    if why := why_incomplete(steps_of(result.output), tail(result)):
+    result = channel.run(fork_identity_script.settle(uuid, addresses), timeout=SETTLE_TIMEOUT_S)
+    check(result, "settling the fork")
+    said = steps_of(result.output)
+    if why := why_incomplete(said, tail(result)):
         raise errors.CommandFailed(
             f"what was put to sleep in the warmed base does not start: {why}",
-            "In the guest: systemctl list-timers --all",
+            "In a clone of the base: systemctl list-timers --all",
         )
+    shown = not any((step.name, step.outcome) == ("uuid", "skipped") for step in said)
+    return () if shown else (OTHER_UUID,)
+
+
+def give_word(channel: Channel, word: str) -> None:
+    """
+    Put a word into the guest that its minion has to answer.
+
+    :param channel: The domain's own agent.
+    """
+    channel.write(fork_identity_script.WORD, f"{word}\n".encode(), 0o400)

@@ -10,6 +10,8 @@ NAME why``.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 #: ``RNDADDENTROPY`` and ``RNDRESEEDCRNG`` of Linux, as most architectures number them; where they
 #: are other numbers the kernel refuses them, and the fork is not served.
@@ -55,10 +57,25 @@ echo 'kvm-clone: failed reseed it has neither perl nor python3'
 """
 
 
-#: Starts what was put to sleep when the base was warmed. Masks that only hold until a reboot are
-#: links in /run; a timer that its administrator masked is one in /etc.
-WAKE = r"""
-R=${KVM_CLONE_ROOT-} masked=
+#: In the guest: what its minion has to answer. In memory, so that a reboot, after which the uuid
+#: proves which machine it is, ends it.
+WORD = "/run/kvm-clone-word"
+
+# The kernel has read the tables of its firmware before it was saved, and shows the uuid of the
+# warmed machine until it boots again. All that looks there (Salt's grain, our own check over ssh)
+# finds the fork's in a file that is mounted over it, which the next boot does away with as well.
+_UUID = r"""
+shown=$R/sys/class/dmi/id/product_uuid own=$R/run/kvm-clone-uuid
+if [ ! -e "$shown" ]; then echo 'kvm-clone: done uuid'
+elif echo "$UUID" >"$own" && chmod 400 "$own" && mount --bind "$own" "$shown"; then
+    echo 'kvm-clone: done uuid'
+else echo 'kvm-clone: skipped uuid'; fi
+"""
+
+# Starts what was put to sleep when the base was warmed. Masks that only hold until a reboot are
+# links in /run; a timer that its administrator masked is one in /etc.
+_TIMERS = r"""
+masked=
 for link in "$R"/run/systemd/system/*.timer; do
     if [ -L "$link" ] && [ "$(readlink "$link")" = /dev/null ]; then
         rm -f "$link" && masked="$masked ${link##*/}"
@@ -70,3 +87,63 @@ elif systemctl daemon-reload && systemctl --no-block start timers.target $masked
 else echo 'kvm-clone: failed timers systemd does not start them'; fi
 echo 'kvm-clone: end'
 """
+
+
+# An address that is known need not be waited for; the guest's own DHCP client is given the same one
+# later, and takes over. The card was only just plugged in. Whoever knows the address by another
+# MAC address learns the new one from the ARP request before the packet to the gateway.
+_ADDRESS = r"""
+for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    card=
+    for path in "$R"/sys/class/net/*; do
+        if read -r mac <"$path/address" && [ "$mac" = "$MAC" ]; then card=${path##*/}; fi
+    done
+    if [ -n "$card" ]; then break; fi
+    sleep 0.2
+done
+if [ -z "$card" ]; then echo 'kvm-clone: skipped address its card did not appear'
+elif ip link set dev "$card" up && ip address add "$ADDRESS" dev "$card" &&
+    { [ -z "$ROUTED" ] || ip route add default via "$GATEWAY" dev "$card"; }
+then
+    if command -v perl >/dev/null; then
+        perl -MSocket -e 'socket S, PF_INET, SOCK_DGRAM, 0;
+            send S, "", 0, sockaddr_in(9, inet_aton($ARGV[0]))' "$GATEWAY"
+    else
+        python3 -I -S -c 'import socket, sys
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"", (sys.argv[1], 9))' "$GATEWAY"
+    fi
+    echo 'kvm-clone: done address'
+else echo 'kvm-clone: skipped address its card has one already'; fi
+"""
+
+
+@dataclass(frozen=True)
+class FixedAddress:
+    """
+    An address that a fork's card is given over the agent.
+
+    :param mac: MAC address of the card, lower case.
+    :param address: With its prefix length: ``192.168.122.5/24``.
+    :param gateway: The host's own address there, without one.
+    :param routed: Packets to elsewhere go through it.
+    """
+
+    mac: str
+    address: str
+    gateway: str
+    routed: bool
+
+
+def settle(uuid: str, addresses: Iterable[FixedAddress] = ()) -> str:
+    """
+    Return what gives the guest its known addresses, makes it show its own uuid, and its timers run.
+
+    :param uuid: The domain's.
+    """
+    script = f"UUID={shlex.quote(uuid)}\nR=${{KVM_CLONE_ROOT-}}\n"
+    for one in addresses:
+        script += (
+            f"MAC={shlex.quote(one.mac)} ADDRESS={shlex.quote(one.address)} "
+            f"GATEWAY={shlex.quote(one.gateway)} ROUTED={'1' * one.routed}\n{_ADDRESS}"
+        )
+    return f"{script}{_UUID}{_TIMERS}"

@@ -12,7 +12,7 @@ from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost, comman
 from saltext.kvmclone.hosts.outcome import Watcher
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import KeyPair
-from saltext.kvmclone.model.record import STAGES, Work
+from saltext.kvmclone.model.record import INSTANT, STAGES, Work
 from saltext.kvmclone.model.request import Request, Secrets
 from saltext.kvmclone.system import processes
 
@@ -72,6 +72,13 @@ class CreateState:
         #: The minion's key pair, being made while the guest boots.
         self.pair: Future[KeyPair] | None = None
         self.fingerprint = ""
+        #: What a fork's minion has to answer, once it was given that.
+        self.word = ""
+
+    @property
+    def is_fork(self) -> bool:
+        """Return whether the clone went on from the memory of a warmed base."""
+        return self.clone is not None and self.clone.strategy == INSTANT
 
     def lacks(self, stage: str) -> bool:
         """Return True if the stage was not reached yet."""

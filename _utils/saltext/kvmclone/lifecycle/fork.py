@@ -10,6 +10,7 @@ has been written by a machine that must not go on, so that nothing can be resume
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import time
@@ -27,6 +28,8 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.guest import fork_identity, identity
 from saltext.kvmclone.guest.agent import AgentChannel
+from saltext.kvmclone.guest.fork_identity_script import FixedAddress
+from saltext.kvmclone.hypervisor import networks
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import warmed_bases
@@ -87,7 +90,8 @@ def become_itself(handle: DomainHandle, record: Record) -> Record:
             warnings = (*done.warnings, *identity.rejoin_network(channel).warnings)
             for card in fork_definition.cards(handle.definition()):
                 handle.update_live(card)
-            fork_identity.wake(channel)
+            known = fixed_addresses(handle, record)
+            warnings += fork_identity.settle(channel, handle.uuid, known)
     except (ChannelError, CommandFailed) as error:
         raise ForkFailed(
             f"The fork '{handle.name}' has no identity of its own: {error.message}", error.hint
@@ -98,6 +102,26 @@ def become_itself(handle: DomainHandle, record: Record) -> Record:
         host_keys=tuple(key.line for key in done.host_keys),
         warnings=(*record.warnings, *warnings),
     )
+
+
+def fixed_addresses(handle: DomainHandle, record: Record) -> list[FixedAddress]:
+    """Return the addresses that are reserved for a fork, as its cards are given them."""
+    found = []
+    for reserved in record.reservations:
+        network = networks.facts(handle.connection, reserved.network)
+        address = ipaddress.ip_address(reserved.address)
+        for subnet in network.subnets if network is not None else ():
+            gateway = ipaddress.ip_interface(subnet.gateway)
+            if network is not None and address in gateway.network:
+                found.append(
+                    FixedAddress(
+                        reserved.mac,
+                        f"{address}/{gateway.network.prefixlen}",
+                        str(gateway.ip),
+                        bool(network.forward),
+                    )
+                )
+    return found
 
 
 def _require_fresh(handle: DomainHandle, record: Record) -> None:

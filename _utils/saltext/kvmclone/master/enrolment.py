@@ -85,16 +85,19 @@ class Enroller:
         """Delete keys of this id that were not accepted; see :meth:`.keys.MinionKeys.settle`."""
         self.keys.settle(minion_id)
 
-    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], GuestMinion]) -> Minion:
+    def verify(
+        self, minion_id: str, uuid: str, ask: Callable[[int], GuestMinion], word: str | None = None
+    ) -> Minion:
         """
         Wait for ``test.version`` from the machine with that uuid.
 
         :param ask: Asks the guest, see :meth:`.interfaces.KvmHost.check_master`; it is given the
             port that this master tells its minions.
+        :param word: What a fork was given over its agent; see :func:`.verify.verify`.
         :return: The minion as the record is to name it.
         """
         port = int(self.opts["publish_port"])
-        verified = verify.verify(self.opts, minion_id, uuid, lambda: ask(port))
+        verified = verify.verify(self.opts, minion_id, uuid, lambda: ask(port), word=word)
         return Minion(id=minion_id, version=verified.version, verified_by=verified.by)
 
     def becomes_ready(self, minion_id: str, uuid: str) -> None:

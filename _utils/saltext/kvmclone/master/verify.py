@@ -7,6 +7,7 @@ its ``uuid`` grain is the domain's uuid.
 
 from __future__ import annotations
 
+import hmac
 import logging
 import shlex
 import time
@@ -20,6 +21,7 @@ import salt.utils.event
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import MinionTimeout, VerificationFailed
+from saltext.kvmclone.guest import fork_identity_script
 from saltext.kvmclone.guest.identity import same_machine
 from saltext.kvmclone.master import master_address, other_key
 from saltext.kvmclone.master.keys import MinionKeys
@@ -56,8 +58,9 @@ class Verified:
     The answer of a minion that was verified.
 
     :param version: Its answer to ``test.version``.
-    :param by: ``uuid`` where its grain equals the domain's uuid, otherwise ``key``: only the key
-        proves which machine it is.
+    :param by: ``uuid`` where its grain equals the domain's uuid, ``word`` where it answered what
+        the fork was given over its agent, otherwise ``key``: only the key proves which machine it
+        is.
     """
 
     version: str
@@ -70,6 +73,7 @@ def verify(
     uuid: str,
     ask: Callable[[], GuestMinion],
     timeout: float = MINION_TIMEOUT_S,
+    word: str | None = None,
 ) -> Verified:
     """
     Wait until the minion answers, and compare its uuid with the domain's.
@@ -80,8 +84,10 @@ def verify(
     :param uuid: The domain's uuid.
     :param ask: Asks the guest of its minion, once that is silent.
     :param timeout: Seconds to wait; one that announced itself, and so is slow, gets more.
+    :param word: What a fork was given over its agent, empty for nothing: its uuid was given the
+        same way, so that it proves nothing. None for other clones.
     :raises MinionTimeout: It never answered.
-    :raises VerificationFailed: A machine with another uuid answered.
+    :raises VerificationFailed: A machine with another uuid, or without the word, answered.
     """
     with (
         salt.client.get_local_client(mopts=opts) as client,
@@ -95,14 +101,14 @@ def verify(
             interrupts.check()
             silent.look(time.monotonic())
             if turn.take_slot(time.monotonic()):
-                jid = _ask(client, minion_id)
+                jid = _ask(client, minion_id, bool(word))
                 asked |= {f"salt/job/{jid}/ret/{minion_id}": jid} if jid else {}
             event = bus.get_event(wait=0.5, full=True, auto_reconnect=True)
             tag = event["tag"] if event else ""
             if tag in asked:
                 said = _authentic(opts, client, asked[tag], minion_id, event["data"])
                 if said is not None:
-                    return _judge(said.get("ret"), minion_id, uuid)
+                    return _judge(said.get("ret"), minion_id, uuid, word)
             if tag == f"salt/minion/{minion_id}/start":
                 turn.announced(time.monotonic())
     raise MinionTimeout(
@@ -169,17 +175,18 @@ def run(opts: Mapping[str, Any], minion_id: str, function: str) -> str:
     )
 
 
-def _ask(client: Any, minion_id: str) -> str:
+def _ask(client: Any, minion_id: str, with_word: bool) -> str:
     """
     Publish the question as a job; the answer comes as an event.
 
+    :param with_word: Ask for the word that a fork was given, too.
     :return: The job's number; empty where nothing was published.
     """
     try:
         published = client.run_job(
             minion_id,
-            ["test.version", "grains.get"],
-            arg=[[], ["uuid"]],
+            ["test.version", "grains.get", *["file.read"] * with_word],
+            arg=[[], ["uuid"], *[[fork_identity_script.WORD]] * with_word],
             tgt_type="list",
             timeout=5,
         )
@@ -219,7 +226,7 @@ def _authentic(
         interrupts.pause(0.1)
 
 
-def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:
+def _judge(answer: Any, minion_id: str, uuid: str, word: str | None) -> Verified:
     version = answer.get("test.version") if isinstance(answer, dict) else None
     # It comes from the guest, so it is untrusted, and it goes onto the clone's record.
     text = version if isinstance(version, str) else ""
@@ -228,6 +235,8 @@ def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:
             f"'{minion_id}' answered, but not to test.version.",
             f"Ask it yourself: salt {minion_id} test.version",
         )
+    if word is not None:
+        return _judge_fork(answer, minion_id, text, word)
     told = answer.get("grains.get")
     same = same_machine(told.strip(), uuid) if isinstance(told, str) else None
     if same is False:
@@ -236,3 +245,16 @@ def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:
             "Another machine holds the clone's key or id. Destroy the clone and find that machine.",
         )
     return Verified(text, "uuid" if same else "key")
+
+
+def _judge_fork(answer: dict[str, Any], minion_id: str, version: str, word: str) -> Verified:
+    if not word:
+        return Verified(version, "key")
+    told = answer.get("file.read")
+    if not isinstance(told, str) or not hmac.compare_digest(told.strip().encode(), word.encode()):
+        raise VerificationFailed(
+            f"'{minion_id}' answered from another machine than the fork that was made: it does not "
+            "know what that was told over its guest agent.",
+            "Another machine holds the clone's key or id. Destroy the clone and find that machine.",
+        )
+    return Verified(version, "word")

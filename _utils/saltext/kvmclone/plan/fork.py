@@ -58,6 +58,12 @@ def compute(
         description = f"Cloned from {warmed.base}"
     asked = replace(quick(request, warmed.name), description=description)
     plan = planner.compute(facts, asked, worker)
+    disks = tuple(
+        replace(disk, reason=f"a fork goes on from the disk of '{warmed.name}'")
+        if disk.action == "overlay"
+        else disk
+        for disk in plan.disks
+    )
     folder = os.path.dirname(warmed.image)
     memory = os.path.join(folder, f"{request.name}-{MEMORY}.save")
     record = replace(
@@ -75,6 +81,7 @@ def compute(
         base=warmed.base,
         warmed=warmed.name,
         record=record,
+        disks=disks,
         conflicts=tuple(dict.fromkeys((*refusals(facts, request, warmed), *plan.conflicts))),
     )
 
