@@ -78,14 +78,13 @@ def verify(
     """
     Wait until the minion answers, and compare its uuid with the domain's.
 
-    The question is asked at once, again when the minion announces itself, and after growing
-    pauses in between, so that neither a lost event nor a slow start costs much time.
+    The question is asked at once, again when the minion announces itself, and after growing pauses.
 
     :param uuid: The domain's uuid.
     :param ask: Asks the guest of its minion, once that is silent.
     :param timeout: Seconds to wait; one that announced itself, and so is slow, gets more.
-    :param word: What a fork was given over its agent, empty for nothing: its uuid was given the
-        same way, so that it proves nothing. None for other clones.
+    :param word: What a fork was given over its agent, as its uuid was, which therefore proves
+        nothing; empty for nothing, None for other clones.
     :raises MinionTimeout: It never answered.
     :raises VerificationFailed: A machine with another uuid, or without the word, answered.
     """
@@ -175,7 +174,7 @@ def run(opts: Mapping[str, Any], minion_id: str, function: str) -> str:
     )
 
 
-def _ask(client: Any, minion_id: str, with_word: bool) -> str:
+def _ask(client: Any, minion_id: str, with_word: bool = False) -> str:
     """
     Publish the question as a job; the answer comes as an event.
 
@@ -226,7 +225,7 @@ def _authentic(
         interrupts.pause(0.1)
 
 
-def _judge(answer: Any, minion_id: str, uuid: str, word: str | None) -> Verified:
+def _judge(answer: Any, minion_id: str, uuid: str, word: str | None = None) -> Verified:
     version = answer.get("test.version") if isinstance(answer, dict) else None
     # It comes from the guest, so it is untrusted, and it goes onto the clone's record.
     text = version if isinstance(version, str) else ""

@@ -103,11 +103,7 @@ def refusals(facts: HostFacts, request: Request, warmed: WarmedBase) -> list[str
             "be done over a remote libvirt connection. Set 'host:' in the provider to its minion."
         )
     if warmed.base_state != "shutoff":
-        found.append(
-            f"The base '{warmed.base}' is {warmed.base_state}, and what it writes no fork can "
-            "stand on. Shut it off: "
-            f"{facts.commands.shut_off(warmed.base, warmed.base_state)}"
-        )
+        found.append(planner.base_is_on(warmed.base, warmed.base_state, facts.commands))
     return found
 
 

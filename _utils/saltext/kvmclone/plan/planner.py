@@ -17,6 +17,7 @@ from saltext.kvmclone.model import derived_files, domain_xml, libvirt_xml
 from saltext.kvmclone.model.cloud_seed import KEEP, OWN, TOLD
 from saltext.kvmclone.model.domain_xml import Domain
 from saltext.kvmclone.model.facts import HostFacts, ImageFacts
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import (
     DESTROYING,
     MAKING,
@@ -337,6 +338,18 @@ def _owned(
     return tuple(owned)
 
 
+def base_is_on(name: str, state: str, commands: Commands) -> str:
+    """
+    Return the reason against a base that is not shut off.
+
+    :param state: libvirt's state of it.
+    """
+    return (
+        f"The base '{name}' is {state}; its disks change while they are cloned. Shut it off first: "
+        + commands.shut_off(name, state)
+    )
+
+
 def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[str]:
     """Return every reason against the clone that is no disk's or interface's."""
     commands = facts.commands
@@ -354,10 +367,7 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
             "it aside: " + commands.script(derived_files.aside(facts.left_behind, request.name))
         )
     if facts.base_state != "shutoff":
-        conflicts.append(
-            f"The base '{base.name}' is {facts.base_state}; its disks change while they are "
-            f"cloned. Shut it off first: {commands.shut_off(base.name, facts.base_state)}"
-        )
+        conflicts.append(base_is_on(base.name, facts.base_state, commands))
     if facts.base_saved:
         conflicts.append(
             f"The base '{base.name}' has a saved memory image that its disks belong to. "
