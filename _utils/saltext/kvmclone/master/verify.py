@@ -83,8 +83,7 @@ def verify(
     :param uuid: The domain's uuid.
     :param ask: Asks the guest of its minion, once that is silent.
     :param timeout: Seconds to wait; one that announced itself, and so is slow, gets more.
-    :param word: What a fork was given over its agent, as its uuid was, which therefore proves
-        nothing; empty for nothing, None for other clones.
+    :param word: What a fork was given over its agent; empty for nothing, None for another clone.
     :raises MinionTimeout: It never answered.
     :raises VerificationFailed: A machine with another uuid, or without the word, answered.
     """
@@ -234,7 +233,7 @@ def _judge(answer: Any, minion_id: str, uuid: str, word: str | None = None) -> V
             f"'{minion_id}' answered, but not to test.version.",
             f"Ask it yourself: salt {minion_id} test.version",
         )
-    if word is not None:
+    if word is not None:  # its uuid was given over the agent, too, and proves nothing
         return _judge_fork(answer, minion_id, text, word)
     told = answer.get("grains.get")
     same = same_machine(told.strip(), uuid) if isinstance(told, str) else None
