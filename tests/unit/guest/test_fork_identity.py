@@ -83,31 +83,77 @@ def test_what_was_not_acknowledged_fails(
     assert "quick" in caught.value.hint
 
 
-def test_timers_that_were_masked_until_a_reboot_run_again(guest: Guest) -> None:
+UUID = "6c1e0000-0000-4000-8000-000000000001"
+FIXED = fork_identity_script.FixedAddress(
+    "52:54:00:00:00:01", "192.168.122.5/24", "192.168.122.1", True
+)
+
+
+@pytest.fixture
+def restored(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> Guest:
+    """A guest that shows the uuid of the warmed machine, with a card and a masked timer."""
     units = guest.root / "run/systemd/system"
     units.mkdir(parents=True)
     (units / "apt.timer").symlink_to("/dev/null")
     (units / "own.timer").write_text("[Timer]\n")
-    fork_identity.wake(guest)
+    guest.put("/sys/class/dmi/id/product_uuid", "of the warmed machine\n")
+    guest.put("/sys/class/net/lo/address", "00:00:00:00:00:00\n")
+    guest.put("/sys/class/net/eth0/address", f"{FIXED.mac}\n")
+    for tool in ("mount", "ip", "perl"):
+        guest.tool(tool)
+    really = guest.run
+
+    def run(command: str, **how: Any) -> Result:
+        for tool in ("mount --bind", "ip link", "ip address", "ip route"):
+            command = command.replace(tool, f"{guest.tools}/{tool}")
+        return really(command, **how)
+
+    monkeypatch.setattr(guest, "run", run)  # busybox has commands of its own
+    return guest
+
+
+def test_timers_that_were_masked_until_a_reboot_run_again(restored: Guest) -> None:
+    assert fork_identity.settle(restored, UUID) == ()
+    units = restored.root / "run/systemd/system"
     assert sorted(path.name for path in units.iterdir()) == ["own.timer"]
-    assert guest.services == [
+    assert restored.services[-2:] == [
         "systemctl daemon-reload",
         "systemctl --no-block start timers.target apt.timer",
     ]
 
 
-def test_a_guest_without_masked_timers_is_left_alone(guest: Guest) -> None:
-    fork_identity.wake(guest)
+def test_timers_that_do_not_start_are_an_error(restored: Guest) -> None:
+    restored.tool("systemctl", status=1)
+    with pytest.raises(errors.CommandFailed, match="timers"):
+        fork_identity.settle(restored, UUID)
+
+
+def test_a_guest_with_nothing_to_settle_is_left_alone(guest: Guest) -> None:
+    assert fork_identity.settle(guest, UUID) == ()
     assert guest.services == []
 
 
-def test_timers_that_do_not_start_are_an_error(guest: Guest) -> None:
-    units = guest.root / "run/systemd/system"
-    units.mkdir(parents=True)
-    (units / "apt.timer").symlink_to("/dev/null")
-    guest.tool("systemctl", status=1)
-    with pytest.raises(errors.CommandFailed, match="timers"):
-        fork_identity.wake(guest)
+def test_the_uuid_of_the_warmed_machine_is_covered_until_the_next_boot(restored: Guest) -> None:
+    fork_identity.settle(restored, UUID)
+    own = restored.root / "run/kvm-clone-uuid"
+    assert own.read_text() == f"{UUID}\n"
+    shown = restored.root / "sys/class/dmi/id/product_uuid"
+    assert f"mount --bind {own} {shown}" in restored.services
+
+
+def test_a_guest_in_which_it_cannot_be_covered_gets_a_word_about_it(restored: Guest) -> None:
+    restored.tool("mount", status=1)
+    assert fork_identity.settle(restored, UUID) == (fork_identity.OTHER_UUID,)
+
+
+def test_a_known_address_is_set_on_its_card_and_made_known(restored: Guest) -> None:
+    commands = fork_identity_script.settle(UUID, [FIXED])
+    said = restored.run(commands, timeout=30)
+    assert "kvm-clone: done address" in said.output
+    called = "\n".join(restored.services)
+    assert "ip address add 192.168.122.5/24 dev eth0" in called
+    assert "ip route add default via 192.168.122.1 dev eth0" in called
+    assert "perl -MSocket" in called and "192.168.122.1" in called
 
 
 class Agent:
