@@ -23,7 +23,7 @@ from saltext.kvmclone.system import sealing
 
 #: Number of the form in which master and host speak. Another number is another form, or another
 #: meaning of it: a new operation or parameter, a new field of what travels. The first had none.
-VERSION = 5
+VERSION = 6
 
 
 class Operation:

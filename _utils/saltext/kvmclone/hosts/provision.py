@@ -30,8 +30,9 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts import rollback
 from saltext.kvmclone.hosts.create_state import CreateState, Turn
+from saltext.kvmclone.hosts.enroller import EnrollerInterface
 from saltext.kvmclone.hosts.gc import owner_state_of
-from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost, commands_of
+from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.guest_minion import GuestMinion
