@@ -23,7 +23,6 @@ from saltext.kvmclone.model.record import MEMORY
 from saltext.kvmclone.model.request import Deploy, Request, Wait
 from saltext.kvmclone.system import processes
 from tests.support.debian_guests import Guest
-from tests.support.warmed import warm
 
 pytestmark = pytest.mark.guest
 
@@ -42,8 +41,9 @@ def base(lab: Lab) -> Iterator[str]:
     """A Debian machine that is warmed."""
     host = LocalHost(LIBVIRT_URI, label="kvm01")
     name = lab.debian_base(f"{lab.name}-forked")
-    warm(lab, host, name)
+    lab.own_domain(host.warm(name).machine)
     yield name
+    host.unwarm(name)
 
 
 def asked(lab: Lab, base: str, word: str) -> Request:

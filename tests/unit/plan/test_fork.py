@@ -18,7 +18,7 @@ AGENT = (
     "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel></devices>"
 )
 WITH_AGENT = BASE if domain_xml.read(BASE).has_agent_channel else BASE.replace("</devices>", AGENT)
-WARMED = fork.WarmedBase("base.warm1", "/pool/base.warm1-memory.save", "base", "b" * 36)
+WARMED = fork.ForkSource("base.warm1", "/pool/base.warm1-memory.save", "base", "b" * 36)
 INSTANT = Request(name="web1", base_domain="base", clone_strategy="instant")
 
 
@@ -94,52 +94,7 @@ def test_another_pool_and_another_network_do_not_make_another_machine_of_it() ->
     assert fork.refusals(facts(), asked, WARMED) == []
 
 
-@pytest.mark.parametrize(
-    ("xml", "why"),
-    [
-        ("<tpm model='tpm-crb'><backend type='emulator'/></tpm>", "TPM"),
-        ("<hostdev mode='subsystem' type='usb'/>", "device of the host"),
-    ],
-)
-def test_devices_that_cannot_be_saved_are_refused(xml: str, why: str) -> None:
-    definition = facts().base_xml.replace("</devices>", f"{xml}</devices>")
-    (found,) = fork_definition.obstacles(definition)
-    assert why in found
-
-
-def test_a_machine_without_an_agents_channel_is_refused() -> None:
-    root = etree.fromstring(facts().base_xml)
-    for channel in root.findall("./devices/channel"):
-        channel.getparent().remove(channel)  # type: ignore[union-attr]
-    (found,) = fork_definition.obstacles(etree.tostring(root, encoding="unicode"))
-    assert domain_xml.AGENT_CHANNEL in found
-
-
-@pytest.mark.parametrize(
-    ("controller", "refused"),
-    [
-        ("<controller type='pci' index='7' model='pcie-root-port'/>", False),
-        (
-            "<controller type='pci' index='7' model='pcie-root-port'><target hotplug='off'/>"
-            "</controller>",
-            True,
-        ),
-        ("<controller type='pci' index='7' model='pcie-root'/>", True),
-    ],
-)
-def test_a_card_must_be_where_one_can_be_plugged_in(controller: str, refused: bool) -> None:
-    card = (
-        "<interface type='network'><mac address='52:54:00:00:00:01'/>"
-        "<address type='pci' bus='0x07'/></interface>"
-    )
-    xml = f"<domain><name>b</name><devices>{controller}{card}{AGENT}</domain>"
-    found = fork_definition.obstacles(xml)
-    assert ["52:54:00:00:00:01" in why for why in found] == [True] * refused
-
-
-def test_a_base_that_runs_and_a_remote_host_are_refused() -> None:
+def test_a_base_that_runs_is_refused() -> None:
     running = replace(WARMED, base_state="running")
     (why,) = fork.refusals(facts(), INSTANT, running)
     assert "is running" in why and "shutdown" in why
-    (why,) = fork.refusals(facts(local=False), INSTANT, WARMED)
-    assert "'host:'" in why

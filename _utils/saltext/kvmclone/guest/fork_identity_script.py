@@ -40,6 +40,15 @@ print("kvm-clone: done reseed")
 """
 
 
+def clock(now: float) -> str:
+    """
+    Return what sets the clock.
+
+    :param now: The time, seconds since the epoch.
+    """
+    return f"date -u -s @{round(now)} >/dev/null"
+
+
 def reseed(now: float) -> str:
     """
     Return what sets the clock and then reseeds the kernel's random number generator.
@@ -49,7 +58,7 @@ def reseed(now: float) -> str:
     :param now: The time, seconds since the epoch.
     """
     return f"""
-date -u -s @{round(now)} >/dev/null && echo 'kvm-clone: done clock' ||
+{clock(now)} && echo 'kvm-clone: done clock' ||
     {{ echo 'kvm-clone: failed clock it cannot be set'; exit 1; }}
 if command -v perl >/dev/null; then exec perl -e {shlex.quote(_PERL)}; fi
 if command -v python3 >/dev/null; then exec python3 -I -S -c {shlex.quote(_PYTHON)}; fi

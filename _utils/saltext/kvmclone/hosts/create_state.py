@@ -8,7 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from saltext.kvmclone.errors import ForkFailed, Interrupted, KvmCloneError
-from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost, commands_of
+from saltext.kvmclone.hosts.enroller import EnrollerInterface
+from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Watcher
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import KeyPair

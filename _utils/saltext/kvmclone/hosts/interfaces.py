@@ -1,26 +1,23 @@
 """
-Declare what can be done on one KVM host (:class:`KvmHost`), and what only a master can do for a new
-minion (:class:`EnrollerInterface`).
+Declare what can be done on one KVM host.
 
-:class:`.local.LocalHost` implements the first over a libvirt connection. What travels between the
-master and a host is made from its type hints, at both ends, see :mod:`.operations`. The second is
-implemented by :class:`.enrolment.Enroller`, and by :class:`.cloud_keys.CloudEnroller` for
-salt-cloud, whose core does a part of the work before it calls the driver.
+:class:`.local.LocalHost` implements it over a libvirt connection. What travels between the master
+and a host is made from its type hints, at both ends, see :mod:`.operations`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 
 from saltext.kvmclone.model.base_content import BaseState, RemovedBase
 from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey
-from saltext.kvmclone.model.base_minion import BaseMinion, Foresight
+from saltext.kvmclone.model.base_minion import BaseMinion
 from saltext.kvmclone.model.base_request import BaseRequest, Origin
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.clone_snapshot import CloneSnapshot
-from saltext.kvmclone.model.enrolment import Enrolment, KeyPair
+from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.host_reports import Daemon, HostCondition, HostReport
@@ -29,6 +26,7 @@ from saltext.kvmclone.model.made_base import MadeBase
 from saltext.kvmclone.model.placement import HostOffer
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import DEFAULT_URL, Request, Secrets
+from saltext.kvmclone.model.warmed_base import UnwarmedBase, WarmedBase
 
 #: Marks a parameter that holds secrets; on its way to a host only that host can open it.
 SEALED = "sealed"
@@ -152,6 +150,23 @@ class KvmHost(Protocol):
 
         :param worker: Who has it made; None for this process.
         :return: The base; see ``promote`` in docs/answers.md.
+        """
+
+    # --- warming bases
+
+    def warm(self, base_domain: str, worker: Owner | None = None) -> WarmedBase:
+        """
+        Save the memory of a base, so that forks can be made of it.
+
+        :param worker: Who has it done; None for this process.
+        :raises CreateInProgress: Somebody is at it.
+        """
+
+    def unwarm(self, base_domain: str) -> UnwarmedBase:
+        """
+        Remove the saved memories of a base.
+
+        :raises CloneInUse: Forks stand on one; nothing was removed.
         """
 
     # --- copying bases
@@ -303,94 +318,6 @@ class KvmHost(Protocol):
         Make a protected base writable again.
 
         :return: Paths of the files that are writable again.
-        """
-
-
-class EnrollerInterface(Protocol):
-    """What only a master can do for a new minion."""
-
-    @property
-    def is_its_master(self) -> bool:
-        """
-        Return True if the minion will answer to this master.
-
-        Where it will not, its key is not accepted here and the create ends at ``enrolled``.
-        """
-
-    def require_free(self, minion_id: str) -> None:
-        """
-        Refuse a minion id that the master already has a key for.
-
-        :raises KeyConflict: The master has one.
-        """
-
-    def prepare(self, request: Request, secrets: Secrets) -> None:
-        """
-        Find what cannot work (a missing script, a wrong passphrase) before anything is made.
-
-        :raises KvmCloneError: Something cannot work.
-        """
-
-    def foresee(self, request: Request, look: Callable[[], BaseMinion]) -> Foresight:
-        """
-        Return what stands against the guest's becoming a minion, before anything is made.
-
-        :param look: :meth:`KvmHost.base_minion` of the request.
-        """
-
-    def generate(self, bits: int) -> KeyPair:
-        """
-        Return a key pair for the minion.
-
-        :param bits: Size of the RSA modulus.
-        """
-
-    def fingerprint(self, public: str) -> str:
-        """
-        Return the fingerprint of a public key.
-
-        :param public: The key as PEM text.
-        """
-
-    def accept(self, minion_id: str, public: str, name: str, host: str) -> None:
-        """
-        Accept exactly this public key for a minion id.
-
-        :param public: The key as PEM text.
-        :param name: Name of the clone.
-        :param host: Minion id or libvirt URI of the host that has the clone.
-        """
-
-    def remove(self, minion_id: str, fingerprint: str) -> bool:
-        """
-        Remove the key of a minion id, if it has this fingerprint.
-
-        :return: Whether a key was removed.
-        """
-
-    def settle(self, minion_id: str) -> None:
-        """Delete the keys that were submitted under this minion id and were not accepted."""
-
-    def enrolment(self, request: Request, secrets: Secrets, pair: KeyPair) -> Enrolment:
-        """Return everything that goes into the guest."""
-
-    def verify(
-        self, minion_id: str, uuid: str, ask: Callable[[int], GuestMinion], word: str | None = None
-    ) -> Minion:
-        """
-        Return the minion for the record once it answered; see :func:`.verify.verify`.
-
-        :param ask: :meth:`KvmHost.check_master` of the clone, given the ``publish_port``.
-        """
-
-    def becomes_ready(self, minion_id: str, uuid: str) -> None:
-        """Take note that the clone with that uuid is about to be recorded as ``ready``."""
-
-    def start_action(self, minion_id: str, function: str) -> str:
-        """
-        Run the profile's ``start_action`` on the minion.
-
-        :return: What to tell the operator of a failure; empty for none.
         """
 
 

@@ -21,6 +21,7 @@ from saltext.kvmclone.hosts.local_bases import LocalBases
 from saltext.kvmclone.hosts.local_connection import ConnectedOperation
 from saltext.kvmclone.hosts.local_placement import LocalPlacement, admitted
 from saltext.kvmclone.hosts.local_snapshots import LocalSnapshots
+from saltext.kvmclone.hosts.local_warming import LocalWarming
 from saltext.kvmclone.hypervisor import power
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
@@ -64,7 +65,7 @@ from saltext.kvmclone.model.request import Request, Secrets, Wait
 from saltext.kvmclone.system import processes
 
 
-class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
+class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots, LocalWarming):
     """
     A KVM host (:class:`.interfaces.KvmHost`) that this process reaches over libvirt.
 
@@ -282,7 +283,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
         def work(host: Host) -> list[Clone]:
             def shown(handle: DomainHandle) -> Clone | None:
                 record = handle.record()
-                if record is None:
+                if record is None or not record.is_clone:
                     return None
                 return clone_view.describe(host, handle, record, self.label, host.commands)
 

@@ -32,8 +32,9 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.hosts import rollback
 from saltext.kvmclone.hosts.create_state import CreateState, Turn
+from saltext.kvmclone.hosts.enroller import EnrollerInterface
 from saltext.kvmclone.hosts.gc import owner_state_of
-from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost, commands_of
+from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.guest_minion import GuestMinion
@@ -41,7 +42,7 @@ from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import ALIVE, DEAD, DESTROYING, Minion, Work
-from saltext.kvmclone.model.request import Request, Secrets
+from saltext.kvmclone.model.request import PREFER, Request, Secrets
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def create(
     made = _Create(host, request, secrets, master, watcher, start, turn=turn)
     outcome = made.run()
     failed = outcome.error
-    if request.instant != "prefer" or not isinstance(failed, ForkFailed) or made.is_there():
+    if request.instant != PREFER or not isinstance(failed, ForkFailed) or made.is_there():
         return outcome
     log.warning("%s: made as a quick clone: %s", request.name, failed)
     instead = dataclasses.replace(request, clone_strategy="quick")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from saltext.kvmclone.errors import NotWarmed, WarmImageUnusable
+from saltext.kvmclone.errors import KvmCloneError, NotWarmed, WarmImageUnusable
+from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import host_facts, warmed_bases
+from saltext.kvmclone.inventory import host_facts, warm_images
+from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model.facts import HostFacts
 from saltext.kvmclone.model.record import INSTANT, Owner
-from saltext.kvmclone.model.request import Request
-from saltext.kvmclone.plan import fork, fork_definition, planner
+from saltext.kvmclone.model.request import PREFER, Request
+from saltext.kvmclone.plan import fork, fork_definition, planner, warm_plan
 from saltext.kvmclone.plan.clone_plan import ClonePlan
-
-#: What ``instant`` says where a quick clone may take the place of a fork.
-_PREFER = "prefer"
+from saltext.kvmclone.plan.fork import ForkSource
 
 
 def compute(
@@ -29,35 +31,64 @@ def compute(
     """
     if request.clone_strategy != INSTANT:
         return planner.compute(host_facts.facts(host, request, taken), request, worker)
+    base = host.domain(request.base_domain)
     try:
-        base = host.domain(request.base_domain)
-        warmed = warmed_bases.find(host, base)
-        machine = fork.quick(request, warmed.name)
-        definition = fork_definition.with_cards(
-            host.domain(warmed.name).definition(), base.definition()
-        )
-        facts = host_facts.facts(host, machine, taken, definition)
+        source = _source(host, base)
     except (NotWarmed, WarmImageUnusable) as error:
-        if request.instant != _PREFER:
-            raise
-        why = [error.message]
-    else:
-        why = fork.refusals(facts, request, warmed)
-        if not why or request.instant != _PREFER:
-            return fork.compute(facts, request, warmed, worker)
-    return _quick(host, request, taken, worker, why)
+        return _without_memory(host, request, taken, worker, error)
+    machine = fork.quick(request, source.machine)
+    warmed = host.domain(source.machine).definition()
+    definition = fork_definition.with_cards(warmed, base.definition())
+    facts = host_facts.facts(host, machine, taken, definition)
+    why = fork.refusals(facts, request, source)
+    if why and request.instant == PREFER:
+        instead = host_facts.facts(host, fork.quick(request), taken)
+        return _quick(instead, request, worker, why)
+    return fork.compute(facts, request, source, worker)
 
 
-def _quick(
-    host: Host, request: Request, taken: bool | None, worker: Owner, why: list[str]
+def _source(host: Host, base: DomainHandle) -> ForkSource:
+    """
+    Return the saved memory that a fork of a base goes on from.
+
+    :raises NotWarmed: There is none, or none that can be reached from here.
+    :raises WarmImageUnusable: It is not what it was.
+    """
+    if not host.local:
+        raise NotWarmed(f"No fork of '{base.name}' can be made over '{host.url}'.")
+    image = warm_images.usable(host, base)
+    state = "shutoff" if base.was_off else base.state()
+    return ForkSource(image.handle.name, image.path, base.name, base.uuid, state)
+
+
+def _without_memory(
+    host: Host, request: Request, taken: bool | None, worker: Owner, error: KvmCloneError
 ) -> ClonePlan:
+    """
+    Return the plan where there is no saved memory that can be used.
+
+    :param error: Why there is none.
+    :return: A quick clone where one may take the fork's place; otherwise a plan whose conflicts say
+        why there cannot be a saved memory.
+    :raises KvmCloneError: That error, where there can be one.
+    """
+    facts = host_facts.facts(host, fork.quick(request), taken)
+    why = list(warm_plan.obstacles(libvirt_xml.parse(facts.base_xml), facts, request))
+    if request.instant == PREFER:
+        return _quick(facts, request, worker, why or [error.message])
+    if not why:
+        raise error
+    plan = planner.compute(facts, fork.quick(request), worker)
+    return replace(plan, request=request, conflicts=(*why, *plan.conflicts))
+
+
+def _quick(facts: HostFacts, request: Request, worker: Owner, why: Sequence[str]) -> ClonePlan:
     """
     Return the plan of the quick clone that is made instead of a fork.
 
     :param why: Why there is no fork, in sentences.
     """
-    instead = fork.quick(request)
-    plan = planner.compute(host_facts.facts(host, instead, taken), instead, worker)
+    plan = planner.compute(facts, fork.quick(request), worker)
     warnings = (f"Made as a quick clone ('instant: prefer'). {' '.join(why)}", *plan.warnings)
     record = replace(plan.record, request=request.digest(), warnings=warnings)
     return replace(plan, warnings=warnings, record=record)

@@ -25,6 +25,7 @@ from saltext.kvmclone.errors import (
     ForkFailed,
     HostError,
     KvmCloneError,
+    WarmImageUnusable,
 )
 from saltext.kvmclone.guest import fork_identity, identity
 from saltext.kvmclone.guest.agent import AgentChannel
@@ -32,7 +33,7 @@ from saltext.kvmclone.guest.fork_identity_script import FixedAddress
 from saltext.kvmclone.hypervisor import networks
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import warmed_bases
+from saltext.kvmclone.inventory import warm_images
 from saltext.kvmclone.lifecycle import record_store
 from saltext.kvmclone.lifecycle.journal import Journal
 from saltext.kvmclone.model.record import INSTANT, MEMORY, Record
@@ -59,7 +60,7 @@ def first_boot(host: Host, handle: DomainHandle, record: Record) -> Record:
     """
     started = time.monotonic()
     _require_fresh(handle, record)
-    image = warmed_bases.require_usable(host, record.warmed)
+    image = _image(host, record)
     definition = handle.definition()
     with _switched_off_unless_acknowledged(handle):
         record = _restore(host, handle, record, image, definition)
@@ -140,6 +141,24 @@ def _require_fresh(handle: DomainHandle, record: Record) -> None:
     )
 
 
+def _image(host: Host, record: Record) -> str:
+    """
+    Return the path of the saved memory that a fork goes on from.
+
+    :raises WarmImageUnusable: It is gone, or not what it was.
+    """
+    image = warm_images.named(host, record.warmed)
+    why = f"'{record.warmed}' is gone"
+    if image is not None:
+        why = warm_images.fault(host, image, host.with_uuid(record.base_uuid))
+    if image is None or why:
+        raise WarmImageUnusable(
+            f"The saved memory of the base '{record.base}' cannot be used any more: {why}.",
+            f"Warm it again: {host.commands.clone('warm', record.base)}",
+        )
+    return image.path
+
+
 def _restore(
     host: Host, handle: DomainHandle, record: Record, image: str, definition: str
 ) -> Record:
@@ -153,9 +172,13 @@ def _restore(
     journal = Journal(handle, record)
     copy = next(volume.path for volume in record.volumes if volume.target == MEMORY)
     journal.making(MEMORY)
-    try:
-        saved_image.write(image, copy, fork_definition.without_cards(definition))
+
+    def made() -> None:
         journal.made(MEMORY)
+        journal.save()
+
+    try:
+        saved_image.write(image, copy, fork_definition.without_cards(definition), made)
         host.restore(copy)
         os.unlink(copy)
     except (saved_image.UnknownLayout, OSError) as error:

@@ -79,7 +79,7 @@ def clone_record(host: Host, name: str) -> tuple[DomainHandle, Record]:
     Return the domain of a clone and its record.
 
     :raises NotFound: There is no such domain.
-    :raises ForeignDomain: The domain exists, and carries no record of ours.
+    :raises ForeignDomain: The domain exists, and carries no record of ours, or is no clone.
     """
     handle = host.domain(name)
     record = handle.record()
@@ -88,4 +88,6 @@ def clone_record(host: Host, name: str) -> tuple[DomainHandle, Record]:
             f"'{name}' exists and was not made by kvm_clone; it is left alone.",
             f"Handle it with virsh: {host.commands.virsh('dominfo', name)}",
         )
+    if not record.is_clone:
+        raise clone_view.no_clone(record, name, host.commands)
     return handle, record

@@ -1,7 +1,7 @@
 """
 Prepare and check what a new minion needs, on a master or on a KVM host by itself.
 
-:class:`Enroller` implements :class:`.interfaces.EnrollerInterface`: it makes and accepts
+:class:`Enroller` implements :class:`.enroller.EnrollerInterface`: it makes and accepts
 the key, renders the deploy script, collects the files, and verifies the answer. What it collects
 leaves the master only sealed.
 """
@@ -43,7 +43,7 @@ class Enroller:
     """
     The master's work for a new minion that the runner makes.
 
-    Implements :class:`.interfaces.EnrollerInterface`.
+    Implements :class:`.enroller.EnrollerInterface`.
 
     :param opts: The master's configuration.
     :param keys: The master's minion keys.

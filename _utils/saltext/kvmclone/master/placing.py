@@ -30,7 +30,8 @@ from saltext.kvmclone.errors import (
     TooLate,
 )
 from saltext.kvmclone.hosts import provision
-from saltext.kvmclone.hosts.interfaces import EnrollerInterface, KvmHost
+from saltext.kvmclone.hosts.enroller import EnrollerInterface
+from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
 from saltext.kvmclone.master import at_once, targets
 from saltext.kvmclone.master.base_push import BaseCopier

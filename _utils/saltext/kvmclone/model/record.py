@@ -44,13 +44,14 @@ BASE_NAMESPACE = "urn:saltext:kvmclone:base:1"
 STAGES = ("planned", "cloned", "booted", "addressed", "enrolled", "ready")
 DESTROYING = "destroying"
 
-#: What a machine may become that is not to stay a clone.
-BASE = "base"
+#: What a machine may become that is not to stay a clone: a base, or the saved memory of one.
+BASE, WARM = "base", "warm"
 
 #: Target of the volume that holds what was downloaded to make a base.
 DOWNLOAD = "download"
 
-#: Target of the file with the memory that a fork is restored from, while that is there.
+#: Target of the volume that holds the saved memory of a warmed base; of a fork, that from which it
+#: is restored, while that is there.
 MEMORY = "memory"
 
 #: The strategy of a fork: a clone that goes on from the saved memory of a warmed base.
@@ -240,7 +241,8 @@ class Record:
     :param warnings: What the operator should know; shown with the clone from then on.
     :param host_keys: The guest's ssh host keys, ``TYPE BASE64``, where they are known.
     :param timings: Seconds each stage took.
-    :param becomes: :data:`BASE` while a base is being made of the machine; otherwise empty.
+    :param becomes: :data:`BASE` while a base is being made of the machine, :data:`WARM` for one
+        whose memory is, or is being, saved to be forked; otherwise empty.
     :param warmed: The warmed machine whose memory a fork went on from, or is to; otherwise empty.
     :param under_way: What is being done to its snapshots, and the label; see :mod:`.snapshots`.
     :param snapshots: The snapshots, in the order in which they were taken.
@@ -294,7 +296,7 @@ class Record:
 
         A base that is being made is never complete: once it is, it has no such record any more.
         """
-        if self.becomes:
+        if self.becomes == BASE:
             return False
         return self.stage in STAGES and STAGES.index(self.stage) >= STAGES.index(self.goal)
 
@@ -307,6 +309,11 @@ class Record:
         """
         wanted = any(one.target == MEMORY and one.state == WANTED for one in self.volumes)
         return self.strategy == INSTANT and self.stage == "cloned" and not wanted
+
+    @property
+    def is_clone(self) -> bool:
+        """Return whether it is one of the clones that people ask for, and not a warmed base."""
+        return self.becomes != WARM
 
     def stands_on_base(self, target: str = "") -> bool:
         """
@@ -329,8 +336,7 @@ class Record:
         """
         Return whether a file is the clone's although no definition leads to it.
 
-        So are those of its snapshots, the download that a base is made from, and the memory that a
-        fork is restored from.
+        So are those of its snapshots, the download that a base is made from, and a saved memory.
         """
         frozen = (disk.path for one in self.snapshots for disk in one.disks)
         downloaded = self.becomes == BASE and volume.target == DOWNLOAD

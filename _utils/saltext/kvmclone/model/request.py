@@ -170,6 +170,10 @@ class AddressPick:
     family: str = ""
 
 
+#: The value of ``instant`` with which a quick clone may take the place of a fork.
+PREFER = "prefer"
+
+
 @dataclass(frozen=True)
 class Request:
     """

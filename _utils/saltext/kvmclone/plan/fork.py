@@ -13,21 +13,21 @@ from dataclasses import dataclass, replace
 from saltext.kvmclone.model.facts import HostFacts
 from saltext.kvmclone.model.record import INSTANT, MEMORY, WANTED, Owner, Volume
 from saltext.kvmclone.model.request import DiskChanges, Request
-from saltext.kvmclone.plan import fork_definition, planner
+from saltext.kvmclone.plan import planner
 from saltext.kvmclone.plan.clone_plan import ClonePlan
 
 
 @dataclass(frozen=True)
-class WarmedBase:
+class ForkSource:
     """
-    A warmed base, as a fork of it needs it.
+    What a fork goes on from.
 
-    :param name: Name of the warmed machine; ``image`` the file with its memory.
+    :param machine: Name of the warmed machine; ``image`` the file with its memory.
     :param base: Name of the base that it was made from, ``base_uuid`` its uuid.
     :param base_state: libvirt's state of that base.
     """
 
-    name: str
+    machine: str
     image: str
     base: str
     base_uuid: str
@@ -44,7 +44,7 @@ def quick(request: Request, base_domain: str = "") -> Request:
 
 
 def compute(
-    facts: HostFacts, request: Request, warmed: WarmedBase, worker: Owner = Owner()
+    facts: HostFacts, request: Request, source: ForkSource, worker: Owner = Owner()
 ) -> ClonePlan:
     """
     Compute the plan for one fork.
@@ -55,55 +55,46 @@ def compute(
     """
     description = request.description
     if description is None:
-        description = f"Cloned from {warmed.base}"
-    asked = replace(quick(request, warmed.name), description=description)
+        description = f"Cloned from {source.base}"
+    asked = replace(quick(request, source.machine), description=description)
     plan = planner.compute(facts, asked, worker)
     disks = tuple(
-        replace(disk, reason=f"a fork goes on from the disk of '{warmed.name}'")
+        replace(disk, reason=f"a fork goes on from the disk of '{source.machine}'")
         if disk.action == "overlay"
         else disk
         for disk in plan.disks
     )
-    folder = os.path.dirname(warmed.image)
+    folder = os.path.dirname(source.image)
     memory = os.path.join(folder, f"{request.name}-{MEMORY}.save")
     record = replace(
         plan.record,
-        base=warmed.base,
-        base_uuid=warmed.base_uuid,
+        base=source.base,
+        base_uuid=source.base_uuid,
         strategy=INSTANT,
         request=request.digest(),
-        warmed=warmed.name,
+        warmed=source.machine,
         volumes=(*plan.record.volumes, Volume(MEMORY, memory, "raw", INSTANT, WANTED)),
     )
     return replace(
         plan,
         request=request,
-        base=warmed.base,
-        warmed=warmed.name,
+        base=source.base,
+        warmed=source.machine,
         record=record,
         disks=disks,
-        conflicts=tuple(dict.fromkeys((*refusals(facts, request, warmed), *plan.conflicts))),
+        conflicts=tuple(dict.fromkeys((*refusals(facts, request, source), *plan.conflicts))),
     )
 
 
-def refusals(facts: HostFacts, request: Request, warmed: WarmedBase) -> list[str]:
+def refusals(facts: HostFacts, request: Request, source: ForkSource) -> list[str]:
     """Return every reason against a fork that is none against a quick clone, one sentence each."""
     found = [
-        f"A fork of '{warmed.base}' is the machine that was saved, so {what} cannot be changed in "
+        f"A fork of '{source.base}' is the machine that was saved, so {what} cannot be changed in "
         "it. Leave that out, or use 'clone_strategy: quick'."
         for what in _changed(request)
     ]
-    found += [
-        f"No fork can be made of '{warmed.base}': {why}."
-        for why in fork_definition.obstacles(facts.base_xml)
-    ]
-    if not facts.local:
-        found.append(
-            "A fork is restored from a file that is written on the KVM host itself, which cannot "
-            "be done over a remote libvirt connection. Set 'host:' in the provider to its minion."
-        )
-    if warmed.base_state != "shutoff":
-        found.append(planner.base_is_on(warmed.base, warmed.base_state, facts.commands))
+    if source.base_state != "shutoff":
+        found.append(planner.base_is_on(source.base, source.base_state, facts.commands))
     return found
 
 

@@ -12,10 +12,7 @@ import copy
 
 from lxml import etree
 
-from saltext.kvmclone.model import domain_xml, libvirt_xml, record_xml
-
-#: Models of PCI controllers that take no card while the machine runs.
-_FIXED = ("pcie-root", "pcie-to-pci-bridge")
+from saltext.kvmclone.model import libvirt_xml, record_xml
 
 
 def with_cards(warmed: str, base: str) -> str:
@@ -60,46 +57,3 @@ def cards(definition: str, unplugged: bool = False) -> tuple[str, ...]:
             link.set("state", "down")
         found.append(etree.tostring(card, encoding="unicode", with_tail=False))
     return tuple(found)
-
-
-def obstacles(definition: str) -> list[str]:
-    """
-    Return why a machine cannot go on from another's memory, one clause each.
-
-    :param definition: What the fork is planned from.
-    """
-    root = libvirt_xml.shared(definition)
-    found = []
-    if not domain_xml.read(definition).has_agent_channel:
-        found.append(
-            f"it has no channel for a guest agent ({domain_xml.AGENT_CHANNEL}), over which a fork "
-            "is given its own identity"
-        )
-    if root.find("./devices/tpm") is not None:
-        found.append("it has a TPM, whose state belongs to one machine")
-    if root.find("./devices/hostdev") is not None:
-        found.append("it has a device of the host, which cannot be saved")
-    if fixed := _fixed_cards(root):
-        found.append(
-            f"its network card {', '.join(fixed)} is at a place where none can be plugged in while "
-            "it runs"
-        )
-    return found
-
-
-def _fixed_cards(root: etree._Element) -> list[str]:
-    """Return the MAC addresses of the cards at controllers that take none at run time."""
-    controllers = {
-        one.get("index", ""): one for one in root.iterfind("./devices/controller[@type='pci']")
-    }
-    found = []
-    for card in root.iterfind("./devices/interface"):
-        address = card.find("./address[@type='pci']")
-        bus = str(int(address.get("bus", "0"), 0)) if address is not None else ""
-        controller = controllers.get(bus)
-        if controller is None:
-            continue
-        fixed = controller.get("model") in _FIXED
-        if fixed or controller.find("./target[@hotplug='off']") is not None:
-            found.append(domain_xml.interface_of(card).mac)
-    return found

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -145,7 +146,7 @@ def _texts(data: bytes, cookie_at: int) -> tuple[str, str]:
         raise UnknownLayout("has a definition that is not in UTF-8") from None
 
 
-def write(source: str, target: str, xml: str) -> None:
+def write(source: str, target: str, xml: str, made: Callable[[], None] = lambda: None) -> None:
     """
     Copy a saved image, with another definition in it.
 
@@ -153,6 +154,7 @@ def write(source: str, target: str, xml: str) -> None:
     the mark of an image that is being written, which libvirt restores nothing from.
 
     :param target: Path of the copy, which is not there yet; its owner alone may read it.
+    :param made: Called once the file is there, and empty.
     :raises UnknownLayout: The source cannot be understood completely.
     :raises OSError: As the kernel says; part of the copy may be there then.
     """
@@ -160,6 +162,7 @@ def write(source: str, target: str, xml: str) -> None:
         open(source, "rb") as original,
         open(target, "xb", opener=functools.partial(os.open, mode=0o600)) as copy,
     ):
+        made()
         before = read(original)
         after = before.with_xml(xml)
         reading, writing = original.fileno(), copy.fileno()
