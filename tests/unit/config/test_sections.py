@@ -369,6 +369,7 @@ def test_every_honoured_key_reaches_the_request() -> None:
         "pool": "fast",
         "clone_strategy": "quick",
         "instant": "prefer",
+        "warm": "auto",
         "cpus": 3,
         "memory": "1GiB",
         "description": "x",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from saltext.kvmclone.errors import ForkFailed, HostError
+from saltext.kvmclone.errors import ForkFailed, HostError, NotWarmed
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
@@ -26,18 +26,29 @@ class ForkingHost(FaultyHost):
     requests: list[Request] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     enrolled: list[Any] = field(default_factory=list)
+    warmed: bool = False
 
     def clone(self, request: Request, *args: Any, **kwargs: Any) -> Clone:
         self.requests.append(request)
         self.digests.append(args[2])
         return super().clone(request, *args, **kwargs)
 
+    def plan(self, request: Request) -> dict[str, Any]:
+        if not self.warmed:
+            raise NotWarmed("not warmed")
+        return {}
+
+    def warm(self, base_domain: str, worker: Any = None) -> Any:
+        self.asked.append(f"warm {base_domain}")
+        if self.fails == "warm":
+            raise self.fault
+
     def bootstrap(self, request: Request, enrolment: Any) -> Clone:
         self.enrolled.append(enrolment)
         return super().bootstrap(request, enrolment)
 
     def _step(self, step: str, stage: str) -> Clone:
-        strategy = self.requests[-1].clone_strategy
+        strategy = self.requests[-1].clone_strategy if self.requests else ""
         if strategy != "instant" and step == self.fails:
             self.asked.append(step)
             return replace(self._clone(stage), strategy=strategy)
@@ -108,3 +119,29 @@ def test_no_word_is_asked_of_another_clone() -> None:
     request = replace(INSTANT, clone_strategy="quick")
     assert provision.create(host, request, master=master).error is None
     assert master.word is None and host.enrolled[0].word == ""
+
+
+class ColdHost(ForkingHost):
+    """A host that makes quick clones, whatever is asked for."""
+
+    def _step(self, step: str, stage: str) -> Clone:
+        return replace(super()._step(step, stage), strategy="quick")
+
+
+@pytest.mark.parametrize(
+    ("warm", "warmed", "asked"),
+    [("auto", False, ["warm base"]), ("auto", True, []), ("", False, [])],
+)
+def test_a_base_is_warmed_after_the_first_clone_that_had_to_go_without(
+    warm: str, warmed: bool, asked: list[str]
+) -> None:
+    host = ColdHost(warmed=warmed)
+    outcome = provision.create(host, replace(INSTANT, warm=warm))
+    assert outcome.error is None
+    assert [one for one in host.asked if one.startswith("warm")] == asked
+
+
+def test_a_base_that_cannot_be_warmed_is_a_warning_on_a_complete_clone() -> None:
+    outcome = provision.create(ColdHost("warm"), replace(INSTANT, warm="auto"))
+    assert outcome.error is None and outcome.clone is not None
+    assert "could not be warmed" in outcome.clone.warnings[0]

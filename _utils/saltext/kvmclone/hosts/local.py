@@ -91,7 +91,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots, Loc
         me = worker or processes.this_process()
         with ConnectedOperation(self) as host:
             taken = clone_view.refuse_existing(host, request.name, self.label)
-            planned = clone_planning.compute(host, request, taken, me)
+            planned = clone_planning.compute(host, request, taken, me, goal != "cloned")
             record = replace(
                 planned.record,
                 goal=goal,

@@ -30,7 +30,7 @@ from saltext.kvmclone.errors import (
     PlanRefused,
     named,
 )
-from saltext.kvmclone.hosts import rollback
+from saltext.kvmclone.hosts import cold_start, rollback
 from saltext.kvmclone.hosts.create_state import CreateState, Turn
 from saltext.kvmclone.hosts.enroller import EnrollerInterface
 from saltext.kvmclone.hosts.gc import owner_state_of
@@ -83,6 +83,8 @@ def create(
     made = _Create(host, request, secrets, master, watcher, start, turn=turn)
     outcome = made.run()
     failed = outcome.error
+    if failed is None:
+        return cold_start.warm(host, request, outcome)
     if request.instant != PREFER or not isinstance(failed, ForkFailed) or made.is_there():
         return outcome
     log.warning("%s: made as a quick clone: %s", request.name, failed)
@@ -92,9 +94,7 @@ def create(
     outcome = cold.run()
     if outcome.clone is None:
         return outcome
-    told = f"Made as a quick clone ('instant: prefer'). {failed.message}"
-    warned = dataclasses.replace(outcome.clone, warnings=(told, *outcome.clone.warnings))
-    return dataclasses.replace(outcome, clone=warned)
+    return cold_start.warned(outcome, f"Made as a quick clone instead of a fork. {failed.message}")
 
 
 def resume(

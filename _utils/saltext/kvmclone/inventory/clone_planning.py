@@ -12,20 +12,25 @@ from saltext.kvmclone.inventory import host_facts, warm_images
 from saltext.kvmclone.model import libvirt_xml
 from saltext.kvmclone.model.facts import HostFacts
 from saltext.kvmclone.model.record import INSTANT, Owner
-from saltext.kvmclone.model.request import PREFER, Request
+from saltext.kvmclone.model.request import AUTO, PREFER, Request
 from saltext.kvmclone.plan import fork, fork_definition, planner, warm_plan
 from saltext.kvmclone.plan.clone_plan import ClonePlan
 from saltext.kvmclone.plan.fork import ForkSource
 
 
 def compute(
-    host: Host, request: Request, taken: bool | None = None, worker: Owner = Owner()
+    host: Host,
+    request: Request,
+    taken: bool | None = None,
+    worker: Owner = Owner(),
+    starts: bool = True,
 ) -> ClonePlan:
     """
     Ask the host what planning needs, and compute the plan; change nothing.
 
     :param taken: Whether there is a domain of the clone's name, if that was just looked up.
     :param worker: The process that will make it, for the record.
+    :param starts: It is started once it is made.
     :raises NotWarmed: A fork is required, and its base is not warmed.
     :raises WarmImageUnusable: A fork is required, and the saved memory is not what it was.
     """
@@ -41,10 +46,13 @@ def compute(
     definition = fork_definition.with_cards(warmed, base.definition())
     facts = host_facts.facts(host, machine, taken, definition)
     why = fork.refusals(facts, request, source)
+    if not starts:
+        why.append("A fork runs from the start: without start=False, or as a quick clone.")
     if why and request.instant == PREFER:
         instead = host_facts.facts(host, fork.quick(request), taken)
         return _quick(instead, request, worker, why)
-    return fork.compute(facts, request, source, worker)
+    plan = fork.compute(facts, request, source, worker)
+    return replace(plan, conflicts=(*why, *plan.conflicts))
 
 
 def _source(host: Host, base: DomainHandle) -> ForkSource:
@@ -74,7 +82,7 @@ def _without_memory(
     """
     facts = host_facts.facts(host, fork.quick(request), taken)
     why = list(warm_plan.obstacles(libvirt_xml.parse(facts.base_xml), facts, request))
-    if request.instant == PREFER:
+    if request.instant == PREFER or (request.warm == AUTO and not why):
         return _quick(facts, request, worker, why or [error.message])
     if not why:
         raise error
@@ -89,6 +97,6 @@ def _quick(facts: HostFacts, request: Request, worker: Owner, why: Sequence[str]
     :param why: Why there is no fork, in sentences.
     """
     plan = planner.compute(facts, fork.quick(request), worker)
-    warnings = (f"Made as a quick clone ('instant: prefer'). {' '.join(why)}", *plan.warnings)
+    warnings = (f"Made as a quick clone instead of a fork. {' '.join(why)}", *plan.warnings)
     record = replace(plan.record, request=request.digest(), warnings=warnings)
     return replace(plan, warnings=warnings, record=record)

@@ -170,8 +170,9 @@ class AddressPick:
     family: str = ""
 
 
-#: The value of ``instant`` with which a quick clone may take the place of a fork.
-PREFER = "prefer"
+#: The value of ``instant`` with which a quick clone may take the place of a fork, and that of
+#: ``warm`` with which it may where the base is only to be warmed.
+PREFER, AUTO = "prefer", "auto"
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,7 @@ class Request:
     :param host: Minion id of the KVM host; empty: whoever resolved this drives ``url``.
     :param clone_strategy: ``full``, ``quick`` or ``instant``.
     :param instant: ``require`` a fork, or ``prefer`` it to a quick clone.
+    :param warm: ``auto`` warms the base of a fork where it is not; the first clone is a quick one.
     :param ip_source: ``auto | ip-learning | qemu-agent | arp | reserve``.
     :param address: The fixed address to assign with ``reserve``; empty for a free one.
     :param pick: Which of its addresses to report and use.
@@ -220,6 +222,7 @@ class Request:
     host: str = ""
     clone_strategy: str = "full"
     instant: str = "require"
+    warm: str = ""
     ip_source: str = "auto"
     address: str = ""
     pick: AddressPick = AddressPick()
@@ -246,6 +249,11 @@ class Request:
     overrides: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def may_be_quick(self) -> bool:
+        """Return whether a quick clone may take the place of the fork that is asked for."""
+        return self.instant == PREFER or self.warm == AUTO
+
+    @property
     def minion_id(self) -> str:
         """
         Return the minion id: the name, followed by ``append_domain`` unless it ends with that.
@@ -267,7 +275,7 @@ class Request:
 
 #: Fields that earlier versions did not have, with what they hold where nothing is asked for: such
 #: a request keeps the digest that those versions gave it.
-_ADDED: dict[str, Any] = {"leave_out": (), "format": "", "instant": "require"}
+_ADDED: dict[str, Any] = {"leave_out": (), "format": "", "instant": "require", "warm": ""}
 
 
 def _plain(value: Any) -> Any:

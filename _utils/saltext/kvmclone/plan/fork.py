@@ -82,7 +82,6 @@ def compute(
         warmed=source.machine,
         record=record,
         disks=disks,
-        conflicts=tuple(dict.fromkeys((*refusals(facts, request, source), *plan.conflicts))),
     )
 
 
