@@ -333,24 +333,7 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
             f"The base '{base.name}' has a saved memory image that its disks belong to. "
             f"Discard it first: {commands.virsh('managedsave-remove', base.name)}"
         )
-    record = None
-    try:
-        record = from_definition(libvirt_xml.parse(facts.base_xml))
-    except ValueError as error:
-        conflicts.append(
-            f"The base '{base.name}' is a clone whose record cannot be read: {error}. "
-            "See: salt-run kvmclone.doctor"
-        )
-    if record and not record.is_clone:
-        conflicts.append(
-            f"'{base.name}' holds the saved memory of the base '{record.base}', and stays as it "
-            "is. Make the clone of that base."
-        )
-    elif record and (record.stage == DESTROYING or record.under_way or not record.complete):
-        conflicts.append(
-            f"The base '{base.name}' is itself a clone that is not finished (stage "
-            f"'{record.under_way or record.stage}'). See: {commands.clone('show', base.name)}"
-        )
+    conflicts += _record_conflicts(base, facts)
     if request.cpus and 0 < facts.most_cpus < request.cpus:
         conflicts.append(
             f"'cpus' asks for {request.cpus}, and a machine of the base's type can have "
@@ -362,3 +345,26 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
             "kvmclone.create. Or name one here: host=MINION"
         )
     return conflicts
+
+
+def _record_conflicts(base: Domain, facts: HostFacts) -> list[str]:
+    """Return the reason against a base that the record in its definition gives."""
+    try:
+        record = from_definition(libvirt_xml.parse(facts.base_xml))
+    except ValueError as error:
+        return [
+            f"The base '{base.name}' is a clone whose record cannot be read: {error}. "
+            "See: salt-run kvmclone.doctor"
+        ]
+    if record and not record.is_clone:
+        return [
+            f"'{base.name}' holds the saved memory of the base '{record.base}', and stays as it "
+            "is. Make the clone of that base."
+        ]
+    if record and (record.stage == DESTROYING or record.under_way or not record.complete):
+        return [
+            f"The base '{base.name}' is itself a clone that is not finished (stage "
+            f"'{record.under_way or record.stage}'). See: "
+            + facts.commands.clone("show", base.name)
+        ]
+    return []
