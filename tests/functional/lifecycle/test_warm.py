@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,16 @@ def test_the_memory_is_saved_without_a_network_and_its_files_are_on_record(
     assert set(told.timings) == {"cloned", "booted", "made_ready", "saved"}
     assert world.state(name) == "shutoff"
     assert warm_images.usable(opened, opened.domain(base)).path == told.path
+
+
+def test_uefi_variables_are_saved_with_it(world: World, host: LocalHost) -> None:
+    base = world.base(agent=True, uefi=True, options="tiny.nodhcp")
+    name = host.warm(base).machine
+    store = world.xml(name).findtext("./os/nvram")
+    assert store is not None and name in store and os.path.exists(store)
+    os.utime(store)
+    assert f"'{store}' was changed" in fault(base)
+    assert store in host.unwarm(base).removed
 
 
 def test_where_the_card_of_the_base_is_a_fork_can_have_its_own(
@@ -341,6 +353,29 @@ def test_killed_anywhere_it_can_be_repeated(
         warm_images.usable(opened, opened.domain(base))
     assert host.warm(base).generation == 1
     assert machines(world) == [base, f"{base}.warm1"]
+
+
+def test_killed_while_libvirt_saves_gc_removes_all_of_it(
+    world: World, host: LocalHost, base: str
+) -> None:
+    before = world.footprint()[1]
+
+    def dies() -> None:
+        real = DomainHandle.save_memory
+
+        def saves(handle: DomainHandle, path: str) -> None:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            real(handle, path)
+            time.sleep(1)
+
+        DomainHandle.save_memory = saves  # type: ignore[method-assign]
+        host.warm(base)
+
+    assert os.WIFSIGNALED(forked(dies))
+    assert gc.collect(host, f"{base}.warm1", apply=True)
+    time.sleep(1)  # libvirtd may not have noticed at once that its client died
+    world.refresh()
+    assert (machines(world), world.footprint()[1]) == ([base], before)
 
 
 def test_killed_while_the_old_generation_is_removed_the_new_one_is_there(
