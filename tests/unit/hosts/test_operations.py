@@ -70,6 +70,8 @@ CALLS: dict[str, dict[str, Any]] = {
     "remove_base": {"base_domain": "base", "apply": True},
     "base_from": {"request": BASE, "origin": ORIGIN, "worker": WORKER},
     "promote": {"name": "web1", "base": "golden", "worker": WORKER},
+    "warm": {"base_domain": "base", "worker": WORKER},
+    "unwarm": {"base_domain": "base"},
     "destroy": {"name": "web1", "force": True, "token": "t"},
     "clear": {"name": "web1", "token": "t", "force": True},
     "power": {"name": "web1", "action": "off"},

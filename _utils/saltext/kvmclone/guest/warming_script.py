@@ -14,7 +14,8 @@ from saltext.kvmclone.guest import identity_script
 #: Says whether the guest is still booting: ``kvm-clone: settled``, or what it still does. What only
 #: waits for a network is at rest: there is none before a fork has its card.
 SETTLED = r"""
-if [ ! -d /run/systemd/system ]; then echo 'kvm-clone: settled'; exit; fi
+R=${KVM_CLONE_ROOT-}
+if [ ! -d "$R/run/systemd/system" ]; then echo 'kvm-clone: settled'; exit; fi
 busy= waits=
 while read -r _ unit _ state; do
     case $state:$unit in

@@ -166,7 +166,6 @@ class _TreeBuilder:
         warmed: list[WarmImage],
     ) -> None:
         self.host = host
-        self.warmed = warmed
         self.usage = usage
         self.clones = clones
         self.by_uuid = {machine.uuid: machine for machine in machines}
@@ -174,9 +173,11 @@ class _TreeBuilder:
         self.children: dict[str, list[_Machine]] = {}
         for clone in clones.values():
             self.children.setdefault(self._parent(clone), []).append(clone)
-        for one in warmed:
-            if one.record.base_uuid in self.by_uuid:
-                self.children.setdefault(one.record.base_uuid, [])
+        self.warmed: dict[str, list[WarmImage]] = {}
+        for image in warmed:
+            key = self._parent_of(image.record)
+            self.warmed.setdefault(key, []).append(image)
+            self.children.setdefault(key, [])
 
     def tree(self) -> Tree:
         bases = {}
@@ -187,8 +188,10 @@ class _TreeBuilder:
 
     def _parent(self, clone: _Machine) -> str:
         """Return the uuid of a clone's base; if that is gone, what the record says of it."""
-        record = clone.record
-        assert record is not None
+        assert clone.record is not None
+        return self._parent_of(clone.record)
+
+    def _parent_of(self, record: Record) -> str:
         if record.base_uuid in self.by_uuid:
             return record.base_uuid
         named = self.by_name.get(record.base)
@@ -223,10 +226,10 @@ class _TreeBuilder:
 
     def _base(self, key: str) -> TreeBase:
         machine = self.by_uuid.get(key)
+        clones, warmed = self._clones_of(key, ()), tuple(map(self._saved, self.warmed.get(key, ())))
         if machine is None:
-            return TreeBase(False, "", self._clones_of(key, ()), self._remembered(key))
-        disks, clones = self._disks(machine), self._clones_of(key, ())
-        warmed = tuple(self._saved(one) for one in self.warmed if one.record.base_uuid == key)
+            return TreeBase(False, "", clones, self._remembered(key), "", warmed)
+        disks = self._disks(machine)
         return TreeBase(True, machine.state, clones, disks, machine.source, warmed)
 
     def _saved(self, image: WarmImage) -> TreeWarmed:

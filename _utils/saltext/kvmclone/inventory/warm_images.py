@@ -73,15 +73,6 @@ def find(host: Host) -> list[WarmImage]:
     return sorted(found, key=lambda image: (image.record.base, -image.generation))
 
 
-def named(host: Host, name: str) -> WarmImage | None:
-    """Return the saved memory that a domain of that name holds, or None."""
-    handle = host.find(name)
-    record = handle.record() if handle is not None else None
-    if handle is None or record is None or record.becomes != WARM:
-        return None
-    return WarmImage(handle, record, stored(host, handle))
-
-
 def of_base(host: Host, name: str, uuid: str = "") -> list[WarmImage]:
     """
     Return the saved memories of a base, the newest first.
@@ -115,7 +106,7 @@ def stored(host: Host, handle: DomainHandle) -> WarmRecord | None:
     return from_xml(text, handle.uuid) if text else None
 
 
-def usable(host: Host, base: DomainHandle) -> WarmImage:
+def usable(host: Host, base: DomainHandle, machine: str = "") -> WarmImage:
     """
     Return the newest saved memory of a base, of which a fork can be made.
 
@@ -123,7 +114,11 @@ def usable(host: Host, base: DomainHandle) -> WarmImage:
     :raises WarmImageUnusable: What it was saved with, or from, is not what it was.
     """
     again = host.commands.clone("warm", base.name)
-    images = [image for image in of_base(host, base.name, base.uuid) if image.record.complete]
+    images = [
+        image
+        for image in of_base(host, base.name, base.uuid)
+        if image.record.complete and machine in ("", image.handle.name)
+    ]
     if not images:
         raise NotWarmed(f"The base '{base.name}' is not warmed on this host.", f"Warm it: {again}")
     if why := fault(host, images[0], base):

@@ -25,7 +25,6 @@ from saltext.kvmclone.errors import (
     ForkFailed,
     HostError,
     KvmCloneError,
-    WarmImageUnusable,
 )
 from saltext.kvmclone.guest import fork_identity, identity
 from saltext.kvmclone.guest.agent import AgentChannel
@@ -56,11 +55,13 @@ def first_boot(host: Host, handle: DomainHandle, record: Record) -> Record:
 
     :return: The record as it was saved, at stage ``booted``.
     :raises ForkFailed: It was not restored, or did not acknowledge; it is off.
-    :raises WarmImageUnusable: The saved memory is not what it was; nothing was done.
+    :raises WarmImageUnusable: The saved memory is not what it was; NotWarmed: it is gone. Nothing
+        was done.
     """
     started = time.monotonic()
     _require_fresh(handle, record)
-    image = _image(host, record)
+    base = host.domain(record.base)
+    image = warm_images.usable(host, base, record.warmed).path
     definition = handle.definition()
     with _switched_off_unless_acknowledged(handle):
         record = _restore(host, handle, record, image, definition)
@@ -139,24 +140,6 @@ def _require_fresh(handle: DomainHandle, record: Record) -> None:
         "not go on.",
         "Repeat the command.",
     )
-
-
-def _image(host: Host, record: Record) -> str:
-    """
-    Return the path of the saved memory that a fork goes on from.
-
-    :raises WarmImageUnusable: It is gone, or not what it was.
-    """
-    image = warm_images.named(host, record.warmed)
-    why = f"'{record.warmed}' is gone"
-    if image is not None:
-        why = warm_images.fault(host, image, host.with_uuid(record.base_uuid))
-    if image is None or why:
-        raise WarmImageUnusable(
-            f"The saved memory of the base '{record.base}' cannot be used any more: {why}.",
-            f"Warm it again: {host.commands.clone('warm', record.base)}",
-        )
-    return image.path
 
 
 def _restore(

@@ -132,8 +132,7 @@ def _require_base(host: Host, base: DomainHandle) -> None:
     if base.record() is not None:
         raise PlanRefused(
             f"'{base.name}' is no base, but was made by kvm_clone from one, or is being made.",
-            f"Which bases there are: {host.commands.clone('tree')}   Make a base of a clone: "
-            + host.commands.clone("promote", base.name, f"{base.name}-base"),
+            f"Which bases there are: {host.commands.clone('tree')}",
         )
 
 
@@ -255,8 +254,9 @@ def _save(host: Host, handle: DomainHandle, record: Record) -> Record:
     state, reason = host.call(handle.raw.state)[:2]
     if handle.state() != "shutoff" or reason != OFF_SAVED:
         raise HostError(
-            f"'{handle.name}' is {handle.state()} ({state}, {reason}) after its memory was saved.",
-            f"What libvirt says: {host.commands.there('journalctl', '-u', 'libvirtd', '-n', '20')}",
+            f"'{handle.name}' is {handle.state()} since its memory was saved ({state}, {reason}): "
+            "somebody started or stopped it.",
+            "Leave it alone, and repeat the command.",
         )
     os.chmod(path, 0o600)
     took = time.monotonic() - begun
@@ -275,8 +275,8 @@ def _saved_with(host: Host, record: Record, depends: Circumstances) -> WarmRecor
     except saved_image.UnknownLayout as error:
         raise HostError(
             f"The saved memory '{path}' {error}.",
-            'Have it saved uncompressed (save_image_format = "raw"): '
-            + host.commands.there("grep", "-n", "save_image_format", "/etc/libvirt/qemu.conf"),
+            "Have memories saved as they are: set save_image_format to 'raw' in "
+            "/etc/libvirt/qemu.conf, restart libvirtd, and repeat the command.",
         ) from error
     files = tuple(warm_images.files_of(record))
     return WarmRecord(record.uuid, time.time(), head, depends, files)
@@ -298,8 +298,7 @@ def _superseded(host: Host, image: WarmImage) -> str:
         return f"'{name}', which was saved before, stays as long as forks stand on it."
     except KvmCloneError as error:
         log.warning("%s: not removed: %s", name, error)
-        left = host.commands.clone("gc", name, "apply=True")
-        return f"'{name}', which was saved before, was not removed: {error.message} Later: {left}"
+        return f"'{name}', which was saved before, is left to gc: {error.message}"
     return ""
 
 

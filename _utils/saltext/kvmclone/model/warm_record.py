@@ -22,7 +22,7 @@ from saltext.kvmclone.model.record_xml import written
 NAMESPACE = "urn:saltext:kvmclone:warm:1"
 PREFIX = "kvmclone-warm"
 
-_NAME = re.compile(r"(?P<base>.+)\.warm(?P<generation>[1-9][0-9]*)")
+_NAME = re.compile(r"(?P<base>.+)\.warm(?P<generation>[1-9][0-9]*)", re.DOTALL)
 
 
 def name_of(base: str, generation: int) -> str:

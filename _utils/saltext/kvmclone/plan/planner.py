@@ -358,7 +358,7 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
 
 
 def _record_conflicts(base: Domain, facts: HostFacts) -> list[str]:
-    """Return the reason against a base that was made by us and is no base, or none."""
+    """Return the reason against a base that the record in its definition gives."""
     try:
         record = from_definition(libvirt_xml.parse(facts.base_xml))
     except ValueError as error:
@@ -372,9 +372,9 @@ def _record_conflicts(base: Domain, facts: HostFacts) -> list[str]:
             "is. Make the clone of that base."
         ]
     if record and (record.stage == DESTROYING or record.under_way or not record.complete):
-        show = facts.commands.clone("show", base.name)
         return [
             f"The base '{base.name}' is itself a clone that is not finished (stage "
-            f"'{record.under_way or record.stage}'). See: {show}"
+            f"'{record.under_way or record.stage}'). See: "
+            + facts.commands.clone("show", base.name)
         ]
     return []

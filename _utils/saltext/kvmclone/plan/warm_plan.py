@@ -128,7 +128,7 @@ def obstacles(root: etree._Element, facts: HostFacts, request: Request) -> Itera
         if place := _fixed_place(card, buses):
             yield (
                 f"The network card of '{base}' is at {place}, where none can be plugged in while "
-                "the machine runs. Remove the <address> of its <interface> (virsh edit), and "
+                "the machine runs. Remove the <address> of its <interface> in the definition, and "
                 "libvirt gives it another place."
             )
 
