@@ -133,6 +133,7 @@ def reset(
     machine_id: str | None = None,
     keys: Sequence[HostKey] | None = None,
     seed: str = "none",
+    taken: Collection[str] = (),
 ) -> Reset:
     """
     Give the guest an identity of its own. May be repeated.
@@ -143,13 +144,16 @@ def reset(
     :param machine_id: 32 hexadecimal digits; None for random ones.
     :param keys: Host keys made beforehand; None to make them now.
     :param seed: What cloud-init uses from now on: ``none``, ``keep`` or ``own``.
+    :param taken: Steps that this guest needs no more.
     :raises errors.CommandFailed: A step that applies to this guest did not succeed.
     """
     if len(hostname) > _HOSTNAME_MOST:
         hostname = hostname.partition(".")[0]
     machine_id = machine_id or uuid4().hex
     keys = hostkeys.generate() if keys is None else keys
-    script = identity_script.text(hostname, machine_id, keys, token_hex(64), str(uuid4()), seed)
+    script = identity_script.text(
+        hostname, machine_id, keys, token_hex(64), str(uuid4()), seed, taken
+    )
     result = channel.run("exec /bin/sh -s", timeout=RESET_TIMEOUT_S, stdin=script.encode())
     hidden = [key.private for key in keys]
     check(result, "resetting the identity", secrets=hidden)
