@@ -190,7 +190,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots, Loc
             handle, record = clone_record(host, name)
             if record.worker.token != token:
                 raise clone_view.in_progress(record, name, host.commands)
-            if off:
+            if off or record.fork_begun:  # which nobody may use
                 handle.power_off()
             record = record_store.save(handle, record, replace(record, failed=why))
             return clone_view.describe_running(host, handle, record, self.label)

@@ -30,15 +30,16 @@ def boot(host: Host, handle: DomainHandle, record: Record) -> Record:
     """
     if fork.is_due(record):
         return fork.first_boot(host, handle, record)
-    started = time.monotonic()
+    started, mine = time.monotonic(), record
     try:
         handle.start()
+        mine = replace(record, warmed="")  # a fork that is booted goes on from no memory any more
     except HostError as error:
         # It was started already: by somebody else, or by us before an interrupt.
         if error.code != OPERATION_INVALID or handle.state() != "running":
             raise
     if record.stage != "cloned":  # a later stage stays
-        return record
+        return record if mine == record else record_store.save(handle, record, mine)
     booted = record.at("booted", booted=time.monotonic() - started)
     return record_store.save(handle, record, booted)
 

@@ -83,9 +83,7 @@ def become_itself(handle: DomainHandle, record: Record) -> Record:
     :return: The record, with the identity on it; it was not saved.
     :raises ForkFailed: The guest could not be given an identity of its own.
     """
-    if record.strategy != INSTANT or record.identity == "reset":
-        return record
-    if handle.live().count("<link state='down'/>") == 0:  # it was booted afresh since
+    if not record.warmed or record.identity == "reset":
         return record
     try:
         with AgentChannel(handle.agent) as channel:
