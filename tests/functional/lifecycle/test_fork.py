@@ -12,16 +12,14 @@ import pytest
 
 from lab.common import LIBVIRT_URI
 from lab.lab import Lab
-from saltext.kvmclone.errors import ChannelError, ForkFailed
+from saltext.kvmclone.errors import ForkFailed
 from saltext.kvmclone.guest import fork_identity, fork_identity_script
-from saltext.kvmclone.hosts import gc, provision
+from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.lifecycle import fork
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.record import MEMORY
 from saltext.kvmclone.model.request import Deploy, Request, Wait
-from saltext.kvmclone.system import processes
 from tests.support.debian_guests import Guest
 
 pytestmark = pytest.mark.guest
@@ -143,46 +141,6 @@ def test_a_fork_that_does_not_acknowledge_is_gone(
     assert "was removed" in outcome.error.message
     assert not host.exists(request.name)
     assert left_of(lab, request.name) == []
-
-
-@pytest.mark.parametrize("end", ["restored", "written"])
-def test_a_fork_whose_worker_was_killed_never_goes_on_and_is_collected(
-    lab: Lab, base: str, host: LocalHost, monkeypatch: pytest.MonkeyPatch, end: str
-) -> None:
-    """As if the process had ended there: nothing is switched off, nothing is recorded."""
-
-    def die(*_: object) -> None:
-        raise ChannelError("killed")
-
-    request = asked(lab, base, f"killed-{end}")
-    host.clone(request, goal="addressed")
-    with monkeypatch.context() as patch:
-        patch.setattr(fork, "_switch_off", lambda _handle: None)
-        if end == "restored":
-            patch.setattr(fork_identity, "ping", die)
-        else:
-            patch.setattr(Host, "restore", die)
-        with pytest.raises(ForkFailed):
-            host.boot(request.name)
-    _abandon(host, request.name)
-    if end == "restored":
-        assert host.show(request.name).state == "running"
-        with pytest.raises(ForkFailed, match="does not go on"):
-            host.boot(request.name)
-        assert host.show(request.name).state == "shutoff"
-    rows = gc.collect(host, apply=True)
-    assert f"{request.name}-vda.qcow2" in {row.path.rpartition("/")[2] for row in rows}
-    assert not host.exists(request.name)
-    assert left_of(lab, request.name) == []
-
-
-def _abandon(host: LocalHost, name: str) -> None:
-    """Make the worker of a clone one that has ended."""
-    with Host(LIBVIRT_URI) as opened:
-        handle = opened.domain(name)
-        record = handle.record()
-        assert record is not None
-        processes.give_up(record.worker)
 
 
 def _definitions(name: str) -> tuple[str, str]:

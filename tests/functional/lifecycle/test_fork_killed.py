@@ -1,0 +1,119 @@
+"""A worker that is killed at a fork leaves what gc removes, and nothing that goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from saltext.kvmclone.errors import ForkFailed
+from saltext.kvmclone.guest import fork_identity, identity, warming
+from saltext.kvmclone.hosts import gc, provision
+from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.hypervisor import volumes
+from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.lifecycle import finish_base
+from saltext.kvmclone.model.request import Deploy, Request, Wait
+from saltext.kvmclone.system import copying, saved_image
+from tests.support.forks import forked
+from tests.support.world import World
+
+
+@pytest.fixture(autouse=True)
+def obliging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guests that acknowledge everything; the tiny one has no agent, but it is restored."""
+    monkeypatch.setattr(finish_base, "await_agent", lambda *_args: None)
+    monkeypatch.setattr(warming, "await_settled", lambda *_args: None)
+    monkeypatch.setattr(warming, "make_ready", lambda *_args: ())
+    monkeypatch.setattr(fork_identity, "ping", lambda *_args: None)
+    monkeypatch.setattr(fork_identity, "reseed", lambda *_args: None)
+
+
+@pytest.fixture
+def warmed(world: World, host: LocalHost) -> Iterator[str]:
+    base = world.base(agent=True, options="tiny.nodhcp")
+    host.warm(base)
+    yield base
+
+
+def asked(world: World, base: str) -> Request:
+    return Request(
+        world.name("fork"),
+        base,
+        clone_strategy="instant",
+        wait=Wait(timeout=5),
+        deploy=Deploy(enabled=False),
+    )
+
+
+def killed(host: LocalHost, request: Request, where: Any, function: str) -> None:
+    """Make a fork in a process of its own, which dies as it calls a function."""
+
+    def dies() -> None:
+        setattr(where, function, lambda *_args, **_keys: os.kill(os.getpid(), signal.SIGKILL))
+        provision.create(host, request)
+
+    assert os.WIFSIGNALED(forked(dies)), f"it never called {function}"
+
+
+#: Where a worker dies; then whether the fork runs.
+UNACKNOWLEDGED = [
+    (volumes, "create", False),
+    (saved_image, "write", False),
+    (copying, "copy_range", False),
+    (Host, "restore", False),
+    (os, "unlink", True),
+    (DomainHandle, "attach_live", True),
+    (fork_identity, "ping", True),
+    (fork_identity, "reseed", True),
+]
+
+
+@pytest.mark.parametrize(("where", "function", "runs"), UNACKNOWLEDGED)
+def test_killed_before_it_acknowledged_gc_removes_all_of_it(
+    world: World, host: LocalHost, warmed: str, where: Any, function: str, runs: bool
+) -> None:
+    before = world.footprint()[1]
+    request = asked(world, warmed)
+    killed(host, request, where, function)
+    assert (world.state(request.name) == "running") is runs
+    gc.collect(host, apply=True)
+    world.refresh()
+    assert not world.exists(request.name)
+    assert world.footprint()[1] == before
+
+
+@pytest.mark.parametrize(("where", "function", "runs"), UNACKNOWLEDGED[3:6:2])
+def test_killed_before_it_acknowledged_whoever_repeats_it_ends_it(
+    world: World, host: LocalHost, warmed: str, where: Any, function: str, runs: bool
+) -> None:
+    request = asked(world, warmed)
+    killed(host, request, where, function)
+    outcome = provision.create(host, request)
+    assert isinstance(outcome.error, ForkFailed)
+    assert not world.exists(request.name)
+
+
+def test_killed_after_it_acknowledged_it_goes_on(
+    world: World, host: LocalHost, warmed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = asked(world, warmed)
+    killed(host, request, identity, "reset")
+    assert host.show(request.name).stage == "booted"
+    done: list[str] = []
+
+    def reset(_channel: Any, name: str, **_how: Any) -> identity.Reset:
+        done.append(name)
+        return identity.Reset((), (), "")
+
+    monkeypatch.setattr(identity, "reset", reset)
+    monkeypatch.setattr(identity, "rejoin_network", lambda _channel: identity.Rejoin("networkd"))
+    monkeypatch.setattr(fork_identity, "settle", lambda *_args: ())
+    outcome = provision.create(host, request)
+    assert done == [request.name]
+    assert outcome.error is not None and outcome.error.type == "AddressTimeout"
+    assert not world.exists(request.name)
