@@ -111,7 +111,6 @@ def test_killed_after_it_acknowledged_it_goes_on(
         return identity.Reset((), (), "")
 
     monkeypatch.setattr(identity, "reset", reset)
-    monkeypatch.setattr(identity, "rejoin_network", lambda _channel: identity.Rejoin("networkd"))
     monkeypatch.setattr(fork_identity, "settle", lambda *_args: ())
     outcome = provision.create(host, request)
     assert done == [request.name]

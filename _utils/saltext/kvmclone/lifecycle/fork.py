@@ -87,12 +87,11 @@ def become_itself(handle: DomainHandle, record: Record) -> Record:
         return record
     try:
         with AgentChannel(handle.agent) as channel:
-            done = identity.reset(channel, handle.name, taken=TAKEN_WHEN_WARMED)
-            warnings = (*done.warnings, *identity.rejoin_network(channel).warnings)
+            done = identity.reset(channel, handle.name, taken=TAKEN_WHEN_WARMED, rejoins=True)
             for card in fork_definition.cards(handle.definition()):
                 handle.update_live(card)
             known = fixed_addresses(handle, record)
-            warnings += fork_identity.settle(channel, handle.uuid, known)
+            warnings = fork_identity.settle(channel, handle.uuid, known)
     except (ChannelError, CommandFailed) as error:
         raise ForkFailed(
             f"The fork '{handle.name}' has no identity of its own: {error.message}", error.hint
@@ -101,7 +100,7 @@ def become_itself(handle: DomainHandle, record: Record) -> Record:
         record,
         identity="reset",
         host_keys=tuple(key.line for key in done.host_keys),
-        warnings=(*record.warnings, *warnings),
+        warnings=(*record.warnings, *done.warnings, *warnings),
     )
 
 
