@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography.hazmat.primitives import serialization
+
 from saltext.kvmclone.guest import hostkeys
 from saltext.kvmclone.guest.channel import PublicKey
 
@@ -104,3 +106,22 @@ class Sshd:
             self.process.terminate()
             self.process.wait(10)
             self.process = None
+
+
+def key_text(key, style: str = "openssh", passphrase: str = "") -> tuple[str, str]:
+    """A private key as text, and its authorized_keys line."""
+    formats = {
+        "openssh": serialization.PrivateFormat.OpenSSH,
+        "pkcs1": serialization.PrivateFormat.TraditionalOpenSSL,
+        "pkcs8": serialization.PrivateFormat.PKCS8,
+    }
+    lock = (
+        serialization.BestAvailableEncryption(passphrase.encode())
+        if passphrase
+        else serialization.NoEncryption()
+    )
+    private = key.private_bytes(serialization.Encoding.PEM, formats[style], lock)
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return private.decode(), public.decode()

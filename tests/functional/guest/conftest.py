@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from tests.support.sshd import PASSWORD, USER, Sshd
+from saltext.kvmclone.guest import ssh
+from saltext.kvmclone.model.request import Login, Secrets
+from tests.support.sshd import PASSWORD, USER, Sshd, key_text
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +57,36 @@ def sudoers() -> Iterator[Callable[[str], None]]:
 
     yield rule
     path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def root(sshd: Sshd) -> Iterator[ssh.SshChannel]:
+    """A channel as root, by key."""
+    private, public = key_text(ed25519.Ed25519PrivateKey.generate())
+    sshd.authorize(public)
+    sshd.start()
+    with ssh.connect(
+        "127.0.0.1",
+        Login("root", sshd.port),
+        Secrets(private_key=private),
+        deadline=time.monotonic() + 20,
+    ) as channel:
+        yield channel
+
+
+@pytest.fixture
+def enter(sshd: Sshd) -> Callable[..., ssh.SshChannel]:
+    """Log in with a password as the ordinary user."""
+
+    def enter(password: str = PASSWORD, wait: float = 15, **options) -> ssh.SshChannel:
+        keywords = {k: options.pop(k) for k in ("host_keys", "vet") if k in options}
+        secrets = Secrets(password=password, sudo_password=options.pop("sudo_password", ""))
+        return ssh.connect(
+            "127.0.0.1",
+            Login(USER, sshd.port, **options),
+            secrets,
+            deadline=time.monotonic() + wait,
+            **keywords,
+        )
+
+    return enter

@@ -6,22 +6,16 @@ The machines here boot firmware and nothing else, which is all that makes a vari
 
 from __future__ import annotations
 
-import hashlib
-import re
-import shutil
 import subprocess
 import uuid as uuid_module
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from xml.etree import ElementTree
 
 import libvirt
 import pytest
 
 from lab import libvirtd
 from lab.lab import connection
-from saltext.kvmclone.errors import CloneInUse, PlanRefused
 from saltext.kvmclone.hosts import gc
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
@@ -31,127 +25,24 @@ from saltext.kvmclone.model.record import MADE, Owner
 from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.functional.lifecycle.test_adopt import old_clone
 from tests.functional.lifecycle.test_renamed_clones import rename
-from tests.support.hints import Typist, tries
+from tests.support.firmware_machines import (
+    EFI,
+    STORES,
+    TPM,
+    as_made_before,
+    boot,
+    everything,
+    is_now,
+    store,
+)
 from tests.support.world import World, quick
 
-pytestmark = [pytest.mark.slow, pytest.mark.guest]
-
-STATE, TPM = Path(SYSTEM.state), Path(SYSTEM.tpm)
-STORES = STATE / "nvram"
-
-EFI = " firmware='efi'"
-
-
-@pytest.fixture(autouse=True)
-def as_before(world: World) -> Iterator[None]:
-    """What a test left in libvirt's own folders goes; a machine that is used has more there."""
-    before = set(everything())
-    yield
-    world.tidy()
-    for path in everything().keys() - before:
-        Path(path).unlink()
-
-
-def everything() -> dict[str, str]:
-    """
-    Every file in libvirt's own folders: which inode, and what is in it. Left out is what a machine
-    has there while it runs.
-    """
-    return {
-        str(path): f"{path.stat().st_ino} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-        for folder in (STATE, TPM)
-        for path in folder.rglob("*")
-        if path.is_file() and f"{STATE}/domain-" not in str(path)
-    }
+pytestmark = [pytest.mark.slow, pytest.mark.guest, pytest.mark.usefixtures("as_before")]
 
 
 @pytest.fixture
-def efi(world: World) -> Callable[..., str]:
-    """Makes a machine whose firmware libvirt chooses, and its variable store with that."""
-
-    def make(name: str, devices: str = "", uuid: str = "", firmware: str = EFI) -> str:
-        disk = world.lab.pool_path / f"{name}-disk-{world.token}.raw"
-        disk.write_bytes(b"")
-        with disk.open("r+b") as file:
-            file.truncate(2**20)
-        world.refresh()
-        return world.lab.define(
-            f"<domain type='qemu'><name>{name}</name>"
-            + f"<uuid>{uuid}</uuid>" * bool(uuid)
-            + f"<memory unit='MiB'>64</memory><os{firmware}>"
-            "<type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features>"
-            f"<devices><disk type='file'><driver name='qemu' type='raw'/><source file='{disk}'/>"
-            f"<target dev='vda' bus='virtio'/></disk>{devices}<memballoon model='none'/></devices>"
-            "</domain>"
-        )
-
-    return make
-
-
-def boot(name: str) -> None:
-    """Start and stop a machine: libvirt makes its variable store."""
-    with connection() as conn:
-        domain = conn.lookupByName(name)
-        domain.create()
-        domain.destroy()
-
-
-def store(world: World, name: str) -> Path:
-    """The variable store that a machine's definition names."""
-    return Path(world.xml(name).findtext("./os/nvram") or "")
-
-
-def is_now(name: str, path: Path | None) -> None:
-    """Let a definition name another store, or leave the choice to libvirt."""
-    with connection() as conn:
-        domain = conn.lookupByName(name)
-        root = ElementTree.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-        system = root.find("os")
-        assert system is not None
-        for element in system.findall("nvram"):
-            system.remove(element)
-        if path is not None:
-            ElementTree.SubElement(system, "nvram").text = str(path)
-        conn.defineXML(ElementTree.tostring(root, encoding="unicode"))
-
-
-def as_made_before(world: World, name: str, **changes: object) -> Path:
-    """Turn a clone into one of the version before: its store lies where libvirt chooses it."""
-    new, old = store(world, name), STORES / f"{name}_VARS.fd"
-    if new.exists():
-        new.rename(old)
-    is_now(name, old)
-    with Host("qemu:///system") as host:
-        handle = host.domain(name)
-        record = handle.record()
-        assert record is not None
-        volumes = tuple(
-            replace(one, path=str(old), inode="") if one.target == "nvram" else one
-            for one in record.volumes
-        )
-        handle.save_record(replace(record, volumes=volumes, **changes))
-    return old
-
-
-@pytest.fixture
-def base(world: World, efi: Callable[..., str]) -> str:
-    made = efi(world.name("base"))
-    boot(made)
-    return made
-
-
-@pytest.fixture
-def old(world: World, host: LocalHost, base: str) -> Callable[..., str]:
-    """Makes a clone of the version before, which was started once."""
-
-    def make(word: str = "clone") -> str:
-        name = world.name(word)
-        host.clone(quick(name, base))
-        as_made_before(world, name)
-        boot(name)
-        return name
-
-    return make
+def base(firmware_base: str) -> str:
+    return firmware_base
 
 
 # --- a clone of its own -------------------------------------------------------------------------
@@ -503,188 +394,6 @@ def test_far_away_a_clones_own_store_goes_and_no_other(
     assert before.pop(str(own))
     assert everything() == before
     assert f"{STORES}/{name}_VARS.fd" in before
-
-
-# --- what libvirt keeps under a name ------------------------------------------------------------
-
-
-def saved_memory(name: str) -> bytes:
-    """The saved memory of a machine called so, which is gone again."""
-    with connection() as conn:
-        xml = (
-            f"<domain type='qemu'><name>{name}</name><memory unit='MiB'>16</memory><os>"
-            "<type arch='x86_64' machine='q35'>hvm</type></os></domain>"
-        )
-        domain = conn.defineXML(xml)
-        domain.create()
-        domain.managedSave()
-        content = (STATE / "save" / f"{name}.save").read_bytes()
-        domain.managedSaveRemove()
-        domain.undefine()
-    return content
-
-
-@tries("derived_files.aside")
-def test_no_clone_is_started_from_the_memory_of_an_earlier_machine(
-    world: World, host: LocalHost, base: str, typist: Typist
-) -> None:
-    name = world.name()
-    left = STATE / "save" / f"{name}.save"
-    left.write_bytes(saved_memory(name))
-    snapshot = STATE / "snapshot" / name / "then.xml"
-    snapshot.parent.mkdir(parents=True)
-    snapshot.write_text("<domainsnapshot/>")
-    before = everything()
-    with pytest.raises(PlanRefused, match="earlier machine") as info:
-        host.clone(quick(name, base))
-    assert not world.exists(name)
-    assert everything() == before
-    typist(info.value.message)
-    host.clone(quick(name, base))
-    host.destroy(name)
-    assert sorted(path.name for path in (STATE / f"left-by-another-{name}").rglob("*.*")) == [
-        f"{name}.save",
-        "then.xml",
-    ]
-
-
-@pytest.fixture
-def unloaded(world: World) -> Iterator[Callable[[str], Path]]:
-    """Leaves the definition of a machine that this libvirtd did not understand at its start."""
-    made: list[Path] = []
-
-    def make(name: str) -> Path:
-        path = Path(SYSTEM.definitions) / f"{name}.xml"
-        path.write_text(f"<domain type='another'><name>{name}</name></domain>")
-        made.append(path)
-        return path
-
-    yield make
-    for path in made:
-        path.unlink(missing_ok=True)
-        shutil.rmtree(path.parent / f"left-by-another-{path.stem}", ignore_errors=True)
-
-
-@tries("derived_files.aside")
-def test_a_definition_that_libvirtd_could_not_load_is_not_overwritten(
-    world: World, host: LocalHost, base: str, unloaded: Callable[[str], Path], typist: Typist
-) -> None:
-    name = world.name()
-    left = unloaded(name)
-    before = left.read_text()
-    with pytest.raises(PlanRefused, match=re.escape(str(left))) as info:
-        host.clone(quick(name, base))
-    assert left.read_text() == before
-    typist(info.value.message)
-    host.clone(quick(name, base))
-    assert (left.parent / f"left-by-another-{name}" / left.name).read_text() == before
-
-
-def test_the_store_of_a_machine_that_libvirtd_could_not_load_stays(
-    world: World, host: LocalHost, old: Callable[..., str], unloaded: Callable[[str], Path]
-) -> None:
-    name = old()
-    now = rename(world, name)
-    unloaded(name)
-    before = everything()
-    gone = host.destroy(now)
-    assert everything() == before
-    assert any(f"{name}_VARS.fd' stays" in word for word in gone.warnings)
-
-
-@tries("derived_files.aside", "state_files.require_own")
-@pytest.mark.parametrize(
-    ("kind", "restarted"),
-    [("save", False), ("save", True), ("snapshot", False), ("checkpoint", False)],
-)
-def test_a_destroy_does_not_delete_what_another_machine_left_under_the_name(
-    world: World, host: LocalHost, base: str, kind: str, restarted: bool, typist: Typist
-) -> None:
-    """libvirt deletes it with any definition of that name."""
-    if restarted and not libvirtd.is_ours():
-        pytest.skip("the libvirtd here is not the lab's")
-    name = world.name()
-    host.clone(quick(name, base))
-    if kind == "save":
-        left = STATE / "save" / f"{name}.save"
-        left.write_bytes(saved_memory(name.replace("clone", "earlier")))
-    else:
-        left = STATE / kind / name / "then.xml"
-        left.parent.mkdir(parents=True)
-        left.write_text("<domainsnapshot/>")
-    if restarted:
-        libvirtd.crash()
-    before = everything()
-    for force in (False, True):
-        with pytest.raises(CloneInUse, match=re.escape(str(left))) as info:
-            host.destroy(name, force=force)
-        assert everything() == before
-        assert world.exists(name)
-    typist(info.value.hint)
-    host.destroy(name)
-    assert not world.exists(name)
-    assert (STATE / f"left-by-another-{name}" / left.name).exists()
-
-
-def test_what_a_restarted_libvirtd_takes_for_the_clones_snapshot_stays(
-    world: World, host: LocalHost, base: str, typist: Typist
-) -> None:
-    if not libvirtd.is_ours():
-        pytest.skip("the libvirtd here is not the lab's")
-    name, other = world.name(), world.name("other")
-    for one in (name, other):
-        host.clone(quick(one, base))
-        with connection() as conn:
-            xml = f"<domainsnapshot><name>of {one}</name></domainsnapshot>"
-            conn.lookupByName(one).snapshotCreateXML(xml)
-    theirs = STATE / "snapshot" / other / f"of {other}.xml"
-    left = theirs.rename(STATE / "snapshot" / name / theirs.name)
-    libvirtd.crash()
-    with connection() as conn:
-        assert f"of {other}" in conn.lookupByName(name).snapshotListNames()
-    before = everything()
-    for force in (False, True):
-        with pytest.raises(CloneInUse, match=re.escape(str(left))) as info:
-            host.destroy(name, force=force)
-        assert f"of {name}" not in str(info.value), "its own goes with it"
-        assert everything() == before
-    typist(info.value.hint)
-    host.destroy(name)
-    assert not world.exists(name)
-    assert (STATE / f"left-by-another-{name}" / left.name).exists()
-
-
-def test_a_clones_own_saved_memory_and_snapshots_go_with_it(
-    world: World, host: LocalHost, base: str
-) -> None:
-    name = world.name()
-    before = everything()
-    host.clone(quick(name, base))
-    with connection() as conn:
-        domain = conn.lookupByName(name)
-        domain.snapshotCreateXML("<domainsnapshot><name>second one</name></domainsnapshot>")
-        domain.create()
-        domain.managedSave()
-    image = STATE / "save" / f"{name}.save"
-    with image.open("r+b") as file:  # as a crash of the host leaves it
-        file.write(b"LibvirtQemudPart")
-    host.destroy(name)
-    assert everything() == before
-
-
-@tries("derived_files.aside")
-def test_a_foreign_machine_does_not_take_that_along_either(
-    world: World, host: LocalHost, efi: Callable[..., str], typist: Typist
-) -> None:
-    name = efi(world.name("foreign"))
-    left = STATE / "snapshot" / name / "then.xml"
-    left.parent.mkdir(parents=True)
-    left.write_text("<domainsnapshot/>")
-    with pytest.raises(CloneInUse, match=r"then\.xml") as info:
-        host.destroy(name, force=True)
-    typist(info.value.hint)
-    host.destroy(name, force=True)
-    assert (STATE / f"left-by-another-{name}/then.xml").exists()
 
 
 def test_records_tell_which_file_a_store_was(world: World, host: LocalHost, base: str) -> None:

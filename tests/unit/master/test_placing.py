@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -18,7 +15,6 @@ from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     AlreadyExists,
     BaseDiffers,
-    BaseMissing,
     ConfigError,
     CreateInProgress,
     HostFull,
@@ -27,151 +23,14 @@ from saltext.kvmclone.errors import (
     NeverConnected,
     NoHostFits,
     NotAccepted,
-    NotFound,
 )
-from saltext.kvmclone.hosts.create_state import Turn
-from saltext.kvmclone.hosts.outcome import Outcome
-from saltext.kvmclone.master import at_once, pacing, placing, reservations, targets
+from saltext.kvmclone.master import at_once, pacing, reservations, targets
 from saltext.kvmclone.master.placing import Placing
-from saltext.kvmclone.model.clone import Clone, CloneDisk
-from saltext.kvmclone.model.placement import HostOffer, Need, Placement, PoolRoom, Reserved
+from saltext.kvmclone.model.placement import Need, Placement, Reserved
 from saltext.kvmclone.model.request import Deploy, Request, Secrets
+from tests.support.placing_hosts import GIB, NEED, OFFER, Host, World
 
-GIB = 2**30
-NEED = Need(2 * GIB, 1, {"pool": 0}, {"pool": GIB})
-ROOM = PoolRoom(GIB * 1000, GIB * 1000)
-OFFER = HostOffer(16 * GIB, 8, pools={"pool": ROOM}, need=NEED, digest="1")
-
-
-class Host:
-    """A KVM host that keeps its promises: what it has, what it makes, how it fails."""
-
-    def __init__(self, minion_id: str, memory: int = 16, **offer: Any) -> None:
-        self.minion_id, self.url = minion_id, "qemu:///system"
-        lacks = {} if offer.get("has_base", True) else {"need": Need(), "digest": ""}
-        self.given = replace(OFFER, memory=memory * GIB, **{**lacks, **offer})
-        self.clones: list[str] = []
-        self.asked = 0
-        #: Raised by each call of that operation.
-        self.failures: dict[str, KvmCloneError] = {}
-        self.lock = threading.Lock()
-        self.requests: list[Request] = []
-        self.busy = self.most_busy = 0
-        self.takes = 0.0
-
-    def offer(self, _request: Request, names: list[str]) -> HostOffer:
-        self.asked += 1
-        if "offer" in self.failures:
-            raise self.failures["offer"]
-        taken = self.given.promised.memory + len(self.clones) * NEED.memory
-        there = tuple(name for name in self.clones if name in names)
-        promised = Need(taken, len(self.clones))
-        return replace(self.given, promised=promised, clones=len(self.clones), there=there)
-
-    def bring(self, source: HostOffer) -> None:
-        """A copy of the base arrives."""
-        if "bring" in self.failures:
-            raise self.failures["bring"]
-        self.given = replace(self.given, has_base=True, need=source.need, digest=source.digest)
-
-    def plan(self, request: Request) -> dict[str, Any]:
-        return {"name": request.name, "warnings": [], "conflicts": [f"no room on {self.minion_id}"]}
-
-    def show(self, name: str) -> Clone:
-        if name not in self.clones:
-            raise NotFound(name)
-        return self.made(name)
-
-    def made(self, name: str) -> Clone:
-        return Clone(name, "u", self.minion_id, "base", "small", "quick", "running", "ready")
-
-    def clone(self, request: Request, *_more: Any) -> Clone:
-        with self.lock:
-            self.busy += 1
-            self.most_busy = max(self.busy, self.most_busy)
-        time.sleep(self.takes)
-        with self.lock:
-            self.busy -= 1
-            self.requests.append(request)
-            if "clone" in self.failures:
-                raise self.failures["clone"]
-            if request.name in self.clones:
-                raise AlreadyExists(f"'{request.name}' exists")
-            taken = self.given.promised.memory + len(self.clones) * NEED.memory
-            if request.placed and taken + NEED.memory > self.given.memory:
-                raise HostFull(f"'{self.minion_id}' has no room.")
-            self.clones.append(request.name)
-        return self.made(request.name)
-
-
-class Copier:
-    """Copies bases between hosts; what it did stands in ``copied``."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        ways = {name: (name, "") for name in world.others}
-        self.everywhere = SimpleNamespace(ways=ways)
-
-    def source(self, base: str, _targets: list[str]) -> str:
-        for name in self.world.others:
-            return name
-        raise NotFound(f"No other host has a base '{base}'.")
-
-    def bring(self, base: str, source: str, target: str, hosts: dict[str, Any]) -> None:
-        assert set(hosts) == {source, target}
-        self.world.copied.append(f"{base} from {source} to {target}")
-        time.sleep(0.05)
-        origin = self.world.connect(source, "")
-        origin.given = replace(origin.given, digest=origin.given.digest or "1")  # it is read
-        hosts[target].bring(origin.given)
-
-
-class World:
-    """A master and its hosts; a create is one call of the host's ``clone``."""
-
-    def __init__(self, folder: Path, *hosts: Host, **settings: Any) -> None:
-        self.hosts = {host.minion_id: host for host in hosts}
-        #: Hosts that no profile names.
-        self.others: dict[str, Host] = {}
-        self.copied: list[str] = []
-        self.opts = {"cachedir": str(folder), "kvm_clone": settings}
-        self.placing = self.runner()
-
-    def runner(self) -> Placing:
-        """One call of the runner."""
-        copier: Any = Copier(self)
-        return Placing(self.opts, self.connect, copier)
-
-    def connect(self, minion: str, _url: str) -> Any:
-        return {**self.hosts, **self.others}[minion]
-
-    def request(self, name: str, **keys: Any) -> Request:
-        wish = Placement(tuple(self.hosts), **keys)
-        return Request(name, "base", "small", clone_strategy="quick", placement=wish)
-
-    def create(self, name: str, runner: Placing | None = None, **keys: Any) -> Outcome:
-        watch: Any = None
-        known = runner or self.placing
-        return known.create(self.request(name, **keys), Secrets(), watch, watch)[1]
-
-    def where(self) -> dict[str, int]:
-        return {name: len(host.clones) for name, host in self.hosts.items()}
-
-
-@pytest.fixture(autouse=True)
-def creating(monkeypatch: pytest.MonkeyPatch) -> None:
-    def create(host: Any, request: Request, *_more: Any, turn: Turn) -> Outcome:
-        try:
-            with turn(request) as told:
-                clone = host.clone(told)
-        except KvmCloneError as error:
-            return Outcome(request.name, "", None, error)
-        if error := host.failures.get("boot"):  # begun, and what there is of it not known
-            there = replace(clone, state="", disks=(CloneDisk("vda", "/x", "qcow2", "overlay"),))
-            return Outcome(request.name, "cloned", there, error)
-        return Outcome(request.name, clone.stage, clone)
-
-    monkeypatch.setattr(placing.provision, "create", create)
+pytestmark = pytest.mark.usefixtures("creating")
 
 
 def test_a_batch_is_spread_with_one_look_at_each_host(tmp_path: Path) -> None:
@@ -529,150 +388,3 @@ def test_who_interrupts_the_wait_for_a_silent_host_leaves_it_the_name(
     world.hosts["kvm01"].failures["offer"] = HostUnreachable("down")
     again = world.create("web1", world.runner()).error
     assert again is not None and "may be under way on 'kvm01'" in again.message
-
-
-# --- a base that is missing -----------------------------------------------------------
-
-
-def lacking(minion_id: str, memory: int = 64, **offer: Any) -> Host:
-    return Host(minion_id, memory, has_base=False, **offer)
-
-
-def having(minion_id: str, memory: int = 1, **offer: Any) -> Host:
-    """A host that has the base, and as a rule no room."""
-    return Host(minion_id, memory, base_disks={"pool": GIB}, **offer)
-
-
-@pytest.mark.parametrize("digest", ["1", ""])
-def test_a_base_is_copied_once_to_each_host_that_is_chosen(tmp_path: Path, digest: str) -> None:
-    first = having("kvm01", 64, digest=digest)
-    world = World(tmp_path, first, lacking("kvm02"), lacking("kvm03"))
-    names = [f"web{number}" for number in range(9)]
-    world.placing.offers.names.update(names)
-    made = at_once.each(lambda name: world.create(name, push=True), names, 9)
-    assert [one.error for one in made] == [None] * 9
-    assert sorted(world.copied) == ["base from kvm01 to kvm02", "base from kvm01 to kvm03"]
-    assert world.where() == {"kvm01": 3, "kvm02": 3, "kvm03": 3}
-    assert world.placing.store.all() == []
-
-
-def test_without_push_nothing_is_copied(tmp_path: Path) -> None:
-    world = World(tmp_path, having("kvm01"), lacking("kvm02"))
-    assert isinstance(world.create("web1").error, NoHostFits)
-    assert world.copied == []
-
-
-def test_a_base_may_come_from_a_host_that_the_profile_does_not_name(tmp_path: Path) -> None:
-    world = World(tmp_path, lacking("kvm02"))
-    assert isinstance(world.create("web1", push=True).error, BaseMissing)
-    world.others["kvm09"] = having("kvm09")
-    assert world.create("web1", world.runner(), push=True).error is None
-    assert world.copied == ["base from kvm09 to kvm02"]
-
-
-def test_a_copy_that_fails_is_a_reason_and_the_next_host_is_tried(tmp_path: Path) -> None:
-    world = World(tmp_path, lacking("kvm01"), lacking("kvm02"), having("kvm03"))
-    world.hosts["kvm01"].failures["bring"] = KvmCloneError("'/pool' is full.")
-    assert world.create("web1", push=True, order="first").error is None
-    assert world.create("web2", push=True, order="first").error is None
-    assert world.where() == {"kvm01": 0, "kvm02": 2, "kvm03": 0}
-    assert world.copied == ["base from kvm03 to kvm01", "base from kvm03 to kvm02"]
-    seen = world.placing.consider(world.request("web3", push=True)).reasons("")
-    assert seen["kvm01"]["reason"] == "The base cannot be copied there: '/pool' is full"
-    assert world.placing.store.all() == []
-
-
-def test_a_host_that_lacks_more_than_the_base_is_found_out_after_the_copy(tmp_path: Path) -> None:
-    world = World(tmp_path, lacking("kvm01"), having("kvm02"))
-    bare, bring = world.hosts["kvm01"], world.hosts["kvm01"].bring
-
-    def arrives(source: HostOffer) -> None:
-        bring(source)
-        bare.given = replace(bare.given, conflicts=("There is no network 'dmz'.",))
-
-    bare.bring = arrives  # type: ignore[method-assign]
-    error = world.create("web1", push=True).error
-    assert isinstance(error, NoHostFits) and "kvm01: There is no network 'dmz';" in error.message
-
-
-def test_who_interrupts_a_copy_leaves_no_reservation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = World(tmp_path, lacking("kvm01"), having("kvm02"))
-
-    def interrupted(_source: HostOffer) -> None:
-        raise interrupts.Interrupt
-
-    monkeypatch.setattr(world.hosts["kvm01"], "bring", interrupted)
-    error = world.create("web1", push=True).error
-    assert error is not None and "interrupted" in error.message
-    assert world.placing.store.all() == []
-
-
-def test_a_plan_says_that_the_base_will_be_copied(tmp_path: Path) -> None:
-    world = World(tmp_path, lacking("kvm01"), having("kvm02"))
-    seen = world.placing.foresee(world.request("web1", push=True))
-    assert (seen.request.host, seen.planner.minion_id) == ("kvm01", "kvm02")  # type: ignore[attr-defined]
-    plan = seen.plan()
-    assert plan["conflicts"] == []
-    assert plan["warnings"] == [
-        "The base 'base' is missing on kvm01: the create copies it there first, 1 GiB from kvm02. "
-        "All else is planned as kvm02 would make it.",
-        "On kvm02: no room on kvm02",
-    ]
-    told = seen.decision.reasons(seen.request.host)
-    assert told["kvm01"]["reason"].startswith("the base is copied there first; ")
-    assert world.copied == []
-
-
-def test_a_base_from_elsewhere_never_stands_in_for_one_that_was_not_read(tmp_path: Path) -> None:
-    world = World(
-        tmp_path, having("kvm01", digest=""), having("kvm02", digest=""), lacking("kvm03")
-    )
-    world.others["kvm09"] = having("kvm09", digest="9")
-    error = world.create("web1", world.runner(), push=True).error
-    assert isinstance(error, NoHostFits) and "bases base hash=True" in error.message
-    assert world.copied == []
-
-
-def test_a_name_stays_reserved_however_long_the_copy_takes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reservations, "LIFETIME_S", 0.3)
-    world = World(tmp_path, lacking("kvm01"), having("kvm02"))
-    seen = []
-
-    def slow(source: HostOffer) -> None:
-        time.sleep(0.8)
-        seen.extend(world.placing.store.all())
-        Host.bring(world.hosts["kvm01"], source)
-
-    monkeypatch.setattr(world.hosts["kvm01"], "bring", slow)
-    assert world.create("web1", push=True).error is None
-    assert [row.reserved.name for row in seen] == ["web1"]
-    assert world.placing.store.all() == []
-
-
-def test_the_room_of_one_copy_is_counted_once_for_a_batch(tmp_path: Path) -> None:
-    room = PoolRoom(GIB * 100, GIB * 100)
-    world = World(tmp_path, lacking("kvm01", pools={"pool": room}))
-    world.others["kvm09"] = Host("kvm09", base_disks={"pool": 20 * GIB})
-    runner = world.runner()
-    made = at_once.each(lambda n: world.create(f"web{n}", runner, push=True), range(8), 8)
-    assert [one.error for one in made] == [None] * 8
-
-
-def test_who_interrupts_the_look_after_a_copy_leaves_no_reservation(tmp_path: Path) -> None:
-    world = World(tmp_path, lacking("kvm01"), having("kvm02"))
-    target = world.hosts["kvm01"]
-
-    def interrupted(*_words: Any) -> HostOffer:
-        raise interrupts.Interrupt
-
-    def arrives(source: HostOffer) -> None:
-        Host.bring(target, source)
-        target.offer = interrupted  # type: ignore[method-assign]
-
-    target.bring = arrives  # type: ignore[method-assign]
-    assert world.create("web1", push=True).error is not None
-    assert world.placing.store.all() == []

@@ -13,7 +13,7 @@ from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.record import Minion
 from saltext.kvmclone.model.request import Request
-from tests.unit.hosts.test_provision import FaultyHost, FaultyMaster
+from tests.support.faulty_hosts import FaultyHost, FaultyMaster
 
 INSTANT = Request(name="web1", base_domain="base", clone_strategy="instant", instant="prefer")
 
