@@ -170,13 +170,8 @@ def reset(
         )
     steps = tuple(step for step in said if step.outcome not in ("end", "key") and step.name)
     for step in steps:
-        log.info(
-            "%s: identity: %s %s%s",
-            hostname,
-            step.name,
-            step.outcome,
-            f": {step.why}" if step.why else "",
-        )
+        why = f": {step.why}" if step.why else ""
+        log.info("%s: identity: %s %s%s", hostname, step.name, step.outcome, why)
     kinds = {step.name for step in said if step.outcome == "key"}
     public = tuple(key.public for key in keys if key.kind in kinds)
     warnings = _rejoined(result.output).warnings if rejoins else ()
