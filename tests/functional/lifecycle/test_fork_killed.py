@@ -116,3 +116,15 @@ def test_killed_after_it_acknowledged_it_goes_on(
     assert done == [request.name]
     assert outcome.error is not None and outcome.error.type == "AddressTimeout"
     assert not world.exists(request.name)
+
+
+def test_a_file_of_somebody_else_where_its_memory_would_go_stays(
+    world: World, host: LocalHost, warmed: str
+) -> None:
+    request = asked(world, warmed)
+    foreign = world.lab.pool_path / f"{request.name}-memory.save"
+    foreign.touch()
+    outcome = provision.create(host, request)
+    assert outcome.error is not None and "was not made for this fork" in outcome.error.message
+    assert not world.exists(request.name)
+    assert foreign.exists()

@@ -162,6 +162,10 @@ def _restore(
         saved_image.write(image, copy, fork_definition.without_cards(definition), made)
         host.restore(copy)
         os.unlink(copy)
+    except FileExistsError as error:
+        journal.not_made(MEMORY)
+        journal.save()
+        raise HostError(f"'{copy}' is there already, and was not made for this fork") from error
     except (saved_image.UnknownLayout, OSError) as error:
         raise HostError(f"the saved memory '{image}' cannot be used: {error}") from error
     left = tuple(volume for volume in journal.record.volumes if volume.target != MEMORY)
