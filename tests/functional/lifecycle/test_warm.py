@@ -18,6 +18,7 @@ from saltext.kvmclone.errors import (
     CommandFailed,
     CreateInProgress,
     ForeignDomain,
+    HostError,
     NotFound,
     NotWarmed,
     PlanRefused,
@@ -246,6 +247,13 @@ def test_it_is_removed_only_where_no_fork_stands_on_it(
     assert host.unwarm(warmed).removed == ()
 
 
+def test_a_start_by_hand_fails_and_changes_nothing(world: World, opened: Host, warmed: str) -> None:
+    handle = opened.domain(f"{warmed}.warm1")
+    with pytest.raises(HostError):
+        handle.start()
+    assert warm_images.usable(opened, opened.domain(warmed)).generation == 1
+
+
 def test_a_base_stays_while_it_is_warmed(world: World, host: LocalHost, warmed: str) -> None:
     host.hash_base(warmed)
     with pytest.raises(CloneInUse, match="is warmed") as caught:
@@ -372,7 +380,8 @@ def test_killed_while_libvirt_saves_gc_removes_all_of_it(
         host.warm(base)
 
     assert os.WIFSIGNALED(forked(dies))
-    assert gc.collect(host, f"{base}.warm1", apply=True)
+    rows = gc.collect(host, f"{base}.warm1", apply=True)
+    assert [row for row in rows if not row.removed] == []
     time.sleep(1)  # libvirtd may not have noticed at once that its client died
     world.refresh()
     assert (machines(world), world.footprint()[1]) == ([base], before)

@@ -49,6 +49,8 @@ def test_a_guest_that_is_warmed_sleeps_and_has_nothing_that_is_its_own(
         typist(hint(NotWarmed, lambda: warm_images.usable(opened, handle), "not warmed"))
         image = warm_images.usable(opened, handle)
         # Nobody does this but a test: what was saved is used up by it.
+        for disk in world.disks(image.handle.name):
+            disk.chmod(0o600)
         opened.call(opened.raw.restoreFlags, image.path, None, 0)
         channel = AgentChannel(image.handle.agent)
         until(lambda: image.handle.agent_connected())

@@ -162,10 +162,11 @@ class DomainHandle:
 
     def save_record(self, record: Record) -> None:
         """Write the record into the definition, and into the running domain too."""
-        flags = AFFECT_CONFIG
         if self.state() != "shutoff":
-            flags |= AFFECT_LIVE
-        self._set_metadata(record, flags)
+            with absent(OPERATION_INVALID):  # it stopped since then, as at the end of a save
+                self._set_metadata(record, AFFECT_CONFIG | AFFECT_LIVE)
+                return
+        self._set_metadata(record, AFFECT_CONFIG)
 
     def save_record_offline(self, record: Record) -> None:
         """Write the record of a domain that is known to be off: one call instead of two."""

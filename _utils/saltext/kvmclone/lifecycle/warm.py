@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from dataclasses import replace
 from itertools import count
@@ -38,7 +39,7 @@ from saltext.kvmclone.lifecycle import create, finish_base, record_store
 from saltext.kvmclone.lifecycle.destroy import destroy
 from saltext.kvmclone.lifecycle.journal import Journal, undo_stored
 from saltext.kvmclone.model import domain_xml
-from saltext.kvmclone.model.record import DEAD, MEMORY, STAGES, Owner, Record
+from saltext.kvmclone.model.record import DEAD, MADE, MEMORY, STAGES, Owner, Record
 from saltext.kvmclone.model.units import exact_size
 from saltext.kvmclone.model.warm_record import (
     NAMESPACE,
@@ -56,6 +57,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the guest may take to boot until its agent answers.
 AGENT_TIMEOUT_S = 600.0
+
+_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 #: Bytes that QEMU saves besides the memory of the guest, and that stay free in the pool.
 _RESERVE = 256 * 2**20
@@ -259,8 +262,20 @@ def _save(host: Host, handle: DomainHandle, record: Record) -> Record:
             "Leave it alone, and repeat the command.",
         )
     os.chmod(path, 0o600)
+    _forbid_writing(journal.record)
     took = time.monotonic() - begun
     return record_store.save(handle, journal.record, journal.record.at("booted", saved=took))
+
+
+def _forbid_writing(record: Record) -> None:
+    """
+    Make the disks and the variable store read-only, so that no start by hand can change them.
+
+    QEMU runs without the privilege to write what file modes forbid; forks only read them.
+    """
+    for volume in record.volumes:
+        if volume.target != MEMORY and volume.state == MADE and os.path.isfile(volume.path):
+            os.chmod(volume.path, stat.S_IMODE(os.stat(volume.path).st_mode) & ~_WRITE)
 
 
 def _saved_with(host: Host, record: Record, depends: Circumstances) -> WarmRecord:
