@@ -1,10 +1,11 @@
-"""A worker that is killed at a fork leaves what gc removes, and nothing that goes on."""
+"""Forks of tiny machines: what a worker leaves that is killed, and files that are their own."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +117,23 @@ def test_killed_after_it_acknowledged_it_goes_on(
     assert done == [request.name]
     assert outcome.error is not None and outcome.error.type == "AddressTimeout"
     assert not world.exists(request.name)
+
+
+def test_a_fork_has_uefi_variables_of_its_own_that_it_can_write(
+    world: World, host: LocalHost
+) -> None:
+    base = world.base(agent=True, uefi=True, options="tiny.nodhcp")
+    host.warm(base)
+    request = asked(world, base)
+    host.clone(request, goal="addressed")
+    assert host.boot(request.name).stage == "booted"
+    store = world.xml(request.name).findtext("./os/nvram") or ""
+    assert Path(store).stat().st_mode & 0o200
+    assert request.name in store
+    record = world.record(request.name)
+    assert record is not None
+    host.destroy(request.name, token=record.worker.token)
+    assert not Path(store).exists()
 
 
 def test_a_file_of_somebody_else_where_its_memory_would_go_stays(

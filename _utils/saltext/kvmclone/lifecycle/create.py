@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -114,7 +115,8 @@ def _copy_nvram(source: str, destination: str, journal: Journal) -> None:
     try:
         with open(source, "rb") as original, open(draft, "xb") as copy:
             shutil.copyfileobj(original, copy)
-            shutil.copymode(source, draft)
+            # That of a protected or a warmed base is read-only, and QEMU runs without privileges.
+            os.chmod(draft, stat.S_IMODE(os.stat(source).st_mode) | stat.S_IWUSR)
         os.link(draft, destination)
         journal.made("nvram")
         journal.save()
