@@ -48,6 +48,8 @@ UNTRIED = {
     "provision._Create.run": _SCRIPT,
     "snapshot_work.working": _SCRIPT,
     "make_base.promote": _SCRIPT,
+    "warm_base.warm": _SCRIPT,
+    "planner._record_conflicts": "the command of clone_view.in_progress",
     "identity_script.-": _SCRIPT,
     "all_hosts._findings": "the command of other hints to sync, for a host that answers nonsense",
     "base_to_come.BasesToCome.source": "the command of base_copies._advice",

@@ -316,6 +316,18 @@ class BadImage(KvmCloneError):
     """A file is no disk image that can be taken: it is something else, damaged, or names files."""
 
 
+class NotWarmed(KvmCloneError):
+    """A fork was asked for, and its base has no saved memory that one could be made of."""
+
+
+class WarmImageUnusable(KvmCloneError):
+    """What a warmed base was saved with, or from, is not what it was; no fork is made of it."""
+
+
+class ForkFailed(KvmCloneError):
+    """A fork did not become a machine of its own in time; it was destroyed before it served."""
+
+
 # --- what the guest does ------------------------------------------------------------
 
 

@@ -18,6 +18,9 @@ _DISKS = (
 )  # fmt: skip
 
 
+_STRATEGIES = {"full": "a full copy", "quick": "an overlay", "instant": "a fork"}
+
+
 def plan(name: str, found: Mapping[str, Any], screen: Screen) -> list[str]:
     """
     Show one plan.
@@ -28,7 +31,7 @@ def plan(name: str, found: Mapping[str, Any], screen: Screen) -> list[str]:
         return failure(name, found["error"], screen)
     conflicts = found["conflicts"]
     verb = "cannot" if conflicts else "can"
-    strategy = {"full": "a full copy", "quick": "an overlay"}.get(found["strategy"], "")
+    strategy = _STRATEGIES.get(found["strategy"], "")
     how = f", as {strategy}" if strategy else ""
     where = f" on {found['host']}" if found.get("host") else ""
     said = f"{name} {verb} be cloned from {found['base']}{where}{how}."

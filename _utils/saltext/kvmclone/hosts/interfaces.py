@@ -27,6 +27,7 @@ from saltext.kvmclone.model.placement import HostOffer
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import DEFAULT_URL, Request, Secrets
 from saltext.kvmclone.model.spares import Claim
+from saltext.kvmclone.model.warmed_base import UnwarmedBase, WarmedBase
 
 #: Marks a parameter that holds secrets; on its way to a host only that host can open it.
 SEALED = "sealed"
@@ -150,6 +151,23 @@ class KvmHost(Protocol):
 
         :param worker: Who has it made; None for this process.
         :return: The base; see ``promote`` in docs/answers.md.
+        """
+
+    # --- warming bases
+
+    def warm(self, base_domain: str, worker: Owner | None = None) -> WarmedBase:
+        """
+        Save the memory of a base, so that forks can be made of it.
+
+        :param worker: Who has it done; None for this process.
+        :raises CreateInProgress: Somebody is at it.
+        """
+
+    def unwarm(self, base_domain: str) -> UnwarmedBase:
+        """
+        Remove the saved memories of a base.
+
+        :raises CloneInUse: Forks stand on one; nothing was removed.
         """
 
     # --- copying bases

@@ -114,3 +114,12 @@ class Host(Connection):
         """
         flags = DEFINE_VALIDATE if validate else 0
         return DomainHandle(self, self.call(self.raw.defineXMLFlags, xml, flags))
+
+    def restore(self, path: str) -> None:
+        """
+        Start the domain whose definition and memory a saved image has.
+
+        :param path: The image, which libvirt leaves where it is.
+        :raises HostError: libvirt or QEMU refused.
+        """
+        self.call(self.raw.restoreFlags, path, None, 0)

@@ -25,6 +25,7 @@ from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.model import domain_xml, libvirt_xml, normal_definition
 from saltext.kvmclone.model.base_content import NAMESPACE, BaseState, Content, FileState, from_xml
 from saltext.kvmclone.model.facts import ImageFacts
+from saltext.kvmclone.model.record import BASE
 from saltext.kvmclone.system import images
 
 #: Elements of ``<os>`` that name a file which the machine starts from directly.
@@ -171,7 +172,7 @@ def states(host: Host, names: Collection[str]) -> list[BaseState]:
 
     def look(handle: DomainHandle) -> BaseState | None:
         record = handle.record()
-        if record is not None and not record.becomes:
+        if record is not None and record.becomes != BASE:
             return None
         if record is not None:
             volumes = record.volumes if host.local else ()

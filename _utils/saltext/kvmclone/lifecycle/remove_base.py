@@ -13,11 +13,17 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from saltext.kvmclone.errors import CreateInProgress, PlanRefused
+from saltext.kvmclone.errors import CloneInUse, CreateInProgress, PlanRefused
 from saltext.kvmclone.hypervisor.constants import AFFECT_CONFIG, METADATA_ELEMENT
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import base_content, base_copies, clone_view, deletion_plan
+from saltext.kvmclone.inventory import (
+    base_content,
+    base_copies,
+    clone_view,
+    deletion_plan,
+    warm_images,
+)
 from saltext.kvmclone.inventory.base_content import BaseImage
 from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.inventory.deletion_plan import NVRAM, DeletionPlan
@@ -166,7 +172,7 @@ def _volume(target: str, path: str, form: str) -> Volume:
 
 
 def _require_base(host: Host, handle: DomainHandle) -> None:
-    """Refuse what is a clone, is being made, or is being copied."""
+    """Refuse what is a clone, is being made, is being copied, or is warmed."""
     name, record = handle.name, handle.record()
     collect = host.commands.clone("gc", name, "apply=True")
     if record is not None and not record.becomes:
@@ -180,6 +186,11 @@ def _require_base(host: Host, handle: DomainHandle) -> None:
         raise PlanRefused(
             f"'{name}' was being made, or removed, when that was interrupted.",
             f"Remove what there is of it: {collect}",
+        )
+    if warmed := warm_images.of_base(host, name, handle.uuid):
+        raise CloneInUse(
+            f"The base '{name}' stays: it is warmed ('{warmed[0].handle.name}').",
+            f"Remove what was saved of it first: {host.commands.clone('unwarm', name)}",
         )
     for copy in base_copies.offered(host, handle):
         if copy_folder.is_dead(copy.copy):

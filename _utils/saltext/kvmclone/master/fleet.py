@@ -9,7 +9,6 @@ once, speaks to hosts through :class:`.interfaces.KvmHost`, and answers with
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +29,7 @@ from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
-from saltext.kvmclone.master import at_once, left_keys, leftovers, progress, targets
+from saltext.kvmclone.master import at_once, left_keys, leftovers, missing, progress, targets
 from saltext.kvmclone.master.all_hosts import AllHosts
 from saltext.kvmclone.master.base_push import BaseCopier
 from saltext.kvmclone.master.base_relay import Relays
@@ -256,18 +255,7 @@ class Fleet:
         try:
             return self.everywhere.find(name)
         except NotFound as error:
-            told, failed = self.everywhere.look(lambda host: host.list_clones())
-            if failed:
-                raise HostUnreachable(
-                    f"Whether '{name}' was renamed is not known; no answer from "
-                    + ", ".join(failed),
-                    "Repeat this when the host is back.",
-                ) from None
-            gc.require_not_renamed(name, self.keys.ids_of(name), told.values())
-            names = [clone.name for clones in told.values() for clone in clones]
-            for near in difflib.get_close_matches(name, names, n=1, cutoff=0.75):
-                text = f"There is no clone '{name}'. Did you mean '{near}'?"
-                raise NotFound(text, error.hint) from None
+            missing.explain(self.everywhere, self.keys.ids_of(name), name, error)
             raise
 
     def destroy(self, name: Any, force: bool = False) -> Outcome:

@@ -40,7 +40,7 @@ SCHEMA = 3
 
 #: The form that has a field first. A record is written in the earliest form that has all that it
 #: uses, so that a host which is not upgraded yet still reads it.
-_SINCE = {"becomes": 2, "under_way": 2, "snapshots": 2, "spare": 3}
+_SINCE = {"becomes": 2, "warmed": 3, "under_way": 2, "snapshots": 2, "spare": 3}
 
 #: The fields that are attributes of the element itself.
 _SCALARS: dict[str, type] = {
