@@ -88,7 +88,7 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> dict[str, FleetHost]:
         "kvm01": FleetHost("kvm01", BaseState("base", GOLD), BaseState("other", GOLD)),
         "kvm02": FleetHost("kvm02", BaseState("other", RUST)),
     }
-    monkeypatch.setattr(fleet, "RemoteHost", lambda _opts, minion, _url: made[minion])
+    monkeypatch.setattr(fleet, "RemoteHost", lambda _opts, minion, *_more: made[minion])
     monkeypatch.setattr(targets, "accepted", lambda _opts, ids: set(ids) & set(made))
     monkeypatch.setattr(progress, "fire", lambda *_: None)
     return made

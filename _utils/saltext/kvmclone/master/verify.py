@@ -114,7 +114,13 @@ def verify(
                 return _judge(said.get("ret"), minion_id, uuid, word)
             if tag == f"salt/minion/{minion_id}/start":
                 turn.announced(time.monotonic())
-    raise MinionTimeout(
+    raise _timeout(opts, minion_id, timeout, silent)
+
+
+def _timeout(
+    opts: Mapping[str, Any], minion_id: str, timeout: float, silent: SilentMinion
+) -> MinionTimeout:
+    return MinionTimeout(
         f"The minion '{minion_id}' did not answer test.version within {timeout:g} s. "
         f"{silent.reason}".rstrip(),
         other_key.HINT
