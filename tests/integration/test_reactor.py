@@ -224,3 +224,14 @@ def test_the_orchestration_makes_both_and_goes_on_only_then(world: SaltWorld) ->
     again = world.run("state.orchestrate", "reactor.orchestrate.two_clones", timeout=300)
     assert not any(state["result"] for state in steps(again).values()), again
     world.run("kvmclone.destroy", "web1", "web2")
+
+
+def test_the_orchestration_with_a_spare_says_why_there_is_none(world: SaltWorld) -> None:
+    """The tiny guest is no minion, so nobody can claim one of its kind."""
+    pillar = json.dumps({"profile": "tiny", "sls": "build"})
+    answer = world.run(
+        "state.orchestrate", "reactor.orchestrate.claimed", f"pillar={pillar}", timeout=300
+    )
+    (state,) = steps(answer).values()
+    assert state["result"] is False
+    assert "become no minions" in state["comment"]

@@ -93,6 +93,7 @@ class Refill:
         self._maker = fleet()
         #: Spares that were not destroyed; the next worker tries again.
         self._left: set[str] = set()
+        #: How many spares were made and destroyed.
         self.done = 0
 
     def want_look(self, soon: bool) -> None:
@@ -156,17 +157,16 @@ class Refill:
                 self._missing.pop(profile, None)
             else:
                 self._note(self.notes.made(profile))
-            self._ended()
+                self.done += 1
+            self.is_look_wanted = True
         for removed in [one for one in self._removing if one.done()]:
             name = self._removing.pop(removed)
             if error := removed.exception():
                 log.warning("kvm_clone spares: '%s' was not destroyed: %s", name, _told(error))
                 self._left.add(name)
-            self._ended()
-
-    def _ended(self) -> None:
-        self.done += 1
-        self.is_look_wanted = True
+            else:
+                self.done += 1
+            self.is_look_wanted = True
 
     def _note(self, notes: Notes) -> None:
         self.notes = notes
