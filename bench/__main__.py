@@ -1,6 +1,6 @@
 """``python -m bench [SUBJECT [ARGUMENTS]]``: one subject, or all that together fit in an hour.
 
-Every subject is run, also after one that missed its goal.
+Every subject is run, also after one that failed or missed its goal.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from bench import (
     quick_clone,
     table,
 )
+from lab.common import LabError
 
 SUBJECTS = {
     "quick_clone": quick_clone.main,
@@ -41,7 +42,11 @@ def main() -> int:
     codes = []
     for name in chosen:
         sys.argv[:] = [f"bench {name}", *arguments]
-        codes.append(SUBJECTS[name]())
+        try:
+            codes.append(SUBJECTS[name]())
+        except LabError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            codes.append(1)
     return max(codes)
 
 

@@ -56,7 +56,7 @@ class NamedFiles:
     names: list[str] = field(default_factory=list)
     stores: list[str] = field(default_factory=list)
     files: list[tuple[str, str]] = field(default_factory=list)
-    memories: set[str] = field(default_factory=set)
+    memories: list[str] = field(default_factory=list)
     links: list[tuple[str, str]] = field(default_factory=list)
     headed: list[str] = field(default_factory=list)
     layers: list[snapshots.Layer] = field(default_factory=list)
@@ -174,11 +174,10 @@ class _Reader:
         found.names += domain_xml.names_in(root)
         found.stores += domain_xml.stores_in(root)
         found.layers += snapshots.layers(root, self._source)
-        found.memories.update(snapshots.memory_files(root))
+        found.memories += snapshots.memory_files(root)
         for disk in root.iter("disk"):
             found.files += self._disk(disk)
-        found.files += [(path, "") for path in domain_xml.plain_files(root)]
-        found.files += [(path, "") for path in snapshots.memory_files(root)]
+        found.files += [(path, "") for path in (*domain_xml.plain_files(root), *found.memories)]
         found.files += [(path, ARGUMENT) for path in domain_xml.argument_paths(root)]
         if self.uuid:
             self._record()
