@@ -22,6 +22,8 @@ def warmed() -> Iterator[LocalHost]:
     host = LocalHost(LIBVIRT_URI)
     host.warm(BASE)
     yield host
+    if host.exists(NAME):
+        host.destroy(NAME, force=True)
     host.unwarm(BASE)
 
 
@@ -44,7 +46,12 @@ def test_a_fork_becomes_a_minion_that_is_known_by_its_word_and_stays_one(
     assert salt_world.salt(NAME, "grains.get", "uuid").data == {NAME: clone["uuid"]}
     warmed.power(NAME, "off")
     assert warmed.power(NAME, "start").state == "running"
-    wait_until(lambda: NAME in (salt_world.salt(NAME, "test.ping").data or {}), "its minion", 240)
+
+    def answers() -> bool:
+        told = salt_world.salt(NAME, "test.ping").data  # a sentence for one that does not
+        return isinstance(told, dict) and told.get(NAME) is True
+
+    wait_until(answers, "its minion", 300)
     assert uuid().split() == [clone["uuid"], "0"]
     gone = salt_world.run("kvmclone.destroy", NAME)
     assert gone.retcode == 0, gone.stdout

@@ -346,6 +346,8 @@ def test_killed_anywhere_gc_removes_all_of_it(
     killed(host, base, where, function)
     assert machines(world) == [base, f"{base}.warm1"]
     assert [one for one in host.list_clones() if world.token in one.name] == []
+    found = [one["kind"] for one in host.doctor() if one["name"] == f"{base}.warm1"]
+    assert found == ["unfinished"]
     assert gc.collect(host, f"{base}.warm1", apply=True)
     world.refresh()
     assert machines(world) == [base]
