@@ -80,9 +80,7 @@ def verify(
     word: str | None = None,
 ) -> Verified:
     """
-    Wait until the minion answers, and compare its uuid with the domain's.
-
-    The question is asked at once, again when the minion announces itself, and after growing pauses.
+    Ask the minion, again when it announces itself, until it answers, and judge which machine it is.
 
     :param uuid: The domain's uuid.
     :param ask: Asks the guest of its minion, once that is silent.
