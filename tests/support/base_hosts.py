@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import Any
 
 from saltext.kvmclone.config.catalogue import build
@@ -102,7 +103,10 @@ def hosts_of(*hosts: Host, url: str = "") -> AllHosts:
     def connect(minion: str, url: str) -> Any:
         return by_name[minion or url]
 
-    return AllHosts(catalogue, connect)
+    def means(expression: str) -> list[str]:
+        return fnmatch.filter(by_name, expression)
+
+    return AllHosts(catalogue, connect, means)
 
 
 def states(answer: dict[str, Any], base: str = "debian12") -> dict[str, str]:

@@ -44,7 +44,7 @@ TYPED = [
     ("plan web 'web[1-100000]'", "InvalidName", "cannot be used", "one name at a time"),
     ("report {folder}/gone/fleet.html", "ConfigError", "no folder", "mkdir -p"),
     ("push base", "ConfigError", "Which host?", "kvmclone.push base HOST"),
-    ("push base 'kvm*'", "ConfigError", "no host 'kvm*'", "kvmclone.profiles"),
+    ("push base 'xen*'", "ConfigError", "means no minion", "salt-key -L"),
     ("push base kvm02 kvm01 source=kvm01", "ConfigError", "cannot be a target", "push base kvm02"),
     ("push nowhere kvm02", "NotFound", "No other host", "kvmclone.bases"),
     ("push other kvm02 source=kvm01", "BaseDiffers", "another base", "kvmclone.bases other"),

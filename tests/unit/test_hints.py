@@ -52,6 +52,7 @@ UNTRIED = {
     "planner._record_conflicts": "the command of clone_view.in_progress",
     "identity_script.-": _SCRIPT,
     "all_hosts._findings": "the command of other hints to sync, for a host that answers nonsense",
+    "ways.Ways.meant_by": "the command of base_push.BaseCopier.behind_minion, to look",
     "base_to_come.BasesToCome.source": "the command of base_copies._advice",
     "remove_base._require_still": "a race of moments; it looks at a state, as others do",
     "fleet_findings._clock": "sets the clock of the machine that the tests run on",

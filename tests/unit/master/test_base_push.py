@@ -42,6 +42,23 @@ def test_a_push_ends_whole_and_takes_its_key_back() -> None:
     assert source.key == KEY
 
 
+def test_hosts_may_be_named_by_a_target_expression_which_may_mean_the_source_too() -> None:
+    everywhere = hosts_of(Host("kvm01", BaseState("debian12", GOLD)), Host("kvm02"), Host("kvm03"))
+    answer = pushed(everywhere, "debian12", ["kvm*", "kvm02"])
+    assert states(answer) == {"kvm01": "same", "kvm02": "same", "kvm03": "same"}
+    with pytest.raises(ConfigError, match="'xen\\*' means no host of any provider"):
+        pushed(everywhere, "debian12", ["xen*"])
+
+
+def test_an_expression_that_means_hosts_of_two_contents_asks_for_the_source() -> None:
+    first, other = Host("kvm01", BaseState("debian12", GOLD)), Host("kvm02")
+    other.bases["debian12"] = BaseState("debian12", RUST)
+    with pytest.raises(ConfigError, match="not known that their contents are the same"):
+        pushed(hosts_of(first, other), "debian12", ["kvm*"])
+    answer = pushed(hosts_of(first, other), "debian12", ["kvm*"], "kvm01")
+    assert states(answer) == {"kvm01": "same", "kvm02": "other"}
+
+
 def test_a_host_that_has_it_is_left_as_it_is() -> None:
     source, target = (Host(name, BaseState("debian12", GOLD)) for name in ("kvm01", "kvm02"))
     answer = pushed(hosts_of(source, target), "debian12", ["kvm02"])

@@ -80,6 +80,10 @@ class AllHosts:
         """Return the labels of a profile's hosts; see :meth:`.ways.Ways.labels_of`."""
         return self._ways.labels_of(profile)
 
+    def meant_by(self, expression: str) -> tuple[str, ...]:
+        """Return the labels of the hosts that are meant; see :meth:`.ways.Ways.meant_by`."""
+        return self._ways.meant_by(expression)
+
     def hosts(self) -> list[tuple[str, KvmHost]]:
         """Return every host with its label."""
         ways = self.ways.items()
