@@ -180,17 +180,25 @@ def news(url=DEFAULT_URL, ignore_shutdown=False):
 @entrypoints.module_function
 def remote(operation, arguments, url=DEFAULT_URL, challenge=None):
     """
-    Serve kvm_clone, not people: do one operation for the master.
+    Serve kvm_clone, not people: do one operation for the master, or
+    several side by side.
 
     Errors are answered as data, to ``salt-run kvmclone.…``.
 
     CLI Example: ``salt kvm01 kvm_clone.remote list_clones '{}'``
     """
+
+    def signed(answer):
+        return signed_answers.answer(__opts__, remote_server.FUNCTION, challenge, answer)
+
+    def tell(tag, part):
+        __salt__["event.fire_master"](signed(part), tag)
+
     by_hand = challenge is None
-    answer = remote_server.serve(__opts__, operation, arguments, url, by_hand)
-    if "error" in answer:
+    answer = remote_server.serve(__opts__, operation, arguments, url, by_hand, tell)
+    if any("error" in one for one in (answer, *answer.get("answers", {}).values())):
         __context__["retcode"] = 1
-    return signed_answers.answer(__opts__, "kvm_clone.remote", challenge, answer)
+    return signed(answer)
 
 
 @entrypoints.module_function

@@ -81,7 +81,7 @@ def map_(file):
     file
         A path; a bare name lies in ``cloud.maps.d``. Below each profile
         a list of names, or of ``NAME: {KEY: VALUE}`` with keys that
-        override the profile's.
+        override the profile's. ``web[01-20]`` is twenty names.
 
     CLI Example: ``salt-run kvmclone.map web.map``
     """

@@ -2,7 +2,7 @@
 Make bases
 ==========
 
-The part of the runner ``kvmclone`` that makes bases.
+The part of the runner ``kvmclone`` that makes and warms bases.
 
 :depends: lxml; libvirt-python only where a provider has no ``host:``
 """
@@ -16,7 +16,7 @@ saltext.kvmclone.refresh()
 from saltext.kvmclone import entrypoints
 
 try:
-    from saltext.kvmclone.master import bases, fleet
+    from saltext.kvmclone.master import bases, fleet, warming
     from saltext.kvmclone.reactor import intake
 
     MISSING = ""
@@ -91,3 +91,45 @@ def promote(name, base):
     CLI Example: ``salt-run kvmclone.promote web1 debian12-web``
     """
     return bases.promote(_fleet(), name, base)
+
+
+@entrypoints.runner_function
+def warm(*bases, host=None):
+    """
+    Save the memory of bases that have booted, so that clones go on from
+    there (``clone_strategy: instant``).
+
+    A private clone of each base boots without a network, is made ready
+    over its guest agent, and its memory is saved. Whatever is in that
+    memory is in every fork: see docs/forks.md. What was saved before is
+    removed once no fork stands on it.
+
+    bases
+        Names of the bases. They are shut off and have a guest agent.
+    host
+        Minion id of the KVM host, where several have the base.
+
+    Returns ``{"bases": {BASE: …}, "retcode"}``. A failure leaves
+    nothing.
+
+    CLI Example: ``salt-run kvmclone.warm debian12``
+    """
+    return warming.warm(_fleet(), bases, str(host or ""))
+
+
+@entrypoints.runner_function
+def unwarm(*bases, host=None):
+    """
+    Remove the saved memories of bases; refused while forks stand on
+    one.
+
+    bases
+        Names of the bases.
+    host
+        Minion id of the KVM host, where several have the base.
+
+    Returns ``{"bases": {BASE: {"removed", "kept"}}, "retcode"}``.
+
+    CLI Example: ``salt-run kvmclone.unwarm debian12``
+    """
+    return warming.unwarm(_fleet(), bases, str(host or ""))

@@ -79,7 +79,8 @@ def push(base, *hosts, source=None, replace=False, yes=False):
     base
         Name of the base.
     hosts
-        Minion ids of the hosts that are to have it.
+        Minion ids of the hosts that are to have it, or target
+        expressions: ``'kvm*'``.
     source
         Minion id of the host that has it; needed where several hosts
         have bases of that name.
@@ -97,6 +98,7 @@ def push(base, *hosts, source=None, replace=False, yes=False):
     CLI Example::
 
         salt-run kvmclone.push debian12 kvm02 kvm03
+        salt-run kvmclone.push debian12 'G@rack:a2'
         salt-run kvmclone.push debian12 kvm02 source=kvm01 replace=True
     """
     entrypoints.switches(replace=replace, yes=yes)

@@ -17,6 +17,7 @@ import paramiko
 import salt.config
 import yaml
 
+from bench.table import Table
 from lab.common import PASSWORD, wait_until
 from lab.lab import Lab, connection
 from lab.salt import SaltWorld
@@ -114,17 +115,19 @@ def main() -> int:
         }
         world.write_cloud("profiles", "deb.conf", {"deb": profile})
         world.add_minion("kvm01")
-        print(f"\nfrom create to test.version, {rounds} rounds in turns, seconds\n")
+        report = Table(
+            f"From create to test.version, {rounds} rounds in turns, s",
+            *("the guest alone", "create", "its stages"),
+        )
         for number in range(rounds):
             own.append(guests_own_time(lab, world, f"bench-own{number}"))
             elapsed, timings = created(world, f"bench-clone{number}")
             ours.append(elapsed)
             stages = "  ".join(f"{stage} {seconds:.1f}" for stage, seconds in timings.items())
-            print(f"  guest alone {own[-1]:6.1f}   create {elapsed:6.1f}   ({stages})")
+            report.add(own[-1], elapsed, stages)
     difference = statistics.median(ours) - statistics.median(own)
-    print(f"\ncreate takes {difference:.1f} s more than the guest itself (goal: {GOAL:g})")
-    print(f"ratio {statistics.median(ours) / statistics.median(own):.2f}")
-    return int(difference > GOAL)
+    report.goal("Seconds that create takes on top of the guest's own", difference, GOAL)
+    return report.show()
 
 
 if __name__ == "__main__":

@@ -16,15 +16,16 @@ nothing.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import libvirt
 
+from bench.table import Table, in_turns
 from lab.common import LIBVIRT_URI
 from lab.lab import Lab, connection
 from saltext.kvmclone.hosts.local import LocalHost
@@ -140,16 +141,8 @@ class Bench:
 
         :param count: Rounds to measure, after one to warm up.
         """
-        ways = [self.naive, self.same_effect, self.ours]
-        times: list[list[float]] = [[] for _ in ways]
-        for turn in range(count + 1):
-            for step in range(len(ways)):
-                # Each follows each equally often: what one leaves to the disk slows the next.
-                index = (turn + step * (1 + turn % 2)) % len(ways)
-                taken = self.once(ways[index])
-                if turn:  # the first round warms up
-                    times[index].append(taken)
-        return [statistics.median(one) for one in times]
+        ways = (self.naive, self.same_effect, self.ours)
+        return in_turns([partial(self.once, way) for way in ways], count)
 
     def fill_pool(self, count: int) -> None:
         for number in range(count):
@@ -164,22 +157,21 @@ def main() -> int:
     parser.add_argument("--volumes", type=int, default=500, help="others in the pool, second row")
     arguments = parser.parse_args()
 
-    print(f"quick clone, median of {arguments.rounds} rounds in turns, milliseconds\n")
-    print(f"{'volumes':>8} {'naive':>7} {'same effect':>12} {'ours':>7}", end="")
-    print(f" {'/ naive':>8} {'/ same':>7} {'calls':>6}")
-    ratios = []
+    report = Table(
+        f"Quick clone, median of {arguments.rounds} rounds in turns, ms",
+        *("volumes in the pool", "naive", "same effect", "this project", "/ naive"),
+        *("/ same effect", "libvirt calls"),
+    )
     with Lab() as lab:
         bench = Bench(lab)
         for volumes in (1, arguments.volumes):
             if volumes > 1:
                 bench.fill_pool(volumes)
             naive, same, ours = bench.rounds(arguments.rounds)
-            ratios.append(ours / same)
-            print(f"{volumes:>8} {naive:>7.1f} {same:>12.1f} {ours:>7.1f}", end="")
-            print(f" {ours / naive:>8.2f} {ours / same:>7.2f} {bench.host.calls:>6}")
-    held = max(ratios) <= GOAL
-    print(f"\nGoal: at most {GOAL} times the calls that it needs: {'held' if held else 'MISSED'}.")
-    return 0 if held else 1
+            ratios = f"{ours / naive:.2f}", f"{ours / same:.2f}"
+            report.add(volumes, naive, same, ours, *ratios, bench.host.calls)
+            report.goal(f"Quick clone beside {volumes} volumes / same effect", ours / same, GOAL)
+    return report.show()
 
 
 if __name__ == "__main__":

@@ -87,11 +87,20 @@ class FleetDemo(Demonstration):
         self.user("kvmclone.list", "salt-run", "kvmclone.list")
         self.user("salt test.version", "salt", "web*", "test.version")
         self.user("kvmclone.hosts, with six clones", "salt-run", "kvmclone.hosts")
+        say("== All of it as one page, for a browser and for people who never typed a command")
+        self.user("kvmclone.report", "salt-run", "kvmclone.report", str(self._page()))
+        if not self._page().is_file():
+            raise LabError(f"there is no page {self._page()}")
         if self.keep:
             return
         say("== And gone again, on every host: machines, disks and keys")
         self.user("kvmclone.destroy", "salt-run", "kvmclone.destroy", NAMES)
         self._nothing_left()
+
+    def _page(self) -> Path:
+        """Return where the page about the fleet is; it is removed with the rest."""
+        assert self.fleet is not None
+        return self.fleet.folder / "fleet.html"
 
     def _create_and_cut_off(self) -> str:
         """Make the clones, cut a host off in the middle, and return the name of its clone."""
@@ -143,6 +152,7 @@ class FleetDemo(Demonstration):
    export PATH={self.salt.venv}/bin:$PATH
    salt -c {self.salt.conf} '*' test.ping
    salt-run -c {self.salt.conf} kvmclone.list
+   The page: file://{self._page()}
    Logs: {self.salt.folder}/log"""
         )
         with suppress(KeyboardInterrupt):

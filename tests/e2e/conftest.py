@@ -91,6 +91,12 @@ centos7:
                     "password": PASSWORD,
                 },
                 "agent": {**common, "provider": "direct-kvm", "base_domain": BASE},
+                "fork": {
+                    **common,
+                    "provider": "direct-kvm",
+                    "base_domain": BASE,
+                    "clone_strategy": "instant",
+                },
                 "fails": {
                     **common,
                     "provider": "direct-kvm",

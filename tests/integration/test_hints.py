@@ -320,7 +320,7 @@ def cloud_opts(world: SaltWorld) -> dict[str, Any]:
     return dict(salt.config.cloud_config(str(world.conf / "cloud")))
 
 
-@tries("signed_call.ask")
+@tries("signed_call._Caller.ask")
 def test_a_host_whose_minion_is_down(world: SaltWorld, typist: Typist) -> None:
     world.stop_minion("kvm01")
     answer = world.run("kvmclone.list")

@@ -263,7 +263,7 @@ def examined(world: SaltWorld) -> list[dict[str, Any]]:
     return found
 
 
-@tries("remote_server.serve")
+@tries("remote_server._one")
 def test_a_master_with_older_modules(world: SaltWorld, typist: Typist) -> None:
     """What an older master shows of this host's answer."""
     asked = f"list_clones@{VERSION - 1}"

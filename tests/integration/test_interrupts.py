@@ -185,12 +185,13 @@ def test_an_interrupted_create_is_taken_back_and_says_so(
     assert f"Interrupted; being brought to a safe end: {name}" in said
 
 
+@pytest.mark.parametrize("profile", ["waits", "far"])
 @pytest.mark.usefixtures("nothing_is_left")
 def test_all_of_several_are_taken_back_and_named(
-    salt: SaltWorld, names: Callable[[str], str]
+    salt: SaltWorld, names: Callable[[str], str], profile: str
 ) -> None:
     several = [names(f"cut{number}") for number in range(3)]
-    run = Run(salt, "kvmclone.create", "waits", *several, terminal=True)
+    run = Run(salt, "kvmclone.create", profile, *several, terminal=True)
     waits_for_its_address(*several)
     run.press()
     code, answer, _said = run.end()

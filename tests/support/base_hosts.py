@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import Any
 
 from saltext.kvmclone.config.catalogue import build
@@ -29,7 +30,7 @@ class Host:
         #: Addresses that it does not reach; the key that it let in, the offer that it took.
         self.walled: set[str] = set()
         self.key: CopyKey | None = None
-        self.offer: BaseOffer | None = None
+        self.taken: BaseOffer | None = None
 
     def _do(self, what: str) -> None:
         self.did.append(what)
@@ -57,7 +58,8 @@ class Host:
         self._do("offer_base")
         return BaseOffer(copy, name, self.bases[name].digest, (), addresses=(ADDRESS,))
 
-    def prepare_copy(self, offer: BaseOffer) -> CopyKey:
+    def prepare_copy(self, offer: BaseOffer, instead: bool = False) -> CopyKey:
+        assert instead == (offer.base in self.bases)
         self._do("prepare_copy")
         return KEY
 
@@ -69,9 +71,11 @@ class Host:
         self.key = key
         return "/keys"
 
-    def fetch_base(self, offer: BaseOffer) -> BaseState:
+    def fetch_base(self, offer: BaseOffer, instead: bool = False) -> BaseState:
+        if instead:
+            self.remove_base(offer.base, apply=True)
         self._do("fetch_base")
-        self.offer = offer
+        self.taken = offer
         self.bases[offer.base] = BaseState(offer.base, offer.digest, 5, marked=True)
         return self.bases[offer.base]
 
@@ -99,7 +103,10 @@ def hosts_of(*hosts: Host, url: str = "") -> AllHosts:
     def connect(minion: str, url: str) -> Any:
         return by_name[minion or url]
 
-    return AllHosts(catalogue, connect)
+    def means(expression: str) -> list[str]:
+        return fnmatch.filter(by_name, expression)
+
+    return AllHosts(catalogue, connect, means)
 
 
 def states(answer: dict[str, Any], base: str = "debian12") -> dict[str, str]:

@@ -184,7 +184,9 @@ class FaultyMaster:
         self._step("enrolment")
         return object()
 
-    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], GuestMinion]) -> Minion:
+    def verify(
+        self, minion_id: str, uuid: str, ask: Callable[[int], GuestMinion], word: str | None = None
+    ) -> Minion:
         if self.fails == "verify":
             self.told = ask(4505)
         self._step("verify")

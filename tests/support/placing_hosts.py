@@ -42,6 +42,8 @@ class Host:
         self.requests: list[Request] = []
         self.busy = self.most_busy = 0
         self.takes = 0.0
+        #: So many are made at once, or none at all.
+        self.together = threading.Barrier(1, timeout=60)
 
     def offer(self, _request: Request, names: list[str]) -> HostOffer:
         self.asked += 1
@@ -73,6 +75,7 @@ class Host:
         with self.lock:
             self.busy += 1
             self.most_busy = max(self.busy, self.most_busy)
+        self.together.wait()
         time.sleep(self.takes)
         with self.lock:
             self.busy -= 1

@@ -44,7 +44,7 @@ MOST_FRAMES = 11
 FUNCTIONS = {
     "plan", "create", "adjust", "bootstrap", "resume", "destroy", "start", "stop", "reboot",
     "show", "list_clones", "addresses", "pending_changes", "exists", "wait_for_address",
-    "gc", "tree", "doctor", "adopt", "unprotect", "base_from", "promote",
+    "gc", "tree", "doctor", "adopt", "unprotect", "base_from", "promote", "warm", "unwarm",
     "published", "published_addresses", "ring_expired", "news", "remote", "working",
     "ask", "release", "asked", "pending", "told",
     "snapshot", "rollback", "snapshots", "delete_snapshot",
@@ -198,7 +198,7 @@ def test_the_files_of_the_execution_module_are_one_module_with_examples(module: 
 def test_the_runners_functions_are_documented_with_an_example(master: dict[str, Any]) -> None:
     runners = salt.loader.runner(master, context={})
     names = [name for name in runners if name.startswith("kvmclone.")]
-    assert len(names) == 31
+    assert len(names) == 33
     for name in names:
         assert f"salt-run {name}" in runners[name].__doc__
         assert "CLI Example:" in runners[name].__doc__

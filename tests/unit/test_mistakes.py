@@ -107,7 +107,8 @@ AT_MASTER = [
     ),
     (
         "create centos7 web1 clone_strategy=quik",
-        "clone_strategy: 'quik' is not one of full, quick. For example: clone_strategy=quick",
+        "clone_strategy: 'quik' is not one of full, quick, instant. For example: "
+        "clone_strategy=quick",
         "Correct it and run the command again.",
     ),
     (

@@ -1,11 +1,10 @@
 """
 The error classes of kvm_clone; every error says what to do next.
 
-Every refusal and every failure that a user can meet is a :class:`KvmCloneError`. It
-carries three things: a *type* (the class name, stable, for scripts), a *message* (what
-happened) and a *hint* (what to type next). The Salt entry points turn it into an error of the
-job; the runner shows it as ``{"type", "message", "hint"}``. Code branches on the class or on
-:attr:`KvmCloneError.type`, never on the text.
+Every refusal and every failure that a user can meet is a :class:`KvmCloneError`. It carries a
+*type* (the class name, stable, for scripts), a *message* (what happened) and a *hint* (what to type
+next). The Salt entry points turn it into an error of the job; the runner shows it as ``{"type",
+"message", "hint"}``. Code branches on the class, never on the text.
 """
 
 from __future__ import annotations
@@ -316,6 +315,18 @@ class BadImage(KvmCloneError):
     """A file is no disk image that can be taken: it is something else, damaged, or names files."""
 
 
+class NotWarmed(KvmCloneError):
+    """A fork was asked for, and its base has no saved memory that one could be made of."""
+
+
+class WarmImageUnusable(KvmCloneError):
+    """What a warmed base was saved with, or from, is not what it was; no fork is made of it."""
+
+
+class ForkFailed(KvmCloneError):
+    """A fork did not become a machine of its own in time; it was destroyed before it served."""
+
+
 # --- what the guest does ------------------------------------------------------------
 
 
@@ -366,13 +377,10 @@ class Unsealable(KvmCloneError):
     """A sealed message that this host cannot open, or that was meant for another."""
 
 
-def _family() -> dict[str, type[KvmCloneError]]:
-    members: dict[str, type[KvmCloneError]] = {}
-    todo: list[type[KvmCloneError]] = [KvmCloneError]
-    while todo:
-        member = todo.pop()
-        members[member.__name__] = member
-        todo.extend(member.__subclasses__())
+def _family(of: type[KvmCloneError] = KvmCloneError) -> dict[str, type[KvmCloneError]]:
+    members = {of.__name__: of}
+    for below in of.__subclasses__():
+        members |= _family(below)
     return members
 
 

@@ -43,6 +43,58 @@ def test_every_way_to_write_it_is_understood(
     assert [name for _profile, name, _keys in read(opts, text)] == names
 
 
+RANGES = [
+    ("p: 'web[1-3]'", ["web1", "web2", "web3"]),
+    ("p:\n  - web[08-10].example.com", [f"web{n}.example.com" for n in ("08", "09", "10")]),
+    ("p:\n  - web[1,3]: {cpus: 2}\n  - db", ["web1", "web3", "db"]),
+    ("p: {'a[1-2]b[1-2]': {}}", ["a1b1", "a1b2", "a2b1", "a2b2"]),
+]
+
+
+@pytest.mark.parametrize(("text", "names"), RANGES)
+def test_a_range_is_as_many_machines_as_it_is_on_the_command_line(
+    opts: dict[str, Any], text: str, names: list[str]
+) -> None:
+    assert [name for _profile, name, _keys in read(opts, text)] == names
+
+
+def test_the_keys_below_a_range_are_those_of_each_and_are_judged_once(
+    opts: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    told = read(opts, "p:\n  - web[1-3]: {cpus: 2, image: x}\n")
+    assert told == [("p", f"web{n}", {"cpus": 2}) for n in (1, 2, 3)]
+    told[0][2]["cpus"] = 4
+    assert told[1][2]["cpus"] == 2
+    assert len([one for one in caplog.messages if "'image'" in one]) == 1
+    with pytest.raises(ConfigError) as refused:
+        read(opts, "p:\n  - web[1-3]: {cpus: many}\n")
+    assert refused.value.message.count("web") == 1 + refused.value.message.count("web.map")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("p:\n  - web[1-\n", "line 2: p, 'web[1-': The brackets"),
+        ("p:\n  - web[3-1]\n", "line 2: p, 'web[3-1]': The range '3-1'"),
+        ("p:\n  - web[a-c]\n", "is no range of numbers"),
+        ("p:\n  - web[1-2]\n  - web2\n", "line 3: 'web2' is named twice"),
+        ("p:\n  - web[1-2]\nq:\n  - web[2-3]\n", "line 4: 'web2' is named twice"),
+        ("p:\n  - web[1,1]\n", "line 2: p, 'web[1,1]': Named twice: web1"),
+        ("p:\n  - web_[1-2]\n", "line 2: p, 'web_[1-2]': "),
+        ("p:\n  - web[1-2]: {name: web1}\n", "it is given another name"),
+        ("p:\n  - web[1-100000]\n", "100,000 names, and one command takes at most 1,000"),
+        ("p:\n  - a[1-600]\n  - b[1-600]\n", "1,200 machines or more, and one command takes"),
+    ],
+)
+def test_a_range_that_is_wrong_is_refused_as_on_the_command_line(
+    opts: dict[str, Any], text: str, words: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read(opts, text)
+    assert words in refused.value.message
+    assert refused.value.hint
+
+
 def test_keys_override_those_of_the_profile(opts: dict[str, Any]) -> None:
     told = read(opts, "p:\n  - one: {cpus: 2, name: one}\nq: [two]\n")
     assert told == [("p", "one", {"cpus": 2}), ("q", "two", {})]

@@ -187,7 +187,7 @@ def test_a_network_that_is_off(
 
 
 @both
-@tries("planner._base_conflicts", "protect.check")
+@tries("planner._base_conflicts", "planner.base_is_on", "protect.check")
 @pytest.mark.guest
 @pytest.mark.parametrize("protect", [False, True])
 def test_a_base_that_is_saved(
@@ -206,7 +206,9 @@ def test_a_base_that_is_saved(
 
 
 @both
-@tries("planner._base_conflicts", "protect.check", "create._require_base_at_rest")
+@tries(
+    "planner._base_conflicts", "planner.base_is_on", "protect.check", "create._require_base_at_rest"
+)
 @pytest.mark.guest
 def test_a_base_that_runs(world: World, host: LocalHost, base: str, typist: Typist) -> None:
     world.lab.start(base)

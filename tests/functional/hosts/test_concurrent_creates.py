@@ -19,6 +19,7 @@ from saltext.kvmclone.errors import CreateInProgress, KvmCloneError, PlanRefused
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.outcome import Outcome
+from saltext.kvmclone.inventory import file_usage_scan
 from saltext.kvmclone.model.request import Request
 from tests.support.world import World, at_once, full, quick, sha256
 
@@ -99,6 +100,25 @@ def test_twenty_that_are_only_made_are_all_whole(
     for clone in clones:
         host.destroy(clone["name"])
     assert world.footprint() == before
+
+
+def test_many_that_are_destroyed_at_once_share_their_looks_and_leave_nothing(
+    world: World, host: LocalHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = world.base(disks=2)
+    before = world.footprint()
+    names = [world.name(f"gone{number}") for number in range(12)]
+    for name in names:
+        assert provision.create(host, quick(name, base), start=False).error is None
+    looks: list[None] = []
+    scanned = file_usage_scan._scanned
+    monkeypatch.setattr(
+        file_usage_scan, "_scanned", lambda host: (looks.append(None), scanned(host))[1]
+    )
+    destroyed = at_once(*[partial(LocalHost(host.url).destroy, name) for name in names])
+    assert [clone.name for clone in destroyed] == names
+    assert world.footprint() == before
+    assert len(looks) < 2 * len(names), "each would look twice by itself"
 
 
 def test_of_many_creates_of_one_name_one_clone_comes(world: World, host: LocalHost) -> None:

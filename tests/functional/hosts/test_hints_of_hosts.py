@@ -41,7 +41,7 @@ def test_a_look_that_takes_too_long(
     typist(info.value.hint)
 
 
-@tries("remote_server.serve")
+@tries("remote_server._one")
 def test_a_host_that_is_older_than_its_master(typist: Typist) -> None:
     told = remote_server.serve({"id": "kvm01"}, "an operation of later", {}, LIBVIRT_URI)
     assert "modules" in typist(told["error"]["hint"])

@@ -46,6 +46,23 @@ def test_the_calls_do_not_grow_with_the_domains_of_the_host(
     assert _calls_of_one_clone(world, host, base, "many") == before
 
 
+def test_a_destroy_asks_for_each_other_domain_at_most_once_in_each_look(
+    world: World, host: LocalHost, base: str
+) -> None:
+    calls = []
+    for word in ("few", "many"):
+        name = world.name(word)
+        host.clone(quick(name, base))
+        LocalHost(host.url).destroy(name)
+        host.clone(quick(name, base))
+        alone = LocalHost(host.url)
+        alone.destroy(name)
+        calls.append(alone.calls)
+        for number in range(10):
+            host.clone(quick(world.name(f"{word}{number}"), base))
+    assert 10 <= calls[1] - calls[0] <= 20  # it looks twice, and they are new
+
+
 def test_another_disk_costs_few_calls_more(world: World, host: LocalHost) -> None:
     one, two = world.base("one"), world.base("two", disks=2)
     world.refresh()
@@ -57,6 +74,8 @@ def test_another_disk_costs_few_calls_more(world: World, host: LocalHost) -> Non
 FLAGS = {
     "XML_SECURE": libvirt.VIR_DOMAIN_XML_SECURE,
     "XML_INACTIVE": libvirt.VIR_DOMAIN_XML_INACTIVE,
+    "LIST_SAVED": libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE,
+    "LIST_WITH_SNAPSHOTS": libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT,
     "DEFINE_VALIDATE": libvirt.VIR_DOMAIN_DEFINE_VALIDATE,
     "AFFECT_LIVE": libvirt.VIR_DOMAIN_AFFECT_LIVE,
     "AFFECT_CONFIG": libvirt.VIR_DOMAIN_AFFECT_CONFIG,

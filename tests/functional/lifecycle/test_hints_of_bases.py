@@ -134,7 +134,7 @@ def test_a_clone_that_was_used_since_is_destroyed_where_it_is_not_needed(
     assert (world.exists(clone), world.exists(base)) == (False, True)
 
 
-@tries("promote._take_back")
+@tries("journal.undo_stored")
 def test_what_cannot_be_taken_back(
     world: World, host: LocalHost, clone: str, typist: Typist, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,7 +54,7 @@ def clone(world: World, clone_of: CloneOf) -> str:
 @pytest.fixture
 def obliging(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guests that need no cleaning; the tiny one has no agent, but it boots and shuts down."""
-    monkeypatch.setattr(finish_base, "_await_agent", lambda *_args: None)
+    monkeypatch.setattr(finish_base, "await_agent", lambda *_args: None)
     monkeypatch.setattr(finish_base.base_cleaning, "clean", lambda *_args: ())
     monkeypatch.setattr(finish_base, "_ASK_AGAIN_S", 1.0)
 

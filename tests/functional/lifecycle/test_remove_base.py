@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from saltext.kvmclone.errors import CloneInUse, CreateInProgress, KvmCloneError, PlanRefused
 from saltext.kvmclone.hosts import gc
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.lifecycle import destroy, protect
-from saltext.kvmclone.system import copy_folder, processes, ssh_server
+from saltext.kvmclone.lifecycle import destroy, protect, remove_base
+from saltext.kvmclone.system import copy_folder, images, processes, ssh_server
 from saltext.kvmclone.system.ssh_server import Server
 from tests.support.hints import Typist, hint, tries
 from tests.support.world import World, full, quick
 
 
 def test_a_base_goes_with_its_disks_and_its_store_and_nothing_else(
-    world: World, host: LocalHost
+    world: World, host: LocalHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = world.base(chain=1, uefi=True)
     store = world.xml(base).findtext("./os/nvram") or ""
@@ -27,7 +28,17 @@ def test_a_base_goes_with_its_disks_and_its_store_and_nothing_else(
     host.hash_base(base)
     copy = world.name("copy")
     host.clone(full(copy, base))
-    foreseen = host.remove_base(base)
+    read: list[str] = []
+    look = images.look
+
+    def counted(path: str, *words: Any) -> Any:
+        read.append(path)
+        return look(path, *words)
+
+    with monkeypatch.context() as counting:
+        counting.setattr(images, "look", counted)
+        foreseen = host.remove_base(base)
+    assert len(read) == len(set(read)) == 2, "each image is looked at once"
     assert world.exists(base) and all(map(os.path.exists, foreseen.files))
     assert host.remove_base(base, apply=True) == foreseen
     names = {Path(path).name for path in foreseen.files}
@@ -63,7 +74,7 @@ def test_a_file_that_another_machine_uses_stays(world: World, host: LocalHost) -
 
 
 @tries(
-    "remove_base._record", "remove_base._require_base", "remove_base._require_removable"
+    "remove_base._require_known", "remove_base._require_base", "remove_base._require_removable"
 )  # fmt: skip
 def test_what_is_no_base_or_not_known_to_be_idle_stays(
     world: World, host: LocalHost, typist: Typist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -138,3 +149,38 @@ def test_a_removal_that_was_killed_is_no_base_and_gc_completes_it(
     rows = gc.collect(host, base, apply=True)
     assert rows and all(row.removed for row in rows)
     assert world.footprint() == before
+
+
+def test_a_removal_that_was_killed_while_a_clone_was_made_leaves_a_base(
+    world: World, host: LocalHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, name = world.base(uefi=True), world.name()
+    host.hash_base(base)
+    before = world.secure_xml(base)
+
+    class Died(BaseException):
+        pass
+
+    held_open = destroy.held_open
+
+    def clone_comes(*words: Any) -> Any:
+        host.clone(quick(name, base))
+        return held_open(*words)
+
+    def die(*_words: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as killed, pytest.raises(Died):
+        # The clone comes right before the mark, and the worker dies before it takes that off.
+        killed.setattr(destroy, "held_open", clone_comes)
+        killed.setattr(remove_base, "_unmark", die)
+        host.remove_base(base, apply=True)
+    assert world.secure_xml(base) != before
+    monkeypatch.setattr(processes, "owner_state", lambda _owner: "dead")
+    listed = gc.collect(host, base)
+    assert [(row.kind, row.path, row.removed) for row in listed] == [("removal", base, False)]
+    removed = gc.collect(host, base, apply=True)
+    assert [(row.kind, row.path, row.removed) for row in removed] == [("removal", base, True)]
+    assert world.secure_xml(base) == before and gc.collect(host, base) == []
+    with pytest.raises(CloneInUse):
+        host.remove_base(base, apply=True)

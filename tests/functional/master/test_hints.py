@@ -12,7 +12,7 @@ import salt.config
 from lab.common import LIBVIRT_URI
 from saltext.kvmclone.errors import ConfigError, KeptAfterFailure
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.master import progress
+from saltext.kvmclone.master import progress, warming
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.reactor.intake import expect_highstate
 from saltext.kvmclone.system import processes
@@ -90,3 +90,12 @@ def test_a_section_that_is_wrong(
     assert fleet.catalogue.problems.found
     told = typist(capsys.readouterr().err.strip(), exits=1)
     assert "base_domian" in told
+
+
+@tries("warming._host_of")
+def test_a_base_that_is_to_be_warmed_and_is_on_no_host(
+    base: str, master: Callable[..., Fleet], typist: Typist
+) -> None:
+    told = warming.warm(master(web={"base_domain": base}), ["nobody"], "")
+    assert told["retcode"] == 1
+    assert base in typist(told["bases"]["nobody"]["error"]["hint"])

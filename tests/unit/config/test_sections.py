@@ -75,7 +75,7 @@ def test_a_wrong_value_is_named_with_file_section_key_value_and_expectation() ->
     )
     assert text == (
         "/etc/salt/cloud.profiles:1: section 'centos7': key 'clone_strategy': "
-        "'quik' is not one of full, quick. For example: clone_strategy: quick"
+        "'quik' is not one of full, quick, instant. For example: clone_strategy: quick"
     )
 
 
@@ -368,6 +368,8 @@ def test_every_honoured_key_reaches_the_request() -> None:
         "validate_xml": False,
         "pool": "fast",
         "clone_strategy": "quick",
+        "instant": "prefer",
+        "warm": "auto",
         "cpus": 3,
         "memory": "1GiB",
         "description": "x",

@@ -21,7 +21,7 @@ def test_several_clones_are_a_line_each() -> None:
     )
     assert told is not None
     assert told.splitlines()[:2] == [
-        "web1  192.168.122.57  ready in 27.2 s  Salt 3008.3",
+        "web1  192.168.122.57  ready in 27.2 s on kvm01  Salt 3008.3",
         "web2  failed: AddressTimeout",
     ]
 

@@ -37,6 +37,15 @@ def test_what_was_removed_and_what_stays() -> None:
     ]
 
 
+def test_of_several_hosts_it_is_said_where_something_is_left() -> None:
+    found = [leftover("domain", "", host="kvm02"), leftover("reservation", "kvm02", host="")]
+    lines = care.leftovers(found, {}, screen("gc"))
+    assert [line for line in lines if line.startswith("web1")] == [
+        "web1 on kvm02", "web1 on the master",
+    ]  # fmt: skip
+    assert "  reservation kvm02" in lines
+
+
 def test_a_clean_host_is_said_to_be_clean() -> None:
     assert care.leftovers([], {}, screen("gc")) == ["Nothing is left over."]
     assert care.findings([], {}, screen("doctor")) == ["No problems were found."]

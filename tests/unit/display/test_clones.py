@@ -51,7 +51,7 @@ def test_long_names_are_cut_before_a_line_is_broken() -> None:
     note(shown, created=NOW - 3 * 86400 - 4 * 3600, expires=NOW + 47000)
     lines = clones.listing({"clones": {name: shown}}, terminal("list"))
     assert max(map(len, lines)) <= 80
-    assert lines[1].startswith("a-clone-wit…  kvm-")
+    assert lines[1].startswith("a-clone-…ame  kvm-…m  ")
     assert "192.168.122.57" in lines[1]
     assert "drift" in lines[1]
 
@@ -142,7 +142,7 @@ def test_what_is_not_known_takes_no_line() -> None:
 def test_a_create_ends_with_a_line_for_each_clone_and_its_warnings_below() -> None:
     shown = clone(warnings=["It has no agent."])
     assert clones.made("web1", shown, terminal("create")) == [
-        "web1  192.168.122.57  ready in 27.2 s  Salt 3008.3",
+        "web1  192.168.122.57  ready in 27.2 s on kvm01  Salt 3008.3",
         "  ! It has no agent.",
     ]
 

@@ -116,6 +116,15 @@ def test_hosts_that_did_not_answer_are_named_below() -> None:
     assert told == ["! kvm02 could not be checked. It is down."]
 
 
+def test_a_base_on_several_hosts_says_on_which() -> None:
+    bases = {
+        "base": {"exists": True, "state": "shutoff", "host": "kvm01"},
+        "base (kvm02)": {"exists": False, "host": "kvm02"},
+    }
+    lines = drawn({"bases": bases}, screen("tree"))
+    assert lines == ["base  shutoff, on kvm01", "", "base (kvm02)  gone, on kvm02"]
+
+
 def test_a_spare_in_stock_and_who_claimed_one_are_said() -> None:
     clones = {
         "ci-0a1b2c": clone("/p/a", spare=True, claimed=None),

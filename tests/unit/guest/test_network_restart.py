@@ -81,3 +81,32 @@ def test_a_network_that_does_not_come_back_is_a_failure(guest: Guest) -> None:
     systemctl(guest, {"networking": "active"}, status=1)
     with pytest.raises(CommandFailed, match="restarting the network"):
         identity.rejoin_network(guest)
+
+
+def test_a_service_whose_processes_are_seen_is_not_asked_for(guest: Guest) -> None:
+    for path in (*SYSTEMD, "/sys/fs/cgroup/system.slice/systemd-networkd.service/x"):
+        guest.put(path)
+    systemctl(guest, {})  # which would say that it is inactive
+    assert identity.rejoin_network(guest).how == "networkd"
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_it_can_be_the_end_of_the_command_that_resets_the_identity(
+    guest: Guest, status: int
+) -> None:
+    for path in SYSTEMD:
+        guest.put(path)
+    systemctl(guest, {"systemd-networkd": "active"}, status)
+    if status:
+        with pytest.raises(CommandFailed):
+            identity.reset(guest, "web1", keys=(), rejoins=True)
+        return
+    done = identity.reset(guest, "web1", keys=(), rejoins=True)
+    assert guest.calls == 1 and done.warnings == ()
+    assert all(step.name for step in done.steps)
+    assert guest.services[-1] == "systemctl restart systemd-networkd"
+
+
+def test_a_network_that_nobody_restarts_is_a_warning_of_the_reset(guest: Guest) -> None:
+    (warning,) = identity.reset(guest, "web1", keys=(), rejoins=True).warnings
+    assert "was not restarted" in warning

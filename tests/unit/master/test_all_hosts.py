@@ -96,7 +96,7 @@ def test_hosts_tree_and_doctor_show_the_daemon_once_and_name_it(twice: AllHosts)
     hosts = twice.capacities()["hosts"]
     assert hosts["kvm01"]["also"] == ["qemu+ssh://kvm01/system"]
     assert len(hosts) == 1
-    assert list(twice.tree()["bases"]) == ["base"]
+    assert {base: one["host"] for base, one in twice.tree()["bases"].items()} == {"base": "kvm01"}
     told = twice.doctor()[0]
     assert [item["kind"] for item in told] == ["failed", "failed", "daemon-twice"]
     assert "'direct', 'minion'" in told[-1]["message"]

@@ -42,6 +42,23 @@ def test_a_push_ends_whole_and_takes_its_key_back() -> None:
     assert source.key == KEY
 
 
+def test_hosts_may_be_named_by_a_target_expression_which_may_mean_the_source_too() -> None:
+    everywhere = hosts_of(Host("kvm01", BaseState("debian12", GOLD)), Host("kvm02"), Host("kvm03"))
+    answer = pushed(everywhere, "debian12", ["kvm*", "kvm02"])
+    assert states(answer) == {"kvm01": "same", "kvm02": "same", "kvm03": "same"}
+    with pytest.raises(ConfigError, match="'xen\\*' means no host of any provider"):
+        pushed(everywhere, "debian12", ["xen*"])
+
+
+def test_an_expression_that_means_hosts_of_two_contents_asks_for_the_source() -> None:
+    first, other = Host("kvm01", BaseState("debian12", GOLD)), Host("kvm02")
+    other.bases["debian12"] = BaseState("debian12", RUST)
+    with pytest.raises(ConfigError, match="not known that their contents are the same"):
+        pushed(hosts_of(first, other), "debian12", ["kvm*"])
+    answer = pushed(hosts_of(first, other), "debian12", ["kvm*"], "kvm01")
+    assert states(answer) == {"kvm01": "same", "kvm02": "other"}
+
+
 def test_a_host_that_has_it_is_left_as_it_is() -> None:
     source, target = (Host(name, BaseState("debian12", GOLD)) for name in ("kvm01", "kvm02"))
     answer = pushed(hosts_of(source, target), "debian12", ["kvm02"])
@@ -152,7 +169,7 @@ def test_only_addresses_are_tried_that_the_target_reaches() -> None:
     source, target = Far("kvm01", BaseState("debian12", GOLD)), Host("kvm02")
     target.walled = {"192.0.2.1"}
     assert pushed(hosts_of(source, target), "debian12", ["kvm02"])["retcode"] == 0
-    assert target.offer is not None and target.offer.addresses == (ADDRESS,)
+    assert target.taken is not None and target.taken.addresses == (ADDRESS,)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -177,7 +194,7 @@ def test_hosts_that_do_not_reach_each_other_go_through_the_master(fails: bool) -
     assert answer["retcode"] == int(fails)
     assert len(ended) == 1
     assert source.key == CopyKey(KEY.public, ("10.0.0.9",))
-    assert fails or (target.offer is not None and target.offer.relay == RELAY)
+    assert fails or (target.taken is not None and target.taken.relay == RELAY)
 
 
 def test_a_person_at_a_terminal_sees_how_far_a_copy_is(
@@ -196,9 +213,9 @@ def test_a_person_at_a_terminal_sees_how_far_a_copy_is(
                 return [BaseState("debian12", bytes=3 * 2**20, copying=True)]
             return super().base_states(names)
 
-        def fetch_base(self, offer: BaseOffer) -> BaseState:
+        def fetch_base(self, offer: BaseOffer, instead: bool = False) -> BaseState:
             assert looked.wait(20)
-            return super().fetch_base(offer)
+            return super().fetch_base(offer, instead)
 
     source, target = Host("kvm01", BaseState("debian12", GOLD, 4 * 2**20)), Slow("kvm02")
     hosts = hosts_of(source, target)

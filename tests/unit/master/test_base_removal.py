@@ -15,6 +15,7 @@ from saltext.kvmclone.errors import (
     HostUnreachable,
     KvmCloneError,
     NotFound,
+    PoolFull,
 )
 from saltext.kvmclone.master import base_removal
 from saltext.kvmclone.master.base_push import BaseCopier
@@ -125,8 +126,18 @@ def test_without_that_word_the_other_base_stays() -> None:
     assert removed(*hosts) == []
 
 
-def test_a_base_stays_where_the_source_cannot_offer_its_own() -> None:
-    hosts = having("kvm01", offer_base=HostError("No sshd.")), having("kvm02", RUST)
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ({"offer_base": HostError("No sshd.")}, {}),
+        ({"admit_copy": HostError("It lets nobody in.")}, {}),
+        ({}, {"prepare_copy": PoolFull("There is no room.")}),
+    ],
+)
+def test_a_base_stays_where_its_copy_cannot_begin(
+    source: dict[str, KvmCloneError], target: dict[str, KvmCloneError]
+) -> None:
+    hosts = having("kvm01", **source), having("kvm02", RUST, **target)
     answer = base_removal.push(fleet(*hosts), "debian12", ["kvm02"], "kvm01", True, False)
     assert (states(answer)["kvm02"], answer["retcode"]) == ("other", 1)
     assert removed(*hosts) == []

@@ -13,6 +13,7 @@ from saltext.kvmclone.config.placement_keys import FleetSettings
 from saltext.kvmclone.errors import ConfigError, HostUnreachable
 from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.master import many
+from saltext.kvmclone.master.bundled_calls import BundledCalls
 from saltext.kvmclone.master.clone_list import Selection
 from saltext.kvmclone.model.names import check
 
@@ -146,7 +147,8 @@ def test_each_machine_is_worked_on_in_its_own_right_and_order_is_kept() -> None:
     def work(name: Any) -> Outcome:
         return Outcome(check(name), "ready")
 
-    some: Any = SimpleNamespace(placing=SimpleNamespace(settings=FleetSettings()))
+    placing = SimpleNamespace(settings=FleetSettings())
+    some: Any = SimpleNamespace(placing=placing, calls=BundledCalls({}))
     assert [one.name for one in many.each(some, work, ELEVEN)] == ELEVEN
     assert [one.name for one in many.each(some, work, ["web1"])] == ["web1"]
     assert many.each(some, work, []) == []

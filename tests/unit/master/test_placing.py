@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from saltext.kvmclone.errors import (
 )
 from saltext.kvmclone.master import at_once, pacing, reservations, targets
 from saltext.kvmclone.master.placing import Placing
+from saltext.kvmclone.master.reservations import Reservations
 from saltext.kvmclone.model.placement import Need, Placement, Reserved
 from saltext.kvmclone.model.request import Deploy, Request, Secrets
 from tests.support.placing_hosts import GIB, NEED, OFFER, Host, World
@@ -319,10 +321,15 @@ def test_a_host_in_maintenance_gets_no_new_clone_even_where_it_is_named(tmp_path
 def test_only_so_many_are_made_on_a_host_and_copied_into_a_pool_at_once(tmp_path: Path) -> None:
     copying = replace(NEED, copies={"pool": 1})
     quick, slow = Host("kvm01", 900), Host("kvm02", 900, need=copying)
-    for host in (quick, slow):
-        host.takes = 0.15
     for host, most in ((quick, 3), (slow, 2)):
         world = World(tmp_path, host, at_once_per_host=3, at_once_per_pool=2)
+
+        def all_wait(host: Host = host, store: Reservations = world.placing.store) -> None:
+            """The first ones take until all others have chosen their host, and could begin."""
+            while not host.clones and len(store.all()) < 12:
+                time.sleep(0.01)
+
+        host.together, host.takes = threading.Barrier(most, all_wait, timeout=60), 0.05
         outcomes = at_once.each(world.create, [f"web{n}" for n in range(12)], 12)
         assert [one.error for one in outcomes] == [None] * 12
         assert host.most_busy == most

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from saltext.kvmclone.errors import CreateInProgress, HostError, NoHostFits
 from saltext.kvmclone.master import reservations
 from saltext.kvmclone.master.reservations import Reservations, Row
 from saltext.kvmclone.model.placement import Need, Reserved
+from saltext.kvmclone.system import processes
 
 URL = "qemu:///system"
 NEED = Need(2, 1, {"pool": 3}, {"pool": 4})
@@ -90,6 +92,55 @@ def test_what_a_killed_process_reserved_ends_by_itself(
     assert store.all() == []
 
 
+@pytest.fixture
+def killed(store: Reservations, monkeypatch: pytest.MonkeyPatch) -> Row:
+    """What a create reserved whose process is gone."""
+    with monkeypatch.context() as other:
+        gone = replace(processes.this_process(), started=1, token="")
+        other.setattr(reservations, "_user", lambda: gone)
+        return store.reserve("web1", "small", URL, on("kvm01"))
+
+
+def test_gc_lists_and_ends_what_a_killed_create_reserved(store: Reservations, killed: Row) -> None:
+    store.reserve("web2", "small", URL, on("kvm01", "web2"))
+    assert store.left("web2", True) == []
+    for name, apply in (("", False), ("web1", True)):
+        (row,) = store.left(name, apply)
+        assert (row.name, row.kind, row.path, row.removed) == (
+            "web1", "reservation", "kvm01", apply,
+        )  # fmt: skip
+        assert "died" in row.reason
+    assert [row.reserved.name for row in store.all()] == ["web2"]
+
+
+@pytest.mark.parametrize("not_after", [1e4, reservations.BEGUN])
+def test_gc_waits_for_a_host_that_may_begin_yet(
+    store: Reservations, killed: Row, monkeypatch: pytest.MonkeyPatch, not_after: float
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(reservations.time, "time", lambda: 9e3)
+        store.hold(killed, not_after)
+        (row,) = store.left("", True)
+        # One that has begun is asked like all others before anything is removed.
+        assert row.removed == (not_after == reservations.BEGUN)
+        assert ("within 1000 seconds" in row.reason) != row.removed
+        before.setattr(reservations.time, "time", lambda: not_after + 1)
+        assert [one.removed for one in store.left("", True)] in ([True], [])
+        assert store.all() == []
+
+
+def test_who_shared_it_with_a_killed_create_ends_it_alone(store: Reservations, killed: Row) -> None:
+    assert store.reserve("web1", "small", URL, on("kvm01")) == killed
+    assert store.left("", True) == [], "one of them lives"
+    store.free(killed)
+    assert store.all() == []
+
+
+def test_without_any_reservation_gc_makes_no_store(store: Reservations) -> None:
+    assert store.left("", True) == []
+    assert not Path(store.folder).exists()
+
+
 def test_where_no_host_fits_nothing_is_noted(store: Reservations) -> None:
     def none(_rows: Sequence[Row], _last: str) -> Reserved:
         raise NoHostFits("none")
@@ -128,7 +179,7 @@ def test_only_its_owner_may_look_into_it(store: Reservations) -> None:
 def test_a_damaged_store_is_an_error_that_says_what_to_do(store: Reservations) -> None:
     store.reserve("web1", "small", URL, on("kvm01"))
     with sqlite3.connect(store.path) as connection:
-        connection.execute("UPDATE reservations_2 SET need = '{'")
+        connection.execute("UPDATE reservations_3 SET need = '{'")
     with pytest.raises(HostError, match="'web1' is damaged"):
         store.all()
     Path(store.path).write_bytes(b"no database at all" * 100)

@@ -35,6 +35,20 @@ def test_an_answer_from_another_machine_is_a_failure() -> None:
         verify._judge(answer, "web1", UUID)
 
 
+@pytest.mark.parametrize("grain", [UUID, "ffffffff-4455-6677-8899-aabbccddeeff", ""])
+def test_a_fork_is_known_by_the_word_over_its_agent_and_never_by_its_uuid(grain: str) -> None:
+    answer = {"test.version": "3008.3", "grains.get": grain, "file.read": "w0rd\n"}
+    assert verify._judge(answer, "web1", UUID, "w0rd") == verify.Verified("3008.3", "word")
+    assert verify._judge(answer, "web1", UUID, "") == verify.Verified("3008.3", "key")
+
+
+@pytest.mark.parametrize("told", [None, "", "other\n", {"w0rd": 1}, "ERROR: no such file"])
+def test_a_fork_that_does_not_know_its_word_is_another_machine(told: Any) -> None:
+    answer = {"test.version": "3008.3", "grains.get": UUID, "file.read": told}
+    with pytest.raises(VerificationFailed, match="another machine than the fork"):
+        verify._judge(answer, "web1", UUID, "w0rd")
+
+
 @pytest.mark.parametrize("answer", [None, "nonsense", {}, {"test.version": False}])
 def test_an_answer_that_is_none_is_a_failure(answer: Any) -> None:
     with pytest.raises(VerificationFailed):

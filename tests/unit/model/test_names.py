@@ -67,6 +67,13 @@ def test_a_name_near_to_a_refused_one_is_offered() -> None:
     assert check("web-1")
 
 
+@pytest.mark.parametrize("name", ["web[1-100000]", "web[1,3].example.com"])
+def test_a_range_where_one_name_is_taken_is_called_one(name: str) -> None:
+    with pytest.raises(InvalidName) as caught:
+        check(name)
+    assert "one name at a time" in caught.value.hint
+
+
 @pytest.mark.parametrize("word", ["{size:", "20GiB}}", "[a,"])
 def test_what_a_shell_cut_out_of_a_value_is_told_to_be_quoted(word: str) -> None:
     with pytest.raises(InvalidName) as caught:

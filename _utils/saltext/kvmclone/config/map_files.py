@@ -25,12 +25,16 @@ from saltext.kvmclone.config import map_shape, validate
 from saltext.kvmclone.config.map_shape import Entry, Mistake, Position
 from saltext.kvmclone.config.yaml_files import tab_in
 from saltext.kvmclone.errors import ConfigError, InvalidName, SecretInArgument
+from saltext.kvmclone.model import name_ranges
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.names import check
 
 log = logging.getLogger(__name__)
 
-_FORM = "Each profile holds a list of names, or of NAME: {KEY: VALUE}, as in salt-cloud's maps."
+_FORM = (
+    "Each profile holds a list of names, or of NAME: {KEY: VALUE}, as in salt-cloud's maps; "
+    "web[01-20] is twenty names."
+)
 
 
 def read(opts: Mapping[str, Any], file: Any) -> list[tuple[str, Any, dict[str, Any]]]:
@@ -39,7 +43,7 @@ def read(opts: Mapping[str, Any], file: Any) -> list[tuple[str, Any, dict[str, A
 
     :param opts: The master's configuration.
     :param file: A path; a bare name lies in ``cloud.maps.d``.
-    :raises ConfigError: All that is wrong with it, at once.
+    :raises ConfigError: All that is wrong with it, at once; or it names too many machines.
     """
     path = _path(opts, file)
     told = _rendered(opts, path)
@@ -48,19 +52,21 @@ def read(opts: Mapping[str, Any], file: Any) -> list[tuple[str, Any, dict[str, A
         raise ConfigError(f"The map '{path}' names no machine.", _FORM)
     machines: list[tuple[str, Any, dict[str, Any]]] = []
     short = {slip.position for slip in slips}
+    seen: dict[str, Position] = {}
     for entry in found:
         # A key in the place of a name has been reported; it is not a machine with its own faults.
         if entry.position not in short:
-            keys, faults = _judged(path, entry)
-            machines.append((str(entry.profile), entry.name, keys))
+            names, keys, faults = _judged(path, entry)
             slips += [Mistake(fault, entry.position) for fault in faults]
-    called = [str(name) for _profile, name, _keys in machines]
-    seen = {str(entry.name): entry.position for entry in found}  # of two the second
-    slips += [
-        Mistake(f"'{name}' is named twice", seen[name])
-        for name in sorted(set(called))
-        if called.count(name) > 1
-    ]
+            for name in names:
+                if str(name) in seen:
+                    slips.append(Mistake(f"'{name}' is named twice", entry.position))
+                seen[str(name)] = entry.position
+                machines.append((str(entry.profile), name, dict(keys)))
+            if len(machines) > name_ranges.MOST_NAMES:
+                raise name_ranges.too_many(
+                    f"The map '{path}' names {len(machines):,} machines or more"
+                )
     if slips:
         raise _wrong(opts, path, slips)
     return machines
@@ -132,24 +138,32 @@ def _assembled(told: Mapping[Any, Any]) -> tuple[list[Entry], list[Mistake]]:
     return found, slips
 
 
-def _judged(path: str, entry: Entry) -> tuple[dict[str, Any], list[str]]:
-    """Return the keys of one machine that are used here, and what is wrong with the machine."""
-    profile, name, written = entry.profile, entry.name, entry.keys
-    where = f"{profile}, '{name}'"
+def _judged(path: str, entry: Entry) -> tuple[list[Any], dict[str, Any], list[str]]:
+    """
+    Return the machines of one entry, their keys that are used here, and what is wrong there.
+
+    A range (``web[01-20]``) is as many machines with these keys.
+    """
+    profile, written = entry.profile, entry.keys
+    where = f"{profile}, '{entry.name}'"
     problems: list[str] = []
+    names: list[Any] = []
     try:
-        check(name)
-    except InvalidName as error:
-        each = "Each name is an item of its own: - NAME" if " " in str(name) else error.hint
+        names = name_ranges.expand([entry.name])
+        for name in names:
+            check(name)
+    except (InvalidName, ConfigError) as error:
+        each = "Each name is an item of its own: - NAME" if " " in str(entry.name) else error.hint
         problems.append(f"{where}: {error.message} {each}".removesuffix("."))
     if not isinstance(written, Mapping):
-        return {}, [*problems, f"{where}: not a mapping of keys (KEY: VALUE, indented below it)"]
+        told = f"{where}: not a mapping of keys (KEY: VALUE, indented below it)"
+        return names, {}, [*problems, told]
     keys = {str(key): value for key, value in written.items() if key != "name"}
     keys |= {new: keys.pop(old) for old, new in map_shape.OLD_KEYS.items() if old in keys}
-    if written.get("name", name) != name:
+    if written.get("name", entry.name) != entry.name:
         problems.append(f"{where}: it is given another name, name: {written['name']}")
     keys = _without_ignored(f"{path}: {where}", keys)
-    return keys, [*problems, *_faults(where, keys)]
+    return names, keys, [*problems, *_faults(where, keys)]
 
 
 def _wrong(opts: Mapping[str, Any], path: str, slips: Iterable[Mistake]) -> ConfigError:

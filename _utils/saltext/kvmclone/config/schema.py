@@ -159,7 +159,9 @@ TABLE: tuple[Key, ...] = (
     _honoured("validate_xml", value_types.BOOLEAN),
     _honoured("pool", value_types.WORD, SECTIONS),
     _honoured("base_domain", value_types.WORD),
-    _honoured("clone_strategy", value_types.choice("full", "quick")),
+    _honoured("clone_strategy", value_types.choice("full", "quick", "instant")),
+    _honoured("instant", value_types.choice("require", "prefer"), SECTIONS),
+    _honoured("warm", value_types.choice("auto"), SECTIONS),
     # The machine
     _honoured("cpus", value_types.integer(1, 4096, 2), SECTIONS),
     _honoured("memory", value_types.MEMORY, SECTIONS),

@@ -174,7 +174,8 @@ class Command:
         for one in self.parameters:
             required = one.default is one.empty
             if one.kind is one.VAR_POSITIONAL:
-                parts += ["NAME"] if self._unnamed(len(left), keywords) else map(_written, left)
+                unnamed = self._unnamed(len(left), keywords)
+                parts += [_one_of(one)] if unnamed else map(_written, left)
             elif one.kind is one.VAR_KEYWORD:
                 continue
             elif required and one.name in named:
@@ -191,11 +192,16 @@ class Command:
         return " ".join([self.typed, *map(shlex.quote, parts)])
 
 
+def _one_of(several: Parameter) -> str:
+    """Return the word for one of several: of ``*names``, ``*hosts`` or ``*only_hosts``."""
+    return several.name.removeprefix(OPTIONAL)[:-1].upper()
+
+
 def _form(one: Parameter) -> str:
     word = one.name.upper()
     if one.kind is one.VAR_POSITIONAL:
-        optional = one.name.startswith(OPTIONAL)
-        return f"[{one.name[len(OPTIONAL) : -1].upper()}…]" if optional else "NAME [NAME…]"
+        word, optional = _one_of(one), one.name.startswith(OPTIONAL)
+        return f"[{word}…]" if optional else f"{word} [{word}…]"
     if one.kind is one.VAR_KEYWORD:
         return "[KEY=VALUE…]"
     if one.default is one.empty:

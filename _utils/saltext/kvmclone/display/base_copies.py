@@ -12,8 +12,8 @@ from saltext.kvmclone.display.text import Column
 from saltext.kvmclone.model import units
 
 _COLUMNS = (
-    Column("BASE", 12), Column("HOST", 8), Column("CONTENT", 8), Column("SIZE", 8, right=True),
-    Column("DIGEST", 12),
+    Column("BASE", 12, names=True), Column("HOST", 12, names=True), Column("CONTENT", 8),
+    Column("SIZE", 8, right=True), Column("DIGEST", 12),
 )  # fmt: skip
 
 #: Digits of a digest that tell it from others.
@@ -56,7 +56,8 @@ def removed(answer: Mapping[str, Any], screen: Screen) -> list[str]:
                 continue
             count = len(cell["removed"])
             lines.append(f"{base} removed from {host}, with {count} file{'s' * (count != 1)}")
-            lines += [f"  {sentence}" for sentence in cell["kept"]]
+            for sentence in cell["kept"]:
+                lines += text.wrapped(sentence, screen.width, "  ")
     return lines
 
 

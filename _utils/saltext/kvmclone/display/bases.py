@@ -23,6 +23,38 @@ def made(answer: Mapping[str, Any], screen: Screen) -> list[str]:
     return lines
 
 
+def warmed(answer: Mapping[str, Any], screen: Screen) -> list[str]:
+    """
+    Show what became of bases that were to be warmed, or not to stay warm.
+
+    :param answer: ``{"bases": {BASE: …}}``, see docs/answers.md.
+    """
+    return [line for name, base in answer["bases"].items() for line in _warmed(name, base, screen)]
+
+
+def one_warmed(base: Mapping[str, Any], screen: Screen) -> list[str]:
+    """Show one such base, as a host answers with it."""
+    return _warmed(base["name"], base, screen)
+
+
+def _warmed(name: str, base: Mapping[str, Any], screen: Screen) -> list[str]:
+    if base.get("error"):
+        return failure(name, base["error"], screen)
+    if "removed" in base:
+        count = len(base["removed"])
+        told = (
+            f"{name}  not warm any more on {base['host']}: {count} file{'s' * (count != 1)} removed"
+        )
+        return [*text.wrapped(told, screen.width, "", "  "), *(f"  {one}" for one in base["kept"])]
+    took = sum((base.get("timings") or {}).values())
+    told = (
+        f"{name}  warmed on {base['host']} in {units.span(took)}, generation {base['generation']}, "
+        f"{units.size(base['bytes'])}"
+    )
+    lines = [*text.wrapped(told, screen.width, "", "  "), f"  {base['path']}"]
+    return lines + text.warnings(base.get("warnings") or (), screen.width)
+
+
 def one(name: str, base: Mapping[str, Any], screen: Screen) -> list[str]:
     """
     Show what became of one base.

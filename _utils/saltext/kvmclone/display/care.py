@@ -11,8 +11,8 @@ from saltext.kvmclone.display.screen import Screen
 from saltext.kvmclone.display.text import Column
 
 _LOADED = (
-    Column("MACHINE", 10), Column("KVM_CLONE", 5), Column("SALT", 6), Column("LIBVIRT", 6),
-    Column("ANSWERS IN", 8, right=True), Column("PATH", 12),
+    Column("MACHINE", 10, names=True), Column("KVM_CLONE", 5), Column("SALT", 6),
+    Column("LIBVIRT", 6), Column("ANSWERS IN", 8, right=True), Column("PATH", 12),
 )  # fmt: skip
 
 #: The kind of a LEFTOVER that is not removed.
@@ -25,20 +25,20 @@ def leftovers(
     """
     Show what interrupted work left: what, why, and the command that removes it.
 
-    :param found: LEFTOVERs.
+    :param found: LEFTOVERs, with ``host`` where several were asked; empty for the master.
     :param errors: An error for each host that was not looked at, by its label.
     """
-    by_name: dict[str, list[Mapping[str, Any]]] = {}
+    by_name: dict[tuple[str, str | None], list[Mapping[str, Any]]] = {}
     for row in found:
-        by_name.setdefault(row["name"], []).append(row)
-    lines = [line for name, rows in by_name.items() for line in _of(name, rows, screen)]
+        by_name.setdefault((row["name"], row.get("host")), []).append(row)
+    lines = [line for (name, _host), rows in by_name.items() for line in _of(name, rows, screen)]
     if not lines and not errors:
         lines = ["Nothing is left over."]
     return [*lines, *unreachable(errors, screen)]
 
 
 def _of(name: str, rows: list[Mapping[str, Any]], screen: Screen) -> list[str]:
-    lines = [name]
+    lines = [f"{name} on {rows[0]['host'] or 'the master'}" if "host" in rows[0] else name]
     why = ""
     for row in rows:
         done = "stays: " if row["kind"] == _KEPT else "removed: " if row["removed"] else ""

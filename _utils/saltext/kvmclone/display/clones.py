@@ -78,21 +78,21 @@ def _marks(row: Row, _now: float) -> str:
 
 #: Every column of ``list`` by the name that ``columns=`` and ``sort=`` know it by.
 COLUMNS = {
-    "name": _Field(Column("NAME", 24), lambda row, _now: row[0]),
-    "host": _Field(Column("HOST", 6), _plain("host")),
+    "name": _Field(Column("NAME", 24, names=True), lambda row, _now: row[0]),
+    "host": _Field(Column("HOST", 12, names=True), _plain("host")),
     "state": _Field(Column("STATE", 7), _plain("state")),
     "stage": _Field(Column("STAGE", 9), _plain("stage")),
     "address": _Field(
         Column("ADDRESS", 15), _plain("address"), lambda row: units.address_key(row[1]["address"])
     ),
-    "base": _Field(Column("BASE", 6), _plain("base")),
+    "base": _Field(Column("BASE", 6, names=True), _plain("base")),
     "age": _Field(Column("AGE", 6), _age, lambda row: -_created(row)),
     "ttl": _Field(Column("TTL", 6), _ttl, lambda row: (not _expires(row), _expires(row))),
     "claimed": _Field(Column("CLAIMED", 8), _claimed),
     "!": _Field(Column("!", 5), _marks),
-    "profile": _Field(Column("PROFILE", 7), _plain("profile")),
+    "profile": _Field(Column("PROFILE", 7, names=True), _plain("profile")),
     "strategy": _Field(Column("STRATEGY", 5), _plain("strategy")),
-    "minion": _Field(Column("MINION", 10), _minion("id")),
+    "minion": _Field(Column("MINION", 10, names=True), _minion("id")),
     "version": _Field(Column("VERSION", 6), _minion("version")),
     "tags": _Field(Column("TAGS", 6), _tags),
     "uuid": _Field(Column("UUID", 36), _plain("uuid")),
@@ -258,7 +258,8 @@ def made(name: str, clone: Mapping[str, Any], screen: Screen) -> list[str]:
     if note and note.before:  # a map names it, and it was there
         return [f"{name}  {clone['address'] or clone['state']}  {clone['stage']} already"]
     total = units.took(sum(clone["timings"].values()))
-    line = f"{name}  {clone['address'] or clone['state']}  {clone['stage']} in {total}"
+    where = f" on {clone['host']}" if clone["host"] else ""
+    line = f"{name}  {clone['address'] or clone['state']}  {clone['stage']} in {total}{where}"
     line = _joined(line, _version(clone["minion"]))
     return [line, *text.warnings(clone["warnings"], screen.width)]
 

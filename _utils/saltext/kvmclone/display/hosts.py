@@ -12,9 +12,9 @@ from saltext.kvmclone.display.text import Column
 from saltext.kvmclone.model import units
 
 _HOSTS = (
-    Column("HOST", 8), Column("LIBVIRT", 7), Column("CPUS", 4, right=True),
+    Column("HOST", 12, names=True), Column("LIBVIRT", 7), Column("CPUS", 4, right=True),
     Column("MEMORY", 8, right=True), Column("PROMISED", 8, right=True),
-    Column("CLONES", 6, right=True), Column("POOLS (FREE)", 14),
+    Column("CLONES", 6, right=True), Column("POOLS (FREE)", 22),
 )  # fmt: skip
 _PROFILES = (
     Column("PROFILE", 10), Column("PROVIDER", 8), Column("BASE", 10), Column("CLONE", 5),
@@ -31,29 +31,41 @@ def hosts(answer: Mapping[str, Any], screen: Screen) -> list[str]:
     """
     there = {label: host for label, host in answer["hosts"].items() if host["reachable"]}
     down = {label: host["error"] for label, host in answer["hosts"].items() if label not in there}
-    rows = [_host(label, host) for label, host in there.items()]
+    rows = [(*_host(label, host), ", ".join(_pools(host))) for label, host in there.items()]
+    if text.natural_width(_HOSTS, rows) > screen.width:
+        rows = [row for label, host in there.items() for row in _by_pool(label, host)]
     lines = text.table(_HOSTS, rows, screen.width) if rows else []
-    lines += [
-        f"{label} is also reached as {', '.join(host['also'])}"
-        for label, host in there.items()
-        if host.get("also")
-    ]
+    for label, host in there.items():
+        if also := host.get("also"):
+            said = f"{label} is also reached as {', '.join(also)}"
+            lines += text.wrapped(said, screen.width, "", "  ")
     lines += [f"{label} is in maintenance" for label in there if there[label].get("maintenance")]
     for label, host in answer["hosts"].items():
         if reason := host.get("reason"):
             words = "is chosen" if host["chosen"] else "is not chosen"
-            lines += text.wrapped(f"{label} {words}: {reason}", screen.width, "", "  ")
+            lines += text.reason(f"{label} {words}: {reason}", screen.width, "", "  ")
     return [*lines, *unreachable(down, screen)] or ["No host is configured."]
 
 
 def _host(label: str, host: Mapping[str, Any]) -> tuple[str, ...]:
-    pools = (f"{name} {units.size(pool['available'])}" for name, pool in host["pools"].items())
     memory = host["memory"]
     spares = f", {host['spares']} spare" if host.get("spares") else ""
     return (
         label, host["libvirt"], str(host["cpus"]), units.size(memory["total"]),
-        units.size(host["promised"]["memory"]), f"{host['clones']}{spares}", ", ".join(pools),
+        units.size(host["promised"]["memory"]), f"{host['clones']}{spares}",
     )  # fmt: skip
+
+
+def _pools(host: Mapping[str, Any]) -> list[str]:
+    """Return what is free in each pool."""
+    return [f"{name} {units.size(pool['available'])}" for name, pool in host["pools"].items()]
+
+
+def _by_pool(label: str, host: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the rows of a host with a pool in each."""
+    own = _host(label, host)
+    first, *more = _pools(host) or [""]
+    return [(*own, first), *((*[""] * len(own), pool) for pool in more)]
 
 
 def _of_provider(keys: Mapping[str, Any]) -> str:

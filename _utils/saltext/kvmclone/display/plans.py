@@ -18,6 +18,9 @@ _DISKS = (
 )  # fmt: skip
 
 
+_STRATEGIES = {"full": "a full copy", "quick": "an overlay", "instant": "a fork"}
+
+
 def plan(name: str, found: Mapping[str, Any], screen: Screen) -> list[str]:
     """
     Show one plan.
@@ -28,13 +31,14 @@ def plan(name: str, found: Mapping[str, Any], screen: Screen) -> list[str]:
         return failure(name, found["error"], screen)
     conflicts = found["conflicts"]
     verb = "cannot" if conflicts else "can"
-    strategy = {"full": "a full copy", "quick": "an overlay"}.get(found["strategy"], "")
+    strategy = _STRATEGIES.get(found["strategy"], "")
     how = f", as {strategy}" if strategy else ""
     where = f" on {found['host']}" if found.get("host") else ""
-    lines = [f"{name} {verb} be cloned from {found['base']}{where}{how}."]
+    said = f"{name} {verb} be cloned from {found['base']}{where}{how}."
+    lines = text.wrapped(said, screen.width, "", "  ")
     for host, verdict in found.get("hosts", {}).items():
         if not verdict["chosen"]:
-            lines += text.wrapped(f"not on {host}: {verdict['reason']}", screen.width, "  ", "    ")
+            lines += text.reason(f"not on {host}: {verdict['reason']}", screen.width, "  ", "    ")
     lines += [f"  {line}" for line in _disks(found, screen.width - 2)]
     lines += [f"  {line}" for line in _changes(found["changes"], screen.width - 2)]
     lines += text.warnings(found["warnings"], screen.width)

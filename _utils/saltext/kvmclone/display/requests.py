@@ -11,11 +11,11 @@ from saltext.kvmclone.display.text import Column
 from saltext.kvmclone.model import units
 
 _ASKED = (
-    Column("ASKED", 16), Column("BY", 6), Column("NAME", 10), Column("PROFILE", 7),
-    Column("STATE", 7), Column("ADDRESS", 15),
+    Column("ASKED", 16), Column("BY", 6, names=True), Column("NAME", 10, names=True),
+    Column("PROFILE", 7), Column("STATE", 7), Column("ADDRESS", 15),
 )  # fmt: skip
 _OWN = (
-    Column("ASKED", 16), Column("FOR", 9), Column("NAME", 10), Column("PROFILE", 7),
+    Column("ASKED", 16), Column("FOR", 9), Column("NAME", 10, names=True), Column("PROFILE", 7),
     Column("ANSWER", 7), Column("ADDRESS", 15),
 )  # fmt: skip
 

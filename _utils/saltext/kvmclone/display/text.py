@@ -12,8 +12,17 @@ _GAP = "  "
 #: Columns that may be this wide are cut further where nothing else can be, characters.
 _WIDE = 20
 
+#: Likewise of names.
+_LONG = 12
+
 #: What stands between two commands of one hint.
 _NEXT_HINT = "   "
+
+#: What stands before a command that ends a sentence.
+_COMMAND = re.compile(r"(?<=:) (?=salt-run\s)")
+
+#: The domain at the end of a host's name.
+_DOMAIN = re.compile(r"(?<=[\w-])\.[A-Za-z][\w.-]*$")
 
 #: Characters that nobody sees, and that turn the text after them around.
 _INVISIBLE = re.compile(
@@ -28,11 +37,14 @@ class Column:
 
     :param least: Characters below which it is not cut, while others can be cut instead.
     :param right: Its cells stand at the right, as numbers do.
+    :param names: Its cells are names: their ends tell them apart as much as their beginnings, so
+        they are cut in the middle, and first by a domain that all of them share.
     """
 
     title: str
     least: int = 6
     right: bool = False
+    names: bool = False
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], width: int) -> list[str]:
@@ -42,20 +54,38 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], width: int) 
     :param rows: A cell for each column.
     :param width: Characters in a line.
     """
-    cells = [[column.title for column in columns]]
-    cells += [[" ".join(cell.split()) for cell in row] for row in rows]
+    titles = [column.title for column in columns]
+    body = [[" ".join(cell.split()) for cell in row] for row in rows]
+    if natural_width(columns, body) > width:
+        body = _without_domains(columns, body)
+    cells = [titles, *body]
     widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
     room = width - len(_GAP) * (len(columns) - 1)
     least = [max(column.least, len(column.title)) for column in columns]
     _shrink(widths, least, room)
-    _shrink(widths, [low // 2 if low >= _WIDE else low for low in least], room)
-    return [
-        _GAP.join(
-            cut(cell, have).rjust(have) if column.right else cut(cell, have).ljust(have)
-            for cell, have, column in zip(row, widths, columns, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
+    halved = [low // 2 if low >= (_LONG if c.names else _WIDE) else low
+              for low, c in zip(least, columns, strict=True)]  # fmt: skip
+    _shrink(widths, halved, room)
+    return [_GAP.join(map(_fitted, row, widths, columns)).rstrip() for row in cells]
+
+
+def _fitted(cell: str, width: int, column: Column) -> str:
+    if column.names and len(cell) > width and "://" not in cell:
+        shown = cut_middle(cell.removesuffix("…"), width)
+    else:
+        shown = cut(cell, width)
+    return shown.rjust(width) if column.right else shown.ljust(width)
+
+
+def _without_domains(columns: Sequence[Column], rows: list[list[str]]) -> list[list[str]]:
+    """Return rows whose names lack the domain that all names of a column share."""
+    for n, column in enumerate(columns):
+        domains = {found[0] for row in rows if (found := _DOMAIN.search(row[n]))}
+        if column.names and len(domains) == 1:
+            (domain,) = domains
+            for row in rows:
+                row[n] = f"{row[n].removesuffix(domain)}…" if row[n].endswith(domain) else row[n]
+    return rows
 
 
 def _shrink(widths: list[int], least: Sequence[int], room: int) -> None:
@@ -77,6 +107,12 @@ def natural_width(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> i
 def cut(text: str, width: int) -> str:
     """Return a text of at most ``width`` characters; what is cut off leaves a ``…``."""
     return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
+
+
+def cut_middle(text: str, width: int) -> str:
+    """Return a text of at most ``width`` characters with its beginning and its end."""
+    tail = max(0, (width - 1) // 3)
+    return text if len(text) <= width else cut(text, width - tail) + text[len(text) - tail :]
 
 
 def cut_path(path: str, width: int) -> str:
@@ -107,6 +143,17 @@ def wrapped(sentence: str, width: int, first: str = "", rest: str | None = None)
             break_on_hyphens=False,
         )
     ]
+
+
+def reason(sentence: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
+    """
+    Return a sentence in lines; a command that ends it has a line of its own, to be pasted.
+
+    :param first: See :func:`wrapped`, as for ``rest``.
+    """
+    said, *command = _COMMAND.split(sentence, maxsplit=1)
+    below = " " * len(first) if rest is None else rest
+    return [*wrapped(said, width, first, rest), *(f"{below}{one}" for one in command)]
 
 
 def hint_parts(text: str) -> list[str]:

@@ -33,10 +33,19 @@ def _titled(name: str, words: list[str]) -> str:
 
 
 def _base_words(base: Mapping[str, Any]) -> list[str]:
-    if not base.get("exists", True):
-        return ["gone"]
+    where = f"on {base['host']}" if base.get("host") else ""
+    state = base.get("state", "") if base.get("exists", True) else "gone"
     made = f"made from {base['source']}" if base.get("source") else ""
-    return [word for word in (base.get("state", ""), made) if word]
+    return [word for word in (state, where, made, _warm(base)) if word]
+
+
+def _warm(base: Mapping[str, Any]) -> str:
+    """Return whether forks can be made of a base; empty for one that is not warmed."""
+    saved = base.get("warmed") or []
+    if not saved:
+        return ""
+    why = saved[0].get("unusable", "")
+    return f"warmed, but {why}" if why else f"warmed ({units.size(saved[0].get('bytes', 0))})"
 
 
 def _clone_words(clone: Mapping[str, Any]) -> list[str]:

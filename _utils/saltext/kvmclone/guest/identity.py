@@ -82,16 +82,18 @@ class Reset:
     :param host_keys: The public halves of the host keys that the guest has now; empty if it has no
         ssh server.
     :param machine_id: The guest's new machine-id.
+    :param of_network: What the operator should know of the network, if that was restarted.
     """
 
     steps: tuple[Step, ...]
     host_keys: tuple[PublicKey, ...]
     machine_id: str
+    of_network: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Return what the guest still shares with its base, one sentence each."""
-        return what_remains(self.steps, "base")
+        return (*what_remains(self.steps, "base"), *self.of_network)
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ def reset(
     machine_id: str | None = None,
     keys: Sequence[HostKey] | None = None,
     seed: str = "none",
+    taken: Collection[str] = (),
+    rejoins: bool = False,
 ) -> Reset:
     """
     Give the guest an identity of its own. May be repeated.
@@ -143,13 +147,18 @@ def reset(
     :param machine_id: 32 hexadecimal digits; None for random ones.
     :param keys: Host keys made beforehand; None to make them now.
     :param seed: What cloud-init uses from now on: ``none``, ``keep`` or ``own``.
+    :param taken: Steps that this guest needs no more.
+    :param rejoins: Restart the network in the same command, see :func:`rejoin_network`.
     :raises errors.CommandFailed: A step that applies to this guest did not succeed.
     """
     if len(hostname) > _HOSTNAME_MOST:
         hostname = hostname.partition(".")[0]
     machine_id = machine_id or uuid4().hex
     keys = hostkeys.generate() if keys is None else keys
-    script = identity_script.text(hostname, machine_id, keys, token_hex(64), str(uuid4()), seed)
+    script = identity_script.text(
+        hostname, machine_id, keys, token_hex(64), str(uuid4()), seed, taken
+    )
+    script += _REJOIN + _NOW if rejoins else ""
     result = channel.run("exec /bin/sh -s", timeout=RESET_TIMEOUT_S, stdin=script.encode())
     hidden = [key.private for key in keys]
     check(result, "resetting the identity", secrets=hidden)
@@ -159,18 +168,14 @@ def reset(
             f"the identity of the guest was not reset completely: {why}",
             "Is a file system of the guest read-only or full? Otherwise set reset_identity: false.",
         )
-    steps = tuple(step for step in said if step.outcome not in ("end", "key"))
+    steps = tuple(step for step in said if step.outcome not in ("end", "key") and step.name)
     for step in steps:
-        log.info(
-            "%s: identity: %s %s%s",
-            hostname,
-            step.name,
-            step.outcome,
-            f": {step.why}" if step.why else "",
-        )
+        why = f": {step.why}" if step.why else ""
+        log.info("%s: identity: %s %s%s", hostname, step.name, step.outcome, why)
     kinds = {step.name for step in said if step.outcome == "key"}
     public = tuple(key.public for key in keys if key.kind in kinds)
-    return Reset(steps, public, machine_id)
+    warnings = _rejoined(result.output).warnings if rejoins else ()
+    return Reset(steps, public, machine_id, warnings)
 
 
 def why_incomplete(said: Sequence[Step], last: str) -> str:
@@ -201,10 +206,15 @@ def steps_of(output: str) -> list[Step]:
 # folder only if they run.
 _REJOIN = r"""
 R=${KVM_CLONE_ROOT-} how=
+# A service that runs has a control group; systemd itself takes far longer to answer.
+active() {
+    if [ -d "$R/sys/fs/cgroup/system.slice/$1.service" ]; then return 0; fi
+    systemctl -q is-active "$1"
+}
 if [ -d "$R/run/systemd/system" ]; then
-    if [ -d "$R/run/systemd/netif" ] && systemctl -q is-active systemd-networkd; then
+    if [ -d "$R/run/systemd/netif" ] && active systemd-networkd; then
         how=networkd; act='systemctl restart systemd-networkd'
-    elif [ -d "$R/run/NetworkManager" ] && systemctl -q is-active NetworkManager; then
+    elif [ -d "$R/run/NetworkManager" ] && active NetworkManager; then
         how=NetworkManager
         act='systemctl restart NetworkManager; nmcli networking off; nmcli networking on'
     else
@@ -273,9 +283,14 @@ def rejoin_network(channel: Channel) -> Rejoin:
     detached = channel.name == "ssh"
     result = channel.run(_REJOIN + (_SOON if detached else _NOW), timeout=NETWORK_RESTART_TIMEOUT_S)
     check(result, "restarting the network")
+    return _rejoined(result.output, detached)
+
+
+def _rejoined(output: str, detached: bool = False) -> Rejoin:
+    """Return what the script says of the restart, which it says last."""
     words = [
         line[len(identity_script.MARK) :].strip()
-        for line in result.output.splitlines()
+        for line in output.splitlines()
         if line.startswith(identity_script.MARK)
     ]
     if words and words[-1] != "skipped":

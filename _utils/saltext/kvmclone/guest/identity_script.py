@@ -13,7 +13,7 @@ Files that exist are written in place, so that owner, mode and SELinux label sta
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from saltext.kvmclone.guest import identity_cloud_init_script, identity_network_script
 from saltext.kvmclone.guest.hostkeys import HostKey
@@ -302,6 +302,10 @@ only_this_run() {
 run_is_over() { rm -f "$R/run/kvm-clone-reset"; }
 """
 
+#: The steps that are taken when a base is warmed, so that its forks need not repeat them: of all
+#: steps these start the most processes.
+TAKEN_WHEN_WARMED = ("salt_identity", "random_seed")
+
 MAIN = r"""
 main() {
     only_this_run
@@ -332,6 +336,7 @@ def text(
     entropy: str,
     uuid: str,
     seed: str = "none",
+    taken: Collection[str] = (),
 ) -> str:
     """
     Return the whole script.
@@ -345,7 +350,11 @@ def text(
         every clone of a base.
     :param uuid: A random uuid, for names by which storage servers know the guest.
     :param seed: What cloud-init uses from now on: ``none``, ``keep`` or ``own``.
+    :param taken: Steps that this guest needs no more.
     """
+    main = MAIN
+    for step in taken:
+        main = main.replace(f"    {step}\n", "")
     values = {
         "MACHINE_ID": machine_id,
         "NAME": hostname,
@@ -361,7 +370,7 @@ def text(
         + identity_cloud_init_script.FUNCTIONS
         + identity_network_script.FUNCTIONS
         + FUNCTIONS
-        + MAIN
+        + main
     )
 
 

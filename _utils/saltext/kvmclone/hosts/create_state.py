@@ -7,13 +7,13 @@ import dataclasses
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from saltext.kvmclone.errors import Interrupted, KvmCloneError
+from saltext.kvmclone.errors import ForkFailed, Interrupted, KvmCloneError
 from saltext.kvmclone.hosts.enroller import EnrollerInterface
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.outcome import Watcher
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import KeyPair
-from saltext.kvmclone.model.record import STAGES, Work
+from saltext.kvmclone.model.record import INSTANT, STAGES, Work
 from saltext.kvmclone.model.request import Request, Secrets
 from saltext.kvmclone.system import processes
 
@@ -73,6 +73,13 @@ class CreateState:
         #: The minion's key pair, being made while the guest boots.
         self.pair: Future[KeyPair] | None = None
         self.fingerprint = ""
+        #: What a fork's minion has to answer, once it was given that.
+        self.word = ""
+
+    @property
+    def is_fork(self) -> bool:
+        """Return whether the clone went on from the memory of a warmed base."""
+        return self.clone is not None and self.clone.strategy == INSTANT
 
     def lacks(self, stage: str) -> bool:
         """Return True if the stage was not reached yet."""
@@ -87,8 +94,11 @@ class CreateState:
         """
         Return what becomes of the clone: ``destroy``, ``stop`` or ``keep``.
 
-        An interrupt does not destroy one that was kept.
+        An interrupt does not destroy one that was kept; a fork that did not become a machine of its
+        own is never kept.
         """
+        if isinstance(error, ForkFailed):
+            return "destroy"
         wish = self.request.on_failure
         kept = self.kept is not None and isinstance(error, Interrupted)
         return "keep" if kept and wish == "destroy" else wish

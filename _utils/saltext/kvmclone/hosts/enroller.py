@@ -85,10 +85,13 @@ class EnrollerInterface(Protocol):
     def enrolment(self, request: Request, secrets: Secrets, pair: KeyPair) -> Enrolment:
         """Return everything that goes into the guest."""
 
-    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], GuestMinion]) -> Minion:
+    def verify(
+        self, minion_id: str, uuid: str, ask: Callable[[int], GuestMinion], word: str | None = None
+    ) -> Minion:
         """
         Wait for the answer to ``test.version`` from the machine with that uuid.
 
+        :param word: What a fork was given over its agent; see :func:`.verify.verify`.
         :param ask: :meth:`.KvmHost.check_master` of the clone, given the ``publish_port``.
         :return: The minion as the record is to name it.
         """

@@ -27,6 +27,7 @@ from saltext.kvmclone.model.placement import HostOffer
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import DEFAULT_URL, Request, Secrets
 from saltext.kvmclone.model.spares import Claim
+from saltext.kvmclone.model.warmed_base import UnwarmedBase, WarmedBase
 
 #: Marks a parameter that holds secrets; on its way to a host only that host can open it.
 SEALED = "sealed"
@@ -152,6 +153,23 @@ class KvmHost(Protocol):
         :return: The base; see ``promote`` in docs/answers.md.
         """
 
+    # --- warming bases
+
+    def warm(self, base_domain: str, worker: Owner | None = None) -> WarmedBase:
+        """
+        Save the memory of a base, so that forks can be made of it.
+
+        :param worker: Who has it done; None for this process.
+        :raises CreateInProgress: Somebody is at it.
+        """
+
+    def unwarm(self, base_domain: str) -> UnwarmedBase:
+        """
+        Remove the saved memories of a base.
+
+        :raises CloneInUse: Forks stand on one; nothing was removed.
+        """
+
     # --- copying bases
 
     def base_states(self, names: Sequence[str] = ()) -> list[BaseState]:
@@ -174,8 +192,8 @@ class KvmHost(Protocol):
         :param copy: The id of this copy; :meth:`end_copy` takes everything back.
         """
 
-    def prepare_copy(self, offer: BaseOffer) -> CopyKey:
-        """Check that an offer can be fetched, and make the key for it."""
+    def prepare_copy(self, offer: BaseOffer, instead: bool = False) -> CopyKey:
+        """Check that an offer can be fetched (``instead`` of a base there), and make its key."""
 
     def reached(self, addresses: Sequence[str], port: int) -> list[str]:
         """Return at which of another machine's addresses a port takes connections from here."""
@@ -187,8 +205,8 @@ class KvmHost(Protocol):
         :return: The file that holds the key from now on.
         """
 
-    def fetch_base(self, offer: BaseOffer) -> BaseState:
-        """Fetch a base from the host that offers it, compare it, and define it."""
+    def fetch_base(self, offer: BaseOffer, instead: bool = False) -> BaseState:
+        """Fetch a base that is offered (``instead`` of one there), compare it, and define it."""
 
     def end_copy(self, copy: str) -> list[Leftover]:
         """Remove keys, links and staged files of a copy, at either end. Can be repeated."""

@@ -21,20 +21,21 @@ from saltext.kvmclone.hosts.local_bases import LocalBases
 from saltext.kvmclone.hosts.local_connection import ConnectedOperation
 from saltext.kvmclone.hosts.local_placement import LocalPlacement, admitted
 from saltext.kvmclone.hosts.local_snapshots import LocalSnapshots
+from saltext.kvmclone.hosts.local_warming import LocalWarming
 from saltext.kvmclone.hypervisor import power
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import (
     base_minion,
+    clone_planning,
     clone_snapshots,
     clone_view,
     doctor,
-    host_facts,
     lineage,
     silent_agent,
     surroundings,
 )
-from saltext.kvmclone.inventory.unfinished import find, listed
+from saltext.kvmclone.inventory.unfinished import base_stays, find, listed, stays_base
 from saltext.kvmclone.lifecycle import (
     adjust,
     adopt,
@@ -44,6 +45,7 @@ from saltext.kvmclone.lifecycle import (
     master_ports,
     protect,
     record_store,
+    remove_base,
     snapshot_work,
     wait_for_address,
 )
@@ -63,11 +65,10 @@ from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
 from saltext.kvmclone.model.request import Request, Secrets, Wait
 from saltext.kvmclone.model.spares import Claim
-from saltext.kvmclone.plan import planner
 from saltext.kvmclone.system import processes
 
 
-class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
+class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots, LocalWarming):
     """
     A KVM host (:class:`.interfaces.KvmHost`) that this process reaches over libvirt.
 
@@ -77,9 +78,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
     # --- making -----------------------------------------------------------------------
 
     def plan(self, request: Request) -> dict[str, Any]:
-        return self.looked(
-            lambda host: planner.compute(host_facts.facts(host, request), request).as_dict()
-        )
+        return self.looked(lambda host: clone_planning.compute(host, request).as_dict())
 
     def base_minion(self, request: Request) -> BaseMinion:
         return self.looked(lambda host: base_minion.look(host, request))
@@ -95,7 +94,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
         me = worker or processes.this_process()
         with ConnectedOperation(self) as host:
             taken = clone_view.refuse_existing(host, request.name, self.label)
-            planned = planner.compute(host_facts.facts(host, request, taken), request, me)
+            planned = clone_planning.compute(host, request, taken, me, goal != "cloned")
             record = replace(
                 planned.record,
                 goal=goal,
@@ -128,7 +127,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
     def boot(self, name: str) -> Clone:
         with ConnectedOperation(self) as host:
             handle, record = clone_record(host, name)
-            record = first_boot.boot(handle, record)
+            record = first_boot.boot(host, handle, record)
             return clone_view.describe_running(host, handle, record, self.label, state="running")
 
     def wait_for_address(self, request: Request, minion: Minion = Minion()) -> Clone:
@@ -194,7 +193,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
             handle, record = clone_record(host, name)
             if record.worker.token != token:
                 raise clone_view.in_progress(record, name, host.commands)
-            if off:
+            if off or record.fork_begun:  # which nobody may use
                 handle.power_off()
             record = record_store.save(handle, record, replace(record, failed=why))
             return clone_view.describe_running(host, handle, record, self.label)
@@ -224,6 +223,9 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
             if record is not None and clone_snapshots.is_unfinished(record):
                 done = snapshot_work.repair(host, handle, record, token, force)
                 return clone_snapshots.rows(name, record, done.files, done.kept, "", removed=True)
+            if record is not None and base_stays(host, handle, record):
+                remove_base.withdraw(host, handle, token)
+                return [stays_base(name, "", removed=True)]
             gone = destroy(host, handle, force, token)
             return listed(
                 name, "", gone.files, gone.reservations, gone.unprotected, gone.kept, removed=True
@@ -240,7 +242,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
             state = handle.state()
             if action == "start" and state == "shutoff" and record.stage == "cloned":
                 # It was left off, so this is its first boot.
-                record = first_boot.boot(handle, record)
+                record = first_boot.boot(host, handle, record)
                 return self._addressed(host, handle, record, AddressQuery.from_record(record))
             if record.agent and silent_agent.answers(handle, domain_xml.read(handle.live())):
                 record = record_store.save(handle, record, replace(record, agent=""))
@@ -290,7 +292,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots):
         def work(host: Host) -> list[Clone]:
             def shown(handle: DomainHandle) -> Clone | None:
                 record = handle.record()
-                if record is None or (spares and not record.spare):
+                if record is None or not record.is_clone or (spares and not record.spare):
                     return None
                 return clone_view.describe(host, handle, record, self.label, host.commands)
 

@@ -36,9 +36,9 @@ class LocalBaseCopies(ReachableHost):
         with ConnectedOperation(self) as host:
             return offer_base.offer(host, host.domain(base_domain), copy)
 
-    def prepare_copy(self, offer: BaseOffer) -> CopyKey:
+    def prepare_copy(self, offer: BaseOffer, instead: bool = False) -> CopyKey:
         with ConnectedOperation(self) as host:
-            return fetch_base.prepare(host, offer)
+            return fetch_base.prepare(host, offer, instead)
 
     def reached(self, addresses: Sequence[str], port: int) -> list[str]:
         with ConnectedOperation(self) as host:
@@ -48,9 +48,9 @@ class LocalBaseCopies(ReachableHost):
         with ConnectedOperation(self) as host:
             return offer_base.admit(host, host.domain(base_domain), copy, key)
 
-    def fetch_base(self, offer: BaseOffer) -> BaseState:
+    def fetch_base(self, offer: BaseOffer, instead: bool = False) -> BaseState:
         with ConnectedOperation(self) as host:
-            return fetch_base.fetch(host, offer)
+            return fetch_base.fetch(host, offer, instead)
 
     def end_copy(self, copy: str) -> list[Leftover]:
         with ConnectedOperation(self) as host:

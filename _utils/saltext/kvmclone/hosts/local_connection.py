@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from saltext.kvmclone.errors import HostError, HostUnreachable, NeverConnected
 from saltext.kvmclone.hosts.interfaces import commands_of
+from saltext.kvmclone.hypervisor.connection import Defined
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.lifecycle.destroy import changed_hands
@@ -35,6 +36,7 @@ class ConnectedOperation(Host):
         super().__init__(of.url, listens, commands_of(of))
         self.of = of
         self.name = name
+        self.defined = of.defined
 
     def __exit__(self, *exc: object) -> None:
         error = exc[1]
@@ -60,6 +62,8 @@ class ReachableHost:
         self.url = url
         self.label = label
         self.ours = ours
+        #: What is known of definitions; see :mod:`.domain_files`.
+        self.defined: Defined = {}
         #: Number of libvirt calls of the last operation, for ``bench/``.
         self.calls = 0
 

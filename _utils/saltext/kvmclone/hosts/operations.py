@@ -25,6 +25,9 @@ from saltext.kvmclone.system import sealing
 #: meaning of it: a new operation or parameter, a new field of what travels. The first had none.
 VERSION = 6
 
+#: What is asked for where one job carries several calls, each with its own version.
+SEVERAL = f"several@{VERSION}"
+
 
 class Operation:
     """

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from secrets import token_hex
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
@@ -21,6 +22,7 @@ from saltext.kvmclone.errors import (
     ConfigError,
     CreateInProgress,
     ForeignDomain,
+    ForkFailed,
     HostError,
     KeyConflict,
     KvmCloneError,
@@ -28,7 +30,7 @@ from saltext.kvmclone.errors import (
     PlanRefused,
     named,
 )
-from saltext.kvmclone.hosts import rollback
+from saltext.kvmclone.hosts import cold_start, rollback
 from saltext.kvmclone.hosts.create_state import CreateState, Turn
 from saltext.kvmclone.hosts.enroller import EnrollerInterface
 from saltext.kvmclone.hosts.gc import owner_state_of
@@ -40,7 +42,7 @@ from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import ALIVE, DEAD, DESTROYING, Minion, Work
-from saltext.kvmclone.model.request import Request, Secrets
+from saltext.kvmclone.model.request import PREFER, Request, Secrets
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +80,21 @@ def create(
     :param turn: What the host's part waits for.
     :return: The outcome; a failure is its ``error``, and is not raised.
     """
-    return _Create(host, request, secrets, master, watcher, start, turn=turn).run()
+    made = _Create(host, request, secrets, master, watcher, start, turn=turn)
+    outcome = made.run()
+    failed = outcome.error
+    if failed is None:
+        return cold_start.warm(host, request, outcome)
+    if request.instant != PREFER or not isinstance(failed, ForkFailed) or made.is_there():
+        return outcome
+    log.warning("%s: made as a quick clone: %s", request.name, failed)
+    instead = dataclasses.replace(request, clone_strategy="quick")
+    cold = _Create(host, instead, secrets, master, watcher, start, turn=turn)
+    cold.digest = made.digest  # a repeated create asks for the same
+    outcome = cold.run()
+    if outcome.clone is None:
+        return outcome
+    return cold_start.warned(outcome, f"Made as a quick clone instead of a fork. {failed.message}")
 
 
 def resume(
@@ -198,10 +214,11 @@ class _Create(CreateState):
         try:
             master.require_free(self.request.minion_id)
         except KeyConflict as conflict:
-            if not self._is_there():
+            if not self.is_there():
                 raise conflict from None
 
-    def _is_there(self) -> bool:
+    def is_there(self) -> bool:
+        """Return whether the host has a clone of that name, whoever made it."""
         try:
             self.host.show(self.request.name)
         except (NotFound, ForeignDomain):
@@ -218,7 +235,7 @@ class _Create(CreateState):
         told = master.foresee(request, lambda: self.host.base_minion(request))
         for warning in told.warnings:
             log.warning("%s: %s", name, warning)
-        if told.conflicts and not self._is_there():
+        if told.conflicts and not self.is_there():
             raise PlanRefused(
                 f"'{name}' cannot become a minion: {' '.join(told.conflicts)}",
                 "Nothing was written. Fix this and repeat the command.",
@@ -328,6 +345,9 @@ class _Create(CreateState):
             return
         request, keys = self.request, self.pair.result()
         enrolment = self.master.enrolment(request, self.secrets, keys)
+        if self.is_fork:
+            self.word = token_hex(16)
+            enrolment = dataclasses.replace(enrolment, word=self.word)
         # Accepted before the minion starts, so that it is let in at its first attempt.
         self.fingerprint = self.master.fingerprint(keys.public)
         if self.master.is_its_master:
@@ -347,7 +367,9 @@ class _Create(CreateState):
             return
         started = time.monotonic()
         uuid = self.clone.uuid
-        minion = self.master.verify(self.minion_id, uuid, self._check_master)
+        # Until its first reboot a fork shows the uuid that its own agent was told.
+        word = self.word if self.is_fork else None
+        minion = self.master.verify(self.minion_id, uuid, self._check_master, word)
         minion = dataclasses.replace(minion, fingerprint=self.fingerprint)
         self.master.settle(self.minion_id)
         self.master.becomes_ready(self.minion_id, uuid)

@@ -6,18 +6,25 @@ Carry out on a KVM host what the master asks of it by a Salt job.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import salt.utils.minion
 
-from saltext.kvmclone.errors import HostUnreachable, KvmCloneError
+from saltext.kvmclone.errors import HostUnreachable, KvmCloneError, named
+from saltext.kvmclone.hosts import side_by_side
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.hosts.operations import OPERATIONS, VERSION
-from saltext.kvmclone.model.plain import to_plain
-from saltext.kvmclone.system import sealing
+from saltext.kvmclone.hosts.operations import OPERATIONS, SEVERAL, VERSION
+from saltext.kvmclone.model.plain import from_plain, to_plain
+from saltext.kvmclone.system import sealing, signed_answers
+
+log = logging.getLogger(__name__)
 
 FUNCTION = "kvm_clone.remote"
+
+#: Takes a tag and what some of several calls came to, before the others have ended.
+Tell = Callable[[str, dict[str, Any]], object]
 
 
 def serve(
@@ -26,17 +33,57 @@ def serve(
     arguments: Mapping[str, Any],
     url: str,
     by_hand: bool = False,
+    tell: Tell = lambda _tag, _answer: None,
 ) -> dict[str, Any]:
     """
-    Carry out one operation of a :class:`RemoteHost` on this host.
+    Carry out one operation of a :class:`RemoteHost` on this host, or several side by side.
 
     :param opts: This minion's configuration.
-    :param operation: Its :attr:`.operations.Operation.wire_name`.
-    :param arguments: Its arguments, as plain data.
+    :param operation: Its :attr:`.operations.Operation.wire_name`; or :data:`.operations.SEVERAL`.
+    :param arguments: Its arguments, as plain data; of several ``calls``, with an ``operation`` and
+        ``arguments`` each, and the word in the tag of ``parts`` of the answer.
     :param url: libvirt URI as seen from here.
     :param by_hand: A person asks, who need not give the version.
-    :return: ``{"version", "answer": …}``, or ``{"version", "error": {"type", "message", "hint"}}``.
+    :param tell: Fires the event of a part.
+    :return: ``{"version", "answer": …}``, or ``{"version", "error": {"type", "message", "hint"}}``;
+        of several ``{"version", "answers": {NUMBER: …}}`` with one such answer for each.
     """
+    if operation != SEVERAL:
+        return _one(opts, operation, arguments, url, by_hand)
+    minion_id = str(opts.get("id", ""))
+
+    def work(call: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return _one(opts, call["operation"], call["arguments"], url)
+        except Exception as error:  # it ends no other call; alone it would end its job
+            log.exception("an unexpected fault in %s", call.get("operation"))
+            fault = HostUnreachable(
+                f"An unexpected fault on '{minion_id}': {named(error)}.",
+                "The traceback is in the log of that minion. Please report it.",
+            )
+            return {"version": VERSION, "error": fault.as_dict()}
+
+    try:
+        calls = from_plain(list[dict[str, Any]], arguments["calls"])
+        tag = signed_answers.part_tag(minion_id, arguments["parts"])
+    except (LookupError, TypeError, ValueError) as error:
+        fault = HostUnreachable(f"'{minion_id}' cannot read what is asked: {error}.")
+        return {"version": VERSION, "error": fault.as_dict()}
+    return _answers(side_by_side.carry_out(work, calls, lambda news: tell(tag, _answers(news))))
+
+
+def _answers(told: side_by_side.Told) -> dict[str, Any]:
+    return {"version": VERSION, "answers": told}
+
+
+def _one(
+    opts: Mapping[str, Any],
+    operation: str,
+    arguments: Mapping[str, Any],
+    url: str,
+    by_hand: bool = False,
+) -> dict[str, Any]:
+    """Carry out one operation; see :func:`serve`."""
     minion_id = str(opts.get("id", ""))
     try:
         name, _at, version = str(operation).partition("@")

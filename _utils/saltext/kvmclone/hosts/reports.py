@@ -132,7 +132,8 @@ def _pools(host: Host) -> dict[str, dict[str, int]]:
 def clones(host: Host) -> list[tuple[DomainHandle, Record]]:
     """Return every domain of a host that is a clone of ours with its record, sorted by name."""
     found = host.each_domain(lambda handle: (handle, handle.record()))
-    return sorted(((h, r) for h, r in found if r is not None), key=lambda pair: pair[0].name)
+    ours = [(handle, record) for handle, record in found if record is not None and record.is_clone]
+    return sorted(ours, key=lambda pair: pair[0].name)
 
 
 # --- for the master's questions -----------------------------------------------------
@@ -187,7 +188,7 @@ def report_domains(host: Host, names: Iterable[str] = (), ids: Iterable[str] = (
         except DamagedRecord:
             damaged.append(handle.name)
             raise
-        if record is None:
+        if record is None or not record.is_clone:
             return
         over = is_expired(record, now)
         if over or handle.name in wanted or record.minion.id in minions:

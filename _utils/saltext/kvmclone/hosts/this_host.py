@@ -9,7 +9,7 @@ from typing import Any
 
 from saltext.kvmclone.config import base_keys, meant
 from saltext.kvmclone.config.catalogue import Catalogue
-from saltext.kvmclone.hosts import make_base
+from saltext.kvmclone.hosts import make_base, warm_base
 from saltext.kvmclone.hosts.interfaces import commands_of
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.inventory import findings, host_findings
@@ -18,6 +18,7 @@ from saltext.kvmclone.model.hints import AT_HOST
 from saltext.kvmclone.model.made_base import MadeBase
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.request import DEFAULT_URL
+from saltext.kvmclone.model.warmed_base import WarmedBase
 from saltext.kvmclone.system import installation
 
 
@@ -75,6 +76,11 @@ def base_from(
 def promote(minion_id: str, url: str | None, name: str, base: str) -> dict[str, Any]:
     """Make a base of a clone of this host; see :func:`.make_base.promote`."""
     return make_base.promote(local_host(minion_id, url), name, base)
+
+
+def warm(minion_id: str, url: str | None, base: str) -> WarmedBase:
+    """Save the memory of a base of this host; see :func:`.warm_base.warm`."""
+    return warm_base.warm(local_host(minion_id, url), base)
 
 
 def doctor(configured: Catalogue, minion_id: str, url: str | None) -> list[dict[str, Any]]:

@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 
 C = TypeVar("C", bound="Connection")
 
+#: By uuid what tells the file of a definition from the one before, and what is known of it.
+Defined = dict[str, tuple[tuple[int, ...], object]]
+
 
 @dataclass(frozen=True)
 class _Failure:
@@ -110,6 +113,8 @@ class Connection:
         self.calls = 0
         #: libvirt's objects of the storage pools that were looked up over this connection.
         self.pools: dict[str, Any] = {}
+        #: What is known of definitions; see :mod:`.domain_files`.
+        self.defined: Defined = {}
         #: See :func:`.networks.by_bridge`; None until it was asked for.
         self.bridged: dict[str, str] | None = None
         libvirt.registerErrorHandler(_hear, None)
@@ -140,7 +145,7 @@ class Connection:
         except libvirt.libvirtError as error:
             log.debug("closing %s: %s", self.url, error)
 
-    @property
+    @functools.cached_property
     def local(self) -> bool:
         """Return whether the daemon's files can be read: it runs here, and we are root."""
         return is_local(self.url) and os.geteuid() == 0

@@ -31,6 +31,10 @@ FROM_RPC = 7
 XML_SECURE = 1
 XML_INACTIVE = 2
 
+#: ``virConnectListAllDomainsFlags``: those with a managed save image, and those with snapshots.
+LIST_SAVED = 256
+LIST_WITH_SNAPSHOTS = 4096
+
 #: ``virDomainDefineFlags``.
 DEFINE_VALIDATE = 1
 

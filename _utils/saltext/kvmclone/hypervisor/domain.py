@@ -162,10 +162,11 @@ class DomainHandle:
 
     def save_record(self, record: Record) -> None:
         """Write the record into the definition, and into the running domain too."""
-        flags = AFFECT_CONFIG
         if self.state() != "shutoff":
-            flags |= AFFECT_LIVE
-        self._set_metadata(record, flags)
+            with absent(OPERATION_INVALID):  # it stopped since then, as at the end of a save
+                self._set_metadata(record, AFFECT_CONFIG | AFFECT_LIVE)
+                return
+        self._set_metadata(record, AFFECT_CONFIG)
 
     def save_record_offline(self, record: Record) -> None:
         """Write the record of a domain that is known to be off: one call instead of two."""
@@ -212,6 +213,14 @@ class DomainHandle:
         except (HostError, PlanRefused):  # the domain was removed since
             return f"libvirt does not start '{self.name}'."
 
+    def attach_live(self, device: str) -> None:
+        """Plug a device into the running domain; its definition stays as it is."""
+        self.connection.call(self.raw.attachDeviceFlags, device, AFFECT_LIVE)
+
+    def update_live(self, device: str) -> None:
+        """Change a device of the running domain to what this XML of it says."""
+        self.connection.call(self.raw.updateDeviceFlags, device, AFFECT_LIVE)
+
     def resume(self) -> None:
         """Resume a paused domain."""
         self.connection.call(self.raw.resume)
@@ -252,6 +261,10 @@ class DomainHandle:
         """Stop the domain at once; do nothing if it is off already."""
         with absent(OPERATION_INVALID):
             self.connection.call(self.raw.destroy)
+
+    def save_memory(self, path: str) -> None:
+        """Save the running domain's memory into a file of the host; it is off afterwards."""
+        self.connection.call(self.raw.saveFlags, path, None, 0)
 
     def set_autostart(self, on: bool) -> None:
         """Set whether libvirt starts the domain with the host."""

@@ -92,6 +92,15 @@ class Host(Connection):
                 log.warning("%s", error)
         return told
 
+    def uuids(self, flag: int) -> frozenset[str]:
+        """
+        Return the uuids of the domains of one kind, in one call for all of them.
+
+        :param flag: ``virConnectListAllDomainsFlags``.
+        """
+        listed = self.call(self.raw.listAllDomains, flag)
+        return frozenset(DomainHandle(self, raw).uuid for raw in listed)
+
     def define(self, xml: str, validate: bool) -> DomainHandle:
         """
         Define a domain.
@@ -105,3 +114,12 @@ class Host(Connection):
         """
         flags = DEFINE_VALIDATE if validate else 0
         return DomainHandle(self, self.call(self.raw.defineXMLFlags, xml, flags))
+
+    def restore(self, path: str) -> None:
+        """
+        Start the domain whose definition and memory a saved image has.
+
+        :param path: The image, which libvirt leaves where it is.
+        :raises HostError: libvirt or QEMU refused.
+        """
+        self.call(self.raw.restoreFlags, path, None, 0)

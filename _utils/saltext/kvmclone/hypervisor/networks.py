@@ -59,7 +59,7 @@ def find(host: Connection, name: str) -> Any | None:
     return None
 
 
-def facts(host: Host, name: str, with_leases: bool = False) -> NetworkFacts | None:
+def facts(host: Connection, name: str, with_leases: bool = False) -> NetworkFacts | None:
     """
     Return the facts of the network of that name, or None.
 
@@ -83,7 +83,7 @@ def _glance(host: Connection, name: str) -> NetworkFacts | None:
     )
 
 
-def _read(host: Host, network: Any, name: str, with_leases: bool = False) -> NetworkFacts:
+def _read(host: Connection, network: Any, name: str, with_leases: bool = False) -> NetworkFacts:
     active = bool(host.call(network.isActive))
     live = str(host.call(network.XMLDesc, 0))
     stored = ""

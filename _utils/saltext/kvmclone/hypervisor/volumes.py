@@ -13,8 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from typing import Any
-
-from lxml import etree
+from xml.sax.saxutils import escape, quoteattr
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import HostError, KvmCloneError, PlanRefused, PoolFull, absent
@@ -300,21 +299,17 @@ def _delete(host: Host, raw: Any, path: str) -> None:
 
 
 def _xml(disk: PlannedDisk) -> str:
-    root = etree.Element("volume")
-    etree.SubElement(root, "name").text = disk.volume
-    etree.SubElement(root, "capacity", unit="bytes").text = str(disk.capacity)
-    # Without it libvirt allocates the whole capacity.
-    etree.SubElement(root, "allocation").text = "0"
-    target = etree.SubElement(root, "target")
-    etree.SubElement(target, "format", type=disk.format)
-    if disk.format == "qcow2":
-        # Without it libvirt writes the format of QEMU 0.10.
-        etree.SubElement(target, "compat").text = "1.1"
+    # libvirt's defaults would be all of the capacity allocated, and the qcow2 of QEMU 0.10.
+    compat = "<compat>1.1</compat>" if disk.format == QCOW2 else ""
+    below = ""
     if disk.method == OVERLAY:
-        store = etree.SubElement(root, "backingStore")
-        etree.SubElement(store, "path").text = disk.source_real
-        etree.SubElement(store, "format", type=disk.source_format)
-    return etree.tostring(root, encoding="unicode")
+        path, form = escape(disk.source_real), quoteattr(disk.source_format)
+        below = f"<backingStore><path>{path}</path><format type={form}/></backingStore>"
+    return (
+        f"<volume><name>{escape(disk.volume)}</name>"
+        f"<capacity unit='bytes'>{disk.capacity}</capacity><allocation>0</allocation>"
+        f"<target><format type={quoteattr(disk.format)}/>{compat}</target>{below}</volume>"
+    )
 
 
 def _fill(host: Host, disk: PlannedDisk) -> str:

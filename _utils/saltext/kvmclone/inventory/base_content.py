@@ -25,6 +25,7 @@ from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.model import domain_xml, libvirt_xml, normal_definition
 from saltext.kvmclone.model.base_content import NAMESPACE, BaseState, Content, FileState, from_xml
 from saltext.kvmclone.model.facts import ImageFacts
+from saltext.kvmclone.model.record import BASE
 from saltext.kvmclone.system import images
 
 #: Elements of ``<os>`` that name a file which the machine starts from directly.
@@ -137,18 +138,29 @@ def known(host: Host, handle: DomainHandle) -> Content | None:
     return content if content is not None and _counts(host, handle, content) else None
 
 
+def known_disks(host: Host, handle: DomainHandle) -> list[BaseImage] | None:
+    """Return the disks whose content a digest on record is of; None where none counts."""
+    content = recorded(host, handle)
+    return _unchanged(host, handle, content) if content is not None else None
+
+
 def _counts(host: Host, handle: DomainHandle, content: Content) -> bool:
-    """Return whether a base is still as it was when its content was read."""
+    return _unchanged(host, handle, content) is not None
+
+
+def _unchanged(host: Host, handle: DomainHandle, content: Content) -> list[BaseImage] | None:
+    """Return the disks of a base that is still as it was when its content was read, or None."""
     if not host.local or handle.state() != "shutoff":
-        return False  # a machine that runs writes its disks
+        return None  # a machine that runs writes its disks
     definition = handle.definition()
     try:
+        found = disks(host, handle, definition)
         # The normal form has no paths: which files they are counts as much as what they are like.
-        now = files_of(host, definition, disks(host, handle, definition))
+        now = files_of(host, definition, found)
     except (OSError, KvmCloneError):
-        return False
+        return None
     same = set(now) == set(content.files)
-    return same and normal_definition.digest(definition) == content.definition
+    return found if same and normal_definition.digest(definition) == content.definition else None
 
 
 def states(host: Host, names: Collection[str]) -> list[BaseState]:
@@ -160,7 +172,7 @@ def states(host: Host, names: Collection[str]) -> list[BaseState]:
 
     def look(handle: DomainHandle) -> BaseState | None:
         record = handle.record()
-        if record is not None and not record.becomes:
+        if record is not None and record.becomes != BASE:
             return None
         if record is not None:
             volumes = record.volumes if host.local else ()

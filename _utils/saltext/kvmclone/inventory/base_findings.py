@@ -57,6 +57,8 @@ def shared(seen: Examination) -> Iterator[Finding]:
             clones = standing.get(seen.usage.file_id(path), {})
             reads = disk.device != "disk" or disk.readonly
             told = path in {one.path for one in seen.committed.get(machine.uuid, ())}
+            # Its overlay, on which forks stand, is written no more.
+            told = told or (machine.record is not None and not machine.record.is_clone)
             if clones and machine.uuid not in clones.values() and not reads and not told:
                 others = sorted(set(clones) - {machine.name})
                 stand = f", while {in_words(others)} is based on it" if others else ""

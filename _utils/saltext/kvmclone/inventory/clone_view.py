@@ -13,7 +13,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from saltext.kvmclone.display import screen
-from saltext.kvmclone.errors import AlreadyExists, CreateInProgress, KeptAfterFailure, absent
+from saltext.kvmclone.errors import (
+    AlreadyExists,
+    CreateInProgress,
+    ForeignDomain,
+    KeptAfterFailure,
+    absent,
+)
 from saltext.kvmclone.hypervisor import addresses, pools
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
@@ -137,6 +143,14 @@ def in_progress(record: Record, name: str, commands: Commands) -> CreateInProgre
         hint = f"Remove what it left: {commands.clone('gc', name, 'apply=True')}"
     work = Work(worker, life, record.stage, record.goal, record.request)
     return CreateInProgress(message, hint, asdict(work))
+
+
+def no_clone(record: Record, name: str, commands: Commands) -> ForeignDomain:
+    """Return the error that says that a machine only holds the saved memory of a base."""
+    return ForeignDomain(
+        f"'{name}' is no clone, but holds the saved memory of the base '{record.base}'.",
+        f"To remove that: {commands.clone('unwarm', record.base)}",
+    )
 
 
 def refuse_existing(host: Host, name: str, label: str, me: Owner | None = None) -> bool:

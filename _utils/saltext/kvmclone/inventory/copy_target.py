@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 from dataclasses import replace
 
 from saltext.kvmclone.errors import PlanRefused, PoolFull
@@ -62,21 +63,25 @@ def path_now(volume: Volume, record: Record) -> str:
     return volume.path if in_place and exists else deletion_plan.draft_path(volume.path, record)
 
 
-def planned_volumes(host: Host, offer: BaseOffer, known: Record | None) -> tuple[Volume, ...]:
+def planned_volumes(
+    host: Host, offer: BaseOffer, known: Record | None, going: Collection[str] = ()
+) -> tuple[Volume, ...]:
     """
     Return the files that are to come.
 
     :param known: The record of an interrupted copy; it goes on with what that has.
+    :param going: Paths of files that are removed before.
     :raises PlanRefused: There is no pool for one, or something stands where it is to be.
     """
     planned = []
+    removed = {os.path.realpath(path) for path in going}
     for file in offer.files:
         path = _destination(host, offer, file)
         volume = Volume(file.name, path, file.format or "raw", "copy", WANTED, file.size)
         old = next((one for one in (known.volumes if known else ()) if one.path == path), None)
         if old is not None and old.state == MADE:
             volume = replace(volume, state=MADE, inode=old.inode, mount=old.mount)
-        elif os.path.lexists(path):
+        elif os.path.lexists(path) and os.path.realpath(path) not in removed:
             raise PlanRefused(
                 f"'{path}' exists already on this host, and it is no disk of a base "
                 f"'{offer.base}'; it is not ours to overwrite.",
@@ -143,11 +148,16 @@ def require_needs(host: Host, offer: BaseOffer) -> None:
 
 
 def require_room(
-    host: Host, offer: BaseOffer, planned: tuple[Volume, ...], known: Record | None
+    host: Host,
+    offer: BaseOffer,
+    planned: tuple[Volume, ...],
+    known: Record | None,
+    going: Collection[str] = (),
 ) -> None:
     """
     Refuse a base that some folder has too little room for.
 
+    :param going: Paths of files that are removed before, whose room counts as free.
     :raises PoolFull: There is too little.
     """
     wanted = {volume.target: os.path.dirname(volume.path) for volume in planned}
@@ -159,13 +169,19 @@ def require_room(
         more = max(file.allocation - here[file.name], 0)
         needed[device] = needed.get(device, 2**20) + more
         room = os.statvfs(folder)
-        free = room.f_bavail * room.f_frsize
+        free = room.f_bavail * room.f_frsize + _freed(going, device)
         if free < needed[device]:
             raise PoolFull(
                 f"'{folder}' has too little room for '{offer.base}': {free} bytes are free, and "
                 f"{needed[device]} are needed.",
                 f"Make room there. See: {host.commands.there('df', '-h', folder)}",
             )
+
+
+def _freed(going: Collection[str], device: int) -> int:
+    """Return the bytes that become free on a file system when some files are removed."""
+    found = [os.stat(path) for path in going if os.path.isfile(path)]
+    return sum(one.st_blocks * 512 for one in found if one.st_dev == device and one.st_nlink == 1)
 
 
 def allocated(volume: Volume, known: Record | None) -> int:

@@ -21,6 +21,7 @@ from saltext.kvmclone.inventory import (
     shared_stores,
     spare_findings,
     surroundings,
+    warm_findings,
 )
 from saltext.kvmclone.inventory.examination import Examination, Machine
 from saltext.kvmclone.inventory.findings import Finding, in_order, in_words
@@ -57,8 +58,9 @@ class _Examination(Examination):
                 self.commands.virsh("pool-start", pool),
             )
         sleepers = {name for names in asleep.values() for name in names}
-        for machine, record in self.clones:
+        for machine, record in self.ours:
             yield from self._work(machine, record)
+        for machine, record in self.clones:
             yield from self._committed(machine, record)
             yield from self._files(machine, record, machine.name in sleepers)
             yield from self._snapshots(machine, record)
@@ -71,11 +73,12 @@ class _Examination(Examination):
         stores = {m.name: m.domain.nvram.path for m in self.machines if m.domain.nvram}
         clones = [machine.name for machine, _record in self.clones]
         yield from shared_stores.find(self.usage, stores, clones, self.commands)
-        records = [record for _machine, record in self.clones]
+        records = [record for _machine, record in self.ours]
         yield from overlays.strays(self.host, self.usage, records, self.commands)
         yield from overlays.stale(self.host, self.usage, records, self.commands)
         yield from self._duplicate_macs()
         yield from base_findings.protected_without_base(self)
+        yield from warm_findings.find(self)
         yield from host_findings.find(surroundings.look(self), self.commands)
         for candidate in candidates(self.host, self.usage):
             yield Finding(

@@ -41,6 +41,8 @@ class Examination:
     A host as it was seen.
 
     :param commands: How the commands of the hints are typed.
+    :ivar ours: The machines with a record that counts, with that; ``clones`` those that are clones,
+        and not the saved memory of a base.
     """
 
     def __init__(self, host: Host, commands: Commands) -> None:
@@ -68,9 +70,8 @@ class Examination:
         self.usage: FileUsage = file_usage_scan.scan(host)
         self.by_uuid = {machine.uuid: machine for machine in self.machines}
         self.by_name = {machine.name: machine for machine in self.machines}
-        self.clones = [
-            (machine, machine.record) for machine in self.machines if machine.record is not None
-        ]
+        self.ours = [(one, one.record) for one in self.machines if one.record is not None]
+        self.clones = [(machine, record) for machine, record in self.ours if record.is_clone]
         self.committed = {
             machine.uuid: base_changes.committed(
                 host, record, self.disks(machine), self.usage.chain

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from saltext.kvmclone.model.facts import PoolFacts
 from saltext.kvmclone.system import backing_files, filesystems
@@ -25,8 +25,7 @@ UNKNOWN = "unknown"
 FileId = tuple[str, int, int] | str
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """
     One file that a domain uses, in any of its descriptions.
 
@@ -40,8 +39,7 @@ class Use:
     format: str = ""
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """An image and the file directly ``below`` it, its backing file."""
 
     image: str
@@ -50,8 +48,7 @@ class Link:
     below_key: FileId
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """One file that a domain's own record lists as made for it, or as being made."""
 
     domain: str

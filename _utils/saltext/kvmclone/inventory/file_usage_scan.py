@@ -12,15 +12,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
-from lxml import etree
-
-from saltext.kvmclone.errors import HostError, readable
+from saltext.kvmclone.errors import readable
 from saltext.kvmclone.hypervisor import pools, state_files
-from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import snapshots, storage_pools
+from saltext.kvmclone.inventory import domain_files, snapshots, storage_pools
 from saltext.kvmclone.inventory.file_usage import (
     UNKNOWN,
     Claim,
@@ -32,15 +28,23 @@ from saltext.kvmclone.inventory.file_usage import (
     away,
     file_id,
 )
-from saltext.kvmclone.model import domain_xml, libvirt_xml
+from saltext.kvmclone.inventory.shared_looks import SharedLooks
 from saltext.kvmclone.model.derived_files import Machines
-from saltext.kvmclone.model.record import WANTED
-from saltext.kvmclone.model.record_xml import NAMESPACE
 from saltext.kvmclone.system import backing_files
+
+_looks: SharedLooks[FileUsage] = SharedLooks()
 
 
 def scan(host: Host) -> FileUsage:
-    """Return who uses which file on the host, from its domains, pools and images."""
+    """
+    Return who uses which file on the host, from its domains, pools and images.
+
+    Threads that ask at about the same moment share one scan, begun after each of them asked.
+    """
+    return _looks.look(host.url, lambda: _scanned(host))
+
+
+def _scanned(host: Host) -> FileUsage:
     scanning = _Scan(host)
     scanning.look_at_domains()
     scanning.look_at_pools()
@@ -86,6 +90,8 @@ class _Scan:
     read: set[FileId] = field(default_factory=set)
     #: Those of them that could not be read after all.
     unread: set[FileId] = field(default_factory=set)
+    #: What the files are by their paths.
+    keys: dict[str, FileId] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.local = self.host.local
@@ -95,114 +101,32 @@ class _Scan:
 
     def look_at_domains(self) -> None:
         """Note every file that any description of any domain names."""
-
-        def look(handle: DomainHandle) -> tuple[str, str, list[str]]:
-            return handle.name, handle.uuid, list(self._descriptions(handle))
-
-        for name, uuid, texts in self.host.each_domain(look):
+        for domain in domain_files.read(self.host, self._volume):
+            name, uuid = domain.name, domain.uuid
+            self.unchecked += domain.unread
             seen: set[tuple[str, str]] = set()
-            for number, text in enumerate(texts):
-                root = libvirt_xml.element(text)
-                names = [name, *domain_xml.names_in(root)]
-                self.machines.add(uuid, names, domain_xml.stores_in(root))
-                if number == 0:  # the definition, which holds the record
-                    self._record(root, name, uuid)
-                source = partial(self._source, domain=name)
-                self.layers += snapshots.layers(root, source)
-                memories = set(snapshots.memory_files(root))
-                for path, kind in self._files(root, name):
-                    if root.tag != snapshots.SNAPSHOT:
+            for part in domain.parts:
+                self.machines.add(uuid, [name, *part.names], part.stores)
+                self.claims += [Claim(name, uuid, path, self._key(path)) for path in part.claims]
+                self.told += part.told
+                self.layers += part.layers
+                for above, below in part.links:
+                    self._link(above, below)
+                if not self.local:  # so libvirt has read their headers
+                    self.read.update(map(self._key, part.headed))
+                for path, form in part.files:
+                    kind = form
+                    if form == domain_files.ARGUMENT:
+                        kind = UNKNOWN if self.local and os.path.isfile(path) else ""
+                    if not part.is_snapshot:
                         self.current.add(self._key(path))
                     if (path, kind) not in seen:
                         seen.add((path, kind))
                         self.uses.append(Use(name, uuid, path, self._key(path), kind))
-                        self.memories += self.uses[-1:] * (path in memories)
-
-    def _record(self, root: etree._Element, name: str, uuid: str) -> None:
-        """Note what a domain's own record lists, element by element: a damaged one counts too."""
-        record = root.find(f"./metadata/{{{NAMESPACE}}}clone")
-        if record is None or record.get("uuid") != uuid:  # a copied one claims nothing
-            return
-        below: dict[str, list[str]] = {}
-        for disk in record.iterfind(f"./{{{NAMESPACE}}}base/{{{NAMESPACE}}}disk"):
-            below.setdefault(disk.get("target", ""), []).append(disk.get("path", ""))
-        for volume in record.iterfind(f"./{{{NAMESPACE}}}volume"):
-            path = volume.get("path", "")
-            if not path or volume.get("state") == WANTED:
-                continue
-            self.claims.append(Claim(name, uuid, path, self._key(path)))
-            self.machines.stores.update([path] * (volume.get("target") == "nvram"))
-            if volume.get("strategy") == "overlay":
-                mount = volume.get("mount", "")
-                told = below.get(volume.get("target", ""), [])
-                self.told += [(path, mount, one) for one in told]
-            if volume.get("below"):  # a file of the same clone, which a snapshot froze
-                self.told.append((path, volume.get("mount", ""), volume.get("below", "")))
-
-    def _descriptions(self, handle: DomainHandle) -> Iterator[str]:
-        call = self.host.call
-        yield handle.definition()
-        if call(handle.raw.isActive):
-            yield handle.live()
-        if handle.is_saved():
-            try:
-                yield str(call(handle.raw.managedSaveGetXMLDesc, 0))
-            except HostError as error:
-                self.unchecked.append(
-                    f"the saved image of '{handle.name}' cannot be read: {error.message}"
-                )
-        yield from handle.snapshot_definitions()
-
-    def _files(self, root: etree._Element, domain: str) -> Iterator[tuple[str, str]]:
-        """Yield the paths in one description, each with its image format if it is a disk."""
-        for disk in root.iter("disk"):
-            yield from self._disk(disk, domain)
-        for path in (*domain_xml.plain_files(root), *snapshots.memory_files(root)):
-            yield path, ""
-        for path in domain_xml.argument_paths(root):
-            yield path, UNKNOWN if self.local and os.path.isfile(path) else ""
-
-    def _disk(self, disk: etree._Element, domain: str) -> Iterator[tuple[str, str]]:
-        """
-        Yield the files of a ``<disk>``: its own, its explicit chain, the target of a copy job.
-
-        The chain is noted as links too.
-        """
-        driver = disk.find("driver")
-        kind = driver.get("type", "") if driver is not None else ""
-        parent = disk.getparent()
-        if not kind:  # libvirt takes a disk without a format for raw; a snapshot's can be any
-            kind = "raw" if parent is not None and parent.tag == "devices" else UNKNOWN
-        path = self._source(disk, domain)
-        if path:
-            yield path, kind
-        for mirror in disk.findall("mirror"):
-            inner = mirror.find("format")
-            file = self._source(mirror, domain) or mirror.get("file", "")
-            if file:
-                yield file, inner.get("type", UNKNOWN) if inner is not None else UNKNOWN
-        above, level = path, disk.find("backingStore")
-        while level is not None:
-            if above and not self.local:  # so libvirt has read its header
-                self.read.add(self._key(above))
-            below = self._source(level, domain)
-            if below:
-                inner = level.find("format")
-                yield below, inner.get("type", UNKNOWN) if inner is not None else UNKNOWN
-                if above:
-                    self._link(above, below)
-            above, level = below, level.find("backingStore")
-
-    def _source(self, element: etree._Element, domain: str) -> str:
-        """Return the file that the ``<source>`` directly below an element names; empty for none."""
-        source = element.find("source")
-        if source is None:
-            return ""
-        if source.get("pool") and source.get("volume"):
-            return self._volume(source.get("pool", ""), source.get("volume", ""), domain)
-        return source.get("file") or source.get("dev") or source.get("dir") or ""
+                        self.memories += self.uses[-1:] * (path in part.memories)
 
     def _volume(self, pool_name: str, volume: str, domain: str) -> str:
+        """Return the path of a volume that a domain names; empty if there is none now."""
         pool = self.pools.get(pool_name)
         if pool is not None and (pool.active or pool.is_folder):
             path = pools.volume_path(self.host, pool.raw, pool, volume)
@@ -220,8 +144,17 @@ class _Scan:
         known = {next(iter(names)) for names in self.machines.names.values()}
         for name in state_files.not_loaded(self.host, known):
             self.machines.add(f"of {name}", [name], ())
+        there: dict[str, tuple[str, set[str]]] = {}
         for uuid, name, path in self.machines.derive(self.host.folders):
-            yield Use(name, uuid, path, self._key(path))
+            folder, _, file = path.rpartition("/")
+            if folder not in there:
+                files = set[str]()
+                with suppress(OSError):  # none of them was ever needed
+                    files.update(os.listdir(folder) if self.local else ())
+                there[folder] = os.path.join(str(file_id(folder, False)), ""), files
+            normal, files = there[folder]
+            # Most of them do not exist, so they are only names.
+            yield Use(name, uuid, path, self._key(path) if file in files else f"{normal}{file}")
 
     # --- pools --------------------------------------------------------------------------
 
@@ -376,4 +309,6 @@ class _Scan:
             self.links.append(link)
 
     def _key(self, path: str) -> FileId:
-        return file_id(path, self.local)
+        if path not in self.keys:
+            self.keys[path] = file_id(path, self.local)
+        return self.keys[path]

@@ -33,6 +33,7 @@ KINDS = {
     "library-twice": PROBLEM,
     "package-lost": PROBLEM,
     "bases-differ": PROBLEM,
+    "warm-unusable": PROBLEM,
     "over-promised": PROBLEM,
     "duplicate-mac": PROBLEM,
     "record-damaged": PROBLEM,

@@ -39,16 +39,19 @@ from saltext.kvmclone.system import filesystems, images, seed_image
 _DEVICES = "/sys/class/net"
 
 
-def facts(host: Host, request: Request, taken: bool | None = None) -> HostFacts:
+def facts(
+    host: Host, request: Request, taken: bool | None = None, definition: str = ""
+) -> HostFacts:
     """
     Ask the host everything that planning one clone needs; change nothing.
 
     :param taken: Whether there is a domain of the clone's name, if that was just looked up.
+    :param definition: The base's, where the clone is to be made from another than its own.
     """
     if taken is None:
         taken = host.find(request.name) is not None
     base = host.domain(request.base_domain)
-    definition = base.definition()
+    definition = definition or base.definition()
     domain = domain_xml.read(without(definition, request.leave_out), host.folders.stores)
     disks = _disks(host, domain, request)
     networks_named = _networks(host, request, domain)

@@ -12,16 +12,16 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 
-from saltext.kvmclone.errors import PlanRefused
+from saltext.kvmclone.errors import NotWarmed, PlanRefused, WarmImageUnusable
 from saltext.kvmclone.hypervisor import pools
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import base_content, host_facts, promises
+from saltext.kvmclone.inventory import base_content, clone_planning, host_facts, promises
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.placement import HostOffer, Need, Placement
 from saltext.kvmclone.model.record import DEAD, Record
 from saltext.kvmclone.model.request import Request
-from saltext.kvmclone.plan import planner
+from saltext.kvmclone.plan import fork, planner
 from saltext.kvmclone.plan.clone_plan import ClonePlan
 from saltext.kvmclone.system import processes
 
@@ -46,10 +46,13 @@ def look(host: Host, request: Request, names: Iterable[str]) -> HostOffer:
     # Under a name that nobody has: one offer serves for all clones of a batch.
     anyone = replace(request, name=f"placement-{secrets.token_hex(8)}", placement=Placement())
     try:
-        plan = planner.compute(host_facts.facts(host, anyone, taken=False), anyone)
-    except PlanRefused as error:  # the base's definition cannot be read
+        plan = cold = clone_planning.compute(host, anyone, taken=False)
+        if plan.warmed:  # its disks are not the base's, with which others are compared
+            quick = fork.quick(anyone)
+            cold = planner.compute(host_facts.facts(host, quick, taken=False), quick)
+    except (PlanRefused, NotWarmed, WarmImageUnusable) as error:
         return replace(offer, conflicts=(error.message,))
-    return replace(offer, need=need_of(plan), base=_base_of(plan), conflicts=plan.conflicts)
+    return replace(offer, need=need_of(plan), base=_base_of(cold), conflicts=plan.conflicts)
 
 
 def _unfinished(record: Record | None) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ from saltext.kvmclone.errors import readable
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import base_changes, file_usage_scan
+from saltext.kvmclone.inventory import base_changes, file_usage_scan, warm_images
 from saltext.kvmclone.inventory.file_usage import FileUsage
+from saltext.kvmclone.inventory.warm_images import WarmImage
 from saltext.kvmclone.model import base_record, domain_xml, libvirt_xml, redacted_text, redaction
 from saltext.kvmclone.model.plain import to_plain
 from saltext.kvmclone.model.record import Record
@@ -65,6 +66,23 @@ class TreeClone:
 
 
 @dataclass(frozen=True)
+class TreeWarmed:
+    """
+    A saved memory of a base.
+
+    :param machine: Name of the domain that holds it.
+    :param bytes: What its files occupy.
+    :param unusable: Why no fork can be made of it, a clause; empty if one can.
+    """
+
+    machine: str
+    generation: int
+    path: str
+    bytes: int
+    unusable: str
+
+
+@dataclass(frozen=True)
 class TreeBase:
     """
     One base.
@@ -72,6 +90,7 @@ class TreeBase:
     :param exists: There is a domain of that name and uuid.
     :param state: libvirt's state; empty for a base that is gone.
     :param source: What it was made from, if it is one that we made; otherwise empty.
+    :param warmed: What was saved of its memory, the newest first.
     """
 
     exists: bool
@@ -79,6 +98,7 @@ class TreeBase:
     clones: dict[str, TreeClone]
     disks: tuple[TreeDisk, ...]
     source: str = ""
+    warmed: tuple[TreeWarmed, ...] = ()
 
     @property
     def drift(self) -> bool:
@@ -129,11 +149,13 @@ def tree(host: Host) -> Tree:
     clones = {
         m.uuid: m
         for m in machines
-        if m.record is not None and (m.record.base or not m.record.becomes)
+        if m.record is not None and m.record.is_clone and (m.record.base or not m.record.becomes)
     }
-    if not clones:
+    any_saved = any(m.record is not None and not m.record.is_clone for m in machines)
+    warmed = [one for one in warm_images.find(host) if one.record.complete] if any_saved else []
+    if not clones and not warmed:
         return Tree({})
-    return _TreeBuilder(host, file_usage_scan.scan(host), machines, clones).tree()
+    return _TreeBuilder(host, file_usage_scan.scan(host), machines, clones, warmed).tree()
 
 
 class _TreeBuilder:
@@ -145,6 +167,7 @@ class _TreeBuilder:
         usage: FileUsage,
         machines: list[_Machine],
         clones: dict[str, _Machine],
+        warmed: list[WarmImage],
     ) -> None:
         self.host = host
         self.usage = usage
@@ -154,6 +177,11 @@ class _TreeBuilder:
         self.children: dict[str, list[_Machine]] = {}
         for clone in clones.values():
             self.children.setdefault(self._parent(clone), []).append(clone)
+        self.warmed: dict[str, list[WarmImage]] = {}
+        for image in warmed:
+            key = self._parent_of(image.record)
+            self.warmed.setdefault(key, []).append(image)
+            self.children.setdefault(key, [])
 
     def tree(self) -> Tree:
         bases = {}
@@ -164,8 +192,10 @@ class _TreeBuilder:
 
     def _parent(self, clone: _Machine) -> str:
         """Return the uuid of a clone's base; if that is gone, what the record says of it."""
-        record = clone.record
-        assert record is not None
+        assert clone.record is not None
+        return self._parent_of(clone.record)
+
+    def _parent_of(self, record: Record) -> str:
         if record.base_uuid in self.by_uuid:
             return record.base_uuid
         named = self.by_name.get(record.base)
@@ -200,10 +230,17 @@ class _TreeBuilder:
 
     def _base(self, key: str) -> TreeBase:
         machine = self.by_uuid.get(key)
+        clones, warmed = self._clones_of(key, ()), tuple(map(self._saved, self.warmed.get(key, ())))
         if machine is None:
-            return TreeBase(False, "", self._clones_of(key, ()), self._remembered(key))
+            return TreeBase(False, "", clones, self._remembered(key), "", warmed)
         disks = self._disks(machine)
-        return TreeBase(True, machine.state, self._clones_of(key, ()), disks, machine.source)
+        return TreeBase(True, machine.state, clones, disks, machine.source, warmed)
+
+    def _saved(self, image: WarmImage) -> TreeWarmed:
+        why = warm_images.fault(self.host, image, self.host.with_uuid(image.record.base_uuid))
+        size = warm_images.size_of(image.record)
+        name, path = image.handle.name, redaction.path(image.path)
+        return TreeWarmed(name, image.generation, path, size, why)
 
     def _clones_of(self, key: str, above: tuple[str, ...]) -> dict[str, TreeClone]:
         if key in above:

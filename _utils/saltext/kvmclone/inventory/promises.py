@@ -40,9 +40,10 @@ class _Promises:
             record, counts = handle.record(), not handle.was_off
         except DamagedRecord:  # it is some clone, so it counts
             record, counts = None, True
-        if record is not None:
+        if record is not None and record.is_clone:  # a saved memory is never started again
             self.records.append(record)
-        if counts or record is not None:
+            counts = True
+        if counts:
             told = handle.connection.call(handle.raw.info)
             self.memory += int(told[1]) * 1024
             self.cpus += int(told[3])

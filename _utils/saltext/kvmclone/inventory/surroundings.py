@@ -49,7 +49,7 @@ def condition(host: Host) -> HostCondition:
     return HostCondition(
         installation.look(copies=host.local),
         promises.look(host),
-        {name: record.minion.id for name, record in found if record is not None},
+        {name: record.minion.id for name, record in found if record and record.is_clone},
         host.release(),
         _security(host),
         latency(host),

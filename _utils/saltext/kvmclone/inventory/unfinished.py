@@ -2,7 +2,8 @@
 Find what interrupted work left behind on one host, and what of it a destroy would remove.
 
 A create or destroy that is not finished, or the work on a snapshot, is somebody's work in progress,
-or a leftover if its worker is dead. Reads only; :mod:`.gc` removes.
+or a leftover if its worker is dead. So is a saved memory of a base that a newer one has replaced,
+once no fork stands on it. Reads only; :mod:`.gc` removes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from saltext.kvmclone.hypervisor import networks
 from saltext.kvmclone.hypervisor.constants import NO_DOMAIN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import clone_snapshots, deletion_plan, file_usage_scan
+from saltext.kvmclone.inventory import (
+    clone_snapshots,
+    deletion_plan,
+    file_usage_scan,
+    warm_images,
+)
 from saltext.kvmclone.inventory.base_protection import held_for
 from saltext.kvmclone.inventory.deletion_plan import NVRAM, DeletionPlan, FileToDelete, FileToKeep
 from saltext.kvmclone.inventory.file_usage import FileUsage
@@ -31,7 +37,7 @@ from saltext.kvmclone.model.record import (
     Reservation,
     Work,
 )
-from saltext.kvmclone.system import processes
+from saltext.kvmclone.system import filesystems, processes
 
 
 def find(host: Host, name: str = "") -> list[Unfinished]:
@@ -41,8 +47,12 @@ def find(host: Host, name: str = "") -> list[Unfinished]:
     :param name: Only this clone; even if its create failed and it was kept.
     """
 
+    saved: set[str] = set()
+
     def look(handle: DomainHandle) -> tuple[DomainHandle, Record] | None:
         record = handle.record()
+        if record is not None and not record.is_clone:
+            saved.add(handle.name)
         if record is not None and clone_snapshots.is_unfinished(record):
             return handle, record
         if record is None or (record.complete and record.stage != DESTROYING):
@@ -56,12 +66,32 @@ def find(host: Host, name: str = "") -> list[Unfinished]:
     else:
         found = host.each_domain(look)
     there = sorted((item for item in found if item), key=lambda item: item[0].name)
-    usage = file_usage_scan.scan(host) if there else None
+    # Looked for only where there are any: most hosts have none, and each look is a call.
+    old = [one for one in warm_images.superseded(host) if one.handle.name in saved] if saved else []
+    usage = file_usage_scan.scan(host) if there or old else None
     items = []
     for handle, record in there:
         with absent(NO_DOMAIN):  # somebody may finish it at this moment
             items.append(_unfinished(host, handle, record, usage))
+    for image in old:
+        with absent(NO_DOMAIN):
+            item = _superseded(host, image.handle, image.record, usage)
+            items += [] if item.refused else [item]  # forks stand on it
     return items
+
+
+def _superseded(
+    host: Host, handle: DomainHandle, record: Record, usage: FileUsage | None
+) -> Unfinished:
+    """Return a saved memory that a newer one of the same base has replaced, as a leftover."""
+    item = _unfinished(host, handle, record, usage)
+    why = f"a newer saved memory of '{record.base}' has replaced it, and no fork stands on it"
+    pieces = tuple(
+        piece if piece.kind == KEPT else dataclasses.replace(piece, reason=why)
+        for piece in item.pieces
+    )
+    work = dataclasses.replace(item.work, life=DEAD)  # whoever saved it has finished
+    return dataclasses.replace(item, work=work, pieces=pieces)
 
 
 def _unfinished(
@@ -80,6 +110,9 @@ def _unfinished(
             left = clone_snapshots.rows(name, record, (), (), reason)
         return Unfinished(name, work, Minion(), tuple(left), refused=refused, repairs=True)
     deletion, refusal = _judge(host, handle, record, usage)
+    if isinstance(refusal, CloneInUse) and base_is_whole(host, record):
+        row = stays_base(name, f"{_reason(record, life)}, and it is in use: it stays a base")
+        return Unfinished(name, work, Minion(), (row,), repairs=True, becomes=record.becomes)
     return Unfinished(
         name=name,
         work=work,
@@ -98,13 +131,41 @@ def _unfinished(
         profile=record.profile,
         overrides=json.loads(record.overrides or "{}"),
         failed=record.failed,
-        running=handle.state() != "shutoff" or handle.is_saved(),
+        # A fork that was interrupted runs since nobody but its create has restored it.
+        running=not record.fork_begun and (handle.state() != "shutoff" or handle.is_saved()),
         refused=f"{refusal.message} {refusal.hint}" if refusal else "",
         yields=isinstance(refusal, (OutOfReach, OwnSnapshots)),
         becomes=record.becomes,
         spare=record.spare,
         claim=record.claim,
     )
+
+
+def base_is_whole(host: Host, record: Record) -> bool:
+    """Return whether this is a removal of a base that has not deleted any file yet."""
+    files = record.volumes
+    return (
+        host.local
+        and record.removes_base
+        and all(filesystems.is_same_file(file.path, file.inode) for file in files)
+    )
+
+
+def base_stays(host: Host, handle: DomainHandle, record: Record) -> bool:
+    """Return whether a base is in use whose removal was interrupted before it deleted anything."""
+    if not base_is_whole(host, record):
+        return False
+    _deletion, refusal = _judge(host, handle, record, None)
+    return isinstance(refusal, CloneInUse)
+
+
+def stays_base(name: str, reason: str, removed: bool = False) -> Leftover:
+    """
+    Return the row of a base that is not removed after all.
+
+    :param removed: Whether it is a base again already.
+    """
+    return Leftover(name, "removal", name, reason, removed)
 
 
 def _reason(record: Record, life: str) -> str:

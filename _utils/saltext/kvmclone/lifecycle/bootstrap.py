@@ -21,7 +21,7 @@ from saltext.kvmclone.errors import (
     LoginFailed,
     WrongGuest,
 )
-from saltext.kvmclone.guest import hostkeys, identity, salt_minion, ssh
+from saltext.kvmclone.guest import fork_identity, hostkeys, identity, salt_minion, ssh
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.channel import Channel, PublicKey
 from saltext.kvmclone.hypervisor import addresses
@@ -122,6 +122,8 @@ class _Bootstrap:
             # remove.
             self.record = replace(self.record, minion=enrolled)
             self._save()
+        if self.enrolment.word:
+            fork_identity.give_word(AgentChannel(self.handle.agent), self.enrolment.word)
         agent = self._agent()
         if agent is None or not self._over_agent(agent):
             self._over_ssh()

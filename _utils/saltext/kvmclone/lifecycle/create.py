@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -81,7 +82,8 @@ def apply(
             own_automatic_nvram(journal)
         for wanted in plan.record.reservations:
             networks.reserve(host, wanted, plan.request, journal.reserving)
-        _require_base_at_rest(host, plan)
+        for base in filter(None, (plan.base, plan.warmed)):
+            _require_base_at_rest(host, plan, base)
         # Otherwise only once it has an identity of its own: libvirt would start that of its base.
         if plan.request.autostart is not None and plan.record.goal == "cloned":
             handle.set_autostart(plan.request.autostart)
@@ -113,7 +115,8 @@ def _copy_nvram(source: str, destination: str, journal: Journal) -> None:
     try:
         with open(source, "rb") as original, open(draft, "xb") as copy:
             shutil.copyfileobj(original, copy)
-            shutil.copymode(source, draft)
+            # That of a protected or a warmed base is read-only, and QEMU runs without privileges.
+            os.chmod(draft, stat.S_IMODE(os.stat(source).st_mode) | stat.S_IWUSR)
         os.link(draft, destination)
         journal.made("nvram")
         journal.save()
@@ -132,13 +135,14 @@ def _copy_nvram(source: str, destination: str, journal: Journal) -> None:
         ) from error
 
 
-def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
+def _require_base_at_rest(host: Host, plan: ClonePlan, name: str) -> None:
     """
     Refuse a base that did not stay as the plan found it: shut off and unchanged.
 
+    :param name: Name of the base, or of the warmed machine that a fork stands on.
     :raises PlanRefused: The base was started or destroyed, or its disks changed, in the meantime.
     """
-    base = host.find(plan.base)
+    base = host.find(name)
     record = base.record() if base else None
     commands = host.commands
     again = "Leave the base alone and repeat the command"
@@ -148,13 +152,13 @@ def _require_base_at_rest(host: Host, plan: ClonePlan) -> None:
         command = commands.virsh("list", "--all")
     elif not base.was_off and (state := base.state()) != "shutoff":
         what, way = f"is {state} now", again
-        command = commands.shut_off(plan.base, state)
+        command = commands.shut_off(name, state)
     elif changed := [disk.path for disk in disks if base_changes.differs(host, disk)]:
         what, way = f"changed: {', '.join(changed)}", f"{again}. Is it off now? See"
-        command = commands.virsh("domstate", plan.base)
+        command = commands.virsh("domstate", name)
     else:
         return
     raise PlanRefused(
-        f"The base '{plan.base}' {what}; '{plan.request.name}' was being made from it.",
+        f"The base '{name}' {what}; '{plan.request.name}' was being made from it.",
         f"{way}: {command}",
     )

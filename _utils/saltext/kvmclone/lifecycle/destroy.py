@@ -346,6 +346,7 @@ def _require_idle(record: Record, name: str, force: bool, token: str, commands: 
     :param token: The token of the worker whose clone this is; empty for none.
     :raises CreateInProgress: A worker that lives, or may live, is at work on the clone; or the
         token is not that of its worker.
+    :raises ForeignDomain: It is the saved memory of a base.
     """
     if token:
         if record.worker.token != token:
@@ -356,6 +357,8 @@ def _require_idle(record: Record, name: str, force: bool, token: str, commands: 
         return
     settled = record.stage != DESTROYING and not record.under_way
     if settled and (record.failed or record.complete):
+        if not record.is_clone:
+            raise clone_view.no_clone(record, name, commands)
         return
     life = processes.owner_state(record.worker)
     if life == ALIVE or (life == ELSEWHERE and not force):

@@ -30,7 +30,7 @@ from saltext.kvmclone.hypervisor.constants import AFFECT_CONFIG, METADATA_ELEMEN
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_content, copy_target, deletion_plan
-from saltext.kvmclone.lifecycle import hash_base, record_store
+from saltext.kvmclone.lifecycle import hash_base, record_store, remove_base
 from saltext.kvmclone.lifecycle.destroy import take_back
 from saltext.kvmclone.model import libvirt_xml, normal_definition, redaction
 from saltext.kvmclone.model.base_content import BaseState, Content, DiskContent, digest_of
@@ -82,17 +82,20 @@ def expect(host: Host, name: str) -> BaseState:
     return found
 
 
-def prepare(host: Host, offer: BaseOffer) -> CopyKey:
+def prepare(host: Host, offer: BaseOffer, instead: bool = False) -> CopyKey:
     """
     Check that a base can be fetched, and make the key for that.
 
-    :raises KvmCloneError: It cannot; nothing was made.
+    :param instead: In the place of the base of that name, which :func:`fetch` removes.
+    :raises KvmCloneError: It cannot, or that one cannot be removed; nothing was made.
     """
     copy_target.require_sound(offer)
     copy_target.require_needs(host, offer)
-    handle = host.find(offer.base)
-    known = copy_target.left_behind(host, handle) if handle is not None else None
-    copy_target.require_room(host, offer, copy_target.planned_volumes(host, offer, known), known)
+    old = _to_remove(host, offer) if instead else None
+    going = remove_base.examine(host, old).files if old is not None else ()
+    known = _left_behind(host, offer) if old is None else None
+    planned = copy_target.planned_volumes(host, offer, known, going)
+    copy_target.require_room(host, offer, planned, known, going)
     try:
         copy_folder.make(offer.copy, offer.base)
         key = CopyKey(fetching.make_key(offer.copy), ssh_server.addresses())
@@ -106,10 +109,23 @@ def prepare(host: Host, offer: BaseOffer) -> CopyKey:
     return key
 
 
-def fetch(host: Host, offer: BaseOffer) -> BaseState:
+def _to_remove(host: Host, offer: BaseOffer) -> DomainHandle | None:
+    """Return the base whose place another is to take; None for none, or half a copy."""
+    handle = host.find(offer.base)
+    return handle if handle is not None and handle.record() is None else None
+
+
+def _left_behind(host: Host, offer: BaseOffer) -> Record | None:
+    """Return the record of what an interrupted copy left; None for nothing."""
+    handle = host.find(offer.base)
+    return copy_target.left_behind(host, handle) if handle is not None else None
+
+
+def fetch(host: Host, offer: BaseOffer, instead: bool = False) -> BaseState:
     """
     Fetch a base, compare it with the source's, and define it.
 
+    :param instead: Remove the base of that name, as soon as the source let us read.
     :raises CopyFailed: It could not be fetched whole; nothing of it is left.
     :raises KvmCloneError: Likewise.
     """
@@ -119,6 +135,8 @@ def fetch(host: Host, offer: BaseOffer) -> BaseState:
         source = _source(host, offer)
         with open(copy_folder.path(offer.copy, DEFINITION), encoding="utf-8") as file:
             original = file.read()
+        if instead and (old := _to_remove(host, offer)) is not None:
+            remove_base.remove(host, old)
         handle, record = _begin(host, offer, original)
         try:
             record = _fetched(host, handle, record, offer, source, original)
@@ -269,8 +287,7 @@ def _save(handle: DomainHandle, record: Record) -> Record:
 def _begin(host: Host, offer: BaseOffer, original: str) -> tuple[DomainHandle, Record]:
     """Define the machine with the record of all that is to come; also where it is there already."""
     with processes.name_lock(offer.base):
-        handle = host.find(offer.base)
-        known = copy_target.left_behind(host, handle) if handle is not None else None
+        known = _left_behind(host, offer)
         record = Record(
             uuid=known.uuid if known is not None else str(uuid4()),
             base="",

@@ -75,7 +75,7 @@ def clean_and_shut_off(
     :raises GuestStopped: It crashed, or was stopped otherwise than by itself.
     """
     with AgentChannel(handle.agent) as channel:
-        _await_agent(handle, channel, timeout_s)
+        await_agent(handle, channel, timeout_s, "cleaned")
         left = base_cleaning.clean(channel, names)
     _shut_off(handle, timeout_s)
     return left
@@ -168,10 +168,11 @@ def delete_files(
 # --- the guest ------------------------------------------------------------------------
 
 
-def _await_agent(handle: DomainHandle, channel: AgentChannel, timeout_s: float) -> None:
+def await_agent(handle: DomainHandle, channel: AgentChannel, timeout_s: float, doing: str) -> None:
     """
     Wait until the guest's agent does what we need.
 
+    :param doing: What is done to the guest over it, a participle.
     :raises ChannelError: It does not in time, or its configuration forbids it.
     :raises GuestStopped: The guest stopped.
     """
@@ -182,7 +183,7 @@ def _await_agent(handle: DomainHandle, channel: AgentChannel, timeout_s: float) 
         state, reason = _state(handle)
         if state in ("shutoff", "crashed"):
             raise GuestStopped(
-                f"'{handle.name}' is {state}{reason}: the guest stopped before it was cleaned.",
+                f"'{handle.name}' is {state}{reason}: the guest stopped before it was {doing}.",
                 "Does what it was made from boot, and stay up, without a network?",
             )
         if connected:
@@ -191,12 +192,12 @@ def _await_agent(handle: DomainHandle, channel: AgentChannel, timeout_s: float) 
                 return
             if not usable.silent:
                 raise ChannelError(
-                    f"'{handle.name}' cannot be cleaned: {usable.why_not}.", usable.hint
+                    f"'{handle.name}' cannot be {doing}: {usable.why_not}.", usable.hint
                 )
         if time.monotonic() > deadline:
             raise ChannelError(
-                f"The guest agent of '{handle.name}' did not answer within {timeout_s:g} s, and it "
-                "is what cleans the guest.",
+                f"The guest agent of '{handle.name}' did not answer within {timeout_s:g} s, and "
+                f"without it the guest cannot be {doing}.",
                 "Does the guest boot, and start qemu-guest-agent, without a network? Try it in "
                 "what it was made from.",
             )

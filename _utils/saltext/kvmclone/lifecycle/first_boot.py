@@ -12,29 +12,34 @@ from dataclasses import replace
 from saltext.kvmclone.errors import HostError
 from saltext.kvmclone.hypervisor.constants import OPERATION_INVALID
 from saltext.kvmclone.hypervisor.domain import DomainHandle
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import silent_agent
-from saltext.kvmclone.lifecycle import bootstrap, record_store, wait_for_address
+from saltext.kvmclone.lifecycle import bootstrap, fork, record_store, wait_for_address
 from saltext.kvmclone.lifecycle.address_query import AddressQuery
 from saltext.kvmclone.model.clone import Address
 from saltext.kvmclone.model.record import Record
 
 
-def boot(handle: DomainHandle, record: Record) -> Record:
+def boot(host: Host, handle: DomainHandle, record: Record) -> Record:
     """
     Start the clone; one that runs already stays as it is.
 
     :return: The record as it was saved, at stage ``booted`` or at the later one that it had.
     :raises HostError: libvirt refused.
+    :raises ForkFailed: It was to go on from the memory of a warmed base, and is off now.
     """
-    started = time.monotonic()
+    if fork.is_due(record):
+        return fork.first_boot(host, handle, record)
+    started, mine = time.monotonic(), record
     try:
         handle.start()
+        mine = replace(record, warmed="")  # a fork that is booted goes on from no memory any more
     except HostError as error:
         # It was started already: by somebody else, or by us before an interrupt.
         if error.code != OPERATION_INVALID or handle.state() != "running":
             raise
     if record.stage != "cloned":  # a later stage stays
-        return record
+        return record if mine == record else record_store.save(handle, record, mine)
     booted = record.at("booted", booted=time.monotonic() - started)
     return record_store.save(handle, record, booted)
 
@@ -59,6 +64,10 @@ def await_address(
     :raises CreateInProgress: The clone was taken over, or is being destroyed.
     """
     started, seen = time.monotonic(), record
+    mine = fork.become_itself(handle, record)
+    if mine is not record:
+        record = seen = record_store.save(handle, record, mine)
+        query = replace(query, resets=False, heard=True)
     found = wait_for_address.arrive(handle, query)
     record_store.current(handle, seen)  # only the clone's own worker talks to the guest
     warnings = [*record.warnings, *found.warnings]

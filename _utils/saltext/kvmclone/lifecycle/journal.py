@@ -21,9 +21,14 @@ from saltext.kvmclone.errors import (
     HostUnreachable,
     KvmCloneError,
     PlanRefused,
+    absent,
 )
 from saltext.kvmclone.hypervisor import volumes
-from saltext.kvmclone.hypervisor.constants import OPERATION_FAILED, XML_INVALID_SCHEMA
+from saltext.kvmclone.hypervisor.constants import (
+    NO_DOMAIN,
+    OPERATION_FAILED,
+    XML_INVALID_SCHEMA,
+)
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import deletion_plan
@@ -206,3 +211,24 @@ def undo(host: Host, journal: Journal, error: BaseException) -> None:
             raise HostError(error.message, error.hint) from error
     else:
         log.info("%s: undone after %r: %s", name, error, undone)
+
+
+def undo_stored(host: Host, handle: DomainHandle, error: BaseException) -> None:
+    """
+    Delete what was made of a base, or of a warmed one, by the record that is stored.
+
+    What cannot be deleted is left to ``gc``, and the error says so.
+    """
+    name = handle.name
+    try:
+        with interrupts.shield():
+            record = None
+            with absent(NO_DOMAIN):  # whoever had it made may have cleared it
+                record = handle.record()
+            if record is not None:
+                undone = take_back(host, handle, record)
+                log.info("%s: undone after %r: %s", name, error, undone)
+    except KvmCloneError as problem:
+        log.error("%s: not undone: %s", name, problem)
+        if isinstance(error, KvmCloneError) and not isinstance(problem, CreateInProgress):
+            error.hint += f"   What was made is left: {host.commands.clone('gc', name)}"

@@ -31,7 +31,8 @@ from saltext.kvmclone.inventory import clone_view, host_facts
 from saltext.kvmclone.inventory.base_source import base_record
 from saltext.kvmclone.inventory.silent_agent import SILENT
 from saltext.kvmclone.lifecycle import create, finish_base
-from saltext.kvmclone.lifecycle.destroy import destroy, examine, take_back
+from saltext.kvmclone.lifecycle.destroy import destroy, examine
+from saltext.kvmclone.lifecycle.journal import undo_stored
 from saltext.kvmclone.lifecycle.record_store import clone_record
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.base_record import BaseRecord
@@ -242,7 +243,7 @@ def _make(
         made_from = BaseRecord(made.uuid, source.name, "", copied.created, source.uuid)
         finish_base.finish(host, made, copied, made_from)
     except BaseException as error:
-        _take_back(made, error)
+        undo_stored(host, made, error)
         raise
     return made, (*plan.warnings, *left)
 
@@ -269,24 +270,6 @@ def _plan(host: Host, source: DomainHandle, base: str, worker: Owner) -> planner
         request=f"promote {source.uuid}",  # that of no create, so that none takes it over
     )
     return replace(plan, record=record)
-
-
-def _take_back(made: DomainHandle, error: BaseException) -> None:
-    """Delete what was made of the base; what cannot be deleted is left to ``gc``."""
-    host, name = made.connection, made.name
-    assert isinstance(host, Host)
-    try:
-        with interrupts.shield():
-            record = None
-            with absent(NO_DOMAIN):  # whoever had it made may have cleared it
-                record = made.record()
-            if record is not None:
-                undone = take_back(host, made, record)
-                log.info("%s: undone after %r: %s", name, error, undone)
-    except KvmCloneError as problem:
-        log.error("%s: not undone: %s", name, problem)
-        if isinstance(error, KvmCloneError) and not isinstance(problem, CreateInProgress):
-            error.hint += f"   What was made is left: {host.commands.clone('gc', name)}"
 
 
 def _destroy(host: Host, source: DomainHandle, made: DomainHandle) -> tuple[str, ...]:

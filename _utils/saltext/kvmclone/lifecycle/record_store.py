@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from dataclasses import replace
 
 from saltext.kvmclone.errors import (
     ForeignDomain,
@@ -23,7 +24,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import (
     clone_view,
 )
-from saltext.kvmclone.model.record import DESTROYING, Record, merged
+from saltext.kvmclone.model.record import DESTROYING, STAGES, Record
 from saltext.kvmclone.system import processes
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def clone_record(host: Host, name: str) -> tuple[DomainHandle, Record]:
     Return the domain of a clone and its record.
 
     :raises NotFound: There is no such domain.
-    :raises ForeignDomain: The domain exists, and carries no record of ours.
+    :raises ForeignDomain: The domain exists, and carries no record of ours, or is no clone.
     """
     handle = host.domain(name)
     record = handle.record()
@@ -88,4 +89,29 @@ def clone_record(host: Host, name: str) -> tuple[DomainHandle, Record]:
             f"'{name}' exists and was not made by kvm_clone; it is left alone.",
             f"Handle it with virsh: {host.commands.virsh('dominfo', name)}",
         )
+    if not record.is_clone:
+        raise clone_view.no_clone(record, name, host.commands)
     return handle, record
+
+
+def merged(seen: Record, mine: Record, now: Record) -> Record:
+    """
+    Return the stored record with what a piece of work has found out since it read it.
+
+    :param seen: The record as that work read it.
+    :param mine: The same with what it found out.
+    :param now: The record as it is stored now.
+    """
+    found = {
+        name: getattr(mine, name)
+        for name in Record.__dataclass_fields__
+        if getattr(mine, name) != getattr(seen, name)
+    }
+    if "warnings" in found:
+        added = [w for w in mine.warnings if w not in seen.warnings and w not in now.warnings]
+        found["warnings"] = (*now.warnings, *added)
+    if "timings" in found:
+        found["timings"] = {**now.timings, **mine.timings}
+    if "stage" in found and STAGES.index(now.stage) > STAGES.index(mine.stage):
+        del found["stage"]  # another process has brought the clone further
+    return replace(now, **found)

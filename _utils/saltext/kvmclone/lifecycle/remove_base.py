@@ -13,11 +13,18 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from saltext.kvmclone.errors import CreateInProgress, PlanRefused
+from saltext.kvmclone.errors import CloneInUse, CreateInProgress, PlanRefused
 from saltext.kvmclone.hypervisor.constants import AFFECT_CONFIG, METADATA_ELEMENT
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import base_content, base_copies, clone_view, deletion_plan
+from saltext.kvmclone.inventory import (
+    base_content,
+    base_copies,
+    clone_view,
+    deletion_plan,
+    warm_images,
+)
+from saltext.kvmclone.inventory.base_content import BaseImage
 from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.inventory.deletion_plan import NVRAM, DeletionPlan
 from saltext.kvmclone.lifecycle import destroy
@@ -41,8 +48,8 @@ def examine(host: Host, handle: DomainHandle) -> RemovedBase:
 
     :raises KvmCloneError: What :func:`remove` would raise.
     """
-    deletion = _require_removable(host, handle, _record(host, handle))
-    return _told(deletion, _backing(host, handle))
+    disks = _require_known(host, handle)
+    return _told(_require_removable(host, handle, _record(host, handle, disks)), disks)
 
 
 def remove(host: Host, handle: DomainHandle) -> RemovedBase:
@@ -55,9 +62,9 @@ def remove(host: Host, handle: DomainHandle) -> RemovedBase:
     """
     with ExitStack() as held:
         with processes.name_lock(handle.name):
-            record = _record(host, handle)
+            disks = _require_known(host, handle)
+            record = _record(host, handle, disks)
             _require_removable(host, handle, record)
-            backing = _backing(host, handle)
             held.enter_context(destroy.held_open(host, record))
             # A clone of this base either sees the mark from now on, or its overlay is seen here.
             handle.save_record_offline(record)
@@ -66,39 +73,54 @@ def remove(host: Host, handle: DomainHandle) -> RemovedBase:
                 _require_still(host, handle)
                 destroy.require_unheld(handle, record, deletion.files)
             except BaseException:
-                host.call(
-                    handle.raw.setMetadata, METADATA_ELEMENT, None, None, NAMESPACE, AFFECT_CONFIG
-                )
+                _unmark(host, handle)
                 raise
         try:
             destroy.delete_all(host, handle, record, deletion)
         except BaseException:
             destroy.release(handle, record)
             raise
-    return _told(deletion, backing)
+    return _told(deletion, disks)
 
 
-def _told(deletion: DeletionPlan, backing: tuple[str, ...]) -> RemovedBase:
-    kept = tuple(f"'{path}' stays: it is below a disk of the base." for path in backing)
+def withdraw(host: Host, handle: DomainHandle, token: str) -> None:
+    """
+    Make a base of a machine again whose removal was interrupted before it deleted anything.
+
+    :param token: The token of the worker that died at it.
+    :raises CreateInProgress: Somebody else is at work on it by now.
+    """
+    with processes.name_lock(handle.name):
+        record = handle.record()
+        if record is None or record.worker.token != token:
+            raise destroy.changed_hands(handle.name, host.commands)
+        _unmark(host, handle)
+
+
+def _unmark(host: Host, handle: DomainHandle) -> None:
+    host.call(handle.raw.setMetadata, METADATA_ELEMENT, None, None, NAMESPACE, AFFECT_CONFIG)
+
+
+def _told(deletion: DeletionPlan, disks: list[BaseImage]) -> RemovedBase:
+    kept = tuple(f"'{path}' stays: it is below a disk of the base." for path in _backing(disks))
     return RemovedBase(tuple(file.path for file in deletion.files), (*deletion.sentences(), *kept))
 
 
-def _backing(host: Host, handle: DomainHandle) -> tuple[str, ...]:
+def _backing(disks: list[BaseImage]) -> tuple[str, ...]:
     """Return the files below the disks of a base: backing files, and the data files of these."""
-    disks = base_content.disks(host, handle, handle.definition())
     below = [image.path for disk in disks for image in (*disk.chain, *disk.data)]
     own = {image.path for disk in disks for image in _own(disk)}
     return tuple(path for path in dict.fromkeys(below) if path not in own)
 
 
-def _own(disk: base_content.BaseImage) -> tuple[ImageFacts, ...]:
+def _own(disk: BaseImage) -> tuple[ImageFacts, ...]:
     """Return the images that are a disk's own: a data file only where there is one image."""
     return (*disk.chain, *disk.data) if len(disk.chain) == 1 else disk.chain[:1]
 
 
-def _record(host: Host, handle: DomainHandle) -> Record:
+def _require_known(host: Host, handle: DomainHandle) -> list[BaseImage]:
     """
-    Return the record that a base has while it is removed, with the files that are its own.
+    Return the disks of a base, which are as they were when its content was read.
 
     :raises KvmCloneError: It has none that counts, or cannot be removed as it is.
     """
@@ -111,26 +133,30 @@ def _record(host: Host, handle: DomainHandle) -> Record:
             if state != "shutoff"
             else f"Discard what is saved: {commands.virsh('managedsave-remove', name)}",
         )
-    if base_content.known(host, handle) is None:
+    if (disks := base_content.known_disks(host, handle)) is None:
         raise PlanRefused(
             f"The base '{name}' stays: which files are its own is not on record, or they changed "
             "since. Nothing else is deleted.",
             f"Have it read first: salt-run kvmclone.bases {name} hash=True",
         )
-    definition = handle.definition()
+    return disks
+
+
+def _record(host: Host, handle: DomainHandle, disks: list[BaseImage]) -> Record:
+    """Return the record that a base has while it is removed, with the files that are its own."""
     volumes = [
         _volume(disk.target, image.path, image.header.format)
-        for disk in base_content.disks(host, handle, definition)
+        for disk in disks
         for image in _own(disk)
     ]
-    if store := base_content.store(host, definition):
+    if store := base_content.store(host, handle.definition()):
         volumes.append(_volume(NVRAM, store, ""))
     return Record(
         handle.uuid,
         base="",
         base_uuid="",
         strategy="full",
-        name=name,
+        name=handle.name,
         stage=DESTROYING,
         goal=DESTROYING,
         created=time.time(),
@@ -146,7 +172,7 @@ def _volume(target: str, path: str, form: str) -> Volume:
 
 
 def _require_base(host: Host, handle: DomainHandle) -> None:
-    """Refuse what is a clone, is being made, or is being copied."""
+    """Refuse what is a clone, is being made, is being copied, or is warmed."""
     name, record = handle.name, handle.record()
     collect = host.commands.clone("gc", name, "apply=True")
     if record is not None and not record.becomes:
@@ -160,6 +186,11 @@ def _require_base(host: Host, handle: DomainHandle) -> None:
         raise PlanRefused(
             f"'{name}' was being made, or removed, when that was interrupted.",
             f"Remove what there is of it: {collect}",
+        )
+    if warmed := warm_images.of_base(host, name, handle.uuid):
+        raise CloneInUse(
+            f"The base '{name}' stays: it is warmed ('{warmed[0].handle.name}').",
+            f"Remove what was saved of it first: {host.commands.clone('unwarm', name)}",
         )
     for copy in base_copies.offered(host, handle):
         if copy_folder.is_dead(copy.copy):

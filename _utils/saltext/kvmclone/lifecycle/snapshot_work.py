@@ -49,7 +49,6 @@ from saltext.kvmclone.model.record import (
     Owner,
     Record,
     Volume,
-    merged,
 )
 from saltext.kvmclone.plan.planned_disk import OVERLAY, PlannedDisk
 from saltext.kvmclone.system import files, filesystems, processes
@@ -96,7 +95,7 @@ class SnapshotWork:
         """Define other files for the next start, with changes of the record, in one step."""
         with processes.name_lock(self.handle.name):
             now = record_store.current(self.handle, self.record)
-            record = merged(self.record, replace(self.record, **changes), now)
+            record = record_store.merged(self.record, replace(self.record, **changes), now)
             snapshot_definition.redefine(self.host, self.handle, disks, record)
             self.record = record
 

@@ -9,7 +9,7 @@ from lxml import etree
 from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.model.domain_xml import Interface
 from saltext.kvmclone.model.hints import Commands
-from saltext.kvmclone.model.record import Record
+from saltext.kvmclone.model.record import INSTANT, Record
 from saltext.kvmclone.model.request import InterfaceChanges, Request
 from saltext.kvmclone.plan.rewrite.leave_out import left_out
 
@@ -30,7 +30,7 @@ def reasons(
             f"It was made from '{record.base}' and cannot become a clone of "
             f"'{request.base_domain}'. {again}"
         )
-    if request.clone_strategy != record.strategy:
+    if request.clone_strategy != record.strategy and not _in_place_of_a_fork(record, request):
         refused.append(
             f"It was made with 'clone_strategy: {record.strategy}' and cannot become "
             f"'{request.clone_strategy}'. {again}"
@@ -63,6 +63,12 @@ def reasons(
     if left := left_out(root, request.leave_out):
         refused.append(f"It has {', '.join(left)}, which 'leave_out' names. {again}")
     return refused
+
+
+def _in_place_of_a_fork(record: Record, request: Request) -> bool:
+    """Return whether the clone is the quick one that was made where a fork was asked for."""
+    wanted = request.clone_strategy == INSTANT and request.may_be_quick
+    return wanted and record.strategy == "quick"
 
 
 def _fits(wish: InterfaceChanges, has: Interface) -> bool:

@@ -80,6 +80,10 @@ class AllHosts:
         """Return the labels of a profile's hosts; see :meth:`.ways.Ways.labels_of`."""
         return self._ways.labels_of(profile)
 
+    def meant_by(self, expression: str) -> tuple[str, ...]:
+        """Return the labels of the hosts that are meant; see :meth:`.ways.Ways.meant_by`."""
+        return self._ways.meant_by(expression)
+
     def hosts(self) -> list[tuple[str, KvmHost]]:
         """Return every host with its label."""
         ways = self.ways.items()
@@ -279,7 +283,8 @@ class AllHosts:
         for label, tree in self.once(told).items():
             for base, branch in tree.items():
                 # Two hosts may each have a base of one name.
-                bases[base if base not in bases else f"{base} ({label})"] = branch
+                key = base if base not in bases else f"{base} ({label})"
+                bases[key] = {**branch, "host": label}
         return with_failures({"bases": bases, "retcode": 0}, failed)
 
     def doctor(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,6 +43,11 @@ PROGRESS_POLL_S = 5.0
 Hosts = Mapping[str, KvmHost]
 
 
+def _is_expression(word: str, labels: Iterable[str]) -> bool:
+    """Return whether a word is a target expression of Salt, and no host."""
+    return word not in labels and re.search(r"[^\w.-]", word) is not None
+
+
 class BaseCopier:
     """
     The copies of bases that one call of the runner makes.
@@ -64,7 +70,8 @@ class BaseCopier:
         """
         Copy a base to other hosts, one after the other; each succeeds or fails by itself.
 
-        :param targets: Labels of the hosts that are to have it.
+        :param targets: Labels of the hosts that are to have it, or target expressions; the source
+            may be among the hosts that an expression means.
         :param source: Label of the host to copy from; by default the one that has it.
         :param replacing: Is given the targets that have another base of that name, before it is
             removed there, and raises an error where it is not to be; None leaves it there.
@@ -72,6 +79,8 @@ class BaseCopier:
             which one is the source.
         :raises NotFound: No host has the base.
         """
+        expressions = [word for word in targets if _is_expression(word, self.everywhere.ways)]
+        targets = [word for word in targets if word not in expressions]
         named = (*targets, *filter(None, [source]))
         hosts = {label: self.behind_minion(label) for label in named}
         if source in targets:
@@ -82,8 +91,10 @@ class BaseCopier:
                 if others
                 else "Name the hosts that are to have the base.",
             )
+        meant = [label for one in expressions for label in self.everywhere.meant_by(one)]
         label = source or self.source(base, targets)
-        hosts[label] = self.behind_minion(label)
+        targets = list(dict.fromkeys([*targets, *(one for one in meant if one != label)]))
+        hosts |= {one: self.behind_minion(one) for one in (label, *targets)}
         with progress.several([label, *targets]):
             cells = self._pushed_everywhere(base, label, targets, hosts, replacing)
         failed = any("error" in one for one in cells.values())
@@ -209,7 +220,7 @@ class BaseCopier:
         """
         Copy a base to one host, unless that has one of the name.
 
-        :param instead: Remove another one there, once the copy can begin.
+        :param instead: Put it in the place of another one there, which goes once the copy begins.
         :return: What it has afterwards.
         """
         there = hosts[target].expect_base(original.name)
@@ -231,9 +242,7 @@ class BaseCopier:
                     )
             undo.push(functools.partial(_end_unless_done, there, copy))
             near = there.reached(list(offer.addresses), offer.port)
-            if instead:  # not before the source has offered its own
-                there.remove_base(name, apply=True)
-            key = there.prepare_copy(offer)
+            key = there.prepare_copy(offer, instead)
             if near:
                 offer = replace(offer, addresses=tuple(near))
             else:
@@ -241,7 +250,7 @@ class BaseCopier:
                 offer, key = undo.enter_context(way)
             with _told_of(source):
                 origin.admit_copy(name, copy, key)
-            return there.fetch_base(offer)
+            return there.fetch_base(offer, instead)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """
 Prepare and check what a new minion needs, on a master or on a KVM host by itself.
 
-:class:`Enroller` implements :class:`.interfaces.EnrollerInterface`: it makes and accepts
+:class:`Enroller` implements :class:`.enroller.EnrollerInterface`: it makes and accepts
 the key, renders the deploy script, collects the files, and verifies the answer. What it collects
 leaves the master only sealed.
 """
@@ -44,7 +44,7 @@ class Enroller:
     """
     The master's work for a new minion that the runner makes.
 
-    Implements :class:`.interfaces.EnrollerInterface`.
+    Implements :class:`.enroller.EnrollerInterface`.
 
     :param opts: The master's configuration.
     :param keys: The master's minion keys.
@@ -86,16 +86,19 @@ class Enroller:
         """Delete keys of this id that were not accepted; see :meth:`.keys.MinionKeys.settle`."""
         self.keys.settle(minion_id)
 
-    def verify(self, minion_id: str, uuid: str, ask: Callable[[int], GuestMinion]) -> Minion:
+    def verify(
+        self, minion_id: str, uuid: str, ask: Callable[[int], GuestMinion], word: str | None = None
+    ) -> Minion:
         """
         Wait for ``test.version`` from the machine with that uuid.
 
         :param ask: Asks the guest, see :meth:`.interfaces.KvmHost.check_master`; it is given the
             port that this master tells its minions.
+        :param word: What a fork was given over its agent; see :func:`.verify.verify`.
         :return: The minion as the record is to name it.
         """
         port = int(self.opts["publish_port"])
-        verified = verify.verify(self.opts, minion_id, uuid, lambda: ask(port))
+        verified = verify.verify(self.opts, minion_id, uuid, lambda: ask(port), word=word)
         return Minion(id=minion_id, version=verified.version, verified_by=verified.by)
 
     def becomes_ready(self, minion_id: str, uuid: str) -> None:

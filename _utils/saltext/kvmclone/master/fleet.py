@@ -9,7 +9,6 @@ once, speaks to hosts through :class:`.interfaces.KvmHost`, and answers with
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,15 +29,17 @@ from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
-from saltext.kvmclone.master import at_once, left_keys, leftovers, progress, targets
+from saltext.kvmclone.master import at_once, left_keys, leftovers, missing, progress, targets
 from saltext.kvmclone.master.all_hosts import AllHosts
 from saltext.kvmclone.master.base_push import BaseCopier
 from saltext.kvmclone.master.base_relay import Relays
+from saltext.kvmclone.master.bundled_calls import BundledCalls
 from saltext.kvmclone.master.clone_list import Selection
 from saltext.kvmclone.master.enrolment import Enroller, OnReady
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.master.placing import Placing, homes
 from saltext.kvmclone.master.remote import RemoteHost
+from saltext.kvmclone.master.reservations import Reservations
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Unfinished
@@ -60,6 +61,7 @@ class Fleet:
         self.keys = MinionKeys(opts)
         self.enroller = Enroller(opts, self.keys, on_ready)
         self.started = time.monotonic()
+        self.calls = BundledCalls(opts)
 
     @functools.cached_property
     def catalogue(self) -> Catalogue:
@@ -78,7 +80,7 @@ class Fleet:
 
         :param minion_id: Empty for ``url`` from here.
         """
-        return RemoteHost(self.opts, minion_id, url) if minion_id else LocalHost(url)
+        return RemoteHost(self.opts, minion_id, url, self.calls) if minion_id else LocalHost(url)
 
     @functools.cached_property
     def everywhere(self) -> AllHosts:
@@ -158,7 +160,9 @@ class Fleet:
             return [Outcome(str(name), "", None, error) for name in wanted]
         self.placing.offers.names.update(map(str, wanted))
         with progress.several([str(name) for name in wanted]):
-            return at_once.each(lambda name: self._create(profile, name, overrides), wanted, most)
+            return self.calls.each(
+                lambda name: self._create(profile, name, overrides), wanted, most
+            )
 
     def map(self, file: Any) -> list[Outcome]:
         """
@@ -191,7 +195,7 @@ class Fleet:
             return outcome
 
         with progress.several([str(name) for _profile, name, _keys in wanted]):
-            return at_once.each(one, wanted, placing.settings.at_once)
+            return self.calls.each(one, wanted, placing.settings.at_once)
 
     def create_spare(
         self, profile: str, name: str, keys: Mapping[str, Any], digest: str, claim: Claim
@@ -251,18 +255,7 @@ class Fleet:
         try:
             return self.everywhere.find(name)
         except NotFound as error:
-            told, failed = self.everywhere.look(lambda host: host.list_clones())
-            if failed:
-                raise HostUnreachable(
-                    f"Whether '{name}' was renamed is not known; no answer from "
-                    + ", ".join(failed),
-                    "Repeat this when the host is back.",
-                ) from None
-            gc.require_not_renamed(name, self.keys.ids_of(name), told.values())
-            names = [clone.name for clones in told.values() for clone in clones]
-            for near in difflib.get_close_matches(name, names, n=1, cutoff=0.75):
-                text = f"There is no clone '{name}'. Did you mean '{near}'?"
-                raise NotFound(text, error.hint) from None
+            missing.explain(self.everywhere, self.keys.ids_of(name), name, error)
             raise
 
     def destroy(self, name: Any, force: bool = False) -> Outcome:
@@ -370,8 +363,8 @@ class Fleet:
         While a host cannot be asked, or the configuration cannot be read, nothing is removed.
         """
 
-        relays = self.copier.relays
-        return leftovers.collect(self.everywhere, self.keys, relays, name, apply, force)
+        relays, reserved = self.copier.relays, Reservations(self.opts)
+        return leftovers.collect(self.everywhere, self.keys, relays, reserved, name, apply, force)
 
     def tree(self) -> dict[str, Any]:
         """Return bases and their clones over all hosts."""

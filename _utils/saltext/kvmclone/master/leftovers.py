@@ -9,12 +9,22 @@ from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.master.all_hosts import AllHosts, with_failures
 from saltext.kvmclone.master.base_relay import Relays
 from saltext.kvmclone.master.keys import MinionKeys
+from saltext.kvmclone.master.reservations import Reservations
 from saltext.kvmclone.model.leftovers import KEPT, Leftover
 from saltext.kvmclone.model.record import Minion
 
+#: Instead of a host's label: on the master itself.
+_HERE = ""
+
 
 def collect(
-    everywhere: AllHosts, keys: MinionKeys, relays: Relays, name: str, apply: bool, force: bool
+    everywhere: AllHosts,
+    keys: MinionKeys,
+    relays: Relays,
+    reservations: Reservations,
+    name: str,
+    apply: bool,
+    force: bool,
 ) -> dict[str, Any]:
     """
     Return what dead workers left, with the keys of minions that were never finished.
@@ -36,16 +46,20 @@ def collect(
     told = everywhere.once(told)
     if not failed and (error := everywhere.catalogue.problems.forbidding_gone()):
         failed = {"configuration": error.as_dict()}
-    if failed:
-        why = f"stays while this cannot be asked or read: {', '.join(failed)}"
-        told = {
-            label: [row if row.kind == KEPT else row.stays(f"{row.reason}; {why}") for row in rows]
-            for label, rows in told.items()
-        }
-    elif apply:
+    going = apply and not failed
+    if going:
         told, failed = everywhere.look(lambda host: look(host, True), most=1)
         told = everywhere.once(told)
-    rows = [row for some in told.values() for row in some]
-    rows += relays.left(name, apply and not failed)
-    found, stuck = [row.as_dict() for row in rows], apply and any(row.is_stuck for row in rows)
+    rows = [(label, row) for label, some in told.items() for row in some]
+    # A host that says nothing may have begun what is reserved on it.
+    rows += [(_HERE, row) for row in reservations.left(name, going and not failed)]
+    if failed and not going:
+        why = f"stays while this cannot be asked or read: {', '.join(failed)}"
+        rows = [
+            (label, row if row.kind == KEPT else row.stays(f"{row.reason}; {why}"))
+            for label, row in rows
+        ]
+    rows += [(_HERE, row) for row in relays.left(name, apply and not failed)]
+    found = [{**row.as_dict(), "host": label} for label, row in rows]
+    stuck = apply and any(row.is_stuck for _label, row in rows)
     return with_failures({"leftovers": found, "retcode": int(stuck)}, failed, "errors")

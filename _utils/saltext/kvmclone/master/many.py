@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from saltext.kvmclone.config.placement_keys import FleetSettings
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.hosts.outcome import Outcome
-from saltext.kvmclone.master import at_once, clone_list
+from saltext.kvmclone.master import clone_list
 from saltext.kvmclone.master.all_hosts import with_failures
 from saltext.kvmclone.master.fleet import Fleet
 
@@ -134,4 +134,4 @@ def each(fleet: Fleet, work: Callable[[Any], T], names: Sequence[Any]) -> list[T
         most = fleet.placing.settings.at_once
     except ConfigError:  # wrong limits keep nobody from stopping a machine
         most = FleetSettings.at_once
-    return at_once.each(work, names, most)
+    return fleet.calls.each(work, names, most)

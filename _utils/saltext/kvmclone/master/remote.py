@@ -1,5 +1,5 @@
 """
-Reach a KVM host through its minion: each operation is one Salt job.
+Reach a KVM host through its minion: each operation is one Salt job, or a part of one.
 
 On the minion, :func:`.remote_server.serve` answers. Errors travel as data, so that the master can
 branch on their type; secrets travel sealed to the minion's own public key, and the published job
@@ -27,8 +27,8 @@ from saltext.kvmclone.errors import (
     named,
 )
 from saltext.kvmclone.hosts.operations import OPERATIONS, VERSION, Operation
-from saltext.kvmclone.hosts.remote_server import FUNCTION
 from saltext.kvmclone.master import signed_call
+from saltext.kvmclone.master.bundled_calls import BundledCalls
 from saltext.kvmclone.model.base_request import BaseRequest, Origin
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import Commands
@@ -52,12 +52,20 @@ class RemoteHost:
     :param opts: The master's configuration.
     :param minion_id: The minion id of the KVM host.
     :param url: libvirt URI as seen *from that host*.
+    :param calls: What the same command asks of other hosts, and of this one in other threads.
     """
 
-    def __init__(self, opts: Mapping[str, Any], minion_id: str, url: str) -> None:
+    def __init__(
+        self,
+        opts: Mapping[str, Any],
+        minion_id: str,
+        url: str,
+        calls: BundledCalls | None = None,
+    ) -> None:
         self.opts = opts
         self.minion_id = minion_id
         self.url = url
+        self.calls = calls or BundledCalls(opts)
         self.commands = Commands(url, minion=minion_id)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -130,7 +138,7 @@ class RemoteHost:
 
     def _call(self, operation: Operation, *args: Any, **kwargs: Any) -> Any:
         """
-        Call an operation on the host by one job, and return its answer.
+        Call an operation on the host by a job, and return its answer.
 
         :raises HostUnreachable: The minion does not answer, or in a form that is not known.
         :raises OtherVersion: Its modules are older or newer than ours; it did nothing.
@@ -139,7 +147,7 @@ class RemoteHost:
         """
         arguments = operation.to_wire(args, kwargs, self._seal)
         asked = {"operation": operation.wire_name, "arguments": arguments, "url": self.url}
-        told = signed_call.ask(self.opts, self.minion_id, FUNCTION, asked, patient=True)
+        told = self.calls.ask(self.minion_id, asked)
         try:
             version = from_plain(int, told.get("version", 1))
             if version != VERSION:

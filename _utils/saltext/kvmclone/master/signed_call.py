@@ -8,8 +8,10 @@ a question is asked the same way: neither a forged nor a lost answer decides tha
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import salt.client
@@ -59,32 +61,32 @@ def ask(
     :raises HostUnreachable: It does not answer.
     :raises Unproven: Something answered that need not be that minion.
     """
-    with (
-        salt.client.get_local_client(mopts=opts) as client,
-        salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus,
-    ):
-        question = _Question(opts, client, bus, minion_id, function, arguments)
-        question.wait(JOB_CHECK_INTERVAL_S if patient else CALL_TIMEOUT_S)
-        doubt: Unproven | None = None
-        while patient and not question.answers:
-            works = _Question(opts, client, bus, minion_id, WORKING, {"jid": question.jid})
-            said = works.wait(CALL_TIMEOUT_S, beside=question)  # the answer itself may come first
-            doubt = None if said else works.doubt
-            if question.answers or not said:
-                break
-            still_works = bool(said[0])
-            question.wait(JOB_CHECK_INTERVAL_S if still_works else RETURN_DELAY_S)
-            if not still_works:
-                break
-        if question.answers:
-            return question.answers[0]
-        if unproven := question.doubt or doubt:
-            raise unproven
-        raise HostUnreachable(
-            f"The minion '{minion_id}' does not answer.",
-            "Is it running? On that machine: systemctl start salt-minion   "
-            f"Then: salt {minion_id} test.ping",
-        )
+    with _Caller(opts, minion_id) as caller:
+        return caller.ask(caller.question(function, arguments), patient)
+
+
+def ask_in_parts(
+    opts: Mapping[str, Any],
+    minion_id: str,
+    function: str,
+    arguments: Callable[[str], Mapping[str, Any]],
+    take: Callable[[Any], bool],
+    check: Callable[[], None],
+) -> None:
+    """
+    Call a function on a minion that may answer in parts, and wait as long as it works on it.
+
+    :param arguments: Returns its arguments, once everything is ready to send them; it takes the
+        word of :func:`.signed_answers.part_tag`.
+    :param take: Takes an answer that is proven, or a part of one; returns whether it was the last.
+    :param check: Called again and again while it waits; what it raises ends that.
+    :raises HostUnreachable: It does not answer, or stopped before the end.
+    :raises Unproven: Something answered that need not be that minion.
+    """
+    word = secrets.token_hex(16)
+    tag = signed_answers.part_tag(minion_id, word)
+    with _Caller(opts, minion_id, check) as caller:
+        caller.ask(caller.question(function, arguments(word), take, tag), patient=True)
 
 
 def accepted_key(opts: Mapping[str, Any], minion_id: str) -> str:
@@ -104,28 +106,96 @@ def accepted_key(opts: Mapping[str, Any], minion_id: str) -> str:
     return public
 
 
-class _Question:
-    """A published job, and the answers that came for it so far."""
+class _Caller:
+    """
+    Connections to the master's bus, to ask one minion and to hear its answers.
+
+    :param check: Called again and again while it waits; what it raises ends that.
+    """
 
     def __init__(
         self,
         opts: Mapping[str, Any],
-        client: Any,
-        bus: Any,
         minion_id: str,
+        check: Callable[[], None] = interrupts.check,
+    ) -> None:
+        self.opts, self.minion_id, self.check = opts, minion_id, check
+        self._connections = ExitStack()
+
+    def __enter__(self) -> _Caller:
+        with ExitStack() as opened:
+            opts = self.opts
+            self.client = opened.enter_context(salt.client.get_local_client(mopts=opts))
+            bus = salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True)
+            self.bus = opened.enter_context(bus)
+            self._connections = opened.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._connections.close()
+
+    def question(
+        self,
         function: str,
         arguments: Mapping[str, Any],
+        take: Callable[[Any], bool] = lambda _answer: True,
+        part_tag: str = "",
+    ) -> _Question:
+        """Publish a job; see :class:`_Question`."""
+        return _Question(self, function, arguments, take, part_tag)
+
+    def ask(self, question: _Question, patient: bool) -> Any:
+        """Wait for the answer to a question, and return it; see :func:`ask`."""
+        question.wait(JOB_CHECK_INTERVAL_S if patient else CALL_TIMEOUT_S)
+        doubt: Unproven | None = None
+        while patient and not question.answers:
+            works = self.question(WORKING, {"jid": question.jid})
+            said = works.wait(CALL_TIMEOUT_S, beside=question)  # the answer itself may come first
+            doubt = None if said else works.doubt
+            if question.answers or not said:
+                break
+            still_works = bool(said[0])
+            question.wait(JOB_CHECK_INTERVAL_S if still_works else RETURN_DELAY_S)
+            if not still_works:
+                break
+        if question.answers:
+            return question.answers[0]
+        if unproven := question.doubt or doubt:
+            raise unproven
+        raise HostUnreachable(
+            f"The minion '{self.minion_id}' does not answer.",
+            "Is it running? On that machine: systemctl start salt-minion   "
+            f"Then: salt {self.minion_id} test.ping",
+        )
+
+
+class _Question:
+    """
+    A published job, and the answers that came for it so far.
+
+    :param take: Takes each answer that is proven; returns whether it is the one that is waited for.
+    :param part_tag: Tag of the events with parts of the answer; empty for none.
+    """
+
+    def __init__(
+        self,
+        caller: _Caller,
+        function: str,
+        arguments: Mapping[str, Any],
+        take: Callable[[Any], bool],
+        part_tag: str,
     ) -> None:
-        self.bus, self.minion_id = bus, minion_id
+        self.caller, self.take, self.part_tag = caller, take, part_tag
+        self.minion_id = minion_id = caller.minion_id
         #: The proven answer in a list, once it is there; the answer itself may be None.
         self.answers: list[Any] = []
         #: The last answer that was not proven.
         self.doubt: Unproven | None = None
-        public = accepted_key(opts, minion_id)
+        public = accepted_key(caller.opts, minion_id)
         self.word, token = signed_answers.challenge(public, minion_id, function)
         kwarg = {**arguments, "challenge": token}
         try:
-            published = client.run_job(minion_id, function, kwarg=kwarg, tgt_type="list")
+            published = caller.client.run_job(minion_id, function, kwarg=kwarg, tgt_type="list")
         except salt.exceptions.SaltClientError as error:
             interrupts.heed(error)
             raise HostUnreachable(
@@ -151,8 +221,8 @@ class _Question:
         both = [self, *([beside] if beside else [])]
         deadline = time.monotonic() + seconds
         while not any(one.answers for one in both) and time.monotonic() < deadline:
-            interrupts.check()
-            event = self.bus.get_event(wait=0.5, tag="salt/job/", full=True, auto_reconnect=True)
+            self.caller.check()
+            event = self.caller.bus.get_event(wait=0.5, tag="salt/", full=True, auto_reconnect=True)
             if event and event["tag"] == SWALLOWED:
                 raise interrupts.Interrupt
             for one in both if event else ():
@@ -166,12 +236,17 @@ class _Question:
 
         :return: True if it was the first answer that is not proven.
         """
-        if event["tag"] != f"salt/job/{self.jid}/ret/{self.minion_id}":
+        is_part = event["tag"] == self.part_tag
+        if not is_part and event["tag"] != f"salt/job/{self.jid}/ret/{self.minion_id}":
             return False
-        returned = event["data"].get("return")
+        returned = event["data"].get("data" if is_part else "return")
         try:
-            self.answers = [signed_answers.check(self.word, self.minion_id, returned)]
+            answer = signed_answers.check(self.word, self.minion_id, returned)
+            if self.take(answer):
+                self.answers = [answer]
         except Unproven as error:
+            if is_part:  # nobody waits for it: the whole answer comes all the same
+                return False
             first = self.doubt is None
             self.doubt = error
             if isinstance(returned, str):

@@ -25,7 +25,7 @@ def minions(opts: Mapping[str, Any], expression: str) -> tuple[str, ...]:
     found = _matcher(opts).check_minions(expression, "compound", greedy=False)["minions"]
     if not found:
         raise ConfigError(
-            f"'hosts: {expression}' means no minion that this master knows.",
+            f"The target expression '{expression}' means no minion that this master knows.",
             f"Look: salt-key -L   Does it answer? salt -C '{expression}' test.ping",
         )
     return tuple(sorted(map(str, found)))

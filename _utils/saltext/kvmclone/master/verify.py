@@ -7,6 +7,7 @@ its ``uuid`` grain is the domain's uuid.
 
 from __future__ import annotations
 
+import hmac
 import logging
 import shlex
 import time
@@ -20,6 +21,7 @@ import salt.utils.event
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import MinionTimeout, VerificationFailed
+from saltext.kvmclone.guest import fork_identity_script
 from saltext.kvmclone.guest.identity import same_machine
 from saltext.kvmclone.master import master_address, other_key
 from saltext.kvmclone.master.keys import MinionKeys
@@ -43,6 +45,9 @@ JOB_CACHE_DELAY_S = 5.0
 #: Seconds that a minion gets from its start to its answer.
 MINION_TIMEOUT_S = 180.0
 
+#: A function, and its arguments, for a job that asks something else as well.
+Call = tuple[str, list[Any]]
+
 #: Longest version that is accepted, characters.
 LONGEST_VERSION = 60
 
@@ -56,8 +61,9 @@ class Verified:
     The answer of a minion that was verified.
 
     :param version: Its answer to ``test.version``.
-    :param by: ``uuid`` where its grain equals the domain's uuid, otherwise ``key``: only the key
-        proves which machine it is.
+    :param by: ``uuid`` where its grain equals the domain's uuid, ``word`` where it answered what
+        the fork was given over its agent, otherwise ``key``: only the key proves which machine it
+        is.
     """
 
     version: str
@@ -70,23 +76,23 @@ def verify(
     uuid: str,
     ask: Callable[[], GuestMinion],
     timeout: float = MINION_TIMEOUT_S,
+    word: str | None = None,
 ) -> Verified:
     """
-    Wait until the minion answers, and compare its uuid with the domain's.
-
-    The question is asked at once, again when the minion announces itself, and after growing
-    pauses in between, so that neither a lost event nor a slow start costs much time.
+    Ask the minion, again when it announces itself, until it answers, and judge which machine it is.
 
     :param uuid: The domain's uuid.
     :param ask: Asks the guest of its minion, once that is silent.
     :param timeout: Seconds to wait; one that announced itself, and so is slow, gets more.
+    :param word: What a fork was given over its agent; empty for nothing, None for another clone.
     :raises MinionTimeout: It never answered.
-    :raises VerificationFailed: A machine with another uuid answered.
+    :raises VerificationFailed: A machine with another uuid, or without the word, answered.
     """
     with (
         salt.client.get_local_client(mopts=opts) as client,
         salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus,
     ):
+        also = [("file.read", [fork_identity_script.WORD])] if word else []
         asked: dict[str, str] = {}
         turn = RetrySchedule(time.monotonic(), timeout)
         judge = OtherKey(MinionKeys(opts), minion_id).sentence
@@ -95,16 +101,22 @@ def verify(
             interrupts.check()
             silent.look(time.monotonic())
             if turn.take_slot(time.monotonic()):
-                jid = _ask(client, minion_id)
+                jid = _ask(client, minion_id, also)
                 asked |= {f"salt/job/{jid}/ret/{minion_id}": jid} if jid else {}
             event = bus.get_event(wait=0.5, full=True, auto_reconnect=True)
             tag = event["tag"] if event else ""
             jid = asked.get(tag, "")
             if jid and (said := _authentic(opts, client, jid, minion_id, event["data"])):
-                return _judge(said.get("ret"), minion_id, uuid)
+                return _judge(said.get("ret"), minion_id, uuid, word)
             if tag == f"salt/minion/{minion_id}/start":
                 turn.announced(time.monotonic())
-    raise MinionTimeout(
+    raise _timeout(opts, minion_id, timeout, silent)
+
+
+def _timeout(
+    opts: Mapping[str, Any], minion_id: str, timeout: float, silent: SilentMinion
+) -> MinionTimeout:
+    return MinionTimeout(
         f"The minion '{minion_id}' did not answer test.version within {timeout:g} s. "
         f"{silent.reason}".rstrip(),
         other_key.HINT
@@ -200,17 +212,18 @@ def silent(opts: Mapping[str, Any], minion_ids: Collection[str], timeout: float)
     return {one for one in minion_ids if not answers.get(one)}
 
 
-def _ask(client: Any, minion_id: str) -> str:
+def _ask(client: Any, minion_id: str, also: Collection[Call] = ()) -> str:
     """
     Publish the question as a job; the answer comes as an event.
 
+    :param also: What is called in the same job.
     :return: The job's number; empty where nothing was published.
     """
     try:
         published = client.run_job(
             minion_id,
-            ["test.version", "grains.get"],
-            arg=[[], ["uuid"]],
+            ["test.version", "grains.get", *(function for function, _arguments in also)],
+            arg=[[], ["uuid"], *(arguments for _function, arguments in also)],
             tgt_type="list",
             timeout=5,
         )
@@ -250,7 +263,7 @@ def _authentic(
         interrupts.pause(0.1)
 
 
-def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:
+def _judge(answer: Any, minion_id: str, uuid: str, word: str | None = None) -> Verified:
     version = answer.get("test.version") if isinstance(answer, dict) else None
     # It comes from the guest, so it is untrusted, and it goes onto the clone's record.
     text = version if isinstance(version, str) else ""
@@ -259,6 +272,8 @@ def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:
             f"'{minion_id}' answered, but not to test.version.",
             f"Ask it yourself: salt {minion_id} test.version",
         )
+    if word is not None:  # its uuid was given over the agent, too, and proves nothing
+        return _judge_fork(answer, minion_id, text, word)
     told = answer.get("grains.get")
     same = same_machine(told.strip(), uuid) if isinstance(told, str) else None
     if same is False:
@@ -267,3 +282,16 @@ def _judge(answer: Any, minion_id: str, uuid: str) -> Verified:
             "Another machine holds the clone's key or id. Destroy the clone and find that machine.",
         )
     return Verified(text, "uuid" if same else "key")
+
+
+def _judge_fork(answer: dict[str, Any], minion_id: str, version: str, word: str) -> Verified:
+    if not word:
+        return Verified(version, "key")
+    told = answer.get("file.read")
+    if not isinstance(told, str) or not hmac.compare_digest(told.strip().encode(), word.encode()):
+        raise VerificationFailed(
+            f"'{minion_id}' answered from another machine than the fork that was made: it does not "
+            "know what that was told over its guest agent.",
+            "Another machine holds the clone's key or id. Destroy the clone and find that machine.",
+        )
+    return Verified(version, "word")

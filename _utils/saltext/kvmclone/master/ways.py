@@ -110,6 +110,22 @@ class Ways:
         ways = found.get(f"{_PROFILE}{profile}", found.get(f"{_PROVIDER}{provider}", ()))
         return tuple(label for label, way in self.labelled.items() if way in ways)
 
+    def meant_by(self, expression: str) -> tuple[str, ...]:
+        """
+        Return the labels of those hosts that a Salt target expression means.
+
+        :raises ConfigError: It means none of them.
+        """
+        ids = set(self.means(expression))
+        if found := tuple(
+            label for label, (minion, _url) in self.labelled.items() if minion in ids
+        ):
+            return found
+        raise ConfigError(
+            f"The target expression '{expression}' means no host of any provider.",
+            "See which there are: salt-run kvmclone.hosts",
+        )
+
     def providers_of(self, labels: Iterable[str]) -> list[str]:
         """Return the names of the providers, quoted, that name any of these daemons."""
         ways = {self.labelled[label] for label in labels}

@@ -18,6 +18,9 @@ from urllib.parse import parse_qs, urlsplit
 #: File names of a variable store that libvirt chooses: by format, and by kind of firmware.
 _STORES = ("{}_VARS.fd", "{}_VARS.qcow2", "{}_VARS.raw", "{}_VARS.json", "{}.json")
 
+#: Stands for a name in a path; no path holds it.
+_NAME = "\0"
+
 #: Folders in which libvirt keeps a folder with metadata for each domain.
 METADATA = ("snapshot", "checkpoint")
 
@@ -134,11 +137,16 @@ class Machines:
         stores = [os.path.dirname(path) for path in sorted(self.stores)]
         stores = [folder for folder in stores if os.path.basename(folder) == _STORE_FOLDER]
         stores = list(dict.fromkeys([*filter(None, [known.stores]), *stores]))
+        spellings = [path.split(_NAME) for path in _derived_from(_NAME, known, stores)]
         for uuid, names in self.names.items():
-            paths = [os.path.join(known.tpm, uuid)] * bool(known.tpm)
-            for name in names:
-                paths += _derived_from(name, known, stores)
-            yield from ((uuid, next(iter(names)), path) for path in paths)
+            present = next(iter(names))
+            if known.tpm:
+                yield uuid, present, os.path.join(known.tpm, uuid)
+            yield from (
+                (uuid, present, f"{before}{name}{after}")
+                for name in names
+                for before, after in spellings
+            )
 
 
 def _derived_from(name: str, known: Folders, stores: Iterable[str]) -> Iterator[str]:

@@ -225,16 +225,17 @@ def disk_of(element: etree._Element) -> Disk:
     if source is not None:
         named = {str(key): str(value) for key, value in source.attrib.items()}
     backing, backing_formats = _backing(element)
+    has = {str(child.tag) for child in element}
     return Disk(
         target=target.get("dev", "") if target is not None else "",
         device=element.get("device", "disk"),
         kind=kind,
         path=named.get(_PATHS.get(kind, ""), ""),
         format=(driver.get("type") if driver is not None else None) or "raw",
-        readonly=element.find("readonly") is not None,
-        shareable=element.find("shareable") is not None,
+        readonly="readonly" in has,
+        shareable="shareable" in has,
         encrypted=element.find(".//encryption") is not None,
-        transient=element.find("transient") is not None,
+        transient="transient" in has,
         sliced=any(element.find(where) is not None for where in _SLICES),
         optional=named.get("startupPolicy", "mandatory") != "mandatory",
         pool=named.get("pool", "") if kind == "volume" else "",
@@ -358,14 +359,13 @@ def names_tpm_state(xml: str) -> bool:
 
 def plain_files(root: etree._Element) -> Iterator[str]:
     """Yield the files of a description that belong to no disk: firmware, kernel, memory."""
-    for tag in ("loader", "kernel", "initrd", "dtb", "nvram"):
-        for element in root.iter(tag):
-            source = element.find("source")
-            path = source.get("file", "") if source is not None else element.text or ""
-            if path.strip().startswith("/"):
-                yield path.strip()
-            if element.get("template"):
-                yield element.get("template", "")
+    for element in root.iter("loader", "kernel", "initrd", "dtb", "nvram"):
+        source = element.find("source")
+        path = source.get("file", "") if source is not None else element.text or ""
+        if path.strip().startswith("/"):
+            yield path.strip()
+        if element.get("template"):
+            yield element.get("template", "")
     for element in root.iterfind(".//devices/memory/source/path"):
         yield (element.text or "").strip()
 

@@ -73,6 +73,8 @@ class Enrolment:
     :param flags: More arguments for Salt's bootstrap script; ``{folder}`` stands for the folder.
     :param master_sign_pub: The master's signing key, PEM; empty for none.
     :param remarks: What is left to do once this is done; they become warnings.
+    :param word: A random word that a fork is given over its own agent, and that its minion then has
+        to answer; empty for other clones, which are known by their uuid.
     """
 
     minion_id: str
@@ -96,6 +98,7 @@ class Enrolment:
     flags: str = ""
     master_sign_pub: str = ""
     remarks: tuple[str, ...] = ()
+    word: str = ""
 
     def __repr__(self) -> str:
         return f"Enrolment({self.minion_id}, bootstrap={self.bootstrap})"
@@ -113,7 +116,7 @@ class Enrolment:
     def hidden(self) -> tuple[str, ...]:
         """Return every value that no message may quote."""
         login = self.secrets
-        values = [self.private_key_pem, login.password, login.sudo_password]
+        values = [self.private_key_pem, login.password, login.sudo_password, self.word]
         values += [f.content.decode() for f in self.beside if f.path.endswith(".pem")]
         values += [login.private_key, login.private_key_passphrase, *login.stored]
         # A short value is more likely to be an ordinary word.

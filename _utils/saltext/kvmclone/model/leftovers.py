@@ -22,11 +22,12 @@ class Leftover:
 
     :param name: The clone that it belongs to.
     :param kind: ``domain``, ``volume``, ``nvram``, ``dhcp host``, ``protection``, ``key``,
-        ``snapshot`` for the unfinished work on one, ``ssh key`` and ``copy`` of a copy between
-        hosts; ``kept`` for what is not removed.
+        ``snapshot`` for the unfinished work on one, ``removal`` of a base that stays, ``ssh key``
+        and ``copy`` of a copy between hosts, ``reservation`` on the master for a clone that nobody
+        makes any more; ``kept`` for what is not removed.
     :param path: Its file, or the one that it stands in; for a key the minion id, for a DHCP host
-        entry its network, MAC and address, for a protection the base, for a snapshot its label, for
-        a domain nothing.
+        entry its network, MAC and address, for a protection or a removal the base, for a snapshot
+        its label, for a reservation the host, for a domain nothing.
     :param reason: Why it is one, or why it stays.
     """
 
@@ -72,8 +73,9 @@ class Unfinished:
     :param base: What it was made from, ``profile`` by which profile, and ``overrides`` with
         which arguments.
     :param failed: Why it failed, where it was kept.
-    :param repairs: The clone is complete and stays; only the work on one of its snapshots is
-        brought to an end, and ``pieces`` are what that removes.
+    :param repairs: The machine is complete and stays: a clone, of which only the work on one of its
+        snapshots is brought to an end, or a base that is not removed after all; ``pieces`` are what
+        that removes.
     :param becomes: What is being made of it instead of a clone; see :mod:`.record`.
     :param spare: What it has of a spare, and ``claim`` who has it already; see :mod:`.record`.
     """

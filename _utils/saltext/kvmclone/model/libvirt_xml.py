@@ -41,6 +41,18 @@ _ONCE = {
 }  # fmt: skip
 _SEVERAL_SOURCES = {"serial", "parallel", "console", "channel", "redirdev", "smartcard"}
 
+_DEFINITIONS = etree.XMLParser(
+    encoding="utf-8",
+    resolve_entities=False,
+    no_network=True,
+    load_dtd=False,
+    remove_blank_text=False,
+    remove_comments=True,
+    remove_pis=True,
+    huge_tree=False,
+)
+_OTHERS = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
+
 
 def parse(xml: str) -> etree._Element:
     """
@@ -66,18 +78,8 @@ def shared(xml: str) -> etree._Element:
     prolog = _PROLOG.match(xml)
     if prolog and xml.startswith("<!DOCTYPE", prolog.end()):
         raise PlanRefused("The domain definition carries a DTD; definitions never need one.", _MEND)
-    parser = etree.XMLParser(
-        encoding="utf-8",
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        remove_blank_text=False,
-        remove_comments=True,
-        remove_pis=True,
-        huge_tree=False,
-    )
     try:
-        root = etree.fromstring(xml.encode(), parser)
+        root = etree.fromstring(xml.encode(), _DEFINITIONS)
     except etree.XMLSyntaxError as error:
         # The error's text quotes the definition, which may hold a secret; a traceback would, too.
         raise PlanRefused(
@@ -107,8 +109,7 @@ def element(xml: str) -> etree._Element:
     :return: The root element.
     :raises lxml.etree.XMLSyntaxError: The text is not well-formed.
     """
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
-    return etree.fromstring(xml.encode(), parser)
+    return etree.fromstring(xml.encode(), _OTHERS)
 
 
 def _check_namespaces(root: etree._Element) -> None:

@@ -75,10 +75,7 @@ def expand(words: Iterable[Any]) -> list[Any]:
         math.prod(len(part) for part in parts if isinstance(part, _Choice)) for parts in parsed
     )
     if count > MOST_NAMES:
-        raise ConfigError(
-            f"That is {count:,} names, and one command takes at most {MOST_NAMES:,}.",
-            "Is a range longer than it was meant to be? Otherwise give them in several commands.",
-        )
+        raise too_many(f"That is {count:,} names")
     names: list[Any] = []
     for parts in parsed:
         if not any(isinstance(part, _Choice) for part in parts):
@@ -91,6 +88,18 @@ def expand(words: Iterable[Any]) -> list[Any]:
         shown = ", ".join(twice[:5]) + (f" and {len(twice) - 5} more" if len(twice) > 5 else "")
         raise ConfigError(f"Named twice: {shown}.", "Name each clone once.")
     return names
+
+
+def too_many(said: str) -> ConfigError:
+    """
+    Return the error for more names than one command takes.
+
+    :param said: How many there are: the beginning of the sentence.
+    """
+    return ConfigError(
+        f"{said}, and one command takes at most {MOST_NAMES:,}.",
+        "Is a range longer than it was meant to be? Otherwise give them in several commands.",
+    )
 
 
 def _parsed(word: Any) -> list[Any]:

@@ -32,6 +32,9 @@ _RULE = (
 #: What the shell leaves among the names of a list or mapping that nobody quoted.
 _OF_A_VALUE = "{}[]\"',:"
 
+#: A range of names, as :mod:`.name_ranges` reads it.
+_RANGE = re.compile(r"\[[0-9]+[-,][0-9,-]+\]")
+
 
 def check(name: object) -> str:
     """
@@ -101,6 +104,11 @@ def _as_typed(value: object) -> str:
 
 def _way_out(name: str) -> str:
     """Return the hint for a name with a character that names cannot have."""
+    if _RANGE.search(name):
+        return (
+            "This command takes one name at a time. Ranges are for the commands of the master that "
+            "take several: create, resume, start, stop, reboot, show, destroy."
+        )
     if any(character in _OF_A_VALUE for character in name):
         example = "disks='{vda: {size: 20GiB}}'"
         return f"If it is part of a value, put quotes around all of that: {example}. {_RULE}"

@@ -45,11 +45,18 @@ BASE_NAMESPACE = "urn:saltext:kvmclone:base:1"
 STAGES = ("planned", "cloned", "booted", "addressed", "enrolled", "ready")
 DESTROYING = "destroying"
 
-#: What a machine may become that is not to stay a clone.
-BASE = "base"
+#: What a machine may become that is not to stay a clone: a base, or the saved memory of one.
+BASE, WARM = "base", "warm"
 
 #: Target of the volume that holds what was downloaded to make a base.
 DOWNLOAD = "download"
+
+#: Target of the volume that holds the saved memory of a warmed base; of a fork, that from which it
+#: is restored, while that is there.
+MEMORY = "memory"
+
+#: The strategy of a fork: a clone that goes on from the saved memory of a warmed base.
+INSTANT = "instant"
 
 #: Whether a worker still runs, see :func:`.processes.owner_state`.
 ALIVE, DEAD, ELSEWHERE = "alive", "dead", "elsewhere"
@@ -210,7 +217,7 @@ class Record:
     :param uuid: Uuid of the domain that this record belongs to.
     :param base: Name of the domain that it was cloned from, ``base_uuid`` its uuid; empty where
         that was gone already (an adopted clone).
-    :param strategy: ``full`` or ``quick``.
+    :param strategy: ``full``, ``quick`` or :data:`INSTANT`.
     :param name: Name of the clone when it was made. Its files are named after that, whatever it is
         called now; empty in records of version 0.1.
     :param stage: One of :data:`STAGES` or :data:`DESTROYING`.
@@ -235,7 +242,9 @@ class Record:
     :param warnings: What the operator should know; shown with the clone from then on.
     :param host_keys: The guest's ssh host keys, ``TYPE BASE64``, where they are known.
     :param timings: Seconds each stage took.
-    :param becomes: :data:`BASE` while a base is being made of the machine; otherwise empty.
+    :param becomes: :data:`BASE` while a base is being made of the machine, :data:`WARM` for one
+        whose memory is, or is being, saved to be forked; otherwise empty.
+    :param warmed: The warmed machine whose memory a fork went on from, or is to; otherwise empty.
     :param under_way: What is being done to its snapshots, and the label; see :mod:`.snapshots`.
     :param snapshots: The snapshots, in the order in which they were taken.
     :param spare: Of a clone that was made as a spare: digest of what its profile asked then, see
@@ -272,6 +281,7 @@ class Record:
     host_keys: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
     becomes: str = ""
+    warmed: str = ""
     under_way: str = ""
     snapshots: tuple[Snapshot, ...] = ()
     spare: str = ""
@@ -292,14 +302,35 @@ class Record:
 
         A base that is being made is never complete: once it is, it has no such record any more.
         """
-        if self.becomes:
+        if self.becomes == BASE:
             return False
         return self.stage in STAGES and STAGES.index(self.stage) >= STAGES.index(self.goal)
+
+    @property
+    def removes_base(self) -> bool:
+        """Return whether this is the record that a base has while it is removed."""
+        files = [volume.strategy for volume in self.volumes]
+        return self.becomes == BASE and self.stage == DESTROYING and set(files) == {BASE}
 
     @property
     def in_stock(self) -> bool:
         """Return whether it is a spare that nobody has claimed, finished or not."""
         return bool(self.spare) and not self.claim.at
+
+    @property
+    def fork_begun(self) -> bool:
+        """
+        Return whether a fork was, or may have been, restored and is not on record as booted.
+
+        Whatever runs then has not acknowledged fresh random numbers, and must not go on.
+        """
+        wanted = any(one.target == MEMORY and one.state == WANTED for one in self.volumes)
+        return self.strategy == INSTANT and self.stage == "cloned" and not wanted
+
+    @property
+    def is_clone(self) -> bool:
+        """Return whether it is one of the clones that people ask for, and not a warmed base."""
+        return self.becomes != WARM
 
     def stands_on_base(self, target: str = "") -> bool:
         """
@@ -322,11 +353,11 @@ class Record:
         """
         Return whether a file is the clone's although no definition leads to it.
 
-        So are those of its snapshots, and the download that a base is made from.
+        So are those of its snapshots, the download that a base is made from, and a saved memory.
         """
         frozen = (disk.path for one in self.snapshots for disk in one.disks)
         downloaded = self.becomes == BASE and volume.target == DOWNLOAD
-        return bool(volume.label) or volume.path in frozen or downloaded
+        return bool(volume.label) or volume.path in frozen or downloaded or volume.target == MEMORY
 
     def could_have_made(self, volume: Volume) -> bool:
         """
@@ -335,7 +366,7 @@ class Record:
         A record that was edited by hand may list anything. The files of a base that is removed are
         told by their inodes, whatever they are called.
         """
-        if self.becomes == BASE and volume.strategy == BASE:
+        if self.removes_base:
             return bool(volume.inode)
         file = os.path.basename(volume.path)
         made_for = ""
@@ -356,26 +387,3 @@ class Record:
             )
             is not None
         )
-
-
-def merged(seen: Record, mine: Record, now: Record) -> Record:
-    """
-    Return the stored record with what a piece of work has found out since it read it.
-
-    :param seen: The record as that work read it.
-    :param mine: The same with what it found out.
-    :param now: The record as it is stored now.
-    """
-    found = {
-        name: getattr(mine, name)
-        for name in Record.__dataclass_fields__
-        if getattr(mine, name) != getattr(seen, name)
-    }
-    if "warnings" in found:
-        added = [w for w in mine.warnings if w not in seen.warnings and w not in now.warnings]
-        found["warnings"] = (*now.warnings, *added)
-    if "timings" in found:
-        found["timings"] = {**now.timings, **mine.timings}
-    if "stage" in found and STAGES.index(now.stage) > STAGES.index(mine.stage):
-        del found["stage"]  # another process has brought the clone further
-    return replace(now, **found)

@@ -8,6 +8,7 @@ into their copies.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +40,7 @@ SCHEMA = 3
 
 #: The form that has a field first. A record is written in the earliest form that has all that it
 #: uses, so that a host which is not upgraded yet still reads it.
-_SINCE = {"becomes": 2, "under_way": 2, "snapshots": 2, "spare": 3}
+_SINCE = {"becomes": 2, "warmed": 3, "under_way": 2, "snapshots": 2, "spare": 3}
 
 #: The fields that are attributes of the element itself.
 _SCALARS: dict[str, type] = {
@@ -150,15 +151,15 @@ def written(text: str) -> str:
     The output of a guest or its script may hold anything, and a record that cannot be written would
     be lost.
     """
-    return _UNWRITABLE.sub("\ufffd", text)
+    return text if text.isprintable() else _UNWRITABLE.sub("\ufffd", text)
 
 
 def _child(parent: etree._Element, tag: str, value: Any) -> etree._Element:
     """Add an element with the fields of a dataclass that are no tuples, and return it."""
     element = etree.SubElement(parent, tag)
-    for name in value.__dataclass_fields__:
-        if not isinstance(getattr(value, name), tuple):
-            element.set(name, written(str(getattr(value, name))))
+    for name, said in vars(value).items():
+        if not isinstance(said, tuple):
+            element.set(name, written(str(said)))
     return element
 
 
@@ -166,9 +167,11 @@ def _local(element: etree._Element) -> str:
     return etree.QName(element).localname
 
 
-def _read(cls: Any, element: etree._Element) -> Any:
+def _read(cls: Any, element: etree._Element, unsaid: Mapping[str, Any] = {}) -> Any:
+    """Return a dataclass with the attributes of an element, and ``unsaid`` where it has none."""
     kinds = hints(cls)
-    return cls(**{k: kinds[str(k)](v) for k, v in element.attrib.items() if k in kinds})
+    said = {k: kinds[str(k)](v) for k, v in element.attrib.items() if k in kinds}
+    return cls(**{**unsaid, **said})
 
 
 def _snapshot(element: etree._Element) -> Snapshot:
@@ -190,10 +193,8 @@ def _from_element(root: etree._Element) -> Record:
     # Records of version 0.1 name no goal: take the stage that they reached.
     reached = values["stage"] if values["stage"] in STAGES[1:] else "cloned"
     values["goal"] = values["goal"] or reached
-    if values["stage"] == "planned":
-        # Nor do they hold a state of their volumes: these may have been begun.
-        for volume in children.get("volume", []):
-            volume.set("state", volume.get("state", MAKING))
+    # Nor do they hold a state of their volumes: these may have been begun.
+    unsaid = {"state": MAKING} if values["stage"] == "planned" else {}
     base = children.get("base", [etree.Element("base")])[0]
     return Record(
         base=base.get("name", ""),
@@ -202,7 +203,7 @@ def _from_element(root: etree._Element) -> Record:
         worker=_read(Owner, children["worker"][0]) if "worker" in children else Owner(),
         minion=_read(Minion, children["minion"][0]) if "minion" in children else Minion(),
         claim=_read(Claim, children["claim"][0]) if "claim" in children else Claim(),
-        volumes=tuple(_read(Volume, volume) for volume in children.get("volume", [])),
+        volumes=tuple(_read(Volume, one, unsaid) for one in children.get("volume", [])),
         reservations=tuple(_read(Reservation, one) for one in children.get("reservation", [])),
         snapshots=tuple(map(_snapshot, children.get("snapshot", []))),
         pick=_read(AddressPick, children["pick"][0]) if "pick" in children else AddressPick(),

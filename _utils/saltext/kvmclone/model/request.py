@@ -172,6 +172,11 @@ class AddressPick:
     family: str = ""
 
 
+#: The value of ``instant`` with which a quick clone may take the place of a fork, and that of
+#: ``warm`` with which it may where the base is only to be warmed.
+PREFER, AUTO = "prefer", "auto"
+
+
 @dataclass(frozen=True)
 class Request:
     """
@@ -183,7 +188,9 @@ class Request:
     :param provider: Name of the provider, empty likewise.
     :param url: libvirt URI of the daemon that does the work.
     :param host: Minion id of the KVM host; empty: whoever resolved this drives ``url``.
-    :param clone_strategy: ``full`` or ``quick``.
+    :param clone_strategy: ``full``, ``quick`` or ``instant``.
+    :param instant: ``require`` a fork, or ``prefer`` it to a quick clone.
+    :param warm: ``auto`` warms the base of a fork where it is not; the first clone is a quick one.
     :param ip_source: ``auto | ip-learning | qemu-agent | arp | reserve``.
     :param address: The fixed address to assign with ``reserve``; empty for a free one.
     :param pick: Which of its addresses to report and use.
@@ -220,6 +227,8 @@ class Request:
     url: str = DEFAULT_URL
     host: str = ""
     clone_strategy: str = "full"
+    instant: str = "require"
+    warm: str = ""
     ip_source: str = "auto"
     address: str = ""
     pick: AddressPick = AddressPick()
@@ -261,6 +270,11 @@ class Request:
         return (self.claim.at or time.time()) + self.ttl
 
     @property
+    def may_be_quick(self) -> bool:
+        """Return whether a quick clone may take the place of the fork that is asked for."""
+        return self.instant == PREFER or self.warm == AUTO
+
+    @property
     def minion_id(self) -> str:
         """
         Return the minion id: the name, followed by ``append_domain`` unless it ends with that.
@@ -282,7 +296,9 @@ class Request:
 
 #: Fields that earlier versions did not have, with what they hold where nothing is asked for: such
 #: a request keeps the digest that those versions gave it.
-_ADDED: dict[str, Any] = {"leave_out": (), "format": "", "spare": "", "claim": Claim()}
+_ADDED: dict[str, Any] = {
+    "leave_out": (), "format": "", "instant": "require", "warm": "", "spare": "", "claim": Claim(),
+}  # fmt: skip
 
 
 def _plain(value: Any) -> Any:

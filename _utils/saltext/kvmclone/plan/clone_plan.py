@@ -33,6 +33,7 @@ class ClonePlan:
     :param nvram: Source and destination of the variable store, None where none is copied.
     :param record: The record as it is defined with, stage ``planned``.
     :param generated: Values that were made up for this plan; they are masked when shown.
+    :param warmed: The warmed machine that a fork goes on from; empty for another clone.
     """
 
     request: Request
@@ -45,6 +46,7 @@ class ClonePlan:
     warnings: tuple[str, ...]
     conflicts: tuple[str, ...]
     generated: tuple[str, ...]
+    warmed: str = ""
 
     @property
     def sources(self) -> list[str]:

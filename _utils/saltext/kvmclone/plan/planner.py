@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 from saltext.kvmclone.model import derived_files, domain_xml, libvirt_xml
-from saltext.kvmclone.model.cloud_seed import KEEP, OWN, TOLD
+from saltext.kvmclone.model.cloud_seed import KEEP, OWN
 from saltext.kvmclone.model.domain_xml import Domain
 from saltext.kvmclone.model.facts import HostFacts, ImageFacts
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.record import (
     DESTROYING,
     MAKING,
@@ -40,7 +42,7 @@ from saltext.kvmclone.plan import (
 )
 from saltext.kvmclone.plan.clone_plan import GENERATED, ClonePlan
 from saltext.kvmclone.plan.disk_sources import PlanIssues
-from saltext.kvmclone.plan.disk_wishes import LONGEST_NAME, wish_for
+from saltext.kvmclone.plan.disk_wishes import LONGEST_NAME
 from saltext.kvmclone.plan.disks import SEED, PlannedDisk, decide
 from saltext.kvmclone.plan.rewrite import (
     DiskId,
@@ -104,10 +106,11 @@ def compute(facts: HostFacts, request: Request, worker: Owner = Owner()) -> Clon
     if fixed.reservations:
         rewritten.change("address", None, request.address or GENERATED)
     _note_changes(rewritten, disks, request)
-    conflicts = tuple(dict.fromkeys(notes.conflicts + rewritten.conflicts))
     warnings = tuple(dict.fromkeys(notes.warnings + rewritten.warnings))
-    record = replace(
-        _record_of(base, request, identity.uuid),
+    record = _record(
+        base,
+        request,
+        uuid=identity.uuid,
         seed=seed_disk.recorded(facts, request),
         worker=worker,
         base_disks=_base_disks(disks, facts),
@@ -124,7 +127,7 @@ def compute(facts: HostFacts, request: Request, worker: Owner = Owner()) -> Clon
         nvram=(base.nvram.path, identity.nvram) if base.nvram and copied else None,
         changes=rewritten.changes,
         warnings=warnings,
-        conflicts=conflicts,
+        conflicts=tuple(dict.fromkeys(notes.conflicts + rewritten.conflicts)),
         generated=(identity.uuid, identity.genid, *made_up),
     )
 
@@ -144,7 +147,7 @@ def _disks(
     disks = decide(base.disks, facts, request, notes)
     disk_overlaps.check(base.disks, disks, notes)
     disks += new_disks.decide(base.disks, disks, facts, request, notes)
-    _seed_notes(base, facts, request, notes)
+    seed_disk.note(base, facts, request, notes)
     own = seed_disk.decide(disks, facts, request, notes) if request.seed == OWN else None
     disks = (*disks, own) if own else disks
     free_space.check(disks, facts, notes)
@@ -212,10 +215,13 @@ def _seed_change(disks: tuple[PlannedDisk, ...], request: Request) -> SeedChange
     )
 
 
-def _record_of(base: Domain, request: Request, uuid: str) -> Record:
-    """Return the record of a clone before anything is decided about its files."""
+def _record(base: Domain, request: Request, **decided: Any) -> Record:
+    """
+    Return the record of a clone.
+
+    :param decided: The fields that neither its base nor the request says.
+    """
     return Record(
-        uuid=uuid,
         name=request.name,
         base=base.name,
         base_uuid=base.uuid,
@@ -229,37 +235,8 @@ def _record_of(base: Domain, request: Request, uuid: str) -> Record:
         tags=request.tags or (),
         spare=request.spare,
         claim=request.claim,
+        **decided,
     )
-
-
-def _seed_notes(base: Domain, facts: HostFacts, request: Request, notes: PlanIssues) -> None:
-    """Warn of what the base's cloud-init seeds, kept or left out, mean for the clone."""
-    for target in sorted(facts.unread if request.seed != KEEP else ()):
-        disk = next(disk for disk in base.disks if disk.target == target)
-        if wish_for(disk, request).action != "skip":
-            notes.warnings.append(
-                f"{disk_sources.label(disk)} cannot be looked at from here. If it is a cloud-init "
-                f"seed, the clone goes by it: leave it out with "
-                f"disks: {{{target}: {{action: skip}}}}."
-            )
-    if request.seed == KEEP and facts.seeds:
-        which = ", ".join(f"{target} ({seed.named})" for target, seed in facts.seeds.items())
-        notes.warnings.append(
-            f"The clone keeps the base's cloud-init seed on {which}: what that says is done in the "
-            "clone, too, all of it again at the boot after its identity was reset (users, "
-            "passwords, runcmd, power_state, a fixed address). To go without: seed: none."
-        )
-    elif facts.seeds and request.seed != OWN:
-        why = "" if base.has_agent_channel else "without a guest agent"
-        why = why if request.reset_identity else "with 'reset_identity: false'"
-        # Told of a source, cloud-init takes the clone for a new machine, and sees to its card.
-        if why and seed_disk.recorded(facts, request) != TOLD:
-            notes.warnings.append(
-                f"The base's cloud-init seed is left out, and {why} nothing tells the clone's "
-                "network about its new card: where cloud-init bound it to the base's, the clone "
-                "gets no address, or the base's fixed one. Give it a seed of its own then (seed: "
-                "{user_data: …})."
-            )
 
 
 def _nvram(base: Domain, nvram: str, facts: HostFacts, notes: PlanIssues) -> bool:
@@ -338,6 +315,18 @@ def _owned(
     return tuple(owned)
 
 
+def base_is_on(name: str, state: str, commands: Commands) -> str:
+    """
+    Return the reason against a base that is not shut off.
+
+    :param state: libvirt's state of it.
+    """
+    return (
+        f"The base '{name}' is {state}; its disks change while they are cloned. Shut it off first: "
+        + commands.shut_off(name, state)
+    )
+
+
 def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[str]:
     """Return every reason against the clone that is no disk's or interface's."""
     commands = facts.commands
@@ -355,28 +344,13 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
             "it aside: " + commands.script(derived_files.aside(facts.left_behind, request.name))
         )
     if facts.base_state != "shutoff":
-        conflicts.append(
-            f"The base '{base.name}' is {facts.base_state}; its disks change while they are "
-            f"cloned. Shut it off first: {commands.shut_off(base.name, facts.base_state)}"
-        )
+        conflicts.append(base_is_on(base.name, facts.base_state, commands))
     if facts.base_saved:
         conflicts.append(
             f"The base '{base.name}' has a saved memory image that its disks belong to. "
             f"Discard it first: {commands.virsh('managedsave-remove', base.name)}"
         )
-    record = None
-    try:
-        record = from_definition(libvirt_xml.parse(facts.base_xml))
-    except ValueError as error:
-        conflicts.append(
-            f"The base '{base.name}' is a clone whose record cannot be read: {error}. "
-            "See: salt-run kvmclone.doctor"
-        )
-    if record and (record.stage == DESTROYING or record.under_way or not record.complete):
-        conflicts.append(
-            f"The base '{base.name}' is itself a clone that is not finished (stage "
-            f"'{record.under_way or record.stage}'). See: {commands.clone('show', base.name)}"
-        )
+    conflicts += _record_conflicts(base, facts)
     if request.cpus and 0 < facts.most_cpus < request.cpus:
         conflicts.append(
             f"'cpus' asks for {request.cpus}, and a machine of the base's type can have "
@@ -388,3 +362,26 @@ def _base_conflicts(base: Domain, facts: HostFacts, request: Request) -> list[st
             "kvmclone.create. Or name one here: host=MINION"
         )
     return conflicts
+
+
+def _record_conflicts(base: Domain, facts: HostFacts) -> list[str]:
+    """Return the reason against a base that the record in its definition gives."""
+    try:
+        record = from_definition(libvirt_xml.parse(facts.base_xml))
+    except ValueError as error:
+        return [
+            f"The base '{base.name}' is a clone whose record cannot be read: {error}. "
+            "See: salt-run kvmclone.doctor"
+        ]
+    if record and not record.is_clone:
+        return [
+            f"'{base.name}' holds the saved memory of the base '{record.base}', and stays as it "
+            "is. Make the clone of that base."
+        ]
+    if record and (record.stage == DESTROYING or record.under_way or not record.complete):
+        return [
+            f"The base '{base.name}' is itself a clone that is not finished (stage "
+            f"'{record.under_way or record.stage}'). See: "
+            + facts.commands.clone("show", base.name)
+        ]
+    return []

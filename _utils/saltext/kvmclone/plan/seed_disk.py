@@ -12,11 +12,13 @@ import string
 from collections.abc import Mapping
 
 from saltext.kvmclone.model import libvirt_xml
-from saltext.kvmclone.model.cloud_seed import NONE, OUT, SIZE, TOLD, Seed
+from saltext.kvmclone.model.cloud_seed import KEEP, NONE, OUT, OWN, SIZE, TOLD, Seed
+from saltext.kvmclone.model.domain_xml import Domain
 from saltext.kvmclone.model.facts import RAW, HostFacts
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import disks
-from saltext.kvmclone.plan.disk_sources import PlanIssues
+from saltext.kvmclone.plan.disk_sources import PlanIssues, label
+from saltext.kvmclone.plan.disk_wishes import wish_for
 from saltext.kvmclone.plan.disks import PlannedDisk
 from saltext.kvmclone.plan.rewrite import guest_words
 
@@ -104,3 +106,33 @@ def decide(
         method=disks.SEED,
         bus=bus,
     )
+
+
+def note(base: Domain, facts: HostFacts, request: Request, notes: PlanIssues) -> None:
+    """Warn of what the base's cloud-init seeds, kept or left out, mean for the clone."""
+    for target in sorted(facts.unread if request.seed != KEEP else ()):
+        disk = next(disk for disk in base.disks if disk.target == target)
+        if wish_for(disk, request).action != "skip":
+            notes.warnings.append(
+                f"{label(disk)} cannot be looked at from here. If it is a cloud-init "
+                f"seed, the clone goes by it: leave it out with "
+                f"disks: {{{target}: {{action: skip}}}}."
+            )
+    if request.seed == KEEP and facts.seeds:
+        which = ", ".join(f"{target} ({seed.named})" for target, seed in facts.seeds.items())
+        notes.warnings.append(
+            f"The clone keeps the base's cloud-init seed on {which}: what that says is done in the "
+            "clone, too, all of it again at the boot after its identity was reset (users, "
+            "passwords, runcmd, power_state, a fixed address). To go without: seed: none."
+        )
+    elif facts.seeds and request.seed != OWN:
+        why = "" if base.has_agent_channel else "without a guest agent"
+        why = why if request.reset_identity else "with 'reset_identity: false'"
+        # Told of a source, cloud-init takes the clone for a new machine, and sees to its card.
+        if why and recorded(facts, request) != TOLD:
+            notes.warnings.append(
+                f"The base's cloud-init seed is left out, and {why} nothing tells the clone's "
+                "network about its new card: where cloud-init bound it to the base's, the clone "
+                "gets no address, or the base's fixed one. Give it a seed of its own then (seed: "
+                "{user_data: …})."
+            )

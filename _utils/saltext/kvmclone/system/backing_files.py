@@ -64,20 +64,29 @@ def needs(path: str) -> tuple[str, ...]:
         header = image_header.read(image)
     if header.fault or header.data_file == "?":
         raise Unreadable(path, header.fault or "it does not say where its data file is")
-    names = [header.backing, header.data_file]
+    names = list(filter(None, [header.backing, header.data_file]))
     if header.format in image_header.RARE:
         names = _asked(path)
-    # QEMU takes a relative name from where the image was opened, which may be a symlink.
-    folders = {os.path.dirname(os.path.abspath(path)), os.path.dirname(os.path.realpath(path))}
     try:
-        found = [file for name in names for file in image_header.files_named(name, folders)]
-        # QEMU, which libvirt starts in "/", takes the name of a data file, or one behind file: or
-        # json:, from there.
-        there = [file for name in names for file in image_header.files_named(name, {"/"})]
-        found += filter(os.path.exists, there)
+        found = _files(names, {"/"})
+        if not all(name.startswith("/") for name in names):
+            # QEMU takes a relative name from where the image was opened, which may be a symlink;
+            # that of a data file, or one behind file: or json:, from "/", where libvirt starts it.
+            folders = {os.path.dirname(real(path)) for real in (os.path.abspath, os.path.realpath)}
+            found = [*_files(names, folders), *filter(os.path.exists, found)]
     except ValueError as error:
         raise Unreadable(path, str(error)) from None
     return tuple(dict.fromkeys(file for file in found if file != os.path.abspath(path)))
+
+
+def _files(names: list[str], folders: set[str]) -> list[str]:
+    """
+    Return the files that names in an image may mean.
+
+    :param folders: What a relative name is relative to.
+    :raises ValueError: One is not valid JSON behind ``json:``.
+    """
+    return [file for name in names for file in image_header.files_named(name, folders)]
 
 
 def _asked(path: str) -> list[str]:

@@ -86,7 +86,7 @@ def copy(source: str, target: str) -> None:
         os.ftruncate(writing, size)
         for start, end in _data(reading, size):
             if end > FRONT:
-                _copy(reading, writing, max(start, FRONT), end)
+                copy_range(reading, writing, max(start, FRONT), end)
         front = os.pread(reading, min(FRONT, size), 0)
         if front != os.pread(writing, len(front), 0):  # a hole stays one
             os.pwrite(writing, front, 0)
@@ -197,24 +197,30 @@ def _data(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
         position = end
 
 
-def _copy(source: int, target: int, start: int, end: int) -> None:
+def copy_range(source: int, target: int, start: int, end: int, shift: int = 0) -> None:
+    """
+    Copy a stretch of an open file into another, which has a hole there.
+
+    :param start: Offset of its first byte in the source; ``end`` that of the first byte behind it.
+    :param shift: How many bytes further back it stands in the target.
+    :raises OSError: As the kernel says; ``EIO`` where the source has become shorter.
+    """
     position = start
     while position < end:
         interrupts.check()
+        length = min(PIECE, end - position)
         try:
-            done = os.copy_file_range(
-                source, target, min(PIECE, end - position), position, position
-            )
+            done = os.copy_file_range(source, target, length, position, position + shift)
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
-            done = _copy_by_hand(source, target, min(PIECE, end - position), position)
+            done = _copy_by_hand(source, target, length, position, shift)
         if done == 0:
             raise OSError(errno.EIO, "the source became shorter while it was copied")
         position += done
 
 
-def _copy_by_hand(source: int, target: int, length: int, position: int) -> int:
+def _copy_by_hand(source: int, target: int, length: int, position: int, shift: int) -> int:
     """
     Copy a piece of a file as ``copy_file_range`` does, and return its length in bytes.
 
@@ -224,5 +230,5 @@ def _copy_by_hand(source: int, target: int, length: int, position: int) -> int:
     if data.strip(b"\0"):
         written = 0
         while written < len(data):
-            written += os.pwrite(target, data[written:], position + written)
+            written += os.pwrite(target, data[written:], position + shift + written)
     return len(data)

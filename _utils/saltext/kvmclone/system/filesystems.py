@@ -13,6 +13,7 @@ import re
 import stat
 import struct
 from dataclasses import dataclass
+from itertools import accumulate
 
 MOUNTS = "/proc/self/mountinfo"
 
@@ -143,14 +144,13 @@ def covering(mounts: str, path: str) -> Mount | None:
     :param mounts: The text of ``/proc/self/mountinfo``.
     :param path: An absolute path without symbolic links.
     """
+    above = {"/", *accumulate(path.split("/"), "{}/{}".format)}
     best: Mount | None = None
     for line in mounts.splitlines():
         fields = line.split(" ", 5)
-        if len(fields) < 6:
+        if len(fields) < 6 or (point := _unescaped(fields[4])) not in above:
             continue
-        point = _unescaped(fields[4])
-        inside = path == point or path.startswith(point.rstrip("/") + "/")
-        after = fields[5].partition(" - ")[2] if inside else ""
+        after = fields[5].partition(" - ")[2]
         if after and (best is None or len(point) >= len(best.point)):
             best = Mount(point, fields[2], after.partition(" ")[0], _unescaped(fields[3]))
     return best

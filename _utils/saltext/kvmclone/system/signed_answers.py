@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,6 +75,18 @@ def sign(
     word = sealing.unseal(private_pem, token, _purpose(minion_id, question), minion_id)
     text = json.dumps(answer)
     return {"sworn": text, "proof": _code(word, text)}
+
+
+def part_tag(minion_id: str, word: str) -> str:
+    """
+    Return the tag of the events in which a minion gives a part of its answer.
+
+    :param word: What the master chose for this question, 32 hexadecimal digits; no secret.
+    :raises ValueError: That is not such a word.
+    """
+    if not re.fullmatch(r"[0-9a-f]{32}", word):
+        raise ValueError("the parts of the answer have no such tag")
+    return f"salt/minion/{minion_id}/kvm_clone/{word}"
 
 
 def check(word: bytes, minion_id: str, returned: Any) -> Any:

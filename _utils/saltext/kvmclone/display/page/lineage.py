@@ -60,6 +60,7 @@ def _base(name: str, base: Mapping[str, Any]) -> Branch:
     source = base.get("source")
     words = [
         _state(base) if exists else "gone",
+        f"on {base['host']}" if base.get("host") else "",
         f"made from {source}" if source else "",
         _sizes(base.get("disks", ())),
         f"{count} clone{'' if count == 1 else 's'}",

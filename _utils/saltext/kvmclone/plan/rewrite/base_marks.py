@@ -129,16 +129,12 @@ def marked(value: str, base: Marks) -> str:
     if any(bare(found[1]) in base.macs for found in addresses):
         return "a MAC address"
     if "/" in value:
-        if _named_in(value, base.paths):
+        words = {value, *(word.rstrip(".:)]}") for word in _PATHS.findall(value))}
+        if words & base.paths:
             return "a disk"
-        if _named_in(value, base.files):
+        if words & base.files:
             return "a file"
     return ""
-
-
-def _named_in(value: str, paths: frozenset[str]) -> bool:
-    """Return whether a text is one of the paths, or holds one as a word."""
-    return value in paths or any(word.rstrip(".:)]}") in paths for word in _PATHS.findall(value))
 
 
 def bare(text: str) -> str:

@@ -83,7 +83,7 @@ def rewrite_disks(
         if new is not None:
             _forget_tuning(root, facts.path, out)
         if new is not None and not new.path:
-            out.change(label, source_of(element), None)
+            out.change(label, source_of(facts), None)
             remove(element)
             if facts.target in ids:
                 out.conflicts.append(
@@ -92,7 +92,7 @@ def rewrite_disks(
                 )
             continue
         if new is not None:
-            _connect(element, new, label, out)
+            _connect(element, facts, new, label, out)
         if facts.target in ids:
             _identify(element, ids[facts.target], label, out)
     _refuse_twins(root, out)
@@ -110,15 +110,16 @@ def add_disk(root: etree._Element, new: NewDisk) -> etree._Element:
     return disk
 
 
-def _connect(element: etree._Element, new: NewDisk, label: str, out: Rewritten) -> None:
+def _connect(
+    element: etree._Element, old: domain_xml.Disk, new: NewDisk, label: str, out: Rewritten
+) -> None:
     """Connect a disk to its new file, and drop what described the old one."""
-    old = source_of(element)
     for name in _OF_THE_OLD:
         for child in element.findall(name):
             if name == "shareable":
                 out.change(f"{label} {name}", "yes", None)
             remove(child)
-    out.change(label, old, new.path)
+    out.change(label, source_of(old), new.path)
     out.change(f"{label} type", element.get("type", "file"), "file")
     element.set("type", "file")
     for attribute in ("rawio", "sgio"):  # of a device of the host; a file has none
@@ -173,14 +174,16 @@ def bus_of(element: etree._Element) -> str:
 def _refuse_twins(root: etree._Element, out: Rewritten) -> None:
     """Refuse two disks that one guest cannot tell from each other by the number it looks for."""
     for name, word in (("serial", "serial number"), ("wwn", "wwn")):
-        seen: dict[str, tuple[str, etree._Element | None]] = {}
+        seen: dict[str, etree._Element] = {}
         for drive in root.iterfind(f"./devices/*/{name}/.."):
             if drive.tag not in ("disk", "controller"):
                 continue
             number = _as_seen(drive, name)
-            label, disk = _drive(drive)
-            other, twin = seen.setdefault(number, (label, disk))
-            if not number or other == label or _is_one(disk, twin):
+            twin = seen.setdefault(number, drive)
+            if not number or twin is drive:
+                continue
+            (label, disk), (other, its_disk) = _drive(drive), _drive(twin)
+            if other == label or _is_one(disk, its_disk):
                 continue
             target = label.rpartition(" ")[2] if disk is not None else other.rpartition(" ")[2]
             out.conflicts.append(
@@ -224,9 +227,8 @@ def _forget_tuning(root: etree._Element, path: str, out: Rewritten) -> None:
             remove(tune)
 
 
-def source_of(element: etree._Element) -> str | None:
+def source_of(disk: domain_xml.Disk) -> str | None:
     """Return what a disk is connected to, as it may be shown; None for nothing."""
-    disk = domain_xml.disk_of(element)
     return redaction.path(disk.path) or disk.named or disk.protocol or None
 
 

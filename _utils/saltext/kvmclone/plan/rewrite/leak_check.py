@@ -40,7 +40,7 @@ def paths_of(root: etree._Element) -> frozenset[str]:
     return frozenset(
         value.strip()
         for element in root.iter(etree.Element)
-        for value in (element.text or "", *map(str, element.values()))
+        for value in map(str, (element.text or "", *element.values()))
         if "/" in value and value.strip().startswith("/")
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from saltext.kvmclone.model import domain_xml
 from saltext.kvmclone.plan.rewrite.disks import NewDisk, add_disk, source_of
 from saltext.kvmclone.plan.rewrite.result import Rewritten, remove
 
@@ -37,7 +38,7 @@ def rewrite_seed(root: etree._Element, change: SeedChange, out: Rewritten) -> No
         name = target.get("dev", "") if target is not None else ""
         source = element.find("source")
         if name in change.emptied and source is not None:
-            out.change(f"disk {name}", source_of(element) or "yes", None)
+            out.change(f"disk {name}", source_of(domain_xml.disk_of(element)) or "yes", None)
             remove(source)
             for child in element.findall("backingStore"):
                 remove(child)

@@ -1,0 +1,51 @@
+"""Say of a quick clone that it was made instead of a fork, and warm the base for the next."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+from saltext.kvmclone.errors import (
+    CreateInProgress,
+    KvmCloneError,
+    NotWarmed,
+    WarmImageUnusable,
+)
+from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.hosts.outcome import Outcome
+from saltext.kvmclone.model.record import INSTANT
+from saltext.kvmclone.model.request import AUTO, Request
+from saltext.kvmclone.system import processes
+
+
+def warned(outcome: Outcome, told: str) -> Outcome:
+    """Return an outcome with one more warning on its clone."""
+    assert outcome.clone is not None
+    clone = dataclasses.replace(outcome.clone, warnings=(told, *outcome.clone.warnings))
+    return dataclasses.replace(outcome, clone=clone)
+
+
+def warm(host: KvmHost, request: Request, outcome: Outcome) -> Outcome:
+    """
+    Warm the base after a create that had to go without, where the profile says ``warm: auto``.
+
+    The clone is complete by then, so that a failure is a warning.
+
+    :param outcome: Of a create that went well.
+    """
+    clone = outcome.clone
+    wanted = request.clone_strategy == INSTANT and request.warm == AUTO
+    if not wanted or clone is None or clone.strategy == INSTANT:
+        return outcome
+    try:
+        # A quick clone may have another reason; and another create may have warmed it by now.
+        host.plan(dataclasses.replace(request, instant="require", warm=""))
+    except (NotWarmed, WarmImageUnusable):
+        try:
+            with contextlib.suppress(CreateInProgress):  # somebody else is at it
+                host.warm(request.base_domain, processes.this_process())
+        except KvmCloneError as error:
+            return warned(outcome, f"The base could not be warmed: {error.message} {error.hint}")
+    except KvmCloneError as error:
+        return warned(outcome, f"The base was not warmed: {error.message} {error.hint}")
+    return outcome

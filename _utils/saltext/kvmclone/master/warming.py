@@ -1,0 +1,110 @@
+"""
+Warm bases from the master, and remove what was saved of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import (
+    ConfigError,
+    HostUnreachable,
+    Interrupted,
+    KvmCloneError,
+    NotFound,
+    no_host,
+)
+from saltext.kvmclone.hosts import warm_base
+from saltext.kvmclone.hosts.interfaces import KvmHost
+from saltext.kvmclone.master import at_once
+from saltext.kvmclone.master.fleet import Fleet
+
+#: Does something with a base on its host; returns the answer about it.
+Work = Callable[[KvmHost, str], dict[str, Any]]
+
+
+def warm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
+    """
+    Save the memory of bases, one after the other; return ``{"bases": {BASE: …}, "retcode"}``.
+
+    :param label: Label of the host; empty for the only one that has the base.
+    """
+    return _each(
+        fleet, names, label, "warm", lambda host, name: warm_base.warm(host, name).as_dict()
+    )
+
+
+def unwarm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
+    """Remove what was saved of bases; see :func:`warm`."""
+    return _each(fleet, names, label, "unwarm", lambda host, name: host.unwarm(name).as_dict())
+
+
+def _each(fleet: Fleet, names: Sequence[Any], label: str, verb: str, work: Work) -> dict[str, Any]:
+    if not names:
+        raise ConfigError("No base is named.", "Name the bases that are meant.")
+    told: dict[str, Any] = {}
+    code = 0
+    for name in dict.fromkeys(map(str, names)):
+        try:
+            at_once.require_no_interrupt(name)
+            told[name] = work(_host_of(fleet, name, label, verb), name)
+        except interrupts.Interrupt:
+            told[name], code = _failed(name, at_once.half_done(name)), interrupts.EXIT_CODE
+        except Interrupted as error:
+            told[name], code = _failed(name, error), interrupts.EXIT_CODE
+        except KvmCloneError as error:
+            told[name], code = _failed(name, error), code or 1
+    return {"bases": told, "retcode": code}
+
+
+def _failed(name: str, error: KvmCloneError) -> dict[str, Any]:
+    return {"name": name, "error": error.as_dict()}
+
+
+def _host_of(fleet: Fleet, name: str, label: str, verb: str) -> KvmHost:
+    """
+    Return the host that has a base.
+
+    :param label: Its label; empty for the only one that has it.
+    :raises ConfigError: There is no such host, or several have the base and none was named.
+    :raises HostUnreachable: None that answers has it, and one does not answer.
+    :raises NotFound: No host has it.
+    """
+    ways = fleet.everywhere.ways
+    if not ways:
+        fleet.everywhere.require_all_known()
+        raise no_host()
+    if label and label not in ways:
+        raise ConfigError(
+            f"There is no host '{label}' here; there is {', '.join(ways)}.",
+            f"Name one: host={next(iter(ways))}",
+        )
+    if label:
+        return fleet.everywhere.connect(*ways[label])
+    told, failed = fleet.everywhere.look(lambda host: _has(host, name, verb))
+    having = [one for one, there in fleet.everywhere.once(told).items() if there]
+    if len(having) > 1:
+        raise ConfigError(
+            f"Several hosts have '{name}': {', '.join(having)}.",
+            f"Name the one that is meant: salt-run kvmclone.{verb} {name} host={having[0]}",
+        )
+    if not having and failed:
+        raise HostUnreachable(
+            f"No host that answers has a base '{name}'; no answer from {', '.join(failed)}.",
+            "Repeat this when the host is back.",
+        )
+    if not having:
+        raise NotFound(
+            f"No host has a base '{name}'.", "See what there is: salt-run kvmclone.bases"
+        )
+    return fleet.everywhere.connect(*ways[having[0]])
+
+
+def _has(host: KvmHost, name: str, verb: str) -> bool:
+    """Return whether a host has a base, or, where that is to be removed, what was saved of one."""
+    if any(one.name == name for one in host.base_states([name])):
+        return True
+    saved = host.tree()["bases"].get(name, {}) if verb == "unwarm" else {}
+    return bool(saved.get("warmed"))

@@ -1,0 +1,147 @@
+"""A fork that fails is gone first; then it is an error, or a quick clone takes its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from saltext.kvmclone.errors import ForkFailed, HostError, NotWarmed
+from saltext.kvmclone.hosts import provision
+from saltext.kvmclone.model.clone import Clone
+from saltext.kvmclone.model.enrolment import Enrolment
+from saltext.kvmclone.model.record import Minion
+from saltext.kvmclone.model.request import Request
+from tests.support.faulty_hosts import FaultyHost, FaultyMaster
+
+INSTANT = Request(name="web1", base_domain="base", clone_strategy="instant", instant="prefer")
+
+
+@dataclass
+class ForkingHost(FaultyHost):
+    """A host that makes what it is asked for; of forks one step fails."""
+
+    fault: BaseException = field(default_factory=lambda: ForkFailed("It did not acknowledge."))
+    requests: list[Request] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    enrolled: list[Any] = field(default_factory=list)
+    warmed: bool = False
+
+    def clone(self, request: Request, *args: Any, **kwargs: Any) -> Clone:
+        self.requests.append(request)
+        self.digests.append(args[2])
+        return super().clone(request, *args, **kwargs)
+
+    def plan(self, request: Request) -> dict[str, Any]:
+        if not self.warmed:
+            raise NotWarmed("not warmed")
+        return {}
+
+    def warm(self, base_domain: str, worker: Any = None) -> Any:
+        self.asked.append(f"warm {base_domain}")
+        if self.fails == "warm":
+            raise self.fault
+
+    def bootstrap(self, request: Request, enrolment: Any) -> Clone:
+        self.enrolled.append(enrolment)
+        return super().bootstrap(request, enrolment)
+
+    def _step(self, step: str, stage: str) -> Clone:
+        strategy = self.requests[-1].clone_strategy if self.requests else ""
+        if strategy != "instant" and step == self.fails:
+            self.asked.append(step)
+            return replace(self._clone(stage), strategy=strategy)
+        return replace(super()._step(step, stage), strategy=strategy)
+
+
+class WordyMaster(FaultyMaster):
+    """A master that notes which word it asks a minion for."""
+
+    word: str | None = "none asked"
+
+    def enrolment(self, *_: Any) -> Any:
+        return Enrolment("web1")
+
+    def verify(self, minion_id: str, uuid: str, ask: Any, word: str | None = None) -> Minion:
+        self.word = word
+        return Minion(minion_id, "3008.0", "", "word")
+
+
+def test_a_quick_clone_takes_the_place_of_a_fork_that_is_seen_to_be_gone() -> None:
+    host = ForkingHost("boot")
+    outcome = provision.create(host, INSTANT)
+    assert outcome.error is None and outcome.stage == "addressed"
+    assert [one.clone_strategy for one in host.requests] == ["instant", "quick"]
+    assert outcome.clone is not None
+    assert "did not acknowledge" in outcome.clone.warnings[0]
+    assert len(set(host.digests)) == 1, "a repeated create asks for the same"
+
+
+def test_where_a_fork_is_required_its_failure_is_the_answer() -> None:
+    host = ForkingHost("boot")
+    outcome = provision.create(host, replace(INSTANT, instant="require"))
+    assert isinstance(outcome.error, ForkFailed)
+    assert "'web1' was removed." in outcome.error.message
+    assert len(host.requests) == 1 and not host.there
+
+
+@pytest.mark.parametrize("wish", ["keep", "stop"])
+def test_a_fork_that_failed_is_never_kept(wish: str) -> None:
+    host = ForkingHost("boot")
+    provision.create(host, replace(INSTANT, instant="require", on_failure=wish))
+    assert not host.there and "keep" not in host.asked
+
+
+def test_a_fork_that_cannot_be_removed_has_nothing_in_its_place() -> None:
+    host = ForkingHost("boot")
+    host.clear = _fails  # type: ignore[method-assign]
+    outcome = provision.create(host, INSTANT)
+    assert isinstance(outcome.error, ForkFailed)
+    assert "could not be removed" in outcome.error.message
+    assert len(host.requests) == 1
+
+
+def _fails(*_: Any, **__: Any) -> Any:
+    raise HostError("it is busy")
+
+
+def test_the_word_that_a_forks_minion_must_answer_goes_into_its_guest() -> None:
+    host, master = ForkingHost(), WordyMaster()
+    assert provision.create(host, INSTANT, master=master).error is None
+    assert master.word and len(master.word) == 32
+    assert [one.word for one in host.enrolled] == [master.word]
+    assert master.word in host.enrolled[0].hidden()
+
+
+def test_no_word_is_asked_of_another_clone() -> None:
+    host, master = ForkingHost(), WordyMaster()
+    request = replace(INSTANT, clone_strategy="quick")
+    assert provision.create(host, request, master=master).error is None
+    assert master.word is None and host.enrolled[0].word == ""
+
+
+class ColdHost(ForkingHost):
+    """A host that makes quick clones, whatever is asked for."""
+
+    def _step(self, step: str, stage: str) -> Clone:
+        return replace(super()._step(step, stage), strategy="quick")
+
+
+@pytest.mark.parametrize(
+    ("warm", "warmed", "asked"),
+    [("auto", False, ["warm base"]), ("auto", True, []), ("", False, [])],
+)
+def test_a_base_is_warmed_after_the_first_clone_that_had_to_go_without(
+    warm: str, warmed: bool, asked: list[str]
+) -> None:
+    host = ColdHost(warmed=warmed)
+    outcome = provision.create(host, replace(INSTANT, warm=warm))
+    assert outcome.error is None
+    assert [one for one in host.asked if one.startswith("warm")] == asked
+
+
+def test_a_base_that_cannot_be_warmed_is_a_warning_on_a_complete_clone() -> None:
+    outcome = provision.create(ColdHost("warm"), replace(INSTANT, warm="auto"))
+    assert outcome.error is None and outcome.clone is not None
+    assert "could not be warmed" in outcome.clone.warnings[0]
