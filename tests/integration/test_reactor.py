@@ -235,3 +235,11 @@ def test_the_orchestration_with_a_spare_says_why_there_is_none(world: SaltWorld)
     (state,) = steps(answer).values()
     assert state["result"] is False
     assert "become no minions" in state["comment"]
+
+
+def test_a_minion_that_names_no_machine_is_told_why_it_gets_none(world: SaltWorld) -> None:
+    answer = world.salt("ci01", "kvm_clone.ask", "profile=tiny", "ttl=30m")
+    assert answer.retcode == 0, answer
+    end = ending(world, "ci01", answer.data["ci01"])
+    assert end["verdict"] == "failed", end
+    assert "become no minions" in end["reason"]
