@@ -122,6 +122,11 @@ def test_timers_that_were_masked_until_a_reboot_run_again(restored: Guest) -> No
     ]
 
 
+def test_the_journal_goes_on_under_the_new_machine_id(restored: Guest) -> None:
+    fork_identity.settle(restored, UUID)
+    assert "systemctl --no-block restart systemd-journald.service" in restored.services
+
+
 def test_timers_that_do_not_start_are_an_error(restored: Guest) -> None:
     restored.tool("systemctl", status=1)
     with pytest.raises(errors.CommandFailed, match="timers"):

@@ -302,9 +302,9 @@ only_this_run() {
 run_is_over() { rm -f "$R/run/kvm-clone-reset"; }
 """
 
-#: The steps that are taken when a base is warmed, so that its forks need not repeat them: of all
-#: steps these start the most processes.
-TAKEN_WHEN_WARMED = ("salt_identity", "random_seed")
+#: The steps that the forks of a warmed base leave out: the first two were taken when it was warmed,
+#: and the last waits until they have their network. These take the longest of all.
+NOT_IN_A_FORK = ("salt_identity", "random_seed", "journal")
 
 MAIN = r"""
 main() {

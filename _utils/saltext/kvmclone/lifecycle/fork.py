@@ -29,7 +29,7 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.guest import fork_identity, identity
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.fork_identity_script import FixedAddress
-from saltext.kvmclone.guest.identity_script import TAKEN_WHEN_WARMED
+from saltext.kvmclone.guest.identity_script import NOT_IN_A_FORK
 from saltext.kvmclone.hypervisor import networks
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
@@ -87,7 +87,7 @@ def become_itself(handle: DomainHandle, record: Record) -> Record:
         return record
     try:
         with AgentChannel(handle.agent) as channel:
-            done = identity.reset(channel, handle.name, taken=TAKEN_WHEN_WARMED, rejoins=True)
+            done = identity.reset(channel, handle.name, taken=NOT_IN_A_FORK, rejoins=True)
             for card in fork_definition.cards(handle.definition()):
                 handle.update_live(card)
             known = fixed_addresses(handle, record)
