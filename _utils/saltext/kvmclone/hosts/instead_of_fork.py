@@ -25,7 +25,7 @@ def warned(outcome: Outcome, told: str) -> Outcome:
     return dataclasses.replace(outcome, clone=clone)
 
 
-def warm(host: KvmHost, request: Request, outcome: Outcome) -> Outcome:
+def warm_afterwards(host: KvmHost, request: Request, outcome: Outcome) -> Outcome:
     """
     Warm the base after a create that had to go without, where the profile says ``warm: auto``.
 
