@@ -2,8 +2,9 @@
 #
 #   salt-run state.orchestrate reactor.orchestrate.claimed pillar='{profile: ci-runner, sls: build}'
 #
-# The profile keeps spares, see docs/spares.md. The machine is claimed while this file is rendered:
-# only then is it known what it is called. It is given back whatever became of the state.
+# The profile keeps spares, see docs/spares.md. The machine is claimed while this file is rendered,
+# since the states need its name; so it is claimed with test=True, too, and is then destroyed at the
+# end of its ttl. Otherwise it is given back at the end, whatever became of the state.
 {%- set answer = salt['saltutil.runner']('kvmclone.claim', arg=[pillar['profile']], kwarg={'ttl': '1h'}) %}
 {%- set names = answer.get('clones', {}) | list %}
 

@@ -72,7 +72,7 @@ def test_fifty_claims_at_once_on_five_spares_give_each_machine_one_owner(
     fleets = [master.fleet() for _ in range(50)]
 
     def one(number: int) -> list[str]:
-        wanted = spares_claim.Wanted("ci", f"user{number}", wait=False)
+        wanted = spares_claim.ClaimRequest("ci", f"user{number}", wait=False)
         try:
             found = spares_claim.claim(fleets[number], wanted, lambda *_: None)
         except spares_claim.NoSpare:

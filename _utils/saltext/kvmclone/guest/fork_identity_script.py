@@ -90,8 +90,8 @@ if [ -d "$R/run/systemd/system" ]; then
 fi
 """
 
-# Starts what was put to sleep when the base was warmed. Masks that only hold until a reboot are
-# links in /run; a timer that its administrator masked is one in /etc.
+# Starts the timers that were masked when the base was warmed. Masks that only hold until a reboot
+# are links in /run; a timer that its administrator masked is one in /etc.
 _TIMERS = r"""
 masked=
 for link in "$R"/run/systemd/system/*.timer; do
