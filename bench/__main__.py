@@ -1,4 +1,4 @@
-"""``python -m bench [SUBJECT [ARGUMENTS]]``: one subject, or all that together fit in an hour.
+"""``python -m bench [SUBJECT [ARGUMENTS]]``: one subject, or all of them.
 
 Every subject is run, also after one that failed or missed its goal.
 """

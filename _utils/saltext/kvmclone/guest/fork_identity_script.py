@@ -1,5 +1,5 @@
 """
-What a fork runs in its guest besides the reset of its identity, as shell text.
+Write what a fork runs in its guest besides the reset of its identity, as shell text.
 
 A fork goes on where the memory of its base was saved: with that moment's clock, with the state of
 the kernel's random number generator, and with services that hold the identity of the base. As in
