@@ -42,9 +42,9 @@ def test_every_bell_has_one_file() -> None:
     assert bells == set(policy.BELLS)
 
 
-def rendered(answer: dict[str, Any]) -> dict[str, Any]:
+def rendered(answer: dict[str, Any], test: bool = False) -> dict[str, Any]:
     """The orchestration with a spare, as it is after a claim that was answered so."""
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, extensions=["jinja2.ext.do"])
     environment.filters["json"] = json.dumps
     asked: list[tuple[Any, ...]] = []
 
@@ -53,9 +53,11 @@ def rendered(answer: dict[str, Any]) -> dict[str, Any]:
         return answer
 
     text = environment.from_string((FOLDER / "orchestrate/claimed.sls").read_text()).render(
-        salt={"saltutil.runner": runner}, pillar={"profile": "ci", "sls": "build"}
+        salt={"saltutil.runner": runner},
+        pillar={"profile": "ci", "sls": "build"},
+        opts={"test": test},
     )
-    assert asked == [("kvmclone.claim", ["ci"], {"ttl": "1h"})]
+    assert asked == [("kvmclone.claim", ["ci"], {"ttl": "1h"})] * (not test)
     found: dict[str, Any] = yaml.safe_load(text)
     return found
 
@@ -72,3 +74,9 @@ def test_the_orchestration_ends_with_the_reason_where_nothing_was_claimed() -> N
     (state,) = rendered({"error": {"message": "no spare: 0"}, "retcode": 1}).values()
     assert {"result": False} in state["test.configurable_test_state"]
     assert {"comment": "no spare: 0"} in state["test.configurable_test_state"]
+
+
+def test_the_orchestration_claims_nothing_where_it_is_only_tried() -> None:
+    (state,) = rendered({"clones": {"ci-00000a": {}}, "retcode": 0}, test=True).values()
+    assert {"changes": True} in state["test.configurable_test_state"]
+    assert {"comment": "one would be claimed"} in state["test.configurable_test_state"]

@@ -57,7 +57,12 @@ def overview(fleet: Fleet, profile: str = "") -> dict[str, Any]:
         | _failure(notes, name)
         for name in names
     }
-    answer: dict[str, Any] = {"spares": shown, "refilled": notes.looked, "retcode": 0}
+    answer: dict[str, Any] = {
+        "spares": shown,
+        "clones": {clone.name: clone.as_dict() for clone in clones if clone.profile in names},
+        "refilled": notes.looked,
+        "retcode": 0,
+    }
     if any(wish.number for wish in wishes.values()) and (text := why_not_refilled(notes)):
         answer["warnings"] = [text]
     return with_failures(answer, failed)
