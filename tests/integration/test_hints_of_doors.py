@@ -275,7 +275,7 @@ def test_a_master_with_older_modules(world: SaltWorld, typist: Typist) -> None:
 @tries("remote.RemoteHost._strange")
 def test_a_host_that_answers_in_another_form(world: SaltWorld, typist: Typist) -> None:
     older = extmods(world, "kvm01") / "utils/saltext/kvmclone/hosts/remote_server.py"
-    edit(older, '"answer": to_plain(', '"answers": to_plain(')
+    edit(older, '"answer": to_plain(', '"reply": to_plain(')
     error = refused(world, "an answer of an unknown form")
     typist(error["hint"])
     listed(world)
