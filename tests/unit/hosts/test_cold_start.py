@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from saltext.kvmclone.errors import ForkFailed, HostError, NotWarmed
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import ForkFailed, HostError, HostUnreachable, NotWarmed
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
@@ -106,6 +107,18 @@ def _fails(*_: Any, **__: Any) -> Any:
     raise HostError("it is busy")
 
 
+def test_a_fork_that_nobody_can_see_to_be_gone_has_nothing_in_its_place() -> None:
+    host = ForkingHost("boot")
+
+    def show(_name: str) -> Clone:
+        raise HostUnreachable("no answer")
+
+    host.show = show  # type: ignore[method-assign]
+    outcome = provision.create(host, INSTANT)
+    assert isinstance(outcome.error, ForkFailed), "that is why there is no machine"
+    assert len(host.requests) == 1
+
+
 def test_the_word_that_a_forks_minion_must_answer_goes_into_its_guest() -> None:
     host, master = ForkingHost(), WordyMaster()
     assert provision.create(host, INSTANT, master=master).error is None
@@ -145,3 +158,19 @@ def test_a_base_that_cannot_be_warmed_is_a_warning_on_a_complete_clone() -> None
     outcome = provision.create(ColdHost("warm"), replace(INSTANT, warm="auto"))
     assert outcome.error is None and outcome.clone is not None
     assert "could not be warmed" in outcome.clone.warnings[0]
+
+
+@pytest.mark.parametrize("step", ["plan", "warm"])
+def test_an_interrupt_of_the_warming_leaves_a_complete_clone(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    host = ColdHost()
+
+    def interrupted(*_: Any) -> Any:
+        raise interrupts.Interrupt
+
+    monkeypatch.setattr(host, step, interrupted)
+    outcome = provision.create(host, replace(INSTANT, warm="auto"))
+    assert outcome.error is None and outcome.clone is not None
+    assert "interrupted" in outcome.clone.warnings[0]
+    assert host.there
