@@ -13,7 +13,7 @@ from saltext.kvmclone.errors import (
     WarmImageUnusable,
 )
 from saltext.kvmclone.hosts import warm_base
-from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
+from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.model.record import INSTANT
 from saltext.kvmclone.model.request import AUTO, Request
@@ -50,6 +50,7 @@ def warm(host: KvmHost, request: Request, outcome: Outcome) -> Outcome:
     except KvmCloneError as error:
         return warned(outcome, f"The base was not warmed: {error.message} {error.hint}")
     except interrupts.Interrupt:
-        again = commands_of(host).clone("warm", request.base_domain)
-        return warned(outcome, f"The base was not warmed: that was interrupted. Warm it: {again}")
+        return warned(
+            outcome, "The base was not warmed: that was interrupted; the next create does."
+        )
     return outcome
