@@ -232,6 +232,16 @@ def test_each_failure_doubles_the_pause_and_a_success_ends_it(master: Master) ->
     assert spares_notes.read(master.opts).failures == {}
 
 
+def test_a_clock_that_was_ahead_keeps_nothing_from_being_made(master: Master) -> None:
+    ahead = time.time() + 10**6
+    failure = spares_notes.Failure(3, ahead, "x")
+    wrong = spares_notes.Notes(looked=ahead, asked=ahead, holds=True, failures={"ci": failure})
+    spares_notes.write(master.opts, wrong)
+    read = spares_notes.read(master.opts)
+    assert (read.looked, read.asked, read.holds) == (0.0, 0.0, True)
+    assert read.failures["ci"].until <= time.time() + spares_notes.LONGEST_PAUSE_S
+
+
 def test_a_profile_that_fails_keeps_no_other_from_its_spares(master: Master) -> None:
     small = {"spares": 2, "spare_names": "web-{id}"}
     master.profile({}, web=small)
