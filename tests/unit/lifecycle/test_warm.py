@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from saltext.kvmclone.errors import NotFound
+from saltext.kvmclone.errors import HostError, NotFound
 from saltext.kvmclone.inventory import deletion_plan, warm_images
 from saltext.kvmclone.inventory.deletion_plan import FileToDelete
 from saltext.kvmclone.inventory.warm_images import WarmImage
 from saltext.kvmclone.lifecycle import warm
 from saltext.kvmclone.lifecycle.destroy import DestroyResult
-from saltext.kvmclone.model.record import WARM, Record
+from saltext.kvmclone.lifecycle.journal import Journal
+from saltext.kvmclone.model.hints import Commands
+from saltext.kvmclone.model.record import MAKING, MEMORY, WANTED, WARM, Record, Volume
 
 
 class Handle:
@@ -81,3 +85,20 @@ def test_what_was_saved_of_a_base_that_was_renamed_is_no_other_bases() -> None:
 def test_a_name_that_nothing_has_or_had_is_an_error() -> None:
     with pytest.raises(NotFound):
         removed(Host(), "nobody")
+
+
+def test_a_file_of_somebody_else_where_the_memory_would_go_is_on_record_as_that(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "base.warm1-memory.save"
+    path.touch()
+    saved: list[str] = []
+    monkeypatch.setattr(warm.record_store, "current", lambda _handle, record: record)
+    monkeypatch.setattr(Journal, "save", lambda self: saved.append(self.record.volumes[0].state))
+    memory = Volume(MEMORY, str(path), "raw", "save", WANTED)
+    record = Record("uuid", "base", "old", "quick", name="base.warm1", volumes=(memory,))
+    host: Any = SimpleNamespace(commands=Commands())
+    handle: Any = SimpleNamespace()
+    with pytest.raises(HostError, match="cannot be made"):
+        warm._save(host, handle, record)
+    assert saved == [MAKING, WANTED], "what is stored decides what is deleted"

@@ -248,6 +248,7 @@ def _save(host: Host, handle: DomainHandle, record: Record) -> Record:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
         journal.not_made(MEMORY)
+        journal.save()  # what was made is taken back by the record that is stored
         raise HostError(
             f"The file '{path}' cannot be made: {error.strerror}.",
             f"Look at its folder: {host.commands.there('ls', '-l', os.path.dirname(path))}",
