@@ -4,6 +4,8 @@
 #
 # The profile keeps spares, see docs/spares.md. The machine is claimed while this file is rendered:
 # only then is it known what it is called. It is given back whatever became of the state.
+{#- Before that, so that a pillar without it claims nothing. -#}
+{%- set sls = pillar['sls'] | json %}
 {%- set answer = salt['saltutil.runner']('kvmclone.claim', arg=[pillar['profile']], kwarg={'ttl': '1h'}) %}
 {%- set names = answer.get('clones', {}) | list %}
 
@@ -18,7 +20,7 @@ a machine:
 work on {{ name }}:
   salt.state:
     - tgt: {{ name }}
-    - sls: {{ pillar['sls'] }}
+    - sls: {{ sls }}
 
 give {{ name }} back:
   salt.runner:
