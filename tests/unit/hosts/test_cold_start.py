@@ -94,6 +94,23 @@ def test_a_fork_that_failed_is_never_kept(wish: str) -> None:
     assert not host.there and "keep" not in host.asked
 
 
+@pytest.mark.parametrize("error", [interrupts.Interrupt(), HostError("its answer was lost")])
+@pytest.mark.parametrize("wish", ["keep", "stop"])
+def test_a_fork_that_may_not_have_acknowledged_is_never_kept(
+    error: BaseException, wish: str
+) -> None:
+    host = ForkingHost("boot", error)
+    outcome = provision.create(host, replace(INSTANT, on_failure=wish))
+    assert outcome.error is not None
+    assert not host.there and not any(one.startswith("keep") for one in host.asked)
+
+
+def test_a_fork_that_acknowledged_is_kept_as_its_profile_says() -> None:
+    host = ForkingHost("wait_for_address", interrupts.Interrupt())
+    provision.create(host, replace(INSTANT, on_failure="keep"))
+    assert host.there and "keep" in host.asked
+
+
 def test_a_fork_that_cannot_be_removed_has_nothing_in_its_place() -> None:
     host = ForkingHost("boot")
     host.clear = _fails  # type: ignore[method-assign]
