@@ -92,7 +92,7 @@ format: setup ## let ruff put the files in shape
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-bench: setup-all ## how long it takes, against the least that it needs (an hour): docs/performance.md
+bench: setup-all ## how long it takes, against the least that it needs: docs/performance.md
 	$(PYTHON) -m bench
 
 clean: ## what tests and builds left in the checkout, and crashed labs; the cache stays

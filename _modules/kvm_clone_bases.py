@@ -99,13 +99,12 @@ def promote(name, base, url=None):
 @functools.partial(entrypoints.module_function, guarded=True)
 def warm(base_domain, url=None):
     """
-    Save the memory of a base that has booted, so that clones go on from
-    there (``clone_strategy: instant``).
+    Warm a base: boot a clone of it and save its memory for forks.
 
-    A private clone of the base boots without a network, is made ready
-    over its guest agent, and its memory is saved. Whatever is in that
-    memory is in every fork: see docs/forks.md. What was saved before is
-    removed once no fork stands on it.
+    The clone has no network. Forks are clones that are restored from
+    that memory instead of booting (``clone_strategy: instant``).
+    Whatever is in the memory is in every fork: see docs/forks.md. What
+    an earlier ``warm`` saved is removed once no fork is based on it.
 
     base_domain
         The base. It is shut off and has a guest agent.
@@ -121,8 +120,7 @@ def warm(base_domain, url=None):
 @functools.partial(entrypoints.module_function, guarded=True)
 def unwarm(base_domain, url=None):
     """
-    Remove the saved memories of a base; refused while forks stand on
-    one.
+    Remove what ``warm`` saved; refuse that while a fork is based on it.
 
     base_domain
         The base.

@@ -44,8 +44,8 @@ def ask(name=None, profile=None, **keys):
     does not allow is refused.
 
     name
-        Without one it is a spare of the profile: finished already, if
-        one is in stock, and named by the master.
+        Name of the machine. Without it a spare of the profile is
+        claimed, or made where none is in stock; the master names it.
     profile
         Name of the profile.
     keys

@@ -96,13 +96,12 @@ def promote(name, base):
 @entrypoints.runner_function
 def warm(*bases, host=None):
     """
-    Save the memory of bases that have booted, so that clones go on from
-    there (``clone_strategy: instant``).
+    Warm bases: boot a clone of each and save its memory for forks.
 
-    A private clone of each base boots without a network, is made ready
-    over its guest agent, and its memory is saved. Whatever is in that
-    memory is in every fork: see docs/forks.md. What was saved before is
-    removed once no fork stands on it.
+    The clone has no network. Forks are clones that are restored from
+    that memory instead of booting (``clone_strategy: instant``).
+    Whatever is in the memory is in every fork: see docs/forks.md. What
+    an earlier ``warm`` saved is removed once no fork is based on it.
 
     bases
         Names of the bases. They are shut off and have a guest agent.
@@ -120,8 +119,7 @@ def warm(*bases, host=None):
 @entrypoints.runner_function
 def unwarm(*bases, host=None):
     """
-    Remove the saved memories of bases; refused while forks stand on
-    one.
+    Remove what ``warm`` saved; refuse that while a fork is based on it.
 
     bases
         Names of the bases.

@@ -42,23 +42,27 @@ def _fleet():
 @entrypoints.runner_function
 def claim(profile, *, count=1, ttl=None, tag=None, wait=True):
     """
-    Take finished clones of a profile out of its stock, and answer once
-    their ``test.version`` answered again.
+    Claim spares: clones of a profile that are finished already.
+
+    Each is taken out of the profile's stock, and asked for
+    ``test.version`` once more before this answers.
 
     count
-        How many. What is not in stock is made, which takes as long as
-        ``create``.
+        How many machines. Those that are not in stock are made, which
+        takes as long as ``create``.
     ttl
-        How long they are wanted: ``8h``. They are destroyed at its end.
-        By default the profile's ``ttl``.
+        How long they are wanted, for example ``8h``. The worker
+        (``work_off``) destroys them at its end. By default the
+        profile's ``ttl``; one of the two is needed.
     tag
         A word, or a list of words, recorded with each.
     wait
-        ``False`` makes none: where there are too few, nothing is
+        ``False`` makes none: where the stock has too few, nothing is
         claimed, and the error is ``NoSpare``.
 
     Answers ``{"clones": {NAME: CLONE}, "retcode"}``; each CLONE has
-    ``claimed: {by, at}``.
+    ``claimed: {by, at}``. Where fewer than ``count`` were claimed,
+    ``error`` says why.
 
     CLI Example::
 
@@ -95,12 +99,10 @@ def release(*names, name=None, yes=False):
 @entrypoints.runner_function
 def spares(profile=None):
     """
-    Return the stock of each profile: the spares that wait, those that
-    are being made, and who has the claimed ones since when and until
-    when.
+    Return the stock of each profile, and who has the claimed machines.
 
     profile
-        Only of this one.
+        Return only the stock of this profile.
 
     Answers ``{"spares": {PROFILE: {"wanted", "stock", "making",
     "claimed", "failed", "unusable"}}, "refilled", "retcode"}``.

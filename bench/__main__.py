@@ -1,4 +1,4 @@
-"""``python -m bench [SUBJECT [ARGUMENTS]]``: one subject, or all that together fit in an hour.
+"""``python -m bench [SUBJECT [ARGUMENTS]]``: one subject, or all of them.
 
 Every subject is run, also after one that failed or missed its goal.
 """
@@ -12,9 +12,11 @@ from bench import (
     at_once,
     first_answer,
     fleet,
+    forks,
     full_clone,
     growth,
     quick_clone,
+    spares,
     table,
 )
 from lab.common import LabError
@@ -26,6 +28,8 @@ SUBJECTS = {
     "first_answer": first_answer.main,
     "against_salt_cloud": against_salt_cloud.main,
     "at_once": at_once.main,
+    "spares": spares.main,
+    "forks": forks.main,
     "fleet": fleet.main,
 }
 

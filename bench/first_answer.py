@@ -17,6 +17,7 @@ import paramiko
 import salt.config
 import yaml
 
+from bench.guests import created, debian_world, write_profile
 from bench.table import Table
 from lab.common import PASSWORD, wait_until
 from lab.lab import Lab, connection
@@ -77,51 +78,21 @@ def _connects(client: paramiko.SSHClient, address: str) -> bool:
     return True
 
 
-def created(world: SaltWorld, name: str) -> tuple[float, dict[str, float]]:
-    """Make and destroy a clone, and measure the create.
-
-    :return: Seconds until ``salt-run kvmclone.create`` returned, and its stages' timings in
-        seconds.
-    :raises SystemExit: The create failed.
-    """
-    started = time.monotonic()
-    answer = world.run("kvmclone.create", "deb", name)
-    elapsed = time.monotonic() - started
-    if answer.retcode:
-        raise SystemExit(f"the create failed: {answer.stdout}{answer.stderr}")
-    world.run("kvmclone.destroy", name)
-    return elapsed, answer.data["clones"][name]["timings"]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=2)
     rounds = parser.parse_args(sys.argv[1:]).rounds
     own: list[float] = []
     ours: list[float] = []
-    with Lab() as lab, SaltWorld(lab.folder / "salt", address=lab.gateway, owner=lab.name) as world:
-        lab.debian_base("bench-base")
-        world.write_cloud(
-            "providers",
-            "kvm.conf",
-            {"kvm": {"driver": "libvirt", "url": "qemu:///system", "host": "kvm01"}},
-        )
-        profile = {
-            "provider": "kvm",
-            "base_domain": "bench-base",
-            "clone_strategy": "quick",
-            "password": PASSWORD,
-            "minion": {"master": world.address, "master_port": world.ret_port},
-        }
-        world.write_cloud("profiles", "deb.conf", {"deb": profile})
-        world.add_minion("kvm01")
+    with Lab() as lab, debian_world(lab) as world:
+        write_profile(world, "deb")
         report = Table(
             f"From create to test.version, {rounds} rounds in turns, s",
             *("the guest alone", "create", "its stages"),
         )
         for number in range(rounds):
             own.append(guests_own_time(lab, world, f"bench-own{number}"))
-            elapsed, timings = created(world, f"bench-clone{number}")
+            elapsed, timings = created(world, "deb", f"bench-clone{number}")
             ours.append(elapsed)
             stages = "  ".join(f"{stage} {seconds:.1f}" for stage, seconds in timings.items())
             report.add(own[-1], elapsed, stages)

@@ -2,20 +2,24 @@
 #
 #   salt-run state.orchestrate reactor.orchestrate.claimed pillar='{profile: ci-runner, sls: build}'
 #
-# The profile keeps spares, see docs/spares.md. The machine is claimed while this file is rendered:
-# only then is it known what it is called. It is given back whatever became of the state.
-{#- Before that, so that a pillar without it claims nothing. -#}
+# The profile keeps spares, see docs/spares.md. The machine is claimed while this file is rendered,
+# since the states need its name; with test=True none is. It is given back at the end, whatever
+# became of the state.
+{#- Before the claim, so that a pillar without it claims nothing. -#}
 {%- set sls = pillar['sls'] | json %}
-{%- set answer = salt['saltutil.runner']('kvmclone.claim', arg=[pillar['profile']], kwarg={'ttl': '1h'}) %}
-{%- set names = answer.get('clones', {}) | list %}
+{%- set claim = {'clones': {}, 'retcode': 0} %}
+{%- if not opts.get('test', false) %}
+{%- do claim.update(salt['saltutil.runner']('kvmclone.claim', arg=[pillar['profile']], kwarg={'ttl': '1h'})) %}
+{%- endif %}
+{%- set names = claim['clones'] | list %}
 
 a machine:
   test.configurable_test_state:
-    - result: {{ answer['retcode'] == 0 }}
-    - changes: false
-    - comment: {{ (names | join(', ') or answer['error']['message']) | json }}
+    - result: {{ claim['retcode'] == 0 }}
+    - changes: {{ opts.get('test', false) }}
+    - comment: {{ (names | join(', ') or claim.get('error', {}).get('message') or 'one would be claimed') | json }}
 
-{%- for name in names if answer['retcode'] == 0 %}
+{%- for name in names if claim['retcode'] == 0 %}
 
 work on {{ name }}:
   salt.state:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from lab.common import wait_until
 from lab.ear import Ear
 from lab.lab import Lab
-from lab.salt import Answer, SaltWorld
+from lab.salt import SaltWorld
 from tests.e2e.conftest import BASE, Machines
 from tests.support.hints import error_of
 
@@ -55,13 +54,6 @@ def meant(world: SaltWorld, target: str) -> set[str]:
     return set(world.salt("-C", target, "test.ping").data or {})
 
 
-def seconds(work: Callable[[], Answer]) -> float:
-    """How long a command takes."""
-    began = time.monotonic()
-    assert work().retcode == 0
-    return time.monotonic() - began
-
-
 def jobs(ear: Ear, since: int) -> list[str]:
     """The functions of the jobs that were published since so many events."""
     new = [data for tag, data in ear.events[since:] if tag.endswith("/new")]
@@ -80,10 +72,8 @@ def test_a_spare_waits_aside_and_is_handed_out_to_one(
     assert name not in meant(salt_world, OTHERS)
 
     stock.write(0)  # a claim wakes the worker, and this test needs no other guest
-    alone = max(seconds(lambda: salt_world.salt(name, "test.version")) for _ in range(2))
-    since, asked = len(ear.events), time.monotonic()
+    since = len(ear.events)
     claimed = salt_world.run("kvmclone.claim", "ci", "tag=build")
-    took = time.monotonic() - asked
     assert claimed.retcode == 0, claimed.stdout
     clone = claimed.data["clones"][name]
     assert clone["claimed"]["by"] == "root"
@@ -93,7 +83,6 @@ def test_a_spare_waits_aside_and_is_handed_out_to_one(
     # waited for.
     asks = "['test.version', 'grains.get']"
     assert jobs(ear, since)[:4] == ["kvm_clone.remote", "kvm_clone.remote", asks, "grains.setval"]
-    assert took < 3 * alone, f"{took:.2f} s, and test.version alone {alone:.2f} s"
 
     refused = error_of(salt_world.run("kvmclone.claim", "ci", "wait=False"))
     assert refused["type"] == "NoSpare"

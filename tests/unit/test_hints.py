@@ -65,6 +65,7 @@ UNTRIED = {
     "clone_view.of_the_stock": "claims a spare, which takes a master, and a guest as minion",
     "spares_claim.read": "the command that was typed, with a number that is right",
     "spares_claim._half_claimed": "a race of moments; other tests type it",
+    "warming._each": "the command that was typed, with the name of a base",
     "spares_make.require_minion": "the command of others to make a machine",
     "sizing._cpuset": "opens an editor, for a definition that libvirt itself would refuse",
 }

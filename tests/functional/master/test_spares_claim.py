@@ -72,7 +72,7 @@ def test_fifty_claims_at_once_on_five_spares_give_each_machine_one_owner(
     fleets = [master.fleet() for _ in range(50)]
 
     def one(number: int) -> list[str]:
-        wanted = spares_claim.Wanted("ci", f"user{number}", wait=False)
+        wanted = spares_claim.ClaimRequest("ci", f"user{number}", wait=False)
         try:
             found = spares_claim.claim(fleets[number], wanted, lambda *_: None)
         except spares_claim.NoSpare:
@@ -224,6 +224,7 @@ def test_the_overview_tells_what_waits_what_is_made_and_who_has_which(master: Ma
     assert [list(ci[kind]) for kind in kinds] == [[f"ci-00000{n}"] for n in range(1, 6)]
     taken = ci["claimed"]["ci-000005"]
     assert (taken["by"], taken["since"], taken["until"]) == ("bob", 7.0, 9.0)
+    assert told["clones"]["ci-000005"]["claimed"] == {"by": "bob", "at": 7.0}
     assert "Nothing has refilled the stock of spares so far" in told["warnings"][0]
     assert error_of(master.run("spares", "nobody"))["type"] == "ConfigError"
 

@@ -10,7 +10,7 @@ import pytest
 from saltext.kvmclone.errors import MinionTimeout
 from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.master import spares_claim, verify
-from saltext.kvmclone.master.spares_claim import Wanted, _Candidates, _Taking
+from saltext.kvmclone.master.spares_claim import ClaimRequest, _Candidates, _Taking
 from saltext.kvmclone.master.verify import NeverAsked, Verified
 from tests.support.stock_hosts import FakeHost
 
@@ -43,7 +43,7 @@ class Master:
         taking = object.__new__(_Taking)
         keys = SimpleNamespace(accepted=lambda _id: "key")
         taking.fleet = SimpleNamespace(opts={}, keys=keys, destroy=self._destroy)  # type: ignore
-        taking.wanted = Wanted("ci", "root", wait=False)
+        taking.wanted = ClaimRequest("ci", "root", wait=False)
         taking.ttl, taking.hosts = 60.0, {"kvm01": self.host}  # type: ignore[dict-item]
         taking.candidates = _Candidates([("kvm01", one) for one in spares])
         return taking.one(0)

@@ -137,7 +137,7 @@ def test_any_spare_is_asked_for_by_its_profile_alone(minion: RequestSpool) -> No
     with pytest.raises(ConfigError, match="cpus cannot be set") as refused:
         minion.request(None, "runner", {"cpus": 2})
     assert refused.value.hint.endswith("salt-call kvm_clone.ask NAME runner cpus=2")
-    for name, words in ((None, "A machine of which profile?"), ("runner", "'runner' alone")):
+    for name, words in ((None, "No profile is named."), ("runner", "'runner' alone")):
         with pytest.raises(ConfigError, match=words):
             minion.request(name, None, {})
     with pytest.raises(InvalidName):

@@ -42,13 +42,15 @@ def test_every_bell_has_one_file() -> None:
     assert bells == set(policy.BELLS)
 
 
-def render(answer: dict[str, Any], asked: list[Any], **pillar: Any) -> str:
+def render(
+    answer: dict[str, Any], asked: list[Any], pillar: dict[str, str], test: bool = False
+) -> str:
     """
     The text of the orchestration with a spare, with what it asked.
 
     :param answer: Of the claim.
     """
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, extensions=["jinja2.ext.do"])
     environment.filters["json"] = json.dumps
 
     def runner(function: str, **keys: Any) -> dict[str, Any]:
@@ -56,15 +58,17 @@ def render(answer: dict[str, Any], asked: list[Any], **pillar: Any) -> str:
         return answer
 
     text = (FOLDER / "orchestrate/claimed.sls").read_text()
-    told = environment.from_string(text).render(salt={"saltutil.runner": runner}, pillar=pillar)
+    told = environment.from_string(text).render(
+        salt={"saltutil.runner": runner}, pillar=pillar, opts={"test": test}
+    )
     return str(told)
 
 
-def rendered(answer: dict[str, Any]) -> dict[str, Any]:
+def rendered(answer: dict[str, Any], test: bool = False) -> dict[str, Any]:
     """The orchestration with a spare, as it is after a claim that was answered so."""
     asked: list[Any] = []
-    text = render(answer, asked, profile="ci", sls="build")
-    assert asked == [("kvmclone.claim", ["ci"], {"ttl": "1h"})]
+    text = render(answer, asked, {"profile": "ci", "sls": "build"}, test)
+    assert asked == [("kvmclone.claim", ["ci"], {"ttl": "1h"})] * (not test)
     found: dict[str, Any] = yaml.safe_load(text)
     return found
 
@@ -80,7 +84,7 @@ def test_the_orchestration_works_on_what_it_claimed_and_gives_it_back() -> None:
 def test_the_orchestration_claims_nothing_where_its_pillar_names_no_state() -> None:
     asked: list[Any] = []
     with pytest.raises(TypeError):
-        render({"clones": {"ci-00000a": {}}, "retcode": 0}, asked, profile="ci")
+        render({"clones": {"ci-00000a": {}}, "retcode": 0}, asked, {"profile": "ci"})
     assert asked == [], "a machine that is claimed stays until its ttl is over"
 
 
@@ -88,3 +92,9 @@ def test_the_orchestration_ends_with_the_reason_where_nothing_was_claimed() -> N
     (state,) = rendered({"error": {"message": "no spare: 0"}, "retcode": 1}).values()
     assert {"result": False} in state["test.configurable_test_state"]
     assert {"comment": "no spare: 0"} in state["test.configurable_test_state"]
+
+
+def test_the_orchestration_claims_nothing_where_it_is_only_tried() -> None:
+    (state,) = rendered({"clones": {"ci-00000a": {}}, "retcode": 0}, test=True).values()
+    assert {"changes": True} in state["test.configurable_test_state"]
+    assert {"comment": "one would be claimed"} in state["test.configurable_test_state"]

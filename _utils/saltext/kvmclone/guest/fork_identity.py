@@ -1,5 +1,5 @@
 """
-Make a fork a machine of its own, before anything is heard of it.
+Make a fork a machine of its own before it has a network.
 
 A fork is a guest that goes on from the saved memory of another. Two of them would draw the same
 random numbers, so that nothing secret may be made in one before its kernel has acknowledged fresh
@@ -123,12 +123,12 @@ def settle(channel: Channel, uuid: str, addresses: Iterable[FixedAddress] = ()) 
     :raises errors.CommandFailed: The timers do not start.
     """
     result = channel.run(fork_identity_script.settle(uuid, addresses), timeout=SETTLE_TIMEOUT_S)
-    check(result, "settling the fork")
+    check(result, "starting the timers of the fork")
     said = steps_of(result.output)
     if why := why_incomplete(said, tail(result)):
         raise errors.CommandFailed(
-            f"what was put to sleep in the warmed base does not start: {why}",
-            "In a clone of the base: systemctl list-timers --all",
+            f"the timers that were masked in the warmed base do not start: {why}",
+            "Look at them in a clone of the base: systemctl list-timers --all",
         )
     shown = not any((step.name, step.outcome) == ("uuid", "skipped") for step in said)
     return () if shown else (OTHER_UUID,)

@@ -1,5 +1,5 @@
 """
-What a fork runs in its guest besides the reset of its identity, as shell text.
+Write what a fork runs in its guest besides the reset of its identity, as shell text.
 
 A fork goes on where the memory of its base was saved: with that moment's clock, with the state of
 the kernel's random number generator, and with services that hold the identity of the base. As in
@@ -90,8 +90,8 @@ if [ -d "$R/run/systemd/system" ]; then
 fi
 """
 
-# Starts what was put to sleep when the base was warmed. Masks that only hold until a reboot are
-# links in /run; a timer that its administrator masked is one in /etc.
+# Starts the timers that were masked when the base was warmed. Masks that only hold until a reboot
+# are links in /run; a timer that its administrator masked is one in /etc.
 _TIMERS = r"""
 masked=
 for link in "$R"/run/systemd/system/*.timer; do

@@ -1,5 +1,5 @@
 """
-The shell script that makes a running guest ready to have its memory saved.
+Write the shell script that makes a running guest ready to have its memory saved.
 
 It uses the functions of :mod:`.identity_script`, and reports as that does. Whatever it leaves in
 memory or on the disks is in every fork.

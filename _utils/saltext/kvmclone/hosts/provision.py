@@ -30,7 +30,7 @@ from saltext.kvmclone.errors import (
     PlanRefused,
     named,
 )
-from saltext.kvmclone.hosts import cold_start, rollback
+from saltext.kvmclone.hosts import instead_of_fork, rollback
 from saltext.kvmclone.hosts.create_state import CreateState, Turn
 from saltext.kvmclone.hosts.enroller import EnrollerInterface
 from saltext.kvmclone.hosts.gc import owner_state_of
@@ -84,17 +84,18 @@ def create(
     outcome = made.run()
     failed = outcome.error
     if failed is None:
-        return cold_start.warm(host, request, outcome)
+        return instead_of_fork.warm_afterwards(host, request, outcome)
     if request.instant != PREFER or not isinstance(failed, ForkFailed) or not made.is_gone():
         return outcome
     log.warning("%s: made as a quick clone: %s", request.name, failed)
     instead = dataclasses.replace(request, clone_strategy="quick")
-    cold = _Create(host, instead, secrets, master, watcher, start, turn=turn)
-    cold.digest = made.digest  # a repeated create asks for the same
-    outcome = cold.run()
+    quick = _Create(host, instead, secrets, master, watcher, start, turn=turn)
+    quick.digest = made.digest  # a repeated create asks for the same
+    outcome = quick.run()
     if outcome.clone is None:
         return outcome
-    return cold_start.warned(outcome, f"Made as a quick clone instead of a fork. {failed.message}")
+    told = f"Made as a quick clone instead of a fork. {failed.message}"
+    return instead_of_fork.warned(outcome, told)
 
 
 def resume(

@@ -47,7 +47,9 @@ def compute(
     facts = host_facts.facts(host, machine, taken, definition)
     why = fork.refusals(facts, request, source)
     if not starts:
-        why.append("A fork runs from the start: without start=False, or as a quick clone.")
+        why.append(
+            "A fork cannot be left off. Leave out start=False, or use 'clone_strategy: quick'."
+        )
     if why and request.instant == PREFER:
         instead = host_facts.facts(host, fork.quick(request), taken)
         return _quick(instead, request, worker, why)
@@ -63,7 +65,11 @@ def _source(host: Host, base: DomainHandle) -> ForkSource:
     :raises WarmImageUnusable: It is not what it was.
     """
     if not host.local:
-        raise NotWarmed(f"No fork of '{base.name}' can be made over '{host.url}'.")
+        raise NotWarmed(
+            f"No fork of '{base.name}' can be made over '{host.url}'.",
+            "Set 'host:' in the provider to the minion on the KVM host, or 'instant: prefer' in "
+            "the profile.",
+        )
     image = warm_images.usable(host, base)
     state = "shutoff" if base.was_off else base.state()
     return ForkSource(image.handle.name, image.path, base.name, base.uuid, state)

@@ -46,13 +46,13 @@ def look(host: Host, request: Request, names: Iterable[str]) -> HostOffer:
     # Under a name that nobody has: one offer serves for all clones of a batch.
     anyone = replace(request, name=f"placement-{secrets.token_hex(8)}", placement=Placement())
     try:
-        plan = cold = clone_planning.compute(host, anyone, taken=False)
+        plan = of_base = clone_planning.compute(host, anyone, taken=False)
         if plan.warmed:  # its disks are not the base's, with which others are compared
             quick = fork.quick(anyone)
-            cold = planner.compute(host_facts.facts(host, quick, taken=False), quick)
+            of_base = planner.compute(host_facts.facts(host, quick, taken=False), quick)
     except (PlanRefused, NotWarmed, WarmImageUnusable) as error:
         return replace(offer, conflicts=(error.message,))
-    return replace(offer, need=need_of(plan), base=_base_of(cold), conflicts=plan.conflicts)
+    return replace(offer, need=need_of(plan), base=_base_of(of_base), conflicts=plan.conflicts)
 
 
 def _unfinished(record: Record | None) -> tuple[str, ...]:

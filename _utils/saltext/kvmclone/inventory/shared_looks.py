@@ -1,5 +1,5 @@
 """
-Let threads that want to look at one host at about the same moment share one look.
+Let threads that look at one host at about the same moment share one look.
 
 Nobody gets an older look than one of its own would be: the one that is shared began after each of
 them had asked. Whoever asks while a look is under way waits for the next.

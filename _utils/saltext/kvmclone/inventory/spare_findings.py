@@ -36,16 +36,15 @@ def find(examined: Examination) -> Iterator[Finding]:
             yield Finding(
                 "spare-unusable",
                 name,
-                f"'{name}' is a spare in stock of the profile '{record.profile}', and {why}, so no "
-                "claim takes it. The master makes another one in its place, where it keeps the "
-                "stock.",
+                f"'{name}' is a spare in stock of the profile '{record.profile}', but {why}, so no "
+                "claim takes it. The master's worker replaces it.",
                 Commands().clone("spares", record.profile),
             )
         if record.claim.at and record.expires and record.expires + GRACE_S < now:
             yield Finding(
                 "claim-over",
                 name,
-                f"'{name}' was claimed by {record.claim.by}, its ttl is over since "
-                f"{units.moment(record.expires)}, and nobody has destroyed it.",
+                f"'{name}' was claimed by {record.claim.by}, its ttl ended "
+                f"{units.moment(record.expires)}, and nothing has destroyed it.",
                 examined.commands.clone("destroy", name),
             )

@@ -30,6 +30,6 @@ def find(seen: Examination) -> Iterator[Finding]:
             yield Finding(
                 "warm-unusable",
                 name,
-                f"What was saved of the memory of '{name}' cannot be forked any more: {why}.",
+                f"No fork of '{name}' can be made any more of its saved memory: {why}.",
                 seen.commands.clone(verb, name),
             )

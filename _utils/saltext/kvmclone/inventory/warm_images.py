@@ -156,7 +156,7 @@ def _faults(host: Host, image: WarmImage, base: DomainHandle | None) -> Iterator
         files = files_of(image.record)
         if changed := image.warm.changed(files):
             yield f"'{changed}' was changed"
-        if head(image.path) != image.warm.head:
+        if head_digest(image.path) != image.warm.head:
             yield f"'{image.path}' was changed"
     except OSError as error:
         yield f"'{error.filename}' cannot be read: {error.strerror}"
@@ -222,7 +222,7 @@ def files_of(record: Record) -> list[FileState]:
     return [base_content.state_of(one.path) for one in record.volumes if one.state == MADE]
 
 
-def head(path: str) -> str:
+def head_digest(path: str) -> str:
     """
     Return the SHA-256 of a saved image up to QEMU's stream.
 

@@ -94,7 +94,8 @@ def become_itself(handle: DomainHandle, record: Record) -> Record:
             warnings = fork_identity.settle(channel, handle.uuid, known)
     except (ChannelError, CommandFailed) as error:
         raise ForkFailed(
-            f"The fork '{handle.name}' has no identity of its own: {error.message}", error.hint
+            f"The fork '{handle.name}' was not given an identity of its own: {error.message}",
+            error.hint,
         ) from error
     return replace(
         record,
@@ -181,7 +182,9 @@ def _restore(
         journal.not_made(MEMORY)
         journal.save()
         raise HostError(f"'{copy}' is there already, and was not made for this fork") from error
-    except (saved_image.UnknownLayout, OSError) as error:
+    except saved_image.UnknownLayout as error:
+        raise HostError(f"the saved memory '{image}' {error}") from error
+    except OSError as error:
         raise HostError(f"the saved memory '{image}' cannot be used: {error}") from error
     left = tuple(volume for volume in journal.record.volumes if volume.target != MEMORY)
     return record_store.save(handle, journal.record, replace(journal.record, volumes=left))

@@ -289,7 +289,7 @@ def _saved_with(host: Host, record: Record, depends: Circumstances) -> WarmRecor
     """
     path = _memory(record)
     try:
-        head = warm_images.head(path)
+        head = warm_images.head_digest(path)
     except saved_image.UnknownLayout as error:
         raise HostError(
             f"The saved memory '{path}' {error}.",

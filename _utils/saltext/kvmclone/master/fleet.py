@@ -29,7 +29,7 @@ from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.outcome import Outcome, Watcher
-from saltext.kvmclone.master import at_once, left_keys, leftovers, missing, progress, targets
+from saltext.kvmclone.master import at_once, left_keys, leftovers, no_such_clone, progress, targets
 from saltext.kvmclone.master.all_hosts import AllHosts
 from saltext.kvmclone.master.base_push import BaseCopier
 from saltext.kvmclone.master.base_relay import Relays
@@ -255,7 +255,7 @@ class Fleet:
         try:
             return self.everywhere.find(name)
         except NotFound as error:
-            missing.explain(self.everywhere, self.keys.ids_of(name), name, error)
+            no_such_clone.explain(self.everywhere, self.keys.ids_of(name), name, error)
             raise
 
     def destroy(self, name: Any, force: bool = False) -> Outcome:

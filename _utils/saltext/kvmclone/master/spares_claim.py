@@ -56,9 +56,9 @@ Wake = Callable[[Mapping[str, Any], str], None]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ClaimRequest:
     """
-    What is claimed.
+    What somebody claims.
 
     :param by: Who claims it: a user, or the id of a minion.
     :param count: How many machines.
@@ -93,7 +93,7 @@ class Claimed:
         return {**answer, **failed}
 
 
-def read(profile: Any, count: Any, ttl: Any, tag: Any, wait: bool) -> Wanted:
+def read(profile: Any, count: Any, ttl: Any, tag: Any, wait: bool) -> ClaimRequest:
     """
     Return what the user of this process typed after ``claim``, checked.
 
@@ -105,7 +105,7 @@ def read(profile: Any, count: Any, ttl: Any, tag: Any, wait: bool) -> Wanted:
             f"count: {count!r} is not a number from 1 to {MOST_CLAIMED}.",
             f"For example: {Commands().clone('claim', str(profile), 'count=2')}",
         )
-    return Wanted(
+    return ClaimRequest(
         str(profile),
         salt.utils.user.get_specific_user().removeprefix("sudo_"),
         count,
@@ -123,7 +123,7 @@ def _parsed(key: str, kind: value_types.ValueType[Any], value: Any) -> Any:
     return kind.parse(value)
 
 
-def claim(fleet: Fleet, wanted: Wanted, wake: Wake) -> Claimed:
+def claim(fleet: Fleet, wanted: ClaimRequest, wake: Wake) -> Claimed:
     """
     Take spares out of the stock of a profile, and make what is missing.
 
@@ -155,7 +155,7 @@ class _Candidates:
         return len(self.left)
 
     def take(self) -> tuple[str, Clone] | None:
-        """Return one with its host's label, and forget it; None for none."""
+        """Return one with its host's label, and forget it; None where none is left."""
         with self.lock:
             while self.left:
                 label, clone = self.left.pop()
@@ -166,12 +166,12 @@ class _Candidates:
 
 class _Taking:
     """
-    One claim, of one machine or several.
+    The work on one claim, of one machine or several.
 
     :raises ConfigError: See :func:`claim`.
     """
 
-    def __init__(self, fleet: Fleet, wanted: Wanted) -> None:
+    def __init__(self, fleet: Fleet, wanted: ClaimRequest) -> None:
         self.fleet = fleet
         self.wanted = wanted
         profile = wanted.profile

@@ -14,6 +14,7 @@ from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.master.spares_stock import Wish
 from saltext.kvmclone.model import spares
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.request import Request, Secrets
 from saltext.kvmclone.model.spares import Claim
 
@@ -107,6 +108,6 @@ def require_minion(request: Request) -> None:
     if not request.deploy.enrols:
         raise ConfigError(
             f"The clones of '{request.profile}' become no minions (deploy: False or bootstrap: "
-            "none), so it is not known whether one works, and none is claimed.",
-            "Make one: salt-run kvmclone.create " + f"{request.profile} NAME",
+            "none), so nothing can tell whether one works, and none is claimed.",
+            f"Make one: {Commands().clone('create', request.profile, 'NAME')}",
         )

@@ -57,7 +57,12 @@ def overview(fleet: Fleet, profile: str = "") -> dict[str, Any]:
         | _failure(notes, name)
         for name in names
     }
-    answer: dict[str, Any] = {"spares": shown, "refilled": notes.looked, "retcode": 0}
+    answer: dict[str, Any] = {
+        "spares": shown,
+        "clones": {clone.name: clone.as_dict() for clone in clones if clone.profile in names},
+        "refilled": notes.looked,
+        "retcode": 0,
+    }
     if any(wish.number for wish in wishes.values()) and (text := why_not_refilled(notes)):
         answer["warnings"] = [text]
     return with_failures(answer, failed)
@@ -92,7 +97,7 @@ def why_not_refilled(notes: Notes) -> str:
         return ""
     since = f"since {units.short_moment(notes.looked)}" if notes.looked else "so far"
     return (
-        f"Nothing has refilled the stock of spares {since}. Once: {_REFILL}   Always: the "
+        f"Nothing has refilled the stock of spares {since}. Once: {_REFILL}   Regularly: the "
         "'schedule:' of docs/spares.md, in the master's configuration."
     )
 
@@ -118,7 +123,7 @@ def findings(opts: Mapping[str, Any], catalogue: Catalogue) -> list[Finding]:
         Finding(
             "spares-failed",
             name,
-            f"{failure.count} spares of '{name}' in a row could not be made. The last error: "
+            f"No spare of '{name}' can be made; failures in a row: {failure.count}. The last: "
             f"{failure.error}",
             Commands().clone("spares", name),
         )

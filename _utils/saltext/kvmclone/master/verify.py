@@ -306,7 +306,7 @@ def _judge_fork(answer: dict[str, Any], minion_id: str, version: str, word: str)
     if not isinstance(told, str) or not hmac.compare_digest(told.strip().encode(), word.encode()):
         raise VerificationFailed(
             f"'{minion_id}' answered from another machine than the fork that was made: it does not "
-            "know what that was told over its guest agent.",
+            "have the word that the fork was given over its guest agent.",
             "Another machine holds the clone's key or id. Destroy the clone and find that machine.",
         )
     return Verified(version, "word")

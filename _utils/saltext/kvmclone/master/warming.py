@@ -20,6 +20,7 @@ from saltext.kvmclone.hosts import warm_base
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.master import at_once
 from saltext.kvmclone.master.fleet import Fleet
+from saltext.kvmclone.model.hints import Commands
 
 #: Does something with a base on its host; returns the answer about it.
 Work = Callable[[KvmHost, str], dict[str, Any]]
@@ -27,9 +28,10 @@ Work = Callable[[KvmHost, str], dict[str, Any]]
 
 def warm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
     """
-    Save the memory of bases, one after the other; return ``{"bases": {BASE: …}, "retcode"}``.
+    Warm bases, one after the other.
 
     :param label: Label of the host; empty for the only one that has the base.
+    :return: ``{"bases": {BASE: WARMED}, "retcode"}``, see docs/answers.md.
     """
     return _each(
         fleet, names, label, "warm", lambda host, name: warm_base.warm(host, name).as_dict()
@@ -37,13 +39,13 @@ def warm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
 
 
 def unwarm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
-    """Remove what was saved of bases; see :func:`warm`."""
+    """Remove the saved memories of bases; see :func:`warm`."""
     return _each(fleet, names, label, "unwarm", lambda host, name: host.unwarm(name).as_dict())
 
 
 def _each(fleet: Fleet, names: Sequence[Any], label: str, verb: str, work: Work) -> dict[str, Any]:
     if not names:
-        raise ConfigError("No base is named.", "Name the bases that are meant.")
+        raise ConfigError("No base is named.", f"For example: {Commands().clone(verb, 'BASE')}")
     told: dict[str, Any] = {}
     code = 0
     for name in dict.fromkeys(map(str, names)):
@@ -79,7 +81,7 @@ def _host_of(fleet: Fleet, name: str, label: str, verb: str) -> KvmHost:
     if label and label not in ways:
         raise ConfigError(
             f"There is no host '{label}' here; there is {', '.join(ways)}.",
-            f"Name one: host={next(iter(ways))}",
+            f"Name one: {Commands().clone(verb, name, f'host={next(iter(ways))}')}",
         )
     if label:
         return fleet.everywhere.connect(*ways[label])
@@ -88,16 +90,16 @@ def _host_of(fleet: Fleet, name: str, label: str, verb: str) -> KvmHost:
     if len(having) > 1:
         raise ConfigError(
             f"Several hosts have '{name}': {', '.join(having)}.",
-            f"Name the one that is meant: salt-run kvmclone.{verb} {name} host={having[0]}",
+            f"Name one: {Commands().clone(verb, name, f'host={having[0]}')}",
         )
     if not having and failed:
         raise HostUnreachable(
             f"No host that answers has a base '{name}'; no answer from {', '.join(failed)}.",
-            "Repeat this when the host is back.",
+            f"When the host is back: {Commands().clone(verb, name)}",
         )
     if not having:
         raise NotFound(
-            f"No host has a base '{name}'.", "See what there is: salt-run kvmclone.bases"
+            f"No host has a base '{name}'.", f"See what there is: {Commands().clone('bases')}"
         )
     return fleet.everywhere.connect(*ways[having[0]])
 

@@ -1,5 +1,5 @@
 """
-The data of spares: how many clones a profile keeps ready, what they are called, who took one.
+Describe spares: how many clones a profile keeps ready, what they are called, who claimed one.
 
 Pure. A spare is an ordinary clone whose record says what its profile asked when it was made. It is
 in stock until somebody claims it, and never again after that.

@@ -1,5 +1,5 @@
 """
-The record of a warmed base: what its saved memory was saved with, and from.
+Record what the memory of a warmed base was saved with, and from.
 
 Pure. It stands in the ``<metadata>`` of the domain whose memory was saved, besides the record that
 lists its files, and is written last. A saved memory is of use only where QEMU, the machine and the

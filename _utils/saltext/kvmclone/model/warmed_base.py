@@ -1,5 +1,5 @@
 """
-The answer about a base that was warmed. See docs/answers.md.
+Describe a base that was warmed, as commands answer. See docs/answers.md.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-The definitions that a fork goes through. Pure.
+Make the definitions that a fork is planned from and restored with. Pure.
 
 A warmed base was saved without network cards. Its fork is planned as a quick clone of that machine
 with the base's cards; the definition that stands in the saved memory, and that it is restored

@@ -375,8 +375,8 @@ def _record_conflicts(base: Domain, facts: HostFacts) -> list[str]:
         ]
     if record and not record.is_clone:
         return [
-            f"'{base.name}' holds the saved memory of the base '{record.base}', and stays as it "
-            "is. Make the clone of that base."
+            f"'{base.name}' holds the saved memory of the base '{record.base}', and cannot be "
+            "cloned. Clone that base instead."
         ]
     if record and (record.stage == DESTROYING or record.under_way or not record.complete):
         return [

@@ -22,7 +22,7 @@ def claimed(fleet: Fleet, entry: RequestEntry) -> RequestEntry:
     the next one claims another.
     """
     ttl = DURATION.parse(entry.keys["ttl"]) if "ttl" in entry.keys else None
-    wanted = spares_claim.Wanted(entry.profile, entry.minion_id, ttl=ttl)
+    wanted = spares_claim.ClaimRequest(entry.profile, entry.minion_id, ttl=ttl)
     try:
         found = spares_claim.claim(fleet, wanted, intake.refill)
     except KvmCloneError as error:

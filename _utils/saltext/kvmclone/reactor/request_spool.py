@@ -61,11 +61,11 @@ class RequestSpool:
         :raises KvmCloneError: The name cannot be one, or what :meth:`ask` raises.
         """
         if not profile:
-            only = "" if name is None else f" '{name}' alone does not say it."
+            only = "" if name is None else f" '{name}' alone is the name of a machine."
             raise ConfigError(
-                f"A machine of which profile?{only}",
-                f"Any spare: salt-call kvm_clone.ask profile={name or 'PROFILE'}   One of a name: "
-                "salt-call kvm_clone.ask NAME PROFILE",
+                f"No profile is named.{only}",
+                f"To claim a spare: salt-call kvm_clone.ask profile={name or 'PROFILE'}   To "
+                "choose the name: salt-call kvm_clone.ask NAME PROFILE",
             )
         return self.ask("request", "" if name is None else check(name), str(profile), keys)
 
@@ -90,7 +90,7 @@ class RequestSpool:
         if not name and (strange := sorted(set(keys) - set(OF_A_CLAIM))):
             raise ConfigError(
                 f"A spare is as its profile says, so {', '.join(strange)} cannot be set.",
-                f"With a name of its own: salt-call kvm_clone.ask NAME {profile} "
+                f"Ask for a machine by name: salt-call kvm_clone.ask NAME {profile} "
                 + " ".join(f"{key}={keys[key]}" for key in strange),
             )
         if len(self.pending()) >= MAX_PENDING:

@@ -26,7 +26,7 @@ def warned(outcome: Outcome, told: str) -> Outcome:
     return dataclasses.replace(outcome, clone=clone)
 
 
-def warm(host: KvmHost, request: Request, outcome: Outcome) -> Outcome:
+def warm_afterwards(host: KvmHost, request: Request, outcome: Outcome) -> Outcome:
     """
     Warm the base after a create that had to go without, where the profile says ``warm: auto``.
 
@@ -50,7 +50,6 @@ def warm(host: KvmHost, request: Request, outcome: Outcome) -> Outcome:
     except KvmCloneError as error:
         return warned(outcome, f"The base was not warmed: {error.message} {error.hint}")
     except interrupts.Interrupt:
-        return warned(
-            outcome, "The base was not warmed: that was interrupted; the next create does."
-        )
+        told = "The base was not warmed, since that was interrupted. The next create does it."
+        return warned(outcome, told)
     return outcome

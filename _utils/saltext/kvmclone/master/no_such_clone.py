@@ -28,7 +28,7 @@ def explain(everywhere: AllHosts, ids: Collection[str], name: str, error: NotFou
     told, failed = everywhere.look(lambda host: host.list_clones())
     if failed:
         raise HostUnreachable(
-            f"Whether '{name}' was renamed is not known; no answer from {', '.join(failed)}",
+            f"Whether '{name}' was renamed is not known; no answer from {', '.join(failed)}.",
             "Repeat this when the host is back.",
         ) from None
     gc.require_not_renamed(name, ids, told.values())
