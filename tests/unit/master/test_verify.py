@@ -139,3 +139,24 @@ def test_a_minion_that_the_master_never_asked_is_not_a_silent_one(
         verify.verify({"sock_dir": ""}, "web1", UUID, GuestMinion, 0.05)
     assert isinstance(caught.value, verify.NeverAsked) is not asked
     assert caught.value.as_dict()["type"] == "MinionTimeout"
+
+
+@pytest.mark.parametrize(
+    ("answers", "silent"),
+    [
+        ({"ci-1": "3008.1", "ci-2": "3008.1"}, set()),
+        ({"ci-1": "3008.1", "ci-2": False}, {"ci-2"}),
+        ({"ci-1": False, "ci-2": False}, {"ci-1", "ci-2"}),
+        ({"ci-1": "3008.1"}, {"ci-2"}),
+        ({}, set()),
+    ],
+)
+def test_only_minions_that_were_asked_are_silent(
+    monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], silent: set[str]
+) -> None:
+    @contextlib.contextmanager
+    def opened(**_: Any) -> Iterator[Any]:
+        yield SimpleNamespace(cmd=lambda *_, **__: answers)
+
+    monkeypatch.setattr(verify.salt.client, "get_local_client", opened)
+    assert verify.silent({}, ["ci-1", "ci-2"], 1.0) == silent

@@ -224,6 +224,9 @@ def silent(opts: Mapping[str, Any], minion_ids: Collection[str], timeout: float)
             interrupts.heed(error)
             log.warning("asking %s: %s", ", ".join(sorted(minion_ids)), error)
             return set()
+    if not answers:  # once a job is published, Salt names those that are silent, too
+        log.warning("asking %s: no job was published", ", ".join(sorted(minion_ids)))
+        return set()
     return {one for one in minion_ids if not answers.get(one)}
 
 
