@@ -157,9 +157,6 @@ def list_(
         One of these.
     host, base, profile, tag, state
         Only such clones.
-    spare, claimed
-        ``spare=True``: only spares in stock; ``claimed=True``: only
-        those that somebody has claimed.
     spare
         Only the spares in stock; ``False`` leaves these out.
     claimed

@@ -5,6 +5,8 @@
 # The profile keeps spares, see docs/spares.md. The machine is claimed while this file is rendered,
 # since the states need its name; with test=True none is. It is given back at the end, whatever
 # became of the state.
+{#- Before the claim, so that a pillar without it claims nothing. -#}
+{%- set sls = pillar['sls'] | json %}
 {%- set claim = {'clones': {}, 'retcode': 0} %}
 {%- if not opts.get('test', false) %}
 {%- do claim.update(salt['saltutil.runner']('kvmclone.claim', arg=[pillar['profile']], kwarg={'ttl': '1h'})) %}
@@ -22,7 +24,7 @@ a machine:
 work on {{ name }}:
   salt.state:
     - tgt: {{ name }}
-    - sls: {{ pillar['sls'] }}
+    - sls: {{ sls }}
 
 give {{ name }} back:
   salt.runner:

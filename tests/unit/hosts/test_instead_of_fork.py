@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from saltext.kvmclone.errors import ForkFailed, HostError, NotWarmed
+from saltext.kvmclone import interrupts
+from saltext.kvmclone.errors import ForkFailed, HostError, HostUnreachable, NotWarmed
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
@@ -93,6 +94,23 @@ def test_a_fork_that_failed_is_never_kept(wish: str) -> None:
     assert not host.there and "keep" not in host.asked
 
 
+@pytest.mark.parametrize("error", [interrupts.Interrupt(), HostError("its answer was lost")])
+@pytest.mark.parametrize("wish", ["keep", "stop"])
+def test_a_fork_that_may_not_have_acknowledged_is_never_kept(
+    error: BaseException, wish: str
+) -> None:
+    host = ForkingHost("boot", error)
+    outcome = provision.create(host, replace(INSTANT, on_failure=wish))
+    assert outcome.error is not None
+    assert not host.there and not any(one.startswith("keep") for one in host.asked)
+
+
+def test_a_fork_that_acknowledged_is_kept_as_its_profile_says() -> None:
+    host = ForkingHost("wait_for_address", interrupts.Interrupt())
+    provision.create(host, replace(INSTANT, on_failure="keep"))
+    assert host.there and "keep" in host.asked
+
+
 def test_a_fork_that_cannot_be_removed_has_nothing_in_its_place() -> None:
     host = ForkingHost("boot")
     host.clear = _fails  # type: ignore[method-assign]
@@ -104,6 +122,18 @@ def test_a_fork_that_cannot_be_removed_has_nothing_in_its_place() -> None:
 
 def _fails(*_: Any, **__: Any) -> Any:
     raise HostError("it is busy")
+
+
+def test_a_fork_that_nobody_can_see_to_be_gone_has_nothing_in_its_place() -> None:
+    host = ForkingHost("boot")
+
+    def show(_name: str) -> Clone:
+        raise HostUnreachable("no answer")
+
+    host.show = show  # type: ignore[method-assign]
+    outcome = provision.create(host, INSTANT)
+    assert isinstance(outcome.error, ForkFailed), "that is why there is no machine"
+    assert len(host.requests) == 1
 
 
 def test_the_word_that_a_forks_minion_must_answer_goes_into_its_guest() -> None:
@@ -145,3 +175,19 @@ def test_a_base_that_cannot_be_warmed_is_a_warning_on_a_complete_clone() -> None
     outcome = provision.create(ColdHost("warm"), replace(INSTANT, warm="auto"))
     assert outcome.error is None and outcome.clone is not None
     assert "could not be warmed" in outcome.clone.warnings[0]
+
+
+@pytest.mark.parametrize("step", ["plan", "warm"])
+def test_an_interrupt_of_the_warming_leaves_a_complete_clone(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    host = ColdHost()
+
+    def interrupted(*_: Any) -> Any:
+        raise interrupts.Interrupt
+
+    monkeypatch.setattr(host, step, interrupted)
+    outcome = provision.create(host, replace(INSTANT, warm="auto"))
+    assert outcome.error is None and outcome.clone is not None
+    assert "interrupted" in outcome.clone.warnings[0]
+    assert host.there

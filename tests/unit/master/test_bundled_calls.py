@@ -187,6 +187,23 @@ def test_a_host_that_does_not_answer_fails_each_call_with_an_error_of_its_own(
     assert (first.message, first.hint) == ("Nobody there.", "Start it.")
 
 
+def test_an_interrupt_of_the_job_ends_every_call_that_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def serve(_asked: Any, _take: Any) -> Any:
+        raise interrupts.Interrupt
+
+    Jobs(monkeypatch, serve)
+    told: list[Any] = []
+    waiting = threading.Thread(
+        target=lambda: told.extend(batch(lambda host, _: host.list_clones(), range(2))),
+        daemon=True,
+    )
+    waiting.start()
+    waiting.join(10)
+    assert [type(one) for one in told] == [interrupts.Interrupt] * 2
+
+
 def test_what_was_answered_counts_where_the_job_dies_later(monkeypatch: pytest.MonkeyPatch) -> None:
     def serve(_asked: Any, take: Callable[[Any], bool]) -> Any:
         take({"version": VERSION, "answers": {"0": {"version": VERSION, "answer": []}}})

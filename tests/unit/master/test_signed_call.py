@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import HostUnreachable
 from saltext.kvmclone.master import keys, signed_call
 from saltext.kvmclone.system import signed_answers
@@ -123,3 +124,16 @@ def test_a_question_with_one_answer_is_answered_by_its_return(bus: Bus) -> None:
 
     bus.get_event = get_event  # type: ignore[method-assign, assignment]
     assert signed_call.ask({"sock_dir": ""}, "kvm01", FUNCTION, {}, patient=True) == ["it"]
+
+
+def test_what_a_minion_sends_under_the_tag_of_a_ctrl_c_interrupts_nobody(bus: Bus) -> None:
+    bus.events.append({"tag": signed_call.SWALLOWED, "data": {"_stamp": "2026-01-01", "id": "x"}})
+    heard: list[Any] = []
+    ask(bus, heard, "the answer")
+    assert heard == ["the answer"]
+
+
+def test_a_ctrl_c_that_salt_has_caught_is_heeded(bus: Bus) -> None:
+    bus.events.append({"tag": signed_call.SWALLOWED, "data": {}})
+    with pytest.raises(interrupts.Interrupt):
+        ask(bus, [], "the answer")

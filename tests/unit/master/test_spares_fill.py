@@ -41,6 +41,8 @@ class Master:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.hosts = {name: FakeHost(name) for name in HOSTS}
+        #: The hosts that are in maintenance.
+        self.maintained: set[str] = set()
         self.profile({})
 
     def profile(self, changes: dict[str, Any] | None, **others: Any) -> None:
@@ -58,6 +60,7 @@ class Master:
             "kvm_clone": {
                 "providers": {"kvm": {"driver": "libvirt", "hosts": list(HOSTS)}},
                 "profiles": profiles,
+                "hosts": {name: {"maintenance": True} for name in sorted(self.maintained)},
             },
         }
         (self.folder / "master").write_text(json.dumps(configuration))
@@ -230,6 +233,27 @@ def test_each_failure_doubles_the_pause_and_a_success_ends_it(master: Master) ->
     spares_notes.write(master.opts, replace(notes, failures={"ci": past}))
     assert master.refill().notes.failures == {}
     assert spares_notes.read(master.opts).failures == {}
+
+
+def test_the_stock_of_a_host_in_maintenance_moves_to_another(master: Master) -> None:
+    held = master.put("ci-aaaaaa", claim=Claim("alice", time.time()))
+    for number in range(4):
+        master.put(f"ci-00000{number}")
+    master.maintained.add("kvm01")
+    master.profile({})
+    master.refill()
+    assert list(master.hosts["kvm01"].clones.values()) == [held]
+    assert len(master.hosts["kvm02"].clones) == len(master.stock()) == 4
+
+
+def test_a_clock_that_was_ahead_keeps_nothing_from_being_made(master: Master) -> None:
+    ahead = time.time() + 10**6
+    failure = spares_notes.Failure(3, ahead, "x")
+    wrong = spares_notes.Notes(looked=ahead, asked=ahead, holds=True, failures={"ci": failure})
+    spares_notes.write(master.opts, wrong)
+    read = spares_notes.read(master.opts)
+    assert (read.looked, read.asked, read.holds) == (0.0, 0.0, True)
+    assert read.failures["ci"].until <= time.time() + spares_notes.LONGEST_PAUSE_S
 
 
 def test_a_profile_that_fails_keeps_no_other_from_its_spares(master: Master) -> None:

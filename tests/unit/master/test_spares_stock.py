@@ -119,6 +119,13 @@ def test_no_spares_any_more_drains_all_but_the_claimed() -> None:
     assert removed(gone) == dict.fromkeys(("ci-1", "ci-2"), "its profile wants no spares any more")
 
 
+def test_a_host_in_maintenance_keeps_only_what_is_claimed_or_being_made() -> None:
+    there = (spare(), claimed("ci-2"), spare("ci-3", stage="booted"))
+    found = decide(2, *there, draining={"ci-1", "ci-2", "ci-3"})
+    assert removed(found) == {"ci-1": "its host is in maintenance"}
+    assert found.make == {"ci": 1}
+
+
 def test_the_spares_of_a_profile_that_cannot_be_read_stay() -> None:
     assert steps({}, [spare()], NOW, Doing(unread={"ci"})) == Steps()
 

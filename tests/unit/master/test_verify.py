@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import salt.exceptions
 
-from saltext.kvmclone.errors import VerificationFailed
+from saltext.kvmclone.errors import MinionTimeout, VerificationFailed
 from saltext.kvmclone.master import verify
+from saltext.kvmclone.model.guest_minion import GuestMinion
 
 UUID = "00112233-4455-6677-8899-aabbccddeeff"
 
@@ -115,3 +119,44 @@ def test_a_master_that_is_away_is_asked_again() -> None:
             raise salt.exceptions.SaltClientError("no master")
 
     assert verify._ask(Away(), "web1") == ""
+
+
+@pytest.mark.parametrize(("published", "asked"), [({}, False), ({"jid": "1"}, True)])
+def test_a_minion_that_the_master_never_asked_is_not_a_silent_one(
+    monkeypatch: pytest.MonkeyPatch, published: dict[str, str], asked: bool
+) -> None:
+    bus = SimpleNamespace(run_job=lambda *_, **__: published, get_event=lambda **_: None)
+
+    @contextlib.contextmanager
+    def opened(*_: Any, **__: Any) -> Iterator[Any]:
+        yield bus
+
+    monkeypatch.setattr(verify.salt.client, "get_local_client", opened)
+    monkeypatch.setattr(verify.salt.utils.event, "get_master_event", opened)
+    monkeypatch.setattr(verify, "MinionKeys", lambda _opts: None)
+    monkeypatch.setattr(verify.master_address, "line", lambda _opts: "")
+    with pytest.raises(MinionTimeout) as caught:
+        verify.verify({"sock_dir": ""}, "web1", UUID, GuestMinion, 0.05)
+    assert isinstance(caught.value, verify.NeverAsked) is not asked
+    assert caught.value.as_dict()["type"] == "MinionTimeout"
+
+
+@pytest.mark.parametrize(
+    ("answers", "silent"),
+    [
+        ({"ci-1": "3008.1", "ci-2": "3008.1"}, set()),
+        ({"ci-1": "3008.1", "ci-2": False}, {"ci-2"}),
+        ({"ci-1": False, "ci-2": False}, {"ci-1", "ci-2"}),
+        ({"ci-1": "3008.1"}, {"ci-2"}),
+        ({}, set()),
+    ],
+)
+def test_only_minions_that_were_asked_are_silent(
+    monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], silent: set[str]
+) -> None:
+    @contextlib.contextmanager
+    def opened(**_: Any) -> Iterator[Any]:
+        yield SimpleNamespace(cmd=lambda *_, **__: answers)
+
+    monkeypatch.setattr(verify.salt.client, "get_local_client", opened)
+    assert verify.silent({}, ["ci-1", "ci-2"], 1.0) == silent

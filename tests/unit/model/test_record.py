@@ -132,6 +132,7 @@ def test_a_record_with_no_number_for_its_form_is_damaged(schema: str) -> None:
         ({"snapshots": (Snapshot("a", 1.5, "ready"),)}, "2"),
         ({"volumes": (Volume("vda", "/v", "qcow2", "snapshot", label="a"),)}, "2"),
         ({"spare": "0123", "under_way": "snapshot a"}, "3"),
+        ({"becomes": "warm"}, "3"),
     ],
 )
 def test_a_record_is_written_in_the_form_of_the_earliest_version_that_reads_it(

@@ -42,21 +42,32 @@ def test_every_bell_has_one_file() -> None:
     assert bells == set(policy.BELLS)
 
 
-def rendered(answer: dict[str, Any], test: bool = False) -> dict[str, Any]:
-    """The orchestration with a spare, as it is after a claim that was answered so."""
+def render(
+    answer: dict[str, Any], asked: list[Any], pillar: dict[str, str], test: bool = False
+) -> str:
+    """
+    The text of the orchestration with a spare, with what it asked.
+
+    :param answer: Of the claim.
+    """
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, extensions=["jinja2.ext.do"])
     environment.filters["json"] = json.dumps
-    asked: list[tuple[Any, ...]] = []
 
     def runner(function: str, **keys: Any) -> dict[str, Any]:
         asked.append((function, keys["arg"], keys["kwarg"]))
         return answer
 
-    text = environment.from_string((FOLDER / "orchestrate/claimed.sls").read_text()).render(
-        salt={"saltutil.runner": runner},
-        pillar={"profile": "ci", "sls": "build"},
-        opts={"test": test},
+    text = (FOLDER / "orchestrate/claimed.sls").read_text()
+    told = environment.from_string(text).render(
+        salt={"saltutil.runner": runner}, pillar=pillar, opts={"test": test}
     )
+    return str(told)
+
+
+def rendered(answer: dict[str, Any], test: bool = False) -> dict[str, Any]:
+    """The orchestration with a spare, as it is after a claim that was answered so."""
+    asked: list[Any] = []
+    text = render(answer, asked, {"profile": "ci", "sls": "build"}, test)
     assert asked == [("kvmclone.claim", ["ci"], {"ttl": "1h"})] * (not test)
     found: dict[str, Any] = yaml.safe_load(text)
     return found
@@ -68,6 +79,13 @@ def test_the_orchestration_works_on_what_it_claimed_and_gives_it_back() -> None:
     assert {"tgt": "ci-00000a"} in states["work on ci-00000a"]["salt.state"]
     given_back = states["give ci-00000a back"]["salt.runner"]
     assert given_back[:2] == [{"name": "kvmclone.release"}, {"arg": ["ci-00000a"]}]
+
+
+def test_the_orchestration_claims_nothing_where_its_pillar_names_no_state() -> None:
+    asked: list[Any] = []
+    with pytest.raises(TypeError):
+        render({"clones": {"ci-00000a": {}}, "retcode": 0}, asked, {"profile": "ci"})
+    assert asked == [], "a machine that is claimed stays until its ttl is over"
 
 
 def test_the_orchestration_ends_with_the_reason_where_nothing_was_claimed() -> None:

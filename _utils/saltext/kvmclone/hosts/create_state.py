@@ -95,9 +95,9 @@ class CreateState:
         Return what becomes of the clone: ``destroy``, ``stop`` or ``keep``.
 
         An interrupt does not destroy one that was kept; a fork that did not become a machine of its
-        own is never kept.
+        own, or is not known to have, is never kept.
         """
-        if isinstance(error, ForkFailed):
+        if isinstance(error, ForkFailed) or (self.is_fork and self.lacks("booted")):
             return "destroy"
         wish = self.request.on_failure
         kept = self.kept is not None and isinstance(error, Interrupted)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 
+from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     CreateInProgress,
     KvmCloneError,
     NotWarmed,
     WarmImageUnusable,
 )
+from saltext.kvmclone.hosts import warm_base
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.model.record import INSTANT
 from saltext.kvmclone.model.request import AUTO, Request
-from saltext.kvmclone.system import processes
 
 
 def warned(outcome: Outcome, told: str) -> Outcome:
@@ -29,7 +30,7 @@ def warm_afterwards(host: KvmHost, request: Request, outcome: Outcome) -> Outcom
     """
     Warm the base after a create that had to go without, where the profile says ``warm: auto``.
 
-    The clone is complete by then, so that a failure is a warning.
+    The clone is complete by then, so that a failure, or an interrupt, is a warning.
 
     :param outcome: Of a create that went well.
     """
@@ -43,9 +44,12 @@ def warm_afterwards(host: KvmHost, request: Request, outcome: Outcome) -> Outcom
     except (NotWarmed, WarmImageUnusable):
         try:
             with contextlib.suppress(CreateInProgress):  # somebody else is at it
-                host.warm(request.base_domain, processes.this_process())
+                warm_base.warm(host, request.base_domain)
         except KvmCloneError as error:
             return warned(outcome, f"The base could not be warmed: {error.message} {error.hint}")
     except KvmCloneError as error:
         return warned(outcome, f"The base was not warmed: {error.message} {error.hint}")
+    except interrupts.Interrupt:
+        told = "The base was not warmed, since that was interrupted. The next create does it."
+        return warned(outcome, told)
     return outcome

@@ -42,6 +42,7 @@ from saltext.kvmclone.lifecycle import (
     bootstrap,
     create,
     first_boot,
+    fork,
     master_ports,
     protect,
     record_store,
@@ -232,16 +233,18 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots, Loc
             )
 
     def power(self, name: str, action: str) -> Clone:
+        starts = action in ("start", "reboot")  # which starts one that is off
         # Only a first start waits for the guest.
-        with ConnectedOperation(self, listens=action == "start") as host:
+        with ConnectedOperation(self, listens=starts) as host:
             handle, record = clone_record(host, name)
             unfinished = not (record.complete or record.failed) or record.stage == DESTROYING
             unfinished = unfinished or snapshot_work.forbids_start(record)
-            if unfinished and action in ("start", "reboot"):
+            if unfinished and starts:
                 raise clone_view.in_progress(record, name, host.commands)
             state = handle.state()
-            if action == "start" and state == "shutoff" and record.stage == "cloned":
+            if starts and state == "shutoff" and record.stage == "cloned":
                 # It was left off, so this is its first boot.
+                fork.require_not_begun(handle, record)
                 record = first_boot.boot(host, handle, record)
                 return self._addressed(host, handle, record, AddressQuery.from_record(record))
             if record.agent and silent_agent.answers(handle, domain_xml.read(handle.live())):

@@ -85,7 +85,7 @@ def create(
     failed = outcome.error
     if failed is None:
         return instead_of_fork.warm_afterwards(host, request, outcome)
-    if request.instant != PREFER or not isinstance(failed, ForkFailed) or made.is_there():
+    if request.instant != PREFER or not isinstance(failed, ForkFailed) or not made.is_gone():
         return outcome
     log.warning("%s: made as a quick clone: %s", request.name, failed)
     instead = dataclasses.replace(request, clone_strategy="quick")
@@ -225,6 +225,14 @@ class _Create(CreateState):
         except (NotFound, ForeignDomain):
             return False
         return True
+
+    def is_gone(self) -> bool:
+        """Return whether the host says that it has no clone of that name."""
+        try:
+            return not self.is_there()
+        except KvmCloneError as error:
+            log.warning("%s: whether it is gone is not known: %s", self.request.name, error)
+            return False
 
     def _foresee(self, master: EnrollerInterface) -> None:
         """

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
 
 from lxml import etree
 
@@ -126,7 +127,8 @@ def _defined(host: Host, handle: DomainHandle, volume_path: VolumePath) -> Named
 def _file_of(host: Host, name: str) -> tuple[int, ...]:
     """Return what tells the file of a definition from the next one; empty if nothing is sure."""
     folder = host.folders.definitions
-    if not (host.local and folder):
+    # The daemon behind another socket may have its files where this process sees others.
+    if not (host.local and folder) or "socket" in parse_qs(urlsplit(host.url).query):
         return ()
     try:
         status = os.stat(os.path.join(folder, f"{name}.xml"))

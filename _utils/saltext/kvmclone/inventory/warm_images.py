@@ -73,17 +73,17 @@ def find(host: Host) -> list[WarmImage]:
     return sorted(found, key=lambda image: (image.record.base, -image.generation))
 
 
-def of_base(host: Host, name: str, uuid: str = "") -> list[WarmImage]:
-    """
-    Return the saved memories of a base, the newest first.
+def of_base(host: Host, uuid: str) -> list[WarmImage]:
+    """Return the saved memories of the base with that uuid, the newest first."""
+    return [image for image in find(host) if image.record.base_uuid == uuid]
 
-    :param name: Of the base.
-    :param uuid: Likewise; empty for a base that is gone.
-    """
+
+def left_of(host: Host, name: str) -> list[WarmImage]:
+    """Return the saved memories of bases of that name that are gone, whoever is called so now."""
     return [
         image
         for image in find(host)
-        if image.record.base_uuid == uuid or (not uuid and image.record.base == name)
+        if image.record.base == name and host.with_uuid(image.record.base_uuid) is None
     ]
 
 
@@ -116,7 +116,7 @@ def usable(host: Host, base: DomainHandle, machine: str = "") -> WarmImage:
     again = host.commands.clone("warm", base.name)
     images = [
         image
-        for image in of_base(host, base.name, base.uuid)
+        for image in of_base(host, base.uuid)
         if image.record.complete and machine in ("", image.handle.name)
     ]
     if not images:

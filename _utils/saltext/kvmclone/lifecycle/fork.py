@@ -134,10 +134,25 @@ def _require_fresh(handle: DomainHandle, record: Record) -> None:
     if not record.fork_begun and handle.state() == "shutoff":
         return
     handle.power_off()
-    raise ForkFailed(
+    raise _not_fresh(handle, "Repeat the command.")
+
+
+def require_not_begun(handle: DomainHandle, record: Record) -> None:
+    """
+    Refuse to start a fork that was kept after its restore was begun.
+
+    :raises ForkFailed: It was.
+    """
+    if record.fork_begun:
+        commands = handle.connection.commands
+        raise _not_fresh(handle, f"Remove it: {commands.clone('destroy', handle.name)}")
+
+
+def _not_fresh(handle: DomainHandle, hint: str) -> ForkFailed:
+    return ForkFailed(
         f"The fork '{handle.name}' was interrupted before it had fresh random numbers, so it does "
         "not go on.",
-        "Repeat the command.",
+        hint,
     )
 
 

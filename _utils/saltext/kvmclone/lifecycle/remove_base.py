@@ -187,7 +187,7 @@ def _require_base(host: Host, handle: DomainHandle) -> None:
             f"'{name}' was being made, or removed, when that was interrupted.",
             f"Remove what there is of it: {collect}",
         )
-    if warmed := warm_images.of_base(host, name, handle.uuid):
+    if warmed := warm_images.of_base(host, handle.uuid):
         raise CloneInUse(
             f"The base '{name}' stays: it is warmed ('{warmed[0].handle.name}').",
             f"Remove what was saved of it first: {host.commands.clone('unwarm', name)}",

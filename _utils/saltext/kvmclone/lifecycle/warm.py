@@ -79,7 +79,7 @@ def warm(host: Host, name: str, worker: Owner) -> tuple[WarmImage, tuple[str, ..
     """
     base = host.domain(name)
     _require_base(host, base)
-    before = [one for one in warm_images.of_base(host, name, base.uuid) if not _cleared(host, one)]
+    before = [one for one in warm_images.of_base(host, base.uuid) if not _cleared(host, one)]
     plan = _plan(host, base, before, worker)
     plan.check()
     _require_room(host, plan)
@@ -101,14 +101,16 @@ def unwarm(host: Host, name: str) -> deletion_plan.DeletionPlan:
     """
     Remove all saved memories of a base, or none.
 
-    :param name: Name of the base, which may be gone.
+    :param name: Name of the base, which may be gone, or be another's by now.
     :return: What was deleted, and what stays.
     :raises CloneInUse: Forks stand on one of them; nothing was removed.
     :raises CreateInProgress: Somebody is warming it; nothing was removed.
     :raises NotFound: There is neither such a base nor anything that was saved of it.
     """
     base = host.find(name)
-    images = warm_images.of_base(host, name, base.uuid if base is not None else "")
+    images = warm_images.left_of(host, name)
+    if base is not None:
+        images += warm_images.of_base(host, base.uuid)
     if not images and base is None:
         host.domain(name)  # raises
     for image in images:
@@ -246,6 +248,7 @@ def _save(host: Host, handle: DomainHandle, record: Record) -> Record:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
         journal.not_made(MEMORY)
+        journal.save()  # what was made is taken back by the record that is stored
         raise HostError(
             f"The file '{path}' cannot be made: {error.strerror}.",
             f"Look at its folder: {host.commands.there('ls', '-l', os.path.dirname(path))}",

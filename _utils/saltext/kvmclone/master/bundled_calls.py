@@ -112,7 +112,7 @@ class _Bundle:
                 )
         except _Unwanted:
             pass
-        except Exception as failed:
+        except BaseException as failed:  # an interrupt, too: whoever waits is told of it
             error = failed
         with self.lock:
             self.is_closed = True

@@ -223,7 +223,8 @@ class _Question:
         while not any(one.answers for one in both) and time.monotonic() < deadline:
             self.caller.check()
             event = self.caller.bus.get_event(wait=0.5, tag="salt/", full=True, auto_reconnect=True)
-            if event and event["tag"] == SWALLOWED:
+            # Whatever somebody sends under this tag has data: the time at least.
+            if event and event["tag"] == SWALLOWED and not event["data"]:
                 raise interrupts.Interrupt
             for one in both if event else ():
                 if one.hear(event) and one is self:

@@ -40,6 +40,7 @@ from saltext.kvmclone.model import fingerprints
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.hints import Commands
+from saltext.kvmclone.model.record import INSTANT
 from saltext.kvmclone.model.spares import GRAIN, Claim
 
 log = logging.getLogger(__name__)
@@ -218,6 +219,9 @@ class _Taking:
                     return Outcome(claimed.name, claimed.stage, claimed)
             except interrupts.Interrupt:
                 return Outcome(clone.name, "", None, _half_claimed(clone.name))
+            except verify.NeverAsked as error:
+                error.hint += f"   Then give it back: {Commands().clone('release', clone.name)}"
+                return Outcome(clone.name, "", None, error)
         return self._made() if self.wanted.wait else None
 
     def too_few(self, count: int) -> NoSpare:
@@ -234,7 +238,11 @@ class _Taking:
         return NoSpare(words, f"See the stock: {Commands().clone('spares', profile)}")
 
     def _take(self, label: str, clone: Clone) -> Clone | None:
-        """Claim one spare and verify its minion; None where it is somebody else's, or silent."""
+        """
+        Claim one spare and verify its minion; None where it is somebody else's, or silent.
+
+        :raises verify.NeverAsked: This master asks nobody, so that every spare would seem silent.
+        """
         host, began = self.hosts[label], time.time()
         who = Claim(self.wanted.by, began)
         try:
@@ -249,6 +257,8 @@ class _Taking:
             return None
         try:
             version = self._verified(claimed)
+        except verify.NeverAsked:
+            raise
         except KvmCloneError as error:
             log.warning("The spare '%s' is destroyed: %s", clone.name, error)
             if failure := self.fleet.destroy(clone.name).error:
@@ -272,9 +282,11 @@ class _Taking:
                 f"The key that this master accepts for '{minion.id}' is not that on its record.",
                 "It is destroyed, and the next one is taken.",
             )
+        # Until its first reboot a fork may show another uuid, and its own proves nothing.
+        word = "" if clone.strategy == INSTANT else None
         # Its guest is not asked why it is silent: it is destroyed.
         return verify.verify(
-            self.fleet.opts, minion.id, clone.uuid, GuestMinion, ANSWER_TIMEOUT_S
+            self.fleet.opts, minion.id, clone.uuid, GuestMinion, ANSWER_TIMEOUT_S, word
         ).version
 
     def _made(self) -> Outcome:

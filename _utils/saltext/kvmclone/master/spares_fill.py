@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any
 
-from saltext.kvmclone.errors import KvmCloneError, NoSpare, NotFound, named
+from saltext.kvmclone.errors import ConfigError, KvmCloneError, NoSpare, NotFound, named
 from saltext.kvmclone.hosts.gc import owner_state_of
 from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.master import spares_make, spares_notes, verify
@@ -195,10 +195,13 @@ class Refill:
         told, failed = fleet.everywhere.look(lambda host: host.list_clones(spares=True))
         for label, error in failed.items():
             log.warning("kvm_clone spares: '%s' does not answer: %s", label, error["message"])
-        clones = [clone for _label, clone in fleet.everywhere.each_once(told)]
+        there = list(fleet.everywhere.each_once(told))
+        clones = [clone for _label, clone in there]
         wishes, unread = spares_make.wishes(fleet, sorted({one.profile for one in clones}))
         idle = [one for one in clones if one.name not in {*doing.making, *doing.leaving}]
-        doing = dataclasses.replace(doing, dead=_dead(fleet, idle), unread=unread)
+        doing = dataclasses.replace(
+            doing, dead=_dead(fleet, idle), draining=_draining(fleet, there), unread=unread
+        )
         asks = time.time() - self.notes.asked >= ASK_INTERVAL_S
         if asks:
             digests = {profile: wish.digest for profile, wish in wishes.items()}
@@ -284,6 +287,24 @@ def _dead(fleet: Fleet, clones: Iterable[Clone]) -> set[str]:
         for items in told.values()
         for item in items
         if item.name in unfinished and owner_state_of(item.work) == DEAD
+    }
+
+
+def _draining(fleet: Fleet, there: Iterable[tuple[str, Clone]]) -> set[str]:
+    """
+    Return the names of the clones on hosts in maintenance; none while the limits cannot be read.
+
+    :param there: The clones, each with its host's label.
+    """
+    try:
+        settings, ways = fleet.placing.settings, fleet.everywhere.ways
+    except ConfigError as error:
+        log.warning("kvm_clone spares: %s", error)
+        return set()
+    return {
+        clone.name
+        for label, clone in there
+        if (minion := ways[label][0]) and settings.limits(minion).maintenance
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,12 +65,21 @@ class Notes:
         left = {name: one for name, one in self.failures.items() if name != profile}
         return dataclasses.replace(self, failures=left)
 
+    def at(self, now: float) -> Notes:
+        """Return these notes without times that a clock has written which was ahead."""
+        failures = {
+            name: dataclasses.replace(one, until=min(one.until, now + LONGEST_PAUSE_S))
+            for name, one in self.failures.items()
+        }
+        looked, asked = (when if when <= now else 0.0 for when in (self.looked, self.asked))
+        return dataclasses.replace(self, looked=looked, asked=asked, failures=failures)
+
 
 def read(opts: Mapping[str, Any]) -> Notes:
     """Return what is noted; nothing where the notes cannot be read: all of it is found again."""
     try:
         with open(_path(opts), encoding="utf-8") as source:
-            return from_plain(Notes, json.load(source))
+            return from_plain(Notes, json.load(source)).at(time.time())
     except (OSError, ValueError):
         return Notes()
 

@@ -65,6 +65,7 @@ class Doing:
     :param leaving: Names of those that it destroys, or failed to destroy.
     :param dead: Names of unfinished clones whose worker is gone.
     :param silent: Names of those whose minion does not answer.
+    :param draining: Names of those on a host in maintenance.
     :param unread: Profiles that cannot be read at this moment, so that nothing is known of them.
     """
 
@@ -72,6 +73,7 @@ class Doing:
     leaving: Collection[str] = ()
     dead: Collection[str] = ()
     silent: Collection[str] = ()
+    draining: Collection[str] = ()
     unread: Collection[str] = ()
 
 
@@ -154,6 +156,8 @@ def _sorted_out(wish: Wish, there: Iterable[Clone], doing: Doing) -> tuple[set[s
             gone.append(Removal(clone, why_unusable(clone, wish.digest)))
         elif kind == IN_STOCK and clone.name in doing.silent:
             gone.append(Removal(clone, "its minion does not answer"))
+        elif kind == IN_STOCK and clone.name in doing.draining:
+            gone.append(Removal(clone, "its host is in maintenance"))
         elif kind != LEAVING:
             kept.add(clone.name)
     return kept, gone

@@ -55,6 +55,14 @@ LONGEST_VERSION = 60
 ANNOUNCED_TIMEOUT_S = 90.0
 
 
+class NeverAsked(MinionTimeout):
+    """The master published no question to the minion, so its silence says nothing about it."""
+
+    @property
+    def type(self) -> str:
+        return MinionTimeout.__name__
+
+
 @dataclass(frozen=True)
 class Verified:
     """
@@ -86,6 +94,7 @@ def verify(
     :param timeout: Seconds to wait; one that announced itself, and so is slow, gets more.
     :param word: What a fork was given over its agent; empty for nothing, None for another clone.
     :raises MinionTimeout: It never answered.
+    :raises NeverAsked: Nor was it asked: the master published nothing.
     :raises VerificationFailed: A machine with another uuid, or without the word, answered.
     """
     with (
@@ -110,6 +119,12 @@ def verify(
                 return _judge(said.get("ret"), minion_id, uuid, word)
             if tag == f"salt/minion/{minion_id}/start":
                 turn.announced(time.monotonic())
+    if not asked:
+        raise NeverAsked(
+            f"The minion '{minion_id}' was not asked for test.version within {timeout:g} s: the "
+            f"master published no job. {silent.reason}".rstrip(),
+            "Does the master run? Here: systemctl start salt-master",
+        )
     raise _timeout(opts, minion_id, timeout, silent)
 
 
@@ -209,6 +224,9 @@ def silent(opts: Mapping[str, Any], minion_ids: Collection[str], timeout: float)
             interrupts.heed(error)
             log.warning("asking %s: %s", ", ".join(sorted(minion_ids)), error)
             return set()
+    if not answers:  # once a job is published, Salt names those that are silent, too
+        log.warning("asking %s: no job was published", ", ".join(sorted(minion_ids)))
+        return set()
     return {one for one in minion_ids if not answers.get(one)}
 
 

@@ -109,6 +109,8 @@ def from_xml(xml: str, uuid: str) -> Record | None:
 def _element(record: Record, prefixes: dict[str, str] | None = None) -> etree._Element:
     forms = [form for name, form in _SINCE.items() if getattr(record, name)]
     forms += [2 for volume in record.volumes if volume.label]
+    # Earlier versions take it for a base that was never finished, which their gc removes.
+    forms += [3] * (not record.is_clone)
     root = etree.Element("clone", nsmap=prefixes, schema=str(max(forms, default=1)))
     for name in _SCALARS:
         value = getattr(record, name)
