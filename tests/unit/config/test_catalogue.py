@@ -308,6 +308,23 @@ def test_an_ignored_key_is_said_when_a_machine_is_made_of_it(
     assert "a minion is called like its clone" in said
 
 
+def test_what_only_a_fork_goes_by_is_said_to_be_ignored_beside_another_strategy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    said = "it counts with clone_strategy: instant alone"
+    quick = {"clone_strategy": "quick"}
+    for keys, provider in (
+        ({"clone_strategy": "instant", "instant": "prefer"}, LOCAL),
+        (quick, {**LOCAL, "instant": "prefer"}),  # for other profiles of it
+    ):
+        catalogue_of(keys, provider).resolve("small", "web1")
+    assert said not in caplog.text
+    catalogue_of({**quick, "warm": "auto"}).resolve("small", "web1")
+    assert f"key 'warm': is ignored: {said}" in caplog.text
+    catalogue_of(quick).resolve("small", "web1", {"instant": "prefer"})
+    assert f"key 'instant': is ignored: {said}" in caplog.text
+
+
 def test_an_ignored_key_of_the_provider_is_said_too(caplog: pytest.LogCaptureFixture) -> None:
     catalogue_of({}, {**LOCAL, "has_ssh_agent": True}).resolve("small", "web1")
     assert "key 'has_ssh_agent': is ignored: write it as ssh_agent: True" in caplog.text

@@ -313,6 +313,17 @@ def test_a_silent_one_is_replaced_and_they_are_asked_only_from_time_to_time(
     master.refill()
 
 
+def test_where_none_of_several_answers_it_is_the_network_and_none_is_destroyed(
+    master: Master, answering: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(4):
+        master.put(f"ci-00000{number}")
+        answering.add(f"ci-00000{number}")
+    master.refill()
+    assert len(master.clones()) == 4
+    assert "none of the spares of any host answers" in caplog.text
+
+
 def test_one_that_is_claimed_before_it_is_removed_stays(
     master: Master, monkeypatch: pytest.MonkeyPatch
 ) -> None:

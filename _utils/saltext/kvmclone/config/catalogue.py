@@ -135,7 +135,8 @@ class Catalogue:
         profile = self._profile(profile_name)
         provider = str(arguments.pop("provider", None) or profile.provider).partition(":")[0]
         written = merge(self._provider(provider), profile.keys)
-        _advise(profile.place, profile.name, written)
+        own, beside = (merge(keys, arguments) for keys in (profile.keys, written))
+        _advise(profile.place, profile.name, written, beside, own)
         keys = merge(self.cloud_file, written)
         request, secrets = self._request(
             name, merge(keys, arguments), profile.name, provider, profile.place
@@ -247,7 +248,7 @@ class Catalogue:
             raise error_for(faults)
         known = self.profiles.get(profile)
         own = cloud_machine.own_keys(machine, settings, known.keys if known else {})
-        _advise("salt-cloud", profile or name, own, machine)
+        _advise("salt-cloud", profile or name, own, machine, own)
         keys = cloud_machine.known_keys(machine)
         provider = str(machine.get("provider") or "").partition(":")[0]
         request, secrets = self._request(
@@ -384,13 +385,13 @@ def _sound(sections: Mapping[str, T], kind: KeyLocation, problems: Problems) -> 
 
 
 def _advise(
-    place: str, section: str, keys: Mapping[str, Any], beside: Mapping[str, Any] | None = None
+    place: str, section: str, keys: Keys, everything: Mapping[str, Any], own: Mapping[str, Any]
 ) -> None:
     """
     Log a warning, with the reason, for each key that is ignored.
 
-    :param beside: All keys of the machine, where ``keys`` are some of them.
+    :param everything: All keys of the machine; ``own`` those that no provider says.
     """
     found = {key: advice for key, value in keys.items() if (advice := advice_on(key, value))}
-    for key, advice in (found | advice_together(beside or keys)).items():
+    for key, advice in (found | advice_together(everything, own)).items():
         log.warning("%s", Problem(place, section, key, advice))

@@ -323,7 +323,7 @@ class _Assembly:
             there = self.result.problems
             faults = faults_together(all_keys) | stock_keys.faults(all_keys, entry.name)
             there += [entry.problem(name, fault) for name, fault in faults.items()]
-        for name, advice in advice_together(all_keys).items():
+        for name, advice in advice_together(all_keys, keys).items():
             self.result.warnings.append(str(entry.problem(name, advice)))
         self.result.profiles[entry.name] = Profile(entry.name, alias, keys, entry.place)
 

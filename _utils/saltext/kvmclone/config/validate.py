@@ -240,13 +240,22 @@ def advice_on(name: str, value: Any) -> str:
     return ""
 
 
-def advice_together(keys: Mapping[str, Any]) -> dict[str, str]:
-    """Return the warnings that keys deserve only beside each other, by key; none for most."""
-    if keys.get("deploy") is False:
-        # Salt's driver ran it all the same.
-        ignored = "is ignored: with deploy: False nothing runs in the guest"
-        return {"inline_script": ignored} if keys.get("inline_script") else {}
-    return advice_on_domain(keys)
+def advice_together(keys: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, str]:
+    """
+    Return the warnings that keys deserve only beside each other, by key; none for most.
+
+    :param own: Those of a profile, or arguments; what a provider sets is meant for some of its
+        profiles.
+    """
+    found = {}
+    if keys.get("clone_strategy") != "instant":
+        ignored = "is ignored: it counts with clone_strategy: instant alone"
+        found = {key: ignored for key in ("instant", "warm") if own.get(key)}
+    if keys.get("deploy") is not False:
+        return found | advice_on_domain(keys)
+    if keys.get("inline_script"):  # Salt's driver ran it all the same
+        found["inline_script"] = "is ignored: with deploy: False nothing runs in the guest"
+    return found
 
 
 def faults_together(keys: Mapping[str, Any]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -27,6 +27,7 @@ from saltext.kvmclone.master.spares_stock import (
     Removal,
     Steps,
     kind_of,
+    silent_spares,
     steps,
 )
 from saltext.kvmclone.model.clone import Clone
@@ -210,12 +211,15 @@ class Refill:
         decided = steps(wishes, clones, time.time(), doing)
         return Look(decided, bool(clones), asks, tuple(sorted(failed)))
 
-    def _silent(self, stocked: Iterable[Clone]) -> set[str]:
+    def _silent(self, stocked: Collection[Clone]) -> set[str]:
         """Return the names of those spares whose minion does not answer, asked twice."""
-        names = {clone.minion.id: clone.name for clone in stocked if clone.minion.id}
-        silent = verify.silent(self.opts, list(names), ANSWER_TIMEOUT_S)
+        ids = [clone.minion.id for clone in stocked if clone.minion.id]
+        silent = verify.silent(self.opts, ids, ANSWER_TIMEOUT_S)
         silent = verify.silent(self.opts, silent, SECOND_TIMEOUT_S)
-        return {name for minion_id, name in names.items() if minion_id in silent}
+        found, doubtful = silent_spares(stocked, silent)
+        for where in doubtful:
+            log.warning("none of the spares %s answers, so that none is destroyed for it", where)
+        return found
 
     def _take(self, pool: Executor, look: Look) -> None:
         """Begin what a look has found to be done."""

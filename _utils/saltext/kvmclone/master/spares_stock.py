@@ -142,6 +142,27 @@ def steps(
     return Steps(make, tuple(remove))
 
 
+def silent_spares(asked: Collection[Clone], silent: Collection[str]) -> tuple[set[str], list[str]]:
+    """
+    Return the names of the spares that do not answer, and where that says nothing about them.
+
+    Where none of several answers, on one host or at all, it is the network or the master that does
+    not work, and no machine is the worse for it.
+
+    :param silent: Minion ids of those that did not answer.
+    """
+    hosts = sorted({clone.host for clone in asked})
+    groups = {f"on '{host}'": [one for one in asked if one.host == host] for host in hosts}
+    groups["of any host"] = list(asked)
+    doubtful = {
+        where: there
+        for where, there in groups.items()
+        if len(there) > 1 and all(one.minion.id in silent for one in there)
+    }
+    doubted = {one.name for there in doubtful.values() for one in there}
+    return {one.name for one in asked if one.minion.id in silent} - doubted, list(doubtful)
+
+
 def _sorted_out(wish: Wish, there: Iterable[Clone], doing: Doing) -> tuple[set[str], list[Removal]]:
     """Return the names of those spares of a profile that count, and those to be destroyed."""
     kept, gone = set(), []
