@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,7 @@ class Host:
         self.local = True
         self.base = base
         self.fault = fault
+        self.memory = Path("base.warm1-memory.save")
 
     def domain(self, name: str) -> Any:
         xml = warmed_xml() if name == "base.warm1" else self.base
@@ -40,9 +42,7 @@ class Host:
     def usable(self, *_: Any) -> Any:
         if self.fault is not None:
             raise self.fault
-        return SimpleNamespace(
-            handle=self.domain("base.warm1"), path="/pool/base.warm1-memory.save"
-        )
+        return SimpleNamespace(handle=self.domain("base.warm1"), path=str(self.memory))
 
     def facts(self, host: Any, request: Request, _taken: Any, definition: str = "") -> HostFacts:
         xml = definition or self.domain(request.base_domain).definition()
@@ -50,10 +50,12 @@ class Host:
 
 
 @pytest.fixture
-def planned(monkeypatch: pytest.MonkeyPatch) -> Any:
+def planned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The plan that a host makes for a request."""
 
     def compute(host: Host, request: Request, **how: Any) -> ClonePlan:
+        host.memory = tmp_path / host.memory.name
+        host.memory.touch()
         monkeypatch.setattr(clone_planning.warm_images, "usable", host.usable)
         monkeypatch.setattr(clone_planning.host_facts, "facts", host.facts)
         told: Any = host

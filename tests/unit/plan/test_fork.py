@@ -10,7 +10,7 @@ from lxml import etree
 
 from saltext.kvmclone.model import domain_xml, record_xml
 from saltext.kvmclone.model.record import MEMORY, WANTED, Record
-from saltext.kvmclone.model.request import DiskChanges, Request
+from saltext.kvmclone.model.request import DiskChanges, InterfaceChanges, Request
 from saltext.kvmclone.plan import fork, fork_definition
 from tests.support.plans import BASE, FACTS
 
@@ -98,3 +98,18 @@ def test_a_base_that_runs_is_refused() -> None:
     running = replace(WARMED, base_state="running")
     (why,) = fork.refusals(facts(), INSTANT, running)
     assert "is running" in why and "shutdown" in why
+
+
+def test_more_network_cards_than_the_base_has_are_refused() -> None:
+    cards = len(domain_xml.read(BASE).interfaces)
+    asked = replace(INSTANT, networks=(InterfaceChanges(),) * (cards + 1))
+    (why,) = fork.refusals(facts(), asked, WARMED)
+    assert f"as many network cards as the base, {cards}, and 'networks' names {cards + 1}" in why
+    fewer = replace(INSTANT, networks=(InterfaceChanges(),) * cards)
+    assert fork.refusals(facts(), fewer, WARMED) == []
+
+
+def test_a_copy_of_the_memory_for_which_there_is_no_room_is_refused() -> None:
+    (why,) = fork.refusals(facts(), INSTANT, replace(WARMED, size=2**30, available=2**20))
+    assert "needs 1 GiB in /pool, where 1 MiB are free" in why
+    assert fork.refusals(facts(), INSTANT, replace(WARMED, size=2**20, available=2**20)) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from saltext.kvmclone.model.request import AUTO, PREFER, Request
 from saltext.kvmclone.plan import fork, fork_definition, planner, warm_plan
 from saltext.kvmclone.plan.clone_plan import ClonePlan
 from saltext.kvmclone.plan.fork import ForkSource
+from saltext.kvmclone.system import filesystems
 
 
 def compute(
@@ -72,7 +74,10 @@ def _source(host: Host, base: DomainHandle) -> ForkSource:
         )
     image = warm_images.usable(host, base)
     state = "shutoff" if base.was_off else base.state()
-    return ForkSource(image.handle.name, image.path, base.name, base.uuid, state)
+    place = filesystems.of(os.path.dirname(image.path))
+    size = 0 if place.shares_blocks else os.stat(image.path).st_size
+    name = image.handle.name
+    return ForkSource(name, image.path, base.name, base.uuid, state, size, place.available)
 
 
 def _without_memory(

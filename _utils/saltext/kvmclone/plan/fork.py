@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+from saltext.kvmclone.model import domain_xml, units
 from saltext.kvmclone.model.facts import HostFacts
 from saltext.kvmclone.model.record import INSTANT, MEMORY, WANTED, Owner, Volume
 from saltext.kvmclone.model.request import DiskChanges, Request
@@ -25,6 +26,8 @@ class ForkSource:
     :param machine: Name of the warmed machine; ``image`` the file with its memory.
     :param base: Name of the base that it was made from, ``base_uuid`` its uuid.
     :param base_state: libvirt's state of that base.
+    :param size: Bytes that a copy of the file needs, which each fork has while it is restored.
+    :param available: Bytes that are free where the file is.
     """
 
     machine: str
@@ -32,6 +35,8 @@ class ForkSource:
     base: str
     base_uuid: str
     base_state: str = "shutoff"
+    size: int = 0
+    available: int = 0
 
 
 def quick(request: Request, base_domain: str = "") -> Request:
@@ -92,6 +97,18 @@ def refusals(facts: HostFacts, request: Request, source: ForkSource) -> list[str
         "it. Leave that out, or use 'clone_strategy: quick'."
         for what in _changed(request)
     ]
+    cards = len(domain_xml.read(facts.base_xml).interfaces)
+    if len(request.networks) > cards:
+        found.append(
+            f"A fork of '{source.base}' can have as many network cards as the base, {cards}, and "
+            f"'networks' names {len(request.networks)}. Name fewer, or use 'clone_strategy: quick'."
+        )
+    if source.size > source.available:
+        found.append(
+            f"The copy of the saved memory that a fork is restored from needs "
+            f"{units.size(source.size)} in {os.path.dirname(source.image)}, where "
+            f"{units.size(source.available)} are free. Make room, or use 'clone_strategy: quick'."
+        )
     if source.base_state != "shutoff":
         found.append(planner.base_is_on(source.base, source.base_state, facts.commands))
     return found
