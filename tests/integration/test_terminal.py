@@ -147,7 +147,7 @@ def test_what_is_left_over_is_removed_by_the_command_below_it(
     dead = replace(processes.this_process(), pid=child.pid, started=1)
     LocalHost("qemu:///system").clone(quick(left, f"{lab.name}-base"), dead, "addressed")
     told = typed(salt, "salt-run", "kvmclone.gc")
-    assert told.stdout.splitlines()[:2] == [left, "  the machine"]
+    assert told.stdout.splitlines()[:2] == [f"{left} on kvm01", "  the machine"]
     (line,) = (line for line in told.stdout.splitlines() if "Remove it: " in line)
     gone = typed(salt, *shlex.split(line.partition("Remove it: ")[2]))
     assert "removed: the machine" in gone.stdout
