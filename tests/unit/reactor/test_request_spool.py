@@ -35,6 +35,17 @@ def test_a_request_waits_until_it_is_answered_and_is_kept_for_people(minion: Req
     assert minion.all()[0]["answer"] == {"verdict": "queued"}
 
 
+@pytest.mark.parametrize("late", ["queued", "making"])
+def test_that_it_waits_is_no_news_once_it_ended(minion: RequestSpool, late: str) -> None:
+    """Two jobs bring the two answers, in whichever order."""
+    token = minion.ask("request", "a", "runner")
+    for verdict in ("failed", late):
+        assert minion.told({token: {"verdict": verdict}}) == [token]
+    assert minion.all()[0]["answer"] == {"verdict": "failed"}
+    minion.told({token: {"verdict": "gone"}})
+    assert minion.all()[0]["answer"] == {"verdict": "gone"}
+
+
 def test_what_no_policy_can_allow_is_not_even_asked(minion: RequestSpool) -> None:
     with pytest.raises(SecretInArgument, match="must be changed"):  # salt-call tells the master
         minion.ask("request", "a", "runner", {"password": "x", "cpus": 2})

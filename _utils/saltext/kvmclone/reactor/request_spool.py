@@ -9,6 +9,7 @@ libvirt is needed. The checks here only help the user: the master decides.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -16,13 +17,14 @@ import secrets
 import shlex
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from saltext.kvmclone.config import validate
 from saltext.kvmclone.errors import ConfigError, HostError
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.reactor.policy import ASK_VERSION, OF_A_CLAIM, OVERRIDABLE
+from saltext.kvmclone.reactor.request_entry import MAKING, QUEUED
 from saltext.kvmclone.system import files
 
 log = logging.getLogger(__name__)
@@ -128,19 +130,33 @@ class RequestSpool:
         """
         Note what the master answered.
 
+        Each answer is a job, and a minion carries out several at once: that a request waits may be
+        heard after how it ended, and is then over.
+
         :param answers: By token: ``{"verdict", "reason", …}``.
         :return: The tokens that are known here.
         """
-        known = {str(item["token"]): item for item in self._read()[0]}
-        heard = []
-        for token, answer in answers.items():
-            if token in known:
-                self._write({**known[token], "answer": answer, "told": time.time()})
-                heard.append(token)
-        settled = [item for item in self._read()[0] if _is_settled(item)]
-        for item in settled[: max(0, len(settled) - MAX_ANSWERED)]:
-            self._drop(item)
+        with self._locked():
+            known = {str(item["token"]): item for item in self._read()[0]}
+            heard = [token for token in answers if token in known]
+            for token in heard:
+                if not _is_over(answers[token], known[token]):
+                    answered = {"answer": answers[token], "told": time.time()}
+                    self._write({**known[token], **answered})
+            settled = [item for item in self._read()[0] if _is_settled(item)]
+            for item in settled[: max(0, len(settled) - MAX_ANSWERED)]:
+                self._drop(item)
         return heard
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other jobs of this minion from noting answers during the block."""
+        descriptor = os.open(self._checked(), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _drop(self, item: Mapping[str, Any]) -> None:
         with contextlib.suppress(FileNotFoundError):  # another job of this minion was faster
@@ -210,3 +226,11 @@ class RequestSpool:
 
 def _is_settled(item: Mapping[str, Any]) -> bool:
     return "answer" in item
+
+
+def _is_over(answer: Any, item: Mapping[str, Any]) -> bool:
+    """Return whether an answer says that a request goes on which has ended already."""
+    before = item.get("answer")
+    going_on = isinstance(answer, Mapping) and answer.get("verdict") in (QUEUED, MAKING)
+    ended = isinstance(before, Mapping) and before.get("verdict") not in (QUEUED, MAKING)
+    return going_on and ended
