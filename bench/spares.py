@@ -1,7 +1,6 @@
 """From ``claim`` to a machine that answered again, against what asking it alone takes.
 
-Spares are stocked first, which is not measured. Then one is claimed, released and the next one is
-asked for its version by hand, in turns.
+A spare is made first, which is not measured; it is asked for its version by hand, and then claimed.
 """
 
 from __future__ import annotations
@@ -10,29 +9,36 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from bench.guests import debian_world, write_profile
 from bench.table import Table, milliseconds
-from lab.common import LabError
+from lab.common import LabError, wait_until
 from lab.lab import Lab
 from lab.salt import Answer, SaltWorld
 
 #: Times that a claim may take of what ``salt NAME test.version`` takes, and seconds in all.
 GOAL, GOAL_S = 3.0, 2.0
 
-#: Seconds that the worker has to fill the stock, of all spares together.
-FILL_TIMEOUT_S = 1800.0
+#: Seconds that the worker has to make one spare.
+FILL_TIMEOUT_S = 600.0
+
+KEYS = {"spare_names": "bench-{id}", "ttl": "1h"}
 
 
-def stocked(world: SaltWorld, number: int) -> None:
-    """Have the stock filled, and then no more made.
+def stocked(world: SaltWorld) -> str:
+    """Have one spare made, wait until nothing is made or destroyed any more, and return its name.
 
-    :raises LabError: It was not.
+    :raises LabError: It was not made.
     """
+    write_profile(world, "spare", **KEYS, spares=1)
     world.run("kvmclone.work_off", timeout=FILL_TIMEOUT_S)
+    wait_until(lambda: not world.run("kvmclone.asked").data["working"], "the worker", 60)
     there = world.run("kvmclone.spares", "spare").data["spares"]["spare"]["stock"]
-    if len(there) < number:
-        raise LabError(f"only {len(there)} of {number} spares were made")
+    write_profile(world, "spare", **KEYS, spares=0)  # so that none is made while one is claimed
+    if not there:
+        raise LabError("no spare was made")
+    return str(next(iter(there)))
 
 
 def seconds(work: Callable[[], Answer]) -> float:
@@ -49,26 +55,21 @@ def seconds(work: Callable[[], Answer]) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--spares", type=int, default=3)
-    number = parser.parse_args(sys.argv[1:]).spares
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args(sys.argv[1:]).rounds
     report = Table(
-        f"A claim, and the same question asked by hand, {number} in turns, s",
+        f"A claim, and the same question asked by hand, {rounds} rounds, s",
         *("salt NAME test.version", "salt-run kvmclone.claim", "ratio"),
     )
     alone: list[float] = []
     claims: list[float] = []
     with Lab() as lab, debian_world(lab, preloads=False) as world:
-        keys = {"spares": number, "spare_names": "bench-{id}", "ttl": "1h"}
-        write_profile(world, "spare", **keys)
-        stocked(world, number)
-        waiting = list(world.run("kvmclone.spares", "spare").data["spares"]["spare"]["stock"])
-        for left, name in reversed(list(enumerate(waiting))):
-            # A claim wakes the worker, which is to find nothing to make and nothing to destroy.
-            write_profile(world, "spare", **{**keys, "spares": left})
-            alone.append(seconds(lambda: world.salt(name, "test.version")))  # noqa: B023
-            claims.append(seconds(lambda: world.run("kvmclone.claim", "spare", "wait=False")))
+        for _round in range(rounds):
+            name = stocked(world)
+            alone.append(seconds(partial(world.salt, name, "test.version")))
+            claims.append(seconds(partial(world.run, "kvmclone.claim", "spare", "wait=False")))
             report.add(alone[-1], claims[-1], f"{claims[-1] / alone[-1]:.2f}")
-        world.run("kvmclone.release", *waiting, "yes=True")
+            world.run("kvmclone.release", name)
     took = statistics.median(claims)
     report.goal("A claim / the question alone", took / statistics.median(alone), GOAL)
     report.goal("Seconds from a claim to a verified answer", took, GOAL_S)
