@@ -188,17 +188,11 @@ def remote(operation, arguments, url=DEFAULT_URL, challenge=None):
     CLI Example: ``salt kvm01 kvm_clone.remote list_clones '{}'``
     """
 
-    def signed(answer):
-        return signed_answers.answer(__opts__, remote_server.FUNCTION, challenge, answer)
-
-    def tell(tag, part):
-        __salt__["event.fire_master"](signed(part), tag)
-
-    by_hand = challenge is None
-    answer = remote_server.serve(__opts__, operation, arguments, url, by_hand, tell)
-    if any("error" in one for one in (answer, *answer.get("answers", {}).values())):
+    fire = __salt__["event.fire_master"]
+    answer, failed = remote_server.answer(__opts__, operation, arguments, url, challenge, fire)
+    if failed:
         __context__["retcode"] = 1
-    return signed(answer)
+    return answer
 
 
 @entrypoints.module_function

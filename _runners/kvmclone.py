@@ -169,7 +169,7 @@ def list_(
         salt-run kvmclone.list --out=json
     """
     only = {"host": host, "base": base, "profile": profile, "tag": tag, "state": state}
-    only.update(spare=spare, claimed=claimed)
+    only |= {"spare": spare, "claimed": claimed}
     return _fleet().listing(clone_list.selection(columns, sort, only))
 
 

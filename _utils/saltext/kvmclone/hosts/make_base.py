@@ -62,7 +62,11 @@ def make(host: KvmHost, request: BaseRequest, origin: Origin) -> MadeBase:
                 raise
             except (interrupts.Interrupt, KvmCloneError) as error:
                 with interrupts.shield():
-                    ended = _ended(host, name, worker, error, request.source)
+                    ended = rollback.ended(
+                        f"The making of the base '{name}'",
+                        error,
+                        lambda: _removed(host, name, worker, request.source),
+                    )
                 raise ended from None
     raise AssertionError("the last round returns or raises")
 
@@ -83,38 +87,15 @@ def promote(host: KvmHost, name: str, base: str) -> dict[str, Any]:
             raise
         except (interrupts.Interrupt, KvmCloneError) as error:
             with interrupts.shield():
-                ended = _ended(host, base, worker, error, name)
+                ended = rollback.ended(
+                    f"The making of the base '{base}'",
+                    error,
+                    lambda: _removed(host, base, worker, name),
+                )
                 lost = isinstance(ended, (Interrupted, HostUnreachable))
                 if lost and _is_finished(host, base, name):
                     _await_gone(host, name)
             raise ended from None
-
-
-def _ended(
-    host: KvmHost,
-    name: str,
-    worker: Owner,
-    error: interrupts.Interrupt | KvmCloneError,
-    source: str,
-) -> KvmCloneError:
-    """
-    Take back what an interrupt, or an answer that was lost, has left.
-
-    :param source: What the base is made from.
-    :return: What to raise: it says what became of the base.
-    """
-    # A failure after a Ctrl-C is a consequence of it: it ends our child processes as well.
-    if interrupts.pressed() or not isinstance(error, KvmCloneError):
-        log.info("%s: after the interrupt: %s", name, error)
-        left = _removed(host, name, worker, source)
-        return Interrupted(
-            f"The making of the base '{name}' was interrupted. {left}", "Repeat the command."
-        )
-    # The host undoes its own failures; where its answer was lost, nobody knows.
-    if isinstance(error, HostUnreachable):
-        left = _removed(host, name, worker, source)
-        error.message = f"{error.message.rstrip('.')}. {left}"
-    return error
 
 
 def _is_finished(host: KvmHost, name: str, source: str) -> bool:
@@ -128,19 +109,8 @@ def _is_finished(host: KvmHost, name: str, source: str) -> bool:
 def _await_gone(host: KvmHost, name: str) -> None:
     """Wait a while until a host that has finished the base has destroyed its clone as well."""
     deadline = time.monotonic() + _DESTROY_TIMEOUT_S
-    while time.monotonic() < deadline and not is_gone(host, name):
+    while time.monotonic() < deadline and not rollback.is_gone(host, name):
         time.sleep(_DESTROY_POLL_S)
-
-
-def is_gone(host: KvmHost, name: str) -> bool:
-    """Return whether a host surely has no clone of that name."""
-    try:
-        host.show(name)
-    except NotFound:
-        return True
-    except KvmCloneError:
-        pass
-    return False
 
 
 def _cleared(host: KvmHost, name: str, busy: CreateInProgress) -> bool:

@@ -85,7 +85,11 @@ def create(
     failed = outcome.error
     if failed is None:
         return instead_of_fork.warm_afterwards(host, request, outcome)
-    if request.instant != PREFER or not isinstance(failed, ForkFailed) or not made.is_gone():
+    if (
+        request.instant != PREFER
+        or not isinstance(failed, ForkFailed)
+        or not rollback.is_gone(host, request.name)
+    ):
         return outcome
     log.warning("%s: made as a quick clone: %s", request.name, failed)
     instead = dataclasses.replace(request, clone_strategy="quick")
@@ -215,24 +219,15 @@ class _Create(CreateState):
         try:
             master.require_free(self.request.minion_id)
         except KeyConflict as conflict:
-            if not self.is_there():
+            if not self._is_there():
                 raise conflict from None
 
-    def is_there(self) -> bool:
-        """Return whether the host has a clone of that name, whoever made it."""
+    def _is_there(self) -> bool:
         try:
             self.host.show(self.request.name)
         except (NotFound, ForeignDomain):
             return False
         return True
-
-    def is_gone(self) -> bool:
-        """Return whether the host says that it has no clone of that name."""
-        try:
-            return not self.is_there()
-        except KvmCloneError as error:
-            log.warning("%s: whether it is gone is not known: %s", self.request.name, error)
-            return False
 
     def _foresee(self, master: EnrollerInterface) -> None:
         """
@@ -244,7 +239,7 @@ class _Create(CreateState):
         told = master.foresee(request, lambda: self.host.base_minion(request))
         for warning in told.warnings:
             log.warning("%s: %s", name, warning)
-        if told.conflicts and not self.is_there():
+        if told.conflicts and not self._is_there():
             raise PlanRefused(
                 f"'{name}' cannot become a minion: {' '.join(told.conflicts)}",
                 "Nothing was written. Fix this and repeat the command.",

@@ -27,6 +27,33 @@ FUNCTION = "kvm_clone.remote"
 Tell = Callable[[str, dict[str, Any]], object]
 
 
+def answer(
+    opts: Mapping[str, Any],
+    operation: str,
+    arguments: Mapping[str, Any],
+    url: str,
+    challenge: Any,
+    fire: Callable[[Any, str], object],
+) -> tuple[Any, bool]:
+    """
+    Return the signed answer of :func:`serve`, and whether anything of it failed.
+
+    :param challenge: What the master has asked with; None where a person asks, who gets it
+        unsigned.
+    :param fire: Fires an event on the master, given its data and its tag.
+    """
+
+    def signed(told: Mapping[str, Any]) -> Any:
+        return signed_answers.answer(opts, FUNCTION, challenge, told)
+
+    def tell(tag: str, part: dict[str, Any]) -> None:
+        fire(signed(part), tag)
+
+    told = serve(opts, operation, arguments, url, challenge is None, tell)
+    failed = any("error" in one for one in (told, *told.get("answers", {}).values()))
+    return signed(told), failed
+
+
 def serve(
     opts: Mapping[str, Any],
     operation: str,

@@ -25,6 +25,7 @@ from saltext.kvmclone.errors import (
     TooLate,
 )
 from saltext.kvmclone.hosts.create_state import CreateState
+from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.hosts.outcome import Outcome
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.leftovers import KEPT
@@ -83,6 +84,37 @@ def persist(work: Callable[[], T]) -> T:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(ROLLBACK_RETRY_POLL_S)
+
+
+def is_gone(host: KvmHost, name: str) -> bool:
+    """Return whether a host surely has no clone of that name."""
+    try:
+        host.show(name)
+    except NotFound:
+        return True
+    except KvmCloneError:
+        pass
+    return False
+
+
+def ended(
+    what: str, error: interrupts.Interrupt | KvmCloneError, remove: Callable[[], str]
+) -> KvmCloneError:
+    """
+    Take back what an interrupt, or an answer that was lost, has left of other work than a create.
+
+    :param what: The work, as the begin of a sentence.
+    :param remove: Removes what there is of it, and returns a sentence on that.
+    :return: What to raise: it says what became of the work.
+    """
+    # A failure after a Ctrl-C is a consequence of it: it ends our child processes as well.
+    if interrupts.pressed() or not isinstance(error, KvmCloneError):
+        log.info("%s, after the interrupt: %s", what, error)
+        return Interrupted(f"{what} was interrupted. {remove()}", "Repeat the command.")
+    # The host undoes its own failures; where its answer was lost, nobody knows.
+    if isinstance(error, HostUnreachable):
+        error.message = f"{error.message.rstrip('.')}. {remove()}"
+    return error
 
 
 def failed(create: CreateState, error: KvmCloneError | interrupts.Interrupt) -> Outcome:

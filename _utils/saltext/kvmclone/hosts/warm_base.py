@@ -10,8 +10,6 @@ import logging
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     CreateInProgress,
-    HostUnreachable,
-    Interrupted,
     KvmCloneError,
     NeverConnected,
     NotFound,
@@ -44,29 +42,10 @@ def warm(host: KvmHost, base: str) -> WarmedBase:
             raise
         except (interrupts.Interrupt, KvmCloneError) as error:
             with interrupts.shield():
-                ended = _ended(host, base, worker, error)
+                ended = rollback.ended(
+                    f"The warming of '{base}'", error, lambda: _removed(host, base, worker)
+                )
             raise ended from None
-
-
-def _ended(
-    host: KvmHost, base: str, worker: Owner, error: interrupts.Interrupt | KvmCloneError
-) -> KvmCloneError:
-    """
-    Take back what an interrupt, or an answer that was lost, has left.
-
-    :return: What to raise: it says what became of the work.
-    """
-    # A failure after a Ctrl-C is a consequence of it.
-    if interrupts.pressed() or not isinstance(error, KvmCloneError):
-        log.info("%s: after the interrupt: %s", base, error)
-        left = _removed(host, base, worker)
-        return Interrupted(
-            f"The warming of '{base}' was interrupted. {left}", "Repeat the command."
-        )
-    # The host undoes its own failures; where its answer was lost, nobody knows.
-    if isinstance(error, HostUnreachable):
-        error.message = f"{error.message.rstrip('.')}. {_removed(host, base, worker)}"
-    return error
 
 
 def _removed(host: KvmHost, base: str, worker: Owner) -> str:

@@ -26,7 +26,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import base_changes, base_content
 from saltext.kvmclone.model import libvirt_xml, normal_definition
 from saltext.kvmclone.model.base_content import FileState
-from saltext.kvmclone.model.record import MADE, MEMORY, WARM, Record
+from saltext.kvmclone.model.record import MADE, WARM, Record
 from saltext.kvmclone.model.warm_record import (
     NAMESPACE,
     Circumstances,
@@ -57,7 +57,7 @@ class WarmImage:
     @property
     def path(self) -> str:
         """Return the path of the saved memory; empty where none is on record."""
-        return next((one.path for one in self.record.volumes if one.target == MEMORY), "")
+        return self.record.memory
 
 
 def find(host: Host) -> list[WarmImage]:

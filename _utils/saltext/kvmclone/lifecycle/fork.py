@@ -167,7 +167,7 @@ def _restore(
     :return: The record as it was saved, without the copy, which is gone again.
     """
     journal = Journal(handle, record)
-    copy = next(volume.path for volume in record.volumes if volume.target == MEMORY)
+    copy = record.memory
     journal.making(MEMORY)
 
     def made() -> None:

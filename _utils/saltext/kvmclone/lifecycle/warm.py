@@ -148,7 +148,7 @@ def _plan(host: Host, base: DomainHandle, before: list[WarmImage], worker: Owner
     name = next(name for name in names if host.find(name) is None)
     request = warm_plan.request_for(base.name, name, host.url)
     plan = warm_plan.compute(host_facts.facts(host, request, False), request, worker)
-    path = _memory(plan.record)
+    path = plan.record.memory
     if host.local and path and os.path.lexists(path):
         there = f"'{path}' is there already, and was not made for this."
         plan = replace(plan, conflicts=(*plan.conflicts, there))
@@ -161,7 +161,7 @@ def _require_room(host: Host, plan: ClonePlan) -> None:
 
     :raises PoolFull: It has none.
     """
-    folder = os.path.dirname(_memory(plan.record))
+    folder = os.path.dirname(plan.record.memory)
     needed = domain_xml.read(plan.xml).memory + _RESERVE
     free = filesystems.of(folder).available
     if free < needed:
@@ -242,7 +242,7 @@ def _save(host: Host, handle: DomainHandle, record: Record) -> Record:
     :raises HostError: libvirt refused, or wrote what cannot be forked.
     """
     journal = Journal(handle, record_store.current(handle, record))
-    path, begun = _memory(record), time.monotonic()
+    path, begun = record.memory, time.monotonic()
     journal.making(MEMORY)
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -287,7 +287,7 @@ def _saved_with(host: Host, record: Record, depends: Circumstances) -> WarmRecor
 
     :raises HostError: libvirt wrote it in a form that is not known here.
     """
-    path = _memory(record)
+    path = record.memory
     try:
         head = warm_images.head_digest(path)
     except saved_image.UnknownLayout as error:
@@ -318,7 +318,3 @@ def _superseded(host: Host, image: WarmImage) -> str:
         log.warning("%s: not removed: %s", name, error)
         return f"'{name}', which was saved before, is left to gc: {error.message}"
     return ""
-
-
-def _memory(record: Record) -> str:
-    return next(volume.path for volume in record.volumes if volume.target == MEMORY)

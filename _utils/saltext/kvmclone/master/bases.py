@@ -22,7 +22,7 @@ from saltext.kvmclone.errors import (
     NotFound,
     no_host,
 )
-from saltext.kvmclone.hosts import make_base
+from saltext.kvmclone.hosts import make_base, rollback
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.master import at_once, progress
 from saltext.kvmclone.master.fleet import Fleet
@@ -137,7 +137,7 @@ def promote(fleet: Fleet, name: Any, base: Any) -> dict[str, Any]:
                 raise
             except (Interrupted, HostUnreachable) as error:
                 with interrupts.shield():
-                    if make_base.is_gone(host, name):
+                    if rollback.is_gone(host, name):
                         _remove_key(fleet, name, clone)
                         error.message += f" '{name}' is destroyed, and its key removed."
                         error.hint = f"Look at the base: {Commands().clone('tree')}"

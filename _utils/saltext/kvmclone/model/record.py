@@ -318,6 +318,11 @@ class Record:
         return bool(self.spare) and not self.claim.at
 
     @property
+    def memory(self) -> str:
+        """Return the path of the saved memory that it lists; empty for none."""
+        return next((one.path for one in self.volumes if one.target == MEMORY), "")
+
+    @property
     def fork_begun(self) -> bool:
         """
         Return whether a fork was, or may have been, restored and is not on record as booted.
