@@ -35,7 +35,7 @@ from saltext.kvmclone.reactor import intake, request_spool, request_store
 from saltext.kvmclone.reactor.request_spool import RequestSpool
 from saltext.kvmclone.reactor.request_store import RequestStore
 from tests.support import installs
-from tests.support.hints import Typist, commands, error_of, tries, typist_of
+from tests.support.hints import Typist, commands, error_of, tries
 from tests.support.running import interrupted, started
 
 pytestmark = pytest.mark.slow
@@ -56,16 +56,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaltWorld]:
         assert made.salt("kvm01", "saltutil.sync_all").retcode == 0
         listed(made)
         yield made
-
-
-@pytest.fixture
-def opts(world: SaltWorld) -> dict[str, Any]:
-    return dict(salt.config.master_config(str(world.conf / "master")))
-
-
-@pytest.fixture
-def typist(world: SaltWorld, tmp_path: Path) -> Typist:
-    return typist_of(world, tmp_path)
 
 
 # --- the reactor ----------------------------------------------------------------------------------
