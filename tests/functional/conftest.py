@@ -178,4 +178,4 @@ def dead() -> Owner:
 @pytest.fixture
 def away() -> Owner:
     """A worker of a machine that we know nothing of."""
-    return replace(processes.this_process("theirs"), host="kvm99", boot="boot/1", machine="machine")
+    return replace(processes.this_process(), host="kvm99", boot="boot/1", machine="machine")

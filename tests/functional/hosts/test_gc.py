@@ -150,7 +150,7 @@ def test_a_dead_destroy_is_listed_as_far_as_it_did_not_come(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(processes, "this_process", lambda token="": replace(dead))
+        patched.setattr(processes, "this_process", lambda: replace(dead))
         patched.setattr(destroy, "delete_file", die)
         with pytest.raises(KeyboardInterrupt):
             host.destroy(name)

@@ -154,7 +154,7 @@ def test_a_destroy_that_died_is_repeated(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(processes, "this_process", lambda token="": dead)
+        patched.setattr(processes, "this_process", lambda: dead)
         patched.setattr(destroy, "delete_all", die)
         with pytest.raises(KeyboardInterrupt):
             host.destroy(request.name)

@@ -87,7 +87,7 @@ def test_a_create_leaves_its_clone_to_whoever_took_it(
         host.clone(full(name, base))
     record = world.record(name)
     assert record is not None
-    assert (record.stage, record.worker.token) == (DESTROYING, "theirs")
+    assert (record.stage, record.worker.token) == (DESTROYING, away.token)
     monkeypatch.undo()
     host.destroy(name, force=True)
     assert not world.exists(name)

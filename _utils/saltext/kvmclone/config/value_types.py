@@ -331,18 +331,6 @@ def list_of(kind: ValueType[T]) -> ValueType[list[T]]:
     return ValueType("a list", f"[{kind.example}]", parse)
 
 
-def either(first: ValueType[Any], second: ValueType[Any], example: str) -> ValueType[Any]:
-    """Return the kind of a value that is of one kind or of the other; the first is tried first."""
-
-    def parse(value: Any) -> Any:
-        try:
-            return first.parse(value)
-        except ValueError:
-            return second.parse(value)
-
-    return ValueType(f"{first.expected} or {second.expected}", example, parse)
-
-
 def _parse_seed_file(value: Any) -> str | dict[str, Any]:
     if isinstance(value, str) and value.strip():
         return value
