@@ -88,7 +88,6 @@ class Machine:
     cmdline: str
     memory_mib: int
     console: Path
-    vcpus: int = 1
     agent: bool = False
     nvram: Path | None = None
     devices: str = ""
@@ -118,7 +117,7 @@ class Machine:
         return f"""<domain type='{self.kind}'>
   <name>{escape(self.name)}</name>
   <memory unit='MiB'>{self.memory_mib}</memory>
-  <vcpu>{self.vcpus}</vcpu>
+  <vcpu>1</vcpu>
   {self.metadata}
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>

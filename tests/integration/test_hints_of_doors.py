@@ -24,7 +24,8 @@ from salt.exceptions import CommandExecutionError
 
 from lab.common import CHECKOUT, wait_until
 from lab.ear import Ear
-from lab.salt import SaltWorld, _marked
+from lab.salt import SaltWorld
+from lab.salt_processes import marked
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     ConfigError,
@@ -188,7 +189,7 @@ def test_a_command_that_is_interrupted(world: SaltWorld, typist: Typist) -> None
 @contextmanager
 def hanging(world: SaltWorld) -> Iterator[None]:
     """The minion ``kvm01`` is there and answers nothing."""
-    pids = list(_marked(f"{world.owner}:kvm01", world.minions["kvm01"].conf))
+    pids = list(marked(f"{world.owner}:kvm01", world.minions["kvm01"].conf))
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
