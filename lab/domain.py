@@ -76,6 +76,11 @@ class Disk:
         )
 
 
+_AGENT_CHANNEL = (
+    "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+)
+
+
 @dataclass(frozen=True)
 class Machine:
     """A base machine; :meth:`xml` returns its definition for libvirt."""
@@ -99,11 +104,7 @@ class Machine:
             f"<interface type='network'><source network={quoteattr(self.network)}/>"
             "<model type='virtio'/></interface>"
         ) * self.interfaces
-        agent = (
-            "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
-            if self.agent
-            else ""
-        )
+        agent = _AGENT_CHANNEL if self.agent else ""
         firmware = (
             f"<loader readonly='yes' type='pflash'>{OVMF_CODE}</loader>"
             f"<nvram template='{OVMF_VARS}'>{escape(str(self.nvram))}</nvram>"

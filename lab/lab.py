@@ -142,10 +142,7 @@ class Lab:
             image.make_disk(path, one, size, self._chain(name, size, 0 if index else chain))
             made.append(Disk(path, one, serial=f"disk-{index}"))
         if cdrom:
-            media = self.pool_path / "shared.iso"
-            if not media.exists():
-                media.write_bytes(b"shared by all clones" * 1024)
-            made.append(Disk(media, "raw", device="cdrom"))
+            made.append(Disk(self._medium(), "raw", device="cdrom"))
         nvram = None
         if uefi:
             nvram = self.folder / f"nvram/{name}.fd"
@@ -160,6 +157,13 @@ class Lab:
             interfaces=interfaces,
             devices=devices,
         )
+
+    def _medium(self) -> Path:
+        """Return the CD-ROM's medium that all machines share."""
+        medium = self.pool_path / "shared.iso"
+        if not medium.exists():
+            medium.write_bytes(b"shared by all clones" * 1024)
+        return medium
 
     def _chain(self, name: str, size: str, length: int) -> Path | None:
         """Make the backing files of a machine's first disk; return the uppermost, if any."""

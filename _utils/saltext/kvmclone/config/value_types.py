@@ -37,7 +37,7 @@ _MOST_BYTES = 2**63 - 1
 _LARGEST = 1e18
 
 # Seconds; three centuries. A ttl far beyond ends in a year that no list of clones can write.
-_LONGEST_TIME = 1e10
+_LONGEST_TIME_S = 1e10
 
 # Characters of a value in a message.
 _LONGEST_SHOWN = 60
@@ -166,7 +166,7 @@ def _parse_duration(value: Any) -> float:
         seconds = float(match[1]) * _SECONDS[match[2].lower()]
     else:
         raise _refuse()
-    if not 0 < seconds <= _LONGEST_TIME:
+    if not 0 < seconds <= _LONGEST_TIME_S:
         raise _refuse()
     return seconds
 

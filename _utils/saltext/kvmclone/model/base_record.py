@@ -1,5 +1,5 @@
 """
-The record of a base that we made, in the base's own ``<metadata>``.
+Define the record of a base that we made, in the base's own ``<metadata>``.
 
 Pure. It tells what the base was made from, and lists no files: nothing is ever deleted because of
 it. It counts only in the domain whose uuid it names, since other tools copy foreign metadata into
