@@ -30,7 +30,7 @@ try:
         fleet_doctor,
         fleet_report,
         host_list,
-        spares_overview,
+        profile_list,
     )
     from saltext.kvmclone.model.names import check
     from saltext.kvmclone.reactor import intake
@@ -289,4 +289,4 @@ def profiles():
 
     CLI Example: ``salt-run kvmclone.profiles``
     """
-    return spares_overview.profiles(__opts__, _fleet().catalogue)
+    return profile_list.listing(__opts__, _fleet().catalogue)

@@ -16,8 +16,7 @@ saltext.kvmclone.refresh()
 from saltext.kvmclone import entrypoints
 
 try:
-    from saltext.kvmclone.master import fleet
-    from saltext.kvmclone.master import snapshots as master_snapshots
+    from saltext.kvmclone.master import clone_snapshots, fleet
     from saltext.kvmclone.reactor import intake
 
     MISSING = ""
@@ -52,7 +51,7 @@ def snapshot(name, label=None):
 
     CLI Example: ``salt-run kvmclone.snapshot web1 label=before``
     """
-    return master_snapshots.take(_fleet(), name, label)
+    return clone_snapshots.take(_fleet(), name, label)
 
 
 @entrypoints.runner_function
@@ -66,7 +65,7 @@ def rollback(name, label):
 
     CLI Example: ``salt-run kvmclone.rollback web1 before``
     """
-    return master_snapshots.roll_back(_fleet(), name, label)
+    return clone_snapshots.roll_back(_fleet(), name, label)
 
 
 @entrypoints.runner_function
@@ -79,7 +78,7 @@ def snapshots(name):
 
     CLI Example: ``salt-run kvmclone.snapshots web1``
     """
-    return master_snapshots.listed(_fleet(), name)
+    return clone_snapshots.listed(_fleet(), name)
 
 
 @entrypoints.runner_function
@@ -92,4 +91,4 @@ def delete_snapshot(name, label):
 
     CLI Example: ``salt-run kvmclone.delete_snapshot web1 before``
     """
-    return master_snapshots.delete(_fleet(), name, label)
+    return clone_snapshots.delete(_fleet(), name, label)

@@ -14,6 +14,7 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.table import Table
@@ -25,6 +26,9 @@ from lab.salt import Answer, SaltWorld
 
 BASE = "bench-centos7"
 LINE = "3006"
+#: The ways that are measured, as the table names them.
+THEIRS, OURS = "Salt 3006, salt-cloud -p", "ours, salt-cloud -p"
+RUNNER, SSH = "ours, salt-run kvmclone.create", "ours, salt-run, over ssh"
 #: The share of the time of Salt's own driver that ours may take.
 GOAL = 0.4
 
@@ -91,23 +95,21 @@ def main() -> int:
         lab.debian_base(BASE)
         with connection() as libvirtd:  # Salt's driver finds only volumes that libvirt knows of
             libvirtd.storagePoolLookupByName(lab.pool).refresh()
-        theirs, ours = "Salt 3006, salt-cloud -p", "ours, salt-cloud -p"
-        runner, ssh = "ours, salt-run kvmclone.create", "ours, salt-run, over ssh"
         print(f"\nfrom the command to test.version, {rounds} rounds in turns, seconds\n")
         for number in range(rounds):
-            for way, label in enumerate((theirs, ours, runner, ssh)):
+            for way, label in enumerate((THEIRS, OURS, RUNNER, SSH)):
                 name = f"bench-{number}-{way}"
-                modules = () if label == theirs else (CHECKOUT,)
-                over = "ssh" if label == ssh else ""
+                modules = () if label == THEIRS else (CHECKOUT,)
+                over = "ssh" if label == SSH else ""
                 with world(lab, f"salt-{name}", modules, over) as salt, Ear(salt) as ear:
                     how = ["salt-cloud", "--out=json", "-l", "error", "-p"]
-                    if label in (runner, ssh):
+                    if label in (RUNNER, SSH):
                         how = ["salt-run", "--out=json", "-l", "error", "kvmclone.create"]
                     command = salt.command(how[0], *how[1:], "centos7", name)
                     returned, answered, _answer = until_answered(salt, command, name)
                     times.setdefault(label, []).append(answered)
                     print(f"  {label:<32}{answered:6.1f}   (returned after {returned:.1f})")
-                    if label in (runner, ssh):
+                    if label in (RUNNER, SSH):
                         gone = salt.run("kvmclone.destroy", name)
                     else:
                         gone = salt.cloud("-d", "-y", name)
@@ -119,17 +121,24 @@ def main() -> int:
                     with connection() as libvirtd:
                         if name in [domain.name() for domain in libvirtd.listAllDomains()]:
                             raise LabError(f"{name} is still there")
+    return _report(rounds, times, words)
+
+
+def _report(
+    rounds: int, times: Mapping[str, Sequence[float]], words: Mapping[str, Sequence[str]]
+) -> int:
+    """Print what was measured of each way; return 1 where a goal was missed."""
     medians = {label: statistics.median(taken) for label, taken in times.items()}
     report = Table(
         f"From the command to test.version, median of {rounds} rounds in turns, s",
         *("way", "s", "/ Salt's own driver"),
     )
     for label, median in medians.items():
-        report.add(label, median, f"{median / medians[theirs]:.2f}")
-    for label in (ours, runner):
-        report.goal(f"{label} / Salt's own driver", medians[label] / medians[theirs], GOAL)
-    same = words[theirs] == words[ours]
-    print(f"\nevents: {' '.join(words[theirs])}\nours:   {' '.join(words[ours])}")
+        report.add(label, median, f"{median / medians[THEIRS]:.2f}")
+    for label in (OURS, RUNNER):
+        report.goal(f"{label} / Salt's own driver", medians[label] / medians[THEIRS], GOAL)
+    same = words[THEIRS] == words[OURS]
+    print(f"\nevents: {' '.join(words[THEIRS])}\nours:   {' '.join(words[OURS])}")
     print(f"goal: the same events in the same order. {'Held' if same else 'MISSED'}.")
     return report.show() or int(not same)
 

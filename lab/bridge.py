@@ -67,8 +67,8 @@ class Bridge:
         rows = sorted((line.split() for line in text.splitlines()), key=lambda row: int(row[0]))
         return {row[1]: row[2] for row in rows}
 
-    def wait_for_lease(self, mac: str, timeout: float = 60) -> str:
-        return str(wait_until(lambda: self.leases().get(mac), f"a lease of {mac}", timeout))
+    def wait_for_lease(self, mac: str) -> str:
+        return str(wait_until(lambda: self.leases().get(mac), f"a lease of {mac}", 60))
 
     def talk_to(self, address: str) -> None:
         """Send a packet to a guest, so that this machine's ARP table learns its MAC address."""

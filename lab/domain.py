@@ -76,6 +76,11 @@ class Disk:
         )
 
 
+_AGENT_CHANNEL = (
+    "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+)
+
+
 @dataclass(frozen=True)
 class Machine:
     """A base machine; :meth:`xml` returns its definition for libvirt."""
@@ -88,7 +93,6 @@ class Machine:
     cmdline: str
     memory_mib: int
     console: Path
-    vcpus: int = 1
     agent: bool = False
     nvram: Path | None = None
     devices: str = ""
@@ -100,11 +104,7 @@ class Machine:
             f"<interface type='network'><source network={quoteattr(self.network)}/>"
             "<model type='virtio'/></interface>"
         ) * self.interfaces
-        agent = (
-            "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
-            if self.agent
-            else ""
-        )
+        agent = _AGENT_CHANNEL if self.agent else ""
         firmware = (
             f"<loader readonly='yes' type='pflash'>{OVMF_CODE}</loader>"
             f"<nvram template='{OVMF_VARS}'>{escape(str(self.nvram))}</nvram>"
@@ -118,7 +118,7 @@ class Machine:
         return f"""<domain type='{self.kind}'>
   <name>{escape(self.name)}</name>
   <memory unit='MiB'>{self.memory_mib}</memory>
-  <vcpu>{self.vcpus}</vcpu>
+  <vcpu>1</vcpu>
   {self.metadata}
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>

@@ -36,7 +36,8 @@ from lab.common import (
     write,
     write_json,
 )
-from lab.salt import SaltWorld, end_processes
+from lab.salt import SaltWorld
+from lab.salt_processes import end_processes
 
 #: The names of a fleet's folder and bridge begin with these.
 NAME, BRIDGE = "kvmclone-fleet-", "kcf"

@@ -79,53 +79,35 @@ class Lab:
     def debian_base(
         self,
         name: str,
-        fmt: str = "qcow2",
         *,
         agent: bool = True,
-        memory_mib: int = 512,
-        vcpus: int = 1,
         devices: str = "",
         change: Callable[[Path], None] | None = None,
         packages: Sequence[str] = (),
         cloud: bool = False,
         more: Sequence[Disk] = (),
-        words: str = "",
     ) -> str:
         """Define (and leave off) a Debian machine with sshd, Salt and, if wanted, an agent.
 
-        :param fmt: Format of its disk, ``qcow2`` or ``raw``.
         :param agent: Whether it has a channel for the guest agent.
         :param devices: XML of more devices.
         :param change: Called with the folder where its file system is mounted, to change it.
         :param packages: More packages of Debian, for a system that is changed.
         :param cloud: Whether cloud-init is in it.
         :param more: Disks behind its own.
-        :param words: Words for its kernel's command line.
         :return: Its name.
         """
-        disk = self.pool_path / f"{name}.{fmt}"
+        disk = self.pool_path / f"{name}.qcow2"
         if cloud:
             image.copy_sparse(image.cloud(), disk)
         elif change is None:
-            image.copy_sparse(image.debian(fmt), disk)
+            image.copy_sparse(image.debian(), disk)
         else:
             source = image.equipped(*packages) if packages else image.debian("raw")
-            image.changed(source, disk, fmt, change)
-        return self.define(
-            Machine(
-                name,
-                self.domain_type,
-                self.boot,
-                self.network,
-                [Disk(disk, fmt), *more],
-                f"{CMDLINE} {ROOT_CMDLINE} {words}".strip(),
-                memory_mib,
-                self.folder / f"console/{name}.log",
-                vcpus=vcpus,
-                agent=agent,
-                devices=devices,
-            )
-        )
+            image.changed(source, disk, "qcow2", change)
+        disks = [Disk(disk, "qcow2"), *more]
+        words = f"{CMDLINE} {ROOT_CMDLINE}"
+        return self._machine(name, disks, words, 512, agent=agent, devices=devices)
 
     def tiny_base(
         self,
@@ -157,39 +139,48 @@ class Lab:
         made = []
         for index, one in enumerate(formats):
             path = self.pool_path / f"{name}-{index}.{one}"
-            backing = None
-            if index == 0:
-                for level in range(chain):
-                    below = self.pool_path / f"{name}-{index}-below{level}.qcow2"
-                    image.make_disk(below, "qcow2", size, backing)
-                    backing = below
-            image.make_disk(path, one, size, backing)
+            image.make_disk(path, one, size, self._chain(name, size, 0 if index else chain))
             made.append(Disk(path, one, serial=f"disk-{index}"))
         if cdrom:
-            media = self.pool_path / "shared.iso"
-            if not media.exists():
-                media.write_bytes(b"shared by all clones" * 1024)
-            made.append(Disk(media, "raw", device="cdrom"))
+            made.append(Disk(self._medium(), "raw", device="cdrom"))
         nvram = None
         if uefi:
             nvram = self.folder / f"nvram/{name}.fd"
             shutil.copy(OVMF_VARS, nvram)
-        return self.define(
-            Machine(
-                name,
-                self.domain_type,
-                self.boot,
-                self.network,
-                made,
-                f"{CMDLINE} {options}".strip(),
-                128 if not uefi else 256,
-                self.folder / f"console/{name}.log",
-                agent=agent,
-                nvram=nvram,
-                interfaces=interfaces,
-                devices=devices,
-            )
+        return self._machine(
+            name,
+            made,
+            f"{CMDLINE} {options}".strip(),
+            256 if uefi else 128,
+            agent=agent,
+            nvram=nvram,
+            interfaces=interfaces,
+            devices=devices,
         )
+
+    def _medium(self) -> Path:
+        """Return the CD-ROM's medium that all machines share."""
+        medium = self.pool_path / "shared.iso"
+        if not medium.exists():
+            medium.write_bytes(b"shared by all clones" * 1024)
+        return medium
+
+    def _chain(self, name: str, size: str, length: int) -> Path | None:
+        """Make the backing files of a machine's first disk; return the uppermost, if any."""
+        backing = None
+        for level in range(length):
+            below = self.pool_path / f"{name}-0-below{level}.qcow2"
+            image.make_disk(below, "qcow2", size, backing)
+            backing = below
+        return backing
+
+    def _machine(
+        self, name: str, disks: Sequence[Disk], cmdline: str, memory_mib: int, **more: Any
+    ) -> str:
+        """Define a machine that starts with the lab's own kernel, and return its name."""
+        place = (self.domain_type, self.boot, self.network)
+        console = self.folder / f"console/{name}.log"
+        return self.define(Machine(name, *place, disks, cmdline, memory_mib, console, **more))
 
     def define(self, machine: Machine | str) -> str:
         """Define a domain and note it as the lab's.
@@ -232,9 +223,9 @@ class Lab:
                 return str(address["addr"])
         return None
 
-    def wait_for_lease(self, name: str, timeout: float = 180) -> str:
+    def wait_for_lease(self, name: str) -> str:
         hint = f"console: {self.folder}/console/{name}.log"
-        return str(wait_until(lambda: self.lease(name), f"a lease of {name}", timeout, hint=hint))
+        return str(wait_until(lambda: self.lease(name), f"a lease of {name}", 180, hint=hint))
 
     def agent(self, name: str, execute: str, **arguments: Any) -> Any:
         """Send one guest agent command and return its answer; None if the agent does not answer."""

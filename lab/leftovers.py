@@ -13,7 +13,7 @@ import libvirt
 
 from lab import libvirtd
 from lab.common import LIBVIRT_URI, SCRATCH_ROOT, process_start, read_json, say
-from lab.salt import end_processes
+from lab.salt_processes import end_processes
 
 #: The names of a lab's scratch folder, network and pool are this and four digits.
 NAME = "kvmclone-"

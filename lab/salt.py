@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,12 +24,9 @@ from typing import Any
 
 import yaml
 
-from lab.common import CACHE, CHECKOUT, LabError, process_start, run, wait_until, write
+from lab.common import CACHE, CHECKOUT, LabError, run, wait_until, write
 from lab.programs import Programs
-
-#: Every process of a Salt world has this in its environment, and so have the processes that it
-#: starts. Salt's jobs leave their process group and session, so they are found again only by this.
-MARK = "KVMCLONE_LAB"
+from lab.salt_processes import MARK, end_processes
 
 
 @dataclass
@@ -119,20 +113,7 @@ class SaltWorld:
         for kind in ("providers", "profiles", "deploy", "maps"):
             (self.conf / f"cloud.{kind}.d").mkdir(exist_ok=True)
         (folder / "pki").chmod(0o700)
-        config = self._paths("master") | {
-            "user": user,
-            "interface": address,
-            "publish_port": self.publish_port,
-            "ret_port": self.ret_port,
-            "worker_threads": 3,
-            # How long ``salt`` waits; its default of 5 s is short for a guest under emulation.
-            "timeout": 30,
-            "gather_job_timeout": 30,
-            "file_roots": {"base": [str(folder / "srv/salt")]},
-            "pillar_roots": {"base": [str(folder / "srv/pillar")]},
-            **(master or {}),
-        }
-        write(self.conf / "master", _yaml(config))
+        write(self.conf / "master", _yaml({**self._master_settings(), **(master or {})}))
         write(self.conf / "cloud", "# salt-cloud's main file\n")
         if user != "root":
             run(["chown", "-R", f"{user}:", folder])
@@ -141,6 +122,20 @@ class SaltWorld:
         except BaseException:
             self.close()
             raise
+
+    def _master_settings(self) -> dict[str, Any]:
+        return self._paths("master") | {
+            "user": self.user,
+            "interface": self.address,
+            "publish_port": self.publish_port,
+            "ret_port": self.ret_port,
+            "worker_threads": 3,
+            # How long ``salt`` waits; its default of 5 s is short for a guest under emulation.
+            "timeout": 30,
+            "gather_job_timeout": 30,
+            "file_roots": {"base": [str(self.folder / "srv/salt")]},
+            "pillar_roots": {"base": [str(self.folder / "srv/pillar")]},
+        }
 
     # --- daemons -------------------------------------------------------------------------------
 
@@ -365,54 +360,6 @@ class SaltWorld:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
-
-
-def end_processes(mark: str, conf: Path) -> None:
-    """End the processes that are marked ``mark`` or ``mark:…``, and Salt with a ``-c`` in ``conf``.
-
-    Salt's own processes need the second criterion: they write their titles over the environment
-    that ``/proc`` shows (and over that of whatever they fork). The session leaders get a SIGTERM
-    and time to end their children; a minion is slow at that, so after a moment all are killed.
-    """
-    found = _marked(mark, conf)
-    for pid in found:
-        with suppress(ProcessLookupError):
-            if os.getsid(pid) == pid:
-                os.kill(pid, signal.SIGTERM)
-    _wait_gone(found, 2)
-    for _ in range(3):  # a process that is killed may just have started another
-        found = _marked(mark, conf)
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        _wait_gone(found, 5)
-
-
-def _wait_gone(found: Mapping[int, int | None], patience: float) -> None:
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        if all(process_start(pid) != start for pid, start in found.items()):
-            return
-        time.sleep(0.05)
-
-
-def _marked(mark: str, conf: Path) -> dict[int, int | None]:
-    environment = re.compile(rb"(^|\0)%s=%s(:|\0|$)" % (MARK.encode(), re.escape(mark).encode()))
-    title = re.compile(rb"/salt-[a-z]+[\0 ]-c[\0 ]%s([/\0 ]|$)" % re.escape(str(conf)).encode())
-    found: dict[int, int | None] = {}
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
-            continue
-        try:
-            ours = title.search((folder / "cmdline").read_bytes()) or environment.search(
-                (folder / "environ").read_bytes()
-            )
-        except OSError:
-            continue
-        start = process_start(int(folder.name))
-        if ours and start is not None:
-            found[int(folder.name)] = start
-    return found
 
 
 def _yaml(data: Mapping[str, Any]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from lab.common import LIBVIRT_URI, run
 from lab.lab import Lab, connection
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.model.record import DEAD, Owner
+from saltext.kvmclone.system import processes
 from tests.support import hints
 from tests.support.storage import MIB, loop_device
 from tests.support.world import CloneOf, Salt, World, minion_opts, quick
@@ -158,3 +162,20 @@ def salt_dry(load: Callable[..., Salt]) -> Salt:
 def typist(tmp_path: Path) -> hints.Typist:
     """Types what a hint says."""
     return hints.typist(tmp_path)
+
+
+@pytest.fixture
+def dead() -> Owner:
+    """A worker of this machine whose process has ended."""
+    with subprocess.Popen(["sleep", "60"]) as child:
+        started = processes._started(child.pid)
+        worker = replace(processes.this_process(), pid=child.pid, started=started)
+        child.kill()
+    assert processes.owner_state(worker) == DEAD
+    return worker
+
+
+@pytest.fixture
+def away() -> Owner:
+    """A worker of a machine that we know nothing of."""
+    return replace(processes.this_process(), host="kvm99", boot="boot/1", machine="machine")

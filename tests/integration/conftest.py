@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from salt import config
 
 from lab.lab import Lab
 from lab.salt import SaltWorld
+from tests.support.hints import Typist, typist_of
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +31,18 @@ def salt(lab: Lab, request: pytest.FixtureRequest) -> Iterator[SaltWorld]:
         configure(world)
         world.add_minion("kvm01")
         yield world
+
+
+@pytest.fixture
+def opts(world: SaltWorld) -> dict[str, Any]:
+    """The configuration of the master of ``world``, which each file makes as it needs it."""
+    return dict(config.master_config(str(world.conf / "master")))
+
+
+@pytest.fixture
+def typist(world: SaltWorld, tmp_path: Path) -> Typist:
+    """Types what a hint says, at that master."""
+    return typist_of(world, tmp_path)
 
 
 def configure(world: SaltWorld, **profile: str | bool) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import salt.config
 
 from lab.common import wait_until
 from lab.ear import Ear
@@ -46,11 +45,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaltWorld]:
         made.add_minion("kvm01")
         made.add_minion("evil")
         yield made
-
-
-@pytest.fixture
-def opts(world: SaltWorld) -> dict[str, Any]:
-    return dict(salt.config.master_config(str(world.conf / "master")))
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from salt.exceptions import CommandExecutionError
 
 from lab.common import CHECKOUT, wait_until
 from lab.ear import Ear
-from lab.salt import SaltWorld, _marked
+from lab.salt import SaltWorld
+from lab.salt_processes import marked
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     ConfigError,
@@ -35,7 +36,7 @@ from saltext.kvmclone.reactor import intake, request_spool, request_store
 from saltext.kvmclone.reactor.request_spool import RequestSpool
 from saltext.kvmclone.reactor.request_store import RequestStore
 from tests.support import installs
-from tests.support.hints import Typist, commands, error_of, tries, typist_of
+from tests.support.hints import Typist, commands, error_of, tries
 from tests.support.running import interrupted, started
 
 pytestmark = pytest.mark.slow
@@ -56,16 +57,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaltWorld]:
         assert made.salt("kvm01", "saltutil.sync_all").retcode == 0
         listed(made)
         yield made
-
-
-@pytest.fixture
-def opts(world: SaltWorld) -> dict[str, Any]:
-    return dict(salt.config.master_config(str(world.conf / "master")))
-
-
-@pytest.fixture
-def typist(world: SaltWorld, tmp_path: Path) -> Typist:
-    return typist_of(world, tmp_path)
 
 
 # --- the reactor ----------------------------------------------------------------------------------
@@ -198,7 +189,7 @@ def test_a_command_that_is_interrupted(world: SaltWorld, typist: Typist) -> None
 @contextmanager
 def hanging(world: SaltWorld) -> Iterator[None]:
     """The minion ``kvm01`` is there and answers nothing."""
-    pids = list(_marked(f"{world.owner}:kvm01", world.minions["kvm01"].conf))
+    pids = list(marked(f"{world.owner}:kvm01", world.minions["kvm01"].conf))
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:

@@ -250,8 +250,8 @@ def tries(*_sites: str) -> Callable[[F], F]:
     return lambda test: test
 
 
-def hint(kind: type[KvmCloneError], work: Callable[[], object], words: str = "") -> str:
-    """What the error says to do."""
+def hint(kind: type[KvmCloneError], work: Callable[[], object], words: str | None = None) -> str:
+    """What the error says to do; with ``words`` it has to be the one that says these."""
     with pytest.raises(kind, match=words) as info:
         work()
     return str(info.value.hint)

@@ -31,6 +31,7 @@ PROMISES = {
     "a disk that runs full is left as it was": (f"{FUNCTIONAL}/lifecycle/test_full_pool",),
     "one name, one clone: waiting, taking over, keeping off": (
         f"{FUNCTIONAL}/hosts/test_takeover",
+        f"{FUNCTIONAL}/hosts/test_left_by_workers",
     ),
     "many at once, and races of create, destroy and a base that starts": (
         f"{FUNCTIONAL}/hosts/test_concurrent_creates",

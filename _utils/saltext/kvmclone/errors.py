@@ -1,5 +1,5 @@
 """
-The error classes of kvm_clone; every error says what to do next.
+Define the errors of kvm_clone; every one says what to do next.
 
 Every refusal and every failure that a user can meet is a :class:`KvmCloneError`. It carries a
 *type* (the class name, stable, for scripts), a *message* (what happened) and a *hint* (what to type

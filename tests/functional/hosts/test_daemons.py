@@ -15,7 +15,6 @@ from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.record import Owner
 from saltext.kvmclone.reactor.intake import expect_highstate
-from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.support.world import CloneOf, World, quick
 
 pytestmark = pytest.mark.slow
@@ -71,7 +70,7 @@ def test_what_a_dead_worker_left_is_listed_once(
     world: World,
     host: LocalHost,
     base: str,
-    dead: Owner,  # noqa: F811
+    dead: Owner,
     master: Callable[..., Fleet],
 ) -> None:
     dead_clone = world.name()

@@ -18,14 +18,13 @@ from saltext.kvmclone.lifecycle import destroy
 from saltext.kvmclone.model.leftovers import Leftover
 from saltext.kvmclone.model.record import Owner
 from saltext.kvmclone.system import processes
-from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.support.world import World, full, quick
 
 Left = Callable[..., str]
 
 
 @pytest.fixture
-def left(world: World, host: LocalHost, dead: Owner) -> Left:  # noqa: F811
+def left(world: World, host: LocalHost, dead: Owner) -> Left:
     """Makes a clone whose worker died before it was complete."""
 
     def make(base: str, word: str = "left") -> str:
@@ -138,7 +137,7 @@ def test_what_could_not_be_removed_is_told_as_it_is(
 def test_a_dead_destroy_is_listed_as_far_as_it_did_not_come(
     world: World,
     host: LocalHost,
-    dead: Owner,  # noqa: F811
+    dead: Owner,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name = world.name()
@@ -151,7 +150,7 @@ def test_a_dead_destroy_is_listed_as_far_as_it_did_not_come(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(processes, "this_process", lambda token="": replace(dead))
+        patched.setattr(processes, "this_process", lambda: replace(dead))
         patched.setattr(destroy, "delete_file", die)
         with pytest.raises(KeyboardInterrupt):
             host.destroy(name)

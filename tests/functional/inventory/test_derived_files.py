@@ -22,7 +22,6 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.lifecycle import adopt
 from saltext.kvmclone.model.derived_files import SYSTEM
 from saltext.kvmclone.model.record import MADE, Owner
-from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.functional.lifecycle.test_adopt import old_clone
 from tests.functional.lifecycle.test_renamed_clones import rename
 from tests.support.firmware_machines import (
@@ -325,7 +324,7 @@ def test_what_a_dead_worker_left_is_collected_without_it(
     host: LocalHost,
     base: str,
     efi: Callable[..., str],
-    dead: Owner,  # noqa: F811
+    dead: Owner,
 ) -> None:
     name = world.name()
     host.clone(quick(name, base), dead, "addressed")

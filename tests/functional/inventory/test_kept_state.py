@@ -14,7 +14,6 @@ from lab.lab import connection
 from saltext.kvmclone.errors import CloneInUse, PlanRefused
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model.derived_files import SYSTEM
-from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.functional.lifecycle.test_renamed_clones import rename
 from tests.support.firmware_machines import (
     STATE,

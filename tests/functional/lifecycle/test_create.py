@@ -275,7 +275,7 @@ def test_a_clone_of_a_clone_has_a_record_of_its_own(
 
 
 def test_the_record_says_what_was_made(world: World, host: LocalHost, base: str) -> None:
-    worker = processes.this_process("word")
+    worker = processes.this_process()
     clone = host.clone(quick(world.name(), base, profile="web", tags=("a", "b")), worker)
     record = world.record(clone.name)
     assert record is not None

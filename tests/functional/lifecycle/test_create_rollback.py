@@ -212,20 +212,20 @@ def test_a_definition_that_was_removed_by_hand_meanwhile_leaves_no_disk(
 def test_of_two_workers_one_gets_the_name_and_the_other_leaves_it_alone(
     world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = world.name()
+    name, other = world.name(), processes.this_process()
     real = create.define
 
     def define_second(*arguments: Any) -> DomainHandle:
         monkeypatch.setattr(create, "define", real)
-        LocalHost(host.url).clone(quick(name, base), processes.this_process("the other"))
+        LocalHost(host.url).clone(quick(name, base), other)
         return real(*arguments)
 
     monkeypatch.setattr(create, "define", define_second)
     with pytest.raises(AlreadyExists):
-        host.clone(quick(name, base), processes.this_process("mine"))
+        host.clone(quick(name, base))
     record = world.record(name)
     assert record is not None
-    assert record.worker.token == "the other"
+    assert record.worker == other
     assert record.stage == "cloned"
     assert world.disks(name)[0].exists()
 
@@ -258,7 +258,7 @@ def test_a_rollback_does_not_touch_a_clone_that_changed_hands(
     world: World, host: LocalHost, base: str
 ) -> None:
     name = world.name()
-    host.clone(quick(name, base), processes.this_process("theirs"))
+    host.clone(quick(name, base), processes.this_process())
     with pytest.raises(CreateInProgress):
         host.destroy(name, token="mine")
     assert world.disks(name)[0].exists()
@@ -267,7 +267,7 @@ def test_a_rollback_does_not_touch_a_clone_that_changed_hands(
 def test_a_disk_that_is_being_filled_does_not_keep_its_worker_from_being_told_to_stop(
     world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    name, mine = world.name(), processes.this_process("mine")
+    name, mine = world.name(), processes.this_process()
     host.clone(full(name, base), mine, "ready")
     monkeypatch.setattr(volumes, "VOLUME_BUSY_TIMEOUT_S", 0.5)
     disk = world.disks(name)[0]
@@ -277,7 +277,7 @@ def test_a_disk_that_is_being_filled_does_not_keep_its_worker_from_being_told_to
     try:
         wait_until(lambda: images.holder(str(disk)), "it is open", 10)
         with pytest.raises(CloneInUse):
-            host.clear(name, "mine")
+            host.clear(name, mine.token)
         marked = world.record(name)
     finally:
         filling.kill()

@@ -17,7 +17,6 @@ from saltext.kvmclone.errors import CloneInUse, OutOfReach, PlanRefused
 from saltext.kvmclone.hosts import gc
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model.record import Owner
-from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.support.edited_definitions import respell
 from tests.support.hints import Typist, commands, tries
 from tests.support.remote_url import libvirt_over_ssh
@@ -252,7 +251,7 @@ def test_gc_over_a_remote_url_lists_what_it_removes(
     base: str,
     far: LocalHost,
     pool: str,
-    dead: Owner,  # noqa: F811
+    dead: Owner,
 ) -> None:
     name = world.name()
     far.clone(quick(name, base, pool=pool), dead, "addressed")

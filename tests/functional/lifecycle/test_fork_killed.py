@@ -109,7 +109,7 @@ def test_killed_after_it_acknowledged_it_goes_on(
 
     def reset(_channel: Any, name: str, **_how: Any) -> identity.Reset:
         done.append(name)
-        return identity.Reset((), (), "")
+        return identity.Reset((), ())
 
     monkeypatch.setattr(identity, "reset", reset)
     monkeypatch.setattr(fork_identity, "settle", lambda *_args: ())

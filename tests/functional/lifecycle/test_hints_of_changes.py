@@ -28,7 +28,6 @@ from saltext.kvmclone.lifecycle import create, destroy, protect, record_store
 from saltext.kvmclone.model.record import Owner, Record
 from saltext.kvmclone.model.request import AddressPick, Deploy, Wait
 from saltext.kvmclone.plan import planner
-from saltext.kvmclone.system import processes
 from tests.functional.lifecycle.test_wait_for_address import panicking
 from tests.support import hint_readers
 from tests.support.debian_guests import enrolment
@@ -39,12 +38,6 @@ pytestmark = pytest.mark.slow
 
 host = hint_readers.host
 connected = hint_readers.connected
-
-
-@pytest.fixture
-def away() -> Owner:
-    """A worker of a machine that we know nothing of."""
-    return replace(processes.this_process("theirs"), host="kvm99", boot="boot/1", machine="machine")
 
 
 def record_of(opened: Host, name: str) -> Record:

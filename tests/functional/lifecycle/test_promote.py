@@ -269,16 +269,16 @@ def test_an_interrupt_takes_the_base_back_and_leaves_the_clone(
 def test_a_host_whose_master_was_interrupted_stops_and_leaves_the_clone(
     world: World, host: LocalHost, clone: str, quiet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = f"golden-{world.token}"
+    base, worker = f"golden-{world.token}", processes.this_process()
 
     def cleared(*_args: Any) -> tuple[str, ...]:
-        host.clear(base, "of the master")
+        host.clear(base, worker.token)
         return ()
 
     monkeypatch.setattr(finish_base, "clean_and_shut_off", cleared)
     before = world.footprint()
     with pytest.raises(KvmCloneError) as caught:
-        host.promote(clone, base, processes.this_process("of the master"))
+        host.promote(clone, base, worker)
     assert "left" not in caught.value.hint
     assert world.footprint() == before
 

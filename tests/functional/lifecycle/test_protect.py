@@ -21,7 +21,6 @@ from saltext.kvmclone.inventory.base_protection import protection
 from saltext.kvmclone.lifecycle import create, journal, protect
 from saltext.kvmclone.model.record import Owner
 from saltext.kvmclone.plan import planner
-from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.support.world import CloneOf, World, quick
 
 
@@ -306,7 +305,7 @@ def test_a_worker_that_dies_leaves_a_protection_that_gc_takes_back(
     base: str,
     host: LocalHost,
     opened: Host,
-    dead: Owner,  # noqa: F811
+    dead: Owner,
 ) -> None:
     before = modes(world, base)
     for word, started in (("early", True), ("late", False)):

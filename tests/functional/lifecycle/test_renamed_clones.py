@@ -22,7 +22,6 @@ from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.reactor.intake import expect_highstate
 from saltext.kvmclone.system import processes
-from tests.functional.hosts.test_takeover import dead  # noqa: F401
 from tests.support.world import CloneOf, World, full, quick
 
 pytestmark = pytest.mark.slow
@@ -93,7 +92,7 @@ def test_a_new_clone_of_the_old_name_is_refused_and_nobody_is_told_to_delete_the
 def test_what_a_dead_worker_left_is_collected_under_the_new_name(
     world: World,
     host: LocalHost,
-    dead: Owner,  # noqa: F811
+    dead: Owner,
 ) -> None:
     base = world.base(disks=2)
     before = world.footprint()

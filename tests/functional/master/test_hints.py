@@ -92,10 +92,13 @@ def test_a_section_that_is_wrong(
     assert "base_domian" in told
 
 
-@tries("warming._host_of")
+@tries("base_hosts.host_of", "warming._host_of.command")
 def test_a_base_that_is_to_be_warmed_and_is_on_no_host(
     base: str, master: Callable[..., Fleet], typist: Typist
 ) -> None:
     told = warming.warm(master(web={"base_domain": base}), ["nobody"], "")
     assert told["retcode"] == 1
     assert base in typist(told["bases"]["nobody"]["error"]["hint"])
+    told = warming.warm(master(web={"base_domain": base}), ["nobody"], "elsewhere")
+    hint = told["bases"]["nobody"]["error"]["hint"]
+    assert "NotFound" in typist(hint, exits=1), "the host that it names is there"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saltext.kvmclone.config import validate
-from saltext.kvmclone.config.catalogue import Catalogue, resolve_inline
+from saltext.kvmclone.config.catalogue import Catalogue
 from saltext.kvmclone.errors import ConfigError, InvalidName
 from saltext.kvmclone.model.request import Deploy, Secrets
 from tests.support.catalogues import (
@@ -154,7 +154,7 @@ def test_the_name_is_checked_before_anything_else() -> None:
     with pytest.raises(InvalidName):
         catalogue_of({}).resolve("nothing", "a/b", {"password": "x"})
     with pytest.raises(InvalidName):
-        resolve_inline("-a", {})
+        Catalogue().resolve_inline("-a", {})
 
 
 def test_an_unknown_profile_is_an_error_that_guesses_or_lists() -> None:
@@ -170,7 +170,7 @@ def test_an_unknown_profile_is_an_error_that_guesses_or_lists() -> None:
 
 
 def test_a_clone_can_be_described_by_arguments_alone() -> None:
-    request, secrets = resolve_inline(
+    request, secrets = Catalogue().resolve_inline(
         "web1", {"base_domain": "base", "clone_strategy": "quick", "pool": "fast"}
     )
     assert (request.profile, request.provider, request.url) == ("", "", "qemu:///system")
@@ -180,10 +180,10 @@ def test_a_clone_can_be_described_by_arguments_alone() -> None:
 
 def test_arguments_alone_may_start_from_a_profile_or_a_provider() -> None:
     catalogue = catalogue_of({"cpus": 2}, {**LOCAL, "pool": "fast"})
-    of_profile = resolve_inline("web1", {"profile": "small", "memory": 512}, catalogue)[0]
+    of_profile = catalogue.resolve_inline("web1", {"profile": "small", "memory": 512})[0]
     assert (of_profile.cpus, of_profile.memory) == (2, 512 * 1024**2)
-    of_provider = resolve_inline(
-        "web1", {"provider": "local-kvm:libvirt", "base_domain": "base"}, catalogue
+    of_provider = catalogue.resolve_inline(
+        "web1", {"provider": "local-kvm:libvirt", "base_domain": "base"}
     )[0]
     assert (of_provider.pool, of_provider.provider, of_provider.cpus) == (
         "fast",
@@ -194,7 +194,7 @@ def test_arguments_alone_may_start_from_a_profile_or_a_provider() -> None:
 
 def test_arguments_without_a_base_say_so() -> None:
     with pytest.raises(ConfigError, match="base_domain"):
-        resolve_inline("web1", {"cpus": 2})
+        Catalogue().resolve_inline("web1", {"cpus": 2})
 
 
 # --- secrets ------------------------------------------------------------------------

@@ -33,7 +33,6 @@ EVERY_KIND = [
     value_types.record("{size: 20GiB}", size=value_types.DISK_SIZE),
     value_types.mapping_of("vda", value_types.WORD),
     value_types.list_of(value_types.WORD),
-    value_types.either(value_types.PORT, value_types.WORD, "22"),
 ]
 
 YAML = st.recursive(

@@ -29,7 +29,6 @@ def test_this_process_is_alive_and_has_a_word_of_its_own() -> None:
     assert processes.owner_state(one) == ALIVE
     assert one.pid == os.getpid()
     assert one.token != other.token
-    assert processes.this_process("given").token == "given"
 
 
 def test_a_process_that_ended_is_dead() -> None:

@@ -19,6 +19,7 @@ from saltext.kvmclone.config.schema import KEYS
 from saltext.kvmclone.config.validate import Problem, checked_arguments, error_for, refuse_secrets
 from saltext.kvmclone.config.value_types import ValueType
 from saltext.kvmclone.errors import ConfigError
+from saltext.kvmclone.model import digests
 from saltext.kvmclone.model.base_request import (
     FROM_REPOSITORY,
     NO_SALT,
@@ -27,7 +28,6 @@ from saltext.kvmclone.model.base_request import (
     file_name,
     shown,
 )
-from saltext.kvmclone.model.digests import written as written_digest
 from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.names import check
 from saltext.kvmclone.model.request import DEFAULT_URL
@@ -227,7 +227,7 @@ def _origin(source: Any, sha256: str) -> tuple[Origin, str]:
         raise ConfigError(f"'{shown(source)}' names no file on a server.", _SOURCES)
     else:
         source = source.strip()
-    checksum_file, digest = "", written_digest(sha256)
+    checksum_file, digest = "", digests.written(sha256)
     if sha256 and not digest:
         parts = _parts(sha256, "sha256", _CHECKSUMS)
         if parts.scheme != _HTTPS or not parts.hostname:

@@ -57,7 +57,6 @@ __all__ = [
     "Profile",
     "Section",
     "build",
-    "resolve_inline",
 ]
 
 T = TypeVar("T")
@@ -324,17 +323,6 @@ def _if_a_path(written: Any) -> str:
     is_path = isinstance(written, str) and len(written) < 128 and written[:1] in ("/", "~", ".")
     is_path = is_path and len(written.splitlines()) == 1
     return f": '{written}'" if is_path or resolve.is_reference(written) else ""
-
-
-def resolve_inline(
-    name: str, keys: Mapping[str, Any], catalogue: Catalogue | None = None
-) -> tuple[Request, Secrets]:
-    """
-    Resolve arguments as :meth:`Catalogue.resolve_inline` does, also where nothing is configured.
-
-    :param catalogue: Where profiles and providers are found; None for nowhere.
-    """
-    return (catalogue or Catalogue()).resolve_inline(name, keys)
 
 
 def build(

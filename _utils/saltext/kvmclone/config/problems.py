@@ -1,5 +1,5 @@
 """
-The problems of a configuration, and which sections they concern.
+Collect the problems of a configuration, and say which sections they concern.
 
 Pure. A section with problems is refused where it is used; whatever does not use it works. While
 it is not certain which hosts there are, no machine may count as gone.

@@ -1,5 +1,5 @@
 """
-Every key of a provider or profile, and what becomes of it.
+List every key of a provider or profile, and what becomes of it.
 
 Pure; a table. It holds the keys that docs/configuration.md promises and every other key
 that salt-cloud (3006 to 3008) reads for a machine, so that a configuration written for

@@ -1,4 +1,4 @@
-"""One mapping of a configuration under its name, and the chain of those that it extends. Pure."""
+"""Follow the chain of sections that one section of a configuration extends. Pure."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _MOST_BYTES = 2**63 - 1
 _LARGEST = 1e18
 
 # Seconds; three centuries. A ttl far beyond ends in a year that no list of clones can write.
-_LONGEST_TIME = 1e10
+_LONGEST_TIME_S = 1e10
 
 # Characters of a value in a message.
 _LONGEST_SHOWN = 60
@@ -166,7 +166,7 @@ def _parse_duration(value: Any) -> float:
         seconds = float(match[1]) * _SECONDS[match[2].lower()]
     else:
         raise _refuse()
-    if not 0 < seconds <= _LONGEST_TIME:
+    if not 0 < seconds <= _LONGEST_TIME_S:
         raise _refuse()
     return seconds
 
@@ -329,18 +329,6 @@ def list_of(kind: ValueType[T]) -> ValueType[list[T]]:
         return [_part(f"item {number}", kind, item) for number, item in enumerate(value, 1)]
 
     return ValueType("a list", f"[{kind.example}]", parse)
-
-
-def either(first: ValueType[Any], second: ValueType[Any], example: str) -> ValueType[Any]:
-    """Return the kind of a value that is of one kind or of the other; the first is tried first."""
-
-    def parse(value: Any) -> Any:
-        try:
-            return first.parse(value)
-        except ValueError:
-            return second.parse(value)
-
-    return ValueType(f"{first.expected} or {second.expected}", example, parse)
 
 
 def _parse_seed_file(value: Any) -> str | dict[str, Any]:

@@ -1,5 +1,5 @@
 """
-The QEMU guest agent as a channel: no network, no password, root from the start.
+Reach a guest by its QEMU guest agent: no network, no password, root from the start.
 
 This file does not know libvirt: the channel is given a callable that takes one agent request
 and returns its return value, and raises :class:`AgentError` if the agent answered with an
@@ -40,7 +40,8 @@ AGENT_MESSAGE_TIMEOUT_S = 15.0
 #: Seconds that an agent may be silent while a command runs: that command may restart it, and a
 #: busy guest is slow.
 AGENT_SILENCE_S = 30.0
-_PAUSE_FIRST, _PAUSE_GROWTH, _PAUSE_MOST = 0.02, 1.5, 0.25
+#: Seconds between two looks at a command: at first, by how much more each time, and at most.
+_FIRST_PAUSE_S, _PAUSE_GROWTH, _LONGEST_PAUSE_S = 0.02, 1.5, 0.25
 
 #: Distributions of the Red Hat family forbid these commands as shipped.
 HOW_TO_ALLOW = (
@@ -221,7 +222,7 @@ class AgentChannel(Channel):
         answer = self._ask("guest-exec", arguments)
         with self._understood():
             pid = int(answer["pid"])
-        pause = _PAUSE_FIRST
+        pause = _FIRST_PAUSE_S
         heard = time.monotonic()
         while True:
             try:
@@ -243,7 +244,7 @@ class AgentChannel(Channel):
                 self._kill(pid)
                 raise timed_out(label or command)
             interrupts.pause(pause)
-            pause = min(pause * _PAUSE_GROWTH, _PAUSE_MOST)
+            pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE_S)
 
     @contextmanager
     def _understood(self, begun: bool = False) -> Iterator[None]:

@@ -1,5 +1,5 @@
 """
-The shell script that makes a guest ready to be a base.
+Write the shell script that makes a guest ready to be a base.
 
 It uses the functions of :mod:`.identity_script`, and reports as that does: what stands there of
 ``failed NAME why`` holds here, too. What a clone's reset put in place is taken out again, so that

@@ -1,5 +1,5 @@
 """
-The interface to a guest, whichever way it is reached.
+Define the interface to a guest, whichever way it is reached.
 
 A channel runs commands and moves small files; the ssh and the agent channel differ in how, not
 in what they do. Under emulation each command costs 50 to 100 ms, so steps send one script that

@@ -81,13 +81,11 @@ class Reset:
     :param steps: In the order in which they were taken.
     :param host_keys: The public halves of the host keys that the guest has now; empty if it has no
         ssh server.
-    :param machine_id: The guest's new machine-id.
     :param of_network: What the operator should know of the network, if that was restarted.
     """
 
     steps: tuple[Step, ...]
     host_keys: tuple[PublicKey, ...]
-    machine_id: str
     of_network: tuple[str, ...] = ()
 
     @property
@@ -103,13 +101,11 @@ class Rejoin:
 
     :param how: ``networkd``, ``NetworkManager``, or the service that it is: ``networking``
         (ifupdown), ``dhcpcd`` …; empty if it was not.
-    :param detached: It happens a moment later, after the command has returned.
     :param why: Why nothing was done.
     :param unseen: Nobody can see when it happens; see :func:`restart_state`.
     """
 
     how: str
-    detached: bool = False
     why: str = ""
     unseen: bool = False
 
@@ -132,7 +128,6 @@ class Rejoin:
 def reset(
     channel: Channel,
     hostname: str,
-    machine_id: str | None = None,
     keys: Sequence[HostKey] | None = None,
     seed: str = "none",
     taken: Collection[str] = (),
@@ -144,7 +139,6 @@ def reset(
     A minion that runs is stopped and none is started.
 
     :param hostname: Its new host name.
-    :param machine_id: 32 hexadecimal digits; None for random ones.
     :param keys: Host keys made beforehand; None to make them now.
     :param seed: What cloud-init uses from now on: ``none``, ``keep`` or ``own``.
     :param taken: Steps that this guest needs no more.
@@ -153,10 +147,9 @@ def reset(
     """
     if len(hostname) > _HOSTNAME_MOST:
         hostname = hostname.partition(".")[0]
-    machine_id = machine_id or uuid4().hex
     keys = hostkeys.generate() if keys is None else keys
     script = identity_script.text(
-        hostname, machine_id, keys, token_hex(64), str(uuid4()), seed, taken
+        hostname, uuid4().hex, keys, token_hex(64), str(uuid4()), seed, taken
     )
     script += _REJOIN + _NOW if rejoins else ""
     result = channel.run("exec /bin/sh -s", timeout=RESET_TIMEOUT_S, stdin=script.encode())
@@ -175,7 +168,7 @@ def reset(
     kinds = {step.name for step in said if step.outcome == "key"}
     public = tuple(key.public for key in keys if key.kind in kinds)
     warnings = _rejoined(result.output).warnings if rejoins else ()
-    return Reset(steps, public, machine_id, warnings)
+    return Reset(steps, public, warnings)
 
 
 def why_incomplete(said: Sequence[Step], last: str) -> str:
@@ -283,10 +276,10 @@ def rejoin_network(channel: Channel) -> Rejoin:
     detached = channel.name == "ssh"
     result = channel.run(_REJOIN + (_SOON if detached else _NOW), timeout=NETWORK_RESTART_TIMEOUT_S)
     check(result, "restarting the network")
-    return _rejoined(result.output, detached)
+    return _rejoined(result.output)
 
 
-def _rejoined(output: str, detached: bool = False) -> Rejoin:
+def _rejoined(output: str) -> Rejoin:
     """Return what the script says of the restart, which it says last."""
     words = [
         line[len(identity_script.MARK) :].strip()
@@ -294,7 +287,7 @@ def _rejoined(output: str, detached: bool = False) -> Rejoin:
         if line.startswith(identity_script.MARK)
     ]
     if words and words[-1] != "skipped":
-        return Rejoin(words[-1], detached, unseen="unseen" in words)
+        return Rejoin(words[-1], unseen="unseen" in words)
     return Rejoin("", why="no known service manages it")
 
 

@@ -1,5 +1,5 @@
 """
-The part of the reset script for cloud-init: the clone forgets what its base was configured with.
+Have cloud-init forget what the base was configured with: a part of the reset script.
 
 Shell functions for :mod:`.identity_script`, whose helpers (``skip``, ``put``, ``drop`` …) they
 use. ``SEED`` is what the profile sets: ``none``, ``keep`` or ``own``.

@@ -1,5 +1,5 @@
 """
-The part of the reset script for the network: DHCP clients' state, and the base's MAC addresses.
+Clear DHCP clients' state and the base's MAC addresses: a part of the reset script.
 
 Shell functions for :mod:`.identity_script`, whose helpers (``skip``, ``clear``, ``any`` …) they
 use.

@@ -1,5 +1,5 @@
 """
-The shell script that gives a guest an identity of its own.
+Write the shell script that gives a guest an identity of its own.
 
 One script and one round trip, since under emulation every process costs 20 ms and every command
 of a channel more; hence builtins wherever they suffice. It runs on dash, bash and busybox. Each

@@ -1,5 +1,5 @@
 """
-SSH as a channel: one connection per guest, many commands over it.
+Reach a guest over ssh: one connection, many commands over it.
 
 :func:`connect` waits for the guest's sshd and logs in (:mod:`.ssh_transport`,
     :mod:`.ssh_auth`); :class:`SshChannel` runs commands. How a command becomes root, and how

@@ -1,4 +1,4 @@
-"""The state of one create under way: what was reached, and what must be undone."""
+"""Hold the state of one create under way: what was reached, and what must be undone."""
 
 from __future__ import annotations
 

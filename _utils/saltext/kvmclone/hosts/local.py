@@ -1,5 +1,5 @@
 """
-Operations on one KVM host over libvirt, each over one new connection.
+Do each operation of one KVM host over one new connection to libvirt.
 
 Salt forks, and connections do not survive that.
 """
@@ -40,6 +40,7 @@ from saltext.kvmclone.lifecycle import (
     adjust,
     adopt,
     bootstrap,
+    claim_spare,
     create,
     first_boot,
     fork,
@@ -50,7 +51,6 @@ from saltext.kvmclone.lifecycle import (
     snapshot_work,
     wait_for_address,
 )
-from saltext.kvmclone.lifecycle import claim as claims
 from saltext.kvmclone.lifecycle.address_query import AddressQuery
 from saltext.kvmclone.lifecycle.adjust import Adjustment
 from saltext.kvmclone.lifecycle.bootstrap_alone import alone
@@ -326,7 +326,7 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots, Loc
         self, name: str, uuid: str, claim: Claim, expires: float, tags: Sequence[str] = ()
     ) -> Clone:
         with ConnectedOperation(self, name) as host:
-            handle, record = claims.claim(host, name, uuid, claim, expires, tags)
+            handle, record = claim_spare.claim(host, name, uuid, claim, expires, tags)
             return clone_view.describe_running(host, handle, record, self.label)
 
     # --- care -------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 """
-Operations on the snapshots of the clones of one KVM host, each over one new connection.
+Do each operation on the snapshots of one KVM host over one new connection to libvirt.
 """
 
 from __future__ import annotations

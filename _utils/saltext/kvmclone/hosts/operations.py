@@ -1,5 +1,5 @@
 """
-The operations of a KVM host, as both ends of the wire read them.
+Describe the operations of a KVM host, as both ends of the wire read them.
 
 There is one for each method of :class:`.interfaces.KvmHost`: what it takes and returns is taken
 from that method's type hints, so that :mod:`.remote_server` on the host and

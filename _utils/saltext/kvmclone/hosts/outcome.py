@@ -1,4 +1,4 @@
-"""The outcome of a create, and the type of the callback that is told of its stages."""
+"""Define the outcome of a create, and the type of the callback that is told of its stages."""
 
 from __future__ import annotations
 

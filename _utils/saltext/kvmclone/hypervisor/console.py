@@ -5,14 +5,11 @@ Read what a guest writes on its serial console, while its machine is being made.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.model import libvirt_xml
-
-log = logging.getLogger(__name__)
 
 #: Bytes of its end that are kept.
 KEPT = 32 * 1024

@@ -1,5 +1,5 @@
 """
-libvirt's numbers by name: error codes, flags, event numbers and domain states.
+Name libvirt's numbers: error codes, flags, event numbers and domain states.
 
 Pure, so that modules that never import libvirt can tell its errors apart.
 """

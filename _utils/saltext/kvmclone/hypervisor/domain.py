@@ -1,5 +1,5 @@
 """
-One domain of a libvirt daemon: its definition, our record in it, its power, its guest agent.
+Handle one domain of a libvirt daemon: its definition, our record in it, power, guest agent.
 
 Every call goes through :meth:`.connection.Connection.call`; libvirt's flags are the numbers of
 :mod:`.constants`, so that this file does not import libvirt.

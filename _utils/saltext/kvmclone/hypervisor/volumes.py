@@ -8,7 +8,6 @@ volumes the pool holds.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -30,8 +29,6 @@ from saltext.kvmclone.model.facts import QCOW2, ImageFacts
 from saltext.kvmclone.plan.disks import BYTES, CONVERT, EMPTY, OVERLAY, SEED, PlannedDisk
 from saltext.kvmclone.plan.planned_disk import ALONE
 from saltext.kvmclone.system import copying
-
-log = logging.getLogger(__name__)
 
 #: libvirt goes on copying after its client died, and refreshes no pool until it is done. How long
 #: to wait for that, seconds.

@@ -25,7 +25,7 @@ from saltext.kvmclone.system import backing_files, images
 
 #: Seconds by which a time may change when it is written as text and read again: libvirt writes
 #: nanoseconds in decimal, and a float holds them to a quarter of a microsecond.
-_ROUNDING = 1e-5
+_ROUNDING_S = 1e-5
 
 _DANGER = "the clone is based on it, and its guest may read garbage"
 _HARMLESS = "the clone has its own copy and does not see that"
@@ -236,7 +236,7 @@ def _difference(disk: BaseDisk, now: float) -> str:
     """Return how a file differs from what the record says; empty if it does not."""
     if disk.modified and not now and not os.path.isfile(disk.path) and os.path.exists(disk.path):
         return "is no longer a file"
-    if not now or not disk.modified or abs(now - disk.modified) <= _ROUNDING:
+    if not now or not disk.modified or abs(now - disk.modified) <= _ROUNDING_S:
         return ""
     if now < disk.modified:
         return f"was replaced by one that was last changed {_time(now)}"

@@ -132,7 +132,7 @@ def store(host: Host, offer: BaseOffer, folder: str) -> str:
     return os.path.join(folder if usable else host.folders.stores, f"{offer.base}_VARS.fd")
 
 
-def require_needs(host: Host, offer: BaseOffer) -> None:
+def require_needs(offer: BaseOffer) -> None:
     """Refuse a base that starts from files which this host has not, or has others of."""
     wrong = []
     for path, digest in offer.needs.items():

@@ -1,5 +1,5 @@
 """
-Which domain uses which file on a host, and which image is whose backing file.
+Say which domain uses which file on a host, and which image is whose backing file.
 
 The result of one :mod:`.file_usage_scan`. What could not be looked at is kept as a sentence and
 never ignored, since a destroy is decided by what is *not* here.

@@ -1,5 +1,5 @@
 """
-The kinds of findings of a doctor, and how bad each is. Pure.
+List the kinds of findings of a doctor, and how bad each is. Pure.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What a doctor finds about a host itself: its daemon, networks, bridges, and what confines guests.
+Judge a host itself: its daemon, networks, bridges, and what confines guests.
 
 Pure. What it goes by is read by :mod:`.surroundings`.
 """

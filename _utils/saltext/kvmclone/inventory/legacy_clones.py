@@ -28,11 +28,11 @@ _DESCRIPTION = re.compile(r"Cloned from (.+)")
 
 
 #: Seconds from the epoch of version 1 uuids, in 1582, to 1970.
-_UUID_EPOCH = 12219292800
+_UUID_EPOCH_S = 12219292800
 
 
 #: Seconds within which all disks of one clone are made, even if each is copied.
-_ONE_CLONE = 6 * 3600.0
+_ONE_CLONE_S = 6 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def _named_by_driver(
         if base is not None and not originals:  # the base has no such disk
             return False
         made = _made(match["uuid"])
-        together = all(abs(made - other) < _ONE_CLONE for other in seen.values())
+        together = all(abs(made - other) < _ONE_CLONE_S for other in seen.values())
         if together and (not known or original in known):
             seen[original] = made
             return True
@@ -265,4 +265,4 @@ def _named_after(name: str, file: str) -> bool:
 
 def _made(uuid: str) -> float:
     """Return when a uuid of version 1 was made, in seconds since the epoch."""
-    return UUID(uuid).time / 1e7 - _UUID_EPOCH
+    return UUID(uuid).time / 1e7 - _UUID_EPOCH_S

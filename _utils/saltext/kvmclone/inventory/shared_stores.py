@@ -1,5 +1,5 @@
 """
-What a doctor finds about UEFI variable stores: those of clones that another machine has, too.
+Find UEFI variable stores of clones that another machine has, too.
 """
 
 from __future__ import annotations

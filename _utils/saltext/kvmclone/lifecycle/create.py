@@ -6,7 +6,6 @@ What is made is journalled in the definition, see :mod:`.journal`.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import stat
@@ -40,8 +39,6 @@ from saltext.kvmclone.model.record import (
 )
 from saltext.kvmclone.plan.planner import ClonePlan
 from saltext.kvmclone.system import seed_image
-
-log = logging.getLogger(__name__)
 
 
 def apply(

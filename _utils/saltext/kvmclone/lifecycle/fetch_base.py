@@ -90,7 +90,7 @@ def prepare(host: Host, offer: BaseOffer, instead: bool = False) -> CopyKey:
     :raises KvmCloneError: It cannot, or that one cannot be removed; nothing was made.
     """
     copy_target.require_sound(offer)
-    copy_target.require_needs(host, offer)
+    copy_target.require_needs(offer)
     old = _to_remove(host, offer) if instead else None
     going = remove_base.examine(host, old).files if old is not None else ()
     known = _left_behind(host, offer) if old is None else None

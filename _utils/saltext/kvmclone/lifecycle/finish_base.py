@@ -8,7 +8,6 @@ which is one call to libvirt, it is a base like any other, and nothing is on rec
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,8 +28,6 @@ from saltext.kvmclone.model import base_record, libvirt_xml, record_xml
 from saltext.kvmclone.model.base_record import BaseRecord
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.system import processes
-
-log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the guest.
 _POLL_S = 0.3

@@ -1,5 +1,5 @@
 """
-The journal of what is being made for a domain, and the way back when a step fails.
+Keep the journal of what is being made for a domain, and go back when a step fails.
 
 The definition is the journal. It is written first, with a record of every file that is about to
 be made; the record says of each file how far it is, and is updated *before* the call that makes

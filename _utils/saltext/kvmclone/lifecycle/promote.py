@@ -9,7 +9,6 @@ command, repeated after a crash, goes on with destroying the clone.
 
 from __future__ import annotations
 
-import logging
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -40,8 +39,6 @@ from saltext.kvmclone.model.domain_xml import AGENT_CHANNEL
 from saltext.kvmclone.model.record import BASE, DESTROYING, MADE, STAGES, Owner, Record
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.plan import planner
-
-log = logging.getLogger(__name__)
 
 #: Seconds that the copy may take to boot until its agent answers, and again to shut down.
 GUEST_TIMEOUT_S = 600.0

@@ -88,7 +88,7 @@ def warm(host: Host, name: str, worker: Owner) -> tuple[WarmImage, tuple[str, ..
     try:
         record, left = _boot(handle, record)
         record = _save(host, handle, record)
-        saved = _saved_with(host, record, depends)
+        saved = _saved_with(record, depends)
         record = _finish(host, handle, record, saved)
     except BaseException as error:
         undo_stored(host, handle, error)
@@ -281,7 +281,7 @@ def _forbid_writing(record: Record) -> None:
             os.chmod(volume.path, stat.S_IMODE(os.stat(volume.path).st_mode) & ~_WRITE)
 
 
-def _saved_with(host: Host, record: Record, depends: Circumstances) -> WarmRecord:
+def _saved_with(record: Record, depends: Circumstances) -> WarmRecord:
     """
     Return what a memory that was just saved is to be known by.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -37,8 +36,6 @@ from saltext.kvmclone.master.clone_list import Selection
 from saltext.kvmclone.master.ways import Means, Way, Ways, no_minions
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.hints import AT_MASTER, Commands
-
-log = logging.getLogger(__name__)
 
 #: The answer of every host that answered, by its label.
 Told = dict[str, Any]

@@ -22,12 +22,10 @@ from saltext.kvmclone.errors import (
     ConfigError,
     CopyFailed,
     CreateInProgress,
-    HostUnreachable,
     KvmCloneError,
-    NotFound,
 )
 from saltext.kvmclone.hosts.interfaces import KvmHost
-from saltext.kvmclone.master import at_once, progress
+from saltext.kvmclone.master import at_once, base_hosts, progress
 from saltext.kvmclone.master.all_hosts import AllHosts
 from saltext.kvmclone.master.base_copies import COPYING, MISSING, cell
 from saltext.kvmclone.master.base_relay import Relays
@@ -151,36 +149,22 @@ class BaseCopier:
         Return the label of the host to copy from.
 
         :raises ConfigError: Several have the base, and it is not known that they are the same.
-        :raises NotFound: None has it.
-        :raises HostUnreachable: None that answers has it.
+        :raises KvmCloneError: None has it, see :func:`.base_hosts.host_of`.
         """
-        everywhere = self.everywhere
-        told, failed = everywhere.look(lambda host: host.base_states([base]))
-        having = {
-            label: one
-            for label, some in everywhere.once(told).items()
-            for one in some
-            if one.name == base and not one.copying and label not in targets
-        }
-        having = {label: one for label, one in having.items() if everywhere.ways[label][0]}
-        if not having and failed:
-            raise HostUnreachable(
-                f"No host that answers has a base '{base}' to copy; no answer from "
-                f"{', '.join(failed)}.",
-                "Repeat this when the host is back.",
-            )
-        if not having:
-            raise NotFound(
-                f"No other host has a base '{base}'.", "See what there is: salt-run kvmclone.bases"
-            )
-        if len(having) > 1 and len({one.digest or label for label, one in having.items()}) > 1:
-            raise ConfigError(
-                f"Several hosts have a base '{base}', and it is not known that their contents are "
-                f"the same: {', '.join(sorted(having))}.",
-                "Name the one to copy from: "
-                f"salt-run kvmclone.push {base} {' '.join(targets)} source={min(having)}",
-            )
-        return min(having)
+        ways, words = self.everywhere.ways, " ".join(targets)
+
+        def state(host: KvmHost) -> BaseState | None:
+            one = base_hosts.state_of(host, base)
+            return None if one is not None and one.copying else one
+
+        return base_hosts.host_of(
+            self.everywhere,
+            base,
+            state,
+            lambda label: f"salt-run kvmclone.push {base} {words} source={label}",
+            besides={*targets, *(label for label, way in ways.items() if not way[0])},
+            alike=True,
+        )
 
     def _pushed(
         self, source: str, target: str, hosts: Hosts, original: BaseState, instead: bool
@@ -193,8 +177,7 @@ class BaseCopier:
             told = {"state": state, "digest": "", "bytes": 0}
             if instead:  # it may be there yet
                 with contextlib.suppress(KvmCloneError):
-                    seen = hosts[target].base_states([original.name])
-                    now = next((one for one in seen if one.name == original.name), None)
+                    now = base_hosts.state_of(hosts[target], original.name)
                     told = cell(now, original.digest)
             return {**told, "error": error.as_dict()}
         answer = cell(there, original.digest)

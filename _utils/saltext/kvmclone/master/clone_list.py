@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from saltext.kvmclone.display import clones as display
+from saltext.kvmclone.display.clones import COLUMNS, column_names, sort_key
 from saltext.kvmclone.errors import ConfigError
 from saltext.kvmclone.hypervisor.constants import STATES
 from saltext.kvmclone.model.clone import Clone
@@ -68,7 +68,7 @@ class Selection:
         """
         if not self.sort:
             return dict(clones)
-        return dict(sorted(clones.items(), key=display.sort_key(self.sort)))
+        return dict(sorted(clones.items(), key=sort_key(self.sort)))
 
 
 def selection(columns: Any, sort: Any, only: Mapping[str, Any]) -> Selection:
@@ -81,14 +81,14 @@ def selection(columns: Any, sort: Any, only: Mapping[str, Any]) -> Selection:
         for any.
     :raises ConfigError: There is no such column or state, or one is neither True nor False.
     """
-    sorted_by = display.column_names(sort)
+    sorted_by = column_names(sort)
     if len(sorted_by) > 1:
         raise ConfigError(
             f"A list is sorted by one column, not by {', '.join(sorted_by)}.",
             "Name one of them.",
         )
-    for column in (*display.column_names(columns), *sorted_by):
-        _require("column", column, display.COLUMNS)
+    for column in (*column_names(columns), *sorted_by):
+        _require("column", column, COLUMNS)
     spare, claimed = _switch(only, "spare"), _switch(only, "claimed")
     given = {key: value for key, value in only.items() if value is not None}
     texts = {key: str(given[key]) for key in given if key not in ("spare", "claimed")}

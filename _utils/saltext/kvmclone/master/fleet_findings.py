@@ -1,5 +1,5 @@
 """
-What a doctor finds by comparing the hosts with the master, and with each other.
+Compare the hosts with the master, and with each other, for a doctor.
 
 Pure. What it goes by is asked by :mod:`.fleet_doctor`.
 """

@@ -4,8 +4,8 @@ Find out which spares the profiles want, and make one: for the stock, or for som
 
 from __future__ import annotations
 
-import secrets as random_words
 from collections.abc import Mapping, Sequence
+from secrets import token_hex
 from typing import Any
 
 from saltext.kvmclone.config.catalogue import KEYS, Catalogue, KeyLocation
@@ -79,7 +79,7 @@ def new_name(request: Request) -> str:
     :raises InvalidName: The pattern of the profile gives none.
     """
     pattern = request.stock.pattern(request.profile)
-    return spares.name_of(pattern, random_words.token_hex(spares.ID_DIGITS // 2))
+    return spares.name_of(pattern, token_hex(spares.ID_DIGITS // 2))
 
 
 def make(

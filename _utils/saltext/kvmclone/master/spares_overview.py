@@ -102,19 +102,6 @@ def why_not_refilled(notes: Notes) -> str:
     )
 
 
-def profiles(opts: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-    """
-    Return what the runner says of the providers and profiles of this master.
-
-    Its warnings have that profiles want spares and nothing refills them.
-    """
-    found = catalogue.describe()
-    wanted = any(spares_make.numbers(catalogue).values())
-    text = why_not_refilled(spares_notes.read(opts)) if wanted else ""
-    found["warnings"] += [text] if text else []
-    return {**found, "retcode": int(bool(found["problems"]))}
-
-
 def findings(opts: Mapping[str, Any], catalogue: Catalogue) -> list[Finding]:
     """Return what ``doctor`` finds there, and the profiles of which no spare can be made."""
     notes = spares_notes.read(opts)

@@ -10,16 +10,15 @@ from typing import Any
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     ConfigError,
-    HostUnreachable,
     Interrupted,
     KvmCloneError,
-    NotFound,
     no_host,
 )
 from saltext.kvmclone.hosts import warm_base
 from saltext.kvmclone.hosts.interfaces import KvmHost
-from saltext.kvmclone.master import at_once
+from saltext.kvmclone.master import at_once, base_hosts
 from saltext.kvmclone.master.fleet import Fleet
+from saltext.kvmclone.model.base_content import BaseState
 from saltext.kvmclone.model.hints import Commands
 
 #: Does something with a base on its host; returns the answer about it.
@@ -71,9 +70,12 @@ def _host_of(fleet: Fleet, name: str, label: str, verb: str) -> KvmHost:
 
     :param label: Its label; empty for the only one that has it.
     :raises ConfigError: There is no such host, or several have the base and none was named.
-    :raises HostUnreachable: None that answers has it, and one does not answer.
-    :raises NotFound: No host has it.
+    :raises KvmCloneError: None has it, see :func:`.base_hosts.host_of`.
     """
+
+    def command(one: str) -> str:
+        return Commands().clone(verb, name, f"host={one}")
+
     ways = fleet.everywhere.ways
     if not ways:
         fleet.everywhere.require_all_known()
@@ -81,32 +83,19 @@ def _host_of(fleet: Fleet, name: str, label: str, verb: str) -> KvmHost:
     if label and label not in ways:
         raise ConfigError(
             f"There is no host '{label}' here; there is {', '.join(ways)}.",
-            f"Name one: {Commands().clone(verb, name, f'host={next(iter(ways))}')}",
+            f"Name one: {command(next(iter(ways)))}",
         )
     if label:
         return fleet.everywhere.connect(*ways[label])
-    told, failed = fleet.everywhere.look(lambda host: _has(host, name, verb))
-    having = [one for one, there in fleet.everywhere.once(told).items() if there]
-    if len(having) > 1:
-        raise ConfigError(
-            f"Several hosts have '{name}': {', '.join(having)}.",
-            f"Name one: {Commands().clone(verb, name, f'host={having[0]}')}",
-        )
-    if not having and failed:
-        raise HostUnreachable(
-            f"No host that answers has a base '{name}'; no answer from {', '.join(failed)}.",
-            f"When the host is back: {Commands().clone(verb, name)}",
-        )
-    if not having:
-        raise NotFound(
-            f"No host has a base '{name}'.", f"See what there is: {Commands().clone('bases')}"
-        )
-    return fleet.everywhere.connect(*ways[having[0]])
+    found = base_hosts.host_of(
+        fleet.everywhere, name, lambda host: _state_of(host, name, verb), command
+    )
+    return fleet.everywhere.connect(*ways[found])
 
 
-def _has(host: KvmHost, name: str, verb: str) -> bool:
-    """Return whether a host has a base, or, where that is to be removed, what was saved of one."""
-    if any(one.name == name for one in host.base_states([name])):
-        return True
+def _state_of(host: KvmHost, name: str, verb: str) -> BaseState | None:
+    """Return what a host has of a base; what was saved of it counts where that is to be removed."""
+    if (there := base_hosts.state_of(host, name)) is not None:
+        return there
     saved = host.tree()["bases"].get(name, {}) if verb == "unwarm" else {}
-    return bool(saved.get("warmed"))
+    return BaseState(name) if saved.get("warmed") else None

@@ -1,4 +1,4 @@
-"""The daemons that the configuration names, and how each of them is reached."""
+"""Find the daemons that the configuration names, and how each of them is reached."""
 
 from __future__ import annotations
 

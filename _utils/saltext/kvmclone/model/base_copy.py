@@ -1,5 +1,5 @@
 """
-What travels between two hosts, by way of the master, while one copies a base of the other.
+Define what travels between two hosts, by way of the master, while one copies a base.
 
 Pure. The files themselves go from host to host by ssh; no key and no definition is in here. What
 the source must take back afterwards stands in the ``<metadata>`` of its base.

@@ -1,5 +1,5 @@
 """
-The record of a base that we made, in the base's own ``<metadata>``.
+Define the record of a base that we made, in the base's own ``<metadata>``.
 
 Pure. It tells what the base was made from, and lists no files: nothing is ever deleted because of
 it. It counts only in the domain whose uuid it names, since other tools copy foreign metadata into
@@ -40,11 +40,6 @@ class BaseRecord:
     from_uuid: str = ""
 
 
-def to_xml(record: BaseRecord) -> str:
-    """Return the record as ``setMetadata`` takes it: libvirt adds the namespace itself."""
-    return etree.tostring(_element(record, _TAG), encoding="unicode")
-
-
 def embed(definition: etree._Element, record: BaseRecord) -> None:
     """Put the record into a domain definition, replacing one that is there."""
     metadata = definition.find("metadata")
@@ -52,7 +47,7 @@ def embed(definition: etree._Element, record: BaseRecord) -> None:
         metadata = etree.SubElement(definition, "metadata")
     for old in metadata.findall(f"{{{NAMESPACE}}}{_TAG}"):
         metadata.remove(old)
-    metadata.append(_element(record, f"{{{NAMESPACE}}}{_TAG}"))
+    metadata.append(_element(record))
 
 
 def from_definition(definition: etree._Element) -> BaseRecord | None:
@@ -77,8 +72,8 @@ def from_xml(xml: str, uuid: str) -> BaseRecord | None:
     return _read(libvirt_xml.element(xml), uuid)
 
 
-def _element(record: BaseRecord, tag: str) -> etree._Element:
-    element = etree.Element(tag, nsmap={PREFIX: NAMESPACE} if "}" in tag else None)
+def _element(record: BaseRecord) -> etree._Element:
+    element = etree.Element(f"{{{NAMESPACE}}}{_TAG}", nsmap={PREFIX: NAMESPACE})
     for name in BaseRecord.__dataclass_fields__:
         if value := getattr(record, name):
             element.set(name, written(str(value)))

@@ -1,5 +1,5 @@
 """
-The request for one base made from a disk image: the typed result of a ``base_from``.
+Define the request for one base made from a disk image: the typed result of a ``base_from``.
 
 Pure. What may carry a token or a password, the image's full URL, is in :class:`Origin`, which
 travels sealed; the request itself holds the URL as it may be shown and recorded.

@@ -1,5 +1,5 @@
 """
-CLONE: what every door answers with about one clone. See docs/answers.md.
+Define CLONE, what every door answers with about one clone. See docs/answers.md.
 
 Pure. The Salt entry points call :meth:`Clone.as_dict`; the library passes the objects themselves.
 """

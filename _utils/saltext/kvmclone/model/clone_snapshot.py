@@ -1,5 +1,5 @@
 """
-SNAPSHOT: what every door answers with about one snapshot of a clone. See docs/answers.md. Pure.
+Define SNAPSHOT, what every door answers with about one snapshot. See docs/answers.md. Pure.
 """
 
 from __future__ import annotations

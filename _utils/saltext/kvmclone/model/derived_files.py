@@ -1,5 +1,5 @@
 """
-The files that libvirt derives from a domain's name or uuid, whatever its definition says.
+Name the files that libvirt derives from a domain's name or uuid, whatever its definition says.
 
 Pure. Variable store, saved memory, TPM state, snapshot metadata and log of a domain lie where
 libvirt puts them, and mostly no definition names them: the store of a ``firmware='efi'`` domain

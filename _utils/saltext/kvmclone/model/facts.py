@@ -1,5 +1,5 @@
 """
-The facts that a host reports: about a base, about the place of its clone, about addresses.
+Define the facts that a host reports: about a base, the place of its clone, addresses.
 
 Pure data. :mod:`.host_facts` and :mod:`.host` collect it; :mod:`.planner` and :mod:`.addresses`
 decide by it.

@@ -1,5 +1,5 @@
 """
-The answer about a base that was made. See docs/answers.md.
+Define the answer about a base that was made. See docs/answers.md.
 """
 
 from __future__ import annotations

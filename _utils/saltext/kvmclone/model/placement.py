@@ -1,5 +1,5 @@
 """
-The data of a placement: what a profile wishes, what a host promised, what a clone would take.
+Describe a placement: what a profile wishes, what a host promised, what a clone would take.
 
 Pure. A host's memory counts as taken once it was promised, whatever of it is free at a moment: the
 page cache counts as used, and a guest that has not touched its memory yet counts as free.

@@ -1,5 +1,5 @@
 """
-The record that a clone carries in its own ``<metadata>``.
+Define the record that a clone carries in its own ``<metadata>``.
 
 Pure. The record is the journal of a clone and the proof of what belongs to it: it is written
 into the definition *before* anything else exists and lists every file that is about to be made.

@@ -1,5 +1,5 @@
 """
-The request for one clone: the typed result of resolving a profile.
+Define the request for one clone: the typed result of resolving a profile.
 
 Pure: neither Salt nor libvirt. A :class:`Request` travels from the configuration to the
 plan and, as plain data, over a Salt job to another host. It never holds a secret;

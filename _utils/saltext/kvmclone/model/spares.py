@@ -7,7 +7,6 @@ in stock until somebody claims it, and never again after that.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from saltext.kvmclone.errors import InvalidName
@@ -67,9 +66,3 @@ def name_of(pattern: str, word: str) -> str:
             f"Write it into the profile. For example: spare_names: 'ci-{ID}'",
         )
     return names.check(pattern.replace(ID, word))
-
-
-def is_name_of(pattern: str, name: str) -> bool:
-    """Return whether a spare of that pattern can be called so."""
-    before, _, after = map(re.escape, pattern.partition(ID))
-    return re.fullmatch(rf"{before}[0-9a-f]{{{ID_DIGITS}}}{after}", name) is not None

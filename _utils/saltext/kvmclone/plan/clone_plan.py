@@ -1,4 +1,4 @@
-"""A clone plan: everything that will be done to make a clone, and how it is shown."""
+"""Define the plan of a clone: everything that will be done to make it, and how it is shown."""
 
 from __future__ import annotations
 

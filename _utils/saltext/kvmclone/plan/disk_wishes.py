@@ -1,4 +1,4 @@
-"""What the profile wants for a disk of the base, and what the clone's volume is called. Pure."""
+"""Say what a profile wants for a disk of the base, and what the clone's volume is called. Pure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The decision about one disk as plain data, and the ways to fill its volume. Pure.
+Define the decision about one disk as plain data, and the ways to fill its volume. Pure.
 """
 
 from __future__ import annotations

@@ -143,20 +143,31 @@ def _qemu_img(words: list[str]) -> None:
 
     :raises ConvertFailed: With the last line that it wrote.
     """
+    code, said = run(["qemu-img", *words])
+    if code:
+        lines = said.decode(errors="replace").strip().splitlines()
+        raise ConvertFailed(lines[-1] if lines else f"exit code {code}")
+
+
+def run(words: list[str]) -> tuple[int, bytes]:
+    """
+    Run a program; it ends with this process, and at an interrupt.
+
+    :return: Its exit code, and what it wrote to stderr.
+    """
     with subprocess.Popen(
-        ["qemu-img", *words],
+        words,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         preexec_fn=die_with_parent,  # noqa: PLW1509 - one call of the C library, no lock
     ) as process:
         try:
-            said = _said(process).decode(errors="replace").strip().splitlines()
+            said = _said(process)
         except BaseException:
             process.kill()
             raise
-    if process.returncode:
-        raise ConvertFailed(said[-1] if said else f"exit code {process.returncode}")
+    return process.returncode, said
 
 
 def _said(process: subprocess.Popen[bytes]) -> bytes:

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.model.base_copy import Relay
-from saltext.kvmclone.system import copy_folder, export_folder
-from saltext.kvmclone.system.copying import die_with_parent
+from saltext.kvmclone.system import copy_folder, copying, export_folder
 
 #: The names under which the host keys of the other machine, and of one that leads there, are known
 #: here, whatever their addresses.
@@ -159,23 +158,8 @@ def _fetch_once(source: Source, name: str, path: str) -> tuple[int, str]:
     host = f"[{source.address}]" if ":" in source.address else source.address
     remote = f"{source.user}@{host}:{name}"
     words = ["rsync", *export_folder.OPTIONS, "-e", " ".join(_ssh(source)), remote, path]
-    with subprocess.Popen(
-        words,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        preexec_fn=die_with_parent,  # noqa: PLW1509 - one call of the C library, no lock
-    ) as process:
-        try:
-            while True:
-                interrupts.check()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    said = process.communicate(timeout=0.2)[1]
-                    break
-        except BaseException:
-            process.kill()
-            raise
-    return process.returncode, _first(said)
+    code, said = copying.run(words)
+    return code, _first(said)
 
 
 def _ssh(source: Source) -> list[str]:

@@ -34,19 +34,15 @@ LOCKS = "/run/lock"
 NAME_LOCK_TIMEOUT_S = 90.0
 
 
-def this_process(token: str = "") -> Owner:
-    """
-    Return this process as the worker of a record.
-
-    :param token: The word that only this piece of work knows; a fresh one by default.
-    """
+def this_process() -> Owner:
+    """Return this process as the worker of a record, with a word that only this work knows."""
     return Owner(
         host=socket.gethostname(),
         boot=_boot(),
         machine=_machine(),
         pid=os.getpid(),
         started=_started(os.getpid()),
-        token=token or secrets.token_hex(8),
+        token=secrets.token_hex(8),
     )
 
 

@@ -1,4 +1,4 @@
-"""What one look at all hosts found, as the page shows it. Pure."""
+"""Hold what one look at all hosts found, as the page shows it. Pure."""
 
 from __future__ import annotations
 

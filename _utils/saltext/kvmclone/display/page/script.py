@@ -1,4 +1,4 @@
-"""What the page does where a browser runs scripts: sort, search, show more, tell its own age."""
+"""Let the page sort, search, show more and tell its own age, where a browser runs scripts."""
 
 from __future__ import annotations
 

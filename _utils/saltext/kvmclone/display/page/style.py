@@ -1,4 +1,4 @@
-"""How the page looks, on a screen and on paper."""
+"""Style the page, on a screen and on paper."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The page itself, for Jinja2.
+Lay out the page itself, for Jinja2.
 
 It is Python, since Salt's sync brings no other files (``include_pat`` in ``salt.utils.extmods``).
 """

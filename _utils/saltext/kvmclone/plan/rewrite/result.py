@@ -1,5 +1,5 @@
 """
-The result of rewriting a definition, and helpers for all parts of it. Pure.
+Hold the result of rewriting a definition, and help all parts of it. Pure.
 """
 
 from __future__ import annotations

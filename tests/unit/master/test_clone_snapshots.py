@@ -10,7 +10,7 @@ import pytest
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import NoSnapshot, NotFound
-from saltext.kvmclone.master import snapshots
+from saltext.kvmclone.master import clone_snapshots
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.clone_snapshot import CloneSnapshot, SnapshotDisk
@@ -20,9 +20,9 @@ TAKEN = CloneSnapshot("web1", "kvm01", "a", 1.5, (SnapshotDisk("vda", "/p", 7),)
 
 Call = Callable[[Fleet], dict[str, Any]]
 EVERY: dict[str, Call] = {
-    "take": lambda fleet: snapshots.take(fleet, "web1", "a"),
-    "roll_back": lambda fleet: snapshots.roll_back(fleet, "web1", "a"),
-    "delete": lambda fleet: snapshots.delete(fleet, "web1", "a"),
+    "take": lambda fleet: clone_snapshots.take(fleet, "web1", "a"),
+    "roll_back": lambda fleet: clone_snapshots.roll_back(fleet, "web1", "a"),
+    "delete": lambda fleet: clone_snapshots.delete(fleet, "web1", "a"),
 }
 
 
@@ -70,9 +70,9 @@ def test_the_answers_have_the_shape_of_the_other_commands() -> None:
     assert EVERY["delete"](fleet(host)) == taken
     back = EVERY["roll_back"](fleet(host))
     assert back["clones"]["web1"]["warnings"] == ["a word"]
-    listed = snapshots.listed(fleet(host), "web1")
+    listed = clone_snapshots.listed(fleet(host), "web1")
     assert listed == {"snapshots": {"web1": [TAKEN.as_dict()]}, "retcode": 0}
-    assert snapshots.take(fleet(host), "web1", None)["retcode"] == 0
+    assert clone_snapshots.take(fleet(host), "web1", None)["retcode"] == 0
     assert host.calls[-1] == ("snapshot", "web1", "")
 
 
@@ -95,14 +95,14 @@ def test_an_interrupt_has_its_exit_code(name: str) -> None:
 @pytest.mark.parametrize("label", [7, "a.b", "", True])
 def test_a_bad_label_reaches_no_host(label: object) -> None:
     host = Host()
-    for call in (snapshots.take, snapshots.roll_back, snapshots.delete):
+    for call in (clone_snapshots.take, clone_snapshots.roll_back, clone_snapshots.delete):
         answer = call(fleet(host), "web1", label)
         assert answer["clones"]["web1"]["error"]["type"] == "InvalidName"
     assert host.calls == []
 
 
 def test_a_clone_that_is_not_there_is_told() -> None:
-    answer = snapshots.roll_back(fleet(Host()), "web2", "a")
+    answer = clone_snapshots.roll_back(fleet(Host()), "web2", "a")
     assert answer["clones"]["web2"]["error"]["type"] == "NotFound"
     with pytest.raises(NotFound):
-        snapshots.listed(fleet(Host()), "web2")
+        clone_snapshots.listed(fleet(Host()), "web2")

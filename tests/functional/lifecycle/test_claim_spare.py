@@ -285,7 +285,7 @@ def test_a_claimed_one_is_a_clone_like_any_other(
     assert host.snapshot(spare.name, "one").label == "one"
 
 
-@tries("claim._no_spare", "spare_findings.find")
+@tries("claim_spare._no_spare", "spare_findings.find")
 def test_what_cannot_be_claimed_can_be_looked_at_and_a_claim_that_is_over_ended(
     world: World, base: str, spare_of: SpareOf, typist: Typist
 ) -> None:
