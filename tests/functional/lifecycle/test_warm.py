@@ -25,13 +25,14 @@ from saltext.kvmclone.errors import (
     WarmImageUnusable,
 )
 from saltext.kvmclone.guest import warming
-from saltext.kvmclone.hosts import gc
+from saltext.kvmclone.hosts import gc, warm_base
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import warm_images
 from saltext.kvmclone.lifecycle import finish_base, warm
+from saltext.kvmclone.model.record import DEAD, Owner
 from saltext.kvmclone.system import saved_image
 from tests.support.forks import forked
 from tests.support.world import World, quick
@@ -318,12 +319,14 @@ def test_another_qemu_is_told_by_name(
 # --- who dies at it -----------------------------------------------------------------------------
 
 
-def killed(host: LocalHost, base: str, where: Any, function: str) -> None:
+def killed(
+    host: LocalHost, base: str, where: Any, function: str, worker: Owner | None = None
+) -> None:
     """Warm in a process of its own, which dies as it calls a function."""
 
     def dies() -> None:
         setattr(where, function, lambda *_args, **_keys: os.kill(os.getpid(), signal.SIGKILL))
-        host.warm(base)
+        host.warm(base, worker)
 
     assert os.WIFSIGNALED(forked(dies)), f"it never called {function}"
 
@@ -363,6 +366,21 @@ def test_killed_anywhere_it_can_be_repeated(
         warm_images.usable(opened, opened.domain(base))
     assert host.warm(base).generation == 1
     assert machines(world) == [base, f"{base}.warm1"]
+
+
+@pytest.mark.parametrize("work", [warm_base.warm, warm_base.unwarm])
+def test_what_a_runner_left_goes_once_its_own_machine_tells_that_it_is_dead(
+    world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch, work: Any
+) -> None:
+    runner = Owner("master", "its boot", 7, 8, f"of a runner {world.token}", "its machine")
+    killed(host, base, warming, "make_ready", runner)
+    for refused in (lambda: work(host, base), lambda: host.warm(base)):
+        with pytest.raises(CreateInProgress, match="cannot be determined from here"):
+            refused()
+    monkeypatch.setattr(warm_base, "owner_state_of", lambda _work: DEAD)
+    assert work(host, base).name == base
+    there = [base, f"{base}.warm1"] if work is warm_base.warm else [base]
+    assert machines(world) == there
 
 
 def test_killed_while_libvirt_saves_gc_removes_all_of_it(

@@ -40,7 +40,9 @@ def warm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
 
 def unwarm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
     """Remove the saved memories of bases; see :func:`warm`."""
-    return _each(fleet, names, label, "unwarm", lambda host, name: host.unwarm(name).as_dict())
+    return _each(
+        fleet, names, label, "unwarm", lambda host, name: warm_base.unwarm(host, name).as_dict()
+    )
 
 
 def _each(fleet: Fleet, names: Sequence[Any], label: str, verb: str, work: Work) -> dict[str, Any]:
