@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.errors import ForkFailed, HostError, HostUnreachable, NotWarmed
+from saltext.kvmclone.errors import (
+    ForkFailed,
+    HostError,
+    HostUnreachable,
+    KvmCloneError,
+    NotWarmed,
+    WarmImageUnusable,
+)
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
@@ -77,6 +84,26 @@ def test_a_quick_clone_takes_the_place_of_a_fork_that_is_seen_to_be_gone() -> No
     assert outcome.clone is not None
     assert "did not acknowledge" in outcome.clone.warnings[0]
     assert len(set(host.digests)) == 1, "a repeated create asks for the same"
+
+
+@pytest.mark.parametrize("fault", [NotWarmed("It is gone."), WarmImageUnusable("It is not.")])
+@pytest.mark.parametrize(("instant", "warm"), [("prefer", ""), ("require", "auto")])
+def test_so_it_does_where_the_memory_changed_after_the_plan(
+    fault: KvmCloneError, instant: str, warm: str
+) -> None:
+    host = ForkingHost("boot", fault)
+    outcome = provision.create(host, replace(INSTANT, instant=instant, warm=warm))
+    assert (outcome.error, outcome.stage) == (None, "addressed")
+    assert [one.clone_strategy for one in host.requests] == ["instant", "quick"]
+    assert outcome.clone is not None and fault.message in outcome.clone.warnings[0]
+    assert [one for one in host.asked if one.startswith("warm")] == ["warm base"] * bool(warm)
+
+
+def test_where_the_memory_changed_and_a_fork_is_required_that_is_the_answer() -> None:
+    host = ForkingHost("boot", WarmImageUnusable("It is not what it was."))
+    outcome = provision.create(host, replace(INSTANT, instant="require", on_failure="keep"))
+    assert isinstance(outcome.error, WarmImageUnusable) and not host.there
+    assert len(host.requests) == 1
 
 
 def test_where_a_fork_is_required_its_failure_is_the_answer() -> None:
