@@ -19,9 +19,9 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
-from saltext.kvmclone.model.record import Minion
+from saltext.kvmclone.model.record import DEAD, Minion, Owner
 from saltext.kvmclone.model.request import Request
-from tests.support.faulty_hosts import FaultyHost, FaultyMaster
+from tests.support.faulty_hosts import FaultyHost, FaultyMaster, busy
 
 INSTANT = Request(name="web1", base_domain="base", clone_strategy="instant", instant="prefer")
 
@@ -35,6 +35,8 @@ class ForkingHost(FaultyHost):
     digests: list[str] = field(default_factory=list)
     enrolled: list[Any] = field(default_factory=list)
     warmed: bool = False
+    given: list[str] = field(default_factory=list)
+    booted: bool = False
 
     def clone(self, request: Request, *args: Any, **kwargs: Any) -> Clone:
         self.requests.append(request)
@@ -54,6 +56,14 @@ class ForkingHost(FaultyHost):
     def bootstrap(self, request: Request, enrolment: Any) -> Clone:
         self.enrolled.append(enrolment)
         return super().bootstrap(request, enrolment)
+
+    def give_word(self, request: Request, word: str) -> bool:
+        self.asked.append("give_word")
+        self.given.append(word)
+        return not self.booted
+
+    def take_over(self, name: str, token: str, worker: Owner) -> Clone:
+        return replace(super().take_over(name, token, worker), strategy="instant")
 
     def _step(self, step: str, stage: str) -> Clone:
         strategy = self.requests[-1].clone_strategy if self.requests else ""
@@ -169,6 +179,25 @@ def test_the_word_that_a_forks_minion_must_answer_goes_into_its_guest() -> None:
     assert master.word and len(master.word) == 32
     assert [one.word for one in host.enrolled] == [master.word]
     assert master.word in host.enrolled[0].hidden()
+
+
+@pytest.mark.parametrize("booted", [False, True])
+def test_a_fork_that_is_resumed_must_answer_another_word(booted: bool) -> None:
+    host = ForkingHost(busy=[busy(DEAD, "enrolled", INSTANT)], left_at="enrolled", booted=booted)
+    master = WordyMaster(accepted={"web1": "finger of the dead"})
+    outcome = provision.create(host, INSTANT, master=master)
+    assert (outcome.error, outcome.stage) == (None, "ready")
+    assert host.enrolled == [], "its minion is in it already"
+    assert len(host.given) == 1 and len(host.given[0]) == 32
+    assert master.word == (None if booted else host.given[0]), "one that was booted has its uuid"
+
+
+def test_a_fork_that_cannot_be_given_a_word_is_not_ready() -> None:
+    host = ForkingHost(busy=[busy(DEAD, "enrolled", INSTANT)], left_at="enrolled")
+    host.give_word = _fails  # type: ignore[method-assign]
+    outcome = provision.create(host, INSTANT, master=WordyMaster())
+    assert isinstance(outcome.error, HostError)
+    assert "complete" not in host.asked
 
 
 def test_no_word_is_asked_of_another_clone() -> None:

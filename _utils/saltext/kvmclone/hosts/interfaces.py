@@ -100,6 +100,13 @@ class KvmHost(Protocol):
     def bootstrap(self, request: Request, enrolment: Annotated[Enrolment, SEALED]) -> Clone:
         """Put a minion into the guest, up to stage ``enrolled``."""
 
+    def give_word(self, request: Request, word: Annotated[str, SEALED]) -> bool:
+        """
+        Give a fork that was enrolled before another word, over its agent, for its minion to answer.
+
+        :return: False for one that was booted since it was restored: its uuid says which it is.
+        """
+
     def check_master(
         self, request: Request, secrets: Annotated[Secrets, SEALED], publish_port: int
     ) -> GuestMinion:

@@ -354,15 +354,21 @@ class _Create(CreateState):
         login = dataclasses.replace(self.secrets, seed=())
         return self.host.check_master(self.request, login, publish_port)
 
+    def _expected(self) -> str | None:
+        """Return the word that a fork's minion has to answer; None where its uuid is to be."""
+        # Until its first reboot a fork shows the uuid that its own agent was told.
+        if self.is_fork and not self.word:  # it was enrolled by another worker
+            word = token_hex(16)
+            self.word = word if self.host.give_word(self.request, word) else ""
+        return self.word or None
+
     def _await_minion(self) -> None:
         """Wait for the minion's answer, record ``ready``, and run its ``start_action``."""
         if self.master is None or not self.master.is_its_master or self.clone is None:
             return
         started = time.monotonic()
         uuid = self.clone.uuid
-        # Until its first reboot a fork shows the uuid that its own agent was told.
-        word = self.word if self.is_fork else None
-        minion = self.master.verify(self.minion_id, uuid, self._check_master, word)
+        minion = self.master.verify(self.minion_id, uuid, self._check_master, self._expected())
         minion = dataclasses.replace(minion, fingerprint=self.fingerprint)
         self.master.settle(self.minion_id)
         self.master.becomes_ready(self.minion_id, uuid)
