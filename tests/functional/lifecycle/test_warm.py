@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,23 @@ from saltext.kvmclone.errors import (
     CreateInProgress,
     ForeignDomain,
     HostError,
+    NoSpare,
     NotFound,
     NotWarmed,
     PlanRefused,
     WarmImageUnusable,
 )
 from saltext.kvmclone.guest import warming
-from saltext.kvmclone.hosts import gc, warm_base
+from saltext.kvmclone.hosts import gc, provision, warm_base
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import warm_images
 from saltext.kvmclone.lifecycle import finish_base, warm
+from saltext.kvmclone.model.base_request import BaseRequest, Origin
 from saltext.kvmclone.model.record import DEAD, Owner
+from saltext.kvmclone.model.spares import Claim
 from saltext.kvmclone.system import saved_image
 from tests.support.forks import forked
 from tests.support.world import World, quick
@@ -229,6 +233,46 @@ def test_what_was_saved_is_no_clone_to_any_command(
             work()
         assert "unwarm" in caught.value.hint
     assert [one.name for one in host.base_states([warmed])] == [warmed]
+
+
+def test_its_name_is_given_to_nothing_else(
+    world: World, host: LocalHost, opened: Host, warmed: str
+) -> None:
+    name = f"{warmed}.warm1"
+    host.clone(quick(clone := world.name(), warmed))
+    before, fork = world.footprint(), replace(quick(clone, name), clone_strategy="instant")
+    image = BaseRequest(name, "https://example.com/d.qcow2")
+    claim = Claim("alice", time.time())
+    wanted = quick(name, warmed)
+    for work in (
+        lambda: host.clone(wanted),
+        lambda: host.clone(replace(wanted, clone_strategy="instant")),
+        lambda: host.base_from(image, Origin(image.source)),
+        lambda: host.expected_base(image, Origin(image.source)),
+        lambda: host.promote(clone, name),
+        lambda: host.expect_base(name),
+        lambda: host.hash_base(name),
+        lambda: host.adopt(name, warmed),
+        lambda: host.remove_base(name),
+        lambda: host.unwarm(name),
+        lambda: host.adjust(wanted, dry=False),
+        lambda: host.destroy(name, dry=True),
+    ):
+        with pytest.raises(ForeignDomain, match=f"'{name}'.*holds the saved memory") as caught:
+            work()
+        assert f"unwarm {warmed}" in caught.value.hint
+    outcome = provision.create(host, wanted)
+    assert isinstance(outcome.error, ForeignDomain) and outcome.clone is None
+    for refused in (host.plan(wanted), host.plan(fork)):
+        assert f"'{name}'" in " ".join(refused["conflicts"])
+    assert "holds the saved memory" in " ".join(host.plan(fork)["conflicts"])
+    assert "holds the saved memory" in " ".join(host.offer(fork, []).conflicts)
+    with pytest.raises(NoSpare, match="it is no clone"):
+        host.claim(name, world.xml(name).findtext("uuid") or "", claim, time.time() + 60)
+    assert host.base_states([name]) == []
+    assert host.unprotect(name) == []
+    assert world.footprint() == before
+    assert warm_images.usable(opened, opened.domain(warmed)).generation == 1
 
 
 def test_it_is_removed_only_where_no_fork_stands_on_it(

@@ -106,10 +106,12 @@ def unwarm(host: Host, name: str) -> deletion_plan.DeletionPlan:
     :raises CloneInUse: Forks stand on one of them; nothing was removed.
     :raises CreateInProgress: Somebody is warming it; nothing was removed.
     :raises NotFound: There is neither such a base nor anything that was saved of it.
+    :raises ForeignDomain: It is itself the saved memory of a base.
     """
     base = host.find(name)
     images = warm_images.left_of(host, name)
     if base is not None:
+        clone_view.require_no_saved_memory(base.record(), name, host.commands)
         images += warm_images.of_base(host, base.uuid)
     if not images and base is None:
         host.domain(name)  # raises
