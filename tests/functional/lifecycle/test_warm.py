@@ -20,6 +20,7 @@ from saltext.kvmclone.errors import (
     CreateInProgress,
     ForeignDomain,
     HostError,
+    HostFull,
     NoSpare,
     NotFound,
     NotWarmed,
@@ -35,6 +36,7 @@ from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import warm_images
 from saltext.kvmclone.lifecycle import finish_base, warm
 from saltext.kvmclone.model.base_request import BaseRequest, Origin
+from saltext.kvmclone.model.placement import HostLimits
 from saltext.kvmclone.model.record import DEAD, Owner
 from saltext.kvmclone.model.spares import Claim
 from saltext.kvmclone.system import saved_image
@@ -192,6 +194,36 @@ def test_a_clone_and_what_was_saved_are_no_bases(
         host.warm(world.name("nobody"))
     with pytest.raises(NotFound):
         host.unwarm("nobody")
+
+
+def test_a_host_that_has_promised_its_memory_warms_nothing(
+    world: World, host: LocalHost, base: str
+) -> None:
+    before = world.footprint()
+    with pytest.raises(HostFull, match=rf"'{base}\.warm1': memory") as caught:
+        warm_base.warm(host, base, HostLimits(memory_ratio=1e-9))
+    assert "kvmclone.hosts" in caught.value.hint
+    assert world.footprint() == before
+    assert warm_base.warm(host, base, HostLimits()).generation == 1
+
+
+def test_a_machine_that_is_being_warmed_is_promised_its_memory_before_it_boots(
+    world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def promised() -> int:
+        return host.condition().offer.promised.memory
+
+    before, start = promised(), DomainHandle.start
+    seen: list[int] = []
+
+    def starts(handle: DomainHandle) -> None:
+        seen.append(promised())
+        start(handle)
+
+    monkeypatch.setattr(DomainHandle, "start", starts)
+    host.warm(base)
+    assert seen == [before + int(world.xml(base).findtext("memory") or 0) * 1024]
+    assert promised() == before
 
 
 def test_a_failure_leaves_nothing(

@@ -19,6 +19,7 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
+from saltext.kvmclone.model.placement import HostLimits, Placed
 from saltext.kvmclone.model.record import DEAD, Minion, Owner
 from saltext.kvmclone.model.request import Request
 from tests.support.faulty_hosts import FaultyHost, FaultyMaster, busy
@@ -37,6 +38,7 @@ class ForkingHost(FaultyHost):
     warmed: bool = False
     given: list[str] = field(default_factory=list)
     booted: bool = False
+    limits: HostLimits | None = None
 
     def clone(self, request: Request, *args: Any, **kwargs: Any) -> Clone:
         self.requests.append(request)
@@ -48,8 +50,9 @@ class ForkingHost(FaultyHost):
             raise NotWarmed("not warmed")
         return {}
 
-    def warm(self, base_domain: str, worker: Any = None) -> Any:
+    def warm(self, base_domain: str, worker: Any = None, limits: Any = None) -> Any:
         self.asked.append(f"warm {base_domain}")
+        self.limits = limits
         if self.fails == "warm":
             raise self.fault
 
@@ -225,6 +228,13 @@ def test_a_base_is_warmed_after_the_first_clone_that_had_to_go_without(
     outcome = provision.create(host, replace(INSTANT, warm=warm))
     assert outcome.error is None
     assert [one for one in host.asked if one.startswith("warm")] == asked
+
+
+def test_a_host_that_was_chosen_is_warmed_within_its_limits() -> None:
+    limits = HostLimits(memory_ratio=0.5)
+    host = ColdHost()
+    provision.create(host, replace(INSTANT, warm="auto", placed=Placed(limits)))
+    assert host.limits == limits
 
 
 def test_a_base_that_cannot_be_warmed_is_a_warning_on_a_complete_clone() -> None:

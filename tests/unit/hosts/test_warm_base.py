@@ -12,6 +12,7 @@ from saltext.kvmclone.errors import (
     CommandFailed,
     CreateInProgress,
     HostError,
+    HostFull,
     HostUnreachable,
     Interrupted,
     NotFound,
@@ -38,7 +39,7 @@ class Host:
         self.token = ""
         self.cleared: list[str] = []
 
-    def warm(self, base: str, worker: Owner) -> WarmedBase:
+    def warm(self, base: str, worker: Owner, limits: Any = None) -> WarmedBase:
         self.token = worker.token
         if self.error is not None:
             raise self.error
@@ -71,7 +72,7 @@ class LeftBehind(Host):
         work = Work(worker, life, "booted", "ready", "0123")
         self.busy = CreateInProgress("It is being made.", "Wait.", to_plain(work))
 
-    def warm(self, base: str, worker: Owner) -> WarmedBase:
+    def warm(self, base: str, worker: Owner, limits: Any = None) -> WarmedBase:
         if not self.cleared:
             raise self.busy
         return WARMED
@@ -101,7 +102,9 @@ def test_what_was_warmed_is_told() -> None:
     assert warmed(Host()) == WARMED
 
 
-@pytest.mark.parametrize("error", [PlanRefused("no"), NotFound("no"), CommandFailed("no")])
+@pytest.mark.parametrize(
+    "error", [PlanRefused("no"), NotFound("no"), CommandFailed("no"), HostFull("no")]
+)
 def test_the_host_undoes_its_own_failures(error: BaseException) -> None:
     host = Host(error, left=True)
     with pytest.raises(type(error), match=r"^\w+: no$"):

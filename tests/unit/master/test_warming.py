@@ -7,16 +7,23 @@ from typing import Any
 
 import pytest
 
+from saltext.kvmclone.config.placement_keys import FleetSettings
 from saltext.kvmclone.errors import CommandFailed, ConfigError, HostUnreachable
 from saltext.kvmclone.master import warming
 from saltext.kvmclone.model.base_content import BaseState
+from saltext.kvmclone.model.placement import HostLimits
 from saltext.kvmclone.model.warmed_base import UnwarmedBase, WarmedBase
 from tests.support import base_hosts
 
+SMALL = HostLimits(memory_ratio=0.5)
+
 
 class Host(base_hosts.Host):
-    def warm(self, base: str, _worker: Any) -> WarmedBase:
+    limits: HostLimits | None = None
+
+    def warm(self, base: str, _worker: Any, limits: Any) -> WarmedBase:
         self._do(f"warm {base}")
+        self.limits = limits
         return WarmedBase(base, self.name, 1, f"{base}.warm1", "/pool/x.save")
 
     def unwarm(self, base: str) -> UnwarmedBase:
@@ -32,7 +39,9 @@ def having(name: str, *bases: str, **breaks: BaseException) -> Host:
 
 
 def fleet(*hosts: Host) -> Any:
-    return SimpleNamespace(opts={}, everywhere=base_hosts.hosts_of(*hosts))
+    settings = FleetSettings({"kvm02": SMALL})
+    placing = SimpleNamespace(settings=settings)
+    return SimpleNamespace(opts={}, everywhere=base_hosts.hosts_of(*hosts), placing=placing)
 
 
 def test_each_base_is_warmed_on_the_host_that_has_it() -> None:
@@ -44,6 +53,7 @@ def test_each_base_is_warmed_on_the_host_that_has_it() -> None:
         "rocky9": "kvm02",
     }
     assert hosts[0].did.count("warm debian12") == 1
+    assert (hosts[0].limits, hosts[1].limits) == (HostLimits(), SMALL), "each is told its own"
 
 
 def test_one_that_fails_does_not_keep_the_others() -> None:

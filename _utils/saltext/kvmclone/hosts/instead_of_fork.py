@@ -67,7 +67,8 @@ def warm_afterwards(host: KvmHost, request: Request, outcome: Outcome) -> Outcom
     except _NO_MEMORY:
         try:
             with contextlib.suppress(CreateInProgress):  # somebody else is at it
-                warm_base.warm(host, request.base_domain)
+                limits = request.placed.limits if request.placed is not None else None
+                warm_base.warm(host, request.base_domain, limits)
         except KvmCloneError as error:
             return _warned(outcome, f"The base could not be warmed: {error.message} {error.hint}")
     except KvmCloneError as error:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     CreateInProgress,
+    HostFull,
     KvmCloneError,
     NeverConnected,
     NotFound,
@@ -22,6 +23,7 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.hosts import rollback
 from saltext.kvmclone.hosts.gc import owner_state_of
 from saltext.kvmclone.hosts.interfaces import KvmHost, commands_of
+from saltext.kvmclone.model.placement import HostLimits
 from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import DEAD, Owner, Work
 from saltext.kvmclone.model.warmed_base import UnwarmedBase, WarmedBase
@@ -34,13 +36,14 @@ log = logging.getLogger(__name__)
 _CLEARINGS = 3
 
 #: Errors after which nothing of ours exists.
-_REFUSALS = (CreateInProgress, NeverConnected, NotFound, PlanRefused)
+_REFUSALS = (CreateInProgress, HostFull, NeverConnected, NotFound, PlanRefused)
 
 
-def warm(host: KvmHost, base: str) -> WarmedBase:
+def warm(host: KvmHost, base: str, limits: HostLimits | None = None) -> WarmedBase:
     """
     Save the memory of a base on a host; remove first what a worker left that died at it.
 
+    :param limits: How much the host may promise; None for any amount.
     :raises CreateInProgress: Somebody is at it, or nobody here can tell.
     :raises Interrupted: A signal arrived; the message says what is left.
     :raises KvmCloneError: What the host raised; nothing is left, or the message says what.
@@ -48,7 +51,7 @@ def warm(host: KvmHost, base: str) -> WarmedBase:
     worker = processes.this_process()
     with interrupts.work(base, "the warming of a base", where=commands_of(host).where()):
         try:
-            return _cleared_first(host, lambda: host.warm(base, worker))
+            return _cleared_first(host, lambda: host.warm(base, worker, limits))
         except _REFUSALS:
             raise
         except (interrupts.Interrupt, KvmCloneError) as error:

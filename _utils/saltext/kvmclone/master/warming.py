@@ -20,10 +20,11 @@ from saltext.kvmclone.hosts import warm_base
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.master import at_once
 from saltext.kvmclone.master.fleet import Fleet
+from saltext.kvmclone.master.ways import Way
 from saltext.kvmclone.model.hints import Commands
 
-#: Does something with a base on its host; returns the answer about it.
-Work = Callable[[KvmHost, str], dict[str, Any]]
+#: Does something with a base on its host, given the minion id of that; returns the answer about it.
+Work = Callable[[KvmHost, str, str], dict[str, Any]]
 
 
 def warm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
@@ -33,16 +34,21 @@ def warm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
     :param label: Label of the host; empty for the only one that has the base.
     :return: ``{"bases": {BASE: WARMED}, "retcode"}``, see docs/answers.md.
     """
-    return _each(
-        fleet, names, label, "warm", lambda host, name: warm_base.warm(host, name).as_dict()
-    )
+
+    def work(host: KvmHost, name: str, minion: str) -> dict[str, Any]:
+        limits = fleet.placing.settings.limits(minion) if minion else None
+        return warm_base.warm(host, name, limits).as_dict()
+
+    return _each(fleet, names, label, "warm", work)
 
 
 def unwarm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
     """Remove the saved memories of bases; see :func:`warm`."""
-    return _each(
-        fleet, names, label, "unwarm", lambda host, name: warm_base.unwarm(host, name).as_dict()
-    )
+
+    def work(host: KvmHost, name: str, _minion: str) -> dict[str, Any]:
+        return warm_base.unwarm(host, name).as_dict()
+
+    return _each(fleet, names, label, "unwarm", work)
 
 
 def _each(fleet: Fleet, names: Sequence[Any], label: str, verb: str, work: Work) -> dict[str, Any]:
@@ -53,7 +59,8 @@ def _each(fleet: Fleet, names: Sequence[Any], label: str, verb: str, work: Work)
     for name in dict.fromkeys(map(str, names)):
         try:
             at_once.require_no_interrupt(name)
-            told[name] = work(_host_of(fleet, name, label, verb), name)
+            minion, url = _way_to(fleet, name, label, verb)
+            told[name] = work(fleet.everywhere.connect(minion, url), name, minion)
         except interrupts.Interrupt:
             told[name], code = _failed(name, at_once.half_done(name)), interrupts.EXIT_CODE
         except Interrupted as error:
@@ -67,9 +74,9 @@ def _failed(name: str, error: KvmCloneError) -> dict[str, Any]:
     return {"name": name, "error": error.as_dict()}
 
 
-def _host_of(fleet: Fleet, name: str, label: str, verb: str) -> KvmHost:
+def _way_to(fleet: Fleet, name: str, label: str, verb: str) -> Way:
     """
-    Return the host that has a base.
+    Return the minion id, if it has one, and the url of the host that has a base.
 
     :param label: Its label; empty for the only one that has it.
     :raises ConfigError: There is no such host, or several have the base and none was named.
@@ -86,7 +93,7 @@ def _host_of(fleet: Fleet, name: str, label: str, verb: str) -> KvmHost:
             f"Name one: {Commands().clone(verb, name, f'host={next(iter(ways))}')}",
         )
     if label:
-        return fleet.everywhere.connect(*ways[label])
+        return ways[label]
     told, failed = fleet.everywhere.look(lambda host: _has(host, name, verb))
     having = [one for one, there in fleet.everywhere.once(told).items() if there]
     if len(having) > 1:
@@ -103,7 +110,7 @@ def _host_of(fleet: Fleet, name: str, label: str, verb: str) -> KvmHost:
         raise NotFound(
             f"No host has a base '{name}'.", f"See what there is: {Commands().clone('bases')}"
         )
-    return fleet.everywhere.connect(*ways[having[0]])
+    return ways[having[0]]
 
 
 def _has(host: KvmHost, name: str, verb: str) -> bool:
