@@ -24,11 +24,13 @@ from saltext.kvmclone.system import installation
 _DAMAGED = "record-damaged"
 
 
-def examine(fleet: Fleet) -> dict[str, Any]:
+def examine(fleet: Fleet, also: Iterable[Finding] = ()) -> dict[str, Any]:
     """
     Return what is wrong, and what works on each machine, with the ``retcode`` for monitoring.
 
     A host that did not answer the first question is asked no other.
+
+    :param also: What else is wrong on the master.
     """
     noted = fleet.keys.noted()  # before the hosts tell their clones: more may be made meanwhile
     findings, silent = fleet.everywhere.doctor()
@@ -37,7 +39,8 @@ def examine(fleet: Fleet) -> dict[str, Any]:
     seen, failed = fleet.everywhere.look(lambda host: _look(host, bases), silent=silent)
     unreachable = {**silent, **failed}
     compared = _Comparison(fleet, seen, shared)
-    found = [*compared.findings(), *spares_overview.findings(fleet.opts, fleet.catalogue)]
+    found = [*also, *compared.findings()]
+    found += spares_overview.findings(fleet.opts, fleet.catalogue)
     if not unreachable:
         damaged = {item["name"] for item in findings if item["kind"] == _DAMAGED}
         found += _keys(fleet, noted, list(seen.values()), damaged)
