@@ -92,7 +92,7 @@ def test_a_section_that_is_wrong(
     assert "base_domian" in told
 
 
-@tries("warming._way_to")
+@tries("warming._label_of")
 def test_a_base_that_is_to_be_warmed_and_is_on_no_host(
     base: str, master: Callable[..., Fleet], typist: Typist
 ) -> None:

@@ -38,10 +38,11 @@ def having(name: str, *bases: str, **breaks: BaseException) -> Host:
     return Host(name, *[BaseState(base) for base in bases], **breaks)
 
 
-def fleet(*hosts: Host) -> Any:
+def fleet(*hosts: Host, chosen: tuple[str, ...] = ()) -> Any:
     settings = FleetSettings({"kvm02": SMALL})
+    everywhere = base_hosts.hosts_of(*hosts, chosen=chosen)
     placing = SimpleNamespace(settings=settings)
-    return SimpleNamespace(opts={}, everywhere=base_hosts.hosts_of(*hosts), placing=placing)
+    return SimpleNamespace(opts={}, everywhere=everywhere, placing=placing)
 
 
 def test_each_base_is_warmed_on_the_host_that_has_it() -> None:
@@ -53,7 +54,17 @@ def test_each_base_is_warmed_on_the_host_that_has_it() -> None:
         "rocky9": "kvm02",
     }
     assert hosts[0].did.count("warm debian12") == 1
-    assert (hosts[0].limits, hosts[1].limits) == (HostLimits(), SMALL), "each is told its own"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "limits"), [((), [None, SMALL]), (("kvm01", "kvm02"), [HostLimits(), SMALL])]
+)
+def test_a_host_is_held_to_limits_where_its_clones_are(
+    chosen: tuple[str, ...], limits: list[HostLimits | None]
+) -> None:
+    hosts = having("kvm01", "debian12"), having("kvm02", "rocky9")
+    warming.warm(fleet(*hosts, chosen=chosen), ["debian12", "rocky9"], "")
+    assert [host.limits for host in hosts] == limits
 
 
 def test_one_that_fails_does_not_keep_the_others() -> None:

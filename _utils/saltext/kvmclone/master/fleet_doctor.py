@@ -92,6 +92,7 @@ class _Comparison:
     ) -> None:
         self.seen = seen
         self.shared = shared
+        self.chosen = fleet.everywhere.chosen_among()
         self.master = installation.look(copies=False)
         roots = (fleet.opts.get("file_roots") or {}).get("base") or ()
         if next(iter(fleet.opts.get("fileserver_backend") or ["roots"])) != "roots":
@@ -117,12 +118,11 @@ class _Comparison:
             yield Finding("configuration", "kvm_clone", self.fault, Commands().clone("hosts"))
         yield from host_findings.of_installation(self.master, "", Commands())
         yield from fleet_findings.of_sync(self.master, self.newer)
-        chosen = {label for _base, labels in self.shared for label in labels}
         for minion, one in self.minions.items():
             yield from fleet_findings.of_host(one, self.master)
-            if self.label_of[minion] in chosen:
+            if self.label_of[minion] in self.chosen:
                 yield from fleet_findings.of_copies(one)
-            if self.label_of[minion] in chosen or minion in self.settings.hosts:
+            if self.label_of[minion] in self.chosen or minion in self.settings.hosts:
                 yield from fleet_findings.of_promises(one, self.settings.limits(minion))
         for base, labels in self.shared:
             states = {

@@ -20,10 +20,10 @@ from saltext.kvmclone.hosts import warm_base
 from saltext.kvmclone.hosts.interfaces import KvmHost
 from saltext.kvmclone.master import at_once
 from saltext.kvmclone.master.fleet import Fleet
-from saltext.kvmclone.master.ways import Way
 from saltext.kvmclone.model.hints import Commands
+from saltext.kvmclone.model.placement import HostLimits
 
-#: Does something with a base on its host, given the minion id of that; returns the answer about it.
+#: Does something with a base on its host, given the label of that; returns the answer about it.
 Work = Callable[[KvmHost, str, str], dict[str, Any]]
 
 
@@ -35,9 +35,8 @@ def warm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
     :return: ``{"bases": {BASE: WARMED}, "retcode"}``, see docs/answers.md.
     """
 
-    def work(host: KvmHost, name: str, minion: str) -> dict[str, Any]:
-        limits = fleet.placing.settings.limits(minion) if minion else None
-        return warm_base.warm(host, name, limits).as_dict()
+    def work(host: KvmHost, name: str, label: str) -> dict[str, Any]:
+        return warm_base.warm(host, name, _limits(fleet, label)).as_dict()
 
     return _each(fleet, names, label, "warm", work)
 
@@ -45,7 +44,7 @@ def warm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
 def unwarm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
     """Remove the saved memories of bases; see :func:`warm`."""
 
-    def work(host: KvmHost, name: str, _minion: str) -> dict[str, Any]:
+    def work(host: KvmHost, name: str, _label: str) -> dict[str, Any]:
         return warm_base.unwarm(host, name).as_dict()
 
     return _each(fleet, names, label, "unwarm", work)
@@ -59,8 +58,9 @@ def _each(fleet: Fleet, names: Sequence[Any], label: str, verb: str, work: Work)
     for name in dict.fromkeys(map(str, names)):
         try:
             at_once.require_no_interrupt(name)
-            minion, url = _way_to(fleet, name, label, verb)
-            told[name] = work(fleet.everywhere.connect(minion, url), name, minion)
+            there = _label_of(fleet, name, label, verb)
+            host = fleet.everywhere.connect(*fleet.everywhere.ways[there])
+            told[name] = work(host, name, there)
         except interrupts.Interrupt:
             told[name], code = _failed(name, at_once.half_done(name)), interrupts.EXIT_CODE
         except Interrupted as error:
@@ -74,11 +74,18 @@ def _failed(name: str, error: KvmCloneError) -> dict[str, Any]:
     return {"name": name, "error": error.as_dict()}
 
 
-def _way_to(fleet: Fleet, name: str, label: str, verb: str) -> Way:
-    """
-    Return the minion id, if it has one, and the url of the host that has a base.
+def _limits(fleet: Fleet, label: str) -> HostLimits | None:
+    """Return how much a host may promise; None where nobody counts that, as for its clones."""
+    settings, (minion, _url) = fleet.placing.settings, fleet.everywhere.ways[label]
+    counts = label in fleet.everywhere.chosen_among() or minion in settings.hosts
+    return settings.limits(minion) if counts else None
 
-    :param label: Its label; empty for the only one that has it.
+
+def _label_of(fleet: Fleet, name: str, label: str, verb: str) -> str:
+    """
+    Return the label of the host that has a base.
+
+    :param label: The host that was named; empty for the only one that has it.
     :raises ConfigError: There is no such host, or several have the base and none was named.
     :raises HostUnreachable: None that answers has it, and one does not answer.
     :raises NotFound: No host has it.
@@ -93,7 +100,7 @@ def _way_to(fleet: Fleet, name: str, label: str, verb: str) -> Way:
             f"Name one: {Commands().clone(verb, name, f'host={next(iter(ways))}')}",
         )
     if label:
-        return ways[label]
+        return label
     told, failed = fleet.everywhere.look(lambda host: _has(host, name, verb))
     having = [one for one, there in fleet.everywhere.once(told).items() if there]
     if len(having) > 1:
@@ -110,7 +117,7 @@ def _way_to(fleet: Fleet, name: str, label: str, verb: str) -> Way:
         raise NotFound(
             f"No host has a base '{name}'.", f"See what there is: {Commands().clone('bases')}"
         )
-    return ways[having[0]]
+    return having[0]
 
 
 def _has(host: KvmHost, name: str, verb: str) -> bool:
