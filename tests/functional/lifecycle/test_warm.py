@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from lab import libvirtd
+from lab.common import wait_until
 from lab.lab import connection
 from saltext.kvmclone.errors import (
     CloneInUse,
@@ -383,6 +385,20 @@ def test_another_machine_or_base_is_told_by_name(
         conn.defineXML(xml)
     os.utime(world.disks(warmed)[0])
     assert "of the base was changed" in fault(warmed)
+
+
+def test_a_restart_of_libvirtd_changes_nothing_of_it(
+    world: World, host: LocalHost, warmed: str
+) -> None:
+    if not libvirtd.is_ours():
+        pytest.xfail("the libvirtd that runs here is not the lab's, so it is not killed")
+    host.hash_base(warmed)
+    before = host.base_states([warmed])
+    libvirtd.crash()
+    wait_until(lambda: world.exists(warmed), "libvirtd", 30)
+    with Host("qemu:///system") as opened:
+        assert warm_images.usable(opened, opened.domain(warmed)).generation == 1
+    assert host.base_states([warmed]) == before and before[0].digest
 
 
 def test_another_qemu_is_told_by_name(
