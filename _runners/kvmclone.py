@@ -256,7 +256,7 @@ def doctor():
 
     CLI Example: ``salt-run kvmclone.doctor``
     """
-    return fleet_doctor.examine(_fleet())
+    return fleet_doctor.examine(_fleet(), intake.findings(__opts__))
 
 
 @entrypoints.runner_function
@@ -276,7 +276,7 @@ def report(file):
 
     CLI Example: ``salt-run kvmclone.report /srv/fleet.html``
     """
-    return fleet_report.write(_fleet(), file)
+    return fleet_report.write(_fleet(), file, intake.findings(__opts__))
 
 
 @entrypoints.runner_function

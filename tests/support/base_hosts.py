@@ -90,10 +90,13 @@ class Host:
         return []
 
 
-def hosts_of(*hosts: Host, url: str = "") -> AllHosts:
-    """A master's hosts, with a profile whose base is ``debian12``."""
+def hosts_of(*hosts: Host, url: str = "", chosen: tuple[str, ...] = ()) -> AllHosts:
+    """A master's hosts, with a profile whose base is ``debian12``, and one that chooses a host."""
     sections = [provider(host.name, {"driver": "libvirt", "host": host.name}) for host in hosts]
     sections += [profile("web", {"provider": hosts[0].name, "base_domain": "debian12"})]
+    if chosen:
+        keys = {"provider": hosts[0].name, "base_domain": "debian12", "hosts": list(chosen)}
+        sections += [profile("many", keys)]
     by_name = {host.name: host for host in hosts}
     if url:
         sections += [provider("far", {"driver": "libvirt", "url": url})]

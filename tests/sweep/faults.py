@@ -28,6 +28,7 @@ from saltext.kvmclone.errors import AlreadyExists, NotFound
 from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.model.request import Request
+from saltext.kvmclone.model.warm_record import name_of
 from tests.support.world import World, quick, sha256
 
 #: ``VIR_NETWORK_XML_INACTIVE``
@@ -55,8 +56,8 @@ class Kind:
     """
     One kind of run: what is done, and with clones of which base.
 
-    :param action: ``create`` or ``destroy``; ``rollback`` of a create that fails at its end;
-        ``take over`` and ``gc``: a create whose first worker was killed half-way.
+    :param action: ``create``, ``destroy``, or ``warm`` the base; ``rollback`` of a create that
+        fails at its end; ``take over`` and ``gc``: a create whose first worker was killed half-way.
     """
 
     action: str
@@ -79,6 +80,11 @@ class Kind:
         """Whether what runs wants a clone in the end."""
         return self.action in ("create", "take over")
 
+    @property
+    def warms(self) -> bool:
+        """Whether it saves the memory of the base, under a name that nobody chooses."""
+        return self.action == "warm"
+
 
 #: The quick ones first.
 KINDS = (
@@ -87,6 +93,7 @@ KINDS = (
     Kind("create", "quick", reserve=True),
     Kind("create", "full", chain=1),
     Kind("create", "quick", protect=True),
+    Kind("warm", "quick", ("qcow2", "raw"), uefi=True),
     Kind("destroy", "quick", reserve=True),
     Kind("destroy", "quick", ("qcow2", "raw"), uefi=True),
     Kind("destroy", "full", ("raw", "qcow2"), uefi=True),
@@ -127,9 +134,13 @@ class Scene:
         self.world = world
         self.kind = kind
         self.host = LocalHost(LIBVIRT_URI, label="kvm01")
-        self.base = world.base(disks=list(kind.disks), uefi=kind.uefi, chain=kind.chain)
+        self.base = world.base(
+            disks=list(kind.disks), uefi=kind.uefi, chain=kind.chain, agent=kind.warms
+        )
         if kind.protect:
             self._mark_and_unmark()
+        if kind.warms:
+            self._define_again()
         self.base_sums = self._base_sums()
         self.before = self._footprint()
         self._traced = traced
@@ -140,6 +151,11 @@ class Scene:
             domain = conn.lookupByName(self.base)
             for element in ("<mark/>", None):
                 domain.setMetadata(ELEMENT, element, "mark", "urn:sweep", CONFIG)
+
+    def _define_again(self) -> None:
+        """libvirt lists the controller of an agent's channel elsewhere once it restarts."""
+        with connection() as conn:
+            conn.defineXML(self.world.secure_xml(self.base))
 
     def _base_sums(self) -> list[tuple[str, int]]:
         """What the base's disks hold, and who may write them."""
@@ -161,6 +177,12 @@ class Scene:
             protect=self.kind.protect,
         )
 
+    def _name(self, word: str) -> str:
+        """The name of the machine that the next run makes."""
+        if self.kind.warms:
+            return name_of(self.base, 1)
+        return self.world.name(f"{word}{len(self.world.names)}")
+
     def points(self) -> list[str]:
         """Every point that a run passes."""
         return list(self.traced().points)
@@ -178,7 +200,7 @@ class Scene:
         return self._traced
 
     def _trace(self, action: str, killed_at: str) -> tuple[list[str], float]:
-        name = self.world.name(f"trace{len(self.world.names)}")
+        name = self._name("trace")
         if action == self.kind.action:
             self._prepare(name, killed_at)
         started = time.monotonic()
@@ -207,7 +229,7 @@ class Scene:
             done = self._worker(name, fault, point)
             if fault not in KILLS or done.returncode != -signal.SIGKILL:
                 self._hold_worker(done.returncode, done.stderr, fault)
-            if fault in INTERRUPTS and self.kind.action == "create":
+            if fault in INTERRUPTS and self.kind.action in ("create", "warm"):
                 assert not self._left_unfinished(name), "it did not clear up by itself"
             self._hold(name, then)
 
@@ -238,7 +260,7 @@ class Scene:
     def _prepared(self) -> Iterator[str]:
         """A clone to be; where a promise breaks over it, the next run finds nothing of it."""
         killed_at = self.traced().killed_at
-        name = self.world.name(f"at{len(self.world.names)}")
+        name = self._name("at")
         try:
             self._prepare(name, killed_at)
             yield name
@@ -270,6 +292,10 @@ class Scene:
                 outcome = provision.create(self.host, self.request(name), start=self.kind.start)
                 assert outcome.error is None, outcome.error
                 assert outcome.stage == ("addressed" if self.kind.start else "cloned")
+            elif self.kind.warms and then == "repeat":
+                done = self._worker(name, "none")
+                assert done.returncode == 0, done.stderr
+                assert not self._left_unfinished(name) and self.world.exists(name)
             elif then == "repeat":
                 self._end(name)
             else:
@@ -301,6 +327,9 @@ class Scene:
         assert sorted(listed) == sorted(standing)
 
     def _end(self, name: str) -> None:
+        if self.kind.warms:
+            self.host.unwarm(self.base)
+            return
         with suppress(NotFound):
             self.host.destroy(name)
         if self.kind.protect:  # a clone that came to be leaves its base protected

@@ -17,10 +17,12 @@ from typing import Any
 
 from lab import libvirtd
 from saltext.kvmclone.errors import AddressTimeout, HostError, KvmCloneError
-from saltext.kvmclone.hosts import gc, provision
+from saltext.kvmclone.guest import warming
+from saltext.kvmclone.hosts import gc, provision, warm_base
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.lifecycle import finish_base
 from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import Record
 from saltext.kvmclone.model.request import Request
@@ -80,6 +82,9 @@ def work(order: dict[str, Any]) -> None:
     host = LocalHost(order["url"], label="kvm01")
     if order["action"] == "destroy":
         host.destroy(order["name"])
+    elif order["action"] == "warm":
+        _oblige()
+        warm_base.warm(host, order["request"]["base_domain"])
     elif order["action"] == "gc":
         for item in gc.collect(host, order["name"], apply=True):
             if not item.removed:
@@ -89,6 +94,13 @@ def work(order: dict[str, Any]) -> None:
         outcome = provision.create(host, wanted, start=order["start"])
         if outcome.error is not None:
             raise outcome.error
+
+
+def _oblige() -> None:
+    """Let the guest be ready to be saved: the tiny one has no agent, but it boots."""
+    finish_base.await_agent = lambda *_arguments: None
+    warming.await_settled = lambda *_arguments: None
+    warming.make_ready = lambda *_arguments: ()
 
 
 def _fail_at_the_end(points: Points, booted: bool) -> None:

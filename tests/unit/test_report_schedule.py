@@ -40,7 +40,9 @@ def test_the_schedule_that_keeps_the_page_fresh_is_loaded_and_comes_due(
         schedule.eval(now=start + timedelta(minutes=minutes))
     called = [due.get(timeout=60) for _ in range(2)]  # when the master starts, and then
     assert due.empty()
-    monkeypatch.setattr(fleet_report, "write", lambda _fleet, file: {"report": file, "retcode": 0})
+    monkeypatch.setattr(
+        fleet_report, "write", lambda _fleet, file, _also: {"report": file, "retcode": 0}
+    )
     for function, words in called:
         # So Salt calls it; of what fails there it says no more than an error in the master's log.
         answer = runners[function](*words, __pub_fun=function, __pub_schedule="kvm_clone_report")

@@ -55,8 +55,7 @@ def named(error: BaseException) -> str:
     """
     Return an unexpected exception as text for a message.
 
-    Of an encoding error only the type is given: its ``repr`` quotes the whole text, which may be a
-    secret.
+    Of an encoding error only the type: its ``repr`` quotes the whole text, which may be a secret.
     """
     return type(error).__name__ if isinstance(error, UnicodeError) else repr(error)
 
@@ -105,9 +104,7 @@ class HostUnreachable(KvmCloneError):
 
 
 class NeverConnected(HostUnreachable):
-    """
-    A host that could not be reached before anything was sent, so nothing can have been made there.
-    """
+    """A host that was not reached before anything was sent, so nothing can have been made there."""
 
     @property
     def type(self) -> str:
@@ -242,10 +239,9 @@ class NoSnapshot(KvmCloneError):
 
 class OutOfReach(KvmCloneError):
     """
-    A file of the clone may exist and cannot be looked at now.
+    A file may exist that only the clone's record knows of, so that stays.
 
-    Its pool is not started, or its file system is not mounted. The record, which alone knows of the
-    file, stays.
+    The file cannot be looked at: its pool is not started, or its file system is not mounted.
     """
 
 
@@ -371,6 +367,10 @@ class MinionTimeout(KvmCloneError):
 
 class VerificationFailed(KvmCloneError):
     """A minion answered, but it is not the machine that we made."""
+
+
+class Unverifiable(KvmCloneError):
+    """A minion answered, and may not read what would show which machine it is."""
 
 
 class Unsealable(KvmCloneError):

@@ -13,6 +13,8 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.model.record import WARM
+from tests.support.refusals import Change
 from tests.support.world import Salt, World, minion_config, quick
 
 URL = "qemu+tcp://127.0.0.1:1/system"
@@ -250,6 +252,32 @@ def test_absent_of_a_clone_that_others_stand_on_is_refused(
     answer = request.getfixturevalue(mode).state("kvm_clone.absent", name)
     assert answer["result"] is False
     assert "CloneInUse" in answer["comment"]
+    assert world.footprint() == before
+
+
+def test_the_machine_with_the_saved_memory_of_a_base_is_nothing_to_functions_and_states(
+    world: World, host: LocalHost, base: str, salt_minion: Salt, salt_dry: Salt, change: Change
+) -> None:
+    name = world.name()
+    host.clone(quick(name, base))
+    change(name, becomes=WARM)
+    before = world.footprint()
+    assert name not in [one["name"] for one in salt_minion("kvm_clone.list_clones")]
+    keys = _keys(base)
+    for function, words, more in (
+        ("create", [name], keys), ("show", [name], {}), ("destroy", [name], {"force": True}),
+        ("start", [name], {}), ("adopt", [name], {}), ("resume", [name], {}),
+        ("adjust", [name], keys), ("snapshot", [name], {}), ("addresses", [name], {}),
+    ):  # fmt: skip
+        with pytest.raises(CommandExecutionError, match=r"ForeignDomain.*saved memory.*unwarm"):
+            salt_minion(f"kvm_clone.{function}", *words, **more)
+    for salt in (salt_minion, salt_dry):
+        for function, more in (
+            ("present", keys), ("absent", {"force": True}), ("running", {}), ("stopped", {}),
+        ):  # fmt: skip
+            answer = salt.state(f"kvm_clone.{function}", name, **more)
+            assert (answer["result"], answer["changes"]) == (False, {})
+            assert "holds the saved memory" in answer["comment"]
     assert world.footprint() == before
 
 

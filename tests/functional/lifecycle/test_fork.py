@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Event, Thread
 
 import pytest
@@ -18,7 +19,7 @@ from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import domain_xml
-from saltext.kvmclone.model.record import MEMORY
+from saltext.kvmclone.model.record import BY_WORD, MEMORY, Minion
 from saltext.kvmclone.model.request import Deploy, Request, Wait
 from tests.support.debian_guests import Guest
 
@@ -107,6 +108,7 @@ def test_two_forks_share_nothing_and_stay_themselves_when_they_boot_again(
                 before = time.time()
                 its_time = float(guest.said("date +%s.%N"))
                 assert before - 2 < its_time < time.time() + 2
+        _is_known_by_its_word(host, guests[0])
         for guest, lines in zip(guests, seen, strict=True):
             clone, record = host.show(guest.name), guest.record()
             assert (clone.stage, clone.strategy, clone.base) == ("addressed", "instant", base)
@@ -123,6 +125,7 @@ def test_two_forks_share_nothing_and_stay_themselves_when_they_boot_again(
         host.address_of(guests[0].name, 240)
         _until_agent(guests[0])
         assert guests[0].said(OWN).splitlines()[3:] == seen[0][3:]
+        assert not host.give_word(guests[0].request, "of no use"), "its uuid is its own now"
         live, stored = (domain_xml.read(xml) for xml in _definitions(guests[0].name))
         assert live.interfaces == stored.interfaces
     finally:
@@ -141,6 +144,18 @@ def test_a_fork_that_does_not_acknowledge_is_gone(
     assert "was removed" in outcome.error.message
     assert not host.exists(request.name)
     assert left_of(lab, request.name) == []
+
+
+def _is_known_by_its_word(host: LocalHost, guest: Guest) -> None:
+    """A fork is given a word at any time until it boots again, which is gone once that served."""
+    assert host.give_word(guest.request, "a new word")
+    assert guest.said(f"cat {fork_identity_script.WORD}") == "a new word"
+    stage = guest.record().stage
+    told = host.complete(guest.name, Minion("web1", "3008", "aa:bb", BY_WORD), {})
+    assert (told.stage, told.warnings) == ("ready", ())
+    assert guest.said(f"ls {fork_identity_script.WORD} 2>/dev/null || echo gone") == "gone"
+    with Host(LIBVIRT_URI) as opened:
+        opened.domain(guest.name).save_record(replace(guest.record(), stage=stage))
 
 
 def _definitions(name: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.lifecycle import finish_base
+from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.request import Deploy, Request, Wait
 from saltext.kvmclone.system import copying, saved_image
 from tests.support.forks import forked
@@ -116,6 +118,31 @@ def test_killed_after_it_acknowledged_it_goes_on(
     outcome = provision.create(host, request)
     assert done == [request.name]
     assert outcome.error is not None and outcome.error.type == "AddressTimeout"
+    assert not world.exists(request.name)
+
+
+@pytest.mark.parametrize("instant", ["prefer", "require"])
+def test_a_memory_that_changed_after_the_plan_is_not_restored(
+    world: World, host: LocalHost, warmed: str, monkeypatch: pytest.MonkeyPatch, instant: str
+) -> None:
+    boot, seen = LocalHost.boot, []
+
+    def changes(self: LocalHost, name: str) -> Clone:
+        os.utime(world.disks(f"{warmed}.warm1")[0])
+        return boot(self, name)
+
+    monkeypatch.setattr(LocalHost, "boot", changes)
+    request = replace(asked(world, warmed), instant=instant)
+    outcome = provision.create(
+        host, request, watcher=lambda stage, _took, clone: seen.append((stage, clone.strategy))
+    )
+    assert outcome.error is not None
+    if instant == "require":
+        assert outcome.error.type == "WarmImageUnusable"
+        assert seen == [("cloned", "instant")]
+    else:
+        assert outcome.error.type == "AddressTimeout", "the tiny guest asks nobody for one"
+        assert seen == [("cloned", "instant"), ("cloned", "quick"), ("booted", "quick")]
     assert not world.exists(request.name)
 
 

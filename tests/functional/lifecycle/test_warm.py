@@ -7,11 +7,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab import libvirtd
+from lab.common import wait_until
 from lab.lab import connection
 from saltext.kvmclone.errors import (
     CloneInUse,
@@ -19,19 +22,25 @@ from saltext.kvmclone.errors import (
     CreateInProgress,
     ForeignDomain,
     HostError,
+    HostFull,
+    NoSpare,
     NotFound,
     NotWarmed,
     PlanRefused,
     WarmImageUnusable,
 )
 from saltext.kvmclone.guest import warming
-from saltext.kvmclone.hosts import gc
+from saltext.kvmclone.hosts import gc, provision, warm_base
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import warm_images
 from saltext.kvmclone.lifecycle import finish_base, warm
+from saltext.kvmclone.model.base_request import BaseRequest, Origin
+from saltext.kvmclone.model.placement import HostLimits
+from saltext.kvmclone.model.record import DEAD, Owner
+from saltext.kvmclone.model.spares import Claim
 from saltext.kvmclone.system import saved_image
 from tests.support.forks import forked
 from tests.support.world import World, quick
@@ -189,6 +198,36 @@ def test_a_clone_and_what_was_saved_are_no_bases(
         host.unwarm("nobody")
 
 
+def test_a_host_that_has_promised_its_memory_warms_nothing(
+    world: World, host: LocalHost, base: str
+) -> None:
+    before = world.footprint()
+    with pytest.raises(HostFull, match=rf"'{base}\.warm1': memory") as caught:
+        warm_base.warm(host, base, HostLimits(memory_ratio=1e-9))
+    assert "kvmclone.hosts" in caught.value.hint
+    assert world.footprint() == before
+    assert warm_base.warm(host, base, HostLimits()).generation == 1
+
+
+def test_a_machine_that_is_being_warmed_is_promised_its_memory_before_it_boots(
+    world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def promised() -> int:
+        return host.condition().offer.promised.memory
+
+    before, start = promised(), DomainHandle.start
+    seen: list[int] = []
+
+    def starts(handle: DomainHandle) -> None:
+        seen.append(promised())
+        start(handle)
+
+    monkeypatch.setattr(DomainHandle, "start", starts)
+    host.warm(base)
+    assert seen == [before + int(world.xml(base).findtext("memory") or 0) * 1024]
+    assert promised() == before
+
+
 def test_a_failure_leaves_nothing(
     world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +267,46 @@ def test_what_was_saved_is_no_clone_to_any_command(
             work()
         assert "unwarm" in caught.value.hint
     assert [one.name for one in host.base_states([warmed])] == [warmed]
+
+
+def test_its_name_is_given_to_nothing_else(
+    world: World, host: LocalHost, opened: Host, warmed: str
+) -> None:
+    name = f"{warmed}.warm1"
+    host.clone(quick(clone := world.name(), warmed))
+    before, fork = world.footprint(), replace(quick(clone, name), clone_strategy="instant")
+    image = BaseRequest(name, "https://example.com/d.qcow2")
+    claim = Claim("alice", time.time())
+    wanted = quick(name, warmed)
+    for work in (
+        lambda: host.clone(wanted),
+        lambda: host.clone(replace(wanted, clone_strategy="instant")),
+        lambda: host.base_from(image, Origin(image.source)),
+        lambda: host.expected_base(image, Origin(image.source)),
+        lambda: host.promote(clone, name),
+        lambda: host.expect_base(name),
+        lambda: host.hash_base(name),
+        lambda: host.adopt(name, warmed),
+        lambda: host.remove_base(name),
+        lambda: host.unwarm(name),
+        lambda: host.adjust(wanted, dry=False),
+        lambda: host.destroy(name, dry=True),
+    ):
+        with pytest.raises(ForeignDomain, match=f"'{name}'.*holds the saved memory") as caught:
+            work()
+        assert f"unwarm {warmed}" in caught.value.hint
+    outcome = provision.create(host, wanted)
+    assert isinstance(outcome.error, ForeignDomain) and outcome.clone is None
+    for refused in (host.plan(wanted), host.plan(fork)):
+        assert f"'{name}'" in " ".join(refused["conflicts"])
+    assert "holds the saved memory" in " ".join(host.plan(fork)["conflicts"])
+    assert "holds the saved memory" in " ".join(host.offer(fork, []).conflicts)
+    with pytest.raises(NoSpare, match="it is no clone"):
+        host.claim(name, world.xml(name).findtext("uuid") or "", claim, time.time() + 60)
+    assert host.base_states([name]) == []
+    assert host.unprotect(name) == []
+    assert world.footprint() == before
+    assert warm_images.usable(opened, opened.domain(warmed)).generation == 1
 
 
 def test_it_is_removed_only_where_no_fork_stands_on_it(
@@ -308,6 +387,20 @@ def test_another_machine_or_base_is_told_by_name(
     assert "of the base was changed" in fault(warmed)
 
 
+def test_a_restart_of_libvirtd_changes_nothing_of_it(
+    world: World, host: LocalHost, warmed: str
+) -> None:
+    if not libvirtd.is_ours():
+        pytest.xfail("the libvirtd that runs here is not the lab's, so it is not killed")
+    host.hash_base(warmed)
+    before = host.base_states([warmed])
+    libvirtd.crash()
+    wait_until(lambda: world.exists(warmed), "libvirtd", 30)
+    with Host("qemu:///system") as opened:
+        assert warm_images.usable(opened, opened.domain(warmed)).generation == 1
+    assert host.base_states([warmed]) == before and before[0].digest
+
+
 def test_another_qemu_is_told_by_name(
     world: World, host: LocalHost, warmed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,12 +411,14 @@ def test_another_qemu_is_told_by_name(
 # --- who dies at it -----------------------------------------------------------------------------
 
 
-def killed(host: LocalHost, base: str, where: Any, function: str) -> None:
+def killed(
+    host: LocalHost, base: str, where: Any, function: str, worker: Owner | None = None
+) -> None:
     """Warm in a process of its own, which dies as it calls a function."""
 
     def dies() -> None:
         setattr(where, function, lambda *_args, **_keys: os.kill(os.getpid(), signal.SIGKILL))
-        host.warm(base)
+        host.warm(base, worker)
 
     assert os.WIFSIGNALED(forked(dies)), f"it never called {function}"
 
@@ -363,6 +458,21 @@ def test_killed_anywhere_it_can_be_repeated(
         warm_images.usable(opened, opened.domain(base))
     assert host.warm(base).generation == 1
     assert machines(world) == [base, f"{base}.warm1"]
+
+
+@pytest.mark.parametrize("work", [warm_base.warm, warm_base.unwarm])
+def test_what_a_runner_left_goes_once_its_own_machine_tells_that_it_is_dead(
+    world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch, work: Any
+) -> None:
+    runner = Owner("master", "its boot", 7, 8, f"of a runner {world.token}", "its machine")
+    killed(host, base, warming, "make_ready", runner)
+    for refused in (lambda: work(host, base), lambda: host.warm(base)):
+        with pytest.raises(CreateInProgress, match="cannot be determined from here"):
+            refused()
+    monkeypatch.setattr(warm_base, "owner_state_of", lambda _work: DEAD)
+    assert work(host, base).name == base
+    there = [base, f"{base}.warm1"] if work is warm_base.warm else [base]
+    assert machines(world) == there
 
 
 def test_killed_while_libvirt_saves_gc_removes_all_of_it(

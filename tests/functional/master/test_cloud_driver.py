@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from salt.exceptions import SaltCloudException, SaltCloudSystemExit
 from lab.common import CHECKOUT
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.hosts.local import LocalHost
+from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.master import cloud_driver
+from saltext.kvmclone.model.record import WARM
 from tests.support.world import World, quick
 
 pytestmark = pytest.mark.slow
@@ -212,6 +215,27 @@ def test_a_destroy_that_is_refused_raises_what_the_core_takes_for_a_refusal(
     assert not isinstance(caught.value, SaltCloudException)
     assert world.exists(below)
     assert world.exists(base)
+
+
+def test_the_machine_with_the_saved_memory_of_a_base_is_none_of_the_drivers(
+    world: World, base: str, host: LocalHost, opened: Host, clouds: Callable[..., Clouds]
+) -> None:
+    name = world.name()
+    host.clone(quick(name, base))
+    handle, record = opened.domain(name), world.record(name)
+    assert record is not None
+    handle.save_record(replace(record, becomes=WARM))
+    before, driver = world.footprint(), clouds()
+    assert name not in driver("list_nodes")
+    for action in ("show_instance", "start", "stop", "reboot"):
+        with refused("ForeignDomain", "saved memory", "unwarm"):
+            driver(action, name, call="action")
+    with refused("ForeignDomain", "saved memory", "unwarm"):
+        driver("destroy", name)
+    client = salt.cloud.CloudClient(opts=driver.opts)
+    with refused("ForeignDomain", "saved memory", "unwarm"):
+        client.create(ALIAS, [name], base_domain=base, clone_strategy="quick", deploy=False)
+    assert world.footprint() == before
 
 
 def test_a_destroy_of_several_that_is_interrupted_is_none_that_succeeded(

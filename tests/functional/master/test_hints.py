@@ -92,7 +92,7 @@ def test_a_section_that_is_wrong(
     assert "base_domian" in told
 
 
-@tries("base_hosts.host_of", "warming._host_of.command")
+@tries("base_hosts.host_of", "warming._label_of.command")
 def test_a_base_that_is_to_be_warmed_and_is_on_no_host(
     base: str, master: Callable[..., Fleet], typist: Typist
 ) -> None:

@@ -151,6 +151,55 @@ def test_one_that_does_not_answer_is_destroyed_and_the_next_one_is_handed_out(
     assert master.names() == {"ci-000002"}
 
 
+@tries("spares_claim._Taking.ran_short")
+def test_where_the_stock_runs_short_on_the_way_what_was_claimed_is_named_and_can_be_given_back(
+    master: Master, silent: set[str]
+) -> None:
+    silent |= {"ci-000000"}
+    for name in ("ci-000000", "ci-000001", "ci-000002"):
+        master.add(name)
+    told = master.run("claim", "ci", count=3, wait=False)
+    error = error_of(told)
+    assert error["type"] == "NoSpare"
+    assert "2 machines of the 3 that were wanted" in error["message"]
+    assert set(told["clones"]) == {"ci-000001", "ci-000002"}
+    for name, clone in told["clones"].items():
+        assert "error" not in clone and name in error["message"]
+        assert master.record(name).claim.at == clone["claimed"]["at"]
+    give_back = error["hint"].partition("give it back: salt-run kvmclone.")[2]
+    verb, *names = give_back.partition("   ")[0].split()
+    assert master.run(verb, *names)["retcode"] == 0
+    assert master.names() == set()
+
+
+def test_claims_of_several_at_once_take_no_machine_that_nobody_is_told_of(
+    master: Master,
+) -> None:
+    for number in range(5):
+        master.add(f"ci-00000{number}")
+    fleets = [master.fleet() for _ in range(4)]
+
+    def claim(number: int) -> Any:
+        wanted = spares_claim.ClaimRequest("ci", f"user{number}", count=3, wait=False)
+
+        def one() -> Any:
+            try:
+                return spares_claim.claim(fleets[number], wanted, lambda *_: None)
+            except spares_claim.NoSpare as error:
+                return spares_claim.Claimed((), error)
+
+        return one
+
+    told = at_once(*map(claim, range(4)))
+    names = [one.name for claimed in told for one in claimed.outcomes]
+    taken = {name for name in master.names() if master.record(name).claim.at}
+    assert sorted(names) == sorted(taken), "each has one owner, who knows of it"
+    for claimed in told:
+        short = len(claimed.outcomes) < 3
+        assert (claimed.error is not None) is short
+        assert not short or all(one.name in str(claimed.error) for one in claimed.outcomes)
+
+
 def test_one_whose_key_is_another_than_on_its_record_is_not_even_asked(
     master: Master, asked: list[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,12 @@ from saltext.kvmclone.master.verify import Verified
 from saltext.kvmclone.model.spares import Claim
 from saltext.kvmclone.reactor import intake, policy_section, queries, worker
 from saltext.kvmclone.reactor.handlers import RequestHandlers
-from saltext.kvmclone.reactor.policy import STOCK, Ask, Refused
+from saltext.kvmclone.reactor.policy import REQUEST, STOCK, Ask, Refused
 from saltext.kvmclone.reactor.request_entry import FAILED, GONE, MADE, MAKING, RequestEntry
 from saltext.kvmclone.reactor.request_store import RequestStore
 from saltext.kvmclone.reactor.worker import Worker
 from tests.support import stock
+from tests.support.hints import tries
 from tests.support.stock import Master
 
 POLICY = policy_section.read(
@@ -137,6 +139,41 @@ def test_the_worker_keeps_the_stock_without_any_policy(master: Master) -> None:
     assert worker.work_off(master.opts) == {"done": 2, "retcode": 0}
     assert master.names() == {"ci-000003"}
     assert spares_notes.read(master.opts).looked > time.time() - 60
+
+
+def with_policy(master: Master, section: Any) -> None:
+    """Write a policy into the configuration, beside what is there."""
+    path = master.folder / "master"
+    written = json.loads(path.read_text())
+    written["kvm_clone"]["reactor"] = section
+    path.write_text(json.dumps(written))
+
+
+@pytest.mark.parametrize("wrong", [7, {"alow": []}, {"allow": [{}], "workers": 3}])
+def test_the_worker_keeps_the_stock_while_the_policy_is_wrong_and_says_so(
+    master: Master, caplog: pytest.LogCaptureFixture, wrong: Any
+) -> None:
+    master.write(ci={**stock.PROFILE, "spares": 0})
+    master.add("ci-000001")
+    with_policy(master, wrong)
+    store = RequestStore(master.opts)
+    store.note(REQUEST, "ci01")
+    store.note(STOCK, "ci")
+    told = worker.work_off(master.opts)
+    assert (told["done"], told["retcode"], told["error"]["type"]) == (2, 1, "ConfigError")
+    assert master.names() == set()
+    assert "The policy for events" in caplog.text and "is wrong" in caplog.text
+    assert [one.bell for one in store.notifications()] == [REQUEST], "it waits"
+
+
+@tries("intake.findings")
+def test_doctor_names_a_policy_that_is_wrong(master: Master) -> None:
+    with_policy(master, {"alow": []})
+    told = master.run("doctor")
+    (found,) = [one for one in told["findings"] if one["name"] == "kvm_clone: reactor"]
+    assert (found["kind"], found["level"]) == ("configuration", "problem")
+    assert "'alow' is not known" in found["message"]
+    assert "'alow' is not known" in master.typist()(found["hint"], exits=1)
 
 
 def test_a_worker_that_was_killed_in_a_claim_leaves_a_machine_that_goes_at_its_time(

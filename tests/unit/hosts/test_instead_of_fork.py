@@ -8,13 +8,21 @@ from typing import Any
 import pytest
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.errors import ForkFailed, HostError, HostUnreachable, NotWarmed
+from saltext.kvmclone.errors import (
+    ForkFailed,
+    HostError,
+    HostUnreachable,
+    KvmCloneError,
+    NotWarmed,
+    WarmImageUnusable,
+)
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.enrolment import Enrolment
-from saltext.kvmclone.model.record import Minion
+from saltext.kvmclone.model.placement import HostLimits, Placed
+from saltext.kvmclone.model.record import DEAD, Minion, Owner
 from saltext.kvmclone.model.request import Request
-from tests.support.faulty_hosts import FaultyHost, FaultyMaster
+from tests.support.faulty_hosts import FaultyHost, FaultyMaster, busy
 
 INSTANT = Request(name="web1", base_domain="base", clone_strategy="instant", instant="prefer")
 
@@ -28,6 +36,9 @@ class ForkingHost(FaultyHost):
     digests: list[str] = field(default_factory=list)
     enrolled: list[Any] = field(default_factory=list)
     warmed: bool = False
+    given: list[str] = field(default_factory=list)
+    booted: bool = False
+    limits: HostLimits | None = None
 
     def clone(self, request: Request, *args: Any, **kwargs: Any) -> Clone:
         self.requests.append(request)
@@ -39,14 +50,23 @@ class ForkingHost(FaultyHost):
             raise NotWarmed("not warmed")
         return {}
 
-    def warm(self, base_domain: str, worker: Any = None) -> Any:
+    def warm(self, base_domain: str, worker: Any = None, limits: Any = None) -> Any:
         self.asked.append(f"warm {base_domain}")
+        self.limits = limits
         if self.fails == "warm":
             raise self.fault
 
     def bootstrap(self, request: Request, enrolment: Any) -> Clone:
         self.enrolled.append(enrolment)
         return super().bootstrap(request, enrolment)
+
+    def give_word(self, request: Request, word: str) -> bool:
+        self.asked.append("give_word")
+        self.given.append(word)
+        return not self.booted
+
+    def take_over(self, name: str, token: str, worker: Owner) -> Clone:
+        return replace(super().take_over(name, token, worker), strategy="instant")
 
     def _step(self, step: str, stage: str) -> Clone:
         strategy = self.requests[-1].clone_strategy if self.requests else ""
@@ -77,6 +97,26 @@ def test_a_quick_clone_takes_the_place_of_a_fork_that_is_seen_to_be_gone() -> No
     assert outcome.clone is not None
     assert "did not acknowledge" in outcome.clone.warnings[0]
     assert len(set(host.digests)) == 1, "a repeated create asks for the same"
+
+
+@pytest.mark.parametrize("fault", [NotWarmed("It is gone."), WarmImageUnusable("It is not.")])
+@pytest.mark.parametrize(("instant", "warm"), [("prefer", ""), ("require", "auto")])
+def test_so_it_does_where_the_memory_changed_after_the_plan(
+    fault: KvmCloneError, instant: str, warm: str
+) -> None:
+    host = ForkingHost("boot", fault)
+    outcome = provision.create(host, replace(INSTANT, instant=instant, warm=warm))
+    assert (outcome.error, outcome.stage) == (None, "addressed")
+    assert [one.clone_strategy for one in host.requests] == ["instant", "quick"]
+    assert outcome.clone is not None and fault.message in outcome.clone.warnings[0]
+    assert [one for one in host.asked if one.startswith("warm")] == ["warm base"] * bool(warm)
+
+
+def test_where_the_memory_changed_and_a_fork_is_required_that_is_the_answer() -> None:
+    host = ForkingHost("boot", WarmImageUnusable("It is not what it was."))
+    outcome = provision.create(host, replace(INSTANT, instant="require", on_failure="keep"))
+    assert isinstance(outcome.error, WarmImageUnusable) and not host.there
+    assert len(host.requests) == 1
 
 
 def test_where_a_fork_is_required_its_failure_is_the_answer() -> None:
@@ -144,6 +184,25 @@ def test_the_word_that_a_forks_minion_must_answer_goes_into_its_guest() -> None:
     assert master.word in host.enrolled[0].hidden()
 
 
+@pytest.mark.parametrize("booted", [False, True])
+def test_a_fork_that_is_resumed_must_answer_another_word(booted: bool) -> None:
+    host = ForkingHost(busy=[busy(DEAD, "enrolled", INSTANT)], left_at="enrolled", booted=booted)
+    master = WordyMaster(accepted={"web1": "finger of the dead"})
+    outcome = provision.create(host, INSTANT, master=master)
+    assert (outcome.error, outcome.stage) == (None, "ready")
+    assert host.enrolled == [], "its minion is in it already"
+    assert len(host.given) == 1 and len(host.given[0]) == 32
+    assert master.word == (None if booted else host.given[0]), "one that was booted has its uuid"
+
+
+def test_a_fork_that_cannot_be_given_a_word_is_not_ready() -> None:
+    host = ForkingHost(busy=[busy(DEAD, "enrolled", INSTANT)], left_at="enrolled")
+    host.give_word = _fails  # type: ignore[method-assign]
+    outcome = provision.create(host, INSTANT, master=WordyMaster())
+    assert isinstance(outcome.error, HostError)
+    assert "complete" not in host.asked
+
+
 def test_no_word_is_asked_of_another_clone() -> None:
     host, master = ForkingHost(), WordyMaster()
     request = replace(INSTANT, clone_strategy="quick")
@@ -169,6 +228,13 @@ def test_a_base_is_warmed_after_the_first_clone_that_had_to_go_without(
     outcome = provision.create(host, replace(INSTANT, warm=warm))
     assert outcome.error is None
     assert [one for one in host.asked if one.startswith("warm")] == asked
+
+
+def test_a_host_that_was_chosen_is_warmed_within_its_limits() -> None:
+    limits = HostLimits(memory_ratio=0.5)
+    host = ColdHost()
+    provision.create(host, replace(INSTANT, warm="auto", placed=Placed(limits)))
+    assert host.limits == limits
 
 
 def test_a_base_that_cannot_be_warmed_is_a_warning_on_a_complete_clone() -> None:

@@ -1,4 +1,4 @@
-"""A warming that was interrupted, or whose answer was lost, is taken back."""
+"""A warming that was interrupted, whose answer was lost, or whose worker died, is taken back."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ import pytest
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.errors import (
     CommandFailed,
+    CreateInProgress,
     HostError,
+    HostFull,
     HostUnreachable,
     Interrupted,
     NotFound,
     PlanRefused,
 )
 from saltext.kvmclone.hosts import rollback, warm_base
-from saltext.kvmclone.model.record import Owner
-from saltext.kvmclone.model.warmed_base import WarmedBase
+from saltext.kvmclone.model.plain import to_plain
+from saltext.kvmclone.model.record import ALIVE, DEAD, ELSEWHERE, Owner, Work
+from saltext.kvmclone.model.warmed_base import UnwarmedBase, WarmedBase
+from saltext.kvmclone.system import processes
 
 WARMED = WarmedBase("debian12", "kvm01", 1, "debian12.warm1", "/pool/x.save")
+UNWARMED = UnwarmedBase("debian12", "kvm01")
 
 
 class Host:
@@ -34,7 +39,7 @@ class Host:
         self.token = ""
         self.cleared: list[str] = []
 
-    def warm(self, base: str, worker: Owner) -> WarmedBase:
+    def warm(self, base: str, worker: Owner, limits: Any = None) -> WarmedBase:
         self.token = worker.token
         if self.error is not None:
             raise self.error
@@ -58,15 +63,48 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollback, "ROLLBACK_RETRY_TIMEOUT_S", 0.0)
 
 
+class LeftBehind(Host):
+    """A host on which another worker began; it cannot always tell whether that lives."""
+
+    def __init__(self, life: str, worker: Owner) -> None:
+        super().__init__(left=True)
+        self.token = worker.token
+        work = Work(worker, life, "booted", "ready", "0123")
+        self.busy = CreateInProgress("It is being made.", "Wait.", to_plain(work))
+
+    def warm(self, base: str, worker: Owner, limits: Any = None) -> WarmedBase:
+        if not self.cleared:
+            raise self.busy
+        return WARMED
+
+    def unwarm(self, base: str) -> UnwarmedBase:
+        if not self.cleared:
+            raise self.busy
+        return UNWARMED
+
+
 def warmed(host: Host) -> WarmedBase:
     return warm_base.warm(host, "debian12")  # type: ignore[arg-type]
+
+
+def unwarmed(host: Host) -> UnwarmedBase:
+    return warm_base.unwarm(host, "debian12")  # type: ignore[arg-type]
+
+
+def runner_that_died() -> Owner:
+    """A worker of this machine, the master: no host can tell what became of it."""
+    worker = processes.this_process()
+    processes.give_up(worker)
+    return worker
 
 
 def test_what_was_warmed_is_told() -> None:
     assert warmed(Host()) == WARMED
 
 
-@pytest.mark.parametrize("error", [PlanRefused("no"), NotFound("no"), CommandFailed("no")])
+@pytest.mark.parametrize(
+    "error", [PlanRefused("no"), NotFound("no"), CommandFailed("no"), HostFull("no")]
+)
 def test_the_host_undoes_its_own_failures(error: BaseException) -> None:
     host = Host(error, left=True)
     with pytest.raises(type(error), match=r"^\w+: no$"):
@@ -95,3 +133,31 @@ def test_what_cannot_be_removed_is_named() -> None:
     host.refuses = HostError("It does not work.", "Mend it.")
     with pytest.raises(Interrupted, match=r"could not be removed: It does.*kvmclone\.gc"):
         warmed(host)
+
+
+@pytest.mark.parametrize("life", [DEAD, ELSEWHERE])
+@pytest.mark.parametrize(("work", "told"), [(warmed, WARMED), (unwarmed, UNWARMED)])
+def test_what_a_runner_left_that_died_is_cleared_first(life: str, work: Any, told: Any) -> None:
+    host = LeftBehind(life, runner_that_died())
+    assert work(host) == told
+    assert host.cleared == ["debian12.warm1"]
+
+
+@pytest.mark.parametrize("life", [ALIVE, ELSEWHERE])
+@pytest.mark.parametrize("work", [warmed, unwarmed])
+def test_a_worker_that_lives_or_may_live_is_left_alone(life: str, work: Any) -> None:
+    host = LeftBehind(life, Owner("other", "boot", 7, 8, "theirs", "machine"))
+    with pytest.raises(CreateInProgress):
+        work(host)
+    assert host.cleared == []
+
+
+def test_where_another_was_faster_to_clear_it_the_host_is_asked_again() -> None:
+    host = LeftBehind(DEAD, runner_that_died())
+
+    def clear(name: str, _token: str) -> list[Any]:
+        host.cleared.append(name)
+        raise NotFound("gone")
+
+    host.clear = clear  # type: ignore[method-assign]
+    assert warmed(host) == WARMED

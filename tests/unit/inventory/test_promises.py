@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from saltext.kvmclone.inventory import promises
-from saltext.kvmclone.model.record import FrozenDisk, Record, Snapshot, Volume
+from saltext.kvmclone.model.record import WARM, FrozenDisk, Record, Snapshot, Volume
 
 GIB = 2**30
 
@@ -81,6 +82,14 @@ def _record(folder: Path, under_way: str = "") -> Record:
         ),
         snapshots=(Snapshot("a", 0.0, "ready", disks=(FrozenDisk("vda", base, "qcow2"),)),),
     )
+
+
+def test_a_base_that_is_being_warmed_takes_memory_and_one_that_is_warm_takes_none() -> None:
+    begun = Record("u1", "base", "u2", "quick", stage="cloned", goal="ready", becomes=WARM)
+    for stage, memory in (("cloned", GIB), ("booted", GIB), ("ready", 0)):
+        host: Any = Host(records=(replace(begun, stage=stage),))
+        offer = promises.look(host)
+        assert (offer.promised.memory, offer.clones) == (memory, 0)
 
 
 def test_what_a_snapshot_froze_does_not_grow_any_more(tmp_path: Path) -> None:

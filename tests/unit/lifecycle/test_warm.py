@@ -25,9 +25,14 @@ class Handle:
     def __init__(self, name: str, uuid: str) -> None:
         self.name, self.uuid = name, uuid
 
+    def record(self) -> None:
+        """It is a base."""
+
 
 class Host:
     """A host with these bases, uuid by name."""
+
+    commands = Commands()
 
     def __init__(self, **bases: str) -> None:
         self.bases = bases

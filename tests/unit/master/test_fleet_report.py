@@ -216,7 +216,7 @@ def test_a_host_that_does_not_answer_is_asked_once(
 def test_where_the_whole_of_an_answer_failed_the_page_says_so(
     fleet: Fleet, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_fleet: Fleet) -> dict[str, Any]:
+    def fail(_fleet: Fleet, _also: Any) -> dict[str, Any]:
         raise HostUnreachable("The libvirtd went away.", "Repeat this.")
 
     monkeypatch.setattr(fleet_doctor, "examine", fail)

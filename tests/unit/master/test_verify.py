@@ -10,11 +10,26 @@ from typing import Any
 import pytest
 import salt.exceptions
 
-from saltext.kvmclone.errors import MinionTimeout, VerificationFailed
+from saltext.kvmclone.errors import MinionTimeout, Unverifiable, VerificationFailed
 from saltext.kvmclone.master import verify
 from saltext.kvmclone.model.guest_minion import GuestMinion
 
 UUID = "00112233-4455-6677-8899-aabbccddeeff"
+OWN_WORD = "0123456789abcdef0123456789abcdef"
+
+#: What Salt answers for a function that is disabled, and for one that fails.
+DISABLED = "Traceback (most recent call last):\n  x\nTypeError: 'str' object is not callable\n"
+NO_FILE = "Traceback (most recent call last):\n  x\nFileNotFoundError: [Errno 2] x\n"
+
+
+def forks(there: Any = True, read: Any = f"{OWN_WORD}\n", grain: Any = UUID) -> dict[str, Any]:
+    """What the minion of a fork answers."""
+    return {
+        "test.version": "3008.3",
+        "grains.get": grain,
+        "file.file_exists": there,
+        "file.read": read,
+    }
 
 
 @pytest.mark.parametrize(
@@ -41,16 +56,42 @@ def test_an_answer_from_another_machine_is_a_failure() -> None:
 
 @pytest.mark.parametrize("grain", [UUID, "ffffffff-4455-6677-8899-aabbccddeeff", ""])
 def test_a_fork_is_known_by_the_word_over_its_agent_and_never_by_its_uuid(grain: str) -> None:
-    answer = {"test.version": "3008.3", "grains.get": grain, "file.read": "w0rd\n"}
-    assert verify._judge(answer, "web1", UUID, "w0rd") == verify.Verified("3008.3", "word")
+    answer = forks(grain=grain)
+    assert verify._judge(answer, "web1", UUID, OWN_WORD) == verify.Verified("3008.3", "word")
     assert verify._judge(answer, "web1", UUID, "") == verify.Verified("3008.3", "key")
 
 
-@pytest.mark.parametrize("told", [None, "", "other\n", {"w0rd": 1}, "ERROR: no such file"])
-def test_a_fork_that_does_not_know_its_word_is_another_machine(told: Any) -> None:
-    answer = {"test.version": "3008.3", "grains.get": UUID, "file.read": told}
+@pytest.mark.parametrize(
+    ("there", "read"), [(False, NO_FILE), (False, None), (True, f"{'0' * 32}\n"), (None, "0" * 32)]
+)
+def test_a_fork_that_does_not_know_its_word_is_another_machine(there: Any, read: Any) -> None:
     with pytest.raises(VerificationFailed, match="another machine than the fork"):
-        verify._judge(answer, "web1", UUID, "w0rd")
+        verify._judge(forks(there, read), "web1", UUID, OWN_WORD)
+
+
+@pytest.mark.parametrize(
+    ("there", "read", "why"),
+    [
+        (DISABLED, DISABLED, "TypeError: 'str' object is not callable"),
+        (True, DISABLED, "TypeError: 'str' object is not callable"),
+        (True, "Traceback:\nPermissionError: [Errno 13]", "PermissionError"),
+        (True, {OWN_WORD: 1}, "does not read"),
+        (None, None, "does not read"),
+        (True, "", "does not read"),
+        (True, "a\n" + "b" * 1000, "does not read"),
+        (True, "a\nred \x1b[31m", "does not read"),
+    ],
+)
+def test_a_minion_that_may_not_read_its_word_is_no_other_machine(
+    there: Any, read: Any, why: str
+) -> None:
+    with pytest.raises(Unverifiable) as caught:
+        verify._judge(forks(there, read), "web1", UUID, OWN_WORD)
+    message, hint = caught.value.message, caught.value.hint
+    assert why in message and message.isprintable() and len(message) < 400
+    assert "another machine" not in message.lower()
+    for setting in ("disable_modules", "whitelist_modules", "user", "minion_blackout"):
+        assert setting in hint
 
 
 @pytest.mark.parametrize("answer", [None, "nonsense", {}, {"test.version": False}])

@@ -7,16 +7,23 @@ from typing import Any
 
 import pytest
 
+from saltext.kvmclone.config.placement_keys import FleetSettings
 from saltext.kvmclone.errors import CommandFailed, ConfigError, HostUnreachable
 from saltext.kvmclone.master import warming
 from saltext.kvmclone.model.base_content import BaseState
+from saltext.kvmclone.model.placement import HostLimits
 from saltext.kvmclone.model.warmed_base import UnwarmedBase, WarmedBase
 from tests.support import base_hosts
 
+SMALL = HostLimits(memory_ratio=0.5)
+
 
 class Host(base_hosts.Host):
-    def warm(self, base: str, _worker: Any) -> WarmedBase:
+    limits: HostLimits | None = None
+
+    def warm(self, base: str, _worker: Any, limits: Any) -> WarmedBase:
         self._do(f"warm {base}")
+        self.limits = limits
         return WarmedBase(base, self.name, 1, f"{base}.warm1", "/pool/x.save")
 
     def unwarm(self, base: str) -> UnwarmedBase:
@@ -31,8 +38,11 @@ def having(name: str, *bases: str, **breaks: BaseException) -> Host:
     return Host(name, *[BaseState(base) for base in bases], **breaks)
 
 
-def fleet(*hosts: Host) -> Any:
-    return SimpleNamespace(opts={}, everywhere=base_hosts.hosts_of(*hosts))
+def fleet(*hosts: Host, chosen: tuple[str, ...] = ()) -> Any:
+    settings = FleetSettings({"kvm02": SMALL})
+    everywhere = base_hosts.hosts_of(*hosts, chosen=chosen)
+    placing = SimpleNamespace(settings=settings)
+    return SimpleNamespace(opts={}, everywhere=everywhere, placing=placing)
 
 
 def test_each_base_is_warmed_on_the_host_that_has_it() -> None:
@@ -44,6 +54,17 @@ def test_each_base_is_warmed_on_the_host_that_has_it() -> None:
         "rocky9": "kvm02",
     }
     assert hosts[0].did.count("warm debian12") == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "limits"), [((), [None, SMALL]), (("kvm01", "kvm02"), [HostLimits(), SMALL])]
+)
+def test_a_host_is_held_to_limits_where_its_clones_are(
+    chosen: tuple[str, ...], limits: list[HostLimits | None]
+) -> None:
+    hosts = having("kvm01", "debian12"), having("kvm02", "rocky9")
+    warming.warm(fleet(*hosts, chosen=chosen), ["debian12", "rocky9"], "")
+    assert [host.limits for host in hosts] == limits
 
 
 def test_one_that_fails_does_not_keep_the_others() -> None:

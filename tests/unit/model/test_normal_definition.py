@@ -74,6 +74,22 @@ def test_what_belongs_to_one_machine_or_host_is_left_out() -> None:
     assert normal_definition.normal(BASE).decode() == GOLDEN
 
 
+def test_controllers_may_stand_in_any_order_but_not_be_others() -> None:
+    """libvirt lists those that it adds by itself elsewhere once it restarts."""
+    serial = "<controller type='virtio-serial' index='0'/>"
+    ports = [f"<controller type='pci' index='{n}' model='pcie-root-port'/>" for n in (1, 2, 10)]
+
+    def digest(*controllers: str) -> str:
+        return normal_definition.digest(
+            f"<domain><devices>{''.join(controllers)}<rng/></devices></domain>"
+        )
+
+    same = {digest(serial, *ports), digest(*ports, serial), digest(*reversed(ports), serial)}
+    assert len(same) == 1
+    assert digest(*ports) not in same
+    assert digest(serial, *ports[:2], ports[2].replace("pcie-root-port", "pci-bridge")) not in same
+
+
 def test_a_file_is_the_same_disk_wherever_it_is() -> None:
     file = changed("type='volume' device", "type='file' device")
     file = file.replace("pool='default' volume='base.qcow2'", "file='/srv/images/other.qcow2'")

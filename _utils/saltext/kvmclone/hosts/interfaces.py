@@ -23,7 +23,7 @@ from saltext.kvmclone.model.hints import AT_MASTER, Commands
 from saltext.kvmclone.model.host_reports import Daemon, HostCondition, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
 from saltext.kvmclone.model.made_base import MadeBase
-from saltext.kvmclone.model.placement import HostOffer
+from saltext.kvmclone.model.placement import HostLimits, HostOffer
 from saltext.kvmclone.model.record import Minion, Owner
 from saltext.kvmclone.model.request import DEFAULT_URL, Request, Secrets
 from saltext.kvmclone.model.spares import Claim
@@ -100,6 +100,13 @@ class KvmHost(Protocol):
     def bootstrap(self, request: Request, enrolment: Annotated[Enrolment, SEALED]) -> Clone:
         """Put a minion into the guest, up to stage ``enrolled``."""
 
+    def give_word(self, request: Request, word: Annotated[str, SEALED]) -> bool:
+        """
+        Give a fork that was enrolled before another word, over its agent, for its minion to answer.
+
+        :return: False for one that was booted since it was restored: its uuid says which it is.
+        """
+
     def check_master(
         self, request: Request, secrets: Annotated[Secrets, SEALED], publish_port: int
     ) -> GuestMinion:
@@ -155,12 +162,16 @@ class KvmHost(Protocol):
 
     # --- warming bases
 
-    def warm(self, base_domain: str, worker: Owner | None = None) -> WarmedBase:
+    def warm(
+        self, base_domain: str, worker: Owner | None = None, limits: HostLimits | None = None
+    ) -> WarmedBase:
         """
         Save the memory of a base, so that forks can be made of it.
 
         :param worker: Who has it done; None for this process.
+        :param limits: How much the host may promise; None for any amount.
         :raises CreateInProgress: Somebody is at it.
+        :raises HostFull: There is no room for the machine that is booted for it.
         """
 
     def unwarm(self, base_domain: str) -> UnwarmedBase:

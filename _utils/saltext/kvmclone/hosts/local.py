@@ -63,7 +63,7 @@ from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.guest_minion import GuestMinion
 from saltext.kvmclone.model.host_reports import Daemon, HostCondition, HostReport
 from saltext.kvmclone.model.leftovers import Leftover, Unfinished
-from saltext.kvmclone.model.record import DESTROYING, Minion, Owner, Record
+from saltext.kvmclone.model.record import BY_WORD, DESTROYING, Minion, Owner, Record
 from saltext.kvmclone.model.request import Request, Secrets, Wait
 from saltext.kvmclone.model.spares import Claim
 from saltext.kvmclone.system import processes
@@ -175,6 +175,13 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots, Loc
             record = alone(host, handle, record, request, enrolment)
             return clone_view.describe_running(host, handle, record, self.label)
 
+    def give_word(self, request: Request, word: str) -> bool:
+        with ConnectedOperation(self) as host:
+            handle, record = clone_record(host, request.name)
+            if record.warmed:
+                fork.give_word(handle, word)
+            return bool(record.warmed)
+
     def check_master(self, request: Request, secrets: Secrets, publish_port: int) -> GuestMinion:
         with ConnectedOperation(self) as host:
             return master_ports.look(
@@ -184,8 +191,11 @@ class LocalHost(LocalBases, LocalBaseCopies, LocalPlacement, LocalSnapshots, Loc
     def complete(self, name: str, minion: Minion, timings: dict[str, float]) -> Clone:
         with ConnectedOperation(self) as host:
             handle, record = clone_record(host, name)
+            left = fork.forget_word(handle) if minion.verified_by == BY_WORD else ()
+            warnings = (*record.warnings, *left)
             # Its minion answered, so the guest came up, whatever became of its agent.
-            ready = replace(record, minion=minion, agent="").at("ready", **timings)
+            ready = replace(record, minion=minion, agent="", warnings=warnings)
+            ready = ready.at("ready", **timings)
             record = record_store.save(handle, record, ready)
             return clone_view.describe_running(host, handle, record, self.label)
 

@@ -4,20 +4,35 @@ Warm bases on one KVM host over libvirt.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
 from saltext.kvmclone.hosts.local_connection import ConnectedOperation, ReachableHost
+from saltext.kvmclone.hosts.local_placement import admitted
 from saltext.kvmclone.inventory import warm_images
 from saltext.kvmclone.lifecycle import warm
+from saltext.kvmclone.model.placement import HostLimits, Placed
 from saltext.kvmclone.model.record import Owner
 from saltext.kvmclone.model.warmed_base import UnwarmedBase, WarmedBase
+from saltext.kvmclone.plan.clone_plan import ClonePlan
 from saltext.kvmclone.system import processes
 
 
 class LocalWarming(ReachableHost):
     """The operations of a KVM host that warm bases; see :class:`.interfaces.KvmHost`."""
 
-    def warm(self, base_domain: str, worker: Owner | None = None) -> WarmedBase:
+    def warm(
+        self, base_domain: str, worker: Owner | None = None, limits: HostLimits | None = None
+    ) -> WarmedBase:
+        placed = Placed(limits) if limits is not None else None
+        me = worker or processes.this_process()
         with ConnectedOperation(self) as host:
-            image, warnings = warm.warm(host, base_domain, worker or processes.this_process())
+
+            def admission(plan: ClonePlan) -> AbstractContextManager[None]:
+                there = replace(plan.request, placed=placed)
+                return admitted(host, replace(plan, request=there))
+
+            image, warnings = warm.warm(host, base_domain, me, admission)
             return WarmedBase(
                 name=base_domain,
                 host=self.label or host.node_name(),

@@ -23,7 +23,7 @@ from saltext.kvmclone.system import sealing
 
 #: Number of the form in which master and host speak. Another number is another form, or another
 #: meaning of it: a new operation or parameter, a new field of what travels. The first had none.
-VERSION = 6
+VERSION = 7
 
 #: What is asked for where one job carries several calls, each with its own version.
 SEVERAL = f"several@{VERSION}"

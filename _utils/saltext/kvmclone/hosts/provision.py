@@ -22,7 +22,6 @@ from saltext.kvmclone.errors import (
     ConfigError,
     CreateInProgress,
     ForeignDomain,
-    ForkFailed,
     HostError,
     KeyConflict,
     KvmCloneError,
@@ -42,7 +41,7 @@ from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.model.leftovers import Unfinished
 from saltext.kvmclone.model.plain import from_plain
 from saltext.kvmclone.model.record import ALIVE, DEAD, DESTROYING, Minion, Work
-from saltext.kvmclone.model.request import PREFER, Request, Secrets
+from saltext.kvmclone.model.request import Request, Secrets
 
 log = logging.getLogger(__name__)
 
@@ -83,23 +82,13 @@ def create(
     made = _Create(host, request, secrets, master, watcher, start, turn=turn)
     outcome = made.run()
     failed = outcome.error
-    if failed is None:
-        return instead_of_fork.warm_afterwards(host, request, outcome)
-    if (
-        request.instant != PREFER
-        or not isinstance(failed, ForkFailed)
-        or not rollback.is_gone(host, request.name)
-    ):
-        return outcome
-    log.warning("%s: made as a quick clone: %s", request.name, failed)
-    instead = dataclasses.replace(request, clone_strategy="quick")
-    quick = _Create(host, instead, secrets, master, watcher, start, turn=turn)
-    quick.digest = made.digest  # a repeated create asks for the same
-    outcome = quick.run()
-    if outcome.clone is None:
-        return outcome
-    told = f"Made as a quick clone instead of a fork. {failed.message}"
-    return instead_of_fork.warned(outcome, told)
+    if instead_of_fork.is_wanted(host, request, failed):
+        log.warning("%s: made as a quick clone: %s", request.name, failed)
+        instead = dataclasses.replace(request, clone_strategy="quick")
+        quick = _Create(host, instead, secrets, master, watcher, start, turn=turn)
+        quick.digest = made.digest  # a repeated create asks for the same
+        outcome = instead_of_fork.explained(quick.run(), failed)
+    return instead_of_fork.warm_afterwards(host, request, outcome)
 
 
 def resume(
@@ -365,15 +354,21 @@ class _Create(CreateState):
         login = dataclasses.replace(self.secrets, seed=())
         return self.host.check_master(self.request, login, publish_port)
 
+    def _expected(self) -> str | None:
+        """Return the word that a fork's minion has to answer; None where its uuid is to be."""
+        # Until its first reboot a fork shows the uuid that its own agent was told.
+        if self.is_fork and not self.word:  # it was enrolled by another worker
+            word = token_hex(16)
+            self.word = word if self.host.give_word(self.request, word) else ""
+        return self.word or None
+
     def _await_minion(self) -> None:
         """Wait for the minion's answer, record ``ready``, and run its ``start_action``."""
         if self.master is None or not self.master.is_its_master or self.clone is None:
             return
         started = time.monotonic()
         uuid = self.clone.uuid
-        # Until its first reboot a fork shows the uuid that its own agent was told.
-        word = self.word if self.is_fork else None
-        minion = self.master.verify(self.minion_id, uuid, self._check_master, word)
+        minion = self.master.verify(self.minion_id, uuid, self._check_master, self._expected())
         minion = dataclasses.replace(minion, fingerprint=self.fingerprint)
         self.master.settle(self.minion_id)
         self.master.becomes_ready(self.minion_id, uuid)

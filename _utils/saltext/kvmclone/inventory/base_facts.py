@@ -132,11 +132,13 @@ def refuse_existing(host: Host, request: BaseRequest) -> None:
     :raises CreateInProgress: A base is being made of an image under that name, or somebody died at
         it; what such a one left may be removed.
     :raises PlanRefused: Another machine has the name.
+    :raises ForeignDomain: It is that of a saved memory.
     """
     handle = host.find(request.name)
     if handle is None:
         return
     record, made = handle.record(), base_record(handle)
+    clone_view.require_no_saved_memory(record, request.name, host.commands)
     if record is not None and record.becomes and not record.base:
         raise clone_view.in_progress(record, request.name, host.commands)
     if record is not None or made is None:

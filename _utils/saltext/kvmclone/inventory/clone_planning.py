@@ -10,7 +10,7 @@ from saltext.kvmclone.errors import KvmCloneError, NotWarmed, WarmImageUnusable
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import host_facts, warm_images
-from saltext.kvmclone.model import libvirt_xml
+from saltext.kvmclone.model import libvirt_xml, record_xml
 from saltext.kvmclone.model.facts import HostFacts
 from saltext.kvmclone.model.record import INSTANT, Owner
 from saltext.kvmclone.model.request import AUTO, PREFER, Request
@@ -92,7 +92,10 @@ def _without_memory(
     :raises KvmCloneError: That error, where there can be one.
     """
     facts = host_facts.facts(host, fork.quick(request), taken)
-    why = list(warm_plan.obstacles(libvirt_xml.parse(facts.base_xml), facts, request))
+    root = libvirt_xml.parse(facts.base_xml)
+    if (record := record_xml.from_definition(root)) is not None and not record.is_clone:
+        return planner.compute(facts, fork.quick(request), worker)  # which says that it is no base
+    why = list(warm_plan.obstacles(root, facts, request))
     if request.instant == PREFER or (request.warm == AUTO and not why):
         return _quick(facts, request, worker, why or [error.message])
     if not why:

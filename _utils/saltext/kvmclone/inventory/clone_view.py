@@ -153,6 +153,18 @@ def no_clone(record: Record, name: str, commands: Commands) -> ForeignDomain:
     )
 
 
+def require_no_saved_memory(record: Record | None, name: str, commands: Commands) -> None:
+    """
+    Refuse a name that belongs to a warmed base, for a machine that is to be made or looked at.
+
+    :param record: That of the machine which has the name, if it has one.
+    :raises ForeignDomain: It is, or is about to be, the saved memory of a base.
+    """
+    if record is not None and not record.is_clone:
+        error = no_clone(record, name, commands)
+        raise ForeignDomain(error.message, f"Choose another name.   {error.hint}")
+
+
 def refuse_existing(host: Host, name: str, label: str, me: Owner | None = None) -> bool:
     """
     Refuse a name that a clone of ours has.
@@ -164,6 +176,7 @@ def refuse_existing(host: Host, name: str, label: str, me: Owner | None = None) 
     :raises AlreadyExists: A clone of that name is there and complete; carries it.
     :raises KeptAfterFailure: Its create failed, and it was kept.
     :raises CreateInProgress: Somebody is at work on it, or died at it.
+    :raises ForeignDomain: It holds the saved memory of a base.
     """
     with absent(NO_DOMAIN):  # it may be removed at any moment
         handle = host.find(name)
@@ -173,6 +186,7 @@ def refuse_existing(host: Host, name: str, label: str, me: Owner | None = None) 
             return handle is not None
         if me is not None and record.worker.token == me.token:
             return True
+        require_no_saved_memory(record, name, host.commands)
         if record.failed and record.stage != DESTROYING:
             raise kept(record, name, host.commands)
         if record.stage == DESTROYING or not record.complete:

@@ -36,9 +36,10 @@ def left_behind(host: Host, handle: DomainHandle) -> Record:
     Return the record of a copy that was interrupted.
 
     :raises CreateInProgress: It is not interrupted, or may not be.
-    :raises PlanRefused: It is something else.
+    :raises PlanRefused: It is something else; ForeignDomain: it is the saved memory of a base.
     """
     record = handle.record()
+    clone_view.require_no_saved_memory(record, handle.name, host.commands)
     if record is not None and record.becomes == BASE and record.stage == DESTROYING:
         if processes.owner_state(record.worker) != DEAD:
             raise clone_view.in_progress(record, handle.name, host.commands)

@@ -57,6 +57,8 @@ def look(host: Host, request: Request, names: Iterable[str]) -> HostOffer:
 
 def _unfinished(record: Record | None) -> tuple[str, ...]:
     """Return the reason against a base that is being made; none where nobody is at it any more."""
+    if record is not None and not record.is_clone:
+        return (f"'{record.name}' holds the saved memory of the base '{record.base}'.",)
     if record is None or processes.owner_state(record.worker) == DEAD:
         return ()
     return ("The base is being made there at this moment.",)

@@ -40,9 +40,11 @@ class _Promises:
             record, counts = handle.record(), not handle.was_off
         except DamagedRecord:  # it is some clone, so it counts
             record, counts = None, True
-        if record is not None and record.is_clone:  # a saved memory is never started again
+        if record is not None and record.is_clone:
             self.records.append(record)
             counts = True
+        elif record is not None:  # a saved memory is started once: until it is saved
+            counts = counts or not record.complete
         if counts:
             told = handle.connection.call(handle.raw.info)
             self.memory += int(told[1]) * 1024

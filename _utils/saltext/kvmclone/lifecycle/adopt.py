@@ -17,7 +17,7 @@ from saltext.kvmclone.errors import AlreadyExists, ForeignDomain
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import base_changes, file_usage_scan
+from saltext.kvmclone.inventory import base_changes, clone_view, file_usage_scan
 from saltext.kvmclone.inventory.file_usage import FileUsage
 from saltext.kvmclone.inventory.legacy_clones import (
     Candidate,
@@ -41,7 +41,8 @@ def adopt(host: Host, name: str, base_domain: str = "") -> Record:
     :raises ForeignDomain: Nothing says that it is a clone.
     """
     handle = host.domain(name)
-    if handle.record() is not None:
+    if (record := handle.record()) is not None:
+        clone_view.require_no_saved_memory(record, name, host.commands)
         raise AlreadyExists(
             f"'{name}' is already a clone of kvm_clone.",
             f"Look at it: {host.commands.clone('show', name)}",

@@ -21,7 +21,7 @@ from saltext.kvmclone.errors import (
     LoginFailed,
     WrongGuest,
 )
-from saltext.kvmclone.guest import fork_identity, hostkeys, identity, salt_minion, ssh
+from saltext.kvmclone.guest import hostkeys, identity, salt_minion, ssh
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.channel import Channel, PublicKey
 from saltext.kvmclone.hypervisor import addresses
@@ -31,7 +31,7 @@ from saltext.kvmclone.hypervisor.events import Watch
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.interrupts import pause
 from saltext.kvmclone.inventory import silent_agent
-from saltext.kvmclone.lifecycle import record_store, ssh_trust, wait_for_address
+from saltext.kvmclone.lifecycle import fork, record_store, ssh_trust, wait_for_address
 from saltext.kvmclone.lifecycle.address_query import AddressQuery
 from saltext.kvmclone.lifecycle.ssh_trust import FirstContact
 from saltext.kvmclone.model import domain_xml
@@ -123,7 +123,7 @@ class _Bootstrap:
             self.record = replace(self.record, minion=enrolled)
             self._save()
         if self.enrolment.word:
-            fork_identity.give_word(AgentChannel(self.handle.agent), self.enrolment.word)
+            fork.give_word(self.handle, self.enrolment.word)
         agent = self._agent()
         if agent is None or not self._over_agent(agent):
             self._over_ssh()

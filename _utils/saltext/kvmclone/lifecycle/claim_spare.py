@@ -86,8 +86,10 @@ def claim(
     with processes.name_lock(name):
         try:
             handle, record = clone_record(host, name)
-        except (NotFound, ForeignDomain) as error:
+        except NotFound as error:
             raise _no_spare(name, "it is not there any more", host.commands) from error
+        except ForeignDomain as error:
+            raise _no_spare(name, "it is no clone", host.commands) from error
         _require_in_stock(handle, record, uuid, host.commands)
         host.call(
             handle.raw.setMetadata, METADATA_ELEMENT, mine.to_xml(), _PREFIX, mine.namespace,

@@ -26,7 +26,7 @@ from saltext.kvmclone.errors import (
     HostError,
     KvmCloneError,
 )
-from saltext.kvmclone.guest import fork_identity, identity
+from saltext.kvmclone.guest import fork_identity, fork_word, identity
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.fork_identity_script import FixedAddress
 from saltext.kvmclone.guest.identity_script import NOT_IN_A_FORK
@@ -41,6 +41,9 @@ from saltext.kvmclone.plan import fork_definition
 from saltext.kvmclone.system import saved_image
 
 log = logging.getLogger(__name__)
+
+#: Seconds that the agent of a fork may take to answer which was booted since.
+AGENT_TIMEOUT_S = 120.0
 
 _INSTEAD = "Make it as a quick clone ('clone_strategy: quick', or 'instant: prefer')."
 
@@ -103,6 +106,31 @@ def become_itself(handle: DomainHandle, record: Record) -> Record:
         host_keys=tuple(key.line for key in done.host_keys),
         warnings=(*record.warnings, *done.warnings, *warnings),
     )
+
+
+def give_word(handle: DomainHandle, word: str) -> None:
+    """
+    Put a word into the guest, over its own agent, that its minion has to answer.
+
+    :raises ChannelError: The guest cannot be talked to.
+    :raises CommandFailed: The word cannot be written.
+    """
+    fork_identity.ping(handle.agent, AGENT_TIMEOUT_S)
+    with AgentChannel(handle.agent) as channel:
+        fork_identity.give_word(channel, word)
+
+
+def forget_word(handle: DomainHandle) -> tuple[str, ...]:
+    """Remove the word that the minion has answered; return what an operator should know of that."""
+    try:
+        with AgentChannel(handle.agent) as channel:
+            fork_word.forget(channel)
+    except (ChannelError, CommandFailed) as error:
+        return (
+            "The word by which this fork was known is in its guest until that boots again; it "
+            f"proves nothing any more. {error.message}",
+        )
+    return ()
 
 
 def fixed_addresses(handle: DomainHandle, record: Record) -> list[FixedAddress]:

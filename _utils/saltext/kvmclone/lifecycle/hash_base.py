@@ -9,7 +9,7 @@ from saltext.kvmclone.errors import HostError, MissingProgram, PlanRefused
 from saltext.kvmclone.hypervisor.constants import AFFECT_CONFIG, METADATA_ELEMENT
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.inventory import base_content
+from saltext.kvmclone.inventory import base_content, clone_view
 from saltext.kvmclone.inventory.base_content import BaseImage
 from saltext.kvmclone.model import normal_definition
 from saltext.kvmclone.model.base_content import (
@@ -79,6 +79,7 @@ def _require_at_rest(host: Host, handle: DomainHandle) -> None:
     :raises MissingProgram: ``qemu-nbd`` is not installed.
     """
     name, state = handle.name, handle.state()
+    clone_view.require_no_saved_memory(handle.record(), name, host.commands)
     if not host.local:
         raise PlanRefused(
             f"The content of '{name}' cannot be read over '{host.url}': its files are out of "

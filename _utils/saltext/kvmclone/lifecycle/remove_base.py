@@ -175,6 +175,7 @@ def _require_base(host: Host, handle: DomainHandle) -> None:
     """Refuse what is a clone, is being made, is being copied, or is warmed."""
     name, record = handle.name, handle.record()
     collect = host.commands.clone("gc", name, "apply=True")
+    clone_view.require_no_saved_memory(record, name, host.commands)
     if record is not None and not record.becomes:
         raise PlanRefused(
             f"'{name}' is a clone on this host, and no base.",

@@ -13,6 +13,8 @@ import logging
 import os
 import stat
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import count
 
@@ -64,7 +66,13 @@ _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _RESERVE = 256 * 2**20
 
 
-def warm(host: Host, name: str, worker: Owner) -> tuple[WarmImage, tuple[str, ...]]:
+#: Refuses a machine that the host has no room for; entered around its definition.
+Admission = Callable[[ClonePlan], AbstractContextManager[None]]
+
+
+def warm(
+    host: Host, name: str, worker: Owner, admission: Admission = lambda _plan: nullcontext()
+) -> tuple[WarmImage, tuple[str, ...]]:
     """
     Save the memory of a base for forks; then remove those saved before on which no fork stands.
 
@@ -72,6 +80,7 @@ def warm(host: Host, name: str, worker: Owner) -> tuple[WarmImage, tuple[str, ..
 
     :param name: Name of the base.
     :param worker: The process that does it, for the record.
+    :param admission: What it raises refuses the machine that is booted.
     :return: What was saved, and what the operator should know.
     :raises CreateInProgress: Somebody is warming it.
     :raises PlanRefused: It cannot be warmed; all reasons are in the message.
@@ -84,7 +93,7 @@ def warm(host: Host, name: str, worker: Owner) -> tuple[WarmImage, tuple[str, ..
     plan.check()
     _require_room(host, plan)
     depends = warm_images.circumstances(host, base.definition())
-    handle, record = create.apply(host, plan)
+    handle, record = create.apply(host, plan, admission=admission(plan))
     try:
         record, left = _boot(handle, record)
         record = _save(host, handle, record)
@@ -106,10 +115,12 @@ def unwarm(host: Host, name: str) -> deletion_plan.DeletionPlan:
     :raises CloneInUse: Forks stand on one of them; nothing was removed.
     :raises CreateInProgress: Somebody is warming it; nothing was removed.
     :raises NotFound: There is neither such a base nor anything that was saved of it.
+    :raises ForeignDomain: It is itself the saved memory of a base.
     """
     base = host.find(name)
     images = warm_images.left_of(host, name)
     if base is not None:
+        clone_view.require_no_saved_memory(base.record(), name, host.commands)
         images += warm_images.of_base(host, base.uuid)
     if not images and base is None:
         host.domain(name)  # raises

@@ -77,6 +77,11 @@ class AllHosts:
         """Return the labels of a profile's hosts; see :meth:`.ways.Ways.labels_of`."""
         return self._ways.labels_of(profile)
 
+    def chosen_among(self) -> frozenset[str]:
+        """Return the labels of the hosts among which the master chooses for some profile."""
+        labels = map(self.labels_of, self.catalogue.profiles)
+        return frozenset(label for some in labels if len(some) > 1 for label in some)
+
     def meant_by(self, expression: str) -> tuple[str, ...]:
         """Return the labels of the hosts that are meant; see :meth:`.ways.Ways.meant_by`."""
         return self._ways.meant_by(expression)

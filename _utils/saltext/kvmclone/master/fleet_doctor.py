@@ -24,11 +24,13 @@ from saltext.kvmclone.system import installation
 _DAMAGED = "record-damaged"
 
 
-def examine(fleet: Fleet) -> dict[str, Any]:
+def examine(fleet: Fleet, also: Iterable[Finding] = ()) -> dict[str, Any]:
     """
     Return what is wrong, and what works on each machine, with the ``retcode`` for monitoring.
 
     A host that did not answer the first question is asked no other.
+
+    :param also: What else is wrong on the master.
     """
     noted = fleet.keys.noted()  # before the hosts tell their clones: more may be made meanwhile
     findings, silent = fleet.everywhere.doctor()
@@ -37,7 +39,8 @@ def examine(fleet: Fleet) -> dict[str, Any]:
     seen, failed = fleet.everywhere.look(lambda host: _look(host, bases), silent=silent)
     unreachable = {**silent, **failed}
     compared = _Comparison(fleet, seen, shared)
-    found = [*compared.findings(), *spares_overview.findings(fleet.opts, fleet.catalogue)]
+    found = [*also, *compared.findings()]
+    found += spares_overview.findings(fleet.opts, fleet.catalogue)
     if not unreachable:
         damaged = {item["name"] for item in findings if item["kind"] == _DAMAGED}
         found += _keys(fleet, noted, list(seen.values()), damaged)
@@ -89,6 +92,7 @@ class _Comparison:
     ) -> None:
         self.seen = seen
         self.shared = shared
+        self.chosen = fleet.everywhere.chosen_among()
         self.master = installation.look(copies=False)
         roots = (fleet.opts.get("file_roots") or {}).get("base") or ()
         if next(iter(fleet.opts.get("fileserver_backend") or ["roots"])) != "roots":
@@ -114,12 +118,11 @@ class _Comparison:
             yield Finding("configuration", "kvm_clone", self.fault, Commands().clone("hosts"))
         yield from host_findings.of_installation(self.master, "", Commands())
         yield from fleet_findings.of_sync(self.master, self.newer)
-        chosen = {label for _base, labels in self.shared for label in labels}
         for minion, one in self.minions.items():
             yield from fleet_findings.of_host(one, self.master)
-            if self.label_of[minion] in chosen:
+            if self.label_of[minion] in self.chosen:
                 yield from fleet_findings.of_copies(one)
-            if self.label_of[minion] in chosen or minion in self.settings.hosts:
+            if self.label_of[minion] in self.chosen or minion in self.settings.hosts:
                 yield from fleet_findings.of_promises(one, self.settings.limits(minion))
         for base, labels in self.shared:
             states = {

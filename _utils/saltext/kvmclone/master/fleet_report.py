@@ -6,13 +6,14 @@ import os
 import shlex
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from saltext.kvmclone.display.page.picture import Picture
 from saltext.kvmclone.display.page.render import page
 from saltext.kvmclone.display.page.template import HEAD
 from saltext.kvmclone.errors import ConfigError, HostError, HostUnreachable, KvmCloneError, readable
+from saltext.kvmclone.inventory.findings import Finding
 from saltext.kvmclone.master import at_once, base_copies, fleet_doctor, host_list
 from saltext.kvmclone.master.all_hosts import with_failures
 from saltext.kvmclone.master.fleet import Fleet
@@ -23,17 +24,18 @@ from saltext.kvmclone.system import files
 _MODE = 0o600
 
 
-def write(fleet: Fleet, file: Any) -> dict[str, Any]:
+def write(fleet: Fleet, file: Any, also: Sequence[Finding] = ()) -> dict[str, Any]:
     """
     Write the page, and return ``{"report": PATH, "retcode"}``.
 
     :param file: Its path. A file that is there is only overwritten if it is such a page.
+    :param also: What is wrong on the master besides what is seen here.
     :raises ConfigError: It cannot be written there, or something else is there already.
     :raises HostError: It could not be written.
     """
     path = os.path.abspath(os.path.expanduser(str(file)))
     _is_report(path)
-    picture = look(fleet, path)
+    picture = look(fleet, path, also)
     at_once.require_no_interrupt(path)
     html = page(picture)
     try:
@@ -48,7 +50,7 @@ def write(fleet: Fleet, file: Any) -> dict[str, Any]:
     return with_failures({"report": readable(path), "retcode": 0}, dict(picture.unseen))
 
 
-def look(fleet: Fleet, path: str) -> Picture:
+def look(fleet: Fleet, path: str, also: Sequence[Finding] = ()) -> Picture:
     """
     Return what all hosts say, and what did not answer.
 
@@ -84,7 +86,7 @@ def look(fleet: Fleet, path: str) -> Picture:
         clones=ask("the clones", clones).get("clones", {}),
         bases=ask("the bases", lambda: base_copies.bases(fleet.everywhere)).get("bases", {}),
         tree=ask("the lineage", fleet.tree).get("bases", {}),
-        findings=ask("the doctor", lambda: fleet_doctor.examine(fleet)).get("findings", ()),
+        findings=ask("the doctor", lambda: fleet_doctor.examine(fleet, also)).get("findings", ()),
         unseen=unseen,
         reached=reached,
     )

@@ -89,8 +89,9 @@ class Claimed:
 
     def completed(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Return an answer with the clones, with the reason why there are fewer."""
-        failed = {"error": self.error.as_dict(), "retcode": 1} if self.error else {}
-        return {**answer, **failed}
+        if self.error is None:
+            return answer
+        return {**answer, "error": self.error.as_dict(), "retcode": answer["retcode"] or 1}
 
 
 def read(profile: Any, count: Any, ttl: Any, tag: Any, wait: bool) -> ClaimRequest:
@@ -139,8 +140,7 @@ def claim(fleet: Fleet, wanted: ClaimRequest, wake: Wake) -> Claimed:
     finally:
         wake(fleet.opts, wanted.profile)
     outcomes = [one for one in found if one is not None]
-    short = len(outcomes) < wanted.count
-    return Claimed(outcomes, taking.too_few(len(outcomes)) if short else None)
+    return Claimed(outcomes, taking.ran_short(outcomes) if len(outcomes) < wanted.count else None)
 
 
 @dataclass
@@ -236,6 +236,25 @@ class _Taking:
         if self.failed:
             words += f" No answer from {', '.join(sorted(self.failed))}."
         return NoSpare(words, f"See the stock: {Commands().clone('spares', profile)}")
+
+    def ran_short(self, outcomes: Sequence[Outcome]) -> NoSpare:
+        """
+        Return the error where others were faster, or spares did not answer, during the claim.
+
+        What was claimed by then stays claimed: none of it may go back into the stock, and if all
+        of it were destroyed, a few claims at the same time could leave nobody with a machine.
+        """
+        names = [one.name for one in outcomes if one.error is None]
+        if not names:
+            return self.too_few(0)
+        error = self.too_few(len(names))
+        return NoSpare(
+            f"{text.counted(len(names), 'machine')} of the {self.wanted.count} that were wanted "
+            f"of '{self.wanted.profile}' could be claimed, and the stock has no more: "
+            f"{', '.join(names)}.",
+            f"Use what was claimed, or give it back: {Commands().clone('release', *names)}   "
+            f"{error.hint}",
+        )
 
     def _take(self, label: str, clone: Clone) -> Clone | None:
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 import shlex
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -20,14 +21,15 @@ import salt.exceptions
 import salt.utils.event
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.errors import MinionTimeout, VerificationFailed
-from saltext.kvmclone.guest import fork_identity_script
+from saltext.kvmclone.errors import MinionTimeout, Unverifiable, VerificationFailed
+from saltext.kvmclone.guest.fork_identity_script import WORD
 from saltext.kvmclone.guest.identity import same_machine
 from saltext.kvmclone.master import master_address, other_key
 from saltext.kvmclone.master.keys import MinionKeys
 from saltext.kvmclone.master.other_key import OtherKey
 from saltext.kvmclone.master.silent_minion import SilentMinion
 from saltext.kvmclone.model.guest_minion import GuestMinion
+from saltext.kvmclone.model.record import BY_KEY, BY_UUID, BY_WORD
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,12 @@ Call = tuple[str, list[Any]]
 #: Longest version that is accepted, characters.
 LONGEST_VERSION = 60
 
+#: Longest reason of a minion that is quoted, characters.
+LONGEST_REASON = 200
+
+#: What a word looks like that a fork is given.
+_WORD = re.compile(r"[0-9a-f]{32}")
+
 #: Seconds that a minion gets from when it announced itself; in all at most twice the timeout.
 ANNOUNCED_TIMEOUT_S = 90.0
 
@@ -69,9 +77,9 @@ class Verified:
     The answer of a minion that was verified.
 
     :param version: Its answer to ``test.version``.
-    :param by: ``uuid`` where its grain equals the domain's uuid, ``word`` where it answered what
-        the fork was given over its agent, otherwise ``key``: only the key proves which machine it
-        is.
+    :param by: :data:`.record.BY_UUID` where its grain equals the domain's uuid,
+        :data:`.record.BY_WORD` where it answered what the fork was given over its agent, otherwise
+        :data:`.record.BY_KEY`: only the key proves which machine it is.
     """
 
     version: str
@@ -96,12 +104,13 @@ def verify(
     :raises MinionTimeout: It never answered.
     :raises NeverAsked: Nor was it asked: the master published nothing.
     :raises VerificationFailed: A machine with another uuid, or without the word, answered.
+    :raises Unverifiable: The minion may not read the word.
     """
     with (
         salt.client.get_local_client(mopts=opts) as client,
         salt.utils.event.get_master_event(opts, opts["sock_dir"], listen=True) as bus,
     ):
-        also = [("file.read", [fork_identity_script.WORD])] if word else []
+        also = [("file.file_exists", [WORD]), ("file.read", [WORD])] if word else []
         asked: dict[str, str] = {}
         turn = RetrySchedule(time.monotonic(), timeout)
         judge = OtherKey(MinionKeys(opts), minion_id).sentence
@@ -299,17 +308,29 @@ def _judge(answer: Any, minion_id: str, uuid: str, word: str | None = None) -> V
             f"'{minion_id}' answered from the machine {told[:60]}, and the clone is {uuid}.",
             "Another machine holds the clone's key or id. Destroy the clone and find that machine.",
         )
-    return Verified(text, "uuid" if same else "key")
+    return Verified(text, BY_UUID if same else BY_KEY)
 
 
 def _judge_fork(answer: dict[str, Any], minion_id: str, version: str, word: str) -> Verified:
     if not word:
-        return Verified(version, "key")
-    told = answer.get("file.read")
-    if not isinstance(told, str) or not hmac.compare_digest(told.strip().encode(), word.encode()):
+        return Verified(version, BY_KEY)
+    there, read = answer.get("file.file_exists"), answer.get("file.read")
+    told = read.strip() if isinstance(read, str) else ""
+    if hmac.compare_digest(told.encode(), word.encode()):
+        return Verified(version, BY_WORD)
+    if there is False or _WORD.fullmatch(told):
         raise VerificationFailed(
             f"'{minion_id}' answered from another machine than the fork that was made: it does not "
             "have the word that the fork was given over its guest agent.",
             "Another machine holds the clone's key or id. Destroy the clone and find that machine.",
         )
-    return Verified(version, "word")
+    # Where a function is disabled, or fails, Salt's answer is a text of its own.
+    why = told.splitlines()[-1] if told else ""
+    why = why[:LONGEST_REASON] if why.isprintable() else ""
+    raise Unverifiable(
+        f"'{minion_id}' answered test.version and cannot show that it is the fork that was made: "
+        f"it does not read '{WORD}' in its guest. {why}".rstrip(),
+        "Its minion must run as root and be allowed file.read and file.file_exists: look at user, "
+        "disable_modules and whitelist_modules in its configuration, and at minion_blackout in its "
+        "pillar and grains. Otherwise use 'clone_strategy: quick'.",
+    )

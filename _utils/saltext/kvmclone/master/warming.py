@@ -20,9 +20,10 @@ from saltext.kvmclone.master import at_once, base_hosts
 from saltext.kvmclone.master.fleet import Fleet
 from saltext.kvmclone.model.base_content import BaseState
 from saltext.kvmclone.model.hints import Commands
+from saltext.kvmclone.model.placement import HostLimits
 
-#: Does something with a base on its host; returns the answer about it.
-Work = Callable[[KvmHost, str], dict[str, Any]]
+#: Does something with a base on its host, given the label of that; returns the answer about it.
+Work = Callable[[KvmHost, str, str], dict[str, Any]]
 
 
 def warm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
@@ -32,14 +33,20 @@ def warm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
     :param label: Label of the host; empty for the only one that has the base.
     :return: ``{"bases": {BASE: WARMED}, "retcode"}``, see docs/answers.md.
     """
-    return _each(
-        fleet, names, label, "warm", lambda host, name: warm_base.warm(host, name).as_dict()
-    )
+
+    def work(host: KvmHost, name: str, label: str) -> dict[str, Any]:
+        return warm_base.warm(host, name, _limits(fleet, label)).as_dict()
+
+    return _each(fleet, names, label, "warm", work)
 
 
 def unwarm(fleet: Fleet, names: Sequence[Any], label: str) -> dict[str, Any]:
     """Remove the saved memories of bases; see :func:`warm`."""
-    return _each(fleet, names, label, "unwarm", lambda host, name: host.unwarm(name).as_dict())
+
+    def work(host: KvmHost, name: str, _label: str) -> dict[str, Any]:
+        return warm_base.unwarm(host, name).as_dict()
+
+    return _each(fleet, names, label, "unwarm", work)
 
 
 def _each(fleet: Fleet, names: Sequence[Any], label: str, verb: str, work: Work) -> dict[str, Any]:
@@ -50,7 +57,9 @@ def _each(fleet: Fleet, names: Sequence[Any], label: str, verb: str, work: Work)
     for name in dict.fromkeys(map(str, names)):
         try:
             at_once.require_no_interrupt(name)
-            told[name] = work(_host_of(fleet, name, label, verb), name)
+            there = _label_of(fleet, name, label, verb)
+            host = fleet.everywhere.connect(*fleet.everywhere.ways[there])
+            told[name] = work(host, name, there)
         except interrupts.Interrupt:
             told[name], code = _failed(name, at_once.half_done(name)), interrupts.EXIT_CODE
         except Interrupted as error:
@@ -64,11 +73,18 @@ def _failed(name: str, error: KvmCloneError) -> dict[str, Any]:
     return {"name": name, "error": error.as_dict()}
 
 
-def _host_of(fleet: Fleet, name: str, label: str, verb: str) -> KvmHost:
-    """
-    Return the host that has a base.
+def _limits(fleet: Fleet, label: str) -> HostLimits | None:
+    """Return how much a host may promise; None where nobody counts that, as for its clones."""
+    settings, (minion, _url) = fleet.placing.settings, fleet.everywhere.ways[label]
+    counts = label in fleet.everywhere.chosen_among() or minion in settings.hosts
+    return settings.limits(minion) if counts else None
 
-    :param label: Its label; empty for the only one that has it.
+
+def _label_of(fleet: Fleet, name: str, label: str, verb: str) -> str:
+    """
+    Return the label of the host that has a base.
+
+    :param label: The host that was named; empty for the only one that has it.
     :raises ConfigError: There is no such host, or several have the base and none was named.
     :raises KvmCloneError: None has it, see :func:`.base_hosts.host_of`.
     """
@@ -86,11 +102,10 @@ def _host_of(fleet: Fleet, name: str, label: str, verb: str) -> KvmHost:
             f"Name one: {command(next(iter(ways)))}",
         )
     if label:
-        return fleet.everywhere.connect(*ways[label])
-    found = base_hosts.host_of(
+        return label
+    return base_hosts.host_of(
         fleet.everywhere, name, lambda host: _state_of(host, name, verb), command
     )
-    return fleet.everywhere.connect(*ways[found])
 
 
 def _state_of(host: KvmHost, name: str, verb: str) -> BaseState | None:

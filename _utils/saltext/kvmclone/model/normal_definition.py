@@ -75,6 +75,7 @@ def normal(xml: str) -> bytes:
         for element in root.findall(place):
             if not len(element) and not element.attrib:
                 _remove(element)
+    _in_order(root)
     for element in root.iter(etree.Element):
         element.text = (element.text or "").strip() or None
         element.tail = None
@@ -84,6 +85,27 @@ def normal(xml: str) -> bytes:
 def digest(xml: str) -> str:
     """Return the SHA-256 of the normal form of a definition; see :func:`normal`."""
     return hashlib.sha256(normal(xml)).hexdigest()
+
+
+def _in_order(root: etree._Element) -> None:
+    """
+    Sort the controllers: libvirt lists those that it adds itself in another order once it restarts.
+    """
+    found = root.findall("./devices/controller")
+    devices = root.find("./devices")
+    if devices is None or not found:
+        return
+    place = devices.index(found[0])
+    for one in found:
+        _remove(one)
+    for one in sorted(found, key=_place_of, reverse=True):
+        devices.insert(place, one)
+
+
+def _place_of(controller: etree._Element) -> tuple[str, int]:
+    """Return what libvirt knows a controller by."""
+    index = controller.get("index", "")
+    return controller.get("type", ""), int(index) if index.isdigit() else -1
 
 
 def _remove(element: etree._Element) -> None:

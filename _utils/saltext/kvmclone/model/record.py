@@ -58,6 +58,10 @@ MEMORY = "memory"
 #: The strategy of a fork: a clone that goes on from the saved memory of a warmed base.
 INSTANT = "instant"
 
+#: How a minion showed which machine it is: by the word that a fork was given over its agent, by the
+#: domain's uuid, or by its key alone.
+BY_WORD, BY_UUID, BY_KEY = "word", "uuid", "key"
+
 #: Whether a worker still runs, see :func:`.processes.owner_state`.
 ALIVE, DEAD, ELSEWHERE = "alive", "dead", "elsewhere"
 

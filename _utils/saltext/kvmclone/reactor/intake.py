@@ -21,8 +21,10 @@ import salt.config
 
 import saltext.kvmclone
 from saltext.kvmclone.errors import ConfigError, KvmCloneError, named
+from saltext.kvmclone.inventory.findings import Finding
 from saltext.kvmclone.master import keys, progress
 from saltext.kvmclone.master.keys import MinionKeys
+from saltext.kvmclone.model.hints import Commands
 from saltext.kvmclone.reactor import policy, policy_section
 from saltext.kvmclone.reactor.highstates import Highstates
 from saltext.kvmclone.reactor.policy import (
@@ -67,6 +69,16 @@ def read_policy(opts: Mapping[str, Any]) -> Policy:
     """
     section = opts.get("kvm_clone") or {}
     return policy_section.read(section.get("reactor") if isinstance(section, Mapping) else section)
+
+
+def findings(opts: Mapping[str, Any]) -> list[Finding]:
+    """Return what ``doctor`` finds in the policy of this master."""
+    try:
+        read_policy(opts)
+    except ConfigError as error:
+        again = Commands().clone("work_off")
+        return [Finding("configuration", "kvm_clone: reactor", error.message, again)]
+    return []
 
 
 #: The answer of :func:`written_section` where a file of the master is broken.

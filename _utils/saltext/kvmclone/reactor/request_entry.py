@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saltext.kvmclone.errors import HostError
-from saltext.kvmclone.reactor.policy import HOUR_S, REQUEST, Ask, Rule
+from saltext.kvmclone.reactor.policy import HOUR_S, RELEASE, REQUEST, Ask, Rule
 
 #: The states of a request. Alive are those that may have a machine.
 QUEUED, MAKING, MADE, FAILED, REFUSED, GONE = (
@@ -97,6 +97,16 @@ class Notification:
     tries: int
     since: float
     stamp: str
+
+    @property
+    def question(self) -> tuple[str, str]:
+        """
+        Return what it leads to ask, and of whom.
+
+        For a request and a release it is the same question. Answered at the same time they would be
+        in each other's way: a release that was carried out would then be refused.
+        """
+        return REQUEST if self.bell == RELEASE else self.bell, self.about
 
 
 def new_entry(ask: Ask, rule: str, state: str = QUEUED, reason: str = "") -> RequestEntry:

@@ -75,12 +75,16 @@ class Worker:
 
     def __init__(self, opts: Mapping[str, Any]) -> None:
         self.opts = opts
-        self.policy = intake.read_policy(opts)
+        self.policy = Policy()
         self.policy_read_at = time.monotonic()
         self.section: Any = opts.get("kvm_clone")
-        #: False while the policy is wrong: then nothing begins, and waiting requests are not
-        #: refused.
-        self.is_policy_right = True
+        #: What is wrong with the policy: while anything is, no request begins or is refused, and no
+        #: notification is answered. Spares need no policy.
+        self.fault: ConfigError | None = None
+        try:
+            self.policy = intake.read_policy(opts)
+        except ConfigError as error:
+            self._heed(error)
         self.store = RequestStore(opts)
         self.handlers = RequestHandlers(opts, self.policy, self.store)
         self.stock = Refill(opts, self._fleet)
@@ -147,15 +151,15 @@ class Worker:
         if intake.is_outdated():
             return bool(self.answering or self.making or self.looking or self.stock.wind_down())
         self._read_policy()
-        waiting = self.store.notifications()
+        waiting = self._notifications()
         if any(notification.bell == policy.STOCK for notification in waiting):
             self.stock.want_look(soon=True)
-        busy = {_question(notification) for notification in self.answering.values()}
+        busy = {notification.question for notification in self.answering.values()}
         for notification in waiting:
-            due = notification.after <= time.time() and _question(notification) not in busy
+            due = notification.after <= time.time() and notification.question not in busy
             if due and len(self.answering) < NOTIFICATIONS_AT_ONCE:
                 self.answering[handlers.submit(self._answer, notification)] = notification
-                busy.add(_question(notification))
+                busy.add(notification.question)
         for entry in self._begin():
             self.making[makers.submit(self._make, entry)] = entry
         if self._is_look_due():
@@ -188,7 +192,12 @@ class Worker:
     def _is_work_left(self) -> bool:
         with self.store.requests() as requests:
             waiting = requests.in_state(QUEUED, MAKING)
-        return bool(waiting or self.store.notifications())
+        return bool(waiting or self._notifications())
+
+    def _notifications(self) -> list[Notification]:
+        """Return what is to be answered; what only a policy can judge waits for one."""
+        found = self.store.notifications()
+        return [one for one in found if one.bell == policy.STOCK] if self.fault else found
 
     def _tell_again(self) -> None:
         """Tell minions how requests ended whose worker was killed before it could tell them."""
@@ -228,13 +237,17 @@ class Worker:
                 raise ConfigError("The master's configuration cannot be read.", "Its log says why.")
             self.opts = {**self.opts, "kvm_clone": self.section}
             self.policy = intake.read_policy(self.opts)
-            self.is_policy_right = True
+            self.fault = None
             self.handlers.highstates.switch(self.policy.finish)
         except ConfigError as error:
-            if self.is_policy_right:
-                log.error("kvm_clone reactor: %s", error)
-            self.policy, self.is_policy_right = Policy(), False
+            self._heed(error)
         self.handlers.policy, self.handlers.opts = self.policy, self.opts
+
+    def _heed(self, fault: ConfigError) -> None:
+        """Allow nothing from now on, and say once why."""
+        if self.fault is None:
+            log.error("kvm_clone reactor: %s", fault)
+        self.policy, self.fault = Policy(), fault
 
     # --- making -----------------------------------------------------------------------
 
@@ -253,7 +266,7 @@ class Worker:
             begun += left[: max(0, self.policy.workers - len(busy))]
             for entry in requests.in_state(QUEUED):
                 is_late = now - entry.asked > self.policy.patience
-                if not self.is_policy_right:
+                if self.fault:
                     if is_late:
                         refused.append((entry, self._too_late("the policy is wrong")))
                     continue
@@ -353,24 +366,12 @@ class Worker:
                 requests.put(dataclasses.replace(now, state=QUEUED, begun=0.0))
 
 
-def _question(notification: Notification) -> tuple[str, str]:
-    """
-    Return what a notification leads to ask, and of whom.
-
-    For a request and a release it is the same question. Answered at the same time they would be
-    in each other's way: a release that was carried out would then be refused.
-    """
-    return (
-        policy.REQUEST if notification.bell == policy.RELEASE else notification.bell,
-        notification.about,
-    )
-
-
 def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
     """
     Answer every notification and make what was requested, until nothing is left.
 
-    :return: ``done``: how much was done; ``busy`` instead where another process does it.
+    :return: ``done``: how much was done, and what is wrong with the policy, if anything is;
+        ``busy`` instead where another process does it.
     """
     given = os.environ.pop(intake.LOCK_VARIABLE, "")
     try:
@@ -382,7 +383,8 @@ def work_off(opts: Mapping[str, Any]) -> dict[str, Any]:
         # The schedule, and people, also mean machines that were destroyed without an event.
         worker.is_look_wanted = not given
         worker.stock.want_look(soon=not given)
-        return {"done": worker.work(lock), "retcode": 0}
+        told: dict[str, Any] = {"done": worker.work(lock), "retcode": 0}
+        return {**told, "error": worker.fault.as_dict(), "retcode": 1} if worker.fault else told
     except KvmCloneError as error:
         # A worker that the reactor started has nobody else to report to.
         log.error("kvm_clone reactor: %s", error)
