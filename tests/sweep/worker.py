@@ -17,14 +17,14 @@ from typing import Any
 
 from lab import libvirtd
 from saltext.kvmclone.errors import AddressTimeout, HostError, KvmCloneError
-from saltext.kvmclone.guest import warming
+from saltext.kvmclone.guest import fork_identity, warming
 from saltext.kvmclone.hosts import gc, provision, warm_base
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.lifecycle import finish_base
+from saltext.kvmclone.lifecycle import finish_base, first_boot, record_store
 from saltext.kvmclone.model.plain import from_plain
-from saltext.kvmclone.model.record import Record
+from saltext.kvmclone.model.record import INSTANT, Record
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.system import copying
 
@@ -80,10 +80,10 @@ def main() -> None:
 
 def work(order: dict[str, Any]) -> None:
     host = LocalHost(order["url"], label="kvm01")
+    _oblige()
     if order["action"] == "destroy":
         host.destroy(order["name"])
     elif order["action"] == "warm":
-        _oblige()
         warm_base.warm(host, order["request"]["base_domain"])
     elif order["action"] == "gc":
         for item in gc.collect(host, order["name"], apply=True):
@@ -97,10 +97,20 @@ def work(order: dict[str, Any]) -> None:
 
 
 def _oblige() -> None:
-    """Let the guest be ready to be saved: the tiny one has no agent, but it boots."""
+    """Let the tiny guest be ready to be saved, and to go on: it has no agent, but it boots."""
     finish_base.await_agent = lambda *_arguments: None
     warming.await_settled = lambda *_arguments: None
     warming.make_ready = lambda *_arguments: ()
+    fork_identity.ping = lambda *_arguments: None
+    fork_identity.reseed = lambda *_arguments: None
+    await_address = first_boot.await_address
+
+    def addressed(handle: DomainHandle, record: Record, *arguments: Any) -> Any:
+        if record.strategy != INSTANT:
+            return await_address(handle, record, *arguments)
+        return record_store.save(handle, record, record.at("addressed")), ()
+
+    first_boot.await_address = addressed
 
 
 def _fail_at_the_end(points: Points, booted: bool) -> None:
