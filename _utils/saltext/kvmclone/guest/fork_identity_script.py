@@ -13,6 +13,8 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from saltext.kvmclone.guest import preload_script
+
 #: ``RNDADDENTROPY`` and ``RNDRESEEDCRNG`` of Linux, as most architectures number them; where they
 #: are other numbers the kernel refuses them, and the fork is not served.
 ADD_ENTROPY, RESEED = 0x40085203, 0x5207
@@ -152,11 +154,12 @@ class FixedAddress:
     routed: bool
 
 
-def settle(uuid: str, addresses: Iterable[FixedAddress] = ()) -> str:
+def settle(uuid: str, addresses: Iterable[FixedAddress] = (), enrols: bool = True) -> str:
     """
     Return what gives the guest its known addresses and its own uuid, and starts what had to wait.
 
     :param uuid: The domain's.
+    :param enrols: It is to become a minion; otherwise one that was preloaded is stopped.
     """
     script = f"UUID={shlex.quote(uuid)}\nR=${{KVM_CLONE_ROOT-}}\n"
     for one in addresses:
@@ -164,4 +167,5 @@ def settle(uuid: str, addresses: Iterable[FixedAddress] = ()) -> str:
             f"MAC={shlex.quote(one.mac)} ADDRESS={shlex.quote(one.address)} "
             f"GATEWAY={shlex.quote(one.gateway)} ROUTED={'1' * one.routed}\n{_ADDRESS}"
         )
-    return f"{script}{_UUID}{_JOURNAL}{_TIMERS}"
+    unload = "" if enrols else f"{preload_script.FUNCTIONS}\nunload\n"
+    return f"{script}{_UUID}{_JOURNAL}{unload}{_TIMERS}"
