@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
@@ -13,14 +14,16 @@ import pytest
 from lab.common import LIBVIRT_URI
 from lab.lab import Lab
 from saltext.kvmclone.errors import ForkFailed
-from saltext.kvmclone.guest import fork_identity, fork_identity_script
+from saltext.kvmclone.guest import fork_identity, fork_identity_script, salt_minion
+from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import domain_xml
+from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.record import MEMORY
 from saltext.kvmclone.model.request import Deploy, Request, Wait
-from tests.support.debian_guests import Guest
+from tests.support.debian_guests import Guest, until
 
 pytestmark = pytest.mark.guest
 
@@ -34,11 +37,41 @@ OWN = (
 )
 
 
+#: A minion that tells, a line each, whether it was preloaded, and what it has drawn at random.
+MINION = """#!/opt/salt/bin/python3
+import sys
+preloaded = "salt.minion" in sys.modules
+import multiprocessing, os, platform, random, signal, ssl, tempfile
+key = multiprocessing.current_process().authkey.hex()
+told = [preloaded, platform.node(), random.random(), os.urandom(16).hex(), key]
+told += [ssl.RAND_bytes(16).hex(), next(tempfile._get_candidate_names())]
+with open("/run/told.new", "w") as file:
+    print(*told, sep="\\n", file=file)
+os.rename("/run/told.new", "/run/told")
+signal.pause()
+"""
+ENROLMENT = Enrolment(
+    minion_id="fork",
+    minion_config={"master": "192.0.2.1"},
+    grains={},
+    private_key_pem="no key\n",
+    public_key_pem="no key\n",
+    fingerprint="aa:bb",
+)
+
+
+def with_a_minion_that_tells(root: Path) -> None:
+    program = root / "usr/local/bin/salt-minion"
+    program.unlink()
+    program.write_text(MINION)
+    program.chmod(0o755)
+
+
 @pytest.fixture(scope="module")
 def base(lab: Lab) -> Iterator[str]:
     """A Debian machine that is warmed."""
     host = LocalHost(LIBVIRT_URI, label="kvm01")
-    name = lab.debian_base(f"{lab.name}-forked")
+    name = lab.debian_base(f"{lab.name}-forked", change=with_a_minion_that_tells)
     lab.own_domain(host.warm(name).machine)
     yield name
     host.unwarm(name)
@@ -47,9 +80,7 @@ def base(lab: Lab) -> Iterator[str]:
 def asked(lab: Lab, base: str, word: str) -> Request:
     name = f"{base}-{word}"
     lab.own_domain(name)
-    return Request(
-        name, base, clone_strategy="instant", wait=Wait(timeout=240), deploy=Deploy(enabled=False)
-    )
+    return Request(name, base, clone_strategy="instant", wait=Wait(timeout=240), deploy=Deploy())
 
 
 def left_of(lab: Lab, name: str) -> list[str]:
@@ -115,6 +146,11 @@ def test_two_forks_share_nothing_and_stay_themselves_when_they_boot_again(
             assert guest.said("systemctl is-active ssh systemd-networkd") == "active\nactive"
             assert clone.warnings == ()
         assert not set(seen[0]) & set(seen[1])
+        told = [_of_the_minion(guest, "True") for guest in guests]
+        assert not set(told[0]) & set(told[1])
+        assert [lines[0] for lines in told] == [guest.name for guest in guests]
+        guests[0].said("rm /run/told; systemctl restart salt-minion")
+        _told(guests[0], "False")
         assert heard <= {its_own, seen[0][8], seen[1][8]}
         assert left_of(lab, guests[0].name) == [f"{guests[0].name}-vda.qcow2"]
         host.destroy(guests[1].name)
@@ -123,6 +159,7 @@ def test_two_forks_share_nothing_and_stay_themselves_when_they_boot_again(
         host.address_of(guests[0].name, 240)
         _until_agent(guests[0])
         assert guests[0].said(OWN).splitlines()[3:] == seen[0][3:]
+        _told(guests[0], "False")
         live, stored = (domain_xml.read(xml) for xml in _definitions(guests[0].name))
         assert live.interfaces == stored.interfaces
     finally:
@@ -141,6 +178,22 @@ def test_a_fork_that_does_not_acknowledge_is_gone(
     assert "was removed" in outcome.error.message
     assert not host.exists(request.name)
     assert left_of(lab, request.name) == []
+
+
+def _of_the_minion(guest: Guest, preloaded: str) -> list[str]:
+    """Enrol a guest, and return what its minion tells."""
+    with Host(LIBVIRT_URI) as opened:
+        report = salt_minion.enrol(AgentChannel(opened.domain(guest.name).agent), ENROLMENT)
+    assert report.how == "preloaded"
+    return _told(guest, preloaded)
+
+
+def _told(guest: Guest, preloaded: str) -> list[str]:
+    """Return what a minion told, but the first line, which is given."""
+    until(lambda: guest.said("ls /run | grep -x told; true") == "told")
+    first, *others = guest.said("cat /run/told").splitlines()
+    assert first == preloaded
+    return others
 
 
 def _definitions(name: str) -> tuple[str, str]:

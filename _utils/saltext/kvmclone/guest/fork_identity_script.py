@@ -78,17 +78,16 @@ WORD = "/run/kvm-clone-word"
 _UUID = r"""
 shown=$R/sys/class/dmi/id/product_uuid own=$R/run/kvm-clone-uuid
 if [ ! -e "$shown" ]; then echo 'kvm-clone: done uuid'
-elif echo "$UUID" >"$own" && chmod 400 "$own" && mount --bind "$own" "$shown"; then
+elif (umask 0377; echo "$UUID" >"$own") && mount --bind "$own" "$shown"; then
     echo 'kvm-clone: done uuid'
 else echo 'kvm-clone: skipped uuid'; fi
 """
 
 # journald files its lines under the machine-id that it found when it started. Nobody outside sees
-# that, and it takes long to start, so that a fork has its network first.
+# that, and it takes long to start, so that it is not waited for.
 _JOURNAL = r"""
 if [ -d "$R/run/systemd/system" ]; then
-    if systemctl --no-block restart systemd-journald.service; then echo 'kvm-clone: done journal'
-    else echo 'kvm-clone: skipped journal it cannot be restarted'; fi
+    systemctl --no-block restart systemd-journald.service </dev/null >/dev/null 2>&1 &
 fi
 """
 
@@ -168,4 +167,4 @@ def settle(uuid: str, addresses: Iterable[FixedAddress] = (), enrols: bool = Tru
             f"GATEWAY={shlex.quote(one.gateway)} ROUTED={'1' * one.routed}\n{_ADDRESS}"
         )
     unload = "" if enrols else f"{preload_script.FUNCTIONS}\nunload\n"
-    return f"{script}{_UUID}{_JOURNAL}{unload}{_TIMERS}"
+    return f"{script}{_UUID}{unload}{_TIMERS}{_JOURNAL}"
