@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from lab.common import CACHE
 from saltext.kvmclone.guest import preload_script, warming
@@ -68,6 +70,26 @@ def warmed(guest: Guest) -> Iterator[Guest]:
             os.kill(pid, signal.SIGKILL)
 
 
+def broken_key() -> bytes:
+    """A private key whose numbers do not fit each other, which only a test of them tells."""
+    good = rsa.generate_private_key(65537, 2048).private_numbers()
+    numbers = (0, good.public_numbers.n, 65537, good.d + 2, good.p, good.q)
+    body = b"".join(map(_number, (*numbers, good.dmp1, good.dmq1, good.iqmp)))
+    text = base64.encodebytes(_der(0x30, body))
+    kind = b"RSA PRIVATE KEY-----\n"
+    return b"-----BEGIN " + kind + text + b"-----END " + kind
+
+
+def _number(number: int) -> bytes:
+    return _der(2, number.to_bytes(number.bit_length() // 8 + 1, "big"))
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, *([size] if size < 128 else [0x80 | len(length), *length])]) + content
+
+
 def with_service(guest: Guest, program: str, arguments: str = "", more: str = "") -> None:
     guest.put("unit", UNIT.format(program, arguments) + more)
 
@@ -109,7 +131,39 @@ def test_a_minion_waits_with_its_modules_and_then_becomes_what_was_started(warme
     assert warmed.text("out") == ""
     said = go_on(warmed)
     assert said.startswith("salt-minion 3")
-    assert not warmed.has(f"{preload_script.FOLDER}/waiting")
+    assert not warmed.has(preload_script.FOLDER)
+
+
+@pytest.mark.parametrize("line", ["3006", "3007"])
+def test_older_salt_lines_are_preloaded_too(warmed: Guest, line: str) -> None:
+    program = CACHE / f"venv-{line}/bin/salt-minion"
+    if not program.exists():
+        pytest.skip(f"there is no Salt {line}")
+    with_service(warmed, str(program), " --version")
+    assert warming.make_ready(warmed) == ()
+    assert go_on(warmed).startswith(f"salt-minion {line}")
+
+
+def test_only_the_key_that_it_was_given_is_not_tested(tmp_path: Path) -> None:
+    own, other = tmp_path / "own", tmp_path / "other"
+    for path in (own, other):
+        path.write_bytes(broken_key())
+    (tmp_path / "key").write_text(f"{own}\n")
+    *_, functions = preload_script.program().partition("def trust_own_key")
+    text = f"HERE = {str(tmp_path)!r}\nimport os, sys\ndef trust_own_key" + functions
+    text = text.partition("def go_on")[0] + (
+        "trust_own_key()\n"
+        "from cryptography.hazmat.primitives import serialization\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n"
+        "        serialization.load_pem_private_key(open(path, 'rb').read(), password=None)\n"
+        "        print('taken')\n"
+        "    except ValueError:\n"
+        "        print('refused')\n"
+    )
+    command = [sys.executable, "-c", text, str(own), str(other)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["taken", "refused"]
 
 
 def test_nothing_of_it_stays_in_the_service(warmed: Guest) -> None:

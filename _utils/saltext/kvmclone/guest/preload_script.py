@@ -86,7 +86,7 @@ def preload():
     for name in MODULES:
         try:
             importlib.import_module(name)
-        except Exception:
+        except (Exception, SystemExit):
             pass
     gc.enable()
     gc.collect()
@@ -104,7 +104,8 @@ def state(path):
 
 
 def imported():
-    paths = [vars(module).get("__file__") for module in list(sys.modules.values())]
+    known = [getattr(module, "__dict__", {}) for module in list(sys.modules.values())]
+    paths = [names.get("__file__") for names in known]
     return {path: state(path) for path in paths if path}
 
 
@@ -165,7 +166,14 @@ def forget():
     time.tzset()
 
 
+def leave_nothing():
+    import shutil
+
+    shutil.rmtree(HERE, ignore_errors=True)
+
+
 def start_anew():
+    leave_nothing()
     with open("/proc/self/cmdline", "rb") as file:
         words = file.read().split(b"\0")[:-1]
     os.execvp(words[0], words)
@@ -190,6 +198,7 @@ def trust_own_key():
 
 
 def go_on():
+    leave_nothing()
     own = sys.modules.pop("sitecustomize")
     try:
         import sitecustomize
@@ -197,11 +206,19 @@ def go_on():
         sys.modules["sitecustomize"] = own
 
 
-generators, before = preload(), imported()
-wait()
-draw_anew(generators)
-forget()
-if any(state(path) != known for path, known in before.items()):
+# What fails before it may go on must not let a minion start.
+try:
+    generators, before = preload(), imported()
+    wait()
+except BaseException:
+    os._exit(70)
+try:
+    draw_anew(generators)
+    forget()
+    replaced = any(state(path) != known for path, known in before.items())
+except BaseException:
+    replaced = True
+if replaced:
     start_anew()
 try:
     trust_own_key()
