@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
@@ -14,14 +15,16 @@ import pytest
 from lab.common import LIBVIRT_URI
 from lab.lab import Lab
 from saltext.kvmclone.errors import ForkFailed
-from saltext.kvmclone.guest import fork_identity, fork_identity_script
+from saltext.kvmclone.guest import fork_identity, fork_identity_script, salt_minion
+from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.hosts import provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.model import domain_xml
+from saltext.kvmclone.model.enrolment import Enrolment
 from saltext.kvmclone.model.record import BY_WORD, MEMORY, Minion
-from saltext.kvmclone.model.request import Deploy, Request, Wait
-from tests.support.debian_guests import Guest
+from saltext.kvmclone.model.request import Request, Wait
+from tests.support.debian_guests import Guest, until
 
 pytestmark = pytest.mark.guest
 
@@ -35,12 +38,44 @@ OWN = (
 )
 
 
+#: A minion that tells, a line each, whether it was preloaded, and what it has drawn at random.
+MINION = """#!/opt/salt/bin/python3
+import sys
+preloaded = "salt.minion" in sys.modules
+import multiprocessing, os, platform, random, signal, ssl, tempfile
+key = multiprocessing.current_process().authkey.hex()
+told = [preloaded, platform.node(), random.random(), os.urandom(16).hex(), key]
+told += [ssl.RAND_bytes(16).hex(), next(tempfile._get_candidate_names())]
+with open("/run/told.new", "w") as file:
+    print(*told, sep="\\n", file=file)
+os.rename("/run/told.new", "/run/told")
+signal.pause()
+"""
+ENROLMENT = Enrolment(
+    minion_id="fork",
+    minion_config={"master": "192.0.2.1"},
+    grains={},
+    private_key_pem="no key\n",
+    public_key_pem="no key\n",
+    fingerprint="aa:bb",
+)
+
+
+def with_a_minion_that_tells(root: Path) -> None:
+    program = root / "usr/local/bin/salt-minion"
+    program.unlink()
+    program.write_text(MINION)
+    program.chmod(0o755)
+
+
 @pytest.fixture(scope="module")
 def base(lab: Lab) -> Iterator[str]:
     """A Debian machine that is warmed."""
     host = LocalHost(LIBVIRT_URI, label="kvm01")
-    name = lab.debian_base(f"{lab.name}-forked")
-    lab.own_domain(host.warm(name).machine)
+    name = lab.debian_base(f"{lab.name}-forked", change=with_a_minion_that_tells)
+    warmed = host.warm(name)
+    lab.own_domain(warmed.machine)
+    assert warmed.warnings == ()
     yield name
     host.unwarm(name)
 
@@ -48,9 +83,7 @@ def base(lab: Lab) -> Iterator[str]:
 def asked(lab: Lab, base: str, word: str) -> Request:
     name = f"{base}-{word}"
     lab.own_domain(name)
-    return Request(
-        name, base, clone_strategy="instant", wait=Wait(timeout=240), deploy=Deploy(enabled=False)
-    )
+    return Request(name, base, clone_strategy="instant", wait=Wait(timeout=240))
 
 
 def left_of(lab: Lab, name: str) -> list[str]:
@@ -102,8 +135,10 @@ def test_two_forks_share_nothing_and_stay_themselves_when_they_boot_again(
     try:
         with senders(bridge) as heard:
             for guest in guests:
-                outcome = provision.create(host, guest.request)
-                assert outcome.error is None
+                # As a create does that goes on to a minion.
+                host.clone(guest.request, goal="addressed")
+                host.boot(guest.name)
+                host.wait_for_address(guest.request)
                 seen.append(guest.said(OWN).splitlines())
                 before = time.time()
                 its_time = float(guest.said("date +%s.%N"))
@@ -117,6 +152,11 @@ def test_two_forks_share_nothing_and_stay_themselves_when_they_boot_again(
             assert guest.said("systemctl is-active ssh systemd-networkd") == "active\nactive"
             assert clone.warnings == ()
         assert not set(seen[0]) & set(seen[1])
+        told = [_of_the_minion(guest, "True") for guest in guests]
+        assert not set(told[0]) & set(told[1])
+        assert [lines[0] for lines in told] == [guest.name for guest in guests]
+        guests[0].said("rm /run/told; systemctl restart salt-minion")
+        _told(guests[0], "False")
         assert heard <= {its_own, seen[0][8], seen[1][8]}
         assert left_of(lab, guests[0].name) == [f"{guests[0].name}-vda.qcow2"]
         host.destroy(guests[1].name)
@@ -126,6 +166,7 @@ def test_two_forks_share_nothing_and_stay_themselves_when_they_boot_again(
         _until_agent(guests[0])
         assert guests[0].said(OWN).splitlines()[3:] == seen[0][3:]
         assert not host.give_word(guests[0].request, "of no use"), "its uuid is its own now"
+        _told(guests[0], "False")
         live, stored = (domain_xml.read(xml) for xml in _definitions(guests[0].name))
         assert live.interfaces == stored.interfaces
     finally:
@@ -156,6 +197,22 @@ def _is_known_by_its_word(host: LocalHost, guest: Guest) -> None:
     assert guest.said(f"ls {fork_identity_script.WORD} 2>/dev/null || echo gone") == "gone"
     with Host(LIBVIRT_URI) as opened:
         opened.domain(guest.name).save_record(replace(guest.record(), stage=stage))
+
+
+def _of_the_minion(guest: Guest, preloaded: str) -> list[str]:
+    """Enrol a guest, and return what its minion tells."""
+    with Host(LIBVIRT_URI) as opened:
+        report = salt_minion.enrol(AgentChannel(opened.domain(guest.name).agent), ENROLMENT)
+    assert report.how == "preloaded"
+    return _told(guest, preloaded)
+
+
+def _told(guest: Guest, preloaded: str) -> list[str]:
+    """Return what a minion told, but the first line, which is given."""
+    until(lambda: guest.said("ls /run | grep -x told; true") == "told")
+    first, *others = guest.said("cat /run/told").splitlines()
+    assert first == preloaded
+    return others
 
 
 def _definitions(name: str) -> tuple[str, str]:

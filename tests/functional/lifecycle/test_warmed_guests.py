@@ -61,7 +61,16 @@ def test_a_guest_that_is_warmed_sleeps_and_has_nothing_that_is_its_own(
         assert said("systemctl list-jobs --no-legend") == ""
         assert said("systemctl is-active work.timer") == "inactive"
         assert said("readlink /run/systemd/system/work.timer") == "/dev/null"
-        assert said("systemctl is-active salt-minion") != "active"
+        # A minion waits, as the service's own process, and the service is what it always was.
+        waiting = said("cat /run/kvm-clone-preload/waiting")
+        assert said("systemctl show -p MainPID --value salt-minion") == waiting
+        assert said(f"cat /proc/{waiting}/comm") == "kvm-clone-wait"
+        assert said("cat /run/systemd/system/salt-minion.service.d/* 2>/dev/null") == ""
+        started = said("systemctl show -p ExecStart salt-minion")
+        assert "argv[]=/usr/local/bin/salt-minion ;" in started
+        assert said("ls -A /var/cache/salt /etc/salt/minion_id /var/log/salt 2>/dev/null") == (
+            "/var/cache/salt:\n\n/var/log/salt:"
+        )
         assert said("ls /etc/salt/pki/minion /var/lib/systemd/random-seed 2>/dev/null") == (
             "/etc/salt/pki/minion:"
         )

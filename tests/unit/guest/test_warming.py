@@ -107,7 +107,7 @@ def test_a_guest_without_systemd_has_settled(guest):
 def test_timers_are_stopped_until_the_next_boot(booted):
     booted.put("timers", "apt.timer loaded active waiting Daily\nb.timer loaded active x y\n")
     assert warming.make_ready(booted) == ()
-    assert booted.services[:2] == [
+    assert [line for line in booted.services if "salt-minion" not in line][:2] == [
         "systemctl mask --runtime --quiet apt.timer b.timer",
         "systemctl stop apt.timer b.timer",
     ]

@@ -113,16 +113,20 @@ def _set_clock_again(channel: Channel, took: float) -> None:
         took = time.monotonic() - sent
 
 
-def settle(channel: Channel, uuid: str, addresses: Iterable[FixedAddress] = ()) -> tuple[str, ...]:
+def settle(
+    channel: Channel, uuid: str, addresses: Iterable[FixedAddress] = (), enrols: bool = True
+) -> tuple[str, ...]:
     """
     Have the guest show its own uuid, and start the timers that were masked when it was warmed.
 
     :param uuid: The domain's.
     :param addresses: What its cards are given at once, before they ask a DHCP server.
+    :param enrols: It is to become a minion.
     :return: What the operator should know, one sentence each.
     :raises errors.CommandFailed: The timers do not start.
     """
-    result = channel.run(fork_identity_script.settle(uuid, addresses), timeout=SETTLE_TIMEOUT_S)
+    script = fork_identity_script.settle(uuid, addresses, enrols)
+    result = channel.run(script, timeout=SETTLE_TIMEOUT_S)
     check(result, "starting the timers of the fork")
     said = steps_of(result.output)
     if why := why_incomplete(said, tail(result)):
@@ -140,4 +144,8 @@ def give_word(channel: Channel, word: str) -> None:
 
     :param channel: The domain's own agent.
     """
-    channel.write(fork_identity_script.WORD, f"{word}\n".encode(), 0o400)
+    # No process but the shell, since each takes long in a guest that was only just restored.
+    path = fork_identity_script.WORD
+    script = f"umask 0377; read -r word && printf '%s\\n' \"$word\" >{path}"
+    result = channel.run(script, timeout=SETTLE_TIMEOUT_S, stdin=f"{word}\n".encode())
+    check(result, f"writing {path}")

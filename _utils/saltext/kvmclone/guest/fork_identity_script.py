@@ -13,6 +13,8 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from saltext.kvmclone.guest import preload_script
+
 #: ``RNDADDENTROPY`` and ``RNDRESEEDCRNG`` of Linux, as most architectures number them; where they
 #: are other numbers the kernel refuses them, and the fork is not served.
 ADD_ENTROPY, RESEED = 0x40085203, 0x5207
@@ -76,17 +78,16 @@ WORD = "/run/kvm-clone-word"
 _UUID = r"""
 shown=$R/sys/class/dmi/id/product_uuid own=$R/run/kvm-clone-uuid
 if [ ! -e "$shown" ]; then echo 'kvm-clone: done uuid'
-elif echo "$UUID" >"$own" && chmod 400 "$own" && mount --bind "$own" "$shown"; then
+elif (umask 0377; echo "$UUID" >"$own") && mount --bind "$own" "$shown"; then
     echo 'kvm-clone: done uuid'
 else echo 'kvm-clone: skipped uuid'; fi
 """
 
 # journald files its lines under the machine-id that it found when it started. Nobody outside sees
-# that, and it takes long to start, so that a fork has its network first.
+# that, and it takes long to start, so that it is not waited for.
 _JOURNAL = r"""
 if [ -d "$R/run/systemd/system" ]; then
-    if systemctl --no-block restart systemd-journald.service; then echo 'kvm-clone: done journal'
-    else echo 'kvm-clone: skipped journal it cannot be restarted'; fi
+    systemctl --no-block restart systemd-journald.service </dev/null >/dev/null 2>&1 &
 fi
 """
 
@@ -152,11 +153,12 @@ class FixedAddress:
     routed: bool
 
 
-def settle(uuid: str, addresses: Iterable[FixedAddress] = ()) -> str:
+def settle(uuid: str, addresses: Iterable[FixedAddress] = (), enrols: bool = True) -> str:
     """
     Return what gives the guest its known addresses and its own uuid, and starts what had to wait.
 
     :param uuid: The domain's.
+    :param enrols: It is to become a minion; otherwise one that was preloaded is stopped.
     """
     script = f"UUID={shlex.quote(uuid)}\nR=${{KVM_CLONE_ROOT-}}\n"
     for one in addresses:
@@ -164,4 +166,5 @@ def settle(uuid: str, addresses: Iterable[FixedAddress] = ()) -> str:
             f"MAC={shlex.quote(one.mac)} ADDRESS={shlex.quote(one.address)} "
             f"GATEWAY={shlex.quote(one.gateway)} ROUTED={'1' * one.routed}\n{_ADDRESS}"
         )
-    return f"{script}{_UUID}{_JOURNAL}{_TIMERS}"
+    unload = "" if enrols else f"{preload_script.FUNCTIONS}\nunload\n"
+    return f"{script}{_UUID}{unload}{_TIMERS}{_JOURNAL}"

@@ -60,8 +60,10 @@ named_cards() {
     done
     others=
     # Not within an IPv6 address, which has more of such pairs.
-    for address in $(grep -hosE "(^|[^0-9A-Fa-f:])$two(:$two){5}([^0-9A-Fa-f:]|\$)" "$@" |
-        tr -cd '0-9A-Fa-f:\n' | tr A-F a-f | sort -u); do
+    some="(^|[^0-9A-Fa-f:])$two(:$two){5}([^0-9A-Fa-f:]|\$)"
+    if ! grep -qsE "$some" "$@"; then return 0; fi
+    for address in $(grep -hosE "$some" "$@" | tr -cd '0-9A-Fa-f:\n' |
+        tr A-F a-f | sort -u); do
         case $ours in *" $address "*) ;; *) others="$others $address" ;; esac
     done
     if [ -z "$others" ]; then return 0; fi

@@ -96,7 +96,7 @@ host_name() {
 
 machine_info() {
     file=$R/etc/machine-info
-    if ! grep -qs '^PRETTY_HOSTNAME=' "$file"; then
+    if [ ! -e "$file" ] || ! grep -q '^PRETTY_HOSTNAME=' "$file"; then
         skip machine_info "no /etc/machine-info names the base"
     elif sed -i '/^PRETTY_HOSTNAME=/d' "$file"; then done_ machine_info
     else fail machine_info "/etc/machine-info cannot be written"; fi
@@ -259,7 +259,7 @@ setting() {
 # Names by which a storage server knows its clients: two machines of one name spoil a disk.
 storage_names() {
     iscsi=$R/etc/iscsi/initiatorname.iscsi nvme=$R/etc/nvme/hostnqn found= bad=
-    if grep -qs '^InitiatorName=.*:' "$iscsi"; then
+    if [ -e "$iscsi" ] && grep -q '^InitiatorName=.*:' "$iscsi"; then
         found=1
         sed -i "s/^\(InitiatorName=.*:\).*/\1${UUID##*-}/" "$iscsi" || bad=$iscsi
     fi
@@ -299,7 +299,7 @@ only_this_run() {
     if [ -d "$R/run" ]; then echo $$ >"$last"; fi
 }
 
-run_is_over() { rm -f "$R/run/kvm-clone-reset"; }
+run_is_over() { drop "$R/run/kvm-clone-reset"; }
 """
 
 #: The steps that the forks of a warmed base leave out: the first two were taken when it was warmed,

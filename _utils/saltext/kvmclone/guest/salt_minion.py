@@ -43,7 +43,7 @@ class Report:
     What an enrolment did.
 
     :param how: ``script``; or, if the guest's own minion was started, by what: ``systemd``,
-        ``init``, ``daemon``; ``none`` if nothing was asked for.
+        ``preloaded``, ``init``, ``daemon``; ``none`` if nothing was asked for.
     :param output: The last lines of the scripts, secrets struck out.
     :param warnings: What went wrong without harm.
     """

@@ -16,6 +16,8 @@ import shlex
 import tarfile
 from collections.abc import Iterable, Mapping
 
+from saltext.kvmclone.guest import preload_script
+
 MARK = "kvm-clone: "
 
 #: Bytes at the end of the scripts' output that are returned.
@@ -115,7 +117,9 @@ wanted=$R/etc/systemd/system/multi-user.target.wants/salt-minion.service
 if [ -n "$unit" ] && [ -d "$R/run/systemd/system" ]; then
     [ -e "$wanted" ] || systemctl --quiet --no-reload enable salt-minion.service >>"$log" 2>&1
     # Not waited for: the minion takes seconds to come up, and its answer is what counts.
-    systemctl --no-block restart salt-minion.service >>"$log" 2>&1 && say "started systemd"
+    if [ -n "$untouched" ] && release "$p/minion.pem" 2>>"$log"; then say "started preloaded"
+    else systemctl --no-block restart salt-minion.service >>"$log" 2>&1 && say "started systemd"
+    fi
 elif [ -x "$R/etc/init.d/salt-minion" ]; then
     "$R/etc/init.d/salt-minion" restart >>"$log" 2>&1 </dev/null && say "started init"
 else
@@ -154,7 +158,7 @@ def run_deploy(preflight: int, inline: int, targets: Iterable[tuple[str, str, in
     :param inline: Number of commands after it; these may fail.
     :param targets: Extra files: name in the archive, path in the guest, mode.
     """
-    lines = [_RUN_HEAD, *_placing(targets)]
+    lines = [_RUN_HEAD, preload_script.FUNCTIONS, 'unload >>"$log" 2>&1', *_placing(targets)]
     lines += [f'stage preflight-{i} "$d/.preflight-{i}" || finish 1' for i in range(preflight)]
     lines.append('stage deploy "$d/.deploy" || finish 1')
     lines += _ending(inline)
@@ -162,8 +166,14 @@ def run_deploy(preflight: int, inline: int, targets: Iterable[tuple[str, str, in
 
 
 def run_install(preflight: int, inline: int, targets: Iterable[tuple[str, str, int]]) -> str:
-    """Return the content of :data:`RUN` if the guest has a minion; see :func:`run_deploy`."""
-    lines = [_RUN_HEAD, *_placing(targets)]
+    """
+    Return the content of :data:`RUN` if the guest has a minion; see :func:`run_deploy`.
+
+    A preloaded minion goes on as it is only where nothing was changed in the guest before.
+    """
+    targets = list(targets)
+    untouched = "1" if not preflight and not targets else ""
+    lines = [_RUN_HEAD, preload_script.FUNCTIONS, f"untouched={untouched}", *_placing(targets)]
     lines += [f'stage preflight-{i} "$d/.preflight-{i}" || finish 1' for i in range(preflight)]
     lines.append(_INSTALL.replace("DROP_IN", DROP_IN))
     lines += _ending(inline)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 
-from saltext.kvmclone.guest import identity_script
+from saltext.kvmclone.guest import identity_script, preload_script
 
 #: Says whether the guest is still booting: ``kvm-clone: settled``, or what it still does. What only
 #: waits for a network is at rest: there is none before a fork has its card.
@@ -49,6 +49,7 @@ written_out() {
 main() {
     only_this_run
     salt_identity
+    preload
     timers
     random_seed
     run_is_over
@@ -65,4 +66,5 @@ def text(entropy: str) -> str:
 
     :param entropy: Random text for the guest's entropy pool.
     """
-    return f"ENTROPY={shlex.quote(entropy)}\n" + identity_script.FUNCTIONS + _FUNCTIONS
+    entropy = f"ENTROPY={shlex.quote(entropy)}\n"
+    return entropy + identity_script.FUNCTIONS + preload_script.warming() + _FUNCTIONS

@@ -140,6 +140,12 @@ class _Bootstrap:
     def _wants_reset(self) -> bool:
         return self.request.reset_identity and self.record.identity != "reset"
 
+    @property
+    def _knows_host_keys(self) -> bool:
+        """Return whether this very create has given the guest its host keys."""
+        record = self.record
+        return bool(record.goal == "ready" and record.identity == "reset" and record.host_keys)
+
     def _warn(self, *warnings: str) -> None:
         fresh = tuple(text for text in warnings if text not in self.record.warnings)
         self.record = replace(self.record, warnings=(*self.record.warnings, *fresh))
@@ -206,7 +212,7 @@ class _Bootstrap:
                     before = self._sightings()
                     self._reset(agent)
                     self._await_renewal(before)
-                else:
+                elif not self._knows_host_keys:
                     self._pin(told_host_keys(self.handle))
             except (ChannelError, CommandFailed) as error:
                 return self._without_agent(error)

@@ -64,7 +64,7 @@ def await_address(
     :raises CreateInProgress: The clone was taken over, or is being destroyed.
     """
     started, seen = time.monotonic(), record
-    mine = fork.become_itself(handle, record)
+    mine = fork.become_itself(handle, record, entered_later)
     if mine is not record:
         record = seen = record_store.save(handle, record, mine)
         query = replace(query, resets=False, heard=True)

@@ -79,10 +79,11 @@ def first_boot(host: Host, handle: DomainHandle, record: Record) -> Record:
         return record_store.save(handle, record, booted)
 
 
-def become_itself(handle: DomainHandle, record: Record) -> Record:
+def become_itself(handle: DomainHandle, record: Record, enrols: bool = False) -> Record:
     """
     Give a fork that acknowledged its own identity and network. May be repeated.
 
+    :param enrols: It becomes a minion later; otherwise one that was preloaded is stopped.
     :return: The record, with the identity on it; it was not saved.
     :raises ForkFailed: The guest could not be given an identity of its own.
     """
@@ -94,7 +95,7 @@ def become_itself(handle: DomainHandle, record: Record) -> Record:
             for card in fork_definition.cards(handle.definition()):
                 handle.update_live(card)
             known = fixed_addresses(handle, record)
-            warnings = fork_identity.settle(channel, handle.uuid, known)
+            warnings = fork_identity.settle(channel, handle.uuid, known, enrols)
     except (ChannelError, CommandFailed) as error:
         raise ForkFailed(
             f"The fork '{handle.name}' was not given an identity of its own: {error.message}",
