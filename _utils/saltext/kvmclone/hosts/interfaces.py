@@ -104,7 +104,7 @@ class KvmHost(Protocol):
         """
         Give a fork that was enrolled before another word, over its agent, for its minion to answer.
 
-        :return: False for one that was booted since it was restored: its uuid says which it is.
+        :return: False for one that its create booted since: its uuid says which machine it is.
         """
 
     def check_master(
