@@ -115,11 +115,12 @@ def asked_at(until: float, announced: tuple[float, ...] = ()) -> list[float]:
 def test_a_guest_that_is_slow_is_asked_seldom_and_one_that_announces_itself_at_once() -> None:
     assert asked_at(100) == [0, 3, 9, 21, 45, 75]
     assert asked_at(30, announced=(13.0,)) == [0, 3, 9, 13]
+    assert asked_at(20, announced=(10.0,)) == [0, 3, 9, 12], "it was asked a moment before"
 
 
 def test_whoever_announces_the_minion_all_the_time_does_not_bury_it_under_questions() -> None:
     shouting = tuple(tenth / 10 for tenth in range(1, 100))
-    assert asked_at(10, shouting) == [float(second) for second in range(10)]
+    assert asked_at(10, shouting) == [0, 3, 6, 9]
 
 
 def test_a_minion_that_announced_itself_gets_time_to_answer_but_not_for_ever() -> None:

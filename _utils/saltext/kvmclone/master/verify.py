@@ -38,8 +38,10 @@ log = logging.getLogger(__name__)
 #: announces itself is asked at once.
 ASK_AGAIN, ASK_SELDOM = 3.0, 30.0
 
-#: Least seconds between two questions, however often something announces itself.
-ASK_INTERVAL_S = 1.0
+#: Least seconds between two questions, however often something announces itself. A minion hears the
+#: master seconds before it announces itself, and in a slow guest each job takes as long: one that
+#: was asked a moment before has the question, and a second job would only delay the first.
+ASK_INTERVAL_S = 3.0
 
 #: Seconds that an answer may take from the bus to the job cache.
 JOB_CACHE_DELAY_S = 5.0
