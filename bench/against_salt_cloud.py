@@ -45,6 +45,7 @@ def world(lab: Lab, name: str, modules: tuple[Path, ...], over: str = "") -> Sal
         owner=lab.name,
         venv=CACHE / f"venv-{LINE}",
         modules=modules,
+        keysize=0,
     )
     made.write_cloud(
         "providers", "kvm.conf", {"local-kvm": {"driver": "libvirt", "url": "qemu:///system"}}

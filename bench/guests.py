@@ -22,7 +22,9 @@ def debian_world(lab: Lab, preloads: bool = True) -> Iterator[SaltWorld]:
     """
     lab.debian_base(BASE)
     folder = lab.folder / "salt"
-    with SaltWorld(folder, address=lab.gateway, owner=lab.name, preloads=preloads) as world:
+    with SaltWorld(
+        folder, address=lab.gateway, owner=lab.name, preloads=preloads, keysize=0
+    ) as world:
         provider = {"driver": "libvirt", "url": "qemu:///system", "host": "kvm01"}
         world.write_cloud("providers", "kvm.conf", {"kvm": provider})
         world.add_minion("kvm01")

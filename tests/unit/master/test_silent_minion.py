@@ -53,14 +53,14 @@ class Guest:
         return answer
 
 
-def looked(silent: SilentMinion, now: float) -> None:
-    """Look, and once more when what was asked then is answered."""
+def looked(silent: SilentMinion, now: float) -> bool:
+    """Look, and once more when what was asked then is answered: whether its minion is coming."""
     silent.look(now)
     deadline = time.monotonic() + 10
     while silent._asking and silent._answers.empty():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    silent.look(now)
+    return silent.look(now)
 
 
 @pytest.fixture
@@ -122,6 +122,15 @@ def test_a_reason_is_said_once_and_known_to_the_end(
     looked(silent, SILENCE_S + 2 * LOOK_AGAIN_S)
     assert silent.reason.startswith("The guest reaches its master"), "somebody opened the port"
     assert len(said()) == 1
+
+
+def test_a_minion_is_only_slow_where_its_guest_finds_nothing_wrong() -> None:
+    answers = {REACHED: True, REFUSED: False, OTHER: False, GuestMinion(): False}
+    for answer, is_coming in answers.items():
+        silent = SilentMinion("web1", Guest(answer), judge, 0.0)
+        assert not silent.look(0.0)
+        assert looked(silent, SILENCE_S) is is_coming
+        assert not silent.look(SILENCE_S + 1), "that was said before"
 
 
 @pytest.mark.parametrize("fault", [HostUnreachable("gone"), interrupts.Interrupt(), LookupError()])

@@ -123,15 +123,16 @@ def test_whoever_announces_the_minion_all_the_time_does_not_bury_it_under_questi
     assert asked_at(10, shouting) == [0, 3, 6, 9]
 
 
-def test_a_minion_that_announced_itself_gets_time_to_answer_but_not_for_ever() -> None:
+@pytest.mark.parametrize("sign", ["announced", "is_coming"])
+def test_a_minion_that_is_only_slow_gets_time_to_answer_but_not_for_ever(sign: str) -> None:
     turn = verify.RetrySchedule(0.0, 180)
     assert not turn.is_over(179) and turn.is_over(180)
-    turn.announced(20)
+    getattr(turn, sign)(20)
     assert turn.is_over(180), "it was early, and had its time"
-    turn.announced(170)
+    getattr(turn, sign)(170)
     assert not turn.is_over(259) and turn.is_over(260)
     for now in range(0, 1000, 10):
-        turn.announced(now)
+        getattr(turn, sign)(now)
     assert not turn.is_over(359) and turn.is_over(360)
 
 

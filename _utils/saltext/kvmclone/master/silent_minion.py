@@ -53,8 +53,13 @@ class SilentMinion:
         #: The last answer, and what is wrong with the minion's key or id by it.
         self.answer, self.misfit = GuestMinion(), ""
 
-    def look(self, now: float) -> None:
-        """Ask when it is time to, without waiting; tell what is new of an answer."""
+    def look(self, now: float) -> bool:
+        """
+        Ask when it is time to, without waiting; tell what is new of an answer.
+
+        :return: The guest has just said that its minion has the right key and reaches its master.
+        """
+        is_coming = False
         if not self._answers.empty():
             self._asking = False
             answer, misfit = self._answers.get()
@@ -63,11 +68,14 @@ class SilentMinion:
                 self._next = min(self._next, now + ASK_AGAIN_S)
             else:
                 self.answer, self.misfit = answer, misfit
+                ports = answer.ports
+                is_coming = bool(ports) and not misfit and not master_ports.unreached(ports)
             self._tell(now)
         if now >= self._next and not self._asking:
             self._next, self._asking = now + LOOK_AGAIN_S, True
             # Nobody waits for it at the end of the process.
             threading.Thread(target=self._ask, daemon=True).start()
+        return is_coming
 
     def _ask(self) -> None:
         answer, misfit = GuestMinion(), ""

@@ -61,7 +61,8 @@ LONGEST_REASON = 200
 #: What a word looks like that a fork is given.
 _WORD = re.compile(r"[0-9a-f]{32}")
 
-#: Seconds that a minion gets from when it announced itself; in all at most twice the timeout.
+#: Seconds that a slow minion gets from when it announced itself, or its guest said that nothing is
+#: wrong with it; in all at most twice the timeout.
 ANNOUNCED_TIMEOUT_S = 90.0
 
 
@@ -101,7 +102,8 @@ def verify(
 
     :param uuid: The domain's uuid.
     :param ask: Asks the guest of its minion, once that is silent.
-    :param timeout: Seconds to wait; one that announced itself, and so is slow, gets more.
+    :param timeout: Seconds to wait; one that announced itself, or with which nothing is wrong by
+        what its guest says, is slow, and gets more.
     :param word: What a fork was given over its agent; empty for nothing, None for another clone.
     :raises MinionTimeout: It never answered.
     :raises NeverAsked: Nor was it asked: the master published nothing.
@@ -119,7 +121,8 @@ def verify(
         silent = SilentMinion(minion_id, ask, judge, time.monotonic())
         while not turn.is_over(time.monotonic()):
             interrupts.check()
-            silent.look(time.monotonic())
+            if silent.look(time.monotonic()):
+                turn.is_coming(time.monotonic())
             if turn.take_slot(time.monotonic()):
                 jid = _ask(client, minion_id, also)
                 asked |= {f"salt/job/{jid}/ret/{minion_id}": jid} if jid else {}
@@ -157,7 +160,7 @@ class RetrySchedule:
     A schedule: when it is time to ask a minion, and when to stop.
 
     :param now: Seconds on the clock of every later ``now``.
-    :param timeout: Seconds to wait for a minion that does not announce itself.
+    :param timeout: Seconds to wait for a minion of which nothing is known.
     """
 
     def __init__(self, now: float, timeout: float) -> None:
@@ -177,6 +180,10 @@ class RetrySchedule:
     def announced(self, now: float) -> None:
         """Take note that the minion announced itself, or that somebody did so in its name."""
         self._next = min(self._next, max(now, self._last + ASK_INTERVAL_S))
+        self.is_coming(now)
+
+    def is_coming(self, now: float) -> None:
+        """Take note that nothing is wrong with the minion but that it is slow."""
         self._over = max(self._over, min(now + ANNOUNCED_TIMEOUT_S, self._latest))
 
     def is_over(self, now: float) -> bool:
