@@ -16,7 +16,7 @@ from saltext.kvmclone.model.spares import Claim
 from saltext.kvmclone.reactor import intake, policy_section, queries, worker
 from saltext.kvmclone.reactor.handlers import RequestHandlers
 from saltext.kvmclone.reactor.policy import REQUEST, STOCK, Ask, Refused
-from saltext.kvmclone.reactor.request_entry import FAILED, GONE, MADE, MAKING, RequestEntry
+from saltext.kvmclone.reactor.request_entry import FAILED, GONE, MADE, MAKING, QUEUED, RequestEntry
 from saltext.kvmclone.reactor.request_store import RequestStore
 from saltext.kvmclone.reactor.worker import Worker
 from tests.support import stock
@@ -151,19 +151,27 @@ def with_policy(master: Master, section: Any) -> None:
 
 @pytest.mark.parametrize("wrong", [7, {"alow": []}, {"allow": [{}], "workers": 3}])
 def test_the_worker_keeps_the_stock_while_the_policy_is_wrong_and_says_so(
-    master: Master, caplog: pytest.LogCaptureFixture, wrong: Any
+    master: Master,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: Any,
 ) -> None:
+    monkeypatch.setattr(worker, "FAULT_TIMEOUT_S", 0.0)
     master.write(ci={**stock.PROFILE, "spares": 0})
     master.add("ci-000001")
     with_policy(master, wrong)
     store = RequestStore(master.opts)
     store.note(REQUEST, "ci01")
     store.note(STOCK, "ci")
+    with store.requests() as requests:
+        requests.put(RequestEntry("0" * 32, "ci01", "ci01-a", "ci", asked=time.time() - 7200))
     told = worker.work_off(master.opts)
     assert (told["done"], told["retcode"], told["error"]["type"]) == (2, 1, "ConfigError")
     assert master.names() == set()
     assert "The policy for events" in caplog.text and "is wrong" in caplog.text
     assert [one.bell for one in store.notifications()] == [REQUEST], "it waits"
+    with store.requests() as requests:
+        assert [one.name for one in requests.in_state(QUEUED)] == ["ci01-a"], "it waits, too"
 
 
 @tries("intake.findings")

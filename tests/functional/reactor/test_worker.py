@@ -22,7 +22,7 @@ from saltext.kvmclone.reactor.request_entry import (
     REFUSED,
     RequestEntry,
 )
-from saltext.kvmclone.reactor.worker import POLICY_READ_INTERVAL_S, Worker
+from saltext.kvmclone.reactor.worker import FAULT_TIMEOUT_S, POLICY_READ_INTERVAL_S, Worker
 
 RULE: dict[str, Any] = {
     "minions": ["ci*"], "profiles": ["runner"], "names": "{minion}-*", "at_once": 2, "per_hour": 3,
@@ -113,6 +113,43 @@ def test_while_a_file_of_the_master_is_broken_nothing_begins_and_nothing_is_refu
     look(worker)
     look(worker)
     assert [entry.name for entry in worker._begin()] == ["ci01-a"]
+
+
+@pytest.fixture
+def wrong_from_the_start(worker: Worker, config: Path) -> Worker:
+    """A worker that was started with a policy that is wrong, while a request waits."""
+    write(config, {"alow": [RULE], "patience": "12h"})
+    return Worker(salt.config.master_config(str(config)))
+
+
+def test_while_a_policy_is_wrong_no_request_is_refused_as_too_late(
+    wrong_from_the_start: Worker,
+) -> None:
+    # The policy would say how long it may wait.
+    with wrong_from_the_start.store.requests() as requests:
+        (waiting,) = requests.in_state(QUEUED)
+        requests.put(dataclasses.replace(waiting, asked=time.time() - 2 * 3600))
+    assert wrong_from_the_start._begin() == []
+    assert states(wrong_from_the_start) == [QUEUED]
+
+
+def test_a_worker_does_not_stay_for_requests_that_no_policy_can_judge(
+    wrong_from_the_start: Worker,
+) -> None:
+    assert wrong_from_the_start._is_work_left(), "it may be being mended"
+    wrong_from_the_start.fault_since -= FAULT_TIMEOUT_S
+    assert not wrong_from_the_start._is_work_left()
+    assert states(wrong_from_the_start) == [QUEUED]
+
+
+def test_a_request_waits_for_a_policy_that_is_mended(
+    wrong_from_the_start: Worker, config: Path
+) -> None:
+    write(config, {"allow": [RULE], "patience": "12h"})
+    look(wrong_from_the_start)
+    look(wrong_from_the_start)
+    assert wrong_from_the_start._is_work_left()
+    assert [entry.name for entry in wrong_from_the_start._begin()] == ["ci01-a"]
 
 
 def test_what_one_minion_wants_is_heard_by_one_bell_at_a_time(

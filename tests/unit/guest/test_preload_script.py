@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,18 +17,26 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from lab.common import CACHE
+from saltext.kvmclone.errors import CommandFailed
 from saltext.kvmclone.guest import preload_script, warming
 from tests.unit.guest.conftest import Guest
 
 MINION = CACHE / "venv/bin/salt-minion"
 
-#: What a systemd says of the service, and how it starts it. What it starts stays our child.
+#: What a systemd says of the service, and how it starts it: of several drop-ins the last name wins,
+#: wherever it is. What it starts stays our child.
 SYSTEMCTL = """#!/bin/sh
 cd "$KVM_CLONE_ROOT" || exit
-drop_in=run/systemd/system/salt-minion.service.d/kvm-clone-preload.conf
 case "$*" in
 show*) cat unit ;;
-*start*) sed -n 's/^ExecStart=\\(.\\)/\\1/p' $drop_in >command
+*start*)
+    for folder in etc run; do
+        for file in $folder/systemd/system/salt-minion.service.d/*.conf; do
+            if [ -e "$file" ]; then echo "${file##*/} $file"; fi
+        done
+    done | LC_ALL=C sort | while read -r _ file; do
+        sed -n 's/^ExecStart=\\(.\\)/\\1/p' "$file"
+    done | tail -n 1 >command
     setsid sh command </dev/null >out 2>&1 & ;;
 *stop*salt-minion*) if [ -e run/kvm-clone-preload/waiting ]; then
     kill "$(cat run/kvm-clone-preload/waiting)"; fi ;;
@@ -94,6 +103,23 @@ def with_service(guest: Guest, program: str, arguments: str = "", more: str = ""
     guest.put("unit", UNIT.format(program, arguments) + more)
 
 
+def with_customized_python(guest: Guest) -> Path:
+    """Have the service's Python a ``sitecustomize`` of its own; return its path."""
+    python = guest.root / "opt/venv"
+    venv.create(python, symlinks=True)
+    (packages,) = python.glob("lib/python3*/site-packages")
+    (salts,) = (CACHE / "venv").glob("lib/python3*/site-packages")
+    # Before the standard library, which has one on Debian.
+    (packages / "salt.pth").write_text(f"{salts}\nimport sys; sys.path.insert(1, '{packages}')\n")
+    own = packages / "sitecustomize.py"
+    own.write_text("import builtins, sys\nbuiltins.saw = 'salt.minion' in sys.modules\n")
+    text = "import sys\nprint(saw, 'salt.minion' in sys.modules)\n"
+    text += "print(sys.modules['sitecustomize'].__file__)\n"
+    program = guest.put("/opt/minion", f"#!{python}/bin/python\n{text}", 0o755)
+    with_service(guest, str(program))
+    return own
+
+
 def waiting(guest: Guest) -> int | None:
     with suppress(OSError):
         return int(guest.text(f"{preload_script.FOLDER}/waiting"))
@@ -151,7 +177,7 @@ def test_only_the_key_that_it_was_given_is_not_tested(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{own}\n")
     *_, functions = preload_script.program().partition("def trust_own_key")
     text = f"HERE = {str(tmp_path)!r}\nimport os, sys\ndef trust_own_key" + functions
-    text = text.partition("def go_on")[0] + (
+    text = text.partition("\n# What fails")[0] + (
         "trust_own_key()\n"
         "from cryptography.hazmat.primitives import serialization\n"
         "for path in sys.argv[1:]:\n"
@@ -200,13 +226,24 @@ def test_what_the_imports_have_drawn_is_drawn_anew() -> None:
 
 
 def test_a_module_that_was_replaced_is_imported_from_its_new_file(warmed: Guest) -> None:
-    program = warmed.put("/opt/minion", TELLS.format(python=sys.executable), 0o755)
-    with_service(warmed, str(program))
+    own = with_customized_python(warmed)
     warming.make_ready(warmed)
-    # Ours is among the modules that were imported.
-    changed = warmed.root / "run/kvm-clone-preload/sitecustomize.py"
-    changed.write_text(changed.read_text() + "\n")
-    assert go_on(warmed) == "False [] []\n"
+    own.write_text(own.read_text() + "saw = builtins.saw = 'anew'\n")
+    assert go_on(warmed).splitlines() == ["anew False", str(own)]
+
+
+def test_a_drop_in_of_the_operator_does_not_start_the_minion_instead(warmed: Guest) -> None:
+    own = "/etc/systemd/system/salt-minion.service.d/override.conf"
+    warmed.put(own, f"[Service]\nExecStart=\nExecStart={MINION} --version\n")
+    assert warming.make_ready(warmed) == ()
+    assert go_on(warmed).startswith("salt-minion 3")
+    assert warmed.has(own)
+
+
+def test_what_customizes_its_python_does_so_before_the_modules_as_always(warmed: Guest) -> None:
+    own = with_customized_python(warmed)
+    assert warming.make_ready(warmed) == ()
+    assert go_on(warmed).splitlines() == ["False True", str(own)]
 
 
 @pytest.mark.parametrize(
@@ -244,6 +281,27 @@ def test_a_minion_that_does_not_wait_is_stopped_and_leaves_nothing(
     assert "systemctl stop salt-minion.service" in warmed.services
     assert not warmed.has(preload_script.FOLDER)
     assert os.listdir(warmed.root / "run/systemd/system") == ["x"]
+
+
+def test_a_minion_that_leaves_its_identity_is_a_failure(
+    warmed: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = preload_script._WARMING
+    monkeypatch.setattr(preload_script, "_WARMING", text.replace("left=240", "left=2"))
+    if warmed.shell[0] == "busybox":
+        pytest.skip("its shell has an rm of its own")
+    keeps = warmed.tools / "rm"
+    warmed.put(".rm", '#!/bin/sh\ncase "$*" in *minion_id*) exit 1 ;; esac\nexec /bin/rm "$@"\n')
+    program = warmed.put(
+        "/opt/minion",
+        "#!/bin/sh\necho 'kvm-clone: preloads'\n"
+        f'[ "$*" ] || {{ cp {warmed.root}/.rm {keeps}; chmod 755 {keeps}; '
+        f"echo of-the-base >{warmed.root}/etc/salt/minion_id; }}\n",
+        0o755,
+    )
+    with_service(warmed, str(program))
+    with pytest.raises(CommandFailed, match="salt_identity: the files cannot be removed"):
+        warming.make_ready(warmed)
 
 
 def test_another_process_of_that_number_is_not_told_to_go_on(guest: Guest) -> None:

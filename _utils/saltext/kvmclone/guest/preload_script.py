@@ -77,6 +77,16 @@ if os.environ.pop("KVM_CLONE_PRELOAD", "") == "try":
     os._exit(0)
 
 
+def customize():
+    # The guest's own module comes before all else, as always. What fails in it is no matter.
+    own = sys.modules.pop("sitecustomize")
+    try:
+        import sitecustomize
+    except Exception:
+        pass
+    sys.modules.setdefault("sitecustomize", own)
+
+
 def preload():
     import gc
     import importlib
@@ -197,17 +207,9 @@ def trust_own_key():
     serialization.load_pem_private_key = load_pem_private_key
 
 
-def go_on():
-    leave_nothing()
-    own = sys.modules.pop("sitecustomize")
-    try:
-        import sitecustomize
-    except ImportError:
-        sys.modules["sitecustomize"] = own
-
-
 # What fails before it may go on must not let a minion start.
 try:
+    customize()
     generators, before = preload(), imported()
     wait()
 except BaseException:
@@ -224,7 +226,7 @@ try:
     trust_own_key()
 except Exception:
     pass
-go_on()
+leave_nothing()
 """
 
 
@@ -262,7 +264,9 @@ unload() {{
 # its Python runs ours, before it is started as a service.
 _WARMING = rf"""
 preload() {{
-    folder=$R{FOLDER} drop_in=$R/run/systemd/system/salt-minion.service.d/kvm-clone-preload.conf
+    folder=$R{FOLDER}
+    # Of all drop-ins the last name wins, and the operator's is mostly override.conf.
+    drop_in=$R/run/systemd/system/salt-minion.service.d/zzz-kvm-clone-preload.conf
     if ! preload_fits; then skip preload "$why"; return; fi
     preload_start
     said=$?
@@ -272,7 +276,8 @@ preload() {{
     if [ "$said" = 0 ] && preloaded; then done_ preload; return; fi
     systemctl stop salt-minion.service
     rm -rf "$folder"
-    salt_identity >/dev/null  # in case that it has become a minion
+    said=$(salt_identity)  # in case that it has become a minion
+    case $said in *'failed salt_identity '*) printf '%s\n' "$said" ;; esac
     skip preload "$why"
 }}
 

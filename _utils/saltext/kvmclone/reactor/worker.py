@@ -57,6 +57,9 @@ CREATE_RETRY_S = 10.0
 #: Seconds between two readings of the policy.
 POLICY_READ_INTERVAL_S = 5.0
 
+#: Seconds that requests keep the worker while the policy is wrong: enough to read it again.
+FAULT_TIMEOUT_S = 20.0
+
 #: Seconds that an upgrade takes to replace the library's files, one by one.
 UPGRADE_S = 5.0
 
@@ -81,6 +84,7 @@ class Worker:
         #: What is wrong with the policy: while anything is, no request begins or is refused, and no
         #: notification is answered. Spares need no policy.
         self.fault: ConfigError | None = None
+        self.fault_since = 0.0
         try:
             self.policy = intake.read_policy(opts)
         except ConfigError as error:
@@ -190,8 +194,11 @@ class Worker:
                     self.store.answered(what)
 
     def _is_work_left(self) -> bool:
+        is_mended_soon = time.monotonic() - self.fault_since < FAULT_TIMEOUT_S
         with self.store.requests() as requests:
-            waiting = requests.in_state(QUEUED, MAKING)
+            waiting = requests.in_state(MAKING)
+            if not self.fault or is_mended_soon:
+                waiting += requests.in_state(QUEUED)
         return bool(waiting or self._notifications())
 
     def _notifications(self) -> list[Notification]:
@@ -247,6 +254,7 @@ class Worker:
         """Allow nothing from now on, and say once why."""
         if self.fault is None:
             log.error("kvm_clone reactor: %s", fault)
+            self.fault_since = time.monotonic()
         self.policy, self.fault = Policy(), fault
 
     # --- making -----------------------------------------------------------------------
@@ -265,11 +273,9 @@ class Worker:
             left = [e for e in requests.in_state(MAKING) if (e.minion_id, e.token) not in busy]
             begun += left[: max(0, self.policy.workers - len(busy))]
             for entry in requests.in_state(QUEUED):
-                is_late = now - entry.asked > self.policy.patience
                 if self.fault:
-                    if is_late:
-                        refused.append((entry, self._too_late("the policy is wrong")))
-                    continue
+                    break
+                is_late = now - entry.asked > self.policy.patience
                 try:
                     rule = policy.judge(self.policy, entry.ask)
                 except policy.Refused as error:
