@@ -23,6 +23,9 @@ from saltext.kvmclone.model.request import Request
 
 GOAL = 1.1
 
+#: MiB that are written at once; qemu-io takes less than two GiB.
+_PART = 1024
+
 _VOLUME = (
     "<volume><name>{name}</name><capacity>{size}</capacity><target><format type='{form}'/>"
     "</target></volume>"
@@ -43,8 +46,12 @@ class Bench:
         self.base = lab.tiny_base(f"bench-{form}", form, size=f"{2 * size}M")
         self.source = lab.pool_path / f"{self.base}-0.{form}"
         noise = lab.folder / "noise"
-        noise.write_bytes(os.urandom(size * 2**20))
-        run(["qemu-io", "-f", form, "-c", f"write -s {noise} 0 {size}M", self.source])
+        part = min(size, _PART)
+        noise.write_bytes(os.urandom(part * 2**20))
+        for start in range(0, size, part):
+            length = min(part, size - start)
+            words = f"write -s {noise} {start}M {length}M"
+            run(["qemu-io", "-f", form, "-c", words, self.source])
         self.host = LocalHost(LIBVIRT_URI, label="bench")
         self.number = 0
         self.refresh()
