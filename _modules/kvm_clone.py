@@ -111,8 +111,9 @@ def adjust(name, profile=None, *, test=False, **keys):
     """
     Change an existing clone to what its profile and the given keys ask
     for: cpus, memory, disk sizes (never smaller), description, tags,
-    autostart, and ``ttl``, which counts from its making. What waits for
-    its next start, of this or an earlier change, is said every time.
+    autostart, and ``ttl``, which counts from its making, or from the
+    claim of a spare. What waits for its next start, of this or an
+    earlier change, is said every time.
 
     profile
         Name of a profile in this host's cloud files or pillar. Without

@@ -61,7 +61,8 @@ def work_off():
     replaces spares that are of no use any more.
 
     Answers ``{"done": NUMBER}``, or ``{"busy": true}`` where another
-    process is at it.
+    process is at it. Where the policy for events is wrong, ``error``
+    says so, with ``retcode`` 1, and requests wait.
 
     CLI Example: ``salt-run kvmclone.work_off``
     """

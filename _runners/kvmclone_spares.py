@@ -48,8 +48,8 @@ def claim(profile, *, count=1, ttl=None, tag=None, wait=True):
     ``test.version`` once more before this answers.
 
     count
-        How many machines. Those that are not in stock are made, which
-        takes as long as ``create``.
+        How many machines, at most 100. Those that are not in stock are
+        made, which takes as long as ``create``.
     ttl
         How long they are wanted, for example ``8h``. The worker
         (``work_off``) destroys them at its end. By default the
