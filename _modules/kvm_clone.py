@@ -111,9 +111,8 @@ def adjust(name, profile=None, *, test=False, **keys):
     """
     Change an existing clone to what its profile and the given keys ask
     for: cpus, memory, disk sizes (never smaller), description, tags,
-    autostart, and ``ttl``, which counts from its making, or from the
-    claim of a spare. What waits for its next start, of this or an
-    earlier change, is said every time.
+    autostart, and ``ttl``, counted from its making or claim. What an
+    earlier change left for its next start is said every time as well.
 
     profile
         Name of a profile in this host's cloud files or pillar. Without

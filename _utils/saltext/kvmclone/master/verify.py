@@ -102,8 +102,7 @@ def verify(
 
     :param uuid: The domain's uuid.
     :param ask: Asks the guest of its minion, once that is silent.
-    :param timeout: Seconds to wait; one that announced itself, or with which nothing is wrong by
-        what its guest says, is slow, and gets more.
+    :param timeout: Seconds to wait; one that is only slow gets more, see :class:`RetrySchedule`.
     :param word: What a fork was given over its agent; empty for nothing, None for another clone.
     :raises MinionTimeout: It never answered.
     :raises NeverAsked: Nor was it asked: the master published nothing.
