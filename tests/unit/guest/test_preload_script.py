@@ -146,6 +146,7 @@ def go_on(guest: Guest) -> str:
     return guest.text("out")
 
 
+@pytest.mark.slow  # a minion starts
 def test_a_minion_waits_with_its_modules_and_then_becomes_what_was_started(warmed: Guest) -> None:
     assert warming.make_ready(warmed) == ()
     pid = waiting(warmed)
@@ -160,6 +161,7 @@ def test_a_minion_waits_with_its_modules_and_then_becomes_what_was_started(warme
     assert not warmed.has(preload_script.FOLDER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["3006", "3007"])
 def test_older_salt_lines_are_preloaded_too(warmed: Guest, line: str) -> None:
     program = CACHE / f"venv-{line}/bin/salt-minion"
@@ -232,6 +234,7 @@ def test_a_module_that_was_replaced_is_imported_from_its_new_file(warmed: Guest)
     assert go_on(warmed).splitlines() == ["anew False", str(own)]
 
 
+@pytest.mark.slow  # a minion starts
 def test_a_drop_in_of_the_operator_does_not_start_the_minion_instead(warmed: Guest) -> None:
     own = "/etc/systemd/system/salt-minion.service.d/override.conf"
     warmed.put(own, f"[Service]\nExecStart=\nExecStart={MINION} --version\n")
