@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lab import image, libvirtd
+from lab import domain, image, libvirtd
 from lab.common import (
     CACHE,
     CHECKOUT,
@@ -199,7 +199,9 @@ class Fleet:
             "hosts": {},
         }
         boot = image.boot_files()
-        libvirtd.domain_type(boot.kernel, boot.initrd)  # kept, so that no host need find out
+        # Both are kept, so that no host need find out.
+        libvirtd.domain_type(boot.kernel, boot.initrd)
+        domain.tsc_khz()
         self.shared.mkdir(parents=True, mode=0o755)
         self._save()
         self._salt: SaltWorld | None = None
