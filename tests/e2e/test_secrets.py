@@ -212,7 +212,9 @@ def told(
             creates = (("fails", "e2e-mute"), ("works", "e2e-sings"), ("drives", "e2e-driven"))
             with ThreadPoolExecutor(max_workers=2) as pool:
                 answers += pool.map(lambda words: ask("create", *words), creates)
-            assert [answer.retcode for answer in answers] == [0, 0, 1, 0, 0], answers[3:]
+            made = [clone for one in answers[2:] for clone in one.data["clones"].values()]
+            errors = [clone.get("error") for clone in made]
+            assert [answer.retcode for answer in answers] == [0, 0, 1, 0, 0], errors
             error = answers[2].data["clones"]["e2e-mute"]["error"]
             assert error["type"] == "DeployFailed"
             assert "the token is" in error["message"], "the script's own words are told"
