@@ -172,7 +172,7 @@ def test_another_machine_of_its_name_is_left_alone(
         claim(host, other)
     with pytest.raises(NoSpare, match="not there any more"):
         claim(host, replace(spare, name=f"{spare.name}-x"))
-    with pytest.raises(NoSpare, match="not there any more"):
+    with pytest.raises(NoSpare, match="it is no clone"):
         claim(host, replace(spare, name=base))
     record = world.record(spare.name)
     assert record is not None and record.in_stock
