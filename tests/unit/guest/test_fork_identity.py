@@ -206,3 +206,19 @@ def test_an_agent_that_stays_silent_is_given_up_in_time() -> None:
 def test_an_agent_that_refuses_is_not_asked_again() -> None:
     with pytest.raises(errors.ChannelError, match="disabled"):
         fork_identity.ping(Agent(AgentError("CommandNotFound", "guest-ping is disabled")))
+
+
+def test_the_word_is_removed_and_need_not_be_there(guest: Guest) -> None:
+    path = guest.root / fork_identity_script.WORD[1:]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("word\n")
+    path.chmod(0o400)
+    fork_identity.forget_word(guest)
+    assert not path.exists()
+    fork_identity.forget_word(guest)
+
+
+def test_a_word_that_stays_is_told(guest: Guest) -> None:
+    (guest.root / fork_identity_script.WORD[1:]).mkdir(parents=True)
+    with pytest.raises(errors.CommandFailed, match=fork_identity_script.WORD):
+        fork_identity.forget_word(guest)

@@ -28,6 +28,7 @@ _PING_S, _PING_PAUSE_S = 2.0, 0.05
 
 RESEED_TIMEOUT_S = 30.0
 SETTLE_TIMEOUT_S = 60.0
+FORGET_TIMEOUT_S = 15.0
 
 #: Seconds by which the clock of a fork may be late, and how often it is set again for that.
 CLOCK_LATE_S, _CLOCK_ATTEMPTS = 1.0, 3
@@ -149,3 +150,14 @@ def give_word(channel: Channel, word: str) -> None:
     script = f"umask 0377; read -r word && printf '%s\\n' \"$word\" >{path}"
     result = channel.run(script, timeout=SETTLE_TIMEOUT_S, stdin=f"{word}\n".encode())
     check(result, f"writing {path}")
+
+
+def forget_word(channel: Channel) -> None:
+    """
+    Remove the word that the minion has answered, and see that it is gone.
+
+    :raises errors.ChannelError: The guest cannot be talked to.
+    :raises errors.CommandFailed: It is still there.
+    """
+    result = channel.run(fork_identity_script.FORGET_WORD, timeout=FORGET_TIMEOUT_S)
+    check(result, f"removing {fork_identity_script.WORD}")

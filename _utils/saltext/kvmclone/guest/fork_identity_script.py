@@ -72,6 +72,9 @@ echo 'kvm-clone: failed reseed it has neither perl nor python3'
 #: proves which machine it is, ends it.
 WORD = "/run/kvm-clone-word"
 
+#: Removes it, and fails where it stays.
+FORGET_WORD = f'p=${{KVM_CLONE_ROOT-}}{WORD}; rm -f "$p" && [ ! -e "$p" ]'
+
 # The kernel has read the tables of its firmware before it was saved, and shows the uuid of the
 # warmed machine until it boots again. All that looks there (Salt's grain, our own check over ssh)
 # finds the fork's in a file that is mounted over it, which the next boot does away with as well.

@@ -26,7 +26,7 @@ from saltext.kvmclone.errors import (
     HostError,
     KvmCloneError,
 )
-from saltext.kvmclone.guest import fork_identity, fork_word, identity
+from saltext.kvmclone.guest import fork_identity, identity
 from saltext.kvmclone.guest.agent import AgentChannel
 from saltext.kvmclone.guest.fork_identity_script import FixedAddress
 from saltext.kvmclone.guest.identity_script import NOT_IN_A_FORK
@@ -125,7 +125,7 @@ def forget_word(handle: DomainHandle) -> tuple[str, ...]:
     """Remove the word that the minion has answered; return what an operator should know of that."""
     try:
         with AgentChannel(handle.agent) as channel:
-            fork_word.forget(channel)
+            fork_identity.forget_word(channel)
     except (ChannelError, CommandFailed) as error:
         return (
             "The word by which this fork was known is in its guest until that boots again; it "
