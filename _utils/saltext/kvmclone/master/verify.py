@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 #: Seconds after which an unanswered question is asked again, at first and at most: the pause
 #: doubles each time, since each question is a job in the guest, which may be loaded. A minion that
 #: announces itself is asked at once.
-ASK_AGAIN, ASK_SELDOM = 3.0, 30.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 3.0, 30.0
 
 #: Least seconds between two questions, however often something announces itself. A minion hears the
 #: master seconds before it announces itself, and in a slow guest each job takes as long: one that
@@ -165,7 +165,7 @@ class RetrySchedule:
     def __init__(self, now: float, timeout: float) -> None:
         self._over, self._latest = now + timeout, now + 2 * timeout
         self._next = now
-        self._pause = ASK_AGAIN
+        self._pause = FIRST_PAUSE_S
         self._last = now - ASK_INTERVAL_S
 
     def take_slot(self, now: float) -> bool:
@@ -173,7 +173,7 @@ class RetrySchedule:
         if now < self._next:
             return False
         self._last, self._next = now, now + self._pause
-        self._pause = min(2 * self._pause, ASK_SELDOM)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
         return True
 
     def announced(self, now: float) -> None:

@@ -9,19 +9,16 @@ that was cut off still shows whose it is.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import errno
 import fcntl
 import json
 import os
 import shutil
-import signal
 import stat
-import subprocess
 from collections.abc import Iterator
 
 from saltext.kvmclone import interrupts
+from saltext.kvmclone.system import programs
 
 #: Data is copied in pieces of this many bytes.
 PIECE = 64 * 2**20
@@ -43,8 +40,6 @@ _NOT_SHARED = {
     errno.EPERM,
     errno.ETXTBSY,
 }
-
-_PR_SET_PDEATHSIG = 1
 
 
 class ConvertFailed(Exception):
@@ -143,51 +138,10 @@ def _qemu_img(words: list[str]) -> None:
 
     :raises ConvertFailed: With the last line that it wrote.
     """
-    code, said = run(["qemu-img", *words])
+    code, said = programs.run(["qemu-img", *words])
     if code:
         lines = said.decode(errors="replace").strip().splitlines()
         raise ConvertFailed(lines[-1] if lines else f"exit code {code}")
-
-
-def run(words: list[str]) -> tuple[int, bytes]:
-    """
-    Run a program; it ends with this process, and at an interrupt.
-
-    :return: Its exit code, and what it wrote to stderr.
-    """
-    with subprocess.Popen(
-        words,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        preexec_fn=die_with_parent,  # noqa: PLW1509 - one call of the C library, no lock
-    ) as process:
-        try:
-            said = _said(process)
-        except BaseException:
-            process.kill()
-            raise
-    return process.returncode, said
-
-
-def _said(process: subprocess.Popen[bytes]) -> bytes:
-    """Wait for a process and return what it wrote to stderr; raise at once at an interrupt."""
-    while True:
-        interrupts.check()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=0.2)[1]
-
-
-_LIBC = ctypes.CDLL(None)
-
-
-def die_with_parent() -> None:
-    """
-    Have the kernel kill this process when its parent dies.
-
-    A worker that is killed must not leave a writer behind on a file that gets deleted.
-    """
-    _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def _data(descriptor: int, size: int) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from saltext.kvmclone import interrupts
 from saltext.kvmclone.model.base_copy import Relay
-from saltext.kvmclone.system import copy_folder, copying, export_folder
+from saltext.kvmclone.system import copy_folder, export_folder, programs
 
 #: The names under which the host keys of the other machine, and of one that leads there, are known
 #: here, whatever their addresses.
@@ -158,7 +158,7 @@ def _fetch_once(source: Source, name: str, path: str) -> tuple[int, str]:
     host = f"[{source.address}]" if ":" in source.address else source.address
     remote = f"{source.user}@{host}:{name}"
     words = ["rsync", *export_folder.OPTIONS, "-e", " ".join(_ssh(source)), remote, path]
-    code, said = copying.run(words)
+    code, said = programs.run(words)
     return code, _first(said)
 
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 
 from saltext.kvmclone import interrupts
-from saltext.kvmclone.system.copying import die_with_parent
+from saltext.kvmclone.system.programs import die_with_parent
 
 PROGRAM = "qemu-nbd"
 
