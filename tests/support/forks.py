@@ -1,4 +1,4 @@
-"""Do something in a process that is forked from the tests', and may be killed in the middle."""
+"""Warm bases of tiny guests without an agent, and do things in children that may be killed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,30 @@ import select
 import signal
 from collections.abc import Callable
 
+import pytest
+
 from lab.common import LIBVIRT_URI
+from lab.lab import connection
+from saltext.kvmclone.guest import warming
 from saltext.kvmclone.hypervisor.host import Host
+from saltext.kvmclone.lifecycle import finish_base
+from tests.support.world import World
 
 #: Seconds that a child may take to open a connection to libvirt.
 OPENING_TIMEOUT_S = 30.0
+
+
+def warm_without_an_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have guests need no making ready; the tiny one has no agent, but it boots."""
+    monkeypatch.setattr(finish_base, "await_agent", lambda *_args: None)
+    monkeypatch.setattr(warming, "await_settled", lambda *_args: None)
+    monkeypatch.setattr(warming, "make_ready", lambda *_args: ())
+
+
+def machines(world: World) -> list[str]:
+    """The domains of a test, by name."""
+    with connection() as conn:
+        return sorted(one.name() for one in conn.listAllDomains() if world.token in one.name())
 
 
 def forked(work: Callable[[], object]) -> int:

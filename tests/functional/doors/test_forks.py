@@ -15,11 +15,11 @@ import salt.config
 import yaml
 
 from lab.common import CHECKOUT, LIBVIRT_URI
-from saltext.kvmclone.guest import fork_identity, warming
+from saltext.kvmclone.guest import fork_identity
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hosts.local_connection import ConnectedOperation
 from saltext.kvmclone.inventory import clone_view
-from saltext.kvmclone.lifecycle import finish_base, fork, record_store
+from saltext.kvmclone.lifecycle import fork, record_store
 from saltext.kvmclone.master import progress, spares_claim, verify
 from saltext.kvmclone.master.enrolment import Enroller
 from saltext.kvmclone.master.fleet import Fleet
@@ -31,6 +31,7 @@ from saltext.kvmclone.model.record import BY_WORD, Minion
 from saltext.kvmclone.model.request import Request
 from saltext.kvmclone.reactor import intake, worker
 from tests.functional.master.test_spares_fill import master_of
+from tests.support.forks import warm_without_an_agent
 from tests.support.world import Salt, World
 
 pytestmark = pytest.mark.slow
@@ -62,9 +63,7 @@ def words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         minion = Minion(id=enrolment.minion_id, fingerprint=enrolment.fingerprint)
         return _at(host, request.name, "enrolled", minion)
 
-    monkeypatch.setattr(finish_base, "await_agent", lambda *_: None)
-    monkeypatch.setattr(warming, "await_settled", lambda *_: None)
-    monkeypatch.setattr(warming, "make_ready", lambda *_: ())
+    warm_without_an_agent(monkeypatch)
     monkeypatch.setattr(fork_identity, "ping", lambda *_: None)
     monkeypatch.setattr(fork_identity, "reseed", lambda *_: None)
     monkeypatch.setattr(fork, "forget_word", lambda *_: ())

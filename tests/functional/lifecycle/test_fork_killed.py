@@ -12,26 +12,23 @@ from typing import Any
 import pytest
 
 from saltext.kvmclone.errors import ForkFailed
-from saltext.kvmclone.guest import fork_identity, identity, warming
+from saltext.kvmclone.guest import fork_identity, identity
 from saltext.kvmclone.hosts import gc, provision
 from saltext.kvmclone.hosts.local import LocalHost
 from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
-from saltext.kvmclone.lifecycle import finish_base
 from saltext.kvmclone.model.clone import Clone
 from saltext.kvmclone.model.request import Deploy, Request, Wait
 from saltext.kvmclone.system import copying, saved_image
-from tests.support.forks import forked
+from tests.support.forks import forked, warm_without_an_agent
 from tests.support.world import World
 
 
 @pytest.fixture(autouse=True)
 def obliging(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guests that acknowledge everything; the tiny one has no agent, but it is restored."""
-    monkeypatch.setattr(finish_base, "await_agent", lambda *_args: None)
-    monkeypatch.setattr(warming, "await_settled", lambda *_args: None)
-    monkeypatch.setattr(warming, "make_ready", lambda *_args: ())
+    warm_without_an_agent(monkeypatch)
     monkeypatch.setattr(fork_identity, "ping", lambda *_args: None)
     monkeypatch.setattr(fork_identity, "reseed", lambda *_args: None)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +17,6 @@ from lab.lab import connection
 from saltext.kvmclone.errors import (
     CloneInUse,
     CommandFailed,
-    CreateInProgress,
     ForeignDomain,
     HostError,
     HostFull,
@@ -32,26 +29,21 @@ from saltext.kvmclone.errors import (
 from saltext.kvmclone.guest import warming
 from saltext.kvmclone.hosts import gc, provision, warm_base
 from saltext.kvmclone.hosts.local import LocalHost
-from saltext.kvmclone.hypervisor import volumes
 from saltext.kvmclone.hypervisor.domain import DomainHandle
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.inventory import warm_images
-from saltext.kvmclone.lifecycle import finish_base, warm
 from saltext.kvmclone.model.base_request import BaseRequest, Origin
 from saltext.kvmclone.model.placement import HostLimits
-from saltext.kvmclone.model.record import DEAD, Owner
 from saltext.kvmclone.model.spares import Claim
 from saltext.kvmclone.system import saved_image
-from tests.support.forks import forked
+from tests.support.forks import machines, warm_without_an_agent
 from tests.support.world import World, quick
 
 
 @pytest.fixture(autouse=True)
 def obliging(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guests that need not be made ready; the tiny one has no agent, but it boots."""
-    monkeypatch.setattr(finish_base, "await_agent", lambda *_args: None)
-    monkeypatch.setattr(warming, "await_settled", lambda *_args: None)
-    monkeypatch.setattr(warming, "make_ready", lambda *_args: ())
+    warm_without_an_agent(monkeypatch)
 
 
 @pytest.fixture
@@ -64,11 +56,6 @@ def warmed(world: World, host: LocalHost, base: str) -> Iterator[str]:
     """A base that is warmed."""
     host.warm(base)
     yield base
-
-
-def machines(world: World) -> list[str]:
-    with connection() as conn:
-        return sorted(one.name() for one in conn.listAllDomains() if world.token in one.name())
 
 
 def overlay_of(world: World, base: str, generation: int = 1) -> Path:
@@ -406,121 +393,3 @@ def test_another_qemu_is_told_by_name(
 ) -> None:
     monkeypatch.setattr(warm_images, "_number", lambda _host: 99001002)
     assert "QEMU is 99.1.2 now, and was" in fault(warmed)
-
-
-# --- who dies at it -----------------------------------------------------------------------------
-
-
-def killed(
-    host: LocalHost, base: str, where: Any, function: str, worker: Owner | None = None
-) -> None:
-    """Warm in a process of its own, which dies as it calls a function."""
-
-    def dies() -> None:
-        setattr(where, function, lambda *_args, **_keys: os.kill(os.getpid(), signal.SIGKILL))
-        host.warm(base, worker)
-
-    assert os.WIFSIGNALED(forked(dies)), f"it never called {function}"
-
-
-KILLS = [
-    (volumes, "create"),
-    (DomainHandle, "start"),
-    (warming, "make_ready"),
-    (DomainHandle, "save_memory"),
-    (warm, "_saved_with"),
-    (warm, "_finish"),
-]
-
-
-@pytest.mark.parametrize(("where", "function"), KILLS)
-def test_killed_anywhere_gc_removes_all_of_it(
-    world: World, host: LocalHost, base: str, where: Any, function: str
-) -> None:
-    before = world.footprint()[1]
-    killed(host, base, where, function)
-    assert machines(world) == [base, f"{base}.warm1"]
-    assert [one for one in host.list_clones() if world.token in one.name] == []
-    found = [one["kind"] for one in host.doctor() if one["name"] == f"{base}.warm1"]
-    assert found == ["unfinished"]
-    assert gc.collect(host, f"{base}.warm1", apply=True)
-    world.refresh()
-    assert machines(world) == [base]
-    assert world.footprint()[1] == before
-
-
-@pytest.mark.parametrize(("where", "function"), KILLS[2:5])
-def test_killed_anywhere_it_can_be_repeated(
-    world: World, host: LocalHost, base: str, where: Any, function: str
-) -> None:
-    killed(host, base, where, function)
-    with Host("qemu:///system") as opened, pytest.raises(NotWarmed):
-        warm_images.usable(opened, opened.domain(base))
-    assert host.warm(base).generation == 1
-    assert machines(world) == [base, f"{base}.warm1"]
-
-
-@pytest.mark.parametrize("work", [warm_base.warm, warm_base.unwarm])
-def test_what_a_runner_left_goes_once_its_own_machine_tells_that_it_is_dead(
-    world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch, work: Any
-) -> None:
-    runner = Owner("master", "its boot", 7, 8, f"of a runner {world.token}", "its machine")
-    killed(host, base, warming, "make_ready", runner)
-    for refused in (lambda: work(host, base), lambda: host.warm(base)):
-        with pytest.raises(CreateInProgress, match="cannot be determined from here"):
-            refused()
-    monkeypatch.setattr(warm_base, "owner_state_of", lambda _work: DEAD)
-    assert work(host, base).name == base
-    there = [base, f"{base}.warm1"] if work is warm_base.warm else [base]
-    assert machines(world) == there
-
-
-def test_killed_while_libvirt_saves_gc_removes_all_of_it(
-    world: World, host: LocalHost, base: str
-) -> None:
-    before = world.footprint()[1]
-
-    def dies() -> None:
-        real = DomainHandle.save_memory
-
-        def saves(handle: DomainHandle, path: str) -> None:
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGKILL)).start()
-            real(handle, path)
-            time.sleep(1)
-
-        DomainHandle.save_memory = saves  # type: ignore[method-assign]
-        host.warm(base)
-
-    assert os.WIFSIGNALED(forked(dies))
-    rows = gc.collect(host, f"{base}.warm1", apply=True)
-    assert [row for row in rows if not row.removed] == []
-    time.sleep(1)  # libvirtd may not have noticed at once that its client died
-    world.refresh()
-    assert (machines(world), world.footprint()[1]) == ([base], before)
-
-
-def test_killed_while_the_old_generation_is_removed_the_new_one_is_there(
-    world: World, host: LocalHost, opened: Host, warmed: str
-) -> None:
-    killed(host, warmed, volumes, "delete")
-    assert warm_images.usable(opened, opened.domain(warmed)).generation == 2
-    assert host.warm(warmed).generation == 3
-    assert machines(world) == [warmed, f"{warmed}.warm3"]
-
-
-def test_two_at_once_do_not_warm_one_base(
-    world: World, host: LocalHost, base: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refused: list[str] = []
-
-    def second(*_args: Any) -> tuple[str, ...]:
-        with pytest.raises(CreateInProgress) as caught:
-            host.warm(base)
-        refused.append(caught.value.message)
-        with pytest.raises(CreateInProgress):
-            host.unwarm(base)
-        return ()
-
-    monkeypatch.setattr(warming, "make_ready", second)
-    host.warm(base)
-    assert f"{base}.warm1" in refused[0]
